@@ -1,0 +1,258 @@
+//! The one error of the crate: what went wrong, where, what was expected and found, why, and what may be done.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::text::printable_path;
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong; small and stable, so that callers can match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The command line asks for something that does not exist or does not fit together.
+    Usage,
+    /// The manifest, or a file that it names as part of the description, is wrong.
+    Manifest,
+    /// A source is missing, unreadable, or changed while it was read.
+    Source,
+    /// The contents do not fit the format or the size: too large, too many, a name it forbids.
+    Capacity,
+    /// The output cannot be written.
+    Output,
+    /// A file that was read as an image is not a correct one.
+    Format,
+    /// A signal asked the program to stop.
+    Interrupted,
+    /// A promise of diskwright's own was broken, such as two overlapping segments.
+    Bug,
+}
+
+impl Kind {
+    /// The exit code of the program: 2 for what the caller wrote, 1 for what happened at work.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage | Self::Manifest => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Where it went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// A file, or a place inside an image named by a text.
+    Path(PathBuf),
+    /// A line of a text file, counted from 1, and what stands there.
+    Line { path: PathBuf, line: u64, text: String },
+    /// A byte offset inside a file.
+    Offset { path: PathBuf, offset: u64 },
+}
+
+/// One error: kind, message, place, expectation, reason, cause.
+///
+/// `Display` gives the whole message over several lines; the first line stands by itself.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    what: String,
+    places: Vec<Place>,
+    expected: Option<String>,
+    found: Option<String>,
+    why: Option<String>,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`; `what` is one sentence without a full stop.
+    #[must_use]
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            what: what.into(),
+            places: Vec::new(),
+            expected: None,
+            found: None,
+            why: None,
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// An error of the system at `path`.
+    #[must_use]
+    pub fn io(
+        kind: Kind,
+        what: impl Into<String>,
+        path: impl AsRef<Path>,
+        source: impl Into<std::io::Error>,
+    ) -> Self {
+        Self::new(kind, what).at(path).because(source.into())
+    }
+
+    /// A broken promise of our own.
+    #[must_use]
+    pub fn bug(what: impl Into<String>) -> Self {
+        Self::new(Kind::Bug, what).hint("this is a bug in diskwright, please report it with the manifest")
+    }
+
+    /// Adds the file it happened at.
+    #[must_use]
+    pub fn at(mut self, path: impl AsRef<Path>) -> Self {
+        self.0.places.push(Place::Path(path.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds a line of a text file, counted from 1, and what stands there.
+    #[must_use]
+    pub fn at_line(mut self, path: impl AsRef<Path>, line: u64, text: impl Into<String>) -> Self {
+        self.0.places.push(Place::Line { path: path.as_ref().to_owned(), line, text: text.into() });
+        self
+    }
+
+    /// Adds a byte offset inside a file.
+    #[must_use]
+    pub fn at_offset(mut self, path: impl AsRef<Path>, offset: u64) -> Self {
+        self.0.places.push(Place::Offset { path: path.as_ref().to_owned(), offset });
+        self
+    }
+
+    /// Adds what would have been right.
+    #[must_use]
+    pub fn expected(mut self, text: impl fmt::Display) -> Self {
+        self.0.expected = Some(text.to_string());
+        self
+    }
+
+    /// Adds what was there instead.
+    #[must_use]
+    pub fn found(mut self, text: impl fmt::Display) -> Self {
+        self.0.found = Some(text.to_string());
+        self
+    }
+
+    /// Adds the rule that was broken, with its source.
+    #[must_use]
+    pub fn why(mut self, text: impl Into<String>) -> Self {
+        self.0.why = Some(text.into());
+        self
+    }
+
+    /// Adds what the user may do about it.
+    #[must_use]
+    pub fn hint(mut self, text: impl Into<String>) -> Self {
+        self.0.hint = Some(text.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Box::new(source));
+        self
+    }
+
+    /// What kind of thing went wrong.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The same error as another kind; for a room that knows better whose fault it was.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// The first line alone.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.0.what
+    }
+
+    /// Whether a place was already named.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        !self.0.places.is_empty()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        f.write_str(&inner.what)?;
+        if let Some(source) = &inner.source {
+            write!(f, ": {source}")?;
+        }
+        for place in &inner.places {
+            match place {
+                Place::Path(path) => write!(f, "\n  at {}", printable_path(path))?,
+                Place::Line { path, line, text } => {
+                    write!(f, "\n  at {}:{line}", printable_path(path))?;
+                    if !text.is_empty() {
+                        write!(f, ": {text}")?;
+                    }
+                }
+                Place::Offset { path, offset } => {
+                    write!(f, "\n  at {}, byte {offset}", printable_path(path))?;
+                }
+            }
+        }
+        for (name, value) in [
+            ("expected", &inner.expected),
+            ("found", &inner.found),
+            ("because", &inner.why),
+            ("hint", &inner.hint),
+        ] {
+            if let Some(value) = value {
+                write!(f, "\n  {name}: {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| -> &(dyn std::error::Error + 'static) { source })
+    }
+}
+
+/// A remark that does not stop the work: something asked for that a format cannot keep.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Warning(pub String);
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_names_everything_once() {
+        let error = Error::new(Kind::Manifest, "partition 2 overlaps partition 1")
+            .at_line("disk.toml", 7, "start = \"1MiB\"")
+            .expected("a start at or after 3MiB")
+            .found("1MiB")
+            .hint("leave start out");
+        assert_eq!(
+            error.to_string(),
+            "partition 2 overlaps partition 1\n  at disk.toml:7: start = \"1MiB\"\n  expected: a start at or after \
+             3MiB\n  found: 1MiB\n  hint: leave start out"
+        );
+        assert_eq!(error.kind().exit_code(), 2);
+        assert_eq!(Error::new(Kind::Output, "x").kind().exit_code(), 1);
+    }
+}

@@ -1,0 +1,185 @@
+//! The output file: written beside its name, and under its name only when it is complete.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+
+use crate::error::{Error, Kind, Result};
+
+/// A file that does not exist yet under its name. Dropped unpublished, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    target: PathBuf,
+    temporary: Temporary,
+}
+
+/// Where the unfinished bytes are.
+#[derive(Debug)]
+enum Temporary {
+    /// Without any name (O_TMPFILE): even SIGKILL leaves nothing behind.
+    Nameless,
+    /// Under a name beside the target, removed on drop.
+    Named(tempfile::TempPath),
+}
+
+impl Output {
+    /// Begins the file that will be `path`. A symbolic link there is followed; what it leads to is replaced.
+    ///
+    /// # Errors
+    /// [`Kind::Output`] where the folder is missing or not writable, or `path` is something other than a file.
+    pub fn create(path: &Path) -> Result<Self> {
+        let target = match path.canonicalize() {
+            Ok(real) => real,
+            Err(_) => path.to_owned(),
+        };
+        if let Ok(meta) = std::fs::metadata(&target)
+            && !meta.is_file()
+        {
+            let what = if meta.is_dir() { "a folder" } else { "a device, pipe or socket" };
+            return Err(Error::new(Kind::Output, "the output is not a file")
+                .at(path)
+                .expected("a file, or a name that is free")
+                .found(what)
+                .hint("write the raw image to standard output with `-o -` and send it there"));
+        }
+        if target.file_name().is_none() {
+            return Err(Error::new(Kind::Output, "the output has no file name").at(path));
+        }
+        let folder = match target.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if nameless_can_be_published()
+            && let Ok(file) =
+                open(&folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o666))
+        {
+            return Ok(Self { file: File::from(file), target, temporary: Temporary::Nameless });
+        }
+        let named = named_beside(&target, &folder, path)?;
+        let (file, temporary) = named.into_parts();
+        Ok(Self { file, target, temporary: Temporary::Named(temporary) })
+    }
+
+    /// The open file.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The name it will have.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives the file its name, replacing what stood there in one step.
+    ///
+    /// # Errors
+    /// [`Kind::Output`] where the folder no longer lets us.
+    pub fn publish(self) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            Error::io(Kind::Output, "cannot give the output its name", &self.target, error)
+        };
+        match self.temporary {
+            Temporary::Named(temporary) => {
+                temporary.persist(&self.target).map_err(|error| failed(error.error))
+            }
+            Temporary::Nameless => {
+                let own = own_path(&self.file);
+                match linkat(CWD, &own, CWD, &self.target, AtFlags::SYMLINK_FOLLOW) {
+                    Ok(()) => return Ok(()),
+                    Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(failed(error.into())),
+                }
+                // linkat(2) never replaces, so the new file gets a name beside the old one and takes its place.
+                for attempt in 0..1000_u32 {
+                    let mut name = self.target.file_name().unwrap_or_default().to_owned();
+                    name.push(format!(".{}-{attempt}.tmp", std::process::id()));
+                    let beside = self.target.with_file_name(name);
+                    match linkat(CWD, &own, CWD, &beside, AtFlags::SYMLINK_FOLLOW) {
+                        Ok(()) => {
+                            return std::fs::rename(&beside, &self.target).map_err(|error| {
+                                let _ = std::fs::remove_file(&beside);
+                                failed(error)
+                            });
+                        }
+                        Err(rustix::io::Errno::EXIST) => {}
+                        Err(error) => return Err(failed(error.into())),
+                    }
+                }
+                Err(failed(std::io::ErrorKind::AlreadyExists.into()))
+            }
+        }
+    }
+}
+
+/// The path under which the kernel shows an open file of this process.
+fn own_path(file: &File) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Without /proc a nameless file could not be given its name at the end (linkat's AT_EMPTY_PATH needs a privilege).
+fn nameless_can_be_published() -> bool {
+    Path::new("/proc/self/fd").is_dir()
+}
+
+/// The temporary file with a name, for hosts without O_TMPFILE.
+fn named_beside(target: &Path, folder: &Path, path: &Path) -> Result<tempfile::NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut prefix = target.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".tmp")
+        // As open(2) would: the umask takes its part.
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(|error| Error::io(Kind::Output, "cannot write the output", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn nothing_is_left_of_an_unpublished_file_and_the_old_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.img");
+        std::fs::write(&path, b"old").unwrap();
+        let output = Output::create(&path).unwrap();
+        output.file().write_all(b"new").unwrap();
+        drop(output);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn publishing_replaces_in_both_ways() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.img");
+        for round in 0..3 {
+            let output = Output::create(&path).unwrap();
+            (&mut output.file()).write_all(format!("{round}").as_bytes()).unwrap();
+            output.publish().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), format!("{round}").as_bytes());
+        }
+        let (file, temporary) = named_beside(&path, folder.path(), &path).unwrap().into_parts();
+        let output = Output { file, target: path.clone(), temporary: Temporary::Named(temporary) };
+        output.publish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_a_device_and_a_missing_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path().to_owned(), "/dev/null".into(), folder.path().join("no/where.img")] {
+            let error = Output::create(&path).unwrap_err();
+            assert_eq!(error.kind(), Kind::Output, "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The pour: one image into one file, in parallel, holes kept. The only room that writes.
+//!
+//! The image is cut into units of a few MiB. Each worker takes the next unit, gathers its segments in a buffer (so
+//! that thousands of small files become few large writes), and writes runs of bytes; what no segment covers stays a
+//! hole. Which worker takes which unit changes nothing: every byte has its place before the first is written.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::output::Output;
+use super::read::Handle;
+use super::{Data, Image, Segment};
+use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
+use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
+
+/// How a pour is done; nothing here changes a byte of the result.
+#[derive(Clone, Copy, Debug)]
+pub struct PourOptions<'a> {
+    /// Worker threads, at least 1.
+    pub jobs: usize,
+    /// Who is told how far it is, and who may ask to stop.
+    pub progress: &'a Progress,
+}
+
+/// How many bytes of the image one worker takes at a time: enough that taking is cheap, few enough that all workers
+/// end together.
+const UNIT: u64 = 4 * MIB;
+/// The gather buffer. It stays in the second-level cache, so bytes are read from and written to the page cache with
+/// memory touched twice and not four times.
+const BUFFER: u64 = MIB;
+/// A hole shorter than this inside a run is written as zeros: the tail of a block costs less than another write.
+/// One page, because nothing smaller can be a hole of the output file.
+const SMALLEST_HOLE: u64 = 4 * KIB;
+/// The shortest file range for which sharing blocks with the host filesystem beats copying it in the buffer.
+const SHORTEST_SHARED: u64 = 64 * KIB;
+/// Ranges share blocks of the host filesystem only where they begin on one.
+const SHARED_BLOCK: u64 = 4 * KIB;
+
+/// Writes `image` to the file `path`: a new file that appears under its name when it is complete.
+///
+/// # Errors
+/// [`Kind::Output`] for a full disk or a folder that is missing or not writable, [`Kind::Source`] for a host file that
+/// is gone or changed, [`Kind::Interrupted`] after a signal. In every case nothing is left behind and an older file
+/// under that name is untouched.
+pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
+    let output = Output::create(path)?;
+    let failed = |error| write_error(output.target(), image, error);
+    output.file().set_len(image.length().get()).map_err(failed)?;
+    let units = cut(image);
+    let share = shares_blocks(image, &output);
+    let work = Work {
+        image,
+        output: output.file(),
+        path: output.target(),
+        units: &units,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+        error: Mutex::new(None),
+        share,
+        progress: options.progress,
+    };
+    let jobs = options.jobs.clamp(1, units.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 1..jobs {
+            scope.spawn(|| work.run());
+        }
+        work.run();
+    });
+    match work.error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => output.publish(),
+    }
+}
+
+/// A range of the image that one worker writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unit {
+    pub(super) start: Bytes,
+    pub(super) end: Bytes,
+}
+
+/// Cuts the covered parts of the image into units. A cut falls on a multiple of [`UNIT`] or in a hole of a page, so
+/// no two workers touch one page of the output.
+pub(super) fn cut(image: &Image) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    for segment in image.segments() {
+        let mut start = segment.offset;
+        while start < segment.end() {
+            let boundary = Bytes::new((start.get() / UNIT + 1).saturating_mul(UNIT));
+            let end = segment.end().min(boundary);
+            match units.last_mut() {
+                Some(last)
+                    if last.start.get() / UNIT == start.get() / UNIT
+                        && start.get() / SMALLEST_HOLE <= last.end.get() / SMALLEST_HOLE + 16 =>
+                {
+                    last.end = end;
+                }
+                _ => units.push(Unit { start, end }),
+            }
+            start = end;
+        }
+    }
+    units
+}
+
+/// The error of a failed write, with what would help.
+fn write_error(path: &Path, image: &Image, error: std::io::Error) -> Error {
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    let large = error.kind() == std::io::ErrorKind::FileTooLarge;
+    let error = Error::io(Kind::Output, "cannot write the output", path, error);
+    if full {
+        error
+            .hint(format!("the image needs about {} there; nothing was left behind", image.covered().human()))
+    } else if large {
+        error.hint(format!(
+            "the image is {} long, more than this filesystem or the limit of this process (ulimit -f) allows",
+            image.length().human()
+        ))
+    } else {
+        error
+    }
+}
+
+/// Whether the output's filesystem can share blocks with the first large host file: tried once, on a file that is
+/// thrown away, since a filesystem's type alone does not tell (XFS may be made without reflink).
+fn shares_blocks(image: &Image, output: &Output) -> bool {
+    let Some(largest) = image
+        .segments()
+        .iter()
+        .filter(|segment| {
+            segment.length.get() >= SHORTEST_SHARED && matches!(segment.data, Data::File { .. })
+        })
+        .max_by_key(|segment| segment.length)
+    else {
+        return false;
+    };
+    let Data::File { files, file, .. } = largest.data else { return false };
+    let mut handle = Handle::default();
+    let Ok(source) = handle.source(image, files, file) else { return false };
+    let Some(folder) = output.target().parent() else { return false };
+    let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+    let Ok(probe) = tempfile::tempfile_in(folder) else { return false };
+    rustix::fs::ioctl_ficlone(&probe, source.file()).is_ok()
+}
+
+/// What the workers of one pour share.
+struct Work<'a> {
+    image: &'a Image,
+    output: &'a File,
+    path: &'a Path,
+    units: &'a [Unit],
+    next: AtomicUsize,
+    stop: AtomicBool,
+    error: Mutex<Option<(usize, Error)>>,
+    share: bool,
+    progress: &'a Progress,
+}
+
+impl Work<'_> {
+    /// Takes units until there are none, or someone failed.
+    fn run(&self) {
+        let mut run = Run::new(self);
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(unit) = self.units.get(number) else { return };
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = self.progress.check().and_then(|()| run.unit(*unit)) {
+                self.fail(number, error);
+                return;
+            }
+        }
+    }
+
+    /// Keeps the error of the lowest unit, so that one fault gives one message.
+    fn fail(&self, number: usize, error: Error) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut kept = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|(first, _)| number < *first) {
+            *kept = Some((number, error));
+        }
+    }
+}
+
+/// One worker's gathered bytes: a run of the image that is not yet written.
+struct Run<'a> {
+    work: &'a Work<'a>,
+    handle: Handle<'a>,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Run<'a> {
+    fn new(work: &'a Work<'a>) -> Self {
+        Self { work, handle: Handle::default(), start: 0, bytes: Vec::with_capacity(usize_of(BUFFER)) }
+    }
+
+    fn unit(&mut self, unit: Unit) -> Result<()> {
+        let image = self.work.image;
+        for piece in image.clipped(unit.start, unit.end) {
+            if let Data::File { skip, .. } = piece.data {
+                self.work.progress.advance(piece.length.get(), u64::from(skip == 0));
+            }
+            self.piece(piece)?;
+        }
+        self.flush()
+    }
+
+    /// Gathers one piece, in steps that end on multiples of the buffer's size.
+    fn piece(&mut self, piece: Segment) -> Result<()> {
+        let mut from = piece.offset;
+        if let Some(shared) = self.shareable(&piece) {
+            self.flush()?;
+            from += Bytes::new(self.share(&piece, shared)?);
+        }
+        while from < piece.end() {
+            let boundary = Bytes::new((from.get() / BUFFER + 1) * BUFFER);
+            let to = piece.end().min(boundary);
+            if let Some(step) = piece.clip(from, to) {
+                self.gather(&step)?;
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Appends `step` to the run, after writing the run where a hole or the buffer's end lies between.
+    fn gather(&mut self, step: &Segment) -> Result<()> {
+        let end = self.start + u64_of(self.bytes.len());
+        let gap = step.offset.get().saturating_sub(end);
+        let fits = step.end().get() - self.start.min(step.offset.get()) <= BUFFER;
+        if self.bytes.is_empty() || gap >= SMALLEST_HOLE || !fits {
+            self.flush()?;
+            self.start = step.offset.get();
+        }
+        let from = usize_of(step.offset.get() - self.start);
+        self.bytes.resize(from + usize_of(step.length.get()), 0);
+        self.work.image.fill(step, &mut self.bytes[from..], &mut self.handle)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.bytes.is_empty() {
+            self.work
+                .output
+                .write_all_at(&self.bytes, self.start)
+                .map_err(|error| write_error(self.work.path, self.work.image, error))?;
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+
+    /// How many bytes of `piece` may be shared with the host filesystem: whole blocks, aligned on both sides.
+    fn shareable(&self, piece: &Segment) -> Option<u64> {
+        let Data::File { skip, .. } = piece.data else { return None };
+        let whole = piece.length.round_down(SHARED_BLOCK).get();
+        (self.work.share
+            && whole >= SHORTEST_SHARED
+            && piece.offset.is_multiple_of(SHARED_BLOCK)
+            && skip.is_multiple_of(SHARED_BLOCK))
+        .then_some(whole)
+    }
+
+    /// Shares up to `length` bytes; returns how many. Fewer, also none, is no fault: the rest is copied.
+    fn share(&mut self, piece: &Segment, length: u64) -> Result<u64> {
+        let Data::File { files, file, skip } = piece.data else { return Ok(0) };
+        let source = self.handle.source(self.work.image, files, file)?;
+        let mut done = 0;
+        while done < length {
+            let (mut from, mut to) = (skip + done, piece.offset.get() + done);
+            let left = usize_of(length - done);
+            match rustix::fs::copy_file_range(
+                source.file(),
+                Some(&mut from),
+                self.work.output,
+                Some(&mut to),
+                left,
+            ) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => done += u64_of(count),
+            }
+        }
+        source.verify()?;
+        // A short count may end inside a block; the copy goes on from the block's start.
+        Ok(done / SHARED_BLOCK * SHARED_BLOCK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Builder;
+
+    #[test]
+    fn units_neither_overlap_nor_share_a_page_nor_lose_a_byte() {
+        let mut builder = Builder::new(Bytes::new(40 * MIB));
+        builder.bytes(Bytes::new(0), "a", vec![1; 100]);
+        builder.bytes(Bytes::new(4096), "b", vec![2; 5_000_000]);
+        builder.bytes(Bytes::new(20 * MIB + 3), "c", vec![3; 9_000_001]);
+        let image = builder.finish().unwrap();
+        let units = cut(&image);
+        for pair in units.windows(2) {
+            assert!(pair[0].end <= pair[1].start);
+            assert!(pair[0].end.get().div_ceil(4096) <= pair[1].start.get() / 4096 + 1);
+            assert!(pair[0].end.get() - pair[0].start.get() <= UNIT);
+        }
+        let covered: u64 = units
+            .iter()
+            .flat_map(|unit| image.clipped(unit.start, unit.end))
+            .map(|piece| piece.length.get())
+            .sum();
+        assert_eq!(covered, image.covered().get());
+    }
+
+    #[test]
+    fn the_file_is_the_image_for_any_number_of_jobs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = Builder::new(Bytes::new(32 * MIB + 17));
+        for number in 0..3000_u64 {
+            let length = usize_of(number * number % 9001);
+            builder.bytes(Bytes::new(number * 11_000), "block", vec![low(number); length]);
+        }
+        let image = builder.finish().unwrap();
+        let mut expected = vec![0xd1; usize_of(image.length().get())];
+        image.read(0, &mut expected).unwrap();
+        for jobs in [1, 2, 7] {
+            let path = folder.path().join("out.img");
+            pour(&image, &path, &PourOptions { jobs, progress: &Progress::default() }).unwrap();
+            assert!(std::fs::read(&path).unwrap() == expected, "jobs {jobs}");
+        }
+    }
+
+    fn low(number: u64) -> u8 {
+        crate::units::low8(number) | 1
+    }
+}

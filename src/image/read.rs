@@ -1,0 +1,70 @@
+//! Reading an image that was never written: for the pour, for streaming, for whoever serves or hashes it.
+
+use super::host::Source;
+use super::{Data, Image, Segment};
+use crate::error::{Error, Result};
+use crate::units::{Bytes, index, u64_of, usize_of};
+
+/// The host file a reader used last: pieces of one large file follow each other.
+#[derive(Debug, Default)]
+pub(super) struct Handle<'a>(Option<((u32, u32), Source<'a>)>);
+
+impl<'a> Handle<'a> {
+    /// The open source behind `files`, `file`; opened only when it is another one than last time.
+    pub(super) fn source(&mut self, image: &'a Image, files: u32, file: u32) -> Result<&Source<'a>> {
+        let key = (files, file);
+        if self.0.as_ref().is_none_or(|(open, _)| *open != key) {
+            let table =
+                image.tables.files.get(index(files)).ok_or_else(|| Error::bug("no such table of files"))?;
+            self.0 = None;
+            self.0 = Some((key, Source::open(table.file(file))?));
+        }
+        self.0.as_ref().map(|(_, source)| source).ok_or_else(|| Error::bug("no open source"))
+    }
+}
+
+impl Image {
+    /// Fills `out` with the bytes at `offset`; past the end and in holes they are zero.
+    ///
+    /// # Errors
+    /// [`Kind::Source`](crate::error::Kind::Source) where a host file is gone, unreadable or changed.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        out.fill(0);
+        let start = Bytes::new(offset);
+        let mut handle = Handle::default();
+        for piece in self.clipped(start, start + Bytes::new(u64_of(out.len()))) {
+            let from = usize_of(piece.offset.get() - offset);
+            let to = from + usize_of(piece.length.get());
+            self.fill(&piece, &mut out[from..to], &mut handle)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `out`, which is zeroed and as long as `piece`, with its bytes, and checks a host file for change.
+    pub(super) fn fill<'a>(&'a self, piece: &Segment, out: &mut [u8], handle: &mut Handle<'a>) -> Result<()> {
+        match piece.data {
+            Data::Bytes { block, skip } => {
+                let from = usize_of(skip);
+                let bytes = self
+                    .tables
+                    .blocks
+                    .get(index(block))
+                    .and_then(|block| block.bytes.get(from..from.saturating_add(out.len())))
+                    .ok_or_else(|| Error::bug("a segment is longer than its bytes"))?;
+                out.copy_from_slice(bytes);
+                Ok(())
+            }
+            Data::Rendered { renderer, part, skip } => self
+                .tables
+                .renderers
+                .get(index(renderer))
+                .ok_or_else(|| Error::bug("no such renderer"))?
+                .render(part, skip, out),
+            Data::File { files, file, skip } => {
+                let source = handle.source(self, files, file)?;
+                source.read_exact(skip, out)?;
+                source.verify()
+            }
+        }
+    }
+}

@@ -1,0 +1,695 @@
+//! Building a [`Tree`] from what the manifest lists: scanned directories, texts, links, devices, laid over each other
+//! by rules that do not depend on their order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::scan::{Entry, Scan, What};
+use super::{Content, Meta, Node, NodeId, Place, Range, Time, Tree, Xattr};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::image::host::stamp;
+use crate::text::printable;
+use crate::units::{index, u64_of};
+
+/// Who owns what a host directory or file becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// User 0, group 0, whoever owns the sources: the same as root and as nobody.
+    #[default]
+    Root,
+    /// As on the host.
+    Preserve,
+    /// These numbers.
+    Ids {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// What becomes of several names of one inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hardlinks {
+    /// They stay names of one inode.
+    #[default]
+    Preserve,
+    /// Each becomes a file of its own, so that the state of the source's links leaves no trace.
+    Dissolve,
+    /// Files of equal content and metadata become names of one inode, whether they were on the host or not.
+    Dedupe,
+}
+
+/// How a host path is taken over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Owner of everything below.
+    pub owner: Owner,
+    /// What becomes of hard links.
+    pub hardlinks: Hardlinks,
+    /// Permissions of the top node, instead of those on the host.
+    pub mode: Option<u16>,
+    /// Times above this become this.
+    pub latest: Option<Time>,
+    /// Metadata as in the Nix store whatever the host has: modes 0444 and 0555, second 1, no attributes.
+    pub store: bool,
+}
+
+/// Which entry of the manifest a node comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin(u32);
+
+/// A node under construction.
+#[derive(Debug)]
+struct Draft {
+    node: Node,
+    /// Which list of children; for directories only.
+    children: u32,
+    origin: u32,
+    /// Depth of the target of its entry plus one; 0 for a parent that no entry names. The deeper target is the more
+    /// specific wish, so it decides a directory's metadata.
+    rank: u16,
+}
+
+/// Collects nodes; [`Builder::finish`] sorts out links and makes the [`Tree`].
+#[derive(Debug)]
+pub struct Builder {
+    drafts: Vec<Draft>,
+    children: Vec<Vec<u32>>,
+    names: Vec<u8>,
+    places: Vec<Place>,
+    texts: Vec<Arc<[u8]>>,
+    xattrs: Vec<Vec<Xattr>>,
+    xattr_numbers: HashMap<Vec<Xattr>, u32>,
+    ranges: BTreeMap<u32, Vec<Range>>,
+    origins: Vec<String>,
+    /// Names of one inode: the drafts of each group, in the order they came.
+    groups: Vec<Vec<u32>>,
+    group_numbers: HashMap<(u32, u64, u64), u32>,
+    dedupe: Vec<u32>,
+    time: Time,
+}
+
+const NO_CHILDREN: u32 = u32::MAX;
+
+impl Builder {
+    /// An empty root directory of mode 0755 and owner root. `time` dates directories that no entry names.
+    #[must_use]
+    pub fn new(time: Time) -> Self {
+        let mut builder = Self {
+            drafts: Vec::new(),
+            children: Vec::new(),
+            names: Vec::new(),
+            places: Vec::new(),
+            texts: Vec::new(),
+            xattrs: vec![Vec::new()],
+            xattr_numbers: HashMap::from([(Vec::new(), 0)]),
+            ranges: BTreeMap::new(),
+            origins: vec!["a directory above another entry's target".to_owned()],
+            groups: Vec::new(),
+            group_numbers: HashMap::new(),
+            dedupe: Vec::new(),
+            time,
+        };
+        let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
+        builder
+    }
+
+    /// Names an entry of the manifest, for errors: `contents[2] (disk.toml:14)`.
+    pub fn origin(&mut self, description: impl Into<String>) -> Origin {
+        let number = u32::try_from(self.origins.len()).unwrap_or(u32::MAX);
+        self.origins.push(description.into());
+        Origin(number)
+    }
+
+    /// Puts a text file at `target`.
+    ///
+    /// # Errors
+    /// As [`Builder::put`].
+    pub fn text(&mut self, target: &[u8], bytes: &[u8], meta: Meta, origin: Origin) -> Result<()> {
+        let text = u32::try_from(self.texts.len()).map_err(|_| too_many())?;
+        self.texts.push(Arc::from(bytes));
+        self.put(target, meta, Content::Text { text }, origin)
+    }
+
+    /// Puts a symbolic link at `target` that leads to `to`: 1 to 4095 bytes, no NUL (PATH_MAX, symlink(7)).
+    ///
+    /// # Errors
+    /// As [`Builder::put`], and where `to` is empty, too long or holds NUL.
+    pub fn symlink(&mut self, target: &[u8], to: &[u8], meta: Meta, origin: Origin) -> Result<()> {
+        if to.is_empty() || to.len() > 4095 || to.contains(&0) {
+            return Err(Error::new(Kind::Manifest, "a symbolic link cannot lead there")
+                .expected("1 to 4095 bytes without NUL")
+                .found(format!("{} bytes: {}", to.len(), printable(&to[..to.len().min(80)]))));
+        }
+        let content = self.link_target(to)?;
+        self.put(target, meta, content, origin)
+    }
+
+    fn link_target(&mut self, to: &[u8]) -> Result<Content> {
+        let target = u64_of(self.names.len());
+        let length = u16::try_from(to.len()).map_err(|_| too_many())?;
+        self.names.extend_from_slice(to);
+        Ok(Content::Symlink { target, length })
+    }
+
+    /// Puts a directory, device, pipe or socket at `target`, making the directories above it.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] where the target escapes its root, has a link or a file above it, or another entry has it,
+    /// naming both.
+    pub fn put(&mut self, target: &[u8], meta: Meta, content: Content, origin: Origin) -> Result<()> {
+        let parts = parts(target)?;
+        let rank = rank(&parts);
+        match parts.split_last() {
+            None if matches!(content, Content::Directory) => self.claim(0, meta, origin, rank),
+            None => Err(Error::new(Kind::Manifest, "the root of a filesystem is a directory")
+                .found(self.origins[index(origin.0)].clone())),
+            Some((name, above)) => {
+                let parent = self.parents(above, origin)?;
+                self.add(parent, name, meta, content, origin, rank).map(|_| ())
+            }
+        }
+    }
+
+    /// Puts what request `number` of a scan found at `target`: a directory's children into it, a file under its name.
+    ///
+    /// # Errors
+    /// As [`Builder::put`].
+    pub fn graft(
+        &mut self,
+        target: &[u8],
+        scan: &Scan,
+        number: usize,
+        rules: &Rules,
+        origin: Origin,
+    ) -> Result<()> {
+        let parts = parts(target)?;
+        let rank = rank(&parts);
+        let root = scan.roots.get(number).ok_or_else(|| Error::bug("no such request in the scan"))?;
+        let mut meta = self.meta(&root.entry, rules);
+        if let Some(mode) = rules.mode {
+            meta.mode = mode;
+        }
+        let content = self.content(&root.entry, None, &root.path)?;
+        let top = match parts.split_last() {
+            None if matches!(content, Content::Directory) => {
+                self.claim(0, meta, origin, rank)?;
+                0
+            }
+            None => {
+                return Err(Error::new(Kind::Manifest, "a file cannot be the root of a filesystem")
+                    .at(&root.path)
+                    .hint("give the name it shall have as target"));
+            }
+            Some((name, above)) => {
+                let parent = self.parents(above, origin)?;
+                self.add(parent, name, meta, content, origin, rank)?
+            }
+        };
+        self.rarities(top, &root.entry, rules, origin);
+        self.listing(top, scan, &root.entry, rules, origin, rank)
+    }
+
+    /// Grafts the listings below `entry`, breadth first within an explicit stack: depth is the host's to choose.
+    fn listing(
+        &mut self,
+        top: u32,
+        scan: &Scan,
+        entry: &Entry,
+        rules: &Rules,
+        origin: Origin,
+        rank: u16,
+    ) -> Result<()> {
+        let mut stack = Vec::new();
+        if let What::Directory(listing) = entry.what {
+            stack.push((top, listing));
+        }
+        while let Some((parent, number)) = stack.pop() {
+            let listing =
+                scan.listings.get(index(number)).ok_or_else(|| Error::bug("a listing is missing"))?;
+            let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
+            self.places.push(Place::Directory(listing.path.clone()));
+            for entry in &listing.entries {
+                let meta = self.meta(entry, rules);
+                let content = self.content(entry, Some(place), &listing.path)?;
+                let id = self.add(parent, listing.name(entry), meta, content, origin, rank)?;
+                self.rarities(id, entry, rules, origin);
+                if let What::Directory(below) = entry.what {
+                    stack.push((id, below));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The metadata of a scanned inode under `rules`.
+    fn meta(&mut self, entry: &Entry, rules: &Rules) -> Meta {
+        if rules.store {
+            let executable = matches!(entry.what, What::Directory(_)) || entry.mode & 0o100 != 0;
+            let mode = match entry.what {
+                What::Symlink(_) => 0o777,
+                _ if executable => 0o555,
+                _ => 0o444,
+            };
+            return Meta::root(mode, Time::seconds(1));
+        }
+        let (uid, gid) = match rules.owner {
+            Owner::Root => (0, 0),
+            Owner::Preserve => (entry.uid, entry.gid),
+            Owner::Ids { uid, gid } => (uid, gid),
+        };
+        let xattrs = match &entry.rare {
+            Some(rare) => self.xattr_set(&rare.xattrs),
+            None => 0,
+        };
+        let mtime = rules.latest.map_or(entry.mtime, |latest| entry.mtime.min(latest));
+        Meta { mode: entry.mode, uid, gid, mtime, xattrs }
+    }
+
+    /// The number of a set of attributes.
+    pub fn xattr_set(&mut self, xattrs: &[Xattr]) -> u32 {
+        if let Some(number) = self.xattr_numbers.get(xattrs) {
+            return *number;
+        }
+        let number = u32::try_from(self.xattrs.len()).unwrap_or(0);
+        self.xattrs.push(xattrs.to_vec());
+        self.xattr_numbers.insert(xattrs.to_vec(), number);
+        number
+    }
+
+    /// The content of a scanned inode; `place` is that of its directory, or else its own path becomes one.
+    fn content(&mut self, entry: &Entry, place: Option<u32>, path: &Path) -> Result<Content> {
+        Ok(match &entry.what {
+            What::Directory(_) => Content::Directory,
+            What::File => {
+                let place = match place {
+                    Some(place) => place,
+                    None => {
+                        self.places.push(Place::File(path.to_owned()));
+                        u32::try_from(self.places.len() - 1).map_err(|_| too_many())?
+                    }
+                };
+                let stamp = stamp(entry.mtime.seconds, entry.mtime.nanoseconds);
+                Content::File { place, size: entry.size, stamp }
+            }
+            What::Symlink(target) => self.link_target(target)?,
+            What::CharacterDevice(device) => Content::CharacterDevice { device: *device },
+            What::BlockDevice(device) => Content::BlockDevice { device: *device },
+            What::Fifo => Content::Fifo,
+            What::Socket => Content::Socket,
+        })
+    }
+
+    /// Notes holes and hard links of a scanned inode.
+    fn rarities(&mut self, id: u32, entry: &Entry, rules: &Rules, origin: Origin) {
+        if let Some(ranges) = entry.rare.as_ref().and_then(|rare| rare.ranges.as_ref()) {
+            self.ranges.insert(id, ranges.clone());
+        }
+        match rules.hardlinks {
+            Hardlinks::Preserve if entry.links > 1 && !matches!(entry.what, What::Directory(_)) => {
+                let key = (origin.0, entry.inode.0, entry.inode.1);
+                let next = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+                let group = *self.group_numbers.entry(key).or_insert(next);
+                if group == next {
+                    self.groups.push(Vec::new());
+                }
+                self.groups[index(group)].push(id);
+            }
+            Hardlinks::Dedupe if matches!(entry.what, What::File) => self.dedupe.push(id),
+            _ => {}
+        }
+    }
+
+    /// The directory that `above` names, making what is missing.
+    fn parents(&mut self, above: &[&[u8]], origin: Origin) -> Result<u32> {
+        let mut at = 0;
+        for (depth, part) in above.iter().enumerate() {
+            at = match self.find(at, part) {
+                Ok(position) => {
+                    let child = self.children_of(at)[position];
+                    let draft = &self.drafts[index(child)];
+                    if !matches!(draft.node.content, Content::Directory) {
+                        let link = matches!(draft.node.content, Content::Symlink { .. });
+                        let path = printable(&[b"/".as_slice(), &above[..=depth].join(&b'/')].concat());
+                        return Err(Error::new(
+                            Kind::Manifest,
+                            if link {
+                                "a symbolic link stands above a target"
+                            } else {
+                                "a file stands above a target"
+                            },
+                        )
+                        .expected(format!("{path} to be a directory, for {}", self.origins[index(origin.0)]))
+                        .found(format!(
+                            "a {} from {}",
+                            if link { "symbolic link" } else { "file" },
+                            self.origins[index(draft.origin)]
+                        ))
+                        .hint("put the entry where the link leads to"));
+                    }
+                    child
+                }
+                Err(_) => {
+                    let meta = Meta::root(0o755, self.time);
+                    self.add(at, part, meta, Content::Directory, Origin(0), 0)?
+                }
+            };
+        }
+        Ok(at)
+    }
+
+    fn children_of(&self, directory: u32) -> &[u32] {
+        let list = self.drafts[index(directory)].children;
+        self.children.get(index(list)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where `name` stands among the children of `directory`, or would stand.
+    fn find(&self, directory: u32, name: &[u8]) -> Result<usize, usize> {
+        let children = self.children_of(directory);
+        // A listing arrives sorted, so most names belong at the end.
+        match children.last() {
+            Some(last) if self.name(*last) < name => Err(children.len()),
+            _ => children.binary_search_by(|child| self.name(*child).cmp(name)),
+        }
+    }
+
+    fn name(&self, id: u32) -> &[u8] {
+        let node = &self.drafts[index(id)].node;
+        let start = crate::units::usize_of(node.name);
+        &self.names[start..start + usize::from(node.name_length)]
+    }
+
+    /// Adds a child, or meets the one of that name: two directories become one, anything else is an error.
+    fn add(
+        &mut self,
+        parent: u32,
+        name: &[u8],
+        meta: Meta,
+        content: Content,
+        origin: Origin,
+        rank: u16,
+    ) -> Result<u32> {
+        match self.find(parent, name) {
+            Ok(position) => {
+                let there = self.children_of(parent)[position];
+                let both = matches!(content, Content::Directory)
+                    && matches!(self.drafts[index(there)].node.content, Content::Directory);
+                if !both {
+                    return Err(self.conflict(there, origin));
+                }
+                self.claim(there, meta, origin, rank)?;
+                Ok(there)
+            }
+            Err(position) => {
+                let id = self.draft(parent, name, meta, content, origin.0, rank)?;
+                let list = index(self.drafts[index(parent)].children);
+                self.children[list].insert(position, id);
+                Ok(id)
+            }
+        }
+    }
+
+    /// Two entries say what a directory is like: the more specific one decides.
+    fn claim(&mut self, directory: u32, meta: Meta, origin: Origin, rank: u16) -> Result<()> {
+        let draft = &mut self.drafts[index(directory)];
+        if draft.rank == rank && rank > 0 && draft.origin != origin.0 {
+            return Err(self.conflict(directory, origin));
+        }
+        if rank > draft.rank {
+            draft.node.meta = meta;
+            draft.rank = rank;
+            draft.origin = origin.0;
+        }
+        Ok(())
+    }
+
+    fn conflict(&self, there: u32, origin: Origin) -> Error {
+        let mut path = Vec::new();
+        let mut at = there;
+        while at != 0 {
+            let mut part = b"/".to_vec();
+            part.extend_from_slice(self.name(at));
+            path.splice(0..0, part);
+            at = self.drafts[index(at)].node.parent;
+        }
+        let path = if path.is_empty() { "/".to_owned() } else { printable(&path) };
+        let first = &self.origins[index(self.drafts[index(there)].origin)];
+        let second = &self.origins[index(origin.0)];
+        Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
+            .found(format!("{first} and {second}"))
+            .hint("leave one of them out, or give it another target")
+    }
+
+    fn draft(
+        &mut self,
+        parent: u32,
+        name: &[u8],
+        meta: Meta,
+        content: Content,
+        origin: u32,
+        rank: u16,
+    ) -> Result<u32> {
+        let id = u32::try_from(self.drafts.len()).map_err(|_| too_many())?;
+        let name_length = u8::try_from(name.len()).map_err(|_| {
+            Error::new(Kind::Manifest, "a name is too long").expected("at most 255 bytes").found(format!(
+                "{} bytes: {}",
+                name.len(),
+                printable(&name[..name.len().min(80)])
+            ))
+        })?;
+        let children = if matches!(content, Content::Directory) {
+            self.children.push(Vec::new());
+            u32::try_from(self.children.len() - 1).map_err(|_| too_many())?
+        } else {
+            NO_CHILDREN
+        };
+        let start = u64_of(self.names.len());
+        self.names.extend_from_slice(name);
+        let node = Node { name: start, parent, end: 0, name_length, meta, content };
+        self.drafts.push(Draft { node, children, origin, rank });
+        Ok(id)
+    }
+
+    /// Sorts out links, numbers the nodes in preorder, and forgets what only building needed. `jobs` threads read
+    /// files that may be equal, where an entry asked for that.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where a file that may be equal to another cannot be read.
+    pub fn finish(mut self, jobs: usize) -> Result<(Tree, Vec<Warning>)> {
+        let mut order = Vec::with_capacity(self.drafts.len());
+        let mut numbers = vec![0_u32; self.drafts.len()];
+        let mut stack = vec![0_u32];
+        while let Some(draft) = stack.pop() {
+            numbers[index(draft)] = u32::try_from(order.len()).map_err(|_| too_many())?;
+            order.push(draft);
+            stack.extend(self.children_of(draft).iter().rev());
+        }
+        self.children = Vec::new();
+        let mut nodes: Vec<Node> = order
+            .iter()
+            .map(|draft| {
+                let mut node = self.drafts[index(*draft)].node;
+                node.parent = numbers[index(node.parent)];
+                node
+            })
+            .collect();
+        self.drafts = Vec::new();
+        drop(order);
+        close_subtrees(&mut nodes)?;
+        let ranges = self.ranges.into_iter().map(|(draft, ranges)| (numbers[index(draft)], ranges)).collect();
+        let renumber = |group: &Vec<u32>| {
+            let mut group: Vec<u32> = group.iter().map(|draft| numbers[index(*draft)]).collect();
+            group.sort_unstable();
+            group
+        };
+        let groups: Vec<Vec<u32>> = self.groups.iter().map(renumber).collect();
+        let dedupe = renumber(&self.dedupe);
+        let mut tree = Tree {
+            nodes,
+            names: self.names,
+            places: self.places,
+            texts: self.texts,
+            xattrs: self.xattrs,
+            ranges,
+        };
+        let equal = super::links::equal(&tree, &dedupe, jobs)?;
+        let warnings = Vec::new();
+        for group in groups.iter().chain(&equal) {
+            tree.link(group);
+        }
+        Ok((tree, warnings))
+    }
+}
+
+impl Tree {
+    /// Makes all nodes of a sorted group names of the first.
+    fn link(&mut self, group: &[u32]) {
+        let Some((first, others)) = group.split_first() else { return };
+        let meta = self.nodes[index(*first)].meta;
+        for other in others {
+            let node = &mut self.nodes[index(*other)];
+            node.content = Content::Link { to: NodeId(*first) };
+            node.meta = meta;
+            self.ranges.remove(other);
+        }
+    }
+}
+
+/// Sets where each subtree ends, from the parents alone: in preorder the last descendant's number is the largest.
+fn close_subtrees(nodes: &mut [Node]) -> Result<()> {
+    for number in (0..nodes.len()).rev() {
+        let own = u32::try_from(number + 1).map_err(|_| too_many())?;
+        let end = nodes[number].end.max(own);
+        nodes[number].end = end;
+        let parent = index(nodes[number].parent);
+        nodes[parent].end = nodes[parent].end.max(end);
+    }
+    Ok(())
+}
+
+/// The components of a target path.
+fn parts(target: &[u8]) -> Result<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    for part in target.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                return Err(Error::new(Kind::Manifest, "a target escapes its root")
+                    .expected("a path without `..`")
+                    .found(printable(target)));
+            }
+            part if part.contains(&0) => {
+                return Err(Error::new(Kind::Manifest, "a target holds a NUL byte").found(printable(target)));
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts)
+}
+
+fn rank(parts: &[&[u8]]) -> u16 {
+    u16::try_from(parts.len().saturating_add(1)).unwrap_or(u16::MAX)
+}
+
+fn too_many() -> Error {
+    Error::new(Kind::Capacity, "too many names for one filesystem").expected("fewer than 2^32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+    use crate::tree::scan::Request;
+    use crate::tree::xattr::Patterns;
+
+    fn meta(mode: u16) -> Meta {
+        Meta::root(mode, Time::seconds(5))
+    }
+
+    fn paths(tree: &Tree) -> Vec<String> {
+        tree.ids().map(|id| tree.path(id)).collect()
+    }
+
+    #[test]
+    fn nodes_stand_in_sorted_preorder_with_implied_parents() {
+        let mut builder = Builder::new(Time::seconds(7));
+        let origin = builder.origin("contents[0]");
+        builder.text(b"/b/c/x", b"hello", meta(0o600), origin).unwrap();
+        builder.put(b"/a", meta(0o700), Content::Fifo, origin).unwrap();
+        builder.symlink(b"b/Z/..", b"x", meta(0o777), origin).unwrap_err();
+        builder.symlink(b"/b/Z", b"target", meta(0o777), origin).unwrap();
+        let (tree, _) = builder.finish(1).unwrap();
+        assert_eq!(paths(&tree), ["/", "/a", "/b", "/b/Z", "/b/c", "/b/c/x"]);
+        let b = NodeId(2);
+        assert_eq!(tree.children(b).map(|id| tree.path(id)).collect::<Vec<_>>(), ["/b/Z", "/b/c"]);
+        assert_eq!(tree.node(b).meta, Meta::root(0o755, Time::seconds(7)));
+        assert_eq!(tree.target(NodeId(3)), b"target");
+        assert_eq!(tree.size(NodeId(5)), 5);
+    }
+
+    #[test]
+    fn two_entries_for_one_target_are_named() {
+        let mut builder = Builder::new(Time::default());
+        let first = builder.origin("contents[0]");
+        let second = builder.origin("contents[1]");
+        builder.text(b"/etc/motd", b"1", meta(0o644), first).unwrap();
+        let error = builder.text(b"/etc//motd", b"2", meta(0o644), second).unwrap_err().to_string();
+        assert!(error.contains("contents[0] and contents[1]") && error.contains("/etc/motd"), "{error}");
+        builder.put(b"/etc", meta(0o700), Content::Directory, first).unwrap();
+        let error = builder.put(b"/etc", meta(0o750), Content::Directory, second).unwrap_err().to_string();
+        assert!(error.contains("two entries"), "{error}");
+    }
+
+    #[test]
+    fn a_link_above_a_target_and_an_escape_are_refused() {
+        let mut builder = Builder::new(Time::default());
+        let origin = builder.origin("contents[0]");
+        builder.symlink(b"/lib", b"usr/lib", meta(0o777), origin).unwrap();
+        let error = builder.text(b"/lib/x", b"", meta(0o644), origin).unwrap_err().to_string();
+        assert!(error.contains("symbolic link stands above"), "{error}");
+        let error = builder.text(b"/a/../../b", b"", meta(0o644), origin).unwrap_err().to_string();
+        assert!(error.contains("escapes"), "{error}");
+    }
+
+    #[test]
+    fn the_more_specific_entry_decides_a_directory_in_any_order() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::create_dir(host.path().join("tmp")).unwrap();
+        std::fs::write(host.path().join("tmp/file"), b"x").unwrap();
+        let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
+        let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
+        for order in [[0, 1], [1, 0]] {
+            let mut builder = Builder::new(Time::default());
+            let (root, tmp) = (builder.origin("root"), builder.origin("tmp"));
+            for step in order {
+                if step == 0 {
+                    builder.graft(b"/", &scan, 0, &Rules::default(), root).unwrap();
+                } else {
+                    builder.put(b"/tmp", meta(0o1777), Content::Directory, tmp).unwrap();
+                }
+            }
+            let (tree, _) = builder.finish(1).unwrap();
+            assert_eq!(paths(&tree), ["/", "/tmp", "/tmp/file"]);
+            assert_eq!(tree.node(NodeId(1)).meta.mode, 0o1777);
+        }
+    }
+
+    #[test]
+    fn hard_links_follow_their_policy() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::write(host.path().join("a"), b"same").unwrap();
+        std::fs::hard_link(host.path().join("a"), host.path().join("b")).unwrap();
+        std::fs::write(host.path().join("c"), b"same").unwrap();
+        std::fs::write(host.path().join("d"), b"diff").unwrap();
+        let times = std::fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+        for name in ["a", "c", "d"] {
+            std::fs::File::options()
+                .write(true)
+                .open(host.path().join(name))
+                .unwrap()
+                .set_times(times)
+                .unwrap();
+        }
+        let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
+        let scan = crate::tree::scan(&[request], 2, &Progress::default()).unwrap();
+        let links = |hardlinks| {
+            let mut builder = Builder::new(Time::default());
+            let origin = builder.origin("root");
+            let rules = Rules { hardlinks, ..Rules::default() };
+            builder.graft(b"/", &scan, 0, &rules, origin).unwrap();
+            let (tree, _) = builder.finish(2).unwrap();
+            tree.ids()
+                .filter_map(|id| match tree.node(id).content {
+                    Content::Link { to } => Some((tree.path(id), tree.path(to))),
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(links(Hardlinks::Preserve), [pair("/b", "/a")]);
+        assert_eq!(links(Hardlinks::Dissolve), []);
+        assert_eq!(links(Hardlinks::Dedupe), [pair("/b", "/a"), pair("/c", "/a")]);
+    }
+}

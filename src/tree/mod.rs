@@ -1,0 +1,332 @@
+//! What one filesystem will hold: names, metadata and references to content, sorted, without a byte of file data.
+//!
+//! A [`Tree`] is plain memory: a filesystem's `build` is a pure function of it. Nodes stand in preorder, siblings
+//! sorted by the bytes of their names, whatever order the host listed them in.
+
+pub mod build;
+mod links;
+mod scan;
+pub mod xattr;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::image::{Files, HostFile};
+use crate::units::{index, u64_of, usize_of};
+
+pub use build::{Builder, Hardlinks, Owner, Rules};
+pub use scan::{Request, Scan, scan};
+pub use xattr::Xattr;
+
+/// Which node of a [`Tree`]; the root is [`NodeId::ROOT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// The root directory.
+    pub const ROOT: Self = Self(0);
+
+    /// The node with this number, counted from the root in preorder.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number, counted from the root in preorder.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Its number as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        index(self.0)
+    }
+}
+
+/// A point in time: seconds since 1970-01-01 UTC, which may be negative, and nanoseconds after them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time {
+    /// Seconds since 1970-01-01 00:00:00 UTC.
+    pub seconds: i64,
+    /// 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+impl Time {
+    /// A whole second.
+    #[must_use]
+    pub const fn seconds(seconds: i64) -> Self {
+        Self { seconds, nanoseconds: 0 }
+    }
+}
+
+/// What an inode says about itself, beside its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// Permissions with setuid, setgid and sticky: 0 to 0o7777. The file type is the content's.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of last change.
+    pub mtime: Time,
+    /// Which set of extended attributes of the tree; 0 is the empty set.
+    pub xattrs: u32,
+}
+
+impl Meta {
+    /// Mode and time, owned by root, without attributes.
+    #[must_use]
+    pub const fn root(mode: u16, mtime: Time) -> Self {
+        Self { mode, uid: 0, gid: 0, mtime, xattrs: 0 }
+    }
+}
+
+/// A range of bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// How many.
+    pub length: u64,
+}
+
+/// What a node is, and where its content lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A directory; its children follow it in preorder.
+    Directory,
+    /// A regular file of the host.
+    File {
+        /// Which entry of the tree's list of host places.
+        place: u32,
+        /// Length in bytes when it was scanned.
+        size: u64,
+        /// [`stamp`](crate::image::host::stamp) of its time of change when it was scanned.
+        stamp: u64,
+    },
+    /// A regular file whose bytes the manifest gave.
+    Text {
+        /// Which entry of the tree's list of texts.
+        text: u32,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where its target stands among the tree's names.
+        target: u64,
+        /// Length of the target in bytes.
+        length: u16,
+    },
+    /// A character device.
+    CharacterDevice {
+        /// Major and minor number.
+        device: (u32, u32),
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major and minor number.
+        device: (u32, u32),
+    },
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// Another name of a node that stands earlier in preorder.
+    Link {
+        /// The first name of the inode.
+        to: NodeId,
+    },
+}
+
+/// One name of a tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Node {
+    name: u64,
+    parent: u32,
+    /// One past the last node of its subtree.
+    end: u32,
+    name_length: u8,
+    /// Metadata; for [`Content::Link`] that of the node it leads to.
+    pub meta: Meta,
+    /// What it is.
+    pub content: Content,
+}
+
+/// Where host files lie: most nodes share the entry of their directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The file is named like its node, in this directory.
+    Directory(PathBuf),
+    /// The file has a name of its own.
+    File(PathBuf),
+}
+
+/// Names, metadata and content references of one filesystem.
+#[derive(Debug)]
+pub struct Tree {
+    nodes: Vec<Node>,
+    names: Vec<u8>,
+    places: Vec<Place>,
+    texts: Vec<Arc<[u8]>>,
+    xattrs: Vec<Vec<Xattr>>,
+    /// Data ranges of files with holes, sorted, not touching; a file that is not listed is data throughout.
+    ranges: BTreeMap<u32, Vec<Range>>,
+}
+
+impl Tree {
+    /// How many names there are, the root counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is nothing but the root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() <= 1
+    }
+
+    /// All nodes in preorder: a directory before its children, siblings by the bytes of their names.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId)
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// Its name; empty for the root. Any bytes but `/` and NUL, at most 255.
+    #[must_use]
+    pub fn name(&self, id: NodeId) -> &[u8] {
+        let node = self.node(id);
+        let start = usize_of(node.name);
+        &self.names[start..start + usize::from(node.name_length)]
+    }
+
+    /// Its directory; the root is its own.
+    #[must_use]
+    pub fn parent(&self, id: NodeId) -> NodeId {
+        NodeId(self.node(id).parent)
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_directory(&self, id: NodeId) -> bool {
+        matches!(self.node(id).content, Content::Directory)
+    }
+
+    /// The children of a directory, sorted by the bytes of their names; none for anything else.
+    pub fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let end = self.node(id).end;
+        let mut next = id.0 + 1;
+        std::iter::from_fn(move || {
+            (next < end).then(|| {
+                let child = NodeId(next);
+                next = self.node(child).end;
+                child
+            })
+        })
+    }
+
+    /// Its path inside the filesystem, for people and for error messages: `/` for the root.
+    #[must_use]
+    pub fn path(&self, id: NodeId) -> String {
+        crate::text::printable(&self.path_bytes(id))
+    }
+
+    /// Its path inside the filesystem, in its own bytes: `/` for the root.
+    #[must_use]
+    pub fn path_bytes(&self, id: NodeId) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            parts.push(self.name(at));
+            at = self.parent(at);
+        }
+        let mut path = Vec::new();
+        for part in parts.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(part);
+        }
+        if path.is_empty() { b"/".to_vec() } else { path }
+    }
+
+    /// Length of a regular file's content in bytes; 0 for anything else.
+    #[must_use]
+    pub fn size(&self, id: NodeId) -> u64 {
+        match self.node(id).content {
+            Content::File { size, .. } => size,
+            Content::Text { text } => u64_of(self.text(text).len()),
+            _ => 0,
+        }
+    }
+
+    /// The bytes of a text.
+    #[must_use]
+    pub fn text(&self, text: u32) -> &Arc<[u8]> {
+        &self.texts[index(text)]
+    }
+
+    /// The target of a symbolic link; empty for anything else.
+    #[must_use]
+    pub fn target(&self, id: NodeId) -> &[u8] {
+        match self.node(id).content {
+            Content::Symlink { target, length } => {
+                let start = usize_of(target);
+                &self.names[start..start + usize::from(length)]
+            }
+            _ => &[],
+        }
+    }
+
+    /// A set of extended attributes, sorted by name.
+    #[must_use]
+    pub fn xattrs(&self, set: u32) -> &[Xattr] {
+        self.xattrs.get(index(set)).map_or(&[], Vec::as_slice)
+    }
+
+    /// All sets of extended attributes; number 0 is the empty one.
+    #[must_use]
+    pub fn xattr_sets(&self) -> &[Vec<Xattr>] {
+        &self.xattrs
+    }
+
+    /// Where a file with holes has data: sorted ranges. `None` for a file that is data throughout.
+    #[must_use]
+    pub fn ranges(&self, id: NodeId) -> Option<&[Range]> {
+        self.ranges.get(&id.0).map(Vec::as_slice)
+    }
+
+    /// The largest regular files, largest first, with their sizes: what to name when contents do not fit.
+    #[must_use]
+    pub fn largest(&self, count: usize) -> Vec<(NodeId, u64)> {
+        let mut files: Vec<_> =
+            self.ids().map(|id| (id, self.size(id))).filter(|(_, size)| *size > 0).collect();
+        files.sort_by_key(|(id, size)| (std::cmp::Reverse(*size), *id));
+        files.truncate(count);
+        files
+    }
+}
+
+impl Files for Tree {
+    fn file(&self, id: u32) -> HostFile<'_> {
+        let id = NodeId(id);
+        let Content::File { place, size, stamp } = self.node(id).content else {
+            return HostFile { path: Cow::Owned(PathBuf::from(self.path(id))), size: 0, stamp: None };
+        };
+        let path = match &self.places[index(place)] {
+            Place::Directory(directory) => Cow::Owned(directory.join(OsStr::from_bytes(self.name(id)))),
+            Place::File(path) => Cow::Borrowed(path.as_path()),
+        };
+        HostFile { path, size, stamp: Some(stamp) }
+    }
+}

@@ -1,0 +1,166 @@
+//! Extended attributes: which of a host file's are kept, and reading them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Kind, Result};
+
+/// An extended attribute as the kernel names it: `user.comment`, `system.posix_acl_access`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Xattr {
+    /// Full name with its namespace.
+    pub name: Vec<u8>,
+    /// Value as getxattr(2) gives it; a POSIX ACL is in the kernel's exchange form (linux/posix_acl_xattr.h).
+    pub value: Vec<u8>,
+}
+
+/// Which attributes of host files are kept: patterns in which `*` stands for any run of bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns(Vec<String>);
+
+/// What belongs to the files: attributes users set, file capabilities, POSIX ACLs. What labels the host
+/// (security.selinux, trusted.*) is not among them, so that an image does not tell which host made it.
+const DEFAULT: [&str; 4] =
+    ["user.*", "security.capability", "system.posix_acl_access", "system.posix_acl_default"];
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self(DEFAULT.map(str::to_owned).to_vec())
+    }
+}
+
+impl Patterns {
+    /// Keeps names that match one of `patterns`; none keeps nothing.
+    #[must_use]
+    pub const fn new(patterns: Vec<String>) -> Self {
+        Self(patterns)
+    }
+
+    /// Whether an attribute of this name is kept.
+    #[must_use]
+    pub fn keep(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|pattern| matches(pattern.as_bytes(), name))
+    }
+
+    /// Whether nothing is kept, so that nothing needs to be asked.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a symbolic link can carry anything that is kept: the kernel refuses user.* and ACLs on links, and
+    /// capabilities are of regular files only, so with the default patterns links need not be asked.
+    #[must_use]
+    pub fn may_be_on_links(&self) -> bool {
+        self.0.iter().any(|pattern| !DEFAULT.contains(&pattern.as_str()) && !pattern.starts_with("user."))
+    }
+}
+
+/// Whether `name` matches `pattern`, in which `*` stands for any run of bytes.
+#[must_use]
+pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    // After the last star that matched, try again one byte later: linear in practice, quadratic at worst.
+    let (mut p, mut n) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p + 1, n));
+                p += 1;
+            }
+            Some(byte) if *byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match retry {
+                Some((after, from)) => {
+                    p = after;
+                    n = from + 1;
+                    retry = Some((after, n));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// The attributes of `path` itself (a link is not followed) that `patterns` keep, sorted by name.
+///
+/// # Errors
+/// [`Kind::Source`] where the host refuses to list or give them.
+pub fn read(path: &Path, patterns: &Patterns) -> Result<Vec<Xattr>> {
+    if patterns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let failed = |error: Errno| Error::io(Kind::Source, "cannot read the extended attributes", path, error);
+    // Most files have none; the buffer on the stack saves asking for the length first.
+    let mut short = [0_u8; 1024];
+    let names = match rustix::fs::llistxattr(path, &mut short[..]) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        Ok(length) => short[..length].to_vec(),
+        Err(Errno::RANGE) => {
+            grown(64 * 1024, |buffer| rustix::fs::llistxattr(path, buffer)).map_err(failed)?
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut found = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && patterns.keep(name)) {
+        match grown(4096, |buffer| rustix::fs::lgetxattr(path, OsStr::from_bytes(name), buffer)) {
+            Ok(value) => found.push(Xattr { name: name.to_vec(), value }),
+            // Gone since it was listed.
+            Err(Errno::NODATA) => {}
+            Err(error) => {
+                return Err(failed(error).found(format!("attribute {}", crate::text::printable(name))));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Calls `read` with a buffer of `length` bytes and then, where that is too short, with larger ones.
+fn grown(length: usize, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; length];
+    loop {
+        match read(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            // XATTR_SIZE_MAX and XATTR_LIST_MAX are 64 KiB (linux/limits.h); one step more ends the loop.
+            Err(Errno::RANGE) if buffer.len() <= 64 * 1024 => buffer.resize(buffer.len() * 4, 0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match() {
+        for (pattern, name, expected) in [
+            ("user.*", "user.comment", true),
+            ("user.*", "user.", true),
+            ("user.*", "trusted.user.x", false),
+            ("*", "", true),
+            ("*.acl*", "system.posix_acl_access", false),
+            ("*acl*", "system.posix_acl_access", true),
+            ("a*b*c", "aXbXbc", true),
+            ("a*b*c", "aXbXbcd", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+        let default = Patterns::default();
+        assert!(default.keep(b"user.a") && default.keep(b"security.capability"));
+        assert!(!default.keep(b"security.selinux") && !default.keep(b"trusted.overlay.opaque"));
+        assert!(!default.may_be_on_links());
+        assert!(Patterns::new(vec!["security.*".into()]).may_be_on_links());
+    }
+}

@@ -1,0 +1,355 @@
+//! Newtypes for the address spaces of a disk, and the text form of sizes.
+//!
+//! One type per unit keeps bytes, sectors, blocks and clusters from being mixed by accident. Sums **saturate**: the
+//! largest value is beyond every limit an [`Image`](crate::image::Image) or a format accepts, so a sum that ran over
+//! is refused where it meets that limit and never wraps into a small, wrong number.
+
+use std::fmt;
+use std::str::FromStr;
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("diskwright addresses disks larger than memory and is written for 64-bit hosts");
+
+/// A length of something in memory as a `u64`.
+#[must_use]
+pub const fn u64_of(value: usize) -> u64 {
+    #[expect(clippy::as_conversions, reason = "usize has 64 bits, checked above, and From is not const")]
+    {
+        value as u64
+    }
+}
+
+/// A `u64` as an index into memory.
+#[must_use]
+pub const fn usize_of(value: u64) -> usize {
+    #[expect(clippy::as_conversions, reason = "usize has 64 bits, checked above")]
+    {
+        value as usize
+    }
+}
+
+/// A `u32` as an index into memory.
+#[must_use]
+pub const fn index(value: u32) -> usize {
+    #[expect(clippy::as_conversions, reason = "usize has 64 bits, checked above")]
+    {
+        value as usize
+    }
+}
+
+/// The low 32 bits of a value, for fields that are stored in two halves.
+#[must_use]
+pub const fn low32(value: u64) -> u32 {
+    #[expect(clippy::as_conversions, reason = "masked to 32 bits")]
+    {
+        (value & 0xffff_ffff) as u32
+    }
+}
+
+/// The high 32 bits of a value, for fields that are stored in two halves.
+#[must_use]
+pub const fn high32(value: u64) -> u32 {
+    low32(value >> 32)
+}
+
+/// The low 16 bits of a value, for fields that are stored in two halves.
+#[must_use]
+pub const fn low16(value: u64) -> u16 {
+    #[expect(clippy::as_conversions, reason = "masked to 16 bits")]
+    {
+        (value & 0xffff) as u16
+    }
+}
+
+/// The low 8 bits of a value.
+#[must_use]
+pub const fn low8(value: u64) -> u8 {
+    #[expect(clippy::as_conversions, reason = "masked to 8 bits")]
+    {
+        (value & 0xff) as u8
+    }
+}
+
+macro_rules! unit {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// Nothing, and the first address.
+            pub const ZERO: Self = Self(0);
+            /// The value that saturated sums end in; no format accepts it.
+            pub const MAX: Self = Self(u64::MAX);
+
+            /// A count or an address.
+            #[must_use]
+            pub const fn new(value: u64) -> Self {
+                Self(value)
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// `self - other`, or `None` below zero.
+            #[must_use]
+            pub const fn checked_sub(self, other: Self) -> Option<Self> {
+                match self.0.checked_sub(other.0) {
+                    Some(value) => Some(Self(value)),
+                    None => None,
+                }
+            }
+
+            /// `self - other`, zero where that would be negative.
+            #[must_use]
+            pub const fn saturating_sub(self, other: Self) -> Self {
+                Self(self.0.saturating_sub(other.0))
+            }
+
+            /// The smallest multiple of `step` that is not below `self`; saturates. `step` of 0 counts as 1.
+            #[must_use]
+            pub const fn round_up(self, step: u64) -> Self {
+                let step = if step == 0 { 1 } else { step };
+                Self(self.0.div_ceil(step).saturating_mul(step))
+            }
+
+            /// The largest multiple of `step` that is not above `self`. `step` of 0 counts as 1.
+            #[must_use]
+            pub const fn round_down(self, step: u64) -> Self {
+                let step = if step == 0 { 1 } else { step };
+                Self(self.0 / step * step)
+            }
+
+            /// Whether this is a multiple of `step`. `step` of 0 counts as 1.
+            #[must_use]
+            pub const fn is_multiple_of(self, step: u64) -> bool {
+                self.round_down(step).0 == self.0
+            }
+        }
+
+        impl std::ops::Add for $name {
+            type Output = Self;
+            fn add(self, other: Self) -> Self {
+                Self(self.0.saturating_add(other.0))
+            }
+        }
+
+        impl std::ops::AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                *self = *self + other;
+            }
+        }
+
+        impl std::iter::Sum for $name {
+            fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+                items.fold(Self::ZERO, |sum, item| sum + item)
+            }
+        }
+    };
+}
+
+unit!(
+    /// Bytes: a length, or an offset from the start of a disk, a filesystem or a file.
+    Bytes
+);
+unit!(
+    /// Logical sectors of a disk, 512 or 4096 bytes: a count, or a logical block address (LBA).
+    Sectors
+);
+unit!(
+    /// Blocks of an ext4 filesystem, 4096 bytes: a count, or a block number.
+    Blocks
+);
+unit!(
+    /// Clusters of a FAT filesystem or of a container: a count, or a cluster number.
+    Clusters
+);
+
+/// 1024 bytes.
+pub const KIB: u64 = 1 << 10;
+/// 1024 KiB.
+pub const MIB: u64 = 1 << 20;
+/// 1024 MiB.
+pub const GIB: u64 = 1 << 30;
+/// 1024 GiB.
+pub const TIB: u64 = 1 << 40;
+
+/// The units sizes are written in, largest first.
+const SUFFIXES: [(&str, u64); 6] =
+    [("EiB", 1 << 60), ("PiB", 1 << 50), ("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)];
+
+impl Bytes {
+    /// The largest size a file can have: an offset of the system is a signed 64-bit number.
+    pub const LIMIT: Self = Self(i64::MAX.unsigned_abs());
+
+    /// How many sectors, blocks or clusters of `size` bytes hold this many bytes, rounded up.
+    #[must_use]
+    pub const fn div_ceil(self, size: u64) -> u64 {
+        self.0.div_ceil(if size == 0 { 1 } else { size })
+    }
+
+    /// For people: the size in the largest unit, with one decimal, and the exact bytes where that is not the whole
+    /// truth.
+    #[must_use]
+    pub fn human(self) -> String {
+        for (suffix, unit) in SUFFIXES {
+            if self.0 >= unit {
+                let tenths = u128::from(self.0) * 10 / u128::from(unit);
+                let (whole, tenth) = (tenths / 10, tenths % 10);
+                return if tenth == 0 && self.0.is_multiple_of(unit) {
+                    format!("{whole} {suffix}")
+                } else {
+                    format!("{whole}.{tenth} {suffix}")
+                };
+            }
+        }
+        format!("{} bytes", self.0)
+    }
+}
+
+impl Sectors {
+    /// The bytes of this many sectors of `size` bytes.
+    #[must_use]
+    pub const fn bytes(self, size: u64) -> Bytes {
+        Bytes(self.0.saturating_mul(size))
+    }
+}
+
+impl Blocks {
+    /// The bytes of this many blocks of `size` bytes.
+    #[must_use]
+    pub const fn bytes(self, size: u64) -> Bytes {
+        Bytes(self.0.saturating_mul(size))
+    }
+}
+
+impl Clusters {
+    /// The bytes of this many clusters of `size` bytes.
+    #[must_use]
+    pub const fn bytes(self, size: u64) -> Bytes {
+        Bytes(self.0.saturating_mul(size))
+    }
+}
+
+impl fmt::Display for Bytes {
+    /// The form that parses back to the same size: the largest unit that divides it, else plain bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (suffix, unit) in SUFFIXES {
+            if self.0 != 0 && self.0.is_multiple_of(unit) {
+                return write!(f, "{}{suffix}", self.0 / unit);
+            }
+        }
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Why a text is not a size; the text itself is not repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SizeError(String);
+
+impl fmt::Display for SizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SizeError {}
+
+impl FromStr for Bytes {
+    type Err = SizeError;
+
+    /// `4096`, `64KiB`, `1.5GiB`: a number and an optional unit of 1024. A decimal part must give whole bytes.
+    ///
+    /// # Errors
+    /// Another unit (with the one that was probably meant), no number, or more than 8 EiB - 1.
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let text = text.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let unit = unit.trim_start();
+        let factor = match SUFFIXES.iter().find(|(suffix, _)| *suffix == unit) {
+            Some((_, factor)) => *factor,
+            None if unit.is_empty() || unit == "B" => 1,
+            None => return Err(unknown_unit(number, unit)),
+        };
+        let bad = || SizeError("a size is a number with an optional unit: 4096, 64KiB, 1.5GiB".to_owned());
+        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() || number.ends_with('.') || decimals.contains('.') || decimals.len() > 18 {
+            return Err(bad());
+        }
+        let too_large = || SizeError("larger than 8 EiB - 1, the largest file there can be".to_owned());
+        let whole: u64 = whole.parse().map_err(|_| too_large())?;
+        // 10^18 fits 64 bits and the product 128, so the sum is exact.
+        let scale = 10_u128.pow(u32::try_from(decimals.len()).unwrap_or(0));
+        let part: u128 = if decimals.is_empty() { 0 } else { decimals.parse().map_err(|_| bad())? };
+        let scaled = (u128::from(whole) * scale + part) * u128::from(factor);
+        if !scaled.is_multiple_of(scale) {
+            return Err(SizeError("not a whole number of bytes".to_owned()));
+        }
+        match u64::try_from(scaled / scale) {
+            Ok(bytes) if bytes <= Self::LIMIT.0 => Ok(Self(bytes)),
+            _ => Err(too_large()),
+        }
+    }
+}
+
+/// The message for a unit that is not ours, with the one that was probably meant.
+fn unknown_unit(number: &str, unit: &str) -> SizeError {
+    let letter = unit.chars().next().map(|c| c.to_ascii_uppercase());
+    let hint = SUFFIXES
+        .iter()
+        .find(|(suffix, _)| suffix.chars().next() == letter)
+        .map_or(String::new(), |(suffix, _)| format!("; write {number}{suffix}"));
+    SizeError(format!("unknown unit `{unit}`: sizes count in 1024s as KiB, MiB, GiB, TiB, PiB, EiB{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_parse_and_print() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("64KiB", 64 * KIB),
+            ("1.5GiB", 3 * GIB / 2),
+            ("10 GiB", 10 * GIB),
+            ("7B", 7),
+            ("0.5KiB", 512),
+            ("7.999999999999999999EiB", 0),
+        ] {
+            let parsed: Result<Bytes, _> = text.parse();
+            match parsed {
+                Ok(size) => assert_eq!(size.get(), bytes, "{text}"),
+                Err(e) => assert!(e.to_string().contains("whole number"), "{text}: {e}"),
+            }
+        }
+        assert_eq!(Bytes::new(64 * KIB).to_string(), "64KiB");
+        assert_eq!(Bytes::new(1025).to_string(), "1025");
+        assert_eq!(Bytes::new(0).to_string(), "0");
+        assert_eq!(Bytes::new(GIB + GIB / 2).human(), "1.5 GiB");
+        assert_eq!(Bytes::new(GIB).human(), "1 GiB");
+    }
+
+    #[test]
+    fn a_bare_m_is_refused_with_the_unit_that_was_meant() {
+        let error = "64M".parse::<Bytes>().unwrap_err().to_string();
+        assert!(error.contains("64MiB"), "{error}");
+        for bad in ["", "KiB", "1..5KiB", "-1", "1e3", "8EiB", "99999999999999999999", "1.KiB", ".5KiB"] {
+            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sums_saturate_and_round() {
+        assert_eq!(Bytes::MAX + Bytes::new(1), Bytes::MAX);
+        assert_eq!(Sectors::new(u64::MAX).bytes(512), Bytes::MAX);
+        assert_eq!(Bytes::new(4097).round_up(4096), Bytes::new(8192));
+        assert_eq!(Bytes::new(4097).round_down(4096), Bytes::new(4096));
+        assert_eq!(Bytes::new(1).checked_sub(Bytes::new(2)), None);
+    }
+}
