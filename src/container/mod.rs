@@ -3,6 +3,7 @@
 mod allocated;
 pub mod codec;
 pub mod qcow2;
+mod source;
 
 use std::fmt;
 use std::io::Write;

@@ -6,6 +6,7 @@
 
 mod compress;
 mod format;
+pub(super) mod read;
 
 use std::sync::Arc;
 
