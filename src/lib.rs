@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod filesystem;
+pub mod identity;
 pub mod image;
 pub mod progress;
 pub mod text;
