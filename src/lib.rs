@@ -5,6 +5,7 @@ pub mod filesystem;
 pub mod identity;
 pub mod image;
 pub mod progress;
+pub mod table;
 pub mod text;
 pub mod tree;
 pub mod units;
