@@ -2,6 +2,9 @@
 //!
 //! Same doors in each house: `mod` has the one public `build`, `geometry` the sums, `format` the bytes.
 
+pub mod fat;
+pub mod swap;
+
 use crate::error::Warning;
 use crate::image::Image;
 use crate::units::Bytes;
