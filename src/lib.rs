@@ -2,8 +2,10 @@
 
 pub mod error;
 pub mod filesystem;
+pub mod identity;
 pub mod image;
 pub mod progress;
+pub mod table;
 pub mod text;
 pub mod tree;
 pub mod units;
