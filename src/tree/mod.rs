@@ -4,6 +4,7 @@
 //! sorted by the bytes of their names, whatever order the host listed them in.
 
 pub mod build;
+mod finish;
 mod links;
 mod scan;
 pub mod xattr;
