@@ -121,7 +121,7 @@ mod tests {
                 .text(name.as_bytes(), &vec![1; number % 3000], Meta::root(0o644, Time::default()), origin)
                 .unwrap();
         }
-        builder.finish(1).unwrap().0
+        builder.finish(1).unwrap()
     }
 
     fn holds(contents: &Contents<'_>, free: Bytes, wish: &Wish, sectors: u64) -> bool {
