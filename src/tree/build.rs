@@ -351,7 +351,7 @@ impl Builder {
                     if !matches!(draft.node.content, Content::Directory) {
                         let link = matches!(draft.node.content, Content::Symlink { .. });
                         let path = printable(&[b"/".as_slice(), &above[..=depth].join(&b'/')].concat());
-                        return Err(Error::new(
+                        let error = Error::new(
                             Kind::Manifest,
                             if link {
                                 "a symbolic link stands above a target"
@@ -364,8 +364,11 @@ impl Builder {
                             "a {} from {}",
                             if link { "symbolic link" } else { "file" },
                             self.origins[index(draft.origin)]
-                        ))
-                        .hint("put the entry where the link leads to"));
+                        ));
+                        return Err(match link {
+                            true => error.hint("put the entry where the link leads to"),
+                            false => error,
+                        });
                     }
                     child
                 }
