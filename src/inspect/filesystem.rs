@@ -217,13 +217,15 @@ fn free_clusters(image: &Image, offset: u64, length: u64, bits: u32, clusters: u
                 }
             }
             16 => {
-                bytes.as_chunks::<2>().0.iter().for_each(|pair| count(u32::from(u16::from_le_bytes(*pair))))
+                for pair in bytes.as_chunks::<2>().0 {
+                    count(u32::from(u16::from_le_bytes(*pair)));
+                }
             }
-            _ => bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .for_each(|word| count(u32::from_le_bytes(*word) & 0x0fff_ffff)),
+            _ => {
+                for word in bytes.as_chunks::<4>().0 {
+                    count(u32::from_le_bytes(*word) & 0x0fff_ffff);
+                }
+            }
         }
         at += PIECE;
     }
