@@ -2,6 +2,7 @@
 
 mod allocated;
 pub mod codec;
+mod open;
 pub mod qcow2;
 mod source;
 
@@ -11,6 +12,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::Result;
+pub use open::{OpenOptions, Opened, open};
+
 use crate::image::{Image, PourOptions, pour, stream};
 
 /// The format of an output file.
@@ -19,12 +22,16 @@ pub enum Format {
     /// The bytes of the disk themselves; holes stay holes of the file.
     #[default]
     Raw,
+    /// QEMU's own.
+    Qcow2,
 }
 
 /// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
 /// Raw has also those by which people call a lone filesystem.
-const FORMATS: [(Format, &[&str], &[&str]); 1] =
-    [(Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"])];
+const FORMATS: [(Format, &[&str], &[&str]); 2] = [
+    (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
+    (Format::Qcow2, &["qcow2"], &["qcow2"]),
+];
 
 impl Format {
     /// The format that the suffix of `path` stands for.
@@ -42,6 +49,7 @@ impl Format {
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Raw => "img",
+            Self::Qcow2 => "qcow2",
         }
     }
 
@@ -50,6 +58,7 @@ impl Format {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
         }
     }
 
@@ -102,6 +111,7 @@ impl fmt::Display for Format {
 pub fn write(format: Format, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
     match format {
         Format::Raw => pour(image, path, options),
+        Format::Qcow2 => pour(&qcow2::wrap(image, &qcow2::Options::default())?, path, options),
     }
 }
 
@@ -117,6 +127,10 @@ pub fn write_stream(
 ) -> Result<()> {
     match format {
         Format::Raw => stream(image, out, options),
+        Format::Qcow2 => Err(crate::error::Error::new(
+            crate::error::Kind::Usage,
+            "qcow2 cannot be written to standard output",
+        )),
     }
 }
 
@@ -130,7 +144,7 @@ mod tests {
             ("disk.img", Some(Format::Raw)),
             ("a/disk.RAW", Some(Format::Raw)),
             ("root.ext4", Some(Format::Raw)),
-            ("disk.qcow2", None),
+            ("disk.vhd", None),
             ("disk", None),
             (".img", None),
         ] {

@@ -181,11 +181,12 @@ impl Mapping {
     }
 
     /// `length` bytes at `disk` lie at `file`; in ascending order of `disk`. What lies past the end of the disk or of
-    /// the file is left out: a container's last cluster may be cut, and reads as zero there.
-    pub(super) fn data(&mut self, disk: u64, length: u64, file: u64) -> Result<()> {
+    /// the file is left out: a container's last cluster may be cut, and reads as zero there. Returns how many bytes
+    /// there are.
+    pub(super) fn data(&mut self, disk: u64, length: u64, file: u64) -> Result<u64> {
         let length = length.min(self.size.saturating_sub(disk));
         if length == 0 {
-            return Ok(());
+            return Ok(0);
         }
         if file >= self.source.size {
             return Err(self
@@ -200,11 +201,11 @@ impl Mapping {
             && *open_file + *open_length == file
         {
             *open_length += length;
-            return Ok(());
+            return Ok(length);
         }
         self.flush();
         self.open = Some((disk, file, length));
-        Ok(())
+        Ok(length)
     }
 
     /// Ends the run that may still grow.

@@ -11,6 +11,7 @@ pub mod output;
 mod pour;
 mod read;
 mod stream;
+pub mod zero;
 
 use std::borrow::Cow;
 use std::fmt;

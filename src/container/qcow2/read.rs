@@ -295,7 +295,7 @@ impl Walk<'_> {
                 self.zeros(disk, cluster);
                 return Ok(());
             }
-            return if offset == 0 { Ok(()) } else { self.mapping.data(disk, cluster, offset) };
+            return if offset == 0 { Ok(()) } else { self.stored(disk, cluster, offset) };
         };
         let part = cluster / 32;
         for bit in 0..32 {
@@ -306,10 +306,19 @@ impl Walk<'_> {
                     .wrong("a part of a cluster is both stored and zero, or nowhere", place + 8));
             }
             if stored {
-                self.mapping.data(disk + bit * part, part, offset + bit * part)?;
+                self.stored(disk + bit * part, part, offset + bit * part)?;
             } else if zero {
                 self.zeros(disk + bit * part, part);
             }
+        }
+        Ok(())
+    }
+
+    /// Data of this image; what the file does not have of it is zero, and no backing file shows through.
+    fn stored(&mut self, disk: u64, length: u64, file: u64) -> Result<()> {
+        let there = self.mapping.data(disk, length, file)?;
+        if there < length {
+            self.zeros(disk + there, length - there);
         }
         Ok(())
     }
