@@ -6,6 +6,7 @@
 //! all partitions get their places, and what hung on those is built.
 
 use std::borrow::Cow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +18,9 @@ use crate::contents;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Filesystem, Size, ext4, fat, swap};
 use crate::identity::{self, Seed};
-use crate::image::{Builder, Files, HostFile, Image, PourOptions, host};
+use crate::image::{Builder, Data, Files, HostFile, Image, PourOptions, host};
 use crate::manifest::Manifest;
+use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{self, Body, Disk, resolve};
 use crate::manifest::values::{DiskId, DiskSize, PartitionSize};
 use crate::progress::Progress;
@@ -66,14 +68,39 @@ impl Built {
     /// As [`container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from.
     pub fn write(&self, path: &Path, format: Format, options: &Options) -> Result<()> {
         self.spare(path)?;
-        let pour = PourOptions { jobs: options.jobs, progress: &options.progress };
-        container::write(format, &self.image, path, &pour)
+        container::write(format, &self.image, path, &self.begin(options))
+    }
+
+    /// Writes the disk to `out` in `format`, from its first byte to its last.
+    ///
+    /// # Errors
+    /// As [`container::write_stream`].
+    pub fn stream(&self, out: &mut dyn Write, format: Format, options: &Options) -> Result<()> {
+        container::write_stream(format, &self.image, out, &self.begin(options))
+    }
+
+    /// Tells the progress how much there is to do.
+    fn begin<'a>(&self, options: &'a Options) -> PourOptions<'a> {
+        let (mut bytes, mut files) = (0, 0);
+        for segment in self.image.segments() {
+            if let Data::File { skip, .. } = segment.data {
+                bytes += segment.length.get();
+                files += u64::from(skip == 0);
+            }
+        }
+        options.progress.begin(bytes, files);
+        PourOptions { jobs: options.jobs, progress: &options.progress }
     }
 
     /// Refuses an output that would take the place of its own source.
     fn spare(&self, path: &Path) -> Result<()> {
         let Ok(real) = path.canonicalize() else { return Ok(()) };
-        let own = |segment| self.image.host_file(segment).is_some_and(|file| file.path == real);
+        // Few files have the name of the output, so few are asked where they really are.
+        let own = |segment| {
+            let file = self.image.host_file(segment);
+            file.filter(|file| file.path.file_name() == real.file_name())
+                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real))
+        };
         if self.image.segments().iter().any(own) {
             return Err(Error::new(Kind::Usage, "the output is one of its own sources")
                 .at(path)
@@ -308,17 +335,14 @@ impl Composer<'_> {
             partitions: partitions.map(|(partition, draft)| self.wish(partition, draft)).collect(),
         };
         table::place(&request).map_err(|refusal| {
-            let disk = crate::manifest::locate::KeyPath::top("disk");
-            let paths: Vec<_> = refusal
-                .partitions
-                .iter()
-                .filter_map(|number| self.disk.partitions.get(*number))
-                .map(|partition| &partition.path)
-                .collect();
-            match paths.as_slice() {
-                [] => self.manifest.place(refusal.error, &disk),
-                paths => paths.iter().fold(refusal.error, |error, path| self.manifest.place(error, path)),
+            let disk = KeyPath::top("disk");
+            let key = |path: &KeyPath| refusal.key.map_or(path.clone(), |key| path.key(key));
+            let partitions = refusal.partitions.iter().filter_map(|number| self.disk.partitions.get(*number));
+            let mut paths: Vec<KeyPath> = partitions.map(|partition| key(&partition.path)).collect();
+            if paths.is_empty() {
+                paths.push(key(&disk));
             }
+            paths.iter().fold(refusal.error, |error, path| self.manifest.place(error, path))
         })
     }
 

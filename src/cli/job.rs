@@ -9,10 +9,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bar::Bar;
 use super::{Severity, complain};
-use crate::container::{self, Format};
+use crate::container::Format;
 use crate::disk::{self, Built, Options};
 use crate::error::{Error, Kind, Result};
-use crate::image::PourOptions;
 use crate::image::dump::dump;
 use crate::manifest::Manifest;
 use crate::manifest::resolve::Disk;
@@ -119,13 +118,12 @@ impl Common {
             None => return Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
             Some(Target::File(path)) => built.write(path, format, options)?,
             Some(Target::Stdout) => {
-                let pour = PourOptions { jobs: options.jobs, progress: &options.progress };
                 // Not the line buffer of the standard library: the stream comes in large pieces.
                 let stdout = std::io::stdout().lock();
                 let mut out = std::fs::File::from(rustix::io::dup(&stdout).map_err(|error| {
                     Error::new(Kind::Output, "cannot write to standard output").because(error)
                 })?);
-                container::write_stream(format, &built.image, &mut out, &pour)?;
+                built.stream(&mut out, format, options)?;
             }
         }
         drop(bar);
