@@ -238,8 +238,8 @@ impl Geometry {
             fat_length: Sectors::new(layout.fat_length),
             root_entries: match fat {
                 FatType::Fat32 => 0,
-                // Without alignment the number of entries stays as it was asked for, and may end inside a sector.
-                _ if sectors <= UNALIGNED => medium.root_entries.max(wish.root_entries),
+                // Whole sectors, which Linux insists on ("bogus number of directory entries"). `mkfs.fat` records fewer
+                // in the sectors it sets aside for the formats of floppy disks with sectors of 4096 bytes.
                 _ => layout.root_sectors * wish.sector_size / ENTRY,
             },
             clusters: layout.clusters,
