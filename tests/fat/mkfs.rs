@@ -43,7 +43,7 @@ fn ours(case: &Case) -> fat::Options {
     }
 }
 
-/// The volume of `mkfs.fat`, or what it says when it makes none.
+/// The volume of `mkfs.fat`, or what it says when it makes none, or makes a FAT32 of too few clusters: that we refuse.
 fn theirs(case: &Case) -> Result<std::fs::File, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mkfs.img");
@@ -66,7 +66,8 @@ fn theirs(case: &Case) -> Result<std::fs::File, String> {
         command.args(["-r", &entries.to_string()]);
     }
     let (good, said) = run(command.arg(&path));
-    if good { Ok(std::fs::File::open(&path).unwrap()) } else { Err(said) }
+    let few = said.contains("WARNING: Number of clusters for 32 bit FAT is less then suggested minimum");
+    if good && !few { Ok(std::fs::File::open(&path).unwrap()) } else { Err(said) }
 }
 
 /// Bytes of the two volumes that are compared at a time.
@@ -112,8 +113,9 @@ fn compare_with(case: &Case, options: &fat::Options) -> Result<(), String> {
     }
     if wide {
         let at = |sector: u64| usize::try_from(sector * size).unwrap();
-        blind.extend([at(6) + code.start..at(6) + code.end]);
-        blind.extend([at(1) + 492..at(1) + 496, at(7) + 492..at(7) + 496]);
+        let (info, backup) = (at(1), at(6));
+        blind.push(backup + code.start..backup + code.end);
+        blind.extend([info, info + backup].map(|info| info + 492..info + 496));
         for copy in [field(14), field(14) + table] {
             blind.push(at(copy) + 8..at(copy) + 12);
         }

@@ -313,10 +313,9 @@ fn choose(
         };
         for fat in candidates {
             let Some(layout) = lay_out(sectors, *fat, sectors_per_cluster, wish, medium) else { continue };
-            // A FAT32 of fewer clusters than its type has is made where it was asked for by name: readers know it by
-            // the length of its FAT, which stands in another field. `mkfs.fat -F 32` warns, and so do we.
-            let named = *fat == FatType::Fat32 && wish.fat.is_some() && layout.clusters > Clusters::ZERO;
-            if layout.clusters <= fat.most() && (layout.clusters >= fat.fewest() || named) {
+            // `mkfs.fat -F 32` goes below the fewest with a warning. Such a volume is FAT32 only to those who look at
+            // the length of its FAT: mtools cannot read it, and `fsck.fat` has a remark.
+            if layout.clusters <= fat.most() && layout.clusters >= fat.fewest() {
                 return Ok((sectors_per_cluster, *fat, layout));
             }
             // Larger clusters are fewer: once there are too few, the reason is known.

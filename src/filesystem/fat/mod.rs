@@ -98,14 +98,6 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
     let free = geometry.clusters.saturating_sub(Clusters::new(chains.used()));
     let mut warnings: Vec<Warning> = remark.into_iter().collect();
     warnings.append(&mut contents.warnings);
-    if geometry.clusters < geometry.fat.fewest() {
-        warnings.push(Warning(format!(
-            "{} was asked for and has {} clusters, fewer than the {} that some systems expect",
-            geometry.fat,
-            geometry.clusters.get(),
-            geometry.fat.fewest().get()
-        )));
-    }
     warnings.extend(last_cluster(&contents, geometry.cluster()));
     let facts = Facts {
         kind: "vfat",
