@@ -1,0 +1,9 @@
+//! The proof of whole images: trees made by code, images made by the program, and foreign judges that have nothing to
+//! say about them.
+//!
+//! A judge that is not installed fails the test that needs it, with the name of its Debian package.
+
+#[cfg(test)]
+mod judges;
+#[cfg(test)]
+mod support;
