@@ -4,6 +4,8 @@
 //! A judge that is not installed fails the test that needs it, with the name of its Debian package.
 
 #[cfg(test)]
+mod guest;
+#[cfg(test)]
 mod judges;
 #[cfg(test)]
 mod support;

@@ -1,6 +1,7 @@
 //! A guest in QEMU: Debian's cloud kernel, an initrd written here, disks, and a shell script that runs as init. What
 //! needs a kernel and privileges of its own happens there.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,16 +15,8 @@ const DONE: &str = "guest: done";
 /// A line before the script, so that what the kernel said earlier can be left out.
 const BEGIN: &str = "guest: begin";
 
-/// The modules a disk needs, in the order of their needs (they are not built into the cloud kernel).
-const MODULES: [&str; 7] = [
-    "drivers/virtio/virtio",
-    "drivers/virtio/virtio_ring",
-    "drivers/virtio/virtio_pci_legacy_dev",
-    "drivers/virtio/virtio_pci_modern_dev",
-    "drivers/virtio/virtio_pci",
-    "drivers/block/virtio_blk",
-    "lib/crc32c_generic",
-];
+/// The modules a disk needs, as far as they are not built into the kernel.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "crc32c_generic"];
 
 /// A machine to be started.
 #[derive(Debug, Default)]
@@ -32,7 +25,7 @@ pub(crate) struct Guest {
     programs: Vec<&'static str>,
 }
 
-/// The newest Debian cloud kernel and the folder of its modules.
+/// The newest Debian cloud kernel and the folder of its modules and their lists.
 pub(crate) fn kernel() -> (PathBuf, PathBuf) {
     let mut kernels: Vec<PathBuf> = std::fs::read_dir("/boot")
         .into_iter()
@@ -45,7 +38,7 @@ pub(crate) fn kernel() -> (PathBuf, PathBuf) {
         panic!("there is no Debian cloud kernel in /boot: apt-get install linux-image-cloud-amd64")
     });
     let release = kernel.file_name().unwrap().to_string_lossy().replacen("vmlinuz-", "", 1);
-    (kernel, Path::new("/lib/modules").join(release).join("kernel"))
+    (kernel, Path::new("/lib/modules").join(release))
 }
 
 impl Guest {
@@ -105,14 +98,10 @@ impl Guest {
         cpio.file("bin/busybox", 0o755, &std::fs::read(busybox).unwrap());
         cpio.symlink("bin/sh", "busybox");
         let mut load = String::new();
-        for module in MODULES {
-            let file = modules.join(format!("{module}.ko"));
-            // What is built into the kernel has no file.
-            if let Ok(bytes) = std::fs::read(&file) {
-                let name = module.rsplit('/').next().unwrap_or(module);
-                cpio.file(&format!("modules/{name}.ko"), 0o644, &bytes);
-                load.push_str(&format!("insmod /modules/{name}.ko\n"));
-            }
+        for module in needed(&modules, &MODULES) {
+            let name = module.rsplit('/').next().unwrap_or(&module).to_owned();
+            cpio.file(&format!("modules/{name}"), 0o644, &std::fs::read(modules.join(&module)).unwrap());
+            let _ = writeln!(load, "insmod /modules/{name}");
         }
         for program in &self.programs {
             let path = find(program);
@@ -130,6 +119,30 @@ impl Guest {
         cpio.file("init", 0o755, init.as_bytes());
         cpio.finish()
     }
+}
+
+/// The files of modules and of all they depend on, each after what it depends on. What is built into the kernel has no
+/// file and is not in the list.
+pub(crate) fn needed(modules: &Path, names: &[&str]) -> Vec<String> {
+    let list = modules.join("modules.dep");
+    let list = std::fs::read_to_string(&list).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
+    let mut files: Vec<String> = Vec::new();
+    for name in names {
+        let Some((file, others)) = list
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(file, _)| file.rsplit('/').next() == Some(&format!("{name}.ko")))
+        else {
+            continue;
+        };
+        // "a.ko: b.ko c.ko": c before b before a (depmod(8)).
+        for file in others.split_whitespace().rev().chain([file]) {
+            if !files.iter().any(|other| other == file) {
+                files.push(file.to_owned());
+            }
+        }
+    }
+    files
 }
 
 /// The libraries a program is linked with, the loader among them.
