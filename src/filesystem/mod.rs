@@ -2,6 +2,8 @@
 //!
 //! Same doors in each house: `mod` has the one public `build`, `geometry` the sums, `format` the bytes.
 
+pub mod ext4;
+
 use crate::error::Warning;
 use crate::image::Image;
 use crate::units::Bytes;

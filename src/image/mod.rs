@@ -277,7 +277,19 @@ impl Builder {
 
     /// Puts `length` bytes of a renderer's part at `offset`.
     pub fn rendered(&mut self, offset: Bytes, length: Bytes, renderer: RendererId, part: u32) {
-        self.push(Segment { offset, length, data: Data::Rendered { renderer: renderer.0, part, skip: 0 } });
+        self.rendered_from(offset, length, renderer, part, 0);
+    }
+
+    /// Puts `length` bytes of a renderer's part, from `skip`, at `offset`.
+    pub fn rendered_from(
+        &mut self,
+        offset: Bytes,
+        length: Bytes,
+        renderer: RendererId,
+        part: u32,
+        skip: u64,
+    ) {
+        self.push(Segment { offset, length, data: Data::Rendered { renderer: renderer.0, part, skip } });
     }
 
     /// Adds a table of host files.

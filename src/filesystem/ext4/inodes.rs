@@ -1,0 +1,159 @@
+//! Which node is which inode: the reserved ones first, then the tree in preorder, without gaps.
+
+use std::collections::HashMap;
+
+use super::checksum::Checksum;
+use super::directory::LOST_AND_FOUND_NAME;
+use super::format::{
+    FIRST, LOST_AND_FOUND, MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET,
+    MODE_SYMLINK, MOST_LINKS, ROOT,
+};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::tree::{Content, NodeId, Tree};
+use crate::units::{index, u64_of};
+
+/// The numbers of all nodes, and the nodes of all numbers.
+#[derive(Debug)]
+pub(super) struct Inodes {
+    /// Inode of each node.
+    numbers: Vec<u32>,
+    /// First node of each inode from [`FIRST`] on.
+    nodes: Vec<u32>,
+    /// Names of inodes that have more than one.
+    links: HashMap<u32, u32>,
+    /// The tree's own lost+found.
+    lost_and_found: Option<NodeId>,
+    seed: Checksum,
+}
+
+/// The file type and permissions of a node.
+pub(super) fn mode(tree: &Tree, node: NodeId) -> u16 {
+    let node = tree.node(source(tree, node));
+    let kind = match node.content {
+        Content::Directory => MODE_DIRECTORY,
+        Content::File { .. } | Content::Text { .. } | Content::Link { .. } => MODE_FILE,
+        Content::Symlink { .. } => MODE_SYMLINK,
+        Content::CharacterDevice { .. } => MODE_CHARACTER,
+        Content::BlockDevice { .. } => MODE_BLOCK,
+        Content::Fifo => MODE_FIFO,
+        Content::Socket => MODE_SOCKET,
+    };
+    kind | node.meta.mode
+}
+
+/// The node that has the content: a further name leads to the first.
+pub(super) fn source(tree: &Tree, node: NodeId) -> NodeId {
+    match tree.node(node).content {
+        Content::Link { to } => to,
+        _ => node,
+    }
+}
+
+impl Inodes {
+    /// Numbers all nodes of `tree`.
+    ///
+    /// # Errors
+    /// [`Kind::Capacity`] past 2^32 inodes, or where something that is not a directory is called `/lost+found`.
+    pub(super) fn new(tree: &Tree, seed: Checksum) -> Result<(Self, Vec<Warning>)> {
+        let lost_and_found =
+            tree.children(NodeId::ROOT).find(|child| tree.name(*child) == LOST_AND_FOUND_NAME);
+        if let Some(node) = lost_and_found
+            && !tree.is_directory(node)
+        {
+            return Err(Error::new(Kind::Capacity, "ext4 needs /lost+found to be a directory")
+                .found("an entry of that name which is none")
+                .why("e2fsck(8) puts what it recovers there"));
+        }
+        let mut inodes = Self {
+            numbers: vec![0; tree.len()],
+            nodes: Vec::new(),
+            links: HashMap::new(),
+            lost_and_found,
+            seed,
+        };
+        let mut warnings = Vec::new();
+        // The inode that the next name of a node with several joins.
+        let mut current: HashMap<u32, u32> = HashMap::new();
+        for node in tree.ids() {
+            let number = if node == NodeId::ROOT {
+                ROOT
+            } else if Some(node) == lost_and_found {
+                LOST_AND_FOUND
+            } else if let Content::Link { to } = tree.node(node).content {
+                let first = inodes.numbers[to.index()];
+                let joined = current.entry(first).or_insert(first);
+                let names = inodes.links.entry(*joined).or_insert(1);
+                if *names < MOST_LINKS {
+                    *names += 1;
+                    *joined
+                } else {
+                    warnings.push(Warning(format!(
+                        "{} has more names than the {MOST_LINKS} an ext4 inode can have; it is stored again for {}",
+                        tree.path(to),
+                        tree.path(node)
+                    )));
+                    let another = inodes.add(node)?;
+                    current.insert(first, another);
+                    another
+                }
+            } else {
+                inodes.add(node)?
+            };
+            inodes.numbers[node.index()] = number;
+        }
+        Ok((inodes, warnings))
+    }
+
+    fn add(&mut self, node: NodeId) -> Result<u32> {
+        let number = u32::try_from(self.nodes.len()).ok().and_then(|count| count.checked_add(FIRST));
+        self.nodes.push(node.get());
+        number.ok_or_else(|| {
+            Error::new(Kind::Capacity, "too many inodes")
+                .expected("fewer than 2^32, as their numbers have 32 bits")
+        })
+    }
+
+    /// The inode of a node.
+    pub(super) fn number(&self, node: NodeId) -> u32 {
+        self.numbers.get(node.index()).copied().unwrap_or(0)
+    }
+
+    /// The first node of an inode, if it is one of the tree's.
+    pub(super) fn node(&self, number: u32) -> Option<NodeId> {
+        match number {
+            ROOT => Some(NodeId::ROOT),
+            LOST_AND_FOUND => self.lost_and_found,
+            _ => {
+                let node = self.nodes.get(index(number.checked_sub(FIRST)?))?;
+                Some(NodeId::new(*node))
+            }
+        }
+    }
+
+    /// Whether lost+found is ours to make.
+    pub(super) const fn lost_and_found_is_ours(&self) -> bool {
+        self.lost_and_found.is_none()
+    }
+
+    /// Inodes in use, the reserved ones counted.
+    pub(super) fn used(&self) -> u64 {
+        u64::from(FIRST) - 1 + u64_of(self.nodes.len())
+    }
+
+    /// All inodes of the tree's nodes, ascending, with their first node.
+    pub(super) fn all<'a>(&'a self) -> impl Iterator<Item = (u32, NodeId)> + 'a {
+        let lost = self.lost_and_found.map(|node| (LOST_AND_FOUND, node));
+        let rest = self.nodes.iter().zip(FIRST..).map(|(node, number)| (number, NodeId::new(*node)));
+        std::iter::once((ROOT, NodeId::ROOT)).chain(lost).chain(rest)
+    }
+
+    /// Names of a file's inode.
+    pub(super) fn links(&self, number: u32) -> u32 {
+        self.links.get(&number).copied().unwrap_or(1)
+    }
+
+    /// The checksum seed of what belongs to an inode.
+    pub(super) fn seed(&self, number: u32) -> Checksum {
+        self.seed.of_inode(number)
+    }
+}

@@ -1,0 +1,263 @@
+//! ext4: a pure function from a [`Tree`] to an [`Image`](crate::image::Image) that the kernel mounts, writes to and
+//! grows, that e2fsck has nothing to say about, and that GRUB 2.06 and U-Boot read.
+//!
+//! The features are those of mke2fs less the two that old boot loaders refuse (metadata_csum_seed, orphan_file):
+//! has_journal, ext_attr, resize_inode, dir_index, filetype, extents, 64bit, flex_bg, sparse_super, large_file,
+//! huge_file, dir_nlink, extra_isize, metadata_csum. Blocks are 4 KiB, inodes 256 bytes. docs/formats/ext4.md lists
+//! every field with its reason.
+//!
+//! Blocks are given out in one ascending run around the fixed metadata, so a filesystem is packed without gaps, its
+//! least size is known exactly, and a bitmap is a sum and not a state.
+
+mod checksum;
+mod directory;
+mod extent;
+mod format;
+mod geometry;
+mod hash;
+mod inodes;
+mod plan;
+mod render;
+mod superblock;
+mod xattr;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Facts, Filesystem, Size};
+use crate::error::{Error, Kind, Result};
+use crate::image::{Builder, Files};
+use crate::tree::{Content, NodeId, Time, Tree};
+use crate::units::{Blocks, Bytes, low32, u64_of};
+use extent::FileBlocks;
+use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
+use plan::{Contents, Plan, SLOW_SYMLINK};
+use render::{Renderer, What};
+
+/// What an ext4 filesystem is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its size; a fixed one is rounded down to 4 KiB.
+    pub size: Size,
+    /// With [`Size::Auto`], what `df` shall show as available; 16 MiB where it is not given.
+    pub free: Option<Bytes>,
+    /// The size the kernel can grow it to online before it needs meta_bg, and the size its journal is made for;
+    /// 1024 times its own size where it is not given. At most 8 TiB beyond its own size can be reserved for.
+    pub grow_to: Option<Bytes>,
+    /// At most 16 bytes.
+    pub label: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// The seed of name hashes; not nil, which would mean "none".
+    pub hash_seed: Uuid,
+    /// How many inodes there shall be; `None` is one for 16 KiB and always some more than the contents need.
+    pub inodes: Option<u64>,
+    /// Its journal.
+    pub journal: Journal,
+    /// Blocks that only root may fill.
+    pub reserved: Reserved,
+    /// When it was made.
+    pub time: Time,
+    /// What becomes of times it cannot hold.
+    pub times: TimePolicy,
+}
+
+/// The journal of an ext4 filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// As e2fsprogs sizes it for the size the filesystem is expected to grow to; none below 8 MiB.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// This size: 4 MiB to 39 GiB.
+    Size(Bytes),
+}
+
+/// Blocks that only root may fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// This much.
+    Bytes(Bytes),
+    /// This much of a hundred, at most 50.
+    Percent(u8),
+}
+
+impl Default for Reserved {
+    fn default() -> Self {
+        Self::Bytes(Bytes::ZERO)
+    }
+}
+
+/// What becomes of times before 1901 and after 2446.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimePolicy {
+    /// They are an error.
+    #[default]
+    Refuse,
+    /// They become the nearest time ext4 can hold, with a warning.
+    Clamp,
+}
+
+/// Bytes of a label (s_volume_name).
+const LONGEST_LABEL: usize = 16;
+
+/// Builds the filesystem.
+///
+/// # Errors
+/// [`Kind::Capacity`] where the contents do not fit the size (by how much), or something in them does not fit ext4:
+/// a time, a device number, extended attributes, too many names in a directory, each with its path.
+pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
+    if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
+        return Err(Error::new(Kind::Capacity, "an ext4 label cannot be that")
+            .expected("at most 16 bytes without NUL")
+            .found(format!("{} bytes: {}", options.label.len(), options.label)));
+    }
+    let (contents, warnings) = Contents::new(tree, options)?;
+    let plan = Arc::new(Plan::new(contents, options)?);
+    let length = match options.size {
+        Size::Auto => Blocks::new(plan.geometry.blocks).bytes(BLOCK),
+        Size::Fixed(size) => size,
+    };
+    let mut image = Builder::new(length);
+    put_groups(&mut image, &plan, options);
+    put_inodes(&mut image, &plan, options);
+    let facts = Facts {
+        kind: "ext4",
+        label: options.label.clone(),
+        uuid: options.uuid.to_string(),
+        block_size: BLOCK,
+        blocks: plan.geometry.blocks,
+        free_blocks: plan.free_blocks(),
+        inodes: Some(plan.geometry.inodes()),
+        free_inodes: Some(plan.free_inodes()),
+    };
+    Ok(Filesystem { image: image.finish()?, facts, warnings })
+}
+
+/// Byte offset of a block.
+fn offset(block: u64) -> Bytes {
+    Blocks::new(block).bytes(BLOCK)
+}
+
+/// What each group has: superblocks, descriptors, bitmaps, tables.
+fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
+    let geometry = &plan.geometry;
+    // The first superblock stands at byte 1024; a boot loader may use what is before. Copies begin their block.
+    image.bytes(Bytes::new(1024), "ext4: superblock", superblock::superblock(plan, options, 0));
+    let descriptors = image.block("ext4: group descriptors", superblock::descriptors(plan));
+    image.block_at(offset(1), descriptors);
+    for group in geometry.backups() {
+        let start = group * BLOCKS_PER_GROUP;
+        let copy = superblock::superblock(plan, options, group);
+        image.bytes(offset(start), format!("ext4: superblock copy in group {group}"), copy);
+        image.block_at(offset(start + 1), descriptors);
+    }
+    let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
+    let (blocks, inodes, tables) =
+        (renderer(What::BlockBitmap), renderer(What::InodeBitmap), renderer(What::InodeTable));
+    let (indirect, backups) = (renderer(What::ResizeIndirect), renderer(What::ResizeBackups));
+    for (group, placed) in (0..geometry.groups).zip(&geometry.placed) {
+        let part = low32(group);
+        if !superblock::block_bitmap_is_implied(plan, group) {
+            image.rendered(offset(placed.block_bitmap), Bytes::new(BLOCK), blocks, part);
+        }
+        let used = u64::from(plan.used_inodes(group));
+        if used > 0 {
+            image.rendered(offset(placed.inode_bitmap), Bytes::new(BLOCK), inodes, part);
+            image.rendered(offset(placed.inode_table), Bytes::new(used * u64_of(INODE)), tables, part);
+        }
+    }
+    if geometry.resize_inode {
+        image.rendered(offset(plan.allocation.resize), Bytes::new(BLOCK), indirect, 0);
+        for number in 0..geometry.reserved {
+            let block = 1 + geometry.descriptor_blocks + number;
+            image.rendered(offset(block), Bytes::new(BLOCK), backups, low32(number));
+        }
+    }
+}
+
+/// What the inodes have: the journal, directories, links, attributes, extent trees and file data.
+fn put_inodes(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
+    let contents = &plan.contents;
+    let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
+    let (directories, symlinks) = (renderer(What::Directory), renderer(What::Symlink));
+    let (nodes, xattrs) = (renderer(What::ExtentNodes), renderer(What::Xattrs));
+    let table: Arc<dyn Files> = Arc::<Tree>::clone(&contents.tree);
+    let files = image.files(table);
+    image.reserve(contents.tree.len());
+    if let Some(first) = plan.allocation.journal.runs.first() {
+        let bytes = superblock::journal_superblock(plan, options);
+        image.bytes(offset(first.run.start), "ext4: journal superblock", bytes);
+    }
+    let journal = std::iter::once((JOURNAL, &plan.allocation.journal));
+    for (number, blocks) in plan.allocation.many().chain(journal) {
+        let mut skip = Bytes::ZERO;
+        for run in &blocks.nodes {
+            let length = offset(run.length);
+            image.rendered_from(offset(run.start), length, nodes, number, skip.get());
+            skip += length;
+        }
+    }
+    let copies = plan.allocation.xattrs.iter().flatten();
+    for (part, block) in (0..).zip(copies) {
+        image.rendered(offset(*block), Bytes::new(BLOCK), xattrs, part);
+    }
+    if contents.inodes.lost_and_found_is_ours() {
+        let blocks = plan.allocation.blocks(LOST_AND_FOUND, directory::LOST_AND_FOUND_BLOCKS);
+        let length = directory::LOST_AND_FOUND_BLOCKS * BLOCK;
+        each_piece(&blocks, length, |at, length, skip| {
+            image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
+        });
+    }
+    for (number, node) in contents.inodes.all() {
+        let node = inodes::source(&contents.tree, node);
+        let dense = contents.dense(number, node).unwrap_or(0);
+        match contents.tree.node(node).content {
+            Content::Directory => {
+                let blocks = plan.allocation.blocks(number, dense);
+                each_piece(&blocks, dense * BLOCK, |at, length, skip| {
+                    image.rendered_from(at, length, directories, number, skip);
+                });
+            }
+            Content::Symlink { length, .. } if usize::from(length) >= SLOW_SYMLINK => {
+                let blocks = plan.allocation.blocks(number, dense);
+                each_piece(&blocks, u64::from(length), |at, length, skip| {
+                    image.rendered_from(at, length, symlinks, number, skip);
+                });
+            }
+            Content::File { size, .. } => {
+                let blocks = plan.allocation.blocks(number, dense);
+                each_piece(&blocks, size, |at, length, skip| {
+                    image.file(at, length, files, node.get(), skip);
+                });
+            }
+            Content::Text { text } => put_text(image, plan, number, node, text),
+            _ => {}
+        }
+    }
+}
+
+/// A text's bytes, in as many pieces as it has runs.
+fn put_text(image: &mut Builder, plan: &Plan, number: u32, node: NodeId, text: u32) {
+    let contents = &plan.contents;
+    let bytes = contents.tree.text(text);
+    let dense = contents.dense(number, node).unwrap_or(0);
+    let blocks = plan.allocation.blocks(number, dense);
+    let label = contents.tree.path(node);
+    each_piece(&blocks, u64_of(bytes.len()), |at, length, skip| {
+        let from = crate::units::usize_of(skip);
+        let to = from + crate::units::usize_of(length.get());
+        image.bytes(at, format!("text {label}"), bytes[from..to].to_vec());
+    });
+}
+
+/// The pieces of `length` bytes of content: where each stands, how long it is, and where in the content it begins.
+fn each_piece(blocks: &FileBlocks, length: u64, mut each: impl FnMut(Bytes, Bytes, u64)) {
+    for run in &blocks.runs {
+        let skip = run.logical * BLOCK;
+        let bytes = (run.run.length * BLOCK).min(length.saturating_sub(skip));
+        each(offset(run.run.start), Bytes::new(bytes), skip);
+    }
+}

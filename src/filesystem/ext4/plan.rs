@@ -1,0 +1,486 @@
+//! The decisions: how many blocks there are and which of them hold what. Everything after is rendering.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::checksum::Checksum;
+use super::directory::{Directories, Index, LOST_AND_FOUND_BLOCKS};
+use super::extent::FileBlocks;
+use super::format::{
+    BLOCK, BLOCKS_PER_GROUP, EARLIEST, LATEST, LOST_AND_FOUND, MOST_FILE_BLOCKS, MOST_INODES_PER_GROUP,
+};
+use super::geometry::{Allocator, Geometry, Run, Wish};
+use super::inodes::{Inodes, source};
+use super::xattr::Xattrs;
+use super::{Journal, Options, Reserved, TimePolicy};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::filesystem::Size;
+use crate::tree::{Content, NodeId, Time, Tree};
+use crate::units::{Bytes, index, usize_of};
+
+/// A symbolic link's target of this length or more has a block of its own; a shorter one stands in the inode.
+pub(super) const SLOW_SYMLINK: usize = 60;
+
+/// The contents of a filesystem before it has a size.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) tree: Arc<Tree>,
+    pub(super) inodes: Inodes,
+    pub(super) xattrs: Xattrs,
+    /// Directories of more than one block, by inode.
+    pub(super) indexes: BTreeMap<u32, Index>,
+    pub(super) hash_seed: [u8; 16],
+    pub(super) seed: Checksum,
+    /// The writer's own time.
+    pub(super) time: Time,
+}
+
+/// Contents with a place for every block.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) contents: Contents,
+    pub(super) geometry: Geometry,
+    pub(super) allocation: Allocation,
+    /// Blocks only root may use.
+    pub(super) reserved_blocks: u64,
+}
+
+/// Which blocks were given to what.
+#[derive(Debug, Default)]
+pub(super) struct Allocation {
+    /// First block of each inode whose blocks are one run from its start, by inode number; 0 for the others.
+    starts: Vec<u64>,
+    /// The blocks of all other inodes.
+    many: BTreeMap<u32, FileBlocks>,
+    pub(super) journal: FileBlocks,
+    /// The resize inode's double-indirect block; 0 where there is none.
+    pub(super) resize: u64,
+    /// Blocks of each copy of each content of extended attributes.
+    pub(super) xattrs: Vec<Vec<u64>>,
+    /// Which copy an inode has, where its content has several.
+    xattr_copies: HashMap<u32, u32>,
+    pub(super) used: u64,
+    /// Everything free below is used, nothing from here on is.
+    pub(super) end: u64,
+}
+
+impl Contents {
+    pub(super) fn new(tree: &Arc<Tree>, options: &Options) -> Result<(Self, Vec<Warning>)> {
+        let seed = Checksum::of_filesystem(options.uuid);
+        let (inodes, mut warnings) = Inodes::new(tree, seed)?;
+        let hash_seed = *options.hash_seed.as_bytes();
+        let mut indexes = BTreeMap::new();
+        let directories = Directories { tree, inodes: &inodes, hash_seed: &hash_seed };
+        let mut outside = 0_u64;
+        for (number, node) in inodes.all() {
+            let own = source(tree, node);
+            if tree.is_directory(own) && !directories.fits_one_block(own) {
+                indexes.insert(number, directories.index(own)?);
+            }
+            outside += u64::from(check(tree, node, options.times)?);
+        }
+        if outside > 0 {
+            warnings.push(Warning(format!(
+                "{outside} times lie outside 1901-12-13 to 2446-05-10 and were moved to the nearest ext4 can hold"
+            )));
+        }
+        let xattrs = Xattrs::new(tree, inodes.all().map(|(_, node)| source(tree, node)))?;
+        let time = clamp(options.time);
+        Ok((Self { tree: Arc::clone(tree), inodes, xattrs, indexes, hash_seed, seed, time }, warnings))
+    }
+
+    pub(super) fn directories(&self) -> Directories<'_> {
+        Directories { tree: &self.tree, inodes: &self.inodes, hash_seed: &self.hash_seed }
+    }
+
+    /// Blocks of an inode that is one run from its start, or `None` for a file with holes.
+    pub(super) fn dense(&self, number: u32, node: NodeId) -> Option<u64> {
+        let node = source(&self.tree, node);
+        match self.tree.node(node).content {
+            Content::Directory => Some(match self.indexes.get(&number) {
+                Some(index) => index.blocks(),
+                None if number == LOST_AND_FOUND => LOST_AND_FOUND_BLOCKS,
+                None => 1,
+            }),
+            Content::Symlink { length, .. } => Some(u64::from(usize::from(length) >= SLOW_SYMLINK)),
+            Content::File { size, .. } => {
+                self.tree.ranges(node).is_none().then(|| Bytes::new(size).div_ceil(BLOCK))
+            }
+            Content::Text { .. } => Some(Bytes::new(self.tree.size(node)).div_ceil(BLOCK)),
+            _ => Some(0),
+        }
+    }
+
+    /// The parts of a file with holes: first block of the file and count.
+    fn parts(&self, node: NodeId) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let ranges = self.tree.ranges(source(&self.tree, node)).unwrap_or(&[]);
+        ranges.iter().map(|range| {
+            let first = range.start / BLOCK;
+            (first, (range.start + range.length).div_ceil(BLOCK) - first)
+        })
+    }
+
+    /// Gives blocks to everything, in this order: growth, journal, directories, links, attributes, file data. What
+    /// the kernel reads first stands together.
+    fn allocate(&self, geometry: &Geometry, journal: u64) -> Allocation {
+        let mut allocator = Allocator::new(geometry);
+        let mut found =
+            Allocation { starts: vec![0; usize_of(self.inodes.used()) + 1], ..Allocation::default() };
+        if geometry.resize_inode {
+            allocator.take(1, |run| found.resize = run.start);
+        }
+        found.journal =
+            FileBlocks::allocate(&mut allocator, std::iter::once((0, journal)).filter(|part| part.1 > 0));
+        if self.inodes.lost_and_found_is_ours() {
+            found.dense(&mut allocator, LOST_AND_FOUND, LOST_AND_FOUND_BLOCKS);
+        }
+        for pass in [Pass::Directories, Pass::Symlinks] {
+            for (number, node) in self.inodes.all() {
+                if pass == Pass::of(&self.tree, node)
+                    && let Some(length) = self.dense(number, node)
+                {
+                    found.dense(&mut allocator, number, length);
+                }
+            }
+        }
+        self.allocate_xattrs(&mut allocator, &mut found);
+        for (number, node) in self.inodes.all().filter(|(_, node)| Pass::of(&self.tree, *node) == Pass::Files)
+        {
+            match self.dense(number, node) {
+                Some(length) => found.dense(&mut allocator, number, length),
+                None => {
+                    let blocks = FileBlocks::allocate(&mut allocator, self.parts(node));
+                    found.many.insert(number, blocks);
+                }
+            }
+        }
+        found.used = allocator.used;
+        found.end = allocator.end();
+        found
+    }
+
+    fn allocate_xattrs(&self, allocator: &mut Allocator<'_>, found: &mut Allocation) {
+        for copies in self.xattrs.copies() {
+            let mut blocks = Vec::new();
+            allocator.take(copies, |run| blocks.extend(run.start..run.end()));
+            found.xattrs.push(blocks);
+        }
+        if found.xattrs.iter().all(|blocks| blocks.len() <= 1) {
+            return;
+        }
+        let mut ordinals = vec![0_u32; found.xattrs.len()];
+        for (number, node) in self.inodes.all() {
+            let set = self.tree.node(source(&self.tree, node)).meta.xattrs;
+            if let Some(content) = self.xattrs.block(set) {
+                if found.xattrs[content].len() > 1 {
+                    found.xattr_copies.insert(number, Xattrs::copy_of(ordinals[content]));
+                }
+                ordinals[content] += 1;
+            }
+        }
+    }
+}
+
+/// The order in which kinds of inodes get their blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Directories,
+    Symlinks,
+    Files,
+}
+
+impl Pass {
+    fn of(tree: &Tree, node: NodeId) -> Self {
+        match tree.node(source(tree, node)).content {
+            Content::Directory => Self::Directories,
+            Content::Symlink { .. } => Self::Symlinks,
+            _ => Self::Files,
+        }
+    }
+}
+
+impl Allocation {
+    /// Gives an inode `length` blocks for one run from its start, or more runs where metadata lies in between.
+    fn dense(&mut self, allocator: &mut Allocator<'_>, number: u32, length: u64) {
+        if length == 0 {
+            return;
+        }
+        let mut first: Option<Run> = None;
+        let mut rest: Vec<Run> = Vec::new();
+        allocator.take(length, |run| match first {
+            None => first = Some(run),
+            Some(_) => rest.push(run),
+        });
+        let Some(first) = first else { return };
+        // One run of at most four extents needs no tree; that is nearly every file.
+        if rest.is_empty() && super::extent::levels(length.div_ceil(super::format::LONGEST_EXTENT)).is_empty()
+        {
+            if let Some(start) = self.starts.get_mut(index(number)) {
+                *start = first.start;
+            }
+            return;
+        }
+        let runs: Vec<Run> = std::iter::once(first).chain(rest).collect();
+        self.many.insert(number, FileBlocks::of_runs(allocator, &runs));
+    }
+
+    /// The blocks of an inode; `length` is their number where they are one run.
+    pub(super) fn blocks(&self, number: u32, length: u64) -> FileBlocks {
+        match self.many.get(&number) {
+            Some(blocks) => blocks.clone(),
+            None => {
+                let start = self.starts.get(index(number)).copied().unwrap_or(0);
+                FileBlocks::single(start, if start == 0 { 0 } else { length })
+            }
+        }
+    }
+
+    /// Inodes whose extents need blocks of their own, with those blocks.
+    pub(super) fn many(&self) -> impl Iterator<Item = (u32, &FileBlocks)> {
+        self.many.iter().map(|(number, blocks)| (*number, blocks))
+    }
+
+    /// The inode's blocks if they are not one run from its start.
+    pub(super) fn many_of(&self, number: u32) -> Option<&FileBlocks> {
+        self.many.get(&number)
+    }
+
+    /// The block of extended attributes of an inode whose content is `content`.
+    pub(super) fn xattr_block(&self, number: u32, content: Option<usize>) -> u64 {
+        let Some(blocks) = content.and_then(|content| self.xattrs.get(content)) else { return 0 };
+        let copy = self.xattr_copies.get(&number).copied().unwrap_or(0);
+        blocks.get(index(copy)).copied().unwrap_or(0)
+    }
+}
+
+/// Whether a node's time lies outside what ext4 holds; an error unless it may be moved. Also refuses what no inode
+/// holds.
+fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
+    let own = source(tree, node);
+    let meta = tree.node(own).meta;
+    if tree.size(own).div_ceil(BLOCK) > MOST_FILE_BLOCKS {
+        return Err(Error::new(Kind::Capacity, "a file is too large for ext4")
+            .at(tree.path(own))
+            .expected(format!("at most {} bytes", MOST_FILE_BLOCKS * BLOCK))
+            .found(format!("{} bytes", tree.size(own))));
+    }
+    if let Content::CharacterDevice { device } | Content::BlockDevice { device } = tree.node(own).content
+        && (device.0 >= 1 << 12 || device.1 >= 1 << 20)
+    {
+        return Err(Error::new(Kind::Capacity, "a device number is too large for ext4")
+            .at(tree.path(own))
+            .expected("a major number below 4096 and a minor number below 1048576")
+            .found(format!("{} {}", device.0, device.1)));
+    }
+    let outside = meta.mtime.seconds < EARLIEST || meta.mtime.seconds > LATEST;
+    if outside && times == TimePolicy::Refuse {
+        return Err(Error::new(Kind::Capacity, "a time of change lies outside what ext4 holds")
+            .at(tree.path(own))
+            .expected(format!("{EARLIEST} to {LATEST} seconds since 1970 (1901-12-13 to 2446-05-10)"))
+            .found(format!("{} seconds", meta.mtime.seconds))
+            .hint("clamp such times with `times = \"clamp\"` (--times clamp)"));
+    }
+    Ok(outside)
+}
+
+/// The nearest time ext4 can hold.
+pub(super) fn clamp(time: Time) -> Time {
+    if time.seconds < EARLIEST {
+        Time::seconds(EARLIEST)
+    } else if time.seconds > LATEST {
+        Time { seconds: LATEST, nanoseconds: 999_999_999 }
+    } else {
+        time
+    }
+}
+
+/// Journal blocks for a volume, as e2fsprogs gives them (lib/ext2fs/mkjournal.c, ext2fs_default_journal_size).
+const fn default_journal(blocks: u64) -> u64 {
+    match blocks {
+        0..2048 => 0,
+        2048..32_768 => 1024,
+        32_768..262_144 => 4096,
+        262_144..524_288 => 8192,
+        524_288..4_194_304 => 16_384,
+        4_194_304..8_388_608 => 32_768,
+        8_388_608..16_777_216 => 65_536,
+        16_777_216..33_554_432 => 131_072,
+        _ => 262_144,
+    }
+}
+
+/// The journal sizes e2fsprogs knows, largest first: where the one for the grown volume does not fit, the next.
+const JOURNALS: [u64; 9] = [262_144, 131_072, 65_536, 32_768, 16_384, 8192, 4096, 1024, 0];
+/// The least blocks of a journal (JBD2_MIN_JOURNAL_BLOCKS), and the most e2fsprogs makes.
+const SMALLEST_JOURNAL: u64 = 1024;
+const LARGEST_JOURNAL: u64 = 10_240_000;
+
+/// Blocks the kernel keeps back from everyone, so that a write it already promised finds its metadata: 2 percent, at
+/// most 4096 (linux/fs/ext4/super.c, ext4_calculate_resv_clusters). What users can fill is less than what is free.
+pub(super) fn kept_back(blocks: u64) -> u64 {
+    (blocks / 50).min(4096)
+}
+
+impl Plan {
+    /// Finds the size, then gives every block its place.
+    pub(super) fn new(contents: Contents, options: &Options) -> Result<Self> {
+        match options.size {
+            Size::Auto => Self::smallest(contents, options),
+            Size::Fixed(size) => Self::fixed(contents, options, size),
+        }
+    }
+
+    /// The least volume that holds the contents and the free room asked for. What a volume needs grows with its size,
+    /// slower than the size itself, so trying what the last try needed ends at the least size that suffices.
+    fn smallest(contents: Contents, options: &Options) -> Result<Self> {
+        let mut blocks = 64;
+        loop {
+            let geometry = geometry(&contents, options, blocks)?;
+            let journal = journal(options, blocks)?;
+            let allocation = contents.allocate(&geometry, journal);
+            let reserved_blocks = reserved(options, blocks);
+            let free = Bytes::new(options.free.map_or(DEFAULT_FREE, Bytes::get)).div_ceil(BLOCK)
+                + kept_back(blocks)
+                + reserved_blocks;
+            let needed = (geometry.metadata() + allocation.used).saturating_add(free);
+            let needed = needed.max(geometry.shortest()).max(inodes_need(&contents, &geometry));
+            if needed <= blocks {
+                return Ok(Self { contents, geometry, allocation, reserved_blocks });
+            }
+            blocks = needed;
+        }
+    }
+
+    /// A volume of a given size.
+    fn fixed(contents: Contents, options: &Options, size: Bytes) -> Result<Self> {
+        let mut blocks = size.get() / BLOCK;
+        let mut geometry = geometry(&contents, options, blocks)?;
+        if geometry.shortest() > blocks && geometry.groups > 1 {
+            // A last group too short for its own metadata is left out, as mke2fs does.
+            blocks = (geometry.groups - 1) * BLOCKS_PER_GROUP;
+            geometry = self::geometry(&contents, options, blocks)?;
+        }
+        let wanted = journal(options, blocks)?;
+        // Only a journal that nobody asked for may be smaller than the one for the grown volume.
+        let least = if options.journal == Journal::Auto { default_journal(blocks) } else { wanted };
+        let sizes = std::iter::once(wanted)
+            .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
+        let mut missing = 0;
+        for journal in sizes {
+            let allocation = contents.allocate(&geometry, journal);
+            let needed = (geometry.metadata() + allocation.used).max(geometry.shortest());
+            if needed <= blocks {
+                let reserved_blocks = reserved(options, blocks);
+                return Ok(Self { contents, geometry, allocation, reserved_blocks });
+            }
+            missing = needed - blocks;
+        }
+        Err(too_small(&contents, size, missing))
+    }
+
+    pub(super) fn free_blocks(&self) -> u64 {
+        self.geometry.blocks - self.geometry.metadata() - self.allocation.used
+    }
+
+    pub(super) fn free_inodes(&self) -> u64 {
+        self.geometry.inodes() - self.contents.inodes.used()
+    }
+
+    /// Inodes of group `group` that are in use; they are the first ones of all.
+    pub(super) fn used_inodes(&self, group: u64) -> u32 {
+        let each = u64::from(self.geometry.inodes_per_group);
+        let used = self.contents.inodes.used().saturating_sub(group * each).min(each);
+        u32::try_from(used).unwrap_or(0)
+    }
+}
+
+/// Free room where none is asked for: enough for the first boot of a system to make its directories and files (an
+/// exactly full root does not boot), and enough that every filesystem of automatic size has a journal. 16 MiB.
+const DEFAULT_FREE: u64 = 16 << 20;
+
+fn geometry(contents: &Contents, options: &Options, blocks: u64) -> Result<Geometry> {
+    let used_inodes = contents.inodes.used();
+    if let Some(inodes) = options.inodes
+        && inodes < used_inodes
+    {
+        return Err(Error::new(Kind::Capacity, "fewer inodes are asked for than the contents need")
+            .expected(format!("at least {used_inodes}, of which 11 are reserved"))
+            .found(inodes));
+    }
+    let geometry = Geometry::new(&Wish {
+        blocks,
+        used_inodes,
+        inodes: options.inodes,
+        grow_to: options.grow_to.map(|size| size.get() / BLOCK),
+    })?;
+    if let Size::Fixed(size) = options.size
+        && geometry.inodes() < used_inodes.max(options.inodes.unwrap_or(0))
+    {
+        return Err(Error::new(Kind::Capacity, "the filesystem cannot hold that many inodes at its size")
+            .expected(format!("at most {} for {size}", geometry.groups * u64::from(MOST_INODES_PER_GROUP)))
+            .found(used_inodes.max(options.inodes.unwrap_or(0))));
+    }
+    Ok(geometry)
+}
+
+/// The least blocks with enough groups for the inodes.
+fn inodes_need(contents: &Contents, geometry: &Geometry) -> u64 {
+    let used = contents.inodes.used();
+    if geometry.inodes() >= used {
+        return 0;
+    }
+    (used.div_ceil(u64::from(MOST_INODES_PER_GROUP)) - 1) * BLOCKS_PER_GROUP + 1
+}
+
+fn reserved(options: &Options, blocks: u64) -> u64 {
+    match options.reserved {
+        Reserved::Bytes(bytes) => bytes.div_ceil(BLOCK).min(blocks / 2),
+        Reserved::Percent(percent) => blocks / 100 * u64::from(percent.min(50)),
+    }
+}
+
+/// Blocks of the journal: those for the size the volume is expected to grow to.
+fn journal(options: &Options, blocks: u64) -> Result<u64> {
+    match options.journal {
+        Journal::None => Ok(0),
+        Journal::Auto => {
+            let grown = options.grow_to.map_or(0, |size| size.get() / BLOCK);
+            Ok(default_journal(blocks.max(grown)))
+        }
+        Journal::Size(size) => {
+            let journal = size.div_ceil(BLOCK);
+            if (SMALLEST_JOURNAL..=LARGEST_JOURNAL).contains(&journal) {
+                return Ok(journal);
+            }
+            Err(Error::new(Kind::Capacity, "an ext4 journal cannot have that size")
+                .expected(format!(
+                    "{} to {}",
+                    Bytes::new(SMALLEST_JOURNAL * BLOCK).human(),
+                    Bytes::new(LARGEST_JOURNAL * BLOCK).human()
+                ))
+                .found(size.human()))
+        }
+    }
+}
+
+/// The error for contents that do not fit: by how much, and what is large.
+fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
+    let largest: Vec<String> = contents
+        .tree
+        .largest(5)
+        .into_iter()
+        .map(|(node, bytes)| format!("{} ({})", contents.tree.path(node), Bytes::new(bytes).human()))
+        .collect();
+    let missing = Bytes::new(missing.saturating_mul(BLOCK));
+    let error = Error::new(
+        Kind::Capacity,
+        format!("the contents do not fit the ext4 filesystem: {} too much", missing.human()),
+    )
+    .expected(format!("a size of at least {} bytes", (size.round_down(BLOCK) + missing).get()))
+    .found(format!("{} bytes", size.get()));
+    if largest.is_empty() {
+        error
+    } else {
+        error.hint(format!("the largest files are {}", largest.join(", ")))
+    }
+}

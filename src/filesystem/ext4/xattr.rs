@@ -1,0 +1,306 @@
+//! Extended attributes: inside the inode where they fit, the rest in one block that inodes with equal attributes
+//! share (kernel.org, ext4, "Extended Attributes"; linux/fs/ext4/xattr.h).
+
+use std::collections::BTreeMap;
+
+use super::checksum::Checksum;
+use super::format::{BLOCK_LENGTH, Fields, INODE, XATTRS_IN_INODE};
+use crate::error::{Error, Kind, Result};
+use crate::text::printable;
+use crate::tree::{NodeId, Tree, Xattr};
+use crate::units::{low8, low16, low32, u64_of};
+
+/// First word of attributes in an inode and in a block.
+const MAGIC: u32 = 0xea02_0000;
+/// Bytes of the block's header.
+const HEADER: usize = 32;
+/// The most inodes that share one block (EXT4_XATTR_REFCOUNT_MAX).
+const MOST_SHARERS: u32 = 1024;
+/// Room for entries and values inside the inode, after the magic word.
+const ROOM_IN_INODE: usize = INODE - XATTRS_IN_INODE - 4;
+/// Room for entries and values in the block.
+const ROOM_IN_BLOCK: usize = BLOCK_LENGTH - HEADER;
+
+/// An attribute as it is stored: its namespace is a number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Stored {
+    index: u8,
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Stored {
+    /// Bytes of its entry and of its value, both on multiples of 4.
+    fn length(&self) -> usize {
+        (16 + self.name.len()).next_multiple_of(4) + self.value.len().next_multiple_of(4)
+    }
+
+    /// The order of entries in a block: namespace, length of the name, name (ext4_xattr_cmp_entry).
+    fn order(&self) -> (u8, usize, &[u8]) {
+        (self.index, self.name.len(), &self.name)
+    }
+}
+
+/// Where the attributes of each set of a tree go.
+#[derive(Debug, Default)]
+pub(super) struct Xattrs {
+    /// Per set of the tree: what stands inside the inode, and which block content it has.
+    sets: Vec<(Vec<u8>, Option<usize>)>,
+    /// The different block contents.
+    blocks: Vec<Vec<Stored>>,
+    /// Inodes of each block content.
+    users: Vec<u32>,
+}
+
+impl Xattrs {
+    /// Lays out every set of `tree`; `users` gives the nodes that are inodes of their own.
+    pub(super) fn new(tree: &Tree, users: impl Iterator<Item = NodeId>) -> Result<Self> {
+        let mut plan = Self::default();
+        let mut known: BTreeMap<Vec<Stored>, usize> = BTreeMap::new();
+        let mut first_user = BTreeMap::new();
+        let mut counts = vec![0_u32; tree.xattr_sets().len()];
+        for node in users {
+            let set = tree.node(node).meta.xattrs;
+            if set != 0 {
+                first_user.entry(set).or_insert(node);
+                if let Some(count) = counts.get_mut(crate::units::index(set)) {
+                    *count += 1;
+                }
+            }
+        }
+        for (set, xattrs) in tree.xattr_sets().iter().enumerate() {
+            let number = low32(u64_of(set));
+            let (inside, rest) = match first_user.get(&number) {
+                Some(node) => split(xattrs).map_err(|error| error.at(tree.path(*node)))?,
+                None => (Vec::new(), Vec::new()),
+            };
+            let block = if rest.is_empty() {
+                None
+            } else {
+                let next = plan.blocks.len();
+                let block = *known.entry(rest.clone()).or_insert(next);
+                if block == next {
+                    plan.blocks.push(rest);
+                    plan.users.push(0);
+                }
+                plan.users[block] += counts[set];
+                Some(block)
+            };
+            plan.sets.push((inside, block));
+        }
+        Ok(plan)
+    }
+
+    /// What stands inside the inodes of a set.
+    pub(super) fn inside(&self, set: u32) -> &[u8] {
+        self.sets.get(crate::units::index(set)).map_or(&[], |(inside, _)| inside)
+    }
+
+    /// Which block content the inodes of a set have.
+    pub(super) fn block(&self, set: u32) -> Option<usize> {
+        self.sets.get(crate::units::index(set)).and_then(|(_, block)| *block)
+    }
+
+    /// How many blocks each content needs, so that none has too many inodes.
+    pub(super) fn copies(&self) -> impl Iterator<Item = u64> + '_ {
+        self.users.iter().map(|users| u64::from(users.div_ceil(MOST_SHARERS)))
+    }
+
+    /// Which copy the `ordinal`-th inode of a content has.
+    pub(super) const fn copy_of(ordinal: u32) -> u32 {
+        ordinal / MOST_SHARERS
+    }
+
+    /// Copy `copy` of a content, to stand in block `address`.
+    pub(super) fn block_bytes(&self, content: usize, copy: u32, address: u64, seed: Checksum) -> Vec<u8> {
+        let mut bytes = vec![0; BLOCK_LENGTH];
+        let mut at = Fields(&mut bytes);
+        let stored = &self.blocks[content];
+        let hash = entries(&mut at, HEADER, BLOCK_LENGTH, 0, stored, true);
+        at.u32(0, MAGIC);
+        at.u32(4, (self.users[content] - copy * MOST_SHARERS).min(MOST_SHARERS));
+        at.u32(8, 1);
+        at.u32(12, hash);
+        let checksum = seed.with(&address.to_le_bytes()).with(at.0).value();
+        at.u32(16, checksum);
+        bytes
+    }
+}
+
+/// Which attributes go inside the inode and which into the block: inside as many as fit, in the order of namespaces,
+/// so that ACLs and capabilities, which every access needs, are read with the inode.
+fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
+    let mut all = xattrs.iter().map(stored).collect::<Result<Vec<_>>>()?;
+    all.sort_by(|a, b| (a.index == 1).cmp(&(b.index == 1)).then_with(|| a.order().cmp(&b.order())));
+    // Both areas end their entries with four zero bytes.
+    let mut room = ROOM_IN_INODE - 4;
+    let (mut inside, mut rest) = (Vec::new(), Vec::new());
+    for xattr in all {
+        if xattr.length() <= room {
+            room -= xattr.length();
+            inside.push(xattr);
+        } else {
+            rest.push(xattr);
+        }
+    }
+    let needed: usize = rest.iter().map(Stored::length).sum();
+    if needed + 4 > ROOM_IN_BLOCK {
+        let largest = rest.iter().max_by_key(|xattr| xattr.length());
+        let name = largest.map_or(String::new(), |xattr| {
+            format!("; the largest is `{}` with {} bytes", printable(&xattr.name), xattr.value.len())
+        });
+        return Err(Error::new(Kind::Capacity, "the extended attributes do not fit an ext4 inode")
+            .expected(format!("at most {} bytes beside those in the inode", ROOM_IN_BLOCK - 4))
+            .found(format!("{needed} bytes{name}"))
+            .why("without ea_inode, which GRUB refuses, one block holds them all"));
+    }
+    rest.sort_by(|a, b| a.order().cmp(&b.order()));
+    inside.sort_by(|a, b| a.order().cmp(&b.order()));
+    let mut bytes = Vec::new();
+    if !inside.is_empty() {
+        bytes = vec![0; INODE - XATTRS_IN_INODE];
+        let mut at = Fields(&mut bytes);
+        at.u32(0, MAGIC);
+        // Offsets of values count from the first entry here, from the block's start there.
+        entries(&mut at, 4, INODE - XATTRS_IN_INODE, 4, &inside, false);
+    }
+    Ok((bytes, rest))
+}
+
+/// Writes entries from `first` up and values from `end` down; returns the hash of all entries. Value offsets count
+/// from `origin`.
+fn entries(
+    at: &mut Fields<'_>,
+    first: usize,
+    end: usize,
+    origin: usize,
+    stored: &[Stored],
+    hashed: bool,
+) -> u32 {
+    let (mut entry, mut value) = (first, end);
+    let mut sum = 0_u32;
+    for xattr in stored {
+        value -= xattr.value.len().next_multiple_of(4);
+        at.bytes(value, &xattr.value);
+        at.u8(entry, low8(u64_of(xattr.name.len())));
+        at.u8(entry + 1, xattr.index);
+        // An empty value has no place.
+        let offset = if xattr.value.is_empty() { 0 } else { value - origin };
+        at.u16(entry + 2, low16(u64_of(offset)));
+        at.u32(entry + 8, low32(u64_of(xattr.value.len())));
+        if hashed {
+            let hash = entry_hash(xattr);
+            at.u32(entry + 12, hash);
+            // ext4_xattr_rehash: one entry without hash makes the block unshareable; ours all have one.
+            sum = sum.rotate_left(16) ^ hash;
+        }
+        at.bytes(entry + 16, &xattr.name);
+        entry += (16 + xattr.name.len()).next_multiple_of(4);
+    }
+    sum
+}
+
+/// ext4_xattr_hash_entry: the name by 5 bits, then the value by 16 bits a word. Names are hashed as unsigned bytes,
+/// as Linux does since 6.2; both agree for ASCII.
+fn entry_hash(xattr: &Stored) -> u32 {
+    let hash = xattr.name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ u32::from(*byte));
+    xattr.value.chunks(4).fold(hash, |hash, chunk| {
+        let mut word = [0; 4];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash.rotate_left(16) ^ u32::from_le_bytes(word)
+    })
+}
+
+/// Namespaces that ext4 stores as numbers, with the prefix that is then left out of the name.
+const NAMESPACES: [(&[u8], u8); 5] = [
+    (b"user.", 1),
+    (b"trusted.", 4),
+    (b"security.", 6),
+    (b"system.posix_acl_access", 2),
+    (b"system.posix_acl_default", 3),
+];
+
+/// An attribute in its stored form.
+fn stored(xattr: &Xattr) -> Result<Stored> {
+    for (prefix, index) in NAMESPACES {
+        let Some(name) = xattr.name.strip_prefix(prefix) else { continue };
+        let acl = index == 2 || index == 3;
+        if acl != name.is_empty() || name.len() > 255 {
+            continue;
+        }
+        let value = if acl { acl_on_disk(&xattr.value)? } else { xattr.value.clone() };
+        return Ok(Stored { index, name: name.to_vec(), value });
+    }
+    Err(Error::new(Kind::Capacity, "ext4 cannot hold this extended attribute")
+        .expected("user.*, trusted.*, security.* or a POSIX ACL")
+        .found(printable(&xattr.name))
+        .hint("leave it out of the patterns of `xattrs`"))
+}
+
+/// A POSIX ACL from the exchange form of the kernel (version 2: tag, permissions and id for every entry;
+/// include/uapi/linux/posix_acl_xattr.h) to that on disk (version 1: an id only where there is one;
+/// linux/fs/ext4/acl.h).
+fn acl_on_disk(value: &[u8]) -> Result<Vec<u8>> {
+    let bad = |why: &str| {
+        Err(Error::new(Kind::Source, "a POSIX ACL is not understood")
+            .expected("version 2 and entries of 8 bytes with known tags")
+            .found(why.to_owned()))
+    };
+    let Some(entries) = value.strip_prefix(&2_u32.to_le_bytes()) else { return bad("another version") };
+    let mut out = 1_u32.to_le_bytes().to_vec();
+    let mut chunks = entries.chunks_exact(8);
+    for entry in &mut chunks {
+        let tag = u16::from_le_bytes([entry[0], entry[1]]);
+        match tag {
+            // ACL_USER_OBJ, ACL_GROUP_OBJ, ACL_MASK, ACL_OTHER
+            0x01 | 0x04 | 0x10 | 0x20 => out.extend_from_slice(&entry[..4]),
+            // ACL_USER, ACL_GROUP
+            0x02 | 0x08 => out.extend_from_slice(entry),
+            _ => return bad(&format!("tag {tag:#x}")),
+        }
+    }
+    if chunks.remainder().is_empty() { Ok(out) } else { bad("a length that is no multiple of 8") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xattr(name: &str, value: &[u8]) -> Xattr {
+        Xattr { name: name.as_bytes().to_vec(), value: value.to_vec() }
+    }
+
+    #[test]
+    fn acls_lose_the_ids_that_mean_nothing() {
+        let mut value = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in
+            [(1_u16, 7_u16, u32::MAX), (2, 5, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]
+        {
+            value.extend(tag.to_le_bytes());
+            value.extend(permissions.to_le_bytes());
+            value.extend(id.to_le_bytes());
+        }
+        let disk = acl_on_disk(&value).unwrap();
+        assert_eq!(disk.len(), 4 + 4 * 4 + 8);
+        assert_eq!(disk[8..16], [2, 0, 5, 0, 0xe8, 3, 0, 0]);
+        assert!(acl_on_disk(&value[..11]).is_err());
+        assert!(acl_on_disk(&[1, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn what_fits_stands_in_the_inode_and_the_rest_in_the_block() {
+        let (inside, rest) = split(&[xattr("user.a", b"1"), xattr("user.b", &[7; 300])]).unwrap();
+        assert_eq!(inside.len(), 96);
+        assert_eq!(rest.len(), 1);
+        // 92 bytes of room less 4 of end mark: an entry of 20 and a value of 68 fill it.
+        let (_, rest) = split(&[xattr("user.abcd", &[1; 68])]).unwrap();
+        assert!(rest.is_empty());
+        let (_, rest) = split(&[xattr("user.abcd", &[1; 69])]).unwrap();
+        assert_eq!(rest.len(), 1);
+        assert!(split(&[xattr("user.big", &[1; 5000])]).unwrap_err().to_string().contains("big"));
+        assert!(split(&[xattr("btrfs.compression", b"zstd")]).is_err());
+        // 4096 - 32 - 4 = 4060: an entry of 20 and a value of 4040 fill the block.
+        assert!(split(&[xattr("user.abcd", &[1; 4040])]).is_ok());
+        assert!(split(&[xattr("user.abcd", &[1; 4041])]).is_err());
+    }
+}
