@@ -7,7 +7,7 @@ use diskwright::units::u64_of;
 use crate::support::compare::{ALL, Aspect, differences};
 use crate::support::snapshot::{Kind, Snapshot};
 use crate::support::tools::{command, must, scratch};
-use crate::support::{debugfs, ext4, kernel, tree};
+use crate::support::{debugfs, ext4, fat, kernel, table, tree};
 
 /// A small tree whose times have no nanoseconds and end before 2038, since mke2fs keeps no others; and its image.
 struct Good {
@@ -23,7 +23,11 @@ impl Good {
         tree::plain(&source);
         tree::Maker::new(&source)
             .sparse("sparse", 100_000, &[(40_960, 4096)])
-            .sparse("scattered", 40 * 4096, &std::array::from_fn::<_, 10, _>(|n| (u64_of(n) * 4 * 4096, 4096)))
+            .sparse(
+                "scattered",
+                40 * 4096,
+                &std::array::from_fn::<_, 10, _>(|n| (u64_of(n) * 4 * 4096, 4096)),
+            )
             .xattr("sparse", "user.small", "value")
             .xattr("etc/motd", "user.large", tree::noise(1, 2000))
             .finish();
@@ -138,9 +142,14 @@ fn every_reader_fails_a_changed_byte_target_and_type() {
         assert_eq!(differences(&good.expected, &found, &ALL).len(), 1);
     }
     let image = damaged(&good, |image| {
-        debugfs::damage(image, "rm etc/mtab\nsymlink etc/mtab /proc/mountz\nrm bin/tool-1\nmkdir bin/tool-1\n");
+        debugfs::damage(
+            image,
+            "rm etc/mtab\nsymlink etc/mtab /proc/mountz\nrm bin/tool-1\nmkdir bin/tool-1\n",
+        );
     });
-    for (found, sees) in [(ext4::view(&image), ext4::VIEW.as_slice()), (debugfs::view(&image), &debugfs::VIEW)] {
+    for (found, sees) in
+        [(ext4::view(&image), ext4::VIEW.as_slice()), (debugfs::view(&image), &debugfs::VIEW)]
+    {
         let lines = differences(&good.expected, &found.without_lost_and_found(), sees).join("\n");
         assert!(lines.contains("mtab: Target: expected /proc/mounts, found /proc/mountz"), "{lines}");
         assert!(lines.contains("tool-1: expected a File, found a Directory"), "{lines}");
@@ -188,4 +197,48 @@ fn the_comparator_fails_each_aspect() {
     assert_eq!(differences(&less, &snapshot, &[]).len(), 1);
     less.0.insert(name.to_vec(), crate::support::snapshot::Entry::new(Kind::Directory));
     assert_eq!(differences(&snapshot, &less, &[]).len(), 1);
+}
+
+#[test]
+fn the_judges_of_fat_pass_a_good_and_fail_a_damaged_filesystem() {
+    let folder = scratch();
+    let source = folder.path().join("source");
+    for name in ["EFI/BOOT/BOOTX64.EFI", "loader/entries/a long name.conf"] {
+        let path = source.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, tree::noise(3, 5000)).unwrap();
+    }
+    let image = folder.path().join("fat.img");
+    must(command("mkfs.fat").args(["-C", "-F", "16"]).arg(&image).arg("16384"));
+    must(command("mcopy").args(["-s", "-i"]).arg(&image).arg(source.join("EFI")).arg("::"));
+    must(command("mcopy").args(["-s", "-i"]).arg(&image).arg(source.join("loader")).arg("::"));
+    fat::assert_clean(&image);
+    assert_eq!(fat::view(&image), fat::files(&source));
+
+    let bytes = std::fs::read(&image).unwrap();
+    let data = bytes.windows(16).position(|window| window == &tree::noise(3, 5000)[..16]).unwrap();
+    write_at(&image, u64_of(data), b"!");
+    assert_ne!(fat::view(&image), fat::files(&source), "a changed byte");
+    // The first copy of the FAT begins after 4 reserved sectors (mkfs.fat, FAT16); its second half says nothing yet.
+    write_at(&image, 4 * 512 + 4000, &[9, 9]);
+    assert!(!fat::remarks(&image).is_empty(), "copies of the FAT that differ, and a lost cluster");
+}
+
+#[test]
+fn the_judges_of_tables_pass_a_good_and_fail_a_damaged_disk() {
+    let folder = scratch();
+    let disk = folder.path().join("disk.img");
+    must(command("truncate").args(["-s", "16M"]).arg(&disk));
+    must(command("sgdisk").args(["-n", "1:2048:4095", "-n", "2:8192:0", "-t", "1:ef00"]).arg(&disk));
+    table::assert_clean(&disk);
+    assert_eq!(table::partitions(&disk), [(2048, 2048), (8192, 32768 - 8192 - 33 - 1 + 1)]);
+    write_at(&disk, 3 * 4096, b"second");
+    write_at(&disk, 8192 * 512, b"root");
+    let part = folder.path().join("part");
+    table::extract(&disk, table::partitions(&disk)[1], &part);
+    assert_eq!(std::fs::read(&part).unwrap()[..4], *b"root");
+    // A byte of an entry, which the checksum covers; the backup is still right, so both only warn.
+    write_at(&disk, 1024 + 60, b"x");
+    let remarks = table::remarks(&disk);
+    assert_eq!(remarks.len(), 2, "both see it: {remarks:?}");
 }

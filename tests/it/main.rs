@@ -8,4 +8,6 @@ mod guest;
 #[cfg(test)]
 mod judges;
 #[cfg(test)]
+mod nix_boot;
+#[cfg(test)]
 mod support;

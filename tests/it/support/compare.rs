@@ -75,10 +75,14 @@ fn difference(wanted: &Entry, seen: &Entry, aspect: Aspect) -> Option<(String, S
         }
         Aspect::Time => unless(&wanted.mtime, &seen.mtime, |time| format!("{time:?}")),
         Aspect::Links => unless(&wanted.links, &seen.links, u64::to_string),
-        Aspect::Groups => unless(&wanted.inode, &seen.inode, |path| format!("the inode of {}", printable(path))),
-        Aspect::Bytes => unless(&(wanted.size, wanted.digest), &(seen.size, seen.digest), |(size, digest)| {
-            format!("{size} bytes of digest {:02x}{:02x}...", digest[0], digest[1])
-        }),
+        Aspect::Groups => {
+            unless(&wanted.inode, &seen.inode, |path| format!("the inode of {}", printable(path)))
+        }
+        Aspect::Bytes => {
+            unless(&(wanted.size, wanted.digest), &(seen.size, seen.digest), |(size, digest)| {
+                format!("{size} bytes of digest {:02x}{:02x}...", digest[0], digest[1])
+            })
+        }
         Aspect::Target => unless(&wanted.target, &seen.target, |target| printable(target)),
         Aspect::Device => unless(&wanted.device, &seen.device, |device| format!("{device:?}")),
         Aspect::Xattrs => unless(&wanted.xattrs, &seen.xattrs, |xattrs| {

@@ -45,8 +45,13 @@ pub(crate) fn view(image: &Path) -> Snapshot {
     let folder = scratch();
     let said = debugfs(image, &format!("rdump / {}\n", folder.path().display()));
     // Only root may give the copies their owners; the copies serve for bytes and targets.
-    let complaints: Vec<_> =
-        said.error().lines().skip(1).filter(|line| !line.contains("changing ownership")).map(str::to_owned).collect();
+    let complaints: Vec<_> = said
+        .error()
+        .lines()
+        .skip(1)
+        .filter(|line| !line.contains("changing ownership"))
+        .map(str::to_owned)
+        .collect();
     assert!(complaints.is_empty(), "debugfs rdump: {complaints:?}");
     let copied = Snapshot::of(folder.path());
     let names = names(image);
@@ -81,7 +86,9 @@ fn names(image: &Path) -> BTreeMap<Vec<u8>, u32> {
             if between.windows(9).any(|window| window == b"debugfs: ") {
                 at = directories.next().expect("no more answers than questions").0;
             }
-            let [Some(inode), Some(mode), _, _, Some(name), _] = [(); 6].map(|()| fields.next()) else { break };
+            let [Some(inode), Some(mode), _, _, Some(name), _] = [(); 6].map(|()| fields.next()) else {
+                break;
+            };
             let inode = number(inode);
             // Inode 0 is an entry without a name: an empty block, or what a removed name leaves.
             if inode == 0 || name == b"." || name == b".." {

@@ -3,11 +3,11 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::cpio::Cpio;
-use super::tools::{command, find, must, scratch, wait};
+use super::tools::{Said, command, find, must, scratch, wait};
 
 /// A line that says the script came to its end; without it the guest died earlier.
 const DONE: &str = "guest: done";
@@ -31,7 +31,9 @@ pub(crate) fn kernel() -> (PathBuf, PathBuf) {
         .into_iter()
         .flatten()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_string_lossy().contains("/vmlinuz-") && path.to_string_lossy().contains("cloud"))
+        .filter(|path| {
+            path.to_string_lossy().contains("/vmlinuz-") && path.to_string_lossy().contains("cloud")
+        })
         .collect();
     kernels.sort();
     let kernel = kernels.pop().unwrap_or_else(|| {
@@ -66,24 +68,43 @@ impl Guest {
         let initrd = folder.path().join("initrd");
         std::fs::write(&initrd, self.initrd(script)).unwrap();
         let (kernel, _) = kernel();
+        let mut qemu = self.machine();
+        qemu.args(["-append", "console=ttyS0 panic=-1 quiet loglevel=4"]);
+        qemu.arg("-kernel").arg(&kernel).arg("-initrd").arg(&initrd);
+        let said = start(&mut qemu);
+        let text = said.text().replace('\r', "");
+        let (_, printed) =
+            text.split_once(BEGIN).unwrap_or_else(|| panic!("no start:\n{text}\n{}", said.error()));
+        let (printed, _) = printed.split_once(DONE).unwrap_or_else(|| panic!("the script failed:\n{text}"));
+        printed.trim().to_owned()
+    }
+
+    /// Starts it by its own boot loader under OVMF and returns what the console said until the power went off.
+    pub(crate) fn boot_by_firmware(self) -> String {
+        let folder = scratch();
+        let firmware = Path::new("/usr/share/OVMF");
+        let variables = folder.path().join("variables");
+        let suffix = if firmware.join("OVMF_CODE_4M.fd").exists() { "_4M.fd" } else { ".fd" };
+        std::fs::copy(firmware.join(format!("OVMF_VARS{suffix}")), &variables)
+            .unwrap_or_else(|error| panic!("OVMF is not installed: apt-get install ovmf ({error})"));
+        let mut qemu = self.machine();
+        let code = firmware.join(format!("OVMF_CODE{suffix}"));
+        qemu.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", code.display()));
+        qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", variables.display()));
+        start(&mut qemu).text().replace('\r', "")
+    }
+
+    /// QEMU with the disks of this machine, without a screen and a network.
+    fn machine(&self) -> Command {
         let mut qemu = command("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-nodefaults", "-nographic", "-no-reboot"])
-            .args(["-serial", "stdio", "-append", "console=ttyS0 panic=-1 quiet loglevel=4"])
-            .arg("-kernel")
-            .arg(&kernel)
-            .arg("-initrd")
-            .arg(&initrd);
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-nodefaults", "-nographic", "-no-reboot"]);
+        qemu.args(["-serial", "stdio"]);
         for disk in &self.disks {
             // The guest's kernel keeps the data safe; that of the host need not, since the host outlives the test.
             let drive = format!("file={},format=raw,if=virtio,cache=unsafe,discard=unmap", disk.display());
             qemu.arg("-drive").arg(drive);
         }
-        let child = qemu.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = wait(child, Duration::from_secs(900));
-        let text = said.text().replace('\r', "");
-        let (_, printed) = text.split_once(BEGIN).unwrap_or_else(|| panic!("no start:\n{text}\n{}", said.error()));
-        let (printed, _) = printed.split_once(DONE).unwrap_or_else(|| panic!("the script failed:\n{text}"));
-        printed.trim().to_owned()
+        qemu
     }
 
     fn initrd(&self, script: &str) -> Vec<u8> {
@@ -119,6 +140,12 @@ impl Guest {
         cpio.file("init", 0o755, init.as_bytes());
         cpio.finish()
     }
+}
+
+/// Runs QEMU until the guest ends.
+fn start(qemu: &mut Command) -> Said {
+    let child = qemu.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait(child, Duration::from_secs(900))
 }
 
 /// The files of modules and of all they depend on, each after what it depends on. What is built into the kernel has no

@@ -6,8 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The Debian package that holds each program the tests run.
-const PACKAGES: [(&str, &str); 35] = [
+const PACKAGES: [(&str, &str); 39] = [
     ("apt-get", "apt"),
+    ("truncate", "coreutils"),
+    ("dd", "coreutils"),
+    ("chmod", "coreutils"),
+    ("apt-cache", "apt"),
     ("busybox", "busybox-static"),
     ("capsh", "libcap2-bin"),
     ("cp", "coreutils"),
@@ -199,7 +203,8 @@ pub(crate) fn digest(path: &Path) -> String {
 
 /// The names in a folder, sorted.
 pub(crate) fn names_in(folder: &Path) -> Vec<std::ffi::OsString> {
-    let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     names
 }

@@ -75,12 +75,7 @@ impl Maker {
     }
 
     /// A file of `size` bytes with noise in `ranges` (start, length) and holes between.
-    pub(crate) fn sparse(
-        &mut self,
-        name: impl AsRef<[u8]>,
-        size: u64,
-        ranges: &[(u64, u64)],
-    ) -> &mut Self {
+    pub(crate) fn sparse(&mut self, name: impl AsRef<[u8]>, size: u64, ranges: &[(u64, u64)]) -> &mut Self {
         let path = self.path(&name);
         let file = File::create(&path).unwrap();
         file.set_len(size).unwrap();
@@ -110,7 +105,12 @@ impl Maker {
     }
 
     /// A pipe, a socket or (as root) a device of mode 0640.
-    pub(crate) fn special(&mut self, name: impl AsRef<[u8]>, kind: FileType, device: (u32, u32)) -> &mut Self {
+    pub(crate) fn special(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        kind: FileType,
+        device: (u32, u32),
+    ) -> &mut Self {
         let path = self.path(&name);
         let device = rustix::fs::makedev(device.0, device.1);
         rustix::fs::mknodat(CWD, &path, kind, Mode::from_raw_mode(0o640), device).unwrap();
@@ -374,7 +374,11 @@ fn attributes(maker: &mut Maker) {
         maker.xattr("attributes/many", &name, noise(number, number * 2));
     }
     // Binary, with a NUL, a quote and a newline inside.
-    maker.xattr("attributes/both", "user.inline", b"\0\"\n\\\xff").xattr("attributes/both", "user.block", noise(4, 500));
+    maker.xattr("attributes/both", "user.inline", b"\0\"\n\\\xff").xattr(
+        "attributes/both",
+        "user.block",
+        noise(4, 500),
+    );
     // 255 bytes of name: EXT4_NAME_LEN counts without the namespace, which is an index.
     maker.xattr("attributes/edge", &format!("user.{}", "e".repeat(250)), "v");
     let access = acl(&[
@@ -446,7 +450,10 @@ pub(crate) fn plain(top: &Path) {
         let name = format!("bin/tool-{number}");
         maker.file(&name, noise(number, number * 997)).mode(&name, 0o755);
     }
-    maker.file("etc/motd", "hello\n").file("etc/passwd", "root:x:0:0::/:/bin/sh\n").symlink("etc/mtab", "/proc/mounts");
+    maker
+        .file("etc/motd", "hello\n")
+        .file("etc/passwd", "root:x:0:0::/:/bin/sh\n")
+        .symlink("etc/mtab", "/proc/mounts");
     maker.file("etc/ssl/certificate", noise(1, 70_000)).file("lib/library.so.1", noise(2, 300_000));
     maker.symlink("lib/library.so", "library.so.1").link("lib/library.so.1", "lib/library.so.1.0");
     maker.finish();
