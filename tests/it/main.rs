@@ -4,6 +4,14 @@
 //! A judge that is not installed fails the test that needs it, with the name of its Debian package.
 
 #[cfg(test)]
+mod determinism;
+#[cfg(test)]
+mod digests;
+#[cfg(test)]
+mod ext4;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod guest;
 #[cfg(test)]
 mod judges;

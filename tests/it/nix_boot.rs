@@ -168,7 +168,7 @@ fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
     for line in [
         format!("init: {LINE}"),
         format!("system: {toplevel}"),
-        format!("owner 0:0 mode 555 time 1 of /nix/store/"),
+        "owner 0:0 mode 555 time 1 of /nix/store/".to_owned(),
         "writable".to_owned(),
         "init: end".to_owned(),
     ] {

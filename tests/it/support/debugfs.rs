@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use diskwright::units::low32;
+
 use super::compare::Aspect;
 use super::snapshot::{Kind, Snapshot, join};
 use super::tools::{Said, command, must, scratch};
-use super::tree::{GROUP, USER};
+use super::tree::{self, GROUP, NOBODY, USER};
 
 /// What debugfs shows: everything but holes.
 pub(crate) const VIEW: [Aspect; 9] = [
@@ -68,7 +70,7 @@ pub(crate) fn view(image: &Path) -> Snapshot {
 }
 
 /// Every path and its inode.
-fn names(image: &Path) -> BTreeMap<Vec<u8>, u32> {
+pub(crate) fn names(image: &Path) -> BTreeMap<Vec<u8>, u32> {
     let mut names = BTreeMap::from([(Vec::new(), 2)]);
     let mut level = vec![(Vec::new(), 2)];
     while !level.is_empty() {
@@ -177,8 +179,9 @@ fn stat(answer: &str) -> super::snapshot::Entry {
     };
     let mut entry = super::snapshot::Entry::new(kind);
     entry.mode = u16::from_str_radix(field("Mode:"), 8).unwrap();
-    entry.uid = field("User:").parse().unwrap();
-    entry.gid = field("Group:").parse().unwrap();
+    // It prints ids as signed numbers.
+    let id = |key: &str| low32(field(key).parse::<i64>().unwrap().cast_unsigned());
+    (entry.uid, entry.gid) = (id("User:"), id("Group:"));
     entry.links = whole("Links:");
     if matches!(kind, Kind::File | Kind::Symlink) {
         entry.size = whole("Size:");
@@ -212,29 +215,28 @@ fn attribute_names(answer: &str) -> Vec<String> {
 
 /// `user.a (2) = 68 69`, in the form in which the kernel exchanges it.
 fn attribute_value(name: &str, answer: &str) -> Vec<u8> {
-    let hex = answer.split_once(") =").unwrap_or_else(|| panic!("no value of {name} in `{answer}`")).1;
+    // An empty value has no sign of equality before it.
+    let hex = answer.split_once(") =").map_or("", |(_, value)| value);
+    assert!(answer.starts_with(&format!("{name} (")), "no value of {name} in `{answer}`");
     let value: Vec<u8> =
         hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("hex bytes")).collect();
+    assert!(answer.contains(&format!("({})", value.len())), "{} bytes of {name} in `{answer}`", value.len());
     if name.starts_with("system.posix_acl_") { exchanged(&value) } else { value }
 }
 
-/// An ACL on disk (fs/ext4/acl.h: version 1, entries of 4 bytes, with 4 more of id where the tag names someone) as the
-/// kernel exchanges it.
-fn exchanged(disk: &[u8]) -> Vec<u8> {
-    assert_eq!(disk.get(..4), Some([1, 0, 0, 0].as_slice()), "version of an ACL on disk");
-    let mut entries = Vec::new();
-    let mut rest = &disk[4..];
-    while let [tag0, tag1, permissions0, permissions1, tail @ ..] = rest {
-        let tag = u16::from_le_bytes([*tag0, *tag1]);
-        let permissions = u16::from_le_bytes([*permissions0, *permissions1]);
-        let (id, tail) = match tail {
-            [a, b, c, d, tail @ ..] if tag == USER || tag == GROUP => {
-                (u32::from_le_bytes([*a, *b, *c, *d]), tail)
-            }
-            _ => (super::tree::NOBODY, tail),
-        };
-        entries.push((tag, permissions, id));
-        rest = tail;
-    }
-    super::tree::acl(&entries)
+/// An ACL as the kernel exchanges it. debugfs turns what is on the disk into this form, but gives the entries that name
+/// nobody the id 0.
+fn exchanged(acl: &[u8]) -> Vec<u8> {
+    let (version, entries) = acl.split_at(4);
+    assert_eq!(version, [2, 0, 0, 0], "version of an exchanged ACL");
+    let entries: Vec<_> = entries
+        .chunks(8)
+        .map(|entry| {
+            let tag = u16::from_le_bytes([entry[0], entry[1]]);
+            let permissions = u16::from_le_bytes([entry[2], entry[3]]);
+            let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+            (tag, permissions, if tag == USER || tag == GROUP { id } else { NOBODY })
+        })
+        .collect();
+    tree::acl(&entries)
 }

@@ -13,15 +13,14 @@ use super::tools::{command, must, run};
 /// What e2fsck says of a filesystem, beside the names of its passes and its summary: what is wrong with it.
 pub(crate) fn remarks(image: &Path) -> Vec<String> {
     let said = run(command("e2fsck").arg("-fn").arg(image));
-    let summary = format!("{}: ", image.display());
     let mut remarks: Vec<String> = said
         .text()
         .lines()
         .filter(|line| {
             let pass = line.starts_with("Pass ") && line.ends_with(|last: char| last.is_ascii_lowercase());
-            // A label takes the place of the path.
+            // "PATH-OR-LABEL: 11/16 files (0.0% non-contiguous), 1/2 blocks"
             let counts = line.ends_with(" blocks") && line.contains(" files (");
-            !(line.is_empty() || pass || counts || line.starts_with(&summary) && counts)
+            !(line.is_empty() || pass || counts)
         })
         .map(str::to_owned)
         .collect();
@@ -63,13 +62,24 @@ pub(crate) fn count(image: &Path, field: &str) -> u64 {
 /// All unprivileged judges: e2fsck, and both readers against `expected`, the source as it is to be in the image.
 pub(crate) fn judge(image: &Path, expected: &Snapshot) {
     assert_clean(image);
-    assert_same("ext4-view", expected, &view(image).without_lost_and_found(), &VIEW);
+    if view_reads(expected) {
+        assert_same("ext4-view", expected, &view(image).without_lost_and_found(), &VIEW);
+    }
     assert_same("debugfs", expected, &debugfs::view(image).without_lost_and_found(), &debugfs::VIEW);
 }
 
 /// What `ext4-view` shows: it knows nothing of link counts, inodes, attributes, devices and holes.
 pub(crate) const VIEW: [Aspect; 5] =
     [Aspect::Mode, Aspect::Owner, Aspect::Time, Aspect::Bytes, Aspect::Target];
+
+/// Whether `ext4-view` 1.0.0 reads all of this. It takes times whose low 32 bits are negative for damage (1901 to 1970,
+/// 2038 to 2106 and so on), and links to names of over 255 bytes. The other readers see them.
+fn view_reads(expected: &Snapshot) -> bool {
+    expected.0.values().all(|entry| {
+        entry.mtime.0.rem_euclid(1 << 32) < 1 << 31
+            && entry.target.split(|byte| *byte == b'/').all(|part| part.len() <= 255)
+    })
+}
 
 /// A filesystem as `ext4-view` reads it.
 pub(crate) fn view(image: &Path) -> Snapshot {

@@ -1,13 +1,16 @@
 //! Finding and running other programs. A program that is missing fails the test and names its Debian package.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The Debian package that holds each program the tests run.
-const PACKAGES: [(&str, &str); 39] = [
+const PACKAGES: [(&str, &str); 42] = [
     ("apt-get", "apt"),
+    ("taskset", "util-linux"),
+    ("sh", "dash"),
+    ("nice", "coreutils"),
     ("truncate", "coreutils"),
     ("dd", "coreutils"),
     ("chmod", "coreutils"),
@@ -110,25 +113,6 @@ pub(crate) fn must(command: &mut Command) -> Said {
     said
 }
 
-/// Runs `command` with `input` on its standard input; it has to succeed.
-pub(crate) fn must_with_input(command: &mut Command, input: &[u8]) -> Said {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    // A thread, since a program that answers while it reads would wait for us to listen.
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    let said = Said { code: code(output.status), out: output.stdout, err: output.stderr };
-    assert_eq!(said.code, 0, "{command:?}\n{}\n{}", said.text(), said.error());
-    said
-}
-
 fn code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
@@ -164,18 +148,6 @@ pub(crate) fn wait(mut child: Child, limit: Duration) -> Said {
     Said { code: code(status), out: out.join().unwrap(), err: err.join().unwrap() }
 }
 
-/// The program under test, with a bare environment.
-pub(crate) fn diskwright() -> Command {
-    quiet(Command::new(env!("CARGO_BIN_EXE_diskwright")))
-}
-
-/// `diskwright mkfs ext4 SOURCE -o OUT` with further arguments; it has to succeed in silence.
-pub(crate) fn mkfs_ext4(source: &Path, out: &Path, arguments: &[&str]) -> Said {
-    let mut command = diskwright();
-    command.args(["mkfs", "ext4"]).arg(source).arg("-o").arg(out).args(arguments);
-    must(&mut command)
-}
-
 /// Whether the tests run as root, so that they may make devices, change owners, and mount.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -184,6 +156,12 @@ pub(crate) fn is_root() -> bool {
 /// A folder for one test, gone afterwards, on the filesystem that holds the build.
 pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("t").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// The same in memory where the machine has such a place, for a great many names.
+pub(crate) fn quick_scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::Builder::new().prefix("t").tempdir_in(memory).unwrap() } else { scratch() }
 }
 
 /// SHA-256 of a file in hexadecimal.

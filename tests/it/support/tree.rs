@@ -82,8 +82,6 @@ impl Maker {
         for (start, length) in ranges {
             file.write_all_at(&noise(size ^ start, *length), *start).unwrap();
         }
-        // Some hosts tell holes only of what has reached the disk.
-        file.sync_data().unwrap();
         self.note(&path);
         self.mode(name, 0o644)
     }
@@ -153,6 +151,13 @@ impl Maker {
         self
     }
 
+    /// Puts every time so many seconds earlier.
+    pub(crate) fn earlier(&mut self, seconds: i64) {
+        for (_, time) in &mut self.made {
+            time.0 -= seconds;
+        }
+    }
+
     /// Dates everything that was made.
     pub(crate) fn finish(&mut self) {
         for (path, time) in &self.made {
@@ -196,19 +201,36 @@ pub(crate) fn capability() -> Vec<u8> {
     [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
+/// The longest symbolic link there is: PATH_MAX without the final NUL (symlink(7)).
+pub(crate) const LONGEST_LINK: usize = 4095;
+
+/// A target of `length` bytes for a symbolic link, its parts no longer than names can be.
+pub(crate) fn target(length: usize) -> Vec<u8> {
+    (0..length).map(|at| if at % 200 == 150 { b'/' } else { b't' }).collect()
+}
+
 /// A tree of what has broken writers of ext4, as cheap as it can be: some ten thousand names and a few megabytes.
 ///
 /// Without root it has no devices, no foreign owners and no capabilities. `many` is how many names the largest
-/// directory has.
-pub(crate) fn strange(top: &Path, many: u32) {
+/// directory has, `longest` how long a symbolic link the host takes.
+pub(crate) fn strange(top: &Path, many: u32, longest: usize) {
     let mut maker = Maker::new(top);
     names(&mut maker);
-    links(&mut maker);
+    links(&mut maker, longest);
     files(&mut maker);
     specials(&mut maker);
-    times(&mut maker);
     attributes(&mut maker);
     directories(&mut maker, many);
+    maker.finish();
+}
+
+/// The part of it that is the same with and without root.
+pub(crate) fn portable(top: &Path) {
+    let mut maker = Maker::new(top);
+    names(&mut maker);
+    links(&mut maker, LONGEST_LINK);
+    files(&mut maker);
+    directories(&mut maker, 1000);
     maker.finish();
 }
 
@@ -248,10 +270,10 @@ fn names(maker: &mut Maker) {
 }
 
 /// Symbolic links around the 60 bytes that fit in an inode and up to the 4095 of PATH_MAX; groups of hard links.
-fn links(maker: &mut Maker) {
+fn links(maker: &mut Maker, longest: usize) {
     maker.directory("links");
-    for length in [1, 59, 60, 61, 255, 1023, 4094, 4095] {
-        maker.symlink(format!("links/symlink-{length}"), "t".repeat(length));
+    for length in [1, 59, 60, 61, 255, 1023, 4094, 4095].into_iter().filter(|length| *length <= longest) {
+        maker.symlink(format!("links/symlink-{length}"), target(length));
     }
     maker.symlink("links/bytes", b"\xff\n\x01/\x80");
     maker.file("links/file", "three names").link("links/file", "links/file-2").directory("links/far");
@@ -344,7 +366,11 @@ pub(crate) const TIMES: [(&str, (i64, u32)); 12] = [
     ("2446", (15_032_385_535, 999_999_999)),
 ];
 
-fn times(maker: &mut Maker) {
+/// A tree of what one reader takes for damage: times that are negative in 32 bits, and a link to a name longer than any
+/// can be (programs keep data in such links).
+pub(crate) fn unread(top: &Path) {
+    let mut maker = Maker::new(top);
+    maker.symlink("data", "d".repeat(4095));
     maker.directory("times");
     for (name, time) in TIMES {
         let name = format!("times/{name}");
@@ -352,6 +378,7 @@ fn times(maker: &mut Maker) {
     }
     maker.symlink("times/link", "to").time("times/link", (-5, 5));
     maker.directory("times/directory").time("times/directory", (3_000_000_000, 3));
+    maker.finish();
 }
 
 /// Attributes in the inode and in a block of their own, shared blocks, ACLs, and as root capabilities.
