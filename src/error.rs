@@ -183,6 +183,21 @@ impl Error {
     pub fn has_place(&self) -> bool {
         !self.0.places.is_empty()
     }
+
+    /// Whether a line of a text file was already named.
+    #[must_use]
+    pub fn has_line(&self) -> bool {
+        self.0.places.iter().any(|place| matches!(place, Place::Line { .. }))
+    }
+
+    /// The first file that was named as the place.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.places.iter().find_map(|place| match place {
+            Place::Path(path) => Some(path.as_path()),
+            _ => None,
+        })
+    }
 }
 
 impl fmt::Display for Error {

@@ -34,9 +34,32 @@ pub fn printable_path(path: impl AsRef<Path>) -> String {
     printable(path.as_ref().as_os_str().as_bytes())
 }
 
+/// The known word that was probably meant by `word`, for "did you mean": the likest one, where at most two letters of
+/// five differ; the first of several.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut best: Option<(f64, &str)> = None;
+    for candidate in known {
+        let likeness = strsim::normalized_damerau_levenshtein(word, candidate);
+        if likeness >= 0.6 && best.is_none_or(|(most, _)| likeness > most) {
+            best = Some((likeness, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_word_is_near() {
+        let known = ["label", "size", "start", "stark"];
+        assert_eq!(nearest("lable", known), Some("label"));
+        assert_eq!(nearest("star", known), Some("start"));
+        assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest("x", []), None);
+    }
 
     #[test]
     fn control_bytes_and_direction_marks_are_escaped() {

@@ -266,6 +266,7 @@ impl FromStr for Bytes {
     /// # Errors
     /// Another unit (with the one that was probably meant), no number, or more than 8 EiB - 1.
     fn from_str(text: &str) -> Result<Self, SizeError> {
+        let bad = || SizeError("a size is a number with an optional unit: 4096, 64KiB, 1.5GiB".to_owned());
         let text = text.trim();
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
@@ -273,9 +274,9 @@ impl FromStr for Bytes {
         let factor = match SUFFIXES.iter().find(|(suffix, _)| *suffix == unit) {
             Some((_, factor)) => *factor,
             None if unit.is_empty() || unit == "B" => 1,
+            None if number.is_empty() => return Err(bad()),
             None => return Err(unknown_unit(number, unit)),
         };
-        let bad = || SizeError("a size is a number with an optional unit: 4096, 64KiB, 1.5GiB".to_owned());
         let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() || number.ends_with('.') || decimals.contains('.') || decimals.len() > 18 {
             return Err(bad());

@@ -3,6 +3,8 @@
 //! Same doors in each house: `mod` has the one public `build`, `geometry` the sums, `format` the bytes.
 
 pub mod ext4;
+pub mod fat;
+pub mod swap;
 
 use crate::error::Warning;
 use crate::image::Image;

@@ -10,8 +10,9 @@ use crate::units::{Bytes, usize_of};
 /// How much of rendered bytes is checksummed at a time.
 const PIECE: u64 = 1 << 20;
 
-/// Writes the map of `image`: offset and length in bytes, what kind of bytes, their CRC32C where they are ours, and
-/// the label. File data shows the host path, shortened by `root` where it lies below it, so that the map of a fixture
+/// Writes the map of `image`: offset and length in bytes, what kind of bytes, their CRC32 where they are ours, and the
+/// label. The CRC is zlib's and not the CRC32C of ext4: one that the bytes themselves end with would come out the same
+/// whatever they are. File data shows the host path, shortened by `root` where it lies below it, so that the map of a fixture
 /// is the same in every checkout.
 ///
 /// # Errors
@@ -53,16 +54,39 @@ fn describe(
         }
         return Ok(());
     }
-    let mut crc = 0;
+    let mut crc = crc32fast::Hasher::new();
     let mut from = segment.offset.get();
     let mut buffer = Vec::new();
     while from < segment.end().get() {
         let length = PIECE.min(segment.end().get() - from);
         buffer.resize(usize_of(length), 0);
         image.read(from, &mut buffer)?;
-        crc = crc32c::crc32c_append(crc, &buffer);
+        crc.update(&buffer);
         from += length;
     }
-    let _ = write!(line, "bytes {crc:08x} {}", image.label(segment));
+    let _ = write!(line, "bytes {:08x} {}", crc.finalize(), image.label(segment));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Builder;
+
+    #[test]
+    fn the_map_shows_a_change_under_a_checksum_of_its_own() {
+        let map = |byte: u8| {
+            // As ext4's superblock does: the bytes, then their CRC32C without its final inversion.
+            let mut bytes = vec![byte; 1020];
+            let crc = !crc32c::crc32c(&bytes);
+            bytes.extend_from_slice(&crc.to_le_bytes());
+            let mut builder = Builder::new(Bytes::new(4096));
+            builder.bytes(Bytes::new(1024), "superblock", bytes);
+            let mut out = Vec::new();
+            dump(&builder.finish().unwrap(), None, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(map(1).lines().count(), 4, "{}", map(1));
+        assert_ne!(map(1), map(2));
+    }
 }

@@ -1,6 +1,7 @@
 //! The output file: written beside its name, and under its name only when it is complete.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
@@ -72,6 +73,35 @@ impl Output {
     #[must_use]
     pub fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Writes all of `bytes` at byte `offset`.
+    ///
+    /// # Errors
+    /// [`Kind::Output`] for a full disk and whatever else the host refuses.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(|error| self.failed(error))
+    }
+
+    /// Makes the file `length` bytes long; what was not written reads as zero.
+    ///
+    /// # Errors
+    /// [`Kind::Output`] where the host does not have files of that length.
+    pub fn set_length(&self, length: u64) -> Result<()> {
+        self.file.set_len(length).map_err(|error| self.failed(error))
+    }
+
+    /// The error of a refused write, with what would help.
+    #[must_use]
+    pub fn failed(&self, error: std::io::Error) -> Error {
+        let hint = match error.kind() {
+            std::io::ErrorKind::StorageFull => "make room there; nothing was left behind",
+            std::io::ErrorKind::FileTooLarge => {
+                "this filesystem, or the limit of this process (ulimit -f), has no files of that length"
+            }
+            _ => "nothing was left behind",
+        };
+        Error::io(Kind::Output, "cannot write the output", &self.target, error).hint(hint)
     }
 
     /// Gives the file its name, replacing what stood there in one step.

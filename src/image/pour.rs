@@ -4,8 +4,6 @@
 //! that thousands of small files become few large writes), and writes runs of bytes; what no segment covers stays a
 //! hole. Which worker takes which unit changes nothing: every byte has its place before the first is written.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::output::Output;
 use super::read::Handle;
 use super::{Data, Image, Segment};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 
@@ -24,6 +22,17 @@ pub struct PourOptions<'a> {
     pub jobs: usize,
     /// Who is told how far it is, and who may ask to stop.
     pub progress: &'a Progress,
+}
+
+impl PourOptions<'_> {
+    /// Tells the progress that the file data in `start..end` of `image` was copied.
+    pub(crate) fn advance(&self, image: &Image, start: Bytes, end: Bytes) {
+        for piece in image.clipped(start, end) {
+            if let Data::File { skip, .. } = piece.data {
+                self.progress.advance(piece.length.get(), u64::from(skip == 0));
+            }
+        }
+    }
 }
 
 /// How many bytes of the image one worker takes at a time: enough that taking is cheap, few enough that all workers
@@ -43,25 +52,24 @@ const SHARED_BLOCK: u64 = 4 * KIB;
 /// Writes `image` to the file `path`: a new file that appears under its name when it is complete.
 ///
 /// # Errors
-/// [`Kind::Output`] for a full disk or a folder that is missing or not writable, [`Kind::Source`] for a host file that
-/// is gone or changed, [`Kind::Interrupted`] after a signal. In every case nothing is left behind and an older file
+/// [`Kind::Output`](crate::error::Kind::Output) for a full disk or a folder that is missing or not writable,
+/// [`Kind::Source`](crate::error::Kind::Source) for a host file that
+/// is gone or changed, [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal. In every case nothing is left behind and an older file
 /// under that name is untouched.
 pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
     let output = Output::create(path)?;
-    let failed = |error| write_error(output.target(), image, error);
-    output.file().set_len(image.length().get()).map_err(failed)?;
+    output.set_length(image.length().get())?;
     let units = cut(image);
     let share = shares_blocks(image, &output);
     let work = Work {
         image,
-        output: output.file(),
-        path: output.target(),
+        output: &output,
         units: &units,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         error: Mutex::new(None),
         share,
-        progress: options.progress,
+        options,
     };
     let jobs = options.jobs.clamp(1, units.len().max(1));
     std::thread::scope(|scope| {
@@ -107,24 +115,6 @@ pub(super) fn cut(image: &Image) -> Vec<Unit> {
     units
 }
 
-/// The error of a failed write, with what would help.
-fn write_error(path: &Path, image: &Image, error: std::io::Error) -> Error {
-    let full = error.kind() == std::io::ErrorKind::StorageFull;
-    let large = error.kind() == std::io::ErrorKind::FileTooLarge;
-    let error = Error::io(Kind::Output, "cannot write the output", path, error);
-    if full {
-        error
-            .hint(format!("the image needs about {} there; nothing was left behind", image.covered().human()))
-    } else if large {
-        error.hint(format!(
-            "the image is {} long, more than this filesystem or the limit of this process (ulimit -f) allows",
-            image.length().human()
-        ))
-    } else {
-        error
-    }
-}
-
 /// Whether the output's filesystem can share blocks with the first large host file: tried once, on a file that is
 /// thrown away, since a filesystem's type alone does not tell (XFS may be made without reflink).
 fn shares_blocks(image: &Image, output: &Output) -> bool {
@@ -150,14 +140,13 @@ fn shares_blocks(image: &Image, output: &Output) -> bool {
 /// What the workers of one pour share.
 struct Work<'a> {
     image: &'a Image,
-    output: &'a File,
-    path: &'a Path,
+    output: &'a Output,
     units: &'a [Unit],
     next: AtomicUsize,
     stop: AtomicBool,
     error: Mutex<Option<(usize, Error)>>,
     share: bool,
-    progress: &'a Progress,
+    options: &'a PourOptions<'a>,
 }
 
 impl Work<'_> {
@@ -170,7 +159,7 @@ impl Work<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            if let Err(error) = self.progress.check().and_then(|()| run.unit(*unit)) {
+            if let Err(error) = self.options.progress.check().and_then(|()| run.unit(*unit)) {
                 self.fail(number, error);
                 return;
             }
@@ -203,11 +192,9 @@ impl<'a> Run<'a> {
     fn unit(&mut self, unit: Unit) -> Result<()> {
         let image = self.work.image;
         for piece in image.clipped(unit.start, unit.end) {
-            if let Data::File { skip, .. } = piece.data {
-                self.work.progress.advance(piece.length.get(), u64::from(skip == 0));
-            }
             self.piece(piece)?;
         }
+        self.work.options.advance(image, unit.start, unit.end);
         self.flush()
     }
 
@@ -245,10 +232,7 @@ impl<'a> Run<'a> {
 
     fn flush(&mut self) -> Result<()> {
         if !self.bytes.is_empty() {
-            self.work
-                .output
-                .write_all_at(&self.bytes, self.start)
-                .map_err(|error| write_error(self.work.path, self.work.image, error))?;
+            self.work.output.write_at(&self.bytes, self.start)?;
             self.bytes.clear();
         }
         Ok(())
@@ -276,7 +260,7 @@ impl<'a> Run<'a> {
             match rustix::fs::copy_file_range(
                 source.file(),
                 Some(&mut from),
-                self.work.output,
+                self.work.output.file(),
                 Some(&mut to),
                 left,
             ) {

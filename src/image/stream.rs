@@ -59,10 +59,7 @@ fn render(image: &Image, offset: u64, options: &PourOptions<'_>) -> Result<Vec<u
     let length = CHUNK.min(image.length().get() - offset);
     let mut bytes = vec![0; usize_of(length)];
     image.read(offset, &mut bytes)?;
-    let end = Bytes::new(offset + length);
-    for piece in image.clipped(Bytes::new(offset), end).filter(|piece| image.host_file(piece).is_some()) {
-        options.progress.advance(piece.length.get(), 0);
-    }
+    options.advance(image, Bytes::new(offset), Bytes::new(offset + length));
     Ok(bytes)
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::scan::{Entry, Scan, What};
-use super::{Content, Meta, Node, NodeId, Place, Range, Time, Tree, Xattr};
-use crate::error::{Error, Kind, Result, Warning};
+use super::{Content, Meta, Node, Place, Range, Time, Xattr};
+use crate::error::{Error, Kind, Result};
 use crate::image::host::stamp;
 use crate::text::printable;
 use crate::units::{index, u64_of};
@@ -62,8 +62,8 @@ pub struct Origin(u32);
 
 /// A node under construction.
 #[derive(Debug)]
-struct Draft {
-    node: Node,
+pub(super) struct Draft {
+    pub(super) node: Node,
     /// Which list of children; for directories only.
     children: u32,
     origin: u32,
@@ -75,19 +75,19 @@ struct Draft {
 /// Collects nodes; [`Builder::finish`] sorts out links and makes the [`Tree`].
 #[derive(Debug)]
 pub struct Builder {
-    drafts: Vec<Draft>,
-    children: Vec<Vec<u32>>,
-    names: Vec<u8>,
-    places: Vec<Place>,
-    texts: Vec<Arc<[u8]>>,
-    xattrs: Vec<Vec<Xattr>>,
+    pub(super) drafts: Vec<Draft>,
+    pub(super) children: Vec<Vec<u32>>,
+    pub(super) names: Vec<u8>,
+    pub(super) places: Vec<Place>,
+    pub(super) texts: Vec<Arc<[u8]>>,
+    pub(super) xattrs: Vec<Vec<Xattr>>,
     xattr_numbers: HashMap<Vec<Xattr>, u32>,
-    ranges: BTreeMap<u32, Vec<Range>>,
+    pub(super) ranges: BTreeMap<u32, Vec<Range>>,
     origins: Vec<String>,
     /// Names of one inode: the drafts of each group, in the order they came.
-    groups: Vec<Vec<u32>>,
+    pub(super) groups: Vec<Vec<u32>>,
     group_numbers: HashMap<(u32, u64, u64), u32>,
-    dedupe: Vec<u32>,
+    pub(super) dedupe: Vec<u32>,
     time: Time,
 }
 
@@ -131,6 +131,24 @@ impl Builder {
         let text = u32::try_from(self.texts.len()).map_err(|_| too_many())?;
         self.texts.push(Arc::from(bytes));
         self.put(target, meta, Content::Text { text }, origin)
+    }
+
+    /// Puts the regular host file `path` at `target` without looking at it: `size` bytes long, and unchanged since
+    /// `stamp` ([`crate::image::host::stamp`]) when it is poured.
+    ///
+    /// # Errors
+    /// As [`Builder::put`].
+    pub fn file(
+        &mut self,
+        target: &[u8],
+        path: &Path,
+        (size, stamp): (u64, u64),
+        meta: Meta,
+        origin: Origin,
+    ) -> Result<()> {
+        let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
+        self.places.push(Place::File(path.to_owned()));
+        self.put(target, meta, Content::File { place, size, stamp }, origin)
     }
 
     /// Puts a symbolic link at `target` that leads to `to`: 1 to 4095 bytes, no NUL (PATH_MAX, symlink(7)).
@@ -333,7 +351,7 @@ impl Builder {
                     if !matches!(draft.node.content, Content::Directory) {
                         let link = matches!(draft.node.content, Content::Symlink { .. });
                         let path = printable(&[b"/".as_slice(), &above[..=depth].join(&b'/')].concat());
-                        return Err(Error::new(
+                        let error = Error::new(
                             Kind::Manifest,
                             if link {
                                 "a symbolic link stands above a target"
@@ -346,8 +364,11 @@ impl Builder {
                             "a {} from {}",
                             if link { "symbolic link" } else { "file" },
                             self.origins[index(draft.origin)]
-                        ))
-                        .hint("put the entry where the link leads to"));
+                        ));
+                        return Err(match link {
+                            true => error.hint("put the entry where the link leads to"),
+                            false => error,
+                        });
                     }
                     child
                 }
@@ -360,7 +381,7 @@ impl Builder {
         Ok(at)
     }
 
-    fn children_of(&self, directory: u32) -> &[u32] {
+    pub(super) fn children_of(&self, directory: u32) -> &[u32] {
         let list = self.drafts[index(directory)].children;
         self.children.get(index(list)).map_or(&[], Vec::as_slice)
     }
@@ -471,82 +492,6 @@ impl Builder {
         self.drafts.push(Draft { node, children, origin, rank });
         Ok(id)
     }
-
-    /// Sorts out links, numbers the nodes in preorder, and forgets what only building needed. `jobs` threads read
-    /// files that may be equal, where an entry asked for that.
-    ///
-    /// # Errors
-    /// [`Kind::Source`] where a file that may be equal to another cannot be read.
-    pub fn finish(mut self, jobs: usize) -> Result<(Tree, Vec<Warning>)> {
-        let mut order = Vec::with_capacity(self.drafts.len());
-        let mut numbers = vec![0_u32; self.drafts.len()];
-        let mut stack = vec![0_u32];
-        while let Some(draft) = stack.pop() {
-            numbers[index(draft)] = u32::try_from(order.len()).map_err(|_| too_many())?;
-            order.push(draft);
-            stack.extend(self.children_of(draft).iter().rev());
-        }
-        self.children = Vec::new();
-        let mut nodes: Vec<Node> = order
-            .iter()
-            .map(|draft| {
-                let mut node = self.drafts[index(*draft)].node;
-                node.parent = numbers[index(node.parent)];
-                node
-            })
-            .collect();
-        self.drafts = Vec::new();
-        drop(order);
-        close_subtrees(&mut nodes)?;
-        let ranges = self.ranges.into_iter().map(|(draft, ranges)| (numbers[index(draft)], ranges)).collect();
-        let renumber = |group: &Vec<u32>| {
-            let mut group: Vec<u32> = group.iter().map(|draft| numbers[index(*draft)]).collect();
-            group.sort_unstable();
-            group
-        };
-        let groups: Vec<Vec<u32>> = self.groups.iter().map(renumber).collect();
-        let dedupe = renumber(&self.dedupe);
-        let mut tree = Tree {
-            nodes,
-            names: self.names,
-            places: self.places,
-            texts: self.texts,
-            xattrs: self.xattrs,
-            ranges,
-        };
-        let equal = super::links::equal(&tree, &dedupe, jobs)?;
-        let warnings = Vec::new();
-        for group in groups.iter().chain(&equal) {
-            tree.link(group);
-        }
-        Ok((tree, warnings))
-    }
-}
-
-impl Tree {
-    /// Makes all nodes of a sorted group names of the first.
-    fn link(&mut self, group: &[u32]) {
-        let Some((first, others)) = group.split_first() else { return };
-        let meta = self.nodes[index(*first)].meta;
-        for other in others {
-            let node = &mut self.nodes[index(*other)];
-            node.content = Content::Link { to: NodeId(*first) };
-            node.meta = meta;
-            self.ranges.remove(other);
-        }
-    }
-}
-
-/// Sets where each subtree ends, from the parents alone: in preorder the last descendant's number is the largest.
-fn close_subtrees(nodes: &mut [Node]) -> Result<()> {
-    for number in (0..nodes.len()).rev() {
-        let own = u32::try_from(number + 1).map_err(|_| too_many())?;
-        let end = nodes[number].end.max(own);
-        nodes[number].end = end;
-        let parent = index(nodes[number].parent);
-        nodes[parent].end = nodes[parent].end.max(end);
-    }
-    Ok(())
 }
 
 /// The components of a target path.
@@ -573,123 +518,10 @@ fn rank(parts: &[&[u8]]) -> u16 {
     u16::try_from(parts.len().saturating_add(1)).unwrap_or(u16::MAX)
 }
 
-fn too_many() -> Error {
+pub(super) fn too_many() -> Error {
     Error::new(Kind::Capacity, "too many names for one filesystem").expected("fewer than 2^32")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::progress::Progress;
-    use crate::tree::scan::Request;
-    use crate::tree::xattr::Patterns;
-
-    fn meta(mode: u16) -> Meta {
-        Meta::root(mode, Time::seconds(5))
-    }
-
-    fn paths(tree: &Tree) -> Vec<String> {
-        tree.ids().map(|id| tree.path(id)).collect()
-    }
-
-    #[test]
-    fn nodes_stand_in_sorted_preorder_with_implied_parents() {
-        let mut builder = Builder::new(Time::seconds(7));
-        let origin = builder.origin("contents[0]");
-        builder.text(b"/b/c/x", b"hello", meta(0o600), origin).unwrap();
-        builder.put(b"/a", meta(0o700), Content::Fifo, origin).unwrap();
-        builder.symlink(b"b/Z/..", b"x", meta(0o777), origin).unwrap_err();
-        builder.symlink(b"/b/Z", b"target", meta(0o777), origin).unwrap();
-        let (tree, _) = builder.finish(1).unwrap();
-        assert_eq!(paths(&tree), ["/", "/a", "/b", "/b/Z", "/b/c", "/b/c/x"]);
-        let b = NodeId(2);
-        assert_eq!(tree.children(b).map(|id| tree.path(id)).collect::<Vec<_>>(), ["/b/Z", "/b/c"]);
-        assert_eq!(tree.node(b).meta, Meta::root(0o755, Time::seconds(7)));
-        assert_eq!(tree.target(NodeId(3)), b"target");
-        assert_eq!(tree.size(NodeId(5)), 5);
-    }
-
-    #[test]
-    fn two_entries_for_one_target_are_named() {
-        let mut builder = Builder::new(Time::default());
-        let first = builder.origin("contents[0]");
-        let second = builder.origin("contents[1]");
-        builder.text(b"/etc/motd", b"1", meta(0o644), first).unwrap();
-        let error = builder.text(b"/etc//motd", b"2", meta(0o644), second).unwrap_err().to_string();
-        assert!(error.contains("contents[0] and contents[1]") && error.contains("/etc/motd"), "{error}");
-        builder.put(b"/etc", meta(0o700), Content::Directory, first).unwrap();
-        let error = builder.put(b"/etc", meta(0o750), Content::Directory, second).unwrap_err().to_string();
-        assert!(error.contains("two entries"), "{error}");
-    }
-
-    #[test]
-    fn a_link_above_a_target_and_an_escape_are_refused() {
-        let mut builder = Builder::new(Time::default());
-        let origin = builder.origin("contents[0]");
-        builder.symlink(b"/lib", b"usr/lib", meta(0o777), origin).unwrap();
-        let error = builder.text(b"/lib/x", b"", meta(0o644), origin).unwrap_err().to_string();
-        assert!(error.contains("symbolic link stands above"), "{error}");
-        let error = builder.text(b"/a/../../b", b"", meta(0o644), origin).unwrap_err().to_string();
-        assert!(error.contains("escapes"), "{error}");
-    }
-
-    #[test]
-    fn the_more_specific_entry_decides_a_directory_in_any_order() {
-        let host = tempfile::tempdir().unwrap();
-        std::fs::create_dir(host.path().join("tmp")).unwrap();
-        std::fs::write(host.path().join("tmp/file"), b"x").unwrap();
-        let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
-        let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
-        for order in [[0, 1], [1, 0]] {
-            let mut builder = Builder::new(Time::default());
-            let (root, tmp) = (builder.origin("root"), builder.origin("tmp"));
-            for step in order {
-                if step == 0 {
-                    builder.graft(b"/", &scan, 0, &Rules::default(), root).unwrap();
-                } else {
-                    builder.put(b"/tmp", meta(0o1777), Content::Directory, tmp).unwrap();
-                }
-            }
-            let (tree, _) = builder.finish(1).unwrap();
-            assert_eq!(paths(&tree), ["/", "/tmp", "/tmp/file"]);
-            assert_eq!(tree.node(NodeId(1)).meta.mode, 0o1777);
-        }
-    }
-
-    #[test]
-    fn hard_links_follow_their_policy() {
-        let host = tempfile::tempdir().unwrap();
-        std::fs::write(host.path().join("a"), b"same").unwrap();
-        std::fs::hard_link(host.path().join("a"), host.path().join("b")).unwrap();
-        std::fs::write(host.path().join("c"), b"same").unwrap();
-        std::fs::write(host.path().join("d"), b"diff").unwrap();
-        let times = std::fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
-        for name in ["a", "c", "d"] {
-            std::fs::File::options()
-                .write(true)
-                .open(host.path().join(name))
-                .unwrap()
-                .set_times(times)
-                .unwrap();
-        }
-        let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
-        let scan = crate::tree::scan(&[request], 2, &Progress::default()).unwrap();
-        let links = |hardlinks| {
-            let mut builder = Builder::new(Time::default());
-            let origin = builder.origin("root");
-            let rules = Rules { hardlinks, ..Rules::default() };
-            builder.graft(b"/", &scan, 0, &rules, origin).unwrap();
-            let (tree, _) = builder.finish(2).unwrap();
-            tree.ids()
-                .filter_map(|id| match tree.node(id).content {
-                    Content::Link { to } => Some((tree.path(id), tree.path(to))),
-                    _ => None,
-                })
-                .collect::<Vec<_>>()
-        };
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(links(Hardlinks::Preserve), [pair("/b", "/a")]);
-        assert_eq!(links(Hardlinks::Dissolve), []);
-        assert_eq!(links(Hardlinks::Dedupe), [pair("/b", "/a"), pair("/c", "/a")]);
-    }
-}
+#[path = "build_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 //! sorted by the bytes of their names, whatever order the host listed them in.
 
 pub mod build;
+mod finish;
 mod links;
 mod scan;
 pub mod xattr;
@@ -19,6 +20,7 @@ use crate::image::{Files, HostFile};
 use crate::units::{index, u64_of, usize_of};
 
 pub use build::{Builder, Hardlinks, Owner, Rules};
+pub(crate) use scan::ranges as data_ranges;
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;
 

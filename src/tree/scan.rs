@@ -313,7 +313,7 @@ fn may_have_holes(stat: &Statx, attributes: bool) -> bool {
 const BLOCK: u64 = 4096;
 
 /// The data ranges of a file (SEEK_DATA, SEEK_HOLE; lseek(2)), grown to whole blocks; `None` for data throughout.
-fn ranges(path: &Path, size: u64) -> Result<Option<Vec<Range>>> {
+pub(crate) fn ranges(path: &Path, size: u64) -> Result<Option<Vec<Range>>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let failed = |error: Errno| Error::io(Kind::Source, "cannot read the source", path, error);
     let file = open_any_length(path, flags).map_err(failed)?;

@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn inner_blocks_share_the_leaves_evenly_and_within_their_limits() {
-        assert_eq!(inner_blocks(ROOT_LIMIT), []);
+        assert!(inner_blocks(ROOT_LIMIT).is_empty());
         for leaves in [ROOT_LIMIT + 1, 1000, 100_000, MOST_LEAVES - 1, MOST_LEAVES] {
             let nodes = inner_blocks(leaves);
             assert!(nodes.len() <= ROOT_LIMIT);

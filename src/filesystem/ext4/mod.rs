@@ -243,6 +243,9 @@ fn put_inodes(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
 fn put_text(image: &mut Builder, plan: &Plan, number: u32, node: NodeId, text: u32) {
     let contents = &plan.contents;
     let bytes = contents.tree.text(text);
+    if bytes.is_empty() {
+        return;
+    }
     let dense = contents.dense(number, node).unwrap_or(0);
     let blocks = plan.allocation.blocks(number, dense);
     let label = contents.tree.path(node);

@@ -333,7 +333,7 @@ impl Plan {
     /// The least volume that holds the contents and the free room asked for. What a volume needs grows with its size,
     /// slower than the size itself, so trying what the last try needed ends at the least size that suffices.
     fn smallest(contents: Contents, options: &Options) -> Result<Self> {
-        let mut blocks = 64;
+        let mut blocks = 1;
         loop {
             let geometry = geometry(&contents, options, blocks)?;
             let journal = journal(options, blocks)?;

@@ -1,0 +1,159 @@
+//! The progress bar: one thread that reads the counters and draws, on a terminal, for work that takes a while.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::progress::{Counts, Progress};
+
+/// Work that is done sooner shows no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often the bar is drawn.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// A bar on standard error; gone when it is dropped.
+#[derive(Debug)]
+pub(super) struct Bar {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bar {
+    /// Begins to show `progress`; shows nothing where standard error is no terminal.
+    pub(super) fn start(progress: &Progress) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let thread = std::io::stderr().is_terminal().then(|| {
+            let (done, progress) = (Arc::clone(&done), progress.clone());
+            std::thread::spawn(move || draw(&progress, &done))
+        });
+        Self { done, thread }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A bar that died is no reason to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Which line is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Names are counted; how many there are is not known.
+    Scan,
+    /// Data is copied; it has this many bytes.
+    Pour(u64),
+}
+
+impl Stage {
+    const fn of(counts: Counts) -> Self {
+        match (counts.total_bytes, counts.total_files) {
+            (0, 0) => Self::Scan,
+            (bytes, _) => Self::Pour(bytes),
+        }
+    }
+
+    /// A new line of its kind.
+    fn bar(self) -> ProgressBar {
+        let (length, template) = match self {
+            Self::Scan => (None, "{spinner} scanning  {msg}"),
+            Self::Pour(bytes) => (
+                Some(bytes),
+                "writing  [{bar:24}] {bytes}/{total_bytes}  {msg}  {binary_bytes_per_sec}  {eta} left",
+            ),
+        };
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+        // The template is fixed and right; were it not, the default line would do.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> ").tick_chars("|/-\\ "));
+        }
+        bar
+    }
+
+    fn show(self, bar: &ProgressBar, counts: Counts) {
+        match self {
+            Self::Scan => {
+                bar.set_message(format!("{} names", grouped(counts.files)));
+                bar.tick();
+            }
+            Self::Pour(_) if counts.total_files > 0 => {
+                bar.set_message(format!("{}/{} files", grouped(counts.files), grouped(counts.total_files)));
+                bar.set_position(counts.bytes);
+            }
+            Self::Pour(_) => bar.set_position(counts.bytes),
+        }
+    }
+}
+
+fn draw(progress: &Progress, done: &AtomicBool) {
+    let begin = Instant::now();
+    let mut shown: Option<(Stage, ProgressBar)> = None;
+    while !done.load(Ordering::Relaxed) {
+        if begin.elapsed() >= PATIENCE {
+            let counts = progress.counts();
+            let stage = Stage::of(counts);
+            if let Some((old, bar)) = &shown
+                && *old != stage
+            {
+                bar.finish_and_clear();
+                shown = None;
+            }
+            let (_, bar) = shown.get_or_insert_with(|| (stage, stage.bar()));
+            stage.show(bar, counts);
+        }
+        std::thread::park_timeout(BEAT);
+    }
+    if let Some((_, bar)) = shown {
+        bar.finish_and_clear();
+    }
+}
+
+/// A number with its digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn the_stage_follows_the_counters() {
+        let progress = Progress::default();
+        progress.advance(0, 7);
+        assert_eq!(Stage::of(progress.counts()), Stage::Scan);
+        progress.begin(100, 2);
+        assert_eq!(Stage::of(progress.counts()), Stage::Pour(100));
+    }
+
+    #[test]
+    fn a_bar_ends_at_once() {
+        let begin = Instant::now();
+        drop(Bar::start(&Progress::default()));
+        assert!(begin.elapsed() < Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,68 @@
+//! `diskwright build`: the main job.
+
+use std::path::{Path, PathBuf};
+
+use super::job::{Common, Target};
+use crate::error::{Error, Kind, Result};
+use crate::manifest::Manifest;
+use crate::manifest::resolve::resolve;
+
+/// Arguments of `build`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  diskwright build disk.toml                     writes disk.img here
+  diskwright build disk.toml -o /srv/vm.img      writes it there
+  diskwright build disk.toml --dry-run           shows where every byte would go
+  diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'
+
+The manifest, TOML or JSON, is described by `diskwright schema`. The image appears under its name when it is
+complete; until then, and after any failure, an older one stays as it is. SOURCE_DATE_EPOCH gives the time
+where the manifest has none, and no file gets a later one.")]
+pub(super) struct Args {
+    /// The manifest, TOML or JSON; `-` reads it from standard input, and paths in it begin at the current directory
+    #[arg(value_name = "MANIFEST")]
+    manifest: PathBuf,
+    /// Where the image goes; `-` is standard output [default: the manifest's name with the suffix of the format, in the
+    /// current directory]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs `build`.
+pub(super) fn run(args: Args) -> Result<()> {
+    let options = args.common.options()?;
+    let stdin = args.manifest.as_os_str() == "-";
+    let target = args.output.map(Target::of);
+    args.common.check(target.as_ref())?;
+    let manifest = if stdin {
+        Manifest::read(std::io::stdin().lock(), Path::new("<stdin>"), Path::new("."))?
+    } else {
+        Manifest::load(&args.manifest)?
+    };
+    let disk = resolve(&manifest, options.epoch)?;
+    let target = match target {
+        Some(target) => Some(target),
+        None if args.common.dry_run => None,
+        None if stdin => {
+            return Err(Error::new(Kind::Usage, "the output has no name").hint("add -o OUT"));
+        }
+        None => {
+            let format = args.common.format(None, disk.format)?;
+            let name = Path::new(args.manifest.file_name().unwrap_or_default());
+            Some(Target::File(name.with_extension(format.suffix())))
+        }
+    };
+    if let Some(Target::File(path)) = &target
+        && same_file(path, &args.manifest)
+    {
+        return Err(Error::new(Kind::Usage, "the output would replace the manifest").at(path));
+    }
+    args.common.run(&manifest, &disk, target.as_ref(), &options)
+}
+
+/// Whether two names lead to one file.
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}

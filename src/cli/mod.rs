@@ -1,0 +1,146 @@
+//! The command line: flags and their help, turned into calls of the library, and errors turned into exit codes.
+//!
+//! Results go to standard output, everything else to standard error.
+
+mod bar;
+mod build;
+mod docs;
+mod job;
+mod mkfs;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::{Error, Result};
+
+/// Writes bootable disk images in user space: no root, no VM, no mount, the same bytes every time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "diskwright",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest.\n\
+                  Results go to standard output, progress and warnings to standard error.",
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the disk image that a manifest describes
+    Build(build::Args),
+    /// Make one filesystem from a directory, as `mke2fs -d` does
+    Mkfs(mkfs::Args),
+    /// Print the JSON Schema of manifests, for editors
+    #[command(after_help = "Example:\n  diskwright schema > diskwright.schema.json")]
+    Schema,
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example:\n  diskwright completions bash > ~/.local/share/bash-completion/completions/diskwright"
+    )]
+    Completions(docs::Completions),
+    /// Print the manual pages of all commands
+    #[command(after_help = "Examples:\n  diskwright man | man -l -\n  diskwright man --dir share/man/man1")]
+    Man(docs::Man),
+}
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// Runs the program with these arguments, of which the first is its own name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no faults and go to standard output; clap knows which is which.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let done = match cli.command {
+        Command::Build(args) => build::run(args),
+        Command::Mkfs(args) => mkfs::run(args),
+        Command::Schema => print(crate::manifest::schema::json().as_bytes()),
+        Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
+        Command::Man(args) => docs::man(&args, Cli::command()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(Severity::Error, &error.to_string());
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// How bad a message on standard error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Severity {
+    Warning,
+    Error,
+}
+
+/// Writes `diskwright: error: …` to standard error, the severity in colour where that is a terminal that wants it.
+fn complain(severity: Severity, message: &str) {
+    let (word, colour) = match severity {
+        Severity::Warning => ("warning", "\x1b[1;33m"),
+        Severity::Error => ("error", "\x1b[1;31m"),
+    };
+    let mut stderr = std::io::stderr().lock();
+    // A closed standard error leaves nobody to tell.
+    let _ = if stderr.is_terminal() && wants_colour() {
+        writeln!(stderr, "diskwright: {colour}{word}\x1b[0m: {message}")
+    } else {
+        writeln!(stderr, "diskwright: {word}: {message}")
+    };
+}
+
+/// Whether the user did not ask for plain text (no-color.org; TERM=dumb).
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Writes a result to standard output.
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
+        Error::new(crate::error::Kind::Output, "cannot write to standard output").because(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_help() {
+        fn walk(command: &clap::Command, seen: &mut usize) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+                *seen += 1;
+            }
+            command.get_subcommands().for_each(|command| walk(command, seen));
+        }
+        let mut seen = 0;
+        walk(&Cli::command(), &mut seen);
+        assert!(seen > 20, "{seen}");
+    }
+}

@@ -1,0 +1,229 @@
+//! The codecs of compressed containers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+use crate::error::{Error, Kind, Result};
+use crate::units::u64_of;
+
+/// How clusters are compressed, and how hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// Raw deflate with a window of 4 KiB, as QEMU writes and reads it. Levels 1 to 9.
+    Zlib {
+        /// 1 fast to 9 small.
+        level: u8,
+    },
+    /// Zstandard. Levels 1 to 19.
+    Zstd {
+        /// 1 fast to 19 small.
+        level: u8,
+    },
+}
+
+/// The level of zlib where none is asked for.
+const ZLIB_LEVEL: u8 = 6;
+/// The level of zstd where none is asked for: zstd's own default.
+const ZSTD_LEVEL: u8 = 3;
+
+impl Codec {
+    /// A codec by its name, at a level or at its default.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for another name, or a level that the codec does not have.
+    pub fn new(name: &str, level: Option<u8>) -> Result<Self> {
+        let (default, most) = match name {
+            "zlib" => (ZLIB_LEVEL, 9),
+            "zstd" => (ZSTD_LEVEL, 19),
+            _ => {
+                return Err(Error::new(Kind::Usage, "there is no such compression")
+                    .expected("none, zlib or zstd")
+                    .found(name));
+            }
+        };
+        let level = level.unwrap_or(default);
+        if level == 0 || level > most {
+            return Err(Error::new(Kind::Usage, format!("{name} has no such level"))
+                .expected(format!("1 to {most}"))
+                .found(level));
+        }
+        Ok(if name == "zlib" { Self::Zlib { level } } else { Self::Zstd { level } })
+    }
+
+    /// The number that qcow2 gives it (compression_type).
+    #[must_use]
+    pub(super) const fn qcow2_type(self) -> u8 {
+        match self {
+            Self::Zlib { .. } => 0,
+            Self::Zstd { .. } => 1,
+        }
+    }
+}
+
+/// log2 of the window QEMU inflates with (block/qcow2-threads.c). zlib cannot decode a larger one in pieces.
+const WINDOW_BITS: u8 = 12;
+
+/// Compresses clusters one by one; keeps its memory between them.
+pub(super) enum Encoder {
+    Zlib(Compress),
+    #[cfg(feature = "zstd")]
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl Encoder {
+    pub(super) fn new(codec: Codec) -> Result<Self> {
+        match codec {
+            Codec::Zlib { level } => {
+                let level = Compression::new(u32::from(level));
+                Ok(Self::Zlib(Compress::new_with_window_bits(level, false, WINDOW_BITS)))
+            }
+            #[cfg(feature = "zstd")]
+            Codec::Zstd { level } => zstd::bulk::Compressor::new(i32::from(level))
+                .map(Self::Zstd)
+                .map_err(|error| Error::bug("zstd does not start").because(error)),
+            #[cfg(not(feature = "zstd"))]
+            Codec::Zstd { .. } => Err(Error::new(Kind::Usage, "this program was built without zstd")
+                .hint("take zlib, or build with the feature `zstd`")),
+        }
+    }
+
+    /// Appends `bytes` compressed to `out`; `None`, and nothing appended, where that is not shorter.
+    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>> {
+        let before = out.len();
+        // One byte less than the input: what does not fit is not shorter.
+        let room = bytes.len().saturating_sub(1);
+        out.resize(before + room, 0);
+        let length = match self {
+            Self::Zlib(compress) => {
+                compress.reset();
+                let status = compress.compress(bytes, &mut out[before..], FlushCompress::Finish);
+                let done = matches!(status, Ok(Status::StreamEnd));
+                done.then(|| usize::try_from(compress.total_out()).unwrap_or(0))
+            }
+            #[cfg(feature = "zstd")]
+            Self::Zstd(compressor) => compressor.compress_to_buffer(bytes, &mut out[before..]).ok(),
+        };
+        out.truncate(before + length.unwrap_or(0));
+        Ok(length)
+    }
+}
+
+impl FromStr for Codec {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::new(name, None)
+    }
+}
+
+/// How the clusters of an image are decompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decoder {
+    /// Raw deflate.
+    Deflate,
+    /// zlib: deflate with header and checksum.
+    Zlib,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Decoder {
+    /// That of a qcow2 compression_type.
+    pub(super) const fn of_qcow2(kind: u8) -> Option<Self> {
+        match kind {
+            0 => Some(Self::Deflate),
+            1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Deflate | Self::Zlib => "zlib",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Fills `out` completely from the stream at the start of `bytes`; what follows the stream is padding.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(super) fn decode(self, bytes: &[u8], out: &mut [u8]) -> Result<(), String> {
+        match self {
+            Self::Deflate | Self::Zlib => {
+                // 15 bits of window also read what tools wrote that did not keep to QEMU's 12.
+                let mut inflate = if self == Self::Zlib {
+                    Decompress::new(true)
+                } else {
+                    Decompress::new_with_window_bits(false, 15)
+                };
+                inflate.decompress(bytes, out, FlushDecompress::Finish).map_err(|error| error.to_string())?;
+                full(u64_of(out.len()), inflate.total_out())
+            }
+            #[cfg(feature = "zstd")]
+            Self::Zstd => {
+                use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
+                let mut decoder = zstd::stream::raw::Decoder::new().map_err(|error| error.to_string())?;
+                let length = u64_of(out.len());
+                let mut input = InBuffer::around(bytes);
+                let mut output = OutBuffer::around(out);
+                while u64_of(output.pos()) < length {
+                    let before = (input.pos(), output.pos());
+                    decoder.run(&mut input, &mut output).map_err(|error| error.to_string())?;
+                    if (input.pos(), output.pos()) == before {
+                        break;
+                    }
+                }
+                full(length, u64_of(output.pos()))
+            }
+            #[cfg(not(feature = "zstd"))]
+            Self::Zstd => Err("this program was built without zstd".to_owned()),
+        }
+    }
+}
+
+/// Whether a stream gave all that was expected.
+fn full(expected: u64, found: u64) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("the stream ends after {found} of {expected} bytes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_encoded_decodes_and_what_does_not_shrink_is_not_encoded() {
+        let text: Vec<u8> =
+            (0..65536_u32).flat_map(|number| (number % 251).to_le_bytes()).take(65536).collect();
+        let mut noise = Vec::new();
+        let mut state = 1_u64;
+        while noise.len() < 65536 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            noise.extend((state >> 33).to_le_bytes().iter().take(4));
+        }
+        for (codec, decoder) in [("zlib", Decoder::Deflate), ("zstd", Decoder::Zstd)] {
+            let mut encoder = Encoder::new(Codec::new(codec, None).unwrap()).unwrap();
+            let mut out = b"before".to_vec();
+            let length = encoder.encode(&text, &mut out).unwrap().unwrap();
+            assert_eq!(out.len(), 6 + length);
+            assert_eq!(encoder.encode(&noise, &mut out).unwrap(), None);
+            assert_eq!(out.len(), 6 + length);
+            let mut back = vec![0xd1; 65536];
+            out.extend([0xaa; 500]);
+            decoder.decode(&out[6..], &mut back).unwrap();
+            assert!(back == text);
+            assert!(decoder.decode(&out[6..6 + length / 2], &mut back).is_err());
+            assert!(decoder.decode(&noise, &mut back).is_err());
+        }
+        assert!(Codec::new("zlib", Some(10)).is_err());
+        assert!(Codec::new("lz4", None).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! The file formats that an [`Image`] is written in: a closed set, chosen in one place.
+
+mod allocated;
+pub mod codec;
+pub mod qcow2;
+mod source;
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::error::Result;
+use crate::image::{Image, PourOptions, pour, stream};
+
+/// The format of an output file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The bytes of the disk themselves; holes stay holes of the file.
+    #[default]
+    Raw,
+}
+
+/// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
+/// Raw has also those by which people call a lone filesystem.
+const FORMATS: [(Format, &[&str], &[&str]); 1] =
+    [(Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"])];
+
+impl Format {
+    /// The format that the suffix of `path` stands for.
+    #[must_use]
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let suffix = path.extension()?.to_str()?.to_ascii_lowercase();
+        FORMATS
+            .iter()
+            .find(|(_, _, suffixes)| suffixes.contains(&suffix.as_str()))
+            .map(|(format, _, _)| *format)
+    }
+
+    /// The suffix of an output that is named after its manifest.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Raw => "img",
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+        }
+    }
+
+    /// All names and suffixes, for help and errors: `raw (.img .raw)`.
+    #[must_use]
+    pub fn list() -> String {
+        FORMATS
+            .iter()
+            .map(|(format, _, suffixes)| format!("{} (.{})", format.name(), suffixes.join(" .")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// A name that is no format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownFormat;
+
+impl fmt::Display for UnknownFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = FORMATS.iter().flat_map(|(_, names, _)| names.iter().copied()).collect();
+        write!(f, "no format that this version writes; there is {}", names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownFormat {}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        FORMATS
+            .iter()
+            .find(|(_, names, _)| names.contains(&name))
+            .map(|(format, _, _)| *format)
+            .ok_or(UnknownFormat)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Writes `image` to the file `path` in `format`.
+///
+/// # Errors
+/// As [`pour`].
+pub fn write(format: Format, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
+    match format {
+        Format::Raw => pour(image, path, options),
+    }
+}
+
+/// Writes `image` in `format` to `out`, from its first byte to its last.
+///
+/// # Errors
+/// As [`stream`].
+pub fn write_stream(
+    format: Format,
+    image: &Image,
+    out: &mut dyn Write,
+    options: &PourOptions<'_>,
+) -> Result<()> {
+    match format {
+        Format::Raw => stream(image, out, options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_suffixes_lead_to_formats_and_strange_ones_do_not() {
+        for (path, format) in [
+            ("disk.img", Some(Format::Raw)),
+            ("a/disk.RAW", Some(Format::Raw)),
+            ("root.ext4", Some(Format::Raw)),
+            ("disk.qcow2", None),
+            ("disk", None),
+            (".img", None),
+        ] {
+            assert_eq!(Format::of_path(Path::new(path)), format, "{path}");
+        }
+        for (format, names, suffixes) in FORMATS {
+            for name in names {
+                assert_eq!(name.parse(), Ok(format));
+            }
+            assert_eq!(format.to_string().parse(), Ok(format));
+            assert!(suffixes.contains(&format.suffix()));
+        }
+        assert_eq!("floppy".parse::<Format>(), Err(UnknownFormat));
+        assert!(Format::list().starts_with("raw (.img"));
+    }
+}

@@ -1,0 +1,344 @@
+//! Compressed clusters: read, compress and append on all cores, in an order that no thread changes.
+//!
+//! Each worker takes the next chunk of clusters and compresses it by itself. Then it waits for its turn, which comes in
+//! the order of the chunks, to learn where its bytes go, and writes them while the next one has its turn. So memory is
+//! a chunk per worker, and every byte's place follows from the bytes before it alone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::format::{COMPRESSED, COPIED, Geometry, Header, refcount_sizes};
+use super::{Options, SECTOR};
+use crate::container::allocated::Allocated;
+use crate::container::codec::{Codec, Encoder};
+use crate::error::{Error, Result};
+use crate::image::output::Output;
+use crate::image::{Image, PourOptions};
+use crate::units::{Bytes, MIB, u64_of, usize_of};
+
+/// Bytes of the disk in a chunk, at least one cluster: enough that taking turns costs nothing.
+const CHUNK: u64 = MIB;
+
+/// Writes `image` to the file `path` with every cluster compressed that becomes smaller so; clusters of zeros are left
+/// out.
+///
+/// # Errors
+/// As [`wrap`](super::wrap) and [`pour`](crate::image::pour).
+pub fn compress(
+    image: &Image,
+    path: &std::path::Path,
+    options: &Options,
+    codec: Codec,
+    pour: &PourOptions<'_>,
+) -> Result<()> {
+    let geometry = Geometry::new(options.cluster_size)?;
+    let size = image.length().round_up(SECTOR).get();
+    let entries = geometry.l1_entries(size)?;
+    let data = Allocated::of(image, geometry.cluster());
+    let output = Output::create(path)?;
+    let work = Work {
+        image,
+        geometry,
+        data: &data,
+        output: &output,
+        codec,
+        pour,
+        next: AtomicU64::new(0),
+        turn: Mutex::new(Turn::new(geometry.cluster())),
+        turned: Condvar::new(),
+    };
+    let jobs = usize_of(u64_of(pour.jobs).clamp(1, work.chunks().max(1)));
+    std::thread::scope(|scope| {
+        for _ in 1..jobs {
+            scope.spawn(|| work.run());
+        }
+        work.run();
+    });
+    let turn = work.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = turn.error {
+        return Err(error);
+    }
+    let tables = Tables { geometry, data: &data, entries: &turn.entries, l1_entries: entries };
+    tables.write(&output, &turn, size, options, codec)?;
+    output.publish()
+}
+
+/// What the workers share.
+struct Work<'a> {
+    image: &'a Image,
+    geometry: Geometry,
+    data: &'a Allocated,
+    output: &'a Output,
+    codec: Codec,
+    pour: &'a PourOptions<'a>,
+    next: AtomicU64,
+    turn: Mutex<Turn>,
+    turned: Condvar,
+}
+
+/// What only the worker whose turn it is may change.
+#[derive(Debug)]
+struct Turn {
+    /// Which chunk is next.
+    chunk: u64,
+    cluster: u64,
+    /// Where the next compressed cluster goes, and the end of the room that is contiguous with it.
+    packed: u64,
+    packed_end: u64,
+    /// The first byte of the file that nothing was given to.
+    free: u64,
+    /// Level 2 entries of the clusters that hold something, in their order; 0 for zeros.
+    entries: Vec<u64>,
+    /// How often each cluster of the file is used.
+    refcounts: Vec<u16>,
+    error: Option<Error>,
+}
+
+impl Turn {
+    fn new(cluster: u64) -> Self {
+        // The header has the first cluster.
+        Self {
+            chunk: 0,
+            cluster,
+            packed: cluster,
+            packed_end: cluster,
+            free: cluster,
+            entries: Vec::new(),
+            refcounts: vec![1],
+            error: None,
+        }
+    }
+
+    /// A whole cluster of its own.
+    fn plain(&mut self) -> u64 {
+        let at = self.free;
+        self.free += self.cluster;
+        self.refcounts.push(1);
+        at
+    }
+
+    /// `length` bytes, less than a cluster, behind the last ones where room is contiguous.
+    fn pack(&mut self, length: u64) -> u64 {
+        if self.packed + length > self.packed_end {
+            if self.packed_end != self.free {
+                self.packed = self.free;
+            }
+            self.free += self.cluster;
+            self.packed_end = self.free;
+            self.refcounts.push(0);
+        }
+        let at = self.packed;
+        self.packed += length;
+        for cluster in at / self.cluster..=(self.packed - 1) / self.cluster {
+            if let Some(count) = self.refcounts.get_mut(usize_of(cluster)) {
+                *count += 1;
+            }
+        }
+        at
+    }
+}
+
+/// A cluster after compression: zeros, or `length` bytes of the chunk's buffer, compressed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    Zero,
+    Compressed(usize),
+    Plain,
+}
+
+impl Work<'_> {
+    fn per_chunk(&self) -> u64 {
+        (CHUNK / self.geometry.cluster()).max(1)
+    }
+
+    fn chunks(&self) -> u64 {
+        self.data.total().div_ceil(self.per_chunk())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes chunks until there are none, or someone failed.
+    fn run(&self) {
+        let mut encoder = match Encoder::new(self.codec) {
+            Ok(encoder) => encoder,
+            Err(error) => return self.fail(error),
+        };
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = self.next.fetch_add(1, Ordering::Relaxed);
+            if chunk >= self.chunks() {
+                return;
+            }
+            if let Err(error) = self.chunk(chunk, &mut encoder, &mut bytes) {
+                return self.fail(error);
+            }
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        let mut turn = self.lock();
+        turn.error.get_or_insert(error);
+        drop(turn);
+        self.turned.notify_all();
+    }
+
+    /// Compresses and writes one chunk. Fails silently where another worker has failed already.
+    fn chunk(&self, chunk: u64, encoder: &mut Encoder, bytes: &mut Vec<u8>) -> Result<()> {
+        self.pour.progress.check()?;
+        bytes.clear();
+        let first = chunk * self.per_chunk();
+        let clusters = self.clusters(first, encoder, bytes)?;
+        let mut turn = self.lock();
+        while turn.chunk != chunk {
+            if turn.error.is_some() {
+                return Ok(());
+            }
+            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+        let writes = self.give_places(&mut turn, &clusters);
+        turn.chunk += 1;
+        drop(turn);
+        self.turned.notify_all();
+        let mut from = 0;
+        for (at, length) in writes {
+            self.output.write_at(&bytes[from..from + length], at)?;
+            from += length;
+        }
+        Ok(())
+    }
+
+    /// Reads the clusters from ordinal `first` on and appends what is to be written of them to `bytes`.
+    fn clusters(&self, first: u64, encoder: &mut Encoder, bytes: &mut Vec<u8>) -> Result<Vec<Stored>> {
+        let size = self.geometry.cluster();
+        let mut cluster = vec![0; usize_of(size)];
+        let end = (first + self.per_chunk()).min(self.data.total());
+        (first..end)
+            .map(|ordinal| {
+                let number =
+                    self.data.number(ordinal).ok_or_else(|| Error::bug("a cluster without number"))?;
+                let offset = number * size;
+                self.image.read(offset, &mut cluster)?;
+                self.pour.advance(self.image, Bytes::new(offset), Bytes::new(offset + size));
+                if cluster.iter().all(|byte| *byte == 0) {
+                    return Ok(Stored::Zero);
+                }
+                Ok(match encoder.encode(&cluster, bytes)? {
+                    Some(length) => Stored::Compressed(length),
+                    None => {
+                        bytes.extend_from_slice(&cluster);
+                        Stored::Plain
+                    }
+                })
+            })
+            .collect()
+    }
+
+    /// Gives the clusters of a chunk their places: what to write where, neighbours joined.
+    fn give_places(&self, turn: &mut Turn, clusters: &[Stored]) -> Vec<(u64, usize)> {
+        let mut writes: Vec<(u64, usize)> = Vec::new();
+        for cluster in clusters {
+            let (entry, at, length) = match cluster {
+                Stored::Zero => {
+                    turn.entries.push(0);
+                    continue;
+                }
+                Stored::Compressed(length) => {
+                    let at = turn.pack(u64_of(*length));
+                    let sectors = (at + u64_of(*length) - 1) / SECTOR - at / SECTOR;
+                    (COMPRESSED | sectors << self.geometry.sector_shift() | at, at, *length)
+                }
+                Stored::Plain => {
+                    let at = turn.plain();
+                    (COPIED | at, at, usize_of(self.geometry.cluster()))
+                }
+            };
+            turn.entries.push(entry);
+            match writes.last_mut() {
+                Some((start, count)) if *start + u64_of(*count) == at => *count += length,
+                _ => writes.push((at, length)),
+            }
+        }
+        writes
+    }
+}
+
+/// The tables behind the data.
+struct Tables<'a> {
+    geometry: Geometry,
+    data: &'a Allocated,
+    entries: &'a [u64],
+    l1_entries: u64,
+}
+
+impl Tables<'_> {
+    /// Writes header, tables and refcounts; everything behind the data, in the order L2, L1, refcounts.
+    fn write(&self, output: &Output, turn: &Turn, size: u64, options: &Options, codec: Codec) -> Result<()> {
+        let cluster = self.geometry.cluster();
+        let mut at = turn.free;
+        let put = |bytes: &[u8], at: u64| output.write_at(bytes, at);
+        let mut l1 = vec![0_u8; usize_of((self.l1_entries * 8).div_ceil(cluster).max(1) * cluster)];
+        for (number, table) in self.l2_tables() {
+            put(&table, at)?;
+            let entry = (COPIED | at).to_be_bytes();
+            let from = usize_of(number * 8);
+            l1[from..from + 8].copy_from_slice(&entry);
+            at += cluster;
+        }
+        let l1_at = at;
+        put(&l1, l1_at)?;
+        at += u64_of(l1.len());
+        let used = at / cluster;
+        let (table_length, blocks) = refcount_sizes(self.geometry, used)?;
+        let (table_at, blocks_at) = (at, at + table_length);
+        let end = blocks_at + blocks * cluster;
+        let table: Vec<u8> =
+            (0..blocks).flat_map(|block| (blocks_at + block * cluster).to_be_bytes()).collect();
+        put(&table, table_at)?;
+        for block in 0..blocks {
+            let first = block * self.geometry.refcounts();
+            let counts: Vec<u8> = (first..first + self.geometry.refcounts())
+                .flat_map(|number| {
+                    let known = turn.refcounts.get(usize_of(number)).copied();
+                    known.unwrap_or(u16::from(number < end / cluster)).to_be_bytes()
+                })
+                .collect();
+            put(&counts, blocks_at + block * cluster)?;
+        }
+        let header = Header {
+            geometry: self.geometry,
+            size,
+            l1: (l1_at, self.l1_entries),
+            refcount_table: (table_at, table_length),
+            compression: codec.qcow2_type(),
+            backing: options.backing.as_ref(),
+        };
+        put(&header.bytes()?, 0)?;
+        output.set_length(end)
+    }
+
+    /// The level 2 tables that are not all zero, with their numbers.
+    fn l2_tables(&self) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
+        let entries = self.geometry.entries();
+        let mut ordinal = 0;
+        std::iter::from_fn(move || {
+            while ordinal < self.data.total() {
+                let number = self.data.number(ordinal)? / entries;
+                let mut table = vec![0_u8; usize_of(self.geometry.cluster())];
+                let mut any = false;
+                while let Some(cluster) = self.data.number(ordinal).filter(|at| at / entries == number) {
+                    let entry = self.entries.get(usize_of(ordinal)).copied().unwrap_or(0);
+                    any |= entry != 0;
+                    let from = usize_of(cluster % entries * 8);
+                    table[from..from + 8].copy_from_slice(&entry.to_be_bytes());
+                    ordinal += 1;
+                }
+                if any {
+                    return Some((number, table));
+                }
+            }
+            None
+        })
+    }
+}

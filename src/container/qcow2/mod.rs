@@ -1,0 +1,176 @@
+//! qcow2, version 3: QEMU's own format (QEMU docs/interop/qcow2.txt).
+//!
+//! [`wrap`] is a pure function: header, tables, then the clusters that hold something in the order of the disk, so that
+//! runs of data stay runs and are poured, or shared with the host, as they are. Compressed clusters have lengths that
+//! are known only when they are read; [`compress`] writes those.
+
+mod compress;
+mod format;
+pub(super) mod read;
+
+use std::sync::Arc;
+
+use super::allocated::Allocated;
+use crate::error::Result;
+use crate::image::{Builder, Image, Render};
+use crate::units::{Bytes, index, u64_of};
+use format::{COPIED, Geometry, Header, refcount_sizes};
+
+pub use compress::compress;
+pub use format::Backing;
+
+/// What a qcow2 file is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of a cluster: a power of two from 512 to 2 MiB.
+    pub cluster_size: Bytes,
+    /// The file that what is not stored is read from.
+    pub backing: Option<Backing>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cluster_size: Bytes::new(64 << 10), backing: None }
+    }
+}
+
+/// QEMU counts disks in sectors of this many bytes.
+const SECTOR: u64 = 512;
+
+/// Where the parts of a plain file stand.
+#[derive(Debug)]
+struct Layout {
+    geometry: Geometry,
+    /// Clusters of the disk that hold something.
+    data: Allocated,
+    /// Level 2 tables that are not all zero, as units of the disk they cover.
+    tables: Allocated,
+    l1: (u64, u64),
+    l2: u64,
+    refcount_table: (u64, u64),
+    refcount_blocks: (u64, u64),
+    data_start: u64,
+    clusters: u64,
+}
+
+impl Layout {
+    fn new(image: &Image, geometry: Geometry) -> Result<Self> {
+        let cluster = geometry.cluster();
+        let size = image.length().round_up(SECTOR).get();
+        let data = Allocated::of(image, cluster);
+        let tables = Allocated::of(image, geometry.covered());
+        let entries = geometry.l1_entries(size)?;
+        let l1_clusters = (entries * 8).div_ceil(cluster).max(1);
+        let before = 1 + l1_clusters + tables.total();
+        let (table, blocks) = refcount_sizes(geometry, before + data.total())?;
+        let l2 = (1 + l1_clusters) * cluster;
+        let refcount_table = (before * cluster, table);
+        let refcount_blocks = (refcount_table.0 + table, blocks);
+        let data_start = refcount_blocks.0 + blocks * cluster;
+        let clusters = data_start / cluster + data.total();
+        Ok(Self {
+            geometry,
+            data,
+            tables,
+            l1: (cluster, entries),
+            l2,
+            refcount_table,
+            refcount_blocks,
+            data_start,
+            clusters,
+        })
+    }
+
+    /// Entry `number` of the level 1 table.
+    fn l1_entry(&self, number: u64) -> u64 {
+        match self.tables.ordinal(number) {
+            Some(ordinal) => COPIED | (self.l2 + ordinal * self.geometry.cluster()),
+            None => 0,
+        }
+    }
+
+    /// The level 2 entry of cluster `number` of the disk.
+    fn l2_entry(&self, number: u64) -> u64 {
+        match self.data.ordinal(number) {
+            Some(ordinal) => COPIED | (self.data_start + ordinal * self.geometry.cluster()),
+            None => 0,
+        }
+    }
+}
+
+/// Which table a part of the renderer is.
+const PART_L1: u32 = 0;
+const PART_L2: u32 = 1;
+const PART_REFCOUNT_TABLE: u32 = 2;
+const PART_REFCOUNTS: u32 = 3;
+
+impl Render for Layout {
+    fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
+        if part == PART_REFCOUNTS {
+            // Each cluster of the file is used once.
+            each_entry(skip, out, 2, |number| u64::from(number < self.clusters));
+            return Ok(());
+        }
+        each_entry(skip, out, 8, |number| match part {
+            PART_L1 => self.l1_entry(number),
+            PART_L2 => {
+                let entries = self.geometry.entries();
+                let table = self.tables.number(number / entries).unwrap_or(0);
+                self.l2_entry(table * entries + number % entries)
+            }
+            _ if number < self.refcount_blocks.1 => self.refcount_blocks.0 + number * self.geometry.cluster(),
+            _ => 0,
+        });
+        Ok(())
+    }
+
+    fn label(&self, part: u32) -> String {
+        let names = ["L1 table", "L2 tables", "refcount table", "refcount blocks"];
+        format!("qcow2: {}", names.get(index(part)).copied().unwrap_or_default())
+    }
+}
+
+/// Fills `out`, which begins `skip` bytes into a table, with big-endian entries of `width` bytes.
+fn each_entry(skip: u64, out: &mut [u8], width: u64, entry: impl Fn(u64) -> u64) {
+    let mut done = 0;
+    while done < out.len() {
+        let at = skip + u64_of(done);
+        let bytes = entry(at / width).to_be_bytes();
+        let bytes = &bytes[bytes.len() - crate::units::usize_of(width)..];
+        let from = crate::units::usize_of(at % width);
+        let length = (bytes.len() - from).min(out.len() - done);
+        out[done..done + length].copy_from_slice(&bytes[from..from + length]);
+        done += length;
+    }
+}
+
+/// The file that holds `image`, its size rounded up to whole sectors of 512 bytes.
+///
+/// # Errors
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk or the file is too large for the cluster size,
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a cluster size or a backing file's name that qcow2 does not have.
+pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
+    let geometry = Geometry::new(options.cluster_size)?;
+    let layout = Layout::new(image, geometry)?;
+    let cluster = geometry.cluster();
+    let header = Header {
+        geometry,
+        size: image.length().round_up(SECTOR).get(),
+        l1: layout.l1,
+        refcount_table: layout.refcount_table,
+        compression: 0,
+        backing: options.backing.as_ref(),
+    };
+    let mut file = Builder::over(image, Bytes::new(layout.clusters * cluster));
+    file.bytes(Bytes::ZERO, "qcow2: header", header.bytes()?);
+    layout.data.place(image, &mut file, Bytes::new(layout.data_start), cluster);
+    let (l1, l2, tables) = (layout.l1, layout.l2, layout.tables.total());
+    let (refcount_table, refcount_blocks) = (layout.refcount_table.0, layout.refcount_blocks);
+    let renderer = file.renderer(Arc::new(layout));
+    file.rendered(Bytes::new(l1.0), Bytes::new(l1.1 * 8), renderer, PART_L1);
+    file.rendered(Bytes::new(l2), Bytes::new(tables * cluster), renderer, PART_L2);
+    let blocks = refcount_blocks.1;
+    file.rendered(Bytes::new(refcount_table), Bytes::new(blocks * 8), renderer, PART_REFCOUNT_TABLE);
+    file.rendered(Bytes::new(refcount_blocks.0), Bytes::new(blocks * cluster), renderer, PART_REFCOUNTS);
+    file.finish()
+}

@@ -1,0 +1,383 @@
+//! Reading qcow2 of versions 2 and 3 as an image, whoever made it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::format::{
+    CLUSTER_BITS, COMPRESSED, EXTENSION_BACKING_FORMAT, Geometry, HEADER_2, INCOMPATIBLE_COMPRESSION,
+    INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_DIRTY, INCOMPATIBLE_EXTENDED_L2,
+    LONGEST_BACKING, MAGIC, MOST_L1, OFFSET, ZERO,
+};
+use crate::container::codec::Decoder;
+use crate::container::source::{Mapping, Numbers, Source};
+use crate::error::{Error, Kind, Result};
+use crate::image::{Image, Render};
+use crate::units::{Bytes, index, low32, u64_of, usize_of};
+
+/// What the header says.
+#[derive(Clone, Debug)]
+pub(in crate::container) struct Info {
+    pub(in crate::container) version: u32,
+    geometry: Geometry,
+    pub(in crate::container) size: u64,
+    l1: (u64, u64),
+    refcount_table: (u64, u64),
+    incompatible: u64,
+    decoder: Decoder,
+    /// The backing file as it is written down, and its format where that is said.
+    pub(in crate::container) backing: Option<(PathBuf, Option<String>)>,
+    pub(in crate::container) snapshots: u32,
+}
+
+impl Info {
+    /// Bytes of a cluster.
+    pub(in crate::container) const fn cluster(&self) -> u64 {
+        self.geometry.cluster()
+    }
+
+    /// `zlib` or `zstd`.
+    pub(in crate::container) const fn compression(&self) -> &'static str {
+        self.decoder.name()
+    }
+
+    /// Whether level 2 entries describe 32 parts of a cluster.
+    const fn extended(&self) -> bool {
+        self.incompatible & INCOMPATIBLE_EXTENDED_L2 != 0
+    }
+
+    /// Reads and checks the header.
+    pub(in crate::container) fn read(source: &Source) -> Result<Self> {
+        let head = source.read_some(0, 112)?;
+        let at = Numbers(&head);
+        if at.length() < u64_of(HEADER_2) || at.be32(0) != MAGIC {
+            return Err(source
+                .wrong("this is no qcow2 image", 0)
+                .expected("QFI and 0xfb")
+                .found("something else"));
+        }
+        let version = at.be32(4);
+        if version != 2 && version != 3 {
+            return Err(source.wrong("an unknown version of qcow2", 4).expected("2 or 3").found(version));
+        }
+        let bits = at.be32(20);
+        if !CLUSTER_BITS.contains(&bits) {
+            return Err(source.wrong("an impossible cluster size", 20).expected("9 to 21 bits").found(bits));
+        }
+        let geometry = Geometry { cluster_bits: bits };
+        if at.be32(32) != 0 {
+            return Err(source.wrong("the image is encrypted", 32).hint("decrypt it with qemu-img first"));
+        }
+        let incompatible = if version == 3 { at.be64(72) } else { 0 };
+        check_features(source, incompatible)?;
+        let header_length = if version == 3 { at.be32(100) } else { low32(u64_of(HEADER_2)) };
+        let compression = incompatible & INCOMPATIBLE_COMPRESSION != 0;
+        let kind = head.get(104).copied().filter(|_| compression && header_length > 104).unwrap_or(0);
+        let decoder = Decoder::of_qcow2(kind).ok_or_else(|| {
+            source.wrong("an unknown compression", 104).expected("0 (zlib) or 1 (zstd)").found(kind)
+        })?;
+        let info = Self {
+            version,
+            geometry,
+            size: at.be64(24),
+            l1: (at.be64(40), u64::from(at.be32(36))),
+            refcount_table: (at.be64(48), u64::from(at.be32(56))),
+            incompatible,
+            decoder,
+            backing: backing(source, at, header_length)?,
+            snapshots: at.be32(60),
+        };
+        info.check_tables(source)?;
+        Ok(info)
+    }
+
+    /// Checks the sizes and places that the header names.
+    fn check_tables(&self, source: &Source) -> Result<()> {
+        if Bytes::new(self.size) > Bytes::LIMIT {
+            return Err(source.wrong("an impossible disk size", 24).found(self.size));
+        }
+        let (at, entries) = self.l1;
+        if entries * 8 > MOST_L1 {
+            return Err(source
+                .wrong("the L1 table is too large", 36)
+                .expected(format!("at most {} entries", MOST_L1 / 8))
+                .found(entries));
+        }
+        let covered = self.covered();
+        if entries < self.size.div_ceil(covered) {
+            return Err(source
+                .wrong("the L1 table is too small for the disk", 36)
+                .expected(format!("at least {} entries", self.size.div_ceil(covered)))
+                .found(entries));
+        }
+        if entries > 0 && !Bytes::new(at).is_multiple_of(self.cluster()) {
+            return Err(source.wrong("the L1 table is not aligned to a cluster", 40).found(at));
+        }
+        source.within(at, entries * 8, "the L1 table")
+    }
+
+    /// Bytes of a level 2 entry.
+    const fn entry(&self) -> u64 {
+        if self.extended() { 16 } else { 8 }
+    }
+
+    /// Bytes of the disk that a level 2 table covers.
+    const fn covered(&self) -> u64 {
+        self.cluster() / self.entry() * self.cluster()
+    }
+
+    /// The disk, without what a backing file holds; where this image says "zero", the second list says so, since there
+    /// a backing file does not show through.
+    pub(in crate::container) fn image(&self, source: &Arc<Source>) -> Result<(Image, Vec<(u64, u64)>)> {
+        let mut walk = Walk {
+            info: self,
+            source,
+            mapping: Mapping::new(source, self.size),
+            compressed: Vec::new(),
+            zero: Vec::new(),
+        };
+        walk.mapping.claim(0, self.cluster(), "the header")?;
+        let (table, clusters) = self.refcount_table;
+        walk.mapping.claim(table, clusters.saturating_mul(self.cluster()), "the refcount table")?;
+        walk.mapping.claim(self.l1.0, (self.l1.1 * 8).next_multiple_of(self.cluster()), "the L1 table")?;
+        walk.l1()?;
+        walk.finish()
+    }
+}
+
+/// Refuses what cannot be read.
+fn check_features(source: &Source, incompatible: u64) -> Result<()> {
+    let refuse = |what: &str, hint: &str| Err(source.wrong(what, 72).hint(hint));
+    if incompatible & INCOMPATIBLE_CORRUPT != 0 {
+        return refuse("the image is marked as corrupt", "repair it with `qemu-img check -r all`");
+    }
+    if incompatible & INCOMPATIBLE_DATA_FILE != 0 {
+        return refuse("the image keeps its data in another file", "convert it with qemu-img first");
+    }
+    // A dirty image has refcounts that may be stale; reading does not need them.
+    let known = INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_EXTENDED_L2;
+    if incompatible & !known != 0 {
+        return Err(source
+            .wrong("the image needs features that are not known", 72)
+            .found(format!("bits {:#x}", incompatible & !known)));
+    }
+    Ok(())
+}
+
+/// The backing file's name and format.
+fn backing(source: &Source, at: Numbers<'_>, header: u32) -> Result<Option<(PathBuf, Option<String>)>> {
+    use std::os::unix::ffi::OsStringExt;
+    let (offset, length) = (at.be64(8), u64::from(at.be32(16)));
+    if offset == 0 || length == 0 {
+        return Ok(None);
+    }
+    if length > u64_of(LONGEST_BACKING) {
+        return Err(source
+            .wrong("the backing file's name is too long", 16)
+            .expected(LONGEST_BACKING)
+            .found(length));
+    }
+    let name = source.read(offset, length, "the backing file's name")?;
+    let mut format = None;
+    let mut extension = u64::from(header);
+    // Extensions lie between header and name; 64 of them are more than there are kinds.
+    for _ in 0..64 {
+        if extension.saturating_add(8) > offset {
+            break;
+        }
+        let head = source.read(extension, 8, "a header extension")?;
+        let (kind, length) = (Numbers(&head).be32(0), u64::from(Numbers(&head).be32(4)));
+        if kind == 0 {
+            break;
+        }
+        if kind == EXTENSION_BACKING_FORMAT && length <= 64 {
+            let bytes = source.read(extension + 8, length, "the backing file's format")?;
+            format = String::from_utf8(bytes).ok();
+        }
+        extension = extension.saturating_add(8).saturating_add(length.next_multiple_of(8));
+    }
+    Ok(Some((PathBuf::from(std::ffi::OsString::from_vec(name)), format)))
+}
+
+/// A compressed cluster: where its stream begins, and at most how long it is.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    offset: u64,
+    length: u64,
+}
+
+/// The walk through the tables.
+struct Walk<'a> {
+    info: &'a Info,
+    source: &'a Arc<Source>,
+    mapping: Mapping,
+    /// Compressed clusters with their place on the disk.
+    compressed: Vec<(u64, Stream)>,
+    zero: Vec<(u64, u64)>,
+}
+
+impl Walk<'_> {
+    fn l1(&mut self) -> Result<()> {
+        let used = self.info.size.div_ceil(self.info.covered());
+        let table = self.source.read(self.info.l1.0, used * 8, "the L1 table")?;
+        for (number, entry) in (0..).zip(Numbers(&table).all_be64()) {
+            let offset = entry & OFFSET;
+            if offset == 0 {
+                continue;
+            }
+            let cluster = self.info.cluster();
+            if !Bytes::new(offset).is_multiple_of(cluster) {
+                let place = self.info.l1.0 + number * 8;
+                return Err(self
+                    .source
+                    .wrong("an L2 table is not aligned to a cluster", place)
+                    .found(offset));
+            }
+            self.source.within(offset, cluster, "an L2 table")?;
+            self.mapping.claim(offset, cluster, "an L2 table")?;
+            if !self.source.is_hole(offset, cluster) {
+                self.l2(number, offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn l2(&mut self, number: u64, offset: u64) -> Result<()> {
+        let cluster = self.info.cluster();
+        let table = self.source.read(offset, cluster, "an L2 table")?;
+        let width = self.info.entry();
+        let at = Numbers(&table);
+        for slot in 0..cluster / width {
+            let disk = number * self.info.covered() + slot * cluster;
+            if disk >= self.info.size {
+                break;
+            }
+            let place = usize_of(slot * width);
+            let entry = at.be64(place);
+            let bitmap = if self.info.extended() { Some(at.be64(place + 8)) } else { None };
+            if entry & COMPRESSED != 0 {
+                self.compressed(disk, entry)?;
+            } else if entry != 0 || bitmap.is_some_and(|bitmap| bitmap != 0) {
+                self.standard(disk, entry, bitmap, offset + slot * width)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compressed(&mut self, disk: u64, entry: u64) -> Result<()> {
+        let shift = self.info.geometry.sector_shift();
+        let offset = entry & ((1 << shift) - 1);
+        let sectors = (entry & !(3 << 62)) >> shift;
+        let length = (sectors + 1) * 512 - offset % 512;
+        if offset >= self.source.size {
+            return Err(self
+                .source
+                .wrong("the image is truncated: a compressed cluster lies outside", offset));
+        }
+        self.compressed.push((disk, Stream { offset, length }));
+        Ok(())
+    }
+
+    /// A cluster that is stored as it is; `bitmap` says which 32nds of it are stored and which are zero.
+    fn standard(&mut self, disk: u64, entry: u64, bitmap: Option<u64>, place: u64) -> Result<()> {
+        let cluster = self.info.cluster();
+        let offset = entry & OFFSET;
+        if !Bytes::new(offset).is_multiple_of(cluster) {
+            return Err(self.source.wrong("a cluster is not aligned", place).found(offset));
+        }
+        if offset != 0 {
+            self.mapping.claim(offset, cluster, "data")?;
+        }
+        let Some(bitmap) = bitmap else {
+            if entry & ZERO != 0 {
+                if self.info.version == 2 {
+                    return Err(self.source.wrong("a reserved bit of version 2 is set", place));
+                }
+                self.zeros(disk, cluster);
+                return Ok(());
+            }
+            return if offset == 0 { Ok(()) } else { self.mapping.data(disk, cluster, offset) };
+        };
+        let part = cluster / 32;
+        for bit in 0..32 {
+            let (stored, zero) = (bitmap >> bit & 1 == 1, bitmap >> (32 + bit) & 1 == 1);
+            if stored && (zero || offset == 0) {
+                return Err(self
+                    .source
+                    .wrong("a part of a cluster is both stored and zero, or nowhere", place + 8));
+            }
+            if stored {
+                self.mapping.data(disk + bit * part, part, offset + bit * part)?;
+            } else if zero {
+                self.zeros(disk + bit * part, part);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a range that reads as zero even over a backing file.
+    fn zeros(&mut self, disk: u64, length: u64) {
+        match self.zero.last_mut() {
+            Some((start, count)) if *start + *count == disk => *count += length,
+            _ => self.zero.push((disk, length)),
+        }
+    }
+
+    fn finish(mut self) -> Result<(Image, Vec<(u64, u64)>)> {
+        self.mapping.flush();
+        if let Some((_, stream)) =
+            self.compressed.iter().find(|(_, stream)| self.mapping.is_claimed(stream.offset))
+        {
+            return Err(self
+                .source
+                .wrong("two parts of the image overlap: a compressed cluster and another", stream.offset));
+        }
+        let cluster = self.info.cluster();
+        let streams = self.compressed.iter().map(|(_, stream)| *stream).collect();
+        let clusters =
+            Clusters { source: Arc::clone(self.source), streams, cluster, decoder: self.info.decoder };
+        let size = self.info.size;
+        let builder = self.mapping.builder();
+        let renderer = builder.renderer(Arc::new(clusters));
+        for (part, (disk, _)) in (0..).zip(&self.compressed) {
+            builder.rendered(Bytes::new(*disk), Bytes::new(cluster.min(size - disk)), renderer, part);
+        }
+        Ok((self.mapping.finish()?, self.zero))
+    }
+}
+
+/// The compressed clusters of an image, decompressed when they are needed.
+#[derive(Debug)]
+struct Clusters {
+    source: Arc<Source>,
+    streams: Vec<Stream>,
+    cluster: u64,
+    decoder: Decoder,
+}
+
+impl Render for Clusters {
+    fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
+        let stream = self.streams.get(index(part)).ok_or_else(|| Error::bug("no such compressed cluster"))?;
+        let bytes = self.source.read_some(stream.offset, stream.length)?;
+        let mut cluster = vec![0; usize_of(self.cluster)];
+        self.decoder.decode(&bytes, &mut cluster).map_err(|why| {
+            self.source.wrong("a compressed cluster cannot be decompressed", stream.offset).why(why)
+        })?;
+        let from = usize_of(skip);
+        let part = cluster.get(from..from + out.len()).ok_or_else(|| Error::bug("past a cluster's end"))?;
+        out.copy_from_slice(part);
+        Ok(())
+    }
+
+    fn label(&self, part: u32) -> String {
+        format!("qcow2: compressed cluster {part}")
+    }
+}
+
+/// The error for a backing file that was not allowed.
+pub(in crate::container) fn backing_refused(source: &Source, name: &std::path::Path) -> Error {
+    Error::new(Kind::Usage, "the image has a backing file")
+        .at(&source.path)
+        .found(crate::text::printable_path(name))
+        .why("an image may name any file of this machine as its backing file")
+        .hint("add --allow-backing if you trust it")
+}

@@ -1,0 +1,256 @@
+//! A container file under reading: bounded reads that name the place, and the mapping from the disk to the file.
+//!
+//! A container may come from a stranger. Nothing here trusts a number of it: every read is checked against the file's
+//! length, and what is allocated is bounded by what was read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::SeekFrom;
+
+use crate::error::{Error, Kind, Result};
+use crate::image::host::{open_any_length, stamp};
+use crate::image::{Builder, Files, FilesId, HostFile};
+use crate::units::{Bytes, u64_of, usize_of};
+
+/// An open container, or a raw disk.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    file: File,
+    /// Of regular files; a block device has none.
+    stamp: Option<u64>,
+}
+
+impl Source {
+    /// Opens a regular file or a block device; a link is followed, since the caller named it.
+    pub(super) fn open(path: &Path) -> Result<Arc<Self>> {
+        use rustix::fs::OFlags;
+        let failed = |error: std::io::Error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let what = if missing { "the image does not exist" } else { "cannot read the image" };
+            Error::io(Kind::Source, what, path, error)
+        };
+        let path = path.canonicalize().map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(open_any_length(&path, flags).map_err(|error| failed(error.into()))?);
+        let meta = file.metadata().map_err(failed)?;
+        let size = if meta.is_file() {
+            meta.len()
+        } else if meta.file_type().is_block_device() {
+            rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| failed(error.into()))?
+        } else {
+            return Err(Error::new(Kind::Source, "an image is a file or a block device").at(&path));
+        };
+        let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
+        let stamp = meta.is_file().then(|| stamp(meta.mtime(), nanoseconds));
+        Ok(Arc::new(Self { path, size, file, stamp }))
+    }
+
+    /// `length` bytes at `offset`; `what` names them in errors.
+    pub(super) fn read(&self, offset: u64, length: u64, what: &str) -> Result<Vec<u8>> {
+        self.within(offset, length, what)?;
+        let mut bytes = vec![0; usize_of(length)];
+        self.file
+            .read_exact_at(&mut bytes, offset)
+            .map_err(|error| Error::io(Kind::Source, "cannot read the image", &self.path, error))?;
+        Ok(bytes)
+    }
+
+    /// The bytes at `offset`, up to `most` and to the end of the file.
+    pub(super) fn read_some(&self, offset: u64, most: u64) -> Result<Vec<u8>> {
+        self.read(offset, most.min(self.size.saturating_sub(offset)), "data")
+    }
+
+    /// Checks that `length` bytes at `offset` lie in the file.
+    pub(super) fn within(&self, offset: u64, length: u64, what: &str) -> Result<()> {
+        match offset.checked_add(length) {
+            Some(end) if end <= self.size => Ok(()),
+            _ => Err(self
+                .wrong(format!("the image is truncated: {what} lies outside the file"), offset)
+                .expected(format!("{length} bytes"))
+                .found(format!("a file of {} bytes", self.size))),
+        }
+    }
+
+    /// Whether `length` bytes at `offset` are a hole of the file, so that they need not be read to be zero.
+    pub(super) fn is_hole(&self, offset: u64, length: u64) -> bool {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) => data >= offset.saturating_add(length),
+            Err(error) => error == rustix::io::Errno::NXIO && offset < self.size,
+        }
+    }
+
+    /// An error about what stands at `offset`.
+    pub(super) fn wrong(&self, what: impl Into<String>, offset: u64) -> Error {
+        Error::new(Kind::Format, what).at_offset(&self.path, offset)
+    }
+
+    /// The data ranges of a raw disk.
+    pub(super) fn data_ranges(&self) -> Vec<(u64, u64)> {
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        while at < self.size {
+            let Ok(start) = rustix::fs::seek(&self.file, SeekFrom::Data(at)) else {
+                // NXIO: nothing but hole is left. Anything else: a device or filesystem without holes.
+                let rest = !self.is_hole(at, self.size - at);
+                if rest {
+                    ranges.push((at, self.size - at));
+                }
+                break;
+            };
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(self.size).min(self.size);
+            if end <= start {
+                break;
+            }
+            ranges.push((start, end - start));
+            at = end;
+        }
+        ranges
+    }
+}
+
+impl Files for Source {
+    fn file(&self, _: u32) -> HostFile<'_> {
+        HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: self.stamp }
+    }
+}
+
+/// Collects which parts of a disk lie where in a container, and that no part of the file is used twice.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    source: Arc<Source>,
+    builder: Builder,
+    files: FilesId,
+    /// A run that may still grow: place on the disk, in the file, length.
+    open: Option<(u64, u64, u64)>,
+    /// What uses which bytes of the file: start to end and name.
+    used: BTreeMap<u64, (u64, &'static str)>,
+    size: u64,
+}
+
+impl Mapping {
+    /// A disk of `size` bytes, all hole.
+    pub(super) fn new(source: &Arc<Source>, size: u64) -> Self {
+        let mut builder = Builder::new(Bytes::new(size));
+        let table: Arc<dyn Files> = Arc::<Source>::clone(source);
+        let files = builder.files(table);
+        Self { source: Arc::clone(source), builder, files, open: None, used: BTreeMap::new(), size }
+    }
+
+    /// The builder, for what is rendered.
+    pub(super) const fn builder(&mut self) -> &mut Builder {
+        &mut self.builder
+    }
+
+    /// Notes that bytes of the file are used.
+    ///
+    /// # Errors
+    /// [`Kind::Format`] naming both uses where some already are.
+    pub(super) fn claim(&mut self, offset: u64, length: u64, what: &'static str) -> Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        let end = offset.saturating_add(length);
+        let before = self.used.range(..end).next_back().map(|(start, (end, what))| (*start, *end, *what));
+        if let Some((start, other_end, other)) = before {
+            if other_end > offset {
+                return Err(self
+                    .source
+                    .wrong(format!("two parts of the image overlap: {other} and {what}"), offset.max(start))
+                    .expected("every cluster to be used once"));
+            }
+            if other_end == offset && other == what {
+                // Neighbours of one kind are one run, so that the list stays short.
+                self.used.insert(start, (end, what));
+                return Ok(());
+            }
+        }
+        self.used.insert(offset, (end, what));
+        Ok(())
+    }
+
+    /// Whether a byte of the file is used by something.
+    pub(super) fn is_claimed(&self, offset: u64) -> bool {
+        self.used.range(..=offset).next_back().is_some_and(|(_, (end, _))| *end > offset)
+    }
+
+    /// `length` bytes at `disk` lie at `file`; in ascending order of `disk`. What lies past the end of the disk or of
+    /// the file is left out: a container's last cluster may be cut, and reads as zero there.
+    pub(super) fn data(&mut self, disk: u64, length: u64, file: u64) -> Result<()> {
+        let length = length.min(self.size.saturating_sub(disk));
+        if length == 0 {
+            return Ok(());
+        }
+        if file >= self.source.size {
+            return Err(self
+                .source
+                .wrong("the image is truncated: data lies outside the file", file)
+                .expected(format!("{length} bytes"))
+                .found(format!("a file of {} bytes", self.source.size)));
+        }
+        let length = length.min(self.source.size - file);
+        if let Some((open_disk, open_file, open_length)) = &mut self.open
+            && *open_disk + *open_length == disk
+            && *open_file + *open_length == file
+        {
+            *open_length += length;
+            return Ok(());
+        }
+        self.flush();
+        self.open = Some((disk, file, length));
+        Ok(())
+    }
+
+    /// Ends the run that may still grow.
+    pub(super) fn flush(&mut self) {
+        if let Some((disk, file, length)) = self.open.take() {
+            self.builder.file(Bytes::new(disk), Bytes::new(length), self.files, 0, file);
+        }
+    }
+
+    /// The disk.
+    pub(super) fn finish(mut self) -> Result<crate::image::Image> {
+        self.flush();
+        self.builder.finish()
+    }
+}
+
+/// Big- and little-endian numbers of a header; bytes that are not there count as zero, so check the length first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers<'a>(pub(super) &'a [u8]);
+
+impl Numbers<'_> {
+    fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
+        self.0.get(offset..offset + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
+    }
+    pub(super) fn be32(&self, offset: usize) -> u32 {
+        u32::from_be_bytes(self.array(offset))
+    }
+    pub(super) fn be64(&self, offset: usize) -> u64 {
+        u64::from_be_bytes(self.array(offset))
+    }
+    pub(super) fn le16(&self, offset: usize) -> u16 {
+        u16::from_le_bytes(self.array(offset))
+    }
+    pub(super) fn le32(&self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.array(offset))
+    }
+    pub(super) fn le64(&self, offset: usize) -> u64 {
+        u64::from_le_bytes(self.array(offset))
+    }
+    /// All big-endian 64-bit numbers.
+    pub(super) fn all_be64(&self) -> impl Iterator<Item = u64> + '_ {
+        let count = self.0.len() / 8;
+        (0..count).map(|number| self.be64(number * 8))
+    }
+    /// How many bytes there are.
+    pub(super) const fn length(&self) -> u64 {
+        u64_of(self.0.len())
+    }
+}

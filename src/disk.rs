@@ -1,0 +1,448 @@
+//! The composition, and the only room that knows the others: from a [`Manifest`] over trees and filesystems to the image
+//! of a disk.
+//!
+//! A filesystem of size auto says how large its partition is, a partition says how large a filesystem of a given size
+//! is, and a FAT writes down where its partition begins. So there are three steps: filesystems of size auto are built,
+//! all partitions get their places, and what hung on those is built.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::container::{self, Format};
+use crate::contents;
+use crate::error::{Error, Kind, Result, Warning};
+use crate::filesystem::{Filesystem, Size, ext4, fat, swap};
+use crate::identity::{self, Seed};
+use crate::image::{Builder, Files, HostFile, Image, PourOptions, host};
+use crate::manifest::Manifest;
+use crate::manifest::resolve::{self, Body, Disk, resolve};
+use crate::manifest::values::{DiskId, DiskSize, PartitionSize};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::table::{self, Attribute, Placed, Plan, Request, Scheme, Wish};
+use crate::tree::{self, Range, Time, Tree};
+use crate::units::{Bytes, Sectors};
+
+/// How a disk is built; nothing here but `epoch` changes a byte of the result.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Worker threads, at least 1; default: as many as the machine has cores.
+    pub jobs: usize,
+    /// Who is told how far it is, and who may ask to stop.
+    pub progress: Progress,
+    /// The value of SOURCE_DATE_EPOCH where it is set: the disk's time where the manifest gives none, and the reason to
+    /// let no file be later than that.
+    pub epoch: Option<i64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { jobs, progress: Progress::default(), epoch: None }
+    }
+}
+
+/// A disk that is laid out but not yet written.
+#[derive(Debug)]
+pub struct Built {
+    /// Its bytes.
+    pub image: Image,
+    /// What it is.
+    pub report: Report,
+    /// What was asked for and could not be kept.
+    pub warnings: Vec<Warning>,
+    /// The format that the manifest asks for, if it does.
+    pub format: Option<Format>,
+}
+
+impl Built {
+    /// Writes the disk to the file `path` in `format`.
+    ///
+    /// # Errors
+    /// As [`container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from.
+    pub fn write(&self, path: &Path, format: Format, options: &Options) -> Result<()> {
+        self.spare(path)?;
+        let pour = PourOptions { jobs: options.jobs, progress: &options.progress };
+        container::write(format, &self.image, path, &pour)
+    }
+
+    /// Refuses an output that would take the place of its own source.
+    fn spare(&self, path: &Path) -> Result<()> {
+        let Ok(real) = path.canonicalize() else { return Ok(()) };
+        let own = |segment| self.image.host_file(segment).is_some_and(|file| file.path == real);
+        if self.image.segments().iter().any(own) {
+            return Err(Error::new(Kind::Usage, "the output is one of its own sources")
+                .at(path)
+                .hint("write it elsewhere, or leave it out of the contents"));
+        }
+        Ok(())
+    }
+}
+
+/// Builds the disk that `manifest` describes: reads what is to be read of the sources and decides where every byte goes.
+/// Nothing is written.
+///
+/// # Errors
+/// [`Kind::Manifest`] with the line for what does not fit together, [`Kind::Source`] for a source that is missing or
+/// unreadable, [`Kind::Capacity`] for contents that do not fit, [`Kind::Interrupted`] after a signal.
+pub fn build(manifest: &Manifest, options: &Options) -> Result<Built> {
+    build_resolved(manifest, &resolve(manifest, options.epoch)?, options)
+}
+
+/// As [`build`], of a manifest that [`resolve`] has made sense of.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_resolved(manifest: &Manifest, disk: &Disk, options: &Options) -> Result<Built> {
+    Composer { manifest, disk, options, seed: seed(manifest, disk) }.compose()
+}
+
+/// The seed that is given, or else one derived from what the manifest says: a UUID of version 8 from the first 16 bytes
+/// of the SHA-256 of its canonical form.
+fn seed(manifest: &Manifest, disk: &Disk) -> Seed {
+    Seed::new(disk.seed.unwrap_or_else(|| {
+        let digest: [u8; 32] = Sha256::digest(manifest.canonical()).into();
+        let (first, _) = digest.split_at(16);
+        uuid::Builder::from_custom_bytes(first.try_into().unwrap_or_default()).into_uuid()
+    }))
+}
+
+/// What is known of a partition before it has a place.
+struct Draft {
+    /// Its GUID, or what stands for it: what the ids of its filesystem derive from.
+    guid: Uuid,
+    /// What its filesystem holds.
+    tree: Option<Arc<Tree>>,
+    /// The filesystem, where it is built already.
+    built: Option<Filesystem>,
+    /// The ready image.
+    ready: Option<Arc<Ready>>,
+}
+
+/// A composition under way.
+struct Composer<'a> {
+    manifest: &'a Manifest,
+    disk: &'a Disk,
+    options: &'a Options,
+    seed: Seed,
+}
+
+impl Composer<'_> {
+    fn compose(&self) -> Result<Built> {
+        let mut drafts = Vec::with_capacity(self.disk.partitions.len());
+        for (number, partition) in self.disk.partitions.iter().enumerate() {
+            let draft = self.draft(partition, self.guid(number));
+            drafts.push(draft.map_err(|error| self.placed(error, partition))?);
+        }
+        let plan = self.place(&drafts)?;
+        let mut image = Builder::new(plan.length);
+        plan.write(&mut image);
+        let (mut facts, mut warnings) = (Vec::new(), Vec::new());
+        for ((partition, draft), placed) in self.disk.partitions.iter().zip(drafts).zip(&plan.partitions) {
+            self.options.progress.check()?;
+            if let Some(ready) = &draft.ready {
+                ready.put(placed, &mut image).map_err(|error| self.placed(error, partition))?;
+            }
+            let filesystem =
+                self.finish(partition, draft, placed).map_err(|error| self.placed(error, partition))?;
+            facts.push(filesystem.map(|filesystem| {
+                image.splice(placed.offset, filesystem.image);
+                warnings.extend(filesystem.warnings);
+                filesystem.facts
+            }));
+        }
+        let image = image.finish()?;
+        let report = Report::new(&plan, image.covered(), &facts, &warnings);
+        Ok(Built { image, report, warnings, format: self.disk.format })
+    }
+
+    /// Adds the line that an error in a partition is about, where it has none yet: of the entry whose file it names, of
+    /// the options of the filesystem, of the size, or of the partition.
+    fn placed(&self, error: Error, partition: &resolve::Partition) -> Error {
+        if error.has_line() {
+            return error;
+        }
+        let path = match (&partition.body, error.path(), partition.size) {
+            (Body::Filesystem(_, entries), Some(file), _) => {
+                contents::cause(entries, file).map_or(partition.path.clone(), |entry| entry.path.clone())
+            }
+            (Body::Filesystem(..), None, _) if error.kind() == Kind::Manifest => {
+                partition.path.key("filesystem")
+            }
+            (Body::Image(_), _, PartitionSize::Auto) => partition.path.key("image"),
+            (.., PartitionSize::Fixed(_)) if error.kind() == Kind::Capacity => partition.path.key("size"),
+            (Body::Image(_), ..) => partition.path.key("image"),
+            _ => partition.path.clone(),
+        };
+        self.manifest.place(error, &path)
+    }
+
+    /// The GUID of partition `number`, or what stands for it: the one that is given, or one derived from its type and
+    /// from how many of that type stand before it in the manifest.
+    fn guid(&self, number: usize) -> Uuid {
+        let Some(partition) = self.disk.partitions.get(number) else { return Uuid::nil() };
+        let earlier = self.disk.partitions.iter().take(number);
+        let earlier = earlier.filter(|other| other.kind == partition.kind).count();
+        let earlier = crate::units::u64_of(earlier);
+        partition.guid.unwrap_or_else(|| {
+            match (self.disk.table, partition.kind.mbr(), partition.kind.guid()) {
+                (Scheme::Mbr, Some(byte), _) | (_, Some(byte), None) => {
+                    self.seed.mbr_partition_key(byte, earlier)
+                }
+                (_, _, guid) => self.seed.partition_guid(guid.unwrap_or_default(), earlier),
+            }
+        })
+    }
+
+    /// Reads what a partition will hold; builds its filesystem where that decides the partition's size.
+    fn draft(&self, partition: &resolve::Partition, guid: Uuid) -> Result<Draft> {
+        let mut draft = Draft { guid, tree: None, built: None, ready: None };
+        match &partition.body {
+            Body::Empty => {}
+            Body::Image(path) => draft.ready = Some(Arc::new(Ready::look(path)?)),
+            Body::Filesystem(filesystem, entries) => {
+                if !matches!(filesystem, resolve::Filesystem::Swap(_)) {
+                    let (jobs, progress) = (self.options.jobs, &self.options.progress);
+                    let time = self.disk.dates.time;
+                    draft.tree = Some(contents::tree(self.manifest, entries, time, jobs, progress)?);
+                }
+                if partition.size == PartitionSize::Auto {
+                    draft.built = Some(self.filesystem(filesystem, &draft, Size::Auto, Bytes::ZERO)?);
+                }
+            }
+        }
+        Ok(draft)
+    }
+
+    /// Builds a filesystem in a partition that begins at `start`.
+    fn filesystem(
+        &self,
+        filesystem: &resolve::Filesystem,
+        draft: &Draft,
+        size: Size,
+        start: Bytes,
+    ) -> Result<Filesystem> {
+        let id = identity::filesystem_uuid(draft.guid);
+        let tree = || draft.tree.as_ref().ok_or_else(|| Error::bug("a filesystem has no tree"));
+        match filesystem {
+            resolve::Filesystem::Ext4(wish) => ext4::build(tree()?, &self.ext4(wish, size, id)),
+            resolve::Filesystem::Vfat(wish) => fat::build(tree()?, &self.vfat(wish, size, id, start)?),
+            resolve::Filesystem::Swap(wish) => match size {
+                Size::Fixed(size) => swap::build(size, &wish.label, wish.uuid.unwrap_or(id)),
+                Size::Auto => Err(Error::bug("swap has no size of its own")),
+            },
+        }
+    }
+
+    fn ext4(&self, wish: &resolve::Ext4, size: Size, id: Uuid) -> ext4::Options {
+        let uuid = wish.uuid.unwrap_or(id);
+        ext4::Options {
+            size,
+            free: wish.free,
+            grow_to: wish.grow_to,
+            label: wish.label.clone(),
+            uuid,
+            hash_seed: wish.hash_seed.unwrap_or_else(|| identity::hash_seed(uuid)),
+            inodes: wish.inodes,
+            journal: wish.journal,
+            reserved: wish.reserved,
+            time: self.disk.dates.time,
+            times: wish.times,
+        }
+    }
+
+    fn vfat(&self, wish: &resolve::Vfat, size: Size, id: Uuid, start: Bytes) -> Result<fat::Options> {
+        let sector_size = u64::from(self.disk.sector_size);
+        let sectors_per_cluster = match wish.cluster_size {
+            None => None,
+            // What does not fit a byte is more than FAT allows, and a part of a sector is none.
+            Some(cluster) => match u8::try_from(cluster.get() / sector_size) {
+                Ok(sectors) if sectors > 0 && cluster.is_multiple_of(sector_size) => Some(sectors),
+                _ => {
+                    return Err(Error::new(Kind::Manifest, "FAT has no clusters of this size")
+                        .expected(format!("1, 2, 4, … 128 sectors of {sector_size} bytes"))
+                        .found(cluster));
+                }
+            },
+        };
+        Ok(fat::Options {
+            size,
+            free: wish.free.unwrap_or_default(),
+            label: Some(wish.label.clone()).filter(|label| !label.is_empty()),
+            volume_id: wish.volume_id.unwrap_or_else(|| identity::fat_volume_id(id)),
+            fat: wish.fat,
+            sector_size,
+            sectors_per_cluster,
+            hidden_sectors: Sectors::new(start.get() / sector_size),
+            time: self.disk.dates.time,
+        })
+    }
+
+    /// Gives every partition its place.
+    fn place(&self, drafts: &[Draft]) -> Result<Plan> {
+        let disk = self.disk;
+        let guid = match disk.guid {
+            Some(DiskId::Guid(guid)) => guid,
+            _ => self.seed.disk_guid(),
+        };
+        let signature = match disk.guid {
+            Some(DiskId::Signature(signature)) => signature,
+            _ => identity::mbr_signature(guid),
+        };
+        let partitions = disk.partitions.iter().zip(drafts);
+        let request = Request {
+            scheme: disk.table,
+            sector_size: u64::from(disk.sector_size),
+            disk_size: match disk.size {
+                DiskSize::Auto => None,
+                DiskSize::Fixed(size) => Some(size),
+            },
+            guid,
+            signature,
+            first_lba: disk.first_lba.map(Sectors::new),
+            hybrid: disk.hybrid.clone(),
+            partitions: partitions.map(|(partition, draft)| self.wish(partition, draft)).collect(),
+        };
+        table::place(&request).map_err(|refusal| {
+            let disk = crate::manifest::locate::KeyPath::top("disk");
+            let paths: Vec<_> = refusal
+                .partitions
+                .iter()
+                .filter_map(|number| self.disk.partitions.get(*number))
+                .map(|partition| &partition.path)
+                .collect();
+            match paths.as_slice() {
+                [] => self.manifest.place(refusal.error, &disk),
+                paths => paths.iter().fold(refusal.error, |error, path| self.manifest.place(error, path)),
+            }
+        })
+    }
+
+    fn wish(&self, partition: &resolve::Partition, draft: &Draft) -> Wish {
+        let size = match (partition.size, &draft.built, &draft.ready) {
+            (PartitionSize::Fixed(size), ..) => table::Size::Exactly(size),
+            (PartitionSize::Fill, ..) => table::Size::Fill,
+            (PartitionSize::Auto, Some(filesystem), _) => self.whole(filesystem.image.length()),
+            (PartitionSize::Auto, None, Some(ready)) => self.whole(Bytes::new(ready.size)),
+            // `resolve` refuses what has no size at all.
+            (PartitionSize::Auto, None, None) => table::Size::Exactly(Bytes::ZERO),
+        };
+        Wish {
+            what: partition.path.to_string(),
+            number: partition.number,
+            start: partition.start,
+            size,
+            kind: partition.kind,
+            guid: draft.guid,
+            label: partition.label.clone(),
+            attributes: partition.attributes.iter().fold(0, |all, attribute| all | attribute.mask()),
+            active: partition.attributes.contains(&Attribute::Active),
+            logical: partition.logical,
+        }
+    }
+
+    /// The size of a partition that is as small as what it holds: in a table a whole number of MiB, since tools remark
+    /// upon a partition that ends elsewhere; without one a whole number of sectors.
+    fn whole(&self, size: Bytes) -> table::Size {
+        table::Size::Exactly(match self.disk.table {
+            Scheme::None => size.round_up(u64::from(self.disk.sector_size)),
+            Scheme::Gpt | Scheme::Mbr => size.round_up(table::GRAIN),
+        })
+    }
+
+    /// The filesystem as it is in its place: the one that decided the partition's size, unless it says where it lies.
+    fn finish(
+        &self,
+        partition: &resolve::Partition,
+        mut draft: Draft,
+        placed: &Placed,
+    ) -> Result<Option<Filesystem>> {
+        let Body::Filesystem(filesystem, _) = &partition.body else { return Ok(None) };
+        let early = draft.built.take();
+        match (early, filesystem) {
+            (Some(built), resolve::Filesystem::Ext4(_) | resolve::Filesystem::Swap(_)) => Ok(Some(built)),
+            (early, _) => {
+                let size = if early.is_some() { Size::Auto } else { Size::Fixed(placed.length) };
+                let built = self.filesystem(filesystem, &draft, size, placed.offset)?;
+                match early.is_some_and(|early| early.image.length() != built.image.length()) {
+                    true => Err(Error::bug("the size of a filesystem hangs on its place")),
+                    false => Ok(Some(built)),
+                }
+            }
+        }
+    }
+}
+
+/// A file that a partition takes as it is.
+#[derive(Debug)]
+struct Ready {
+    /// As it was given.
+    given: PathBuf,
+    /// With links resolved.
+    path: PathBuf,
+    size: u64,
+    time: Time,
+    /// Where it has data; `None` for throughout.
+    ranges: Option<Vec<Range>>,
+}
+
+impl Ready {
+    fn look(path: &Path) -> Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let failed = |error: std::io::Error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let what = if missing { "the source does not exist" } else { "cannot read the source" };
+            Error::io(Kind::Source, what, path, error)
+        };
+        let real = path.canonicalize().map_err(failed)?;
+        let meta = std::fs::metadata(&real).map_err(failed)?;
+        if !meta.is_file() || meta.len() == 0 {
+            let what = if meta.is_file() { "an empty file" } else { "something else" };
+            return Err(Error::new(Kind::Source, "the image of a partition is a file that holds something")
+                .at(path)
+                .found(what));
+        }
+        let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
+        Ok(Self {
+            size: meta.len(),
+            time: Time { seconds: meta.mtime(), nanoseconds },
+            ranges: tree::data_ranges(&real, meta.len())?,
+            path: real,
+            given: path.to_owned(),
+        })
+    }
+
+    /// Puts the file into its partition.
+    fn put(self: &Arc<Self>, placed: &Placed, image: &mut Builder) -> Result<()> {
+        let size = Bytes::new(self.size);
+        if let Some(missing) = size.checked_sub(placed.length).filter(|missing| *missing > Bytes::ZERO) {
+            return Err(Error::new(Kind::Capacity, "the image does not fit its partition")
+                .at(&self.given)
+                .expected(format!("at most {} bytes", placed.length.get()))
+                .found(format!("{} bytes, {} too many", self.size, missing.get())));
+        }
+        let files = image.files(Arc::<Self>::clone(self));
+        let whole = [Range { start: 0, length: self.size }];
+        for range in self.ranges.as_deref().unwrap_or(&whole) {
+            image.file(
+                placed.offset + Bytes::new(range.start),
+                Bytes::new(range.length),
+                files,
+                0,
+                range.start,
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Files for Ready {
+    fn file(&self, _: u32) -> HostFile<'_> {
+        let stamp = host::stamp(self.time.seconds, self.time.nanoseconds);
+        HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: Some(stamp) }
+    }
+}

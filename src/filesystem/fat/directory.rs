@@ -1,0 +1,57 @@
+//! The bytes of one directory: label or `.` and `..`, then its names in the tree's order, a long name before its
+//! short one.
+
+use super::chain::Chains;
+use super::contents::Contents;
+use super::format::{Attribute, Date, entry, long_entries};
+use super::names::{self, ShortName};
+use crate::error::{Error, Result};
+use crate::tree::NodeId;
+use crate::units::low32;
+
+/// What all directories of a volume share.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    pub(super) contents: &'a Contents<'a>,
+    pub(super) chains: &'a Chains,
+    pub(super) label: Option<[u8; 11]>,
+    pub(super) date: Date,
+}
+
+impl Writer<'_> {
+    /// The entries of a directory, without the zeros that follow them.
+    pub(super) fn entries(&self, id: NodeId) -> Result<Vec<u8>> {
+        let tree = self.contents.tree;
+        let mut bytes = Vec::new();
+        if id == NodeId::ROOT {
+            if let Some(label) = self.label {
+                bytes.extend(entry(ShortName(label), Attribute::Label, 0, 0, self.date));
+            }
+        } else {
+            let parent = tree.parent(id);
+            // The root is cluster 0 to its children, also where it has a chain (fatgen103, "FAT Directory Structure").
+            let above = if parent == NodeId::ROOT { 0 } else { self.chains.start(parent) };
+            for (name, cluster) in [(*b".          ", self.chains.start(id)), (*b"..         ", above)] {
+                bytes.extend(entry(ShortName(name), Attribute::Directory, cluster, 0, self.date));
+            }
+        }
+        let children: Vec<NodeId> = tree.children(id).collect();
+        let text = |child: &NodeId| {
+            std::str::from_utf8(tree.name(*child)).map_err(|_| Error::bug("a name was not checked"))
+        };
+        let texts = children.iter().map(text).collect::<Result<Vec<_>>>()?;
+        let named = names::short_names(&texts).ok_or_else(|| Error::bug("there are too few short names"))?;
+        for (child, name) in children.iter().zip(named) {
+            for long in name.long.iter().flat_map(|long| long_entries(long, name.short)) {
+                bytes.extend(long);
+            }
+            let (attribute, size) = if tree.is_directory(*child) {
+                (Attribute::Directory, 0)
+            } else {
+                (Attribute::File, self.contents.size(*child))
+            };
+            bytes.extend(entry(name.short, attribute, self.chains.start(*child), low32(size), self.date));
+        }
+        Ok(bytes)
+    }
+}

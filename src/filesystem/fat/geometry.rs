@@ -1,0 +1,368 @@
+//! The sums of a volume: which type, how large its clusters, how long its tables. They are those of `mkfs.fat` 4.2 on
+//! a plain file, field for field, so that an image made here has the layout of the one it replaces.
+//!
+//! A volume is, in sectors:
+//!
+//! ```text
+//! reserved | FAT | FAT | root directory (FAT12 and FAT16) | clusters, numbered from 2 | rest
+//! ```
+//!
+//! `mkfs.fat` gives the reserved sectors, each FAT and the root directory a whole number of clusters, except in
+//! volumes of 8192 sectors or less, so that clusters lie as aligned as the partition does.
+
+use crate::units::{Bytes, Clusters, MIB, Sectors};
+
+/// How wide the entries of the file allocation table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FatType {
+    /// 12 bits: floppy disks, and volumes of a few MiB.
+    Fat12,
+    /// 16 bits: what `mkfs.fat` makes below 512 MiB.
+    Fat16,
+    /// 28 of 32 bits: the root directory is a chain of clusters like any other.
+    Fat32,
+}
+
+impl FatType {
+    /// The type with this number: 12, 16 or 32.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        match bits {
+            12 => Some(Self::Fat12),
+            16 => Some(Self::Fat16),
+            32 => Some(Self::Fat32),
+            _ => None,
+        }
+    }
+
+    /// Bits an entry takes in the table: 12, 16 or 32.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        match self {
+            Self::Fat12 => 12,
+            Self::Fat16 => 16,
+            Self::Fat32 => 32,
+        }
+    }
+
+    /// The fewest clusters a volume of this type has. Readers tell FAT12 from FAT16 by the number of clusters alone;
+    /// fatgen103 ("FAT Type Determination") draws the line at 4085, but Windows' own driver at 4087, so that 4085 and
+    /// 4086 clusters are avoided (`mkfs.fat.c`, `MIN_CLUST_16`).
+    #[must_use]
+    pub const fn fewest(self) -> Clusters {
+        Clusters::new(match self {
+            Self::Fat12 => 1,
+            Self::Fat16 => 4087,
+            Self::Fat32 => 65_525,
+        })
+    }
+
+    /// The most clusters a volume of this type has (fatgen103, "FAT Type Determination"; for FAT32 the numbers from
+    /// 0x0ffffff7 on are marks).
+    #[must_use]
+    pub const fn most(self) -> Clusters {
+        Clusters::new(match self {
+            Self::Fat12 => 4084,
+            Self::Fat16 => 65_524,
+            Self::Fat32 => 268_435_446,
+        })
+    }
+}
+
+impl std::fmt::Display for FatType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FAT{}", self.bits())
+    }
+}
+
+/// Copies of the table. Two, as everywhere.
+pub(super) const FATS: u64 = 2;
+/// Bytes of a directory entry.
+pub(super) const ENTRY: u64 = 32;
+/// Largest fixed root directory we make, in entries; what `mkfs.fat -r` takes.
+pub(super) const LARGEST_ROOT: u64 = 32_768;
+/// Sectors of the largest volume: the count is a 32-bit field.
+const MOST_SECTORS: u64 = 0xffff_ffff;
+/// Largest number of sectors in a cluster: a power of two in one byte.
+const LARGEST_CLUSTER: u64 = 128;
+/// From here on `mkfs.fat` chooses FAT32.
+pub(super) const FAT32_FROM: Bytes = Bytes::new(512 * MIB);
+/// Volumes of so many sectors or less are packed without alignment (`mkfs.fat`: "floppy size").
+const UNALIGNED: u64 = 8192;
+/// Sectors above which FAT32 clusters get larger, with the sectors per cluster up to there. The limits are 260 MiB,
+/// 8, 16 and 32 GiB in sectors of 512 bytes (fatgen103, `DskTableFAT32`). `mkfs.fat` compares the number of sectors
+/// whatever their size, so with sectors of 4096 bytes the limits are 8 times as far; we follow it.
+pub(super) const FAT32_CLUSTERS: [(u64, u64); 4] =
+    [(532_480, 1), (16_777_216, 8), (33_554_432, 16), (67_108_864, 32)];
+/// Sectors per cluster of FAT32 volumes above the last of those limits.
+const FAT32_LARGEST: u64 = 64;
+
+/// What a volume is to be, beside its size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Bytes in a sector: 512 or 4096.
+    pub(super) sector_size: u64,
+    /// The type, where it is not left to the size.
+    pub(super) fat: Option<FatType>,
+    /// Sectors in a cluster, where that is not left to the size.
+    pub(super) sectors_per_cluster: Option<u64>,
+    /// Entries the root directory must hold.
+    pub(super) root_entries: u64,
+}
+
+/// Why there is no volume of that size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    /// No room for the tables and 32 KiB of clusters.
+    TooSmall,
+    /// The number of sectors does not fit its field.
+    TooLarge,
+    /// The type, or the cluster size, leads to a number of clusters the type cannot have.
+    Clusters { fat: FatType, sectors_per_cluster: u64, clusters: Clusters },
+    /// The root directory of FAT12 and FAT16 has a fixed size, and that is too small.
+    Root,
+}
+
+/// Where everything lies in a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) fat: FatType,
+    /// Bytes in a sector.
+    pub(super) sector_size: u64,
+    /// Sectors of the volume: whole tracks.
+    pub(super) sectors: Sectors,
+    /// Sectors in a cluster: 1 to 128, a power of two.
+    pub(super) sectors_per_cluster: u64,
+    /// Sectors before the first FAT, the boot sector among them.
+    pub(super) reserved: Sectors,
+    /// Sectors of one FAT.
+    pub(super) fat_length: Sectors,
+    /// Entries of the fixed root directory; 0 for FAT32.
+    pub(super) root_entries: u64,
+    /// Clusters for directories and files.
+    pub(super) clusters: Clusters,
+    /// Media descriptor: 0xf8, or that of a floppy disk.
+    pub(super) media: u8,
+    pub(super) sectors_per_track: u16,
+    pub(super) heads: u16,
+}
+
+/// The part of a geometry that follows from the number of sectors, the type and the cluster size.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    reserved: u64,
+    root_sectors: u64,
+    fat_length: u64,
+    clusters: Clusters,
+}
+
+/// What `mkfs.fat` assumes about the medium from its size.
+#[derive(Clone, Copy, Debug)]
+struct Medium {
+    sectors_per_track: u16,
+    heads: u16,
+    media: u8,
+    /// Where FAT12 and FAT16 begin to look for a cluster size.
+    sectors_per_cluster: u64,
+    root_entries: u64,
+}
+
+impl Medium {
+    fn new(size: Bytes, sector_size: u64) -> Self {
+        let total = size.get() / sector_size;
+        let (heads, sectors_per_track) = cylinders(total);
+        let disk = Self { sectors_per_track, heads, media: 0xf8, sectors_per_cluster: 4, root_entries: 512 };
+        let floppy = |sectors_per_track, media, sectors_per_cluster, root_entries| Self {
+            sectors_per_track,
+            heads: 2,
+            media,
+            sectors_per_cluster,
+            root_entries,
+        };
+        // The formats of floppy disks, recognised by their size in KiB, as `mkfs.fat` does for image files.
+        match size.get() / 1024 {
+            360 => floppy(9, 0xfd, 2, 112),
+            720 => floppy(9, 0xf9, 2, 112),
+            1200 => floppy(15, 0xf9, 1, 224),
+            1440 => floppy(18, 0xf0, 1, 224),
+            2880 => floppy(36, 0xf0, 2, 224),
+            _ => disk,
+        }
+    }
+}
+
+/// Heads and sectors per track of a disk of `total` sectors. Up to 524,288 sectors (256 MiB) as the SD card
+/// specification recommends (part 2), above as the LBA-assisted translation of a BIOS does (`mkfs.fat.c`,
+/// `establish_params`). Nothing of today reads them, but mtools refuses a volume that is not whole tracks.
+const fn cylinders(total: u64) -> (u16, u16) {
+    const CYLINDER: u64 = 63 * 1024;
+    match total {
+        0..=4096 => (2, 16),
+        4097..=32_768 => (2, 32),
+        32_769..=65_536 => (4, 32),
+        65_537..=262_144 => (8, 32),
+        262_145..=524_288 => (16, 32),
+        _ if total <= 16 * CYLINDER => (16, 63),
+        _ if total <= 32 * CYLINDER => (32, 63),
+        _ if total <= 64 * CYLINDER => (64, 63),
+        _ if total <= 128 * CYLINDER => (128, 63),
+        _ => (255, 63),
+    }
+}
+
+impl Geometry {
+    /// The volume that `mkfs.fat` makes in a file of `size` bytes.
+    pub(super) fn new(size: Bytes, wish: &Wish) -> Result<Self, Misfit> {
+        let medium = Medium::new(size, wish.sector_size);
+        let track = u64::from(medium.sectors_per_track);
+        let total = size.get() / wish.sector_size;
+        // Whole tracks; what is left over behind the last one is less than a track, or the size is refused.
+        let sectors = total.min(MOST_SECTORS) / track * track;
+        if total - sectors >= track {
+            return Err(Misfit::TooLarge);
+        }
+        let fat = match wish.fat {
+            None if size >= FAT32_FROM => Some(FatType::Fat32),
+            fat => fat,
+        };
+        if fat != Some(FatType::Fat32) && wish.root_entries > LARGEST_ROOT {
+            return Err(Misfit::Root);
+        }
+        let (sectors_per_cluster, fat, layout) = choose(sectors, total, fat, wish, &medium)?;
+        let geometry = Self {
+            fat,
+            sector_size: wish.sector_size,
+            sectors: Sectors::new(sectors),
+            sectors_per_cluster,
+            reserved: Sectors::new(layout.reserved),
+            fat_length: Sectors::new(layout.fat_length),
+            root_entries: match fat {
+                FatType::Fat32 => 0,
+                // Without alignment the number of entries stays as it was asked for, and may end inside a sector.
+                _ if sectors <= UNALIGNED => medium.root_entries.max(wish.root_entries),
+                _ => layout.root_sectors * wish.sector_size / ENTRY,
+            },
+            clusters: layout.clusters,
+            media: medium.media,
+            sectors_per_track: medium.sectors_per_track,
+            heads: medium.heads,
+        };
+        // "Too few blocks for viable filesystem": `mkfs.fat` wants 32 KiB behind the tables, counted in KiB.
+        let kib = 1024;
+        if size.get() / kib < geometry.data().div_ceil(kib) + 32 {
+            return Err(Misfit::TooSmall);
+        }
+        Ok(geometry)
+    }
+
+    /// Where the first FAT begins.
+    pub(super) fn table(&self) -> Bytes {
+        self.reserved.bytes(self.sector_size)
+    }
+
+    /// Bytes of one FAT.
+    pub(super) fn table_length(&self) -> Bytes {
+        self.fat_length.bytes(self.sector_size)
+    }
+
+    /// Where the fixed root directory begins; for FAT32, where cluster 2 does.
+    pub(super) fn root(&self) -> Bytes {
+        self.table() + self.table_length() + self.table_length()
+    }
+
+    /// Where cluster 2 begins.
+    pub(super) fn data(&self) -> Bytes {
+        self.root() + Bytes::new(self.root_entries * ENTRY).round_up(self.sector_size)
+    }
+
+    /// Bytes in a cluster.
+    pub(super) const fn cluster(&self) -> u64 {
+        self.sectors_per_cluster * self.sector_size
+    }
+
+    /// Where a cluster begins; they count from 2.
+    pub(super) fn at(&self, cluster: u32) -> Bytes {
+        self.data() + Clusters::new(u64::from(cluster).saturating_sub(2)).bytes(self.cluster())
+    }
+}
+
+/// The first cluster size, from where `mkfs.fat` begins and doubling, that gives a volume of the type (of FAT12 or
+/// FAT16 where there is none) with a number of clusters it can have.
+fn choose(
+    sectors: u64,
+    total: u64,
+    fat: Option<FatType>,
+    wish: &Wish,
+    medium: &Medium,
+) -> Result<(u64, FatType, Layout), Misfit> {
+    let first = match (wish.sectors_per_cluster, fat) {
+        (Some(forced), _) => forced,
+        (None, Some(FatType::Fat32)) => FAT32_CLUSTERS
+            .iter()
+            .find(|(limit, _)| total <= *limit)
+            .map_or(FAT32_LARGEST, |(_, sectors_per_cluster)| *sectors_per_cluster),
+        (None, _) => medium.sectors_per_cluster,
+    };
+    let last = wish.sectors_per_cluster.unwrap_or(LARGEST_CLUSTER);
+    let mut misfit = Misfit::TooSmall;
+    let mut sectors_per_cluster = first;
+    while sectors_per_cluster <= last {
+        let candidates: &[FatType] = match &fat {
+            Some(fat) => std::slice::from_ref(fat),
+            None => &[FatType::Fat12, FatType::Fat16],
+        };
+        for fat in candidates {
+            let Some(layout) = lay_out(sectors, *fat, sectors_per_cluster, wish, medium) else { continue };
+            // A FAT32 of fewer clusters than its type has is made where it was asked for by name: readers know it by
+            // the length of its FAT, which stands in another field. `mkfs.fat -F 32` warns, and so do we.
+            let named = *fat == FatType::Fat32 && wish.fat.is_some() && layout.clusters > Clusters::ZERO;
+            if layout.clusters <= fat.most() && (layout.clusters >= fat.fewest() || named) {
+                return Ok((sectors_per_cluster, *fat, layout));
+            }
+            // Larger clusters are fewer: once there are too few, the reason is known.
+            let few = matches!(misfit, Misfit::Clusters { fat, clusters, .. } if clusters < fat.fewest());
+            if layout.clusters > Clusters::ZERO && !few {
+                misfit = Misfit::Clusters { fat: *fat, sectors_per_cluster, clusters: layout.clusters };
+            }
+        }
+        sectors_per_cluster *= 2;
+    }
+    Err(misfit)
+}
+
+/// The lengths of the parts for one type and cluster size; `None` where the tables alone are longer than the volume.
+///
+/// **FAT length.** Let D be the sectors for FATs and clusters together, s the bytes of a sector, k the sectors of a
+/// cluster and w the bytes of an entry (1.5, 2 or 4). With c clusters each of the two FATs holds c + 2 entries, the
+/// first two being marks, so
+///
+/// ```text
+/// D·s = c·k·s + 2·(c + 2)·w      hence      c = (D·s - 4·w) / (k·s + 2·w)
+/// ```
+///
+/// `mkfs.fat` adds 4·w where the sum says subtract. The count is then never too small, so the FAT that is sized for it
+/// never too short; it can be one sector longer than needed, and we follow it for the same layout. The FAT is rounded
+/// up to whole sectors, then to whole clusters, and what really is left of D makes the clusters.
+fn lay_out(
+    sectors: u64,
+    fat: FatType,
+    sectors_per_cluster: u64,
+    wish: &Wish,
+    medium: &Medium,
+) -> Option<Layout> {
+    let size = wish.sector_size;
+    let align = if sectors <= UNALIGNED { 1 } else { sectors_per_cluster };
+    let (reserved, entries) = match fat {
+        FatType::Fat32 => (32_u64, 0),
+        _ => (1, medium.root_entries.max(wish.root_entries)),
+    };
+    let reserved = reserved.next_multiple_of(align);
+    let root_sectors = (entries * ENTRY).div_ceil(size).next_multiple_of(align);
+    let data = sectors.checked_sub(reserved)?.checked_sub(root_sectors)?;
+    // Twice numerator and denominator, so that 2·w is whole: bits / 4 bytes.
+    let twice = FATS * fat.bits() / 4;
+    let estimate = 2 * (data * size + twice) / (2 * sectors_per_cluster * size + twice);
+    let fat_length = ((estimate + 2) * fat.bits()).div_ceil(8 * size).next_multiple_of(align);
+    let clusters = Clusters::new(data.checked_sub(FATS * fat_length)? / sectors_per_cluster);
+    Some(Layout { reserved, root_sectors, fat_length, clusters })
+}

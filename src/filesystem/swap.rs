@@ -1,0 +1,111 @@
+//! A swap area: one page of header as `mkswap` writes it, and nothing else.
+
+use uuid::Uuid;
+
+use super::{Facts, Filesystem};
+use crate::error::{Error, Kind, Result};
+use crate::image::Builder;
+use crate::text::printable;
+use crate::units::{Bytes, usize_of};
+
+/// Bytes in a page. The header does not say which size it was made for: a kernel looks for the signature at the end of
+/// its own page, so this is for x86 and for Arm kernels with pages of 4 KiB.
+const PAGE: u64 = 4096;
+/// The fewest pages that make sense (`mkswap.c`, `MIN_GOODPAGES`).
+const FEWEST: u64 = 10;
+/// The most pages, counted in 32 bits (`mkswap.c`).
+const MOST: u64 = 0xffff_ffff;
+/// The most bytes of a label: the field has 16, and `mkswap` keeps the last for a NUL.
+const LABEL: usize = 15;
+
+/// Builds a swap area of `size` bytes. What is behind the last whole page is not used.
+///
+/// # Errors
+/// [`Kind::Capacity`] for fewer than 10 pages or more than 2^32 - 1, [`Kind::Manifest`] for a label of more than 15
+/// bytes or with a NUL.
+pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
+    let pages = size.get() / PAGE;
+    if !(FEWEST..=MOST).contains(&pages) {
+        let what = if pages < FEWEST { "a swap area is too small" } else { "a swap area is too large" };
+        return Err(Error::new(Kind::Capacity, what)
+            .expected(format!(
+                "{} to {} ({FEWEST} to {MOST} pages)",
+                Bytes::new(FEWEST * PAGE),
+                Bytes::new(MOST * PAGE)
+            ))
+            .found(size));
+    }
+    if label.len() > LABEL || label.contains('\0') {
+        return Err(Error::new(
+            Kind::Manifest,
+            format!("swap cannot have the label `{}`", printable(label.as_bytes())),
+        )
+        .expected(format!("at most {LABEL} bytes without NUL"))
+        .found(format!("{} bytes", label.len())));
+    }
+    // Pages are at most 2^32 - 1.
+    let last_page =
+        u32::try_from(pages - 1).map_err(|_| Error::bug("a page number does not fit its field"))?;
+    let mut header = vec![0; usize_of(PAGE)];
+    let mut put = |at: usize, field: &[u8]| header[at..at + field.len()].copy_from_slice(field);
+    put(1024, &1_u32.to_le_bytes());
+    put(1028, &last_page.to_le_bytes());
+    put(1036, uuid.as_bytes());
+    put(1052, label.as_bytes());
+    put(4086, b"SWAPSPACE2");
+    let mut builder = Builder::new(size);
+    builder.bytes(Bytes::ZERO, "swap header", header);
+    Ok(Filesystem {
+        image: builder.finish()?,
+        facts: Facts {
+            kind: "swap",
+            label: printable(label.as_bytes()),
+            uuid: uuid.hyphenated().to_string(),
+            block_size: PAGE,
+            blocks: pages,
+            free_blocks: pages - 1,
+            inodes: None,
+            free_inodes: None,
+        },
+        warnings: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{GIB, KIB, TIB};
+
+    #[test]
+    fn limits_are_told() {
+        for (size, what) in [(40 * KIB - 1, "too small"), (0, "too small"), (16 * TIB, "too large")] {
+            let error = build(Bytes::new(size), "", Uuid::nil()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Capacity);
+            assert!(error.to_string().contains(what), "{error}");
+            assert!(error.to_string().contains("40KiB to "), "{error}");
+        }
+        for size in [40 * KIB, 16 * TIB - 1] {
+            assert!(build(Bytes::new(size), "", Uuid::nil()).is_ok(), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_never_cut() {
+        assert!(build(Bytes::new(GIB), "fifteen bytes!!", Uuid::nil()).is_ok());
+        for label in ["sixteen bytes!!!", "grüngrüngrüngr", "a\0b"] {
+            let error = build(Bytes::new(GIB), label, Uuid::nil()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Manifest, "{label}");
+            assert!(error.to_string().contains("at most 15 bytes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn facts_are_those_of_the_header() {
+        let uuid = Uuid::from_u128(0x0867da16_f251_457d_a9e8_c31f9a3c220b);
+        let swap = build(Bytes::new(10 * PAGE + 5), "swap", uuid).unwrap();
+        assert_eq!(swap.facts.uuid, "0867da16-f251-457d-a9e8-c31f9a3c220b");
+        assert_eq!((swap.facts.blocks, swap.facts.free_blocks), (10, 9));
+        assert_eq!(swap.image.length(), Bytes::new(10 * PAGE + 5));
+        assert_eq!(swap.image.covered(), Bytes::new(PAGE));
+    }
+}

@@ -1,0 +1,135 @@
+//! Every id that nobody gave, derived from one seed as systemd-repart derives them, so that the same manifest gives the
+//! same disk and an image built here has the ids that repart would have chosen.
+//!
+//! All sums are HMAC-SHA256 with a UUID as key. UUIDs enter, as key and as message, in the order of their text, not in
+//! the mixed-endian order of a GPT. A result that is a UUID is the first 16 bytes with version 4 and the RFC variant
+//! set. Source: systemd `src/partition/repart.c` (`derive_uuid`, `partition_acquire_uuid`); the strings are ASCII
+//! without a final NUL.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use uuid::{Builder, Uuid};
+
+/// Bytes in a block of SHA-256, to which HMAC pads its key (RFC 2104, section 2).
+const HASH_BLOCK: usize = 64;
+
+/// HMAC-SHA256 of the parts of a message, one after the other, with a UUID as key.
+fn hmac(key: Uuid, message: &[&[u8]]) -> [u8; 32] {
+    // A shorter key is padded with zeros, so the padded key is the same key, and of the one length that cannot fail.
+    let mut padded = [0; HASH_BLOCK];
+    padded[..16].copy_from_slice(key.as_bytes());
+    let mut mac = Hmac::<Sha256>::new(&padded.into());
+    for part in message {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// The first 16 bytes of a hash as a UUID of version 4.
+fn version4(hash: [u8; 32]) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// A UUID derived from `key` for the purpose `name`.
+fn derive(key: Uuid, name: &str) -> Uuid {
+    version4(hmac(key, &[name.as_bytes()]))
+}
+
+/// The seed of a disk: what its ids derive from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seed(Uuid);
+
+impl Seed {
+    /// A seed.
+    #[must_use]
+    pub const fn new(seed: Uuid) -> Self {
+        Self(seed)
+    }
+
+    /// The seed as it is written.
+    #[must_use]
+    pub const fn get(self) -> Uuid {
+        self.0
+    }
+
+    /// GUID of the disk.
+    #[must_use]
+    pub fn disk_guid(self) -> Uuid {
+        derive(self.0, "disk-uuid")
+    }
+
+    /// GUID of a partition of type `kind` with `earlier` partitions of the same type before it in the table. It is the
+    /// key of all that derives from the partition, also where the table ends up with another GUID (dm-verity).
+    #[must_use]
+    pub fn partition_guid(self, kind: Uuid, earlier: u64) -> Uuid {
+        self.nth(kind.as_bytes(), earlier)
+    }
+
+    /// What stands in for the GUID of a partition of an MBR, which has none, as the key of all that derives from it:
+    /// as [`Seed::partition_guid`], with the text `mbr-type-83` (two lower-case hexadecimal digits) for the type GUID.
+    /// repart knows no MBR, so this is our own extension of its rule.
+    #[must_use]
+    pub fn mbr_partition_key(self, kind: u8, earlier: u64) -> Uuid {
+        self.nth(format!("mbr-type-{kind:02x}").as_bytes(), earlier)
+    }
+
+    /// The first of its kind derives from the kind alone, the following ones also from their number, 64 bits little
+    /// endian.
+    fn nth(self, kind: &[u8], earlier: u64) -> Uuid {
+        let number = earlier.to_le_bytes();
+        let number: &[u8] = if earlier == 0 { &[] } else { &number };
+        version4(hmac(self.0, &[kind, number]))
+    }
+
+    /// UUID in the superblock of dm-verity.
+    #[must_use]
+    pub fn verity_uuid(self) -> Uuid {
+        derive(self.0, "verity-uuid")
+    }
+
+    /// Salt of dm-verity's hashes.
+    #[must_use]
+    pub fn verity_salt(self) -> [u8; 32] {
+        hmac(self.0, &[b"verity-salt"])
+    }
+}
+
+/// Signature of an MBR, from the GUID the disk has or would have: its first four bytes in the order of the text, so
+/// that the signature prints as the GUID's first eight digits. Zero means "none" to those who look disks up by their
+/// signature, so it becomes 1.
+#[must_use]
+pub fn mbr_signature(disk: Uuid) -> u32 {
+    first_four(disk).max(1)
+}
+
+/// UUID of the filesystem in the partition with this GUID, or this key ([`Seed::mbr_partition_key`]).
+#[must_use]
+pub fn filesystem_uuid(partition: Uuid) -> Uuid {
+    derive(partition, "file-system-uuid")
+}
+
+/// Volume id of a FAT with this filesystem UUID: its first eight digits, which `blkid` prints as `793A-442B`.
+#[must_use]
+pub fn fat_volume_id(filesystem: Uuid) -> u32 {
+    first_four(filesystem)
+}
+
+/// Seed of the hashes that order ext4's directories: the filesystem's UUID, as systemd has it since
+/// [systemd#40323](https://github.com/systemd/systemd/pull/40323).
+#[must_use]
+pub const fn hash_seed(filesystem: Uuid) -> Uuid {
+    filesystem
+}
+
+/// UUID of the LUKS header in the partition with this GUID.
+#[must_use]
+pub fn luks_uuid(partition: Uuid) -> Uuid {
+    derive(partition, "luks-uuid")
+}
+
+/// The first four bytes of a UUID's text as a number.
+fn first_four(uuid: Uuid) -> u32 {
+    uuid.as_fields().0
+}

@@ -1,0 +1,133 @@
+//! From text to the schema, and from the parsers' errors to ours: a line, the value, and the key that was meant.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::locate::{Line, Spelling, line_at, line_number};
+use super::schema;
+use crate::error::{Error, Kind, Result};
+use crate::text::{nearest, printable};
+
+/// The version alone, read first: a manifest of another version may have other keys.
+#[derive(Deserialize)]
+struct Version {
+    version: Option<i64>,
+}
+
+/// Reads `text`, which is called `name` in errors.
+pub(super) fn parse(text: &str, spelling: Spelling, name: &Path) -> Result<schema::Manifest> {
+    if let Ok(Version { version: Some(version) }) = read::<Version>(text, spelling)
+        && version != 1
+    {
+        let index = super::Index::new(text, spelling);
+        let number = index.line(&super::KeyPath::top("version"));
+        let line = line_number(text, crate::units::usize_of(number));
+        return Err(Error::new(Kind::Manifest, "the manifest is of a version that is not known here")
+            .at_line(name, line.number, line.text)
+            .expected("version = 1")
+            .found(version));
+    }
+    read(text, spelling).map_err(|fault| fault.into_error(name, spelling))
+}
+
+/// What a parser said and where.
+struct Fault {
+    message: String,
+    line: Line,
+    /// Whether it is about a TOML date, which its parser hands on as a table.
+    date: bool,
+}
+
+fn read<T: for<'de> Deserialize<'de>>(text: &str, spelling: Spelling) -> Result<T, Fault> {
+    match spelling {
+        Spelling::Toml => toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let date = text.as_bytes().get(start).is_some_and(u8::is_ascii_digit);
+            Fault { message: error.message().to_owned(), line: line_at(text, start), date }
+        }),
+        Spelling::Json => serde_json::from_str(text).map_err(|error| {
+            let message = error.to_string();
+            let place = format!(" at line {} column {}", error.line(), error.column());
+            Fault {
+                message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
+                line: line_number(text, error.line()),
+                date: false,
+            }
+        }),
+    }
+}
+
+impl Fault {
+    /// The parsers' words in ours. Where their wording is not one of the known ones it is passed on as it is.
+    fn into_error(self, name: &Path, spelling: Spelling) -> Error {
+        let message = printable(self.message.as_bytes());
+        let error = if let Some((key, known)) = named(&message, "unknown field `") {
+            let error = Error::new(Kind::Manifest, format!("unknown key `{key}`"));
+            suggest(error, &key, &known)
+        } else if let Some((value, known)) = named(&message, "unknown variant `") {
+            let error = Error::new(Kind::Manifest, format!("bad value `{value}`"));
+            suggest(error, &value, &known)
+        } else if let Some(key) = quoted(&message, "missing field `") {
+            Error::new(Kind::Manifest, format!("the key `{key}` is missing"))
+        } else if let Some(key) = quoted(&message, "duplicate field `") {
+            Error::new(Kind::Manifest, format!("the key `{key}` stands here twice"))
+        } else if let Some((found, expected)) = typed(&message) {
+            let found = if self.date && found == "a table" { "a date" } else { &found };
+            Error::new(Kind::Manifest, "a value of the wrong type").expected(expected).found(found)
+        } else if message.starts_with("bad value `") {
+            Error::new(Kind::Manifest, message)
+        } else {
+            let kind = match spelling {
+                Spelling::Toml => "TOML",
+                Spelling::Json => "JSON",
+            };
+            Error::new(Kind::Manifest, format!("the manifest is not correct {kind}: {message}"))
+        };
+        error.at_line(name, self.line.number, self.line.text)
+    }
+}
+
+/// The name in ``unknown field `x`, expected one of `a`, `b` `` and the known ones.
+fn named(message: &str, prefix: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.strip_prefix(prefix)?;
+    let (name, known) = rest.split_once("`, expected ").or_else(|| rest.split_once("`, there are "))?;
+    let known = known.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    Some((name.to_owned(), known))
+}
+
+fn quoted(message: &str, prefix: &str) -> Option<String> {
+    message.strip_prefix(prefix)?.strip_suffix('`').map(str::to_owned)
+}
+
+/// What was found and expected in ``invalid type: integer `5`, expected a string``.
+fn typed(message: &str) -> Option<(String, String)> {
+    let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    Some((plain(found), plain(expected)))
+}
+
+/// A parser's word for a type in the words of who writes a manifest.
+fn plain(word: &str) -> String {
+    match word {
+        "map" => "a table".to_owned(),
+        "sequence" | "a sequence" => "an array".to_owned(),
+        "i64" => "a whole number".to_owned(),
+        "u32" | "u64" => "a whole number, not negative".to_owned(),
+        word if word.starts_with("struct ") => "a table".to_owned(),
+        word => word.to_owned(),
+    }
+}
+
+/// Adds what was probably meant, and what there is.
+fn suggest(error: Error, name: &str, known: &[String]) -> Error {
+    let error = match known {
+        [] => error,
+        _ => error.expected(format!("one of {}", known.join(", "))),
+    };
+    // Keys are written with underscores here and with dashes elsewhere.
+    match nearest(&name.to_lowercase().replace('-', "_"), known.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}

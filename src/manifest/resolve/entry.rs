@@ -1,0 +1,308 @@
+//! What one entry of `contents` means.
+
+use std::path::PathBuf;
+
+use super::super::locate::KeyPath;
+use super::super::schema::{self, FilesystemKind};
+use super::super::values::Device;
+use super::super::{Manifest, values};
+use super::Dates;
+use crate::error::{Error, Result};
+use crate::tree::xattr::Patterns;
+use crate::tree::{Content, Hardlinks, Meta, Owner, Rules, Time};
+
+/// One thing that a filesystem holds.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it stands in the manifest.
+    pub path: KeyPath,
+    /// Absolute path inside the filesystem, not yet checked for `..`.
+    pub target: String,
+    /// What it brings.
+    pub what: What,
+}
+
+/// What an entry brings.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A host file, or what is in a host directory.
+    Source {
+        /// Where it is.
+        path: PathBuf,
+        /// How it is taken over.
+        rules: Rules,
+        /// Which extended attributes are kept.
+        xattrs: Patterns,
+    },
+    /// What matches a pattern, each under its name in the target.
+    Glob {
+        /// The directory that is searched.
+        folder: PathBuf,
+        /// `*` in it stands for any run of bytes.
+        pattern: String,
+        /// How each is taken over.
+        rules: Rules,
+        /// Which extended attributes are kept.
+        xattrs: Patterns,
+    },
+    /// Store paths, each under its whole path in the target.
+    Closure {
+        /// The list, or the directory that holds it as `store-paths`.
+        path: PathBuf,
+        /// How each is taken over.
+        rules: Rules,
+    },
+    /// A file of these bytes.
+    Text {
+        /// The bytes.
+        text: String,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it leads.
+        to: String,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// A directory, device or named pipe.
+    Node {
+        /// Which.
+        content: Content,
+        /// Its metadata.
+        meta: Meta,
+    },
+}
+
+/// The keys that say what an entry brings.
+const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
+
+/// Which keys go with which kind of entry.
+const GOES_WITH: [(&str, &[&str]); 5] = [
+    ("mode", &["source", "text", "directory", "device"]),
+    ("owner", &["source", "text", "symlink", "directory", "device"]),
+    ("hardlinks", &["source", "closure"]),
+    ("xattrs", &["source"]),
+    ("mtime", &["text", "symlink", "directory", "device"]),
+];
+
+/// An entry that is being made sense of.
+struct Reading<'a> {
+    manifest: &'a Manifest,
+    written: &'a schema::Entry,
+    path: &'a KeyPath,
+    dates: Dates,
+    filesystem: FilesystemKind,
+}
+
+/// What `written`, which stands at `path`, means in a filesystem of kind `filesystem`.
+pub(super) fn entry(
+    manifest: &Manifest,
+    written: &schema::Entry,
+    path: &KeyPath,
+    dates: Dates,
+    filesystem: FilesystemKind,
+) -> Result<Entry> {
+    let reading = Reading { manifest, written, path, dates, filesystem };
+    let kind = reading.kind()?;
+    reading.keys(kind)?;
+    if filesystem == FilesystemKind::Vfat {
+        reading.vfat(kind)?;
+    }
+    reading.target(kind)?;
+    let what = reading.what()?;
+    Ok(Entry { path: path.clone(), target: written.target.clone(), what })
+}
+
+impl Reading<'_> {
+    fn refuse(&self, key: &'static str, what: impl Into<String>) -> Error {
+        self.manifest.refuse(&self.path.key(key), what)
+    }
+
+    /// Which of the keys of [`WHAT`] is written: exactly one.
+    fn kind(&self) -> Result<&'static str> {
+        let written = self.written;
+        let there = [
+            written.source.is_some(),
+            written.closure.is_some(),
+            written.text.is_some(),
+            written.symlink.is_some(),
+            written.directory.is_some(),
+            written.device.is_some(),
+        ];
+        let mut kinds = WHAT.into_iter().zip(there).filter(|(_, there)| *there).map(|(kind, _)| kind);
+        let expected = format!("one of {}", WHAT.join(", "));
+        let Some(kind) = kinds.next() else {
+            return Err(self.manifest.refuse(self.path, "the entry brings nothing").expected(expected));
+        };
+        match kinds.next() {
+            None => Ok(kind),
+            Some(other) => Err(self
+                .refuse(other, "the entry brings two things")
+                .expected(expected)
+                .found(format!("{kind} and {other}"))),
+        }
+    }
+
+    /// Refuses keys that mean nothing for this kind of entry.
+    fn keys(&self, kind: &'static str) -> Result<()> {
+        let written = self.written;
+        let there = [
+            written.mode.is_some(),
+            written.owner.is_some(),
+            written.hardlinks.is_some(),
+            written.xattrs.is_some(),
+            written.mtime.is_some(),
+        ];
+        for ((key, kinds), there) in GOES_WITH.into_iter().zip(there) {
+            if there && !kinds.contains(&kind) {
+                let error = self.refuse(key, format!("`{key}` means nothing for {}", an_entry(kind)));
+                return Err(match (kind, key) {
+                    ("closure", "mode" | "owner" | "xattrs") => error.why(
+                        "store paths have the metadata that Nix gives them: root, 0444 or 0555, second 1",
+                    ),
+                    ("symlink", "mode") => error.why("the mode of a symbolic link is always 0777"),
+                    (_, "mtime") => error.why("what is copied keeps its time"),
+                    _ => error.hint("leave it out"),
+                });
+            }
+        }
+        if written.directory == Some(false) {
+            return Err(self.refuse("directory", "`directory` can only be true").hint("leave the entry out"));
+        }
+        if written.owner == Some(Owner::Preserve) && kind != "source" {
+            return Err(self.refuse("owner", "there is no owner to preserve").expected("root or UID:GID"));
+        }
+        Ok(())
+    }
+
+    /// Refuses what FAT cannot hold.
+    fn vfat(&self, kind: &'static str) -> Result<()> {
+        let written = self.written;
+        let owner = written.owner.is_some_and(|owner| owner != Owner::Root);
+        let links = written.hardlinks.is_some_and(|links| links != Hardlinks::Dissolve);
+        let xattrs = written.xattrs.as_ref().is_some_and(|patterns| !patterns.is_empty());
+        for (key, there, what) in [
+            (kind, matches!(kind, "symlink" | "device"), "symbolic links or devices"),
+            ("mode", written.mode.is_some(), "modes"),
+            ("owner", owner, "owners"),
+            ("hardlinks", links, "hard links"),
+            ("xattrs", xattrs, "extended attributes"),
+        ] {
+            if there {
+                return Err(self.refuse(key, format!("vfat holds no {what}")).hint("leave it out"));
+            }
+        }
+        Ok(())
+    }
+
+    fn target(&self, kind: &'static str) -> Result<()> {
+        let target = &self.written.target;
+        let refuse = |what: &str| self.refuse("target", what).found(quoted(target));
+        if !target.starts_with('/') {
+            return Err(refuse("a target is an absolute path inside the filesystem").expected("a first `/`"));
+        }
+        if target.len() > 1 && target.ends_with('/') && matches!(kind, "text" | "symlink" | "device") {
+            return Err(refuse("the target ends with `/`, but is not a directory")
+                .hint("give the name it shall have as target"));
+        }
+        Ok(())
+    }
+
+    /// The metadata of a node that is made here.
+    fn meta(&self, mode: u16) -> Meta {
+        let time = self.written.mtime.map_or(self.dates.time, Time::seconds);
+        let mut meta = Meta::root(self.written.mode.map_or(mode, |mode| mode.0), time);
+        if let Some(Owner::Ids { uid, gid }) = self.written.owner {
+            (meta.uid, meta.gid) = (uid, gid);
+        }
+        meta
+    }
+
+    fn rules(&self) -> Rules {
+        let usual = match self.filesystem {
+            FilesystemKind::Vfat => Hardlinks::Dissolve,
+            _ => Hardlinks::Preserve,
+        };
+        Rules {
+            owner: self.written.owner.unwrap_or_default(),
+            hardlinks: self.written.hardlinks.unwrap_or(usual),
+            mode: self.written.mode.map(|mode| mode.0),
+            latest: self.dates.latest,
+            store: false,
+        }
+    }
+
+    fn what(&self) -> Result<What> {
+        let written = self.written;
+        if let Some(source) = &written.source {
+            return self.source(source);
+        }
+        if let Some(closure) = &written.closure {
+            let hardlinks = written.hardlinks.unwrap_or(Hardlinks::Dissolve);
+            let rules = Rules { hardlinks, store: true, ..Rules::default() };
+            return Ok(What::Closure { path: self.path_of("closure", closure)?, rules });
+        }
+        if let Some(text) = &written.text {
+            return Ok(What::Text { text: text.clone(), meta: self.meta(0o644) });
+        }
+        if let Some(to) = &written.symlink {
+            return Ok(What::Symlink { to: to.clone(), meta: self.meta(0o777) });
+        }
+        let (content, mode) = match written.device {
+            Some(Device::Character { major, minor }) => {
+                (Content::CharacterDevice { device: (major, minor) }, 0o644)
+            }
+            Some(Device::Block { major, minor }) => (Content::BlockDevice { device: (major, minor) }, 0o644),
+            Some(Device::Fifo) => (Content::Fifo, 0o644),
+            None => (Content::Directory, 0o755),
+        };
+        Ok(What::Node { content, meta: self.meta(mode) })
+    }
+
+    fn path_of(&self, key: &'static str, written: &str) -> Result<PathBuf> {
+        if written.is_empty() || written.contains('\0') {
+            return Err(self.refuse(key, format!("`{key}` is not a path")).found(quoted(written)));
+        }
+        Ok(self.manifest.path(written))
+    }
+
+    fn source(&self, source: &str) -> Result<What> {
+        let rules = self.rules();
+        let xattrs = match (&self.written.xattrs, self.filesystem) {
+            (Some(patterns), _) => Patterns::new(patterns.clone()),
+            (None, FilesystemKind::Vfat) => Patterns::new(Vec::new()),
+            (None, _) => Patterns::default(),
+        };
+        let path = self.path_of("source", source)?;
+        if !source.contains('*') {
+            return Ok(What::Source { path, rules, xattrs });
+        }
+        let (folder, pattern) = source.rsplit_once('/').unwrap_or((".", source));
+        if folder.contains('*') || pattern.is_empty() {
+            return Err(self
+                .refuse("source", "`*` stands only in the last part of a source")
+                .found(quoted(source)));
+        }
+        let folder = if folder.is_empty() { "/" } else { folder };
+        Ok(What::Glob { folder: self.manifest.path(folder), pattern: pattern.to_owned(), rules, xattrs })
+    }
+}
+
+/// A value as an error shows it; that there is nothing can be seen too.
+fn quoted(text: &str) -> String {
+    format!("`{}`", values::shown(text))
+}
+
+/// What an entry that brings `kind` is called.
+fn an_entry(kind: &str) -> &'static str {
+    match kind {
+        "source" => "a source",
+        "closure" => "a closure",
+        "text" => "a text",
+        "symlink" => "a symbolic link",
+        "directory" => "a directory",
+        _ => "a device",
+    }
+}

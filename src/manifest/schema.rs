@@ -1,0 +1,228 @@
+//! What may be written in a manifest, version 1: the keys and the values they take, nothing about what they mean
+//! together. That is decided in one place, [`resolve`](super::resolve).
+//!
+//! `diskwright schema` prints this module as a JSON Schema; the comments here are its descriptions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{
+    Attribute, Device, DiskId, DiskSize, FatBits, FilesystemId, Guid, Inodes, Mode, PartitionSize,
+};
+use crate::container::Format;
+use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
+use crate::table::Scheme;
+use crate::tree::{Hardlinks, Owner};
+use crate::units::Bytes;
+
+/// A description of one disk image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// The disk as a whole.
+    #[serde(default)]
+    pub disk: Disk,
+    /// The partitions, in the order in which they are placed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition: Vec<Partition>,
+}
+
+/// The disk as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Partition table; default gpt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<Scheme>,
+    /// Size of the whole disk; default auto, as large as the partitions need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<DiskSize>,
+    /// Every id that is not given derives from this; default: derived from the manifest itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Guid>,
+    /// Seconds since 1970 for whatever the writer dates itself; default SOURCE_DATE_EPOCH, or else 0. Where
+    /// SOURCE_DATE_EPOCH is set, no file gets a later time than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
+    /// GUID of the disk, or for an MBR its signature (8 hex digits); default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guid: Option<DiskId>,
+    /// The processor that partition types such as `root` and `usr` stand for: x86-64, arm64, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Numbers of up to three partitions of a GPT that an MBR shows too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hybrid: Option<Vec<u32>>,
+    /// Bytes in a logical sector: 512 (default), or 4096 with gpt and none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sector_size: Option<u32>,
+    /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_lba: Option<u64>,
+    /// Format of the output file, where neither `--format` nor its suffix tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+}
+
+/// A partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// A name of the Discoverable Partitions Specification such as `esp` or `root-x86-64`, `linux`, `bios-boot`, …, a
+    /// GUID, or the byte of an MBR such as `0x83`; default linux.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Name in a GPT, at most 36 characters; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// GUID of the partition; default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guid: Option<Guid>,
+    /// Slot in the table; default the next free one, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub number: Option<u32>,
+    /// Where it begins; default the next multiple of 1 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Bytes>,
+    /// How large it is; default auto, as small as its contents allow, in whole MiB where there is a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<PartitionSize>,
+    /// Names or bit numbers, for a GPT legacy-bios-bootable, read-only, no-auto, grow-file-system, …; for an MBR or a
+    /// partition in a hybrid MBR active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Vec<Attribute>>,
+    /// Whether a partition of an MBR is a logical one, inside the extended partition; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logical: Option<bool>,
+    /// A file that already is a filesystem, or whatever else the partition shall hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The filesystem to make; default none, which leaves the partition empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+    /// What the filesystem holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Vec<Entry>>,
+}
+
+/// A filesystem to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Filesystem {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: FilesystemKind,
+    /// Volume label: up to 16 bytes for ext4, 11 characters for vfat, 15 bytes for swap; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// UUID, or for vfat a volume id such as 1234-ABCD; default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<FilesystemId>,
+    /// ext4 and vfat of size auto: how much room is left for the running system; default 16MiB for ext4, 0
+    /// for vfat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<Bytes>,
+    /// ext4: seed of the hashes that order directories; default: derived from the filesystem's UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_seed: Option<Guid>,
+    /// ext4: the size up to which the kernel can grow it while mounted before it needs meta_bg, and the size its journal
+    /// is made for; default 1024 times its own size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grow_to: Option<Bytes>,
+    /// ext4: how many inodes; default auto.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inodes: Option<Inodes>,
+    /// ext4: whether there is a journal, or its size; default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal: Option<Journal>,
+    /// ext4: what is kept for the super-user; default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reserved>,
+    /// ext4: what becomes of times it cannot hold, before 1901 or after 2446; default refuse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<TimePolicy>,
+    /// vfat: width of the FAT's entries; default by size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fat: Option<FatBits>,
+    /// vfat: bytes in a cluster, a power of two from one sector to 32 KiB; default by size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_size: Option<Bytes>,
+}
+
+/// The filesystems that can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FilesystemKind {
+    /// The fourth extended filesystem of Linux.
+    Ext4,
+    /// FAT12, FAT16 or FAT32 with long names.
+    Vfat,
+    /// A swap area.
+    Swap,
+}
+
+/// One thing that a filesystem holds: exactly one of source, closure, text, symlink, directory and device, at a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["source"] }, { "required": ["closure"] }, { "required": ["text"] },
+    { "required": ["symlink"] }, { "required": ["directory"] }, { "required": ["device"] }
+]))]
+pub struct Entry {
+    /// A host file, which becomes target; a directory, whose contents become target's; or, with `*` in the last part of
+    /// the path, all that matches (names that begin with a dot only if the pattern does), copied into target. A symbolic
+    /// link given here is followed; one that is found below, or matched, is copied as a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// A file of absolute store paths, one a line, or a directory that holds one named store-paths, as closureInfo of
+    /// nixpkgs makes it. Each path is copied to target followed by the path, with the metadata of the Nix store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closure: Option<String>,
+    /// The bytes of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Where a symbolic link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symlink: Option<String>,
+    /// A directory: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("const" = true))]
+    pub directory: Option<bool>,
+    /// A device or a named pipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// Absolute path inside the filesystem.
+    #[schemars(regex(pattern = "^/"))]
+    pub target: String,
+    /// Permissions. For a source they replace those of the file or directory itself, not of what is below; default those
+    /// of the host. Else default 0755 for a directory and 0644 for text and devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Owner of everything that the entry brings; default root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// What becomes of hard links among a source's files; default preserve, for a closure and on vfat dissolve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardlinks: Option<Hardlinks>,
+    /// Which extended attributes of a source are kept: patterns in which `*` stands for anything; default user.*,
+    /// security.capability and POSIX ACLs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xattrs: Option<Vec<String>>,
+    /// Seconds since 1970, for what is made here and not copied; default the time of the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<i64>,
+}
+
+/// The JSON Schema of a manifest, indented, with a final newline.
+#[must_use]
+pub fn json() -> String {
+    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<Manifest>();
+    schema.insert("title".to_owned(), "diskwright manifest, version 1".into());
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}

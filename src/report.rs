@@ -1,0 +1,252 @@
+//! What was built, for people and for machines.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::error::Warning;
+use crate::filesystem::Facts;
+use crate::table::{Placed, Plan, Scheme, attribute_names};
+use crate::units::Bytes;
+
+/// What was built. Sizes and offsets are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Size of the disk.
+    pub size: u64,
+    /// How much of it is not hole.
+    pub data: u64,
+    /// Bytes in a logical sector.
+    pub sector_size: u64,
+    /// `gpt`, `mbr` or `none`.
+    pub table: &'static str,
+    /// GUID of a GPT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guid: Option<String>,
+    /// Signature of an MBR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// The partitions in the order of the manifest.
+    pub partitions: Vec<Partition>,
+    /// What was asked for and could not be kept.
+    pub warnings: Vec<String>,
+}
+
+/// A partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Partition {
+    /// Its slot in the table.
+    pub number: u32,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub size: u64,
+    /// Name of its type, or what stands for it in the table.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// GUID of its type in a GPT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_guid: Option<String>,
+    /// Byte of its type in an MBR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_byte: Option<u8>,
+    /// Its GUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guid: Option<String>,
+    /// Its name in a GPT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its attributes.
+    pub attributes: Vec<String>,
+    /// Whether it lies in the extended partition of an MBR.
+    pub logical: bool,
+    /// The filesystem that was made in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+}
+
+/// A filesystem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Filesystem {
+    /// `ext4`, `vfat` or `swap`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Its label; empty for none.
+    pub label: String,
+    /// Its id as `blkid` prints it.
+    pub uuid: String,
+    /// Bytes in a block or cluster.
+    pub block_size: u64,
+    /// Blocks or clusters there are.
+    pub blocks: u64,
+    /// Those that are in use.
+    pub used_blocks: u64,
+    /// Those that are free.
+    pub free_blocks: u64,
+    /// Inodes there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inodes: Option<u64>,
+    /// Those that are in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_inodes: Option<u64>,
+    /// Those that are free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_inodes: Option<u64>,
+}
+
+impl Report {
+    /// The report of a disk laid out as `plan`; `facts` belong to its partitions one by one.
+    #[must_use]
+    pub fn new(plan: &Plan, data: Bytes, facts: &[Option<Facts>], warnings: &[Warning]) -> Self {
+        let (table, guid, signature) = match plan.scheme {
+            Scheme::Gpt => ("gpt", Some(plan.guid.to_string()), None),
+            Scheme::Mbr => ("mbr", None, Some(format!("0x{:08x}", plan.signature))),
+            Scheme::None => ("none", None, None),
+        };
+        let facts = facts.iter().chain(std::iter::repeat(&None));
+        Self {
+            size: plan.length.get(),
+            data: data.get(),
+            sector_size: plan.sector_size,
+            table,
+            guid,
+            signature,
+            partitions: plan
+                .partitions
+                .iter()
+                .zip(facts)
+                .map(|(placed, facts)| Partition::new(plan.scheme, placed, facts.as_ref()))
+                .collect(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// For people: the disk in one line, then its partitions as a table.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let human = |bytes: u64| Bytes::new(bytes).human();
+        let mut text = human(self.size);
+        if let Some(id) = self.guid.as_ref().or(self.signature.as_ref()) {
+            let _ = write!(text, ", {} {id}", self.table);
+        }
+        let _ = writeln!(text, ", {} of data", human(self.data));
+        let mut rows = Vec::new();
+        if self.table != "none" {
+            rows.push(["", "start", "size", "type", "label", "filesystem"].map(str::to_owned));
+        }
+        for partition in &self.partitions {
+            let filesystem = partition.filesystem.as_ref().map_or(String::new(), Filesystem::text);
+            if self.table == "none" {
+                let _ = writeln!(text, "  {filesystem}");
+                continue;
+            }
+            rows.push([
+                partition.number.to_string(),
+                human(partition.offset),
+                human(partition.size),
+                partition.kind.clone().unwrap_or_default(),
+                partition.label.clone().unwrap_or_default(),
+                filesystem,
+            ]);
+        }
+        columns(&rows, &mut text);
+        text
+    }
+
+    /// For machines: JSON, indented, with a final newline. `output` is the name and format of the file, where there is
+    /// one.
+    #[must_use]
+    pub fn json(&self, output: Option<(&str, &str)>) -> String {
+        /// A report of something that was written.
+        #[derive(Serialize)]
+        struct Written<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            output: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            format: Option<&'a str>,
+            #[serde(flatten)]
+            report: &'a Report,
+        }
+        let (output, format) = output.unzip();
+        // Plain numbers, texts and lists: nothing that JSON cannot hold.
+        let mut text =
+            serde_json::to_string_pretty(&Written { output, format, report: self }).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// Appends `rows` in columns as wide as their widest cell: numbers, places and sizes to the right, words to the left.
+fn columns(rows: &[[String; 6]], text: &mut String) {
+    let mut widths = [0; 6];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let _ =
+                if column < 3 { write!(line, "  {cell:>width$}") } else { write!(line, "  {cell:<width$}") };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
+impl Partition {
+    fn new(scheme: Scheme, placed: &Placed, facts: Option<&Facts>) -> Self {
+        let gpt = scheme == Scheme::Gpt;
+        let mut attributes = attribute_names(placed.attributes);
+        if placed.active {
+            attributes.push("active".to_owned());
+        }
+        Self {
+            number: placed.number,
+            offset: placed.offset.get(),
+            size: placed.length.get(),
+            kind: (scheme != Scheme::None).then(|| placed.kind.to_string()),
+            type_guid: placed.kind.guid().filter(|_| gpt).map(|guid| guid.to_string()),
+            type_byte: placed.kind.mbr().filter(|_| scheme == Scheme::Mbr),
+            guid: gpt.then(|| placed.guid.to_string()),
+            label: gpt.then(|| placed.label.clone()),
+            attributes,
+            logical: placed.logical,
+            filesystem: facts.map(Filesystem::new),
+        }
+    }
+}
+
+impl Filesystem {
+    fn new(facts: &Facts) -> Self {
+        let used = |all: Option<u64>, free: Option<u64>| Some(all?.saturating_sub(free?));
+        Self {
+            kind: facts.kind,
+            label: facts.label.clone(),
+            uuid: facts.uuid.clone(),
+            block_size: facts.block_size,
+            blocks: facts.blocks,
+            used_blocks: facts.blocks.saturating_sub(facts.free_blocks),
+            free_blocks: facts.free_blocks,
+            inodes: facts.inodes,
+            used_inodes: used(facts.inodes, facts.free_inodes),
+            free_inodes: facts.free_inodes,
+        }
+    }
+
+    /// `ext4 nixos 5e1f…, 1.2 GiB used, 512 MiB free`.
+    fn text(&self) -> String {
+        let mut text = self.kind.to_owned();
+        for part in [&self.label, &self.uuid] {
+            if !part.is_empty() {
+                let _ = write!(text, " {part}");
+            }
+        }
+        if self.kind != "swap" {
+            let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size)).human();
+            let _ = write!(text, ", {} used, {} free", human(self.used_blocks), human(self.free_blocks));
+        }
+        text
+    }
+}

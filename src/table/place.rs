@@ -1,0 +1,421 @@
+//! Number, place and length of every partition: sums alone.
+//!
+//! Partitions with a start stand where they stand. The others follow in the order of the list, each at the first
+//! multiple of [`GRAIN`] behind all that is listed before it where it does not meet one with a start. At first a
+//! partition that fills counts as one grain. Then those that came to lie behind it in the same gap move to the gap's
+//! end, and it takes what is left: the next thing that cannot move, or the end of the disk, is the gap's end.
+
+use std::collections::BTreeMap;
+
+use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr, what};
+use crate::units::{Bytes, MIB, Sectors};
+
+/// What a place that is not given is a multiple of, and the end of what fills: 1 MiB, as every partitioning tool has
+/// it; it is a multiple of the erase blocks and stripes that matter.
+pub const GRAIN: u64 = MIB;
+
+/// A partition's place under way.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// Where it begins with the room before it that a logical partition needs.
+    from: Bytes,
+    start: Bytes,
+    end: Bytes,
+}
+
+impl Span {
+    fn meets(&self, other: &Self) -> bool {
+        self.from < other.end && other.from < self.end
+    }
+}
+
+/// Decides where everything lies.
+///
+/// # Errors
+/// A [`Refusal`] of kind [`Manifest`](crate::error::Kind::Manifest) that names the partitions it is about, for whatever
+/// the table cannot express, the disk cannot hold, or two partitions both claim.
+pub fn place(request: &Request) -> Result<Plan, Refusal> {
+    check_disk(request)?;
+    let (area, numbers, extended) = match request.scheme {
+        Scheme::None => return whole(request),
+        Scheme::Gpt => {
+            check_wishes(request, gpt::check)?;
+            gpt::check_guids(request)?;
+            let numbers = gpt::numbers(request)?;
+            hybrid::check(request, &numbers)?;
+            (gpt::area(request)?, numbers, None)
+        }
+        Scheme::Mbr => {
+            check_wishes(request, mbr::check)?;
+            let (numbers, extended) = mbr::numbers(request)?;
+            (mbr::area(request)?, numbers, extended)
+        }
+    };
+    let mut spans = arrange(request, &area);
+    check_area(request, &area, &spans)?;
+    fill(request, &area, &mut spans)?;
+    check_overlap(request, &spans)?;
+    let partitions: Vec<Placed> = request
+        .partitions
+        .iter()
+        .zip(&spans)
+        .zip(&numbers)
+        .map(|((wish, span), number)| placed(wish, *number, span.start, span.end))
+        .collect();
+    hybrid::check_reach(request, &partitions)?;
+    let extended = match extended {
+        Some(number) => Some(mbr::extended(request, number, &partitions)?),
+        None => None,
+    };
+    let used = partitions.iter().map(Placed::end).max().unwrap_or_default();
+    let length = request.disk_size.unwrap_or_else(|| {
+        // One sector is left usable where there is no partition at all.
+        (used.max(area.start + Bytes::new(request.sector_size)) + area.tail).round_up(GRAIN)
+    });
+    let sectors = |bytes: Bytes| Sectors::new(bytes.get() / request.sector_size);
+    let usable = length.saturating_sub(area.tail).min(area.end);
+    Ok(Plan {
+        scheme: request.scheme,
+        sector_size: request.sector_size,
+        length,
+        guid: request.guid,
+        signature: request.signature,
+        first_usable: sectors(area.start),
+        last_usable: sectors(usable).saturating_sub(Sectors::new(1)),
+        hybrid: request.hybrid.clone(),
+        extended,
+        partitions,
+    })
+}
+
+fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Placed {
+    Placed {
+        number,
+        offset: start,
+        length: end.saturating_sub(start),
+        kind: wish.kind,
+        guid: wish.guid,
+        label: wish.label.clone(),
+        attributes: wish.attributes,
+        active: wish.active,
+        logical: wish.logical,
+    }
+}
+
+/// What is wrong with the disk whatever its partitions are.
+fn check_disk(request: &Request) -> Result<(), Refusal> {
+    let sector = request.sector_size;
+    if sector != 512 && sector != 4096 {
+        return Err(Refusal::disk("no disk has sectors of this size").expected("512 or 4096").found(sector));
+    }
+    if let Some(size) = request.disk_size {
+        if !size.is_multiple_of(sector) {
+            return Err(Refusal::disk("the size of the disk is not a whole number of sectors")
+                .expected(format!("a multiple of {sector} bytes"))
+                .found(format!("{} bytes", size.get())));
+        }
+        if size > Bytes::LIMIT {
+            return Err(Refusal::disk("the disk is larger than a file can be")
+                .expected(format!("at most {} bytes", Bytes::LIMIT.get()))
+                .found(format!("{} bytes", size.get())));
+        }
+    }
+    if request.scheme != Scheme::Gpt {
+        if let Some(first) = request.first_lba {
+            return Err(Refusal::disk("only a GPT says which sector is the first usable one")
+                .expected("no first_lba, or table gpt")
+                .found(first.get()));
+        }
+        if !request.hybrid.is_empty() {
+            return Err(
+                Refusal::disk("only a GPT can have a hybrid MBR").expected("no `hybrid`, or table gpt")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with partitions wherever they lie, by the rules of all tables and those of one.
+fn check_wishes(
+    request: &Request,
+    table: impl Fn(&Request, usize, &Wish) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    for (at, wish) in request.partitions.iter().enumerate() {
+        check_size(request, at, wish)?;
+        table(request, at, wish)?;
+    }
+    check_active(request)
+}
+
+fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> {
+    let sector = request.sector_size;
+    let whole = |name: &str, value: Bytes| {
+        if value.is_multiple_of(sector) {
+            return Ok(());
+        }
+        Err(Refusal::of(request, at, &format!("the {name} is not a whole number of sectors"))
+            .expected(format!("a multiple of {sector} bytes"))
+            .found(format!("{} bytes", value.get())))
+    };
+    if let Some(start) = wish.start {
+        whole("start", start)?;
+    }
+    match wish.size {
+        Size::Exactly(size) => {
+            whole("size", size)?;
+            if size == Bytes::ZERO {
+                return Err(Refusal::of(request, at, "a partition cannot be empty")
+                    .expected(format!("a size of at least {sector} bytes"))
+                    .found(0));
+            }
+        }
+        Size::Fill if request.disk_size.is_none() => {
+            return Err(Refusal::of(request, at, "there is nothing to fill on a disk of size auto")
+                .expected("a size for the disk, or for the partition")
+                .why("a disk of size auto is as large as its partitions, so none can take what is left"));
+        }
+        Size::Fill => {}
+    }
+    Ok(())
+}
+
+/// A BIOS boots one primary partition.
+fn check_active(request: &Request) -> Result<(), Refusal> {
+    let active = |(at, wish): (usize, &Wish)| (wish.active && !wish.logical).then_some(at);
+    let mut active = request.partitions.iter().enumerate().filter_map(active);
+    match (active.next(), active.next()) {
+        (Some(first), Some(second)) => Err(Refusal::both(request, second, "is active beside", first)
+            .expected("at most one active primary partition")
+            .why("boot code that finds two calls the table invalid")),
+        _ => Ok(()),
+    }
+}
+
+/// The slots that partitions chose, each between 1 and `last` and chosen once.
+pub(super) fn taken(
+    request: &Request,
+    last: u32,
+    chooses: impl Fn(&Wish) -> bool,
+) -> Result<BTreeMap<u32, usize>, Refusal> {
+    let mut taken = BTreeMap::new();
+    for (at, wish) in request.partitions.iter().enumerate().filter(|(_, wish)| chooses(wish)) {
+        let Some(number) = wish.number else { continue };
+        if !(1..=last).contains(&number) {
+            return Err(Refusal::of(request, at, "the table has no such slot")
+                .expected(format!("a number from 1 to {last}"))
+                .found(number));
+        }
+        if let Some(first) = taken.insert(number, at) {
+            return Err(Refusal::both(request, at, "has the same number as", first).found(number));
+        }
+    }
+    Ok(taken)
+}
+
+/// Without a table: one partition, which is the disk.
+fn whole(request: &Request) -> Result<Plan, Refusal> {
+    let [wish] = request.partitions.as_slice() else {
+        let refusal = Refusal::disk("a disk without a partition table is one partition")
+            .expected("exactly one partition, or table gpt or mbr")
+            .found(request.partitions.len());
+        return Err(Refusal { partitions: (1..request.partitions.len()).collect(), ..refusal });
+    };
+    check_size(request, 0, wish)?;
+    let refused = [
+        (wish.start.is_some_and(|start| start != Bytes::ZERO), "begins at 0"),
+        (wish.number.is_some_and(|number| number != 1), "has no number"),
+        (!wish.label.is_empty(), "has no label"),
+        (wish.attributes != 0, "has no attributes"),
+        (wish.active, "has no active flag"),
+        (wish.logical, "is not logical"),
+    ];
+    if let Some((_, rule)) = refused.iter().find(|(is, _)| *is) {
+        return Err(Refusal::of(request, 0, &format!("without a partition table it {rule}"))
+            .expected("table gpt or mbr, or only type, size and contents"));
+    }
+    let length = match (wish.size, request.disk_size) {
+        (Size::Exactly(size), Some(disk)) if size != disk => {
+            return Err(Refusal::of(request, 0, "without a partition table it is as large as the disk")
+                .expected(disk)
+                .found(size)
+                .hint("leave one of the two sizes out"));
+        }
+        (Size::Exactly(size), _) => size,
+        (Size::Fill, disk) => disk.unwrap_or_default(),
+    };
+    if length == Bytes::ZERO || length > Bytes::LIMIT {
+        return Err(Refusal::of(request, 0, "no disk has this size")
+            .expected(format!("1 sector to {} bytes", Bytes::LIMIT.get()))
+            .found(format!("{} bytes", length.get())));
+    }
+    let last = Sectors::new(length.get() / request.sector_size).saturating_sub(Sectors::new(1));
+    Ok(Plan {
+        scheme: Scheme::None,
+        sector_size: request.sector_size,
+        length,
+        guid: request.guid,
+        signature: request.signature,
+        first_usable: Sectors::ZERO,
+        last_usable: last,
+        hybrid: Vec::new(),
+        extended: None,
+        partitions: vec![placed(wish, 1, Bytes::ZERO, length)],
+    })
+}
+
+/// The room a partition needs before it.
+fn lead(wish: &Wish) -> Bytes {
+    if wish.logical { mbr::LEAD } else { Bytes::ZERO }
+}
+
+/// Places everything, with one grain, or up to the next multiple of it, for what fills.
+fn arrange(request: &Request, area: &Area) -> Vec<Span> {
+    let fixed: Vec<Option<Span>> = request.partitions.iter().map(|wish| fixed(request, wish)).collect();
+    let mut cursor = area.start;
+    let mut spans = Vec::with_capacity(fixed.len());
+    for (wish, own) in request.partitions.iter().zip(&fixed) {
+        let span = own.unwrap_or_else(|| {
+            let length = match wish.size {
+                Size::Exactly(size) => size,
+                Size::Fill => Bytes::new(GRAIN),
+            };
+            let at = |from: Bytes| {
+                let start = from.round_up(GRAIN) + lead(wish);
+                Span { from: from.round_up(GRAIN), start, end: start + length }
+            };
+            let mut span = at(cursor);
+            // Each step passes one of those with a start for good, so there are no more steps than partitions.
+            while let Some(obstacle) = fixed.iter().flatten().find(|fixed| fixed.meets(&span)) {
+                span = at(obstacle.end);
+            }
+            span
+        });
+        cursor = cursor.max(span.end);
+        spans.push(span);
+    }
+    spans
+}
+
+/// The place of a partition with a start.
+fn fixed(request: &Request, wish: &Wish) -> Option<Span> {
+    let start = wish.start?;
+    let end = match wish.size {
+        Size::Exactly(size) => start + size,
+        Size::Fill => (start + Bytes::new(request.sector_size)).round_up(GRAIN),
+    };
+    Some(Span { from: start.saturating_sub(lead(wish)), start, end })
+}
+
+/// A place for people: bytes as they are written in a manifest, and the sector.
+fn shown(request: &Request, bytes: Bytes) -> String {
+    format!("{bytes} (sector {})", bytes.get() / request.sector_size)
+}
+
+/// Everything lies where the table allows.
+fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refusal> {
+    for (at, (wish, span)) in request.partitions.iter().zip(spans).enumerate() {
+        let early = span.from < area.start;
+        // What fills ends where there is room, and `fill` says so where there is none.
+        if !early && (span.end <= area.end || wish.size == Size::Fill) {
+            continue;
+        }
+        let refusal = Refusal::of(request, at, "it lies outside of what the table lets partitions use")
+            .expected(format!("a place from {} to {}", shown(request, area.start), shown(request, area.end)))
+            .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
+        return Err(if early && wish.logical {
+            refusal.why("the boot record of a logical partition lies 1 MiB before it")
+        } else if early {
+            refusal.why("the table itself is there")
+        } else if request.disk_size.is_some() && !area.beyond {
+            let least = (span.end + area.tail).round_up(GRAIN);
+            refusal.why(area.why).hint(format!("a disk of {least} would hold it"))
+        } else {
+            refusal.why(area.why)
+        });
+    }
+    Ok(())
+}
+
+/// Lets each partition that fills take what is left of its gap.
+fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusal> {
+    let wishes = &request.partitions;
+    let fills = |at: usize| wishes.get(at).is_some_and(|wish| wish.size == Size::Fill);
+    for at in (0..wishes.len()).filter(|at| fills(*at)) {
+        let Some(own) = spans.get(at).copied() else { continue };
+        let others = || wishes.iter().zip(spans.iter()).enumerate().filter(|(other, _)| *other != at);
+        let next = others().filter(|(_, (other, span))| other.start.is_some() && span.from >= own.start);
+        let next = next.map(|(other, (_, span))| (span.from, Some(other))).min();
+        let (limit, next) = next.unwrap_or((area.end, None));
+        if next.is_none() && area.beyond {
+            return Err(Refusal::of(request, at, "what is left of the disk is more than an MBR can address")
+                .expected(format!("a size that ends at or before {}", shown(request, area.end)))
+                .why(area.why)
+                .hint("table gpt has no such limit"));
+        }
+        let mut movers: Vec<usize> = others()
+            .filter(|(_, (other, span))| other.start.is_none() && span.from >= own.start && span.end <= limit)
+            .map(|(other, _)| other)
+            .collect();
+        if let Some(second) = movers.iter().find(|other| fills(**other)) {
+            return Err(Refusal::both(request, *second, "fills the same gap as", at)
+                .expected("one partition of size fill between two that have a start")
+                .why("what is left cannot be given to both"));
+        }
+        // Those without a start lie in the order of the list, so from the last to the first.
+        movers.reverse();
+        let mut end = limit;
+        for mover in movers {
+            if let (Some(span), Some(wish)) = (spans.get_mut(mover), wishes.get(mover)) {
+                let length = span.end.saturating_sub(span.start);
+                let from = end.saturating_sub(length + lead(wish)).round_down(GRAIN);
+                *span = Span { from, start: from + lead(wish), end: from + lead(wish) + length };
+                end = from;
+            }
+        }
+        end = end.round_down(GRAIN);
+        if end <= own.start {
+            let before = next.map_or("the end of the disk".to_owned(), |next| what(request, next).to_owned());
+            return Err(Refusal::of(request, at, "nothing is left for it to fill")
+                .expected(format!(
+                    "at least one boundary of 1 MiB between {} and {before}",
+                    shown(request, own.start)
+                ))
+                .found(format!("{before} at {}", shown(request, limit))));
+        }
+        if let Some(span) = spans.get_mut(at) {
+            span.end = end;
+        }
+    }
+    Ok(())
+}
+
+/// No two partitions claim one sector.
+fn check_overlap(request: &Request, spans: &[Span]) -> Result<(), Refusal> {
+    let mut order: Vec<(usize, &Span)> = spans.iter().enumerate().collect();
+    order.sort_by_key(|(_, span)| span.from);
+    let mut furthest: Option<(usize, &Span)> = None;
+    for (at, span) in order {
+        if let Some((before, other)) = furthest
+            && span.from < other.end
+        {
+            // The one listed later is the one to blame.
+            let (late, early) = (at.max(before), at.min(before));
+            let show = |index: usize, span: &Span| {
+                format!(
+                    "{} from {} to {}",
+                    what(request, index),
+                    shown(request, span.from),
+                    shown(request, span.end)
+                )
+            };
+            return Err(Refusal::both(request, late, "overlaps", early)
+                .expected("places that share no sector")
+                .found(format!("{}; {}", show(before, other), show(at, span)))
+                .hint("without a start a partition gets the next place that is free"));
+        }
+        if furthest.is_none_or(|(_, other)| span.end > other.end) {
+            furthest = Some((at, span));
+        }
+    }
+    Ok(())
+}

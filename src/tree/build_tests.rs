@@ -1,0 +1,111 @@
+//! Tests of [`super::Builder`].
+
+use super::*;
+use crate::progress::Progress;
+use crate::tree::scan::Request;
+use crate::tree::xattr::Patterns;
+use crate::tree::{NodeId, Tree};
+
+fn meta(mode: u16) -> Meta {
+    Meta::root(mode, Time::seconds(5))
+}
+
+fn paths(tree: &Tree) -> Vec<String> {
+    tree.ids().map(|id| tree.path(id)).collect()
+}
+
+#[test]
+fn nodes_stand_in_sorted_preorder_with_implied_parents() {
+    let mut builder = Builder::new(Time::seconds(7));
+    let origin = builder.origin("contents[0]");
+    builder.text(b"/b/c/x", b"hello", meta(0o600), origin).unwrap();
+    builder.put(b"/a", meta(0o700), Content::Fifo, origin).unwrap();
+    builder.symlink(b"b/Z/..", b"x", meta(0o777), origin).unwrap_err();
+    builder.symlink(b"/b/Z", b"target", meta(0o777), origin).unwrap();
+    let tree = builder.finish(1).unwrap();
+    assert_eq!(paths(&tree), ["/", "/a", "/b", "/b/Z", "/b/c", "/b/c/x"]);
+    let b = NodeId(2);
+    assert_eq!(tree.children(b).map(|id| tree.path(id)).collect::<Vec<_>>(), ["/b/Z", "/b/c"]);
+    assert_eq!(tree.node(b).meta, Meta::root(0o755, Time::seconds(7)));
+    assert_eq!(tree.target(NodeId(3)), b"target");
+    assert_eq!(tree.size(NodeId(5)), 5);
+}
+
+#[test]
+fn two_entries_for_one_target_are_named() {
+    let mut builder = Builder::new(Time::default());
+    let first = builder.origin("contents[0]");
+    let second = builder.origin("contents[1]");
+    builder.text(b"/etc/motd", b"1", meta(0o644), first).unwrap();
+    let error = builder.text(b"/etc//motd", b"2", meta(0o644), second).unwrap_err().to_string();
+    assert!(error.contains("contents[0] and contents[1]") && error.contains("/etc/motd"), "{error}");
+    builder.put(b"/etc", meta(0o700), Content::Directory, first).unwrap();
+    let error = builder.put(b"/etc", meta(0o750), Content::Directory, second).unwrap_err().to_string();
+    assert!(error.contains("two entries"), "{error}");
+}
+
+#[test]
+fn a_link_above_a_target_and_an_escape_are_refused() {
+    let mut builder = Builder::new(Time::default());
+    let origin = builder.origin("contents[0]");
+    builder.symlink(b"/lib", b"usr/lib", meta(0o777), origin).unwrap();
+    let error = builder.text(b"/lib/x", b"", meta(0o644), origin).unwrap_err().to_string();
+    assert!(error.contains("symbolic link stands above"), "{error}");
+    let error = builder.text(b"/a/../../b", b"", meta(0o644), origin).unwrap_err().to_string();
+    assert!(error.contains("escapes"), "{error}");
+}
+
+#[test]
+fn the_more_specific_entry_decides_a_directory_in_any_order() {
+    let host = tempfile::tempdir().unwrap();
+    std::fs::create_dir(host.path().join("tmp")).unwrap();
+    std::fs::write(host.path().join("tmp/file"), b"x").unwrap();
+    let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
+    let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
+    for order in [[0, 1], [1, 0]] {
+        let mut builder = Builder::new(Time::default());
+        let (root, tmp) = (builder.origin("root"), builder.origin("tmp"));
+        for step in order {
+            if step == 0 {
+                builder.graft(b"/", &scan, 0, &Rules::default(), root).unwrap();
+            } else {
+                builder.put(b"/tmp", meta(0o1777), Content::Directory, tmp).unwrap();
+            }
+        }
+        let tree = builder.finish(1).unwrap();
+        assert_eq!(paths(&tree), ["/", "/tmp", "/tmp/file"]);
+        assert_eq!(tree.node(NodeId(1)).meta.mode, 0o1777);
+    }
+}
+
+#[test]
+fn hard_links_follow_their_policy() {
+    let host = tempfile::tempdir().unwrap();
+    std::fs::write(host.path().join("a"), b"same").unwrap();
+    std::fs::hard_link(host.path().join("a"), host.path().join("b")).unwrap();
+    std::fs::write(host.path().join("c"), b"same").unwrap();
+    std::fs::write(host.path().join("d"), b"diff").unwrap();
+    let times = std::fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+    for name in ["a", "c", "d"] {
+        std::fs::File::options().write(true).open(host.path().join(name)).unwrap().set_times(times).unwrap();
+    }
+    let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
+    let scan = crate::tree::scan(&[request], 2, &Progress::default()).unwrap();
+    let links = |hardlinks| {
+        let mut builder = Builder::new(Time::default());
+        let origin = builder.origin("root");
+        let rules = Rules { hardlinks, ..Rules::default() };
+        builder.graft(b"/", &scan, 0, &rules, origin).unwrap();
+        let tree = builder.finish(2).unwrap();
+        tree.ids()
+            .filter_map(|id| match tree.node(id).content {
+                Content::Link { to } => Some((tree.path(id), tree.path(to))),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(links(Hardlinks::Preserve), [pair("/b", "/a")]);
+    assert_eq!(links(Hardlinks::Dissolve), []);
+    assert_eq!(links(Hardlinks::Dedupe), [pair("/b", "/a"), pair("/c", "/a")]);
+}

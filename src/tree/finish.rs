@@ -1,0 +1,83 @@
+//! From drafts to a [`Tree`]: preorder numbers, ends of subtrees, names of one inode.
+
+use super::build::{Builder, too_many};
+use super::{Content, Node, NodeId, Tree};
+use crate::error::Result;
+use crate::units::index;
+
+impl Builder {
+    /// Sorts out links, numbers the nodes in preorder, and forgets what only building needed. `jobs` threads read
+    /// files that may be equal, where an entry asked for that.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where a file that may be equal to another cannot be read.
+    pub fn finish(mut self, jobs: usize) -> Result<Tree> {
+        let mut order = Vec::with_capacity(self.drafts.len());
+        let mut numbers = vec![0_u32; self.drafts.len()];
+        let mut stack = vec![0_u32];
+        while let Some(draft) = stack.pop() {
+            numbers[index(draft)] = u32::try_from(order.len()).map_err(|_| too_many())?;
+            order.push(draft);
+            stack.extend(self.children_of(draft).iter().rev());
+        }
+        self.children = Vec::new();
+        let mut nodes: Vec<Node> = order
+            .iter()
+            .map(|draft| {
+                let mut node = self.drafts[index(*draft)].node;
+                node.parent = numbers[index(node.parent)];
+                node
+            })
+            .collect();
+        self.drafts = Vec::new();
+        drop(order);
+        close_subtrees(&mut nodes)?;
+        let ranges = self.ranges.into_iter().map(|(draft, ranges)| (numbers[index(draft)], ranges)).collect();
+        let renumber = |group: &Vec<u32>| {
+            let mut group: Vec<u32> = group.iter().map(|draft| numbers[index(*draft)]).collect();
+            group.sort_unstable();
+            group
+        };
+        let groups: Vec<Vec<u32>> = self.groups.iter().map(renumber).collect();
+        let dedupe = renumber(&self.dedupe);
+        let mut tree = Tree {
+            nodes,
+            names: self.names,
+            places: self.places,
+            texts: self.texts,
+            xattrs: self.xattrs,
+            ranges,
+        };
+        let equal = super::links::equal(&tree, &dedupe, jobs)?;
+        for group in groups.iter().chain(&equal) {
+            tree.link(group);
+        }
+        Ok(tree)
+    }
+}
+
+impl Tree {
+    /// Makes all nodes of a sorted group names of the first.
+    fn link(&mut self, group: &[u32]) {
+        let Some((first, others)) = group.split_first() else { return };
+        let meta = self.nodes[index(*first)].meta;
+        for other in others {
+            let node = &mut self.nodes[index(*other)];
+            node.content = Content::Link { to: NodeId(*first) };
+            node.meta = meta;
+            self.ranges.remove(other);
+        }
+    }
+}
+
+/// Sets where each subtree ends, from the parents alone: in preorder the last descendant's number is the largest.
+fn close_subtrees(nodes: &mut [Node]) -> Result<()> {
+    for number in (0..nodes.len()).rev() {
+        let own = u32::try_from(number + 1).map_err(|_| too_many())?;
+        let end = nodes[number].end.max(own);
+        nodes[number].end = end;
+        let parent = index(nodes[number].parent);
+        nodes[parent].end = nodes[parent].end.max(end);
+    }
+    Ok(())
+}
