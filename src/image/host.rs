@@ -20,7 +20,7 @@ pub fn stamp(seconds: i64, nanoseconds: u32) -> u64 {
 }
 
 /// The longest path the kernel takes in one call, without the final NUL (PATH_MAX, linux/limits.h).
-const LONGEST_PATH: usize = 4095;
+pub(crate) const LONGEST_PATH: usize = 4095;
 
 /// Opens `path` with `flags`, however long it is: a path beyond PATH_MAX is walked in pieces.
 ///

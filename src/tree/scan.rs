@@ -16,7 +16,7 @@ use super::{Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
 use crate::image::host::open_any_length;
 use crate::progress::Progress;
-use crate::units::{MIB, index, u64_of};
+use crate::units::{index, u64_of};
 
 /// A host path to scan.
 #[derive(Clone, Debug)]
@@ -288,7 +288,7 @@ impl Entry {
         let ask = !matches!(self.what, What::Symlink(_)) || patterns.may_be_on_links();
         let xattrs = if ask { xattr::read(path, patterns)? } else { Vec::new() };
         let ranges = match self.what {
-            What::File if may_have_holes(stat) => ranges(path, self.size)?,
+            What::File if may_have_holes(stat, !xattrs.is_empty()) => ranges(path, self.size)?,
             _ => None,
         };
         if !xattrs.is_empty() || ranges.is_some() {
@@ -298,12 +298,15 @@ impl Entry {
     }
 }
 
-/// Files below this are asked for holes only when the host has given them fewer blocks than their length; larger
-/// ones always, since space preallocated past their end would hide a hole (XFS). There are few of them.
-const ALWAYS_ASK: u64 = MIB;
+/// Up to here a file has at most four pieces, whose map fits in the inode of an ext4 host.
+const SHORT: u64 = 4 * BLOCK;
 
-fn may_have_holes(stat: &Statx) -> bool {
-    stat.stx_size >= ALWAYS_ASK || stat.stx_blocks.saturating_mul(512) < stat.stx_size
+/// Whether a file has to be asked for holes. A short one without attributes, to which the host has given just the blocks
+/// that its length needs, has none. Anywhere else blocks of attributes, of the file's map, or preallocated past its end
+/// (XFS) may be counted with those of the data, and would hide as many blocks of hole.
+fn may_have_holes(stat: &Statx, attributes: bool) -> bool {
+    let whole = stat.stx_size.next_multiple_of(BLOCK) / 512;
+    stat.stx_size > SHORT || attributes || stat.stx_blocks != whole
 }
 
 /// The granularity of holes in an image: an ext4 block.
@@ -364,6 +367,7 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::MIB;
     use std::os::unix::fs::FileExt;
 
     fn request(path: &Path) -> Request {

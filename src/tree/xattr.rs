@@ -1,12 +1,16 @@
 //! Extended attributes: which of a host file's are kept, and reading them.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
+use crate::image::host::{LONGEST_PATH, open_any_length};
 
 /// An extended attribute as the kernel names it: `user.comment`, `system.posix_acl_access`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,19 +101,29 @@ pub fn read(path: &Path, patterns: &Patterns) -> Result<Vec<Xattr>> {
         return Ok(Vec::new());
     }
     let failed = |error: Errno| Error::io(Kind::Source, "cannot read the extended attributes", path, error);
+    // No call takes attributes of a name in an open directory, so a path that is too long goes by way of /proc.
+    let directory;
+    let mut near = Cow::Borrowed(path);
+    if path.as_os_str().len() > LONGEST_PATH
+        && let (Some(folder), Some(name)) = (path.parent(), path.file_name())
+    {
+        directory = open_any_length(folder, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+        near = Cow::Owned(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name));
+    }
+    let near = near.as_ref();
     // Most files have none; the buffer on the stack saves asking for the length first.
     let mut short = [0_u8; 1024];
-    let names = match rustix::fs::llistxattr(path, &mut short[..]) {
+    let names = match rustix::fs::llistxattr(near, &mut short[..]) {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
         Ok(length) => short[..length].to_vec(),
         Err(Errno::RANGE) => {
-            grown(64 * 1024, |buffer| rustix::fs::llistxattr(path, buffer)).map_err(failed)?
+            grown(64 * 1024, |buffer| rustix::fs::llistxattr(near, buffer)).map_err(failed)?
         }
         Err(error) => return Err(failed(error)),
     };
     let mut found = Vec::new();
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && patterns.keep(name)) {
-        match grown(4096, |buffer| rustix::fs::lgetxattr(path, OsStr::from_bytes(name), buffer)) {
+        match grown(4096, |buffer| rustix::fs::lgetxattr(near, OsStr::from_bytes(name), buffer)) {
             Ok(value) => found.push(Xattr { name: name.to_vec(), value }),
             // Gone since it was listed.
             Err(Errno::NODATA) => {}

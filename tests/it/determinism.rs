@@ -1,0 +1,260 @@
+//! The same bytes whatever the circumstances: threads, user, umask, zone, locale, the order in which the host lists
+//! names, its filesystem, and the state of hard links where a policy makes them not matter.
+
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::kernel::{Mount, can_judge};
+use crate::support::program::{diskwright, project};
+use crate::support::tools::{command, digest, is_root, must, quick_scratch, quiet, scratch};
+use crate::support::tree;
+
+/// What the images of a project are made by: arguments, to which the output is added.
+fn jobs(folder: &Path) -> Vec<Vec<OsString>> {
+    let manifests = project(folder);
+    let mut jobs: Vec<Vec<OsString>> =
+        manifests.iter().map(|manifest| vec!["build".into(), manifest.clone().into()]).collect();
+    for policy in ["preserve", "dissolve", "dedupe"] {
+        let mut job: Vec<OsString> = ["mkfs", "ext4", "--hardlinks", policy].map(OsString::from).into();
+        job.push(folder.join("tree").into());
+        jobs.push(job);
+    }
+    jobs.push(vec!["mkfs".into(), "vfat".into(), folder.join("tree/bin").into()]);
+    jobs
+}
+
+/// The digests of what `jobs` make, each run as `how` wraps it.
+fn digests(jobs: &[Vec<OsString>], out: &Path, how: impl Fn(Command) -> Command) -> Vec<String> {
+    jobs.iter()
+        .map(|job| {
+            let mut command = diskwright();
+            command.args(job).arg("-o").arg(out);
+            must(&mut how(command));
+            digest(out)
+        })
+        .collect()
+}
+
+/// `command` run by another program before it, with the same arguments and environment.
+fn through(wrapper: &[&str], command: &Command) -> Command {
+    let mut wrapped = quiet(Command::new(crate::support::tools::find(wrapper[0])));
+    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+    wrapped
+}
+
+#[test]
+fn threads_zone_locale_umask_and_directory_leave_no_trace() {
+    let folder = scratch();
+    let jobs = jobs(folder.path());
+    let out = folder.path().join("out.img");
+    let usual = digests(&jobs, &out, |command| command);
+    let mut distinct = usual.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(distinct.len(), jobs.len(), "these are different images: {usual:?}");
+    for threads in ["1", "2", "7"] {
+        let found = digests(&jobs, &out, |mut command| {
+            command.args(["--jobs", threads]);
+            command
+        });
+        assert_eq!(found, usual, "--jobs {threads}");
+    }
+    for (name, value) in [
+        ("TZ", "Pacific/Kiritimati"),
+        ("TZ", "America/Los_Angeles"),
+        ("LC_ALL", "tr_TR.UTF-8"),
+        ("LC_ALL", "C.UTF-8"),
+        ("LANG", "de_DE@euro"),
+        ("HOME", "/nonexistent"),
+        ("TMPDIR", "/nonexistent"),
+        ("USER", "somebody"),
+        ("HOSTNAME", "elsewhere"),
+        ("RAYON_NUM_THREADS", "3"),
+        ("PATH", ""),
+    ] {
+        let found = digests(&jobs, &out, |mut command| {
+            command.env(name, value);
+            command
+        });
+        assert_eq!(found, usual, "{name}={value}");
+    }
+    for wrapper in [
+        &["sh", "-c", "umask 077; exec \"$0\" \"$@\""][..],
+        &["sh", "-c", "umask 000; exec \"$0\" \"$@\""],
+        &["sh", "-c", "cd /; exec \"$0\" \"$@\""],
+        &["taskset", "-c", "0"],
+        &["nice", "-n", "19"],
+    ] {
+        let found = digests(&jobs, &out, |command| through(wrapper, &command));
+        assert_eq!(found, usual, "{wrapper:?}");
+    }
+}
+
+#[test]
+fn another_user_makes_the_same() {
+    if !is_root() {
+        // There is no other user that one could become; the digests that are pinned were made as root.
+        return;
+    }
+    // Where anybody may go, which the build folder need not be.
+    let folder = tempfile::Builder::new().prefix("diskwright").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let jobs = jobs(folder.path());
+    let out = folder.path().join("out.img");
+    let usual = digests(&jobs, &out, |command| command);
+    std::fs::remove_file(&out).unwrap();
+    let program = folder.path().join("diskwright");
+    std::fs::copy(env!("CARGO_BIN_EXE_diskwright"), &program).unwrap();
+    let found = digests(&jobs, &out, |command| {
+        let mut nobody = command_as_nobody(&program);
+        nobody.args(command.get_args());
+        nobody
+    });
+    assert_eq!(found, usual);
+}
+
+fn command_as_nobody(program: &Path) -> Command {
+    let mut nobody = command("setpriv");
+    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).arg(program);
+    nobody
+}
+
+/// Copies a tree, making the names of each directory in descending order, and keeps times and links.
+fn backwards(from: &Path, to: &Path) {
+    must(command("cp").args(["-a", "-T"]).arg(from).arg(to));
+    let mut folders = vec![to.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let time = time_of(&folder);
+        let mut names = crate::support::tools::names_in(&folder);
+        names.reverse();
+        // Out and in again, so that they come in another order.
+        let aside = folder.join(".aside");
+        std::fs::create_dir(&aside).unwrap();
+        for name in &names {
+            std::fs::rename(folder.join(name), aside.join(name)).unwrap();
+        }
+        for name in &names {
+            std::fs::rename(aside.join(name), folder.join(name)).unwrap();
+        }
+        std::fs::remove_dir(&aside).unwrap();
+        tree::date(&folder, time);
+        folders.extend(
+            names
+                .iter()
+                .map(|name| folder.join(name))
+                .filter(|path| std::fs::symlink_metadata(path).unwrap().is_dir()),
+        );
+    }
+}
+
+fn time_of(path: &Path) -> (i64, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path).unwrap();
+    (meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap())
+}
+
+/// The digest of an ext4 image of `source` under `arguments`.
+fn image_of(source: &Path, arguments: &[&str]) -> String {
+    let folder = scratch();
+    let out = folder.path().join("out.img");
+    let mut command = diskwright();
+    must(command.args(["mkfs", "ext4"]).arg(source).arg("-o").arg(&out).args(arguments));
+    digest(&out)
+}
+
+#[test]
+fn the_order_in_which_names_were_made_leaves_no_trace() {
+    // A host in memory lists names in the order they came or the reverse of it, ext4 by their hashes.
+    let memory = quick_scratch();
+    let (source, copy) = (memory.path().join("source"), memory.path().join("copy"));
+    tree::portable(&source);
+    backwards(&source, &copy);
+    let order = |path: &Path| -> Vec<OsString> {
+        let names = std::fs::read_dir(path.join("directories/of-253")).unwrap();
+        names.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_ne!(order(&source), order(&copy), "the host lists them in another order");
+    assert_eq!(image_of(&source, &[]), image_of(&copy, &[]));
+}
+
+#[test]
+fn the_state_of_links_leaves_no_trace_under_dissolve_and_dedupe() {
+    let folder = scratch();
+    let linked = folder.path().join("linked");
+    tree::portable(&linked);
+    let apart = folder.path().join("apart");
+    // Without --preserve=links each name gets a file of its own.
+    must(
+        command("cp")
+            .args([
+                "-r",
+                "-T",
+                "--no-dereference",
+                "--preserve=mode,ownership,timestamps,xattr",
+                "--sparse=always",
+            ])
+            .args([&linked, &apart]),
+    );
+    for policy in ["dissolve", "dedupe"] {
+        let arguments = ["--hardlinks", policy];
+        assert_eq!(image_of(&linked, &arguments), image_of(&apart, &arguments), "{policy}");
+    }
+    assert_ne!(image_of(&linked, &[]), image_of(&apart, &[]), "under preserve they do matter");
+}
+
+#[test]
+fn the_filesystem_of_the_host_leaves_no_trace() {
+    if !can_judge() {
+        return;
+    }
+    let folder = scratch();
+    let here = folder.path().join("source");
+    // XFS takes no longer links than 1023 bytes, nor does ext4 with blocks of 1 KiB.
+    tree::strange(&here, 300, 1023);
+    let arguments = ["--owner", "preserve"];
+    let usual = image_of(&here, &arguments);
+    let make: [(&str, &[&str]); 4] = [
+        // 1 KiB blocks: another granularity of holes and st_blocks.
+        ("mke2fs", &["-q", "-t", "ext4", "-b", "1024", "-N", "20000"]),
+        ("mke2fs", &["-q", "-t", "ext4", "-b", "4096", "-N", "20000"]),
+        ("mkfs.xfs", &["-q", "-i", "size=1024"]),
+        ("mkfs.btrfs", &["-q"]),
+    ];
+    for (program, options) in make {
+        let image = folder.path().join("host.img");
+        // XFS has no smaller filesystems than 300 MB.
+        must(command("truncate").args(["-s", "600M"]).arg(&image));
+        must(command(program).args(options).arg(&image));
+        let host = Mount::new(&image, "rw");
+        let source: PathBuf = host.path().join("source");
+        tree::strange(&source, 300, 1023);
+        assert_eq!(image_of(&source, &arguments), usual, "{program} {options:?}");
+        host.unmount();
+        std::fs::remove_file(&image).unwrap();
+    }
+}
+
+#[test]
+fn the_epoch_dates_and_clamps() {
+    let folder = scratch();
+    let source = folder.path().join("source");
+    let mut maker = tree::Maker::new(&source);
+    maker.file("old", "o").time("old", (100, 5)).file("new", "n").time("new", (2_000_000_000, 5)).finish();
+    let out = folder.path().join("out.img");
+    let mut image = |epoch: &str| {
+        let mut command = diskwright();
+        command.args(["mkfs", "ext4"]).arg(&source).arg("-o").arg(&out).env("SOURCE_DATE_EPOCH", epoch);
+        must(&mut command);
+        let found = crate::support::debugfs::view(&out);
+        crate::support::ext4::assert_clean(&out);
+        let time = |name: &str| found.0[name.as_bytes()].mtime;
+        assert_eq!(time("old"), (100, 5));
+        (time("new"), digest(&out))
+    };
+    let (time, first) = image("1000000");
+    assert_eq!(time, (1_000_000, 0));
+    assert_eq!(image("1000000").1, first);
+    assert_ne!(image("1000001").1, first);
+}

@@ -1,0 +1,196 @@
+//! Real input: a closure that Nix built, imaged by diskwright inside Nix's sandbox, and booted under OVMF until its init
+//! prints a line read from the root filesystem.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::guest::{Guest, libraries};
+use crate::support::tools::{command, find, is_root, must, run, scratch};
+
+/// What the system is made of: the kernel, a static busybox, and coreutils with all it is linked with.
+const PACKAGES: [&str; 8] = [
+    "busybox-static",
+    "coreutils",
+    "libc6",
+    "libacl1",
+    "libattr1",
+    "libgmp10",
+    "libselinux1",
+    "libpcre2-8-0",
+];
+
+/// Where systemd-boot's EFI file lies (Debian package systemd-boot-efi).
+const LOADER: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+
+/// The line that init reads from the root filesystem.
+const LINE: &str = "read from the root filesystem";
+
+const MANIFEST: &str = r#"
+version = 1
+
+[disk]
+table = "gpt"
+seed = "0867da16-f251-457d-a9e8-c31f9a3c220b"
+
+[[partition]]
+type = "esp"
+label = "ESP"
+size = "64MiB"
+filesystem = { type = "vfat", label = "ESP" }
+contents = [
+  { source = "@loader@", target = "/EFI/BOOT/BOOTX64.EFI" },
+  { source = "@kernel@", target = "/EFI/nixos/kernel.efi" },
+  { source = "@initrd@", target = "/EFI/nixos/initrd.efi" },
+  { text = "timeout 0\n", target = "/loader/loader.conf" },
+  { text = """
+title Miniature
+linux /EFI/nixos/kernel.efi
+initrd /EFI/nixos/initrd.efi
+options init=@toplevel@/init root=LABEL=system console=ttyS0 panic=-1 quiet
+""", target = "/loader/entries/miniature.conf" },
+]
+
+[[partition]]
+type = "linux"
+label = "root"
+size = "auto"
+filesystem = { type = "ext4", label = "system", free = "32MiB", grow_to = "1TiB" }
+contents = [
+  { closure = "store-paths", target = "/" },
+  { symlink = "@toplevel@", target = "/nix/var/nix/profiles/system" },
+  { text = "@line@\n", target = "/etc/line" },
+  { directory = true, target = "/dev" },
+  { directory = true, target = "/proc" },
+  { directory = true, target = "/sys" },
+  { directory = true, target = "/run" },
+  { directory = true, target = "/tmp", mode = "1777" },
+]
+"#;
+
+/// A folder that later runs find again: packages and what Nix built from them do not change.
+fn cache(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nix").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The packages, downloaded once, each as PACKAGE.deb; the kernel as linux-image.deb.
+fn packages() -> PathBuf {
+    let folder = cache("debs");
+    let mut wanted: Vec<(String, &str)> = PACKAGES.iter().map(|name| ((*name).to_owned(), *name)).collect();
+    let said = must(command("apt-cache").args(["depends", "--important", "linux-image-cloud-amd64"]));
+    let kernel =
+        said.text().lines().find_map(|line| line.trim().strip_prefix("Depends: ").map(str::to_owned));
+    wanted.push((kernel.expect("linux-image-cloud-amd64 depends on a kernel"), "linux-image"));
+    for (package, name) in wanted {
+        let file = folder.join(format!("{name}.deb"));
+        if !file.exists() {
+            download(&package, &file);
+        }
+    }
+    folder
+}
+
+/// Downloads a package; where the lists are older than the archive, root renews them first.
+fn download(package: &str, file: &Path) {
+    let folder = scratch();
+    let mut fetch = command("apt-get");
+    fetch.args(["download", "-q", package]).current_dir(folder.path());
+    let mut said = run(&mut fetch);
+    if said.code != 0 && is_root() {
+        must(command("apt-get").args(["update", "-q"]));
+        said = run(&mut fetch);
+    }
+    assert_eq!(said.code, 0, "apt-get download {package}\n{}", said.error());
+    let found = crate::support::tools::names_in(folder.path());
+    std::fs::copy(folder.path().join(&found[0]), file).unwrap();
+}
+
+/// diskwright and all it is linked with in one folder, as a sandbox without a system needs it.
+fn program(folder: &Path) {
+    let diskwright = Path::new(env!("CARGO_BIN_EXE_diskwright"));
+    std::fs::create_dir(folder).unwrap();
+    std::fs::copy(diskwright, folder.join("diskwright")).unwrap();
+    for library in libraries(diskwright) {
+        let name = Path::new(&library).file_name().unwrap();
+        std::fs::copy(&library, folder.join(name)).unwrap();
+    }
+}
+
+/// A command of Nix on a store of its own below the build folder, whose paths are called /nix/store/... all the same.
+fn nix(name: &str) -> Command {
+    let mut command = command(name);
+    command
+        .env("NIX_REMOTE", cache("root"))
+        .env("HOME", cache("home"))
+        // No binary caches, which would need a network, and no users of its own to build as: the sandbox maps one.
+        .env("NIX_CONFIG", "substituters =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\n");
+    command
+}
+
+#[test]
+fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
+    assert!(Path::new(LOADER).is_file(), "{LOADER} is missing: apt-get install systemd-boot-efi");
+    let debs = packages();
+    let folder = scratch();
+    let tools = folder.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    std::fs::copy(find("busybox"), tools.join("busybox")).unwrap();
+    program(&folder.path().join("program"));
+    let expression = folder.path().join("system.nix");
+    std::fs::write(&expression, include_str!("nix_boot.nix")).unwrap();
+
+    let mut build = nix("nix-build");
+    build.arg(&expression).args(["--no-out-link", "-A", "toplevel", "-A", "image"]);
+    for (name, value) in [
+        ("debs", debs.as_path()),
+        ("tools", &tools),
+        ("program", &folder.path().join("program")),
+        ("loader", Path::new(LOADER)),
+    ] {
+        build.args(["--argstr", name]).arg(value);
+    }
+    build.args(["--argstr", "manifest", &MANIFEST.replace("@line@", LINE)]);
+    let said = must(&mut build).text();
+    let [toplevel, image] = said.lines().collect::<Vec<_>>()[..] else { panic!("two results: {said}") };
+    let closure = must(nix("nix-store").args(["-qR", toplevel])).text();
+    assert!(closure.lines().count() > 12, "{closure}");
+
+    let disk = folder.path().join("disk.img");
+    let stored = cache("root").join(image.trim_start_matches('/'));
+    must(command("cp").arg("--sparse=always").arg(stored).arg(&disk));
+    // The store keeps what was built; the image is new for each build of diskwright and as quickly made.
+    must(nix("nix-store").args(["--delete", image]));
+    must(command("chmod").arg("u+w").arg(&disk));
+    judge(&disk, folder.path());
+
+    let console = Guest::new().disk(&disk).boot_by_firmware();
+    for line in [
+        format!("init: {LINE}"),
+        format!("system: {toplevel}"),
+        "owner 0:0 mode 555 time 1 of /nix/store/".to_owned(),
+        "writable".to_owned(),
+        "init: end".to_owned(),
+    ] {
+        assert!(console.contains(&line), "no `{line}` in\n{console}");
+    }
+    let kernel = cache("root").join(toplevel.trim_start_matches('/')).join("kernel");
+    let kernel = std::fs::read_link(kernel).unwrap();
+    let kernel = cache("root").join(kernel.strip_prefix("/").unwrap());
+    let digest = crate::support::tools::digest(&kernel);
+    assert!(console.contains(&digest), "the kernel's SHA-256 is {digest}, but\n{console}");
+    judge(&disk, folder.path());
+}
+
+/// The judges of the table and of both filesystems, which are cut out of the disk.
+fn judge(disk: &Path, folder: &Path) {
+    crate::support::table::assert_clean(disk);
+    let partitions = crate::support::table::partitions(disk);
+    assert_eq!(partitions.len(), 2);
+    let [esp, root] = ["esp", "root"].map(|name| folder.join(name));
+    for (file, partition) in [&esp, &root].into_iter().zip(&partitions) {
+        crate::support::table::extract(disk, *partition, file);
+    }
+    crate::support::fat::assert_clean(&esp);
+    crate::support::ext4::assert_clean(&root);
+}

@@ -1,0 +1,179 @@
+//! A guest in QEMU: Debian's cloud kernel, an initrd written here, disks, and a shell script that runs as init. What
+//! needs a kernel and privileges of its own happens there.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::cpio::Cpio;
+use super::tools::{Said, command, find, must, scratch, wait};
+
+/// A line that says the script came to its end; without it the guest died earlier.
+const DONE: &str = "guest: done";
+
+/// A line before the script, so that what the kernel said earlier can be left out.
+const BEGIN: &str = "guest: begin";
+
+/// The modules a disk needs, as far as they are not built into the kernel.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "crc32c_generic"];
+
+/// A machine to be started.
+#[derive(Debug, Default)]
+pub(crate) struct Guest {
+    disks: Vec<PathBuf>,
+    programs: Vec<&'static str>,
+}
+
+/// The newest Debian cloud kernel and the folder of its modules and their lists.
+pub(crate) fn kernel() -> (PathBuf, PathBuf) {
+    let mut kernels: Vec<PathBuf> = std::fs::read_dir("/boot")
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.to_string_lossy().contains("/vmlinuz-") && path.to_string_lossy().contains("cloud")
+        })
+        .collect();
+    kernels.sort();
+    let kernel = kernels.pop().unwrap_or_else(|| {
+        panic!("there is no Debian cloud kernel in /boot: apt-get install linux-image-cloud-amd64")
+    });
+    let release = kernel.file_name().unwrap().to_string_lossy().replacen("vmlinuz-", "", 1);
+    (kernel, Path::new("/lib/modules").join(release))
+}
+
+impl Guest {
+    /// A machine without disks.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a raw disk: `/dev/vda`, then `/dev/vdb`.
+    pub(crate) fn disk(mut self, image: &Path) -> Self {
+        self.disks.push(image.to_owned());
+        self
+    }
+
+    /// Puts a program of this machine and its libraries into the initrd.
+    pub(crate) fn program(mut self, name: &'static str) -> Self {
+        self.programs.push(name);
+        self
+    }
+
+    /// Starts it, runs `script` as root with busybox's tools, and returns what it printed. A command that fails ends
+    /// the script, and with it the test.
+    pub(crate) fn run(self, script: &str) -> String {
+        let folder = scratch();
+        let initrd = folder.path().join("initrd");
+        std::fs::write(&initrd, self.initrd(script)).unwrap();
+        let (kernel, _) = kernel();
+        let mut qemu = self.machine();
+        qemu.args(["-append", "console=ttyS0 panic=-1 quiet loglevel=4"]);
+        qemu.arg("-kernel").arg(&kernel).arg("-initrd").arg(&initrd);
+        let said = start(&mut qemu);
+        let text = said.text().replace('\r', "");
+        let (_, printed) =
+            text.split_once(BEGIN).unwrap_or_else(|| panic!("no start:\n{text}\n{}", said.error()));
+        let (printed, _) = printed.split_once(DONE).unwrap_or_else(|| panic!("the script failed:\n{text}"));
+        printed.trim().to_owned()
+    }
+
+    /// Starts it by its own boot loader under OVMF and returns what the console said until the power went off.
+    pub(crate) fn boot_by_firmware(self) -> String {
+        let folder = scratch();
+        let firmware = Path::new("/usr/share/OVMF");
+        let variables = folder.path().join("variables");
+        let suffix = if firmware.join("OVMF_CODE_4M.fd").exists() { "_4M.fd" } else { ".fd" };
+        std::fs::copy(firmware.join(format!("OVMF_VARS{suffix}")), &variables)
+            .unwrap_or_else(|error| panic!("OVMF is not installed: apt-get install ovmf ({error})"));
+        let mut qemu = self.machine();
+        let code = firmware.join(format!("OVMF_CODE{suffix}"));
+        qemu.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", code.display()));
+        qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", variables.display()));
+        start(&mut qemu).text().replace('\r', "")
+    }
+
+    /// QEMU with the disks of this machine, without a screen and a network.
+    fn machine(&self) -> Command {
+        let mut qemu = command("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-nodefaults", "-nographic", "-no-reboot"]);
+        qemu.args(["-serial", "stdio"]);
+        for disk in &self.disks {
+            // The guest's kernel keeps the data safe; that of the host need not, since the host outlives the test.
+            let drive = format!("file={},format=raw,if=virtio,cache=unsafe,discard=unmap", disk.display());
+            qemu.arg("-drive").arg(drive);
+        }
+        qemu
+    }
+
+    fn initrd(&self, script: &str) -> Vec<u8> {
+        let mut cpio = Cpio::default();
+        let (_, modules) = kernel();
+        // The kernel opens this as the first three file descriptors before /dev is mounted.
+        cpio.device("dev/console", (5, 1));
+        for directory in ["proc", "sys", "mnt", "tmp", "etc"] {
+            cpio.directory(directory);
+        }
+        let busybox = find("busybox");
+        cpio.file("bin/busybox", 0o755, &std::fs::read(busybox).unwrap());
+        cpio.symlink("bin/sh", "busybox");
+        let mut load = String::new();
+        for module in needed(&modules, &MODULES) {
+            let name = module.rsplit('/').next().unwrap_or(&module).to_owned();
+            cpio.file(&format!("modules/{name}"), 0o644, &std::fs::read(modules.join(&module)).unwrap());
+            let _ = writeln!(load, "insmod /modules/{name}");
+        }
+        for program in &self.programs {
+            let path = find(program);
+            cpio.file(&format!("bin/{program}"), 0o755, &std::fs::read(&path).unwrap());
+            for library in libraries(&path) {
+                cpio.file(library.trim_start_matches('/'), 0o755, &std::fs::read(&library).unwrap());
+            }
+        }
+        cpio.file("script", 0o755, format!("#!/bin/sh\nset -e\n{script}\n").as_bytes());
+        let init = format!(
+            "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t proc proc /proc\n\
+             mount -t sysfs sys /sys\nmount -t devtmpfs dev /dev\n{load}echo '{BEGIN}'\n\
+             sh /script 2>&1 && echo '{DONE}'\nsync\npoweroff -f\n"
+        );
+        cpio.file("init", 0o755, init.as_bytes());
+        cpio.finish()
+    }
+}
+
+/// Runs QEMU until the guest ends.
+fn start(qemu: &mut Command) -> Said {
+    let child = qemu.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait(child, Duration::from_secs(900))
+}
+
+/// The files of modules and of all they depend on, each after what it depends on. What is built into the kernel has no
+/// file and is not in the list.
+pub(crate) fn needed(modules: &Path, names: &[&str]) -> Vec<String> {
+    let list = modules.join("modules.dep");
+    let list = std::fs::read_to_string(&list).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
+    let mut files: Vec<String> = Vec::new();
+    for name in names {
+        let Some((file, others)) = list
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(file, _)| file.rsplit('/').next() == Some(&format!("{name}.ko")))
+        else {
+            continue;
+        };
+        // "a.ko: b.ko c.ko": c before b before a (depmod(8)).
+        for file in others.split_whitespace().rev().chain([file]) {
+            if !files.iter().any(|other| other == file) {
+                files.push(file.to_owned());
+            }
+        }
+    }
+    files
+}
+
+/// The libraries a program is linked with, the loader among them.
+pub(crate) fn libraries(program: &Path) -> Vec<String> {
+    let said = must(command("ldd").arg(program));
+    said.text().split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+}
