@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 use run::{Case, Group, program};
 
+/// A group: makes its trees in the folder it is given, and runs.
+type Run = fn(&Path);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     // The floor is timed as a process, like all others, so this program is one of the commands.
@@ -24,7 +27,7 @@ fn main() {
     }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, fn(&Path)); 5] = [
+    let known: [(&str, Run); 5] = [
         ("ext4", ext4),
         ("million", million),
         ("small", small),
