@@ -221,6 +221,25 @@ mod tests {
     }
 
     #[test]
+    fn the_entry_with_the_nearest_target_is_the_cause() {
+        let entry = |target: &str| Entry {
+            path: crate::manifest::locate::KeyPath::top("contents"),
+            target: target.to_owned(),
+            what: What::Text { text: String::new(), meta: tree::Meta::root(0o644, Time::default()) },
+        };
+        let entries = ["/", "/etc/", "//etc/nix", "/etcetera"].map(entry);
+        for (path, target) in [
+            ("/x", Some("/")),
+            ("/etc/hosts", Some("/etc/")),
+            ("/etc/nix/nix.conf", Some("//etc/nix")),
+            ("/etcetera", Some("/etcetera")),
+            ("relative", None),
+        ] {
+            assert_eq!(cause(&entries, Path::new(path)).map(|entry| entry.target.as_str()), target, "{path}");
+        }
+    }
+
+    #[test]
     fn a_closure_is_a_list_or_a_directory_with_one() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("store-paths");

@@ -166,7 +166,7 @@ fn help_and_version_are_results_and_no_arguments_are_bad_usage() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(text(&output.stdout), "", "{arguments:?}");
     }
-    for (value, flag) in [("0", "--jobs"), ("many", "--jobs"), ("qcow2", "--format")] {
+    for (value, flag) in [("0", "--jobs"), ("many", "--jobs"), ("floppy", "--format")] {
         assert_eq!(bench.run(&["build", "disk.toml", flag, value]).status.code(), Some(2), "{flag} {value}");
     }
     assert_eq!(bench.names("."), ["disk.toml", "esp", "etc"]);
@@ -680,7 +680,7 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
         (&["vfat", "--journal", "false"], "--journal"),
         (&["vfat", "etc", "--owner", "preserve"], "vfat holds no owners"),
         (&["vfat", "etc", "--hardlinks", "dedupe"], "vfat holds no hard links"),
-        (&["vfat", "--cluster-size", "1000"], "no clusters of this size"),
+        (&["vfat", "--fat-cluster-size", "1000"], "no clusters of this size"),
         (&["vfat", "--sector-size", "1000"], "no disk has sectors"),
         (&["ext4", "etc", "--owner", "me"], "UID:GID"),
         (&["ext4", "--reserved", "60%"], "50%"),

@@ -107,8 +107,8 @@ struct Vfat {
     /// Width of the FAT: 12, 16 or 32 [default: by size, as mkfs.fat chooses]
     #[arg(long, value_name = "BITS")]
     fat: Option<FatBits>,
-    /// Size of a cluster, 1, 2, 4, … 128 sectors [default: by size, as mkfs.fat chooses]
-    #[arg(long, value_name = "SIZE")]
+    /// Size of a cluster of the FAT: 1, 2, 4, … 128 sectors [default: by size, as mkfs.fat chooses]
+    #[arg(long = "fat-cluster-size", value_name = "SIZE")]
     cluster_size: Option<Bytes>,
     /// Bytes in a sector: 512 or 4096 [default: 512]
     #[arg(long, value_name = "BYTES")]

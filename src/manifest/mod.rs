@@ -6,6 +6,8 @@ pub mod locate;
 mod refusal;
 pub mod resolve;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 use std::io::Read;

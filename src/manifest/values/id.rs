@@ -1,0 +1,121 @@
+//! What tells a disk, a partition or a filesystem from others.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::{ValueError, refuse};
+
+/// A UUID in its usual text form; GPT calls it GUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guid(pub Uuid);
+
+impl FromStr for Guid {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        // The crate also takes braces, URNs and bare digits; a manifest has one form, so that it can be searched for.
+        if text.len() != 36 {
+            return refuse("a UUID is 32 hex digits in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+        }
+        Uuid::try_parse(text)
+            .map(Self)
+            .or_else(|_| refuse("a UUID is 32 hex digits in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"))
+    }
+}
+
+impl fmt::Display for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+value!(Guid, text, "Guid", "a UUID in quotes", {
+    "description": "A UUID: 32 hex digits in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.",
+    "type": "string", "format": "uuid"
+});
+
+/// 8 hex digits, with or without `0x`, with or without a dash in the middle.
+fn eight_digits(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let joined = match digits.split_once('-') {
+        Some((a, b)) if a.len() == 4 && b.len() == 4 => [a, b].concat(),
+        Some(_) => return None,
+        None => digits.to_owned(),
+    };
+    let plain = joined.len() == 8 && joined.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u32::from_str_radix(&joined, 16).ok()).flatten()
+}
+
+/// How a disk is told from others: the GUID of a GPT, or the signature of an MBR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskId {
+    /// Of a GPT.
+    Guid(Uuid),
+    /// Of an MBR.
+    Signature(u32),
+}
+
+impl FromStr for DiskId {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match (text.contains('-'), eight_digits(text)) {
+            (false, Some(signature)) => Ok(Self::Signature(signature)),
+            _ => text.parse::<Guid>().map(|guid| Self::Guid(guid.0)).or_else(|_| {
+                refuse("a disk is named by a UUID (GPT) or by 8 hex digits such as 0x2178694e (MBR)")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guid(guid) => guid.fmt(f),
+            Self::Signature(signature) => write!(f, "0x{signature:08x}"),
+        }
+    }
+}
+
+value!(DiskId, text, "DiskId", "a UUID or 8 hex digits, in quotes", {
+    "description": "The disk's GUID, or for an MBR its signature: 8 hex digits.",
+    "type": "string"
+});
+
+/// The id of a filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilesystemId {
+    /// Of ext4 and swap.
+    Uuid(Uuid),
+    /// Of FAT: the volume id.
+    Volume(u32),
+}
+
+impl FromStr for FilesystemId {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match eight_digits(text) {
+            Some(volume) => Ok(Self::Volume(volume)),
+            None => text.parse::<Guid>().map(|guid| Self::Uuid(guid.0)).or_else(|_| {
+                refuse("the id of a filesystem is a UUID, or for vfat 8 hex digits such as 1234-ABCD")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for FilesystemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => uuid.fmt(f),
+            Self::Volume(volume) => write!(f, "{:04X}-{:04X}", volume >> 16, volume & 0xffff),
+        }
+    }
+}
+
+value!(FilesystemId, text, "FilesystemId", "a UUID, or for vfat 8 hex digits, in quotes", {
+    "description": "A UUID, or for vfat a volume id of 8 hex digits such as 1234-ABCD.",
+    "type": "string"
+});

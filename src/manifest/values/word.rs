@@ -1,0 +1,84 @@
+//! Words out of a few.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{ValueError, refuse};
+use crate::container::Format;
+use crate::filesystem::ext4::TimePolicy;
+use crate::filesystem::fat::FatType;
+use crate::table::Scheme;
+
+/// The width of a FAT's entries, as it is written in a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FatBits(pub FatType);
+
+impl FromStr for FatBits {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "12" => Ok(Self(FatType::Fat12)),
+            "16" => Ok(Self(FatType::Fat16)),
+            "32" => Ok(Self(FatType::Fat32)),
+            _ => refuse("a FAT is 12, 16 or 32 bits wide"),
+        }
+    }
+}
+
+impl fmt::Display for FatBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            FatType::Fat12 => "12",
+            FatType::Fat16 => "16",
+            FatType::Fat32 => "32",
+        })
+    }
+}
+
+value!(FatBits, number, "FatBits", "12, 16 or 32", {
+    "description": "The width of the FAT's entries.",
+    "enum": [12, 16, 32]
+});
+
+words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => Clamp);
+
+value!(TimePolicy, text, "TimePolicy", "\"refuse\" or \"clamp\"", {
+    "description": "What becomes of times that do not fit: an error (`refuse`), or the nearest that does (`clamp`).",
+    "enum": ["refuse", "clamp"]
+});
+
+words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);
+
+value!(Scheme, text, "Table", "\"gpt\", \"mbr\" or \"none\"", {
+    "description": "The partition table: `gpt`, `mbr`, or `none` for a disk that is its one partition.",
+    "enum": ["gpt", "mbr", "none"]
+});
+
+/// An attribute of a partition: a name or the number of a bit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute(pub String);
+
+impl FromStr for Attribute {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+value!(Attribute, number, "Attribute", "the name of an attribute or the number of its bit", {
+    "description": "The name of an attribute, or the number of its bit (GPT, 0 to 63).",
+    "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 0, "maximum": 63 }]
+});
+
+value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
+    "description": "The file format of the image.",
+    "enum": ["raw"]
+});
