@@ -1,12 +1,13 @@
 //! The progress bar: one thread that reads the counters and draws, on a terminal, for work that takes a while.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::progress::{Counts, Progress};
 
@@ -62,35 +63,41 @@ impl Stage {
         }
     }
 
-    /// A new line of its kind.
-    fn bar(self) -> ProgressBar {
-        let (length, template) = match self {
-            Self::Scan => (None, "{spinner} scanning  {msg}"),
-            Self::Pour(bytes) => (
-                Some(bytes),
-                "writing  [{bar:24}] {bytes}/{total_bytes}  {msg}  {binary_bytes_per_sec}  {eta} left",
-            ),
-        };
-        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
-        // The template is fixed and right; were it not, the default line would do.
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> ").tick_chars("|/-\\ "));
+    /// What its line shows, in a terminal of so many columns. What it needs beside the bar is at most 64 columns wide.
+    const fn template(self, columns: u16) -> &'static str {
+        match self {
+            Self::Scan => "{spinner} scanning {files} names",
+            Self::Pour(_) if columns >= 72 => {
+                "writing [{wide_bar}] {bytes}/{total_bytes} {files} {binary_bytes_per_sec} {eta} left"
+            }
+            Self::Pour(_) => "writing {percent}% {eta} left",
         }
-        bar
     }
 
-    fn show(self, bar: &ProgressBar, counts: Counts) {
-        match self {
-            Self::Scan => {
-                bar.set_message(format!("{} names", grouped(counts.files)));
-                bar.tick();
-            }
-            Self::Pour(_) if counts.total_files > 0 => {
-                bar.set_message(format!("{}/{} files", grouped(counts.files), grouped(counts.total_files)));
-                bar.set_position(counts.bytes);
-            }
-            Self::Pour(_) => bar.set_position(counts.bytes),
+    /// A new line of its kind.
+    fn bar(self, progress: &Progress) -> ProgressBar {
+        let length = match self {
+            Self::Scan => None,
+            Self::Pour(bytes) => Some(bytes),
+        };
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+        // A terminal that does not know its width, as a serial one, has 0 of them.
+        let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
+        let columns = if columns == 0 { 80 } else { columns };
+        let progress = progress.clone();
+        let files = move |_: &ProgressState, out: &mut dyn Write| {
+            let counts = progress.counts();
+            // A line that is cut short is no reason to stop.
+            let _ = match counts.total_files {
+                0 => out.write_str(&grouped(counts.files)),
+                total => write!(out, "{}/{} files", grouped(counts.files), grouped(total)),
+            };
+        };
+        // The template is fixed and right; were it not, the default line would do.
+        if let Ok(style) = ProgressStyle::with_template(self.template(columns)) {
+            bar.set_style(style.with_key("files", files).progress_chars("=> ").tick_chars("|/-\\ "));
         }
+        bar
     }
 }
 
@@ -107,8 +114,11 @@ fn draw(progress: &Progress, done: &AtomicBool) {
                 bar.finish_and_clear();
                 shown = None;
             }
-            let (_, bar) = shown.get_or_insert_with(|| (stage, stage.bar()));
-            stage.show(bar, counts);
+            let (_, bar) = shown.get_or_insert_with(|| (stage, stage.bar(progress)));
+            match stage {
+                Stage::Scan => bar.tick(),
+                Stage::Pour(_) => bar.set_position(counts.bytes),
+            }
         }
         std::thread::park_timeout(BEAT);
     }

@@ -1,0 +1,143 @@
+//! Lone filesystems: judged, dated, and with ids that derive from the flags.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::bench::{Bench, judge, refused, text};
+
+#[test]
+fn the_epoch_dates_and_clamps() {
+    let bench = Bench::new();
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+    let hosts = fs::File::options().write(true).open(bench.path("etc/hosts")).unwrap();
+    hosts.set_modified(time).unwrap();
+    let made = |epoch: Option<&str>, flags: &[&str]| {
+        let mut command = bench.command(&["mkfs", "ext4", "etc", "-o", "etc.img"]);
+        command.args(flags);
+        if let Some(epoch) = epoch {
+            command.env("SOURCE_DATE_EPOCH", epoch);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let image = bench.path("etc.img");
+        let inode = judge("debugfs", &["-R", "stat /hosts", image.to_str().unwrap()]);
+        let volume = judge("debugfs", &["-R", "show_super_stats -h", image.to_str().unwrap()]);
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap_or_default();
+            line.to_owned()
+        };
+        (field(&inode, "mtime: "), field(&volume, "Filesystem created:"))
+    };
+    let hexadecimal = |seconds: u32| format!("0x{seconds:08x}");
+    let year = |text: &str| text.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+    let (mtime, created) = made(None, &[]);
+    assert!(mtime.starts_with(&hexadecimal(2_000_000_000)), "{mtime}");
+    // dumpe2fs shows no time that is 0.
+    assert_eq!(year(&created), "");
+    let (mtime, created) = made(Some("1000000000"), &[]);
+    assert!(mtime.starts_with(&hexadecimal(1_000_000_000)), "{mtime}");
+    assert_eq!(year(&created), "2001");
+    let (mtime, created) = made(Some("1000000000"), &["--time", "1500000000"]);
+    assert!(mtime.starts_with(&hexadecimal(1_500_000_000)), "{mtime}");
+    assert_eq!(year(&created), "2017");
+    for bad in ["", "soon", "-1", "1e9", "99999999999999999999"] {
+        let output = bench.command(&["build", "disk.toml"]).env("SOURCE_DATE_EPOCH", bad).output().unwrap();
+        assert!(refused(2, &output).contains("SOURCE_DATE_EPOCH"), "{bad}");
+    }
+}
+
+#[test]
+fn mkfs_makes_filesystems_that_their_judges_accept() {
+    let bench = Bench::new();
+    let summary = bench.good(&["mkfs", "ext4", "etc", "-o", "etc.img", "--label", "etc", "--free", "2MiB"]);
+    assert!(summary.starts_with("etc.img: raw, ") && summary.contains("ext4 etc "), "{summary}");
+    bench.good(&["mkfs", "ext4", "-o", "empty.ext4", "--size", "64MiB", "--owner", "1000:100"]);
+    for name in ["etc.img", "empty.ext4"] {
+        judge("e2fsck", &["-fn", bench.path(name).to_str().unwrap()]);
+    }
+    assert_eq!(bench.read("empty.ext4").len(), 64 << 20);
+    bench.good(&["mkfs", "vfat", "esp", "-o", "esp.img", "--label", "ESP", "--uuid", "1234-ABCD"]);
+    bench.good(&["mkfs", "vfat", "-o", "empty.vfat", "--size", "1440KiB", "--fat", "12"]);
+    for name in ["esp.img", "empty.vfat"] {
+        judge("fsck.fat", &["-n", bench.path(name).to_str().unwrap()]);
+    }
+    let image = bench.path("esp.img");
+    let list = judge("mdir", &["-i", image.to_str().unwrap(), "-/", "-b", "::"]);
+    assert!(list.contains("BOOTX64.EFI"), "{list}");
+    assert!(judge("blkid", &["-p", "-o", "export", image.to_str().unwrap()]).contains("UUID=1234-ABCD"));
+}
+
+#[test]
+fn the_ids_of_mkfs_derive_from_its_flags_and_not_from_names() {
+    let bench = Bench::new();
+    bench.write("other/hosts", "127.0.0.1 localhost\n");
+    let time = fs::metadata(bench.path("etc")).unwrap().modified().unwrap();
+    for name in ["etc", "etc/hosts", "other", "other/hosts"] {
+        fs::File::open(bench.path(name)).unwrap().set_modified(time).unwrap();
+    }
+    bench.good(&["mkfs", "ext4", "etc", "-o", "one.img"]);
+    bench.good(&["mkfs", "ext4", "other", "-o", "two.img", "--jobs", "1"]);
+    bench.good(&["mkfs", "ext4", "etc", "-o", "three.img", "--label", "x"]);
+    let [one, two, three] = ["one.img", "two.img", "three.img"].map(|name| bench.read(name));
+    assert!(one == two);
+    // The UUID in the superblock, at byte 104 of it.
+    assert!(one[1128..1144] != three[1128..1144]);
+    let seed = "0867da16-f251-457d-a9e8-c31f9a3c220b";
+    let report = |flags: &[&str]| -> Value {
+        let all = [&["mkfs", "ext4", "--dry-run", "--json", "--seed", seed][..], flags].concat();
+        serde_json::from_str(&bench.good(&all)).unwrap()
+    };
+    let uuid = |report: &Value| report["partitions"][0]["filesystem"]["uuid"].clone();
+    assert_eq!(uuid(&report(&[])), uuid(&report(&["--label", "x"])), "a seed that is given decides alone");
+}
+
+#[test]
+fn flags_of_mkfs_are_checked_as_keys_are() {
+    let bench = Bench::new();
+    for (arguments, what) in [
+        (&["ext4", "--size", "64M"][..], "64MiB"),
+        (&["ext4", "--size", "fill"], "auto"),
+        (&["ext4", "--free", "1MiB", "--size", "64MiB"], "`free` means nothing"),
+        (&["ext4", "--uuid", "1234-ABCD"], "no volume id"),
+        (&["ext4", "--fat", "32"], "--fat"),
+        (&["vfat", "--journal", "false"], "--journal"),
+        (&["vfat", "etc", "--owner", "preserve"], "vfat holds no owners"),
+        (&["vfat", "etc", "--hardlinks", "dedupe"], "vfat holds no hard links"),
+        (&["vfat", "--fat-cluster-size", "1000"], "no clusters of this size"),
+        (&["vfat", "--sector-size", "1000"], "no disk has sectors"),
+        (&["ext4", "etc", "--owner", "me"], "UID:GID"),
+        (&["ext4", "--reserved", "60%"], "50%"),
+    ] {
+        let output = bench.run(&[&["mkfs"][..], arguments, &["-o", "x.img"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(what), "{arguments:?}: {}", text(&output.stderr));
+    }
+    let message = bench.bad(1, &["mkfs", "ext4", "missing", "-o", "x.img"]);
+    assert!(message.contains("the source does not exist") && message.contains("at missing"), "{message}");
+    let message = bench.bad(2, &["mkfs", "ext4", "etc/hosts", "-o", "x.img"]);
+    assert!(message.contains("a file cannot be the root"), "{message}");
+    assert_eq!(bench.names("."), ["disk.toml", "esp", "etc"]);
+}
+
+#[test]
+fn a_source_may_have_a_name_of_any_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let name = std::ffi::OsStr::from_bytes(b"odd *\xff\n");
+    fs::create_dir(bench.folder.path().join(name)).unwrap();
+    let output = bench.command(&["mkfs", "ext4", "-o", "x.img"]).arg(name).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn warnings_go_to_standard_error_and_into_the_report() {
+    let bench = Bench::new();
+    let output = bench.run(&["mkfs", "vfat", "-o", "x.img", "--label", "esp", "--json"]);
+    assert!(output.status.success());
+    let warning = text(&output.stderr);
+    assert!(warning.starts_with("diskwright: warning: ") && warning.contains("`esp`"), "{warning}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(warning.contains(report["warnings"][0].as_str().unwrap()));
+}
