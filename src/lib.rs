@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod container;
 pub mod contents;
+pub mod convert;
 pub mod disk;
 pub mod error;
 pub mod filesystem;

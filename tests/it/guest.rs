@@ -49,7 +49,12 @@ fn a_filesystem_of_mke2fs_grows() {
     let folder = scratch();
     let image = folder.path().join("mke2fs.img");
     // 64 MiB that may grow to 16 GiB: two descriptor blocks, one of them in reserve.
-    must(command("mke2fs").args(["-q", "-t", "ext4", "-b", "4096", "-E", "resize=4194304"]).arg(&image).arg("64M"));
+    must(
+        command("mke2fs")
+            .args(["-q", "-t", "ext4", "-b", "4096", "-E", "resize=4194304"])
+            .arg(&image)
+            .arg("64M"),
+    );
     assert_eq!(count(&image, "Reserved GDT blocks"), 1);
     grow(&image, "12G", "40G");
 }
