@@ -13,12 +13,12 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::container::{self, Format};
+use crate::container::{Format, WriteOptions};
 use crate::contents;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Filesystem, Size, ext4, fat, swap};
 use crate::identity::{self, Seed};
-use crate::image::{Builder, Data, Files, HostFile, Image, PourOptions, host};
+use crate::image::{Builder, Files, HostFile, Image, PourOptions, host};
 use crate::manifest::Manifest;
 use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{self, Body, Disk, resolve};
@@ -59,35 +59,38 @@ pub struct Built {
     pub warnings: Vec<Warning>,
     /// The format that the manifest asks for, if it does.
     pub format: Option<Format>,
+    /// What the ids inside a container derive from.
+    pub id: Uuid,
+    /// When the disk was made, in seconds since 1970.
+    pub time: i64,
 }
 
 impl Built {
-    /// Writes the disk to the file `path` in `format`.
+    /// Writes the disk to the file `path`. The ids and the time of a container are the disk's, whatever `container` says.
     ///
     /// # Errors
-    /// As [`container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from.
-    pub fn write(&self, path: &Path, format: Format, options: &Options) -> Result<()> {
+    /// As [`WriteOptions::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from.
+    pub fn write(&self, path: &Path, container: &WriteOptions, options: &Options) -> Result<()> {
         self.spare(path)?;
-        container::write(format, &self.image, path, &self.begin(options))
+        self.own(container).write(&self.image, path, &self.begin(options))
     }
 
-    /// Writes the disk to `out` in `format`, from its first byte to its last.
+    /// The options with the disk's own id and time.
+    fn own(&self, container: &WriteOptions) -> WriteOptions {
+        WriteOptions { id: self.id, time: self.time, ..container.clone() }
+    }
+
+    /// Writes the disk to `out`, from its first byte to its last.
     ///
     /// # Errors
-    /// As [`container::write_stream`].
-    pub fn stream(&self, out: &mut dyn Write, format: Format, options: &Options) -> Result<()> {
-        container::write_stream(format, &self.image, out, &self.begin(options))
+    /// As [`WriteOptions::stream`].
+    pub fn stream(&self, out: &mut dyn Write, container: &WriteOptions, options: &Options) -> Result<()> {
+        self.own(container).stream(&self.image, out, &self.begin(options))
     }
 
     /// Tells the progress how much there is to do.
     fn begin<'a>(&self, options: &'a Options) -> PourOptions<'a> {
-        let (mut bytes, mut files) = (0, 0);
-        for segment in self.image.segments() {
-            if let Data::File { skip, .. } = segment.data {
-                bytes += segment.length.get();
-                files += u64::from(skip == 0);
-            }
-        }
+        let (bytes, files) = self.image.file_data();
         options.progress.begin(bytes, files);
         PourOptions { jobs: options.jobs, progress: &options.progress }
     }
@@ -184,7 +187,8 @@ impl Composer<'_> {
         }
         let image = image.finish()?;
         let report = Report::new(&plan, image.covered(), &facts, &warnings);
-        Ok(Built { image, report, warnings, format: self.disk.format })
+        let (id, time) = (self.seed.container_uuid(), self.disk.dates.time.seconds);
+        Ok(Built { image, report, warnings, format: self.disk.format, id, time })
     }
 
     /// Adds the line that an error in a partition is about, where it has none yet: of the entry whose file it names, of

@@ -17,7 +17,7 @@
 //! | every id that nobody gave | [`identity`] |
 //! | the composition, which alone knows the other rooms | [`disk`] |
 //! | the picture of a disk, and pouring it into a file | [`image`] |
-//! | the file formats it is poured in, and what is in one | [`container`], [`inspect`] |
+//! | the file formats it is poured in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
 //! | what was built, for people and machines | [`report`] |
 //! | the program | [`cli`] |
 //!
@@ -55,6 +55,7 @@
 pub mod cli;
 pub mod container;
 pub mod contents;
+pub mod convert;
 pub mod disk;
 pub mod error;
 pub mod filesystem;

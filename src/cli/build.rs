@@ -15,9 +15,9 @@ use crate::manifest::resolve::resolve;
   diskwright build disk.toml --dry-run           shows where every byte would go
   diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'
 
-The manifest, TOML or JSON, is described by `diskwright schema`. The image appears under its name when it is
-complete; until then, and after any failure, an older one stays as it is. SOURCE_DATE_EPOCH gives the time
-where the manifest has none, and no file gets a later one.")]
+The manifest, TOML or JSON, is described by `diskwright schema`. The image appears under its name when it is \
+complete; until then, and after any failure, an older one stays as it is. SOURCE_DATE_EPOCH gives the time where the \
+manifest has none, and no file gets a later one.")]
 pub(super) struct Args {
     /// The manifest, TOML or JSON; `-` reads it from standard input, and paths in it begin at the current directory
     #[arg(value_name = "MANIFEST")]
@@ -49,7 +49,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             return Err(Error::new(Kind::Usage, "the output has no name").hint("add -o OUT"));
         }
         None => {
-            let format = args.common.format(None, disk.format)?;
+            let format = args.common.container.format(None, disk.format)?;
             let name = Path::new(args.manifest.file_name().unwrap_or_default());
             Some(Target::File(name.with_extension(format.suffix())))
         }

@@ -68,7 +68,7 @@ struct Shared {
     /// [default: preserve for ext4, dissolve for vfat]
     #[arg(long, value_name = "POLICY")]
     hardlinks: Option<Hardlinks>,
-    /// Extended attributes that are kept, as patterns with `*`; give it again for more
+    /// Extended attributes that are kept, as patterns with `*`; give it again for more; '' keeps none
     /// [default: user.*, security.capability and POSIX ACLs for ext4, none for vfat]
     #[arg(long, value_name = "PATTERN")]
     xattrs: Vec<String>,
@@ -108,8 +108,8 @@ struct Vfat {
     #[arg(long, value_name = "BITS")]
     fat: Option<FatBits>,
     /// Size of a cluster of the FAT: 1, 2, 4, … 128 sectors [default: by size, as mkfs.fat chooses]
-    #[arg(long = "fat-cluster-size", value_name = "SIZE")]
-    cluster_size: Option<Bytes>,
+    #[arg(long, value_name = "SIZE")]
+    fat_cluster_size: Option<Bytes>,
     /// Bytes in a sector: 512 or 4096 [default: 512]
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
@@ -131,7 +131,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         Kind::Vfat(own) => {
             let mut filesystem = own.shared.filesystem(FilesystemKind::Vfat);
             filesystem.fat = own.fat;
-            filesystem.cluster_size = own.cluster_size;
+            filesystem.cluster_size = own.fat_cluster_size;
             own.shared.run(filesystem, own.sector_size)
         }
     }

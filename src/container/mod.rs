@@ -5,16 +5,15 @@ pub mod codec;
 mod open;
 pub mod qcow2;
 mod source;
+mod write;
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::error::Result;
+pub(crate) use open::open_alone;
 pub use open::{OpenOptions, Opened, open};
-
-use crate::image::{Image, PourOptions, pour, stream};
+pub use write::{Subformat, WriteOptions};
 
 /// The format of an output file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,6 +61,12 @@ impl Format {
         }
     }
 
+    /// What QEMU calls it.
+    #[must_use]
+    pub const fn qemu_name(self) -> &'static str {
+        self.name()
+    }
+
     /// All names and suffixes, for help and errors: `raw (.img .raw)`.
     #[must_use]
     pub fn list() -> String {
@@ -101,36 +106,6 @@ impl FromStr for Format {
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// Writes `image` to the file `path` in `format`.
-///
-/// # Errors
-/// As [`pour`].
-pub fn write(format: Format, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
-    match format {
-        Format::Raw => pour(image, path, options),
-        Format::Qcow2 => pour(&qcow2::wrap(image, &qcow2::Options::default())?, path, options),
-    }
-}
-
-/// Writes `image` in `format` to `out`, from its first byte to its last.
-///
-/// # Errors
-/// As [`stream`].
-pub fn write_stream(
-    format: Format,
-    image: &Image,
-    out: &mut dyn Write,
-    options: &PourOptions<'_>,
-) -> Result<()> {
-    match format {
-        Format::Raw => stream(image, out, options),
-        Format::Qcow2 => Err(crate::error::Error::new(
-            crate::error::Kind::Usage,
-            "qcow2 cannot be written to standard output",
-        )),
     }
 }
 

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Format;
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source};
+use super::{Format, Subformat};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image};
 use crate::units::Bytes;
@@ -33,6 +33,10 @@ pub struct Opened {
     pub file_size: u64,
     /// The backing file, if it names one.
     pub backing: Option<PathBuf>,
+    /// Which kind of its format it is, where there are several.
+    pub subformat: Option<Subformat>,
+    /// All files that were opened for it, itself first.
+    pub files: Vec<PathBuf>,
 }
 
 /// The most overlays on each other; a longer chain is a mistake or a trap.
@@ -45,13 +49,37 @@ const LONGEST_CHAIN: usize = 64;
 /// [`Kind::Usage`] where it has a backing file and that is not allowed.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened> {
     let source = Source::open(path)?;
-    open_source(&source, options.format, options.allow_backing, &mut vec![source.path.clone()])
+    let backing = if options.allow_backing { Chain::Followed } else { Chain::Refused };
+    let mut chain = vec![source.path.clone()];
+    let mut opened = open_source(&source, options.format, backing, &mut chain)?;
+    opened.files = chain;
+    Ok(opened)
+}
+
+/// Opens the image at `path` by itself: what a backing file holds is missing in it.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_alone(path: &Path, format: Option<Format>) -> Result<Opened> {
+    let source = Source::open(path)?;
+    let mut chain = vec![source.path.clone()];
+    let mut opened = open_source(&source, format, Chain::Ignored, &mut chain)?;
+    opened.files = chain;
+    Ok(opened)
+}
+
+/// What becomes of a backing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    Refused,
+    Ignored,
+    Followed,
 }
 
 fn open_source(
     source: &Arc<Source>,
     format: Option<Format>,
-    allow_backing: bool,
+    backing: Chain,
     chain: &mut Vec<PathBuf>,
 ) -> Result<Opened> {
     let format = match format {
@@ -60,7 +88,7 @@ fn open_source(
     };
     match format {
         Format::Raw => raw(source),
-        Format::Qcow2 => open_qcow2(source, allow_backing, chain),
+        Format::Qcow2 => open_qcow2(source, backing, chain),
     }
 }
 
@@ -85,10 +113,12 @@ fn raw(source: &Arc<Source>) -> Result<Opened> {
         details: Vec::new(),
         file_size: source.size,
         backing: None,
+        subformat: None,
+        files: Vec::new(),
     })
 }
 
-fn open_qcow2(source: &Arc<Source>, allow_backing: bool, chain: &mut Vec<PathBuf>) -> Result<Opened> {
+fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> Result<Opened> {
     let info = qcow2::Info::read(source)?;
     let (mut image, zero) = info.image(source)?;
     let mut details = vec![
@@ -101,14 +131,25 @@ fn open_qcow2(source: &Arc<Source>, allow_backing: bool, chain: &mut Vec<PathBuf
     }
     let mut backing = None;
     if let Some((name, format)) = &info.backing {
-        if !allow_backing {
-            return Err(qcow2::backing_refused(source, name));
+        match follow {
+            Chain::Refused => return Err(qcow2::backing_refused(source, name)),
+            Chain::Ignored => {}
+            Chain::Followed => {
+                let below = open_backing(source, name, format.as_deref(), chain)?;
+                image = overlay(image, &zero, &below.image)?;
+            }
         }
-        let below = open_backing(source, name, format.as_deref(), chain)?;
-        image = overlay(image, &zero, &below.image)?;
         backing = Some(name.clone());
     }
-    Ok(Opened { image, format: Format::Qcow2, details, file_size: source.size, backing })
+    Ok(Opened {
+        image,
+        format: Format::Qcow2,
+        details,
+        file_size: source.size,
+        backing,
+        subformat: None,
+        files: Vec::new(),
+    })
 }
 
 /// Opens the backing file of an overlay, named relative to it.
@@ -140,7 +181,7 @@ fn open_backing(
         })?),
         None => None,
     };
-    open_source(&source, format, true, chain)
+    open_source(&source, format, Chain::Followed, chain)
 }
 
 /// `front` where it has data, zero where `zero` says so, and `back` elsewhere.

@@ -173,6 +173,19 @@ impl Image {
         self.segments.iter().map(|segment| segment.length).sum()
     }
 
+    /// Bytes of host files and how many files, for a progress that counts them.
+    #[must_use]
+    pub fn file_data(&self) -> (u64, u64) {
+        let mut sum = (0, 0);
+        for segment in &self.segments {
+            if let Data::File { skip, .. } = segment.data {
+                sum.0 += segment.length.get();
+                sum.1 += u64::from(skip == 0);
+            }
+        }
+        sum
+    }
+
     /// What a segment is called in maps and errors.
     #[must_use]
     pub fn label(&self, segment: &Segment) -> String {

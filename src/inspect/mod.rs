@@ -46,11 +46,17 @@ pub struct Inspection {
 pub fn inspect(opened: &Opened) -> Result<Inspection> {
     let image = &opened.image;
     let mut remarks = Vec::new();
-    let table = table::read_any(image, &mut remarks)?;
+    // Without its backing file an overlay is a disk with parts missing, which would only look wrong.
+    let whole = opened.backing.is_none() || opened.files.len() > 1;
+    if !whole {
+        remarks.push("what the backing file holds is not shown; open it too with --allow-backing".to_owned());
+    }
+    let table = if whole { table::read_any(image, &mut remarks)? } else { None };
     // A bare filesystem may begin with a boot sector that looks like an empty table.
     let filesystem = match &table {
         Some(table) if !table.partitions.is_empty() => None,
-        _ => filesystem::find(image, 0, image.length().get())?,
+        _ if whole => filesystem::find(image, 0, image.length().get())?,
+        _ => None,
     };
     Ok(Inspection {
         format: opened.format.to_string(),

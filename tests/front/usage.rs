@@ -215,21 +215,13 @@ fn editors_shells_and_man_pages_get_what_they_need() {
         }
     }
     let all = bench.good(&["man"]);
-    assert_eq!(all.matches("\n.TH ").count(), 8, "{all}");
     fs::create_dir(bench.path("man1")).unwrap();
     assert_eq!(bench.good(&["man", "--dir", "man1"]), "");
-    assert_eq!(
-        bench.names("man1"),
-        [
-            "diskwright-build.1",
-            "diskwright-completions.1",
-            "diskwright-man.1",
-            "diskwright-mkfs-ext4.1",
-            "diskwright-mkfs-vfat.1",
-            "diskwright-mkfs.1",
-            "diskwright-schema.1",
-            "diskwright.1"
-        ]
-    );
+    let pages = bench.names("man1");
+    assert_eq!(all.matches("\n.TH ").count(), pages.len());
+    for page in ["diskwright.1", "diskwright-build.1", "diskwright-mkfs.1", "diskwright-mkfs-ext4.1"] {
+        assert!(pages.iter().any(|name| name == page), "{page} in {pages:?}");
+        assert!(text(&bench.read(&format!("man1/{page}"))).contains("SYNOPSIS"), "{page}");
+    }
     bench.bad(1, &["man", "--dir", "missing"]);
 }

@@ -79,6 +79,6 @@ value!(Attribute, number, "Attribute", "the name of an attribute or the number o
 });
 
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
-    "description": "The file format of the image.",
-    "enum": ["raw"]
+    "description": "The file format of the image: raw, qcow2, …, as `--format` takes it.",
+    "type": "string"
 });
