@@ -58,6 +58,6 @@ fn golden_maps_of_fixture_disks() {
     for (name, manifest) in ["gpt", "mbr"].into_iter().zip(project(folder.path())) {
         let said = must(diskwright().arg("build").arg(&manifest).arg("--dry-run"));
         assert!(!said.text().contains(folder.path().to_str().unwrap()), "paths are relative to the manifest");
-        pinned(&format!("golden/{name}.map"), &said.text());
+        pinned(&format!("golden/disk-{name}.map"), &said.text());
     }
 }

@@ -25,7 +25,7 @@ fn the_strange_tree_comes_out_as_it_is() {
     let folder = scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
     // Two levels of the index: see where the tree makes the directory.
-    tree::strange(&source, 20_000, tree::LONGEST_LINK);
+    tree::strange(&source, 20_000, tree::Host::Linux);
     mkfs_ext4(&source, &image, &["--owner", "preserve", "--free", "16MiB"]);
     let expected = preserved(&source);
     judge(&image, &expected);
@@ -76,7 +76,7 @@ fn e2fsck_doubts_a_few_decades_that_the_kernel_reads() {
 fn the_policies_of_owners_and_links() {
     let folder = scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
-    tree::strange(&source, 10, tree::LONGEST_LINK);
+    tree::strange(&source, 10, tree::Host::Linux);
     let host = preserved(&source);
     for (arguments, expected) in [
         (vec![], host.clone().owned_by(0, 0)),

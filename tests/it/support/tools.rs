@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The Debian package that holds each program the tests run.
@@ -118,19 +119,20 @@ fn code(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
+/// Reads a stream to its end in a thread, so that the program never waits for us to listen.
+fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            let _ = stream.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
 /// Waits for `child`, at most `limit`: a guard against a test that would hang, not a measure of speed.
 pub(crate) fn wait(mut child: Child, limit: Duration) -> Said {
-    let collect = |stream: Option<Box<dyn Read + Send>>| {
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(mut stream) = stream {
-                let _ = stream.read_to_end(&mut bytes);
-            }
-            bytes
-        })
-    };
-    let out = collect(child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
-    let err = collect(child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
+    let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let started = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
