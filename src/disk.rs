@@ -6,19 +6,21 @@
 //! all partitions get their places, and what hung on those is built.
 
 use std::borrow::Cow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::container::{self, Format};
+use crate::container::{Format, WriteOptions};
 use crate::contents;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Filesystem, Size, ext4, fat, swap};
 use crate::identity::{self, Seed};
 use crate::image::{Builder, Files, HostFile, Image, PourOptions, host};
 use crate::manifest::Manifest;
+use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{self, Body, Disk, resolve};
 use crate::manifest::values::{DiskId, DiskSize, PartitionSize};
 use crate::progress::Progress;
@@ -57,23 +59,51 @@ pub struct Built {
     pub warnings: Vec<Warning>,
     /// The format that the manifest asks for, if it does.
     pub format: Option<Format>,
+    /// What the ids inside a container derive from.
+    pub id: Uuid,
+    /// When the disk was made, in seconds since 1970.
+    pub time: i64,
 }
 
 impl Built {
-    /// Writes the disk to the file `path` in `format`.
+    /// Writes the disk to the file `path`. The ids and the time of a container are the disk's, whatever `container` says.
     ///
     /// # Errors
-    /// As [`container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from.
-    pub fn write(&self, path: &Path, format: Format, options: &Options) -> Result<()> {
+    /// As [`WriteOptions::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from.
+    pub fn write(&self, path: &Path, container: &WriteOptions, options: &Options) -> Result<()> {
         self.spare(path)?;
-        let pour = PourOptions { jobs: options.jobs, progress: &options.progress };
-        container::write(format, &self.image, path, &pour)
+        self.own(container).write(&self.image, path, &self.begin(options))
+    }
+
+    /// The options with the disk's own id and time.
+    fn own(&self, container: &WriteOptions) -> WriteOptions {
+        WriteOptions { id: self.id, time: self.time, ..container.clone() }
+    }
+
+    /// Writes the disk to `out`, from its first byte to its last.
+    ///
+    /// # Errors
+    /// As [`WriteOptions::stream`].
+    pub fn stream(&self, out: &mut dyn Write, container: &WriteOptions, options: &Options) -> Result<()> {
+        self.own(container).stream(&self.image, out, &self.begin(options))
+    }
+
+    /// Tells the progress how much there is to do.
+    fn begin<'a>(&self, options: &'a Options) -> PourOptions<'a> {
+        let (bytes, files) = self.image.file_data();
+        options.progress.begin(bytes, files);
+        PourOptions { jobs: options.jobs, progress: &options.progress }
     }
 
     /// Refuses an output that would take the place of its own source.
     fn spare(&self, path: &Path) -> Result<()> {
         let Ok(real) = path.canonicalize() else { return Ok(()) };
-        let own = |segment| self.image.host_file(segment).is_some_and(|file| file.path == real);
+        // Few files have the name of the output, so few are asked where they really are.
+        let own = |segment| {
+            let file = self.image.host_file(segment);
+            file.filter(|file| file.path.file_name() == real.file_name())
+                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real))
+        };
         if self.image.segments().iter().any(own) {
             return Err(Error::new(Kind::Usage, "the output is one of its own sources")
                 .at(path)
@@ -157,7 +187,8 @@ impl Composer<'_> {
         }
         let image = image.finish()?;
         let report = Report::new(&plan, image.covered(), &facts, &warnings);
-        Ok(Built { image, report, warnings, format: self.disk.format })
+        let (id, time) = (self.seed.container_uuid(), self.disk.dates.time.seconds);
+        Ok(Built { image, report, warnings, format: self.disk.format, id, time })
     }
 
     /// Adds the line that an error in a partition is about, where it has none yet: of the entry whose file it names, of
@@ -308,17 +339,14 @@ impl Composer<'_> {
             partitions: partitions.map(|(partition, draft)| self.wish(partition, draft)).collect(),
         };
         table::place(&request).map_err(|refusal| {
-            let disk = crate::manifest::locate::KeyPath::top("disk");
-            let paths: Vec<_> = refusal
-                .partitions
-                .iter()
-                .filter_map(|number| self.disk.partitions.get(*number))
-                .map(|partition| &partition.path)
-                .collect();
-            match paths.as_slice() {
-                [] => self.manifest.place(refusal.error, &disk),
-                paths => paths.iter().fold(refusal.error, |error, path| self.manifest.place(error, path)),
+            let disk = KeyPath::top("disk");
+            let key = |path: &KeyPath| refusal.key.map_or(path.clone(), |key| path.key(key));
+            let partitions = refusal.partitions.iter().filter_map(|number| self.disk.partitions.get(*number));
+            let mut paths: Vec<KeyPath> = partitions.map(|partition| key(&partition.path)).collect();
+            if paths.is_empty() {
+                paths.push(key(&disk));
             }
+            paths.iter().fold(refusal.error, |error, path| self.manifest.place(error, path))
         })
     }
 

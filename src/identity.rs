@@ -83,6 +83,13 @@ impl Seed {
         version4(hmac(self.0, &[kind, number]))
     }
 
+    /// What the ids inside a container (VHD, VDI, VMDK, VHDX) derive from: v4(H(seed, "container-uuid")). Ours;
+    /// systemd-repart writes raw disks only.
+    #[must_use]
+    pub fn container_uuid(self) -> Uuid {
+        derive(self.0, "container-uuid")
+    }
+
     /// UUID in the superblock of dm-verity.
     #[must_use]
     pub fn verity_uuid(self) -> Uuid {

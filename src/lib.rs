@@ -3,12 +3,15 @@
 pub mod cli;
 pub mod container;
 pub mod contents;
+pub mod convert;
 pub mod disk;
 pub mod error;
 pub mod filesystem;
 pub mod identity;
 pub mod image;
+pub mod inspect;
 pub mod manifest;
+mod numbers;
 pub mod progress;
 pub mod report;
 pub mod table;

@@ -9,23 +9,84 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bar::Bar;
 use super::{Severity, complain};
-use crate::container::{self, Format};
+use crate::container::codec::Codec;
+use crate::container::{Format, Subformat, WriteOptions};
 use crate::disk::{self, Built, Options};
 use crate::error::{Error, Kind, Result};
-use crate::image::PourOptions;
 use crate::image::dump::dump;
 use crate::manifest::Manifest;
 use crate::manifest::resolve::Disk;
+use crate::units::Bytes;
 
-/// Arguments of every command that makes an image.
+/// Arguments of every command that writes an image.
 #[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    /// Format of the output [default: what the suffix of OUT says; .img, .raw: raw]
+pub(super) struct Container {
+    /// Format of the output: raw, qcow2, vpc (or vhd), vdi, vmdk, vhdx [default: what the suffix of OUT says]
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
-    /// Worker threads, which change no byte of the result [default: one per core]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(super) jobs: Option<u16>,
+    /// Kind of the format: dynamic or fixed (vpc, vdi), monolithicSparse or streamOptimized (vmdk) [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub(super) subformat: Option<Subformat>,
+    /// Compress clusters: none, zlib or zstd [default: none]
+    #[arg(long, value_name = "CODEC", default_value = "none", hide_default_value = true)]
+    compress: String,
+    /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
+    #[arg(long, value_name = "N", requires = "compress")]
+    level: Option<u8>,
+    /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
+    #[arg(long, value_name = "SIZE")]
+    cluster_size: Option<Bytes>,
+}
+
+impl Container {
+    /// The options that these arguments ask for.
+    pub(super) fn options(&self, format: Format) -> Result<WriteOptions> {
+        let codec = match self.compress.as_str() {
+            "none" => match self.level {
+                None => None,
+                Some(_) => {
+                    return Err(Error::new(Kind::Usage, "--level is for --compress zlib or zstd"));
+                }
+            },
+            name => Some(Codec::new(name, self.level)?),
+        };
+        let options = WriteOptions {
+            subformat: self.subformat,
+            codec,
+            cluster_size: self.cluster_size,
+            ..WriteOptions::of(format)
+        };
+        options.check()?;
+        Ok(options)
+    }
+
+    /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
+    pub(super) fn format(&self, target: Option<&Target>, other: Option<Format>) -> Result<Format> {
+        let named = match target {
+            Some(Target::File(path)) => Format::of_path(path),
+            // There is no suffix to tell otherwise.
+            Some(Target::Stdout) | None => Some(other.unwrap_or_default()),
+        };
+        match (self.format.or(named).or(other), target) {
+            (Some(format), _) => Ok(format),
+            (None, Some(Target::File(path))) => {
+                Err(Error::new(Kind::Usage, "the name of the output does not tell its format")
+                    .at(path)
+                    .expected(Format::list())
+                    .hint("name it otherwise, or add --format raw"))
+            }
+            (None, _) => Ok(Format::default()),
+        }
+    }
+}
+
+/// Arguments of every command that makes an image of files.
+#[derive(Debug, clap::Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) container: Container,
+    #[command(flatten)]
+    pub(super) jobs: Jobs,
     /// Write nothing; print the layout as a text map instead, or with --json what would be built
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -51,32 +112,9 @@ impl Target {
 }
 
 impl Common {
-    /// The format of the output: what a flag says, or else the suffix of its name, or else the manifest.
-    pub(super) fn format(&self, target: Option<&Target>, manifest: Option<Format>) -> Result<Format> {
-        let named = match target {
-            Some(Target::File(path)) => Format::of_path(path),
-            // There is no suffix to tell otherwise.
-            Some(Target::Stdout) | None => Some(manifest.unwrap_or_default()),
-        };
-        match (self.format.or(named).or(manifest), target) {
-            (Some(format), _) => Ok(format),
-            (None, Some(Target::File(path))) => {
-                Err(Error::new(Kind::Usage, "the name of the output does not tell its format")
-                    .at(path)
-                    .expected(Format::list())
-                    .hint("name it otherwise, or add --format raw"))
-            }
-            (None, _) => Ok(Format::default()),
-        }
-    }
-
     /// How the library works.
     pub(super) fn options(&self) -> Result<Options> {
-        let mut options = Options { epoch: epoch()?, ..Options::default() };
-        if let Some(jobs) = self.jobs {
-            options.jobs = usize::from(jobs);
-        }
-        Ok(options)
+        Ok(Options { epoch: epoch()?, jobs: self.jobs.count(), ..Options::default() })
     }
 
     /// What does not fit together, before any work.
@@ -106,7 +144,7 @@ impl Common {
         target: Option<&Target>,
         options: &Options,
     ) -> Result<()> {
-        let format = self.format(target, disk.format)?;
+        let container = self.container.options(self.container.format(target, disk.format)?)?;
         watch_signals(&options.progress.stop_flag())?;
         let bar = Bar::start(&options.progress);
         let built = disk::build_resolved(manifest, disk, options)?;
@@ -117,21 +155,16 @@ impl Common {
         }
         match target {
             None => return Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => built.write(path, format, options)?,
+            Some(Target::File(path)) => built.write(path, &container, options)?,
             Some(Target::Stdout) => {
-                let pour = PourOptions { jobs: options.jobs, progress: &options.progress };
-                // Not the line buffer of the standard library: the stream comes in large pieces.
-                let stdout = std::io::stdout().lock();
-                let mut out = std::fs::File::from(rustix::io::dup(&stdout).map_err(|error| {
-                    Error::new(Kind::Output, "cannot write to standard output").because(error)
-                })?);
-                container::write_stream(format, &built.image, &mut out, &pour)?;
+                let mut out = standard_output()?;
+                built.stream(&mut out, &container, options)?;
             }
         }
         drop(bar);
         warn(&built);
         match target {
-            Some(Target::File(path)) => self.report(&built, path, format),
+            Some(Target::File(path)) => self.report(&built, path, container.format),
             _ => Ok(()),
         }
     }
@@ -166,8 +199,31 @@ fn warn(built: &Built) {
     }
 }
 
+/// Standard output without the line buffer of the standard library: a stream comes in large pieces.
+pub(super) fn standard_output() -> Result<std::fs::File> {
+    let stdout = std::io::stdout().lock();
+    let out = rustix::io::dup(&stdout)
+        .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))?;
+    Ok(out.into())
+}
+
+/// How many threads.
+#[derive(Debug, clap::Args)]
+pub(super) struct Jobs {
+    /// Worker threads, which change no byte of the result [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+}
+
+impl Jobs {
+    /// As many as asked for, or as there are cores.
+    pub(super) fn count(&self) -> usize {
+        self.jobs.map_or_else(|| Options::default().jobs, usize::from)
+    }
+}
+
 /// The time that SOURCE_DATE_EPOCH gives (reproducible-builds.org): seconds since 1970, in decimal.
-fn epoch() -> Result<Option<i64>> {
+pub(super) fn epoch() -> Result<Option<i64>> {
     let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     let text =
         value.to_str().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -181,7 +237,7 @@ fn epoch() -> Result<Option<i64>> {
 
 /// Lets the first SIGINT, SIGTERM or SIGHUP set `stop`, and the second end the program at once. A signal that the parent
 /// set to be ignored (nohup, a background job of a script) stays so.
-fn watch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+pub(super) fn watch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
     let ignored = ignored_signals();
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         if ignored >> (signal - 1) & 1 == 1 {

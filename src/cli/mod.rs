@@ -4,6 +4,7 @@
 
 mod bar;
 mod build;
+mod convert;
 mod docs;
 mod job;
 mod mkfs;
@@ -38,6 +39,14 @@ enum Command {
     Build(build::Args),
     /// Make one filesystem from a directory, as `mke2fs -d` does
     Mkfs(mkfs::Args),
+    /// Convert an image from one format to another
+    Convert(convert::Convert),
+    /// Make an empty image, or an overlay on a backing file
+    Create(convert::Create),
+    /// Make an image larger
+    Resize(convert::Resize),
+    /// Show what an image is and what is in it
+    Inspect(convert::Inspect),
     /// Print the JSON Schema of manifests, for editors
     #[command(after_help = "Example:\n  diskwright schema > diskwright.schema.json")]
     Schema,
@@ -71,6 +80,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
+        Command::Convert(args) => convert::convert(args),
+        Command::Create(args) => convert::create(args),
+        Command::Resize(args) => convert::resize(&args),
+        Command::Inspect(args) => convert::look(&args),
         Command::Schema => print(crate::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),

@@ -49,11 +49,6 @@ impl Allocated {
         self.runs.last().map_or(0, |last| last.ordinal + last.count)
     }
 
-    /// The runs, ascending.
-    pub(super) fn runs(&self) -> &[UnitRun] {
-        &self.runs
-    }
-
     /// How many units that hold something stand before `number`, if it holds something itself.
     pub(super) fn ordinal(&self, number: u64) -> Option<u64> {
         let after = self.runs.partition_point(|run| run.first <= number);

@@ -2,16 +2,18 @@
 
 mod allocated;
 pub mod codec;
+mod open;
 pub mod qcow2;
 mod source;
+mod write;
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::error::Result;
-use crate::image::{Image, PourOptions, pour, stream};
+pub(crate) use open::open_alone;
+pub use open::{OpenOptions, Opened, open};
+pub use write::{Subformat, WriteOptions};
 
 /// The format of an output file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,12 +21,16 @@ pub enum Format {
     /// The bytes of the disk themselves; holes stay holes of the file.
     #[default]
     Raw,
+    /// QEMU's own.
+    Qcow2,
 }
 
 /// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
 /// Raw has also those by which people call a lone filesystem.
-const FORMATS: [(Format, &[&str], &[&str]); 1] =
-    [(Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"])];
+const FORMATS: [(Format, &[&str], &[&str]); 2] = [
+    (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
+    (Format::Qcow2, &["qcow2"], &["qcow2"]),
+];
 
 impl Format {
     /// The format that the suffix of `path` stands for.
@@ -42,6 +48,7 @@ impl Format {
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Raw => "img",
+            Self::Qcow2 => "qcow2",
         }
     }
 
@@ -50,7 +57,14 @@ impl Format {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
         }
+    }
+
+    /// What QEMU calls it.
+    #[must_use]
+    pub const fn qemu_name(self) -> &'static str {
+        self.name()
     }
 
     /// All names and suffixes, for help and errors: `raw (.img .raw)`.
@@ -95,31 +109,6 @@ impl fmt::Display for Format {
     }
 }
 
-/// Writes `image` to the file `path` in `format`.
-///
-/// # Errors
-/// As [`pour`].
-pub fn write(format: Format, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
-    match format {
-        Format::Raw => pour(image, path, options),
-    }
-}
-
-/// Writes `image` in `format` to `out`, from its first byte to its last.
-///
-/// # Errors
-/// As [`stream`].
-pub fn write_stream(
-    format: Format,
-    image: &Image,
-    out: &mut dyn Write,
-    options: &PourOptions<'_>,
-) -> Result<()> {
-    match format {
-        Format::Raw => stream(image, out, options),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +119,7 @@ mod tests {
             ("disk.img", Some(Format::Raw)),
             ("a/disk.RAW", Some(Format::Raw)),
             ("root.ext4", Some(Format::Raw)),
-            ("disk.qcow2", None),
+            ("disk.vhd", None),
             ("disk", None),
             (".img", None),
         ] {

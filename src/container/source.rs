@@ -15,7 +15,8 @@ use rustix::fs::SeekFrom;
 use crate::error::{Error, Kind, Result};
 use crate::image::host::{open_any_length, stamp};
 use crate::image::{Builder, Files, FilesId, HostFile};
-use crate::units::{Bytes, u64_of, usize_of};
+pub(super) use crate::numbers::Numbers;
+use crate::units::{Bytes, usize_of};
 
 /// An open container, or a raw disk.
 #[derive(Debug)]
@@ -181,11 +182,12 @@ impl Mapping {
     }
 
     /// `length` bytes at `disk` lie at `file`; in ascending order of `disk`. What lies past the end of the disk or of
-    /// the file is left out: a container's last cluster may be cut, and reads as zero there.
-    pub(super) fn data(&mut self, disk: u64, length: u64, file: u64) -> Result<()> {
+    /// the file is left out: a container's last cluster may be cut, and reads as zero there. Returns how many bytes
+    /// there are.
+    pub(super) fn data(&mut self, disk: u64, length: u64, file: u64) -> Result<u64> {
         let length = length.min(self.size.saturating_sub(disk));
         if length == 0 {
-            return Ok(());
+            return Ok(0);
         }
         if file >= self.source.size {
             return Err(self
@@ -200,11 +202,11 @@ impl Mapping {
             && *open_file + *open_length == file
         {
             *open_length += length;
-            return Ok(());
+            return Ok(length);
         }
         self.flush();
         self.open = Some((disk, file, length));
-        Ok(())
+        Ok(length)
     }
 
     /// Ends the run that may still grow.
@@ -218,39 +220,5 @@ impl Mapping {
     pub(super) fn finish(mut self) -> Result<crate::image::Image> {
         self.flush();
         self.builder.finish()
-    }
-}
-
-/// Big- and little-endian numbers of a header; bytes that are not there count as zero, so check the length first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Numbers<'a>(pub(super) &'a [u8]);
-
-impl Numbers<'_> {
-    fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
-        self.0.get(offset..offset + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
-    }
-    pub(super) fn be32(&self, offset: usize) -> u32 {
-        u32::from_be_bytes(self.array(offset))
-    }
-    pub(super) fn be64(&self, offset: usize) -> u64 {
-        u64::from_be_bytes(self.array(offset))
-    }
-    pub(super) fn le16(&self, offset: usize) -> u16 {
-        u16::from_le_bytes(self.array(offset))
-    }
-    pub(super) fn le32(&self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.array(offset))
-    }
-    pub(super) fn le64(&self, offset: usize) -> u64 {
-        u64::from_le_bytes(self.array(offset))
-    }
-    /// All big-endian 64-bit numbers.
-    pub(super) fn all_be64(&self) -> impl Iterator<Item = u64> + '_ {
-        let count = self.0.len() / 8;
-        (0..count).map(|number| self.be64(number * 8))
-    }
-    /// How many bytes there are.
-    pub(super) const fn length(&self) -> u64 {
-        u64_of(self.0.len())
     }
 }

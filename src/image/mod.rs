@@ -11,6 +11,7 @@ pub mod output;
 mod pour;
 mod read;
 mod stream;
+pub mod zero;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -170,6 +171,19 @@ impl Image {
     #[must_use]
     pub fn covered(&self) -> Bytes {
         self.segments.iter().map(|segment| segment.length).sum()
+    }
+
+    /// Bytes of host files and how many files, for a progress that counts them.
+    #[must_use]
+    pub fn file_data(&self) -> (u64, u64) {
+        let mut sum = (0, 0);
+        for segment in &self.segments {
+            if let Data::File { skip, .. } = segment.data {
+                sum.0 += segment.length.get();
+                sum.1 += u64::from(skip == 0);
+            }
+        }
+        sum
     }
 
     /// What a segment is called in maps and errors.

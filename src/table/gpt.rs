@@ -38,6 +38,7 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     let first = request.first_lba.unwrap_or(least);
     if first < least {
         return Err(Refusal::disk("the first usable sector lies in the partition table")
+            .about("first_lba")
             .expected(format!("first_lba of at least {}", least.get()))
             .found(first.get())
             .why("the GPT has a protective MBR, a header and 16 KiB of entries before the first partition"));
@@ -49,6 +50,7 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     let end = disk.saturating_sub(tail);
     if end <= start {
         return Err(Refusal::disk("the disk is too small for a GPT")
+            .about("size")
             .expected(format!("at least {} bytes", (start + Bytes::new(sector) + tail).get()))
             .found(format!("{} bytes", disk.get()))
             .why("a GPT needs its tables at both ends and one usable sector between them"));
@@ -66,29 +68,36 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
     match wish.kind.guid() {
         None => {
             return Err(Refusal::of(request, at, "a GPT has no type bytes")
+                .about("type")
                 .expected("a name such as esp or linux, or a type GUID")
                 .found(wish.kind));
         }
         Some(guid) if guid.is_nil() => {
             return Err(Refusal::of(request, at, "the type GUID is zero, which marks an entry as unused")
+                .about("type")
                 .expected("another type GUID"));
         }
         Some(_) => {}
     }
     if wish.logical {
-        return Err(Refusal::of(request, at, "a GPT has no logical partitions").hint("leave `logical` out"));
+        return Err(Refusal::of(request, at, "a GPT has no logical partitions")
+            .about("logical")
+            .hint("leave `logical` out"));
     }
     let units = wish.label.encode_utf16().count();
     if units > NAME {
         return Err(Refusal::of(request, at, "the label is too long for a GPT")
+            .about("label")
             .expected(format!("at most {NAME} UTF-16 units"))
             .found(units));
     }
     if wish.label.contains('\0') {
-        return Err(Refusal::of(request, at, "the label contains NUL, which ends a name in a GPT"));
+        return Err(
+            Refusal::of(request, at, "the label contains NUL, which ends a name in a GPT").about("label")
+        );
     }
     if wish.active && request.hybrid.is_empty() {
-        return Err(Refusal::of(request, at, "a GPT has no active flag").hint(
+        return Err(Refusal::of(request, at, "a GPT has no active flag").about("attributes").hint(
             "legacy-bios-bootable is its counterpart; only a partition in a hybrid MBR can be active too",
         ));
     }
@@ -100,7 +109,9 @@ pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
     let mut seen: BTreeMap<Uuid, usize> = BTreeMap::new();
     for (at, wish) in request.partitions.iter().enumerate() {
         if let Some(first) = seen.insert(wish.guid, at) {
-            return Err(Refusal::both(request, at, "has the same GUID as", first).found(wish.guid));
+            return Err(Refusal::both(request, at, "has the same GUID as", first)
+                .about("guid")
+                .found(wish.guid));
         }
     }
     Ok(())

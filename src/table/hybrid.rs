@@ -14,18 +14,21 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
     let shown = &request.hybrid;
     if shown.len() > SHOWN {
         return Err(Refusal::disk("a hybrid MBR shows too many partitions")
+            .about("hybrid")
             .expected(format!("at most {SHOWN}"))
             .found(shown.len())
             .why("an MBR has four entries, and the first protects the GPT"));
     }
     if !shown.is_empty() && request.sector_size != 512 {
         return Err(Refusal::disk("a hybrid MBR is for sectors of 512 bytes only")
+            .about("hybrid")
             .expected("sector_size 512")
             .found(request.sector_size));
     }
     for (at, number) in shown.iter().enumerate() {
         let Some(partition) = numbers.iter().position(|own| own == number) else {
             return Err(Refusal::disk("a hybrid MBR shows a partition that does not exist")
+                .about("hybrid")
                 .expected(format!("the number of a partition: {}", list(numbers)))
                 .found(number));
         };
@@ -35,6 +38,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
         let kind = request.partitions.get(partition).map(|wish| wish.kind);
         if kind.and_then(super::Type::hybrid).is_none() {
             let refusal = Refusal::of(request, partition, "its type has no byte for a hybrid MBR")
+                .about("type")
                 .expected("a type with a name, such as esp, linux or microsoft-basic-data");
             return Err(match kind {
                 Some(kind) => refusal.found(kind),
@@ -47,6 +51,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
     };
     match request.partitions.iter().enumerate().find_map(active) {
         Some(at) => Err(Refusal::of(request, at, "it is active, but the hybrid MBR does not show it")
+            .about("attributes")
             .expected("its number under `hybrid`")
             .found(list(shown))),
         None => Ok(()),

@@ -108,6 +108,7 @@ pub(super) fn record(signature: u32, slots: &[Entry; 4]) -> Vec<u8> {
 pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     if request.sector_size != SECTOR {
         return Err(Refusal::disk("an MBR is written for sectors of 512 bytes only")
+            .about("sector_size")
             .expected("sector_size 512, or table gpt")
             .found(request.sector_size));
     }
@@ -115,6 +116,7 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     let disk = request.disk_size.unwrap_or(reach());
     if disk < start {
         return Err(Refusal::disk("the disk is too small for an MBR")
+            .about("size")
             .expected("at least 512 bytes")
             .found(format!("{} bytes", disk.get())));
     }
@@ -132,6 +134,7 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
     match wish.kind.mbr() {
         None => {
             return Err(Refusal::of(request, at, "the type has no byte in an MBR")
+                .about("type")
                 .expected(
                     "a byte such as 0x83, or a type with a name that an MBR knows, such as linux or esp",
                 )
@@ -139,6 +142,7 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
         }
         Some(byte) if RESERVED.contains(&byte) => {
             return Err(Refusal::of(request, at, "the type byte is not that of a partition")
+                .about("type")
                 .found(wish.kind)
                 .why("0x00 marks an unused entry, 0x05, 0x0f and 0x85 the extended partition, 0xee a GPT")
                 .hint("`logical` makes logical partitions and the extended one around them"));
@@ -147,11 +151,13 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
     }
     if !wish.label.is_empty() {
         return Err(Refusal::of(request, at, "an MBR has no labels")
+            .about("label")
             .found(format!("{:?}", wish.label))
             .hint("the filesystem may have one"));
     }
     if wish.attributes != 0 {
         return Err(Refusal::of(request, at, "an MBR has no attribute bits")
+            .about("attributes")
             .expected("no attribute but active")
             .found(super::attribute_names(wish.attributes).join(", ")));
     }
@@ -201,6 +207,7 @@ fn logical(request: &Request, at: usize) -> Result<u32, Refusal> {
     match request.partitions.get(at).and_then(|wish| wish.number) {
         Some(own) if own != number => {
             Err(Refusal::of(request, at, "a logical partition cannot choose its number")
+                .about("number")
                 .expected(number)
                 .found(own)
                 .why("they count from 5 in the order of their boot records"))

@@ -181,6 +181,8 @@ impl Plan {
 pub struct Refusal {
     /// Indices into [`Request::partitions`]: none for the disk as a whole, two for an overlap.
     pub partitions: Vec<usize>,
+    /// The wish that cannot be met, as a manifest names it, where it is one: `start`, `label`; of the disk `first_lba`.
+    pub key: Option<&'static str>,
     /// What is wrong.
     pub error: Error,
 }
@@ -188,19 +190,24 @@ pub struct Refusal {
 impl Refusal {
     /// Of the disk as a whole.
     fn disk(what: impl Into<String>) -> Self {
-        Self { partitions: Vec::new(), error: Error::new(Kind::Manifest, what) }
+        Self { partitions: Vec::new(), key: None, error: Error::new(Kind::Manifest, what) }
     }
 
     /// Of one partition; `rule` follows its name.
     fn of(request: &Request, index: usize, rule: &str) -> Self {
         let what = format!("{}: {rule}", what(request, index));
-        Self { partitions: vec![index], error: Error::new(Kind::Manifest, what) }
+        Self { partitions: vec![index], key: None, error: Error::new(Kind::Manifest, what) }
     }
 
     /// Of two partitions; `rule` stands between their names.
     fn both(request: &Request, one: usize, rule: &str, other: usize) -> Self {
         let what = format!("{} {rule} {}", what(request, one), what(request, other));
-        Self { partitions: vec![one, other], error: Error::new(Kind::Manifest, what) }
+        Self { partitions: vec![one, other], key: None, error: Error::new(Kind::Manifest, what) }
+    }
+
+    /// Of this wish.
+    fn about(self, key: &'static str) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     fn expected(self, text: impl std::fmt::Display) -> Self {

@@ -106,16 +106,21 @@ fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Placed {
 fn check_disk(request: &Request) -> Result<(), Refusal> {
     let sector = request.sector_size;
     if sector != 512 && sector != 4096 {
-        return Err(Refusal::disk("no disk has sectors of this size").expected("512 or 4096").found(sector));
+        return Err(Refusal::disk("no disk has sectors of this size")
+            .about("sector_size")
+            .expected("512 or 4096")
+            .found(sector));
     }
     if let Some(size) = request.disk_size {
         if !size.is_multiple_of(sector) {
             return Err(Refusal::disk("the size of the disk is not a whole number of sectors")
+                .about("size")
                 .expected(format!("a multiple of {sector} bytes"))
                 .found(format!("{} bytes", size.get())));
         }
         if size > Bytes::LIMIT {
             return Err(Refusal::disk("the disk is larger than a file can be")
+                .about("size")
                 .expected(format!("at most {} bytes", Bytes::LIMIT.get()))
                 .found(format!("{} bytes", size.get())));
         }
@@ -123,13 +128,14 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
     if request.scheme != Scheme::Gpt {
         if let Some(first) = request.first_lba {
             return Err(Refusal::disk("only a GPT says which sector is the first usable one")
+                .about("first_lba")
                 .expected("no first_lba, or table gpt")
                 .found(first.get()));
         }
         if !request.hybrid.is_empty() {
-            return Err(
-                Refusal::disk("only a GPT can have a hybrid MBR").expected("no `hybrid`, or table gpt")
-            );
+            return Err(Refusal::disk("only a GPT can have a hybrid MBR")
+                .about("hybrid")
+                .expected("no `hybrid`, or table gpt"));
         }
     }
     Ok(())
@@ -149,11 +155,12 @@ fn check_wishes(
 
 fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> {
     let sector = request.sector_size;
-    let whole = |name: &str, value: Bytes| {
+    let whole = |name: &'static str, value: Bytes| {
         if value.is_multiple_of(sector) {
             return Ok(());
         }
         Err(Refusal::of(request, at, &format!("the {name} is not a whole number of sectors"))
+            .about(name)
             .expected(format!("a multiple of {sector} bytes"))
             .found(format!("{} bytes", value.get())))
     };
@@ -165,12 +172,14 @@ fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> 
             whole("size", size)?;
             if size == Bytes::ZERO {
                 return Err(Refusal::of(request, at, "a partition cannot be empty")
+                    .about("size")
                     .expected(format!("a size of at least {sector} bytes"))
                     .found(0));
             }
         }
         Size::Fill if request.disk_size.is_none() => {
             return Err(Refusal::of(request, at, "there is nothing to fill on a disk of size auto")
+                .about("size")
                 .expected("a size for the disk, or for the partition")
                 .why("a disk of size auto is as large as its partitions, so none can take what is left"));
         }
@@ -185,6 +194,7 @@ fn check_active(request: &Request) -> Result<(), Refusal> {
     let mut active = request.partitions.iter().enumerate().filter_map(active);
     match (active.next(), active.next()) {
         (Some(first), Some(second)) => Err(Refusal::both(request, second, "is active beside", first)
+            .about("attributes")
             .expected("at most one active primary partition")
             .why("boot code that finds two calls the table invalid")),
         _ => Ok(()),
@@ -202,11 +212,14 @@ pub(super) fn taken(
         let Some(number) = wish.number else { continue };
         if !(1..=last).contains(&number) {
             return Err(Refusal::of(request, at, "the table has no such slot")
+                .about("number")
                 .expected(format!("a number from 1 to {last}"))
                 .found(number));
         }
         if let Some(first) = taken.insert(number, at) {
-            return Err(Refusal::both(request, at, "has the same number as", first).found(number));
+            return Err(Refusal::both(request, at, "has the same number as", first)
+                .about("number")
+                .found(number));
         }
     }
     Ok(taken)
@@ -216,6 +229,7 @@ pub(super) fn taken(
 fn whole(request: &Request) -> Result<Plan, Refusal> {
     let [wish] = request.partitions.as_slice() else {
         let refusal = Refusal::disk("a disk without a partition table is one partition")
+            .about("table")
             .expected("exactly one partition, or table gpt or mbr")
             .found(request.partitions.len());
         return Err(Refusal { partitions: (1..request.partitions.len()).collect(), ..refusal });
@@ -236,6 +250,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
     let length = match (wish.size, request.disk_size) {
         (Size::Exactly(size), Some(disk)) if size != disk => {
             return Err(Refusal::of(request, 0, "without a partition table it is as large as the disk")
+                .about("size")
                 .expected(disk)
                 .found(size)
                 .hint("leave one of the two sizes out"));
@@ -245,6 +260,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
     };
     if length == Bytes::ZERO || length > Bytes::LIMIT {
         return Err(Refusal::of(request, 0, "no disk has this size")
+            .about("size")
             .expected(format!("1 sector to {} bytes", Bytes::LIMIT.get()))
             .found(format!("{} bytes", length.get())));
     }
@@ -320,6 +336,7 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
             continue;
         }
         let refusal = Refusal::of(request, at, "it lies outside of what the table lets partitions use")
+            .about(if wish.start.is_some() { "start" } else { "size" })
             .expected(format!("a place from {} to {}", shown(request, area.start), shown(request, area.end)))
             .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
         return Err(if early && wish.logical {
@@ -348,6 +365,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
         let (limit, next) = next.unwrap_or((area.end, None));
         if next.is_none() && area.beyond {
             return Err(Refusal::of(request, at, "what is left of the disk is more than an MBR can address")
+                .about("size")
                 .expected(format!("a size that ends at or before {}", shown(request, area.end)))
                 .why(area.why)
                 .hint("table gpt has no such limit"));
@@ -358,6 +376,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
             .collect();
         if let Some(second) = movers.iter().find(|other| fills(**other)) {
             return Err(Refusal::both(request, *second, "fills the same gap as", at)
+                .about("size")
                 .expected("one partition of size fill between two that have a start")
                 .why("what is left cannot be given to both"));
         }
@@ -376,6 +395,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
         if end <= own.start {
             let before = next.map_or("the end of the disk".to_owned(), |next| what(request, next).to_owned());
             return Err(Refusal::of(request, at, "nothing is left for it to fill")
+                .about("size")
                 .expected(format!(
                     "at least one boundary of 1 MiB between {} and {before}",
                     shown(request, own.start)
@@ -409,6 +429,7 @@ fn check_overlap(request: &Request, spans: &[Span]) -> Result<(), Refusal> {
                 )
             };
             return Err(Refusal::both(request, late, "overlaps", early)
+                .about("start")
                 .expected("places that share no sector")
                 .found(format!("{}; {}", show(before, other), show(at, span)))
                 .hint("without a start a partition gets the next place that is free"));

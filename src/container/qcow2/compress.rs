@@ -13,6 +13,7 @@ use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
 use crate::image::output::Output;
+use crate::image::zero::is_zero;
 use crate::image::{Image, PourOptions};
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
@@ -221,7 +222,7 @@ impl Work<'_> {
                 let offset = number * size;
                 self.image.read(offset, &mut cluster)?;
                 self.pour.advance(self.image, Bytes::new(offset), Bytes::new(offset + size));
-                if cluster.iter().all(|byte| *byte == 0) {
+                if is_zero(&cluster) {
                     return Ok(Stored::Zero);
                 }
                 Ok(match encoder.encode(&cluster, bytes)? {

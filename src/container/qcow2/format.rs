@@ -83,12 +83,12 @@ impl Geometry {
         62 - (self.cluster_bits - 8)
     }
 
-    /// Entries of the level 1 table of a disk.
+    /// Entries of the level 1 table of a disk; at least one, so that an empty disk has a table too.
     ///
     /// # Errors
     /// [`Kind::Capacity`] with the largest disk of this cluster size.
     pub(super) fn l1_entries(self, size: u64) -> Result<u64> {
-        let entries = size.div_ceil(self.covered());
+        let entries = size.div_ceil(self.covered()).max(1);
         if entries * 8 > MOST_L1 {
             return Err(Error::new(Kind::Capacity, "the disk is too large for qcow2 with this cluster size")
                 .expected(format!(

@@ -18,6 +18,7 @@ use format::{COPIED, Geometry, Header, refcount_sizes};
 
 pub use compress::compress;
 pub use format::Backing;
+pub use read::grow;
 
 /// What a qcow2 file is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -144,6 +144,48 @@ impl Info {
     }
 }
 
+/// Makes the disk in a qcow2 file larger by changing its header, in one write of one sector. Possible while the clusters
+/// of the level 1 table have room for the entries that are added, which with clusters of 64 KiB is up to 4 TiB.
+///
+/// # Errors
+/// [`Kind::Usage`] where the table would have to move, or where snapshots remember the smaller size.
+pub fn grow(path: &std::path::Path, size: Bytes) -> Result<()> {
+    let source = Source::open(path)?;
+    let info = Info::read(&source)?;
+    let size = size.round_up(super::SECTOR);
+    let entries = size.get().div_ceil(info.covered());
+    let room = (info.l1.1 * 8).next_multiple_of(info.cluster()).max(info.cluster()) / 8;
+    let refuse = |what: &str| {
+        Err(Error::new(Kind::Usage, what)
+            .at(path)
+            .hint("convert it into a new image of the format, which can be larger"))
+    };
+    if info.snapshots > 0 {
+        return refuse("an image with snapshots is not made larger");
+    }
+    if entries > room || (info.l1.1 == 0 && info.l1.0 == 0 && entries > 0) {
+        return refuse("the level 1 table of the image has no room for that size");
+    }
+    // What lies in the rest of the table's last cluster becomes entries; it has to be zero.
+    let used = info.l1.1 * 8;
+    let rest = source.read_some(info.l1.0 + used, (entries * 8).saturating_sub(used))?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return refuse("the level 1 table of the image is followed by something else");
+    }
+    let mut head = source.read(24, 16, "the header")?;
+    head[..8].copy_from_slice(&size.get().to_be_bytes());
+    head[12..].copy_from_slice(&low32(entries.max(info.l1.1)).to_be_bytes());
+    use std::os::unix::fs::FileExt;
+    let failed = |error| Error::io(Kind::Output, "cannot make the image larger", path, error);
+    let file = std::fs::File::options().write(true).open(path).map_err(failed)?;
+    // A table cut short by the end of the file reads as zero to QEMU only where the file is that long.
+    let end = (info.l1.0 + used).next_multiple_of(info.cluster());
+    if source.size < end {
+        file.set_len(end).map_err(failed)?;
+    }
+    file.write_all_at(&head, 24).map_err(failed)
+}
+
 /// Refuses what cannot be read.
 fn check_features(source: &Source, incompatible: u64) -> Result<()> {
     let refuse = |what: &str, hint: &str| Err(source.wrong(what, 72).hint(hint));
@@ -295,7 +337,7 @@ impl Walk<'_> {
                 self.zeros(disk, cluster);
                 return Ok(());
             }
-            return if offset == 0 { Ok(()) } else { self.mapping.data(disk, cluster, offset) };
+            return if offset == 0 { Ok(()) } else { self.stored(disk, cluster, offset) };
         };
         let part = cluster / 32;
         for bit in 0..32 {
@@ -306,10 +348,19 @@ impl Walk<'_> {
                     .wrong("a part of a cluster is both stored and zero, or nowhere", place + 8));
             }
             if stored {
-                self.mapping.data(disk + bit * part, part, offset + bit * part)?;
+                self.stored(disk + bit * part, part, offset + bit * part)?;
             } else if zero {
                 self.zeros(disk + bit * part, part);
             }
+        }
+        Ok(())
+    }
+
+    /// Data of this image; what the file does not have of it is zero, and no backing file shows through.
+    fn stored(&mut self, disk: u64, length: u64, file: u64) -> Result<()> {
+        let there = self.mapping.data(disk, length, file)?;
+        if there < length {
+            self.zeros(disk + there, length - there);
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ const LONGEST_LABEL: usize = 16;
 /// a time, a device number, extended attributes, too many names in a directory, each with its path.
 pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
-        return Err(Error::new(Kind::Capacity, "an ext4 label cannot be that")
+        return Err(Error::new(Kind::Manifest, "an ext4 label cannot be that")
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));
     }

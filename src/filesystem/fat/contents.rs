@@ -63,7 +63,8 @@ impl<'a> Contents<'a> {
     }
 
     fn no_node(&self, id: NodeId, what: &str) -> Error {
-        Error::new(Kind::Capacity, format!("FAT cannot hold a {what}: {}", self.tree.path(id)))
+        Error::new(Kind::Capacity, format!("FAT cannot hold a {what}"))
+            .at(self.tree.path(id))
             .expected("files and directories")
             .hint("leave it out, or put a copy of what is meant in its place")
     }
@@ -73,7 +74,8 @@ impl<'a> Contents<'a> {
         if size <= LARGEST_FILE {
             return Ok(());
         }
-        Err(Error::new(Kind::Capacity, format!("FAT cannot hold a file of 4 GiB: {}", self.tree.path(id)))
+        Err(Error::new(Kind::Capacity, "FAT cannot hold a file of 4 GiB")
+            .at(self.tree.path(id))
             .expected(format!("at most {LARGEST_FILE} bytes"))
             .found(format!("{size} bytes, {} too many", size - LARGEST_FILE))
             .hint("put it on another partition"))
@@ -87,7 +89,7 @@ impl<'a> Contents<'a> {
         let mut folded = Vec::new();
         for child in tree.children(id) {
             let name = names::check(tree.name(child)).map_err(|rule| {
-                Error::new(Kind::Capacity, format!("FAT forbids the name of {}", tree.path(child))).why(rule)
+                Error::new(Kind::Capacity, "FAT forbids a name").at(tree.path(child)).why(rule)
             })?;
             entries += names::slots(name);
             folded.push((names::fold(name), child));
@@ -97,28 +99,21 @@ impl<'a> Contents<'a> {
             if let [(one, first), (other, second)] = pair
                 && one == other
             {
-                return Err(Error::new(
-                    Kind::Capacity,
-                    format!(
-                        "FAT takes two names for the same: {} and {}",
-                        tree.path(*first),
-                        tree.path(*second)
-                    ),
-                )
-                .why("names that differ only in case are one name to FAT")
-                .hint("rename one of them"));
+                return Err(Error::new(Kind::Capacity, "FAT takes two names for the same")
+                    .at(tree.path(*first))
+                    .at(tree.path(*second))
+                    .why("names that differ only in case are one name to FAT")
+                    .hint("rename one of them"));
             }
         }
         if entries > MOST_ENTRIES {
-            return Err(Error::new(
-                Kind::Capacity,
-                format!("FAT cannot hold so large a directory: {}", tree.path(id)),
-            )
-            .expected(format!(
-                "at most {MOST_ENTRIES} entries; a name takes 1, and 1 more for each 13 characters"
-            ))
-            .found(format!("{entries} entries for {} names", folded.len()))
-            .hint("spread the names over several directories"));
+            return Err(Error::new(Kind::Capacity, "FAT cannot hold so large a directory")
+                .at(tree.path(id))
+                .expected(format!(
+                    "at most {MOST_ENTRIES} entries; a name takes 1, and 1 more for each 13 characters"
+                ))
+                .found(format!("{entries} entries for {} names", folded.len()))
+                .hint("spread the names over several directories"));
         }
         self.directories.push(Directory { id, entries });
         Ok(())

@@ -238,8 +238,8 @@ impl Geometry {
             fat_length: Sectors::new(layout.fat_length),
             root_entries: match fat {
                 FatType::Fat32 => 0,
-                // Without alignment the number of entries stays as it was asked for, and may end inside a sector.
-                _ if sectors <= UNALIGNED => medium.root_entries.max(wish.root_entries),
+                // Whole sectors, which Linux insists on ("bogus number of directory entries"). `mkfs.fat` records fewer
+                // in the sectors it sets aside for the formats of floppy disks with sectors of 4096 bytes.
                 _ => layout.root_sectors * wish.sector_size / ENTRY,
             },
             clusters: layout.clusters,
@@ -313,10 +313,9 @@ fn choose(
         };
         for fat in candidates {
             let Some(layout) = lay_out(sectors, *fat, sectors_per_cluster, wish, medium) else { continue };
-            // A FAT32 of fewer clusters than its type has is made where it was asked for by name: readers know it by
-            // the length of its FAT, which stands in another field. `mkfs.fat -F 32` warns, and so do we.
-            let named = *fat == FatType::Fat32 && wish.fat.is_some() && layout.clusters > Clusters::ZERO;
-            if layout.clusters <= fat.most() && (layout.clusters >= fat.fewest() || named) {
+            // `mkfs.fat -F 32` goes below the fewest with a warning. Such a volume is FAT32 only to those who look at
+            // the length of its FAT: mtools cannot read it, and `fsck.fat` has a remark.
+            if layout.clusters <= fat.most() && layout.clusters >= fat.fewest() {
                 return Ok((sectors_per_cluster, *fat, layout));
             }
             // Larger clusters are fewer: once there are too few, the reason is known.

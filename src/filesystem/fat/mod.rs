@@ -98,14 +98,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
     let free = geometry.clusters.saturating_sub(Clusters::new(chains.used()));
     let mut warnings: Vec<Warning> = remark.into_iter().collect();
     warnings.append(&mut contents.warnings);
-    if geometry.clusters < geometry.fat.fewest() {
-        warnings.push(Warning(format!(
-            "{} was asked for and has {} clusters, fewer than the {} that some systems expect",
-            geometry.fat,
-            geometry.clusters.get(),
-            geometry.fat.fewest().get()
-        )));
-    }
+    warnings.extend(last_cluster(&contents, geometry.cluster()));
     let facts = Facts {
         kind: "vfat",
         label: label.map_or(String::new(), |label| printable(label.trim_ascii_end())),
@@ -151,6 +144,18 @@ fn label(text: &str) -> Result<(Option<[u8; 11]>, Option<Warning>)> {
     Err(Error::new(Kind::Manifest, format!("FAT forbids the label `{}`", printable(text.as_bytes())))
         .expected("at most 11 letters, digits and spaces of ASCII")
         .why(rule))
+}
+
+/// A warning where a file reaches into the last cluster below 4 GiB. It is a good file, but `fsck.fat` up to 4.2 sums
+/// the length of its chain in 32 bits, finds 0, and when told to repair cuts the file to nothing.
+fn last_cluster(contents: &Contents<'_>, cluster: u64) -> Option<Warning> {
+    let (id, _) =
+        contents.files().find(|(_, length)| length.next_multiple_of(cluster) > u64::from(u32::MAX))?;
+    Some(Warning(format!(
+        "fsck.fat up to version 4.2 takes a file that ends less than a cluster ({cluster} bytes) below 4 GiB for \
+         damaged and would empty it: {}",
+        contents.tree.path(id)
+    )))
 }
 
 /// What the options ask of the geometry.

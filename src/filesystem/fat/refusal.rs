@@ -1,7 +1,7 @@
 //! What is said when the contents and the size asked for do not go together: by how much, and what takes the room.
 
 use super::contents::Contents;
-use super::geometry::{Geometry, LARGEST_ROOT, Misfit, Wish};
+use super::geometry::{FatType, Geometry, LARGEST_ROOT, Misfit, Wish};
 use super::size::{Demand, smallest};
 use crate::error::{Error, Kind};
 use crate::units::{Bytes, Clusters};
@@ -24,71 +24,66 @@ pub(super) fn full(
         format!("the contents do not fit the {} filesystem: {} too much", geometry.fat, missing.human()),
     )
     .expected(format!("at most {} clusters of {cluster} bytes in {size}", geometry.clusters.get()))
-    .found(found(contents, needed.get()));
+    .found(found(contents, needed, cluster));
     with_hint(error, contents, wish)
 }
 
 /// There is no volume of a given size, or with `size` of `None` no size at all.
 pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, misfit: Misfit) -> Error {
+    let (volume, filesystem) = match size {
+        Some(size) => (format!("a FAT filesystem of {size} is"), format!("a filesystem of {size} has")),
+        None => ("the contents are".to_owned(), "the contents have".to_owned()),
+    };
     let error = |what: String| Error::new(Kind::Capacity, what);
-    let here = size.map_or("of any size".to_owned(), |size| format!("of {size}"));
     let error = match misfit {
-        Misfit::TooSmall => error(format!("a FAT filesystem {here} is too small"))
+        Misfit::TooSmall => error(format!("{volume} too small"))
             .expected("room for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
-        Misfit::TooLarge => error(format!("a FAT filesystem {here} is too large"))
-            .expected(format!("at most {} sectors of {} bytes", u32::MAX, wish.sector_size))
-            .why("the number of sectors is a field of 32 bits (fatgen103, BPB_TotSec32)"),
-        Misfit::Root => error(format!("the root directory of FAT12 and FAT16 cannot hold its names {here}"))
-            .expected(format!(
-                "at most {LARGEST_ROOT} entries; a name takes 1, and 1 more for each 13 characters"
-            ))
-            .found(format!("{} entries", contents.root_entries()))
-            .why("their root directory has a fixed size")
-            .hint("put the names in a directory below, or choose FAT32"),
+        Misfit::TooLarge => {
+            error(format!("{volume} too large{}", if size.is_none() { " for FAT" } else { "" }))
+                .expected(format!("at most {} sectors of {} bytes", u32::MAX, wish.sector_size))
+                .why("the number of sectors is a field of 32 bits (fatgen103, BPB_TotSec32)")
+        }
+        Misfit::Root => {
+            return error("the root directory of FAT12 and FAT16 cannot hold its names".to_owned())
+                .expected(format!(
+                    "at most {LARGEST_ROOT} entries; a name takes 1, and 1 more for each 13 characters"
+                ))
+                .found(format!("{} entries", contents.root_entries()))
+                .why("their root directory has a fixed size")
+                .hint("put the names in a directory below, or choose FAT32");
+        }
         Misfit::Clusters { fat, sectors_per_cluster, clusters } => {
             let cluster = sectors_per_cluster * wish.sector_size;
-            let (fewest, most) = (fat.fewest().get(), fat.most().get());
-            let error = error(if clusters < fat.fewest() {
-                format!("a filesystem {here} has too few clusters for {fat}")
-            } else {
-                format!("a filesystem {here} has too many clusters for {fat}")
-            })
-            .expected(format!("{fewest} to {most} clusters"))
-            .found(format!("{} clusters of {cluster} bytes", clusters.get()))
-            .why("readers tell the type of a FAT filesystem by the number of its clusters");
-            if size.is_some() { error } else { beyond(contents, fat.most(), cluster, error) }
+            let few = if clusters < fat.fewest() { "few" } else { "many" };
+            let what = format!("{filesystem} too {few} clusters for {fat}");
+            // Of contents without a size there can only be too much.
+            let needed = contents.clusters(cluster, fat == FatType::Fat32);
+            let excess = needed.saturating_sub(fat.most()).bytes(cluster).human();
+            let error = match size {
+                Some(_) => error(what).found(format!("{} clusters of {cluster} bytes", clusters.get())),
+                None => error(format!("{what}: {excess} too much")).found(found(contents, needed, cluster)),
+            };
+            error
+                .expected(format!("{} to {} clusters", fat.fewest().get(), fat.most().get()))
+                .why("readers tell the type of a FAT filesystem by the number of its clusters")
         }
     };
-    match (misfit, size) {
-        (Misfit::Root, _) | (_, None) => error,
-        _ => with_hint(error, contents, wish),
+    match size {
+        Some(_) => with_hint(error, contents, wish),
+        None => error.hint("leave the type of FAT and the cluster size open, or take something out"),
     }
 }
 
-/// Contents that no volume of the type holds: what is too much.
-fn beyond(contents: &Contents<'_>, most: Clusters, cluster: u64, error: Error) -> Error {
-    let needed = contents.clusters(cluster, false);
-    let missing = needed.saturating_sub(most).bytes(cluster);
-    let error = error.found(format!(
-        "{}; with the largest clusters asked for, {} too much",
-        found(contents, needed.get()),
-        missing.human()
-    ));
-    error.hint("leave the type of FAT and the cluster size to the size of the contents")
-}
-
-fn found(contents: &Contents<'_>, clusters: u64) -> String {
+/// What the contents take, and which of them most.
+fn found(contents: &Contents<'_>, clusters: Clusters, cluster: u64) -> String {
     let largest: Vec<String> = contents
         .tree
         .largest(NAMED)
         .iter()
         .map(|(id, length)| format!("{} ({})", contents.tree.path(*id), Bytes::new(*length).human()))
         .collect();
-    if largest.is_empty() {
-        format!("{clusters} clusters of contents")
-    } else {
-        format!("{clusters} clusters of contents; the largest are {}", largest.join(", "))
-    }
+    let all = format!("{} clusters of {cluster} bytes", clusters.get());
+    if largest.is_empty() { all } else { format!("{all}; the largest files are {}", largest.join(", ")) }
 }
 
 /// Says which size would do.

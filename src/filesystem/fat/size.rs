@@ -63,7 +63,7 @@ pub(super) fn smallest(demand: &mut Demand<'_>, wish: &Wish) -> Result<(Bytes, G
         let bytes = Bytes::new(sectors.saturating_mul(size));
         let (fat, per_cluster, clusters) = match Geometry::new(bytes, wish) {
             Ok(geometry) => {
-                let needed = demand.clusters(geometry.fat, geometry.cluster()).max(geometry.fat.fewest());
+                let needed = demand.clusters(geometry.fat, geometry.cluster());
                 if needed <= geometry.clusters {
                     return Ok((bytes, geometry));
                 }
@@ -129,7 +129,7 @@ mod tests {
         let cluster = geometry.cluster();
         let wide = geometry.fat == FatType::Fat32;
         let needed = contents.clusters(cluster, wide) + Clusters::new(free.div_ceil(cluster));
-        needed <= geometry.clusters && geometry.clusters >= geometry.fat.fewest()
+        needed <= geometry.clusters
     }
 
     fn wishes(root_entries: u64) -> Vec<Wish> {

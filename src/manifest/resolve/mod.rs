@@ -134,7 +134,6 @@ pub fn resolve(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
         .enumerate()
         .map(|(number, partition)| reading.partition(partition, &KeyPath::top("partition").index(number)))
         .collect::<Result<_>>()?;
-    reading.only_one(&partitions)?;
     Ok(Disk {
         table,
         size: reading.size,
@@ -187,22 +186,6 @@ impl Reading<'_> {
         };
         let path = KeyPath::top("disk").key("guid");
         Err(self.manifest.refuse(&path, "the disk's id is of the wrong kind").expected(expected))
-    }
-
-    /// A disk without a table is one partition.
-    fn only_one(&self, partitions: &[Partition]) -> Result<()> {
-        if self.table != Scheme::None || partitions.len() == 1 {
-            return Ok(());
-        }
-        let (path, what) = match partitions.get(1) {
-            Some(second) => (second.path.clone(), "more than one partition with table = \"none\""),
-            None => (KeyPath::top("disk").key("table"), "no partition with table = \"none\""),
-        };
-        Err(self
-            .manifest
-            .refuse(&path, what)
-            .expected("exactly one partition, which is the whole disk")
-            .found(partitions.len()))
     }
 
     fn partition(&self, written: &schema::Partition, path: &KeyPath) -> Result<Partition> {

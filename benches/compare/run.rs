@@ -1,0 +1,152 @@
+//! Running commands in turn and printing what they took.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Rounds that count.
+const ROUNDS: usize = 5;
+
+/// The program under test, built like this bench.
+pub(crate) fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_diskwright")
+}
+
+/// A command to time.
+pub(crate) struct Case {
+    name: String,
+    program: PathBuf,
+    args: Vec<std::ffi::OsString>,
+    makes: Option<PathBuf>,
+    per: Option<u64>,
+}
+
+impl Case {
+    pub(crate) fn new(name: &str, program: impl AsRef<Path>) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            makes: None,
+            per: None,
+        }
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// What it makes, which is removed before each run, outside the timing.
+    pub(crate) fn makes(mut self, path: &Path) -> Self {
+        self.makes = Some(path.to_owned());
+        self
+    }
+
+    /// Prints time and memory also for each of `count` files.
+    pub(crate) const fn per(mut self, count: u64) -> Self {
+        self.per = Some(count);
+        self
+    }
+
+    /// Seconds and the most memory it had, in KiB.
+    fn time(&self) -> (Duration, u64) {
+        if let Some(path) = &self.makes {
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+        let start = Instant::now();
+        let mut child = Command::new(&self.program)
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
+        // VmHWM is a high-water mark, so looking now and then is enough; the last look comes shortly before the end.
+        let status = format!("/proc/{}/status", child.id());
+        let mut memory = 0;
+        let mut pause = Duration::from_micros(200);
+        let code = loop {
+            if let Some(code) = child.try_wait().expect("the child can be waited for") {
+                break code;
+            }
+            memory = memory.max(high_water(&status));
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        };
+        let took = start.elapsed();
+        assert!(code.success(), "{} failed: {code}", self.name);
+        (took, memory)
+    }
+}
+
+fn high_water(status: &str) -> u64 {
+    let text = std::fs::read_to_string(status).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0)
+}
+
+/// Commands that are compared.
+pub(crate) struct Group {
+    pub(crate) title: &'static str,
+    pub(crate) cases: Vec<Case>,
+}
+
+impl Group {
+    /// Runs and prints all.
+    pub(crate) fn run(self) {
+        println!("\n{}", self.title);
+        let mut times: Vec<Vec<(Duration, u64)>> = self.cases.iter().map(|_| Vec::new()).collect();
+        for round in 0..=ROUNDS {
+            for (case, times) in self.cases.iter().zip(&mut times) {
+                let time = case.time();
+                if round > 0 {
+                    times.push(time);
+                }
+            }
+        }
+        let medians: Vec<Duration> = times.iter_mut().map(|times| median(times)).collect();
+        println!(
+            "{:>9} {:>9} {:>9} {:>7} {:>10} {:>12}  command",
+            "median", "least", "most", "ratio", "memory", "file"
+        );
+        for ((case, times), time) in self.cases.iter().zip(&times).zip(&medians) {
+            let ratio = time.as_secs_f64() / medians.first().map_or(1.0, Duration::as_secs_f64);
+            let memory = times.iter().map(|(_, memory)| *memory).max().unwrap_or(0);
+            let file = case.makes.as_deref().and_then(size).map_or(String::new(), |bytes| bytes.to_string());
+            println!(
+                "{:>7.3} s {:>7.3} s {:>7.3} s {ratio:>7.2} {memory:>6} KiB {file:>12}  {}",
+                time.as_secs_f64(),
+                times.first().map_or(0.0, |(time, _)| time.as_secs_f64()),
+                times.last().map_or(0.0, |(time, _)| time.as_secs_f64()),
+                case.name
+            );
+            if let Some(count) = case.per {
+                println!(
+                    "{:>9} {:.2} us and {} bytes for each of {count} files",
+                    "",
+                    time.as_secs_f64() * 1e6 / u32::try_from(count).map_or(f64::NAN, f64::from),
+                    memory * 1024 / count
+                );
+            }
+        }
+        for case in &self.cases {
+            if let Some(path) = &case.makes {
+                let _ =
+                    if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            }
+        }
+    }
+}
+
+/// The bytes a file takes on its disk.
+fn size(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|meta| meta.blocks() * 512)
+}
+
+/// Sorts by time; the middle one.
+fn median(times: &mut [(Duration, u64)]) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).map_or(Duration::ZERO, |(time, _)| *time)
+}

@@ -1,0 +1,209 @@
+//! `diskwright convert`, `create`, `resize` and `inspect`: images as files.
+
+use std::path::{Path, PathBuf};
+
+use super::bar::Bar;
+use super::job::{Container, Jobs, Target, epoch, standard_output, watch_signals};
+use crate::container::qcow2::Backing;
+use crate::container::{Format, OpenOptions, WriteOptions, open, open_alone};
+use crate::convert::{self, open_stream};
+use crate::error::{Error, Kind, Result};
+use crate::inspect::inspect;
+use crate::progress::Progress;
+use crate::units::Bytes;
+
+/// How an image that is read is opened.
+#[derive(Debug, clap::Args)]
+pub(super) struct Source {
+    /// Format of the source [default: what its bytes say]
+    #[arg(long, value_name = "FORMAT")]
+    from: Option<Format>,
+    /// Also open the backing files that the source names
+    #[arg(long)]
+    allow_backing: bool,
+}
+
+impl Source {
+    const fn options(&self) -> OpenOptions {
+        OpenOptions { format: self.from, allow_backing: self.allow_backing }
+    }
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  diskwright convert disk.img disk.qcow2 --compress zstd
+  diskwright convert disk.vmdk disk.img
+  diskwright convert disk.img azure.vhd --subformat fixed
+  zcat disk.img.gz | diskwright convert - disk.vdi
+
+Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open
+another file unless --allow-backing is given.")]
+pub(super) struct Convert {
+    /// Image to read, a file or a block device; `-` reads a raw disk from standard input
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// Where the result goes; `-` is standard output, for raw and streamOptimized
+    #[arg(value_name = "DST")]
+    target: PathBuf,
+    #[command(flatten)]
+    from: Source,
+    #[command(flatten)]
+    container: Container,
+    #[command(flatten)]
+    jobs: Jobs,
+}
+
+/// Runs `convert`.
+pub(super) fn convert(args: Convert) -> Result<()> {
+    let target = Target::of(args.target);
+    let container = args.container.options(args.container.format(Some(&target), None)?)?;
+    let container = WriteOptions { time: epoch()?.unwrap_or(0), ..container };
+    let progress = Progress::default();
+    watch_signals(&progress.stop_flag())?;
+    let bar = Bar::start(&progress);
+    // What was read from standard input is kept until it is written.
+    let (opened, _kept) = if args.source.as_os_str() == "-" {
+        let near = match &target {
+            Target::File(path) => path.clone(),
+            Target::Stdout => std::env::temp_dir().join("stdin"),
+        };
+        let (opened, kept) = open_stream(&mut std::io::stdin().lock(), &near, &progress)?;
+        (opened, Some(kept))
+    } else {
+        (open(&args.source, &args.from.options())?, None)
+    };
+    let mut out;
+    let to = match &target {
+        Target::File(path) => convert::Target::File(path),
+        Target::Stdout => {
+            out = standard_output()?;
+            convert::Target::Stream(&mut out)
+        }
+    };
+    let done = convert::convert(&opened, &args.source, to, &container, args.jobs.count(), &progress);
+    drop(bar);
+    done
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  diskwright inspect disk.qcow2 --json | jq .table.partitions")]
+pub(super) struct Inspect {
+    /// Image to look into
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    #[command(flatten)]
+    from: Source,
+    /// Print JSON, all sizes in bytes [default: text for people]
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `inspect`.
+pub(super) fn look(args: &Inspect) -> Result<()> {
+    let opened = if args.from.allow_backing {
+        open(&args.image, &args.from.options())?
+    } else {
+        open_alone(&args.image, args.from.from)?
+    };
+    let found = inspect(&opened)?;
+    let text = if args.json {
+        let mut text = serde_json::to_string_pretty(&found)
+            .map_err(|error| Error::bug("an inspection is no JSON").because(error))?;
+        text.push('\n');
+        text
+    } else {
+        found.to_string()
+    };
+    super::print(text.as_bytes())
+}
+
+/// Arguments of `create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  diskwright create data.qcow2 --size 100GiB
+  diskwright create overlay.qcow2 -b base.qcow2 -F qcow2")]
+pub(super) struct Create {
+    /// Image to make
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Size of the disk [default: that of the backing file]
+    #[arg(long, value_name = "SIZE", required_unless_present = "backing")]
+    size: Option<Bytes>,
+    /// File that what is not written is read from, as the image shall name it: absolute, or relative to the image
+    #[arg(short, long, value_name = "FILE", requires = "backing_format")]
+    backing: Option<String>,
+    /// Format of the backing file
+    #[arg(short = 'F', long, value_name = "FORMAT", requires = "backing")]
+    backing_format: Option<Format>,
+    #[command(flatten)]
+    container: Container,
+}
+
+/// Runs `create`.
+pub(super) fn create(args: Create) -> Result<()> {
+    let target = Target::of(args.image);
+    let Target::File(path) = &target else {
+        return Err(Error::new(Kind::Usage, "an empty image goes to a file"));
+    };
+    let format = args.container.format(Some(&target), None)?;
+    let mut container = args.container.options(format)?;
+    container.time = epoch()?.unwrap_or(0);
+    let mut size = args.size;
+    if let (Some(name), Some(format)) = (args.backing, args.backing_format) {
+        let below = path.parent().unwrap_or(Path::new("")).join(&name);
+        let opened = open_alone(&below, Some(format))?;
+        size = size.or(Some(opened.image.length()));
+        if same_file(&below, path) {
+            return Err(Error::new(Kind::Usage, "an image cannot be its own backing file").at(path));
+        }
+        container.backing = Some(Backing { path: name, format: format.qemu_name() });
+    }
+    let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
+    container.check()?;
+    convert::create(path, size, &container, &Progress::default())
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Arguments of `resize`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  diskwright resize disk.qcow2 100GiB
+  diskwright resize disk.img +10GiB
+
+The partitions in it stay as they are; the system in the image grows them when it boots.")]
+pub(super) struct Resize {
+    /// Image to make larger
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// New size of the disk, or `+` and what is added
+    #[arg(value_name = "SIZE")]
+    size: String,
+    /// Format of the image [default: what its bytes say]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    #[command(flatten)]
+    jobs: Jobs,
+}
+
+/// Runs `resize`.
+pub(super) fn resize(args: &Resize) -> Result<()> {
+    let bad = |error: crate::units::SizeError| {
+        Error::new(Kind::Usage, "this is no size").found(&args.size).why(error.to_string())
+    };
+    let size: Bytes = match args.size.strip_prefix('+') {
+        None => args.size.parse().map_err(bad)?,
+        Some(more) => {
+            let more: Bytes = more.parse().map_err(bad)?;
+            open_alone(&args.image, args.format)?.image.length() + more
+        }
+    };
+    let progress = Progress::default();
+    watch_signals(&progress.stop_flag())?;
+    let _bar = Bar::start(&progress);
+    convert::resize(&args.image, size, args.format, args.jobs.count(), &progress)
+}

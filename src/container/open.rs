@@ -1,0 +1,241 @@
+//! Opening whatever is an image: the format is told by its bytes, and the result is an [`Image`] again, so that
+//! reading, converting, looking inside and serving are the same for all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::qcow2::read as qcow2;
+use super::source::{Mapping, Numbers, Source};
+use super::{Format, Subformat};
+use crate::error::{Error, Kind, Result};
+use crate::image::{Builder, Image};
+use crate::units::Bytes;
+
+/// How an image may be opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Its format where that is known; otherwise its first and last bytes tell.
+    pub format: Option<Format>,
+    /// Whether backing files that the image names are opened. Off, since an image can name any file.
+    pub allow_backing: bool,
+}
+
+/// An open image.
+#[derive(Debug)]
+pub struct Opened {
+    /// The disk.
+    pub image: Image,
+    /// What the file is.
+    pub format: Format,
+    /// More about it, as name and value, in a fixed order: `cluster size` and `65536`, say.
+    pub details: Vec<(&'static str, String)>,
+    /// Bytes of the file.
+    pub file_size: u64,
+    /// The backing file, if it names one.
+    pub backing: Option<PathBuf>,
+    /// Which kind of its format it is, where there are several.
+    pub subformat: Option<Subformat>,
+    /// All files that were opened for it, itself first.
+    pub files: Vec<PathBuf>,
+}
+
+/// The most overlays on each other; a longer chain is a mistake or a trap.
+const LONGEST_CHAIN: usize = 64;
+
+/// Opens the image at `path`.
+///
+/// # Errors
+/// [`Kind::Source`] where it cannot be read, [`Kind::Format`] where it is not a correct image (with the offset),
+/// [`Kind::Usage`] where it has a backing file and that is not allowed.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened> {
+    let source = Source::open(path)?;
+    let backing = if options.allow_backing { Chain::Followed } else { Chain::Refused };
+    let mut chain = vec![source.path.clone()];
+    let mut opened = open_source(&source, options.format, backing, &mut chain)?;
+    opened.files = chain;
+    Ok(opened)
+}
+
+/// Opens the image at `path` by itself: what a backing file holds is missing in it.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_alone(path: &Path, format: Option<Format>) -> Result<Opened> {
+    let source = Source::open(path)?;
+    let mut chain = vec![source.path.clone()];
+    let mut opened = open_source(&source, format, Chain::Ignored, &mut chain)?;
+    opened.files = chain;
+    Ok(opened)
+}
+
+/// What becomes of a backing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    Refused,
+    Ignored,
+    Followed,
+}
+
+fn open_source(
+    source: &Arc<Source>,
+    format: Option<Format>,
+    backing: Chain,
+    chain: &mut Vec<PathBuf>,
+) -> Result<Opened> {
+    let format = match format {
+        Some(format) => format,
+        None => detect(source)?,
+    };
+    match format {
+        Format::Raw => raw(source),
+        Format::Qcow2 => open_qcow2(source, backing, chain),
+    }
+}
+
+/// The format that the first and last bytes of a file tell; raw where they tell none.
+fn detect(source: &Source) -> Result<Format> {
+    let head = source.read_some(0, 512)?;
+    Ok(match Numbers(&head).be32(0) {
+        0x5146_49fb => Format::Qcow2,
+        _ => Format::Raw,
+    })
+}
+
+/// A raw disk: all that is no hole.
+fn raw(source: &Arc<Source>) -> Result<Opened> {
+    let mut mapping = Mapping::new(source, source.size);
+    for (start, length) in source.data_ranges() {
+        mapping.data(start, length, start)?;
+    }
+    Ok(Opened {
+        image: mapping.finish()?,
+        format: Format::Raw,
+        details: Vec::new(),
+        file_size: source.size,
+        backing: None,
+        subformat: None,
+        files: Vec::new(),
+    })
+}
+
+fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> Result<Opened> {
+    let info = qcow2::Info::read(source)?;
+    let (mut image, zero) = info.image(source)?;
+    let mut details = vec![
+        ("version", info.version.to_string()),
+        ("cluster size", info.cluster().to_string()),
+        ("compression type", info.compression().to_owned()),
+    ];
+    if info.snapshots > 0 {
+        details.push(("snapshots", info.snapshots.to_string()));
+    }
+    let mut backing = None;
+    if let Some((name, format)) = &info.backing {
+        match follow {
+            Chain::Refused => return Err(qcow2::backing_refused(source, name)),
+            Chain::Ignored => {}
+            Chain::Followed => {
+                let below = open_backing(source, name, format.as_deref(), chain)?;
+                image = overlay(image, &zero, &below.image)?;
+            }
+        }
+        backing = Some(name.clone());
+    }
+    Ok(Opened {
+        image,
+        format: Format::Qcow2,
+        details,
+        file_size: source.size,
+        backing,
+        subformat: None,
+        files: Vec::new(),
+    })
+}
+
+/// Opens the backing file of an overlay, named relative to it.
+fn open_backing(
+    overlay: &Source,
+    name: &Path,
+    format: Option<&str>,
+    chain: &mut Vec<PathBuf>,
+) -> Result<Opened> {
+    let path = overlay.path.parent().unwrap_or(Path::new("/")).join(name);
+    let source = Source::open(&path).map_err(|error| error.at(&overlay.path))?;
+    if chain.contains(&source.path) {
+        return Err(Error::new(Kind::Format, "the image is its own backing file, over others or by itself")
+            .at(&overlay.path)
+            .found(crate::text::printable_path(&source.path)));
+    }
+    chain.push(source.path.clone());
+    if chain.len() > LONGEST_CHAIN {
+        return Err(Error::new(Kind::Format, "too many backing files on each other")
+            .at(&overlay.path)
+            .expected(format!("at most {LONGEST_CHAIN}")));
+    }
+    let format = match format {
+        Some(name) => Some(name.parse().map_err(|_| {
+            Error::new(Kind::Format, "the backing file has an unknown format")
+                .at(&overlay.path)
+                .expected(Format::list())
+                .found(name)
+        })?),
+        None => None,
+    };
+    open_source(&source, format, Chain::Followed, chain)
+}
+
+/// `front` where it has data, zero where `zero` says so, and `back` elsewhere.
+fn overlay(front: Image, zero: &[(u64, u64)], back: &Image) -> Result<Image> {
+    let length = front.length();
+    let mut own: Vec<(u64, u64)> = front
+        .segments()
+        .iter()
+        .map(|segment| (segment.offset.get(), segment.end().get()))
+        .chain(zero.iter().map(|(start, count)| (*start, start + count)))
+        .collect();
+    own.sort_unstable();
+    let mut shown = Builder::over(back, length);
+    let mut at = 0;
+    for (start, end) in own.into_iter().chain([(length.get(), length.get())]) {
+        if start > at {
+            for piece in back.clipped(Bytes::new(at), Bytes::new(start)) {
+                shown.piece(piece.offset, piece);
+            }
+        }
+        at = at.max(end);
+    }
+    let mut whole = Builder::new(length);
+    whole.splice(Bytes::ZERO, front);
+    whole.splice(Bytes::ZERO, shown.finish()?);
+    whole.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(length: u64, parts: &[(u64, u8, usize)]) -> Image {
+        let mut builder = Builder::new(Bytes::new(length));
+        for (offset, byte, count) in parts {
+            builder.bytes(Bytes::new(*offset), "part", vec![*byte; *count]);
+        }
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_lies_below_shows_only_where_nothing_lies_above() {
+        let back = image(30, &[(0, 1, 30)]);
+        let front = image(40, &[(5, 2, 5), (20, 2, 2)]);
+        let whole = overlay(front, &[(12, 4)], &back).unwrap();
+        let mut out = [0xd1; 40];
+        whole.read(0, &mut out).unwrap();
+        let expected: Vec<u8> = (0..40)
+            .map(|at| match at {
+                5..10 | 20..22 => 2,
+                12..16 | 30.. => 0,
+                _ => 1,
+            })
+            .collect();
+        assert_eq!(out.as_slice(), expected);
+    }
+}

@@ -1,0 +1,155 @@
+//! Writing an [`Image`] in a format: one place that knows which options belong to which.
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::codec::Codec;
+use super::{Format, qcow2};
+use crate::error::{Error, Kind, Result};
+use crate::image::{Image, PourOptions, pour, stream};
+use crate::units::Bytes;
+
+/// How a container is written. What a format does not have is an error, not ignored.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOptions {
+    /// The format.
+    pub format: Format,
+    /// Which kind of it; `None` is the usual one.
+    pub subformat: Option<Subformat>,
+    /// How clusters are compressed; `None` stores them as they are.
+    pub codec: Option<Codec>,
+    /// Bytes of a cluster; `None` is the format's usual size.
+    pub cluster_size: Option<Bytes>,
+    /// The file that what is not stored is read from.
+    pub backing: Option<qcow2::Backing>,
+    /// What the ids inside the container derive from.
+    pub id: Uuid,
+    /// When it was made, in seconds since 1970; formats that cannot hold it take the nearest they can.
+    pub time: i64,
+}
+
+/// The kinds that some formats have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subformat {
+    /// Blocks are stored as they are needed (VHD, VDI, VHDX).
+    Dynamic,
+    /// All blocks are stored, in order (VHD, VDI as `static`).
+    Fixed,
+    /// One file of grains (VMDK).
+    MonolithicSparse,
+    /// Compressed grains in one stream, for OVF (VMDK).
+    StreamOptimized,
+}
+
+/// Names of subformats; the first one is printed.
+const SUBFORMATS: [(Subformat, &[&str]); 4] = [
+    (Subformat::Dynamic, &["dynamic"]),
+    (Subformat::Fixed, &["fixed", "static"]),
+    (Subformat::MonolithicSparse, &["monolithicSparse"]),
+    (Subformat::StreamOptimized, &["streamOptimized"]),
+];
+
+impl FromStr for Subformat {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = SUBFORMATS
+            .iter()
+            .find(|(_, names)| names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+            .map(|(subformat, _)| *subformat);
+        found.ok_or_else(|| {
+            Error::new(Kind::Usage, "there is no such subformat")
+                .expected("dynamic, fixed, static, monolithicSparse or streamOptimized")
+                .found(name)
+        })
+    }
+}
+
+impl fmt::Display for Subformat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = SUBFORMATS.iter().find(|(subformat, _)| subformat == self).map(|(_, names)| *names);
+        f.write_str(names.and_then(<[_]>::first).unwrap_or(&""))
+    }
+}
+
+impl WriteOptions {
+    /// The options of `format` with everything else as usual.
+    #[must_use]
+    pub fn of(format: Format) -> Self {
+        Self { format, ..Self::default() }
+    }
+
+    /// Refuses what the format does not have.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] naming the option and the formats that have it.
+    pub fn check(&self) -> Result<()> {
+        let qcow2 = self.format == Format::Qcow2;
+        self.only("a cluster size", self.cluster_size.is_some(), qcow2, "qcow2")?;
+        self.only("a backing file", self.backing.is_some(), qcow2, "qcow2")?;
+        self.only("compression", self.codec.is_some(), qcow2, "qcow2")?;
+        self.only(
+            "this subformat",
+            self.subformat.is_some(),
+            false,
+            "vpc and vdi (dynamic, fixed), vmdk (monolithicSparse, streamOptimized), vhdx (dynamic)",
+        )
+    }
+
+    fn only(&self, what: &str, asked: bool, has: bool, others: &str) -> Result<()> {
+        if !asked || has {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Usage, format!("{} does not have {what}", self.format)).expected(others))
+    }
+
+    fn qcow2(&self) -> qcow2::Options {
+        let mut options = qcow2::Options { backing: self.backing.clone(), ..qcow2::Options::default() };
+        if let Some(size) = self.cluster_size {
+            options.cluster_size = size;
+        }
+        options
+    }
+
+    /// The container as an image again, where it is a pure function of the disk.
+    ///
+    /// # Errors
+    /// [`Kind::Capacity`] where the disk is too large for the format, [`Kind::Usage`] for options it does not have.
+    pub fn wrap(&self, image: &Image) -> Result<Image> {
+        self.check()?;
+        match self.format {
+            Format::Raw => Ok(image.clone()),
+            Format::Qcow2 => qcow2::wrap(image, &self.qcow2()),
+        }
+    }
+
+    /// Writes `image` to the file `path`.
+    ///
+    /// # Errors
+    /// As [`WriteOptions::wrap`] and [`pour`].
+    pub fn write(&self, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
+        self.check()?;
+        match (self.format, self.codec) {
+            (Format::Qcow2, Some(codec)) => qcow2::compress(image, path, &self.qcow2(), codec, options),
+            _ => pour(&self.wrap(image)?, path, options),
+        }
+    }
+
+    /// Writes `image` to `out`, from its first byte to its last.
+    ///
+    /// # Errors
+    /// As [`WriteOptions::write`], and [`Kind::Usage`] for a format whose first bytes depend on its last.
+    pub fn stream(&self, image: &Image, out: &mut dyn Write, options: &PourOptions<'_>) -> Result<()> {
+        self.check()?;
+        match self.format {
+            Format::Raw => stream(image, out, options),
+            Format::Qcow2 => Err(Error::new(Kind::Usage, format!("{} cannot be streamed", self.format))
+                .expected("raw, or vmdk of subformat streamOptimized")
+                .hint("write it to a file")),
+        }
+    }
+}

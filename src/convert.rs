@@ -1,0 +1,196 @@
+//! From one container to another, an empty one, and a larger one.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, qcow2};
+use crate::error::{Error, Kind, Result};
+use crate::image::zero::{is_zero, without_zeros};
+use crate::image::{Builder, Image, PourOptions};
+use crate::progress::Progress;
+use crate::units::{Bytes, MIB, u64_of, usize_of};
+
+/// Where a converted disk goes.
+#[expect(missing_debug_implementations, reason = "a stream has nothing to show")]
+pub enum Target<'a> {
+    /// A new file that appears when it is complete.
+    File(&'a Path),
+    /// A stream.
+    Stream(&'a mut dyn Write),
+}
+
+/// Writes the disk in `opened` in another format. Grains of 4 KiB of zeros become holes, compressed or not.
+///
+/// # Errors
+/// As [`WriteOptions::write`]; [`Kind::Usage`] where the target is the source or its backing file.
+pub fn convert(
+    opened: &Opened,
+    source: &Path,
+    target: Target<'_>,
+    container: &WriteOptions,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<()> {
+    let options = PourOptions { jobs, progress };
+    if let Target::File(path) = &target {
+        spare(opened, source, path)?;
+    }
+    // A compressing writer looks for zeros itself; a stream writes them anyway.
+    let sparse = match &target {
+        Target::File(_) if container.codec.is_none() => Some(without_zeros(&opened.image, &options)?),
+        _ => None,
+    };
+    let image = sparse.as_ref().unwrap_or(&opened.image);
+    let container = WriteOptions { id: id_of(image)?, ..container.clone() };
+    let (bytes, files) = image.file_data();
+    progress.begin(bytes, files);
+    match target {
+        Target::File(path) => container.write(image, path, &options),
+        Target::Stream(out) => container.stream(image, out, &options),
+    }
+}
+
+/// Refuses a target that is what the disk is read from.
+fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
+    let Ok(real) = target.canonicalize() else { return Ok(()) };
+    let own = source.canonicalize().is_ok_and(|source| source == real);
+    if own || opened.files.contains(&real) {
+        return Err(Error::new(Kind::Usage, "the destination is the source")
+            .at(target)
+            .hint("write it elsewhere"));
+    }
+    Ok(())
+}
+
+/// What the ids inside a container derive from where there is no seed: size and first MiB of the disk, which holds the
+/// ids of its table and its first filesystem, and where it has data. So equal disks get equal ids, and different ones
+/// different.
+fn id_of(image: &Image) -> Result<Uuid> {
+    let mut hash = Sha256::new();
+    hash.update(image.length().get().to_le_bytes());
+    let mut head = vec![0; usize_of(image.length().get().min(MIB))];
+    image.read(0, &mut head)?;
+    hash.update(&head);
+    // Runs of data, not segments: how the source was cut into pieces is no part of the disk.
+    let mut run: Option<(Bytes, Bytes)> = None;
+    let mut note = |run: (Bytes, Bytes)| {
+        hash.update(run.0.get().to_le_bytes());
+        hash.update(run.1.get().to_le_bytes());
+    };
+    for segment in image.segments() {
+        run = match run {
+            Some((start, end)) if end == segment.offset => Some((start, segment.end())),
+            other => {
+                if let Some(run) = other {
+                    note(run);
+                }
+                Some((segment.offset, segment.end()))
+            }
+        };
+    }
+    if let Some(run) = run {
+        note(run);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    Ok(uuid::Builder::from_custom_bytes(id).into_uuid())
+}
+
+/// Reads a raw disk from a stream into a file without name beside `near`, zeros as holes, and opens it. A container
+/// cannot be written before the disk's size is known, and cannot be read before its tables are.
+///
+/// # Errors
+/// [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room.
+pub fn open_stream(
+    input: &mut dyn Read,
+    near: &Path,
+    progress: &Progress,
+) -> Result<(Opened, tempfile::TempPath)> {
+    let folder = near.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot keep what is read", folder, error);
+    let (file, path) = tempfile::NamedTempFile::new_in(folder).map_err(failed)?.into_parts();
+    let mut buffer = vec![0; usize_of(MIB)];
+    let mut at = 0;
+    loop {
+        progress.check()?;
+        let mut length = 0;
+        while length < buffer.len() {
+            match input.read(&mut buffer[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => progress.check()?,
+                Err(error) => {
+                    return Err(Error::new(Kind::Source, "cannot read standard input").because(error));
+                }
+            }
+        }
+        if length == 0 {
+            break;
+        }
+        if !is_zero(&buffer[..length]) {
+            use std::os::unix::fs::FileExt;
+            file.write_all_at(&buffer[..length], at).map_err(failed)?;
+        }
+        at += u64_of(length);
+        progress.advance(u64_of(length), 0);
+    }
+    file.set_len(at).map_err(failed)?;
+    let opened = open(&path, &OpenOptions { format: Some(Format::Raw), allow_backing: false })?;
+    Ok((opened, path))
+}
+
+/// Writes an empty disk of `size`, or an overlay on the backing file that `container` names.
+///
+/// # Errors
+/// As [`WriteOptions::write`].
+pub fn create(path: &Path, size: Bytes, container: &WriteOptions, progress: &Progress) -> Result<()> {
+    let image = Builder::new(size).finish()?;
+    let container = WriteOptions { id: id_of(&image)?, ..container.clone() };
+    container.write(&image, path, &PourOptions { jobs: 1, progress })
+}
+
+/// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
+///
+/// A raw file only gets longer, and the header of a qcow2 file is changed in one write. Other formats are written anew
+/// beside the old file, which they replace when they are complete.
+///
+/// # Errors
+/// [`Kind::Usage`] where it would get smaller, or where its format cannot; as [`convert`] otherwise.
+pub fn resize(
+    path: &Path,
+    size: Bytes,
+    format: Option<Format>,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<()> {
+    // An overlay's own header is all that changes, so its backing file is not opened.
+    let opened = crate::container::open_alone(path, format)?;
+    let now = opened.image.length();
+    if size < now {
+        return Err(Error::new(Kind::Usage, "an image is not made smaller: data would be lost")
+            .at(path)
+            .expected(format!("at least {} bytes", now.get()))
+            .found(format!("{} bytes", size.get())));
+    }
+    match opened.format {
+        Format::Raw => {
+            let failed = |error| Error::io(Kind::Output, "cannot make the image larger", path, error);
+            let file = std::fs::File::options().write(true).open(path).map_err(failed)?;
+            file.set_len(size.get()).map_err(failed)
+        }
+        Format::Qcow2 => qcow2::grow(path, size),
+        #[expect(unreachable_patterns, reason = "the formats to come are written anew")]
+        format => {
+            let mut larger = Builder::new(size);
+            larger.splice(Bytes::ZERO, opened.image);
+            let image = larger.finish()?;
+            let container =
+                WriteOptions { subformat: opened.subformat, id: id_of(&image)?, ..WriteOptions::of(format) };
+            container.write(&image, path, &PourOptions { jobs, progress })
+        }
+    }
+}

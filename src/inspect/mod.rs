@@ -1,0 +1,85 @@
+//! Looking inside an image: its container, its partition table, its filesystems, read through an [`Image`] and so the
+//! same for every format. Nothing that is read is trusted.
+
+mod filesystem;
+mod table;
+mod text;
+
+use serde::Serialize;
+
+use crate::container::Opened;
+use crate::error::Result;
+use crate::image::Image;
+use crate::units::usize_of;
+
+pub use filesystem::Found;
+pub use table::{Entry, Table};
+
+/// What an image is and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// Format of the file.
+    pub format: String,
+    /// More about the file, in the words of its format.
+    pub details: Vec<(String, String)>,
+    /// Bytes of the disk.
+    pub virtual_size: u64,
+    /// Bytes of the file.
+    pub file_size: u64,
+    /// Bytes of the disk that are stored; the rest are holes.
+    pub allocated: u64,
+    /// The backing file, as it is written down.
+    pub backing: Option<String>,
+    /// The partition table.
+    pub table: Option<Table>,
+    /// A filesystem without a table around it.
+    pub filesystem: Option<Found>,
+    /// What is wrong with it, in sentences.
+    pub remarks: Vec<String>,
+}
+
+/// Looks inside an open image.
+///
+/// # Errors
+/// [`Kind::Source`](crate::error::Kind::Source) and [`Kind::Format`](crate::error::Kind::Format) where data of the
+/// image cannot be read. A table or filesystem that is not in order is a remark.
+pub fn inspect(opened: &Opened) -> Result<Inspection> {
+    let image = &opened.image;
+    let mut remarks = Vec::new();
+    // Without its backing file an overlay is a disk with parts missing, which would only look wrong.
+    let whole = opened.backing.is_none() || opened.files.len() > 1;
+    if !whole {
+        remarks.push("what the backing file holds is not shown; open it too with --allow-backing".to_owned());
+    }
+    let table = if whole { table::read_any(image, &mut remarks)? } else { None };
+    // A bare filesystem may begin with a boot sector that looks like an empty table.
+    let filesystem = match &table {
+        Some(table) if !table.partitions.is_empty() => None,
+        _ if whole => filesystem::find(image, 0, image.length().get())?,
+        _ => None,
+    };
+    Ok(Inspection {
+        format: opened.format.to_string(),
+        details: opened.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        virtual_size: image.length().get(),
+        file_size: opened.file_size,
+        allocated: image.covered().get(),
+        backing: opened.backing.as_ref().map(crate::text::printable_path),
+        table: if filesystem.is_some() { None } else { table },
+        filesystem,
+        remarks,
+    })
+}
+
+/// `length` bytes of an image at `offset`; zero where they lie outside.
+fn read(image: &Image, offset: u64, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize_of(length)];
+    image.read(offset, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Bytes up to the first NUL, as text without blanks at its ends.
+fn text_of(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    crate::text::printable(&bytes[..end]).trim().to_owned()
+}
