@@ -680,7 +680,7 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
         (&["vfat", "--journal", "false"], "--journal"),
         (&["vfat", "etc", "--owner", "preserve"], "vfat holds no owners"),
         (&["vfat", "etc", "--hardlinks", "dedupe"], "vfat holds no hard links"),
-        (&["vfat", "--cluster-size", "1000"], "no clusters of this size"),
+        (&["vfat", "--fat-cluster-size", "1000"], "no clusters of this size"),
         (&["vfat", "--sector-size", "1000"], "no disk has sectors"),
         (&["ext4", "etc", "--owner", "me"], "UID:GID"),
         (&["ext4", "--reserved", "60%"], "50%"),

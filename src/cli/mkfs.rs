@@ -109,7 +109,7 @@ struct Vfat {
     fat: Option<FatBits>,
     /// Size of a cluster, 1, 2, 4, … 128 sectors [default: by size, as mkfs.fat chooses]
     #[arg(long, value_name = "SIZE")]
-    cluster_size: Option<Bytes>,
+    fat_cluster_size: Option<Bytes>,
     /// Bytes in a sector: 512 or 4096 [default: 512]
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
@@ -131,7 +131,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         Kind::Vfat(own) => {
             let mut filesystem = own.shared.filesystem(FilesystemKind::Vfat);
             filesystem.fat = own.fat;
-            filesystem.cluster_size = own.cluster_size;
+            filesystem.cluster_size = own.fat_cluster_size;
             own.shared.run(filesystem, own.sector_size)
         }
     }

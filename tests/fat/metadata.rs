@@ -185,7 +185,7 @@ fn owners_attributes_and_special_bits_are_counted_and_modes_are_not() {
             let xattrs = if xattr { set } else { 0 };
             builder.text(format!("/f{number}").as_bytes(), b"", Meta { xattrs, ..*meta }, origin).unwrap();
         }
-        Arc::new(builder.finish(1).unwrap().0)
+        Arc::new(builder.finish(1).unwrap())
     };
     assert_eq!(warnings(&build(&[meta(0o777), meta(0o400), meta(0)], false)), Vec::<String>::new());
     let prefix = "FAT keeps no owner, extended attribute or special mode bit: lost for";
@@ -203,7 +203,7 @@ fn owners_attributes_and_special_bits_are_counted_and_modes_are_not() {
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");
     builder.put(b"/", Meta { uid: 1, ..meta(0o1777) }, Content::Directory, origin).unwrap();
-    let tree = Arc::new(builder.finish(1).unwrap().0);
+    let tree = Arc::new(builder.finish(1).unwrap());
     assert_eq!(
         warnings(&tree),
         [format!("{prefix} 1 of 1 names (owners of 1, setuid, setgid or sticky bits of 1), first /")]

@@ -41,7 +41,7 @@ fn forbidden_names_are_told_with_the_rule() {
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");
     builder.text(b"/d/\xff\xfe", b"", meta(0o644), origin).unwrap();
-    let tree = Arc::new(builder.finish(1).unwrap().0);
+    let tree = Arc::new(builder.finish(1).unwrap());
     assert_eq!(
         refused(fat::build(&tree, &fixed(MIB)), Kind::Capacity),
         "FAT forbids the name of /d/\\xff\\xfe\n  because: a name must be UTF-8"
@@ -75,14 +75,14 @@ fn what_is_neither_file_nor_directory_is_told() {
         let mut builder = Builder::new(Time::default());
         let origin = builder.origin("test");
         builder.put(b"/dev/node", meta(0o600), content, origin).unwrap();
-        let tree = Arc::new(builder.finish(1).unwrap().0);
+        let tree = Arc::new(builder.finish(1).unwrap());
         let message = refused(fat::build(&tree, &fixed(MIB)), Kind::Capacity);
         assert!(message.starts_with(&format!("FAT cannot hold a {what}: /dev/node\n")), "{message}");
     }
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");
     builder.symlink(b"/a/link", b"../target", meta(0o777), origin).unwrap();
-    let tree = Arc::new(builder.finish(1).unwrap().0);
+    let tree = Arc::new(builder.finish(1).unwrap());
     let message = refused(fat::build(&tree, &fixed(MIB)), Kind::Capacity);
     assert!(message.starts_with("FAT cannot hold a symbolic link: /a/link\n"), "{message}");
     assert!(message.contains("found: a link to ../target"), "{message}");

@@ -57,7 +57,7 @@ pub(crate) fn texts(listing: &Listing) -> Arc<Tree> {
             None => builder.put(path.as_bytes(), meta(0o755), Content::Directory, origin).unwrap(),
         }
     }
-    Arc::new(builder.finish(1).unwrap().0)
+    Arc::new(builder.finish(1).unwrap())
 }
 
 /// The tree of a listing that is written to real files below `host` first.
@@ -82,7 +82,7 @@ pub(crate) fn scanned(host: &Path, hardlinks: Hardlinks) -> Arc<Tree> {
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("host");
     builder.graft(b"/", &found, 0, &Rules { hardlinks, ..Rules::default() }, origin).unwrap();
-    Arc::new(builder.finish(2).unwrap().0)
+    Arc::new(builder.finish(2).unwrap())
 }
 
 /// Metadata of root with this mode.
