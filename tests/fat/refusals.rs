@@ -35,7 +35,7 @@ fn forbidden_names_are_told_with_the_rule() {
         let message = refused(fat::build(&names(&[name]), &fixed(MIB)), Kind::Capacity);
         let path = if name.starts_with("/d.") { "/d." } else { name };
         let shown = path.replace('\u{1}', "\\x01");
-        assert!(message.starts_with(&format!("FAT forbids the name of {shown}\n")), "{message}");
+        assert!(message.starts_with(&format!("FAT forbids a name\n  at {shown}\n")), "{message}");
         assert!(message.contains(&format!("because: {rule}")), "{message}");
     }
     let mut builder = Builder::new(Time::default());
@@ -44,7 +44,7 @@ fn forbidden_names_are_told_with_the_rule() {
     let tree = Arc::new(builder.finish(1).unwrap());
     assert_eq!(
         refused(fat::build(&tree, &fixed(MIB)), Kind::Capacity),
-        "FAT forbids the name of /d/\\xff\\xfe\n  because: a name must be UTF-8"
+        "FAT forbids a name\n  at /d/\\xff\\xfe\n  because: a name must be UTF-8"
     );
 }
 
@@ -55,7 +55,7 @@ fn names_that_differ_only_in_case_are_both_told() {
     {
         let message = refused(fat::build(&names(&[one, other]), &fixed(MIB)), Kind::Capacity);
         assert!(
-            message.starts_with(&format!("FAT takes two names for the same: {one} and {other}\n")),
+            message.starts_with(&format!("FAT takes two names for the same\n  at {one}\n  at {other}\n")),
             "{message}"
         );
     }
@@ -77,14 +77,14 @@ fn what_is_neither_file_nor_directory_is_told() {
         builder.put(b"/dev/node", meta(0o600), content, origin).unwrap();
         let tree = Arc::new(builder.finish(1).unwrap());
         let message = refused(fat::build(&tree, &fixed(MIB)), Kind::Capacity);
-        assert!(message.starts_with(&format!("FAT cannot hold a {what}: /dev/node\n")), "{message}");
+        assert!(message.starts_with(&format!("FAT cannot hold a {what}\n  at /dev/node\n")), "{message}");
     }
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");
     builder.symlink(b"/a/link", b"../target", meta(0o777), origin).unwrap();
     let tree = Arc::new(builder.finish(1).unwrap());
     let message = refused(fat::build(&tree, &fixed(MIB)), Kind::Capacity);
-    assert!(message.starts_with("FAT cannot hold a symbolic link: /a/link\n"), "{message}");
+    assert!(message.starts_with("FAT cannot hold a symbolic link\n  at /a/link\n"), "{message}");
     assert!(message.contains("found: a link to ../target"), "{message}");
 }
 
@@ -96,7 +96,7 @@ fn a_hard_link_to_a_symbolic_link_is_told() {
     std::fs::hard_link(host.path().join("a"), host.path().join("b")).unwrap();
     let message =
         refused(fat::build(&scanned(host.path(), Hardlinks::Preserve), &fixed(MIB)), Kind::Capacity);
-    assert!(message.starts_with("FAT cannot hold a symbolic link: /a\n"), "{message}");
+    assert!(message.starts_with("FAT cannot hold a symbolic link\n  at /a\n"), "{message}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_file_of_four_gib_is_told() {
     std::fs::File::create_new(host.path().join("d/large")).unwrap().set_len(4 * GIB + 9).unwrap();
     let tree = scanned(host.path(), Hardlinks::Preserve);
     let message = refused(fat::build(&tree, &fixed(16 * GIB)), Kind::Capacity);
-    assert!(message.starts_with("FAT cannot hold a file of 4 GiB: /d/large\n"), "{message}");
+    assert!(message.starts_with("FAT cannot hold a file of 4 GiB\n  at /d/large\n"), "{message}");
     assert!(message.contains("found: 4294967305 bytes, 10 too many"), "{message}");
 }
 
@@ -115,7 +115,7 @@ fn a_directory_of_too_many_entries_is_told() {
     let many =
         |count: u32| texts(&listing((0..count).map(|number| (format!("/D/name {number}"), Vec::new()))));
     let message = refused(fat::build(&many(32_767), &fixed(600 * MIB)), Kind::Capacity);
-    assert!(message.starts_with("FAT cannot hold so large a directory: /D\n"), "{message}");
+    assert!(message.starts_with("FAT cannot hold so large a directory\n  at /D\n"), "{message}");
     assert!(message.contains("at most 65535 entries"), "{message}");
     assert!(message.contains("found: 65536 entries for 32767 names"), "{message}");
     fat::build(&many(32_766), &fixed(600 * MIB)).unwrap();
