@@ -274,31 +274,31 @@ fn the_maps_are_golden() {
     let mut expected = [
         "image 12582912 bytes",
         "0 440 hole",
-        "440 72 bytes dfea76fe gpt: protective mbr",
-        "512 92 bytes 5035d945 gpt: primary header",
+        "440 72 bytes 0c896475 gpt: protective mbr",
+        "512 92 bytes fc25896c gpt: primary header",
         "604 420 hole",
-        "1024 16384 bytes 6a15f493 gpt: primary entries",
+        "1024 16384 bytes e0451e43 gpt: primary entries",
         "17408 12548608 hole",
-        "12566016 16384 bytes 6a15f493 gpt: backup entries",
-        "12582400 92 bytes 313524ef gpt: backup header",
+        "12566016 16384 bytes e0451e43 gpt: backup entries",
+        "12582400 92 bytes 8bac0ff4 gpt: backup header",
         "12582492 420 hole",
     ];
     assert_eq!(map(&gpt), expected);
-    expected[2] = "440 72 bytes 99001854 gpt: hybrid mbr";
+    expected[2] = "440 72 bytes 0caebfcf gpt: hybrid mbr";
     assert_eq!(map(&Request { hybrid: vec![1], ..gpt.clone() }), expected);
     assert_eq!(
         map(&Request { sector_size: 4096, ..gpt }),
         [
             "image 12582912 bytes",
             "0 440 hole",
-            "440 72 bytes f609fcfb gpt: protective mbr",
+            "440 72 bytes c07ac0b7 gpt: protective mbr",
             "512 3584 hole",
-            "4096 92 bytes 246c33f5 gpt: primary header",
+            "4096 92 bytes 41a5bff0 gpt: primary header",
             "4188 4004 hole",
-            "8192 16384 bytes 705ce758 gpt: primary entries",
+            "8192 16384 bytes ae4c1fa7 gpt: primary entries",
             "24576 12537856 hole",
-            "12562432 16384 bytes 705ce758 gpt: backup entries",
-            "12578816 92 bytes 881ceda7 gpt: backup header",
+            "12562432 16384 bytes ae4c1fa7 gpt: backup entries",
+            "12578816 92 bytes 6a082edd gpt: backup header",
             "12578908 4004 hole",
         ]
     );
@@ -308,11 +308,11 @@ fn the_maps_are_golden() {
         [
             "image 6291456 bytes",
             "0 440 hole",
-            "440 72 bytes e7f039ff mbr: partitions",
+            "440 72 bytes be162368 mbr: partitions",
             "512 2097080 hole",
-            "2097592 72 bytes e5728070 mbr: boot record of partition 5",
+            "2097592 72 bytes e991c502 mbr: boot record of partition 5",
             "2097664 2097080 hole",
-            "4194744 72 bytes 917da751 mbr: boot record of partition 6",
+            "4194744 72 bytes 901b4f2c mbr: boot record of partition 6",
             "4194816 2096640 hole",
         ]
     );
