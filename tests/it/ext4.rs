@@ -12,7 +12,7 @@ use crate::support::ext4::{assert_clean, count, judge, superblock};
 use crate::support::program::{diskwright, mkfs_ext4};
 use crate::support::random::{self, Spec};
 use crate::support::snapshot::{Snapshot, join};
-use crate::support::tools::{is_root, quick_scratch, run, scratch};
+use crate::support::tools::{command, is_root, must, quick_scratch, run, scratch};
 use crate::support::{debugfs, ext4, kernel, tree};
 
 /// What the image of `source` is to show where owners are kept and nothing is refused.
@@ -25,7 +25,7 @@ fn the_strange_tree_comes_out_as_it_is() {
     let folder = scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
     // Two levels of the index: see where the tree makes the directory.
-    tree::strange(&source, 20_000, tree::LONGEST_LINK);
+    tree::strange(&source, 20_000, tree::Host::Linux);
     mkfs_ext4(&source, &image, &["--owner", "preserve", "--free", "16MiB"]);
     let expected = preserved(&source);
     judge(&image, &expected);
@@ -76,7 +76,7 @@ fn e2fsck_doubts_a_few_decades_that_the_kernel_reads() {
 fn the_policies_of_owners_and_links() {
     let folder = scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
-    tree::strange(&source, 10, tree::LONGEST_LINK);
+    tree::strange(&source, 10, tree::Host::Linux);
     let host = preserved(&source);
     for (arguments, expected) in [
         (vec![], host.clone().owned_by(0, 0)),
@@ -114,6 +114,39 @@ fn attributes_are_kept_by_pattern() {
             found.0[b"f".as_slice()].xattrs.keys().map(|name| String::from_utf8_lossy(name)).collect();
         assert_eq!(names, kept, "{patterns:?}");
         assert_clean(&image);
+    }
+}
+
+/// The tools of users say of the mounted image what they say of the source.
+#[test]
+fn attributes_acls_and_capabilities_as_their_tools_show_them() {
+    if !kernel::can_judge() {
+        return;
+    }
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let mut maker = tree::Maker::new(&source);
+    maker.directory("d").file("d/f", "f").mode("d/f", 0o750);
+    for (tool, arguments) in [
+        ("setfattr", &["-n", "user.comment", "-v", "a comment", "d/f"][..]),
+        ("setfacl", &["-m", "u:1234:rw,g:70000:x,m:rwx", "d/f"]),
+        ("setfacl", &["-d", "-m", "u:1234:r,o::---", "d"]),
+        ("setcap", &["cap_net_bind_service,cap_sys_time=ep", "d/f"]),
+    ] {
+        must(command(tool).args(arguments).current_dir(&source));
+    }
+    maker.finish();
+    mkfs_ext4(&source, &image, &[]);
+    assert_clean(&image);
+    let mount = kernel::Mount::new(&image, "ro");
+    for (tool, arguments) in [
+        ("getfattr", &["-d", "-m", "-", "-e", "hex", "d/f", "d"][..]),
+        ("getfacl", &["-n", "d/f", "d"]),
+        ("getcap", &["d/f"]),
+    ] {
+        let shown = |top: &Path| must(command(tool).args(arguments).current_dir(top)).text();
+        assert_eq!(shown(&source), shown(mount.path()), "{tool}");
+        assert!(!shown(&source).is_empty(), "{tool}");
     }
 }
 

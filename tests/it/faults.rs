@@ -64,8 +64,11 @@ fn assert_one_error(said: &Said, path: &Path) {
     assert!(!error.contains("panicked"), "{error}");
 }
 
+/// A name and something that happens to a file.
+type Change = (&'static str, fn(&Path));
+
 /// What may happen to a source file while it is read.
-const CHANGES: [(&str, fn(&Path)); 6] = [
+const CHANGES: [Change; 6] = [
     ("truncated", |path| {
         std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1000).unwrap();
     }),

@@ -8,6 +8,8 @@ mod determinism;
 #[cfg(test)]
 mod digests;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod ext4;
 #[cfg(test)]
 mod faults;

@@ -83,7 +83,8 @@ let
       echo "sha256sum /nix/var/nix/profiles/system/kernel"
       echo "stat -c 'owner %u:%g mode %a time %Y of %n' \$(readlink -f /nix/var/nix/profiles/system/init)"
       echo "${busybox}/bin/busybox mount -o remount,rw / && date > /tmp/written && rm /tmp/written && echo writable"
-      echo "sync; echo 'init: end'; ${busybox}/bin/busybox poweroff -f"
+      echo "${busybox}/bin/busybox mount -o remount,ro / && echo 'init: end'"
+      echo "${busybox}/bin/busybox poweroff -f"
     } > $out
     $bb chmod +x $out
   '';

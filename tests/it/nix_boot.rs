@@ -124,7 +124,11 @@ fn nix(name: &str) -> Command {
         .env("NIX_REMOTE", cache("root"))
         .env("HOME", cache("home"))
         // No binary caches, which would need a network, and no users of its own to build as: the sandbox maps one.
-        .env("NIX_CONFIG", "substituters =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\n");
+        // What the kept system was built with is kept, too.
+        .env(
+            "NIX_CONFIG",
+            "substituters =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\nkeep-outputs = true\n",
+        );
     command
 }
 
@@ -140,27 +144,29 @@ fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
     let expression = folder.path().join("system.nix");
     std::fs::write(&expression, include_str!("nix_boot.nix")).unwrap();
 
-    let mut build = nix("nix-build");
-    build.arg(&expression).args(["--no-out-link", "-A", "toplevel", "-A", "image"]);
-    for (name, value) in [
-        ("debs", debs.as_path()),
-        ("tools", &tools),
-        ("program", &folder.path().join("program")),
-        ("loader", Path::new(LOADER)),
-    ] {
-        build.args(["--argstr", name]).arg(value);
-    }
-    build.args(["--argstr", "manifest", &MANIFEST.replace("@line@", LINE)]);
-    let said = must(&mut build).text();
-    let [toplevel, image] = said.lines().collect::<Vec<_>>()[..] else { panic!("two results: {said}") };
+    let result = |attribute: &str, link: &[&str]| {
+        let mut build = nix("nix-build");
+        build.arg(&expression).args(["-A", attribute]).args(link).current_dir(cache("roots"));
+        for (name, value) in [
+            ("debs", debs.as_path()),
+            ("tools", &tools),
+            ("program", &folder.path().join("program")),
+            ("loader", Path::new(LOADER)),
+        ] {
+            build.args(["--argstr", name]).arg(value);
+        }
+        build.args(["--argstr", "manifest", &MANIFEST.replace("@line@", LINE)]);
+        must(&mut build).text().trim().to_owned()
+    };
+    let (toplevel, image) = (&result("toplevel", &["-o", "toplevel"]), result("image", &["--no-out-link"]));
     let closure = must(nix("nix-store").args(["-qR", toplevel])).text();
     assert!(closure.lines().count() > 12, "{closure}");
 
     let disk = folder.path().join("disk.img");
     let stored = cache("root").join(image.trim_start_matches('/'));
     must(command("cp").arg("--sparse=always").arg(stored).arg(&disk));
-    // The store keeps what was built; the image is new for each build of diskwright and as quickly made.
-    must(nix("nix-store").args(["--delete", image]));
+    // The store keeps the system; the image and the program are new for each build of diskwright.
+    must(nix("nix-store").arg("--gc"));
     must(command("chmod").arg("u+w").arg(&disk));
     judge(&disk, folder.path());
 

@@ -353,29 +353,20 @@ impl Plan {
 
     /// A volume of a given size.
     fn fixed(contents: Contents, options: &Options, size: Bytes) -> Result<Self> {
-        let mut blocks = size.get() / BLOCK;
-        let mut geometry = geometry(&contents, options, blocks)?;
-        if geometry.shortest() > blocks && geometry.groups > 1 {
-            // A last group too short for its own metadata is left out, as mke2fs does.
-            blocks = (geometry.groups - 1) * BLOCKS_PER_GROUP;
-            geometry = self::geometry(&contents, options, blocks)?;
-        }
-        let wanted = journal(options, blocks)?;
-        // Only a journal that nobody asked for may be smaller than the one for the grown volume.
-        let least = if options.journal == Journal::Auto { default_journal(blocks) } else { wanted };
-        let sizes = std::iter::once(wanted)
-            .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
-        let mut missing = 0;
-        for journal in sizes {
-            let allocation = contents.allocate(&geometry, journal);
-            let needed = (geometry.metadata() + allocation.used).max(geometry.shortest());
-            if needed <= blocks {
-                let reserved_blocks = reserved(options, blocks);
-                return Ok(Self { contents, geometry, allocation, reserved_blocks });
+        let blocks = size.get() / BLOCK;
+        match fit(&contents, options, blocks)? {
+            Ok((geometry, allocation)) => {
+                let reserved_blocks = reserved(options, geometry.blocks);
+                Ok(Self { contents, geometry, allocation, reserved_blocks })
             }
-            missing = needed - blocks;
+            Err(Missing(mut missing)) => {
+                // A larger volume takes a little more for itself; the size that is named has to suffice.
+                while let Err(Missing(more)) = fit(&contents, options, blocks + missing)? {
+                    missing += more;
+                }
+                Err(too_small(&contents, size, missing))
+            }
         }
-        Err(too_small(&contents, size, missing))
     }
 
     pub(super) fn free_blocks(&self) -> u64 {
@@ -392,6 +383,38 @@ impl Plan {
         let used = self.contents.inodes.used().saturating_sub(group * each).min(each);
         u32::try_from(used).unwrap_or(0)
     }
+}
+
+/// How many blocks a volume lacks at least.
+struct Missing(u64);
+
+/// Tries to fit contents into a volume of `blocks` blocks.
+fn fit(
+    contents: &Contents,
+    options: &Options,
+    mut blocks: u64,
+) -> Result<Result<(Geometry, Allocation), Missing>> {
+    let asked = blocks;
+    let mut geometry = geometry(contents, options, blocks)?;
+    if geometry.shortest() > blocks && geometry.groups > 1 {
+        // A last group too short for its own metadata is left out, as mke2fs does.
+        blocks = (geometry.groups - 1) * BLOCKS_PER_GROUP;
+        geometry = self::geometry(contents, options, blocks)?;
+    }
+    let wanted = journal(options, blocks)?;
+    // Only a journal that nobody asked for may be smaller than the one for the grown volume.
+    let least = if options.journal == Journal::Auto { default_journal(blocks) } else { wanted };
+    let sizes = std::iter::once(wanted)
+        .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
+    let mut needed = 0;
+    for journal in sizes {
+        let allocation = contents.allocate(&geometry, journal);
+        needed = (geometry.metadata() + allocation.used).max(geometry.shortest());
+        if needed <= blocks {
+            return Ok(Ok((geometry, allocation)));
+        }
+    }
+    Ok(Err(Missing(needed.saturating_sub(asked).max(1))))
 }
 
 /// Free room where none is asked for: enough for the first boot of a system to make its directories and files (an

@@ -78,7 +78,7 @@ type = "0x0c"
 size = "16MiB"
 attributes = ["active"]
 filesystem = { type = "vfat", label = "BOOT" }
-contents = [{ source = "tree/etc", target = "/" }]
+contents = [{ source = "tree/bin", target = "/" }]
 
 [[partition]]
 type = "linux"

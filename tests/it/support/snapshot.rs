@@ -262,15 +262,6 @@ impl Digester {
     pub(crate) fn finish(self) -> [u8; 32] {
         self.0.finalize().into()
     }
-
-    /// The digest of a whole file in memory.
-    pub(crate) fn of(bytes: &[u8]) -> [u8; 32] {
-        let mut digester = Self::default();
-        for (number, block) in bytes.chunks(usize_of(Self::BLOCK)).enumerate() {
-            digester.block(u64_of(number), block);
-        }
-        digester.finish()
-    }
 }
 
 /// The digest of the `data` of a file of `size` bytes.

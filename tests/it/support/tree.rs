@@ -110,8 +110,9 @@ impl Maker {
         device: (u32, u32),
     ) -> &mut Self {
         let path = self.path(&name);
-        let device = rustix::fs::makedev(device.0, device.1);
-        rustix::fs::mknodat(CWD, &path, kind, Mode::from_raw_mode(0o640), device).unwrap();
+        let number = rustix::fs::makedev(device.0, device.1);
+        rustix::fs::mknodat(CWD, &path, kind, Mode::from_raw_mode(0o640), number)
+            .unwrap_or_else(|error| panic!("{kind:?} {device:?} at {}: {error}", path.display()));
         self.note(&path);
         self.mode(name, 0o640)
     }
@@ -201,8 +202,14 @@ pub(crate) fn capability() -> Vec<u8> {
     [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// The longest symbolic link there is: PATH_MAX without the final NUL (symlink(7)).
-pub(crate) const LONGEST_LINK: usize = 4095;
+/// What the filesystem that holds a tree can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// All that Linux can name.
+    Linux,
+    /// XFS has no links over 1023 bytes (XFS_SYMLINK_MAXLEN) and 9 and 18 bits of a device's numbers.
+    Any,
+}
 
 /// A target of `length` bytes for a symbolic link, its parts no longer than names can be.
 pub(crate) fn target(length: usize) -> Vec<u8> {
@@ -212,13 +219,13 @@ pub(crate) fn target(length: usize) -> Vec<u8> {
 /// A tree of what has broken writers of ext4, as cheap as it can be: some ten thousand names and a few megabytes.
 ///
 /// Without root it has no devices, no foreign owners and no capabilities. `many` is how many names the largest
-/// directory has, `longest` how long a symbolic link the host takes.
-pub(crate) fn strange(top: &Path, many: u32, longest: usize) {
+/// directory has.
+pub(crate) fn strange(top: &Path, many: u32, host: Host) {
     let mut maker = Maker::new(top);
     names(&mut maker);
-    links(&mut maker, longest);
+    links(&mut maker, host);
     files(&mut maker);
-    specials(&mut maker);
+    specials(&mut maker, host);
     attributes(&mut maker);
     directories(&mut maker, many);
     maker.finish();
@@ -228,7 +235,7 @@ pub(crate) fn strange(top: &Path, many: u32, longest: usize) {
 pub(crate) fn portable(top: &Path) {
     let mut maker = Maker::new(top);
     names(&mut maker);
-    links(&mut maker, LONGEST_LINK);
+    links(&mut maker, Host::Linux);
     files(&mut maker);
     directories(&mut maker, 1000);
     maker.finish();
@@ -270,9 +277,12 @@ fn names(maker: &mut Maker) {
 }
 
 /// Symbolic links around the 60 bytes that fit in an inode and up to the 4095 of PATH_MAX; groups of hard links.
-fn links(maker: &mut Maker, longest: usize) {
+fn links(maker: &mut Maker, host: Host) {
     maker.directory("links");
-    for length in [1, 59, 60, 61, 255, 1023, 4094, 4095].into_iter().filter(|length| *length <= longest) {
+    for length in [1, 59, 60, 61, 255, 1023, 4094, 4095] {
+        if length > 1023 && host == Host::Any {
+            continue;
+        }
         maker.symlink(format!("links/symlink-{length}"), target(length));
     }
     maker.symlink("links/bytes", b"\xff\n\x01/\x80");
@@ -318,7 +328,7 @@ fn files(maker: &mut Maker) {
 }
 
 /// Pipe, socket, and as root devices; modes with setuid, setgid, sticky, and none at all.
-fn specials(maker: &mut Maker) {
+fn specials(maker: &mut Maker, host: Host) {
     maker.directory("specials");
     maker.special("specials/fifo", FileType::Fifo, (0, 0));
     maker.special("specials/socket", FileType::Socket, (0, 0));
@@ -331,7 +341,8 @@ fn specials(maker: &mut Maker) {
     }
     if super::tools::is_root() {
         // Old devices have 8 bits of major and minor (5:1, 8:255), new ones 12 and 20 (259:256, 4095:1048575).
-        for (major, minor) in [(1, 3), (5, 1), (255, 255), (259, 256), (4095, 1_048_575)] {
+        let largest = if host == Host::Linux { (4095, 1_048_575) } else { (511, 262_143) };
+        for (major, minor) in [(1, 3), (5, 1), (255, 255), (259, 256), largest] {
             maker.special(format!("specials/c-{major}-{minor}"), FileType::CharacterDevice, (major, minor));
             maker.special(format!("specials/b-{major}-{minor}"), FileType::BlockDevice, (major, minor));
         }
@@ -391,6 +402,8 @@ fn attributes(maker: &mut Maker) {
     maker.xattr("attributes/small", "user.comment", "in the inode");
     // More than the 92 bytes an inode of 256 has left (256 - 128 - 32 - the magic word), less than a block.
     maker.xattr("attributes/large", "user.large", noise(1, 3000));
+    // All hole, and yet the host counts a block: that of its attributes.
+    maker.sparse("attributes/hole", 3, &[]).xattr("attributes/hole", "user.large", noise(6, 3000));
     // Equal sets share one block.
     for name in ["attributes/twin-1", "attributes/twin-2"] {
         maker.xattr(name, "user.twin", noise(2, 2000)).xattr(name, "user.twin2", noise(3, 1000));
