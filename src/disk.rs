@@ -181,7 +181,8 @@ impl Composer<'_> {
                 self.finish(partition, draft, placed).map_err(|error| self.placed(error, partition))?;
             facts.push(filesystem.map(|filesystem| {
                 image.splice(placed.offset, filesystem.image);
-                warnings.extend(filesystem.warnings);
+                warnings
+                    .extend(filesystem.warnings.into_iter().map(|warning| self.about(warning, partition)));
                 filesystem.facts
             }));
         }
@@ -189,6 +190,16 @@ impl Composer<'_> {
         let report = Report::new(&plan, image.covered(), &facts, &warnings);
         let (id, time) = (self.seed.container_uuid(), self.disk.dates.time.seconds);
         Ok(Built { image, report, warnings, format: self.disk.format, id, time })
+    }
+
+    /// A warning that says which partition it is about, where there may be several.
+    fn about(&self, warning: Warning, partition: &resolve::Partition) -> Warning {
+        match self.disk.table {
+            Scheme::None => warning,
+            Scheme::Gpt | Scheme::Mbr => {
+                Warning(format!("{}: {warning}", self.manifest.describe(&partition.path)))
+            }
+        }
     }
 
     /// Adds the line that an error in a partition is about, where it has none yet: of the entry whose file it names, of

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bench::{Bench, judge, refused, text};
+use super::bench::{Bench, MANIFEST, judge, refused, text};
 
 #[test]
 fn the_epoch_dates_and_clamps() {
@@ -140,4 +140,9 @@ fn warnings_go_to_standard_error_and_into_the_report() {
     assert!(warning.starts_with("diskwright: warning: ") && warning.contains("`esp`"), "{warning}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(warning.contains(report["warnings"][0].as_str().unwrap()));
+    // Of several partitions the one it is about is named.
+    bench.write("lower.toml", MANIFEST.replace("\"vfat\", label = \"ESP\"", "\"vfat\", label = \"esp\""));
+    let output = bench.run(&["build", "lower.toml", "-o", "x.img"]);
+    let warning = text(&output.stderr);
+    assert!(warning.contains("partition[0] (lower.toml:7): ") && warning.lines().count() == 1, "{warning}");
 }
