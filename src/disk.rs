@@ -123,7 +123,7 @@ pub fn build(manifest: &Manifest, options: &Options) -> Result<Built> {
     build_resolved(manifest, &resolve(manifest, options.epoch)?, options)
 }
 
-/// As [`build`], of a manifest that [`resolve`] has made sense of.
+/// As [`build`], of a manifest that [`resolve()`] has made sense of.
 ///
 /// # Errors
 /// As [`build`].

@@ -1,4 +1,4 @@
-//! The file formats that an [`Image`] is written in: a closed set, chosen in one place.
+//! The file formats that an [`Image`](crate::image::Image) is written in: a closed set, chosen in one place.
 
 mod allocated;
 pub mod codec;

@@ -1,4 +1,4 @@
-//! Building a [`Tree`] from what the manifest lists: scanned directories, texts, links, devices, laid over each other
+//! Building a [`Tree`](super::Tree) from what the manifest lists: scanned directories, texts, links, devices, laid over each other
 //! by rules that do not depend on their order.
 
 use std::collections::{BTreeMap, HashMap};
@@ -72,7 +72,7 @@ pub(super) struct Draft {
     rank: u16,
 }
 
-/// Collects nodes; [`Builder::finish`] sorts out links and makes the [`Tree`].
+/// Collects nodes; [`Builder::finish`] sorts out links and makes the [`Tree`](super::Tree).
 #[derive(Debug)]
 pub struct Builder {
     pub(super) drafts: Vec<Draft>,

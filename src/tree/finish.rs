@@ -10,7 +10,7 @@ impl Builder {
     /// files that may be equal, where an entry asked for that.
     ///
     /// # Errors
-    /// [`Kind::Source`] where a file that may be equal to another cannot be read.
+    /// [`Kind::Source`](crate::error::Kind::Source) where a file that may be equal to another cannot be read.
     pub fn finish(mut self, jobs: usize) -> Result<Tree> {
         let mut order = Vec::with_capacity(self.drafts.len());
         let mut numbers = vec![0_u32; self.drafts.len()];
