@@ -1,6 +1,6 @@
 //! From one container to another, an empty one, and a larger one.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, qcow2};
 use crate::error::{Error, Kind, Result};
 use crate::image::zero::{is_zero, without_zeros};
-use crate::image::{Builder, Image, PourOptions};
+use crate::image::{Builder, Image, PourOptions, Sink};
 use crate::progress::Progress;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
@@ -19,7 +19,7 @@ pub enum Target<'a> {
     /// A new file that appears when it is complete.
     File(&'a Path),
     /// A stream.
-    Stream(&'a mut dyn Write),
+    Stream(Sink<'a>),
 }
 
 /// Writes the disk in `opened` in another format. Grains of 4 KiB of zeros become holes, compressed or not.

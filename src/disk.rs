@@ -6,7 +6,6 @@
 //! all partitions get their places, and what hung on those is built.
 
 use std::borrow::Cow;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::contents;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Filesystem, Size, ext4, fat, swap};
 use crate::identity::{self, Seed};
-use crate::image::{Builder, Files, HostFile, Image, PourOptions, host};
+use crate::image::{Builder, Files, HostFile, Image, PourOptions, Sink, host};
 use crate::manifest::Manifest;
 use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{self, Body, Disk, resolve};
@@ -84,7 +83,7 @@ impl Built {
     ///
     /// # Errors
     /// As [`WriteOptions::stream`].
-    pub fn stream(&self, out: &mut dyn Write, container: &WriteOptions, options: &Options) -> Result<()> {
+    pub fn stream(&self, out: Sink<'_>, container: &WriteOptions, options: &Options) -> Result<()> {
         self.own(container).stream(&self.image, out, &self.begin(options))
     }
 

@@ -1,7 +1,6 @@
 //! Writing an [`Image`] in a format: one place that knows which options belong to which.
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -10,7 +9,7 @@ use uuid::Uuid;
 use super::codec::Codec;
 use super::{Format, qcow2};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Image, PourOptions, pour, stream};
+use crate::image::{Image, PourOptions, Sink, pour, stream};
 use crate::units::Bytes;
 
 /// How a container is written. What a format does not have is an error, not ignored.
@@ -143,7 +142,7 @@ impl WriteOptions {
     ///
     /// # Errors
     /// As [`WriteOptions::write`], and [`Kind::Usage`] for a format whose first bytes depend on its last.
-    pub fn stream(&self, image: &Image, out: &mut dyn Write, options: &PourOptions<'_>) -> Result<()> {
+    pub fn stream(&self, image: &Image, out: Sink<'_>, options: &PourOptions<'_>) -> Result<()> {
         self.check()?;
         match self.format {
             Format::Raw => stream(image, out, options),

@@ -11,6 +11,7 @@ pub mod output;
 mod pour;
 mod read;
 mod stream;
+pub(crate) mod turns;
 pub mod zero;
 
 use std::borrow::Cow;
@@ -22,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, index, u64_of};
 
 pub use pour::{PourOptions, pour};
-pub use stream::stream;
+pub use stream::{Sink, stream};
 
 /// A pure function from a part number to bytes: a filesystem's inode tables, say, one part per block group.
 ///

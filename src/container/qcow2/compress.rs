@@ -1,11 +1,6 @@
-//! Compressed clusters: read, compress and append on all cores, in an order that no thread changes.
-//!
-//! Each worker takes the next chunk of clusters and compresses it by itself. Then it waits for its turn, which comes in
-//! the order of the chunks, to learn where its bytes go, and writes them while the next one has its turn. So memory is
-//! a chunk per worker, and every byte's place follows from the bytes before it alone.
-
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+//! Compressed clusters: read, compress and append on all cores, in an order that no thread changes
+//! ([`turns`](crate::image::turns)). A chunk of clusters learns in its turn where its bytes go, and is written while the
+//! next one has its turn. So every byte's place follows from the bytes before it alone.
 
 use super::format::{COMPRESSED, COPIED, Geometry, Header, refcount_sizes};
 use super::{Options, SECTOR};
@@ -13,6 +8,7 @@ use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
 use crate::image::output::Output;
+use crate::image::turns::{Chunks, in_turns};
 use crate::image::zero::is_zero;
 use crate::image::{Image, PourOptions};
 use crate::units::{Bytes, MIB, u64_of, usize_of};
@@ -37,28 +33,8 @@ pub fn compress(
     let entries = geometry.l1_entries(size)?;
     let data = Allocated::of(image, geometry.cluster());
     let output = Output::create(path)?;
-    let work = Work {
-        image,
-        geometry,
-        data: &data,
-        output: &output,
-        codec,
-        pour,
-        next: AtomicU64::new(0),
-        turn: Mutex::new(Turn::new(geometry.cluster())),
-        turned: Condvar::new(),
-    };
-    let jobs = usize_of(u64_of(pour.jobs).clamp(1, work.chunks().max(1)));
-    std::thread::scope(|scope| {
-        for _ in 1..jobs {
-            scope.spawn(|| work.run());
-        }
-        work.run();
-    });
-    let turn = work.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = turn.error {
-        return Err(error);
-    }
+    let work = Work { image, geometry, data: &data, output: &output, codec, pour };
+    let turn = in_turns(&work, Turn::new(geometry.cluster()), pour)?;
     let tables = Tables { geometry, data: &data, entries: &turn.entries, l1_entries: entries };
     tables.write(&output, &turn, size, options, codec)?;
     output.publish()
@@ -72,16 +48,11 @@ struct Work<'a> {
     output: &'a Output,
     codec: Codec,
     pour: &'a PourOptions<'a>,
-    next: AtomicU64,
-    turn: Mutex<Turn>,
-    turned: Condvar,
 }
 
 /// What only the worker whose turn it is may change.
 #[derive(Debug)]
 struct Turn {
-    /// Which chunk is next.
-    chunk: u64,
     cluster: u64,
     /// Where the next compressed cluster goes, and the end of the room that is contiguous with it.
     packed: u64,
@@ -92,21 +63,18 @@ struct Turn {
     entries: Vec<u64>,
     /// How often each cluster of the file is used.
     refcounts: Vec<u16>,
-    error: Option<Error>,
 }
 
 impl Turn {
     fn new(cluster: u64) -> Self {
         // The header has the first cluster.
         Self {
-            chunk: 0,
             cluster,
             packed: cluster,
             packed_end: cluster,
             free: cluster,
             entries: Vec::new(),
             refcounts: vec![1],
-            error: None,
         }
     }
 
@@ -147,67 +115,50 @@ enum Stored {
     Plain,
 }
 
-impl Work<'_> {
-    fn per_chunk(&self) -> u64 {
-        (CHUNK / self.geometry.cluster()).max(1)
-    }
+/// What a worker has in hand: its encoder, and a chunk's clusters with what is to be written of them.
+struct Own {
+    encoder: Encoder,
+    clusters: Vec<Stored>,
+    bytes: Vec<u8>,
+}
 
-    fn chunks(&self) -> u64 {
+impl Chunks for Work<'_> {
+    type Own = Own;
+    type Shared = Turn;
+    /// What to write where.
+    type Rest = Vec<(u64, usize)>;
+
+    fn count(&self) -> u64 {
         self.data.total().div_ceil(self.per_chunk())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn own(&self) -> Result<Own> {
+        Ok(Own { encoder: Encoder::new(self.codec)?, clusters: Vec::new(), bytes: Vec::new() })
     }
 
-    /// Takes chunks until there are none, or someone failed.
-    fn run(&self) {
-        let mut encoder = match Encoder::new(self.codec) {
-            Ok(encoder) => encoder,
-            Err(error) => return self.fail(error),
-        };
-        let mut bytes = Vec::new();
-        loop {
-            let chunk = self.next.fetch_add(1, Ordering::Relaxed);
-            if chunk >= self.chunks() {
-                return;
-            }
-            if let Err(error) = self.chunk(chunk, &mut encoder, &mut bytes) {
-                return self.fail(error);
-            }
-        }
+    fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
+        own.bytes.clear();
+        own.clusters = self.clusters(chunk * self.per_chunk(), &mut own.encoder, &mut own.bytes)?;
+        Ok(())
     }
 
-    fn fail(&self, error: Error) {
-        let mut turn = self.lock();
-        turn.error.get_or_insert(error);
-        drop(turn);
-        self.turned.notify_all();
+    fn turn(&self, turn: &mut Turn, own: &mut Own) -> Result<Self::Rest> {
+        Ok(self.give_places(turn, &own.clusters))
     }
 
-    /// Compresses and writes one chunk. Fails silently where another worker has failed already.
-    fn chunk(&self, chunk: u64, encoder: &mut Encoder, bytes: &mut Vec<u8>) -> Result<()> {
-        self.pour.progress.check()?;
-        bytes.clear();
-        let first = chunk * self.per_chunk();
-        let clusters = self.clusters(first, encoder, bytes)?;
-        let mut turn = self.lock();
-        while turn.chunk != chunk {
-            if turn.error.is_some() {
-                return Ok(());
-            }
-            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
-        }
-        let writes = self.give_places(&mut turn, &clusters);
-        turn.chunk += 1;
-        drop(turn);
-        self.turned.notify_all();
+    fn finish(&self, writes: Self::Rest, own: &mut Own) -> Result<()> {
         let mut from = 0;
         for (at, length) in writes {
-            self.output.write_at(&bytes[from..from + length], at)?;
+            self.output.write_at(&own.bytes[from..from + length], at)?;
             from += length;
         }
         Ok(())
+    }
+}
+
+impl Work<'_> {
+    fn per_chunk(&self) -> u64 {
+        (CHUNK / self.geometry.cluster()).max(1)
     }
 
     /// Reads the clusters from ordinal `first` on and appends what is to be written of them to `bytes`.
