@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, qcow2};
 use crate::error::{Error, Kind, Result};
 use crate::image::zero::{is_zero, without_zeros};
-use crate::image::{Builder, Image, PourOptions, Sink};
+use crate::image::{Builder, PourOptions, Sink};
 use crate::progress::Progress;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
@@ -38,13 +38,13 @@ pub fn convert(
     if let Target::File(path) = &target {
         spare(opened, source, path)?;
     }
-    // A compressing writer looks for zeros itself; a stream writes them anyway.
-    let sparse = match &target {
-        Target::File(_) if container.codec.is_none() => Some(without_zeros(&opened.image, &options)?),
-        _ => None,
-    };
-    let image = sparse.as_ref().unwrap_or(&opened.image);
-    let container = WriteOptions { id: id_of(image)?, ..container.clone() };
+    // Compressed qcow2 looks for zeros itself and has no ids; a stream of raw bytes has no holes.
+    let plain =
+        container.codec.is_some() || matches!((&target, container.format), (Target::Stream(_), Format::Raw));
+    let sparse = if plain { None } else { Some(without_zeros(&opened.image, &options)?) };
+    let image = sparse.as_ref().map_or(&opened.image, |sparse| &sparse.image);
+    let id = id_of(image.length(), sparse.as_ref().map_or(0, |sparse| sparse.fingerprint));
+    let container = WriteOptions { id, ..container.clone() };
     let (bytes, files) = image.file_data();
     progress.begin(bytes, files);
     match target {
@@ -65,39 +65,16 @@ fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the ids inside a container derive from where there is no seed: size and first MiB of the disk, which holds the
-/// ids of its table and its first filesystem, and where it has data. So equal disks get equal ids, and different ones
-/// different.
-fn id_of(image: &Image) -> Result<Uuid> {
+/// What the ids inside a container derive from where there is no seed: the size of the disk and all its bytes, so that
+/// equal disks get equal ids, and different ones different.
+fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
     let mut hash = Sha256::new();
-    hash.update(image.length().get().to_le_bytes());
-    let mut head = vec![0; usize_of(image.length().get().min(MIB))];
-    image.read(0, &mut head)?;
-    hash.update(&head);
-    // Runs of data, not segments: how the source was cut into pieces is no part of the disk.
-    let mut run: Option<(Bytes, Bytes)> = None;
-    let mut note = |run: (Bytes, Bytes)| {
-        hash.update(run.0.get().to_le_bytes());
-        hash.update(run.1.get().to_le_bytes());
-    };
-    for segment in image.segments() {
-        run = match run {
-            Some((start, end)) if end == segment.offset => Some((start, segment.end())),
-            other => {
-                if let Some(run) = other {
-                    note(run);
-                }
-                Some((segment.offset, segment.end()))
-            }
-        };
-    }
-    if let Some(run) = run {
-        note(run);
-    }
+    hash.update(length.get().to_le_bytes());
+    hash.update(fingerprint.to_le_bytes());
     let digest: [u8; 32] = hash.finalize().into();
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
-    Ok(uuid::Builder::from_custom_bytes(id).into_uuid())
+    uuid::Builder::from_custom_bytes(id).into_uuid()
 }
 
 /// Reads a raw disk from a stream into a file without name beside `near`, zeros as holes, and opens it. A container
@@ -149,7 +126,7 @@ pub fn open_stream(
 /// As [`WriteOptions::write`].
 pub fn create(path: &Path, size: Bytes, container: &WriteOptions, progress: &Progress) -> Result<()> {
     let image = Builder::new(size).finish()?;
-    let container = WriteOptions { id: id_of(&image)?, ..container.clone() };
+    let container = WriteOptions { id: id_of(size, 0), ..container.clone() };
     container.write(&image, path, &PourOptions { jobs: 1, progress })
 }
 
@@ -187,10 +164,11 @@ pub fn resize(
         format => {
             let mut larger = Builder::new(size);
             larger.splice(Bytes::ZERO, opened.image);
-            let image = larger.finish()?;
-            let container =
-                WriteOptions { subformat: opened.subformat, id: id_of(&image)?, ..WriteOptions::of(format) };
-            container.write(&image, path, &PourOptions { jobs, progress })
+            let options = PourOptions { jobs, progress };
+            let sparse = without_zeros(&larger.finish()?, &options)?;
+            let id = id_of(size, sparse.fingerprint);
+            let container = WriteOptions { subformat: opened.subformat, id, ..WriteOptions::of(format) };
+            container.write(&sparse.image, path, &options)
         }
     }
 }

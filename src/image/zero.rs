@@ -3,30 +3,42 @@
 
 use rayon::prelude::*;
 
-use super::{Builder, Image, PourOptions};
+use super::{Builder, Data, Image, PourOptions, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, KIB, u64_of, usize_of};
 
 /// How long a run of zeros must be, and how it is aligned, to become a hole: what a host filesystem can leave out.
 const GRAIN: u64 = 4 * KIB;
 
-/// `image` without the grains of 4 KiB that hold nothing but zeros. Reads all its data, on `options.jobs` threads.
+/// An image without its zeros.
+#[derive(Clone, Debug)]
+pub struct Sparse {
+    /// The same bytes; a grain of 4 KiB is covered whole where it holds something, and not at all where it does not.
+    pub image: Image,
+    /// A number that follows from every byte and its place, and from nothing else. Not for enemies: it is a sum of
+    /// CRCs.
+    pub fingerprint: u128,
+}
+
+/// `image` without the grains of 4 KiB that hold nothing but zeros. What is left is the same for equal disks, however
+/// each was cut into segments. Reads all its data, on `options.jobs` threads.
 ///
 /// # Errors
 /// [`Kind::Source`] and [`Kind::Format`] where data cannot be read, [`Kind::Interrupted`] after a signal.
-pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Image> {
+pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Sparse> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.jobs.max(1))
         .build()
         .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
+    // Units begin and end on grains: two of them are cut apart on a multiple of MiBs, or lie many grains apart.
     let units = super::pour::cut(image);
-    let found: Vec<Vec<(u64, u64)>> = pool.install(|| {
+    let found: Vec<(Vec<(u64, u64)>, u128)> = pool.install(|| {
         units
             .par_iter()
             .map_init(Vec::new, |buffer, unit| {
                 options.progress.check()?;
                 let start = unit.start.round_down(GRAIN).get();
-                let end = unit.end.get();
+                let end = unit.end.round_up(GRAIN).min(image.length()).get();
                 buffer.resize(usize_of(end - start), 0);
                 image.read(start, buffer)?;
                 Ok(data_runs(start, buffer))
@@ -34,25 +46,40 @@ pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Image> 
             .collect::<Result<_>>()
     })?;
     let mut sparse = Builder::over(image, image.length());
-    let mut last = 0;
-    for (start, end) in found.into_iter().flatten() {
-        // Two units may share a grain; what the first one took is not taken again.
-        let start = start.max(last);
-        for piece in image.clipped(Bytes::new(start), Bytes::new(end)) {
-            sparse.piece(piece.offset, piece);
+    // Each grain of a run holds something, so a gap is at most the end of one and the start of the next.
+    let zeros = sparse.block("zeros", vec![0; usize_of(2 * GRAIN)]);
+    let mut fingerprint = 0_u128;
+    for (runs, sum) in found {
+        fingerprint = fingerprint.wrapping_add(sum);
+        for (start, end) in runs {
+            let mut at = Bytes::new(start);
+            let end = Bytes::new(end);
+            for piece in image.clipped(at, end) {
+                fill(&mut sparse, zeros, at, piece.offset);
+                sparse.piece(piece.offset, piece);
+                at = piece.end();
+            }
+            fill(&mut sparse, zeros, at, end);
         }
-        last = last.max(end);
     }
-    sparse.finish()
+    Ok(Sparse { image: sparse.finish()?, fingerprint })
 }
 
-/// The runs of grains in `bytes`, which begins at `start`, that are not all zero.
-fn data_runs(start: u64, bytes: &[u8]) -> Vec<(u64, u64)> {
+/// Covers `from..to` with the block `zeros`.
+fn fill(sparse: &mut Builder, zeros: u32, from: Bytes, to: Bytes) {
+    let length = to.saturating_sub(from);
+    sparse.piece(from, Segment { offset: from, length, data: Data::Bytes { block: zeros, skip: 0 } });
+}
+
+/// The runs of grains in `bytes`, which begins at `start`, that are not all zero, and the sum of their numbers.
+fn data_runs(start: u64, bytes: &[u8]) -> (Vec<(u64, u64)>, u128) {
     let mut runs: Vec<(u64, u64)> = Vec::new();
+    let mut sum = 0_u128;
     let mut at = start;
     for grain in bytes.chunks(usize_of(GRAIN)) {
         let end = at + u64_of(grain.len());
         if !is_zero(grain) {
+            sum = sum.wrapping_add(number(at, grain));
             match runs.last_mut() {
                 Some(last) if last.1 == at => last.1 = end,
                 _ => runs.push((at, end)),
@@ -60,7 +87,20 @@ fn data_runs(start: u64, bytes: &[u8]) -> Vec<(u64, u64)> {
         }
         at = end;
     }
-    runs
+    (runs, sum)
+}
+
+/// A number of 128 bits for a grain and its place; numbers of different grains do not add up to each other.
+fn number(at: u64, grain: &[u8]) -> u128 {
+    // Two odd constants of 64 bits without pattern: the golden ratio, and the square root of 3 (both minus 1).
+    let spread = |value: u64, factor: u64| {
+        let value = (value ^ value >> 32).wrapping_mul(factor);
+        (value ^ value >> 29).wrapping_mul(factor)
+    };
+    let sum = u64::from(crc32fast::hash(grain)) << 32 | u64::from(crc32c::crc32c(grain));
+    let place = spread(at.wrapping_add(1), 0x9e37_79b9_7f4a_7c15);
+    u128::from(spread(sum ^ place, 0xbb67_ae85_84ca_a73b)) << 64
+        | u128::from(spread(sum, 0x9e37_79b9_7f4a_7c15) ^ place)
 }
 
 /// Whether all bytes are zero; in words of 16 bytes, which the compiler turns into vectors.
@@ -77,6 +117,29 @@ mod tests {
     use crate::progress::Progress;
     use proptest::prelude::*;
 
+    /// Where an image holds something, whatever the pieces.
+    fn runs(image: &Image) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for segment in image.segments() {
+            match runs.last_mut() {
+                Some(last) if last.1 == segment.offset.get() => last.1 = segment.end().get(),
+                _ => runs.push((segment.offset.get(), segment.end().get())),
+            }
+        }
+        runs
+    }
+
+    #[test]
+    fn fingerprints_differ_with_bytes_and_places() {
+        let mut seen = std::collections::BTreeSet::new();
+        let options = PourOptions { jobs: 1, progress: &Progress::default() };
+        for (at, byte) in [(0, 0), (0, 1), (0, 2), (1, 1), (4096, 1), (4097, 1), (99_000, 1)] {
+            let mut builder = Builder::new(Bytes::new(99_999));
+            builder.bytes(Bytes::new(at), "byte", vec![byte]);
+            assert!(seen.insert(without_zeros(&builder.finish().unwrap(), &options).unwrap().fingerprint));
+        }
+    }
+
     proptest! {
         #[test]
         fn the_bytes_stay_and_whole_grains_of_zero_go(
@@ -92,7 +155,8 @@ mod tests {
             }
             let image = builder.finish().unwrap();
             let options = PourOptions { jobs: 2, progress: &Progress::default() };
-            let sparse = without_zeros(&image, &options).unwrap();
+            let found = without_zeros(&image, &options).unwrap();
+            let sparse = found.image;
             let (mut a, mut b) = (vec![0; usize_of(at)], vec![0; usize_of(at)]);
             image.read(0, &mut a).unwrap();
             sparse.read(0, &mut b).unwrap();
@@ -106,6 +170,12 @@ mod tests {
                     prop_assert!(!is_zero(&a[from..to]));
                 }
             }
+            // The same disk, cut otherwise.
+            let mut whole = Builder::new(Bytes::new(20_000_000));
+            whole.bytes(Bytes::ZERO, "whole", a);
+            let again = without_zeros(&whole.finish().unwrap(), &options).unwrap();
+            prop_assert_eq!(again.fingerprint, found.fingerprint);
+            prop_assert_eq!(runs(&again.image), runs(&sparse));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The Debian package that holds each program the tests run.
-const PACKAGES: [(&str, &str); 36] = [
+const PACKAGES: [(&str, &str); 38] = [
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("blkid", "util-linux"),
@@ -32,6 +32,8 @@ const PACKAGES: [(&str, &str); 36] = [
     ("nice", "coreutils"),
     ("nix-build", "nix-bin"),
     ("nix-store", "nix-bin"),
+    ("qemu-img", "qemu-utils"),
+    ("qemu-io", "qemu-utils"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("resize2fs", "e2fsprogs"),
     ("setcap", "libcap2-bin"),

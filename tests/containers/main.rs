@@ -1,0 +1,35 @@
+//! The proof of containers: every format with every option ([`rows::ROWS`]) holds every disk ([`samples`]), before
+//! judges that know nothing of the writer.
+//!
+//! * `qemu-img check` has nothing to say, and `qemu-img compare` finds the bytes of the raw disk;
+//! * our reader gives them back, and so do independent readers;
+//! * what foreign writers make ([`foreign`]) reads as what they were given;
+//! * the bytes do not depend on the number of jobs, and a change of them is a decision.
+//!
+//! A new format is a row of [`rows::ROWS`] and rows of [`foreign::FOREIGN`]; all general tests run over them. What is
+//! particular to a format is a file of its own. A judge that is not installed fails the test that needs it.
+
+#[cfg(test)]
+mod comparators;
+#[cfg(test)]
+mod create;
+#[cfg(test)]
+mod foreign;
+#[cfg(test)]
+mod judge;
+#[cfg(test)]
+mod pinned;
+#[cfg(test)]
+mod readers;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+#[path = "../it/support/tools.rs"]
+#[allow(dead_code, reason = "shared with the tests of whole images, which need more of it")]
+mod tools;
+#[cfg(test)]
+mod trips;
+#[cfg(test)]
+mod written;

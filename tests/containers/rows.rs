@@ -1,0 +1,180 @@
+//! The table that every general test runs over: a format with options in each row.
+
+use std::path::Path;
+
+use diskwright::container::codec::Codec;
+use diskwright::container::{Format, OpenOptions, Opened, Subformat, WriteOptions, open};
+use diskwright::error::Result;
+use diskwright::image::{Image, PourOptions};
+use diskwright::progress::Progress;
+use diskwright::units::{Bytes, KIB, MIB, TIB};
+use uuid::Uuid;
+
+use crate::readers::{self, Reader};
+
+/// A format with options.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// What it is called in messages, digests and golden maps.
+    pub(crate) name: &'static str,
+    pub(crate) format: Format,
+    pub(crate) subformat: Option<Subformat>,
+    pub(crate) compress: Option<&'static str>,
+    pub(crate) cluster_size: Option<u64>,
+    /// Bytes of a cluster, block or grain: disks around its size are tried.
+    pub(crate) unit: u64,
+    /// The size of the disk that comes back for one of this size.
+    pub(crate) rounds: fn(u64) -> u64,
+    /// The largest disk; a larger one is refused.
+    pub(crate) largest: u64,
+    /// Whether `qemu-img check` knows the format.
+    pub(crate) checks: bool,
+    /// Whether it can be written to a pipe.
+    pub(crate) streams: bool,
+    /// What makes the same with `qemu-img create -f … -o`; `None` where QEMU cannot.
+    pub(crate) qemu: Option<&'static str>,
+    /// Readers that share no code with QEMU or with us.
+    pub(crate) readers: &'static [Reader],
+}
+
+/// What rows are when nothing else is said.
+const USUAL: Row = Row {
+    name: "",
+    format: Format::Raw,
+    subformat: None,
+    compress: None,
+    cluster_size: None,
+    unit: 64 * KIB,
+    rounds: sectors,
+    largest: u64::MAX,
+    checks: true,
+    streams: false,
+    qemu: Some(""),
+    readers: &[],
+};
+
+const QCOW2: Row = Row {
+    format: Format::Qcow2,
+    // The L1 table has at most 2^22 entries, each for a table of 2^13 clusters of 64 KiB.
+    largest: 2048 * TIB,
+    readers: &[readers::IMAGO],
+    ..USUAL
+};
+
+/// imago 0.2 does not know zstd.
+const QCOW2_ZSTD: Row =
+    Row { compress: Some("zstd"), readers: &[], qemu: Some("compression_type=zstd"), ..QCOW2 };
+
+/// All of them.
+pub(crate) const ROWS: &[Row] = &[
+    // Raw is as long as it is; QEMU alone sees it in sectors.
+    Row {
+        name: "raw",
+        rounds: |size| size,
+        checks: false,
+        streams: true,
+        readers: &[readers::IMAGO_RAW],
+        ..USUAL
+    },
+    Row { name: "qcow2", ..QCOW2 },
+    // Clusters of 512 bytes: the L1 table reaches 128 GiB, a refcount block 128 KiB.
+    Row {
+        name: "qcow2-512",
+        cluster_size: Some(512),
+        unit: 512,
+        largest: TIB / 8,
+        qemu: Some("cluster_size=512"),
+        ..QCOW2
+    },
+    Row {
+        name: "qcow2-4k",
+        cluster_size: Some(4 * KIB),
+        unit: 4 * KIB,
+        largest: 8 * TIB,
+        qemu: Some("cluster_size=4k"),
+        ..QCOW2
+    },
+    Row {
+        name: "qcow2-2m",
+        cluster_size: Some(2 * MIB),
+        unit: 2 * MIB,
+        largest: u64::MAX,
+        qemu: Some("cluster_size=2M"),
+        ..QCOW2
+    },
+    Row { name: "qcow2-zlib", compress: Some("zlib"), ..QCOW2 },
+    Row {
+        name: "qcow2-zlib-512",
+        compress: Some("zlib"),
+        cluster_size: Some(512),
+        unit: 512,
+        largest: TIB / 8,
+        qemu: Some("cluster_size=512"),
+        ..QCOW2
+    },
+    Row {
+        name: "qcow2-zlib-2m",
+        compress: Some("zlib"),
+        cluster_size: Some(2 * MIB),
+        unit: 2 * MIB,
+        largest: u64::MAX,
+        qemu: Some("cluster_size=2M"),
+        ..QCOW2
+    },
+    Row { name: "qcow2-zstd", ..QCOW2_ZSTD },
+    Row {
+        name: "qcow2-zstd-4k",
+        cluster_size: Some(4 * KIB),
+        unit: 4 * KIB,
+        largest: 8 * TIB,
+        qemu: Some("cluster_size=4k,compression_type=zstd"),
+        ..QCOW2_ZSTD
+    },
+];
+
+/// A size in whole sectors of 512 bytes, as QEMU counts all disks.
+pub(crate) fn sectors(size: u64) -> u64 {
+    size.next_multiple_of(512)
+}
+
+impl Row {
+    /// How the library writes it. Seed and time are any, but always the same.
+    pub(crate) fn options(&self) -> WriteOptions {
+        WriteOptions {
+            subformat: self.subformat,
+            codec: self.compress.map(|name| Codec::new(name, None).unwrap()),
+            cluster_size: self.cluster_size.map(Bytes::new),
+            id: Uuid::from_u128(0x0867_da16_f251_457d_a9e8_c31f_9a3c_220b),
+            time: 1_700_000_000,
+            ..WriteOptions::of(self.format)
+        }
+    }
+
+    /// The arguments with which the program writes it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--format".to_owned(), self.format.name().to_owned()];
+        for (flag, value) in [
+            ("--subformat", self.subformat.map(|subformat| subformat.to_string())),
+            ("--compress", self.compress.map(str::to_owned)),
+            ("--cluster-size", self.cluster_size.map(|size| Bytes::new(size).to_string())),
+        ] {
+            if let Some(value) = value {
+                arguments.extend([flag.to_owned(), value]);
+            }
+        }
+        arguments
+    }
+
+    /// Writes `image` to `path`.
+    pub(crate) fn write(&self, image: &Image, path: &Path, jobs: usize) -> Result<()> {
+        self.options().write(image, path, &PourOptions { jobs, progress: &Progress::default() })
+    }
+
+    /// Opens what was written, telling the format by its bytes alone where it has any of its own.
+    pub(crate) fn open(&self, path: &Path) -> Result<Opened> {
+        let format = (self.format == Format::Raw).then_some(Format::Raw);
+        let opened = open(path, &OpenOptions { format, allow_backing: false })?;
+        assert_eq!(opened.format, self.format, "{}", self.name);
+        Ok(opened)
+    }
+}
