@@ -22,6 +22,7 @@ use crate::manifest::Manifest;
 use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{self, Body, Disk, resolve};
 use crate::manifest::values::{DiskId, DiskSize, PartitionSize};
+use crate::nix::verify::{Expected, Verification};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::table::{self, Attribute, Placed, Plan, Request, Scheme, Wish};
@@ -38,12 +39,14 @@ pub struct Options {
     /// The value of SOURCE_DATE_EPOCH where it is set: the disk's time where the manifest gives none, and the reason to
     /// let no file be later than that.
     pub epoch: Option<i64>,
+    /// Store paths whose hashes are compared with what was written, before it gets its name.
+    pub verify: Option<Expected>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { jobs, progress: Progress::default(), epoch: None }
+        Self { jobs, progress: Progress::default(), epoch: None, verify: None }
     }
 }
 
@@ -62,16 +65,24 @@ pub struct Built {
     pub id: Uuid,
     /// When the disk was made, in seconds since 1970.
     pub time: i64,
+    /// The store paths to compare, where that was asked for.
+    pub verification: Option<Verification>,
 }
 
 impl Built {
     /// Writes the disk to the file `path`. The ids and the time of a container are the disk's, whatever `container` says.
     ///
     /// # Errors
-    /// As [`WriteOptions::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from.
+    /// As [`WriteOptions::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
+    /// [`Verification::run`] where store paths are compared, after which nothing is left behind.
     pub fn write(&self, path: &Path, container: &WriteOptions, options: &Options) -> Result<()> {
         self.spare(path)?;
-        self.own(container).write(&self.image, path, &self.begin(options))
+        let (container, pour) = (self.own(container), self.begin(options));
+        match &self.verification {
+            None => container.write(&self.image, path, &pour),
+            Some(verification) => container
+                .write_checked(&self.image, path, &pour, &|written| verify(verification, written, options)),
+        }
     }
 
     /// The options with the disk's own id and time.
@@ -79,11 +90,15 @@ impl Built {
         WriteOptions { id: self.id, time: self.time, ..container.clone() }
     }
 
-    /// Writes the disk to `out`, from its first byte to its last.
+    /// Writes the disk to `out`, from its first byte to its last. Store paths are compared before, since nothing can be
+    /// read back: as their files are on the host, each of which is checked for change when it is read again.
     ///
     /// # Errors
-    /// As [`WriteOptions::stream`].
+    /// As [`WriteOptions::stream`], and [`Verification::run`] before a byte is written.
     pub fn stream(&self, out: Sink<'_>, container: &WriteOptions, options: &Options) -> Result<()> {
+        if let Some(verification) = &self.verification {
+            verify(verification, &self.image, options)?;
+        }
         self.own(container).stream(&self.image, out, &self.begin(options))
     }
 
@@ -110,6 +125,13 @@ impl Built {
         }
         Ok(())
     }
+}
+
+/// Compares the store paths on `disk`, as a stage of its own.
+fn verify(verification: &Verification, disk: &Image, options: &Options) -> Result<()> {
+    let (bytes, paths) = verification.amount();
+    options.progress.begin(bytes, paths);
+    verification.run(disk, options.jobs, &options.progress)
 }
 
 /// Builds the disk that `manifest` describes: reads what is to be read of the sources and decides where every byte goes.
@@ -171,6 +193,7 @@ impl Composer<'_> {
         let mut image = Builder::new(plan.length);
         plan.write(&mut image);
         let (mut facts, mut warnings) = (Vec::new(), Vec::new());
+        let trees: Vec<_> = drafts.iter().filter_map(|draft| draft.tree.clone()).collect();
         for ((partition, draft), placed) in self.disk.partitions.iter().zip(drafts).zip(&plan.partitions) {
             self.options.progress.check()?;
             if let Some(ready) = &draft.ready {
@@ -188,7 +211,11 @@ impl Composer<'_> {
         let image = image.finish()?;
         let report = Report::new(&plan, image.covered(), &facts, &warnings);
         let (id, time) = (self.seed.container_uuid(), self.disk.dates.time.seconds);
-        Ok(Built { image, report, warnings, format: self.disk.format, id, time })
+        let verification = match &self.options.verify {
+            Some(expected) => Some(Verification::new(&image, &trees, expected)?),
+            None => None,
+        };
+        Ok(Built { image, report, warnings, format: self.disk.format, id, time, verification })
     }
 
     /// A warning that says which partition it is about, where there may be several.

@@ -18,6 +18,7 @@
 //! | the composition, which alone knows the other rooms | [`disk`] |
 //! | the picture of a disk, and pouring it into a file | [`image`] |
 //! | the file formats it is poured in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
+//! | the formats of Nix: closures, its database, its archive | [`nix`] |
 //! | what was built, for people and machines | [`report`] |
 //! | the program | [`cli`] |
 //!
@@ -63,6 +64,7 @@ pub mod identity;
 pub mod image;
 pub mod inspect;
 pub mod manifest;
+pub mod nix;
 mod numbers;
 pub mod progress;
 pub mod report;

@@ -8,6 +8,7 @@ use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source};
 use super::{Format, Subformat};
 use crate::error::{Error, Kind, Result};
+use crate::image::output::Output;
 use crate::image::{Builder, Image};
 use crate::units::Bytes;
 
@@ -66,6 +67,16 @@ pub(crate) fn open_alone(path: &Path, format: Option<Format>) -> Result<Opened> 
     let mut opened = open_source(&source, format, Chain::Ignored, &mut chain)?;
     opened.files = chain;
     Ok(opened)
+}
+
+/// Opens an output of `format` that was written and has no name yet, by itself.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_output(output: &Output, format: Format) -> Result<Opened> {
+    let file = output.file().try_clone().map_err(|error| output.failed(error))?;
+    let source = Source::over(file, output.target().to_owned())?;
+    open_source(&source, Some(format), Chain::Ignored, &mut Vec::new())
 }
 
 /// What becomes of a backing file.

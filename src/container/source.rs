@@ -40,6 +40,12 @@ impl Source {
         let path = path.canonicalize().map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::from(open_any_length(&path, flags).map_err(|error| failed(error.into()))?);
+        Self::over(file, path)
+    }
+
+    /// An open file; `path` is what it is called in errors.
+    pub(super) fn over(file: File, path: PathBuf) -> Result<Arc<Self>> {
+        let failed = |error: std::io::Error| Error::io(Kind::Source, "cannot read the image", &path, error);
         let meta = file.metadata().map_err(failed)?;
         let size = if meta.is_file() {
             meta.len()
@@ -119,6 +125,10 @@ impl Source {
 impl Files for Source {
     fn file(&self, _: u32) -> HostFile<'_> {
         HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: self.stamp }
+    }
+
+    fn opened(&self, _: u32) -> Option<&File> {
+        Some(&self.file)
     }
 }
 

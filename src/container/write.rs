@@ -7,9 +7,11 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::codec::Codec;
+use super::open::open_output;
 use super::{Format, qcow2};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Image, PourOptions, Sink, pour, stream};
+use crate::image::output::Output;
+use crate::image::{Image, PourOptions, Sink, fill, stream};
 use crate::units::Bytes;
 
 /// How a container is written. What a format does not have is an error, not ignored.
@@ -129,12 +131,39 @@ impl WriteOptions {
     /// Writes `image` to the file `path`.
     ///
     /// # Errors
-    /// As [`WriteOptions::wrap`] and [`pour`].
+    /// As [`WriteOptions::wrap`] and [`pour`](crate::image::pour).
     pub fn write(&self, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
+        self.unpublished(image, path, options)?.publish()
+    }
+
+    /// As [`WriteOptions::write`], but before the file gets its name `check` looks at the disk as it is read back from
+    /// the file; where it fails, nothing is left behind.
+    ///
+    /// # Errors
+    /// As [`WriteOptions::write`], [`open`](super::open) and `check`.
+    pub fn write_checked(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PourOptions<'_>,
+        check: &dyn Fn(&Image) -> Result<()>,
+    ) -> Result<()> {
+        let output = self.unpublished(image, path, options)?;
+        check(&open_output(&output, self.format)?.image)?;
+        output.publish()
+    }
+
+    /// The whole file, without its name.
+    fn unpublished(&self, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<Output> {
         self.check()?;
         match (self.format, self.codec) {
             (Format::Qcow2, Some(codec)) => qcow2::compress(image, path, &self.qcow2(), codec, options),
-            _ => pour(&self.wrap(image)?, path, options),
+            _ => {
+                let image = self.wrap(image)?;
+                let output = Output::create(path)?;
+                fill(&image, &output, options)?;
+                Ok(output)
+            }
         }
     }
 

@@ -76,6 +76,17 @@ impl<'a> Source<'a> {
         Ok(Self { file: File::from(file), expected })
     }
 
+    /// Reads `file`, which is open already.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where the process may not have another open file.
+    pub fn over(file: &File, expected: HostFile<'a>) -> Result<Self> {
+        match file.try_clone() {
+            Ok(file) => Ok(Self { file, expected }),
+            Err(error) => Err(Error::io(Kind::Source, "cannot read the source", &expected.path, error)),
+        }
+    }
+
     /// The open file, for calls that copy without reading.
     #[must_use]
     pub const fn file(&self) -> &File {

@@ -16,13 +16,14 @@ pub mod zero;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, index, u64_of};
 
-pub use pour::{PourOptions, pour};
+pub use pour::{PourOptions, fill, pour};
 pub use stream::{Sink, stream};
 
 /// A pure function from a part number to bytes: a filesystem's inode tables, say, one part per block group.
@@ -43,6 +44,12 @@ pub trait Render: Send + Sync + fmt::Debug {
 pub trait Files: Send + Sync + fmt::Debug {
     /// Where file `id` lies and what it looked like when its place in the image was decided.
     fn file(&self, id: u32) -> HostFile<'_>;
+
+    /// The file itself, where it is open already and perhaps has no name; `None` where it is opened by its path.
+    fn opened(&self, id: u32) -> Option<&File> {
+        let _ = id;
+        None
+    }
 }
 
 /// A host file as it was when the image was laid out; checked again when it is read.
@@ -202,6 +209,13 @@ impl Image {
             }
             _ => None,
         }
+    }
+
+    /// Whether table `files` of this image is `table` itself, and not one that looks like it.
+    #[must_use]
+    pub fn is_table<T: Files>(&self, files: u32, table: &Arc<T>) -> bool {
+        let own = self.tables.files.get(index(files));
+        own.is_some_and(|own| std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(table)))
     }
 
     /// The segments that touch `start..end`, clipped to it.

@@ -58,12 +58,21 @@ const SHARED_BLOCK: u64 = 4 * KIB;
 /// under that name is untouched.
 pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
     let output = Output::create(path)?;
+    fill(image, &output, options)?;
+    output.publish()
+}
+
+/// Writes `image` to `output`, which has no name yet.
+///
+/// # Errors
+/// As [`pour`].
+pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result<()> {
     output.set_length(image.length().get())?;
     let units = cut(image);
-    let share = shares_blocks(image, &output);
+    let share = shares_blocks(image, output);
     let work = Work {
         image,
-        output: &output,
+        output,
         units: &units,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
@@ -80,7 +89,7 @@ pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()>
     });
     match work.error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
         Some((_, error)) => Err(error),
-        None => output.publish(),
+        None => Ok(()),
     }
 }
 

@@ -17,7 +17,11 @@ impl<'a> Handle<'a> {
             let table =
                 image.tables.files.get(index(files)).ok_or_else(|| Error::bug("no such table of files"))?;
             self.0 = None;
-            self.0 = Some((key, Source::open(table.file(file))?));
+            let source = match table.opened(file) {
+                Some(open) => Source::over(open, table.file(file))?,
+                None => Source::open(table.file(file))?,
+            };
+            self.0 = Some((key, source));
         }
         self.0.as_ref().map(|(_, source)| source).ok_or_else(|| Error::bug("no open source"))
     }

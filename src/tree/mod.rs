@@ -239,6 +239,33 @@ impl Tree {
         })
     }
 
+    /// The child of this name of a directory.
+    #[must_use]
+    pub fn child(&self, id: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.children(id).find(|child| self.name(*child) == name)
+    }
+
+    /// The node at an absolute path; `/` and the empty path are the root.
+    #[must_use]
+    pub fn find(&self, path: &[u8]) -> Option<NodeId> {
+        let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+        parts.into_iter().try_fold(NodeId::ROOT, |at, part| self.child(at, part))
+    }
+
+    /// A node and all below it, in preorder.
+    pub fn subtree(&self, id: NodeId) -> impl Iterator<Item = NodeId> + use<> {
+        (id.0..self.node(id).end).map(NodeId)
+    }
+
+    /// The node that has the content: a further name leads to the first.
+    #[must_use]
+    pub fn source(&self, id: NodeId) -> NodeId {
+        match self.node(id).content {
+            Content::Link { to } => to,
+            _ => id,
+        }
+    }
+
     /// Its path inside the filesystem, for people and for error messages: `/` for the root.
     #[must_use]
     pub fn path(&self, id: NodeId) -> String {

@@ -16,8 +16,8 @@ use crate::units::{Bytes, MIB, u64_of, usize_of};
 /// Bytes of the disk in a chunk, at least one cluster: enough that taking turns costs nothing.
 const CHUNK: u64 = MIB;
 
-/// Writes `image` to the file `path` with every cluster compressed that becomes smaller so; clusters of zeros are left
-/// out.
+/// Writes `image` to what will be the file `path`, with every cluster compressed that becomes smaller so; clusters of
+/// zeros are left out.
 ///
 /// # Errors
 /// As [`wrap`](super::wrap) and [`pour`](crate::image::pour).
@@ -27,7 +27,7 @@ pub fn compress(
     options: &Options,
     codec: Codec,
     pour: &PourOptions<'_>,
-) -> Result<()> {
+) -> Result<Output> {
     let geometry = Geometry::new(options.cluster_size)?;
     let size = image.length().round_up(SECTOR).get();
     let entries = geometry.l1_entries(size)?;
@@ -37,7 +37,7 @@ pub fn compress(
     let turn = in_turns(&work, Turn::new(geometry.cluster()), pour)?;
     let tables = Tables { geometry, data: &data, entries: &turn.entries, l1_entries: entries };
     tables.write(&output, &turn, size, options, codec)?;
-    output.publish()
+    Ok(output)
 }
 
 /// What the workers share.

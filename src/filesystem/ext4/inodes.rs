@@ -43,10 +43,7 @@ pub(super) fn mode(tree: &Tree, node: NodeId) -> u16 {
 
 /// The node that has the content: a further name leads to the first.
 pub(super) fn source(tree: &Tree, node: NodeId) -> NodeId {
-    match tree.node(node).content {
-        Content::Link { to } => to,
-        _ => node,
-    }
+    tree.source(node)
 }
 
 impl Inodes {

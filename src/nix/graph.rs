@@ -1,0 +1,295 @@
+//! What Nix says of a closure in JSON: `exportReferencesGraph` under structured attributes, and `nix path-info --json`.
+//!
+//! | shape | who writes it |
+//! |---|---|
+//! | `{"closure": [{"path": …, "narHash": …}], "exportReferencesGraph": {"closure": […]}, …}` | Nix, as `.attrs.json` of a build |
+//! | `[{"path": …, "narHash": …}]` | a graph by itself; `nix path-info --json` before 2.19 |
+//! | `{"/nix/store/…": {"narHash": …}}` | `nix path-info --json`, format 1 |
+//! | `{"version": 2, "storeDir": …, "info": {"…": {"narHash": …}}}` | `nix path-info --json`, format 2 and later |
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Visitor};
+use serde_json::value::RawValue;
+
+use super::closure::Facts;
+use super::hash::{NarHash, from_base64, nix32};
+use super::store::{STORE, StorePath, shown};
+use crate::error::{Error, Kind, Result};
+use crate::manifest::locate::line_at;
+
+/// A JSON object whose values are still text.
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+/// The store paths in a text of JSON, with what it says of each.
+///
+/// # Errors
+/// [`Kind::Manifest`] with the file, the line and what should be there.
+pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<(StorePath, Facts)>> {
+    let text = str::from_utf8(bytes).map_err(|error| {
+        Error::new(Kind::Manifest, "the closure's JSON is no UTF-8")
+            .at_offset(file, crate::units::u64_of(error.valid_up_to()))
+    })?;
+    let document = Document { text, file };
+    if text.trim_ascii_start().starts_with('[') {
+        return document.list(text);
+    }
+    let top: Object<'_> = document.read(text)?;
+    if let Some(info) = top.get("info").filter(|_| top.contains_key("version")) {
+        return document.map(info.get());
+    }
+    if top.keys().any(|key| key.starts_with('/')) {
+        return document.map(text);
+    }
+    document.list(document.graph(&top)?.get())
+}
+
+/// A text of JSON and the name of its file.
+struct Document<'a> {
+    text: &'a str,
+    file: &'a Path,
+}
+
+impl<'a> Document<'a> {
+    /// Reads `part` of the text.
+    fn read<T: Deserialize<'a>>(&self, part: &'a str) -> Result<T> {
+        serde_json::from_str(part).map_err(|error| self.wrong(part, &error))
+    }
+
+    /// An error in `part` of the text, as one of the line of the whole.
+    fn wrong(&self, part: &str, error: &serde_json::Error) -> Error {
+        let start = part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        let before: usize =
+            part.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        // The column counts bytes, and is that of the last one that was read.
+        let at = (start + before + error.column()).saturating_sub(1).min(self.text.len());
+        let line = line_at(self.text, at);
+        let message = error.to_string();
+        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+        Error::new(Kind::Manifest, "the closure's JSON does not parse")
+            .at_line(self.file, line.number, line.text)
+            .found(format!("{message}, at column {}", error.column()))
+    }
+
+    /// The graph in the attributes of a build.
+    fn graph<'b>(&self, top: &Object<'b>) -> Result<&'b RawValue> {
+        /// Whether it is a list whose first element is an object with a path.
+        fn is_graph(value: &RawValue) -> bool {
+            #[derive(Deserialize)]
+            struct Probe {
+                #[serde(rename = "path")]
+                _path: serde::de::IgnoredAny,
+            }
+            serde_json::from_str::<Vec<Probe>>(value.get()).is_ok_and(|list| !list.is_empty())
+        }
+        let mut graphs = top.iter().filter(|(_, value)| is_graph(value));
+        let error = || {
+            Error::new(Kind::Manifest, "the JSON holds no closure").at(self.file).expected(
+                "a graph of exportReferencesGraph called `closure`, or what `nix path-info --json` prints",
+            )
+        };
+        if let Some(closure) = top.get("closure") {
+            return Ok(closure);
+        }
+        match (graphs.next(), graphs.next()) {
+            (Some((_, graph)), None) => Ok(graph),
+            (Some((first, _)), Some((second, _))) => {
+                let names: Vec<&str> = [first, second]
+                    .into_iter()
+                    .chain(graphs.map(|(name, _)| name))
+                    .map(String::as_str)
+                    .collect();
+                Err(error().found(format!("several graphs: {}", shown(names.join(", ").as_bytes()))))
+            }
+            _ => {
+                let keys: Vec<&str> = top.keys().map(String::as_str).collect();
+                Err(error().found(format!("these keys: {}", shown(keys.join(", ").as_bytes()))))
+            }
+        }
+    }
+
+    /// A list of paths that say their names themselves.
+    fn list(&self, part: &'a str) -> Result<Vec<(StorePath, Facts)>> {
+        let list: Vec<Info> = self.read(part)?;
+        let each = list.into_iter().map(|info| {
+            let path = info.path.clone().map(|Name(path)| path).ok_or_else(|| {
+                Error::new(Kind::Manifest, "an entry of the closure's JSON has no path")
+                    .at(self.file)
+                    .expected("a key `path`")
+            })?;
+            let facts = self.facts(&path, info)?;
+            Ok((path, facts))
+        });
+        each.collect()
+    }
+
+    /// A map from paths to what is known of them.
+    fn map(&self, part: &'a str) -> Result<Vec<(StorePath, Facts)>> {
+        let map: Members = self.read(part)?;
+        let each = map.0.into_iter().map(|(path, info)| {
+            let facts = self.facts(&path, info.unwrap_or_default())?;
+            Ok((path, facts))
+        });
+        each.collect()
+    }
+
+    fn facts(&self, path: &StorePath, info: Info) -> Result<Facts> {
+        let wrong = |what: &str| Error::new(Kind::Manifest, what).at(self.file).found(path);
+        if let Some(store) = info.store_dir.filter(|store| store != STORE) {
+            return Err(wrong("the closure is of another store")
+                .expected(STORE)
+                .found(shown(store.as_bytes())));
+        }
+        let (Some(Hash(nar_hash)), Some(nar_size)) = (info.nar_hash, info.nar_size) else {
+            return Err(wrong("the closure's JSON does not say what Nix knows of a store path")
+                .expected("`narHash` and `narSize`")
+                .hint("a path that is not valid in its store has none; `nix-store --realise` makes it so"));
+        };
+        Ok(Facts {
+            deriver: info.deriver.map(|Name(path)| path),
+            references: info.references.into_iter().map(|Name(path)| path).collect(),
+            ca: info.ca.map(|Ca(ca)| ca),
+            signatures: info.signatures.into_iter().map(|Signature(signature)| signature).collect(),
+            ultimate: info.ultimate,
+            ..Facts::new(nar_hash, nar_size)
+        })
+    }
+}
+
+/// What is said of one path. Keys that are not here (`valid`, `closureSize`, `registrationTime`) do not matter.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Info {
+    path: Option<Name>,
+    nar_hash: Option<Hash>,
+    nar_size: Option<u64>,
+    references: Vec<Name>,
+    deriver: Option<Name>,
+    ca: Option<Ca>,
+    signatures: Vec<Signature>,
+    ultimate: bool,
+    store_dir: Option<String>,
+}
+
+/// A map of paths; a path is `null` where its store does not have it.
+#[derive(Debug)]
+struct Members(Vec<(StorePath, Option<Info>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of store paths")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                // A key twice is an entry twice, which contradicts itself or not.
+                while let Some((Name(path), info)) = map.next_entry()? {
+                    members.push((path, info));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
+}
+
+/// A store path: whole in format 1, its base name from format 2 on.
+#[derive(Clone, Debug)]
+struct Name(StorePath);
+
+/// A hash of an archive.
+#[derive(Clone, Copy, Debug)]
+struct Hash(NarHash);
+
+/// Reads a text by a function whose error becomes one of the place in the JSON.
+struct Text<F>(&'static str, F);
+
+impl<T, F: FnOnce(&str) -> Result<T>> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).map_err(|error| E::custom(error.to_string().replace("\n  ", ", ")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text("a store path", |text: &str| match text.starts_with('/') {
+            true => text.parse().map(Self),
+            false => StorePath::from_base_name(text).map(Self),
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text("the SHA-256 of an archive", |text: &str| text.parse().map(Self)))
+    }
+}
+
+/// How a name follows from contents, as the database has it: a text in format 1, an object from format 2 on.
+#[derive(Debug)]
+struct Ca(String);
+
+impl<'de> Deserialize<'de> for Ca {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Spelling {
+            Text(String),
+            Object { method: String, hash: String },
+        }
+        let (method, hash) = match Spelling::deserialize(deserializer)? {
+            Spelling::Text(text) => return Ok(Self(text)),
+            Spelling::Object { method, hash } => (method, hash),
+        };
+        let prefix = match method.as_str() {
+            "nar" => "fixed:r:",
+            "flat" => "fixed:",
+            "text" => "text:",
+            "git" => "fixed:git:",
+            _ => return Err(D::Error::custom(format!("unknown method `{}`", shown(method.as_bytes())))),
+        };
+        let parts = hash.split_once('-');
+        let bytes = parts.and_then(|(algorithm, digits)| Some((algorithm, from_base64(digits.as_bytes())?)));
+        match bytes {
+            Some((algorithm, bytes)) => Ok(Self(format!("{prefix}{algorithm}:{}", nix32(&bytes)))),
+            None => Err(D::Error::custom(format!("not ALGORITHM-BASE64: `{}`", shown(hash.as_bytes())))),
+        }
+    }
+}
+
+/// A signature as the database has it: a text up to format 2, an object from format 3 on.
+#[derive(Debug)]
+struct Signature(String);
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Spelling {
+            Text(String),
+            Object {
+                #[serde(rename = "keyName")]
+                key: String,
+                sig: String,
+            },
+        }
+        Ok(Self(match Spelling::deserialize(deserializer)? {
+            Spelling::Text(text) => text,
+            Spelling::Object { key, sig } => format!("{key}:{sig}"),
+        }))
+    }
+}

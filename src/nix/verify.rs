@@ -1,0 +1,225 @@
+//! Whether the store paths on a disk are what Nix says they are: the archive of each is made from the names and modes of
+//! its tree and from the bytes that are read back from where the disk has them, and its hash compared with the closure's.
+//!
+//! The place of every byte is known, since an [`Image`] says which range of which file stands where. So nothing has to
+//! understand the filesystem, and the reading is as parallel as the pour.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::closure::Closure;
+use super::nar::{self, Digested};
+use super::store::{STORE, StorePath};
+use crate::error::{Error, Kind, Result};
+use crate::image::{Data, Image};
+use crate::progress::Progress;
+use crate::tree::{NodeId, Tree};
+use crate::units::{KIB, u64_of, usize_of};
+
+/// What shall be compared.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// The store paths with their hashes.
+    pub closure: Arc<Closure>,
+    /// Where the store is in its filesystem: `/nix/store`, or `/` in one that is mounted there.
+    pub store: Vec<u8>,
+}
+
+impl Expected {
+    /// The closure at `/nix/store`.
+    #[must_use]
+    pub fn new(closure: Arc<Closure>) -> Self {
+        Self { closure, store: STORE.as_bytes().to_vec() }
+    }
+}
+
+/// Where the files of a filesystem stand on a disk.
+#[derive(Debug)]
+struct Placed {
+    tree: Arc<Tree>,
+    /// By file and place in it.
+    pieces: Vec<Piece>,
+}
+
+/// A run of bytes of a file, and where it stands on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Piece {
+    file: u32,
+    skip: u64,
+    length: u64,
+    offset: u64,
+}
+
+/// A store path on a disk and what it should be.
+#[derive(Debug)]
+struct Member {
+    path: StorePath,
+    expected: Digested,
+    /// Which of the filesystems.
+    filesystem: usize,
+    node: NodeId,
+}
+
+/// A comparison that is prepared: which store paths stand where on a disk.
+#[derive(Debug)]
+pub struct Verification {
+    filesystems: Vec<Placed>,
+    /// By their base names.
+    members: Vec<Member>,
+}
+
+impl Verification {
+    /// Prepares the comparison of a disk whose filesystems hold `trees`.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] where a store path of the closure is in none of the trees, or only its name is known.
+    pub fn new(disk: &Image, trees: &[Arc<Tree>], expected: &Expected) -> Result<Self> {
+        let mut there: HashMap<&[u8], (usize, NodeId)> = HashMap::new();
+        for (number, tree) in trees.iter().enumerate() {
+            let store = tree.find(&expected.store);
+            for node in store.iter().flat_map(|store| tree.children(*store)) {
+                there.entry(tree.name(node)).or_insert((number, node));
+            }
+        }
+        let mut members = Vec::new();
+        for (path, facts) in expected.closure.registered()? {
+            let Some((filesystem, node)) = there.get(path.base_name().as_bytes()).copied() else {
+                return Err(
+                    Error::new(Kind::Manifest, "a store path of the closure is not on the disk").found(path)
+                );
+            };
+            let expected = Digested { hash: facts.nar_hash, size: facts.nar_size };
+            members.push(Member { path: path.clone(), expected, filesystem, node });
+        }
+        let used = |number| members.iter().any(|member| member.filesystem == number);
+        let filesystems = trees.iter().enumerate().map(|(number, tree)| Placed {
+            tree: Arc::clone(tree),
+            pieces: if used(number) { pieces(disk, tree) } else { Vec::new() },
+        });
+        Ok(Self { filesystems: filesystems.collect(), members })
+    }
+
+    /// Bytes of all archives and how many there are, for a progress that counts them.
+    #[must_use]
+    pub fn amount(&self) -> (u64, u64) {
+        let bytes = self.members.iter().fold(0_u64, |sum, member| sum.saturating_add(member.expected.size));
+        (bytes, u64_of(self.members.len()))
+    }
+
+    /// Compares all store paths on `disk`: as it was read back, or as it will be written.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] naming the first store path that is not what it should be, and how many more are not;
+    /// whatever reading `disk` fails with; [`Kind::Interrupted`] after a signal.
+    pub fn run(&self, disk: &Image, jobs: usize, progress: &Progress) -> Result<()> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(jobs.max(1))
+            .build()
+            .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
+        // The largest first, so that none is left alone at the end.
+        let mut order: Vec<usize> = (0..self.members.len()).collect();
+        order.sort_by_key(|number| Reverse(self.members[*number].expected.size));
+        let mut found: Vec<(usize, Digested)> = pool.install(|| {
+            let each = order.into_par_iter().with_max_len(1).map(|number| {
+                let member = &self.members[number];
+                let found = self.archive(member, disk, progress)?;
+                progress.advance(found.size, 1);
+                Ok((number, found))
+            });
+            each.collect::<Result<_>>()
+        })?;
+        found.retain(|(number, found)| self.members[*number].expected != *found);
+        found.sort_by_key(|(number, _)| *number);
+        let Some((first, digested)) = found.first() else { return Ok(()) };
+        let member = &self.members[*first];
+        let shown = |digested: Digested| format!("{}, {} bytes", digested.hash, digested.size);
+        let more = match found.len() - 1 {
+            0 => String::new(),
+            more => format!("; {more} more of {} store paths differ, too", self.members.len()),
+        };
+        Err(Error::new(Kind::Source, "a store path is not what Nix says it is")
+            .at(member.path.to_path())
+            .expected(shown(member.expected))
+            .found(format!("{}{more}", shown(*digested)))
+            .why("the archive of what stands on the disk has another hash than the closure's registration")
+            .hint("`nix-store --verify --check-contents --repair` mends a store path that was changed on this host"))
+    }
+
+    /// The archive of a store path, with its files read from `disk`.
+    fn archive(&self, member: &Member, disk: &Image, progress: &Progress) -> Result<Digested> {
+        let placed = &self.filesystems[member.filesystem];
+        let mut window = Window { disk, start: 0, bytes: Vec::new() };
+        nar::hash(&placed.tree, member.node, &mut |node, at, out| {
+            progress.check()?;
+            out.fill(0);
+            let end = at + u64_of(out.len());
+            for piece in placed.of(node.get(), at) {
+                if piece.skip >= end {
+                    break;
+                }
+                let (from, to) = (piece.skip.max(at), (piece.skip + piece.length).min(end));
+                let part = &mut out[usize_of(from - at)..usize_of(to - at)];
+                window.read(piece.offset + (from - piece.skip), part)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Where the files of `tree` stand on `disk`.
+fn pieces(disk: &Image, tree: &Arc<Tree>) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = disk
+        .segments()
+        .iter()
+        .filter_map(|segment| match segment.data {
+            Data::File { files, file, skip } if disk.is_table(files, tree) => {
+                Some(Piece { file, skip, length: segment.length.get(), offset: segment.offset.get() })
+            }
+            _ => None,
+        })
+        .collect();
+    pieces.sort_unstable();
+    pieces
+}
+
+impl Placed {
+    /// The pieces of a file from the one that holds byte `at` on; where there is none, that byte is of a hole.
+    fn of(&self, file: u32, at: u64) -> impl Iterator<Item = &Piece> {
+        let first =
+            self.pieces.partition_point(|piece| (piece.file, piece.skip + piece.length) <= (file, at));
+        self.pieces[first..].iter().take_while(move |piece| piece.file == file)
+    }
+}
+
+/// How much is read at once where less is asked for: the files of a store path stand in order, so the next ones are
+/// there already, and a compressed cluster is decompressed once.
+const AHEAD: u64 = 256 * KIB;
+
+/// The part of the disk that was read last.
+struct Window<'a> {
+    disk: &'a Image,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// Fills `out` with the bytes of the disk at `offset`.
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let length = u64_of(out.len());
+        if length >= AHEAD {
+            return self.disk.read(offset, out);
+        }
+        let inside = offset >= self.start && offset + length <= self.start + u64_of(self.bytes.len());
+        if !inside {
+            self.start = offset;
+            self.bytes.resize(usize_of(AHEAD), 0);
+            self.disk.read(offset, &mut self.bytes)?;
+        }
+        let from = usize_of(offset - self.start);
+        out.copy_from_slice(&self.bytes[from..from + out.len()]);
+        Ok(())
+    }
+}
