@@ -13,6 +13,7 @@
 //! |---|---|
 //! | what the user wrote, and what it means | [`manifest`] |
 //! | names and metadata of one filesystem, without a byte of file data | [`contents`], [`tree`] |
+//! | what a boot loader needs, as files and boot code | [`boot`] |
 //! | the bytes of a filesystem, of a partition table | [`filesystem`], [`table`] |
 //! | every id that nobody gave | [`identity`] |
 //! | the composition, which alone knows the other rooms | [`disk`] |
@@ -53,6 +54,8 @@
 //!
 //! [`disk::Built::write`] pours it into a file, which appears under its name when it is complete.
 
+pub mod boot;
+mod calendar;
 pub mod cli;
 pub mod container;
 pub mod contents;

@@ -1,0 +1,194 @@
+//! What boots: a [`System`], read from a toplevel's `boot.json` (NixOS RFC 125, version 1) or, where there is none, from
+//! the files that lie in the toplevel.
+
+mod files;
+mod json;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::store::{Source, Store};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::text::printable;
+
+/// What a boot loader has to know of one system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// The store path of the toplevel.
+    pub toplevel: String,
+    /// Nix's name of the platform: `x86_64-linux`.
+    pub system: String,
+    /// For people: `NixOS 21.11 (Linux 5.15.30)`.
+    pub label: String,
+    /// The program that the initrd starts.
+    pub init: String,
+    /// The kernel.
+    pub kernel: Source,
+    /// The initrd; a system can do without.
+    pub initrd: Option<Source>,
+    /// Parameters of the kernel, `init=` not among them.
+    pub kernel_params: Vec<String>,
+    /// What systemd-boot sorts entries by.
+    pub sort_key: String,
+    /// The device tree that systemd-boot loads.
+    pub devicetree: Option<Source>,
+    /// Further initrds, as paths on the boot filesystem, where somebody else puts them.
+    pub extra_initrds: Vec<String>,
+    /// The directory of all device trees, for extlinux.
+    pub dtbs: Option<Source>,
+    /// The hypervisor, for GRUB.
+    pub xen: Option<Xen>,
+    /// What `nixos-version` says, or else the version of the kernel.
+    pub version: String,
+    /// What `configuration-name` says, for GRUB.
+    pub configuration_name: Option<String>,
+    /// Variants of this system, by name.
+    pub specialisations: BTreeMap<String, System>,
+}
+
+/// A hypervisor that is started before the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xen {
+    /// `xen.gz`.
+    pub kernel: Source,
+    /// Its parameters.
+    pub params: String,
+}
+
+/// What becomes of secrets that a program of the system would put into its initrd. It runs on the system's own processor
+/// and reads the secrets from the system's own disk, so neither is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// Such a system is an error.
+    #[default]
+    Refuse,
+    /// The initrd is used without them, with a warning.
+    Skip,
+}
+
+impl System {
+    /// Reads the system whose toplevel is at `toplevel`, a path of the store or a link to one.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] for a toplevel that does not exist, a `boot.json` that is not one of version 1, a file that is
+    /// missing or outside the store, and, under [`Secrets::Refuse`], for an initrd that wants secrets.
+    pub fn read(
+        store: &Store,
+        toplevel: &Path,
+        secrets: Secrets,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Self> {
+        let top = Source::find(store, toplevel)?;
+        let mut reader = Reader { store, secrets, warnings };
+        match top.below(store, "boot.json")? {
+            Some(document) => json::read(&mut reader, &top, &document),
+            None => files::read(&mut reader, &top),
+        }
+    }
+
+    /// `init=` and the parameters of the kernel, joined by blanks.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let init = std::iter::once(format!("init={}", self.init));
+        init.chain(self.kernel_params.iter().cloned()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The name of the toplevel in the store: `HASH-nixos-system-NAME-VERSION`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.toplevel.rsplit('/').next().unwrap_or(&self.toplevel)
+    }
+}
+
+/// What reading needs.
+#[derive(Debug)]
+struct Reader<'a> {
+    store: &'a Store,
+    secrets: Secrets,
+    warnings: &'a mut Vec<Warning>,
+}
+
+impl Reader<'_> {
+    /// What becomes of an initrd of `top` to which `program` would append secrets.
+    fn secrets(&mut self, top: &Source, program: &str) -> Result<()> {
+        match self.secrets {
+            Secrets::Refuse => Err(Error::new(Kind::Source, "the initrd wants secrets, which are not here")
+                .at(&top.host)
+                .found(format!("the program that would append them: {}", printable(program.as_bytes())))
+                .why("it has to run on the system itself, where the secrets are")
+                .hint("boot.initrd.secrets has to be empty, or the secrets are to be skipped")),
+            Secrets::Skip => {
+                self.warnings.push(Warning(format!(
+                    "the initrd of {} is written without its secrets: {} has to append them",
+                    printable(top.path.as_bytes()),
+                    printable(program.as_bytes())
+                )));
+                Ok(())
+            }
+        }
+    }
+
+    /// A file at `path` of the system.
+    fn file(&self, path: &str, what: &str) -> Result<Source> {
+        Source::find(self.store, Path::new(path))?.file(what)
+    }
+
+    /// The text of the file `name` in `folder`, without one final newline, if there is such a file.
+    fn text(&self, folder: &Source, name: &str) -> Result<Option<String>> {
+        let Some(file) = folder.below(self.store, name)? else { return Ok(None) };
+        let text = file.clone().file(name)?.text()?;
+        line(text.strip_suffix('\n').unwrap_or(&text), name, &file.host).map(|text| Some(text.to_owned()))
+    }
+
+    /// The version of the kernel: the first name under `lib/modules` in the toplevel's `kernel-modules`, or beside the
+    /// kernel.
+    fn kernel_version(&self, top: &Source, kernel: &Source) -> Result<Option<String>> {
+        let beside = Path::new(&kernel.path).parent().and_then(Path::to_str).unwrap_or("/").to_owned();
+        let own = top.below(self.store, "kernel-modules")?;
+        // A kernel that is a store object itself has nothing beside it.
+        let beside = Some(beside).filter(|path| path.len() >= super::store::STORE.len());
+        let beside = beside.map(|path| Source::find(self.store, Path::new(&path))).transpose()?;
+        for folder in [own, beside].into_iter().flatten() {
+            if let Some(modules) = folder.below(self.store, "lib/modules")?
+                && let Some(name) = modules.names()?.into_iter().next()
+            {
+                return line(&name, "the kernel's version", &modules.host).map(|name| Some(name.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The version that menus show, and what they need to say it.
+    fn version(&self, top: &Source, kernel: &Source) -> Result<String> {
+        match self.text(top, "nixos-version")? {
+            Some(version) => Ok(version),
+            None => Ok(self.kernel_version(top, kernel)?.unwrap_or_default()),
+        }
+    }
+
+    /// The hypervisor of a toplevel, if it has one.
+    fn xen(&self, top: &Source) -> Result<Option<Xen>> {
+        let Some(kernel) = top.below(self.store, "xen.gz")? else { return Ok(None) };
+        let params = self.text(top, "xen-params")?.unwrap_or_default();
+        Ok(Some(Xen { kernel: kernel.file("hypervisor")?, params }))
+    }
+
+    /// The directory of device trees of a toplevel, if it has one.
+    fn dtbs(&self, top: &Source) -> Result<Option<Source>> {
+        Ok(top.below(self.store, "dtbs")?.filter(|dtbs| dtbs.host.is_dir()))
+    }
+}
+
+/// `text`, which has to be one line: it becomes a part of one in a boot loader's files, where a newline would begin
+/// another. `what` it is, and the file it comes from.
+fn line<'a>(text: &'a str, what: &str, file: &Path) -> Result<&'a str> {
+    if text.chars().any(char::is_control) {
+        return Err(Error::new(Kind::Source, format!("{what} holds a control character"))
+            .at(file)
+            .expected("one line of text")
+            .found(printable(text.as_bytes())));
+    }
+    Ok(text)
+}

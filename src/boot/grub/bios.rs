@@ -1,0 +1,257 @@
+//! GRUB under a BIOS without a device: boot.img becomes the boot code of the first sector, and a core image is embedded
+//! where no filesystem is, behind an MBR or in a BIOS boot partition.
+//!
+//! Sources: GRUB's `include/grub/i386/pc/boot.h`, `util/setup.c` and `grub-core/boot/i386/pc`; what grub-bios-setup does to
+//! a device. Offsets stand beside the fields; docs/formats/boot.md says why each has its value.
+
+use super::mkimage::Core;
+use super::{Filesystem, Grub, Place, Search};
+use crate::boot::files::Files;
+use crate::error::{Error, Kind, Result};
+use crate::numbers::Numbers;
+use crate::units::{Bytes, Sectors, low16, u64_of};
+
+/// GRUB's name of this platform.
+const PLATFORM: &str = "i386-pc";
+
+/// Sectors of a disk that a BIOS reads have this many bytes.
+const SECTOR: usize = 512;
+
+/// The boot code of a first sector; the disk signature and the partition table follow it.
+pub const BOOT_CODE: usize = 0x1b8;
+
+/// The room of a BIOS parameter block, which begins behind the jump and belongs to a filesystem.
+const BPB: std::ops::Range<usize> = 0x03..0x5a;
+/// Where boot.img has the number of the core's first sector (GRUB_BOOT_MACHINE_KERNEL_SECTOR).
+const KERNEL_SECTOR: usize = 0x5c;
+/// Where it jumps over the check of the drive's number (GRUB_BOOT_MACHINE_DRIVE_CHECK).
+const DRIVE_CHECK: usize = 0x66;
+/// What is there as shipped, `jmp 3f`, and for a hard disk: two times nothing.
+const JUMP: [u8; 2] = [0xeb, 0x05];
+const NO_JUMP: [u8; 2] = [0x90, 0x90];
+
+/// Where the list of blocks in the core's first sector begins; it grows downwards (GRUB_BOOT_MACHINE_LIST_SIZE is 12).
+const BLOCK_LIST: usize = 0x1f4;
+/// A block of the list: 8 bytes of first sector, 2 of sectors, 2 of segment.
+const BLOCK: usize = 12;
+/// The segment that the second sector is loaded to: 0x800 for the first, and 0x20 times 16 bytes for one sector.
+const SEGMENT: u16 = 0x800 + 0x20;
+
+/// The most sectors of a core: it is loaded to 0x8000 and its second sector may not begin beyond 0x78000 with room for
+/// 0x1000 (GRUB's `util/setup.c`: `(0x78000 - GRUB_KERNEL_I386_PC_LINK_ADDR) / 512`, which is linked to 0x9000).
+const MOST_SECTORS: u64 = (0x78000 - 0x9000) / 512;
+
+/// The kind of partition table, which GRUB's core has to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// MBR.
+    Mbr,
+    /// GPT.
+    Gpt,
+}
+
+/// Where the boot directory lies on the disk that GRUB is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The disk's table.
+    pub table: Table,
+    /// The number of the partition, from 1.
+    pub partition: u32,
+    /// What filesystem it has.
+    pub filesystem: Filesystem,
+    /// The boot directory's path from the root of that filesystem: `/boot`, or `/` for one of its own.
+    pub path: String,
+}
+
+/// Sectors that a core image may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The first: 1 behind an MBR, that of a BIOS boot partition under a GPT.
+    pub first: Sectors,
+    /// How many: up to the first partition, or those of the BIOS boot partition.
+    pub length: Sectors,
+}
+
+/// What makes a disk boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedding {
+    /// The first 440 bytes of the disk.
+    pub boot_code: Vec<u8>,
+    /// Where the core image begins.
+    pub first: Sectors,
+    /// The core image, whole sectors.
+    pub core: Vec<u8>,
+}
+
+/// GRUB for a BIOS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bios {
+    /// What lies outside of all filesystems.
+    pub embedding: Embedding,
+    /// What lies in the boot directory: modules, lists, and copies of both images, as `/grub/i386-pc/...`.
+    pub files: Files,
+}
+
+/// Makes GRUB for the disk whose boot directory is `home` and whose core image goes into `room`. Nothing depends on where
+/// the disk will be: GRUB looks for its directory on the disk that it was loaded from.
+///
+/// # Errors
+/// [`Kind::Source`] where GRUB's files or grub-mkimage are missing, or not those of a GRUB; [`Kind::Capacity`] where the
+/// core image is larger than the room.
+pub fn build(grub: &Grub, home: &Home, room: Room) -> Result<Bios> {
+    // The directory has to be one that the configuration can name as well.
+    let directory = Place { search: Search::Root, path: home.path.clone() };
+    directory.check()?;
+    if home.partition == 0 {
+        return Err(
+            Error::new(Kind::Manifest, "the boot directory's partition has no number").expected("from 1")
+        );
+    }
+    let (name, module) = match home.table {
+        Table::Mbr => ("msdos", "part_msdos"),
+        Table::Gpt => ("gpt", "part_gpt"),
+    };
+    let prefix = format!("(,{name}{}){}", home.partition, directory.below("/grub"));
+    let modules = [home.filesystem.module(), module, "biosdisk"];
+    let core = Core { platform: PLATFORM, prefix: &prefix, config: None, modules: &modules }.make(grub)?;
+    let image = grub.platform(PLATFORM)?.join("boot.img");
+    let boot = std::fs::read(&image)
+        .map_err(|error| Error::io(Kind::Source, "cannot read GRUB's boot.img", &image, error))?;
+    let boot_code = boot_code(&boot, room.first).map_err(|error| error.at(&image))?;
+    let core = embed(core, room)?;
+
+    let mut files = Files::new();
+    grub.modules(PLATFORM, &mut files)?;
+    files.host(format!("/grub/{PLATFORM}/boot.img"), &image)?;
+    files.bytes(format!("/grub/{PLATFORM}/core.img"), core.clone())?;
+    Ok(Bios { embedding: Embedding { boot_code, first: room.first, core }, files })
+}
+
+/// The boot code of a disk whose core image begins at sector `first`: `boot` is boot.img.
+///
+/// # Errors
+/// [`Kind::Source`] for anything but a boot.img.
+pub fn boot_code(boot: &[u8], first: Sectors) -> Result<Vec<u8>> {
+    let is_boot = boot.len() == SECTOR
+        && boot.ends_with(&[0x55, 0xaa])
+        && boot.get(DRIVE_CHECK..DRIVE_CHECK + 2) == Some(&JUMP);
+    if !is_boot {
+        return Err(Error::new(Kind::Source, "this is not the boot.img of a GRUB for a BIOS")
+            .expected("512 bytes that end with 55 aa, and eb 05 at byte 0x66")
+            .found(format!("{} bytes", boot.len())));
+    }
+    let mut code = boot[..BOOT_CODE].to_vec();
+    // No filesystem begins where the disk does.
+    code[BPB].fill(0);
+    code[KERNEL_SECTOR..KERNEL_SECTOR + 8].copy_from_slice(&first.get().to_le_bytes());
+    // Only floppies need the check: a BIOS gives the right number for a hard disk.
+    code[DRIVE_CHECK..DRIVE_CHECK + 2].copy_from_slice(&NO_JUMP);
+    Ok(code)
+}
+
+/// `core` as it lies at `room`: whole sectors, with the list of its own sectors.
+///
+/// # Errors
+/// [`Kind::Source`] for anything but a core image; [`Kind::Capacity`] where it is larger than `room`, or than a BIOS could
+/// load.
+pub fn embed(mut core: Vec<u8>, room: Room) -> Result<Vec<u8>> {
+    let sectors = Bytes::new(u64_of(core.len())).div_ceil(u64_of(SECTOR));
+    let list = core
+        .get(..SECTOR)
+        .map(|head| (Numbers(head).le16(BLOCK_LIST + 8), Numbers(head).le16(BLOCK_LIST + 10)));
+    // grub-mkimage writes the list of a core that begins at sector 1.
+    if list != Some((low16(sectors.saturating_sub(1)), SEGMENT)) {
+        return Err(Error::new(Kind::Source, "this is not a core image of a GRUB for a BIOS")
+            .expected("a list of its own sectors at byte 0x1f4")
+            .found(format!("{} bytes", core.len())));
+    }
+    let most = room.length.get().min(MOST_SECTORS);
+    if sectors > most {
+        let why = if most == MOST_SECTORS {
+            "a BIOS can load no more below the 640 KiB"
+        } else {
+            "it has to lie before the first partition, or in the BIOS boot partition"
+        };
+        return Err(Error::new(Kind::Capacity, "GRUB's core image is larger than the room for it")
+            .expected(format!("at most {most} sectors ({} bytes) at sector {}", most * 512, room.first.get()))
+            .found(format!(
+                "{sectors} sectors ({} bytes): {} bytes too many",
+                sectors * 512,
+                (sectors - most) * 512
+            ))
+            .why(why)
+            .hint("let the first partition begin at 1 MiB, or give the BIOS boot partition 1 MiB"));
+    }
+    core.resize(crate::units::usize_of(sectors) * SECTOR, 0);
+    let mut list = (room.first.get() + 1).to_le_bytes().to_vec();
+    list.extend(low16(sectors - 1).to_le_bytes());
+    list.extend(SEGMENT.to_le_bytes());
+    core[BLOCK_LIST..BLOCK_LIST + BLOCK].copy_from_slice(&list);
+    // A block of no sectors ends the list.
+    core[BLOCK_LIST - BLOCK..BLOCK_LIST].fill(0);
+    Ok(core)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A core image of `sectors` sectors, the last one not full, as grub-mkimage makes it: it lies at sector 1.
+    fn core(sectors: u16) -> Vec<u8> {
+        let mut core = vec![0x11; usize::from(sectors) * SECTOR - 100];
+        core[BLOCK_LIST - BLOCK..BLOCK_LIST].fill(0x22);
+        core[BLOCK_LIST..BLOCK_LIST + 8].copy_from_slice(&2_u64.to_le_bytes());
+        core[BLOCK_LIST + 8..BLOCK_LIST + 10].copy_from_slice(&(sectors - 1).to_le_bytes());
+        core[BLOCK_LIST + 10..SECTOR].copy_from_slice(&[0x20, 0x08]);
+        core
+    }
+
+    fn room(first: u64, length: u64) -> Room {
+        Room { first: Sectors::new(first), length: Sectors::new(length) }
+    }
+
+    #[test]
+    fn a_core_knows_its_sectors() {
+        for (first, list) in [
+            (1, [2, 0, 0, 0, 0, 0, 0, 0, 0x34, 0, 0x20, 8]),
+            (2048, [1, 8, 0, 0, 0, 0, 0, 0, 0x34, 0, 0x20, 8]),
+            (u64::from(u32::MAX), [0, 0, 0, 0, 1, 0, 0, 0, 0x34, 0, 0x20, 8]),
+        ] {
+            let embedded = embed(core(53), room(first, 53)).unwrap();
+            assert_eq!(embedded.len(), 53 * SECTOR);
+            assert_eq!(embedded[BLOCK_LIST..SECTOR], list);
+            assert_eq!(embedded[BLOCK_LIST - BLOCK..BLOCK_LIST], [0; BLOCK]);
+            assert_eq!(embedded[53 * SECTOR - 100..], [0; 100]);
+            assert!(embedded[..BLOCK_LIST - BLOCK].iter().all(|byte| *byte == 0x11));
+        }
+    }
+
+    #[test]
+    fn a_core_that_does_not_fit_says_by_how_much() {
+        embed(core(888), room(1, 2047)).unwrap();
+        assert_eq!(
+            embed(core(889), room(1, 2047)).unwrap_err().to_string(),
+            "GRUB's core image is larger than the room for it\n  expected: at most 888 sectors (454656 bytes) at sector \
+             1\n  found: 889 sectors (455168 bytes): 512 bytes too many\n  because: a BIOS can load no more below the \
+             640 KiB\n  hint: let the first partition begin at 1 MiB, or give the BIOS boot partition 1 MiB"
+        );
+        let error = embed(core(53), room(1, 33)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Capacity);
+        let text = error.to_string();
+        assert!(text.contains("found: 53 sectors (27136 bytes): 10240 bytes too many\n"), "{text}");
+        assert!(text.contains("because: it has to lie before the first partition"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_image_of_grub_is_refused() {
+        for bytes in [vec![], vec![0; 512], vec![0; 27026], core(3)[..511].to_vec(), core(3)[..1024].to_vec()]
+        {
+            let error = embed(bytes, room(1, 2047)).unwrap_err();
+            assert_eq!(error.what(), "this is not a core image of a GRUB for a BIOS");
+        }
+        for bytes in [vec![], vec![0; 512], vec![0; 513]] {
+            let error = boot_code(&bytes, Sectors::new(1)).unwrap_err();
+            assert_eq!(error.what(), "this is not the boot.img of a GRUB for a BIOS");
+        }
+    }
+}

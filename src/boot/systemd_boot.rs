@@ -1,0 +1,373 @@
+//! systemd-boot: the trees of the ESP and, where there is one, of the XBOOTLDR partition, as `bootctl install` and the
+//! installer of nixpkgs leave them.
+//!
+//! Sources: Boot Loader Specification (UAPI group), loader.conf(5), bootctl(1), nixpkgs'
+//! `nixos/modules/system/boot/loader/systemd-boot`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::architecture::Architecture;
+use super::bootspec::System;
+use super::files::{Content, Files};
+use super::generations::{Generation, Generations};
+use super::pe;
+use super::store::Source;
+use crate::error::{Error, Kind, Result, Warning};
+use crate::text::printable;
+
+/// The folder of kernels and initrds, which nixpkgs has to itself.
+const NIXOS: &str = "/EFI/nixos";
+/// The folder of entries.
+const ENTRIES: &str = "/loader/entries";
+/// The longest name of an entry (Boot Loader Specification, "Type #1").
+const LONGEST_NAME: usize = 255;
+
+/// How entries are named, and with that how their lines are ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// `nixos-SHA256.conf`: by what is in it, as the installer does since 2026.
+    #[default]
+    Hash,
+    /// `nixos-generation-N.conf`: by generation, as it did before.
+    Generation,
+}
+
+/// How long the menu is shown (loader.conf(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// So many seconds; 0 shows none unless a key is held.
+    Seconds(u32),
+    /// Until somebody chooses.
+    Force,
+    /// Not at all, unless a key is held.
+    Hidden,
+    /// Never.
+    Disabled,
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seconds(seconds) => write!(f, "{seconds}"),
+            Self::Force => f.write_str("menu-force"),
+            Self::Hidden => f.write_str("menu-hidden"),
+            Self::Disabled => f.write_str("menu-disabled"),
+        }
+    }
+}
+
+/// The resolution of the menu (loader.conf(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConsoleMode {
+    /// What the firmware left.
+    #[default]
+    Keep,
+    /// What systemd-boot thinks fit.
+    Auto,
+    /// The last mode there is.
+    Max,
+    /// The mode of this number: 0 is 80 by 25, 1 is 80 by 50, 2 the first of the firmware's own.
+    Number(u8),
+}
+
+impl fmt::Display for ConsoleMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("keep"),
+            Self::Auto => f.write_str("auto"),
+            Self::Max => f.write_str("max"),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// What is installed and how the menu behaves. [`Options::new`] has nixpkgs' defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The processor of the machine.
+    pub architecture: Architecture,
+    /// systemd-boot's EFI file on the host; see [`loader`].
+    pub loader: PathBuf,
+    /// What titles begin with.
+    pub distro: String,
+    /// How entries are named.
+    pub naming: Naming,
+    /// The most generations of a profile that get entries: at least 1; `None` for all.
+    pub limit: Option<usize>,
+    /// How long the menu is shown.
+    pub timeout: Timeout,
+    /// Whether the menu lets one edit the kernel's parameters.
+    pub editor: bool,
+    /// The resolution of the menu.
+    pub console_mode: ConsoleMode,
+    /// Whether Windows under BitLocker is started by a reboot.
+    pub reboot_for_bitlocker: bool,
+    /// How often an entry may fail to boot before it counts as bad; `None` does not count. Needs systemd-boot 260.
+    pub tries: Option<u32>,
+    /// Further files on the boot partition, by absolute path: `boot.loader.systemd-boot.extraFiles`.
+    pub extra_files: BTreeMap<String, Content>,
+}
+
+impl Options {
+    /// nixpkgs' defaults: a menu of 5 seconds with its editor, all generations, the console as the firmware left it.
+    #[must_use]
+    pub fn new(architecture: Architecture, loader: impl Into<PathBuf>) -> Self {
+        Self {
+            architecture,
+            loader: loader.into(),
+            distro: "NixOS".to_owned(),
+            naming: Naming::default(),
+            limit: None,
+            timeout: Timeout::Seconds(5),
+            editor: true,
+            console_mode: ConsoleMode::default(),
+            reboot_for_bitlocker: false,
+            tries: None,
+            extra_files: BTreeMap::new(),
+        }
+    }
+}
+
+/// The files of systemd-boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trees {
+    /// What goes on the EFI system partition.
+    pub esp: Files,
+    /// What goes on the XBOOTLDR partition, where there is one: kernels and entries.
+    pub xbootldr: Option<Files>,
+    /// What was asked for and could not be kept.
+    pub warnings: Vec<Warning>,
+}
+
+/// The EFI file of systemd-boot for `architecture` in `folder`, which is `lib/systemd/boot/efi` of systemd: the signed
+/// one where there is one, as bootctl prefers it.
+///
+/// # Errors
+/// [`Kind::Source`] where there is none, with the package that has it.
+pub fn loader(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
+    let name = format!("systemd-boot{}.efi", architecture.efi());
+    let candidates = [folder.join(format!("{name}.signed")), folder.join(&name)];
+    candidates.into_iter().find(|file| file.is_file()).ok_or_else(|| {
+        Error::new(Kind::Source, "systemd-boot is not there")
+            .at(folder.join(&name))
+            .hint("it is in nixpkgs' systemd (lib/systemd/boot/efi) and in Debian's systemd-boot-efi")
+    })
+}
+
+/// The files of systemd-boot for a menu of `generations`: kernels and entries on the ESP, or, with `xbootldr`, on the
+/// XBOOTLDR partition.
+///
+/// # Errors
+/// [`Kind::Source`] for a loader that is no EFI program for the processor, [`Kind::Manifest`] for a menu without entries,
+/// a limit of 0, and names or lines that the Boot Loader Specification forbids.
+pub fn build(generations: &Generations, options: &Options, xbootldr: bool) -> Result<Trees> {
+    pe::check_program(&options.loader, options.architecture)?;
+    let mut writer = Writer { generations, options, boot: Files::new(), default: None, warnings: Vec::new() };
+    for folder in ["/EFI", "/EFI/Linux", NIXOS, "/EFI/nixos/.extra-files", "/loader", ENTRIES] {
+        writer.boot.directory(folder)?;
+    }
+    // What kinds of entries are found here: those of the Boot Loader Specification.
+    writer.boot.bytes("/loader/entries.srel", "type1\n")?;
+    writer.entries()?;
+    let loader_conf = writer.loader_conf();
+    let Writer { mut boot, warnings, .. } = writer;
+    for (path, content) in &options.extra_files {
+        boot.add(path, content.clone(), 0o644)?;
+        // The installer finds here what it has to remove when it is no longer asked for.
+        boot.bytes(format!("{NIXOS}/.extra-files{path}"), "")?;
+    }
+
+    let mut esp = Files::new();
+    for folder in ["/EFI", "/EFI/BOOT", "/EFI/systemd", "/loader"] {
+        esp.directory(folder)?;
+    }
+    esp.host(format!("/EFI/systemd/systemd-boot{}.efi", options.architecture.efi()), &options.loader)?;
+    esp.host(format!("/EFI/BOOT/{}", options.architecture.removable()), &options.loader)?;
+    esp.bytes("/loader/loader.conf", loader_conf)?;
+    if xbootldr {
+        return Ok(Trees { esp, xbootldr: Some(boot), warnings });
+    }
+    esp.merge("", boot)?;
+    Ok(Trees { esp, xbootldr: None, warnings })
+}
+
+/// The files of the boot partition while they are written.
+struct Writer<'a> {
+    generations: &'a Generations,
+    options: &'a Options,
+    boot: Files,
+    /// The id of the entry that boots by default.
+    default: Option<String>,
+    warnings: Vec<Warning>,
+}
+
+/// An entry of the menu.
+struct Entry<'a> {
+    generation: &'a Generation,
+    specialisation: Option<&'a str>,
+    system: &'a System,
+}
+
+impl Writer<'_> {
+    /// Writes the entries of all generations and their specialisations.
+    fn entries(&mut self) -> Result<()> {
+        let generations = self.generations;
+        if self.options.limit == Some(0) {
+            return Err(Error::new(Kind::Manifest, "a menu of no generations cannot boot")
+                .expected("a limit of at least 1, or none"));
+        }
+        for (_, shown) in generations.profiles(self.options.limit) {
+            for generation in shown {
+                let system = &generation.system;
+                self.entry(&Entry { generation, specialisation: None, system })?;
+                for (name, system) in &system.specialisations {
+                    self.entry(&Entry { generation, specialisation: Some(name), system })?;
+                }
+            }
+        }
+        if self.default.is_none() {
+            if generations.profiles(None).next().is_none() {
+                return Err(Error::new(Kind::Manifest, "there is no generation to boot"));
+            }
+            self.warnings.push(Warning(format!(
+                "{} is no generation in the menu; the newest one boots",
+                printable(generations.default_system().toplevel.as_bytes())
+            )));
+        }
+        Ok(())
+    }
+
+    /// Writes one entry and what it boots.
+    fn entry(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let system = entry.system;
+        if system.xen.is_some() {
+            self.warnings.push(Warning(format!(
+                "generation {} has Xen, which this menu does not start: its entry starts Linux alone",
+                entry.generation.number
+            )));
+        }
+        let kernel = self.copy(&system.kernel)?;
+        let mut initrds = Vec::new();
+        if let Some(initrd) = &system.initrd {
+            initrds.push(self.copy(initrd)?);
+        }
+        initrds.extend(system.extra_initrds.iter().map(|path| format!("/{path}")));
+        let devicetree = match &system.devicetree {
+            Some(devicetree) => Some(self.copy(devicetree)?),
+            None => None,
+        };
+        let lines = self.lines(entry, &kernel, &initrds, devicetree.as_deref());
+        if let Some(line) = lines.iter().find(|line| line.chars().any(char::is_control)) {
+            return Err(Error::new(Kind::Manifest, "a line of a boot entry holds a control character")
+                .found(printable(line.as_bytes())));
+        }
+        let (id, contents) = match self.options.naming {
+            Naming::Hash => {
+                let contents = lines.join("\n");
+                let hash: [u8; 32] = Sha256::digest(&contents).into();
+                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                (format!("nixos-{hash}"), contents)
+            }
+            Naming::Generation => {
+                let profile = entry.generation.profile.as_ref().map(|name| format!("-{name}"));
+                let specialisation = entry.specialisation.map(|name| format!("-specialisation-{name}"));
+                let id = format!(
+                    "nixos{}-generation-{}{}",
+                    profile.unwrap_or_default(),
+                    entry.generation.number,
+                    specialisation.unwrap_or_default()
+                );
+                (id, lines.iter().map(|line| format!("{line}\n")).collect())
+            }
+        };
+        let tries = self.options.tries.map(|tries| format!("+{tries}")).unwrap_or_default();
+        let name = format!("{id}{tries}.conf");
+        check_name(&name)?;
+        self.boot.bytes(format!("{ENTRIES}/{name}"), contents)?;
+        if self.default.is_none() && self.generations.is_default(system) {
+            self.default = Some(format!("{id}.conf"));
+        }
+        Ok(())
+    }
+
+    /// The lines of an entry, in the order that goes with how it is named.
+    fn lines(
+        &self,
+        entry: &Entry<'_>,
+        kernel: &str,
+        initrds: &[String],
+        devicetree: Option<&str>,
+    ) -> Vec<String> {
+        let Entry { generation, system, .. } = entry;
+        let mut title = format!("title {}", self.options.distro);
+        if let Some(profile) = &generation.profile {
+            title.push_str(&format!(" [{profile}]"));
+        }
+        if let Some(name) = entry.specialisation {
+            title.push_str(&format!(" ({name})"));
+        }
+        let version = format!(
+            "version Generation {} {}, built on {}",
+            generation.number,
+            system.label,
+            generation.day()
+        );
+        let sort_key = format!("sort-key {}", system.sort_key);
+        let mut boots = vec![format!("linux {kernel}")];
+        boots.extend(initrds.iter().map(|initrd| format!("initrd {initrd}")));
+        boots.push(format!("options {}", system.command_line()));
+        boots.extend(devicetree.map(|devicetree| format!("devicetree {devicetree}")));
+        match self.options.naming {
+            Naming::Hash => [vec![title, version], boots, vec![sort_key]].concat(),
+            Naming::Generation => [vec![title, sort_key, version], boots].concat(),
+        }
+    }
+
+    /// Puts a file of the store where the firmware can read it, and returns its path there. Files that are the store
+    /// object itself are named once, others by their object and their own name.
+    fn copy(&mut self, source: &Source) -> Result<String> {
+        let (object, name) = source.object_and_name();
+        let name = if object == name { name.to_owned() } else { format!("{object}-{name}") };
+        let path = format!("{NIXOS}/{name}.efi");
+        self.boot.host(&path, &source.host)?;
+        Ok(path)
+    }
+
+    fn loader_conf(&self) -> String {
+        let options = self.options;
+        let mut lines = vec![format!("timeout {}", options.timeout)];
+        match &self.default {
+            // The pattern finds the entry that the Boot Loader Specification sorts first: the newest that is not bad.
+            None => lines.push("default nixos-*".to_owned()),
+            Some(id) if options.tries.is_some() => {
+                lines.extend([format!("preferred {id}"), "default nixos-*".to_owned()]);
+            }
+            Some(id) => lines.push(format!("default {id}")),
+        }
+        if !options.editor {
+            lines.push("editor 0".to_owned());
+        }
+        if options.reboot_for_bitlocker {
+            lines.push("reboot-for-bitlocker yes".to_owned());
+        }
+        lines.push(format!("console-mode {}", options.console_mode));
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
+
+/// Refuses a name that no entry may have.
+fn check_name(name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.".contains(&byte);
+    if name.bytes().all(plain) && name.len() <= LONGEST_NAME {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Manifest, "a boot entry cannot have this name")
+        .expected(format!("at most {LONGEST_NAME} letters, digits, `+`, `-`, `_` and `.`"))
+        .found(printable(name.as_bytes()))
+        .why("Boot Loader Specification, \"Type #1\"")
+        .hint("entries that are named by their hash take every specialisation"))
+}
