@@ -6,7 +6,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, qcow2};
+use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, open_to_change, qcow2, same_file};
 use crate::error::{Error, Kind, Result};
 use crate::image::zero::{is_zero, without_zeros};
 use crate::image::{Builder, PourOptions, Sink};
@@ -53,11 +53,9 @@ pub fn convert(
     }
 }
 
-/// Refuses a target that is what the disk is read from.
+/// Refuses a target that is what the disk is read from, or a backing file of it.
 fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
-    let Ok(real) = target.canonicalize() else { return Ok(()) };
-    let own = source.canonicalize().is_ok_and(|source| source == real);
-    if own || opened.files.contains(&real) {
+    if same_file(source, target) || opened.files.iter().any(|file| same_file(file, target)) {
         return Err(Error::new(Kind::Usage, "the destination is the source")
             .at(target)
             .hint("write it elsewhere"));
@@ -155,8 +153,11 @@ pub fn resize(
     }
     match opened.format {
         Format::Raw => {
+            let file = open_to_change(path)?;
             let failed = |error| Error::io(Kind::Output, "cannot make the image larger", path, error);
-            let file = std::fs::File::options().write(true).open(path).map_err(failed)?;
+            if !file.metadata().map_err(failed)?.is_file() {
+                return Err(Error::new(Kind::Usage, "a device has the size that it has").at(path));
+            }
             file.set_len(size.get()).map_err(failed)
         }
         Format::Qcow2 => qcow2::grow(path, size),

@@ -1,11 +1,12 @@
 //! `diskwright convert`, `create`, `resize` and `inspect`: images as files.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::bar::Bar;
 use super::job::{Container, Jobs, Target, epoch, standard_output, watch_signals};
 use crate::container::qcow2::Backing;
-use crate::container::{Format, OpenOptions, WriteOptions, open, open_alone};
+use crate::container::{Format, OpenOptions, WriteOptions, backing_path, open, open_alone, same_file};
 use crate::convert::{self, open_stream};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::inspect;
@@ -63,7 +64,15 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     watch_signals(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
     // What was read from standard input is kept until it is written.
+    if matches!(target, Target::Stdout) && std::io::stdout().is_terminal() {
+        return Err(Error::new(Kind::Usage, "an image is not written to a terminal")
+            .hint("send standard output into a file or a pipe"));
+    }
     let (opened, _kept) = if args.source.as_os_str() == "-" {
+        if args.from.from.is_some_and(|format| format != Format::Raw) {
+            return Err(Error::new(Kind::Usage, "only a raw disk is read from standard input")
+                .hint("write it to a file first: other formats are read back and forth"));
+        }
         let near = match &target {
             Target::File(path) => path.clone(),
             Target::Stdout => std::env::temp_dir().join("stdin"),
@@ -152,10 +161,12 @@ pub(super) fn create(args: Create) -> Result<()> {
     container.time = epoch()?.unwrap_or(0);
     let mut size = args.size;
     if let (Some(name), Some(format)) = (args.backing, args.backing_format) {
-        let below = path.parent().unwrap_or(Path::new("")).join(&name);
+        let below = backing_path(path, Path::new(&name)).map_err(|error| error.with_kind(Kind::Usage))?;
         let opened = open_alone(&below, Some(format))?;
         size = size.or(Some(opened.image.length()));
-        if same_file(&below, path) {
+        // The file that the backing file names is looked at, and not read.
+        let further = opened.backing.and_then(|further| backing_path(&below, &further).ok());
+        if [Some(below), further].into_iter().flatten().any(|file| same_file(&file, path)) {
             return Err(Error::new(Kind::Usage, "an image cannot be its own backing file").at(path));
         }
         container.backing = Some(Backing { path: name, format: format.qemu_name() });
@@ -163,10 +174,6 @@ pub(super) fn create(args: Create) -> Result<()> {
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
     container.check()?;
     convert::create(path, size, &container, &Progress::default())
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Arguments of `resize`.

@@ -11,8 +11,9 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-pub(crate) use open::open_alone;
 pub use open::{OpenOptions, Opened, open};
+pub(crate) use open::{backing_path, open_alone};
+pub(crate) use source::{open_to_change, same_file};
 pub use write::{Subformat, WriteOptions};
 
 /// The format of an output file.

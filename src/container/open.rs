@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::qcow2::read as qcow2;
-use super::source::{Mapping, Numbers, Source};
+use super::source::{Mapping, Numbers, Source, same_file};
 use super::{Format, Subformat};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
@@ -170,9 +170,9 @@ fn open_backing(
     format: Option<&str>,
     chain: &mut Vec<PathBuf>,
 ) -> Result<Opened> {
-    let path = overlay.path.parent().unwrap_or(Path::new("/")).join(name);
+    let path = backing_path(&overlay.path, name)?;
     let source = Source::open(&path).map_err(|error| error.at(&overlay.path))?;
-    if chain.contains(&source.path) {
+    if chain.iter().any(|file| same_file(file, &source.path)) {
         return Err(Error::new(Kind::Format, "the image is its own backing file, over others or by itself")
             .at(&overlay.path)
             .found(crate::text::printable_path(&source.path)));
@@ -193,6 +193,36 @@ fn open_backing(
         None => None,
     };
     open_source(&source, format, Chain::Followed, chain)
+}
+
+/// Where the backing file lies that the image `overlay` calls `name`: relative names begin at its folder.
+///
+/// # Errors
+/// [`Kind::Format`] for what QEMU reads as a protocol: letters and a colon before any slash (block.c,
+/// path_has_protocol). Of those only `file:` and an absolute path is a file wherever it is read.
+pub(crate) fn backing_path(overlay: &Path, name: &Path) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = name.as_os_str().as_bytes();
+    let name = match bytes.strip_prefix(b"file:") {
+        Some(rest) if rest.starts_with(b"/") => Path::new(std::ffi::OsStr::from_bytes(rest)),
+        _ if has_protocol(bytes) => {
+            return Err(Error::new(
+                Kind::Format,
+                "the backing file is not a file but something behind a protocol",
+            )
+            .at(overlay)
+            .expected("the path of a file; one with a colon begins with `./`")
+            .found(crate::text::printable(bytes)));
+        }
+        _ => name,
+    };
+    Ok(overlay.parent().unwrap_or(Path::new("")).join(name))
+}
+
+/// Whether QEMU takes what stands before the first colon for a protocol.
+pub(super) fn has_protocol(name: &[u8]) -> bool {
+    let end = name.iter().position(|byte| matches!(byte, b':' | b'/'));
+    end.is_some_and(|end| name[end] == b':')
 }
 
 /// `front` where it has data, zero where `zero` says so, and `back` elsewhere.

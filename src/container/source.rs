@@ -132,6 +132,29 @@ impl Files for Source {
     }
 }
 
+/// Whether two paths lead to one file, by links of either kind; not where one of them leads nowhere.
+pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
+/// Opens an image to change it in place, once nobody else has locked a part of it: QEMU locks the images it runs on
+/// (block/file-posix.c, byte-range locks).
+///
+/// # Errors
+/// [`Kind::Output`] where it cannot be written, [`Kind::Usage`] where it is in use.
+pub(crate) fn open_to_change(path: &Path) -> Result<File> {
+    let failed = |error| Error::io(Kind::Output, "cannot make the image larger", path, error);
+    let file = File::options().read(true).write(true).open(path).map_err(failed)?;
+    match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
+            Err(Error::new(Kind::Usage, "the image is in use by another program").at(path))
+        }
+        // A filesystem without locks has no other answer.
+        _ => Ok(file),
+    }
+}
+
 /// Collects which parts of a disk lie where in a container, and that no part of the file is used twice.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -167,28 +190,35 @@ impl Mapping {
         if length == 0 {
             return Ok(());
         }
-        let end = offset.saturating_add(length);
-        let before = self.used.range(..end).next_back().map(|(start, (end, what))| (*start, *end, *what));
-        if let Some((start, other_end, other)) = before {
-            if other_end > offset {
-                return Err(self
-                    .source
-                    .wrong(format!("two parts of the image overlap: {other} and {what}"), offset.max(start))
-                    .expected("every cluster to be used once"));
-            }
-            if other_end == offset && other == what {
-                // Neighbours of one kind are one run, so that the list stays short.
-                self.used.insert(start, (end, what));
-                return Ok(());
+        if let Some((at, other)) = self.claimed(offset, length) {
+            return Err(self
+                .source
+                .wrong(format!("two parts of the image overlap: {other} and {what}"), at)
+                .expected("every byte to be used once"));
+        }
+        // Neighbours of one kind are one run, so that the list stays short.
+        let mut end = offset.saturating_add(length);
+        if let Some((next_end, next)) = self.used.get(&end).copied()
+            && next == what
+        {
+            self.used.remove(&end);
+            end = next_end;
+        }
+        match self.used.range_mut(..offset).next_back() {
+            Some((_, (before_end, before))) if *before_end == offset && *before == what => *before_end = end,
+            _ => {
+                self.used.insert(offset, (end, what));
             }
         }
-        self.used.insert(offset, (end, what));
         Ok(())
     }
 
-    /// Whether a byte of the file is used by something.
-    pub(super) fn is_claimed(&self, offset: u64) -> bool {
-        self.used.range(..=offset).next_back().is_some_and(|(_, (end, _))| *end > offset)
+    /// The first byte in `length` bytes at `offset` that is used already, and by what.
+    pub(super) fn claimed(&self, offset: u64, length: u64) -> Option<(u64, &'static str)> {
+        let end = offset.saturating_add(length);
+        let before = self.used.range(..=offset).next_back().filter(|(_, (end, _))| *end > offset);
+        let found = before.or_else(|| self.used.range(offset..end).next());
+        found.map(|(start, (_, what))| (offset.max(*start), *what))
     }
 
     /// `length` bytes at `disk` lie at `file`; in ascending order of `disk`. What lies past the end of the disk or of

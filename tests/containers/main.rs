@@ -14,17 +14,29 @@ mod comparators;
 #[cfg(test)]
 mod create;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod foreign;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod judge;
 #[cfg(test)]
+mod overlay;
+#[cfg(test)]
 mod pinned;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod readers;
+#[cfg(test)]
+mod resize;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod sources;
 #[cfg(test)]
 #[path = "../it/support/tools.rs"]
 #[allow(dead_code, reason = "shared with the tests of whole images, which need more of it")]

@@ -17,6 +17,8 @@ pub(super) const MOST_L1: u64 = 32 << 20;
 pub(super) const MOST_REFCOUNT_TABLE: u64 = 8 << 20;
 /// The longest name of a backing file.
 pub(super) const LONGEST_BACKING: usize = 1023;
+/// Bits of a cluster from which on level 2 entries can be extended: its 32 parts are at least sectors.
+pub(super) const LEAST_EXTENDED: u32 = 14;
 /// Bits of a refcount: 16, as its order 4 says.
 pub(super) const REFCOUNT_ORDER: u32 = 4;
 
@@ -38,6 +40,12 @@ pub(super) const COMPRESSED: u64 = 1 << 62;
 pub(super) const ZERO: u64 = 1;
 /// Bits of a table entry that hold an offset.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bits that are zero in an entry of the L1 table, of an L2 table for a plain cluster, and of the refcount table.
+pub(super) const RESERVED_L1: u64 = !(COPIED | OFFSET);
+pub(super) const RESERVED_L2: u64 = !(COPIED | COMPRESSED | OFFSET | ZERO);
+pub(super) const RESERVED_REFCOUNT: u64 = !OFFSET;
+/// The largest refcount_order: 64 bits.
+pub(super) const MOST_REFCOUNT_ORDER: u32 = 6;
 
 /// How a cluster size divides everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +154,14 @@ impl Header<'_> {
             return Err(Error::new(Kind::Usage, "the name of the backing file is too long for qcow2")
                 .expected(format!("at most 1023 bytes, in a first cluster of {room} bytes"))
                 .found(format!("{} bytes", name.len())));
+        }
+        if crate::container::open::has_protocol(name.as_bytes()) {
+            return Err(Error::new(
+                Kind::Usage,
+                "QEMU would take the name of the backing file for a protocol",
+            )
+            .found(name)
+            .hint(format!("write ./{name}")));
         }
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.extend(MAGIC.to_be_bytes());

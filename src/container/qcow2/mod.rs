@@ -6,6 +6,7 @@
 
 mod compress;
 mod format;
+mod grow;
 pub(super) mod read;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use format::{COPIED, Geometry, Header, refcount_sizes};
 
 pub use compress::compress;
 pub use format::Backing;
-pub use read::grow;
+pub use grow::grow;
 
 /// What a qcow2 file is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::SECTOR;
 use super::format::{
-    CLUSTER_BITS, COMPRESSED, EXTENSION_BACKING_FORMAT, Geometry, HEADER_2, INCOMPATIBLE_COMPRESSION,
+    CLUSTER_BITS, COMPRESSED, COPIED, EXTENSION_BACKING_FORMAT, Geometry, HEADER_2, INCOMPATIBLE_COMPRESSION,
     INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_DIRTY, INCOMPATIBLE_EXTENDED_L2,
-    LONGEST_BACKING, MAGIC, MOST_L1, OFFSET, ZERO,
+    LEAST_EXTENDED, LONGEST_BACKING, MAGIC, MOST_L1, MOST_REFCOUNT_ORDER, MOST_REFCOUNT_TABLE,
+    REFCOUNT_ORDER, RESERVED_L1, RESERVED_L2, RESERVED_REFCOUNT, ZERO,
 };
 use crate::container::codec::Decoder;
 use crate::container::source::{Mapping, Numbers, Source};
@@ -18,11 +20,16 @@ use crate::units::{Bytes, index, low32, u64_of, usize_of};
 #[derive(Clone, Debug)]
 pub(in crate::container) struct Info {
     pub(in crate::container) version: u32,
-    geometry: Geometry,
+    pub(super) geometry: Geometry,
     pub(in crate::container) size: u64,
-    l1: (u64, u64),
-    refcount_table: (u64, u64),
+    /// Where the L1 table stands, and how many entries it has.
+    pub(super) l1: (u64, u64),
+    /// Where the refcount table stands, and how many clusters it has.
+    pub(super) refcount_table: (u64, u64),
+    /// log2 of the bits of a refcount.
+    pub(super) refcount_order: u32,
     incompatible: u64,
+    pub(super) autoclear: u64,
     decoder: Decoder,
     /// The backing file as it is written down, and its format where that is said.
     pub(in crate::container) backing: Option<(PathBuf, Option<String>)>,
@@ -38,6 +45,11 @@ impl Info {
     /// `zlib` or `zstd`.
     pub(in crate::container) const fn compression(&self) -> &'static str {
         self.decoder.name()
+    }
+
+    /// Whether a writer did not close it: refcounts may be stale.
+    pub(super) const fn dirty(&self) -> bool {
+        self.incompatible & INCOMPATIBLE_DIRTY != 0
     }
 
     /// Whether level 2 entries describe 32 parts of a cluster.
@@ -67,9 +79,30 @@ impl Info {
         if at.be32(32) != 0 {
             return Err(source.wrong("the image is encrypted", 32).hint("decrypt it with qemu-img first"));
         }
-        let incompatible = if version == 3 { at.be64(72) } else { 0 };
+        let three = version == 3;
+        let incompatible = if three { at.be64(72) } else { 0 };
         check_features(source, incompatible)?;
-        let header_length = if version == 3 { at.be32(100) } else { low32(u64_of(HEADER_2)) };
+        if incompatible & INCOMPATIBLE_EXTENDED_L2 != 0 && bits < LEAST_EXTENDED {
+            return Err(source
+                .wrong("clusters are too small for extended L2 entries", 20)
+                .expected("at least 14 bits")
+                .found(bits));
+        }
+        let header_length = if three { at.be32(100) } else { low32(u64_of(HEADER_2)) };
+        // 104 is where version 3 began; later fields follow, in steps of 8.
+        if three && (header_length < 104 || u64::from(header_length) > geometry.cluster()) {
+            return Err(source
+                .wrong("an impossible length of the header", 100)
+                .expected(format!("104 to {}, a cluster", geometry.cluster()))
+                .found(header_length));
+        }
+        let refcount_order = if three { at.be32(96) } else { REFCOUNT_ORDER };
+        if refcount_order > MOST_REFCOUNT_ORDER {
+            return Err(source
+                .wrong("an impossible width of refcounts", 96)
+                .expected("an order of at most 6, for 64 bits")
+                .found(refcount_order));
+        }
         let compression = incompatible & INCOMPATIBLE_COMPRESSION != 0;
         let kind = head.get(104).copied().filter(|_| compression && header_length > 104).unwrap_or(0);
         let decoder = Decoder::of_qcow2(kind).ok_or_else(|| {
@@ -81,7 +114,9 @@ impl Info {
             size: at.be64(24),
             l1: (at.be64(40), u64::from(at.be32(36))),
             refcount_table: (at.be64(48), u64::from(at.be32(56))),
+            refcount_order,
             incompatible,
+            autoclear: if three { at.be64(88) } else { 0 },
             decoder,
             backing: backing(source, at, header_length)?,
             snapshots: at.be32(60),
@@ -112,7 +147,18 @@ impl Info {
         if entries > 0 && !Bytes::new(at).is_multiple_of(self.cluster()) {
             return Err(source.wrong("the L1 table is not aligned to a cluster", 40).found(at));
         }
-        source.within(at, entries * 8, "the L1 table")
+        source.within(at, entries * 8, "the L1 table")?;
+        let (at, clusters) = self.refcount_table;
+        if clusters.saturating_mul(self.cluster()) > MOST_REFCOUNT_TABLE {
+            return Err(source
+                .wrong("the refcount table is too large", 56)
+                .expected(format!("at most {} clusters", MOST_REFCOUNT_TABLE / self.cluster()))
+                .found(clusters));
+        }
+        if !Bytes::new(at).is_multiple_of(self.cluster()) {
+            return Err(source.wrong("the refcount table is not aligned to a cluster", 48).found(at));
+        }
+        source.within(at, clusters * self.cluster(), "the refcount table")
     }
 
     /// Bytes of a level 2 entry.
@@ -121,7 +167,7 @@ impl Info {
     }
 
     /// Bytes of the disk that a level 2 table covers.
-    const fn covered(&self) -> u64 {
+    pub(super) const fn covered(&self) -> u64 {
         self.cluster() / self.entry() * self.cluster()
     }
 
@@ -139,51 +185,10 @@ impl Info {
         let (table, clusters) = self.refcount_table;
         walk.mapping.claim(table, clusters.saturating_mul(self.cluster()), "the refcount table")?;
         walk.mapping.claim(self.l1.0, (self.l1.1 * 8).next_multiple_of(self.cluster()), "the L1 table")?;
+        walk.refcounts()?;
         walk.l1()?;
         walk.finish()
     }
-}
-
-/// Makes the disk in a qcow2 file larger by changing its header, in one write of one sector. Possible while the clusters
-/// of the level 1 table have room for the entries that are added, which with clusters of 64 KiB is up to 4 TiB.
-///
-/// # Errors
-/// [`Kind::Usage`] where the table would have to move, or where snapshots remember the smaller size.
-pub fn grow(path: &std::path::Path, size: Bytes) -> Result<()> {
-    let source = Source::open(path)?;
-    let info = Info::read(&source)?;
-    let size = size.round_up(super::SECTOR);
-    let entries = size.get().div_ceil(info.covered());
-    let room = (info.l1.1 * 8).next_multiple_of(info.cluster()).max(info.cluster()) / 8;
-    let refuse = |what: &str| {
-        Err(Error::new(Kind::Usage, what)
-            .at(path)
-            .hint("convert it into a new image of the format, which can be larger"))
-    };
-    if info.snapshots > 0 {
-        return refuse("an image with snapshots is not made larger");
-    }
-    if entries > room || (info.l1.1 == 0 && info.l1.0 == 0 && entries > 0) {
-        return refuse("the level 1 table of the image has no room for that size");
-    }
-    // What lies in the rest of the table's last cluster becomes entries; it has to be zero.
-    let used = info.l1.1 * 8;
-    let rest = source.read_some(info.l1.0 + used, (entries * 8).saturating_sub(used))?;
-    if rest.iter().any(|byte| *byte != 0) {
-        return refuse("the level 1 table of the image is followed by something else");
-    }
-    let mut head = source.read(24, 16, "the header")?;
-    head[..8].copy_from_slice(&size.get().to_be_bytes());
-    head[12..].copy_from_slice(&low32(entries.max(info.l1.1)).to_be_bytes());
-    use std::os::unix::fs::FileExt;
-    let failed = |error| Error::io(Kind::Output, "cannot make the image larger", path, error);
-    let file = std::fs::File::options().write(true).open(path).map_err(failed)?;
-    // A table cut short by the end of the file reads as zero to QEMU only where the file is that long.
-    let end = (info.l1.0 + used).next_multiple_of(info.cluster());
-    if source.size < end {
-        file.set_len(end).map_err(failed)?;
-    }
-    file.write_all_at(&head, 24).map_err(failed)
 }
 
 /// Refuses what cannot be read.
@@ -247,35 +252,79 @@ struct Stream {
     length: u64,
 }
 
+impl Geometry {
+    /// The stream that a level 2 entry means.
+    const fn stream(self, entry: u64) -> Stream {
+        let shift = self.sector_shift();
+        let offset = entry & ((1 << shift) - 1);
+        let sectors = (entry & !(COPIED | COMPRESSED)) >> shift;
+        Stream { offset, length: (sectors + 1) * SECTOR - offset % SECTOR }
+    }
+}
+
 /// The walk through the tables.
 struct Walk<'a> {
     info: &'a Info,
     source: &'a Arc<Source>,
     mapping: Mapping,
-    /// Compressed clusters with their place on the disk.
-    compressed: Vec<(u64, Stream)>,
+    /// Compressed clusters: their place on the disk and their entry.
+    compressed: Vec<(u64, u64)>,
     zero: Vec<(u64, u64)>,
 }
 
 impl Walk<'_> {
+    /// Claims the refcount blocks. What they count is not needed for reading, but nothing else may lie there.
+    fn refcounts(&mut self) -> Result<()> {
+        let (at, clusters) = self.info.refcount_table;
+        let cluster = self.info.cluster();
+        let length = clusters * cluster;
+        if self.source.is_hole(at, length) {
+            return Ok(());
+        }
+        let table = self.source.read(at, length, "the refcount table")?;
+        for (number, entry) in (0..).zip(Numbers(&table).all_be64()) {
+            let what = "a refcount block";
+            let offset = self.table(entry, RESERVED_REFCOUNT, at + number * 8, what)?;
+            if offset != 0 {
+                self.source.within(offset, cluster, what)?;
+                self.mapping.claim(offset, cluster, what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the cluster lies that an entry at `place` names; 0 for none.
+    fn table(&self, entry: u64, reserved: u64, place: u64, what: &str) -> Result<u64> {
+        if entry & reserved != 0 {
+            return Err(self
+                .source
+                .wrong(format!("reserved bits are set in an entry for {what}"), place)
+                .expected("0")
+                .found(format!("{:#x}", entry & reserved)));
+        }
+        let offset = entry & !(reserved | COPIED | COMPRESSED | ZERO);
+        if !Bytes::new(offset).is_multiple_of(self.info.cluster()) {
+            return Err(self
+                .source
+                .wrong(format!("{what} is not aligned to a cluster"), place)
+                .found(offset));
+        }
+        Ok(offset)
+    }
+
     fn l1(&mut self) -> Result<()> {
         let used = self.info.size.div_ceil(self.info.covered());
         let table = self.source.read(self.info.l1.0, used * 8, "the L1 table")?;
+        let cluster = self.info.cluster();
         for (number, entry) in (0..).zip(Numbers(&table).all_be64()) {
-            let offset = entry & OFFSET;
+            let what = "an L2 table";
+            let offset = self.table(entry, RESERVED_L1, self.info.l1.0 + number * 8, what)?;
             if offset == 0 {
                 continue;
             }
-            let cluster = self.info.cluster();
-            if !Bytes::new(offset).is_multiple_of(cluster) {
-                let place = self.info.l1.0 + number * 8;
-                return Err(self
-                    .source
-                    .wrong("an L2 table is not aligned to a cluster", place)
-                    .found(offset));
-            }
-            self.source.within(offset, cluster, "an L2 table")?;
-            self.mapping.claim(offset, cluster, "an L2 table")?;
+            self.source.within(offset, cluster, what)?;
+            // Before it is read: a table that many entries name would be read as often.
+            self.mapping.claim(offset, cluster, what)?;
             if !self.source.is_hole(offset, cluster) {
                 self.l2(number, offset)?;
             }
@@ -293,47 +342,50 @@ impl Walk<'_> {
             if disk >= self.info.size {
                 break;
             }
-            let place = usize_of(slot * width);
-            let entry = at.be64(place);
-            let bitmap = if self.info.extended() { Some(at.be64(place + 8)) } else { None };
+            let from = usize_of(slot * width);
+            let entry = at.be64(from);
+            let bitmap = if self.info.extended() { Some(at.be64(from + 8)) } else { None };
+            let place = offset + slot * width;
             if entry & COMPRESSED != 0 {
-                self.compressed(disk, entry)?;
+                self.compressed(disk, entry, bitmap, place)?;
             } else if entry != 0 || bitmap.is_some_and(|bitmap| bitmap != 0) {
-                self.standard(disk, entry, bitmap, offset + slot * width)?;
+                self.standard(disk, entry, bitmap, place)?;
             }
         }
         Ok(())
     }
 
-    fn compressed(&mut self, disk: u64, entry: u64) -> Result<()> {
-        let shift = self.info.geometry.sector_shift();
-        let offset = entry & ((1 << shift) - 1);
-        let sectors = (entry & !(3 << 62)) >> shift;
-        let length = (sectors + 1) * 512 - offset % 512;
+    fn compressed(&mut self, disk: u64, entry: u64, bitmap: Option<u64>, place: u64) -> Result<()> {
+        let offset = self.info.geometry.stream(entry).offset;
+        if entry & COPIED != 0 || bitmap.is_some_and(|bitmap| bitmap != 0) {
+            return Err(self
+                .source
+                .wrong("reserved bits are set in an entry for a compressed cluster", place));
+        }
         if offset >= self.source.size {
             return Err(self
                 .source
-                .wrong("the image is truncated: a compressed cluster lies outside", offset));
+                .wrong("the image is truncated: a compressed cluster lies outside the file", place)
+                .expected(format!("less than {}, the length of the file", self.source.size))
+                .found(offset));
         }
-        self.compressed.push((disk, Stream { offset, length }));
+        self.compressed.push((disk, entry));
         Ok(())
     }
 
     /// A cluster that is stored as it is; `bitmap` says which 32nds of it are stored and which are zero.
     fn standard(&mut self, disk: u64, entry: u64, bitmap: Option<u64>, place: u64) -> Result<()> {
         let cluster = self.info.cluster();
-        let offset = entry & OFFSET;
-        if !Bytes::new(offset).is_multiple_of(cluster) {
-            return Err(self.source.wrong("a cluster is not aligned", place).found(offset));
-        }
+        let offset = self.table(entry, RESERVED_L2, place, "data")?;
         if offset != 0 {
             self.mapping.claim(offset, cluster, "data")?;
         }
+        if entry & ZERO != 0 && (self.info.version == 2 || bitmap.is_some()) {
+            let what = "bit 0 of an entry is set, which only version 3 without parts of clusters has";
+            return Err(self.source.wrong(what, place).expected("0").found("1"));
+        }
         let Some(bitmap) = bitmap else {
             if entry & ZERO != 0 {
-                if self.info.version == 2 {
-                    return Err(self.source.wrong("a reserved bit of version 2 is set", place));
-                }
                 self.zeros(disk, cluster);
                 return Ok(());
             }
@@ -345,7 +397,8 @@ impl Walk<'_> {
             if stored && (zero || offset == 0) {
                 return Err(self
                     .source
-                    .wrong("a part of a cluster is both stored and zero, or nowhere", place + 8));
+                    .wrong("a part of a cluster is both stored and zero, or nowhere", place + 8)
+                    .found(format!("bitmap {bitmap:#018x}, cluster at {offset}")));
             }
             if stored {
                 self.stored(disk + bit * part, part, offset + bit * part)?;
@@ -367,27 +420,35 @@ impl Walk<'_> {
 
     /// Notes a range that reads as zero even over a backing file.
     fn zeros(&mut self, disk: u64, length: u64) {
+        let length = length.min(self.info.size.saturating_sub(disk));
         match self.zero.last_mut() {
             Some((start, count)) if *start + *count == disk => *count += length,
+            _ if length == 0 => {}
             _ => self.zero.push((disk, length)),
         }
     }
 
     fn finish(mut self) -> Result<(Image, Vec<(u64, u64)>)> {
         self.mapping.flush();
-        if let Some((_, stream)) =
-            self.compressed.iter().find(|(_, stream)| self.mapping.is_claimed(stream.offset))
-        {
-            return Err(self
-                .source
-                .wrong("two parts of the image overlap: a compressed cluster and another", stream.offset));
+        let geometry = self.info.geometry;
+        for (_, entry) in &self.compressed {
+            // Streams share clusters, and even sectors, but only with each other.
+            let stream = geometry.stream(*entry);
+            let length = stream.length.min(self.source.size - stream.offset);
+            if let Some((at, other)) = self.mapping.claimed(stream.offset, length) {
+                return Err(self
+                    .source
+                    .wrong(format!("two parts of the image overlap: {other} and a compressed cluster"), at)
+                    .expected("every byte to be used once"));
+            }
         }
         let cluster = self.info.cluster();
-        let streams = self.compressed.iter().map(|(_, stream)| *stream).collect();
-        let clusters =
-            Clusters { source: Arc::clone(self.source), streams, cluster, decoder: self.info.decoder };
         let size = self.info.size;
         let builder = self.mapping.builder();
+        builder.reserve(self.compressed.len());
+        let entries = self.compressed.iter().map(|(_, entry)| *entry).collect();
+        let decoder = self.info.decoder;
+        let clusters = Clusters { source: Arc::clone(self.source), entries, geometry, decoder };
         let renderer = builder.renderer(Arc::new(clusters));
         for (part, (disk, _)) in (0..).zip(&self.compressed) {
             builder.rendered(Bytes::new(*disk), Bytes::new(cluster.min(size - disk)), renderer, part);
@@ -400,21 +461,29 @@ impl Walk<'_> {
 #[derive(Debug)]
 struct Clusters {
     source: Arc<Source>,
-    streams: Vec<Stream>,
-    cluster: u64,
+    /// Their level 2 entries.
+    entries: Vec<u64>,
+    geometry: Geometry,
     decoder: Decoder,
 }
 
 impl Render for Clusters {
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        let stream = self.streams.get(index(part)).ok_or_else(|| Error::bug("no such compressed cluster"))?;
+        let entry = self.entries.get(index(part)).ok_or_else(|| Error::bug("no such compressed cluster"))?;
+        let stream = self.geometry.stream(*entry);
         let bytes = self.source.read_some(stream.offset, stream.length)?;
-        let mut cluster = vec![0; usize_of(self.cluster)];
-        self.decoder.decode(&bytes, &mut cluster).map_err(|why| {
-            self.source.wrong("a compressed cluster cannot be decompressed", stream.offset).why(why)
-        })?;
+        let failed = |why| {
+            let what = "a compressed cluster cannot be decompressed";
+            self.source.wrong(what, stream.offset).why(why)
+        };
+        let cluster = usize_of(self.geometry.cluster());
+        if skip == 0 && out.len() == cluster {
+            return self.decoder.decode(&bytes, out).map_err(failed);
+        }
+        let mut whole = vec![0; cluster];
+        self.decoder.decode(&bytes, &mut whole).map_err(failed)?;
         let from = usize_of(skip);
-        let part = cluster.get(from..from + out.len()).ok_or_else(|| Error::bug("past a cluster's end"))?;
+        let part = whole.get(from..from + out.len()).ok_or_else(|| Error::bug("past a cluster's end"))?;
         out.copy_from_slice(part);
         Ok(())
     }

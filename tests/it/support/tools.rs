@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The Debian package that holds each program the tests run.
-const PACKAGES: [(&str, &str); 38] = [
+const PACKAGES: [(&str, &str); 41] = [
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("blkid", "util-linux"),
     ("busybox", "busybox-static"),
+    ("cat", "coreutils"),
     ("chmod", "coreutils"),
     ("cp", "coreutils"),
     ("dd", "coreutils"),
@@ -23,8 +24,10 @@ const PACKAGES: [(&str, &str); 38] = [
     ("getfacl", "acl"),
     ("getfattr", "attr"),
     ("ldd", "libc-bin"),
+    ("losetup", "mount"),
     ("mcopy", "mtools"),
     ("mke2fs", "e2fsprogs"),
+    ("mkfifo", "coreutils"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("mkfs.fat", "dosfstools"),
     ("mkfs.xfs", "xfsprogs"),

@@ -1,0 +1,333 @@
+//! Making the disk of a qcow2 file larger, in the file.
+//!
+//! The header names the size and the tables, and changes last, in one write of less than a sector: until then the file
+//! holds the old disk, from then on the new one. A table that has no room moves behind the end of the file. A fault before the last write takes everything back; a power cut may leave clusters that are counted and not
+//! used, which `qemu-img check -r leaks` finds, and nothing worse.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::SECTOR;
+use super::format::{MOST_L1, MOST_REFCOUNT_TABLE, OFFSET};
+use super::read::Info;
+use crate::container::source::{Numbers, Source};
+use crate::error::{Error, Kind, Result};
+use crate::units::{Bytes, low32, u64_of, usize_of};
+
+/// Makes the disk in the qcow2 file `path` larger: `size`, rounded up to whole sectors of 512 bytes.
+///
+/// # Errors
+/// [`Kind::Usage`] where snapshots or bitmaps remember the smaller size, or where the file was not closed properly or
+/// is in use; [`Kind::Capacity`] past what its cluster size can address.
+pub fn grow(path: &Path, size: Bytes) -> Result<()> {
+    let source = Source::open(path)?;
+    let info = Info::read(&source)?;
+    let size = size.round_up(SECTOR).get();
+    let refuse = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what).at(path).hint(hint));
+    if info.snapshots > 0 {
+        return refuse(
+            "an image with snapshots is not made larger",
+            "delete them first (qemu-img snapshot -d), or convert it into a new image",
+        );
+    }
+    if info.autoclear != 0 {
+        return refuse(
+            "an image with bitmaps is not made larger",
+            "remove them first (qemu-img bitmap --remove)",
+        );
+    }
+    if info.dirty() {
+        return refuse("the image was not closed properly", "repair it first (qemu-img check -r all)");
+    }
+    let entries = size.div_ceil(info.covered()).max(info.l1.1);
+    if entries * 8 > MOST_L1 {
+        return Err(Error::new(Kind::Capacity, "the disk is too large for qcow2 with this cluster size")
+            .at(path)
+            .expected(format!("at most {}", Bytes::new((MOST_L1 / 8).saturating_mul(info.covered())).human()))
+            .found(Bytes::new(size).human())
+            .hint("convert it into a new image with larger clusters (--cluster-size, up to 2MiB)"));
+    }
+    let file = crate::container::source::open_to_change(path)?;
+    let change = Change { info: &info, source: &source, file: &file };
+    let old = Tables { l1: info.l1.0, refcounts: info.refcount_table };
+    let new = if change.has_room(entries)? { old } else { change.move_tables(entries)? };
+    // Bytes 24 to 60 of the header: size, no encryption, entries and place of the level 1 table, place and clusters of
+    // the refcount table.
+    let mut head = Vec::with_capacity(36);
+    head.extend(size.to_be_bytes());
+    head.extend(0_u32.to_be_bytes());
+    head.extend(low32(entries).to_be_bytes());
+    head.extend(new.l1.to_be_bytes());
+    head.extend(new.refcounts.0.to_be_bytes());
+    head.extend(low32(new.refcounts.1).to_be_bytes());
+    change.write(&head, 24)?;
+    if new == old { Ok(()) } else { change.forget(&new) }
+}
+
+/// A file that is being changed.
+struct Change<'a> {
+    info: &'a Info,
+    source: &'a Arc<Source>,
+    file: &'a File,
+}
+
+impl Change<'_> {
+    fn cluster(&self) -> u64 {
+        self.info.cluster()
+    }
+
+    /// Clusters of the level 1 table as it is.
+    fn table_clusters(&self) -> u64 {
+        (self.info.l1.1 * 8).div_ceil(self.cluster())
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::io(Kind::Output, "cannot make the image larger", &self.source.path, error)
+    }
+
+    /// Whether the level 1 table has room for `entries` in its clusters, and that room is zero.
+    fn has_room(&self, entries: u64) -> Result<bool> {
+        let (at, now) = self.info.l1;
+        if entries > self.table_clusters() * self.cluster() / 8 {
+            return Ok(false);
+        }
+        let rest = self.source.read_some(at + now * 8, (entries - now) * 8)?;
+        if rest.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        // A table cut short by the end of the file reads as zero only where the file is that long.
+        let end = at + self.table_clusters() * self.cluster();
+        if entries > now && self.source.size < end {
+            self.file.set_len(end).map_err(|error| self.failed(error))?;
+        }
+        Ok(true)
+    }
+
+    /// The clusters of the tables that are given up for `new`: first and count.
+    fn given_up(&self, refcounts_too: bool) -> Vec<(u64, u64)> {
+        let (at, clusters) = self.info.refcount_table;
+        let mut all = vec![(self.info.l1.0 / self.cluster(), self.table_clusters())];
+        all.extend(refcounts_too.then_some((at / self.cluster(), clusters)));
+        all
+    }
+
+    /// Copies the level 1 table behind the end of the file and counts its clusters; where the refcount table has no
+    /// room for that, it moves too. Takes everything back where that fails.
+    fn move_tables(&self, entries: u64) -> Result<Tables> {
+        let at = Bytes::new(self.source.size).round_up(self.cluster()).get();
+        let mut counts = Counts::read(self.info, self.source)?;
+        let added = counts.add(at / self.cluster(), (entries * 8).div_ceil(self.cluster()))?;
+        // That the old tables can be given up is seen before anything changes.
+        let moved = counts.place != self.info.refcount_table;
+        let mut later = Counts::read(self.info, self.source)?;
+        self.given_up(moved).into_iter().try_for_each(|(first, count)| later.set(first, count, 0))?;
+        let mut table = self.source.read(self.info.l1.0, self.info.l1.1 * 8, "the L1 table")?;
+        table.resize(usize_of(entries * 8), 0);
+        let length = at + added * self.cluster();
+        let write = || {
+            self.file.set_len(length).map_err(|error| self.failed(error))?;
+            self.write(&table, at)?;
+            counts.changed.iter().try_for_each(|(place, (_, new))| self.write(new, *place))?;
+            // Before the header names them, they have to be there.
+            self.file.sync_data().map_err(|error| self.failed(error))
+        };
+        if let Err(error) = write() {
+            // What was behind the end is cut off.
+            for (place, (old, _)) in counts.changed.range(..self.source.size) {
+                let _ = self.file.write_all_at(old, *place);
+            }
+            let _ = self.file.set_len(self.source.size);
+            return Err(error);
+        }
+        Ok(Tables { l1: at, refcounts: counts.place })
+    }
+
+    /// The clusters of the old tables are free, now that the header names the new ones.
+    fn forget(&self, new: &Tables) -> Result<()> {
+        let source = Source::open(&self.source.path)?;
+        let info = Info::read(&source)?;
+        let mut counts = Counts::read(&info, &source)?;
+        let moved = new.refcounts != self.info.refcount_table;
+        self.given_up(moved).into_iter().try_for_each(|(first, count)| counts.set(first, count, 0))?;
+        counts.changed.iter().try_for_each(|(place, (_, new))| self.write(new, *place))
+    }
+}
+
+/// Where the tables stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tables {
+    l1: u64,
+    /// Place and clusters.
+    refcounts: (u64, u64),
+}
+
+/// The refcounts of a file, and what changes of them.
+struct Counts<'a> {
+    info: &'a Info,
+    source: &'a Arc<Source>,
+    /// Where the table stands, and how many clusters it has.
+    place: (u64, u64),
+    table: Vec<u64>,
+    /// Place in the file: bytes before and after.
+    changed: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
+}
+
+impl<'a> Counts<'a> {
+    fn read(info: &'a Info, source: &'a Arc<Source>) -> Result<Self> {
+        let place = info.refcount_table;
+        let bytes = source.read(place.0, place.1 * info.cluster(), "the refcount table")?;
+        let table = Numbers(&bytes).all_be64().map(|entry| entry & OFFSET).collect();
+        Ok(Self { info, source, place, table, changed: BTreeMap::new() })
+    }
+
+    /// Refcounts in a block.
+    const fn per_block(&self) -> u64 {
+        (self.info.cluster() * 8) >> self.info.refcount_order
+    }
+
+    /// Entries in a cluster of the table.
+    const fn per_cluster(&self) -> u64 {
+        self.info.cluster() / 8
+    }
+
+    /// Counts `count` clusters from `first`, which is the first behind the end of the file, and as many more behind
+    /// them as new refcount blocks and a new refcount table need. Returns how many that were.
+    fn add(&mut self, first: u64, count: u64) -> Result<u64> {
+        let (mut missing, mut table) = (Vec::new(), 0);
+        // Blocks and table count themselves, so the sum is repeated until it holds.
+        loop {
+            let all = count + u64_of(missing.len()) + table;
+            let last = (first + all - 1) / self.per_block();
+            let absent = |block: &u64| self.table.get(usize_of(*block)).is_none_or(|at| *at == 0);
+            let blocks: Vec<u64> = (first / self.per_block()..=last).filter(absent).collect();
+            let clusters = if last < u64_of(self.table.len()) { 0 } else { last / self.per_cluster() + 1 };
+            if blocks.len() == missing.len() && clusters == table {
+                break;
+            }
+            (missing, table) = (blocks, clusters);
+        }
+        if table * self.info.cluster() > MOST_REFCOUNT_TABLE {
+            return Err(Error::new(Kind::Capacity, "the refcount table of the image would be too large")
+                .at(&self.source.path)
+                .expected(format!("at most {MOST_REFCOUNT_TABLE} bytes"))
+                .hint("convert it into a new image with larger clusters (--cluster-size, up to 2MiB)"));
+        }
+        let cluster = self.info.cluster();
+        let zeros = vec![0; usize_of(cluster)];
+        let at = |number: u64| (first + count + number) * cluster;
+        if table > 0 {
+            self.table.resize(usize_of(table * self.per_cluster()), 0);
+            self.place = (at(u64_of(missing.len())), table);
+        }
+        for (number, block) in (0..).zip(&missing) {
+            if let Some(entry) = self.table.get_mut(usize_of(*block)) {
+                *entry = at(number);
+            }
+            self.changed.insert(at(number), (zeros.clone(), zeros.clone()));
+            if table == 0 {
+                let place = self.place.0 + block * 8;
+                self.changed.insert(place, (vec![0; 8], at(number).to_be_bytes().to_vec()));
+            }
+        }
+        if table > 0 {
+            let bytes = self.table.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+            self.changed.insert(self.place.0, (Vec::new(), bytes));
+        }
+        let all = count + u64_of(missing.len()) + table;
+        self.set(first, all, 1)?;
+        Ok(all)
+    }
+
+    /// Sets the refcounts of `count` clusters from `first`, which were the other of 0 and 1.
+    fn set(&mut self, first: u64, count: u64, value: u64) -> Result<()> {
+        for cluster in first..first + count {
+            let wrong = || {
+                Error::new(Kind::Format, "a cluster is counted wrongly")
+                    .at_offset(&self.source.path, cluster * self.info.cluster())
+                    .expected(1 - value)
+                    .hint("repair the image first (qemu-img check -r all)")
+            };
+            let number = cluster % self.per_block();
+            let block = self.table.get(usize_of(cluster / self.per_block())).copied().unwrap_or(0);
+            if block == 0 {
+                return Err(wrong());
+            }
+            let bytes = match self.changed.entry(block) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let bytes = self.source.read(block, self.info.cluster(), "a refcount block")?;
+                    entry.insert((bytes.clone(), bytes))
+                }
+            };
+            if !put(&mut bytes.1, number, self.info.refcount_order, value) {
+                return Err(wrong());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets refcount `number` of a block, `1 << order` bits wide, to 0 or 1; false where it was not the other one.
+/// Refcounts of less than a byte begin at the least significant bit (QEMU docs/interop/qcow2.txt, Host cluster
+/// management).
+fn put(block: &mut [u8], number: u64, order: u32, value: u64) -> bool {
+    if order < 3 {
+        let (width, per_byte) = (1_u32 << order, 8_u64 >> order);
+        let Some(byte) = block.get_mut(usize_of(number / per_byte)) else { return false };
+        let shift = low32(number % per_byte) * width;
+        let mask = (1_u16 << width) - 1;
+        let old = u16::from(*byte) >> shift & mask;
+        if u64::from(old) != 1 - value {
+            return false;
+        }
+        *byte ^= 1 << shift;
+        return true;
+    }
+    let width = 1_usize << (order - 3);
+    let from = usize_of(number) * width;
+    let Some(bytes) = block.get_mut(from..from + width) else { return false };
+    let Some((last, high)) = bytes.split_last_mut() else { return false };
+    if high.iter().any(|byte| *byte != 0) || u64::from(*last) != 1 - value {
+        return false;
+    }
+    *last ^= 1;
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refcounts_of_every_width_are_set_and_cleared() {
+        for order in 0..=6 {
+            let mut block = vec![0; 64];
+            let count = (64 * 8) >> order;
+            for number in 0..count {
+                assert!(put(&mut block, number, order, 1));
+                assert!(!put(&mut block, number, order, 1));
+            }
+            assert!(!put(&mut block, count, order, 1));
+            let one: &[u8] = match order {
+                0 => &[0xff],
+                1 => &[0x55],
+                2 => &[0x11],
+                3 => &[1],
+                4 => &[0, 1],
+                5 => &[0, 0, 0, 1],
+                _ => &[0, 0, 0, 0, 0, 0, 0, 1],
+            };
+            assert!(block.chunks(one.len()).all(|chunk| chunk == one), "{order}");
+            assert!((0..count).all(|number| put(&mut block, number, order, 0)));
+            assert!(block.iter().all(|byte| *byte == 0));
+        }
+    }
+}

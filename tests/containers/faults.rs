@@ -1,0 +1,261 @@
+//! What is refused before any work, and what goes wrong in the middle of it: one error, and nothing left behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use diskwright::units::{KIB, MIB};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::create::diskwright;
+use crate::hostile::complaint;
+use crate::judge::qemu_img;
+use crate::rows::ROWS;
+use crate::samples::{noise, usual};
+use crate::tools::{command, digest, is_root, must, names_in, run, scratch, wait};
+use crate::written::raw;
+
+/// A folder with `disk.raw`, `base.qcow2`, and `over.qcow2` above it.
+fn scene() -> tempfile::TempDir {
+    let folder = scratch();
+    let below = raw(&usual().image(), folder.path());
+    let path = |name: &str| folder.path().join(name);
+    qemu_img(&[&"convert", &"-f", &"raw", &"-O", &"qcow2", &below, &path("base.qcow2")]);
+    must(diskwright().arg("create").arg(path("over.qcow2")).args(["-b", "base.qcow2", "-F", "qcow2"]));
+    folder
+}
+
+fn convert(source: &Path, target: &Path) -> Command {
+    let mut command = diskwright();
+    command.arg("convert").args([source, target]).arg("--allow-backing");
+    command
+}
+
+#[test]
+fn a_destination_that_is_the_source_or_lies_below_it() {
+    let folder = scene();
+    let path = |name: &str| folder.path().join(name);
+    std::os::unix::fs::symlink("base.qcow2", path("symlink.qcow2")).unwrap();
+    std::os::unix::fs::symlink("symlink.qcow2", path("twice.qcow2")).unwrap();
+    std::fs::hard_link(path("base.qcow2"), path("hard.qcow2")).unwrap();
+    std::fs::create_dir(path("sub")).unwrap();
+    std::os::unix::fs::symlink(folder.path(), path("folder")).unwrap();
+    let before = digest(&path("base.qcow2"));
+    let names = names_in(folder.path());
+    for (source, target) in [
+        ("base.qcow2", "base.qcow2"),
+        ("base.qcow2", "./sub/../base.qcow2"),
+        ("base.qcow2", "symlink.qcow2"),
+        ("twice.qcow2", "base.qcow2"),
+        ("base.qcow2", "hard.qcow2"),
+        ("hard.qcow2", "symlink.qcow2"),
+        ("base.qcow2", "folder/base.qcow2"),
+        ("over.qcow2", "base.qcow2"),
+        ("over.qcow2", "hard.qcow2"),
+        ("over.qcow2", "over.qcow2"),
+    ] {
+        let message = complaint(&run(&mut convert(&path(source), &path(target))), 2);
+        assert!(message.contains("destination is the source") && message.contains(target), "{message}");
+        assert_eq!(digest(&path("base.qcow2")), before);
+        assert_eq!(names_in(folder.path()), names);
+    }
+    // A link that leads nowhere yet is another file.
+    std::os::unix::fs::symlink("new.qcow2", path("dangling.qcow2")).unwrap();
+    must(&mut convert(&path("base.qcow2"), &path("dangling.qcow2")));
+}
+
+#[test]
+fn an_overlay_on_itself_is_refused() {
+    let folder = scene();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::hard_link(path("base.qcow2"), path("hard.qcow2")).unwrap();
+    let before = digest(&path("base.qcow2"));
+    for (overlay, backing) in [
+        ("base.qcow2", "base.qcow2"),
+        ("base.qcow2", "hard.qcow2"),
+        // What the backing file itself lies on.
+        ("base.qcow2", "over.qcow2"),
+        ("hard.qcow2", "over.qcow2"),
+    ] {
+        let mut create = diskwright();
+        create.arg("create").arg(path(overlay)).args(["-b", backing, "-F", "qcow2"]);
+        let message = complaint(&run(&mut create), 2);
+        assert!(message.contains("own backing file"), "{message}");
+        assert_eq!(digest(&path("base.qcow2")), before);
+    }
+}
+
+/// What the command line asks for and cannot be.
+#[test]
+fn arguments_that_do_not_fit_together() {
+    let folder = scene();
+    for (arguments, code, says) in [
+        (&["convert", "disk.raw", "out.xyz"][..], 2, "does not tell its format"),
+        (&["convert", "disk.raw", "out"], 2, "does not tell its format"),
+        (&["convert", "disk.raw", "out.img", "--compress", "zlib"], 2, "does not have compression"),
+        (&["convert", "disk.raw", "out.qcow2", "--compress", "lz4"], 2, "none, zlib or zstd"),
+        (&["convert", "disk.raw", "out.qcow2", "--compress", "zlib", "--level", "10"], 2, "1 to 9"),
+        (&["convert", "disk.raw", "out.qcow2", "--compress", "zstd", "--level", "20"], 2, "1 to 19"),
+        (&["convert", "disk.raw", "out.qcow2", "--level", "3"], 2, "--compress"),
+        (&["convert", "disk.raw", "out.qcow2", "--cluster-size", "1000"], 2, "a power of two"),
+        (&["convert", "disk.raw", "out.qcow2", "--cluster-size", "4MiB"], 2, "512 bytes to 2MiB"),
+        (&["convert", "disk.raw", "out.img", "--cluster-size", "4KiB"], 2, "does not have a cluster size"),
+        (&["convert", "disk.raw", "out.img", "--subformat", "fixed"], 2, "does not have this subformat"),
+        (&["convert", "disk.raw", "out.img", "--subformat", "flat"], 2, "no such subformat"),
+        (&["convert", "disk.raw", "-", "--format", "qcow2"], 2, "cannot be streamed"),
+        (&["convert", "-", "out.img", "--from", "qcow2"], 2, "only a raw disk is read from standard input"),
+        (&["convert", "none.raw", "out.img"], 1, "does not exist"),
+        (&["convert", ".", "out.img"], 1, "a file or a block device"),
+        (&["convert", "/dev/null", "out.img"], 1, "a file or a block device"),
+        (&["convert", "disk.raw", "none/out.img"], 1, "none/out.img"),
+        (&["convert", "disk.raw", "out.img", "--from", "qcow2"], 1, "this is no qcow2 image"),
+        (&["convert", "disk.raw", "out.img", "--from", "floppy"], 2, "floppy"),
+        (&["create", "out.xyz", "--size", "1MiB"], 2, "does not tell its format"),
+        (&["create", "out.qcow2"], 2, "--size"),
+        (&["create", "out.qcow2", "--size", "1M"], 2, "1MiB"),
+        (&["create", "out.qcow2", "--size", "7EiB"], 1, "at most"),
+        (&["create", "out.img", "--size", "7EiB"], 1, "out.img"),
+        (&["create", "out.img", "-b", "disk.raw", "-F", "raw"], 2, "does not have a backing file"),
+        (&["create", "out.qcow2", "-b", "disk.raw"], 2, "--backing-format"),
+        (&["create", "out.qcow2", "-b", "none.raw", "-F", "raw"], 1, "does not exist"),
+        (&["create", "out.qcow2", "-b", "disk.raw", "-F", "qcow2"], 1, "this is no qcow2 image"),
+        (&["create", "-", "--size", "1MiB"], 2, "goes to a file"),
+        (&["inspect", "none.raw"], 1, "does not exist"),
+        (&["inspect", "."], 1, "a file or a block device"),
+    ] {
+        let before = names_in(folder.path());
+        let said = run(diskwright().current_dir(folder.path()).args(arguments));
+        let message = said.error();
+        assert_eq!(said.code, code, "{arguments:?}: {message}");
+        assert!(message.contains(says), "{arguments:?}: {message}");
+        assert!(said.out.is_empty() && !message.contains("bug in diskwright"), "{arguments:?}: {message}");
+        assert_eq!(names_in(folder.path()), before, "{arguments:?}");
+    }
+}
+
+/// A filesystem of a few MiB in memory, unmounted in the end; needs root.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(folder: &Path, size: &str) -> Self {
+        let at = folder.join("small");
+        std::fs::create_dir(&at).unwrap();
+        must(command("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at));
+        Self(at)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = command("umount").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_older_file() {
+    if !is_root() {
+        return;
+    }
+    let folder = scratch();
+    let small = Small::new(folder.path(), "3m");
+    let source = folder.path().join("noise.raw");
+    std::fs::write(&source, noise(1, 8 * MIB)).unwrap();
+    for row in ROWS {
+        let target = small.0.join(format!("disk.{}", row.format.suffix()));
+        std::fs::write(&target, "older").unwrap();
+        let said = run(convert(&source, &target).args(row.arguments()));
+        let message = complaint(&said, 1);
+        assert!(message.contains("No space left") && message.contains(target.to_str().unwrap()), "{message}");
+        assert_eq!(std::fs::read(&target).unwrap(), b"older", "{}", row.name);
+        assert_eq!(names_in(&small.0).len(), 1, "{}", row.name);
+        std::fs::remove_file(&target).unwrap();
+    }
+    // Standard input is kept beside the output.
+    let mut program = diskwright();
+    program.arg("convert").arg("-").arg(small.0.join("disk.qcow2"));
+    let message = complaint(&run(program.stdin(std::fs::File::open(&source).unwrap())), 1);
+    assert!(message.contains("No space left"), "{message}");
+    assert!(names_in(&small.0).is_empty());
+}
+
+/// Growth for which the level 1 table has to move, on a disk with no room for it: the file is as it was.
+#[test]
+fn a_full_disk_leaves_a_file_that_grows() {
+    if !is_root() {
+        return;
+    }
+    let folder = scratch();
+    let small = Small::new(folder.path(), "2m");
+    for row in ROWS.iter().filter(|row| row.cluster_size == Some(512)) {
+        let path = small.0.join("disk.qcow2");
+        row.write(&usual().image(), &path, 1).unwrap();
+        let before = digest(&path);
+        // 100 GiB need 25 MiB of table.
+        let message = complaint(&run(diskwright().arg("resize").arg(&path).arg("100GiB")), 1);
+        assert!(message.contains("No space left"), "{message}");
+        assert_eq!(digest(&path), before);
+    }
+}
+
+/// Signals in the middle of the work: whatever comes of it, the older file or the new one, and nothing else.
+#[test]
+fn signals_leave_the_older_file() {
+    let folder = scratch();
+    let source = folder.path().join("long.raw");
+    let file = std::fs::File::create(&source).unwrap();
+    let part = noise(3, 64 * MIB);
+    for number in 0..6 {
+        use std::os::unix::fs::FileExt;
+        file.write_all_at(&part, number * 64 * MIB).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("out")).unwrap();
+    for (arguments, signal, code) in [
+        (&["--format", "raw"][..], Signal::INT, 1),
+        (&["--format", "qcow2"], Signal::TERM, 1),
+        (&["--format", "qcow2", "--compress", "zlib"], Signal::INT, 1),
+        (&["--format", "qcow2", "--compress", "zstd", "--level", "12"], Signal::KILL, 128 + 9),
+    ] {
+        let target = folder.path().join("out/disk");
+        std::fs::write(&target, "older").unwrap();
+        let mut interrupted = false;
+        for pause in [5, 20, 60, 150] {
+            let mut program = convert(&source, &target);
+            program.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let child = program.spawn().unwrap();
+            let id = Pid::from_child(&child);
+            std::thread::sleep(Duration::from_millis(pause));
+            let _ = kill_process(id, signal);
+            let said = wait(child, Duration::from_secs(300));
+            assert_eq!(names_in(&folder.path().join("out")), ["disk"]);
+            if said.code == 0 {
+                std::fs::write(&target, "older").unwrap();
+                continue;
+            }
+            // A signal before the program listens ends it at once, as it ends any.
+            interrupted |= said.code == code;
+            assert!(said.code == code || said.code > 128, "{} {}", said.code, said.error());
+            assert_eq!(std::fs::read(&target).unwrap(), b"older");
+        }
+        assert!(interrupted, "{arguments:?}: no signal came in the middle");
+    }
+}
+
+/// A source that becomes shorter while it is read is an error, and not a disk with zeros.
+#[test]
+fn a_source_that_changes_is_noticed() {
+    use diskwright::container::{OpenOptions, WriteOptions, open};
+    use diskwright::convert::{Target, convert};
+    use diskwright::progress::Progress;
+    let folder = scratch();
+    let source = raw(&usual().image(), folder.path());
+    let opened = open(&source, &OpenOptions::default()).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&source).unwrap().set_len(64 * KIB).unwrap();
+    for row in ROWS {
+        let target = folder.path().join("disk.out");
+        let container = WriteOptions { time: 0, ..row.options() };
+        let to = Target::File(&target);
+        let error = convert(&opened, &source, to, &container, 2, &Progress::default()).unwrap_err();
+        assert!(error.to_string().contains("changed while"), "{}: {error}", row.name);
+        assert!(!target.exists());
+    }
+}
