@@ -234,6 +234,9 @@ impl Composer<'_> {
         if error.has_line() {
             return error;
         }
+        if let (Body::Filesystem(..), Some(key)) = (&partition.body, error.key()) {
+            return self.manifest.place(error, &partition.path.key("filesystem").key(key));
+        }
         let path = match (&partition.body, error.path(), partition.size) {
             (Body::Filesystem(_, entries), Some(file), _) => {
                 contents::cause(entries, file).map_or(partition.path.clone(), |entry| entry.path.clone())
@@ -332,6 +335,7 @@ impl Composer<'_> {
                 Ok(sectors) if sectors > 0 && cluster.is_multiple_of(sector_size) => Some(sectors),
                 _ => {
                     return Err(Error::new(Kind::Manifest, "FAT has no clusters of this size")
+                        .about("cluster_size")
                         .expected(format!("1, 2, 4, … 128 sectors of {sector_size} bytes"))
                         .found(cluster));
                 }

@@ -63,6 +63,7 @@ struct Inner {
     kind: Kind,
     what: String,
     places: Vec<Place>,
+    key: Option<&'static str>,
     expected: Option<String>,
     found: Option<String>,
     why: Option<String>,
@@ -78,6 +79,7 @@ impl Error {
             kind,
             what: what.into(),
             places: Vec::new(),
+            key: None,
             expected: None,
             found: None,
             why: None,
@@ -121,6 +123,13 @@ impl Error {
     #[must_use]
     pub fn at_offset(mut self, path: impl AsRef<Path>, offset: u64) -> Self {
         self.0.places.push(Place::Offset { path: path.as_ref().to_owned(), offset });
+        self
+    }
+
+    /// Names the option that it is about, as a manifest calls it: whoever knows the manifest turns that into a line.
+    #[must_use]
+    pub fn about(mut self, key: &'static str) -> Self {
+        self.0.key = Some(key);
         self
     }
 
@@ -176,6 +185,12 @@ impl Error {
     #[must_use]
     pub fn what(&self) -> &str {
         &self.0.what
+    }
+
+    /// The option that it is about.
+    #[must_use]
+    pub fn key(&self) -> Option<&'static str> {
+        self.0.key
     }
 
     /// Whether a place was already named.

@@ -68,6 +68,11 @@ impl Format {
         self.name()
     }
 
+    /// All names that are read, for the schema of manifests.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FORMATS.iter().flat_map(|(_, names, _)| names.iter().copied())
+    }
+
     /// All names and suffixes, for help and errors: `raw (.img .raw)`.
     #[must_use]
     pub fn list() -> String {

@@ -40,6 +40,7 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
             Kind::Manifest,
             format!("swap cannot have the label `{}`", printable(label.as_bytes())),
         )
+        .about("label")
         .expected(format!("at most {LABEL} bytes without NUL"))
         .found(format!("{} bytes", label.len())));
     }

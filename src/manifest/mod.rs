@@ -6,6 +6,7 @@ pub mod locate;
 mod refusal;
 pub mod resolve;
 pub mod schema;
+mod strict;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -70,8 +71,13 @@ impl Manifest {
                 .expected("less than 1 GiB"));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
-            let offset = crate::units::u64_of(error.utf8_error().valid_up_to());
-            Error::new(Kind::Manifest, "the manifest is not UTF-8 text").at_offset(name, offset)
+            let offset = error.utf8_error().valid_up_to();
+            let line = locate::line_of_bytes(error.as_bytes(), offset);
+            Error::new(Kind::Manifest, format!("the manifest is not UTF-8 text: byte {offset}")).at_line(
+                name,
+                line.number,
+                line.text,
+            )
         })?;
         Self::parse(text, name, folder)
     }
@@ -80,7 +86,11 @@ impl Manifest {
     ///
     /// # Errors
     /// As [`Manifest::load`].
-    pub fn parse(text: String, name: &Path, folder: &Path) -> Result<Self> {
+    pub fn parse(mut text: String, name: &Path, folder: &Path) -> Result<Self> {
+        // Some editors begin a file with this mark; TOML skips it, JSON leaves that to its readers (RFC 8259, 8.1).
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
         let json = name.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"))
             || text.trim_start().starts_with('{');
         let spelling = if json { Spelling::Json } else { Spelling::Toml };
@@ -116,8 +126,7 @@ impl Manifest {
     pub fn place(&self, error: Error, path: &KeyPath) -> Error {
         match &self.text {
             Some(text) => {
-                let number = text.index.line(path);
-                let line = locate::line_number(&text.text, crate::units::usize_of(number));
+                let line = locate::line_at(&text.text, text.index.offset(path));
                 error.at_line(&text.name, line.number, line.text)
             }
             None => error,

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::locate::{Line, Spelling, line_at, line_number};
+use super::locate::{Line, Spelling, line_at, offset_of};
 use super::schema;
+use super::strict::Strict;
 use crate::error::{Error, Kind, Result};
 use crate::text::{nearest, printable};
 
@@ -21,8 +22,7 @@ pub(super) fn parse(text: &str, spelling: Spelling, name: &Path) -> Result<schem
         && version != 1
     {
         let index = super::Index::new(text, spelling);
-        let number = index.line(&super::KeyPath::top("version"));
-        let line = line_number(text, crate::units::usize_of(number));
+        let line = line_at(text, index.offset(&super::KeyPath::top("version")));
         return Err(Error::new(Kind::Manifest, "the manifest is of a version that is not known here")
             .at_line(name, line.number, line.text)
             .expected("version = 1")
@@ -40,7 +40,7 @@ struct Fault {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(text: &str, spelling: Spelling) -> Result<T, Fault> {
-    match spelling {
+    let Strict(value) = match spelling {
         Spelling::Toml => toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let date = text.as_bytes().get(start).is_some_and(u8::is_ascii_digit);
@@ -51,11 +51,12 @@ fn read<T: for<'de> Deserialize<'de>>(text: &str, spelling: Spelling) -> Result<
             let place = format!(" at line {} column {}", error.line(), error.column());
             Fault {
                 message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
-                line: line_number(text, error.line()),
+                line: line_at(text, offset_of(text, error.line(), error.column())),
                 date: false,
             }
         }),
-    }
+    }?;
+    Ok(value)
 }
 
 impl Fault {
@@ -104,6 +105,8 @@ fn quoted(message: &str, prefix: &str) -> Option<String> {
 fn typed(message: &str) -> Option<(String, String)> {
     let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
+    // The widest type that its parser tried is nothing to the reader.
+    let found = found.trim_end_matches(" as i128").trim_end_matches(" as u128");
     Some((plain(found), plain(expected)))
 }
 
@@ -112,8 +115,9 @@ fn plain(word: &str) -> String {
     match word {
         "map" => "a table".to_owned(),
         "sequence" | "a sequence" => "an array".to_owned(),
-        "i64" => "a whole number".to_owned(),
-        "u32" | "u64" => "a whole number, not negative".to_owned(),
+        "i64" => format!("a whole number from {} to {}", i64::MIN, i64::MAX),
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "u64" => format!("a whole number from 0 to {}", i64::MAX),
         word if word.starts_with("struct ") => "a table".to_owned(),
         word => word.to_owned(),
     }

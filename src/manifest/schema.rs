@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::strict;
 use super::values::{
     Attribute, Device, DiskId, DiskSize, FatBits, FilesystemId, Guid, Inodes, Mode, PartitionSize,
 };
@@ -23,10 +24,10 @@ pub struct Manifest {
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
     /// The disk as a whole.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::table")]
     pub disk: Disk,
     /// The partitions, in the order in which they are placed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<Partition>,
 }
 
@@ -55,9 +56,11 @@ pub struct Disk {
     pub architecture: Option<String>,
     /// Numbers of up to three partitions of a GPT that an MBR shows too.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
     pub hybrid: Option<Vec<u32>>,
     /// Bytes in a logical sector: 512 (default), or 4096 with gpt and none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [512, 4096, null]))]
     pub sector_size: Option<u32>,
     /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,8 +78,9 @@ pub struct Partition {
     /// GUID, or the byte of an MBR such as `0x83`; default linux.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Name in a GPT, at most 36 characters; default none.
+    /// Name in a GPT, at most 36 characters (UTF-16 units); default none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
     pub label: Option<String>,
     /// GUID of the partition; default: derived from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,10 +106,10 @@ pub struct Partition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The filesystem to make; default none, which leaves the partition empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
     /// What the filesystem holds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::optional_tables", skip_serializing_if = "Option::is_none")]
     pub contents: Option<Vec<Entry>>,
 }
 
@@ -165,13 +169,18 @@ pub enum FilesystemKind {
     Swap,
 }
 
+/// The keys that say what an entry brings, of which it has one.
+pub(super) const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
+
+/// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
+fn brings(key: &str) -> serde_json::Value {
+    serde_json::json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
+}
+
 /// One thing that a filesystem holds: exactly one of source, closure, text, symlink, directory and device, at a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [
-    { "required": ["source"] }, { "required": ["closure"] }, { "required": ["text"] },
-    { "required": ["symlink"] }, { "required": ["directory"] }, { "required": ["device"] }
-]))]
+#[schemars(extend("oneOf" = WHAT.map(brings)))]
 pub struct Entry {
     /// A host file, which becomes target; a directory, whose contents become target's; or, with `*` in the last part of
     /// the path, all that matches (names that begin with a dot only if the pattern does), copied into target. A symbolic
@@ -190,7 +199,7 @@ pub struct Entry {
     pub symlink: Option<String>,
     /// A directory: true.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("const" = true))]
+    #[schemars(extend("enum" = [true, null]))]
     pub directory: Option<bool>,
     /// A device or a named pipe.
     #[serde(skip_serializing_if = "Option::is_none")]

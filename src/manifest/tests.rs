@@ -215,3 +215,25 @@ fn a_key_of_the_schema_is_a_key_of_the_parser() {
         assert_eq!(listed, known, "{table}");
     }
 }
+
+#[test]
+fn a_mark_of_the_byte_order_and_line_ends_of_windows_are_no_part_of_it() {
+    let plain = manifest(SPELLED).canonical();
+    assert_eq!(manifest(&format!("\u{feff}{SPELLED}")).canonical(), plain);
+    assert_eq!(manifest(&SPELLED.replace('\n', "\r\n")).canonical(), plain);
+    // The first byte still tells JSON from TOML.
+    assert_eq!(manifest(&format!("\u{feff}{plain}")).canonical(), plain);
+    let read = |bytes: &[u8]| Manifest::read(bytes, Path::new("x.json"), Path::new("."));
+    assert_eq!(read(format!("\u{feff}{plain}").as_bytes()).unwrap().canonical(), plain);
+}
+
+#[test]
+fn in_json_null_is_what_is_not_written() {
+    let nulls = "{\"version\":1,\"disk\":{\"table\":null},\"partition\":[{\"size\":null,\"filesystem\":null,\"contents\":null},
+        {\"filesystem\":{\"type\":\"ext4\",\"label\":null},\"contents\":[{\"text\":\"x\",\"source\":null,\"target\":\"/x\"}]}]}";
+    assert_eq!(
+        manifest(nulls).canonical(),
+        "{\"disk\":{},\"partition\":[{},{\"contents\":[{\"target\":\"/x\",\"text\":\"x\"}],\"filesystem\":{\"type\":\
+         \"ext4\"}}],\"version\":1}"
+    );
+}

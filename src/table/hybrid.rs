@@ -33,7 +33,10 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
                 .found(number));
         };
         if shown.iter().take(at).any(|earlier| earlier == number) {
-            return Err(Refusal::of(request, partition, "the hybrid MBR shows it twice").found(list(shown)));
+            return Err(Refusal::disk("a hybrid MBR shows a partition twice")
+                .about("hybrid")
+                .expected("each number once")
+                .found(list(shown)));
         }
         let kind = request.partitions.get(partition).map(|wish| wish.kind);
         if kind.and_then(super::Type::hybrid).is_none() {

@@ -67,7 +67,7 @@ pub(super) struct Draft {
     /// Which list of children; for directories only.
     children: u32,
     origin: u32,
-    /// Depth of the target of its entry plus one; 0 for a parent that no entry names. The deeper target is the more
+    /// Depth of the target of its entry plus one; 0 for a parent that no entry names but `origin` needs. The deeper target is the more
     /// specific wish, so it decides a directory's metadata.
     rank: u16,
 }
@@ -106,7 +106,7 @@ impl Builder {
             xattrs: vec![Vec::new()],
             xattr_numbers: HashMap::from([(Vec::new(), 0)]),
             ranges: BTreeMap::new(),
-            origins: vec!["a directory above another entry's target".to_owned()],
+            origins: vec!["the root of the filesystem".to_owned()],
             groups: Vec::new(),
             group_numbers: HashMap::new(),
             dedupe: Vec::new(),
@@ -182,8 +182,9 @@ impl Builder {
         let rank = rank(&parts);
         match parts.split_last() {
             None if matches!(content, Content::Directory) => self.claim(0, meta, origin, rank),
-            None => Err(Error::new(Kind::Manifest, "the root of a filesystem is a directory")
-                .found(self.origins[index(origin.0)].clone())),
+            None => Err(Error::new(Kind::Manifest, "the root of a filesystem can only be a directory")
+                .at(printable(target))
+                .hint("give the name it shall have as target")),
             Some((name, above)) => {
                 let parent = self.parents(above, origin)?;
                 self.add(parent, name, meta, content, origin, rank).map(|_| ())
@@ -374,7 +375,7 @@ impl Builder {
                 }
                 Err(_) => {
                     let meta = Meta::root(0o755, self.time);
-                    self.add(at, part, meta, Content::Directory, Origin(0), 0)?
+                    self.add(at, part, meta, Content::Directory, origin, 0)?
                 }
             };
         }
@@ -456,10 +457,12 @@ impl Builder {
             at = self.drafts[index(at)].node.parent;
         }
         let path = if path.is_empty() { "/".to_owned() } else { printable(&path) };
-        let first = &self.origins[index(self.drafts[index(there)].origin)];
+        let draft = &self.drafts[index(there)];
+        let first = &self.origins[index(draft.origin)];
+        let above = if draft.rank == 0 { "a directory above the target of " } else { "" };
         let second = &self.origins[index(origin.0)];
         Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
-            .found(format!("{first} and {second}"))
+            .found(format!("{above}{first} and {second}"))
             .hint("leave one of them out, or give it another target")
     }
 

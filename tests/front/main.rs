@@ -11,6 +11,8 @@ mod manifest;
 #[cfg(test)]
 mod mkfs;
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod usage;

@@ -107,10 +107,12 @@ const LONGEST_LABEL: usize = 16;
 ///
 /// # Errors
 /// [`Kind::Capacity`] where the contents do not fit the size (by how much), or something in them does not fit ext4:
-/// a time, a device number, extended attributes, too many names in a directory, each with its path.
+/// a time, a device number, extended attributes, too many names in a directory, each with its path; [`Kind::Manifest`]
+/// for an impossible label or size of the journal.
 pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
         return Err(Error::new(Kind::Manifest, "an ext4 label cannot be that")
+            .about("label")
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));
     }

@@ -427,6 +427,7 @@ fn geometry(contents: &Contents, options: &Options, blocks: u64) -> Result<Geome
         && inodes < used_inodes
     {
         return Err(Error::new(Kind::Capacity, "fewer inodes are asked for than the contents need")
+            .about("inodes")
             .expected(format!("at least {used_inodes}, of which 11 are reserved"))
             .found(inodes));
     }
@@ -475,7 +476,8 @@ fn journal(options: &Options, blocks: u64) -> Result<u64> {
             if (SMALLEST_JOURNAL..=LARGEST_JOURNAL).contains(&journal) {
                 return Ok(journal);
             }
-            Err(Error::new(Kind::Capacity, "an ext4 journal cannot have that size")
+            Err(Error::new(Kind::Manifest, "an ext4 journal cannot have that size")
+                .about("journal")
                 .expected(format!(
                     "{} to {}",
                     Bytes::new(SMALLEST_JOURNAL * BLOCK).human(),

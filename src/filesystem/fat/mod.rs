@@ -142,6 +142,7 @@ fn label(text: &str) -> Result<(Option<[u8; 11]>, Option<Warning>)> {
         return Ok((Some(bytes), remark));
     };
     Err(Error::new(Kind::Manifest, format!("FAT forbids the label `{}`", printable(text.as_bytes())))
+        .about("label")
         .expected("at most 11 letters, digits and spaces of ASCII")
         .why(rule))
 }
@@ -169,6 +170,7 @@ fn wish(options: &Options, contents: &Contents<'_>) -> Result<Wish> {
         && !sectors.is_power_of_two()
     {
         return Err(Error::new(Kind::Manifest, "a FAT cluster cannot have that many sectors")
+            .about("cluster_size")
             .expected("a power of two up to 128")
             .found(sectors));
     }

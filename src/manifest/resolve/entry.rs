@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::locate::KeyPath;
-use super::super::schema::{self, FilesystemKind};
+use super::super::schema::{self, FilesystemKind, WHAT};
 use super::super::values::Device;
 use super::super::{Manifest, values};
 use super::Dates;
@@ -74,9 +74,6 @@ pub enum What {
         meta: Meta,
     },
 }
-
-/// The keys that say what an entry brings.
-const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
 
 /// Which keys go with which kind of entry.
 const GOES_WITH: [(&str, &[&str]); 5] = [

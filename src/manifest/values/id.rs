@@ -33,7 +33,7 @@ impl fmt::Display for Guid {
 
 value!(Guid, text, "Guid", "a UUID in quotes", {
     "description": "A UUID: 32 hex digits in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.",
-    "type": "string", "format": "uuid"
+    "type": "string", "format": "uuid", "pattern": concat!("^", uuid_pattern!(), "$")
 });
 
 /// 8 hex digits, with or without `0x`, with or without a dash in the middle.
@@ -81,7 +81,7 @@ impl fmt::Display for DiskId {
 
 value!(DiskId, text, "DiskId", "a UUID or 8 hex digits, in quotes", {
     "description": "The disk's GUID, or for an MBR its signature: 8 hex digits.",
-    "type": "string"
+    "type": "string", "pattern": concat!("^((0x)?[0-9A-Fa-f]{8}|", uuid_pattern!(), ")$")
 });
 
 /// The id of a filesystem.
@@ -117,5 +117,5 @@ impl fmt::Display for FilesystemId {
 
 value!(FilesystemId, text, "FilesystemId", "a UUID, or for vfat 8 hex digits, in quotes", {
     "description": "A UUID, or for vfat a volume id of 8 hex digits such as 1234-ABCD.",
-    "type": "string"
+    "type": "string", "pattern": concat!("^((0x)?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}|", uuid_pattern!(), ")$")
 });

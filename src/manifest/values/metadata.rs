@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ValueError, refuse};
+use super::{ValueError, number, refuse};
 use crate::tree::{Hardlinks, Owner};
 
 /// Permissions with setuid, setgid and sticky: 0 to 0o7777.
@@ -30,7 +30,7 @@ impl fmt::Display for Mode {
 
 value!(Mode, text, "Mode", "octal digits in quotes, such as \"0644\"", {
     "description": "Permissions as octal text, such as \"0644\" or \"1777\".",
-    "type": "string", "pattern": "^[0-7]{3,5}$"
+    "type": "string", "pattern": "^0?[0-7]{3,4}$"
 });
 
 impl FromStr for Owner {
@@ -39,10 +39,8 @@ impl FromStr for Owner {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let ids = || {
             let (uid, gid) = text.split_once(':')?;
-            let number =
-                |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok());
             // 2^32 - 1 means "no owner" in the system's calls (chown(2)), so no inode can have it.
-            let (uid, gid): (u32, u32) = (number(uid)??, number(gid)??);
+            let (uid, gid): (u32, u32) = (number(uid)?, number(gid)?);
             (uid != u32::MAX && gid != u32::MAX).then_some(Self::Ids { uid, gid })
         };
         match text {
@@ -104,7 +102,7 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         // The kernel's device number has 12 bits for the major and 20 for the minor (linux/kdev_t.h).
-        let number = |digits: &str, limit: u32| digits.parse().ok().filter(|number| *number <= limit);
+        let number = |digits: &str, limit: u32| number(digits).filter(|number| *number <= limit);
         let parts: Vec<&str> = text.split_ascii_whitespace().collect();
         let parsed = match parts.as_slice() {
             ["p"] => Some(Self::Fifo),
@@ -133,5 +131,5 @@ impl fmt::Display for Device {
 
 value!(Device, text, "Device", "a device in quotes, such as \"c 5 1\"", {
     "description": "`c MAJOR MINOR`, `b MAJOR MINOR`, or `p` for a named pipe, as mknod(1) has it.",
-    "type": "string", "pattern": "^(p|[cub] +[0-9]+ +[0-9]+)$"
+    "type": "string", "pattern": r"^\s*(p|[cub]\s+[0-9]+\s+[0-9]+)\s*$"
 });

@@ -27,6 +27,26 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, ValueError> {
     Err(ValueError(why.into()))
 }
 
+/// A number in plain digits, without the sign that the standard library's parser takes.
+fn number<T: FromStr>(digits: &str) -> Option<T> {
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// The pattern of a size in the schema, without its anchors; what [`Bytes`](crate::units::Bytes) reads.
+macro_rules! size_pattern {
+    () => {
+        r"\s*[0-9]+(\.[0-9]+)?\s*([KMGTPE]iB|B)?\s*"
+    };
+}
+
+/// The pattern of a UUID in the schema, without its anchors.
+macro_rules! uuid_pattern {
+    () => {
+        "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    };
+}
+
 /// The longest part of a value that an error repeats, in characters.
 const LONGEST_SHOWN: usize = 80;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ValueError, refuse};
+use super::{ValueError, number, refuse};
 use crate::filesystem::ext4::{Journal, Reserved};
 use crate::units::{Bytes, SizeError};
 
@@ -42,7 +42,7 @@ impl fmt::Display for DiskSize {
 
 value!(DiskSize, number, "DiskSize", "a size such as \"10GiB\", or \"auto\"", {
     "description": "`auto`, or a size: bytes, or a number with KiB, MiB, GiB, TiB, PiB or EiB.",
-    "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": "^(auto|[0-9]+(\\.[0-9]+)? ?([KMGTPE]iB|B)?)$" }]
+    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^(auto|", size_pattern!(), ")$") }]
 });
 
 /// How large a partition is.
@@ -83,12 +83,12 @@ impl fmt::Display for PartitionSize {
 
 value!(PartitionSize, number, "PartitionSize", "a size such as \"256MiB\", \"auto\" or \"fill\"", {
     "description": "`auto` (as small as the contents allow), `fill` (what is left of the disk), or a size.",
-    "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": "^(auto|fill|[0-9]+(\\.[0-9]+)? ?([KMGTPE]iB|B)?)$" }]
+    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^(auto|fill|", size_pattern!(), ")$") }]
 });
 
 value!(Bytes, number, "Bytes", "a size such as \"64KiB\"", {
     "description": "A size: bytes, or a number with KiB, MiB, GiB, TiB, PiB or EiB.",
-    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([KMGTPE]iB|B)?$" }]
+    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^", size_pattern!(), "$") }]
 });
 
 /// How many inodes ext4 gets.
@@ -106,7 +106,8 @@ impl FromStr for Inodes {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
             "auto" => Ok(Self::Auto),
-            number => number.parse().map(Self::Count).or_else(|_| refuse("inodes are auto or a number")),
+            digits => number(digits)
+                .map_or_else(|| refuse("inodes are auto or a number"), |count| Ok(Self::Count(count))),
         }
     }
 }
@@ -122,7 +123,7 @@ impl fmt::Display for Inodes {
 
 value!(Inodes, number, "Inodes", "a number or \"auto\"", {
     "description": "`auto`, or how many.",
-    "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1 }]
+    "anyOf": [{ "type": "string", "pattern": "^(auto|[0-9]+)$" }, { "type": "integer", "minimum": 0 }]
 });
 
 impl FromStr for Journal {
@@ -152,7 +153,11 @@ impl fmt::Display for Journal {
 
 value!(Journal, truth, "Journal", "true, false, or a size such as \"64MiB\"", {
     "description": "true (of the size e2fsprogs would choose), false, or a size.",
-    "anyOf": [{ "type": "boolean" }, { "type": "integer", "minimum": 1 }, { "type": "string" }]
+    "anyOf": [
+        { "type": "boolean" },
+        { "type": "integer", "minimum": 0 },
+        { "type": "string", "pattern": concat!("^(true|false|auto|none|", size_pattern!(), ")$") }
+    ]
 });
 
 impl FromStr for Reserved {
@@ -160,9 +165,9 @@ impl FromStr for Reserved {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text.strip_suffix('%') {
-            Some(number) => match number.parse() {
+            Some(digits) => match number(digits) {
                 // mke2fs(8) -m allows as much.
-                Ok(percent) if percent <= 50 => Ok(Self::Percent(percent)),
+                Some(percent) if percent <= 50 => Ok(Self::Percent(percent)),
                 _ => refuse("at most 50% can be reserved, in whole percents"),
             },
             None => text
@@ -184,5 +189,8 @@ impl fmt::Display for Reserved {
 
 value!(Reserved, number, "Reserved", "a size such as \"64MiB\", or percents such as \"5%\"", {
     "description": "A size, or percents of all blocks such as \"5%\" (at most 50).",
-    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string" }]
+    "anyOf": [
+        { "type": "integer", "minimum": 0 },
+        { "type": "string", "pattern": concat!("^(0*([0-9]|[1-4][0-9]|50)%|", size_pattern!(), ")$") }
+    ]
 });

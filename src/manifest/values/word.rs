@@ -38,7 +38,7 @@ impl fmt::Display for FatBits {
 
 value!(FatBits, number, "FatBits", "12, 16 or 32", {
     "description": "The width of the FAT's entries.",
-    "enum": [12, 16, 32]
+    "enum": [12, 16, 32, "12", "16", "32"]
 });
 
 words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => Clamp);
@@ -80,5 +80,5 @@ value!(Attribute, number, "Attribute", "the name of an attribute or the number o
 
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
     "description": "The file format of the image: raw, qcow2, …, as `--format` takes it.",
-    "type": "string"
+    "enum": Format::names().collect::<Vec<_>>()
 });
