@@ -63,47 +63,61 @@ impl Stage {
         }
     }
 
-    /// What its line shows, in a terminal of so many columns. What it needs beside the bar is at most 64 columns wide.
+    /// What its line shows, in a terminal of so many columns: as much as surely fits.
     const fn template(self, columns: u16) -> &'static str {
-        match self {
-            Self::Scan => "{spinner} scanning {files} names",
-            Self::Pour(_) if columns >= 72 => {
+        match (self, columns) {
+            (Self::Scan, _) => "{spinner} scanning {files} names",
+            (Self::Pour(_), 78..) => {
                 "writing [{wide_bar}] {bytes}/{total_bytes} {files} {binary_bytes_per_sec} {eta} left"
             }
-            Self::Pour(_) => "writing {percent}% {eta} left",
+            (Self::Pour(_), 64..) => {
+                "writing {percent}% {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left"
+            }
+            (Self::Pour(_), 38..) => "writing {percent}% {binary_bytes_per_sec} {eta} left",
+            (Self::Pour(_), _) => "writing {percent}%",
         }
     }
 
     /// A new line of its kind.
-    fn bar(self, progress: &Progress) -> ProgressBar {
+    fn bar(self) -> ProgressBar {
         let length = match self {
             Self::Scan => None,
             Self::Pour(bytes) => Some(bytes),
         };
-        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
-        // A terminal that does not know its width, as a serial one, has 0 of them.
-        let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
-        let columns = if columns == 0 { 80 } else { columns };
-        let progress = progress.clone();
-        let files = move |_: &ProgressState, out: &mut dyn Write| {
-            let counts = progress.counts();
-            // A line that is cut short is no reason to stop.
-            let _ = match counts.total_files {
-                0 => out.write_str(&grouped(counts.files)),
-                total => write!(out, "{}/{} files", grouped(counts.files), grouped(total)),
-            };
+        ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr())
+    }
+}
+
+/// Lets `bar` show what `template` says.
+fn dress(bar: &ProgressBar, template: &str, progress: &Progress) {
+    let progress = progress.clone();
+    let files = move |_: &ProgressState, out: &mut dyn Write| {
+        let counts = progress.counts();
+        // A line that is cut short is no reason to stop.
+        let _ = match counts.total_files {
+            0 => out.write_str(&grouped(counts.files)),
+            total => write!(out, "{}/{} files", grouped(counts.files), grouped(total)),
         };
-        // The template is fixed and right; were it not, the default line would do.
-        if let Ok(style) = ProgressStyle::with_template(self.template(columns)) {
-            bar.set_style(style.with_key("files", files).progress_chars("=> ").tick_chars("|/-\\ "));
-        }
-        bar
+    };
+    // The templates are fixed and right; were one not, the default line would do.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.with_key("files", files).progress_chars("=> ").tick_chars("|/-\\ "));
+    }
+}
+
+/// The width of the terminal now: it may change while the work goes on.
+fn columns() -> u16 {
+    // A terminal that does not know its width, as a serial one, has 0 of them.
+    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+        Ok(size) if size.ws_col > 0 => size.ws_col,
+        _ => 80,
     }
 }
 
 fn draw(progress: &Progress, done: &AtomicBool) {
     let begin = Instant::now();
     let mut shown: Option<(Stage, ProgressBar)> = None;
+    let mut worn = "";
     while !done.load(Ordering::Relaxed) {
         if begin.elapsed() >= PATIENCE {
             let counts = progress.counts();
@@ -113,8 +127,14 @@ fn draw(progress: &Progress, done: &AtomicBool) {
             {
                 bar.finish_and_clear();
                 shown = None;
+                worn = "";
             }
-            let (_, bar) = shown.get_or_insert_with(|| (stage, stage.bar(progress)));
+            let (_, bar) = shown.get_or_insert_with(|| (stage, stage.bar()));
+            let template = stage.template(columns());
+            if worn != template {
+                dress(bar, template, progress);
+                worn = template;
+            }
             match stage {
                 Stage::Scan => bar.tick(),
                 Stage::Pour(_) => bar.set_position(counts.bytes),
@@ -158,6 +178,30 @@ mod tests {
         assert_eq!(Stage::of(progress.counts()), Stage::Scan);
         progress.begin(100, 2);
         assert_eq!(Stage::of(progress.counts()), Stage::Pour(100));
+    }
+
+    #[test]
+    fn a_line_fits_its_terminal() {
+        let pour = Stage::Pour(u64::MAX);
+        let rest = |columns| pour.template(columns).replace("{wide_bar}", "");
+        // As wide as each part can be.
+        let width = |template: &str| {
+            [
+                ("{bytes}", "1023.99 MiB"),
+                ("{total_bytes}", "1023.99 GiB"),
+                ("{files}", "12,345/12,345 files"),
+                ("{binary_bytes_per_sec}", "1023.99 MiB/s"),
+                ("{eta}", "59m"),
+                ("{percent}", "100"),
+            ]
+            .iter()
+            .fold(template.to_owned(), |line, (part, text)| line.replace(part, text))
+            .len()
+        };
+        for columns in [20, 37, 38, 40, 63, 64, 77, 78, 80, 200] {
+            assert!(width(&rest(columns)) <= usize::from(columns), "{columns}: {}", rest(columns));
+        }
+        assert!(pour.template(80).contains("{wide_bar}") && pour.template(40).contains("per_sec"));
     }
 
     #[test]

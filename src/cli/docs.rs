@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap_complete::Shell;
 
 use crate::error::{Error, Kind, Result};
@@ -9,7 +10,8 @@ use crate::error::{Error, Kind, Result};
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// The shell: bash, elvish, fish, powershell or zsh
+    #[arg(hide_possible_values = true)]
     shell: Shell,
 }
 
@@ -47,12 +49,51 @@ pub(super) fn man(args: &Man, mut command: clap::Command) -> Result<()> {
     super::print(&all)
 }
 
+/// The day that stands in the footer of the pages, of the version that they describe.
+const DATE: &str = "2026-11-24";
+
 fn pages(command: &clap::Command, emit: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
-    let page = clap_mangen::Man::new(command.clone());
-    let mut bytes = Vec::new();
-    page.render(&mut bytes)
-        .map_err(|error| Error::new(Kind::Output, "cannot render a manual page").because(error))?;
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-    emit(name, &bytes)?;
+    emit(name, page(command)?.as_bytes())?;
     command.get_subcommands().try_for_each(|below| pages(below, emit))
+}
+
+/// The manual page of one command, in ASCII.
+fn page(command: &clap::Command) -> Result<String> {
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let man = clap_mangen::Man::new(command.clone().after_help(Resettable::Reset))
+        .date(DATE)
+        .source(concat!("diskwright ", env!("CARGO_PKG_VERSION")))
+        .manual("diskwright manual");
+    let mut bytes = Vec::new();
+    man.render(&mut bytes)
+        .map_err(|error| Error::new(Kind::Output, "cannot render a manual page").because(error))?;
+    let text = String::from_utf8_lossy(&bytes).into_owned() + &notes(&after);
+    let ascii = |c: char| match u32::from(c) {
+        code if code < 128 => c.to_string(),
+        code => format!("\\[u{code:04X}]"),
+    };
+    Ok(text.chars().map(ascii).collect())
+}
+
+/// What stands behind the options in the help, as sections: examples line by line, everything else as paragraphs.
+fn notes(text: &str) -> String {
+    let mut sections = String::new();
+    for part in text.split("\n\n").filter(|part| !part.is_empty()) {
+        match part.split_once(":\n") {
+            Some(("Example" | "Examples", lines)) => {
+                sections += ".SH EXAMPLES\n.nf\n";
+                lines.lines().for_each(|line| sections += &format!("{}\n", escaped(line.trim_start())));
+                sections += ".fi\n";
+            }
+            _ => sections += &format!(".SH NOTES\n{}\n", escaped(&part.replace('\n', " "))),
+        }
+    }
+    sections
+}
+
+/// A line of text that troff shows as it is (groff_char(7)).
+fn escaped(line: &str) -> String {
+    let text = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga");
+    if text.starts_with('.') { format!("\\&{text}") } else { text }
 }

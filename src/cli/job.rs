@@ -14,6 +14,7 @@ use crate::container::{Format, Subformat, WriteOptions};
 use crate::disk::{self, Built, Options};
 use crate::error::{Error, Kind, Result};
 use crate::image::dump::dump;
+use crate::image::output::Output;
 use crate::manifest::Manifest;
 use crate::manifest::resolve::Disk;
 use crate::units::Bytes;
@@ -145,6 +146,10 @@ impl Common {
         options: &Options,
     ) -> Result<()> {
         let container = self.container.options(self.container.format(target, disk.format)?)?;
+        if let (false, Some(Target::File(path))) = (self.dry_run, target) {
+            // An output that cannot be is told before the work and not after it.
+            drop(Output::create(path)?);
+        }
         watch_signals(&options.progress.stop_flag())?;
         let bar = Bar::start(&options.progress);
         let built = disk::build_resolved(manifest, disk, options)?;
@@ -176,9 +181,13 @@ impl Common {
         }
         let root = manifest.folder().canonicalize().ok();
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        dump(&built.image, root.as_deref(), &mut out)?;
-        out.flush()
-            .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))
+        let written = dump(&built.image, root.as_deref(), &mut out).and_then(|()| {
+            out.flush()
+                .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))
+        });
+        // What is left in the buffer has no reader either.
+        let _ = out.into_parts();
+        super::unless_nobody_reads(written)
     }
 
     /// What was built.

@@ -10,7 +10,7 @@ mod job;
 mod mkfs;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -73,8 +73,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are no faults and go to standard output; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let _ = error.print();
-            return ExitCode::from(code);
+            return match error.print() {
+                Err(failed) if failed.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+                _ => ExitCode::from(code),
+            };
         }
     };
     let done = match cli.command {
@@ -128,9 +130,19 @@ fn wants_colour() -> bool {
 /// Writes a result to standard output.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
+    unless_nobody_reads(stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
         Error::new(crate::error::Kind::Output, "cannot write to standard output").because(error)
-    })
+    }))
+}
+
+/// A report whose reader has left, as `head` does, has done its work. An image that nobody takes is a failure.
+fn unless_nobody_reads(written: Result<()>) -> Result<()> {
+    use std::error::Error as _;
+    let cause = |error: &Error| error.source()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    match written {
+        Err(error) if cause(&error) == Some(ErrorKind::BrokenPipe) => Ok(()),
+        written => written,
+    }
 }
 
 #[cfg(test)]

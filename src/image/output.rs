@@ -1,6 +1,7 @@
 //! The output file: written beside its name, and under its name only when it is complete.
 
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -26,15 +27,13 @@ enum Temporary {
 }
 
 impl Output {
-    /// Begins the file that will be `path`. A symbolic link there is followed; what it leads to is replaced.
+    /// Begins the file that will be `path`. A symbolic link there is followed; what it leads to is replaced, or made where
+    /// it leads to nothing.
     ///
     /// # Errors
     /// [`Kind::Output`] where the folder is missing or not writable, or `path` is something other than a file.
     pub fn create(path: &Path) -> Result<Self> {
-        let target = match path.canonicalize() {
-            Ok(real) => real,
-            Err(_) => path.to_owned(),
-        };
+        let target = real_target(path)?;
         if let Ok(meta) = std::fs::metadata(&target)
             && !meta.is_file()
         {
@@ -45,7 +44,7 @@ impl Output {
                 .found(what)
                 .hint("write the raw image to standard output with `-o -` and send it there"));
         }
-        if target.file_name().is_none() {
+        if target.file_name().is_none() || target.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::new(Kind::Output, "the output has no file name").at(path));
         }
         let folder = match target.parent() {
@@ -145,6 +144,20 @@ impl Output {
     }
 }
 
+/// Where the links that `path` may be lead to, whether or not something is there.
+fn real_target(path: &Path) -> Result<PathBuf> {
+    if let Ok(real) = path.canonicalize() {
+        return Ok(real);
+    }
+    let mut target = path.to_owned();
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Ok(to) = std::fs::read_link(&target) else { return Ok(target) };
+        target = target.parent().unwrap_or(Path::new("")).join(to);
+    }
+    Err(Error::new(Kind::Output, "the output is a symbolic link that leads in a circle").at(path))
+}
+
 /// The path under which the kernel shows an open file of this process.
 fn own_path(file: &File) -> PathBuf {
     use std::os::fd::AsRawFd;
@@ -202,6 +215,32 @@ mod tests {
         output.publish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_are_followed_to_what_is_there_and_to_what_is_not() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("other")).unwrap();
+        std::fs::write(at("other/old"), b"old").unwrap();
+        symlink("other/old", at("to-old")).unwrap();
+        symlink("other/new", at("to-new")).unwrap();
+        symlink("to-new", at("to-to-new")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        symlink("no/where", at("to-nowhere")).unwrap();
+        for (name, real) in [("to-old", "other/old"), ("to-to-new", "other/new")] {
+            let output = Output::create(&at(name)).unwrap();
+            (&mut output.file()).write_all(name.as_bytes()).unwrap();
+            output.publish().unwrap();
+            assert!(std::fs::symlink_metadata(at(name)).unwrap().is_symlink(), "{name} is still a link");
+            assert_eq!(std::fs::read(at(real)).unwrap(), name.as_bytes());
+        }
+        for name in ["circle", "to-nowhere", "name/", "other/old/"] {
+            let error = Output::create(&at(name)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Output, "{name}: {error}");
+        }
+        assert_eq!(std::fs::read_dir(at("other")).unwrap().count(), 2);
     }
 
     #[test]

@@ -17,6 +17,11 @@ fn an_output_that_cannot_be_is_one_error() {
     let bench = Bench::new();
     let message = bench.bad(1, &["build", "disk.toml", "-o", "no/where.img"]);
     assert!(message.contains("no/where.img") && message.contains("No such file"), "{message}");
+    // It is told before anything else is looked at.
+    bench.write("slow.toml", MANIFEST.replace("etc/*", "missing"));
+    let message = bench.bad(1, &["build", "slow.toml", "-o", "no/where.img"]);
+    assert!(message.contains("no/where.img"), "{message}");
+    fs::remove_file(bench.path("slow.toml")).unwrap();
     let message = bench.bad(1, &["build", "disk.toml", "-o", "etc", "--format", "raw"]);
     assert!(message.contains("the output is not a file"), "{message}");
     // Over the manifest, and over a source.
@@ -26,6 +31,25 @@ fn an_output_that_cannot_be_is_one_error() {
     assert!(message.contains("one of its own sources") && message.contains("etc/hosts"), "{message}");
     assert_eq!(bench.read("etc/hosts"), b"127.0.0.1 localhost\n");
     assert_eq!(text(&bench.read("disk.toml")), MANIFEST);
+}
+
+#[test]
+fn an_output_among_its_sources_does_not_hold_itself() {
+    let bench = Bench::new();
+    // The first time it is not there yet; then it would be, and its own bytes with it.
+    bench.good(&["mkfs", "ext4", "etc", "-o", "etc/etc.img"]);
+    let image = bench.path("etc/etc.img");
+    let list = judge("debugfs", &["-R", "ls -p /", image.to_str().unwrap()]);
+    assert!(list.contains("/hosts/") && !list.contains("etc.img"), "{list}");
+    let before = bench.read("etc/etc.img");
+    let message = bench.bad(2, &["mkfs", "ext4", "etc", "-o", "etc/etc.img"]);
+    assert!(message.contains("one of its own sources"), "{message}");
+    // By another name of the folder, and by a link to it.
+    std::os::unix::fs::symlink("etc", bench.path("link")).unwrap();
+    std::os::unix::fs::symlink("etc/etc.img", bench.path("image.img")).unwrap();
+    bench.bad(2, &["mkfs", "ext4", "etc", "-o", "link/etc.img"]);
+    bench.bad(2, &["mkfs", "ext4", "link", "-o", "image.img"]);
+    assert!(bench.read("etc/etc.img") == before);
 }
 
 /// Runs the program as nobody where this is root, who may write and read anything.

@@ -199,6 +199,46 @@ fn standard_output_has_one_owner() {
     assert!(refused(1, &child.wait_with_output().unwrap()).contains("Broken pipe"));
 }
 
+/// Runs the program with a standard output that nobody reads.
+fn unread(bench: &Bench, arguments: &[&str]) -> std::process::Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    bench.command(arguments).stdout(writer).output().unwrap()
+}
+
+#[test]
+fn a_report_that_nobody_reads_to_its_end_is_no_failure() {
+    let bench = Bench::new();
+    bench.good(&["build", "disk.toml"]);
+    let mut reports = vec![
+        vec!["build", "disk.toml", "--dry-run"],
+        vec!["build", "disk.toml", "--dry-run", "--json"],
+        vec!["build", "disk.toml", "-o", "again.img"],
+        vec!["build", "disk.toml", "-o", "again.img", "--json"],
+        vec!["mkfs", "ext4", "etc", "-o", "etc.img"],
+        vec!["inspect", "disk.img"],
+        vec!["inspect", "disk.img", "--json"],
+        vec!["schema"],
+        vec!["completions", "bash"],
+        vec!["man"],
+        vec!["--help"],
+        vec!["build", "--help"],
+        vec!["--version"],
+    ];
+    for arguments in &reports {
+        let output = unread(&bench, arguments);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+    }
+    assert!(bench.read("again.img") == bench.read("disk.img"));
+    // One that cannot be written is.
+    reports.retain(|arguments| arguments[0] != "mkfs");
+    for arguments in &reports {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = bench.command(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    }
+}
+
 #[test]
 fn editors_shells_and_man_pages_get_what_they_need() {
     let bench = Bench::new();
@@ -209,11 +249,14 @@ fn editors_shells_and_man_pages_get_what_they_need() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = bench.good(&["completions", shell]);
         assert!(script.contains("dry-run"), "{shell}");
-        if shell == "bash" {
-            bench.write("completions", script);
-            judge("bash", &["-n", bench.path("completions").to_str().unwrap()]);
+        if matches!(shell, "bash" | "zsh" | "fish") {
+            bench.write(shell, script);
+            judge(shell, &["-n", bench.path(shell).to_str().unwrap()]);
         }
     }
+    let ask = "source $0; COMP_WORDS=(diskwright mkfs ext4 --hash) COMP_CWORD=3; _diskwright diskwright --hash ext4; \
+               echo ${COMPREPLY[@]}";
+    assert_eq!(judge("bash", &["-c", ask, bench.path("bash").to_str().unwrap()]).trim(), "--hash-seed");
     let all = bench.good(&["man"]);
     fs::create_dir(bench.path("man1")).unwrap();
     assert_eq!(bench.good(&["man", "--dir", "man1"]), "");
@@ -223,5 +266,14 @@ fn editors_shells_and_man_pages_get_what_they_need() {
         assert!(pages.iter().any(|name| name == page), "{page} in {pages:?}");
         assert!(text(&bench.read(&format!("man1/{page}"))).contains("SYNOPSIS"), "{page}");
     }
+    // Those who show them have no remark.
+    for page in &pages {
+        let path = bench.path(&format!("man1/{page}"));
+        let path = path.to_str().unwrap();
+        assert_eq!(judge("groff", &["-man", "-ww", "-z", "-Tutf8", path]), "", "{page}");
+        assert_eq!(judge("mandoc", &["-T", "lint", "-W", "warning", path]), "", "{page}");
+    }
+    let shown = judge("mandoc", &["-T", "ascii", bench.path("man1/diskwright-build.1").to_str().unwrap()]);
+    assert!(shown.contains("diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'"), "{shown}");
     bench.bad(1, &["man", "--dir", "missing"]);
 }
