@@ -105,7 +105,14 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
                 grafts.push(Graft { request, target, rules, named: false });
             }
         }
-        What::Text { .. } | What::Symlink { .. } | What::Node { .. } => {}
+        What::Store { paths, rules } => {
+            for (path, name) in paths.iter() {
+                let request =
+                    Request { path: path.clone(), follow: false, xattrs: Patterns::new(Vec::new()) };
+                grafts.push(Graft { request, target: join(&entry.target, name), rules, named: false });
+            }
+        }
+        What::Text { .. } | What::Symlink { .. } | What::Node { .. } | What::Fallback { .. } => {}
     }
     Ok(())
 }
@@ -134,9 +141,12 @@ fn put_graft(
 fn put_made(builder: &mut tree::Builder, entry: &Entry, origin: Origin) -> Result<()> {
     let target = entry.target.as_bytes();
     match &entry.what {
-        What::Text { text, meta } => builder.text(target, text.as_bytes(), *meta, origin),
+        What::Text { text, meta } => builder.text(target, text, *meta, origin),
         What::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
         What::Node { content, meta } => builder.put(target, *meta, *content, origin),
+        What::Fallback { meta } => builder.fallback(target, *meta, origin),
+        // A list of none is no mistake.
+        What::Store { .. } => Ok(()),
         What::Source { .. } | What::Glob { .. } | What::Closure { .. } => {
             Err(Error::bug("an entry that copies brought nothing"))
         }
@@ -225,7 +235,7 @@ mod tests {
         let entry = |target: &str| Entry {
             path: crate::manifest::locate::KeyPath::top("contents"),
             target: target.to_owned(),
-            what: What::Text { text: String::new(), meta: tree::Meta::root(0o644, Time::default()) },
+            what: What::Text { text: Arc::from([]), meta: tree::Meta::root(0o644, Time::default()) },
         };
         let entries = ["/", "/etc/", "//etc/nix", "/etcetera"].map(entry);
         for (path, target) in [

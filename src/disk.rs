@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::container::{Format, WriteOptions};
@@ -20,14 +19,15 @@ use crate::identity::{self, Seed};
 use crate::image::{Builder, Files, HostFile, Image, PourOptions, Sink, host};
 use crate::manifest::Manifest;
 use crate::manifest::locate::KeyPath;
-use crate::manifest::resolve::{self, Body, Disk, resolve};
+use crate::manifest::resolve::{self, Body, Disk};
 use crate::manifest::values::{DiskId, DiskSize, PartitionSize};
 use crate::nix::verify::{Expected, Verification};
+use crate::nixos;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::table::{self, Attribute, Placed, Plan, Request, Scheme, Wish};
 use crate::tree::{self, Range, Time, Tree};
-use crate::units::{Bytes, Sectors};
+use crate::units::{Bytes, Sectors, u64_of};
 
 /// How a disk is built; nothing here but `epoch` changes a byte of the result.
 #[derive(Clone, Debug)]
@@ -141,7 +141,18 @@ fn verify(verification: &Verification, disk: &Image, options: &Options) -> Resul
 /// [`Kind::Manifest`] with the line for what does not fit together, [`Kind::Source`] for a source that is missing or
 /// unreadable, [`Kind::Capacity`] for contents that do not fit, [`Kind::Interrupted`] after a signal.
 pub fn build(manifest: &Manifest, options: &Options) -> Result<Built> {
-    build_resolved(manifest, &resolve(manifest, options.epoch)?, options)
+    build_resolved(manifest, &resolve(manifest, options)?, options)
+}
+
+/// Makes sense of `manifest`, whichever kind it is. Of a NixOS system the closure, and what boots of it, is read.
+///
+/// # Errors
+/// As [`build`].
+pub fn resolve(manifest: &Manifest, options: &Options) -> Result<Disk> {
+    match &manifest.written.nixos {
+        Some(_) => nixos::disk(manifest, options.epoch),
+        None => resolve::resolve(manifest, options.epoch),
+    }
 }
 
 /// As [`build`], of a manifest that [`resolve()`] has made sense of.
@@ -149,17 +160,7 @@ pub fn build(manifest: &Manifest, options: &Options) -> Result<Built> {
 /// # Errors
 /// As [`build`].
 pub fn build_resolved(manifest: &Manifest, disk: &Disk, options: &Options) -> Result<Built> {
-    Composer { manifest, disk, options, seed: seed(manifest, disk) }.compose()
-}
-
-/// The seed that is given, or else one derived from what the manifest says: a UUID of version 8 from the first 16 bytes
-/// of the SHA-256 of its canonical form.
-fn seed(manifest: &Manifest, disk: &Disk) -> Seed {
-    Seed::new(disk.seed.unwrap_or_else(|| {
-        let digest: [u8; 32] = Sha256::digest(manifest.canonical()).into();
-        let (first, _) = digest.split_at(16);
-        uuid::Builder::from_custom_bytes(first.try_into().unwrap_or_default()).into_uuid()
-    }))
+    Composer { manifest, disk, options, seed: disk.seed(manifest) }.compose()
 }
 
 /// What is known of a partition before it has a place.
@@ -186,16 +187,21 @@ impl Composer<'_> {
     fn compose(&self) -> Result<Built> {
         let mut drafts = Vec::with_capacity(self.disk.partitions.len());
         for (number, partition) in self.disk.partitions.iter().enumerate() {
-            let draft = self.draft(partition, self.guid(number));
+            let draft = self.draft(partition, self.disk.partition_key(self.seed, number));
             drafts.push(draft.map_err(|error| self.placed(error, partition))?);
         }
         let plan = self.place(&drafts)?;
         let mut image = Builder::new(plan.length);
         plan.write(&mut image);
-        let (mut facts, mut warnings) = (Vec::new(), Vec::new());
+        image.bytes(Bytes::ZERO, "boot code", self.disk.boot.code.to_vec());
+        image.bytes(Bytes::new(plan.sector_size), "boot program", self.disk.boot.gap.to_vec());
+        let (mut facts, mut warnings) = (Vec::new(), self.disk.warnings.clone());
         let trees: Vec<_> = drafts.iter().filter_map(|draft| draft.tree.clone()).collect();
         for ((partition, draft), placed) in self.disk.partitions.iter().zip(drafts).zip(&plan.partitions) {
             self.options.progress.check()?;
+            if let Body::Bytes(bytes) = &partition.body {
+                put_bytes(bytes, placed, &mut image).map_err(|error| self.placed(error, partition))?;
+            }
             if let Some(ready) = &draft.ready {
                 ready.put(placed, &mut image).map_err(|error| self.placed(error, partition))?;
             }
@@ -252,28 +258,11 @@ impl Composer<'_> {
         self.manifest.place(error, &path)
     }
 
-    /// The GUID of partition `number`, or what stands for it: the one that is given, or one derived from its type and
-    /// from how many of that type stand before it in the manifest.
-    fn guid(&self, number: usize) -> Uuid {
-        let Some(partition) = self.disk.partitions.get(number) else { return Uuid::nil() };
-        let earlier = self.disk.partitions.iter().take(number);
-        let earlier = earlier.filter(|other| other.kind == partition.kind).count();
-        let earlier = crate::units::u64_of(earlier);
-        partition.guid.unwrap_or_else(|| {
-            match (self.disk.table, partition.kind.mbr(), partition.kind.guid()) {
-                (Scheme::Mbr, Some(byte), _) | (_, Some(byte), None) => {
-                    self.seed.mbr_partition_key(byte, earlier)
-                }
-                (_, _, guid) => self.seed.partition_guid(guid.unwrap_or_default(), earlier),
-            }
-        })
-    }
-
     /// Reads what a partition will hold; builds its filesystem where that decides the partition's size.
     fn draft(&self, partition: &resolve::Partition, guid: Uuid) -> Result<Draft> {
         let mut draft = Draft { guid, tree: None, built: None, ready: None };
         match &partition.body {
-            Body::Empty => {}
+            Body::Empty | Body::Bytes(_) => {}
             Body::Image(path) => draft.ready = Some(Arc::new(Ready::look(path)?)),
             Body::Filesystem(filesystem, entries) => {
                 if !matches!(filesystem, resolve::Filesystem::Swap(_)) {
@@ -444,6 +433,18 @@ impl Composer<'_> {
             }
         }
     }
+}
+
+/// Puts ready bytes at the start of their partition.
+fn put_bytes(bytes: &[u8], placed: &Placed, image: &mut Builder) -> Result<()> {
+    let length = Bytes::new(u64_of(bytes.len()));
+    if let Some(missing) = length.checked_sub(placed.length).filter(|missing| *missing > Bytes::ZERO) {
+        return Err(Error::new(Kind::Capacity, "what a partition holds does not fit it")
+            .expected(format!("at most {} bytes", placed.length.get()))
+            .found(format!("{} bytes, {} too many", length.get(), missing.get())));
+    }
+    image.bytes(placed.offset, format!("boot program of partition {}", placed.number), bytes.to_vec());
+    Ok(())
 }
 
 /// A file that a partition takes as it is.

@@ -68,6 +68,7 @@ pub mod image;
 pub mod inspect;
 pub mod manifest;
 pub mod nix;
+pub mod nixos;
 mod numbers;
 pub mod progress;
 pub mod report;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Common, Target};
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::Manifest;
-use crate::manifest::resolve::resolve;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -27,12 +27,14 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    verify: super::job::Verify,
+    #[command(flatten)]
     common: Common,
 }
 
 /// Runs `build`.
 pub(super) fn run(args: Args) -> Result<()> {
-    let options = args.common.options()?;
+    let mut options = args.common.options()?;
     let stdin = args.manifest.as_os_str() == "-";
     let target = args.output.map(Target::of);
     args.common.check(target.as_ref())?;
@@ -41,7 +43,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     } else {
         Manifest::load(&args.manifest)?
     };
-    let disk = resolve(&manifest, options.epoch)?;
+    let disk = disk::resolve(&manifest, &options)?;
+    options.verify = args.verify.expected(&disk)?;
     let target = match target {
         Some(target) => Some(target),
         None if args.common.dry_run => None,

@@ -16,7 +16,9 @@ use crate::error::{Error, Kind, Result};
 use crate::image::dump::dump;
 use crate::image::output::Output;
 use crate::manifest::Manifest;
-use crate::manifest::resolve::Disk;
+use crate::manifest::resolve::{Body, Disk, What};
+use crate::nix::verify::Expected;
+use crate::nix::{Closure, STORE};
 use crate::units::Bytes;
 
 /// Arguments of every command that writes an image.
@@ -94,6 +96,57 @@ pub(super) struct Common {
     /// Print what was built as JSON, all sizes in bytes [default: as a table for people]
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Whether store paths are checked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// Compute the NAR hash of every store path from what was written, and compare it with what Nix has registered
+    #[arg(long)]
+    verify_closure: bool,
+}
+
+impl Verify {
+    /// The store paths to compare, where that was asked for: those of a NixOS system, or of all closures of the manifest
+    /// that say more than names.
+    pub(super) fn expected(&self, disk: &Disk) -> Result<Option<Expected>> {
+        if !self.verify_closure {
+            return Ok(None);
+        }
+        if disk.closure.is_some() {
+            return Ok(disk.closure.clone());
+        }
+        let mut expected: Option<Expected> = None;
+        let entries = disk.partitions.iter().filter_map(|partition| match &partition.body {
+            Body::Filesystem(_, entries) => Some(entries),
+            _ => None,
+        });
+        for (path, target) in entries.flatten().filter_map(|entry| match &entry.what {
+            What::Closure { path, .. } => Some((path, &entry.target)),
+            _ => None,
+        }) {
+            let closure = Closure::load(path)?;
+            let store = format!("{}{STORE}", target.trim_end_matches('/')).into_bytes();
+            expected = Some(match expected {
+                None => Expected { closure: Arc::new(closure), store },
+                Some(other) if other.store == store => {
+                    let mut merged = (*other.closure).clone();
+                    merged.merge(closure)?;
+                    Expected { closure: Arc::new(merged), store }
+                }
+                Some(_) => {
+                    return Err(Error::new(Kind::Usage, "--verify-closure is for closures of one store")
+                        .at(path)
+                        .expected("one target for all closures"));
+                }
+            });
+        }
+        match expected {
+            Some(expected) => Ok(Some(expected)),
+            None => Err(Error::new(Kind::Usage, "--verify-closure has no closure to verify")
+                .expected("a [nixos] section, or a closure among the contents")),
+        }
+    }
 }
 
 /// Where the result goes.

@@ -186,6 +186,7 @@ impl Shared {
                 contents: self.source.is_some().then(|| vec![entry]),
                 ..Partition::default()
             }],
+            nixos: None,
         }
     }
 

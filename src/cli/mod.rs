@@ -8,6 +8,7 @@ mod convert;
 mod docs;
 mod job;
 mod mkfs;
+mod nixos;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -39,6 +40,8 @@ enum Command {
     Build(build::Args),
     /// Make one filesystem from a directory, as `mke2fs -d` does
     Mkfs(mkfs::Args),
+    /// Make a disk with a NixOS system that boots, as nixpkgs' make-disk-image.nix does
+    Nixos(Box<nixos::Args>),
     /// Convert an image from one format to another
     Convert(convert::Convert),
     /// Make an empty image, or an overlay on a backing file
@@ -82,6 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
+        Command::Nixos(args) => nixos::run(*args),
         Command::Convert(args) => convert::convert(args),
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),

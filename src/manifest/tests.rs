@@ -100,7 +100,7 @@ fn entries_mean_what_they_say() {
     let root = |mode| Meta::root(mode, Time::seconds(0));
     let mut odd = Meta::root(0o4755, Time::seconds(-9));
     (odd.uid, odd.gid) = (5, 6);
-    assert!(matches!(&made[0], What::Text { text, meta } if text == "x" && *meta == root(0o644)));
+    assert!(matches!(&made[0], What::Text { text, meta } if **text == *b"x" && *meta == root(0o644)));
     assert!(matches!(&made[1], What::Text { meta, .. } if *meta == odd));
     assert!(matches!(&made[2], What::Symlink { to, meta } if to == "to" && *meta == root(0o777)));
     assert!(matches!(&made[3], What::Node { content: Content::Directory, meta } if *meta == root(0o755)));

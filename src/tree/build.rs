@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::chmod::Chmod;
 use super::scan::{Entry, Scan, What};
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
@@ -42,7 +43,7 @@ pub enum Hardlinks {
 }
 
 /// How a host path is taken over.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Owner of everything below.
     pub owner: Owner,
@@ -50,6 +51,10 @@ pub struct Rules {
     pub hardlinks: Hardlinks,
     /// Permissions of the top node, instead of those on the host.
     pub mode: Option<u16>,
+    /// A change of the permissions of everything but symbolic links.
+    pub chmod: Option<Chmod>,
+    /// The time of everything, instead of those on the host.
+    pub mtime: Option<Time>,
     /// Times above this become this.
     pub latest: Option<Time>,
     /// Metadata as in the Nix store whatever the host has: modes 0444 and 0555, second 1, no attributes.
@@ -192,6 +197,27 @@ impl Builder {
         }
     }
 
+    /// Puts a directory at `target`, making those above it, unless something stands there; any other entry for that
+    /// directory decides what it is like.
+    ///
+    /// # Errors
+    /// As [`Builder::put`], where a link or a file stands above it.
+    pub fn fallback(&mut self, target: &[u8], meta: Meta, origin: Origin) -> Result<()> {
+        let parts = parts(target)?;
+        let Some((name, above)) = parts.split_last() else {
+            let root = &mut self.drafts[0];
+            if root.rank == 0 {
+                root.node.meta = meta;
+            }
+            return Ok(());
+        };
+        let parent = self.parents(above, origin)?;
+        match self.find(parent, name) {
+            Ok(_) => Ok(()),
+            Err(_) => self.add(parent, name, meta, Content::Directory, origin, 0).map(|_| ()),
+        }
+    }
+
     /// Puts what request `number` of a scan found at `target`: a directory's children into it, a file under its name.
     ///
     /// # Errors
@@ -283,8 +309,15 @@ impl Builder {
             Some(rare) => self.xattr_set(&rare.xattrs),
             None => 0,
         };
-        let mtime = rules.latest.map_or(entry.mtime, |latest| entry.mtime.min(latest));
-        Meta { mode: entry.mode, uid, gid, mtime, xattrs }
+        let mtime = rules.mtime.unwrap_or(entry.mtime);
+        let mtime = rules.latest.map_or(mtime, |latest| mtime.min(latest));
+        let mode = match (&rules.chmod, &entry.what) {
+            (Some(chmod), what) if !matches!(what, What::Symlink(_)) => {
+                chmod.apply(entry.mode, matches!(what, What::Directory(_)))
+            }
+            _ => entry.mode,
+        };
+        Meta { mode, uid, gid, mtime, xattrs }
     }
 
     /// The number of a set of attributes.

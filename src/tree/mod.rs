@@ -4,6 +4,7 @@
 //! sorted by the bytes of their names, whatever order the host listed them in.
 
 pub mod build;
+pub mod chmod;
 mod finish;
 mod links;
 mod scan;
@@ -20,6 +21,7 @@ use crate::image::{Files, HostFile};
 use crate::units::{index, u64_of, usize_of};
 
 pub use build::{Builder, Hardlinks, Owner, Rules};
+pub use chmod::Chmod;
 pub(crate) use scan::ranges as data_ranges;
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;

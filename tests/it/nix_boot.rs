@@ -46,7 +46,7 @@ contents = [
 title Miniature
 linux /EFI/nixos/kernel.efi
 initrd /EFI/nixos/initrd.efi
-options init=@toplevel@/init root=LABEL=system console=ttyS0 panic=-1 quiet
+options init=@toplevel@/init root=LABEL=system console=ttyS0 panic=-1 quiet no_timer_check
 """, target = "/loader/entries/miniature.conf" },
 ]
 

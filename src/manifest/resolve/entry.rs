@@ -1,6 +1,7 @@
 //! What one entry of `contents` means.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::locate::KeyPath;
 use super::super::schema::{self, FilesystemKind, WHAT};
@@ -52,10 +53,17 @@ pub enum What {
         /// How each is taken over.
         rules: Rules,
     },
+    /// Store paths that are known one by one.
+    Store {
+        /// Where each lies on the host, and its target below the entry's.
+        paths: Arc<[(PathBuf, Vec<u8>)]>,
+        /// How each is taken over.
+        rules: Rules,
+    },
     /// A file of these bytes.
     Text {
         /// The bytes.
-        text: String,
+        text: Arc<[u8]>,
         /// Its metadata.
         meta: Meta,
     },
@@ -63,6 +71,11 @@ pub enum What {
     Symlink {
         /// Where it leads.
         to: String,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// A directory that is like this unless another entry says what it is like.
+    Fallback {
         /// Its metadata.
         meta: Meta,
     },
@@ -110,6 +123,22 @@ pub(super) fn entry(
     reading.target(kind)?;
     let what = reading.what()?;
     Ok(Entry { path: path.clone(), target: written.target.clone(), what })
+}
+
+/// The entry that `source` and `target` alone make, for a section that has entries of its own at `path`.
+pub(crate) fn source_entry(
+    manifest: &Manifest,
+    source: &str,
+    target: &str,
+    path: &KeyPath,
+    dates: Dates,
+) -> Result<Entry> {
+    let written = schema::Entry {
+        source: Some(source.to_owned()),
+        target: target.to_owned(),
+        ..schema::Entry::default()
+    };
+    entry(manifest, &written, path, dates, FilesystemKind::Ext4)
 }
 
 impl Reading<'_> {
@@ -226,6 +255,8 @@ impl Reading<'_> {
             owner: self.written.owner.unwrap_or_default(),
             hardlinks: self.written.hardlinks.unwrap_or(usual),
             mode: self.written.mode.map(|mode| mode.0),
+            chmod: None,
+            mtime: None,
             latest: self.dates.latest,
             store: false,
         }
@@ -242,7 +273,7 @@ impl Reading<'_> {
             return Ok(What::Closure { path: self.path_of("closure", closure)?, rules });
         }
         if let Some(text) = &written.text {
-            return Ok(What::Text { text: text.clone(), meta: self.meta(0o644) });
+            return Ok(What::Text { text: text.as_bytes().into(), meta: self.meta(0o644) });
         }
         if let Some(to) = &written.symlink {
             return Ok(What::Symlink { to: to.clone(), meta: self.meta(0o777) });

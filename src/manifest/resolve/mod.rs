@@ -7,7 +7,9 @@ mod entry;
 mod filesystem;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Manifest;
@@ -15,11 +17,14 @@ use super::locate::KeyPath;
 use super::schema;
 use super::values::{DiskId, DiskSize, PartitionSize};
 use crate::container::Format;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warning};
+use crate::identity::Seed;
+use crate::nix::verify::Expected;
 use crate::table::{Architecture, Attribute, Scheme, Type};
 use crate::tree::Time;
-use crate::units::Bytes;
+use crate::units::{Bytes, u64_of};
 
+pub(crate) use entry::source_entry;
 pub use entry::{Entry, What};
 pub use filesystem::{Ext4, Filesystem, Swap, Vfat};
 
@@ -44,8 +49,49 @@ pub struct Disk {
     pub format: Option<Format>,
     /// What dates what.
     pub dates: Dates,
+    /// What a BIOS runs that lies in no partition.
+    pub boot: BootArea,
+    /// The store paths of a NixOS system, where they are, and what Nix knows of them.
+    pub closure: Option<Expected>,
+    /// What was asked for and cannot be kept.
+    pub warnings: Vec<Warning>,
     /// The partitions in the order of the manifest.
     pub partitions: Vec<Partition>,
+}
+
+/// What a BIOS runs that lies in no partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootArea {
+    /// The boot code at the start of the first sector, at most 440 bytes; what follows belongs to the table.
+    pub code: Arc<[u8]>,
+    /// What begins at the second sector and ends before the first partition of an MBR.
+    pub gap: Arc<[u8]>,
+}
+
+impl Disk {
+    /// The GUID of partition `number`, counted from 0, or what stands for it: what the ids of its filesystem derive from.
+    /// It is the one that is given, or one derived from its type and from how many of that type stand before it.
+    #[must_use]
+    pub fn partition_key(&self, seed: Seed, number: usize) -> Uuid {
+        let Some(partition) = self.partitions.get(number) else { return Uuid::nil() };
+        let earlier = self.partitions.iter().take(number);
+        let earlier = u64_of(earlier.filter(|other| other.kind == partition.kind).count());
+        partition.guid.unwrap_or_else(|| match (self.table, partition.kind.mbr(), partition.kind.guid()) {
+            (Scheme::Mbr, Some(byte), _) | (_, Some(byte), None) => seed.mbr_partition_key(byte, earlier),
+            (_, _, guid) => seed.partition_guid(guid.unwrap_or_default(), earlier),
+        })
+    }
+
+    /// What ids derive from: the seed that is given, or else one derived from what `manifest` says, a UUID of version 8
+    /// from the first 16 bytes of the SHA-256 of its canonical form.
+    #[must_use]
+    pub fn seed(&self, manifest: &Manifest) -> Seed {
+        Seed::new(self.seed.unwrap_or_else(|| {
+            let digest: [u8; 32] = Sha256::digest(manifest.canonical()).into();
+            let (first, _) = digest.split_at(16);
+            uuid::Builder::from_custom_bytes(first.try_into().unwrap_or_default()).into_uuid()
+        }))
+    }
 }
 
 /// What dates what.
@@ -89,19 +135,36 @@ pub enum Body {
     Empty,
     /// The bytes of a file.
     Image(PathBuf),
+    /// These bytes, and nothing behind them.
+    Bytes(Arc<[u8]>),
     /// A filesystem, and what that holds.
     Filesystem(Filesystem, Vec<Entry>),
 }
 
-/// Makes sense of `manifest`. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set: the time where the manifest
-/// gives none, and the reason to clamp the times of files.
+/// Makes sense of `manifest`, which has no `nixos` section. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set:
+/// the time where the manifest gives none, and the reason to clamp the times of files.
 ///
 /// # Errors
 /// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for what does not fit together.
 pub fn resolve(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
+    let mut whole = whole(manifest, epoch)?;
+    let architecture = architecture(manifest)?;
+    let reading =
+        Reading { manifest, table: whole.table, size: whole.size, dates: whole.dates, architecture };
+    whole.partitions = (0..)
+        .zip(&manifest.written.partition)
+        .map(|(number, partition)| reading.partition(partition, &KeyPath::top("partition").index(number)))
+        .collect::<Result<_>>()?;
+    Ok(whole)
+}
+
+/// What `manifest` says of the disk as a whole, without partitions.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn whole(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
     let written = &manifest.written;
     let disk = &written.disk;
-    let top = KeyPath::top("disk");
     let table = disk.table.unwrap_or_default();
     let time = Time::seconds(disk.time.or(epoch).unwrap_or(0));
     let dates = Dates { time, latest: epoch.map(|_| time) };
@@ -111,6 +174,28 @@ pub fn resolve(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
             .expected("version = 1")
             .found(written.version));
     }
+    belongs(manifest, table)?;
+    Ok(Disk {
+        table,
+        size: disk.size.unwrap_or_default(),
+        sector_size: sector_size(manifest)?,
+        first_lba: disk.first_lba,
+        seed: disk.seed.map(|seed| seed.0),
+        guid: if written.nixos.is_some() { disk.guid } else { disk_id(manifest, table)? },
+        hybrid: disk.hybrid.clone().unwrap_or_default(),
+        format: disk.format,
+        dates,
+        boot: BootArea::default(),
+        closure: None,
+        warnings: Vec::new(),
+        partitions: Vec::new(),
+    })
+}
+
+/// Refuses keys of the disk that mean nothing with its table, or beside a NixOS system.
+fn belongs(manifest: &Manifest, table: Scheme) -> Result<()> {
+    let disk = &manifest.written.disk;
+    let top = KeyPath::top("disk");
     for (key, there, tables) in [
         ("guid", disk.guid.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),
         ("hybrid", disk.hybrid.is_some(), &[Scheme::Gpt]),
@@ -121,31 +206,63 @@ pub fn resolve(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
             return Err(foreign(manifest, &top, key, table));
         }
     }
-    let architecture = match &disk.architecture {
-        Some(name) => Some(
-            name.parse::<Architecture>().map_err(|error| manifest.place(error, &top.key("architecture")))?,
+    if manifest.written.nixos.is_none() {
+        return Ok(());
+    }
+    if !manifest.written.partition.is_empty() {
+        let path = KeyPath::top("partition").index(0);
+        return Err(manifest
+            .refuse(&path, "a NixOS system brings its own partitions")
+            .expected("either [nixos] or [[partition]]")
+            .hint("choose them by `layout`, or describe all of them without [nixos]"));
+    }
+    for (key, there, instead) in [
+        ("table", disk.table.is_some(), "layout"),
+        ("size", disk.size.is_some(), "disk_size"),
+        ("architecture", disk.architecture.is_some(), "nothing: the system says it"),
+        ("hybrid", disk.hybrid.is_some(), "layout = \"hybrid\""),
+        (
+            "sector_size",
+            disk.sector_size.is_some_and(|size| size != 512),
+            "nothing: nixpkgs' layouts have sectors of 512 bytes",
         ),
-        None => None,
+        ("first_lba", disk.first_lba.is_some(), "nothing: nixpkgs' layouts begin at sector 34"),
+    ] {
+        if there {
+            let error = manifest.refuse(&top.key(key), format!("`{key}` means nothing beside [nixos]"));
+            return Err(error.expected(instead));
+        }
+    }
+    Ok(())
+}
+
+/// The processor that partition types stand for, where it is given.
+fn architecture(manifest: &Manifest) -> Result<Option<Architecture>> {
+    let path = KeyPath::top("disk").key("architecture");
+    let name = manifest.written.disk.architecture.as_deref();
+    name.map(|name| name.parse().map_err(|error| manifest.place(error, &path))).transpose()
+}
+
+fn sector_size(manifest: &Manifest) -> Result<u32> {
+    match manifest.written.disk.sector_size {
+        None => Ok(512),
+        Some(size @ (512 | 4096)) => Ok(size),
+        Some(size) => Err(manifest
+            .refuse(&KeyPath::top("disk").key("sector_size"), "no disk has sectors of this size")
+            .expected("512 or 4096")
+            .found(size)),
+    }
+}
+
+/// The id of the disk, of the kind that its table holds.
+fn disk_id(manifest: &Manifest, table: Scheme) -> Result<Option<DiskId>> {
+    let expected = match (manifest.written.disk.guid, table) {
+        (Some(DiskId::Signature(_)), Scheme::Gpt) => "a UUID, for a GPT",
+        (Some(DiskId::Guid(_)), Scheme::Mbr) => "8 hex digits such as 0x2178694e, for an MBR",
+        (id, _) => return Ok(id),
     };
-    let reading = Reading { manifest, table, size: disk.size.unwrap_or_default(), dates, architecture };
-    let partitions: Vec<_> = written
-        .partition
-        .iter()
-        .enumerate()
-        .map(|(number, partition)| reading.partition(partition, &KeyPath::top("partition").index(number)))
-        .collect::<Result<_>>()?;
-    Ok(Disk {
-        table,
-        size: reading.size,
-        sector_size: reading.sector_size()?,
-        first_lba: disk.first_lba,
-        seed: disk.seed.map(|seed| seed.0),
-        guid: reading.disk_id()?,
-        hybrid: disk.hybrid.clone().unwrap_or_default(),
-        format: disk.format,
-        dates,
-        partitions,
-    })
+    let path = KeyPath::top("disk").key("guid");
+    Err(manifest.refuse(&path, "the disk's id is of the wrong kind").expected(expected))
 }
 
 /// The error for a key that the table has no place for.
@@ -165,29 +282,6 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn sector_size(&self) -> Result<u32> {
-        match self.manifest.written.disk.sector_size {
-            None => Ok(512),
-            Some(size @ (512 | 4096)) => Ok(size),
-            Some(size) => Err(self
-                .manifest
-                .refuse(&KeyPath::top("disk").key("sector_size"), "no disk has sectors of this size")
-                .expected("512 or 4096")
-                .found(size)),
-        }
-    }
-
-    /// The id of the disk, of the kind that its table holds.
-    fn disk_id(&self) -> Result<Option<DiskId>> {
-        let expected = match (self.manifest.written.disk.guid, self.table) {
-            (Some(DiskId::Signature(_)), Scheme::Gpt) => "a UUID, for a GPT",
-            (Some(DiskId::Guid(_)), Scheme::Mbr) => "8 hex digits such as 0x2178694e, for an MBR",
-            (id, _) => return Ok(id),
-        };
-        let path = KeyPath::top("disk").key("guid");
-        Err(self.manifest.refuse(&path, "the disk's id is of the wrong kind").expected(expected))
-    }
-
     fn partition(&self, written: &schema::Partition, path: &KeyPath) -> Result<Partition> {
         for (key, there, tables) in [
             ("type", written.kind.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),

@@ -162,6 +162,7 @@ macro_rules! words {
 
 mod id;
 mod metadata;
+mod nixos;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -169,5 +170,6 @@ mod word;
 
 pub use id::{DiskId, FilesystemId, Guid};
 pub use metadata::{Device, Mode};
+pub use nixos::{IdName, NixosFilesystem};
 pub use size::{DiskSize, Inodes, PartitionSize};
 pub use word::{Attribute, FatBits};

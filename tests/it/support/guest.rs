@@ -2,6 +2,7 @@
 //! needs a kernel and privileges of its own happens there.
 
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -18,11 +19,17 @@ const BEGIN: &str = "guest: begin";
 /// The modules a disk needs, as far as they are not built into the kernel.
 const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "crc32c_generic"];
 
+/// How long a guest may take: a guard against one that hangs.
+const LIMIT: Duration = Duration::from_secs(900);
+
 /// A machine to be started.
 #[derive(Debug, Default)]
 pub(crate) struct Guest {
-    disks: Vec<PathBuf>,
+    /// Files, and what QEMU calls their formats.
+    disks: Vec<(PathBuf, &'static str)>,
     programs: Vec<&'static str>,
+    /// What is typed once the console has said something.
+    typed: Option<(&'static str, &'static [u8])>,
 }
 
 /// The newest Debian cloud kernel and the folder of its modules and their lists.
@@ -50,8 +57,20 @@ impl Guest {
     }
 
     /// Adds a raw disk: `/dev/vda`, then `/dev/vdb`.
-    pub(crate) fn disk(mut self, image: &Path) -> Self {
-        self.disks.push(image.to_owned());
+    pub(crate) fn disk(self, image: &Path) -> Self {
+        self.disk_as(image, "raw")
+    }
+
+    /// Adds a disk in a format that QEMU knows.
+    pub(crate) fn disk_as(mut self, image: &Path, format: &'static str) -> Self {
+        self.disks.push((image.to_owned(), format));
+        self
+    }
+
+    /// Types `keys` once the console has said `cue`.
+    #[allow(dead_code, reason = "the proof of NixOS systems, which shares this room, uses it")]
+    pub(crate) fn types(mut self, cue: &'static str, keys: &'static [u8]) -> Self {
+        self.typed = Some((cue, keys));
         self
     }
 
@@ -69,9 +88,10 @@ impl Guest {
         std::fs::write(&initrd, self.initrd(script)).unwrap();
         let (kernel, _) = kernel();
         let mut qemu = self.machine();
-        qemu.args(["-append", "console=ttyS0 panic=-1 quiet loglevel=4"]);
+        // On a busy host the timer of an emulated machine may not tick while the kernel looks whether it does.
+        qemu.args(["-append", "console=ttyS0 panic=-1 quiet loglevel=4 no_timer_check"]);
         qemu.arg("-kernel").arg(&kernel).arg("-initrd").arg(&initrd);
-        let said = start(&mut qemu);
+        let said = self.start(&mut qemu);
         let text = said.text().replace('\r', "");
         let (_, printed) =
             text.split_once(BEGIN).unwrap_or_else(|| panic!("no start:\n{text}\n{}", said.error()));
@@ -91,7 +111,13 @@ impl Guest {
         let code = firmware.join(format!("OVMF_CODE{suffix}"));
         qemu.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", code.display()));
         qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", variables.display()));
-        start(&mut qemu).text().replace('\r', "")
+        self.start(&mut qemu).text().replace('\r', "")
+    }
+
+    /// Starts it by its own boot loader under SeaBIOS and returns what the console said until the power went off.
+    #[allow(dead_code, reason = "the proof of NixOS systems, which shares this room, uses it")]
+    pub(crate) fn boot_by_bios(self) -> String {
+        self.start(&mut self.machine()).text().replace('\r', "")
     }
 
     /// QEMU with the disks of this machine, without a screen and a network.
@@ -101,12 +127,35 @@ impl Guest {
         // A guest's clock may run ahead of a busy host's, and e2fsck would remark on writes in the future.
         qemu.args(["-rtc", "base=2020-01-01T00:00:00"]);
         qemu.args(["-serial", "stdio"]);
-        for disk in &self.disks {
+        for (disk, format) in &self.disks {
             // The guest's kernel keeps the data safe; that of the host need not, since the host outlives the test.
-            let drive = format!("file={},format=raw,if=virtio,cache=unsafe,discard=unmap", disk.display());
+            let drive =
+                format!("file={},format={format},if=virtio,cache=unsafe,discard=unmap", disk.display());
             qemu.arg("-drive").arg(drive);
         }
         qemu
+    }
+
+    /// Runs QEMU until the guest ends.
+    fn start(&self, qemu: &mut Command) -> Said {
+        let input = if self.typed.is_some() { Stdio::piped() } else { Stdio::null() };
+        let mut child = qemu.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let Some((cue, keys)) = self.typed else { return wait(child, LIMIT) };
+        let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let reader = std::thread::spawn(move || {
+            let (mut seen, mut output, mut typed) = (Vec::new(), output, false);
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..length]);
+                if !typed && seen.windows(cue.len()).any(|part| part == cue.as_bytes()) {
+                    typed = true;
+                    input.write_all(keys).unwrap();
+                }
+            }
+            seen
+        });
+        let said = wait(child, LIMIT);
+        Said { out: reader.join().unwrap(), ..said }
     }
 
     fn initrd(&self, script: &str) -> Vec<u8> {
@@ -142,12 +191,6 @@ impl Guest {
         cpio.file("init", 0o755, init.as_bytes());
         cpio.finish()
     }
-}
-
-/// Runs QEMU until the guest ends.
-fn start(qemu: &mut Command) -> Said {
-    let child = qemu.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait(child, Duration::from_secs(900))
 }
 
 /// The files of modules and of all they depend on, each after what it depends on. What is built into the kernel has no

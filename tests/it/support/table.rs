@@ -11,8 +11,14 @@ pub(crate) type Extent = (u64, u64);
 pub(crate) fn remarks(disk: &Path) -> Vec<String> {
     let said = run(command("sgdisk").arg("-v").arg(disk));
     let mut remarks = Vec::new();
+    // An MBR whose last partition ends with the disk is one that sgdisk could not make a GPT of, which is all it judges.
+    let is_mbr = said.text().contains("valid MBR; converting MBR to GPT");
+    let full = is_mbr && said.text().contains("Secondary partition table overlaps the last partition");
     // "No problems found. 2014 free sectors (1007.0 KiB) available in 1 segments, ..."
-    if said.code != 0 || !said.text().contains("No problems found") || said.text().contains("Warning") {
+    if full {
+        // sfdisk judges it.
+    } else if said.code != 0 || !said.text().contains("No problems found") || said.text().contains("Warning")
+    {
         remarks.push(format!("sgdisk -v: {}{}", said.text(), said.error()));
     }
     let said = run(command("sfdisk").arg("--verify").arg(disk));
@@ -48,8 +54,8 @@ pub(crate) fn partitions(disk: &Path) -> Vec<Extent> {
 pub(crate) fn extract(disk: &Path, (start, length): Extent, file: &Path) {
     must(
         command("dd")
-            .args(["bs=512", "conv=sparse", "status=none"])
-            .args([format!("skip={start}"), format!("count={length}")])
+            .args(["bs=1M", "iflag=skip_bytes,count_bytes", "conv=sparse", "status=none"])
+            .args([format!("skip={}", start * 512), format!("count={}", length * 512)])
             .args([format!("if={}", disk.display()), format!("of={}", file.display())]),
     );
 }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The Debian package that holds each program the tests run.
-const PACKAGES: [(&str, &str); 41] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("blkid", "util-linux"),
@@ -20,6 +20,7 @@ const PACKAGES: [(&str, &str); 41] = [
     ("dumpe2fs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs"),
     ("fsck.fat", "dosfstools"),
+    ("find", "findutils"),
     ("getcap", "libcap2-bin"),
     ("getfacl", "acl"),
     ("getfattr", "attr"),
@@ -34,6 +35,8 @@ const PACKAGES: [(&str, &str); 41] = [
     ("mount", "mount"),
     ("nice", "coreutils"),
     ("nix-build", "nix-bin"),
+    ("nix-collect-garbage", "nix-bin"),
+    ("nix-env", "nix-bin"),
     ("nix-store", "nix-bin"),
     ("qemu-img", "qemu-utils"),
     ("qemu-io", "qemu-utils"),
@@ -46,6 +49,7 @@ const PACKAGES: [(&str, &str); 41] = [
     ("sfdisk", "fdisk"),
     ("sgdisk", "gdisk"),
     ("sh", "dash"),
+    ("sqlite3", "sqlite3"),
     ("taskset", "util-linux"),
     ("truncate", "coreutils"),
     ("umount", "mount"),

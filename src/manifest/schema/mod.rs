@@ -3,6 +3,8 @@
 //!
 //! `diskwright schema` prints this module as a JSON Schema; the comments here are its descriptions.
 
+mod nixos;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,8 @@ use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use crate::table::Scheme;
 use crate::tree::{Hardlinks, Owner};
 use crate::units::Bytes;
+
+pub use nixos::{Nixos, NixosContent};
 
 /// A description of one disk image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +33,9 @@ pub struct Manifest {
     /// The partitions, in the order in which they are placed.
     #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<Partition>,
+    /// A NixOS system in the place of partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nixos: Option<Nixos>,
 }
 
 /// The disk as a whole.

@@ -1,0 +1,306 @@
+# nixpkgs' nixos/lib/make-disk-image.nix without its virtual machine: the same arguments, the same image, no
+# requiredSystemFeatures, the same bits every time.
+#
+#   import ./make-disk-image.nix { inherit pkgs lib config; partitionTableType = "efi"; format = "qcow2"; }
+#
+# Arguments that only a virtual machine or a staging tree had use for are accepted and do nothing; each says so.
+# docs/nix.md has the differences.
+{
+  pkgs,
+  lib ? pkgs.lib,
+
+  # The NixOS configuration to be installed: `config.system.build.toplevel` is.
+  config,
+
+  # Size of the disk in MiB, or "auto": as small as everything fits with additionalSpace left.
+  diskSize ? "auto",
+
+  # What is left free with diskSize "auto": a number with K, M, G or T, which count in 1024s.
+  additionalSpace ? "512M",
+
+  # Where the boot partition ends, rounded up to the next whole MiB as nixpkgs does.
+  bootSize ? "256M",
+
+  # Files that go into the root: a list of { source, target, mode?, user?, group? }. Names of users and groups are looked
+  # up in the image; without activation that is what the contents bring and what the configuration declares.
+  contents ? [ ],
+
+  # "legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid" or "none".
+  partitionTableType ? "legacy",
+
+  # Whether the boot loader that the configuration enables is installed.
+  installBootLoader ? true,
+
+  # Whether $out/efi-vars.fd holds the variables of an EFI firmware that starts the image.
+  touchEFIVars ? false,
+  OVMF ? pkgs.OVMF.fd,
+  efiFirmware ? OVMF.firmware,
+  efiVariables ? OVMF.variables,
+
+  # Filesystem of the root.
+  fsType ? "ext4",
+
+  # Label of the root filesystem.
+  label ? if onlyNixStore then "nix-store" else "nixos",
+
+  # A file that becomes /etc/nixos/configuration.nix.
+  configFile ? null,
+
+  # Shell code that runs after the image is written, with $diskImage and $out. There is no machine before it.
+  postVM ? "",
+  # The same under its true name; it runs after postVM.
+  postImage ? "",
+
+  # Of the virtual machine that there is not; does nothing.
+  memSize ? 1024,
+
+  # Whether the root of the filesystem is the store itself.
+  onlyNixStore ? false,
+
+  name ? "nixos-disk-image",
+  baseName ? "nixos",
+
+  # "raw", "qcow2", "qcow2-compressed", "vdi", "vpc", "vmdk" or "vhdx".
+  format ? "raw",
+
+  # Every image is the same bit for bit; these do nothing.
+  deterministic ? true,
+  reproducible ? true,
+
+  # GUID of the root partition, and UUID of the filesystem in it.
+  rootGPUID ? "F222513B-DED1-49FA-B591-20CE86A2FE7F",
+  rootFSUID ? if fsType == "ext4" then rootGPUID else null,
+
+  # How the root is filled; does nothing.
+  populateRootWith ? "diskwright",
+  # Seed of the hashes of ext4's directories; it is always the UUID of the filesystem.
+  rootFSHashSeed ? rootFSUID,
+
+  # Whether root has a channel with the nixpkgs that `pkgs` comes from.
+  copyChannel ? true,
+
+  # More store paths, with all that they need.
+  additionalPaths ? [ ],
+
+  # Below: what nixpkgs' function does not have.
+
+  diskwright ? pkgs.callPackage ./package.nix { },
+
+  # Whether odd choices of nixpkgs are kept: see docs/formats/nixos.md.
+  compat ? true,
+
+  # "systemd-boot", "grub", "extlinux" or "none"; by default what the configuration enables.
+  bootLoader ? null,
+
+  # A folder with i386-pc and x86_64-efi, and the program grub-mkimage.
+  grub ? null,
+  grubMkimage ? null,
+
+  # Earlier systems that can be booted too, the oldest first.
+  generations ? [ ],
+
+  # Whether the hash of every store path is computed from the finished image.
+  verifyClosure ? false,
+
+  # More keys of the [nixos] section, and of [disk].
+  extraNixos ? { },
+  extraDisk ? { },
+}:
+
+let
+  # What numfmt --from=iec takes, as diskwright writes it: 512M is 512MiB.
+  size =
+    text:
+    let
+      parts = builtins.match "([0-9]+(\\.[0-9]+)?)([KMGTPE]?)" (toString text);
+      unit = builtins.elemAt parts 2;
+    in
+    if parts == null then
+      throw "make-disk-image: `${toString text}` is no size: a number with K, M, G, T, P, E or nothing"
+    else
+      builtins.elemAt parts 0 + (if unit == "" then "" else unit + "iB");
+
+  layouts = [
+    "legacy"
+    "legacy+boot"
+    "legacy+gpt"
+    "efi"
+    "efixbootldr"
+    "hybrid"
+    "none"
+  ];
+  hasEsp = builtins.elem partitionTableType [
+    "efi"
+    "efixbootldr"
+    "hybrid"
+  ];
+  hasBoot = hasEsp || partitionTableType == "legacy+boot";
+  hasGpt = hasEsp || partitionTableType == "legacy+gpt";
+
+  loader = config.boot.loader or { };
+  enabled = name: (loader.${name} or { }).enable or false;
+  chosenLoader =
+    if !installBootLoader || onlyNixStore then
+      "none"
+    else if bootLoader != null then
+      bootLoader
+    else if enabled "systemd-boot" then
+      "systemd-boot"
+    else if enabled "generic-extlinux-compatible" then
+      "extlinux"
+    else if enabled "grub" then
+      "grub"
+    else
+      "none";
+
+  formats = {
+    raw = {
+      flags = "--format raw";
+      suffix = "img";
+    };
+    qcow2 = {
+      flags = "--format qcow2";
+      suffix = "qcow2";
+    };
+    qcow2-compressed = {
+      flags = "--format qcow2 --compress zlib";
+      suffix = "qcow2";
+    };
+    vdi = {
+      flags = "--format vdi";
+      suffix = "vdi";
+    };
+    vpc = {
+      flags = "--format vpc";
+      suffix = "vhd";
+    };
+    vmdk = {
+      flags = "--format vmdk";
+      suffix = "vmdk";
+    };
+    vhdx = {
+      flags = "--format vhdx";
+      suffix = "vhdx";
+    };
+  };
+  chosenFormat =
+    formats.${format} or (throw "make-disk-image: no format `${format}`; there are ${toString (builtins.attrNames formats)}");
+  filename = "${baseName}.${chosenFormat.suffix}";
+
+  # The channel as nixos-install gets it: nixpkgs under the name nixos.
+  channel =
+    if copyChannel && !onlyNixStore then
+      let
+        version = config.system.nixos.version or "unknown";
+        suffix = config.system.nixos.versionSuffix or "";
+        nixpkgs =
+          if lib ? cleanSource then lib.cleanSource pkgs.path else pkgs.path;
+      in
+      pkgs.runCommand "nixos-${version}" { } ''
+        mkdir -p $out
+        cp -prd ${nixpkgs} $out/nixos
+        chmod -R u+w $out/nixos
+        if [ ! -e $out/nixos/nixpkgs ]; then
+          ln -s . $out/nixos/nixpkgs
+        fi
+        rm -rf $out/nixos/.git
+        echo -n ${if lib ? escapeShellArg then lib.escapeShellArg suffix else "'${suffix}'"} > $out/nixos/.version-suffix
+      ''
+    else
+      null;
+
+  toplevel = config.system.build.toplevel;
+  closure = pkgs.closureInfo {
+    rootPaths =
+      [ toplevel ] ++ generations ++ additionalPaths ++ (if channel == null then [ ] else [ channel ]);
+  };
+
+  # GRUB's platforms in one folder, each from the package that has it.
+  grubPlatforms =
+    if grub != null then
+      grub
+    else
+      pkgs.runCommand "grub-platforms" { } ''
+        mkdir $out
+        ${if hasEsp then "ln -s ${pkgs.grub2_efi}/lib/grub/* $out/" else ""}
+        ${if partitionTableType != "efi" && partitionTableType != "efixbootldr" then "ln -s ${pkgs.grub2}/lib/grub/* $out/" else ""}
+      '';
+
+  timeout = loader.timeout or 5;
+
+  given = names: values: if names then values else { };
+  manifest = {
+    version = 1;
+    disk = extraDisk;
+    nixos = {
+      system = "${toplevel}";
+      closure = "${closure}";
+      layout = partitionTableType;
+      disk_size = if diskSize == "auto" then "auto" else "${toString diskSize}MiB";
+      fs_type = fsType;
+      inherit label compat;
+      boot_loader = chosenLoader;
+      additional_paths = map toString additionalPaths;
+      generations = map toString generations;
+      contents = map (
+        content:
+        {
+          source = "${content.source}";
+          inherit (content) target;
+        }
+        // given (content ? mode) { inherit (content) mode; }
+        // given (content ? user) { inherit (content) user; }
+        // given (content ? group) { inherit (content) group; }
+      ) contents;
+    }
+    // given (diskSize == "auto") { additional_space = size additionalSpace; }
+    // given hasBoot { boot_size = size bootSize; }
+    // given (rootFSUID != null) { root_uuid = rootFSUID; }
+    // given (hasGpt) { gpt_uuid = rootGPUID; }
+    // given (configFile != null) { config_file = "${configFile}"; }
+    // given (channel != null) { channel = "${channel}"; }
+    // given onlyNixStore { only_nix_store = true; }
+    // given (chosenLoader != "none") { timeout = if timeout == null then "forever" else timeout; }
+    // given (chosenLoader == "grub") {
+      grub = "${grubPlatforms}";
+      grub_mkimage = if grubMkimage != null then "${grubMkimage}" else "${pkgs.grub2}/bin/grub-mkimage";
+    }
+    // extraNixos;
+  };
+in
+
+assert
+  builtins.elem partitionTableType layouts
+  || throw "make-disk-image: no partitionTableType `${partitionTableType}`; there are ${toString layouts}";
+assert
+  builtins.all (content: (content.user or null == null) == (content.group or null == null)) contents
+  || throw "make-disk-image: contents have `user` and `group`, or neither";
+assert
+  !touchEFIVars || hasEsp || partitionTableType == "legacy+gpt"
+  || throw "make-disk-image: touchEFIVars is for hybrid, efi, efixbootldr and legacy+gpt";
+assert
+  partitionTableType == "none" || fsType == "ext4"
+  || throw "make-disk-image: a partition table is for fsType ext4 alone";
+
+pkgs.runCommand name
+  {
+    manifest = builtins.toJSON manifest;
+    passAsFile = [ "manifest" ];
+    nativeBuildInputs = [ diskwright ];
+    passthru = {
+      inherit filename format config;
+      manifest = manifest;
+    };
+  }
+  ''
+    mkdir -p $out
+    diskImage=$out/${filename}
+    diskwright build "$manifestPath" -o "$diskImage" ${chosenFormat.flags} \
+      ${if verifyClosure then "--verify-closure" else ""} --jobs ''${NIX_BUILD_CORES:-1}
+    ${if touchEFIVars then "cp ${efiVariables} $out/efi-vars.fd; chmod 0644 $out/efi-vars.fd" else ""}
+    ${postVM}
+    ${postImage}
+    mkdir -p $out/nix-support
+    echo "file ${if format == "qcow2-compressed" then "qcow2" else format}-image $diskImage" \
+      > $out/nix-support/hydra-build-products
+  ''

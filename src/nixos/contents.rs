@@ -1,0 +1,142 @@
+//! Files of the host that go into the root: the `contents` of the section, and the configuration.
+
+use std::path::{Path, PathBuf};
+
+use super::root::Entries;
+use super::section::System;
+use super::users::Accounts;
+use crate::error::Result;
+use crate::manifest::Manifest;
+use crate::manifest::locate::KeyPath;
+use crate::manifest::resolve::{Dates, What, source_entry};
+use crate::manifest::schema::NixosContent;
+use crate::manifest::values::IdName;
+use crate::tree::{Hardlinks, Owner, Rules};
+
+/// Where the configuration goes.
+const CONFIGURATION: &str = "/etc/nixos/configuration.nix";
+
+/// Adds what the section's `contents` and `config_file` bring.
+pub(super) fn place(
+    entries: &mut Entries,
+    manifest: &Manifest,
+    system: &System,
+    dates: Dates,
+    path: &KeyPath,
+) -> Result<()> {
+    let Some(section) = &manifest.written.nixos else { return Ok(()) };
+    if let Some(file) = &section.config_file {
+        let path = path.key("config_file");
+        let rules = Rules { latest: dates.latest, hardlinks: Hardlinks::Dissolve, ..Rules::default() };
+        let what = What::Source {
+            path: manifest.path(file),
+            rules,
+            xattrs: crate::tree::xattr::Patterns::default(),
+        };
+        entries.push(&path, CONFIGURATION, what);
+    }
+    let mut accounts = None;
+    for (number, content) in section.contents.iter().enumerate() {
+        let path = path.key("contents").index(number);
+        let mut entry = source_entry(manifest, &content.source, &content.target, &path, dates)?;
+        outside_the_store(manifest, content, &path)?;
+        let owner = owner(manifest, system, content, &path, &section.contents, &mut accounts)?;
+        match &mut entry.what {
+            What::Source { rules, .. } | What::Glob { rules, .. } => {
+                rules.owner = owner;
+                rules.hardlinks = Hardlinks::Dissolve;
+                rules.chmod = content.mode.clone();
+            }
+            _ => {}
+        }
+        entries.push(&path, entry.target, entry.what);
+    }
+    Ok(())
+}
+
+/// Who owns what `content` brings.
+fn owner(
+    manifest: &Manifest,
+    system: &System,
+    content: &NixosContent,
+    path: &KeyPath,
+    all: &[NixosContent],
+    accounts: &mut Option<Accounts>,
+) -> Result<Owner> {
+    let (user, group) = match (&content.user, &content.group) {
+        (None, None) => return Ok(Owner::Root),
+        (Some(user), Some(group)) => (user, group),
+        (Some(_), None) => return Err(manifest.refuse(&path.key("user"), "`user` goes with `group`")),
+        (None, Some(_)) => return Err(manifest.refuse(&path.key("group"), "`group` goes with `user`")),
+    };
+    if let (IdName::Id(uid), IdName::Id(gid)) = (user, group) {
+        return Ok(Owner::Ids { uid: *uid, gid: *gid });
+    }
+    let accounts = match accounts {
+        Some(accounts) => accounts,
+        None => accounts
+            .insert(read_accounts(manifest, system, all).map_err(|error| manifest.place(error, path))?),
+    };
+    let uid = accounts.user(user).map_err(|error| manifest.place(error, &path.key("user")))?;
+    let gid = accounts.group(group).map_err(|error| manifest.place(error, &path.key("group")))?;
+    Ok(Owner::Ids { uid, gid })
+}
+
+/// The accounts of the image: of its contents first, then of the system.
+fn read_accounts(manifest: &Manifest, system: &System, contents: &[NixosContent]) -> Result<Accounts> {
+    let mut accounts = Accounts::new();
+    for name in ["/etc/passwd", "/etc/group"] {
+        for path in contents.iter().filter_map(|content| brings(manifest, content, name)) {
+            accounts.read(name, &path)?;
+        }
+        let newest = system.generations.iter().next_back();
+        let file = newest.and_then(|(_, top)| system.store.resolve(&top.to_path().join(&name[1..])).ok());
+        if let Some(file) = file {
+            accounts.read(name, &file.host)?;
+        }
+    }
+    for path in system.closure.paths().filter(|path| path.name() == "users-groups.json") {
+        accounts.read("users-groups.json", &system.store.host(path))?;
+    }
+    Ok(accounts)
+}
+
+/// The host file that `content` puts at `name` of the root, if it does.
+fn brings(manifest: &Manifest, content: &NixosContent, name: &str) -> Option<PathBuf> {
+    let target = Path::new(&content.target);
+    let below = Path::new(name).strip_prefix(target).ok()?;
+    let source = match content.source.rsplit_once('/') {
+        // A pattern copies what matches under its name.
+        Some((folder, pattern)) if pattern.contains('*') => {
+            let first = below.components().next()?;
+            let matched =
+                crate::tree::xattr::matches(pattern.as_bytes(), first.as_os_str().as_encoded_bytes());
+            matched.then(|| manifest.path(folder))?
+        }
+        _ => manifest.path(&content.source),
+    };
+    let path = if below.as_os_str().is_empty() { source } else { source.join(below) };
+    path.is_file().then_some(path)
+}
+
+/// Refuses contents that would change the store: its paths are what their hashes say, or Nix's database lies.
+fn outside_the_store(manifest: &Manifest, content: &NixosContent, path: &KeyPath) -> Result<()> {
+    let store = Path::new(crate::nix::STORE);
+    // Without `//`, a final `/` and `.`, as the tree reads targets.
+    let target: PathBuf = Path::new(&content.target).components().collect();
+    let refuse = |found: String| {
+        manifest
+            .refuse(&path.key("target"), "contents overlap the store")
+            .expected("a target outside of /nix/store")
+            .found(found)
+            .hint("bring store paths by additional_paths")
+    };
+    if target.starts_with(store) {
+        return Err(refuse(crate::text::printable(content.target.as_bytes())));
+    }
+    let inner = store.strip_prefix(&target).ok().map(|below| manifest.path(&content.source).join(below));
+    match inner.filter(|inner| inner.symlink_metadata().is_ok()) {
+        Some(inner) => Err(refuse(crate::text::printable_path(inner))),
+        None => Ok(()),
+    }
+}

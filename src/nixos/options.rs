@@ -1,0 +1,74 @@
+//! The words of the `nixos` section.
+
+/// The partitions of a NixOS disk, by the names of make-disk-image.nix (`partitionTableType`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// MBR with the root.
+    #[default]
+    Legacy,
+    /// MBR with a FAT for /boot and the root.
+    LegacyBoot,
+    /// GPT with a BIOS boot partition and the root.
+    LegacyGpt,
+    /// GPT with the EFI system partition at /boot and the root.
+    Efi,
+    /// GPT with the EFI system partition at /efi, an XBOOTLDR partition at /boot and the root.
+    EfiXbootldr,
+    /// GPT with the EFI system partition at /boot, a BIOS boot partition and the root.
+    Hybrid,
+    /// The root filesystem alone.
+    None,
+}
+
+impl Layout {
+    /// Whether UEFI firmware finds something to boot in it.
+    #[must_use]
+    pub const fn has_esp(self) -> bool {
+        matches!(self, Self::Efi | Self::EfiXbootldr | Self::Hybrid)
+    }
+
+    /// Whether there is room for what a BIOS boots.
+    #[must_use]
+    pub const fn has_bios(self) -> bool {
+        matches!(self, Self::Legacy | Self::LegacyBoot | Self::LegacyGpt | Self::Hybrid)
+    }
+}
+
+/// What boots a system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootLoader {
+    /// systemd-boot, from UEFI firmware.
+    SystemdBoot,
+    /// GRUB, from a BIOS, UEFI firmware or both.
+    Grub,
+    /// A file that U-Boot, syslinux and their like read.
+    Extlinux,
+    /// Nothing.
+    None,
+}
+
+/// How systemd-boot's entries are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntryNames {
+    /// `nixos-<SHA-256 of the entry>.conf`, nixpkgs since 2026.
+    #[default]
+    Hash,
+    /// `nixos-generation-<N>.conf`, nixpkgs to 2025.
+    Generation,
+}
+
+/// How long a menu waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// This many seconds; 0 boots the default at once.
+    Seconds(u32),
+    /// Until someone chooses.
+    Forever,
+}
+
+impl Default for Timeout {
+    /// 5 seconds, as `boot.loader.timeout` has it.
+    fn default() -> Self {
+        Self::Seconds(5)
+    }
+}

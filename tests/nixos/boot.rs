@@ -1,0 +1,164 @@
+//! Every layout boots: by a BIOS, by UEFI firmware, or both, until the init of the system says who it is; the root grows
+//! into a larger disk; and another entry of the menu starts another system.
+
+use std::path::Path;
+
+use crate::closure::{nixos, registration, small, systems};
+use crate::support::guest::Guest;
+use crate::support::tools::{command, must, scratch};
+
+/// How a machine starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Bios,
+    Firmware,
+}
+
+/// Images `layout`, makes the disk larger, boots it in each way, and judges it afterwards.
+fn boots(layout: &str, ways: &[Start], more: &[&str], name: &str) -> String {
+    let folder = scratch();
+    let systems = systems();
+    let closure = registration(folder.path(), &[&systems.system, &systems.earlier]);
+    let disk = folder.path().join("disk.img");
+    must(nixos(&closure, layout, &disk).args(small(layout)).args(["--timeout", "1"]).args(more));
+    judge(&disk, folder.path());
+    must(command("truncate").args(["-s", "+512M"]).arg(&disk));
+    let mut all = String::new();
+    for way in ways {
+        let guest = Guest::new().disk(&disk);
+        let console = match way {
+            Start::Bios => guest.boot_by_bios(),
+            Start::Firmware => guest.boot_by_firmware(),
+        };
+        for line in [
+            "init: label nixos uuid f222513b-ded1-49fa-b591-20ce86a2fe7f".to_owned(),
+            "init: profile system-2-link".to_owned(),
+            "init: owner 0:30000 mode 1775 of /nix/store".to_owned(),
+            "init: owner 0:0 mode 1777 of /tmp".to_owned(),
+            "init: owner 0:0 mode 555 time 1 of /nix/store/".to_owned(),
+            "init: writable".to_owned(),
+            format!("init: end of {name}"),
+        ] {
+            assert!(console.contains(&line), "{layout} by {way:?}: no `{line}` in\n{console}");
+        }
+        all.push_str(&console);
+    }
+    // The second boot has nothing left to grow into.
+    let (before, after) = all
+        .split_once("init: grown from ")
+        .and_then(|(_, rest)| rest.split_once(" to "))
+        .and_then(|(before, rest)| Some((before, rest.split_once(' ')?.0)))
+        .unwrap();
+    let (before, after): (u64, u64) = (before.parse().unwrap(), after.parse().unwrap());
+    // 512 MiB are 131,072 blocks, of which metadata takes a few.
+    assert!(after > before + 120_000, "{layout}: {before} to {after}");
+    // The system moved the backup of a GPT to the new end.
+    judge(&disk, folder.path());
+    all
+}
+
+/// The judges of the table and of the filesystems, which are cut out of the disk.
+fn judge(disk: &Path, folder: &Path) {
+    crate::support::table::assert_clean(disk);
+    for (number, partition) in (0..).zip(crate::support::table::partitions(disk)) {
+        let file = folder.join(format!("partition-{number}"));
+        crate::support::table::extract(disk, partition, &file);
+        let kind =
+            crate::support::tools::run(command("blkid").args(["-p", "-o", "value", "-s", "TYPE"]).arg(&file))
+                .text();
+        match kind.trim() {
+            "ext4" => crate::support::ext4::assert_clean(&file),
+            "vfat" => crate::support::fat::assert_clean(&file),
+            // What GRUB runs from.
+            "" => {}
+            other => panic!("partition {number} holds {other}"),
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+fn main_system() -> String {
+    format!("init: from {}", systems().system)
+}
+
+#[test]
+fn legacy_boots_by_bios() {
+    assert!(boots("legacy", &[Start::Bios], &[], "main").contains(&main_system()));
+}
+
+#[test]
+fn legacy_boot_boots_by_bios() {
+    assert!(boots("legacy+boot", &[Start::Bios], &[], "main").contains(&main_system()));
+}
+
+#[test]
+fn legacy_gpt_boots_by_bios() {
+    assert!(boots("legacy+gpt", &[Start::Bios], &[], "main").contains(&main_system()));
+}
+
+#[test]
+fn efi_boots_by_firmware() {
+    assert!(boots("efi", &[Start::Firmware], &[], "main").contains(&main_system()));
+}
+
+#[test]
+fn efi_boots_grub_by_firmware() {
+    let grub = [
+        "--boot-loader",
+        "grub",
+        "--grub",
+        crate::closure::GRUB,
+        "--grub-mkimage",
+        crate::closure::GRUB_MKIMAGE,
+    ];
+    assert!(boots("efi", &[Start::Firmware], &grub, "main").contains(&main_system()));
+}
+
+#[test]
+fn efixbootldr_boots_by_firmware() {
+    assert!(
+        boots("efixbootldr", &[Start::Firmware], &["--entry-names", "generation"], "main")
+            .contains(&main_system())
+    );
+}
+
+#[test]
+fn hybrid_boots_both_ways() {
+    let said = boots(
+        "hybrid",
+        &[Start::Bios, Start::Firmware],
+        &["--compat", "false", "--root-uuid", "f222513b-ded1-49fa-b591-20ce86a2fe7f"],
+        "main",
+    );
+    assert_eq!(said.matches(&main_system()).count(), 2, "{said}");
+}
+
+/// Boots a disk of `layout` by `way`, types `keys` at the menu once `cue` is seen, and returns what was said.
+fn choose(layout: &str, way: Start, cue: &'static str, keys: &'static [u8]) -> String {
+    let folder = scratch();
+    let systems = systems();
+    let closure = registration(folder.path(), &[&systems.system, &systems.earlier]);
+    let disk = folder.path().join("disk.img");
+    must(nixos(&closure, layout, &disk).args(small(layout)).args(["--timeout", "forever"]));
+    let guest = Guest::new().disk(&disk).types(cue, keys);
+    match way {
+        Start::Bios => guest.boot_by_bios(),
+        Start::Firmware => guest.boot_by_firmware(),
+    }
+}
+
+/// The key that goes one entry down, and the one that boots it.
+const DOWN_AND_ENTER: &[u8] = b"\x1b[B\r";
+
+#[test]
+fn another_generation_boots_from_the_menu_of_systemd_boot() {
+    let said = choose("efi", Start::Firmware, "Reboot Into Firmware Interface", DOWN_AND_ENTER);
+    assert!(said.contains(&format!("init: from {}", systems().earlier)), "{said}");
+    assert!(said.contains("init: end of earlier"), "{said}");
+}
+
+#[test]
+fn a_specialisation_boots_from_the_menu_of_grub() {
+    let said = choose("legacy", Start::Bios, "selected OS", DOWN_AND_ENTER);
+    assert!(said.contains("init: end of special"), "{said}");
+}

@@ -1,0 +1,209 @@
+//! The systems under test, built once by Nix and kept, and the program that images them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::support::guest::libraries;
+use crate::support::program::diskwright;
+use crate::support::tools::{command, find, is_root, must, names_in, run, scratch};
+
+/// What the systems are made of.
+const PACKAGES: [&str; 30] = [
+    "busybox-static",
+    "coreutils",
+    "util-linux",
+    "fdisk",
+    "e2fsprogs",
+    "grub-common",
+    "grub-pc-bin",
+    "grub-efi-amd64-bin",
+    "systemd-boot-efi",
+    "libc6",
+    "libacl1",
+    "libattr1",
+    "libgmp10",
+    "libselinux1",
+    "libpcre2-8-0",
+    "libfdisk1",
+    "libsmartcols1",
+    "libblkid1",
+    "libuuid1",
+    "libmount1",
+    "libcap2",
+    "libtinfo6",
+    "libreadline8",
+    "libext2fs2",
+    "libcom-err2",
+    "liblzma5",
+    "libdevmapper1.02.1",
+    "libudev1",
+    "libcap-ng0",
+    "libcrypt1",
+];
+
+/// Where Debian has GRUB (packages grub-pc-bin and grub-efi-amd64-bin) and its program (grub-common): a system's own
+/// runs only where its store is the host's, which the test in the sandbox has.
+pub(crate) const GRUB: &str = "/usr/lib/grub";
+pub(crate) const GRUB_MKIMAGE: &str = "/usr/bin/grub-mkimage";
+
+/// A folder that later runs find again: packages and what Nix built from them do not change.
+fn cache(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nixos").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The packages, downloaded once, each as PACKAGE.deb; the kernel as linux-image.deb.
+fn packages() -> PathBuf {
+    let folder = cache("debs");
+    let mut wanted: Vec<(String, &str)> = PACKAGES.iter().map(|name| ((*name).to_owned(), *name)).collect();
+    let said = must(command("apt-cache").args(["depends", "--important", "linux-image-cloud-amd64"]));
+    let kernel =
+        said.text().lines().find_map(|line| line.trim().strip_prefix("Depends: ").map(str::to_owned));
+    wanted.push((kernel.expect("linux-image-cloud-amd64 depends on a kernel"), "linux-image"));
+    for (package, name) in wanted {
+        let file = folder.join(format!("{name}.deb"));
+        if !file.exists() {
+            download(&package, &file);
+        }
+    }
+    folder
+}
+
+/// Downloads a package; where the lists are older than the archive, root renews them first.
+fn download(package: &str, file: &Path) {
+    let folder = scratch();
+    let mut fetch = command("apt-get");
+    fetch.args(["download", "-q", package]).current_dir(folder.path());
+    let mut said = run(&mut fetch);
+    if said.code != 0 && is_root() {
+        must(command("apt-get").args(["update", "-q"]));
+        said = run(&mut fetch);
+    }
+    assert_eq!(said.code, 0, "apt-get download {package}\n{}", said.error());
+    let found = names_in(folder.path());
+    let unfinished = file.with_extension("new");
+    std::fs::copy(folder.path().join(&found[0]), &unfinished).unwrap();
+    std::fs::rename(unfinished, file).unwrap();
+}
+
+/// The folder below which the systems' `/nix/store` lies.
+pub(crate) fn store_root() -> PathBuf {
+    cache("root")
+}
+
+/// A command of Nix on the store of the systems.
+pub(crate) fn nix(name: &str) -> Command {
+    nix_at(name, &store_root())
+}
+
+/// A command of Nix on the store below `root`, whose paths are called /nix/store/... all the same.
+pub(crate) fn nix_at(name: &str, root: &Path) -> Command {
+    let mut command = command(name);
+    command
+        .env("NIX_REMOTE", root)
+        .env("HOME", cache("home"))
+        // No binary caches, which would need a network, and no users of its own to build as: the sandbox maps one.
+        .env(
+            "NIX_CONFIG",
+            "substituters =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\nkeep-outputs = true\n",
+        );
+    command
+}
+
+/// What Nix built.
+#[derive(Debug)]
+pub(crate) struct Systems {
+    /// The system that boots, with a specialisation.
+    pub(crate) system: String,
+    /// An earlier one.
+    pub(crate) earlier: String,
+    /// A channel.
+    pub(crate) channel: String,
+}
+
+/// The expression and its arguments, for `nix-build`.
+pub(crate) fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &[(&str, &str)]) -> PathBuf {
+    let debs = packages();
+    let tools = cache("tools");
+    if !tools.join("busybox").exists() {
+        std::fs::copy(find("busybox"), tools.join("busybox")).unwrap();
+    }
+    let expression = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/system.nix");
+    let mut build = nix("nix-build");
+    build.arg(expression).args(["-A", attribute]).current_dir(cache("roots"));
+    match link {
+        "" => build.arg("--no-out-link"),
+        "--check" => build.args(["--no-out-link", "--check"]),
+        link => build.args(["-o", link]),
+    };
+    for (name, value) in [("debs", debs.as_path()), ("tools", tools.as_path())].iter().chain(more) {
+        build.args(["--argstr", name]).arg(value);
+    }
+    for (name, value) in text {
+        build.args(["--argstr", name, value]);
+    }
+    PathBuf::from(must(&mut build).text().trim())
+}
+
+/// The systems, built where that was not done yet. Tests of one run build once; those of other processes wait for Nix's
+/// own locks.
+pub(crate) fn systems() -> &'static Systems {
+    static SYSTEMS: OnceLock<Systems> = OnceLock::new();
+    SYSTEMS.get_or_init(|| {
+        let all = build("all", "all", &[], &[]);
+        let link = |name: &str| {
+            let link = host(all.to_str().unwrap()).join(name);
+            std::fs::read_link(link).unwrap().to_str().unwrap().to_owned()
+        };
+        Systems { system: link("system"), earlier: link("earlier"), channel: link("channel") }
+    })
+}
+
+/// Where a path of the store lies on this host.
+pub(crate) fn host(path: &str) -> PathBuf {
+    store_root().join(path.trim_start_matches('/'))
+}
+
+/// What `nix-store --dump-db` says of everything that `roots` need, in a file of `folder`.
+pub(crate) fn registration(folder: &Path, roots: &[&str]) -> PathBuf {
+    let list = must(nix("nix-store").arg("-qR").args(roots)).text();
+    let dump = must(nix("nix-store").arg("--dump-db").args(list.lines())).out;
+    let file = folder.join("registration");
+    std::fs::write(&file, dump).unwrap();
+    file
+}
+
+/// `diskwright nixos` for the main system and the earlier one; the size of the disk is the caller's.
+pub(crate) fn nixos(closure: &Path, layout: &str, out: &Path) -> Command {
+    let systems = systems();
+    let mut command = diskwright();
+    command.args(["nixos", "--system", &systems.system, "--generations", &systems.earlier]);
+    command.arg("--store-root").arg(store_root()).arg("--closure").arg(closure);
+    command.args(["--layout", layout, "--jobs", "2"]).arg("-o").arg(out);
+    if ["legacy", "legacy+boot", "legacy+gpt", "hybrid"].contains(&layout) {
+        command.args(["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE]);
+    }
+    command
+}
+
+/// A small disk in which the kernels and initrds of all generations fit: they share one of each, 20 MiB together.
+pub(crate) fn small(layout: &str) -> &'static [&'static str] {
+    match layout {
+        "efixbootldr" => &["--additional-space", "48MiB", "--boot-size", "160MiB"],
+        "legacy+boot" | "efi" | "hybrid" => &["--additional-space", "48MiB", "--boot-size", "64MiB"],
+        _ => &["--additional-space", "48MiB"],
+    }
+}
+
+/// diskwright and all it is linked with in one folder, as a sandbox without a system needs it.
+pub(crate) fn program(folder: &Path) {
+    let diskwright = Path::new(env!("CARGO_BIN_EXE_diskwright"));
+    std::fs::create_dir(folder).unwrap();
+    std::fs::copy(diskwright, folder.join("diskwright")).unwrap();
+    for library in libraries(diskwright) {
+        let name = Path::new(&library).file_name().unwrap();
+        std::fs::copy(&library, folder.join(name)).unwrap();
+    }
+}

@@ -1,0 +1,165 @@
+//! The written root before its own judges: the kernel that mounts it, and real Nix, for which it is a store like any
+//! other.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::closure::{nix, nix_at, nixos, registration, small, systems};
+use crate::support::kernel::Mount;
+use crate::support::tools::{command, is_root, must, run, scratch};
+
+/// What Nix says it knows of everything, sorted by path.
+fn database(root: &Path) -> String {
+    must(nix_at("nix-store", root).arg("--dump-db")).text()
+}
+
+/// The registration of the closure as blocks, one a path.
+fn blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(path) = lines.next() {
+        let mut block = vec![path.to_owned()];
+        for _ in 0..3 {
+            block.push(lines.next().unwrap_or("").to_owned());
+        }
+        let references: usize = lines.next().unwrap_or("").parse().unwrap_or(0);
+        let mut names: Vec<_> = lines.by_ref().take(references).map(str::to_owned).collect();
+        names.sort();
+        block.extend(names);
+        blocks.push(block.join("\n"));
+    }
+    blocks.sort();
+    blocks
+}
+
+#[test]
+fn real_nix_is_content_with_the_root() {
+    assert!(is_root(), "the kernel mounts for root alone; run the tests as root");
+    let systems = systems();
+    let folder = scratch();
+    let roots = [systems.system.as_str(), systems.earlier.as_str(), systems.channel.as_str()];
+    let closure = registration(folder.path(), &roots);
+    let out = folder.path().join("root.img");
+    let mut build = nixos(&closure, "none", &out);
+    build.args(["--channel", &systems.channel, "--verify-closure"]).args(small("none"));
+    must(&mut build);
+    crate::support::ext4::assert_clean(&out);
+
+    let mount = Mount::new(&out, "rw");
+    let root = mount.path();
+    let stat = |path: &str| {
+        let meta = root.join(path.trim_start_matches('/')).symlink_metadata().unwrap();
+        (format!("{:o}", meta.mode() & 0o7777), meta.uid(), meta.gid())
+    };
+    for (path, mode, gid) in [
+        ("/", "755", 0),
+        ("/nix/store", "1775", 30000),
+        ("/nix/var/nix/db", "755", 0),
+        ("/nix/var/nix/db/db.sqlite", "644", 0),
+        ("/nix/var/nix/db/big-lock", "600", 0),
+        ("/nix/var/nix/profiles/per-user/root", "755", 0),
+        ("/etc/NIXOS", "644", 0),
+        ("/root", "700", 0),
+        ("/root/.nix-defexpr", "700", 0),
+        ("/tmp", "1777", 0),
+        ("/dev", "755", 0),
+        ("/proc", "755", 0),
+        ("/sys", "755", 0),
+        ("/run", "755", 0),
+    ] {
+        assert_eq!(stat(path), (mode.to_owned(), 0, gid), "{path}");
+    }
+    for path in ["/etc/machine-id", "/nix/var/nix/gcroots/auto", "/nix/var/nix/db/db.sqlite-wal"] {
+        assert!(!root.join(path.trim_start_matches('/')).exists(), "{path}");
+    }
+    let link = |path: &str| {
+        std::fs::read_link(root.join(path.trim_start_matches('/'))).unwrap().to_str().unwrap().to_owned()
+    };
+    assert_eq!(link("/nix/var/nix/profiles/system"), "system-2-link");
+    assert_eq!(link("/nix/var/nix/profiles/system-2-link"), systems.system);
+    assert_eq!(link("/nix/var/nix/profiles/system-1-link"), systems.earlier);
+    assert_eq!(link("/nix/var/nix/profiles/per-user/root/channels-1-link"), systems.channel);
+    canonical(&root.join("nix/store"));
+    nix_says(root, &closure);
+    mount.unmount();
+    crate::support::ext4::assert_clean(&out);
+}
+
+/// Every file of the store has the metadata that Nix gives it.
+fn canonical(store: &Path) {
+    let mut odd = command("find");
+    odd.arg(store).args(["-mindepth", "1"]).args([
+        "(",
+        "!",
+        "-uid",
+        "0",
+        "-o",
+        "!",
+        "-gid",
+        "0",
+        "-o",
+        "!",
+        "-newermt",
+        "1970-01-01 00:00:00",
+        "-o",
+        "-newermt",
+        "1970-01-01 00:00:01",
+        "-o",
+        "-type",
+        "f",
+        "!",
+        "-perm",
+        "444",
+        "!",
+        "-perm",
+        "555",
+        "-o",
+        "-type",
+        "d",
+        "!",
+        "-perm",
+        "555",
+        "-o",
+        "-type",
+        "f",
+        "-links",
+        "+1",
+        ")",
+    ]);
+    assert_eq!(must(&mut odd).text(), "");
+}
+
+fn nix_says(root: &Path, closure: &Path) {
+    let systems = systems();
+    let dumped = std::fs::read_to_string(closure).unwrap();
+    assert_eq!(blocks(&database(root)), blocks(&dumped));
+    let verified = must(nix_at("nix-store", root).args(["--verify", "--check-contents"]));
+    assert!(
+        !verified.error().contains("error") && !verified.error().contains("warning"),
+        "{}",
+        verified.error()
+    );
+    for path in [&systems.system, &systems.earlier] {
+        let references = |root: Option<&Path>| {
+            let mut command = root.map_or_else(|| nix("nix-store"), |root| nix_at("nix-store", root));
+            must(command.args(["-q", "--references", path])).text()
+        };
+        assert_eq!(references(Some(root)), references(None));
+    }
+    let garbage = must(nix_at("nix-store", root).args(["--gc", "--print-dead"])).text();
+    assert_eq!(garbage, "", "the profiles keep everything alive");
+    let dry = must(nix_at("nix-collect-garbage", root).arg("--dry-run"));
+    assert!(!dry.text().contains("/nix/store/"), "{}", dry.text());
+    let profile = root.join("nix/var/nix/profiles/system");
+    let generations = must(nix_at("nix-env", root).arg("-p").arg(profile).arg("--list-generations")).text();
+    let lines: Vec<_> = generations.lines().map(str::trim).collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with('1') && lines[1].ends_with("(current)"),
+        "{generations}"
+    );
+    let judged = root.join("nix/var/nix/db/db.sqlite");
+    for pragma in ["pragma integrity_check", "pragma foreign_key_check"] {
+        let said = run(command("sqlite3").arg(&judged).arg(pragma));
+        assert!(["ok\n", ""].contains(&said.text().as_str()) && said.code == 0, "{pragma}: {}", said.text());
+    }
+}
