@@ -95,7 +95,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAMES")]
     entry_names: Option<EntryNames>,
     /// Whether the layout is nixpkgs' to the bit, odd choices included: true or false [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)]
     compat: Option<bool>,
     /// UUID from which every id derives that is not given [default: derived from the flags]
     #[arg(long, value_name = "UUID")]
