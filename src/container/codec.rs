@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress};
 
+use super::deflate::Deflater;
 use crate::error::{Error, Kind, Result};
-use crate::units::{u64_of, usize_of};
+use crate::units::u64_of;
 
 /// How clusters are compressed, and how hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +63,9 @@ impl Codec {
     }
 }
 
-/// log2 of the window QEMU inflates with (block/qcow2-threads.c). zlib cannot decode a larger one in pieces.
-const WINDOW_BITS: u8 = 12;
-
 /// Compresses clusters one by one; keeps its memory between them.
 pub(super) enum Encoder {
-    Zlib(Compress),
+    Zlib(Box<Deflater>),
     #[cfg(feature = "zstd")]
     Zstd(zstd::bulk::Compressor<'static>),
 }
@@ -81,10 +79,7 @@ impl fmt::Debug for Encoder {
 impl Encoder {
     pub(super) fn new(codec: Codec) -> Result<Self> {
         match codec {
-            Codec::Zlib { level } => {
-                let level = Compression::new(u32::from(level));
-                Ok(Self::Zlib(Compress::new_with_window_bits(level, false, WINDOW_BITS)))
-            }
+            Codec::Zlib { level } => Ok(Self::Zlib(Box::new(Deflater::new(level)))),
             #[cfg(feature = "zstd")]
             Codec::Zstd { level } => zstd::bulk::Compressor::new(i32::from(level))
                 .map(Self::Zstd)
@@ -99,34 +94,23 @@ impl Encoder {
     pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>> {
         let before = out.len();
         let length = match self {
-            Self::Zlib(compress) => {
-                // Room for a stream that is longer than its bytes: one that is given up for lack of room leaves
-                // zlib-rs 0.6 in a state that its reset does not mend, and the next such stream panics.
-                out.resize(before + deflate_bound(bytes.len()), 0);
-                compress.reset();
-                match compress.compress(bytes, &mut out[before..], FlushCompress::Finish) {
-                    Ok(Status::StreamEnd) => usize_of(compress.total_out()),
-                    other => return Err(Error::bug(format!("deflate did not end its stream: {other:?}"))),
-                }
+            Self::Zlib(deflater) => {
+                out.resize(before + bytes.len(), 0);
+                deflater.deflate(bytes, &mut out[before..])
             }
             #[cfg(feature = "zstd")]
             Self::Zstd(compressor) => {
                 out.resize(before + zstd::zstd_safe::compress_bound(bytes.len()), 0);
-                compressor
+                let length = compressor
                     .compress_to_buffer(bytes, &mut out[before..])
-                    .map_err(|error| Error::bug("zstd cannot compress").because(error))?
+                    .map_err(|error| Error::bug("zstd cannot compress").because(error))?;
+                Some(length)
             }
         };
-        let length = Some(length).filter(|length| *length < bytes.len());
+        let length = length.filter(|length| *length < bytes.len());
         out.truncate(before + length.unwrap_or(0));
         Ok(length)
     }
-}
-
-/// The most bytes that deflate makes of `length` bytes, whatever its window and memory (zlib, deflateBound: the
-/// "conservative" sum for parameters that are not the default).
-const fn deflate_bound(length: usize) -> usize {
-    length + length.div_ceil(8) + length.div_ceil(64) + 16
 }
 
 impl FromStr for Codec {

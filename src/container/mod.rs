@@ -2,6 +2,7 @@
 
 mod allocated;
 pub mod codec;
+mod deflate;
 mod open;
 pub mod qcow2;
 mod source;

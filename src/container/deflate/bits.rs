@@ -1,0 +1,75 @@
+//! Bits in the order of deflate (RFC 1951 section 3.1.1): the first in the least significant bit of the first byte.
+
+use crate::units::usize_of;
+
+/// Writes bits into a buffer of fixed length; what does not fit is counted and dropped.
+#[derive(Debug)]
+pub(super) struct Bits<'a> {
+    out: &'a mut [u8],
+    at: usize,
+    waiting: u64,
+    count: u32,
+}
+
+impl<'a> Bits<'a> {
+    pub(super) const fn new(out: &'a mut [u8]) -> Self {
+        Self { out, at: 0, waiting: 0, count: 0 }
+    }
+
+    /// Appends the low `length` bits of `bits`, whose others are zero. At most 56 fit between two calls of
+    /// [`Bits::flush`].
+    #[inline]
+    pub(super) const fn put(&mut self, bits: u64, length: u32) {
+        self.waiting |= bits << self.count;
+        self.count += length;
+    }
+
+    /// Hands on all whole bytes, so that fewer than 8 bits wait.
+    #[inline]
+    pub(super) fn flush(&mut self) {
+        let bytes = self.waiting.to_le_bytes();
+        // Eight bytes at once; those that are not complete are written again by the next call.
+        match self.out.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            Some(room) => *room = bytes,
+            None => self.flush_at_end(bytes),
+        }
+        self.at += usize_of(u64::from(self.count / 8));
+        // At most 56, since fewer than 64 bits wait.
+        self.waiting >>= self.count & !7;
+        self.count &= 7;
+    }
+
+    #[cold]
+    fn flush_at_end(&mut self, bytes: [u8; 8]) {
+        for (room, byte) in self.out.iter_mut().skip(self.at).zip(bytes) {
+            *room = byte;
+        }
+    }
+
+    /// How many bits wait: fewer than 64.
+    #[inline]
+    pub(super) const fn waiting(&self) -> u32 {
+        self.count
+    }
+
+    /// Goes on at the next byte.
+    pub(super) fn align(&mut self) {
+        self.flush();
+        self.count = self.count.next_multiple_of(8);
+        self.flush();
+    }
+
+    /// Appends bytes; after [`Bits::align`].
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        if let Some(room) = self.out.get_mut(self.at..self.at + bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
+        self.at += bytes.len();
+    }
+
+    /// How many bytes it has become, those that did not fit among them.
+    pub(super) fn end(mut self) -> usize {
+        self.align();
+        self.at
+    }
+}
