@@ -1,12 +1,15 @@
 //! The judges judged: each passes a good filesystem, made by mke2fs, and fails a damaged one.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use diskwright::units::u64_of;
 
 use crate::support::compare::{ALL, Aspect, differences};
 use crate::support::snapshot::{Kind, Snapshot};
-use crate::support::tools::{command, must, scratch};
+use crate::support::tools::{attend, command, must, scratch, wait};
 use crate::support::{debugfs, ext4, fat, kernel, table, tree};
 
 /// A small tree whose times have no nanoseconds and end before 2038, since mke2fs keeps no others; and its image.
@@ -241,4 +244,28 @@ fn the_judges_of_tables_pass_a_good_and_fail_a_damaged_disk() {
     write_at(&disk, 1024 + 60, b"x");
     let remarks = table::remarks(&disk);
     assert_eq!(remarks.len(), 2, "both see it: {remarks:?}");
+}
+
+/// What a console says is heard while it says it, answered once, and shown where no end comes.
+#[test]
+fn a_guest_that_hangs_fails_with_what_it_said() {
+    let child = |script: &str| {
+        let mut shell = command("sh");
+        shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let mut talking = child("echo menu; read key; echo key $key");
+    let mut keyboard = talking.stdin.take();
+    let said = attend(talking, Duration::from_secs(60), move |seen| {
+        if seen.ends_with(b"menu\n")
+            && let Some(mut keyboard) = keyboard.take()
+        {
+            keyboard.write_all(b"j\n").unwrap();
+        }
+    });
+    assert_eq!((said.code, said.text().as_str()), (0, "menu\nkey j\n"));
+
+    let silent = child("echo the last line; exec sleep 600");
+    let failed = std::panic::catch_unwind(|| wait(silent, Duration::from_secs(2))).unwrap_err();
+    let text = failed.downcast_ref::<String>().unwrap();
+    assert!(text.contains("no end after 2s") && text.contains("the last line"), "{text}");
 }

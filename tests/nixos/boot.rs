@@ -147,18 +147,20 @@ fn choose(layout: &str, way: Start, cue: &'static str, keys: &'static [u8]) -> S
     }
 }
 
-/// The key that goes one entry down, and the one that boots it.
-const DOWN_AND_ENTER: &[u8] = b"\x1b[B\r";
+/// The next entry and start, for systemd-boot; its arrows would be three bytes.
+const NEXT_IN_SYSTEMD_BOOT: &[u8] = b"j\r";
+/// The same for GRUB: the key Ctrl-N.
+const NEXT_IN_GRUB: &[u8] = b"\x0e\r";
 
 #[test]
 fn another_generation_boots_from_the_menu_of_systemd_boot() {
-    let said = choose("efi", Start::Firmware, "Reboot Into Firmware Interface", DOWN_AND_ENTER);
+    let said = choose("efi", Start::Firmware, "Reboot Into Firmware Interface", NEXT_IN_SYSTEMD_BOOT);
     assert!(said.contains(&format!("init: from {}", systems().earlier)), "{said}");
     assert!(said.contains("init: end of earlier"), "{said}");
 }
 
 #[test]
 fn a_specialisation_boots_from_the_menu_of_grub() {
-    let said = choose("legacy", Start::Bios, "selected OS", DOWN_AND_ENTER);
+    let said = choose("legacy", Start::Bios, "selected OS", NEXT_IN_GRUB);
     assert!(said.contains("init: end of special"), "{said}");
 }

@@ -2,13 +2,14 @@
 //! needs a kernel and privileges of its own happens there.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::cpio::Cpio;
-use super::tools::{Said, command, find, must, scratch, wait};
+use super::tools::{Said, attend, command, find, must, scratch};
 
 /// A line that says the script came to its end; without it the guest died earlier.
 const DONE: &str = "guest: done";
@@ -67,7 +68,8 @@ impl Guest {
         self
     }
 
-    /// Types `keys` once the console has said `cue`.
+    /// Types `keys` once the console has said `cue`. Each key is one byte: a key of more, as the arrows are, may reach
+    /// the guest in parts, of which the first is the escape key.
     #[allow(dead_code, reason = "the proof of NixOS systems, which shares this room, uses it")]
     pub(crate) fn types(mut self, cue: &'static str, keys: &'static [u8]) -> Self {
         self.typed = Some((cue, keys));
@@ -136,26 +138,22 @@ impl Guest {
         qemu
     }
 
-    /// Runs QEMU until the guest ends.
+    /// Runs QEMU until the guest ends. A guest that does not end fails with what it said.
     fn start(&self, qemu: &mut Command) -> Said {
+        let _turn = turn();
         let input = if self.typed.is_some() { Stdio::piped() } else { Stdio::null() };
         let mut child = qemu.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let Some((cue, keys)) = self.typed else { return wait(child, LIMIT) };
-        let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let reader = std::thread::spawn(move || {
-            let (mut seen, mut output, mut typed) = (Vec::new(), output, false);
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = output.read(&mut buffer) {
-                seen.extend_from_slice(&buffer[..length]);
-                if !typed && seen.windows(cue.len()).any(|part| part == cue.as_bytes()) {
-                    typed = true;
-                    input.write_all(keys).unwrap();
-                }
+        // Held to the end of the guest: a console that nobody could type at is another console.
+        let (mut keyboard, mut waiting) = (child.stdin.take(), self.typed);
+        attend(child, LIMIT, move |seen| {
+            if let (Some((cue, keys)), Some(keyboard)) = (waiting, &mut keyboard)
+                && ends_after(seen, cue)
+            {
+                waiting = None;
+                // A guest that is gone already has its console judged.
+                let _ = keyboard.write_all(keys).and_then(|()| keyboard.flush());
             }
-            seen
-        });
-        let said = wait(child, LIMIT);
-        Said { out: reader.join().unwrap(), ..said }
+        })
     }
 
     fn initrd(&self, script: &str) -> Vec<u8> {
@@ -190,6 +188,31 @@ impl Guest {
         );
         cpio.file("init", 0o755, init.as_bytes());
         cpio.finish()
+    }
+}
+
+/// Whether `cue` stands in what was read last: as far back as one read of the console reaches.
+fn ends_after(seen: &[u8], cue: &str) -> bool {
+    let tail = &seen[seen.len().saturating_sub(4096 + cue.len())..];
+    tail.windows(cue.len()).any(|part| part == cue.as_bytes())
+}
+
+/// How many guests may run at once, whatever starts them: an emulated machine takes a core and 1 GiB, and firmware in
+/// one that gets too little of a core runs into timeouts of its own.
+const GUESTS: u32 = 2;
+
+/// Waits until fewer than [`GUESTS`] run, in all processes that test this build. The file's lock is the place of one; it
+/// falls with the process that holds it.
+fn turn() -> File {
+    loop {
+        for number in 0..GUESTS {
+            let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("guest-{number}"));
+            let place = File::options().create(true).truncate(false).write(true).open(place).unwrap();
+            if place.try_lock().is_ok() {
+                return place;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

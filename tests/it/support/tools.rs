@@ -122,20 +122,33 @@ fn code(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Reads a stream to its end in a thread, so that the program never waits for us to listen.
-fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+/// Reads a stream to its end in a thread, so that the program never waits for us to listen; `heard` is told what is
+/// there so far, after every read.
+fn collect(
+    stream: Option<impl Read + Send + 'static>,
+    mut heard: impl FnMut(&[u8]) + Send + 'static,
+) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
         if let Some(mut stream) = stream {
-            let _ = stream.read_to_end(&mut bytes);
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                bytes.extend_from_slice(&buffer[..length]);
+                heard(&bytes);
+            }
         }
         bytes
     })
 }
 
 /// Waits for `child`, at most `limit`: a guard against a test that would hang, not a measure of speed.
-pub(crate) fn wait(mut child: Child, limit: Duration) -> Said {
-    let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
+pub(crate) fn wait(child: Child, limit: Duration) -> Said {
+    attend(child, limit, |_| {})
+}
+
+/// The same; `heard` is told what standard output has said so far, after every read, in a thread of its own.
+pub(crate) fn attend(mut child: Child, limit: Duration, heard: impl FnMut(&[u8]) + Send + 'static) -> Said {
+    let (out, err) = (collect(child.stdout.take(), heard), collect(child.stderr.take(), |_| {}));
     let started = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
