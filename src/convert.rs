@@ -161,8 +161,9 @@ pub fn resize(
             file.set_len(size.get()).map_err(failed)
         }
         Format::Qcow2 => qcow2::grow(path, size),
-        #[expect(unreachable_patterns, reason = "the formats to come are written anew")]
         format => {
+            // What runs on the old file would go on writing to it after it is replaced. Locked until that is done.
+            let _locked = open_to_change(path)?;
             let mut larger = Builder::new(size);
             larger.splice(Bytes::ZERO, opened.image);
             let options = PourOptions { jobs, progress };

@@ -103,6 +103,12 @@ impl Seed {
     }
 }
 
+/// An id inside a container, from what its ids derive from: v4(H(container, name)). Each name is of one field of one
+/// format, as `vhd-uuid`, so that no two of them are equal.
+pub(crate) fn container_part(container: Uuid, name: &str) -> Uuid {
+    derive(container, name)
+}
+
 /// Signature of an MBR, from the GUID the disk has or would have: its first four bytes in the order of the text, so
 /// that the signature prints as the GUID's first eight digits. Zero means "none" to those who look disks up by their
 /// signature, so it becomes 1.

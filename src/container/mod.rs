@@ -6,6 +6,7 @@ mod deflate;
 mod open;
 pub mod qcow2;
 mod source;
+pub mod vhd;
 mod write;
 
 use std::fmt;
@@ -25,13 +26,16 @@ pub enum Format {
     Raw,
     /// QEMU's own.
     Qcow2,
+    /// VHD: Virtual PC, Hyper-V, Azure.
+    Vpc,
 }
 
 /// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
 /// Raw has also those by which people call a lone filesystem.
-const FORMATS: [(Format, &[&str], &[&str]); 2] = [
+const FORMATS: [(Format, &[&str], &[&str]); 3] = [
     (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
     (Format::Qcow2, &["qcow2"], &["qcow2"]),
+    (Format::Vpc, &["vpc", "vhd"], &["vhd", "vpc"]),
 ];
 
 impl Format {
@@ -51,6 +55,7 @@ impl Format {
         match self {
             Self::Raw => "img",
             Self::Qcow2 => "qcow2",
+            Self::Vpc => "vhd",
         }
     }
 
@@ -60,6 +65,16 @@ impl Format {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vpc => "vpc",
+        }
+    }
+
+    /// The kinds of it, the usual one first; none where there is only one.
+    #[must_use]
+    pub const fn subformats(self) -> &'static [Subformat] {
+        match self {
+            Self::Raw | Self::Qcow2 => &[],
+            Self::Vpc => &[Subformat::Dynamic, Subformat::Fixed],
         }
     }
 
@@ -126,7 +141,8 @@ mod tests {
             ("disk.img", Some(Format::Raw)),
             ("a/disk.RAW", Some(Format::Raw)),
             ("root.ext4", Some(Format::Raw)),
-            ("disk.vhd", None),
+            ("disk.vhd", Some(Format::Vpc)),
+            ("disk.zip", None),
             ("disk", None),
             (".img", None),
         ] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
-use super::{Format, Subformat};
+use super::{Format, Subformat, vhd};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Builder, Image};
@@ -100,6 +100,7 @@ fn open_source(
     match format {
         Format::Raw => raw(source),
         Format::Qcow2 => open_qcow2(source, backing, chain),
+        Format::Vpc => vhd::read::open(source),
     }
 }
 
@@ -108,6 +109,7 @@ fn detect(source: &Source) -> Result<Format> {
     let head = source.read_some(0, 512)?;
     Ok(match Numbers(&head).be32(0) {
         0x5146_49fb => Format::Qcow2,
+        _ if vhd::read::is_vhd(source)? => Format::Vpc,
         _ => Format::Raw,
     })
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::codec::Codec;
 use super::open::open_output;
-use super::{Format, qcow2};
+use super::{Format, qcow2, vhd};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Image, PourOptions, Sink, fill, stream};
@@ -96,7 +96,7 @@ impl WriteOptions {
         self.only(
             "this subformat",
             self.subformat.is_some(),
-            false,
+            self.subformat.is_some_and(|subformat| self.format.subformats().contains(&subformat)),
             "vpc and vdi (dynamic, fixed), vmdk (monolithicSparse, streamOptimized), vhdx (dynamic)",
         )
     }
@@ -116,6 +116,10 @@ impl WriteOptions {
         options
     }
 
+    fn vhd(&self) -> vhd::Options {
+        vhd::Options { fixed: self.subformat == Some(Subformat::Fixed), id: self.id, time: self.time }
+    }
+
     /// The container as an image again, where it is a pure function of the disk.
     ///
     /// # Errors
@@ -125,6 +129,7 @@ impl WriteOptions {
         match self.format {
             Format::Raw => Ok(image.clone()),
             Format::Qcow2 => qcow2::wrap(image, &self.qcow2()),
+            Format::Vpc => vhd::wrap(image, &self.vhd()),
         }
     }
 
@@ -175,7 +180,7 @@ impl WriteOptions {
         self.check()?;
         match self.format {
             Format::Raw => stream(image, out, options),
-            Format::Qcow2 => Err(Error::new(Kind::Usage, format!("{} cannot be streamed", self.format))
+            _ => Err(Error::new(Kind::Usage, format!("{} cannot be streamed", self.format))
                 .expected("raw, or vmdk of subformat streamOptimized")
                 .hint("write it to a file")),
         }

@@ -15,16 +15,26 @@ pub(crate) struct Foreign {
     pub(crate) options: &'static str,
     /// Other arguments, as `-c`.
     pub(crate) arguments: &'static [&'static str],
-    /// The largest disk.
+    /// The smallest and the largest disk.
+    pub(crate) smallest: u64,
     pub(crate) largest: u64,
 }
 
 const fn qcow2(options: &'static str) -> Foreign {
-    Foreign { format: Format::Qcow2, options, arguments: &[], largest: u64::MAX }
+    Foreign { format: Format::Qcow2, options, arguments: &[], smallest: 0, largest: u64::MAX }
 }
 
 const fn compressed(options: &'static str) -> Foreign {
     Foreign { arguments: &["-c"], ..qcow2(options) }
+}
+
+const fn vpc(options: &'static str) -> Foreign {
+    Foreign { format: Format::Vpc, options, arguments: &[], smallest: 0, largest: 2040 * GIB }
+}
+
+/// QEMU takes the footer of a fixed disk without data for the copy of a dynamic disk's, also where it wrote it itself.
+const fn vpc_fixed(options: &'static str) -> Foreign {
+    Foreign { smallest: 512, ..vpc(options) }
 }
 
 /// All of them.
@@ -51,6 +61,10 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     compressed("compression_type=zlib,cluster_size=4k"),
     compressed("compression_type=zstd,cluster_size=2M"),
     compressed("extended_l2=on,compression_type=zstd"),
+    vpc("subformat=dynamic"),
+    vpc("subformat=dynamic,force_size=on"),
+    vpc_fixed("subformat=fixed"),
+    vpc_fixed("subformat=fixed,force_size=on"),
 ];
 
 /// The disks that are written.
@@ -63,6 +77,7 @@ fn samples() -> Vec<Sample> {
         sized(65_536 * 3 + 512, 65_536),
         usual(),
         Sample::new("hole", GIB, &[]),
+        sized(9 * MIB + 512, 2 * MIB),
         far,
     ]
 }
@@ -73,7 +88,8 @@ fn what_qemu_writes_reads_as_it_was() {
         let folder = scratch();
         let image = sample.image();
         let raw = raw(&image, folder.path());
-        for foreign in FOREIGN.iter().filter(|foreign| sample.length <= foreign.largest) {
+        let fits = |foreign: &&Foreign| (foreign.smallest..=foreign.largest).contains(&sample.length);
+        for foreign in FOREIGN.iter().filter(fits) {
             let name = format!("{} -o {} {}", foreign.format, foreign.options, sample.name);
             let path = folder.path().join("disk.out");
             let format = foreign.format.qemu_name();

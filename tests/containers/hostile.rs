@@ -14,7 +14,7 @@ use crate::samples::{Fill, Sample};
 use crate::tools::{Said, command, must, names_in, quiet, run, scratch};
 
 /// Bytes to put at a place of the file.
-type Patch<'a> = &'a [(u64, &'a [u8])];
+pub(crate) type Patch<'a> = &'a [(u64, &'a [u8])];
 
 /// Clusters of 4 KiB, so that every table has one of its own: header, L1, three L2, refcount table, refcount block.
 const CLUSTER: u64 = 4 * KIB;
@@ -23,12 +23,12 @@ const L2: u64 = 2 * CLUSTER;
 const REFCOUNT_TABLE: u64 = 5 * CLUSTER;
 const DATA: u64 = 7 * CLUSTER;
 
-fn row(name: &str) -> &'static Row {
+pub(crate) fn row(name: &str) -> &'static Row {
     ROWS.iter().find(|row| row.name == name).unwrap()
 }
 
 /// A disk of 5 MiB with data in the first and the last MiB.
-fn disk() -> Sample {
+pub(crate) fn disk() -> Sample {
     let parts =
         [(0, 20_000, Fill::Text), (2 * MIB, 4 * KIB, Fill::Noise), (5 * MIB - 4 * KIB, 4 * KIB, Fill::Text)];
     Sample::new("disk", 5 * MIB, &parts)
@@ -46,7 +46,7 @@ fn patched(row: &Row, folder: &Path, patch: Patch<'_>) -> PathBuf {
 }
 
 /// The program refuses to convert `path` into a new file: one message, exit code `code`, nothing left.
-fn refused(path: &Path, arguments: &[&str], code: i32) -> String {
+pub(crate) fn refused(path: &Path, arguments: &[&str], code: i32) -> String {
     let out = scratch();
     let target = out.path().join("out.img");
     let said = run(diskwright().arg("convert").arg(path).arg(&target).args(arguments));
@@ -300,7 +300,7 @@ fn parts_of_clusters_that_contradict_themselves() {
 }
 
 /// Runs the program with at most `mebibytes` of memory of its own (RLIMIT_DATA: heap, stacks and private maps).
-fn bounded(mebibytes: u64, arguments: &[&std::ffi::OsStr]) -> Said {
+pub(crate) fn bounded(mebibytes: u64, arguments: &[&std::ffi::OsStr]) -> Said {
     let program = env!("CARGO_BIN_EXE_diskwright");
     let script = format!("ulimit -d {}; exec \"$0\" \"$@\"", mebibytes * 1024);
     run(quiet(command("sh")).args(["-c", &script, program]).args(arguments))

@@ -44,4 +44,6 @@ mod tools;
 #[cfg(test)]
 mod trips;
 #[cfg(test)]
+mod vhd;
+#[cfg(test)]
 mod written;

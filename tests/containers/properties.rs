@@ -53,7 +53,7 @@ proptest! {
 }
 
 /// Big-endian numbers of an image.
-fn be(image: &Image, offset: u64, length: usize) -> u64 {
+pub(crate) fn be(image: &Image, offset: u64, length: usize) -> u64 {
     let mut bytes = vec![0; length];
     image.read(offset, &mut bytes).unwrap();
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -80,6 +80,26 @@ fn refcount(file: &Image, at: u64) -> u64 {
     if block == 0 { 0 } else { be(file, block + number % per_block * 2, 2) }
 }
 
+/// A disk with runs of up to `room` bytes each that are never kept in memory, and where they are.
+pub(crate) fn full(length: u64, runs: Vec<(u64, u64)>, room: u64) -> (Image, Vec<(u64, u64)>) {
+    let mut builder = Builder::new(Bytes::new(length));
+    let pattern = builder.renderer(std::sync::Arc::new(Pattern));
+    let mut at = 0;
+    let mut placed = Vec::new();
+    let mut sorted: Vec<_> = runs.into_iter().map(|(start, size)| (start % length, size.min(room))).collect();
+    sorted.sort_unstable();
+    for (start, size) in sorted {
+        let start = start.max(at);
+        let size = size.min(length - start.min(length));
+        if size > 0 {
+            builder.rendered_from(Bytes::new(start), Bytes::new(size), pattern, 0, start);
+            placed.push((start, size));
+            at = start + size;
+        }
+    }
+    (builder.finish().unwrap(), placed)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -96,22 +116,7 @@ proptest! {
         let length = length.min(most);
         // The file has at most 8 MiB of refcount table.
         let room = ((8 << 20) / 8 * (cluster / 2) * cluster / 16).max(1);
-        let mut builder = Builder::new(Bytes::new(length));
-        let zeros = builder.renderer(std::sync::Arc::new(Pattern));
-        let mut at = 0;
-        let mut placed = Vec::new();
-        let mut sorted: Vec<_> = runs.into_iter().map(|(start, size)| (start % length, size.min(room))).collect();
-        sorted.sort_unstable();
-        for (start, size) in sorted {
-            let start = start.max(at);
-            let size = size.min(length - start.min(length));
-            if size > 0 {
-                builder.rendered_from(Bytes::new(start), Bytes::new(size), zeros, 0, start);
-                placed.push((start, size));
-                at = start + size;
-            }
-        }
-        let disk = builder.finish().unwrap();
+        let (disk, placed) = full(length, runs, room);
         let row = Row { cluster_size: Some(cluster), ..*ROWS.iter().find(|row| row.name == "qcow2").unwrap() };
         let file = row.options().wrap(&disk).unwrap();
         prop_assert_eq!(be(&file, 24, 8), length.next_multiple_of(512));

@@ -1,7 +1,9 @@
 //! Readers that share no code with QEMU or with us.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use diskwright::units::{MIB, u64_of, usize_of};
 use imago::file::File;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate, Storage};
 
@@ -17,6 +19,8 @@ pub(crate) trait Disk {
 #[derive(Clone, Copy)]
 pub(crate) struct Reader {
     pub(crate) name: &'static str,
+    /// The largest disk that it is asked for: some read all of it into memory.
+    pub(crate) largest: u64,
     pub(crate) open: fn(&Path) -> Result<Box<dyn Disk>, String>,
 }
 
@@ -29,6 +33,7 @@ impl std::fmt::Debug for Reader {
 /// imago for qcow2, without zstd. It opens no other file than the one named.
 pub(crate) const IMAGO: Reader = Reader {
     name: "imago",
+    largest: u64::MAX,
     open: |path| {
         let file = File::open(imago::storage::StorageOpenOptions::new().filename(path)).map_err(text)?;
         let open = imago::qcow2::Qcow2::<File>::builder(file).open(DenyImplicitOpenGate::default());
@@ -39,6 +44,7 @@ pub(crate) const IMAGO: Reader = Reader {
 /// imago for raw disks.
 pub(crate) const IMAGO_RAW: Reader = Reader {
     name: "imago",
+    largest: u64::MAX,
     open: |path| {
         let open = imago::raw::Raw::<File>::builder_path(path).open(PermissiveImplicitOpenGate::default());
         Ok(Box::new(FormatAccess::new(open.map_err(text)?)))
@@ -52,6 +58,55 @@ impl<S: Storage + 'static> Disk for FormatAccess<S> {
 
     fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), String> {
         FormatAccess::read(self, out, offset).map_err(text)
+    }
+}
+
+/// The crate vhd, for dynamic and fixed disks. It reads files whole, and does not look at bitmaps.
+pub(crate) const VHD: Reader = Reader {
+    name: "vhd",
+    largest: 64 * MIB,
+    open: |path| match vhd::VhdReader::open(path) {
+        Ok(reader) => Ok(Box::new(reader)),
+        Err(error) => Err(error.to_string()),
+    },
+};
+
+impl Disk for vhd::VhdReader {
+    fn size(&self) -> u64 {
+        self.virtual_disk_size()
+    }
+
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), String> {
+        self.seek(SeekFrom::Start(offset)).and_then(|_| self.read_exact(out)).map_err(text)
+    }
+}
+
+/// 7-Zip, to which an image is an archive of one file: the disk. It knows bitmaps.
+const fn seven_zip(open: fn(&Path) -> Result<Box<dyn Disk>, String>) -> Reader {
+    Reader { name: "7-Zip", largest: 64 * MIB, open }
+}
+
+pub(crate) const SEVEN_ZIP_VHD: Reader = seven_zip(|path| extracted("VHD", path));
+
+/// The disk in the image `path`, as 7-Zip writes it to its standard output.
+fn extracted(kind: &str, path: &Path) -> Result<Box<dyn Disk>, String> {
+    let kind = format!("-t{kind}");
+    let said = crate::tools::run(crate::tools::command("7zz").args(["e", "-so", "-bd", &kind]).arg(path));
+    if said.code != 0 || !said.error().trim().is_empty() {
+        return Err(format!("{}: {}", said.code, said.error()));
+    }
+    Ok(Box::new(said.out))
+}
+
+impl Disk for Vec<u8> {
+    fn size(&self) -> u64 {
+        u64_of(self.len())
+    }
+
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), String> {
+        let from = usize_of(offset);
+        out.copy_from_slice(self.get(from..from + out.len()).ok_or("past the end of the disk")?);
+        Ok(())
     }
 }
 

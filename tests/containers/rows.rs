@@ -7,7 +7,7 @@ use diskwright::container::{Format, OpenOptions, Opened, Subformat, WriteOptions
 use diskwright::error::Result;
 use diskwright::image::{Image, PourOptions};
 use diskwright::progress::Progress;
-use diskwright::units::{Bytes, KIB, MIB, TIB};
+use diskwright::units::{Bytes, GIB, KIB, MIB, TIB};
 use uuid::Uuid;
 
 use crate::readers::{self, Reader};
@@ -64,6 +64,16 @@ const QCOW2: Row = Row {
 /// imago 0.2 does not know zstd.
 const QCOW2_ZSTD: Row =
     Row { compress: Some("zstd"), readers: &[], qemu: Some("compression_type=zstd"), ..QCOW2 };
+
+/// Blocks of 2 MiB. QEMU makes no more exact sizes than ours with force_size.
+const VPC: Row = Row {
+    format: Format::Vpc,
+    unit: 2 * MIB,
+    largest: 2040 * GIB,
+    checks: false,
+    readers: &[readers::VHD, readers::SEVEN_ZIP_VHD],
+    ..USUAL
+};
 
 /// All of them.
 pub(crate) const ROWS: &[Row] = &[
@@ -130,11 +140,30 @@ pub(crate) const ROWS: &[Row] = &[
         qemu: Some("cluster_size=4k,compression_type=zstd"),
         ..QCOW2_ZSTD
     },
+    Row {
+        name: "vpc",
+        subformat: Some(Subformat::Dynamic),
+        qemu: Some("subformat=dynamic,force_size=on"),
+        ..VPC
+    },
+    Row {
+        name: "vpc-fixed",
+        subformat: Some(Subformat::Fixed),
+        unit: MIB,
+        rounds: mebibytes,
+        qemu: Some("subformat=fixed,force_size=on"),
+        ..VPC
+    },
 ];
 
 /// A size in whole sectors of 512 bytes, as QEMU counts all disks.
 pub(crate) fn sectors(size: u64) -> u64 {
     size.next_multiple_of(512)
+}
+
+/// A size in whole MiBs, as Azure wants it, and at least one.
+fn mebibytes(size: u64) -> u64 {
+    size.next_multiple_of(MIB).max(MIB)
 }
 
 impl Row {

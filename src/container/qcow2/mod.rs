@@ -11,10 +11,10 @@ pub(super) mod read;
 
 use std::sync::Arc;
 
-use super::allocated::Allocated;
+use super::allocated::{Allocated, each_entry};
 use crate::error::Result;
 use crate::image::{Builder, Image, Render};
-use crate::units::{Bytes, index, u64_of};
+use crate::units::{Bytes, index};
 use format::{COPIED, Geometry, Header, refcount_sizes};
 
 pub use compress::compress;
@@ -110,18 +110,23 @@ impl Render for Layout {
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
         if part == PART_REFCOUNTS {
             // Each cluster of the file is used once.
-            each_entry(skip, out, 2, |number| u64::from(number < self.clusters));
+            each_entry(skip, out, |number| u16::from(number < self.clusters).to_be_bytes());
             return Ok(());
         }
-        each_entry(skip, out, 8, |number| match part {
-            PART_L1 => self.l1_entry(number),
-            PART_L2 => {
-                let entries = self.geometry.entries();
-                let table = self.tables.number(number / entries).unwrap_or(0);
-                self.l2_entry(table * entries + number % entries)
-            }
-            _ if number < self.refcount_blocks.1 => self.refcount_blocks.0 + number * self.geometry.cluster(),
-            _ => 0,
+        each_entry(skip, out, |number| {
+            let entry = match part {
+                PART_L1 => self.l1_entry(number),
+                PART_L2 => {
+                    let entries = self.geometry.entries();
+                    let table = self.tables.number(number / entries).unwrap_or(0);
+                    self.l2_entry(table * entries + number % entries)
+                }
+                _ if number < self.refcount_blocks.1 => {
+                    self.refcount_blocks.0 + number * self.geometry.cluster()
+                }
+                _ => 0,
+            };
+            entry.to_be_bytes()
         });
         Ok(())
     }
@@ -129,20 +134,6 @@ impl Render for Layout {
     fn label(&self, part: u32) -> String {
         let names = ["L1 table", "L2 tables", "refcount table", "refcount blocks"];
         format!("qcow2: {}", names.get(index(part)).copied().unwrap_or_default())
-    }
-}
-
-/// Fills `out`, which begins `skip` bytes into a table, with big-endian entries of `width` bytes.
-fn each_entry(skip: u64, out: &mut [u8], width: u64, entry: impl Fn(u64) -> u64) {
-    let mut done = 0;
-    while done < out.len() {
-        let at = skip + u64_of(done);
-        let bytes = entry(at / width).to_be_bytes();
-        let bytes = &bytes[bytes.len() - crate::units::usize_of(width)..];
-        let from = crate::units::usize_of(at % width);
-        let length = (bytes.len() - from).min(out.len() - done);
-        out[done..done + length].copy_from_slice(&bytes[from..from + length]);
-        done += length;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// The Debian package that holds each program the tests run.
 const PACKAGES: &[(&str, &str)] = &[
+    ("7zz", "7zip"),
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("blkid", "util-linux"),
