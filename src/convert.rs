@@ -39,8 +39,9 @@ pub fn convert(
         spare(opened, source, path)?;
     }
     // Compressed qcow2 looks for zeros itself and has no ids; a stream of raw bytes has no holes.
-    let plain =
-        container.codec.is_some() || matches!((&target, container.format), (Target::Stream(_), Format::Raw));
+    let plain = !container.has_ids()
+        && (container.codec.is_some()
+            || matches!((&target, container.format), (Target::Stream(_), Format::Raw)));
     let sparse = if plain { None } else { Some(without_zeros(&opened.image, &options)?) };
     let image = sparse.as_ref().map_or(&opened.image, |sparse| &sparse.image);
     let id = id_of(image.length(), sparse.as_ref().map_or(0, |sparse| sparse.fingerprint));

@@ -4,7 +4,7 @@
 //! to its place. What is stored, and in which order, follows from the segments of the image alone.
 
 use crate::image::{Builder, Image};
-use crate::units::{Bytes, u64_of, usize_of};
+use crate::units::Bytes;
 
 /// A run of units that hold something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,11 @@ impl Allocated {
         Self { unit, runs }
     }
 
+    /// The runs of units that hold something.
+    pub(super) fn runs(&self) -> &[UnitRun] {
+        &self.runs
+    }
+
     /// How many units hold something.
     pub(super) fn total(&self) -> u64 {
         self.runs.last().map_or(0, |last| last.ordinal + last.count)
@@ -78,20 +83,6 @@ impl Allocated {
                 }
             }
         }
-    }
-}
-
-/// Fills `out`, which begins `skip` bytes into a table, with entries of `N` bytes.
-pub(super) fn each_entry<const N: usize>(skip: u64, out: &mut [u8], entry: impl Fn(u64) -> [u8; N]) {
-    let width = u64_of(N);
-    let mut done = 0;
-    while done < out.len() {
-        let at = skip + u64_of(done);
-        let bytes = entry(at / width);
-        let from = usize_of(at % width);
-        let length = (N - from).min(out.len() - done);
-        out[done..done + length].copy_from_slice(&bytes[from..from + length]);
-        done += length;
     }
 }
 

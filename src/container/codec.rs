@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::deflate::Deflater;
 use crate::error::{Error, Kind, Result};
-use crate::units::u64_of;
+use crate::units::{u64_of, usize_of};
 
 /// How clusters are compressed, and how hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,64 @@ impl Encoder {
     }
 }
 
+/// Appends `bytes` as one stream to `out` and returns its length.
+fn deflate(compress: &mut Compress, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
+    let before = out.len();
+    // Room for a stream that is longer than its bytes: one that is given up for lack of room leaves zlib-rs 0.6 in a
+    // state that its reset does not mend, and the next such stream panics.
+    out.resize(before + deflate_bound(bytes.len()), 0);
+    compress.reset();
+    match compress.compress(bytes, &mut out[before..], FlushCompress::Finish) {
+        Ok(Status::StreamEnd) => {
+            let length = usize_of(compress.total_out());
+            out.truncate(before + length);
+            Ok(length)
+        }
+        other => Err(Error::bug(format!("deflate did not end its stream: {other:?}"))),
+    }
+}
+
+/// Makes a zlib stream (RFC 1950, with header and checksum) of each piece, for formats that store nothing else.
+pub(super) struct ZlibEncoder {
+    compress: Compress,
+    stored: Compress,
+}
+
+impl fmt::Debug for ZlibEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ZlibEncoder")
+    }
+}
+
+impl ZlibEncoder {
+    /// At a level of 1 to 9; [`ZlibEncoder::USUAL`] where none is asked for.
+    pub(super) fn new(level: u8) -> Self {
+        let level = Compression::new(u32::from(level));
+        Self { compress: Compress::new(level, true), stored: Compress::new(Compression::none(), true) }
+    }
+
+    /// The usual level.
+    pub(super) const USUAL: u8 = ZLIB_LEVEL;
+
+    /// Appends the stream of `bytes` to `out`. Bytes that only get longer are stored in it as they are, which costs 5
+    /// bytes for each 65,535 and 6 for the stream (RFC 1951, 3.2.4).
+    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
+        let before = out.len();
+        let length = deflate(&mut self.compress, bytes, out)?;
+        if length < bytes.len() {
+            return Ok(length);
+        }
+        out.truncate(before);
+        deflate(&mut self.stored, bytes, out)
+    }
+}
+
+/// The most bytes that deflate makes of `length` bytes, whatever its window and memory (zlib, deflateBound: the
+/// "conservative" sum for parameters that are not the default).
+const fn deflate_bound(length: usize) -> usize {
+    length + length.div_ceil(8) + length.div_ceil(64) + 16
+}
+
 impl FromStr for Codec {
     type Err = Error;
 
@@ -187,6 +245,22 @@ impl Decoder {
     }
 }
 
+/// Decompresses one whole zlib stream into `out` and returns how many bytes it gave. What follows the stream is padding.
+///
+/// # Errors
+/// A stream that is damaged, does not end in `bytes`, or gives more than `out` holds.
+pub(super) fn inflate_whole(bytes: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    let mut inflate = Decompress::new(true);
+    match inflate.decompress(bytes, out, FlushDecompress::Finish) {
+        Ok(Status::StreamEnd) => Ok(usize_of(inflate.total_out())),
+        Ok(_) if inflate.total_out() == u64_of(out.len()) => {
+            Err(format!("the stream gives more than {} bytes, or is cut", out.len()))
+        }
+        Ok(_) => Err(format!("the stream is cut after {} bytes", inflate.total_out())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Whether a stream gave all that was expected.
 fn full(expected: u64, found: u64) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("the stream ends after {found} of {expected} bytes")) }
@@ -224,6 +298,18 @@ mod tests {
             assert!(back == text);
             assert!(decoder.decode(&out[6..6 + length / 2], &mut back).is_err());
             assert!(decoder.decode(&noise, &mut back).is_err());
+        }
+        let (mut zlib, mut out) = (ZlibEncoder::new(1), Vec::new());
+        for bytes in [&text, &noise, &noise, &text] {
+            out.clear();
+            let length = zlib.encode(&bytes[..65536], &mut out).unwrap();
+            assert_eq!(length, out.len());
+            assert!(length <= 65536 + 16, "{length}");
+            let mut back = vec![0xd1; 65540];
+            assert_eq!(inflate_whole(&out, &mut back), Ok(65536));
+            assert!(back[..65536] == bytes[..65536]);
+            inflate_whole(&out, &mut back[..65535]).unwrap_err();
+            inflate_whole(&out[..length - 1], &mut back).unwrap_err();
         }
         assert!(Codec::new("zlib", Some(10)).is_err());
         assert!(Codec::new("lz4", None).is_err());

@@ -3,10 +3,12 @@
 mod allocated;
 pub mod codec;
 mod deflate;
+mod entries;
 mod open;
 pub mod qcow2;
 mod source;
 pub mod vhd;
+pub mod vmdk;
 mod write;
 
 use std::fmt;
@@ -28,14 +30,17 @@ pub enum Format {
     Qcow2,
     /// VHD: Virtual PC, Hyper-V, Azure.
     Vpc,
+    /// VMware's.
+    Vmdk,
 }
 
 /// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
 /// Raw has also those by which people call a lone filesystem.
-const FORMATS: [(Format, &[&str], &[&str]); 3] = [
+const FORMATS: [(Format, &[&str], &[&str]); 4] = [
     (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
     (Format::Qcow2, &["qcow2"], &["qcow2"]),
     (Format::Vpc, &["vpc", "vhd"], &["vhd", "vpc"]),
+    (Format::Vmdk, &["vmdk"], &["vmdk"]),
 ];
 
 impl Format {
@@ -56,6 +61,7 @@ impl Format {
             Self::Raw => "img",
             Self::Qcow2 => "qcow2",
             Self::Vpc => "vhd",
+            Self::Vmdk => "vmdk",
         }
     }
 
@@ -66,6 +72,7 @@ impl Format {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vpc => "vpc",
+            Self::Vmdk => "vmdk",
         }
     }
 
@@ -75,6 +82,7 @@ impl Format {
         match self {
             Self::Raw | Self::Qcow2 => &[],
             Self::Vpc => &[Subformat::Dynamic, Subformat::Fixed],
+            Self::Vmdk => &[Subformat::MonolithicSparse, Subformat::StreamOptimized],
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
+use super::vmdk::read as vmdk;
 use super::{Format, Subformat, vhd};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
@@ -101,6 +102,7 @@ fn open_source(
         Format::Raw => raw(source),
         Format::Qcow2 => open_qcow2(source, backing, chain),
         Format::Vpc => vhd::read::open(source),
+        Format::Vmdk => open_vmdk(source, backing, chain),
     }
 }
 
@@ -110,6 +112,7 @@ fn detect(source: &Source) -> Result<Format> {
     Ok(match Numbers(&head).be32(0) {
         0x5146_49fb => Format::Qcow2,
         _ if vhd::read::is_vhd(source)? => Format::Vpc,
+        _ if vmdk::detect(&head) => Format::Vmdk,
         _ => Format::Raw,
     })
 }
@@ -161,6 +164,30 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
         file_size: source.size,
         backing,
         subformat: None,
+        files: Vec::new(),
+    })
+}
+
+/// A VMDK; where it names files that hold its parts, those too.
+fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> Result<Opened> {
+    use std::os::unix::ffi::OsStrExt;
+    let disk = vmdk::Disk::read(source)?;
+    if let Some(name) = disk.part().filter(|_| follow != Chain::Followed) {
+        return Err(vmdk::parts_refused(source, name));
+    }
+    let mut open = |name: &[u8]| {
+        let path = backing_path(&source.path, Path::new(std::ffi::OsStr::from_bytes(name)))?;
+        let part = Source::open(&path).map_err(|error| error.at(&source.path))?;
+        chain.push(part.path.clone());
+        Ok(part)
+    };
+    Ok(Opened {
+        image: disk.image(source, &mut open)?,
+        format: Format::Vmdk,
+        details: disk.details(),
+        file_size: source.size,
+        backing: None,
+        subformat: disk.subformat(),
         files: Vec::new(),
     })
 }

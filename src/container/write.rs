@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::codec::Codec;
 use super::open::open_output;
-use super::{Format, qcow2, vhd};
+use super::{Format, qcow2, vhd, vmdk};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Image, PourOptions, Sink, fill, stream};
@@ -92,13 +92,37 @@ impl WriteOptions {
         let qcow2 = self.format == Format::Qcow2;
         self.only("a cluster size", self.cluster_size.is_some(), qcow2, "qcow2")?;
         self.only("a backing file", self.backing.is_some(), qcow2, "qcow2")?;
-        self.only("compression", self.codec.is_some(), qcow2, "qcow2")?;
         self.only(
             "this subformat",
             self.subformat.is_some(),
             self.subformat.is_some_and(|subformat| self.format.subformats().contains(&subformat)),
             "vpc and vdi (dynamic, fixed), vmdk (monolithicSparse, streamOptimized), vhdx (dynamic)",
-        )
+        )?;
+        let compressed = match self.codec {
+            None => true,
+            Some(Codec::Zlib { .. }) => qcow2 || self.is_stream(),
+            Some(Codec::Zstd { .. }) => qcow2,
+        };
+        let has = "qcow2 (zlib, zstd), vmdk of subformat streamOptimized (zlib)";
+        self.only("compression", self.codec.is_some(), compressed, has)
+    }
+
+    /// Whether it is written from its first byte to its last, whatever it is written to.
+    fn is_stream(&self) -> bool {
+        self.format == Format::Vmdk && self.subformat == Some(Subformat::StreamOptimized)
+    }
+
+    /// Whether ids and times stand in the file, so that it needs something they derive from.
+    pub(crate) fn has_ids(&self) -> bool {
+        !matches!(self.format, Format::Raw | Format::Qcow2)
+    }
+
+    /// The level of a stream's compression; `None` is the usual one.
+    fn stream_level(&self) -> Option<u8> {
+        match self.codec {
+            Some(Codec::Zlib { level }) => Some(level),
+            _ => None,
+        }
     }
 
     fn only(&self, what: &str, asked: bool, has: bool, others: &str) -> Result<()> {
@@ -123,13 +147,18 @@ impl WriteOptions {
     /// The container as an image again, where it is a pure function of the disk.
     ///
     /// # Errors
-    /// [`Kind::Capacity`] where the disk is too large for the format, [`Kind::Usage`] for options it does not have.
+    /// [`Kind::Capacity`] where the disk is too large for the format, [`Kind::Usage`] for options it does not have, and
+    /// where the container is no such function: a stream's places follow from the lengths of what is compressed.
     pub fn wrap(&self, image: &Image) -> Result<Image> {
         self.check()?;
         match self.format {
             Format::Raw => Ok(image.clone()),
             Format::Qcow2 => qcow2::wrap(image, &self.qcow2()),
             Format::Vpc => vhd::wrap(image, &self.vhd()),
+            Format::Vmdk if self.is_stream() => {
+                Err(Error::new(Kind::Usage, "a stream is laid out while it is written"))
+            }
+            Format::Vmdk => vmdk::wrap(image, self.id),
         }
     }
 
@@ -163,6 +192,9 @@ impl WriteOptions {
         self.check()?;
         match (self.format, self.codec) {
             (Format::Qcow2, Some(codec)) => qcow2::compress(image, path, &self.qcow2(), codec, options),
+            (Format::Vmdk, _) if self.is_stream() => {
+                vmdk::write_stream(image, path, self.id, self.stream_level(), options)
+            }
             _ => {
                 let image = self.wrap(image)?;
                 let output = Output::create(path)?;
@@ -180,6 +212,9 @@ impl WriteOptions {
         self.check()?;
         match self.format {
             Format::Raw => stream(image, out, options),
+            Format::Vmdk if self.is_stream() => {
+                vmdk::send_stream(image, out, self.id, self.stream_level(), options)
+            }
             _ => Err(Error::new(Kind::Usage, format!("{} cannot be streamed", self.format))
                 .expected("raw, or vmdk of subformat streamOptimized")
                 .hint("write it to a file")),

@@ -24,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, index, u64_of};
 
 pub use pour::{PourOptions, fill, pour};
+pub(crate) use stream::write_error;
 pub use stream::{Sink, stream};
 
 /// A pure function from a part number to bytes: a filesystem's inode tables, say, one part per block group.

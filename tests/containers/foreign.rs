@@ -37,6 +37,10 @@ const fn vpc_fixed(options: &'static str) -> Foreign {
     Foreign { smallest: 512, ..vpc(options) }
 }
 
+const fn vmdk(options: &'static str) -> Foreign {
+    Foreign { format: Format::Vmdk, smallest: 512, ..qcow2(options) }
+}
+
 /// All of them.
 pub(crate) const FOREIGN: &[Foreign] = &[
     qcow2("compat=0.10"),
@@ -65,6 +69,13 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     vpc("subformat=dynamic,force_size=on"),
     vpc_fixed("subformat=fixed"),
     vpc_fixed("subformat=fixed,force_size=on"),
+    vmdk(""),
+    vmdk("subformat=monolithicSparse,adapter_type=lsilogic"),
+    vmdk("adapter_type=buslogic,compat6=on"),
+    vmdk("adapter_type=legacyESX,hwversion=11,toolsversion=10000"),
+    vmdk("zeroed_grain=on"),
+    vmdk("subformat=streamOptimized"),
+    vmdk("subformat=streamOptimized,adapter_type=lsilogic"),
 ];
 
 /// The disks that are written.

@@ -31,6 +31,10 @@ pub(crate) struct Row {
     pub(crate) checks: bool,
     /// Whether it can be written to a pipe.
     pub(crate) streams: bool,
+    /// Whether QEMU writes to any sector of it.
+    pub(crate) rewritable: bool,
+    /// The smallest disk that QEMU reads.
+    pub(crate) smallest: u64,
     /// What makes the same with `qemu-img create -f … -o`; `None` where QEMU cannot.
     pub(crate) qemu: Option<&'static str>,
     /// Readers that share no code with QEMU or with us.
@@ -49,6 +53,8 @@ const USUAL: Row = Row {
     largest: u64::MAX,
     checks: true,
     streams: false,
+    rewritable: true,
+    smallest: 0,
     qemu: Some(""),
     readers: &[],
 };
@@ -72,6 +78,16 @@ const VPC: Row = Row {
     largest: 2040 * GIB,
     checks: false,
     readers: &[readers::VHD, readers::SEVEN_ZIP_VHD],
+    ..USUAL
+};
+
+/// A file without a sector is only a descriptor to all who read VMDK, so the smallest disk has one.
+const VMDK: Row = Row {
+    format: Format::Vmdk,
+    rounds: |size| sectors(size).max(512),
+    // Less than 2^32 sectors.
+    largest: 2 * TIB - 512,
+    smallest: 512,
     ..USUAL
 };
 
@@ -153,6 +169,18 @@ pub(crate) const ROWS: &[Row] = &[
         rounds: mebibytes,
         qemu: Some("subformat=fixed,force_size=on"),
         ..VPC
+    },
+    Row { name: "vmdk", ..VMDK },
+    Row {
+        name: "vmdk-stream",
+        subformat: Some(Subformat::StreamOptimized),
+        compress: Some("zlib"),
+        // Less than 2^32 grains.
+        largest: 256 * TIB - 64 * KIB,
+        streams: true,
+        rewritable: false,
+        qemu: Some("subformat=streamOptimized"),
+        ..VMDK
     },
 ];
 

@@ -11,7 +11,8 @@ pub(super) mod read;
 
 use std::sync::Arc;
 
-use super::allocated::{Allocated, each_entry};
+use super::allocated::Allocated;
+use super::entries::each_entry;
 use crate::error::Result;
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, index};

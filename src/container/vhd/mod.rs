@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::allocated::{Allocated, each_entry};
+use super::allocated::Allocated;
+use super::entries::each_entry;
 use crate::error::Result;
 use crate::identity::container_part;
 use crate::image::{Builder, Image, Render};

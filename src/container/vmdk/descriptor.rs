@@ -1,0 +1,194 @@
+//! The descriptor: lines of text that say what a disk is and of which extents it is made ([VDF], "The Descriptor File").
+
+use uuid::Uuid;
+
+use super::format::{DESCRIPTOR_SECTORS, SECTOR};
+use crate::text::printable;
+use crate::units::{u64_of, usize_of};
+
+/// What a descriptor says about the kind of disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// createType.
+    pub(super) name: &'static str,
+    /// The controller that the disk is meant for, and the geometry that goes with it.
+    adapter: &'static str,
+    heads: u64,
+    most_cylinders: u64,
+}
+
+/// QEMU's and VirtualBox's default: what every machine boots from. 16,383 cylinders are the most an IDE disk reports
+/// (ATA-5); larger disks are addressed by sectors.
+pub(super) const SPARSE: Kind =
+    Kind { name: "monolithicSparse", adapter: "ide", heads: 16, most_cylinders: 16_383 };
+
+/// What VMware's own writer of streams says (open-vmdk, sparse.c); ESXi has no IDE disks.
+pub(super) const STREAM: Kind =
+    Kind { name: "streamOptimized", adapter: "lsilogic", heads: 255, most_cylinders: 65_535 };
+
+/// Sectors of a track, for every geometry.
+const TRACK: u64 = 63;
+
+/// The name of the only extent, which is this file. It is the same for every output, so that bytes do not depend on the
+/// output's name: whoever opens a file with a descriptor inside takes that file for the extent, whatever it is called
+/// (QEMU block/vmdk.c; VirtualBox VMDK.cpp; ESXi writes `generated-stream.vmdk` into what it exports).
+const EXTENT: &str = "disk.vmdk";
+
+/// The descriptor of a disk of `capacity` sectors in one file, padded with NUL to the sectors that are kept for it.
+pub(super) fn embedded(kind: Kind, capacity: u64, id: Uuid) -> Vec<u8> {
+    let number = id.as_u128();
+    // The content id is the end of the long one (open-vmdk). VMware gives fffffffe to a disk that nobody wrote to, and
+    // ffffffff means "none".
+    let [.., a, b, c, d] = number.to_be_bytes();
+    let short = u32::from_be_bytes([a, b, c, d]);
+    let (number, short) =
+        if short >= 0xffff_fffe { (number & !(1 << 31), short & !(1 << 31)) } else { (number, short) };
+    let cylinders = (capacity / (kind.heads * TRACK)).clamp(1, kind.most_cylinders);
+    let lines = [
+        "# Disk DescriptorFile".to_owned(),
+        "version=1".to_owned(),
+        "encoding=\"UTF-8\"".to_owned(),
+        format!("CID={short:08x}"),
+        "parentCID=ffffffff".to_owned(),
+        format!("createType=\"{}\"", kind.name),
+        String::new(),
+        "# Extent description".to_owned(),
+        format!("RW {capacity} SPARSE \"{EXTENT}\""),
+        String::new(),
+        "# The Disk Data Base".to_owned(),
+        "#DDB".to_owned(),
+        String::new(),
+        format!("ddb.adapterType = \"{}\"", kind.adapter),
+        format!("ddb.geometry.cylinders = \"{cylinders}\""),
+        format!("ddb.geometry.heads = \"{}\"", kind.heads),
+        format!("ddb.geometry.sectors = \"{TRACK}\""),
+        format!("ddb.longContentID = \"{number:032x}\""),
+        // Tools that VMware does not manage: open-vm-tools, or none.
+        "ddb.toolsVersion = \"2147483647\"".to_owned(),
+        format!("ddb.uuid.image=\"{}\"", id.hyphenated()),
+        "ddb.virtualHWVersion = \"4\"".to_owned(),
+    ];
+    let mut bytes: Vec<u8> =
+        lines.into_iter().flat_map(|line| line.into_bytes().into_iter().chain([b'\n'])).collect();
+    bytes.resize(usize_of(DESCRIPTOR_SECTORS * SECTOR), 0);
+    bytes
+}
+
+/// An extent: a part of the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Sectors of it.
+    pub(super) sectors: u64,
+    /// `SPARSE`, `FLAT`, `VMFS`, `ZERO` and others.
+    pub(super) kind: String,
+    /// The file, as it is written down; empty where there is none.
+    pub(super) name: Vec<u8>,
+    /// The first sector in the file.
+    pub(super) start: u64,
+    /// Where the line begins in the descriptor.
+    pub(super) offset: u64,
+}
+
+/// A descriptor that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Descriptor {
+    pub(super) create_type: String,
+    /// The content id of the disk that this one is a change of; `None` where it is whole.
+    pub(super) parent: Option<String>,
+    pub(super) parent_hint: Option<String>,
+    pub(super) adapter: Option<String>,
+    pub(super) extents: Vec<Extent>,
+}
+
+/// What is wrong in a descriptor: where, what should stand there, what does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) offset: u64,
+    pub(super) what: &'static str,
+    pub(super) expected: &'static str,
+    pub(super) found: String,
+}
+
+impl Descriptor {
+    /// Reads the text up to its first NUL. Keys that are not known are left alone.
+    ///
+    /// # Errors
+    /// A line that begins as an extent and is none, and a text without createType.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, Wrong> {
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let mut found = Self::default();
+        let mut offset = 0;
+        for line in text.split(|byte| *byte == b'\n') {
+            let start = offset;
+            offset += u64_of(line.len()) + 1;
+            let line = line.trim_ascii();
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            if let Some(extent) = extent(line, start)? {
+                found.extents.push(extent);
+            } else if let Some(at) = line.iter().position(|byte| *byte == b'=') {
+                found.key(&line[..at], &line[at + 1..]);
+            }
+        }
+        if found.create_type.is_empty() {
+            return Err(Wrong {
+                offset: 0,
+                what: "the descriptor does not say what kind of disk it is",
+                expected: "a line `createType=`",
+                found: "none".to_owned(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Takes what a line `key=value` says.
+    fn key(&mut self, key: &[u8], value: &[u8]) {
+        let value = value.trim_ascii();
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        let value = printable(value.strip_suffix(b"\"").unwrap_or(value));
+        match key.trim_ascii().to_ascii_lowercase().as_slice() {
+            b"createtype" => self.create_type = value,
+            b"parentcid" if !value.eq_ignore_ascii_case("ffffffff") => self.parent = Some(value),
+            b"parentfilenamehint" => self.parent_hint = Some(value),
+            b"ddb.adaptertype" => self.adapter = Some(value),
+            _ => {}
+        }
+    }
+}
+
+/// A line `RW 8192 SPARSE "disk-s001.vmdk"` or `RW 8192 FLAT "disk-flat.vmdk" 0`; `None` for a line of another kind.
+fn extent(line: &[u8], offset: u64) -> Result<Option<Extent>, Wrong> {
+    let is_access = |word: &[u8]| [&b"RW"[..], b"RDONLY", b"NOACCESS"].contains(&word);
+    let (access, rest) = word(line);
+    if !is_access(access) {
+        return Ok(None);
+    }
+    let wrong = || Wrong {
+        offset,
+        what: "a line of the descriptor is no extent",
+        expected: "access, sectors, kind, name in quotes, and first sector",
+        found: printable(line),
+    };
+    let number = |word: &[u8]| std::str::from_utf8(word).ok().and_then(|word| word.parse::<u64>().ok());
+    let (sectors, rest) = word(rest);
+    let (kind, rest) = word(rest);
+    let sectors = number(sectors).ok_or_else(wrong)?;
+    let kind = String::from_utf8(kind.to_owned()).map_err(|_| wrong())?;
+    let (name, rest) = match rest.strip_prefix(b"\"") {
+        Some(rest) => {
+            let end = rest.iter().position(|byte| *byte == b'"').ok_or_else(wrong)?;
+            (&rest[..end], rest[end + 1..].trim_ascii())
+        }
+        None => (&b""[..], rest),
+    };
+    let (start, _) = word(rest);
+    let start = if start.is_empty() { 0 } else { number(start).ok_or_else(wrong)? };
+    Ok(Some(Extent { sectors, kind, name: name.to_owned(), start, offset }))
+}
+
+/// The first word of a line, and what follows it.
+fn word(line: &[u8]) -> (&[u8], &[u8]) {
+    let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+    (&line[..end], line[end..].trim_ascii_start())
+}

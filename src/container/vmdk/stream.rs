@@ -1,0 +1,292 @@
+//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last ([VDF], "Stream-Optimized
+//! Compressed Sparse Extents").
+//!
+//! Grains are read and compressed on all cores and put down in their order ([`turns`](crate::image::turns)): no number
+//! of threads changes a byte, and the same bytes go to a file and to standard output. Behind the grains of a grain table
+//! comes that table, at the end the grain directory, and a footer that says where it is.
+
+use std::ops::Range;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::descriptor::{STREAM, embedded};
+use super::format::{
+    self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_MARKER, GRAIN_SECTORS, Header, MARKER_DIRECTORY,
+    MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, SECTOR, TABLE_SECTORS, marker,
+};
+use super::{directory_sectors, file_too_long};
+use crate::container::allocated::Allocated;
+use crate::container::codec::ZlibEncoder;
+use crate::error::{Error, Result};
+use crate::image::output::Output;
+use crate::image::turns::{Chunks, in_turns};
+use crate::image::zero::is_zero;
+use crate::image::{Image, PourOptions, Sink, write_error};
+use crate::units::{Bytes, MIB, low32, u64_of, usize_of};
+
+/// Grains in a chunk: 1 MiB of the disk, enough that taking turns costs nothing.
+const CHUNK: u64 = MIB / GRAIN;
+/// Sectors before the first grain; VMware and VirtualBox begin on a multiple of a grain.
+const OVERHEAD: u64 = GRAIN_SECTORS;
+/// Sectors of the directory that are written at a time.
+const DIRECTORY_PIECE: u64 = 128;
+
+/// Writes the stream that holds `image` to what will be the file `path`.
+///
+/// # Errors
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more than
+/// 2 TiB; as [`pour`](crate::image::pour) otherwise.
+pub fn write_stream(
+    image: &Image,
+    path: &Path,
+    id: Uuid,
+    level: Option<u8>,
+    pour: &PourOptions<'_>,
+) -> Result<Output> {
+    let capacity = capacity(image)?;
+    let output = Output::create(path)?;
+    let length = run(image, capacity, Put::File(&output), id, level, pour)?;
+    output.set_length(length)?;
+    Ok(output)
+}
+
+/// Writes the same bytes to `out`.
+///
+/// # Errors
+/// As [`write_stream`]; [`Kind::Output`](crate::error::Kind::Output) where `out` refuses bytes.
+pub fn send_stream(
+    image: &Image,
+    out: Sink<'_>,
+    id: Uuid,
+    level: Option<u8>,
+    pour: &PourOptions<'_>,
+) -> Result<()> {
+    let capacity = capacity(image)?;
+    run(image, capacity, Put::Stream(&mut *out), id, level, pour)?;
+    out.flush().map_err(write_error)
+}
+
+fn capacity(image: &Image) -> Result<u64> {
+    format::capacity(image.length(), MOST_STREAM, STREAM.name, "qcow2 and raw hold larger ones")
+}
+
+/// Writes everything and returns how many bytes that was.
+fn run(
+    image: &Image,
+    capacity: u64,
+    put: Put<'_>,
+    id: Uuid,
+    level: Option<u8>,
+    pour: &PourOptions<'_>,
+) -> Result<u64> {
+    let header = Header {
+        version: 3,
+        flags: FLAGS_STREAM,
+        capacity,
+        redundant: 0,
+        directory: AT_END,
+        overhead: OVERHEAD,
+    };
+    let mut head = header.bytes();
+    head.extend(embedded(STREAM, capacity, id));
+    head.resize(usize_of(OVERHEAD * SECTOR), 0);
+    let output = match &put {
+        Put::File(output) => Some(*output),
+        Put::Stream(_) => None,
+    };
+    let level = level.unwrap_or(ZlibEncoder::USUAL);
+    let data = Allocated::of(image, GRAIN);
+    let mut turn = Turn { put, sector: 0, table: Table::default(), directory: Vec::new() };
+    turn.append(&head)?;
+    let mut turn = in_turns(&Work { image, data: &data, output, level, pour }, turn, pour)?;
+    turn.finish(header)?;
+    Ok(turn.sector * SECTOR)
+}
+
+/// Where bytes go.
+enum Put<'a> {
+    File(&'a Output),
+    Stream(Sink<'a>),
+}
+
+/// The grain table that grains are entered in now.
+#[derive(Debug, Default)]
+struct Table {
+    number: u64,
+    /// Number in the table, and sector.
+    entries: Vec<(u64, u64)>,
+}
+
+impl Table {
+    /// Its bytes with the marker before them.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = marker(MARKER_TABLE, TABLE_SECTORS);
+        let start = bytes.len();
+        bytes.resize(start + usize_of(TABLE_SECTORS * SECTOR), 0);
+        for (number, sector) in &self.entries {
+            let at = start + usize_of(number * 4);
+            bytes[at..at + 4].copy_from_slice(&low32(*sector).to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// What only the worker whose turn it is may change.
+struct Turn<'a> {
+    put: Put<'a>,
+    /// The next sector.
+    sector: u64,
+    table: Table,
+    /// Grain tables that were written: number and sector. VMware leaves out those that are all zero.
+    directory: Vec<(u64, u64)>,
+}
+
+impl Turn<'_> {
+    /// Room for whole sectors.
+    fn give(&mut self, length: usize) -> Result<u64> {
+        let at = self.sector;
+        self.sector += u64_of(length).div_ceil(SECTOR);
+        if self.sector > MOST_FILE {
+            return Err(file_too_long(self.sector));
+        }
+        Ok(at)
+    }
+
+    /// Writes what has a place; to a file only where nobody does it later.
+    fn put(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        match &mut self.put {
+            Put::File(output) => output.write_at(bytes, at * SECTOR),
+            Put::Stream(out) => out.write_all(bytes).map_err(write_error),
+        }
+    }
+
+    /// Writes whole sectors behind what there is.
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let at = self.give(bytes.len())?;
+        self.put(bytes, at)
+    }
+
+    /// Ends the grain table, if anything is in it.
+    fn end_table(&mut self) -> Result<()> {
+        if self.table.entries.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.table.bytes();
+        let at = self.give(bytes.len())?;
+        // Behind the marker.
+        self.directory.push((self.table.number, at + 1));
+        self.table.entries.clear();
+        self.put(&bytes, at)
+    }
+
+    /// Writes what follows the grains: the last table, the directory, the footer.
+    fn finish(&mut self, header: Header) -> Result<()> {
+        self.end_table()?;
+        let sectors = directory_sectors(header.capacity.div_ceil(ENTRIES * GRAIN_SECTORS));
+        self.append(&marker(MARKER_DIRECTORY, sectors))?;
+        let directory = self.sector;
+        let tables = std::mem::take(&mut self.directory);
+        let mut tables = tables.iter().peekable();
+        for first in (0..sectors).step_by(usize_of(DIRECTORY_PIECE)) {
+            let length = DIRECTORY_PIECE.min(sectors - first) * SECTOR;
+            let mut bytes = vec![0; usize_of(length)];
+            let before = first * SECTOR;
+            while let Some((number, sector)) = tables.next_if(|(number, _)| number * 4 < before + length) {
+                let at = usize_of(number * 4 - before);
+                bytes[at..at + 4].copy_from_slice(&low32(*sector).to_le_bytes());
+            }
+            self.append(&bytes)?;
+        }
+        self.append(&marker(MARKER_FOOTER, 1))?;
+        self.append(&Header { directory, ..header }.bytes())?;
+        self.append(&marker(MARKER_END, 0))
+    }
+}
+
+/// What the workers share.
+struct Work<'a, 's> {
+    image: &'a Image,
+    data: &'a Allocated,
+    /// Where bytes go that have a place; to a stream they go in their turn.
+    output: Option<&'s Output>,
+    level: u8,
+    pour: &'a PourOptions<'a>,
+}
+
+/// What a worker has in hand: its encoder, and a chunk's grains with their bytes.
+#[derive(Debug)]
+struct Own {
+    encoder: ZlibEncoder,
+    /// Numbers of grains that are not all zero, and where each ends in the bytes.
+    grains: Vec<(u64, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl<'s> Chunks for Work<'_, 's> {
+    type Own = Own;
+    type Shared = Turn<'s>;
+    /// Which bytes to write to which sector.
+    type Rest = Vec<(Range<usize>, u64)>;
+
+    fn count(&self) -> u64 {
+        self.data.total().div_ceil(CHUNK)
+    }
+
+    fn own(&self) -> Result<Own> {
+        Ok(Own { encoder: ZlibEncoder::new(self.level), grains: Vec::new(), bytes: Vec::new() })
+    }
+
+    fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
+        own.grains.clear();
+        own.bytes.clear();
+        // The last grain is whole too, its end zero: VirtualBox takes no other.
+        let mut grain = vec![0; usize_of(GRAIN)];
+        for ordinal in chunk * CHUNK..((chunk + 1) * CHUNK).min(self.data.total()) {
+            let number = self.data.number(ordinal).ok_or_else(|| Error::bug("a grain without number"))?;
+            let offset = number * GRAIN;
+            self.image.read(offset, &mut grain)?;
+            self.pour.advance(self.image, Bytes::new(offset), Bytes::new(offset + GRAIN));
+            if is_zero(&grain) {
+                continue;
+            }
+            let start = own.bytes.len();
+            own.bytes.extend((number * GRAIN_SECTORS).to_le_bytes());
+            own.bytes.extend([0; 4]);
+            let length = own.encoder.encode(&grain, &mut own.bytes)?;
+            let field = start + usize_of(GRAIN_MARKER) - 4;
+            own.bytes[field..field + 4].copy_from_slice(&low32(u64_of(length)).to_le_bytes());
+            own.bytes.resize(own.bytes.len().next_multiple_of(usize_of(SECTOR)), 0);
+            own.grains.push((number, own.bytes.len()));
+        }
+        Ok(())
+    }
+
+    fn turn(&self, turn: &mut Turn<'s>, own: &mut Own) -> Result<Self::Rest> {
+        let mut runs: Self::Rest = Vec::new();
+        let mut start = 0;
+        for (number, end) in own.grains.iter().copied() {
+            if number / ENTRIES != turn.table.number {
+                turn.end_table()?;
+                turn.table.number = number / ENTRIES;
+            }
+            let at = turn.give(end - start)?;
+            turn.table.entries.push((number % ENTRIES, at));
+            if self.output.is_none() {
+                turn.put(&own.bytes[start..end], at)?;
+            } else {
+                match runs.last_mut() {
+                    Some((bytes, first)) if *first + u64_of(bytes.len()) / SECTOR == at => bytes.end = end,
+                    _ => runs.push((start..end, at)),
+                }
+            }
+            start = end;
+        }
+        Ok(runs)
+    }
+
+    fn finish(&self, runs: Self::Rest, own: &mut Own) -> Result<()> {
+        let Some(output) = self.output else { return Ok(()) };
+        runs.into_iter().try_for_each(|(bytes, at)| output.write_at(&own.bytes[bytes], at * SECTOR))
+    }
+}
