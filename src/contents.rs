@@ -47,7 +47,8 @@ pub fn tree(
     }
     let requests: Vec<Request> = grafts.iter().map(|graft| graft.request.clone()).collect();
     let scan = tree::scan(&requests, jobs, progress).map_err(|error| {
-        let cause = error.path().and_then(|path| requests.iter().position(|request| holds(request, path)));
+        let cause =
+            error.path().and_then(|path| requests.iter().position(|request| is_below(&request.path, path)));
         let entry = cause.and_then(|number| spans.iter().position(|span| span.contains(&number)));
         match entry.and_then(|number| entries.get(number)) {
             Some(entry) => manifest.place(error, &entry.path),
@@ -66,7 +67,39 @@ pub fn tree(
         };
         placed.map_err(|error| manifest.place(error, &entry.path))?;
     }
-    builder.finish(jobs).map(Arc::new)
+    builder.finish(jobs).map(Arc::new).map_err(|error| {
+        let cause = error.path().and_then(|path| bringer(entries, path));
+        match cause {
+            Some(entry) => manifest.place(error, &entry.path),
+            None => error,
+        }
+    })
+}
+
+/// The entry that brings the host file `path`: where several bring it, the one that names it most closely.
+#[must_use]
+pub fn bringer<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+    let closest = |entry: &Entry| {
+        let above = |top: &PathBuf| is_below(top, path).then(|| top.components().count());
+        match &entry.what {
+            What::Source { path, .. } => above(path),
+            What::Glob { folder, .. } => above(folder),
+            // Read again, since this is for an error only; what cannot be read now names nothing.
+            What::Closure { path, .. } => closure(path).unwrap_or_default().iter().filter_map(above).max(),
+            What::Store { paths, .. } => paths.iter().filter_map(|(path, _)| above(path)).max(),
+            What::Text { .. } | What::Symlink { .. } | What::Node { .. } | What::Fallback { .. } => None,
+        }
+    };
+    let found = entries.iter().filter_map(|entry| Some((closest(entry)?, entry)));
+    found.max_by_key(|(closeness, _)| *closeness).map(|(_, entry)| entry)
+}
+
+/// Whether `path`, which may be absolute and free of links, is `top` or below it.
+#[must_use]
+pub fn is_below(top: &Path, path: &Path) -> bool {
+    path.starts_with(top)
+        || std::path::absolute(top).is_ok_and(|top| path.starts_with(top))
+        || top.canonicalize().is_ok_and(|top| path.starts_with(top))
 }
 
 /// The entry that put `path`, which is inside the filesystem, there: the one with the longest target above it.
@@ -75,12 +108,6 @@ pub fn cause<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
     // Components are compared, so that `//` and a final `/` mean nothing, as in the tree.
     let above = entries.iter().filter(|entry| path.starts_with(Path::new(&entry.target)));
     above.max_by_key(|entry| Path::new(&entry.target).components().count())
-}
-
-/// Whether `path`, where a scan failed, is that of `request` or below it.
-fn holds(request: &Request, path: &Path) -> bool {
-    path.starts_with(&request.path)
-        || request.follow && request.path.canonicalize().is_ok_and(|real| path.starts_with(real))
 }
 
 /// Adds the host paths that an entry brings.

@@ -163,6 +163,24 @@ pub fn build_resolved(manifest: &Manifest, disk: &Disk, options: &Options) -> Re
     Composer { manifest, disk, options, seed: disk.seed(manifest) }.compose()
 }
 
+/// Adds to an error about a host file, found while it was copied, the line of `manifest` that brought the file.
+#[must_use]
+pub fn place_source(manifest: &Manifest, disk: &Disk, error: Error) -> Error {
+    let path = match error.path() {
+        Some(path) if error.kind() == Kind::Source && !error.has_line() => path,
+        _ => return error,
+    };
+    let place = disk.partitions.iter().find_map(|partition| match &partition.body {
+        Body::Filesystem(_, entries) => contents::bringer(entries, path).map(|entry| entry.path.clone()),
+        Body::Image(image) => contents::is_below(image, path).then(|| partition.path.key("image")),
+        Body::Empty | Body::Bytes(_) => None,
+    });
+    match place {
+        Some(place) => manifest.place(error, &place),
+        None => error,
+    }
+}
+
 /// What is known of a partition before it has a place.
 struct Draft {
     /// Its GUID, or what stands for it: what the ids of its filesystem derive from.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::text::printable_path;
+use crate::text::{printable, printable_path};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -217,10 +217,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Each part is one line, whatever a manifest or a file's name brought into it, and commands no terminal.
+        let plain = |text: &str| printable(text.as_bytes());
         let inner = &self.0;
-        f.write_str(&inner.what)?;
+        f.write_str(&plain(&inner.what))?;
         if let Some(source) = &inner.source {
-            write!(f, ": {source}")?;
+            write!(f, ": {}", plain(&source.to_string()))?;
         }
         for place in &inner.places {
             match place {
@@ -228,7 +230,7 @@ impl fmt::Display for Error {
                 Place::Line { path, line, text } => {
                     write!(f, "\n  at {}:{line}", printable_path(path))?;
                     if !text.is_empty() {
-                        write!(f, ": {text}")?;
+                        write!(f, ": {}", plain(text))?;
                     }
                 }
                 Place::Offset { path, offset } => {
@@ -243,7 +245,7 @@ impl fmt::Display for Error {
             ("hint", &inner.hint),
         ] {
             if let Some(value) = value {
-                write!(f, "\n  {name}: {value}")?;
+                write!(f, "\n  {name}: {}", plain(value))?;
             }
         }
         Ok(())
@@ -262,13 +264,31 @@ pub struct Warning(pub String);
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&printable(self.0.as_bytes()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_part_of_a_message_commands_a_terminal() {
+        let evil = "a\x1b[2J\nb";
+        let error = Error::new(Kind::Source, evil)
+            .at(evil)
+            .at_line(evil, 1, evil)
+            .expected(evil)
+            .found(evil)
+            .why(evil)
+            .hint(evil)
+            .because(std::io::Error::other(evil));
+        let text = error.to_string();
+        assert_eq!(text.lines().count(), 7, "{text:?}");
+        assert_eq!(text.matches("a\\x1b[2J\\x0ab").count(), 9, "{text:?}");
+        assert!(!text.contains('\x1b'));
+        assert_eq!(Warning(evil.to_owned()).to_string(), "a\\x1b[2J\\x0ab");
+    }
 
     #[test]
     fn the_message_names_everything_once() {

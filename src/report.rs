@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::error::Warning;
 use crate::filesystem::Facts;
 use crate::table::{Placed, Plan, Scheme, attribute_names};
+use crate::text::printable;
 use crate::units::Bytes;
 
 /// What was built. Sizes and offsets are bytes.
@@ -145,7 +146,7 @@ impl Report {
                 human(partition.offset),
                 human(partition.size),
                 partition.kind.clone().unwrap_or_default(),
-                partition.label.clone().unwrap_or_default(),
+                partition.label.as_deref().map(|label| printable(label.as_bytes())).unwrap_or_default(),
                 filesystem,
             ]);
         }
@@ -240,7 +241,7 @@ impl Filesystem {
         let mut text = self.kind.to_owned();
         for part in [&self.label, &self.uuid] {
             if !part.is_empty() {
-                let _ = write!(text, " {part}");
+                let _ = write!(text, " {}", printable(part.as_bytes()));
             }
         }
         if self.kind != "swap" {

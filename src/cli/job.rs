@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::bar::Bar;
 use super::{Severity, complain};
@@ -72,6 +72,13 @@ impl Container {
         };
         match (self.format.or(named).or(other), target) {
             (Some(format), _) => Ok(format),
+            (None, Some(Target::File(path))) if path.is_dir() => {
+                Err(Error::new(Kind::Output, "the output is not a file")
+                    .at(path)
+                    .expected("the name of a file")
+                    .found("a folder")
+                    .hint("add the name that the image shall have in it"))
+            }
             (None, Some(Target::File(path))) => {
                 Err(Error::new(Kind::Usage, "the name of the output does not tell its format")
                     .at(path)
@@ -212,13 +219,14 @@ impl Common {
             return self.show(manifest, &built);
         }
         match target {
-            None => return Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => built.write(path, &container, options)?,
+            None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
+            Some(Target::File(path)) => built.write(path, &container, options),
             Some(Target::Stdout) => {
                 let mut out = standard_output()?;
-                built.stream(&mut out, &container, options)?;
+                built.stream(&mut out, &container, options)
             }
         }
+        .map_err(|error| disk::place_source(manifest, disk, error))?;
         drop(bar);
         warn(&built);
         match target {
@@ -308,9 +316,16 @@ pub(super) fn watch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
         // In this order: the second arrival finds the flag that the first one set.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
-            .map_err(|error| Error::new(Kind::Output, "cannot watch for signals").because(error))?;
+            .map_err(unwatched)?;
     }
+    // A file that grows past the limit of the process (ulimit -f) is an error of the write, which says so, and not the
+    // end of the program, which says nothing.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(unwatched)?;
     Ok(())
+}
+
+fn unwatched(error: std::io::Error) -> Error {
+    Error::new(Kind::Output, "cannot watch for signals").because(error)
 }
 
 /// The signals that are ignored, bit 0 for signal 1, as the kernel tells them (proc(5), SigIgn); none without /proc.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Common, Target};
-use crate::error::Result;
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use crate::manifest::Manifest;
 use crate::manifest::resolve::{Body, What, resolve};
@@ -190,10 +190,32 @@ impl Shared {
         }
     }
 
+    /// What would be told in the words of a manifest otherwise.
+    fn check(&self, sector_size: u32) -> Result<()> {
+        if let Some(DiskSize::Fixed(size)) = self.size
+            && (size == Bytes::ZERO || !size.is_multiple_of(sector_size.into()))
+        {
+            return Err(Error::new(ErrorKind::Usage, "a filesystem cannot have this size")
+                .expected(format!("a multiple of {sector_size} bytes, or auto"))
+                .found(format!("{} bytes", size.get())));
+        }
+        match &self.source {
+            Some(source) if source.metadata().is_ok_and(|meta| !meta.is_dir()) => Err(Error::new(
+                ErrorKind::Usage,
+                "the source of a filesystem is a directory, whose contents it holds",
+            )
+            .at(source)
+            .found("something else")
+            .hint("give the directory that holds it, or describe the filesystem in a manifest")),
+            _ => Ok(()),
+        }
+    }
+
     fn run(&self, filesystem: Filesystem, sector_size: Option<u32>) -> Result<()> {
         let options = self.common.options()?;
         let target = self.output.clone().map(Target::of);
         self.common.check(target.as_ref())?;
+        self.check(sector_size.unwrap_or(512))?;
         let folder = self.source.as_deref().unwrap_or(Path::new("."));
         let manifest = Manifest::new(self.manifest(filesystem, sector_size), folder);
         let mut disk = resolve(&manifest, options.epoch)?;

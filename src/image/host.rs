@@ -143,7 +143,7 @@ impl<'a> Source<'a> {
             } else {
                 format!("{size} bytes")
             })
-            .hint("nothing was written; run again when the source is at rest")
+            .hint("run again when the source is at rest")
     }
 }
 

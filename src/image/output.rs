@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
 
@@ -51,11 +52,16 @@ impl Output {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        if nameless_can_be_published()
-            && let Ok(file) =
-                open(&folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o666))
-        {
-            return Ok(Self { file: File::from(file), target, temporary: Temporary::Nameless });
+        if nameless_can_be_published() {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            match open(&folder, flags, Mode::from_raw_mode(0o666)) {
+                Ok(file) => {
+                    return Ok(Self { file: File::from(file), target, temporary: Temporary::Nameless });
+                }
+                // What a filesystem without nameless files says (open(2), O_TMPFILE).
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
+                Err(error) => return Err(Error::io(Kind::Output, "cannot write the output", path, error)),
+            }
         }
         let named = named_beside(&target, &folder, path)?;
         let (file, temporary) = named.into_parts();
@@ -119,7 +125,7 @@ impl Output {
                 let own = own_path(&self.file);
                 match linkat(CWD, &own, CWD, &self.target, AtFlags::SYMLINK_FOLLOW) {
                     Ok(()) => return Ok(()),
-                    Err(rustix::io::Errno::EXIST) => {}
+                    Err(Errno::EXIST) => {}
                     Err(error) => return Err(failed(error.into())),
                 }
                 // linkat(2) never replaces, so the new file gets a name beside the old one and takes its place.
@@ -134,7 +140,7 @@ impl Output {
                                 failed(error)
                             });
                         }
-                        Err(rustix::io::Errno::EXIST) => {}
+                        Err(Errno::EXIST) => {}
                         Err(error) => return Err(failed(error.into())),
                     }
                 }
