@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use diskwright::container::{Format, WriteOptions};
-use diskwright::filesystem::{Size, ext4, fat};
+use diskwright::filesystem::{ext4, fat};
 use diskwright::image::zero::{is_zero, without_zeros};
 use diskwright::image::{Builder, Data, Image, PourOptions, pour};
 use diskwright::manifest::Manifest;
@@ -56,19 +56,7 @@ fn tree_of(count: u64) -> Arc<Tree> {
 
 /// What an ext4 filesystem is that asks for nothing.
 fn plain_ext4() -> ext4::Options {
-    ext4::Options {
-        size: Size::Auto,
-        free: None,
-        grow_to: None,
-        label: String::new(),
-        uuid: Uuid::from_u128(1),
-        hash_seed: Uuid::from_u128(1),
-        inodes: None,
-        journal: ext4::Journal::Auto,
-        reserved: ext4::Reserved::default(),
-        time: Time::default(),
-        times: ext4::TimePolicy::Refuse,
-    }
+    ext4::Options::new(Uuid::from_u128(1))
 }
 
 /// Renders all that `image` makes and does not copy; returns how many bytes that is.

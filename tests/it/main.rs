@@ -20,4 +20,8 @@ mod judges;
 #[cfg(test)]
 mod nix_boot;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod volumes;

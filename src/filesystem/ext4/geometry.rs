@@ -128,6 +128,11 @@ impl Geometry {
         u64::from(self.inodes_per_group) * self.groups
     }
 
+    /// The most inodes that its groups could have.
+    pub(super) fn most_inodes(&self) -> u64 {
+        u64::from(most_inodes_per_group(self.groups)) * self.groups
+    }
+
     /// The groups that hold a backup copy, group 0 left out.
     pub(super) fn backups(&self) -> impl Iterator<Item = u64> + use<> {
         // 1, then all powers of 3, 5 and 7 below the number of groups; there are at most some dozens.
@@ -142,6 +147,13 @@ impl Geometry {
         found.retain(|group| *group < self.groups);
         found.sort_unstable();
         found.into_iter()
+    }
+
+    /// The largest volume that its descriptor blocks, those in reserve counted, have room for; beyond 2^32 blocks, where
+    /// the resize inode ends, its own size.
+    pub(super) fn reach(&self) -> u64 {
+        let described = (self.descriptor_blocks + self.reserved) * DESCRIPTORS_PER_BLOCK * BLOCKS_PER_GROUP;
+        described.min(LARGEST_POINTER).max(self.blocks)
     }
 
     /// Blocks metadata occupies.
@@ -252,10 +264,15 @@ fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
         // Groups added by growth get as many as these, so a small volume that is to grow takes those of a whole group.
         each = each.max((BLOCKS_PER_GROUP / 4).min(wish.grow_to.unwrap_or(0) / 4));
     }
+    let (step, most) = (u64::from(INODES_PER_BLOCK), most_inodes_per_group(groups));
+    u32::try_from(each.next_multiple_of(step).clamp(step, most.into())).unwrap_or(most)
+}
+
+/// The most inodes of each of `groups` groups: as many as a bitmap has bits, and all their numbers have 32 bits.
+fn most_inodes_per_group(groups: u64) -> u32 {
     let step = u64::from(INODES_PER_BLOCK);
-    // Inode numbers are 32 bits.
-    let most = u64::from(MOST_INODES_PER_GROUP).min(u64::from(u32::MAX) / groups / step * step);
-    u32::try_from(each.next_multiple_of(step).clamp(step, most)).unwrap_or(MOST_INODES_PER_GROUP)
+    let most = u64::from(u32::MAX) / groups / step * step;
+    u32::try_from(most).map_or(MOST_INODES_PER_GROUP, |most| most.min(MOST_INODES_PER_GROUP))
 }
 
 /// Hands out free blocks in ascending order. Past the end of the volume it goes on as if there were more, so that one
@@ -323,6 +340,24 @@ mod tests {
         for (mebibytes, reserved) in [(64, 7), (1024, 127), (4096, 511), (8192, 1023), (16384, 1024)] {
             let geometry = Geometry::new(&wish(mebibytes * 256)).unwrap();
             assert_eq!(geometry.reserved, reserved, "{mebibytes} MiB");
+        }
+    }
+
+    #[test]
+    fn reach_is_what_was_asked_for_as_far_as_blocks_can_be_reserved() {
+        let gibibyte = 1 << 18;
+        for (blocks, grow_to, reach) in [
+            (gibibyte, 256 * gibibyte, 256 * gibibyte),
+            (gibibyte, 257 * gibibyte, 264 * gibibyte),
+            // 1 descriptor block in use and 1024 in reserve, each for 8 GiB.
+            (gibibyte, 8200 * gibibyte, 8200 * gibibyte),
+            (gibibyte, 8201 * gibibyte, 8200 * gibibyte),
+            (gibibyte, LARGEST, 8200 * gibibyte),
+            (10_000 * gibibyte, LARGEST, LARGEST_POINTER),
+            (LARGEST, LARGEST, LARGEST),
+        ] {
+            let wish = Wish { grow_to: Some(grow_to), ..wish(blocks) };
+            assert_eq!(Geometry::new(&wish).unwrap().reach(), reach, "{blocks} to {grow_to}");
         }
     }
 

@@ -58,6 +58,7 @@ impl Inodes {
             && !tree.is_directory(node)
         {
             return Err(Error::new(Kind::Capacity, "ext4 needs /lost+found to be a directory")
+                .at(tree.path(node))
                 .found("an entry of that name which is none")
                 .why("e2fsck(8) puts what it recovers there"));
         }

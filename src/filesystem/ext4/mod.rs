@@ -26,7 +26,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Facts, Filesystem, Size};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Files};
 use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Blocks, Bytes, low32, u64_of};
@@ -61,6 +61,27 @@ pub struct Options {
     pub time: Time,
     /// What becomes of times it cannot hold.
     pub times: TimePolicy,
+}
+
+impl Options {
+    /// What is asked for where only the UUID is given: as small as can be, without label, hashes seeded by the UUID, made
+    /// at the beginning of 1970.
+    #[must_use]
+    pub fn new(uuid: Uuid) -> Self {
+        Self {
+            size: Size::Auto,
+            free: None,
+            grow_to: None,
+            label: String::new(),
+            uuid,
+            hash_seed: uuid,
+            inodes: None,
+            journal: Journal::default(),
+            reserved: Reserved::default(),
+            time: Time::default(),
+            times: TimePolicy::default(),
+        }
+    }
 }
 
 /// The journal of an ext4 filesystem.
@@ -116,8 +137,9 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));
     }
-    let (contents, warnings) = Contents::new(tree, options)?;
+    let (contents, mut warnings) = Contents::new(tree, options)?;
     let plan = Arc::new(Plan::new(contents, options)?);
+    warnings.extend(short_of_growth(&plan, options));
     let length = match options.size {
         Size::Auto => Blocks::new(plan.geometry.blocks).bytes(BLOCK),
         Size::Fixed(size) => size,
@@ -136,6 +158,20 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         free_inodes: Some(plan.free_inodes()),
     };
     Ok(Filesystem { image: image.finish()?, facts, warnings })
+}
+
+/// A warning where the filesystem cannot be prepared for all the growth that is asked for.
+fn short_of_growth(plan: &Plan, options: &Options) -> Option<Warning> {
+    let wanted = options.grow_to?;
+    let reach = Blocks::new(plan.geometry.reach()).bytes(BLOCK);
+    (wanted.round_down(BLOCK) > reach).then(|| {
+        Warning(format!(
+            "the kernel can grow this ext4 filesystem to {} online before it needs meta_bg, not to the {} of grow_to: \
+             no more descriptor blocks can be reserved",
+            reach.human(),
+            wanted.human()
+        ))
+    })
 }
 
 /// Byte offset of a block.

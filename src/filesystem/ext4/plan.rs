@@ -343,8 +343,14 @@ impl Plan {
                 + kept_back(blocks)
                 + reserved_blocks;
             let needed = (geometry.metadata() + allocation.used).saturating_add(free);
-            let needed = needed.max(geometry.shortest()).max(inodes_need(&contents, &geometry));
+            let inodes = wanted_inodes(&contents, options);
+            let needed = needed.max(geometry.shortest()).max(inodes_need(inodes, &geometry));
+            // No more than half of the blocks may be kept for the super-user (e2fsck/super.c, check_super_block).
+            let needed = needed.max(reserved_blocks.saturating_mul(2));
             if needed <= blocks {
+                if geometry.inodes() < inodes {
+                    return Err(too_many_inodes(inodes, &geometry));
+                }
                 return Ok(Self { contents, geometry, allocation, reserved_blocks });
             }
             blocks = needed;
@@ -357,6 +363,16 @@ impl Plan {
         match fit(&contents, options, blocks)? {
             Ok((geometry, allocation)) => {
                 let reserved_blocks = reserved(options, geometry.blocks);
+                if reserved_blocks > geometry.blocks / 2 {
+                    let half = Bytes::new(geometry.blocks / 2 * BLOCK);
+                    return Err(Error::new(
+                        Kind::Capacity,
+                        "ext4 keeps no more than half of itself for the super-user",
+                    )
+                    .about("reserved")
+                    .expected(format!("at most {}", half.human()))
+                    .found(Bytes::new(reserved_blocks * BLOCK).human()));
+                }
                 Ok(Self { contents, geometry, allocation, reserved_blocks })
             }
             Err(Missing(mut missing)) => {
@@ -431,35 +447,53 @@ fn geometry(contents: &Contents, options: &Options, blocks: u64) -> Result<Geome
             .expected(format!("at least {used_inodes}, of which 11 are reserved"))
             .found(inodes));
     }
+    if let Some(inodes) = options.inodes.filter(|inodes| *inodes > u64::from(u32::MAX)) {
+        return Err(Error::new(Kind::Capacity, "no filesystem has so many inodes")
+            .about("inodes")
+            .expected(format!("at most {}, as their numbers have 32 bits", u32::MAX))
+            .found(inodes));
+    }
     let geometry = Geometry::new(&Wish {
         blocks,
         used_inodes,
         inodes: options.inodes,
         grow_to: options.grow_to.map(|size| size.get() / BLOCK),
     })?;
-    if let Size::Fixed(size) = options.size
-        && geometry.inodes() < used_inodes.max(options.inodes.unwrap_or(0))
-    {
-        return Err(Error::new(Kind::Capacity, "the filesystem cannot hold that many inodes at its size")
-            .expected(format!("at most {} for {size}", geometry.groups * u64::from(MOST_INODES_PER_GROUP)))
-            .found(used_inodes.max(options.inodes.unwrap_or(0))));
+    let inodes = wanted_inodes(contents, options);
+    match options.size {
+        Size::Fixed(_) if geometry.inodes() < inodes => Err(too_many_inodes(inodes, &geometry)),
+        _ => Ok(geometry),
     }
-    Ok(geometry)
 }
 
-/// The least blocks with enough groups for the inodes.
-fn inodes_need(contents: &Contents, geometry: &Geometry) -> u64 {
-    let used = contents.inodes.used();
-    if geometry.inodes() >= used {
+/// Inodes there have to be: those in use, and those asked for.
+fn wanted_inodes(contents: &Contents, options: &Options) -> u64 {
+    contents.inodes.used().max(options.inodes.unwrap_or(0))
+}
+
+fn too_many_inodes(inodes: u64, geometry: &Geometry) -> Error {
+    Error::new(Kind::Capacity, "the filesystem cannot hold that many inodes at its size")
+        .about("inodes")
+        .expected(format!(
+            "at most {} for {}",
+            geometry.most_inodes(),
+            Bytes::new(geometry.blocks * BLOCK).human()
+        ))
+        .found(inodes)
+}
+
+/// The least blocks with enough groups for so many inodes.
+fn inodes_need(inodes: u64, geometry: &Geometry) -> u64 {
+    if geometry.inodes() >= inodes {
         return 0;
     }
-    (used.div_ceil(u64::from(MOST_INODES_PER_GROUP)) - 1) * BLOCKS_PER_GROUP + 1
+    (inodes.div_ceil(u64::from(MOST_INODES_PER_GROUP)) - 1) * BLOCKS_PER_GROUP + 1
 }
 
 fn reserved(options: &Options, blocks: u64) -> u64 {
     match options.reserved {
-        Reserved::Bytes(bytes) => bytes.div_ceil(BLOCK).min(blocks / 2),
-        Reserved::Percent(percent) => blocks / 100 * u64::from(percent.min(50)),
+        Reserved::Bytes(bytes) => bytes.div_ceil(BLOCK),
+        Reserved::Percent(percent) => blocks * u64::from(percent.min(50)) / 100,
     }
 }
 

@@ -128,24 +128,22 @@ impl Xattrs {
 }
 
 /// Which attributes go inside the inode and which into the block: inside as many as fit, in the order of namespaces,
-/// so that ACLs and capabilities, which every access needs, are read with the inode.
+/// so that ACLs and capabilities, which every access needs, are read with the inode. Where the rest is then too much for
+/// the block, as much is put inside as can be: what another ext4 could hold, however it came to be there, fits here too.
 fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
     let mut all = xattrs.iter().map(stored).collect::<Result<Vec<_>>>()?;
     all.sort_by(|a, b| (a.index == 1).cmp(&(b.index == 1)).then_with(|| a.order().cmp(&b.order())));
+    let lengths: Vec<usize> = all.iter().map(Stored::length).collect();
+    let whole: usize = lengths.iter().sum();
+    let length = |chosen: &[usize]| chosen.iter().filter_map(|at| lengths.get(*at)).sum::<usize>();
     // Both areas end their entries with four zero bytes.
-    let mut room = ROOM_IN_INODE - 4;
-    let (mut inside, mut rest) = (Vec::new(), Vec::new());
-    for xattr in all {
-        if xattr.length() <= room {
-            room -= xattr.length();
-            inside.push(xattr);
-        } else {
-            rest.push(xattr);
-        }
+    let mut chosen = in_order(&lengths, ROOM_IN_INODE - 4);
+    if whole - length(&chosen) + 4 > ROOM_IN_BLOCK {
+        chosen = tightest(&lengths, ROOM_IN_INODE - 4);
     }
-    let needed: usize = rest.iter().map(Stored::length).sum();
+    let needed = whole - length(&chosen);
     if needed + 4 > ROOM_IN_BLOCK {
-        let largest = rest.iter().max_by_key(|xattr| xattr.length());
+        let largest = xattrs.iter().max_by_key(|xattr| xattr.value.len());
         let name = largest.map_or(String::new(), |xattr| {
             format!("; the largest is `{}` with {} bytes", printable(&xattr.name), xattr.value.len())
         });
@@ -153,6 +151,10 @@ fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
             .expected(format!("at most {} bytes beside those in the inode", ROOM_IN_BLOCK - 4))
             .found(format!("{needed} bytes{name}"))
             .why("without ea_inode, which GRUB refuses, one block holds them all"));
+    }
+    let (mut inside, mut rest) = (Vec::new(), Vec::new());
+    for (at, xattr) in all.into_iter().enumerate() {
+        if chosen.contains(&at) { inside.push(xattr) } else { rest.push(xattr) }
     }
     rest.sort_by(|a, b| a.order().cmp(&b.order()));
     inside.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -165,6 +167,36 @@ fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
         entries(&mut at, 4, INODE - XATTRS_IN_INODE, 4, &inside, false);
     }
     Ok((bytes, rest))
+}
+
+/// Those that fit into `room` one after the other, by their places.
+fn in_order(lengths: &[usize], room: usize) -> Vec<usize> {
+    let mut left = room;
+    let fits = |(at, length): (usize, &usize)| {
+        left = left.checked_sub(*length)?;
+        Some(at)
+    };
+    lengths.iter().enumerate().filter_map(fits).collect()
+}
+
+/// Those that fill `room` best; of equal choices the one whose last is the earliest.
+fn tightest(lengths: &[usize], room: usize) -> Vec<usize> {
+    // By the length of a choice: the first choice found of that length. The room has 88 bytes and lengths are multiples
+    // of 4, so there are 23 of them.
+    let mut found: Vec<Option<Vec<usize>>> = vec![None; room + 1];
+    found[0] = Some(Vec::new());
+    for (at, length) in lengths.iter().enumerate() {
+        for sum in (*length..=room).rev() {
+            if found[sum].is_none()
+                && let Some(before) = &found[sum - length]
+            {
+                let mut choice = before.clone();
+                choice.push(at);
+                found[sum] = Some(choice);
+            }
+        }
+    }
+    found.into_iter().rev().flatten().next().unwrap_or_default()
 }
 
 /// Writes entries from `first` up and values from `end` down; returns the hash of all entries. Value offsets count
@@ -299,8 +331,30 @@ mod tests {
         assert_eq!(rest.len(), 1);
         assert!(split(&[xattr("user.big", &[1; 5000])]).unwrap_err().to_string().contains("big"));
         assert!(split(&[xattr("btrfs.compression", b"zstd")]).is_err());
+        let error = split(&[xattr("user.big", &[1; 5000]), xattr("user.b", b"")]).unwrap_err();
+        assert!(error.to_string().contains("`user.big` with 5000 bytes"), "{error}");
         // 4096 - 32 - 4 = 4060: an entry of 20 and a value of 4040 fill the block.
         assert!(split(&[xattr("user.abcd", &[1; 4040])]).is_ok());
         assert!(split(&[xattr("user.abcd", &[1; 4041])]).is_err());
+    }
+
+    #[test]
+    fn the_inode_takes_as_much_as_it_can_where_the_block_is_full() {
+        // Entries of 20 bytes with their values: 60, 88 and 4000. The first in order would leave 4088 for the 4060 that
+        // the block has.
+        let lengths = [("user.a", 40), ("user.b", 68), ("user.c", 4040 - 60)];
+        let set: Vec<Xattr> = lengths.iter().map(|(name, length)| xattr(name, &vec![1; *length])).collect();
+        let (inside, rest) = split(&set).unwrap();
+        assert_eq!(inside.len(), 96);
+        let names: Vec<&[u8]> = rest.iter().map(|stored| stored.name.as_slice()).collect();
+        assert_eq!(names, [b"a", b"c"]);
+        // Without need, the order of namespaces decides.
+        let (_, rest) = split(&set[..2]).unwrap();
+        assert_eq!(rest[0].name, b"b");
+        assert_eq!(tightest(&[60, 88, 28, 88], 88), [1]);
+        assert_eq!(tightest(&[60, 40, 28], 88), [0, 2]);
+        assert!(tightest(&[92, 100], 88).is_empty());
+        let set = [xattr("user.a", &[1; 40]), xattr("user.b", &[1; 68]), xattr("user.c", &[1; 3984])];
+        assert!(split(&set).is_err(), "4 bytes too much");
     }
 }

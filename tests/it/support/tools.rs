@@ -53,6 +53,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("sqlite3", "sqlite3"),
     ("taskset", "util-linux"),
     ("truncate", "coreutils"),
+    ("tune2fs", "e2fsprogs"),
     ("umount", "mount"),
 ];
 

@@ -1,0 +1,225 @@
+//! Odd sources: attributes of every size, holes in every pattern, more names than an inode counts, more names in one
+//! directory than one level of an index holds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use diskwright::filesystem::ext4;
+use diskwright::image::{PourOptions, pour};
+use diskwright::progress::Progress;
+use diskwright::tree::{Builder, Content, Meta, Time};
+use uuid::Uuid;
+
+use crate::support::compare::assert_same;
+use crate::support::ext4::{assert_clean, judge};
+use crate::support::program::{diskwright, mkfs_ext4};
+use crate::support::snapshot::Snapshot;
+use crate::support::tools::{is_root, must, quick_scratch, run, scratch};
+use crate::support::tree::{Maker, noise};
+use crate::support::{debugfs, kernel};
+
+/// What the image of `source` is to show.
+fn expected(source: &Path) -> Snapshot {
+    Snapshot::of(source).links_as_in_ext4().owned_by(0, 0)
+}
+
+/// Attributes of every length around the borders of inode and block, by themselves and together with others that push
+/// them from the one to the other; on each host as many of them as it takes.
+#[test]
+fn attributes_of_every_length() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let mut maker = Maker::new(&source);
+    let mut taken = 0;
+    let mut set = |maker: &mut Maker, name: &str, values: &[(&str, u64)]| {
+        maker.file(name, "");
+        for (attribute, length) in values {
+            let value = noise(*length, *length);
+            let flags = rustix::fs::XattrFlags::empty();
+            // What an ext4 of the host cannot hold either is left out.
+            if rustix::fs::lsetxattr(maker.path(name), *attribute, &value, flags).is_ok() {
+                taken += 1;
+            }
+        }
+    };
+    // An entry of 20 bytes and a value of 68 fill the inode; one of 4040 fills the block.
+    for length in (0..100).chain(4000..=4041) {
+        set(&mut maker, &format!("one-{length}"), &[("user.abcd", length)]);
+    }
+    for length in (0..80).chain(3900..4041) {
+        let name = format!("three-{length}");
+        set(&mut maker, &name, &[("user.a", 36), ("user.bb", length), ("user.ccc", 9)]);
+    }
+    // In the order of names the inode takes the first, and then the others are too much for the block; this order,
+    // which the host keeps, leaves the second for the inode.
+    set(&mut maker, "tight", &[("user.b", 68), ("user.a", 40), ("user.c", 3980)]);
+    maker.finish();
+    assert!(taken > 500, "the host takes only {taken} attributes");
+    mkfs_ext4(&source, &image, &[]);
+    judge(&image, &expected(&source));
+    kernel::judge(&image, &expected(&source));
+}
+
+#[test]
+fn attributes_that_are_too_much_are_told_with_their_file() {
+    let folder = if is_root() {
+        // Of all hosts at hand only XFS takes more than ext4.
+        Host::Xfs(xfs())
+    } else {
+        Host::Folder(quick_scratch())
+    };
+    let source = folder.path().join("source");
+    let mut maker = Maker::new(&source);
+    maker.directory("d").file("d/much", "");
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::lsetxattr(maker.path("d/much"), "user.large", &noise(1, 5000), flags).is_err() {
+        assert!(!is_root(), "XFS takes 64 KiB");
+        return;
+    }
+    maker.finish();
+    let image = folder.path().join("out.img");
+    let said = run(diskwright().args(["mkfs", "ext4"]).arg(&source).arg("-o").arg(&image));
+    assert!(said.code == 1 && !image.exists(), "{}", said.error());
+    for word in ["/d/much", "at most 4060 bytes", "`user.large` with 5000 bytes"] {
+        assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+    }
+    // Left out by pattern, they are no hindrance.
+    mkfs_ext4(&source, &image, &["--xattrs", "security.*"]);
+    assert_clean(&image);
+}
+
+/// Where a source lies.
+enum Host {
+    Xfs((kernel::Mount, tempfile::TempDir)),
+    Folder(tempfile::TempDir),
+}
+
+impl Host {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Xfs((mount, _)) => mount.path(),
+            Self::Folder(folder) => folder.path(),
+        }
+    }
+}
+
+/// A mounted XFS, and the folder that holds it.
+fn xfs() -> (kernel::Mount, tempfile::TempDir) {
+    use crate::support::tools::command;
+    let folder = scratch();
+    let file = folder.path().join("xfs");
+    // The least that mkfs.xfs makes.
+    must(command("truncate").args(["-s", "300M"]).arg(&file));
+    must(command("mkfs.xfs").arg("-q").arg(&file));
+    (kernel::Mount::new(&file, "rw"), folder)
+}
+
+/// Every pattern of data and hole over eight blocks, with the last one whole, cut short by a byte, or by all but one.
+#[test]
+fn holes_in_every_pattern() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let mut maker = Maker::new(&source);
+    for pattern in 0..256_u64 {
+        let ranges: Vec<(u64, u64)> =
+            (0..8).filter(|block| pattern >> block & 1 == 1).map(|block| (block * 4096, 4096)).collect();
+        for size in [8 * 4096, 8 * 4096 - 1, 7 * 4096 + 1] {
+            let cut = |(start, length): &(u64, u64)| (*start, (*length).min(size - start));
+            let ranges: Vec<_> = ranges.iter().map(cut).collect();
+            maker.sparse(format!("{pattern:08b}-{size}"), size, &ranges);
+        }
+    }
+    maker.finish();
+    mkfs_ext4(&source, &image, &[]);
+    judge(&image, &expected(&source));
+    kernel::judge(&image, &expected(&source));
+}
+
+/// A host in memory counts more names of a file than ext4 does.
+#[test]
+fn seventy_thousand_names_of_one_file() {
+    let (folder, quick) = (scratch(), quick_scratch());
+    let (source, image) = (quick.path().join("source"), folder.path().join("out.img"));
+    let mut maker = Maker::new(&source);
+    maker.file("0", "one inode");
+    let names = (1..70_000)
+        .take_while(|number| std::fs::hard_link(maker.path("0"), maker.path(number.to_string())).is_ok())
+        .count();
+    maker.finish();
+    let said = mkfs_ext4(&source, &image, &[]);
+    assert_clean(&image);
+    let links = |name: &str| {
+        let stat = debugfs::debugfs(&image, &format!("stat /{name}\n")).text();
+        let rest = stat.split_once("Links: ").unwrap_or_else(|| panic!("{stat}")).1;
+        rest.split(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    let first = (names + 1).min(65_000);
+    assert_eq!(links("0"), first);
+    if names + 1 > first {
+        // The last in the order of the tree, and all of those after it.
+        assert_eq!(links("9999") + first, names + 1);
+        assert!(said.error().contains("/0 has more names than the 65000"), "{}", said.error());
+        assert_eq!(said.error().lines().count(), 1, "{}", said.error());
+    }
+}
+
+/// What an index of two levels is for, without a host that has so many names.
+#[test]
+fn a_million_names_in_one_directory() {
+    let mut builder = Builder::new(Time::default());
+    let origin = builder.origin("test");
+    for number in 0..1_000_000 {
+        let target = format!("/many/{number:032x}-package");
+        builder.put(target.as_bytes(), Meta::root(0o644, Time::default()), Content::Fifo, origin).unwrap();
+    }
+    let tree = Arc::new(builder.finish(1).unwrap());
+    let built = ext4::build(&tree, &ext4::Options::new(Uuid::from_u128(1))).unwrap();
+    let folder = scratch();
+    let image = folder.path().join("out.img");
+    pour(&built.image, &image, &PourOptions { jobs: 2, progress: &Progress::default() }).unwrap();
+    assert_clean(&image);
+    let name = format!("{:032x}-package", 777_777);
+    let said = debugfs::debugfs(&image, &format!("stat /many/{name}\n")).text();
+    assert!(said.contains("Type: FIFO"), "{said}");
+}
+
+/// A file of more extents than two levels of small files need: 20,000, in 59 leaves below one node.
+#[test]
+fn a_file_in_twenty_thousand_pieces() {
+    let (folder, quick) = (scratch(), quick_scratch());
+    let (source, image) = (quick.path().join("source"), folder.path().join("out.img"));
+    let ranges: Vec<(u64, u64)> = (0..20_000).map(|number| (number * 8192, 4096)).collect();
+    let mut maker = Maker::new(&source);
+    maker.sparse("pieces", 20_000 * 8192, &ranges).finish();
+    mkfs_ext4(&source, &image, &[]);
+    assert_clean(&image);
+    let found = debugfs::debugfs(&image, "stat /pieces\n").text();
+    assert!(found.contains("Size: 163840000"), "{found}");
+    if kernel::can_judge() {
+        kernel::reads(&image, &expected(&source));
+    } else {
+        let seen = debugfs::view(&image).without_lost_and_found();
+        assert_same("debugfs", &expected(&source), &seen, &debugfs::VIEW);
+    }
+}
+
+/// Nothing in a host's `/dev` is opened, and all of it is kept.
+#[test]
+fn special_files_are_looked_at_and_not_opened() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let mut maker = Maker::new(&source);
+    // To open this pipe would wait for ever, and it has an attribute to be asked for.
+    maker.special("pipe", rustix::fs::FileType::Fifo, (0, 0));
+    maker.special("socket", rustix::fs::FileType::Socket, (0, 0));
+    if is_root() {
+        // A tape that rewinds when it is closed.
+        maker.special("tape", rustix::fs::FileType::CharacterDevice, (9, 0));
+        maker.xattr("pipe", "trusted.t", "t");
+    }
+    maker.finish();
+    mkfs_ext4(&source, &image, &["--xattrs", "*", "--owner", "preserve"]);
+    assert_clean(&image);
+    let expected = Snapshot::of(&source).links_as_in_ext4();
+    assert_same("debugfs", &expected, &debugfs::view(&image).without_lost_and_found(), &debugfs::VIEW);
+}
