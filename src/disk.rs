@@ -273,7 +273,14 @@ impl Composer<'_> {
             (Body::Image(_), ..) => partition.path.key("image"),
             _ => partition.path.clone(),
         };
-        self.manifest.place(error, &path)
+        let error = self.manifest.place(error, &path);
+        match (&self.manifest.written.nixos, &partition.body) {
+            // The partitions of a system have no lines of their own.
+            (Some(_), Body::Filesystem(resolve::Filesystem::Vfat(fat), _)) => {
+                error.at(format!("the partition {}", fat.label))
+            }
+            _ => error,
+        }
     }
 
     /// Reads what a partition will hold; builds its filesystem where that decides the partition's size.

@@ -50,6 +50,8 @@ enum Place {
     Line { path: PathBuf, line: u64, text: String },
     /// A byte offset inside a file.
     Offset { path: PathBuf, offset: u64 },
+    /// A flag of the command line.
+    Flag(String),
 }
 
 /// One error: kind, message, place, expectation, reason, cause.
@@ -126,6 +128,13 @@ impl Error {
         self
     }
 
+    /// Adds a flag of the command line, such as `--boot-size`.
+    #[must_use]
+    pub fn at_flag(mut self, flag: impl Into<String>) -> Self {
+        self.0.places.push(Place::Flag(flag.into()));
+        self
+    }
+
     /// Names the option that it is about, as a manifest calls it: whoever knows the manifest turns that into a line.
     #[must_use]
     pub fn about(mut self, key: &'static str) -> Self {
@@ -199,10 +208,10 @@ impl Error {
         !self.0.places.is_empty()
     }
 
-    /// Whether a line of a text file was already named.
+    /// Whether a line of a text file, or a flag, was already named.
     #[must_use]
     pub fn has_line(&self) -> bool {
-        self.0.places.iter().any(|place| matches!(place, Place::Line { .. }))
+        self.0.places.iter().any(|place| matches!(place, Place::Line { .. } | Place::Flag(_)))
     }
 
     /// The first file that was named as the place.
@@ -236,6 +245,7 @@ impl fmt::Display for Error {
                 Place::Offset { path, offset } => {
                     write!(f, "\n  at {}, byte {offset}", printable_path(path))?;
                 }
+                Place::Flag(flag) => write!(f, "\n  at {flag}")?,
             }
         }
         for (name, value) in [

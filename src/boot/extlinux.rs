@@ -166,3 +166,135 @@ impl Writer<'_> {
         Ok(format!("../nixos/{name}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::Content;
+    use super::super::testing::{source, system};
+    use super::*;
+    use std::path::Path;
+
+    fn generations() -> Generations {
+        let of =
+            |number, name| Generation { profile: None, number, date: 1_717_171_500, system: system(name) };
+        Generations::new(system("new"), vec![of(1, "old"), of(2, "new")]).unwrap()
+    }
+
+    fn conf(files: &Files) -> String {
+        match &files.get("/extlinux/extlinux.conf").unwrap().content {
+            Content::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const KERNEL: &str = "11111111111111111111111111111111-linux-6.6.30-bzImage";
+    const INITRD: &str = "22222222222222222222222222222222-initrd-linux-6.6.30-initrd";
+
+    #[test]
+    fn the_file_has_the_default_and_then_the_newest_first() {
+        let files = build(&Store::new("/"), &generations(), &Options::new()).unwrap();
+        let entry = |label: &str, title: &str, name: &str| {
+            format!(
+                "\nLABEL nixos-{label}\n  MENU LABEL NixOS - {title}\n  LINUX ../nixos/{KERNEL}\n  INITRD \
+                 ../nixos/{INITRD}\n  APPEND \
+                 init=/nix/store/00000000000000000000000000000000-nixos-system-{name}-24.05/init loglevel=4 quiet\n"
+            )
+        };
+        let text = conf(&files);
+        let (head, entries) = text.split_once("\n\nLABEL").unwrap();
+        assert_eq!(
+            head.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(),
+            ["", "DEFAULT nixos-default", "", &format!("MENU TITLE {}", "-".repeat(60)), "TIMEOUT 50"]
+        );
+        assert_eq!(
+            format!("\nLABEL{entries}"),
+            entry("default", "Default", "new")
+                + &entry("2", "Configuration 2 (2024-05-31 16:05 - 24.05)", "new")
+                + &entry("1", "Configuration 1 (2024-05-31 16:05 - 24.05)", "old")
+        );
+        let paths: Vec<_> = files.iter().map(|(path, _)| path).collect();
+        assert_eq!(
+            paths,
+            ["/extlinux/extlinux.conf", &format!("/nixos/{KERNEL}"), &format!("/nixos/{INITRD}")]
+        );
+    }
+
+    #[test]
+    fn timeouts_and_limits_are_those_of_u_boot() {
+        for (timeout, expected) in
+            [(None, "0"), (Some(0), "-10"), (Some(7), "70"), (Some(u32::MAX), "42949672950")]
+        {
+            let options = Options { timeout, limit: 1, copy: false, ..Options::new() };
+            let files = build(&Store::new("/"), &generations(), &options).unwrap();
+            let text = conf(&files);
+            assert!(text.contains(&format!("\nTIMEOUT {expected}\n")), "{text}");
+            assert!(text.contains("\nLABEL nixos-2\n") && !text.contains("\nLABEL nixos-1\n"), "{text}");
+            // Nothing is copied: the loader reads the store itself.
+            assert!(
+                text.contains("\n  LINUX /nix/store/11111111111111111111111111111111-linux-6.6.30/bzImage\n"),
+                "{text}"
+            );
+            assert_eq!(files.len(), 1);
+        }
+    }
+
+    /// A store with a directory of device trees.
+    fn trees() -> (tempfile::TempDir, Store, Source) {
+        let root = tempfile::tempdir().unwrap();
+        let path = "/nix/store/44444444444444444444444444444444-device-trees";
+        let folder = root.path().join(&path[1..]).join("vendor");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("board.dtb"), "dtb").unwrap();
+        let store = Store::new(root.path());
+        let source = Source::find(&store, Path::new(path)).unwrap();
+        (root, store, source)
+    }
+
+    #[test]
+    fn device_trees_are_copied_whole_or_named() {
+        let (_root, store, dtbs) = trees();
+        let mut top = system("a");
+        top.dtbs = Some(dtbs);
+        let all = Generations::single(top, 0);
+        let name = "44444444444444444444444444444444-device-trees";
+        for (device_tree, line) in [
+            (DeviceTree::Directory, format!("  FDTDIR ../nixos/{name}\n")),
+            (
+                DeviceTree::Named("vendor/board.dtb".to_owned()),
+                format!("  FDT ../nixos/{name}/vendor/board.dtb\n"),
+            ),
+        ] {
+            let files = build(&store, &all, &Options { device_tree, ..Options::new() }).unwrap();
+            assert_eq!(conf(&files).matches(&line).count(), 2);
+            assert!(files.get(&format!("/nixos/{name}/vendor/board.dtb")).is_some());
+        }
+        let files =
+            build(&store, &all, &Options { device_tree: DeviceTree::None, ..Options::new() }).unwrap();
+        assert!(!conf(&files).contains("FDT") && files.len() == 3);
+
+        let refused = |all: &Generations, name: &str| {
+            let options = Options { device_tree: DeviceTree::Named(name.to_owned()), ..Options::new() };
+            build(&store, all, &options).unwrap_err().what().to_owned()
+        };
+        for name in ["vendor", "vendor/other.dtb", "../x", ""] {
+            assert_eq!(refused(&all, name), "the device tree does not exist", "{name}");
+        }
+        let bare = Generations::single(system("a"), 0);
+        assert_eq!(refused(&bare, "vendor/board.dtb"), "the system has no device trees");
+    }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        let mut top = system("a");
+        top.kernel_params = vec!["a\nLABEL evil".to_owned()];
+        let error = build(&Store::new("/"), &Generations::single(top, 0), &Options::new()).unwrap_err();
+        assert_eq!(error.what(), "a line of extlinux.conf holds a control character");
+        // A system whose kernel is a store object itself.
+        let mut top = system("a");
+        (top.kernel, top.initrd) = (source("33333333333333333333333333333333-kernel"), None);
+        let files = build(&Store::new("/"), &Generations::single(top, 0), &Options::new()).unwrap();
+        assert!(
+            conf(&files).contains("  LINUX ../nixos/33333333333333333333333333333333-kernel\n  APPEND init=")
+        );
+    }
+}

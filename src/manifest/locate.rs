@@ -45,6 +45,19 @@ impl KeyPath {
         steps.push(Step::Index(index));
         Self(steps)
     }
+
+    /// The flag of `diskwright nixos` that stands for this key, and which one where it may be given again: `--boot-size`
+    /// for `nixos.boot_size`, `--contents (2)` for `nixos.contents[1].user`.
+    #[must_use]
+    pub fn flag(&self) -> Option<String> {
+        let [Step::Key(section), Step::Key(key), below @ ..] = self.0.as_slice() else { return None };
+        let flag = format!("--{}", key.replace('_', "-"));
+        let flag = match below {
+            [Step::Index(index), ..] => format!("{flag} ({})", index + 1),
+            _ => flag,
+        };
+        (section == "nixos").then_some(flag)
+    }
 }
 
 impl fmt::Display for KeyPath {

@@ -121,7 +121,7 @@ impl Manifest {
         if self.folder == Path::new(".") { PathBuf::from(path) } else { self.folder.join(path) }
     }
 
-    /// Adds the line of `path` to an error; the name of the key where there is no text.
+    /// Adds the line of `path` to an error; where there is no text, the flag that stands for it, if one does.
     #[must_use]
     pub fn place(&self, error: Error, path: &KeyPath) -> Error {
         match &self.text {
@@ -129,7 +129,10 @@ impl Manifest {
                 let line = locate::line_at(&text.text, text.index.offset(path));
                 error.at_line(&text.name, line.number, line.text)
             }
-            None => error,
+            None => match path.flag() {
+                Some(flag) => error.at_flag(flag),
+                None => error,
+            },
         }
     }
 

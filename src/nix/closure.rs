@@ -106,7 +106,7 @@ impl Closure {
         if path.is_dir() {
             return Self::load_pair(&path.join("store-paths"), &path.join("registration"));
         }
-        let bytes = read(path)?;
+        let bytes = read(path, "closure")?;
         let lines = || bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         if matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..]) {
             Self::from_json(&bytes, path)
@@ -122,8 +122,8 @@ impl Closure {
     /// # Errors
     /// As [`Closure::load`]; where one has a path that the other has not, naming it.
     pub fn load_pair(store_paths: &Path, registration: &Path) -> Result<Self> {
-        let list = Self::from_list(&read(store_paths)?, store_paths)?;
-        let closure = Self::from_registration(&read(registration)?, registration)?;
+        let list = Self::from_list(&read(store_paths, "closure")?, store_paths)?;
+        let closure = Self::from_registration(&read(registration, "closure")?, registration)?;
         for (one, one_file, other, other_file) in
             [(&list, store_paths, &closure, registration), (&closure, registration, &list, store_paths)]
         {
@@ -346,7 +346,7 @@ impl Closure {
         for (path, facts) in self.members.iter_mut().filter(|(path, _)| path.is_derivation()) {
             if let Some(facts) = facts {
                 let host = store.host(path);
-                facts.outputs = derivation::outputs(&read(&host)?, &host)?;
+                facts.outputs = derivation::outputs(&read(&host, "derivation")?, &host)?;
             }
         }
         Ok(())
@@ -362,12 +362,13 @@ fn line_of(bytes: &[u8], wanted: &str) -> Option<u64> {
 /// The most bytes of a file that describes a closure: a million paths with ten references each are less.
 const LARGEST: u64 = GIB;
 
-/// A whole file, as long as it is no larger than such a file can be.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+/// A whole file, which is `what`, as long as it is no larger than such a file can be.
+fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
     let failed = |error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
-        let what = if missing { "the closure does not exist" } else { "cannot read the closure" };
-        Error::io(Kind::Source, what, path, error)
+        let text =
+            if missing { format!("the {what} does not exist") } else { format!("cannot read the {what}") };
+        Error::io(Kind::Source, text, path, error)
     };
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(failed)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;

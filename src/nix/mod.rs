@@ -23,6 +23,9 @@ mod registration;
 pub mod store;
 pub mod verify;
 
+#[cfg(test)]
+mod tests;
+
 pub use closure::{Closure, Facts};
 pub use hash::NarHash;
 pub use query::Nix;

@@ -10,6 +10,7 @@ use super::options::{BootLoader, EntryNames, Layout, Timeout};
 use super::root::Entries;
 use super::section::System;
 use crate::boot::files::Content;
+use crate::boot::grub::options::{Options as Menu, State};
 use crate::boot::grub::{self, Grub, Place, Search, bios, config};
 use crate::boot::{
     Architecture, Generation, Generations, Secrets, Store, bootspec, extlinux, systemd_boot, uki,
@@ -28,6 +29,9 @@ pub(super) use crate::boot::Files;
 const SECTOR: u64 = 512;
 /// Where the first partition of the MBR layouts begins: the gap before it is GRUB's.
 const FIRST_PARTITION: Sectors = Sectors::new(MIB / SECTOR);
+
+/// The disk that nixpkgs' images say GRUB is installed on (`boot.loader.grub.device`): the first one of a virtual machine.
+const BIOS_DEVICE: &str = "/dev/vda";
 
 /// The ids by which loaders find filesystems.
 #[derive(Clone, Copy, Debug)]
@@ -221,36 +225,60 @@ impl Planner<'_> {
                 _ => booted.core = made.embedding.core.into(),
             }
             boot.merge("", made.files)?;
-            shared = Some(grub);
+            shared = Some((grub, "i386-pc".to_owned()));
         }
         if layout.has_esp() {
-            let grub = self.find_grub(&self.architecture.grub_efi())?;
+            let platform = self.architecture.grub_efi();
+            let grub = self.find_grub(&platform)?;
             let names = grub::efi::Names::default();
             let made =
                 grub::efi::build(&grub, self.architecture, &self.boot_place(), &self.filesystem(), &names)?;
             booted.esp.merge("", made.esp)?;
             boot.merge("", made.files)?;
-            shared = Some(grub);
+            shared = Some((grub, platform));
         }
-        if let Some(grub) = shared {
+        let mut state = None;
+        if let Some((grub, platform)) = shared {
             boot.merge("", grub.shared(false)?)?;
+            state = self.state(&grub, &platform)?;
         }
-        boot.merge("", config::build(&self.store, &self.generations, &self.menu())?)?;
+        boot.merge("", config::build(&self.store, &self.generations, &self.menu(state))?)?;
         booted.on(on).merge("", boot)
     }
 
     /// The menu. Where /boot is on the root, kernels stay in the store.
-    fn menu(&self) -> config::Options {
+    fn menu(&self, state: Option<State>) -> Menu {
         let store = (self.boot_on() == BootOn::Root).then(|| Place {
             search: Search::Uuid(self.ids.root.to_string()),
             path: "/nix/store".to_owned(),
         });
-        let mut options = config::Options::new(self.boot_place(), store);
+        let mut options = Menu::new(self.boot_place(), store);
         options.timeout = match self.system.timeout {
             Timeout::Seconds(seconds) => Some(seconds),
             Timeout::Forever => None,
         };
+        options.state = state;
         options
+    }
+
+    /// What nixpkgs' installer would remember of this GRUB, so that the first nixos-rebuild on the machine does not
+    /// install it once more. `None` where the GRUB does not say what it is.
+    fn state(&self, grub: &Grub, platform: &str) -> Result<Option<State>> {
+        let Some((name, version)) = grub.release(platform)? else { return Ok(None) };
+        let layout = self.system.layout;
+        let efi = match (layout.has_bios(), layout.has_esp()) {
+            (true, true) => "both",
+            (false, true) => "only",
+            _ => "no",
+        };
+        Ok(Some(State {
+            name,
+            version,
+            efi: efi.to_owned(),
+            devices: vec![if layout.has_bios() { BIOS_DEVICE } else { "nodev" }.to_owned()],
+            efi_mount_point: if layout == Layout::EfiXbootldr { "/efi" } else { "/boot" }.to_owned(),
+            arguments: Vec::new(),
+        }))
     }
 
     /// /boot as GRUB finds it.

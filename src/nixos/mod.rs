@@ -54,7 +54,8 @@ pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
     let geometry = system.geometry().map_err(|error| manifest.place(error, &path.key("boot_size")))?;
     disk.table = geometry.table;
     disk.guid = disk.guid.or(geometry.guid);
-    disk.partitions = geometry.slots.iter().map(|slot| empty(slot, &path)).collect();
+    disk.partitions =
+        geometry.slots.iter().map(|slot| empty(slot, &path.key(sized_by(slot, system.layout)))).collect();
     let seed = disk.seed(manifest);
     let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(seed, number)).collect();
     let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
@@ -85,6 +86,15 @@ pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
 /// An error about the section as a whole, where it names no line of its own.
 fn placed(manifest: &Manifest, error: Error, path: &KeyPath) -> Error {
     if error.has_line() { error } else { manifest.place(error, path) }
+}
+
+/// The key that decides how large a partition is.
+fn sized_by(slot: &Slot, layout: Layout) -> &'static str {
+    match (slot.role, layout) {
+        (Role::Root, _) => "disk_size",
+        (Role::Esp, Layout::EfiXbootldr) | (Role::Bios, _) => "layout",
+        (Role::Esp | Role::Boot, _) => "boot_size",
+    }
 }
 
 /// A partition that holds nothing yet.

@@ -253,11 +253,16 @@ impl Reading<'_> {
 
     /// The store path that `text` names: itself, or what a link on this host (`./result`) leads to.
     fn store_path(&self, text: &str, store: &Store) -> Result<StorePath> {
-        let parsed = text.trim_end_matches('/').parse::<StorePath>();
-        if parsed.is_ok() || text.starts_with(crate::nix::STORE) || text.is_empty() {
+        let trimmed = text.trim_end_matches('/');
+        let parsed = trimmed.parse::<StorePath>();
+        if parsed.is_ok() || text.starts_with(crate::nix::STORE) || trimmed.is_empty() {
             return parsed;
         }
-        let path = self.manifest.path(text);
+        let path = self.manifest.path(trimmed);
+        // A link into the store says it all, wherever the store lies on this host; others are the host's own.
+        if let Some(path) = std::fs::read_link(&path).ok().and_then(|to| to.to_str()?.parse().ok()) {
+            return Ok(path);
+        }
         let real = path
             .canonicalize()
             .map_err(|error| Error::io(Kind::Source, "the store path does not exist", &path, error))?;
@@ -270,7 +275,7 @@ impl Reading<'_> {
     }
 
     fn closure(&self, store: &Store, named: Vec<(&'static str, &StorePath)>, bare: bool) -> Result<Closure> {
-        let closure = match self.written.closure.as_deref() {
+        let mut closure = match self.written.closure.as_deref() {
             None | Some("auto") => {
                 let roots: Vec<PathBuf> = named.iter().map(|(_, path)| path.to_path()).collect();
                 self.place("closure", Nix::new("nix-store", store.clone()).closure(&roots))?
@@ -294,6 +299,10 @@ impl Reading<'_> {
                 )
                 .found(format!("nothing but the name of {path}"))
                 .hint("give the directory that closureInfo makes, or its registration"));
+        }
+        self.place("closure", closure.present(store))?;
+        if !bare {
+            self.place("closure", closure.read_derivations(store))?;
         }
         Ok(closure)
     }

@@ -175,6 +175,10 @@ pub(crate) fn registration(folder: &Path, roots: &[&str]) -> PathBuf {
     file
 }
 
+/// All layouts.
+pub(crate) const LAYOUTS: [&str; 7] =
+    ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"];
+
 /// `diskwright nixos` for the main system and the earlier one; the size of the disk is the caller's.
 pub(crate) fn nixos(closure: &Path, layout: &str, out: &Path) -> Command {
     let systems = systems();

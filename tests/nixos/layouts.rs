@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::closure::{nixos, registration, systems};
 use crate::support::tools::{command, must, scratch};
+use crate::tiny::Tiny;
 
 /// The records of tests/fixtures/layouts.txt: what sfdisk says of the image of each name.
 fn records() -> BTreeMap<String, String> {
@@ -53,5 +54,105 @@ fn every_layout_is_that_of_nixpkgs() {
         must(&mut command);
         assert_eq!(without_signature(&dump(&out)), without_signature(&records[name]), "{layout}");
         std::fs::remove_file(&out).unwrap();
+    }
+}
+
+/// Without nixpkgs' odd choices: whole MiB, ids from the seed, FAT32, and a root that says which processor it is for.
+#[test]
+fn every_layout_can_be_clean() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let root = "type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709";
+    let esp = "type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+    let bios = "type=21686148-6449-6E6F-744E-656564454649";
+    let xbootldr = "type=BC13C2FF-59E6-4262-A352-B275FD6F7172";
+    for (layout, expected) in [
+        ("legacy", vec!["start=2048, size=202752, type=83"]),
+        (
+            "legacy+boot",
+            vec!["start=2048, size=129024, type=c, bootable", "start=131072, size=73728, type=83"],
+        ),
+        (
+            "legacy+gpt",
+            vec![
+                &*format!("start=2048, size=2048, {bios}, name=\"bios-boot\""),
+                &*format!("start=4096, size=198656, {root}, name=\"root\""),
+            ],
+        ),
+        (
+            "efi",
+            vec![
+                &*format!("start=16384, size=114688, {esp}, name=\"ESP\""),
+                &*format!("start=131072, size=71680, {root}, name=\"root\""),
+            ],
+        ),
+        (
+            "efixbootldr",
+            vec![
+                &*format!("start=16384, size=188416, {esp}, name=\"ESP\""),
+                &*format!("start=204800, size=122880, {xbootldr}, name=\"BOOT\""),
+                &*format!("start=327680, size=77824, {root}, name=\"root\""),
+            ],
+        ),
+        (
+            "hybrid",
+            vec![
+                &*format!("start=16384, size=114688, {esp}, name=\"ESP\""),
+                &*format!("start=34, size=2014, {bios}, name=\"bios-boot\""),
+                &*format!("start=131072, size=71680, {root}, name=\"root\""),
+            ],
+        ),
+    ] {
+        let (boot, size) = if layout == "efixbootldr" { ("160MiB", "199MiB") } else { ("64MiB", "100MiB") };
+        let out = tiny.path().join("disk.img");
+        let mut ids = Vec::new();
+        for seed in ["0867da16-f251-457d-a9e8-c31f9a3c220b", "1867da16-f251-457d-a9e8-c31f9a3c220b"] {
+            let mut command = tiny.bare(&system, layout, &out);
+            command.args(["--compat", "false", "--disk-size", size, "--boot-loader", "none", "--seed", seed]);
+            if !matches!(layout, "legacy" | "legacy+gpt") {
+                command.args(["--boot-size", boot]);
+            }
+            must(&mut command);
+            let said = dump(&out);
+            let (lines, found) = without_ids(&said);
+            assert_eq!(lines, expected, "{layout}:\n{said}");
+            ids.extend(found);
+            crate::support::table::assert_clean(&out);
+            boot_partitions_are_fat32(&out, layout);
+        }
+        // Each derives from the seed, and none is another's or nixpkgs'.
+        let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(unique.len(), ids.len(), "{ids:?}");
+        assert!(!ids.iter().any(|id| id.starts_with("97FD5997") || id.starts_with("F222513B")), "{ids:?}");
+    }
+}
+
+/// The partitions of a dump without the blanks and their ids, and all ids.
+fn without_ids(dump: &str) -> (Vec<String>, Vec<String>) {
+    let mut ids: Vec<String> =
+        dump.lines().filter_map(|line| line.strip_prefix("label-id: ")).map(str::to_owned).collect();
+    let mut lines = Vec::new();
+    for line in dump.lines().filter_map(|line| line.split_once(" : ")) {
+        let fields: Vec<_> =
+            line.1.split(',').map(|field| field.trim().replace("= ", "=").replace(' ', "")).collect();
+        ids.extend(fields.iter().filter_map(|field| field.strip_prefix("uuid=")).map(str::to_owned));
+        let kept: Vec<_> = fields.into_iter().filter(|field| !field.starts_with("uuid=")).collect();
+        lines.push(kept.join(", "));
+    }
+    (lines, ids)
+}
+
+fn boot_partitions_are_fat32(disk: &Path, layout: &str) {
+    let fats: &[usize] = match layout {
+        "legacy+boot" | "efi" | "hybrid" => &[0],
+        "efixbootldr" => &[0, 1],
+        _ => &[],
+    };
+    for number in fats {
+        let part = disk.with_extension("part");
+        crate::support::table::extract(disk, crate::support::table::partitions(disk)[*number], &part);
+        crate::support::fat::assert_clean(&part);
+        let said = must(command("blkid").args(["-p", "-o", "value", "-s", "VERSION"]).arg(&part)).text();
+        assert_eq!(said.trim(), "FAT32", "{layout}");
     }
 }

@@ -6,7 +6,13 @@ mod boot;
 #[cfg(test)]
 mod closure;
 #[cfg(test)]
+mod contents;
+#[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod layouts;
+#[cfg(test)]
+mod loaders;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
@@ -17,3 +23,5 @@ mod sandbox;
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the proof of whole images, which uses all of it")]
 mod support;
+#[cfg(test)]
+mod tiny;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::closure::{nixos, registration, store_root, systems};
 use crate::support::program::diskwright;
-use crate::support::tools::{names_in, run, scratch};
+use crate::support::tools::{must, names_in, run, scratch};
+use crate::tiny::Tiny;
 
 /// Runs a build of the main system with `more` flags; it has to fail with `code`, saying all of `words`.
 fn refused(folder: &Path, closure: &Path, layout: &str, more: &[&str], code: i32, words: &[&str]) {
@@ -109,5 +110,128 @@ fn a_closure_that_lies_is_refused() {
     build.arg("--store-root").arg(store_root()).arg("-o").arg(folder.path().join("out/disk.img"));
     let said = run(&mut build);
     assert_eq!(said.code, 1, "{}", said.error());
-    assert!(said.error().contains("does not exist") && said.error().contains("-missing"), "{}", said.error());
+    for word in ["a store path of the closure is missing on this host", "-missing\n", "at --closure\n"] {
+        assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+    }
+}
+
+/// A store path that was changed on the host after Nix registered it, in each of the ways that its archive knows.
+#[test]
+fn a_store_path_that_was_changed_is_found() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 6] = [
+        ("a byte", |place| std::fs::write(place.join("file"), "Bytes").unwrap()),
+        ("a length", |place| std::fs::write(place.join("file"), "byte").unwrap()),
+        ("a file more", |place| std::fs::write(place.join("more"), "").unwrap()),
+        ("a name", |place| std::fs::rename(place.join("file"), place.join("life")).unwrap()),
+        ("a target", |place| {
+            std::fs::remove_file(place.join("link")).unwrap();
+            symlink("elsewhere", place.join("link")).unwrap();
+        }),
+        ("a mode", |place| {
+            std::fs::set_permissions(place.join("file"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let mut tiny = Tiny::new();
+        let system = tiny.system("26.05");
+        let path = tiny.object("changed", &[], |place| {
+            std::fs::create_dir(place).unwrap();
+            std::fs::write(place.join("file"), "bytes").unwrap();
+            symlink("file", place.join("link")).unwrap();
+        });
+        let out = tiny.path().join("out.img");
+        must(tiny.nixos(&system, "none", &out).arg("--verify-closure"));
+        std::fs::remove_file(&out).unwrap();
+        // The registration of before.
+        let mut build = tiny.nixos(&system, "none", &out);
+        change(&tiny.host(&path));
+        let said = run(build.arg("--verify-closure"));
+        assert_eq!(said.code, 1, "{what}: {}", said.error());
+        for word in ["a store path is not what Nix says it is", &*path, "expected: sha256:", "found: sha256:"]
+        {
+            assert!(said.error().contains(word), "{what}: no `{word}` in\n{}", said.error());
+        }
+        assert!(!out.exists(), "{what}");
+    }
+}
+
+#[test]
+fn what_a_boot_partition_cannot_hold_is_named_by_its_largest_files() {
+    let mut tiny = Tiny::new();
+    let big = tiny.object("big", &[], |place| {
+        std::fs::create_dir(place).unwrap();
+        std::fs::File::create(place.join("initrd")).unwrap().set_len(40 << 20).unwrap();
+    });
+    let system = tiny.system_with("26.05", |place| {
+        std::fs::remove_file(place.join("initrd")).unwrap();
+        std::os::unix::fs::symlink(format!("{big}/initrd"), place.join("initrd")).unwrap();
+    });
+    let out = tiny.path().join("out.img");
+    let loader = ["--systemd-boot", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"];
+    let said = run(tiny.nixos(&system, "efi", &out).args(loader).args(["--boot-size", "32MiB"]));
+    assert_eq!(said.code, 1, "{}", said.error());
+    for word in [
+        "at --boot-size\n  at the partition ESP\n",
+        "-big-initrd.efi (40 MiB), /EFI/BOOT/BOOTX64.EFI (137.5 KiB), /EFI/systemd/systemd-bootx64.efi (137.5 KiB)",
+    ] {
+        assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+    }
+    // Of the two of efixbootldr, the one that the kernels are on.
+    let said = run(tiny.nixos(&system, "efixbootldr", &out).args(loader).args(["--boot-size", "120MiB"]));
+    assert!(
+        said.code == 1 && said.error().contains("at --boot-size\n  at the partition BOOT\n"),
+        "{}",
+        said.error()
+    );
+}
+
+#[test]
+fn grub_that_is_not_there_or_too_large_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let out = tiny.path().join("out.img");
+    let refused = |layout: &str, more: &[&str], code: i32, words: &[&str]| {
+        let said = run(tiny.nixos(&system, layout, &out).args(more));
+        assert_eq!(said.code, code, "{layout} {more:?}: {}", said.error());
+        for word in words {
+            assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+        }
+        assert!(!out.exists());
+    };
+    refused("legacy", &[], 1, &["i386-pc", "grub-pc-bin", "nixpkgs' grub2", "`grub`"]);
+    refused("efi", &["--boot-loader", "grub"], 1, &["x86_64-efi", "grub-efi-amd64-bin", "grub2_efi"]);
+    refused("efi", &[], 1, &["the system has no systemd-boot", "`systemd_boot`"]);
+    let empty = tiny.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let empty = empty.to_str().unwrap();
+    let mkimage = ["--grub-mkimage", crate::closure::GRUB_MKIMAGE];
+    refused(
+        "legacy",
+        &["--grub", empty, mkimage[0], mkimage[1]],
+        1,
+        &["no files for the platform i386-pc", "grub-pc-bin", "moddep.lst"],
+    );
+    refused(
+        "legacy",
+        &["--grub", crate::closure::GRUB, "--grub-mkimage", "/nonexistent/grub-mkimage"],
+        1,
+        &["grub-mkimage is not there", "grub-common"],
+    );
+    // A core image of 889 sectors; the block list at its byte 500 says so.
+    let script = tiny.path().join("grub-mkimage");
+    let text = "#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\nhead -c 455168 /dev/zero > \"$2\"\n\
+                printf '\\002\\000\\000\\000\\000\\000\\000\\000\\170\\003\\040\\010' | dd of=\"$2\" bs=1 seek=500 conv=notrunc 2>/dev/null\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for layout in ["legacy", "legacy+gpt"] {
+        refused(
+            layout,
+            &["--grub", crate::closure::GRUB, "--grub-mkimage", script.to_str().unwrap()],
+            1,
+            &["GRUB's core image is larger than the room for it", "889 sectors", "512 bytes too many"],
+        );
+    }
 }

@@ -22,8 +22,9 @@ const EXTRA_INITRD: &str = "org.nixos.extra-initrd.v1";
 /// The sort key of a system that names none, as nixpkgs has it.
 pub(super) const SORT_KEY: &str = "nixos";
 
-/// Reads the document of the toplevel `top`.
-pub(super) fn read(reader: &mut Reader<'_>, top: &Source, document: &Source) -> Result<System> {
+/// Reads the document of the toplevel `top`. `None`: it is from before there were versions, which NixOS 22.11 wrote, and
+/// whose shape was never fixed.
+pub(super) fn read(reader: &mut Reader<'_>, top: &Source, document: &Source) -> Result<Option<System>> {
     let text = document.clone().file("boot.json")?.text()?;
     let value: Value = serde_json::from_str(&text).map_err(|error| {
         Error::new(Kind::Source, "boot.json is not JSON")
@@ -31,7 +32,10 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Source, document: &Source) -> 
             .because(error)
     })?;
     let at = At { file: document, value: &value, pointer: String::new() };
-    system(reader, Some(top), &at)
+    if !at.keys()?.iter().any(|key| key.starts_with(ANY)) {
+        return Ok(None);
+    }
+    system(reader, Some(top), &at).map(Some)
 }
 
 /// The system that a document describes; `top` is the toplevel it lies in, or `None` for a specialisation.

@@ -72,7 +72,7 @@ impl System {
     /// Reads the system whose toplevel is at `toplevel`, a path of the store or a link to one.
     ///
     /// # Errors
-    /// [`Kind::Source`] for a toplevel that does not exist, a `boot.json` that is not one of version 1, a file that is
+    /// [`Kind::Source`] for a toplevel that does not exist, a `boot.json` of another version than 1, a file that is
     /// missing or outside the store, and, under [`Secrets::Refuse`], for an initrd that wants secrets.
     pub fn read(
         store: &Store,
@@ -82,10 +82,16 @@ impl System {
     ) -> Result<Self> {
         let top = Source::find(store, toplevel)?;
         let mut reader = Reader { store, secrets, warnings };
-        match top.below(store, "boot.json")? {
-            Some(document) => json::read(&mut reader, &top, &document),
-            None => files::read(&mut reader, &top),
+        if let Some(document) = top.below(store, "boot.json")? {
+            if let Some(system) = json::read(&mut reader, &top, &document)? {
+                return Ok(system);
+            }
+            reader.warnings.push(Warning(format!(
+                "{}/boot.json has no version; what boots is read from the files beside it",
+                printable(top.path.as_bytes())
+            )));
         }
+        files::read(&mut reader, &top)
     }
 
     /// `init=` and the parameters of the kernel, joined by blanks.

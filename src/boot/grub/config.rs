@@ -1,8 +1,8 @@
 //! grub.cfg and what lies beside it, as the installer of nixpkgs writes them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
+use super::options::{DefaultEntry, Options, Splash, State, TimeoutStyle};
 use super::{Place, script};
 use crate::boot::bootspec::System;
 use crate::boot::files::{Content, Files};
@@ -17,153 +17,13 @@ const ENVIRONMENT: usize = 1024;
 /// The day on which everything in a store was changed, as menus show it for a specialisation.
 const STORE_DAY: &str = "1970-01-01";
 
-/// How the menu appears until its time is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimeoutStyle {
-    /// As a menu.
-    #[default]
-    Menu,
-    /// As a number that counts down.
-    Countdown,
-    /// Not at all.
-    Hidden,
-}
-
-/// Which entry boots where nobody chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DefaultEntry {
-    /// This one: its number from 0, its title, or a path of them through submenus, `1>0`.
-    Entry(String),
-    /// The one that was chosen last.
-    Saved,
-}
-
-/// A menu's user, without whose password entries cannot be changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// Its name.
-    pub name: String,
-    /// What grub-mkpasswd-pbkdf2 prints: `grub.pbkdf2.sha512.10000....`.
-    pub hash: String,
-}
-
-/// A picture behind the menu.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Splash {
-    /// PNG, JPEG or TGA on the host; the suffix says which.
-    pub file: PathBuf,
-    /// `stretch` or `normal`.
-    pub mode: String,
-    /// The colour around it, `#RRGGBB`.
-    pub background: Option<String>,
-}
-
-/// What the installer remembers of itself, in `grub/state`: when it differs, the first nixos-rebuild on the machine
-/// installs GRUB again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// The name of the package: `grub`.
-    pub name: String,
-    /// Its version: `2.12`.
-    pub version: String,
-    /// `no`, `only` or `both`: whether it is a GRUB for UEFI.
-    pub efi: String,
-    /// `boot.loader.grub.devices`.
-    pub devices: Vec<String>,
-    /// Where the ESP is mounted; `/boot` where there is none, too.
-    pub efi_mount_point: String,
-    /// `boot.loader.grub.extraGrubInstallArgs`.
-    pub arguments: Vec<String>,
-}
-
-/// The menu. [`Options::new`] has nixpkgs' defaults.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The boot directory.
-    pub boot: Place,
-    /// The store, where entries point there; `None` copies kernels and initrds into the boot directory, as it has to be
-    /// where that has a filesystem of its own.
-    pub store: Option<Place>,
-    /// What titles begin with.
-    pub distro: String,
-    /// The most generations of a profile that are shown.
-    pub limit: Option<usize>,
-    /// Seconds until the default boots; `None` waits for ever.
-    pub timeout: Option<u32>,
-    /// How the menu appears until then.
-    pub timeout_style: TimeoutStyle,
-    /// What boots then.
-    pub default: DefaultEntry,
-    /// Options of the entry of the default system.
-    pub entry_options: String,
-    /// Options of the entries of generations.
-    pub sub_entry_options: String,
-    /// A font in GRUB's own format on the host; with it the menu is graphical.
-    pub font: Option<PathBuf>,
-    /// Modes of the screen: under UEFI, under a BIOS.
-    pub gfxmode: [String; 2],
-    /// What the kernel gets of them.
-    pub gfxpayload: [String; 2],
-    /// A picture behind the menu.
-    pub splash: Option<Splash>,
-    /// A folder with a theme.txt.
-    pub theme: Option<Source>,
-    /// Bits a second of a first serial port that shows the menu too; `None` leaves it alone.
-    pub serial: Option<u32>,
-    /// Users with a password.
-    pub users: Vec<User>,
-    /// Lines before all entries.
-    pub extra_config: String,
-    /// Lines in each entry of a system.
-    pub extra_per_entry_config: String,
-    /// Entries of others; `@bootRoot@` in them is the boot directory.
-    pub extra_entries: String,
-    /// Whether those come before the default system's.
-    pub extra_entries_first: bool,
-    /// What is in the environment block: `saved_entry`, or `next_entry` for the next boot alone.
-    pub environment: BTreeMap<String, String>,
-    /// What the installer remembers; `None` writes no state.
-    pub state: Option<State>,
-}
-
-impl Options {
-    /// nixpkgs' defaults: 5 seconds, the first entry, 100 generations, text.
-    #[must_use]
-    pub fn new(boot: Place, store: Option<Place>) -> Self {
-        Self {
-            boot,
-            store,
-            distro: "NixOS".to_owned(),
-            limit: Some(100),
-            timeout: Some(5),
-            timeout_style: TimeoutStyle::Menu,
-            default: DefaultEntry::Entry("0".to_owned()),
-            entry_options: "--class nixos --unrestricted".to_owned(),
-            sub_entry_options: "--class nixos".to_owned(),
-            font: None,
-            gfxmode: ["auto".to_owned(), "1024x768".to_owned()],
-            gfxpayload: ["keep".to_owned(), "text".to_owned()],
-            splash: None,
-            theme: None,
-            serial: None,
-            users: Vec::new(),
-            extra_config: String::new(),
-            extra_per_entry_config: String::new(),
-            extra_entries: String::new(),
-            extra_entries_first: false,
-            environment: BTreeMap::new(),
-            state: None,
-        }
-    }
-}
-
 /// The files below the boot directory: `/grub/grub.cfg`, `/grub/grubenv`, `/grub/state`, and copies of what they name.
 ///
 /// # Errors
 /// [`Kind::Manifest`] for what would break a line of a script, and for values GRUB knows none of; [`Kind::Source`] for a
 /// theme that cannot be read.
 pub fn build(store: &Store, generations: &Generations, options: &Options) -> Result<Files> {
-    check(options)?;
+    options.check()?;
     let mut writer = Writer::new(options);
     writer.files.add("/grub", Content::Directory, 0o700)?;
     writer.header();
@@ -511,56 +371,6 @@ impl<'a> Writer<'a> {
         self.lines(0, &["}", ""]);
         Ok(())
     }
-}
-
-/// Refuses values that would be read as something else.
-fn check(options: &Options) -> Result<()> {
-    options.boot.check()?;
-    if let Some(store) = &options.store {
-        store.check()?;
-    }
-    let refused = |what: &str, expected: &str, found: &str| {
-        Err(Error::new(Kind::Manifest, what).expected(expected).found(printable(found.as_bytes())))
-    };
-    let plain = |text: &str, more: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
-    };
-    for value in options.gfxmode.iter().chain(&options.gfxpayload) {
-        if !plain(value, "x,-") {
-            return refused(
-                "this is no mode of a screen",
-                "a mode such as 1024x768, auto, keep or text",
-                value,
-            );
-        }
-    }
-    for user in &options.users {
-        if !plain(&user.name, "_-.") {
-            return refused(
-                "this is no name of a user of GRUB",
-                "letters, digits, `_`, `-` and `.`",
-                &user.name,
-            );
-        }
-        if !user.hash.starts_with("grub.pbkdf2.") || !plain(&user.hash, ".") {
-            return refused(
-                "a user of GRUB has no password",
-                "what grub-mkpasswd-pbkdf2 prints, which begins with grub.pbkdf2.",
-                &user.hash,
-            );
-        }
-    }
-    let lines = [&options.distro, &options.entry_options, &options.sub_entry_options];
-    let entry = match &options.default {
-        DefaultEntry::Entry(entry) => Some(entry),
-        DefaultEntry::Saved => None,
-    };
-    for text in lines.into_iter().chain(entry) {
-        if text.chars().any(char::is_control) {
-            return refused("a value for GRUB holds a control character", "one line of text", text);
-        }
-    }
-    Ok(())
 }
 
 /// The environment block: a header, variables, and `#` to its fixed end.

@@ -7,6 +7,7 @@ pub mod bios;
 pub mod config;
 pub mod efi;
 mod mkimage;
+pub mod options;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -78,6 +79,29 @@ impl Grub {
             }
             None => error,
         })
+    }
+
+    /// Name and version of this GRUB as its files for `platform` say it in modinfo.sh: `grub`, `2.06`. `None` where they
+    /// do not.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where the files are missing or that one cannot be read.
+    pub fn release(&self, platform: &str) -> Result<Option<(String, String)>> {
+        let file = self.platform(platform)?.join("modinfo.sh");
+        let bytes = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(Kind::Source, "cannot read a file of GRUB", &file, error)),
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let value = |key: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix("=\""));
+            value
+                .and_then(|value| value.strip_suffix('"'))
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+        };
+        Ok(value("grub_package").zip(value("grub_version")))
     }
 
     /// What grub-install copies beside the configuration: the modules and lists of a platform, as `/grub/PLATFORM/...`

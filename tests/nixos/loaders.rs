@@ -1,0 +1,335 @@
+//! What boot loaders find on the disk: every file that a menu names is there, under the name and with the bytes it should
+//! have, on the filesystem that the layout says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::closure::{GRUB, GRUB_MKIMAGE};
+use crate::support::tools::{command, digest, must, run};
+use crate::support::{fat, table};
+use crate::tiny::Tiny;
+
+type Files = BTreeMap<String, Option<Vec<u8>>>;
+
+/// The files of the FAT in partition `number`, from 0.
+fn on_fat(disk: &Path, number: usize) -> Files {
+    let part = disk.with_extension("part");
+    table::extract(disk, table::partitions(disk)[number], &part);
+    fat::assert_clean(&part);
+    fat::view(&part)
+}
+
+/// The files of /boot of the root in partition `number`, or of the bare filesystem that the disk is.
+fn on_root(disk: &Path, number: Option<usize>) -> Files {
+    let part = match number {
+        Some(number) => {
+            let part = disk.with_extension("part");
+            table::extract(disk, table::partitions(disk)[number], &part);
+            part
+        }
+        None => disk.to_owned(),
+    };
+    let folder = crate::support::tools::scratch();
+    must(command("debugfs").args(["-R", &format!("rdump /boot {}", folder.path().display())]).arg(&part));
+    fat::files(&folder.path().join("boot"))
+}
+
+fn text(files: &Files, name: &str) -> String {
+    let bytes = files.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", files.keys()));
+    String::from_utf8(bytes.clone().unwrap()).unwrap()
+}
+
+/// Two systems, the newer one with a variant, and the flags that name them.
+struct Machine {
+    tiny: Tiny,
+    old: String,
+    new: String,
+    gaming: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let mut tiny = Tiny::new();
+        let old = tiny.system("25.11");
+        let gaming = tiny.system("26.05-gaming");
+        let link = gaming.clone();
+        let new = tiny.system_with("26.05", |place| {
+            std::fs::create_dir(place.join("specialisation")).unwrap();
+            std::os::unix::fs::symlink(link, place.join("specialisation/gaming")).unwrap();
+        });
+        Self { tiny, old, new, gaming }
+    }
+
+    /// Builds a disk of `layout`.
+    fn disk(&self, layout: &str, more: &[&str]) -> PathBuf {
+        let out = self.tiny.path().join("disk.img");
+        let mut build = self.tiny.nixos(&self.new, layout, &out);
+        must(build.args(["--generations", &self.old]).args(more));
+        out
+    }
+}
+
+#[test]
+fn extlinux_finds_every_file_on_the_filesystem_of_boot() {
+    let machine = Machine::new();
+    for (layout, boot) in [
+        ("none", None),
+        ("legacy", None),
+        ("legacy+gpt", None),
+        ("legacy+boot", Some(0)),
+        ("efi", Some(0)),
+        ("hybrid", Some(0)),
+        ("efixbootldr", Some(1)),
+    ] {
+        let disk = machine.disk(layout, &["--boot-loader", "extlinux", "--timeout", "7"]);
+        let files = match (layout, boot) {
+            (_, Some(number)) => on_fat(&disk, number),
+            ("none", None) => on_root(&disk, None),
+            ("legacy", None) => on_root(&disk, Some(0)),
+            _ => on_root(&disk, Some(1)),
+        };
+        let conf = text(&files, "extlinux/extlinux.conf");
+        assert!(conf.contains("\nDEFAULT nixos-default\n") && conf.contains("\nTIMEOUT 70\n"), "{conf}");
+        let labels: Vec<_> = conf.lines().filter_map(|line| line.strip_prefix("LABEL ")).collect();
+        assert_eq!(labels, ["nixos-default", "nixos-2", "nixos-1"], "{layout}");
+        for (key, bytes) in [("  LINUX ../", "a kernel"), ("  INITRD ../", "an initrd")] {
+            let named: Vec<_> = conf.lines().filter_map(|line| line.strip_prefix(key)).collect();
+            assert!(
+                named.len() == 3 && named.iter().all(|name| text(&files, name) == bytes),
+                "{layout}: {conf}"
+            );
+        }
+        let appended: Vec<_> = conf.lines().filter_map(|line| line.strip_prefix("  APPEND ")).collect();
+        let line = |system: &str| format!("init={system}/init loglevel=4");
+        assert_eq!(appended, [line(&machine.new), line(&machine.new), line(&machine.old)]);
+    }
+}
+
+#[test]
+fn systemd_boot_finds_every_file_under_both_ways_of_naming() {
+    let machine = Machine::new();
+    let loader = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+    for (names, timeout, line) in [
+        ("hash", "3", "timeout 3\n"),
+        ("generation", "forever", "timeout menu-force\n"),
+        ("hash", "0", "timeout 0\n"),
+    ] {
+        for layout in ["efi", "efixbootldr"] {
+            let mut more = vec!["--boot-loader", "systemd-boot", "--systemd-boot", loader];
+            more.extend(["--entry-names", names, "--timeout", timeout]);
+            let disk = machine.disk(layout, &more);
+            let esp = on_fat(&disk, 0);
+            for name in ["EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"] {
+                assert_eq!(esp[name].as_deref(), Some(std::fs::read(loader).unwrap().as_slice()));
+            }
+            let conf = text(&esp, "loader/loader.conf");
+            assert!(conf.starts_with(line), "{conf}");
+            let boot = if layout == "efi" { esp } else { split(&esp, on_fat(&disk, 1)) };
+            entries(&machine, &boot, &conf, names);
+        }
+    }
+}
+
+/// The boot partition of efixbootldr; nothing that belongs there is on the ESP too.
+fn split(esp: &Files, boot: Files) -> Files {
+    for name in ["EFI/nixos", "EFI/Linux", "loader/entries", "loader/entries.srel"] {
+        assert!(!esp.contains_key(name) && boot.contains_key(name), "{name}");
+    }
+    for name in ["EFI/BOOT", "EFI/systemd", "loader/loader.conf"] {
+        assert!(esp.contains_key(name) && !boot.contains_key(name), "{name}");
+    }
+    boot
+}
+
+/// The three entries of the machine.
+fn entries(machine: &Machine, boot: &Files, conf: &str, names: &str) {
+    let all: Vec<&String> =
+        boot.keys().filter(|name| name.ends_with(".conf") && name.contains("entries/")).collect();
+    assert_eq!(all.len(), 3, "{all:?}");
+    let copies = boot.keys().filter(|name| name.starts_with("EFI/nixos/") && name.ends_with(".efi")).count();
+    assert_eq!(copies, 2, "one kernel and one initrd for all");
+    let mut inits = BTreeMap::new();
+    for name in all {
+        let text = text(boot, name);
+        let value = |key: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+            value.unwrap_or_else(|| panic!("no {key} in {text}")).to_owned()
+        };
+        assert_eq!(boot[&value("linux")[1..]].as_deref(), Some(b"a kernel".as_slice()));
+        assert_eq!(boot[&value("initrd")[1..]].as_deref(), Some(b"an initrd".as_slice()));
+        let base = name.strip_prefix("loader/entries/").unwrap().to_owned();
+        if names == "hash" {
+            let file = machine.tiny.path().join("entry");
+            std::fs::write(&file, &text).unwrap();
+            assert_eq!(base, format!("nixos-{}.conf", digest(&file)));
+        }
+        inits.insert(value("options"), (base, value("title")));
+    }
+    let named = |system: &str| inits[&format!("init={system}/init loglevel=4")].clone();
+    let (default, title) = named(&machine.new);
+    assert_eq!(title, "NixOS");
+    assert!(conf.contains(&format!("\ndefault {default}\n")), "{conf}");
+    assert_eq!(named(&machine.gaming).1, "NixOS (gaming)");
+    if names == "generation" {
+        assert_eq!(default, "nixos-generation-2.conf");
+        assert_eq!(named(&machine.gaming).0, "nixos-generation-2-specialisation-gaming.conf");
+        assert_eq!(named(&machine.old).0, "nixos-generation-1.conf");
+    }
+}
+
+/// GRUB's own checker reads a menu of every layout, and each file it names is where it says.
+#[test]
+fn grub_finds_every_file_and_its_own_checker_reads_the_menu() {
+    let mut machine = Machine::new();
+    // Everything that a line of GRUB's could stumble over.
+    machine.new = machine.tiny.system_with("26.05 'odd' \"$x\" {", |place| {
+        std::fs::write(place.join("kernel-params"), "a=$x b=\"c;d\" e|f 'g #h").unwrap();
+    });
+    for (layout, boot, devices, state) in [
+        ("legacy", None, "/dev/vda", "no"),
+        ("legacy+gpt", None, "/dev/vda", "no"),
+        ("legacy+boot", Some(0), "/dev/vda", "no"),
+        ("efi", Some(0), "nodev", "only"),
+        ("efixbootldr", Some(1), "nodev", "only"),
+        ("hybrid", Some(0), "/dev/vda", "both"),
+    ] {
+        let grub =
+            ["--boot-loader", "grub", "--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE, "--timeout", "forever"];
+        let disk = machine.disk(layout, &grub);
+        let files = match (layout, boot) {
+            (_, Some(number)) => on_fat(&disk, number),
+            ("legacy", None) => on_root(&disk, Some(0)),
+            _ => on_root(&disk, Some(1)),
+        };
+        let menu = text(&files, "grub/grub.cfg");
+        let file = machine.tiny.path().join("grub.cfg");
+        std::fs::write(&file, &menu).unwrap();
+        must(command("grub-script-check").arg(&file));
+        assert!(menu.contains("\n  set timeout=-1\n"), "{menu}");
+        assert_eq!(menu.matches("\n  linux ").count(), 3, "{menu}");
+        assert!(menu.contains("/init a=\\$x b=\"c;d\" e\\|f \\'g \\#h\n"), "{menu}");
+        for line in menu.lines().filter_map(|line| line.strip_prefix("  initrd ")) {
+            match boot {
+                Some(_) => assert_eq!(text(&files, line.trim_start_matches("($drive1)//")), "an initrd"),
+                None => {
+                    assert!(machine.tiny.host(line.strip_prefix("($drive2)").unwrap()).is_file(), "{line}");
+                }
+            }
+        }
+        let mount = if layout == "efixbootldr" { "/efi" } else { "/boot" };
+        assert_eq!(
+            text(&files, "grub/state"),
+            format!("grub\n2.06\n{state}\n{devices}\n{mount}\n{{\"extraGrubInstallArgs\":[]}}\n")
+        );
+        assert_eq!(files["grub/grubenv"].as_ref().unwrap().len(), 1024);
+        for (platform, there) in [("i386-pc", state != "only"), ("x86_64-efi", state != "no")] {
+            assert_eq!(
+                files.contains_key(&format!("grub/{platform}/normal.mod")),
+                there,
+                "{layout} {platform}"
+            );
+        }
+        let code = std::fs::read(&disk).unwrap();
+        // The jump that every boot.img begins with, where there is one.
+        assert_eq!(code.starts_with(&[0xeb, 0x63]), state != "only", "{layout}");
+        assert_eq!(code[..440].iter().all(|byte| *byte == 0), state == "only", "{layout}");
+    }
+    // The checker is one.
+    let broken = machine.tiny.path().join("broken.cfg");
+    std::fs::write(&broken, "menuentry \"x {\n").unwrap();
+    assert_ne!(run(command("grub-script-check").arg(&broken)).code, 0);
+}
+
+#[test]
+fn without_a_loader_there_is_none() {
+    let machine = Machine::new();
+    for (layout, fats) in
+        [("legacy", 0), ("legacy+boot", 1), ("legacy+gpt", 0), ("efi", 1), ("efixbootldr", 2), ("hybrid", 1)]
+    {
+        let disk = machine.disk(layout, &["--boot-loader", "none"]);
+        table::assert_clean(&disk);
+        for number in 0..fats {
+            assert_eq!(on_fat(&disk, number), Files::new(), "{layout}");
+        }
+        let bytes = std::fs::read(&disk).unwrap();
+        assert!(bytes[..440].iter().all(|byte| *byte == 0), "{layout} has boot code");
+        let bios = match layout {
+            "legacy+gpt" => Some(0),
+            "hybrid" => Some(1),
+            _ => None,
+        };
+        if let Some(number) = bios {
+            let (start, length) = table::partitions(&disk)[number];
+            let range =
+                usize::try_from(start * 512).unwrap()..usize::try_from((start + length) * 512).unwrap();
+            assert!(bytes[range].iter().all(|byte| *byte == 0), "{layout} has a core image");
+        }
+    }
+    let said = run(machine.tiny.nixos(&machine.new, "efi", &machine.tiny.path().join("x.img")).args([
+        "--boot-loader",
+        "none",
+        "--timeout",
+        "3",
+    ]));
+    assert!(
+        said.code == 2 && said.error().contains("`timeout` means nothing with no boot loader"),
+        "{}",
+        said.error()
+    );
+}
+
+/// A unified kernel image as `ukify` and systemd's manual make one: the stub with sections added by objcopy.
+pub(crate) fn unified(folder: &Path, parameters: &str, kernel: &Path, initrd: &Path) -> PathBuf {
+    let (line, release, out) =
+        (folder.join("cmdline"), folder.join("os-release"), folder.join("nixos_1.efi"));
+    std::fs::write(&line, parameters).unwrap();
+    std::fs::write(&release, "ID=nixos\nPRETTY_NAME=NixOS\nVERSION_ID=1\n").unwrap();
+    let mut objcopy = command("objcopy");
+    // Addresses behind all of the stub's own, each far enough from the next.
+    for (section, file, address) in [
+        (".osrel", release.as_path(), "0x20000"),
+        (".cmdline", &line, "0x30000"),
+        (".linux", kernel, "0x2000000"),
+        (".initrd", initrd, "0x4000000"),
+    ] {
+        objcopy.arg("--add-section").arg(format!("{section}={}", file.display()));
+        objcopy.arg("--change-section-vma").arg(format!("{section}={address}"));
+    }
+    must(objcopy.arg("/usr/lib/systemd/boot/efi/linuxx64.efi.stub").arg(&out));
+    out
+}
+
+#[test]
+fn a_unified_kernel_image_lies_where_loaders_look_for_it() {
+    let machine = Machine::new();
+    let kernel = machine.tiny.path().join("kernel");
+    std::fs::write(&kernel, "a kernel").unwrap();
+    let image = unified(machine.tiny.path(), "quiet", &kernel, &kernel);
+    let bytes = std::fs::read(&image).unwrap();
+    let uki = ["--uki", image.to_str().unwrap()];
+    let loader = ["--systemd-boot", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"];
+    for layout in ["efi", "efixbootldr", "hybrid"] {
+        let disk = machine.disk(layout, &[uki.as_slice(), ["--boot-loader", "none"].as_slice()].concat());
+        let esp = on_fat(&disk, 0);
+        for name in ["EFI/Linux/nixos_1.efi", "EFI/BOOT/BOOTX64.EFI"] {
+            assert_eq!(esp[name].as_deref(), Some(bytes.as_slice()), "{layout}");
+        }
+        let disk = machine.disk(
+            layout,
+            &[uki.as_slice(), ["--boot-loader", "systemd-boot"].as_slice(), loader.as_slice()].concat(),
+        );
+        let esp = on_fat(&disk, 0);
+        assert_eq!(esp["EFI/Linux/nixos_1.efi"].as_deref(), Some(bytes.as_slice()));
+        assert_ne!(esp["EFI/BOOT/BOOTX64.EFI"].as_deref(), Some(bytes.as_slice()), "that is systemd-boot");
+    }
+    let out = machine.tiny.path().join("refused.img");
+    let refused = |layout: &str, uki: &Path, code: i32, words: &str| {
+        let mut build = machine.tiny.nixos(&machine.new, layout, &out);
+        let said = run(build.args(["--boot-loader", "none", "--uki"]).arg(uki));
+        assert!(said.code == code && said.error().contains(words), "{layout}: {}", said.error());
+    };
+    refused("legacy", &image, 2, "`uki` means nothing with a layout without EFI system partition");
+    refused("efi", Path::new("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"), 1, "no unified kernel image");
+    refused("efi", &kernel, 1, "no EFI program");
+    refused("efi", Path::new("/nonexistent.efi"), 1, "cannot read the EFI program");
+}
