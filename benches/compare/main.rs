@@ -2,11 +2,13 @@
 //!
 //! Every group runs its commands in turn, five rounds after one to warm up, and prints the median of each with its
 //! ratio to the first. Only ratios of one run mean something: machines differ, and so do their moods. Needs e2fsprogs,
-//! tar, coreutils, qemu-utils; `target/bench` takes about 12 GB.
+//! tar, coreutils, qemu-utils, and for `nixos` dosfstools, mtools, gdisk and systemd-boot-efi; `target/bench` takes about
+//! 12 GB.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
 mod floor;
+mod nixos;
 mod run;
 mod trees;
 
@@ -27,12 +29,13 @@ fn main() {
     }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 5] = [
+    let known: [(&str, Run); 6] = [
         ("ext4", ext4),
         ("million", million),
         ("small", small),
         ("containers", containers),
         ("compression", compression),
+        ("nixos", nixos::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::closure::{nixos, registration, small, systems};
+use crate::closure::{host, nixos, registration, small, systems};
 use crate::support::guest::Guest;
 use crate::support::tools::{command, must, scratch};
 
@@ -131,6 +131,27 @@ fn hybrid_boots_both_ways() {
         "main",
     );
     assert_eq!(said.matches(&main_system()).count(), 2, "{said}");
+}
+
+/// The firmware starts a unified kernel image by itself, where there is no loader; its line says which system.
+#[test]
+fn a_unified_kernel_image_boots_by_firmware() {
+    let folder = scratch();
+    let systems = systems();
+    let closure = registration(folder.path(), &[&systems.system, &systems.earlier]);
+    let file = |name: &str| {
+        let link = std::fs::read_link(host(&systems.system).join(name)).unwrap();
+        host(link.to_str().unwrap())
+    };
+    let parameters = std::fs::read_to_string(host(&systems.system).join("kernel-params")).unwrap();
+    let line = format!("init={}/init {parameters}", systems.system);
+    let image = crate::loaders::unified(folder.path(), &line, &file("kernel"), &file("initrd"));
+    let disk = folder.path().join("disk.img");
+    let mut build = nixos(&closure, "efi", &disk);
+    must(build.args(small("efi")).args(["--boot-loader", "none", "--uki"]).arg(&image));
+    judge(&disk, folder.path());
+    let said = Guest::new().disk(&disk).boot_by_firmware();
+    assert!(said.contains(&main_system()) && said.contains("init: end of main"), "{said}");
 }
 
 /// Boots a disk of `layout` by `way`, types `keys` at the menu once `cue` is seen, and returns what was said.

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::closure::{nix, nix_at, nixos, registration, small, systems};
+use crate::closure::{host, nix, nix_at, nixos, registration, small, systems};
 use crate::support::kernel::Mount;
 use crate::support::tools::{command, is_root, must, run, scratch};
 
@@ -37,6 +37,7 @@ fn real_nix_is_content_with_the_root() {
     assert!(is_root(), "the kernel mounts for root alone; run the tests as root");
     let systems = systems();
     let folder = scratch();
+    assert!(host(&systems.system).join("specialisation/special").is_symlink());
     let roots = [systems.system.as_str(), systems.earlier.as_str(), systems.channel.as_str()];
     let closure = registration(folder.path(), &roots);
     let out = folder.path().join("root.img");
@@ -81,6 +82,17 @@ fn real_nix_is_content_with_the_root() {
     assert_eq!(link("/nix/var/nix/profiles/per-user/root/channels-1-link"), systems.channel);
     canonical(&root.join("nix/store"));
     nix_says(root, &closure);
+
+    // Nix sees what it is asked to look for: a byte that was changed, and a path that nothing keeps.
+    let init = root.join(&systems.earlier[1..]).join("init");
+    let mut bytes = std::fs::read(&init).unwrap();
+    bytes[2] ^= 1;
+    std::fs::write(&init, bytes).unwrap();
+    let verified = run(nix_at("nix-store", root).args(["--verify", "--check-contents"]));
+    assert!(verified.code != 0 && verified.error().contains(&systems.earlier), "{}", verified.error());
+    std::fs::remove_file(root.join("nix/var/nix/profiles/system-1-link")).unwrap();
+    let garbage = must(nix_at("nix-store", root).args(["--gc", "--print-dead"])).text();
+    assert!(garbage.contains(&systems.earlier) && !garbage.contains(&systems.system), "{garbage}");
     mount.unmount();
     crate::support::ext4::assert_clean(&out);
 }
@@ -132,7 +144,9 @@ fn canonical(store: &Path) {
 fn nix_says(root: &Path, closure: &Path) {
     let systems = systems();
     let dumped = std::fs::read_to_string(closure).unwrap();
-    assert_eq!(blocks(&database(root)), blocks(&dumped));
+    let expected = blocks(&dumped);
+    assert!(expected.len() >= 100, "a closure of only {} paths", expected.len());
+    assert_eq!(blocks(&database(root)), expected);
     let verified = must(nix_at("nix-store", root).args(["--verify", "--check-contents"]));
     assert!(
         !verified.error().contains("error") && !verified.error().contains("warning"),

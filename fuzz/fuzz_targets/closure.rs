@@ -1,0 +1,35 @@
+//! Any bytes as a closure in each of its forms: an error is fine, a panic is a bug, and what is understood is closed, makes
+//! a database, and survives being printed as Nix prints it.
+
+#![no_main]
+
+use std::path::Path;
+
+use diskwright::nix::{Closure, database};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let file = Path::new("fuzz");
+    for read in [Closure::from_registration, Closure::from_json, Closure::from_list] {
+        let closure = match read(data, file) {
+            Ok(closure) => closure,
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!text.contains('\x1b'), "an error commands the terminal");
+                assert!(text.contains("fuzz"), "an error does not name the file: {text}");
+                continue;
+            }
+        };
+        assert!(!closure.is_empty());
+        if closure.unregistered().is_some() {
+            continue;
+        }
+        closure.closed().expect("what is read is closed");
+        let printed = closure.registration().expect("every path is known");
+        let again = Closure::from_registration(printed.as_bytes(), file).expect("a print can be read");
+        assert_eq!(again.registration().expect("every path is known"), printed);
+        // Sizes beyond 63 bits are read, and no database can hold them.
+        let large = closure.registered().expect("all are").iter().any(|(_, facts)| facts.nar_size > i64::MAX as u64);
+        assert_eq!(database::build(&closure, 1).is_err(), large);
+    }
+});
