@@ -35,7 +35,7 @@ pub(crate) fn disk() -> Sample {
 }
 
 /// That disk in a file, with some bytes changed.
-fn patched(row: &Row, folder: &Path, patch: Patch<'_>) -> PathBuf {
+pub(crate) fn patched(row: &Row, folder: &Path, patch: Patch<'_>) -> PathBuf {
     let path = folder.join("bad.qcow2");
     row.write(&disk().image(), &path, 1).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();

@@ -46,4 +46,6 @@ mod trips;
 #[cfg(test)]
 mod vhd;
 #[cfg(test)]
+mod vmdk;
+#[cfg(test)]
 mod written;

@@ -100,6 +100,17 @@ pub(crate) fn full(length: u64, runs: Vec<(u64, u64)>, room: u64) -> (Image, Vec
     (builder.finish().unwrap(), placed)
 }
 
+/// Both ends and the middle of what is placed, and some places anywhere.
+pub(crate) fn interesting(length: u64, placed: &[(u64, u64)], probes: Vec<u64>) -> Vec<u64> {
+    let ends = placed.iter().flat_map(|(start, size)| [*start, start + size / 2, start + size - 1]);
+    ends.chain(probes.into_iter().map(|probe| probe % length)).collect()
+}
+
+/// Whether anything is placed in `from..to`.
+pub(crate) fn held(placed: &[(u64, u64)], from: u64, to: u64) -> bool {
+    placed.iter().any(|(start, size)| *start < to && start + size > from)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -129,12 +140,10 @@ proptest! {
         if be(&file, 56, 4) * cluster / 8 * (cluster / 2) > end / cluster {
             prop_assert_eq!(refcount(&file, end), 0);
         }
-        let ends = placed.iter().flat_map(|(start, size)| [*start, start + size / 2, start + size - 1]);
-        for probe in ends.chain(probes.into_iter().map(|probe| probe % length)) {
+        for probe in interesting(length, &placed, probes) {
             let place = look_up(&file, probe);
             let from = probe / cluster * cluster;
-            let held = placed.iter().any(|(start, size)| *start < from + cluster && start + size > from);
-            prop_assert_eq!(place > 0, held, "byte {}", probe);
+            prop_assert_eq!(place > 0, held(&placed, from, from + cluster), "byte {}", probe);
             if place > 0 {
                 prop_assert!(place + cluster <= end);
                 prop_assert_eq!(be(&file, place + probe % cluster, 1), be(&disk, probe, 1));

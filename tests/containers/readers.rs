@@ -51,6 +51,32 @@ pub(crate) const IMAGO_RAW: Reader = Reader {
     },
 };
 
+/// vmdk-core for VMDK in one file.
+pub(crate) const VMDK_CORE: Reader = Reader {
+    name: "vmdk-core",
+    largest: u64::MAX,
+    open: |path| {
+        let file = std::fs::File::open(path).map_err(text)?;
+        Ok(Box::new(vmdk::VmdkReader::open(file).map_err(|error| error.to_string())?))
+    },
+};
+
+impl Disk for vmdk::VmdkReader<std::fs::File> {
+    fn size(&self) -> u64 {
+        self.virtual_disk_size()
+    }
+
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), String> {
+        seek_and_read(self, offset, out)
+    }
+}
+
+/// Reads from a disk that is a stream with a position.
+fn seek_and_read(disk: &mut (impl Read + Seek), offset: u64, out: &mut [u8]) -> Result<(), String> {
+    disk.seek(SeekFrom::Start(offset)).map_err(text)?;
+    disk.read_exact(out).map_err(text)
+}
+
 impl<S: Storage + 'static> Disk for FormatAccess<S> {
     fn size(&self) -> u64 {
         FormatAccess::size(self)
@@ -77,7 +103,7 @@ impl Disk for vhd::VhdReader {
     }
 
     fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), String> {
-        self.seek(SeekFrom::Start(offset)).and_then(|_| self.read_exact(out)).map_err(text)
+        seek_and_read(self, offset, out)
     }
 }
 
@@ -87,6 +113,7 @@ const fn seven_zip(open: fn(&Path) -> Result<Box<dyn Disk>, String>) -> Reader {
 }
 
 pub(crate) const SEVEN_ZIP_VHD: Reader = seven_zip(|path| extracted("VHD", path));
+pub(crate) const SEVEN_ZIP_VMDK: Reader = seven_zip(|path| extracted("VMDK", path));
 
 /// The disk in the image `path`, as 7-Zip writes it to its standard output.
 fn extracted(kind: &str, path: &Path) -> Result<Box<dyn Disk>, String> {

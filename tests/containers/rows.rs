@@ -88,6 +88,7 @@ const VMDK: Row = Row {
     // Less than 2^32 sectors.
     largest: 2 * TIB - 512,
     smallest: 512,
+    readers: &[readers::VMDK_CORE, readers::SEVEN_ZIP_VMDK],
     ..USUAL
 };
 

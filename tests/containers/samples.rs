@@ -109,22 +109,18 @@ pub(crate) fn samples(row: &Row) -> Vec<Sample> {
     lengths.sort_unstable();
     lengths.dedup();
     let mut samples: Vec<Sample> = lengths.into_iter().map(|length| sized(length, unit)).collect();
+    // 2 TiB is where 32-bit counts of sectors end; what cannot hold that holds a little less.
+    let far = if row.largest < 2 * TIB + 3 * 512 { 2000 * GIB } else { 2 * TIB + 3 * 512 };
+    let beyond = far.min(2 * TIB);
     samples.extend([
         Sample::new("a hole", GIB, &[]),
         Sample::new("zeros", 3 * MIB, &[(0, 3 * MIB, Fill::Zeros)]),
         Sample::new("full", 2 * MIB + 512, &[(0, 2 * MIB + 512, Fill::Noise)]),
         Sample::new("full of text", 2 * MIB, &[(0, 2 * MIB, Fill::Text)]),
-        // 2 TiB is where 32-bit counts of sectors end.
         Sample::new(
-            "both ends of more than 2 TiB",
-            2 * TIB + 3 * 512,
-            &[(0, 70 * KIB, Fill::Text), (2 * TIB - 5000, 9000, Fill::Noise)]
-                .map(|(start, length, fill)| (start, length.min(2 * TIB + 3 * 512 - start), fill)),
-        ),
-        Sample::new(
-            "both ends of 2000 GiB",
-            2000 * GIB,
-            &[(0, 70 * KIB, Fill::Text), (2000 * GIB - 9000, 9000, Fill::Noise)],
+            "both ends of about 2 TiB",
+            far,
+            &[(0, 70 * KIB, Fill::Text), (beyond - 5000, far - (beyond - 5000), Fill::Noise)],
         ),
     ]);
     samples

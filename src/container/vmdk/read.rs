@@ -52,11 +52,12 @@ impl Disk {
         }
         let sparse = Sparse::read(source)?;
         let (at, length) = sparse.descriptor;
-        if at == 0 {
+        // QEMU keeps room for a descriptor in parts too, and leaves it empty.
+        if at == 0 || (sparse.capacity > 0 && source.read(at, 1, "the descriptor")? == [0]) {
             return Err(source
                 .wrong("the file is a part of a disk, without a descriptor", 28)
                 .expected("the sector of a descriptor")
-                .found(0)
+                .found(format!("sector {}{}", at / SECTOR, if at == 0 { "" } else { ", which is empty" }))
                 .hint("open the small file that names its parts"));
         }
         // A file that is only a descriptor may have a header all the same (QEMU block/vmdk.c).
@@ -137,14 +138,17 @@ impl Disk {
         for extent in &self.descriptor.extents {
             let length = extent.sectors.checked_mul(SECTOR).filter(|length| *length > 0);
             let end = length.and_then(|length| size.checked_add(length));
-            let (Some(length), Some(end)) = (length, end.filter(|end| Bytes::new(*end) <= Bytes::LIMIT))
-            else {
+            let Some(end) = end.filter(|end| Bytes::new(*end) <= Bytes::LIMIT) else {
                 return Err(wrong(extent, "an impossible size of an extent").found(extent.sectors));
+            };
+            let mut part = |image: fn(&Arc<Source>, &Extent) -> Result<Image>| {
+                let file = open(&extent.name)?;
+                image(&file, extent).map_err(|error| error.at(&source.path)).map(Some)
             };
             let part = match extent.kind.as_str() {
                 "ZERO" => None,
-                "FLAT" | "VMFS" => Some(flat(&open(&extent.name)?, extent.start, length)?),
-                "SPARSE" => Some(sparse_part(&open(&extent.name)?, extent.sectors)?),
+                "FLAT" | "VMFS" => part(flat)?,
+                "SPARSE" => part(sparse_part)?,
                 other => {
                     return Err(wrong(extent, "an extent of a kind that is not known")
                         .expected("SPARSE, FLAT, VMFS or ZERO")
@@ -175,9 +179,9 @@ pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error
         .hint("convert or inspect it with --allow-backing if you trust it")
 }
 
-/// `length` bytes of a raw file from sector `start` on.
-fn flat(source: &Arc<Source>, start: u64, length: u64) -> Result<Image> {
-    let start = start.saturating_mul(SECTOR);
+/// The part of a raw file that an extent is.
+fn flat(source: &Arc<Source>, extent: &Extent) -> Result<Image> {
+    let (start, length) = (extent.start.saturating_mul(SECTOR), extent.sectors.saturating_mul(SECTOR));
     source.within(start, length, "an extent")?;
     let mut mapping = Mapping::new(source, length);
     for (from, count) in source.data_ranges() {
@@ -189,16 +193,16 @@ fn flat(source: &Arc<Source>, start: u64, length: u64) -> Result<Image> {
     mapping.finish()
 }
 
-/// A sparse file as a part of a disk, which has `sectors` there.
-fn sparse_part(source: &Arc<Source>, sectors: u64) -> Result<Image> {
+/// A sparse file as an extent.
+fn sparse_part(source: &Arc<Source>, extent: &Extent) -> Result<Image> {
     let mut sparse = Sparse::read(source)?;
-    if sectors > sparse.capacity {
+    if extent.sectors > sparse.capacity {
         return Err(source
             .wrong("an extent is smaller than the descriptor says", 12)
-            .expected(format!("at least {sectors} sectors"))
+            .expected(format!("at least {} sectors", extent.sectors))
             .found(sparse.capacity));
     }
-    sparse.capacity = sectors;
+    sparse.capacity = extent.sectors;
     sparse.image(source)
 }
 
