@@ -170,7 +170,27 @@ fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
     must(command("chmod").arg("u+w").arg(&disk));
     judge(&disk, folder.path());
 
-    let console = Guest::new().disk(&disk).boot_by_firmware();
+    let toplevel = toplevel.as_str();
+    let kernel = cache("root").join(toplevel.trim_start_matches('/')).join("kernel");
+    let kernel = std::fs::read_link(kernel).unwrap();
+    let digest = crate::support::tools::digest(&cache("root").join(kernel.strip_prefix("/").unwrap()));
+    for format in CONTAINERS {
+        let path = folder.path().join(format!("disk.{format}"));
+        must(
+            crate::support::program::diskwright().args(["convert", "--format", format]).args([&disk, &path]),
+        );
+        boots(&path, format, toplevel, &digest);
+    }
+    boots(&disk, "raw", toplevel, &digest);
+    judge(&disk, folder.path());
+}
+
+/// Formats, by the suffix that is QEMU's name as well, of which a machine boots and which it writes to.
+const CONTAINERS: [&str; 2] = ["qcow2", "vpc"];
+
+/// Boots the disk and looks for what its init prints.
+fn boots(disk: &Path, format: &'static str, toplevel: &str, digest: &str) {
+    let console = Guest::new().disk_as(disk, format).boot_by_firmware();
     for line in [
         format!("init: {LINE}"),
         format!("system: {toplevel}"),
@@ -178,14 +198,9 @@ fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
         "writable".to_owned(),
         "init: end".to_owned(),
     ] {
-        assert!(console.contains(&line), "no `{line}` in\n{console}");
+        assert!(console.contains(&line), "{format}: no `{line}` in\n{console}");
     }
-    let kernel = cache("root").join(toplevel.trim_start_matches('/')).join("kernel");
-    let kernel = std::fs::read_link(kernel).unwrap();
-    let kernel = cache("root").join(kernel.strip_prefix("/").unwrap());
-    let digest = crate::support::tools::digest(&kernel);
-    assert!(console.contains(&digest), "the kernel's SHA-256 is {digest}, but\n{console}");
-    judge(&disk, folder.path());
+    assert!(console.contains(digest), "the kernel's SHA-256 is {digest}, but {format} says\n{console}");
 }
 
 /// The judges of the table and of both filesystems, which are cut out of the disk.
