@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::progress::{Counts, Progress};
 
@@ -68,12 +68,10 @@ impl Stage {
         match (self, columns) {
             (Self::Scan, _) => "{spinner} scanning {files} names",
             (Self::Pour(_), 78..) => {
-                "writing [{wide_bar}] {bytes}/{total_bytes} {files} {binary_bytes_per_sec} {eta} left"
+                "writing [{wide_bar}] {bytes}/{total_bytes} {files} {binary_bytes_per_sec} {left}"
             }
-            (Self::Pour(_), 64..) => {
-                "writing {percent}% {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left"
-            }
-            (Self::Pour(_), 38..) => "writing {percent}% {binary_bytes_per_sec} {eta} left",
+            (Self::Pour(_), 64..) => "writing {percent}% {bytes}/{total_bytes} {binary_bytes_per_sec} {left}",
+            (Self::Pour(_), 38..) => "writing {percent}% {binary_bytes_per_sec} {left}",
             (Self::Pour(_), _) => "writing {percent}%",
         }
     }
@@ -99,9 +97,16 @@ fn dress(bar: &ProgressBar, template: &str, progress: &Progress) {
             total => write!(out, "{}/{} files", grouped(counts.files), grouped(total)),
         };
     };
+    // Before the first byte nothing tells how long it will take.
+    let left = |state: &ProgressState, out: &mut dyn Write| {
+        if state.pos() > 0 {
+            let _ = write!(out, "{:#} left", HumanDuration(state.eta()));
+        }
+    };
     // The templates are fixed and right; were one not, the default line would do.
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.with_key("files", files).progress_chars("=> ").tick_chars("|/-\\ "));
+        let style = style.with_key("files", files).with_key("left", left);
+        bar.set_style(style.progress_chars("=> ").tick_chars("|/-\\ "));
     }
 }
 
@@ -191,7 +196,7 @@ mod tests {
                 ("{total_bytes}", "1023.99 GiB"),
                 ("{files}", "12,345/12,345 files"),
                 ("{binary_bytes_per_sec}", "1023.99 MiB/s"),
-                ("{eta}", "59m"),
+                ("{left}", "59m left"),
                 ("{percent}", "100"),
             ]
             .iter()
