@@ -14,6 +14,15 @@ pub(super) struct FileRun {
     /// First block of the file. Below 2^32.
     pub(super) logical: u64,
     pub(super) run: Run,
+    /// How many extents the runs before it make.
+    before: u64,
+}
+
+impl FileRun {
+    /// How many extents the runs up to it make, its own counted.
+    const fn extents(&self) -> u64 {
+        self.before + extents_of(self.run.length)
+    }
 }
 
 /// All blocks of a file, and those of its extent tree.
@@ -53,7 +62,7 @@ impl FileBlocks {
                     Some(last) if last.run.end() == run.start && last.logical + last.run.length == at => {
                         last.run.length += run.length;
                     }
-                    _ => blocks.runs.push(FileRun { logical: at, run }),
+                    _ => blocks.push(at, run),
                 }
                 at += run.length;
             });
@@ -67,11 +76,17 @@ impl FileBlocks {
         let mut logical = 0;
         let mut blocks = Self::default();
         for run in runs {
-            blocks.runs.push(FileRun { logical, run: *run });
+            blocks.push(logical, *run);
             logical += run.length;
         }
         blocks.take_nodes(allocator);
         blocks
+    }
+
+    /// Adds a run behind the others.
+    fn push(&mut self, logical: u64, run: Run) {
+        let before = self.extent_count();
+        self.runs.push(FileRun { logical, run, before });
     }
 
     /// Takes blocks for the tree over the extents there are.
@@ -82,14 +97,16 @@ impl FileBlocks {
 
     /// A file of one run from its start.
     pub(super) fn single(start: u64, length: u64) -> Self {
-        let run = Run { start, length };
-        let runs = if length > 0 { vec![FileRun { logical: 0, run }] } else { Vec::new() };
-        Self { runs, nodes: Vec::new() }
+        let mut blocks = Self::default();
+        if length > 0 {
+            blocks.push(0, Run { start, length });
+        }
+        blocks
     }
 
     /// How many extents there are.
     pub(super) fn extent_count(&self) -> u64 {
-        self.runs.iter().map(|run| extents_of(run.run.length)).sum()
+        self.runs.last().map_or(0, FileRun::extents)
     }
 
     /// Blocks in use, those of the tree counted.
@@ -116,16 +133,8 @@ impl FileBlocks {
 
     /// The extents from number `first` on.
     fn extents(&self, first: u64) -> impl Iterator<Item = Extent> + '_ {
-        let mut skip = first;
-        let start = self.runs.iter().position(|run| {
-            let count = extents_of(run.run.length);
-            let here = skip < count;
-            if !here {
-                skip -= count;
-            }
-            here
-        });
-        let from = start.unwrap_or(self.runs.len());
+        let from = self.runs.partition_point(|run| run.extents() <= first);
+        let skip = self.runs.get(from).map_or(0, |run| first - run.before);
         self.runs[from..]
             .iter()
             .flat_map(|run| {
@@ -225,6 +234,29 @@ mod tests {
         ] {
             assert_eq!(levels(extents), expected, "{extents}");
         }
+    }
+
+    #[test]
+    fn a_file_of_a_million_pieces_has_its_tree() {
+        let geometry =
+            Geometry::new(&Wish { blocks: 1 << 24, used_inodes: 12, inodes: None, grow_to: None }).unwrap();
+        let mut allocator = Allocator::new(&geometry);
+        let pieces = (0..1_000_000).map(|number| (number * 3, 1));
+        let blocks = FileBlocks::allocate(&mut allocator, pieces);
+        assert_eq!(blocks.extent_count(), 1_000_000);
+        // 2942 leaves below 9 nodes below one.
+        assert_eq!(levels(1_000_000), [2942, 9, 1]);
+        let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        for leaf in 0..2942 {
+            let bytes = blocks.node_bytes(leaf, Checksum::START);
+            assert_eq!(u64::from(word(&bytes, 12)), leaf * 340 * 3);
+            // The level above points to it by the same block.
+            let above = blocks.node_bytes(2942 + leaf / 340, Checksum::START);
+            let entry = 12 + usize_of(leaf % 340) * 12;
+            assert_eq!(u64::from(word(&above, entry)), leaf * 340 * 3);
+            assert_eq!(u64::from(word(&above, entry + 4)), blocks.node(leaf));
+        }
+        assert_eq!(blocks.root()[12 + 4..][..4], low32(blocks.node(2942 + 9)).to_le_bytes());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod hash;
 mod inodes;
 mod plan;
 mod render;
+mod size;
 mod superblock;
 mod xattr;
 

@@ -1,0 +1,262 @@
+//! How large a volume is: the least one that holds its contents, or whether one of a given size does.
+
+use super::format::{BLOCK, BLOCKS_PER_GROUP, MOST_INODES_PER_GROUP};
+use super::geometry::{Geometry, Wish};
+use super::plan::{Allocation, Contents, Plan};
+use super::{Journal, Options, Reserved};
+use crate::error::{Error, Kind, Result};
+use crate::filesystem::Size;
+use crate::units::Bytes;
+
+/// Journal blocks for a volume, as e2fsprogs gives them (lib/ext2fs/mkjournal.c, ext2fs_default_journal_size).
+const fn default_journal(blocks: u64) -> u64 {
+    match blocks {
+        0..2048 => 0,
+        2048..32_768 => 1024,
+        32_768..262_144 => 4096,
+        262_144..524_288 => 8192,
+        524_288..4_194_304 => 16_384,
+        4_194_304..8_388_608 => 32_768,
+        8_388_608..16_777_216 => 65_536,
+        16_777_216..33_554_432 => 131_072,
+        _ => 262_144,
+    }
+}
+
+/// The journal sizes e2fsprogs knows, largest first: where the one for the grown volume does not fit, the next.
+const JOURNALS: [u64; 9] = [262_144, 131_072, 65_536, 32_768, 16_384, 8192, 4096, 1024, 0];
+/// The least blocks of a journal (JBD2_MIN_JOURNAL_BLOCKS), and the most e2fsprogs makes.
+const SMALLEST_JOURNAL: u64 = 1024;
+const LARGEST_JOURNAL: u64 = 10_240_000;
+
+/// Blocks the kernel keeps back from everyone, so that a write it already promised finds its metadata: 2 percent, at
+/// most 4096 (linux/fs/ext4/super.c, ext4_calculate_resv_clusters). What users can fill is less than what is free.
+pub(super) fn kept_back(blocks: u64) -> u64 {
+    (blocks / 50).min(4096)
+}
+
+impl Plan {
+    /// Finds the size, then gives every block its place.
+    pub(super) fn new(contents: Contents, options: &Options) -> Result<Self> {
+        match options.size {
+            Size::Auto => Self::smallest(contents, options),
+            Size::Fixed(size) => Self::fixed(contents, options, size),
+        }
+    }
+
+    /// The least volume that holds the contents and the free room asked for. What a volume needs grows with its size,
+    /// slower than the size itself, so trying what the last try needed ends at the least size that suffices. At first
+    /// with what surely is used, which is one sum; then with every block in its place.
+    fn smallest(contents: Contents, options: &Options) -> Result<Self> {
+        let sure = contents.surely_used();
+        let mut blocks = 1;
+        loop {
+            let geometry = geometry(&contents, options, blocks)?;
+            let used = sure + journal(options, blocks)? + u64::from(geometry.resize_inode);
+            let needed = needed(&contents, options, &geometry, used);
+            if needed <= blocks {
+                break;
+            }
+            blocks = needed;
+        }
+        loop {
+            let geometry = geometry(&contents, options, blocks)?;
+            let allocation = contents.allocate(&geometry, journal(options, blocks)?);
+            let needed = needed(&contents, options, &geometry, allocation.used);
+            if needed <= blocks {
+                let inodes = wanted_inodes(&contents, options);
+                if geometry.inodes() < inodes {
+                    return Err(too_many_inodes(inodes, &geometry));
+                }
+                let reserved_blocks = reserved(options, blocks);
+                return Ok(Self { contents, geometry, allocation, reserved_blocks });
+            }
+            blocks = needed;
+        }
+    }
+
+    /// A volume of a given size.
+    fn fixed(contents: Contents, options: &Options, size: Bytes) -> Result<Self> {
+        let blocks = size.get() / BLOCK;
+        match fit(&contents, options, blocks)? {
+            Ok((geometry, allocation)) => {
+                let reserved_blocks = reserved(options, geometry.blocks);
+                if reserved_blocks > geometry.blocks / 2 {
+                    let half = Bytes::new(geometry.blocks / 2 * BLOCK);
+                    return Err(Error::new(
+                        Kind::Capacity,
+                        "ext4 keeps no more than half of itself for the super-user",
+                    )
+                    .about("reserved")
+                    .expected(format!("at most {}", half.human()))
+                    .found(Bytes::new(reserved_blocks * BLOCK).human()));
+                }
+                Ok(Self { contents, geometry, allocation, reserved_blocks })
+            }
+            Err(Missing(mut missing)) => {
+                // A larger volume takes a little more for itself; the size that is named has to suffice.
+                while let Err(Missing(more)) = fit(&contents, options, blocks + missing)? {
+                    missing += more;
+                }
+                Err(too_small(&contents, size, missing))
+            }
+        }
+    }
+}
+
+/// Blocks a volume of this geometry must have where its contents use `used`.
+fn needed(contents: &Contents, options: &Options, geometry: &Geometry, used: u64) -> u64 {
+    let reserved = reserved(options, geometry.blocks);
+    let free = Bytes::new(options.free.map_or(DEFAULT_FREE, Bytes::get)).div_ceil(BLOCK)
+        + kept_back(geometry.blocks)
+        + reserved;
+    (geometry.metadata() + used)
+        .saturating_add(free)
+        .max(geometry.shortest())
+        .max(inodes_need(wanted_inodes(contents, options), geometry))
+        // No more than half of the blocks may be kept for the super-user (e2fsck/super.c, check_super_block).
+        .max(reserved.saturating_mul(2))
+}
+
+/// How many blocks a volume lacks at least.
+struct Missing(u64);
+
+/// Tries to fit contents into a volume of `blocks` blocks.
+fn fit(
+    contents: &Contents,
+    options: &Options,
+    mut blocks: u64,
+) -> Result<Result<(Geometry, Allocation), Missing>> {
+    let asked = blocks;
+    let mut geometry = geometry(contents, options, blocks)?;
+    if geometry.shortest() > blocks && geometry.groups > 1 {
+        // A last group too short for its own metadata is left out, as mke2fs does.
+        blocks = (geometry.groups - 1) * BLOCKS_PER_GROUP;
+        geometry = self::geometry(contents, options, blocks)?;
+    }
+    let wanted = journal(options, blocks)?;
+    // Only a journal that nobody asked for may be smaller than the one for the grown volume.
+    let least = if options.journal == Journal::Auto { default_journal(blocks) } else { wanted };
+    let sizes = std::iter::once(wanted)
+        .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
+    let mut needed = 0;
+    for journal in sizes {
+        let allocation = contents.allocate(&geometry, journal);
+        needed = (geometry.metadata() + allocation.used).max(geometry.shortest());
+        if needed <= blocks {
+            return Ok(Ok((geometry, allocation)));
+        }
+    }
+    Ok(Err(Missing(needed.saturating_sub(asked).max(1))))
+}
+
+/// Free room where none is asked for: enough for the first boot of a system to make its directories and files (an
+/// exactly full root does not boot), and enough that every filesystem of automatic size has a journal. 16 MiB.
+const DEFAULT_FREE: u64 = 16 << 20;
+
+fn geometry(contents: &Contents, options: &Options, blocks: u64) -> Result<Geometry> {
+    let used_inodes = contents.inodes.used();
+    if let Some(inodes) = options.inodes
+        && inodes < used_inodes
+    {
+        return Err(Error::new(Kind::Capacity, "fewer inodes are asked for than the contents need")
+            .about("inodes")
+            .expected(format!("at least {used_inodes}, of which 11 are reserved"))
+            .found(inodes));
+    }
+    if let Some(inodes) = options.inodes.filter(|inodes| *inodes > u64::from(u32::MAX)) {
+        return Err(Error::new(Kind::Capacity, "no filesystem has so many inodes")
+            .about("inodes")
+            .expected(format!("at most {}, as their numbers have 32 bits", u32::MAX))
+            .found(inodes));
+    }
+    let geometry = Geometry::new(&Wish {
+        blocks,
+        used_inodes,
+        inodes: options.inodes,
+        grow_to: options.grow_to.map(|size| size.get() / BLOCK),
+    })?;
+    let inodes = wanted_inodes(contents, options);
+    match options.size {
+        Size::Fixed(_) if geometry.inodes() < inodes => Err(too_many_inodes(inodes, &geometry)),
+        _ => Ok(geometry),
+    }
+}
+
+/// Inodes there have to be: those in use, and those asked for.
+fn wanted_inodes(contents: &Contents, options: &Options) -> u64 {
+    contents.inodes.used().max(options.inodes.unwrap_or(0))
+}
+
+fn too_many_inodes(inodes: u64, geometry: &Geometry) -> Error {
+    Error::new(Kind::Capacity, "the filesystem cannot hold that many inodes at its size")
+        .about("inodes")
+        .expected(format!(
+            "at most {} for {}",
+            geometry.most_inodes(),
+            Bytes::new(geometry.blocks * BLOCK).human()
+        ))
+        .found(inodes)
+}
+
+/// The least blocks with enough groups for so many inodes.
+fn inodes_need(inodes: u64, geometry: &Geometry) -> u64 {
+    if geometry.inodes() >= inodes {
+        return 0;
+    }
+    (inodes.div_ceil(u64::from(MOST_INODES_PER_GROUP)) - 1) * BLOCKS_PER_GROUP + 1
+}
+
+fn reserved(options: &Options, blocks: u64) -> u64 {
+    match options.reserved {
+        Reserved::Bytes(bytes) => bytes.div_ceil(BLOCK),
+        Reserved::Percent(percent) => blocks * u64::from(percent.min(50)) / 100,
+    }
+}
+
+/// Blocks of the journal: those for the size the volume is expected to grow to.
+fn journal(options: &Options, blocks: u64) -> Result<u64> {
+    match options.journal {
+        Journal::None => Ok(0),
+        Journal::Auto => {
+            let grown = options.grow_to.map_or(0, |size| size.get() / BLOCK);
+            Ok(default_journal(blocks.max(grown)))
+        }
+        Journal::Size(size) => {
+            let journal = size.div_ceil(BLOCK);
+            if (SMALLEST_JOURNAL..=LARGEST_JOURNAL).contains(&journal) {
+                return Ok(journal);
+            }
+            Err(Error::new(Kind::Manifest, "an ext4 journal cannot have that size")
+                .about("journal")
+                .expected(format!(
+                    "{} to {}",
+                    Bytes::new(SMALLEST_JOURNAL * BLOCK).human(),
+                    Bytes::new(LARGEST_JOURNAL * BLOCK).human()
+                ))
+                .found(size.human()))
+        }
+    }
+}
+
+/// The error for contents that do not fit: by how much, and what is large.
+fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
+    let largest: Vec<String> = contents
+        .tree
+        .largest(5)
+        .into_iter()
+        .map(|(node, bytes)| format!("{} ({})", contents.tree.path(node), Bytes::new(bytes).human()))
+        .collect();
+    let missing = Bytes::new(missing.saturating_mul(BLOCK));
+    let error = Error::new(
+        Kind::Capacity,
+        format!("the contents do not fit the ext4 filesystem: {} too much", missing.human()),
+    )
+    .expected(format!("a size of at least {} bytes", (size.round_down(BLOCK) + missing).get()))
+    .found(format!("{} bytes", size.get()));
+    if largest.is_empty() {
+        error
+    } else {
+        error.hint(format!("the largest files are {}", largest.join(", ")))
+    }
+}
