@@ -2,10 +2,15 @@
 //! much kept back as was asked for; and what the tools that change a filesystem make of ours.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use diskwright::units::{GIB, KIB, MIB, TIB};
+use diskwright::filesystem::{Facts, Size, ext4};
+use diskwright::tree::{Builder, Content, Meta, Time, Tree};
+use diskwright::units::{Bytes, GIB, KIB, MIB, TIB};
+use proptest::prelude::*;
+use uuid::Uuid;
 
-use crate::support::ext4::{self, assert_clean, count, superblock};
+use crate::support::ext4::{assert_clean, count, remarks, superblock};
 use crate::support::program::{diskwright, mkfs_ext4};
 use crate::support::snapshot::Snapshot;
 use crate::support::tools::{Said, command, must, quick_scratch, run, scratch};
@@ -26,7 +31,7 @@ fn every_small_size_is_a_filesystem_or_an_error() {
         let said = mkfs(&image, &["--size", &size]);
         if said.code == 0 {
             least = least.or(Some(blocks));
-            assert_eq!(ext4::remarks(&image), [""; 0], "{blocks} blocks");
+            assert_eq!(remarks(&image), [""; 0], "{blocks} blocks");
             assert_eq!(count(&image, "Block count"), blocks);
             std::fs::remove_file(&image).unwrap();
         } else {
@@ -70,7 +75,7 @@ fn more_blocks_than_32_bits_count() {
             continue;
         }
         assert_eq!(said.code, 0, "{}", said.error());
-        assert_eq!(ext4::remarks(&image), [""; 0], "{size} bytes");
+        assert_eq!(remarks(&image), [""; 0], "{size} bytes");
         assert_eq!(
             superblock(&image, "Filesystem features").contains("resize_inode"),
             size <= 16 * TIB,
@@ -239,4 +244,52 @@ fn a_lost_superblock_is_recovered_from_each_copy() {
         assert_clean(&damaged);
     }
     assert_holds(&damaged, &expected);
+}
+
+/// A tree of so many inodes and one file of so many bytes, none of which is ever read.
+fn unread(inodes: u32, size: u64) -> Arc<Tree> {
+    let mut builder = Builder::new(Time::default());
+    let origin = builder.origin("test");
+    let meta = Meta::root(0o644, Time::default());
+    for number in 0..inodes {
+        builder.put(format!("/{}/{number}", number / 200).as_bytes(), meta, Content::Fifo, origin).unwrap();
+    }
+    builder.file(b"/file", Path::new("/nowhere"), (size, 0), meta, origin).unwrap();
+    Arc::new(builder.finish(1).unwrap())
+}
+
+/// Whether `df` shows so many blocks as available: the kernel keeps 2 % of all, at most 4096, to itself
+/// (ext4_calculate_resv_clusters).
+fn has_room(facts: &Facts, blocks: u64) -> bool {
+    facts.free_blocks >= (facts.blocks / 50).min(4096) + blocks
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// An automatic size has the room asked for, and one block less has not.
+    #[test]
+    fn an_automatic_size_is_the_least(
+        inodes in 0..20_000_u32,
+        size in prop_oneof![0..200 * MIB, 0..60 * GIB],
+        free in prop_oneof![Just(0), 0..2 * GIB],
+        grow_to in proptest::option::of(0..2 * TIB),
+        journal in any::<bool>(),
+    ) {
+        let tree = unread(inodes, size);
+        let options = |size| ext4::Options {
+            size,
+            free: matches!(size, Size::Auto).then(|| Bytes::new(free)),
+            grow_to: grow_to.map(Bytes::new),
+            journal: if journal { ext4::Journal::Auto } else { ext4::Journal::None },
+            ..ext4::Options::new(Uuid::from_u128(1))
+        };
+        let facts = ext4::build(&tree, &options(Size::Auto)).unwrap().facts;
+        let asked = free.div_ceil(4096);
+        prop_assert!(has_room(&facts, asked), "{facts:?}");
+        let less = Size::Fixed(Bytes::new((facts.blocks - 1) * 4096));
+        if let Ok(smaller) = ext4::build(&tree, &options(less)) {
+            prop_assert!(!has_room(&smaller.facts, asked), "{facts:?} and yet {:?}", smaller.facts);
+        }
+    }
 }

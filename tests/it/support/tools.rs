@@ -53,6 +53,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("sgdisk", "gdisk"),
     ("sh", "dash"),
     ("sqlite3", "sqlite3"),
+    ("sync", "coreutils"),
     ("taskset", "util-linux"),
     ("truncate", "coreutils"),
     ("tune2fs", "e2fsprogs"),
