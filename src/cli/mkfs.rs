@@ -159,13 +159,17 @@ impl Shared {
     /// The flags as a manifest. The source is put in later: it may have a name of any bytes, and ids that derive from
     /// the flags shall not hang on it.
     fn manifest(&self, filesystem: Filesystem, sector_size: Option<u32>) -> schema::Manifest {
-        let entry = Entry {
-            source: Some(".".to_owned()),
-            target: "/".to_owned(),
-            owner: self.owner,
-            hardlinks: self.hardlinks,
-            xattrs: Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty()),
-            ..Entry::default()
+        let top = Entry { target: "/".to_owned(), owner: self.owner, ..Entry::default() };
+        let contents = match (&self.source, self.owner) {
+            (Some(_), _) => Some(Entry {
+                source: Some(".".to_owned()),
+                hardlinks: self.hardlinks,
+                xattrs: Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty()),
+                ..top
+            }),
+            // The root itself is all that an empty filesystem has an owner of.
+            (None, Some(Owner::Preserve | Owner::Ids { .. })) => Some(Entry { directory: Some(true), ..top }),
+            (None, None | Some(Owner::Root)) => None,
         };
         let size = match self.size {
             None | Some(DiskSize::Auto) => PartitionSize::Auto,
@@ -183,7 +187,7 @@ impl Shared {
             partition: vec![Partition {
                 size: Some(size),
                 filesystem: Some(filesystem),
-                contents: self.source.is_some().then(|| vec![entry]),
+                contents: contents.map(|entry| vec![entry]),
                 ..Partition::default()
             }],
             nixos: None,
@@ -198,6 +202,14 @@ impl Shared {
             return Err(Error::new(ErrorKind::Usage, "a filesystem cannot have this size")
                 .expected(format!("a multiple of {sector_size} bytes, or auto"))
                 .found(format!("{} bytes", size.get())));
+        }
+        for (flag, given) in
+            [("--hardlinks", self.hardlinks.is_some()), ("--xattrs", !self.xattrs.is_empty())]
+        {
+            if given && self.source.is_none() {
+                return Err(Error::new(ErrorKind::Usage, format!("{flag} is for what a SOURCE brings"))
+                    .hint("leave it out, or give a directory"));
+            }
         }
         match &self.source {
             Some(source) if source.metadata().is_ok_and(|meta| !meta.is_dir()) => Err(Error::new(

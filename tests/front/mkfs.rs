@@ -113,6 +113,10 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
         (&["vfat", "--sector-size", "4096", "--size", "513KiB"], "a multiple of 4096 bytes"),
         (&["ext4", "--size", "0"], "cannot have this size"),
         (&["ext4", "etc/hosts"], "the source of a filesystem is a directory"),
+        (&["ext4", "--hardlinks", "dedupe"], "--hardlinks is for what a SOURCE brings"),
+        (&["ext4", "--xattrs", "user.*"], "--xattrs is for what a SOURCE brings"),
+        (&["ext4", "--owner", "preserve"], "no owner to preserve"),
+        (&["vfat", "--owner", "5:5"], "vfat holds no owners"),
     ] {
         let output = bench.run(&[&["mkfs"][..], arguments, &["-o", "x.img"]].concat());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -131,6 +135,24 @@ fn a_source_may_have_a_name_of_any_bytes() {
     fs::create_dir(bench.folder.path().join(name)).unwrap();
     let output = bench.command(&["mkfs", "ext4", "-o", "x.img"]).arg(name).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_root_of_an_empty_filesystem_has_its_owner() {
+    let bench = Bench::new();
+    for (flags, owner) in
+        [(&["--owner", "1000:100"][..], (1000, 100)), (&["--owner", "root"], (0, 0)), (&[], (0, 0))]
+    {
+        bench.good(&[&["mkfs", "ext4", "-o", "x.img"][..], flags].concat());
+        let stat = judge("debugfs", &["-R", "stat /", bench.path("x.img").to_str().unwrap()]);
+        let words: Vec<_> = stat.split_whitespace().collect();
+        let after = |word: &str| words[words.iter().position(|found| *found == word).unwrap() + 1];
+        assert_eq!(
+            (after("User:"), after("Group:")),
+            (owner.0.to_string().as_str(), owner.1.to_string().as_str())
+        );
+        judge("e2fsck", &["-fn", bench.path("x.img").to_str().unwrap()]);
+    }
 }
 
 #[test]
