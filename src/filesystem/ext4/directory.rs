@@ -99,6 +99,11 @@ impl Directories<'_> {
     /// # Errors
     /// [`Kind::Capacity`] where two levels cannot hold the names.
     pub(super) fn index(&self, directory: NodeId) -> Result<Index> {
+        self.index_within(directory, MOST_LEAVES)
+    }
+
+    /// The index of a directory in at most so many leaves.
+    fn index_within(&self, directory: NodeId, most: usize) -> Result<Index> {
         let mut hashed: Vec<(super::hash::NameHash, u32)> = self
             .children(directory)
             .map(|child| {
@@ -111,13 +116,13 @@ impl Directories<'_> {
             .collect();
         hashed.sort_unstable();
         let mut leaves = self.leaves(&hashed, COMFORTABLE);
-        if leaves.len() > MOST_LEAVES {
+        if leaves.len() > most {
             leaves = self.leaves(&hashed, ROOM);
         }
-        if leaves.len() > MOST_LEAVES {
+        if leaves.len() > most {
             return Err(Error::new(Kind::Capacity, "too many names in one directory for an ext4 index")
                 .at(self.tree.path(directory))
-                .expected(format!("names that fill at most {MOST_LEAVES} blocks"))
+                .expected(format!("names that fill at most {most} blocks"))
                 .found(format!("{} names that fill {} blocks", hashed.len(), leaves.len()))
                 .why(
                     "an index has two levels; the feature large_dir would add a third, and GRUB refuses it",
@@ -309,6 +314,34 @@ fn index_entries(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::{Builder, Content, Meta, Time};
+
+    #[test]
+    fn leaves_are_filled_when_they_have_to_be_and_too_many_names_are_told() {
+        let mut builder = Builder::new(Time::default());
+        let origin = builder.origin("test");
+        // A name of 55 bytes takes 64: 63 fill a leaf's 4084 bytes, 47 three quarters of it.
+        for number in 0..630 {
+            let target = format!("/d/{number:055}");
+            builder
+                .put(target.as_bytes(), Meta::root(0o644, Time::default()), Content::Fifo, origin)
+                .unwrap();
+        }
+        let tree = builder.finish(1).unwrap();
+        let (inodes, _) = Inodes::new(&tree, Checksum::START).unwrap();
+        let directories = Directories { tree: &tree, inodes: &inodes, hash_seed: &[1; 16] };
+        let directory = tree.find(b"/d").unwrap();
+        assert_eq!(directories.index_within(directory, 14).unwrap().leaves.len(), 14);
+        assert_eq!(directories.index_within(directory, 13).unwrap().leaves.len(), 10);
+        assert_eq!(directories.index_within(directory, 10).unwrap().leaves.len(), 10);
+        let error = directories.index_within(directory, 9).unwrap_err();
+        assert_eq!(error.kind(), Kind::Capacity);
+        let text = error.to_string();
+        for word in ["too many names in one directory", "at /d", "630 names that fill 10 blocks", "large_dir"]
+        {
+            assert!(text.contains(word), "no `{word}` in {text}");
+        }
+    }
 
     #[test]
     fn inner_blocks_share_the_leaves_evenly_and_within_their_limits() {

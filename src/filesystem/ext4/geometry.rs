@@ -251,13 +251,18 @@ fn reserved_blocks(wish: &Wish, blocks: u64, descriptor_blocks: u64) -> u64 {
     needed.saturating_sub(descriptor_blocks).min(POINTERS_PER_BLOCK)
 }
 
+/// Inodes for so many in use where nobody says how many there shall be: a sixteenth more, and one block.
+pub(super) const fn with_spare(used: u64) -> u64 {
+    used + used / 16 + 16
+}
+
 /// Inodes of a group: a whole number of table blocks.
 fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
-    // One inode for 16 KiB as mke2fs has it, and never less than what is used and a sixteenth more.
+    // One inode for 16 KiB as mke2fs has it.
     let ratio = blocks / 4;
     let wanted = match wish.inodes {
         Some(inodes) => inodes.max(wish.used_inodes),
-        None => ratio.max(wish.used_inodes + wish.used_inodes / 16 + 16),
+        None => ratio.max(with_spare(wish.used_inodes)),
     };
     let mut each = wanted.div_ceil(groups);
     if wish.inodes.is_none() && wish.grow_to.is_some_and(|grown| grown > blocks) {

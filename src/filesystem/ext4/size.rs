@@ -1,7 +1,7 @@
 //! How large a volume is: the least one that holds its contents, or whether one of a given size does.
 
 use super::format::{BLOCK, BLOCKS_PER_GROUP, MOST_INODES_PER_GROUP};
-use super::geometry::{Geometry, Wish};
+use super::geometry::{Geometry, Wish, with_spare};
 use super::plan::{Allocation, Contents, Plan};
 use super::{Journal, Options, Reserved};
 use crate::error::{Error, Kind, Result};
@@ -45,11 +45,12 @@ impl Plan {
     }
 
     /// The least volume that holds the contents and the free room asked for. What a volume needs grows with its size,
-    /// slower than the size itself, so trying what the last try needed ends at the least size that suffices. At first
-    /// with what surely is used, which is one sum; then with every block in its place.
+    /// slower than the size itself, so trying what the last try needed ends at a size that suffices. At first with what
+    /// surely is used, which is one sum; then with every block in its place. Where a further group brings smaller tables,
+    /// that size is a few blocks too many, and what it needs is tried as well.
     fn smallest(contents: Contents, options: &Options) -> Result<Self> {
-        let sure = contents.surely_used();
         let mut blocks = 1;
+        let sure = contents.surely_used();
         loop {
             let geometry = geometry(&contents, options, blocks)?;
             let used = sure + journal(options, blocks)? + u64::from(geometry.resize_inode);
@@ -59,20 +60,29 @@ impl Plan {
             }
             blocks = needed;
         }
+        let mut found = None;
         loop {
             let geometry = geometry(&contents, options, blocks)?;
             let allocation = contents.allocate(&geometry, journal(options, blocks)?);
             let needed = needed(&contents, options, &geometry, allocation.used);
+            if needed > blocks && found.is_some() {
+                break;
+            }
             if needed <= blocks {
-                let inodes = wanted_inodes(&contents, options);
-                if geometry.inodes() < inodes {
-                    return Err(too_many_inodes(inodes, &geometry));
-                }
-                let reserved_blocks = reserved(options, blocks);
-                return Ok(Self { contents, geometry, allocation, reserved_blocks });
+                found = Some((geometry, allocation));
+            }
+            if needed == blocks {
+                break;
             }
             blocks = needed;
         }
+        let Some((geometry, allocation)) = found else { return Err(Error::bug("no size suffices")) };
+        let inodes = wanted_inodes(&contents, options);
+        if geometry.inodes() < inodes {
+            return Err(too_many_inodes(inodes, &geometry));
+        }
+        let reserved_blocks = reserved(options, geometry.blocks);
+        Ok(Self { contents, geometry, allocation, reserved_blocks })
     }
 
     /// A volume of a given size.
@@ -183,9 +193,15 @@ fn geometry(contents: &Contents, options: &Options, blocks: u64) -> Result<Geome
     }
 }
 
-/// Inodes there have to be: those in use, and those asked for.
+/// Inodes there have to be: those in use, and those asked for; where nobody asks, and the size is ours to choose, some
+/// more for the running system.
 fn wanted_inodes(contents: &Contents, options: &Options) -> u64 {
-    contents.inodes.used().max(options.inodes.unwrap_or(0))
+    let used = contents.inodes.used();
+    match (options.inodes, options.size) {
+        (Some(inodes), _) => inodes.max(used),
+        (None, Size::Auto) => with_spare(used),
+        (None, Size::Fixed(_)) => used,
+    }
 }
 
 fn too_many_inodes(inodes: u64, geometry: &Geometry) -> Error {
