@@ -16,7 +16,7 @@ use crate::contents;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Filesystem, Size, ext4, fat, swap};
 use crate::identity::{self, Seed};
-use crate::image::{Builder, Files, HostFile, Image, PourOptions, Sink, host};
+use crate::image::{Builder, Files, HostFile, Image, PourOptions, Segment, Sink, host};
 use crate::manifest::Manifest;
 use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{self, Body, Disk};
@@ -111,10 +111,11 @@ impl Built {
 
     /// Refuses an output that would take the place of its own source.
     fn spare(&self, path: &Path) -> Result<()> {
-        let Ok(real) = path.canonicalize() else { return Ok(()) };
-        // Few files have the name of the output, so few are asked where they really are.
-        let own = |segment| {
-            let file = self.image.host_file(segment);
+        let (Ok(real), Ok(meta)) = (path.canonicalize(), path.metadata()) else { return Ok(()) };
+        // Few files have the length and the name of the output, so few are asked where they really are.
+        let own = |segment: &Segment| {
+            let alike = self.image.host_file_size(segment) == Some(meta.len());
+            let file = if alike { self.image.host_file(segment) } else { None };
             file.filter(|file| file.path.file_name() == real.file_name())
                 .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real))
         };

@@ -46,6 +46,11 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// Where file `id` lies and what it looked like when its place in the image was decided.
     fn file(&self, id: u32) -> HostFile<'_>;
 
+    /// Its length in bytes, for whoever needs no path.
+    fn size(&self, id: u32) -> u64 {
+        self.file(id).size
+    }
+
     /// The file itself, where it is open already and perhaps has no name; `None` where it is opened by its path.
     fn opened(&self, id: u32) -> Option<&File> {
         let _ = id;
@@ -207,6 +212,17 @@ impl Image {
         match segment.data {
             Data::File { files, file, .. } => {
                 self.tables.files.get(index(files)).map(|table| table.file(file))
+            }
+            _ => None,
+        }
+    }
+
+    /// The length of the host file behind a segment, if it is one: cheaper than all of [`Image::host_file`].
+    #[must_use]
+    pub fn host_file_size(&self, segment: &Segment) -> Option<u64> {
+        match segment.data {
+            Data::File { files, file, .. } => {
+                self.tables.files.get(index(files)).map(|table| table.size(file))
             }
             _ => None,
         }

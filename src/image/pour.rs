@@ -190,12 +190,15 @@ struct Run<'a> {
     work: &'a Work<'a>,
     handle: Handle<'a>,
     start: u64,
-    bytes: Vec<u8>,
+    /// How many bytes of the buffer belong to the run. What is behind them was written already: file data goes over it,
+    /// and only what has to be zero is made so, since clearing all would take as long as a copy in memory.
+    length: usize,
+    buffer: Vec<u8>,
 }
 
 impl<'a> Run<'a> {
     fn new(work: &'a Work<'a>) -> Self {
-        Self { work, handle: Handle::default(), start: 0, bytes: Vec::with_capacity(usize_of(BUFFER)) }
+        Self { work, handle: Handle::default(), start: 0, length: 0, buffer: vec![0; usize_of(BUFFER)] }
     }
 
     fn unit(&mut self, unit: Unit) -> Result<()> {
@@ -227,22 +230,25 @@ impl<'a> Run<'a> {
 
     /// Appends `step` to the run, after writing the run where a hole or the buffer's end lies between.
     fn gather(&mut self, step: &Segment) -> Result<()> {
-        let end = self.start + u64_of(self.bytes.len());
+        let end = self.start + u64_of(self.length);
         let gap = step.offset.get().saturating_sub(end);
         let fits = step.end().get() - self.start.min(step.offset.get()) <= BUFFER;
-        if self.bytes.is_empty() || gap >= SMALLEST_HOLE || !fits {
+        if self.length == 0 || gap >= SMALLEST_HOLE || !fits {
             self.flush()?;
             self.start = step.offset.get();
         }
         let from = usize_of(step.offset.get() - self.start);
-        self.bytes.resize(from + usize_of(step.length.get()), 0);
-        self.work.image.fill(step, &mut self.bytes[from..], &mut self.handle)
+        let to = from + usize_of(step.length.get());
+        self.buffer[self.length..from].fill(0);
+        self.work.image.fill(step, &mut self.buffer[from..to], &mut self.handle)?;
+        self.length = to;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
-        if !self.bytes.is_empty() {
-            self.work.output.write_at(&self.bytes, self.start)?;
-            self.bytes.clear();
+        if self.length > 0 {
+            self.work.output.write_at(&self.buffer[..self.length], self.start)?;
+            self.length = 0;
         }
         Ok(())
     }

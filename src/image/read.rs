@@ -33,18 +33,21 @@ impl Image {
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a host file is gone, unreadable or changed.
     pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        out.fill(0);
         let start = Bytes::new(offset);
         let mut handle = Handle::default();
+        let mut done = 0;
         for piece in self.clipped(start, start + Bytes::new(u64_of(out.len()))) {
             let from = usize_of(piece.offset.get() - offset);
             let to = from + usize_of(piece.length.get());
+            out[done..from].fill(0);
             self.fill(&piece, &mut out[from..to], &mut handle)?;
+            done = to;
         }
+        out[done..].fill(0);
         Ok(())
     }
 
-    /// Fills `out`, which is zeroed and as long as `piece`, with its bytes, and checks a host file for change.
+    /// Fills `out`, which is as long as `piece` and may hold anything, with its bytes, and checks a host file for change.
     pub(super) fn fill<'a>(&'a self, piece: &Segment, out: &mut [u8], handle: &mut Handle<'a>) -> Result<()> {
         match piece.data {
             Data::Bytes { block, skip } => {
@@ -58,12 +61,13 @@ impl Image {
                 out.copy_from_slice(bytes);
                 Ok(())
             }
-            Data::Rendered { renderer, part, skip } => self
-                .tables
-                .renderers
-                .get(index(renderer))
-                .ok_or_else(|| Error::bug("no such renderer"))?
-                .render(part, skip, out),
+            Data::Rendered { renderer, part, skip } => {
+                let renderers = &self.tables.renderers;
+                let renderer =
+                    renderers.get(index(renderer)).ok_or_else(|| Error::bug("no such renderer"))?;
+                out.fill(0);
+                renderer.render(part, skip, out)
+            }
             Data::File { files, file, skip } => {
                 let source = handle.source(self, files, file)?;
                 source.read_exact(skip, out)?;

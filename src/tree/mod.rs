@@ -360,4 +360,8 @@ impl Files for Tree {
         };
         HostFile { path, size, stamp: Some(stamp) }
     }
+
+    fn size(&self, id: u32) -> u64 {
+        Self::size(self, NodeId(id))
+    }
 }

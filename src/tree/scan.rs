@@ -194,21 +194,44 @@ impl Work<'_> {
         let (names, mut spans) = list(&directory).map_err(failed)?;
         spans.sort_by(|a, b| span(&names, *a).cmp(span(&names, *b)));
         let mut entries = Vec::with_capacity(spans.len());
+        let mut child = Child::of(&path);
         for (start, length) in spans {
             let name = OsStr::from_bytes(span(&names, (start, length)));
-            let child = path.join(name);
+            let child = child.path(name);
             let stat = statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, WANTED)
-                .map_err(|error| Error::io(Kind::Source, "cannot read the source", &child, error))?;
-            let mut entry = Entry::new(&stat, start, length, &child, || {
+                .map_err(|error| Error::io(Kind::Source, "cannot read the source", child, error))?;
+            let mut entry = Entry::new(&stat, start, length, child, || {
                 rustix::fs::readlinkat(&directory, name, Vec::new()).map(std::ffi::CString::into_bytes)
             })?;
-            entry.look_closer(&child, &stat, xattrs)?;
+            entry.look_closer(child, &stat, xattrs)?;
             if let What::Directory(listing) = &mut entry.what {
-                *listing = self.spawn(scope, child, xattrs);
+                *listing = self.spawn(scope, child.to_owned(), xattrs);
             }
             entries.push(entry);
         }
         Ok(Listing { path, entries, names })
+    }
+}
+
+/// The paths of a directory's names, one after the other in one buffer: most of them are needed for one call only.
+struct Child {
+    bytes: Vec<u8>,
+    folder: usize,
+}
+
+impl Child {
+    fn of(folder: &Path) -> Self {
+        let mut bytes = folder.as_os_str().as_bytes().to_vec();
+        if !bytes.ends_with(b"/") {
+            bytes.push(b'/');
+        }
+        Self { folder: bytes.len(), bytes }
+    }
+
+    fn path(&mut self, name: &OsStr) -> &Path {
+        self.bytes.truncate(self.folder);
+        self.bytes.extend_from_slice(name.as_bytes());
+        Path::new(OsStr::from_bytes(&self.bytes))
     }
 }
 
@@ -391,6 +414,16 @@ mod tests {
             assert_eq!(names, [b"Z".as_slice(), b"a", b"b", b"c", b"link"]);
             assert_eq!(scan.names(), 8);
             assert!(matches!(&listing.entries[4].what, What::Symlink(target) if &**target == b"a"));
+        }
+    }
+
+    #[test]
+    fn paths_in_a_buffer_are_those_that_join_makes() {
+        for folder in ["/", "/a", "a/b/", "."] {
+            let mut child = Child::of(Path::new(folder));
+            for name in ["long name", "x", "", "yy"] {
+                assert_eq!(child.path(OsStr::new(name)), Path::new(folder).join(name), "{folder} {name}");
+            }
         }
     }
 

@@ -16,9 +16,10 @@ impl Checksum {
         Self::START.with(uuid.as_bytes())
     }
 
-    /// The seed of what belongs to an inode: its number and its generation, which is 0 in a new filesystem.
+    /// The seed of what belongs to an inode: its number and its generation, which is 0 in a new filesystem; 32 bits each,
+    /// little-endian, and so one number of 64.
     pub(super) fn of_inode(self, inode: u32) -> Self {
-        self.with(&inode.to_le_bytes()).with(&0_u32.to_le_bytes())
+        self.with(&u64::from(inode).to_le_bytes())
     }
 
     /// Goes on with `bytes`. The crate inverts before and after; ext4 does neither.

@@ -33,7 +33,7 @@ use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Blocks, Bytes, low32, u64_of};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
-use plan::{Contents, Plan, SLOW_SYMLINK};
+use plan::{Contents, Pass, Plan, SLOW_SYMLINK};
 use render::{Renderer, What};
 
 /// What an ext4 filesystem is to be.
@@ -250,7 +250,11 @@ fn put_inodes(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
         });
     }
-    for (number, node) in contents.inodes.all() {
+    // In the order in which blocks were given out, so that nothing is left to sort.
+    let passes = Pass::ALL.into_iter().flat_map(|pass| {
+        contents.inodes.all().filter(move |(_, node)| Pass::of(&contents.tree, *node) == pass)
+    });
+    for (number, node) in passes {
         let node = inodes::source(&contents.tree, node);
         let dense = contents.dense(number, node).unwrap_or(0);
         match contents.tree.node(node).content {

@@ -189,14 +189,16 @@ impl Contents {
 
 /// The order in which kinds of inodes get their blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
+pub(super) enum Pass {
     Directories,
     Symlinks,
     Files,
 }
 
 impl Pass {
-    fn of(tree: &Tree, node: NodeId) -> Self {
+    pub(super) const ALL: [Self; 3] = [Self::Directories, Self::Symlinks, Self::Files];
+
+    pub(super) fn of(tree: &Tree, node: NodeId) -> Self {
         match tree.node(source(tree, node)).content {
             Content::Directory => Self::Directories,
             Content::Symlink { .. } => Self::Symlinks,
