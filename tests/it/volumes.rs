@@ -174,6 +174,78 @@ fn growth_that_cannot_be_prepared_is_said() {
     }
 }
 
+/// Sizes around which something of the shape changes, and some between.
+fn shapes() -> Vec<u64> {
+    let borders = [8 * MIB, 128 * MIB, 256 * MIB, GIB, 2 * GIB, 16 * GIB, 32 * GIB, 64 * GIB, 128 * GIB];
+    let around = |border: u64| [border - 4 * KIB, border, border + 4 * MIB];
+    borders.into_iter().flat_map(around).chain([3 * GIB + 17 * MIB, 9 * GIB, 200 * GIB, TIB]).collect()
+}
+
+#[test]
+fn the_shape_is_that_of_mke2fs() {
+    // In memory: mke2fs writes more than we do.
+    let folder = quick_scratch();
+    let (ours, theirs) = (folder.path().join("ours.img"), folder.path().join("theirs.img"));
+    for size in shapes() {
+        assert_eq!(mkfs(&ours, &["--size", &size.to_string(), "--label", "same"]).code, 0);
+        let _ = std::fs::remove_file(&theirs);
+        must(command("truncate").args(["-s", &size.to_string()]).arg(&theirs));
+        must(
+            command("mke2fs")
+                .args([
+                    "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-L",
+                    "same",
+                ])
+                .args([
+                    "-O",
+                    "^metadata_csum_seed,^orphan_file,64bit,metadata_csum",
+                    "-E",
+                    "lazy_journal_init=1",
+                ])
+                .arg(&theirs),
+        );
+        for field in [
+            "Filesystem features",
+            "Block count",
+            "Reserved GDT blocks",
+            "Inodes per group",
+            "Inode count",
+            "Group descriptor size",
+            "Flex block group size",
+            "Total journal blocks",
+            "Default mount options",
+            "Filesystem flags",
+            "Journal backup",
+        ] {
+            let shown = |image: &Path| {
+                let said = must(command("dumpe2fs").arg("-h").arg(image));
+                let line = said.text().lines().find(|line| line.starts_with(field)).map(str::to_owned);
+                line.unwrap_or_default()
+            };
+            assert_eq!(shown(&ours), shown(&theirs), "{size} bytes");
+        }
+    }
+}
+
+/// Nothing is left for the kernel to clear behind the first mount, which would fill the holes of the file; and of groups
+/// that nobody uses it makes the bitmaps itself.
+#[test]
+fn groups_are_told_to_be_clear() {
+    let folder = scratch();
+    let image = folder.path().join("out.img");
+    assert_eq!(mkfs(&image, &["--size", "5GiB"]).code, 0);
+    let said = must(command("dumpe2fs").arg(&image)).text();
+    let groups: Vec<&str> = said.lines().filter(|line| line.contains(": (Blocks ")).collect();
+    assert_eq!(groups.len(), 40);
+    for (number, line) in groups.iter().enumerate() {
+        assert!(line.contains("ITABLE_ZEROED"), "{line}");
+        assert_eq!(line.contains("INODE_UNINIT"), number > 0, "{line}");
+        // Metadata of 16 groups in the first of each, copies of the superblock, and the last, whose bitmap has an end.
+        let used = [0, 1, 3, 5, 7, 9, 16, 25, 27, 32, 39].contains(&number);
+        assert_eq!(line.contains("BLOCK_UNINIT"), !used, "{line}");
+    }
+}
+
 /// A filesystem of ours with a bit of everything, and what is in it.
 fn sample(folder: &Path, arguments: &[&str]) -> (std::path::PathBuf, Snapshot) {
     let (source, image) = (folder.join("source"), folder.join("out.img"));

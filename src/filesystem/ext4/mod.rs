@@ -147,7 +147,8 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
     };
     let mut image = Builder::new(length);
     put_groups(&mut image, &plan, options);
-    put_inodes(&mut image, &plan, options);
+    put_beside(&mut image, &plan, options);
+    put_contents(&mut image, &plan);
     let facts = Facts {
         kind: "ext4",
         label: options.label.clone(),
@@ -217,15 +218,12 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
     }
 }
 
-/// What the inodes have: the journal, directories, links, attributes, extent trees and file data.
-fn put_inodes(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
+/// What stands beside the contents of inodes: the journal, extent trees, attributes, and lost+found.
+fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
-    let (directories, symlinks) = (renderer(What::Directory), renderer(What::Symlink));
-    let (nodes, xattrs) = (renderer(What::ExtentNodes), renderer(What::Xattrs));
-    let table: Arc<dyn Files> = Arc::<Tree>::clone(&contents.tree);
-    let files = image.files(table);
-    image.reserve(contents.tree.len());
+    let (nodes, xattrs, directories) =
+        (renderer(What::ExtentNodes), renderer(What::Xattrs), renderer(What::Directory));
     if let Some(first) = plan.allocation.journal.runs.first() {
         let bytes = superblock::journal_superblock(plan, options);
         image.bytes(offset(first.run.start), "ext4: journal superblock", bytes);
@@ -250,6 +248,16 @@ fn put_inodes(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
         });
     }
+}
+
+/// What is in the inodes of the tree: directories, targets of links, and file data.
+fn put_contents(image: &mut Builder, plan: &Arc<Plan>) {
+    let contents = &plan.contents;
+    let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
+    let (directories, symlinks) = (renderer(What::Directory), renderer(What::Symlink));
+    let table: Arc<dyn Files> = Arc::<Tree>::clone(&contents.tree);
+    let files = image.files(table);
+    image.reserve(contents.tree.len());
     // In the order in which blocks were given out, so that nothing is left to sort.
     let passes = Pass::ALL.into_iter().flat_map(|pass| {
         contents.inodes.all().filter(move |(_, node)| Pass::of(&contents.tree, *node) == pass)
