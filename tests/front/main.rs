@@ -5,6 +5,8 @@ mod bench;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod layouts;
 #[cfg(test)]
 mod manifest;
