@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::chmod::Chmod;
-use super::scan::{Entry, Scan, What};
+use super::look::{Entry, What};
+use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
 use crate::image::host::stamp;

@@ -7,6 +7,7 @@ pub mod build;
 pub mod chmod;
 mod finish;
 mod links;
+mod look;
 mod scan;
 pub mod xattr;
 
@@ -22,7 +23,7 @@ use crate::units::{index, u64_of, usize_of};
 
 pub use build::{Builder, Hardlinks, Owner, Rules};
 pub use chmod::Chmod;
-pub(crate) use scan::ranges as data_ranges;
+pub(crate) use look::ranges as data_ranges;
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;
 
