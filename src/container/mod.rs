@@ -7,6 +7,7 @@ mod entries;
 mod open;
 pub mod qcow2;
 mod source;
+pub mod vdi;
 pub mod vhd;
 pub mod vmdk;
 mod write;
@@ -30,16 +31,19 @@ pub enum Format {
     Qcow2,
     /// VHD: Virtual PC, Hyper-V, Azure.
     Vpc,
+    /// VirtualBox's own.
+    Vdi,
     /// VMware's.
     Vmdk,
 }
 
 /// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
 /// Raw has also those by which people call a lone filesystem.
-const FORMATS: [(Format, &[&str], &[&str]); 4] = [
+const FORMATS: [(Format, &[&str], &[&str]); 5] = [
     (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
     (Format::Qcow2, &["qcow2"], &["qcow2"]),
     (Format::Vpc, &["vpc", "vhd"], &["vhd", "vpc"]),
+    (Format::Vdi, &["vdi"], &["vdi"]),
     (Format::Vmdk, &["vmdk"], &["vmdk"]),
 ];
 
@@ -61,6 +65,7 @@ impl Format {
             Self::Raw => "img",
             Self::Qcow2 => "qcow2",
             Self::Vpc => "vhd",
+            Self::Vdi => "vdi",
             Self::Vmdk => "vmdk",
         }
     }
@@ -72,6 +77,7 @@ impl Format {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vpc => "vpc",
+            Self::Vdi => "vdi",
             Self::Vmdk => "vmdk",
         }
     }
@@ -81,7 +87,7 @@ impl Format {
     pub const fn subformats(self) -> &'static [Subformat] {
         match self {
             Self::Raw | Self::Qcow2 => &[],
-            Self::Vpc => &[Subformat::Dynamic, Subformat::Fixed],
+            Self::Vpc | Self::Vdi => &[Subformat::Dynamic, Subformat::Fixed],
             Self::Vmdk => &[Subformat::MonolithicSparse, Subformat::StreamOptimized],
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
 use super::vmdk::read as vmdk;
-use super::{Format, Subformat, vhd};
+use super::{Format, Subformat, vdi, vhd};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Builder, Image};
@@ -102,6 +102,7 @@ fn open_source(
         Format::Raw => raw(source),
         Format::Qcow2 => open_qcow2(source, backing, chain),
         Format::Vpc => vhd::read::open(source),
+        Format::Vdi => vdi::read::open(source),
         Format::Vmdk => open_vmdk(source, backing, chain),
     }
 }
@@ -111,6 +112,7 @@ fn detect(source: &Source) -> Result<Format> {
     let head = source.read_some(0, 512)?;
     Ok(match Numbers(&head).be32(0) {
         0x5146_49fb => Format::Qcow2,
+        _ if vdi::read::is_vdi(&head) => Format::Vdi,
         _ if vhd::read::is_vhd(source)? => Format::Vpc,
         _ if vmdk::detect(&head) => Format::Vmdk,
         _ => Format::Raw,
@@ -119,10 +121,8 @@ fn detect(source: &Source) -> Result<Format> {
 
 /// A raw disk: all that is no hole.
 fn raw(source: &Arc<Source>) -> Result<Opened> {
-    let mut mapping = Mapping::new(source, source.size);
-    for (start, length) in source.data_ranges() {
-        mapping.data(start, length, start)?;
-    }
+    let mut mapping = Mapping::sparse(source, source.size);
+    mapping.data(0, source.size, 0)?;
     Ok(Opened {
         image: mapping.finish()?,
         format: Format::Raw,

@@ -98,20 +98,24 @@ impl Source {
         Error::new(Kind::Format, what).at_offset(&self.path, offset)
     }
 
-    /// The data ranges of a raw disk.
-    pub(super) fn data_ranges(&self) -> Vec<(u64, u64)> {
+    /// The parts of `from..to` that are no holes of the file, as start and length.
+    pub(super) fn data_ranges(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let to = to.min(self.size);
         let mut ranges = Vec::new();
-        let mut at = 0;
-        while at < self.size {
+        let mut at = from;
+        while at < to {
             let Ok(start) = rustix::fs::seek(&self.file, SeekFrom::Data(at)) else {
                 // NXIO: nothing but hole is left. Anything else: a device or filesystem without holes.
-                let rest = !self.is_hole(at, self.size - at);
+                let rest = !self.is_hole(at, to - at);
                 if rest {
-                    ranges.push((at, self.size - at));
+                    ranges.push((at, to - at));
                 }
                 break;
             };
-            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(self.size).min(self.size);
+            if start >= to {
+                break;
+            }
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(to).min(to);
             if end <= start {
                 break;
             }
@@ -166,6 +170,8 @@ pub(super) struct Mapping {
     /// What uses which bytes of the file: start to end and name.
     used: BTreeMap<u64, (u64, &'static str)>,
     size: u64,
+    /// Whether holes of the file are holes of the disk. Not where something lies below, which would show through.
+    sparse: bool,
 }
 
 impl Mapping {
@@ -174,7 +180,20 @@ impl Mapping {
         let mut builder = Builder::new(Bytes::new(size));
         let table: Arc<dyn Files> = Arc::<Source>::clone(source);
         let files = builder.files(table);
-        Self { source: Arc::clone(source), builder, files, open: None, used: BTreeMap::new(), size }
+        Self {
+            source: Arc::clone(source),
+            builder,
+            files,
+            open: None,
+            used: BTreeMap::new(),
+            size,
+            sparse: false,
+        }
+    }
+
+    /// A disk of `size` bytes that lies on nothing: holes of the file are holes of it.
+    pub(super) fn sparse(source: &Arc<Source>, size: u64) -> Self {
+        Self { sparse: true, ..Self::new(source, size) }
     }
 
     /// The builder, for what is rendered.
@@ -251,8 +270,11 @@ impl Mapping {
 
     /// Ends the run that may still grow.
     pub(super) fn flush(&mut self) {
-        if let Some((disk, file, length)) = self.open.take() {
-            self.builder.file(Bytes::new(disk), Bytes::new(length), self.files, 0, file);
+        let Some((disk, file, length)) = self.open.take() else { return };
+        let parts =
+            if self.sparse { self.source.data_ranges(file, file + length) } else { vec![(file, length)] };
+        for (start, length) in parts {
+            self.builder.file(Bytes::new(disk + (start - file)), Bytes::new(length), self.files, 0, start);
         }
     }
 

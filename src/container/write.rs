@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::codec::Codec;
 use super::open::open_output;
-use super::{Format, qcow2, vhd, vmdk};
+use super::{Format, qcow2, vdi, vhd, vmdk};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Image, PourOptions, Sink, fill, stream};
@@ -140,8 +140,16 @@ impl WriteOptions {
         options
     }
 
-    fn vhd(&self) -> vhd::Options {
-        vhd::Options { fixed: self.subformat == Some(Subformat::Fixed), id: self.id, time: self.time }
+    const fn fixed(&self) -> bool {
+        matches!(self.subformat, Some(Subformat::Fixed))
+    }
+
+    const fn vhd(&self) -> vhd::Options {
+        vhd::Options { fixed: self.fixed(), id: self.id, time: self.time }
+    }
+
+    const fn vdi(&self) -> vdi::Options {
+        vdi::Options { fixed: self.fixed(), id: self.id }
     }
 
     /// The container as an image again, where it is a pure function of the disk.
@@ -155,6 +163,7 @@ impl WriteOptions {
             Format::Raw => Ok(image.clone()),
             Format::Qcow2 => qcow2::wrap(image, &self.qcow2()),
             Format::Vpc => vhd::wrap(image, &self.vhd()),
+            Format::Vdi => vdi::wrap(image, &self.vdi()),
             Format::Vmdk if self.is_stream() => {
                 Err(Error::new(Kind::Usage, "a stream is laid out while it is written"))
             }

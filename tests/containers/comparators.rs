@@ -75,3 +75,15 @@ fn check_notices_a_wrong_refcount() {
     flip(&path, 4 * 65_536);
     judge::check("qcow2", &path).unwrap_err();
 }
+
+/// And a VDI that says of more blocks than there are that they are in the file.
+#[test]
+fn check_notices_a_wrong_number_of_blocks() {
+    let folder = scratch();
+    let path = folder.path().join("disk.out");
+    let row = ROWS.iter().find(|row| row.name == "vdi").unwrap();
+    row.write(&usual().image(), &path, 1).unwrap();
+    judge::check("vdi", &path).unwrap();
+    flip(&path, 388);
+    judge::check("vdi", &path).unwrap_err();
+}

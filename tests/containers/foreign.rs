@@ -32,6 +32,10 @@ const fn vpc(options: &'static str) -> Foreign {
     Foreign { format: Format::Vpc, options, arguments: &[], smallest: 0, largest: 2040 * GIB }
 }
 
+const fn vdi(options: &'static str) -> Foreign {
+    Foreign { format: Format::Vdi, options, arguments: &[], smallest: 0, largest: u64::MAX }
+}
+
 /// QEMU takes the footer of a fixed disk without data for the copy of a dynamic disk's, also where it wrote it itself.
 const fn vpc_fixed(options: &'static str) -> Foreign {
     Foreign { smallest: 512, ..vpc(options) }
@@ -69,6 +73,8 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     vpc("subformat=dynamic,force_size=on"),
     vpc_fixed("subformat=fixed"),
     vpc_fixed("subformat=fixed,force_size=on"),
+    vdi(""),
+    vdi("static=on"),
     vmdk(""),
     vmdk("subformat=monolithicSparse,adapter_type=lsilogic"),
     vmdk("adapter_type=buslogic,compat6=on"),

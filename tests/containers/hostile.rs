@@ -66,6 +66,21 @@ pub(crate) fn complaint(said: &Said, code: i32) -> String {
     message
 }
 
+/// Library and program refuse `path`, and say `says` with the place.
+pub(crate) fn wrong(name: &str, path: &Path, format: Format, says: &[&str]) {
+    let error = match open(path, &OpenOptions { format: Some(format), allow_backing: false }) {
+        Err(error) => error,
+        // What lies in data is found when it is read.
+        Ok(opened) => opened.image.read(0, &mut [0; 4096]).expect_err(name),
+    };
+    assert_eq!(error.kind(), Kind::Format, "{name}: {error}");
+    let message = refused(path, &["--from", format.name()], 1);
+    assert!(message.contains(path.to_str().unwrap()) && message.contains(", byte "), "{name}: {message}");
+    for part in says {
+        assert!(message.contains(part), "{name}: `{part}` is not in: {message}");
+    }
+}
+
 /// What is wrong, and what the message has to say about it.
 const PLAIN: &[(&str, Patch<'_>, &[&str])] = &[
     ("version 1", &[(4, &[0, 0, 0, 1])], &["unknown version", "byte 4", "found: 1"]),
@@ -161,18 +176,7 @@ const PLAIN: &[(&str, Patch<'_>, &[&str])] = &[
 fn headers_and_tables_that_are_wrong() {
     let folder = scratch();
     for (name, patch, says) in PLAIN {
-        let path = patched(row("qcow2-4k"), folder.path(), patch);
-        let error = match open(&path, &OpenOptions::default()) {
-            Err(error) => error,
-            // What lies in data is found when it is read.
-            Ok(opened) => opened.image.read(0, &mut [0; 4096]).expect_err(name),
-        };
-        assert_eq!(error.kind(), Kind::Format, "{name}: {error}");
-        let message = refused(&path, &[], 1);
-        assert!(message.contains(path.to_str().unwrap()) && message.contains(", byte "), "{name}: {message}");
-        for part in *says {
-            assert!(message.contains(part), "{name}: `{part}` is not in: {message}");
-        }
+        wrong(name, &patched(row("qcow2-4k"), folder.path(), patch), Format::Qcow2, says);
     }
 }
 

@@ -44,6 +44,8 @@ mod tools;
 #[cfg(test)]
 mod trips;
 #[cfg(test)]
+mod vdi;
+#[cfg(test)]
 mod vhd;
 #[cfg(test)]
 mod vmdk;

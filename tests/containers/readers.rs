@@ -113,6 +113,7 @@ const fn seven_zip(open: fn(&Path) -> Result<Box<dyn Disk>, String>) -> Reader {
 }
 
 pub(crate) const SEVEN_ZIP_VHD: Reader = seven_zip(|path| extracted("VHD", path));
+pub(crate) const SEVEN_ZIP_VDI: Reader = seven_zip(|path| extracted("VDI", path));
 pub(crate) const SEVEN_ZIP_VMDK: Reader = seven_zip(|path| extracted("VMDK", path));
 
 /// The disk in the image `path`, as 7-Zip writes it to its standard output.

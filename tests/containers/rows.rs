@@ -92,6 +92,15 @@ const VMDK: Row = Row {
     ..USUAL
 };
 
+/// Blocks of 1 MiB, each with 4 bytes of a map that begins at 512 and ends a MiB before 4 GiB.
+const VDI: Row = Row {
+    format: Format::Vdi,
+    unit: MIB,
+    largest: ((4 * GIB) - MIB - 512) / 4 * MIB,
+    readers: &[readers::SEVEN_ZIP_VDI],
+    ..USUAL
+};
+
 /// All of them.
 pub(crate) const ROWS: &[Row] = &[
     // Raw is as long as it is; QEMU alone sees it in sectors.
@@ -171,6 +180,8 @@ pub(crate) const ROWS: &[Row] = &[
         qemu: Some("subformat=fixed,force_size=on"),
         ..VPC
     },
+    Row { name: "vdi", ..VDI },
+    Row { name: "vdi-static", subformat: Some(Subformat::Fixed), qemu: Some("static=on"), ..VDI },
     Row { name: "vmdk", ..VMDK },
     Row {
         name: "vmdk-stream",

@@ -4,12 +4,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use diskwright::container::{Format, OpenOptions, Opened, Subformat, WriteOptions, open};
-use diskwright::error::Kind;
 use diskwright::units::{GIB, KIB, MIB, usize_of};
 use proptest::prelude::*;
 
 use crate::create::diskwright;
-use crate::hostile::{Patch, bounded, complaint, disk, refused, row};
+use crate::hostile::{Patch, bounded, complaint, disk, refused, row, wrong};
 use crate::judge::{same, same_disk, virtual_size};
 use crate::properties::{be, full};
 use crate::readers::SEVEN_ZIP_VHD;
@@ -140,15 +139,7 @@ const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
 fn footers_headers_and_tables_that_are_wrong() {
     let folder = scratch();
     for (name, at, patch, says) in WRONG {
-        let path = patched(folder.path(), &[(*at, patch)]);
-        let options = OpenOptions { format: Some(Format::Vpc), allow_backing: false };
-        let error = open(&path, &options).expect_err(name);
-        assert_eq!(error.kind(), Kind::Format, "{name}: {error}");
-        let message = refused(&path, &["--from", "vhd"], 1);
-        assert!(message.contains(path.to_str().unwrap()) && message.contains(", byte "), "{name}: {message}");
-        for part in *says {
-            assert!(message.contains(part), "{name}: `{part}` is not in: {message}");
-        }
+        wrong(name, &patched(folder.path(), &[(*at, patch)]), Format::Vpc, says);
     }
 }
 

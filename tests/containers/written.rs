@@ -54,9 +54,14 @@ fn a_disk_over_the_limit_is_refused_with_the_limit_and_nothing_is_left() {
     for row in ROWS.iter().filter(|row| row.largest < u64::MAX) {
         let folder = scratch();
         let path = folder.path().join("disk.out");
-        row.write(&Sample::new("most", row.largest, &[]).image(), &path, 1)
-            .unwrap_or_else(|error| panic!("{}: {error}", row.name));
-        std::fs::remove_file(&path).unwrap();
+        let most = Sample::new("most", row.largest, &[]).image();
+        let name = row.name;
+        // Some have tables of gigabytes for it, which need not be written to be seen to fit.
+        let wrap = || row.options().wrap(&most).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if row.compress.is_some() || wrap().covered() <= Bytes::new(64 * MIB) {
+            row.write(&most, &path, 1).unwrap_or_else(|error| panic!("{name}: {error}"));
+            std::fs::remove_file(&path).unwrap();
+        }
         let error = row.write(&Sample::new("more", row.largest + 1, &[]).image(), &path, 1).unwrap_err();
         assert_eq!(error.kind(), Kind::Capacity, "{}: {error}", row.name);
         let limit = Bytes::new(row.largest);

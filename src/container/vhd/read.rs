@@ -165,10 +165,8 @@ fn whole(source: &Arc<Source>, place: &Place) -> Result<Image> {
             .expected(format!("at most {} bytes", place.at))
             .found(format!("{size} bytes")));
     }
-    let mut mapping = Mapping::new(source, size);
-    for (start, length) in source.data_ranges() {
-        mapping.data(start, length, start)?;
-    }
+    let mut mapping = Mapping::sparse(source, size);
+    mapping.data(0, size, 0)?;
     mapping.finish()
 }
 
@@ -231,7 +229,7 @@ impl Header {
     /// The disk.
     fn image(&self, source: &Arc<Source>, place: &Place) -> Result<Image> {
         let size = place.footer.disk_size();
-        let mut mapping = Mapping::new(source, size);
+        let mut mapping = Mapping::sparse(source, size);
         mapping.claim(0, FOOTER, "the copy of the footer")?;
         if place.at > 0 {
             mapping.claim(place.at, source.size - place.at, "the footer")?;

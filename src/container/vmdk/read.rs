@@ -183,13 +183,8 @@ pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error
 fn flat(source: &Arc<Source>, extent: &Extent) -> Result<Image> {
     let (start, length) = (extent.start.saturating_mul(SECTOR), extent.sectors.saturating_mul(SECTOR));
     source.within(start, length, "an extent")?;
-    let mut mapping = Mapping::new(source, length);
-    for (from, count) in source.data_ranges() {
-        let (from, end) = (from.max(start), (from + count).min(start + length));
-        if from < end {
-            mapping.data(from - start, end - from, from)?;
-        }
-    }
+    let mut mapping = Mapping::sparse(source, length);
+    mapping.data(0, length, start)?;
     mapping.finish()
 }
 

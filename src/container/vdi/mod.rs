@@ -1,0 +1,73 @@
+//! VDI: VirtualBox's own format.
+//!
+//! A header, a map from blocks of 1 MiB to their number in the file, and blocks. A static disk has all of them, in order,
+//! and a dynamic one those that hold something. [`wrap`] is a pure function to either.
+
+mod format;
+pub(super) mod read;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::allocated::Allocated;
+use super::entries::each_entry;
+use crate::error::Result;
+use crate::identity::container_part;
+use crate::image::{Builder, Image, Render};
+use crate::units::{Bytes, low32};
+use format::{BLOCK, DYNAMIC, FREE, Layout, MAP, STATIC};
+
+/// What a VDI file is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// All blocks are in the file; otherwise those that hold something.
+    pub fixed: bool,
+    /// What its ids derive from.
+    pub id: Uuid,
+}
+
+/// The file that holds `image`, its size rounded up to sectors of 512 bytes.
+///
+/// # Errors
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk has more blocks than the map has room for.
+pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
+    let layout = Layout::new(image.length())?;
+    let stored = if options.fixed { None } else { Some(Allocated::of(image, BLOCK)) };
+    let allocated = stored.as_ref().map_or(layout.blocks, Allocated::total);
+    let mut file = Builder::over(image, Bytes::new(layout.data + allocated * BLOCK));
+    let data = Bytes::new(layout.data);
+    match &stored {
+        Some(stored) => stored.place(image, &mut file, data, BLOCK),
+        None => image.segments().iter().for_each(|segment| file.piece(data + segment.offset, *segment)),
+    }
+    let kind = if options.fixed { STATIC } else { DYNAMIC };
+    let [id, modification] =
+        ["vdi-image-uuid", "vdi-modification-uuid"].map(|name| container_part(options.id, name));
+    file.bytes(Bytes::ZERO, "vdi: header", layout.header(kind, allocated, id, modification));
+    let renderer = file.renderer(Arc::new(Map { stored }));
+    file.rendered(Bytes::new(MAP), Bytes::new(layout.blocks * 4), renderer, 0);
+    file.finish()
+}
+
+/// The map of blocks.
+#[derive(Debug)]
+struct Map {
+    /// Those that are in the file; `None` for all.
+    stored: Option<Allocated>,
+}
+
+impl Render for Map {
+    fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
+        // Fewer than 2^30 blocks: their numbers are none of the two that mean something else.
+        each_entry(skip, out, |number| {
+            let block = self.stored.as_ref().map_or(Some(number), |stored| stored.ordinal(number));
+            block.map_or(FREE, low32).to_le_bytes()
+        });
+        Ok(())
+    }
+
+    fn label(&self, _: u32) -> String {
+        "vdi: map of blocks".to_owned()
+    }
+}
