@@ -36,6 +36,8 @@ mod rows;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 #[path = "../it/support/tools.rs"]

@@ -146,6 +146,34 @@ fn refusals_leave_the_file_alone() {
     assert_eq!(names_in(folder.path()).len(), 6);
 }
 
+/// Level 2 entries behind the end of the disk, right ones and wrong ones, do not come into it; found by the fuzz target.
+#[test]
+fn what_lies_behind_the_end_stays_there() {
+    let folder = scratch();
+    let path = folder.path().join("disk.qcow2");
+    let row = ROWS.iter().find(|row| row.name == "qcow2").unwrap();
+    // The disk has 81 clusters; its only level 2 table, in the third cluster of the file, has 8192 entries.
+    for (entry, code, says) in [
+        // The last cluster of the file.
+        (1 << 63 | 0x3f_0000_u64, 2, "data behind the end"),
+        (0x6c, 1, "reserved bits"),
+    ] {
+        row.write(&usual().image(), &path, 1).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(4 * MIB).unwrap();
+        let before = digest(&path);
+        resize(&path, "6MiB");
+        assert_ne!(digest(&path), before);
+        row.write(&usual().image(), &path, 1).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &entry.to_be_bytes(), 2 * 65_536 + 8 * 90).unwrap();
+        file.set_len(4 * MIB).unwrap();
+        let before = digest(&path);
+        let message = complaint(&run(diskwright().arg("resize").arg(&path).arg("6MiB")), code);
+        assert!(message.contains(says), "{message}");
+        assert_eq!(digest(&path), before);
+    }
+}
+
 /// QEMU locks what it runs on.
 #[test]
 fn an_image_in_use_is_left_alone() {

@@ -24,7 +24,7 @@ const STRIDE: u64 = 2 * MIB + 4 * KIB;
 const END: u64 = FIRST + 2 * STRIDE + 512 + 2 * MIB;
 
 /// The ones' complement of the sum of the bytes but the four at `field`, which it goes to.
-fn seal(bytes: &mut [u8], field: usize) {
+pub(crate) fn seal(bytes: &mut [u8], field: usize) {
     bytes[field..field + 4].fill(0);
     let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
     bytes[field..field + 4].copy_from_slice(&(!sum).to_be_bytes());

@@ -22,7 +22,7 @@ use crate::units::{Bytes, low32, u64_of, usize_of};
 ///
 /// # Errors
 /// [`Kind::Usage`] where snapshots or bitmaps remember the smaller size, or where the file was not closed properly or
-/// is in use; [`Kind::Capacity`] past what its cluster size can address.
+/// is in use, or has data behind the end of the disk; [`Kind::Capacity`] past what its cluster size can address.
 pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     let source = Source::open(path)?;
     let info = Info::read(&source)?;
@@ -51,6 +51,7 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
             .found(Bytes::new(size).human())
             .hint("convert it into a new image with larger clusters (--cluster-size, up to 2MiB)"));
     }
+    nothing_behind(&source, &info, size)?;
     let file = crate::container::source::open_to_change(path)?;
     let change = Change { info: &info, source: &source, file: &file };
     let old = Tables { l1: info.l1.0, refcounts: info.refcount_table };
@@ -66,6 +67,25 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     head.extend(low32(new.refcounts.1).to_be_bytes());
     change.write(&head, 24)?;
     if new == old { Ok(()) } else { change.forget(&new) }
+}
+
+/// Refuses a file whose tables say something of what lies behind the end of the disk: it would come into the disk, right
+/// or wrong.
+fn nothing_behind(source: &Arc<Source>, info: &Info, size: u64) -> Result<()> {
+    let mut covered = info.clone();
+    covered.size = size.min(info.l1.1.saturating_mul(info.covered()));
+    let end = info.size.next_multiple_of(info.cluster());
+    let behind = match covered.image(source) {
+        Ok((image, _)) => image.segments().last().is_some_and(|last| last.end().get() > end),
+        Err(error) => return Err(error.hint("repair the image first (qemu-img check -r all)")),
+    };
+    if behind {
+        return Err(Error::new(Kind::Usage, "the image has data behind the end of its disk")
+            .at(&source.path)
+            .why("it would be in the disk once that is larger")
+            .hint("convert it into a new image, and make that larger"));
+    }
+    Ok(())
 }
 
 /// A file that is being changed.

@@ -1,0 +1,38 @@
+//! Any bytes as qcow2; and what can be read is made larger, in its file, and is the same disk then.
+
+#![no_main]
+
+use diskwright::container::Format;
+use diskwright::convert::resize;
+use diskwright::image::Image;
+use diskwright::progress::Progress;
+use diskwright::units::{Bytes, MIB};
+use diskwright_fuzz::{acceptable, opened, read, with_file};
+use libfuzzer_sys::fuzz_target;
+
+/// What a disk holds at its start, or that it cannot be read.
+fn start(image: &Image) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 65_536];
+    image.read(0, &mut bytes).ok().map(|()| bytes)
+}
+
+fuzz_target!(|data: &[u8]| {
+    with_file(data, |path| {
+        let Some(before) = read(path, Format::Qcow2) else { return };
+        let size = Bytes::new(before.image.length().get().saturating_add(64 * MIB));
+        let expected = start(&before.image);
+        // An overlay is opened alone; so here only what stands by itself is.
+        match resize(path, size, Some(Format::Qcow2), 1, &Progress::default()) {
+            Ok(()) => {
+                let after = opened(path, Some(Format::Qcow2)).expect("a disk that grew is one");
+                assert!(after.image.length() == size.round_up(512), "the size is what was asked for");
+                // What lay behind the end of the disk in its last cluster is shown now, as in QEMU; the rest stays.
+                let kept = usize::try_from(before.image.length().get().min(65_536)).expect("a bounded length");
+                let found = start(&after.image);
+                let same = expected.zip(found).is_none_or(|(a, b)| a[..kept] == b[..kept]);
+                assert!(same, "growing changed the disk");
+            }
+            Err(error) => acceptable(&error),
+        }
+    });
+});

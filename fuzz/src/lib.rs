@@ -1,0 +1,86 @@
+//! What the targets of container readers share: bytes in a file, opened, read and looked into. Whatever they are, the
+//! end is a disk or an error for people; a panic, a bug of ours, a control character, or a read that gives other bytes
+//! the second time is a finding. Time and memory are bounded by the flags of `tests/run`.
+
+use std::io::Write;
+use std::path::Path;
+
+use diskwright::container::{Format, OpenOptions, Opened, open};
+use diskwright::error::{Error, Kind};
+use diskwright::image::Image;
+use diskwright::inspect::inspect;
+use tempfile::NamedTempFile;
+
+/// The most bytes of a disk that are read: a header of a kilobyte can say that it is petabytes large.
+const MOST: u64 = 1 << 20;
+/// The most segments that are read.
+const MOST_SEGMENTS: usize = 256;
+
+/// Gives `data` to `look` as a file, which is in memory where there is such a place.
+pub fn with_file<T>(data: &[u8], look: impl FnOnce(&Path) -> T) -> T {
+    let file = NamedTempFile::new_in("/dev/shm").or_else(|_| NamedTempFile::new());
+    let mut file = file.expect("a temporary file");
+    file.write_all(data).expect("to write the file");
+    look(file.path())
+}
+
+/// Opens the file `path` as `format`, and as whatever its bytes say, and reads what can be read.
+pub fn read(path: &Path, format: Format) -> Option<Opened> {
+    if let Some(opened) = opened(path, None) {
+        assert!(opened.files.len() == 1, "another file was opened");
+    }
+    let opened = opened(path, Some(format))?;
+    whole(&opened.image);
+    match inspect(&opened) {
+        Ok(found) => printable(&found.to_string()),
+        Err(error) => acceptable(&error),
+    }
+    Some(opened)
+}
+
+/// Opens `path`.
+pub fn opened(path: &Path, format: Option<Format>) -> Option<Opened> {
+    match open(path, &OpenOptions { format, allow_backing: false }) {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            acceptable(&error);
+            None
+        }
+    }
+}
+
+/// Reads a disk at its ends and wherever it holds something, up to a bound, whole and in halves.
+fn whole(image: &Image) {
+    let length = image.length().get();
+    let mut left = MOST;
+    let ends = [(0, 4096), (length.saturating_sub(4096), 8192)];
+    let segments = image.segments().iter().take(MOST_SEGMENTS);
+    for (start, count) in segments.map(|segment| (segment.offset.get(), segment.length.get())).chain(ends) {
+        let count = count.min(left);
+        left -= count;
+        let size = usize::try_from(count).expect("a bounded length");
+        let (mut once, mut twice) = (vec![0xd1; size], vec![0xd1; size]);
+        if let Err(error) = image.read(start, &mut once) {
+            acceptable(&error);
+            continue;
+        }
+        // An odd place in the middle of sectors, clusters and blocks.
+        let (front, back) = twice.split_at_mut(size / 2 - size / 2 % 7);
+        let middle = start + u64::try_from(front.len()).expect("a bounded length");
+        for (start, out) in [(start, front), (middle, back)] {
+            image.read(start, out).expect("what was read once can be read again");
+        }
+        assert!(once == twice, "two reads of one place differ");
+    }
+}
+
+/// An error is for people, and not about ourselves.
+pub fn acceptable(error: &Error) {
+    let message = error.to_string();
+    assert!(error.kind() != Kind::Bug, "{message}");
+    printable(&message);
+}
+
+fn printable(text: &str) {
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "a text commands the terminal: {text:?}");
+}
