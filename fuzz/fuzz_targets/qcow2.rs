@@ -27,7 +27,8 @@ fuzz_target!(|data: &[u8]| {
                 let after = opened(path, Some(Format::Qcow2)).expect("a disk that grew is one");
                 assert!(after.image.length() == size.round_up(512), "the size is what was asked for");
                 // What lay behind the end of the disk in its last cluster is shown now, as in QEMU; the rest stays.
-                let kept = usize::try_from(before.image.length().get().min(65_536)).expect("a bounded length");
+                let kept =
+                    usize::try_from(before.image.length().get().min(65_536)).expect("a bounded length");
                 let found = start(&after.image);
                 let same = expected.zip(found).is_none_or(|(a, b)| a[..kept] == b[..kept]);
                 assert!(same, "growing changed the disk");
