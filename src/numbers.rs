@@ -30,6 +30,11 @@ impl Numbers<'_> {
         let count = self.0.len() / 8;
         (0..count).map(|number| self.be64(number * 8))
     }
+    /// All little-endian 64-bit numbers.
+    pub(crate) fn all_le64(&self) -> impl Iterator<Item = u64> + '_ {
+        let count = self.0.len() / 8;
+        (0..count).map(|number| self.le64(number * 8))
+    }
     /// All little-endian 32-bit numbers.
     pub(crate) fn all_le32(&self) -> impl Iterator<Item = u32> + '_ {
         let count = self.0.len() / 4;

@@ -27,7 +27,7 @@ pub(super) struct Container {
     /// Format of the output: raw, qcow2, vpc (or vhd), vdi, vmdk, vhdx [default: what the suffix of OUT says]
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
-    /// Kind of the format: dynamic or fixed (vpc, vdi), monolithicSparse or streamOptimized (vmdk) [default: the first]
+    /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
     #[arg(long, value_name = "NAME")]
     pub(super) subformat: Option<Subformat>,
     /// Compress clusters: none, zlib or zstd [default: none]

@@ -9,6 +9,7 @@ pub mod qcow2;
 mod source;
 pub mod vdi;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
 mod write;
 
@@ -35,16 +36,19 @@ pub enum Format {
     Vdi,
     /// VMware's.
     Vmdk,
+    /// VHDX: Hyper-V.
+    Vhdx,
 }
 
 /// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
 /// Raw has also those by which people call a lone filesystem.
-const FORMATS: [(Format, &[&str], &[&str]); 5] = [
+const FORMATS: [(Format, &[&str], &[&str]); 6] = [
     (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
     (Format::Qcow2, &["qcow2"], &["qcow2"]),
     (Format::Vpc, &["vpc", "vhd"], &["vhd", "vpc"]),
     (Format::Vdi, &["vdi"], &["vdi"]),
     (Format::Vmdk, &["vmdk"], &["vmdk"]),
+    (Format::Vhdx, &["vhdx"], &["vhdx"]),
 ];
 
 impl Format {
@@ -67,6 +71,7 @@ impl Format {
             Self::Vpc => "vhd",
             Self::Vdi => "vdi",
             Self::Vmdk => "vmdk",
+            Self::Vhdx => "vhdx",
         }
     }
 
@@ -79,6 +84,7 @@ impl Format {
             Self::Vpc => "vpc",
             Self::Vdi => "vdi",
             Self::Vmdk => "vmdk",
+            Self::Vhdx => "vhdx",
         }
     }
 
@@ -87,7 +93,7 @@ impl Format {
     pub const fn subformats(self) -> &'static [Subformat] {
         match self {
             Self::Raw | Self::Qcow2 => &[],
-            Self::Vpc | Self::Vdi => &[Subformat::Dynamic, Subformat::Fixed],
+            Self::Vpc | Self::Vdi | Self::Vhdx => &[Subformat::Dynamic, Subformat::Fixed],
             Self::Vmdk => &[Subformat::MonolithicSparse, Subformat::StreamOptimized],
         }
     }

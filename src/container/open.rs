@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
 use super::vmdk::read as vmdk;
-use super::{Format, Subformat, vdi, vhd};
+use super::{Format, Subformat, vdi, vhd, vhdx};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Builder, Image};
@@ -104,6 +104,7 @@ fn open_source(
         Format::Vpc => vhd::read::open(source),
         Format::Vdi => vdi::read::open(source),
         Format::Vmdk => open_vmdk(source, backing, chain),
+        Format::Vhdx => vhdx::read::open(source),
     }
 }
 
@@ -115,6 +116,7 @@ fn detect(source: &Source) -> Result<Format> {
         _ if vdi::read::is_vdi(&head) => Format::Vdi,
         _ if vhd::read::is_vhd(source)? => Format::Vpc,
         _ if vmdk::detect(&head) => Format::Vmdk,
+        _ if vhdx::read::detect(&head) => Format::Vhdx,
         _ => Format::Raw,
     })
 }

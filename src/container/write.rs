@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::codec::Codec;
 use super::open::open_output;
-use super::{Format, qcow2, vdi, vhd, vmdk};
+use super::{Format, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Image, PourOptions, Sink, fill, stream};
@@ -38,7 +38,7 @@ pub struct WriteOptions {
 pub enum Subformat {
     /// Blocks are stored as they are needed (VHD, VDI, VHDX).
     Dynamic,
-    /// All blocks are stored, in order (VHD, VDI as `static`).
+    /// All blocks are stored, in order (VHD, VHDX, VDI as `static`).
     Fixed,
     /// One file of grains (VMDK).
     MonolithicSparse,
@@ -96,7 +96,7 @@ impl WriteOptions {
             "this subformat",
             self.subformat.is_some(),
             self.subformat.is_some_and(|subformat| self.format.subformats().contains(&subformat)),
-            "vpc and vdi (dynamic, fixed), vmdk (monolithicSparse, streamOptimized), vhdx (dynamic)",
+            "vpc, vdi and vhdx (dynamic, fixed), vmdk (monolithicSparse, streamOptimized)",
         )?;
         let compressed = match self.codec {
             None => true,
@@ -168,6 +168,7 @@ impl WriteOptions {
                 Err(Error::new(Kind::Usage, "a stream is laid out while it is written"))
             }
             Format::Vmdk => vmdk::wrap(image, self.id),
+            Format::Vhdx => vhdx::wrap(image, &vhdx::Options { fixed: self.fixed(), id: self.id }),
         }
     }
 

@@ -45,6 +45,10 @@ const fn vmdk(options: &'static str) -> Foreign {
     Foreign { format: Format::Vmdk, smallest: 512, ..qcow2(options) }
 }
 
+const fn vhdx(options: &'static str) -> Foreign {
+    Foreign { format: Format::Vhdx, largest: 64 * TIB, smallest: 512, ..qcow2(options) }
+}
+
 /// All of them.
 pub(crate) const FOREIGN: &[Foreign] = &[
     qcow2("compat=0.10"),
@@ -82,6 +86,12 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     vmdk("zeroed_grain=on"),
     vmdk("subformat=streamOptimized"),
     vmdk("subformat=streamOptimized,adapter_type=lsilogic"),
+    vhdx(""),
+    vhdx("subformat=dynamic,block_size=1M,log_size=2M"),
+    vhdx("subformat=dynamic,block_size=256M,block_state_zero=off"),
+    vhdx("subformat=dynamic,block_size=4M,block_state_zero=on"),
+    vhdx("subformat=fixed"),
+    vhdx("subformat=fixed,block_size=1M"),
 ];
 
 /// The disks that are written.

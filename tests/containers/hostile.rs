@@ -71,14 +71,16 @@ pub(crate) fn wrong(name: &str, path: &Path, format: Format, says: &[&str]) {
     let error = match open(path, &OpenOptions { format: Some(format), allow_backing: false }) {
         Err(error) => error,
         // What lies in data is found when it is read.
-        Ok(opened) => opened.image.read(0, &mut [0; 4096]).expect_err(name),
+        Ok(opened) => opened.image.read(0, &mut vec![0; 5 << 20]).expect_err(name),
     };
     assert_eq!(error.kind(), Kind::Format, "{name}: {error}");
-    let message = refused(path, &["--from", format.name()], 1);
-    assert!(message.contains(path.to_str().unwrap()) && message.contains(", byte "), "{name}: {message}");
+    let message = error.to_string();
     for part in says {
         assert!(message.contains(part), "{name}: `{part}` is not in: {message}");
     }
+    // Of several faults the program tells any.
+    let message = refused(path, &["--from", format.name()], 1);
+    assert!(message.contains(path.to_str().unwrap()) && message.contains(", byte "), "{name}: {message}");
 }
 
 /// What is wrong, and what the message has to say about it.

@@ -50,6 +50,8 @@ mod vdi;
 #[cfg(test)]
 mod vhd;
 #[cfg(test)]
+mod vhdx;
+#[cfg(test)]
 mod vmdk;
 #[cfg(test)]
 mod written;

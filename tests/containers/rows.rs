@@ -33,6 +33,8 @@ pub(crate) struct Row {
     pub(crate) streams: bool,
     /// Whether QEMU writes to any sector of it.
     pub(crate) rewritable: bool,
+    /// Whether QEMU knows where it holds nothing.
+    pub(crate) mapped: bool,
     /// The smallest disk that QEMU reads.
     pub(crate) smallest: u64,
     /// What makes the same with `qemu-img create -f … -o`; `None` where QEMU cannot.
@@ -54,6 +56,7 @@ const USUAL: Row = Row {
     checks: true,
     streams: false,
     rewritable: true,
+    mapped: true,
     smallest: 0,
     qemu: Some(""),
     readers: &[],
@@ -78,6 +81,18 @@ const VPC: Row = Row {
     largest: 2040 * GIB,
     checks: false,
     readers: &[readers::VHD, readers::SEVEN_ZIP_VHD],
+    ..USUAL
+};
+
+/// Blocks of 1 MiB up to 1 TiB.
+const VHDX: Row = Row {
+    format: Format::Vhdx,
+    unit: MIB,
+    rounds: |size| sectors(size).max(512),
+    largest: 64 * TIB,
+    smallest: 512,
+    mapped: false,
+    readers: &[readers::VHDX_CORE],
     ..USUAL
 };
 
@@ -194,6 +209,8 @@ pub(crate) const ROWS: &[Row] = &[
         qemu: Some("subformat=streamOptimized"),
         ..VMDK
     },
+    Row { name: "vhdx", ..VHDX },
+    Row { name: "vhdx-fixed", subformat: Some(Subformat::Fixed), qemu: Some("subformat=fixed"), ..VHDX },
 ];
 
 /// A size in whole sectors of 512 bytes, as QEMU counts all disks.

@@ -369,7 +369,7 @@ impl Sparse {
 
     /// The disk.
     fn image(&self, source: &Arc<Source>) -> Result<Image> {
-        let mapping = Mapping::new(source, self.size());
+        let mapping = Mapping::sparse(source, self.size());
         let mut walk = Walk { sparse: self, source, mapping, grains: Vec::new() };
         walk.mapping.claim(0, SECTOR, "the header")?;
         walk.mapping.claim(self.descriptor.0, self.descriptor.1, "the descriptor")?;

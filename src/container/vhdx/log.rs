@@ -1,0 +1,302 @@
+//! The log: what a writer was about to change when it ended early ([MS-VHDX], 2.3). A reader has to apply it first; here
+//! it is applied to what is read, and the file stays as it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::format::Region;
+use crate::container::source::{Numbers, Source};
+use crate::error::{Error, Result};
+use crate::units::{MIB, u64_of, usize_of};
+
+/// The grain of a log, and of what it changes.
+const SECTOR: u64 = 4096;
+/// The longest log that is applied. Hyper-V's has 1 MiB.
+const LONGEST: u64 = 64 * MIB;
+/// Bytes of an entry's header, and of a descriptor.
+const HEAD: u64 = 64;
+const DESCRIPTOR: u64 = 32;
+
+/// What a range of the file is changed to: zeros, or a sector of 4096 bytes.
+type Change = Option<Box<[u8]>>;
+
+/// A file as it is once its log is applied.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) source: Arc<Source>,
+    /// Changed ranges, which do not overlap: start to end and change.
+    changes: BTreeMap<u64, (u64, Change)>,
+    /// Its length.
+    pub(super) size: u64,
+    /// How many entries were applied.
+    pub(super) applied: u64,
+}
+
+impl View {
+    /// The file as it is.
+    pub(super) fn new(source: &Arc<Source>) -> Self {
+        Self { source: Arc::clone(source), changes: BTreeMap::new(), size: source.size, applied: 0 }
+    }
+
+    /// The file with the log of `id` in `region` applied.
+    ///
+    /// # Errors
+    /// A log that is too long, or one that was written to a longer file.
+    pub(super) fn replayed(source: &Arc<Source>, region: Region, id: Uuid) -> Result<Self> {
+        let mut view = Self::new(source);
+        if region.length > LONGEST {
+            return Err(source
+                .wrong("the log is too long to be applied", region.offset)
+                .expected(format!("at most {LONGEST} bytes"))
+                .found(region.length)
+                .hint("apply it with `qemu-img check -r all`"));
+        }
+        let log = Log { source, region, id };
+        for entry in log.active()? {
+            log.apply(&entry, &mut view)?;
+            view.applied += 1;
+        }
+        Ok(view)
+    }
+
+    /// `length` bytes at `offset`; `what` names them in errors.
+    pub(super) fn read(&self, offset: u64, length: u64, what: &str) -> Result<Vec<u8>> {
+        let mut bytes = self.source.read(offset, length, what)?;
+        for (start, end, change) in self.changed(offset, length) {
+            let (from, to) = (start.max(offset), end.min(offset + length));
+            let out = &mut bytes[usize_of(from - offset)..usize_of(to - offset)];
+            match change {
+                None => out.fill(0),
+                Some(sector) => out.copy_from_slice(&sector[usize_of(from - start)..usize_of(to - start)]),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Whether `length` bytes at `offset` are zero without being read.
+    pub(super) fn is_hole(&self, offset: u64, length: u64) -> bool {
+        self.source.is_hole(offset, length) && self.changed(offset, length).next().is_none()
+    }
+
+    /// The first byte in `length` bytes at `offset` that the log changes.
+    pub(super) fn first_change(&self, offset: u64, length: u64) -> Option<u64> {
+        self.changed(offset, length).next().map(|(start, ..)| start.max(offset))
+    }
+
+    fn changed(&self, offset: u64, length: u64) -> impl Iterator<Item = (u64, u64, &Change)> {
+        let end = offset.saturating_add(length);
+        let first = self.changes.range(..=offset).next_back().filter(|(_, (end, _))| *end > offset);
+        let from = first.map_or(offset, |(start, _)| *start);
+        self.changes.range(from..end.max(from)).map(|(start, (end, change))| (*start, *end, change))
+    }
+
+    /// Changes `start..end`, whatever earlier entries changed there.
+    fn change(&mut self, start: u64, end: u64, change: Change) {
+        let overlapped: Vec<(u64, u64)> = self.changed(start, end - start).map(|(a, b, _)| (a, b)).collect();
+        for (a, b) in overlapped {
+            // What sticks out is zeros: a sector lies inside or outside as a whole.
+            self.changes.remove(&a);
+            if a < start {
+                self.changes.insert(a, (start, None));
+            }
+            if b > end {
+                self.changes.insert(end, (b, None));
+            }
+        }
+        self.changes.insert(start, (end, change));
+    }
+}
+
+/// A valid entry: where it begins in the log, and what its header says.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at: u64,
+    length: u64,
+    tail: u64,
+    sequence: u64,
+    descriptors: u64,
+    flushed: u64,
+    last: u64,
+}
+
+impl Entry {
+    /// Sectors before its data: header and descriptors.
+    const fn head_sectors(&self) -> u64 {
+        (HEAD + self.descriptors * DESCRIPTOR).div_ceil(SECTOR)
+    }
+}
+
+/// A log that is read.
+struct Log<'a> {
+    source: &'a Source,
+    region: Region,
+    id: Uuid,
+}
+
+impl Log<'_> {
+    /// The sector of the log that is `number` sectors behind byte `at`; the log is a ring.
+    fn sector(&self, at: u64, number: u64) -> Result<Vec<u8>> {
+        let offset = (at + number * SECTOR) % self.region.length;
+        self.source.read(self.region.offset + offset, SECTOR, "the log")
+    }
+
+    /// The entries to apply, in order: the valid sequence with the largest number, from where its last entry says that it
+    /// begins (2.3.3).
+    fn active(&self) -> Result<Vec<Entry>> {
+        let mut best: Vec<Entry> = Vec::new();
+        let mut at = 0;
+        while at < self.region.length {
+            let found = self.sequence(at)?;
+            let last = found.last().map_or(0, |entry| entry.sequence);
+            // Where the ring begins anew behind a sequence, the search is at its end.
+            at = found.iter().fold(at, |at, entry| at + entry.length).max(at + SECTOR);
+            if last > best.last().map_or(0, |entry| entry.sequence)
+                && let Some(first) =
+                    found.iter().position(|entry| found.last().is_some_and(|last| last.tail == entry.at))
+            {
+                best = found[first..].to_vec();
+            }
+        }
+        Ok(best)
+    }
+
+    /// The valid entries that follow each other from byte `at` on, with ascending numbers. At most as long as the log.
+    fn sequence(&self, at: u64) -> Result<Vec<Entry>> {
+        let mut found: Vec<Entry> = Vec::new();
+        let mut length = 0;
+        while let Some(entry) = self.entry((at + length) % self.region.length)? {
+            length += entry.length;
+            let follows =
+                found.last().is_none_or(|last| last.sequence.checked_add(1) == Some(entry.sequence));
+            if !follows || length > self.region.length {
+                break;
+            }
+            found.push(entry);
+        }
+        Ok(found)
+    }
+
+    /// The entry at byte `at`, if there is a valid one. No sector of it but the first begins as an entry does, so looking
+    /// everywhere reads each sector only a few times.
+    fn entry(&self, at: u64) -> Result<Option<Entry>> {
+        let first = self.sector(at, 0)?;
+        let head = Numbers(&first);
+        let entry = Entry {
+            at,
+            length: u64::from(head.le32(8)),
+            tail: u64::from(head.le32(12)),
+            sequence: head.le64(16),
+            descriptors: u64::from(head.le32(24)),
+            flushed: head.le64(48),
+            last: head.le64(56),
+        };
+        let fits =
+            entry.length > 0 && entry.length.is_multiple_of(SECTOR) && entry.length <= self.region.length;
+        if !first.starts_with(b"loge")
+            || !fits
+            || entry.sequence == 0
+            || first.get(32..48) != Some(&self.id.to_bytes_le()[..])
+            || entry.head_sectors() * SECTOR > entry.length
+        {
+            return Ok(None);
+        }
+        let mut sum = crc32c::crc32c_append(crc32c::crc32c(&first[..4]), &[0; 4]);
+        sum = crc32c::crc32c_append(sum, &first[8..]);
+        let mut data = 0;
+        for number in 0..entry.length / SECTOR {
+            let sector = if number == 0 { first.clone() } else { self.sector(at, number)? };
+            if number > 0 {
+                sum = crc32c::crc32c_append(sum, &sector);
+            }
+            if number < entry.head_sectors() {
+                for descriptor in descriptors(&entry, number, &sector) {
+                    match kind(&entry, descriptor) {
+                        Some(Kind::Data) => data += 1,
+                        Some(Kind::Zero(_)) => {}
+                        None => return Ok(None),
+                    }
+                }
+            } else if !is_data(&entry, &sector) {
+                return Ok(None);
+            }
+        }
+        let whole = data == entry.length / SECTOR - entry.head_sectors() && sum == head.le32(4);
+        Ok(whole.then_some(entry))
+    }
+
+    /// Applies a valid entry.
+    fn apply(&self, entry: &Entry, view: &mut View) -> Result<()> {
+        if entry.flushed > self.source.size {
+            return Err(self
+                .source
+                .wrong(
+                    "the image is truncated: its log was written to a longer file",
+                    self.region.offset + entry.at,
+                )
+                .expected(format!("{} bytes", entry.flushed))
+                .found(format!("{} bytes", self.source.size)));
+        }
+        view.size = view.size.max(entry.last);
+        let mut data = entry.head_sectors();
+        for number in 0..entry.head_sectors() {
+            let sector = self.sector(entry.at, number)?;
+            for descriptor in descriptors(entry, number, &sector) {
+                let start = Numbers(descriptor).le64(16);
+                match kind(entry, descriptor).ok_or_else(|| Error::bug("a descriptor that was valid"))? {
+                    Kind::Zero(length) => {
+                        if length > 0 {
+                            view.change(start, start.saturating_add(length), None);
+                        }
+                    }
+                    Kind::Data => {
+                        // Its first 8 and last 4 bytes stand in the descriptor, where their place is needed for marks.
+                        let mut bytes = self.sector(entry.at, data)?;
+                        bytes[..8].copy_from_slice(&descriptor[8..16]);
+                        bytes[usize_of(SECTOR) - 4..].copy_from_slice(&descriptor[4..8]);
+                        view.change(start, start.saturating_add(SECTOR), Some(bytes.into_boxed_slice()));
+                        data += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The descriptors of `entry` that stand in its sector `number`.
+fn descriptors<'a>(entry: &Entry, number: u64, sector: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let skipped = if number == 0 { HEAD } else { 0 };
+    let before = (number * SECTOR).saturating_sub(HEAD) / DESCRIPTOR;
+    let count = usize_of(entry.descriptors.saturating_sub(before));
+    sector[usize_of(skipped)..].chunks_exact(usize_of(DESCRIPTOR)).take(count)
+}
+
+/// What a descriptor asks for.
+enum Kind {
+    Data,
+    /// Zeros of this length.
+    Zero(u64),
+}
+
+/// The kind of a valid descriptor.
+fn kind(entry: &Entry, descriptor: &[u8]) -> Option<Kind> {
+    let at = Numbers(descriptor);
+    if at.le64(24) != entry.sequence || !at.le64(16).is_multiple_of(SECTOR) {
+        return None;
+    }
+    match descriptor.get(..4)? {
+        b"desc" => Some(Kind::Data),
+        b"zero" => Some(at.le64(8)).filter(|length| length.is_multiple_of(SECTOR)).map(Kind::Zero),
+        _ => None,
+    }
+}
+
+/// Whether a sector holds data of `entry`: it has its number in two halves at its ends.
+fn is_data(entry: &Entry, sector: &[u8]) -> bool {
+    let at = Numbers(sector);
+    let end = sector.len().saturating_sub(4);
+    let sequence = u64::from(at.le32(4)) << 32 | u64::from(at.le32(end));
+    sector.starts_with(b"data") && u64_of(end) == SECTOR - 4 && sequence == entry.sequence
+}

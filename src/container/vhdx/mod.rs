@@ -1,0 +1,144 @@
+//! VHDX: Hyper-V's format (Microsoft, [MS-VHDX]), dynamic and fixed.
+//!
+//! [`wrap`] is a pure function: header section, an empty log, metadata, the block allocation table, then the blocks that
+//! hold something in the order of the disk (all of them where the disk is fixed), each on a multiple of 1 MiB.
+
+mod format;
+mod log;
+pub(super) mod read;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::allocated::Allocated;
+use super::entries::each_entry;
+use crate::error::{Error, Kind, Result};
+use crate::identity::container_part;
+use crate::image::{Builder, Image, Render};
+use crate::units::{Bytes, MIB, low32};
+use format::{
+    BAT, DISK_ID, DISK_SIZE, FILE_PARAMETERS, FULLY_PRESENT, GRAIN, Geometry, HEADERS, ITEM_DISK,
+    LEAST_BLOCK, LEAVE_ALLOCATED, LOGICAL_SECTOR, METADATA, METADATA_TABLE, MOST_DISK, PHYSICAL_SECTOR,
+    REGION_TABLES, Region, ZERO,
+};
+
+/// What a VHDX file is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether every block has its place.
+    pub fixed: bool,
+    /// What its ids derive from.
+    pub id: Uuid,
+}
+
+/// Logical and physical sectors, as Hyper-V makes them: a disk of 512 bytes that has 4096 inside.
+const SECTOR: u64 = 512;
+const PHYSICAL: u32 = 4096;
+/// The most payload blocks: a table of 8 MiB, the largest that QEMU's rule of sizes makes. So blocks have 1 MiB up to
+/// 1 TiB, as Microsoft wants them for Linux, and 64 MiB at 64 TiB.
+const MOST_BLOCKS: u64 = 1 << 20;
+/// Where the log stands, behind the header section. The least there can be.
+const LOG: Region = Region { offset: MIB, length: MIB };
+/// Where metadata stands, behind the log. Hyper-V gives it as much.
+const METADATA_REGION: Region = Region { offset: 2 * MIB, length: MIB };
+/// Where the block allocation table begins.
+const BAT_START: u64 = 3 * MIB;
+
+/// Where the parts of a file stand.
+#[derive(Debug)]
+struct Layout {
+    size: u64,
+    geometry: Geometry,
+    /// Blocks of the disk that hold something; `None` where all of them have a place.
+    data: Option<Allocated>,
+    bat: Region,
+}
+
+impl Layout {
+    fn new(image: &Image, fixed: bool) -> Result<Self> {
+        // QEMU does not open a disk without a block.
+        let size = image.length().round_up(SECTOR).get().max(SECTOR);
+        if size > MOST_DISK {
+            return Err(Error::new(Kind::Capacity, "the disk is too large for vhdx")
+                .expected(format!("at most {}", Bytes::new(MOST_DISK).human()))
+                .found(format!("{} bytes", image.length().get())));
+        }
+        let block = size.div_ceil(MOST_BLOCKS).next_power_of_two().max(LEAST_BLOCK);
+        let geometry = Geometry::new(size, block, SECTOR);
+        let bat = Region { offset: BAT_START, length: (geometry.entries() * 8).next_multiple_of(GRAIN) };
+        let data = if fixed { None } else { Some(Allocated::of(image, block)) };
+        Ok(Self { size, geometry, data, bat })
+    }
+
+    /// Where the first block stands.
+    const fn data_start(&self) -> u64 {
+        self.bat.offset + self.bat.length
+    }
+
+    /// How many blocks have a place.
+    fn stored(&self) -> u64 {
+        self.data.as_ref().map_or(self.geometry.blocks, Allocated::total)
+    }
+
+    /// Entry `number` of the block allocation table. Sector bitmaps have no place: there is no parent.
+    fn entry(&self, number: u64) -> u64 {
+        let Some(block) = self.geometry.payload(number) else { return 0 };
+        let ordinal = match &self.data {
+            Some(data) => data.ordinal(block),
+            None => Some(block),
+        };
+        // Blocks that are "not present" may read as anything (2.5.1.1); these read as zero.
+        ordinal.map_or(ZERO, |ordinal| (self.data_start() + ordinal * self.geometry.block) | FULLY_PRESENT)
+    }
+}
+
+impl Render for Layout {
+    fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
+        each_entry(skip, out, |number| self.entry(number).to_le_bytes());
+        Ok(())
+    }
+
+    fn label(&self, _: u32) -> String {
+        "vhdx: block allocation table".to_owned()
+    }
+}
+
+/// The file that holds `image`, its size rounded up to whole sectors of 512 bytes and to at least one.
+///
+/// # Errors
+/// [`Kind::Capacity`] for a disk of more than 64 TiB.
+pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
+    let layout = Layout::new(image, options.fixed)?;
+    let (block, start) = (layout.geometry.block, Bytes::new(layout.data_start()));
+    let end = layout.data_start() + layout.stored() * block;
+    let mut file = Builder::over(image, Bytes::new(end));
+    let id = |name| container_part(options.id, name);
+    file.bytes(Bytes::ZERO, "vhdx: file type identifier", format::identifier());
+    // The header with the larger number is the current one.
+    for (sequence, at) in (1..).zip(HEADERS) {
+        let header = format::header(sequence, id("vhdx-file-write"), id("vhdx-data-write"), LOG);
+        file.bytes(Bytes::new(at), "vhdx: header", header);
+    }
+    let regions = file
+        .block("vhdx: region table", format::region_table(&[(BAT, layout.bat), (METADATA, METADATA_REGION)]));
+    REGION_TABLES.iter().for_each(|at| file.block_at(Bytes::new(*at), regions));
+    let flags = if options.fixed { LEAVE_ALLOCATED } else { 0 };
+    let (table, items) = format::metadata(&[
+        (FILE_PARAMETERS, 0, [low32(block).to_le_bytes(), flags.to_le_bytes()].concat()),
+        (DISK_SIZE, ITEM_DISK, layout.size.to_le_bytes().to_vec()),
+        (DISK_ID, ITEM_DISK, id("vhdx-disk").to_bytes_le().to_vec()),
+        (LOGICAL_SECTOR, ITEM_DISK, low32(SECTOR).to_le_bytes().to_vec()),
+        (PHYSICAL_SECTOR, ITEM_DISK, PHYSICAL.to_le_bytes().to_vec()),
+    ]);
+    file.bytes(Bytes::new(METADATA_REGION.offset), "vhdx: metadata table", table);
+    file.bytes(Bytes::new(METADATA_REGION.offset + METADATA_TABLE), "vhdx: metadata items", items);
+    match &layout.data {
+        Some(data) => data.place(image, &mut file, start, block),
+        None => image.segments().iter().for_each(|segment| file.piece(start + segment.offset, *segment)),
+    }
+    let (at, length) = (Bytes::new(layout.bat.offset), Bytes::new(layout.geometry.entries() * 8));
+    let renderer = file.renderer(Arc::new(layout));
+    file.rendered(at, length, renderer, 0);
+    file.finish()
+}
