@@ -132,7 +132,7 @@ pub fn create(path: &Path, size: Bytes, container: &WriteOptions, progress: &Pro
 /// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
 ///
 /// A raw file only gets longer, and the header of a qcow2 file is changed in one write. Other formats are written anew
-/// beside the old file, which they replace when they are complete.
+/// beside the old file, which they replace when they are complete, and whose id they keep.
 ///
 /// # Errors
 /// [`Kind::Usage`] where it would get smaller, or where its format cannot; as [`convert`] otherwise.
@@ -170,7 +170,8 @@ pub fn resize(
             let options = PourOptions { jobs, progress };
             let sparse = without_zeros(&larger.finish()?, &options)?;
             let id = id_of(size, sparse.fingerprint);
-            let container = WriteOptions { subformat: opened.subformat, id, ..WriteOptions::of(format) };
+            let (subformat, identity) = (opened.subformat, opened.identity);
+            let container = WriteOptions { subformat, identity, id, ..WriteOptions::of(format) };
             container.write(&sparse.image, path, &options)
         }
     }

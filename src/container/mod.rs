@@ -20,7 +20,7 @@ use std::str::FromStr;
 pub use open::{OpenOptions, Opened, open};
 pub(crate) use open::{backing_path, open_alone};
 pub(crate) use source::{open_to_change, same_file};
-pub use write::{Subformat, WriteOptions};
+pub use write::{Identity, Subformat, WriteOptions};
 
 /// The format of an output file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
 use super::vmdk::read as vmdk;
-use super::{Format, Subformat, vdi, vhd, vhdx};
+use super::{Format, Identity, Subformat, vdi, vhd, vhdx};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
 use crate::image::{Builder, Image};
@@ -37,6 +37,8 @@ pub struct Opened {
     pub backing: Option<PathBuf>,
     /// Which kind of its format it is, where there are several.
     pub subformat: Option<Subformat>,
+    /// The id by which programs know it, which it keeps when it is written anew to grow.
+    pub identity: Option<Identity>,
     /// All files that were opened for it, itself first.
     pub files: Vec<PathBuf>,
 }
@@ -132,6 +134,7 @@ fn raw(source: &Arc<Source>) -> Result<Opened> {
         file_size: source.size,
         backing: None,
         subformat: None,
+        identity: None,
         files: Vec::new(),
     })
 }
@@ -166,6 +169,7 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
         file_size: source.size,
         backing,
         subformat: None,
+        identity: None,
         files: Vec::new(),
     })
 }
@@ -190,6 +194,7 @@ fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> R
         file_size: source.size,
         backing: None,
         subformat: disk.subformat(),
+        identity: None,
         files: Vec::new(),
     })
 }

@@ -31,6 +31,17 @@ pub struct WriteOptions {
     pub id: Uuid,
     /// When it was made, in seconds since 1970; formats that cannot hold it take the nearest they can.
     pub time: i64,
+    /// The id and time that a container has already and keeps, in formats that have one; others derive from `id`.
+    pub identity: Option<Identity>,
+}
+
+/// What a container is known by: VirtualBox and Hyper-V remember the id of a disk and not only its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its id.
+    pub id: Uuid,
+    /// When it was made, in seconds since 1970; 0 where the format does not say.
+    pub time: i64,
 }
 
 /// The kinds that some formats have.
@@ -144,12 +155,22 @@ impl WriteOptions {
         matches!(self.subformat, Some(Subformat::Fixed))
     }
 
-    const fn vhd(&self) -> vhd::Options {
-        vhd::Options { fixed: self.fixed(), id: self.id, time: self.time }
+    fn vhd(&self) -> vhd::Options {
+        let (kept, time) = (self.kept(), self.identity.map_or(self.time, |identity| identity.time));
+        vhd::Options { fixed: self.fixed(), id: self.id, kept, time }
     }
 
-    const fn vdi(&self) -> vdi::Options {
-        vdi::Options { fixed: self.fixed(), id: self.id }
+    fn vdi(&self) -> vdi::Options {
+        vdi::Options { fixed: self.fixed(), id: self.id, kept: self.kept() }
+    }
+
+    fn vhdx(&self) -> vhdx::Options {
+        vhdx::Options { fixed: self.fixed(), id: self.id, kept: self.kept() }
+    }
+
+    /// An id that the container keeps. One that is zero was none.
+    fn kept(&self) -> Option<Uuid> {
+        self.identity.map(|identity| identity.id).filter(|id| !id.is_nil())
     }
 
     /// The container as an image again, where it is a pure function of the disk.
@@ -168,7 +189,7 @@ impl WriteOptions {
                 Err(Error::new(Kind::Usage, "a stream is laid out while it is written"))
             }
             Format::Vmdk => vmdk::wrap(image, self.id),
-            Format::Vhdx => vhdx::wrap(image, &vhdx::Options { fixed: self.fixed(), id: self.id }),
+            Format::Vhdx => vhdx::wrap(image, &self.vhdx()),
         }
     }
 

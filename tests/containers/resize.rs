@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use diskwright::container::{Format, OpenOptions, open};
+use diskwright::container::{Format, OpenOptions, Opened, WriteOptions, open};
+use diskwright::image::PourOptions;
+use diskwright::progress::Progress;
 use diskwright::units::{GIB, MIB, TIB};
 
 use crate::create::diskwright;
@@ -171,6 +173,30 @@ fn what_lies_behind_the_end_stays_there() {
         let message = complaint(&run(diskwright().arg("resize").arg(&path).arg("6MiB")), code);
         assert!(message.contains(says), "{message}");
         assert_eq!(digest(&path), before);
+    }
+}
+
+/// What is written anew keeps the id by which others know it, and the time it was made.
+#[test]
+fn ids_are_kept() {
+    let folder = scratch();
+    for row in ROWS {
+        let path = folder.path().join("disk");
+        let options = WriteOptions { time: 1_500_000_000, ..row.options() };
+        let pour = PourOptions { jobs: 1, progress: &Progress::default() };
+        options.write(&usual().image(), &path, &pour).unwrap();
+        let before = row.open(&path).unwrap();
+        let details = |opened: &Opened| {
+            let kept = |name: &str| matches!(name, "uuid" | "created" | "creator" | "subformat");
+            opened.details.iter().filter(|(name, _)| kept(name)).cloned().collect::<Vec<_>>()
+        };
+        must(diskwright().arg("resize").arg(&path).args(["100MiB", "--format", row.format.name()]));
+        let after = row.open(&path).unwrap();
+        assert_eq!(after.identity, before.identity, "{}", row.name);
+        assert_eq!(details(&after), details(&before), "{}", row.name);
+        let has = matches!(row.format, Format::Vpc | Format::Vdi | Format::Vhdx);
+        assert_eq!(after.identity.is_some(), has, "{}", row.name);
+        assert!(after.identity.is_none_or(|identity| !identity.id.is_nil()), "{}", row.name);
     }
 }
 

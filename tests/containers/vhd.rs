@@ -426,6 +426,30 @@ fn ids_and_times_are_those_of_the_options() {
     assert_ne!(other_id, uuid::Uuid::from_u128(1).as_bytes());
 }
 
+/// What `inspect` says of it, for programs and for people.
+#[test]
+fn inspect_shows_kind_maker_and_id() {
+    let folder = scratch();
+    for (name, kind) in [("vpc", "dynamic"), ("vpc-fixed", "fixed")] {
+        let path = written(name, folder.path());
+        let said = must(diskwright().args(["inspect", "--json"]).arg(&path));
+        let facts: serde_json::Value = serde_json::from_slice(&said.out).unwrap();
+        assert_eq!((&facts["format"], &facts["virtual_size"]), (&"vpc".into(), &(5 * MIB).into()));
+        assert_eq!(facts["details"][0], serde_json::json!(["subformat", kind]));
+        let text = must(diskwright().arg("inspect").arg(&path)).text();
+        for line in
+            ["creator        win", "created        2023-11-14 22:13", "uuid           c4b80ea0-e85a-448a-"]
+        {
+            assert!(text.lines().any(|found| found.starts_with(line)), "{line} is not in: {text}");
+        }
+        assert_eq!(text.contains("block size     2097152"), kind == "dynamic", "{text}");
+        // A creator from a stranger does not command the terminal.
+        footer(&path, &[(28, b"\x1b[2J")]);
+        let text = must(diskwright().arg("inspect").arg(&path)).text();
+        assert!(text.contains("creator        \\x1b[2J"), "{text}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -25,6 +25,8 @@ pub struct Options {
     pub fixed: bool,
     /// What its ids derive from.
     pub id: Uuid,
+    /// The id of the disk where it has one already.
+    pub kept: Option<Uuid>,
 }
 
 /// The file that holds `image`, its size rounded up to sectors of 512 bytes.
@@ -42,8 +44,8 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
         None => image.segments().iter().for_each(|segment| file.piece(data + segment.offset, *segment)),
     }
     let kind = if options.fixed { STATIC } else { DYNAMIC };
-    let [id, modification] =
-        ["vdi-image-uuid", "vdi-modification-uuid"].map(|name| container_part(options.id, name));
+    let id = options.kept.unwrap_or_else(|| container_part(options.id, "vdi-image-uuid"));
+    let modification = container_part(options.id, "vdi-modification-uuid");
     file.bytes(Bytes::ZERO, "vdi: header", layout.header(kind, allocated, id, modification));
     let renderer = file.renderer(Arc::new(Map { stored }));
     file.rendered(Bytes::new(MAP), Bytes::new(layout.blocks * 4), renderer, 0);

@@ -9,7 +9,7 @@ use super::format::{
     VERSION, ZERO,
 };
 use crate::container::source::{Mapping, Numbers, Source};
-use crate::container::{Format, Opened, Subformat};
+use crate::container::{Format, Identity, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::units::{Bytes, usize_of};
@@ -58,6 +58,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         file_size: source.size,
         backing: None,
         subformat: Some(subformat),
+        identity: Some(Identity { id: info.id, time: 0 }),
         files: Vec::new(),
     })
 }

@@ -25,6 +25,8 @@ pub struct Options {
     pub fixed: bool,
     /// What its id derives from.
     pub id: Uuid,
+    /// The id of the disk where it has one already.
+    pub kept: Option<Uuid>,
     /// When it was made, in seconds since 1970; the format holds the years 2000 to 2136.
     pub time: i64,
 }
@@ -44,7 +46,7 @@ const STRIDE: u64 = BLOCK + ALIGNMENT;
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk is larger than 2040 GiB.
 pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
-    let id = container_part(options.id, "vhd-uuid");
+    let id = options.kept.unwrap_or_else(|| container_part(options.id, "vhd-uuid"));
     if options.fixed {
         let size = format::size(image.length(), MIB, LEAST_FIXED)?;
         let footer = Footer::new(FIXED, size, id, options.time);

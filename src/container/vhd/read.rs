@@ -7,7 +7,7 @@ use super::format::{
     HEADER_COOKIE, LARGEST, OLD_FOOTER, SECTOR, UNUSED, VERSION, checksum,
 };
 use crate::container::source::{Mapping, Numbers, Source};
-use crate::container::{Format, Opened, Subformat};
+use crate::container::{Format, Identity, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::{Image, Render};
 use crate::units::{Bytes, index, u64_of, usize_of};
@@ -152,6 +152,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         file_size: source.size,
         backing: None,
         subformat: Some(subformat),
+        identity: Some(Identity { id: footer.id, time: footer.time() }),
         files: Vec::new(),
     })
 }

@@ -30,6 +30,8 @@ pub struct Options {
     pub fixed: bool,
     /// What its ids derive from.
     pub id: Uuid,
+    /// The id of the disk where it has one already.
+    pub kept: Option<Uuid>,
 }
 
 /// Logical and physical sectors, as Hyper-V makes them: a disk of 512 bytes that has 4096 inside.
@@ -114,6 +116,7 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let end = layout.data_start() + layout.stored() * block;
     let mut file = Builder::over(image, Bytes::new(end));
     let id = |name| container_part(options.id, name);
+    let disk = options.kept.unwrap_or_else(|| id("vhdx-disk"));
     file.bytes(Bytes::ZERO, "vhdx: file type identifier", format::identifier());
     // The header with the larger number is the current one.
     for (sequence, at) in (1..).zip(HEADERS) {
@@ -127,7 +130,7 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let (table, items) = format::metadata(&[
         (FILE_PARAMETERS, 0, [low32(block).to_le_bytes(), flags.to_le_bytes()].concat()),
         (DISK_SIZE, ITEM_DISK, layout.size.to_le_bytes().to_vec()),
-        (DISK_ID, ITEM_DISK, id("vhdx-disk").to_bytes_le().to_vec()),
+        (DISK_ID, ITEM_DISK, disk.to_bytes_le().to_vec()),
         (LOGICAL_SECTOR, ITEM_DISK, low32(SECTOR).to_le_bytes().to_vec()),
         (PHYSICAL_SECTOR, ITEM_DISK, PHYSICAL.to_le_bytes().to_vec()),
     ]);

@@ -14,7 +14,7 @@ use super::format::{
 };
 use super::log::View;
 use crate::container::source::{Mapping, Numbers, Source};
-use crate::container::{Format, Opened, Subformat};
+use crate::container::{Format, Identity, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::units::{u64_of, usize_of};
@@ -47,6 +47,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         file_size: source.size,
         backing: None,
         subformat: Some(if fixed { Subformat::Fixed } else { Subformat::Dynamic }),
+        identity: Some(Identity { id: disk.id, time: 0 }),
         files: Vec::new(),
     })
 }
@@ -63,6 +64,7 @@ struct Disk {
     physical: u64,
     flags: u32,
     geometry: Geometry,
+    id: Uuid,
 }
 
 impl Disk {
@@ -107,9 +109,9 @@ impl Disk {
                 .expected(format!("a multiple of {sector} up to 64 TiB"))
                 .found(size));
         }
-        items.place(DISK_ID)?;
+        let id = guid(&items.bytes(DISK_ID, 0, 16)?, 0);
         let geometry = Geometry::new(size, block, sector);
-        let disk = Self { view, header, regions, bat, size, sector, physical, flags, geometry };
+        let disk = Self { view, header, regions, bat, size, sector, physical, flags, geometry, id };
         if disk.geometry.entries() * 8 > bat.length {
             return Err(source
                 .wrong("the block allocation table is too small for the disk", bat.offset)
