@@ -41,15 +41,15 @@ pub(super) const DIFFERENCING: u32 = 4;
 
 /// 2000-01-01 00:00 UTC in seconds since 1970: 10,957 days.
 const EPOCH: i64 = 10_957 * 86_400;
-/// Who made it: Hyper-V, as its word for "the size of the disk is what the footer says". Of other words than a few,
-/// QEMU takes it to be what the geometry says, which is less by up to a cylinder.
+/// Who made it: Hyper-V, as its word for "the size of the disk is what the footer says". QEMU before version 10 takes
+/// that to be what the geometry says, up to a cylinder less, of all but the few creators that it knows, this among them.
 const CREATOR: [u8; 4] = *b"win ";
 /// Windows 10.0, as its diskpart writes it, on "Wi2k", the one name for all Windows.
 const CREATOR_VERSION: u32 = 0x000a_0000;
 const CREATOR_HOST: [u8; 4] = *b"Wi2k";
-/// Those whose footers mean what they say about the size (QEMU 10.0, block/vpc.c, vpc_ignore_current_size): Hyper-V,
-/// QEMU with force_size, disk2vhd, XenConverter, XenServer, Azure.
-const EXACT: [[u8; 4]; 6] = [CREATOR, *b"qem2", *b"d2v ", *b"CTXS", *b"tap\0", *b"wa\0\0"];
+/// Those whose disks are what the geometry says: Virtual PC, and QEMU without force_size, which means to be like it
+/// (QEMU 10.0, block/vpc.c, vpc_ignore_current_size).
+const BY_GEOMETRY: [[u8; 4]; 2] = [*b"vpc ", *b"qemu"];
 
 /// Cylinders, heads and sectors, which Virtual PC and BIOSes count a disk in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,11 +164,12 @@ impl Footer {
         }
     }
 
-    /// Bytes of the disk: what the footer says where its creator means it or the geometry is at its end, and what the
-    /// geometry says otherwise, as QEMU has it.
+    /// Bytes of the disk: what the footer says, or what the geometry says where its creator counts by that, unless the
+    /// geometry is at its end.
     pub(super) fn disk_size(&self) -> u64 {
         let sectors = self.geometry.total();
-        if EXACT.contains(&self.creator) || sectors == MOST_SECTORS { self.size } else { sectors * SECTOR }
+        let by_geometry = BY_GEOMETRY.contains(&self.creator) && sectors != MOST_SECTORS;
+        if by_geometry { sectors * SECTOR } else { self.size }
     }
 
     /// When it was made, in seconds since 1970.
@@ -278,8 +279,8 @@ mod tests {
             (b"wa\0\0", true),
             (b"qemu", false),
             (b"vpc ", false),
-            (b"vbox", false),
-            (b"tapd", false),
+            (b"vbox", true),
+            (b"\xff\0\x1b ", true),
         ] {
             let mut footer = Footer::new(FIXED, GIB + SECTOR, Uuid::nil(), 0);
             footer.creator = *creator;
