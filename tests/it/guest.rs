@@ -90,3 +90,61 @@ fn ours_takes_seventy_thousand_subdirectories() {
     mkfs_ext4(&source, &image, &["--size", "512MiB", "--inodes", "80000"]);
     crowd(&image);
 }
+
+/// Filesystems of odd sizes, and the sizes they grow to, one after the other.
+const STEPS: [(&[&str], &[&str]); 8] = [
+    // As small as can be.
+    (&["--free", "0", "--journal=false"], &["2M", "127M", "129M", "1G"]),
+    (&["--size", "8MiB"], &["100M", "2049M", "9G"]),
+    // A last group that barely holds its own.
+    (&["--size", "134479872"], &["130M", "300M"]),
+    // Nothing in reserve: meta_bg at once.
+    (&["--size", "1GiB", "--grow-to", "1GiB"], &["7G", "9G", "20G"]),
+    // Block by block over the border of a flex group.
+    (&["--size", "2147479552"], &["524288", "524289", "524338", "530000"]),
+    // The reserve ends within the step.
+    (&["--size", "300MiB", "--grow-to", "40GiB"], &["39G", "70G"]),
+    (&["--size", "100MiB", "--inodes", "400", "--reserved", "7%"], &["5G"]),
+    (&["--free", "100MiB", "--grow-to", "20GiB"], &["19G"]),
+];
+
+#[test]
+fn odd_filesystems_grow_step_by_step() {
+    use std::fmt::Write as _;
+    let folder = scratch();
+    let source = folder.path().join("source");
+    tree::plain(&source);
+    let expected = Snapshot::of(&source);
+    let mut guest = Guest::new().program("resize2fs");
+    let mut script = String::new();
+    let mut images = Vec::new();
+    for (letter, (flags, sizes)) in ('a'..).zip(STEPS) {
+        let image = folder.path().join(format!("{letter}.img"));
+        mkfs_ext4(&source, &image, flags);
+        // The disk is as large as any of the filesystems will be; a hole costs nothing.
+        must(command("truncate").args(["-s", "80G"]).arg(&image));
+        guest = guest.disk(&image);
+        let _ = writeln!(script, "mount -t ext4 -o noinit_itable /dev/vd{letter} /mnt");
+        for (number, size) in sizes.iter().enumerate() {
+            // What the last step brought is used before the next one.
+            let _ = writeln!(
+                script,
+                "resize2fs /dev/vd{letter} {size}; mkdir -p /mnt/step-{number}; echo {size} > /mnt/step-{number}/file"
+            );
+        }
+        let _ = writeln!(script, "umount /mnt; echo {letter} is done");
+        images.push(image);
+    }
+    let said = guest.run(&script);
+    for ((image, (_, sizes)), letter) in images.iter().zip(STEPS).zip('a'..) {
+        assert!(said.contains(&format!("{letter} is done")), "{said}");
+        assert_clean(image);
+        let found = debugfs::view(image);
+        for (path, entry) in &expected.0 {
+            assert_eq!(found.0[path].digest, entry.digest, "{letter}");
+        }
+        for number in 0..sizes.len() {
+            assert!(found.0.contains_key(format!("step-{number}/file").as_bytes()), "{letter}");
+        }
+    }
+}
