@@ -52,20 +52,23 @@ impl Output {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        if nameless_can_be_published() {
-            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            match open(&folder, flags, Mode::from_raw_mode(0o666)) {
-                Ok(file) => {
-                    return Ok(Self { file: File::from(file), target, temporary: Temporary::Nameless });
-                }
-                // What a filesystem without nameless files says (open(2), O_TMPFILE).
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
-                Err(error) => return Err(Error::io(Kind::Output, "cannot write the output", path, error)),
+        let refused = match nameless_in(&folder) {
+            Ok(file) => return Ok(Self { file, target, temporary: Temporary::Nameless }),
+            Err(error) => error,
+        };
+        match named_beside(&target, &folder) {
+            Ok(named) => {
+                let (file, temporary) = named.into_parts();
+                Ok(Self { file, target, temporary: Temporary::Named(temporary) })
             }
+            // Only where the lack of nameless files was no reason does the second try say what the reason is.
+            Err(error) => Err(Error::io(
+                Kind::Output,
+                "cannot write the output",
+                path,
+                if UNSUPPORTED.contains(&refused) { error } else { refused.into() },
+            )),
         }
-        let named = named_beside(&target, &folder, path)?;
-        let (file, temporary) = named.into_parts();
-        Ok(Self { file, target, temporary: Temporary::Named(temporary) })
     }
 
     /// The open file.
@@ -170,13 +173,21 @@ fn own_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Without /proc a nameless file could not be given its name at the end (linkat's AT_EMPTY_PATH needs a privilege).
-fn nameless_can_be_published() -> bool {
-    Path::new("/proc/self/fd").is_dir()
+/// What a filesystem without nameless files says, or an old kernel (open(2), O_TMPFILE).
+const UNSUPPORTED: [Errno; 3] = [Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL];
+
+/// A file without a name. Without /proc it could not be given its name at the end (linkat's AT_EMPTY_PATH needs a
+/// privilege), so there it is none.
+fn nameless_in(folder: &Path) -> Result<File, Errno> {
+    if !Path::new("/proc/self/fd").is_dir() {
+        return Err(Errno::OPNOTSUPP);
+    }
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    open(folder, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
 /// The temporary file with a name, for hosts without O_TMPFILE.
-fn named_beside(target: &Path, folder: &Path, path: &Path) -> Result<tempfile::NamedTempFile> {
+fn named_beside(target: &Path, folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     let mut prefix = target.file_name().unwrap_or_default().to_owned();
     prefix.push(".");
@@ -186,7 +197,6 @@ fn named_beside(target: &Path, folder: &Path, path: &Path) -> Result<tempfile::N
         // As open(2) would: the umask takes its part.
         .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)
-        .map_err(|error| Error::io(Kind::Output, "cannot write the output", path, error))
 }
 
 #[cfg(test)]
@@ -216,7 +226,7 @@ mod tests {
             output.publish().unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), format!("{round}").as_bytes());
         }
-        let (file, temporary) = named_beside(&path, folder.path(), &path).unwrap().into_parts();
+        let (file, temporary) = named_beside(&path, folder.path()).unwrap().into_parts();
         let output = Output { file, target: path.clone(), temporary: Temporary::Named(temporary) };
         output.publish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
