@@ -203,6 +203,38 @@ fn a_file_in_twenty_thousand_pieces() {
     }
 }
 
+/// Blocks of a file have numbers of 32 bits, of which the last is reserved: 16 TiB less a block.
+#[test]
+fn the_largest_file_and_one_byte_more() {
+    let (folder, quick) = (scratch(), quick_scratch());
+    let (source, image) = (quick.path().join("source"), folder.path().join("out.img"));
+    let most = (1_u64 << 44) - 4096;
+    let mut maker = Maker::new(&source);
+    maker.directory("d").file("d/large", "");
+    let file = std::fs::OpenOptions::new().write(true).open(maker.path("d/large")).unwrap();
+    if file.set_len(most + 1).is_err() {
+        // A host whose files end before.
+        return;
+    }
+    let said = run(diskwright().args(["mkfs", "ext4"]).arg(&source).arg("-o").arg(&image));
+    assert!(said.code == 1 && !image.exists(), "{}", said.error());
+    for word in ["/d/large", "at most 17592186040320 bytes", "17592186040321 bytes"] {
+        assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+    }
+    file.set_len(most).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"end", most - 3).unwrap();
+    maker.finish();
+    mkfs_ext4(&source, &image, &[]);
+    assert_clean(&image);
+    if kernel::can_judge() {
+        use std::os::unix::fs::FileExt;
+        let mount = kernel::Mount::new(&image, "ro");
+        let mut end = [0; 3];
+        std::fs::File::open(mount.path().join("d/large")).unwrap().read_exact_at(&mut end, most - 3).unwrap();
+        assert_eq!(&end, b"end");
+    }
+}
+
 /// Nothing in a host's `/dev` is opened, and all of it is kept.
 #[test]
 fn special_files_are_looked_at_and_not_opened() {
