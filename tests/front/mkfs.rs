@@ -138,6 +138,21 @@ fn a_source_may_have_a_name_of_any_bytes() {
 }
 
 #[test]
+fn a_time_of_the_disk_that_ext4_cannot_hold_is_said() {
+    let bench = Bench::new();
+    let flags = ["mkfs", "ext4", "etc", "-o", "x.img", "--time", "99999999999"];
+    let message = bench.bad(2, &flags);
+    assert!(
+        message.contains("the time of the disk") && message.contains("found: 99999999999 seconds"),
+        "{message}"
+    );
+    // No file of the source has such a time, and yet what is dated by the disk has.
+    let output = bench.run(&[&flags[..], &["--times", "clamp"]].concat());
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains("warning: times outside 1901"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn the_root_of_an_empty_filesystem_has_its_owner() {
     let bench = Bench::new();
     for (flags, owner) in

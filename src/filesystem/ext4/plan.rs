@@ -69,6 +69,16 @@ impl Contents {
         let mut indexes = BTreeMap::new();
         let directories = Directories { tree, inodes: &inodes, hash_seed: &hash_seed };
         let mut outside = 0_u64;
+        if is_outside(options.time) {
+            if options.times == TimePolicy::Refuse {
+                return Err(unfit(
+                    Kind::Manifest,
+                    "the time of the disk lies outside what ext4 holds",
+                    options.time,
+                ));
+            }
+            outside += 1;
+        }
         for (number, node) in inodes.all() {
             let own = source(tree, node);
             if tree.is_directory(own) && !directories.fits_one_block(own) {
@@ -78,7 +88,7 @@ impl Contents {
         }
         if outside > 0 {
             warnings.push(Warning(format!(
-                "{outside} times lie outside 1901-12-13 to 2446-05-10 and were moved to the nearest ext4 can hold"
+                "times outside 1901-12-13 to 2446-05-10 became the nearest that ext4 can hold: {outside} of them"
             )));
         }
         let xattrs = Xattrs::new(tree, inodes.all().map(|(_, node)| source(tree, node)))?;
@@ -280,15 +290,25 @@ fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
             .expected("a major number below 4096 and a minor number below 1048576")
             .found(format!("{} {}", device.0, device.1)));
     }
-    let outside = meta.mtime.seconds < EARLIEST || meta.mtime.seconds > LATEST;
+    let outside = is_outside(meta.mtime);
     if outside && times == TimePolicy::Refuse {
-        return Err(Error::new(Kind::Capacity, "a time of change lies outside what ext4 holds")
-            .at(tree.path(own))
-            .expected(format!("{EARLIEST} to {LATEST} seconds since 1970 (1901-12-13 to 2446-05-10)"))
-            .found(format!("{} seconds", meta.mtime.seconds))
-            .hint("clamp such times with `times = \"clamp\"` (--times clamp)"));
+        let error = unfit(Kind::Capacity, "a time of change lies outside what ext4 holds", meta.mtime);
+        return Err(error.at(tree.path(own)));
     }
     Ok(outside)
+}
+
+/// Whether ext4 cannot hold a time.
+const fn is_outside(time: Time) -> bool {
+    time.seconds < EARLIEST || time.seconds > LATEST
+}
+
+/// The error for such a time.
+fn unfit(kind: Kind, what: &str, time: Time) -> Error {
+    Error::new(kind, what)
+        .expected(format!("{EARLIEST} to {LATEST} seconds since 1970 (1901-12-13 to 2446-05-10)"))
+        .found(format!("{} seconds", time.seconds))
+        .hint("clamp such times with `times = \"clamp\"` (--times clamp)")
 }
 
 /// The nearest time ext4 can hold.
