@@ -144,13 +144,14 @@ pub struct Filesystem {
     /// is made for; default 1024 times its own size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grow_to: Option<Bytes>,
-    /// ext4: how many inodes; default auto.
+    /// ext4: how many inodes there are at least, for which a size auto makes room; default auto, one for 16 KiB and some
+    /// more than the contents need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inodes: Option<Inodes>,
     /// ext4: whether there is a journal, or its size; default true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal: Option<Journal>,
-    /// ext4: what is kept for the super-user; default 0.
+    /// ext4: what is kept for the super-user, at most half of it, for which a size auto makes room; default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserved: Option<Reserved>,
     /// ext4: what becomes of times it cannot hold, before 1901 or after 2446; default refuse.
