@@ -84,7 +84,7 @@
 
   # Below: what nixpkgs' function does not have.
 
-  diskwright ? pkgs.callPackage ./package.nix { },
+  diskwright ? (pkgs.buildPackages or pkgs).callPackage ./package.nix { },
 
   # Whether odd choices of nixpkgs are kept: see docs/formats/nixos.md.
   compat ? true,
@@ -144,10 +144,13 @@ let
       "none"
     else if bootLoader != null then
       bootLoader
-    else if enabled "systemd-boot" then
-      "systemd-boot"
     else if enabled "generic-extlinux-compatible" then
       "extlinux"
+    # A bare filesystem has no place for the others, one of which every configuration enables by default.
+    else if partitionTableType == "none" then
+      "none"
+    else if enabled "systemd-boot" then
+      "systemd-boot"
     else if enabled "grub" then
       "grub"
     else
@@ -215,7 +218,11 @@ let
       [ toplevel ] ++ generations ++ additionalPaths ++ (if channel == null then [ ] else [ channel ]);
   };
 
-  # GRUB's platforms in one folder, each from the package that has it.
+  # What runs now and here, also where the system is for another processor.
+  build = pkgs.buildPackages or pkgs;
+
+  # GRUB's platforms in one folder, each from the package that has it. One package has the program for all of them.
+  hasBios = partitionTableType == "hybrid" || !hasEsp;
   grubPlatforms =
     if grub != null then
       grub
@@ -223,8 +230,13 @@ let
       pkgs.runCommand "grub-platforms" { } ''
         mkdir $out
         ${if hasEsp then "ln -s ${pkgs.grub2_efi}/lib/grub/* $out/" else ""}
-        ${if partitionTableType != "efi" && partitionTableType != "efixbootldr" then "ln -s ${pkgs.grub2}/lib/grub/* $out/" else ""}
+        ${if hasBios then "ln -s ${pkgs.grub2}/lib/grub/* $out/" else ""}
       '';
+  mkimage =
+    if grubMkimage != null then
+      "${grubMkimage}"
+    else
+      "${if hasBios then build.grub2 else build.grub2_efi}/bin/grub-mkimage";
 
   timeout = loader.timeout or 5;
 
@@ -246,11 +258,12 @@ let
         content:
         {
           source = "${content.source}";
-          inherit (content) target;
+          # There, a target is below the root whether it begins with a slash or not.
+          target = if builtins.substring 0 1 content.target == "/" then content.target else "/${content.target}";
         }
-        // given (content ? mode) { inherit (content) mode; }
-        // given (content ? user) { inherit (content) user; }
-        // given (content ? group) { inherit (content) group; }
+        // given (content.mode or null != null) { inherit (content) mode; }
+        // given (content.user or null != null) { inherit (content) user; }
+        // given (content.group or null != null) { inherit (content) group; }
       ) contents;
     }
     // given (diskSize == "auto") { additional_space = size additionalSpace; }
@@ -263,7 +276,7 @@ let
     // given (chosenLoader != "none") { timeout = if timeout == null then "forever" else timeout; }
     // given (chosenLoader == "grub") {
       grub = "${grubPlatforms}";
-      grub_mkimage = if grubMkimage != null then "${grubMkimage}" else "${pkgs.grub2}/bin/grub-mkimage";
+      grub_mkimage = mkimage;
     }
     // extraNixos;
   };

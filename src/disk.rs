@@ -395,7 +395,11 @@ impl Composer<'_> {
             partitions: partitions.map(|(partition, draft)| self.wish(partition, draft)).collect(),
         };
         table::place(&request).map_err(|refusal| {
-            let disk = KeyPath::top("disk");
+            // A system's section has the size of its disk.
+            let disk = match (&self.manifest.written.nixos, refusal.key) {
+                (Some(_), Some("size")) => KeyPath::top("nixos").key("disk_size"),
+                _ => KeyPath::top("disk"),
+            };
             let key = |path: &KeyPath| refusal.key.map_or(path.clone(), |key| path.key(key));
             let partitions = refusal.partitions.iter().filter_map(|number| self.disk.partitions.get(*number));
             let mut paths: Vec<KeyPath> = partitions.map(|partition| key(&partition.path)).collect();

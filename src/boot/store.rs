@@ -50,8 +50,10 @@ impl Store {
             }
             let next = at.join(&part);
             let host = self.host_of(&next);
-            let meta = std::fs::symlink_metadata(&host)
-                .map_err(|error| Error::io(Kind::Source, "the path does not exist", &host, error))?;
+            let meta = std::fs::symlink_metadata(&host).map_err(|error| {
+                let error = Error::io(Kind::Source, "the path does not exist", &host, error);
+                if links == 0 { error } else { error.why(format!("{} leads there", printable_path(path))) }
+            })?;
             if !meta.is_symlink() {
                 at = next;
                 continue;

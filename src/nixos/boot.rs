@@ -87,8 +87,7 @@ pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, dates: Dates
     }
     let store = Store::new(system.store.root());
     let generations = generations(system, &store, dates, &mut booted.warnings)?;
-    let architecture = Architecture::of_system(&generations.default_system().system)?;
-    let planner = Planner { system, geometry, ids, store, generations, architecture };
+    let planner = Planner { system, geometry, ids, store, generations };
     match system.boot_loader {
         BootLoader::None => {}
         BootLoader::SystemdBoot => planner.systemd_boot(&mut booted)?,
@@ -97,7 +96,8 @@ pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, dates: Dates
     }
     if let Some(image) = &system.uki {
         let name = image.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        uki::place(&mut booted.esp, image, name, architecture, system.boot_loader == BootLoader::None)?;
+        let alone = system.boot_loader == BootLoader::None;
+        uki::place(&mut booted.esp, image, name, planner.architecture()?, alone)?;
     }
     Ok(booted)
 }
@@ -126,7 +126,6 @@ struct Planner<'a> {
     ids: &'a Ids,
     store: Store,
     generations: Generations,
-    architecture: Architecture,
 }
 
 /// Which filesystem has /boot.
@@ -148,6 +147,27 @@ impl Booted {
 }
 
 impl Planner<'_> {
+    /// The processor, as the system says it: what EFI programs are for one of.
+    fn architecture(&self) -> Result<Architecture> {
+        let system = self.generations.default_system();
+        Architecture::of_system(&system.system)
+            .map_err(|error| error.at(self.store.host_of(Path::new(&system.toplevel))))
+    }
+
+    /// Refuses a BIOS for a system whose processor has none. A system that does not say may know better.
+    fn check_bios(&self) -> Result<()> {
+        match self.architecture() {
+            Ok(Architecture::Ia32 | Architecture::X64) | Err(_) => Ok(()),
+            Ok(other) => Err(Error::new(
+                Kind::Manifest,
+                format!("the layout {} boots by a BIOS, which only x86 has", self.system.layout),
+            )
+            .expected("a system for i686 or x86_64")
+            .found(format!("one for {other}"))
+            .hint("choose the layout efi, or the boot loader extlinux")),
+        }
+    }
+
     fn boot_on(&self) -> BootOn {
         match self.system.layout {
             Layout::Efi | Layout::Hybrid => BootOn::Esp,
@@ -171,7 +191,7 @@ impl Planner<'_> {
             Some(file) => file.clone(),
             None => self.own_systemd_boot()?,
         };
-        let mut options = systemd_boot::Options::new(self.architecture, loader);
+        let mut options = systemd_boot::Options::new(self.architecture()?, loader);
         options.naming = match self.system.entry_names {
             EntryNames::Hash => systemd_boot::Naming::Hash,
             EntryNames::Generation => systemd_boot::Naming::Generation,
@@ -198,7 +218,7 @@ impl Planner<'_> {
             self.system.store.resolve(&toplevel.join("systemd/lib/systemd/boot/efi")).map_err(|error| {
                 Error::new(Kind::Source, "the system has no systemd-boot").because(error).hint(hint)
             })?;
-        systemd_boot::loader(&folder.host, self.architecture).map_err(|error| error.hint(hint))
+        systemd_boot::loader(&folder.host, self.architecture()?).map_err(|error| error.hint(hint))
     }
 
     fn extlinux(&self, booted: &mut Booted) -> Result<()> {
@@ -217,6 +237,7 @@ impl Planner<'_> {
         let mut boot = Files::new();
         let mut shared = None;
         if layout.has_bios() {
+            self.check_bios()?;
             let grub = self.find_grub("i386-pc")?;
             let made = bios::build(&grub, &self.home(), self.room()?)?;
             booted.area.code = made.embedding.boot_code.into();
@@ -228,11 +249,11 @@ impl Planner<'_> {
             shared = Some((grub, "i386-pc".to_owned()));
         }
         if layout.has_esp() {
-            let platform = self.architecture.grub_efi();
+            let architecture = self.architecture()?;
+            let platform = architecture.grub_efi();
             let grub = self.find_grub(&platform)?;
             let names = grub::efi::Names::default();
-            let made =
-                grub::efi::build(&grub, self.architecture, &self.boot_place(), &self.filesystem(), &names)?;
+            let made = grub::efi::build(&grub, architecture, &self.boot_place(), &self.filesystem(), &names)?;
             booted.esp.merge("", made.esp)?;
             boot.merge("", made.files)?;
             shared = Some((grub, platform));

@@ -27,6 +27,13 @@ pub(super) fn place(
     let Some(section) = &manifest.written.nixos else { return Ok(()) };
     if let Some(file) = &section.config_file {
         let path = path.key("config_file");
+        if manifest.path(file).is_dir() {
+            return Err(manifest
+                .refuse(&path, "the configuration is a directory")
+                .expected("a file, which becomes /etc/nixos/configuration.nix")
+                .found(crate::text::printable(file.as_bytes()))
+                .hint("bring directories by `contents`"));
+        }
         let rules = Rules { latest: dates.latest, hardlinks: Hardlinks::Dissolve, ..Rules::default() };
         let what = What::Source {
             path: manifest.path(file),

@@ -140,6 +140,13 @@ impl Reading<'_> {
             .chain(channel.iter().map(|path| ("channel", path)))
             .chain(additional.iter().map(|path| ("additional_paths", path)));
         let closure = self.closure(&store, named.collect(), only_nix_store)?;
+        if !only_nix_store {
+            for (key, path) in std::iter::once(("system", &system))
+                .chain(generations.iter().map(|path| ("generations", path)))
+            {
+                self.place(key, toplevel(path, &store))?;
+            }
+        }
         let compat = written.compat.unwrap_or(true);
         Ok(System {
             architecture: architecture(&store, &system),
@@ -305,6 +312,16 @@ impl Reading<'_> {
             self.place("closure", closure.read_derivations(store))?;
         }
         Ok(closure)
+    }
+}
+
+/// Refuses a store path that is no system: nothing of it would start.
+fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
+    let init = store.host(path).join("init");
+    match std::fs::symlink_metadata(&init) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::io(Kind::Source, "this is no system of NixOS", &init, error)
+            .hint("a system is what `config.system.build.toplevel` makes")),
     }
 }
 

@@ -10,6 +10,8 @@ mod contents;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod function;
+#[cfg(test)]
 mod layouts;
 #[cfg(test)]
 mod loaders;
@@ -19,6 +21,8 @@ mod refusals;
 mod root;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod strange;
 #[cfg(test)]
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the proof of whole images, which uses all of it")]

@@ -1,0 +1,257 @@
+//! Systems, closures and wishes that are odd and right, and some that are odd and wrong.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::closure::{GRUB, GRUB_MKIMAGE};
+use crate::support::tools::{command, must, run};
+use crate::support::{debugfs, fat, table};
+use crate::tiny::Tiny;
+
+const LOADER: [&str; 2] = ["--systemd-boot", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"];
+
+/// A build that has to be refused, and what has to be said.
+fn refused(build: &mut std::process::Command, code: i32, words: &[&str]) {
+    let said = run(build);
+    assert_eq!(said.code, code, "{build:?}: {}", said.error());
+    for word in words {
+        assert!(said.error().contains(word), "{build:?}\nno `{word}` in\n{}", said.error());
+    }
+}
+
+#[test]
+fn a_system_is_found_by_every_way_to_it() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let folder = tiny.path().to_owned();
+    // What `nix build` leaves, which leads nowhere where the store lies elsewhere; a link to that store; the same again.
+    symlink(&system, folder.join("result")).unwrap();
+    symlink(tiny.host(&system), folder.join("elsewhere")).unwrap();
+    symlink("elsewhere", folder.join("again")).unwrap();
+    symlink("/nowhere", folder.join("nowhere")).unwrap();
+    let mut digests = Vec::new();
+    let out = folder.join("out.img");
+    for name in [
+        &system,
+        &format!("{system}/"),
+        "./result",
+        "result/",
+        "elsewhere",
+        "./again//",
+        &format!("root{system}"),
+        &tiny.host(&system).display().to_string(),
+    ] {
+        let mut build = tiny.nixos(name, "none", &out);
+        // Without a seed of its own: the same system is the same image, however it was named.
+        must(build.args(["--seed", "0867da16-f251-457d-a9e8-c31f9a3c220b"]).current_dir(&folder));
+        digests.push(crate::support::tools::digest(&out));
+    }
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    std::fs::remove_file(&out).unwrap();
+    for (name, code, words) in [
+        ("nowhere", 1, ["the store path does not exist", "at --system"]),
+        ("absent", 1, ["the store path does not exist", "at --system"]),
+        ("/etc", 2, ["this is no store path", "at --system"]),
+        (&format!("{system}/init"), 2, ["this is no store path", "not `/`"]),
+        ("/nix/store/x", 2, ["this is no store path", "32 characters"]),
+        ("", 2, ["there is no system", "--system"]),
+    ] {
+        refused(tiny.nixos(name, "none", &out).current_dir(&folder), code, &words);
+    }
+    let member = tiny.object("no-system", &[], |place| std::fs::create_dir(place).unwrap());
+    refused(
+        &mut tiny.nixos(&member, "none", &out),
+        1,
+        &["this is no system of NixOS", "/init", "at --system"],
+    );
+    let mut build = tiny.nixos(&system, "none", &out);
+    refused(build.args(["--generations", &member]), 1, &["this is no system of NixOS", "at --generations"]);
+    must(tiny.nixos(&member, "none", &out).arg("--only-nix-store"));
+}
+
+#[test]
+fn closures_of_every_odd_kind_are_read_or_refused() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let out = tiny.path().join("out.img");
+    let file = |name: &str, text: &str| {
+        let path = tiny.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let text = tiny.registration();
+    let list: String =
+        text.lines().filter(|line| line.starts_with('/')).fold(String::new(), |all, line| all + line + "\n");
+    file("a closure, with\na newline ü/registration", &text);
+    file("a closure, with\na newline ü/store-paths", &list);
+    let build = |closure: &Path| tiny.with_closure(&system, "none", &out, closure);
+    must(&mut build(&tiny.path().join("a closure, with\na newline ü")));
+    must(&mut build(&file("twice", &text.repeat(2))));
+    let crlf = text.replace('\n', "\r\n");
+    for (name, text, words) in [
+        ("crlf", crlf.as_str(), ["crlf:1: /nix/store/", "\\x0d"]),
+        ("empty", "", ["the closure lists no store path", "at --closure"]),
+        ("blank", "\n\n", ["the closure lists no store path", "at --closure"]),
+        ("cut", &text[..text.len() - 1], ["the registration is cut off", "at --closure"]),
+        ("other", "[{\"a\": 1}]", ["has no path", "at --closure"]),
+        ("html", "<html>\n<body>\n", ["this is no store path", "html:1: <html>"]),
+    ] {
+        refused(&mut build(&file(name, text)), 2, &words);
+    }
+    refused(&mut build(&tiny.path().join("absent")), 1, &["the closure does not exist", "at --closure"]);
+    refused(&mut build(tiny.path().join("root").as_path()), 1, &["store-paths"]);
+}
+
+#[test]
+fn two_hundred_generations_with_two_kernels_of_one_name_share_what_they_can() {
+    let mut tiny = Tiny::new();
+    let kernel = tiny.object("linux-6.2", &[], |place| {
+        std::fs::create_dir(place).unwrap();
+        std::fs::write(place.join("bzImage"), "another kernel").unwrap();
+    });
+    let mut systems = Vec::new();
+    for number in 0..200 {
+        let kernel = kernel.clone();
+        systems.push(tiny.system_with(&format!("26.05-{number}"), |place| {
+            if number % 2 == 0 {
+                std::fs::remove_file(place.join("kernel")).unwrap();
+                symlink(format!("{kernel}/bzImage"), place.join("kernel")).unwrap();
+            }
+            // One has no initrd, which it can do without.
+            if number == 77 {
+                std::fs::remove_file(place.join("initrd")).unwrap();
+            }
+        }));
+    }
+    let newest = systems.pop().unwrap();
+    let generations: Vec<_> = systems.iter().flat_map(|system| ["--generations", system]).collect();
+    let disk = tiny.path().join("disk.img");
+    let mut build = tiny.nixos(&newest, "efi", &disk);
+    must(build.args(&generations).args(LOADER).args(["--entry-names", "generation"]));
+    let part = tiny.path().join("part");
+    table::extract(&disk, table::partitions(&disk)[0], &part);
+    fat::assert_clean(&part);
+    let files = fat::view(&part);
+    let entries = files.keys().filter(|name| name.starts_with("loader/entries/nixos-generation-")).count();
+    assert_eq!(entries, 200);
+    let kernels: Vec<_> = files
+        .iter()
+        .filter(|(name, _)| name.ends_with("-bzImage.efi"))
+        .map(|(_, bytes)| String::from_utf8(bytes.clone().unwrap()).unwrap())
+        .collect();
+    assert_eq!(kernels, ["a kernel", "another kernel"]);
+    let without =
+        String::from_utf8(files["loader/entries/nixos-generation-78.conf"].clone().unwrap()).unwrap();
+    assert!(!without.contains("initrd") && without.contains("linux /EFI/nixos/"), "{without}");
+
+    // GRUB shows a hundred, extlinux twenty, and the profile has all.
+    let grub = ["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE];
+    let mut build = tiny.nixos(&newest, "legacy+boot", &disk);
+    must(build.args(&generations).args(grub));
+    table::extract(&disk, table::partitions(&disk)[0], &part);
+    let menu = fat::view(&part)["grub/grub.cfg"].clone().unwrap();
+    let menu = String::from_utf8(menu).unwrap();
+    assert_eq!(menu.matches("menuentry \"NixOS - Configuration ").count(), 100);
+    assert!(menu.contains("Configuration 200 ") && !menu.contains("Configuration 100 "));
+    let mut build = tiny.nixos(&newest, "none", &disk);
+    must(build.args(&generations).args(["--boot-loader", "extlinux"]));
+    crate::support::ext4::assert_clean(&disk);
+    let found = debugfs::view(&disk);
+    let link = |name: &str| found.0[format!("nix/var/nix/profiles/{name}").as_bytes()].target.clone();
+    assert_eq!(link("system"), b"system-200-link");
+    assert_eq!(link("system-200-link"), newest.as_bytes());
+    assert_eq!(link("system-1-link"), systems[0].as_bytes());
+    let conf = must(command("debugfs").args(["-R", "cat /boot/extlinux/extlinux.conf"]).arg(&disk)).text();
+    assert_eq!(conf.matches("\nLABEL ").count(), 21);
+}
+
+#[test]
+fn processors_and_firmware_have_to_go_together() {
+    let mut tiny = Tiny::new();
+    let riscv = tiny.system_with("26.05-riscv", |place| {
+        std::fs::write(place.join("system"), "riscv64-linux").unwrap();
+    });
+    let unknown =
+        tiny.system_with("26.05-unknown", |place| std::fs::remove_file(place.join("system")).unwrap());
+    let out = tiny.path().join("out.img");
+    let grub = ["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE];
+    refused(
+        tiny.nixos(&riscv, "legacy", &out).args(grub),
+        2,
+        &["boots by a BIOS, which only x86 has", "one for RISCV64"],
+    );
+    refused(
+        tiny.nixos(&riscv, "efi", &out).args(LOADER),
+        1,
+        &["the EFI program is for another processor", "RISCV64"],
+    );
+    refused(
+        tiny.nixos(&riscv, "efi", &out).args(["--boot-loader", "grub"]).args(grub),
+        1,
+        &["no files for the platform riscv64-efi", "grub-efi-riscv64-bin"],
+    );
+    refused(
+        tiny.nixos(&unknown, "efi", &out).args(LOADER),
+        1,
+        &["no boot loader is known", "found: none", &unknown],
+    );
+    // What is no EFI program needs no processor.
+    must(tiny.nixos(&unknown, "legacy", &out).args(grub));
+    for system in [&riscv, &unknown] {
+        must(tiny.nixos(system, "none", &out).args(["--boot-loader", "extlinux"]));
+        must(tiny.nixos(system, "efi", &out).args(["--boot-loader", "none"]));
+    }
+}
+
+#[test]
+fn sizes_at_their_edges_fit_or_say_why_not() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    // More than the root of the smallest disk has.
+    tiny.object("large", &[], |place| std::fs::write(place, vec![7; 2 << 20]).unwrap());
+    let out = tiny.path().join("out.img");
+    // One MiB, which is a FAT12 with the loader and a few small files.
+    must(tiny.nixos(&system, "efi", &out).args(LOADER).args(["--boot-size", "8MiB"]));
+    table::assert_clean(&out);
+    for (more, code, words) in [
+        (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no room", "at --boot-size"]),
+        (&["--boot-size", "1TiB", "--disk-size", "4GiB"], 2, ["lies outside", "at --boot-size"]),
+        (&["--boot-size", "3TiB", "--compat", "false"], 1, ["too large", "at the partition ESP"]),
+        (&["--disk-size", "100MiB"], 2, ["lies outside", "a disk of 258MiB would hold it"]),
+        (&["--disk-size", "259000001"], 2, ["not a whole number of sectors", "at --disk-size"]),
+        (&["--disk-size", "258MiB"], 2, ["nothing is left for it to fill", "at --disk-size"]),
+        (&["--disk-size", "259MiB"], 1, ["do not fit the ext4 filesystem", "at --disk-size"]),
+        (&["--timeout", "2147483648"], 2, ["--timeout", "a number of seconds, or forever"]),
+    ] {
+        refused(tiny.bare(&system, "efi", &out).args(LOADER).args(more), code, &words);
+    }
+    let folder = tiny.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let mut build = tiny.nixos(&system, "none", &out);
+    refused(
+        build.arg("--config-file").arg(&folder),
+        2,
+        &["the configuration is a directory", "at --config-file"],
+    );
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_named_with_its_beginning() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system_with("26.05", |place| {
+        std::fs::remove_file(place.join("initrd")).unwrap();
+        symlink("/nix/store/nowhere", place.join("initrd")).unwrap();
+    });
+    let out = tiny.path().join("out.img");
+    refused(
+        tiny.nixos(&system, "efi", &out).args(LOADER),
+        1,
+        &["the path does not exist", "/nix/store/nowhere\n", &format!("{system}/initrd leads there")],
+    );
+    // Nothing reads it where nothing boots.
+    must(&mut tiny.nixos(&system, "none", &out));
+    let broken =
+        tiny.system_with("26.11", |place| std::fs::write(place.join("boot.json"), "{\n oops").unwrap());
+    refused(tiny.nixos(&broken, "efi", &out).args(LOADER), 1, &["boot.json is not JSON", "boot.json:2"]);
+}
