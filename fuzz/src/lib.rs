@@ -2,7 +2,10 @@
 //! end is a disk or an error for people; a panic, a bug of ours, a control character, or a read that gives other bytes
 //! the second time is a finding. Time and memory are bounded by the flags of `tests/run`.
 
-use std::io::Write;
+#[path = "../../tests/containers/pieces.rs"]
+pub mod pieces;
+
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use diskwright::container::{Format, OpenOptions, Opened, open};
@@ -18,10 +21,15 @@ const MOST_SEGMENTS: usize = 256;
 
 /// Gives `data` to `look` as a file, which is in memory where there is such a place.
 pub fn with_file<T>(data: &[u8], look: impl FnOnce(&Path) -> T) -> T {
-    let file = NamedTempFile::new_in("/dev/shm").or_else(|_| NamedTempFile::new());
-    let mut file = file.expect("a temporary file");
-    file.write_all(data).expect("to write the file");
+    let file = temporary();
+    file.as_file().write_all_at(data, 0).expect("to write the file");
     look(file.path())
+}
+
+/// An empty file.
+pub fn temporary() -> NamedTempFile {
+    let file = NamedTempFile::new_in("/dev/shm").or_else(|_| NamedTempFile::new());
+    file.expect("a temporary file")
 }
 
 /// Opens the file `path` as `format`, and as whatever its bytes say, and reads what can be read.

@@ -36,6 +36,7 @@ impl Source {
   diskwright convert disk.img disk.qcow2 --compress zstd
   diskwright convert disk.vmdk disk.img
   diskwright convert disk.img azure.vhd --subformat fixed
+  diskwright convert disk.img disk.vmdk --subformat streamOptimized
   zcat disk.img.gz | diskwright convert - disk.vdi
 
 Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open

@@ -30,7 +30,7 @@ pub(super) struct Container {
     /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
     #[arg(long, value_name = "NAME")]
     pub(super) subformat: Option<Subformat>,
-    /// Compress clusters: none, zlib or zstd [default: none]
+    /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
     #[arg(long, value_name = "CODEC", default_value = "none", hide_default_value = true)]
     compress: String,
     /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]

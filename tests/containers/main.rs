@@ -24,6 +24,8 @@ mod judge;
 #[cfg(test)]
 mod overlay;
 #[cfg(test)]
+mod pieces;
+#[cfg(test)]
 mod pinned;
 #[cfg(test)]
 mod properties;

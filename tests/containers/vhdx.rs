@@ -18,18 +18,18 @@ use crate::tools::{command, digest, must, run, scratch};
 use crate::written::raw;
 
 /// Where the parts of our files stand.
-const HEADERS: [usize; 2] = [64 << 10, 128 << 10];
-const REGIONS: [usize; 2] = [192 << 10, 256 << 10];
-const LOG: usize = 1 << 20;
-const METADATA: usize = 2 << 20;
-const ITEMS: usize = METADATA + (64 << 10);
-const BAT: usize = 3 << 20;
+pub(crate) const HEADERS: [usize; 2] = [64 << 10, 128 << 10];
+pub(crate) const REGIONS: [usize; 2] = [192 << 10, 256 << 10];
+pub(crate) const LOG: usize = 1 << 20;
+pub(crate) const METADATA: usize = 2 << 20;
+pub(crate) const ITEMS: usize = METADATA + (64 << 10);
+pub(crate) const BAT: usize = 3 << 20;
 const DATA: usize = 4 << 20;
 
 /// A change of a file.
 type Change = fn(&mut Vec<u8>);
 
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
@@ -52,14 +52,14 @@ fn seal(bytes: &mut [u8], at: usize, length: usize) {
 }
 
 /// Changes both headers, or both region tables, and makes them valid again.
-fn headers(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(crate) fn headers(bytes: &mut [u8], at: usize, value: &[u8]) {
     for header in HEADERS {
         put(bytes, header + at, value);
         seal(bytes, header, 4096);
     }
 }
 
-fn regions(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(crate) fn regions(bytes: &mut [u8], at: usize, value: &[u8]) {
     for table in REGIONS {
         put(bytes, table + at, value);
         seal(bytes, table, 65_536);
@@ -217,13 +217,13 @@ const LOG_ID: [u8; 16] = [7; 16];
 const FIRST: u64 = 1000;
 
 /// What an entry of a log changes: where to, and 4096 bytes or a length of zeros.
-enum Step {
+pub(crate) enum Step {
     Data(u64, Vec<u8>),
     Zero(u64, u64),
 }
 
 /// An entry of a log ([MS-VHDX], 2.3.1).
-fn entry(sequence: u64, tail: usize, steps: &[Step], size: u64) -> Vec<u8> {
+pub(crate) fn entry(sequence: u64, tail: usize, steps: &[Step], size: u64) -> Vec<u8> {
     let heads = (64 + 32 * steps.len()).div_ceil(4096) * 4096;
     let mut bytes = vec![0; heads];
     put(&mut bytes, 0, b"loge");
@@ -263,7 +263,7 @@ fn entry(sequence: u64, tail: usize, steps: &[Step], size: u64) -> Vec<u8> {
 }
 
 /// Puts entries into the log, one behind the other from byte `start` of it on, around its end; and says that it is in use.
-fn fill_log(bytes: &mut [u8], start: usize, entries: &[Vec<u8>]) {
+pub(crate) fn fill_log(bytes: &mut [u8], start: usize, entries: &[Vec<u8>]) {
     for (at, sector) in entries.concat().chunks(4096).enumerate() {
         put(bytes, LOG + (start + at * 4096) % (1 << 20), sector);
     }

@@ -1,6 +1,9 @@
 //! What the fuzz targets begin with (fuzz/seeds): small images, made by code, each for a reason. `DISKWRIGHT_BLESS=1`
 //! writes them anew.
 
+mod vhdx;
+mod vmdk;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -328,7 +331,13 @@ fn files(folder: &Path, all: &[(&str, Vec<Seed>)]) -> BTreeMap<String, Vec<u8>> 
 
 #[test]
 fn seeds_are_those_that_are_kept_and_become_what_they_should() {
-    let all = [("qcow2", qcow2()), ("vdi", vdi()), ("vhd", vhd())];
+    let all = [
+        ("qcow2", qcow2()),
+        ("vdi", vdi()),
+        ("vhd", vhd()),
+        ("vhdx", vhdx::seeds()),
+        ("vmdk", vmdk::seeds()),
+    ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     let mut made = BTreeMap::from([("containers.md".to_owned(), page(&all).into_bytes())]);
     for (target, seeds) in &all {
@@ -359,7 +368,8 @@ fn becomes(target: &str, seed: &Seed) {
     assert!(seed.bytes.len() <= 128 * 1024, "{name} is not small");
     let folder = scratch();
     let path = folder.path().join("seed");
-    std::fs::write(&path, &seed.bytes).unwrap();
+    let bytes = if seed.format == Format::Vhdx { vhdx::whole(&seed.bytes) } else { seed.bytes.clone() };
+    std::fs::write(&path, bytes).unwrap();
     let opened = open(&path, &OpenOptions { format: Some(seed.format), allow_backing: false });
     match (seed.becomes, opened) {
         (Disk(size), Ok(opened)) => {

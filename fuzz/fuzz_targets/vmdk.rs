@@ -1,0 +1,11 @@
+//! Any bytes as VMDK: sparse files, streams, and descriptors, of which none opens another file.
+
+#![no_main]
+
+use diskwright::container::Format;
+use diskwright_fuzz::{read, with_file};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    with_file(data, |path| read(path, Format::Vmdk));
+});
