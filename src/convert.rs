@@ -170,8 +170,8 @@ pub fn resize(
             let options = PourOptions { jobs, progress };
             let sparse = without_zeros(&larger.finish()?, &options)?;
             let id = id_of(size, sparse.fingerprint);
-            let (subformat, identity) = (opened.subformat, opened.identity);
-            let container = WriteOptions { subformat, identity, id, ..WriteOptions::of(format) };
+            let (subformat, identity, adapter) = (opened.subformat, opened.identity, opened.adapter);
+            let container = WriteOptions { subformat, identity, adapter, id, ..WriteOptions::of(format) };
             container.write(&sparse.image, path, &options)
         }
     }

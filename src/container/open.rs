@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
-use super::vmdk::read as vmdk;
+use super::vmdk::{Adapter, read as vmdk};
 use super::{Format, Identity, Subformat, vdi, vhd, vhdx};
 use crate::error::{Error, Kind, Result};
 use crate::image::output::Output;
@@ -39,6 +39,8 @@ pub struct Opened {
     pub subformat: Option<Subformat>,
     /// The id by which programs know it, which it keeps when it is written anew to grow.
     pub identity: Option<Identity>,
+    /// The controller that a VMDK is meant for, which it keeps too.
+    pub adapter: Option<Adapter>,
     /// All files that were opened for it, itself first.
     pub files: Vec<PathBuf>,
 }
@@ -135,6 +137,7 @@ fn raw(source: &Arc<Source>) -> Result<Opened> {
         backing: None,
         subformat: None,
         identity: None,
+        adapter: None,
         files: Vec::new(),
     })
 }
@@ -170,6 +173,7 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
         backing,
         subformat: None,
         identity: None,
+        adapter: None,
         files: Vec::new(),
     })
 }
@@ -194,7 +198,8 @@ fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> R
         file_size: source.size,
         backing: None,
         subformat: disk.subformat(),
-        identity: None,
+        identity: disk.identity(),
+        adapter: disk.adapter(),
         files: Vec::new(),
     })
 }

@@ -33,6 +33,8 @@ pub struct WriteOptions {
     pub time: i64,
     /// The id and time that a container has already and keeps, in formats that have one; others derive from `id`.
     pub identity: Option<Identity>,
+    /// The controller that a VMDK is meant for; `None` is the usual one.
+    pub adapter: Option<vmdk::Adapter>,
 }
 
 /// What a container is known by: VirtualBox and Hyper-V remember the id of a disk and not only its name.
@@ -102,6 +104,7 @@ impl WriteOptions {
     pub fn check(&self) -> Result<()> {
         let qcow2 = self.format == Format::Qcow2;
         self.only("a cluster size", self.cluster_size.is_some(), qcow2, "qcow2")?;
+        self.only("an adapter", self.adapter.is_some(), self.format == Format::Vmdk, "vmdk")?;
         self.only("a backing file", self.backing.is_some(), qcow2, "qcow2")?;
         self.only(
             "this subformat",
@@ -126,14 +129,6 @@ impl WriteOptions {
     /// Whether ids and times stand in the file, so that it needs something they derive from.
     pub(crate) fn has_ids(&self) -> bool {
         !matches!(self.format, Format::Raw | Format::Qcow2)
-    }
-
-    /// The level of a stream's compression; `None` is the usual one.
-    fn stream_level(&self) -> Option<u8> {
-        match self.codec {
-            Some(Codec::Zlib { level }) => Some(level),
-            _ => None,
-        }
     }
 
     fn only(&self, what: &str, asked: bool, has: bool, others: &str) -> Result<()> {
@@ -168,6 +163,14 @@ impl WriteOptions {
         vhdx::Options { fixed: self.fixed(), id: self.id, kept: self.kept() }
     }
 
+    fn vmdk(&self) -> vmdk::Options {
+        let level = match self.codec {
+            Some(Codec::Zlib { level }) => Some(level),
+            _ => None,
+        };
+        vmdk::Options { id: self.id, kept: self.kept(), adapter: self.adapter, level }
+    }
+
     /// An id that the container keeps. One that is zero was none.
     fn kept(&self) -> Option<Uuid> {
         self.identity.map(|identity| identity.id).filter(|id| !id.is_nil())
@@ -188,7 +191,7 @@ impl WriteOptions {
             Format::Vmdk if self.is_stream() => {
                 Err(Error::new(Kind::Usage, "a stream is laid out while it is written"))
             }
-            Format::Vmdk => vmdk::wrap(image, self.id),
+            Format::Vmdk => vmdk::wrap(image, &self.vmdk()),
             Format::Vhdx => vhdx::wrap(image, &self.vhdx()),
         }
     }
@@ -223,9 +226,7 @@ impl WriteOptions {
         self.check()?;
         match (self.format, self.codec) {
             (Format::Qcow2, Some(codec)) => qcow2::compress(image, path, &self.qcow2(), codec, options),
-            (Format::Vmdk, _) if self.is_stream() => {
-                vmdk::write_stream(image, path, self.id, self.stream_level(), options)
-            }
+            (Format::Vmdk, _) if self.is_stream() => vmdk::write_stream(image, path, &self.vmdk(), options),
             _ => {
                 let image = self.wrap(image)?;
                 let output = Output::create(path)?;
@@ -243,9 +244,7 @@ impl WriteOptions {
         self.check()?;
         match self.format {
             Format::Raw => stream(image, out, options),
-            Format::Vmdk if self.is_stream() => {
-                vmdk::send_stream(image, out, self.id, self.stream_level(), options)
-            }
+            Format::Vmdk if self.is_stream() => vmdk::send_stream(image, out, &self.vmdk(), options),
             _ => Err(Error::new(Kind::Usage, format!("{} cannot be streamed", self.format))
                 .expected("raw, or vmdk of subformat streamOptimized")
                 .hint("write it to a file")),

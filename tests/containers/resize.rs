@@ -187,14 +187,15 @@ fn ids_are_kept() {
         options.write(&usual().image(), &path, &pour).unwrap();
         let before = row.open(&path).unwrap();
         let details = |opened: &Opened| {
-            let kept = |name: &str| matches!(name, "uuid" | "created" | "creator" | "subformat");
+            let kept =
+                |name: &str| matches!(name, "uuid" | "created" | "creator" | "subformat" | "adapter type");
             opened.details.iter().filter(|(name, _)| kept(name)).cloned().collect::<Vec<_>>()
         };
         must(diskwright().arg("resize").arg(&path).args(["100MiB", "--format", row.format.name()]));
         let after = row.open(&path).unwrap();
         assert_eq!(after.identity, before.identity, "{}", row.name);
         assert_eq!(details(&after), details(&before), "{}", row.name);
-        let has = matches!(row.format, Format::Vpc | Format::Vdi | Format::Vhdx);
+        let has = matches!(row.format, Format::Vpc | Format::Vdi | Format::Vhdx | Format::Vmdk);
         assert_eq!(after.identity.is_some(), has, "{}", row.name);
         assert!(after.identity.is_none_or(|identity| !identity.id.is_nil()), "{}", row.name);
     }

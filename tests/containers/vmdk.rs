@@ -480,6 +480,31 @@ fn a_file_over_the_limit_is_refused() {
     assert!(error.to_string().contains("2 TiB") && error.to_string().contains("streamOptimized"), "{error}");
 }
 
+/// A disk that grows stays on its controller: machines refuse one that is meant for another.
+#[test]
+fn a_disk_keeps_its_controller() {
+    for (subformat, adapter) in
+        [("monolithicSparse", "lsilogic"), ("monolithicSparse", "legacyESX"), ("streamOptimized", "ide")]
+    {
+        let folder = scratch();
+        let below = raw(&usual().image(), folder.path());
+        let path = folder.path().join("disk.vmdk");
+        let option = format!("subformat={subformat},adapter_type={adapter}");
+        qemu_img(&[&"convert", &"-f", &"raw", &"-O", &"vmdk", &"-o", &option, &below, &path]);
+        must(diskwright().arg("resize").arg(&path).arg("1GiB"));
+        let bytes = std::fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes[512..2048]).into_owned();
+        let heads = if adapter == "ide" { 16 } else { 255 };
+        for line in [
+            format!("createType=\"{subformat}\""),
+            format!("ddb.adapterType = \"{adapter}\""),
+            format!("ddb.geometry.heads = \"{heads}\""),
+        ] {
+            assert!(text.contains(&line), "{line} is not in: {text}");
+        }
+    }
+}
+
 /// What `inspect` says about each kind.
 #[test]
 fn inspect_names_the_kind() {

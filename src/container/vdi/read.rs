@@ -59,6 +59,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         backing: None,
         subformat: Some(subformat),
         identity: Some(Identity { id: info.id, time: 0 }),
+        adapter: None,
         files: Vec::new(),
     })
 }

@@ -153,6 +153,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         backing: None,
         subformat: Some(subformat),
         identity: Some(Identity { id: footer.id, time: footer.time() }),
+        adapter: None,
         files: Vec::new(),
     })
 }

@@ -48,6 +48,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         backing: None,
         subformat: Some(if fixed { Subformat::Fixed } else { Subformat::Dynamic }),
         identity: Some(Identity { id: disk.id, time: 0 }),
+        adapter: None,
         files: Vec::new(),
     })
 }

@@ -1,30 +1,48 @@
 //! The descriptor: lines of text that say what a disk is and of which extents it is made ([VDF], "The Descriptor File").
 
+use std::fmt;
+
 use uuid::Uuid;
 
+use super::Options;
 use super::format::{DESCRIPTOR_SECTORS, SECTOR};
 use crate::text::printable;
 use crate::units::{u64_of, usize_of};
 
-/// What a descriptor says about the kind of disk.
+/// The controller that a disk is meant for, as descriptors call it: up to 16 letters and digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
-    /// createType.
-    pub(super) name: &'static str,
-    /// The controller that the disk is meant for, and the geometry that goes with it.
-    adapter: &'static str,
-    heads: u64,
-    most_cylinders: u64,
+pub struct Adapter([u8; 16]);
+
+impl Adapter {
+    /// QEMU's and VirtualBox's default: what every machine boots from.
+    pub(super) const IDE: Self = Self(*b"ide\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    /// What VMware's own writer of streams says (open-vmdk, sparse.c); ESXi has no IDE disks.
+    pub(super) const LSI_LOGIC: Self = Self(*b"lsilogic\0\0\0\0\0\0\0\0");
+
+    /// A controller by its name.
+    fn named(name: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let fits = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        bytes.get_mut(..name.len()).filter(|_| fits)?.copy_from_slice(name.as_bytes());
+        Some(Self(bytes))
+    }
+
+    /// Heads, and the most cylinders: 16,383 are all that an IDE disk reports (ATA-5), which larger ones do without.
+    fn geometry(self) -> (u64, u64) {
+        if self == Self::IDE { (16, 16_383) } else { (255, 65_535) }
+    }
 }
 
-/// QEMU's and VirtualBox's default: what every machine boots from. 16,383 cylinders are the most an IDE disk reports
-/// (ATA-5); larger disks are addressed by sectors.
-pub(super) const SPARSE: Kind =
-    Kind { name: "monolithicSparse", adapter: "ide", heads: 16, most_cylinders: 16_383 };
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        f.write_str(&String::from_utf8_lossy(name))
+    }
+}
 
-/// What VMware's own writer of streams says (open-vmdk, sparse.c); ESXi has no IDE disks.
-pub(super) const STREAM: Kind =
-    Kind { name: "streamOptimized", adapter: "lsilogic", heads: 255, most_cylinders: 65_535 };
+/// createType of a sparse file, and of a stream.
+pub(super) const SPARSE: &str = "monolithicSparse";
+pub(super) const STREAM: &str = "streamOptimized";
 
 /// Sectors of a track, for every geometry.
 const TRACK: u64 = 63;
@@ -35,22 +53,26 @@ const TRACK: u64 = 63;
 const EXTENT: &str = "disk.vmdk";
 
 /// The descriptor of a disk of `capacity` sectors in one file, padded with NUL to the sectors that are kept for it.
-pub(super) fn embedded(kind: Kind, capacity: u64, id: Uuid) -> Vec<u8> {
-    let number = id.as_u128();
+/// `usual` is the controller where the disk has none yet.
+pub(super) fn embedded(kind: &str, usual: Adapter, capacity: u64, options: &Options) -> Vec<u8> {
+    let adapter = options.adapter.unwrap_or(usual);
+    let image = options.kept.unwrap_or(options.id);
+    let number = options.id.as_u128();
     // The content id is the end of the long one (open-vmdk). VMware gives fffffffe to a disk that nobody wrote to, and
     // ffffffff means "none".
     let [.., a, b, c, d] = number.to_be_bytes();
     let short = u32::from_be_bytes([a, b, c, d]);
     let (number, short) =
         if short >= 0xffff_fffe { (number & !(1 << 31), short & !(1 << 31)) } else { (number, short) };
-    let cylinders = (capacity / (kind.heads * TRACK)).clamp(1, kind.most_cylinders);
+    let (heads, most) = adapter.geometry();
+    let cylinders = (capacity / (heads * TRACK)).clamp(1, most);
     let lines = [
         "# Disk DescriptorFile".to_owned(),
         "version=1".to_owned(),
         "encoding=\"UTF-8\"".to_owned(),
         format!("CID={short:08x}"),
         "parentCID=ffffffff".to_owned(),
-        format!("createType=\"{}\"", kind.name),
+        format!("createType=\"{kind}\""),
         String::new(),
         "# Extent description".to_owned(),
         format!("RW {capacity} SPARSE \"{EXTENT}\""),
@@ -58,14 +80,14 @@ pub(super) fn embedded(kind: Kind, capacity: u64, id: Uuid) -> Vec<u8> {
         "# The Disk Data Base".to_owned(),
         "#DDB".to_owned(),
         String::new(),
-        format!("ddb.adapterType = \"{}\"", kind.adapter),
+        format!("ddb.adapterType = \"{adapter}\""),
         format!("ddb.geometry.cylinders = \"{cylinders}\""),
-        format!("ddb.geometry.heads = \"{}\"", kind.heads),
+        format!("ddb.geometry.heads = \"{heads}\""),
         format!("ddb.geometry.sectors = \"{TRACK}\""),
         format!("ddb.longContentID = \"{number:032x}\""),
         // Tools that VMware does not manage: open-vm-tools, or none.
         "ddb.toolsVersion = \"2147483647\"".to_owned(),
-        format!("ddb.uuid.image=\"{}\"", id.hyphenated()),
+        format!("ddb.uuid.image=\"{}\"", image.hyphenated()),
         "ddb.virtualHWVersion = \"4\"".to_owned(),
     ];
     let mut bytes: Vec<u8> =
@@ -96,7 +118,9 @@ pub(super) struct Descriptor {
     /// The content id of the disk that this one is a change of; `None` where it is whole.
     pub(super) parent: Option<String>,
     pub(super) parent_hint: Option<String>,
-    pub(super) adapter: Option<String>,
+    pub(super) adapter: Option<Adapter>,
+    /// The id by which VirtualBox knows it.
+    pub(super) image: Option<Uuid>,
     pub(super) extents: Vec<Extent>,
 }
 
@@ -151,7 +175,8 @@ impl Descriptor {
             b"createtype" => self.create_type = value,
             b"parentcid" if !value.eq_ignore_ascii_case("ffffffff") => self.parent = Some(value),
             b"parentfilenamehint" => self.parent_hint = Some(value),
-            b"ddb.adaptertype" => self.adapter = Some(value),
+            b"ddb.adaptertype" => self.adapter = Adapter::named(&value),
+            b"ddb.uuid.image" => self.image = Uuid::try_parse(&value).ok(),
             _ => {}
         }
     }

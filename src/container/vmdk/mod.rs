@@ -18,12 +18,26 @@ use super::entries::each_entry;
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, index, low32};
+pub use descriptor::Adapter;
 pub use stream::{send_stream, write_stream};
 
 use format::{
     COVERED, DESCRIPTOR_AT, DESCRIPTOR_END, ENTRIES, FLAG_NEWLINES, FLAG_REDUNDANT, GRAIN, GRAIN_SECTORS,
     Header, MOST_FILE, MOST_SPARSE, SECTOR, TABLE_SECTORS,
 };
+
+/// What a VMDK file is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What its ids derive from.
+    pub id: Uuid,
+    /// The id by which VirtualBox knows the disk, where it has one already.
+    pub kept: Option<Uuid>,
+    /// The controller that it is meant for; `None` is the usual one.
+    pub adapter: Option<Adapter>,
+    /// How hard a stream is compressed: 1 to 9; `None` is 6.
+    pub level: Option<u8>,
+}
 
 /// Where the parts of a sparse file stand; all in sectors.
 #[derive(Debug)]
@@ -45,7 +59,7 @@ struct Layout {
 impl Layout {
     fn new(image: &Image) -> Result<Self> {
         let hint = "a stream holds larger ones: --subformat streamOptimized";
-        let capacity = format::capacity(image.length(), MOST_SPARSE, "monolithicSparse", hint)?;
+        let capacity = format::capacity(image.length(), MOST_SPARSE, descriptor::SPARSE, hint)?;
         let count = (capacity * SECTOR).div_ceil(COVERED);
         let directory_sectors = directory_sectors(count);
         let with_tables = directory_sectors + count * TABLE_SECTORS;
@@ -132,7 +146,7 @@ impl Render for Layout {
 ///
 /// # Errors
 /// [`Kind::Capacity`] for a disk of 2 TiB or more, or one that makes a file of more than 2 TiB.
-pub fn wrap(image: &Image, id: Uuid) -> Result<Image> {
+pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let layout = Layout::new(image)?;
     let header = Header {
         version: 1,
@@ -144,7 +158,7 @@ pub fn wrap(image: &Image, id: Uuid) -> Result<Image> {
     };
     let mut file = Builder::over(image, bytes(layout.sectors()));
     file.bytes(Bytes::ZERO, "vmdk: header", header.bytes());
-    let descriptor = descriptor::embedded(descriptor::SPARSE, layout.capacity, id);
+    let descriptor = descriptor::embedded(descriptor::SPARSE, Adapter::IDE, layout.capacity, options);
     file.bytes(bytes(DESCRIPTOR_AT), "vmdk: descriptor", descriptor);
     layout.data.place(image, &mut file, bytes(layout.data_start), GRAIN);
     let directories = [(PART_REDUNDANT, layout.redundant), (PART_DIRECTORY, layout.directory)];

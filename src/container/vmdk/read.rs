@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use super::descriptor::{Descriptor, Extent, Wrong};
+use super::descriptor::{Adapter, Descriptor, Extent, Wrong};
 use super::format::{
     AT_END, DEFLATE, ENTRIES, FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEWLINES, FLAG_REDUNDANT, FLAG_ZERO_GRAINS,
     FLAGS_INCOMPATIBLE, GRAIN_MARKER, MAGIC, MAGIC_ESX, MAGIC_SE_SPARSE, MARKER_END, MARKER_FOOTER, NEWLINES,
     SECTOR, ZERO_GRAIN,
 };
-use crate::container::Subformat;
 use crate::container::codec::inflate_whole;
 use crate::container::source::{Mapping, Numbers, Source};
+use crate::container::{Identity, Subformat};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render};
 use crate::text::printable;
@@ -107,8 +107,18 @@ impl Disk {
         } else {
             details.push(("extents", self.descriptor.extents.len().to_string()));
         }
-        details.extend(self.descriptor.adapter.iter().map(|adapter| ("adapter type", adapter.clone())));
+        details.extend(self.descriptor.adapter.iter().map(|adapter| ("adapter type", adapter.to_string())));
         details
+    }
+
+    /// The controller that it is meant for.
+    pub(in crate::container) const fn adapter(&self) -> Option<Adapter> {
+        self.descriptor.adapter
+    }
+
+    /// The id by which VirtualBox knows it.
+    pub(in crate::container) fn identity(&self) -> Option<Identity> {
+        self.descriptor.image.map(|id| Identity { id, time: 0 })
     }
 
     /// The kind, of those that can be written.

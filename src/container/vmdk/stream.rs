@@ -8,14 +8,12 @@
 use std::ops::Range;
 use std::path::Path;
 
-use uuid::Uuid;
-
 use super::descriptor::{STREAM, embedded};
 use super::format::{
     self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_MARKER, GRAIN_SECTORS, Header, MARKER_DIRECTORY,
     MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, SECTOR, TABLE_SECTORS, marker,
 };
-use super::{directory_sectors, file_too_long};
+use super::{Adapter, Options, directory_sectors, file_too_long};
 use crate::container::allocated::Allocated;
 use crate::container::codec::ZlibEncoder;
 use crate::error::{Error, Result};
@@ -37,16 +35,10 @@ const DIRECTORY_PIECE: u64 = 128;
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more than
 /// 2 TiB; as [`pour`](crate::image::pour) otherwise.
-pub fn write_stream(
-    image: &Image,
-    path: &Path,
-    id: Uuid,
-    level: Option<u8>,
-    pour: &PourOptions<'_>,
-) -> Result<Output> {
+pub fn write_stream(image: &Image, path: &Path, options: &Options, pour: &PourOptions<'_>) -> Result<Output> {
     let capacity = capacity(image)?;
     let output = Output::create(path)?;
-    let length = run(image, capacity, Put::File(&output), id, level, pour)?;
+    let length = run(image, capacity, Put::File(&output), options, pour)?;
     output.set_length(length)?;
     Ok(output)
 }
@@ -55,31 +47,18 @@ pub fn write_stream(
 ///
 /// # Errors
 /// As [`write_stream`]; [`Kind::Output`](crate::error::Kind::Output) where `out` refuses bytes.
-pub fn send_stream(
-    image: &Image,
-    out: Sink<'_>,
-    id: Uuid,
-    level: Option<u8>,
-    pour: &PourOptions<'_>,
-) -> Result<()> {
+pub fn send_stream(image: &Image, out: Sink<'_>, options: &Options, pour: &PourOptions<'_>) -> Result<()> {
     let capacity = capacity(image)?;
-    run(image, capacity, Put::Stream(&mut *out), id, level, pour)?;
+    run(image, capacity, Put::Stream(&mut *out), options, pour)?;
     out.flush().map_err(write_error)
 }
 
 fn capacity(image: &Image) -> Result<u64> {
-    format::capacity(image.length(), MOST_STREAM, STREAM.name, "qcow2 and raw hold larger ones")
+    format::capacity(image.length(), MOST_STREAM, STREAM, "qcow2 and raw hold larger ones")
 }
 
 /// Writes everything and returns how many bytes that was.
-fn run(
-    image: &Image,
-    capacity: u64,
-    put: Put<'_>,
-    id: Uuid,
-    level: Option<u8>,
-    pour: &PourOptions<'_>,
-) -> Result<u64> {
+fn run(image: &Image, capacity: u64, put: Put<'_>, options: &Options, pour: &PourOptions<'_>) -> Result<u64> {
     let header = Header {
         version: 3,
         flags: FLAGS_STREAM,
@@ -89,13 +68,13 @@ fn run(
         overhead: OVERHEAD,
     };
     let mut head = header.bytes();
-    head.extend(embedded(STREAM, capacity, id));
+    head.extend(embedded(STREAM, Adapter::LSI_LOGIC, capacity, options));
     head.resize(usize_of(OVERHEAD * SECTOR), 0);
     let output = match &put {
         Put::File(output) => Some(*output),
         Put::Stream(_) => None,
     };
-    let level = level.unwrap_or(ZlibEncoder::USUAL);
+    let level = options.level.unwrap_or(ZlibEncoder::USUAL);
     let data = Allocated::of(image, GRAIN);
     let mut turn = Turn { put, sector: 0, table: Table::default(), directory: Vec::new() };
     turn.append(&head)?;
