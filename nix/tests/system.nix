@@ -242,7 +242,7 @@ let
       system = "x86_64-linux";
       builder = bb;
       args = [ "sh" "-euc" ''
-        ${bb} mkdir bin; for tool in mkdir cp chmod rm ln echo cat; do ${bb} ln -s ${bb} bin/$tool; done
+        ${bb} mkdir bin; for tool in mkdir cp chmod rm ln echo cat id; do ${bb} ln -s ${bb} bin/$tool; done
         export PATH=$PWD/bin
         for input in ''${nativeBuildInputs:-}; do export PATH=$PATH:$input/bin; done
         ${script}
@@ -275,7 +275,12 @@ let
     contents = [ { source = builtins.toFile "motd" "Welcome.\n"; target = "/etc/motd"; mode = "0644"; user = "root"; group = "root"; } ];
     configFile = builtins.toFile "configuration.nix" "{ }\n";
     verifyClosure = true;
-    postVM = "echo \"after $diskImage\" > $out/after";
+    # Who built it, and on what: no root, no machine.
+    postVM = ''
+      echo "after $diskImage" > $out/after
+      echo "user $(id -u)" >> $out/after
+      if [ -e /dev/kvm ]; then echo "a machine" >> $out/after; fi
+    '';
   };
 in
 {

@@ -104,10 +104,11 @@ pub(crate) fn nix_at(name: &str, root: &Path) -> Command {
     command
         .env("NIX_REMOTE", root)
         .env("HOME", cache("home"))
-        // No binary caches, which would need a network, and no users of its own to build as: the sandbox maps one.
+        // No binary caches, which would need a network; no users of its own to build as: the sandbox maps one; no
+        // /dev/kvm in it, which a host that has one would show to every build.
         .env(
             "NIX_CONFIG",
-            "substituters =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\nkeep-outputs = true\n",
+            "substituters =\nsystem-features =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\nkeep-outputs = true\n",
         );
     command
 }
