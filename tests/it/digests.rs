@@ -4,34 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::support::pinned::pinned;
 use crate::support::program::{build, diskwright, mkfs_ext4, mkfs_vfat, project};
 use crate::support::tools::{digest, must, scratch};
 use crate::support::tree;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-/// Compares `found` with the file `name` of the fixtures, or writes it there if that was asked for.
-fn pinned(name: &str, found: &str) {
-    let path = fixtures().join(name);
-    if std::env::var_os("DISKWRIGHT_BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, found).unwrap();
-        return;
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    let (mut old, mut new) = (expected.lines(), found.lines());
-    for number in 1.. {
-        match (old.next(), new.next()) {
-            (None, None) => return,
-            (old, new) => assert_eq!(
-                new, old,
-                "line {number} of {name}; if that is meant to be, run again with DISKWRIGHT_BLESS=1"
-            ),
-        }
-    }
-}
 
 /// The images and how each is made; the trees do not depend on who makes them.
 fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {

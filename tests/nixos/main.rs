@@ -8,6 +8,8 @@ mod closure;
 #[cfg(test)]
 mod contents;
 #[cfg(test)]
+mod digests;
+#[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod function;
@@ -19,6 +21,8 @@ mod loaders;
 mod refusals;
 #[cfg(test)]
 mod root;
+#[cfg(test)]
+mod same;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]

@@ -44,10 +44,10 @@ fn paths(files: &Files) -> Vec<&str> {
     files.iter().map(|(path, _)| path).collect()
 }
 
-/// The menu as the golden file has it; with UPDATE_GOLDEN set that is written anew.
+/// The menu as the golden file has it; with DISKWRIGHT_BLESS set that is written anew.
 fn golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/boot/grub/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("DISKWRIGHT_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, found).unwrap();
     }
