@@ -4,9 +4,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use diskwright::nix::nar::hash_host;
+use diskwright::progress::Progress;
+
 use crate::closure::{host, nix, nix_at, nixos, registration, small, systems};
 use crate::support::kernel::Mount;
-use crate::support::tools::{command, is_root, must, run, scratch};
+use crate::support::program::diskwright;
+use crate::support::tools::{command, digest, is_root, must, run, scratch};
 
 /// What Nix says it knows of everything, sorted by path.
 fn database(root: &Path) -> String {
@@ -175,5 +179,104 @@ fn nix_says(root: &Path, closure: &Path) {
     for pragma in ["pragma integrity_check", "pragma foreign_key_check"] {
         let said = run(command("sqlite3").arg(&judged).arg(pragma));
         assert!(["ok\n", ""].contains(&said.text().as_str()) && said.code == 0, "{pragma}: {}", said.text());
+    }
+}
+
+/// Without a closure, Nix itself is asked for all that is named; what it says is what a registration of it says.
+#[test]
+fn nix_is_asked_where_no_closure_is_given() {
+    let systems = systems();
+    let folder = scratch();
+    let roots = [systems.system.as_str(), systems.earlier.as_str(), systems.channel.as_str()];
+    let closure = registration(folder.path(), &roots);
+    let out = folder.path().join("root.img");
+    let mut build = nixos(&closure, "none", &out);
+    let seed = ["--seed", "0867da16-f251-457d-a9e8-c31f9a3c220b"];
+    must(build.args(["--channel", &systems.channel]).args(seed).args(small("none")));
+    let expected = digest(&out);
+    let mut arguments: Vec<_> = build.get_args().map(ToOwned::to_owned).collect();
+    let at = arguments.iter().position(|argument| argument == "--closure").unwrap();
+    for auto in [false, true] {
+        let mut build = diskwright();
+        if auto {
+            arguments[at + 1] = "auto".into();
+            build.args(&arguments);
+        } else {
+            build.args(&arguments[..at]).args(&arguments[at + 2..]);
+        }
+        must(&mut build);
+        assert_eq!(digest(&out), expected, "auto: {auto}");
+    }
+    // Nix knows nothing of this one, and of none where it is not.
+    let unknown = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-unknown";
+    let mut build = diskwright();
+    let refused = run(build.args(&arguments).args(["--additional-paths", unknown]));
+    assert_eq!(refused.code, 1, "{}", refused.error());
+    assert!(refused.error().contains("nix-store knows no such closure") && refused.error().contains(unknown));
+    let mut build = diskwright();
+    let refused = run(build.args(&arguments).env("PATH", "/nonexistent"));
+    assert_eq!(refused.code, 1, "{}", refused.error());
+    assert!(refused.error().contains("there is no Nix on this host to ask"), "{}", refused.error());
+}
+
+/// What a database says derivations make, of those that another one knows too.
+fn outputs(database: &Path) -> Vec<String> {
+    let query = "select v.path, o.id, o.path from DerivationOutputs o join ValidPaths v on v.id = o.drv";
+    let said = must(command("sqlite3").arg(database).arg(query)).text();
+    let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// Where a closure has derivations, their outputs are in the database as Nix's own has them.
+#[test]
+fn derivations_say_what_they_make() {
+    let systems = systems();
+    let folder = scratch();
+    let derivation = must(nix("nix-store").args(["-q", "--deriver", &systems.system])).text();
+    let derivation = derivation.trim();
+    let roots = [systems.system.as_str(), &systems.earlier, derivation];
+    let closure = registration(folder.path(), &roots);
+    let out = folder.path().join("root.img");
+    let mut build = nixos(&closure, "none", &out);
+    must(build.args(["--additional-paths", derivation, "--verify-closure"]).args(small("none")));
+    let database = folder.path().join("db.sqlite");
+    let dump = format!("dump /nix/var/nix/db/db.sqlite {}", database.display());
+    must(command("debugfs").args(["-R", &dump]).arg(&out));
+    let found = outputs(&database);
+    assert!(found.iter().any(|line| *line == format!("{derivation}|out|{}", systems.system)), "{found:?}");
+    // Nix's own knows derivations of other tests' builds, too.
+    let own = outputs(&host("/nix/var/nix/db/db.sqlite"));
+    let names: std::collections::BTreeSet<_> = found.iter().map(|line| line.split('|').next()).collect();
+    let own: Vec<_> = own.into_iter().filter(|line| names.contains(&line.split('|').next())).collect();
+    assert_eq!(found, own);
+}
+
+/// The hash of an archive is Nix's own for names in every order, for lengths around a multiple of 8, and for all kinds of
+/// nodes.
+#[test]
+fn archives_have_the_hash_that_nix_has() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = scratch();
+    let top = folder.path().join("top");
+    std::fs::create_dir_all(top.join("empty/deeper")).unwrap();
+    for name in ["a", "a-b", "a.b", "a b", "A", "aa", "ä", "~", "\u{1f980}", ".hidden", "new\nline", "-"] {
+        std::fs::write(top.join(name), name).unwrap();
+    }
+    for length in (0..=17).chain([4095, 4096, 300_000]) {
+        std::fs::write(top.join(format!("length-{length}")), vec![b'x'; length]).unwrap();
+    }
+    std::fs::File::create(top.join("hole")).unwrap().set_len(1_000_003).unwrap();
+    for (name, mode) in [("run-owner", 0o100), ("run-others", 0o455), ("run-all", 0o777)] {
+        std::fs::write(top.join(name), name).unwrap();
+        std::fs::set_permissions(top.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    symlink("nowhere at all", top.join("link")).unwrap();
+    for path in
+        [top.clone(), top.join("link"), top.join("length-0"), top.join("run-owner"), top.join("empty")]
+    {
+        let expected = must(command("nix-hash").args(["--type", "sha256"]).arg(&path)).text();
+        let found = hash_host(&path, 2, &Progress::default()).unwrap();
+        assert_eq!(found.hash.to_string(), format!("sha256:{}", expected.trim()), "{}", path.display());
     }
 }

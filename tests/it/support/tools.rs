@@ -39,6 +39,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nix-build", "nix-bin"),
     ("nix-collect-garbage", "nix-bin"),
     ("nix-env", "nix-bin"),
+    ("nix-hash", "nix-bin"),
     ("nix-instantiate", "nix-bin"),
     ("nix-store", "nix-bin"),
     ("objcopy", "binutils"),
