@@ -83,9 +83,14 @@ fn download(package: &str, file: &Path) {
     }
     assert_eq!(said.code, 0, "apt-get download {package}\n{}", said.error());
     let found = names_in(folder.path());
-    let unfinished = file.with_extension("new");
-    std::fs::copy(folder.path().join(&found[0]), &unfinished).unwrap();
-    std::fs::rename(unfinished, file).unwrap();
+    keep(&folder.path().join(&found[0]), file);
+}
+
+/// Copies `from` to `to`, which others may do at the same time or read: it is there whole, or not at all.
+fn keep(from: &Path, to: &Path) {
+    let unfinished = tempfile::NamedTempFile::new_in(to.parent().unwrap()).unwrap();
+    std::fs::copy(from, unfinished.path()).unwrap();
+    unfinished.persist(to).unwrap();
 }
 
 /// The folder below which the systems' `/nix/store` lies.
@@ -129,7 +134,7 @@ pub(crate) fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &
     let debs = packages();
     let tools = cache("tools");
     if !tools.join("busybox").exists() {
-        std::fs::copy(find("busybox"), tools.join("busybox")).unwrap();
+        keep(&find("busybox"), &tools.join("busybox"));
     }
     let expression = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/system.nix");
     let mut build = nix("nix-build");
