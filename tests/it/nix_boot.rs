@@ -186,7 +186,7 @@ fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
 }
 
 /// Formats, by the suffix that is QEMU's name as well, of which a machine boots and which it writes to.
-const CONTAINERS: [&str; 2] = ["qcow2", "vpc"];
+const CONTAINERS: [&str; 3] = ["qcow2", "vpc", "vdi"];
 
 /// Boots the disk and looks for what its init prints.
 fn boots(disk: &Path, format: &'static str, toplevel: &str, digest: &str) {
