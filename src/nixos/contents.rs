@@ -13,6 +13,9 @@ use crate::manifest::schema::NixosContent;
 use crate::manifest::values::IdName;
 use crate::tree::{Hardlinks, Owner, Rules};
 
+/// The store paths that declare accounts: for the activation script of nixpkgs, and for userborn, in one shape.
+const DECLARATIONS: [&str; 2] = ["users-groups.json", "userborn.json"];
+
 /// Where the configuration goes.
 const CONFIGURATION: &str = "/etc/nixos/configuration.nix";
 
@@ -102,8 +105,8 @@ fn read_accounts(manifest: &Manifest, system: &System, contents: &[NixosContent]
             accounts.read(name, &file.host)?;
         }
     }
-    for path in system.closure.paths().filter(|path| path.name() == "users-groups.json") {
-        accounts.read("users-groups.json", &system.store.host(path))?;
+    for path in system.closure.paths().filter(|path| DECLARATIONS.contains(&path.name())) {
+        accounts.read(path.name(), &system.store.host(path))?;
     }
     Ok(accounts)
 }

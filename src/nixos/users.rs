@@ -2,7 +2,7 @@
 //!
 //! A NixOS image that was never activated has no /etc/passwd of its own, so names are looked for where they will come
 //! from: in an /etc/passwd or /etc/group that the contents bring, in those of the system, and in the declarations that
-//! its activation script makes accounts from (`users-groups.json`). Root is 0 everywhere.
+//! accounts are made from when it starts (`users-groups.json`, `userborn.json`). Root is 0 everywhere.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -45,6 +45,10 @@ fn contents_have_the_owners_that_the_image_knows() {
         let text = r#"{"users":[{"name":"declared","uid":1000},{"name":"later","uid":null}],"groups":[{"name":"wheel","gid":1}]}"#;
         std::fs::write(place, text).unwrap();
     });
+    tiny.object("userborn.json", &[], |place| {
+        let text = r#"{"users":[{"name":"born","uid":1003,"isNormal":true}],"groups":[{"name":"borns","gid":1004}]}"#;
+        std::fs::write(place, text).unwrap();
+    });
     let files = tiny.path().join("files");
     std::fs::create_dir_all(files.join("etc/sub dir")).unwrap();
     std::fs::write(files.join("etc/passwd"), "jürgen:x:1001:1001::/home/jürgen:/bin/sh\n").unwrap();
@@ -65,6 +69,7 @@ fn contents_have_the_owners_that_the_image_knows() {
         content("/keys/a", "key", ",mode=0400,user=system,group=keys"),
         content("/keys/b", "key", ",user=declared,group=wheel"),
         content("/keys/c", "key", ",user=4711,group=0"),
+        content("/keys/d", "key", ",user=born,group=borns"),
         content("/many", "etc/*", ",mode=u=rwX,go=,user=root,group=keys"),
     ] {
         build.args(["--contents", &content]);
@@ -82,6 +87,7 @@ fn contents_have_the_owners_that_the_image_knows() {
         ("keys/a", ("400", 990, 96)),
         ("keys/b", ("640", 1000, 1)),
         ("keys/c", ("640", 4711, 0)),
+        ("keys/d", ("640", 1003, 1004)),
         ("many/passwd", ("600", 0, 96)),
         ("many/sub dir", ("700", 0, 96)),
         ("many/sub dir/odd 'name\"", ("600", 0, 96)),
