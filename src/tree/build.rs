@@ -2,7 +2,9 @@
 //! by rules that do not depend on their order.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::chmod::Chmod;
@@ -234,6 +236,7 @@ impl Builder {
         let parts = parts(target)?;
         let rank = rank(&parts);
         let root = scan.roots.get(number).ok_or_else(|| Error::bug("no such request in the scan"))?;
+        storable(&root.entry, rules, || root.path.clone())?;
         let mut meta = self.meta(&root.entry, rules);
         if let Some(mode) = rules.mode {
             meta.mode = mode;
@@ -278,6 +281,7 @@ impl Builder {
             let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
             self.places.push(Place::Directory(listing.path.clone()));
             for entry in &listing.entries {
+                storable(entry, rules, || listing.path.join(OsStr::from_bytes(listing.name(entry))))?;
                 let meta = self.meta(entry, rules);
                 let content = self.content(entry, Some(place), &listing.path)?;
                 let id = self.add(parent, listing.name(entry), meta, content, origin, rank)?;
@@ -553,6 +557,17 @@ fn parts(target: &[u8]) -> Result<Vec<&[u8]>> {
 
 fn rank(parts: &[&[u8]]) -> u16 {
     u16::try_from(parts.len().saturating_add(1)).unwrap_or(u16::MAX)
+}
+
+/// Refuses in a store path what Nix keeps in none: it makes files, directories and links only.
+fn storable(entry: &Entry, rules: &Rules, path: impl FnOnce() -> PathBuf) -> Result<()> {
+    if !rules.store || matches!(entry.what, What::Directory(_) | What::File | What::Symlink(_)) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Source, "a store path holds what Nix keeps in none")
+        .at(path())
+        .expected("files, directories and symbolic links")
+        .found("a device, pipe or socket"))
 }
 
 pub(super) fn too_many() -> Error {

@@ -255,3 +255,42 @@ fn a_link_that_leads_nowhere_is_named_with_its_beginning() {
         tiny.system_with("26.11", |place| std::fs::write(place.join("boot.json"), "{\n oops").unwrap());
     refused(tiny.nixos(&broken, "efi", &out).args(LOADER), 1, &["boot.json is not JSON", "boot.json:2"]);
 }
+
+/// A store path may be a file, a link, a program; what no archive of Nix can hold is refused.
+#[test]
+fn store_paths_of_every_kind_are_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut tiny = Tiny::new();
+    let file = tiny.object("file", &[], |place| std::fs::write(place, "text").unwrap());
+    let link = tiny.object("link", &[], |place| symlink("nowhere", place).unwrap());
+    let program = tiny.object("program", &[], |place| {
+        std::fs::write(place, "#!").unwrap();
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    });
+    let empty = tiny.object("empty", &[], |place| std::fs::create_dir(place).unwrap());
+    let odd = tiny.object("odd+name_with?all=1.0", &[], |place| {
+        std::fs::create_dir_all(place.join("ünicode 'n\tab")).unwrap();
+        std::fs::write(place.join("ünicode 'n\tab/\u{1f980}"), "crab").unwrap();
+    });
+    let system = tiny.system("26.05");
+    let out = tiny.path().join("out.img");
+    must(tiny.nixos(&system, "none", &out).arg("--verify-closure"));
+    crate::support::ext4::assert_clean(&out);
+    let found = debugfs::view(&out);
+    let shown = |path: &str| {
+        let entry = &found.0[&path.as_bytes()[1..]];
+        (format!("{:o}", entry.mode), entry.mtime.0, String::from_utf8(entry.target.clone()).unwrap())
+    };
+    assert_eq!(shown(&file), ("444".to_owned(), 1, String::new()));
+    assert_eq!(shown(&link), ("777".to_owned(), 1, "nowhere".to_owned()));
+    assert_eq!(shown(&program), ("555".to_owned(), 1, String::new()));
+    assert_eq!(shown(&empty), ("555".to_owned(), 1, String::new()));
+    assert_eq!(shown(&format!("{odd}/ünicode 'n\tab/\u{1f980}")), ("444".to_owned(), 1, String::new()));
+
+    // Added behind Nix's back, so that its hash is still the one of before.
+    std::fs::remove_file(&out).unwrap();
+    let mut build = tiny.nixos(&system, "none", &out);
+    must(command("mkfifo").arg(tiny.host(&empty).join("pipe")));
+    refused(&mut build, 1, &["/pipe", &empty[11..]]);
+    assert!(!out.exists());
+}
