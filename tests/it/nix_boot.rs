@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::guest::{Guest, libraries};
-use crate::support::tools::{command, find, is_root, must, run, scratch};
+use crate::support;
+use crate::support::guest::Guest;
+use crate::support::tools::{command, find, must, scratch};
 
 /// What the system is made of: the kernel, a static busybox, and coreutils with all it is linked with.
 const PACKAGES: [&str; 8] = [
@@ -74,73 +75,21 @@ fn cache(name: &str) -> PathBuf {
     folder
 }
 
-/// The packages, downloaded once, each as PACKAGE.deb; the kernel as linux-image.deb.
-fn packages() -> PathBuf {
-    let folder = cache("debs");
-    let mut wanted: Vec<(String, &str)> = PACKAGES.iter().map(|name| ((*name).to_owned(), *name)).collect();
-    let said = must(command("apt-cache").args(["depends", "--important", "linux-image-cloud-amd64"]));
-    let kernel =
-        said.text().lines().find_map(|line| line.trim().strip_prefix("Depends: ").map(str::to_owned));
-    wanted.push((kernel.expect("linux-image-cloud-amd64 depends on a kernel"), "linux-image"));
-    for (package, name) in wanted {
-        let file = folder.join(format!("{name}.deb"));
-        if !file.exists() {
-            download(&package, &file);
-        }
-    }
-    folder
-}
-
-/// Downloads a package; where the lists are older than the archive, root renews them first.
-fn download(package: &str, file: &Path) {
-    let folder = scratch();
-    let mut fetch = command("apt-get");
-    fetch.args(["download", "-q", package]).current_dir(folder.path());
-    let mut said = run(&mut fetch);
-    if said.code != 0 && is_root() {
-        must(command("apt-get").args(["update", "-q"]));
-        said = run(&mut fetch);
-    }
-    assert_eq!(said.code, 0, "apt-get download {package}\n{}", said.error());
-    let found = crate::support::tools::names_in(folder.path());
-    std::fs::copy(folder.path().join(&found[0]), file).unwrap();
-}
-
-/// diskwright and all it is linked with in one folder, as a sandbox without a system needs it.
-fn program(folder: &Path) {
-    let diskwright = Path::new(env!("CARGO_BIN_EXE_diskwright"));
-    std::fs::create_dir(folder).unwrap();
-    std::fs::copy(diskwright, folder.join("diskwright")).unwrap();
-    for library in libraries(diskwright) {
-        let name = Path::new(&library).file_name().unwrap();
-        std::fs::copy(&library, folder.join(name)).unwrap();
-    }
-}
-
 /// A command of Nix on a store of its own below the build folder, whose paths are called /nix/store/... all the same.
 fn nix(name: &str) -> Command {
-    let mut command = command(name);
-    command
-        .env("NIX_REMOTE", cache("root"))
-        .env("HOME", cache("home"))
-        // No binary caches, which would need a network, and no users of its own to build as: the sandbox maps one.
-        // What the kept system was built with is kept, too.
-        .env(
-            "NIX_CONFIG",
-            "substituters =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\nkeep-outputs = true\n",
-        );
-    command
+    support::nix::nix(name, &cache("root"), &cache("home"))
 }
 
 #[test]
 fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
     assert!(Path::new(LOADER).is_file(), "{LOADER} is missing: apt-get install systemd-boot-efi");
-    let debs = packages();
+    let debs = cache("debs");
+    support::nix::packages(&debs, &PACKAGES);
     let folder = scratch();
     let tools = folder.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
     std::fs::copy(find("busybox"), tools.join("busybox")).unwrap();
-    program(&folder.path().join("program"));
+    support::nix::program(&folder.path().join("program"));
     let expression = folder.path().join("system.nix");
     std::fs::write(&expression, include_str!("nix_boot.nix")).unwrap();
 

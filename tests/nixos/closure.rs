@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::support::guest::libraries;
+use crate::support;
 use crate::support::program::diskwright;
-use crate::support::tools::{command, find, is_root, must, names_in, run, scratch};
+use crate::support::tools::{find, must};
 
 /// What the systems are made of.
 const PACKAGES: [&str; 30] = [
@@ -54,45 +54,6 @@ fn cache(name: &str) -> PathBuf {
     folder
 }
 
-/// The packages, downloaded once, each as PACKAGE.deb; the kernel as linux-image.deb.
-fn packages() -> PathBuf {
-    let folder = cache("debs");
-    let mut wanted: Vec<(String, &str)> = PACKAGES.iter().map(|name| ((*name).to_owned(), *name)).collect();
-    let said = must(command("apt-cache").args(["depends", "--important", "linux-image-cloud-amd64"]));
-    let kernel =
-        said.text().lines().find_map(|line| line.trim().strip_prefix("Depends: ").map(str::to_owned));
-    wanted.push((kernel.expect("linux-image-cloud-amd64 depends on a kernel"), "linux-image"));
-    for (package, name) in wanted {
-        let file = folder.join(format!("{name}.deb"));
-        if !file.exists() {
-            download(&package, &file);
-        }
-    }
-    folder
-}
-
-/// Downloads a package; where the lists are older than the archive, root renews them first.
-fn download(package: &str, file: &Path) {
-    let folder = scratch();
-    let mut fetch = command("apt-get");
-    fetch.args(["download", "-q", package]).current_dir(folder.path());
-    let mut said = run(&mut fetch);
-    if said.code != 0 && is_root() {
-        must(command("apt-get").args(["update", "-q"]));
-        said = run(&mut fetch);
-    }
-    assert_eq!(said.code, 0, "apt-get download {package}\n{}", said.error());
-    let found = names_in(folder.path());
-    keep(&folder.path().join(&found[0]), file);
-}
-
-/// Copies `from` to `to`, which others may do at the same time or read: it is there whole, or not at all.
-fn keep(from: &Path, to: &Path) {
-    let unfinished = tempfile::NamedTempFile::new_in(to.parent().unwrap()).unwrap();
-    std::fs::copy(from, unfinished.path()).unwrap();
-    unfinished.persist(to).unwrap();
-}
-
 /// The folder below which the systems' `/nix/store` lies.
 pub(crate) fn store_root() -> PathBuf {
     cache("root")
@@ -103,19 +64,9 @@ pub(crate) fn nix(name: &str) -> Command {
     nix_at(name, &store_root())
 }
 
-/// A command of Nix on the store below `root`, whose paths are called /nix/store/... all the same.
+/// A command of Nix on the store below `root`.
 pub(crate) fn nix_at(name: &str, root: &Path) -> Command {
-    let mut command = command(name);
-    command
-        .env("NIX_REMOTE", root)
-        .env("HOME", cache("home"))
-        // No binary caches, which would need a network; no users of its own to build as: the sandbox maps one; no
-        // /dev/kvm in it, which a host that has one would show to every build.
-        .env(
-            "NIX_CONFIG",
-            "substituters =\nsystem-features =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\nkeep-outputs = true\n",
-        );
-    command
+    support::nix::nix(name, root, &cache("home"))
 }
 
 /// What Nix built.
@@ -131,10 +82,11 @@ pub(crate) struct Systems {
 
 /// The expression and its arguments, for `nix-build`.
 pub(crate) fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &[(&str, &str)]) -> PathBuf {
-    let debs = packages();
+    let debs = cache("debs");
+    support::nix::packages(&debs, &PACKAGES);
     let tools = cache("tools");
     if !tools.join("busybox").exists() {
-        keep(&find("busybox"), &tools.join("busybox"));
+        support::nix::keep(&find("busybox"), &tools.join("busybox"));
     }
     let expression = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/system.nix");
     let mut build = nix("nix-build");
@@ -204,16 +156,5 @@ pub(crate) fn small(layout: &str) -> &'static [&'static str] {
         "efixbootldr" => &["--additional-space", "48MiB", "--boot-size", "160MiB"],
         "legacy+boot" | "efi" | "hybrid" => &["--additional-space", "48MiB", "--boot-size", "64MiB"],
         _ => &["--additional-space", "48MiB"],
-    }
-}
-
-/// diskwright and all it is linked with in one folder, as a sandbox without a system needs it.
-pub(crate) fn program(folder: &Path) {
-    let diskwright = Path::new(env!("CARGO_BIN_EXE_diskwright"));
-    std::fs::create_dir(folder).unwrap();
-    std::fs::copy(diskwright, folder.join("diskwright")).unwrap();
-    for library in libraries(diskwright) {
-        let name = Path::new(&library).file_name().unwrap();
-        std::fs::copy(&library, folder.join(name)).unwrap();
     }
 }

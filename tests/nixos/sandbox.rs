@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::closure::{build, host, nix, program};
+use crate::closure::{build, host, nix};
 use crate::support::guest::Guest;
+use crate::support::nix::program;
 use crate::support::tools::{command, must, scratch};
 
 #[test]

@@ -7,6 +7,7 @@ pub(crate) mod ext4;
 pub(crate) mod fat;
 pub(crate) mod guest;
 pub(crate) mod kernel;
+pub(crate) mod nix;
 pub(crate) mod pinned;
 pub(crate) mod program;
 pub(crate) mod random;
