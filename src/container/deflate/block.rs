@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::huffman::{self, Code, codes, lengths};
 use super::matches::Match;
-use crate::units::usize_of;
+use crate::units::{u64_of, usize_of};
 
 /// Literals, the end of the block and lengths (RFC 1951 section 3.2.5); two more than are used, as the fixed codes have.
 const LITERALS: usize = 288;
@@ -56,26 +56,13 @@ const MOST: usize = 32 << 10;
 /// Lengths of matches, from 0 to the longest.
 const MOST_LENGTHS: usize = 259;
 
-/// The symbol of every length.
-#[derive(Debug)]
-pub(super) struct Symbols {
-    length: [u8; MOST_LENGTHS],
-}
-
-impl Symbols {
-    pub(super) fn new() -> Self {
-        let mut length = [0; MOST_LENGTHS];
-        for (symbol, (least, _)) in (0..).zip(LENGTHS) {
-            length[usize::from(least)..].fill(symbol);
-        }
-        Self { length }
+/// The symbol of every length, counted from 257.
+fn length_symbols() -> [u8; MOST_LENGTHS] {
+    let mut symbols = [0; MOST_LENGTHS];
+    for (symbol, (least, _)) in (0..).zip(LENGTHS) {
+        symbols[usize::from(least)..].fill(symbol);
     }
-
-    /// The length symbol, counted from 257.
-    #[inline]
-    fn of_length(&self, length: usize) -> usize {
-        usize::from(self.length[length])
-    }
+    symbols
 }
 
 /// The symbol of a distance, less one, and its extra bits: two symbols for each power of two from 4 on (RFC 1951 section 3.2.5).
@@ -96,6 +83,10 @@ pub(super) struct Block {
     literals: [u32; LITERALS],
     distances: [u32; DISTANCES],
     split: Split,
+    /// The symbol of every length, counted from 257.
+    length_symbols: [u8; MOST_LENGTHS],
+    /// The codes that stand in no block.
+    fixed: Codes,
 }
 
 const LENGTH_SHIFT: u32 = 16;
@@ -107,6 +98,8 @@ impl Block {
             literals: [0; LITERALS],
             distances: [0; DISTANCES],
             split: Split::default(),
+            length_symbols: length_symbols(),
+            fixed: Codes::fixed(),
         }
     }
 
@@ -126,10 +119,11 @@ impl Block {
     }
 
     #[inline]
-    pub(super) fn found(&mut self, symbols: &Symbols, found: Match) {
+    pub(super) fn found(&mut self, found: Match) {
         let Match { length, distance } = found;
         self.symbols.push(length << LENGTH_SHIFT | distance);
-        self.literals[END + 1 + symbols.of_length(usize_of(u64::from(length)))] += 1;
+        let symbol = self.length_symbols[usize_of(u64::from(length))];
+        self.literals[END + 1 + usize::from(symbol)] += 1;
         self.distances[of_distance(distance - 1).0] += 1;
         self.split.count(if length < 9 { 8 } else { 9 });
     }
@@ -145,10 +139,9 @@ impl Block {
     pub(super) fn write(&mut self, bytes: &[u8], last: bool, bits: &mut Bits<'_>) {
         self.literals[END] += 1;
         let dynamic = Codes::of(&self.literals, &self.distances);
-        let fixed = Codes::fixed();
         let header = Header::of(&dynamic);
         let dynamic_bits = header.bits + dynamic.bits(&self.literals, &self.distances);
-        let fixed_bits = fixed.bits(&self.literals, &self.distances);
+        let fixed_bits = self.fixed.bits(&self.literals, &self.distances);
         let chunks = bytes.len().div_ceil(STORED).max(1);
         let stored_bits = (bytes.len() + chunks * 5) * 8;
         bits.flush();
@@ -158,7 +151,7 @@ impl Block {
         bits.put(u64::from(last), 1);
         if fixed_bits <= dynamic_bits {
             bits.put(1, 2);
-            self.encode(&fixed, bits);
+            self.encode(&self.fixed, bits);
         } else {
             bits.put(2, 2);
             header.write(bits);
@@ -196,11 +189,6 @@ fn low16(word: u32) -> u16 {
     u16::from_le_bytes([a, b])
 }
 
-#[inline]
-fn extra_bits(value: usize) -> u64 {
-    crate::units::u64_of(value)
-}
-
 /// The most bytes of a stored block: its length has 16 bits (RFC 1951 section 3.2.4).
 const STORED: usize = 0xffff;
 
@@ -212,7 +200,7 @@ fn stored(bytes: &[u8], last: bool, bits: &mut Bits<'_>) {
         bits.flush();
         bits.put(u64::from(last && after.is_empty()), 3);
         bits.align();
-        let length = crate::units::u64_of(chunk.len());
+        let length = u64_of(chunk.len());
         bits.put(length, 16);
         bits.put(!length & 0xffff, 16);
         bits.align();
@@ -315,42 +303,42 @@ struct Header {
 }
 
 impl Header {
-    fn of(codes_: &Codes) -> Self {
+    fn of(block: &Codes) -> Self {
         let last = |lengths: &[u8], least: usize| {
             lengths.iter().rposition(|length| *length > 0).map_or(least, |at| (at + 1).max(least))
         };
         // The two last symbols of the fixed code have no place in a block.
-        let literals = last(&codes_.literal_lengths[..286], END + 1);
-        let distances = last(&codes_.distance_lengths, 1);
-        let mut all = codes_.literal_lengths[..literals].to_vec();
-        all.extend_from_slice(&codes_.distance_lengths[..distances]);
+        let literals = last(&block.literal_lengths[..286], END + 1);
+        let distances = last(&block.distance_lengths, 1);
+        let mut all = block.literal_lengths[..literals].to_vec();
+        all.extend_from_slice(&block.distance_lengths[..distances]);
         let runs = runs(&all);
         let mut counts = [0; 19];
         for (symbol, _, _) in &runs {
             counts[usize::from(*symbol)] += 1;
         }
-        let mut lengths_ = [0; 19];
-        lengths(&counts, 7, &mut lengths_);
-        let used = ORDER.iter().rposition(|symbol| lengths_[*symbol] > 0).map_or(4, |at| (at + 1).max(4));
+        let mut own = [0; 19];
+        lengths(&counts, 7, &mut own);
+        let used = ORDER.iter().rposition(|symbol| own[*symbol] > 0).map_or(4, |at| (at + 1).max(4));
         let of_runs: usize = runs
             .iter()
-            .map(|(symbol, _, extra)| usize::from(lengths_[usize::from(*symbol)]) + usize::from(*extra))
+            .map(|(symbol, _, extra)| usize::from(own[usize::from(*symbol)]) + usize::from(*extra))
             .sum();
         Self {
             runs,
             literals,
             distances,
             used,
-            lengths: lengths_,
-            codes: codes(&lengths_),
+            lengths: own,
+            codes: codes(&own),
             bits: 14 + used * 3 + of_runs,
         }
     }
 
     fn write(&self, bits: &mut Bits<'_>) {
-        bits.put(extra_bits(self.literals - (END + 1)), 5);
-        bits.put(extra_bits(self.distances - 1), 5);
-        bits.put(extra_bits(self.used - 4), 4);
+        bits.put(u64_of(self.literals - (END + 1)), 5);
+        bits.put(u64_of(self.distances - 1), 5);
+        bits.put(u64_of(self.used - 4), 4);
         for symbol in &ORDER[..self.used] {
             bits.flush();
             bits.put(u64::from(self.lengths[*symbol]), 3);
@@ -434,7 +422,7 @@ impl Split {
                 .sum();
             let scale = u64::from(self.news) * u64::from(self.olds);
             // Where 200 of 512 symbols are of another kind, it ends; the longer it is, the less is needed.
-            let longer = crate::units::u64_of(taken) / 4096 * u64::from(self.olds) * 8;
+            let longer = u64_of(taken) / 4096 * u64::from(self.olds) * 8;
             if differences + longer >= scale * 200 / 512 {
                 return true;
             }

@@ -12,7 +12,7 @@ mod huffman;
 mod matches;
 
 use crate::units::usize_of;
-use block::{Block, Symbols};
+use block::Block;
 use matches::{Match, Matcher, SHORTEST};
 
 /// log2 of the window.
@@ -51,19 +51,13 @@ pub(super) struct Deflater {
     effort: Effort,
     matcher: Matcher,
     block: Block,
-    symbols: Symbols,
 }
 
 impl Deflater {
     /// One of `level` 1 to 9; those outside are the nearest.
     pub(super) fn new(level: u8) -> Self {
         let level = usize::from(level.clamp(1, 9));
-        Self {
-            effort: EFFORTS[level - 1],
-            matcher: Matcher::new(),
-            block: Block::new(),
-            symbols: Symbols::new(),
-        }
+        Self { effort: EFFORTS[level - 1], matcher: Matcher::new(), block: Block::new() }
     }
 
     /// Compresses `bytes` into `out`; how many bytes it took, or `None` where `out` is too short.
@@ -103,7 +97,7 @@ impl Deflater {
                 at += 1;
                 found = next;
             }
-            self.block.found(&self.symbols, found);
+            self.block.found(found);
             at += usize_of(u64::from(found.length));
             self.matcher.insert_to(bytes, at);
         }
