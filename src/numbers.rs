@@ -35,6 +35,11 @@ impl Numbers<'_> {
         let count = self.0.len() / 8;
         (0..count).map(|number| self.le64(number * 8))
     }
+    /// All big-endian 32-bit numbers.
+    pub(crate) fn all_be32(&self) -> impl Iterator<Item = u32> + '_ {
+        let count = self.0.len() / 4;
+        (0..count).map(|number| self.be32(number * 4))
+    }
     /// All little-endian 32-bit numbers.
     pub(crate) fn all_le32(&self) -> impl Iterator<Item = u32> + '_ {
         let count = self.0.len() / 4;

@@ -44,6 +44,12 @@ impl Allocated {
         Self { unit, runs }
     }
 
+    /// All of `count` units, as if each held something.
+    pub(super) fn every(unit: u64, count: u64) -> Self {
+        let runs = if count == 0 { Vec::new() } else { vec![UnitRun { first: 0, count, ordinal: 0 }] };
+        Self { unit, runs }
+    }
+
     /// The runs of units that hold something.
     pub(super) fn runs(&self) -> &[UnitRun] {
         &self.runs
@@ -112,6 +118,9 @@ mod tests {
             [Some(0), Some(2), None, Some(3), None]
         );
         assert_eq!([0, 3, 4].map(|ordinal| allocated.number(ordinal)), [Some(0), Some(4), None]);
+        let every = Allocated::every(100, 5);
+        assert_eq!([0, 4, 5].map(|unit| every.ordinal(unit)), [Some(0), Some(4), None]);
+        assert_eq!((every.total(), Allocated::every(100, 0).total()), (5, 0));
     }
 
     proptest! {

@@ -45,6 +45,23 @@ pub struct Opened {
     pub files: Vec<PathBuf>,
 }
 
+impl Opened {
+    /// A disk in a file of this format, of which nothing more is known.
+    pub(super) fn new(source: &Source, format: Format, image: Image) -> Self {
+        Self {
+            image,
+            format,
+            details: Vec::new(),
+            file_size: source.size,
+            backing: None,
+            subformat: None,
+            identity: None,
+            adapter: None,
+            files: Vec::new(),
+        }
+    }
+}
+
 /// The most overlays on each other; a longer chain is a mistake or a trap.
 const LONGEST_CHAIN: usize = 64;
 
@@ -129,17 +146,7 @@ fn detect(source: &Source) -> Result<Format> {
 fn raw(source: &Arc<Source>) -> Result<Opened> {
     let mut mapping = Mapping::sparse(source, source.size);
     mapping.data(0, source.size, 0)?;
-    Ok(Opened {
-        image: mapping.finish()?,
-        format: Format::Raw,
-        details: Vec::new(),
-        file_size: source.size,
-        backing: None,
-        subformat: None,
-        identity: None,
-        adapter: None,
-        files: Vec::new(),
-    })
+    Ok(Opened::new(source, Format::Raw, mapping.finish()?))
 }
 
 fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> Result<Opened> {
@@ -165,17 +172,7 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
         }
         backing = Some(name.clone());
     }
-    Ok(Opened {
-        image,
-        format: Format::Qcow2,
-        details,
-        file_size: source.size,
-        backing,
-        subformat: None,
-        identity: None,
-        adapter: None,
-        files: Vec::new(),
-    })
+    Ok(Opened { details, backing, ..Opened::new(source, Format::Qcow2, image) })
 }
 
 /// A VMDK; where it names files that hold its parts, those too.
@@ -191,16 +188,13 @@ fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> R
         chain.push(part.path.clone());
         Ok(part)
     };
+    let image = disk.image(source, &mut open)?;
     Ok(Opened {
-        image: disk.image(source, &mut open)?,
-        format: Format::Vmdk,
         details: disk.details(),
-        file_size: source.size,
-        backing: None,
         subformat: disk.subformat(),
         identity: disk.identity(),
         adapter: disk.adapter(),
-        files: Vec::new(),
+        ..Opened::new(source, Format::Vmdk, image)
     })
 }
 

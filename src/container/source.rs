@@ -18,6 +18,9 @@ use crate::image::{Builder, Files, FilesId, HostFile};
 pub(super) use crate::numbers::Numbers;
 use crate::units::{Bytes, usize_of};
 
+/// How many entries of a table are read at a time: 1 MiB.
+const ENTRIES: u64 = 1 << 18;
+
 /// An open container, or a raw disk.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -72,6 +75,25 @@ impl Source {
     /// The bytes at `offset`, up to `most` and to the end of the file.
     pub(super) fn read_some(&self, offset: u64, most: u64) -> Result<Vec<u8>> {
         self.read(offset, most.min(self.size.saturating_sub(offset)), "data")
+    }
+
+    /// Reads the table of `count` entries of four bytes at `offset` in pieces, since a sparse file can hold one of many
+    /// GiB, and gives each piece with the number of its first entry to `each`.
+    pub(super) fn table(
+        &self,
+        offset: u64,
+        count: u64,
+        what: &str,
+        mut each: impl FnMut(u64, Numbers<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut first = 0;
+        while first < count {
+            let entries = (count - first).min(ENTRIES);
+            let bytes = self.read(offset + first * 4, entries * 4, what)?;
+            each(first, Numbers(&bytes))?;
+            first += entries;
+        }
+        Ok(())
     }
 
     /// Checks that `length` bytes at `offset` lie in the file.

@@ -35,18 +35,14 @@ pub struct Options {
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk has more blocks than the map has room for.
 pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let layout = Layout::new(image.length())?;
-    let stored = if options.fixed { None } else { Some(Allocated::of(image, BLOCK)) };
-    let allocated = stored.as_ref().map_or(layout.blocks, Allocated::total);
-    let mut file = Builder::over(image, Bytes::new(layout.data + allocated * BLOCK));
-    let data = Bytes::new(layout.data);
-    match &stored {
-        Some(stored) => stored.place(image, &mut file, data, BLOCK),
-        None => image.segments().iter().for_each(|segment| file.piece(data + segment.offset, *segment)),
-    }
+    let stored =
+        if options.fixed { Allocated::every(BLOCK, layout.blocks) } else { Allocated::of(image, BLOCK) };
+    let mut file = Builder::over(image, Bytes::new(layout.data + stored.total() * BLOCK));
+    stored.place(image, &mut file, Bytes::new(layout.data), BLOCK);
     let kind = if options.fixed { STATIC } else { DYNAMIC };
     let id = options.kept.unwrap_or_else(|| container_part(options.id, "vdi-image-uuid"));
     let modification = container_part(options.id, "vdi-modification-uuid");
-    file.bytes(Bytes::ZERO, "vdi: header", layout.header(kind, allocated, id, modification));
+    file.bytes(Bytes::ZERO, "vdi: header", layout.header(kind, stored.total(), id, modification));
     let renderer = file.renderer(Arc::new(Map { stored }));
     file.rendered(Bytes::new(MAP), Bytes::new(layout.blocks * 4), renderer, 0);
     file.finish()
@@ -55,17 +51,14 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
 /// The map of blocks.
 #[derive(Debug)]
 struct Map {
-    /// Those that are in the file; `None` for all.
-    stored: Option<Allocated>,
+    /// Those that are in the file.
+    stored: Allocated,
 }
 
 impl Render for Map {
     fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
         // Fewer than 2^30 blocks: their numbers are none of the two that mean something else.
-        each_entry(skip, out, |number| {
-            let block = self.stored.as_ref().map_or(Some(number), |stored| stored.ordinal(number));
-            block.map_or(FREE, low32).to_le_bytes()
-        });
+        each_entry(skip, out, |number| self.stored.ordinal(number).map_or(FREE, low32).to_le_bytes());
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::container::source::{Mapping, Numbers, Source};
 use crate::container::{Format, Identity, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::units::{Bytes, usize_of};
+use crate::units::Bytes;
 
 /// What the header says.
 #[derive(Debug)]
@@ -52,15 +52,10 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         details.push(("description", info.description.clone()));
     }
     Ok(Opened {
-        image: info.image(source)?,
-        format: Format::Vdi,
         details,
-        file_size: source.size,
-        backing: None,
         subformat: Some(subformat),
         identity: Some(Identity { id: info.id, time: 0 }),
-        adapter: None,
-        files: Vec::new(),
+        ..Opened::new(source, Format::Vdi, info.image(source)?)
     })
 }
 
@@ -168,13 +163,8 @@ impl Info {
         mapping.claim(self.map, self.blocks * 4, "the map of blocks")?;
         let stride = self.block + self.extra;
         let needed = self.size.div_ceil(self.block);
-        let mut first = 0;
-        while first < needed {
-            let count = (needed - first).min(ENTRIES);
-            let bytes = source.read(self.map + first * 4, count * 4, "the map of blocks")?;
-            let map = Numbers(&bytes);
-            for number in 0..count {
-                let entry = map.le32(usize_of(number * 4));
+        source.table(self.map, needed, "the map of blocks", |first, map| {
+            for (number, entry) in (first..).zip(map.all_le32()) {
                 // Never written is zero as well where there is nothing below.
                 if entry >= ZERO {
                     continue;
@@ -182,16 +172,13 @@ impl Info {
                 // Both sizes are at most 2^31 and the entry is less than 2^32 - 2: the product is less than 2^64.
                 let at = (u64::from(entry) * stride).saturating_add(self.data);
                 mapping.claim(at, stride, "a block")?;
-                mapping.data((first + number) * self.block, self.block, at.saturating_add(self.extra))?;
+                mapping.data(number * self.block, self.block, at.saturating_add(self.extra))?;
             }
-            first += count;
-        }
+            Ok(())
+        })?;
         mapping.finish()
     }
 }
-
-/// How many entries of a map are read at a time: 1 MiB. A sparse file can hold a map of many GiB.
-const ENTRIES: u64 = 1 << 18;
 
 /// Refuses what is no disk by itself.
 fn check_kind(source: &Source, kind: u32, parent: Option<Uuid>) -> Result<()> {

@@ -146,15 +146,10 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         details.push(("footer", "only its copy at the start is there".to_owned()));
     }
     Ok(Opened {
-        image,
-        format: Format::Vpc,
         details,
-        file_size: source.size,
-        backing: None,
         subformat: Some(subformat),
         identity: Some(Identity { id: footer.id, time: footer.time() }),
-        adapter: None,
-        files: Vec::new(),
+        ..Opened::new(source, Format::Vpc, image)
     })
 }
 
@@ -242,25 +237,17 @@ impl Header {
         let bitmap = sectors.div_ceil(8).next_multiple_of(SECTOR);
         let mut walk = Walk { source, mapping, size, block: self.block, bitmap, mixed: Vec::new() };
         let needed = size.div_ceil(self.block);
-        let mut first = 0;
-        while first < needed {
-            let count = (needed - first).min(ENTRIES);
-            let bytes = source.read(self.table + first * 4, count * 4, "the block allocation table")?;
-            let table = Numbers(&bytes);
-            for number in 0..count {
-                let entry = table.be32(usize_of(number * 4));
+        source.table(self.table, needed, "the block allocation table", |first, table| {
+            for (number, entry) in (first..).zip(table.all_be32()) {
                 if entry != UNUSED {
-                    walk.block(first + number, u64::from(entry) * SECTOR)?;
+                    walk.block(number, u64::from(entry) * SECTOR)?;
                 }
             }
-            first += count;
-        }
+            Ok(())
+        })?;
         walk.finish()
     }
 }
-
-/// How many entries of a table are read at a time: 1 MiB. A sparse file can hold a table of many GiB.
-const ENTRIES: u64 = 1 << 18;
 
 /// The error for a disk that holds only what differs from another.
 fn differencing(source: &Source, at: u64, header: &[u8]) -> Error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::format::Region;
+use super::format::{Region, checksum};
 use crate::container::source::{Numbers, Source};
 use crate::error::{Error, Result};
 use crate::units::{MIB, u64_of, usize_of};
@@ -202,8 +202,7 @@ impl Log<'_> {
         {
             return Ok(None);
         }
-        let mut sum = crc32c::crc32c_append(crc32c::crc32c(&first[..4]), &[0; 4]);
-        sum = crc32c::crc32c_append(sum, &first[8..]);
+        let mut sum = checksum(&first);
         let mut data = 0;
         for number in 0..entry.length / SECTOR {
             let sector = if number == 0 { first.clone() } else { self.sector(at, number)? };

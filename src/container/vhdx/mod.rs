@@ -52,8 +52,8 @@ const BAT_START: u64 = 3 * MIB;
 struct Layout {
     size: u64,
     geometry: Geometry,
-    /// Blocks of the disk that hold something; `None` where all of them have a place.
-    data: Option<Allocated>,
+    /// Blocks of the disk that have a place: those that hold something, or all.
+    data: Allocated,
     bat: Region,
 }
 
@@ -69,7 +69,7 @@ impl Layout {
         let block = size.div_ceil(MOST_BLOCKS).next_power_of_two().max(LEAST_BLOCK);
         let geometry = Geometry::new(size, block, SECTOR);
         let bat = Region { offset: BAT_START, length: (geometry.entries() * 8).next_multiple_of(GRAIN) };
-        let data = if fixed { None } else { Some(Allocated::of(image, block)) };
+        let data = if fixed { Allocated::every(block, geometry.blocks) } else { Allocated::of(image, block) };
         Ok(Self { size, geometry, data, bat })
     }
 
@@ -78,19 +78,11 @@ impl Layout {
         self.bat.offset + self.bat.length
     }
 
-    /// How many blocks have a place.
-    fn stored(&self) -> u64 {
-        self.data.as_ref().map_or(self.geometry.blocks, Allocated::total)
-    }
-
     /// Entry `number` of the block allocation table. Sector bitmaps have no place: there is no parent.
     fn entry(&self, number: u64) -> u64 {
         let Some(block) = self.geometry.payload(number) else { return 0 };
-        let ordinal = match &self.data {
-            Some(data) => data.ordinal(block),
-            None => Some(block),
-        };
         // Blocks that are "not present" may read as anything (2.5.1.1); these read as zero.
+        let ordinal = self.data.ordinal(block);
         ordinal.map_or(ZERO, |ordinal| (self.data_start() + ordinal * self.geometry.block) | FULLY_PRESENT)
     }
 }
@@ -113,7 +105,7 @@ impl Render for Layout {
 pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let layout = Layout::new(image, options.fixed)?;
     let (block, start) = (layout.geometry.block, Bytes::new(layout.data_start()));
-    let end = layout.data_start() + layout.stored() * block;
+    let end = layout.data_start() + layout.data.total() * block;
     let mut file = Builder::over(image, Bytes::new(end));
     let id = |name| container_part(options.id, name);
     let disk = options.kept.unwrap_or_else(|| id("vhdx-disk"));
@@ -136,10 +128,7 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     ]);
     file.bytes(Bytes::new(METADATA_REGION.offset), "vhdx: metadata table", table);
     file.bytes(Bytes::new(METADATA_REGION.offset + METADATA_TABLE), "vhdx: metadata items", items);
-    match &layout.data {
-        Some(data) => data.place(image, &mut file, start, block),
-        None => image.segments().iter().for_each(|segment| file.piece(start + segment.offset, *segment)),
-    }
+    layout.data.place(image, &mut file, start, block);
     let (at, length) = (Bytes::new(layout.bat.offset), Bytes::new(layout.geometry.entries() * 8));
     let renderer = file.renderer(Arc::new(layout));
     file.rendered(at, length, renderer, 0);

@@ -41,15 +41,10 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         details.push(("log entries that were applied", disk.view.applied.to_string()));
     }
     Ok(Opened {
-        image: disk.image()?,
-        format: Format::Vhdx,
         details,
-        file_size: source.size,
-        backing: None,
         subformat: Some(if fixed { Subformat::Fixed } else { Subformat::Dynamic }),
         identity: Some(Identity { id: disk.id, time: 0 }),
-        adapter: None,
-        files: Vec::new(),
+        ..Opened::new(source, Format::Vhdx, disk.image()?)
     })
 }
 
