@@ -50,8 +50,8 @@ impl Case {
         self
     }
 
-    /// Seconds and the most memory it had, in KiB.
-    fn time(&self) -> (Duration, u64) {
+    /// What it took.
+    fn time(&self) -> Took {
         if let Some(path) = &self.makes {
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
@@ -76,8 +76,18 @@ impl Case {
         };
         let took = start.elapsed();
         assert!(code.success(), "{} failed: {code}", self.name);
-        (took, memory)
+        Took { time: took, memory, file: self.makes.as_deref().and_then(size) }
     }
+}
+
+/// What a run took; ordered by its time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Took {
+    time: Duration,
+    /// The most it had, in KiB.
+    memory: u64,
+    /// Bytes of what it made, if that is a file.
+    file: Option<u64>,
 }
 
 fn high_water(status: &str) -> u64 {
@@ -96,7 +106,7 @@ impl Group {
     /// Runs and prints all.
     pub(crate) fn run(self) {
         println!("\n{}", self.title);
-        let mut times: Vec<Vec<(Duration, u64)>> = self.cases.iter().map(|_| Vec::new()).collect();
+        let mut times: Vec<Vec<Took>> = self.cases.iter().map(|_| Vec::new()).collect();
         for round in 0..=ROUNDS {
             for (case, times) in self.cases.iter().zip(&mut times) {
                 let time = case.time();
@@ -112,13 +122,14 @@ impl Group {
         );
         for ((case, times), time) in self.cases.iter().zip(&times).zip(&medians) {
             let ratio = time.as_secs_f64() / medians.first().map_or(1.0, Duration::as_secs_f64);
-            let memory = times.iter().map(|(_, memory)| *memory).max().unwrap_or(0);
-            let file = case.makes.as_deref().and_then(size).map_or(String::new(), |bytes| bytes.to_string());
+            let memory = times.iter().map(|took| took.memory).max().unwrap_or(0);
+            let file =
+                times.first().and_then(|took| took.file).map_or(String::new(), |bytes| bytes.to_string());
             println!(
                 "{:>7.3} s {:>7.3} s {:>7.3} s {ratio:>7.2} {memory:>6} KiB {file:>12}  {}",
                 time.as_secs_f64(),
-                times.first().map_or(0.0, |(time, _)| time.as_secs_f64()),
-                times.last().map_or(0.0, |(time, _)| time.as_secs_f64()),
+                times.first().map_or(0.0, |took| took.time.as_secs_f64()),
+                times.last().map_or(0.0, |took| took.time.as_secs_f64()),
                 case.name
             );
             if let Some(count) = case.per {
@@ -146,7 +157,7 @@ fn size(path: &Path) -> Option<u64> {
 }
 
 /// Sorts by time; the middle one.
-fn median(times: &mut [(Duration, u64)]) -> Duration {
+fn median(times: &mut [Took]) -> Duration {
     times.sort();
-    times.get(times.len() / 2).map_or(Duration::ZERO, |(time, _)| *time)
+    times.get(times.len() / 2).map_or(Duration::ZERO, |took| took.time)
 }

@@ -63,6 +63,13 @@ impl Codec {
     }
 }
 
+/// Clusters of up to 64 KiB at the usual level get a hash table of half the size that zstd gives them, which stays nearer
+/// to the core: 3.6 % less time for 0.03 % more bytes, measured on the programs and libraries of a Debian system.
+#[cfg(feature = "zstd")]
+const SMALL_HASH: zstd::zstd_safe::CParameter = zstd::zstd_safe::CParameter::HashLog(15);
+#[cfg(feature = "zstd")]
+const SMALL_CLUSTER: u64 = 64 << 10;
+
 /// Compresses clusters one by one; keeps its memory between them.
 pub(super) enum Encoder {
     Zlib(Box<Deflater>),
@@ -77,13 +84,19 @@ impl fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(codec: Codec) -> Result<Self> {
+    /// For clusters of `cluster` bytes.
+    pub(super) fn new(codec: Codec, cluster: u64) -> Result<Self> {
         match codec {
             Codec::Zlib { level } => Ok(Self::Zlib(Box::new(Deflater::new(level)))),
             #[cfg(feature = "zstd")]
-            Codec::Zstd { level } => zstd::bulk::Compressor::new(i32::from(level))
-                .map(Self::Zstd)
-                .map_err(|error| Error::bug("zstd does not start").because(error)),
+            Codec::Zstd { level } => {
+                let failed = |error| Error::bug("zstd does not start").because(error);
+                let mut compressor = zstd::bulk::Compressor::new(i32::from(level)).map_err(failed)?;
+                if level == ZSTD_LEVEL && cluster <= SMALL_CLUSTER {
+                    compressor.set_parameter(SMALL_HASH).map_err(failed)?;
+                }
+                Ok(Self::Zstd(compressor))
+            }
             #[cfg(not(feature = "zstd"))]
             Codec::Zstd { .. } => Err(Error::new(Kind::Usage, "this program was built without zstd")
                 .hint("take zlib, or build with the feature `zstd`")),
@@ -281,7 +294,7 @@ mod tests {
             noise.extend((state >> 33).to_le_bytes().iter().take(4));
         }
         for (codec, decoder) in [("zlib", Decoder::Deflate), ("zstd", Decoder::Zstd)] {
-            let mut encoder = Encoder::new(Codec::new(codec, None).unwrap()).unwrap();
+            let mut encoder = Encoder::new(Codec::new(codec, None).unwrap(), 65536).unwrap();
             let mut out = b"before".to_vec();
             let length = encoder.encode(&text, &mut out).unwrap().unwrap();
             assert_eq!(out.len(), 6 + length);

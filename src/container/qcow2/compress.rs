@@ -133,7 +133,11 @@ impl Chunks for Work<'_> {
     }
 
     fn own(&self) -> Result<Own> {
-        Ok(Own { encoder: Encoder::new(self.codec)?, clusters: Vec::new(), bytes: Vec::new() })
+        Ok(Own {
+            encoder: Encoder::new(self.codec, self.geometry.cluster())?,
+            clusters: Vec::new(),
+            bytes: Vec::new(),
+        })
     }
 
     fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
