@@ -1,5 +1,5 @@
 //! The floor: the bytes of all files copied into one sparse file, each from a multiple of 4 KiB, by as many threads,
-//! with small files gathered into writes of at most 1 MiB. The list of files and their lengths is given: nothing is
+//! with small files gathered into writes of at most 256 KiB, the best of the powers of two. The list of files and their lengths is given: nothing is
 //! searched, nothing is laid out, nothing is checked.
 
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const UNIT: u64 = 4 << 20;
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 256 << 10;
 
 /// A file and its place.
 struct Piece<'a> {

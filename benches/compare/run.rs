@@ -52,9 +52,7 @@ impl Case {
 
     /// What it took.
     fn time(&self) -> Took {
-        if let Some(path) = &self.makes {
-            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        }
+        self.clear();
         let start = Instant::now();
         let mut child = Command::new(&self.program)
             .args(&self.args)
@@ -76,7 +74,19 @@ impl Case {
         };
         let took = start.elapsed();
         assert!(code.success(), "{} failed: {code}", self.name);
-        Took { time: took, memory, file: self.makes.as_deref().and_then(size) }
+        let file = self.makes.as_deref().and_then(size);
+        self.clear();
+        Took { time: took, memory, file }
+    }
+
+    /// Removes what it makes, and waits until the host has written everything: what one command leaves to be written
+    /// holds up the next one.
+    fn clear(&self) {
+        if let Some(path) = &self.makes {
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+        let status = Command::new("sync").status();
+        assert!(status.is_ok_and(|status| status.success()), "sync failed");
     }
 }
 
@@ -139,12 +149,6 @@ impl Group {
                     time.as_secs_f64() * 1e6 / u32::try_from(count).map_or(f64::NAN, f64::from),
                     memory * 1024 / count
                 );
-            }
-        }
-        for case in &self.cases {
-            if let Some(path) = &case.makes {
-                let _ =
-                    if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
             }
         }
     }

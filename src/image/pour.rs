@@ -39,8 +39,8 @@ impl PourOptions<'_> {
 /// end together.
 const UNIT: u64 = 4 * MIB;
 /// The gather buffer. It stays in the second-level cache, so bytes are read from and written to the page cache with
-/// memory touched twice and not four times.
-const BUFFER: u64 = MIB;
+/// memory touched twice and not four times: with 1 MiB, as large as that cache, a store of 1.8 GB took 1.6 times as long.
+const BUFFER: u64 = 256 * KIB;
 /// A hole shorter than this inside a run is written as zeros: the tail of a block costs less than another write.
 /// One page, because nothing smaller can be a hole of the output file.
 const SMALLEST_HOLE: u64 = 4 * KIB;
