@@ -12,7 +12,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput};
 use diskwright::container::{Format, WriteOptions};
 use diskwright::filesystem::{ext4, fat};
-use diskwright::image::zero::{is_zero, without_zeros};
+use diskwright::image::zero::{Fingerprint, is_zero, without_zeros};
 use diskwright::image::{Builder, Data, Image, PourOptions, pour};
 use diskwright::manifest::Manifest;
 use diskwright::progress::Progress;
@@ -250,7 +250,7 @@ fn zeros(criterion: &mut Criterion) {
             },
             |image| {
                 let options = PourOptions { jobs: 2, progress: &progress };
-                without_zeros(&image, &options).map(|sparse| sparse.image.covered())
+                without_zeros(&image, Fingerprint::Wanted, &options).map(|sparse| sparse.image.covered())
             },
             BatchSize::LargeInput,
         );

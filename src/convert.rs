@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, open_to_change, qcow2, same_file};
 use crate::error::{Error, Kind, Result};
-use crate::image::zero::{is_zero, without_zeros};
+use crate::image::zero::{Fingerprint, is_zero, without_zeros};
 use crate::image::{Builder, PourOptions, Sink};
 use crate::progress::Progress;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
@@ -42,7 +42,8 @@ pub fn convert(
     let plain = !container.has_ids()
         && (container.codec.is_some()
             || matches!((&target, container.format), (Target::Stream(_), Format::Raw)));
-    let sparse = if plain { None } else { Some(without_zeros(&opened.image, &options)?) };
+    let fingerprint = if container.has_ids() { Fingerprint::Wanted } else { Fingerprint::Unwanted };
+    let sparse = if plain { None } else { Some(without_zeros(&opened.image, fingerprint, &options)?) };
     let image = sparse.as_ref().map_or(&opened.image, |sparse| &sparse.image);
     let id = id_of(image.length(), sparse.as_ref().map_or(0, |sparse| sparse.fingerprint));
     let container = WriteOptions { id, ..container.clone() };
@@ -168,7 +169,7 @@ pub fn resize(
             let mut larger = Builder::new(size);
             larger.splice(Bytes::ZERO, opened.image);
             let options = PourOptions { jobs, progress };
-            let sparse = without_zeros(&larger.finish()?, &options)?;
+            let sparse = without_zeros(&larger.finish()?, Fingerprint::Wanted, &options)?;
             let id = id_of(size, sparse.fingerprint);
             let (subformat, identity, adapter) = (opened.subformat, opened.identity, opened.adapter);
             let container = WriteOptions { subformat, identity, adapter, id, ..WriteOptions::of(format) };

@@ -9,6 +9,8 @@ use crate::units::{Bytes, KIB, u64_of, usize_of};
 
 /// How long a run of zeros must be, and how it is aligned, to become a hole: what a host filesystem can leave out.
 const GRAIN: u64 = 4 * KIB;
+/// How much is read at a time, so that it is still in the second-level cache when it is looked at.
+const PIECE: u64 = 256 * KIB;
 
 /// An image without its zeros.
 #[derive(Clone, Debug)]
@@ -16,8 +18,17 @@ pub struct Sparse {
     /// The same bytes; a grain of 4 KiB is covered whole where it holds something, and not at all where it does not.
     pub image: Image,
     /// A number that follows from every byte and its place, and from nothing else. Not for enemies: it is a sum of
-    /// CRCs.
+    /// CRCs. 0 where it was not wanted.
     pub fingerprint: u128,
+}
+
+/// What is wanted besides the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fingerprint {
+    /// A number that follows from every byte.
+    Wanted,
+    /// Nothing: the number is 0.
+    Unwanted,
 }
 
 /// `image` without the grains of 4 KiB that hold nothing but zeros. What is left is the same for equal disks, however
@@ -25,31 +36,39 @@ pub struct Sparse {
 ///
 /// # Errors
 /// [`Kind::Source`] and [`Kind::Format`] where data cannot be read, [`Kind::Interrupted`] after a signal.
-pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Sparse> {
+pub fn without_zeros(image: &Image, fingerprint: Fingerprint, options: &PourOptions<'_>) -> Result<Sparse> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.jobs.max(1))
         .build()
         .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
     // Units begin and end on grains: two of them are cut apart on a multiple of MiBs, or lie many grains apart.
     let units = super::pour::cut(image);
-    let found: Vec<(Vec<(u64, u64)>, u128)> = pool.install(|| {
+    let found: Vec<Found> = pool.install(|| {
         units
             .par_iter()
-            .map_init(Vec::new, |buffer, unit| {
-                options.progress.check()?;
-                let start = unit.start.round_down(GRAIN).get();
-                let end = unit.end.round_up(GRAIN).min(image.length()).get();
-                buffer.resize(usize_of(end - start), 0);
-                image.read(start, buffer)?;
-                Ok(data_runs(start, buffer))
-            })
+            .map_init(
+                || vec![0; usize_of(PIECE)],
+                |buffer, unit| {
+                    options.progress.check()?;
+                    let mut found = Found::default();
+                    let end = unit.end.round_up(GRAIN).min(image.length()).get();
+                    let mut at = unit.start.round_down(GRAIN).get();
+                    while at < end {
+                        let piece = &mut buffer[..usize_of(PIECE.min(end - at))];
+                        image.read(at, piece)?;
+                        found.look(at, piece, fingerprint);
+                        at += u64_of(piece.len());
+                    }
+                    Ok(found)
+                },
+            )
             .collect::<Result<_>>()
     })?;
     let mut sparse = Builder::over(image, image.length());
     // Each grain of a run holds something, so a gap is at most the end of one and the start of the next.
     let zeros = sparse.block("zeros", vec![0; usize_of(2 * GRAIN)]);
     let mut fingerprint = 0_u128;
-    for (runs, sum) in found {
+    for Found { runs, sum } in found {
         fingerprint = fingerprint.wrapping_add(sum);
         for (start, end) in runs {
             let mut at = Bytes::new(start);
@@ -71,23 +90,31 @@ fn fill(sparse: &mut Builder, zeros: u32, from: Bytes, to: Bytes) {
     sparse.piece(from, Segment { offset: from, length, data: Data::Bytes { block: zeros, skip: 0 } });
 }
 
-/// The runs of grains in `bytes`, which begins at `start`, that are not all zero, and the sum of their numbers.
-fn data_runs(start: u64, bytes: &[u8]) -> (Vec<(u64, u64)>, u128) {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    let mut sum = 0_u128;
-    let mut at = start;
-    for grain in bytes.chunks(usize_of(GRAIN)) {
-        let end = at + u64_of(grain.len());
-        if !is_zero(grain) {
-            sum = sum.wrapping_add(number(at, grain));
-            match runs.last_mut() {
-                Some(last) if last.1 == at => last.1 = end,
-                _ => runs.push((at, end)),
+/// The runs of grains that are not all zero, as start and end, and the sum of their numbers.
+#[derive(Debug, Default)]
+struct Found {
+    runs: Vec<(u64, u64)>,
+    sum: u128,
+}
+
+impl Found {
+    /// Looks at `bytes`, which begin at `start`, behind all that was looked at before.
+    fn look(&mut self, start: u64, bytes: &[u8], fingerprint: Fingerprint) {
+        let mut at = start;
+        for grain in bytes.chunks(usize_of(GRAIN)) {
+            let end = at + u64_of(grain.len());
+            if !is_zero(grain) {
+                if fingerprint == Fingerprint::Wanted {
+                    self.sum = self.sum.wrapping_add(number(at, grain));
+                }
+                match self.runs.last_mut() {
+                    Some(last) if last.1 == at => last.1 = end,
+                    _ => self.runs.push((at, end)),
+                }
             }
+            at = end;
         }
-        at = end;
     }
-    (runs, sum)
 }
 
 /// A number of 128 bits for a grain and its place; numbers of different grains do not add up to each other.
@@ -136,7 +163,9 @@ mod tests {
         for (at, byte) in [(0, 0), (0, 1), (0, 2), (1, 1), (4096, 1), (4097, 1), (99_000, 1)] {
             let mut builder = Builder::new(Bytes::new(99_999));
             builder.bytes(Bytes::new(at), "byte", vec![byte]);
-            assert!(seen.insert(without_zeros(&builder.finish().unwrap(), &options).unwrap().fingerprint));
+            assert!(seen.insert(
+                without_zeros(&builder.finish().unwrap(), Fingerprint::Wanted, &options).unwrap().fingerprint
+            ));
         }
     }
 
@@ -155,7 +184,7 @@ mod tests {
             }
             let image = builder.finish().unwrap();
             let options = PourOptions { jobs: 2, progress: &Progress::default() };
-            let found = without_zeros(&image, &options).unwrap();
+            let found = without_zeros(&image, Fingerprint::Wanted, &options).unwrap();
             let sparse = found.image;
             let (mut a, mut b) = (vec![0; usize_of(at)], vec![0; usize_of(at)]);
             image.read(0, &mut a).unwrap();
@@ -173,7 +202,7 @@ mod tests {
             // The same disk, cut otherwise.
             let mut whole = Builder::new(Bytes::new(20_000_000));
             whole.bytes(Bytes::ZERO, "whole", a);
-            let again = without_zeros(&whole.finish().unwrap(), &options).unwrap();
+            let again = without_zeros(&whole.finish().unwrap(), Fingerprint::Wanted, &options).unwrap();
             prop_assert_eq!(again.fingerprint, found.fingerprint);
             prop_assert_eq!(runs(&again.image), runs(&sparse));
         }
