@@ -22,9 +22,9 @@ fn on_a_terminal(bench: &Bench, environment: &str, arguments: &str) -> (bool, St
 fn a_terminal_gets_a_bar_for_long_work_and_colour_unless_it_declines() {
     let bench = Bench::new();
     bench.write("large/file", vec![1; 64 << 20]);
-    // A reader that sleeps makes it last.
+    // A reader that sleeps in the middle makes it last, with something done by then.
     let program = env!("CARGO_BIN_EXE_diskwright");
-    let slow = "mkfs ext4 large -o - | (sleep 1.5; cat > /dev/null)";
+    let slow = "mkfs ext4 large -o - | (head -c 32M > /dev/null; sleep 1.5; cat > /dev/null)";
     let (done, seen) = on_a_terminal(&bench, "", slow);
     assert!(done && seen.contains("writing [") && seen.contains(" left"), "{seen}");
     assert!(seen.contains("/64.00 MiB") && seen.contains("/1 files") && seen.contains("/s"), "{seen}");
