@@ -1,5 +1,6 @@
 //! From one container to another, an empty one, and a larger one.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::Path;
 
@@ -8,10 +9,10 @@ use uuid::Uuid;
 
 use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, open_to_change, qcow2, same_file};
 use crate::error::{Error, Kind, Result};
-use crate::image::zero::{Fingerprint, is_zero, without_zeros};
-use crate::image::{Builder, PourOptions, Sink};
+use crate::image::zero::{is_zero, without_empty, without_zeros};
+use crate::image::{Builder, Image, PourOptions, Sink, Zeros};
 use crate::progress::Progress;
-use crate::units::{Bytes, MIB, u64_of, usize_of};
+use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 
 /// Where a converted disk goes.
 #[expect(missing_debug_implementations, reason = "a stream has nothing to show")]
@@ -34,24 +35,38 @@ pub fn convert(
     jobs: usize,
     progress: &Progress,
 ) -> Result<()> {
-    let options = PourOptions { jobs, progress };
+    let options = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(jobs, progress) };
     if let Target::File(path) = &target {
         spare(opened, source, path)?;
     }
-    // Compressed qcow2 looks for zeros itself and has no ids; a stream of raw bytes has no holes.
-    let plain = !container.has_ids()
-        && (container.codec.is_some()
-            || matches!((&target, container.format), (Target::Stream(_), Format::Raw)));
-    let fingerprint = if container.has_ids() { Fingerprint::Wanted } else { Fingerprint::Unwanted };
-    let sparse = if plain { None } else { Some(without_zeros(&opened.image, fingerprint, &options)?) };
-    let image = sparse.as_ref().map_or(&opened.image, |sparse| &sparse.image);
-    let id = id_of(image.length(), sparse.as_ref().map_or(0, |sparse| sparse.fingerprint));
-    let container = WriteOptions { id, ..container.clone() };
+    let (image, fingerprint) = sparse(&opened.image, container, &options)?;
+    let container = WriteOptions { id: id_of(image.length(), fingerprint), ..container.clone() };
     let (bytes, files) = image.file_data();
     progress.begin(bytes, files);
     match target {
-        Target::File(path) => container.write(image, path, &options),
-        Target::Stream(out) => container.stream(image, out, &options),
+        Target::File(path) => container.write(&image, path, &options),
+        Target::Stream(out) => container.stream(&image, out, &options),
+    }
+}
+
+/// What of `image` the container has to place, and the fingerprint of all its bytes where ids derive from them, else 0.
+fn sparse<'a>(
+    image: &'a Image,
+    container: &WriteOptions,
+    options: &PourOptions<'_>,
+) -> Result<(Cow<'a, Image>, u128)> {
+    if container.has_ids() {
+        let sparse = without_zeros(image, options)?;
+        return Ok((Cow::Owned(sparse.image), sparse.fingerprint));
+    }
+    match (container.format, container.codec) {
+        // Its clusters have their places before the first is written. What is zero inside of one, the pour leaves out.
+        (Format::Qcow2, None) => {
+            let cluster = container.qcow2().cluster()?.max(Bytes::new(4 * KIB));
+            Ok((Cow::Owned(without_empty(image, cluster, options)?), 0))
+        }
+        // The pour leaves out what is zero of a raw file, and who compresses looks at every byte.
+        _ => Ok((Cow::Borrowed(image), 0)),
     }
 }
 
@@ -127,7 +142,7 @@ pub fn open_stream(
 pub fn create(path: &Path, size: Bytes, container: &WriteOptions, progress: &Progress) -> Result<()> {
     let image = Builder::new(size).finish()?;
     let container = WriteOptions { id: id_of(size, 0), ..container.clone() };
-    container.write(&image, path, &PourOptions { jobs: 1, progress })
+    container.write(&image, path, &PourOptions::new(1, progress))
 }
 
 /// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
@@ -168,8 +183,8 @@ pub fn resize(
             let _locked = open_to_change(path)?;
             let mut larger = Builder::new(size);
             larger.splice(Bytes::ZERO, opened.image);
-            let options = PourOptions { jobs, progress };
-            let sparse = without_zeros(&larger.finish()?, Fingerprint::Wanted, &options)?;
+            let options = PourOptions::new(jobs, progress);
+            let sparse = without_zeros(&larger.finish()?, &options)?;
             let id = id_of(size, sparse.fingerprint);
             let (subformat, identity, adapter) = (opened.subformat, opened.identity, opened.adapter);
             let container = WriteOptions { subformat, identity, adapter, id, ..WriteOptions::of(format) };

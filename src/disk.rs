@@ -106,7 +106,7 @@ impl Built {
     fn begin<'a>(&self, options: &'a Options) -> PourOptions<'a> {
         let (bytes, files) = self.image.file_data();
         options.progress.begin(bytes, files);
-        PourOptions { jobs: options.jobs, progress: &options.progress }
+        PourOptions::new(options.jobs, &options.progress)
     }
 
     /// Refuses an output that would take the place of its own source.

@@ -29,11 +29,12 @@ fn main() {
     }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 6] = [
+    let known: [(&str, Run); 7] = [
         ("ext4", ext4),
         ("million", million),
         ("small", small),
         ("containers", containers),
+        ("convert", convert),
         ("compression", compression),
         ("nixos", nixos::run),
     ];
@@ -132,7 +133,13 @@ fn containers(folder: &Path) {
     }
     cases.push(Case::new("mke2fs -d, qemu-img convert to qcow2", "sh").args(["-c", &shell]).makes(&image));
     Group { title: "containers: from files to each plain format", cases }.run();
+}
+
+/// One raw file into each plain format.
+fn convert(folder: &Path) {
+    let tree = trees::store(folder);
     let raw = trees::raw(folder, &tree);
+    let image = folder.join("out.img");
     for format in ["raw", "qcow2", "vpc", "vdi", "vmdk", "vhdx"] {
         let ours = Case::new(&format!("diskwright convert --format {format}"), program())
             .args([Path::new("convert"), &raw, &image])
@@ -142,7 +149,7 @@ fn containers(folder: &Path) {
             .args(["convert", "-f", "raw", "-O", format])
             .args([&raw, &image])
             .makes(&image);
-        Group { title: "containers: one raw file into another format", cases: vec![theirs, ours] }.run();
+        Group { title: "convert: one raw file into another format", cases: vec![theirs, ours] }.run();
     }
 }
 

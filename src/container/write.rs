@@ -138,7 +138,7 @@ impl WriteOptions {
         Err(Error::new(Kind::Usage, format!("{} does not have {what}", self.format)).expected(others))
     }
 
-    fn qcow2(&self) -> qcow2::Options {
+    pub(crate) fn qcow2(&self) -> qcow2::Options {
         let mut options = qcow2::Options { backing: self.backing.clone(), ..qcow2::Options::default() };
         if let Some(size) = self.cluster_size {
             options.cluster_size = size;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, index, u64_of};
 
-pub use pour::{PourOptions, fill, pour};
+pub use pour::{PourOptions, Zeros, fill, pour};
 pub(crate) use stream::write_error;
 pub use stream::{Sink, stream};
 

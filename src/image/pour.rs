@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::output::Output;
 use super::read::Handle;
+use super::zero::{is_zero, without_empty};
 use super::{Data, Image, Segment};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -22,9 +23,27 @@ pub struct PourOptions<'a> {
     pub jobs: usize,
     /// Who is told how far it is, and who may ask to stop.
     pub progress: &'a Progress,
+    /// What becomes of pages of data that are all zero.
+    pub zeros: Zeros,
 }
 
-impl PourOptions<'_> {
+/// What becomes of pages of 4 KiB of data that are all zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Zeros {
+    /// They are written as what they are: what was no hole of the source is none of the file.
+    #[default]
+    Write,
+    /// They stay holes of the file, which reads the same.
+    Skip,
+}
+
+impl<'a> PourOptions<'a> {
+    /// `jobs` threads that write all data.
+    #[must_use]
+    pub const fn new(jobs: usize, progress: &'a Progress) -> Self {
+        Self { jobs, progress, zeros: Zeros::Write }
+    }
+
     /// Tells the progress that the file data in `start..end` of `image` was copied.
     pub(crate) fn advance(&self, image: &Image, start: Bytes, end: Bytes) {
         for piece in image.clipped(start, end) {
@@ -41,9 +60,9 @@ const UNIT: u64 = 4 * MIB;
 /// The gather buffer. It stays in the second-level cache, so bytes are read from and written to the page cache with
 /// memory touched twice and not four times: with 1 MiB, as large as that cache, a store of 1.8 GB took 1.6 times as long.
 const BUFFER: u64 = 256 * KIB;
-/// A hole shorter than this inside a run is written as zeros: the tail of a block costs less than another write.
-/// One page, because nothing smaller can be a hole of the output file.
-const SMALLEST_HOLE: u64 = 4 * KIB;
+/// The least that can be a hole of the output file. A hole shorter than this inside a run is written as zeros: the
+/// tail of a block costs less than another write.
+const PAGE: u64 = 4 * KIB;
 /// The shortest file range for which sharing blocks with the host filesystem beats copying it in the buffer.
 const SHORTEST_SHARED: u64 = 64 * KIB;
 /// Ranges share blocks of the host filesystem only where they begin on one.
@@ -67,9 +86,19 @@ pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()>
 /// # Errors
 /// As [`pour`].
 pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result<()> {
+    let share = shares_blocks(image, output);
+    if share && options.zeros == Zeros::Skip {
+        // Blocks that are shared are not looked at, so zeros are told apart before.
+        let sparse = without_empty(image, Bytes::new(PAGE), options)?;
+        return write(&sparse, output, share, &PourOptions { zeros: Zeros::Write, ..*options });
+    }
+    write(image, output, share, options)
+}
+
+/// Writes `image` to `output`, on all threads.
+fn write(image: &Image, output: &Output, share: bool, options: &PourOptions<'_>) -> Result<()> {
     output.set_length(image.length().get())?;
     let units = cut(image);
-    let share = shares_blocks(image, output);
     let work = Work {
         image,
         output,
@@ -112,7 +141,7 @@ pub(super) fn cut(image: &Image) -> Vec<Unit> {
             match units.last_mut() {
                 Some(last)
                     if last.start.get() / UNIT == start.get() / UNIT
-                        && start.get() / SMALLEST_HOLE <= last.end.get() / SMALLEST_HOLE + 16 =>
+                        && start.get() / PAGE <= last.end.get() / PAGE + 16 =>
                 {
                     last.end = end;
                 }
@@ -233,7 +262,7 @@ impl<'a> Run<'a> {
         let end = self.start + u64_of(self.length);
         let gap = step.offset.get().saturating_sub(end);
         let fits = step.end().get() - self.start.min(step.offset.get()) <= BUFFER;
-        if self.length == 0 || gap >= SMALLEST_HOLE || !fits {
+        if self.length == 0 || gap >= PAGE || !fits {
             self.flush()?;
             self.start = step.offset.get();
         }
@@ -246,10 +275,17 @@ impl<'a> Run<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.length > 0 {
-            self.work.output.write_at(&self.buffer[..self.length], self.start)?;
-            self.length = 0;
+        let bytes = &self.buffer[..self.length];
+        match self.work.options.zeros {
+            Zeros::Write if bytes.is_empty() => {}
+            Zeros::Write => self.work.output.write_at(bytes, self.start)?,
+            Zeros::Skip => {
+                for (from, to) in runs(bytes, self.start) {
+                    self.work.output.write_at(&bytes[from..to], self.start + u64_of(from))?;
+                }
+            }
         }
+        self.length = 0;
         Ok(())
     }
 
@@ -287,6 +323,24 @@ impl<'a> Run<'a> {
         // A short count may end inside a block; the copy goes on from the block's start.
         Ok(done / SHARED_BLOCK * SHARED_BLOCK)
     }
+}
+
+/// The parts of `bytes`, which begin at `start` of the file, that are no pages of zeros.
+fn runs(bytes: &[u8], start: u64) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    let mut from = 0;
+    while from < bytes.len() {
+        let page = usize_of(PAGE - (start + u64_of(from)) % PAGE);
+        let to = bytes.len().min(from + page);
+        if !is_zero(&bytes[from..to]) {
+            match runs.last_mut() {
+                Some(last) if last.1 == from => last.1 = to,
+                _ => runs.push((from, to)),
+            }
+        }
+        from = to;
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -328,9 +382,34 @@ mod tests {
         image.read(0, &mut expected).unwrap();
         for jobs in [1, 2, 7] {
             let path = folder.path().join("out.img");
-            pour(&image, &path, &PourOptions { jobs, progress: &Progress::default() }).unwrap();
+            pour(&image, &path, &PourOptions::new(jobs, &Progress::default())).unwrap();
             assert!(std::fs::read(&path).unwrap() == expected, "jobs {jobs}");
         }
+    }
+
+    #[test]
+    fn pages_of_zeros_stay_holes_where_they_may() {
+        assert_eq!(runs(&[0; 9000], 10), []);
+        let mut bytes = vec![0; 20_000];
+        for at in [100, 4085, 4086, 12_278, 19_999] {
+            bytes[at] = 1;
+        }
+        // The pages begin at 0, 4086, 8182, 12278 and 16374 of the bytes.
+        assert_eq!(runs(&bytes, 10), [(0, 8182), (12_278, 20_000)]);
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = Builder::new(Bytes::new(8 * MIB));
+        builder.bytes(Bytes::new(10), "bytes", bytes);
+        builder.bytes(Bytes::new(MIB), "zeros", vec![0; usize_of(5 * MIB)]);
+        let image = builder.finish().unwrap();
+        let mut seen = Vec::new();
+        for zeros in [Zeros::Write, Zeros::Skip] {
+            let path = folder.path().join("out.img");
+            pour(&image, &path, &PourOptions { zeros, ..PourOptions::new(2, &Progress::default()) }).unwrap();
+            seen.push((std::fs::read(&path).unwrap(), std::fs::metadata(&path).unwrap().blocks() * 512));
+        }
+        assert!(seen[0].0 == seen[1].0);
+        assert!(seen[0].1 >= 5 * MIB && seen[1].1 <= 64 * KIB, "{} and {}", seen[0].1, seen[1].1);
     }
 
     fn low(number: u64) -> u8 {

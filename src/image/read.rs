@@ -33,14 +33,18 @@ impl Image {
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a host file is gone, unreadable or changed.
     pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.read_by(&mut Handle::default(), offset, out)
+    }
+
+    /// As [`Image::read`], for who reads one piece after the other.
+    pub(super) fn read_by<'a>(&'a self, handle: &mut Handle<'a>, offset: u64, out: &mut [u8]) -> Result<()> {
         let start = Bytes::new(offset);
-        let mut handle = Handle::default();
         let mut done = 0;
         for piece in self.clipped(start, start + Bytes::new(u64_of(out.len()))) {
             let from = usize_of(piece.offset.get() - offset);
             let to = from + usize_of(piece.length.get());
             out[done..from].fill(0);
-            self.fill(&piece, &mut out[from..to], &mut handle)?;
+            self.fill(&piece, &mut out[from..to], handle)?;
             done = to;
         }
         out[done..].fill(0);

@@ -80,7 +80,7 @@ mod tests {
         image.read(0, &mut expected).unwrap();
         for jobs in [1, 3, 16] {
             let mut out = Vec::new();
-            stream(&image, &mut out, &PourOptions { jobs, progress: &Progress::default() }).unwrap();
+            stream(&image, &mut out, &PourOptions::new(jobs, &Progress::default())).unwrap();
             assert!(out == expected);
         }
     }

@@ -176,7 +176,7 @@ mod tests {
         }
 
         fn run(&self, jobs: usize) -> Result<Vec<u64>> {
-            in_turns(self, Vec::new(), &PourOptions { jobs, progress: &Progress::default() })
+            in_turns(self, Vec::new(), &PourOptions::new(jobs, &Progress::default()))
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
     fn a_signal_ends_all() {
         let progress = Progress::default();
         progress.stop_flag().store(true, Ordering::Relaxed);
-        let ended = in_turns(&Squares::new(500), Vec::new(), &PourOptions { jobs: 2, progress: &progress });
+        let ended = in_turns(&Squares::new(500), Vec::new(), &PourOptions::new(2, &progress));
         assert_eq!(ended.unwrap_err().kind(), Kind::Interrupted);
     }
 }

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::read::Handle;
 use super::{Builder, Data, Image, PourOptions, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, KIB, u64_of, usize_of};
@@ -18,17 +19,8 @@ pub struct Sparse {
     /// The same bytes; a grain of 4 KiB is covered whole where it holds something, and not at all where it does not.
     pub image: Image,
     /// A number that follows from every byte and its place, and from nothing else. Not for enemies: it is a sum of
-    /// CRCs. 0 where it was not wanted.
+    /// CRCs.
     pub fingerprint: u128,
-}
-
-/// What is wanted besides the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fingerprint {
-    /// A number that follows from every byte.
-    Wanted,
-    /// Nothing: the number is 0.
-    Unwanted,
 }
 
 /// `image` without the grains of 4 KiB that hold nothing but zeros. What is left is the same for equal disks, however
@@ -36,33 +28,18 @@ pub enum Fingerprint {
 ///
 /// # Errors
 /// [`Kind::Source`] and [`Kind::Format`] where data cannot be read, [`Kind::Interrupted`] after a signal.
-pub fn without_zeros(image: &Image, fingerprint: Fingerprint, options: &PourOptions<'_>) -> Result<Sparse> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.jobs.max(1))
-        .build()
-        .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
+pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Sparse> {
     // Units begin and end on grains: two of them are cut apart on a multiple of MiBs, or lie many grains apart.
-    let units = super::pour::cut(image);
-    let found: Vec<Found> = pool.install(|| {
-        units
-            .par_iter()
-            .map_init(
-                || vec![0; usize_of(PIECE)],
-                |buffer, unit| {
-                    options.progress.check()?;
-                    let mut found = Found::default();
-                    let end = unit.end.round_up(GRAIN).min(image.length()).get();
-                    let mut at = unit.start.round_down(GRAIN).get();
-                    while at < end {
-                        let piece = &mut buffer[..usize_of(PIECE.min(end - at))];
-                        image.read(at, piece)?;
-                        found.look(at, piece, fingerprint);
-                        at += u64_of(piece.len());
-                    }
-                    Ok(found)
-                },
-            )
-            .collect::<Result<_>>()
+    let found: Vec<Found> = search(image, options, |reader, from, to| {
+        let mut found = Found::default();
+        let end = to.round_up(GRAIN).min(image.length()).get();
+        let mut at = from.round_down(GRAIN).get();
+        while at < end {
+            let piece = reader.read(at, PIECE.min(end - at))?;
+            found.look(at, piece);
+            at += u64_of(piece.len());
+        }
+        Ok(found)
     })?;
     let mut sparse = Builder::over(image, image.length());
     // Each grain of a run holds something, so a gap is at most the end of one and the start of the next.
@@ -71,17 +48,111 @@ pub fn without_zeros(image: &Image, fingerprint: Fingerprint, options: &PourOpti
     for Found { runs, sum } in found {
         fingerprint = fingerprint.wrapping_add(sum);
         for (start, end) in runs {
-            let mut at = Bytes::new(start);
-            let end = Bytes::new(end);
-            for piece in image.clipped(at, end) {
-                fill(&mut sparse, zeros, at, piece.offset);
-                sparse.piece(piece.offset, piece);
-                at = piece.end();
-            }
-            fill(&mut sparse, zeros, at, end);
+            cover(&mut sparse, image, zeros, Bytes::new(start), Bytes::new(end));
         }
     }
     Ok(Sparse { image: sparse.finish()?, fingerprint })
+}
+
+/// `image` without the clusters that hold nothing but zeros; those that hold something are covered whole, so that what
+/// is left is the same for equal disks. Of a cluster it reads no more than shows that it is not empty: most are known by
+/// their first 4 KiB. `cluster` is a power of two, at least 4 KiB.
+///
+/// # Errors
+/// As [`without_zeros`].
+pub fn without_empty(image: &Image, cluster: Bytes, options: &PourOptions<'_>) -> Result<Image> {
+    let found: Vec<Vec<Bytes>> = search(image, options, |reader, from, to| {
+        let mut at = from.round_down(cluster.get());
+        let mut found = Vec::new();
+        while at < to {
+            let end = (at + cluster).min(image.length());
+            if holds_something(reader, at, end)? {
+                found.push(at);
+            }
+            at += cluster;
+        }
+        Ok(found)
+    })?;
+    let mut sparse = Builder::over(image, image.length());
+    let zeros = sparse.block("zeros", vec![0; usize_of(cluster.get())]);
+    let mut done = Bytes::ZERO;
+    // A cluster that two units lie in was found twice.
+    for at in found.into_iter().flatten().filter(|at| {
+        let new = *at >= done;
+        done = done.max(*at + cluster);
+        new
+    }) {
+        cover(&mut sparse, image, zeros, at, (at + cluster).min(image.length()));
+    }
+    sparse.finish()
+}
+
+/// Whether a byte of `from..to` is not zero; begins with one grain and then looks at whole pieces.
+fn holds_something(reader: &mut Reader<'_>, from: Bytes, to: Bytes) -> Result<bool> {
+    let (mut at, to) = (from.get(), to.get());
+    let mut length = GRAIN;
+    while at < to {
+        let piece = reader.read(at, length.min(to - at))?;
+        if !is_zero(piece) {
+            return Ok(true);
+        }
+        at += u64_of(piece.len());
+        length = PIECE;
+    }
+    Ok(false)
+}
+
+/// One thread's way to read the image.
+struct Reader<'a> {
+    image: &'a Image,
+    handle: Handle<'a>,
+    buffer: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// `length` bytes at `offset`, at most [`PIECE`].
+    fn read(&mut self, offset: u64, length: u64) -> Result<&[u8]> {
+        let piece = &mut self.buffer[..usize_of(length)];
+        self.image.read_by(&mut self.handle, offset, piece)?;
+        Ok(piece)
+    }
+}
+
+/// What `look` finds in each covered part of `image`, in their order, on `options.jobs` threads. It gets a
+/// reader, and where the part begins and ends.
+fn search<'a, T: Send>(
+    image: &'a Image,
+    options: &PourOptions<'_>,
+    look: impl Fn(&mut Reader<'a>, Bytes, Bytes) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.jobs.max(1))
+        .build()
+        .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
+    let units = super::pour::cut(image);
+    pool.install(|| {
+        units
+            .par_iter()
+            .map_init(
+                || Reader { image, handle: Handle::default(), buffer: vec![0; usize_of(PIECE)] },
+                |reader, unit| {
+                    options.progress.check()?;
+                    look(reader, unit.start, unit.end)
+                },
+            )
+            .collect()
+    })
+}
+
+/// Covers `from..to` of `sparse` with what `image` has there, and between that with the block `zeros`.
+fn cover(sparse: &mut Builder, image: &Image, zeros: u32, from: Bytes, to: Bytes) {
+    let mut at = from;
+    for piece in image.clipped(from, to) {
+        fill(sparse, zeros, at, piece.offset);
+        sparse.piece(piece.offset, piece);
+        at = piece.end();
+    }
+    fill(sparse, zeros, at, to);
 }
 
 /// Covers `from..to` with the block `zeros`.
@@ -99,14 +170,12 @@ struct Found {
 
 impl Found {
     /// Looks at `bytes`, which begin at `start`, behind all that was looked at before.
-    fn look(&mut self, start: u64, bytes: &[u8], fingerprint: Fingerprint) {
+    fn look(&mut self, start: u64, bytes: &[u8]) {
         let mut at = start;
         for grain in bytes.chunks(usize_of(GRAIN)) {
             let end = at + u64_of(grain.len());
             if !is_zero(grain) {
-                if fingerprint == Fingerprint::Wanted {
-                    self.sum = self.sum.wrapping_add(number(at, grain));
-                }
+                self.sum = self.sum.wrapping_add(number(at, grain));
                 match self.runs.last_mut() {
                     Some(last) if last.1 == at => last.1 = end,
                     _ => self.runs.push((at, end)),
@@ -159,13 +228,12 @@ mod tests {
     #[test]
     fn fingerprints_differ_with_bytes_and_places() {
         let mut seen = std::collections::BTreeSet::new();
-        let options = PourOptions { jobs: 1, progress: &Progress::default() };
+        let progress = Progress::default();
+        let options = PourOptions::new(1, &progress);
         for (at, byte) in [(0, 0), (0, 1), (0, 2), (1, 1), (4096, 1), (4097, 1), (99_000, 1)] {
             let mut builder = Builder::new(Bytes::new(99_999));
             builder.bytes(Bytes::new(at), "byte", vec![byte]);
-            assert!(seen.insert(
-                without_zeros(&builder.finish().unwrap(), Fingerprint::Wanted, &options).unwrap().fingerprint
-            ));
+            assert!(seen.insert(without_zeros(&builder.finish().unwrap(), &options).unwrap().fingerprint));
         }
     }
 
@@ -183,8 +251,9 @@ mod tests {
                 at += u64_of(length);
             }
             let image = builder.finish().unwrap();
-            let options = PourOptions { jobs: 2, progress: &Progress::default() };
-            let found = without_zeros(&image, Fingerprint::Wanted, &options).unwrap();
+            let progress = Progress::default();
+            let options = PourOptions::new(2, &progress);
+            let found = without_zeros(&image, &options).unwrap();
             let sparse = found.image;
             let (mut a, mut b) = (vec![0; usize_of(at)], vec![0; usize_of(at)]);
             image.read(0, &mut a).unwrap();
@@ -201,10 +270,25 @@ mod tests {
             }
             // The same disk, cut otherwise.
             let mut whole = Builder::new(Bytes::new(20_000_000));
-            whole.bytes(Bytes::ZERO, "whole", a);
-            let again = without_zeros(&whole.finish().unwrap(), Fingerprint::Wanted, &options).unwrap();
+            whole.bytes(Bytes::ZERO, "whole", a.clone());
+            let whole = whole.finish().unwrap();
+            let again = without_zeros(&whole, &options).unwrap();
             prop_assert_eq!(again.fingerprint, found.fingerprint);
             prop_assert_eq!(runs(&again.image), runs(&sparse));
+            for shift in 12..22 {
+                let cluster = Bytes::new(1 << shift);
+                let few = without_empty(&image, cluster, &options).unwrap();
+                prop_assert_eq!(runs(&without_empty(&whole, cluster, &options).unwrap()), runs(&few));
+                few.read(0, &mut b).unwrap();
+                prop_assert!(a == b);
+                for segment in few.segments() {
+                    let last = segment.end().get() - 1;
+                    for number in segment.offset.get() >> shift..=last >> shift {
+                        let from = usize_of(number << shift);
+                        prop_assert!(!is_zero(&a[from..a.len().min(from + (1 << shift))]));
+                    }
+                }
+            }
         }
     }
 }

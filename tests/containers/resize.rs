@@ -183,7 +183,8 @@ fn ids_are_kept() {
     for row in ROWS {
         let path = folder.path().join("disk");
         let options = WriteOptions { time: 1_500_000_000, ..row.options() };
-        let pour = PourOptions { jobs: 1, progress: &Progress::default() };
+        let progress = Progress::default();
+        let pour = PourOptions::new(1, &progress);
         options.write(&usual().image(), &path, &pour).unwrap();
         let before = row.open(&path).unwrap();
         let details = |opened: &Opened| {

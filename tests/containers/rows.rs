@@ -253,7 +253,7 @@ impl Row {
 
     /// Writes `image` to `path`.
     pub(crate) fn write(&self, image: &Image, path: &Path, jobs: usize) -> Result<()> {
-        self.options().write(image, path, &PourOptions { jobs, progress: &Progress::default() })
+        self.options().write(image, path, &PourOptions::new(jobs, &Progress::default()))
     }
 
     /// Opens what was written, telling the format by its bytes alone where it has any of its own.

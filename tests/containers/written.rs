@@ -15,7 +15,7 @@ use crate::tools::{digest, names_in, scratch};
 /// `image` as a raw file.
 pub(crate) fn raw(image: &Image, folder: &Path) -> PathBuf {
     let path = folder.join("disk.raw");
-    pour(image, &path, &PourOptions { jobs: 2, progress: &Progress::default() }).unwrap();
+    pour(image, &path, &PourOptions::new(2, &Progress::default())).unwrap();
     path
 }
 
@@ -106,7 +106,7 @@ fn streams_are_the_file_or_refused() {
         let image = usual().image();
         let progress = Progress::default();
         let mut out = Vec::new();
-        let done = row.options().stream(&image, &mut out, &PourOptions { jobs: 2, progress: &progress });
+        let done = row.options().stream(&image, &mut out, &PourOptions::new(2, &progress));
         if row.streams {
             done.unwrap();
             row.write(&image, &path, 2).unwrap();

@@ -131,7 +131,7 @@ impl Poured {
 pub(crate) fn poured(filesystem: &Filesystem, jobs: usize) -> Poured {
     let folder = tempfile::tempdir().unwrap();
     let poured = Poured { folder, facts: filesystem.facts.clone() };
-    pour(&filesystem.image, &poured.path(), &PourOptions { jobs, progress: &Progress::default() }).unwrap();
+    pour(&filesystem.image, &poured.path(), &PourOptions::new(jobs, &Progress::default())).unwrap();
     poured
 }
 

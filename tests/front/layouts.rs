@@ -33,7 +33,7 @@ fn dump(name: &str, record: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let device = record.lines().find_map(|line| line.strip_prefix("device: ")).unwrap();
     let (built, options) = build(name);
-    let pouring = PourOptions { jobs: options.jobs, progress: &options.progress };
+    let pouring = PourOptions::new(options.jobs, &options.progress);
     pour(&built.image, &folder.path().join(device), &pouring).unwrap();
     let output = Command::new("sfdisk")
         .args(["--dump", device])

@@ -176,7 +176,7 @@ fn a_million_names_in_one_directory() {
     let built = ext4::build(&tree, &ext4::Options::new(Uuid::from_u128(1))).unwrap();
     let folder = scratch();
     let image = folder.path().join("out.img");
-    pour(&built.image, &image, &PourOptions { jobs: 2, progress: &Progress::default() }).unwrap();
+    pour(&built.image, &image, &PourOptions::new(2, &Progress::default())).unwrap();
     assert_clean(&image);
     let name = format!("{:032x}-package", 777_777);
     let said = debugfs::debugfs(&image, &format!("stat /many/{name}\n")).text();

@@ -77,7 +77,7 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new(plan: &Plan) -> Self {
         let disk = Self { folder: tempfile::tempdir().unwrap() };
-        pour(&image(plan), &disk.path(), &PourOptions { jobs: 1, progress: &Progress::default() }).unwrap();
+        pour(&image(plan), &disk.path(), &PourOptions::new(1, &Progress::default())).unwrap();
         disk
     }
 

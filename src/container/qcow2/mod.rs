@@ -37,6 +37,16 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Bytes of a cluster, where qcow2 has such clusters.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::error::Kind::Usage) where it has not.
+    pub fn cluster(&self) -> Result<Bytes> {
+        Ok(Bytes::new(Geometry::new(self.cluster_size)?.cluster()))
+    }
+}
+
 /// QEMU counts disks in sectors of this many bytes.
 const SECTOR: u64 = 512;
 

@@ -59,7 +59,7 @@ fn written(options: &WriteOptions) -> Vec<u8> {
     let folder = scratch();
     let path = folder.path().join("seed");
     let disk = Sample::new("seed", 8192, &[(0, 700, Fill::Text), (4096, 4096, Fill::Text)]).image();
-    options.write(&disk, &path, &PourOptions { jobs: 1, progress: &Progress::default() }).unwrap();
+    options.write(&disk, &path, &PourOptions::new(1, &Progress::default())).unwrap();
     std::fs::read(path).unwrap()
 }
 
