@@ -136,6 +136,34 @@ enum BootOn {
     Root,
 }
 
+impl BootOn {
+    const fn of(layout: Layout) -> Self {
+        match layout {
+            Layout::Efi | Layout::Hybrid => Self::Esp,
+            Layout::EfiXbootldr | Layout::LegacyBoot => Self::Boot,
+            Layout::Legacy | Layout::LegacyGpt | Layout::None => Self::Root,
+        }
+    }
+
+    const fn role(self) -> Role {
+        match self {
+            Self::Esp => Role::Esp,
+            Self::Boot => Role::Boot,
+            Self::Root => Role::Root,
+        }
+    }
+}
+
+/// Marks the partition that has /boot, where U-Boot is to find extlinux.conf: it looks at the first partition alone unless
+/// others are marked (U-Boot, `include/config_distro_bootcmd.h`). nixpkgs marks none.
+pub(super) fn mark(geometry: &mut Geometry, system: &System) {
+    if system.boot_loader != BootLoader::Extlinux || system.compat {
+        return;
+    }
+    let role = BootOn::of(system.layout).role();
+    geometry.slots.iter_mut().filter(|slot| slot.role == role).for_each(|slot| slot.active = true);
+}
+
 impl Booted {
     fn on(&mut self, place: BootOn) -> &mut Files {
         match place {
@@ -169,20 +197,12 @@ impl Planner<'_> {
     }
 
     fn boot_on(&self) -> BootOn {
-        match self.system.layout {
-            Layout::Efi | Layout::Hybrid => BootOn::Esp,
-            Layout::EfiXbootldr | Layout::LegacyBoot => BootOn::Boot,
-            Layout::Legacy | Layout::LegacyGpt | Layout::None => BootOn::Root,
-        }
+        BootOn::of(self.system.layout)
     }
 
     /// The number of the partition that has /boot, from 1.
     fn boot_partition(&self) -> u32 {
-        let role = match self.boot_on() {
-            BootOn::Esp => Role::Esp,
-            BootOn::Boot => Role::Boot,
-            BootOn::Root => Role::Root,
-        };
+        let role = self.boot_on().role();
         (1..).zip(&self.geometry.slots).find(|(_, slot)| slot.role == role).map_or(1, |(number, _)| number)
     }
 

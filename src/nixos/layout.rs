@@ -33,6 +33,9 @@ const HYBRID_BIOS: Bytes = Bytes::new((2048 - 34) * 512);
 /// (Microsoft's FAT specification, section 3.5) and two FATs of 512 KiB take 33 MiB.
 const LEAST_FAT32: Bytes = Bytes::new(34 * MIB);
 
+/// The mark of a GPT for the partition to boot from (UEFI specification, table 5.8).
+const LEGACY_BOOT: Attribute = Attribute::Bit(2);
+
 /// What a partition is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -55,6 +58,7 @@ pub(super) struct Slot {
     pub(super) guid: Option<Uuid>,
     pub(super) start: Option<Bytes>,
     pub(super) size: PartitionSize,
+    /// Whether it is marked as the one to boot from.
     pub(super) active: bool,
 }
 
@@ -214,7 +218,11 @@ impl Slot {
     }
 
     /// The attributes of the table.
-    pub(super) fn attributes(&self) -> Vec<Attribute> {
-        if self.active { vec![Attribute::Active] } else { Vec::new() }
+    pub(super) fn attributes(&self, table: Scheme) -> Vec<Attribute> {
+        match (self.active, table) {
+            (true, Scheme::Gpt) => vec![LEGACY_BOOT],
+            (true, Scheme::Mbr) => vec![Attribute::Active],
+            _ => Vec::new(),
+        }
     }
 }

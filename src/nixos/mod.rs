@@ -29,6 +29,7 @@ use crate::manifest::resolve::{self, Body, Dates, Disk, Ext4, Filesystem, Partit
 use crate::manifest::values::PartitionSize;
 use crate::nix::verify::Expected;
 use crate::nix::{STORE, database};
+use crate::table::Scheme;
 
 use layout::{Geometry, Role, Slot};
 pub use options::{BootLoader, EntryNames, Layout, Timeout};
@@ -51,11 +52,13 @@ pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
     let system = System::read(manifest, &path)?;
     disk.size = system.disk_size;
     disk.format = system.format.or(disk.format);
-    let geometry = system.geometry().map_err(|error| manifest.place(error, &path.key("boot_size")))?;
+    let mut geometry = system.geometry().map_err(|error| manifest.place(error, &path.key("boot_size")))?;
+    boot::mark(&mut geometry, &system);
     disk.table = geometry.table;
     disk.guid = disk.guid.or(geometry.guid);
+    let placed_by = |slot: &Slot| path.key(sized_by(slot, system.layout));
     disk.partitions =
-        geometry.slots.iter().map(|slot| empty(slot, &path.key(sized_by(slot, system.layout)))).collect();
+        geometry.slots.iter().map(|slot| empty(slot, geometry.table, &placed_by(slot))).collect();
     let seed = disk.seed(manifest);
     let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(seed, number)).collect();
     let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
@@ -98,7 +101,7 @@ fn sized_by(slot: &Slot, layout: Layout) -> &'static str {
 }
 
 /// A partition that holds nothing yet.
-fn empty(slot: &Slot, path: &KeyPath) -> Partition {
+fn empty(slot: &Slot, table: Scheme, path: &KeyPath) -> Partition {
     Partition {
         path: path.clone(),
         kind: slot.kind,
@@ -107,7 +110,7 @@ fn empty(slot: &Slot, path: &KeyPath) -> Partition {
         number: None,
         start: slot.start,
         size: slot.size,
-        attributes: slot.attributes(),
+        attributes: slot.attributes(table),
         logical: false,
         body: Body::Empty,
     }

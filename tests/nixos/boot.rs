@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::closure::{host, nixos, registration, small, systems};
+use crate::closure::{bare, host, nixos, registration, small, systems};
 use crate::support::guest::Guest;
 use crate::support::tools::{command, must, scratch};
 
@@ -184,4 +184,46 @@ fn another_generation_boots_from_the_menu_of_systemd_boot() {
 fn a_specialisation_boots_from_the_menu_of_grub() {
     let said = choose("legacy", Start::Bios, "selected OS", NEXT_IN_GRUB);
     assert!(said.contains("init: end of special"), "{said}");
+}
+
+/// U-Boot finds extlinux.conf on each kind of filesystem that has /boot, shows its menu, and starts the kernel that is
+/// chosen with the line that goes with it. It hands no initrd to a kernel of x86, so the kernel comes no further.
+#[test]
+fn extlinux_is_read_by_u_boot() {
+    let folder = scratch();
+    let systems = systems();
+    let closure = registration(folder.path(), &[&systems.system, &systems.earlier]);
+    let disk = folder.path().join("disk.img");
+    for (layout, folder, clean) in [
+        ("legacy", "/boot/", "true"),
+        ("legacy+boot", "/", "true"),
+        ("efi", "/", "true"),
+        // Of these it has to be told which partition, for which nixpkgs' layouts have no mark.
+        ("legacy+gpt", "/boot/", "false"),
+        ("efixbootldr", "/", "false"),
+    ] {
+        let mut build = bare(&closure, layout, &disk);
+        build.args(small(layout)).args([
+            "--boot-loader",
+            "extlinux",
+            "--timeout",
+            "forever",
+            "--compat",
+            clean,
+        ]);
+        must(&mut build);
+        crate::support::table::assert_clean(&disk);
+        // The entries are 1, default, 2, the newest generation, 3, the one before.
+        let said = Guest::new().disk(&disk).types("Enter choice: ", b"3\r").boot_by_u_boot();
+        for line in [
+            format!("Found {folder}extlinux/extlinux.conf\n"),
+            "1:\tNixOS - Default\n2:\tNixOS - Configuration 2 ".to_owned(),
+            format!("Retrieving file: {folder}extlinux/../nixos/"),
+            format!("append: init={}/init root=LABEL=nixos ", systems.earlier),
+            "Starting kernel ...".to_owned(),
+            "Kernel panic - not syncing: VFS".to_owned(),
+        ] {
+            assert!(said.contains(&line), "{layout}: no `{line}` in\n{said}");
+        }
+    }
 }

@@ -139,14 +139,20 @@ pub(crate) const LAYOUTS: [&str; 7] =
 
 /// `diskwright nixos` for the main system and the earlier one; the size of the disk is the caller's.
 pub(crate) fn nixos(closure: &Path, layout: &str, out: &Path) -> Command {
+    let mut command = bare(closure, layout, out);
+    if ["legacy", "legacy+boot", "legacy+gpt", "hybrid"].contains(&layout) {
+        command.args(["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE]);
+    }
+    command
+}
+
+/// The same without a boot loader of its own.
+pub(crate) fn bare(closure: &Path, layout: &str, out: &Path) -> Command {
     let systems = systems();
     let mut command = diskwright();
     command.args(["nixos", "--system", &systems.system, "--generations", &systems.earlier]);
     command.arg("--store-root").arg(store_root()).arg("--closure").arg(closure);
     command.args(["--layout", layout, "--jobs", "2"]).arg("-o").arg(out);
-    if ["legacy", "legacy+boot", "legacy+gpt", "hybrid"].contains(&layout) {
-        command.args(["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE]);
-    }
     command
 }
 

@@ -81,7 +81,12 @@ fn extlinux_finds_every_file_on_the_filesystem_of_boot() {
         ("hybrid", Some(0)),
         ("efixbootldr", Some(1)),
     ] {
-        let disk = machine.disk(layout, &["--boot-loader", "extlinux", "--timeout", "7"]);
+        let extlinux = ["--boot-loader", "extlinux", "--timeout", "7"];
+        let disk = machine.disk(layout, &[extlinux.as_slice(), &["--compat", "false"]].concat());
+        if layout != "none" {
+            table::assert_clean(&disk);
+        }
+        let disk = machine.disk(layout, &extlinux);
         let files = match (layout, boot) {
             (_, Some(number)) => on_fat(&disk, number),
             ("none", None) => on_root(&disk, None),

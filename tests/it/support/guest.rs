@@ -122,6 +122,15 @@ impl Guest {
         self.start(&mut self.machine()).text().replace('\r', "")
     }
 
+    /// Starts U-Boot in the place of a BIOS, which boots what it finds, and returns what the console said until the end.
+    #[allow(dead_code, reason = "the proof of NixOS systems, which shares this room, uses it")]
+    pub(crate) fn boot_by_u_boot(self) -> String {
+        let rom = "/usr/lib/u-boot/qemu-x86/u-boot.rom";
+        assert!(Path::new(rom).is_file(), "U-Boot is not installed: apt-get install u-boot-qemu");
+        let mut qemu = self.machine();
+        self.start(qemu.args(["-bios", rom])).text().replace('\r', "")
+    }
+
     /// QEMU with the disks of this machine, without a screen and a network.
     fn machine(&self) -> Command {
         let mut qemu = command("qemu-system-x86_64");
