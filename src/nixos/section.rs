@@ -86,6 +86,29 @@ struct Reading<'a> {
     path: &'a KeyPath,
 }
 
+/// The store paths that the section names.
+struct Paths {
+    system: StorePath,
+    generations: Vec<StorePath>,
+    additional: Vec<StorePath>,
+    channel: Option<StorePath>,
+}
+
+impl Paths {
+    /// The systems, each with the key that names it.
+    fn systems(&self) -> impl Iterator<Item = (&'static str, &StorePath)> {
+        std::iter::once(("system", &self.system))
+            .chain(self.generations.iter().map(|path| ("generations", path)))
+    }
+
+    /// All of them.
+    fn named(&self) -> impl Iterator<Item = (&'static str, &StorePath)> {
+        self.systems()
+            .chain(self.channel.iter().map(|path| ("channel", path)))
+            .chain(self.additional.iter().map(|path| ("additional_paths", path)))
+    }
+}
+
 impl System {
     /// Makes sense of the section, and reads the closure.
     pub(super) fn read(manifest: &Manifest, path: &KeyPath) -> Result<Self> {
@@ -119,34 +142,14 @@ impl Reading<'_> {
         let store = Store::new(
             written.store_root.as_deref().map_or(PathBuf::from("/"), |root| self.manifest.path(root)),
         );
-        let system = self.place("system", self.store_path(&written.system, &store))?;
-        let list = |key: &'static str, paths: &[String]| {
-            let paths = paths.iter().enumerate();
-            paths
-                .map(|(number, text)| {
-                    let path = self.path.key(key).index(number);
-                    self.store_path(text, &store).map_err(|error| self.manifest.place(error, &path))
-                })
-                .collect::<Result<Vec<_>>>()
-        };
-        let generations = list("generations", &written.generations)?;
-        let additional = list("additional_paths", &written.additional_paths)?;
-        let channel = match &written.channel {
-            Some(channel) => Some(self.place("channel", self.store_path(channel, &store))?),
-            None => None,
-        };
-        let named = std::iter::once(("system", &system))
-            .chain(generations.iter().map(|path| ("generations", path)))
-            .chain(channel.iter().map(|path| ("channel", path)))
-            .chain(additional.iter().map(|path| ("additional_paths", path)));
-        let closure = self.closure(&store, named.collect(), only_nix_store)?;
+        let paths = self.paths(&store)?;
+        let closure = self.closure(&store, paths.named().collect(), only_nix_store)?;
         if !only_nix_store {
-            for (key, path) in std::iter::once(("system", &system))
-                .chain(generations.iter().map(|path| ("generations", path)))
-            {
+            for (key, path) in paths.systems() {
                 self.place(key, toplevel(path, &store))?;
             }
         }
+        let Paths { system, generations, channel, .. } = paths;
         let compat = written.compat.unwrap_or(true);
         Ok(System {
             architecture: architecture(&store, &system),
@@ -178,6 +181,28 @@ impl Reading<'_> {
             entry_names: written.entry_names.unwrap_or_default(),
             format: written.format,
             compat,
+        })
+    }
+
+    fn paths(&self, store: &Store) -> Result<Paths> {
+        let written = self.written;
+        let list = |key: &'static str, paths: &[String]| {
+            let paths = paths.iter().enumerate();
+            paths
+                .map(|(number, text)| {
+                    let path = self.path.key(key).index(number);
+                    self.store_path(text, store).map_err(|error| self.manifest.place(error, &path))
+                })
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Paths {
+            system: self.place("system", self.store_path(&written.system, store))?,
+            generations: list("generations", &written.generations)?,
+            additional: list("additional_paths", &written.additional_paths)?,
+            channel: match &written.channel {
+                Some(channel) => Some(self.place("channel", self.store_path(channel, store))?),
+                None => None,
+            },
         })
     }
 
