@@ -100,8 +100,14 @@ fn scan(criterion: &mut Criterion) {
         std::fs::create_dir_all(&place).expect("a directory can be made");
         std::fs::write(place.join(format!("file-{number}")), "content").expect("a file can be made");
     }
-    let request =
-        || vec![tree::Request { path: folder.path().to_owned(), follow: true, xattrs: Patterns::default() }];
+    let request = || {
+        vec![tree::Request {
+            path: folder.path().to_owned(),
+            follow: true,
+            xattrs: Patterns::default(),
+            holes: true,
+        }]
+    };
     let progress = Progress::default();
     let mut group = criterion.benchmark_group("scan");
     group.throughput(Throughput::Elements(5000));
@@ -206,7 +212,8 @@ fn pours(criterion: &mut Criterion) {
             std::fs::write(source.join(format!("{number}")), vec![7; usize_of(length)])
                 .expect("a file can be made");
         }
-        let request = tree::Request { path: source, follow: true, xattrs: Patterns::new(Vec::new()) };
+        let request =
+            tree::Request { path: source, follow: true, xattrs: Patterns::new(Vec::new()), holes: true };
         let scanned = tree::scan(&[request], 2, &progress).expect("the files can be read");
         let mut builder = tree::Builder::new(Time::default());
         let origin = builder.origin("bench");

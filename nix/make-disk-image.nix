@@ -68,7 +68,7 @@
   reproducible ? true,
 
   # GUID of the root partition, and UUID of the filesystem in it.
-  rootGPUID ? "F222513B-DED1-49FA-B591-20CE86A2FE7F",
+  rootGPUID ? if compat then "F222513B-DED1-49FA-B591-20CE86A2FE7F" else null,
   rootFSUID ? if fsType == "ext4" then rootGPUID else null,
 
   # How the root is filled; does nothing.
@@ -108,17 +108,32 @@
 }:
 
 let
-  # What numfmt --from=iec takes, as diskwright writes it: 512M is 512MiB.
+  # What numfmt --from=iec takes, as diskwright writes it: 512M is 512MiB. A fraction becomes whole bytes, rounded up as
+  # numfmt does.
   size =
     text:
     let
-      parts = builtins.match "([0-9]+(\\.[0-9]+)?)([KMGTPE]?)" (toString text);
+      parts = builtins.match "([0-9]*)(\\.[0-9]+)?([KMGTPE]?)" (toString text);
+      whole = builtins.elemAt parts 0;
+      fraction = builtins.elemAt parts 1;
       unit = builtins.elemAt parts 2;
+      number = builtins.fromJSON ((if whole == "" then "0" else whole) + fraction);
     in
-    if parts == null then
+    if parts == null || (whole == "" && fraction == null) then
       throw "make-disk-image: `${toString text}` is no size: a number with K, M, G, T, P, E or nothing"
+    else if fraction == null then
+      whole + (if unit == "" then "" else unit + "iB")
     else
-      builtins.elemAt parts 0 + (if unit == "" then "" else unit + "iB");
+      toString (builtins.ceil (number * units.${if unit == "" then "B" else unit}));
+  units = {
+    B = 1;
+    K = 1024;
+    M = 1024 * units.K;
+    G = 1024 * units.M;
+    T = 1024 * units.G;
+    P = 1024 * units.T;
+    E = 1024 * units.P;
+  };
 
   layouts = [
     "legacy"
@@ -252,8 +267,9 @@ let
       fs_type = fsType;
       inherit label compat;
       boot_loader = chosenLoader;
-      additional_paths = map toString additionalPaths;
-      generations = map toString generations;
+      # A path of the host becomes one of the store.
+      additional_paths = map (path: "${path}") additionalPaths;
+      generations = map (path: "${path}") generations;
       contents = map (
         content:
         {
@@ -269,11 +285,11 @@ let
     // given (diskSize == "auto") { additional_space = size additionalSpace; }
     // given hasBoot { boot_size = size bootSize; }
     // given (rootFSUID != null) { root_uuid = rootFSUID; }
-    // given (hasGpt) { gpt_uuid = rootGPUID; }
+    // given (hasGpt && rootGPUID != null) { gpt_uuid = rootGPUID; }
     // given (configFile != null) { config_file = "${configFile}"; }
     // given (channel != null) { channel = "${channel}"; }
     // given onlyNixStore { only_nix_store = true; }
-    // given (chosenLoader != "none") { timeout = if timeout == null then "forever" else timeout; }
+    // given (chosenLoader != "none") { timeout = if timeout == null || timeout < 0 then "forever" else timeout; }
     // given (chosenLoader == "grub") {
       grub = "${grubPlatforms}";
       grub_mkimage = mkimage;
@@ -311,9 +327,9 @@ pkgs.runCommand name
     diskwright build "$manifestPath" -o "$diskImage" ${chosenFormat.flags} \
       ${if verifyClosure then "--verify-closure" else ""} --jobs ''${NIX_BUILD_CORES:-1}
     ${if touchEFIVars then "cp ${efiVariables} $out/efi-vars.fd; chmod 0644 $out/efi-vars.fd" else ""}
-    ${postVM}
-    ${postImage}
     mkdir -p $out/nix-support
     echo "file ${if format == "qcow2-compressed" then "qcow2" else format}-image $diskImage" \
       > $out/nix-support/hydra-build-products
+    ${postVM}
+    ${postImage}
   ''

@@ -114,34 +114,39 @@ pub fn cause<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
 fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
     match &entry.what {
         What::Source { path, rules, xattrs } => {
-            let request = Request { path: path.clone(), follow: true, xattrs: xattrs.clone() };
+            let request = Request { path: path.clone(), follow: true, xattrs: xattrs.clone(), holes: true };
             grafts.push(Graft { request, target: entry.target.clone().into_bytes(), rules, named: true });
         }
         What::Glob { folder, pattern, rules, xattrs } => {
             for name in glob(folder, pattern)? {
                 let target = join(&entry.target, name.as_bytes());
-                let request = Request { path: folder.join(name), follow: false, xattrs: xattrs.clone() };
+                let request =
+                    Request { path: folder.join(name), follow: false, xattrs: xattrs.clone(), holes: true };
                 grafts.push(Graft { request, target, rules, named: false });
             }
         }
         What::Closure { path, rules } => {
             for path in closure(path)? {
                 let target = join(&entry.target, path.as_os_str().as_bytes());
-                // The metadata of a store path is known, so nothing is asked.
-                let request = Request { path, follow: false, xattrs: Patterns::new(Vec::new()) };
+                let request = of_the_store(path);
                 grafts.push(Graft { request, target, rules, named: false });
             }
         }
         What::Store { paths, rules } => {
             for (path, name) in paths.iter() {
-                let request =
-                    Request { path: path.clone(), follow: false, xattrs: Patterns::new(Vec::new()) };
+                let request = of_the_store(path.clone());
                 grafts.push(Graft { request, target: join(&entry.target, name), rules, named: false });
             }
         }
         What::Text { .. } | What::Symlink { .. } | What::Node { .. } | What::Fallback { .. } => {}
     }
     Ok(())
+}
+
+/// The request for a store path. Its metadata is known, so nothing is asked; and what it holds is a sequence of bytes,
+/// whether the host keeps zeros of it as a hole or not (decision 6).
+fn of_the_store(path: PathBuf) -> Request {
+    Request { path, follow: false, xattrs: Patterns::new(Vec::new()), holes: false }
 }
 
 /// `name` below the directory `target`.

@@ -259,6 +259,17 @@ impl Composer<'_> {
         if error.has_line() {
             return error;
         }
+        if error.key() == Some("time") {
+            let error = self.manifest.place(error, &KeyPath::top("disk").key("time"));
+            // A system has no policy for times.
+            return match self.manifest.written.nixos {
+                Some(_) => error.hint("give a time in between"),
+                None => error,
+            };
+        }
+        if self.manifest.written.nixos.is_some() {
+            return nixos::error_in(self.manifest, self.disk, partition, error);
+        }
         if let (Body::Filesystem(..), Some(key)) = (&partition.body, error.key()) {
             return self.manifest.place(error, &partition.path.key("filesystem").key(key));
         }
@@ -274,14 +285,7 @@ impl Composer<'_> {
             (Body::Image(_), ..) => partition.path.key("image"),
             _ => partition.path.clone(),
         };
-        let error = self.manifest.place(error, &path);
-        match (&self.manifest.written.nixos, &partition.body) {
-            // The partitions of a system have no lines of their own.
-            (Some(_), Body::Filesystem(resolve::Filesystem::Vfat(fat), _)) => {
-                error.at(format!("the partition {}", fat.label))
-            }
-            _ => error,
-        }
+        self.manifest.place(error, &path)
     }
 
     /// Reads what a partition will hold; builds its filesystem where that decides the partition's size.

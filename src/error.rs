@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::text::{printable, printable_path};
+use crate::units::Bytes;
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -66,6 +67,7 @@ struct Inner {
     what: String,
     places: Vec<Place>,
     key: Option<&'static str>,
+    needs: Option<Bytes>,
     expected: Option<String>,
     found: Option<String>,
     why: Option<String>,
@@ -82,6 +84,7 @@ impl Error {
             what: what.into(),
             places: Vec::new(),
             key: None,
+            needs: None,
             expected: None,
             found: None,
             why: None,
@@ -139,6 +142,13 @@ impl Error {
     #[must_use]
     pub fn about(mut self, key: &'static str) -> Self {
         self.0.key = Some(key);
+        self
+    }
+
+    /// Says which size would suffice, for who knows what that size follows from.
+    #[must_use]
+    pub fn needs(mut self, size: Bytes) -> Self {
+        self.0.needs = Some(size);
         self
     }
 
@@ -200,6 +210,12 @@ impl Error {
     #[must_use]
     pub fn key(&self) -> Option<&'static str> {
         self.0.key
+    }
+
+    /// The size that would suffice.
+    #[must_use]
+    pub fn sufficient(&self) -> Option<Bytes> {
+        self.0.needs
     }
 
     /// Whether a place was already named.

@@ -1,9 +1,11 @@
 //! Reading a system's files where its root is not the host's: links of the system lead to paths of the system, wherever
 //! the store lies on the host.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::text::printable_path;
@@ -22,13 +24,21 @@ const LARGEST: u64 = 16 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     root: PathBuf,
+    /// The base names of the store paths that it has; `None` for all that the host has.
+    members: Option<Arc<BTreeSet<String>>>,
 }
 
 impl Store {
     /// The store whose `/nix/store` lies below `root`: `/`, or the folder of a chroot store.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), members: None }
+    }
+
+    /// The same store, of which the system has only the paths with these base names.
+    #[must_use]
+    pub fn having(self, members: impl IntoIterator<Item = String>) -> Self {
+        Self { members: Some(Arc::new(members.into_iter().collect())), ..self }
     }
 
     /// Where an absolute path of the system lies on this host.
@@ -97,6 +107,16 @@ impl Source {
         let (path, host) = store.resolve(path)?;
         match path.to_str() {
             Some(text) if text.len() > STORE.len() && text.starts_with(STORE) => {
+                let base_name = text[STORE.len()..].split('/').next().unwrap_or_default();
+                if store.members.as_ref().is_some_and(|members| !members.contains(base_name)) {
+                    return Err(Error::new(
+                        Kind::Source,
+                        "a file to boot from lies in a store path that is not in the closure",
+                    )
+                    .at(&host)
+                    .expected(format!("{STORE}{base_name} among the store paths of the closure"))
+                    .hint("make the closure of this system (closureInfo's rootPaths)"));
+                }
                 Ok(Self { path: text.to_owned(), host })
             }
             Some(_) => Err(Error::new(Kind::Source, "a file to boot from lies outside the Nix store")

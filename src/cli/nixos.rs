@@ -126,13 +126,29 @@ fn content(text: &str) -> Result<NixosContent, String> {
     let mut fields: Vec<String> = Vec::new();
     for part in text.split(',') {
         match fields.last_mut() {
-            Some(last) if !keys.iter().any(|key| part.starts_with(key)) => *last = format!("{last},{part}"),
+            Some(last) if !keys.iter().any(|key| part.starts_with(key)) => {
+                let (key, _) = part.split_once('=').unwrap_or_default();
+                // A mode has such parts itself: u=rwX,go=.
+                let clause = last.starts_with("mode=") && key.bytes().all(|who| b"ugoa".contains(&who));
+                if !clause && !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase()) {
+                    return Err(format!(
+                        "unknown key `{key}`; there are source, target, mode, user, group (a value that holds \
+                         `,{key}=` can be written in JSON)"
+                    ));
+                }
+                *last = format!("{last},{part}");
+            }
             _ => fields.push(part.to_owned()),
         }
     }
-    for field in fields {
+    let mut seen: Vec<&str> = Vec::new();
+    for field in &fields {
         let (key, value) = field.split_once('=').ok_or("a content is source=PATH,target=PATH and more")?;
         let failed = |why: &dyn std::fmt::Display| format!("{key}: {why}");
+        if seen.contains(&key) {
+            return Err(format!("`{key}` is there twice; a content is one source and one target"));
+        }
+        seen.push(key);
         match key {
             "source" => value.clone_into(&mut content.source),
             "target" => value.clone_into(&mut content.target),
@@ -210,7 +226,17 @@ mod tests {
         .unwrap();
         assert_eq!(one, other);
         assert_eq!(one.mode.unwrap().to_string(), "D0755,F0600");
-        for bad in ["", "source=a", "target=/b", "source=a,target=/b,mode=9", "x=1", "{}", "/a:/b"] {
+        for bad in [
+            "",
+            "source=a",
+            "target=/b",
+            "source=a,target=/b,mode=9",
+            "x=1",
+            "{}",
+            "/a:/b",
+            "source=a,target=/b,owner=3",
+            "source=a,target=/b,source=c",
+        ] {
             assert!(content(bad).is_err(), "{bad}");
         }
     }

@@ -56,7 +56,9 @@ impl KeyPath {
             [Step::Index(index), ..] => format!("{flag} ({})", index + 1),
             _ => flag,
         };
-        (section == "nixos").then_some(flag)
+        // Of the disk as a whole, the commands that have no manifest have these.
+        let of_the_disk = section == "disk" && matches!(&**key, "seed" | "guid" | "time");
+        (section == "nixos" || of_the_disk).then_some(flag)
     }
 }
 

@@ -260,6 +260,26 @@ impl Closure {
         self.members.iter().find(|(_, facts)| facts.is_none()).map(|(path, _)| path)
     }
 
+    /// The store paths that `wanted` takes and that are nearest to `from` by references, all of one distance; where nothing
+    /// is known of references, or none is reached, none.
+    pub fn nearest(&self, from: &StorePath, wanted: impl Fn(&StorePath) -> bool) -> Vec<&StorePath> {
+        let mut seen = BTreeSet::from([from]);
+        let mut level: Vec<&StorePath> =
+            self.members.get_key_value(from).map(|(path, _)| path).into_iter().collect();
+        while !level.is_empty() {
+            let found: Vec<&StorePath> = level.iter().copied().filter(|path| wanted(path)).collect();
+            if !found.is_empty() {
+                return found;
+            }
+            let next = level.iter().flat_map(|path| self.facts(path)).flat_map(|facts| &facts.references);
+            let mut next: Vec<&StorePath> = next.collect();
+            next.sort();
+            next.dedup();
+            level = next.into_iter().filter(|path| seen.insert(path)).collect();
+        }
+        Vec::new()
+    }
+
     /// The store paths with what is known of them, by their base names.
     ///
     /// # Errors

@@ -85,13 +85,17 @@ impl<'a> Document<'a> {
             }
             serde_json::from_str::<Vec<Probe>>(value.get()).is_ok_and(|list| !list.is_empty())
         }
-        let mut graphs = top.iter().filter(|(_, value)| is_graph(value));
+        // The attributes of a build say which of them are graphs.
+        let named: Option<Object<'b>> =
+            top.get("exportReferencesGraph").and_then(|value| serde_json::from_str(value.get()).ok());
+        let is_named = |name: &str| named.as_ref().is_none_or(|named| named.contains_key(name));
+        let mut graphs = top.iter().filter(|(name, value)| is_named(name) && is_graph(value));
         let error = || {
             Error::new(Kind::Manifest, "the JSON holds no closure").at(self.file).expected(
                 "a graph of exportReferencesGraph called `closure`, or what `nix path-info --json` prints",
             )
         };
-        if let Some(closure) = top.get("closure") {
+        if let Some(closure) = top.get("closure").filter(|_| is_named("closure")) {
             return Ok(closure);
         }
         match (graphs.next(), graphs.next()) {

@@ -57,7 +57,12 @@ pub fn hash(tree: &Tree, top: NodeId, read: &mut ReadFile<'_>) -> Result<Digeste
 /// # Errors
 /// As [`hash`], and [`Kind::Source`] for what is missing, unreadable or changes while it is read.
 pub fn hash_host(path: &Path, jobs: usize, progress: &Progress) -> Result<Digested> {
-    let request = tree::Request { path: path.to_owned(), follow: false, xattrs: Patterns::new(Vec::new()) };
+    let request = tree::Request {
+        path: path.to_owned(),
+        follow: false,
+        xattrs: Patterns::new(Vec::new()),
+        holes: false,
+    };
     let scan = tree::scan(&[request], jobs, progress)?;
     let mut builder = tree::Builder::new(Time::default());
     let origin = builder.origin("the path");

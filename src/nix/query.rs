@@ -73,7 +73,9 @@ impl Nix {
     fn run(&self, what: &[&str], paths: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<Vec<u8>> {
         let mut command = Command::new(&self.program);
         if self.store != Store::default() {
-            command.arg("--store").arg(self.store.root());
+            // A name alone would be that of a kind of store.
+            let root = self.store.root();
+            command.arg("--store").arg(std::path::absolute(root).unwrap_or_else(|_| root.to_owned()));
         }
         let called = self.called(&what.join(" "));
         let output = command.args(what).args(paths).stdin(Stdio::null()).output().map_err(|error| {

@@ -85,7 +85,8 @@ pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, dates: Dates
     if system.boot_loader == BootLoader::None && system.uki.is_none() {
         return Ok(booted);
     }
-    let store = Store::new(system.store.root());
+    let members = system.closure.paths().map(|path| path.base_name().to_owned());
+    let store = Store::new(system.store.root()).having(members);
     let generations = generations(system, &store, dates, &mut booted.warnings)?;
     let planner = Planner { system, geometry, ids, store, generations };
     match system.boot_loader {
@@ -113,6 +114,7 @@ fn generations(
     for (number, toplevel) in system.generations.iter() {
         let number = u32::try_from(number).map_err(|_| Error::new(Kind::Manifest, "too many generations"))?;
         let read = bootspec::System::read(store, &toplevel.to_path(), Secrets::Skip, warnings)?;
+        read.check_init(store)?;
         all.push(Generation { profile: None, number, date: dates.time.seconds, system: read });
     }
     let default = all.last().map(|newest| newest.system.clone());
@@ -248,6 +250,14 @@ impl Planner<'_> {
             Timeout::Forever => None,
         };
         let files = extlinux::build(&self.store, &self.generations, &options)?;
+        for generation in
+            self.generations.system_profile(None).iter().filter(|generation| generation.system.xen.is_some())
+        {
+            booted.warnings.push(Warning(format!(
+                "generation {} has Xen, which this menu does not start: its entry starts Linux alone",
+                generation.number
+            )));
+        }
         booted.on(self.boot_on()).merge("", files)
     }
 

@@ -11,7 +11,7 @@ use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{Dates, What, source_entry};
 use crate::manifest::schema::NixosContent;
 use crate::manifest::values::IdName;
-use crate::tree::{Hardlinks, Owner, Rules};
+use crate::tree::{Hardlinks, Meta, Owner, Rules};
 
 /// The store paths that declare accounts: for the activation script of nixpkgs, and for userborn, in one shape.
 const DECLARATIONS: [&str; 2] = ["users-groups.json", "userborn.json"];
@@ -59,6 +59,11 @@ pub(super) fn place(
             }
             _ => {}
         }
+        if let (What::Glob { .. }, Owner::Ids { uid, gid }) = (&entry.what, owner) {
+            // The directory that the matches go into is theirs too, where it is not one that every root has.
+            let meta = Meta { uid, gid, ..entries.meta(0o755) };
+            entries.push(&path, entry.target.clone(), What::Fallback { meta });
+        }
         entries.push(&path, entry.target, entry.what);
     }
     Ok(())
@@ -92,29 +97,34 @@ fn owner(
     Ok(Owner::Ids { uid, gid })
 }
 
-/// The accounts of the image: of its contents first, then of the system.
+/// The accounts of the image: of its contents first, then of the system that boots.
 fn read_accounts(manifest: &Manifest, system: &System, contents: &[NixosContent]) -> Result<Accounts> {
     let mut accounts = Accounts::new();
     for name in ["/etc/passwd", "/etc/group"] {
-        for path in contents.iter().filter_map(|content| brings(manifest, content, name)) {
+        let brought = contents.iter().filter_map(|content| source_of(manifest, content, Path::new(name)));
+        for path in brought.filter(|path| path.is_file()) {
             accounts.read(name, &path)?;
         }
-        let newest = system.generations.iter().next_back();
-        let file = newest.and_then(|(_, top)| system.store.resolve(&top.to_path().join(&name[1..])).ok());
-        if let Some(file) = file {
+        let file = system.store.resolve(&system.generations.current().to_path().join(&name[1..]));
+        if let Ok(file) = file {
             accounts.read(name, &file.host)?;
         }
     }
-    for path in system.closure.paths().filter(|path| DECLARATIONS.contains(&path.name())) {
-        accounts.read(path.name(), &system.store.host(path))?;
+    for name in DECLARATIONS {
+        let mut nearest = system.closure.nearest(system.generations.current(), |path| path.name() == name);
+        if nearest.is_empty() {
+            // A closure that was put together by hand may not say what refers to what.
+            nearest.extend(system.closure.paths().filter(|path| path.name() == name));
+        }
+        let files: Vec<PathBuf> = nearest.into_iter().map(|path| system.store.host(path)).collect();
+        accounts.declared(&files)?;
     }
     Ok(accounts)
 }
 
-/// The host file that `content` puts at `name` of the root, if it does.
-fn brings(manifest: &Manifest, content: &NixosContent, name: &str) -> Option<PathBuf> {
-    let target = Path::new(&content.target);
-    let below = Path::new(name).strip_prefix(target).ok()?;
+/// The path of the host that `content` would put at `place` of the root, whether there is something or not.
+fn source_of(manifest: &Manifest, content: &NixosContent, place: &Path) -> Option<PathBuf> {
+    let below = place.strip_prefix(&content.target).ok()?;
     let source = match content.source.rsplit_once('/') {
         // A pattern copies what matches under its name.
         Some((folder, pattern)) if pattern.contains('*') => {
@@ -125,8 +135,7 @@ fn brings(manifest: &Manifest, content: &NixosContent, name: &str) -> Option<Pat
         }
         _ => manifest.path(&content.source),
     };
-    let path = if below.as_os_str().is_empty() { source } else { source.join(below) };
-    path.is_file().then_some(path)
+    Some(if below.as_os_str().is_empty() { source } else { source.join(below) })
 }
 
 /// Refuses contents that would change the store: its paths are what their hashes say, or Nix's database lies.
@@ -144,8 +153,7 @@ fn outside_the_store(manifest: &Manifest, content: &NixosContent, path: &KeyPath
     if target.starts_with(store) {
         return Err(refuse(crate::text::printable(content.target.as_bytes())));
     }
-    let inner = store.strip_prefix(&target).ok().map(|below| manifest.path(&content.source).join(below));
-    match inner.filter(|inner| inner.symlink_metadata().is_ok()) {
+    match source_of(manifest, content, store).filter(|inner| inner.symlink_metadata().is_ok()) {
         Some(inner) => Err(refuse(crate::text::printable_path(inner))),
         None => Ok(()),
     }

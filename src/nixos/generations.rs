@@ -4,26 +4,35 @@ use crate::nix::StorePath;
 
 /// The systems of a profile, the oldest first, numbered from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Generations(Vec<StorePath>);
+pub(super) struct Generations {
+    earlier: Vec<StorePath>,
+    current: StorePath,
+}
 
 impl Generations {
     /// `earlier` systems, the oldest first, and then `system`. A generation that is the same as the one before it is not
     /// made, as `nix-env --set` does not make it.
     pub(super) fn new(earlier: Vec<StorePath>, system: StorePath) -> Self {
-        let mut systems = earlier;
-        systems.push(system);
-        systems.dedup();
-        Self(systems)
+        let mut earlier = earlier;
+        earlier.dedup();
+        earlier.pop_if(|last| *last == system);
+        Self { earlier, current: system }
     }
 
     /// Number and system of each, the oldest first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &StorePath)> {
-        (1..).zip(&self.0).collect::<Vec<_>>().into_iter()
+        let all: Vec<_> = (1..).zip(self.earlier.iter().chain([&self.current])).collect();
+        all.into_iter()
     }
 
-    /// The number of the newest, which is the one that boots.
+    /// The newest, which is the one that boots.
+    pub(super) fn current(&self) -> &StorePath {
+        &self.current
+    }
+
+    /// The number of the newest.
     pub(super) fn newest(&self) -> u64 {
-        crate::units::u64_of(self.0.len())
+        crate::units::u64_of(self.earlier.len()) + 1
     }
 }
 

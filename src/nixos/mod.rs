@@ -22,14 +22,15 @@ mod users;
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::manifest::Manifest;
 use crate::manifest::locate::KeyPath;
 use crate::manifest::resolve::{self, Body, Dates, Disk, Ext4, Filesystem, Partition, Vfat};
-use crate::manifest::values::PartitionSize;
+use crate::manifest::values::{DiskSize, PartitionSize};
 use crate::nix::verify::Expected;
 use crate::nix::{STORE, database};
 use crate::table::Scheme;
+use crate::units::{Bytes, MIB};
 
 use layout::{Geometry, Role, Slot};
 pub use options::{BootLoader, EntryNames, Layout, Timeout};
@@ -55,7 +56,13 @@ pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
     let mut geometry = system.geometry().map_err(|error| manifest.place(error, &path.key("boot_size")))?;
     boot::mark(&mut geometry, &system);
     disk.table = geometry.table;
-    disk.guid = disk.guid.or(geometry.guid);
+    if disk.guid.is_some() && disk.table == Scheme::None {
+        let place = KeyPath::top("disk").key("guid");
+        return Err(manifest
+            .refuse(&place, "`guid` means nothing with the layout none")
+            .hint("leave it out"));
+    }
+    disk.guid = resolve::disk_id(manifest, disk.table)?.or(geometry.guid);
     let placed_by = |slot: &Slot| path.key(sized_by(slot, system.layout));
     disk.partitions =
         geometry.slots.iter().map(|slot| empty(slot, geometry.table, &placed_by(slot))).collect();
@@ -89,6 +96,50 @@ pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
 /// An error about the section as a whole, where it names no line of its own.
 fn placed(manifest: &Manifest, error: Error, path: &KeyPath) -> Error {
     if error.has_line() { error } else { manifest.place(error, path) }
+}
+
+/// Adds to an error about a partition of a system the key of the section that it is about: a partition has no lines of its
+/// own, and its size follows from keys that say something else.
+pub(crate) fn error_in(manifest: &Manifest, disk: &Disk, partition: &Partition, error: Error) -> Error {
+    let section = KeyPath::top("nixos");
+    let needs = error.sufficient();
+    let path = match (&partition.body, error.path(), error.key()) {
+        (Body::Filesystem(_, entries), Some(file), _) if needs.is_none() => {
+            crate::contents::cause(entries, file).map_or(section, |entry| entry.path.clone())
+        }
+        (_, _, Some("uuid")) => section.key("root_uuid"),
+        (_, _, Some(key)) => section.key(key),
+        _ if error.kind() == Kind::Capacity => partition.path.clone(),
+        _ => section,
+    };
+    let error = manifest.place(error, &path);
+    // Of a partition that begins nowhere, the disk is the partition.
+    let start = partition.start.unwrap_or_default();
+    let error = match (&partition.body, needs) {
+        (Body::Filesystem(Filesystem::Ext4(_), _), Some(size)) => {
+            // Behind the root of a GPT lies its backup, and partitions are whole MiB.
+            let tail = if disk.table == Scheme::Gpt { MIB } else { 0 };
+            let whole = if disk.table == Scheme::None { 1 } else { MIB };
+            let error =
+                error.expected(format!("at least {}", (start + size).round_up(whole) + Bytes::new(tail)));
+            match disk.size {
+                DiskSize::Fixed(size) => error.found(size),
+                DiskSize::Auto => error,
+            }
+        }
+        (_, Some(size)) => match partition.path.to_string().ends_with("boot_size") {
+            true => error.hint(format!(
+                "a boot_size of {} suffices: it counts from the start of the disk",
+                (start + size).round_up(MIB)
+            )),
+            false => error.hint("this partition has the size that nixpkgs gives it; choose another layout"),
+        },
+        _ => error,
+    };
+    match &partition.body {
+        Body::Filesystem(Filesystem::Vfat(fat), _) => error.at(format!("the partition {}", fat.label)),
+        _ => error,
+    }
 }
 
 /// The key that decides how large a partition is.

@@ -23,6 +23,9 @@ const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
 /// What is left free (`additionalSpace`).
 const ADDITIONAL_SPACE: Bytes = Bytes::new(512 * MIB);
 
+/// As many links as the kernel follows for one path (MAXSYMLINKS, linux/namei.h).
+const MOST_LINKS: usize = 40;
+
 /// A system to install, with every default filled in.
 #[derive(Debug)]
 pub(super) struct System {
@@ -292,8 +295,13 @@ impl Reading<'_> {
         }
         let path = self.manifest.path(trimmed);
         // A link into the store says it all, wherever the store lies on this host; others are the host's own.
-        if let Some(path) = std::fs::read_link(&path).ok().and_then(|to| to.to_str()?.parse().ok()) {
-            return Ok(path);
+        let mut link = path.clone();
+        for _ in 0..MOST_LINKS {
+            let Ok(to) = std::fs::read_link(&link) else { break };
+            if let Some(path) = to.to_str().and_then(|to| to.parse().ok()) {
+                return Ok(path);
+            }
+            link = link.parent().unwrap_or(Path::new("/")).join(to);
         }
         let real = path
             .canonicalize()

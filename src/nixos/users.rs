@@ -28,6 +28,8 @@ enum Number {
     Known(u32),
     /// It is declared, and gets its number when the system is first activated.
     Later,
+    /// It is declared with several numbers, and nothing says which holds.
+    Disputed,
 }
 
 /// What the activation script is told: `users-groups.json` of nixpkgs' `config/users-groups.nix`.
@@ -61,12 +63,40 @@ impl Accounts {
         Self { users: root.clone(), groups: root, places: Vec::new() }
     }
 
-    /// Takes over what the host file `path` says, which becomes, or stands for, `name` (`/etc/passwd`) in the image. What
-    /// was said before holds.
+    /// Takes over what the host file `path` says, which becomes `name` (`/etc/passwd`, `/etc/group`) in the image. What was
+    /// said before holds.
     ///
     /// # Errors
     /// [`Kind::Source`] where it cannot be read, or is not what its name says (with its line).
     pub(super) fn read(&mut self, name: &str, path: &PathBuf) -> Result<()> {
+        let bytes = self.bytes(path)?;
+        self.places.push(format!("{name} ({})", crate::text::printable_path(path)));
+        let known = if name == "/etc/passwd" { &mut self.users } else { &mut self.groups };
+        lines(&bytes, path, known)
+    }
+
+    /// Takes over what the host files `paths` declare, of which none is nearer to the system than the others. What was said
+    /// before holds.
+    ///
+    /// # Errors
+    /// As [`Accounts::read`].
+    pub(super) fn declared(&mut self, paths: &[PathBuf]) -> Result<()> {
+        let mut declared = Self::default();
+        for path in paths {
+            let bytes = self.bytes(path)?;
+            declared.declarations(&bytes, path)?;
+            self.places.push(crate::text::printable_path(path));
+        }
+        for (known, found) in [(&mut self.users, declared.users), (&mut self.groups, declared.groups)] {
+            for (name, number) in found {
+                known.entry(name).or_insert(number);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a file of accounts holds.
+    fn bytes(&self, path: &PathBuf) -> Result<Vec<u8>> {
         let failed = |error: std::io::Error| {
             Error::io(Kind::Source, "cannot read the accounts of the image", path, error)
         };
@@ -77,30 +107,22 @@ impl Accounts {
                 .expected("at most 64 MiB")
                 .found(format!("{size} bytes")));
         }
-        let bytes = std::fs::read(path).map_err(failed)?;
-        match name {
-            "/etc/passwd" => lines(&bytes, path, &mut self.users)?,
-            "/etc/group" => lines(&bytes, path, &mut self.groups)?,
-            _ => self.declarations(&bytes, path)?,
-        }
-        self.places.push(match name {
-            "/etc/passwd" | "/etc/group" => format!("{name} ({})", crate::text::printable_path(path)),
-            _ => crate::text::printable_path(path),
-        });
-        Ok(())
+        std::fs::read(path).map_err(failed)
     }
 
     fn declarations(&mut self, bytes: &[u8], path: &PathBuf) -> Result<()> {
         let declared: Declarations = serde_json::from_slice(bytes).map_err(|error| {
             Error::new(Kind::Source, "the declared users are not what NixOS writes").at(path).because(error)
         })?;
-        let number = |id: Option<u32>| id.map_or(Number::Later, Number::Known);
-        for user in declared.users {
-            self.users.entry(user.name).or_insert_with(|| number(user.uid));
-        }
-        for group in declared.groups {
-            self.groups.entry(group.name).or_insert_with(|| number(group.gid));
-        }
+        let add = |known: &mut BTreeMap<String, Number>, name: String, id: Option<u32>| {
+            let number = id.map_or(Number::Later, Number::Known);
+            let known = known.entry(name).or_insert(number);
+            if *known != number {
+                *known = Number::Disputed;
+            }
+        };
+        declared.users.into_iter().for_each(|user| add(&mut self.users, user.name, user.uid));
+        declared.groups.into_iter().for_each(|group| add(&mut self.groups, group.name, group.gid));
         Ok(())
     }
 
@@ -135,6 +157,11 @@ impl Accounts {
                         "set its {} in the configuration, or write a number",
                         if what == "user" { "uid" } else { "gid" }
                     )))
+            }
+            Some(Number::Disputed) => {
+                Err(Error::new(Kind::Manifest, format!("the {what} `{shown}` has several numbers"))
+                    .why(format!("the system declares accounts in {}", self.places.join(", ")))
+                    .hint("write a number"))
             }
             None => {
                 let places = if self.places.is_empty() {
@@ -200,7 +227,7 @@ mod tests {
         accounts.read("/etc/group", &file("group", "users:x:100:\nwheel:x:1:alice\n")).unwrap();
         let declared = r#"{"users":[{"name":"alice","uid":7},{"name":"bob","uid":null},{"name":"carol","uid":1002,"group":"users"}],
             "groups":[{"name":"docker","gid":131,"members":[]}],"mutableUsers":true}"#;
-        accounts.read("users-groups.json", &file("users-groups.json", declared)).unwrap();
+        accounts.declared(&[file("users-groups.json", declared)]).unwrap();
         assert_eq!(accounts.user(&name("alice")).unwrap(), 1000);
         assert_eq!(accounts.user(&name("carol")).unwrap(), 1002);
         assert_eq!(accounts.user(&name("4711")).unwrap(), 4711);
@@ -208,6 +235,15 @@ mod tests {
         assert_eq!(accounts.group(&name("docker")).unwrap(), 131);
         let later = accounts.user(&name("bob")).unwrap_err().to_string();
         assert!(later.contains("`bob` has no number yet") && later.contains("uid"), "{later}");
+        let one = file(
+            "one",
+            r#"{"users":[{"name":"eve","uid":7},{"name":"dan","uid":8},{"name":"alice","uid":1}]}"#,
+        );
+        let other = file("other", r#"{"users":[{"name":"eve","uid":9},{"name":"dan","uid":8}]}"#);
+        accounts.declared(&[one, other]).unwrap();
+        assert_eq!((accounts.user(&name("dan")).unwrap(), accounts.user(&name("alice")).unwrap()), (8, 1000));
+        let disputed = accounts.user(&name("eve")).unwrap_err().to_string();
+        assert!(disputed.contains("`eve` has several numbers") && disputed.contains("other"), "{disputed}");
         let unknown = accounts.user(&name("alise")).unwrap_err().to_string();
         assert!(
             unknown.contains("knows no user `alise`") && unknown.contains("did you mean `alice`?"),

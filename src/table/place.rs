@@ -345,7 +345,9 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
             refusal.why("the table itself is there")
         } else if request.disk_size.is_some() && !area.beyond {
             let least = (span.end + area.tail).round_up(GRAIN);
-            refusal.why(area.why).hint(format!("a disk of {least} would hold it"))
+            let fill = request.partitions.iter().any(|wish| wish.size == Size::Fill);
+            let disk = if fill { "larger than" } else { "of" };
+            refusal.why(area.why).hint(format!("a disk {disk} {least} would hold it"))
         } else {
             refusal.why(area.why)
         });

@@ -60,7 +60,8 @@ fn the_more_specific_entry_decides_a_directory_in_any_order() {
     let host = tempfile::tempdir().unwrap();
     std::fs::create_dir(host.path().join("tmp")).unwrap();
     std::fs::write(host.path().join("tmp/file"), b"x").unwrap();
-    let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
+    let request =
+        Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default(), holes: true };
     let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
     for order in [[0, 1], [1, 0]] {
         let mut builder = Builder::new(Time::default());
@@ -89,7 +90,8 @@ fn hard_links_follow_their_policy() {
     for name in ["a", "c", "d"] {
         std::fs::File::options().write(true).open(host.path().join(name)).unwrap().set_times(times).unwrap();
     }
-    let request = Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default() };
+    let request =
+        Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default(), holes: true };
     let scan = crate::tree::scan(&[request], 2, &Progress::default()).unwrap();
     let links = |hardlinks| {
         let mut builder = Builder::new(Time::default());

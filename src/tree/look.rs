@@ -5,7 +5,8 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, SeekFrom, Statx};
 use rustix::io::Errno;
 
-use super::xattr::{self, Patterns};
+use super::scan::Request;
+use super::xattr;
 use super::{Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
 use crate::image::host::open_any_length;
@@ -88,11 +89,14 @@ impl Entry {
     }
 
     /// Reads what few inodes have: extended attributes and holes.
-    pub(super) fn look_closer(&mut self, path: &Path, stat: &Statx, patterns: &Patterns) -> Result<()> {
+    pub(super) fn look_closer(&mut self, path: &Path, stat: &Statx, request: &Request) -> Result<()> {
+        let patterns = &request.xattrs;
         let ask = !matches!(self.what, What::Symlink(_)) || patterns.may_be_on_links();
         let xattrs = if ask { xattr::read(path, patterns)? } else { Vec::new() };
         let ranges = match self.what {
-            What::File if may_have_holes(stat, !xattrs.is_empty()) => ranges(path, self.size)?,
+            What::File if request.holes && may_have_holes(stat, !xattrs.is_empty()) => {
+                ranges(path, self.size)?
+            }
             _ => None,
         };
         if !xattrs.is_empty() || ranges.is_some() {

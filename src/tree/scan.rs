@@ -27,6 +27,8 @@ pub struct Request {
     pub follow: bool,
     /// Which extended attributes to read.
     pub xattrs: Patterns,
+    /// Whether to ask for holes. Without, all files are data throughout.
+    pub holes: bool,
 }
 
 /// What was found: one root per request, in their order.
@@ -75,7 +77,7 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
         errors: Mutex::new(Vec::new()),
     };
     let roots: Vec<Result<Root>> = pool.scope(|scope| {
-        requests.iter().map(|request| root(request, |path, xattrs| work.spawn(scope, path, xattrs))).collect()
+        requests.iter().map(|request| root(request, |path| work.spawn(scope, path, request))).collect()
     });
     let mut errors = work.errors.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     errors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -90,7 +92,7 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
 }
 
 /// Looks at the top of a request; `spawn` reads it if it is a directory and says which listing that will be.
-fn root<'r>(request: &'r Request, spawn: impl FnOnce(PathBuf, &'r Patterns) -> u32) -> Result<Root> {
+fn root(request: &Request, spawn: impl FnOnce(PathBuf) -> u32) -> Result<Root> {
     let failed = |error: Errno| {
         let what = if error == Errno::NOENT { "the source does not exist" } else { "cannot read the source" };
         Error::io(Kind::Source, what, &request.path, error)
@@ -111,9 +113,9 @@ fn root<'r>(request: &'r Request, spawn: impl FnOnce(PathBuf, &'r Patterns) -> u
     let mut entry = Entry::new(&stat, 0, 0, &path, || {
         rustix::fs::readlink(&path, Vec::new()).map(std::ffi::CString::into_bytes)
     })?;
-    entry.look_closer(&path, &stat, &request.xattrs)?;
+    entry.look_closer(&path, &stat, request)?;
     if let What::Directory(listing) = &mut entry.what {
-        *listing = spawn(path.clone(), &request.xattrs);
+        *listing = spawn(path.clone());
     }
     Ok(Root { path, entry })
 }
@@ -130,10 +132,10 @@ struct Work<'p> {
 
 impl Work<'_> {
     /// Reads a directory on some thread; returns the number its listing will have.
-    fn spawn<'s>(&'s self, scope: &rayon::Scope<'s>, path: PathBuf, xattrs: &'s Patterns) -> u32 {
+    fn spawn<'s>(&'s self, scope: &rayon::Scope<'s>, path: PathBuf, request: &'s Request) -> u32 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         scope.spawn(move |scope| {
-            let result = self.progress.check().and_then(|()| self.directory(scope, path.clone(), xattrs));
+            let result = self.progress.check().and_then(|()| self.directory(scope, path.clone(), request));
             match result {
                 Ok(listing) => {
                     self.progress.advance(0, u64_of(listing.entries.len()));
@@ -149,7 +151,7 @@ impl Work<'_> {
         &'s self,
         scope: &rayon::Scope<'s>,
         path: PathBuf,
-        xattrs: &'s Patterns,
+        request: &'s Request,
     ) -> Result<Listing> {
         let failed = |error: Errno| Error::io(Kind::Source, "cannot read the source directory", &path, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
@@ -166,9 +168,9 @@ impl Work<'_> {
             let mut entry = Entry::new(&stat, start, length, child, || {
                 rustix::fs::readlinkat(&directory, name, Vec::new()).map(std::ffi::CString::into_bytes)
             })?;
-            entry.look_closer(child, &stat, xattrs)?;
+            entry.look_closer(child, &stat, request)?;
             if let What::Directory(listing) = &mut entry.what {
-                *listing = self.spawn(scope, child.to_owned(), xattrs);
+                *listing = self.spawn(scope, child.to_owned(), request);
             }
             entries.push(entry);
         }
@@ -254,7 +256,7 @@ mod tests {
     use super::*;
 
     fn request(path: &Path) -> Request {
-        Request { path: path.to_owned(), follow: true, xattrs: Patterns::default() }
+        Request { path: path.to_owned(), follow: true, xattrs: Patterns::default(), holes: true }
     }
 
     #[test]

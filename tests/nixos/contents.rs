@@ -98,6 +98,11 @@ fn contents_have_the_owners_that_the_image_knows() {
     assert_eq!(target(&found, "link"), "key");
     assert_eq!(text(&out, "/keys/a"), "secret");
 
+    refuse_owners(&tiny, &system, &files);
+}
+
+/// Owners that the image does not know, each refused in words.
+fn refuse_owners(tiny: &Tiny, system: &str, files: &Path) {
     for (more, words) in [
         ("user=later,group=root", ["user `later` has no number yet", "activated"]),
         ("user=nobody,group=root", ["knows no user `nobody`", "users-groups.json"]),
@@ -108,8 +113,9 @@ fn contents_have_the_owners_that_the_image_knows() {
         ("user=,group=", ["a user or group is a name", ""]),
     ] {
         let out = tiny.path().join("refused.img");
-        let mut build = tiny.nixos(&system, "none", &out);
-        let said = run(build.args(["--contents", &content("/x", "key", &format!(",{more}"))]));
+        let mut build = tiny.nixos(system, "none", &out);
+        let content = format!("source={},target=/x,{more}", files.join("key").display());
+        let said = run(build.args(["--contents", &content]));
         assert_eq!(said.code, 2, "{more}: {}", said.error());
         for word in words {
             assert!(said.error().contains(word), "{more}: no `{word}` in\n{}", said.error());
@@ -210,4 +216,97 @@ fn a_root_is_found_by_what_it_is_called() {
     }
     let ids: Vec<_> = ids.into_values().collect();
     assert!(ids[0] == ids[1] && ids[2] == ids[3] && ids[0] != ids[2], "{ids:?}");
+}
+
+/// A declaration of accounts.
+fn declare(tiny: &mut Tiny, users: &[(&str, u32)]) -> String {
+    let users: Vec<_> =
+        users.iter().map(|(name, uid)| format!(r#"{{"name":"{name}","uid":{uid}}}"#)).collect();
+    let text = format!(r#"{{"users":[{}],"groups":[{{"name":"users","gid":100}}]}}"#, users.join(","));
+    tiny.object("users-groups.json", &[], |place| std::fs::write(place, text).unwrap())
+}
+
+/// Earlier generations, additional paths and what runs inside of a container have accounts of their own, whose store paths
+/// may come first by name.
+#[test]
+fn only_the_system_that_boots_says_who_its_users_are() {
+    let mut tiny = Tiny::new();
+    let old = declare(&mut tiny, &[("alice", 1001), ("bob", 1)]);
+    let earlier = tiny.system("25.11");
+    tiny.refer(&earlier, &old);
+    let contained = declare(&mut tiny, &[("alice", 1002), ("carol", 5)]);
+    let container = tiny.object("etc", &[&contained], |place| std::fs::create_dir(place).unwrap());
+    let own = declare(&mut tiny, &[("alice", 1000)]);
+    let system = tiny.system("26.05");
+    tiny.refer(&system, &own);
+    tiny.refer(&system, &container);
+    let out = tiny.path().join("root.img");
+    std::fs::write(tiny.path().join("f"), "f").unwrap();
+    let content =
+        |user: &str| format!("source={}/f,target=/x,user={user},group=users", tiny.path().display());
+    let build = |more: &[&str], user: &str| {
+        let mut build = tiny.nixos(&system, "none", &out);
+        build.args(more).args(["--contents", &content(user)]);
+        build
+    };
+    for more in [["--generations", &earlier], ["--additional-paths", &old]] {
+        must(&mut build(&more, "alice"));
+        assert_eq!(owner(&debugfs::view(&out), "x"), ("644".to_owned(), 1000, 100));
+        for user in ["bob", "carol"] {
+            let said = run(&mut build(&more, user));
+            assert_eq!(said.code, 2, "{}", said.error());
+            assert!(said.error().contains("knows no user"), "{}", said.error());
+        }
+    }
+    // Two of one distance, and only one of the names is told apart by them.
+    let other = declare(&mut tiny, &[("alice", 7), ("dan", 8)]);
+    tiny.refer(&system, &other);
+    let build = |user: &str| {
+        let mut build = tiny.nixos(&system, "none", &out);
+        build.args([
+            "--contents",
+            &format!("source={}/f,target=/x,user={user},group=users", tiny.path().display()),
+        ]);
+        build
+    };
+    must(&mut build("dan"));
+    let said = run(&mut build("alice"));
+    assert!(said.code == 2 && said.error().contains("`alice` has several numbers"), "{}", said.error());
+}
+
+#[test]
+fn a_pattern_reaches_the_store_as_little_as_a_directory_and_its_target_has_the_owner() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let folder = tiny.path().to_owned();
+    for name in ["c/nix/store/abc", "c/etc", "nix/store"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    std::fs::write(folder.join("c/etc/f"), "f").unwrap();
+    let out = folder.join("root.img");
+    let build = |content: &str| {
+        let mut build = tiny.nixos(&system, "none", &out);
+        build.current_dir(&folder).args(["--contents", content]);
+        build
+    };
+    for content in
+        ["source=c/*,target=/", "source=c/n*x,target=/", "source=c,target=/", "source=nix/*,target=/nix"]
+    {
+        let said = run(&mut build(content));
+        assert_eq!(said.code, 2, "{content}: {}", said.error());
+        assert!(said.error().contains("contents overlap the store"), "{content}: {}", said.error());
+        assert!(!out.exists());
+    }
+    must(&mut build("source=c/e*,target=/home/bob,user=77,group=78"));
+    let found = debugfs::view(&out);
+    for (path, expected) in
+        [("home", (0, 0)), ("home/bob", (77, 78)), ("home/bob/etc", (77, 78)), ("home/bob/etc/f", (77, 78))]
+    {
+        let (_, uid, gid) = owner(&found, path);
+        assert_eq!((uid, gid), expected, "{path}");
+    }
+    must(&mut build("source=c/etc/*,target=/etc,user=77,group=78"));
+    let found = debugfs::view(&out);
+    assert_eq!(owner(&found, "etc"), ("755".to_owned(), 0, 0));
+    assert_eq!(owner(&found, "etc/f"), ("644".to_owned(), 77, 78));
 }

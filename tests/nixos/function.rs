@@ -67,7 +67,10 @@ fn every_argument_becomes_a_key() {
     for (more, key, expected) in [
         ("diskSize = 2048;", "/disk_size", json!("2048MiB")),
         ("diskSize = 2048;", "/additional_space", Value::Null),
-        ("additionalSpace = \"1.5G\";", "/additional_space", json!("1.5GiB")),
+        ("additionalSpace = \"1.5G\";", "/additional_space", json!("1610612736")),
+        // As numfmt --from=iec has them: what is not whole bytes is rounded up.
+        ("additionalSpace = \"0.3G\";", "/additional_space", json!("322122548")),
+        ("additionalSpace = \".5M\";", "/additional_space", json!("524288")),
         ("additionalSpace = \"0M\";", "/additional_space", json!("0MiB")),
         ("additionalSpace = \"1048576\";", "/additional_space", json!("1048576")),
         ("partitionTableType = \"efi\";", "/layout", json!("efi")),
@@ -134,6 +137,8 @@ fn every_argument_becomes_a_key() {
             ]),
         ),
         ("compat = false;", "/compat", json!(false)),
+        ("compat = false;", "/root_uuid", Value::Null),
+        ("compat = false; partitionTableType = \"efi\";", "/gpt_uuid", Value::Null),
         ("extraNixos = { timeout = \"forever\"; };", "/timeout", json!("forever")),
         // What has nothing to do here is taken and changes nothing.
         (

@@ -28,6 +28,12 @@ fn a_system_is_found_by_every_way_to_it() {
     symlink(&system, folder.join("result")).unwrap();
     symlink(tiny.host(&system), folder.join("elsewhere")).unwrap();
     symlink("elsewhere", folder.join("again")).unwrap();
+    // The profile of a store elsewhere, and a link to what `nix build` leaves.
+    std::fs::create_dir_all(tiny.root().join("profiles")).unwrap();
+    symlink("system-1-link", tiny.root().join("profiles/system")).unwrap();
+    symlink(&system, tiny.root().join("profiles/system-1-link")).unwrap();
+    symlink("result", folder.join("result of result")).unwrap();
+    symlink("round", folder.join("round")).unwrap();
     symlink("/nowhere", folder.join("nowhere")).unwrap();
     let mut digests = Vec::new();
     let out = folder.join("out.img");
@@ -38,6 +44,8 @@ fn a_system_is_found_by_every_way_to_it() {
         "result/",
         "elsewhere",
         "./again//",
+        "root/profiles/system",
+        "result of result",
         &format!("root{system}"),
         &tiny.host(&system).display().to_string(),
     ] {
@@ -51,6 +59,7 @@ fn a_system_is_found_by_every_way_to_it() {
     for (name, code, words) in [
         ("nowhere", 1, ["the store path does not exist", "at --system"]),
         ("absent", 1, ["the store path does not exist", "at --system"]),
+        ("round", 1, ["the store path does not exist", "at --system"]),
         ("/etc", 2, ["this is no store path", "at --system"]),
         (&format!("{system}/init"), 2, ["this is no store path", "not `/`"]),
         ("/nix/store/x", 2, ["this is no store path", "32 characters"]),
@@ -218,10 +227,10 @@ fn sizes_at_their_edges_fit_or_say_why_not() {
         (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no room", "at --boot-size"]),
         (&["--boot-size", "1TiB", "--disk-size", "4GiB"], 2, ["lies outside", "at --boot-size"]),
         (&["--boot-size", "3TiB", "--compat", "false"], 1, ["too large", "at the partition ESP"]),
-        (&["--disk-size", "100MiB"], 2, ["lies outside", "a disk of 258MiB would hold it"]),
+        (&["--disk-size", "100MiB"], 2, ["lies outside", "a disk larger than 258MiB would hold it"]),
         (&["--disk-size", "259000001"], 2, ["not a whole number of sectors", "at --disk-size"]),
         (&["--disk-size", "258MiB"], 2, ["nothing is left for it to fill", "at --disk-size"]),
-        (&["--disk-size", "259MiB"], 1, ["do not fit the ext4 filesystem", "at --disk-size"]),
+        (&["--disk-size", "259MiB"], 1, ["do not fit the ext4 filesystem", "expected: at least 26"]),
         (&["--timeout", "2147483648"], 2, ["--timeout", "a number of seconds, or forever"]),
     ] {
         refused(tiny.bare(&system, "efi", &out).args(LOADER).args(more), code, &words);
@@ -293,4 +302,103 @@ fn store_paths_of_every_kind_are_there() {
     must(command("mkfifo").arg(tiny.host(&empty).join("pipe")));
     refused(&mut build, 1, &["/pipe", &empty[11..]]);
     assert!(!out.exists());
+}
+
+/// What boots has to be in the image, not merely on the machine that makes it.
+#[test]
+fn what_boots_is_in_the_closure() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system_with("26.05", |place| {
+        std::fs::create_dir(place.join("specialisation")).unwrap();
+    });
+    let broken = tiny.system_with("26.11", |place| {
+        std::fs::remove_file(place.join("init")).unwrap();
+        symlink(
+            "/nix/store/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz-systemd/lib/systemd/systemd",
+            place.join("init"),
+        )
+        .unwrap();
+    });
+    let other = tiny.system("26.05-special");
+    symlink(&other, tiny.host(&system).join("specialisation/special")).unwrap();
+    let out = tiny.path().join("out.img");
+    must(tiny.nixos(&system, "efi", &out).args(LOADER));
+    refused(tiny.nixos(&broken, "efi", &out).args(LOADER), 1, &["the system says that the first program is"]);
+    let without = |name: &str| {
+        let text = tiny.registration();
+        let closure = diskwright::nix::Closure::from_registration(text.as_bytes(), Path::new("all")).unwrap();
+        let mut rest = diskwright::nix::Closure::default();
+        for path in closure.paths().filter(|path| !path.to_string().ends_with(name)) {
+            let mut facts = closure.facts(path).unwrap().clone();
+            facts.references.retain(|path| !path.to_string().ends_with(name));
+            rest.add(path.clone(), Some(facts)).unwrap();
+        }
+        let file = tiny.path().join(format!("without{name}"));
+        std::fs::write(&file, rest.registration().unwrap()).unwrap();
+        file
+    };
+    for name in ["-linux-6.1", "-initrd-linux-6.1", "-nixos-system-tiny-26.05-special"] {
+        let mut build = tiny.with_closure(&system, "efi", &out, &without(name));
+        refused(build.args(LOADER), 1, &["lies in a store path that is not in the closure", name]);
+    }
+}
+
+#[test]
+fn ids_and_errors_belong_to_their_keys() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let out = tiny.path().join("out.img");
+    let uuid = "0867da16-f251-457d-a9e8-c31f9a3c220b";
+    for (layout, more, words) in [
+        ("efi", ["--guid", "deadbeef"], ["of the wrong kind", "a UUID, for a GPT", "at --guid"]),
+        ("legacy", ["--guid", uuid], ["of the wrong kind", "8 hex digits", "at --guid"]),
+        ("none", ["--guid", uuid], ["means nothing with the layout none", "leave it out", "at --guid"]),
+        ("none", ["--label", "aaaaaaaaaaaaaaaaa"], ["an ext4 label cannot be that", "16", "at --label"]),
+        ("none", ["--time", "99999999999999"], ["outside what ext4 holds", "a time in between", "at --time"]),
+    ] {
+        let mut build = tiny.nixos(&system, layout, &out);
+        refused(build.args(["--boot-loader", "none"]).args(more), 2, &words);
+    }
+    for (layout, guid) in [("efi", uuid), ("legacy", "deadbeef")] {
+        must(tiny.nixos(&system, layout, &out).args(["--boot-loader", "none", "--guid", guid]));
+        let said = must(command("sfdisk").arg("--dump").arg(&out)).text().to_lowercase();
+        assert!(said.contains(guid), "{said}");
+    }
+    // The size that an error names suffices.
+    let large = tiny.object("kernels", &[], |place| std::fs::write(place, vec![7; 3 << 20]).unwrap());
+    let heavy = tiny.system_with("26.06", |place| {
+        std::fs::remove_file(place.join("initrd")).unwrap();
+        symlink(&large, place.join("initrd")).unwrap();
+    });
+    let said = run(tiny.nixos(&heavy, "efi", &out).args(LOADER).args(["--boot-size", "9MiB"]));
+    let size = said.error().split("a boot_size of ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    must(tiny.nixos(&heavy, "efi", &out).args(LOADER).args(["--boot-size", &size]));
+    let small = ["--boot-size", "20MiB", "--disk-size"];
+    let said = run(tiny.bare(&heavy, "efi", &out).args(LOADER).args(small).arg("23MiB"));
+    let size =
+        said.error().split("expected: at least ").nth(1).unwrap().split('\n').next().unwrap().to_owned();
+    must(tiny.bare(&heavy, "efi", &out).args(LOADER).args(small).arg(&size));
+}
+
+/// A store path is a sequence of bytes, whether the host keeps zeros of it as a hole or not.
+#[test]
+fn a_sparse_store_is_the_same_image() {
+    use std::os::unix::fs::FileExt;
+    let mut tiny = Tiny::new();
+    let zeros = tiny.object("zeros", &[], |place| std::fs::write(place, vec![0; 5_000_000]).unwrap());
+    let system = tiny.system("26.05");
+    let mut digests = Vec::new();
+    for sparse in [false, true] {
+        if sparse {
+            std::fs::remove_file(tiny.host(&zeros)).unwrap();
+            let file = std::fs::File::create_new(tiny.host(&zeros)).unwrap();
+            file.set_len(5_000_000).unwrap();
+            file.write_all_at(&[0], 2_000_000).unwrap();
+        }
+        let out = tiny.path().join("out.img");
+        must(tiny.nixos(&system, "none", &out).args(["--seed", "0867da16-f251-457d-a9e8-c31f9a3c220b"]));
+        crate::support::ext4::assert_clean(&out);
+        digests.push(crate::support::tools::digest(&out));
+    }
+    assert_eq!(digests[0], digests[1]);
 }

@@ -63,6 +63,12 @@ impl Tiny {
         path
     }
 
+    /// Adds a reference from one store path to another.
+    pub(crate) fn refer(&mut self, from: &str, to: &str) {
+        let member = self.members.iter_mut().find(|(path, _)| path == from).unwrap();
+        member.1.push(to.to_owned());
+    }
+
     /// Adds a system as it is without boot.json.
     pub(crate) fn system(&mut self, version: &str) -> String {
         self.system_with(version, |_| {})

@@ -46,9 +46,9 @@ fn system(reader: &mut Reader<'_>, top: Option<&Source>, document: &At<'_>) -> R
         Some(top) => top.clone(),
         None => Source::find(reader.store, std::path::Path::new(named))?,
     };
-    let kernel = reader.file(v1.needed("kernel")?.text()?, "kernel")?;
+    let kernel = v1.needed("kernel")?.file(reader, "kernel")?;
     let initrd = match v1.optional("initrd")? {
-        Some(initrd) => Some(reader.file(initrd.text()?, "initrd")?),
+        Some(initrd) => Some(initrd.file(reader, "initrd")?),
         None => None,
     };
     if let Some(program) = v1.optional("initrdSecrets")? {
@@ -68,7 +68,7 @@ fn system(reader: &mut Reader<'_>, top: Option<&Source>, document: &At<'_>) -> R
             key.text()?.clone_into(&mut sort_key);
         }
         if let Some(path) = extension.optional("devicetree")? {
-            devicetree = Some(reader.file(path.text()?, "device tree")?);
+            devicetree = Some(path.file(reader, "device tree")?);
         }
     }
     Ok(System {
@@ -195,6 +195,12 @@ impl<'a> At<'a> {
     fn text(&self) -> Result<&'a str> {
         let text = self.value.as_str().ok_or_else(|| self.another_type("a string"))?;
         line(text, &format!("the value at {}", self.pointer), &self.file.host)
+    }
+
+    /// The file of the store that a string names: `what` it is for.
+    fn file(&self, reader: &Reader<'_>, what: &str) -> Result<Source> {
+        let place = format!("{} stands at {} there", printable(self.text()?.as_bytes()), self.pointer);
+        reader.file(self.text()?, what).map_err(|error| error.at(&self.file.host).why(place))
     }
 
     fn texts(&self) -> Result<Vec<String>> {

@@ -94,6 +94,19 @@ impl System {
         files::read(&mut reader, &top)
     }
 
+    /// Checks that the program which the initrd starts is there, of this system and of its specialisations.
+    ///
+    /// # Errors
+    /// As [`Source::find`].
+    pub fn check_init(&self, store: &Store) -> Result<()> {
+        Source::find(store, Path::new(&self.init)).map_err(|error| {
+            let top = store.host_of(Path::new(&self.toplevel));
+            let init = printable(self.init.as_bytes());
+            error.at(top).why(format!("the system says that the first program is {init}"))
+        })?;
+        self.specialisations.values().try_for_each(|system| system.check_init(store))
+    }
+
     /// `init=` and the parameters of the kernel, joined by blanks.
     #[must_use]
     pub fn command_line(&self) -> String {

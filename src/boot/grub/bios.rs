@@ -180,7 +180,7 @@ pub fn embed(mut core: Vec<u8>, room: Room) -> Result<Vec<u8>> {
                 (sectors - most) * 512
             ))
             .why(why)
-            .hint("let the first partition begin at 1 MiB, or give the BIOS boot partition 1 MiB"));
+            .hint("another GRUB may make a smaller one, or choose a layout or a boot loader without GRUB for a BIOS"));
     }
     core.resize(crate::units::usize_of(sectors) * SECTOR, 0);
     let mut list = (room.first.get() + 1).to_le_bytes().to_vec();
@@ -233,7 +233,7 @@ mod tests {
             embed(core(889), room(1, 2047)).unwrap_err().to_string(),
             "GRUB's core image is larger than the room for it\n  expected: at most 888 sectors (454656 bytes) at sector \
              1\n  found: 889 sectors (455168 bytes): 512 bytes too many\n  because: a BIOS can load no more below the \
-             640 KiB\n  hint: let the first partition begin at 1 MiB, or give the BIOS boot partition 1 MiB"
+             640 KiB\n  hint: another GRUB may make a smaller one, or choose a layout or a boot loader without GRUB for a BIOS"
         );
         let error = embed(core(53), room(1, 33)).unwrap_err();
         assert_eq!(error.kind(), Kind::Capacity);

@@ -75,7 +75,8 @@ impl Contents {
                     Kind::Manifest,
                     "the time of the disk lies outside what ext4 holds",
                     options.time,
-                ));
+                )
+                .about("time"));
             }
             outside += 1;
         }

@@ -268,6 +268,7 @@ fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
         Kind::Capacity,
         format!("the contents do not fit the ext4 filesystem: {} too much", missing.human()),
     )
+    .needs(size.round_down(BLOCK) + missing)
     .expected(format!("a size of at least {} bytes", (size.round_down(BLOCK) + missing).get()))
     .found(format!("{} bytes", size.get()));
     if largest.is_empty() {

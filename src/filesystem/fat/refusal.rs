@@ -89,7 +89,9 @@ fn found(contents: &Contents<'_>, clusters: Clusters, cluster: u64) -> String {
 /// Says which size would do.
 fn with_hint(error: Error, contents: &Contents<'_>, wish: &Wish) -> Error {
     match smallest(&mut Demand::new(contents, Bytes::ZERO), wish) {
-        Ok((size, _)) => error.hint(format!("{size} is the smallest size that holds them; `auto` finds it")),
+        Ok((size, _)) => {
+            error.needs(size).hint(format!("{size} is the smallest size that holds them; `auto` finds it"))
+        }
         Err(_) => error.hint("no size holds them; leave the type of FAT and the cluster size open"),
     }
 }

@@ -255,7 +255,10 @@ fn sector_size(manifest: &Manifest) -> Result<u32> {
 }
 
 /// The id of the disk, of the kind that its table holds.
-fn disk_id(manifest: &Manifest, table: Scheme) -> Result<Option<DiskId>> {
+///
+/// # Errors
+/// [`Kind::Manifest`](crate::error::Kind::Manifest) where it is of another kind.
+pub(crate) fn disk_id(manifest: &Manifest, table: Scheme) -> Result<Option<DiskId>> {
     let expected = match (manifest.written.disk.guid, table) {
         (Some(DiskId::Signature(_)), Scheme::Gpt) => "a UUID, for a GPT",
         (Some(DiskId::Guid(_)), Scheme::Mbr) => "8 hex digits such as 0x2178694e, for an MBR",
