@@ -67,7 +67,7 @@ pub fn tree(
         };
         placed.map_err(|error| manifest.place(error, &entry.path))?;
     }
-    builder.finish(jobs).map(Arc::new).map_err(|error| {
+    builder.finish_watched(jobs, progress).map(Arc::new).map_err(|error| {
         let cause = error.path().and_then(|path| bringer(entries, path));
         match cause {
             Some(entry) => manifest.place(error, &entry.path),

@@ -259,6 +259,7 @@ impl Composer<'_> {
         if error.has_line() {
             return error;
         }
+        let error = if self.is_written(&error, partition) { error.with_kind(Kind::Manifest) } else { error };
         if error.key() == Some("time") {
             let error = self.manifest.place(error, &KeyPath::top("disk").key("time"));
             // A system has no policy for times.
@@ -269,6 +270,9 @@ impl Composer<'_> {
         }
         if self.manifest.written.nixos.is_some() {
             return nixos::error_in(self.manifest, self.disk, partition, error);
+        }
+        if error.key() == Some("size") {
+            return self.manifest.place(error, &partition.path.key("size"));
         }
         if let (Body::Filesystem(..), Some(key)) = (&partition.body, error.key()) {
             return self.manifest.place(error, &partition.path.key("filesystem").key(key));
@@ -286,6 +290,17 @@ impl Composer<'_> {
             _ => partition.path.clone(),
         };
         self.manifest.place(error, &path)
+    }
+
+    /// Whether an error is about what the manifest says and no file: an option of a filesystem, or an entry that is made and
+    /// not copied.
+    fn is_written(&self, error: &Error, partition: &resolve::Partition) -> bool {
+        let cause = match (&partition.body, error.path()) {
+            (Body::Filesystem(_, entries), Some(path)) => contents::cause(entries, path),
+            _ => None,
+        };
+        let made = cause.is_some_and(|entry| entry.what.is_made());
+        error.kind() == Kind::Capacity && (error.key().is_some() || made)
     }
 
     /// Reads what a partition will hold; builds its filesystem where that decides the partition's size.

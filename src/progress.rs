@@ -1,7 +1,8 @@
 //! How far the work is, and whether someone asked to stop: the only things the parallel rooms share with the outside.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 
@@ -17,6 +18,8 @@ struct Shared {
     files: AtomicU64,
     total_bytes: AtomicU64,
     total_files: AtomicU64,
+    /// When the stage began; only drawn from, so that no byte of a result hangs on it.
+    since: Mutex<Option<Instant>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -31,6 +34,8 @@ pub struct Counts {
     pub total_bytes: u64,
     /// Files there are; 0 while not known.
     pub total_files: u64,
+    /// When a stage of known size began.
+    pub since: Option<Instant>,
 }
 
 impl Progress {
@@ -46,6 +51,7 @@ impl Progress {
         self.shared.files.store(0, Ordering::Relaxed);
         self.shared.total_bytes.store(total_bytes, Ordering::Relaxed);
         self.shared.total_files.store(total_files, Ordering::Relaxed);
+        *self.shared.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// The counters now.
@@ -56,6 +62,7 @@ impl Progress {
             files: self.shared.files.load(Ordering::Relaxed),
             total_bytes: self.shared.total_bytes.load(Ordering::Relaxed),
             total_files: self.shared.total_files.load(Ordering::Relaxed),
+            since: *self.shared.since.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::progress::{Counts, Progress};
 
@@ -67,22 +67,48 @@ impl Stage {
     const fn template(self, columns: u16) -> &'static str {
         match (self, columns) {
             (Self::Scan, _) => "{spinner} scanning {files} names",
-            (Self::Pour(_), 78..) => {
-                "writing [{wide_bar}] {bytes}/{total_bytes} {files} {binary_bytes_per_sec} {left}"
-            }
-            (Self::Pour(_), 64..) => "writing {percent}% {bytes}/{total_bytes} {binary_bytes_per_sec} {left}",
-            (Self::Pour(_), 38..) => "writing {percent}% {binary_bytes_per_sec} {left}",
+            (Self::Pour(_), 78..) => "writing [{wide_bar}] {bytes}/{total_bytes} {files} {rate} {left}",
+            (Self::Pour(_), 64..) => "writing {percent}% {bytes}/{total_bytes} {rate} {left}",
+            (Self::Pour(_), 38..) => "writing {percent}% {rate} {left}",
             (Self::Pour(_), _) => "writing {percent}%",
         }
     }
 
-    /// A new line of its kind.
-    fn bar(self) -> ProgressBar {
+    /// A new line of its kind, for a stage that began at `since`.
+    fn bar(self, since: Option<Instant>) -> ProgressBar {
         let length = match self {
             Self::Scan => None,
             Self::Pour(bytes) => Some(bytes),
         };
-        ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr())
+        let elapsed = since.map(|since| since.elapsed()).unwrap_or_default();
+        ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_elapsed(elapsed)
+    }
+}
+
+/// How fast a stage goes, taken over all of it: what was done before the bar was there counts with the time it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    /// Bytes a second.
+    rate: u64,
+    /// How long it will take yet.
+    left: Option<Duration>,
+}
+
+impl Pace {
+    fn of(state: &ProgressState) -> Self {
+        Self::new(state.pos(), state.len().unwrap_or(0), state.elapsed())
+    }
+
+    fn new(done: u64, all: u64, elapsed: Duration) -> Self {
+        let milliseconds = elapsed.as_millis().max(1);
+        let per_second = |bytes: u64| u128::from(bytes) * 1000 / milliseconds;
+        let rest = u128::from(all.saturating_sub(done)) * milliseconds;
+        Self {
+            rate: u64::try_from(per_second(done)).unwrap_or(u64::MAX),
+            left: rest
+                .checked_div(u128::from(done))
+                .map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))),
+        }
     }
 }
 
@@ -97,15 +123,18 @@ fn dress(bar: &ProgressBar, template: &str, progress: &Progress) {
             total => write!(out, "{}/{} files", grouped(counts.files), grouped(total)),
         };
     };
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{}/s", BinaryBytes(Pace::of(state).rate));
+    };
     // Before the first byte nothing tells how long it will take.
     let left = |state: &ProgressState, out: &mut dyn Write| {
-        if state.pos() > 0 {
-            let _ = write!(out, "{:#} left", HumanDuration(state.eta()));
+        if let Some(left) = Pace::of(state).left {
+            let _ = write!(out, "{:#} left", HumanDuration(left));
         }
     };
     // The templates are fixed and right; were one not, the default line would do.
     if let Ok(style) = ProgressStyle::with_template(template) {
-        let style = style.with_key("files", files).with_key("left", left);
+        let style = style.with_key("files", files).with_key("left", left).with_key("rate", rate);
         bar.set_style(style.progress_chars("=> ").tick_chars("|/-\\ "));
     }
 }
@@ -134,7 +163,7 @@ fn draw(progress: &Progress, done: &AtomicBool) {
                 shown = None;
                 worn = "";
             }
-            let (_, bar) = shown.get_or_insert_with(|| (stage, stage.bar()));
+            let (_, bar) = shown.get_or_insert_with(|| (stage, stage.bar(counts.since)));
             let template = stage.template(columns());
             if worn != template {
                 dress(bar, template, progress);
@@ -177,6 +206,16 @@ mod tests {
     }
 
     #[test]
+    fn the_pace_is_that_of_the_whole_stage() {
+        let second = Duration::from_secs(1);
+        let pace = Pace::new(100, 400, second / 2);
+        assert_eq!(pace, Pace { rate: 200, left: Some(second * 3 / 2) });
+        assert_eq!(Pace::new(0, 400, second), Pace { rate: 0, left: None });
+        assert_eq!(Pace::new(400, 400, Duration::ZERO).left, Some(Duration::ZERO));
+        assert_eq!(Pace::new(u64::MAX, u64::MAX, Duration::ZERO).rate, u64::MAX);
+    }
+
+    #[test]
     fn the_stage_follows_the_counters() {
         let progress = Progress::default();
         progress.advance(0, 7);
@@ -195,7 +234,7 @@ mod tests {
                 ("{bytes}", "1023.99 MiB"),
                 ("{total_bytes}", "1023.99 GiB"),
                 ("{files}", "12,345/12,345 files"),
-                ("{binary_bytes_per_sec}", "1023.99 MiB/s"),
+                ("{rate}", "1023.99 MiB/s"),
                 ("{left}", "59m left"),
                 ("{percent}", "100"),
             ]
@@ -206,7 +245,7 @@ mod tests {
         for columns in [20, 37, 38, 40, 63, 64, 77, 78, 80, 200] {
             assert!(width(&rest(columns)) <= usize::from(columns), "{columns}: {}", rest(columns));
         }
-        assert!(pour.template(80).contains("{wide_bar}") && pour.template(40).contains("per_sec"));
+        assert!(pour.template(80).contains("{wide_bar}") && pour.template(40).contains("{rate}"));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::bar::Bar;
-use super::job::{Container, Jobs, Target, epoch, standard_output, watch_signals};
+use super::job::{Container, Jobs, Target, epoch, watch_signals};
+use super::stdout::standard_output;
 use crate::container::qcow2::Backing;
 use crate::container::{Format, OpenOptions, WriteOptions, backing_path, open, open_alone, same_file};
 use crate::convert::{self, open_stream};
@@ -87,13 +88,14 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let to = match &target {
         Target::File(path) => convert::Target::File(path),
         Target::Stdout => {
-            out = standard_output()?;
+            out = standard_output(&progress)?;
             convert::Target::Stream(&mut out)
         }
     };
     let done = convert::convert(&opened, &args.source, to, &container, args.jobs.count(), &progress);
     drop(bar);
-    done
+    // Of a write that was given up the signal is the cause.
+    progress.check().and(done)
 }
 
 /// Arguments of `inspect`.

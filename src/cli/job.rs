@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::bar::Bar;
+use super::stdout::standard_output;
 use super::{Severity, complain};
 use crate::container::codec::Codec;
 use crate::container::{Format, Subformat, WriteOptions};
@@ -222,8 +223,10 @@ impl Common {
             None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
             Some(Target::File(path)) => built.write(path, &container, options),
             Some(Target::Stdout) => {
-                let mut out = standard_output()?;
-                built.stream(&mut out, &container, options)
+                let mut out = standard_output(&options.progress)?;
+                let done = built.stream(&mut out, &container, options);
+                // Of a write that was given up the signal is the cause.
+                options.progress.check().and(done)
             }
         }
         .map_err(|error| disk::place_source(manifest, disk, error))?;
@@ -267,14 +270,6 @@ fn warn(built: &Built) {
     for warning in &built.warnings {
         complain(Severity::Warning, &warning.to_string());
     }
-}
-
-/// Standard output without the line buffer of the standard library: a stream comes in large pieces.
-pub(super) fn standard_output() -> Result<std::fs::File> {
-    let stdout = std::io::stdout().lock();
-    let out = rustix::io::dup(&stdout)
-        .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))?;
-    Ok(out.into())
 }
 
 /// How many threads.

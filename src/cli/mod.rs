@@ -9,6 +9,7 @@ mod docs;
 mod job;
 mod mkfs;
 mod nixos;
+mod stdout;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};

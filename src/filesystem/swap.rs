@@ -28,6 +28,7 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
     if !(FEWEST..=MOST).contains(&pages) {
         let what = if pages < FEWEST { "a swap area is too small" } else { "a swap area is too large" };
         return Err(Error::new(Kind::Capacity, what)
+            .about("size")
             .expected(format!(
                 "{} to {} ({FEWEST} to {MOST} pages)",
                 Bytes::new(FEWEST * PAGE),

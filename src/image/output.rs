@@ -1,5 +1,6 @@
 //! The output file: written beside its name, and under its name only when it is complete.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -133,7 +134,7 @@ impl Output {
                 }
                 // linkat(2) never replaces, so the new file gets a name beside the old one and takes its place.
                 for attempt in 0..1000_u32 {
-                    let mut name = self.target.file_name().unwrap_or_default().to_owned();
+                    let mut name = beginning(&self.target);
                     name.push(format!(".{}-{attempt}.tmp", std::process::id()));
                     let beside = self.target.with_file_name(name);
                     match linkat(CWD, &own, CWD, &beside, AtFlags::SYMLINK_FOLLOW) {
@@ -186,10 +187,16 @@ fn nameless_in(folder: &Path) -> Result<File, Errno> {
     open(folder, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
+/// The name of `target`, or of a long one so much that a number and a suffix still fit the 255 bytes of a name.
+fn beginning(target: &Path) -> OsString {
+    let name = target.file_name().unwrap_or_default().as_bytes();
+    OsStr::from_bytes(&name[..name.len().min(200)]).to_owned()
+}
+
 /// The temporary file with a name, for hosts without O_TMPFILE.
 fn named_beside(target: &Path, folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
-    let mut prefix = target.file_name().unwrap_or_default().to_owned();
+    let mut prefix = beginning(target);
     prefix.push(".");
     tempfile::Builder::new()
         .prefix(&prefix)

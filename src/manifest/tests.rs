@@ -4,6 +4,7 @@ use super::resolve::{Body, Disk, Filesystem, What, resolve};
 use super::values::{DiskId, DiskSize, PartitionSize};
 use super::*;
 use crate::table::{Attribute, Scheme, Type};
+use crate::tree::xattr::Patterns;
 use crate::tree::{Content, Hardlinks, Meta, Owner, Time};
 use crate::units::{Bytes, MIB};
 
@@ -151,16 +152,16 @@ fn sources_begin_at_the_manifest_and_have_their_rules() {
 }
 
 #[test]
-fn vfat_dissolves_links_and_asks_for_no_attributes() {
+fn vfat_asks_for_what_it_is_going_to_lose() {
     let disk = disk(
         "version = 1\n[[partition]]\nfilesystem = { type = \"vfat\", uuid = \"1234-ABCD\" }\ncontents = [ { source = \
-         \"esp\", target = \"/\", owner = \"root\", xattrs = [] } ]\n",
+         \"esp\", target = \"/\", owner = \"root\" } ]\n",
     );
     let Body::Filesystem(Filesystem::Vfat(vfat), entries) = &disk.partitions[0].body else { panic!() };
     assert_eq!(vfat.volume_id, Some(0x1234_abcd));
     assert!(matches!(
         &entries[0].what,
-        What::Source { rules, xattrs, .. } if rules.hardlinks == Hardlinks::Dissolve && xattrs.is_empty()
+        What::Source { rules, xattrs, .. } if rules.hardlinks == Hardlinks::Preserve && *xattrs == Patterns::default()
     ));
 }
 

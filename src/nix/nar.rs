@@ -67,7 +67,7 @@ pub fn hash_host(path: &Path, jobs: usize, progress: &Progress) -> Result<Digest
     let mut builder = tree::Builder::new(Time::default());
     let origin = builder.origin("the path");
     builder.graft(b"/top", &scan, 0, &Rules::default(), origin)?;
-    let tree = builder.finish(jobs)?;
+    let tree = builder.finish_watched(jobs, progress)?;
     let top = tree.children(NodeId::ROOT).next().ok_or_else(|| Error::bug("a graft left nothing"))?;
     let mut open: Option<(NodeId, Source<'_>)> = None;
     hash(&tree, top, &mut |node, offset, out| {

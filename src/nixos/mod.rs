@@ -108,6 +108,7 @@ pub(crate) fn error_in(manifest: &Manifest, disk: &Disk, partition: &Partition, 
             crate::contents::cause(entries, file).map_or(section, |entry| entry.path.clone())
         }
         (_, _, Some("uuid")) => section.key("root_uuid"),
+        (_, _, Some("size")) => partition.path.clone(),
         (_, _, Some(key)) => section.key(key),
         _ if error.kind() == Kind::Capacity => partition.path.clone(),
         _ => section,

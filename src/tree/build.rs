@@ -237,10 +237,7 @@ impl Builder {
         let rank = rank(&parts);
         let root = scan.roots.get(number).ok_or_else(|| Error::bug("no such request in the scan"))?;
         storable(&root.entry, rules, || root.path.clone())?;
-        let mut meta = self.meta(&root.entry, rules);
-        if let Some(mode) = rules.mode {
-            meta.mode = mode;
-        }
+        let meta = self.meta(&root.entry, rules, rules.mode);
         let content = self.content(&root.entry, None, &root.path)?;
         let top = match parts.split_last() {
             None if matches!(content, Content::Directory) => {
@@ -282,7 +279,7 @@ impl Builder {
             self.places.push(Place::Directory(listing.path.clone()));
             for entry in &listing.entries {
                 storable(entry, rules, || listing.path.join(OsStr::from_bytes(listing.name(entry))))?;
-                let meta = self.meta(entry, rules);
+                let meta = self.meta(entry, rules, None);
                 let content = self.content(entry, Some(place), &listing.path)?;
                 let id = self.add(parent, listing.name(entry), meta, content, origin, rank)?;
                 self.rarities(id, entry, rules, origin);
@@ -294,8 +291,9 @@ impl Builder {
         Ok(())
     }
 
-    /// The metadata of a scanned inode under `rules`.
-    fn meta(&mut self, entry: &Entry, rules: &Rules) -> Meta {
+    /// The metadata of a scanned inode under `rules`, with `mode` in place of its own where one is given. A link has no
+    /// mode to change, and the entries of an access ACL follow it, as they do on chmod(2).
+    fn meta(&mut self, entry: &Entry, rules: &Rules, mode: Option<u16>) -> Meta {
         if rules.store {
             let executable = matches!(entry.what, What::Directory(_)) || entry.mode & 0o100 != 0;
             let mode = match entry.what {
@@ -310,18 +308,20 @@ impl Builder {
             Owner::Preserve => (entry.uid, entry.gid),
             Owner::Ids { uid, gid } => (uid, gid),
         };
+        let mode = match (mode, &rules.chmod, &entry.what) {
+            (_, _, What::Symlink(_)) | (None, None, _) => entry.mode,
+            (Some(mode), ..) => mode,
+            (None, Some(chmod), what) => chmod.apply(entry.mode, matches!(what, What::Directory(_))),
+        };
         let xattrs = match &entry.rare {
+            Some(rare) if mode != entry.mode => {
+                self.xattr_set(&super::xattr::after_chmod(&rare.xattrs, mode))
+            }
             Some(rare) => self.xattr_set(&rare.xattrs),
             None => 0,
         };
         let mtime = rules.mtime.unwrap_or(entry.mtime);
         let mtime = rules.latest.map_or(mtime, |latest| mtime.min(latest));
-        let mode = match (&rules.chmod, &entry.what) {
-            (Some(chmod), what) if !matches!(what, What::Symlink(_)) => {
-                chmod.apply(entry.mode, matches!(what, What::Directory(_)))
-            }
-            _ => entry.mode,
-        };
         Meta { mode, uid, gid, mtime, xattrs }
     }
 

@@ -3,6 +3,7 @@
 use super::build::{Builder, too_many};
 use super::{Content, Node, NodeId, Tree};
 use crate::error::Result;
+use crate::progress::Progress;
 use crate::units::index;
 
 impl Builder {
@@ -11,7 +12,15 @@ impl Builder {
     ///
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a file that may be equal to another cannot be read.
-    pub fn finish(mut self, jobs: usize) -> Result<Tree> {
+    pub fn finish(self, jobs: usize) -> Result<Tree> {
+        self.finish_watched(jobs, &Progress::default())
+    }
+
+    /// As [`Builder::finish`], while `progress` may ask to stop.
+    ///
+    /// # Errors
+    /// As [`Builder::finish`], and [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
+    pub fn finish_watched(mut self, jobs: usize, progress: &Progress) -> Result<Tree> {
         let mut order = Vec::with_capacity(self.drafts.len());
         let mut numbers = vec![0_u32; self.drafts.len()];
         let mut stack = vec![0_u32];
@@ -48,7 +57,7 @@ impl Builder {
             xattrs: self.xattrs,
             ranges,
         };
-        let equal = super::links::equal(&tree, &dedupe, jobs)?;
+        let equal = super::links::equal(&tree, &dedupe, jobs, progress)?;
         for group in groups.iter().chain(&equal) {
             tree.link(group);
         }

@@ -152,6 +152,37 @@ fn grown(length: usize, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>)
     }
 }
 
+/// The ACL that permissions are checked by.
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+
+/// What chmod(2) leaves of attributes: the entries of an access ACL that stand for the owner, the mask (or, without one,
+/// the group) and others become those of the mode (posix_acl_chmod, linux/posix_acl.c).
+pub(super) fn after_chmod(xattrs: &[Xattr], mode: u16) -> Vec<Xattr> {
+    let mut xattrs = xattrs.to_vec();
+    for xattr in xattrs.iter_mut().filter(|xattr| xattr.name == ACCESS_ACL) {
+        // A version of 4 bytes, then entries of tag, permissions and id: 2, 2 and 4 bytes (linux/posix_acl_xattr.h).
+        let (entries, _) = xattr.value.get_mut(4..).unwrap_or_default().as_chunks_mut::<8>();
+        let has_mask = entries.iter().any(|entry| entry[0] == MASK);
+        for entry in entries {
+            let bits = match entry[0] {
+                OWNER => mode >> 6,
+                MASK => mode >> 3,
+                GROUP if !has_mask => mode >> 3,
+                OTHER => mode,
+                _ => continue,
+            };
+            entry[2..4].copy_from_slice(&(bits & 7).to_le_bytes());
+        }
+    }
+    xattrs
+}
+
+/// Tags of an ACL's entries (linux/posix_acl.h); all fit their first byte.
+const OWNER: u8 = 0x01;
+const GROUP: u8 = 0x04;
+const MASK: u8 = 0x10;
+const OTHER: u8 = 0x20;
+
 #[cfg(test)]
 mod tests {
     use super::*;

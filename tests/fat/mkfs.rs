@@ -332,3 +332,25 @@ proptest! {
         compare(&case).map_err(TestCaseError::fail)?;
     }
 }
+
+/// What FAT cannot keep of the sources is counted in a warning, and is no error.
+#[test]
+fn what_is_lost_of_the_sources_is_said() {
+    let host = tempfile::tempdir().unwrap();
+    let path = |name: &str| host.path().join(name);
+    std::fs::write(path("t"), "t").unwrap();
+    std::fs::hard_link(path("t"), path("u")).unwrap();
+    rustix::fs::setxattr(path("t"), "user.k", b"v", rustix::fs::XattrFlags::empty()).unwrap();
+    let image = tempfile::Builder::new().suffix(".img").tempfile().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_diskwright"))
+        .args(["mkfs", "vfat"])
+        .arg(host.path())
+        .arg("-o")
+        .arg(image.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("a further name is a file of its own"), "{said}");
+    assert!(said.contains("extended attributes of 2") || said.contains("extended attributes of 1"), "{said}");
+}

@@ -1,7 +1,6 @@
 //! What is left behind when something goes wrong: nothing, and the image that was there before.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -220,22 +219,6 @@ fn a_signal_in_the_middle_leaves_nothing() {
         assert_eq!(bench.names("out"), ["disk.img"], "{number:?}");
         assert_eq!(bench.read("out/disk.img"), b"old", "{number:?}");
     }
-}
-
-#[test]
-fn a_second_signal_ends_what_does_not_move() {
-    use rustix::process::Signal;
-    let bench = Bench::new();
-    bench.long_work();
-    // Nobody reads, so the program waits for ever once the pipe is full.
-    let mut child = bench.command(&["build", "long.toml", "-o", "-"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    stdout.read_exact(&mut [0; 4096]).unwrap();
-    signal(&child, Signal::INT);
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(child.try_wait().unwrap().is_none());
-    signal(&child, Signal::INT);
-    assert_eq!(child.wait().unwrap().signal(), Some(2));
 }
 
 #[test]

@@ -58,7 +58,9 @@ fn e2fsck_doubts_a_few_decades_that_the_kernel_reads() {
     {
         maker.file(name, name).time(name, (time, 5));
         maker.finish();
-        mkfs_ext4(&source, &image, &[]);
+        let said = must(diskwright().args(["mkfs", "ext4"]).arg(&source).arg("-o").arg(&image));
+        let warned = said.error().contains("e2fsck takes times from 2310-04-04");
+        assert_eq!(warned, doubted > 0, "{}", said.error());
         let remarks = ext4::remarks(&image);
         let doubts = remarks.iter().filter(|line| line.contains("are likely pre-1970")).count();
         assert_eq!(doubts, doubted, "{name}: {remarks:?}");
@@ -69,6 +71,41 @@ fn e2fsck_doubts_a_few_decades_that_the_kernel_reads() {
         }
         std::fs::remove_file(maker.path(name)).unwrap();
         maker = tree::Maker::new(&source);
+    }
+}
+
+/// As chmod(2): the entries of an ACL follow the mode, and a link has none to change.
+#[test]
+fn a_mode_changes_the_acl_and_no_link() {
+    let folder = scratch();
+    let (copies, globbed) = (folder.path().join("copies"), folder.path().join("source"));
+    std::fs::create_dir_all(globbed.join("below")).unwrap();
+    for name in ["plain", "with mask"] {
+        std::fs::write(globbed.join(name), name).unwrap();
+    }
+    std::os::unix::fs::symlink("plain", globbed.join("link")).unwrap();
+    must(command("setfacl").args(["-m", "u:65534:---,g:7:rw-"]).arg(globbed.join("with mask")));
+    must(command("setfacl").args(["-m", "u:65534:r-x,d:u:65534:rwx"]).arg(globbed.join("below")));
+    must(command("cp").arg("-a").arg(&globbed).arg(&copies));
+    for mode in ["0666", "0700", "4711", "0047"] {
+        let manifest = format!(
+            "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = {{ type = \"ext4\" }}\ncontents = [ {{ source = \"source/*\", target = \"/\", mode = \"{mode}\" }} ]\n"
+        );
+        let (path, image) = (folder.path().join("disk.toml"), folder.path().join("out.img"));
+        std::fs::write(&path, manifest).unwrap();
+        must(diskwright().arg("build").arg(&path).arg("-o").arg(&image));
+        assert_clean(&image);
+        // The kernel's own chmod on the same files says what they are to be. With five digits chmod(1) takes away what
+        // a directory has of setuid.
+        for name in ["plain", "with mask", "below"] {
+            must(command("chmod").arg(format!("0{mode}")).arg(copies.join(name)));
+        }
+        let expected = preserved(&copies).owned_by(0, 0);
+        let found = debugfs::view(&image).without_lost_and_found();
+        for name in ["plain", "with mask", "below", "link"] {
+            let (expected, found) = (&expected.0[name.as_bytes()], &found.0[name.as_bytes()]);
+            assert_eq!((expected.mode, &expected.xattrs), (found.mode, &found.xattrs), "{mode} {name}");
+        }
     }
 }
 
@@ -448,4 +485,35 @@ fn times_outside_of_ext4_are_refused_or_clamped() {
     let found = debugfs::view(&image);
     assert_eq!(found.0[b"late".as_slice()].mtime.0, 15_032_385_535);
     assert_eq!(found.0[b"early".as_slice()].mtime, (-2_147_483_648, 0));
+}
+
+/// Equal files are found without reading their holes, and zeros that are stored are no other content.
+#[test]
+fn equal_files_are_found_through_their_holes() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    std::fs::create_dir(&source).unwrap();
+    for (name, byte) in [("a", 1), ("b", 1), ("c", 2)] {
+        use std::os::unix::fs::FileExt;
+        // A thousand times what could be read in the time of a test.
+        let file = std::fs::File::create_new(source.join(name)).unwrap();
+        file.set_len(12 << 40).unwrap();
+        file.write_all_at(&[byte], 7 << 40).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    std::fs::write(source.join("stored"), [0; 50_000]).unwrap();
+    std::fs::File::create_new(source.join("sparse")).unwrap().set_len(50_000).unwrap();
+    for name in ["stored", "sparse"] {
+        let file = std::fs::File::options().write(true).open(source.join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    mkfs_ext4(&source, &image, &["--hardlinks", "dedupe"]);
+    assert_clean(&image);
+    let links = |name: &str| {
+        let text = debugfs::debugfs(&image, &format!("stat /{name}\n")).text();
+        text.split("Links: ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().to_owned()
+    };
+    for (name, count) in [("a", "2"), ("b", "2"), ("c", "1"), ("stored", "2"), ("sparse", "2")] {
+        assert_eq!(links(name), count, "{name}");
+    }
 }

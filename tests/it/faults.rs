@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::kernel::{Mount, can_judge};
 use crate::support::program::diskwright;
-use crate::support::tools::{Said, command, is_root, names_in, run, scratch, wait};
+use crate::support::tools::{Said, command, is_root, must, names_in, run, scratch, wait};
 use crate::support::tree::{self, noise};
 
 /// An older image under the name of the output.
@@ -210,6 +210,41 @@ fn a_stream_that_nobody_takes() {
     let said = wait(child, Duration::from_secs(300));
     assert!(said.code == 1 || said.code == 128 + 13, "{} {}", said.code, said.error());
     assert!(!said.error().contains("panicked"), "{}", said.error());
+}
+
+/// A reader that has stopped to read keeps no one from stopping.
+#[test]
+fn a_stream_that_nobody_reads_ends_by_the_first_signal() {
+    let scene = Scene::new(20, 1 << 20);
+    for signal in ["TERM", "INT"] {
+        let mut command = diskwright();
+        command.args(["mkfs", "ext4", "-o", "-"]).arg(&scene.source);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The first bytes are there, so the pipe is full soon, and stays so.
+        let mut reader = child.stdout.take().unwrap();
+        reader.read_exact(&mut [0; 1024]).unwrap();
+        must(self::command("kill").args(["-s", signal, &child.id().to_string()]));
+        let said = wait(child, Duration::from_secs(60));
+        assert_eq!(said.code, 1, "{}", said.error());
+        assert!(said.error().contains("stopped by a signal"), "{}", said.error());
+        drop(reader);
+    }
+}
+
+/// The longest name that a file can have leaves no room for the name of a temporary file.
+#[test]
+fn an_image_with_the_longest_name_is_replaced() {
+    let folder = scratch();
+    let path = folder.path().join(format!("{}.img", "n".repeat(251)));
+    for content in ["first", "second"] {
+        let manifest = format!(
+            "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = {{ type = \"ext4\", label = \"{content}\" }}\n"
+        );
+        std::fs::write(folder.path().join("disk.toml"), manifest).unwrap();
+        must(diskwright().arg("build").arg(folder.path().join("disk.toml")).arg("-o").arg(&path));
+        assert!(must(command("e2label").arg(&path)).text().contains(content));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
 #[test]

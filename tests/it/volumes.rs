@@ -117,7 +117,7 @@ fn the_inodes_asked_for_are_there() {
         ("10", "auto", "at least 11"),
     ] {
         let said = mkfs(&image, &["--inodes", inodes, "--size", size]);
-        assert!(said.code == 1 && !image.exists(), "{inodes} in {size}");
+        assert!(said.code == 2 && !image.exists(), "{inodes} in {size}");
         assert!(said.error().contains(most), "{inodes} in {size}: {}", said.error());
     }
 }
@@ -148,7 +148,7 @@ fn what_is_kept_for_the_super_user_is_as_much_as_was_asked_for() {
     std::fs::remove_file(&image).unwrap();
     let said = mkfs(&image, &["--reserved", "513MiB", "--size", "1GiB"]);
     assert!(
-        said.code == 1 && !image.exists() && said.error().contains("at most 512 MiB"),
+        said.code == 2 && !image.exists() && said.error().contains("at most 512 MiB"),
         "{}",
         said.error()
     );

@@ -226,7 +226,7 @@ fn sizes_at_their_edges_fit_or_say_why_not() {
     for (more, code, words) in [
         (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no room", "at --boot-size"]),
         (&["--boot-size", "1TiB", "--disk-size", "4GiB"], 2, ["lies outside", "at --boot-size"]),
-        (&["--boot-size", "3TiB", "--compat", "false"], 1, ["too large", "at the partition ESP"]),
+        (&["--boot-size", "3TiB", "--compat", "false"], 2, ["too large", "at the partition ESP"]),
         (&["--disk-size", "100MiB"], 2, ["lies outside", "a disk larger than 258MiB would hold it"]),
         (&["--disk-size", "259000001"], 2, ["not a whole number of sectors", "at --disk-size"]),
         (&["--disk-size", "258MiB"], 2, ["nothing is left for it to fill", "at --disk-size"]),

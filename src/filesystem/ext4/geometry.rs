@@ -84,15 +84,20 @@ pub(super) fn has_superblock(group: u64) -> bool {
     group <= 1 || power_of(3) || power_of(5) || power_of(7)
 }
 
+/// The error for a volume of more blocks than there can be.
+pub(super) fn too_large(blocks: u64) -> Error {
+    Error::new(Kind::Capacity, "an ext4 filesystem cannot be that large here")
+        .expected(format!("at most {} bytes", LARGEST * BLOCK))
+        .found(format!("{} bytes", u128::from(blocks) * u128::from(BLOCK)))
+}
+
 impl Geometry {
     /// The shape of a volume of `wish.blocks` blocks. It may be too short for its own metadata: see
     /// [`Geometry::shortest`].
     pub(super) fn new(wish: &Wish) -> Result<Self> {
         let blocks = wish.blocks.max(1);
         if blocks > LARGEST {
-            return Err(Error::new(Kind::Capacity, "an ext4 filesystem cannot be that large here")
-                .expected(format!("at most {} bytes", LARGEST * BLOCK))
-                .found(format!("{} bytes", u128::from(blocks) * u128::from(BLOCK))));
+            return Err(too_large(blocks));
         }
         let groups = blocks.div_ceil(BLOCKS_PER_GROUP);
         let descriptor_blocks = groups.div_ceil(DESCRIPTORS_PER_BLOCK);

@@ -1,6 +1,7 @@
 //! The decisions: which blocks hold what, in a volume whose size `size` finds. Everything after is rendering.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::checksum::Checksum;
@@ -68,7 +69,7 @@ impl Contents {
         let hash_seed = *options.hash_seed.as_bytes();
         let mut indexes = BTreeMap::new();
         let directories = Directories { tree, inodes: &inodes, hash_seed: &hash_seed };
-        let mut outside = 0_u64;
+        let (mut outside, mut doubted) = (0_u64, 0_u64);
         if is_outside(options.time) {
             if options.times == TimePolicy::Refuse {
                 return Err(unfit(
@@ -86,6 +87,13 @@ impl Contents {
                 indexes.insert(number, directories.index(own)?);
             }
             outside += u64::from(check(tree, node, options.times)?);
+            doubted += u64::from(DOUBTED.contains(&tree.node(own).meta.mtime.seconds));
+        }
+        if doubted > 0 {
+            warnings.push(Warning(format!(
+                "e2fsck takes times from 2310-04-04 to 2378-04-22 for such before 1970 that an old kernel wrote, and would change \
+                 them: {doubted} of them"
+            )));
         }
         if outside > 0 {
             warnings.push(Warning(format!(
@@ -298,6 +306,10 @@ fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
     }
     Ok(outside)
 }
+
+/// 2310-04-04 to 2378-04-22: of these e2fsck remarks that a time is likely one before 1970, which kernels before 3.14 wrote
+/// with both upper bits set (e2fsck/pass1.c, `check_inode_extra_negative_epoch`).
+const DOUBTED: Range<i64> = 3 * (1 << 32) - (1 << 31)..3 * (1 << 32);
 
 /// Whether ext4 cannot hold a time.
 const fn is_outside(time: Time) -> bool {

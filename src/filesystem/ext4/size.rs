@@ -1,7 +1,7 @@
 //! How large a volume is: the least one that holds its contents, or whether one of a given size does.
 
 use super::format::{BLOCK, BLOCKS_PER_GROUP, MOST_INODES_PER_GROUP};
-use super::geometry::{Geometry, Wish, with_spare};
+use super::geometry::{Geometry, LARGEST, Wish, too_large, with_spare};
 use super::plan::{Allocation, Contents, Plan};
 use super::{Journal, Options, Reserved};
 use crate::error::{Error, Kind, Result};
@@ -88,6 +88,9 @@ impl Plan {
     /// A volume of a given size.
     fn fixed(contents: Contents, options: &Options, size: Bytes) -> Result<Self> {
         let blocks = size.get() / BLOCK;
+        if blocks > LARGEST {
+            return Err(too_large(blocks).about("size"));
+        }
         match fit(&contents, options, blocks)? {
             Ok((geometry, allocation)) => {
                 let reserved_blocks = reserved(options, geometry.blocks);

@@ -34,7 +34,11 @@ pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, 
         Some(size) => (format!("a FAT filesystem of {size} is"), format!("a filesystem of {size} has")),
         None => ("the contents are".to_owned(), "the contents have".to_owned()),
     };
-    let error = |what: String| Error::new(Kind::Capacity, what);
+    // What a given size alone forbids is wrong whatever the contents.
+    let error = |what: String| {
+        let error = Error::new(Kind::Capacity, what);
+        if size.is_some() { error.about("size") } else { error }
+    };
     let error = match misfit {
         Misfit::TooSmall => error(format!("{volume} too small"))
             .expected("room for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
@@ -44,7 +48,7 @@ pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, 
                 .why("the number of sectors is a field of 32 bits (fatgen103, BPB_TotSec32)")
         }
         Misfit::Root => {
-            return error("the root directory of FAT12 and FAT16 cannot hold its names".to_owned())
+            return Error::new(Kind::Capacity, "the root directory of FAT12 and FAT16 cannot hold its names")
                 .expected(format!(
                     "at most {LARGEST_ROOT} entries; a name takes 1, and 1 more for each 13 characters"
                 ))

@@ -88,6 +88,17 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Whether it is made from what the manifest says, and not copied.
+    #[must_use]
+    pub const fn is_made(&self) -> bool {
+        match self {
+            Self::Text { .. } | Self::Symlink { .. } | Self::Node { .. } | Self::Fallback { .. } => true,
+            Self::Source { .. } | Self::Glob { .. } | Self::Closure { .. } | Self::Store { .. } => false,
+        }
+    }
+}
+
 /// Which keys go with which kind of entry.
 const GOES_WITH: [(&str, &[&str]); 5] = [
     ("mode", &["source", "text", "directory", "device"]),
@@ -103,7 +114,6 @@ struct Reading<'a> {
     written: &'a schema::Entry,
     path: &'a KeyPath,
     dates: Dates,
-    filesystem: FilesystemKind,
 }
 
 /// What `written`, which stands at `path`, means in a filesystem of kind `filesystem`.
@@ -114,7 +124,7 @@ pub(super) fn entry(
     dates: Dates,
     filesystem: FilesystemKind,
 ) -> Result<Entry> {
-    let reading = Reading { manifest, written, path, dates, filesystem };
+    let reading = Reading { manifest, written, path, dates };
     let kind = reading.kind()?;
     reading.keys(kind)?;
     if filesystem == FilesystemKind::Vfat {
@@ -239,6 +249,7 @@ impl Reading<'_> {
     /// The metadata of a node that is made here.
     fn meta(&self, mode: u16) -> Meta {
         let time = self.written.mtime.map_or(self.dates.time, Time::seconds);
+        let time = self.dates.latest.map_or(time, |latest| time.min(latest));
         let mut meta = Meta::root(self.written.mode.map_or(mode, |mode| mode.0), time);
         if let Some(Owner::Ids { uid, gid }) = self.written.owner {
             (meta.uid, meta.gid) = (uid, gid);
@@ -247,13 +258,9 @@ impl Reading<'_> {
     }
 
     fn rules(&self) -> Rules {
-        let usual = match self.filesystem {
-            FilesystemKind::Vfat => Hardlinks::Dissolve,
-            _ => Hardlinks::Preserve,
-        };
         Rules {
             owner: self.written.owner.unwrap_or_default(),
-            hardlinks: self.written.hardlinks.unwrap_or(usual),
+            hardlinks: self.written.hardlinks.unwrap_or_default(),
             mode: self.written.mode.map(|mode| mode.0),
             chmod: None,
             mtime: None,
@@ -298,11 +305,8 @@ impl Reading<'_> {
 
     fn source(&self, source: &str) -> Result<What> {
         let rules = self.rules();
-        let xattrs = match (&self.written.xattrs, self.filesystem) {
-            (Some(patterns), _) => Patterns::new(patterns.clone()),
-            (None, FilesystemKind::Vfat) => Patterns::new(Vec::new()),
-            (None, _) => Patterns::default(),
-        };
+        // FAT keeps none, nor a link, and says how many it lost.
+        let xattrs = self.written.xattrs.clone().map(Patterns::new).unwrap_or_default();
         let path = self.path_of("source", source)?;
         if !source.contains('*') {
             return Ok(What::Source { path, rules, xattrs });

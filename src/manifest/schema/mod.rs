@@ -160,7 +160,7 @@ pub struct Filesystem {
     /// vfat: width of the FAT's entries; default by size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fat: Option<FatBits>,
-    /// vfat: bytes in a cluster, a power of two from one sector to 32 KiB; default by size.
+    /// vfat: bytes in a cluster: 1, 2, 4, … 128 sectors; default by size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<Bytes>,
 }

@@ -1,0 +1,121 @@
+//! Standard output for an image: without the line buffer of the standard library, and without waiting for ever for a
+//! reader that has stopped to read when a signal asks to end.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
+
+/// How often a write that waits looks whether it is to go on.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// Standard output, which a thread of its own writes to: it may wait in the kernel, and ends with the process.
+#[derive(Debug)]
+pub(super) struct Standard {
+    progress: Progress,
+    pieces: SyncSender<Vec<u8>>,
+    written: Receiver<(Vec<u8>, std::io::Result<()>)>,
+    /// The buffer, while it is here.
+    spare: Vec<u8>,
+}
+
+/// Standard output, until `progress` says to stop.
+///
+/// # Errors
+/// [`Kind::Output`] where it is closed.
+pub(super) fn standard_output(progress: &Progress) -> Result<Standard> {
+    let stdout = std::io::stdout().lock();
+    let out = rustix::io::dup(&stdout)
+        .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))?;
+    Ok(Standard::over(out.into(), progress.clone()))
+}
+
+impl Standard {
+    fn over(mut out: File, progress: Progress) -> Self {
+        let (pieces, ours) = sync_channel::<Vec<u8>>(1);
+        let (theirs, written) = sync_channel(1);
+        std::thread::spawn(move || {
+            for piece in ours {
+                let done = out.write_all(&piece);
+                if theirs.send((piece, done)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { progress, pieces, written, spare: Vec::new() }
+    }
+}
+
+impl Write for Standard {
+    /// Writes all of `bytes`, or says why not.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let ended = || std::io::Error::other("the thread that writes has ended");
+        let mut piece = std::mem::take(&mut self.spare);
+        piece.clear();
+        piece.extend_from_slice(bytes);
+        self.pieces.send(piece).map_err(|_| ended())?;
+        loop {
+            match self.written.recv_timeout(BEAT) {
+                Ok((piece, done)) => {
+                    self.spare = piece;
+                    return done.map(|()| bytes.len());
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.progress.check().map_err(|error| std::io::Error::other(error.to_string()))?;
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{PipeReader, Read, pipe};
+    use std::sync::atomic::Ordering;
+
+    fn over_a_pipe(progress: &Progress) -> (PipeReader, Standard) {
+        let (reader, writer) = pipe().unwrap();
+        (reader, Standard::over(std::os::fd::OwnedFd::from(writer).into(), progress.clone()))
+    }
+
+    #[test]
+    fn what_is_written_arrives_in_order() {
+        let (mut reader, mut out) = over_a_pipe(&Progress::default());
+        let expected: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let sent = expected.clone();
+        let writer = std::thread::spawn(move || {
+            sent.chunks(77_777).for_each(|piece| out.write_all(piece).unwrap());
+        });
+        let mut found = Vec::new();
+        reader.read_to_end(&mut found).unwrap();
+        writer.join().unwrap();
+        assert!(found == expected);
+    }
+
+    #[test]
+    fn a_reader_that_sleeps_does_not_keep_it_from_stopping() {
+        let progress = Progress::default();
+        let (_reader, mut out) = over_a_pipe(&progress);
+        progress.stop_flag().store(true, Ordering::Relaxed);
+        // More than a pipe holds.
+        let error = out.write_all(&vec![0; 1 << 22]).unwrap_err();
+        assert!(error.to_string().contains("stopped by a signal"), "{error}");
+    }
+
+    #[test]
+    fn a_reader_that_has_left_is_told() {
+        let (reader, mut out) = over_a_pipe(&Progress::default());
+        drop(reader);
+        let error = out.write_all(&[0]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    }
+}
