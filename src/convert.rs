@@ -7,7 +7,9 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::container::{Format, OpenOptions, Opened, WriteOptions, open, open_to_change, qcow2, same_file};
+use crate::container::{
+    Format, Opened, WriteOptions, open_alone, open_raw, open_to_change, qcow2, same_file,
+};
 use crate::error::{Error, Kind, Result};
 use crate::image::zero::{is_zero, without_empty, without_zeros};
 use crate::image::{Builder, Image, PourOptions, Sink, Zeros};
@@ -96,15 +98,12 @@ fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
 /// cannot be written before the disk's size is known, and cannot be read before its tables are.
 ///
 /// # Errors
-/// [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room.
-pub fn open_stream(
-    input: &mut dyn Read,
-    near: &Path,
-    progress: &Progress,
-) -> Result<(Opened, tempfile::TempPath)> {
+/// [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room, [`Kind::Interrupted`] after a
+/// signal.
+pub fn open_stream(input: &mut dyn Read, near: &Path, progress: &Progress) -> Result<Opened> {
     let folder = near.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot keep what is read", folder, error);
-    let (file, path) = tempfile::NamedTempFile::new_in(folder).map_err(failed)?.into_parts();
+    let file = tempfile::tempfile_in(folder).map_err(failed)?;
     let mut buffer = vec![0; usize_of(MIB)];
     let mut at = 0;
     loop {
@@ -116,6 +115,8 @@ pub fn open_stream(
                 Ok(count) => length += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => progress.check()?,
                 Err(error) => {
+                    // Of a read that was given up the signal is the cause.
+                    progress.check()?;
                     return Err(Error::new(Kind::Source, "cannot read standard input").because(error));
                 }
             }
@@ -131,8 +132,7 @@ pub fn open_stream(
         progress.advance(u64_of(length), 0);
     }
     file.set_len(at).map_err(failed)?;
-    let opened = open(&path, &OpenOptions { format: Some(Format::Raw), allow_backing: false })?;
-    Ok((opened, path))
+    open_raw(file, "standard input")
 }
 
 /// Writes an empty disk of `size`, or an overlay on the backing file that `container` names.
@@ -148,10 +148,11 @@ pub fn create(path: &Path, size: Bytes, container: &WriteOptions, progress: &Pro
 /// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
 ///
 /// A raw file only gets longer, and the header of a qcow2 file is changed in one write. Other formats are written anew
-/// beside the old file, which they replace when they are complete, and whose id they keep.
+/// beside the old file, which they replace when they are complete, and whose id, mode and owner they keep.
 ///
 /// # Errors
-/// [`Kind::Usage`] where it would get smaller, or where its format cannot; as [`convert`] otherwise.
+/// [`Kind::Usage`] where it would get smaller, where its format cannot, and where a file that is written anew has other
+/// names; as [`convert`] otherwise.
 pub fn resize(
     path: &Path,
     size: Bytes,
@@ -159,8 +160,8 @@ pub fn resize(
     jobs: usize,
     progress: &Progress,
 ) -> Result<()> {
-    // An overlay's own header is all that changes, so its backing file is not opened.
-    let opened = crate::container::open_alone(path, format)?;
+    // An overlay's own header is all that changes, so its backing file is not read.
+    let opened = open_alone(path, format)?;
     let now = opened.image.length();
     if size < now {
         return Err(Error::new(Kind::Usage, "an image is not made smaller: data would be lost")
@@ -180,15 +181,17 @@ pub fn resize(
         Format::Qcow2 => qcow2::grow(path, size),
         format => {
             // What runs on the old file would go on writing to it after it is replaced. Locked until that is done.
-            let _locked = open_to_change(path)?;
+            let old = open_to_change(path)?;
             let mut larger = Builder::new(size);
             larger.splice(Bytes::ZERO, opened.image);
             let options = PourOptions::new(jobs, progress);
             let sparse = without_zeros(&larger.finish()?, &options)?;
             let id = id_of(size, sparse.fingerprint);
             let (subformat, identity, adapter) = (opened.subformat, opened.identity, opened.adapter);
-            let container = WriteOptions { subformat, identity, adapter, id, ..WriteOptions::of(format) };
-            container.write(&sparse.image, path, &options)
+            let sector_size = opened.sector_size;
+            let container =
+                WriteOptions { subformat, identity, adapter, sector_size, id, ..WriteOptions::of(format) };
+            container.replace(&sparse.image, path, &old, &options)
         }
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::bar::Bar;
 use super::job::{Container, Jobs, Target, epoch, watch_signals};
-use super::stdout::standard_output;
+use super::standard::{standard_input, standard_output};
+use super::{Severity, complain};
 use crate::container::qcow2::Backing;
 use crate::container::{Format, OpenOptions, WriteOptions, backing_path, open, open_alone, same_file};
 use crate::convert::{self, open_stream};
@@ -61,16 +62,15 @@ pub(super) struct Convert {
 pub(super) fn convert(args: Convert) -> Result<()> {
     let target = Target::of(args.target);
     let container = args.container.options(args.container.format(Some(&target), None)?)?;
-    let container = WriteOptions { time: epoch()?.unwrap_or(0), ..container };
+    let mut container = WriteOptions { time: epoch()?.unwrap_or(0), ..container };
     let progress = Progress::default();
     watch_signals(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
-    // What was read from standard input is kept until it is written.
     if matches!(target, Target::Stdout) && std::io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "an image is not written to a terminal")
             .hint("send standard output into a file or a pipe"));
     }
-    let (opened, _kept) = if args.source.as_os_str() == "-" {
+    let opened = if args.source.as_os_str() == "-" {
         if args.from.from.is_some_and(|format| format != Format::Raw) {
             return Err(Error::new(Kind::Usage, "only a raw disk is read from standard input")
                 .hint("write it to a file first: other formats are read back and forth"));
@@ -79,11 +79,20 @@ pub(super) fn convert(args: Convert) -> Result<()> {
             Target::File(path) => path.clone(),
             Target::Stdout => std::env::temp_dir().join("stdin"),
         };
-        let (opened, kept) = open_stream(&mut std::io::stdin().lock(), &near, &progress)?;
-        (opened, Some(kept))
+        open_stream(&mut standard_input(&progress)?, &near, &progress)?
     } else {
-        (open(&args.source, &args.from.options())?, None)
+        open(&args.source, &args.from.options())?
     };
+    if opened.sector_size.is_some_and(|size| size != 512) {
+        if container.format == Format::Vhdx {
+            container.sector_size = opened.sector_size;
+        } else {
+            complain(
+                Severity::Warning,
+                &format!("{} does not say that the sectors of the disk have 4096 bytes", container.format),
+            );
+        }
+    }
     let mut out;
     let to = match &target {
         Target::File(path) => convert::Target::File(path),
@@ -95,7 +104,7 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let done = convert::convert(&opened, &args.source, to, &container, args.jobs.count(), &progress);
     drop(bar);
     // Of a write that was given up the signal is the cause.
-    progress.check().and(done)
+    done.or_else(|error| progress.check().and(Err(error)))
 }
 
 /// Arguments of `inspect`.
@@ -167,9 +176,7 @@ pub(super) fn create(args: Create) -> Result<()> {
         let below = backing_path(path, Path::new(&name)).map_err(|error| error.with_kind(Kind::Usage))?;
         let opened = open_alone(&below, Some(format))?;
         size = size.or(Some(opened.image.length()));
-        // The file that the backing file names is looked at, and not read.
-        let further = opened.backing.and_then(|further| backing_path(&below, &further).ok());
-        if [Some(below), further].into_iter().flatten().any(|file| same_file(&file, path)) {
+        if is_below(path, &below, format, opened.backing.as_deref()) {
             return Err(Error::new(Kind::Usage, "an image cannot be its own backing file").at(path));
         }
         container.backing = Some(Backing { path: name, format: format.qemu_name() });
@@ -177,6 +184,19 @@ pub(super) fn create(args: Create) -> Result<()> {
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
     container.check()?;
     convert::create(path, size, &container, &Progress::default())
+}
+
+/// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a
+/// file that would be lost, the whole chain is followed for that; what cannot be followed is the first one at least.
+fn is_below(path: &Path, below: &Path, format: Format, named: Option<&Path>) -> bool {
+    if !path.exists() {
+        return false;
+    }
+    let further = named.and_then(|named| backing_path(below, named).ok());
+    let near = [Some(below.to_owned()), further];
+    let whole = open(below, &OpenOptions { format: Some(format), allow_backing: true });
+    let files = whole.map(|opened| opened.files).unwrap_or_default();
+    near.into_iter().flatten().chain(files).any(|file| same_file(&file, path))
 }
 
 /// Arguments of `resize`.

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::bar::Bar;
-use super::stdout::standard_output;
+use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::codec::Codec;
 use crate::container::{Format, Subformat, WriteOptions};
@@ -32,10 +32,10 @@ pub(super) struct Container {
     #[arg(long, value_name = "NAME")]
     pub(super) subformat: Option<Subformat>,
     /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
-    #[arg(long, value_name = "CODEC", default_value = "none", hide_default_value = true)]
-    compress: String,
+    #[arg(long, value_name = "CODEC")]
+    compress: Option<String>,
     /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
-    #[arg(long, value_name = "N", requires = "compress")]
+    #[arg(long, value_name = "N")]
     level: Option<u8>,
     /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
     #[arg(long, value_name = "SIZE")]
@@ -45,14 +45,18 @@ pub(super) struct Container {
 impl Container {
     /// The options that these arguments ask for.
     pub(super) fn options(&self, format: Format) -> Result<WriteOptions> {
-        let codec = match self.compress.as_str() {
-            "none" => match self.level {
-                None => None,
-                Some(_) => {
-                    return Err(Error::new(Kind::Usage, "--level is for --compress zlib or zstd"));
-                }
-            },
-            name => Some(Codec::new(name, self.level)?),
+        // A stream is compressed whether that is said or not.
+        let stream = format == Format::Vmdk && self.subformat == Some(Subformat::StreamOptimized);
+        let codec = match (self.compress.as_deref(), self.level) {
+            (Some("none"), _) if stream => {
+                return Err(Error::new(Kind::Usage, "streamOptimized is always compressed").expected("zlib"));
+            }
+            (None, Some(_)) if stream => Some(Codec::new("zlib", self.level)?),
+            (None | Some("none"), None) => None,
+            (None | Some("none"), Some(_)) => {
+                return Err(Error::new(Kind::Usage, "--level is for --compress zlib or zstd"));
+            }
+            (Some(name), level) => Some(Codec::new(name, level)?),
         };
         let options = WriteOptions {
             subformat: self.subformat,
@@ -226,7 +230,7 @@ impl Common {
                 let mut out = standard_output(&options.progress)?;
                 let done = built.stream(&mut out, &container, options);
                 // Of a write that was given up the signal is the cause.
-                options.progress.check().and(done)
+                done.or_else(|error| options.progress.check().and(Err(error)))
             }
         }
         .map_err(|error| disk::place_source(manifest, disk, error))?;

@@ -9,7 +9,7 @@ mod docs;
 mod job;
 mod mkfs;
 mod nixos;
-mod stdout;
+mod standard;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};

@@ -7,7 +7,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 use super::deflate::Deflater;
 use crate::error::{Error, Kind, Result};
-use crate::units::{u64_of, usize_of};
+use crate::units::{Bytes, MIB, u64_of, usize_of};
 
 /// How clusters are compressed, and how hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,14 @@ const ZLIB_LEVEL: u8 = 6;
 const ZSTD_LEVEL: u8 = 3;
 
 impl Codec {
+    /// Its name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Zlib { .. } => "zlib",
+            Self::Zstd { .. } => "zstd",
+        }
+    }
+
     /// A codec by its name, at a level or at its default.
     ///
     /// # Errors
@@ -60,6 +68,21 @@ impl Codec {
             Self::Zlib { .. } => 0,
             Self::Zstd { .. } => 1,
         }
+    }
+}
+
+impl Codec {
+    /// What a thread takes that compresses clusters of this size, measured as the growth of the program from one thread to
+    /// eight: buffers and stack, and so many times the cluster for the tables of the encoder.
+    pub(super) fn memory(self, cluster: u64) -> Bytes {
+        let times = match self {
+            Self::Zlib { .. } | Self::Zstd { level: 0..=4 } => 2,
+            Self::Zstd { level: 5 } => 3,
+            Self::Zstd { level: 6..=10 } => 7,
+            Self::Zstd { level: 11..=12 } => 12,
+            Self::Zstd { .. } => 18,
+        };
+        Bytes::new(MIB + MIB / 4 + times * cluster)
     }
 }
 

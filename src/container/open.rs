@@ -1,6 +1,7 @@
 //! Opening whatever is an image: the format is told by its bytes, and the result is an [`Image`] again, so that
 //! reading, converting, looking inside and serving are the same for all.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +34,10 @@ pub struct Opened {
     pub details: Vec<(&'static str, String)>,
     /// Bytes of the file.
     pub file_size: u64,
+    /// Bytes that the file takes on the host.
+    pub actual_size: u64,
+    /// Bytes in a logical sector of the disk, where the format says.
+    pub sector_size: Option<u64>,
     /// The backing file, if it names one.
     pub backing: Option<PathBuf>,
     /// Which kind of its format it is, where there are several.
@@ -53,6 +58,8 @@ impl Opened {
             format,
             details: Vec::new(),
             file_size: source.size,
+            actual_size: source.taken(),
+            sector_size: None,
             backing: None,
             subformat: None,
             identity: None,
@@ -99,6 +106,14 @@ pub(crate) fn open_output(output: &Output, format: Format) -> Result<Opened> {
     let file = output.file().try_clone().map_err(|error| output.failed(error))?;
     let source = Source::over(file, output.target().to_owned())?;
     open_source(&source, Some(format), Chain::Ignored, &mut Vec::new())
+}
+
+/// Opens a raw disk in a file without name, called `name` in errors.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_raw(file: File, name: &str) -> Result<Opened> {
+    raw(&Source::over(file, PathBuf::from(name))?)
 }
 
 /// What becomes of a backing file.
@@ -219,15 +234,27 @@ fn open_backing(
             .expected(format!("at most {LONGEST_CHAIN}")));
     }
     let format = match format {
-        Some(name) => Some(name.parse().map_err(|_| {
-            Error::new(Kind::Format, "the backing file has an unknown format")
-                .at(&overlay.path)
-                .expected(Format::list())
-                .found(name)
-        })?),
+        Some(name) => Some(backing_format(name, &overlay.path)?),
         None => None,
     };
     open_source(&source, format, Chain::Followed, chain)
+}
+
+/// The format of a backing file that `overlay` calls `name`.
+///
+/// # Errors
+/// [`Kind::Format`] for one that is not known.
+fn backing_format(name: &str, overlay: &Path) -> Result<Format> {
+    // What QEMU writes down of a block device.
+    if name == "host_device" {
+        return Ok(Format::Raw);
+    }
+    name.parse().map_err(|_| {
+        Error::new(Kind::Format, "the backing file has an unknown format")
+            .at(overlay)
+            .expected(Format::list())
+            .found(crate::text::printable(name.as_bytes()))
+    })
 }
 
 /// Where the backing file lies that the image `overlay` calls `name`: relative names begin at its folder.

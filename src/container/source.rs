@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::host::{open_any_length, stamp};
 use crate::image::{Builder, Files, FilesId, HostFile};
 pub(super) use crate::numbers::Numbers;
+use crate::text::printable;
 use crate::units::{Bytes, usize_of};
 
 /// How many entries of a table are read at a time: 1 MiB.
@@ -55,7 +56,17 @@ impl Source {
         } else if meta.file_type().is_block_device() {
             rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| failed(error.into()))?
         } else {
-            return Err(Error::new(Kind::Source, "an image is a file or a block device").at(&path));
+            let kind = meta.file_type();
+            let found = match () {
+                () if kind.is_dir() => "a folder",
+                () if kind.is_fifo() => "a pipe",
+                () if kind.is_socket() => "a socket",
+                () => "a character device",
+            };
+            return Err(Error::new(Kind::Source, "an image is a file or a block device")
+                .at(&path)
+                .found(found)
+                .hint("a raw disk can come from standard input: `-`"));
         };
         let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
         let stamp = meta.is_file().then(|| stamp(meta.mtime(), nanoseconds));
@@ -115,6 +126,14 @@ impl Source {
         }
     }
 
+    /// Bytes that the file takes on the host; a block device takes all that it has.
+    pub(super) fn taken(&self) -> u64 {
+        match self.file.metadata() {
+            Ok(meta) if meta.is_file() => meta.blocks().saturating_mul(512),
+            _ => self.size,
+        }
+    }
+
     /// An error about what stands at `offset`.
     pub(super) fn wrong(&self, what: impl Into<String>, offset: u64) -> Error {
         Error::new(Kind::Format, what).at_offset(&self.path, offset)
@@ -156,6 +175,11 @@ impl Files for Source {
     fn opened(&self, _: u32) -> Option<&File> {
         Some(&self.file)
     }
+}
+
+/// What stands where a mark should, as an error shows it.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    if bytes.is_empty() { "the end of the file".to_owned() } else { format!("`{}`", printable(bytes)) }
 }
 
 /// Whether two paths lead to one file, by links of either kind; not where one of them leads nowhere.
@@ -235,7 +259,8 @@ impl Mapping {
             return Err(self
                 .source
                 .wrong(format!("two parts of the image overlap: {other} and {what}"), at)
-                .expected("every byte to be used once"));
+                .expected("every byte to be used once")
+                .found(format!("{what} of {length} bytes at byte {offset}")));
         }
         // Neighbours of one kind are one run, so that the list stays short.
         let mut end = offset.saturating_add(length);

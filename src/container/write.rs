@@ -1,6 +1,7 @@
 //! Writing an [`Image`] in a format: one place that knows which options belong to which.
 
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -35,6 +36,8 @@ pub struct WriteOptions {
     pub identity: Option<Identity>,
     /// The controller that a VMDK is meant for; `None` is the usual one.
     pub adapter: Option<vmdk::Adapter>,
+    /// Bytes in a logical sector of a VHDX, 512 or 4096; `None` is 512.
+    pub sector_size: Option<u64>,
 }
 
 /// What a container is known by: VirtualBox and Hyper-V remember the id of a disk and not only its name.
@@ -106,6 +109,8 @@ impl WriteOptions {
         self.only("a cluster size", self.cluster_size.is_some(), qcow2, "qcow2")?;
         self.only("an adapter", self.adapter.is_some(), self.format == Format::Vmdk, "vmdk")?;
         self.only("a backing file", self.backing.is_some(), qcow2, "qcow2")?;
+        let other = self.sector_size.is_some_and(|size| size != vhdx::SECTOR);
+        self.only("sectors of 4096 bytes", other, self.format == Format::Vhdx, "vhdx")?;
         self.only(
             "this subformat",
             self.subformat.is_some(),
@@ -118,7 +123,9 @@ impl WriteOptions {
             Some(Codec::Zstd { .. }) => qcow2,
         };
         let has = "qcow2 (zlib, zstd), vmdk of subformat streamOptimized (zlib)";
-        self.only("compression", self.codec.is_some(), compressed, has)
+        let what =
+            self.codec.map_or("compression".to_owned(), |codec| format!("compression by {}", codec.name()));
+        self.only(&what, self.codec.is_some(), compressed, has)
     }
 
     /// Whether it is written from its first byte to its last, whatever it is written to.
@@ -160,7 +167,8 @@ impl WriteOptions {
     }
 
     fn vhdx(&self) -> vhdx::Options {
-        vhdx::Options { fixed: self.fixed(), id: self.id, kept: self.kept() }
+        let sector = self.sector_size.unwrap_or(vhdx::SECTOR);
+        vhdx::Options { fixed: self.fixed(), id: self.id, kept: self.kept(), sector }
     }
 
     fn vmdk(&self) -> vmdk::Options {
@@ -204,6 +212,29 @@ impl WriteOptions {
         self.unpublished(image, path, options)?.publish()
     }
 
+    /// As [`WriteOptions::write`], in the place of `old`, which is the file `path` now, and whose mode and owner it keeps.
+    ///
+    /// # Errors
+    /// As [`WriteOptions::write`], and [`Kind::Usage`] where the old file has other names, which would keep the old disk.
+    pub fn replace(&self, image: &Image, path: &Path, old: &File, options: &PourOptions<'_>) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot replace the image", path, error);
+        let meta = old.metadata().map_err(failed)?;
+        if meta.nlink() > 1 {
+            return Err(Error::new(Kind::Usage, "the image has other names, which would keep the old disk")
+                .at(path)
+                .found(format!("{} names", meta.nlink()))
+                .hint("convert it into a new image, and make that larger"));
+        }
+        let output = self.unpublished(image, path, options)?;
+        let own = output.file().metadata().map_err(failed)?;
+        if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
+            std::os::unix::fs::fchown(output.file(), Some(meta.uid()), Some(meta.gid())).map_err(failed)?;
+        }
+        output.file().set_permissions(meta.permissions()).map_err(failed)?;
+        output.publish()
+    }
+
     /// As [`WriteOptions::write`], but before the file gets its name `check` looks at the disk as it is read back from
     /// the file; where it fails, nothing is left behind.
     ///
@@ -234,6 +265,7 @@ impl WriteOptions {
                 Ok(output)
             }
         }
+        .map_err(|error| if error.has_place() { error } else { error.at(path) })
     }
 
     /// Writes `image` to `out`, from its first byte to its last.

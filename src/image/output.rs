@@ -44,7 +44,7 @@ impl Output {
                 .at(path)
                 .expected("a file, or a name that is free")
                 .found(what)
-                .hint("write the raw image to standard output with `-o -` and send it there"));
+                .hint("write the raw image to standard output and send it there"));
         }
         if target.file_name().is_none() || target.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::new(Kind::Output, "the output has no file name").at(path));

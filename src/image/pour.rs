@@ -44,6 +44,14 @@ impl<'a> PourOptions<'a> {
         Self { jobs, progress, zeros: Zeros::Write }
     }
 
+    /// The same with so few threads that they do not take more than 56 MiB where each takes `each`: what compresses is
+    /// to stay under 64 MiB beyond the tables, with 8 for the rest of the program.
+    pub(crate) fn within(self, each: Bytes) -> Self {
+        const MEMORY: u64 = 56 * MIB;
+        let jobs = usize_of((MEMORY / each.get().max(1)).max(1));
+        Self { jobs: self.jobs.min(jobs), ..self }
+    }
+
     /// Tells the progress that the file data in `start..end` of `image` was copied.
     pub(crate) fn advance(&self, image: &Image, start: Bytes, end: Bytes) {
         for piece in image.clipped(start, end) {

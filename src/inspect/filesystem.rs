@@ -32,14 +32,19 @@ pub struct Found {
     pub free_inodes: Option<u64>,
 }
 
-/// What lies in `size` bytes at `offset`; none where nothing is known.
-pub(super) fn find(image: &Image, offset: u64, size: u64) -> Result<Option<Found>> {
+/// Bytes of allocation tables that one inspection reads: the largest FAT32 has as many. A disk of a stranger can have
+/// thousands of partitions over one table.
+pub(super) const PATIENCE: u64 = 1 << 30;
+
+/// What lies in `size` bytes at `offset`; none where nothing is known. `patience` is how many bytes of allocation tables may
+/// yet be read.
+pub(super) fn find(image: &Image, offset: u64, size: u64, patience: &mut u64) -> Result<Option<Found>> {
     // The furthest mark that is looked for is that of btrfs, at 64 KiB.
     let head = read(image, offset, size.min(72 << 10))?;
     let found = ext(&head).or_else(|| swap(&head)).or_else(|| others(&head));
     match found {
         Some(found) => Ok(Some(found)),
-        None => fat(image, offset, &head),
+        None => fat(image, offset, &head, patience),
     }
 }
 
@@ -108,7 +113,9 @@ fn ext(head: &[u8]) -> Option<Found> {
         }
     }
     let journal = words[0] & 0x4 != 0;
-    let kind = if words[1] & 0x2c0 != 0 || words[2] & 0x4f8 != 0 {
+    let kind = if words[1] & 0x8 != 0 {
+        "jbd"
+    } else if words[1] & 0x2c0 != 0 || words[2] & 0x4f8 != 0 {
         "ext4"
     } else if journal {
         "ext3"
@@ -145,7 +152,7 @@ fn swap(head: &[u8]) -> Option<Found> {
 }
 
 /// FAT12, 16, 32 (Microsoft fatgen103): a boot sector whose numbers fit together.
-fn fat(image: &Image, offset: u64, head: &[u8]) -> Result<Option<Found>> {
+fn fat(image: &Image, offset: u64, head: &[u8], patience: &mut u64) -> Result<Option<Found>> {
     let Some(boot) = head.get(..512) else { return Ok(None) };
     let at = Numbers(boot);
     let (sector, per_cluster) = (u64::from(at.le16(11)), u64::from(boot[13]));
@@ -165,7 +172,11 @@ fn fat(image: &Image, offset: u64, head: &[u8]) -> Result<Option<Found>> {
     let sectors = either(at.le16(19), at.le32(32));
     let before = reserved + fats * per_fat + (roots * 32).div_ceil(sector);
     let Some(data) = sectors.checked_sub(before).filter(|_| per_fat > 0) else { return Ok(None) };
+    // As many as the widest entry tells apart, less the numbers that mean something else (fatgen103).
     let clusters = data / per_cluster;
+    if clusters > 0x0fff_fff5 {
+        return Ok(None);
+    }
     // fatgen103, "FAT Type Determination"; Linux and mtools take a FAT32 boot sector's word for it.
     let (bits, extended) = match clusters {
         _ if at.le16(22) == 0 => (32_u32, 64),
@@ -173,63 +184,117 @@ fn fat(image: &Image, offset: u64, head: &[u8]) -> Result<Option<Found>> {
         _ => (16, 36),
     };
     let id = at.le32(extended + 3);
-    let free = free_clusters(image, offset + reserved * sector, per_fat * sector, bits, clusters)?;
+    let table = Table { offset: offset + reserved * sector, length: per_fat * sector, bits, clusters };
+    let free = if table.needed() <= *patience {
+        *patience -= table.needed();
+        Some(table.free(image)?)
+    } else {
+        None
+    };
+    let label = match root_label(image, offset, &at, sector * per_cluster, before * sector, roots, bits)? {
+        Some(label) => label,
+        None => text_of(&boot[extended + 7..extended + 18]),
+    };
     Ok(Some(Found {
         kind: "vfat".to_owned(),
-        label: text_of(&boot[extended + 7..extended + 18]),
+        // What mkfs.fat and Windows write where there is none.
+        label: if label == "NO NAME" { String::new() } else { label },
         uuid: format!("{:04X}-{:04X}", id >> 16, id & 0xffff),
         features: vec![format!("FAT{bits}")],
         block_size: Some(sector * per_cluster),
         blocks: Some(clusters),
-        free_blocks: Some(free),
+        free_blocks: free,
         ..Found::default()
     }))
 }
 
-/// Free clusters, counted in the allocation table itself.
-fn free_clusters(image: &Image, offset: u64, length: u64, bits: u32, clusters: u64) -> Result<u64> {
-    // 12 KiB is a whole number of entries of every width.
-    const PIECE: u64 = 12 << 10;
-    let needed = ((clusters + 2) * u64::from(bits)).div_ceil(8).min(length);
-    let (mut free, mut number, mut at) = (0, 0_u64, 0);
-    while at < needed {
-        let length = PIECE.min(needed - at);
-        let start = Bytes::new(offset + at);
-        if number >= 2 && image.clipped(start, start + Bytes::new(length)).next().is_none() {
-            // A hole: every entry is zero. Most of a large table is one.
-            let entries = (length * 8 / u64::from(bits)).min((clusters + 2).saturating_sub(number));
-            free += entries;
-            number += entries;
-            at += PIECE;
-            continue;
-        }
-        let bytes = read(image, offset + at, length)?;
-        let mut count = |value: u32| {
-            free += u64::from(number >= 2 && number < clusters + 2 && value == 0);
-            number += 1;
-        };
-        match bits {
-            12 => {
-                for triple in bytes.chunks(3) {
-                    let byte = |place: usize| u32::from(triple.get(place).copied().unwrap_or(0));
-                    count(byte(0) | (byte(1) & 0xf) << 8);
-                    count(byte(1) >> 4 | byte(2) << 4);
-                }
-            }
-            16 => {
-                for pair in bytes.as_chunks::<2>().0 {
-                    count(u32::from(u16::from_le_bytes(*pair)));
-                }
-            }
-            _ => {
-                for word in bytes.as_chunks::<4>().0 {
-                    count(u32::from_le_bytes(*word) & 0x0fff_ffff);
-                }
-            }
-        }
-        at += PIECE;
+/// The label in the root directory, which counts for more than that of the boot sector; only the first cluster or, before
+/// FAT32, the whole of it is looked at.
+fn root_label(
+    image: &Image,
+    offset: u64,
+    boot: &Numbers<'_>,
+    cluster: u64,
+    data: u64,
+    roots: u64,
+    bits: u32,
+) -> Result<Option<String>> {
+    let (at, length) = match bits {
+        32 => (data + u64::from(boot.le32(44)).saturating_sub(2).saturating_mul(cluster), cluster),
+        _ => (data.saturating_sub((roots * 32).div_ceil(512) * 512), roots * 32),
+    };
+    let entries = read(image, offset.saturating_add(at), length)?;
+    // Attribute 8 alone is a label; with the three below it a part of a long name.
+    let label = entries
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .take_while(|entry| entry[0] != 0)
+        .find(|entry| entry[11] & 0x3f == 8 && entry[0] != 0xe5);
+    Ok(label.map(|entry| text_of(&entry[..11])))
+}
+
+/// A file allocation table.
+#[derive(Clone, Copy, Debug)]
+struct Table {
+    offset: u64,
+    length: u64,
+    /// Bits of an entry.
+    bits: u32,
+    clusters: u64,
+}
+
+impl Table {
+    /// Bytes of the entries that stand for clusters.
+    fn needed(&self) -> u64 {
+        ((self.clusters + 2) * u64::from(self.bits)).div_ceil(8).min(self.length)
     }
-    Ok(free)
+
+    /// Free clusters, counted in the allocation table itself.
+    fn free(&self, image: &Image) -> Result<u64> {
+        // A table of 12 bits is shorter, so pieces are whole numbers of entries.
+        const PIECE: u64 = 2 << 20;
+        let (needed, Self { offset, bits, clusters, .. }) = (self.needed(), *self);
+        let (mut free, mut number, mut at) = (0, 0_u64, 0);
+        while at < needed {
+            let length = PIECE.min(needed - at);
+            let start = Bytes::new(offset + at);
+            if number >= 2 && image.clipped(start, start + Bytes::new(length)).next().is_none() {
+                // A hole: every entry is zero. Most of a large table is one.
+                let entries = (length * 8 / u64::from(bits)).min((clusters + 2).saturating_sub(number));
+                free += entries;
+                number += entries;
+                at += PIECE;
+                continue;
+            }
+            let bytes = read(image, offset + at, length)?;
+            let mut count = |value: u32| {
+                free += u64::from(number >= 2 && number < clusters + 2 && value == 0);
+                number += 1;
+            };
+            match bits {
+                12 => {
+                    for triple in bytes.chunks(3) {
+                        let byte = |place: usize| u32::from(triple.get(place).copied().unwrap_or(0));
+                        count(byte(0) | (byte(1) & 0xf) << 8);
+                        count(byte(1) >> 4 | byte(2) << 4);
+                    }
+                }
+                16 => {
+                    for pair in bytes.as_chunks::<2>().0 {
+                        count(u32::from(u16::from_le_bytes(*pair)));
+                    }
+                }
+                _ => {
+                    for word in bytes.as_chunks::<4>().0 {
+                        count(u32::from_le_bytes(*word) & 0x0fff_ffff);
+                    }
+                }
+            }
+            at += PIECE;
+        }
+        Ok(free)
+    }
 }
 
 /// A mark that tells a kind: bytes at an offset, and where label and UUID stand.

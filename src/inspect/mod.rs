@@ -26,6 +26,8 @@ pub struct Inspection {
     pub virtual_size: u64,
     /// Bytes of the file.
     pub file_size: u64,
+    /// Bytes that the file takes on the host.
+    pub actual_size: u64,
     /// Bytes of the disk that are stored; the rest are holes.
     pub allocated: u64,
     /// The backing file, as it is written down.
@@ -51,11 +53,12 @@ pub fn inspect(opened: &Opened) -> Result<Inspection> {
     if !whole {
         remarks.push("what the backing file holds is not shown; open it too with --allow-backing".to_owned());
     }
-    let table = if whole { table::read_any(image, &mut remarks)? } else { None };
+    let mut patience = filesystem::PATIENCE;
+    let table = if whole { table::read_any(image, &mut patience, &mut remarks)? } else { None };
     // A bare filesystem may begin with a boot sector that looks like an empty table.
     let filesystem = match &table {
         Some(table) if !table.partitions.is_empty() => None,
-        _ if whole => filesystem::find(image, 0, image.length().get())?,
+        _ if whole => filesystem::find(image, 0, image.length().get(), &mut patience)?,
         _ => None,
     };
     Ok(Inspection {
@@ -63,6 +66,7 @@ pub fn inspect(opened: &Opened) -> Result<Inspection> {
         details: opened.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         virtual_size: image.length().get(),
         file_size: opened.file_size,
+        actual_size: opened.actual_size,
         allocated: image.covered().get(),
         backing: opened.backing.as_ref().map(crate::text::printable_path),
         table: if filesystem.is_some() { None } else { table },

@@ -51,8 +51,21 @@ const MOST_ARRAY: u64 = 2 << 20;
 /// The most logical partitions that are followed; a chain may be a loop.
 const MOST_LOGICAL: u32 = 256;
 
-/// The table of `image`, if it has one.
-pub(super) fn read_any(image: &Image, remarks: &mut Vec<String>) -> Result<Option<Table>> {
+/// The table of `image`, if it has one, with what its partitions hold. `patience` is that of [`filesystem::find`].
+pub(super) fn read_any(
+    image: &Image,
+    patience: &mut u64,
+    remarks: &mut Vec<String>,
+) -> Result<Option<Table>> {
+    let mut table = alone(image, remarks)?;
+    for entry in table.iter_mut().flat_map(|table| &mut table.partitions) {
+        entry.filesystem = filesystem::find(image, entry.offset, entry.size, patience)?;
+    }
+    Ok(table)
+}
+
+/// The table by itself.
+fn alone(image: &Image, remarks: &mut Vec<String>) -> Result<Option<Table>> {
     let first = read(image, 0, 512)?;
     let signature = first[510..] == [0x55, 0xaa];
     for sector in [512, 4096] {
@@ -141,18 +154,18 @@ fn gpt_at(image: &Image, sector: u64, lba: u64) -> Result<Gpt> {
         if entry[..16].iter().all(|byte| *byte == 0) {
             continue;
         }
-        partitions.push(gpt_entry(image, sector, number, entry)?);
+        partitions.push(gpt_entry(sector, number, entry));
     }
     Ok(Gpt::Good(Table { kind: "gpt", id: id.to_string(), sector_size: sector, partitions }))
 }
 
-fn gpt_entry(image: &Image, sector: u64, number: u32, entry: &[u8]) -> Result<Entry> {
+fn gpt_entry(sector: u64, number: u32, entry: &[u8]) -> Entry {
     let at = Numbers(entry);
     let (first, last) = (at.le64(32), at.le64(40));
     let offset = first.saturating_mul(sector);
     let size = last.saturating_add(1).saturating_sub(first).saturating_mul(sector);
     let units: Vec<u16> = (0..36).map(|unit| at.le16(56 + unit * 2)).take_while(|unit| *unit != 0).collect();
-    Ok(Entry {
+    Entry {
         number,
         offset,
         size,
@@ -160,8 +173,8 @@ fn gpt_entry(image: &Image, sector: u64, number: u32, entry: &[u8]) -> Result<En
         guid: Some(guid(&entry[16..32]).to_string()),
         label: crate::text::printable(String::from_utf16_lossy(&units).as_bytes()),
         attributes: crate::table::attribute_names(at.le64(48)),
-        filesystem: filesystem::find(image, offset, size)?,
-    })
+        filesystem: None,
+    }
 }
 
 /// A GUID in the byte order of the GPT.
@@ -185,7 +198,7 @@ fn mbr(image: &Image, first: &[u8], remarks: &mut Vec<String>) -> Result<Option<
         if matches!(record.kind, 0x05 | 0x0f | 0x85) {
             extended.get_or_insert(u64::from(record.start));
         }
-        partitions.push(record.entry(image, number + 1, 0)?);
+        partitions.push(record.entry(number + 1, 0));
     }
     if let Some(extended) = extended {
         logical(image, extended, &mut partitions, remarks)?;
@@ -210,7 +223,7 @@ fn logical(
         }
         let record = Record::new(&sector, 0);
         if record.kind != 0 && record.sectors != 0 {
-            partitions.push(record.entry(image, number, next)?);
+            partitions.push(record.entry(number, next));
         }
         let link = Record::new(&sector, 1);
         if link.kind == 0 || link.start == 0 {
@@ -239,12 +252,11 @@ impl Record {
     }
 
     /// The partition, whose start counts from sector `base`.
-    fn entry(&self, image: &Image, number: u32, base: u64) -> Result<Entry> {
+    fn entry(&self, number: u32, base: u64) -> Entry {
         let offset = (base + u64::from(self.start)) * 512;
         let size = u64::from(self.sectors) * 512;
         let attributes = if self.flag == 0x80 { vec!["active".to_owned()] } else { Vec::new() };
         let kind = Type::Mbr(self.kind).to_string();
-        let filesystem = filesystem::find(image, offset, size)?;
-        Ok(Entry { number, offset, size, kind, guid: None, label: String::new(), attributes, filesystem })
+        Entry { number, offset, size, kind, guid: None, label: String::new(), attributes, filesystem: None }
     }
 }

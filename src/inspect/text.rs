@@ -11,6 +11,7 @@ impl fmt::Display for Inspection {
         writeln!(f, "{:<14} {}", "format", self.format)?;
         writeln!(f, "{:<14} {} ({} bytes)", "virtual size", human(self.virtual_size), self.virtual_size)?;
         writeln!(f, "{:<14} {}", "file size", human(self.file_size))?;
+        writeln!(f, "{:<14} {}", "on the host", human(self.actual_size))?;
         writeln!(f, "{:<14} {}", "stored", human(self.allocated))?;
         for (name, value) in &self.details {
             writeln!(f, "{name:<14} {value}")?;

@@ -4,9 +4,10 @@ use std::process::Command;
 
 use diskwright::units::{GIB, MIB, TIB};
 
+use crate::hostile::complaint;
 use crate::judge::{check, qemu_img, virtual_size};
 use crate::rows::ROWS;
-use crate::tools::{must, quiet, scratch};
+use crate::tools::{digest, must, quiet, run, scratch};
 
 /// The program, with a bare environment.
 pub(crate) fn diskwright() -> Command {
@@ -41,4 +42,36 @@ fn empty_disks_are_as_large_as_those_of_qemu() {
             assert!(row.open(&ours).unwrap().image.segments().is_empty(), "{name}");
         }
     }
+}
+
+/// Nor is a file further down the chain lost.
+#[test]
+fn no_file_of_its_own_chain_is_replaced() {
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name);
+    qemu_img(&[&"create", &"-q", &"-f", &"qcow2", &path("a.qcow2"), &"10M"]);
+    for (below, name) in [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")] {
+        let arguments = ["-b", &format!("{below}.qcow2"), "-F", "qcow2"];
+        must(diskwright().arg("create").arg(path(&format!("{name}.qcow2"))).args(arguments));
+    }
+    let before = digest(&path("a.qcow2"));
+    for name in ["a", "b", "c", "d", "e"] {
+        let mut create = diskwright();
+        create.arg("create").arg(path(&format!("{name}.qcow2"))).args(["-b", "e.qcow2", "-F", "qcow2"]);
+        assert!(complaint(&run(&mut create), 2).contains("its own backing file"), "{name}");
+    }
+    assert_eq!(digest(&path("a.qcow2")), before);
+    assert_eq!(virtual_size("qcow2", &path("e.qcow2")), 10 * MIB);
+}
+
+/// VDI ends where QEMU's limit is; a larger one is refused with the exact numbers and the path.
+#[test]
+fn the_largest_vdi_is_one_to_qemu() {
+    let folder = scratch();
+    let path = folder.path().join("disk.vdi");
+    must(diskwright().arg("create").arg(&path).args(["--size", "536870784MiB"]));
+    assert_eq!(virtual_size("vdi", &path), 536_870_784 * MIB);
+    std::fs::remove_file(&path).unwrap();
+    let message = complaint(&run(diskwright().arg("create").arg(&path).args(["--size", "536870785MiB"])), 1);
+    assert!(message.contains("536870784MiB") && message.contains("found: 536870785MiB"), "{message}");
 }

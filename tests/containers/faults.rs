@@ -234,7 +234,7 @@ fn signals_leave_the_older_file() {
             // A signal before the program listens ends it at once, as it ends any.
             interrupted |= said.code == code;
             assert!(said.code == code || said.code > 128, "{} {}", said.code, said.error());
-            assert_eq!(std::fs::read(&target).unwrap(), b"older");
+            assert!(std::fs::read(&target).unwrap() == b"older", "{}", said.error());
         }
         assert!(interrupted, "{arguments:?}: no signal came in the middle");
     }
@@ -257,5 +257,76 @@ fn a_source_that_changes_is_noticed() {
         let error = convert(&opened, &source, to, &container, 2, &Progress::default()).unwrap_err();
         assert!(error.to_string().contains("changed while"), "{}: {error}", row.name);
         assert!(!target.exists());
+    }
+}
+
+/// A writer that has stopped to write keeps no one from stopping, and what was read is kept under no name.
+#[test]
+fn input_that_never_ends_is_left_by_a_signal() {
+    use std::io::Write;
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let folder = scratch();
+        let mut program = diskwright();
+        program.args(["convert", "-"]).arg(folder.path().join("disk.vdi"));
+        let mut child = program.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(&noise(3, 3 << 20)).unwrap();
+        assert!(names_in(folder.path()).is_empty(), "{:?}", names_in(folder.path()));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let said = wait(child, Duration::from_secs(60));
+        if signal == Signal::KILL {
+            assert_eq!(said.code, 128 + 9);
+        } else {
+            assert!(complaint(&said, 1).contains("stopped by a signal"), "{}", said.error());
+        }
+        assert!(names_in(folder.path()).is_empty(), "{:?}", names_in(folder.path()));
+        drop(input);
+    }
+}
+
+#[test]
+fn a_stream_is_compressed_by_its_own_codec() {
+    let folder = scene();
+    let path = |name: &str| folder.path().join(name);
+    let convert = |more: &[&str]| {
+        let mut program = convert(&path("disk.raw"), &path("disk.vmdk"));
+        program.args(["--subformat", "streamOptimized"]).args(more);
+        program
+    };
+    let mut digests = Vec::new();
+    for more in [&[][..], &["--compress", "zlib"], &["--level", "6"], &["--level", "9"]] {
+        must(&mut convert(more));
+        digests.push(digest(&path("disk.vmdk")));
+    }
+    assert!(digests[0] == digests[1] && digests[1] == digests[2]);
+    for (more, says) in [
+        (["--compress", "none"], "always compressed"),
+        (["--compress", "zstd"], "vmdk does not have compression by zstd"),
+    ] {
+        assert!(complaint(&run(&mut convert(&more)), 2).contains(says));
+    }
+}
+
+/// However large the clusters and however many the threads, encoders take less than 64 MiB beyond the program and the
+/// tables.
+#[test]
+fn compression_is_bounded_in_memory() {
+    let folder = scratch();
+    let source = folder.path().join("disk.raw");
+    std::fs::write(&source, noise(7, 40 << 20)).unwrap();
+    for (codec, level, cluster) in [
+        ("zstd", "19", "2MiB"),
+        ("zstd", "9", "2MiB"),
+        ("zstd", "3", "2MiB"),
+        ("zlib", "9", "2MiB"),
+        ("zstd", "19", "64KiB"),
+    ] {
+        let mut program = command("/usr/bin/env");
+        program.args(["python3", "-c", "import resource,subprocess,sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"]);
+        program.arg(env!("CARGO_BIN_EXE_diskwright")).arg("convert").arg(&source);
+        program.arg(folder.path().join("disk.qcow2"));
+        program.args(["--compress", codec, "--level", level, "--cluster-size", cluster, "--jobs", "32"]);
+        let kib: u64 = must(&mut program).text().trim().parse().unwrap();
+        assert!(kib < 72 << 10, "{codec} {level} {cluster}: {kib} KiB");
     }
 }

@@ -20,6 +20,8 @@ mod foreign;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod inspect;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod overlay;

@@ -134,7 +134,7 @@ fn refusals_leave_the_file_alone() {
         ("bitmap.qcow2", "1GiB", 2, "bitmaps"),
         ("plain.qcow2", "1MiB", 2, "not made smaller"),
         ("plain.qcow2", "5000PiB", 1, "at most"),
-        ("512.qcow2", "200GiB", 1, "128 GiB"),
+        ("512.qcow2", "200GiB", 1, "128GiB"),
         ("disk.raw", "1KiB", 2, "not made smaller"),
         ("plain.qcow2", "10G", 2, "10GiB"),
         ("plain.qcow2", "+0x10", 2, "size"),
@@ -233,5 +233,126 @@ fn an_image_in_use_is_left_alone() {
         child.wait().unwrap();
         resize(&path, "20MiB");
         assert_eq!(virtual_size(format, &path), 20 * MIB);
+    }
+}
+
+/// What the backing file holds behind the end of a shorter overlay does not come into it, and the backing file need not
+/// be there.
+#[test]
+fn an_overlay_takes_nothing_more_from_below() {
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name);
+    qemu_img(&[&"create", &"-q", &"-f", &"raw", &path("base.raw"), &"80M"]);
+    must(command("qemu-io").args(["-f", "raw", "-c", "write -P 0x41 0 80M"]).arg(path("base.raw")));
+    // Tables that are there and are not, old and new; clusters of which a refcount block counts few; an end within a
+    // cluster that the overlay has itself.
+    for (options, size, larger) in [
+        ("compat=1.1", "1M", "2M"),
+        ("compat=1.1", "64M", "5G"),
+        ("extended_l2=on", "1M", "80M"),
+        ("extended_l2=on,cluster_size=2M", "2M", "80M"),
+        ("cluster_size=4096", "3M", "90M"),
+        ("cluster_size=512", "100K", "20M"),
+        ("cluster_size=512,refcount_bits=64", "1M", "9M"),
+        ("compat=1.1", "1000K", "3M"),
+    ] {
+        for writes in [&[][..], &["write -P 7 0 999k"], &["write -z 200k 100k", "write -P 3 990k 10k"]] {
+            let (ours, theirs) = (path("ours.qcow2"), path("theirs.qcow2"));
+            let name = format!("{options}, {size} to {larger}, {writes:?}");
+            for overlay in [&ours, &theirs] {
+                let arguments: [&dyn AsRef<std::ffi::OsStr>; 12] = [
+                    &"create",
+                    &"-q",
+                    &"-f",
+                    &"qcow2",
+                    &"-F",
+                    &"raw",
+                    &"-b",
+                    &"base.raw",
+                    &"-o",
+                    &options,
+                    overlay,
+                    &size,
+                ];
+                qemu_img(&arguments);
+                for write in writes.iter().filter(|_| size != "100K") {
+                    must(command("qemu-io").args(["-c", write]).arg(overlay));
+                }
+            }
+            std::fs::rename(path("base.raw"), path("hidden")).unwrap();
+            let said = run(diskwright().arg("resize").arg(&ours).arg(format!("{larger}iB")));
+            std::fs::rename(path("hidden"), path("base.raw")).unwrap();
+            if size == "1000K" && writes.is_empty() {
+                let message = complaint(&said, 2);
+                assert!(message.contains("ends within a cluster"), "{name}: {message}");
+                std::fs::remove_file(&ours).unwrap();
+                continue;
+            }
+            assert_eq!(said.code, 0, "{name}: {}", said.error());
+            check("qcow2", &ours).unwrap_or_else(|error| panic!("{name}: {error}"));
+            qemu_img(&[&"resize", &"-q", &theirs, &larger]);
+            qemu_img(&[&"compare", &theirs, &ours]);
+            // And once more, from there.
+            resize(&ours, "+7MiB");
+            check("qcow2", &ours).unwrap_or_else(|error| panic!("{name}: {error}"));
+            qemu_img(&[&"resize", &"-q", &theirs, &"+7M"]);
+            qemu_img(&[&"compare", &theirs, &ours]);
+            let options = OpenOptions { format: None, allow_backing: true };
+            let size = open(&ours, &options).unwrap().image.length().get();
+            assert_eq!(size, virtual_size("qcow2", &theirs), "{name}");
+        }
+    }
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 12] = [
+        &"create",
+        &"-q",
+        &"-f",
+        &"qcow2",
+        &"-F",
+        &"raw",
+        &"-b",
+        &"base.raw",
+        &"-o",
+        &"compat=0.10",
+        &path("old.qcow2"),
+        &"1M",
+    ];
+    qemu_img(&arguments);
+    let message = complaint(&run(diskwright().arg("resize").arg(path("old.qcow2")).arg("2MiB")), 2);
+    assert!(message.contains("version 2"), "{message}");
+}
+
+/// A file that is written anew is as private as it was, and leaves no name behind with the old disk.
+#[test]
+fn mode_and_owner_are_kept_and_other_names_refused() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let folder = scratch();
+    for row in ROWS {
+        let path = folder.path().join(format!("disk.{}", row.format.suffix()));
+        row.write(&usual().image(), &path, 1).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        // Only the super-user gives files away.
+        let _ = chown(&path, Some(65_534), Some(65_534));
+        let before = std::fs::metadata(&path).unwrap();
+        must(diskwright().arg("resize").arg(&path).args(["100MiB", "--format", row.format.name()]));
+        let after = std::fs::metadata(&path).unwrap();
+        assert_eq!(
+            (after.mode(), after.uid(), after.gid()),
+            (before.mode(), before.uid(), before.gid()),
+            "{}",
+            row.name
+        );
+        let other = folder.path().join("other");
+        std::fs::hard_link(&path, &other).unwrap();
+        let before = digest(&path);
+        let said = run(diskwright().arg("resize").arg(&path).args(["+1MiB", "--format", row.format.name()]));
+        if matches!(row.format, Format::Raw | Format::Qcow2) {
+            assert_eq!(said.code, 0, "{}", said.error());
+            assert_eq!(digest(&path), digest(&other));
+        } else {
+            assert!(complaint(&said, 2).contains("other names"), "{}", said.error());
+            assert_eq!(digest(&path), before);
+        }
+        std::fs::remove_file(&other).unwrap();
+        std::fs::remove_file(&path).unwrap();
     }
 }

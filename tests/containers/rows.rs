@@ -111,7 +111,7 @@ const VMDK: Row = Row {
 const VDI: Row = Row {
     format: Format::Vdi,
     unit: MIB,
-    largest: ((4 * GIB) - MIB - 512) / 4 * MIB,
+    largest: 0x1fff_ff80 * MIB,
     readers: &[readers::SEVEN_ZIP_VDI],
     ..USUAL
 };

@@ -33,6 +33,7 @@ pub fn compress(
     let entries = geometry.l1_entries(size)?;
     let data = Allocated::of(image, geometry.cluster());
     let output = Output::create(path)?;
+    let pour = &pour.within(codec.memory(geometry.cluster()));
     let work = Work { image, geometry, data: &data, output: &output, codec, pour };
     let turn = in_turns(&work, Turn::new(geometry.cluster()), pour)?;
     let tables = Tables { geometry, data: &data, entries: &turn.entries, l1_entries: entries };

@@ -101,10 +101,10 @@ impl Geometry {
             return Err(Error::new(Kind::Capacity, "the disk is too large for qcow2 with this cluster size")
                 .expected(format!(
                     "at most {} with clusters of {}",
-                    Bytes::new((MOST_L1 / 8).saturating_mul(self.covered())).human(),
+                    Bytes::new((MOST_L1 / 8).saturating_mul(self.covered())),
                     Bytes::new(self.cluster())
                 ))
-                .found(Bytes::new(size).human())
+                .found(Bytes::new(size))
                 .hint("take larger clusters (--cluster-size, up to 2MiB)"));
         }
         Ok(entries)

@@ -12,17 +12,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::SECTOR;
-use super::format::{MOST_L1, MOST_REFCOUNT_TABLE, OFFSET};
+use super::format::{COPIED, MOST_L1, MOST_REFCOUNT_TABLE, OFFSET};
 use super::read::Info;
 use crate::container::source::{Numbers, Source};
 use crate::error::{Error, Kind, Result};
+use crate::image::Data;
 use crate::units::{Bytes, low32, u64_of, usize_of};
 
-/// Makes the disk in the qcow2 file `path` larger: `size`, rounded up to whole sectors of 512 bytes.
+/// Makes the disk in the qcow2 file `path` larger: `size`, rounded up to whole sectors of 512 bytes. What is new reads as
+/// zero, whatever a backing file holds there.
 ///
 /// # Errors
-/// [`Kind::Usage`] where snapshots or bitmaps remember the smaller size, or where the file was not closed properly or
-/// is in use, or has data behind the end of the disk; [`Kind::Capacity`] past what its cluster size can address.
+/// [`Kind::Usage`] where snapshots or bitmaps remember the smaller size, where the file was not closed properly or
+/// is in use, has data behind the end of the disk, or is an overlay that cannot say zeros there; [`Kind::Capacity`] past
+/// what its cluster size can address.
 pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     let source = Source::open(path)?;
     let info = Info::read(&source)?;
@@ -47,13 +50,30 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     if entries * 8 > MOST_L1 {
         return Err(Error::new(Kind::Capacity, "the disk is too large for qcow2 with this cluster size")
             .at(path)
-            .expected(format!("at most {}", Bytes::new((MOST_L1 / 8).saturating_mul(info.covered())).human()))
-            .found(Bytes::new(size).human())
+            .expected(format!("at most {}", Bytes::new((MOST_L1 / 8).saturating_mul(info.covered()))))
+            .found(Bytes::new(size))
             .hint("convert it into a new image with larger clusters (--cluster-size, up to 2MiB)"));
     }
     nothing_behind(&source, &info, size)?;
     let file = crate::container::source::open_to_change(path)?;
-    let change = Change { info: &info, source: &source, file: &file };
+    if info.backing.is_some() && size > info.size {
+        if let Some((place, length)) = last_cluster(&source, &info)? {
+            // What QEMU copied there from below when it wrote to the cluster.
+            Change { info: &info, source: &source, file: &file }.write(&vec![0; usize_of(length)], place)?;
+        }
+        // First the tables for so large a disk, which stays as it is; then what they say of its new part; then its size.
+        stretch(&source, &info, &file, info.size, entries)?;
+        cover(&Source::open(path)?, &file, info.size, size)?;
+        return file
+            .write_all_at(&size.to_be_bytes(), 24)
+            .map_err(|error| Error::io(Kind::Output, "cannot make the image larger", path, error));
+    }
+    stretch(&source, &info, &file, size, entries)
+}
+
+/// Gives the file a level 1 table of `entries`, and its disk `size`.
+fn stretch(source: &Arc<Source>, info: &Info, file: &File, size: u64, entries: u64) -> Result<()> {
+    let change = Change { info, source, file };
     let old = Tables { l1: info.l1.0, refcounts: info.refcount_table };
     let new = if change.has_room(entries)? { old } else { change.move_tables(entries)? };
     // Bytes 24 to 60 of the header: size, no encryption, entries and place of the level 1 table, place and clusters of
@@ -67,6 +87,96 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     head.extend(low32(new.refcounts.1).to_be_bytes());
     change.write(&head, 24)?;
     if new == old { Ok(()) } else { change.forget(&new) }
+}
+
+/// Where in the file the rest of the cluster stands that the disk of an overlay ends in, as place and length, if there is a
+/// rest that may hold something.
+///
+/// # Errors
+/// [`Kind::Usage`] for an overlay that cannot say that what lies behind its disk is zero.
+fn last_cluster(source: &Arc<Source>, info: &Info) -> Result<Option<(u64, u64)>> {
+    let refuse = |what: &str, hint: &str| {
+        Err(Error::new(Kind::Usage, what)
+            .at(&source.path)
+            .why("what a backing file holds behind the end of the disk is not to come into it")
+            .hint(hint))
+    };
+    if info.version == 2 {
+        return refuse(
+            "an overlay of version 2 is not made larger: it cannot say that clusters are zero",
+            "make it one of version 3 first (qemu-img amend -o compat=1.1)",
+        );
+    }
+    let rest = info.size.next_multiple_of(info.cluster()) - info.size;
+    if rest == 0 {
+        return Ok(None);
+    }
+    let (image, zeros) = info.image(source)?;
+    let last = info.size - 1;
+    if zeros.iter().any(|(start, length)| (*start..start + length).contains(&last)) {
+        return Ok(None);
+    }
+    let own = image.clipped(Bytes::new(last), Bytes::new(info.size)).next().map(|piece| piece.data);
+    if let (Some(Data::File { skip, .. }), false) = (own, info.extended()) {
+        return Ok(Some((skip + 1, rest)));
+    }
+    refuse(
+        "the overlay ends within a cluster that it does not have itself, or compressed",
+        "convert it into an image of its own with --allow-backing, and make that larger",
+    )
+}
+
+/// Lets the level 2 tables of the clusters of `from..to` say that these are zero.
+fn cover(source: &Arc<Source>, file: &File, from: u64, to: u64) -> Result<()> {
+    let info = Info::read(source)?;
+    let change = Change { info: &info, source, file };
+    let cluster = info.cluster();
+    let (first, last) = (from.div_ceil(cluster), to.div_ceil(cluster));
+    if first == last {
+        return Ok(());
+    }
+    let per_table = info.covered() / cluster;
+    let range = first / per_table..(last - 1) / per_table + 1;
+    let bytes = source.read(info.l1.0, info.l1.1 * 8, "the L1 table")?;
+    let level_1: Vec<u64> = Numbers(&bytes).all_be64().map(|entry| entry & OFFSET).collect();
+    let table = |number: u64| level_1.get(usize_of(number)).copied().unwrap_or(0);
+    let missing: Vec<u64> = range.clone().filter(|number| table(*number) == 0).collect();
+    // The entries of table `number` that are to say zero, as first and count.
+    let entries = |number: u64| {
+        let start = first.max(number * per_table);
+        (start % per_table, last.min((number + 1) * per_table) - start)
+    };
+    let zeros = |count: u64| info.zero_entry().repeat(usize_of(count));
+    let at = Bytes::new(source.size).round_up(cluster).get();
+    let mut counts = Counts::read(&info, source)?;
+    let added = if missing.is_empty() { 0 } else { counts.add(at / cluster, u64_of(missing.len()))? };
+    let width = u64_of(info.zero_entry().len());
+    change.extend(at + added * cluster, &counts, || {
+        for (place, number) in (at..).step_by(usize_of(cluster)).zip(&missing) {
+            let (start, count) = entries(*number);
+            change.write(&zeros(count), place + start * width)?;
+        }
+        Ok(())
+    })?;
+    for number in range.filter(|number| table(*number) != 0) {
+        let (start, count) = entries(number);
+        change.write(&zeros(count), table(number) + start * width)?;
+    }
+    for (place, number) in (at..).step_by(usize_of(cluster)).zip(&missing) {
+        change.write(&(place | COPIED).to_be_bytes(), info.l1.0 + number * 8)?;
+    }
+    if counts.place == info.refcount_table {
+        return Ok(());
+    }
+    let mut head = counts.place.0.to_be_bytes().to_vec();
+    head.extend(low32(counts.place.1).to_be_bytes());
+    change.write(&head, 48)?;
+    let old = info.refcount_table;
+    let source = Source::open(&source.path)?;
+    let info = Info::read(&source)?;
+    let mut counts = Counts::read(&info, &source)?;
+    counts.set(old.0 / cluster, old.1, 0)?;
+    counts.changed.iter().try_for_each(|(place, (_, new))| change.write(new, *place))
 }
 
 /// Refuses a file whose tables say something of what lies behind the end of the disk: it would come into the disk, right
@@ -152,22 +262,29 @@ impl Change<'_> {
         let mut table = self.source.read(self.info.l1.0, self.info.l1.1 * 8, "the L1 table")?;
         table.resize(usize_of(entries * 8), 0);
         let length = at + added * self.cluster();
-        let write = || {
-            self.file.set_len(length).map_err(|error| self.failed(error))?;
-            self.write(&table, at)?;
-            counts.changed.iter().try_for_each(|(place, (_, new))| self.write(new, *place))?;
-            // Before the header names them, they have to be there.
-            self.file.sync_data().map_err(|error| self.failed(error))
-        };
-        if let Err(error) = write() {
+        self.extend(length, &counts, || self.write(&table, at))?;
+        Ok(Tables { l1: at, refcounts: counts.place })
+    }
+
+    /// Makes the file `length` bytes long, lets `write` write behind its end, and counts what that takes. Takes everything
+    /// back where that fails.
+    fn extend(&self, length: u64, counts: &Counts<'_>, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        let done = self
+            .file
+            .set_len(length.max(self.source.size))
+            .map_err(|error| self.failed(error))
+            .and_then(|()| write())
+            .and_then(|()| counts.changed.iter().try_for_each(|(place, (_, new))| self.write(new, *place)))
+            // Before anything names them, they have to be there.
+            .and_then(|()| self.file.sync_data().map_err(|error| self.failed(error)));
+        if done.is_err() {
             // What was behind the end is cut off.
             for (place, (old, _)) in counts.changed.range(..self.source.size) {
                 let _ = self.file.write_all_at(old, *place);
             }
             let _ = self.file.set_len(self.source.size);
-            return Err(error);
         }
-        Ok(Tables { l1: at, refcounts: counts.place })
+        done
     }
 
     /// The clusters of the old tables are free, now that the header names the new ones.

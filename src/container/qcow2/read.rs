@@ -11,7 +11,7 @@ use super::format::{
     REFCOUNT_ORDER, RESERVED_L1, RESERVED_L2, RESERVED_REFCOUNT, ZERO,
 };
 use crate::container::codec::Decoder;
-use crate::container::source::{Mapping, Numbers, Source};
+use crate::container::source::{Mapping, Numbers, Source, shown};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Image, Render};
 use crate::units::{Bytes, index, low32, u64_of, usize_of};
@@ -53,7 +53,17 @@ impl Info {
     }
 
     /// Whether level 2 entries describe 32 parts of a cluster.
-    const fn extended(&self) -> bool {
+    /// The level 2 entry of a cluster that is zero and has no place.
+    pub(super) fn zero_entry(&self) -> Vec<u8> {
+        if self.extended() {
+            // All 32 parts read as zero (QEMU docs/interop/qcow2.txt, Extended L2 Entries).
+            [[0; 8], (u64::from(u32::MAX) << 32).to_be_bytes()].concat()
+        } else {
+            ZERO.to_be_bytes().to_vec()
+        }
+    }
+
+    pub(super) const fn extended(&self) -> bool {
         self.incompatible & INCOMPATIBLE_EXTENDED_L2 != 0
     }
 
@@ -63,9 +73,9 @@ impl Info {
         let at = Numbers(&head);
         if at.length() < u64_of(HEADER_2) || at.be32(0) != MAGIC {
             return Err(source
-                .wrong("this is no qcow2 image", 0)
+                .wrong(if at.be32(0) == MAGIC { "the header is cut" } else { "this is no qcow2 image" }, 0)
                 .expected("QFI and 0xfb")
-                .found("something else"));
+                .found(shown(&head[..head.len().min(4)])));
         }
         let version = at.be32(4);
         if version != 2 && version != 3 {

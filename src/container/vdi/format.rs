@@ -24,13 +24,13 @@ pub(super) const BLOCK: u64 = MIB;
 pub(super) const MAP: u64 = 512;
 /// What the first block is aligned to, as VirtualBox has it (VDI_DATA_ALIGN).
 const ALIGNMENT: u64 = MIB;
-/// The most blocks: the header names the place of the first one in 32 bits, so that the map, 4 bytes for each, ends at
-/// 4 GiB less the alignment.
-const MOST_BLOCKS: u64 = ((1 << 32) - ALIGNMENT - MAP) / 4;
+/// The most blocks: QEMU keeps header and map, 4 bytes for each block, in less than 2 GiB (block/vdi.c,
+/// VDI_BLOCKS_IN_IMAGE_MAX). The header, which names the place of the first block in 32 bits, would allow twice as many.
+const MOST_BLOCKS: u64 = ((1 << 31) - MAP) / 4;
 /// The largest disk that we write.
 pub(super) const LARGEST: u64 = MOST_BLOCKS * BLOCK;
-/// The largest disk that is read: 0x3fffffff blocks (QEMU block/vdi.c, VDI_DISK_SIZE_MAX). In 32 bits, the place of the
-/// first block does not allow quite as many.
+/// The largest disk that is read: 0x3fffffff blocks, more than anybody writes. In 32 bits, the place of the first block does
+/// not allow quite as many.
 pub(super) const LARGEST_READ: u64 = 0x3fff_ffff * BLOCK;
 
 /// Map entries: a block that was never written, and one that is zero. Those below are numbers of blocks in the file.
@@ -66,8 +66,8 @@ impl Layout {
         let size = length.round_up(SECTOR).get();
         if size > LARGEST {
             return Err(Error::new(Kind::Capacity, "the disk is too large for VDI")
-                .expected(format!("at most {} blocks of 1 MiB, {}", MOST_BLOCKS, Bytes::new(LARGEST).human()))
-                .found(length.human())
+                .expected(format!("at most {} blocks of 1 MiB, {}", MOST_BLOCKS, Bytes::new(LARGEST)))
+                .found(length)
                 .hint("take qcow2 with clusters of 2MiB"));
         }
         let blocks = size.div_ceil(BLOCK);

@@ -8,7 +8,7 @@ use super::format::{
     BEFORE, DIFFERENCING, DYNAMIC, LARGEST_READ, LEAST_HEADER, SECTOR, SIGNATURE, SIGNATURE_AT, STATIC, UNDO,
     VERSION, ZERO,
 };
-use crate::container::source::{Mapping, Numbers, Source};
+use crate::container::source::{Mapping, Numbers, Source, shown};
 use crate::container::{Format, Identity, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -68,7 +68,7 @@ impl Info {
             return Err(source
                 .wrong("this is no VDI image", 64)
                 .expected(format!("{SIGNATURE:#010x}"))
-                .found("something else"));
+                .found(shown(head.get(64..68).unwrap_or_default())));
         }
         if at.length() < BEFORE + LEAST_HEADER {
             return Err(source

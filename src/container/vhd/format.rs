@@ -217,7 +217,7 @@ pub(super) fn size(length: Bytes, step: u64, least: u64) -> Result<u64> {
     if size > LARGEST {
         return Err(Error::new(Kind::Capacity, "the disk is too large for VHD")
             .expected(format!("at most {}", Bytes::new(LARGEST)))
-            .found(length.human())
+            .found(length)
             .hint("take vhdx, vdi or qcow2"));
     }
     Ok(size)

@@ -6,7 +6,7 @@ use super::format::{
     COOKIE, DIFFERENCING, DYNAMIC, FIXED, FOOTER, FOOTER_CHECKSUM, Footer, HEADER, HEADER_CHECKSUM,
     HEADER_COOKIE, LARGEST, OLD_FOOTER, SECTOR, UNUSED, VERSION, checksum,
 };
-use crate::container::source::{Mapping, Numbers, Source};
+use crate::container::source::{Mapping, Numbers, Source, shown};
 use crate::container::{Format, Identity, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::{Image, Render};
@@ -77,7 +77,7 @@ impl Place {
             (None, None) => Err(source
                 .wrong("this is no VHD image", source.size.saturating_sub(FOOTER))
                 .expected("a footer that begins with conectix, at the end of the file or at its start")
-                .found("something else")),
+                .found(shown(&source.read_some(source.size.saturating_sub(FOOTER), 8)?))),
         }
     }
 
@@ -186,7 +186,7 @@ impl Header {
             return Err(source
                 .wrong("there is no dynamic header", at)
                 .expected("cxsparse")
-                .found("something else"));
+                .found(shown(&bytes[..8])));
         }
         let (expected, found) = (checksum(&bytes, HEADER_CHECKSUM), Numbers(&bytes).be32(HEADER_CHECKSUM));
         if expected != found {

@@ -32,10 +32,12 @@ pub struct Options {
     pub id: Uuid,
     /// The id of the disk where it has one already.
     pub kept: Option<Uuid>,
+    /// Bytes in a logical sector: 512 or 4096.
+    pub sector: u64,
 }
 
-/// Logical and physical sectors, as Hyper-V makes them: a disk of 512 bytes that has 4096 inside.
-const SECTOR: u64 = 512;
+/// Logical sectors, as Hyper-V makes them: a disk of 512 bytes that has 4096 inside.
+pub(super) const SECTOR: u64 = 512;
 const PHYSICAL: u32 = 4096;
 /// The most payload blocks: a table of 8 MiB, the largest that QEMU's rule of sizes makes. So blocks have 1 MiB up to
 /// 1 TiB, as Microsoft wants them for Linux, and 64 MiB at 64 TiB.
@@ -58,16 +60,16 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(image: &Image, fixed: bool) -> Result<Self> {
+    fn new(image: &Image, fixed: bool, sector: u64) -> Result<Self> {
         // QEMU does not open a disk without a block.
-        let size = image.length().round_up(SECTOR).get().max(SECTOR);
+        let size = image.length().round_up(sector).get().max(sector);
         if size > MOST_DISK {
             return Err(Error::new(Kind::Capacity, "the disk is too large for vhdx")
-                .expected(format!("at most {}", Bytes::new(MOST_DISK).human()))
-                .found(format!("{} bytes", image.length().get())));
+                .expected(format!("at most {}", Bytes::new(MOST_DISK)))
+                .found(image.length()));
         }
         let block = size.div_ceil(MOST_BLOCKS).next_power_of_two().max(LEAST_BLOCK);
-        let geometry = Geometry::new(size, block, SECTOR);
+        let geometry = Geometry::new(size, block, sector);
         let bat = Region { offset: BAT_START, length: (geometry.entries() * 8).next_multiple_of(GRAIN) };
         let data = if fixed { Allocated::every(block, geometry.blocks) } else { Allocated::of(image, block) };
         Ok(Self { size, geometry, data, bat })
@@ -98,12 +100,12 @@ impl Render for Layout {
     }
 }
 
-/// The file that holds `image`, its size rounded up to whole sectors of 512 bytes and to at least one.
+/// The file that holds `image`, its size rounded up to whole sectors and to at least one.
 ///
 /// # Errors
 /// [`Kind::Capacity`] for a disk of more than 64 TiB.
 pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
-    let layout = Layout::new(image, options.fixed)?;
+    let layout = Layout::new(image, options.fixed, options.sector)?;
     let (block, start) = (layout.geometry.block, Bytes::new(layout.data_start()));
     let end = layout.data_start() + layout.data.total() * block;
     let mut file = Builder::over(image, Bytes::new(end));
@@ -123,7 +125,7 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
         (FILE_PARAMETERS, 0, [low32(block).to_le_bytes(), flags.to_le_bytes()].concat()),
         (DISK_SIZE, ITEM_DISK, layout.size.to_le_bytes().to_vec()),
         (DISK_ID, ITEM_DISK, disk.to_bytes_le().to_vec()),
-        (LOGICAL_SECTOR, ITEM_DISK, low32(SECTOR).to_le_bytes().to_vec()),
+        (LOGICAL_SECTOR, ITEM_DISK, low32(options.sector).to_le_bytes().to_vec()),
         (PHYSICAL_SECTOR, ITEM_DISK, PHYSICAL.to_le_bytes().to_vec()),
     ]);
     file.bytes(Bytes::new(METADATA_REGION.offset), "vhdx: metadata table", table);

@@ -13,7 +13,7 @@ use super::format::{
     UNMAPPED, UNMAPPED_095, ZERO, checksum,
 };
 use super::log::View;
-use crate::container::source::{Mapping, Numbers, Source};
+use crate::container::source::{Mapping, Numbers, Source, shown};
 use crate::container::{Format, Identity, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -44,6 +44,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         details,
         subformat: Some(if fixed { Subformat::Fixed } else { Subformat::Dynamic }),
         identity: Some(Identity { id: disk.id, time: 0 }),
+        sector_size: Some(disk.sector),
         ..Opened::new(source, Format::Vhdx, disk.image()?)
     })
 }
@@ -69,7 +70,7 @@ impl Disk {
             return Err(source
                 .wrong("this is no VHDX image", 0)
                 .expected("vhdxfile")
-                .found("something else"));
+                .found(shown(&source.read_some(0, 8)?)));
         }
         let header = Header::current(source)?;
         let view = match header.log_id {
@@ -348,7 +349,7 @@ impl<'a> Items<'a> {
             return Err(source
                 .wrong("there is no metadata table", region.offset)
                 .expected("metadata")
-                .found("something else"));
+                .found(shown(&table[..8])));
         }
         let count = entry_count(source, u64::from(head.le16(10)), region.offset + 10)?;
         let mut items: Vec<(Uuid, u64, u64)> = Vec::new();

@@ -107,7 +107,7 @@ fn file_too_long(sectors: u64) -> Error {
         Kind::Capacity,
         "the disk holds too much for vmdk: its tables count sectors of the file in 32 bits",
     )
-    .expected(format!("a file of at most {}", Bytes::new(MOST_FILE * SECTOR).human()))
+    .expected(format!("a file of at most {}", Bytes::new(MOST_FILE * SECTOR)))
     .found(format!("{} bytes", sectors.saturating_mul(SECTOR)))
 }
 

@@ -10,7 +10,7 @@ use super::format::{
     SECTOR, ZERO_GRAIN,
 };
 use crate::container::codec::inflate_whole;
-use crate::container::source::{Mapping, Numbers, Source};
+use crate::container::source::{Mapping, Numbers, Source, shown};
 use crate::container::{Identity, Subformat};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render};
@@ -23,6 +23,9 @@ const TEXT: &[u8] = b"# Disk Descriptor";
 const LONGEST_DESCRIPTOR: u64 = 128 << 10;
 /// The largest grain, in sectors: 2 MiB. VMware writes 64 KiB and reads no more (open-vmdk, sparse.c).
 const MOST_GRAIN: u64 = 4096;
+/// The most grain tables: of 512 grains of 64 KiB, as VMware has them, so many are a disk of 1 PiB, 16 times its largest.
+/// The directory can be all hole, and is looked through in pieces.
+const MOST_DIRECTORY: u64 = 1 << 25;
 /// Entries of a grain directory that are read at a time.
 const PIECE: u64 = 16 << 10;
 
@@ -250,7 +253,7 @@ impl Sparse {
                 return Err(source
                     .wrong("this is no VMDK image", 0)
                     .expected("KDMV")
-                    .found("something else"));
+                    .found(shown(&head[..head.len().min(4)])));
             }
         }
         let first = Self::header(source, 0, at)?;
@@ -417,6 +420,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn directory(&mut self, at: u64, names: &Names) -> Result<()> {
         let count = self.sparse.capacity.div_ceil(self.sparse.entries * self.sparse.grain);
+        if count > MOST_DIRECTORY {
+            return Err(self
+                .source
+                .wrong("an impossible length of the grain directory", 12)
+                .expected(format!("at most {MOST_DIRECTORY} tables"))
+                .found(format!("{count}, of {} grains each", self.sparse.entries)));
+        }
         self.source.within(at, count * 4, names.directory)?;
         self.mapping.claim(at, (count * 4).next_multiple_of(SECTOR), names.directory)?;
         let mut first = 0;

@@ -15,7 +15,7 @@ use super::format::{
 };
 use super::{Adapter, Options, directory_sectors, file_too_long};
 use crate::container::allocated::Allocated;
-use crate::container::codec::ZlibEncoder;
+use crate::container::codec::{Codec, ZlibEncoder};
 use crate::error::{Error, Result};
 use crate::image::output::Output;
 use crate::image::turns::{Chunks, in_turns};
@@ -78,6 +78,7 @@ fn run(image: &Image, capacity: u64, put: Put<'_>, options: &Options, pour: &Pou
     let data = Allocated::of(image, GRAIN);
     let mut turn = Turn { put, sector: 0, table: Table::default(), directory: Vec::new() };
     turn.append(&head)?;
+    let pour = &pour.within(Codec::Zlib { level }.memory(GRAIN));
     let mut turn = in_turns(&Work { image, data: &data, output, level, pour }, turn, pour)?;
     turn.finish(header)?;
     Ok(turn.sector * SECTOR)

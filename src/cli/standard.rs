@@ -1,15 +1,80 @@
-//! Standard output for an image: without the line buffer of the standard library, and without waiting for ever for a
-//! reader that has stopped to read when a signal asks to end.
+//! Standard input and output for an image: without the buffers of the standard library, and without waiting for ever for
+//! the other side of a pipe when a signal asks to end.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 
-/// How often a write that waits looks whether it is to go on.
+/// What waits and is given up.
+fn given_up(error: &Error) -> std::io::Error {
+    std::io::Error::other(error.to_string())
+}
+
+fn ended() -> std::io::Error {
+    std::io::Error::other("the thread that waits for the other side has ended")
+}
+
+/// Standard input, which a thread of its own reads.
+#[derive(Debug)]
+pub(super) struct Input {
+    progress: Progress,
+    /// How much is wanted next.
+    wanted: SyncSender<usize>,
+    read: Receiver<std::io::Result<Vec<u8>>>,
+}
+
+/// Standard input, until `progress` says to stop.
+///
+/// # Errors
+/// [`Kind::Source`] where it is closed.
+pub(super) fn standard_input(progress: &Progress) -> Result<Input> {
+    let stdin = rustix::io::dup(std::io::stdin())
+        .map_err(|error| Error::new(Kind::Source, "cannot read standard input").because(error))?;
+    Ok(Input::over(stdin.into(), progress.clone()))
+}
+
+impl Input {
+    fn over(mut from: File, progress: Progress) -> Self {
+        let (wanted, ours) = sync_channel::<usize>(1);
+        let (theirs, read) = sync_channel(1);
+        std::thread::spawn(move || {
+            for length in ours {
+                let mut piece = vec![0; length];
+                let done = from.read(&mut piece).map(|count| {
+                    piece.truncate(count);
+                    piece
+                });
+                if theirs.send(done).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { progress, wanted, read }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        self.wanted.send(out.len()).map_err(|_| ended())?;
+        loop {
+            match self.read.recv_timeout(BEAT) {
+                Ok(done) => {
+                    let piece = done?;
+                    out[..piece.len()].copy_from_slice(&piece);
+                    return Ok(piece.len());
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+                Err(RecvTimeoutError::Timeout) => self.progress.check().map_err(|error| given_up(&error))?,
+            }
+        }
+    }
+}
+
+/// How often what waits looks whether it is to go on.
 const BEAT: Duration = Duration::from_millis(100);
 
 /// Standard output, which a thread of its own writes to: it may wait in the kernel, and ends with the process.
@@ -52,7 +117,6 @@ impl Standard {
 impl Write for Standard {
     /// Writes all of `bytes`, or says why not.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let ended = || std::io::Error::other("the thread that writes has ended");
         let mut piece = std::mem::take(&mut self.spare);
         piece.clear();
         piece.extend_from_slice(bytes);
@@ -64,9 +128,7 @@ impl Write for Standard {
                     return done.map(|()| bytes.len());
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(ended()),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.progress.check().map_err(|error| std::io::Error::other(error.to_string()))?;
-                }
+                Err(RecvTimeoutError::Timeout) => self.progress.check().map_err(|error| given_up(&error))?,
             }
         }
     }
@@ -79,7 +141,7 @@ impl Write for Standard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{PipeReader, Read, pipe};
+    use std::io::{PipeReader, pipe};
     use std::sync::atomic::Ordering;
 
     fn over_a_pipe(progress: &Progress) -> (PipeReader, Standard) {
@@ -108,6 +170,29 @@ mod tests {
         progress.stop_flag().store(true, Ordering::Relaxed);
         // More than a pipe holds.
         let error = out.write_all(&vec![0; 1 << 22]).unwrap_err();
+        assert!(error.to_string().contains("stopped by a signal"), "{error}");
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let (reader, mut writer) = pipe().unwrap();
+        let mut input = Input::over(std::os::fd::OwnedFd::from(reader).into(), Progress::default());
+        let expected: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let sent = expected.clone();
+        let other = std::thread::spawn(move || writer.write_all(&sent).unwrap());
+        let mut found = Vec::new();
+        input.read_to_end(&mut found).unwrap();
+        other.join().unwrap();
+        assert!(found == expected);
+    }
+
+    #[test]
+    fn a_writer_that_sleeps_does_not_keep_it_from_stopping() {
+        let progress = Progress::default();
+        let (reader, _writer) = pipe().unwrap();
+        let mut input = Input::over(std::os::fd::OwnedFd::from(reader).into(), progress.clone());
+        progress.stop_flag().store(true, Ordering::Relaxed);
+        let error = input.read(&mut [0; 10]).unwrap_err();
         assert!(error.to_string().contains("stopped by a signal"), "{error}");
     }
 
