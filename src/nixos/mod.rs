@@ -44,9 +44,9 @@ const REGISTERED: i64 = 1;
 /// `epoch` is the value of SOURCE_DATE_EPOCH, where it is set.
 ///
 /// # Errors
-/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for what does not go together, for a system that is not in its closure, a user the
-/// image does not know, a loader that the layout has no place for; [`Kind::Source`](crate::error::Kind::Source) for what is missing or unreadable;
-/// [`Kind::Capacity`](crate::error::Kind::Capacity) for a boot program that is too large for its place.
+/// [`Kind::Manifest`] with the line for what does not go together, for a system that is not in its closure, a user the
+/// image does not know, a loader that the layout has no place for; [`Kind::Source`] for what is missing or unreadable;
+/// [`Kind::Capacity`] for a boot program that is too large for its place.
 pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
     let path = KeyPath::top("nixos");
     let mut disk = resolve::whole(manifest, epoch)?;
