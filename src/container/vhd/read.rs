@@ -143,7 +143,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         ("uuid", footer.id.to_string()),
     ]);
     if !fixed && place.at == 0 {
-        details.push(("footer", "only its copy at the start is there".to_owned()));
+        details.push(("footer", "its copy at the start counts; the one at the end is missing or damaged".to_owned()));
     }
     Ok(Opened {
         details,
