@@ -323,7 +323,11 @@ fn what_boots_is_in_the_closure() {
     symlink(&other, tiny.host(&system).join("specialisation/special")).unwrap();
     let out = tiny.path().join("out.img");
     must(tiny.nixos(&system, "efi", &out).args(LOADER));
-    refused(tiny.nixos(&broken, "efi", &out).args(LOADER), 1, &["the path does not exist", "init leads there"]);
+    refused(
+        tiny.nixos(&broken, "efi", &out).args(LOADER),
+        1,
+        &["the path does not exist", "init leads there"],
+    );
     let without = |name: &str| {
         let text = tiny.registration();
         let closure = diskwright::nix::Closure::from_registration(text.as_bytes(), Path::new("all")).unwrap();

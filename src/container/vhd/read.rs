@@ -143,7 +143,10 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         ("uuid", footer.id.to_string()),
     ]);
     if !fixed && place.at == 0 {
-        details.push(("footer", "its copy at the start counts; the one at the end is missing or damaged".to_owned()));
+        details.push((
+            "footer",
+            "its copy at the start counts; the one at the end is missing or damaged".to_owned(),
+        ));
     }
     Ok(Opened {
         details,
