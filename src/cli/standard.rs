@@ -9,13 +9,24 @@ use std::time::Duration;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 
-/// What waits and is given up.
-fn given_up(error: &Error) -> std::io::Error {
-    std::io::Error::other(error.to_string())
-}
+/// How often what waits looks whether it is to go on.
+const BEAT: Duration = Duration::from_millis(100);
 
 fn ended() -> std::io::Error {
     std::io::Error::other("the thread that waits for the other side has ended")
+}
+
+/// What the thread that waits for the other side has to say, or, once `progress` says to stop, that nobody waits for it.
+fn answer<T>(from: &Receiver<T>, progress: &Progress) -> std::io::Result<T> {
+    loop {
+        match from.recv_timeout(BEAT) {
+            Ok(answer) => return Ok(answer),
+            Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+            Err(RecvTimeoutError::Timeout) => {
+                progress.check().map_err(|error| std::io::Error::other(error.to_string()))?;
+            }
+        }
+    }
 }
 
 /// Standard input, which a thread of its own reads.
@@ -60,22 +71,11 @@ impl Input {
 impl Read for Input {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         self.wanted.send(out.len()).map_err(|_| ended())?;
-        loop {
-            match self.read.recv_timeout(BEAT) {
-                Ok(done) => {
-                    let piece = done?;
-                    out[..piece.len()].copy_from_slice(&piece);
-                    return Ok(piece.len());
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
-                Err(RecvTimeoutError::Timeout) => self.progress.check().map_err(|error| given_up(&error))?,
-            }
-        }
+        let piece = answer(&self.read, &self.progress)??;
+        out[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
     }
 }
-
-/// How often what waits looks whether it is to go on.
-const BEAT: Duration = Duration::from_millis(100);
 
 /// Standard output, which a thread of its own writes to: it may wait in the kernel, and ends with the process.
 #[derive(Debug)]
@@ -121,16 +121,9 @@ impl Write for Standard {
         piece.clear();
         piece.extend_from_slice(bytes);
         self.pieces.send(piece).map_err(|_| ended())?;
-        loop {
-            match self.written.recv_timeout(BEAT) {
-                Ok((piece, done)) => {
-                    self.spare = piece;
-                    return done.map(|()| bytes.len());
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
-                Err(RecvTimeoutError::Timeout) => self.progress.check().map_err(|error| given_up(&error))?,
-            }
-        }
+        let (piece, done) = answer(&self.written, &self.progress)?;
+        self.spare = piece;
+        done.map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

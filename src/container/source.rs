@@ -57,11 +57,14 @@ impl Source {
             rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| failed(error.into()))?
         } else {
             let kind = meta.file_type();
-            let found = match () {
-                () if kind.is_dir() => "a folder",
-                () if kind.is_fifo() => "a pipe",
-                () if kind.is_socket() => "a socket",
-                () => "a character device",
+            let found = if kind.is_dir() {
+                "a folder"
+            } else if kind.is_fifo() {
+                "a pipe"
+            } else if kind.is_socket() {
+                "a socket"
+            } else {
+                "a character device"
             };
             return Err(Error::new(Kind::Source, "an image is a file or a block device")
                 .at(&path)

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, KIB, u64_of, usize_of};
 
 /// How long a run of zeros must be, and how it is aligned, to become a hole: what a host filesystem can leave out.
-const GRAIN: u64 = 4 * KIB;
+pub(crate) const GRAIN: u64 = 4 * KIB;
 /// How much is read at a time, so that it is still in the second-level cache when it is looked at.
 const PIECE: u64 = 256 * KIB;
 

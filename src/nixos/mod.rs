@@ -128,7 +128,7 @@ pub(crate) fn error_in(manifest: &Manifest, disk: &Disk, partition: &Partition, 
                 DiskSize::Auto => error,
             }
         }
-        (_, Some(size)) => match partition.path.to_string().ends_with("boot_size") {
+        (_, Some(size)) => match partition.path == KeyPath::top("nixos").key("boot_size") {
             true => error.hint(format!(
                 "a boot_size of {} suffices: it counts from the start of the disk",
                 (start + size).round_up(MIB)

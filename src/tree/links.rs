@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use super::{Meta, NodeId, Range, Tree};
 use crate::error::{Error, Kind, Result};
 use crate::image::host::Source;
-use crate::image::zero::is_zero;
+use crate::image::zero::{GRAIN, is_zero};
 use crate::image::{Files, HostFile};
 use crate::progress::Progress;
-use crate::units::{KIB, MIB, u64_of, usize_of};
+use crate::units::{MIB, u64_of, usize_of};
 
 /// Groups of equal regular files among `candidates` (node numbers, ascending): the same bytes, mode, owner, time and
 /// attributes. Groups and their members ascend.
@@ -56,11 +56,8 @@ pub(super) fn equal(
     Ok(groups)
 }
 
-/// What is told apart: zeros of this many bytes count as a hole.
-const GRAIN: u64 = 4 * KIB;
-
-/// A digest of a file's content: SHA-256 of its length and of each grain that is not all zero, with its place. Of holes nothing is read, and a
-/// hole is no other content than zeros that are stored.
+/// A digest of a file's content: SHA-256 of its length and of each grain that is not all zero, with its place. Of holes
+/// nothing is read, and a hole is no other content than zeros that are stored.
 fn digest(tree: &Tree, number: u32, progress: &Progress) -> Result<[u8; 32]> {
     let host = tree.file(number);
     let size = host.size;

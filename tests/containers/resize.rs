@@ -236,6 +236,13 @@ fn an_image_in_use_is_left_alone() {
     }
 }
 
+/// An overlay of QEMU's making on `base.raw` beside it.
+fn overlay_of_qemu(path: &Path, options: &str, size: &str) {
+    let mut create = command("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw", "-o", options]);
+    must(create.arg(path).arg(size));
+}
+
 /// What the backing file holds behind the end of a shorter overlay does not come into it, and the backing file need not
 /// be there.
 #[test]
@@ -260,21 +267,7 @@ fn an_overlay_takes_nothing_more_from_below() {
             let (ours, theirs) = (path("ours.qcow2"), path("theirs.qcow2"));
             let name = format!("{options}, {size} to {larger}, {writes:?}");
             for overlay in [&ours, &theirs] {
-                let arguments: [&dyn AsRef<std::ffi::OsStr>; 12] = [
-                    &"create",
-                    &"-q",
-                    &"-f",
-                    &"qcow2",
-                    &"-F",
-                    &"raw",
-                    &"-b",
-                    &"base.raw",
-                    &"-o",
-                    &options,
-                    overlay,
-                    &size,
-                ];
-                qemu_img(&arguments);
+                overlay_of_qemu(overlay, options, size);
                 for write in writes.iter().filter(|_| size != "100K") {
                     must(command("qemu-io").args(["-c", write]).arg(overlay));
                 }
@@ -302,21 +295,7 @@ fn an_overlay_takes_nothing_more_from_below() {
             assert_eq!(size, virtual_size("qcow2", &theirs), "{name}");
         }
     }
-    let arguments: [&dyn AsRef<std::ffi::OsStr>; 12] = [
-        &"create",
-        &"-q",
-        &"-f",
-        &"qcow2",
-        &"-F",
-        &"raw",
-        &"-b",
-        &"base.raw",
-        &"-o",
-        &"compat=0.10",
-        &path("old.qcow2"),
-        &"1M",
-    ];
-    qemu_img(&arguments);
+    overlay_of_qemu(&path("old.qcow2"), "compat=0.10", "1M");
     let message = complaint(&run(diskwright().arg("resize").arg(path("old.qcow2")).arg("2MiB")), 2);
     assert!(message.contains("version 2"), "{message}");
 }

@@ -171,12 +171,7 @@ fn cover(source: &Arc<Source>, file: &File, from: u64, to: u64) -> Result<()> {
     let mut head = counts.place.0.to_be_bytes().to_vec();
     head.extend(low32(counts.place.1).to_be_bytes());
     change.write(&head, 48)?;
-    let old = info.refcount_table;
-    let source = Source::open(&source.path)?;
-    let info = Info::read(&source)?;
-    let mut counts = Counts::read(&info, &source)?;
-    counts.set(old.0 / cluster, old.1, 0)?;
-    counts.changed.iter().try_for_each(|(place, (_, new))| change.write(new, *place))
+    change.release(&[(info.refcount_table.0 / cluster, info.refcount_table.1)])
 }
 
 /// Refuses a file whose tables say something of what lies behind the end of the disk: it would come into the disk, right
@@ -289,11 +284,15 @@ impl Change<'_> {
 
     /// The clusters of the old tables are free, now that the header names the new ones.
     fn forget(&self, new: &Tables) -> Result<()> {
+        self.release(&self.given_up(new.refcounts != self.info.refcount_table))
+    }
+
+    /// Counts clusters, each as first and count, as free, in the tables that the header names now.
+    fn release(&self, clusters: &[(u64, u64)]) -> Result<()> {
         let source = Source::open(&self.source.path)?;
         let info = Info::read(&source)?;
         let mut counts = Counts::read(&info, &source)?;
-        let moved = new.refcounts != self.info.refcount_table;
-        self.given_up(moved).into_iter().try_for_each(|(first, count)| counts.set(first, count, 0))?;
+        clusters.iter().try_for_each(|(first, count)| counts.set(*first, *count, 0))?;
         counts.changed.iter().try_for_each(|(place, (_, new))| self.write(new, *place))
     }
 }

@@ -52,7 +52,6 @@ impl Info {
         self.incompatible & INCOMPATIBLE_DIRTY != 0
     }
 
-    /// Whether level 2 entries describe 32 parts of a cluster.
     /// The level 2 entry of a cluster that is zero and has no place.
     pub(super) fn zero_entry(&self) -> Vec<u8> {
         if self.extended() {
@@ -63,6 +62,7 @@ impl Info {
         }
     }
 
+    /// Whether level 2 entries describe 32 parts of a cluster.
     pub(super) const fn extended(&self) -> bool {
         self.incompatible & INCOMPATIBLE_EXTENDED_L2 != 0
     }
