@@ -12,9 +12,10 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput};
 use diskwright::container::{Format, WriteOptions};
 use diskwright::filesystem::{ext4, fat};
-use diskwright::image::zero::{is_zero, without_empty, without_zeros};
-use diskwright::image::{Builder, Data, Image, PourOptions, pour};
-use diskwright::manifest::Manifest;
+use diskwright::front::manifest::Manifest;
+use diskwright::image::{Builder, Data, Image};
+use diskwright::pour::zeros::{is_zero, without_empty, without_zeros};
+use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
 use diskwright::table::{self, Request, Scheme, Type, Wish};
 use diskwright::tree::xattr::Patterns;
@@ -87,7 +88,7 @@ fn manifest(criterion: &mut Criterion) {
     group.bench_function("1,000 entries", |bencher| {
         bencher.iter(|| {
             let manifest = Manifest::parse(text.clone(), Path::new("disk.toml"), Path::new("."));
-            diskwright::manifest::resolve::resolve(&manifest.expect("it is right"), None).map(drop)
+            diskwright::front::manifest::resolve::resolve(&manifest.expect("it is right"), None).map(drop)
         });
     });
     group.finish();

@@ -11,8 +11,9 @@ use crate::container::{
     Format, Opened, WriteOptions, open_alone, open_raw, open_to_change, qcow2, same_file,
 };
 use crate::error::{Error, Kind, Result};
-use crate::image::zero::{is_zero, without_empty, without_zeros};
-use crate::image::{Builder, Image, PourOptions, Sink, Zeros};
+use crate::image::{Builder, Image};
+use crate::pour::zeros::{is_zero, without_empty, without_zeros};
+use crate::pour::{PourOptions, Sink, Zeros};
 use crate::progress::Progress;
 use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 

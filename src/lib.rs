@@ -11,16 +11,16 @@
 //!
 //! | step | room |
 //! |---|---|
-//! | what the user wrote, and what it means | [`manifest`] |
-//! | names and metadata of one filesystem, without a byte of file data | [`contents`], [`tree`] |
+//! | what the user wrote, and what it means | [`front`] |
+//! | names and metadata of one filesystem, without a byte of file data | [`disk::contents`], [`tree`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
 //! | the bytes of a filesystem, of a partition table | [`filesystem`], [`table`] |
 //! | every id that nobody gave | [`identity`] |
 //! | the composition, which alone knows the other rooms | [`disk`] |
-//! | the picture of a disk, and pouring it into a file | [`image`] |
+//! | the picture of a disk, and pouring it into a file | [`image`], [`pour`] |
 //! | the file formats it is poured in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
-//! | what was built, for people and machines | [`report`] |
+//! | what was built, for people and machines | [`disk::report`] |
 //! | the program | [`cli`] |
 //!
 //! # Example
@@ -29,7 +29,7 @@
 //! use std::path::Path;
 //!
 //! use diskwright::disk::{self, Options};
-//! use diskwright::manifest::Manifest;
+//! use diskwright::front::manifest::Manifest;
 //!
 //! let text = r#"
 //!     version = 1
@@ -58,20 +58,19 @@ pub mod boot;
 mod calendar;
 pub mod cli;
 pub mod container;
-pub mod contents;
 pub mod convert;
 pub mod disk;
 pub mod error;
 pub mod filesystem;
+pub mod front;
+pub mod host;
 pub mod identity;
 pub mod image;
 pub mod inspect;
-pub mod manifest;
 pub mod nix;
-pub mod nixos;
 mod numbers;
+pub mod pour;
 pub mod progress;
-pub mod report;
 pub mod table;
 pub mod text;
 pub mod tree;

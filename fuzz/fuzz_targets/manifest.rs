@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use diskwright::disk::{self, Options};
-use diskwright::manifest::Manifest;
-use diskwright::manifest::resolve::{Body, resolve};
+use diskwright::front::manifest::Manifest;
+use diskwright::front::manifest::resolve::{Body, resolve};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

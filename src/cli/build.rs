@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::job::{Common, Target};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
-use crate::manifest::Manifest;
+use crate::front::manifest::Manifest;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]

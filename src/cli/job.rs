@@ -14,12 +14,12 @@ use crate::container::codec::Codec;
 use crate::container::{Format, Subformat, WriteOptions};
 use crate::disk::{self, Built, Options};
 use crate::error::{Error, Kind, Result};
+use crate::front::manifest::Manifest;
+use crate::front::manifest::resolve::{Body, Disk, What};
 use crate::image::dump::dump;
-use crate::image::output::Output;
-use crate::manifest::Manifest;
-use crate::manifest::resolve::{Body, Disk, What};
 use crate::nix::verify::Expected;
 use crate::nix::{Closure, STORE};
+use crate::pour::output::Output;
 use crate::units::Bytes;
 
 /// Arguments of every command that writes an image.

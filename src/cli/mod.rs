@@ -91,7 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),
         Command::Inspect(args) => convert::look(&args),
-        Command::Schema => print(crate::manifest::schema::json().as_bytes()),
+        Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     };

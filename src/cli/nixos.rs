@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::job::{Common, Target};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
-use crate::manifest::Manifest;
-use crate::manifest::schema::{self, Disk, Nixos, NixosContent};
-use crate::manifest::values::{DiskId, DiskSize, Guid, NixosFilesystem};
-use crate::nixos::{BootLoader, EntryNames, Layout, Timeout};
+use crate::front::manifest::Manifest;
+use crate::front::manifest::schema::{self, Disk, Nixos, NixosContent};
+use crate::front::manifest::values::{DiskId, DiskSize, Guid, NixosFilesystem};
+use crate::front::nixos::{BootLoader, EntryNames, Layout, Timeout};
 use crate::units::Bytes;
 
 /// Arguments of `nixos`.

@@ -10,8 +10,8 @@ use super::source::{Mapping, Numbers, Source, same_file};
 use super::vmdk::{Adapter, read as vmdk};
 use super::{Format, Identity, Subformat, vdi, vhd, vhdx};
 use crate::error::{Error, Kind, Result};
-use crate::image::output::Output;
 use crate::image::{Builder, Image};
+use crate::pour::output::Output;
 use crate::units::Bytes;
 
 /// How an image may be opened.

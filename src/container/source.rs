@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::SeekFrom;
 
 use crate::error::{Error, Kind, Result};
-use crate::image::host::{open_any_length, stamp};
+use crate::host::{open_any_length, stamp};
 use crate::image::{Builder, Files, FilesId, HostFile};
 pub(super) use crate::numbers::Numbers;
 use crate::text::printable;

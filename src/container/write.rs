@@ -11,8 +11,9 @@ use super::codec::Codec;
 use super::open::open_output;
 use super::{Format, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Kind, Result};
-use crate::image::output::Output;
-use crate::image::{Image, PourOptions, Sink, fill, stream};
+use crate::image::Image;
+use crate::pour::output::Output;
+use crate::pour::{PourOptions, Sink, fill, stream};
 use crate::units::Bytes;
 
 /// How a container is written. What a format does not have is an error, not ignored.
@@ -207,7 +208,7 @@ impl WriteOptions {
     /// Writes `image` to the file `path`.
     ///
     /// # Errors
-    /// As [`WriteOptions::wrap`] and [`pour`](crate::image::pour).
+    /// As [`WriteOptions::wrap`] and [`pour`](crate::pour::pour).
     pub fn write(&self, image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
         self.unpublished(image, path, options)?.publish()
     }

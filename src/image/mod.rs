@@ -6,13 +6,7 @@
 //! image of a terabyte is as small in memory as its metadata.
 
 pub mod dump;
-pub mod host;
-pub mod output;
-mod pour;
-mod read;
-mod stream;
-pub(crate) mod turns;
-pub mod zero;
+pub(crate) mod read;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,10 +16,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, index, u64_of};
-
-pub use pour::{PourOptions, Zeros, fill, pour};
-pub(crate) use stream::write_error;
-pub use stream::{Sink, stream};
 
 /// A pure function from a part number to bytes: a filesystem's inode tables, say, one part per block group.
 ///
@@ -65,7 +55,7 @@ pub struct HostFile<'a> {
     pub path: Cow<'a, Path>,
     /// Length in bytes.
     pub size: u64,
-    /// Time of last change, as [`host::stamp`] folds it; `None` where it is not checked.
+    /// Time of last change, as [`stamp`](crate::host::stamp) folds it; `None` where it is not checked.
     pub stamp: Option<u64>,
 }
 

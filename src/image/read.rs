@@ -1,17 +1,17 @@
 //! Reading an image that was never written: for the pour, for streaming, for whoever serves or hashes it.
 
-use super::host::Source;
 use super::{Data, Image, Segment};
 use crate::error::{Error, Result};
+use crate::host::Source;
 use crate::units::{Bytes, index, u64_of, usize_of};
 
 /// The host file a reader used last: pieces of one large file follow each other.
 #[derive(Debug, Default)]
-pub(super) struct Handle<'a>(Option<((u32, u32), Source<'a>)>);
+pub(crate) struct Handle<'a>(Option<((u32, u32), Source<'a>)>);
 
 impl<'a> Handle<'a> {
     /// The open source behind `files`, `file`; opened only when it is another one than last time.
-    pub(super) fn source(&mut self, image: &'a Image, files: u32, file: u32) -> Result<&Source<'a>> {
+    pub(crate) fn source(&mut self, image: &'a Image, files: u32, file: u32) -> Result<&Source<'a>> {
         let key = (files, file);
         if self.0.as_ref().is_none_or(|(open, _)| *open != key) {
             let table =
@@ -37,7 +37,7 @@ impl Image {
     }
 
     /// As [`Image::read`], for who reads one piece after the other.
-    pub(super) fn read_by<'a>(&'a self, handle: &mut Handle<'a>, offset: u64, out: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_by<'a>(&'a self, handle: &mut Handle<'a>, offset: u64, out: &mut [u8]) -> Result<()> {
         let start = Bytes::new(offset);
         let mut done = 0;
         for piece in self.clipped(start, start + Bytes::new(u64_of(out.len()))) {
@@ -52,7 +52,7 @@ impl Image {
     }
 
     /// Fills `out`, which is as long as `piece` and may hold anything, with its bytes, and checks a host file for change.
-    pub(super) fn fill<'a>(&'a self, piece: &Segment, out: &mut [u8], handle: &mut Handle<'a>) -> Result<()> {
+    pub(crate) fn fill<'a>(&'a self, piece: &Segment, out: &mut [u8], handle: &mut Handle<'a>) -> Result<()> {
         match piece.data {
             Data::Bytes { block, skip } => {
                 let from = usize_of(skip);

@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 
 use super::hash::NarHash;
 use crate::error::{Error, Kind, Result};
+use crate::host::Source;
 use crate::image::Files;
-use crate::image::host::Source;
 use crate::progress::Progress;
 use crate::tree::xattr::Patterns;
 use crate::tree::{self, Content, NodeId, Rules, Time, Tree};

@@ -12,7 +12,7 @@ use super::look::{Entry, What};
 use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
-use crate::image::host::stamp;
+use crate::host::stamp;
 use crate::text::printable;
 use crate::units::{index, u64_of};
 
@@ -142,7 +142,7 @@ impl Builder {
     }
 
     /// Puts the regular host file `path` at `target` without looking at it: `size` bytes long, and unchanged since
-    /// `stamp` ([`crate::image::host::stamp`]) when it is poured.
+    /// `stamp` ([`crate::host::stamp`]) when it is poured.
     ///
     /// # Errors
     /// As [`Builder::put`].

@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Meta, NodeId, Range, Tree};
 use crate::error::{Error, Kind, Result};
-use crate::image::host::Source;
-use crate::image::zero::{GRAIN, is_zero};
+use crate::host::Source;
 use crate::image::{Files, HostFile};
+use crate::pour::zeros::{GRAIN, is_zero};
 use crate::progress::Progress;
 use crate::units::{MIB, u64_of, usize_of};
 

@@ -9,7 +9,7 @@ use super::scan::Request;
 use super::xattr;
 use super::{Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
-use crate::image::host::open_any_length;
+use crate::host::open_any_length;
 
 /// A name and its inode.
 #[derive(Debug)]

@@ -114,7 +114,7 @@ pub enum Content {
         place: u32,
         /// Length in bytes when it was scanned.
         size: u64,
-        /// [`stamp`](crate::image::host::stamp) of its time of change when it was scanned.
+        /// [`stamp`](crate::host::stamp) of its time of change when it was scanned.
         stamp: u64,
     },
     /// A regular file whose bytes the manifest gave.

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::look::{Entry, What};
 use super::xattr::Patterns;
 use crate::error::{Error, Kind, Result};
-use crate::image::host::open_any_length;
+use crate::host::open_any_length;
 use crate::progress::Progress;
 use crate::units::{index, u64_of};
 

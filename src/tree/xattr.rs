@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
-use crate::image::host::{LONGEST_PATH, open_any_length};
+use crate::host::{LONGEST_PATH, open_any_length};
 
 /// An extended attribute as the kernel names it: `user.comment`, `system.posix_acl_access`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use diskwright::container::{Format, OpenOptions, Opened, WriteOptions, open};
-use diskwright::image::PourOptions;
+use diskwright::pour::PourOptions;
 use diskwright::progress::Progress;
 use diskwright::units::{GIB, MIB, TIB};
 

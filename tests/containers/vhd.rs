@@ -411,7 +411,7 @@ fn ids_and_times_are_those_of_the_options() {
     let path = folder.path().join("disk.vhd");
     let write = |options: WriteOptions| {
         let progress = diskwright::progress::Progress::default();
-        let pour = diskwright::image::PourOptions::new(1, &progress);
+        let pour = diskwright::pour::PourOptions::new(1, &progress);
         options.write(&disk().image(), &path, &pour).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let at = bytes.len() - 512;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use diskwright::error::Kind;
-use diskwright::image::{Image, PourOptions, pour};
+use diskwright::image::Image;
+use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
 use diskwright::units::{Bytes, MIB, TIB};
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use diskwright::filesystem::{Facts, Filesystem, Size, fat};
-use diskwright::image::{PourOptions, pour};
+use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
 use diskwright::tree::{
     Builder, Content, Hardlinks, Meta, Request, Rules, Time, Tree, scan, xattr::Patterns,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use diskwright::manifest::schema;
+use diskwright::front::manifest::schema;
 use serde_json::Value;
 
 const PAGE: &str = "docs/keys.md";

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use diskwright::disk::{self, Built, Options};
-use diskwright::image::{PourOptions, pour};
-use diskwright::manifest::Manifest;
+use diskwright::front::manifest::Manifest;
+use diskwright::pour::{PourOptions, pour};
 
-/// The records of tests/fixtures/layouts.txt: what sfdisk says of the image of each name.
+/// The records of fixtures/layouts.txt: what sfdisk says of the image of each name.
 fn records() -> BTreeMap<String, String> {
-    let text = std::fs::read_to_string("tests/fixtures/layouts.txt").unwrap();
+    let text = std::fs::read_to_string("fixtures/layouts.txt").unwrap();
     let mut records = BTreeMap::new();
     for record in text.split("\n== ").skip(1) {
         let (name, lines) = record.split_once('\n').unwrap();
@@ -22,7 +22,7 @@ fn records() -> BTreeMap<String, String> {
 }
 
 fn build(name: &str) -> (Built, Options) {
-    let path = format!("tests/fixtures/layouts/{name}.toml");
+    let path = format!("fixtures/layouts/{name}.toml");
     let manifest = Manifest::load(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"));
     let options = Options { jobs: 2, ..Options::default() };
     (disk::build(&manifest, &options).unwrap_or_else(|error| panic!("{error}")), options)
@@ -49,7 +49,7 @@ fn dump(name: &str, record: &str) -> String {
 #[test]
 fn every_layout_is_expressible_and_comes_out_word_for_word() {
     let records = records();
-    let manifests: Vec<_> = std::fs::read_dir("tests/fixtures/layouts")
+    let manifests: Vec<_> = std::fs::read_dir("fixtures/layouts")
         .unwrap()
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();

@@ -1,6 +1,6 @@
 //! What a bad manifest gets: one error that names the file, the line and the rule, word for word.
 //!
-//! Every manifest in tests/fixtures/refused has its message beside it, with the exit code in the first line. A new one
+//! Every manifest in fixtures/refused has its message beside it, with the exit code in the first line. A new one
 //! gets its message with `DISKWRIGHT_BLESS=1 cargo test --test front`; whoever adds it reads the message first.
 
 use std::collections::BTreeSet;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use diskwright::disk::{self, Options};
 use diskwright::error::Error;
-use diskwright::manifest::Manifest;
+use diskwright::front::manifest::Manifest;
 
 /// Where the manifests are, as the errors name them: tests run in the folder of the package.
-const REFUSED: &str = "tests/fixtures/refused";
+const REFUSED: &str = "fixtures/refused";
 
 fn manifests() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(REFUSED)

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 
 use diskwright::container::Format;
 use diskwright::filesystem::ext4::{Journal, Reserved, TimePolicy};
-use diskwright::manifest::Manifest;
-use diskwright::manifest::schema;
-use diskwright::manifest::values::{
+use diskwright::front::manifest::Manifest;
+use diskwright::front::manifest::schema;
+use diskwright::front::manifest::values::{
     Device, DiskId, DiskSize, FatBits, FilesystemId, Guid, Inodes, Mode, PartitionSize,
 };
 use diskwright::table::Scheme;
@@ -76,8 +76,8 @@ fn verdicts(manifests: &[(PathBuf, Value)]) -> Vec<(String, bool)> {
 
 #[test]
 fn manifests_that_are_right_are_right_by_the_schema() {
-    let mut good = manifests("tests/fixtures/layouts");
-    good.extend(manifests("tests/fixtures/small"));
+    let mut good = manifests("fixtures/layouts");
+    good.extend(manifests("fixtures/small"));
     assert!(good.len() > 12, "{good:?}");
     // As a program writes it that has a value for every key: null for what is not there.
     let nulls = json!({ "version": 1, "disk": { "table": null, "hybrid": null }, "partition": [ {
@@ -106,7 +106,7 @@ const BEYOND: [&str; 9] = [
 #[test]
 fn manifests_with_a_wrong_key_type_or_value_are_wrong_by_the_schema() {
     let alone = ["array-", "key-", "type-", "value-", "version-", "one-line"];
-    let mut bad = manifests("tests/fixtures/refused");
+    let mut bad = manifests("fixtures/refused");
     bad.retain(|(path, _)| {
         let name = path.file_stem().unwrap().to_str().unwrap();
         alone.iter().any(|beginning| name.starts_with(beginning)) && !BEYOND.contains(&name)

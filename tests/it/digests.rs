@@ -1,6 +1,6 @@
 //! Pinned digests and golden text maps of fixture images: a change of bytes is a decision.
 //!
-//! `DISKWRIGHT_BLESS=1` writes what is found into tests/fixtures; the difference belongs into the commit.
+//! `DISKWRIGHT_BLESS=1` writes what is found into fixtures; the difference belongs into the commit.
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use diskwright::filesystem::ext4;
-use diskwright::image::{PourOptions, pour};
+use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
 use diskwright::tree::{Builder, Content, Meta, Time};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use diskwright::manifest::Manifest;
+use diskwright::front::manifest::Manifest;
 use serde_json::{Value, json};
 
 use crate::closure::nix;

@@ -7,9 +7,9 @@ use crate::closure::{nixos, registration, systems};
 use crate::support::tools::{command, must, scratch};
 use crate::tiny::Tiny;
 
-/// The records of tests/fixtures/layouts.txt: what sfdisk says of the image of each name.
+/// The records of fixtures/layouts.txt: what sfdisk says of the image of each name.
 fn records() -> BTreeMap<String, String> {
-    let text = std::fs::read_to_string("tests/fixtures/layouts.txt").unwrap();
+    let text = std::fs::read_to_string("fixtures/layouts.txt").unwrap();
     let mut records = BTreeMap::new();
     for record in text.split("\n== ").skip(1) {
         let (name, lines) = record.split_once('\n').unwrap();

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use diskwright::image::{Builder, Image, PourOptions, pour};
+use diskwright::image::{Builder, Image};
+use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
 use diskwright::table::{Plan, Request, Scheme, Size, Type, Wish, place};
 use diskwright::units::{Bytes, MIB};

@@ -1,5 +1,5 @@
 //! Compressed clusters: read, compress and append on all cores, in an order that no thread changes
-//! ([`turns`](crate::image::turns)). A chunk of clusters learns in its turn where its bytes go, and is written while the
+//! ([`turns`](crate::pour::ordered)). A chunk of clusters learns in its turn where its bytes go, and is written while the
 //! next one has its turn. So every byte's place follows from the bytes before it alone.
 
 use super::format::{COMPRESSED, COPIED, Geometry, Header, refcount_sizes};
@@ -7,10 +7,11 @@ use super::{Options, SECTOR};
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
-use crate::image::output::Output;
-use crate::image::turns::{Chunks, in_turns};
-use crate::image::zero::is_zero;
-use crate::image::{Image, PourOptions};
+use crate::image::Image;
+use crate::pour::PourOptions;
+use crate::pour::ordered::{Chunks, in_turns};
+use crate::pour::output::Output;
+use crate::pour::zeros::is_zero;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
 /// Bytes of the disk in a chunk, at least one cluster: enough that taking turns costs nothing.
@@ -20,7 +21,7 @@ const CHUNK: u64 = MIB;
 /// zeros are left out.
 ///
 /// # Errors
-/// As [`wrap`](super::wrap) and [`pour`](crate::image::pour).
+/// As [`wrap`](super::wrap) and [`pour`](crate::pour::pour).
 pub fn compress(
     image: &Image,
     path: &std::path::Path,

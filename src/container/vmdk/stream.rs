@@ -1,7 +1,7 @@
 //! streamOptimized: compressed grains with markers, in one pass from the first byte to the last ([VDF], "Stream-Optimized
 //! Compressed Sparse Extents").
 //!
-//! Grains are read and compressed on all cores and put down in their order ([`turns`](crate::image::turns)): no number
+//! Grains are read and compressed on all cores and put down in their order ([`turns`](crate::pour::ordered)): no number
 //! of threads changes a byte, and the same bytes go to a file and to standard output. Behind the grains of a grain table
 //! comes that table, at the end the grain directory, and a footer that says where it is.
 
@@ -17,10 +17,11 @@ use super::{Adapter, Options, directory_sectors, file_too_long};
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, ZlibEncoder};
 use crate::error::{Error, Result};
-use crate::image::output::Output;
-use crate::image::turns::{Chunks, in_turns};
-use crate::image::zero::is_zero;
-use crate::image::{Image, PourOptions, Sink, write_error};
+use crate::image::Image;
+use crate::pour::ordered::{Chunks, in_turns};
+use crate::pour::output::Output;
+use crate::pour::zeros::is_zero;
+use crate::pour::{PourOptions, Sink, write_error};
 use crate::units::{Bytes, MIB, low32, u64_of, usize_of};
 
 /// Grains in a chunk: 1 MiB of the disk, enough that taking turns costs nothing.
@@ -34,7 +35,7 @@ const DIRECTORY_PIECE: u64 = 128;
 ///
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more than
-/// 2 TiB; as [`pour`](crate::image::pour) otherwise.
+/// 2 TiB; as [`pour`](crate::pour::pour) otherwise.
 pub fn write_stream(image: &Image, path: &Path, options: &Options, pour: &PourOptions<'_>) -> Result<Output> {
     let capacity = capacity(image)?;
     let output = Output::create(path)?;

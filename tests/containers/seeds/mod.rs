@@ -11,7 +11,7 @@ use std::path::Path;
 use diskwright::container::codec::Codec;
 use diskwright::container::qcow2::Backing;
 use diskwright::container::{Format, OpenOptions, WriteOptions, open};
-use diskwright::image::PourOptions;
+use diskwright::pour::PourOptions;
 use diskwright::progress::Progress;
 use diskwright::units::{Bytes, usize_of};
 

@@ -1,10 +1,10 @@
-//! What is pinned in tests/fixtures: `DISKWRIGHT_BLESS=1` writes what is found there; the difference belongs into the
+//! What is pinned in fixtures: `DISKWRIGHT_BLESS=1` writes what is found there; the difference belongs into the
 //! commit.
 
 use std::path::{Path, PathBuf};
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
 /// Compares `found` with the file `name` of the fixtures, or writes it there if that was asked for.

@@ -1,0 +1,447 @@
+//! What boots a system: which files of its loader go on which partition, and what is embedded outside of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::layout::{Geometry, Role};
+use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use super::root::Entries;
+use super::section::System;
+use crate::boot::files::Content;
+use crate::boot::grub::options::{Options as Menu, State};
+use crate::boot::grub::{self, Grub, Place, Search, bios, config};
+use crate::boot::{
+    Architecture, Generation, Generations, Secrets, Store, bootspec, extlinux, systemd_boot, uki,
+};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::front::manifest::locate::KeyPath;
+use crate::front::manifest::resolve::{BootArea, Dates, What};
+use crate::front::manifest::values::PartitionSize;
+use crate::identity;
+use crate::tree::{Hardlinks, Rules};
+use crate::units::{Bytes, MIB, Sectors};
+
+pub(super) use crate::boot::Files;
+
+/// Bytes of a sector of these layouts.
+const SECTOR: u64 = 512;
+/// Where the first partition of the MBR layouts begins: the gap before it is GRUB's.
+const FIRST_PARTITION: Sectors = Sectors::new(MIB / SECTOR);
+
+/// The disk that nixpkgs' images say GRUB is installed on (`boot.loader.grub.device`): the first one of a virtual machine.
+const BIOS_DEVICE: &str = "/dev/vda";
+
+/// The ids by which loaders find filesystems.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ids {
+    /// UUID of the root filesystem.
+    pub(super) root: Uuid,
+    /// Volume ids of the FATs.
+    esp: Option<u32>,
+    boot: Option<u32>,
+}
+
+impl Ids {
+    /// The ids of a disk whose partitions have these keys.
+    pub(super) fn new(geometry: &Geometry, keys: &[Uuid], root: Option<Uuid>) -> Self {
+        let of = |role: Role| {
+            let slot = geometry.slots.iter().zip(keys).find(|(slot, _)| slot.role == role);
+            slot.map(|(_, key)| identity::filesystem_uuid(*key))
+        };
+        Self {
+            root: root.or_else(|| of(Role::Root)).unwrap_or_default(),
+            esp: of(Role::Esp).map(identity::fat_volume_id),
+            boot: of(Role::Boot).map(identity::fat_volume_id),
+        }
+    }
+
+    /// The volume id of a FAT.
+    pub(super) fn volume(&self, role: Role) -> Option<u32> {
+        if role == Role::Esp { self.esp } else { self.boot }
+    }
+}
+
+/// A system that boots, as far as that concerns the disk.
+#[derive(Debug, Default)]
+pub(super) struct Booted {
+    /// Files of the EFI system partition.
+    pub(super) esp: Files,
+    /// Files of the FAT that is /boot and not the EFI system partition.
+    pub(super) boot: Files,
+    /// Files of /boot on the root.
+    pub(super) root: Files,
+    /// What lies before the partitions.
+    pub(super) area: BootArea,
+    /// What the BIOS boot partition holds.
+    pub(super) core: Arc<[u8]>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// What boots `system` from a disk of this geometry.
+pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, dates: Dates) -> Result<Booted> {
+    let mut booted = Booted::default();
+    if system.boot_loader == BootLoader::None && system.uki.is_none() {
+        return Ok(booted);
+    }
+    let members = system.closure.paths().map(|path| path.base_name().to_owned());
+    let store = Store::new(system.store.root()).having(members);
+    let generations = generations(system, &store, dates, &mut booted.warnings)?;
+    let planner = Planner { system, geometry, ids, store, generations };
+    match system.boot_loader {
+        BootLoader::None => {}
+        BootLoader::SystemdBoot => planner.systemd_boot(&mut booted)?,
+        BootLoader::Grub => planner.grub(&mut booted)?,
+        BootLoader::Extlinux => planner.extlinux(&mut booted)?,
+    }
+    if let Some(image) = &system.uki {
+        let name = image.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let alone = system.boot_loader == BootLoader::None;
+        uki::place(&mut booted.esp, image, name, planner.architecture()?, alone)?;
+    }
+    Ok(booted)
+}
+
+/// Reads what boots of every generation.
+fn generations(
+    system: &System,
+    store: &Store,
+    dates: Dates,
+    warnings: &mut Vec<Warning>,
+) -> Result<Generations> {
+    let mut all = Vec::new();
+    for (number, toplevel) in system.generations.iter() {
+        let number = u32::try_from(number).map_err(|_| Error::new(Kind::Manifest, "too many generations"))?;
+        let read = bootspec::System::read(store, &toplevel.to_path(), Secrets::Skip, warnings)?;
+        read.check_init(store)?;
+        all.push(Generation { profile: None, number, date: dates.time.seconds, system: read });
+    }
+    let default = all.last().map(|newest| newest.system.clone());
+    Generations::new(default.ok_or_else(|| Error::bug("a profile without generations"))?, all)
+}
+
+/// What all loaders need.
+struct Planner<'a> {
+    system: &'a System,
+    geometry: &'a Geometry,
+    ids: &'a Ids,
+    store: Store,
+    generations: Generations,
+}
+
+/// Which filesystem has /boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BootOn {
+    Esp,
+    Boot,
+    Root,
+}
+
+impl BootOn {
+    const fn of(layout: Layout) -> Self {
+        match layout {
+            Layout::Efi | Layout::Hybrid => Self::Esp,
+            Layout::EfiXbootldr | Layout::LegacyBoot => Self::Boot,
+            Layout::Legacy | Layout::LegacyGpt | Layout::None => Self::Root,
+        }
+    }
+
+    const fn role(self) -> Role {
+        match self {
+            Self::Esp => Role::Esp,
+            Self::Boot => Role::Boot,
+            Self::Root => Role::Root,
+        }
+    }
+}
+
+/// Marks the partition that has /boot, where U-Boot is to find extlinux.conf: it looks at the first partition alone unless
+/// others are marked (U-Boot, `include/config_distro_bootcmd.h`). nixpkgs marks none.
+pub(super) fn mark(geometry: &mut Geometry, system: &System) {
+    if system.boot_loader != BootLoader::Extlinux || system.compat {
+        return;
+    }
+    let role = BootOn::of(system.layout).role();
+    geometry.slots.iter_mut().filter(|slot| slot.role == role).for_each(|slot| slot.active = true);
+}
+
+impl Booted {
+    fn on(&mut self, place: BootOn) -> &mut Files {
+        match place {
+            BootOn::Esp => &mut self.esp,
+            BootOn::Boot => &mut self.boot,
+            BootOn::Root => &mut self.root,
+        }
+    }
+}
+
+impl Planner<'_> {
+    /// The processor, as the system says it: what EFI programs are for one of.
+    fn architecture(&self) -> Result<Architecture> {
+        let system = self.generations.default_system();
+        Architecture::of_system(&system.system)
+            .map_err(|error| error.at(self.store.host_of(Path::new(&system.toplevel))))
+    }
+
+    /// Refuses a BIOS for a system whose processor has none. A system that does not say may know better.
+    fn check_bios(&self) -> Result<()> {
+        match self.architecture() {
+            Ok(Architecture::Ia32 | Architecture::X64) | Err(_) => Ok(()),
+            Ok(other) => Err(Error::new(
+                Kind::Manifest,
+                format!("the layout {} boots by a BIOS, which only x86 has", self.system.layout),
+            )
+            .expected("a system for i686 or x86_64")
+            .found(format!("one for {other}"))
+            .hint("choose the layout efi, or the boot loader extlinux")),
+        }
+    }
+
+    fn boot_on(&self) -> BootOn {
+        BootOn::of(self.system.layout)
+    }
+
+    /// The number of the partition that has /boot, from 1.
+    fn boot_partition(&self) -> u32 {
+        let role = self.boot_on().role();
+        (1..).zip(&self.geometry.slots).find(|(_, slot)| slot.role == role).map_or(1, |(number, _)| number)
+    }
+
+    fn systemd_boot(&self, booted: &mut Booted) -> Result<()> {
+        let loader = match &self.system.systemd_boot {
+            Some(file) => file.clone(),
+            None => self.own_systemd_boot()?,
+        };
+        let mut options = systemd_boot::Options::new(self.architecture()?, loader);
+        options.naming = match self.system.entry_names {
+            EntryNames::Hash => systemd_boot::Naming::Hash,
+            EntryNames::Generation => systemd_boot::Naming::Generation,
+        };
+        options.timeout = match self.system.timeout {
+            Timeout::Seconds(seconds) => systemd_boot::Timeout::Seconds(seconds),
+            Timeout::Forever => systemd_boot::Timeout::Force,
+        };
+        let xbootldr = self.system.layout == Layout::EfiXbootldr;
+        let trees = systemd_boot::build(&self.generations, &options, xbootldr)?;
+        booted.esp.merge("", trees.esp)?;
+        if let Some(files) = trees.xbootldr {
+            booted.boot.merge("", files)?;
+        }
+        booted.warnings.extend(trees.warnings);
+        Ok(())
+    }
+
+    /// The loader of the system's own systemd.
+    fn own_systemd_boot(&self) -> Result<PathBuf> {
+        let hint = "give the file by `systemd_boot`; it is lib/systemd/boot/efi of nixpkgs' systemd";
+        let toplevel = Path::new(&self.generations.default_system().toplevel);
+        let folder =
+            self.system.store.resolve(&toplevel.join("systemd/lib/systemd/boot/efi")).map_err(|error| {
+                Error::new(Kind::Source, "the system has no systemd-boot").because(error).hint(hint)
+            })?;
+        systemd_boot::loader(&folder.host, self.architecture()?).map_err(|error| error.hint(hint))
+    }
+
+    fn extlinux(&self, booted: &mut Booted) -> Result<()> {
+        let mut options = extlinux::Options::new();
+        options.timeout = match self.system.timeout {
+            Timeout::Seconds(seconds) => Some(seconds),
+            Timeout::Forever => None,
+        };
+        let files = extlinux::build(&self.store, &self.generations, &options)?;
+        for generation in
+            self.generations.system_profile(None).iter().filter(|generation| generation.system.xen.is_some())
+        {
+            booted.warnings.push(Warning(format!(
+                "generation {} has Xen, which this menu does not start: its entry starts Linux alone",
+                generation.number
+            )));
+        }
+        booted.on(self.boot_on()).merge("", files)
+    }
+
+    fn grub(&self, booted: &mut Booted) -> Result<()> {
+        let layout = self.system.layout;
+        let on = self.boot_on();
+        let mut boot = Files::new();
+        let mut shared = None;
+        if layout.has_bios() {
+            self.check_bios()?;
+            let grub = self.find_grub("i386-pc")?;
+            let made = bios::build(&grub, &self.home(), self.room()?)?;
+            booted.area.code = made.embedding.boot_code.into();
+            match layout {
+                Layout::Legacy | Layout::LegacyBoot => booted.area.gap = made.embedding.core.into(),
+                _ => booted.core = made.embedding.core.into(),
+            }
+            boot.merge("", made.files)?;
+            shared = Some((grub, "i386-pc".to_owned()));
+        }
+        if layout.has_esp() {
+            let architecture = self.architecture()?;
+            let platform = architecture.grub_efi();
+            let grub = self.find_grub(&platform)?;
+            let names = grub::efi::Names::default();
+            let made = grub::efi::build(&grub, architecture, &self.boot_place(), &self.filesystem(), &names)?;
+            booted.esp.merge("", made.esp)?;
+            boot.merge("", made.files)?;
+            shared = Some((grub, platform));
+        }
+        let mut state = None;
+        if let Some((grub, platform)) = shared {
+            boot.merge("", grub.shared(false)?)?;
+            state = self.state(&grub, &platform)?;
+        }
+        boot.merge("", config::build(&self.store, &self.generations, &self.menu(state))?)?;
+        booted.on(on).merge("", boot)
+    }
+
+    /// The menu. Where /boot is on the root, kernels stay in the store.
+    fn menu(&self, state: Option<State>) -> Menu {
+        let store = (self.boot_on() == BootOn::Root).then(|| Place {
+            search: Search::Uuid(self.ids.root.to_string()),
+            path: "/nix/store".to_owned(),
+        });
+        let mut options = Menu::new(self.boot_place(), store);
+        options.timeout = match self.system.timeout {
+            Timeout::Seconds(seconds) => Some(seconds),
+            Timeout::Forever => None,
+        };
+        options.state = state;
+        options
+    }
+
+    /// What nixpkgs' installer would remember of this GRUB, so that the first nixos-rebuild on the machine does not
+    /// install it once more. `None` where the GRUB does not say what it is.
+    fn state(&self, grub: &Grub, platform: &str) -> Result<Option<State>> {
+        let Some((name, version)) = grub.release(platform)? else { return Ok(None) };
+        let layout = self.system.layout;
+        let efi = match (layout.has_bios(), layout.has_esp()) {
+            (true, true) => "both",
+            (false, true) => "only",
+            _ => "no",
+        };
+        Ok(Some(State {
+            name,
+            version,
+            efi: efi.to_owned(),
+            devices: vec![if layout.has_bios() { BIOS_DEVICE } else { "nodev" }.to_owned()],
+            efi_mount_point: if layout == Layout::EfiXbootldr { "/efi" } else { "/boot" }.to_owned(),
+            arguments: Vec::new(),
+        }))
+    }
+
+    /// /boot as GRUB finds it.
+    fn boot_place(&self) -> Place {
+        let volume = |id: Option<u32>| {
+            let id = id.unwrap_or_default();
+            Search::Uuid(format!("{:04X}-{:04X}", id >> 16, id & 0xffff))
+        };
+        match self.boot_on() {
+            BootOn::Esp => Place { search: volume(self.ids.esp), path: "/".to_owned() },
+            BootOn::Boot => Place { search: volume(self.ids.boot), path: "/".to_owned() },
+            BootOn::Root => {
+                Place { search: Search::Uuid(self.ids.root.to_string()), path: "/boot".to_owned() }
+            }
+        }
+    }
+
+    fn filesystem(&self) -> grub::Filesystem {
+        if self.boot_on() == BootOn::Root { grub::Filesystem::Ext } else { grub::Filesystem::Fat }
+    }
+
+    /// /boot as a BIOS GRUB finds it: on the disk that it was loaded from.
+    fn home(&self) -> bios::Home {
+        let table = match self.system.layout {
+            Layout::Legacy | Layout::LegacyBoot => bios::Table::Mbr,
+            _ => bios::Table::Gpt,
+        };
+        bios::Home {
+            table,
+            partition: self.boot_partition(),
+            filesystem: self.filesystem(),
+            path: self.boot_place().path,
+        }
+    }
+
+    /// Where the core image goes.
+    fn room(&self) -> Result<bios::Room> {
+        let bios = self.geometry.slots.iter().find(|slot| slot.role == Role::Bios);
+        let Some(slot) = bios else {
+            let first = Sectors::new(1);
+            return Ok(bios::Room { first, length: FIRST_PARTITION.saturating_sub(first) });
+        };
+        match (slot.start, slot.size) {
+            (Some(start), PartitionSize::Fixed(size)) => {
+                let sectors = |bytes: Bytes| Sectors::new(bytes.get() / SECTOR);
+                Ok(bios::Room { first: sectors(start), length: sectors(size) })
+            }
+            _ => Err(Error::bug("a BIOS boot partition without place")),
+        }
+    }
+
+    /// The GRUB that has the files of `platform`: the one that was given, or else one in the closure.
+    fn find_grub(&self, platform: &str) -> Result<Grub> {
+        if let Some(folder) = &self.system.grub {
+            let mkimage =
+                self.system.grub_mkimage.clone().or_else(|| self.closure_mkimage()).or_else(on_path);
+            return Grub::new(folder, mkimage.as_deref());
+        }
+        let store = &self.system.store;
+        for path in self.system.closure.paths() {
+            let folder = store.host(path).join("lib/grub");
+            if folder.join(platform).is_dir() {
+                let own = folder.join("../../bin/grub-mkimage");
+                let own = own.is_file().then_some(own);
+                let given = self.system.grub_mkimage.clone();
+                let mkimage = given.or(own).or_else(|| self.closure_mkimage()).or_else(on_path);
+                return Grub::new(&folder, mkimage.as_deref());
+            }
+        }
+        let (nixpkgs, debian) = match platform {
+            "i386-pc" => ("grub2", "grub-pc-bin"),
+            _ => ("grub2_efi", "grub-efi-amd64-bin"),
+        };
+        Err(Error::new(Kind::Source, format!("no store path of the closure has GRUB's files for {platform}"))
+            .expected(format!("lib/grub/{platform} in one of {} store paths", self.system.closure.len()))
+            .hint(format!("give the folder that holds {platform} by `grub`: lib/grub of nixpkgs' {nixpkgs}, or /usr/lib/grub of Debian's {debian}")))
+    }
+
+    /// grub-mkimage in the closure.
+    fn closure_mkimage(&self) -> Option<PathBuf> {
+        let paths = self.system.closure.paths();
+        paths
+            .map(|path| self.system.store.host(path).join("bin/grub-mkimage"))
+            .find(|program| program.is_file())
+    }
+}
+
+/// grub-mkimage where PATH has it.
+fn on_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("grub-mkimage")).find(|program| program.is_file())
+}
+
+/// Adds the files of a loader below `above` of a filesystem.
+pub(super) fn place(entries: &mut Entries, path: &KeyPath, above: &str, files: &Files) {
+    for (name, file) in files.iter() {
+        let target = format!("{above}{name}");
+        match &file.content {
+            Content::Directory => entries.directory(path, &target, file.mode),
+            Content::Bytes(bytes) => entries.file(path, target, file.mode, bytes.as_slice()),
+            Content::Symlink(to) => entries.link(path, target, to.as_str()),
+            Content::Host(source) => {
+                let rules = Rules {
+                    hardlinks: Hardlinks::Dissolve,
+                    mode: Some(file.mode),
+                    // What a store dates 1970 would be before FAT's first day; a loader's copies are made here.
+                    mtime: Some(entries.time()),
+                    ..Rules::default()
+                };
+                let xattrs = crate::tree::xattr::Patterns::new(Vec::new());
+                entries.push(path, target, What::Source { path: source.clone(), rules, xattrs });
+            }
+        }
+    }
+}

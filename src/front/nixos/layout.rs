@@ -1,0 +1,228 @@
+//! The geometry of the layouts: which partitions, where, and what they are called.
+//!
+//! Source: nixpkgs `nixos/lib/make-disk-image.nix`, measured with parted 3.5 and sgdisk 1.0.9 (docs/formats/nixos.md).
+//! `compat` is what nixpkgs' tools write, odd choices included; without it those are mended.
+
+use uuid::{Uuid, uuid};
+
+use super::options::Layout;
+use crate::error::{Error, Kind, Result};
+use crate::front::manifest::values::{DiskId, DiskSize, PartitionSize};
+use crate::table::{Architecture, Attribute, Scheme, Type};
+use crate::units::{Bytes, MIB};
+
+/// GUID of the disk. nixpkgs passes one that is a digit short, and this is what sgdisk makes of it.
+const DISK: Uuid = uuid!("97fd5997-f390-0b4a-a3f8-d106c1723aea");
+/// GUID of the first partition.
+const FIRST: Uuid = uuid!("1c06f03b-704e-4657-b9cd-681a087a2fdc");
+/// GUID of the second partition, where that is not the root of efi.
+const SECOND: Uuid = uuid!("970c694f-afd0-4b99-b750-cdb7a329ab6f");
+/// GUID of the root partition, and UUID of the filesystem in it (`rootGPUID`, `rootFSUID`).
+pub(super) const ROOT: Uuid = uuid!("f222513b-ded1-49fa-b591-20ce86a2fe7f");
+
+/// Where the EFI system partition begins.
+const ESP_START: Bytes = Bytes::new(8 * MIB);
+/// Where the EFI system partition of efixbootldr ends.
+const ESP_END: Bytes = Bytes::new(100 * MIB);
+/// The BIOS boot partition of hybrid: from the first sector behind the table, 34, to sector 2048, which is one more than
+/// parted's user meant, since its end is inclusive.
+const HYBRID_BIOS_START: Bytes = Bytes::new(34 * 512);
+const HYBRID_BIOS_COMPAT: Bytes = Bytes::new((2048 - 34 + 1) * 512);
+const HYBRID_BIOS: Bytes = Bytes::new((2048 - 34) * 512);
+/// The least size of a boot partition for which FAT32 is chosen: with clusters of one sector its 65,525 clusters
+/// (Microsoft's FAT specification, section 3.5) and two FATs of 512 KiB take 33 MiB.
+const LEAST_FAT32: Bytes = Bytes::new(34 * MIB);
+
+/// The mark of a GPT for the partition to boot from (UEFI specification, table 5.8).
+const LEGACY_BOOT: Attribute = Attribute::Bit(2);
+
+/// What a partition is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The EFI system partition.
+    Esp,
+    /// A FAT at /boot that is not the EFI system partition.
+    Boot,
+    /// Where GRUB's core image goes.
+    Bios,
+    /// The root.
+    Root,
+}
+
+/// A partition of a layout.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) role: Role,
+    pub(super) kind: Type,
+    pub(super) label: &'static str,
+    pub(super) guid: Option<Uuid>,
+    pub(super) start: Option<Bytes>,
+    pub(super) size: PartitionSize,
+    /// Whether it is marked as the one to boot from.
+    pub(super) active: bool,
+}
+
+/// The disk of a layout.
+#[derive(Clone, Debug)]
+pub(super) struct Geometry {
+    pub(super) table: Scheme,
+    pub(super) guid: Option<DiskId>,
+    pub(super) slots: Vec<Slot>,
+}
+
+/// What decides a geometry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) layout: Layout,
+    pub(super) boot_size: Bytes,
+    pub(super) disk_size: DiskSize,
+    pub(super) gpt_uuid: Option<Uuid>,
+    /// As nixpkgs has it, odd choices included.
+    pub(super) compat: bool,
+    /// The processor of the system, where it is known: what the root partition's type hangs on without `compat`.
+    pub(super) architecture: Option<Architecture>,
+}
+
+impl Wish {
+    /// The partitions.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] where `boot_size` leaves no room for the boot partition.
+    pub(super) fn geometry(&self) -> Result<Geometry> {
+        let boot_end = self.boot_end()?;
+        let root_size = match self.disk_size {
+            DiskSize::Auto => PartitionSize::Auto,
+            DiskSize::Fixed(_) => PartitionSize::Fill,
+        };
+        let kind = self.root_type()?;
+        let root = |label, guid: Option<Uuid>, start| Slot {
+            role: Role::Root,
+            kind,
+            label: if self.compat { label } else { "root" },
+            guid,
+            start,
+            size: root_size,
+            active: false,
+        };
+        let named = self.gpt_uuid.or(self.compat.then_some(ROOT));
+        let esp = |end| self.fat(Role::Esp, "esp", "ESP", Some(FIRST), ESP_START, end);
+        let slots = match self.layout {
+            Layout::Legacy => vec![Slot { label: "", ..root("", None, Some(Bytes::new(MIB))) }],
+            Layout::LegacyBoot => vec![
+                Slot {
+                    kind: Type::Mbr(0x0c),
+                    active: true,
+                    ..self.fat(Role::Boot, "esp", "", None, Bytes::new(MIB), boot_end)?
+                },
+                Slot { label: "", ..root("", None, Some(boot_end)) },
+            ],
+            Layout::LegacyGpt => {
+                // nixpkgs gives the root's GUID to a third partition, which there is not.
+                let guid = if self.compat { Some(SECOND) } else { named };
+                let bios = self.bios(FIRST, Bytes::new(MIB), Bytes::new(MIB))?;
+                vec![bios, root("primary", guid, Some(Bytes::new(2 * MIB)))]
+            }
+            Layout::Efi => vec![esp(boot_end)?, root("primary", named, Some(boot_end))],
+            Layout::EfiXbootldr => vec![
+                esp(ESP_END)?,
+                self.fat(Role::Boot, "xbootldr", "BOOT", Some(SECOND), ESP_END, boot_end)?,
+                root("ROOT", named, Some(boot_end)),
+            ],
+            Layout::Hybrid => {
+                let size = if self.compat { HYBRID_BIOS_COMPAT } else { HYBRID_BIOS };
+                let bios = self.bios(SECOND, HYBRID_BIOS_START, size)?;
+                vec![esp(boot_end)?, bios, root("primary", named, Some(boot_end))]
+            }
+            Layout::None => vec![Slot { label: "", ..root("", None, None) }],
+        };
+        let table = match self.layout {
+            Layout::Legacy | Layout::LegacyBoot => Scheme::Mbr,
+            Layout::None => Scheme::None,
+            _ => Scheme::Gpt,
+        };
+        let guid = (self.compat && table == Scheme::Gpt).then_some(DiskId::Guid(DISK));
+        Ok(Geometry { table, guid, slots })
+    }
+
+    /// Where the boot partition ends. nixpkgs rounds to the next whole MiB also where it is whole already.
+    fn boot_end(&self) -> Result<Bytes> {
+        let end = match self.compat {
+            true => self.boot_size.round_down(MIB) + Bytes::new(MIB),
+            false => self.boot_size.round_up(MIB),
+        };
+        let start = match self.layout {
+            Layout::Efi | Layout::Hybrid => ESP_START,
+            Layout::EfiXbootldr => ESP_END,
+            Layout::LegacyBoot => Bytes::new(MIB),
+            Layout::Legacy | Layout::LegacyGpt | Layout::None => return Ok(end),
+        };
+        if end <= start {
+            return Err(Error::new(Kind::Manifest, "boot_size leaves no room for the boot partition")
+                .expected(format!("more than {start}, where the partition begins"))
+                .found(self.boot_size)
+                .why("boot_size is where the partition ends, counted from the start of the disk"));
+        }
+        Ok(end)
+    }
+
+    /// A FAT from `start` to `end`.
+    fn fat(
+        &self,
+        role: Role,
+        kind: &str,
+        label: &'static str,
+        guid: Option<Uuid>,
+        start: Bytes,
+        end: Bytes,
+    ) -> Result<Slot> {
+        Ok(Slot {
+            role,
+            kind: Type::parse(kind, None)?,
+            label,
+            guid: guid.filter(|_| self.compat),
+            start: Some(start),
+            size: PartitionSize::Fixed(end.saturating_sub(start)),
+            active: false,
+        })
+    }
+
+    fn bios(&self, guid: Uuid, start: Bytes, size: Bytes) -> Result<Slot> {
+        Ok(Slot {
+            role: Role::Bios,
+            kind: Type::parse("bios-boot", None)?,
+            label: if self.compat { "no-fs" } else { "bios-boot" },
+            guid: self.compat.then_some(guid),
+            start: Some(start),
+            size: PartitionSize::Fixed(size),
+            active: false,
+        })
+    }
+
+    /// nixpkgs makes every root a generic Linux partition; one that says which processor it is for can be found by
+    /// systemd-gpt-auto-generator.
+    fn root_type(&self) -> Result<Type> {
+        match (self.compat, self.layout, self.architecture) {
+            (false, Layout::Efi | Layout::EfiXbootldr | Layout::Hybrid | Layout::LegacyGpt, Some(_)) => {
+                Type::parse("root", self.architecture)
+            }
+            _ => Type::parse("linux", None),
+        }
+    }
+}
+
+impl Slot {
+    /// Whether its FAT is to be FAT32. nixpkgs leaves the choice to mkfs.fat, which takes FAT16 below 512 MiB; UEFI
+    /// firmware is tested with FAT32.
+    pub(super) fn fat32(&self, compat: bool) -> bool {
+        matches!(self.size, PartitionSize::Fixed(size) if !compat && size >= LEAST_FAT32)
+    }
+
+    /// The attributes of the table.
+    pub(super) fn attributes(&self, table: Scheme) -> Vec<Attribute> {
+        match (self.active, table) {
+            (true, Scheme::Gpt) => vec![LEGACY_BOOT],
+            (true, Scheme::Mbr) => vec![Attribute::Active],
+            _ => Vec::new(),
+        }
+    }
+}

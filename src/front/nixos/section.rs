@@ -1,0 +1,365 @@
+//! What the `nixos` section means: defaults, and what does not go together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::generations::Generations;
+use super::layout::{Geometry, ROOT, Wish};
+use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use crate::container::Format;
+use crate::error::{Error, Kind, Result};
+use crate::front::manifest::Manifest;
+use crate::front::manifest::locate::KeyPath;
+use crate::front::manifest::schema::Nixos;
+use crate::front::manifest::values::DiskSize;
+use crate::nix::{Closure, Nix, Store, StorePath};
+use crate::table::Architecture;
+use crate::units::{Bytes, MIB};
+
+/// Where the boot partition ends (`bootSize`).
+const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
+/// What is left free (`additionalSpace`).
+const ADDITIONAL_SPACE: Bytes = Bytes::new(512 * MIB);
+
+/// As many links as the kernel follows for one path (MAXSYMLINKS, linux/namei.h).
+const MOST_LINKS: usize = 40;
+
+/// A system to install, with every default filled in.
+#[derive(Debug)]
+pub(super) struct System {
+    pub(super) store: Store,
+    pub(super) closure: Arc<Closure>,
+    pub(super) generations: Generations,
+    pub(super) channel: Option<StorePath>,
+    pub(super) layout: Layout,
+    pub(super) boot_size: Bytes,
+    pub(super) disk_size: DiskSize,
+    pub(super) additional_space: Bytes,
+    pub(super) label: String,
+    pub(super) root_uuid: Option<Uuid>,
+    pub(super) gpt_uuid: Option<Uuid>,
+    pub(super) only_nix_store: bool,
+    pub(super) boot_loader: BootLoader,
+    pub(super) systemd_boot: Option<PathBuf>,
+    pub(super) grub: Option<PathBuf>,
+    pub(super) grub_mkimage: Option<PathBuf>,
+    pub(super) uki: Option<PathBuf>,
+    pub(super) timeout: Timeout,
+    pub(super) entry_names: EntryNames,
+    pub(super) format: Option<Format>,
+    pub(super) compat: bool,
+    pub(super) architecture: Option<Architecture>,
+}
+
+impl Layout {
+    /// What the boot partitions are mounted at.
+    pub(super) const fn mount_points(self) -> &'static [&'static str] {
+        match self {
+            Self::EfiXbootldr => &["/boot", "/efi"],
+            Self::Efi | Self::Hybrid | Self::LegacyBoot => &["/boot"],
+            Self::Legacy | Self::LegacyGpt | Self::None => &[],
+        }
+    }
+
+    /// What boots it where nobody says.
+    const fn usual_loader(self) -> BootLoader {
+        match self {
+            Self::Efi | Self::EfiXbootldr => BootLoader::SystemdBoot,
+            Self::Legacy | Self::LegacyBoot | Self::LegacyGpt | Self::Hybrid => BootLoader::Grub,
+            Self::None => BootLoader::None,
+        }
+    }
+
+    /// Whether it has a place for a loader.
+    const fn takes(self, loader: BootLoader) -> bool {
+        match loader {
+            BootLoader::SystemdBoot => self.has_esp(),
+            BootLoader::Grub => self.has_esp() || self.has_bios(),
+            BootLoader::Extlinux | BootLoader::None => true,
+        }
+    }
+}
+
+/// The section while it is read.
+struct Reading<'a> {
+    manifest: &'a Manifest,
+    written: &'a Nixos,
+    path: &'a KeyPath,
+}
+
+/// The store paths that the section names.
+struct Paths {
+    system: StorePath,
+    generations: Vec<StorePath>,
+    additional: Vec<StorePath>,
+    channel: Option<StorePath>,
+}
+
+impl Paths {
+    /// The systems, each with the key that names it.
+    fn systems(&self) -> impl Iterator<Item = (&'static str, &StorePath)> {
+        std::iter::once(("system", &self.system))
+            .chain(self.generations.iter().map(|path| ("generations", path)))
+    }
+
+    /// All of them.
+    fn named(&self) -> impl Iterator<Item = (&'static str, &StorePath)> {
+        self.systems()
+            .chain(self.channel.iter().map(|path| ("channel", path)))
+            .chain(self.additional.iter().map(|path| ("additional_paths", path)))
+    }
+}
+
+impl System {
+    /// Makes sense of the section, and reads the closure.
+    pub(super) fn read(manifest: &Manifest, path: &KeyPath) -> Result<Self> {
+        let written =
+            manifest.written.nixos.as_ref().ok_or_else(|| Error::bug("there is no section nixos"))?;
+        Reading { manifest, written, path }.read()
+    }
+
+    /// Where its partitions lie.
+    pub(super) fn geometry(&self) -> Result<Geometry> {
+        let Self { layout, boot_size, disk_size, gpt_uuid, compat, architecture, .. } = *self;
+        Wish { layout, boot_size, disk_size, gpt_uuid, compat, architecture }.geometry()
+    }
+}
+
+impl Reading<'_> {
+    fn refuse(&self, key: &'static str, what: impl Into<String>) -> Error {
+        self.manifest.refuse(&self.path.key(key), what)
+    }
+
+    fn place<T>(&self, key: &'static str, result: Result<T>) -> Result<T> {
+        result.map_err(|error| self.manifest.place(error, &self.path.key(key)))
+    }
+
+    fn read(&self) -> Result<System> {
+        let written = self.written;
+        let only_nix_store = written.only_nix_store.unwrap_or(false);
+        let layout = written.layout.unwrap_or_default();
+        let boot_loader = self.boot_loader(layout, only_nix_store)?;
+        self.exclude(layout, boot_loader, only_nix_store)?;
+        let store = Store::new(
+            written.store_root.as_deref().map_or(PathBuf::from("/"), |root| self.manifest.path(root)),
+        );
+        let paths = self.paths(&store)?;
+        let closure = self.closure(&store, paths.named().collect(), only_nix_store)?;
+        if !only_nix_store {
+            for (key, path) in paths.systems() {
+                self.place(key, toplevel(path, &store))?;
+            }
+        }
+        let Paths { system, generations, channel, .. } = paths;
+        let compat = written.compat.unwrap_or(true);
+        Ok(System {
+            architecture: architecture(&store, &system),
+            store,
+            closure: Arc::new(closure),
+            generations: Generations::new(generations, system),
+            channel,
+            layout,
+            boot_size: written.boot_size.unwrap_or(BOOT_SIZE),
+            disk_size: written.disk_size.unwrap_or_default(),
+            additional_space: written.additional_space.unwrap_or(ADDITIONAL_SPACE),
+            label: written
+                .label
+                .clone()
+                .unwrap_or_else(|| if only_nix_store { "nix-store" } else { "nixos" }.to_owned()),
+            root_uuid: written
+                .root_uuid
+                .or(written.gpt_uuid.filter(|_| compat))
+                .map(|uuid| uuid.0)
+                .or(compat.then_some(ROOT)),
+            gpt_uuid: written.gpt_uuid.map(|uuid| uuid.0),
+            only_nix_store,
+            boot_loader,
+            systemd_boot: written.systemd_boot.as_deref().map(|path| self.manifest.path(path)),
+            grub: written.grub.as_deref().map(|path| self.manifest.path(path)),
+            grub_mkimage: written.grub_mkimage.as_deref().map(|path| self.manifest.path(path)),
+            uki: written.uki.as_deref().map(|path| self.manifest.path(path)),
+            timeout: written.timeout.unwrap_or_default(),
+            entry_names: written.entry_names.unwrap_or_default(),
+            format: written.format,
+            compat,
+        })
+    }
+
+    fn paths(&self, store: &Store) -> Result<Paths> {
+        let written = self.written;
+        let list = |key: &'static str, paths: &[String]| {
+            let paths = paths.iter().enumerate();
+            paths
+                .map(|(number, text)| {
+                    let path = self.path.key(key).index(number);
+                    self.store_path(text, store).map_err(|error| self.manifest.place(error, &path))
+                })
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Paths {
+            system: self.place("system", self.store_path(&written.system, store))?,
+            generations: list("generations", &written.generations)?,
+            additional: list("additional_paths", &written.additional_paths)?,
+            channel: match &written.channel {
+                Some(channel) => Some(self.place("channel", self.store_path(channel, store))?),
+                None => None,
+            },
+        })
+    }
+
+    fn boot_loader(&self, layout: Layout, only_nix_store: bool) -> Result<BootLoader> {
+        let loader = match self.written.boot_loader {
+            Some(loader) => loader,
+            None if only_nix_store => BootLoader::None,
+            None => layout.usual_loader(),
+        };
+        if layout.takes(loader) {
+            return Ok(loader);
+        }
+        let why = match loader {
+            BootLoader::SystemdBoot => {
+                "systemd-boot is started by UEFI firmware from an EFI system partition"
+            }
+            _ => {
+                "GRUB needs room before the first partition, a BIOS boot partition or an EFI system partition"
+            }
+        };
+        let layouts = ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"];
+        let fit =
+            layouts.into_iter().filter(|name| name.parse().is_ok_and(|layout: Layout| layout.takes(loader)));
+        Err(self
+            .refuse("boot_loader", format!("the layout {layout} has no place for {loader}"))
+            .expected(format!("layout {}", fit.collect::<Vec<_>>().join(", ")))
+            .why(why))
+    }
+
+    /// Refuses keys that mean nothing with others.
+    fn exclude(&self, layout: Layout, loader: BootLoader, only_nix_store: bool) -> Result<()> {
+        let written = self.written;
+        let fixed = matches!(written.disk_size, Some(DiskSize::Fixed(_)));
+        let has_boot = !layout.mount_points().is_empty();
+        let grub = loader == BootLoader::Grub;
+        for (key, there, fits, with) in [
+            ("additional_space", written.additional_space.is_some(), !fixed, "a disk whose size is given"),
+            ("boot_size", written.boot_size.is_some(), has_boot, "a layout without boot partition"),
+            (
+                "gpt_uuid",
+                written.gpt_uuid.is_some(),
+                matches!(layout, Layout::LegacyGpt) || layout.has_esp(),
+                "a layout without GPT",
+            ),
+            (
+                "systemd_boot",
+                written.systemd_boot.is_some(),
+                loader == BootLoader::SystemdBoot,
+                "another boot loader",
+            ),
+            (
+                "entry_names",
+                written.entry_names.is_some(),
+                loader == BootLoader::SystemdBoot,
+                "another boot loader",
+            ),
+            ("grub", written.grub.is_some(), grub, "another boot loader"),
+            ("grub_mkimage", written.grub_mkimage.is_some(), grub, "another boot loader"),
+            ("uki", written.uki.is_some(), layout.has_esp(), "a layout without EFI system partition"),
+            ("timeout", written.timeout.is_some(), loader != BootLoader::None, "no boot loader"),
+            ("contents", !written.contents.is_empty(), !only_nix_store, "only_nix_store"),
+            ("config_file", written.config_file.is_some(), !only_nix_store, "only_nix_store"),
+            ("channel", written.channel.is_some(), !only_nix_store, "only_nix_store"),
+            ("generations", !written.generations.is_empty(), !only_nix_store, "only_nix_store"),
+            (
+                "boot_loader",
+                written.boot_loader.is_some(),
+                !only_nix_store || loader == BootLoader::None,
+                "only_nix_store",
+            ),
+        ] {
+            if there && !fits {
+                return Err(self
+                    .refuse(key, format!("`{key}` means nothing with {with}"))
+                    .hint("leave it out"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The store path that `text` names: itself, or what a link on this host (`./result`) leads to.
+    fn store_path(&self, text: &str, store: &Store) -> Result<StorePath> {
+        let trimmed = text.trim_end_matches('/');
+        let parsed = trimmed.parse::<StorePath>();
+        if parsed.is_ok() || text.starts_with(crate::nix::STORE) || trimmed.is_empty() {
+            return parsed;
+        }
+        let path = self.manifest.path(trimmed);
+        // A link into the store says it all, wherever the store lies on this host; others are the host's own.
+        let mut link = path.clone();
+        for _ in 0..MOST_LINKS {
+            let Ok(to) = std::fs::read_link(&link) else { break };
+            if let Some(path) = to.to_str().and_then(|to| to.parse().ok()) {
+                return Ok(path);
+            }
+            link = link.parent().unwrap_or(Path::new("/")).join(to);
+        }
+        let real = path
+            .canonicalize()
+            .map_err(|error| Error::io(Kind::Source, "the store path does not exist", &path, error))?;
+        let root = store.root().canonicalize().unwrap_or_else(|_| store.root().to_owned());
+        // Of a store elsewhere, the path inside its root.
+        let inside = real.strip_prefix(&root).map_or(real.clone(), |rest| Path::new("/").join(rest));
+        let inside =
+            inside.to_str().map(str::to_owned).unwrap_or_else(|| crate::text::printable_path(&inside));
+        inside.parse().map_err(|error: Error| error.at(&path))
+    }
+
+    fn closure(&self, store: &Store, named: Vec<(&'static str, &StorePath)>, bare: bool) -> Result<Closure> {
+        let mut closure = match self.written.closure.as_deref() {
+            None | Some("auto") => {
+                let roots: Vec<PathBuf> = named.iter().map(|(_, path)| path.to_path()).collect();
+                self.place("closure", Nix::new("nix-store", store.clone()).closure(&roots))?
+            }
+            Some(file) => self.place("closure", Closure::load(&self.manifest.path(file)))?,
+        };
+        for (key, path) in named {
+            if !closure.contains(path) {
+                let what = if key == "system" { "the system" } else { "a store path" };
+                return Err(self
+                    .refuse(key, format!("{what} is not in the closure"))
+                    .expected(format!("{path} among its {} store paths", closure.len()))
+                    .hint("make the closure of this path too (closureInfo's rootPaths), or leave `closure` out where nix is there"));
+            }
+        }
+        if !bare && let Some(path) = closure.unregistered() {
+            return Err(self
+                .refuse(
+                    "closure",
+                    "the closure lists names only, and Nix's database needs hashes and references",
+                )
+                .found(format!("nothing but the name of {path}"))
+                .hint("give the directory that closureInfo makes, or its registration"));
+        }
+        self.place("closure", closure.present(store))?;
+        if !bare {
+            self.place("closure", closure.read_derivations(store))?;
+        }
+        Ok(closure)
+    }
+}
+
+/// Refuses a store path that is no system: nothing of it would start.
+fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
+    let init = store.host(path).join("init");
+    match std::fs::symlink_metadata(&init) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::io(Kind::Source, "this is no system of NixOS", &init, error)
+            .hint("a system is what `config.system.build.toplevel` makes")),
+    }
+}
+
+/// The processor that a system is for, as its file `system` says: `x86_64-linux`.
+fn architecture(store: &Store, system: &StorePath) -> Option<Architecture> {
+    let text = std::fs::read_to_string(store.host(system).join("system")).ok()?;
+    text.trim().split('-').next()?.parse().ok()
+}

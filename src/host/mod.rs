@@ -1,0 +1,193 @@
+//! Reading host files: opened without following links, read exactly, and checked again for change.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::error::{Error, Kind, Result};
+use crate::image::HostFile;
+use crate::units::u64_of;
+
+/// A time of last change folded into one number; equal times give equal stamps.
+#[must_use]
+pub fn stamp(seconds: i64, nanoseconds: u32) -> u64 {
+    seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds))
+}
+
+/// The longest path the kernel takes in one call, without the final NUL (PATH_MAX, linux/limits.h).
+pub(crate) const LONGEST_PATH: usize = 4095;
+
+/// Opens `path` with `flags`, however long it is: a path beyond PATH_MAX is walked in pieces.
+///
+/// # Errors
+/// As open(2).
+pub fn open_any_length(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
+    let mut rest = path.as_os_str().as_bytes();
+    let mut at: Option<OwnedFd> = None;
+    while rest.len() > LONGEST_PATH {
+        let cut = rest[..LONGEST_PATH].iter().rposition(|byte| *byte == b'/').filter(|cut| *cut > 0);
+        let Some(cut) = cut else { return Err(rustix::io::Errno::NAMETOOLONG) };
+        let head = OsStr::from_bytes(&rest[..cut]);
+        let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        at = Some(match &at {
+            Some(directory) => openat(directory, head, step, Mode::empty())?,
+            None => openat(CWD, head, step, Mode::empty())?,
+        });
+        rest = &rest[cut..];
+        while let [b'/', tail @ ..] = rest {
+            rest = tail;
+        }
+    }
+    match &at {
+        Some(directory) => openat(directory, OsStr::from_bytes(rest), flags, Mode::empty()),
+        None => openat(CWD, OsStr::from_bytes(rest), flags, Mode::empty()),
+    }
+}
+
+/// An open source and what it should still look like.
+#[derive(Debug)]
+pub struct Source<'a> {
+    file: File,
+    expected: HostFile<'a>,
+}
+
+impl<'a> Source<'a> {
+    /// Opens a regular file (or, where no stamp is expected, a block device) for reading; a link in its place is
+    /// refused, a pipe does not block.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where it is gone, unreadable, or has become something else.
+    pub fn open(expected: HostFile<'a>) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = open_any_length(&expected.path, flags).map_err(|error| {
+            let what = match error {
+                rustix::io::Errno::NOENT => "the source vanished while the image was made",
+                rustix::io::Errno::LOOP => "the source became a symbolic link while the image was made",
+                _ => "cannot read the source",
+            };
+            Error::io(Kind::Source, what, &expected.path, error)
+        })?;
+        Ok(Self { file: File::from(file), expected })
+    }
+
+    /// Reads `file`, which is open already.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where the process may not have another open file.
+    pub fn over(file: &File, expected: HostFile<'a>) -> Result<Self> {
+        match file.try_clone() {
+            Ok(file) => Ok(Self { file, expected }),
+            Err(error) => Err(Error::io(Kind::Source, "cannot read the source", &expected.path, error)),
+        }
+    }
+
+    /// The open file, for calls that copy without reading.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Fills `out` from byte `offset` of the file.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where reading fails or the file ends first.
+    pub fn read_exact(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < out.len() {
+            match self.file.read_at(&mut out[done..], offset.saturating_add(u64_of(done))) {
+                Ok(0) => return Err(self.changed(offset.saturating_add(u64_of(done)))),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Error::io(
+                        Kind::Source,
+                        "cannot read the source",
+                        &self.expected.path,
+                        error,
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks, after reading, that the file is still what it was when the image was laid out.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where its size or time of change differs.
+    pub fn verify(&self) -> Result<()> {
+        let Some(expected) = self.expected.stamp else { return Ok(()) };
+        let now = self
+            .file
+            .metadata()
+            .map_err(|error| Error::io(Kind::Source, "cannot read the source", &self.expected.path, error))?;
+        let nanoseconds = u32::try_from(now.mtime_nsec()).unwrap_or(0);
+        if !now.is_file() || now.len() != self.expected.size || stamp(now.mtime(), nanoseconds) != expected {
+            return Err(self.changed(now.len()));
+        }
+        Ok(())
+    }
+
+    fn changed(&self, size: u64) -> Error {
+        Error::new(Kind::Source, "the source changed while the image was made")
+            .at(&self.expected.path)
+            .expected(format!("{} bytes, unchanged since it was first looked at", self.expected.size))
+            .found(if size == self.expected.size {
+                "a newer time of change".to_owned()
+            } else {
+                format!("{size} bytes")
+            })
+            .hint("run again when the source is at rest")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::borrow::Cow;
+
+    #[test]
+    fn a_path_beyond_path_max_opens() {
+        let top = tempfile::tempdir().unwrap();
+        let name = "d".repeat(250);
+        let mut path = top.path().to_owned();
+        let mut at = File::open(&path).unwrap();
+        // 20 x 251 bytes is past PATH_MAX, which no single call could create.
+        for _ in 0..20 {
+            rustix::fs::mkdirat(&at, name.as_str(), Mode::from_raw_mode(0o755)).unwrap();
+            at = File::from(openat(&at, name.as_str(), OFlags::RDONLY, Mode::empty()).unwrap());
+            path.push(&name);
+        }
+        let file = openat(&at, "leaf", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644)).unwrap();
+        rustix::io::write(file, b"deep").unwrap();
+        path.push("leaf");
+        assert!(path.as_os_str().len() > LONGEST_PATH);
+        let source = Source::open(HostFile { path: Cow::Owned(path), size: 4, stamp: None }).unwrap();
+        let mut out = [0; 4];
+        source.read_exact(0, &mut out).unwrap();
+        assert_eq!(&out, b"deep");
+    }
+
+    #[test]
+    fn a_shorter_and_a_newer_file_are_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        std::fs::write(&path, b"12345678").unwrap();
+        let meta = std::fs::metadata(&path).unwrap();
+        let seen = stamp(meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap());
+        let host = |size| HostFile { path: Cow::Borrowed(path.as_path()), size, stamp: Some(seen) };
+        let source = Source::open(host(9)).unwrap();
+        let error = source.read_exact(0, &mut [0; 9]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Source);
+        assert!(source.verify().is_err());
+        assert!(Source::open(host(8)).unwrap().verify().is_ok());
+        let other = HostFile { stamp: Some(seen + 1), ..host(8) };
+        assert!(Source::open(other).unwrap().verify().unwrap_err().to_string().contains("newer"));
+    }
+}
