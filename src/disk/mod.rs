@@ -215,7 +215,7 @@ impl Composer<'_> {
         }
         let plan = self.place(&drafts)?;
         let mut image = Builder::new(plan.length);
-        plan.write(&mut image);
+        plan.write(&mut image)?;
         image.bytes(Bytes::ZERO, "boot code", self.disk.boot.code.to_vec());
         image.bytes(Bytes::new(plan.sector_size), "boot program", self.disk.boot.gap.to_vec());
         let (mut facts, mut warnings) = (Vec::new(), self.disk.warnings.clone());
