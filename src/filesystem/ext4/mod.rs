@@ -28,9 +28,9 @@ use uuid::Uuid;
 
 use super::{Facts, Filesystem, Size};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::image::{Builder, Files};
+use crate::image::{Builder, Files, Slice};
 use crate::tree::{Content, NodeId, Time, Tree};
-use crate::units::{Blocks, Bytes, narrow, u64_of, usize_of};
+use crate::units::{Blocks, Bytes, narrow, u64_of};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
@@ -186,14 +186,14 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) -> Resul
     let geometry = &plan.geometry;
     // The first superblock stands at byte 1024; a boot loader may use what is before. Copies begin their block.
     let superblock = superblock::superblock(plan, options, 0)?;
-    image.bytes(Bytes::new(1024), "ext4: superblock", superblock.to_vec());
-    let descriptors = image.block("ext4: group descriptors", superblock::descriptors(plan)?);
-    image.block_at(offset(1), descriptors);
+    image.bytes(Bytes::new(1024), "ext4: superblock", superblock);
+    let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan)?);
+    image.put(offset(1), &descriptors);
     for group in geometry.backups() {
         let start = group * BLOCKS_PER_GROUP;
         let copy = superblock::superblock(plan, options, group)?;
-        image.bytes(offset(start), format!("ext4: superblock copy in group {group}"), copy.to_vec());
-        image.block_at(offset(start + 1), descriptors);
+        image.bytes(offset(start), format!("ext4: superblock copy in group {group}"), copy);
+        image.put(offset(start + 1), &descriptors);
     }
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (blocks, inodes, tables) =
@@ -302,10 +302,9 @@ fn put_text(
     blocks: &FileBlocks,
 ) -> Result<()> {
     let bytes = contents.tree.text(text);
-    let label = contents.tree.path(node);
+    let whole = Slice::ready(format!("text {}", contents.tree.path(node)), Arc::clone(bytes));
     each_piece(blocks, u64_of(bytes.len()), |at, length, skip| {
-        let from = usize_of(skip);
-        image.bytes(at, format!("text {label}"), bytes[from..from + usize_of(length.get())].to_vec());
+        image.put(at, &whole.sub(Bytes::new(skip), Bytes::new(skip) + length));
     })
 }
 
