@@ -15,4 +15,3 @@ pub(crate) mod snapshot;
 pub(crate) mod table;
 pub(crate) mod tools;
 pub(crate) mod tree;
-pub(crate) mod volume;
