@@ -4,6 +4,7 @@
 
 #[path = "../../tests/containers/pieces.rs"]
 pub mod pieces;
+pub mod volume;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -20,6 +20,8 @@ mod judges;
 #[cfg(test)]
 mod nix_boot;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod partitions;
 #[cfg(test)]
 mod read;
