@@ -99,7 +99,7 @@ impl Ext4 {
         whole.resize(whole.len().max(Inode::LENGTH), 0);
         let inode = Inode::read(&whole)?;
         let extra = if bytes.len() > BASE { usize::from(inode.i_extra_isize) } else { 0 };
-        if BASE + extra > bytes.len() || extra % 4 != 0 {
+        if BASE + extra > bytes.len() || !extra.is_multiple_of(4) {
             return Err(damaged("an inode says that it is longer than it is")
                 .expected(format!("i_extra_isize of at most {}", bytes.len() - BASE))
                 .found(format!("{extra} in inode {number}")));
