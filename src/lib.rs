@@ -56,6 +56,7 @@
 
 pub mod boot;
 mod calendar;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod container;
 pub mod convert;
@@ -67,6 +68,7 @@ pub mod host;
 pub mod identity;
 pub mod image;
 pub mod inspect;
+pub mod key;
 pub mod nix;
 mod numbers;
 pub mod pour;
@@ -75,3 +77,6 @@ pub mod table;
 pub mod text;
 pub mod tree;
 pub mod units;
+pub mod values;
+
+pub use uuid;

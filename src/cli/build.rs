@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Common, Target};
-use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::front::manifest::Manifest;
 
@@ -34,7 +33,7 @@ pub(super) struct Args {
 
 /// Runs `build`.
 pub(super) fn run(args: Args) -> Result<()> {
-    let mut options = args.common.options()?;
+    let mut work = args.common.work();
     let stdin = args.manifest.as_os_str() == "-";
     let target = args.output.map(Target::of);
     args.common.check(target.as_ref())?;
@@ -43,8 +42,9 @@ pub(super) fn run(args: Args) -> Result<()> {
     } else {
         Manifest::load(&args.manifest)?
     };
-    let disk = disk::resolve(&manifest, &options)?;
-    options.verify = args.verify.expected(&disk)?;
+    let folder = manifest.folder().to_owned();
+    let description = manifest.describe(super::job::epoch()?)?;
+    work.verify = args.verify.expected(&description)?;
     let target = match target {
         Some(target) => Some(target),
         None if args.common.dry_run => None,
@@ -52,7 +52,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             return Err(Error::new(Kind::Usage, "the output has no name").hint("add -o OUT"));
         }
         None => {
-            let format = args.common.container.format(None, disk.format)?;
+            let format = args.common.container.format(None, description.format)?;
             let name = Path::new(args.manifest.file_name().unwrap_or_default());
             Some(Target::File(name.with_extension(format.suffix())))
         }
@@ -62,7 +62,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     {
         return Err(Error::new(Kind::Usage, "the output would replace the manifest").at(path));
     }
-    args.common.run(&manifest, &disk, target.as_ref(), &options)
+    args.common.run(&description, Some(&folder), target.as_ref(), &work)
 }
 
 /// Whether two names lead to one file.

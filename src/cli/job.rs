@@ -12,10 +12,9 @@ use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::codec::Codec;
 use crate::container::{Format, Subformat, WriteOptions};
-use crate::disk::{self, Built, Options};
+use crate::disk::{Built, Payload, Work};
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::Manifest;
-use crate::front::manifest::resolve::{Body, Disk, What};
+use crate::front::Description;
 use crate::image::dump::dump;
 use crate::nix::verify::Expected;
 use crate::nix::{Closure, STORE};
@@ -121,20 +120,17 @@ pub(super) struct Verify {
 impl Verify {
     /// The store paths to compare, where that was asked for: those of a NixOS system, or of all closures of the manifest
     /// that say more than names.
-    pub(super) fn expected(&self, disk: &Disk) -> Result<Option<Expected>> {
+    pub(super) fn expected(&self, description: &Description) -> Result<Option<Expected>> {
         if !self.verify_closure {
             return Ok(None);
         }
-        if disk.closure.is_some() {
-            return Ok(disk.closure.clone());
+        if description.closure.is_some() {
+            return Ok(description.closure.clone());
         }
         let mut expected: Option<Expected> = None;
-        let entries = disk.partitions.iter().filter_map(|partition| match &partition.body {
-            Body::Filesystem(_, entries) => Some(entries),
-            _ => None,
-        });
-        for (path, target) in entries.flatten().filter_map(|entry| match &entry.what {
-            What::Closure { path, .. } => Some((path, &entry.target)),
+        let entries = description.disk.partitions.iter().flat_map(|partition| partition.entries());
+        for (path, target) in entries.filter_map(|entry| match &entry.payload {
+            Payload::Closure { path, .. } => Some((path, &entry.target)),
             _ => None,
         }) {
             let closure = Closure::load(path)?;
@@ -179,8 +175,8 @@ impl Target {
 
 impl Common {
     /// How the library works.
-    pub(super) fn options(&self) -> Result<Options> {
-        Ok(Options { epoch: epoch()?, jobs: self.jobs.count(), ..Options::default() })
+    pub(super) fn work(&self) -> Work {
+        Work { jobs: self.jobs.count(), ..Work::default() }
     }
 
     /// What does not fit together, before any work.
@@ -202,38 +198,37 @@ impl Common {
         Ok(())
     }
 
-    /// Builds `disk` and writes it to `target`.
+    /// Builds the disk that `description` describes, whose relative paths begin at `folder`, and writes it to `target`.
     pub(super) fn run(
         &self,
-        manifest: &Manifest,
-        disk: &Disk,
+        description: &Description,
+        folder: Option<&Path>,
         target: Option<&Target>,
-        options: &Options,
+        work: &Work,
     ) -> Result<()> {
-        let container = self.container.options(self.container.format(target, disk.format)?)?;
+        let container = self.container.options(self.container.format(target, description.format)?)?;
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
             drop(Output::create(path)?);
         }
-        watch_signals(&options.progress.stop_flag())?;
-        let bar = Bar::start(&options.progress);
-        let built = disk::build_resolved(manifest, disk, options)?;
+        watch_signals(&work.progress.stop_flag())?;
+        let bar = Bar::start(&work.progress);
+        let built = description.build(work)?;
         if self.dry_run {
             drop(bar);
             warn(&built);
-            return self.show(manifest, &built);
+            return self.show(folder, &built);
         }
         match target {
             None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => built.write(path, &container, options),
+            Some(Target::File(path)) => description.write(&built, path, &container, work),
             Some(Target::Stdout) => {
-                let mut out = standard_output(&options.progress)?;
-                let done = built.stream(&mut out, &container, options);
+                let mut out = standard_output(&work.progress)?;
+                let done = description.stream(&built, &mut out, &container, work);
                 // Of a write that was given up the signal is the cause.
-                done.or_else(|error| options.progress.check().and(Err(error)))
+                done.or_else(|error| work.progress.check().and(Err(error)))
             }
-        }
-        .map_err(|error| disk::place_source(manifest, disk, error))?;
+        }?;
         drop(bar);
         warn(&built);
         match target {
@@ -243,11 +238,11 @@ impl Common {
     }
 
     /// The text map, or the report as JSON.
-    fn show(&self, manifest: &Manifest, built: &Built) -> Result<()> {
+    fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
             return super::print(built.report.json(None).as_bytes());
         }
-        let root = manifest.folder().canonicalize().ok();
+        let root = folder.and_then(|folder| folder.canonicalize().ok());
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let written = dump(&built.image, root.as_deref(), &mut out).and_then(|()| {
             out.flush()
@@ -271,8 +266,8 @@ impl Common {
 }
 
 fn warn(built: &Built) {
-    for warning in &built.warnings {
-        complain(Severity::Warning, &warning.to_string());
+    for warning in &built.report.warnings {
+        complain(Severity::Warning, warning);
     }
 }
 
@@ -287,7 +282,7 @@ pub(super) struct Jobs {
 impl Jobs {
     /// As many as asked for, or as there are cores.
     pub(super) fn count(&self) -> usize {
-        self.jobs.map_or_else(|| Options::default().jobs, usize::from)
+        self.jobs.map_or_else(|| Work::default().jobs, usize::from)
     }
 }
 

@@ -1,4 +1,5 @@
-//! From the entries of a manifest's `contents` to a [`Tree`]: one scan of all host paths, then one name after another.
+//! What a filesystem holds, entry by entry, and how it becomes a [`Tree`]: one scan of all host paths, then one name after
+//! another.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -6,14 +7,243 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, Kind, Result};
-use crate::front::manifest::Manifest;
-use crate::front::manifest::resolve::{Entry, What};
+use super::derived::{self, Values};
+use crate::error::{Error, Kind, Result, Subject};
 use crate::progress::Progress;
 use crate::text::printable_path;
 use crate::tree::build::Origin;
 use crate::tree::xattr::{Patterns, matches};
-use crate::tree::{self, Request, Rules, Scan, Time, Tree};
+use crate::tree::{self, Content, Meta, Request, Rules, Scan, Time, Tree};
+
+/// What a filesystem holds.
+#[derive(Clone, Debug)]
+pub enum Contents {
+    /// What these entries bring; no two for one target.
+    Entries(Vec<Entry>),
+    /// A tree that is there already.
+    Tree(Arc<Tree>),
+}
+
+/// One thing that a filesystem holds.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Absolute path inside the filesystem, not yet checked for `..`.
+    pub target: String,
+    /// What it brings.
+    pub payload: Payload,
+}
+
+/// What an entry brings.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A host file, or what is in a host directory. A file whose target ends with `/` keeps its name below the target.
+    Source {
+        /// Where it is.
+        path: PathBuf,
+        /// How it is taken over.
+        rules: Rules,
+        /// Which extended attributes are kept.
+        xattrs: Patterns,
+    },
+    /// What matches a pattern, each under its name in the target.
+    Glob {
+        /// The directory that is searched.
+        folder: PathBuf,
+        /// A path below it; `*` in a part of it stands for any run of bytes.
+        pattern: String,
+        /// How each is taken over.
+        rules: Rules,
+        /// Which extended attributes are kept.
+        xattrs: Patterns,
+    },
+    /// Store paths, each under its whole path in the target.
+    Closure {
+        /// The list, or the directory that holds it as `store-paths`.
+        path: PathBuf,
+        /// How each is taken over.
+        rules: Rules,
+    },
+    /// Store paths that are known one by one.
+    Store {
+        /// Where each lies on the host, and its target below the entry's.
+        paths: Arc<[(PathBuf, Vec<u8>)]>,
+        /// How each is taken over.
+        rules: Rules,
+    },
+    /// A file of these bytes.
+    Text {
+        /// The bytes.
+        text: Arc<[u8]>,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// A file whose bytes follow in part from other partitions: a loader entry with a root hash.
+    Template {
+        /// Its bytes, piece by piece.
+        pieces: Arc<[Piece]>,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it leads.
+        to: String,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// A directory that is like this unless another entry says what it is like.
+    Fallback {
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// A directory, device or named pipe.
+    Node {
+        /// Which.
+        content: Content,
+        /// Its metadata.
+        meta: Meta,
+    },
+}
+
+/// A piece of a [`Payload::Template`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes.
+    Bytes(Arc<[u8]>),
+    /// A value of a derived partition.
+    Value {
+        /// The partition, by its position in the disk.
+        of: usize,
+        /// The value's name.
+        value: &'static str,
+    },
+}
+
+impl Payload {
+    /// Whether it is made from what the description says, and not copied.
+    #[must_use]
+    pub const fn is_made(&self) -> bool {
+        match self {
+            Self::Text { .. }
+            | Self::Template { .. }
+            | Self::Symlink { .. }
+            | Self::Node { .. }
+            | Self::Fallback { .. } => true,
+            Self::Source { .. } | Self::Glob { .. } | Self::Closure { .. } | Self::Store { .. } => false,
+        }
+    }
+
+    /// What `source`, which begins at the folder `base`, brings: the host path or, where a part of `source` has a `*`, all
+    /// that matches it.
+    #[must_use]
+    pub fn of_host(base: &Path, source: &str, rules: Rules, xattrs: Patterns) -> Self {
+        let below = |path: &Path| {
+            match (base == Path::new("."), path == Path::new("")) {
+                (_, true) => base.to_owned(),
+                (true, false) => path.to_owned(),
+                (false, false) => base.join(path),
+            }
+        };
+        let source = Path::new(source);
+        let star = |part: &std::path::Component<'_>| part.as_os_str().as_bytes().contains(&b'*');
+        let folder: PathBuf = source.components().take_while(|part| !star(part)).collect();
+        let pattern = source.strip_prefix(&folder).ok().and_then(Path::to_str).unwrap_or_default();
+        if pattern.contains('*') {
+            return Self::Glob { folder: below(&folder), pattern: pattern.to_owned(), rules, xattrs };
+        }
+        Self::Source { path: below(source), rules, xattrs }
+    }
+}
+
+impl Payload {
+    /// The host paths that a pattern matches, sorted; none for anything else.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where a directory cannot be read, or nothing matches.
+    pub(crate) fn matching(&self) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Glob { folder, pattern, .. } => glob(folder, pattern),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<Arc<Tree>> for Contents {
+    fn from(tree: Arc<Tree>) -> Self {
+        Self::Tree(tree)
+    }
+}
+
+impl From<Vec<Entry>> for Contents {
+    fn from(entries: Vec<Entry>) -> Self {
+        Self::Entries(entries)
+    }
+}
+
+impl Contents {
+    /// Nothing but the root directory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::Entries(Vec::new())
+    }
+
+    /// Adds an entry. A tree that is there already takes none and stays as it is.
+    #[must_use]
+    pub fn entry(mut self, target: impl Into<String>, payload: Payload) -> Self {
+        if let Self::Entries(entries) = &mut self {
+            entries.push(Entry { target: target.into(), payload });
+        }
+        self
+    }
+
+    /// Adds a host file, or what is in a host directory, owned by root, with its modes, times, links and those extended
+    /// attributes that are kept by default.
+    #[must_use]
+    pub fn folder(self, host: impl Into<PathBuf>, target: impl Into<String>) -> Self {
+        let payload =
+            Payload::Source { path: host.into(), rules: Rules::default(), xattrs: Patterns::default() };
+        self.entry(target, payload)
+    }
+
+    /// Adds a file of mode 0644 with these bytes, owned by root, dated 1970.
+    #[must_use]
+    pub fn file(self, target: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Self {
+        self.entry(target, Payload::Text { text: bytes.into(), meta: Meta::root(0o644, Time::default()) })
+    }
+
+    /// Adds a symbolic link, owned by root, dated 1970.
+    #[must_use]
+    pub fn symlink(self, target: impl Into<String>, to: impl Into<String>) -> Self {
+        self.entry(target, Payload::Symlink { to: to.into(), meta: Meta::root(0o777, Time::default()) })
+    }
+
+    /// Adds a directory of this mode, owned by root, dated 1970.
+    #[must_use]
+    pub fn directory(self, target: impl Into<String>, mode: u16) -> Self {
+        let meta = Meta::root(mode, Time::default());
+        self.entry(target, Payload::Node { content: Content::Directory, meta })
+    }
+
+    /// The derived partitions whose values its texts hold.
+    pub(super) fn needs(&self) -> BTreeSet<usize> {
+        let Self::Entries(entries) = self else { return BTreeSet::new() };
+        let pieces = entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Template { pieces, .. } => Some(pieces.iter()),
+            _ => None,
+        });
+        let needed = pieces.flatten().filter_map(|piece| match piece {
+            Piece::Value { of, .. } => Some(*of),
+            Piece::Bytes(_) => None,
+        });
+        needed.collect()
+    }
+}
 
 /// A host path that goes to a place in the tree.
 #[derive(Debug)]
@@ -21,124 +251,176 @@ struct Graft<'a> {
     request: Request,
     target: Vec<u8>,
     rules: &'a Rules,
-    /// Whether only a directory may have a target that ends with `/`: the target is its own name, not what holds it.
+    /// Whether the target is the name of what is copied, and not yet what holds it.
     named: bool,
 }
 
-/// Reads all that `entries` bring on `jobs` threads and lays it out. `time` dates directories that no entry names.
-///
-/// # Errors
-/// Each names the manifest's line: [`Kind::Source`] for a host path that is missing or unreadable, [`Kind::Manifest`] for
-/// two entries with one target, a target outside its root or below a symbolic link, and for a closure that does not parse.
-pub fn tree(
-    manifest: &Manifest,
-    entries: &[Entry],
-    time: Time,
-    jobs: usize,
-    progress: &Progress,
-) -> Result<Arc<Tree>> {
-    let mut grafts = Vec::new();
-    // Which grafts belong to which entry.
-    let mut spans = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let first = grafts.len();
-        expand(entry, &mut grafts).map_err(|error| manifest.place(error, &entry.path))?;
-        spans.push(first..grafts.len());
-    }
-    let requests: Vec<Request> = grafts.iter().map(|graft| graft.request.clone()).collect();
-    let scan = tree::scan(&requests, jobs, progress).map_err(|error| {
-        let cause =
-            error.path().and_then(|path| requests.iter().position(|request| is_below(&request.path, path)));
-        let entry = cause.and_then(|number| spans.iter().position(|span| span.contains(&number)));
-        match entry.and_then(|number| entries.get(number)) {
-            Some(entry) => manifest.place(error, &entry.path),
-            None => error,
-        }
-    })?;
-    let mut builder = tree::Builder::new(time);
-    for (entry, span) in entries.iter().zip(spans) {
-        progress.check()?;
-        let origin = builder.origin(manifest.describe(&entry.path));
-        let placed = match grafts.get(span.clone()) {
-            Some(own) if !own.is_empty() => span
-                .zip(own)
-                .try_for_each(|(number, graft)| put_graft(&mut builder, graft, &scan, number, origin)),
-            _ => put_made(&mut builder, entry, origin),
-        };
-        placed.map_err(|error| manifest.place(error, &entry.path))?;
-    }
-    builder.finish_watched(jobs, progress).map(Arc::new).map_err(|error| {
-        let cause = error.path().and_then(|path| bringer(entries, path));
-        match cause {
-            Some(entry) => manifest.place(error, &entry.path),
-            None => error,
-        }
-    })
+/// How a tree is made of entries.
+pub(super) struct Reading<'a> {
+    /// The partition that the entries belong to, for errors.
+    pub(super) partition: usize,
+    /// Dates directories that no entry names.
+    pub(super) time: Time,
+    /// Threads.
+    pub(super) jobs: usize,
+    pub(super) progress: &'a Progress,
+    /// The values that texts refer to.
+    pub(super) values: &'a dyn Fn(usize) -> Result<&'a Values>,
 }
 
-/// The entry that brings the host file `path`: where several bring it, the one that names it most closely.
-#[must_use]
-pub fn bringer<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+impl Reading<'_> {
+    fn subject(&self, entry: usize) -> Subject {
+        Subject::Entry { partition: self.partition, entry }
+    }
+
+    /// Adds the entry that an error is about, unless it names one already.
+    fn blame(&self, error: Error, entry: usize) -> Error {
+        if error.has_line() { error } else { error.on(self.subject(entry)) }
+    }
+
+    /// Reads all that `entries` bring and lays it out.
+    ///
+    /// # Errors
+    /// Each names its entry: [`Kind::Source`] for a host path that is missing or unreadable, [`Kind::Manifest`] for two
+    /// entries with one target, a target outside its root or below a symbolic link, and for a closure that does not parse.
+    pub(super) fn tree(&self, entries: &[Entry]) -> Result<Arc<Tree>> {
+        let mut grafts = Vec::new();
+        // Which grafts belong to which entry.
+        let mut spans = Vec::with_capacity(entries.len());
+        for (number, entry) in entries.iter().enumerate() {
+            let first = grafts.len();
+            expand(entry, &mut grafts).map_err(|error| self.blame(error, number))?;
+            spans.push(first..grafts.len());
+        }
+        let requests: Vec<Request> = grafts.iter().map(|graft| graft.request.clone()).collect();
+        let scan = tree::scan(&requests, self.jobs, self.progress).map_err(|error| {
+            let cause = error
+                .path()
+                .and_then(|path| requests.iter().position(|request| is_below(&request.path, path)));
+            let entry = cause.and_then(|number| spans.iter().position(|span| span.contains(&number)));
+            match entry {
+                Some(number) => self.blame(error, number),
+                None => error,
+            }
+        })?;
+        let mut builder = tree::Builder::new(self.time);
+        for ((number, entry), span) in entries.iter().enumerate().zip(spans) {
+            self.progress.check()?;
+            let origin = builder.origin(self.subject(number));
+            let placed = match grafts.get(span.clone()) {
+                Some(own) if !own.is_empty() => span
+                    .zip(own)
+                    .try_for_each(|(number, graft)| put_graft(&mut builder, graft, &scan, number, origin)),
+                _ => self.put_made(&mut builder, entry, origin),
+            };
+            placed.map_err(|error| self.blame(error, number))?;
+        }
+        builder.finish_watched(self.jobs, self.progress).map(Arc::new).map_err(|error| {
+            let cause = error.path().and_then(|path| bringer(entries, path));
+            match cause {
+                Some(number) => self.blame(error, number),
+                None => error,
+            }
+        })
+    }
+
+    /// Puts what is made and not copied.
+    fn put_made(&self, builder: &mut tree::Builder, entry: &Entry, origin: Origin) -> Result<()> {
+        let target = entry.target.as_bytes();
+        match &entry.payload {
+            Payload::Text { text, meta } => builder.text(target, text, *meta, origin),
+            Payload::Template { pieces, meta } => {
+                let mut text = Vec::new();
+                for piece in pieces.iter() {
+                    match piece {
+                        Piece::Bytes(bytes) => text.extend_from_slice(bytes),
+                        Piece::Value { of, value } => {
+                            text.extend_from_slice(derived::value((self.values)(*of)?, value)?.as_bytes());
+                        }
+                    }
+                }
+                builder.text(target, &text, *meta, origin)
+            }
+            Payload::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
+            Payload::Node { content, meta } => builder.put(target, *meta, *content, origin),
+            Payload::Fallback { meta } => builder.fallback(target, *meta, origin),
+            // A list of none is no mistake.
+            Payload::Store { .. } => Ok(()),
+            Payload::Source { .. } | Payload::Glob { .. } | Payload::Closure { .. } => {
+                Err(Error::bug("an entry that copies brought nothing"))
+            }
+        }
+    }
+}
+
+/// The number of the entry that brings the host file `path`: where several bring it, the one that names it most closely.
+pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
     let closest = |entry: &Entry| {
         let above = |top: &PathBuf| is_below(top, path).then(|| top.components().count());
-        match &entry.what {
-            What::Source { path, .. } => above(path),
-            What::Glob { folder, .. } => above(folder),
+        match &entry.payload {
+            Payload::Source { path, .. } => above(path),
+            Payload::Glob { folder, .. } => above(folder),
             // Read again, since this is for an error only; what cannot be read now names nothing.
-            What::Closure { path, .. } => closure(path).unwrap_or_default().iter().filter_map(above).max(),
-            What::Store { paths, .. } => paths.iter().filter_map(|(path, _)| above(path)).max(),
-            What::Text { .. } | What::Symlink { .. } | What::Node { .. } | What::Fallback { .. } => None,
+            Payload::Closure { path, .. } => closure(path).unwrap_or_default().iter().filter_map(above).max(),
+            Payload::Store { paths, .. } => paths.iter().filter_map(|(path, _)| above(path)).max(),
+            Payload::Text { .. }
+            | Payload::Template { .. }
+            | Payload::Symlink { .. }
+            | Payload::Node { .. }
+            | Payload::Fallback { .. } => None,
         }
     };
-    let found = entries.iter().filter_map(|entry| Some((closest(entry)?, entry)));
-    found.max_by_key(|(closeness, _)| *closeness).map(|(_, entry)| entry)
+    let found = (0..).zip(entries).filter_map(|(number, entry)| Some((closest(entry)?, number)));
+    found.max_by_key(|(closeness, _)| *closeness).map(|(_, number)| number)
 }
 
 /// Whether `path`, which may be absolute and free of links, is `top` or below it.
-#[must_use]
-pub fn is_below(top: &Path, path: &Path) -> bool {
+pub(super) fn is_below(top: &Path, path: &Path) -> bool {
     path.starts_with(top)
         || std::path::absolute(top).is_ok_and(|top| path.starts_with(top))
         || top.canonicalize().is_ok_and(|top| path.starts_with(top))
 }
 
-/// The entry that put `path`, which is inside the filesystem, there: the one with the longest target above it.
-#[must_use]
-pub fn cause<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+/// The number of the entry that put `path`, which is inside the filesystem, there: the one with the longest target above
+/// it.
+pub(super) fn cause(entries: &[Entry], path: &Path) -> Option<usize> {
     // Components are compared, so that `//` and a final `/` mean nothing, as in the tree.
-    let above = entries.iter().filter(|entry| path.starts_with(Path::new(&entry.target)));
-    above.max_by_key(|entry| Path::new(&entry.target).components().count())
+    let above = (0..).zip(entries).filter(|(_, entry)| path.starts_with(Path::new(&entry.target)));
+    above.max_by_key(|(_, entry)| Path::new(&entry.target).components().count()).map(|(number, _)| number)
 }
 
 /// Adds the host paths that an entry brings.
 fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
-    match &entry.what {
-        What::Source { path, rules, xattrs } => {
+    match &entry.payload {
+        Payload::Source { path, rules, xattrs } => {
             let request = Request { path: path.clone(), follow: true, xattrs: xattrs.clone(), holes: true };
             grafts.push(Graft { request, target: entry.target.clone().into_bytes(), rules, named: true });
         }
-        What::Glob { folder, pattern, rules, xattrs } => {
-            for name in glob(folder, pattern)? {
-                let target = join(&entry.target, name.as_bytes());
-                let request =
-                    Request { path: folder.join(name), follow: false, xattrs: xattrs.clone(), holes: true };
+        Payload::Glob { folder, pattern, rules, xattrs } => {
+            for path in glob(folder, pattern)? {
+                let target = join(&entry.target, path.file_name().unwrap_or_default().as_bytes());
+                let request = Request { path, follow: false, xattrs: xattrs.clone(), holes: true };
                 grafts.push(Graft { request, target, rules, named: false });
             }
         }
-        What::Closure { path, rules } => {
+        Payload::Closure { path, rules } => {
             for path in closure(path)? {
                 let target = join(&entry.target, path.as_os_str().as_bytes());
                 let request = of_the_store(path);
                 grafts.push(Graft { request, target, rules, named: false });
             }
         }
-        What::Store { paths, rules } => {
+        Payload::Store { paths, rules } => {
             for (path, name) in paths.iter() {
                 let request = of_the_store(path.clone());
                 grafts.push(Graft { request, target: join(&entry.target, name), rules, named: false });
             }
         }
-        What::Text { .. } | What::Symlink { .. } | What::Node { .. } | What::Fallback { .. } => {}
+        Payload::Text { .. }
+        | Payload::Template { .. }
+        | Payload::Symlink { .. }
+        | Payload::Node { .. }
+        | Payload::Fallback { .. } => {}
     }
     Ok(())
 }
@@ -154,6 +436,7 @@ fn join(target: &str, name: &[u8]) -> Vec<u8> {
     [target.as_bytes(), b"/", name].concat()
 }
 
+/// Puts what a host path brings. A file whose target ends with `/` goes into that directory, as cp and rsync put it.
 fn put_graft(
     builder: &mut tree::Builder,
     graft: &Graft<'_>,
@@ -161,53 +444,64 @@ fn put_graft(
     number: usize,
     origin: Origin,
 ) -> Result<()> {
-    if graft.named && graft.target.len() > 1 && graft.target.ends_with(b"/") && !scan.is_directory(number) {
-        return Err(Error::new(Kind::Manifest, "the target ends with `/`, but the source is a file")
+    let into = graft.named && graft.target.len() > 1 && graft.target.ends_with(b"/");
+    if !into || scan.is_directory(number) {
+        return builder.graft(&graft.target, scan, number, graft.rules, origin);
+    }
+    let Some(name) = graft.request.path.file_name() else {
+        return Err(Error::new(Kind::Source, "the source has no name of its own")
             .at(&graft.request.path)
-            .hint("give the name it shall have as target"));
-    }
-    builder.graft(&graft.target, scan, number, graft.rules, origin)
+            .hint("give the name that it shall have as target"));
+    };
+    let target = [&graft.target, name.as_bytes()].concat();
+    builder.graft(&target, scan, number, graft.rules, origin)
 }
 
-/// Puts what is made and not copied.
-fn put_made(builder: &mut tree::Builder, entry: &Entry, origin: Origin) -> Result<()> {
-    let target = entry.target.as_bytes();
-    match &entry.what {
-        What::Text { text, meta } => builder.text(target, text, *meta, origin),
-        What::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
-        What::Node { content, meta } => builder.put(target, *meta, *content, origin),
-        What::Fallback { meta } => builder.fallback(target, *meta, origin),
-        // A list of none is no mistake.
-        What::Store { .. } => Ok(()),
-        What::Source { .. } | What::Glob { .. } | What::Closure { .. } => {
-            Err(Error::bug("an entry that copies brought nothing"))
+/// The paths in `folder` that match `pattern`, part by part, sorted by their bytes. Hidden names match only a part that
+/// begins with a dot itself.
+fn glob(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
+    let mut found = vec![folder.to_owned()];
+    let mut parts = pattern.split('/').filter(|part| !part.is_empty()).peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        let mut below = Vec::new();
+        for path in found {
+            if part.contains('*') {
+                // What a pattern found may be a file, which matches nothing further.
+                if path == folder || path.is_dir() {
+                    let names = names(&path)?.into_iter().filter(|name| fits(part, name));
+                    below.extend(names.map(|name| path.join(name)));
+                }
+            } else if !last || path.join(part).symlink_metadata().is_ok() {
+                below.push(path.join(part));
+            }
         }
+        found = below;
     }
+    if found.is_empty() {
+        return Err(Error::new(Kind::Source, "no file matches the source")
+            .at(folder.join(pattern))
+            .hint("names that begin with a dot match only a pattern that does"));
+    }
+    found.sort();
+    Ok(found)
 }
 
-/// The names in `folder` that match `pattern`, sorted by their bytes. Hidden names match only a pattern that begins with
-/// a dot itself.
-fn glob(folder: &Path, pattern: &str) -> Result<Vec<OsString>> {
+/// Whether a name matches a part of a pattern.
+fn fits(part: &str, name: &OsString) -> bool {
+    let hidden = name.as_bytes().starts_with(b".");
+    (!hidden || part.starts_with('.')) && matches(part.as_bytes(), name.as_bytes())
+}
+
+/// The names in a directory.
+fn names(folder: &Path) -> Result<Vec<OsString>> {
     let failed = |error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let what = if missing { "the source does not exist" } else { "cannot read the source directory" };
         Error::io(Kind::Source, what, folder, error)
     };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let hidden = name.as_bytes().starts_with(b".");
-        if (!hidden || pattern.starts_with('.')) && matches(pattern.as_bytes(), name.as_bytes()) {
-            names.push(name);
-        }
-    }
-    if names.is_empty() {
-        return Err(Error::new(Kind::Source, "no file matches the source")
-            .at(folder.join(pattern))
-            .hint("names that begin with a dot match only a pattern that does"));
-    }
-    names.sort();
-    Ok(names)
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
 }
 
 /// The store paths that `path` lists, or `path/store-paths` where it is a directory: sorted, each once.
@@ -253,9 +547,19 @@ mod tests {
         for name in ["b.conf", "a.conf", ".c.conf", "x", "B.conf"] {
             std::fs::write(folder.path().join(name), name).unwrap();
         }
-        assert_eq!(glob(folder.path(), "*.conf").unwrap(), ["B.conf", "a.conf", "b.conf"]);
-        assert_eq!(glob(folder.path(), "*").unwrap(), ["B.conf", "a.conf", "b.conf", "x"]);
-        assert_eq!(glob(folder.path(), ".*").unwrap(), [".c.conf"]);
+        std::fs::create_dir(folder.path().join("y")).unwrap();
+        std::fs::write(folder.path().join("y/d.conf"), "").unwrap();
+        for (pattern, expected) in [
+            ("*.conf", &["B.conf", "a.conf", "b.conf"][..]),
+            ("*", &["B.conf", "a.conf", "b.conf", "x", "y"]),
+            (".*", &[".c.conf"]),
+            ("*/d.conf", &["y/d.conf"]),
+            ("*/*.conf", &["y/d.conf"]),
+            ("y/*", &["y/d.conf"]),
+        ] {
+            let expected: Vec<_> = expected.iter().map(|name| folder.path().join(name)).collect();
+            assert_eq!(glob(folder.path(), pattern).unwrap(), expected, "{pattern}");
+        }
         let error = glob(folder.path(), "*.d").unwrap_err();
         assert_eq!((error.kind(), error.what()), (Kind::Source, "no file matches the source"));
         let error = glob(&folder.path().join("no"), "*").unwrap_err();
@@ -265,9 +569,8 @@ mod tests {
     #[test]
     fn the_entry_with_the_nearest_target_is_the_cause() {
         let entry = |target: &str| Entry {
-            path: crate::front::manifest::locate::KeyPath::top("contents"),
             target: target.to_owned(),
-            what: What::Text { text: Arc::from([]), meta: tree::Meta::root(0o644, Time::default()) },
+            payload: Payload::Text { text: Arc::from([]), meta: tree::Meta::root(0o644, Time::default()) },
         };
         let entries = ["/", "/etc/", "//etc/nix", "/etcetera"].map(entry);
         for (path, target) in [
@@ -277,7 +580,7 @@ mod tests {
             ("/etcetera", Some("/etcetera")),
             ("relative", None),
         ] {
-            assert_eq!(cause(&entries, Path::new(path)).map(|entry| entry.target.as_str()), target, "{path}");
+            assert_eq!(cause(&entries, Path::new(path)).map(|entry| entries[entry].target.as_str()), target, "{path}");
         }
     }
 

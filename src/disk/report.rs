@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::error::Warning;
+use crate::error::{Subject, Warning};
 use crate::filesystem::Facts;
 use crate::table::{Placed, Plan, Scheme, attribute_names};
 use crate::text::printable;
@@ -98,7 +98,7 @@ pub struct Filesystem {
 impl Report {
     /// The report of a disk laid out as `plan`; `facts` belong to its partitions one by one.
     #[must_use]
-    pub fn new(plan: &Plan, data: Bytes, facts: &[Option<Facts>], warnings: &[Warning]) -> Self {
+    pub fn new(plan: &Plan, data: Bytes, facts: &[Option<Facts>], warnings: &[(Option<Subject>, Warning)]) -> Self {
         let (table, guid, signature) = match plan.scheme {
             Scheme::Gpt => ("gpt", Some(plan.guid.to_string()), None),
             Scheme::Mbr => ("mbr", None, Some(format!("0x{:08x}", plan.signature))),
@@ -118,7 +118,13 @@ impl Report {
                 .zip(facts)
                 .map(|(placed, facts)| Partition::new(plan.scheme, placed, facts.as_ref()))
                 .collect(),
-            warnings: warnings.iter().map(ToString::to_string).collect(),
+            warnings: warnings
+                .iter()
+                .map(|(subject, warning)| match subject {
+                    Some(subject) => format!("{subject}: {warning}"),
+                    None => warning.to_string(),
+                })
+                .collect(),
         }
     }
 

@@ -11,7 +11,7 @@ use super::chmod::Chmod;
 use super::look::{Entry, What};
 use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Subject};
 use crate::host::stamp;
 use crate::text::printable;
 use crate::units::{index, u64_of};
@@ -64,7 +64,28 @@ pub struct Rules {
     pub store: bool,
 }
 
-/// Which entry of the manifest a node comes from.
+/// What a node comes from, for errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An entry of a disk's description.
+    Entry(Subject),
+    /// Something else, by its name.
+    Named(String),
+}
+
+impl From<Subject> for Cause {
+    fn from(subject: Subject) -> Self {
+        Self::Entry(subject)
+    }
+}
+
+impl From<&str> for Cause {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
+
+/// Which [`Cause`] a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 
@@ -91,7 +112,7 @@ pub struct Builder {
     pub(super) xattrs: Vec<Vec<Xattr>>,
     xattr_numbers: HashMap<Vec<Xattr>, u32>,
     pub(super) ranges: BTreeMap<u32, Vec<Range>>,
-    origins: Vec<String>,
+    origins: Vec<Cause>,
     /// Names of one inode: the drafts of each group, in the order they came.
     pub(super) groups: Vec<Vec<u32>>,
     group_numbers: HashMap<(u32, u64, u64), u32>,
@@ -114,7 +135,7 @@ impl Builder {
             xattrs: vec![Vec::new()],
             xattr_numbers: HashMap::from([(Vec::new(), 0)]),
             ranges: BTreeMap::new(),
-            origins: vec!["the root of the filesystem".to_owned()],
+            origins: vec![Cause::from("the root of the filesystem")],
             groups: Vec::new(),
             group_numbers: HashMap::new(),
             dedupe: Vec::new(),
@@ -124,11 +145,20 @@ impl Builder {
         builder
     }
 
-    /// Names an entry of the manifest, for errors: `contents[2] (disk.toml:14)`.
-    pub fn origin(&mut self, description: impl Into<String>) -> Origin {
+    /// Says what the nodes that are put with this origin come from.
+    pub fn origin(&mut self, cause: impl Into<Cause>) -> Origin {
         let number = u32::try_from(self.origins.len()).unwrap_or(u32::MAX);
-        self.origins.push(description.into());
+        self.origins.push(cause.into());
         Origin(number)
+    }
+
+    /// Adds to an error about two causes what they are: entries as subjects, the later one first, others by name.
+    fn blame(&self, error: Error, late: u32, early: u32) -> Error {
+        let causes = [late, early].map(|origin| self.origins.get(index(origin)));
+        causes.into_iter().flatten().fold(error, |error, cause| match cause {
+            Cause::Entry(subject) => error.on(*subject),
+            Cause::Named(name) => error.at(name),
+        })
     }
 
     /// Puts a text file at `target`.
@@ -390,20 +420,11 @@ impl Builder {
                     if !matches!(draft.node.content, Content::Directory) {
                         let link = matches!(draft.node.content, Content::Symlink { .. });
                         let path = printable(&[b"/".as_slice(), &above[..=depth].join(&b'/')].concat());
-                        let error = Error::new(
-                            Kind::Manifest,
-                            if link {
-                                "a symbolic link stands above a target"
-                            } else {
-                                "a file stands above a target"
-                            },
-                        )
-                        .expected(format!("{path} to be a directory, for {}", self.origins[index(origin.0)]))
-                        .found(format!(
-                            "a {} from {}",
-                            if link { "symbolic link" } else { "file" },
-                            self.origins[index(draft.origin)]
-                        ));
+                        let kind = if link { "symbolic link" } else { "file" };
+                        let error = Error::new(Kind::Manifest, format!("a {kind} stands above a target"))
+                            .expected(format!("{path} to be a directory"))
+                            .found(format!("a {kind}"));
+                        let error = self.blame(error, origin.0, draft.origin);
                         return Err(match link {
                             true => error.hint("put the entry where the link leads to"),
                             false => error,
@@ -496,12 +517,13 @@ impl Builder {
         }
         let path = if path.is_empty() { "/".to_owned() } else { printable(&path) };
         let draft = &self.drafts[index(there)];
-        let first = &self.origins[index(draft.origin)];
-        let above = if draft.rank == 0 { "a directory above the target of " } else { "" };
-        let second = &self.origins[index(origin.0)];
-        Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
-            .found(format!("{above}{first} and {second}"))
-            .hint("leave one of them out, or give it another target")
+        let error = Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
+            .hint("leave one of them out, or give it another target");
+        let error = match draft.rank {
+            0 => error.why("the target of one of them needs a directory there"),
+            _ => error,
+        };
+        self.blame(error, origin.0, draft.origin)
     }
 
     fn draft(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use diskwright::disk::{self, Built, Options};
+use diskwright::disk::{Built, Work};
 use diskwright::front::manifest::Manifest;
 use diskwright::pour::{PourOptions, pour};
 
@@ -21,19 +21,20 @@ fn records() -> BTreeMap<String, String> {
     records
 }
 
-fn build(name: &str) -> (Built, Options) {
+fn build(name: &str) -> (Built, Work) {
     let path = format!("fixtures/layouts/{name}.toml");
     let manifest = Manifest::load(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"));
-    let options = Options { jobs: 2, ..Options::default() };
-    (disk::build(&manifest, &options).unwrap_or_else(|error| panic!("{error}")), options)
+    let work = Work { jobs: 2, ..Work::default() };
+    let built = manifest.describe(None).and_then(|description| description.build(&work));
+    (built.unwrap_or_else(|error| panic!("{error}")), work)
 }
 
 /// What sfdisk says of `disk`, which gets the name that the record has.
 fn dump(name: &str, record: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let device = record.lines().find_map(|line| line.strip_prefix("device: ")).unwrap();
-    let (built, options) = build(name);
-    let pouring = PourOptions::new(options.jobs, &options.progress);
+    let (built, work) = build(name);
+    let pouring = PourOptions::new(work.jobs, &work.progress);
     pour(&built.image, &folder.path().join(device), &pouring).unwrap();
     let output = Command::new("sfdisk")
         .args(["--dump", device])

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use diskwright::disk::{self, Options};
+use diskwright::disk::Work;
 use diskwright::error::Error;
 use diskwright::front::manifest::Manifest;
 
@@ -33,7 +33,10 @@ fn message(error: &Error) -> String {
 fn refusal(manifest: Result<Manifest, Error>) -> Option<Error> {
     match manifest {
         Err(error) => Some(error),
-        Ok(manifest) => disk::build(&manifest, &Options { jobs: 2, ..Options::default() }).err(),
+        Ok(manifest) => {
+            let work = Work { jobs: 2, ..Work::default() };
+            manifest.describe(None).and_then(|description| description.build(&work)).err()
+        }
     }
 }
 

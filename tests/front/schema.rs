@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use diskwright::container::Format;
+use diskwright::disk::Size;
 use diskwright::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use diskwright::front::manifest::Manifest;
 use diskwright::front::manifest::schema;
-use diskwright::front::manifest::values::{
-    Device, DiskId, DiskSize, FatBits, FilesystemId, Guid, Inodes, Mode, PartitionSize,
+use diskwright::values::{
+    Device, DiskId, DiskSize, FatBits, Guid, Inodes, Mode, VolumeId,
 };
 use diskwright::table::Scheme;
 use diskwright::tree::{Hardlinks, Owner};
@@ -147,7 +148,7 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
     cases::<DiskId>("DiskId", &mut all);
     cases::<DiskSize>("DiskSize", &mut all);
     cases::<FatBits>("FatBits", &mut all);
-    cases::<FilesystemId>("FilesystemId", &mut all);
+    cases::<VolumeId>("VolumeId", &mut all);
     cases::<Format>("Format", &mut all);
     cases::<Guid>("Guid", &mut all);
     cases::<Hardlinks>("Hardlinks", &mut all);
@@ -155,7 +156,7 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
     cases::<Journal>("Journal", &mut all);
     cases::<Mode>("Mode", &mut all);
     cases::<Owner>("Owner", &mut all);
-    cases::<PartitionSize>("PartitionSize", &mut all);
+    cases::<Size>("PartitionSize", &mut all);
     cases::<Reserved>("Reserved", &mut all);
     cases::<Scheme>("Table", &mut all);
     cases::<TimePolicy>("TimePolicy", &mut all);

@@ -68,8 +68,8 @@ fn sfdisk_writes_the_same_bytes_for_every_record() {
     }
 }
 
-fn named(what: &str, size: Size, kind_name: &str, label: &str, guid: Uuid) -> Wish {
-    Wish { what: what.to_owned(), kind: kind(kind_name), label: label.to_owned(), guid, ..wish(0, size) }
+fn named(size: Size, kind_name: &str, label: &str, guid: Uuid) -> Wish {
+    Wish { kind: kind(kind_name), label: label.to_owned(), guid, ..wish(0, size) }
 }
 
 /// The GUIDs that make-disk-image fixes with deterministic = true.
@@ -83,10 +83,10 @@ fn the_layouts_of_nixos_need_few_numbers() {
     let records = Record::fixture();
     let to = |start: Bytes, end: Bytes| (Some(start), Size::Exactly(end.saturating_sub(start)));
     let at = |(start, size): (Option<Bytes>, Size), wish: Wish| Wish { start, size, ..wish };
-    let esp = |guid| named("esp", Size::Fill, "esp", "ESP", guid);
-    let bios = |guid| named("bios", Size::Exactly(mib(1)), "bios-boot", "no-fs", guid);
-    let root = |label, guid| named("root", Size::Fill, "linux", label, guid);
-    let boot = named("boot", Size::Fill, "xbootldr", "BOOT", SECOND);
+    let esp = |guid| named(Size::Fill, "esp", "ESP", guid);
+    let bios = |guid| named(Size::Exactly(mib(1)), "bios-boot", "no-fs", guid);
+    let root = |label, guid| named(Size::Fill, "linux", label, guid);
+    let boot = named(Size::Fill, "xbootldr", "BOOT", SECOND);
     // The boot partition ends at 256 MiB; the BIOS boot partition of hybrid fills sectors 34 to 2048, both inclusive.
     let end = mib(256);
     let gap = (Some(Sectors::new(34).bytes(512)), Size::Exactly(Sectors::new(2015).bytes(512)));
@@ -122,10 +122,10 @@ fn ids_of_a_seed_are_those_repart_wrote() {
     let root = kind("root");
     let of = |name: &str, earlier| seed.partition_guid(kind(name).guid().unwrap(), earlier);
     let mut partitions = vec![
-        named("10-esp.conf", Size::Exactly(mib(64)), "esp", "esp", of("esp", 0)),
-        named("20-root.conf", Size::Exactly(mib(128)), "root", "nixos", of("root", 0)),
-        named("30-usr.conf", Size::Exactly(mib(32)), "usr-x86-64", "usr-x86-64", of("usr", 0)),
-        named("40-root2.conf", Size::Exactly(mib(32)), "root-x86-64", &root.to_string(), of("root", 1)),
+        named(Size::Exactly(mib(64)), "esp", "esp", of("esp", 0)),
+        named(Size::Exactly(mib(128)), "root", "nixos", of("root", 0)),
+        named(Size::Exactly(mib(32)), "usr-x86-64", "usr-x86-64", of("usr", 0)),
+        named(Size::Exactly(mib(32)), "root-x86-64", &root.to_string(), of("root", 1)),
     ];
     for partition in partitions.iter_mut().skip(1) {
         partition.attributes = 1 << 59;

@@ -119,7 +119,6 @@ fn asked(number: u32, fields: &Fields, is_gpt: bool) -> Wish {
     let byte = || Type::Mbr(u8::from_str_radix(kind, 16).unwrap());
     let bits = fields.get("attrs").into_iter().flat_map(|attrs| attrs.split(' '));
     Wish {
-        what: format!("partition {number}"),
         number: Some(number),
         start: Some(sectors("start")),
         size: Size::Exactly(sectors("size")),

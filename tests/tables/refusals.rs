@@ -1,27 +1,35 @@
 //! Each wish that cannot be met is one error that says which partitions it is about, what was expected and what found.
 
-use diskwright::error::Kind;
-use diskwright::table::{Refusal, Request, Scheme, Size, Type, Wish, place};
+use diskwright::error::{Error, Kind, Subject};
+use diskwright::table::{Request, Scheme, Size, Type, Wish, place};
 use diskwright::units::{Bytes, MIB, Sectors, TIB};
 use uuid::Uuid;
 
 use super::request::{data, gpt, kind, mbr, mib, wish};
 
+/// The partitions at `about`; the disk where there is none.
+fn subjects(about: &[usize]) -> Vec<Subject> {
+    match about {
+        [] => vec![Subject::Disk],
+        some => some.iter().copied().map(Subject::Partition).collect(),
+    }
+}
+
 /// Asserts that `request` is refused for the partitions at `about`, in words that hold all of `words`.
-fn refused(request: &Request, about: &[usize], words: &[&str]) -> Refusal {
+fn refused(request: &Request, about: &[usize], words: &[&str]) -> Error {
     let refusal = match place(request) {
         Ok(plan) => panic!("not refused: {words:?}\n{plan:#?}"),
         Err(refusal) => refusal,
     };
-    let text = refusal.error.to_string();
-    assert_eq!(refusal.partitions, about, "{text}");
-    assert_eq!(refusal.error.kind(), Kind::Manifest, "{text}");
+    let text = refusal.to_string();
+    assert_eq!(refusal.subjects(), subjects(about), "{text}");
+    assert_eq!(refusal.kind(), Kind::Manifest, "{text}");
     for word in words {
         assert!(text.contains(word), "no `{word}` in:\n{text}");
     }
     // The first line alone names every partition it is about.
     for at in about {
-        assert!(refusal.error.what().contains(&request.partitions[*at].what), "{text}");
+        assert!(refusal.what().contains(&Subject::Partition(*at).to_string()), "{text}");
     }
     refusal
 }
@@ -45,9 +53,9 @@ fn overlaps_name_both() {
         &request,
         &[2, 0],
         &[
-            "partition[3] overlaps partition[1]",
-            "partition[1] from 1MiB (sector 2048) to 11MiB (sector 22528)",
-            "partition[3] from 10MiB (sector 20480)",
+            "partition 3 overlaps partition 1",
+            "partition 1 from 1MiB (sector 2048) to 11MiB (sector 22528)",
+            "partition 3 from 10MiB (sector 20480)",
         ],
     );
     // One inside the other, and one sector in common.
@@ -151,7 +159,7 @@ fn slots_are_there_and_free() {
         refused(
             &with(request, twice),
             &[2, 0],
-            &["partition[3] has the same number as partition[1]", "found: 3"],
+            &["partition 3 has the same number as partition 1", "found: 3"],
         );
     }
     let many = (1..=129).map(|number| data(number, 1)).collect();
@@ -179,7 +187,7 @@ fn logical_partitions_are_a_chain() {
     let apart = vec![logical(data(1, 1)), data(2, 1), logical(data(3, 1))];
     refused(&with(mbr(), apart), &[2], &["do not follow each other"]);
     let back = vec![logical(fixed(1, 20 * MIB, MIB)), logical(fixed(2, 5 * MIB, MIB))];
-    refused(&with(mbr(), back), &[1, 0], &["partition[2] lies before partition[1]"]);
+    refused(&with(mbr(), back), &[1, 0], &["partition 2 lies before partition 1"]);
     refused(&with(gpt(), vec![logical(data(1, 1))]), &[0], &["a GPT has no logical partitions"]);
 }
 
@@ -206,7 +214,7 @@ fn a_gpt_and_an_mbr_hold_what_they_hold() {
     refused(
         &with(mbr(), vec![active(1), active(2)]),
         &[1, 0],
-        &["partition[2] is active beside partition[1]"],
+        &["partition 2 is active beside partition 1"],
     );
     refused(&with(gpt(), vec![active(1)]), &[0], &["a GPT has no active flag", "legacy-bios-bootable"]);
 }
@@ -216,7 +224,7 @@ fn guids_differ() {
     let guid = Uuid::from_u128(7);
     let twice = vec![Wish { guid, ..data(1, 1) }, data(2, 1), Wish { guid, ..data(3, 1) }];
     let found = "00000000-0000-0000-0000-000000000007";
-    refused(&with(gpt(), twice.clone()), &[2, 0], &["partition[3] has the same GUID as partition[1]", found]);
+    refused(&with(gpt(), twice.clone()), &[2, 0], &["partition 3 has the same GUID as partition 1", found]);
     assert!(place(&with(mbr(), twice)).is_ok(), "an MBR has none");
     let zero = |number| Wish { guid: Uuid::nil(), ..data(number, 1) };
     assert!(place(&with(gpt(), vec![zero(1), data(2, 1)])).is_ok());
@@ -231,7 +239,7 @@ fn filling_needs_a_gap_of_its_own() {
     }
     let disk = sized(gpt(), mib(64));
     let two = vec![fill(1), data(2, 1), fill(3)];
-    refused(&with(disk.clone(), two), &[2, 0], &["partition[3] fills the same gap as partition[1]"]);
+    refused(&with(disk.clone(), two), &[2, 0], &["partition 3 fills the same gap as partition 1"]);
     let apart = vec![fill(1), fixed(2, 20 * MIB, MIB), fill(3)];
     assert!(place(&with(disk.clone(), apart)).is_ok());
     let left = "nothing is left for it to fill";
@@ -243,7 +251,7 @@ fn filling_needs_a_gap_of_its_own() {
     let start = |number, at| Wish { start: Some(Bytes::new(at)), ..fill(number) };
     // No boundary of 1 MiB between.
     let narrow = vec![start(1, 5 * MIB + 512), fixed(2, 6 * MIB - 512, MIB)];
-    refused(&with(disk.clone(), narrow), &[0], &[left, "partition[2] at 6290944"]);
+    refused(&with(disk.clone(), narrow), &[0], &[left, "partition 2 at 6290944"]);
     refused(&with(disk.clone(), vec![start(1, 64 * MIB)]), &[0], &[left]);
     refused(&with(disk.clone(), vec![start(1, 512)]), &[0], &["outside"]);
     refused(&with(disk, vec![fixed(1, MIB, 9 * MIB), start(2, 5 * MIB)]), &[1, 0], &["overlaps"]);
@@ -313,8 +321,8 @@ fn a_disk_without_a_table_is_one_partition() {
     let none = |partitions| Request { scheme: Scheme::None, partitions, ..gpt() };
     refused(&none(vec![]), &[], &["is one partition", "found: 0"]);
     let two = place(&none(vec![data(1, 1), data(2, 1)])).unwrap_err();
-    assert_eq!(two.partitions, [1]);
-    assert!(two.error.to_string().contains("found: 2"), "{}", two.error);
+    assert_eq!(two.subjects(), subjects(&[1]));
+    assert!(two.to_string().contains("found: 2"), "{two}");
     let what = "without a partition table";
     for (wish, rule) in [
         (fixed(1, MIB, MIB), "begins at 0"),

@@ -34,10 +34,9 @@ pub(crate) const fn mib(count: u64) -> Bytes {
     Bytes::new(count * MIB)
 }
 
-/// Linux data of `size`, with a GUID made of `number`, called `partition[number]` in errors.
+/// Linux data of `size`, with a GUID made of `number`, with this number in its GUID.
 pub(crate) fn wish(number: usize, size: Size) -> Wish {
     Wish {
-        what: format!("partition[{number}]"),
         number: None,
         start: None,
         size,
@@ -60,7 +59,7 @@ pub(crate) fn kind(name: &str) -> Type {
 }
 
 pub(crate) fn placed(request: &Request) -> Plan {
-    place(request).unwrap_or_else(|refusal| panic!("{}", refusal.error))
+    place(request).unwrap_or_else(|refusal| panic!("{refusal}"))
 }
 
 /// The table alone as an image.

@@ -1,7 +1,7 @@
 //! Placement sums at sizes that are never written: disks of 8 EiB - 1, sectors near 2^32. Whatever is asked, the
 //! answer is a plan that keeps every rule, or an error.
 
-use diskwright::error::Kind;
+use diskwright::error::{Kind, Subject};
 use diskwright::table::{GRAIN, Plan, Request, Scheme, Size, Wish, place};
 use diskwright::units::{Bytes, MIB, Sectors};
 use proptest::prelude::*;
@@ -145,8 +145,12 @@ proptest! {
                 table_and_partitions_are_apart(&plan);
             }
             Err(refusal) => {
-                prop_assert_eq!(refusal.error.kind(), Kind::Manifest);
-                prop_assert!(refusal.partitions.iter().all(|at| *at < request.partitions.len()));
+                prop_assert_eq!(refusal.kind(), Kind::Manifest);
+                let known = |subject: &Subject| match subject {
+                    Subject::Partition(at) => *at < request.partitions.len(),
+                    subject => *subject == Subject::Disk,
+                };
+                prop_assert!(refusal.subjects().iter().all(known));
             }
         }
     }
@@ -194,7 +198,7 @@ proptest! {
         // 1 MiB before the first, and room for the backup GPT.
         let disk = 2048 + need + 33 + spare;
         let request = request(scheme, false, Some(disk), None, &drawn);
-        let plan = place(&request).map_err(|refusal| TestCaseError::fail(refusal.error.to_string()))?;
+        let plan = place(&request).map_err(|refusal| TestCaseError::fail(refusal.to_string()))?;
         keeps_every_rule(&request, &plan);
     }
 }

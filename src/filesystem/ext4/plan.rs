@@ -11,7 +11,7 @@ use super::format::{BLOCK, EARLIEST, LATEST, LOST_AND_FOUND, MOST_FILE_BLOCKS};
 use super::geometry::{Allocator, Geometry, Run};
 use super::inodes::{Inodes, source};
 use super::xattr::Xattrs;
-use super::{Options, TimePolicy};
+use super::{Parameters, TimePolicy};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Bytes, index, usize_of};
@@ -63,7 +63,7 @@ pub(super) struct Allocation {
 }
 
 impl Contents {
-    pub(super) fn new(tree: &Arc<Tree>, options: &Options) -> Result<(Self, Vec<Warning>)> {
+    pub(super) fn new(tree: &Arc<Tree>, options: &Parameters) -> Result<(Self, Vec<Warning>)> {
         let seed = Checksum::of_filesystem(options.uuid);
         let (inodes, mut warnings) = Inodes::new(tree, seed)?;
         let hash_seed = *options.hash_seed.as_bytes();

@@ -1,6 +1,6 @@
 //! The superblock, the group descriptors, the journal's superblock and the resize inode's blocks.
 
-use super::Options;
+use super::Parameters;
 use super::checksum::Checksum;
 use super::format::{
     BLOCK, BLOCK_LENGTH, BLOCKS_PER_GROUP, COMPAT_DIR_INDEX, COMPAT_EXT_ATTR, COMPAT_HAS_JOURNAL,
@@ -15,7 +15,7 @@ use crate::units::{high32, index, low8, low16, low32, u64_of, usize_of};
 pub(super) const SUPERBLOCK: usize = 1024;
 
 /// The superblock that stands in `group`.
-pub(super) fn superblock(plan: &Plan, options: &Options, group: u64) -> Vec<u8> {
+pub(super) fn superblock(plan: &Plan, options: &Parameters, group: u64) -> Vec<u8> {
     let mut bytes = vec![0; SUPERBLOCK];
     let mut at = Fields(&mut bytes);
     counts(&mut at, plan);
@@ -171,7 +171,7 @@ pub(super) fn block_bitmap_is_implied(plan: &Plan, group: u64) -> bool {
 
 /// The journal's first block; the log itself is empty, and zero blocks are a valid empty log. Big-endian (kernel.org,
 /// ext4, "Journal (jbd2)").
-pub(super) fn journal_superblock(plan: &Plan, options: &Options) -> Vec<u8> {
+pub(super) fn journal_superblock(plan: &Plan, options: &Parameters) -> Vec<u8> {
     let mut bytes = vec![0; SUPERBLOCK];
     let mut at = Fields(&mut bytes);
     at.be32(0x00, 0xc03b_3998); // h_magic

@@ -1,6 +1,6 @@
 //! FAT12, FAT16 and FAT32, laid out as `mkfs.fat` 4.2 does, filled in one pass.
 //!
-//! [`build`] is a pure function: the tree says what there is, [`Options`] what it is to be, and everything else
+//! [`build`] is a pure function: the tree says what there is, [`Parameters`] what it is to be, and everything else
 //! follows. Directories are small and are rendered at once; the FATs grow with the disk and are rendered when they are
 //! read; files are references to the host's.
 //!
@@ -27,43 +27,106 @@ use format::{BACKUP, Date, FSINFO, Identity};
 use geometry::{Geometry, Wish};
 use size::{Demand, smallest};
 
-use super::{Facts, Filesystem, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, FilesId, Image};
 use crate::text::printable;
 use crate::tree::{Content, NodeId, Time, Tree};
+use crate::identity;
 use crate::units::{Bytes, Clusters, Sectors};
+use crate::values::{FatBits, VolumeId};
 
 pub use geometry::FatType;
 
-/// What a volume is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The options of a FAT filesystem: keys of a manifest, flags of `mkfs vfat`, and what a caller of the library sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Vfat")]
 pub struct Options {
+    /// Volume label, at most 11 bytes of ASCII; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LABEL"))]
+    pub label: Option<String>,
+    /// Volume id such as 1234-ABCD, which Linux shows as the UUID; default derived from the seed.
+    #[serde(rename = "uuid", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long = "uuid", value_name = "ID"))]
+    pub volume_id: Option<VolumeId>,
+    /// With a size of auto, the space that stays free, in whole clusters; default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub free: Option<Bytes>,
+    /// Width of the entries of the FAT: 12, 16 or 32; default by size, as mkfs.fat chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
+    pub fat: Option<FatBits>,
+    /// Bytes in a cluster: 1, 2, 4, … 128 sectors; default by size, as mkfs.fat chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(id = "fat_cluster_size", long = "fat-cluster-size", value_name = "SIZE"))]
+    pub cluster_size: Option<Bytes>,
+}
+
+/// What a volume is to be, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parameters {
     /// Its size. `Auto` is the smallest number of sectors whose volume, as `mkfs.fat` would make it, holds the contents
     /// and `free`; since a volume is whole tracks, up to one track (8, 16 or 31.5 KiB with sectors of 512 bytes) may
     /// stay free beyond that.
-    pub size: Size,
+    size: Size,
     /// Room that stays free, in whole clusters; only `Auto` looks at it.
-    pub free: Bytes,
+    free: Bytes,
     /// At most 11 bytes of ASCII; empty and `NO NAME` mean none.
-    pub label: Option<String>,
+    label: Option<String>,
     /// The volume's serial number, which `blkid` shows as `1234-ABCD`.
-    pub volume_id: u32,
+    volume_id: u32,
     /// The type; `None` chooses it by the size as `mkfs.fat` does: FAT32 from 512 MiB on, below the first of FAT12 and
     /// FAT16 that has the right number of clusters.
-    pub fat: Option<FatType>,
+    fat: Option<FatType>,
     /// Bytes in a sector: 512 or 4096.
-    pub sector_size: u64,
+    sector_size: u64,
     /// Sectors in a cluster: 1, 2, 4, … 128; `None` chooses by the size.
-    pub sectors_per_cluster: Option<u8>,
+    sectors_per_cluster: Option<u8>,
     /// Sectors before the volume on its disk: the partition's start. A start past 32 bits is recorded as 0.
-    pub hidden_sectors: Sectors,
+    hidden_sectors: Sectors,
     /// The date of every entry, in UTC and steps of two seconds: from 1980 to 2107, what is outside becomes the first
     /// or the last.
-    pub time: Time,
+    time: Time,
 }
 
-impl Default for Options {
+impl Parameters {
+    fn new(options: &Options, at: &Placement) -> Result<Self> {
+        let sectors_per_cluster = match options.cluster_size {
+            None => None,
+            // FAT allows at most 128 sectors, which fit a byte; the cluster is a whole number of them.
+            Some(cluster) => match u8::try_from(cluster.get() / at.sector_size) {
+                Ok(sectors) if sectors > 0 && cluster.is_multiple_of(at.sector_size) => Some(sectors),
+                _ => {
+                    return Err(Error::new(Kind::Manifest, "FAT has no clusters of this size")
+                        .about("cluster_size")
+                        .expected(format!("1, 2, 4, … 128 sectors of {} bytes", at.sector_size))
+                        .found(cluster));
+                }
+            },
+        };
+        Ok(Self {
+            size: at.size,
+            free: options.free.unwrap_or_default(),
+            label: options.label.clone().filter(|label| !label.is_empty()),
+            volume_id: options.volume_id.map_or_else(|| identity::fat_volume_id(at.id), |id| id.0),
+            fat: options.fat.map(|fat| fat.0),
+            sector_size: at.sector_size,
+            sectors_per_cluster,
+            hidden_sectors: Sectors::new(at.offset.get() / at.sector_size),
+            time: at.time,
+        })
+    }
+}
+
+#[cfg(test)]
+impl Default for Parameters {
     /// As small as possible, without label, volume id 0, sectors of 512 bytes, dated 1980-01-01.
     fn default() -> Self {
         Self {
@@ -89,7 +152,8 @@ impl Default for Options {
 /// [`Kind::Capacity`] for a name or node that FAT cannot hold, two names that differ only in case, a file of 4 GiB or
 /// more, a directory of more than 65,535 entries, and contents, type and size that do not go together;
 /// [`Kind::Manifest`] for an impossible label, sector size or cluster size.
-pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
+pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
+    let options = &Parameters::new(options, at)?;
     let (label, remark) = label(options.label.as_deref().unwrap_or_default())?;
     let mut contents = Contents::survey(tree, label.is_some())?;
     let wish = wish(options, &contents)?;
@@ -160,7 +224,7 @@ fn last_cluster(contents: &Contents<'_>, cluster: u64) -> Option<Warning> {
 }
 
 /// What the options ask of the geometry.
-fn wish(options: &Options, contents: &Contents<'_>) -> Result<Wish> {
+fn wish(options: &Parameters, contents: &Contents<'_>) -> Result<Wish> {
     if !matches!(options.sector_size, 512 | 4096) {
         return Err(Error::new(Kind::Manifest, "FAT is not made with sectors of this size")
             .expected("512 or 4096 bytes")
@@ -183,7 +247,7 @@ fn wish(options: &Options, contents: &Contents<'_>) -> Result<Wish> {
 }
 
 /// The size and layout of the volume, with room for the contents.
-fn fit(contents: &Contents<'_>, wish: &Wish, options: &Options) -> Result<(Bytes, Geometry)> {
+fn fit(contents: &Contents<'_>, wish: &Wish, options: &Parameters) -> Result<(Bytes, Geometry)> {
     match options.size {
         Size::Auto => smallest(&mut Demand::new(contents, options.free), wish)
             .map_err(|misfit| refusal::misfit(contents, wish, None, misfit)),

@@ -60,10 +60,20 @@ fn read<T: for<'de> Deserialize<'de>>(text: &str, spelling: Spelling) -> Result<
 }
 
 impl Fault {
-    /// The parsers' words in ours. Where their wording is not one of the known ones it is passed on as it is.
     fn into_error(self, name: &Path, spelling: Spelling) -> Error {
-        let message = printable(self.message.as_bytes());
-        let error = if let Some((key, known)) = named(&message, "unknown field `") {
+        // What TOML writes as a date, its parser gives as a table.
+        let message = match self.date {
+            true => self.message.replacen("invalid type: map", "invalid type: a date", 1),
+            false => self.message,
+        };
+        error(&message, spelling).at_line(name, self.line.number, self.line.text)
+    }
+}
+
+/// The parsers' words in ours. Where their wording is not one of the known ones it is passed on as it is.
+pub(super) fn error(message: &str, spelling: Spelling) -> Error {
+    let message = printable(message.as_bytes());
+    if let Some((key, known)) = named(&message, "unknown field `") {
             let error = Error::new(Kind::Manifest, format!("unknown key `{key}`"));
             suggest(error, &key, &known)
         } else if let Some((value, known)) = named(&message, "unknown variant `") {
@@ -74,7 +84,6 @@ impl Fault {
         } else if let Some(key) = quoted(&message, "duplicate field `") {
             Error::new(Kind::Manifest, format!("the key `{key}` stands here twice"))
         } else if let Some((found, expected)) = typed(&message) {
-            let found = if self.date && found == "a table" { "a date" } else { &found };
             Error::new(Kind::Manifest, "a value of the wrong type").expected(expected).found(found)
         } else if message.starts_with("bad value `") {
             Error::new(Kind::Manifest, message)
@@ -84,9 +93,7 @@ impl Fault {
                 Spelling::Json => "JSON",
             };
             Error::new(Kind::Manifest, format!("the manifest is not correct {kind}: {message}"))
-        };
-        error.at_line(name, self.line.number, self.line.text)
-    }
+        }
 }
 
 /// The name in ``unknown field `x`, expected one of `a`, `b` `` and the known ones.

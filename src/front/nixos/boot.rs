@@ -16,9 +16,9 @@ use crate::boot::{
     Architecture, Generation, Generations, Secrets, Store, bootspec, extlinux, systemd_boot, uki,
 };
 use crate::error::{Error, Kind, Result, Warning};
-use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::resolve::{BootArea, Dates, What};
-use crate::front::manifest::values::PartitionSize;
+use crate::key::KeyPath;
+use crate::disk::{BootArea, Payload, Size};
+use crate::front::Dates;
 use crate::identity;
 use crate::tree::{Hardlinks, Rules};
 use crate::units::{Bytes, MIB, Sectors};
@@ -373,7 +373,7 @@ impl Planner<'_> {
             return Ok(bios::Room { first, length: FIRST_PARTITION.saturating_sub(first) });
         };
         match (slot.start, slot.size) {
-            (Some(start), PartitionSize::Fixed(size)) => {
+            (Some(start), Size::Fixed(size)) => {
                 let sectors = |bytes: Bytes| Sectors::new(bytes.get() / SECTOR);
                 Ok(bios::Room { first: sectors(start), length: sectors(size) })
             }
@@ -440,7 +440,7 @@ pub(super) fn place(entries: &mut Entries, path: &KeyPath, above: &str, files: &
                     ..Rules::default()
                 };
                 let xattrs = crate::tree::xattr::Patterns::new(Vec::new());
-                entries.push(path, target, What::Source { path: source.clone(), rules, xattrs });
+                entries.push(path, target, Payload::Source { path: source.clone(), rules, xattrs });
             }
         }
     }

@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use super::generations::Generations;
 use super::layout::{Geometry, ROOT, Wish};
+use super::Context;
 use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use super::schema::Section;
 use crate::container::Format;
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::Manifest;
-use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::schema::Nixos;
-use crate::front::manifest::values::DiskSize;
+use crate::key::KeyPath;
+use crate::values::DiskSize;
 use crate::nix::{Closure, Nix, Store, StorePath};
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB};
@@ -84,8 +84,8 @@ impl Layout {
 
 /// The section while it is read.
 struct Reading<'a> {
-    manifest: &'a Manifest,
-    written: &'a Nixos,
+    context: &'a Context,
+    written: &'a Section,
     path: &'a KeyPath,
 }
 
@@ -114,10 +114,8 @@ impl Paths {
 
 impl System {
     /// Makes sense of the section, and reads the closure.
-    pub(super) fn read(manifest: &Manifest, path: &KeyPath) -> Result<Self> {
-        let written =
-            manifest.written.nixos.as_ref().ok_or_else(|| Error::bug("there is no section nixos"))?;
-        Reading { manifest, written, path }.read()
+    pub(super) fn read(written: &Section, context: &Context, path: &KeyPath) -> Result<Self> {
+        Reading { context, written, path }.read()
     }
 
     /// Where its partitions lie.
@@ -129,11 +127,11 @@ impl System {
 
 impl Reading<'_> {
     fn refuse(&self, key: &'static str, what: impl Into<String>) -> Error {
-        self.manifest.refuse(&self.path.key(key), what)
+        Error::new(Kind::Manifest, what).at_key(&self.path.key(key))
     }
 
     fn place<T>(&self, key: &'static str, result: Result<T>) -> Result<T> {
-        result.map_err(|error| self.manifest.place(error, &self.path.key(key)))
+        result.map_err(|error| error.at_key(&self.path.key(key)))
     }
 
     fn read(&self) -> Result<System> {
@@ -143,7 +141,7 @@ impl Reading<'_> {
         let boot_loader = self.boot_loader(layout, only_nix_store)?;
         self.exclude(layout, boot_loader, only_nix_store)?;
         let store = Store::new(
-            written.store_root.as_deref().map_or(PathBuf::from("/"), |root| self.manifest.path(root)),
+            written.store_root.as_deref().map_or(PathBuf::from("/"), |root| self.context.path(root)),
         );
         let paths = self.paths(&store)?;
         let closure = self.closure(&store, paths.named().collect(), only_nix_store)?;
@@ -176,10 +174,10 @@ impl Reading<'_> {
             gpt_uuid: written.gpt_uuid.map(|uuid| uuid.0),
             only_nix_store,
             boot_loader,
-            systemd_boot: written.systemd_boot.as_deref().map(|path| self.manifest.path(path)),
-            grub: written.grub.as_deref().map(|path| self.manifest.path(path)),
-            grub_mkimage: written.grub_mkimage.as_deref().map(|path| self.manifest.path(path)),
-            uki: written.uki.as_deref().map(|path| self.manifest.path(path)),
+            systemd_boot: written.systemd_boot.as_deref().map(|path| self.context.path(path)),
+            grub: written.grub.as_deref().map(|path| self.context.path(path)),
+            grub_mkimage: written.grub_mkimage.as_deref().map(|path| self.context.path(path)),
+            uki: written.uki.as_deref().map(|path| self.context.path(path)),
             timeout: written.timeout.unwrap_or_default(),
             entry_names: written.entry_names.unwrap_or_default(),
             format: written.format,
@@ -194,7 +192,7 @@ impl Reading<'_> {
             paths
                 .map(|(number, text)| {
                     let path = self.path.key(key).index(number);
-                    self.store_path(text, store).map_err(|error| self.manifest.place(error, &path))
+                    self.store_path(text, store).map_err(|error| error.at_key(&path))
                 })
                 .collect::<Result<Vec<_>>>()
         };
@@ -293,7 +291,7 @@ impl Reading<'_> {
         if parsed.is_ok() || text.starts_with(crate::nix::STORE) || trimmed.is_empty() {
             return parsed;
         }
-        let path = self.manifest.path(trimmed);
+        let path = self.context.path(trimmed);
         // A link into the store says it all, wherever the store lies on this host; others are the host's own.
         let mut link = path.clone();
         for _ in 0..MOST_LINKS {
@@ -320,7 +318,7 @@ impl Reading<'_> {
                 let roots: Vec<PathBuf> = named.iter().map(|(_, path)| path.to_path()).collect();
                 self.place("closure", Nix::new("nix-store", store.clone()).closure(&roots))?
             }
-            Some(file) => self.place("closure", Closure::load(&self.manifest.path(file)))?,
+            Some(file) => self.place("closure", Closure::load(&self.context.path(file)))?,
         };
         for (key, path) in named {
             if !closure.contains(path) {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::values::IdName;
+use crate::values::IdName;
 use crate::text::printable;
 
 /// Names with their numbers.

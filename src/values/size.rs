@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ValueError, number, refuse};
+use crate::disk::Size;
 use crate::filesystem::ext4::{Journal, Reserved};
 use crate::units::{Bytes, SizeError};
 
@@ -45,18 +46,7 @@ value!(DiskSize, number, "DiskSize", "a size such as \"10GiB\", or \"auto\"", {
     "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^(auto|", size_pattern!(), ")$") }]
 });
 
-/// How large a partition is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartitionSize {
-    /// As small as its contents allow.
-    Auto,
-    /// What the other partitions leave of the disk.
-    Fill,
-    /// Exactly this.
-    Fixed(Bytes),
-}
-
-impl FromStr for PartitionSize {
+impl FromStr for Size {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -71,7 +61,7 @@ impl FromStr for PartitionSize {
     }
 }
 
-impl fmt::Display for PartitionSize {
+impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -81,7 +71,7 @@ impl fmt::Display for PartitionSize {
     }
 }
 
-value!(PartitionSize, number, "PartitionSize", "a size such as \"256MiB\", \"auto\" or \"fill\"", {
+value!(Size, number, "PartitionSize", "a size such as \"256MiB\", \"auto\" or \"fill\"", {
     "description": "`auto` (as small as the contents allow), `fill` (what is left of the disk), or a size.",
     "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^(auto|fill|", size_pattern!(), ")$") }]
 });
@@ -98,6 +88,17 @@ pub enum Inodes {
     Auto,
     /// This many, rounded up to what the block groups hold.
     Count(u64),
+}
+
+impl Inodes {
+    /// The number, where one is given.
+    #[must_use]
+    pub const fn count(self) -> Option<u64> {
+        match self {
+            Self::Auto => None,
+            Self::Count(count) => Some(count),
+        }
+    }
 }
 
 impl FromStr for Inodes {

@@ -9,9 +9,15 @@ use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
 use crate::table::Scheme;
 
-/// The width of a FAT's entries, as it is written in a manifest.
+/// The width of the entries of a FAT, as it is written: `32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FatBits(pub FatType);
+
+impl From<FatType> for FatBits {
+    fn from(fat: FatType) -> Self {
+        Self(fat)
+    }
+}
 
 impl FromStr for FatBits {
     type Err = ValueError;

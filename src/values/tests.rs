@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
+use crate::disk::Size;
 use crate::filesystem::fat::FatType;
 use crate::table::Scheme;
 use crate::tree::{Hardlinks, Owner};
@@ -32,9 +33,9 @@ fn sizes() {
     let gib = Bytes::new(GIB);
     reads(&[("auto", DiskSize::Auto), ("1GiB", DiskSize::Fixed(gib)), ("1073741824", DiskSize::Fixed(gib))]);
     reads(&[
-        ("fill", PartitionSize::Fill),
-        ("auto", PartitionSize::Auto),
-        ("1GiB", PartitionSize::Fixed(gib)),
+        ("fill", Size::Fill),
+        ("auto", Size::Auto),
+        ("1GiB", Size::Fixed(gib)),
     ]);
     reads(&[
         ("true", Journal::Auto),
@@ -55,7 +56,7 @@ fn sizes() {
         ("18446744073709551615", Inodes::Count(u64::MAX)),
     ]);
     refuses::<DiskSize>(&["", "fill", "Auto", "1G", "-1"]);
-    refuses::<PartitionSize>(&["", "rest", "1.0.0"]);
+    refuses::<Size>(&["", "rest", "1.0.0"]);
     refuses::<Journal>(&["", "yes", "1M"]);
     refuses::<Reserved>(&["", "51%", "-1%", "1.5%", "%"]);
     refuses::<Inodes>(&["", "-1", "1e6", "18446744073709551616"]);
@@ -72,14 +73,13 @@ fn ids() {
         ("2178694E", DiskId::Signature(0x2178_694e)),
     ]);
     reads(&[
-        (text, FilesystemId::Uuid(uuid)),
-        ("1234-ABCD", FilesystemId::Volume(0x1234_abcd)),
-        ("0000-0001", FilesystemId::Volume(1)),
-        ("0x1234abcd", FilesystemId::Volume(0x1234_abcd)),
+        ("1234-ABCD", VolumeId(0x1234_abcd)),
+        ("0000-0001", VolumeId(1)),
+        ("0x1234abcd", VolumeId(0x1234_abcd)),
     ]);
     refuses::<Guid>(&["", "{0867da16-f251-457d-a9e8-c31f9a3c220b}", "0867da16f251457da9e8c31f9a3c220b"]);
     refuses::<DiskId>(&["", "1234-ABCD", "0x123", "0x0x1234ab", "+1234567", "12345678 "]);
-    refuses::<FilesystemId>(&["", "123-4ABCD", "1234-ABCDE", "1234ABC", "1234—ABC"]);
+    refuses::<VolumeId>(&["", text, "123-4ABCD", "1234-ABCDE", "1234ABC", "1234—ABC"]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn words() {
 
 #[test]
 fn numbers_and_truth_are_read_where_they_are_natural() {
-    let size = |json: &str| serde_json::from_str::<PartitionSize>(json);
+    let size = |json: &str| serde_json::from_str::<Size>(json);
     assert_eq!(size("1048576").unwrap(), size("\"1MiB\"").unwrap());
     assert!(size("-5").unwrap_err().to_string().starts_with("bad value `-5`"));
     assert!(size("true").unwrap_err().to_string().starts_with("invalid type: boolean"));

@@ -1,4 +1,4 @@
-//! The single values of a manifest: each has one text form, which the flags of the command line share.
+//! Single values: each has one text form, which manifests and the flags of the command line share.
 //!
 //! A value parses with [`FromStr`], prints with [`Display`](fmt::Display) in a form that parses back to the same value,
 //! and reads from a manifest as that text, where it is natural also as a number or a truth value.
@@ -51,7 +51,7 @@ macro_rules! uuid_pattern {
 const LONGEST_SHOWN: usize = 80;
 
 /// A value as an error shows it: one line, not endless.
-pub(in crate::front::manifest) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown = printable(text.as_bytes());
     if let Some((cut, _)) = shown.char_indices().nth(LONGEST_SHOWN) {
         shown.truncate(cut);
@@ -107,7 +107,7 @@ macro_rules! value {
     ($type:ty, $kind:ident, $name:literal, $expected:literal, $schema:tt) => {
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any($crate::front::manifest::values::Visitor {
+                deserializer.deserialize_any($crate::values::Visitor {
                     expected: $expected,
                     numbers: stringify!($kind) != "text",
                     truth: stringify!($kind) == "truth",
@@ -138,12 +138,12 @@ macro_rules! value {
 macro_rules! words {
     ($type:ty, $what:literal, $($word:literal => $variant:ident),+) => {
         impl std::str::FromStr for $type {
-            type Err = $crate::front::manifest::values::ValueError;
+            type Err = $crate::values::ValueError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => $crate::front::manifest::values::refuse(
+                    _ => $crate::values::refuse(
                         concat!($what, " one of", $(" ", $word, ",",)+).trim_end_matches(','),
                     ),
                 }
@@ -168,8 +168,8 @@ mod size;
 mod tests;
 mod word;
 
-pub use id::{DiskId, FilesystemId, Guid};
+pub use id::{DiskId, Guid, VolumeId};
 pub use metadata::{Device, Mode};
 pub use nixos::{IdName, NixosFilesystem};
-pub use size::{DiskSize, Inodes, PartitionSize};
+pub use size::{DiskSize, Inodes};
 pub use word::{Attribute, FatBits};

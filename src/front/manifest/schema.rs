@@ -3,22 +3,19 @@
 //!
 //! `diskwright schema` prints this module as a JSON Schema; the comments here are its descriptions.
 
-mod nixos;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::checked::Checked;
 use super::strict;
-use super::values::{
-    Attribute, Device, DiskId, DiskSize, FatBits, FilesystemId, Guid, Inodes, Mode, PartitionSize,
-};
 use crate::container::Format;
-use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
+use crate::disk::Size;
+use crate::filesystem::Spec;
+use crate::front::nixos::Section;
 use crate::table::Scheme;
 use crate::tree::{Hardlinks, Owner};
 use crate::units::Bytes;
-
-pub use nixos::{Nixos, NixosContent};
+use crate::values::{Attribute, Device, DiskId, DiskSize, Guid, Mode};
 
 /// A description of one disk image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,7 +32,7 @@ pub struct Manifest {
     pub partition: Vec<Partition>,
     /// A NixOS system in the place of partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nixos: Option<Nixos>,
+    pub nixos: Option<Section>,
 }
 
 /// The disk as a whole.
@@ -101,7 +98,7 @@ pub struct Partition {
     pub start: Option<Bytes>,
     /// How large it is; default auto, as small as its contents allow, in whole MiB where there is a table.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<PartitionSize>,
+    pub size: Option<Size>,
     /// Names or bit numbers, for a GPT legacy-bios-bootable, read-only, no-auto, grow-file-system, …; for an MBR or a
     /// partition in a hybrid MBR active.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,68 +110,11 @@ pub struct Partition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The filesystem to make; default none, which leaves the partition empty.
-    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
-    pub filesystem: Option<Filesystem>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Checked<Spec>>,
     /// What the filesystem holds.
     #[serde(default, deserialize_with = "strict::optional_tables", skip_serializing_if = "Option::is_none")]
     pub contents: Option<Vec<Entry>>,
-}
-
-/// A filesystem to make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Filesystem {
-    /// Which.
-    #[serde(rename = "type")]
-    pub kind: FilesystemKind,
-    /// Volume label: up to 16 bytes for ext4, 11 characters for vfat, 15 bytes for swap; default none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// UUID, or for vfat a volume id such as 1234-ABCD; default: derived from the seed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<FilesystemId>,
-    /// ext4 and vfat of size auto: how much room is left for the running system; default 16MiB for ext4, 0
-    /// for vfat.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub free: Option<Bytes>,
-    /// ext4: seed of the hashes that order directories; default: derived from the filesystem's UUID.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hash_seed: Option<Guid>,
-    /// ext4: the size up to which the kernel can grow it while mounted before it needs meta_bg, and the size its journal
-    /// is made for; default 1024 times its own size.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grow_to: Option<Bytes>,
-    /// ext4: how many inodes there are at least, for which a size auto makes room; default auto, one for 16 KiB and some
-    /// more than the contents need.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub inodes: Option<Inodes>,
-    /// ext4: whether there is a journal, or its size; default true.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub journal: Option<Journal>,
-    /// ext4: what is kept for the super-user, at most half of it, for which a size auto makes room; default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reserved: Option<Reserved>,
-    /// ext4: what becomes of times it cannot hold, before 1901 or after 2446; default refuse.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub times: Option<TimePolicy>,
-    /// vfat: width of the FAT's entries; default by size.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fat: Option<FatBits>,
-    /// vfat: bytes in a cluster: 1, 2, 4, … 128 sectors; default by size.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster_size: Option<Bytes>,
-}
-
-/// The filesystems that can be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FilesystemKind {
-    /// The fourth extended filesystem of Linux.
-    Ext4,
-    /// FAT12, FAT16 or FAT32 with long names.
-    Vfat,
-    /// A swap area.
-    Swap,
 }
 
 /// The keys that say what an entry brings, of which it has one.

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::{ValueError, refuse};
+use crate::error::{Error, Kind};
+use crate::table::Scheme;
 
 /// A UUID in its usual text form; GPT calls it GUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,9 @@ impl FromStr for Guid {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        if eight_digits(text).is_some() {
+            return refuse("this is the volume id of a FAT, and no UUID: xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+        }
         // The crate also takes braces, URNs and bare digits; a manifest has one form, so that it can be searched for.
         if text.len() != 36 {
             return refuse("a UUID is 32 hex digits in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
@@ -22,6 +27,12 @@ impl FromStr for Guid {
         Uuid::try_parse(text)
             .map(Self)
             .or_else(|_| refuse("a UUID is 32 hex digits in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"))
+    }
+}
+
+impl From<Uuid> for Guid {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
     }
 }
 
@@ -57,6 +68,21 @@ pub enum DiskId {
     Signature(u32),
 }
 
+impl DiskId {
+    /// This id, for a disk with the table `scheme`.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] where a disk with this table has an id of another kind.
+    pub fn of(self, scheme: Scheme) -> crate::error::Result<Self> {
+        let expected = match (self, scheme) {
+            (Self::Signature(_), Scheme::Gpt) => "a UUID, for a GPT",
+            (Self::Guid(_), Scheme::Mbr) => "8 hex digits such as 0x2178694e, for an MBR",
+            (id, _) => return Ok(id),
+        };
+        Err(Error::new(Kind::Manifest, "the disk's id is of the wrong kind").expected(expected))
+    }
+}
+
 impl FromStr for DiskId {
     type Err = ValueError;
 
@@ -84,38 +110,31 @@ value!(DiskId, text, "DiskId", "a UUID or 8 hex digits, in quotes", {
     "type": "string", "pattern": concat!("^((0x)?[0-9A-Fa-f]{8}|", uuid_pattern!(), ")$")
 });
 
-/// The id of a filesystem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FilesystemId {
-    /// Of ext4 and swap.
-    Uuid(Uuid),
-    /// Of FAT: the volume id.
-    Volume(u32),
-}
+/// The volume id of a FAT, which Linux shows as its UUID: `1234-ABCD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumeId(pub u32);
 
-impl FromStr for FilesystemId {
+impl FromStr for VolumeId {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match eight_digits(text) {
-            Some(volume) => Ok(Self::Volume(volume)),
-            None => text.parse::<Guid>().map(|guid| Self::Uuid(guid.0)).or_else(|_| {
-                refuse("the id of a filesystem is a UUID, or for vfat 8 hex digits such as 1234-ABCD")
-            }),
+            Some(id) => Ok(Self(id)),
+            None if text.parse::<Guid>().is_ok() => {
+                refuse("the id of a vfat is no UUID, but a volume id: 8 hex digits such as 1234-ABCD")
+            }
+            None => refuse("a volume id is 8 hex digits such as 1234-ABCD"),
         }
     }
 }
 
-impl fmt::Display for FilesystemId {
+impl fmt::Display for VolumeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uuid(uuid) => uuid.fmt(f),
-            Self::Volume(volume) => write!(f, "{:04X}-{:04X}", volume >> 16, volume & 0xffff),
-        }
+        write!(f, "{:04X}-{:04X}", self.0 >> 16, self.0 & 0xffff)
     }
 }
 
-value!(FilesystemId, text, "FilesystemId", "a UUID, or for vfat 8 hex digits, in quotes", {
-    "description": "A UUID, or for vfat a volume id of 8 hex digits such as 1234-ABCD.",
-    "type": "string", "pattern": concat!("^((0x)?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}|", uuid_pattern!(), ")$")
+value!(VolumeId, text, "VolumeId", "8 hex digits such as 1234-ABCD, in quotes", {
+    "description": "A volume id of 8 hex digits such as 1234-ABCD.",
+    "type": "string", "pattern": "^(0x)?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}$"
 });
