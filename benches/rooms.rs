@@ -142,7 +142,8 @@ fn filesystems(criterion: &mut Criterion) {
         bencher.iter(|| ext4::build(&tree, &plain_ext4(), &alone()).map(|built| built.image.length()));
     });
     group.bench_function("fat, 20,000 files", |bencher| {
-        bencher.iter(|| fat::build(&tree, &fat::Options::default(), &alone()).map(|built| built.image.length()));
+        bencher
+            .iter(|| fat::build(&tree, &fat::Options::default(), &alone()).map(|built| built.image.length()));
     });
     let image = ext4::build(&tree, &plain_ext4(), &alone()).expect("the tree fits").image;
     group.throughput(Throughput::Bytes(render(&image)));

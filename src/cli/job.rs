@@ -12,7 +12,7 @@ use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::codec::Codec;
 use crate::container::{Format, Subformat, WriteOptions};
-use crate::disk::{Built, Payload, Work};
+use crate::disk::{Built, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result};
 use crate::front::Description;
 use crate::image::dump::dump;
@@ -128,7 +128,7 @@ impl Verify {
             return Ok(description.closure.clone());
         }
         let mut expected: Option<Expected> = None;
-        let entries = description.disk.partitions.iter().flat_map(|partition| partition.entries());
+        let entries = description.disk.partitions.iter().flat_map(Partition::entries);
         for (path, target) in entries.filter_map(|entry| match &entry.payload {
             Payload::Closure { path, .. } => Some((path, &entry.target)),
             _ => None,

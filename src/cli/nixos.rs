@@ -95,7 +95,7 @@ impl Locator for InFlags {
 }
 
 /// Runs `nixos`.
-pub(super) fn run(args: Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let mut work = args.common.work();
     let target = args.output.clone().map(Target::of);
     args.common.check(target.as_ref())?;

@@ -17,8 +17,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-pub use open::{OpenOptions, Opened, open};
-pub(crate) use open::{backing_path, open_alone, open_raw};
+pub use open::{OpenOptions, Opened, backing_path, open};
+pub(crate) use open::{open_alone, open_raw};
 pub(crate) use source::{open_to_change, same_file};
 pub use write::{Identity, Subformat, WriteOptions};
 

@@ -137,12 +137,10 @@ impl Payload {
     /// that matches it.
     #[must_use]
     pub fn of_host(base: &Path, source: &str, rules: Rules, xattrs: Patterns) -> Self {
-        let below = |path: &Path| {
-            match (base == Path::new("."), path == Path::new("")) {
-                (_, true) => base.to_owned(),
-                (true, false) => path.to_owned(),
-                (false, false) => base.join(path),
-            }
+        let below = |path: &Path| match (base == Path::new("."), path == Path::new("")) {
+            (_, true) => base.to_owned(),
+            (true, false) => path.to_owned(),
+            (false, false) => base.join(path),
         };
         let source = Path::new(source);
         let star = |part: &std::path::Component<'_>| part.as_os_str().as_bytes().contains(&b'*');
@@ -580,7 +578,11 @@ mod tests {
             ("/etcetera", Some("/etcetera")),
             ("relative", None),
         ] {
-            assert_eq!(cause(&entries, Path::new(path)).map(|entry| entries[entry].target.as_str()), target, "{path}");
+            assert_eq!(
+                cause(&entries, Path::new(path)).map(|entry| entries[entry].target.as_str()),
+                target,
+                "{path}"
+            );
         }
     }
 

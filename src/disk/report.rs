@@ -98,7 +98,12 @@ pub struct Filesystem {
 impl Report {
     /// The report of a disk laid out as `plan`; `facts` belong to its partitions one by one.
     #[must_use]
-    pub fn new(plan: &Plan, data: Bytes, facts: &[Option<Facts>], warnings: &[(Option<Subject>, Warning)]) -> Self {
+    pub fn new(
+        plan: &Plan,
+        data: Bytes,
+        facts: &[Option<Facts>],
+        warnings: &[(Option<Subject>, Warning)],
+    ) -> Self {
         let (table, guid, signature) = match plan.scheme {
             Scheme::Gpt => ("gpt", Some(plan.guid.to_string()), None),
             Scheme::Mbr => ("mbr", None, Some(format!("0x{:08x}", plan.signature))),

@@ -221,12 +221,11 @@ impl<'a> Stages<'a> {
         let size = self.run(Stage::Size(number), |stages| match (partition.size, &partition.body) {
             (Size::Fixed(size), _) => Ok(table::Size::Exactly(size)),
             (Size::Fill, _) => Ok(table::Size::Fill),
-            (Size::Auto, Body::Empty) => Err(Error::new(
-                Kind::Manifest,
-                "an empty partition has no size of its own",
-            )
-            .about("size")
-            .expected("a size, or what is left of the disk")),
+            (Size::Auto, Body::Empty) => {
+                Err(Error::new(Kind::Manifest, "an empty partition has no size of its own")
+                    .about("size")
+                    .expected("a size, or what is left of the disk"))
+            }
             (Size::Auto, Body::Bytes(bytes)) => Ok(stages.whole(Bytes::new(u64_of(bytes.len())))),
             (Size::Auto, Body::File(path)) => {
                 let ready = stages.ready(number, path)?;
@@ -272,8 +271,7 @@ impl<'a> Stages<'a> {
         }
         let plan = self.run(Stage::Place, |stages| {
             let count = stages.parts.len();
-            let partitions =
-                (0..count).map(|number| stages.wish(number)).collect::<Result<Vec<_>>>()?;
+            let partitions = (0..count).map(|number| stages.wish(number)).collect::<Result<Vec<_>>>()?;
             let (guid, signature) = stages.disk.ids();
             let request = table::Request {
                 scheme: stages.disk.scheme,
@@ -393,7 +391,8 @@ impl<'a> Stages<'a> {
     /// Name: the plan with the GUIDs that follow from digests.
     fn named(&self, plan: &Plan, holds: &[Arc<Holds>]) -> Result<Plan> {
         let mut plan = plan.clone();
-        for (number, (placed, partition)) in plan.partitions.iter_mut().zip(&self.disk.partitions).enumerate() {
+        for (number, (placed, partition)) in plan.partitions.iter_mut().zip(&self.disk.partitions).enumerate()
+        {
             let Guid::Derived { of, value } = &partition.guid else { continue };
             let holds = holds.get(*of).ok_or_else(|| {
                 Error::new(Kind::Manifest, "a GUID derives from a partition that does not exist")
@@ -435,7 +434,9 @@ impl<'a> Stages<'a> {
             (Body::Filesystem(..), None, Some(entry)) => {
                 error.on(Subject::Entry { partition: number, entry })
             }
-            (Body::Filesystem(..), None, None) if error.path().is_none() && error.kind() == Kind::Manifest => {
+            (Body::Filesystem(..), None, None)
+                if error.path().is_none() && error.kind() == Kind::Manifest =>
+            {
                 error.on(Subject::Filesystem(number))
             }
             (Body::File(_), None, _) if partition.size == Size::Auto || error.kind() != Kind::Capacity => {

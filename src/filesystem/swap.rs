@@ -40,9 +40,12 @@ pub struct Options {
 /// bytes or with a NUL.
 pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
     let Size::Fixed(size) = at.size else {
-        return Err(Error::new(Kind::Capacity, "swap has no size of its own").about("size").expected("a size or fill"));
+        return Err(Error::new(Kind::Capacity, "swap has no size of its own")
+            .about("size")
+            .expected("a size or fill"));
     };
-    let (label, uuid) = (options.label.as_deref().unwrap_or_default(), options.uuid.map_or(at.id, |uuid| uuid.0));
+    let (label, uuid) =
+        (options.label.as_deref().unwrap_or_default(), options.uuid.map_or(at.id, |uuid| uuid.0));
     let pages = size.get() / PAGE;
     if !(FEWEST..=MOST).contains(&pages) {
         let what = if pages < FEWEST { "a swap area is too small" } else { "a swap area is too large" };

@@ -59,7 +59,10 @@ mod tests {
         let other: serde_json::Value =
             serde_json::from_str(r#"{ "a": { "c": null, "d": true }, "b": [ 1, "x" ] }"#).unwrap();
         assert_eq!(derived(&one), derived(&other));
-        assert_ne!(derived(&one), derived(&serde_json::json!({ "b": ["x", 1], "a": { "d": true, "c": null } })));
+        assert_ne!(
+            derived(&one),
+            derived(&serde_json::json!({ "b": ["x", 1], "a": { "d": true, "c": null } }))
+        );
         assert_eq!(canonical(&one), r#"{"a":{"c":null,"d":true},"b":[1,"x"]}"#);
     }
 }

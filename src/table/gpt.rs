@@ -92,9 +92,7 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
             .found(units));
     }
     if wish.label.contains('\0') {
-        return Err(
-            Refusal::of(at, "the label contains NUL, which ends a name in a GPT").about("label")
-        );
+        return Err(Refusal::of(at, "the label contains NUL, which ends a name in a GPT").about("label"));
     }
     if wish.active && request.hybrid.is_empty() {
         return Err(Refusal::of(at, "a GPT has no active flag").about("attributes").hint(
@@ -109,9 +107,7 @@ pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
     let mut seen: BTreeMap<Uuid, usize> = BTreeMap::new();
     for (at, wish) in request.partitions.iter().enumerate() {
         if let Some(first) = seen.insert(wish.guid, at) {
-            return Err(Refusal::both(at, "has the same GUID as", first)
-                .about("guid")
-                .found(wish.guid));
+            return Err(Refusal::both(at, "has the same GUID as", first).about("guid").found(wish.guid));
         }
     }
     Ok(())

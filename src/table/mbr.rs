@@ -205,13 +205,11 @@ fn logical(request: &Request, at: usize) -> Result<u32, Refusal> {
             .why("fdisk and its kin read no more"));
     }
     match request.partitions.get(at).and_then(|wish| wish.number) {
-        Some(own) if own != number => {
-            Err(Refusal::of(at, "a logical partition cannot choose its number")
-                .about("number")
-                .expected(number)
-                .found(own)
-                .why("they count from 5 in the order of their boot records"))
-        }
+        Some(own) if own != number => Err(Refusal::of(at, "a logical partition cannot choose its number")
+            .about("number")
+            .expected(number)
+            .found(own)
+            .why("they count from 5 in the order of their boot records")),
         _ => Ok(number),
     }
 }
@@ -231,13 +229,9 @@ pub(super) fn extended(number: u32, placed: &[Placed]) -> Result<Extended, Refus
     for (at, partition) in placed.iter().enumerate().filter(|(_, partition)| !partition.logical) {
         if partition.offset < end && offset < partition.end() {
             let first = logical().next().map_or(at, |(first, _)| first);
-            return Err(Refusal::both(
-                at,
-                "lies inside the extended partition that begins for",
-                first,
-            )
-            .expected(format!("a place outside of {offset} to {end}"))
-            .found(format!("{} to {}", partition.offset, partition.end())));
+            return Err(Refusal::both(at, "lies inside the extended partition that begins for", first)
+                .expected(format!("a place outside of {offset} to {end}"))
+                .found(format!("{} to {}", partition.offset, partition.end())));
         }
     }
     Ok(Extended { number, offset, length: end.saturating_sub(offset) })

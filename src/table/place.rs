@@ -222,9 +222,7 @@ pub(super) fn taken(
                 .found(number));
         }
         if let Some(first) = taken.insert(number, at) {
-            return Err(Refusal::both(at, "has the same number as", first)
-                .about("number")
-                .found(number));
+            return Err(Refusal::both(at, "has the same number as", first).about("number").found(number));
         }
     }
     Ok(taken)
@@ -400,7 +398,8 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
         }
         end = end.round_down(GRAIN);
         if end <= own.start {
-            let before = next.map_or("the end of the disk".to_owned(), |next| Subject::Partition(next).to_string());
+            let before =
+                next.map_or("the end of the disk".to_owned(), |next| Subject::Partition(next).to_string());
             return Err(Refusal::of(at, "nothing is left for it to fill")
                 .about("size")
                 .expected(format!(

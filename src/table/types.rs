@@ -71,13 +71,7 @@ const NAMED: [Named; 11] = [
     named("tmp", &[], uuid!("7ec6f557-3bc5-4aca-b293-16ef5df639d1"), LINUX),
     named("user-home", &[], uuid!("773f91ef-66d4-49b5-bd83-d683bf40ad16"), LINUX),
     named("linux-generic", &["linux"], LINUX_GENERIC, LINUX),
-    Named {
-        name: "bios-boot",
-        aliases: &[],
-        guid: BIOS_BOOT,
-        mbr: None,
-        hybrid: 0xef,
-    },
+    Named { name: "bios-boot", aliases: &[], guid: BIOS_BOOT, mbr: None, hybrid: 0xef },
     named("microsoft-basic-data", &[], uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"), 0x07),
 ];
 

@@ -18,7 +18,9 @@ impl FromStr for Guid {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if eight_digits(text).is_some() {
-            return refuse("this is the volume id of a FAT, and no UUID: xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+            return refuse(
+                "this is the volume id of a FAT, and no UUID: xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+            );
         }
         // The crate also takes braces, URNs and bare digits; a manifest has one form, so that it can be searched for.
         if text.len() != 36 {

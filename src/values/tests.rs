@@ -6,8 +6,8 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::*;
-use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use crate::disk::Size;
+use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use crate::filesystem::fat::FatType;
 use crate::table::Scheme;
 use crate::tree::{Hardlinks, Owner};
@@ -32,11 +32,7 @@ fn refuses<T: FromStr<Err: fmt::Debug> + fmt::Debug>(texts: &[&str]) {
 fn sizes() {
     let gib = Bytes::new(GIB);
     reads(&[("auto", DiskSize::Auto), ("1GiB", DiskSize::Fixed(gib)), ("1073741824", DiskSize::Fixed(gib))]);
-    reads(&[
-        ("fill", Size::Fill),
-        ("auto", Size::Auto),
-        ("1GiB", Size::Fixed(gib)),
-    ]);
+    reads(&[("fill", Size::Fill), ("auto", Size::Auto), ("1GiB", Size::Fixed(gib))]);
     reads(&[
         ("true", Journal::Auto),
         ("auto", Journal::Auto),

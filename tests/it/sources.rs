@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use diskwright::filesystem::ext4;
+use diskwright::filesystem::{Placement, ext4};
 use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
 use diskwright::tree::{Builder, Content, Meta, Time};
@@ -173,7 +173,7 @@ fn a_million_names_in_one_directory() {
         builder.put(target.as_bytes(), Meta::root(0o644, Time::default()), Content::Fifo, origin).unwrap();
     }
     let tree = Arc::new(builder.finish(1).unwrap());
-    let built = ext4::build(&tree, &ext4::Options::new(Uuid::from_u128(1))).unwrap();
+    let built = ext4::build(&tree, &ext4::Options::default(), &Placement::alone(Uuid::from_u128(1))).unwrap();
     let folder = scratch();
     let image = folder.path().join("out.img");
     pour(&built.image, &image, &PourOptions::new(2, &Progress::default())).unwrap();

@@ -30,8 +30,8 @@ use uuid::Uuid;
 
 use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::image::{Builder, Files};
 use crate::identity;
+use crate::image::{Builder, Files};
 use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Blocks, Bytes, low32, u64_of};
 use crate::values::{Guid, Inodes};

@@ -32,10 +32,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
+use crate::identity;
 use crate::image::{Builder, FilesId, Image};
 use crate::text::printable;
 use crate::tree::{Content, NodeId, Time, Tree};
-use crate::identity;
 use crate::units::{Bytes, Clusters, Sectors};
 use crate::values::{FatBits, VolumeId};
 
@@ -65,7 +65,10 @@ pub struct Options {
     pub fat: Option<FatBits>,
     /// Bytes in a cluster: 1, 2, 4, … 128 sectors; default by size, as mkfs.fat chooses.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", arg(id = "fat_cluster_size", long = "fat-cluster-size", value_name = "SIZE"))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(id = "fat_cluster_size", long = "fat-cluster-size", value_name = "SIZE")
+    )]
     pub cluster_size: Option<Bytes>,
 }
 

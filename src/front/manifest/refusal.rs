@@ -74,26 +74,26 @@ impl Fault {
 pub(super) fn error(message: &str, spelling: Spelling) -> Error {
     let message = printable(message.as_bytes());
     if let Some((key, known)) = named(&message, "unknown field `") {
-            let error = Error::new(Kind::Manifest, format!("unknown key `{key}`"));
-            suggest(error, &key, &known)
-        } else if let Some((value, known)) = named(&message, "unknown variant `") {
-            let error = Error::new(Kind::Manifest, format!("bad value `{value}`"));
-            suggest(error, &value, &known)
-        } else if let Some(key) = quoted(&message, "missing field `") {
-            Error::new(Kind::Manifest, format!("the key `{key}` is missing"))
-        } else if let Some(key) = quoted(&message, "duplicate field `") {
-            Error::new(Kind::Manifest, format!("the key `{key}` stands here twice"))
-        } else if let Some((found, expected)) = typed(&message) {
-            Error::new(Kind::Manifest, "a value of the wrong type").expected(expected).found(found)
-        } else if message.starts_with("bad value `") {
-            Error::new(Kind::Manifest, message)
-        } else {
-            let kind = match spelling {
-                Spelling::Toml => "TOML",
-                Spelling::Json => "JSON",
-            };
-            Error::new(Kind::Manifest, format!("the manifest is not correct {kind}: {message}"))
-        }
+        let error = Error::new(Kind::Manifest, format!("unknown key `{key}`"));
+        suggest(error, &key, &known)
+    } else if let Some((value, known)) = named(&message, "unknown variant `") {
+        let error = Error::new(Kind::Manifest, format!("bad value `{value}`"));
+        suggest(error, &value, &known)
+    } else if let Some(key) = quoted(&message, "missing field `") {
+        Error::new(Kind::Manifest, format!("the key `{key}` is missing"))
+    } else if let Some(key) = quoted(&message, "duplicate field `") {
+        Error::new(Kind::Manifest, format!("the key `{key}` stands here twice"))
+    } else if let Some((found, expected)) = typed(&message) {
+        Error::new(Kind::Manifest, "a value of the wrong type").expected(expected).found(found)
+    } else if message.starts_with("bad value `") {
+        Error::new(Kind::Manifest, message)
+    } else {
+        let kind = match spelling {
+            Spelling::Toml => "TOML",
+            Spelling::Json => "JSON",
+        };
+        Error::new(Kind::Manifest, format!("the manifest is not correct {kind}: {message}"))
+    }
 }
 
 /// The name in ``unknown field `x`, expected one of `a`, `b` `` and the known ones.

@@ -15,11 +15,11 @@ use crate::boot::grub::{self, Grub, Place, Search, bios, config};
 use crate::boot::{
     Architecture, Generation, Generations, Secrets, Store, bootspec, extlinux, systemd_boot, uki,
 };
-use crate::error::{Error, Kind, Result, Warning};
-use crate::key::KeyPath;
 use crate::disk::{BootArea, Payload, Size};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::front::Dates;
 use crate::identity;
+use crate::key::KeyPath;
 use crate::tree::{Hardlinks, Rules};
 use crate::units::{Bytes, MIB, Sectors};
 

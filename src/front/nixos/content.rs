@@ -34,7 +34,8 @@ impl FromStr for Content {
         }
         let mut seen: Vec<&str> = Vec::new();
         for field in &fields {
-            let (key, value) = field.split_once('=').ok_or("a content is source=PATH,target=PATH and more")?;
+            let (key, value) =
+                field.split_once('=').ok_or("a content is source=PATH,target=PATH and more")?;
             let failed = |why: &dyn std::fmt::Display| format!("{key}: {why}");
             if seen.contains(&key) {
                 return Err(format!("`{key}` is there twice; a content is one source and one target"));
@@ -63,8 +64,12 @@ mod tests {
 
     #[test]
     fn contents_are_read_in_both_spellings() {
-        let one: Content = "source=./ssh,target=/etc/ssh,mode=D0755,F0600,user=alice,group=100".parse().unwrap();
-        let other: Content = r#"{"source":"./ssh","target":"/etc/ssh","mode":"D0755,F0600","user":"alice","group":100}"#.parse().unwrap();
+        let one: Content =
+            "source=./ssh,target=/etc/ssh,mode=D0755,F0600,user=alice,group=100".parse().unwrap();
+        let other: Content =
+            r#"{"source":"./ssh","target":"/etc/ssh","mode":"D0755,F0600","user":"alice","group":100}"#
+                .parse()
+                .unwrap();
         assert_eq!(one, other);
         assert_eq!(one.mode.unwrap().to_string(), "D0755,F0600");
         for bad in [

@@ -36,7 +36,8 @@ pub(super) fn place(
                 .found(crate::text::printable(file.as_bytes()))
                 .hint("bring directories by `contents`"));
         }
-        let rules = Rules { latest: context.dates.latest, hardlinks: Hardlinks::Dissolve, ..Rules::default() };
+        let rules =
+            Rules { latest: context.dates.latest, hardlinks: Hardlinks::Dissolve, ..Rules::default() };
         let path_of_host = context.path(file);
         let payload = Payload::Source { path: path_of_host, rules, xattrs: Patterns::default() };
         entries.push(&path, CONFIGURATION, payload);
@@ -76,8 +77,7 @@ fn check(content: &Content, path: &KeyPath) -> Result<()> {
         return refuse("source", "`source` is not a path", &content.source);
     }
     if !content.target.starts_with('/') {
-        let refused =
-            refuse("target", "a target is an absolute path inside the filesystem", &content.target);
+        let refused = refuse("target", "a target is an absolute path inside the filesystem", &content.target);
         return refused.map_err(|error| error.expected("a first `/`"));
     }
     Ok(())
@@ -103,8 +103,7 @@ fn owner(
     }
     let accounts = match accounts {
         Some(accounts) => accounts,
-        None => accounts
-            .insert(read_accounts(context, system, all).map_err(|error| error.at_key(path))?),
+        None => accounts.insert(read_accounts(context, system, all).map_err(|error| error.at_key(path))?),
     };
     let uid = accounts.user(user).map_err(|error| error.at_key(&path.key("user")))?;
     let gid = accounts.group(group).map_err(|error| error.at_key(&path.key("group")))?;

@@ -6,11 +6,11 @@
 use uuid::{Uuid, uuid};
 
 use super::options::Layout;
-use crate::error::{Error, Kind, Result};
 use crate::disk::Size;
-use crate::values::{DiskId, DiskSize};
+use crate::error::{Error, Kind, Result};
 use crate::table::{Architecture, Attribute, Scheme, Type};
 use crate::units::{Bytes, MIB};
+use crate::values::{DiskId, DiskSize};
 
 /// GUID of the disk. nixpkgs passes one that is a digit short, and this is what sgdisk makes of it.
 const DISK: Uuid = uuid!("97fd5997-f390-0b4a-a3f8-d106c1723aea");

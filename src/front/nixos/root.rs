@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::generations::Generations;
-use crate::key::KeyPath;
 use crate::disk::{Entry, Payload};
+use crate::key::KeyPath;
 use crate::nix::{Closure, Store, StorePath};
 use crate::tree::{Content, Hardlinks, Meta, Rules, Time};
 

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::Context;
 use super::generations::Generations;
 use super::layout::{Geometry, ROOT, Wish};
-use super::Context;
 use super::options::{BootLoader, EntryNames, Layout, Timeout};
 use super::schema::Section;
 use crate::container::Format;
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyPath;
-use crate::values::DiskSize;
 use crate::nix::{Closure, Nix, Store, StorePath};
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB};
+use crate::values::DiskSize;
 
 /// Where the boot partition ends (`bootSize`).
 const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);

@@ -1,9 +1,10 @@
 //! Every comparison of these tests can fail: each is shown a volume that is wrong in the way it looks for.
 
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::units::MIB;
 
 use super::support::*;
+use super::whole as fat;
 
 fn expected() -> Listing {
     listing([("/a file", noise(1, 5000)), ("/d/B", noise(2, 100)), ("/d/c", Vec::new())])

@@ -1,12 +1,13 @@
 //! Small images whose every byte is pinned: a change of layout is a decision, made by changing these files.
 
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::image::dump::dump;
 use diskwright::tree::Time;
 use diskwright::units::{MIB, Sectors};
 use sha2::{Digest, Sha256};
 
 use super::support::*;
+use super::whole as fat;
 
 fn contents() -> Listing {
     let mut listing = listing([

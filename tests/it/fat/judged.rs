@@ -1,11 +1,12 @@
 //! Volumes with every kind of content before all judges.
 
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::tree::Hardlinks;
 use diskwright::units::{GIB, KIB, MIB};
 use hadris_fat::{FatVolume, FatVolumeReadExt};
 
 use super::support::*;
+use super::whole as fat;
 
 /// One volume of each type and sector size, large enough for the trees below.
 fn volumes() -> impl Iterator<Item = fat::Options> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::tree::{Builder, Content, Hardlinks, Meta, Time, Tree, Xattr};
 use diskwright::units::{GIB, MIB, Sectors};
 use hadris_fat::{FatDateTime, FatVolume};
 
 use super::support::*;
+use super::whole as fat;
 
 fn warnings(tree: &Arc<Tree>) -> Vec<String> {
     let built = fat::build(tree, &fixed(4 * MIB)).unwrap();

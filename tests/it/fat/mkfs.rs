@@ -3,12 +3,13 @@
 
 use std::os::unix::fs::FileExt;
 
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::tree::Time;
 use diskwright::units::{GIB, KIB, MIB, Sectors, TIB};
 use proptest::prelude::*;
 
 use super::support::*;
+use super::whole as fat;
 
 /// What both makers are asked for.
 #[derive(Clone, Copy, Debug)]

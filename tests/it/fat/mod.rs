@@ -26,3 +26,5 @@ mod sizes;
 mod support;
 #[cfg(test)]
 mod swap;
+#[cfg(test)]
+mod whole;

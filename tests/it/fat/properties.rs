@@ -1,11 +1,12 @@
 //! Random trees before all judges.
 
 use diskwright::filesystem::Size;
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::units::{Bytes, KIB};
 use proptest::prelude::*;
 
 use super::support::*;
+use super::whole as fat;
 
 /// Parts of names that meet: the same letters in both cases, dots, spaces, digits, signs that short names lack, other
 /// scripts, and both planes.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use diskwright::error::{Error, Kind};
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::filesystem::{Filesystem, Size};
 use diskwright::tree::{Builder, Content, Hardlinks, Time, Tree};
 use diskwright::units::{Bytes, GIB, KIB, MIB, TIB};
 
 use super::support::*;
+use super::whole as fat;
 
 /// The message of a refusal, whose kind is checked.
 fn refused(result: Result<Filesystem, Error>, kind: Kind) -> String {

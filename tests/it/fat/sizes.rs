@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use diskwright::error::Kind;
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::FatType;
 use diskwright::filesystem::{Filesystem, Size};
 use diskwright::tree::{Hardlinks, Tree};
 use diskwright::units::{Bytes, KIB, MIB};
 
 use super::support::*;
+use super::whole as fat;
 
 fn auto(tree: &Arc<Tree>, options: &fat::Options) -> Filesystem {
     fat::build(tree, &fat::Options { size: Size::Auto, ..options.clone() }).unwrap()

@@ -1,12 +1,19 @@
 //! Swap areas against those of `mkswap`, byte for byte.
 
-use diskwright::filesystem::swap;
-use diskwright::units::{Bytes, GIB, KIB, MIB};
+use diskwright::filesystem::{Filesystem, Placement, Size, swap};
+use diskwright::units::{GIB, KIB, MIB};
 use uuid::Uuid;
 
 use super::support::*;
 
 const UUID: Uuid = Uuid::from_u128(0x0867da16_f251_457d_a9e8_c31f9a3c220b);
+
+/// A swap area of ours.
+fn build(size: u64, label: &str, uuid: Uuid) -> Filesystem {
+    let options = swap::Options { label: Some(label.to_owned()), uuid: Some(uuid.into()) };
+    let size = Size::Fixed(diskwright::units::Bytes::new(size));
+    swap::build(&options, &Placement { size, ..Placement::alone(Uuid::nil()) }).unwrap()
+}
 
 /// The header of `mkswap` for a file of `size` bytes.
 fn theirs(size: u64, label: &str) -> Vec<u8> {
@@ -37,7 +44,7 @@ fn the_header_is_that_of_mkswap() {
     let sizes = [40 * KIB, 41 * KIB, 44 * KIB - 1, MIB, 512 * MIB + 4095, 8 * GIB, 100 * GIB + 1];
     for size in sizes {
         for label in ["", "swap", "fifteen bytes!!", "schlüssel"] {
-            let built = swap::build(Bytes::new(size), label, UUID).unwrap();
+            let built = build(size, label, UUID);
             let volume = poured(&built, 2);
             assert_eq!(std::fs::metadata(volume.path()).unwrap().len(), size);
             assert!(head(&volume.path()) == theirs(size, label), "{size} {label}");
@@ -48,7 +55,7 @@ fn the_header_is_that_of_mkswap() {
 #[test]
 fn another_label_size_or_uuid_is_seen() {
     let ours =
-        |size, label, uuid| head(&poured(&swap::build(Bytes::new(size), label, uuid).unwrap(), 1).path());
+        |size, label, uuid| head(&poured(&build(size, label, uuid), 1).path());
     let theirs = theirs(MIB, "swap");
     assert!(ours(MIB, "swap", UUID) == theirs);
     assert!(ours(MIB, "swaq", UUID) != theirs);
@@ -58,7 +65,7 @@ fn another_label_size_or_uuid_is_seen() {
 
 #[test]
 fn blkid_sees_it() {
-    let volume = poured(&swap::build(Bytes::new(MIB), "swap", UUID).unwrap(), 1);
+    let volume = poured(&build(MIB, "swap", UUID), 1);
     let (good, said) = run(tool("blkid").args(["-p", "-o", "export"]).arg(volume.path()));
     assert!(good, "{said}");
     for line in ["TYPE=swap", "LABEL=swap", &format!("UUID={UUID}"), "VERSION=1"] {

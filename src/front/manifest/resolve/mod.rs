@@ -236,10 +236,9 @@ fn sector_size(manifest: &Manifest) -> Result<u32> {
 /// [`Kind::Manifest`](crate::error::Kind::Manifest) where it is of another kind.
 fn disk_id(manifest: &Manifest, scheme: Scheme) -> Result<Option<DiskId>> {
     match manifest.written.disk.guid {
-        Some(id) => id
-            .of(scheme)
-            .map(Some)
-            .map_err(|error| manifest.place(error, &KeyPath::top("disk").key("guid"))),
+        Some(id) => {
+            id.of(scheme).map(Some).map_err(|error| manifest.place(error, &KeyPath::top("disk").key("guid")))
+        }
         None => Ok(None),
     }
 }
@@ -354,12 +353,7 @@ impl Reading<'_> {
     }
 
     /// The size of a partition; only contents give one by themselves.
-    fn partition_size(
-        &self,
-        written: &schema::Partition,
-        body: &Body,
-        path: &KeyPath,
-    ) -> Result<Size> {
+    fn partition_size(&self, written: &schema::Partition, body: &Body, path: &KeyPath) -> Result<Size> {
         let size = match (written.size, self.scheme, self.size) {
             (Some(size), ..) => size,
             (None, Scheme::None, Some(_)) => Size::Fill,
@@ -376,9 +370,7 @@ impl Reading<'_> {
                 .manifest
                 .refuse(&path, format!("{what} has no size of its own"))
                 .expected("a size or fill")),
-            Size::Fixed(Bytes::ZERO) => {
-                Err(self.manifest.refuse(&path, "the partition has no bytes"))
-            }
+            Size::Fixed(Bytes::ZERO) => Err(self.manifest.refuse(&path, "the partition has no bytes")),
             size => Ok(size),
         }
     }
