@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::kernel::{Mount, can_judge};
-use crate::support::program::diskwright;
+use crate::support::program::{diskwright, path};
 use crate::support::tools::{Said, command, is_root, must, names_in, run, scratch, wait};
 use crate::support::tree::{self, noise};
 
@@ -279,7 +279,7 @@ fn what_nobody_may_read_or_write() {
     let folder = tempfile::Builder::new().prefix("diskwright").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("diskwright");
-    std::fs::copy(env!("CARGO_BIN_EXE_diskwright"), &program).unwrap();
+    std::fs::copy(path(), &program).unwrap();
     let scene =
         Scene { source: folder.path().join("source"), out: folder.path().join("output/out.img"), folder };
     let mut maker = tree::Maker::new(&scene.source);

@@ -107,9 +107,9 @@ fn efi_boots_grub_by_firmware() {
         "--boot-loader",
         "grub",
         "--grub",
-        crate::closure::GRUB,
+        crate::closure::grub(),
         "--grub-mkimage",
-        crate::closure::GRUB_MKIMAGE,
+        crate::closure::grub_mkimage(),
     ];
     assert!(boots("efi", &[Start::Firmware], &grub, "main").contains(&main_system()));
 }

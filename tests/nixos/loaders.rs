@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::closure::{GRUB, GRUB_MKIMAGE};
+use crate::closure::{grub, grub_mkimage};
 use crate::support::tools::{command, digest, must, run};
-use crate::support::{fat, table};
+use crate::support::{fat, judges, table};
 use crate::tiny::Tiny;
 
 type Files = BTreeMap<String, Option<Vec<u8>>>;
@@ -113,7 +113,7 @@ fn extlinux_finds_every_file_on_the_filesystem_of_boot() {
 #[test]
 fn systemd_boot_finds_every_file_under_both_ways_of_naming() {
     let machine = Machine::new();
-    let loader = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+    let [_, loader] = crate::closure::systemd_boot();
     for (names, timeout, line) in [
         ("hash", "3", "timeout 3\n"),
         ("generation", "forever", "timeout menu-force\n"),
@@ -198,8 +198,16 @@ fn grub_finds_every_file_and_its_own_checker_reads_the_menu() {
         ("efixbootldr", Some(1), "nodev", "only"),
         ("hybrid", Some(0), "/dev/vda", "both"),
     ] {
-        let grub =
-            ["--boot-loader", "grub", "--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE, "--timeout", "forever"];
+        let grub = [
+            "--boot-loader",
+            "grub",
+            "--grub",
+            grub(),
+            "--grub-mkimage",
+            grub_mkimage(),
+            "--timeout",
+            "forever",
+        ];
         let disk = machine.disk(layout, &grub);
         let files = match (layout, boot) {
             (_, Some(number)) => on_fat(&disk, number),
@@ -300,7 +308,7 @@ pub(crate) fn unified(folder: &Path, parameters: &str, kernel: &Path, initrd: &P
         objcopy.arg("--add-section").arg(format!("{section}={}", file.display()));
         objcopy.arg("--change-section-vma").arg(format!("{section}={address}"));
     }
-    must(objcopy.arg("/usr/lib/systemd/boot/efi/linuxx64.efi.stub").arg(&out));
+    must(objcopy.arg(judges::file("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")).arg(&out));
     out
 }
 
@@ -312,7 +320,7 @@ fn a_unified_kernel_image_lies_where_loaders_look_for_it() {
     let image = unified(machine.tiny.path(), "quiet", &kernel, &kernel);
     let bytes = std::fs::read(&image).unwrap();
     let uki = ["--uki", image.to_str().unwrap()];
-    let loader = ["--systemd-boot", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"];
+    let loader = crate::closure::systemd_boot();
     for layout in ["efi", "efixbootldr", "hybrid"] {
         let disk = machine.disk(layout, &[uki.as_slice(), ["--boot-loader", "none"].as_slice()].concat());
         let esp = on_fat(&disk, 0);
@@ -334,7 +342,7 @@ fn a_unified_kernel_image_lies_where_loaders_look_for_it() {
         assert!(said.code == code && said.error().contains(words), "{layout}: {}", said.error());
     };
     refused("legacy", &image, 2, "`uki` means nothing with a layout without EFI system partition");
-    refused("efi", Path::new("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"), 1, "no unified kernel image");
+    refused("efi", Path::new(loader[1]), 1, "no unified kernel image");
     refused("efi", &kernel, 1, "no EFI program");
     refused("efi", Path::new("/nonexistent.efi"), 1, "cannot read the EFI program");
 }

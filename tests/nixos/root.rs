@@ -8,9 +8,9 @@ use diskwright::nix::nar::hash_host;
 use diskwright::progress::Progress;
 
 use crate::closure::{host, nix, nix_at, nixos, registration, small, systems};
-use crate::support::kernel::Mount;
+use crate::support::kernel::{self, Mount};
 use crate::support::program::diskwright;
-use crate::support::tools::{command, digest, is_root, must, run, scratch};
+use crate::support::tools::{command, digest, must, run, scratch};
 
 /// What Nix says it knows of everything, sorted by path.
 fn database(root: &Path) -> String {
@@ -38,7 +38,7 @@ fn blocks(text: &str) -> Vec<String> {
 
 #[test]
 fn real_nix_is_content_with_the_root() {
-    assert!(is_root(), "the kernel mounts for root alone; run the tests as root");
+    kernel::need();
     let systems = systems();
     let folder = scratch();
     assert!(host(&systems.system).join("specialisation/special").is_symlink());

@@ -102,15 +102,6 @@ fn hadris_sees_lost_clusters_and_pieces() {
     assert!(error.contains("SizeMismatch") && error.contains("LostClusters"), "{error}");
 }
 
-/// [`tool`] panics with this.
-#[test]
-fn a_missing_judge_names_its_package() {
-    assert_eq!(
-        find_tool("mren-of-nowhere", "mtools").unwrap_err(),
-        "`mren-of-nowhere` is not installed: apt-get install mtools"
-    );
-}
-
 #[test]
 fn listings_differ_by_name_kind_and_bytes() {
     let one = expected();

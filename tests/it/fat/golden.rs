@@ -50,7 +50,7 @@ fn maps_are_pinned() {
         let found = String::from_utf8(found).unwrap();
         if std::env::var_os("DISKWRIGHT_BLESS").is_some() {
             let name = fat.to_string().to_lowercase();
-            std::fs::write(format!("{}/tests/fat/golden/{name}.map", env!("CARGO_MANIFEST_DIR")), found)
+            std::fs::write(format!("{}/tests/it/fat/golden/{name}.map", env!("CARGO_MANIFEST_DIR")), found)
                 .unwrap();
             continue;
         }

@@ -343,7 +343,7 @@ fn what_is_lost_of_the_sources_is_said() {
     std::fs::hard_link(path("t"), path("u")).unwrap();
     rustix::fs::setxattr(path("t"), "user.k", b"v", rustix::fs::XattrFlags::empty()).unwrap();
     let image = tempfile::Builder::new().suffix(".img").tempfile().unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_diskwright"))
+    let output = crate::support::program::diskwright()
         .args(["mkfs", "vfat"])
         .arg(host.path())
         .arg("-o")

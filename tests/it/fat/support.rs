@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use diskwright::filesystem::{Facts, Filesystem, Size};
@@ -136,23 +136,10 @@ pub(crate) fn poured(filesystem: &Filesystem, jobs: usize) -> Poured {
     poured
 }
 
-/// Where a program of a Debian package lies, or which package to install.
-pub(crate) fn find_tool(name: &str, package: &str) -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    let found = folders.map(|folder| folder.join(name)).find(|candidate| candidate.is_file());
-    found.ok_or_else(|| format!("`{name}` is not installed: apt-get install {package}"))
-}
-
 /// A program, in the UTF-8 locale that mtools needs for names.
 pub(crate) fn tool(name: &str) -> Command {
-    let package = match name {
-        "mkfs.fat" | "fsck.fat" => "dosfstools",
-        "mdir" | "mcopy" | "mattrib" | "minfo" | "mren" => "mtools",
-        _ => "util-linux",
-    };
-    let mut command = Command::new(find_tool(name, package).unwrap_or_else(|missing| panic!("{missing}")));
-    command.env_clear().env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdin(Stdio::null());
+    let mut command = crate::support::tools::command(name);
+    command.env("LC_ALL", "C.UTF-8");
     command
 }
 

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
+
+use crate::support::program::diskwright;
+use crate::support::tools::must;
 
 /// A folder of its own with a manifest, and what its entries bring.
 pub(crate) struct Bench {
@@ -63,9 +66,8 @@ impl Bench {
 
     /// The program, to be run in the folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_diskwright"));
-        command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null());
-        command.env_remove("SOURCE_DATE_EPOCH").env_remove("NO_COLOR");
+        let mut command = diskwright();
+        command.current_dir(self.folder.path()).args(arguments);
         command
     }
 
@@ -130,17 +132,6 @@ pub(crate) fn refused(code: i32, output: &Output) -> String {
 
 /// Runs a judge that has to be content; returns what it says.
 pub(crate) fn judge(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("TZ", "UTC")
-        .output()
-        .unwrap_or_else(|error| panic!("{program} is not there: {error}"));
-    let all = text(&output.stdout) + &text(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {all}");
-    all
-}
-
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    let said = must(crate::support::tools::command(program).args(arguments));
+    said.text() + &said.error()
 }

@@ -4,12 +4,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::bench::{Bench, MANIFEST, is_root, judge, refused, text};
+use super::bench::{Bench, MANIFEST, judge, refused, text};
+use crate::support::tools::{command, is_root};
+use crate::support::{kernel, program::path};
 
 #[test]
 fn an_output_that_cannot_be_is_one_error() {
@@ -65,16 +67,14 @@ fn unprivileged(bench: &Bench, arguments: &[&str]) -> Output {
     fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = copy.path().join("diskwright");
     // By another process: a file that a thread of this one writes while others fork is busy when it is to be run.
-    judge("install", &["-m", "755", env!("CARGO_BIN_EXE_diskwright"), program.to_str().unwrap()]);
-    Command::new("setpriv")
+    judge("install", &["-m", "755", path().to_str().unwrap(), program.to_str().unwrap()]);
+    command("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
         .arg(program)
         .args(arguments)
         .current_dir(bench.folder.path())
-        .env_remove("SOURCE_DATE_EPOCH")
-        .stdin(Stdio::null())
         .output()
-        .expect("setpriv of util-linux")
+        .unwrap()
 }
 
 #[test]
@@ -128,10 +128,8 @@ fn a_full_disk_leaves_the_old_image() {
     bench.write("source/large", vec![1; 16 << 20]);
     bench.write("out/disk.img", "old");
     // A limit on the length of files is a full disk that anybody can have.
-    let limited =
-        format!("ulimit -f 100; exec {} mkfs ext4 source -o out/disk.img", env!("CARGO_BIN_EXE_diskwright"));
-    let output =
-        Command::new("bash").args(["-c", &limited]).current_dir(bench.folder.path()).output().unwrap();
+    let limited = format!("ulimit -f 100; exec {} mkfs ext4 source -o out/disk.img", path().display());
+    let output = command("bash").args(["-c", &limited]).current_dir(bench.folder.path()).output().unwrap();
     let message = refused(1, &output);
     assert!(message.contains("File too large") && message.contains("ulimit -f"), "{message}");
     assert_eq!(bench.read("out/disk.img"), b"old");
@@ -158,9 +156,7 @@ impl Drop for Small {
 #[test]
 fn a_full_filesystem_leaves_the_old_image() {
     // Mounting is root's; the limit above is the same fault for everybody else.
-    if !is_root() {
-        return;
-    }
+    kernel::need();
     let bench = Bench::new();
     bench.write("source/large", vec![1; 16 << 20]);
     let small = Small::new(&bench.path("small"));
@@ -225,9 +221,8 @@ fn a_signal_in_the_middle_leaves_nothing() {
 fn what_the_parent_ignores_stays_ignored() {
     let bench = Bench::new();
     bench.long_work();
-    let script =
-        format!("trap '' INT; exec {} build long.toml -o out/disk.img", env!("CARGO_BIN_EXE_diskwright"));
-    let child = Command::new("bash")
+    let script = format!("trap '' INT; exec {} build long.toml -o out/disk.img", path().display());
+    let child = command("bash")
         .args(["-c", &script])
         .current_dir(bench.folder.path())
         .stderr(Stdio::piped())

@@ -1,5 +1,5 @@
 //! docs/keys.md has every key that a manifest may have, in the words of the schema. After a change of the schema it is
-//! written anew with `DISKWRIGHT_BLESS=1 cargo test --test front keys`.
+//! written anew with `DISKWRIGHT_BLESS=1 cargo test --test it front::keys`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use diskwright::disk::{Built, Work};
 use diskwright::front::manifest::Manifest;
 use diskwright::pour::{PourOptions, pour};
+
+use crate::support::tools::{command, must};
 
 /// The records of fixtures/layouts.txt: what sfdisk says of the image of each name.
 fn records() -> BTreeMap<String, String> {
@@ -36,15 +37,8 @@ fn dump(name: &str, record: &str) -> String {
     let (built, work) = build(name);
     let pouring = PourOptions::new(work.jobs, &work.progress);
     pour(&built.image, &folder.path().join(device), &pouring).unwrap();
-    let output = Command::new("sfdisk")
-        .args(["--dump", device])
-        .current_dir(folder.path())
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .expect("sfdisk of Debian's package fdisk");
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    let said = must(command("sfdisk").args(["--dump", device]).current_dir(folder.path()));
+    said.text().lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

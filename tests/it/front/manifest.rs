@@ -1,7 +1,7 @@
 //! What a bad manifest gets: one error that names the file, the line and the rule, word for word.
 //!
 //! Every manifest in fixtures/refused has its message beside it, with the exit code in the first line. A new one
-//! gets its message with `DISKWRIGHT_BLESS=1 cargo test --test front`; whoever adds it reads the message first.
+//! gets its message with `DISKWRIGHT_BLESS=1 cargo test --test it front`; whoever adds it reads the message first.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

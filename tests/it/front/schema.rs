@@ -20,6 +20,8 @@ use diskwright::units::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::support::judges;
+
 /// Reads a schema and a list of `[name of a definition or null, value]`, prints whether each value is one.
 const VALIDATOR: &str = "
 import json, sys
@@ -35,18 +37,20 @@ json.dump([validator(name).is_valid(value) for name, value in cases], sys.stdout
 fn judged(cases: &[(Option<&str>, Value)]) -> Vec<bool> {
     let schema: Value = serde_json::from_str(&schema::json()).unwrap();
     // Debian's own Python, which its packages belong to, whatever else PATH has.
-    let mut child = Command::new("/usr/bin/python3")
+    let packages = judges::file("/usr/lib/python3/dist-packages/jsonschema");
+    let mut child = Command::new(judges::file("/usr/bin/python3"))
         .args(["-c", VALIDATOR])
+        .env("PYTHONPATH", packages.parent().unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("apt-get install python3-jsonschema ({error})"));
+        .unwrap();
     let input = serde_json::to_vec(&json!([schema, cases])).unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&input).unwrap();
     drop(stdin);
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "the validator failed; is it there? apt-get install python3-jsonschema");
+    assert!(output.status.success(), "the validator failed");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

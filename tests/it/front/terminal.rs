@@ -3,18 +3,20 @@
 use std::process::{Command, Stdio};
 
 use super::bench::{Bench, text};
+use crate::support::judges::find;
+use crate::support::program::path;
 
 /// What a command shows on a terminal of 80 columns, with `environment` before it.
 fn on_a_terminal(bench: &Bench, environment: &str, arguments: &str) -> (bool, String) {
-    let program = env!("CARGO_BIN_EXE_diskwright");
-    let output = Command::new("script")
+    let program = path().display().to_string();
+    let output = Command::new(find("script"))
         .args(["-qec", &format!("stty cols 80; {environment} {program} {arguments}"), "/dev/null"])
         .current_dir(bench.folder.path())
         .env("TERM", "xterm-256color")
         .env_remove("NO_COLOR")
         .stdin(Stdio::null())
         .output()
-        .expect("script of bsdutils");
+        .unwrap();
     (output.status.success(), text(&output.stdout))
 }
 
@@ -23,7 +25,7 @@ fn a_terminal_gets_a_bar_for_long_work_and_colour_unless_it_declines() {
     let bench = Bench::new();
     bench.write("large/file", vec![1; 64 << 20]);
     // A reader that sleeps in the middle makes it last, with something done by then.
-    let program = env!("CARGO_BIN_EXE_diskwright");
+    let program = path().display().to_string();
     let slow = "mkfs ext4 large -o - | (head -c 32M > /dev/null; sleep 1.5; cat > /dev/null)";
     let (done, seen) = on_a_terminal(&bench, "", slow);
     assert!(done && seen.contains("writing [") && seen.contains(" left"), "{seen}");

@@ -42,7 +42,7 @@ impl Record {
 
     /// All records of the fixture, by name.
     pub(crate) fn fixture() -> BTreeMap<String, Self> {
-        let text = include_str!("../../fixtures/layouts.txt");
+        let text = include_str!("../../../fixtures/layouts.txt");
         let mut records = BTreeMap::new();
         for part in text.split("\n== ").skip(1) {
             let (name, dump) = part.split_once('\n').unwrap();

@@ -1,31 +1,41 @@
 //! Comparing what two readers show. A reader that shows less names what it shows; the rest is left to the others.
 
-use diskwright::text::printable;
-use diskwright::units::u64_of;
+use crate::numbers::u64_of;
 
 use super::snapshot::{Entry, Kind, Snapshot};
 
+/// The name of a file, which may be any bytes, on one line.
+fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).escape_debug().to_string()
+}
+
 /// Something an entry shows, with the name it has in a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aspect {
+pub enum Aspect {
+    /// Permissions with setuid, setgid and sticky.
     Mode,
+    /// User and group.
     Owner,
     /// To the nanosecond.
     Time,
+    /// The link count.
     Links,
     /// Which names share an inode.
     Groups,
     /// Length and bytes of regular files.
     Bytes,
+    /// Of symbolic links.
     Target,
+    /// Major and minor number.
     Device,
+    /// Extended attributes.
     Xattrs,
     /// Where data and holes are, and that the space taken fits that.
     Holes,
 }
 
 /// All there is to see; what the kernel shows.
-pub(crate) const ALL: [Aspect; 10] = [
+pub const ALL: [Aspect; 10] = [
     Aspect::Mode,
     Aspect::Owner,
     Aspect::Time,
@@ -39,7 +49,7 @@ pub(crate) const ALL: [Aspect; 10] = [
 ];
 
 /// How `found` differs from `expected` in names, types and `aspects`: one line for each difference.
-pub(crate) fn differences(expected: &Snapshot, found: &Snapshot, aspects: &[Aspect]) -> Vec<String> {
+pub fn differences(expected: &Snapshot, found: &Snapshot, aspects: &[Aspect]) -> Vec<String> {
     let mut lines = Vec::new();
     for (path, entry) in &expected.0 {
         let name = printable(path);
@@ -116,7 +126,7 @@ fn implausible(entry: &Entry) -> Option<(String, String)> {
 }
 
 /// Fails with the first differences, if there are any.
-pub(crate) fn assert_same(judge: &str, expected: &Snapshot, found: &Snapshot, aspects: &[Aspect]) {
+pub fn assert_same(judge: &str, expected: &Snapshot, found: &Snapshot, aspects: &[Aspect]) {
     let lines = differences(expected, found, aspects);
     assert!(
         lines.is_empty(),

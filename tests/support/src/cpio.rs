@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use diskwright::units::u64_of;
+use crate::numbers::u64_of;
 
 /// Writes an archive entry by entry.
 #[derive(Debug, Default)]
-pub(crate) struct Cpio {
+pub struct Cpio {
     bytes: Vec<u8>,
     count: u32,
     directories: BTreeSet<String>,
@@ -14,25 +14,25 @@ pub(crate) struct Cpio {
 
 impl Cpio {
     /// A regular file, with the directories above it.
-    pub(crate) fn file(&mut self, name: &str, mode: u32, bytes: &[u8]) {
+    pub fn file(&mut self, name: &str, mode: u32, bytes: &[u8]) {
         self.parents(name);
         self.entry(name, 0o100_000 | mode, (0, 0), bytes);
     }
 
     /// A symbolic link, with the directories above it.
-    pub(crate) fn symlink(&mut self, name: &str, target: &str) {
+    pub fn symlink(&mut self, name: &str, target: &str) {
         self.parents(name);
         self.entry(name, 0o120_777, (0, 0), target.as_bytes());
     }
 
     /// A character device, with the directories above it.
-    pub(crate) fn device(&mut self, name: &str, device: (u32, u32)) {
+    pub fn device(&mut self, name: &str, device: (u32, u32)) {
         self.parents(name);
         self.entry(name, 0o020_600, device, b"");
     }
 
     /// A directory, with those above it.
-    pub(crate) fn directory(&mut self, name: &str) {
+    pub fn directory(&mut self, name: &str) {
         self.parents(name);
         if self.directories.insert(name.to_owned()) {
             self.entry(name, 0o040_755, (0, 0), b"");
@@ -48,7 +48,7 @@ impl Cpio {
     }
 
     /// The archive, with its end marked.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), b"");
         self.bytes
     }

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use diskwright::units::low32;
-
 use super::compare::Aspect;
 use super::snapshot::{Kind, Snapshot, join};
 use super::tools::{Said, command, must, scratch};
 use super::tree::{self, GROUP, NOBODY, USER};
 
 /// What debugfs shows: everything but holes.
-pub(crate) const VIEW: [Aspect; 9] = [
+pub const VIEW: [Aspect; 9] = [
     Aspect::Mode,
     Aspect::Owner,
     Aspect::Time,
@@ -26,7 +24,7 @@ pub(crate) const VIEW: [Aspect; 9] = [
 ];
 
 /// Runs debugfs commands, one a line, in one process.
-pub(crate) fn debugfs(image: &Path, commands: &str) -> Said {
+pub fn debugfs(image: &Path, commands: &str) -> Said {
     let folder = scratch();
     let script = folder.path().join("commands");
     std::fs::write(&script, commands).unwrap();
@@ -34,7 +32,7 @@ pub(crate) fn debugfs(image: &Path, commands: &str) -> Said {
 }
 
 /// Runs debugfs commands that change the filesystem: how the tests damage one.
-pub(crate) fn damage(image: &Path, commands: &str) {
+pub fn damage(image: &Path, commands: &str) {
     let folder = scratch();
     let script = folder.path().join("commands");
     std::fs::write(&script, commands).unwrap();
@@ -43,7 +41,7 @@ pub(crate) fn damage(image: &Path, commands: &str) {
 }
 
 /// A filesystem as debugfs shows it.
-pub(crate) fn view(image: &Path) -> Snapshot {
+pub fn view(image: &Path) -> Snapshot {
     let folder = scratch();
     let said = debugfs(image, &format!("rdump / {}\n", folder.path().display()));
     // Only root may give the copies their owners; the copies serve for bytes and targets.
@@ -70,7 +68,7 @@ pub(crate) fn view(image: &Path) -> Snapshot {
 }
 
 /// Every path and its inode.
-pub(crate) fn names(image: &Path) -> BTreeMap<Vec<u8>, u32> {
+pub fn names(image: &Path) -> BTreeMap<Vec<u8>, u32> {
     let mut names = BTreeMap::from([(Vec::new(), 2)]);
     let mut level = vec![(Vec::new(), 2)];
     while !level.is_empty() {
@@ -180,7 +178,10 @@ fn stat(answer: &str) -> super::snapshot::Entry {
     let mut entry = super::snapshot::Entry::new(kind);
     entry.mode = u16::from_str_radix(field("Mode:"), 8).unwrap();
     // It prints ids as signed numbers.
-    let id = |key: &str| low32(field(key).parse::<i64>().unwrap().cast_unsigned());
+    let id = |key: &str| {
+        let signed: i64 = field(key).parse().unwrap();
+        u32::try_from(signed).unwrap_or_else(|_| i32::try_from(signed).unwrap().cast_unsigned())
+    };
     (entry.uid, entry.gid) = (id("User:"), id("Group:"));
     entry.links = whole("Links:");
     if matches!(kind, Kind::File | Kind::Symlink) {

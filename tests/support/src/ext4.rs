@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use diskwright::units::{u64_of, usize_of};
+use crate::numbers::{u64_of, usize_of};
 use ext4_view::{Ext4, FileType, Path as ViewPath};
 
 use super::compare::{Aspect, assert_same};
@@ -11,7 +11,7 @@ use super::snapshot::{Digester, Entry, Kind, Snapshot, join};
 use super::tools::{command, must, run};
 
 /// What e2fsck says of a filesystem, beside the names of its passes and its summary: what is wrong with it.
-pub(crate) fn remarks(image: &Path) -> Vec<String> {
+pub fn remarks(image: &Path) -> Vec<String> {
     let said = run(command("e2fsck").arg("-fn").arg(image));
     let mut remarks: Vec<String> = said
         .text()
@@ -37,13 +37,13 @@ pub(crate) fn remarks(image: &Path) -> Vec<String> {
 }
 
 /// e2fsck has nothing to say.
-pub(crate) fn assert_clean(image: &Path) {
+pub fn assert_clean(image: &Path) {
     let remarks = remarks(image);
     assert!(remarks.is_empty(), "e2fsck -fn {}:\n{}", image.display(), remarks.join("\n"));
 }
 
 /// A field of the superblock as `dumpe2fs -h` names it.
-pub(crate) fn superblock(image: &Path, field: &str) -> String {
+pub fn superblock(image: &Path, field: &str) -> String {
     let said = must(command("dumpe2fs").arg("-h").arg(image));
     let prefix = format!("{field}:");
     said.text()
@@ -54,13 +54,13 @@ pub(crate) fn superblock(image: &Path, field: &str) -> String {
 }
 
 /// The same as a number.
-pub(crate) fn count(image: &Path, field: &str) -> u64 {
+pub fn count(image: &Path, field: &str) -> u64 {
     let value = superblock(image, field);
     value.parse().unwrap_or_else(|_| panic!("`{field}` is `{value}`"))
 }
 
 /// All unprivileged judges: e2fsck, and both readers against `expected`, the source as it is to be in the image.
-pub(crate) fn judge(image: &Path, expected: &Snapshot) {
+pub fn judge(image: &Path, expected: &Snapshot) {
     assert_clean(image);
     if view_reads(expected) {
         assert_same("ext4-view", expected, &view(image).without_lost_and_found(), &VIEW);
@@ -69,8 +69,7 @@ pub(crate) fn judge(image: &Path, expected: &Snapshot) {
 }
 
 /// What `ext4-view` shows: it knows nothing of link counts, inodes, attributes, devices and holes.
-pub(crate) const VIEW: [Aspect; 5] =
-    [Aspect::Mode, Aspect::Owner, Aspect::Time, Aspect::Bytes, Aspect::Target];
+pub const VIEW: [Aspect; 5] = [Aspect::Mode, Aspect::Owner, Aspect::Time, Aspect::Bytes, Aspect::Target];
 
 /// Whether `ext4-view` 1.0.0 reads all of this. It takes times whose low 32 bits are negative for damage (1901 to 1970,
 /// 2038 to 2106 and so on), and links to names of over 255 bytes. The other readers see them.
@@ -82,7 +81,7 @@ fn view_reads(expected: &Snapshot) -> bool {
 }
 
 /// A filesystem as `ext4-view` reads it.
-pub(crate) fn view(image: &Path) -> Snapshot {
+pub fn view(image: &Path) -> Snapshot {
     let ext4 = Ext4::load_from_path(image).unwrap_or_else(|error| panic!("ext4-view: {error}"));
     let mut snapshot = Snapshot::default();
     let mut stack = vec![Vec::new()];

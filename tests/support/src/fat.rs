@@ -6,7 +6,7 @@ use std::path::Path;
 use super::tools::{command, must, run};
 
 /// What fsck.fat says beside its version and its summary.
-pub(crate) fn remarks(image: &Path) -> Vec<String> {
+pub fn remarks(image: &Path) -> Vec<String> {
     let said = run(command("fsck.fat").arg("-n").arg(image));
     let mut remarks: Vec<String> = said
         .text()
@@ -25,13 +25,13 @@ pub(crate) fn remarks(image: &Path) -> Vec<String> {
 }
 
 /// fsck.fat has nothing to say.
-pub(crate) fn assert_clean(image: &Path) {
+pub fn assert_clean(image: &Path) {
     let remarks = remarks(image);
     assert!(remarks.is_empty(), "fsck.fat -n {}:\n{}", image.display(), remarks.join("\n"));
 }
 
 /// Every name below the root and its bytes, `None` for a directory, as mtools copies them out.
-pub(crate) fn view(image: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+pub fn view(image: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let folder = super::tools::scratch();
     // -s with all below the root, -n overwrites without asking, -Q quits at the first fault.
     must(command("mcopy").args(["-s", "-n", "-Q", "-i"]).arg(image).arg("::").arg(folder.path()));
@@ -39,7 +39,7 @@ pub(crate) fn view(image: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
 }
 
 /// Every name below a folder of the host and its bytes, `None` for a directory.
-pub(crate) fn files(top: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+pub fn files(top: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut stack = vec![top.to_owned()];
     while let Some(folder) = stack.pop() {

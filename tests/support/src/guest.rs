@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::cpio::Cpio;
-use super::tools::{Said, attend, command, find, must, scratch};
+use super::judges::{self, kernel};
+use super::tools::{Said, attend, build_folder, command, must, scratch};
 
 /// A line that says the script came to its end; without it the guest died earlier.
 const DONE: &str = "guest: done";
@@ -25,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// A machine to be started.
 #[derive(Debug, Default)]
-pub(crate) struct Guest {
+pub struct Guest {
     /// Files, and what QEMU calls their formats.
     disks: Vec<(PathBuf, &'static str)>,
     programs: Vec<&'static str>,
@@ -33,58 +34,39 @@ pub(crate) struct Guest {
     typed: Option<(&'static str, &'static [u8])>,
 }
 
-/// The newest Debian cloud kernel and the folder of its modules and their lists.
-pub(crate) fn kernel() -> (PathBuf, PathBuf) {
-    let mut kernels: Vec<PathBuf> = std::fs::read_dir("/boot")
-        .into_iter()
-        .flatten()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.to_string_lossy().contains("/vmlinuz-") && path.to_string_lossy().contains("cloud")
-        })
-        .collect();
-    kernels.sort();
-    let kernel = kernels.pop().unwrap_or_else(|| {
-        panic!("there is no Debian cloud kernel in /boot: apt-get install linux-image-cloud-amd64")
-    });
-    let release = kernel.file_name().unwrap().to_string_lossy().replacen("vmlinuz-", "", 1);
-    (kernel, Path::new("/lib/modules").join(release))
-}
-
 impl Guest {
     /// A machine without disks.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a raw disk: `/dev/vda`, then `/dev/vdb`.
-    pub(crate) fn disk(self, image: &Path) -> Self {
+    pub fn disk(self, image: &Path) -> Self {
         self.disk_as(image, "raw")
     }
 
     /// Adds a disk in a format that QEMU knows.
-    pub(crate) fn disk_as(mut self, image: &Path, format: &'static str) -> Self {
+    pub fn disk_as(mut self, image: &Path, format: &'static str) -> Self {
         self.disks.push((image.to_owned(), format));
         self
     }
 
     /// Types `keys` once the console has said `cue`. Each key is one byte: a key of more, as the arrows are, may reach
     /// the guest in parts, of which the first is the escape key.
-    #[allow(dead_code, reason = "the proof of NixOS systems, which shares this room, uses it")]
-    pub(crate) fn types(mut self, cue: &'static str, keys: &'static [u8]) -> Self {
+    pub fn types(mut self, cue: &'static str, keys: &'static [u8]) -> Self {
         self.typed = Some((cue, keys));
         self
     }
 
     /// Puts a program of this machine and its libraries into the initrd.
-    pub(crate) fn program(mut self, name: &'static str) -> Self {
+    pub fn program(mut self, name: &'static str) -> Self {
         self.programs.push(name);
         self
     }
 
     /// Starts it, runs `script` as root with busybox's tools, and returns what it printed. A command that fails ends
     /// the script, and with it the test.
-    pub(crate) fn run(self, script: &str) -> String {
+    pub fn run(self, script: &str) -> String {
         let folder = scratch();
         let initrd = folder.path().join("initrd");
         std::fs::write(&initrd, self.initrd(script)).unwrap();
@@ -102,13 +84,12 @@ impl Guest {
     }
 
     /// Starts it by its own boot loader under OVMF and returns what the console said until the power went off.
-    pub(crate) fn boot_by_firmware(self) -> String {
+    pub fn boot_by_firmware(self) -> String {
         let folder = scratch();
-        let firmware = Path::new("/usr/share/OVMF");
+        let firmware = judges::file("/usr/share/OVMF");
         let variables = folder.path().join("variables");
         let suffix = if firmware.join("OVMF_CODE_4M.fd").exists() { "_4M.fd" } else { ".fd" };
-        std::fs::copy(firmware.join(format!("OVMF_VARS{suffix}")), &variables)
-            .unwrap_or_else(|error| panic!("OVMF is not installed: apt-get install ovmf ({error})"));
+        std::fs::copy(firmware.join(format!("OVMF_VARS{suffix}")), &variables).unwrap();
         let mut qemu = self.machine();
         let code = firmware.join(format!("OVMF_CODE{suffix}"));
         qemu.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", code.display()));
@@ -117,18 +98,15 @@ impl Guest {
     }
 
     /// Starts it by its own boot loader under SeaBIOS and returns what the console said until the power went off.
-    #[allow(dead_code, reason = "the proof of NixOS systems, which shares this room, uses it")]
-    pub(crate) fn boot_by_bios(self) -> String {
+    pub fn boot_by_bios(self) -> String {
         self.start(&mut self.machine()).text().replace('\r', "")
     }
 
     /// Starts U-Boot in the place of a BIOS, which boots what it finds, and returns what the console said until the end.
-    #[allow(dead_code, reason = "the proof of NixOS systems, which shares this room, uses it")]
-    pub(crate) fn boot_by_u_boot(self) -> String {
-        let rom = "/usr/lib/u-boot/qemu-x86/u-boot.rom";
-        assert!(Path::new(rom).is_file(), "U-Boot is not installed: apt-get install u-boot-qemu");
+    pub fn boot_by_u_boot(self) -> String {
+        let rom = judges::file("/usr/lib/u-boot/qemu-x86/u-boot.rom");
         let mut qemu = self.machine();
-        self.start(qemu.args(["-bios", rom])).text().replace('\r', "")
+        self.start(qemu.arg("-bios").arg(rom)).text().replace('\r', "")
     }
 
     /// QEMU with the disks of this machine, without a screen and a network.
@@ -173,7 +151,7 @@ impl Guest {
         for directory in ["proc", "sys", "mnt", "tmp", "etc"] {
             cpio.directory(directory);
         }
-        let busybox = find("busybox");
+        let (busybox, _) = judges::binary("busybox");
         cpio.file("bin/busybox", 0o755, &std::fs::read(busybox).unwrap());
         cpio.symlink("bin/sh", "busybox");
         let mut load = String::new();
@@ -183,10 +161,17 @@ impl Guest {
             let _ = writeln!(load, "insmod /modules/{name}");
         }
         for program in &self.programs {
-            let path = find(program);
+            let (path, folder) = judges::binary(program);
             cpio.file(&format!("bin/{program}"), 0o755, &std::fs::read(&path).unwrap());
-            for library in libraries(&path) {
-                cpio.file(library.trim_start_matches('/'), 0o755, &std::fs::read(&library).unwrap());
+            for library in libraries_in(&path, folder.as_deref()) {
+                // Where the guest's loader looks for all of them, wherever they lie here.
+                let name = library.rsplit('/').next().unwrap_or(&library);
+                let place = if folder.is_some() && !name.starts_with("ld-") {
+                    format!("lib/{name}")
+                } else {
+                    library.trim_start_matches('/').to_owned()
+                };
+                cpio.file(&place, 0o755, &std::fs::read(&library).unwrap());
             }
         }
         cpio.file("script", 0o755, format!("#!/bin/sh\nset -e\n{script}\n").as_bytes());
@@ -215,7 +200,7 @@ const GUESTS: u32 = 2;
 fn turn() -> File {
     loop {
         for number in 0..GUESTS {
-            let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("guest-{number}"));
+            let place = build_folder().join(format!("guest-{number}"));
             let place = File::options().create(true).truncate(false).write(true).open(place).unwrap();
             if place.try_lock().is_ok() {
                 return place;
@@ -227,7 +212,7 @@ fn turn() -> File {
 
 /// The files of modules and of all they depend on, each after what it depends on. What is built into the kernel has no
 /// file and is not in the list.
-pub(crate) fn needed(modules: &Path, names: &[&str]) -> Vec<String> {
+pub fn needed(modules: &Path, names: &[&str]) -> Vec<String> {
     let list = modules.join("modules.dep");
     let list = std::fs::read_to_string(&list).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
     let mut files: Vec<String> = Vec::new();
@@ -250,7 +235,14 @@ pub(crate) fn needed(modules: &Path, names: &[&str]) -> Vec<String> {
 }
 
 /// The libraries a program is linked with, the loader among them.
-pub(crate) fn libraries(program: &Path) -> Vec<String> {
-    let said = must(command("ldd").arg(program));
+pub fn libraries(program: &Path) -> Vec<String> {
+    libraries_in(program, None)
+}
+
+/// The same for a program some of whose libraries lie in `folder`.
+fn libraries_in(program: &Path, folder: Option<&Path>) -> Vec<String> {
+    let mut ldd = command("ldd");
+    ldd.envs(folder.map(|folder| ("LD_LIBRARY_PATH", folder))).arg(program);
+    let said = must(&mut ldd);
     said.text().split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use super::guest::libraries;
+use super::left_out;
 use super::tools::{command, is_root, must, names_in, run, scratch};
 
 /// The packages of these names in `folder`, downloaded once, each as PACKAGE.deb; the kernel as linux-image.deb.
-pub(crate) fn packages(folder: &Path, names: &[&str]) {
+pub fn packages(folder: &Path, names: &[&str]) {
     let mut wanted: Vec<(String, &str)> = names.iter().map(|name| ((*name).to_owned(), *name)).collect();
     let said = must(command("apt-cache").args(["depends", "--important", "linux-image-cloud-amd64"]));
     let kernel =
@@ -31,31 +32,36 @@ fn download(package: &str, file: &Path) {
         must(command("apt-get").args(["update", "-q"]));
         said = run(&mut fetch);
     }
-    assert_eq!(said.code, 0, "apt-get download {package}\n{}", said.error());
+    if said.code != 0 {
+        left_out::leave(
+            &format!("Debian's package {package}, to build from"),
+            "a network, and apt-get update as root",
+        );
+    }
     let found = names_in(folder.path());
     keep(&folder.path().join(&found[0]), file);
 }
 
 /// Copies `from` to `to`, which others may do at the same time or read: it is there whole, or not at all.
-pub(crate) fn keep(from: &Path, to: &Path) {
+pub fn keep(from: &Path, to: &Path) {
     let unfinished = tempfile::NamedTempFile::new_in(to.parent().unwrap()).unwrap();
     std::fs::copy(from, unfinished.path()).unwrap();
     unfinished.persist(to).unwrap();
 }
 
 /// diskwright and all it is linked with in one folder, as a sandbox without a system needs it.
-pub(crate) fn program(folder: &Path) {
-    let diskwright = Path::new(env!("CARGO_BIN_EXE_diskwright"));
+pub fn program(folder: &Path) {
+    let diskwright = super::program::path();
     std::fs::create_dir(folder).unwrap();
-    std::fs::copy(diskwright, folder.join("diskwright")).unwrap();
-    for library in libraries(diskwright) {
+    std::fs::copy(&diskwright, folder.join("diskwright")).unwrap();
+    for library in libraries(&diskwright) {
         let name = Path::new(&library).file_name().unwrap();
         std::fs::copy(&library, folder.join(name)).unwrap();
     }
 }
 
 /// A command of Nix on the store below `root`, whose paths are called /nix/store/... all the same.
-pub(crate) fn nix(name: &str, root: &Path, home: &Path) -> Command {
+pub fn nix(name: &str, root: &Path, home: &Path) -> Command {
     let mut command = command(name);
     command
         .env("NIX_REMOTE", root)

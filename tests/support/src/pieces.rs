@@ -3,8 +3,6 @@
 //! and their length in bytes, 16 bits each, little-endian, then so many bytes. Shared by the fuzz target and by the test
 //! that makes its seeds.
 
-#![allow(unreachable_pub, reason = "the fuzz target is another crate")]
-
 /// Places are multiples of this.
 pub const SECTOR: usize = 4096;
 

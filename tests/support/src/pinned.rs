@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
 }
 
 /// Compares `found` with the file `name` of the fixtures, or writes it there if that was asked for.
-pub(crate) fn pinned(name: &str, found: &str) {
+pub fn pinned(name: &str, found: &str) {
     let path = fixtures().join(name);
     if std::env::var_os("DISKWRIGHT_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

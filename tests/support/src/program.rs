@@ -1,35 +1,61 @@
 //! The program under test, and manifests for it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::judges::find;
 use super::tools::{Said, must, quiet};
 use super::tree;
 
-/// The program, with a bare environment.
-pub(crate) fn diskwright() -> Command {
-    quiet(Command::new(env!("CARGO_BIN_EXE_diskwright")))
+/// What a shell may have made its children ignore, as a shell without job control does with SIGINT in the background.
+/// The program leaves alone what its parent ignores, so each run of it begins with the signals as they are by default.
+const RESET: &str = "--default-signal=HUP,INT,QUIT,PIPE,TERM";
+
+/// Where the program under test lies.
+pub fn path() -> PathBuf {
+    let path = std::env::var_os("CARGO_BIN_EXE_diskwright");
+    path.expect("cargo says where the program is: run tests by `cargo test` or `cargo nextest`").into()
+}
+
+/// The program, with a bare environment and no signal ignored.
+pub fn diskwright() -> Command {
+    by_way_of_env(&path())
+}
+
+/// The same for a copy of the program.
+pub fn by_way_of_env(program: &Path) -> Command {
+    let mut command = quiet(Command::new(find("env")));
+    command.arg(RESET).arg(program);
+    command
+}
+
+/// The arguments of the program in a command that [`diskwright`] began.
+pub fn arguments(command: &Command) -> Vec<OsString> {
+    let mut all = command.get_args().map(ToOwned::to_owned);
+    assert_eq!(all.next().as_deref(), Some(RESET.as_ref()), "{command:?}");
+    all.skip(1).collect()
 }
 
 /// `diskwright mkfs ext4 SOURCE -o OUT` with further arguments; it has to succeed.
-pub(crate) fn mkfs_ext4(source: &Path, out: &Path, arguments: &[&str]) -> Said {
+pub fn mkfs_ext4(source: &Path, out: &Path, arguments: &[&str]) -> Said {
     let mut command = diskwright();
     must(command.args(["mkfs", "ext4"]).arg(source).arg("-o").arg(out).args(arguments))
 }
 
 /// `diskwright mkfs vfat SOURCE -o OUT` with further arguments; it has to succeed.
-pub(crate) fn mkfs_vfat(source: &Path, out: &Path, arguments: &[&str]) -> Said {
+pub fn mkfs_vfat(source: &Path, out: &Path, arguments: &[&str]) -> Said {
     let mut command = diskwright();
     must(command.args(["mkfs", "vfat"]).arg(source).arg("-o").arg(out).args(arguments))
 }
 
 /// `diskwright build MANIFEST -o OUT`; it has to succeed.
-pub(crate) fn build(manifest: &Path, out: &Path) -> Said {
+pub fn build(manifest: &Path, out: &Path) -> Said {
     must(diskwright().arg("build").arg(manifest).arg("-o").arg(out))
 }
 
 /// A disk of every kind of partition, by UEFI.
-pub(crate) const GPT: &str = r#"
+pub const GPT: &str = r#"
 version = 1
 
 [disk]
@@ -66,7 +92,7 @@ contents = [
 "#;
 
 /// A disk by BIOS, with logical partitions.
-pub(crate) const MBR: &str = r#"
+pub const MBR: &str = r#"
 version = 1
 
 [disk]
@@ -88,7 +114,7 @@ contents = [{ source = "tree", target = "/", hardlinks = "dedupe" }]
 "#;
 
 /// The plain tree, as `tree`, and manifests beside it: `gpt.toml` and `mbr.toml`.
-pub(crate) fn project(folder: &Path) -> [PathBuf; 2] {
+pub fn project(folder: &Path) -> [PathBuf; 2] {
     tree::plain(&folder.join("tree"));
     [("gpt.toml", GPT), ("mbr.toml", MBR)].map(|(name, text)| {
         let path = folder.join(name);

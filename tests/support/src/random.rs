@@ -6,12 +6,13 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use rustix::fs::FileType;
 
+use super::left_out::as_root;
 use super::snapshot::join;
 use super::tree::{Maker, noise, target};
 
 /// Names below a directory and what they are.
 #[derive(Clone, Debug)]
-pub(crate) struct Spec {
+pub struct Spec {
     /// Whether all times lie 2^31 seconds earlier, where they are negative in 32 bits.
     early: bool,
     entries: Vec<(Vec<u8>, Node)>,
@@ -78,13 +79,13 @@ fn option_length() -> impl Strategy<Value = Option<u16>> {
 }
 
 /// A tree of up to some sixty nodes.
-pub(crate) fn tree() -> impl Strategy<Value = Spec> {
+pub fn tree() -> impl Strategy<Value = Spec> {
     (entries(what()), proptest::bool::weighted(0.3)).prop_map(|(spec, early)| Spec { early, ..spec })
 }
 
 impl Spec {
     /// Makes it at `top`.
-    pub(crate) fn make(&self, top: &Path) {
+    pub fn make(&self, top: &Path) {
         let mut maker = Maker::new(top);
         let mut files = Vec::new();
         self.below(b"", &mut maker, &mut files);
@@ -140,7 +141,7 @@ impl Node {
                 }
             }
         }
-        if super::tools::is_root() {
+        if as_root("foreign owners in random trees") {
             maker.owner(path, self.owner.0, self.owner.1);
         }
         if let (false, Some(length)) = (link || matches!(self.what, What::Fifo), self.attribute) {

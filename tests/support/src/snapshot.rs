@@ -7,55 +7,66 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use diskwright::units::{u64_of, usize_of};
+use crate::numbers::{u64_of, usize_of};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 /// The type of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A regular file.
     File,
+    /// A directory.
     Directory,
+    /// A symbolic link.
     Symlink,
+    /// A character device.
     CharacterDevice,
+    /// A block device.
     BlockDevice,
+    /// A named pipe.
     Fifo,
+    /// A socket.
     Socket,
 }
 
 /// What one name shows. A reader that cannot show something leaves its default there and does not compare it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
+pub struct Entry {
+    /// Its type.
+    pub kind: Kind,
     /// Permissions with setuid, setgid and sticky.
-    pub(crate) mode: u16,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub mode: u16,
+    /// Owning user.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
     /// Seconds since 1970 and nanoseconds.
-    pub(crate) mtime: (i64, u32),
+    pub mtime: (i64, u32),
     /// Link count.
-    pub(crate) links: u64,
+    pub links: u64,
     /// The first path, in byte order, that has the same inode.
-    pub(crate) inode: Vec<u8>,
+    pub inode: Vec<u8>,
     /// Length of a regular file, of a link's target; 0 for the rest.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Digest of a regular file's bytes, as [`Digester`] makes it.
-    pub(crate) digest: [u8; 32],
+    pub digest: [u8; 32],
     /// Target of a symbolic link.
-    pub(crate) target: Vec<u8>,
+    pub target: Vec<u8>,
     /// Major and minor number of a device.
-    pub(crate) device: (u32, u32),
-    pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub device: (u32, u32),
+    /// Extended attributes by their whole name.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Where a regular file has data: start and end of each range, as SEEK_DATA and SEEK_HOLE tell.
-    pub(crate) data: Vec<(u64, u64)>,
+    pub data: Vec<(u64, u64)>,
     /// 512-byte sectors it takes.
-    pub(crate) sectors: u64,
+    pub sectors: u64,
 }
 
 impl Entry {
     /// An entry of `kind` with nothing known about it.
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub fn new(kind: Kind) -> Self {
         Self {
             kind,
             mode: 0,
@@ -77,21 +88,21 @@ impl Entry {
 
 /// Paths from the root (`""` is the root itself, then `a`, `a/b`) and what each shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Snapshot(pub(crate) BTreeMap<Vec<u8>, Entry>);
+pub struct Snapshot(pub BTreeMap<Vec<u8>, Entry>);
 
 /// `parent/name`, or `name` below the root.
-pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+pub fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
 
 /// The directory of a path; the root's is the root.
-pub(crate) fn parent(path: &[u8]) -> &[u8] {
+pub fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(b"", |cut| &path[..cut])
 }
 
 impl Snapshot {
     /// What the kernel shows of the directory `top`.
-    pub(crate) fn of(top: &Path) -> Self {
+    pub fn of(top: &Path) -> Self {
         let mut entries = BTreeMap::new();
         let mut inodes: BTreeMap<(u64, u64), Vec<Vec<u8>>> = BTreeMap::new();
         let mut stack = vec![Vec::new()];
@@ -114,7 +125,7 @@ impl Snapshot {
     }
 
     /// Notes that `names` are names of one inode.
-    pub(crate) fn same_inode(&mut self, names: &[Vec<u8>]) {
+    pub fn same_inode(&mut self, names: &[Vec<u8>]) {
         let first = names.iter().min().cloned().unwrap_or_default();
         for name in names {
             if let Some(entry) = self.0.get_mut(name) {
@@ -125,7 +136,7 @@ impl Snapshot {
 
     /// Takes `lost+found` out of what a filesystem shows, after a look at it: e2fsck wants it to exist, and the
     /// source has none. The root has one subdirectory less then.
-    pub(crate) fn without_lost_and_found(mut self) -> Self {
+    pub fn without_lost_and_found(mut self) -> Self {
         let taken = self.0.remove(b"lost+found".as_slice()).expect("there is a lost+found");
         assert_eq!((taken.kind, taken.mode, taken.uid, taken.gid), (Kind::Directory, 0o700, 0, 0));
         if let Some(root) = self.0.get_mut(b"".as_slice()) {
@@ -136,7 +147,7 @@ impl Snapshot {
 
     /// As it is to be in an ext4 filesystem whatever the host's filesystem counts: a directory has two links and one
     /// more for each subdirectory, and the single link that stands for "many" past 65,000 (EXT4_LINK_MAX).
-    pub(crate) fn links_as_in_ext4(mut self) -> Self {
+    pub fn links_as_in_ext4(mut self) -> Self {
         let mut subdirectories: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         for (path, entry) in &self.0 {
             if entry.kind == Kind::Directory && !path.is_empty() {
@@ -153,7 +164,7 @@ impl Snapshot {
     }
 
     /// Everything owned by `uid` and `gid`.
-    pub(crate) fn owned_by(mut self, uid: u32, gid: u32) -> Self {
+    pub fn owned_by(mut self, uid: u32, gid: u32) -> Self {
         for entry in self.0.values_mut() {
             (entry.uid, entry.gid) = (uid, gid);
         }
@@ -161,7 +172,7 @@ impl Snapshot {
     }
 
     /// Without the attributes that label the host and not the files: what the program drops by default.
-    pub(crate) fn without_host_labels(mut self) -> Self {
+    pub fn without_host_labels(mut self) -> Self {
         for entry in self.0.values_mut() {
             entry.xattrs.retain(|name, _| {
                 name.starts_with(b"user.")
@@ -173,7 +184,7 @@ impl Snapshot {
     }
 
     /// Each name an inode of its own.
-    pub(crate) fn dissolved(mut self) -> Self {
+    pub fn dissolved(mut self) -> Self {
         for (path, entry) in &mut self.0 {
             if entry.kind != Kind::Directory {
                 (entry.links, entry.inode) = (1, path.clone());
@@ -183,7 +194,7 @@ impl Snapshot {
     }
 
     /// Equal regular files names of one inode, everything else an inode of its own.
-    pub(crate) fn deduplicated(self) -> Self {
+    pub fn deduplicated(self) -> Self {
         let mut dissolved = self.dissolved();
         let mut alike: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
         for (path, entry) in &dissolved.0 {
@@ -243,15 +254,15 @@ fn look(path: &Path) -> (Entry, (u64, u64)) {
 
 /// Makes the digest of a file's bytes: SHA-256 of its blocks that are not zero throughout, each with its number. So
 /// it is the same whether a reader knows of holes or reads their zeros, and a hole costs nothing.
-#[derive(Default)]
-pub(crate) struct Digester(Sha256);
+#[derive(Debug, Default)]
+pub struct Digester(Sha256);
 
 impl Digester {
     /// Bytes of a block; every block is 4096 bytes long.
-    pub(crate) const BLOCK: u64 = 4096;
+    pub const BLOCK: u64 = 4096;
 
     /// Adds the bytes of block `number`, or fewer at the end of a file.
-    pub(crate) fn block(&mut self, number: u64, bytes: &[u8]) {
+    pub fn block(&mut self, number: u64, bytes: &[u8]) {
         if bytes.iter().any(|byte| *byte != 0) {
             self.0.update(number.to_le_bytes());
             self.0.update(bytes);
@@ -259,7 +270,7 @@ impl Digester {
     }
 
     /// The digest of all that was added.
-    pub(crate) fn finish(self) -> [u8; 32] {
+    pub fn finish(self) -> [u8; 32] {
         self.0.finalize().into()
     }
 }
@@ -269,7 +280,7 @@ fn digest(path: &Path, size: u64, data: &[(u64, u64)]) -> [u8; 32] {
     let file = File::open(path).unwrap();
     let mut digester = Digester::default();
     let mut next = 0;
-    let mut buffer = [0; usize_of(Digester::BLOCK)];
+    let mut buffer = vec![0; usize_of(Digester::BLOCK)];
     for (start, end) in data {
         for number in next.max(start / Digester::BLOCK)..end.div_ceil(Digester::BLOCK) {
             let at = number * Digester::BLOCK;

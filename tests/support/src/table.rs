@@ -5,10 +5,10 @@ use std::path::Path;
 use super::tools::{command, must, run};
 
 /// A partition: first sector and how many, of 512 bytes.
-pub(crate) type Extent = (u64, u64);
+pub type Extent = (u64, u64);
 
 /// What sgdisk and sfdisk find wrong with a disk.
-pub(crate) fn remarks(disk: &Path) -> Vec<String> {
+pub fn remarks(disk: &Path) -> Vec<String> {
     let said = run(command("sgdisk").arg("-v").arg(disk));
     let mut remarks = Vec::new();
     // An MBR whose last partition ends with the disk is one that sgdisk could not make a GPT of, which is all it judges.
@@ -30,13 +30,13 @@ pub(crate) fn remarks(disk: &Path) -> Vec<String> {
 }
 
 /// sgdisk and sfdisk have nothing to say.
-pub(crate) fn assert_clean(disk: &Path) {
+pub fn assert_clean(disk: &Path) {
     let remarks = remarks(disk);
     assert!(remarks.is_empty(), "{}:\n{}", disk.display(), remarks.join("\n"));
 }
 
 /// The partitions as sfdisk sees them, in the order of their slots.
-pub(crate) fn partitions(disk: &Path) -> Vec<Extent> {
+pub fn partitions(disk: &Path) -> Vec<Extent> {
     let said = must(command("sfdisk").arg("--dump").arg(disk));
     let number = |line: &str, key: &str| {
         let (_, rest) = line.split_once(key).unwrap_or_else(|| panic!("no {key} in `{line}`"));
@@ -51,7 +51,7 @@ pub(crate) fn partitions(disk: &Path) -> Vec<Extent> {
 }
 
 /// Copies a partition out of a disk into a file of its own.
-pub(crate) fn extract(disk: &Path, (start, length): Extent, file: &Path) {
+pub fn extract(disk: &Path, (start, length): Extent, file: &Path) {
     must(
         command("dd")
             .args(["bs=1M", "iflag=skip_bytes,count_bytes", "conv=sparse", "status=none"])

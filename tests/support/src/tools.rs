@@ -1,4 +1,4 @@
-//! Finding and running other programs. A program that is missing fails the test and names its Debian package.
+//! Running programs, and folders to run them in.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,119 +6,51 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The Debian package that holds each program the tests run.
-const PACKAGES: &[(&str, &str)] = &[
-    ("7zz", "7zip"),
-    ("apt-cache", "apt"),
-    ("apt-get", "apt"),
-    ("blkid", "util-linux"),
-    ("busybox", "busybox-static"),
-    ("cat", "coreutils"),
-    ("chmod", "coreutils"),
-    ("cp", "coreutils"),
-    ("dd", "coreutils"),
-    ("debugfs", "e2fsprogs"),
-    ("dumpe2fs", "e2fsprogs"),
-    ("e2fsck", "e2fsprogs"),
-    ("fsck.fat", "dosfstools"),
-    ("find", "findutils"),
-    ("getcap", "libcap2-bin"),
-    ("getfacl", "acl"),
-    ("getfattr", "attr"),
-    ("grub-script-check", "grub-common"),
-    ("ldd", "libc-bin"),
-    ("losetup", "mount"),
-    ("mcopy", "mtools"),
-    ("mke2fs", "e2fsprogs"),
-    ("mkfifo", "coreutils"),
-    ("mkfs.btrfs", "btrfs-progs"),
-    ("mkfs.fat", "dosfstools"),
-    ("mkfs.xfs", "xfsprogs"),
-    ("mount", "mount"),
-    ("nice", "coreutils"),
-    ("nix-build", "nix-bin"),
-    ("nix-collect-garbage", "nix-bin"),
-    ("nix-env", "nix-bin"),
-    ("nix-hash", "nix-bin"),
-    ("nix-instantiate", "nix-bin"),
-    ("nix-store", "nix-bin"),
-    ("objcopy", "binutils"),
-    ("qemu-img", "qemu-utils"),
-    ("qemu-io", "qemu-utils"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("resize2fs", "e2fsprogs"),
-    ("setcap", "libcap2-bin"),
-    ("setfacl", "acl"),
-    ("setfattr", "attr"),
-    ("setpriv", "util-linux"),
-    ("sfdisk", "fdisk"),
-    ("sgdisk", "gdisk"),
-    ("sh", "dash"),
-    ("sqlite3", "sqlite3"),
-    ("sync", "coreutils"),
-    ("taskset", "util-linux"),
-    ("truncate", "coreutils"),
-    ("tune2fs", "e2fsprogs"),
-    ("umount", "mount"),
-];
-
-/// Where `name` lies: in PATH or where Debian keeps programs for the administrator.
-pub(crate) fn find(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/usr/bin".into()]);
-    for folder in folders {
-        let candidate = folder.join(name);
-        if candidate.is_file() {
-            return candidate;
-        }
-    }
-    let package = PACKAGES.iter().find(|(program, _)| *program == name).map_or(name, |(_, package)| package);
-    panic!("the judge `{name}` is not installed: apt-get install {package}");
-}
+use crate::judges::{find, folders};
 
 /// A command for `name` in the C locale and UTC, without what the caller's environment could say to it.
-pub(crate) fn command(name: &str) -> Command {
+pub fn command(name: &str) -> Command {
     quiet(Command::new(find(name)))
 }
 
-/// `command` with a bare environment: PATH, the C locale, UTC.
-pub(crate) fn quiet(mut command: Command) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+/// `command` with a bare environment: PATH with the judges, the C locale, UTC.
+pub fn quiet(mut command: Command) -> Command {
+    let path = std::env::join_paths(folders()).unwrap();
     command.env_clear().env("PATH", path).env("LC_ALL", "C").env("TZ", "UTC").stdin(Stdio::null());
     command
 }
 
 /// What a program said and how it ended.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub struct Said {
     /// Exit code; 128 and more plus the signal where one ended it.
-    pub(crate) code: i32,
+    pub code: i32,
     /// Standard output.
-    pub(crate) out: Vec<u8>,
+    pub out: Vec<u8>,
     /// Standard error.
-    pub(crate) err: Vec<u8>,
+    pub err: Vec<u8>,
 }
 
 impl Said {
     /// Standard output as text.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).into_owned()
     }
 
     /// Standard error as text.
-    pub(crate) fn error(&self) -> String {
+    pub fn error(&self) -> String {
         String::from_utf8_lossy(&self.err).into_owned()
     }
 }
 
 /// Runs `command` to its end and keeps all it says.
-pub(crate) fn run(command: &mut Command) -> Said {
+pub fn run(command: &mut Command) -> Said {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     Said { code: code(output.status), out: output.stdout, err: output.stderr }
 }
 
 /// Runs `command`, which has to succeed.
-pub(crate) fn must(command: &mut Command) -> Said {
+pub fn must(command: &mut Command) -> Said {
     let said = run(command);
     assert_eq!(said.code, 0, "{command:?}\n{}\n{}", said.text(), said.error());
     said
@@ -149,12 +81,12 @@ fn collect(
 }
 
 /// Waits for `child`, at most `limit`: a guard against a test that would hang, not a measure of speed.
-pub(crate) fn wait(child: Child, limit: Duration) -> Said {
+pub fn wait(child: Child, limit: Duration) -> Said {
     attend(child, limit, |_| {})
 }
 
 /// The same; `heard` is told what standard output has said so far, after every read, in a thread of its own.
-pub(crate) fn attend(mut child: Child, limit: Duration, heard: impl FnMut(&[u8]) + Send + 'static) -> Said {
+pub fn attend(mut child: Child, limit: Duration, heard: impl FnMut(&[u8]) + Send + 'static) -> Said {
     let (out, err) = (collect(child.stdout.take(), heard), collect(child.stderr.take(), |_| {}));
     let started = Instant::now();
     let status = loop {
@@ -174,23 +106,31 @@ pub(crate) fn attend(mut child: Child, limit: Duration, heard: impl FnMut(&[u8])
 }
 
 /// Whether the tests run as root, so that they may make devices, change owners, and mount.
-pub(crate) fn is_root() -> bool {
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The folder that cargo builds in: test programs lie in `PROFILE/deps` of it.
+pub fn build_folder() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    program.ancestors().nth(3).expect("a test program lies three folders deep").to_owned()
+}
+
 /// A folder for one test, gone afterwards, on the filesystem that holds the build.
-pub(crate) fn scratch() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("t").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+pub fn scratch() -> tempfile::TempDir {
+    let folder = build_folder().join("tmp");
+    std::fs::create_dir_all(&folder).unwrap();
+    tempfile::Builder::new().prefix("t").tempdir_in(folder).unwrap()
 }
 
 /// The same in memory where the machine has such a place, for a great many names.
-pub(crate) fn quick_scratch() -> tempfile::TempDir {
+pub fn quick_scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::Builder::new().prefix("t").tempdir_in(memory).unwrap() } else { scratch() }
 }
 
 /// SHA-256 of a file in hexadecimal.
-pub(crate) fn digest(path: &Path) -> String {
+pub fn digest(path: &Path) -> String {
     use sha2::{Digest, Sha256};
     let mut file = std::fs::File::open(path).unwrap();
     let mut hash = Sha256::new();
@@ -205,7 +145,7 @@ pub(crate) fn digest(path: &Path) -> String {
 }
 
 /// The names in a folder, sorted.
-pub(crate) fn names_in(folder: &Path) -> Vec<std::ffi::OsString> {
+pub fn names_in(folder: &Path) -> Vec<std::ffi::OsString> {
     let mut names: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();

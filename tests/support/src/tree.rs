@@ -6,45 +6,46 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use diskwright::units::{low8, usize_of};
+use crate::left_out::as_root;
+use crate::numbers::usize_of;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
 /// When everything that asks for nothing else was last changed: 2001-09-09 01:46:40 UTC.
-pub(crate) const USUAL: (i64, u32) = (1_000_000_000, 0);
+pub const USUAL: (i64, u32) = (1_000_000_000, 0);
 
 /// An ext4 block, the granularity of holes.
 const BLOCK: u64 = 4096;
 
 /// `length` bytes that are neither zero nor alike, the same for the same `seed`.
-pub(crate) fn noise(seed: u64, length: u64) -> Vec<u8> {
+pub fn noise(seed: u64, length: u64) -> Vec<u8> {
     // SplitMix64's step (Steele, Lea, Flood 2014): one multiplication a byte is enough to avoid repetition.
     let mut state = seed;
     (0..usize_of(length))
         .map(|_| {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            low8(mixed >> 32) | 1
+            mixed.to_le_bytes()[4] | 1
         })
         .collect()
 }
 
 /// Makes a tree below a directory, and dates everything in it at the end, since making a name dates its directory.
 #[derive(Debug)]
-pub(crate) struct Maker {
+pub struct Maker {
     top: PathBuf,
     made: Vec<(PathBuf, (i64, u32))>,
 }
 
 impl Maker {
     /// A maker in the directory `top`, which is made if need be.
-    pub(crate) fn new(top: &Path) -> Self {
+    pub fn new(top: &Path) -> Self {
         std::fs::create_dir_all(top).unwrap();
         std::fs::set_permissions(top, std::fs::Permissions::from_mode(0o755)).unwrap();
         Self { top: top.to_owned(), made: vec![(top.to_owned(), USUAL)] }
     }
 
     /// Where `name` lies on the host.
-    pub(crate) fn path(&self, name: impl AsRef<[u8]>) -> PathBuf {
+    pub fn path(&self, name: impl AsRef<[u8]>) -> PathBuf {
         self.top.join(OsStr::from_bytes(name.as_ref()))
     }
 
@@ -53,13 +54,13 @@ impl Maker {
     }
 
     /// Permissions of `name`, whatever the umask.
-    pub(crate) fn mode(&mut self, name: impl AsRef<[u8]>, mode: u32) -> &mut Self {
+    pub fn mode(&mut self, name: impl AsRef<[u8]>, mode: u32) -> &mut Self {
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
         self
     }
 
     /// An empty directory of mode 0755.
-    pub(crate) fn directory(&mut self, name: impl AsRef<[u8]>) -> &mut Self {
+    pub fn directory(&mut self, name: impl AsRef<[u8]>) -> &mut Self {
         let path = self.path(&name);
         std::fs::create_dir(&path).unwrap();
         self.note(&path);
@@ -67,7 +68,7 @@ impl Maker {
     }
 
     /// A file of mode 0644.
-    pub(crate) fn file(&mut self, name: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub fn file(&mut self, name: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> &mut Self {
         let path = self.path(&name);
         std::fs::write(&path, bytes).unwrap();
         self.note(&path);
@@ -75,7 +76,7 @@ impl Maker {
     }
 
     /// A file of `size` bytes with noise in `ranges` (start, length) and holes between.
-    pub(crate) fn sparse(&mut self, name: impl AsRef<[u8]>, size: u64, ranges: &[(u64, u64)]) -> &mut Self {
+    pub fn sparse(&mut self, name: impl AsRef<[u8]>, size: u64, ranges: &[(u64, u64)]) -> &mut Self {
         let path = self.path(&name);
         let file = File::create(&path).unwrap();
         file.set_len(size).unwrap();
@@ -87,7 +88,7 @@ impl Maker {
     }
 
     /// A symbolic link.
-    pub(crate) fn symlink(&mut self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> &mut Self {
+    pub fn symlink(&mut self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> &mut Self {
         let path = self.path(name);
         std::os::unix::fs::symlink(OsStr::from_bytes(target.as_ref()), &path).unwrap();
         self.note(&path);
@@ -95,7 +96,7 @@ impl Maker {
     }
 
     /// Another name for what `old` names.
-    pub(crate) fn link(&mut self, old: impl AsRef<[u8]>, new: impl AsRef<[u8]>) -> &mut Self {
+    pub fn link(&mut self, old: impl AsRef<[u8]>, new: impl AsRef<[u8]>) -> &mut Self {
         let (old, new) = (self.path(old), self.path(new));
         // Not std's hard_link, whose treatment of symbolic links is the platform's: the link itself gets the name.
         rustix::fs::linkat(CWD, &old, CWD, &new, AtFlags::empty()).unwrap();
@@ -103,12 +104,7 @@ impl Maker {
     }
 
     /// A pipe, a socket or (as root) a device of mode 0640.
-    pub(crate) fn special(
-        &mut self,
-        name: impl AsRef<[u8]>,
-        kind: FileType,
-        device: (u32, u32),
-    ) -> &mut Self {
+    pub fn special(&mut self, name: impl AsRef<[u8]>, kind: FileType, device: (u32, u32)) -> &mut Self {
         let path = self.path(&name);
         let number = rustix::fs::makedev(device.0, device.1);
         rustix::fs::mknodat(CWD, &path, kind, Mode::from_raw_mode(0o640), number)
@@ -118,7 +114,7 @@ impl Maker {
     }
 
     /// The owner of `name` itself, which only root may change.
-    pub(crate) fn owner(&mut self, name: impl AsRef<[u8]>, uid: u32, gid: u32) -> &mut Self {
+    pub fn owner(&mut self, name: impl AsRef<[u8]>, uid: u32, gid: u32) -> &mut Self {
         let path = self.path(name);
         let mode = std::fs::symlink_metadata(&path).unwrap().permissions().mode();
         std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).unwrap();
@@ -130,12 +126,7 @@ impl Maker {
     }
 
     /// An extended attribute of `name` itself.
-    pub(crate) fn xattr(
-        &mut self,
-        name: impl AsRef<[u8]>,
-        attribute: &str,
-        value: impl AsRef<[u8]>,
-    ) -> &mut Self {
+    pub fn xattr(&mut self, name: impl AsRef<[u8]>, attribute: &str, value: impl AsRef<[u8]>) -> &mut Self {
         let path = self.path(name);
         rustix::fs::lsetxattr(&path, attribute, value.as_ref(), XattrFlags::empty())
             .unwrap_or_else(|error| panic!("{attribute} of {}: {error}", path.display()));
@@ -143,7 +134,7 @@ impl Maker {
     }
 
     /// When `name` itself was last changed: seconds since 1970 and nanoseconds.
-    pub(crate) fn time(&mut self, name: impl AsRef<[u8]>, time: (i64, u32)) -> &mut Self {
+    pub fn time(&mut self, name: impl AsRef<[u8]>, time: (i64, u32)) -> &mut Self {
         let path = self.path(name);
         match self.made.iter_mut().find(|(made, _)| *made == path) {
             Some(entry) => entry.1 = time,
@@ -153,14 +144,14 @@ impl Maker {
     }
 
     /// Puts every time so many seconds earlier.
-    pub(crate) fn earlier(&mut self, seconds: i64) {
+    pub fn earlier(&mut self, seconds: i64) {
         for (_, time) in &mut self.made {
             time.0 -= seconds;
         }
     }
 
     /// Dates everything that was made.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         for (path, time) in &self.made {
             date(path, *time);
         }
@@ -168,7 +159,7 @@ impl Maker {
 }
 
 /// Sets the times of a path itself.
-pub(crate) fn date(path: &Path, time: (i64, u32)) {
+pub fn date(path: &Path, time: (i64, u32)) {
     let time = Timespec { tv_sec: time.0, tv_nsec: i64::from(time.1) };
     let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
@@ -177,7 +168,7 @@ pub(crate) fn date(path: &Path, time: (i64, u32)) {
 
 /// A POSIX ACL as the kernel exchanges it (linux/posix_acl_xattr.h): version 2, then tag, permissions and id of each
 /// entry, ordered by tag.
-pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+pub fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         bytes.extend(tag.to_le_bytes());
@@ -187,24 +178,29 @@ pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     bytes
 }
 
-/// Tags of ACL entries (linux/posix_acl.h).
-pub(crate) const USER_OBJ: u16 = 0x01;
-pub(crate) const USER: u16 = 0x02;
-pub(crate) const GROUP_OBJ: u16 = 0x04;
-pub(crate) const GROUP: u16 = 0x08;
-pub(crate) const MASK: u16 = 0x10;
-pub(crate) const OTHER: u16 = 0x20;
+/// The tag of the owner in an ACL; this and the others are of linux/posix_acl.h.
+pub const USER_OBJ: u16 = 0x01;
+/// A user by id.
+pub const USER: u16 = 0x02;
+/// The owning group.
+pub const GROUP_OBJ: u16 = 0x04;
+/// A group by id.
+pub const GROUP: u16 = 0x08;
+/// The most that all but the owner and others get.
+pub const MASK: u16 = 0x10;
+/// Everybody else.
+pub const OTHER: u16 = 0x20;
 /// The id of entries that name nobody (ACL_UNDEFINED_ID).
-pub(crate) const NOBODY: u32 = u32::MAX;
+pub const NOBODY: u32 = u32::MAX;
 
 /// A file capability of version 2 (linux/capability.h): cap_net_raw (13) permitted and effective.
-pub(crate) fn capability() -> Vec<u8> {
+pub fn capability() -> Vec<u8> {
     [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// What the filesystem that holds a tree can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
+pub enum Host {
     /// All that Linux can name.
     Linux,
     /// XFS has no links over 1023 bytes (XFS_SYMLINK_MAXLEN) and 9 and 18 bits of a device's numbers.
@@ -212,7 +208,7 @@ pub(crate) enum Host {
 }
 
 /// A target of `length` bytes for a symbolic link, its parts no longer than names can be.
-pub(crate) fn target(length: usize) -> Vec<u8> {
+pub fn target(length: usize) -> Vec<u8> {
     (0..length).map(|at| if at % 200 == 150 { b'/' } else { b't' }).collect()
 }
 
@@ -220,7 +216,7 @@ pub(crate) fn target(length: usize) -> Vec<u8> {
 ///
 /// Without root it has no devices, no foreign owners and no capabilities. `many` is how many names the largest
 /// directory has.
-pub(crate) fn strange(top: &Path, many: u32, host: Host) {
+pub fn strange(top: &Path, many: u32, host: Host) {
     let mut maker = Maker::new(top);
     names(&mut maker);
     links(&mut maker, host);
@@ -232,7 +228,7 @@ pub(crate) fn strange(top: &Path, many: u32, host: Host) {
 }
 
 /// The part of it that is the same with and without root.
-pub(crate) fn portable(top: &Path) {
+pub fn portable(top: &Path) {
     let mut maker = Maker::new(top);
     names(&mut maker);
     links(&mut maker, Host::Linux);
@@ -339,7 +335,7 @@ fn specials(maker: &mut Maker, host: Host) {
         let name = format!("specials/directory-{mode:04o}");
         maker.directory(&name).mode(&name, mode);
     }
-    if super::tools::is_root() {
+    if as_root("devices, foreign owners and unreadable files in trees") {
         // Old devices have 8 bits of major and minor (5:1, 8:255), new ones 12 and 20 (259:256, 4095:1048575).
         let largest = if host == Host::Linux { (4095, 1_048_575) } else { (511, 262_143) };
         for (major, minor) in [(1, 3), (5, 1), (255, 255), (259, 256), largest] {
@@ -358,7 +354,7 @@ fn specials(maker: &mut Maker, host: Host) {
 }
 
 /// Seconds around the borders of ext4's 34 bits, and nanoseconds.
-pub(crate) const TIMES: [(&str, (i64, u32)); 12] = [
+pub const TIMES: [(&str, (i64, u32)); 12] = [
     // -2^31, the first second a signed 32-bit field holds: 1901-12-13 20:45:52.
     ("1901", (-2_147_483_648, 0)),
     ("1901-last", (-2_147_483_648, 999_999_999)),
@@ -379,7 +375,7 @@ pub(crate) const TIMES: [(&str, (i64, u32)); 12] = [
 
 /// A tree of what one reader takes for damage: times that are negative in 32 bits, and a link to a name longer than any
 /// can be (programs keep data in such links).
-pub(crate) fn unread(top: &Path) {
+pub fn unread(top: &Path) {
     let mut maker = Maker::new(top);
     maker.symlink("data", "d".repeat(4095));
     maker.directory("times");
@@ -436,7 +432,7 @@ fn attributes(maker: &mut Maker) {
     maker.xattr("attributes/directory", "system.posix_acl_access", &access);
     maker.xattr("attributes/directory", "system.posix_acl_default", &default);
     maker.xattr("attributes/directory", "user.also", noise(5, 200));
-    if super::tools::is_root() {
+    if as_root("capabilities and attributes of the namespace trusted in trees") {
         maker.file("attributes/capable", "#!").mode("attributes/capable", 0o755);
         maker.xattr("attributes/capable", "security.capability", capability());
         // What labels the host and not the file: dropped by default.
@@ -483,7 +479,7 @@ fn directories(maker: &mut Maker, many: u32) {
 }
 
 /// A small plain tree of ordinary things, for tests about something else: a few directories, files, links.
-pub(crate) fn plain(top: &Path) {
+pub fn plain(top: &Path) {
     let mut maker = Maker::new(top);
     maker.directory("bin").directory("etc").directory("etc/ssl").directory("lib");
     for number in 0..40_u64 {
