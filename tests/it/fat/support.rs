@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use super::whole as fat;
 use diskwright::filesystem::{Facts, Filesystem, Size};
 use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
@@ -15,7 +16,6 @@ use diskwright::units::Bytes;
 use hadris_fat::sync::tool::analysis::FatAnalysisExt;
 use hadris_fat::sync::tool::verify::{FatVerifyExt, VerificationIssue};
 use hadris_fat::{FatVolume, FatVolumeReadExt};
-use super::whole as fat;
 
 /// Names with the bytes of files, or `None` for directories, by path: what a filesystem holds, and nothing else.
 pub(crate) type Listing = BTreeMap<String, Option<Vec<u8>>>;

@@ -54,8 +54,7 @@ fn the_header_is_that_of_mkswap() {
 
 #[test]
 fn another_label_size_or_uuid_is_seen() {
-    let ours =
-        |size, label, uuid| head(&poured(&build(size, label, uuid), 1).path());
+    let ours = |size, label, uuid| head(&poured(&build(size, label, uuid), 1).path());
     let theirs = theirs(MIB, "swap");
     assert!(ours(MIB, "swap", UUID) == theirs);
     assert!(ours(MIB, "swaq", UUID) != theirs);

@@ -11,12 +11,10 @@ use diskwright::disk::Size;
 use diskwright::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use diskwright::front::manifest::Manifest;
 use diskwright::front::manifest::schema;
-use diskwright::values::{
-    Device, DiskId, DiskSize, FatBits, Guid, Inodes, Mode, VolumeId,
-};
 use diskwright::table::Scheme;
 use diskwright::tree::{Hardlinks, Owner};
 use diskwright::units::Bytes;
+use diskwright::values::{Device, DiskId, DiskSize, FatBits, Guid, Inodes, Mode, VolumeId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

@@ -211,11 +211,7 @@ fn a_gpt_and_an_mbr_hold_what_they_hold() {
     refused(&one(Wish { label: "x".to_owned(), ..data(1, 1) }), &[0], &["an MBR has no labels", "\"x\""]);
     refused(&one(Wish { attributes: 5, ..data(1, 1) }), &[0], &["no attribute bits", "legacy-bios-bootable"]);
     let active = |number| Wish { active: true, ..data(number, 1) };
-    refused(
-        &with(mbr(), vec![active(1), active(2)]),
-        &[1, 0],
-        &["partition 2 is active beside partition 1"],
-    );
+    refused(&with(mbr(), vec![active(1), active(2)]), &[1, 0], &["partition 2 is active beside partition 1"]);
     refused(&with(gpt(), vec![active(1)]), &[0], &["a GPT has no active flag", "legacy-bios-bootable"]);
 }
 
