@@ -184,7 +184,7 @@ pub fn resize(
             // What runs on the old file would go on writing to it after it is replaced. Locked until that is done.
             let old = open_to_change(path)?;
             let mut larger = Builder::new(size);
-            larger.splice(Bytes::ZERO, opened.image);
+            larger.put(Bytes::ZERO, &opened.image.whole());
             let options = PourOptions::new(jobs, progress);
             let sparse = without_zeros(&larger.finish()?, &options)?;
             let id = id_of(size, sparse.fingerprint);

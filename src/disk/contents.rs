@@ -326,7 +326,7 @@ impl Reading<'_> {
     fn put_made(&self, builder: &mut tree::Builder, entry: &Entry, origin: Origin) -> Result<()> {
         let target = entry.target.as_bytes();
         match &entry.payload {
-            Payload::Text { text, meta } => builder.text(target, text, *meta, origin),
+            Payload::Text { text, meta } => builder.text(target, Arc::clone(text), *meta, origin),
             Payload::Template { pieces, meta } => {
                 let mut text = Vec::new();
                 for piece in pieces.iter() {
@@ -337,7 +337,7 @@ impl Reading<'_> {
                         }
                     }
                 }
-                builder.text(target, &text, *meta, origin)
+                builder.text(target, text, *meta, origin)
             }
             Payload::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
             Payload::Node { content, meta } => builder.put(target, *meta, *content, origin),

@@ -109,13 +109,17 @@ impl Built {
     fn spare(&self, path: &Path) -> Result<()> {
         let (Ok(real), Ok(meta)) = (path.canonicalize(), path.metadata()) else { return Ok(()) };
         // Few files have the length and the name of the output, so few are asked where they really are.
-        let own = |segment: &Segment| {
-            let alike = self.image.host_file_size(segment) == Some(meta.len());
-            let file = if alike { self.image.host_file(segment) } else { None };
-            file.filter(|file| file.path.file_name() == real.file_name())
-                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real))
+        let own = |segment: &Segment| -> Result<bool> {
+            let alike = self.image.host_file_size(segment)? == Some(meta.len());
+            let file = if alike { self.image.host_file(segment)? } else { None };
+            Ok(file
+                .filter(|file| file.path.file_name() == real.file_name())
+                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real)))
         };
-        if self.image.segments().iter().any(own) {
+        for segment in self.image.segments() {
+            if !own(segment)? {
+                continue;
+            }
             return Err(Error::new(Kind::Usage, "the output is one of its own sources")
                 .at(path)
                 .hint("write it elsewhere, or leave it out of the contents"));

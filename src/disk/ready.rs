@@ -74,8 +74,8 @@ impl Ready {
 }
 
 impl Files for Ready {
-    fn file(&self, _: u32) -> HostFile<'_> {
+    fn file(&self, _: u32) -> Result<HostFile<'_>> {
         let stamp = host::stamp(self.time.seconds, self.time.nanoseconds);
-        HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: Some(stamp) }
+        Ok(HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: Some(stamp) })
     }
 }

@@ -101,13 +101,13 @@ impl<'a> Stages<'a> {
         self.parts.iter_mut().for_each(|part| part.bytes = None);
         let mut image = Builder::new(plan.length);
         plan.write(&mut image);
-        image.bytes(Bytes::ZERO, "boot code", self.disk.boot.code.to_vec());
-        image.bytes(Bytes::new(plan.sector_size), "boot program", self.disk.boot.gap.to_vec());
+        image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
+        image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
         let (mut facts, mut warnings) = (Vec::new(), Vec::new());
         for ((number, holds), placed) in holds.into_iter().enumerate().zip(&plan.partitions) {
             let holds = Arc::into_inner(holds).ok_or_else(|| Error::bug("a partition is still used"))?;
             if let Some(bytes) = holds.image {
-                image.splice(placed.offset, bytes);
+                image.put(placed.offset, &bytes.whole());
             }
             facts.push(holds.facts);
             let subject = (self.disk.scheme != Scheme::None).then_some(Subject::Partition(number));
@@ -452,7 +452,7 @@ impl<'a> Stages<'a> {
 }
 
 /// Ready bytes at the start of their partition.
-fn ready_bytes(bytes: &[u8], placed: &Placed) -> Result<Image> {
+fn ready_bytes(bytes: &Arc<[u8]>, placed: &Placed) -> Result<Image> {
     let length = Bytes::new(u64_of(bytes.len()));
     if let Some(missing) = length.checked_sub(placed.length).filter(|missing| *missing > Bytes::ZERO) {
         return Err(Error::new(Kind::Capacity, "what a partition holds does not fit it")
@@ -460,6 +460,6 @@ fn ready_bytes(bytes: &[u8], placed: &Placed) -> Result<Image> {
             .found(format!("{} bytes, {} too many", length.get(), missing.get())));
     }
     let mut image = Builder::new(length);
-    image.bytes(Bytes::ZERO, format!("boot program of partition {}", placed.number), bytes.to_vec());
+    image.bytes(Bytes::ZERO, format!("boot program of partition {}", placed.number), Arc::clone(bytes));
     image.finish()
 }

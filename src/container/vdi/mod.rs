@@ -37,7 +37,7 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let layout = Layout::new(image.length())?;
     let stored =
         if options.fixed { Allocated::every(BLOCK, layout.blocks) } else { Allocated::of(image, BLOCK) };
-    let mut file = Builder::over(image, Bytes::new(layout.data + stored.total() * BLOCK));
+    let mut file = Builder::new(Bytes::new(layout.data + stored.total() * BLOCK));
     stored.place(image, &mut file, Bytes::new(layout.data), BLOCK);
     let kind = if options.fixed { STATIC } else { DYNAMIC };
     let id = options.kept.unwrap_or_else(|| container_part(options.id, "vdi-image-uuid"));

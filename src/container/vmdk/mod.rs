@@ -156,7 +156,7 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
         directory: layout.directory,
         overhead: layout.data_start,
     };
-    let mut file = Builder::over(image, bytes(layout.sectors()));
+    let mut file = Builder::new(bytes(layout.sectors()));
     file.bytes(Bytes::ZERO, "vmdk: header", header.bytes());
     let descriptor = descriptor::embedded(descriptor::SPARSE, Adapter::IDE, layout.capacity, options);
     file.bytes(bytes(DESCRIPTOR_AT), "vmdk: descriptor", descriptor);
