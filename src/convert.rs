@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::container::{
-    Format, Opened, WriteOptions, open_alone, open_raw, open_to_change, qcow2, same_file,
+    Container, Format, Identity, Opened, SectorSize, open_alone, open_raw, open_to_change, qcow2, same_file,
 };
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image};
@@ -26,46 +26,63 @@ pub enum Target<'a> {
     Stream(Sink<'a>),
 }
 
+/// How a disk is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// When the new container was made, in seconds since 1970.
+    pub time: i64,
+    /// Bytes in a logical sector of the disk; `None` is what the source says, or else 512.
+    pub sector_size: Option<SectorSize>,
+    /// Worker threads, at least 1.
+    pub jobs: usize,
+    /// Who is told how far it is, and who may ask to stop.
+    pub progress: &'a Progress,
+}
+
 /// Writes the disk in `opened` in another format. Grains of 4 KiB of zeros become holes, compressed or not.
 ///
 /// # Errors
-/// As [`WriteOptions::write`]; [`Kind::Usage`] where the target is the source or its backing file.
+/// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file.
 pub fn convert(
     opened: &Opened,
     source: &Path,
     target: Target<'_>,
-    container: &WriteOptions,
-    jobs: usize,
-    progress: &Progress,
+    container: &Container,
+    options: &Options<'_>,
 ) -> Result<()> {
-    let options = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(jobs, progress) };
+    let pour = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(options.jobs, options.progress) };
     if let Target::File(path) = &target {
         spare(opened, source, path)?;
     }
-    let (image, fingerprint) = sparse(&opened.image, container, &options)?;
-    let container = WriteOptions { id: id_of(image.length(), fingerprint), ..container.clone() };
+    let (image, fingerprint) = sparse(&opened.image, container, &pour)?;
+    let identity = Identity {
+        seed: id_of(image.length(), fingerprint),
+        id: None,
+        time: options.time,
+        sector_size: options.sector_size.or(opened.sector_size).unwrap_or_default(),
+    };
     let (bytes, files) = image.file_data();
-    progress.begin(bytes, files);
+    options.progress.begin(bytes, files);
     match target {
-        Target::File(path) => container.write(&image, path, &options),
-        Target::Stream(out) => container.stream(&image, out, &options),
+        Target::File(path) => container.write(&image, &identity, path, &pour),
+        Target::Stream(out) => container.stream(&image, &identity, out, &pour),
     }
 }
 
 /// What of `image` the container has to place, and the fingerprint of all its bytes where ids derive from them, else 0.
 fn sparse<'a>(
     image: &'a Image,
-    container: &WriteOptions,
+    container: &Container,
     options: &PourOptions<'_>,
 ) -> Result<(Cow<'a, Image>, u128)> {
     if container.has_ids() {
         let sparse = without_zeros(image, options)?;
         return Ok((Cow::Owned(sparse.image), sparse.fingerprint));
     }
-    match (container.format, container.codec) {
+    match container {
         // Its clusters have their places before the first is written. What is zero inside of one, the pour leaves out.
-        (Format::Qcow2, None) => {
-            let cluster = container.qcow2().cluster()?.max(Bytes::new(4 * KIB));
+        Container::Qcow2(qcow2::Options { codec: None, cluster_size, .. }) => {
+            let cluster = Bytes::new(cluster_size.bytes().max(4 * KIB));
             Ok((Cow::Owned(without_empty(image, cluster, options)?), 0))
         }
         // The pour leaves out what is zero of a raw file, and who compresses looks at every byte.
@@ -139,11 +156,12 @@ pub fn open_stream(input: &mut dyn Read, near: &Path, progress: &Progress) -> Re
 /// Writes an empty disk of `size`, or an overlay on the backing file that `container` names.
 ///
 /// # Errors
-/// As [`WriteOptions::write`].
-pub fn create(path: &Path, size: Bytes, container: &WriteOptions, progress: &Progress) -> Result<()> {
+/// As [`Container::write`].
+pub fn create(path: &Path, size: Bytes, container: &Container, options: &Options<'_>) -> Result<()> {
     let image = Builder::new(size).finish()?;
-    let container = WriteOptions { id: id_of(size, 0), ..container.clone() };
-    container.write(&image, path, &PourOptions::new(1, progress))
+    let sector_size = options.sector_size.unwrap_or_default();
+    let identity = Identity { seed: id_of(size, 0), id: None, time: options.time, sector_size };
+    container.write(&image, &identity, path, &PourOptions::new(options.jobs, options.progress))
 }
 
 /// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
@@ -180,19 +198,21 @@ pub fn resize(
             file.set_len(size.get()).map_err(failed)
         }
         Format::Qcow2 => qcow2::grow(path, size),
-        format => {
+        Format::Vhd | Format::Vdi | Format::Vmdk | Format::Vhdx => {
             // What runs on the old file would go on writing to it after it is replaced. Locked until that is done.
             let old = open_to_change(path)?;
+            let container = opened.container();
             let mut larger = Builder::new(size);
             larger.splice(Bytes::ZERO, opened.image);
             let options = PourOptions::new(jobs, progress);
             let sparse = without_zeros(&larger.finish()?, &options)?;
-            let id = id_of(size, sparse.fingerprint);
-            let (subformat, identity, adapter) = (opened.subformat, opened.identity, opened.adapter);
-            let sector_size = opened.sector_size;
-            let container =
-                WriteOptions { subformat, identity, adapter, sector_size, id, ..WriteOptions::of(format) };
-            container.replace(&sparse.image, path, &old, &options)
+            let identity = Identity {
+                seed: id_of(size, sparse.fingerprint),
+                id: opened.id,
+                time: opened.time.unwrap_or(0),
+                sector_size: opened.sector_size.unwrap_or_default(),
+            };
+            container.replace(&sparse.image, &identity, path, &old, &options)
         }
     }
 }

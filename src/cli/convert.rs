@@ -7,8 +7,9 @@ use super::bar::Bar;
 use super::job::{Container, Jobs, Target, epoch, watch_signals};
 use super::standard::{standard_input, standard_output};
 use super::{Severity, complain};
-use crate::container::qcow2::Backing;
-use crate::container::{Format, OpenOptions, WriteOptions, backing_path, open, open_alone, same_file};
+use crate::container::{
+    self, Format, OpenOptions, SectorSize, backing_path, open, open_alone, qcow2, same_file,
+};
 use crate::convert::{self, open_stream};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::inspect;
@@ -62,7 +63,7 @@ pub(super) struct Convert {
 pub(super) fn convert(args: Convert) -> Result<()> {
     let target = Target::of(args.target);
     let container = args.container.options(args.container.format(Some(&target), None)?)?;
-    let mut container = WriteOptions { time: epoch()?.unwrap_or(0), ..container };
+    let time = epoch()?.unwrap_or(0);
     let progress = Progress::default();
     watch_signals(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
@@ -83,15 +84,11 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     } else {
         open(&args.source, &args.from.options())?
     };
-    if opened.sector_size.is_some_and(|size| size != 512) {
-        if container.format == Format::Vhdx {
-            container.sector_size = opened.sector_size;
-        } else {
-            complain(
-                Severity::Warning,
-                &format!("{} does not say that the sectors of the disk have 4096 bytes", container.format),
-            );
-        }
+    if opened.sector_size == Some(SectorSize::B4096) && container.format() != Format::Vhdx {
+        complain(
+            Severity::Warning,
+            &format!("{} does not say that the sectors of the disk have 4096 bytes", container.format()),
+        );
     }
     let mut out;
     let to = match &target {
@@ -101,7 +98,8 @@ pub(super) fn convert(args: Convert) -> Result<()> {
             convert::Target::Stream(&mut out)
         }
     };
-    let done = convert::convert(&opened, &args.source, to, &container, args.jobs.count(), &progress);
+    let options = convert::Options { time, sector_size: None, jobs: args.jobs.count(), progress: &progress };
+    let done = convert::convert(&opened, &args.source, to, &container, &options);
     drop(bar);
     // Of a write that was given up the signal is the cause.
     done.or_else(|error| progress.check().and(Err(error)))
@@ -170,7 +168,6 @@ pub(super) fn create(args: Create) -> Result<()> {
     };
     let format = args.container.format(Some(&target), None)?;
     let mut container = args.container.options(format)?;
-    container.time = epoch()?.unwrap_or(0);
     let mut size = args.size;
     if let (Some(name), Some(format)) = (args.backing, args.backing_format) {
         let below = backing_path(path, Path::new(&name)).map_err(|error| error.with_kind(Kind::Usage))?;
@@ -179,11 +176,21 @@ pub(super) fn create(args: Create) -> Result<()> {
         if is_below(path, &below, format, opened.backing.as_deref()) {
             return Err(Error::new(Kind::Usage, "an image cannot be its own backing file").at(path));
         }
-        container.backing = Some(Backing { path: name, format: format.qemu_name() });
+        let container::Container::Qcow2(options) = &mut container else {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{} does not have a backing file", container.format()),
+            )
+            .about("backing")
+            .expected("qcow2"));
+        };
+        options.backing = Some(qcow2::Backing { path: name, format: format.qemu_name() });
     }
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
-    container.check()?;
-    convert::create(path, size, &container, &Progress::default())
+    let progress = Progress::default();
+    let time = epoch()?.unwrap_or(0);
+    let options = convert::Options { time, sector_size: None, jobs: 1, progress: &progress };
+    convert::create(path, size, &container, &options)
 }
 
 /// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::container::{Format, WriteOptions};
+use crate::container::{Container, Format, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Filesystem, Size, ext4, fat, swap};
 use crate::front::manifest::Manifest;
@@ -77,33 +77,37 @@ impl Built {
     /// Writes the disk to the file `path`. The ids and the time of a container are the disk's, whatever `container` says.
     ///
     /// # Errors
-    /// As [`WriteOptions::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
+    /// As [`Container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
     /// [`Verification::run`] where store paths are compared, after which nothing is left behind.
-    pub fn write(&self, path: &Path, container: &WriteOptions, options: &Options) -> Result<()> {
+    pub fn write(&self, path: &Path, container: &Container, options: &Options) -> Result<()> {
         self.spare(path)?;
-        let (container, pour) = (self.own(container), self.begin(options));
+        let (identity, pour) = (self.identity()?, self.begin(options));
         match &self.verification {
-            None => container.write(&self.image, path, &pour),
-            Some(verification) => container
-                .write_checked(&self.image, path, &pour, &|written| verify(verification, written, options)),
+            None => container.write(&self.image, &identity, path, &pour),
+            Some(verification) => {
+                let check = |written: &Image| verify(verification, written, options);
+                container.write_checked(&self.image, &identity, path, &pour, &check)
+            }
         }
     }
 
-    /// The options with the disk's own id and time.
-    fn own(&self, container: &WriteOptions) -> WriteOptions {
-        WriteOptions { id: self.id, time: self.time, ..container.clone() }
+    /// What the disk says of itself to a container.
+    fn identity(&self) -> Result<Identity> {
+        let sector_size = SectorSize::of(self.report.sector_size)
+            .ok_or_else(|| Error::bug("a disk has sectors of a size that no disk has"))?;
+        Ok(Identity { seed: self.id, id: None, time: self.time, sector_size })
     }
 
     /// Writes the disk to `out`, from its first byte to its last. Store paths are compared before, since nothing can be
     /// read back: as their files are on the host, each of which is checked for change when it is read again.
     ///
     /// # Errors
-    /// As [`WriteOptions::stream`], and [`Verification::run`] before a byte is written.
-    pub fn stream(&self, out: Sink<'_>, container: &WriteOptions, options: &Options) -> Result<()> {
+    /// As [`Container::stream`], and [`Verification::run`] before a byte is written.
+    pub fn stream(&self, out: Sink<'_>, container: &Container, options: &Options) -> Result<()> {
         if let Some(verification) = &self.verification {
             verify(verification, &self.image, options)?;
         }
-        self.own(container).stream(&self.image, out, &self.begin(options))
+        container.stream(&self.image, &self.identity()?, out, &self.begin(options))
     }
 
     /// Tells the progress how much there is to do.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use diskwright::container::{Format, OpenOptions, Opened, Subformat, WriteOptions, open};
+use diskwright::container::{Format, Identity, OpenOptions, Opened, Subformat, open};
 use diskwright::units::{GIB, KIB, MIB, usize_of};
 use proptest::prelude::*;
 
@@ -12,6 +12,7 @@ use crate::hostile::{Patch, bounded, complaint, disk, refused, row, wrong};
 use crate::judge::{same, same_disk, virtual_size};
 use crate::properties::{be, full};
 use crate::readers::SEVEN_ZIP_VHD;
+use crate::rows::IDENTITY;
 use crate::samples::{Sample, noise, usual};
 use crate::tools::{command, must, run, scratch};
 
@@ -139,7 +140,7 @@ const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
 fn footers_headers_and_tables_that_are_wrong() {
     let folder = scratch();
     for (name, at, patch, says) in WRONG {
-        wrong(name, &patched(folder.path(), &[(*at, patch)]), Format::Vpc, says);
+        wrong(name, &patched(folder.path(), &[(*at, patch)]), Format::Vhd, says);
     }
 }
 
@@ -232,7 +233,7 @@ fn footers_of_511_bytes() {
         let length = std::fs::metadata(&path).unwrap().len();
         std::fs::File::options().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
         let opened = opened(&path);
-        assert_eq!(opened.format, Format::Vpc);
+        assert_eq!(opened.format, Format::Vhd);
         assert_eq!(opened.image.length().get(), disk().length);
         same(&disk().image(), &opened.image).unwrap();
     }
@@ -409,20 +410,19 @@ fn subformats_have_names() {
 fn ids_and_times_are_those_of_the_options() {
     let folder = scratch();
     let path = folder.path().join("disk.vhd");
-    let write = |options: WriteOptions| {
+    let write = |identity: Identity| {
         let progress = diskwright::progress::Progress::default();
         let pour = diskwright::pour::PourOptions::new(1, &progress);
-        options.write(&disk().image(), &path, &pour).unwrap();
+        row("vpc").container().write(&disk().image(), &identity, &path, &pour).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let at = bytes.len() - 512;
         (u32::from_be_bytes(bytes[at + 24..at + 28].try_into().unwrap()), bytes[at + 68..at + 84].to_vec())
     };
-    let options = row("vpc").options();
-    let (time, id) = write(options.clone());
+    let (time, id) = write(IDENTITY);
     assert_eq!(u64::from(time), 1_700_000_000 - 946_684_800);
-    let (later, same_id) = write(WriteOptions { time: 1_700_000_001, ..options.clone() });
+    let (later, same_id) = write(Identity { time: 1_700_000_001, ..IDENTITY });
     assert_eq!((later, &same_id), (time + 1, &id));
-    let (same_time, other_id) = write(WriteOptions { id: uuid::Uuid::from_u128(1), ..options });
+    let (same_time, other_id) = write(Identity { seed: uuid::Uuid::from_u128(1), ..IDENTITY });
     assert_eq!(same_time, time);
     assert_ne!(other_id, id);
     assert_ne!(other_id, uuid::Uuid::from_u128(1).as_bytes());
@@ -464,7 +464,7 @@ proptest! {
         probes in prop::collection::vec(0_u64..2040 * GIB, 20),
     ) {
         let (disk, placed) = full(length, runs, u64::MAX);
-        let file = row("vpc").options().wrap(&disk).unwrap();
+        let file = row("vpc").wrap(&disk).unwrap();
         let end = file.length().get();
         prop_assert_eq!(be(&file, 48, 8), length.next_multiple_of(512));
         prop_assert_eq!(be(&file, end - 512 + 48, 8), length.next_multiple_of(512));
@@ -497,7 +497,7 @@ proptest! {
 fn the_largest_disk_may_be_full() {
     let length = 2040 * GIB;
     let (disk, _) = full(length, vec![(0, length)], u64::MAX);
-    let file = row("vpc").options().wrap(&disk).unwrap();
+    let file = row("vpc").wrap(&disk).unwrap();
     let blocks = length / (2 * MIB);
     let last = be(&file, TABLE + (blocks - 1) * 4, 4);
     assert_eq!(last * 512 + 512 + 2 * MIB + 512, file.length().get());

@@ -442,7 +442,7 @@ proptest! {
     ) {
         let (disk, placed) = full(length, runs, u64::MAX);
         let name = if fixed { "vhdx-fixed" } else { "vhdx" };
-        let file = row(name).options().wrap(&disk).unwrap();
+        let file = row(name).wrap(&disk).unwrap();
         let end = file.length().get();
         let block = le(&file, (2 << 20) + 64 * KIB, 4);
         prop_assert!(block.is_power_of_two() && block >= MIB && length.div_ceil(block) <= 1 << 20);

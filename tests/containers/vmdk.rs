@@ -447,7 +447,7 @@ proptest! {
         probes in prop::collection::vec(0_u64..1 << 41, 20),
     ) {
         let (disk, placed) = full(length, runs, u64::MAX);
-        let file = row("vmdk").options().wrap(&disk).unwrap();
+        let file = row("vmdk").wrap(&disk).unwrap();
         let end = file.length().get();
         prop_assert_eq!(end % 65_536, 0);
         prop_assert_eq!(number(&file, 12), length.div_ceil(512));
@@ -475,7 +475,7 @@ proptest! {
 #[test]
 fn a_file_over_the_limit_is_refused() {
     let (disk, _) = full((2 << 40) - 512, vec![(0, u64::MAX)], u64::MAX);
-    let error = row("vmdk").options().wrap(&disk).unwrap_err();
+    let error = row("vmdk").wrap(&disk).unwrap_err();
     assert_eq!(error.kind(), Kind::Capacity, "{error}");
     assert!(error.to_string().contains("2TiB") && error.to_string().contains("streamOptimized"), "{error}");
 }

@@ -8,12 +8,10 @@ pub(super) mod read;
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
+use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
 use crate::error::Result;
-use crate::identity::container_part;
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, KIB, MIB, low32, usize_of};
 use format::{BLOCK, DYNAMIC, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR, UNUSED};
@@ -23,12 +21,6 @@ use format::{BLOCK, DYNAMIC, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR,
 pub struct Options {
     /// The disk itself with a footer, its size a multiple of 1 MiB as Azure wants it; otherwise blocks as needed.
     pub fixed: bool,
-    /// What its id derives from.
-    pub id: Uuid,
-    /// The id of the disk where it has one already.
-    pub kept: Option<Uuid>,
-    /// When it was made, in seconds since 1970; the format holds the years 2000 to 2136.
-    pub time: i64,
 }
 
 /// Where the table of blocks begins: behind the copy of the footer and the dynamic header.
@@ -45,18 +37,18 @@ const STRIDE: u64 = BLOCK + ALIGNMENT;
 ///
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk is larger than 2040 GiB.
-pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
-    let id = options.kept.unwrap_or_else(|| container_part(options.id, "vhd-uuid"));
+pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
+    let id = identity.of_disk("vhd-uuid");
     if options.fixed {
         let size = format::size(image.length(), MIB, LEAST_FIXED)?;
-        let footer = Footer::new(FIXED, size, id, options.time);
+        let footer = Footer::new(FIXED, size, id, identity.time);
         let mut file = Builder::new(Bytes::new(size + FOOTER));
         file.splice(Bytes::ZERO, image.clone());
         file.bytes(Bytes::new(size), "vhd: footer", footer.bytes());
         return file.finish();
     }
     let size = format::size(image.length(), SECTOR, 0)?;
-    dynamic(image, size, &Footer::new(DYNAMIC, size, id, options.time))
+    dynamic(image, size, &Footer::new(DYNAMIC, size, id, identity.time))
 }
 
 /// Footer, header, table, blocks, footer.
