@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
-use diskwright::container::{Format, WriteOptions};
+use diskwright::container::{Container, Format, Identity};
 use diskwright::filesystem::{Placement, ext4, fat};
 use diskwright::front::manifest::Manifest;
 use diskwright::image::{Builder, Data, Image};
@@ -198,7 +198,7 @@ fn tables(criterion: &mut Criterion) {
         bencher.iter(|| {
             let plan = table::place(&request).map_err(diskwright::error::Error::from)?;
             let mut image = Builder::new(plan.length);
-            plan.write(&mut image);
+            plan.write(&mut image).unwrap();
             image.finish().map(|image| image.segments().len())
         });
     });
@@ -236,9 +236,9 @@ fn pours(criterion: &mut Criterion) {
 
 fn containers(criterion: &mut Criterion) {
     let image = ext4::build(&tree_of(20_000), &plain_ext4(), &alone()).expect("the tree fits").image;
-    let qcow2 = WriteOptions::of(Format::Qcow2);
+    let qcow2 = Container::of(Format::Qcow2);
     criterion.bench_function("container: 20,000 files wrapped as qcow2", |bencher| {
-        bencher.iter(|| qcow2.wrap(&image).map(|wrapped| wrapped.segments().len()));
+        bencher.iter(|| qcow2.wrap(&image, &Identity::default()).map(|wrapped| wrapped.segments().len()));
     });
 }
 

@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The caller asks for something that does not exist or does not fit together.
+    /// The caller asks for something that does not exist, or for things that do not fit together.
     Usage,
     /// The manifest, or a file that it names as part of the description, is wrong.
     Manifest,
@@ -106,6 +106,7 @@ struct Inner {
     what: String,
     places: Vec<Place>,
     key: Option<&'static str>,
+    remedy: Option<&'static str>,
     needs: Option<Bytes>,
     expected: Option<String>,
     found: Option<String>,
@@ -123,6 +124,7 @@ impl Error {
             what: what.into(),
             places: Vec::new(),
             key: None,
+            remedy: None,
             needs: None,
             expected: None,
             found: None,
@@ -231,6 +233,26 @@ impl Error {
     #[must_use]
     pub fn about(mut self, key: &'static str) -> Self {
         self.0.key = Some(key);
+        self
+    }
+
+    /// Adds what the user may do about it with the option `key`, as a manifest calls it.
+    #[must_use]
+    pub fn remedy(mut self, key: &'static str, text: impl Into<String>) -> Self {
+        self.0.remedy = Some(key);
+        self.hint(text)
+    }
+
+    /// Adds the flags by which the command line knows the options that it is about: as the place, where no line of a
+    /// text file is named, and behind the hint.
+    #[must_use]
+    pub fn spelled(mut self, flag: impl Fn(&str) -> Option<String>) -> Self {
+        if let (false, Some(flag)) = (self.has_line(), self.0.key.and_then(&flag)) {
+            self.0.places.push(Place::Flag(flag));
+        }
+        if let (Some(flag), Some(hint)) = (self.0.remedy.take().and_then(flag), &mut self.0.hint) {
+            *hint = format!("{hint} ({flag})");
+        }
         self
     }
 

@@ -78,5 +78,6 @@ pub mod text;
 pub mod tree;
 pub mod units;
 pub mod values;
+pub mod wire;
 
 pub use uuid;

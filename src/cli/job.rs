@@ -10,8 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use super::bar::Bar;
 use super::standard::standard_output;
 use super::{Severity, complain};
-use crate::container::codec::Codec;
-use crate::container::{Format, Subformat, WriteOptions};
+use crate::container::{self, Format, Settings};
 use crate::disk::{Built, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result};
 use crate::front::Description;
@@ -19,52 +18,18 @@ use crate::image::dump::dump;
 use crate::nix::verify::Expected;
 use crate::nix::{Closure, STORE};
 use crate::pour::output::Output;
-use crate::units::Bytes;
 
 /// Arguments of every command that writes an image.
 #[derive(Debug, clap::Args)]
 pub(super) struct Container {
-    /// Format of the output: raw, qcow2, vpc (or vhd), vdi, vmdk, vhdx [default: what the suffix of OUT says]
-    #[arg(long, value_name = "FORMAT")]
-    pub(super) format: Option<Format>,
-    /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
-    #[arg(long, value_name = "NAME")]
-    pub(super) subformat: Option<Subformat>,
-    /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
-    #[arg(long, value_name = "CODEC")]
-    compress: Option<String>,
-    /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
-    #[arg(long, value_name = "N")]
-    level: Option<u8>,
-    /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
-    #[arg(long, value_name = "SIZE")]
-    cluster_size: Option<Bytes>,
+    #[command(flatten)]
+    pub(super) settings: Settings,
 }
 
 impl Container {
-    /// The options that these arguments ask for.
-    pub(super) fn options(&self, format: Format) -> Result<WriteOptions> {
-        // A stream is compressed whether that is said or not.
-        let stream = format == Format::Vmdk && self.subformat == Some(Subformat::StreamOptimized);
-        let codec = match (self.compress.as_deref(), self.level) {
-            (Some("none"), _) if stream => {
-                return Err(Error::new(Kind::Usage, "streamOptimized is always compressed").expected("zlib"));
-            }
-            (None, Some(_)) if stream => Some(Codec::new("zlib", self.level)?),
-            (None | Some("none"), None) => None,
-            (None | Some("none"), Some(_)) => {
-                return Err(Error::new(Kind::Usage, "--level is for --compress zlib or zstd"));
-            }
-            (Some(name), level) => Some(Codec::new(name, level)?),
-        };
-        let options = WriteOptions {
-            subformat: self.subformat,
-            codec,
-            cluster_size: self.cluster_size,
-            ..WriteOptions::of(format)
-        };
-        options.check()?;
-        Ok(options)
+    /// The container that these arguments ask for.
+    pub(super) fn options(&self, format: Format) -> Result<container::Container> {
+        container::Container::new(format, &self.settings)
     }
 
     /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
@@ -74,7 +39,7 @@ impl Container {
             // There is no suffix to tell otherwise.
             Some(Target::Stdout) | None => Some(other.unwrap_or_default()),
         };
-        match (self.format.or(named).or(other), target) {
+        match (self.settings.format.or(named).or(other), target) {
             (Some(format), _) => Ok(format),
             (None, Some(Target::File(path))) if path.is_dir() => {
                 Err(Error::new(Kind::Output, "the output is not a file")
@@ -207,6 +172,7 @@ impl Common {
         work: &Work,
     ) -> Result<()> {
         let container = self.container.options(self.container.format(target, description.format)?)?;
+        let work = &Work { container, ..work.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
             drop(Output::create(path)?);
@@ -221,10 +187,10 @@ impl Common {
         }
         match target {
             None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => description.write(&built, path, &container, work),
+            Some(Target::File(path)) => description.write(&built, path, work),
             Some(Target::Stdout) => {
                 let mut out = standard_output(&work.progress)?;
-                let done = description.stream(&built, &mut out, &container, work);
+                let done = description.stream(&built, &mut out, work);
                 // Of a write that was given up the signal is the cause.
                 done.or_else(|error| work.progress.check().and(Err(error)))
             }
@@ -232,7 +198,7 @@ impl Common {
         drop(bar);
         warn(&built);
         match target {
-            Some(Target::File(path)) => self.report(&built, path, container.format),
+            Some(Target::File(path)) => self.report(&built, path, work.container.format()),
             _ => Ok(()),
         }
     }

@@ -98,10 +98,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = error.spelled(|key| flag_of(&Cli::command(), key));
             complain(Severity::Error, &error.to_string());
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// The flag that `command`, or a command below it, has for the option `key`.
+fn flag_of(command: &clap::Command, key: &str) -> Option<String> {
+    let own = command.get_arguments().find(|argument| argument.get_id() == key);
+    let flag = own.and_then(clap::Arg::get_long).map(|long| format!("--{long}"));
+    flag.or_else(|| command.get_subcommands().find_map(|command| flag_of(command, key)))
 }
 
 /// How bad a message on standard error is.
@@ -157,6 +165,29 @@ mod tests {
     #[test]
     fn the_arguments_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// What the library calls an option, a user knows as a flag: of what is wrong, and of what would help.
+    #[test]
+    fn options_of_errors_are_spelled_as_flags() {
+        use crate::error::Kind;
+        for (key, flag) in [
+            ("subformat", "--subformat"),
+            ("compress", "--compress"),
+            ("level", "--level"),
+            ("cluster_size", "--cluster-size"),
+            ("allow_backing", "--allow-backing"),
+            ("backing", "--backing"),
+        ] {
+            let spelled = |error: Error| error.spelled(|key| flag_of(&Cli::command(), key)).to_string();
+            let error = || Error::new(Kind::Usage, "no");
+            assert_eq!(spelled(error().about(key)), format!("no\n  at {flag}"));
+            let text = spelled(error().remedy(key, "take another"));
+            assert_eq!(text, format!("no\n  hint: take another ({flag})"));
+            let placed = error().about(key).at_line("disk.toml", 3, "level = 0");
+            assert!(!spelled(placed).contains(flag));
+        }
+        assert_eq!(flag_of(&Cli::command(), "no-such-option"), None);
     }
 
     #[test]

@@ -5,10 +5,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
+use super::codec::Level;
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
+use super::vmdk::CreateType;
 use super::vmdk::{Adapter, read as vmdk};
-use super::{Format, Identity, Subformat, vdi, vhd, vhdx};
+use super::{Container, Format, SectorSize, Subformat, vdi, vhd, vhdx};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image};
 use crate::pour::output::Output;
@@ -37,13 +41,15 @@ pub struct Opened {
     /// Bytes that the file takes on the host.
     pub actual_size: u64,
     /// Bytes in a logical sector of the disk, where the format says.
-    pub sector_size: Option<u64>,
+    pub sector_size: Option<SectorSize>,
     /// The backing file, if it names one.
     pub backing: Option<PathBuf>,
     /// Which kind of its format it is, where there are several.
     pub subformat: Option<Subformat>,
     /// The id by which programs know it, which it keeps when it is written anew to grow.
-    pub identity: Option<Identity>,
+    pub id: Option<Uuid>,
+    /// When it was made, in seconds since 1970, where the format says.
+    pub time: Option<i64>,
     /// The controller that a VMDK is meant for, which it keeps too.
     pub adapter: Option<Adapter>,
     /// All files that were opened for it, itself first.
@@ -62,9 +68,28 @@ impl Opened {
             sector_size: None,
             backing: None,
             subformat: None,
-            identity: None,
+            id: None,
+            time: None,
             adapter: None,
             files: Vec::new(),
+        }
+    }
+
+    /// The kind of file that it is, as far as that is one that is written.
+    pub(crate) fn container(&self) -> Container {
+        let fixed = self.subformat == Some(Subformat::Fixed);
+        match self.format {
+            Format::Raw | Format::Qcow2 => Container::of(self.format),
+            Format::Vhd => Container::Vhd(vhd::Options { fixed }),
+            Format::Vdi => Container::Vdi(vdi::Options { fixed }),
+            Format::Vhdx => Container::Vhdx(vhdx::Options { fixed }),
+            Format::Vmdk => {
+                let create_type = match self.subformat {
+                    Some(Subformat::StreamOptimized) => CreateType::StreamOptimized(Level::default()),
+                    _ => CreateType::MonolithicSparse,
+                };
+                Container::Vmdk(super::vmdk::Options { create_type, adapter: self.adapter })
+            }
         }
     }
 }
@@ -137,7 +162,7 @@ fn open_source(
     match format {
         Format::Raw => raw(source),
         Format::Qcow2 => open_qcow2(source, backing, chain),
-        Format::Vpc => vhd::read::open(source),
+        Format::Vhd => vhd::read::open(source),
         Format::Vdi => vdi::read::open(source),
         Format::Vmdk => open_vmdk(source, backing, chain),
         Format::Vhdx => vhdx::read::open(source),
@@ -150,7 +175,7 @@ fn detect(source: &Source) -> Result<Format> {
     Ok(match Numbers(&head).be32(0) {
         0x5146_49fb => Format::Qcow2,
         _ if vdi::read::is_vdi(&head) => Format::Vdi,
-        _ if vhd::read::is_vhd(source)? => Format::Vpc,
+        _ if vhd::read::is_vhd(source)? => Format::Vhd,
         _ if vmdk::detect(&head) => Format::Vmdk,
         _ if vhdx::read::detect(&head) => Format::Vhdx,
         _ => Format::Raw,
@@ -207,7 +232,7 @@ fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> R
     Ok(Opened {
         details: disk.details(),
         subformat: disk.subformat(),
-        identity: disk.identity(),
+        id: disk.id(),
         adapter: disk.adapter(),
         ..Opened::new(source, Format::Vmdk, image)
     })

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::container::WriteOptions;
+use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::image::{Image, Segment};
 use crate::nix::verify::{Expected, Verification};
@@ -30,9 +30,11 @@ pub use derived::{Derived, Made, Needed, Request, Values};
 use report::Report;
 pub use spec::{Body, BootArea, Disk, Guid, Partition, Size};
 
-/// How a disk is built and written; nothing here changes a byte of the result.
+/// How a disk is built and written; nothing here but `container` changes a byte of the result.
 #[derive(Clone, Debug)]
 pub struct Work {
+    /// What the disk is written as, which decides the lengths that it can have.
+    pub container: Container,
     /// Worker threads, at least 1; default: as many as the machine has cores.
     pub jobs: usize,
     /// Who is told how far it is, and who may ask to stop.
@@ -44,7 +46,7 @@ pub struct Work {
 impl Default for Work {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { jobs, progress: Progress::default(), verify: None }
+        Self { container: Container::Raw, jobs, progress: Progress::default(), verify: None }
     }
 }
 
@@ -66,36 +68,40 @@ pub struct Built {
 }
 
 impl Built {
-    /// Writes the disk to the file `path`. The ids and the time of a container are the disk's, whatever `container` says.
+    /// Writes the disk to the file `path`, in the container of `work`, for which it was built.
     ///
     /// # Errors
-    /// As [`WriteOptions::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
+    /// As [`Container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
     /// [`Verification::run`] where store paths are compared, after which nothing is left behind.
-    pub fn write(&self, path: &Path, container: &WriteOptions, work: &Work) -> Result<()> {
+    pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
         self.spare(path)?;
-        let (container, pour) = (self.own(container), self.begin(work));
+        let (identity, pour) = (self.identity()?, self.begin(work));
         match &self.verification {
-            None => container.write(&self.image, path, &pour),
-            Some(verification) => container
-                .write_checked(&self.image, path, &pour, &|written| verify(verification, written, work)),
+            None => work.container.write(&self.image, &identity, path, &pour),
+            Some(verification) => {
+                let check = |written: &Image| verify(verification, written, work);
+                work.container.write_checked(&self.image, &identity, path, &pour, &check)
+            }
         }
     }
 
-    /// The options with the disk's own id and time.
-    fn own(&self, container: &WriteOptions) -> WriteOptions {
-        WriteOptions { id: self.id, time: self.time, ..container.clone() }
+    /// What the disk says of itself to a container.
+    fn identity(&self) -> Result<Identity> {
+        let sector_size = SectorSize::of(self.report.sector_size)
+            .ok_or_else(|| Error::bug("a disk has sectors of a size that none has"))?;
+        Ok(Identity { seed: self.id, id: None, time: self.time, sector_size })
     }
 
     /// Writes the disk to `out`, from its first byte to its last. Store paths are compared before, since nothing can be
     /// read back: as their files are on the host, each of which is checked for change when it is read again.
     ///
     /// # Errors
-    /// As [`WriteOptions::stream`], and [`Verification::run`] before a byte is written.
-    pub fn stream(&self, out: Sink<'_>, container: &WriteOptions, work: &Work) -> Result<()> {
+    /// As [`Container::stream`], and [`Verification::run`] before a byte is written.
+    pub fn stream(&self, out: Sink<'_>, work: &Work) -> Result<()> {
         if let Some(verification) = &self.verification {
             verify(verification, &self.image, work)?;
         }
-        self.own(container).stream(&self.image, out, &self.begin(work))
+        work.container.stream(&self.image, &self.identity()?, out, &self.begin(work))
     }
 
     /// Tells the progress how much there is to do.

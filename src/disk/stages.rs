@@ -14,6 +14,7 @@ use super::ready::Ready;
 use super::report::Report;
 use super::spec::{Body, Disk, Guid, Partition, Size};
 use super::{Built, Work};
+use crate::container::SectorSize;
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::filesystem::{self, Filesystem, Placement};
 use crate::identity;
@@ -89,6 +90,7 @@ impl<'a> Stages<'a> {
 
     /// Runs all stages.
     pub(super) fn build(mut self) -> Result<Built> {
+        self.check_container()?;
         // What is wrong with contents is told in the order of the partitions, before what is wrong with places.
         for number in 0..self.parts.len() {
             self.tree(number)?;
@@ -100,7 +102,7 @@ impl<'a> Stages<'a> {
         // From here on a partition's bytes are needed once more, to be put in their place.
         self.parts.iter_mut().for_each(|part| part.bytes = None);
         let mut image = Builder::new(plan.length);
-        plan.write(&mut image);
+        plan.write(&mut image)?;
         image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
         image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
         let (mut facts, mut warnings) = (Vec::new(), Vec::new());
@@ -283,10 +285,38 @@ impl<'a> Stages<'a> {
                 hybrid: stages.disk.hybrid.clone(),
                 partitions,
             };
-            Ok(Arc::new(table::place(&request)?))
+            Ok(Arc::new(stages.fit(&request, table::place(&request)?)?))
         })?;
         self.plan = Some(Arc::clone(&plan));
         Ok(plan)
+    }
+
+    /// The plan for the length that a guest sees of the disk: a container may round it up, and the backup of a GPT stands
+    /// at the end.
+    fn fit(&self, request: &table::Request, plan: Plan) -> Result<Plan> {
+        let length = self.work.container.disk_length(plan.length, self.sector_size());
+        match request.scheme {
+            _ if length == plan.length => Ok(plan),
+            // The partition stays as large as it is: there is nothing to move.
+            Scheme::None => Ok(Plan { length, ..plan }),
+            Scheme::Gpt | Scheme::Mbr => {
+                table::place(&table::Request { disk_size: Some(length), ..request.clone() })
+            }
+        }
+    }
+
+    /// Refuses what the container cannot hold of the disk, before any work.
+    fn check_container(&self) -> Result<()> {
+        let (container, sector_size) = (&self.work.container, self.sector_size());
+        let of_the_disk = |error: Error, key| error.about(key).on(Subject::Disk);
+        container.check_sector_size(sector_size).map_err(|error| of_the_disk(error, "sector_size"))?;
+        let Some(size) = self.disk.size else { return Ok(()) };
+        container.check_length(size, sector_size).map_err(|error| of_the_disk(error, "size"))
+    }
+
+    /// Bytes in a logical sector. The table refuses what is neither 512 nor 4096.
+    fn sector_size(&self) -> SectorSize {
+        SectorSize::of(u64::from(self.disk.sector_size)).unwrap_or_default()
     }
 
     fn placed(&mut self, number: usize) -> Result<Placed> {

@@ -8,7 +8,7 @@ pub mod seed;
 use std::fmt;
 use std::path::Path;
 
-use crate::container::{Format, WriteOptions};
+use crate::container::Format;
 use crate::disk::{Built, Disk, Work};
 use crate::error::{Error, Result, Subject, Warning};
 use crate::key::KeyPath;
@@ -69,16 +69,16 @@ impl Description {
     ///
     /// # Errors
     /// As [`Built::write`].
-    pub fn write(&self, built: &Built, path: &Path, container: &WriteOptions, work: &Work) -> Result<()> {
-        built.write(path, container, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
+    pub fn write(&self, built: &Built, path: &Path, work: &Work) -> Result<()> {
+        built.write(path, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
     }
 
     /// As [`Built::stream`], with errors that say where their cause was written.
     ///
     /// # Errors
     /// As [`Built::stream`].
-    pub fn stream(&self, built: &Built, out: Sink<'_>, container: &WriteOptions, work: &Work) -> Result<()> {
-        built.stream(out, container, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
+    pub fn stream(&self, built: &Built, out: Sink<'_>, work: &Work) -> Result<()> {
+        built.stream(out, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ValueError, refuse};
-use crate::container::Format;
+use crate::container::{Compression, Format, Subformat};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
 use crate::table::Scheme;
@@ -87,4 +87,14 @@ value!(Attribute, number, "Attribute", "the name of an attribute or the number o
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
     "description": "The file format of the image: raw, qcow2, …, as `--format` takes it.",
     "enum": Format::names().collect::<Vec<_>>()
+});
+
+value!(Subformat, text, "Subformat", "the name of a subformat, such as \"fixed\"", {
+    "description": "The kind of the format: dynamic or fixed, monolithicSparse or streamOptimized.",
+    "enum": Subformat::names().collect::<Vec<_>>()
+});
+
+value!(Compression, text, "Compression", "\"none\", \"zlib\" or \"zstd\"", {
+    "description": "How clusters are compressed.",
+    "enum": Compression::NAMES
 });

@@ -20,6 +20,7 @@ use support::tools;
 mod comparators;
 mod create;
 mod faults;
+mod fit;
 mod foreign;
 mod hostile;
 mod inspect;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::Options;
 use super::format::{DESCRIPTOR_SECTORS, SECTOR};
+use crate::container::Identity;
 use crate::text::printable;
 use crate::units::{u64_of, usize_of};
 
@@ -53,11 +53,9 @@ const TRACK: u64 = 63;
 const EXTENT: &str = "disk.vmdk";
 
 /// The descriptor of a disk of `capacity` sectors in one file, padded with NUL to the sectors that are kept for it.
-/// `usual` is the controller where the disk has none yet.
-pub(super) fn embedded(kind: &str, usual: Adapter, capacity: u64, options: &Options) -> Vec<u8> {
-    let adapter = options.adapter.unwrap_or(usual);
-    let image = options.kept.unwrap_or(options.id);
-    let number = options.id.as_u128();
+pub(super) fn embedded(kind: &str, adapter: Adapter, capacity: u64, identity: &Identity) -> Vec<u8> {
+    let image = identity.id.unwrap_or(identity.seed);
+    let number = identity.seed.as_u128();
     // The content id is the end of the long one (open-vmdk). VMware gives fffffffe to a disk that nobody wrote to, and
     // ffffffff means "none".
     let [.., a, b, c, d] = number.to_be_bytes();

@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::descriptor::{Adapter, Descriptor, Extent, Wrong};
 use super::format::{
     AT_END, DEFLATE, ENTRIES, FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEWLINES, FLAG_REDUNDANT, FLAG_ZERO_GRAINS,
     FLAGS_INCOMPATIBLE, GRAIN_MARKER, MAGIC, MAGIC_ESX, MAGIC_SE_SPARSE, MARKER_END, MARKER_FOOTER, NEWLINES,
     SECTOR, ZERO_GRAIN,
 };
+use crate::container::Subformat;
 use crate::container::codec::inflate_whole;
 use crate::container::source::{Mapping, Numbers, Source, shown};
-use crate::container::{Identity, Subformat};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render};
 use crate::text::printable;
@@ -120,8 +122,8 @@ impl Disk {
     }
 
     /// The id by which VirtualBox knows it.
-    pub(in crate::container) fn identity(&self) -> Option<Identity> {
-        self.descriptor.image.map(|id| Identity { id, time: 0 })
+    pub(in crate::container) fn id(&self) -> Option<Uuid> {
+        self.descriptor.image.filter(|id| !id.is_nil())
     }
 
     /// The kind, of those that can be written.
@@ -189,7 +191,7 @@ pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error
         .at(&source.path)
         .found(printable(name))
         .why("a descriptor may name any file of this machine")
-        .hint("convert or inspect it with --allow-backing if you trust it")
+        .remedy("allow_backing", "allow the files that it names if you trust it")
 }
 
 /// The part of a raw file that an extent is.
