@@ -335,6 +335,13 @@ impl Error {
         !self.0.places.is_empty()
     }
 
+    /// Whether a part of the description was already named: a subject, a key, or a flag that stands for one.
+    #[must_use]
+    pub fn is_blamed(&self) -> bool {
+        let told = |place: &Place| matches!(place, Place::Flag(_) | Place::Subject(_) | Place::Key(_));
+        self.0.places.iter().any(told)
+    }
+
     /// Whether a line of a text file, a flag, or a part of the description was already named.
     #[must_use]
     pub fn has_line(&self) -> bool {

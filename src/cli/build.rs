@@ -52,7 +52,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             return Err(Error::new(Kind::Usage, "the output has no name").hint("add -o OUT"));
         }
         None => {
-            let format = args.common.container.format(None, description.format)?;
+            let format = args.common.container.format(None, description.settings.format)?;
             let name = Path::new(args.manifest.file_name().unwrap_or_default());
             Some(Target::File(name.with_extension(format.suffix())))
         }

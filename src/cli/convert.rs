@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::bar::Bar;
-use super::job::{Container, Jobs, Target, epoch, watch_signals};
+use super::job::{Container, Jobs, Target, epoch};
+use super::signals::watch;
 use super::standard::{standard_input, standard_output};
 use super::{Severity, complain};
 use crate::container::{
@@ -68,7 +69,7 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let container = args.container.options(args.container.format(Some(&target), None)?)?;
     let time = epoch()?.unwrap_or(0);
     let progress = Progress::default();
-    watch_signals(&progress.stop_flag())?;
+    watch(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
     if matches!(target, Target::Stdout) && std::io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "an image is not written to a terminal")
@@ -250,7 +251,7 @@ pub(super) fn resize(args: &Resize) -> Result<()> {
         }
     };
     let progress = Progress::default();
-    watch_signals(&progress.stop_flag())?;
+    watch(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
     let warnings = convert::resize(&args.image, size, args.format, args.jobs.count(), &progress)?;
     drop(bar);

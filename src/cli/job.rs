@@ -3,16 +3,14 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::bar::Bar;
+use super::signals::watch;
 use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::{self, Format, Settings};
 use crate::disk::{Built, Partition, Payload, Work};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Subject};
 use crate::front::Description;
 use crate::image::dump::dump;
 use crate::nix::verify::Expected;
@@ -27,6 +25,34 @@ pub(super) struct Container {
 }
 
 impl Container {
+    /// The container that these arguments and, where they say nothing, the keys of a manifest ask for. Keys that were
+    /// written for another format than that of the output say nothing.
+    fn with(&self, format: Format, description: &Description) -> Result<container::Container> {
+        let written = &description.settings;
+        let theirs = match written.format {
+            Some(other) if other != format => &Settings::default(),
+            _ => written,
+        };
+        let own = &self.settings;
+        let settings = Settings {
+            format: Some(format),
+            subformat: own.subformat.or(theirs.subformat),
+            compress: own.compress.or(theirs.compress),
+            level: own.level.or(theirs.level),
+            cluster_size: own.cluster_size.or(theirs.cluster_size),
+        };
+        container::Container::new(format, &settings).map_err(|error| {
+            let flag = match error.key() {
+                Some("subformat") => own.subformat.is_some(),
+                Some("compress") => own.compress.is_some(),
+                Some("level") => own.level.is_some(),
+                Some("cluster_size") => own.cluster_size.is_some(),
+                _ => true,
+            };
+            if flag { error } else { description.locator.locate(error.on(Subject::Disk)) }
+        })
+    }
+
     /// The container that these arguments ask for.
     pub(super) fn options(&self, format: Format) -> Result<container::Container> {
         container::Container::new(format, &self.settings)
@@ -171,13 +197,14 @@ impl Common {
         target: Option<&Target>,
         work: &Work,
     ) -> Result<()> {
-        let container = self.container.options(self.container.format(target, description.format)?)?;
+        let format = self.container.format(target, description.settings.format)?;
+        let container = self.container.with(format, description)?;
         let work = &Work { container, ..work.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
             drop(Output::create(path)?);
         }
-        watch_signals(&work.progress.stop_flag())?;
+        watch(&work.progress.stop_flag())?;
         let bar = Bar::start(&work.progress);
         let built = description.build(work)?;
         if self.dry_run {
@@ -263,34 +290,4 @@ pub(super) fn epoch() -> Result<Option<i64>> {
             .expected("seconds since 1970, in decimal")
             .found(crate::text::printable_path(&value))),
     }
-}
-
-/// Lets the first SIGINT, SIGTERM or SIGHUP set `stop`, and the second end the program at once. A signal that the parent
-/// set to be ignored (nohup, a background job of a script) stays so.
-pub(super) fn watch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
-    let ignored = ignored_signals();
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        if ignored >> (signal - 1) & 1 == 1 {
-            continue;
-        }
-        // In this order: the second arrival finds the flag that the first one set.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
-            .map_err(unwatched)?;
-    }
-    // A file that grows past the limit of the process (ulimit -f) is an error of the write, which says so, and not the
-    // end of the program, which says nothing.
-    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(unwatched)?;
-    Ok(())
-}
-
-fn unwatched(error: std::io::Error) -> Error {
-    Error::new(Kind::Output, "cannot watch for signals").because(error)
-}
-
-/// The signals that are ignored, bit 0 for signal 1, as the kernel tells them (proc(5), SigIgn); none without /proc.
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Common, Target, epoch};
+use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
 use crate::filesystem::{Spec, ext4, fat};
@@ -99,7 +100,7 @@ impl Shared {
         };
         let partition = Partition { size, ..Partition::new(Type::LINUX) };
         let contents = Contents::new();
-        let contents = match self.payload(dates, matches!(spec, Spec::Vfat(_))) {
+        let contents = match self.payload(dates) {
             Some(payload) => contents.entry("/", payload),
             None => contents,
         };
@@ -107,19 +108,19 @@ impl Shared {
         Ok(Description {
             disk: disk.time(dates.time).partition(partition.filesystem(spec.clone(), contents)),
             locator: Box::new(Flags { vfat: matches!(spec, Spec::Vfat(_)) }),
-            format: None,
+            settings: Settings::default(),
             closure: None,
             warnings: Vec::new(),
         })
     }
 
     /// What the filesystem holds.
-    fn payload(&self, dates: Dates, vfat: bool) -> Option<Payload> {
+    fn payload(&self, dates: Dates) -> Option<Payload> {
         let owner = self.owner.unwrap_or_default();
         match (&self.source, owner) {
             (Some(source), _) => {
-                let hardlinks = if vfat { Hardlinks::Dissolve } else { Hardlinks::Preserve };
-                let hardlinks = self.hardlinks.unwrap_or(hardlinks);
+                // FAT has none, and says how many it dissolves.
+                let hardlinks = self.hardlinks.unwrap_or_default();
                 let rules = Rules { owner, hardlinks, latest: dates.latest, ..Rules::default() };
                 let patterns = Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty());
                 let xattrs = patterns.map(Patterns::new).unwrap_or_default();
@@ -199,8 +200,8 @@ impl Shared {
     /// What one option excludes of another.
     fn check_options(&self, spec: &Spec) -> Result<()> {
         if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
-            return Err(Error::new(ErrorKind::Usage, "--free is for a filesystem of size auto")
-                .expected("--size auto, which leaves that much space, or --size without --free"));
+            return Err(Error::new(ErrorKind::Usage, "`free` means nothing for a filesystem whose size is given")
+                .expected("a size of auto, which leaves that much space, or a size without `free`"));
         }
         if self.source.is_none() && self.owner == Some(Owner::Preserve) {
             return Err(Error::new(ErrorKind::Usage, "there is no owner to preserve")

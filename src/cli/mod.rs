@@ -9,6 +9,7 @@ mod docs;
 mod job;
 mod mkfs;
 mod nixos;
+mod signals;
 mod standard;
 
 use std::ffi::OsString;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Writes bootable disk images in user space: no root, no VM, no mount, the same bytes every time.
 #[derive(Debug, Parser)]
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
     name = "diskwright",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest; a signal ends the process by that signal.\n\
                   Results go to standard output, progress and warnings to standard error.",
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -100,6 +101,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let error = error.spelled(|key| flag_of(&Cli::command(), key));
             complain(Severity::Error, &error.to_string());
+            if error.kind() == Kind::Interrupted {
+                signals::end_by_signal();
+            }
             ExitCode::from(error.kind().exit_code())
         }
     }
@@ -144,7 +148,7 @@ fn wants_colour() -> bool {
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     unless_nobody_reads(stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
-        Error::new(crate::error::Kind::Output, "cannot write to standard output").because(error)
+        Error::new(Kind::Output, "cannot write to standard output").because(error)
     }))
 }
 
@@ -170,7 +174,6 @@ mod tests {
     /// What the library calls an option, a user knows as a flag: of what is wrong, and of what would help.
     #[test]
     fn options_of_errors_are_spelled_as_flags() {
-        use crate::error::Kind;
         for (key, flag) in [
             ("subformat", "--subformat"),
             ("compress", "--compress"),

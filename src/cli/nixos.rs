@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::job::{Common, Target};
+use crate::container::Settings;
 use crate::error::{Error, Kind, Result, Subject};
 use crate::front::nixos::{Context, Section, describe};
 use crate::front::{Dates, Description, Locator, seed};
@@ -59,7 +60,7 @@ impl Args {
             id: self.guid,
             dates: Dates::new(self.time, super::job::epoch()?),
             folder: PathBuf::from("."),
-            format: None,
+            settings: Settings::default(),
         };
         let description = describe(&self.section, &context).map_err(in_flags)?;
         let locator = Box::new(InFlags(description.locator));

@@ -273,7 +273,7 @@ impl Reading<'_> {
 
     /// Adds the entry that an error is about, unless it names one already.
     fn blame(&self, error: Error, entry: usize) -> Error {
-        if error.has_line() { error } else { error.on(self.subject(entry)) }
+        if error.is_blamed() { error } else { error.on(self.subject(entry)) }
     }
 
     /// Reads all that `entries` bring and lays it out.

@@ -447,7 +447,7 @@ impl<'a> Stages<'a> {
     /// Adds the part of the description that an error in a partition is about, where it names none yet: the entry whose
     /// file it names, the options of the filesystem, the size, or the partition.
     fn blame(&self, number: usize, error: Error) -> Error {
-        let Some(partition) = self.disk.partitions.get(number).filter(|_| !error.has_line()) else {
+        let Some(partition) = self.disk.partitions.get(number).filter(|_| !error.is_blamed()) else {
             return error;
         };
         let entries = partition.entries();

@@ -17,7 +17,7 @@ use crate::image::Image;
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
 
-/// A filesystem to make: which one, and its options. This closed list is what manifests, flags and callers choose from.
+/// A filesystem to make, and its options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 #[schemars(rename = "Filesystem")]

@@ -8,7 +8,7 @@ pub mod seed;
 use std::fmt;
 use std::path::Path;
 
-use crate::container::Format;
+use crate::container::Settings;
 use crate::disk::{Built, Disk, Work};
 use crate::error::{Error, Result, Subject, Warning};
 use crate::key::KeyPath;
@@ -36,8 +36,8 @@ pub struct Description {
     pub disk: Disk,
     /// Where its parts were written.
     pub locator: Box<dyn Locator>,
-    /// The format of the output, where one is given.
-    pub format: Option<Format>,
+    /// What is said of the file that the disk becomes.
+    pub settings: Settings,
     /// The store paths of a NixOS system, where they are, and what Nix knows of them.
     pub closure: Option<Expected>,
     /// What was asked for and cannot be kept.

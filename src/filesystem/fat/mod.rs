@@ -101,6 +101,11 @@ struct Parameters {
 
 impl Parameters {
     fn new(options: &Options, at: &Placement) -> Result<Self> {
+        if !matches!(at.sector_size, 512 | 4096) {
+            return Err(Error::new(Kind::Manifest, "FAT is not made with sectors of this size")
+                .expected("512 or 4096 bytes")
+                .found(at.sector_size));
+        }
         let sectors_per_cluster = match options.cluster_size {
             None => None,
             // FAT allows at most 128 sectors, which fit a byte; the cluster is a whole number of them.
@@ -228,11 +233,6 @@ fn last_cluster(contents: &Contents<'_>, cluster: u64) -> Option<Warning> {
 
 /// What the options ask of the geometry.
 fn wish(options: &Parameters, contents: &Contents<'_>) -> Result<Wish> {
-    if !matches!(options.sector_size, 512 | 4096) {
-        return Err(Error::new(Kind::Manifest, "FAT is not made with sectors of this size")
-            .expected("512 or 4096 bytes")
-            .found(options.sector_size));
-    }
     if let Some(sectors) = options.sectors_per_cluster
         && !sectors.is_power_of_two()
     {

@@ -24,6 +24,8 @@ pub struct Checked<T>(Result<T, Fault>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     key: Option<String>,
+    /// What the table says it is.
+    kind: Option<String>,
     /// What serde says.
     pub(super) message: String,
 }
@@ -35,6 +37,14 @@ impl Fault {
             Some(key) => table.key(key.clone()),
             None => table.clone(),
         }
+    }
+}
+
+impl Fault {
+    /// For a key that is wrong in a table of its type: which type that is.
+    pub(super) fn in_which(&self) -> Option<String> {
+        let kind = self.kind.as_ref().filter(|_| self.message.starts_with("unknown field `"))?;
+        Some(format!("{TAG} = \"{kind}\""))
     }
 }
 
@@ -98,8 +108,10 @@ impl<'de> Deserialize<'de> for Table {
 fn read<T: DeserializeOwned>(table: Map<String, Value>) -> Result<T, Fault> {
     // A JSON null is as if the key were not there.
     let table: Map<_, _> = table.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    let kind = table.get(TAG).and_then(Value::as_str).map(str::to_owned);
     let fault = |key: Option<&String>, error: serde_json::Error| Fault {
         key: key.cloned(),
+        kind: kind.clone(),
         message: error.to_string(),
     };
     let whole = match serde_json::from_value(Value::Object(table.clone())) {

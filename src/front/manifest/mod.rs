@@ -107,7 +107,12 @@ impl Manifest {
         for (number, partition) in manifest.written.partition.iter().enumerate() {
             if let Some(fault) = partition.filesystem.as_ref().and_then(|filesystem| filesystem.fault()) {
                 let path = KeyPath::top("partition").index(number).key("filesystem");
-                return Err(manifest.place(refusal::error(&fault.message, spelling), &fault.path(&path)));
+                let error = refusal::error(&fault.message, spelling);
+                let error = match fault.in_which() {
+                    Some(kind) => error.found(format!("a filesystem with {kind}")),
+                    None => error,
+                };
+                return Err(manifest.place(error, &fault.path(&path)));
             }
         }
         Ok(manifest)
@@ -176,7 +181,7 @@ impl Manifest {
     /// What the manifest says of the disk, as a value.
     fn said(&self) -> serde_json::Value {
         let mut written = self.written.clone();
-        written.disk.format = None;
+        written.disk = written.disk.without_settings();
         // Keys are texts and values are numbers, texts, truth values and lists, so that there is nothing to fail.
         serde_json::to_value(&written).unwrap_or_default()
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checked::Checked;
 use super::strict;
-use crate::container::Format;
+use crate::container::{Compression, Format, Settings, Subformat};
 use crate::disk::Size;
 use crate::filesystem::Spec;
 use crate::front::nixos::Section;
@@ -72,6 +72,39 @@ pub struct Disk {
     /// Format of the output file, where neither `--format` nor its suffix tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk; default
+    /// the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subformat: Option<Subformat>,
+    /// How the data of the output file is compressed: none, zlib or zstd for qcow2, zlib for a streamOptimized vmdk;
+    /// default none, and zlib for streamOptimized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compression>,
+    /// Level of the compression: 1 to 9 for zlib (default 6), 1 to 19 for zstd (default 3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 19))]
+    pub level: Option<u8>,
+    /// Size of a cluster of a qcow2: a power of two from 512 to 2MiB; default 64KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_size: Option<Bytes>,
+}
+
+impl Disk {
+    /// What is said of the file that the disk becomes, which does not change the disk.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            format: self.format,
+            subformat: self.subformat,
+            compress: self.compress,
+            level: self.level,
+            cluster_size: self.cluster_size,
+        }
+    }
+
+    /// The same without what is said of the file that the disk becomes.
+    pub(super) fn without_settings(&self) -> Self {
+        Self { format: None, subformat: None, compress: None, level: None, cluster_size: None, ..self.clone() }
+    }
 }
 
 /// A partition.

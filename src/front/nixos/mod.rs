@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Dates, Description};
-use crate::container::Format;
+use crate::container::Settings;
 use crate::disk::{Body, Disk, Guid, Partition, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{ext4, fat};
@@ -59,8 +59,8 @@ pub struct Context {
     pub dates: Dates,
     /// Relative paths begin here.
     pub folder: PathBuf,
-    /// The format of the output, where the section gives none.
-    pub format: Option<Format>,
+    /// What is said of the file that the disk becomes; the format of the section comes before its format.
+    pub settings: Settings,
 }
 
 impl Context {
@@ -112,9 +112,9 @@ pub fn describe(section: &Section, context: &Context) -> Result<Description> {
         partition.body = body;
         places.push(Place { key: placed_by(slot), entries, role: slot.role, start: partition.start });
     }
-    let format = system.format.or(context.format);
+    let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
     let locator = Box::new(Keys { section: path, places, scheme: disk.scheme, size: disk.size });
-    Ok(Description { disk, locator, format, closure, warnings })
+    Ok(Description { disk, locator, settings, closure, warnings })
 }
 
 /// Gives the disk the id that is asked for, or the layout's.

@@ -255,10 +255,14 @@ fn impossible_sectors_and_clusters_are_told() {
             refused(fat::build(&nothing(), &fat::Options { sector_size, ..fixed(MIB) }), Kind::Manifest);
         assert!(message.contains("expected: 512 or 4096 bytes"), "{message}");
     }
-    for sectors in [0, 3, 255] {
+    for (sectors, rule) in [
+        (0, "expected: 1, 2, 4, … 128 sectors"),
+        (3, "expected: a power of two up to 128"),
+        (255, "expected: a power of two up to 128"),
+    ] {
         let options =
             fat::Options { sectors_per_cluster: Some(sectors), size: Size::Auto, ..fat::Options::default() };
         let message = refused(fat::build(&nothing(), &options), Kind::Manifest);
-        assert!(message.contains("expected: a power of two up to 128"), "{message}");
+        assert!(message.contains(rule), "{message}");
     }
 }

@@ -122,8 +122,20 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// The message of a run that failed as it should.
 pub(crate) fn refused(code: i32, output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    complaint(output)
+}
+
+/// The message of a run that cleaned up and ended by the signal that it got.
+pub(crate) fn interrupted(signal: i32, output: &Output) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(signal), "{}", text(&output.stderr));
+    complaint(output)
+}
+
+/// The one message of a run that failed.
+fn complaint(output: &Output) -> String {
     let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{message}");
     assert_eq!(text(&output.stdout), "", "{message}");
     assert!(message.starts_with("diskwright: error: "), "{message}");
     assert!(!message.contains('\x1b'), "{message}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::bench::{Bench, MANIFEST, judge, refused, text};
+use super::bench::{Bench, MANIFEST, interrupted, judge, refused, text};
 use crate::support::tools::{command, is_root};
 use crate::support::{kernel, program::path};
 
@@ -209,7 +209,7 @@ fn a_signal_in_the_middle_leaves_nothing() {
         if number == Signal::KILL {
             assert_eq!(output.status.signal(), Some(9));
         } else {
-            let message = refused(1, &output);
+            let message = interrupted(number.as_raw(), &output);
             assert!(message.contains("stopped by a signal"), "{message}");
         }
         assert_eq!(bench.names("out"), ["disk.img"], "{number:?}");
@@ -233,7 +233,7 @@ fn what_the_parent_ignores_stays_ignored() {
     signal(&child, rustix::process::Signal::INT);
     std::thread::sleep(Duration::from_millis(100));
     signal(&child, rustix::process::Signal::TERM);
-    let message = refused(1, &child.wait_with_output().unwrap());
+    let message = interrupted(rustix::process::Signal::TERM.as_raw(), &child.wait_with_output().unwrap());
     assert!(message.contains("stopped by a signal"), "{message}");
     assert_eq!(bench.names("out"), [""; 0]);
 }

@@ -11,7 +11,8 @@ const PAGE: &str = "docs/keys.md";
 
 const HEAD: &str = "# The keys of a manifest\n\n\
     In the words of the schema (`diskwright schema`), which the tests keep this page to. `manifest.md` has the rules that\n\
-    hold between them. A key whose meaning begins with `ext4:` or `vfat:` is for that filesystem alone.\n";
+    hold between them. The keys of a\n\
+    filesystem depend on its type.\n";
 
 /// The tables of a manifest: what they are called there, and in the schema.
 const TABLES: [(&str, &str); 7] = [
@@ -28,18 +29,30 @@ fn page(schema: &Value) -> String {
     let mut page = HEAD.to_owned();
     for (title, name) in TABLES {
         let table = if name.is_empty() { schema } else { &schema["$defs"][name] };
-        let _ = write!(page, "\n## {title}\n\n| key | value | meaning |\n|---|---|---|\n");
-        for (key, about) in sorted(&table["properties"]) {
-            let _ = writeln!(page, "| `{key}` | {} | {} |", value(about), meaning(about));
+        let Some(shapes) = table["oneOf"].as_array().filter(|_| table["properties"].is_null()) else {
+            keys(&mut page, title, table);
+            continue;
+        };
+        for shape in shapes {
+            let kind = shape["properties"]["type"]["const"].as_str().unwrap();
+            keys(&mut page, &format!("{title}, of type {kind}"), shape);
         }
     }
     page.push_str("\n## Values\n\n| value | is |\n|---|---|\n");
     for (name, about) in sorted(&schema["$defs"]) {
-        if about["properties"].is_null() {
+        if !TABLES.iter().any(|(_, known)| known == name) {
             let _ = writeln!(page, "| {name} | {}{} |", meaning(about), choices(about));
         }
     }
     page
+}
+
+/// A table of the keys of `table`. The key that says which shape it has is in the title.
+fn keys(page: &mut String, title: &str, table: &Value) {
+    let _ = write!(page, "\n## {title}\n\n| key | value | meaning |\n|---|---|---|\n");
+    for (key, about) in sorted(&table["properties"]).into_iter().filter(|(_, about)| about["const"].is_null()) {
+        let _ = writeln!(page, "| `{key}` | {} | {} |", value(about), meaning(about));
+    }
 }
 
 /// The members of an object by their names, whatever order this build keeps them in.
@@ -104,7 +117,7 @@ fn every_key_is_documented_as_the_schema_has_it() {
     assert!(found == wanted, "{PAGE} is not what the schema says; it lacks\n{}", stale.join("\n"));
     // It is a page of what there is: each kind of thing is in it.
     for word in
-        ["| `grow_to` | Bytes | ext4: ", "| `attributes` | an array: Attribute |", "| `device` | Device |"]
+        ["| `grow_to` | Bytes | Size up to which ", "| `attributes` | an array: Attribute |", "| `device` | Device |"]
     {
         assert!(wanted.contains(word), "no `{word}`");
     }

@@ -41,7 +41,7 @@ pub(super) fn describe(manifest: Arc<Manifest>, epoch: Option<i64>) -> Result<De
             id: written.disk.guid,
             dates,
             folder: manifest.folder().to_owned(),
-            format: written.disk.format,
+            settings: written.disk.settings(),
         };
         let found = nixos::describe(section, &context);
         let description = found.map_err(|error| manifest.place_keys(error))?;
@@ -49,10 +49,10 @@ pub(super) fn describe(manifest: Arc<Manifest>, epoch: Option<i64>) -> Result<De
         return Ok(Description { locator, ..description });
     }
     let disk = disk(&manifest, seed, dates)?;
-    let format = written.disk.format;
+    let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
-    Ok(Description { disk, locator, format, closure: None, warnings: Vec::new() })
+    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new() })
 }
 
 /// Turns the keys that another locator finds into lines of the manifest.
