@@ -200,8 +200,11 @@ impl Shared {
     /// What one option excludes of another.
     fn check_options(&self, spec: &Spec) -> Result<()> {
         if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
-            return Err(Error::new(ErrorKind::Usage, "`free` means nothing for a filesystem whose size is given")
-                .expected("a size of auto, which leaves that much space, or a size without `free`"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "`free` means nothing for a filesystem whose size is given",
+            )
+            .expected("a size of auto, which leaves that much space, or a size without `free`"));
         }
         if self.source.is_none() && self.owner == Some(Owner::Preserve) {
             return Err(Error::new(ErrorKind::Usage, "there is no owner to preserve")

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
 
@@ -73,8 +73,13 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with these arguments, of which the first is its own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let mut command = Cli::command();
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
+        let name = matches.subcommand_name().map(str::to_owned);
+        Ok((name, Cli::from_arg_matches(&matches)?))
+    });
+    let (name, cli) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are no faults and go to standard output; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -99,7 +104,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = error.spelled(|key| flag_of(&Cli::command(), key));
+            // The same option may have another flag elsewhere.
+            let own = name.and_then(|name| command.find_subcommand(name));
+            let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
+            let error = error.spelled(flag);
             complain(Severity::Error, &error.to_string());
             if error.kind() == Kind::Interrupted {
                 signals::end_by_signal();
@@ -147,9 +155,12 @@ fn wants_colour() -> bool {
 /// Writes a result to standard output.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    unless_nobody_reads(stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
-        Error::new(Kind::Output, "cannot write to standard output").because(error)
-    }))
+    unless_nobody_reads(
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error)),
+    )
 }
 
 /// A report whose reader has left, as `head` does, has done its work. An image that nobody takes is a failure.

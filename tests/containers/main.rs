@@ -34,6 +34,7 @@ mod rows;
 mod samples;
 mod seeds;
 mod sources;
+mod strangers;
 mod trips;
 mod vdi;
 mod vhd;

@@ -21,6 +21,8 @@ mod judges;
 mod left_out;
 mod nix_boot;
 mod partitions;
+mod read;
 mod sources;
 mod tables;
+mod volume;
 mod volumes;

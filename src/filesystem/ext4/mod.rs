@@ -17,6 +17,7 @@ mod geometry;
 mod hash;
 mod inodes;
 mod plan;
+mod read;
 mod render;
 mod size;
 mod superblock;
@@ -37,7 +38,9 @@ use crate::units::{Blocks, Bytes, narrow, u64_of};
 use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
+pub(crate) use format::{STRUCTURES, features};
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
+pub(crate) use read::{open, superblock as read_superblock};
 use render::{Renderer, What};
 
 /// The options of an ext4 filesystem: keys of a manifest, flags of `mkfs ext4`, and what a caller of the library sets.

@@ -15,6 +15,7 @@ mod directory;
 mod format;
 mod geometry;
 mod names;
+mod read;
 mod refusal;
 mod size;
 
@@ -39,7 +40,9 @@ use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Bytes, Clusters, Sectors};
 use crate::values::{FatBits, VolumeId};
 
+pub(crate) use format::STRUCTURES;
 pub use geometry::FatType;
+pub(crate) use read::{Fat, open};
 
 /// The options of a FAT filesystem: keys of a manifest, flags of `mkfs vfat`, and what a caller of the library sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -103,7 +103,14 @@ impl Disk {
 
     /// The same without what is said of the file that the disk becomes.
     pub(super) fn without_settings(&self) -> Self {
-        Self { format: None, subformat: None, compress: None, level: None, cluster_size: None, ..self.clone() }
+        Self {
+            format: None,
+            subformat: None,
+            compress: None,
+            level: None,
+            cluster_size: None,
+            ..self.clone()
+        }
     }
 }
 

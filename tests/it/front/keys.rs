@@ -50,7 +50,8 @@ fn page(schema: &Value) -> String {
 /// A table of the keys of `table`. The key that says which shape it has is in the title.
 fn keys(page: &mut String, title: &str, table: &Value) {
     let _ = write!(page, "\n## {title}\n\n| key | value | meaning |\n|---|---|---|\n");
-    for (key, about) in sorted(&table["properties"]).into_iter().filter(|(_, about)| about["const"].is_null()) {
+    for (key, about) in sorted(&table["properties"]).into_iter().filter(|(_, about)| about["const"].is_null())
+    {
         let _ = writeln!(page, "| `{key}` | {} | {} |", value(about), meaning(about));
     }
 }
@@ -116,9 +117,11 @@ fn every_key_is_documented_as_the_schema_has_it() {
     let stale: Vec<_> = wanted.lines().filter(|line| !found.lines().any(|other| other == *line)).collect();
     assert!(found == wanted, "{PAGE} is not what the schema says; it lacks\n{}", stale.join("\n"));
     // It is a page of what there is: each kind of thing is in it.
-    for word in
-        ["| `grow_to` | Bytes | Size up to which ", "| `attributes` | an array: Attribute |", "| `device` | Device |"]
-    {
+    for word in [
+        "| `grow_to` | Bytes | Size up to which ",
+        "| `attributes` | an array: Attribute |",
+        "| `device` | Device |",
+    ] {
         assert!(wanted.contains(word), "no `{word}`");
     }
 }
