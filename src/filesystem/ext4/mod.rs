@@ -29,7 +29,7 @@ use uuid::Uuid;
 use super::{Facts, Filesystem, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Files, Slice};
-use crate::tree::{Content, NodeId, Time, Tree};
+use crate::tree::{Content, Time, Tree};
 use crate::units::{Blocks, Bytes, low32, u64_of};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
@@ -148,7 +148,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
     let mut image = Builder::new(length);
     put_groups(&mut image, &plan, options);
     put_beside(&mut image, &plan, options);
-    put_contents(&mut image, &plan);
+    put_contents(&mut image, &plan)?;
     let facts = Facts {
         kind: "ext4",
         label: options.label.clone(),
@@ -244,14 +244,14 @@ fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
     if contents.inodes.lost_and_found_is_ours() {
         let blocks = plan.allocation.blocks(LOST_AND_FOUND, directory::LOST_AND_FOUND_BLOCKS);
         let length = directory::LOST_AND_FOUND_BLOCKS * BLOCK;
-        each_piece(&blocks, length, |at, length, skip| {
+        for (at, length, skip) in pieces(&blocks, length) {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
-        });
+        }
     }
 }
 
 /// What is in the inodes of the tree: directories, targets of links, and file data.
-fn put_contents(image: &mut Builder, plan: &Arc<Plan>) {
+fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (directories, symlinks) = (renderer(What::Directory), renderer(What::Symlink));
@@ -268,48 +268,34 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) {
         match contents.tree.node(node).content {
             Content::Directory => {
                 let blocks = plan.allocation.blocks(number, dense);
-                each_piece(&blocks, dense * BLOCK, |at, length, skip| {
+                for (at, length, skip) in pieces(&blocks, dense * BLOCK) {
                     image.rendered_from(at, length, directories, number, skip);
-                });
+                }
             }
             Content::Symlink { length, .. } if usize::from(length) >= SLOW_SYMLINK => {
                 let blocks = plan.allocation.blocks(number, dense);
-                each_piece(&blocks, u64::from(length), |at, length, skip| {
+                for (at, length, skip) in pieces(&blocks, u64::from(length)) {
                     image.rendered_from(at, length, symlinks, number, skip);
-                });
+                }
             }
-            Content::File { size, .. } => {
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+                let data = contents.tree.data(node, files)?;
                 let blocks = plan.allocation.blocks(number, dense);
-                each_piece(&blocks, size, |at, length, skip| {
-                    image.file(at, length, files, node.get(), skip);
-                });
+                for (at, length, skip) in pieces(&blocks, contents.tree.size(node)) {
+                    data.put(image, at, length, skip)?;
+                }
             }
-            Content::Text { text } => put_text(image, plan, number, node, text),
             _ => {}
         }
     }
-}
-
-/// A text's bytes, in as many pieces as it has runs.
-fn put_text(image: &mut Builder, plan: &Plan, number: u32, node: NodeId, text: u32) {
-    let contents = &plan.contents;
-    let bytes = contents.tree.text(text);
-    if bytes.is_empty() {
-        return;
-    }
-    let dense = contents.dense(number, node).unwrap_or(0);
-    let blocks = plan.allocation.blocks(number, dense);
-    let whole = Slice::ready(format!("text {}", contents.tree.path(node)), Arc::clone(bytes));
-    each_piece(&blocks, u64_of(bytes.len()), |at, length, skip| {
-        image.put(at, &whole.sub(Bytes::new(skip), Bytes::new(skip) + length));
-    });
+    Ok(())
 }
 
 /// The pieces of `length` bytes of content: where each stands, how long it is, and where in the content it begins.
-fn each_piece(blocks: &FileBlocks, length: u64, mut each: impl FnMut(Bytes, Bytes, u64)) {
-    for run in &blocks.runs {
+fn pieces(blocks: &FileBlocks, length: u64) -> impl Iterator<Item = (Bytes, Bytes, u64)> + '_ {
+    blocks.runs.iter().map(move |run| {
         let skip = run.logical * BLOCK;
         let bytes = (run.run.length * BLOCK).min(length.saturating_sub(skip));
-        each(offset(run.run.start), Bytes::new(bytes), skip);
-    }
+        (offset(run.run.start), Bytes::new(bytes), skip)
+    })
 }

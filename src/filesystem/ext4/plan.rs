@@ -119,10 +119,10 @@ impl Contents {
                 None => 1,
             }),
             Content::Symlink { length, .. } => Some(u64::from(usize::from(length) >= SLOW_SYMLINK)),
-            Content::File { size, .. } => {
-                self.tree.ranges(node).is_none().then(|| Bytes::new(size).div_ceil(BLOCK))
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+                let size = Bytes::new(self.tree.size(node));
+                self.tree.ranges(node).is_none().then(|| size.div_ceil(BLOCK))
             }
-            Content::Text { .. } => Some(Bytes::new(self.tree.size(node)).div_ceil(BLOCK)),
             _ => Some(0),
         }
     }

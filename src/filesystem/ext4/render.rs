@@ -320,7 +320,9 @@ fn node_inode(plan: &Plan, number: u32, first: NodeId) -> InodeRecord<'_> {
             record.block = device(numbers);
         }
         Content::Fifo | Content::Socket => record.flags = 0,
-        Content::File { .. } | Content::Text { .. } | Content::Link { .. } => record.block = blocks.root(),
+        Content::File { .. } | Content::Text { .. } | Content::Slice { .. } | Content::Link { .. } => {
+            record.block = blocks.root();
+        }
     }
     record
 }
