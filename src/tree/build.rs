@@ -13,6 +13,7 @@ use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
 use crate::error::{Error, Kind, Result, Subject};
 use crate::host::stamp;
+use crate::image::Slice;
 use crate::text::printable;
 use crate::units::{index, u64_of};
 
@@ -109,6 +110,7 @@ pub struct Builder {
     pub(super) names: Vec<u8>,
     pub(super) places: Vec<Place>,
     pub(super) texts: Vec<Arc<[u8]>>,
+    pub(super) slices: Vec<Slice>,
     pub(super) xattrs: Vec<Vec<Xattr>>,
     xattr_numbers: HashMap<Vec<Xattr>, u32>,
     pub(super) ranges: BTreeMap<u32, Vec<Range>>,
@@ -132,6 +134,7 @@ impl Builder {
             names: Vec::new(),
             places: Vec::new(),
             texts: Vec::new(),
+            slices: Vec::new(),
             xattrs: vec![Vec::new()],
             xattr_numbers: HashMap::from([(Vec::new(), 0)]),
             ranges: BTreeMap::new(),
@@ -161,40 +164,6 @@ impl Builder {
         })
     }
 
-    /// Puts a text file at `target`.
-    ///
-    /// # Errors
-    /// As [`Builder::put`].
-    pub fn text(
-        &mut self,
-        target: &[u8],
-        bytes: impl Into<Arc<[u8]>>,
-        meta: Meta,
-        origin: Origin,
-    ) -> Result<()> {
-        let text = u32::try_from(self.texts.len()).map_err(|_| too_many())?;
-        self.texts.push(bytes.into());
-        self.put(target, meta, Content::Text { text }, origin)
-    }
-
-    /// Puts the regular host file `path` at `target` without looking at it: `size` bytes long, and unchanged since
-    /// `stamp` ([`crate::host::stamp`]) when it is poured.
-    ///
-    /// # Errors
-    /// As [`Builder::put`].
-    pub fn file(
-        &mut self,
-        target: &[u8],
-        path: &Path,
-        (size, stamp): (u64, u64),
-        meta: Meta,
-        origin: Origin,
-    ) -> Result<()> {
-        let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
-        self.places.push(Place::File(path.to_owned()));
-        self.put(target, meta, Content::File { place, size, stamp }, origin)
-    }
-
     /// Puts a symbolic link at `target` that leads to `to`: 1 to 4095 bytes, no NUL (PATH_MAX, symlink(7)).
     ///
     /// # Errors
@@ -206,7 +175,7 @@ impl Builder {
                 .found(format!("{} bytes: {}", to.len(), printable(&to[..to.len().min(80)]))));
         }
         let content = self.link_target(to)?;
-        self.put(target, meta, content, origin)
+        self.place(target, meta, content, origin).map(|_| ())
     }
 
     fn link_target(&mut self, to: &[u8]) -> Result<Content> {
@@ -220,18 +189,40 @@ impl Builder {
     ///
     /// # Errors
     /// [`Kind::Manifest`] where the target escapes its root, has a link or a file above it, or another entry has it,
-    /// naming both.
+    /// naming both. [`Kind::Bug`] for any other content: its numbers would be those of another tree.
     pub fn put(&mut self, target: &[u8], meta: Meta, content: Content, origin: Origin) -> Result<()> {
+        match content {
+            Content::Directory
+            | Content::CharacterDevice { .. }
+            | Content::BlockDevice { .. }
+            | Content::Fifo
+            | Content::Socket => self.place(target, meta, content, origin).map(|_| ()),
+            Content::File { .. }
+            | Content::Text { .. }
+            | Content::Slice { .. }
+            | Content::Symlink { .. }
+            | Content::Link { .. } => Err(Error::bug("content of another tree is put into a tree")),
+        }
+    }
+
+    /// Puts a node at `target` and returns its number.
+    pub(super) fn place(
+        &mut self,
+        target: &[u8],
+        meta: Meta,
+        content: Content,
+        origin: Origin,
+    ) -> Result<u32> {
         let parts = parts(target)?;
         let rank = rank(&parts);
         match parts.split_last() {
-            None if matches!(content, Content::Directory) => self.claim(0, meta, origin, rank),
+            None if matches!(content, Content::Directory) => self.claim(0, meta, origin, rank).map(|()| 0),
             None => Err(Error::new(Kind::Manifest, "the root of a filesystem can only be a directory")
                 .at(printable(target))
                 .hint("give the name it shall have as target")),
             Some((name, above)) => {
                 let parent = self.parents(above, origin)?;
-                self.add(parent, name, meta, content, origin, rank).map(|_| ())
+                self.add(parent, name, meta, content, origin, rank)
             }
         }
     }

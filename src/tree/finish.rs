@@ -54,6 +54,7 @@ impl Builder {
             names: self.names,
             places: self.places,
             texts: self.texts,
+            slices: self.slices,
             xattrs: self.xattrs,
             ranges,
         };

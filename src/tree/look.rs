@@ -118,7 +118,7 @@ fn may_have_holes(stat: &Statx, attributes: bool) -> bool {
 }
 
 /// The granularity of holes in an image: an ext4 block.
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 
 /// The data ranges of a file (SEEK_DATA, SEEK_HOLE; lseek(2)), grown to whole blocks; `None` for data throughout.
 pub(crate) fn ranges(path: &Path, size: u64) -> Result<Option<Vec<Range>>> {

@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod chmod;
+mod content;
 mod finish;
 mod links;
 mod look;
@@ -19,11 +20,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::image::{Files, HostFile};
+use crate::image::{Files, HostFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
 pub use build::{Builder, Hardlinks, Owner, Rules};
 pub use chmod::Chmod;
+pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;
@@ -123,6 +125,11 @@ pub enum Content {
         /// Which entry of the tree's list of texts.
         text: u32,
     },
+    /// A regular file whose bytes are a slice of an image: a file of a foreign filesystem, or what was packed before.
+    Slice {
+        /// Which entry of the tree's list of slices.
+        slice: u32,
+    },
     /// A symbolic link.
     Symlink {
         /// Where its target stands among the tree's names.
@@ -181,6 +188,7 @@ pub struct Tree {
     names: Vec<u8>,
     places: Vec<Place>,
     texts: Vec<Arc<[u8]>>,
+    slices: Vec<Slice>,
     xattrs: Vec<Vec<Xattr>>,
     /// Data ranges of files with holes, sorted, not touching; a file that is not listed is data throughout.
     ranges: BTreeMap<u32, Vec<Range>>,
@@ -299,6 +307,7 @@ impl Tree {
         match self.node(id).content {
             Content::File { size, .. } => size,
             Content::Text { text } => u64_of(self.text(text).len()),
+            Content::Slice { slice } => self.slice(slice).length().get(),
             _ => 0,
         }
     }
@@ -307,6 +316,12 @@ impl Tree {
     #[must_use]
     pub fn text(&self, text: u32) -> &Arc<[u8]> {
         &self.texts[index(text)]
+    }
+
+    /// The slice of an image that the bytes of a file are.
+    #[must_use]
+    pub fn slice(&self, slice: u32) -> &Slice {
+        &self.slices[index(slice)]
     }
 
     /// The target of a symbolic link; empty for anything else.

@@ -22,6 +22,7 @@ mod left_out;
 mod nix_boot;
 mod partitions;
 mod read;
+mod slices;
 mod sources;
 mod tables;
 mod volume;

@@ -1,6 +1,6 @@
 //! Compressed clusters: read, compress and append on all cores, in an order that no thread changes
-//! ([`turns`](crate::pour::ordered)). A chunk of clusters learns in its turn where its bytes go, and is written while the
-//! next one has its turn. So every byte's place follows from the bytes before it alone.
+//! ([`ordered`]). A chunk of clusters learns in its order where its bytes go, and is written while the next one learns
+//! that. So every byte's place follows from the bytes before it alone.
 
 use super::format::{COMPRESSED, COPIED, ClusterSize, Header, refcount_sizes};
 use super::{LENGTHS, Options, SECTOR};
@@ -9,12 +9,12 @@ use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image};
 use crate::pour::PourOptions;
-use crate::pour::ordered::{Chunks, in_turns};
+use crate::pour::ordered::{self, Stage};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
-/// Bytes of the disk in a chunk, at least one cluster: enough that taking turns costs nothing.
+/// Bytes of the disk in a chunk, at least one cluster: enough that putting them in order costs nothing.
 const CHUNK: u64 = MIB;
 
 /// Writes `image` to what will be the file `path`, with every cluster compressed that becomes smaller so; clusters of
@@ -36,9 +36,9 @@ pub(in crate::container) fn compress(
     let output = Output::create(path)?;
     let pour = &pour.within(codec.memory(cluster_size.bytes()));
     let work = Work { image, cluster_size, data: &data, output: &output, codec, pour };
-    let turn = in_turns(&work, Turn::new(cluster_size.bytes()), pour)?;
-    let tables = Tables { cluster_size, data: &data, entries: &turn.entries, l1_entries: entries };
-    tables.write(&output, &turn, size, options, codec)?;
+    let places = ordered::run(&work, Places::new(cluster_size.bytes()), pour)?;
+    let tables = Tables { cluster_size, data: &data, entries: &places.entries, l1_entries: entries };
+    tables.write(&output, &places, size, options, codec)?;
     Ok(output)
 }
 
@@ -52,9 +52,9 @@ struct Work<'a> {
     pour: &'a PourOptions<'a>,
 }
 
-/// What only the worker whose turn it is may change.
+/// Which places of the file are given.
 #[derive(Debug)]
-struct Turn {
+struct Places {
     cluster: u64,
     /// Where the next compressed cluster goes, and the end of the room that is contiguous with it.
     packed: u64,
@@ -67,7 +67,7 @@ struct Turn {
     refcounts: Vec<u16>,
 }
 
-impl Turn {
+impl Places {
     fn new(cluster: u64) -> Self {
         // The header has the first cluster.
         Self {
@@ -118,16 +118,16 @@ enum Stored {
 }
 
 /// What a worker has in hand: its encoder, and a chunk's clusters with what is to be written of them.
-struct Own {
+struct Worker {
     cursor: Cursor,
     encoder: Encoder,
     clusters: Vec<Stored>,
     bytes: Vec<u8>,
 }
 
-impl Chunks for Work<'_> {
-    type Own = Own;
-    type Shared = Turn;
+impl Stage for Work<'_> {
+    type Worker = Worker;
+    type State = Places;
     /// What to write where.
     type Rest = Vec<(u64, usize)>;
 
@@ -135,8 +135,8 @@ impl Chunks for Work<'_> {
         self.data.total().div_ceil(self.per_chunk())
     }
 
-    fn own(&self) -> Result<Own> {
-        Ok(Own {
+    fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
             cursor: self.image.cursor(),
             encoder: Encoder::new(self.codec, self.cluster_size.bytes())?,
             clusters: Vec::new(),
@@ -144,20 +144,20 @@ impl Chunks for Work<'_> {
         })
     }
 
-    fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
-        own.bytes.clear();
-        own.clusters = self.clusters(chunk * self.per_chunk(), own)?;
+    fn prepare(&self, chunk: u64, worker: &mut Worker) -> Result<()> {
+        worker.bytes.clear();
+        worker.clusters = self.clusters(chunk * self.per_chunk(), worker)?;
         Ok(())
     }
 
-    fn turn(&self, turn: &mut Turn, own: &mut Own) -> Result<Self::Rest> {
-        Ok(self.give_places(turn, &own.clusters))
+    fn append(&self, places: &mut Places, worker: &mut Worker) -> Result<Self::Rest> {
+        Ok(self.give_places(places, &worker.clusters))
     }
 
-    fn finish(&self, writes: Self::Rest, own: &mut Own) -> Result<()> {
+    fn finish(&self, writes: Self::Rest, worker: &mut Worker) -> Result<()> {
         let mut from = 0;
         for (at, length) in writes {
-            self.output.write_at(&own.bytes[from..from + length], at)?;
+            self.output.write_at(&worker.bytes[from..from + length], at)?;
             from += length;
         }
         Ok(())
@@ -170,8 +170,8 @@ impl Work<'_> {
     }
 
     /// Reads the clusters from ordinal `first` on and appends what is to be written of them to the bytes in hand.
-    fn clusters(&self, first: u64, own: &mut Own) -> Result<Vec<Stored>> {
-        let Own { cursor, encoder, bytes, .. } = own;
+    fn clusters(&self, first: u64, worker: &mut Worker) -> Result<Vec<Stored>> {
+        let Worker { cursor, encoder, bytes, .. } = worker;
         let size = self.cluster_size.bytes();
         let mut cluster = vec![0; usize_of(size)];
         let end = (first + self.per_chunk()).min(self.data.total());
@@ -197,25 +197,25 @@ impl Work<'_> {
     }
 
     /// Gives the clusters of a chunk their places: what to write where, neighbours joined.
-    fn give_places(&self, turn: &mut Turn, clusters: &[Stored]) -> Vec<(u64, usize)> {
+    fn give_places(&self, places: &mut Places, clusters: &[Stored]) -> Vec<(u64, usize)> {
         let mut writes: Vec<(u64, usize)> = Vec::new();
         for cluster in clusters {
             let (entry, at, length) = match cluster {
                 Stored::Zero => {
-                    turn.entries.push(0);
+                    places.entries.push(0);
                     continue;
                 }
                 Stored::Compressed(length) => {
-                    let at = turn.pack(u64_of(*length));
+                    let at = places.pack(u64_of(*length));
                     let sectors = (at + u64_of(*length) - 1) / SECTOR - at / SECTOR;
                     (COMPRESSED | sectors << self.cluster_size.sector_shift() | at, at, *length)
                 }
                 Stored::Plain => {
-                    let at = turn.plain();
+                    let at = places.plain();
                     (COPIED | at, at, usize_of(self.cluster_size.bytes()))
                 }
             };
-            turn.entries.push(entry);
+            places.entries.push(entry);
             match writes.last_mut() {
                 Some((start, count)) if *start + u64_of(*count) == at => *count += length,
                 _ => writes.push((at, length)),
@@ -235,9 +235,16 @@ struct Tables<'a> {
 
 impl Tables<'_> {
     /// Writes header, tables and refcounts; everything behind the data, in the order L2, L1, refcounts.
-    fn write(&self, output: &Output, turn: &Turn, size: u64, options: &Options, codec: Codec) -> Result<()> {
+    fn write(
+        &self,
+        output: &Output,
+        places: &Places,
+        size: u64,
+        options: &Options,
+        codec: Codec,
+    ) -> Result<()> {
         let cluster = self.cluster_size.bytes();
-        let mut at = turn.free;
+        let mut at = places.free;
         let put = |bytes: &[u8], at: u64| output.write_at(bytes, at);
         let mut l1 = vec![0_u8; usize_of((self.l1_entries * 8).div_ceil(cluster).max(1) * cluster)];
         for (number, table) in self.l2_tables() {
@@ -261,7 +268,7 @@ impl Tables<'_> {
             let first = block * self.cluster_size.refcounts();
             let counts: Vec<u8> = (first..first + self.cluster_size.refcounts())
                 .flat_map(|number| {
-                    let known = turn.refcounts.get(usize_of(number)).copied();
+                    let known = places.refcounts.get(usize_of(number)).copied();
                     known.unwrap_or(u16::from(number < end / cluster)).to_be_bytes()
                 })
                 .collect();

@@ -33,7 +33,7 @@ use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::identity;
 use crate::image::{Builder, Files, Slice};
-use crate::tree::{Content, NodeId, Time, Tree};
+use crate::tree::{Content, Time, Tree};
 use crate::units::{Blocks, Bytes, narrow, u64_of};
 use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
@@ -297,6 +297,7 @@ fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Re
         let blocks = plan.allocation.blocks(LOST_AND_FOUND, Shape::Dense(length))?;
         each_piece(&blocks, length * BLOCK, |at, length, skip| {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
+            Ok(())
         })?;
     }
     Ok(())
@@ -322,47 +323,38 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
                 let length = contents.directory_blocks(number) * BLOCK;
                 each_piece(&blocks()?, length, |at, length, skip| {
                     image.rendered_from(at, length, directories, number, skip);
+                    Ok(())
                 })?;
             }
             Content::Symlink { length, .. } if usize::from(length) >= SLOW_SYMLINK => {
                 each_piece(&blocks()?, u64::from(length), |at, length, skip| {
                     image.rendered_from(at, length, symlinks, number, skip);
+                    Ok(())
                 })?;
             }
-            Content::File { size, .. } => {
-                each_piece(&blocks()?, size, |at, length, skip| {
-                    image.file(at, length, files, node.get(), skip);
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+                let data = contents.tree.data(node, files)?;
+                each_piece(&blocks()?, contents.tree.size(node), |at, length, skip| {
+                    data.put(image, at, length, skip)
                 })?;
             }
-            Content::Text { text } => put_text(image, contents, node, text, &blocks()?)?,
             _ => {}
         }
     }
     Ok(())
 }
 
-/// A text's bytes, in as many pieces as it has runs.
-fn put_text(
-    image: &mut Builder,
-    contents: &Contents,
-    node: NodeId,
-    text: u32,
-    blocks: &FileBlocks,
-) -> Result<()> {
-    let bytes = contents.tree.text(text);
-    let whole = Slice::ready(format!("text {}", contents.tree.path(node)), Arc::clone(bytes));
-    each_piece(blocks, u64_of(bytes.len()), |at, length, skip| {
-        image.put(at, &whole.sub(Bytes::new(skip), Bytes::new(skip) + length));
-    })
-}
-
 /// The pieces of `length` bytes of content: where each stands, how long it is, and where in the content it begins.
-fn each_piece(blocks: &FileBlocks, length: u64, mut each: impl FnMut(Bytes, Bytes, u64)) -> Result<()> {
+fn each_piece(
+    blocks: &FileBlocks,
+    length: u64,
+    mut each: impl FnMut(Bytes, Bytes, u64) -> Result<()>,
+) -> Result<()> {
     for run in &blocks.runs {
         let skip = run.logical * BLOCK;
         let left = length.checked_sub(skip).filter(|left| *left > 0);
         let left = left.ok_or_else(|| Error::bug("blocks were given to a file behind its end"))?;
-        each(offset(run.run.start), Bytes::new((run.run.length * BLOCK).min(left)), skip);
+        each(offset(run.run.start), Bytes::new((run.run.length * BLOCK).min(left)), skip)?;
     }
     Ok(())
 }

@@ -138,11 +138,12 @@ impl Contents {
         let dense = match self.tree.node(node).content {
             Content::Directory => self.directory_blocks(number),
             Content::Symlink { length, .. } => u64::from(usize::from(length) >= SLOW_SYMLINK),
-            Content::File { size, .. } => match self.tree.ranges(node) {
-                Some(ranges) => return Shape::Sparse(ranges),
-                None => Bytes::new(size).div_ceil(BLOCK),
-            },
-            Content::Text { .. } => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+                match self.tree.ranges(node) {
+                    Some(ranges) => return Shape::Sparse(ranges),
+                    None => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+                }
+            }
             _ => 0,
         };
         Shape::Dense(dense)

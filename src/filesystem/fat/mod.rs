@@ -22,7 +22,7 @@ mod size;
 use std::sync::Arc;
 
 use chain::Chains;
-use contents::{Contents, source};
+use contents::Contents;
 use directory::Writer;
 use format::{BACKUP, Date, FSINFO, Identity};
 use geometry::{Geometry, Wish};
@@ -34,9 +34,9 @@ use serde::{Deserialize, Serialize};
 use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::identity;
-use crate::image::{Builder, FilesId, Image, Slice};
+use crate::image::{Builder, Image, Slice};
 use crate::text::printable;
-use crate::tree::{Content, NodeId, Time, Tree};
+use crate::tree::{NodeId, Time, Tree};
 use crate::units::{Bytes, Clusters, Sectors};
 use crate::values::{FatBits, VolumeId};
 
@@ -308,7 +308,8 @@ fn compose(
     }
     let files = builder.files(tree.clone());
     for (id, length) in contents.files().filter(|(_, length)| *length > 0) {
-        place(&mut builder, files, tree, id, length, geometry.at(chains.start(id))?);
+        let at = geometry.at(chains.start(id))?;
+        tree.data(id, files)?.put(&mut builder, at, Bytes::new(length), 0)?;
     }
     let table = Arc::new(chains.into_table(&geometry));
     let length = table.length();
@@ -317,22 +318,4 @@ fn compose(
         builder.rendered(at, length, table, copy);
     }
     builder.finish()
-}
-
-/// Puts the data of a file at `at`; its holes stay holes, which read as the zeros they are.
-fn place(builder: &mut Builder, files: FilesId, tree: &Tree, id: NodeId, length: u64, at: Bytes) {
-    let source = source(tree, id);
-    if let Content::Text { text } = tree.node(source).content {
-        builder.bytes(at, format!("text {}", tree.path(id)), Arc::clone(tree.text(text)));
-        return;
-    }
-    match tree.ranges(source) {
-        None => builder.file(at, Bytes::new(length), files, source.get(), 0),
-        Some(ranges) => {
-            for range in ranges {
-                let data = Bytes::new(range.length);
-                builder.file(at + Bytes::new(range.start), data, files, source.get(), range.start);
-            }
-        }
-    }
 }
