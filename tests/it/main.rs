@@ -9,6 +9,7 @@
 #[macro_use]
 extern crate diskwright_testing as support;
 
+mod api;
 mod determinism;
 mod digests;
 mod disk;

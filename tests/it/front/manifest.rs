@@ -1,27 +1,16 @@
 //! What a bad manifest gets: one error that names the file, the line and the rule, word for word.
 //!
-//! Every manifest in fixtures/refused has its message beside it, with the exit code in the first line. A new one
-//! gets its message with `DISKWRIGHT_BLESS=1 cargo test --test it front`; whoever adds it reads the message first.
+//! Every case of fixtures/refused has its message, with the exit code before it. A new one gets its message with
+//! `DISKWRIGHT_BLESS=1 cargo test --test it front::manifest`; whoever adds it reads the message first.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use diskwright::disk::Work;
 use diskwright::error::Error;
 use diskwright::front::manifest::Manifest;
 
-/// Where the manifests are, as the errors name them: tests run in the folder of the package.
-const REFUSED: &str = "fixtures/refused";
-
-fn manifests() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(REFUSED)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|suffix| suffix == "toml" || suffix == "json"))
-        .collect();
-    found.sort();
-    found
-}
+use super::cases::{Case, FOLDER, all, bless};
 
 /// A message as it is on every machine: sources are named by their whole path once links in it are resolved.
 fn message(error: &Error) -> String {
@@ -29,7 +18,7 @@ fn message(error: &Error) -> String {
     error.to_string().replace(&format!("{}/", here.display()), "")
 }
 
-/// What is wrong with a manifest, found by whichever room finds it. Nothing is written.
+/// What is wrong with a manifest, found by whatever part finds it. Nothing is written.
 fn refusal(manifest: Result<Manifest, Error>) -> Option<Error> {
     match manifest {
         Err(error) => Some(error),
@@ -40,53 +29,56 @@ fn refusal(manifest: Result<Manifest, Error>) -> Option<Error> {
     }
 }
 
-#[test]
-fn every_bad_manifest_gets_its_message() {
-    let bless = std::env::var_os("DISKWRIGHT_BLESS").is_some();
-    let mut wrong = Vec::new();
-    let manifests = manifests();
-    for path in &manifests {
-        let Some(error) = refusal(Manifest::load(path)) else {
-            wrong.push(format!("{}: accepted", path.display()));
-            continue;
-        };
-        let found = format!("exit {}\n{}\n", error.kind().exit_code(), message(&error));
-        let beside = path.with_extension("txt");
-        let expected = std::fs::read_to_string(&beside).unwrap_or_default();
-        if bless && expected.is_empty() {
-            std::fs::write(&beside, &found).unwrap();
-        } else if found != expected {
-            wrong.push(format!("{}\nexpected: {expected}\nfound: {found}", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(manifests.len() > 100, "only {} manifests in {REFUSED}", manifests.len());
+/// What is wrong with the manifest of a case.
+fn refused(case: &Case) -> Option<Error> {
+    refusal(Manifest::read(case.manifest.as_slice(), &case.path(), Path::new(FOLDER)))
+}
+
+/// The exit code and the message that the manifest of a case gets.
+fn outcome(case: &Case) -> String {
+    refused(case).map_or("accepted\n".to_owned(), |error| {
+        format!("exit {}\n{}\n", error.kind().exit_code(), message(&error))
+    })
 }
 
 #[test]
-fn no_message_is_without_its_manifest_and_no_two_manifests_are_of_one_name() {
-    let names: Vec<_> = manifests().iter().map(|path| path.with_extension("")).collect();
-    let known: BTreeSet<_> = names.iter().collect();
-    assert_eq!(names.len(), known.len());
-    for entry in std::fs::read_dir(REFUSED).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|suffix| suffix == "txt") {
-            assert!(known.contains(&path.with_extension("")), "{} has no manifest", path.display());
+fn every_bad_manifest_gets_its_message() {
+    bless(outcome);
+    let mut wrong = Vec::new();
+    let cases = all();
+    for case in &cases {
+        let found = outcome(case);
+        if found != case.message {
+            wrong.push(format!("{}\nexpected: {}\nfound: {found}", case.name, case.message));
         }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cases.len() > 180, "only {} manifests in {FOLDER}", cases.len());
+}
+
+/// A file whose manifest is no text, or a source: nothing lies in the folder that no case needs.
+#[test]
+fn no_two_cases_are_of_one_name_and_no_file_is_of_none() {
+    let cases = all();
+    let known: BTreeSet<_> = cases.iter().map(Case::stem).collect();
+    assert_eq!(cases.len(), known.len());
+    for entry in std::fs::read_dir(FOLDER).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let used = cases.iter().any(|case| {
+            case.path() == path || case.text().is_some_and(|text| text.contains(&format!("\"{name}")))
+        });
+        assert!(used || name.ends_with(".txt"), "no case needs {}", path.display());
     }
 }
 
 #[test]
 fn every_message_names_the_file_and_a_line_of_it() {
-    for path in manifests() {
-        let message = refusal(Manifest::load(&path)).unwrap().to_string();
-        let place = format!("{}:", path.display());
+    for case in all() {
+        let message = refused(&case).unwrap().to_string();
+        let place = format!("{}:", case.path().display());
         // What is not text has no lines.
-        assert!(
-            message.contains(&place) || message.contains("byte "),
-            "{}: no line in {message}",
-            path.display()
-        );
+        assert!(message.contains(&place) || message.contains("byte "), "{}: no line in {message}", case.name);
     }
 }
 
@@ -94,15 +86,15 @@ fn every_message_names_the_file_and_a_line_of_it() {
 #[test]
 fn json_is_refused_as_toml_is() {
     let mut checked = 0;
-    for path in manifests() {
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        let Ok(value) = toml::from_str::<toml::Table>(&text) else { continue };
+    for case in all() {
+        let Some(Ok(value)) = case.text().map(toml::from_str::<toml::Table>) else { continue };
         let json = serde_json::to_string_pretty(&value).unwrap();
-        let toml = refusal(Manifest::load(&path)).unwrap();
-        let json = refusal(Manifest::parse(json, &path.with_extension("json"), Path::new(REFUSED))).unwrap();
+        let toml = refused(&case).unwrap();
+        let name = case.path().with_extension("json");
+        let json = refusal(Manifest::parse(json, &name, Path::new(FOLDER))).unwrap();
         // JSON has the words of JSON for what has the wrong type, such as floating point numbers.
-        assert_eq!(json.what(), toml.what(), "{}", path.display());
-        assert_eq!(json.kind(), toml.kind(), "{}", path.display());
+        assert_eq!(json.what(), toml.what(), "{}", case.name);
+        assert_eq!(json.kind(), toml.kind(), "{}", case.name);
         checked += 1;
     }
     assert!(checked > 90, "{checked}");
@@ -112,9 +104,13 @@ fn json_is_refused_as_toml_is() {
 #[test]
 fn messages_differ() {
     let mut seen = BTreeSet::new();
-    for path in manifests() {
-        let text = std::fs::read_to_string(path.with_extension("txt")).unwrap();
-        assert!(text.starts_with("exit 1\n") || text.starts_with("exit 2\n"), "{}", path.display());
-        assert!(seen.insert(text), "{}", path.display());
+    for case in all() {
+        assert!(
+            case.message.starts_with("exit 1\n") || case.message.starts_with("exit 2\n"),
+            "{}",
+            case.name
+        );
+        // Without the manifest's own name, which alone would make each another.
+        assert!(seen.insert(case.message.replace(&case.name, "")), "{}", case.name);
     }
 }

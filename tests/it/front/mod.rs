@@ -1,6 +1,7 @@
 //! The front of the house: what bad manifests get, what manifests come to, and the program as a process.
 
 mod bench;
+mod cases;
 mod faults;
 mod keys;
 mod layouts;

@@ -7,10 +7,15 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
 }
 
+/// Whether what is pinned is to be written as it is found.
+pub fn blessing() -> bool {
+    std::env::var_os("DISKWRIGHT_BLESS").is_some()
+}
+
 /// Compares `found` with the file `name` of the fixtures, or writes it there if that was asked for.
 pub fn pinned(name: &str, found: &str) {
     let path = fixtures().join(name);
-    if std::env::var_os("DISKWRIGHT_BLESS").is_some() {
+    if blessing() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, found).unwrap();
         return;
