@@ -155,7 +155,7 @@ pub fn build(manifest: &Manifest, options: &Options) -> Result<Built> {
 /// As [`build`].
 pub fn resolve(manifest: &Manifest, options: &Options) -> Result<Disk> {
     match &manifest.written.nixos {
-        Some(_) => nixos::disk(manifest, options.epoch),
+        Some(_) => nixos::disk(manifest, options.epoch, &options.progress),
         None => resolve::resolve(manifest, options.epoch),
     }
 }

@@ -231,7 +231,7 @@ fn grub_that_is_not_there_or_too_large_is_named() {
             layout,
             &["--grub", crate::closure::GRUB, "--grub-mkimage", script.to_str().unwrap()],
             1,
-            &["GRUB's core image is larger than the room for it", "889 sectors", "512 bytes too many"],
+            &["GRUB's core image is larger than the space for it", "889 sectors", "512 bytes too many"],
         );
     }
 }

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::layout::{Geometry, Role};
-use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use super::options::{BootLoader, EntryNames, Layout};
 use super::root::Entries;
 use super::section::System;
 use crate::boot::files::Content;
 use crate::boot::grub::options::{Options as Menu, State};
 use crate::boot::grub::{self, Grub, Place, Search, bios, config};
-use crate::boot::{
-    Architecture, Generation, Generations, Secrets, Store, bootspec, extlinux, systemd_boot, uki,
-};
+use crate::boot::{Firmware, Generations, Secrets, architecture, bootspec, extlinux, systemd_boot, uki};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::resolve::{BootArea, Dates, What};
+use crate::front::manifest::resolve::{BootArea, What};
 use crate::front::manifest::values::PartitionSize;
 use crate::identity;
+use crate::nix::Store;
+use crate::progress::Progress;
+use crate::table::Architecture;
 use crate::tree::{Hardlinks, Rules};
 use crate::units::{Bytes, MIB, Sectors};
 
@@ -80,15 +81,18 @@ pub(super) struct Booted {
 }
 
 /// What boots `system` from a disk of this geometry.
-pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, dates: Dates) -> Result<Booted> {
+pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, progress: &Progress) -> Result<Booted> {
     let mut booted = Booted::default();
     if system.boot_loader == BootLoader::None && system.uki.is_none() {
         return Ok(booted);
     }
-    let members = system.closure.paths().map(|path| path.base_name().to_owned());
-    let store = Store::new(system.store.root()).having(members);
-    let generations = generations(system, &store, dates, &mut booted.warnings)?;
-    let planner = Planner { system, geometry, ids, store, generations };
+    let store = system.store.clone().having(system.closure.paths().cloned());
+    let generations = system.generations.read(|toplevel| {
+        let read = bootspec::System::read(&store, &toplevel.to_path(), Secrets::Skip, &mut booted.warnings)?;
+        read.check_init(&store)?;
+        Ok(read)
+    })?;
+    let planner = Planner { system, geometry, ids, store, generations, progress };
     match system.boot_loader {
         BootLoader::None => {}
         BootLoader::SystemdBoot => planner.systemd_boot(&mut booted)?,
@@ -98,27 +102,9 @@ pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, dates: Dates
     if let Some(image) = &system.uki {
         let name = image.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let alone = system.boot_loader == BootLoader::None;
-        uki::place(&mut booted.esp, image, name, planner.architecture()?, alone)?;
+        uki::place(&mut booted.esp, image, name, planner.firmware()?, alone)?;
     }
     Ok(booted)
-}
-
-/// Reads what boots of every generation.
-fn generations(
-    system: &System,
-    store: &Store,
-    dates: Dates,
-    warnings: &mut Vec<Warning>,
-) -> Result<Generations> {
-    let mut all = Vec::new();
-    for (number, toplevel) in system.generations.iter() {
-        let number = u32::try_from(number).map_err(|_| Error::new(Kind::Manifest, "too many generations"))?;
-        let read = bootspec::System::read(store, &toplevel.to_path(), Secrets::Skip, warnings)?;
-        read.check_init(store)?;
-        all.push(Generation { profile: None, number, date: dates.time.seconds, system: read });
-    }
-    let default = all.last().map(|newest| newest.system.clone());
-    Generations::new(default.ok_or_else(|| Error::bug("a profile without generations"))?, all)
 }
 
 /// What all loaders need.
@@ -128,6 +114,7 @@ struct Planner<'a> {
     ids: &'a Ids,
     store: Store,
     generations: Generations,
+    progress: &'a Progress,
 }
 
 /// Which filesystem has /boot.
@@ -177,24 +164,38 @@ impl Booted {
 }
 
 impl Planner<'_> {
-    /// The processor, as the system says it: what EFI programs are for one of.
-    fn architecture(&self) -> Result<Architecture> {
-        let system = self.generations.default_system();
-        Architecture::of_system(&system.system)
-            .map_err(|error| error.at(self.store.host_of(Path::new(&system.toplevel))))
+    /// The processor, as the system says it; `None` where it does not.
+    fn architecture(&self) -> Result<Option<Architecture>> {
+        architecture::of_system(&self.generations.default_system().system)
+            .map_err(|error| error.at(self.toplevel()))
+    }
+
+    /// The firmware that EFI programs are for.
+    fn firmware(&self) -> Result<Firmware> {
+        match self.architecture()? {
+            Some(architecture) => Firmware::of(architecture).map_err(|error| error.at(self.toplevel())),
+            None => Err(Error::new(Kind::Source, "the system does not say for which processor it is")
+                .at(self.toplevel())
+                .expected("a file `system`, or the field `system` of boot.json, such as x86_64-linux")),
+        }
+    }
+
+    /// Where the default system lies on this host.
+    fn toplevel(&self) -> PathBuf {
+        self.store.host_of(Path::new(&self.generations.default_system().toplevel))
     }
 
     /// Refuses a BIOS for a system whose processor has none. A system that does not say may know better.
     fn check_bios(&self) -> Result<()> {
-        match self.architecture() {
-            Ok(Architecture::Ia32 | Architecture::X64) | Err(_) => Ok(()),
-            Ok(other) => Err(Error::new(
+        match self.architecture()? {
+            Some(other) if !architecture::has_bios(other) => Err(Error::new(
                 Kind::Manifest,
                 format!("the layout {} boots by a BIOS, which only x86 has", self.system.layout),
             )
             .expected("a system for i686 or x86_64")
             .found(format!("one for {other}"))
             .hint("choose the layout efi, or the boot loader extlinux")),
+            _ => Ok(()),
         }
     }
 
@@ -213,15 +214,12 @@ impl Planner<'_> {
             Some(file) => file.clone(),
             None => self.own_systemd_boot()?,
         };
-        let mut options = systemd_boot::Options::new(self.architecture()?, loader);
+        let mut options = systemd_boot::Options::new(self.firmware()?, loader);
         options.naming = match self.system.entry_names {
             EntryNames::Hash => systemd_boot::Naming::Hash,
             EntryNames::Generation => systemd_boot::Naming::Generation,
         };
-        options.timeout = match self.system.timeout {
-            Timeout::Seconds(seconds) => systemd_boot::Timeout::Seconds(seconds),
-            Timeout::Forever => systemd_boot::Timeout::Force,
-        };
+        options.timeout = self.system.timeout;
         let xbootldr = self.system.layout == Layout::EfiXbootldr;
         let trees = systemd_boot::build(&self.generations, &options, xbootldr)?;
         booted.esp.merge("", trees.esp)?;
@@ -240,15 +238,12 @@ impl Planner<'_> {
             self.system.store.resolve(&toplevel.join("systemd/lib/systemd/boot/efi")).map_err(|error| {
                 Error::new(Kind::Source, "the system has no systemd-boot").because(error).hint(hint)
             })?;
-        systemd_boot::loader(&folder.host, self.architecture()?).map_err(|error| error.hint(hint))
+        systemd_boot::loader(&folder.host, self.firmware()?).map_err(|error| error.hint(hint))
     }
 
     fn extlinux(&self, booted: &mut Booted) -> Result<()> {
         let mut options = extlinux::Options::new();
-        options.timeout = match self.system.timeout {
-            Timeout::Seconds(seconds) => Some(seconds),
-            Timeout::Forever => None,
-        };
+        options.timeout = self.system.timeout;
         let files = extlinux::build(&self.store, &self.generations, &options)?;
         for generation in
             self.generations.system_profile(None).iter().filter(|generation| generation.system.xen.is_some())
@@ -269,7 +264,7 @@ impl Planner<'_> {
         if layout.has_bios() {
             self.check_bios()?;
             let grub = self.find_grub("i386-pc")?;
-            let made = bios::build(&grub, &self.home(), self.room()?)?;
+            let made = bios::build(&grub, &self.home(), self.core_area()?, self.progress)?;
             booted.area.code = made.embedding.boot_code.into();
             match layout {
                 Layout::Legacy | Layout::LegacyBoot => booted.area.gap = made.embedding.core.into(),
@@ -279,11 +274,12 @@ impl Planner<'_> {
             shared = Some((grub, "i386-pc".to_owned()));
         }
         if layout.has_esp() {
-            let architecture = self.architecture()?;
-            let platform = architecture.grub_efi();
+            let firmware = self.firmware()?;
+            let platform = firmware.grub();
             let grub = self.find_grub(&platform)?;
             let names = grub::efi::Names::default();
-            let made = grub::efi::build(&grub, architecture, &self.boot_place(), &self.filesystem(), &names)?;
+            let (place, filesystem) = (self.boot_place(), self.filesystem());
+            let made = grub::efi::build(&grub, firmware, &place, &filesystem, &names, self.progress)?;
             booted.esp.merge("", made.esp)?;
             boot.merge("", made.files)?;
             shared = Some((grub, platform));
@@ -304,10 +300,7 @@ impl Planner<'_> {
             path: "/nix/store".to_owned(),
         });
         let mut options = Menu::new(self.boot_place(), store);
-        options.timeout = match self.system.timeout {
-            Timeout::Seconds(seconds) => Some(seconds),
-            Timeout::Forever => None,
-        };
+        options.timeout = self.system.timeout;
         options.state = state;
         options
     }
@@ -366,16 +359,16 @@ impl Planner<'_> {
     }
 
     /// Where the core image goes.
-    fn room(&self) -> Result<bios::Room> {
+    fn core_area(&self) -> Result<bios::Area> {
         let bios = self.geometry.slots.iter().find(|slot| slot.role == Role::Bios);
         let Some(slot) = bios else {
             let first = Sectors::new(1);
-            return Ok(bios::Room { first, length: FIRST_PARTITION.saturating_sub(first) });
+            return Ok(bios::Area { first, length: FIRST_PARTITION.saturating_sub(first) });
         };
         match (slot.start, slot.size) {
             (Some(start), PartitionSize::Fixed(size)) => {
                 let sectors = |bytes: Bytes| Sectors::new(bytes.get() / SECTOR);
-                Ok(bios::Room { first: sectors(start), length: sectors(size) })
+                Ok(bios::Area { first: sectors(start), length: sectors(size) })
             }
             _ => Err(Error::bug("a BIOS boot partition without place")),
         }

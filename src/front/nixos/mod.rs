@@ -5,7 +5,7 @@
 //! |---|---|
 //! | what the section says, and what does not go together | `section` |
 //! | where the partitions lie and what they are called | `layout` |
-//! | the store, Nix's database, the system profile, the directories of a root | `root`, `generations` |
+//! | the store, Nix's database, the system profile, the directories of a root | `root` |
 //! | files of the host that go into the root, and who owns them | `contents`, `users` |
 //! | what boots it: files and embedded programs | `boot` |
 //!
@@ -13,7 +13,6 @@
 
 mod boot;
 mod contents;
-mod generations;
 mod layout;
 mod options;
 mod root;
@@ -29,11 +28,13 @@ use crate::front::manifest::resolve::{self, Body, Dates, Disk, Ext4, Filesystem,
 use crate::front::manifest::values::{DiskSize, PartitionSize};
 use crate::nix::verify::Expected;
 use crate::nix::{STORE, database};
+use crate::progress::Progress;
 use crate::table::Scheme;
 use crate::units::{Bytes, MIB};
 
+pub use crate::boot::Timeout;
 use layout::{Geometry, Role, Slot};
-pub use options::{BootLoader, EntryNames, Layout, Timeout};
+pub use options::{BootLoader, EntryNames, Layout};
 use root::Entries;
 use section::System;
 
@@ -41,16 +42,16 @@ use section::System;
 const REGISTERED: i64 = 1;
 
 /// The disk that the `nixos` section of `manifest` describes. Reads the closure and what boots of it from the host;
-/// `epoch` is the value of SOURCE_DATE_EPOCH, where it is set.
+/// `epoch` is the value of SOURCE_DATE_EPOCH, where it is set; `progress` may ask to stop.
 ///
 /// # Errors
 /// [`Kind::Manifest`] with the line for what does not go together, for a system that is not in its closure, a user the
 /// image does not know, a loader that the layout has no place for; [`Kind::Source`] for what is missing or unreadable;
 /// [`Kind::Capacity`] for a boot program that is too large for its place.
-pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
+pub fn disk(manifest: &Manifest, epoch: Option<i64>, progress: &Progress) -> Result<Disk> {
     let path = KeyPath::top("nixos");
     let mut disk = resolve::whole(manifest, epoch)?;
-    let system = System::read(manifest, &path)?;
+    let system = System::read(manifest, &path, disk.dates, progress)?;
     disk.size = system.disk_size;
     disk.format = system.format.or(disk.format);
     let mut geometry = system.geometry().map_err(|error| manifest.place(error, &path.key("boot_size")))?;
@@ -70,7 +71,7 @@ pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
     let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(seed, number)).collect();
     let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
     let booted =
-        boot::plan(&system, &geometry, &ids, disk.dates).map_err(|error| placed(manifest, error, &path))?;
+        boot::plan(&system, &geometry, &ids, progress).map_err(|error| placed(manifest, error, &path))?;
     disk.warnings.extend(booted.warnings.iter().cloned());
     disk.boot = booted.area.clone();
     for (number, slot) in geometry.slots.iter().enumerate() {
@@ -208,7 +209,7 @@ fn ext4(
         let bytes = database::build(&system.closure, REGISTERED)
             .map_err(|error| placed(manifest, error, &path.key("closure")))?;
         root::database(&mut entries, path, bytes);
-        root::profile(&mut entries, path, &system.generations);
+        root::profile(&mut entries, path, &system.generations)?;
         if let Some(channel) = &system.channel {
             root::channel(&mut entries, &path.key("channel"), channel);
         }

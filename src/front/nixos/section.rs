@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::generations::Generations;
 use super::layout::{Geometry, ROOT, Wish};
-use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use super::options::{BootLoader, EntryNames, Layout};
+use crate::boot::{Generations, Timeout, architecture};
 use crate::container::Format;
 use crate::error::{Error, Kind, Result};
 use crate::front::manifest::Manifest;
 use crate::front::manifest::locate::KeyPath;
+use crate::front::manifest::resolve::Dates;
 use crate::front::manifest::schema::Nixos;
 use crate::front::manifest::values::DiskSize;
+use crate::host::links;
 use crate::nix::{Closure, Nix, Store, StorePath};
+use crate::progress::Progress;
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB};
 
@@ -23,15 +26,13 @@ const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
 /// What is left free (`additionalSpace`).
 const ADDITIONAL_SPACE: Bytes = Bytes::new(512 * MIB);
 
-/// As many links as the kernel follows for one path (MAXSYMLINKS, linux/namei.h).
-const MOST_LINKS: usize = 40;
-
 /// A system to install, with every default filled in.
 #[derive(Debug)]
 pub(super) struct System {
     pub(super) store: Store,
     pub(super) closure: Arc<Closure>,
-    pub(super) generations: Generations,
+    /// The system profile, by the store paths of its systems.
+    pub(super) generations: Generations<StorePath>,
     pub(super) channel: Option<StorePath>,
     pub(super) layout: Layout,
     pub(super) boot_size: Bytes,
@@ -87,6 +88,8 @@ struct Reading<'a> {
     manifest: &'a Manifest,
     written: &'a Nixos,
     path: &'a KeyPath,
+    dates: Dates,
+    progress: &'a Progress,
 }
 
 /// The store paths that the section names.
@@ -114,10 +117,15 @@ impl Paths {
 
 impl System {
     /// Makes sense of the section, and reads the closure.
-    pub(super) fn read(manifest: &Manifest, path: &KeyPath) -> Result<Self> {
+    pub(super) fn read(
+        manifest: &Manifest,
+        path: &KeyPath,
+        dates: Dates,
+        progress: &Progress,
+    ) -> Result<Self> {
         let written =
             manifest.written.nixos.as_ref().ok_or_else(|| Error::bug("there is no section nixos"))?;
-        Reading { manifest, written, path }.read()
+        Reading { manifest, written, path, dates, progress }.read()
     }
 
     /// Where its partitions lie.
@@ -155,10 +163,10 @@ impl Reading<'_> {
         let Paths { system, generations, channel, .. } = paths;
         let compat = written.compat.unwrap_or(true);
         Ok(System {
-            architecture: architecture(&store, &system),
+            architecture: processor(&store, &system)?,
             store,
             closure: Arc::new(closure),
-            generations: Generations::new(generations, system),
+            generations: Generations::profile(generations, system, self.dates.time.seconds)?,
             channel,
             layout,
             boot_size: written.boot_size.unwrap_or(BOOT_SIZE),
@@ -295,13 +303,8 @@ impl Reading<'_> {
         }
         let path = self.manifest.path(trimmed);
         // A link into the store says it all, wherever the store lies on this host; others are the host's own.
-        let mut link = path.clone();
-        for _ in 0..MOST_LINKS {
-            let Ok(to) = std::fs::read_link(&link) else { break };
-            if let Some(path) = to.to_str().and_then(|to| to.parse().ok()) {
-                return Ok(path);
-            }
-            link = link.parent().unwrap_or(Path::new("/")).join(to);
+        if let Some(path) = links::chain(&path).skip(1).find_map(|to| to.to_str()?.parse().ok()) {
+            return Ok(path);
         }
         let real = path
             .canonicalize()
@@ -318,7 +321,8 @@ impl Reading<'_> {
         let mut closure = match self.written.closure.as_deref() {
             None | Some("auto") => {
                 let roots: Vec<PathBuf> = named.iter().map(|(_, path)| path.to_path()).collect();
-                self.place("closure", Nix::new("nix-store", store.clone()).closure(&roots))?
+                let nix = Nix::new("nix-store", store.clone());
+                self.place("closure", nix.closure(&roots, self.progress))?
             }
             Some(file) => self.place("closure", Closure::load(&self.manifest.path(file)))?,
         };
@@ -358,8 +362,13 @@ fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
     }
 }
 
-/// The processor that a system is for, as its file `system` says: `x86_64-linux`.
-fn architecture(store: &Store, system: &StorePath) -> Option<Architecture> {
-    let text = std::fs::read_to_string(store.host(system).join("system")).ok()?;
-    text.trim().split('-').next()?.parse().ok()
+/// The processor that a system is for, as its file `system` says: `x86_64-linux`. One that is not known is none: it matters
+/// where something boots, which asks again.
+fn processor(store: &Store, system: &StorePath) -> Result<Option<Architecture>> {
+    let file = store.host(system).join("system");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(architecture::of_system(text.trim()).ok().flatten()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(Kind::Source, "cannot read a part of the system", file, error)),
+    }
 }
