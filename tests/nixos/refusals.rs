@@ -35,7 +35,6 @@ fn what_does_not_go_together_is_refused() {
         2,
         &["layout legacy has no place for systemd-boot", "efi"],
     );
-    refused("none", &["--boot-loader", "grub"], 2, &["layout none has no place for grub"]);
     refused(
         "legacy",
         &["--boot-size", "64MiB"],

@@ -205,6 +205,31 @@ fn processors_and_firmware_have_to_go_together() {
         1,
         &["does not say for which processor it is", "x86_64-linux", &unknown],
     );
+    // No processor is taken for another because its name is not known.
+    for (system, name) in [
+        ("powerpc64le-linux", "one for ppc64-le"),
+        ("s390x-linux", "one for s390x"),
+        ("mips64el-linux", "one for mips64-le"),
+        ("aarch64-linux", "one for arm64"),
+    ] {
+        let other = tiny.system_with(&format!("26.05-{system}"), |place| {
+            std::fs::write(place.join("system"), system).unwrap();
+        });
+        for layout in ["legacy", "legacy+gpt", "legacy+boot"] {
+            refused(
+                tiny.nixos(&other, layout, &out).args(grub),
+                2,
+                &["boots by a BIOS, which only x86 has", name],
+            );
+        }
+    }
+    let odd =
+        tiny.system_with("26.05-odd", |place| std::fs::write(place.join("system"), "m68k-linux").unwrap());
+    refused(
+        tiny.nixos(&odd, "legacy", &out).args(grub),
+        1,
+        &["the processor of this platform is not known", "found: m68k-linux", &odd],
+    );
     // What is no EFI program needs no processor.
     must(tiny.nixos(&unknown, "legacy", &out).args(grub));
     for system in [&riscv, &unknown] {

@@ -69,7 +69,7 @@ pub fn disk(manifest: &Manifest, epoch: Option<i64>, progress: &Progress) -> Res
         geometry.slots.iter().map(|slot| empty(slot, geometry.table, &placed_by(slot))).collect();
     let seed = disk.seed(manifest);
     let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(seed, number)).collect();
-    let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
+    let ids = boot::Ids::new(&geometry, &keys, system.root_uuid)?;
     let booted =
         boot::plan(&system, &geometry, &ids, progress).map_err(|error| placed(manifest, error, &path))?;
     disk.warnings.extend(booted.warnings.iter().cloned());

@@ -77,8 +77,8 @@ impl Layout {
     const fn takes(self, loader: BootLoader) -> bool {
         match loader {
             BootLoader::SystemdBoot => self.has_esp(),
-            BootLoader::Grub => self.has_esp() || self.has_bios(),
-            BootLoader::Extlinux | BootLoader::None => true,
+            // Of GRUB there may be a menu alone, which a GRUB from elsewhere reads.
+            BootLoader::Grub | BootLoader::Extlinux | BootLoader::None => true,
         }
     }
 }
@@ -226,21 +226,13 @@ impl Reading<'_> {
         if layout.takes(loader) {
             return Ok(loader);
         }
-        let why = match loader {
-            BootLoader::SystemdBoot => {
-                "systemd-boot is started by UEFI firmware from an EFI system partition"
-            }
-            _ => {
-                "GRUB needs room before the first partition, a BIOS boot partition or an EFI system partition"
-            }
-        };
         let layouts = ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"];
         let fit =
             layouts.into_iter().filter(|name| name.parse().is_ok_and(|layout: Layout| layout.takes(loader)));
         Err(self
             .refuse("boot_loader", format!("the layout {layout} has no place for {loader}"))
             .expected(format!("layout {}", fit.collect::<Vec<_>>().join(", ")))
-            .why(why))
+            .why("systemd-boot is started by UEFI firmware from an EFI system partition"))
     }
 
     /// Refuses keys that mean nothing with others.
