@@ -93,7 +93,7 @@ fn manifest(criterion: &mut Criterion) {
     group.bench_function("1,000 entries", |bencher| {
         bencher.iter(|| {
             let manifest = Manifest::parse(text.clone(), Path::new("disk.toml"), Path::new("."));
-            manifest.expect("it is right").describe(None).map(drop)
+            manifest.expect("it is right").describe(None, &Progress::default()).map(drop)
         });
     });
     group.finish();

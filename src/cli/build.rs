@@ -43,7 +43,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         Manifest::load(&args.manifest)?
     };
     let folder = manifest.folder().to_owned();
-    let description = manifest.describe(super::job::epoch()?)?;
+    let description = manifest.describe(super::job::epoch()?, &work.progress)?;
     work.verify = args.verify.expected(&description)?;
     let target = match target {
         Some(target) => Some(target),

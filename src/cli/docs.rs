@@ -18,7 +18,7 @@ pub(super) struct Completions {
 /// Arguments of `man`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// Write one file per command into this directory, which exists [default: all pages to standard output]
+    /// Write one file per command into this directory, which is made [default: all pages to standard output]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -32,6 +32,11 @@ pub(super) fn completions(args: &Completions, command: &mut clap::Command) -> Re
 
 /// Prints, or writes into a directory, the manual pages of `command` and those below it.
 pub(super) fn man(args: &Man, mut command: clap::Command) -> Result<()> {
+    if let Some(folder) = &args.dir {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Error::io(Kind::Output, "cannot make the folder of the manual pages", folder, error)
+        })?;
+    }
     // Names in full, such as `diskwright-mkfs-ext4`.
     command.build();
     let mut all = Vec::new();

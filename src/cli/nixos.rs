@@ -9,6 +9,7 @@ use crate::front::nixos::{Context, Section, describe};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
+use crate::progress::Progress;
 use crate::values::{DiskId, Guid};
 
 /// Arguments of `nixos`.
@@ -54,13 +55,14 @@ impl Args {
         serde_json::json!({ "version": 1, "disk": disk, "nixos": self.section })
     }
 
-    fn describe(&self) -> Result<Description> {
+    fn describe(&self, progress: &Progress) -> Result<Description> {
         let context = Context {
             seed: self.seed.map_or_else(|| seed::derived(&self.said()), |seed| Seed::new(seed.0)),
             id: self.guid,
             dates: Dates::new(self.time, super::job::epoch()?),
             folder: PathBuf::from("."),
             settings: Settings::default(),
+            progress: progress.clone(),
         };
         let description = describe(&self.section, &context).map_err(in_flags)?;
         let locator = Box::new(InFlags(description.locator));
@@ -103,7 +105,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if args.section.system.is_empty() {
         return Err(Error::new(Kind::Usage, "there is no system").hint("add --system TOPLEVEL"));
     }
-    let description = args.describe()?;
+    let description = args.describe(&work.progress)?;
     work.verify = args.verify.expected(&description)?;
     args.common.run(&description, None, target.as_ref(), &work)
 }

@@ -1,4 +1,8 @@
-//! Reading host files: opened without following links, read exactly, and checked again for change.
+//! Files and programs of the host: files are opened without following links, read exactly and checked again for change;
+//! [`links`] follows symbolic links in the root of another system; [`program`] runs another program.
+
+pub mod links;
+pub mod program;
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -154,6 +154,29 @@ fn a_unified_kernel_image_boots_by_firmware() {
     assert!(said.contains(&main_system()) && said.contains("init: end of main"), "{said}");
 }
 
+/// A machine whose GRUB is its own reads the menu of a bare filesystem, as machines of Linode do.
+#[test]
+fn a_grub_from_elsewhere_boots_a_bare_filesystem() {
+    let folder = scratch();
+    let systems = systems();
+    let closure = registration(folder.path(), &[&systems.system, &systems.earlier]);
+    let (disk, esp) = (folder.path().join("disk.img"), folder.path().join("esp.img"));
+    let mut build = bare(&closure, "none", &disk);
+    must(build.args(small("none")).args(["--boot-loader", "grub", "--timeout", "1"]));
+    crate::support::ext4::assert_clean(&disk);
+    let config = folder.path().join("grub.cfg");
+    std::fs::write(&config, "search --set=root --label nixos\nconfigfile /boot/grub/grub.cfg\n").unwrap();
+    let loader = folder.path().join("esp/EFI/BOOT");
+    std::fs::create_dir_all(&loader).unwrap();
+    let mut standalone = command("grub-mkstandalone");
+    standalone.args(["-O", "x86_64-efi", "-o"]).arg(loader.join("BOOTX64.EFI"));
+    must(standalone.arg(format!("boot/grub/grub.cfg={}", config.display())));
+    let mut volume = crate::support::program::diskwright();
+    must(volume.args(["mkfs", "vfat"]).arg(folder.path().join("esp")).arg("-o").arg(&esp));
+    let said = Guest::new().disk(&esp).disk(&disk).boot_by_firmware();
+    assert!(said.contains(&main_system()) && said.contains("init: end of main"), "{said}");
+}
+
 /// Boots a disk of `layout` by `way`, types `keys` at the menu once `cue` is seen, and returns what was said.
 fn choose(layout: &str, way: Start, cue: &'static str, keys: &'static [u8]) -> String {
     let folder = scratch();

@@ -253,6 +253,128 @@ fn grub_finds_every_file_and_its_own_checker_reads_the_menu() {
     assert_ne!(run(command("grub-script-check").arg(&broken)).code, 0);
 }
 
+/// A menu without boot code, which a GRUB from elsewhere reads: what machines boot that have a loader of their own.
+#[test]
+fn a_menu_needs_no_grub() {
+    let machine = Machine::new();
+    let out = machine.tiny.path().join("disk.img");
+    let mut build = machine.tiny.nixos(&machine.new, "none", &out);
+    build.args(["--generations", &machine.old, "--boot-loader", "grub", "--timeout", "10"]);
+    // No grub-mkimage is run: there is none.
+    let said = must(build.env("PATH", "/nonexistent"));
+    assert_eq!(said.error(), "", "there is nothing to remark upon");
+    let files = on_root(&out, None);
+    let menu = text(&files, "grub/grub.cfg");
+    let file = machine.tiny.path().join("grub.cfg");
+    std::fs::write(&file, &menu).unwrap();
+    must(command("grub-script-check").arg(&file));
+    let uuid = "f222513b-ded1-49fa-b591-20ce86a2fe7f";
+    for (line, times) in [
+        (format!("search --set=drive1 --fs-uuid {uuid}"), 6),
+        (format!("  linux ($drive2)/nix/store/{:0>32}-linux-6.1/bzImage init=", 0), 5),
+        (format!("  initrd ($drive2)/nix/store/{:0>32}-initrd-linux-6.1/initrd\n", 1), 5),
+        ("  set timeout=10\n".to_owned(), 1),
+    ] {
+        assert_eq!(menu.matches(&line).count(), times, "{line} in\n{menu}");
+    }
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(names, ["grub", "grub/grub.cfg", "grub/grubenv"]);
+
+    let said = must(build.args(["--grub", grub()]));
+    assert!(
+        said.error().contains("warning: nothing of the GRUB that is given is in the image"),
+        "{}",
+        said.error()
+    );
+    assert_eq!(on_root(&out, None), files);
+}
+
+/// Where there is no BIOS, hybrid is UEFI alone, and its BIOS boot partition is empty.
+#[test]
+fn hybrid_without_a_bios_is_uefi_alone() {
+    let mut tiny = Tiny::new();
+    let arm = tiny.system_with("26.05", |place| {
+        std::fs::write(place.join("system"), "aarch64-linux").unwrap();
+    });
+    // A GRUB for Arm: its own files are not here, and grub-mkimage of this machine makes none of others.
+    let grub = tiny.path().join("grub");
+    std::fs::create_dir(&grub).unwrap();
+    must(
+        command("cp")
+            .arg("-r")
+            .arg(format!("{}/x86_64-efi", crate::closure::grub()))
+            .arg(grub.join("arm64-efi")),
+    );
+    let mkimage = tiny.path().join("mkimage");
+    let script = "#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\necho program > \"$2\"\n";
+    std::fs::write(&mkimage, script).unwrap();
+    must(command("chmod").arg("+x").arg(&mkimage));
+    let out = tiny.path().join("disk.img");
+    let mut build = tiny.nixos(&arm, "hybrid", &out);
+    must(build.arg("--grub").arg(&grub).arg("--grub-mkimage").arg(&mkimage));
+    table::assert_clean(&out);
+    let files = on_fat(&out, 0);
+    assert_eq!(text(&files, "EFI/BOOT/BOOTAA64.EFI"), "program\n");
+    assert!(text(&files, "grub/grub.cfg").contains("\n  linux ($drive1)//kernels/"));
+    let state = text(&files, "grub/state");
+    assert_eq!(state.lines().skip(2).take(3).collect::<Vec<_>>(), ["only", "nodev", "/boot"], "{state}");
+    assert!(!files.keys().any(|name| name.contains("i386-pc")), "{:?}", files.keys());
+    let bytes = std::fs::read(&out).unwrap();
+    let (start, length) = table::partitions(&out)[1];
+    let range = usize::try_from(start * 512).unwrap()..usize::try_from((start + length) * 512).unwrap();
+    assert!(bytes[..440].iter().chain(&bytes[range]).all(|byte| *byte == 0));
+}
+
+/// What lies where its loader does not look is said.
+#[test]
+fn what_no_loader_finds_is_said() {
+    let machine = Machine::new();
+    let out = machine.tiny.path().join("disk.img");
+    let said = |layout: &str, more: &[&str]| {
+        let said = must(machine.tiny.nixos(&machine.new, layout, &out).args(more)).error();
+        said.lines()
+            .filter_map(|line| line.strip_prefix("diskwright: warning: "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let extlinux = ["--boot-loader", "extlinux", "--compat"];
+    let nothing = "there is nothing on the EFI system partition: UEFI firmware finds nothing to start";
+    let marked = |number: u32| {
+        format!(
+            "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \
+             {number}: with `compat = false` it is marked"
+        )
+    };
+    for (layout, compat) in [
+        ("none", vec![]),
+        ("legacy", vec![]),
+        ("legacy+boot", vec![]),
+        ("efi", vec![]),
+        ("hybrid", vec![]),
+        ("legacy+gpt", vec![marked(2)]),
+        ("efixbootldr", vec![marked(2), nothing.to_owned()]),
+    ] {
+        assert_eq!(said(layout, &[extlinux.as_slice(), &["true"]].concat()), compat, "{layout}");
+        let plain: Vec<String> = compat.into_iter().filter(|line| line == nothing).collect();
+        assert_eq!(said(layout, &[extlinux.as_slice(), &["false"]].concat()), plain, "{layout}");
+    }
+    for (layout, expected) in [("efi", vec![nothing]), ("efixbootldr", vec![nothing]), ("legacy", vec![])] {
+        assert_eq!(said(layout, &["--boot-loader", "none"]), expected, "{layout}");
+    }
+
+    let kernel = machine.tiny.path().join("kernel");
+    std::fs::write(&kernel, "a kernel").unwrap();
+    let image = unified(machine.tiny.path(), "quiet", &kernel, &kernel);
+    let uki = ["--uki", image.to_str().unwrap(), "--boot-loader"];
+    assert_eq!(said("efi", &[uki.as_slice(), &["extlinux"]].concat()), [""; 0]);
+    assert!(on_fat(&out, 0).contains_key("EFI/BOOT/BOOTX64.EFI"));
+    let grub = ["grub", "--grub", crate::closure::grub(), "--grub-mkimage", grub_mkimage()];
+    assert_eq!(
+        said("efi", &[uki.as_slice(), &grub].concat()),
+        ["nothing starts the unified kernel image: GRUB does not look into EFI/Linux"]
+    );
+}
+
 #[test]
 fn without_a_loader_there_is_none() {
     let machine = Machine::new();

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::{Description, seed};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyPath;
+use crate::progress::Progress;
 use locate::{Index, Spelling};
 
 /// A manifest that was read: what it says, where it stands, and what its relative paths are relative to.
@@ -186,12 +187,12 @@ impl Manifest {
         serde_json::to_value(&written).unwrap_or_default()
     }
 
-    /// The disk that the manifest describes. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set. Of a NixOS system
+    /// The disk that the manifest describes. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set; `progress` may ask to stop. Of a NixOS system
     /// the closure is read, and what boots of it.
     ///
     /// # Errors
     /// [`Kind::Manifest`] with the line for what does not fit together; as [`nixos::describe`](super::nixos::describe) for a NixOS system.
-    pub fn describe(self, epoch: Option<i64>) -> Result<Description> {
-        resolve::describe(Arc::new(self), epoch)
+    pub fn describe(self, epoch: Option<i64>, progress: &Progress) -> Result<Description> {
+        resolve::describe(Arc::new(self), epoch, progress)
     }
 }

@@ -1,6 +1,7 @@
 //! Manifests that are right: what they mean, and that it does not hang on how they are spelled.
 
 use super::*;
+
 use crate::disk::{Body, Disk, Payload, Size};
 use crate::filesystem::Spec;
 use crate::front::Dates;
@@ -14,7 +15,7 @@ fn manifest(text: &str) -> Manifest {
 }
 
 fn disk(text: &str) -> Disk {
-    manifest(text).describe(None).unwrap().disk
+    manifest(text).describe(None, &Progress::default()).unwrap().disk
 }
 
 /// What the entries of the one partition of `contents` mean.

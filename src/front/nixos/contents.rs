@@ -123,13 +123,14 @@ fn read_accounts(context: &Context, system: &System, contents: &[Content]) -> Re
         for path in brought.filter(|path| path.is_file()) {
             accounts.read(name, &path)?;
         }
-        let file = system.store.resolve(&system.generations.current().to_path().join(&name[1..]));
-        if let Ok(file) = file {
+        let own = system.generations.default_system().to_path().join(&name[1..]);
+        if let Some(file) = system.store.find(&own)? {
             accounts.read(name, &file.host)?;
         }
     }
     for name in DECLARATIONS {
-        let mut nearest = system.closure.nearest(system.generations.current(), |path| path.name() == name);
+        let mut nearest =
+            system.closure.nearest(system.generations.default_system(), |path| path.name() == name);
         if nearest.is_empty() {
             // A closure that was put together by hand may not say what refers to what.
             nearest.extend(system.closure.paths().filter(|path| path.name() == name));

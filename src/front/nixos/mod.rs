@@ -5,7 +5,7 @@
 //! |---|---|
 //! | what the section says, and what does not go together | `section` |
 //! | where the partitions lie and what they are called | `layout` |
-//! | the store, Nix's database, the system profile, the directories of a root | `root`, `generations` |
+//! | the store, Nix's database, the system profile, the directories of a root | `root` |
 //! | files of the host that go into the root, and who owns them | `contents`, `users` |
 //! | what boots it: files and embedded programs | `boot` |
 //!
@@ -14,7 +14,6 @@
 mod boot;
 mod content;
 mod contents;
-mod generations;
 mod layout;
 mod locator;
 mod options;
@@ -35,12 +34,14 @@ use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::nix::verify::Expected;
 use crate::nix::{STORE, database};
+use crate::progress::Progress;
 use crate::table::Scheme;
 use crate::values::{DiskId, DiskSize, Guid as GuidValue, VolumeId};
 
+pub use crate::boot::Timeout;
 use layout::{Geometry, Role, Slot};
 use locator::{Keys, Place};
-pub use options::{BootLoader, EntryNames, Layout, Timeout};
+pub use options::{BootLoader, EntryNames, Layout};
 use root::Entries;
 pub use schema::{Content, Section};
 use section::System;
@@ -61,6 +62,8 @@ pub struct Context {
     pub folder: PathBuf,
     /// What is said of the file that the disk becomes; the format of the section comes before its format.
     pub settings: Settings,
+    /// Who may ask to stop.
+    pub progress: Progress,
 }
 
 impl Context {
@@ -90,9 +93,9 @@ pub fn describe(section: &Section, context: &Context) -> Result<Description> {
     let placed_by = |slot: &Slot| path.key(sized_by(slot, system.layout));
     disk.partitions = geometry.slots.iter().map(|slot| empty(slot, geometry.table)).collect();
     let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(number)).collect();
-    let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
+    let ids = boot::Ids::new(&geometry, &keys, system.root_uuid)?;
     let booted =
-        boot::plan(&system, &geometry, &ids, context.dates).map_err(|error| error.or_at_key(&path))?;
+        boot::plan(&system, &geometry, &ids, &context.progress).map_err(|error| error.or_at_key(&path))?;
     disk.boot = booted.area.clone();
     let (mut warnings, mut closure, mut places) = (Vec::<Warning>::new(), None, Vec::new());
     warnings.extend(booted.warnings.iter().cloned());
@@ -195,7 +198,7 @@ fn ext4(
         let bytes = database::build(&system.closure, REGISTERED)
             .map_err(|error| error.or_at_key(&path.key("closure")))?;
         root::database(&mut entries, path, bytes);
-        root::profile(&mut entries, path, &system.generations);
+        root::profile(&mut entries, path, &system.generations)?;
         if let Some(channel) = &system.channel {
             root::channel(&mut entries, &path.key("channel"), channel);
         }

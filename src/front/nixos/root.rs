@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::generations::Generations;
+use crate::boot::Generations;
 use crate::disk::{Entry, Payload};
+use crate::error::{Error, Result};
 use crate::key::KeyPath;
 use crate::nix::{Closure, Store, StorePath};
 use crate::tree::{Content, Hardlinks, Meta, Rules, Time};
@@ -124,15 +125,23 @@ pub(super) fn database(entries: &mut Entries, path: &KeyPath, database: Vec<u8>)
 }
 
 /// The system profile with its generations.
-pub(super) fn profile(entries: &mut Entries, path: &KeyPath, generations: &Generations) {
+pub(super) fn profile(
+    entries: &mut Entries,
+    path: &KeyPath,
+    generations: &Generations<StorePath>,
+) -> Result<()> {
     let folder = "/nix/var/nix/profiles";
-    for (number, system) in generations.iter() {
-        entries.link(path, format!("{folder}/system-{number}-link"), system.to_string());
+    let profile = generations.system_profile(None);
+    for generation in profile.iter().rev() {
+        let link = format!("{folder}/system-{}-link", generation.number);
+        entries.link(path, link, generation.system.to_string());
     }
+    let newest = profile.first().ok_or_else(|| Error::bug("a profile without generations"))?;
     // Relative, as nix-env makes it, so that the profile can be moved.
-    entries.link(path, format!("{folder}/system"), format!("system-{}-link", generations.newest()));
+    entries.link(path, format!("{folder}/system"), format!("system-{}-link", newest.number));
     // What Nix makes beside an empty gcroots when it first opens a store; up to Nix 2.33 the profiles are roots by it.
     entries.link(path, "/nix/var/nix/gcroots/profiles", folder);
+    Ok(())
 }
 
 /// Root's channels, where there are some, and the way by which `<nixpkgs>` is found.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Context;
-use super::generations::Generations;
 use super::layout::{Geometry, ROOT, Wish};
-use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use super::options::{BootLoader, EntryNames, Layout};
 use super::schema::Section;
+use crate::boot::{Generations, Timeout, architecture};
 use crate::container::Format;
 use crate::error::{Error, Kind, Result};
+use crate::host::links;
 use crate::key::KeyPath;
 use crate::nix::{Closure, Nix, Store, StorePath};
 use crate::table::Architecture;
@@ -23,15 +24,13 @@ const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
 /// What is left free (`additionalSpace`).
 const ADDITIONAL_SPACE: Bytes = Bytes::new(512 * MIB);
 
-/// As many links as the kernel follows for one path (MAXSYMLINKS, linux/namei.h).
-const MOST_LINKS: usize = 40;
-
 /// A system to install, with every default filled in.
 #[derive(Debug)]
 pub(super) struct System {
     pub(super) store: Store,
     pub(super) closure: Arc<Closure>,
-    pub(super) generations: Generations,
+    /// The system profile, by the store paths of its systems.
+    pub(super) generations: Generations<StorePath>,
     pub(super) channel: Option<StorePath>,
     pub(super) layout: Layout,
     pub(super) boot_size: Bytes,
@@ -76,8 +75,8 @@ impl Layout {
     const fn takes(self, loader: BootLoader) -> bool {
         match loader {
             BootLoader::SystemdBoot => self.has_esp(),
-            BootLoader::Grub => self.has_esp() || self.has_bios(),
-            BootLoader::Extlinux | BootLoader::None => true,
+            // Of GRUB there may be a menu alone, which a GRUB from elsewhere reads.
+            BootLoader::Grub | BootLoader::Extlinux | BootLoader::None => true,
         }
     }
 }
@@ -153,10 +152,10 @@ impl Reading<'_> {
         let Paths { system, generations, channel, .. } = paths;
         let compat = written.compat.unwrap_or(true);
         Ok(System {
-            architecture: architecture(&store, &system),
+            architecture: processor(&store, &system)?,
             store,
             closure: Arc::new(closure),
-            generations: Generations::new(generations, system),
+            generations: Generations::profile(generations, system, self.context.dates.time.seconds)?,
             channel,
             layout,
             boot_size: written.boot_size.unwrap_or(BOOT_SIZE),
@@ -216,21 +215,13 @@ impl Reading<'_> {
         if layout.takes(loader) {
             return Ok(loader);
         }
-        let why = match loader {
-            BootLoader::SystemdBoot => {
-                "systemd-boot is started by UEFI firmware from an EFI system partition"
-            }
-            _ => {
-                "GRUB needs room before the first partition, a BIOS boot partition or an EFI system partition"
-            }
-        };
         let layouts = ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"];
         let fit =
             layouts.into_iter().filter(|name| name.parse().is_ok_and(|layout: Layout| layout.takes(loader)));
         Err(self
             .refuse("boot_loader", format!("the layout {layout} has no place for {loader}"))
             .expected(format!("layout {}", fit.collect::<Vec<_>>().join(", ")))
-            .why(why))
+            .why("systemd-boot is started by UEFI firmware from an EFI system partition"))
     }
 
     /// Refuses keys that mean nothing with others.
@@ -293,13 +284,8 @@ impl Reading<'_> {
         }
         let path = self.context.path(trimmed);
         // A link into the store says it all, wherever the store lies on this host; others are the host's own.
-        let mut link = path.clone();
-        for _ in 0..MOST_LINKS {
-            let Ok(to) = std::fs::read_link(&link) else { break };
-            if let Some(path) = to.to_str().and_then(|to| to.parse().ok()) {
-                return Ok(path);
-            }
-            link = link.parent().unwrap_or(Path::new("/")).join(to);
+        if let Some(path) = links::chain(&path).skip(1).find_map(|to| to.to_str()?.parse().ok()) {
+            return Ok(path);
         }
         let real = path
             .canonicalize()
@@ -316,7 +302,8 @@ impl Reading<'_> {
         let mut closure = match self.written.closure.as_deref() {
             None | Some("auto") => {
                 let roots: Vec<PathBuf> = named.iter().map(|(_, path)| path.to_path()).collect();
-                self.place("closure", Nix::new("nix-store", store.clone()).closure(&roots))?
+                let nix = Nix::new("nix-store", store.clone());
+                self.place("closure", nix.closure(&roots, &self.context.progress))?
             }
             Some(file) => self.place("closure", Closure::load(&self.context.path(file)))?,
         };
@@ -356,8 +343,13 @@ fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
     }
 }
 
-/// The processor that a system is for, as its file `system` says: `x86_64-linux`.
-fn architecture(store: &Store, system: &StorePath) -> Option<Architecture> {
-    let text = std::fs::read_to_string(store.host(system).join("system")).ok()?;
-    text.trim().split('-').next()?.parse().ok()
+/// The processor that a system is for, as its file `system` says: `x86_64-linux`. One that is not known is none: it matters
+/// where something boots, which asks again.
+fn processor(store: &Store, system: &StorePath) -> Result<Option<Architecture>> {
+    let file = store.host(system).join("system");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(architecture::of_system(text.trim()).ok().flatten()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(Kind::Source, "cannot read a part of the system", file, error)),
+    }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use diskwright::disk::Work;
 use diskwright::error::Error;
 use diskwright::front::manifest::Manifest;
+use diskwright::progress::Progress;
 
 use super::cases::{Case, FOLDER, all, bless};
 
@@ -24,7 +25,10 @@ fn refusal(manifest: Result<Manifest, Error>) -> Option<Error> {
         Err(error) => Some(error),
         Ok(manifest) => {
             let work = Work { jobs: 2, ..Work::default() };
-            manifest.describe(None).and_then(|description| description.build(&work)).err()
+            manifest
+                .describe(None, &Progress::default())
+                .and_then(|description| description.build(&work))
+                .err()
         }
     }
 }

@@ -258,22 +258,24 @@ fn editors_shells_and_man_pages_get_what_they_need() {
                echo ${COMPREPLY[@]}";
     assert_eq!(judge("bash", &["-c", ask, bench.path("bash").to_str().unwrap()]).trim(), "--hash-seed");
     let all = bench.good(&["man"]);
-    fs::create_dir(bench.path("man1")).unwrap();
-    assert_eq!(bench.good(&["man", "--dir", "man1"]), "");
-    let pages = bench.names("man1");
+    assert_eq!(bench.good(&["man", "--dir", "pages/man1"]), "");
+    let pages = bench.names("pages/man1");
     assert_eq!(all.matches("\n.TH ").count(), pages.len());
     for page in ["diskwright.1", "diskwright-build.1", "diskwright-mkfs.1", "diskwright-mkfs-ext4.1"] {
         assert!(pages.iter().any(|name| name == page), "{page} in {pages:?}");
-        assert!(text(&bench.read(&format!("man1/{page}"))).contains("SYNOPSIS"), "{page}");
+        assert!(text(&bench.read(&format!("pages/man1/{page}"))).contains("SYNOPSIS"), "{page}");
     }
     // Those who show them have no remark.
     for page in &pages {
-        let path = bench.path(&format!("man1/{page}"));
+        let path = bench.path(&format!("pages/man1/{page}"));
         let path = path.to_str().unwrap();
         assert_eq!(judge("groff", &["-man", "-ww", "-z", "-Tutf8", path]), "", "{page}");
         assert_eq!(judge("mandoc", &["-T", "lint", "-W", "warning", path]), "", "{page}");
     }
-    let shown = judge("mandoc", &["-T", "ascii", bench.path("man1/diskwright-build.1").to_str().unwrap()]);
+    let shown =
+        judge("mandoc", &["-T", "ascii", bench.path("pages/man1/diskwright-build.1").to_str().unwrap()]);
     assert!(shown.contains("diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'"), "{shown}");
-    bench.bad(1, &["man", "--dir", "missing"]);
+    // A folder that is there is as good.
+    assert_eq!(bench.good(&["man", "--dir", "pages/man1"]), "");
+    bench.bad(1, &["man", "--dir", "pages/man1/diskwright.1"]);
 }

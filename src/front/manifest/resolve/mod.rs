@@ -15,6 +15,7 @@ use crate::filesystem::Spec;
 use crate::front::{Dates, Description, Locator, nixos, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
+use crate::progress::Progress;
 use crate::table::{Architecture, Attribute, Scheme, Type};
 use crate::units::{Bytes, Sectors};
 use crate::values::{DiskId, DiskSize};
@@ -24,7 +25,11 @@ use crate::values::{DiskId, DiskSize};
 ///
 /// # Errors
 /// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for what does not fit together; as [`nixos::describe`] for a NixOS system.
-pub(super) fn describe(manifest: Arc<Manifest>, epoch: Option<i64>) -> Result<Description> {
+pub(super) fn describe(
+    manifest: Arc<Manifest>,
+    epoch: Option<i64>,
+    progress: &Progress,
+) -> Result<Description> {
     let written = &manifest.written;
     if written.version != 1 {
         return Err(manifest
@@ -42,6 +47,7 @@ pub(super) fn describe(manifest: Arc<Manifest>, epoch: Option<i64>) -> Result<De
             dates,
             folder: manifest.folder().to_owned(),
             settings: written.disk.settings(),
+            progress: progress.clone(),
         };
         let found = nixos::describe(section, &context);
         let description = found.map_err(|error| manifest.place_keys(error))?;

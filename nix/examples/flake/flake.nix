@@ -1,7 +1,10 @@
 # A system and its image from one flake: nix build .#image
+#
+# `diskwright` is a name of the flake registry: `nix registry add diskwright PLACE` says once where it is, or a URL stands
+# here instead. PLACE is a checkout (path:/home/me/diskwright) or its repository (git+https://…).
 {
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
-  inputs.diskwright.url = "path:../..";
+  inputs.diskwright.url = "flake:diskwright";
   inputs.diskwright.inputs.nixpkgs.follows = "nixpkgs";
 
   outputs =
@@ -36,6 +39,9 @@
       };
     in
     {
-      packages.${system}.image = machine.config.system.build.diskwrightImage;
+      packages.${system} = {
+        image = machine.config.system.build.diskwrightImage;
+        default = machine.config.system.build.diskwrightImage;
+      };
     };
 }

@@ -1,93 +1,18 @@
-//! Reading a system's files where its root is not the host's: links of the system lead to paths of the system, wherever
-//! the store lies on the host.
+//! The files of a system that boot it, read where the system's root is not the host's.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
+use crate::nix::{Resolved, Store};
 use crate::text::printable_path;
 use crate::units::u64_of;
 
-/// Where the Nix store lies in every system.
+/// What the path of every file in a store begins with.
 pub const STORE: &str = "/nix/store/";
-
-/// The most links that are followed on the way to one file, as in Linux.
-const MOST_LINKS: u32 = 40;
 
 /// The largest description of a system that is read: boot.json, kernel-params and the like have a few KiB.
 const LARGEST: u64 = 16 << 20;
-
-/// Where the store lies on this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    root: PathBuf,
-    /// The base names of the store paths that it has; `None` for all that the host has.
-    members: Option<Arc<BTreeSet<String>>>,
-}
-
-impl Store {
-    /// The store whose `/nix/store` lies below `root`: `/`, or the folder of a chroot store.
-    #[must_use]
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), members: None }
-    }
-
-    /// The same store, of which the system has only the paths with these base names.
-    #[must_use]
-    pub fn having(self, members: impl IntoIterator<Item = String>) -> Self {
-        Self { members: Some(Arc::new(members.into_iter().collect())), ..self }
-    }
-
-    /// Where an absolute path of the system lies on this host.
-    #[must_use]
-    pub fn host_of(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
-    }
-
-    /// Follows the symbolic links of a path, the last one too, as a system with this root would.
-    fn resolve(&self, path: &Path) -> Result<(PathBuf, PathBuf)> {
-        let mut at = PathBuf::from("/");
-        let mut ahead: Vec<OsString> = Vec::new();
-        push(&mut ahead, path);
-        let mut links = 0;
-        while let Some(part) = ahead.pop() {
-            if part == ".." {
-                at.pop();
-                continue;
-            }
-            let next = at.join(&part);
-            let host = self.host_of(&next);
-            let meta = std::fs::symlink_metadata(&host).map_err(|error| {
-                let error = Error::io(Kind::Source, "the path does not exist", &host, error);
-                if links == 0 { error } else { error.why(format!("{} leads there", printable_path(path))) }
-            })?;
-            if !meta.is_symlink() {
-                at = next;
-                continue;
-            }
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Error::new(Kind::Source, "too many links on the way").at(self.host_of(path)));
-            }
-            let target = std::fs::read_link(&host).map_err(|error| unreadable(&host, error))?;
-            if target.is_absolute() {
-                at = PathBuf::from("/");
-            }
-            push(&mut ahead, &target);
-        }
-        let host = self.host_of(&at);
-        Ok((at, host))
-    }
-}
-
-/// Puts the parts of `path` on the stack of what is still to be walked, the first one on top.
-fn push(ahead: &mut Vec<OsString>, path: &Path) {
-    let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    ahead.extend(parts.rev().map(|part| part.as_os_str().to_owned()));
-}
 
 /// A file or directory of the store, all links resolved.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,29 +27,20 @@ impl Source {
     /// The file or directory at `path` of the system.
     ///
     /// # Errors
-    /// [`Kind::Source`] where it does not exist, cannot be read, lies outside the store or has a name that is not UTF-8.
+    /// [`Kind::Source`] where it does not exist, cannot be read, lies outside the store or in a store path that the system
+    /// does not have, or has a name that is not UTF-8.
     pub fn find(store: &Store, path: &Path) -> Result<Self> {
-        let (path, host) = store.resolve(path)?;
-        match path.to_str() {
-            Some(text) if text.len() > STORE.len() && text.starts_with(STORE) => {
-                let base_name = text[STORE.len()..].split('/').next().unwrap_or_default();
-                if store.members.as_ref().is_some_and(|members| !members.contains(base_name)) {
-                    return Err(Error::new(
-                        Kind::Source,
-                        "a file to boot from lies in a store path that is not in the closure",
-                    )
-                    .at(&host)
-                    .expected(format!("{STORE}{base_name} among the store paths of the closure"))
-                    .hint("make the closure of this system (closureInfo's rootPaths)"));
-                }
-                Ok(Self { path: text.to_owned(), host })
-            }
-            Some(_) => Err(Error::new(Kind::Source, "a file to boot from lies outside the Nix store")
-                .expected(format!("a path below {STORE}"))
-                .found(printable_path(&path))),
-            None => {
-                Err(Error::new(Kind::Source, "a path to boot from is not UTF-8").found(printable_path(&path)))
-            }
+        let found = store.resolve(path).map_err(|error| error.with_kind(Kind::Source))?;
+        Self::of(found, &store.host_of(path))
+    }
+
+    /// A path of the store that was found from the host file `from`.
+    fn of(found: Resolved, from: &Path) -> Result<Self> {
+        match found.path.into_os_string().into_string() {
+            Ok(path) => Ok(Self { path, host: found.host }),
+            Err(path) => Err(Error::new(Kind::Source, "a path to boot from is not UTF-8")
+                .at(from)
+                .found(printable_path(path))),
         }
     }
 
@@ -133,27 +49,11 @@ impl Source {
     /// # Errors
     /// As [`Source::find`].
     pub fn below(&self, store: &Store, path: &str) -> Result<Option<Self>> {
-        let mut at = self.clone();
-        // One part after another: the host would follow a link in the middle to a path of its own.
-        for part in path.split('/') {
-            if matches!(part, "" | "." | "..") {
-                return Ok(None);
-            }
-            let host = at.host.join(part);
-            match std::fs::symlink_metadata(&host) {
-                Ok(_) => at = Self::find(store, &Path::new(&at.path).join(part))?,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                    ) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(unreadable(&host, error)),
-            }
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Ok(None);
         }
-        Ok(Some(at))
+        let found = store.find(&Path::new(&self.path).join(path))?;
+        found.map(|found| Self::of(found, &self.host)).transpose()
     }
 
     /// The same file, which has to be a regular one: `what` it is for, such as "kernel".
@@ -231,6 +131,7 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     use std::os::unix::fs::symlink;
 
