@@ -129,6 +129,22 @@ impl Segment {
         self.offset + self.length
     }
 
+    /// Whether `next` begins where this one ends, in the image and in the same host file: chunks that were packed behind
+    /// each other, say. As one segment they are copied, or shared with the host, as one.
+    fn goes_on_in(&self, next: &Self) -> bool {
+        match (self.data, next.data) {
+            (
+                Data::File { files, file, skip },
+                Data::File { files: next_files, file: next_file, skip: next_skip },
+            ) => {
+                (files, file) == (next_files, next_file)
+                    && self.end() == next.offset
+                    && skip.checked_add(self.length.get()) == Some(next_skip)
+            }
+            _ => false,
+        }
+    }
+
     /// The part of this segment that lies inside `start..end`, or `None`.
     #[must_use]
     pub fn clip(&self, start: Bytes, end: Bytes) -> Option<Self> {

@@ -6,6 +6,7 @@
 
 pub(crate) mod ordered;
 pub mod output;
+pub mod spool;
 mod stream;
 pub mod zeros;
 
