@@ -11,7 +11,8 @@ use crate::front::manifest::Manifest;
 #[command(after_help = "Examples:
   diskwright build disk.toml                     writes disk.img here
   diskwright build disk.toml -o /srv/vm.img      writes it there
-  diskwright build disk.toml --dry-run           shows where every byte would go
+  diskwright build disk.toml --dry-run           shows what would be built
+  diskwright build disk.toml --dry-run --map     shows where every byte would go
   diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'
 
 The manifest, TOML or JSON, is described by `diskwright schema`. The image appears under its name when it is \

@@ -92,9 +92,12 @@ pub(super) struct Common {
     pub(super) container: Container,
     #[command(flatten)]
     pub(super) jobs: Jobs,
-    /// Write nothing; print the layout as a text map instead, or with --json what would be built
+    /// Write nothing; print what would be built
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// With --dry-run, print a map instead: a line for each run of bytes and each hole of the disk
+    #[arg(long, requires = "dry_run", conflicts_with = "json")]
+    map: bool,
     /// Print what was built as JSON, all sizes in bytes [default: as a table for people]
     #[arg(long)]
     pub(super) json: bool,
@@ -230,10 +233,13 @@ impl Common {
         }
     }
 
-    /// The text map, or the report as JSON.
+    /// What would be built: the report, or the map.
     fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
             return super::print(built.report.json(None).as_bytes());
+        }
+        if !self.map {
+            return super::print(built.report.text().as_bytes());
         }
         let root = folder.and_then(|folder| folder.canonicalize().ok());
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());

@@ -414,6 +414,7 @@ impl<'a> Stages<'a> {
             sector_size: u64::from(self.disk.sector_size),
             id: identity::filesystem_uuid(self.disk.partition_key(number)),
             time: self.disk.time,
+            system: self.partition(number)?.kind.is_system(),
         };
         spec.build(tree.as_ref(), &at)
     }

@@ -68,6 +68,8 @@ pub struct Placement {
     pub id: Uuid,
     /// When it was made.
     pub time: Time,
+    /// Whether firmware or a boot loader reads it: an EFI system partition, or the partition at /boot beside it.
+    pub system: bool,
 }
 
 impl Placement {
@@ -75,7 +77,14 @@ impl Placement {
     /// at the beginning of 1970.
     #[must_use]
     pub fn alone(id: Uuid) -> Self {
-        Self { size: Size::Auto, offset: Bytes::ZERO, sector_size: 512, id, time: Time::default() }
+        Self {
+            size: Size::Auto,
+            offset: Bytes::ZERO,
+            sector_size: 512,
+            id,
+            time: Time::default(),
+            system: false,
+        }
     }
 }
 
@@ -178,6 +187,8 @@ pub struct Facts {
     pub blocks: u64,
     /// Blocks or clusters that are free.
     pub free_blocks: u64,
+    /// Bytes of the journal, which count as used; 0 where there is none.
+    pub journal: u64,
     /// Inodes there are; `None` where the format has none.
     pub inodes: Option<u64>,
     /// Inodes that are free.

@@ -112,6 +112,7 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
             block_size: PAGE,
             blocks: pages,
             free_blocks: pages - 1,
+            journal: 0,
             inodes: None,
             free_inodes: None,
         },

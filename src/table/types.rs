@@ -35,6 +35,16 @@ impl Type {
     pub const LINUX: Self = Self::Guid(LINUX_GENERIC);
     /// The place of GRUB's core image on a disk with a GPT that a BIOS boots.
     pub const BIOS_BOOT: Self = Self::Guid(BIOS_BOOT);
+
+    /// Whether firmware or a boot loader reads files from it: an EFI system partition or an XBOOTLDR partition, in a GPT or
+    /// by its byte in an MBR.
+    #[must_use]
+    pub const fn is_system(self) -> bool {
+        match self {
+            Self::Guid(guid) => guid.as_u128() == ESP.as_u128() || guid.as_u128() == XBOOTLDR.as_u128(),
+            Self::Mbr(byte) => matches!(byte, 0xef | 0xea),
+        }
+    }
 }
 
 /// A type with a name of its own.

@@ -108,7 +108,11 @@ fn metadata() {
 fn words() {
     reads(&[("gpt", Scheme::Gpt), ("mbr", Scheme::Mbr), ("none", Scheme::None)]);
     reads(&[("refuse", TimePolicy::Refuse), ("clamp", TimePolicy::Clamp)]);
-    reads(&[("12", FatBits(FatType::Fat12)), ("32", FatBits(FatType::Fat32))]);
+    reads(&[
+        ("12", FatBits::Fixed(FatType::Fat12)),
+        ("32", FatBits::Fixed(FatType::Fat32)),
+        ("auto", FatBits::Auto),
+    ]);
     refuses::<Scheme>(&["", "GPT", "dos"]);
     refuses::<FatBits>(&["", "24", "016"]);
 }

@@ -11,11 +11,16 @@ use crate::table::Scheme;
 
 /// The width of the entries of a FAT, as it is written: `32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FatBits(pub FatType);
+pub enum FatBits {
+    /// By the size of the volume, as mkfs.fat chooses.
+    Auto,
+    /// This.
+    Fixed(FatType),
+}
 
 impl From<FatType> for FatBits {
     fn from(fat: FatType) -> Self {
-        Self(fat)
+        Self::Fixed(fat)
     }
 }
 
@@ -24,27 +29,29 @@ impl FromStr for FatBits {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
-            "12" => Ok(Self(FatType::Fat12)),
-            "16" => Ok(Self(FatType::Fat16)),
-            "32" => Ok(Self(FatType::Fat32)),
-            _ => refuse("a FAT is 12, 16 or 32 bits wide"),
+            "auto" => Ok(Self::Auto),
+            "12" => Ok(Self::Fixed(FatType::Fat12)),
+            "16" => Ok(Self::Fixed(FatType::Fat16)),
+            "32" => Ok(Self::Fixed(FatType::Fat32)),
+            _ => refuse("a FAT is 12, 16 or 32 bits wide, or auto"),
         }
     }
 }
 
 impl fmt::Display for FatBits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            FatType::Fat12 => "12",
-            FatType::Fat16 => "16",
-            FatType::Fat32 => "32",
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Fixed(FatType::Fat12) => "12",
+            Self::Fixed(FatType::Fat16) => "16",
+            Self::Fixed(FatType::Fat32) => "32",
         })
     }
 }
 
-value!(FatBits, number, "FatBits", "12, 16 or 32", {
-    "description": "The width of the FAT's entries.",
-    "enum": [12, 16, 32, "12", "16", "32"]
+value!(FatBits, number, "FatBits", "12, 16, 32 or auto", {
+    "description": "The width of the FAT's entries, or `auto`: by size, as mkfs.fat chooses.",
+    "enum": [12, 16, 32, "12", "16", "32", "auto"]
 });
 
 words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => Clamp);

@@ -204,6 +204,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
         block_size: BLOCK,
         blocks: plan.geometry.blocks,
         free_blocks: plan.free_blocks(),
+        journal: superblock::journal_length(&plan),
         inodes: Some(plan.geometry.inodes()),
         free_inodes: Some(plan.free_inodes()),
     };

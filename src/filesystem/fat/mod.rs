@@ -37,7 +37,7 @@ use crate::identity;
 use crate::image::{Builder, Image, Slice};
 use crate::text::printable;
 use crate::tree::{NodeId, Time, Tree};
-use crate::units::{Bytes, Clusters, Sectors};
+use crate::units::{Bytes, Clusters, MIB, Sectors};
 use crate::values::{FatBits, VolumeId};
 
 pub(crate) use format::STRUCTURES;
@@ -58,11 +58,13 @@ pub struct Options {
     #[serde(rename = "uuid", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long = "uuid", value_name = "ID"))]
     pub volume_id: Option<VolumeId>,
-    /// With a size of auto, the space that stays free, in whole clusters; default 0.
+    /// With a size of auto, the space that stays free, in whole clusters; default 0, and on an EFI system partition or
+    /// XBOOTLDR as much as the files take, so that an update of all of them fits beside them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub free: Option<Bytes>,
-    /// Width of the entries of the FAT: 12, 16 or 32; default by size, as mkfs.fat chooses.
+    /// Width of the entries of the FAT: 12, 16, 32 or auto (by size, as mkfs.fat chooses); default auto, and on an EFI
+    /// system partition or XBOOTLDR 32 wherever the size allows 65,525 clusters (UEFI specification, 13.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
     pub fat: Option<FatBits>,
@@ -83,7 +85,7 @@ struct Parameters {
     /// stay free beyond that.
     size: Size,
     /// Room that stays free, in whole clusters; only `Auto` looks at it.
-    free: Bytes,
+    free: Option<Bytes>,
     /// At most 11 bytes of ASCII; empty and `NO NAME` mean none.
     label: Option<String>,
     /// The volume's serial number, which `blkid` shows as `1234-ABCD`.
@@ -91,6 +93,8 @@ struct Parameters {
     /// The type; `None` chooses it by the size as `mkfs.fat` does: FAT32 from 512 MiB on, below the first of FAT12 and
     /// FAT16 that has the right number of clusters.
     fat: Option<FatType>,
+    /// Whether firmware or a boot loader reads it, and the type is not given.
+    system: bool,
     /// Bytes in a sector: 512 or 4096.
     sector_size: u64,
     /// Sectors in a cluster: 1, 2, 4, … 128; `None` chooses by the size.
@@ -124,10 +128,14 @@ impl Parameters {
         };
         Ok(Self {
             size: at.size,
-            free: options.free.unwrap_or_default(),
+            free: options.free,
             label: options.label.clone().filter(|label| !label.is_empty()),
             volume_id: options.volume_id.map_or_else(|| identity::fat_volume_id(at.id), |id| id.0),
-            fat: options.fat.map(|fat| fat.0),
+            fat: match options.fat {
+                Some(FatBits::Fixed(fat)) => Some(fat),
+                Some(FatBits::Auto) | None => None,
+            },
+            system: at.system && options.fat.is_none(),
             sector_size: at.sector_size,
             sectors_per_cluster,
             hidden_sectors: Sectors::new(at.offset.get() / at.sector_size),
@@ -142,10 +150,11 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             size: Size::Auto,
-            free: Bytes::ZERO,
+            free: None,
             label: None,
             volume_id: 0,
             fat: None,
+            system: false,
             sector_size: 512,
             sectors_per_cluster: None,
             hidden_sectors: Sectors::ZERO,
@@ -168,10 +177,10 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
     let (label, remark) = label(options.label.as_deref().unwrap_or_default())?;
     let mut contents = Contents::survey(tree, label.is_some())?;
     let wish = wish(options, &contents)?;
-    let (size, geometry) = fit(&contents, &wish, options)?;
+    let (size, geometry, small) = fit(&contents, &wish, options)?;
     let chains = Chains::assign(&contents, &geometry)?;
     let free = free_clusters(&geometry, &chains)?;
-    let mut warnings: Vec<Warning> = remark.into_iter().collect();
+    let mut warnings: Vec<Warning> = remark.into_iter().chain(small).collect();
     warnings.append(&mut contents.warnings);
     warnings.extend(last_cluster(&contents, geometry.cluster()));
     let facts = Facts {
@@ -181,6 +190,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
         block_size: geometry.cluster(),
         blocks: geometry.clusters.get(),
         free_blocks: free.get(),
+        journal: 0,
         inodes: None,
         free_inodes: None,
     };
@@ -252,11 +262,46 @@ fn wish(options: &Parameters, contents: &Contents<'_>) -> Result<Wish> {
     })
 }
 
-/// The size and layout of the volume, with room for the contents.
-fn fit(contents: &Contents<'_>, wish: &Wish, options: &Parameters) -> Result<(Bytes, Geometry)> {
+/// The size and layout of the volume, with space for the contents. Firmware need not read anything but FAT32 from an EFI
+/// system partition (UEFI specification, 13.3), so that is tried first; where the size is too small for it, a warning
+/// says so.
+fn fit(
+    contents: &Contents<'_>,
+    wish: &Wish,
+    options: &Parameters,
+) -> Result<(Bytes, Geometry, Option<Warning>)> {
+    if options.system {
+        let fat32 = Wish { fat: Some(FatType::Fat32), ..*wish };
+        if let Ok((size, geometry)) = fit_as(contents, &fat32, options) {
+            return Ok((size, geometry, None));
+        }
+    }
+    let (size, geometry) = fit_as(contents, wish, options)?;
+    let warning = (options.system && geometry.fat != FatType::Fat32).then(|| {
+        Warning(format!(
+            "it is {} and too small for FAT32, and some firmware reads nothing else from a system partition: FAT32 takes \
+             {} or more",
+            geometry.fat,
+            least_fat32(options.sector_size).human()
+        ))
+    });
+    Ok((size, geometry, warning))
+}
+
+/// About the least size of a FAT32: its fewest clusters of one sector, and two FATs of 4 bytes for each, in whole MiB.
+fn least_fat32(sector_size: u64) -> Bytes {
+    Bytes::new(FatType::Fat32.fewest().get() * (sector_size + 8)).round_up(MIB)
+}
+
+/// The size and layout of a volume of the type that `wish` asks for.
+fn fit_as(contents: &Contents<'_>, wish: &Wish, options: &Parameters) -> Result<(Bytes, Geometry)> {
     match options.size {
-        Size::Auto => smallest(&mut Demand::new(contents, options.free), wish)
-            .map_err(|misfit| refusal::misfit(contents, wish, None, misfit)),
+        Size::Auto => {
+            let files = || contents.files().map(|(_, length)| Bytes::new(length)).sum();
+            let usual = if options.system { files() } else { Bytes::ZERO };
+            smallest(&mut Demand::new(contents, options.free.unwrap_or(usual)), wish)
+                .map_err(|misfit| refusal::misfit(contents, wish, None, misfit))
+        }
         Size::Fixed(size) => {
             let geometry = Geometry::new(size, wish)
                 .map_err(|misfit| refusal::misfit(contents, wish, Some(size), misfit))?;

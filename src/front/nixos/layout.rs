@@ -223,10 +223,10 @@ impl Wish {
 }
 
 impl Slot {
-    /// Whether its FAT is to be FAT32. nixpkgs leaves the choice to mkfs.fat, which takes FAT16 below 512 MiB; UEFI
-    /// firmware is tested with FAT32.
-    pub(super) fn fat32(&self, compat: bool) -> bool {
-        matches!(self.size, Size::Fixed(size) if !compat && size >= LEAST_FAT32)
+    /// Whether its FAT is large enough for FAT32. nixpkgs leaves the choice to mkfs.fat, which takes FAT16 below 512 MiB;
+    /// UEFI firmware is tested with FAT32.
+    pub(super) fn takes_fat32(&self) -> bool {
+        matches!(self.size, Size::Fixed(size) if size >= LEAST_FAT32)
     }
 
     /// The attributes of the table.

@@ -36,7 +36,7 @@ use crate::nix::verify::Expected;
 use crate::nix::{STORE, database};
 use crate::progress::Progress;
 use crate::table::Scheme;
-use crate::values::{DiskId, DiskSize, Guid as GuidValue, VolumeId};
+use crate::values::{DiskId, DiskSize, FatBits, Guid as GuidValue, VolumeId};
 
 pub use crate::boot::Timeout;
 use layout::{Geometry, Role, Slot};
@@ -172,7 +172,11 @@ fn fat(
     let options = fat::Options {
         label: Some(slot.role.volume_label().to_owned()),
         volume_id: ids.volume(slot.role).map(VolumeId),
-        fat: slot.fat32(system.compat).then_some(fat::FatType::Fat32.into()),
+        // nixpkgs takes what mkfs.fat chooses.
+        fat: match system.compat {
+            true => Some(FatBits::Auto),
+            false => slot.takes_fat32().then_some(fat::FatType::Fat32.into()),
+        },
         ..fat::Options::default()
     };
     let (entries, keys) = entries.finish();

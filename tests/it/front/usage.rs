@@ -153,15 +153,19 @@ fn the_report_says_what_the_judges_say() {
 #[test]
 fn a_dry_run_shows_and_writes_nothing() {
     let bench = Bench::new();
-    let map = bench.good(&["build", "disk.toml", "--dry-run"]);
+    let table = bench.good(&["build", "disk.toml", "--dry-run"]);
+    assert!(table.contains("filesystem") && !table.contains("gpt: primary header"), "{table}");
+    assert!(table.lines().count() < 16 && table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    assert!(table.contains("of it the journal"), "{table}");
+    let map = bench.good(&["build", "disk.toml", "--dry-run", "--map"]);
     assert!(map.starts_with("image ") && map.contains("gpt: primary header"), "{map}");
     assert!(map.contains("file           esp/EFI/BOOT/BOOTX64.EFI"), "{map}");
-    assert_eq!(map, bench.good(&["build", "disk.toml", "--dry-run", "-o", "no/where.img"]));
+    assert_eq!(map, bench.good(&["build", "disk.toml", "--dry-run", "--map", "-o", "no/where.img"]));
     let report: Value =
         serde_json::from_str(&bench.good(&["build", "disk.toml", "--dry-run", "--json"])).unwrap();
     assert_eq!(report["partitions"].as_array().unwrap().len(), 3);
     assert!(report.get("output").is_none());
-    assert!(bench.good(&["mkfs", "ext4", "etc", "--dry-run"]).contains("ext4: superblock"));
+    assert!(bench.good(&["mkfs", "ext4", "etc", "--dry-run", "--map"]).contains("ext4: superblock"));
     assert_eq!(bench.names("."), ["disk.toml", "esp", "etc"]);
 }
 
@@ -212,6 +216,7 @@ fn a_report_that_nobody_reads_to_its_end_is_no_failure() {
     bench.good(&["build", "disk.toml"]);
     let mut reports = vec![
         vec!["build", "disk.toml", "--dry-run"],
+        vec!["build", "disk.toml", "--dry-run", "--map"],
         vec!["build", "disk.toml", "--dry-run", "--json"],
         vec!["build", "disk.toml", "-o", "again.img"],
         vec!["build", "disk.toml", "-o", "again.img", "--json"],
