@@ -8,16 +8,26 @@ use crate::front::manifest::Manifest;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!(
+    "Examples:
   diskwright build disk.toml                     writes disk.img here
-  diskwright build disk.toml -o /srv/vm.img      writes it there
+  diskwright build disk.toml -o /srv/vm.qcow2    writes it there
   diskwright build disk.toml --dry-run           shows what would be built
   diskwright build disk.toml --dry-run --map     shows where every byte would go
   diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'
 
-The manifest, TOML or JSON, is described by `diskwright schema`. The image appears under its name when it is \
-complete; until then, and after any failure, an older one stays as it is. SOURCE_DATE_EPOCH gives the time where the \
-manifest has none, and no file gets a later one.")]
+A whole manifest:
+
+",
+    include_str!("starters/esp+root.toml"),
+    "
+Partition types: esp, xbootldr, linux, swap, home, srv, var, tmp, bios-boot, root and usr (with [disk] architecture, or \
+as root-x86-64), a GUID, or the byte of an MBR as 0x83. Filesystems: ext4, vfat, swap. `diskwright init` writes a manifest to \
+start from, `diskwright man` has the page diskwright.toml(5) with every key, and `diskwright schema` is for editors.
+
+The image appears under its name when it is complete; until then, and after any failure, an older one stays as it is. \
+SOURCE_DATE_EPOCH gives the time where the manifest has none, and no file gets a later one."
+))]
 pub(super) struct Args {
     /// The manifest, TOML or JSON; `-` reads it from standard input, and paths in it begin at the current directory
     #[arg(value_name = "MANIFEST")]

@@ -78,10 +78,28 @@ impl Container {
                 Err(Error::new(Kind::Usage, "the name of the output does not tell its format")
                     .at(path)
                     .expected(Format::list())
-                    .hint("name it otherwise, or add --format raw"))
+                    .hint(instead_of(path)))
             }
             (None, _) => Ok(Format::default()),
         }
+    }
+}
+
+/// What to do where the suffix of an output is of no format here.
+fn instead_of(path: &Path) -> &'static str {
+    let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+    match suffix.to_ascii_lowercase().as_str() {
+        "zst" | "zstd" => "write the raw image to standard output and compress it: -o - | zstd -o FILE",
+        "gz" => "write the raw image to standard output and compress it: -o - | gzip > FILE",
+        "xz" => "write the raw image to standard output and compress it: -o - | xz > FILE",
+        "bz2" => "write the raw image to standard output and compress it: -o - | bzip2 > FILE",
+        "ova" | "ovf" => {
+            "write its disk with -o disk.vmdk --subformat streamOptimized, and add the OVF description to it"
+        }
+        "iso" => {
+            "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: -o FILE.img"
+        }
+        _ => "name it otherwise, or add --format raw",
     }
 }
 

@@ -6,7 +6,9 @@ mod bar;
 mod build;
 mod convert;
 mod docs;
+mod init;
 mod job;
+mod manual;
 mod mkfs;
 mod nixos;
 mod signals;
@@ -52,6 +54,8 @@ enum Command {
     Resize(convert::Resize),
     /// Show what an image is and what is in it
     Inspect(convert::Inspect),
+    /// Write a commented manifest to start from: nixos, esp+root, bios or data
+    Init(init::Args),
     /// Print the JSON Schema of manifests, for editors
     #[command(after_help = "Example:\n  diskwright schema > diskwright.schema.json")]
     Schema,
@@ -60,7 +64,7 @@ enum Command {
         after_help = "Example:\n  diskwright completions bash > ~/.local/share/bash-completion/completions/diskwright"
     )]
     Completions(docs::Completions),
-    /// Print the manual pages of all commands
+    /// Print the manual pages: of all commands, and diskwright.toml(5) of manifests
     #[command(after_help = "Examples:\n  diskwright man | man -l -\n  diskwright man --dir share/man/man1")]
     Man(docs::Man),
 }
@@ -97,6 +101,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),
         Command::Inspect(args) => convert::look(&args),
+        Command::Init(args) => init::run(args),
         Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),

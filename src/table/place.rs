@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
 use crate::error::{Error, Subject};
-use crate::units::{Bytes, MIB, Sectors};
+use crate::units::{Bytes, KIB, MIB, Sectors};
 
 /// What a place that is not given is a multiple of, and the end of what fills: 1 MiB, as every partitioning tool has
 /// it; it is a multiple of the erase blocks and stripes that matter.
@@ -167,10 +167,15 @@ fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> 
         if value.is_multiple_of(sector) {
             return Ok(());
         }
-        Err(Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
+        let refusal = Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
             .about(name)
             .expected(format!("a multiple of {sector} bytes"))
-            .found(format!("{} bytes", value.get())))
+            .found(format!("{} bytes", value.get()));
+        // No partition is as small as that, so its unit was forgotten.
+        Err(match value.get() < 64 * KIB {
+            true => refusal.hint(format!("a number alone counts bytes; was {}MiB meant?", value.get())),
+            false => refusal,
+        })
     };
     if let Some(start) = wish.start {
         whole("start", start)?;
@@ -434,18 +439,22 @@ fn check_overlap(request: &Request, spans: &[Span]) -> Result<(), Refusal> {
             // The one listed later is the one to blame.
             let (late, early) = (at.max(before), at.min(before));
             let show = |index: usize, span: &Span| {
-                format!(
-                    "{} from {} to {}",
-                    Subject::Partition(index),
-                    shown(request, span.from),
-                    shown(request, span.end)
-                )
+                let record = if span.from < span.start { ", with its boot record" } else { "" };
+                let (from, end) = (shown(request, span.from), shown(request, span.end));
+                format!("{} from {from} to {end}{record}", Subject::Partition(index))
             };
-            return Err(Refusal::both(late, "overlaps", early)
+            let refusal = Refusal::both(late, "overlaps", early)
                 .about("start")
                 .expected("places that share no sector")
                 .found(format!("{}; {}", show(before, other), show(at, span)))
-                .hint("without a start a partition gets the next place that is free"));
+                .hint("without a start a partition gets the next place that is free");
+            return Err(match span.from < span.start || other.from < other.start {
+                true => refusal.why(format!(
+                    "the boot record of a logical partition stands before it, and has {} of its own",
+                    mbr::LEAD
+                )),
+                false => refusal,
+            });
         }
         if furthest.is_none_or(|(_, other)| span.end > other.end) {
             furthest = Some((at, span));

@@ -273,8 +273,8 @@ fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
         format!("the contents do not fit the ext4 filesystem: {} too much", missing.human()),
     )
     .needs(size.round_down(BLOCK) + missing)
-    .expected(format!("a size of at least {} bytes", (size.round_down(BLOCK) + missing).get()))
-    .found(format!("{} bytes", size.get()));
+    .expected(format!("a size of at least {}", (size.round_down(BLOCK) + missing).to_write()))
+    .found(size.human());
     if largest.is_empty() {
         error
     } else {

@@ -197,7 +197,22 @@ impl Reading<'_> {
         if written.is_empty() || written.contains('\0') {
             return Err(self.refuse(key, format!("`{key}` is not a path")).found(quoted(written)));
         }
-        Ok(self.manifest.path(written))
+        let remark = if written == "~" || written.starts_with("~/") {
+            Some(("`~` stands for nobody's home here", "write the whole path"))
+        } else if written.split_once("://").is_some_and(|(scheme, _)| {
+            !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
+        }) {
+            Some((
+                "a source is on this machine and not behind a URL",
+                "fetch it first, and give the path of the file",
+            ))
+        } else {
+            None
+        };
+        match remark {
+            Some((what, hint)) => Err(self.refuse(key, what).found(quoted(written)).hint(hint)),
+            None => Ok(self.manifest.path(written)),
+        }
     }
 
     fn source(&self, source: &str) -> Result<Payload> {
