@@ -26,5 +26,4 @@ mod read;
 mod slices;
 mod sources;
 mod tables;
-mod volume;
 mod volumes;

@@ -79,8 +79,7 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Ext4>> {
         uuid,
         block_size: layout.block,
         blocks: layout.blocks,
-        // Counted in clusters.
-        free_blocks: free.saturating_mul(layout.cluster),
+        free_blocks: free,
         journal,
         inodes: Some(layout.inodes.into()),
         free_inodes: Some(free_inodes),
