@@ -56,6 +56,7 @@ pub(super) struct Args {
     gpt_uuid: Option<Guid>,
     /// What goes into the root beside the store: source=PATH,target=PATH[,mode=MODE][,user=NAME,group=NAME], or the same
     /// as a JSON object; give it again for more
+    #[allow(rustdoc::broken_intra_doc_links, reason = "the brackets are those of a synopsis")]
     #[arg(long, value_name = "CONTENT", value_parser = content)]
     contents: Vec<NixosContent>,
     /// File that becomes /etc/nixos/configuration.nix

@@ -240,7 +240,7 @@ impl WriteOptions {
     /// the file; where it fails, nothing is left behind.
     ///
     /// # Errors
-    /// As [`WriteOptions::write`], [`open`](super::open) and `check`.
+    /// As [`WriteOptions::write`], [`open`](super::open()) and `check`.
     pub fn write_checked(
         &self,
         image: &Image,
