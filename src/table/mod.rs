@@ -1,6 +1,6 @@
 //! Partition tables: GPT with its protective or hybrid MBR, MBR with logical partitions, and none.
 //!
-//! [`place`] decides number, place and length of each partition and the length of the disk, all of it sums without a
+//! [`place()`] decides number, place and length of each partition and the length of the disk, all of it sums without a
 //! byte; [`Plan::write`] renders the table that says so. What `Plan::write` puts into an image leaves bytes 0 to 439,
 //! the boot code, to whoever has some.
 //!

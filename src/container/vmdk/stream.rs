@@ -1,4 +1,4 @@
-//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last ([VDF], "Stream-Optimized
+//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last (VDF, "Stream-Optimized
 //! Compressed Sparse Extents").
 //!
 //! Grains are read and compressed on all cores and put down in their order ([`ordered`]): no number
