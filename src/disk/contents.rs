@@ -9,11 +9,12 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::front::manifest::Manifest;
 use crate::front::manifest::resolve::{Entry, What};
+use crate::host::fakeroot;
 use crate::progress::Progress;
 use crate::text::printable_path;
 use crate::tree::build::Origin;
 use crate::tree::xattr::{Patterns, matches};
-use crate::tree::{self, Request, Rules, Scan, Time, Tree};
+use crate::tree::{self, Owner, Request, Rules, Scan, Time, Tree};
 
 /// A host path that goes to a place in the tree.
 #[derive(Debug)]
@@ -74,6 +75,23 @@ pub fn tree(
             None => error,
         }
     })
+}
+
+/// Refuses to read owners for a filesystem that keeps them where a library makes them up.
+///
+/// # Errors
+/// As [`fakeroot::refuse_here`], at the first entry whose owners on this host matter.
+pub fn check_owners(manifest: &Manifest, entries: &[Entry]) -> Result<()> {
+    let read = |entry: &&Entry| match &entry.what {
+        What::Source { rules, .. } | What::Glob { rules, .. } => {
+            rules.tell_owners || rules.owner == Owner::Preserve
+        }
+        _ => false,
+    };
+    match entries.iter().find(read) {
+        Some(entry) => fakeroot::refuse_here().map_err(|error| manifest.place(error, &entry.path)),
+        None => Ok(()),
+    }
 }
 
 /// The entry that brings the host file `path`: where several bring it, the one that names it most closely.

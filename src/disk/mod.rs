@@ -317,6 +317,9 @@ impl Composer<'_> {
                 if !matches!(filesystem, resolve::Filesystem::Swap(_)) {
                     let (jobs, progress) = (self.options.jobs, &self.options.progress);
                     let time = self.disk.dates.time;
+                    if matches!(filesystem, resolve::Filesystem::Ext4(_)) {
+                        contents::check_owners(self.manifest, entries)?;
+                    }
                     draft.tree = Some(contents::tree(self.manifest, entries, time, jobs, progress)?);
                 }
                 if partition.size == PartitionSize::Auto {

@@ -56,6 +56,8 @@ impl Builder {
             texts: self.texts,
             xattrs: self.xattrs,
             ranges,
+            owners: self.owners,
+            longest: self.longest,
         };
         let equal = super::links::equal(&tree, &dedupe, jobs, progress)?;
         for group in groups.iter().chain(&equal) {
