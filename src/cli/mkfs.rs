@@ -121,7 +121,13 @@ impl Shared {
             (Some(source), _) => {
                 // FAT has none, and says how many it dissolves.
                 let hardlinks = self.hardlinks.unwrap_or_default();
-                let rules = Rules { owner, hardlinks, latest: dates.latest, ..Rules::default() };
+                let rules = Rules {
+                    owner,
+                    hardlinks,
+                    latest: dates.latest,
+                    tell_owners: self.owner.is_none(),
+                    ..Rules::default()
+                };
                 let patterns = Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty());
                 let xattrs = patterns.map(Patterns::new).unwrap_or_default();
                 Some(Payload::Source { path: source.clone(), rules, xattrs })

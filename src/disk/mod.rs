@@ -3,7 +3,7 @@
 //! | step | module |
 //! |---|---|
 //! | what a disk is to be | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
-//! | names and metadata of a filesystem | `contents` |
+//! | names and metadata of a filesystem | `scan` |
 //! | what waits for what, until every byte has its place | `stages` |
 //! | what was built, for people and machines | [`report`] |
 
@@ -11,6 +11,7 @@ mod contents;
 mod derived;
 mod ready;
 pub mod report;
+mod scan;
 mod spec;
 mod stages;
 
@@ -159,10 +160,10 @@ impl Disk {
             _ => return error,
         };
         let found = (0..).zip(&self.partitions).find_map(|(number, partition)| match &partition.body {
-            Body::Filesystem(..) => contents::bringer(partition.entries(), &path)
+            Body::Filesystem(..) => scan::bringer(partition.entries(), &path)
                 .map(|entry| (Subject::Entry { partition: number, entry }, None)),
             Body::File(file) => {
-                contents::is_below(file, &path).then_some((Subject::Partition(number), Some("file")))
+                scan::is_below(file, &path).then_some((Subject::Partition(number), Some("file")))
             }
             Body::Empty | Body::Bytes(_) | Body::Derived(_) => None,
         });

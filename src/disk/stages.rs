@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::contents::{Contents, Reading, cause};
+use super::contents::Contents;
 use super::derived::{self, Made, Needed, Request, Values};
 use super::ready::Ready;
 use super::report::Report;
+use super::scan::{Reading, cause};
 use super::spec::{Body, Disk, Guid, Partition, Size};
 use super::{Built, Work};
 use crate::container::SectorSize;
@@ -190,14 +191,19 @@ impl<'a> Stages<'a> {
             };
             match contents {
                 Contents::Tree(tree) => Ok(Arc::clone(tree)),
-                Contents::Entries(entries) => Reading {
-                    partition: number,
-                    time: stages.disk.time,
-                    jobs: stages.work.jobs,
-                    progress: &stages.work.progress,
-                    values: &find,
+                Contents::Entries(entries) => {
+                    let reading = Reading {
+                        partition: number,
+                        time: stages.disk.time,
+                        jobs: stages.work.jobs,
+                        progress: &stages.work.progress,
+                        values: &find,
+                    };
+                    if spec.keeps_owners() {
+                        reading.check_owners(entries)?;
+                    }
+                    reading.tree(entries)
                 }
-                .tree(entries),
             }
         })?;
         self.part(number)?.tree = Some(Arc::clone(&tree));

@@ -126,6 +126,12 @@ impl Spec {
         !matches!(self, Self::Swap(_))
     }
 
+    /// Whether it keeps the owners of files.
+    #[must_use]
+    pub const fn keeps_owners(&self) -> bool {
+        matches!(self, Self::Ext4(_))
+    }
+
     /// Whether its contents can decide its size.
     #[must_use]
     pub const fn has_size(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Files and programs of the host: files are opened without following links, read exactly and checked again for change;
-//! [`links`] follows symbolic links in the root of another system; [`program`] runs another program.
+//! [`links`] follows symbolic links in the root of another system; [`fakeroot`] is refused; [`program`] runs another program.
 
+pub mod fakeroot;
 pub mod links;
 pub mod program;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::links::{Followed, Root};
-use crate::text::{printable, printable_path};
+use crate::text::{printable, printable_path, shortened};
 
 /// Where every store path lies, on the image and, below the root of a [`Store`], on this host. Nix can be built for
 /// another directory, but then no store path of it is one of nixpkgs.
@@ -138,10 +138,8 @@ fn refusal(base_name: &str) -> Option<String> {
 /// Text for an error: short and printable.
 pub(super) fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 120;
-    match bytes.get(..MOST) {
-        Some(head) if bytes.len() > MOST => format!("{}… ({} bytes)", printable(head), bytes.len()),
-        _ => printable(bytes),
-    }
+    let text = shortened(bytes, MOST);
+    if bytes.len() > MOST { format!("{text} ({} bytes)", bytes.len()) } else { text }
 }
 
 impl FromStr for StorePath {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::chmod::Chmod;
 use super::look::{Entry, What};
+use super::owners::Owners;
 use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
 use crate::error::{Error, Kind, Result, Subject};
 use crate::host::stamp;
 use crate::image::Slice;
-use crate::text::printable;
+use crate::text::{printable, shortened};
 use crate::units::{index, u64_of};
 
 /// Who owns what a host directory or file becomes.
@@ -61,6 +62,8 @@ pub struct Rules {
     pub mtime: Option<Time>,
     /// Times above this become this.
     pub latest: Option<Time>,
+    /// Whether names that get another owner than on the host are told.
+    pub tell_owners: bool,
     /// Metadata as in the Nix store whatever the host has: modes 0444 and 0555, second 1, no attributes.
     pub store: bool,
 }
@@ -119,10 +122,17 @@ pub struct Builder {
     pub(super) groups: Vec<Vec<u32>>,
     group_numbers: HashMap<(u32, u64, u64), u32>,
     pub(super) dedupe: Vec<u32>,
+    pub(super) owners: Owners,
+    /// Bytes of the longest name.
+    pub(super) longest: u16,
     time: Time,
 }
 
 const NO_CHILDREN: u32 = u32::MAX;
+
+/// The longest name of any filesystem: the 255 UTF-16 units of a FAT, each of which is at most 3 bytes of UTF-8. A
+/// filesystem with shorter ones refuses what is longer ([`Tree::check_names`](super::Tree::check_names)).
+pub const LONGEST_NAME: u16 = 255 * 3;
 
 impl Builder {
     /// An empty root directory of mode 0755 and owner root. `time` dates directories that no entry names.
@@ -142,6 +152,8 @@ impl Builder {
             groups: Vec::new(),
             group_numbers: HashMap::new(),
             dedupe: Vec::new(),
+            owners: Owners::of_process(),
+            longest: 0,
             time,
         };
         let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
@@ -172,7 +184,7 @@ impl Builder {
         if to.is_empty() || to.len() > 4095 || to.contains(&0) {
             return Err(Error::new(Kind::Manifest, "a symbolic link cannot lead there")
                 .expected("1 to 4095 bytes without NUL")
-                .found(format!("{} bytes: {}", to.len(), printable(&to[..to.len().min(80)]))));
+                .found(format!("{} bytes: {}", to.len(), shortened(to, 80))));
         }
         let content = self.link_target(to)?;
         self.place(target, meta, content, origin).map(|_| ())
@@ -265,6 +277,7 @@ impl Builder {
         let root = scan.roots.get(number).ok_or_else(|| Error::bug("no such request in the scan"))?;
         storable(&root.entry, rules, || root.path.clone())?;
         let meta = self.meta(&root.entry, rules, rules.mode);
+        self.owners.note(&root.entry, rules, &meta, || root.path.clone());
         let content = self.content(&root.entry, None, &root.path)?;
         let top = match parts.split_last() {
             None if matches!(content, Content::Directory) => {
@@ -305,8 +318,10 @@ impl Builder {
             let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
             self.places.push(Place::Directory(listing.path.clone()));
             for entry in &listing.entries {
-                storable(entry, rules, || listing.path.join(OsStr::from_bytes(listing.name(entry))))?;
+                let path = || listing.path.join(OsStr::from_bytes(listing.name(entry)));
+                storable(entry, rules, path)?;
                 let meta = self.meta(entry, rules, None);
+                self.owners.note(entry, rules, &meta, path);
                 let content = self.content(entry, Some(place), &listing.path)?;
                 let id = self.add(parent, listing.name(entry), meta, content, origin, rank)?;
                 self.rarities(id, entry, rules, origin);
@@ -534,12 +549,11 @@ impl Builder {
         rank: u16,
     ) -> Result<u32> {
         let id = u32::try_from(self.drafts.len()).map_err(|_| too_many())?;
-        let name_length = u8::try_from(name.len()).map_err(|_| {
-            Error::new(Kind::Manifest, "a name is too long").expected("at most 255 bytes").found(format!(
-                "{} bytes: {}",
-                name.len(),
-                printable(&name[..name.len().min(80)])
-            ))
+        let name_length = u16::try_from(name.len()).ok().filter(|length| *length <= LONGEST_NAME);
+        let name_length = name_length.ok_or_else(|| {
+            Error::new(Kind::Manifest, "a name is too long")
+                .expected(format!("at most {LONGEST_NAME} bytes"))
+                .found(format!("{} bytes: {}", name.len(), shortened(name, 80)))
         })?;
         let children = if matches!(content, Content::Directory) {
             self.children.push(Vec::new());
@@ -547,6 +561,7 @@ impl Builder {
         } else {
             NO_CHILDREN
         };
+        self.longest = self.longest.max(name_length);
         let start = u64_of(self.names.len());
         self.names.extend_from_slice(name);
         let node = Node { name: start, parent, end: 0, name_length, meta, content };

@@ -169,6 +169,9 @@ pub enum TimePolicy {
     Clamp,
 }
 
+/// Bytes of a name (`EXT4_NAME_LEN`; its length is one byte of a directory's entry).
+const LONGEST_NAME: u16 = 255;
+
 /// Bytes of a label (s_volume_name).
 const LONGEST_LABEL: usize = 16;
 
@@ -186,7 +189,9 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));
     }
+    tree.check_names(LONGEST_NAME)?;
     let (contents, mut warnings) = Contents::new(tree, options)?;
+    warnings.extend(tree.owner_warnings());
     let plan = Arc::new(Plan::new(contents, options)?);
     warnings.extend(short_of_growth(&plan, options));
     let length = match options.size {

@@ -195,3 +195,86 @@ fn warnings_go_to_standard_error_and_into_the_report() {
     let warning = text(&output.stderr);
     assert!(warning.contains("partition[0] (lower.toml:7): ") && warning.lines().count() == 1, "{warning}");
 }
+
+/// What fakeroot shows is not what is read, and what is not read is said.
+#[test]
+fn owners_that_are_made_up_or_lost_are_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    bench.write("etc/tool", "tool");
+    fs::set_permissions(bench.path("etc/tool"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let under = |arguments: &[&str]| {
+        bench.command(arguments).env("FAKEROOTKEY", "1").env("LD_PRELOAD", "").output().unwrap()
+    };
+    for flags in [[].as_slice(), &["--owner", "preserve"]] {
+        let output = under(&[&["mkfs", "ext4", "etc", "-o", "refused.img"], flags].concat());
+        let message = refused(1, &output);
+        for word in
+            ["owners and devices that fakeroot shows", "FAKEROOTKEY", "unshare --map-auto --map-root-user"]
+        {
+            assert!(message.contains(word), "no `{word}` in {message}");
+        }
+        assert!(!bench.path("refused.img").exists());
+    }
+    assert!(refused(1, &under(&["build", "disk.toml", "-o", "disk.img"])).contains("disk.toml:"));
+    // Where no owner is read, there is nothing to make up.
+    for (kind, owner) in [("vfat", None), ("ext4", Some("root")), ("ext4", Some("7:8"))] {
+        let mut arguments = vec!["mkfs", kind, "etc", "-o", "made.img"];
+        arguments.extend(owner.iter().flat_map(|owner| ["--owner", owner]));
+        let output = under(&arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    }
+    // The user's own files become root's without a word; bits that then act for another do not.
+    let output = bench.run(&["mkfs", "ext4", "etc", "-o", "own.img", "--owner", "7:8"]);
+    let said = text(&output.stderr);
+    let tool = bench.path("etc/tool");
+    let expected = format!("than on this machine, of 1 name: {} (4755, ", tool.display());
+    assert!(output.status.success() && said.lines().count() == 1 && said.contains(&expected), "{said}");
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    for owner in ["7:8", "root", "preserve"] {
+        bench.good(&["mkfs", "ext4", "etc", "-o", "own.img", "--owner", owner]);
+    }
+    bench.good(&["mkfs", "ext4", "etc", "-o", "own.img"]);
+}
+
+/// A name is as long as its filesystem lets it be.
+#[test]
+fn a_long_name_fits_where_its_filesystem_has_it() {
+    let bench = Bench::new();
+    let manifest = |kind: &str, name: &str| {
+        format!(
+            "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nsize = \"auto\"\nfilesystem = {{ type = \"{kind}\" }}\ncontents \
+             = [\n  {{ text = \"here\\n\", target = \"/{name}\" }},\n]\n"
+        )
+    };
+    // 255 characters of two bytes, and of three.
+    for name in ["\u{e9}".repeat(255), "\u{20ac}".repeat(251) + ".txt"] {
+        bench.write("long.toml", manifest("vfat", &name));
+        bench.good(&["build", "long.toml", "-o", "long.img"]);
+        let image = bench.path("long.img");
+        judge("fsck.fat", &["-n", image.to_str().unwrap()]);
+        let list = std::process::Command::new("mdir")
+            .env("LC_ALL", "C.UTF-8")
+            .args(["-i", image.to_str().unwrap(), "-b", "::"])
+            .output()
+            .unwrap();
+        assert!(text(&list.stdout).contains(&name), "{}", text(&list.stdout));
+
+        bench.write("long.toml", manifest("ext4", &name));
+        let message = bench.bad(2, &["build", "long.toml", "-o", "refused.img"]);
+        for word in ["a name is too long for this filesystem", "long.toml:8: ", "at most 255 bytes"] {
+            assert!(message.contains(word), "no `{word}` in {message}");
+        }
+        assert!(message.contains(&format!("found: {} bytes", name.len())), "{message}");
+    }
+    bench.write("long.toml", manifest("ext4", &"x".repeat(255)));
+    bench.good(&["build", "long.toml", "-o", "long.img"]);
+    judge("e2fsck", &["-fn", bench.path("long.img").to_str().unwrap()]);
+    bench.write("long.toml", manifest("vfat", &"x".repeat(256)));
+    assert!(bench.bad(2, &["build", "long.toml", "-o", "refused.img"]).contains("255 UTF-16"));
+    // No filesystem has more than 765 bytes, and what is shown of it ends with a whole character.
+    bench.write("long.toml", manifest("vfat", &format!("x{}", "\u{20ac}".repeat(255))));
+    let message = bench.bad(2, &["build", "long.toml", "-o", "refused.img"]);
+    let shown = format!("found: 766 bytes: x{}…\n", "\u{20ac}".repeat(26));
+    assert!(message.contains("at most 765 bytes") && message.contains(&shown), "{message}");
+}

@@ -162,6 +162,7 @@ impl Reading<'_> {
             chmod: None,
             mtime: None,
             latest: self.dates.latest,
+            tell_owners: self.written.owner.is_none(),
             store: false,
         }
     }
