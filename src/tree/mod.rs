@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result, Warning};
-use crate::image::{Files, HostFile, Slice};
+use crate::image::{Files, HostFile, NamedFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
 pub use build::{Builder, Hardlinks, Owner, Rules};
@@ -418,5 +418,16 @@ impl Files for Tree {
 
     fn size(&self, id: u32) -> Result<u64> {
         Ok(self.host(id)?.1)
+    }
+
+    fn named(&self, id: u32) -> Result<Option<NamedFile<'_>>> {
+        let (place, size, stamp) = self.host(id)?;
+        Ok(match self.places.get(index(place)) {
+            Some(Place::Directory(folder)) => {
+                let name = OsStr::from_bytes(self.name(NodeId(id)));
+                Some(NamedFile { folder, name, size, stamp: Some(stamp) })
+            }
+            _ => None,
+        })
     }
 }
