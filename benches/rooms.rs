@@ -196,9 +196,9 @@ fn tables(criterion: &mut Criterion) {
     };
     criterion.bench_function("table: a GPT of 128 partitions", |bencher| {
         bencher.iter(|| {
-            let plan = table::place(&request).map_err(diskwright::error::Error::from)?;
+            let plan = table::place(&request)?;
             let mut image = Builder::new(plan.length);
-            plan.write(&mut image).unwrap();
+            plan.write(&mut image)?;
             image.finish().map(|image| image.segments().len())
         });
     });

@@ -261,10 +261,11 @@ impl Bytes {
         Self(count.saturating_mul(GIB))
     }
 
-    /// For people who are to write a size: the next whole MiB that is not below it, and the exact bytes.
+    /// For people who are to write a size: the next whole MiB that is not below it, of less than one the next whole KiB,
+    /// and the exact bytes.
     #[must_use]
     pub fn to_write(self) -> String {
-        format!("{} ({} bytes)", self.round_up(MIB), self.0)
+        format!("{} ({} bytes)", self.round_up(if self.0 < MIB { KIB } else { MIB }), self.0)
     }
 
     /// For people: the size in the largest unit, with one decimal, and the exact bytes where that is not the whole

@@ -176,6 +176,12 @@ impl Shared {
 
     /// What would be told in the words of a manifest otherwise.
     fn check(&self, sector_size: u32) -> Result<()> {
+        if !matches!(sector_size, 512 | 4096) {
+            return Err(Error::new(ErrorKind::Usage, "no disk has sectors of this size")
+                .at_flag("--sector-size")
+                .expected("512 or 4096")
+                .found(sector_size));
+        }
         if let Some(DiskSize::Fixed(size)) = self.size
             && (size == Bytes::ZERO || !size.is_multiple_of(sector_size.into()))
         {

@@ -321,8 +321,11 @@ fn a_size_that_does_not_suffice_says_by_how_much() {
         assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
     }
     assert!(!image.exists());
+    // What a person writes is the size behind `at least`, in whole MiB; the exact one is in parentheses.
     let (_, least) = said.error().split_once("at least ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    let least: u64 = least.split(' ').next().unwrap().parse().unwrap();
+    let (written, exact) = least.split_once(" (").unwrap();
+    assert!(written.ends_with("MiB"), "{written}");
+    let least: u64 = exact.split(' ').next().unwrap().parse().unwrap();
     let said = sized(least - 4096);
     assert_eq!(said.code, 1, "a block less than the least size it named is too small, too");
     let said = sized(least);

@@ -36,7 +36,11 @@ fn every_small_size_is_a_filesystem_or_an_error() {
             std::fs::remove_file(&image).unwrap();
         } else {
             assert!(said.code == 1 && least.is_none(), "{blocks} blocks: {}", said.error());
-            assert!(said.error().contains("expected: a size of at least 49152 bytes"), "{}", said.error());
+            assert!(
+                said.error().contains("expected: a size of at least 48KiB (49152 bytes)"),
+                "{}",
+                said.error()
+            );
         }
     }
     // Superblock, descriptors, two bitmaps, two blocks for the 11 reserved inodes and some spare ones, one of the resize

@@ -194,7 +194,7 @@ fn nix_is_asked_where_no_closure_is_given() {
     let seed = ["--seed", "0867da16-f251-457d-a9e8-c31f9a3c220b"];
     must(build.args(["--channel", &systems.channel]).args(seed).args(small("none")));
     let expected = digest(&out);
-    let mut arguments: Vec<_> = build.get_args().map(ToOwned::to_owned).collect();
+    let mut arguments = crate::support::program::arguments(&build);
     let at = arguments.iter().position(|argument| argument == "--closure").unwrap();
     for auto in [false, true] {
         let mut build = diskwright();

@@ -351,14 +351,16 @@ mod tests {
             error.to_string()
         };
         let bios_boot = "21686148-6449-6e6f-744e-656564454649".parse().unwrap();
-        for (change, words) in [
-            (&(|plan: &mut Plan| plan.partitions[0].number = 5) as &dyn Fn(&mut Plan), "has no slot"),
+        type Change<'a> = &'a dyn Fn(&mut Plan);
+        let changes: [(Change<'_>, &str); 6] = [
+            (&|plan| plan.partitions[0].number = 5, "has no slot"),
             (&|plan| plan.partitions[0].kind = Type::Guid(bios_boot), "has no type byte"),
             (&|plan| plan.partitions[0].kind = Type::Mbr(0), "has no type byte"),
             (&|plan| plan.partitions[1].logical = true, "no extended partition"),
             (&|plan| plan.partitions[0].length = Bytes::ZERO, "or is empty"),
             (&|plan| plan.partitions[0].length = Bytes::new(1 << 42), "SizeInLBA does not fit"),
-        ] {
+        ];
+        for (change, words) in changes {
             let text = poisoned(change);
             assert!(text.contains(words), "no `{words}` in {text}");
         }

@@ -25,7 +25,7 @@ seed = "0867da16-f251-457d-a9e8-c31f9a3c220b"
 type = "esp"
 label = "ESP"
 size = "8MiB"
-filesystem = { type = "vfat", label = "ESP" }
+filesystem = { type = "vfat", label = "ESP", fat = 12 }
 contents = [ { source = "esp", target = "/" } ]
 
 [[partition]]

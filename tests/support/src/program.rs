@@ -66,7 +66,7 @@ seed = "0867da16-f251-457d-a9e8-c31f9a3c220b"
 type = "esp"
 label = "ESP"
 size = "auto"
-filesystem = { type = "vfat", label = "ESP" }
+filesystem = { type = "vfat", label = "ESP", fat = "auto", free = 0 }
 contents = [
   { source = "tree/bin", target = "/EFI/BOOT" },
   { text = "timeout 0\n", target = "/loader/loader.conf" },
