@@ -57,11 +57,11 @@ impl Keys {
         };
         let path = match (subject, key) {
             (Subject::Entry { .. }, _) if needs.is_none() => self.key(subject),
+            // A system has no keys of a partition: its place and size follow from one of the section.
+            (Subject::Partition(_), _) | (_, Some("size")) => place.key.clone(),
             (_, Some("uuid")) => self.section.key("root_uuid"),
-            (_, Some("size")) => place.key.clone(),
             (_, Some(key)) => self.section.key(key),
             _ if error.kind() == Kind::Capacity || needs.is_some() => place.key.clone(),
-            (Subject::Partition(_), None) => place.key.clone(),
             _ => self.section.clone(),
         };
         let error = self.suffice(error.at_key(&path), place, needs);

@@ -176,6 +176,7 @@ fn a_label_commands_no_terminal() {
     let report = bench.good(&["mkfs", "ext4", "-o", "x.img", "--label", "red\x1b[31m\n"]);
     assert!(report.contains("ext4 red\\x1b[31m\\x0a "), "{report}");
     assert_eq!(report.lines().count(), 3, "{report}");
+    assert!(report.contains("(4 MiB of it the journal)"), "{report}");
     // In the image it is what was asked for.
     assert_eq!(&bench.read("x.img")[1024 + 0x78..][..9], b"red\x1b[31m\n");
 }
