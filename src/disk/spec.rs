@@ -15,26 +15,6 @@ use crate::tree::Time;
 use crate::units::{Bytes, Sectors, u64_of};
 
 /// A disk to build.
-///
-/// ```
-/// use diskwright::disk::{Contents, Disk, Partition, Work};
-/// use diskwright::filesystem::{ext4, fat};
-/// use diskwright::identity::Seed;
-/// use diskwright::table::Type;
-/// use diskwright::units::Bytes;
-/// use diskwright::uuid::uuid;
-///
-/// let esp = Contents::new().file("/EFI/BOOT/BOOTX64.EFI", *b"a boot loader");
-/// let root = Contents::new().folder("src/units", "/share").file("/etc/hostname", *b"trial\n");
-/// let disk = Disk::gpt(Seed::new(uuid!("0867da16-f251-457d-a9e8-c31f9a3c220b")))
-///     .partition(Partition::new(Type::ESP).label("ESP").size(Bytes::mib(64)).filesystem(fat::Options::default(), esp))
-///     .partition(Partition::new(Type::LINUX).label("root").filesystem(ext4::Options::default(), root));
-/// # let root = Contents::new();
-/// # let disk = Disk::gpt(Seed::new(uuid!("0867da16-f251-457d-a9e8-c31f9a3c220b")))
-/// #     .partition(Partition::new(Type::LINUX).label("root").filesystem(ext4::Options::default(), root));
-/// assert_eq!(disk.build(&Work::default())?.report.partitions[0].offset, 1 << 20);
-/// # Ok::<(), diskwright::error::Error>(())
-/// ```
 #[derive(Clone, Debug)]
 pub struct Disk {
     /// Its partition table.

@@ -1,4 +1,4 @@
-//! The filesystems: each is a pure function from a [`Tree`](crate::tree::Tree) to an [`Image`], and a [`Volume`] is the
+//! The filesystems: each is a pure function from a [`Tree`] to an [`Image`], and a [`Volume`] is the
 //! way back: [`open`] reads what is there, whoever wrote it.
 //!
 //! Same doors in each house: `mod` has the one public `build`, `geometry` the sums, `format` the bytes.

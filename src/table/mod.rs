@@ -167,7 +167,7 @@ impl Plan {
     /// Puts the table into an image of the plan's length.
     ///
     /// # Errors
-    /// [`Kind::Bug`] for a plan that [`place`] does not make.
+    /// [`Kind::Bug`] for a plan that [`place()`] does not make.
     pub fn write(&self, image: &mut Builder) -> Result<()> {
         match self.scheme {
             Scheme::Gpt => gpt::write(self, image),

@@ -1,6 +1,6 @@
 //! FAT12, FAT16 and FAT32, laid out as `mkfs.fat` 4.2 does, filled in one pass.
 //!
-//! [`build`] is a pure function: the tree says what there is, [`Parameters`] what it is to be, and everything else
+//! [`build`] is a pure function: the tree says what there is, [`Options`] what it is to be, and everything else
 //! follows. Directories are small and are rendered at once; the FATs grow with the disk and are rendered when they are
 //! read; files are references to the host's.
 //!
