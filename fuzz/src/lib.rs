@@ -3,6 +3,7 @@
 //! the second time is a finding. Time and memory are bounded by the flags of `tests/run`.
 
 pub use diskwright_testing::pieces;
+pub mod volume;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
