@@ -346,7 +346,6 @@ fn what_no_loader_finds_is_said() {
         )
     };
     for (layout, compat) in [
-        ("none", vec![]),
         ("legacy", vec![]),
         ("legacy+boot", vec![]),
         ("efi", vec![]),
@@ -357,6 +356,10 @@ fn what_no_loader_finds_is_said() {
         assert_eq!(said(layout, &[extlinux.as_slice(), &["true"]].concat()), compat, "{layout}");
         let plain: Vec<String> = compat.into_iter().filter(|line| line == nothing).collect();
         assert_eq!(said(layout, &[extlinux.as_slice(), &["false"]].concat()), plain, "{layout}");
+    }
+    let bare = "U-Boot looks for extlinux.conf on partitions: it finds the one of this bare filesystem once that is in one";
+    for compat in ["true", "false"] {
+        assert_eq!(said("none", &[extlinux.as_slice(), &[compat]].concat()), [bare]);
     }
     for (layout, expected) in [("efi", vec![nothing]), ("efixbootldr", vec![nothing]), ("legacy", vec![])] {
         assert_eq!(said(layout, &["--boot-loader", "none"]), expected, "{layout}");

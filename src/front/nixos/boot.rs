@@ -286,6 +286,12 @@ impl Planner<'_> {
         options.timeout = self.system.timeout;
         let files = extlinux::build(&self.store, &self.generations, &options)?;
         let number = self.boot_partition()?;
+        if self.system.layout == Layout::None {
+            booted.warnings.push(Warning(
+                "U-Boot looks for extlinux.conf on partitions: it finds the one of this bare filesystem once that is in one"
+                    .to_owned(),
+            ));
+        }
         if number != 1 && !self.geometry.slots.iter().any(|slot| slot.active) {
             booted.warnings.push(Warning(format!(
                 "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \
