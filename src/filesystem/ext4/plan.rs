@@ -403,7 +403,10 @@ mod tests {
             builder.put(name.as_bytes(), plain, Content::Fifo, origin).unwrap();
         }
         let tree = Arc::new(builder.finish(1).unwrap());
-        let options = Options::new(Uuid::from_u128(1));
+        let options = Parameters::new(
+            &super::super::Options::default(),
+            &crate::filesystem::Placement::alone(Uuid::from_u128(1)),
+        );
         let (contents, _) = Contents::new(&tree, &options).unwrap();
         Plan::new(contents, &options).unwrap()
     }
