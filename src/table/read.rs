@@ -88,7 +88,6 @@ mod tests {
 
     fn wish(number: u128, kind: &str) -> Wish {
         Wish {
-            what: format!("partition {number}"),
             number: None,
             start: None,
             size: Size::Exactly(Bytes::new(MIB)),

@@ -1,20 +1,20 @@
 //! Compressed clusters: read, compress and append on all cores, in an order that no thread changes
-//! ([`turns`](crate::pour::ordered)). A chunk of clusters learns in its turn where its bytes go, and is written while the
-//! next one has its turn. So every byte's place follows from the bytes before it alone.
+//! ([`ordered`]). A chunk of clusters learns in its order where its bytes go, and is written while the next one learns
+//! that. So every byte's place follows from the bytes before it alone.
 
-use super::format::{COMPRESSED, COPIED, Geometry, Header, refcount_sizes};
-use super::{Options, SECTOR};
+use super::format::{COMPRESSED, COPIED, ClusterSize, Header, refcount_sizes};
+use super::{LENGTHS, Options, SECTOR};
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image};
 use crate::pour::PourOptions;
-use crate::pour::ordered::{Chunks, in_turns};
+use crate::pour::ordered::{self, Stage};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
-/// Bytes of the disk in a chunk, at least one cluster: enough that taking turns costs nothing.
+/// Bytes of the disk in a chunk, at least one cluster: enough that putting them in order costs nothing.
 const CHUNK: u64 = MIB;
 
 /// Writes `image` to what will be the file `path`, with every cluster compressed that becomes smaller so; clusters of
@@ -22,39 +22,39 @@ const CHUNK: u64 = MIB;
 ///
 /// # Errors
 /// As [`wrap`](super::wrap) and [`pour`](crate::pour::pour).
-pub fn compress(
+pub(in crate::container) fn compress(
     image: &Image,
     path: &std::path::Path,
     options: &Options,
     codec: Codec,
     pour: &PourOptions<'_>,
 ) -> Result<Output> {
-    let geometry = Geometry::new(options.cluster_size)?;
-    let size = image.length().round_up(SECTOR).get();
-    let entries = geometry.l1_entries(size)?;
-    let data = Allocated::of(image, geometry.cluster());
+    let cluster_size = options.cluster_size;
+    let size = LENGTHS.round_up(image.length()).get();
+    let entries = cluster_size.l1_entries(size)?;
+    let data = Allocated::of(image, cluster_size.bytes());
     let output = Output::create(path)?;
-    let pour = &pour.within(codec.memory(geometry.cluster()));
-    let work = Work { image, geometry, data: &data, output: &output, codec, pour };
-    let turn = in_turns(&work, Turn::new(geometry.cluster()), pour)?;
-    let tables = Tables { geometry, data: &data, entries: &turn.entries, l1_entries: entries };
-    tables.write(&output, &turn, size, options, codec)?;
+    let pour = &pour.within(codec.memory(cluster_size.bytes()));
+    let work = Work { image, cluster_size, data: &data, output: &output, codec, pour };
+    let places = ordered::run(&work, Places::new(cluster_size.bytes()), pour)?;
+    let tables = Tables { cluster_size, data: &data, entries: &places.entries, l1_entries: entries };
+    tables.write(&output, &places, size, options, codec)?;
     Ok(output)
 }
 
 /// What the workers share.
 struct Work<'a> {
     image: &'a Image,
-    geometry: Geometry,
+    cluster_size: ClusterSize,
     data: &'a Allocated,
     output: &'a Output,
     codec: Codec,
     pour: &'a PourOptions<'a>,
 }
 
-/// What only the worker whose turn it is may change.
+/// Which places of the file are given.
 #[derive(Debug)]
-struct Turn {
+struct Places {
     cluster: u64,
     /// Where the next compressed cluster goes, and the end of the room that is contiguous with it.
     packed: u64,
@@ -67,7 +67,7 @@ struct Turn {
     refcounts: Vec<u16>,
 }
 
-impl Turn {
+impl Places {
     fn new(cluster: u64) -> Self {
         // The header has the first cluster.
         Self {
@@ -118,16 +118,16 @@ enum Stored {
 }
 
 /// What a worker has in hand: its encoder, and a chunk's clusters with what is to be written of them.
-struct Own {
+struct Worker {
     cursor: Cursor,
     encoder: Encoder,
     clusters: Vec<Stored>,
     bytes: Vec<u8>,
 }
 
-impl Chunks for Work<'_> {
-    type Own = Own;
-    type Shared = Turn;
+impl Stage for Work<'_> {
+    type Worker = Worker;
+    type State = Places;
     /// What to write where.
     type Rest = Vec<(u64, usize)>;
 
@@ -135,29 +135,29 @@ impl Chunks for Work<'_> {
         self.data.total().div_ceil(self.per_chunk())
     }
 
-    fn own(&self) -> Result<Own> {
-        Ok(Own {
+    fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
             cursor: self.image.cursor(),
-            encoder: Encoder::new(self.codec, self.geometry.cluster())?,
+            encoder: Encoder::new(self.codec, self.cluster_size.bytes())?,
             clusters: Vec::new(),
             bytes: Vec::new(),
         })
     }
 
-    fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
-        own.bytes.clear();
-        own.clusters = self.clusters(chunk * self.per_chunk(), own)?;
+    fn prepare(&self, chunk: u64, worker: &mut Worker) -> Result<()> {
+        worker.bytes.clear();
+        worker.clusters = self.clusters(chunk * self.per_chunk(), worker)?;
         Ok(())
     }
 
-    fn turn(&self, turn: &mut Turn, own: &mut Own) -> Result<Self::Rest> {
-        Ok(self.give_places(turn, &own.clusters))
+    fn append(&self, places: &mut Places, worker: &mut Worker) -> Result<Self::Rest> {
+        Ok(self.give_places(places, &worker.clusters))
     }
 
-    fn finish(&self, writes: Self::Rest, own: &mut Own) -> Result<()> {
+    fn finish(&self, writes: Self::Rest, worker: &mut Worker) -> Result<()> {
         let mut from = 0;
         for (at, length) in writes {
-            self.output.write_at(&own.bytes[from..from + length], at)?;
+            self.output.write_at(&worker.bytes[from..from + length], at)?;
             from += length;
         }
         Ok(())
@@ -166,13 +166,13 @@ impl Chunks for Work<'_> {
 
 impl Work<'_> {
     fn per_chunk(&self) -> u64 {
-        (CHUNK / self.geometry.cluster()).max(1)
+        (CHUNK / self.cluster_size.bytes()).max(1)
     }
 
     /// Reads the clusters from ordinal `first` on and appends what is to be written of them to the bytes in hand.
-    fn clusters(&self, first: u64, own: &mut Own) -> Result<Vec<Stored>> {
-        let Own { cursor, encoder, bytes, .. } = own;
-        let size = self.geometry.cluster();
+    fn clusters(&self, first: u64, worker: &mut Worker) -> Result<Vec<Stored>> {
+        let Worker { cursor, encoder, bytes, .. } = worker;
+        let size = self.cluster_size.bytes();
         let mut cluster = vec![0; usize_of(size)];
         let end = (first + self.per_chunk()).min(self.data.total());
         (first..end)
@@ -197,25 +197,25 @@ impl Work<'_> {
     }
 
     /// Gives the clusters of a chunk their places: what to write where, neighbours joined.
-    fn give_places(&self, turn: &mut Turn, clusters: &[Stored]) -> Vec<(u64, usize)> {
+    fn give_places(&self, places: &mut Places, clusters: &[Stored]) -> Vec<(u64, usize)> {
         let mut writes: Vec<(u64, usize)> = Vec::new();
         for cluster in clusters {
             let (entry, at, length) = match cluster {
                 Stored::Zero => {
-                    turn.entries.push(0);
+                    places.entries.push(0);
                     continue;
                 }
                 Stored::Compressed(length) => {
-                    let at = turn.pack(u64_of(*length));
+                    let at = places.pack(u64_of(*length));
                     let sectors = (at + u64_of(*length) - 1) / SECTOR - at / SECTOR;
-                    (COMPRESSED | sectors << self.geometry.sector_shift() | at, at, *length)
+                    (COMPRESSED | sectors << self.cluster_size.sector_shift() | at, at, *length)
                 }
                 Stored::Plain => {
-                    let at = turn.plain();
-                    (COPIED | at, at, usize_of(self.geometry.cluster()))
+                    let at = places.plain();
+                    (COPIED | at, at, usize_of(self.cluster_size.bytes()))
                 }
             };
-            turn.entries.push(entry);
+            places.entries.push(entry);
             match writes.last_mut() {
                 Some((start, count)) if *start + u64_of(*count) == at => *count += length,
                 _ => writes.push((at, length)),
@@ -227,7 +227,7 @@ impl Work<'_> {
 
 /// The tables behind the data.
 struct Tables<'a> {
-    geometry: Geometry,
+    cluster_size: ClusterSize,
     data: &'a Allocated,
     entries: &'a [u64],
     l1_entries: u64,
@@ -235,9 +235,16 @@ struct Tables<'a> {
 
 impl Tables<'_> {
     /// Writes header, tables and refcounts; everything behind the data, in the order L2, L1, refcounts.
-    fn write(&self, output: &Output, turn: &Turn, size: u64, options: &Options, codec: Codec) -> Result<()> {
-        let cluster = self.geometry.cluster();
-        let mut at = turn.free;
+    fn write(
+        &self,
+        output: &Output,
+        places: &Places,
+        size: u64,
+        options: &Options,
+        codec: Codec,
+    ) -> Result<()> {
+        let cluster = self.cluster_size.bytes();
+        let mut at = places.free;
         let put = |bytes: &[u8], at: u64| output.write_at(bytes, at);
         let mut l1 = vec![0_u8; usize_of((self.l1_entries * 8).div_ceil(cluster).max(1) * cluster)];
         for (number, table) in self.l2_tables() {
@@ -251,24 +258,24 @@ impl Tables<'_> {
         put(&l1, l1_at)?;
         at += u64_of(l1.len());
         let used = at / cluster;
-        let (table_length, blocks) = refcount_sizes(self.geometry, used)?;
+        let (table_length, blocks) = refcount_sizes(self.cluster_size, used)?;
         let (table_at, blocks_at) = (at, at + table_length);
         let end = blocks_at + blocks * cluster;
         let table: Vec<u8> =
             (0..blocks).flat_map(|block| (blocks_at + block * cluster).to_be_bytes()).collect();
         put(&table, table_at)?;
         for block in 0..blocks {
-            let first = block * self.geometry.refcounts();
-            let counts: Vec<u8> = (first..first + self.geometry.refcounts())
+            let first = block * self.cluster_size.refcounts();
+            let counts: Vec<u8> = (first..first + self.cluster_size.refcounts())
                 .flat_map(|number| {
-                    let known = turn.refcounts.get(usize_of(number)).copied();
+                    let known = places.refcounts.get(usize_of(number)).copied();
                     known.unwrap_or(u16::from(number < end / cluster)).to_be_bytes()
                 })
                 .collect();
             put(&counts, blocks_at + block * cluster)?;
         }
         let header = Header {
-            geometry: self.geometry,
+            cluster_size: self.cluster_size,
             size,
             l1: (l1_at, self.l1_entries),
             refcount_table: (table_at, table_length),
@@ -281,12 +288,12 @@ impl Tables<'_> {
 
     /// The level 2 tables that are not all zero, with their numbers.
     fn l2_tables(&self) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
-        let entries = self.geometry.entries();
+        let entries = self.cluster_size.entries();
         let mut ordinal = 0;
         std::iter::from_fn(move || {
             while ordinal < self.data.total() {
                 let number = self.data.number(ordinal)? / entries;
-                let mut table = vec![0_u8; usize_of(self.geometry.cluster())];
+                let mut table = vec![0_u8; usize_of(self.cluster_size.bytes())];
                 let mut any = false;
                 while let Some(cluster) = self.data.number(ordinal).filter(|at| at / entries == number) {
                     let entry = self.entries.get(usize_of(ordinal)).copied().unwrap_or(0);

@@ -1,7 +1,7 @@
-//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last ([VDF], "Stream-Optimized
+//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last (VDF, "Stream-Optimized
 //! Compressed Sparse Extents").
 //!
-//! Grains are read and compressed on all cores and put down in their order ([`turns`](crate::pour::ordered)): no number
+//! Grains are read and compressed on all cores and put down in their order ([`ordered`]): no number
 //! of threads changes a byte, and the same bytes go to a file and to standard output. Behind the grains of a grain table
 //! comes that table, at the end the grain directory, and a footer that says where it is.
 
@@ -13,76 +13,99 @@ use super::format::{
     self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_MARKER, GRAIN_SECTORS, Header, MARKER_DIRECTORY,
     MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, SECTOR, TABLE_SECTORS, marker,
 };
-use super::{Adapter, Options, directory_sectors, file_too_long};
+use super::{Adapter, CreateType, directory_sectors, file_too_long};
+use crate::container::Identity;
 use crate::container::allocated::Allocated;
-use crate::container::codec::{Codec, ZlibEncoder};
+use crate::container::codec::{Codec, ZlibEncoder, ZlibLevel};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image};
-use crate::pour::ordered::{Chunks, in_turns};
+use crate::pour::ordered::{self, Stage};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::pour::{PourOptions, Sink, write_error};
 use crate::units::{Bytes, MIB, low32, u64_of, usize_of};
 
-/// Grains in a chunk: 1 MiB of the disk, enough that taking turns costs nothing.
+/// Grains in a chunk: 1 MiB of the disk, enough that putting them in order costs nothing.
 const CHUNK: u64 = MIB / GRAIN;
 /// Sectors before the first grain; VMware and VirtualBox begin on a multiple of a grain.
 const OVERHEAD: u64 = GRAIN_SECTORS;
 /// Sectors of the directory that are written at a time.
 const DIRECTORY_PIECE: u64 = 128;
 
-/// Writes the stream that holds `image` to what will be the file `path`.
-///
-/// # Errors
-/// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more than
-/// 2 TiB; as [`pour`](crate::pour::pour) otherwise.
-pub fn write_stream(image: &Image, path: &Path, options: &Options, pour: &PourOptions<'_>) -> Result<Output> {
-    let capacity = capacity(image)?;
-    let output = Output::create(path)?;
-    let length = run(image, capacity, Put::File(&output), options, pour)?;
-    output.set_length(length)?;
-    Ok(output)
+/// How a stream is written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::container) struct Stream {
+    pub(in crate::container) level: ZlibLevel,
+    /// The controller that the disk is meant for; `None` is the usual one.
+    pub(in crate::container) adapter: Option<Adapter>,
+    pub(in crate::container) identity: Identity,
 }
 
-/// Writes the same bytes to `out`.
-///
-/// # Errors
-/// As [`write_stream`]; [`Kind::Output`](crate::error::Kind::Output) where `out` refuses bytes.
-pub fn send_stream(image: &Image, out: Sink<'_>, options: &Options, pour: &PourOptions<'_>) -> Result<()> {
-    let capacity = capacity(image)?;
-    run(image, capacity, Put::Stream(&mut *out), options, pour)?;
-    out.flush().map_err(write_error)
+impl Stream {
+    /// Writes the stream that holds `image` to what will be the file `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more
+    /// than 2 TiB; as [`pour`](crate::pour::pour) otherwise.
+    pub(in crate::container) fn write(
+        &self,
+        image: &Image,
+        path: &Path,
+        pour: &PourOptions<'_>,
+    ) -> Result<Output> {
+        let capacity = capacity(image)?;
+        let output = Output::create(path)?;
+        let length = self.run(image, capacity, Put::File(&output), pour)?;
+        output.set_length(length)?;
+        Ok(output)
+    }
+
+    /// Writes the same bytes to `out`.
+    ///
+    /// # Errors
+    /// As [`Stream::write`]; [`Kind::Output`](crate::error::Kind::Output) where `out` refuses bytes.
+    pub(in crate::container) fn send(
+        &self,
+        image: &Image,
+        out: Sink<'_>,
+        pour: &PourOptions<'_>,
+    ) -> Result<()> {
+        let capacity = capacity(image)?;
+        self.run(image, capacity, Put::Stream(&mut *out), pour)?;
+        out.flush().map_err(write_error)
+    }
+
+    /// Writes everything and returns how many bytes that was.
+    fn run(&self, image: &Image, capacity: u64, put: Put<'_>, pour: &PourOptions<'_>) -> Result<u64> {
+        let header = Header {
+            version: 3,
+            flags: FLAGS_STREAM,
+            capacity,
+            redundant: 0,
+            directory: AT_END,
+            overhead: OVERHEAD,
+        };
+        let mut head = header.bytes();
+        let adapter = self.adapter.unwrap_or(CreateType::StreamOptimized(self.level).usual_adapter());
+        head.extend(embedded(STREAM, adapter, capacity, &self.identity));
+        head.resize(usize_of(OVERHEAD * SECTOR), 0);
+        let output = match &put {
+            Put::File(output) => Some(*output),
+            Put::Stream(_) => None,
+        };
+        let level = self.level;
+        let data = Allocated::of(image, GRAIN);
+        let mut appender = Appender { put, sector: 0, table: Table::default(), directory: Vec::new() };
+        appender.append(&head)?;
+        let pour = &pour.within(Codec::Zlib(level).memory(GRAIN));
+        let mut appender = ordered::run(&Work { image, data: &data, output, level, pour }, appender, pour)?;
+        appender.finish(header)?;
+        Ok(appender.sector * SECTOR)
+    }
 }
 
 fn capacity(image: &Image) -> Result<u64> {
     format::capacity(image.length(), MOST_STREAM, STREAM, "qcow2 and raw hold larger ones")
-}
-
-/// Writes everything and returns how many bytes that was.
-fn run(image: &Image, capacity: u64, put: Put<'_>, options: &Options, pour: &PourOptions<'_>) -> Result<u64> {
-    let header = Header {
-        version: 3,
-        flags: FLAGS_STREAM,
-        capacity,
-        redundant: 0,
-        directory: AT_END,
-        overhead: OVERHEAD,
-    };
-    let mut head = header.bytes();
-    head.extend(embedded(STREAM, Adapter::LSI_LOGIC, capacity, options));
-    head.resize(usize_of(OVERHEAD * SECTOR), 0);
-    let output = match &put {
-        Put::File(output) => Some(*output),
-        Put::Stream(_) => None,
-    };
-    let level = options.level.unwrap_or(ZlibEncoder::USUAL);
-    let data = Allocated::of(image, GRAIN);
-    let mut turn = Turn { put, sector: 0, table: Table::default(), directory: Vec::new() };
-    turn.append(&head)?;
-    let pour = &pour.within(Codec::Zlib { level }.memory(GRAIN));
-    let mut turn = in_turns(&Work { image, data: &data, output, level, pour }, turn, pour)?;
-    turn.finish(header)?;
-    Ok(turn.sector * SECTOR)
 }
 
 /// Where bytes go.
@@ -113,8 +136,8 @@ impl Table {
     }
 }
 
-/// What only the worker whose turn it is may change.
-struct Turn<'a> {
+/// What grains are appended to.
+struct Appender<'a> {
     put: Put<'a>,
     /// The next sector.
     sector: u64,
@@ -123,7 +146,7 @@ struct Turn<'a> {
     directory: Vec<(u64, u64)>,
 }
 
-impl Turn<'_> {
+impl Appender<'_> {
     /// Room for whole sectors.
     fn give(&mut self, length: usize) -> Result<u64> {
         let at = self.sector;
@@ -189,15 +212,15 @@ impl Turn<'_> {
 struct Work<'a, 's> {
     image: &'a Image,
     data: &'a Allocated,
-    /// Where bytes go that have a place; to a stream they go in their turn.
+    /// Where bytes go that have a place; to a stream they go in their order.
     output: Option<&'s Output>,
-    level: u8,
+    level: ZlibLevel,
     pour: &'a PourOptions<'a>,
 }
 
 /// What a worker has in hand: its encoder, and a chunk's grains with their bytes.
 #[derive(Debug)]
-struct Own {
+struct Worker {
     cursor: Cursor,
     encoder: ZlibEncoder,
     /// Numbers of grains that are not all zero, and where each ends in the bytes.
@@ -205,9 +228,9 @@ struct Own {
     bytes: Vec<u8>,
 }
 
-impl<'s> Chunks for Work<'_, 's> {
-    type Own = Own;
-    type Shared = Turn<'s>;
+impl<'s> Stage for Work<'_, 's> {
+    type Worker = Worker;
+    type State = Appender<'s>;
     /// Which bytes to write to which sector.
     type Rest = Vec<(Range<usize>, u64)>;
 
@@ -215,8 +238,8 @@ impl<'s> Chunks for Work<'_, 's> {
         self.data.total().div_ceil(CHUNK)
     }
 
-    fn own(&self) -> Result<Own> {
-        Ok(Own {
+    fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
             cursor: self.image.cursor(),
             encoder: ZlibEncoder::new(self.level),
             grains: Vec::new(),
@@ -224,43 +247,43 @@ impl<'s> Chunks for Work<'_, 's> {
         })
     }
 
-    fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
-        own.grains.clear();
-        own.bytes.clear();
+    fn prepare(&self, chunk: u64, worker: &mut Worker) -> Result<()> {
+        worker.grains.clear();
+        worker.bytes.clear();
         // The last grain is whole too, its end zero: VirtualBox takes no other.
         let mut grain = vec![0; usize_of(GRAIN)];
         for ordinal in chunk * CHUNK..((chunk + 1) * CHUNK).min(self.data.total()) {
             let number = self.data.number(ordinal).ok_or_else(|| Error::bug("a grain without number"))?;
             let offset = number * GRAIN;
-            own.cursor.read(offset, &mut grain)?;
+            worker.cursor.read(offset, &mut grain)?;
             self.pour.advance(self.image, Bytes::new(offset), Bytes::new(offset + GRAIN));
             if is_zero(&grain) {
                 continue;
             }
-            let start = own.bytes.len();
-            own.bytes.extend((number * GRAIN_SECTORS).to_le_bytes());
-            own.bytes.extend([0; 4]);
-            let length = own.encoder.encode(&grain, &mut own.bytes)?;
+            let start = worker.bytes.len();
+            worker.bytes.extend((number * GRAIN_SECTORS).to_le_bytes());
+            worker.bytes.extend([0; 4]);
+            let length = worker.encoder.encode(&grain, &mut worker.bytes)?;
             let field = start + usize_of(GRAIN_MARKER) - 4;
-            own.bytes[field..field + 4].copy_from_slice(&low32(u64_of(length)).to_le_bytes());
-            own.bytes.resize(own.bytes.len().next_multiple_of(usize_of(SECTOR)), 0);
-            own.grains.push((number, own.bytes.len()));
+            worker.bytes[field..field + 4].copy_from_slice(&low32(u64_of(length)).to_le_bytes());
+            worker.bytes.resize(worker.bytes.len().next_multiple_of(usize_of(SECTOR)), 0);
+            worker.grains.push((number, worker.bytes.len()));
         }
         Ok(())
     }
 
-    fn turn(&self, turn: &mut Turn<'s>, own: &mut Own) -> Result<Self::Rest> {
+    fn append(&self, stream: &mut Appender<'s>, worker: &mut Worker) -> Result<Self::Rest> {
         let mut runs: Self::Rest = Vec::new();
         let mut start = 0;
-        for (number, end) in own.grains.iter().copied() {
-            if number / ENTRIES != turn.table.number {
-                turn.end_table()?;
-                turn.table.number = number / ENTRIES;
+        for (number, end) in worker.grains.iter().copied() {
+            if number / ENTRIES != stream.table.number {
+                stream.end_table()?;
+                stream.table.number = number / ENTRIES;
             }
-            let at = turn.give(end - start)?;
-            turn.table.entries.push((number % ENTRIES, at));
+            let at = stream.give(end - start)?;
+            stream.table.entries.push((number % ENTRIES, at));
             if self.output.is_none() {
-                turn.put(&own.bytes[start..end], at)?;
+                stream.put(&worker.bytes[start..end], at)?;
             } else {
                 match runs.last_mut() {
                     Some((bytes, first)) if *first + u64_of(bytes.len()) / SECTOR == at => bytes.end = end,
@@ -272,8 +295,8 @@ impl<'s> Chunks for Work<'_, 's> {
         Ok(runs)
     }
 
-    fn finish(&self, runs: Self::Rest, own: &mut Own) -> Result<()> {
+    fn finish(&self, runs: Self::Rest, worker: &mut Worker) -> Result<()> {
         let Some(output) = self.output else { return Ok(()) };
-        runs.into_iter().try_for_each(|(bytes, at)| output.write_at(&own.bytes[bytes], at * SECTOR))
+        runs.into_iter().try_for_each(|(bytes, at)| output.write_at(&worker.bytes[bytes], at * SECTOR))
     }
 }

@@ -11,7 +11,7 @@ use super::format::{BLOCK, EARLIEST, LATEST, LOST_AND_FOUND, MOST_FILE_BLOCKS};
 use super::geometry::{Allocator, Geometry, Run};
 use super::inodes::{Inodes, source};
 use super::xattr::Xattrs;
-use super::{Options, TimePolicy};
+use super::{Parameters, TimePolicy};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::tree::{Content, NodeId, Range as Data, Time, Tree};
 use crate::units::{Bytes, index, narrow, usize_of};
@@ -86,7 +86,7 @@ pub(super) struct Allocation {
 }
 
 impl Contents {
-    pub(super) fn new(tree: &Arc<Tree>, options: &Options) -> Result<(Self, Vec<Warning>)> {
+    pub(super) fn new(tree: &Arc<Tree>, options: &Parameters) -> Result<(Self, Vec<Warning>)> {
         let seed = Checksum::of_filesystem(options.uuid);
         let (inodes, mut warnings) = Inodes::new(tree, seed)?;
         let hash_seed = *options.hash_seed.as_bytes();
@@ -138,11 +138,12 @@ impl Contents {
         let dense = match self.tree.node(node).content {
             Content::Directory => self.directory_blocks(number),
             Content::Symlink { length, .. } => u64::from(usize::from(length) >= SLOW_SYMLINK),
-            Content::File { size, .. } => match self.tree.ranges(node) {
-                Some(ranges) => return Shape::Sparse(ranges),
-                None => Bytes::new(size).div_ceil(BLOCK),
-            },
-            Content::Text { .. } => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+                match self.tree.ranges(node) {
+                    Some(ranges) => return Shape::Sparse(ranges),
+                    None => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+                }
+            }
             _ => 0,
         };
         Shape::Dense(dense)
@@ -402,7 +403,10 @@ mod tests {
             builder.put(name.as_bytes(), plain, Content::Fifo, origin).unwrap();
         }
         let tree = Arc::new(builder.finish(1).unwrap());
-        let options = Options::new(Uuid::from_u128(1));
+        let options = Parameters::new(
+            &super::super::Options::default(),
+            &crate::filesystem::Placement::alone(Uuid::from_u128(1)),
+        );
         let (contents, _) = Contents::new(&tree, &options).unwrap();
         Plan::new(contents, &options).unwrap()
     }

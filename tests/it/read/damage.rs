@@ -162,8 +162,8 @@ fn damage_to_fat_is_seen() {
     };
     let (one, two) = (entry(&whole, b"ONE"), entry(&whole, b"TWO"));
     let first = |at: u64| word(&whole, at + 26, 2);
-    type Case<'a> = (&'a dyn Fn(&Path), Fault, &'a str);
-    let damage: [Case<'_>; 13] = [
+    type Change<'a> = &'a dyn Fn(&Path);
+    let damage: [(Change<'_>, Fault, &str); 13] = [
         (
             &|image| change(image, table + length + 8, &[1]),
             Fault::Copy,

@@ -78,6 +78,7 @@ impl Fat {
             block_size: layout.cluster,
             blocks: layout.clusters.into(),
             free_blocks: 0,
+            journal: 0,
             inodes: None,
             free_inodes: None,
         };
