@@ -21,7 +21,7 @@ use crate::filesystem::{self, Filesystem, Placement};
 use crate::identity;
 use crate::image::{Builder, Image};
 use crate::nix::verify::Verification;
-use crate::table::{self, Attribute, Placed, Plan, Scheme, Wish};
+use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
 use crate::tree::Tree;
 use crate::units::{Bytes, u64_of};
 
@@ -346,6 +346,18 @@ impl<'a> Stages<'a> {
         })
     }
 
+    /// A remark upon an EFI system partition that nothing was put into.
+    fn bootless(&mut self, number: usize) -> Result<Option<Warning>> {
+        let is_esp = matches!(self.partition(number)?.kind, Type::ESP | Type::Mbr(0xef));
+        let is_empty = self.tree(number)?.is_some_and(|tree| tree.is_empty());
+        Ok((is_esp && is_empty).then(|| {
+            Warning(
+                "there is nothing on the EFI system partition: UEFI firmware finds nothing to start"
+                    .to_owned(),
+            )
+        }))
+    }
+
     /// The bytes of a partition, once all that they depend on is known.
     fn bytes(&mut self, number: usize) -> Result<Arc<Holds>> {
         if let Some(holds) = &self.part(number)?.bytes {
@@ -364,7 +376,8 @@ impl<'a> Stages<'a> {
             }
             Body::Filesystem(spec, _) => {
                 let built = stages.finished(number, spec)?;
-                let (facts, warnings) = (Some(built.facts), built.warnings);
+                let (facts, mut warnings) = (Some(built.facts), built.warnings);
+                warnings.extend(stages.bootless(number)?);
                 Ok(Holds { image: Some(built.image), facts, warnings, ..Holds::nothing() })
             }
             Body::Derived(derived) => {

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
+use crate::host::links;
 
 /// A file that does not exist yet under its name. Dropped unpublished, it leaves nothing behind.
 #[derive(Debug)]
@@ -164,13 +165,12 @@ fn real_target(path: &Path) -> Result<PathBuf> {
     if let Ok(real) = path.canonicalize() {
         return Ok(real);
     }
-    let mut target = path.to_owned();
-    // As many as the kernel follows (path_resolution(7)).
-    for _ in 0..40 {
-        let Ok(to) = std::fs::read_link(&target) else { return Ok(target) };
-        target = target.parent().unwrap_or(Path::new("")).join(to);
+    match links::chain(path).last().filter(|end| !end.is_symlink()) {
+        Some(end) => Ok(end),
+        None => {
+            Err(Error::new(Kind::Output, "the output is a symbolic link that leads in a circle").at(path))
+        }
     }
-    Err(Error::new(Kind::Output, "the output is a symbolic link that leads in a circle").at(path))
 }
 
 /// The path under which the kernel shows an open file of this process.

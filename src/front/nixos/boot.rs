@@ -83,25 +83,9 @@ pub(super) struct Booted {
 /// What boots `system` from a disk of this geometry.
 pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, progress: &Progress) -> Result<Booted> {
     let mut booted = Booted::default();
-    if system.boot_loader != BootLoader::None || system.uki.is_some() {
-        loader(system, geometry, ids, progress, &mut booted)?;
+    if system.boot_loader == BootLoader::None && system.uki.is_none() {
+        return Ok(booted);
     }
-    if system.layout.has_esp() && booted.esp.is_empty() {
-        booted.warnings.push(Warning(
-            "there is nothing on the EFI system partition: UEFI firmware finds nothing to start".to_owned(),
-        ));
-    }
-    Ok(booted)
-}
-
-/// The files and programs of a boot loader, or of what boots without one.
-fn loader(
-    system: &System,
-    geometry: &Geometry,
-    ids: &Ids,
-    progress: &Progress,
-    booted: &mut Booted,
-) -> Result<()> {
     let store = system.store.clone().having(system.closure.paths().cloned());
     let generations = system.generations.read(|toplevel| {
         let read = bootspec::System::read(&store, &toplevel.to_path(), Secrets::Skip, &mut booted.warnings)?;
@@ -111,14 +95,14 @@ fn loader(
     let planner = Planner { system, geometry, ids, store, generations, progress };
     match system.boot_loader {
         BootLoader::None => {}
-        BootLoader::SystemdBoot => planner.systemd_boot(booted)?,
-        BootLoader::Grub => planner.grub(booted)?,
-        BootLoader::Extlinux => planner.extlinux(booted)?,
+        BootLoader::SystemdBoot => planner.systemd_boot(&mut booted)?,
+        BootLoader::Grub => planner.grub(&mut booted)?,
+        BootLoader::Extlinux => planner.extlinux(&mut booted)?,
     }
-    match &system.uki {
-        Some(image) => planner.uki(image, booted),
-        None => Ok(()),
+    if let Some(image) = &system.uki {
+        planner.uki(image, &mut booted)?;
     }
+    Ok(booted)
 }
 
 /// What all loaders need.

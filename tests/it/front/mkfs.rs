@@ -279,3 +279,30 @@ fn a_long_name_fits_where_its_filesystem_has_it() {
     let shown = format!("found: 766 bytes: x{}…\n", "\u{20ac}".repeat(26));
     assert!(message.contains("at most 765 bytes") && message.contains(&shown), "{message}");
 }
+
+/// An EFI system partition that nothing was put into is a remark, in either table; other FATs may well be empty.
+#[test]
+fn an_empty_system_partition_is_said() {
+    let bench = Bench::new();
+    for (table, kind, expected) in [
+        ("gpt", "esp", 1),
+        ("mbr", "0xef", 1),
+        ("gpt", "xbootldr", 0),
+        ("gpt", "linux", 0),
+        ("mbr", "0x0c", 0),
+    ] {
+        let manifest = |contents: &str| {
+            format!(
+                "version = 1\n[disk]\ntable = \"{table}\"\n[[partition]]\ntype = \"{kind}\"\nsize = \"64MiB\"\nfilesystem = {{ type = \
+                 \"vfat\" }}\n{contents}\n"
+            )
+        };
+        bench.write("esp.toml", manifest(""));
+        let said = text(&bench.run(&["build", "esp.toml", "-o", "esp.img"]).stderr);
+        let words = "partition[0] (esp.toml:4): there is nothing on the EFI system partition";
+        assert_eq!(said.matches(words).count(), expected, "{table} {kind}: {said}");
+        assert_eq!(said.lines().count(), expected, "{table} {kind}: {said}");
+        bench.write("esp.toml", manifest("contents = [ { text = \"x\", target = \"/x\" } ]"));
+        bench.good(&["build", "esp.toml", "-o", "esp.img"]);
+    }
+}
