@@ -75,3 +75,4 @@ pub mod table;
 pub mod text;
 pub mod tree;
 pub mod units;
+pub mod wire;
