@@ -46,11 +46,11 @@ fn scratch() -> TempDir {
 fn tree_of(count: u64) -> Arc<Tree> {
     let mut builder = tree::Builder::new(Time::default());
     let origin = builder.origin("bench");
-    let bytes = vec![7; 3 << 10];
+    let bytes: Arc<[u8]> = vec![7; 3 << 10].into();
     for number in 0..count {
         let target = format!("/{:04}-directory/{number:08}-an-ordinary-name", number / 100);
         let meta = Meta::root(0o644, Time::seconds(1));
-        builder.text(target.as_bytes(), &bytes, meta, origin).expect("no name comes twice");
+        builder.text(target.as_bytes(), Arc::clone(&bytes), meta, origin).expect("no name comes twice");
     }
     Arc::new(builder.finish(1).expect("nothing has to be read"))
 }

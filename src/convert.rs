@@ -203,7 +203,7 @@ pub fn resize(
             let old = open_to_change(path)?;
             let container = opened.container();
             let mut larger = Builder::new(size);
-            larger.splice(Bytes::ZERO, opened.image);
+            larger.put(Bytes::ZERO, &opened.image.whole());
             let options = PourOptions::new(jobs, progress);
             let sparse = without_zeros(&larger.finish()?, &options)?;
             let identity = Identity {

@@ -74,8 +74,8 @@ impl Allocated {
         (ordinal < run.ordinal + run.count).then(|| run.first + (ordinal - run.ordinal))
     }
 
-    /// Puts the pieces of `image` into `builder` ([`Builder::over`] that image): the unit with ordinal n at
-    /// `start` + n × `stride`. A stride of the unit's own size keeps runs whole.
+    /// Puts the units of `image` into `builder`: the one with ordinal n at `start` + n × `stride`. A stride of the unit's own
+    /// size keeps runs whole.
     pub(super) fn place(&self, image: &Image, builder: &mut Builder, start: Bytes, stride: u64) {
         for run in &self.runs {
             let steps = if stride == self.unit { 1 } else { run.count };
@@ -83,10 +83,7 @@ impl Allocated {
             for step in 0..steps {
                 let from = Bytes::new(run.first * self.unit + step * self.unit);
                 let to = Bytes::new((run.ordinal + step) * stride) + start;
-                for piece in image.clipped(from, from + Bytes::new(length)) {
-                    let within = Bytes::new(piece.offset.get() - from.get());
-                    builder.piece(to + within, piece);
-                }
+                builder.put(to, &image.slice(from, from + Bytes::new(length)));
             }
         }
     }
@@ -133,7 +130,7 @@ mod tests {
                 cuts.chunks_exact(2).map(|pair| (pair[0], crate::units::usize_of(pair[1] - pair[0]))).collect();
             let image = image(&parts);
             let allocated = Allocated::of(&image, unit);
-            let mut builder = Builder::over(&image, Bytes::new(1 << 40));
+            let mut builder = Builder::new(Bytes::new(1 << 40));
             allocated.place(&image, &mut builder, Bytes::new(1000), unit + gap);
             let placed = builder.finish().unwrap();
             prop_assert_eq!(placed.covered(), image.covered());

@@ -207,7 +207,7 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
             Chain::Ignored => {}
             Chain::Followed => {
                 let below = open_backing(source, name, format.as_deref(), chain)?;
-                image = overlay(image, &zero, &below.image)?;
+                image = overlay(&image, &zero, &below.image)?;
             }
         }
         backing = Some(name.clone());
@@ -313,7 +313,7 @@ pub(super) fn has_protocol(name: &[u8]) -> bool {
 }
 
 /// `front` where it has data, zero where `zero` says so, and `back` elsewhere.
-fn overlay(front: Image, zero: &[(u64, u64)], back: &Image) -> Result<Image> {
+fn overlay(front: &Image, zero: &[(u64, u64)], back: &Image) -> Result<Image> {
     let length = front.length();
     let mut own: Vec<(u64, u64)> = front
         .segments()
@@ -322,19 +322,15 @@ fn overlay(front: Image, zero: &[(u64, u64)], back: &Image) -> Result<Image> {
         .chain(zero.iter().map(|(start, count)| (*start, start + count)))
         .collect();
     own.sort_unstable();
-    let mut shown = Builder::over(back, length);
+    let mut whole = Builder::new(length);
+    whole.put(Bytes::ZERO, &front.whole());
     let mut at = 0;
     for (start, end) in own.into_iter().chain([(length.get(), length.get())]) {
         if start > at {
-            for piece in back.clipped(Bytes::new(at), Bytes::new(start)) {
-                shown.piece(piece.offset, piece);
-            }
+            whole.put(Bytes::new(at), &back.slice(Bytes::new(at), Bytes::new(start)));
         }
         at = at.max(end);
     }
-    let mut whole = Builder::new(length);
-    whole.splice(Bytes::ZERO, front);
-    whole.splice(Bytes::ZERO, shown.finish()?);
     whole.finish()
 }
 
@@ -354,7 +350,7 @@ mod tests {
     fn what_lies_below_shows_only_where_nothing_lies_above() {
         let back = image(30, &[(0, 1, 30)]);
         let front = image(40, &[(5, 2, 5), (20, 2, 2)]);
-        let whole = overlay(front, &[(12, 4)], &back).unwrap();
+        let whole = overlay(&front, &[(12, 4)], &back).unwrap();
         let mut out = [0xd1; 40];
         whole.read(0, &mut out).unwrap();
         let expected: Vec<u8> = (0..40)

@@ -171,8 +171,8 @@ impl Source {
 }
 
 impl Files for Source {
-    fn file(&self, _: u32) -> HostFile<'_> {
-        HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: self.stamp }
+    fn file(&self, _: u32) -> Result<HostFile<'_>> {
+        Ok(HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: self.stamp })
     }
 
     fn opened(&self, _: u32) -> Option<&File> {

@@ -173,7 +173,7 @@ fn put_graft(
 fn put_made(builder: &mut tree::Builder, entry: &Entry, origin: Origin) -> Result<()> {
     let target = entry.target.as_bytes();
     match &entry.what {
-        What::Text { text, meta } => builder.text(target, text, *meta, origin),
+        What::Text { text, meta } => builder.text(target, Arc::clone(text), *meta, origin),
         What::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
         What::Node { content, meta } => builder.put(target, *meta, *content, origin),
         What::Fallback { meta } => builder.fallback(target, *meta, origin),

@@ -121,13 +121,17 @@ impl Built {
     fn spare(&self, path: &Path) -> Result<()> {
         let (Ok(real), Ok(meta)) = (path.canonicalize(), path.metadata()) else { return Ok(()) };
         // Few files have the length and the name of the output, so few are asked where they really are.
-        let own = |segment: &Segment| {
-            let alike = self.image.host_file_size(segment) == Some(meta.len());
-            let file = if alike { self.image.host_file(segment) } else { None };
-            file.filter(|file| file.path.file_name() == real.file_name())
-                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real))
+        let own = |segment: &Segment| -> Result<bool> {
+            let alike = self.image.host_file_size(segment)? == Some(meta.len());
+            let file = if alike { self.image.host_file(segment)? } else { None };
+            Ok(file
+                .filter(|file| file.path.file_name() == real.file_name())
+                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real)))
         };
-        if self.image.segments().iter().any(own) {
+        for segment in self.image.segments() {
+            if !own(segment)? {
+                continue;
+            }
             return Err(Error::new(Kind::Usage, "the output is one of its own sources")
                 .at(path)
                 .hint("write it elsewhere, or leave it out of the contents"));
@@ -220,8 +224,8 @@ impl Composer<'_> {
         let plan = self.place(&drafts)?;
         let mut image = Builder::new(plan.length);
         plan.write(&mut image);
-        image.bytes(Bytes::ZERO, "boot code", self.disk.boot.code.to_vec());
-        image.bytes(Bytes::new(plan.sector_size), "boot program", self.disk.boot.gap.to_vec());
+        image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
+        image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
         let (mut facts, mut warnings) = (Vec::new(), self.disk.warnings.clone());
         let trees: Vec<_> = drafts.iter().filter_map(|draft| draft.tree.clone()).collect();
         for ((partition, draft), placed) in self.disk.partitions.iter().zip(drafts).zip(&plan.partitions) {
@@ -235,7 +239,7 @@ impl Composer<'_> {
             let filesystem =
                 self.finish(partition, draft, placed).map_err(|error| self.placed(error, partition))?;
             facts.push(filesystem.map(|filesystem| {
-                image.splice(placed.offset, filesystem.image);
+                image.put(placed.offset, &filesystem.image.whole());
                 warnings
                     .extend(filesystem.warnings.into_iter().map(|warning| self.about(warning, partition)));
                 filesystem.facts
@@ -493,14 +497,14 @@ impl Composer<'_> {
 }
 
 /// Puts ready bytes at the start of their partition.
-fn put_bytes(bytes: &[u8], placed: &Placed, image: &mut Builder) -> Result<()> {
+fn put_bytes(bytes: &Arc<[u8]>, placed: &Placed, image: &mut Builder) -> Result<()> {
     let length = Bytes::new(u64_of(bytes.len()));
     if let Some(missing) = length.checked_sub(placed.length).filter(|missing| *missing > Bytes::ZERO) {
         return Err(Error::new(Kind::Capacity, "what a partition holds does not fit it")
             .expected(format!("at most {} bytes", placed.length.get()))
             .found(format!("{} bytes, {} too many", length.get(), missing.get())));
     }
-    image.bytes(placed.offset, format!("boot program of partition {}", placed.number), bytes.to_vec());
+    image.bytes(placed.offset, format!("boot program of partition {}", placed.number), Arc::clone(bytes));
     Ok(())
 }
 
@@ -568,8 +572,8 @@ impl Ready {
 }
 
 impl Files for Ready {
-    fn file(&self, _: u32) -> HostFile<'_> {
+    fn file(&self, _: u32) -> Result<HostFile<'_>> {
         let stamp = host::stamp(self.time.seconds, self.time.nanoseconds);
-        HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: Some(stamp) }
+        Ok(HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: Some(stamp) })
     }
 }

@@ -44,7 +44,7 @@ fn describe(
     root: Option<&std::path::Path>,
     line: &mut String,
 ) -> Result<()> {
-    if let Some(host) = image.host_file(segment) {
+    if let Some(host) = image.host_file(segment)? {
         let path = root.and_then(|root| host.path.strip_prefix(root).ok()).unwrap_or(&host.path);
         let _ = write!(line, "file           {}", crate::text::printable_path(path));
         if let Data::File { skip, .. } = segment.data

@@ -73,7 +73,7 @@ pub fn hash_host(path: &Path, jobs: usize, progress: &Progress) -> Result<Digest
     hash(&tree, top, &mut |node, offset, out| {
         progress.check()?;
         if open.as_ref().is_none_or(|(id, _)| *id != node) {
-            open = Some((node, Source::open(tree.file(node.get()))?));
+            open = Some((node, Source::open(tree.file(node.get())?)?));
         }
         let Some((_, source)) = &open else { return Ok(()) };
         source.read_exact(offset, out)?;

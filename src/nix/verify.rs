@@ -14,7 +14,7 @@ use super::closure::Closure;
 use super::nar::{self, Digested};
 use super::store::{STORE, StorePath};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Data, Image};
+use crate::image::{Cursor, Data, Image};
 use crate::progress::Progress;
 use crate::tree::{NodeId, Tree};
 use crate::units::{KIB, u64_of, usize_of};
@@ -123,9 +123,10 @@ impl Verification {
         let mut order: Vec<usize> = (0..self.members.len()).collect();
         order.sort_by_key(|number| Reverse(self.members[*number].expected.size));
         let mut found: Vec<(usize, Digested)> = pool.install(|| {
-            let each = order.into_par_iter().with_max_len(1).map(|number| {
+            let window = || Window { disk: disk.cursor(), start: 0, bytes: Vec::new() };
+            let each = order.into_par_iter().with_max_len(1).map_init(window, |window, number| {
                 let member = &self.members[number];
-                let found = self.archive(member, disk, progress)?;
+                let found = self.archive(member, window, progress)?;
                 progress.advance(found.size, 1);
                 Ok((number, found))
             });
@@ -148,10 +149,9 @@ impl Verification {
             .hint("`nix-store --verify --check-contents --repair` mends a store path that was changed on this host"))
     }
 
-    /// The archive of a store path, with its files read from `disk`.
-    fn archive(&self, member: &Member, disk: &Image, progress: &Progress) -> Result<Digested> {
+    /// The archive of a store path, with its files read through `window`.
+    fn archive(&self, member: &Member, window: &mut Window, progress: &Progress) -> Result<Digested> {
         let placed = &self.filesystems[member.filesystem];
-        let mut window = Window { disk, start: 0, bytes: Vec::new() };
         nar::hash(&placed.tree, member.node, &mut |node, at, out| {
             progress.check()?;
             out.fill(0);
@@ -198,14 +198,14 @@ impl Placed {
 /// there already, and a compressed cluster is decompressed once.
 const AHEAD: u64 = 256 * KIB;
 
-/// The part of the disk that was read last.
-struct Window<'a> {
-    disk: &'a Image,
+/// The part of the disk that one thread read last.
+struct Window {
+    disk: Cursor,
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl Window<'_> {
+impl Window {
     /// Fills `out` with the bytes of the disk at `offset`.
     fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
         let length = u64_of(out.len());

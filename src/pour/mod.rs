@@ -14,8 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::image::read::Handle;
-use crate::image::{Data, Image, Segment};
+use crate::image::{Cursor, Data, Image, Segment};
 use crate::progress::Progress;
 use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 use output::Output;
@@ -183,8 +182,8 @@ fn shares_blocks(image: &Image, output: &Output) -> bool {
         return false;
     };
     let Data::File { files, file, .. } = largest.data else { return false };
-    let mut handle = Handle::default();
-    let Ok(source) = handle.source(image, files, file) else { return false };
+    let mut cursor = image.cursor();
+    let Ok(source) = cursor.source(files, file) else { return false };
     let Some(folder) = output.target().parent() else { return false };
     let folder = if folder == Path::new("") { Path::new(".") } else { folder };
     let Ok(probe) = tempfile::tempfile_in(folder) else { return false };
@@ -233,7 +232,7 @@ impl Work<'_> {
 /// One worker's gathered bytes: a run of the image that is not yet written.
 struct Run<'a> {
     work: &'a Work<'a>,
-    handle: Handle<'a>,
+    cursor: Cursor,
     start: u64,
     /// How many bytes of the buffer belong to the run. What is behind them was written already: file data goes over it,
     /// and only what has to be zero is made so, since clearing all would take as long as a copy in memory.
@@ -243,7 +242,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(work: &'a Work<'a>) -> Self {
-        Self { work, handle: Handle::default(), start: 0, length: 0, buffer: vec![0; usize_of(BUFFER)] }
+        Self { work, cursor: work.image.cursor(), start: 0, length: 0, buffer: vec![0; usize_of(BUFFER)] }
     }
 
     fn unit(&mut self, unit: Unit) -> Result<()> {
@@ -285,7 +284,7 @@ impl<'a> Run<'a> {
         let from = usize_of(step.offset.get() - self.start);
         let to = from + usize_of(step.length.get());
         self.buffer[self.length..from].fill(0);
-        self.work.image.fill(step, &mut self.buffer[from..to], &mut self.handle)?;
+        self.cursor.fill(step, &mut self.buffer[from..to])?;
         self.length = to;
         Ok(())
     }
@@ -319,7 +318,7 @@ impl<'a> Run<'a> {
     /// Shares up to `length` bytes; returns how many. Fewer, also none, is no fault: the rest is copied.
     fn share(&mut self, piece: &Segment, length: u64) -> Result<u64> {
         let Data::File { files, file, skip } = piece.data else { return Ok(0) };
-        let source = self.handle.source(self.work.image, files, file)?;
+        let source = self.cursor.source(files, file)?;
         let mut done = 0;
         while done < length {
             let (mut from, mut to) = (skip + done, piece.offset.get() + done);

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::PourOptions;
 use super::ordered::{Chunks, in_turns};
 use crate::error::{Error, Kind, Result};
-use crate::image::Image;
+use crate::image::{Cursor, Image};
 use crate::units::{Bytes, MIB, usize_of};
 
 /// How many bytes are read ahead by one worker at a time.
@@ -36,7 +36,7 @@ struct Whole<'a> {
 }
 
 impl<'a> Chunks for Whole<'a> {
-    type Own = Vec<u8>;
+    type Own = (Cursor, Vec<u8>);
     type Shared = Sink<'a>;
     type Rest = ();
 
@@ -44,24 +44,24 @@ impl<'a> Chunks for Whole<'a> {
         self.image.length().get().div_ceil(CHUNK)
     }
 
-    fn own(&self) -> Result<Vec<u8>> {
-        Ok(Vec::new())
+    fn own(&self) -> Result<Self::Own> {
+        Ok((self.image.cursor(), Vec::new()))
     }
 
-    fn prepare(&self, chunk: u64, bytes: &mut Vec<u8>) -> Result<()> {
+    fn prepare(&self, chunk: u64, (cursor, bytes): &mut Self::Own) -> Result<()> {
         let offset = chunk * CHUNK;
         let length = CHUNK.min(self.image.length().get() - offset);
         bytes.resize(usize_of(length), 0);
-        self.image.read(offset, bytes)?;
+        cursor.read(offset, bytes)?;
         self.options.advance(self.image, Bytes::new(offset), Bytes::new(offset + length));
         Ok(())
     }
 
-    fn turn(&self, out: &mut Sink<'a>, bytes: &mut Vec<u8>) -> Result<()> {
+    fn turn(&self, out: &mut Sink<'a>, (_, bytes): &mut Self::Own) -> Result<()> {
         out.write_all(bytes).map_err(write_error)
     }
 
-    fn finish(&self, (): (), _: &mut Vec<u8>) -> Result<()> {
+    fn finish(&self, (): (), _: &mut Self::Own) -> Result<()> {
         Ok(())
     }
 }

@@ -5,8 +5,7 @@ use rayon::prelude::*;
 
 use super::PourOptions;
 use crate::error::{Error, Kind, Result};
-use crate::image::read::Handle;
-use crate::image::{Builder, Data, Image, Segment};
+use crate::image::{Builder, Cursor, Image, Slice};
 use crate::units::{Bytes, KIB, u64_of, usize_of};
 
 /// How long a run of zeros must be, and how it is aligned, to become a hole: what a host filesystem can leave out.
@@ -42,14 +41,14 @@ pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Sparse>
         }
         Ok(found)
     })?;
-    let mut sparse = Builder::over(image, image.length());
+    let mut sparse = Builder::new(image.length());
     // Each grain of a run holds something, so a gap is at most the end of one and the start of the next.
-    let zeros = sparse.block("zeros", vec![0; usize_of(2 * GRAIN)]);
+    let zeros = Slice::ready("zeros", vec![0; usize_of(2 * GRAIN)]);
     let mut fingerprint = 0_u128;
     for Found { runs, sum } in found {
         fingerprint = fingerprint.wrapping_add(sum);
         for (start, end) in runs {
-            cover(&mut sparse, image, zeros, Bytes::new(start), Bytes::new(end));
+            cover(&mut sparse, image, &zeros, Bytes::new(start), Bytes::new(end))?;
         }
     }
     Ok(Sparse { image: sparse.finish()?, fingerprint })
@@ -74,8 +73,8 @@ pub fn without_empty(image: &Image, cluster: Bytes, options: &PourOptions<'_>) -
         }
         Ok(found)
     })?;
-    let mut sparse = Builder::over(image, image.length());
-    let zeros = sparse.block("zeros", vec![0; usize_of(cluster.get())]);
+    let mut sparse = Builder::new(image.length());
+    let zeros = Slice::ready("zeros", vec![0; usize_of(cluster.get())]);
     let mut done = Bytes::ZERO;
     // A cluster that two units lie in was found twice.
     for at in found.into_iter().flatten().filter(|at| {
@@ -83,13 +82,13 @@ pub fn without_empty(image: &Image, cluster: Bytes, options: &PourOptions<'_>) -
         done = done.max(*at + cluster);
         new
     }) {
-        cover(&mut sparse, image, zeros, at, (at + cluster).min(image.length()));
+        cover(&mut sparse, image, &zeros, at, (at + cluster).min(image.length()))?;
     }
     sparse.finish()
 }
 
 /// Whether a byte of `from..to` is not zero; begins with one grain and then looks at whole pieces.
-fn holds_something(reader: &mut Reader<'_>, from: Bytes, to: Bytes) -> Result<bool> {
+fn holds_something(reader: &mut Reader, from: Bytes, to: Bytes) -> Result<bool> {
     let (mut at, to) = (from.get(), to.get());
     let mut length = GRAIN;
     while at < to {
@@ -104,27 +103,26 @@ fn holds_something(reader: &mut Reader<'_>, from: Bytes, to: Bytes) -> Result<bo
 }
 
 /// One thread's way to read the image.
-struct Reader<'a> {
-    image: &'a Image,
-    handle: Handle<'a>,
+struct Reader {
+    cursor: Cursor,
     buffer: Vec<u8>,
 }
 
-impl Reader<'_> {
+impl Reader {
     /// `length` bytes at `offset`, at most [`PIECE`].
     fn read(&mut self, offset: u64, length: u64) -> Result<&[u8]> {
         let piece = &mut self.buffer[..usize_of(length)];
-        self.image.read_by(&mut self.handle, offset, piece)?;
+        self.cursor.read(offset, piece)?;
         Ok(piece)
     }
 }
 
 /// What `look` finds in each covered part of `image`, in their order, on `options.jobs` threads. It gets a
 /// reader, and where the part begins and ends.
-fn search<'a, T: Send>(
-    image: &'a Image,
+fn search<T: Send>(
+    image: &Image,
     options: &PourOptions<'_>,
-    look: impl Fn(&mut Reader<'a>, Bytes, Bytes) -> Result<T> + Sync,
+    look: impl Fn(&mut Reader, Bytes, Bytes) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.jobs.max(1))
@@ -135,7 +133,7 @@ fn search<'a, T: Send>(
         units
             .par_iter()
             .map_init(
-                || Reader { image, handle: Handle::default(), buffer: vec![0; usize_of(PIECE)] },
+                || Reader { cursor: image.cursor(), buffer: vec![0; usize_of(PIECE)] },
                 |reader, unit| {
                     options.progress.check()?;
                     look(reader, unit.start, unit.end)
@@ -145,21 +143,22 @@ fn search<'a, T: Send>(
     })
 }
 
-/// Covers `from..to` of `sparse` with what `image` has there, and between that with the block `zeros`.
-fn cover(sparse: &mut Builder, image: &Image, zeros: u32, from: Bytes, to: Bytes) {
+/// Covers `from..to` of `sparse` with what `image` has there, and between that with `zeros`.
+fn cover(sparse: &mut Builder, image: &Image, zeros: &Slice, from: Bytes, to: Bytes) -> Result<()> {
     let mut at = from;
     for piece in image.clipped(from, to) {
-        fill(sparse, zeros, at, piece.offset);
-        sparse.piece(piece.offset, piece);
+        fill(sparse, zeros, at, piece.offset)?;
+        sparse.put(piece.offset, &image.slice(piece.offset, piece.end()));
         at = piece.end();
     }
-    fill(sparse, zeros, at, to);
+    fill(sparse, zeros, at, to)
 }
 
-/// Covers `from..to` with the block `zeros`.
-fn fill(sparse: &mut Builder, zeros: u32, from: Bytes, to: Bytes) {
-    let length = to.saturating_sub(from);
-    sparse.piece(from, Segment { offset: from, length, data: Data::Bytes { block: zeros, skip: 0 } });
+/// Covers `from..to` with `zeros`.
+fn fill(sparse: &mut Builder, zeros: &Slice, from: Bytes, to: Bytes) -> Result<()> {
+    let gap = zeros.get(Bytes::ZERO, to.saturating_sub(from));
+    sparse.put(from, &gap.ok_or_else(|| Error::bug("a gap is longer than the zeros to fill it"))?);
+    Ok(())
 }
 
 /// The runs of grains that are not all zero, as start and end, and the sum of their numbers.
@@ -247,7 +246,8 @@ mod tests {
             let mut at = 0;
             for (gap, length, data) in parts {
                 at += gap * 10;
-                let bytes = (0..length).map(|n| if data && n % 5000 < 7 { 1 } else { 0 }).collect();
+                let byte = |n| u8::from(data && n % 5000 < 7);
+                let bytes: Vec<u8> = (0..length).map(byte).collect();
                 builder.bytes(Bytes::new(at), "part", bytes);
                 at += u64_of(length);
             }

@@ -135,9 +135,15 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Builder::put`].
-    pub fn text(&mut self, target: &[u8], bytes: &[u8], meta: Meta, origin: Origin) -> Result<()> {
+    pub fn text(
+        &mut self,
+        target: &[u8],
+        bytes: impl Into<Arc<[u8]>>,
+        meta: Meta,
+        origin: Origin,
+    ) -> Result<()> {
         let text = u32::try_from(self.texts.len()).map_err(|_| too_many())?;
-        self.texts.push(Arc::from(bytes));
+        self.texts.push(bytes.into());
         self.put(target, meta, Content::Text { text }, origin)
     }
 

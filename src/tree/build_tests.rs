@@ -18,7 +18,7 @@ fn paths(tree: &Tree) -> Vec<String> {
 fn nodes_stand_in_sorted_preorder_with_implied_parents() {
     let mut builder = Builder::new(Time::seconds(7));
     let origin = builder.origin("contents[0]");
-    builder.text(b"/b/c/x", b"hello", meta(0o600), origin).unwrap();
+    builder.text(b"/b/c/x", *b"hello", meta(0o600), origin).unwrap();
     builder.put(b"/a", meta(0o700), Content::Fifo, origin).unwrap();
     builder.symlink(b"b/Z/..", b"x", meta(0o777), origin).unwrap_err();
     builder.symlink(b"/b/Z", b"target", meta(0o777), origin).unwrap();
@@ -36,8 +36,8 @@ fn two_entries_for_one_target_are_named() {
     let mut builder = Builder::new(Time::default());
     let first = builder.origin("contents[0]");
     let second = builder.origin("contents[1]");
-    builder.text(b"/etc/motd", b"1", meta(0o644), first).unwrap();
-    let error = builder.text(b"/etc//motd", b"2", meta(0o644), second).unwrap_err().to_string();
+    builder.text(b"/etc/motd", *b"1", meta(0o644), first).unwrap();
+    let error = builder.text(b"/etc//motd", *b"2", meta(0o644), second).unwrap_err().to_string();
     assert!(error.contains("contents[0] and contents[1]") && error.contains("/etc/motd"), "{error}");
     builder.put(b"/etc", meta(0o700), Content::Directory, first).unwrap();
     let error = builder.put(b"/etc", meta(0o750), Content::Directory, second).unwrap_err().to_string();
@@ -49,9 +49,9 @@ fn a_link_above_a_target_and_an_escape_are_refused() {
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("contents[0]");
     builder.symlink(b"/lib", b"usr/lib", meta(0o777), origin).unwrap();
-    let error = builder.text(b"/lib/x", b"", meta(0o644), origin).unwrap_err().to_string();
+    let error = builder.text(b"/lib/x", *b"", meta(0o644), origin).unwrap_err().to_string();
     assert!(error.contains("symbolic link stands above"), "{error}");
-    let error = builder.text(b"/a/../../b", b"", meta(0o644), origin).unwrap_err().to_string();
+    let error = builder.text(b"/a/../../b", *b"", meta(0o644), origin).unwrap_err().to_string();
     assert!(error.contains("escapes"), "{error}");
 }
 

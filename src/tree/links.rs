@@ -59,7 +59,7 @@ pub(super) fn equal(
 /// A digest of a file's content: SHA-256 of its length and of each grain that is not all zero, with its place. Of holes
 /// nothing is read, and a hole is no other content than zeros that are stored.
 fn digest(tree: &Tree, number: u32, progress: &Progress) -> Result<[u8; 32]> {
-    let host = tree.file(number);
+    let host = tree.file(number)?;
     let size = host.size;
     let source = Source::open(HostFile { path: Cow::Borrowed(&host.path), ..host })?;
     let mut hash = Sha256::new();

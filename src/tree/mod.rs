@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::image::{Files, HostFile};
 use crate::units::{index, u64_of, usize_of};
 
@@ -349,20 +350,30 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// The place, size and stamp of a node that is a file of the host.
+    fn host(&self, id: u32) -> Result<(u32, u64, u64)> {
+        match self.nodes.get(index(id)).map(|node| node.content) {
+            Some(Content::File { place, size, stamp }) => Ok((place, size, stamp)),
+            _ => Err(Error::bug(format!("node {id} of a tree is asked for a host file and is none"))),
+        }
+    }
+}
+
 impl Files for Tree {
-    fn file(&self, id: u32) -> HostFile<'_> {
-        let id = NodeId(id);
-        let Content::File { place, size, stamp } = self.node(id).content else {
-            return HostFile { path: Cow::Owned(PathBuf::from(self.path(id))), size: 0, stamp: None };
+    fn file(&self, id: u32) -> Result<HostFile<'_>> {
+        let (place, size, stamp) = self.host(id)?;
+        let path = match self.places.get(index(place)) {
+            Some(Place::Directory(directory)) => {
+                Cow::Owned(directory.join(OsStr::from_bytes(self.name(NodeId(id)))))
+            }
+            Some(Place::File(path)) => Cow::Borrowed(path.as_path()),
+            None => return Err(Error::bug(format!("host place {place} of node {id} is not in the tree"))),
         };
-        let path = match &self.places[index(place)] {
-            Place::Directory(directory) => Cow::Owned(directory.join(OsStr::from_bytes(self.name(id)))),
-            Place::File(path) => Cow::Borrowed(path.as_path()),
-        };
-        HostFile { path, size, stamp: Some(stamp) }
+        Ok(HostFile { path, size, stamp: Some(stamp) })
     }
 
-    fn size(&self, id: u32) -> u64 {
-        Self::size(self, NodeId(id))
+    fn size(&self, id: u32) -> Result<u64> {
+        Ok(self.host(id)?.1)
     }
 }

@@ -168,7 +168,11 @@ fn large_file(size: u64) -> (diskwright::filesystem::Filesystem, Result<(u64, u6
     let tree = scanned(host.path(), Hardlinks::Preserve);
     let built = fat::build(&tree, &fixed(6 * GIB)).unwrap();
     let volume = poured(&built, 2);
-    let data = built.image.segments().iter().rfind(|segment| built.image.host_file(segment).is_some());
+    let data = built
+        .image
+        .segments()
+        .iter()
+        .rfind(|segment| matches!(segment.data, diskwright::image::Data::File { .. }));
     let mut end = [1; 9];
     built.image.read(data.unwrap().end().get() - 8, &mut end).unwrap();
     assert_eq!(&end, b" the end\0");

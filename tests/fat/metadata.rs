@@ -183,7 +183,7 @@ fn owners_attributes_and_special_bits_are_counted_and_modes_are_not() {
         let set = builder.xattr_set(&[Xattr { name: b"user.x".to_vec(), value: b"1".to_vec() }]);
         for (number, meta) in metas.iter().enumerate() {
             let xattrs = if xattr { set } else { 0 };
-            builder.text(format!("/f{number}").as_bytes(), b"", Meta { xattrs, ..*meta }, origin).unwrap();
+            builder.text(format!("/f{number}").as_bytes(), *b"", Meta { xattrs, ..*meta }, origin).unwrap();
         }
         Arc::new(builder.finish(1).unwrap())
     };

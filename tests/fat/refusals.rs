@@ -40,7 +40,7 @@ fn forbidden_names_are_told_with_the_rule() {
     }
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");
-    builder.text(b"/d/\xff\xfe", b"", meta(0o644), origin).unwrap();
+    builder.text(b"/d/\xff\xfe", *b"", meta(0o644), origin).unwrap();
     let tree = Arc::new(builder.finish(1).unwrap());
     assert_eq!(
         refused(fat::build(&tree, &fixed(MIB)), Kind::Capacity),

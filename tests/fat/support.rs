@@ -53,7 +53,7 @@ pub(crate) fn texts(listing: &Listing) -> Arc<Tree> {
     let origin = builder.origin("test");
     for (path, bytes) in listing {
         match bytes {
-            Some(bytes) => builder.text(path.as_bytes(), bytes, meta(0o644), origin).unwrap(),
+            Some(bytes) => builder.text(path.as_bytes(), bytes.as_slice(), meta(0o644), origin).unwrap(),
             None => builder.put(path.as_bytes(), meta(0o755), Content::Directory, origin).unwrap(),
         }
     }

@@ -7,7 +7,7 @@ use super::{Options, SECTOR};
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Cursor, Image};
 use crate::pour::PourOptions;
 use crate::pour::ordered::{Chunks, in_turns};
 use crate::pour::output::Output;
@@ -119,6 +119,7 @@ enum Stored {
 
 /// What a worker has in hand: its encoder, and a chunk's clusters with what is to be written of them.
 struct Own {
+    cursor: Cursor,
     encoder: Encoder,
     clusters: Vec<Stored>,
     bytes: Vec<u8>,
@@ -136,6 +137,7 @@ impl Chunks for Work<'_> {
 
     fn own(&self) -> Result<Own> {
         Ok(Own {
+            cursor: self.image.cursor(),
             encoder: Encoder::new(self.codec, self.cluster_size.bytes())?,
             clusters: Vec::new(),
             bytes: Vec::new(),
@@ -144,7 +146,7 @@ impl Chunks for Work<'_> {
 
     fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
         own.bytes.clear();
-        own.clusters = self.clusters(chunk * self.per_chunk(), &mut own.encoder, &mut own.bytes)?;
+        own.clusters = self.clusters(chunk * self.per_chunk(), own)?;
         Ok(())
     }
 
@@ -167,8 +169,9 @@ impl Work<'_> {
         (CHUNK / self.cluster_size.bytes()).max(1)
     }
 
-    /// Reads the clusters from ordinal `first` on and appends what is to be written of them to `bytes`.
-    fn clusters(&self, first: u64, encoder: &mut Encoder, bytes: &mut Vec<u8>) -> Result<Vec<Stored>> {
+    /// Reads the clusters from ordinal `first` on and appends what is to be written of them to the bytes in hand.
+    fn clusters(&self, first: u64, own: &mut Own) -> Result<Vec<Stored>> {
+        let Own { cursor, encoder, bytes, .. } = own;
         let size = self.cluster_size.bytes();
         let mut cluster = vec![0; usize_of(size)];
         let end = (first + self.per_chunk()).min(self.data.total());
@@ -177,7 +180,7 @@ impl Work<'_> {
                 let number =
                     self.data.number(ordinal).ok_or_else(|| Error::bug("a cluster without number"))?;
                 let offset = number * size;
-                self.image.read(offset, &mut cluster)?;
+                cursor.read(offset, &mut cluster)?;
                 self.pour.advance(self.image, Bytes::new(offset), Bytes::new(offset + size));
                 if is_zero(&cluster) {
                     return Ok(Stored::Zero);

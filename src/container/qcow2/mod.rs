@@ -152,7 +152,7 @@ pub(super) fn wrap(image: &Image, options: &Options) -> Result<Image> {
         compression: 0,
         backing: options.backing.as_ref(),
     };
-    let mut file = Builder::over(image, Bytes::new(layout.clusters * cluster));
+    let mut file = Builder::new(Bytes::new(layout.clusters * cluster));
     file.bytes(Bytes::ZERO, "qcow2: header", header.bytes()?);
     layout.data.place(image, &mut file, Bytes::new(layout.data_start), cluster);
     let (l1, l2, tables) = (layout.l1, layout.l2, layout.tables.total());

@@ -31,7 +31,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     let layout = Layout::new(image.length())?;
     let stored =
         if options.fixed { Allocated::every(BLOCK, layout.blocks) } else { Allocated::of(image, BLOCK) };
-    let mut file = Builder::over(image, Bytes::new(layout.data + stored.total() * BLOCK));
+    let mut file = Builder::new(Bytes::new(layout.data + stored.total() * BLOCK));
     stored.place(image, &mut file, Bytes::new(layout.data), BLOCK);
     let kind = if options.fixed { STATIC } else { DYNAMIC };
     let id = identity.of_disk("vdi-image-uuid");

@@ -12,7 +12,7 @@ use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
 use crate::error::Result;
-use crate::image::{Builder, Image, Render};
+use crate::image::{Builder, Image, Render, Slice};
 use crate::units::{Bytes, KIB, MIB, low32, usize_of};
 use format::{BLOCK, DYNAMIC, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR, UNUSED};
 
@@ -43,7 +43,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
         let size = format::size(image.length(), MIB, LEAST_FIXED)?;
         let footer = Footer::new(FIXED, size, id, identity.time);
         let mut file = Builder::new(Bytes::new(size + FOOTER));
-        file.splice(Bytes::ZERO, image.clone());
+        file.put(Bytes::ZERO, &image.whole());
         file.bytes(Bytes::new(size), "vhd: footer", footer.bytes());
         return file.finish();
     }
@@ -64,18 +64,18 @@ fn dynamic(image: &Image, size: u64, footer: &Footer) -> Result<Image> {
         0 => TABLE + table,
         _ => first + (total - 1) * STRIDE + BITMAP + BLOCK,
     };
-    let mut file = Builder::over(image, Bytes::new(end + FOOTER));
-    let copies = file.block("vhd: footer", footer.bytes());
-    file.block_at(Bytes::ZERO, copies);
-    file.block_at(Bytes::new(end), copies);
+    let mut file = Builder::new(Bytes::new(end + FOOTER));
+    let copies = Slice::ready("vhd: footer", footer.bytes());
+    file.put(Bytes::ZERO, &copies);
+    file.put(Bytes::new(end), &copies);
     file.bytes(Bytes::new(FOOTER), "vhd: dynamic header", format::header(TABLE, entries));
     // A clear bit says that a sector was never written and reads as zero. All are set, as QEMU does it: a sector of a
     // block that is there reads as what is there, which is zero too where the disk holds nothing, and readers that do
     // not look at bitmaps see the same disk as those that do.
-    let bitmap = file.block("vhd: bitmap", vec![0xff; usize_of(BITMAP)]);
+    let bitmap = Slice::ready("vhd: bitmap", vec![0xff; usize_of(BITMAP)]);
     file.reserve(usize_of(2 * total));
     for number in 0..total {
-        file.block_at(Bytes::new(first + number * STRIDE), bitmap);
+        file.put(Bytes::new(first + number * STRIDE), &bitmap);
     }
     blocks.place(image, &mut file, Bytes::new(first + BITMAP), STRIDE);
     let renderer = file.renderer(Arc::new(Table { blocks, first }));

@@ -13,7 +13,7 @@ use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
 use crate::error::{Error, Kind, Result};
-use crate::image::{Builder, Image, Render};
+use crate::image::{Builder, Image, Render, Slice};
 use crate::units::{Bytes, MIB, low32};
 use format::{
     BAT, DISK_ID, DISK_SIZE, FILE_PARAMETERS, FULLY_PRESENT, GRAIN, Geometry, HEADERS, ITEM_DISK,
@@ -100,7 +100,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     let layout = Layout::new(image, options.fixed, sector)?;
     let (block, start) = (layout.geometry.block, Bytes::new(layout.data_start()));
     let end = layout.data_start() + layout.data.total() * block;
-    let mut file = Builder::over(image, Bytes::new(end));
+    let mut file = Builder::new(Bytes::new(end));
     let disk = identity.of_disk("vhdx-disk");
     file.bytes(Bytes::ZERO, "vhdx: file type identifier", format::identifier());
     // The header with the larger number is the current one.
@@ -113,9 +113,9 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
         );
         file.bytes(Bytes::new(at), "vhdx: header", header);
     }
-    let regions = file
-        .block("vhdx: region table", format::region_table(&[(BAT, layout.bat), (METADATA, METADATA_REGION)]));
-    REGION_TABLES.iter().for_each(|at| file.block_at(Bytes::new(*at), regions));
+    let regions = format::region_table(&[(BAT, layout.bat), (METADATA, METADATA_REGION)]);
+    let regions = Slice::ready("vhdx: region table", regions);
+    REGION_TABLES.iter().for_each(|at| file.put(Bytes::new(*at), &regions));
     let flags = if options.fixed { LEAVE_ALLOCATED } else { 0 };
     let (table, items) = format::metadata(&[
         (FILE_PARAMETERS, 0, [low32(block).to_le_bytes(), flags.to_le_bytes()].concat()),

@@ -163,7 +163,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
         directory: layout.directory,
         overhead: layout.data_start,
     };
-    let mut file = Builder::over(image, bytes(layout.sectors()));
+    let mut file = Builder::new(bytes(layout.sectors()));
     file.bytes(Bytes::ZERO, "vmdk: header", header.bytes());
     let descriptor = descriptor::embedded(
         descriptor::SPARSE,

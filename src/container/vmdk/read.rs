@@ -179,7 +179,7 @@ impl Disk {
         }
         let mut whole = Builder::new(Bytes::new(size));
         for (start, part) in parts {
-            whole.splice(Bytes::new(start), part);
+            whole.put(Bytes::new(start), &part.whole());
         }
         whole.finish()
     }

@@ -18,7 +18,7 @@ use crate::container::Identity;
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, ZlibEncoder, ZlibLevel};
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Cursor, Image};
 use crate::pour::ordered::{Chunks, in_turns};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
@@ -221,6 +221,7 @@ struct Work<'a, 's> {
 /// What a worker has in hand: its encoder, and a chunk's grains with their bytes.
 #[derive(Debug)]
 struct Own {
+    cursor: Cursor,
     encoder: ZlibEncoder,
     /// Numbers of grains that are not all zero, and where each ends in the bytes.
     grains: Vec<(u64, usize)>,
@@ -238,7 +239,12 @@ impl<'s> Chunks for Work<'_, 's> {
     }
 
     fn own(&self) -> Result<Own> {
-        Ok(Own { encoder: ZlibEncoder::new(self.level), grains: Vec::new(), bytes: Vec::new() })
+        Ok(Own {
+            cursor: self.image.cursor(),
+            encoder: ZlibEncoder::new(self.level),
+            grains: Vec::new(),
+            bytes: Vec::new(),
+        })
     }
 
     fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
@@ -249,7 +255,7 @@ impl<'s> Chunks for Work<'_, 's> {
         for ordinal in chunk * CHUNK..((chunk + 1) * CHUNK).min(self.data.total()) {
             let number = self.data.number(ordinal).ok_or_else(|| Error::bug("a grain without number"))?;
             let offset = number * GRAIN;
-            self.image.read(offset, &mut grain)?;
+            own.cursor.read(offset, &mut grain)?;
             self.pour.advance(self.image, Bytes::new(offset), Bytes::new(offset + GRAIN));
             if is_zero(&grain) {
                 continue;

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::{Facts, Filesystem, Size};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::image::{Builder, Files};
+use crate::image::{Builder, Files, Slice};
 use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Blocks, Bytes, low32, u64_of};
 use extent::FileBlocks;
@@ -186,13 +186,13 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
     let geometry = &plan.geometry;
     // The first superblock stands at byte 1024; a boot loader may use what is before. Copies begin their block.
     image.bytes(Bytes::new(1024), "ext4: superblock", superblock::superblock(plan, options, 0));
-    let descriptors = image.block("ext4: group descriptors", superblock::descriptors(plan));
-    image.block_at(offset(1), descriptors);
+    let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan));
+    image.put(offset(1), &descriptors);
     for group in geometry.backups() {
         let start = group * BLOCKS_PER_GROUP;
         let copy = superblock::superblock(plan, options, group);
         image.bytes(offset(start), format!("ext4: superblock copy in group {group}"), copy);
-        image.block_at(offset(start + 1), descriptors);
+        image.put(offset(start + 1), &descriptors);
     }
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (blocks, inodes, tables) =
@@ -299,11 +299,9 @@ fn put_text(image: &mut Builder, plan: &Plan, number: u32, node: NodeId, text: u
     }
     let dense = contents.dense(number, node).unwrap_or(0);
     let blocks = plan.allocation.blocks(number, dense);
-    let label = contents.tree.path(node);
+    let whole = Slice::ready(format!("text {}", contents.tree.path(node)), Arc::clone(bytes));
     each_piece(&blocks, u64_of(bytes.len()), |at, length, skip| {
-        let from = crate::units::usize_of(skip);
-        let to = from + crate::units::usize_of(length.get());
-        image.bytes(at, format!("text {label}"), bytes[from..to].to_vec());
+        image.put(at, &whole.sub(Bytes::new(skip), Bytes::new(skip) + length));
     });
 }
 

@@ -29,7 +29,7 @@ use size::{Demand, smallest};
 
 use super::{Facts, Filesystem, Size};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::image::{Builder, FilesId, Image};
+use crate::image::{Builder, FilesId, Image, Slice};
 use crate::text::printable;
 use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Bytes, Clusters, Sectors};
@@ -211,15 +211,15 @@ fn compose(
 ) -> Result<Image> {
     let mut builder = Builder::new(size);
     let sector = |number: u64| Sectors::new(number).bytes(geometry.sector_size);
-    let boot = builder.block("boot sector", format::boot_sector(&geometry, &identity));
-    builder.block_at(Bytes::ZERO, boot);
+    let boot = Slice::ready("boot sector", format::boot_sector(&geometry, &identity));
+    builder.put(Bytes::ZERO, &boot);
     if geometry.fat == FatType::Fat32 {
         let free = geometry.clusters.saturating_sub(Clusters::new(chains.used()));
         let next = (free > Clusters::ZERO).then(|| chains.next());
-        let info = builder.block("FSInfo", format::fsinfo(free, next));
-        builder.block_at(sector(FSINFO), info);
-        builder.block_at(sector(BACKUP), boot);
-        builder.block_at(sector(BACKUP + FSINFO), info);
+        let info = Slice::ready("FSInfo", format::fsinfo(free, next));
+        builder.put(sector(FSINFO), &info);
+        builder.put(sector(BACKUP), &boot);
+        builder.put(sector(BACKUP + FSINFO), &info);
     }
     let writer = Writer { contents, chains: &chains, label: identity.label, date };
     for directory in &contents.directories {
@@ -247,7 +247,7 @@ fn compose(
 fn place(builder: &mut Builder, files: FilesId, tree: &Tree, id: NodeId, length: u64, at: Bytes) {
     let source = source(tree, id);
     if let Content::Text { text } = tree.node(source).content {
-        builder.bytes(at, format!("text {}", tree.path(id)), tree.text(text).to_vec());
+        builder.bytes(at, format!("text {}", tree.path(id)), Arc::clone(tree.text(text)));
         return;
     }
     match tree.ranges(source) {

@@ -118,7 +118,7 @@ mod tests {
         for number in 0..files {
             let name = format!("/d{}/f{number}", number % directories.max(1));
             builder
-                .text(name.as_bytes(), &vec![1; number % 3000], Meta::root(0o644, Time::default()), origin)
+                .text(name.as_bytes(), vec![1; number % 3000], Meta::root(0o644, Time::default()), origin)
                 .unwrap();
         }
         builder.finish(1).unwrap()

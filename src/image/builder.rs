@@ -1,0 +1,275 @@
+//! Collecting segments to an image.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use super::tables::{self, Bases, Block, Tables};
+use super::{Data, Files, Image, Inner, Render, Segment, Slice};
+use crate::error::{Error, Kind, Result};
+use crate::units::{Bytes, u64_of};
+
+/// Collects segments in any order; [`Builder::finish`] sorts them and refuses an overlap.
+#[derive(Debug)]
+pub struct Builder {
+    length: Bytes,
+    segments: Vec<Segment>,
+    tables: Tables,
+    adopted: Adopted,
+    /// The first fault of a call that returns none.
+    fault: Option<Error>,
+}
+
+/// Which renderer of a [`Builder`] a part belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct RendererId(u32);
+
+/// Which table of files of a [`Builder`] a file belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct FilesId(u32);
+
+/// The images whose tables were taken over, by their address in memory. No other image gets that address as long as
+/// something leads to it, and a weak pointer does, without keeping its segments.
+#[derive(Debug, Default)]
+struct Adopted {
+    images: HashMap<usize, (Weak<Inner>, Bases)>,
+    /// The one that was put last: a container puts slices of one image, hundreds of thousands of them.
+    last: Option<(usize, Bases)>,
+}
+
+impl Builder {
+    /// An image of `length` bytes, all hole.
+    #[must_use]
+    pub fn new(length: Bytes) -> Self {
+        Self {
+            length,
+            segments: Vec::new(),
+            tables: Tables::default(),
+            adopted: Adopted::default(),
+            fault: None,
+        }
+    }
+
+    /// Makes space for `count` more segments.
+    pub fn reserve(&mut self, count: usize) {
+        self.segments.reserve(count);
+    }
+
+    /// Puts ready bytes at `offset`. No bytes, no segment. Bytes that stand in several places are a
+    /// [`Slice::ready`] that is [put](Builder::put) several times.
+    pub fn bytes(&mut self, offset: Bytes, label: impl Into<Cow<'static, str>>, bytes: impl Into<Arc<[u8]>>) {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
+            return;
+        }
+        let length = Bytes::new(u64_of(bytes.len()));
+        let block = tables::add(&mut self.tables.blocks, Arc::new(Block { label: label.into(), bytes }));
+        let block = self.number(block);
+        self.push(Segment { offset, length, data: Data::Bytes { block, skip: 0 } });
+    }
+
+    /// Adds a renderer.
+    pub fn renderer(&mut self, renderer: Arc<dyn Render>) -> RendererId {
+        let id = tables::add(&mut self.tables.renderers, renderer);
+        RendererId(self.number(id))
+    }
+
+    /// Puts `length` bytes of a renderer's part at `offset`.
+    pub fn rendered(&mut self, offset: Bytes, length: Bytes, renderer: RendererId, part: u32) {
+        self.rendered_from(offset, length, renderer, part, 0);
+    }
+
+    /// Puts `length` bytes of a renderer's part, from `skip`, at `offset`.
+    pub fn rendered_from(
+        &mut self,
+        offset: Bytes,
+        length: Bytes,
+        renderer: RendererId,
+        part: u32,
+        skip: u64,
+    ) {
+        self.push(Segment { offset, length, data: Data::Rendered { renderer: renderer.0, part, skip } });
+    }
+
+    /// Adds a table of host files.
+    pub fn files(&mut self, files: Arc<dyn Files>) -> FilesId {
+        let id = tables::add(&mut self.tables.files, files);
+        FilesId(self.number(id))
+    }
+
+    /// Puts `length` bytes of a host file, from `skip`, at `offset`.
+    pub fn file(&mut self, offset: Bytes, length: Bytes, files: FilesId, file: u32, skip: u64) {
+        self.push(Segment { offset, length, data: Data::File { files: files.0, file, skip } });
+    }
+
+    /// Puts `slice` at `offset`: a filesystem into its partition, a cluster of a disk into a container. Its holes stay
+    /// holes. What the segments of its image refer to is taken over once, however often slices of that image are put.
+    pub fn put(&mut self, offset: Bytes, slice: &Slice) {
+        let bases = match self.adopt(slice.image()) {
+            Ok(bases) => bases,
+            Err(error) => {
+                self.fault.get_or_insert(error);
+                return;
+            }
+        };
+        for segment in slice.segments() {
+            let data = bases.moved(segment.data);
+            self.push(Segment { offset: offset + segment.offset, data, ..segment });
+        }
+    }
+
+    /// Takes over the tables of `image`, unless that was done before.
+    fn adopt(&mut self, image: &Image) -> Result<Bases> {
+        let address = Arc::as_ptr(&image.0).addr();
+        if let Some((last, bases)) = self.adopted.last
+            && last == address
+        {
+            return Ok(bases);
+        }
+        let bases = match self.adopted.images.get(&address) {
+            Some((_, bases)) => *bases,
+            None => {
+                let bases = self.tables.adopt(&image.0.tables)?;
+                self.adopted.images.insert(address, (Arc::downgrade(&image.0), bases));
+                bases
+            }
+        };
+        self.adopted.last = Some((address, bases));
+        Ok(bases)
+    }
+
+    /// The number of a new entry. Where there is none, [`Builder::finish`] says so.
+    fn number(&mut self, found: Result<u32>) -> u32 {
+        found.unwrap_or_else(|error| {
+            self.fault.get_or_insert(error);
+            u32::MAX
+        })
+    }
+
+    fn push(&mut self, segment: Segment) {
+        if segment.length > Bytes::ZERO {
+            self.segments.push(segment);
+        }
+    }
+
+    /// The image, once no two segments overlap and all lie inside it.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] with both labels for an overlap, or the label of the segment that ends outside; this is the net
+    /// under every layout sum. Also [`Kind::Bug`] where there are more than 2^32 blocks of ready bytes, renderers or tables of
+    /// files. [`Kind::Capacity`] where the image is longer than [`Bytes::LIMIT`].
+    pub fn finish(mut self) -> Result<Image> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        if self.length > Bytes::LIMIT {
+            return Err(Error::new(Kind::Capacity, "the image is larger than a file can be")
+                .expected(format!("at most {} bytes", Bytes::LIMIT.get()))
+                .found(format!("{} bytes", self.length.get())));
+        }
+        // Most modules push in order already, and sorting sorted input is one pass.
+        self.segments.sort_by_key(|segment| segment.offset);
+        self.segments.shrink_to_fit();
+        for pair in self.segments.windows(2) {
+            if let [a, b] = pair
+                && a.end() > b.offset
+            {
+                return Err(Error::bug(format!(
+                    "segments overlap: `{}` at {}+{} and `{}` at {}+{}",
+                    self.tables.label(a),
+                    a.offset.get(),
+                    a.length.get(),
+                    self.tables.label(b),
+                    b.offset.get(),
+                    b.length.get()
+                )));
+            }
+        }
+        if let Some(last) = self.segments.last()
+            && last.end() > self.length
+        {
+            return Err(Error::bug(format!(
+                "segment `{}` at {}+{} ends outside the image of {} bytes",
+                self.tables.label(last),
+                last.offset.get(),
+                last.length.get(),
+                self.length.get()
+            )));
+        }
+        let inner = Inner { length: self.length, segments: self.segments, tables: self.tables };
+        Ok(Image(Arc::new(inner)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(byte: u8, length: usize) -> Image {
+        let mut builder = Builder::new(Bytes::new(u64_of(length)));
+        builder.bytes(Bytes::ZERO, "filled", vec![byte; length]);
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn an_overlap_is_refused_with_both_labels() {
+        let mut builder = Builder::new(Bytes::new(100));
+        builder.bytes(Bytes::new(10), "one", vec![1; 10]);
+        builder.bytes(Bytes::new(19), "two", vec![2; 10]);
+        let error = builder.finish().unwrap_err();
+        assert_eq!(error.kind(), Kind::Bug);
+        assert!(error.what().contains("`one`") && error.what().contains("`two`"), "{error}");
+    }
+
+    #[test]
+    fn touching_segments_are_fine_and_one_outside_is_not() {
+        let mut builder = Builder::new(Bytes::new(20));
+        builder.bytes(Bytes::new(10), "two", vec![2; 10]);
+        builder.bytes(Bytes::new(0), "one", vec![1; 10]);
+        assert_eq!(builder.finish().unwrap().segments().len(), 2);
+        let mut builder = Builder::new(Bytes::new(19));
+        builder.bytes(Bytes::new(10), "two", vec![2; 10]);
+        assert!(builder.finish().unwrap_err().what().contains("outside"));
+    }
+
+    #[test]
+    fn slices_of_any_images_keep_their_bytes_in_any_order() {
+        let (a, b) = (filled(b'a', 9), filled(b'b', 9));
+        let mut builder = Builder::new(Bytes::new(40));
+        builder.bytes(Bytes::ZERO, "own", b"own".to_vec());
+        for (at, image) in [(10, &a), (12, &b), (14, &a), (16, &b)] {
+            builder.put(Bytes::new(at), &image.slice(Bytes::new(3), Bytes::new(5)));
+        }
+        // An image that is gone may leave its address to the next.
+        for byte in b'c'..=b'h' {
+            builder.put(Bytes::new(u64::from(byte - b'c') + 20), &filled(byte, 1).whole());
+        }
+        assert_eq!(builder.tables.blocks.len(), 1 + 2 + 6, "each image was taken over once");
+        let image = builder.finish().unwrap();
+        let mut out = [b'.'; 28];
+        image.read(0, &mut out).unwrap();
+        assert_eq!(&out, b"own\0\0\0\0\0\0\0aabbaabb\0\0cdefgh\0\0");
+    }
+
+    #[test]
+    fn holes_of_a_slice_stay_holes() {
+        let mut builder = Builder::new(Bytes::new(64));
+        builder.bytes(Bytes::new(8), "letters", (b'a'..=b'z').collect::<Vec<u8>>());
+        let image = builder.finish().unwrap();
+        let mut moved = Builder::new(Bytes::new(70));
+        moved.put(Bytes::new(1), &image.whole());
+        let moved = moved.finish().unwrap();
+        assert_eq!(moved.covered(), Bytes::new(26));
+        let mut out = [0xd1; 4];
+        moved.read(8, &mut out).unwrap();
+        assert_eq!(&out, b"\0abc");
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_given_is_told_at_the_end() {
+        let mut builder = Builder::new(Bytes::new(10));
+        assert_eq!(builder.number(Err(Error::bug("full"))), u32::MAX);
+        builder.bytes(Bytes::ZERO, "bytes", vec![1; 4]);
+        assert_eq!(builder.finish().unwrap_err().what(), "full");
+    }
+}

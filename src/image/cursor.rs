@@ -1,0 +1,231 @@
+//! Reading an image that was never written, at any place: for the pour, for streams, for whoever serves or hashes it.
+
+use super::{Data, Image, Segment, Slice};
+use crate::error::{Error, Result};
+use crate::host::Source;
+use crate::units::{Bytes, u64_of, usize_of};
+
+/// How many host files a cursor keeps open. Reads in order need one, and reads of a few places at a time a few; more would
+/// come near the 1024 files that a process may have open by default (getrlimit(2)) where each thread has a cursor.
+const OPEN: usize = 16;
+
+/// A reader of a [`Slice`] that keeps the host files open that it used last. It owns all it needs, so a thread can keep one
+/// as long as it likes.
+///
+/// A file is checked for change at each read: one that changed is an error from then on, however long it was open.
+#[derive(Debug)]
+pub struct Cursor {
+    slice: Slice,
+    /// Table of files and number in it, with the open file; the one used last comes last.
+    open: Vec<((u32, u32), Source<'static>)>,
+}
+
+impl Cursor {
+    pub(super) const fn new(slice: Slice) -> Self {
+        Self { slice, open: Vec::new() }
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub const fn slice(&self) -> &Slice {
+        &self.slice
+    }
+
+    /// The image that it reads.
+    #[must_use]
+    pub const fn image(&self) -> &Image {
+        self.slice.image()
+    }
+
+    /// Fills `out` with the bytes at `offset` of the slice; past its end and in holes they are zero.
+    ///
+    /// # Errors
+    /// [`Kind::Source`](crate::error::Kind::Source) where a host file is gone, unreadable or changed.
+    pub fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let start = self.slice.start() + Bytes::new(offset);
+        let end = (start + Bytes::new(u64_of(out.len()))).min(self.slice.end());
+        let image = self.image().clone();
+        let mut done = 0;
+        for piece in image.clipped(start, end) {
+            let from = usize_of(piece.offset.get() - start.get());
+            let to = from + usize_of(piece.length.get());
+            out[done..from].fill(0);
+            self.fill(&piece, &mut out[from..to])?;
+            done = to;
+        }
+        out[done..].fill(0);
+        Ok(())
+    }
+
+    /// Fills `out`, which is as long as `piece` of the cursor's image and may hold anything, with its bytes, and checks a
+    /// host file for change.
+    pub(crate) fn fill(&mut self, piece: &Segment, out: &mut [u8]) -> Result<()> {
+        let tables = &self.slice.image().0.tables;
+        match piece.data {
+            Data::Bytes { block, skip } => {
+                let from = usize_of(skip);
+                let block = tables.block(block)?;
+                let bytes = block.bytes.get(from..from.saturating_add(out.len()));
+                out.copy_from_slice(
+                    bytes.ok_or_else(|| Error::bug("a segment is longer than its ready bytes"))?,
+                );
+                Ok(())
+            }
+            Data::Rendered { renderer, part, skip } => {
+                let renderer = tables.renderer(renderer)?;
+                out.fill(0);
+                renderer.render(part, skip, out)
+            }
+            Data::File { files, file, skip } => {
+                let source = self.source(files, file)?;
+                source.read_exact(skip, out)?;
+                source.verify()
+            }
+        }
+    }
+
+    /// The open host file behind `files`, `file`.
+    pub(crate) fn source(&mut self, files: u32, file: u32) -> Result<&Source<'static>> {
+        let key = (files, file);
+        match self.open.iter().rposition(|(open, _)| *open == key) {
+            Some(at) if at + 1 == self.open.len() => {}
+            Some(at) => self.open[at..].rotate_left(1),
+            None => {
+                let table = self.slice.image().0.tables.files(files)?;
+                if self.open.len() == OPEN {
+                    self.open.remove(0);
+                }
+                let host = table.file(file)?.into_owned();
+                let source = match table.opened(file) {
+                    Some(open) => Source::over(open, host)?,
+                    None => Source::open(host)?,
+                };
+                self.open.push((key, source));
+            }
+        }
+        self.open.last().map(|(_, source)| source).ok_or_else(|| Error::bug("no open source"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::host::stamp;
+    use crate::image::{Builder, Files, HostFile, Render};
+    use std::borrow::Cow;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Files of one folder, named by their numbers; counts how often one is asked for, which is when it is opened.
+    #[derive(Debug)]
+    struct Folder {
+        path: PathBuf,
+        opened: AtomicU32,
+    }
+
+    impl Files for Folder {
+        fn file(&self, id: u32) -> Result<HostFile<'_>> {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            let path = self.path.join(id.to_string());
+            let meta = std::fs::metadata(&path).map_err(|error| {
+                Error::io(Kind::Source, "cannot look at a file of the test", &path, error)
+            })?;
+            let stamp = Some(stamp(meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap()));
+            Ok(HostFile { path: Cow::Owned(path), size: meta.len(), stamp })
+        }
+    }
+
+    /// An image of `count` files of four bytes, each its number, on every eighth byte.
+    fn image(folder: &Path, count: u32) -> (Image, Arc<Folder>) {
+        for number in 0..count {
+            std::fs::write(folder.join(number.to_string()), number.to_le_bytes()).unwrap();
+        }
+        let table = Arc::new(Folder { path: folder.to_owned(), opened: AtomicU32::new(0) });
+        let mut builder = Builder::new(Bytes::new(8 * u64::from(count)));
+        let files = builder.files(Arc::<Folder>::clone(&table));
+        for number in 0..count {
+            builder.file(Bytes::new(8 * u64::from(number)), Bytes::new(4), files, number, 0);
+        }
+        (builder.finish().unwrap(), table)
+    }
+
+    fn number(cursor: &mut Cursor, at: u32) -> Result<u32> {
+        let mut out = [0; 4];
+        cursor.read(8 * u64::from(at), &mut out)?;
+        Ok(u32::from_le_bytes(out))
+    }
+
+    #[test]
+    fn files_stay_open_and_the_one_used_longest_ago_makes_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let most = u32::try_from(OPEN).unwrap();
+        let (image, table) = image(folder.path(), most + 2);
+        let mut cursor = image.cursor();
+        let mut opened = |order: &[u32]| {
+            let before = table.opened.load(Ordering::Relaxed);
+            for at in order {
+                assert_eq!(number(&mut cursor, *at).unwrap(), *at);
+            }
+            table.opened.load(Ordering::Relaxed) - before
+        };
+        let all: Vec<u32> = (0..most).collect();
+        assert_eq!(opened(&all), most);
+        assert_eq!(opened(&all), 0, "all are open");
+        // File 1 was used longest ago once 0 is used again.
+        assert_eq!(opened(&[0, most, 0]), 1);
+        assert_eq!(opened(&[1]), 1);
+        assert_eq!(opened(&[0, 3, most, 1]), 0);
+        assert_eq!(cursor.open.len(), OPEN);
+    }
+
+    #[test]
+    fn a_file_that_changes_under_an_open_cursor_is_an_error_with_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, _) = image(folder.path(), 3);
+        let mut cursor = image.cursor();
+        assert_eq!(number(&mut cursor, 1).unwrap(), 1);
+        std::fs::write(folder.path().join("1"), b"a longer file").unwrap();
+        let error = std::thread::spawn(move || number(&mut cursor, 1).unwrap_err()).join().unwrap();
+        assert_eq!(error.kind(), Kind::Source);
+        assert_eq!(error.path().unwrap(), folder.path().join("1"));
+    }
+
+    #[derive(Debug)]
+    struct Ones;
+
+    impl Render for Ones {
+        fn render(&self, _: u32, _: u64, out: &mut [u8]) -> Result<()> {
+            out.fill(1);
+            Ok(())
+        }
+
+        fn label(&self, _: u32) -> String {
+            "ones".to_owned()
+        }
+    }
+
+    #[test]
+    fn a_segment_that_leads_to_nothing_is_a_bug_and_no_zeros() {
+        let mut builder = Builder::new(Bytes::new(8));
+        builder.bytes(Bytes::ZERO, "bytes", vec![1; 4]);
+        let renderer = builder.renderer(Arc::new(Ones));
+        builder.rendered(Bytes::new(4), Bytes::new(4), renderer, 0);
+        let mut cursor = builder.finish().unwrap().cursor();
+        let mut out = [0; 4];
+        for data in [
+            Data::Bytes { block: 1, skip: 0 },
+            Data::Bytes { block: 0, skip: 1 },
+            Data::Bytes { block: 0, skip: u64::MAX },
+            Data::Rendered { renderer: 1, part: 0, skip: 0 },
+            Data::File { files: 0, file: 0, skip: 0 },
+        ] {
+            let piece = Segment { offset: Bytes::ZERO, length: Bytes::new(4), data };
+            assert_eq!(cursor.fill(&piece, &mut out).unwrap_err().kind(), Kind::Bug, "{data:?}");
+        }
+        cursor.read(0, &mut out).unwrap();
+        assert_eq!(out, [1; 4]);
+    }
+}
