@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::container::{
     Container, Format, Identity, Opened, SectorSize, open_alone, open_raw, open_to_change, qcow2, same_file,
+    vmdk,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Image};
 use crate::pour::zeros::{is_zero, without_empty, without_zeros};
 use crate::pour::{PourOptions, Sink, Zeros};
@@ -41,32 +42,90 @@ pub struct Options<'a> {
 
 /// Writes the disk in `opened` in another format. Grains of 4 KiB of zeros become holes, compressed or not.
 ///
+/// What the disk says of itself is kept where the new format has it: how large its sectors are, as the source says or
+/// where its GPT stands; and from VMDK to VMDK the controller, unless `container` names one. No byte of the disk
+/// changes. Where the format only has longer disks, zeros follow, of which a warning tells.
+///
 /// # Errors
-/// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file.
+/// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file, or cannot say how large
+/// the sectors of the disk are.
 pub fn convert(
     opened: &Opened,
     source: &Path,
     target: Target<'_>,
     container: &Container,
     options: &Options<'_>,
-) -> Result<()> {
+) -> Result<Vec<Warning>> {
     let pour = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(options.jobs, options.progress) };
     if let Target::File(path) = &target {
         spare(opened, source, path)?;
     }
+    let gpt = gpt_sectors(&opened.image)?;
+    let sector_size = options.sector_size.or(opened.sector_size).or(gpt).unwrap_or_default();
+    // Told before the disk is read for its zeros.
+    container.check_sector_size(sector_size).map_err(|error| error.at(source))?;
+    let container = &keep_adapter(container, opened);
     let (image, fingerprint) = sparse(&opened.image, container, &pour)?;
-    let identity = Identity {
-        seed: id_of(image.length(), fingerprint),
-        id: None,
-        time: options.time,
-        sector_size: options.sector_size.or(opened.sector_size).unwrap_or_default(),
-    };
+    let identity =
+        Identity { seed: id_of(image.length(), fingerprint), id: None, time: options.time, sector_size };
     let (bytes, files) = image.file_data();
     options.progress.begin(bytes, files);
     match target {
-        Target::File(path) => container.write(&image, &identity, path, &pour),
-        Target::Stream(out) => container.stream(&image, &identity, out, &pour),
+        Target::File(path) => container.write(&image, &identity, path, &pour)?,
+        Target::Stream(out) => container.stream(&image, &identity, out, &pour)?,
     }
+    Ok(lengthened(container, image.length(), sector_size, gpt.is_some()).into_iter().collect())
+}
+
+/// How large the sectors are that the GPT of `image` counts in, where it has one: its header is the second sector (UEFI
+/// 2.10, 5.3.2, which also has its own place at byte 24).
+fn gpt_sectors(image: &Image) -> Result<Option<SectorSize>> {
+    for sector_size in [SectorSize::B512, SectorSize::B4096] {
+        let mut header = [0; 32];
+        image.read(sector_size.get(), &mut header)?;
+        if header.starts_with(b"EFI PART") && header[24..] == 1_u64.to_le_bytes() {
+            return Ok(Some(sector_size));
+        }
+    }
+    Ok(None)
+}
+
+/// `container`, with the controller that the disk in `opened` is meant for where both have one. The one that such a source
+/// usually has says nothing: a stream has another usual one than a sparse file.
+fn keep_adapter(container: &Container, opened: &Opened) -> Container {
+    match (container, opened.container()) {
+        (Container::Vmdk(to @ vmdk::Options { adapter: None, .. }), Container::Vmdk(from)) => {
+            let usual = from.create_type.usual_adapter();
+            Container::Vmdk(vmdk::Options { adapter: from.adapter.filter(|own| *own != usual), ..*to })
+        }
+        (other, _) => other.clone(),
+    }
+}
+
+/// The warning that a container makes a disk of `length` longer, if it does.
+fn lengthened(
+    container: &Container,
+    length: Bytes,
+    sector_size: SectorSize,
+    has_gpt: bool,
+) -> Option<Warning> {
+    let seen = container.disk_length(length, sector_size);
+    if seen == length {
+        return None;
+    }
+    let mut text = format!(
+        "the disk has {} bytes, and {} in {}, which has none of exactly its length; zeros follow it",
+        length.get(),
+        seen.get(),
+        container.described()
+    );
+    if has_gpt {
+        text.push_str(
+            ". So the backup of its GPT is not at its end: let the system in it move that when it boots, as it does \
+             when a disk has grown, or resize the source before and run `sgdisk --move-second-header` on it",
+        );
+    }
+    Some(Warning(text))
 }
 
 /// What of `image` the container has to place, and the fingerprint of all its bytes where ids derive from them, else 0.
@@ -153,21 +212,30 @@ pub fn open_stream(input: &mut dyn Read, near: &Path, progress: &Progress) -> Re
     open_raw(file, "standard input")
 }
 
-/// Writes an empty disk of `size`, or an overlay on the backing file that `container` names.
+/// Writes an empty disk of `size`, or an overlay on the backing file that `container` names. A warning tells where the
+/// format has no disk of exactly this size, and it is longer.
 ///
 /// # Errors
 /// As [`Container::write`].
-pub fn create(path: &Path, size: Bytes, container: &Container, options: &Options<'_>) -> Result<()> {
+pub fn create(
+    path: &Path,
+    size: Bytes,
+    container: &Container,
+    options: &Options<'_>,
+) -> Result<Vec<Warning>> {
     let image = Builder::new(size).finish()?;
     let sector_size = options.sector_size.unwrap_or_default();
     let identity = Identity { seed: id_of(size, 0), id: None, time: options.time, sector_size };
-    container.write(&image, &identity, path, &PourOptions::new(options.jobs, options.progress))
+    container.write(&image, &identity, path, &PourOptions::new(options.jobs, options.progress))?;
+    Ok(lengthened(container, size, sector_size, false).into_iter().collect())
 }
 
 /// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
 ///
 /// A raw file only gets longer, and the header of a qcow2 file is changed in one write. Other formats are written anew
 /// beside the old file, which they replace when they are complete, and whose id, mode and owner they keep.
+///
+/// A warning tells where the format has no disk of exactly this size, and it is longer.
 ///
 /// # Errors
 /// [`Kind::Usage`] where it would get smaller, where its format cannot, and where a file that is written anew has other
@@ -178,7 +246,7 @@ pub fn resize(
     format: Option<Format>,
     jobs: usize,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<Vec<Warning>> {
     // An overlay's own header is all that changes, so its backing file is not read.
     let opened = open_alone(path, format)?;
     let now = opened.image.length();
@@ -188,6 +256,8 @@ pub fn resize(
             .expected(format!("at least {} bytes", now.get()))
             .found(format!("{} bytes", size.get())));
     }
+    let container = opened.container();
+    let sector_size = opened.sector_size.unwrap_or_default();
     match opened.format {
         Format::Raw => {
             let file = open_to_change(path)?;
@@ -195,13 +265,12 @@ pub fn resize(
             if !file.metadata().map_err(failed)?.is_file() {
                 return Err(Error::new(Kind::Usage, "a device has the size that it has").at(path));
             }
-            file.set_len(size.get()).map_err(failed)
+            file.set_len(size.get()).map_err(failed)?;
         }
-        Format::Qcow2 => qcow2::grow(path, size),
+        Format::Qcow2 => qcow2::grow(path, size)?,
         Format::Vhd | Format::Vdi | Format::Vmdk | Format::Vhdx => {
             // What runs on the old file would go on writing to it after it is replaced. Locked until that is done.
             let old = open_to_change(path)?;
-            let container = opened.container();
             let mut larger = Builder::new(size);
             larger.put(Bytes::ZERO, &opened.image.whole());
             let options = PourOptions::new(jobs, progress);
@@ -210,9 +279,10 @@ pub fn resize(
                 seed: id_of(size, sparse.fingerprint),
                 id: opened.id,
                 time: opened.time.unwrap_or(0),
-                sector_size: opened.sector_size.unwrap_or_default(),
+                sector_size,
             };
-            container.replace(&sparse.image, &identity, path, &old, &options)
+            container.replace(&sparse.image, &identity, path, &old, &options)?;
         }
     }
+    Ok(lengthened(&container, size, sector_size, false).into_iter().collect())
 }

@@ -11,7 +11,7 @@ use crate::container::{
     self, Format, OpenOptions, SectorSize, backing_path, open, open_alone, qcow2, same_file,
 };
 use crate::convert::{self, open_stream};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::inspect::inspect;
 use crate::progress::Progress;
 use crate::units::Bytes;
@@ -55,6 +55,9 @@ pub(super) struct Convert {
     from: Source,
     #[command(flatten)]
     container: Container,
+    /// Bytes in a logical sector of the disk, 512 or 4096 [default: what the source or its GPT says, or else 512]
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<SectorSize>,
     #[command(flatten)]
     jobs: Jobs,
 }
@@ -84,12 +87,6 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     } else {
         open(&args.source, &args.from.options())?
     };
-    if opened.sector_size == Some(SectorSize::B4096) && container.format() != Format::Vhdx {
-        complain(
-            Severity::Warning,
-            &format!("{} does not say that the sectors of the disk have 4096 bytes", container.format()),
-        );
-    }
     let mut out;
     let to = match &target {
         Target::File(path) => convert::Target::File(path),
@@ -98,11 +95,20 @@ pub(super) fn convert(args: Convert) -> Result<()> {
             convert::Target::Stream(&mut out)
         }
     };
-    let options = convert::Options { time, sector_size: None, jobs: args.jobs.count(), progress: &progress };
+    let (sector_size, jobs) = (args.sector_size, args.jobs.count());
+    let options = convert::Options { time, sector_size, jobs, progress: &progress };
     let done = convert::convert(&opened, &args.source, to, &container, &options);
     drop(bar);
     // Of a write that was given up the signal is the cause.
-    done.or_else(|error| progress.check().and(Err(error)))
+    warn(&done.or_else(|error| progress.check().and(Err(error)))?);
+    Ok(())
+}
+
+/// Says what was asked for and could not be kept.
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        complain(Severity::Warning, &warning.to_string());
+    }
 }
 
 /// Arguments of `inspect`.
@@ -158,6 +164,9 @@ pub(super) struct Create {
     backing_format: Option<Format>,
     #[command(flatten)]
     container: Container,
+    /// Bytes in a logical sector of the disk, 512 or 4096 [default: 512]
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<SectorSize>,
 }
 
 /// Runs `create`.
@@ -189,8 +198,9 @@ pub(super) fn create(args: Create) -> Result<()> {
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
     let progress = Progress::default();
     let time = epoch()?.unwrap_or(0);
-    let options = convert::Options { time, sector_size: None, jobs: 1, progress: &progress };
-    convert::create(path, size, &container, &options)
+    let options = convert::Options { time, sector_size: args.sector_size, jobs: 1, progress: &progress };
+    warn(&convert::create(path, size, &container, &options)?);
+    Ok(())
 }
 
 /// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a
@@ -241,6 +251,9 @@ pub(super) fn resize(args: &Resize) -> Result<()> {
     };
     let progress = Progress::default();
     watch_signals(&progress.stop_flag())?;
-    let _bar = Bar::start(&progress);
-    convert::resize(&args.image, size, args.format, args.jobs.count(), &progress)
+    let bar = Bar::start(&progress);
+    let warnings = convert::resize(&args.image, size, args.format, args.jobs.count(), &progress)?;
+    drop(bar);
+    warn(&warnings);
+    Ok(())
 }

@@ -176,6 +176,7 @@ impl Common {
         options: &Options,
     ) -> Result<()> {
         let container = self.container.options(self.container.format(target, disk.format)?)?;
+        let options = &Options { container, ..options.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
             drop(Output::create(path)?);
@@ -190,10 +191,10 @@ impl Common {
         }
         match target {
             None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => built.write(path, &container, options),
+            Some(Target::File(path)) => built.write(path, options),
             Some(Target::Stdout) => {
                 let mut out = standard_output(&options.progress)?;
-                let done = built.stream(&mut out, &container, options);
+                let done = built.stream(&mut out, options);
                 // Of a write that was given up the signal is the cause.
                 done.or_else(|error| options.progress.check().and(Err(error)))
             }
@@ -202,7 +203,7 @@ impl Common {
         drop(bar);
         warn(&built);
         match target {
-            Some(Target::File(path)) => self.report(&built, path, container.format()),
+            Some(Target::File(path)) => self.report(&built, path, options.container.format()),
             _ => Ok(()),
         }
     }

@@ -1,8 +1,13 @@
 //! What a disk says of itself beside its bytes.
 
+use std::str::FromStr;
+
 use uuid::Uuid;
 
+use super::UnknownWord;
+
 use crate::identity::container_part;
+use crate::units::Bytes;
 
 /// Bytes in a logical sector of a disk: what a guest counts the disk in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +37,15 @@ impl SectorSize {
             Self::B512 => 512,
             Self::B4096 => 4096,
         }
+    }
+}
+
+impl FromStr for SectorSize {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let size = text.parse::<Bytes>().ok().and_then(|bytes| Self::of(bytes.get()));
+        size.ok_or(UnknownWord { what: "sector size", known: "512 and 4096" })
     }
 }
 

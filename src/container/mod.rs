@@ -4,6 +4,7 @@ mod allocated;
 pub mod codec;
 mod deflate;
 mod entries;
+mod fit;
 mod format;
 mod identity;
 mod open;

@@ -41,8 +41,8 @@ pub struct Settings {
 /// A word that stands for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownWord {
-    what: &'static str,
-    known: &'static str,
+    pub(super) what: &'static str,
+    pub(super) known: &'static str,
 }
 
 impl fmt::Display for UnknownWord {

@@ -19,6 +19,7 @@ impl Container {
     /// `identity` does, and where the container is no such function: places in a compressed one follow from the lengths
     /// of what is compressed.
     pub fn wrap(&self, image: &Image, identity: &Identity) -> Result<Image> {
+        self.check_sector_size(identity.sector_size)?;
         let streamed = || Error::new(Kind::Usage, "what is compressed is laid out while it is written");
         match self {
             Self::Raw => Ok(image.clone()),
@@ -104,6 +105,7 @@ impl Container {
         path: &Path,
         options: &PourOptions<'_>,
     ) -> Result<Output> {
+        self.check_sector_size(identity.sector_size)?;
         let written = match self {
             Self::Qcow2(qcow2 @ qcow2::Options { codec: Some(codec), .. }) => {
                 qcow2::compress(image, path, qcow2, *codec, options)
@@ -132,6 +134,7 @@ impl Container {
         out: Sink<'_>,
         options: &PourOptions<'_>,
     ) -> Result<()> {
+        self.check_sector_size(identity.sector_size)?;
         match self {
             Self::Raw => stream(image, out, options),
             Self::Vmdk(vmdk::Options { create_type: CreateType::StreamOptimized(level), adapter }) => {

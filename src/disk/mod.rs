@@ -6,6 +6,7 @@
 //! all partitions get their places, and what hung on those is built.
 
 pub mod contents;
+mod fit;
 pub mod report;
 
 use std::borrow::Cow;
@@ -33,9 +34,11 @@ use crate::tree::{self, Range, Time, Tree};
 use crate::units::{Bytes, Sectors, u64_of};
 use report::Report;
 
-/// How a disk is built; nothing here but `epoch` changes a byte of the result.
+/// How a disk is built; nothing here but `container` and `epoch` changes a byte of the result.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What the disk is written as, which decides the lengths that it can have.
+    pub container: Container,
     /// Worker threads, at least 1; default: as many as the machine has cores.
     pub jobs: usize,
     /// Who is told how far it is, and who may ask to stop.
@@ -50,7 +53,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { jobs, progress: Progress::default(), epoch: None, verify: None }
+        Self { container: Container::Raw, jobs, progress: Progress::default(), epoch: None, verify: None }
     }
 }
 
@@ -74,13 +77,14 @@ pub struct Built {
 }
 
 impl Built {
-    /// Writes the disk to the file `path`. The ids and the time of a container are the disk's, whatever `container` says.
+    /// Writes the disk to the file `path`, in the container of `options`, which are those that it was built with.
     ///
     /// # Errors
     /// As [`Container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
     /// [`Verification::run`] where store paths are compared, after which nothing is left behind.
-    pub fn write(&self, path: &Path, container: &Container, options: &Options) -> Result<()> {
+    pub fn write(&self, path: &Path, options: &Options) -> Result<()> {
         self.spare(path)?;
+        let container = &options.container;
         let (identity, pour) = (self.identity()?, self.begin(options));
         match &self.verification {
             None => container.write(&self.image, &identity, path, &pour),
@@ -103,11 +107,11 @@ impl Built {
     ///
     /// # Errors
     /// As [`Container::stream`], and [`Verification::run`] before a byte is written.
-    pub fn stream(&self, out: Sink<'_>, container: &Container, options: &Options) -> Result<()> {
+    pub fn stream(&self, out: Sink<'_>, options: &Options) -> Result<()> {
         if let Some(verification) = &self.verification {
             verify(verification, &self.image, options)?;
         }
-        container.stream(&self.image, &self.identity()?, out, &self.begin(options))
+        options.container.stream(&self.image, &self.identity()?, out, &self.begin(options))
     }
 
     /// Tells the progress how much there is to do.
@@ -216,6 +220,7 @@ struct Composer<'a> {
 
 impl Composer<'_> {
     fn compose(&self) -> Result<Built> {
+        self.check_container()?;
         let mut drafts = Vec::with_capacity(self.disk.partitions.len());
         for (number, partition) in self.disk.partitions.iter().enumerate() {
             let draft = self.draft(partition, self.disk.partition_key(self.seed, number));
@@ -425,7 +430,7 @@ impl Composer<'_> {
             hybrid: disk.hybrid.clone(),
             partitions: partitions.map(|(partition, draft)| self.wish(partition, draft)).collect(),
         };
-        table::place(&request).map_err(|refusal| {
+        self.plan(&request).map_err(|refusal| {
             // A system's section has the size of its disk.
             let disk = match (&self.manifest.written.nixos, refusal.key) {
                 (Some(_), Some("size")) => KeyPath::top("nixos").key("disk_size"),

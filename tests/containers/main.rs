@@ -16,6 +16,8 @@ mod create;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fit;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod hostile;

@@ -491,17 +491,40 @@ fn a_disk_keeps_its_controller() {
         let path = folder.path().join("disk.vmdk");
         let option = format!("subformat={subformat},adapter_type={adapter}");
         qemu_img(&[&"convert", &"-f", &"raw", &"-O", &"vmdk", &"-o", &option, &below, &path]);
+        let says = |path: &Path, subformat: &str, adapter: &str| {
+            let bytes = std::fs::read(path).unwrap();
+            let text = String::from_utf8_lossy(&bytes[512..2048]).into_owned();
+            let heads = if adapter == "ide" { 16 } else { 255 };
+            for line in [
+                format!("createType=\"{subformat}\""),
+                format!("ddb.adapterType = \"{adapter}\""),
+                format!("ddb.geometry.heads = \"{heads}\""),
+            ] {
+                assert!(text.contains(&line), "{line} is not in: {text}");
+            }
+        };
         must(diskwright().arg("resize").arg(&path).arg("1GiB"));
-        let bytes = std::fs::read(&path).unwrap();
-        let text = String::from_utf8_lossy(&bytes[512..2048]).into_owned();
-        let heads = if adapter == "ide" { 16 } else { 255 };
-        for line in [
-            format!("createType=\"{subformat}\""),
-            format!("ddb.adapterType = \"{adapter}\""),
-            format!("ddb.geometry.heads = \"{heads}\""),
-        ] {
-            assert!(text.contains(&line), "{line} is not in: {text}");
+        says(&path, subformat, adapter);
+        let other = folder.path().join("other.vmdk");
+        for kind in ["monolithicSparse", "streamOptimized"] {
+            must(diskwright().arg("convert").args([&path, &other]).args(["--subformat", kind]));
+            says(&other, kind, adapter);
         }
+    }
+}
+
+/// The controller that a kind of VMDK has where nothing is said is not what the disk is meant for.
+#[test]
+fn a_usual_controller_becomes_that_of_the_other_kind() {
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name);
+    for (from, to, adapter) in
+        [("vmdk", "streamOptimized", "lsilogic"), ("vmdk-stream", "monolithicSparse", "ide")]
+    {
+        row(from).write(&usual().image(), &path("a.vmdk"), 1).unwrap();
+        must(diskwright().arg("convert").args([path("a.vmdk"), path("b.vmdk")]).args(["--subformat", to]));
+        let text = must(diskwright().arg("inspect").arg(path("b.vmdk"))).text();
+        assert!(text.contains(&format!("adapter type   {adapter}\n")), "{text}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! next one has its turn. So every byte's place follows from the bytes before it alone.
 
 use super::format::{COMPRESSED, COPIED, ClusterSize, Header, refcount_sizes};
-use super::{Options, SECTOR};
+use super::{LENGTHS, Options, SECTOR};
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub(in crate::container) fn compress(
     pour: &PourOptions<'_>,
 ) -> Result<Output> {
     let cluster_size = options.cluster_size;
-    let size = image.length().round_up(SECTOR).get();
+    let size = LENGTHS.round_up(image.length()).get();
     let entries = cluster_size.l1_entries(size)?;
     let data = Allocated::of(image, cluster_size.bytes());
     let output = Output::create(path)?;

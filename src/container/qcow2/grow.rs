@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::SECTOR;
+use super::LENGTHS;
 use super::format::{COPIED, MOST_L1, MOST_REFCOUNT_TABLE, OFFSET};
 use super::read::Info;
 use crate::container::source::{Numbers, Source};
@@ -29,7 +29,7 @@ use crate::units::{Bytes, low32, u64_of, usize_of};
 pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     let source = Source::open(path)?;
     let info = Info::read(&source)?;
-    let size = size.round_up(SECTOR).get();
+    let size = LENGTHS.round_up(size).get();
     let refuse = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what).at(path).hint(hint));
     if info.snapshots > 0 {
         return refuse(

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::allocated::Allocated;
 use super::codec::Codec;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::Result;
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, index};
@@ -36,6 +37,8 @@ pub struct Options {
 
 /// QEMU counts disks in sectors of this many bytes.
 const SECTOR: u64 = 512;
+/// The lengths of disks.
+pub(super) const LENGTHS: Lengths = Lengths { step: SECTOR, least: 0 };
 
 /// Where the parts of a plain file stand.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ struct Layout {
 impl Layout {
     fn new(image: &Image, cluster_size: ClusterSize) -> Result<Self> {
         let cluster = cluster_size.bytes();
-        let size = image.length().round_up(SECTOR).get();
+        let size = LENGTHS.round_up(image.length()).get();
         let data = Allocated::of(image, cluster);
         let tables = Allocated::of(image, cluster_size.covered());
         let entries = cluster_size.l1_entries(size)?;
@@ -146,7 +149,7 @@ pub(super) fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let cluster = cluster_size.bytes();
     let header = Header {
         cluster_size,
-        size: image.length().round_up(SECTOR).get(),
+        size: LENGTHS.round_up(image.length()).get(),
         l1: layout.l1,
         refcount_table: layout.refcount_table,
         compression: 0,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::Result;
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, low32};
@@ -22,6 +23,9 @@ pub struct Options {
     /// All blocks are in the file; otherwise those that hold something.
     pub fixed: bool,
 }
+
+/// The lengths of disks.
+pub(super) const LENGTHS: Lengths = Lengths { step: format::SECTOR, least: 0 };
 
 /// The file that holds `image`, its size rounded up to sectors of 512 bytes.
 ///

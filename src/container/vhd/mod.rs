@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::Result;
 use crate::image::{Builder, Image, Render, Slice};
 use crate::units::{Bytes, KIB, MIB, low32, usize_of};
@@ -21,6 +22,17 @@ use format::{BLOCK, DYNAMIC, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR,
 pub struct Options {
     /// The disk itself with a footer, its size a multiple of 1 MiB as Azure wants it; otherwise blocks as needed.
     pub fixed: bool,
+}
+
+impl Options {
+    /// The lengths of disks: whole sectors, or whole MiBs for a fixed disk.
+    pub(super) const fn lengths(&self) -> Lengths {
+        if self.fixed {
+            Lengths { step: MIB, least: LEAST_FIXED }
+        } else {
+            Lengths { step: SECTOR, least: 0 }
+        }
+    }
 }
 
 /// Where the table of blocks begins: behind the copy of the footer and the dynamic header.
@@ -39,15 +51,14 @@ const STRIDE: u64 = BLOCK + ALIGNMENT;
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk is larger than 2040 GiB.
 pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
     let id = identity.of_disk("vhd-uuid");
+    let size = format::size(image.length(), options.lengths())?;
     if options.fixed {
-        let size = format::size(image.length(), MIB, LEAST_FIXED)?;
         let footer = Footer::new(FIXED, size, id, identity.time);
         let mut file = Builder::new(Bytes::new(size + FOOTER));
         file.put(Bytes::ZERO, &image.whole());
         file.bytes(Bytes::new(size), "vhd: footer", footer.bytes());
         return file.finish();
     }
-    let size = format::size(image.length(), SECTOR, 0)?;
     dynamic(image, size, &Footer::new(DYNAMIC, size, id, identity.time))
 }
 

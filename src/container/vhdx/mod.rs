@@ -9,9 +9,10 @@ pub(super) mod read;
 
 use std::sync::Arc;
 
-use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
+use super::fit::Lengths;
+use super::{Identity, SectorSize};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render, Slice};
 use crate::units::{Bytes, MIB, low32};
@@ -26,6 +27,11 @@ use format::{
 pub struct Options {
     /// Whether every block has its place.
     pub fixed: bool,
+}
+
+/// The lengths of disks. QEMU does not open one without a block.
+pub(super) const fn lengths(sector_size: SectorSize) -> Lengths {
+    Lengths { step: sector_size.get(), least: sector_size.get() }
 }
 
 /// Bytes in a physical sector, as Hyper-V has it also of disks whose logical sectors have 512 bytes.
@@ -51,16 +57,15 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(image: &Image, fixed: bool, sector: u64) -> Result<Self> {
-        // QEMU does not open a disk without a block.
-        let size = image.length().round_up(sector).get().max(sector);
+    fn new(image: &Image, fixed: bool, sector_size: SectorSize) -> Result<Self> {
+        let size = lengths(sector_size).round_up(image.length()).get();
         if size > MOST_DISK {
             return Err(Error::new(Kind::Capacity, "the disk is too large for vhdx")
                 .expected(format!("at most {}", Bytes::new(MOST_DISK)))
                 .found(image.length()));
         }
         let block = size.div_ceil(MOST_BLOCKS).next_power_of_two().max(LEAST_BLOCK);
-        let geometry = Geometry::new(size, block, sector);
+        let geometry = Geometry::new(size, block, sector_size.get());
         let bat = Region { offset: BAT_START, length: (geometry.entries() * 8).next_multiple_of(GRAIN) };
         let data = if fixed { Allocated::every(block, geometry.blocks) } else { Allocated::of(image, block) };
         Ok(Self { size, geometry, data, bat })
@@ -96,8 +101,7 @@ impl Render for Layout {
 /// # Errors
 /// [`Kind::Capacity`] for a disk of more than 64 TiB.
 pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
-    let sector = identity.sector_size.get();
-    let layout = Layout::new(image, options.fixed, sector)?;
+    let layout = Layout::new(image, options.fixed, identity.sector_size)?;
     let (block, start) = (layout.geometry.block, Bytes::new(layout.data_start()));
     let end = layout.data_start() + layout.data.total() * block;
     let mut file = Builder::new(Bytes::new(end));
@@ -121,7 +125,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
         (FILE_PARAMETERS, 0, [low32(block).to_le_bytes(), flags.to_le_bytes()].concat()),
         (DISK_SIZE, ITEM_DISK, layout.size.to_le_bytes().to_vec()),
         (DISK_ID, ITEM_DISK, disk.to_bytes_le().to_vec()),
-        (LOGICAL_SECTOR, ITEM_DISK, low32(sector).to_le_bytes().to_vec()),
+        (LOGICAL_SECTOR, ITEM_DISK, low32(identity.sector_size.get()).to_le_bytes().to_vec()),
         (PHYSICAL_SECTOR, ITEM_DISK, PHYSICAL.to_le_bytes().to_vec()),
     ]);
     file.bytes(Bytes::new(METADATA_REGION.offset), "vhdx: metadata table", table);

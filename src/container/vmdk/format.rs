@@ -120,12 +120,12 @@ pub(super) fn marker(kind: u32, sectors: u64) -> Vec<u8> {
     bytes
 }
 
-/// Sectors of a disk of `length` bytes, at least one: a capacity of 0 means that the file is only a descriptor.
+/// Sectors of a disk of `length` bytes.
 ///
 /// # Errors
 /// [`Kind::Capacity`] where they are more than `most`.
 pub(super) fn capacity(length: Bytes, most: u64, what: &str, hint: &str) -> Result<u64> {
-    let sectors = length.div_ceil(SECTOR).max(1);
+    let sectors = super::LENGTHS.round_up(length).get() / SECTOR;
     if sectors > most {
         let largest = Bytes::new(most * SECTOR);
         return Err(Error::new(Kind::Capacity, format!("the disk is too large for vmdk ({what})"))

@@ -15,6 +15,7 @@ use super::Identity;
 use super::allocated::Allocated;
 use super::codec::ZlibLevel;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, index, low32};
@@ -35,6 +36,9 @@ pub struct Options {
     pub adapter: Option<Adapter>,
 }
 
+/// The lengths of disks, of which the least is a sector: a capacity of 0 means that the file is only a descriptor.
+pub(super) const LENGTHS: Lengths = Lengths { step: SECTOR, least: SECTOR };
+
 /// The kinds of VMDK that are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CreateType {
@@ -43,6 +47,16 @@ pub enum CreateType {
     MonolithicSparse,
     /// Compressed grains in one stream, for OVF.
     StreamOptimized(ZlibLevel),
+}
+
+impl CreateType {
+    /// The controller that such a disk is meant for where nothing else is said.
+    pub(crate) const fn usual_adapter(self) -> Adapter {
+        match self {
+            Self::MonolithicSparse => Adapter::IDE,
+            Self::StreamOptimized(_) => Adapter::LSI_LOGIC,
+        }
+    }
 }
 
 /// Where the parts of a sparse file stand; all in sectors.
@@ -167,7 +181,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     file.bytes(Bytes::ZERO, "vmdk: header", header.bytes());
     let descriptor = descriptor::embedded(
         descriptor::SPARSE,
-        options.adapter.unwrap_or(Adapter::IDE),
+        options.adapter.unwrap_or(options.create_type.usual_adapter()),
         layout.capacity,
         identity,
     );

@@ -13,7 +13,7 @@ use super::format::{
     self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_MARKER, GRAIN_SECTORS, Header, MARKER_DIRECTORY,
     MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, SECTOR, TABLE_SECTORS, marker,
 };
-use super::{Adapter, directory_sectors, file_too_long};
+use super::{Adapter, CreateType, directory_sectors, file_too_long};
 use crate::container::Identity;
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, ZlibEncoder, ZlibLevel};
@@ -86,7 +86,7 @@ impl Stream {
             overhead: OVERHEAD,
         };
         let mut head = header.bytes();
-        let adapter = self.adapter.unwrap_or(Adapter::LSI_LOGIC);
+        let adapter = self.adapter.unwrap_or(CreateType::StreamOptimized(self.level).usual_adapter());
         head.extend(embedded(STREAM, adapter, capacity, &self.identity));
         head.resize(usize_of(OVERHEAD * SECTOR), 0);
         let output = match &put {
