@@ -22,7 +22,7 @@ const TABLE: u64 = 1536;
 /// The first bitmap: its data begins at 4096.
 const FIRST: u64 = 3584;
 const STRIDE: u64 = 2 * MIB + 4 * KIB;
-const END: u64 = FIRST + 2 * STRIDE + 512 + 2 * MIB;
+const END: u64 = FIRST + 3 * STRIDE;
 
 /// The ones' complement of the sum of the bytes but the four at `field`, which it goes to.
 pub(crate) fn seal(bytes: &mut [u8], field: usize) {
@@ -97,7 +97,7 @@ fn patched(folder: &Path, changes: &[(At, Patch<'_>)]) -> PathBuf {
 
 /// What is wrong, and what the message has to say about it.
 const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
-    ("version 2", At::Footer, &[(12, &[0, 2])], &["unknown version", "byte 6303756", "found: 2.0"]),
+    ("version 2", At::Footer, &[(12, &[0, 2])], &["unknown version", "byte 6307340", "found: 2.0"]),
     ("no type", At::Footer, &[(60, &[0, 0, 0, 0])], &["unknown type", "found: 0"]),
     ("type 5", At::Footer, &[(60, &[0, 0, 0, 5])], &["unknown type", "found: 5"]),
     ("negative size", At::Footer, &[(48, &[255; 8])], &["disk size", "at most 2040GiB"]),
@@ -123,7 +123,7 @@ const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
         "both footers",
         At::File,
         &[(90, &[1]), (END + 90, &[1])],
-        &["footer has a wrong checksum", "byte 6303808"],
+        &["footer has a wrong checksum", "byte 6307392"],
     ),
     ("no footer", At::File, &[(0, &[0]), (END, &[0])], &["no VHD", "conectix"]),
     ("block on the footer", At::File, &[(TABLE, &[0; 4])], &["overlap", "copy of the footer and a block"]),
@@ -132,8 +132,8 @@ const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
     ("block on a block", At::File, &[(TABLE + 4, &[0, 0, 0x10, 0])], &["overlap: a block and a block"]),
     ("block outside", At::File, &[(TABLE + 8, &[0, 1, 0, 0])], &["truncated", "a block", "33554432"]),
     ("block at the end of all", At::File, &[(TABLE, &[255, 255, 255, 254])], &["truncated", "a block"]),
-    ("block past the end", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x19])], &["truncated", "a block"]),
-    ("block into the footer", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x18])], &["overlap", "the footer"]),
+    ("block past the end", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x20])], &["truncated", "a block"]),
+    ("block into the footer", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x1f])], &["overlap", "the footer"]),
 ];
 
 #[test]
@@ -428,6 +428,31 @@ fn ids_and_times_are_those_of_the_options() {
     assert_ne!(other_id, uuid::Uuid::from_u128(1).as_bytes());
 }
 
+/// Hyper-V takes the data of a block to be aligned where all of them begin on a multiple of 4 KiB, also of those that are
+/// appended where the footer was.
+#[test]
+fn an_appended_block_is_aligned_too() {
+    let folder = scratch();
+    let path = folder.path().join("disk.vhd");
+    for sample in [Sample::new("empty", 9 * MIB, &[]), usual()] {
+        let sample = Sample { length: 9 * MIB, ..sample };
+        row("vpc").write(&sample.image(), &path, 1).unwrap();
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert_eq!((length % 4096, (length - 512) % 4096), (0, 3584));
+        must(command("qemu-io").args(["-f", "vpc", "-c", "write -P 7 8M 512"]).arg(&path));
+        let bytes = std::fs::read(&path).unwrap();
+        let entries = (0..5).map(|block| &bytes[usize_of(TABLE) + block * 4..][..4]);
+        let places: Vec<u64> = entries
+            .map(|entry| u64::from(u32::from_be_bytes(entry.try_into().unwrap())))
+            .filter(|sector| *sector != u64::from(u32::MAX))
+            .map(|sector| sector * 512)
+            .collect();
+        assert_eq!(places.last(), Some(&(length - 512)), "{}", sample.name);
+        assert!(places.iter().all(|bitmap| (bitmap + 512) % 4096 == 0), "{places:?}");
+        same(&sample.image(), &open(&path, &OpenOptions::default()).unwrap().image).unwrap_err();
+    }
+}
+
 /// What `inspect` says of it, for programs and for people.
 #[test]
 fn inspect_shows_kind_maker_and_id() {
@@ -466,6 +491,7 @@ proptest! {
         let (disk, placed) = full(length, runs, u64::MAX);
         let file = row("vpc").wrap(&disk).unwrap();
         let end = file.length().get();
+        prop_assert_eq!(end % 4096, 0);
         prop_assert_eq!(be(&file, 48, 8), length.next_multiple_of(512));
         prop_assert_eq!(be(&file, end - 512 + 48, 8), length.next_multiple_of(512));
         prop_assert_eq!(be(&file, HEADER + 28, 4), length.div_ceil(2 * MIB));
@@ -500,6 +526,6 @@ fn the_largest_disk_may_be_full() {
     let file = row("vpc").wrap(&disk).unwrap();
     let blocks = length / (2 * MIB);
     let last = be(&file, TABLE + (blocks - 1) * 4, 4);
-    assert_eq!(last * 512 + 512 + 2 * MIB + 512, file.length().get());
+    assert_eq!(last * 512 + STRIDE + 512, file.length().get());
     assert_eq!(be(&file, last * 512 + 512 + 2 * MIB - 1, 1), be(&disk, length - 1, 1));
 }

@@ -69,12 +69,11 @@ fn dynamic(image: &Image, size: u64, footer: &Footer) -> Result<Image> {
     // A disk without sectors has a table without entries; its sector is there nevertheless.
     let table = (entries * 4).next_multiple_of(SECTOR).max(SECTOR);
     let total = blocks.total();
-    // The first bitmap ends where data is aligned; without any block the footer follows the table.
+    // The first bitmap ends where data is aligned.
     let first = (TABLE + table + BITMAP).next_multiple_of(ALIGNMENT) - BITMAP;
-    let end = match total {
-        0 => TABLE + table,
-        _ => first + (total - 1) * STRIDE + BITMAP + BLOCK,
-    };
+    // The footer stands where the bitmap of the next block would: programs append a block where the footer was, and
+    // Hyper-V reports a file whose blocks are not aligned to 4 KiB as one of alignment 0.
+    let end = first + total * STRIDE;
     let mut file = Builder::new(Bytes::new(end + FOOTER));
     let copies = Slice::ready("vhd: footer", footer.bytes());
     file.put(Bytes::ZERO, &copies);
