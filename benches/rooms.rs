@@ -193,7 +193,7 @@ fn tables(criterion: &mut Criterion) {
         bencher.iter(|| {
             let plan = table::place(&request).map_err(diskwright::error::Error::from)?;
             let mut image = Builder::new(plan.length);
-            plan.write(&mut image);
+            plan.write(&mut image).unwrap();
             image.finish().map(|image| image.segments().len())
         });
     });

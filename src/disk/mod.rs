@@ -228,7 +228,7 @@ impl Composer<'_> {
         }
         let plan = self.place(&drafts)?;
         let mut image = Builder::new(plan.length);
-        plan.write(&mut image);
+        plan.write(&mut image)?;
         image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
         image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
         let (mut facts, mut warnings) = (Vec::new(), self.disk.warnings.clone());

@@ -6,11 +6,28 @@ use super::{Facts, Filesystem};
 use crate::error::{Error, Kind, Result};
 use crate::image::Builder;
 use crate::text::printable;
-use crate::units::{Bytes, usize_of};
+use crate::units::{Bytes, narrow, u64_of};
+use crate::wire::{Structure, Wire, wire};
+
+/// Every structure, for the table of docs/formats/swap.md.
+pub(crate) const STRUCTURES: &[Structure] = &[SwapHeader::STRUCTURE];
+
+wire! {
+    /// The first page of a swap area (linux/include/linux/swap.h, `union swap_header`; util-linux,
+    /// include/swapheader.h).
+    pub(crate) struct SwapHeader: "swap header", little, 4096 {
+        1024 version: u32,
+        1028 last_page: u32,
+        1032 nr_badpages: u32,
+        1036 uuid "sws_uuid": Uuid,
+        1052 volume_name "sws_volume": [u8; 16],
+        4086 magic: [u8; 10] = *b"SWAPSPACE2",
+    }
+}
 
 /// Bytes in a page. The header does not say which size it was made for: a kernel looks for the signature at the end of
 /// its own page, so this is for x86 and for Arm kernels with pages of 4 KiB.
-const PAGE: u64 = 4096;
+const PAGE: u64 = u64_of(SwapHeader::LENGTH);
 /// The fewest pages that make sense (`mkswap.c`, `MIN_GOODPAGES`).
 const FEWEST: u64 = 10;
 /// The most pages, counted in 32 bits (`mkswap.c`).
@@ -45,18 +62,11 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
         .expected(format!("at most {LABEL} bytes without NUL"))
         .found(format!("{} bytes", label.len())));
     }
-    // Pages are at most 2^32 - 1.
-    let last_page =
-        u32::try_from(pages - 1).map_err(|_| Error::bug("a page number does not fit its field"))?;
-    let mut header = vec![0; usize_of(PAGE)];
-    let mut put = |at: usize, field: &[u8]| header[at..at + field.len()].copy_from_slice(field);
-    put(1024, &1_u32.to_le_bytes());
-    put(1028, &last_page.to_le_bytes());
-    put(1036, uuid.as_bytes());
-    put(1052, label.as_bytes());
-    put(4086, b"SWAPSPACE2");
+    let mut header =
+        SwapHeader { version: 1, last_page: narrow(pages - 1, "last_page")?, uuid, ..SwapHeader::BLANK };
+    header.volume_name[..label.len()].copy_from_slice(label.as_bytes());
     let mut builder = Builder::new(size);
-    builder.bytes(Bytes::ZERO, "swap header", header);
+    builder.bytes(Bytes::ZERO, "swap header", header.bytes().to_vec());
     Ok(Filesystem {
         image: builder.finish()?,
         facts: Facts {

@@ -4,25 +4,30 @@
 //! byte; [`Plan::write`] renders the table that says so. What `Plan::write` puts into an image leaves bytes 0 to 439,
 //! the boot code, to whoever has some.
 //!
+//! [`read()`] is the way back: the table of any disk, as it stands there.
+//!
 //! Same doors in each house: `gpt` and `mbr` have `area` (what partitions may use), `check` (what a wish may say),
-//! `numbers` (slots) and `write` (bytes). docs/formats/tables.md has every field.
+//! `numbers` (slots), `write` (bytes) and `read`. docs/formats/tables.md has every field.
 
 mod attributes;
+pub(crate) mod format;
 mod gpt;
 mod hybrid;
 mod mbr;
 mod place;
 mod processors;
+pub mod read;
 mod types;
 
 use uuid::Uuid;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
 pub use attributes::{Attribute, names as attribute_names};
 pub use place::{GRAIN, place};
+pub use read::read;
 pub use types::{Architecture, Type};
 
 /// Which table a disk has.
@@ -162,11 +167,14 @@ pub struct Extended {
 
 impl Plan {
     /// Puts the table into an image of the plan's length.
-    pub fn write(&self, image: &mut Builder) {
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] for a plan that [`place`] does not make.
+    pub fn write(&self, image: &mut Builder) -> Result<()> {
         match self.scheme {
             Scheme::Gpt => gpt::write(self, image),
             Scheme::Mbr => mbr::write(self, image),
-            Scheme::None => {}
+            Scheme::None => Ok(()),
         }
     }
 
@@ -227,6 +235,12 @@ impl Refusal {
     }
 }
 
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { partitions: Vec::new(), key: None, error }
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         refusal.error
@@ -251,4 +265,37 @@ struct Area {
     beyond: bool,
     /// Why it is no larger.
     why: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::MIB;
+
+    /// Two partitions with names in every table, for the tests that poison one.
+    pub(super) fn plan() -> Plan {
+        let placed = |number: u32, kind: &str| Placed {
+            number,
+            offset: Bytes::new(u64::from(number) * MIB),
+            length: Bytes::new(MIB),
+            kind: Type::parse(kind, None).unwrap(),
+            guid: Uuid::from_u128(u128::from(number)),
+            label: String::new(),
+            attributes: 0,
+            active: false,
+            logical: false,
+        };
+        Plan {
+            scheme: Scheme::Gpt,
+            sector_size: 512,
+            length: Bytes::new(4 * MIB),
+            guid: Uuid::from_u128(7),
+            signature: 7,
+            first_usable: Sectors::new(34),
+            last_usable: Sectors::new(8158),
+            hybrid: Vec::new(),
+            extended: None,
+            partitions: vec![placed(1, "esp"), placed(2, "linux-generic")],
+        }
+    }
 }

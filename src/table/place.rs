@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr, what};
+use crate::error::Error;
 use crate::units::{Bytes, MIB, Sectors};
 
 /// What a place that is not given is a multiple of, and the end of what fills: 1 MiB, as every partitioning tool has
@@ -61,18 +62,20 @@ pub fn place(request: &Request) -> Result<Plan, Refusal> {
         .zip(&spans)
         .zip(&numbers)
         .map(|((wish, span), number)| placed(wish, *number, span.start, span.end))
-        .collect();
+        .collect::<Result<_, Refusal>>()?;
     hybrid::check_reach(request, &partitions)?;
     let extended = match extended {
         Some(number) => Some(mbr::extended(request, number, &partitions)?),
         None => None,
     };
+    // Nothing is used where there is no partition.
     let used = partitions.iter().map(Placed::end).max().unwrap_or_default();
     let length = request.disk_size.unwrap_or_else(|| {
         // One sector is left usable where there is no partition at all.
         (used.max(area.start + Bytes::new(request.sector_size)) + area.tail).round_up(GRAIN)
     });
     let sectors = |bytes: Bytes| Sectors::new(bytes.get() / request.sector_size);
+    // The disk is longer than its tail: `area` refuses a shorter one.
     let usable = length.saturating_sub(area.tail).min(area.end);
     Ok(Plan {
         scheme: request.scheme,
@@ -88,18 +91,19 @@ pub fn place(request: &Request) -> Result<Plan, Refusal> {
     })
 }
 
-fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Placed {
-    Placed {
+fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, Refusal> {
+    let length = end.checked_sub(start).filter(|length| *length > Bytes::ZERO);
+    Ok(Placed {
         number,
         offset: start,
-        length: end.saturating_sub(start),
+        length: length.ok_or_else(|| Error::bug(format!("{} ends where it begins", wish.what)))?,
         kind: wish.kind,
         guid: wish.guid,
         label: wish.label.clone(),
         attributes: wish.attributes,
         active: wish.active,
         logical: wish.logical,
-    }
+    })
 }
 
 /// What is wrong with the disk whatever its partitions are.
@@ -256,6 +260,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
                 .hint("leave one of the two sizes out"));
         }
         (Size::Exactly(size), _) => size,
+        // Zero is refused below.
         (Size::Fill, disk) => disk.unwrap_or_default(),
     };
     if length == Bytes::ZERO || length > Bytes::LIMIT {
@@ -264,6 +269,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
             .expected(format!("1 sector to {} bytes", Bytes::LIMIT.get()))
             .found(format!("{} bytes", length.get())));
     }
+    // A disk of less than a sector has no last one; without a table nobody reads it.
     let last = Sectors::new(length.get() / request.sector_size).saturating_sub(Sectors::new(1));
     Ok(Plan {
         scheme: Scheme::None,
@@ -275,7 +281,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
         last_usable: last,
         hybrid: Vec::new(),
         extended: None,
-        partitions: vec![placed(wish, 1, Bytes::ZERO, length)],
+        partitions: vec![placed(wish, 1, Bytes::ZERO, length)?],
     })
 }
 
@@ -319,6 +325,7 @@ fn fixed(request: &Request, wish: &Wish) -> Option<Span> {
         Size::Exactly(size) => start + size,
         Size::Fill => (start + Bytes::new(request.sector_size)).round_up(GRAIN),
     };
+    // A start with too little before it comes to lie in the table, which is refused.
     Some(Span { from: start.saturating_sub(lead(wish)), start, end })
 }
 
@@ -388,6 +395,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
         for mover in movers {
             if let (Some(span), Some(wish)) = (spans.get_mut(mover), wishes.get(mover)) {
                 let length = span.end.saturating_sub(span.start);
+                // What does not fit ends up before the start of the gap, and nothing is left to fill.
                 let from = end.saturating_sub(length + lead(wish)).round_down(GRAIN);
                 *span = Span { from, start: from + lead(wish), end: from + lead(wish) + length };
                 end = from;

@@ -336,7 +336,8 @@ impl Builder {
         if let Some(number) = self.xattr_numbers.get(xattrs) {
             return *number;
         }
-        let number = u32::try_from(self.xattrs.len()).unwrap_or(0);
+        // There are fewer sets than inodes; a number past them all is refused where it is looked up.
+        let number = u32::try_from(self.xattrs.len()).unwrap_or(u32::MAX);
         self.xattrs.push(xattrs.to_vec());
         self.xattr_numbers.insert(xattrs.to_vec(), number);
         number

@@ -66,7 +66,7 @@ pub(crate) fn placed(request: &Request) -> Plan {
 /// The table alone as an image.
 pub(crate) fn image(plan: &Plan) -> Image {
     let mut builder = Builder::new(plan.length);
-    plan.write(&mut builder);
+    plan.write(&mut builder).unwrap();
     builder.finish().unwrap()
 }
 

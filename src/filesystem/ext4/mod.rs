@@ -30,10 +30,10 @@ use super::{Facts, Filesystem, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Files, Slice};
 use crate::tree::{Content, NodeId, Time, Tree};
-use crate::units::{Blocks, Bytes, low32, u64_of};
+use crate::units::{Blocks, Bytes, narrow, u64_of};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
-use plan::{Contents, Pass, Plan, SLOW_SYMLINK};
+use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
 use render::{Renderer, What};
 
 /// What an ext4 filesystem is to be.
@@ -146,9 +146,9 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         Size::Fixed(size) => size,
     };
     let mut image = Builder::new(length);
-    put_groups(&mut image, &plan, options);
-    put_beside(&mut image, &plan, options);
-    put_contents(&mut image, &plan);
+    put_groups(&mut image, &plan, options)?;
+    put_beside(&mut image, &plan, options)?;
+    put_contents(&mut image, &plan)?;
     let facts = Facts {
         kind: "ext4",
         label: options.label.clone(),
@@ -182,15 +182,16 @@ fn offset(block: u64) -> Bytes {
 }
 
 /// What each group has: superblocks, descriptors, bitmaps, tables.
-fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
+fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) -> Result<()> {
     let geometry = &plan.geometry;
     // The first superblock stands at byte 1024; a boot loader may use what is before. Copies begin their block.
-    image.bytes(Bytes::new(1024), "ext4: superblock", superblock::superblock(plan, options, 0));
-    let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan));
+    let superblock = superblock::superblock(plan, options, 0)?;
+    image.bytes(Bytes::new(1024), "ext4: superblock", superblock);
+    let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan)?);
     image.put(offset(1), &descriptors);
     for group in geometry.backups() {
         let start = group * BLOCKS_PER_GROUP;
-        let copy = superblock::superblock(plan, options, group);
+        let copy = superblock::superblock(plan, options, group)?;
         image.bytes(offset(start), format!("ext4: superblock copy in group {group}"), copy);
         image.put(offset(start + 1), &descriptors);
     }
@@ -199,11 +200,11 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
         (renderer(What::BlockBitmap), renderer(What::InodeBitmap), renderer(What::InodeTable));
     let (indirect, backups) = (renderer(What::ResizeIndirect), renderer(What::ResizeBackups));
     for (group, placed) in (0..geometry.groups).zip(&geometry.placed) {
-        let part = low32(group);
+        let part = narrow(group, "a group's number")?;
         if !superblock::block_bitmap_is_implied(plan, group) {
             image.rendered(offset(placed.block_bitmap), Bytes::new(BLOCK), blocks, part);
         }
-        let used = u64::from(plan.used_inodes(group));
+        let used = u64::from(plan.used_inodes(group)?);
         if used > 0 {
             image.rendered(offset(placed.inode_bitmap), Bytes::new(BLOCK), inodes, part);
             image.rendered(offset(placed.inode_table), Bytes::new(used * u64_of(INODE)), tables, part);
@@ -213,19 +214,21 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
         image.rendered(offset(plan.allocation.resize), Bytes::new(BLOCK), indirect, 0);
         for number in 0..geometry.reserved {
             let block = 1 + geometry.descriptor_blocks + number;
-            image.rendered(offset(block), Bytes::new(BLOCK), backups, low32(number));
+            let part = narrow(number, "a reserved descriptor block")?;
+            image.rendered(offset(block), Bytes::new(BLOCK), backups, part);
         }
     }
+    Ok(())
 }
 
 /// What stands beside the contents of inodes: the journal, extent trees, attributes, and lost+found.
-fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
+fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) -> Result<()> {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (nodes, xattrs, directories) =
         (renderer(What::ExtentNodes), renderer(What::Xattrs), renderer(What::Directory));
     if let Some(first) = plan.allocation.journal.runs.first() {
-        let bytes = superblock::journal_superblock(plan, options);
+        let bytes = superblock::journal_superblock(plan, options)?;
         image.bytes(offset(first.run.start), "ext4: journal superblock", bytes);
     }
     let journal = std::iter::once((JOURNAL, &plan.allocation.journal));
@@ -242,16 +245,17 @@ fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
         image.rendered(offset(*block), Bytes::new(BLOCK), xattrs, part);
     }
     if contents.inodes.lost_and_found_is_ours() {
-        let blocks = plan.allocation.blocks(LOST_AND_FOUND, directory::LOST_AND_FOUND_BLOCKS);
-        let length = directory::LOST_AND_FOUND_BLOCKS * BLOCK;
-        each_piece(&blocks, length, |at, length, skip| {
+        let length = directory::LOST_AND_FOUND_BLOCKS;
+        let blocks = plan.allocation.blocks(LOST_AND_FOUND, Shape::Dense(length))?;
+        each_piece(&blocks, length * BLOCK, |at, length, skip| {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
-        });
+        })?;
     }
+    Ok(())
 }
 
 /// What is in the inodes of the tree: directories, targets of links, and file data.
-fn put_contents(image: &mut Builder, plan: &Arc<Plan>) {
+fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (directories, symlinks) = (renderer(What::Directory), renderer(What::Symlink));
@@ -264,52 +268,53 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) {
     });
     for (number, node) in passes {
         let node = inodes::source(&contents.tree, node);
-        let dense = contents.dense(number, node).unwrap_or(0);
+        let blocks = || plan.allocation.blocks(number, contents.shape(number, node));
         match contents.tree.node(node).content {
             Content::Directory => {
-                let blocks = plan.allocation.blocks(number, dense);
-                each_piece(&blocks, dense * BLOCK, |at, length, skip| {
+                let length = contents.directory_blocks(number) * BLOCK;
+                each_piece(&blocks()?, length, |at, length, skip| {
                     image.rendered_from(at, length, directories, number, skip);
-                });
+                })?;
             }
             Content::Symlink { length, .. } if usize::from(length) >= SLOW_SYMLINK => {
-                let blocks = plan.allocation.blocks(number, dense);
-                each_piece(&blocks, u64::from(length), |at, length, skip| {
+                each_piece(&blocks()?, u64::from(length), |at, length, skip| {
                     image.rendered_from(at, length, symlinks, number, skip);
-                });
+                })?;
             }
             Content::File { size, .. } => {
-                let blocks = plan.allocation.blocks(number, dense);
-                each_piece(&blocks, size, |at, length, skip| {
+                each_piece(&blocks()?, size, |at, length, skip| {
                     image.file(at, length, files, node.get(), skip);
-                });
+                })?;
             }
-            Content::Text { text } => put_text(image, plan, number, node, text),
+            Content::Text { text } => put_text(image, contents, node, text, &blocks()?)?,
             _ => {}
         }
     }
+    Ok(())
 }
 
 /// A text's bytes, in as many pieces as it has runs.
-fn put_text(image: &mut Builder, plan: &Plan, number: u32, node: NodeId, text: u32) {
-    let contents = &plan.contents;
+fn put_text(
+    image: &mut Builder,
+    contents: &Contents,
+    node: NodeId,
+    text: u32,
+    blocks: &FileBlocks,
+) -> Result<()> {
     let bytes = contents.tree.text(text);
-    if bytes.is_empty() {
-        return;
-    }
-    let dense = contents.dense(number, node).unwrap_or(0);
-    let blocks = plan.allocation.blocks(number, dense);
     let whole = Slice::ready(format!("text {}", contents.tree.path(node)), Arc::clone(bytes));
-    each_piece(&blocks, u64_of(bytes.len()), |at, length, skip| {
+    each_piece(blocks, u64_of(bytes.len()), |at, length, skip| {
         image.put(at, &whole.sub(Bytes::new(skip), Bytes::new(skip) + length));
-    });
+    })
 }
 
 /// The pieces of `length` bytes of content: where each stands, how long it is, and where in the content it begins.
-fn each_piece(blocks: &FileBlocks, length: u64, mut each: impl FnMut(Bytes, Bytes, u64)) {
+fn each_piece(blocks: &FileBlocks, length: u64, mut each: impl FnMut(Bytes, Bytes, u64)) -> Result<()> {
     for run in &blocks.runs {
         let skip = run.logical * BLOCK;
-        let bytes = (run.run.length * BLOCK).min(length.saturating_sub(skip));
-        each(offset(run.run.start), Bytes::new(bytes), skip);
+        let left = length.checked_sub(skip).filter(|left| *left > 0);
+        let left = left.ok_or_else(|| Error::bug("blocks were given to a file behind its end"))?;
+        each(offset(run.run.start), Bytes::new((run.run.length * BLOCK).min(left)), skip);
     }
+    Ok(())
 }

@@ -63,7 +63,7 @@ impl Plan {
         let mut found = None;
         loop {
             let geometry = geometry(&contents, options, blocks)?;
-            let allocation = contents.allocate(&geometry, journal(options, blocks)?);
+            let allocation = contents.allocate(&geometry, journal(options, blocks)?)?;
             let needed = needed(&contents, options, &geometry, allocation.used);
             if needed > blocks && found.is_some() {
                 break;
@@ -154,12 +154,13 @@ fn fit(
         .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
     let mut needed = 0;
     for journal in sizes {
-        let allocation = contents.allocate(&geometry, journal);
+        let allocation = contents.allocate(&geometry, journal)?;
         needed = (geometry.metadata() + allocation.used).max(geometry.shortest());
         if needed <= blocks {
             return Ok(Ok((geometry, allocation)));
         }
     }
+    // What a shorter last group lacks can fit what was asked for: then a block more is needed for that group.
     Ok(Err(Missing(needed.saturating_sub(asked).max(1))))
 }
 

@@ -10,6 +10,7 @@
 //! `mkfs.fat` gives the reserved sectors, each FAT and the root directory a whole number of clusters, except in
 //! volumes of 8192 sectors or less, so that clusters lie as aligned as the partition does.
 
+use crate::error::Error;
 use crate::units::{Bytes, Clusters, MIB, Sectors};
 
 /// How wide the entries of the file allocation table are.
@@ -281,8 +282,14 @@ impl Geometry {
     }
 
     /// Where a cluster begins; they count from 2.
-    pub(super) fn at(&self, cluster: u32) -> Bytes {
-        self.data() + Clusters::new(u64::from(cluster).saturating_sub(2)).bytes(self.cluster())
+    ///
+    /// # Errors
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for the number of no cluster: what has none was asked for its place.
+    pub(super) fn at(&self, cluster: u32) -> Result<Bytes, Error> {
+        let before = Clusters::new(cluster.into()).checked_sub(Clusters::new(2));
+        let before = before.filter(|before| *before < self.clusters);
+        let before = before.ok_or_else(|| Error::bug(format!("there is no cluster {cluster}")))?;
+        Ok(self.data() + before.bytes(self.cluster()))
     }
 }
 

@@ -95,7 +95,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
     let wish = wish(options, &contents)?;
     let (size, geometry) = fit(&contents, &wish, options)?;
     let chains = Chains::assign(&contents, &geometry)?;
-    let free = geometry.clusters.saturating_sub(Clusters::new(chains.used()));
+    let free = free_clusters(&geometry, &chains)?;
     let mut warnings: Vec<Warning> = remark.into_iter().collect();
     warnings.append(&mut contents.warnings);
     warnings.extend(last_cluster(&contents, geometry.cluster()));
@@ -110,7 +110,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         free_inodes: None,
     };
     let identity = Identity { label, volume_id: options.volume_id, hidden: options.hidden_sectors };
-    let image = compose(tree, &contents, size, geometry, chains, identity, Date::new(options.time))?;
+    let image = compose(tree, &contents, size, geometry, chains, identity, Date::new(options.time)?)?;
     Ok(Filesystem { image, facts, warnings })
 }
 
@@ -178,7 +178,7 @@ fn wish(options: &Options, contents: &Contents<'_>) -> Result<Wish> {
         sector_size: options.sector_size,
         fat: options.fat,
         sectors_per_cluster: options.sectors_per_cluster.map(u64::from),
-        root_entries: contents.root_entries(),
+        root_entries: contents.root.entries,
     })
 }
 
@@ -199,6 +199,12 @@ fn fit(contents: &Contents<'_>, wish: &Wish, options: &Options) -> Result<(Bytes
     }
 }
 
+/// How many clusters are free.
+fn free_clusters(geometry: &Geometry, chains: &Chains) -> Result<Clusters> {
+    let free = geometry.clusters.checked_sub(Clusters::new(chains.used()));
+    free.ok_or_else(|| Error::bug("more clusters are used than there are"))
+}
+
 /// Puts everything in its place.
 fn compose(
     tree: &Arc<Tree>,
@@ -211,12 +217,12 @@ fn compose(
 ) -> Result<Image> {
     let mut builder = Builder::new(size);
     let sector = |number: u64| Sectors::new(number).bytes(geometry.sector_size);
-    let boot = Slice::ready("boot sector", format::boot_sector(&geometry, &identity));
+    let boot = Slice::ready("boot sector", format::boot_sector(&geometry, &identity)?);
     builder.put(Bytes::ZERO, &boot);
     if geometry.fat == FatType::Fat32 {
-        let free = geometry.clusters.saturating_sub(Clusters::new(chains.used()));
+        let free = free_clusters(&geometry, &chains)?;
         let next = (free > Clusters::ZERO).then(|| chains.next());
-        let info = Slice::ready("FSInfo", format::fsinfo(free, next));
+        let info = Slice::ready("FSInfo", format::fsinfo(free, next)?);
         builder.put(sector(FSINFO), &info);
         builder.put(sector(BACKUP), &boot);
         builder.put(sector(BACKUP + FSINFO), &info);
@@ -226,13 +232,13 @@ fn compose(
         let at = if directory.id == NodeId::ROOT {
             geometry.root()
         } else {
-            geometry.at(chains.start(directory.id))
+            geometry.at(chains.start(directory.id))?
         };
         builder.bytes(at, format!("directory {}", tree.path(directory.id)), writer.entries(directory.id)?);
     }
     let files = builder.files(tree.clone());
     for (id, length) in contents.files().filter(|(_, length)| *length > 0) {
-        place(&mut builder, files, tree, id, length, geometry.at(chains.start(id)));
+        place(&mut builder, files, tree, id, length, geometry.at(chains.start(id))?);
     }
     let table = Arc::new(chains.into_table(&geometry));
     let length = table.length();

@@ -1,23 +1,26 @@
 //! GUID partition table. UEFI specification 2.10, chapter 5.3; the protective MBR is in 5.2.3.
 
+mod read;
+
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::mbr::{self, Entry};
-use super::place::taken;
-use super::{Area, Plan, Refusal, Request, Wish, hybrid};
+use crate::table::format::{GptEntry, GptHeader, PROTECTIVE};
+use crate::table::mbr::{self, Entry};
+use crate::table::place::taken;
+pub(super) use read::read;
+
+use crate::error::{Error, Result};
 use crate::image::Builder;
-use crate::units::{Bytes, MIB, Sectors, index};
+use crate::table::{Area, Placed, Plan, Refusal, Request, Wish, hybrid};
+use crate::units::{Bytes, MIB, Sectors, index, narrow, u64_of};
+use crate::wire::{Guid, Wire};
 
 /// How many entries the table has; what every tool writes, and the least the specification allows (16 KiB).
 const ENTRIES: u32 = 128;
-/// Bytes in an entry.
-const ENTRY: usize = 128;
 /// Bytes in the array of entries.
-const ARRAY: u64 = 16384;
-/// Bytes in a header, of which the rest of the sector is zero.
-const HEADER: usize = 92;
+const ARRAY: usize = index(ENTRIES) * GptEntry::LENGTH;
 /// UTF-16 units in a name.
 const NAME: usize = 36;
 /// The sector of the primary header; the array follows it.
@@ -27,7 +30,7 @@ const ARRAY_LBA: u64 = 2;
 
 /// Sectors of the array.
 const fn array_sectors(sector_size: u64) -> u64 {
-    Bytes::new(ARRAY).div_ceil(sector_size)
+    Bytes::new(u64_of(ARRAY)).div_ceil(sector_size)
 }
 
 /// What partitions may use: behind the primary array and before the backup array, which the backup header follows in
@@ -132,80 +135,124 @@ pub(super) fn numbers(request: &Request) -> Result<Vec<u32>, Refusal> {
 }
 
 /// Puts the protective or hybrid MBR, both headers and both arrays.
-pub(super) fn write(plan: &Plan, image: &mut Builder) {
+///
+/// # Errors
+/// [`Kind::Bug`](crate::error::Kind::Bug) for a plan that [`place`](crate::table::place()) does not make.
+pub(super) fn write(plan: &Plan, image: &mut Builder) -> Result<()> {
     let sector = plan.sector_size;
     let at = |lba: u64| Sectors::new(lba).bytes(sector);
     let last = plan.sectors(plan.length) - 1;
     let backup_array = last - array_sectors(sector);
-    let entries = entries(plan);
+    let entries = entries(plan)?;
     let crc = crc32fast::hash(&entries);
     let (label, slots) = if plan.hybrid.is_empty() {
         ("gpt: protective mbr", [protective(last), Entry::default(), Entry::default(), Entry::default()])
     } else {
-        ("gpt: hybrid mbr", hybrid::entries(plan))
+        ("gpt: hybrid mbr", hybrid::entries(plan)?)
     };
     // No signature, as every tool leaves it: the disk's GUID is what names it.
-    image.bytes(mbr::RECORD_AT, label, mbr::record(0, &slots));
-    let primary = header(plan, HEADER_LBA, last, ARRAY_LBA, crc);
-    let backup = header(plan, last, HEADER_LBA, backup_array, crc);
+    image.bytes(mbr::RECORD_AT, label, mbr::record(0, &slots)?);
+    let primary = header(plan, HEADER_LBA, last, ARRAY_LBA, crc)?;
+    let backup = header(plan, last, HEADER_LBA, backup_array, crc)?;
     image.bytes(at(HEADER_LBA), "gpt: primary header", primary);
     image.bytes(at(ARRAY_LBA), "gpt: primary entries", entries.clone());
     image.bytes(at(backup_array), "gpt: backup entries", entries);
     image.bytes(at(last), "gpt: backup header", backup);
+    Ok(())
 }
 
 /// The one entry that tells systems without GPT that the whole disk is in use: CHS 0/0/2, the last CHS, and sizes that
 /// stay at their largest value on larger disks (UEFI 5.2.3, table 5.4).
 fn protective(last_lba: u64) -> Entry {
     Entry {
-        active: false,
-        kind: mbr::PROTECTIVE,
+        kind: PROTECTIVE,
         start: 1,
-        base: 0,
-        sectors: last_lba,
+        sectors: last_lba.min(u32::MAX.into()),
         last_chs: Some([0xff; 3]),
+        ..Entry::default()
     }
 }
 
-/// The header in sector `own`, whose other copy is in sector `other`.
-fn header(plan: &Plan, own: u64, other: u64, array: u64, array_crc: u32) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER];
-    let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
-    put(0, b"EFI PART");
-    put(8, &[0, 0, 1, 0]); // revision 1.0
-    put(12, &92_u32.to_le_bytes());
-    put(24, &own.to_le_bytes());
-    put(32, &other.to_le_bytes());
-    put(40, &plan.first_usable.get().to_le_bytes());
-    put(48, &plan.last_usable.get().to_le_bytes());
-    put(56, &plan.guid.to_bytes_le());
-    put(72, &array.to_le_bytes());
-    put(80, &ENTRIES.to_le_bytes());
-    put(84, &128_u32.to_le_bytes());
-    put(88, &array_crc.to_le_bytes());
+/// The header in sector `own`, whose other copy is in sector `other`. The rest of the sector is zero.
+fn header(plan: &Plan, own: u64, other: u64, array: u64, array_crc: u32) -> Result<Vec<u8>> {
+    let mut header = GptHeader {
+        revision: 0x0001_0000, // 1.0
+        header_size: narrow(GptHeader::LENGTH, "HeaderSize")?,
+        my_lba: own,
+        alternate_lba: other,
+        first_usable_lba: plan.first_usable.get(),
+        last_usable_lba: plan.last_usable.get(),
+        disk_guid: Guid(plan.guid),
+        partition_entry_lba: array,
+        number_of_partition_entries: ENTRIES,
+        size_of_partition_entry: narrow(GptEntry::LENGTH, "SizeOfPartitionEntry")?,
+        partition_entry_array_crc32: array_crc,
+        ..GptHeader::BLANK
+    };
     // Over the header with this field zero, so it comes last.
-    let crc = crc32fast::hash(&bytes);
-    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
-    bytes
+    header.header_crc32 = crc32fast::hash(&header.bytes());
+    Ok(header.bytes().to_vec())
 }
 
 /// The array: each partition in its slot, all others zero.
-fn entries(plan: &Plan) -> Vec<u8> {
-    let mut array = vec![0; index(ENTRIES) * ENTRY];
+fn entries(plan: &Plan) -> Result<Vec<u8>> {
+    let mut array = vec![0; ARRAY];
     for partition in &plan.partitions {
-        // Numbers are 1 to 128, and `place` refuses others.
-        let slot = index(partition.number.clamp(1, ENTRIES)) - 1;
-        let entry = &mut array[slot * ENTRY..(slot + 1) * ENTRY];
-        let mut put =
-            |offset: usize, field: &[u8]| entry[offset..offset + field.len()].copy_from_slice(field);
-        put(0, &partition.kind.guid().unwrap_or_default().to_bytes_le());
-        put(16, &partition.guid.to_bytes_le());
-        put(32, &plan.sectors(partition.offset).to_le_bytes());
-        put(40, &(plan.sectors(partition.end()) - 1).to_le_bytes());
-        put(48, &partition.attributes.to_le_bytes());
-        for (at, unit) in partition.label.encode_utf16().take(NAME).enumerate() {
-            put(56 + 2 * at, &unit.to_le_bytes());
-        }
+        let slot = partition.number.checked_sub(1).map(index);
+        let place = slot.and_then(|slot| array.chunks_exact_mut(GptEntry::LENGTH).nth(slot));
+        let place = place.ok_or_else(|| {
+            Error::bug("a partition has no slot in the GPT")
+                .expected(format!("1 to {ENTRIES}"))
+                .found(partition.number)
+        })?;
+        entry(plan, partition)?.write_to(place);
     }
-    array
+    Ok(array)
+}
+
+fn entry(plan: &Plan, partition: &Placed) -> Result<GptEntry> {
+    let kind = partition.kind.guid().filter(|guid| !guid.is_nil()).ok_or_else(|| {
+        Error::bug(format!("partition {} has no type GUID", partition.number)).found(partition.kind)
+    })?;
+    let mut name = [0; NAME];
+    for (at, unit) in partition.label.encode_utf16().enumerate() {
+        let place = name.get_mut(at).ok_or_else(|| {
+            Error::bug(format!("the label of partition {} is too long for a GPT", partition.number))
+                .found(&partition.label)
+        })?;
+        *place = unit;
+    }
+    Ok(GptEntry {
+        partition_type_guid: Guid(kind),
+        unique_partition_guid: Guid(partition.guid),
+        starting_lba: plan.sectors(partition.offset),
+        ending_lba: plan.sectors(partition.end()) - 1,
+        attributes: partition.attributes,
+        partition_name: name,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Type;
+    use crate::table::tests::plan;
+
+    #[test]
+    fn what_place_never_plans_is_a_bug_and_no_zero() {
+        let good = plan();
+        assert!(entries(&good).is_ok());
+        let poisoned = |change: &dyn Fn(&mut Placed)| {
+            let mut plan = plan();
+            change(&mut plan.partitions[0]);
+            let error = entries(&plan).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug, "{error}");
+            error.to_string()
+        };
+        assert!(poisoned(&|partition| partition.number = 0).contains("no slot in the GPT"));
+        assert!(poisoned(&|partition| partition.number = 129).contains("found: 129"));
+        assert!(poisoned(&|partition| partition.kind = Type::Mbr(0x83)).contains("has no type GUID"));
+        assert!(poisoned(&|partition| partition.kind = Type::Guid(Uuid::nil())).contains("no type GUID"));
+        assert!(poisoned(&|partition| partition.label = "x".repeat(37)).contains("too long for a GPT"));
+    }
 }

@@ -1,15 +1,20 @@
 //! Master boot record, with an extended partition for the logical ones. There is no standard; this is what Linux
 //! (`block/partitions/msdos.c`), util-linux (`libfdisk/src/dos.c`) and parted agree on.
 
-use super::place::taken;
-use super::{Area, Extended, Placed, Plan, Refusal, Request, Wish};
+mod read;
+
+pub(super) use read::read;
+
+use crate::error::{Error, Result};
 use crate::image::Builder;
-use crate::units::{Bytes, MIB, low8};
+use crate::table::format::{self, ACTIVE, BootRecord, PROTECTIVE, PartitionRecord};
+use crate::table::place::taken;
+use crate::table::{Area, Extended, Placed, Plan, Refusal, Request, Wish};
+use crate::units::{Bytes, MIB, narrow};
+use crate::wire::Wire;
 
 /// Where [`record`] lies in its sector: behind the boot code.
-pub(super) const RECORD_AT: Bytes = Bytes::new(440);
-/// Type of the entry that protects a GPT.
-pub(super) const PROTECTIVE: u8 = 0xee;
+pub(super) const RECORD_AT: Bytes = Bytes::new(format::RECORD_AT);
 /// Type of the extended partition, counted in sectors and not in cylinders.
 const EXTENDED: u8 = 0x0f;
 /// Type of the link to the next extended boot record, as util-linux writes it whatever the extended partition is.
@@ -58,22 +63,22 @@ impl Entry {
         }
     }
 
-    /// The 16 bytes. CHS addresses count from the start of the disk whatever the base is. Numbers past 32 bits stay at
-    /// the largest, which a protective entry asks for and `place` refuses elsewhere.
-    fn bytes(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    /// The record. CHS addresses count from the start of the disk whatever the base is.
+    fn record(&self) -> Result<PartitionRecord> {
         if self.kind == 0 {
-            return bytes;
+            return Ok(PartitionRecord::BLANK);
         }
-        let field = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
-        let last = self.start + self.sectors.saturating_sub(1);
-        bytes[0] = if self.active { 0x80 } else { 0 };
-        bytes[1..4].copy_from_slice(&chs(self.start));
-        bytes[4] = self.kind;
-        bytes[5..8].copy_from_slice(&self.last_chs.unwrap_or_else(|| chs(last)));
-        bytes[8..12].copy_from_slice(&field(self.start - self.base));
-        bytes[12..16].copy_from_slice(&field(self.sectors));
-        bytes
+        let outside = || Error::bug("a partition lies before what its boot record counts from, or is empty");
+        let start = self.start.checked_sub(self.base).ok_or_else(outside)?;
+        let last = self.start + self.sectors.checked_sub(1).ok_or_else(outside)?;
+        Ok(PartitionRecord {
+            boot_indicator: if self.active { ACTIVE } else { 0 },
+            starting_chs: chs(self.start)?,
+            os_type: self.kind,
+            ending_chs: self.last_chs.map_or_else(|| chs(last), Ok)?,
+            starting_lba: narrow(start, "StartingLBA")?,
+            size_in_lba: narrow(self.sectors, "SizeInLBA")?,
+        })
     }
 }
 
@@ -86,22 +91,25 @@ const CYLINDERS: u64 = 1024;
 
 /// Head, sector with the high bits of the cylinder, cylinder. Past the last address (7.8 GiB) it stays at the last
 /// one, FE FF FF.
-fn chs(lba: u64) -> [u8; 3] {
+fn chs(lba: u64) -> Result<[u8; 3]> {
     let lba = lba.min(CYLINDERS * HEADS * TRACK - 1);
     let (cylinder, head, sector) = (lba / (HEADS * TRACK), lba / TRACK % HEADS, lba % TRACK + 1);
-    [low8(head), low8(sector) | low8(cylinder >> 2 & 0xc0), low8(cylinder)]
+    Ok([
+        narrow(head, "a head")?,
+        narrow(sector | cylinder >> 2 & 0xc0, "a sector")?,
+        narrow(cylinder & 0xff, "the low byte of a cylinder")?,
+    ])
 }
 
-/// Bytes 440 to 511 of a boot record: signature, two bytes that are zero, four entries, 55 AA.
-pub(super) fn record(signature: u32, slots: &[Entry; 4]) -> Vec<u8> {
-    let mut bytes = vec![0; 72];
-    bytes[0..4].copy_from_slice(&signature.to_le_bytes());
-    for (slot, entry) in slots.iter().enumerate() {
-        let at = 6 + 16 * slot;
-        bytes[at..at + 16].copy_from_slice(&entry.bytes());
-    }
-    bytes[70..72].copy_from_slice(&[0x55, 0xaa]);
-    bytes
+/// Bytes 440 to 511 of a boot record: signature, four entries, 55 AA.
+pub(super) fn record(signature: u32, slots: &[Entry; 4]) -> Result<Vec<u8>> {
+    let [a, b, c, d] = slots;
+    let record = BootRecord {
+        unique_mbr_disk_signature: signature,
+        partition_record: [a.record()?, b.record()?, c.record()?, d.record()?],
+        ..BootRecord::BLANK
+    };
+    Ok(record.bytes().to_vec())
 }
 
 /// What partitions may use: all but the first sector.
@@ -198,6 +206,7 @@ pub(super) fn numbers(request: &Request) -> Result<(Vec<u32>, Option<u32>), Refu
 /// The number of the logical partition at `at`.
 fn logical(request: &Request, at: usize) -> Result<u32, Refusal> {
     let before = request.partitions.iter().take(at).filter(|wish| wish.logical).count();
+    // More than 32 bits are more than the last.
     let number = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(PRIMARIES + 1);
     if number > LAST_LOGICAL {
         return Err(Refusal::of(request, at, "there are too many logical partitions")
@@ -226,11 +235,12 @@ pub(super) fn extended(request: &Request, number: u32, placed: &[Placed]) -> Res
             ));
         }
     }
-    let offset = logical().next().map_or(Bytes::ZERO, |(_, first)| boot_record(first));
-    let end = logical().next_back().map_or(Bytes::ZERO, |(_, last)| last.end());
+    let (Some((first, one)), Some((_, last))) = (logical().next(), logical().next_back()) else {
+        return Err(Error::bug("an extended partition without logical ones").into());
+    };
+    let (offset, end) = (boot_record(one)?, last.end());
     for (at, partition) in placed.iter().enumerate().filter(|(_, partition)| !partition.logical) {
         if partition.offset < end && offset < partition.end() {
-            let first = logical().next().map_or(at, |(first, _)| first);
             return Err(Refusal::both(
                 request,
                 at,
@@ -241,54 +251,76 @@ pub(super) fn extended(request: &Request, number: u32, placed: &[Placed]) -> Res
             .found(format!("{} to {}", partition.offset, partition.end())));
         }
     }
-    Ok(Extended { number, offset, length: end.saturating_sub(offset) })
+    let length =
+        end.checked_sub(offset).ok_or_else(|| Error::bug("an extended partition ends before it begins"))?;
+    Ok(Extended { number, offset, length })
 }
 
 /// Where the boot record of a logical partition lies.
-fn boot_record(partition: &Placed) -> Bytes {
-    partition.offset.saturating_sub(LEAD)
+fn boot_record(partition: &Placed) -> Result<Bytes> {
+    let at = partition.offset.checked_sub(LEAD);
+    at.ok_or_else(|| Error::bug(format!("partition {} has no space for its boot record", partition.number)))
+}
+
+/// The type byte of a partition.
+fn kind(partition: &Placed) -> Result<u8> {
+    let kind = partition.kind.mbr().filter(|kind| !RESERVED.contains(kind));
+    kind.ok_or_else(|| {
+        Error::bug(format!("partition {} has no type byte", partition.number)).found(partition.kind)
+    })
 }
 
 /// Puts the MBR, and an extended boot record before each logical partition.
-pub(super) fn write(plan: &Plan, image: &mut Builder) {
+///
+/// # Errors
+/// [`Kind::Bug`](crate::error::Kind::Bug) for a plan that [`place`](crate::table::place()) does not make.
+pub(super) fn write(plan: &Plan, image: &mut Builder) -> Result<()> {
     let mut slots = [Entry::default(); 4];
     let mut set = |number: u32, entry: Entry| {
-        if let Some(slot) = slots.iter_mut().zip(1..).find_map(|(slot, own)| (own == number).then_some(slot))
-        {
-            *slot = entry;
-        }
+        let slot = slots.iter_mut().zip(1..).find_map(|(slot, own)| (own == number).then_some(slot));
+        let no_slot = || Error::bug("a primary partition has no slot").expected("1 to 4").found(number);
+        *slot.ok_or_else(no_slot)? = entry;
+        Ok::<(), Error>(())
     };
-    let kind = |partition: &Placed| partition.kind.mbr().unwrap_or_default();
     for partition in plan.partitions.iter().filter(|partition| !partition.logical) {
-        set(partition.number, Entry::of(plan, partition, kind(partition), 0));
+        set(partition.number, Entry::of(plan, partition, kind(partition)?, 0))?;
     }
-    let mut first = 0;
-    if let Some(extended) = plan.extended {
-        first = plan.sectors(extended.offset);
-        let sectors = plan.sectors(extended.length);
-        set(extended.number, Entry { kind: EXTENDED, start: first, sectors, ..Entry::default() });
-    }
-    image.bytes(RECORD_AT, "mbr: partitions", record(plan.signature, &slots));
     let logical = || plan.partitions.iter().filter(|partition| partition.logical);
+    let mut first = 0;
+    match plan.extended {
+        Some(extended) => {
+            first = plan.sectors(extended.offset);
+            let sectors = plan.sectors(extended.length);
+            set(extended.number, Entry { kind: EXTENDED, start: first, sectors, ..Entry::default() })?;
+        }
+        None if logical().next().is_some() => {
+            return Err(Error::bug("there is no extended partition for the logical ones"));
+        }
+        None => {}
+    }
+    image.bytes(RECORD_AT, "mbr: partitions", record(plan.signature, &slots)?);
     let following = logical().skip(1).map(Some).chain([None]);
     for (partition, next) in logical().zip(following) {
-        let at = boot_record(partition);
+        let at = boot_record(partition)?;
         let mut slots = [Entry::default(); 4];
-        slots[0] = Entry::of(plan, partition, kind(partition), plan.sectors(at));
+        slots[0] = Entry::of(plan, partition, kind(partition)?, plan.sectors(at));
         if let Some(next) = next {
             // The link spans the next boot record, its lead and its partition, and counts from the extended partition.
-            let start = plan.sectors(boot_record(next));
+            let start = plan.sectors(boot_record(next)?);
             let sectors = plan.sectors(next.end()) - start;
             slots[1] = Entry { kind: LINK, start, base: first, sectors, ..Entry::default() };
         }
         let label = format!("mbr: boot record of partition {}", partition.number);
-        image.bytes(at + RECORD_AT, label, record(0, &slots));
+        image.bytes(at + RECORD_AT, label, record(0, &slots)?);
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::tests::plan;
+    use crate::table::{Scheme, Type};
 
     #[test]
     fn chs_ends_where_its_bits_end() {
@@ -306,7 +338,42 @@ mod tests {
             (1024 * 255 * 63, [0xfe, 0xff, 0xff]),
             (u64::MAX, [0xfe, 0xff, 0xff]),
         ] {
-            assert_eq!(chs(lba), bytes, "{lba}");
+            assert_eq!(chs(lba).unwrap(), bytes, "{lba}");
         }
+    }
+
+    #[test]
+    fn what_place_never_plans_is_a_bug_and_no_zero() {
+        let good = || Plan { scheme: Scheme::Mbr, ..plan() };
+        let written = |plan: &Plan| {
+            let mut image = Builder::new(plan.length);
+            write(plan, &mut image)
+        };
+        written(&good()).unwrap();
+        let poisoned = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = good();
+            change(&mut plan);
+            let error = written(&plan).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug, "{error}");
+            error.to_string()
+        };
+        let bios_boot = "21686148-6449-6e6f-744e-656564454649".parse().unwrap();
+        for (change, words) in [
+            (&(|plan: &mut Plan| plan.partitions[0].number = 5) as &dyn Fn(&mut Plan), "has no slot"),
+            (&|plan| plan.partitions[0].kind = Type::Guid(bios_boot), "has no type byte"),
+            (&|plan| plan.partitions[0].kind = Type::Mbr(0), "has no type byte"),
+            (&|plan| plan.partitions[1].logical = true, "no extended partition"),
+            (&|plan| plan.partitions[0].length = Bytes::ZERO, "or is empty"),
+            (&|plan| plan.partitions[0].length = Bytes::new(1 << 42), "SizeInLBA does not fit"),
+        ] {
+            let text = poisoned(change);
+            assert!(text.contains(words), "no `{words}` in {text}");
+        }
+        let text = poisoned(&|plan| {
+            plan.extended = Some(Extended { number: 2, offset: Bytes::ZERO, length: Bytes::new(MIB) });
+            plan.partitions[0].logical = true;
+            plan.partitions[0].offset = Bytes::new(512);
+        });
+        assert!(text.contains("no space for its boot record"), "{text}");
     }
 }
