@@ -8,14 +8,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::container::{
-    Container, Format, Identity, Opened, SectorSize, open_alone, open_raw, open_to_change, qcow2, same_file,
-    vmdk,
+    Container, Format, Identity, OpenOptions, Opened, SectorSize, open_alone, open_file, open_to_change,
+    qcow2, same_file, vmdk,
 };
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Image};
 use crate::pour::zeros::{is_zero, without_empty, without_zeros};
 use crate::pour::{PourOptions, Sink, Zeros};
 use crate::progress::Progress;
+use crate::table::{self, Scheme};
 use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 
 /// Where a converted disk goes.
@@ -77,17 +78,10 @@ pub fn convert(
     Ok(lengthened(container, image.length(), sector_size, gpt.is_some()).into_iter().collect())
 }
 
-/// How large the sectors are that the GPT of `image` counts in, where it has one: its header is the second sector (UEFI
-/// 2.10, 5.3.2, which also has its own place at byte 24).
+/// How large the sectors are that the GPT of `image` counts in, where it has one.
 fn gpt_sectors(image: &Image) -> Result<Option<SectorSize>> {
-    for sector_size in [SectorSize::B512, SectorSize::B4096] {
-        let mut header = [0; 32];
-        image.read(sector_size.get(), &mut header)?;
-        if header.starts_with(b"EFI PART") && header[24..] == 1_u64.to_le_bytes() {
-            return Ok(Some(sector_size));
-        }
-    }
-    Ok(None)
+    let table = table::read(image)?.table.filter(|table| table.scheme == Scheme::Gpt);
+    Ok(table.and_then(|table| SectorSize::of(table.sector_size)))
 }
 
 /// `container`, with the controller that the disk in `opened` is meant for where both have one. The one that such a source
@@ -171,13 +165,18 @@ fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
     uuid::Builder::from_custom_bytes(id).into_uuid()
 }
 
-/// Reads a raw disk from a stream into a file without name beside `near`, zeros as holes, and opens it. A container
-/// cannot be written before the disk's size is known, and cannot be read before its tables are.
+/// Reads an image from a stream into a file without name beside `near`, zeros as holes, and opens it. A container cannot
+/// be written before the disk's size is known, and cannot be read before its tables are.
 ///
 /// # Errors
-/// [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room, [`Kind::Interrupted`] after a
+/// As [`open`](crate::container::open); [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room, [`Kind::Interrupted`] after a
 /// signal.
-pub fn open_stream(input: &mut dyn Read, near: &Path, progress: &Progress) -> Result<Opened> {
+pub fn open_stream(
+    input: &mut dyn Read,
+    near: &Path,
+    options: &OpenOptions,
+    progress: &Progress,
+) -> Result<Opened> {
     let folder = near.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot keep what is read", folder, error);
     let file = tempfile::tempfile_in(folder).map_err(failed)?;
@@ -209,7 +208,7 @@ pub fn open_stream(input: &mut dyn Read, near: &Path, progress: &Progress) -> Re
         progress.advance(u64_of(length), 0);
     }
     file.set_len(at).map_err(failed)?;
-    open_raw(file, "standard input")
+    open_file(file, "standard input", options)
 }
 
 /// Writes an empty disk of `size`, or an overlay on the backing file that `container` names. A warning tells where the

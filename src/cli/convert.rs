@@ -45,7 +45,7 @@ impl Source {
 Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open
 another file unless --allow-backing is given.")]
 pub(super) struct Convert {
-    /// Image to read, a file or a block device; `-` reads a raw disk from standard input
+    /// Image to read, a file or a block device; `-` is standard input
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Where the result goes; `-` is standard output, for raw and streamOptimized
@@ -75,15 +75,11 @@ pub(super) fn convert(args: Convert) -> Result<()> {
             .hint("send standard output into a file or a pipe"));
     }
     let opened = if args.source.as_os_str() == "-" {
-        if args.from.from.is_some_and(|format| format != Format::Raw) {
-            return Err(Error::new(Kind::Usage, "only a raw disk is read from standard input")
-                .hint("write it to a file first: other formats are read back and forth"));
-        }
         let near = match &target {
             Target::File(path) => path.clone(),
             Target::Stdout => std::env::temp_dir().join("stdin"),
         };
-        open_stream(&mut standard_input(&progress)?, &near, &progress)?
+        open_stream(&mut standard_input(&progress)?, &near, &args.from.options(), &progress)?
     } else {
         open(&args.source, &args.from.options())?
     };
@@ -231,8 +227,8 @@ pub(super) struct Resize {
     #[arg(value_name = "SIZE")]
     size: String,
     /// Format of the image [default: what its bytes say]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    #[arg(long = "format", value_name = "FORMAT")]
+    from: Option<Format>,
     #[command(flatten)]
     jobs: Jobs,
 }
@@ -246,13 +242,13 @@ pub(super) fn resize(args: &Resize) -> Result<()> {
         None => args.size.parse().map_err(bad)?,
         Some(more) => {
             let more: Bytes = more.parse().map_err(bad)?;
-            open_alone(&args.image, args.format)?.image.length() + more
+            open_alone(&args.image, args.from)?.image.length() + more
         }
     };
     let progress = Progress::default();
     watch_signals(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
-    let warnings = convert::resize(&args.image, size, args.format, args.jobs.count(), &progress)?;
+    let warnings = convert::resize(&args.image, size, args.from, args.jobs.count(), &progress)?;
     drop(bar);
     warn(&warnings);
     Ok(())

@@ -5,6 +5,7 @@ pub mod codec;
 mod deflate;
 mod entries;
 mod fit;
+mod foreign;
 mod format;
 mod identity;
 mod open;
@@ -20,7 +21,7 @@ mod write;
 pub use format::{Format, UnknownFormat};
 pub use identity::{Identity, SectorSize};
 pub use open::{OpenOptions, Opened, open};
-pub(crate) use open::{backing_path, open_alone, open_raw};
+pub(crate) use open::{backing_path, open_alone, open_file};
 pub use settings::{Compression, Settings, Subformat, UnknownWord};
 pub(crate) use source::{open_to_change, same_file};
 

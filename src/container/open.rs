@@ -8,6 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::codec::Level;
+use super::foreign::Foreign;
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
 use super::vmdk::CreateType;
@@ -103,10 +104,13 @@ const LONGEST_CHAIN: usize = 64;
 /// [`Kind::Source`] where it cannot be read, [`Kind::Format`] where it is not a correct image (with the offset),
 /// [`Kind::Usage`] where it has a backing file and that is not allowed.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened> {
-    let source = Source::open(path)?;
+    open_as(&Source::open(path)?, options)
+}
+
+fn open_as(source: &Arc<Source>, options: &OpenOptions) -> Result<Opened> {
     let backing = if options.allow_backing { Chain::Followed } else { Chain::Refused };
     let mut chain = vec![source.path.clone()];
-    let mut opened = open_source(&source, options.format, backing, &mut chain)?;
+    let mut opened = open_source(source, options.format, backing, &mut chain)?;
     opened.files = chain;
     Ok(opened)
 }
@@ -133,12 +137,12 @@ pub(crate) fn open_output(output: &Output, format: Format) -> Result<Opened> {
     open_source(&source, Some(format), Chain::Ignored, &mut Vec::new())
 }
 
-/// Opens a raw disk in a file without name, called `name` in errors.
+/// Opens an image in a file without name, called `name` in errors.
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn open_raw(file: File, name: &str) -> Result<Opened> {
-    raw(&Source::over(file, PathBuf::from(name))?)
+pub(crate) fn open_file(file: File, name: &str, options: &OpenOptions) -> Result<Opened> {
+    open_as(&Source::over(file, PathBuf::from(name))?, options)
 }
 
 /// What becomes of a backing file.
@@ -170,6 +174,9 @@ fn open_source(
 }
 
 /// The format that the first and last bytes of a file tell; raw where they tell none.
+///
+/// # Errors
+/// [`Kind::Format`] for what is no disk image, by its name.
 fn detect(source: &Source) -> Result<Format> {
     let head = source.read_some(0, 512)?;
     Ok(match Numbers(&head).be32(0) {
@@ -178,7 +185,10 @@ fn detect(source: &Source) -> Result<Format> {
         _ if vhd::read::is_vhd(source)? => Format::Vhd,
         _ if vmdk::detect(&head) => Format::Vmdk,
         _ if vhdx::read::detect(&head) => Format::Vhdx,
-        _ => Format::Raw,
+        _ => match Foreign::of(source, &head)? {
+            Some(foreign) => return Err(foreign.error(source)),
+            None => Format::Raw,
+        },
     })
 }
 

@@ -103,7 +103,7 @@ fn arguments_that_do_not_fit_together() {
         (&["convert", "disk.raw", "out.img", "--subformat", "fixed"], 2, "does not have this subformat"),
         (&["convert", "disk.raw", "out.img", "--subformat", "flat"], 2, "no such subformat"),
         (&["convert", "disk.raw", "-", "--format", "qcow2"], 2, "cannot be streamed"),
-        (&["convert", "-", "out.img", "--from", "qcow2"], 2, "only a raw disk is read from standard input"),
+        (&["convert", "-", "out.img", "--from", "qcow2"], 1, "this is no qcow2 image"),
         (&["convert", "none.raw", "out.img"], 1, "does not exist"),
         (&["convert", ".", "out.img"], 1, "a file or a block device"),
         (&["convert", "/dev/null", "out.img"], 1, "a file or a block device"),

@@ -46,6 +46,8 @@ mod seeds;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 #[path = "../it/support/tools.rs"]
 #[allow(dead_code, reason = "shared with the tests of whole images, which need more of it")]
 mod tools;

@@ -5,6 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::format::{DESCRIPTOR_SECTORS, SECTOR};
+use super::read::MARK;
 use crate::container::Identity;
 use crate::text::printable;
 use crate::units::{u64_of, usize_of};
@@ -138,8 +139,11 @@ impl Descriptor {
     /// A line that begins as an extent and is none, and a text without createType.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Wrong> {
         let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let (text, mut offset) = match text.strip_prefix(MARK) {
+            Some(text) => (text, u64_of(MARK.len())),
+            None => (text, 0),
+        };
         let mut found = Self::default();
-        let mut offset = 0;
         for line in text.split(|byte| *byte == b'\n') {
             let start = offset;
             offset += u64_of(line.len()) + 1;
