@@ -49,11 +49,13 @@ fn named(folder: &Path, name: &str, what: &str, remedy: &str) {
         let flag = if arguments[0] == "resize" { "(--format)" } else { "(--from)" };
         assert!(message.contains(flag), "{message}");
     }
-    // From standard input too.
-    let mut program = diskwright();
-    program.args(["convert", "-"]).arg(&out).stdin(std::fs::File::open(&path).unwrap());
-    let message = complaint(&run(&mut program), 1);
-    assert!(message.contains(what) && message.contains("standard input"), "{message}");
+    // From standard input too, which has no name that would tell.
+    if !name.ends_with("VMDK") {
+        let mut program = diskwright();
+        program.args(["convert", "-"]).arg(&out).stdin(std::fs::File::open(&path).unwrap());
+        let message = complaint(&run(&mut program), 1);
+        assert!(message.contains(what) && message.contains("standard input"), "{message}");
+    }
     // An overlay of QEMU's making on it that does not say what it lies on.
     let overlay = folder.join("overlay.qcow2");
     qemu_img(&[&"create", &"-q", &"-f", &"qcow2", &"-u", &"-b", &path, &"-F", &"raw", &overlay, &"1M"]);
@@ -207,7 +209,7 @@ fn disks_stay_disks() {
         // The data of a flat VMDK is named so.
         noise(3, 4096),
     ] {
-        std::fs::write(&path, &head).unwrap();
+        std::fs::write(&path, [&head[..], &[0; 20]].concat()).unwrap();
         let text = must(diskwright().arg("inspect").arg(&path)).text();
         assert!(text.starts_with("format         raw\n"), "{head:02x?}: {text}");
     }
