@@ -71,6 +71,8 @@ pub mod nix;
 mod numbers;
 pub mod pour;
 pub mod progress;
+#[doc(hidden)]
+pub mod structures;
 pub mod table;
 pub mod text;
 pub mod tree;

@@ -1,10 +1,17 @@
-//! The filesystems: each is a pure function from a [`Tree`](crate::tree::Tree) to an [`Image`].
+//! The filesystems: each is a pure function from a [`Tree`](crate::tree::Tree) to an [`Image`], and a [`Volume`] is the
+//! way back: [`open`] reads what is there, whoever wrote it.
 //!
 //! Same doors in each house: `mod` has the one public `build`, `geometry` the sums, `format` the bytes.
 
+mod bits;
+mod device;
 pub mod ext4;
 pub mod fat;
+pub(crate) mod marks;
 pub mod swap;
+mod volume;
+
+pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Volume, contents, open};
 
 use crate::error::Warning;
 use crate::image::Image;

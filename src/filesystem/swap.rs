@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Facts, Filesystem};
 use crate::error::{Error, Kind, Result};
-use crate::image::Builder;
+use crate::image::{Builder, Slice};
 use crate::text::printable;
 use crate::units::{Bytes, narrow, u64_of};
 use crate::wire::{Structure, Wire, wire};
@@ -27,13 +27,26 @@ wire! {
 
 /// Bytes in a page. The header does not say which size it was made for: a kernel looks for the signature at the end of
 /// its own page, so this is for x86 and for Arm kernels with pages of 4 KiB.
-const PAGE: u64 = u64_of(SwapHeader::LENGTH);
+pub(crate) const PAGE: u64 = u64_of(SwapHeader::LENGTH);
 /// The fewest pages that make sense (`mkswap.c`, `MIN_GOODPAGES`).
 const FEWEST: u64 = 10;
 /// The most pages, counted in 32 bits (`mkswap.c`).
 const MOST: u64 = 0xffff_ffff;
 /// The most bytes of a label: the field has 16, and `mkswap` keeps the last for a NUL.
 const LABEL: usize = 15;
+
+/// The header of a swap area; `None` where there is none.
+///
+/// # Errors
+/// [`Kind::Source`] where it cannot be read.
+pub(crate) fn read_header(slice: &Slice) -> Result<Option<SwapHeader>> {
+    if slice.length().get() < PAGE {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; SwapHeader::LENGTH];
+    slice.read(0, &mut bytes)?;
+    Ok(SwapHeader::read(&bytes).ok())
+}
 
 /// Builds a swap area of `size` bytes. What is behind the last whole page is not used.
 ///

@@ -49,14 +49,14 @@ pub(super) fn read_any(
     patience: &mut u64,
     remarks: &mut Vec<String>,
 ) -> Result<Option<Table>> {
-    let found = table::read(image)?;
+    let found = table::read(&image.whole())?;
     remarks.extend(found.remarks);
     let Some(table) = found.table else { return Ok(None) };
     let gpt = table.scheme == Scheme::Gpt;
     let mut partitions = Vec::with_capacity(table.partitions.len());
     for placed in &table.partitions {
         let (offset, size) = (placed.offset.get(), placed.length.get());
-        let filesystem = filesystem::find(image, offset, size, patience)?;
+        let filesystem = filesystem::find(&image.slice(placed.offset, placed.end()), patience)?;
         partitions.push(Entry {
             number: placed.number,
             offset,

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::format::{BootRecord, RECORD_AT};
 use super::{Placed, Scheme, gpt, mbr};
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::Slice;
 use crate::units::{Sectors, usize_of};
 use crate::wire::Wire;
 
@@ -45,7 +45,7 @@ pub struct Found {
 ///
 /// # Errors
 /// [`Kind::Source`](crate::error::Kind::Source) where the disk cannot be read. A table that is not in order is a remark.
-pub fn read(disk: &Image) -> Result<Found> {
+pub fn read(disk: &Slice) -> Result<Found> {
     let mut found = Found::default();
     let record = BootRecord::read(&bytes(disk, RECORD_AT, BootRecord::LENGTH)?).ok();
     for sector in [512, 4096] {
@@ -68,13 +68,13 @@ pub fn read(disk: &Image) -> Result<Found> {
 }
 
 /// `length` bytes of a disk at `offset`; zero where they lie outside.
-pub(super) fn bytes(disk: &Image, offset: u64, length: usize) -> Result<Vec<u8>> {
+pub(super) fn bytes(disk: &Slice, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     disk.read(offset, &mut bytes)?;
     Ok(bytes)
 }
 
 /// `length` bytes of a disk from sector `lba` on; zero where they lie outside.
-pub(super) fn sectors(disk: &Image, lba: u64, sector: u64, length: u64) -> Result<Vec<u8>> {
+pub(super) fn sectors(disk: &Slice, lba: u64, sector: u64, length: u64) -> Result<Vec<u8>> {
     bytes(disk, Sectors::new(lba).bytes(sector).get(), usize_of(length))
 }

@@ -72,8 +72,6 @@ pub(crate) trait Wire: Sized {
     /// Its bytes: an array of its length.
     type Bytes: AsRef<[u8]> + AsMut<[u8]>;
 
-    /// What it is, with its format: `ext4 superblock`.
-    const TITLE: &'static str;
     /// Its length in bytes.
     const LENGTH: usize;
     /// Its fields, ascending by offset.
@@ -97,16 +95,50 @@ pub(crate) trait Wire: Sized {
     fn read(bytes: &[u8]) -> Result<Self>;
 }
 
+impl Field {
+    /// One past its last byte, from the start of the structure.
+    pub(crate) const fn end(&self) -> usize {
+        self.offset + self.length
+    }
+
+    /// Makes it zero in the bytes of a structure: for a checksum over all of them but its own. A field that ends behind
+    /// them is left alone.
+    pub(crate) fn clear(&self, bytes: &mut [u8]) {
+        if let Some(own) = bytes.get_mut(self.offset..self.end()) {
+            own.fill(0);
+        }
+    }
+}
+
+/// The field with this name. In a constant, a name that no field has does not compile.
+pub(crate) const fn field(fields: &[Field], name: &str) -> Field {
+    let mut at = 0;
+    while !same(fields[at].name, name) {
+        at += 1;
+    }
+    fields[at]
+}
+
+/// Whether two names are the same; `==` is none of a constant.
+const fn same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
+
 /// The name of a field that begins before the end of the one before it, or ends behind the structure.
 pub(crate) const fn misplaced(fields: &[Field], length: usize) -> Option<&'static str> {
     let mut end = 0;
     let mut at = 0;
     while at < fields.len() {
         let field = &fields[at];
-        if field.offset < end || field.offset + field.length > length {
+        if field.offset < end || field.end() > length {
             return Some(field.name);
         }
-        end = field.offset + field.length;
+        end = field.end();
         at += 1;
     }
     None
@@ -175,7 +207,6 @@ macro_rules! wire {
             impl Wire for $name {
                 type Bytes = [u8; $length];
 
-                const TITLE: &'static str = $title;
                 const LENGTH: usize = $length;
                 const FIELDS: &'static [Field] = &[$(
                     Field {

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Field, Guid, Order, Wire, misplaced, name_of, wire};
+use super::{Field, Guid, Order, Wire, field, misplaced, name_of, wire};
 use crate::error::Kind;
 
 wire! {
@@ -122,7 +122,7 @@ fn fields_are_listed_as_they_are_declared() {
     );
     let structure = Every::STRUCTURE;
     assert_eq!((structure.title, structure.length, structure.order), ("test record", 96, Order::Little));
-    assert_eq!((Every::TITLE, Every::LENGTH, Swapped::STRUCTURE.order), ("test record", 96, Order::Big));
+    assert_eq!((Every::LENGTH, Swapped::STRUCTURE.order), (96, Order::Big));
 }
 
 #[test]
@@ -152,6 +152,20 @@ fn fewer_bytes_than_the_structure_has_are_refused() {
         assert!(text.starts_with("test record: it is cut off\n  expected: 96 bytes\n"), "{text}");
         assert!(text.ends_with(&format!("found: {length} bytes")), "{text}");
     }
+}
+
+#[test]
+fn a_field_is_found_by_its_name_and_cleared() {
+    const WORD: Field = field(Every::FIELDS, "word");
+    assert_eq!((WORD.offset, WORD.end()), (8, 12));
+    assert_eq!(field(Every::FIELDS, "Half Word").offset, 2);
+    for name in ["wor", "words", ""] {
+        assert!(std::panic::catch_unwind(|| field(Every::FIELDS, name)).is_err(), "{name}");
+    }
+    let mut bytes = [1; 12];
+    WORD.clear(&mut bytes);
+    assert_eq!(bytes, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]);
+    WORD.clear(&mut bytes[..11]);
 }
 
 #[test]

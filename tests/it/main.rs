@@ -22,6 +22,8 @@ mod nix_boot;
 #[cfg(test)]
 mod partitions;
 #[cfg(test)]
+mod read;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod support;

@@ -17,6 +17,7 @@ mod geometry;
 mod hash;
 mod inodes;
 mod plan;
+mod read;
 mod render;
 mod size;
 mod superblock;
@@ -33,7 +34,9 @@ use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Blocks, Bytes, narrow, u64_of};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
+pub(crate) use format::{STRUCTURES, features};
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
+pub(crate) use read::{open, superblock as read_superblock};
 use render::{Renderer, What};
 
 /// What an ext4 filesystem is to be.

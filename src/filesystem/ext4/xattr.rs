@@ -257,6 +257,13 @@ const NAMESPACES: [(&[u8], u8); 5] = [
     (b"system.posix_acl_default", 3),
 ];
 
+/// The prefix of a namespace's names.
+pub(super) fn prefix(index: u8) -> Option<&'static [u8]> {
+    /// Namespaces that we write none of: the kernel's own, and ACLs of NFSv4.
+    const OTHERS: [(&[u8], u8); 2] = [(b"system.", 7), (b"system.richacl", 8)];
+    NAMESPACES.iter().chain(&OTHERS).find(|(_, number)| *number == index).map(|(prefix, _)| *prefix)
+}
+
 /// An attribute in its stored form.
 fn stored(xattr: &Xattr) -> Result<Stored> {
     for (prefix, index) in NAMESPACES {
@@ -299,6 +306,29 @@ fn acl_on_disk(value: &[u8]) -> Result<Vec<u8>> {
     if chunks.remainder().is_empty() { Ok(out) } else { bad("a length that is no multiple of 8") }
 }
 
+/// The way back from [`acl_on_disk`].
+pub(super) fn acl_exchanged(value: &[u8]) -> Result<Vec<u8>> {
+    /// The id of an entry that has none (ACL_UNDEFINED_ID).
+    const NONE: [u8; 4] = u32::MAX.to_le_bytes();
+    let bad = || Error::new(Kind::Format, "a POSIX ACL on the disk is not understood");
+    let mut rest = value.strip_prefix(&1_u32.to_le_bytes()).ok_or_else(bad)?;
+    let mut out = 2_u32.to_le_bytes().to_vec();
+    while let Some((entry, behind)) = rest.split_first_chunk::<4>() {
+        out.extend_from_slice(entry);
+        rest = behind;
+        match u16::from_le_bytes([entry[0], entry[1]]) {
+            0x01 | 0x04 | 0x10 | 0x20 => out.extend_from_slice(&NONE),
+            0x02 | 0x08 => {
+                let (id, behind) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
+                out.extend_from_slice(id);
+                rest = behind;
+            }
+            _ => return Err(bad()),
+        }
+    }
+    if rest.is_empty() { Ok(out) } else { Err(bad()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +350,10 @@ mod tests {
         let disk = acl_on_disk(&value).unwrap();
         assert_eq!(disk.len(), 4 + 4 * 4 + 8);
         assert_eq!(disk[8..16], [2, 0, 5, 0, 0xe8, 3, 0, 0]);
+        assert_eq!(acl_exchanged(&disk).unwrap(), value);
+        for wrong in [&disk[..3], &disk[..10], &disk[1..], &[1, 0, 0, 0, 3, 0, 0, 0]] {
+            assert_eq!(acl_exchanged(wrong).unwrap_err().kind(), Kind::Format);
+        }
         assert!(acl_on_disk(&value[..11]).is_err());
         assert!(acl_on_disk(&[1, 0, 0, 0]).is_err());
     }

@@ -4,7 +4,7 @@
 
 use super::geometry::{ENTRY, FATS, FatType, Geometry};
 use super::names::{ShortName, UNITS};
-use crate::calendar::civil;
+use crate::calendar::{civil, days};
 use crate::error::{Error, Result};
 use crate::tree::Time;
 use crate::units::{Clusters, Sectors, half_hi16, half_lo16, narrow, usize_of};
@@ -111,7 +111,7 @@ wire! {
     pub(crate) struct LongEntry: "FAT long name entry", little, 32 {
         0 ord "LDIR_Ord": u8,
         1 name1 "LDIR_Name1": [u16; 5],
-        11 attr "LDIR_Attr": u8 = 0x0f, // read-only, hidden, system and label at once: old systems show no such entry
+        11 attr "LDIR_Attr": u8,
         12 kind "LDIR_Type": u8,
         13 chksum "LDIR_Chksum": u8,
         14 name2 "LDIR_Name2": [u16; 6],
@@ -245,6 +245,15 @@ impl Date {
     const FIRST: i64 = 315_532_800;
     const LAST: i64 = 4_354_819_199;
 
+    /// The point in time that a date and a time of day of a directory entry mean. What is no date becomes one near it, as
+    /// Linux has it (fs/fat/misc.c, fat_time_fat2unix).
+    pub(super) fn time(day: u16, time: u16) -> Time {
+        let (day, time) = (i64::from(day), i64::from(time));
+        let (year, month) = (1980 + (day >> 9), (day >> 5 & 15).clamp(1, 12));
+        let days = days(year, month, (day & 31).max(1));
+        Time::seconds(days * 86_400 + (time >> 11) * 3600 + (time >> 5 & 63) * 60 + (time & 31) * 2)
+    }
+
     /// The date of a point in time, in UTC; what is before 1980 or after 2107 becomes the first or last there is.
     pub(super) fn new(time: Time) -> Result<Self> {
         let seconds = time.seconds.clamp(Self::FIRST, Self::LAST).unsigned_abs();
@@ -285,6 +294,8 @@ pub(super) fn entry(
 /// [`ENTRY`] as a length in memory.
 const ENTRY_LENGTH: usize = usize_of(ENTRY);
 
+/// LDIR_Attr: read-only, hidden, system and label at once, so that old systems show no such entry.
+pub(super) const LONG_NAME: u8 = 0x0f;
 /// The bit of LDIR_Ord that marks the last part of a long name, which stands first.
 pub(super) const LAST_LONG_ENTRY: u8 = 0x40;
 
@@ -317,6 +328,7 @@ fn long_entry(part: &[u16], chksum: u8) -> Result<LongEntry> {
     }
     let [a, b, c, d, e, f, g, h, i, j, k, l, m] = units;
     Ok(LongEntry {
+        attr: LONG_NAME,
         chksum,
         name1: [a, b, c, d, e],
         name2: [f, g, h, i, j, k],
@@ -353,7 +365,20 @@ mod tests {
             (i64::MAX, ((2107, 12, 31), (23, 59, 58))),
         ] {
             assert_eq!(date(seconds), expected, "{seconds}");
+            let there = Date::new(Time::seconds(seconds)).unwrap();
+            let back = Date::time(there.day, there.time);
+            let nearest = seconds.clamp(Date::FIRST, Date::LAST) / 2 * 2;
+            assert_eq!(back, Time::seconds(nearest));
         }
+    }
+
+    #[test]
+    fn what_is_no_date_becomes_one() {
+        assert_eq!(Date::time(0, 0), Time::seconds(315_532_800));
+        assert_eq!(Date::time(15 << 5, 0), Date::time(12 << 5 | 1, 0));
+        // The 30th of February is the 1st or 2nd of March, 24:00:00 the next day.
+        assert_eq!(Date::time(2 << 5 | 30, 0), Date::time(3 << 5 | 1, 0));
+        assert_eq!(Date::time(1 << 5 | 1, 24 << 11), Date::time(1 << 5 | 2, 0));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod directory;
 mod format;
 mod geometry;
 mod names;
+mod read;
 mod refusal;
 mod size;
 
@@ -34,7 +35,9 @@ use crate::text::printable;
 use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{Bytes, Clusters, Sectors};
 
+pub(crate) use format::STRUCTURES;
 pub use geometry::FatType;
+pub(crate) use read::{Fat, open};
 
 /// What a volume is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

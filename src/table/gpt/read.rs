@@ -1,7 +1,7 @@
 //! Reading a GPT with both headers (UEFI 2.10, chapter 5).
 
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::Slice;
 use crate::table::format::{GptEntry, GptHeader, name};
 use crate::table::read::{Table, sectors};
 use crate::table::{Placed, Scheme, Type};
@@ -19,7 +19,7 @@ enum Copy {
 }
 
 /// A GPT with sectors of `sector` bytes: the primary one, or the backup where that is damaged.
-pub(in crate::table) fn read(disk: &Image, sector: u64, remarks: &mut Vec<String>) -> Result<Option<Table>> {
+pub(in crate::table) fn read(disk: &Slice, sector: u64, remarks: &mut Vec<String>) -> Result<Option<Table>> {
     let total = disk.length().get() / sector;
     let primary = copy(disk, sector, super::HEADER_LBA)?;
     let backup = if total > 2 { copy(disk, sector, total - 1)? } else { Copy::Absent };
@@ -48,7 +48,7 @@ pub(in crate::table) fn read(disk: &Image, sector: u64, remarks: &mut Vec<String
 }
 
 /// The GPT whose header is sector `lba`.
-fn copy(disk: &Image, sector: u64, lba: u64) -> Result<Copy> {
+fn copy(disk: &Slice, sector: u64, lba: u64) -> Result<Copy> {
     let bytes = sectors(disk, lba, sector, sector)?;
     let Ok(header) = GptHeader::read(&bytes) else { return Ok(Copy::Absent) };
     // The checksum is over the header with its own field zero.

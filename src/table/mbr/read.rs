@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::Slice;
 use crate::table::format::{ACTIVE, BootRecord, EXTENDED, PartitionRecord, RECORD_AT};
 use crate::table::read::{Table, bytes};
 use crate::table::{Placed, Scheme, Type};
@@ -15,7 +15,7 @@ const MOST_LOGICAL: u32 = 256;
 
 /// The partitions of a master boot record; `None` where it is the boot sector of a filesystem.
 pub(in crate::table) fn read(
-    disk: &Image,
+    disk: &Slice,
     record: &BootRecord,
     remarks: &mut Vec<String>,
 ) -> Result<Option<Table>> {
@@ -51,7 +51,7 @@ pub(in crate::table) fn read(
 
 /// Follows the chain of extended boot records from sector `extended` on.
 fn logical(
-    disk: &Image,
+    disk: &Slice,
     extended: u64,
     partitions: &mut Vec<Placed>,
     remarks: &mut Vec<String>,

@@ -15,3 +15,4 @@ pub(crate) mod snapshot;
 pub(crate) mod table;
 pub(crate) mod tools;
 pub(crate) mod tree;
+pub(crate) mod volume;

@@ -2,11 +2,12 @@
 //! Algorithms"; linux/fs/ext4/ext4.h). All integers are little-endian; only the journal is big-endian.
 
 mod directory;
+pub(crate) mod features;
 mod inode;
 mod superblock;
 
 pub(crate) use directory::{DirectoryEntry, DirectoryTail, IndexCount, IndexEntry, IndexRoot, IndexTail};
-pub(super) use inode::{EARLIEST, LATEST, device, time_words};
+pub(super) use inode::{EARLIEST, LATEST, device, device_of, time_of, time_words};
 pub(crate) use inode::{
     ExtentEntry, ExtentHeader, ExtentIndex, ExtentTail, Inode, XattrEntry, XattrHeader, XattrInodeHeader,
 };
@@ -82,7 +83,8 @@ pub(super) const FIRST: u32 = 12;
 pub(super) const FLAG_INDEX: u32 = 0x1000;
 pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
 
-/// File types of an inode's mode.
+/// The bits of an inode's mode that tell its file type, and the file types.
+pub(super) const MODE_TYPE: u16 = 0xf000;
 pub(super) const MODE_FIFO: u16 = 0x1000;
 pub(super) const MODE_CHARACTER: u16 = 0x2000;
 pub(super) const MODE_DIRECTORY: u16 = 0x4000;
@@ -197,7 +199,7 @@ pub(super) struct Extent {
 
 /// A directory entry's file type, which repeats the inode's (filetype feature).
 pub(super) const fn entry_type(mode: u16) -> u8 {
-    match mode & 0xf000 {
+    match mode & MODE_TYPE {
         MODE_FILE => 1,
         MODE_DIRECTORY => 2,
         MODE_CHARACTER => 3,
