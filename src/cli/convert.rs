@@ -199,7 +199,7 @@ pub(super) fn create(args: Create) -> Result<()> {
     Ok(())
 }
 
-/// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a
+/// Whether `path` is the backing file `below`, or one further down; `below` names the first of those. Where `path` is a
 /// file that would be lost, the whole chain is followed for that; what cannot be followed is the first one at least.
 fn is_below(path: &Path, below: &Path, format: Format, named: Option<&Path>) -> bool {
     if !path.exists() {

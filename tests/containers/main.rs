@@ -28,11 +28,15 @@ mod judge;
 #[cfg(test)]
 mod overlay;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod pieces;
 #[cfg(test)]
 mod pinned;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod qcow2;
 #[cfg(test)]
 mod readers;
 #[cfg(test)]
