@@ -243,6 +243,31 @@ impl Bytes {
         self.0.div_ceil(if size == 0 { 1 } else { size })
     }
 
+    /// This many KiB.
+    #[must_use]
+    pub const fn kib(count: u64) -> Self {
+        Self(count.saturating_mul(KIB))
+    }
+
+    /// This many MiB.
+    #[must_use]
+    pub const fn mib(count: u64) -> Self {
+        Self(count.saturating_mul(MIB))
+    }
+
+    /// This many GiB.
+    #[must_use]
+    pub const fn gib(count: u64) -> Self {
+        Self(count.saturating_mul(GIB))
+    }
+
+    /// For people who are to write a size: the next whole MiB that is not below it, of less than one the next whole KiB,
+    /// and the exact bytes.
+    #[must_use]
+    pub fn to_write(self) -> String {
+        format!("{} ({} bytes)", self.round_up(if self.0 < MIB { KIB } else { MIB }), self.0)
+    }
+
     /// For people: the size in the largest unit, with one decimal, and the exact bytes where that is not the whole
     /// truth.
     #[must_use]

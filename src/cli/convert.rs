@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::bar::Bar;
-use super::job::{Container, Jobs, Target, epoch, watch_signals};
+use super::job::{Container, Jobs, Target, epoch};
+use super::signals::watch;
 use super::standard::{standard_input, standard_output};
 use super::{Severity, complain};
 use crate::container::{
@@ -68,7 +69,7 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let container = args.container.options(args.container.format(Some(&target), None)?)?;
     let time = epoch()?.unwrap_or(0);
     let progress = Progress::default();
-    watch_signals(&progress.stop_flag())?;
+    watch(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
     if matches!(target, Target::Stdout) && std::io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "an image is not written to a terminal")
@@ -199,7 +200,7 @@ pub(super) fn create(args: Create) -> Result<()> {
     Ok(())
 }
 
-/// Whether `path` is the backing file `below`, or one further down; `below` names the first of those. Where `path` is a
+/// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a
 /// file that would be lost, the whole chain is followed for that; what cannot be followed is the first one at least.
 fn is_below(path: &Path, below: &Path, format: Format, named: Option<&Path>) -> bool {
     if !path.exists() {
@@ -246,7 +247,7 @@ pub(super) fn resize(args: &Resize) -> Result<()> {
         }
     };
     let progress = Progress::default();
-    watch_signals(&progress.stop_flag())?;
+    watch(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
     let warnings = convert::resize(&args.image, size, args.from, args.jobs.count(), &progress)?;
     drop(bar);

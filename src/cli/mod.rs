@@ -6,9 +6,12 @@ mod bar;
 mod build;
 mod convert;
 mod docs;
+mod init;
 mod job;
+mod manual;
 mod mkfs;
 mod nixos;
+mod signals;
 mod standard;
 
 use std::ffi::OsString;
@@ -17,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Writes bootable disk images in user space: no root, no VM, no mount, the same bytes every time.
 #[derive(Debug, Parser)]
@@ -25,7 +28,7 @@ use crate::error::{Error, Result};
     name = "diskwright",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest; a signal ends the process by that signal.\n\
                   Results go to standard output, progress and warnings to standard error.",
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -51,6 +54,8 @@ enum Command {
     Resize(convert::Resize),
     /// Show what an image is and what is in it
     Inspect(convert::Inspect),
+    /// Write a commented manifest to start from: nixos, esp+root, bios or data
+    Init(init::Args),
     /// Print the JSON Schema of manifests, for editors
     #[command(after_help = "Example:\n  diskwright schema > diskwright.schema.json")]
     Schema,
@@ -59,7 +64,7 @@ enum Command {
         after_help = "Example:\n  diskwright completions bash > ~/.local/share/bash-completion/completions/diskwright"
     )]
     Completions(docs::Completions),
-    /// Print the manual pages of all commands
+    /// Print the manual pages: of all commands, and diskwright.toml(5) of manifests
     #[command(after_help = "Examples:\n  diskwright man | man -l -\n  diskwright man --dir share/man/man1")]
     Man(docs::Man),
 }
@@ -91,11 +96,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
-        Command::Nixos(args) => nixos::run(*args),
+        Command::Nixos(args) => nixos::run(&args),
         Command::Convert(args) => convert::convert(args),
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),
         Command::Inspect(args) => convert::look(&args),
+        Command::Init(args) => init::run(args),
         Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
@@ -108,6 +114,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
             let error = error.spelled(flag);
             complain(Severity::Error, &error.to_string());
+            if error.kind() == Kind::Interrupted {
+                signals::end_by_signal();
+            }
             ExitCode::from(error.kind().exit_code())
         }
     }
@@ -151,9 +160,12 @@ fn wants_colour() -> bool {
 /// Writes a result to standard output.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    unless_nobody_reads(stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
-        Error::new(crate::error::Kind::Output, "cannot write to standard output").because(error)
-    }))
+    unless_nobody_reads(
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error)),
+    )
 }
 
 /// A report whose reader has left, as `head` does, has done its work. An image that nobody takes is a failure.
@@ -178,7 +190,6 @@ mod tests {
     /// What the library calls an option, a user knows as a flag: of what is wrong, and of what would help.
     #[test]
     fn options_of_errors_are_spelled_as_flags() {
-        use crate::error::Kind;
         for (key, flag) in [
             ("subformat", "--subformat"),
             ("compress", "--compress"),

@@ -111,6 +111,10 @@ impl fmt::Debug for Encoder {
 
 impl Encoder {
     /// For clusters of `cluster` bytes.
+    #[cfg_attr(
+        not(feature = "zstd"),
+        expect(unused_variables, reason = "zlib takes clusters of any size alike")
+    )]
     pub(super) fn new(codec: Codec, cluster: u64) -> Result<Self> {
         match codec {
             Codec::Zlib(level) => Ok(Self::Zlib(Box::new(Deflater::new(level.get())))),

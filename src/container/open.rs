@@ -304,7 +304,7 @@ fn backing_format(name: &str, overlay: &Path) -> Result<Format> {
 /// # Errors
 /// [`Kind::Format`] for what QEMU reads as a protocol: letters and a colon before any slash (block.c,
 /// path_has_protocol). Of those only `file:` and an absolute path is a file wherever it is read.
-pub(crate) fn backing_path(overlay: &Path, name: &Path) -> Result<PathBuf> {
+pub fn backing_path(overlay: &Path, name: &Path) -> Result<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = name.as_os_str().as_bytes();
     let name = match bytes.strip_prefix(b"file:") {

@@ -14,26 +14,27 @@ use crate::units::Bytes;
 
 /// What is said of a container, by flags or by the keys of a manifest: any of it may be missing, and it need not fit
 /// together. [`Container::new`] decides.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Settings {
     /// Format of the output: raw, qcow2, vpc (or vhd), vdi, vmdk, vhdx [default: what the suffix of OUT says]
-    #[arg(long, value_name = "FORMAT")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
-    #[arg(long, value_name = "NAME")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subformat: Option<Subformat>,
     /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
-    #[arg(long, value_name = "CODEC")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "CODEC"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compress: Option<Compression>,
     /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
-    #[arg(long, value_name = "N")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<u8>,
     /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
-    #[arg(long, value_name = "SIZE")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<Bytes>,
 }

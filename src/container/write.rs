@@ -83,7 +83,7 @@ impl Container {
     /// file; where it fails, nothing is left behind.
     ///
     /// # Errors
-    /// As [`Container::write`], [`open`](super::open) and `check`.
+    /// As [`Container::write`], [`open`](super::open()) and `check`.
     pub fn write_checked(
         &self,
         image: &Image,

@@ -1,12 +1,15 @@
 //! A swap area: one page of header as `mkswap` writes it, and nothing else.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Facts, Filesystem};
+use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Slice};
 use crate::text::printable;
 use crate::units::{Bytes, narrow, u64_of};
+use crate::values::Guid;
 use crate::wire::{Structure, Wire, wire};
 
 /// Every structure, for the table of docs/formats/swap.md.
@@ -48,12 +51,32 @@ pub(crate) fn read_header(slice: &Slice) -> Result<Option<SwapHeader>> {
     Ok(SwapHeader::read(&bytes).ok())
 }
 
-/// Builds a swap area of `size` bytes. What is behind the last whole page is not used.
+/// The options of a swap area: keys of a manifest, and what a caller of the library sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Swap")]
+pub struct Options {
+    /// Label, at most 15 bytes; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// UUID; default derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Guid>,
+}
+
+/// Builds a swap area of the size that `at` gives it. What is behind the last whole page is not used.
 ///
 /// # Errors
 /// [`Kind::Capacity`] for fewer than 10 pages or more than 2^32 - 1, [`Kind::Manifest`] for a label of more than 15
 /// bytes or with a NUL.
-pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
+pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
+    let Size::Fixed(size) = at.size else {
+        return Err(Error::new(Kind::Capacity, "swap has no size of its own")
+            .about("size")
+            .expected("a size or fill"));
+    };
+    let (label, uuid) =
+        (options.label.as_deref().unwrap_or_default(), options.uuid.map_or(at.id, |uuid| uuid.0));
     let pages = size.get() / PAGE;
     if !(FEWEST..=MOST).contains(&pages) {
         let what = if pages < FEWEST { "a swap area is too small" } else { "a swap area is too large" };
@@ -89,6 +112,7 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
             block_size: PAGE,
             blocks: pages,
             free_blocks: pages - 1,
+            journal: 0,
             inodes: None,
             free_inodes: None,
         },
@@ -99,6 +123,12 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
+
+    fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
+        let options = Options { label: Some(label.to_owned()), uuid: Some(Guid(uuid)) };
+        super::build(&options, &Placement { size: Size::Fixed(size), ..Placement::alone(Uuid::nil()) })
+    }
     use crate::units::{GIB, KIB, TIB};
 
     #[test]

@@ -147,8 +147,12 @@ impl Builder {
     }
 
     fn push(&mut self, segment: Segment) {
-        if segment.length > Bytes::ZERO {
-            self.segments.push(segment);
+        if segment.length == Bytes::ZERO {
+            return;
+        }
+        match self.segments.last_mut() {
+            Some(last) if last.goes_on_in(&segment) => last.length += segment.length,
+            _ => self.segments.push(segment),
         }
     }
 
@@ -204,6 +208,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::HostFile;
 
     fn filled(byte: u8, length: usize) -> Image {
         let mut builder = Builder::new(Bytes::new(u64_of(length)));
@@ -263,6 +268,34 @@ mod tests {
         let mut out = [0xd1; 4];
         moved.read(8, &mut out).unwrap();
         assert_eq!(&out, b"\0abc");
+    }
+
+    #[derive(Debug)]
+    struct NoFiles;
+
+    impl Files for NoFiles {
+        fn file(&self, _: u32) -> Result<HostFile<'_>> {
+            Err(Error::bug("no file is read here"))
+        }
+    }
+
+    #[test]
+    fn a_file_that_goes_on_is_one_segment() {
+        let mut builder = Builder::new(Bytes::new(1000));
+        let (one, two) = (builder.files(Arc::new(NoFiles)), builder.files(Arc::new(NoFiles)));
+        let mut put = |at, files, file, skip| builder.file(Bytes::new(at), Bytes::new(10), files, file, skip);
+        put(0, one, 0, 0);
+        put(10, one, 0, 10);
+        put(20, one, 0, 20);
+        put(30, one, 0, 31); // Elsewhere in the file.
+        put(41, one, 0, 41); // Behind a hole.
+        put(51, one, 1, 51); // Another file.
+        put(61, two, 1, 61); // Another table.
+        put(71, two, 1, u64::MAX - 9);
+        put(81, two, 1, 0); // No number is behind the largest.
+        let image = builder.finish().unwrap();
+        let lengths: Vec<u64> = image.segments().iter().map(|segment| segment.length.get()).collect();
+        assert_eq!(lengths, [30, 10, 10, 10, 10, 10, 10]);
     }
 
     #[test]

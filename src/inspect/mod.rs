@@ -1,4 +1,4 @@
-//! Looking inside an image: its container, its partition table, its filesystems, read through an [`Image`] and so the
+//! Looking inside an image: its container, its partition table, its filesystems, read through an [`Image`](crate::image::Image) and so the
 //! same for every format. Nothing that is read is trusted.
 
 mod filesystem;

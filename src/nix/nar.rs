@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use super::hash::NarHash;
 use crate::error::{Error, Kind, Result};
 use crate::host::Source;
-use crate::image::Files;
+use crate::image::{Cursor, Files};
 use crate::progress::Progress;
 use crate::tree::xattr::Patterns;
 use crate::tree::{self, Content, NodeId, Rules, Time, Tree};
@@ -135,7 +135,7 @@ impl Writer<'_, '_> {
                 return Ok(true);
             }
             Content::Symlink { .. } => self.strings(&[b"symlink", b"target", tree.target(source)]),
-            Content::File { .. } | Content::Text { .. } => {
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
                 self.string(b"regular");
                 if executable {
                     self.strings(&[b"executable", b""]);
@@ -143,7 +143,8 @@ impl Writer<'_, '_> {
                 self.string(b"contents");
                 match tree.node(source).content {
                     Content::Text { text } => self.string(tree.text(text)),
-                    _ => self.file(source)?,
+                    Content::Slice { slice } => self.file(source, Some(tree.slice(slice).cursor()))?,
+                    _ => self.file(source, None)?,
                 }
             }
             Content::CharacterDevice { .. }
@@ -189,8 +190,8 @@ impl Writer<'_, '_> {
         self.buffer.extend_from_slice(&[0; 8][..zeros]);
     }
 
-    /// The length and the bytes of a host file.
-    fn file(&mut self, node: NodeId) -> Result<()> {
+    /// The length and the bytes of a file: of a slice through its cursor, of a host file by the given way to read.
+    fn file(&mut self, node: NodeId, mut slice: Option<Cursor>) -> Result<()> {
         let size = self.tree.size(node);
         self.buffer.extend_from_slice(&size.to_le_bytes());
         let mut done = 0;
@@ -201,7 +202,11 @@ impl Writer<'_, '_> {
             let start = self.buffer.len();
             let length = (size - done).min(BUFFER - u64_of(start));
             self.buffer.resize(start + usize_of(length), 0);
-            (self.read)(node, done, &mut self.buffer[start..])?;
+            let out = &mut self.buffer[start..];
+            match &mut slice {
+                Some(cursor) => cursor.read(done, out)?,
+                None => (self.read)(node, done, out)?,
+            }
             done += length;
         }
         self.pad(size);

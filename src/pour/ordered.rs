@@ -1,9 +1,10 @@
-//! Chunks that all cores prepare and that are put down in their order: for a stream, which has only one end, and for
-//! compressed containers, where a chunk's place follows from the lengths of those before it.
+//! The ordered pipeline: chunks that all cores prepare and that are appended in their order. For a stream, which has only
+//! one end, for compressed data, where a chunk's place follows from the lengths of those before it, and for digests, whose
+//! results have an order.
 //!
-//! Each worker takes the next chunk and prepares it by itself. Then it waits for its turn, which comes in the order of
-//! the chunks, to put the chunk down or to learn where it goes; what is left to do after that it does while the next one
-//! has its turn. So memory is a chunk per worker, and no number of threads changes a byte.
+//! Each worker takes the next chunk and prepares it by itself. Then it waits until all chunks before it are appended, and
+//! appends its own: it writes the chunk, or learns where it goes. What is left to do after that it does while the next
+//! chunk is appended. So memory is a chunk per worker, and no number of threads changes a byte.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,84 +14,83 @@ use crate::error::{Error, Result};
 use crate::units::{u64_of, usize_of};
 
 /// Work in chunks.
-pub(crate) trait Chunks: Sync {
+pub(crate) trait Stage: Sync {
     /// What a worker keeps from chunk to chunk: buffers, an encoder. It also carries a chunk from step to step.
-    type Own;
-    /// What only the worker whose turn it is may change.
-    type Shared: Send;
-    /// What a turn leaves to be done.
+    type Worker;
+    /// What chunks are appended to; one worker at a time has it.
+    type State: Send;
+    /// What appending leaves to be done.
     type Rest;
 
     /// How many chunks there are.
     fn count(&self) -> u64;
 
     /// What a worker begins with.
-    fn own(&self) -> Result<Self::Own>;
+    fn worker(&self) -> Result<Self::Worker>;
 
     /// Prepares a chunk; in parallel with others.
-    fn prepare(&self, chunk: u64, own: &mut Self::Own) -> Result<()>;
+    fn prepare(&self, chunk: u64, worker: &mut Self::Worker) -> Result<()>;
 
-    /// Takes the turn of the chunk that was prepared; one at a time, in the order of the chunks.
-    fn turn(&self, shared: &mut Self::Shared, own: &mut Self::Own) -> Result<Self::Rest>;
+    /// Appends the chunk that was prepared; one at a time, in the order of the chunks.
+    fn append(&self, state: &mut Self::State, worker: &mut Self::Worker) -> Result<Self::Rest>;
 
-    /// Does what the turn left; in parallel with others.
-    fn finish(&self, rest: Self::Rest, own: &mut Self::Own) -> Result<()>;
+    /// Does what appending left; in parallel with others.
+    fn finish(&self, rest: Self::Rest, worker: &mut Self::Worker) -> Result<()>;
 }
 
-/// Does all chunks of `work` and returns what `shared` has become.
+/// Does all chunks of `stage` and returns what `state` has become.
 ///
 /// # Errors
-/// That of the first chunk that cannot be prepared or put down; later chunks get no turn then. Also any of
-/// [`Chunks::own`] and [`Chunks::finish`], and [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
-pub(crate) fn in_turns<W: Chunks>(
-    work: &W,
-    shared: W::Shared,
-    options: &PourOptions<'_>,
-) -> Result<W::Shared> {
-    let count = work.count();
-    let room = Room {
-        work,
+/// That of the first chunk that cannot be prepared or appended; no later chunk is appended then. Also any of
+/// [`Stage::worker`] and [`Stage::finish`], and [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
+pub(crate) fn run<S: Stage>(stage: &S, state: S::State, options: &PourOptions<'_>) -> Result<S::State> {
+    let count = stage.count();
+    let pipeline = Pipeline {
+        stage,
         options,
         count,
         next: AtomicU64::new(0),
-        turn: Mutex::new(Turn { chunk: 0, shared, error: None }),
-        turned: Condvar::new(),
+        order: Mutex::new(Order { chunk: 0, state, error: None }),
+        moved: Condvar::new(),
     };
     let jobs = usize_of(u64_of(options.jobs).clamp(1, count.max(1)));
     std::thread::scope(|scope| {
         for _ in 1..jobs {
-            scope.spawn(|| room.run());
+            scope.spawn(|| pipeline.run());
         }
-        room.run();
+        pipeline.run();
     });
-    let turn = room.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match turn.error {
+    let order = pipeline.order.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match order.error {
         Some(error) => Err(error),
-        None => Ok(turn.shared),
+        None => Ok(order.state),
     }
 }
 
 /// What the workers share.
-struct Room<'a, W: Chunks> {
-    work: &'a W,
+struct Pipeline<'a, S: Stage> {
+    stage: &'a S,
     options: &'a PourOptions<'a>,
     count: u64,
+    /// The next chunk that a worker takes.
     next: AtomicU64,
-    turn: Mutex<Turn<W::Shared>>,
-    turned: Condvar,
+    order: Mutex<Order<S::State>>,
+    /// Told whenever a chunk was appended, or there is an error.
+    moved: Condvar,
 }
 
-/// Whose turn it is.
-struct Turn<S> {
+/// How far the chunks are appended.
+struct Order<T> {
+    /// The chunk that is appended next.
     chunk: u64,
-    shared: S,
+    state: T,
     error: Option<Error>,
 }
 
-/// Tells the others when a worker ends by a panic: they would wait for its turn for ever.
-struct Alarm<'a, W: Chunks>(&'a Room<'a, W>);
+/// Tells the others when a worker ends by a panic: they would wait for its chunk for ever.
+struct Alarm<'a, S: Stage>(&'a Pipeline<'a, S>);
 
-impl<W: Chunks> Drop for Alarm<'_, W> {
+impl<S: Stage> Drop for Alarm<'_, S> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.fail(Error::bug("a worker ended early"));
@@ -98,12 +98,12 @@ impl<W: Chunks> Drop for Alarm<'_, W> {
     }
 }
 
-impl<W: Chunks> Room<'_, W> {
-    /// Takes chunks until there are none, or someone failed.
+impl<S: Stage> Pipeline<'_, S> {
+    /// Takes chunks until there are none, or one failed.
     fn run(&self) {
         let _alarm = Alarm(self);
-        let mut own = match self.work.own() {
-            Ok(own) => own,
+        let mut worker = match self.stage.worker() {
+            Ok(worker) => worker,
             Err(error) => return self.fail(error),
         };
         loop {
@@ -111,7 +111,7 @@ impl<W: Chunks> Room<'_, W> {
             if chunk >= self.count {
                 return;
             }
-            if let Err(error) = self.chunk(chunk, &mut own) {
+            if let Err(error) = self.chunk(chunk, &mut worker) {
                 return self.fail(error);
             }
             if self.lock().error.is_some() {
@@ -121,38 +121,38 @@ impl<W: Chunks> Room<'_, W> {
     }
 
     /// Does one chunk. Without an error where another worker has failed already.
-    fn chunk(&self, chunk: u64, own: &mut W::Own) -> Result<()> {
-        let prepared = self.options.progress.check().and_then(|()| self.work.prepare(chunk, own));
-        let mut turn = self.lock();
-        // A fault waits for its turn too, so that of two faults the first chunk's is told.
-        while turn.chunk != chunk {
-            if turn.error.is_some() {
+    fn chunk(&self, chunk: u64, worker: &mut S::Worker) -> Result<()> {
+        let prepared = self.options.progress.check().and_then(|()| self.stage.prepare(chunk, worker));
+        let mut order = self.lock();
+        // A fault waits for its place in the order too, so that of two faults the first chunk's is told.
+        while order.chunk != chunk {
+            if order.error.is_some() {
                 return Ok(());
             }
-            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            order = self.moved.wait(order).unwrap_or_else(PoisonError::into_inner);
         }
-        let rest = match prepared.and_then(|()| self.work.turn(&mut turn.shared, own)) {
+        let rest = match prepared.and_then(|()| self.stage.append(&mut order.state, worker)) {
             Ok(rest) => rest,
             Err(error) => {
-                turn.error.get_or_insert(error);
-                drop(turn);
-                self.turned.notify_all();
+                order.error.get_or_insert(error);
+                drop(order);
+                self.moved.notify_all();
                 return Ok(());
             }
         };
-        turn.chunk += 1;
-        drop(turn);
-        self.turned.notify_all();
-        self.work.finish(rest, own)
+        order.chunk += 1;
+        drop(order);
+        self.moved.notify_all();
+        self.stage.finish(rest, worker)
     }
 
     fn fail(&self, error: Error) {
         self.lock().error.get_or_insert(error);
-        self.turned.notify_all();
+        self.moved.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turn<W::Shared>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Order<S::State>> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,30 +176,30 @@ mod tests {
         }
 
         fn run(&self, jobs: usize) -> Result<Vec<u64>> {
-            in_turns(self, Vec::new(), &PourOptions::new(jobs, &Progress::default()))
+            run(self, Vec::new(), &PourOptions::new(jobs, &Progress::default()))
         }
     }
 
-    impl Chunks for Squares {
-        type Own = u64;
-        type Shared = Vec<u64>;
+    impl Stage for Squares {
+        type Worker = u64;
+        type State = Vec<u64>;
         type Rest = u64;
 
         fn count(&self) -> u64 {
             self.count
         }
 
-        fn own(&self) -> Result<u64> {
+        fn worker(&self) -> Result<u64> {
             Ok(0)
         }
 
-        fn prepare(&self, chunk: u64, own: &mut u64) -> Result<()> {
+        fn prepare(&self, chunk: u64, worker: &mut u64) -> Result<()> {
             assert_ne!(self.panic, Some(chunk));
             // Chunks take unlike long, so that later ones are often ready first.
             for _ in 0..(chunk * 7919) % 5000 {
                 std::hint::spin_loop();
             }
-            *own = chunk * chunk;
+            *worker = chunk * chunk;
             match self.fault {
                 Some(fault) if chunk >= fault => {
                     Err(Error::new(Kind::Source, format!("chunk {chunk} is bad")))
@@ -208,9 +208,9 @@ mod tests {
             }
         }
 
-        fn turn(&self, shared: &mut Vec<u64>, own: &mut u64) -> Result<u64> {
-            shared.push(*own);
-            Ok(*own)
+        fn append(&self, state: &mut Vec<u64>, worker: &mut u64) -> Result<u64> {
+            state.push(*worker);
+            Ok(*worker)
         }
 
         fn finish(&self, rest: u64, _: &mut u64) -> Result<()> {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_come_in_order_and_every_chunk_is_finished() {
+    fn chunks_are_appended_in_order_and_every_one_is_finished() {
         for (count, jobs) in [(0, 3), (1, 8), (500, 1), (500, 2), (500, 7)] {
             let squares = Squares::new(count);
             let expected: Vec<u64> = (0..count).map(|chunk| chunk * chunk).collect();
@@ -247,7 +247,7 @@ mod tests {
     fn a_signal_ends_all() {
         let progress = Progress::default();
         progress.stop_flag().store(true, Ordering::Relaxed);
-        let ended = in_turns(&Squares::new(500), Vec::new(), &PourOptions::new(2, &progress));
+        let ended = run(&Squares::new(500), Vec::new(), &PourOptions::new(2, &progress));
         assert_eq!(ended.unwrap_err().kind(), Kind::Interrupted);
     }
 }

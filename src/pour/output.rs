@@ -103,14 +103,7 @@ impl Output {
     /// The error of a refused write, with what would help.
     #[must_use]
     pub fn failed(&self, error: std::io::Error) -> Error {
-        let hint = match error.kind() {
-            std::io::ErrorKind::StorageFull => "make room there; nothing was left behind",
-            std::io::ErrorKind::FileTooLarge => {
-                "this filesystem, or the limit of this process (ulimit -f), has no files of that length"
-            }
-            _ => "nothing was left behind",
-        };
-        Error::io(Kind::Output, "cannot write the output", &self.target, error).hint(hint)
+        refused("cannot write the output", &self.target, error)
     }
 
     /// Gives the file its name, replacing what stood there in one step.
@@ -152,6 +145,18 @@ impl Output {
             }
         }
     }
+}
+
+/// The error of a refused write at `path`, with what would help.
+pub(super) fn refused(what: &str, path: &Path, error: std::io::Error) -> Error {
+    let hint = match error.kind() {
+        std::io::ErrorKind::StorageFull => "make room there; nothing was left behind",
+        std::io::ErrorKind::FileTooLarge => {
+            "this filesystem, or the limit of this process (ulimit -f), has no files of that length"
+        }
+        _ => "nothing was left behind",
+    };
+    Error::io(Kind::Output, what, path, error).hint(hint)
 }
 
 /// Where the links that `path` may be lead to, whether or not something is there.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::PourOptions;
-use super::ordered::{Chunks, in_turns};
+use super::ordered::{self, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Cursor, Image};
 use crate::units::{Bytes, MIB, usize_of};
@@ -20,7 +20,7 @@ pub type Sink<'a> = &'a mut (dyn Write + Send);
 /// [`Kind::Output`] where `out` refuses bytes (a closed pipe), [`Kind::Source`] for a host file that is gone or
 /// changed, [`Kind::Interrupted`] after a signal.
 pub fn stream(image: &Image, out: Sink<'_>, options: &PourOptions<'_>) -> Result<()> {
-    let out = in_turns(&Whole { image, options }, out, options)?;
+    let out = ordered::run(&Whole { image, options }, out, options)?;
     out.flush().map_err(write_error)
 }
 
@@ -35,20 +35,20 @@ struct Whole<'a> {
     options: &'a PourOptions<'a>,
 }
 
-impl<'a> Chunks for Whole<'a> {
-    type Own = (Cursor, Vec<u8>);
-    type Shared = Sink<'a>;
+impl<'a> Stage for Whole<'a> {
+    type Worker = (Cursor, Vec<u8>);
+    type State = Sink<'a>;
     type Rest = ();
 
     fn count(&self) -> u64 {
         self.image.length().get().div_ceil(CHUNK)
     }
 
-    fn own(&self) -> Result<Self::Own> {
+    fn worker(&self) -> Result<Self::Worker> {
         Ok((self.image.cursor(), Vec::new()))
     }
 
-    fn prepare(&self, chunk: u64, (cursor, bytes): &mut Self::Own) -> Result<()> {
+    fn prepare(&self, chunk: u64, (cursor, bytes): &mut Self::Worker) -> Result<()> {
         let offset = chunk * CHUNK;
         let length = CHUNK.min(self.image.length().get() - offset);
         bytes.resize(usize_of(length), 0);
@@ -57,11 +57,11 @@ impl<'a> Chunks for Whole<'a> {
         Ok(())
     }
 
-    fn turn(&self, out: &mut Sink<'a>, (_, bytes): &mut Self::Own) -> Result<()> {
+    fn append(&self, out: &mut Sink<'a>, (_, bytes): &mut Self::Worker) -> Result<()> {
         out.write_all(bytes).map_err(write_error)
     }
 
-    fn finish(&self, (): (), _: &mut Self::Own) -> Result<()> {
+    fn finish(&self, (): (), _: &mut Self::Worker) -> Result<()> {
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! Finding zeros: an image whose data was never told apart from holes, such as a raw file that was copied without
 //! them, becomes sparse again.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::PourOptions;
 use crate::error::{Error, Kind, Result};
-use crate::image::{Builder, Cursor, Image, Slice};
+use crate::image::{Builder, Cursor, Image, Render, Slice};
 use crate::units::{Bytes, KIB, u64_of, usize_of};
 
 /// How long a run of zeros must be, and how it is aligned, to become a hole: what a host filesystem can leave out.
@@ -42,13 +44,12 @@ pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Sparse>
         Ok(found)
     })?;
     let mut sparse = Builder::new(image.length());
-    // Each grain of a run holds something, so a gap is at most the end of one and the start of the next.
-    let zeros = Slice::ready("zeros", vec![0; usize_of(2 * GRAIN)]);
+    let zeros = stored(image.length())?;
     let mut fingerprint = 0_u128;
     for Found { runs, sum } in found {
         fingerprint = fingerprint.wrapping_add(sum);
         for (start, end) in runs {
-            cover(&mut sparse, image, &zeros, Bytes::new(start), Bytes::new(end))?;
+            cover(&mut sparse, image, &zeros, Bytes::new(start), Bytes::new(end));
         }
     }
     Ok(Sparse { image: sparse.finish()?, fingerprint })
@@ -74,7 +75,7 @@ pub fn without_empty(image: &Image, cluster: Bytes, options: &PourOptions<'_>) -
         Ok(found)
     })?;
     let mut sparse = Builder::new(image.length());
-    let zeros = Slice::ready("zeros", vec![0; usize_of(cluster.get())]);
+    let zeros = stored(image.length())?;
     let mut done = Bytes::ZERO;
     // A cluster that two units lie in was found twice.
     for at in found.into_iter().flatten().filter(|at| {
@@ -82,7 +83,7 @@ pub fn without_empty(image: &Image, cluster: Bytes, options: &PourOptions<'_>) -
         done = done.max(*at + cluster);
         new
     }) {
-        cover(&mut sparse, image, &zeros, at, (at + cluster).min(image.length()))?;
+        cover(&mut sparse, image, &zeros, at, (at + cluster).min(image.length()));
     }
     sparse.finish()
 }
@@ -144,21 +145,36 @@ fn search<T: Send>(
 }
 
 /// Covers `from..to` of `sparse` with what `image` has there, and between that with `zeros`.
-fn cover(sparse: &mut Builder, image: &Image, zeros: &Slice, from: Bytes, to: Bytes) -> Result<()> {
+fn cover(sparse: &mut Builder, image: &Image, zeros: &Slice, from: Bytes, to: Bytes) {
     let mut at = from;
     for piece in image.clipped(from, to) {
-        fill(sparse, zeros, at, piece.offset)?;
+        sparse.put(at, &zeros.sub(at, piece.offset));
         sparse.put(piece.offset, &image.slice(piece.offset, piece.end()));
         at = piece.end();
     }
-    fill(sparse, zeros, at, to)
+    sparse.put(at, &zeros.sub(at, to));
 }
 
-/// Covers `from..to` with `zeros`.
-fn fill(sparse: &mut Builder, zeros: &Slice, from: Bytes, to: Bytes) -> Result<()> {
-    let gap = zeros.get(Bytes::ZERO, to.saturating_sub(from));
-    sparse.put(from, &gap.ok_or_else(|| Error::bug("a gap is longer than the zeros to fill it"))?);
-    Ok(())
+/// `length` bytes of zeros that are data and no hole. Rendered, so they take no memory.
+fn stored(length: Bytes) -> Result<Slice> {
+    let mut builder = Builder::new(length);
+    let zeros = builder.renderer(Arc::new(Stored));
+    builder.rendered(Bytes::ZERO, length, zeros, 0);
+    Ok(builder.finish()?.whole())
+}
+
+/// Renders zeros, which is what it finds.
+#[derive(Debug)]
+struct Stored;
+
+impl Render for Stored {
+    fn render(&self, _: u32, _: u64, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn label(&self, _: u32) -> String {
+        "zeros".to_owned()
+    }
 }
 
 /// The runs of grains that are not all zero, as start and end, and the sum of their numbers.

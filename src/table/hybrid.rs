@@ -44,7 +44,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
         }
         let kind = request.partitions.get(partition).map(|wish| wish.kind);
         if kind.and_then(super::Type::hybrid).is_none() {
-            let refusal = Refusal::of(request, partition, "its type has no byte for a hybrid MBR")
+            let refusal = Refusal::of(partition, "its type has no byte for a hybrid MBR")
                 .about("type")
                 .expected("a type with a name, such as esp, linux or microsoft-basic-data");
             return Err(match kind {
@@ -57,7 +57,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
         (wish.active && !numbers.get(at).is_some_and(|number| shown.contains(number))).then_some(at)
     };
     match request.partitions.iter().enumerate().find_map(active) {
-        Some(at) => Err(Refusal::of(request, at, "it is active, but the hybrid MBR does not show it")
+        Some(at) => Err(Refusal::of(at, "it is active, but the hybrid MBR does not show it")
             .about("attributes")
             .expected("its number under `hybrid`")
             .found(list(shown))),
@@ -69,7 +69,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
 pub(super) fn check_reach(request: &Request, placed: &[Placed]) -> Result<(), Refusal> {
     for (at, partition) in placed.iter().enumerate() {
         if request.hybrid.contains(&partition.number) && partition.end() > mbr::reach() {
-            return Err(Refusal::of(request, at, "a hybrid MBR cannot reach the end of the partition")
+            return Err(Refusal::of(at, "a hybrid MBR cannot reach the end of the partition")
                 .expected(format!("an end at or before {}", mbr::reach()))
                 .found(partition.end())
                 .why("an MBR counts sectors of 512 bytes with 32 bits"));

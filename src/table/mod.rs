@@ -1,6 +1,6 @@
 //! Partition tables: GPT with its protective or hybrid MBR, MBR with logical partitions, and none.
 //!
-//! [`place`] decides number, place and length of each partition and the length of the disk, all of it sums without a
+//! [`place()`] decides number, place and length of each partition and the length of the disk, all of it sums without a
 //! byte; [`Plan::write`] renders the table that says so. What `Plan::write` puts into an image leaves bytes 0 to 439,
 //! the boot code, to whoever has some.
 //!
@@ -21,7 +21,7 @@ mod types;
 
 use uuid::Uuid;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Subject};
 use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
@@ -66,8 +66,6 @@ pub struct Request {
 /// A partition as it is wished for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// What it is called in errors: `partition[2] (disk.toml:14)`.
-    pub what: String,
     /// Its slot in the table, from 1; `None` for the first free one.
     pub number: Option<u32>,
     /// Where it begins; `None` for the first multiple of [`GRAIN`] behind all that is listed before it where it fits
@@ -169,7 +167,7 @@ impl Plan {
     /// Puts the table into an image of the plan's length.
     ///
     /// # Errors
-    /// [`Kind::Bug`] for a plan that [`place`] does not make.
+    /// [`Kind::Bug`] for a plan that [`place()`] does not make.
     pub fn write(&self, image: &mut Builder) -> Result<()> {
         match self.scheme {
             Scheme::Gpt => gpt::write(self, image),
@@ -186,36 +184,34 @@ impl Plan {
 
 /// A request that cannot be met, and which of its partitions that is about.
 #[derive(Debug)]
-pub struct Refusal {
+struct Refusal {
     /// Indices into [`Request::partitions`]: none for the disk as a whole, two for an overlap.
-    pub partitions: Vec<usize>,
-    /// The wish that cannot be met, as a manifest names it, where it is one: `start`, `label`; of the disk `first_lba`.
-    pub key: Option<&'static str>,
+    partitions: Vec<usize>,
     /// What is wrong.
-    pub error: Error,
+    error: Error,
 }
 
 impl Refusal {
     /// Of the disk as a whole.
     fn disk(what: impl Into<String>) -> Self {
-        Self { partitions: Vec::new(), key: None, error: Error::new(Kind::Manifest, what) }
+        Self { partitions: Vec::new(), error: Error::new(Kind::Manifest, what) }
     }
 
     /// Of one partition; `rule` follows its name.
-    fn of(request: &Request, index: usize, rule: &str) -> Self {
-        let what = format!("{}: {rule}", what(request, index));
-        Self { partitions: vec![index], key: None, error: Error::new(Kind::Manifest, what) }
+    fn of(index: usize, rule: &str) -> Self {
+        let what = format!("{}: {rule}", Subject::Partition(index));
+        Self { partitions: vec![index], error: Error::new(Kind::Manifest, what) }
     }
 
     /// Of two partitions; `rule` stands between their names.
-    fn both(request: &Request, one: usize, rule: &str, other: usize) -> Self {
-        let what = format!("{} {rule} {}", what(request, one), what(request, other));
-        Self { partitions: vec![one, other], key: None, error: Error::new(Kind::Manifest, what) }
+    fn both(one: usize, rule: &str, other: usize) -> Self {
+        let what = format!("{} {rule} {}", Subject::Partition(one), Subject::Partition(other));
+        Self { partitions: vec![one, other], error: Error::new(Kind::Manifest, what) }
     }
 
-    /// Of this wish.
+    /// Of the wish that cannot be met: `start`, `label`; of the disk `first_lba`.
     fn about(self, key: &'static str) -> Self {
-        Self { key: Some(key), ..self }
+        Self { error: self.error.about(key), ..self }
     }
 
     fn expected(self, text: impl std::fmt::Display) -> Self {
@@ -237,19 +233,17 @@ impl Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { partitions: Vec::new(), key: None, error }
+        Self { partitions: Vec::new(), error }
     }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        refusal.error
+        match refusal.partitions.is_empty() {
+            true => refusal.error.on(Subject::Disk),
+            false => refusal.partitions.into_iter().map(Subject::Partition).fold(refusal.error, Self::on),
+        }
     }
-}
-
-/// What a partition is called in errors.
-fn what(request: &Request, index: usize) -> &str {
-    request.partitions.get(index).map_or("the partition", |wish| wish.what.as_str())
 }
 
 /// What partitions may use of a disk.

@@ -54,8 +54,11 @@ impl Builder {
             names: self.names,
             places: self.places,
             texts: self.texts,
+            slices: self.slices,
             xattrs: self.xattrs,
             ranges,
+            owners: self.owners,
+            longest: self.longest,
         };
         let equal = super::links::equal(&tree, &dedupe, jobs, progress)?;
         for group in groups.iter().chain(&equal) {

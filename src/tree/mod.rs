@@ -5,9 +5,11 @@
 
 pub mod build;
 pub mod chmod;
+mod content;
 mod finish;
 mod links;
 mod look;
+mod owners;
 mod scan;
 pub mod xattr;
 
@@ -18,12 +20,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::image::{Files, HostFile};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::image::{Files, HostFile, NamedFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
 pub use build::{Builder, Hardlinks, Owner, Rules};
 pub use chmod::Chmod;
+pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;
@@ -123,6 +126,11 @@ pub enum Content {
         /// Which entry of the tree's list of texts.
         text: u32,
     },
+    /// A regular file whose bytes are a slice of an image: a file of a foreign filesystem, or what was packed before.
+    Slice {
+        /// Which entry of the tree's list of slices.
+        slice: u32,
+    },
     /// A symbolic link.
     Symlink {
         /// Where its target stands among the tree's names.
@@ -158,7 +166,7 @@ pub struct Node {
     parent: u32,
     /// One past the last node of its subtree.
     end: u32,
-    name_length: u8,
+    name_length: u16,
     /// Metadata; for [`Content::Link`] that of the node it leads to.
     pub meta: Meta,
     /// What it is.
@@ -181,9 +189,13 @@ pub struct Tree {
     names: Vec<u8>,
     places: Vec<Place>,
     texts: Vec<Arc<[u8]>>,
+    slices: Vec<Slice>,
     xattrs: Vec<Vec<Xattr>>,
     /// Data ranges of files with holes, sorted, not touching; a file that is not listed is data throughout.
     ranges: BTreeMap<u32, Vec<Range>>,
+    owners: owners::Owners,
+    /// Bytes of the longest name.
+    longest: u16,
 }
 
 impl Tree {
@@ -210,12 +222,36 @@ impl Tree {
         &self.nodes[id.index()]
     }
 
-    /// Its name; empty for the root. Any bytes but `/` and NUL, at most 255.
+    /// Its name; empty for the root. Any bytes but `/` and NUL, at most [`LONGEST_NAME`](build::LONGEST_NAME).
     #[must_use]
     pub fn name(&self, id: NodeId) -> &[u8] {
         let node = self.node(id);
         let start = usize_of(node.name);
         &self.names[start..start + usize::from(node.name_length)]
+    }
+
+    /// Refuses names longer than `most` bytes, where a filesystem has no longer ones.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] naming the first that is too long.
+    pub fn check_names(&self, most: u16) -> Result<()> {
+        if self.longest <= most {
+            return Ok(());
+        }
+        match self.ids().find(|id| self.node(*id).name_length > most) {
+            None => Ok(()),
+            Some(id) => Err(Error::new(Kind::Manifest, "a name is too long for this filesystem")
+                .at(self.path(id))
+                .expected(format!("at most {most} bytes"))
+                .found(format!("{} bytes", self.node(id).name_length))),
+        }
+    }
+
+    /// What is to be said about owners by a filesystem that keeps them: names that have another one than on the host, where
+    /// nobody asked for that.
+    #[must_use]
+    pub fn owner_warnings(&self) -> Vec<Warning> {
+        self.owners.warnings()
     }
 
     /// Its directory; the root is its own.
@@ -299,6 +335,7 @@ impl Tree {
         match self.node(id).content {
             Content::File { size, .. } => size,
             Content::Text { text } => u64_of(self.text(text).len()),
+            Content::Slice { slice } => self.slice(slice).length().get(),
             _ => 0,
         }
     }
@@ -307,6 +344,12 @@ impl Tree {
     #[must_use]
     pub fn text(&self, text: u32) -> &Arc<[u8]> {
         &self.texts[index(text)]
+    }
+
+    /// The slice of an image that the bytes of a file are.
+    #[must_use]
+    pub fn slice(&self, slice: u32) -> &Slice {
+        &self.slices[index(slice)]
     }
 
     /// The target of a symbolic link; empty for anything else.
@@ -375,5 +418,16 @@ impl Files for Tree {
 
     fn size(&self, id: u32) -> Result<u64> {
         Ok(self.host(id)?.1)
+    }
+
+    fn named(&self, id: u32) -> Result<Option<NamedFile<'_>>> {
+        let (place, size, stamp) = self.host(id)?;
+        Ok(match self.places.get(index(place)) {
+            Some(Place::Directory(folder)) => {
+                let name = OsStr::from_bytes(self.name(NodeId(id)));
+                Some(NamedFile { folder, name, size, stamp: Some(stamp) })
+            }
+            _ => None,
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! One declaration of an on-disk structure: it writes, it reads, and it lists its fields.
 //!
-//! [`wire!`](crate::wire::wire) takes what a specification says of a structure: its length, its byte order, and of each
+//! `wire!` takes what a specification says of a structure: its length, its byte order, and of each
 //! field the offset, the name and the type. Everything else follows from that declaration, so a reader cannot disagree
 //! with a writer, and the tables of docs/formats are tested against it.
 //!
@@ -18,10 +18,10 @@
 //! let superblock = Superblock::read(&bytes)?;
 //! ```
 //!
-//! - A field is a number (`u8` to `u64`, `i32`, `i64`), a `Uuid` (16 bytes in their order), a [`Guid`] (its first three
+//! - A field is a number (`u8` to `u64`, `i32`, `i64`), a `Uuid` (16 bytes in their order), a `Guid` (its first three
 //!   numbers little-endian, as in a GPT), another structure, or an array of any of these. A nested structure keeps its
 //!   own byte order.
-//! - `= value` fixes a field: [`Wire::BLANK`] has the value, and reading refuses any other.
+//! - `= value` fixes a field: `Wire::BLANK` has the value, and reading refuses any other.
 //! - A name may be followed by its spelling in the specification where that is no Rust name: `my_lba "MyLBA": u64`.
 //! - Fields are declared in ascending order; one that overlaps another or the end of the structure does not compile.
 //! - Bytes of no field are written as zero, and reading ignores them.

@@ -1,6 +1,6 @@
 //! Compressed clusters: read, compress and append on all cores, in an order that no thread changes
-//! ([`turns`](crate::pour::ordered)). A chunk of clusters learns in its turn where its bytes go, and is written while the
-//! next one has its turn. So every byte's place follows from the bytes before it alone.
+//! ([`ordered`]). A chunk of clusters learns in its order where its bytes go, and is written while the next one learns
+//! that. So every byte's place follows from the bytes before it alone.
 
 use super::format::{COMPRESSED, COPIED, ClusterSize, Head, Level1, RefcountSizes, RefcountTable};
 use super::{LENGTHS, Options, SECTOR};
@@ -9,12 +9,12 @@ use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image};
 use crate::pour::PourOptions;
-use crate::pour::ordered::{Chunks, in_turns};
+use crate::pour::ordered::{self, Stage};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
-/// Bytes of the disk in a chunk, at least one cluster: enough that taking turns costs nothing.
+/// Bytes of the disk in a chunk, at least one cluster: enough that putting them in order costs nothing.
 const CHUNK: u64 = MIB;
 
 /// Writes `image` to what will be the file `path`, with every cluster compressed that becomes smaller so; clusters of
@@ -36,8 +36,8 @@ pub(in crate::container) fn compress(
     let output = Output::create(path)?;
     let pour = &pour.within(codec.memory(cluster_size.bytes()));
     let work = Work { image, cluster_size, data: &data, output: &output, codec, pour };
-    let turn = in_turns(&work, Turn::new(cluster_size.bytes()), pour)?;
-    let mut tables = Tables { cluster_size, data: &data, turn: &turn, output: &output, end: turn.free };
+    let places = ordered::run(&work, Places::new(cluster_size.bytes()), pour)?;
+    let mut tables = Tables { cluster_size, data: &data, places: &places, output: &output, end: places.free };
     let l1 = tables.level_2(l1_entries)?;
     let l1 = Level1 { offset: tables.append(&l1)?, entries: l1_entries };
     let refcounts = tables.refcounts()?;
@@ -58,9 +58,9 @@ struct Work<'a> {
     pour: &'a PourOptions<'a>,
 }
 
-/// What only the worker whose turn it is may change.
+/// Which places of the file are given.
 #[derive(Debug)]
-struct Turn {
+struct Places {
     cluster: u64,
     /// Where the next compressed cluster goes, and the end of the space that is contiguous with it.
     packed: u64,
@@ -73,7 +73,7 @@ struct Turn {
     refcounts: Vec<u16>,
 }
 
-impl Turn {
+impl Places {
     fn new(cluster: u64) -> Self {
         // The header has the first cluster.
         Self {
@@ -123,16 +123,16 @@ enum Stored {
 }
 
 /// What a worker has in hand: its encoder, and a chunk's clusters with what is to be written of them.
-struct Own {
+struct Worker {
     cursor: Cursor,
     encoder: Encoder,
     clusters: Vec<Stored>,
     bytes: Vec<u8>,
 }
 
-impl Chunks for Work<'_> {
-    type Own = Own;
-    type Shared = Turn;
+impl Stage for Work<'_> {
+    type Worker = Worker;
+    type State = Places;
     /// What to write where.
     type Rest = Vec<(u64, usize)>;
 
@@ -140,8 +140,8 @@ impl Chunks for Work<'_> {
         self.data.total().div_ceil(self.per_chunk())
     }
 
-    fn own(&self) -> Result<Own> {
-        Ok(Own {
+    fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
             cursor: self.image.cursor(),
             encoder: Encoder::new(self.codec, self.cluster_size.bytes())?,
             clusters: Vec::new(),
@@ -149,20 +149,20 @@ impl Chunks for Work<'_> {
         })
     }
 
-    fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
-        own.bytes.clear();
-        own.clusters = self.clusters(chunk * self.per_chunk(), own)?;
+    fn prepare(&self, chunk: u64, worker: &mut Worker) -> Result<()> {
+        worker.bytes.clear();
+        worker.clusters = self.clusters(chunk * self.per_chunk(), worker)?;
         Ok(())
     }
 
-    fn turn(&self, turn: &mut Turn, own: &mut Own) -> Result<Self::Rest> {
-        self.give_places(turn, &own.clusters)
+    fn append(&self, places: &mut Places, worker: &mut Worker) -> Result<Self::Rest> {
+        self.give_places(places, &worker.clusters)
     }
 
-    fn finish(&self, writes: Self::Rest, own: &mut Own) -> Result<()> {
+    fn finish(&self, writes: Self::Rest, worker: &mut Worker) -> Result<()> {
         let mut from = 0;
         for (at, length) in writes {
-            self.output.write_at(&own.bytes[from..from + length], at)?;
+            self.output.write_at(&worker.bytes[from..from + length], at)?;
             from += length;
         }
         Ok(())
@@ -175,8 +175,8 @@ impl Work<'_> {
     }
 
     /// Reads the clusters from ordinal `first` on and appends what is to be written of them to the bytes in hand.
-    fn clusters(&self, first: u64, own: &mut Own) -> Result<Vec<Stored>> {
-        let Own { cursor, encoder, bytes, .. } = own;
+    fn clusters(&self, first: u64, worker: &mut Worker) -> Result<Vec<Stored>> {
+        let Worker { cursor, encoder, bytes, .. } = worker;
         let size = self.cluster_size.bytes();
         let mut cluster = vec![0; usize_of(size)];
         let end = (first + self.per_chunk()).min(self.data.total());
@@ -202,25 +202,25 @@ impl Work<'_> {
     }
 
     /// Gives the clusters of a chunk their places: what to write where, neighbours joined.
-    fn give_places(&self, turn: &mut Turn, clusters: &[Stored]) -> Result<Vec<(u64, usize)>> {
+    fn give_places(&self, places: &mut Places, clusters: &[Stored]) -> Result<Vec<(u64, usize)>> {
         let mut writes: Vec<(u64, usize)> = Vec::new();
         for cluster in clusters {
             let (entry, at, length) = match cluster {
                 Stored::Zero => {
-                    turn.entries.push(0);
+                    places.entries.push(0);
                     continue;
                 }
                 Stored::Compressed(length) => {
-                    let at = turn.pack(u64_of(*length))?;
+                    let at = places.pack(u64_of(*length))?;
                     let sectors = (at + u64_of(*length) - 1) / SECTOR - at / SECTOR;
                     (COMPRESSED | sectors << self.cluster_size.sector_shift() | at, at, *length)
                 }
                 Stored::Plain => {
-                    let at = turn.plain();
+                    let at = places.plain();
                     (COPIED | at, at, usize_of(self.cluster_size.bytes()))
                 }
             };
-            turn.entries.push(entry);
+            places.entries.push(entry);
             match writes.last_mut() {
                 Some((start, count)) if *start + u64_of(*count) == at => *count += length,
                 _ => writes.push((at, length)),
@@ -234,7 +234,7 @@ impl Work<'_> {
 struct Tables<'a> {
     cluster_size: ClusterSize,
     data: &'a Allocated,
-    turn: &'a Turn,
+    places: &'a Places,
     output: &'a Output,
     /// Where the next one goes.
     end: u64,
@@ -259,7 +259,7 @@ impl Tables<'_> {
             let mut table = vec![0; usize_of(cluster)];
             while ordinal < self.data.total() && self.number(ordinal)? / self.cluster_size.entries() == number
             {
-                let entry = self.turn.entries.get(usize_of(ordinal));
+                let entry = self.places.entries.get(usize_of(ordinal));
                 let entry = entry.ok_or_else(|| Error::bug("a cluster was not looked at"))?;
                 put(&mut table, self.number(ordinal)? % self.cluster_size.entries(), *entry)?;
                 ordinal += 1;
@@ -289,7 +289,7 @@ impl Tables<'_> {
             let numbers = block * self.cluster_size.refcounts()..(block + 1) * self.cluster_size.refcounts();
             let counts = numbers.flat_map(|number| {
                 // Behind the data each cluster up to the end of the file has one use: a table.
-                let data = self.turn.refcounts.get(usize_of(number)).copied();
+                let data = self.places.refcounts.get(usize_of(number)).copied();
                 data.unwrap_or(u16::from(number < end)).to_be_bytes()
             });
             let counts: Vec<u8> = counts.collect();
@@ -316,18 +316,18 @@ mod tests {
     /// What was not given a place, or not looked at, is an error, and not a zero in a table.
     #[test]
     fn a_lookup_that_fails_is_a_bug() {
-        let mut turn = Turn::new(65_536);
-        turn.pack(100).unwrap();
-        turn.refcounts.clear();
-        assert_eq!(turn.pack(100).unwrap_err().kind(), Kind::Bug);
+        let mut places = Places::new(65_536);
+        places.pack(100).unwrap();
+        places.refcounts.clear();
+        assert_eq!(places.pack(100).unwrap_err().kind(), Kind::Bug);
         let folder = tempfile::tempdir().unwrap();
         let output = Output::create(&folder.path().join("out")).unwrap();
         let mut builder = Builder::new(Bytes::new(MIB));
         builder.bytes(Bytes::ZERO, "part", vec![7; 512]);
         let data = Allocated::of(&builder.finish().unwrap(), 65_536);
-        let turn = Turn::new(65_536);
+        let places = Places::new(65_536);
         let cluster_size = ClusterSize::default();
-        let mut tables = Tables { cluster_size, data: &data, turn: &turn, output: &output, end: 65_536 };
+        let mut tables = Tables { cluster_size, data: &data, places: &places, output: &output, end: 65_536 };
         let error = tables.level_2(1).unwrap_err();
         assert_eq!((error.kind(), error.what()), (Kind::Bug, "a cluster was not looked at"));
         assert_eq!(put(&mut [0; 64], 8, 1).unwrap_err().kind(), Kind::Bug);

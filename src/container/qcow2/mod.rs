@@ -1,8 +1,8 @@
 //! qcow2, version 3: QEMU's own format (QEMU docs/interop/qcow2.txt).
 //!
-//! [`wrap`] is a pure function: header, tables, then the clusters that hold something in the order of the disk, so that
+//! `wrap` is a pure function: header, tables, then the clusters that hold something in the order of the disk, so that
 //! runs of data stay runs and are poured, or shared with the host, as they are. Compressed clusters have lengths that
-//! are known only when they are read; [`compress`] writes those.
+//! are known only when they are read; the module `compress` writes those.
 
 mod compress;
 mod format;

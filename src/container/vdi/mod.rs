@@ -1,7 +1,7 @@
 //! VDI: VirtualBox's own format.
 //!
 //! A header, a map from blocks of 1 MiB to their number in the file, and blocks. A static disk has all of them, in order,
-//! and a dynamic one those that hold something. [`wrap`] is a pure function to either.
+//! and a dynamic one those that hold something. `wrap` is a pure function to either.
 
 mod format;
 pub(super) mod read;

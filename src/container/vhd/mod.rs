@@ -1,7 +1,7 @@
 //! VHD, which QEMU calls vpc: the format of Virtual PC, of Hyper-V's first generation, and of Azure.
 //!
 //! A fixed disk is the disk itself with a footer behind it. A dynamic one has a table of blocks of 2 MiB, each behind
-//! a bitmap of its sectors. [`wrap`] is a pure function to either.
+//! a bitmap of its sectors. `wrap` is a pure function to either.
 
 mod format;
 pub(super) mod read;

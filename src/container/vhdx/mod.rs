@@ -1,6 +1,6 @@
 //! VHDX: Hyper-V's format (Microsoft, [MS-VHDX]), dynamic and fixed.
 //!
-//! [`wrap`] is a pure function: header section, an empty log, metadata, the block allocation table, then the blocks that
+//! `wrap` is a pure function: header section, an empty log, metadata, the block allocation table, then the blocks that
 //! hold something in the order of the disk (all of them where the disk is fixed), each on a multiple of 1 MiB.
 
 mod format;

@@ -1,4 +1,4 @@
-//! The descriptor: lines of text that say what a disk is, and name its extents ([VDF], "The Descriptor File").
+//! The descriptor: lines of text that say what a disk is, and name its extents (VDF, "The Descriptor File").
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The bytes of VMDK: header, markers, limits (VMware, Virtual Disk Format 5.0, December 2011; cited as [VDF]). All
+//! The bytes of VMDK: header, markers, limits (VMware, Virtual Disk Format 5.0, December 2011; cited as VDF). All
 //! integers are little-endian, and offsets count sectors of 512 bytes.
 
 use crate::error::{Error, Kind, Result};
@@ -9,7 +9,7 @@ use crate::wire::{Structure, Wire, wire};
 pub(crate) const STRUCTURES: &[Structure] = &[Header::STRUCTURE, GrainMarker::STRUCTURE, Marker::STRUCTURE];
 
 wire! {
-    /// The header of a sparse extent ([VDF], "Hosted Sparse Extents"), which a stream has once more as its footer.
+    /// The header of a sparse extent (VDF, "Hosted Sparse Extents"), which a stream has once more as its footer.
     pub(super) struct Header: "VMDK header", little, 512 {
         0 magic "magicNumber": u32 = MAGIC,
         4 version: u32,
@@ -53,7 +53,7 @@ wire! {
 pub(super) const SECTOR: u64 = 512;
 /// "KDMV".
 pub(super) const MAGIC: u32 = 0x564d_444b;
-/// "COWD": a sparse extent of ESX Server ([VDF], "ESX Server Sparse Extents"), which needs a descriptor file.
+/// "COWD": a sparse extent of ESX Server (VDF, "ESX Server Sparse Extents"), which needs a descriptor file.
 pub(super) const MAGIC_ESX: u32 = 0x4457_4f43;
 /// The first 32 bits of a space-efficient sparse extent (QEMU block/vmdk.c; VMware does not document it).
 pub(super) const MAGIC_SE_SPARSE: u32 = 0xcafe_babe;
@@ -61,7 +61,7 @@ pub(super) const MAGIC_SE_SPARSE: u32 = 0xcafe_babe;
 pub(super) const GRAIN_SECTORS: u64 = 128;
 /// Bytes of a grain.
 pub(super) const GRAIN: u64 = GRAIN_SECTORS * SECTOR;
-/// Entries of a grain table; [VDF] knows no other number.
+/// Entries of a grain table; VDF knows no other number.
 pub(super) const ENTRIES: u64 = 512;
 /// Sectors of a grain table of entries of 32 bits.
 pub(super) const TABLE_SECTORS: u64 = ENTRIES * 4 / SECTOR;

@@ -1,8 +1,8 @@
 //! VMDK: VMware's format (VMware, Virtual Disk Format 5.0), as one sparse file or as a stream.
 //!
-//! [`wrap`] is a pure function: header, descriptor, both grain directories with all their tables, then the grains that
+//! `wrap` is a pure function: header, descriptor, both grain directories with all their tables, then the grains that
 //! hold something in the order of the disk, each on a multiple of 64 KiB. Compressed grains have lengths that are known
-//! only when they are read; [`Stream`] writes those, to a file or to standard output.
+//! only when they are read; `Stream` writes those, to a file or to standard output.
 
 mod descriptor;
 mod format;

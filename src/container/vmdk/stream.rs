@@ -1,7 +1,7 @@
-//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last ([VDF], "Stream-Optimized
+//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last (VDF, "Stream-Optimized
 //! Compressed Sparse Extents").
 //!
-//! Grains are read and compressed on all cores and put down in their order ([`turns`](crate::pour::ordered)): no number
+//! Grains are read and compressed on all cores and put down in their order ([`ordered`]): no number
 //! of threads changes a byte, and the same bytes go to a file and to standard output. Behind the grains of a grain table
 //! comes that table, at the end the grain directory, and a footer that says where it is.
 
@@ -19,14 +19,14 @@ use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, ZlibEncoder, ZlibLevel};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image};
-use crate::pour::ordered::{Chunks, in_turns};
+use crate::pour::ordered::{self, Stage};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::pour::{PourOptions, Sink, write_error};
 use crate::units::{Bytes, MIB, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Grains in a chunk: 1 MiB of the disk, enough that taking turns costs nothing.
+/// Grains in a chunk: 1 MiB of the disk, enough that putting them in order costs nothing.
 const CHUNK: u64 = MIB / GRAIN;
 /// Sectors before the first grain; VMware and VirtualBox begin on a multiple of a grain.
 const OVERHEAD: u64 = GRAIN_SECTORS;
@@ -90,12 +90,12 @@ impl Stream {
         };
         let level = self.level;
         let data = Allocated::of(image, GRAIN);
-        let mut turn = Turn { put, sector: 0, table: Table::default(), directory: Vec::new() };
-        turn.append(&head)?;
+        let mut appender = Appender { put, sector: 0, table: Table::default(), directory: Vec::new() };
+        appender.append(&head)?;
         let pour = &pour.within(Codec::Zlib(level).memory(GRAIN));
-        let mut turn = in_turns(&Work { image, data: &data, output, level, pour }, turn, pour)?;
-        turn.finish(&header)?;
-        Ok(turn.sector * SECTOR)
+        let mut appender = ordered::run(&Work { image, data: &data, output, level, pour }, appender, pour)?;
+        appender.finish(&header)?;
+        Ok(appender.sector * SECTOR)
     }
 }
 
@@ -145,8 +145,8 @@ impl Table {
     }
 }
 
-/// What only the worker whose turn it is may change.
-struct Turn<'a> {
+/// What grains are appended to.
+struct Appender<'a> {
     put: Put<'a>,
     /// The next sector.
     sector: u64,
@@ -155,7 +155,7 @@ struct Turn<'a> {
     directory: Vec<Entry>,
 }
 
-impl Turn<'_> {
+impl Appender<'_> {
     /// A place for whole sectors.
     fn give(&mut self, length: usize) -> Result<u64> {
         let at = self.sector;
@@ -219,7 +219,7 @@ impl Turn<'_> {
 struct Work<'a, 's> {
     image: &'a Image,
     data: &'a Allocated,
-    /// Where bytes go that have a place; to a stream they go in their turn.
+    /// Where bytes go that have a place; to a stream they go in their order.
     output: Option<&'s Output>,
     level: ZlibLevel,
     pour: &'a PourOptions<'a>,
@@ -227,7 +227,7 @@ struct Work<'a, 's> {
 
 /// What a worker has in hand: its encoder, and a chunk's grains with their bytes.
 #[derive(Debug)]
-struct Own {
+struct Worker {
     cursor: Cursor,
     encoder: ZlibEncoder,
     /// Numbers of grains that are not all zero, and where each ends in the bytes.
@@ -235,9 +235,9 @@ struct Own {
     bytes: Vec<u8>,
 }
 
-impl<'s> Chunks for Work<'_, 's> {
-    type Own = Own;
-    type Shared = Turn<'s>;
+impl<'s> Stage for Work<'_, 's> {
+    type Worker = Worker;
+    type State = Appender<'s>;
     /// Which bytes to write to which sector.
     type Rest = Vec<(Range<usize>, u64)>;
 
@@ -245,8 +245,8 @@ impl<'s> Chunks for Work<'_, 's> {
         self.data.total().div_ceil(CHUNK)
     }
 
-    fn own(&self) -> Result<Own> {
-        Ok(Own {
+    fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
             cursor: self.image.cursor(),
             encoder: ZlibEncoder::new(self.level),
             grains: Vec::new(),
@@ -254,42 +254,42 @@ impl<'s> Chunks for Work<'_, 's> {
         })
     }
 
-    fn prepare(&self, chunk: u64, own: &mut Own) -> Result<()> {
-        own.grains.clear();
-        own.bytes.clear();
+    fn prepare(&self, chunk: u64, worker: &mut Worker) -> Result<()> {
+        worker.grains.clear();
+        worker.bytes.clear();
         // The last grain is whole too, its end zero: VirtualBox takes no other.
         let mut grain = vec![0; usize_of(GRAIN)];
         for ordinal in chunk * CHUNK..((chunk + 1) * CHUNK).min(self.data.total()) {
             let number = self.data.number(ordinal).ok_or_else(|| Error::bug("a grain without number"))?;
             let offset = number * GRAIN;
-            own.cursor.read(offset, &mut grain)?;
+            worker.cursor.read(offset, &mut grain)?;
             self.pour.advance(self.image, Bytes::new(offset), Bytes::new(offset + GRAIN));
             if is_zero(&grain) {
                 continue;
             }
-            let start = own.bytes.len();
-            own.bytes.extend(GrainMarker::BLANK.bytes());
-            let length = own.encoder.encode(&grain, &mut own.bytes)?;
+            let start = worker.bytes.len();
+            worker.bytes.extend(GrainMarker::BLANK.bytes());
+            let length = worker.encoder.encode(&grain, &mut worker.bytes)?;
             let size = narrow(length, "the length of a compressed grain")?;
-            GrainMarker { sector: number * GRAIN_SECTORS, size }.write_to(&mut own.bytes[start..]);
-            own.bytes.resize(own.bytes.len().next_multiple_of(usize_of(SECTOR)), 0);
-            own.grains.push((number, own.bytes.len()));
+            GrainMarker { sector: number * GRAIN_SECTORS, size }.write_to(&mut worker.bytes[start..]);
+            worker.bytes.resize(worker.bytes.len().next_multiple_of(usize_of(SECTOR)), 0);
+            worker.grains.push((number, worker.bytes.len()));
         }
         Ok(())
     }
 
-    fn turn(&self, turn: &mut Turn<'s>, own: &mut Own) -> Result<Self::Rest> {
+    fn append(&self, stream: &mut Appender<'s>, worker: &mut Worker) -> Result<Self::Rest> {
         let mut runs: Self::Rest = Vec::new();
         let mut start = 0;
-        for (number, end) in own.grains.iter().copied() {
-            if number / ENTRIES != turn.table.number {
-                turn.end_table()?;
-                turn.table.number = number / ENTRIES;
+        for (number, end) in worker.grains.iter().copied() {
+            if number / ENTRIES != stream.table.number {
+                stream.end_table()?;
+                stream.table.number = number / ENTRIES;
             }
-            let at = turn.give(end - start)?;
-            turn.table.entries.push(Entry { number: number % ENTRIES, sector: at });
+            let at = stream.give(end - start)?;
+            stream.table.entries.push(Entry { number: number % ENTRIES, sector: at });
             if self.output.is_none() {
-                turn.put(&own.bytes[start..end], at)?;
+                stream.put(&worker.bytes[start..end], at)?;
             } else {
                 match runs.last_mut() {
                     Some((bytes, first)) if *first + u64_of(bytes.len()) / SECTOR == at => bytes.end = end,
@@ -301,8 +301,8 @@ impl<'s> Chunks for Work<'_, 's> {
         Ok(runs)
     }
 
-    fn finish(&self, runs: Self::Rest, own: &mut Own) -> Result<()> {
+    fn finish(&self, runs: Self::Rest, worker: &mut Worker) -> Result<()> {
         let Some(output) = self.output else { return Ok(()) };
-        runs.into_iter().try_for_each(|(bytes, at)| output.write_at(&own.bytes[bytes], at * SECTOR))
+        runs.into_iter().try_for_each(|(bytes, at)| output.write_at(&worker.bytes[bytes], at * SECTOR))
     }
 }

@@ -31,7 +31,9 @@ pub(super) fn mode(tree: &Tree, node: NodeId) -> u16 {
     let node = tree.node(source(tree, node));
     let kind = match node.content {
         Content::Directory => MODE_DIRECTORY,
-        Content::File { .. } | Content::Text { .. } | Content::Link { .. } => MODE_FILE,
+        Content::File { .. } | Content::Text { .. } | Content::Slice { .. } | Content::Link { .. } => {
+            MODE_FILE
+        }
         Content::Symlink { .. } => MODE_SYMLINK,
         Content::CharacterDevice { .. } => MODE_CHARACTER,
         Content::BlockDevice { .. } => MODE_BLOCK,

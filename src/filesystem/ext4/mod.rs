@@ -25,13 +25,17 @@ mod xattr;
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Facts, Filesystem, Size};
+use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
+use crate::identity;
 use crate::image::{Builder, Files, Slice};
-use crate::tree::{Content, NodeId, Time, Tree};
+use crate::tree::{Content, Time, Tree};
 use crate::units::{Blocks, Bytes, narrow, u64_of};
+use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
 pub(crate) use format::{STRUCTURES, features};
@@ -39,51 +43,91 @@ use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
 pub(crate) use read::{open, superblock as read_superblock};
 use render::{Renderer, What};
 
-/// What an ext4 filesystem is to be.
-#[derive(Clone, Debug)]
+/// The options of an ext4 filesystem: keys of a manifest, flags of `mkfs ext4`, and what a caller of the library sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Ext4")]
 pub struct Options {
-    /// Its size; a fixed one is rounded down to 4 KiB.
-    pub size: Size,
-    /// With [`Size::Auto`], what `df` shall show as available; 16 MiB where it is not given.
+    /// Volume label, at most 16 bytes; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LABEL"))]
+    pub label: Option<String>,
+    /// UUID; default derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
+    pub uuid: Option<Guid>,
+    /// With a size of auto, the space that `df` shows as available in the running system; default 16MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub free: Option<Bytes>,
-    /// The size the kernel can grow it to online before it needs meta_bg, and the size its journal is made for;
-    /// 1024 times its own size where it is not given. At most 8 TiB beyond its own size can be reserved for.
+    /// Size up to which the kernel can grow it while it is mounted, before it needs meta_bg; the journal is made for this
+    /// size too. Default 1024 times its own size; at most 8 TiB more than its own size can be reserved for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub grow_to: Option<Bytes>,
-    /// At most 16 bytes.
-    pub label: String,
-    /// Its UUID.
-    pub uuid: Uuid,
-    /// The seed of name hashes; not nil, which would mean "none".
-    pub hash_seed: Uuid,
-    /// How many inodes there shall be; `None` is one for 16 KiB and always some more than the contents need.
-    pub inodes: Option<u64>,
-    /// Its journal.
-    pub journal: Journal,
-    /// Blocks that only root may fill.
-    pub reserved: Reserved,
-    /// When it was made.
-    pub time: Time,
-    /// What becomes of times it cannot hold.
-    pub times: TimePolicy,
+    /// Number of inodes at least, for which a size of auto makes space; default auto: one for 16 KiB, and some more than
+    /// the contents need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub inodes: Option<Inodes>,
+    /// Journal: true (of the size that e2fsprogs gives it), false (none), or a size from 4 MiB to 39 GiB; default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub journal: Option<Journal>,
+    /// Space that only the super-user can fill: a size, or percents such as 5%, at most half of it, for which a size of
+    /// auto makes space; default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub reserved: Option<Reserved>,
+    /// UUID that seeds the hashes of directory names; default derived from the filesystem's own UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
+    pub hash_seed: Option<Guid>,
+    /// Times before 1901 and after 2446: refuse them, or clamp them to the nearest that ext4 holds; default refuse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "POLICY"))]
+    pub times: Option<TimePolicy>,
 }
 
-impl Options {
-    /// What is asked for where only the UUID is given: as small as can be, without label, hashes seeded by the UUID, made
-    /// at the beginning of 1970.
-    #[must_use]
-    pub fn new(uuid: Uuid) -> Self {
+/// What an ext4 filesystem is to be, with every default filled in.
+#[derive(Clone, Debug)]
+struct Parameters {
+    /// Its size; a fixed one is rounded down to 4 KiB.
+    size: Size,
+    /// With [`Size::Auto`], what `df` shall show as available.
+    free: Option<Bytes>,
+    /// The size the kernel can grow it to online.
+    grow_to: Option<Bytes>,
+    /// At most 16 bytes.
+    label: String,
+    uuid: Uuid,
+    /// The seed of name hashes; not nil, which would mean "none".
+    hash_seed: Uuid,
+    /// How many inodes there shall be.
+    inodes: Option<u64>,
+    journal: Journal,
+    reserved: Reserved,
+    /// When it was made.
+    time: Time,
+    times: TimePolicy,
+}
+
+impl Parameters {
+    fn new(options: &Options, at: &Placement) -> Self {
+        let uuid = options.uuid.map_or(at.id, |uuid| uuid.0);
         Self {
-            size: Size::Auto,
-            free: None,
-            grow_to: None,
-            label: String::new(),
+            size: at.size,
+            free: options.free,
+            grow_to: options.grow_to,
+            label: options.label.clone().unwrap_or_default(),
             uuid,
-            hash_seed: uuid,
-            inodes: None,
-            journal: Journal::default(),
-            reserved: Reserved::default(),
-            time: Time::default(),
-            times: TimePolicy::default(),
+            hash_seed: options.hash_seed.map_or_else(|| identity::hash_seed(uuid), |seed| seed.0),
+            inodes: options.inodes.and_then(Inodes::count),
+            journal: options.journal.unwrap_or_default(),
+            reserved: options.reserved.unwrap_or_default(),
+            time: at.time,
+            times: options.times.unwrap_or_default(),
         }
     }
 }
@@ -125,6 +169,9 @@ pub enum TimePolicy {
     Clamp,
 }
 
+/// Bytes of a name (`EXT4_NAME_LEN`; its length is one byte of a directory's entry).
+const LONGEST_NAME: u16 = 255;
+
 /// Bytes of a label (s_volume_name).
 const LONGEST_LABEL: usize = 16;
 
@@ -134,14 +181,17 @@ const LONGEST_LABEL: usize = 16;
 /// [`Kind::Capacity`] where the contents do not fit the size (by how much), or something in them does not fit ext4:
 /// a time, a device number, extended attributes, too many names in a directory, each with its path; [`Kind::Manifest`]
 /// for an impossible label or size of the journal.
-pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
+pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
+    let options = &Parameters::new(options, at);
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
         return Err(Error::new(Kind::Manifest, "an ext4 label cannot be that")
             .about("label")
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));
     }
+    tree.check_names(LONGEST_NAME)?;
     let (contents, mut warnings) = Contents::new(tree, options)?;
+    warnings.extend(tree.owner_warnings());
     let plan = Arc::new(Plan::new(contents, options)?);
     warnings.extend(short_of_growth(&plan, options));
     let length = match options.size {
@@ -159,6 +209,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         block_size: BLOCK,
         blocks: plan.geometry.blocks,
         free_blocks: plan.free_blocks(),
+        journal: superblock::journal_length(&plan),
         inodes: Some(plan.geometry.inodes()),
         free_inodes: Some(plan.free_inodes()),
     };
@@ -166,7 +217,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
 }
 
 /// A warning where the filesystem cannot be prepared for all the growth that is asked for.
-fn short_of_growth(plan: &Plan, options: &Options) -> Option<Warning> {
+fn short_of_growth(plan: &Plan, options: &Parameters) -> Option<Warning> {
     let wanted = options.grow_to?;
     let reach = Blocks::new(plan.geometry.reach()).bytes(BLOCK);
     (wanted.round_down(BLOCK) > reach).then(|| {
@@ -185,7 +236,7 @@ fn offset(block: u64) -> Bytes {
 }
 
 /// What each group has: superblocks, descriptors, bitmaps, tables.
-fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) -> Result<()> {
+fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Result<()> {
     let geometry = &plan.geometry;
     // The first superblock stands at byte 1024; a boot loader may use what is before. Copies begin their block.
     let superblock = superblock::superblock(plan, options, 0)?;
@@ -225,7 +276,7 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) -> Resul
 }
 
 /// What stands beside the contents of inodes: the journal, extent trees, attributes, and lost+found.
-fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) -> Result<()> {
+fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Result<()> {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (nodes, xattrs, directories) =
@@ -252,6 +303,7 @@ fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) -> Resul
         let blocks = plan.allocation.blocks(LOST_AND_FOUND, Shape::Dense(length))?;
         each_piece(&blocks, length * BLOCK, |at, length, skip| {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
+            Ok(())
         })?;
     }
     Ok(())
@@ -277,47 +329,38 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
                 let length = contents.directory_blocks(number) * BLOCK;
                 each_piece(&blocks()?, length, |at, length, skip| {
                     image.rendered_from(at, length, directories, number, skip);
+                    Ok(())
                 })?;
             }
             Content::Symlink { length, .. } if usize::from(length) >= SLOW_SYMLINK => {
                 each_piece(&blocks()?, u64::from(length), |at, length, skip| {
                     image.rendered_from(at, length, symlinks, number, skip);
+                    Ok(())
                 })?;
             }
-            Content::File { size, .. } => {
-                each_piece(&blocks()?, size, |at, length, skip| {
-                    image.file(at, length, files, node.get(), skip);
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+                let data = contents.tree.data(node, files)?;
+                each_piece(&blocks()?, contents.tree.size(node), |at, length, skip| {
+                    data.put(image, at, length, skip)
                 })?;
             }
-            Content::Text { text } => put_text(image, contents, node, text, &blocks()?)?,
             _ => {}
         }
     }
     Ok(())
 }
 
-/// A text's bytes, in as many pieces as it has runs.
-fn put_text(
-    image: &mut Builder,
-    contents: &Contents,
-    node: NodeId,
-    text: u32,
-    blocks: &FileBlocks,
-) -> Result<()> {
-    let bytes = contents.tree.text(text);
-    let whole = Slice::ready(format!("text {}", contents.tree.path(node)), Arc::clone(bytes));
-    each_piece(blocks, u64_of(bytes.len()), |at, length, skip| {
-        image.put(at, &whole.sub(Bytes::new(skip), Bytes::new(skip) + length));
-    })
-}
-
 /// The pieces of `length` bytes of content: where each stands, how long it is, and where in the content it begins.
-fn each_piece(blocks: &FileBlocks, length: u64, mut each: impl FnMut(Bytes, Bytes, u64)) -> Result<()> {
+fn each_piece(
+    blocks: &FileBlocks,
+    length: u64,
+    mut each: impl FnMut(Bytes, Bytes, u64) -> Result<()>,
+) -> Result<()> {
     for run in &blocks.runs {
         let skip = run.logical * BLOCK;
         let left = length.checked_sub(skip).filter(|left| *left > 0);
         let left = left.ok_or_else(|| Error::bug("blocks were given to a file behind its end"))?;
-        each(offset(run.run.start), Bytes::new((run.run.length * BLOCK).min(left)), skip);
+        each(offset(run.run.start), Bytes::new((run.run.length * BLOCK).min(left)), skip)?;
     }
     Ok(())
 }

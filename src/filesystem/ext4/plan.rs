@@ -11,7 +11,7 @@ use super::format::{BLOCK, EARLIEST, LATEST, LOST_AND_FOUND, MOST_FILE_BLOCKS};
 use super::geometry::{Allocator, Geometry, Run};
 use super::inodes::{Inodes, source};
 use super::xattr::Xattrs;
-use super::{Options, TimePolicy};
+use super::{Parameters, TimePolicy};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::tree::{Content, NodeId, Range as Data, Time, Tree};
 use crate::units::{Bytes, index, narrow, usize_of};
@@ -86,7 +86,7 @@ pub(super) struct Allocation {
 }
 
 impl Contents {
-    pub(super) fn new(tree: &Arc<Tree>, options: &Options) -> Result<(Self, Vec<Warning>)> {
+    pub(super) fn new(tree: &Arc<Tree>, options: &Parameters) -> Result<(Self, Vec<Warning>)> {
         let seed = Checksum::of_filesystem(options.uuid);
         let (inodes, mut warnings) = Inodes::new(tree, seed)?;
         let hash_seed = *options.hash_seed.as_bytes();
@@ -138,11 +138,12 @@ impl Contents {
         let dense = match self.tree.node(node).content {
             Content::Directory => self.directory_blocks(number),
             Content::Symlink { length, .. } => u64::from(usize::from(length) >= SLOW_SYMLINK),
-            Content::File { size, .. } => match self.tree.ranges(node) {
-                Some(ranges) => return Shape::Sparse(ranges),
-                None => Bytes::new(size).div_ceil(BLOCK),
-            },
-            Content::Text { .. } => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+            Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+                match self.tree.ranges(node) {
+                    Some(ranges) => return Shape::Sparse(ranges),
+                    None => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+                }
+            }
             _ => 0,
         };
         Shape::Dense(dense)
@@ -377,5 +378,119 @@ impl Plan {
         let each = u64::from(self.geometry.inodes_per_group);
         let used = self.contents.inodes.used().saturating_sub(group * each).min(each);
         narrow(used, "used inodes of a group")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filesystem::ext4::render::{Renderer, What};
+    use crate::image::Render;
+    use crate::tree::{Builder, Meta, Xattr};
+    use uuid::Uuid;
+
+    /// A plan with a directory that has an index, a long link, a text, and attributes outside of inodes.
+    fn plan() -> Plan {
+        let mut builder = Builder::new(Time::default());
+        let origin = builder.origin("test");
+        let big = Xattr { name: b"user.big".to_vec(), value: vec![7; 500] };
+        let meta = Meta { xattrs: builder.xattr_set(&[big]), ..Meta::root(0o644, Time::default()) };
+        builder.text(b"/text", b"hello".to_vec(), meta, origin).unwrap();
+        let plain = Meta::root(0o644, Time::default());
+        builder.symlink(b"/link", &[b'x'; 80], plain, origin).unwrap();
+        for number in 0..200 {
+            let name = format!("/many/{number:0100}");
+            builder.put(name.as_bytes(), plain, Content::Fifo, origin).unwrap();
+        }
+        let tree = Arc::new(builder.finish(1).unwrap());
+        let options = Parameters::new(
+            &super::super::Options::default(),
+            &crate::filesystem::Placement::alone(Uuid::from_u128(1)),
+        );
+        let (contents, _) = Contents::new(&tree, &options).unwrap();
+        Plan::new(contents, &options).unwrap()
+    }
+
+    fn inode(plan: &Plan, path: &str) -> u32 {
+        plan.contents.inodes.number(plan.contents.tree.find(path.as_bytes()).unwrap()).unwrap()
+    }
+
+    /// The error of rendering the first bytes of a part.
+    fn bug(plan: Plan, what: What, part: u32) -> String {
+        let error = Renderer { plan: Arc::new(plan), what }.render(part, 0, &mut [0; 16]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Bug, "{error}");
+        error.what().to_owned()
+    }
+
+    #[test]
+    fn a_plan_without_what_is_looked_up_is_a_bug_and_no_zero() {
+        let good = plan();
+        let (text, link, many) = (inode(&good, "/text"), inode(&good, "/link"), inode(&good, "/many"));
+        let part = |number: u32| number - 1;
+        // The table of inodes, up to the one that is poisoned.
+        let table = |plan: Plan, number: u32| {
+            let renderer = Renderer { plan: Arc::new(plan), what: What::InodeTable };
+            renderer.render(0, u64::from(part(number)) * 256, &mut [0; 256])
+        };
+        assert!(table(plan(), text).is_ok() && table(plan(), link).is_ok() && table(plan(), many).is_ok());
+
+        let mut poisoned = plan();
+        poisoned.allocation.starts[index(text)] = 0;
+        assert_eq!(table(poisoned, text).unwrap_err().what(), format!("inode {text} has no blocks"));
+        let mut poisoned = plan();
+        poisoned.allocation.starts.truncate(index(text));
+        assert_eq!(table(poisoned, text).unwrap_err().what(), format!("inode {text} has no blocks"));
+        let mut poisoned = plan();
+        poisoned.allocation.many.clear();
+        poisoned.allocation.starts.clear();
+        assert_eq!(table(poisoned, many).unwrap_err().what(), format!("inode {many} has no blocks"));
+        for blocks in [vec![], vec![Vec::new()], vec![vec![5, 6]]] {
+            let mut poisoned = plan();
+            poisoned.allocation.xattrs = blocks;
+            let what = table(poisoned, text).unwrap_err().what().to_owned();
+            assert_eq!(what, format!("inode {text} has no block for its extended attributes"));
+        }
+        let beyond = u32::try_from(good.contents.inodes.used()).unwrap() + 1;
+        assert_eq!(
+            table(plan(), beyond).unwrap_err().what(),
+            format!("inode {beyond} is in use and has no node")
+        );
+
+        assert_eq!(
+            bug(plan(), What::Symlink, beyond),
+            format!("inode {beyond} of a symbolic link has no node")
+        );
+        assert_eq!(
+            bug(plan(), What::Symlink, text),
+            "the target of a symbolic link is shorter than its place"
+        );
+        assert_eq!(
+            bug(plan(), What::Directory, beyond),
+            format!("inode {beyond} of a directory has no node")
+        );
+        assert_eq!(bug(plan(), What::ExtentNodes, text), format!("inode {text} has no blocks"));
+        assert_eq!(bug(plan(), What::Xattrs, 1), "there is no block 1 of extended attributes");
+        // A bitmap for more inodes than a group has.
+        let renderer = Renderer { plan: Arc::new(plan()), what: What::Directory };
+        assert!(renderer.render(many, 0, &mut [0; 4096]).is_ok());
+        let far = good.contents.indexes[&many].blocks() * BLOCK;
+        let error = renderer.render(many, far, &mut [0; 16]).unwrap_err();
+        assert!(error.what().starts_with("the index of a directory has no leaf"), "{error}");
+    }
+
+    #[test]
+    fn a_set_of_attributes_that_does_not_exist_is_a_bug() {
+        let plan = plan();
+        let sets = u32::try_from(plan.contents.tree.xattr_sets().len()).unwrap();
+        assert_eq!(plan.contents.xattrs.block(0).unwrap(), None);
+        for error in [
+            plan.contents.xattrs.inside(sets).unwrap_err(),
+            plan.contents.xattrs.block(sets).unwrap_err(),
+            plan.contents.xattrs.block_bytes(9, 0, 1, plan.contents.seed).unwrap_err(),
+            plan.contents.xattrs.block_bytes(0, 1, 1, plan.contents.seed).unwrap_err(),
+            plan.contents.inodes.number(NodeId::new(1 << 20)).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), Kind::Bug, "{error}");
+        }
     }
 }

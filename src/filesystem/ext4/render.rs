@@ -306,7 +306,9 @@ fn node_inode(plan: &Plan, number: u32, first: NodeId) -> Result<InodeRecord<'_>
             record.block = device(numbers);
         }
         Content::Fifo | Content::Socket => record.flags = 0,
-        Content::File { .. } | Content::Text { .. } => record.block = blocks.root()?,
+        Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+            record.block = blocks.root()?;
+        }
         Content::Link { .. } => return Err(Error::bug("a link leads to a link").at(tree.path(node))),
     }
     Ok(record)

@@ -1,6 +1,6 @@
 //! The superblock, the group descriptors, the journal's superblock and the resize inode's blocks.
 
-use super::Options;
+use super::Parameters;
 use super::checksum::Checksum;
 use super::format::{
     BLOCK, BLOCK_LENGTH, BLOCKS_PER_GROUP, COMPAT_DIR_INDEX, COMPAT_EXT_ATTR, COMPAT_HAS_JOURNAL,
@@ -18,7 +18,7 @@ use crate::wire::Wire;
 const CHECKSUM: usize = Superblock::LENGTH - 4;
 
 /// The superblock that stands in `group`.
-pub(super) fn superblock(plan: &Plan, options: &Options, group: u64) -> Result<[u8; Superblock::LENGTH]> {
+pub(super) fn superblock(plan: &Plan, options: &Parameters, group: u64) -> Result<[u8; Superblock::LENGTH]> {
     let seconds = plan.contents.time.seconds.max(0).cast_unsigned();
     let high = narrow(half_hi(seconds), "s_wtime_hi")?;
     let resize = if plan.geometry.resize_inode { COMPAT_RESIZE_INODE } else { 0 };
@@ -189,7 +189,7 @@ pub(super) fn block_bitmap_is_implied(plan: &Plan, group: u64) -> bool {
 
 /// The journal's first block; the log itself is empty, and zero blocks are a valid empty log (kernel.org, ext4, "Journal
 /// (jbd2)").
-pub(super) fn journal_superblock(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
+pub(super) fn journal_superblock(plan: &Plan, options: &Parameters) -> Result<Vec<u8>> {
     let superblock = JournalSuperblock {
         h_blocktype: 4, // superblock version 2
         s_blocksize: narrow(BLOCK, "s_blocksize")?,

@@ -45,7 +45,7 @@ impl<'a> Contents<'a> {
         for id in tree.ids() {
             match tree.node(source(tree, id)).content {
                 Content::Directory => contents.directory(id, label)?,
-                Content::File { .. } | Content::Text { .. } => contents.file(id)?,
+                Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => contents.file(id)?,
                 Content::Symlink { .. } => return Err(contents.no_symlink(id)),
                 Content::CharacterDevice { .. } => return Err(contents.no_node(id, "character device")),
                 Content::BlockDevice { .. } => return Err(contents.no_node(id, "block device")),

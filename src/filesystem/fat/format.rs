@@ -43,6 +43,7 @@ wire! {
     /// What ends both boot sectors, from byte 36 on, or 64 with FAT32.
     pub(crate) struct ExtendedBpb: "FAT extended boot record", little, 26 {
         0 drv_num "BS_DrvNum": u8,
+        1 reserved1 "BS_Reserved1": u8,
         2 boot_sig "BS_BootSig": u8,
         3 vol_id "BS_VolID": u32,
         7 vol_lab "BS_VolLab": [u8; 11],
@@ -95,6 +96,7 @@ wire! {
         0 name "DIR_Name": [u8; 11],
         11 attr "DIR_Attr": u8,
         12 nt_res "DIR_NTRes": u8,
+        13 crt_time_tenth "DIR_CrtTimeTenth": u8,
         14 crt_time "DIR_CrtTime": u16,
         16 crt_date "DIR_CrtDate": u16,
         18 lst_acc_date "DIR_LstAccDate": u16,
@@ -145,6 +147,7 @@ pub(super) fn boot_sector(geometry: &Geometry, identity: &Identity) -> Result<Ve
     let extended = ExtendedBpb {
         // The drive's number in a BIOS: the first disk, or the first floppy drive.
         drv_num: if geometry.media == 0xf8 { 0x80 } else { 0 },
+        reserved1: 0, // clean
         boot_sig: 0x29,
         vol_id: identity.volume_id,
         vol_lab: identity.label.unwrap_or(*b"NO NAME    "),
@@ -279,6 +282,7 @@ pub(super) fn entry(
         name: name.0,
         attr: attribute.byte(),
         nt_res: 0,
+        crt_time_tenth: 0,
         crt_time: date.time,
         crt_date: date.day,
         lst_acc_date: date.day,

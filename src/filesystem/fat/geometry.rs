@@ -372,3 +372,22 @@ fn lay_out(
     let clusters = Clusters::new(data.checked_sub(FATS * fat_length)? / sectors_per_cluster);
     Some(Layout { reserved, root_sectors, fat_length, clusters })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_no_cluster_is_a_bug() {
+        let wish = Wish { sector_size: 512, fat: None, sectors_per_cluster: None, root_entries: 0 };
+        let geometry = Geometry::new(Bytes::new(4 * MIB), &wish).unwrap();
+        let last = u32::try_from(geometry.clusters.get()).unwrap() + 1;
+        assert_eq!(geometry.at(2).unwrap(), geometry.data());
+        assert!(geometry.at(last).is_ok());
+        for cluster in [0, 1, last + 1, u32::MAX] {
+            let error = geometry.at(cluster).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug);
+            assert_eq!(error.what(), format!("there is no cluster {cluster}"));
+        }
+    }
+}

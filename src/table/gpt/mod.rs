@@ -70,37 +70,35 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
 pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> {
     match wish.kind.guid() {
         None => {
-            return Err(Refusal::of(request, at, "a GPT has no type bytes")
+            return Err(Refusal::of(at, "a GPT has no type bytes")
                 .about("type")
                 .expected("a name such as esp or linux, or a type GUID")
                 .found(wish.kind));
         }
         Some(guid) if guid.is_nil() => {
-            return Err(Refusal::of(request, at, "the type GUID is zero, which marks an entry as unused")
+            return Err(Refusal::of(at, "the type GUID is zero, which marks an entry as unused")
                 .about("type")
                 .expected("another type GUID"));
         }
         Some(_) => {}
     }
     if wish.logical {
-        return Err(Refusal::of(request, at, "a GPT has no logical partitions")
+        return Err(Refusal::of(at, "a GPT has no logical partitions")
             .about("logical")
             .hint("leave `logical` out"));
     }
     let units = wish.label.encode_utf16().count();
     if units > NAME {
-        return Err(Refusal::of(request, at, "the label is too long for a GPT")
+        return Err(Refusal::of(at, "the label is too long for a GPT")
             .about("label")
             .expected(format!("at most {NAME} UTF-16 units"))
             .found(units));
     }
     if wish.label.contains('\0') {
-        return Err(
-            Refusal::of(request, at, "the label contains NUL, which ends a name in a GPT").about("label")
-        );
+        return Err(Refusal::of(at, "the label contains NUL, which ends a name in a GPT").about("label"));
     }
     if wish.active && request.hybrid.is_empty() {
-        return Err(Refusal::of(request, at, "a GPT has no active flag").about("attributes").hint(
+        return Err(Refusal::of(at, "a GPT has no active flag").about("attributes").hint(
             "legacy-bios-bootable is its counterpart; only a partition in a hybrid MBR can be active too",
         ));
     }
@@ -112,9 +110,7 @@ pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
     let mut seen: BTreeMap<Uuid, usize> = BTreeMap::new();
     for (at, wish) in request.partitions.iter().enumerate() {
         if let Some(first) = seen.insert(wish.guid, at) {
-            return Err(Refusal::both(request, at, "has the same GUID as", first)
-                .about("guid")
-                .found(wish.guid));
+            return Err(Refusal::both(at, "has the same GUID as", first).about("guid").found(wish.guid));
         }
     }
     Ok(())
@@ -126,7 +122,7 @@ pub(super) fn numbers(request: &Request) -> Result<Vec<u32>, Refusal> {
     let mut free = (1..=ENTRIES).filter(|number| !taken.contains_key(number));
     let next = |(at, wish): (usize, &Wish)| {
         wish.number.or_else(|| free.next()).ok_or_else(|| {
-            Refusal::of(request, at, "there is no slot left in the GPT")
+            Refusal::of(at, "there is no slot left in the GPT")
                 .expected(format!("at most {ENTRIES} partitions"))
                 .found(request.partitions.len())
         })

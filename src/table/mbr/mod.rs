@@ -138,10 +138,10 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
 }
 
 /// What an MBR can say of one partition.
-pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> {
+pub(super) fn check(at: usize, wish: &Wish) -> Result<(), Refusal> {
     match wish.kind.mbr() {
         None => {
-            return Err(Refusal::of(request, at, "the type has no byte in an MBR")
+            return Err(Refusal::of(at, "the type has no byte in an MBR")
                 .about("type")
                 .expected(
                     "a byte such as 0x83, or a type with a name that an MBR knows, such as linux or esp",
@@ -149,7 +149,7 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
                 .found(wish.kind));
         }
         Some(byte) if RESERVED.contains(&byte) => {
-            return Err(Refusal::of(request, at, "the type byte is not that of a partition")
+            return Err(Refusal::of(at, "the type byte is not that of a partition")
                 .about("type")
                 .found(wish.kind)
                 .why("0x00 marks an unused entry, 0x05, 0x0f and 0x85 the extended partition, 0xee a GPT")
@@ -158,13 +158,13 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
         Some(_) => {}
     }
     if !wish.label.is_empty() {
-        return Err(Refusal::of(request, at, "an MBR has no labels")
+        return Err(Refusal::of(at, "an MBR has no labels")
             .about("label")
             .found(format!("{:?}", wish.label))
             .hint("the filesystem may have one"));
     }
     if wish.attributes != 0 {
-        return Err(Refusal::of(request, at, "an MBR has no attribute bits")
+        return Err(Refusal::of(at, "an MBR has no attribute bits")
             .about("attributes")
             .expected("no attribute but active")
             .found(super::attribute_names(wish.attributes).join(", ")));
@@ -181,14 +181,14 @@ pub(super) fn numbers(request: &Request) -> Result<(Vec<u32>, Option<u32>), Refu
     let mut previous = false;
     let mut numbers = Vec::with_capacity(request.partitions.len());
     let full = |at| {
-        Refusal::of(request, at, "there is no slot left in the MBR")
+        Refusal::of(at, "there is no slot left in the MBR")
             .expected("at most 4 primary partitions, the extended one among them")
             .hint("`logical` puts a partition into the extended one")
     };
     for (at, wish) in request.partitions.iter().enumerate() {
         numbers.push(if wish.logical {
             if !previous && extended.is_some() {
-                return Err(Refusal::of(request, at, "logical partitions do not follow each other")
+                return Err(Refusal::of(at, "logical partitions do not follow each other")
                     .why("they share the one extended partition, and a primary one stands between them"));
             }
             if extended.is_none() {
@@ -209,28 +209,26 @@ fn logical(request: &Request, at: usize) -> Result<u32, Refusal> {
     // More than 32 bits are more than the last.
     let number = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(PRIMARIES + 1);
     if number > LAST_LOGICAL {
-        return Err(Refusal::of(request, at, "there are too many logical partitions")
+        return Err(Refusal::of(at, "there are too many logical partitions")
             .expected(format!("numbers up to {LAST_LOGICAL}"))
             .why("fdisk and its kin read no more"));
     }
     match request.partitions.get(at).and_then(|wish| wish.number) {
-        Some(own) if own != number => {
-            Err(Refusal::of(request, at, "a logical partition cannot choose its number")
-                .about("number")
-                .expected(number)
-                .found(own)
-                .why("they count from 5 in the order of their boot records"))
-        }
+        Some(own) if own != number => Err(Refusal::of(at, "a logical partition cannot choose its number")
+            .about("number")
+            .expected(number)
+            .found(own)
+            .why("they count from 5 in the order of their boot records")),
         _ => Ok(number),
     }
 }
 
 /// The extended partition around the logical ones, which lie in the order of the list with no primary one between.
-pub(super) fn extended(request: &Request, number: u32, placed: &[Placed]) -> Result<Extended, Refusal> {
+pub(super) fn extended(number: u32, placed: &[Placed]) -> Result<Extended, Refusal> {
     let logical = || placed.iter().enumerate().filter(|(_, partition)| partition.logical);
     for ((a, one), (b, next)) in logical().zip(logical().skip(1)) {
         if next.offset < one.offset {
-            return Err(Refusal::both(request, b, "lies before", a).why(
+            return Err(Refusal::both(b, "lies before", a).why(
                 "logical partitions are numbered in the order of their places, so they are listed in it",
             ));
         }
@@ -241,14 +239,9 @@ pub(super) fn extended(request: &Request, number: u32, placed: &[Placed]) -> Res
     let (offset, end) = (boot_record(one)?, last.end());
     for (at, partition) in placed.iter().enumerate().filter(|(_, partition)| !partition.logical) {
         if partition.offset < end && offset < partition.end() {
-            return Err(Refusal::both(
-                request,
-                at,
-                "lies inside the extended partition that begins for",
-                first,
-            )
-            .expected(format!("a place outside of {offset} to {end}"))
-            .found(format!("{} to {}", partition.offset, partition.end())));
+            return Err(Refusal::both(at, "lies inside the extended partition that begins for", first)
+                .expected(format!("a place outside of {offset} to {end}"))
+                .found(format!("{} to {}", partition.offset, partition.end())));
         }
     }
     let length =
@@ -358,14 +351,16 @@ mod tests {
             error.to_string()
         };
         let bios_boot = "21686148-6449-6e6f-744e-656564454649".parse().unwrap();
-        for (change, words) in [
-            (&(|plan: &mut Plan| plan.partitions[0].number = 5) as &dyn Fn(&mut Plan), "has no slot"),
+        type Change<'a> = &'a dyn Fn(&mut Plan);
+        let changes: [(Change<'_>, &str); 6] = [
+            (&|plan| plan.partitions[0].number = 5, "has no slot"),
             (&|plan| plan.partitions[0].kind = Type::Guid(bios_boot), "has no type byte"),
             (&|plan| plan.partitions[0].kind = Type::Mbr(0), "has no type byte"),
             (&|plan| plan.partitions[1].logical = true, "no extended partition"),
             (&|plan| plan.partitions[0].length = Bytes::ZERO, "or is empty"),
             (&|plan| plan.partitions[0].length = Bytes::new(1 << 42), "SizeInLBA does not fit"),
-        ] {
+        ];
+        for (change, words) in changes {
             let text = poisoned(change);
             assert!(text.contains(words), "no `{words}` in {text}");
         }

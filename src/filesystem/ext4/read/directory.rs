@@ -39,7 +39,7 @@ impl Ext4 {
         }
         let block = self.layout.block;
         let size = raw.size(self);
-        if size % block != 0 {
+        if !size.is_multiple_of(block) {
             return Err(wrong(raw, "its length is no number of blocks"));
         }
         let mut next = 0;
@@ -104,7 +104,7 @@ impl Ext4 {
             };
             let used = head.inode != 0;
             let least = if used { entry_length(name) } else { DirectoryEntry::LENGTH };
-            if length < least || length % 4 != 0 || length > rest.len() {
+            if length < least || !length.is_multiple_of(4) || length > rest.len() {
                 return Err(wrong(raw, "the length of an entry cannot be"));
             }
             let (entry, behind) = rest.split_at(length);

@@ -201,7 +201,7 @@ impl Layout {
     pub(crate) fn has_meta_descriptors(&self, group: u64) -> bool {
         let (each, number) = (self.descriptors_per_block(), group / self.descriptors_per_block());
         number >= self.descriptor_blocks()
-            && (group % each == 0 || group % each == 1 || group % each == each - 1)
+            && (group.is_multiple_of(each) || group % each == 1 || group % each == each - 1)
     }
 }
 

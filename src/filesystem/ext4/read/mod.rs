@@ -67,6 +67,11 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Ext4>> {
     let label = label(&superblock);
     let free = joined(superblock.s_free_blocks_count_lo, superblock.s_free_blocks_count_hi);
     let free_inodes = u64::from(superblock.s_free_inodes_count);
+    // The superblock keeps a copy of the journal inode's size where it says so.
+    let journal = match superblock.s_jnl_backup_type {
+        1 => joined(superblock.s_jnl_size_low, superblock.s_jnl_size_high),
+        _ => 0,
+    };
     let layout = Layout::new(superblock, device.length())?;
     let facts = Facts {
         kind,
@@ -74,8 +79,8 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Ext4>> {
         uuid,
         block_size: layout.block,
         blocks: layout.blocks,
-        // Counted in clusters.
-        free_blocks: free.saturating_mul(layout.cluster),
+        free_blocks: free,
+        journal,
         inodes: Some(layout.inodes.into()),
         free_inodes: Some(free_inodes),
     };

@@ -83,6 +83,24 @@ impl Ext4 {
         Ok(all)
     }
 
+    /// Clusters of values that are inodes of their own, which count for the inode that has them too
+    /// (linux/fs/ext4/xattr.c, ext4_xattr_inode_alloc_quota).
+    pub(super) fn charged(&self, raw: &Raw) -> Result<u64> {
+        let cluster = self.layout.block * self.layout.cluster;
+        let sum = |stored: Vec<Stored<'_>>| -> u64 {
+            let length = |own: Stored<'_>| match own.value {
+                Value::Here(_) => 0,
+                Value::Elsewhere(_, length) => u64::from(length).div_ceil(cluster),
+            };
+            stored.into_iter().map(length).sum()
+        };
+        let mut clusters = sum(inside(raw)?);
+        if raw.xattr_block() != 0 {
+            clusters += sum(stored(&self.xattr_block(raw.xattr_block())?, XattrHeader::LENGTH, 0)?);
+        }
+        Ok(clusters)
+    }
+
     /// The bytes of a block of attributes.
     fn xattr_block(&self, number: u64) -> Result<Vec<u8>> {
         let bytes = self.block(number)?;

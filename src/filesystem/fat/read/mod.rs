@@ -78,6 +78,7 @@ impl Fat {
             block_size: layout.cluster,
             blocks: layout.clusters.into(),
             free_blocks: 0,
+            journal: 0,
             inodes: None,
             free_inodes: None,
         };
@@ -150,7 +151,7 @@ impl Fat {
             Root::Fixed(start, _) => start,
             Root::Chain(_) => self.layout.data,
         };
-        if inode.0 < inside || inode.0 % u64_of(DirectoryEntry::LENGTH) != 0 {
+        if inode.0 < inside || !inode.0.is_multiple_of(u64_of(DirectoryEntry::LENGTH)) {
             return Err(missing());
         }
         let raw: DirectoryEntry = self.device.structure(inode.0)?;

@@ -65,7 +65,7 @@ impl<'a> Table<'a> {
         }
         let mut bytes = [0; 4];
         self.device.read(self.start + offset, &mut bytes[..usize_of(length)])?;
-        Ok(entry(self.layout.fat, bytes, bits % 8 != 0))
+        Ok(entry(self.layout.fat, bytes, !bits.is_multiple_of(8)))
     }
 
     /// What the entry of `cluster` says.
@@ -111,7 +111,7 @@ impl<'a> Table<'a> {
             for (to, byte) in raw.iter_mut().zip(&bytes[from..]) {
                 *to = *byte;
             }
-            let value = entry(self.layout.fat, raw, place % 8 != 0);
+            let value = entry(self.layout.fat, raw, !place.is_multiple_of(8));
             if value != 0 {
                 each(cluster, value)?;
             }

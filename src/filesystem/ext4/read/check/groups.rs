@@ -137,7 +137,7 @@ impl Pass<'_> {
         if seen.end - seen.start == clusters {
             let told = whole(group.raw.bg_free_blocks_count_lo, group.raw.bg_free_blocks_count_hi);
             if told != clusters - used {
-                let what = format!("it tells {told} free blocks, and {} are free", clusters - used);
+                let what = format!("it tells {told} free clusters, and {} are free", clusters - used);
                 remark(Remark::new(Fault::Count, subject, what))?;
             }
         }
@@ -265,7 +265,8 @@ impl Pass<'_> {
         let superblock = &self.volume.layout.superblock;
         let free = joined(superblock.s_free_blocks_count_lo, superblock.s_free_blocks_count_hi);
         for (told, found, what) in [
-            (free, self.sums.free_clusters, "blocks"),
+            // Groups count clusters, and the superblock blocks.
+            (free, self.sums.free_clusters.saturating_mul(self.volume.layout.cluster), "blocks"),
             (superblock.s_free_inodes_count.into(), self.sums.free_inodes, "inodes"),
         ] {
             if told != found {

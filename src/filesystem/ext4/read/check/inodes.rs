@@ -77,6 +77,8 @@ impl Pass<'_> {
         self.told(volume.content(raw), subject, remark)?;
         self.told(volume.xattrs(raw), subject, remark)?;
         let mut count = self.attributes(raw, subject, shared, remark)?;
+        // That attributes cannot be read was told.
+        count += volume.charged(raw).unwrap_or(0) * volume.layout.cluster;
         let mut own = true;
         let has_blocks = match raw.kind() {
             MODE_FILE | MODE_DIRECTORY => !raw.has(FLAG_INLINE_DATA),
