@@ -367,7 +367,7 @@ mod tests {
     fn what_lies_below_shows_only_where_nothing_lies_above() {
         let back = image(30, &[(0, 1, 30)]);
         let front = image(40, &[(5, 2, 5), (20, 2, 2)]);
-        let whole = overlay(&front, &[12..16], &back).unwrap();
+        let whole = overlay(&front, &[12..14, 14..16], &back).unwrap();
         let mut out = [0xd1; 40];
         whole.read(0, &mut out).unwrap();
         let expected: Vec<u8> = (0..40)

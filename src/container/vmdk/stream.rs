@@ -306,3 +306,20 @@ impl<'s> Stage for Work<'_, 's> {
         runs.into_iter().try_for_each(|(bytes, at)| output.write_at(&worker.bytes[bytes], at * SECTOR))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// An entry that has no place in its table, or leads further than the table can say, is an error.
+    #[test]
+    fn an_entry_that_does_not_fit_is_a_bug() {
+        let mut table = [0; 8];
+        Entry { number: 513, sector: 7 }.put(&mut table, 512).unwrap();
+        assert_eq!(table, [0, 0, 0, 0, 7, 0, 0, 0]);
+        for entry in [Entry { number: 514, sector: 7 }, Entry { number: 512, sector: 1 << 32 }] {
+            assert_eq!(entry.put(&mut table, 512).unwrap_err().kind(), Kind::Bug);
+        }
+    }
+}
