@@ -45,7 +45,7 @@ pub struct Options<'a> {
 ///
 /// What the disk says of itself is kept where the new format has it: how large its sectors are, as the source says or
 /// where its GPT stands; and from VMDK to VMDK the controller, unless `container` names one. No byte of the disk
-/// changes. Where the format only has longer disks, zeros follow, of which a warning tells.
+/// changes. Where the format only has longer disks, zeros follow, and a warning says so.
 ///
 /// # Errors
 /// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file, or cannot say how large
@@ -169,7 +169,7 @@ fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
 /// be written before the disk's size is known, and cannot be read before its tables are.
 ///
 /// # Errors
-/// As [`open`](crate::container::open); [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room, [`Kind::Interrupted`] after a
+/// As [`open`](crate::container::open); [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no space, [`Kind::Interrupted`] after a
 /// signal.
 pub fn open_stream(
     input: &mut dyn Read,

@@ -5,11 +5,16 @@ use crate::wire::Structure;
 /// All structures, with the page of docs/formats that describes them. A format adds its `STRUCTURES` here.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Structure)> {
-    let pages: [(&str, &[Structure]); 4] = [
+    let pages: [(&str, &[Structure]); 9] = [
         ("ext4", crate::filesystem::ext4::STRUCTURES),
         ("fat", crate::filesystem::fat::STRUCTURES),
         ("swap", crate::filesystem::swap::STRUCTURES),
         ("tables", crate::table::format::STRUCTURES),
+        ("qcow2", crate::container::qcow2::STRUCTURES),
+        ("vhd", crate::container::vhd::STRUCTURES),
+        ("vdi", crate::container::vdi::STRUCTURES),
+        ("vmdk", crate::container::vmdk::STRUCTURES),
+        ("vhdx", crate::container::vhdx::STRUCTURES),
     ];
     let with_page = |(page, structures): (&'static str, &'static [Structure])| {
         structures.iter().map(move |structure| (page, *structure))

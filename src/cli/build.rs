@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Common, Target};
+use crate::container::same_file;
 use crate::error::{Error, Kind, Result};
 use crate::front::manifest::Manifest;
 
@@ -74,9 +75,4 @@ pub(super) fn run(args: Args) -> Result<()> {
         return Err(Error::new(Kind::Usage, "the output would replace the manifest").at(path));
     }
     args.common.run(&description, Some(&folder), target.as_ref(), &work)
-}
-
-/// Whether two names lead to one file.
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

@@ -159,7 +159,7 @@ impl Encoder {
 /// Appends `bytes` as one stream to `out` and returns its length.
 fn deflate(compress: &mut Compress, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
     let before = out.len();
-    // Room for a stream that is longer than its bytes: one that is given up for lack of room leaves zlib-rs 0.6 in a
+    // Space for a stream that is longer than its bytes: one that is given up for lack of space leaves zlib-rs 0.6 in a
     // state that its reset does not mend, and the next such stream panics.
     out.resize(before + deflate_bound(bytes.len()), 0);
     compress.reset();
@@ -318,7 +318,7 @@ mod tests {
             let mut out = b"before".to_vec();
             let length = encoder.encode(&text, &mut out).unwrap().unwrap();
             assert_eq!(out.len(), 6 + length);
-            // Often: streams that find no room have broken an encoder for good.
+            // Often: streams that find no space have broken an encoder for good.
             for _ in 0..20 {
                 assert_eq!(encoder.encode(&noise, &mut out).unwrap(), None);
                 assert_eq!(out.len(), 6 + length);

@@ -63,8 +63,8 @@ impl Container {
 
     /// Refuses sectors that nobody who reads the container would see.
     ///
-    /// Whoever runs a raw or a qcow2 disk says how large its sectors are (QEMU's `logical_block_size`), and VHDX says it
-    /// itself. All who read VHD, VDI and VMDK take 512 bytes: their tables count in those, and VDI's header has a field
+    /// The program that runs a raw or a qcow2 disk is told how large its sectors are (QEMU's `logical_block_size`), and VHDX
+    /// says it itself. All who read VHD, VDI and VMDK take 512 bytes: their tables count in those, and VDI's header has a field
     /// for it that may have no other value.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 mod allocated;
 pub mod codec;
 mod deflate;
-mod entries;
 mod fit;
 mod foreign;
 mod format;

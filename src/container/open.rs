@@ -2,6 +2,7 @@
 //! reading, converting, looking inside and serving are the same for all.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::codec::Level;
 use super::foreign::Foreign;
 use super::qcow2::read as qcow2;
-use super::source::{Mapping, Numbers, Source, same_file};
+use super::source::{Mapping, Source, same_file};
 use super::vmdk::CreateType;
 use super::vmdk::{Adapter, read as vmdk};
 use super::{Container, Format, SectorSize, Subformat, vdi, vhd, vhdx};
@@ -58,7 +59,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// A disk in a file of this format, of which nothing more is known.
+    /// A disk in a file of this format; nothing more is known of it.
     pub(super) fn new(source: &Source, format: Format, image: Image) -> Self {
         Self {
             image,
@@ -179,16 +180,21 @@ fn open_source(
 /// [`Kind::Format`] for what is no disk image, by its name.
 fn detect(source: &Source) -> Result<Format> {
     let head = source.read_some(0, 512)?;
-    Ok(match Numbers(&head).be32(0) {
-        0x5146_49fb => Format::Qcow2,
-        _ if vdi::read::is_vdi(&head) => Format::Vdi,
-        _ if vhd::read::is_vhd(source)? => Format::Vhd,
-        _ if vmdk::detect(&head) => Format::Vmdk,
-        _ if vhdx::read::detect(&head) => Format::Vhdx,
-        _ => match Foreign::of(source, &head)? {
+    Ok(if qcow2::detect(&head) {
+        Format::Qcow2
+    } else if vdi::read::detect(&head) {
+        Format::Vdi
+    } else if vhd::read::detect(source)? {
+        Format::Vhd
+    } else if vmdk::detect(&head) {
+        Format::Vmdk
+    } else if vhdx::read::detect(&head) {
+        Format::Vhdx
+    } else {
+        match Foreign::of(source, &head)? {
             Some(foreign) => return Err(foreign.error(source)),
             None => Format::Raw,
-        },
+        }
     })
 }
 
@@ -201,7 +207,8 @@ fn raw(source: &Arc<Source>) -> Result<Opened> {
 
 fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> Result<Opened> {
     let info = qcow2::Info::read(source)?;
-    let (mut image, zero) = info.image(source)?;
+    let disk = info.disk(source)?;
+    let mut image = disk.image;
     let mut details = vec![
         ("version", info.version.to_string()),
         ("cluster size", info.cluster().to_string()),
@@ -217,7 +224,7 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
             Chain::Ignored => {}
             Chain::Followed => {
                 let below = open_backing(source, name, format.as_deref(), chain)?;
-                image = overlay(&image, &zero, &below.image)?;
+                image = overlay(&image, &disk.zero, &below.image)?;
             }
         }
         backing = Some(name.clone());
@@ -323,19 +330,19 @@ pub(super) fn has_protocol(name: &[u8]) -> bool {
 }
 
 /// `front` where it has data, zero where `zero` says so, and `back` elsewhere.
-fn overlay(front: &Image, zero: &[(u64, u64)], back: &Image) -> Result<Image> {
+fn overlay(front: &Image, zero: &[Range<u64>], back: &Image) -> Result<Image> {
     let length = front.length();
-    let mut own: Vec<(u64, u64)> = front
+    let mut own: Vec<Range<u64>> = front
         .segments()
         .iter()
-        .map(|segment| (segment.offset.get(), segment.end().get()))
-        .chain(zero.iter().map(|(start, count)| (*start, start + count)))
+        .map(|segment| segment.offset.get()..segment.end().get())
+        .chain(zero.iter().cloned())
         .collect();
-    own.sort_unstable();
+    own.sort_unstable_by_key(|range| range.start);
     let mut whole = Builder::new(length);
     whole.put(Bytes::ZERO, &front.whole());
     let mut at = 0;
-    for (start, end) in own.into_iter().chain([(length.get(), length.get())]) {
+    for Range { start, end } in own.into_iter().chain(std::iter::once(length.get()..length.get())) {
         if start > at {
             whole.put(Bytes::new(at), &back.slice(Bytes::new(at), Bytes::new(start)));
         }
@@ -360,7 +367,7 @@ mod tests {
     fn what_lies_below_shows_only_where_nothing_lies_above() {
         let back = image(30, &[(0, 1, 30)]);
         let front = image(40, &[(5, 2, 5), (20, 2, 2)]);
-        let whole = overlay(&front, &[(12, 4)], &back).unwrap();
+        let whole = overlay(&front, &[12..14, 14..16], &back).unwrap();
         let mut out = [0xd1; 40];
         whole.read(0, &mut out).unwrap();
         let expected: Vec<u8> = (0..40)

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use rustix::fs::SeekFrom;
 use crate::error::{Error, Kind, Result};
 use crate::host::{open_any_length, stamp};
 use crate::image::{Builder, Files, FilesId, HostFile};
-pub(super) use crate::numbers::Numbers;
 use crate::text::printable;
-use crate::units::{Bytes, usize_of};
+use crate::units::{Bytes, narrow, u64_of, usize_of};
+use crate::wire::Wire;
 
 /// How many entries of a table are read at a time: 1 MiB.
 const ENTRIES: u64 = 1 << 18;
@@ -71,7 +72,7 @@ impl Source {
                 .found(found)
                 .hint("read a raw disk from standard input"));
         };
-        let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
+        let nanoseconds = narrow(meta.mtime_nsec(), "the nanoseconds of a time")?;
         let stamp = meta.is_file().then(|| stamp(meta.mtime(), nanoseconds));
         Ok(Arc::new(Self { path, size, file, stamp }))
     }
@@ -98,13 +99,13 @@ impl Source {
         offset: u64,
         count: u64,
         what: &str,
-        mut each: impl FnMut(u64, Numbers<'_>) -> Result<()>,
+        mut each: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let mut first = 0;
         while first < count {
             let entries = (count - first).min(ENTRIES);
             let bytes = self.read(offset + first * 4, entries * 4, what)?;
-            each(first, Numbers(&bytes))?;
+            each(first, &bytes)?;
             first += entries;
         }
         Ok(())
@@ -137,13 +138,30 @@ impl Source {
         }
     }
 
+    /// The structure at `offset`.
+    ///
+    /// # Errors
+    /// [`Kind::Format`] with the place where the file ends before it, or where a field that is fixed has another value.
+    pub(super) fn structure<T: Wire>(&self, offset: u64) -> Result<T> {
+        let bytes = self.read(offset, u64_of(T::LENGTH), T::STRUCTURE.title)?;
+        T::read(&bytes).map_err(|error| error.at_offset(&self.path, offset))
+    }
+
     /// An error about what stands at `offset`.
     pub(super) fn wrong(&self, what: impl Into<String>, offset: u64) -> Error {
         Error::new(Kind::Format, what).at_offset(&self.path, offset)
     }
 
-    /// The parts of `from..to` that are no holes of the file, as start and length.
-    pub(super) fn data_ranges(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+    /// An error about the field `name` of the structure that stands at `offset`.
+    pub(super) fn wrong_in<T: Wire>(&self, what: impl Into<String>, offset: u64, name: &str) -> Error {
+        match T::FIELDS.iter().find(|field| field.name == name) {
+            Some(field) => self.wrong(what, offset + u64_of(field.offset)),
+            None => Error::bug(format!("{} has no field `{name}`", T::STRUCTURE.title)),
+        }
+    }
+
+    /// The parts of `from..to` that are no holes of the file.
+    fn data_ranges(&self, from: u64, to: u64) -> Vec<Range<u64>> {
         let to = to.min(self.size);
         let mut ranges = Vec::new();
         let mut at = from;
@@ -152,7 +170,7 @@ impl Source {
                 // NXIO: nothing but hole is left. Anything else: a device or filesystem without holes.
                 let rest = !self.is_hole(at, to - at);
                 if rest {
-                    ranges.push((at, to - at));
+                    ranges.push(at..to);
                 }
                 break;
             };
@@ -163,7 +181,7 @@ impl Source {
             if end <= start {
                 break;
             }
-            ranges.push((start, end - start));
+            ranges.push(start..end);
             at = end;
         }
         ranges
@@ -208,14 +226,42 @@ pub(crate) fn open_to_change(path: &Path) -> Result<File> {
     }
 }
 
+/// Big-endian numbers of 64 bits.
+pub(super) fn be64s(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.as_chunks().0.iter().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Little-endian numbers of 64 bits.
+pub(super) fn le64s(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Big-endian numbers of 32 bits.
+pub(super) fn be32s(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bytes.as_chunks().0.iter().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Little-endian numbers of 32 bits.
+pub(super) fn le32s(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+/// A run of bytes of a disk in a file.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    disk: u64,
+    file: u64,
+    length: u64,
+}
+
 /// Collects which parts of a disk lie where in a container, and that no part of the file is used twice.
 #[derive(Debug)]
 pub(super) struct Mapping {
     source: Arc<Source>,
     builder: Builder,
     files: FilesId,
-    /// A run that may still grow: place on the disk, in the file, length.
-    open: Option<(u64, u64, u64)>,
+    /// A run that may still grow.
+    open: Option<Run>,
     /// What uses which bytes of the file: start to end and name.
     used: BTreeMap<u64, (u64, &'static str)>,
     size: u64,
@@ -306,25 +352,27 @@ impl Mapping {
                 .found(format!("a file of {} bytes", self.source.size)));
         }
         let length = length.min(self.source.size - file);
-        if let Some((open_disk, open_file, open_length)) = &mut self.open
-            && *open_disk + *open_length == disk
-            && *open_file + *open_length == file
+        if let Some(run) = &mut self.open
+            && run.disk + run.length == disk
+            && run.file + run.length == file
         {
-            *open_length += length;
+            run.length += length;
             return Ok(length);
         }
         self.flush();
-        self.open = Some((disk, file, length));
+        self.open = Some(Run { disk, file, length });
         Ok(length)
     }
 
     /// Ends the run that may still grow.
     pub(super) fn flush(&mut self) {
-        let Some((disk, file, length)) = self.open.take() else { return };
-        let parts =
-            if self.sparse { self.source.data_ranges(file, file + length) } else { vec![(file, length)] };
-        for (start, length) in parts {
-            self.builder.file(Bytes::new(disk + (start - file)), Bytes::new(length), self.files, 0, start);
+        let Some(Run { disk, file, length }) = self.open.take() else { return };
+        let end = file + length;
+        let whole = file..end;
+        let parts = if self.sparse { self.source.data_ranges(file, end) } else { vec![whole] };
+        for Range { start, end } in parts {
+            let length = Bytes::new(end - start);
+            self.builder.file(Bytes::new(disk + (start - file)), length, self.files, 0, start);
         }
     }
 

@@ -8,6 +8,7 @@
 mod builder;
 mod cursor;
 pub mod dump;
+mod records;
 mod slice;
 mod tables;
 
@@ -23,6 +24,7 @@ use crate::units::Bytes;
 
 pub use builder::{Builder, FilesId, RendererId};
 pub use cursor::Cursor;
+pub(crate) use records::records;
 pub use slice::Slice;
 use tables::Tables;
 

@@ -32,7 +32,7 @@ fn sector_of_vhdx(path: &Path) -> u32 {
     le32(&bytes, (2 << 20) + usize::try_from(le32(table, at + 16)).unwrap())
 }
 
-/// A disk that is laid out for sectors of 4096 bytes says so, or goes where whoever runs it says so.
+/// A disk that is laid out for sectors of 4096 bytes says so, or becomes a file whose user says so.
 #[test]
 fn a_disk_of_large_sectors_is_built() {
     let folder = scratch();
@@ -121,7 +121,7 @@ fn a_disk_of_large_sectors_is_converted() {
         assert_eq!(sector_of_vhdx(&path("b.vhdx")).to_string(), other);
     }
     must(diskwright().arg("convert").args([path("c.qcow2"), path("e.vmdk")]).args(["--sector-size", "512"]));
-    // Without a GPT a disk has sectors of 512 bytes; a header in the wrong place is none.
+    // Without a GPT a disk has sectors of 512 bytes; a header in the wrong place does not count.
     std::fs::write(path("a.img"), vec![0; 1 << 20]).unwrap();
     for (offset, own) in [(4096, 7_u64), (8192, 1)] {
         let mut bytes = vec![0; 1 << 20];

@@ -93,7 +93,7 @@ const PLAIN: &[(&str, Patch<'_>, &[&str])] = &[
     ("encrypted", &[(32, &[0, 0, 0, 2])], &["encrypted", "byte 32"]),
     ("marked corrupt", &[(72, &[0, 0, 0, 0, 0, 0, 0, 2])], &["corrupt", "byte 72"]),
     ("data elsewhere", &[(72, &[0, 0, 0, 0, 0, 0, 0, 4])], &["another file", "byte 72"]),
-    ("unknown feature", &[(72, &[0, 0, 0, 0, 0, 0, 0, 0x20])], &["not known", "byte 72", "0x20"]),
+    ("unknown feature", &[(72, &[0, 0, 0, 0, 0, 0, 0, 0x20])], &["not known", "byte 72", "found: bit 5"]),
     (
         "small extended clusters",
         &[(72, &[0, 0, 0, 0, 0, 0, 0, 0x10])],

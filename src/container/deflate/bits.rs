@@ -30,7 +30,7 @@ impl<'a> Bits<'a> {
         let bytes = self.waiting.to_le_bytes();
         // Eight bytes at once; those that are not complete are written again by the next call.
         match self.out.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
-            Some(room) => *room = bytes,
+            Some(place) => *place = bytes,
             None => self.flush_at_end(bytes),
         }
         self.at += usize_of(u64::from(self.count / 8));
@@ -41,8 +41,8 @@ impl<'a> Bits<'a> {
 
     #[cold]
     fn flush_at_end(&mut self, bytes: [u8; 8]) {
-        for (room, byte) in self.out.iter_mut().skip(self.at).zip(bytes) {
-            *room = byte;
+        for (place, byte) in self.out.iter_mut().skip(self.at).zip(bytes) {
+            *place = byte;
         }
     }
 
@@ -61,8 +61,8 @@ impl<'a> Bits<'a> {
 
     /// Appends bytes; after [`Bits::align`].
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.out.get_mut(self.at..self.at + bytes.len()) {
-            room.copy_from_slice(bytes);
+        if let Some(place) = self.out.get_mut(self.at..self.at + bytes.len()) {
+            place.copy_from_slice(bytes);
         }
         self.at += bytes.len();
     }

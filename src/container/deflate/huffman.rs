@@ -79,8 +79,8 @@ fn leaves_by_depth(used: &[u64], longest: u8) -> [u32; 16] {
     leaves
 }
 
-/// Makes room for leaves that were lifted to the depth `longest`: a leaf above goes one down and takes one of them as
-/// its neighbour, which frees the place of one, until all have room (Kraft's sum is 1).
+/// Makes places for leaves that were lifted to the depth `longest`: a leaf above goes one down and takes one of them as
+/// its neighbour, which frees the place of one, until all have a place (Kraft's sum is 1).
 fn limit(leaves: &mut [u32; 16], longest: usize) {
     let sum: u64 = (1..=longest).map(|depth| u64::from(leaves[depth]) << (longest - depth)).sum();
     for _ in 1_u64 << longest..sum {

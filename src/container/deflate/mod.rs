@@ -63,7 +63,7 @@ impl Deflater {
     /// Compresses `bytes` into `out`; how many bytes it took, or `None` where `out` is too short.
     pub(super) fn deflate(&mut self, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
         self.matcher.reset();
-        let room = out.len();
+        let most = out.len();
         let mut bits = bits::Bits::new(out);
         let mut from = 0;
         loop {
@@ -71,7 +71,7 @@ impl Deflater {
             self.block.write(&bytes[from..end], end == bytes.len(), &mut bits);
             from = end;
             if from == bytes.len() {
-                return Some(bits.end()).filter(|length| *length <= room);
+                return Some(bits.end()).filter(|length| *length <= most);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! ([`ordered`]). A chunk of clusters learns in its order where its bytes go, and is written while the next one learns
 //! that. So every byte's place follows from the bytes before it alone.
 
-use super::format::{COMPRESSED, COPIED, ClusterSize, Header, refcount_sizes};
+use super::format::{COMPRESSED, COPIED, ClusterSize, Head, Level1, RefcountSizes, RefcountTable};
 use super::{LENGTHS, Options, SECTOR};
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
@@ -31,14 +31,20 @@ pub(in crate::container) fn compress(
 ) -> Result<Output> {
     let cluster_size = options.cluster_size;
     let size = LENGTHS.round_up(image.length()).get();
-    let entries = cluster_size.l1_entries(size)?;
+    let l1_entries = cluster_size.l1_entries(size)?;
     let data = Allocated::of(image, cluster_size.bytes());
     let output = Output::create(path)?;
     let pour = &pour.within(codec.memory(cluster_size.bytes()));
     let work = Work { image, cluster_size, data: &data, output: &output, codec, pour };
     let places = ordered::run(&work, Places::new(cluster_size.bytes()), pour)?;
-    let tables = Tables { cluster_size, data: &data, entries: &places.entries, l1_entries: entries };
-    tables.write(&output, &places, size, options, codec)?;
+    let mut tables = Tables { cluster_size, data: &data, places: &places, output: &output, end: places.free };
+    let l1 = tables.level_2(l1_entries)?;
+    let l1 = Level1 { offset: tables.append(&l1)?, entries: l1_entries };
+    let refcounts = tables.refcounts()?;
+    let backing = options.backing.as_ref();
+    let head = Head { cluster_size, size, l1, refcounts, codec: Some(codec), backing };
+    output.write_at(&head.bytes()?, 0)?;
+    output.set_length(tables.end)?;
     Ok(output)
 }
 
@@ -56,7 +62,7 @@ struct Work<'a> {
 #[derive(Debug)]
 struct Places {
     cluster: u64,
-    /// Where the next compressed cluster goes, and the end of the room that is contiguous with it.
+    /// Where the next compressed cluster goes, and the end of the space that is contiguous with it.
     packed: u64,
     packed_end: u64,
     /// The first byte of the file that nothing was given to.
@@ -88,8 +94,8 @@ impl Places {
         at
     }
 
-    /// `length` bytes, less than a cluster, behind the last ones where room is contiguous.
-    fn pack(&mut self, length: u64) -> u64 {
+    /// `length` bytes, less than a cluster, behind the last ones where free space is contiguous.
+    fn pack(&mut self, length: u64) -> Result<u64> {
         if self.packed + length > self.packed_end {
             if self.packed_end != self.free {
                 self.packed = self.free;
@@ -101,11 +107,10 @@ impl Places {
         let at = self.packed;
         self.packed += length;
         for cluster in at / self.cluster..=(self.packed - 1) / self.cluster {
-            if let Some(count) = self.refcounts.get_mut(usize_of(cluster)) {
-                *count += 1;
-            }
+            let count = self.refcounts.get_mut(usize_of(cluster));
+            *count.ok_or_else(|| Error::bug("a compressed cluster lies where nothing was given to it"))? += 1;
         }
-        at
+        Ok(at)
     }
 }
 
@@ -151,7 +156,7 @@ impl Stage for Work<'_> {
     }
 
     fn append(&self, places: &mut Places, worker: &mut Worker) -> Result<Self::Rest> {
-        Ok(self.give_places(places, &worker.clusters))
+        self.give_places(places, &worker.clusters)
     }
 
     fn finish(&self, writes: Self::Rest, worker: &mut Worker) -> Result<()> {
@@ -197,7 +202,7 @@ impl Work<'_> {
     }
 
     /// Gives the clusters of a chunk their places: what to write where, neighbours joined.
-    fn give_places(&self, places: &mut Places, clusters: &[Stored]) -> Vec<(u64, usize)> {
+    fn give_places(&self, places: &mut Places, clusters: &[Stored]) -> Result<Vec<(u64, usize)>> {
         let mut writes: Vec<(u64, usize)> = Vec::new();
         for cluster in clusters {
             let (entry, at, length) = match cluster {
@@ -206,7 +211,7 @@ impl Work<'_> {
                     continue;
                 }
                 Stored::Compressed(length) => {
-                    let at = places.pack(u64_of(*length));
+                    let at = places.pack(u64_of(*length))?;
                     let sectors = (at + u64_of(*length) - 1) / SECTOR - at / SECTOR;
                     (COMPRESSED | sectors << self.cluster_size.sector_shift() | at, at, *length)
                 }
@@ -221,92 +226,110 @@ impl Work<'_> {
                 _ => writes.push((at, length)),
             }
         }
-        writes
+        Ok(writes)
     }
 }
 
-/// The tables behind the data.
+/// What is written behind the data, in this order: level 2 tables, level 1 table, refcounts.
 struct Tables<'a> {
     cluster_size: ClusterSize,
     data: &'a Allocated,
-    entries: &'a [u64],
-    l1_entries: u64,
+    places: &'a Places,
+    output: &'a Output,
+    /// Where the next one goes.
+    end: u64,
 }
 
 impl Tables<'_> {
-    /// Writes header, tables and refcounts; everything behind the data, in the order L2, L1, refcounts.
-    fn write(
-        &self,
-        output: &Output,
-        places: &Places,
-        size: u64,
-        options: &Options,
-        codec: Codec,
-    ) -> Result<()> {
-        let cluster = self.cluster_size.bytes();
-        let mut at = places.free;
-        let put = |bytes: &[u8], at: u64| output.write_at(bytes, at);
-        let mut l1 = vec![0_u8; usize_of((self.l1_entries * 8).div_ceil(cluster).max(1) * cluster)];
-        for (number, table) in self.l2_tables() {
-            put(&table, at)?;
-            let entry = (COPIED | at).to_be_bytes();
-            let from = usize_of(number * 8);
-            l1[from..from + 8].copy_from_slice(&entry);
-            at += cluster;
-        }
-        let l1_at = at;
-        put(&l1, l1_at)?;
-        at += u64_of(l1.len());
-        let used = at / cluster;
-        let (table_length, blocks) = refcount_sizes(self.cluster_size, used)?;
-        let (table_at, blocks_at) = (at, at + table_length);
-        let end = blocks_at + blocks * cluster;
-        let table: Vec<u8> =
-            (0..blocks).flat_map(|block| (blocks_at + block * cluster).to_be_bytes()).collect();
-        put(&table, table_at)?;
-        for block in 0..blocks {
-            let first = block * self.cluster_size.refcounts();
-            let counts: Vec<u8> = (first..first + self.cluster_size.refcounts())
-                .flat_map(|number| {
-                    let known = places.refcounts.get(usize_of(number)).copied();
-                    known.unwrap_or(u16::from(number < end / cluster)).to_be_bytes()
-                })
-                .collect();
-            put(&counts, blocks_at + block * cluster)?;
-        }
-        let header = Header {
-            cluster_size: self.cluster_size,
-            size,
-            l1: (l1_at, self.l1_entries),
-            refcount_table: (table_at, table_length),
-            compression: codec.qcow2_type(),
-            backing: options.backing.as_ref(),
-        };
-        put(&header.bytes()?, 0)?;
-        output.set_length(end)
+    /// Writes whole clusters, and returns where they are.
+    fn append(&mut self, bytes: &[u8]) -> Result<u64> {
+        let at = self.end;
+        self.output.write_at(bytes, at)?;
+        self.end += u64_of(bytes.len()).next_multiple_of(self.cluster_size.bytes());
+        Ok(at)
     }
 
-    /// The level 2 tables that are not all zero, with their numbers.
-    fn l2_tables(&self) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
-        let entries = self.cluster_size.entries();
+    /// Writes the level 2 tables that are not all zero, and returns the level 1 table of `entries`, in whole clusters.
+    fn level_2(&mut self, entries: u64) -> Result<Vec<u8>> {
+        let cluster = self.cluster_size.bytes();
+        let mut l1 = vec![0; usize_of((entries * 8).next_multiple_of(cluster))];
         let mut ordinal = 0;
-        std::iter::from_fn(move || {
-            while ordinal < self.data.total() {
-                let number = self.data.number(ordinal)? / entries;
-                let mut table = vec![0_u8; usize_of(self.cluster_size.bytes())];
-                let mut any = false;
-                while let Some(cluster) = self.data.number(ordinal).filter(|at| at / entries == number) {
-                    let entry = self.entries.get(usize_of(ordinal)).copied().unwrap_or(0);
-                    any |= entry != 0;
-                    let from = usize_of(cluster % entries * 8);
-                    table[from..from + 8].copy_from_slice(&entry.to_be_bytes());
-                    ordinal += 1;
-                }
-                if any {
-                    return Some((number, table));
-                }
+        while ordinal < self.data.total() {
+            let number = self.number(ordinal)? / self.cluster_size.entries();
+            let mut table = vec![0; usize_of(cluster)];
+            while ordinal < self.data.total() && self.number(ordinal)? / self.cluster_size.entries() == number
+            {
+                let entry = self.places.entries.get(usize_of(ordinal));
+                let entry = entry.ok_or_else(|| Error::bug("a cluster was not looked at"))?;
+                put(&mut table, self.number(ordinal)? % self.cluster_size.entries(), *entry)?;
+                ordinal += 1;
             }
-            None
-        })
+            if !is_zero(&table) {
+                let at = self.append(&table)?;
+                put(&mut l1, number, COPIED | at)?;
+            }
+        }
+        Ok(l1)
+    }
+
+    fn number(&self, ordinal: u64) -> Result<u64> {
+        self.data.number(ordinal).ok_or_else(|| Error::bug("a cluster without number"))
+    }
+
+    /// Writes the refcount table and its blocks.
+    fn refcounts(&mut self) -> Result<RefcountTable> {
+        let cluster = self.cluster_size.bytes();
+        let RefcountSizes { table, blocks } = RefcountSizes::new(self.cluster_size, self.end / cluster)?;
+        let first = self.end + table * cluster;
+        let entries: Vec<u8> =
+            (0..blocks).flat_map(|block| (first + block * cluster).to_be_bytes()).collect();
+        let offset = self.append(&entries)?;
+        let end = (first + blocks * cluster) / cluster;
+        for block in 0..blocks {
+            let numbers = block * self.cluster_size.refcounts()..(block + 1) * self.cluster_size.refcounts();
+            let counts = numbers.flat_map(|number| {
+                // Behind the data each cluster up to the end of the file has one use: a table.
+                let data = self.places.refcounts.get(usize_of(number)).copied();
+                data.unwrap_or(u16::from(number < end)).to_be_bytes()
+            });
+            let counts: Vec<u8> = counts.collect();
+            self.append(&counts)?;
+        }
+        Ok(RefcountTable { offset, clusters: table })
+    }
+}
+
+/// Sets entry `number` of a table.
+fn put(table: &mut [u8], number: u64, entry: u64) -> Result<()> {
+    let from = usize_of(number * 8);
+    let place = table.get_mut(from..from + 8).ok_or_else(|| Error::bug("an entry lies outside its table"))?;
+    place.copy_from_slice(&entry.to_be_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::image::Builder;
+
+    /// What was not given a place, or not looked at, is an error, and not a zero in a table.
+    #[test]
+    fn a_lookup_that_fails_is_a_bug() {
+        let mut places = Places::new(65_536);
+        places.pack(100).unwrap();
+        places.refcounts.clear();
+        assert_eq!(places.pack(100).unwrap_err().kind(), Kind::Bug);
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::create(&folder.path().join("out")).unwrap();
+        let mut builder = Builder::new(Bytes::new(MIB));
+        builder.bytes(Bytes::ZERO, "part", vec![7; 512]);
+        let data = Allocated::of(&builder.finish().unwrap(), 65_536);
+        let places = Places::new(65_536);
+        let cluster_size = ClusterSize::default();
+        let mut tables = Tables { cluster_size, data: &data, places: &places, output: &output, end: 65_536 };
+        let error = tables.level_2(1).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "a cluster was not looked at"));
+        assert_eq!(put(&mut [0; 64], 8, 1).unwrap_err().kind(), Kind::Bug);
     }
 }

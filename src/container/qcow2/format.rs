@@ -1,14 +1,63 @@
 //! The bytes of qcow2: header, table entries, limits (QEMU docs/interop/qcow2.txt). All integers are big-endian.
 
+use super::Backing;
+use crate::container::codec::Codec;
 use crate::error::{Error, Kind, Result};
-use crate::units::{Bytes, low32, u64_of};
+use crate::units::{Bytes, narrow, u64_of, usize_of};
+use crate::wire::{Structure, Wire, wire};
+
+/// Every structure, for the tables of docs/formats/qcow2.md.
+pub(crate) const STRUCTURES: &[Structure] =
+    &[Header::STRUCTURE, ExtensionHead::STRUCTURE, FeatureName::STRUCTURE];
 
 /// "QFI" and 0xfb.
 pub(super) const MAGIC: u32 = 0x5146_49fb;
-/// Bytes of a header of version 3 with the compression type.
-pub(super) const HEADER: usize = 112;
-/// Bytes of a header of version 2.
+
+wire! {
+    /// The header of version 3. That of version 2 ends before `incompatible_features`.
+    pub(super) struct Header: "qcow2 header", big, 112 {
+        0 magic: u32 = MAGIC,
+        4 version: u32,
+        8 backing_file_offset: u64,
+        16 backing_file_size: u32,
+        20 cluster_bits: u32,
+        24 size: u64,
+        32 crypt_method: u32,
+        36 l1_size: u32,
+        40 l1_table_offset: u64,
+        48 refcount_table_offset: u64,
+        56 refcount_table_clusters: u32,
+        60 nb_snapshots: u32,
+        64 snapshots_offset: u64,
+        72 incompatible_features: u64,
+        80 compatible_features: u64,
+        88 autoclear_features: u64,
+        96 refcount_order: u32,
+        100 header_length: u32,
+        104 compression_type: u8,
+    }
+}
+
+wire! {
+    /// The start of a header extension, whose data follows, padded to a multiple of 8.
+    pub(super) struct ExtensionHead: "qcow2 header extension", big, 8 {
+        0 kind "type": u32,
+        4 length: u32,
+    }
+}
+
+wire! {
+    /// An entry of the feature name table.
+    pub(super) struct FeatureName: "qcow2 feature name", big, 48 {
+        0 kind "type": u8,
+        1 bit: u8,
+        2 name: [u8; 46],
+    }
+}
+
+/// Bytes of a header of version 2, and the least that a header of version 3 says that it has.
 pub(super) const HEADER_2: usize = 72;
+pub(super) const LEAST_HEADER_3: u32 = 104;
 /// Cluster sizes QEMU takes: 512 bytes to 2 MiB.
 pub(super) const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 /// The most bytes of the L1 table (QCOW_MAX_L1_SIZE).
@@ -29,8 +78,24 @@ pub(super) const INCOMPATIBLE_DATA_FILE: u64 = 4;
 pub(super) const INCOMPATIBLE_COMPRESSION: u64 = 8;
 pub(super) const INCOMPATIBLE_EXTENDED_L2: u64 = 16;
 
-/// Header extension that names the backing file's format.
+/// Header extensions: the name of the backing file's format, and the names of features.
 pub(super) const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
+pub(super) const EXTENSION_FEATURE_NAMES: u32 = 0x6803_f857;
+/// Names of features: type (0 incompatible, 1 compatible, 2 autoclear), bit and name, those that QEMU knows, in its order
+/// (block/qcow2.c, qcow2_update_header).
+const FEATURE_NAMES: [(u8, u8, &str); 8] = [
+    (0, 0, "dirty bit"),
+    (0, 1, "corrupt bit"),
+    (0, 2, "external data file"),
+    (0, 3, "compression type"),
+    (0, 4, "extended L2 entries"),
+    (1, 0, "lazy refcounts"),
+    (2, 0, "bitmaps"),
+    (2, 1, "raw external data"),
+];
+/// Clusters of at most so many bytes have no names of features, so that the header's cluster has place for the name of a
+/// backing file (QEMU, as above).
+const WITHOUT_NAMES: u64 = 4096;
 
 /// Table entry: its cluster has a refcount of 1 and may be written in place.
 pub(super) const COPIED: u64 = 1 << 63;
@@ -122,105 +187,141 @@ impl ClusterSize {
     }
 }
 
-/// A backing file, as an overlay names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backing {
-    /// Path as it is written down, relative to the overlay; at most 1023 bytes.
-    pub path: String,
-    /// Its format, in QEMU's word: `raw`, `qcow2`, …
-    pub format: &'static str,
+/// The level 1 table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Level1 {
+    pub(super) offset: u64,
+    pub(super) entries: u64,
 }
 
-/// Where everything stands, as the header says it.
-#[derive(Clone, Debug)]
-pub(super) struct Header<'a> {
+/// The refcount table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RefcountTable {
+    pub(super) offset: u64,
+    pub(super) clusters: u64,
+}
+
+/// What the first cluster of a file says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'a> {
     pub(super) cluster_size: ClusterSize,
+    /// Bytes of the disk.
     pub(super) size: u64,
-    pub(super) l1: (u64, u64),
-    pub(super) refcount_table: (u64, u64),
-    /// 0 zlib, 1 zstd.
-    pub(super) compression: u8,
+    pub(super) l1: Level1,
+    pub(super) refcounts: RefcountTable,
+    pub(super) codec: Option<Codec>,
     pub(super) backing: Option<&'a Backing>,
 }
 
-impl Header<'_> {
+impl Head<'_> {
     /// The first bytes of the file: header, extensions, name of the backing file.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where the backing file's name is too long.
+    /// [`Kind::Usage`] where the backing file's name is too long or no path to QEMU.
     pub(super) fn bytes(&self) -> Result<Vec<u8>> {
+        let compression_type = self.codec.map_or(0, Codec::qcow2_type);
+        let incompatible_features = if compression_type == 0 { 0 } else { INCOMPATIBLE_COMPRESSION };
         let mut extensions = Vec::new();
         if let Some(backing) = self.backing {
-            extensions.extend(EXTENSION_BACKING_FORMAT.to_be_bytes());
-            extensions.extend(low32(u64_of(backing.format.len())).to_be_bytes());
-            extensions.extend(backing.format.as_bytes());
-            extensions.resize(extensions.len().next_multiple_of(8), 0);
+            extend(&mut extensions, EXTENSION_BACKING_FORMAT, backing.format.as_bytes())?;
+        }
+        if incompatible_features != 0 && self.cluster_size.bytes() > WITHOUT_NAMES {
+            extend(&mut extensions, EXTENSION_FEATURE_NAMES, &feature_names())?;
         }
         // The end of the extensions: type 0, length 0.
-        extensions.extend([0; 8]);
+        extend(&mut extensions, 0, &[])?;
         let name = self.backing.map_or("", |backing| &backing.path);
-        let name_offset = if name.is_empty() { 0 } else { HEADER + extensions.len() };
-        let room = usize::try_from(self.cluster_size.bytes()).unwrap_or(usize::MAX);
-        if name.len() > LONGEST_BACKING || name_offset + name.len() > room {
+        let name_offset = if name.is_empty() { 0 } else { Header::LENGTH + extensions.len() };
+        self.check_name(name, name_offset)?;
+        let header = Header {
+            version: 3,
+            backing_file_offset: u64_of(name_offset),
+            backing_file_size: narrow(name.len(), "the length of a backing file's name")?,
+            cluster_bits: self.cluster_size.bits,
+            size: self.size,
+            l1_size: narrow(self.l1.entries, "the entries of the L1 table")?,
+            l1_table_offset: self.l1.offset,
+            refcount_table_offset: self.refcounts.offset,
+            refcount_table_clusters: narrow(self.refcounts.clusters, "the clusters of the refcount table")?,
+            incompatible_features,
+            refcount_order: REFCOUNT_ORDER,
+            header_length: narrow(Header::LENGTH, "the length of the header")?,
+            compression_type,
+            ..Header::BLANK
+        };
+        Ok([&header.bytes(), extensions.as_slice(), name.as_bytes()].concat())
+    }
+
+    /// Refuses a name of a backing file that has no place, or that QEMU reads as something else.
+    fn check_name(&self, name: &str, offset: usize) -> Result<()> {
+        let most = usize_of(self.cluster_size.bytes());
+        if name.len() > LONGEST_BACKING || offset + name.len() > most {
             return Err(Error::new(Kind::Usage, "the name of the backing file is too long for qcow2")
-                .expected(format!("at most 1023 bytes, in a first cluster of {room} bytes"))
+                .about("backing")
+                .expected(format!("at most 1023 bytes, in a first cluster of {most} bytes"))
                 .found(format!("{} bytes", name.len())));
         }
         if crate::container::open::has_protocol(name.as_bytes()) {
-            return Err(Error::new(
-                Kind::Usage,
-                "QEMU would take the name of the backing file for a protocol",
-            )
-            .found(name)
-            .hint(format!("write ./{name}")));
+            let what = "QEMU would take the name of the backing file for a protocol";
+            return Err(Error::new(Kind::Usage, what)
+                .about("backing")
+                .found(name)
+                .hint(format!("write ./{name}")));
         }
-        let mut bytes = Vec::with_capacity(HEADER);
-        bytes.extend(MAGIC.to_be_bytes());
-        bytes.extend(3_u32.to_be_bytes()); // version
-        bytes.extend(u64_of(name_offset).to_be_bytes());
-        bytes.extend(low32(u64_of(name.len())).to_be_bytes());
-        bytes.extend(self.cluster_size.bits.to_be_bytes());
-        bytes.extend(self.size.to_be_bytes());
-        bytes.extend(0_u32.to_be_bytes()); // no encryption
-        bytes.extend(low32(self.l1.1).to_be_bytes());
-        bytes.extend(self.l1.0.to_be_bytes());
-        bytes.extend(self.refcount_table.0.to_be_bytes());
-        bytes.extend(low32(self.refcount_table.1 / self.cluster_size.bytes()).to_be_bytes());
-        bytes.extend(0_u32.to_be_bytes()); // no snapshots
-        bytes.extend(0_u64.to_be_bytes());
-        let incompatible = if self.compression == 0 { 0 } else { INCOMPATIBLE_COMPRESSION };
-        bytes.extend(incompatible.to_be_bytes());
-        bytes.extend(0_u64.to_be_bytes()); // compatible features: no lazy refcounts
-        bytes.extend(0_u64.to_be_bytes()); // autoclear features
-        bytes.extend(REFCOUNT_ORDER.to_be_bytes());
-        bytes.extend(low32(u64_of(HEADER)).to_be_bytes());
-        bytes.push(self.compression);
-        bytes.resize(HEADER, 0);
-        bytes.extend(extensions);
-        bytes.extend(name.as_bytes());
-        Ok(bytes)
+        Ok(())
     }
 }
 
-/// Refcount table and blocks for a file whose other clusters are `clusters`: bytes of the table, number of blocks. They
-/// count themselves, so the sum is repeated until it holds.
-///
-/// # Errors
-/// [`Kind::Capacity`] where the file is larger than the refcounts of this cluster size reach.
-pub(super) fn refcount_sizes(cluster_size: ClusterSize, clusters: u64) -> Result<(u64, u64)> {
-    let mut blocks = 0_u64;
-    loop {
-        let table = (blocks * 8).div_ceil(cluster_size.bytes()).max(1);
-        let needed = (clusters + table + blocks).div_ceil(cluster_size.refcounts());
-        if table * cluster_size.bytes() > MOST_REFCOUNT_TABLE {
-            return Err(Error::new(Kind::Capacity, "the file is too large for qcow2 with this cluster size")
-                .expected(format!("a refcount table of at most {MOST_REFCOUNT_TABLE} bytes"))
-                .remedy("cluster_size", "take larger clusters, up to 2MiB"));
+/// Appends a header extension.
+fn extend(extensions: &mut Vec<u8>, kind: u32, data: &[u8]) -> Result<()> {
+    let head = ExtensionHead { kind, length: narrow(data.len(), "the length of a header extension")? };
+    extensions.extend(head.bytes());
+    extensions.extend(data);
+    extensions.resize(extensions.len().next_multiple_of(8), 0);
+    Ok(())
+}
+
+/// The data of the feature name table.
+fn feature_names() -> Vec<u8> {
+    let names = FEATURE_NAMES.iter().flat_map(|(kind, bit, text)| {
+        let mut name = [0; 46];
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        FeatureName { kind: *kind, bit: *bit, name }.bytes()
+    });
+    names.collect()
+}
+
+/// How much the refcounts of a file take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RefcountSizes {
+    /// Clusters of the table.
+    pub(super) table: u64,
+    /// How many blocks there are, each a cluster.
+    pub(super) blocks: u64,
+}
+
+impl RefcountSizes {
+    /// Those of a file whose other clusters are `clusters`. Refcounts count themselves, so the sum is repeated until it
+    /// holds.
+    ///
+    /// # Errors
+    /// [`Kind::Capacity`] where the file is larger than the refcounts of this cluster size reach.
+    pub(super) fn new(cluster_size: ClusterSize, clusters: u64) -> Result<Self> {
+        let mut blocks = 0_u64;
+        loop {
+            let table = (blocks * 8).div_ceil(cluster_size.bytes()).max(1);
+            let needed = (clusters + table + blocks).div_ceil(cluster_size.refcounts());
+            if table * cluster_size.bytes() > MOST_REFCOUNT_TABLE {
+                let what = "the file is too large for qcow2 with this cluster size";
+                return Err(Error::new(Kind::Capacity, what)
+                    .expected(format!("a refcount table of at most {MOST_REFCOUNT_TABLE} bytes"))
+                    .remedy("cluster_size", "take larger clusters, up to 2MiB"));
+            }
+            if needed <= blocks {
+                return Ok(Self { table, blocks });
+            }
+            blocks = needed;
         }
-        if needed <= blocks {
-            return Ok((table * cluster_size.bytes(), blocks));
-        }
-        blocks = needed;
     }
 }
 
@@ -243,10 +344,11 @@ mod tests {
         #[test]
         fn refcounts_cover_every_cluster_and_themselves(bits in 9_u32..=21, clusters in 1_u64..1 << 40) {
             let cluster_size = ClusterSize { bits };
-            if let Ok((table, blocks)) = refcount_sizes(cluster_size, clusters) {
-                let all = clusters + table / cluster_size.bytes() + blocks;
+            if let Ok(RefcountSizes { table, blocks }) = RefcountSizes::new(cluster_size, clusters) {
+                let all = clusters + table + blocks;
                 prop_assert!(blocks * cluster_size.refcounts() >= all);
-                prop_assert!(table >= blocks * 8 && table <= MOST_REFCOUNT_TABLE);
+                prop_assert!(table * cluster_size.bytes() >= blocks * 8);
+                prop_assert!(table * cluster_size.bytes() <= MOST_REFCOUNT_TABLE);
                 prop_assert!((blocks - 1) * cluster_size.refcounts() < all);
             }
         }

@@ -1,8 +1,9 @@
 //! Making the disk of a qcow2 file larger, in the file.
 //!
 //! The header names the size and the tables, and changes last, in one write of less than a sector: until then the file
-//! holds the old disk, from then on the new one. A table that has no room moves behind the end of the file. A fault before the last write takes everything back; a power cut may leave clusters that are counted and not
-//! used, which `qemu-img check -r leaks` finds, and nothing worse.
+//! holds the old disk, from then on the new one. A table that does not suffice moves behind the end of the file. A
+//! fault before the last write takes everything back; a power cut may leave clusters that are counted and not used, which
+//! `qemu-img check -r leaks` finds, and nothing worse.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,12 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::LENGTHS;
-use super::format::{COPIED, MOST_L1, MOST_REFCOUNT_TABLE, OFFSET};
+use super::format::{COPIED, HEADER_2, Header, Level1, MOST_L1, MOST_REFCOUNT_TABLE, OFFSET, RefcountTable};
 use super::read::Info;
-use crate::container::source::{Numbers, Source};
+use crate::container::source::{Source, be64s};
 use crate::error::{Error, Kind, Result};
 use crate::image::Data;
-use crate::units::{Bytes, low32, u64_of, usize_of};
+use crate::units::{Bytes, narrow, u64_of, usize_of};
+use crate::wire::Wire;
 
 /// Makes the disk in the qcow2 file `path` larger: `size`, rounded up to whole sectors of 512 bytes. What is new reads as
 /// zero, whatever a backing file holds there.
@@ -46,7 +48,7 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     if info.dirty() {
         return refuse("the image was not closed properly", "repair it first (qemu-img check -r all)");
     }
-    let entries = size.div_ceil(info.covered()).max(info.l1.1);
+    let entries = size.div_ceil(info.covered()).max(info.l1.entries);
     if entries * 8 > MOST_L1 {
         return Err(Error::new(Kind::Capacity, "the disk is too large for qcow2 with this cluster size")
             .at(path)
@@ -57,16 +59,17 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     nothing_behind(&source, &info, size)?;
     let file = crate::container::source::open_to_change(path)?;
     if info.backing.is_some() && size > info.size {
-        if let Some((place, length)) = last_cluster(&source, &info)? {
+        if let Some(Place { offset, length }) = last_cluster(&source, &info)? {
             // What QEMU copied there from below when it wrote to the cluster.
-            Change { info: &info, source: &source, file: &file }.write(&vec![0; usize_of(length)], place)?;
+            Change { info: &info, source: &source, file: &file }.write(&vec![0; usize_of(length)], offset)?;
         }
         // First the tables for so large a disk, which stays as it is; then what they say of its new part; then its size.
         stretch(&source, &info, &file, info.size, entries)?;
         cover(&Source::open(path)?, &file, info.size, size)?;
-        return file
-            .write_all_at(&size.to_be_bytes(), 24)
-            .map_err(|error| Error::io(Kind::Output, "cannot make the image larger", path, error));
+        return Change { info: &info, source: &source, file: &file }.header(|header| {
+            header.size = size;
+            Ok(())
+        });
     }
     stretch(&source, &info, &file, size, entries)
 }
@@ -74,27 +77,33 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
 /// Gives the file a level 1 table of `entries`, and its disk `size`.
 fn stretch(source: &Arc<Source>, info: &Info, file: &File, size: u64, entries: u64) -> Result<()> {
     let change = Change { info, source, file };
-    let old = Tables { l1: info.l1.0, refcounts: info.refcount_table };
-    let new = if change.has_room(entries)? { old } else { change.move_tables(entries)? };
-    // Bytes 24 to 60 of the header: size, no encryption, entries and place of the level 1 table, place and clusters of
-    // the refcount table.
-    let mut head = Vec::with_capacity(36);
-    head.extend(size.to_be_bytes());
-    head.extend(0_u32.to_be_bytes());
-    head.extend(low32(entries).to_be_bytes());
-    head.extend(new.l1.to_be_bytes());
-    head.extend(new.refcounts.0.to_be_bytes());
-    head.extend(low32(new.refcounts.1).to_be_bytes());
-    change.write(&head, 24)?;
+    let old = Tables { l1: info.l1.offset, refcounts: info.refcounts };
+    let new = if change.suffices(entries)? { old } else { change.move_tables(entries)? };
+    change.header(|header| {
+        header.size = size;
+        header.l1_size = narrow(entries, "the entries of the L1 table")?;
+        header.l1_table_offset = new.l1;
+        header.refcount_table_offset = new.refcounts.offset;
+        header.refcount_table_clusters =
+            narrow(new.refcounts.clusters, "the clusters of the refcount table")?;
+        Ok(())
+    })?;
     if new == old { Ok(()) } else { change.forget(&new) }
 }
 
-/// Where in the file the rest of the cluster stands that the disk of an overlay ends in, as place and length, if there is a
-/// rest that may hold something.
+/// A run of bytes of the file.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    offset: u64,
+    length: u64,
+}
+
+/// Where in the file the rest of the cluster stands that the disk of an overlay ends in, if there is a rest that may hold
+/// something.
 ///
 /// # Errors
 /// [`Kind::Usage`] for an overlay that cannot say that what lies behind its disk is zero.
-fn last_cluster(source: &Arc<Source>, info: &Info) -> Result<Option<(u64, u64)>> {
+fn last_cluster(source: &Arc<Source>, info: &Info) -> Result<Option<Place>> {
     let refuse = |what: &str, hint: &str| {
         Err(Error::new(Kind::Usage, what)
             .at(&source.path)
@@ -111,14 +120,14 @@ fn last_cluster(source: &Arc<Source>, info: &Info) -> Result<Option<(u64, u64)>>
     if rest == 0 {
         return Ok(None);
     }
-    let (image, zeros) = info.image(source)?;
+    let disk = info.disk(source)?;
     let last = info.size - 1;
-    if zeros.iter().any(|(start, length)| (*start..start + length).contains(&last)) {
+    if disk.zero.iter().any(|range| range.contains(&last)) {
         return Ok(None);
     }
-    let own = image.clipped(Bytes::new(last), Bytes::new(info.size)).next().map(|piece| piece.data);
+    let own = disk.image.clipped(Bytes::new(last), Bytes::new(info.size)).next().map(|piece| piece.data);
     if let (Some(Data::File { skip, .. }), false) = (own, info.extended()) {
-        return Ok(Some((skip + 1, rest)));
+        return Ok(Some(Place { offset: skip + 1, length: rest }));
     }
     let what = "the overlay ends within a cluster that it does not have itself, or compressed";
     let hint = "convert it with its backing file into an image of its own, and make that larger";
@@ -136,51 +145,55 @@ fn cover(source: &Arc<Source>, file: &File, from: u64, to: u64) -> Result<()> {
     }
     let per_table = info.covered() / cluster;
     let range = first / per_table..(last - 1) / per_table + 1;
-    let bytes = source.read(info.l1.0, info.l1.1 * 8, "the L1 table")?;
-    let level_1: Vec<u64> = Numbers(&bytes).all_be64().map(|entry| entry & OFFSET).collect();
-    let table = |number: u64| level_1.get(usize_of(number)).copied().unwrap_or(0);
-    let missing: Vec<u64> = range.clone().filter(|number| table(*number) == 0).collect();
-    // The entries of table `number` that are to say zero, as first and count.
-    let entries = |number: u64| {
+    let Level1 { offset, entries } = info.l1;
+    let bytes = source.read(offset, entries * 8, "the L1 table")?;
+    let level_1: Vec<u64> = be64s(&bytes).map(|entry| entry & OFFSET).collect();
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
+    for number in range {
+        match level_1.get(usize_of(number)) {
+            Some(0) => missing.push(number),
+            Some(place) => there.push((number, *place)),
+            None => return Err(Error::bug("the L1 table does not cover the larger disk")),
+        }
+    }
+    let width = u64_of(info.zero_entry().len());
+    // Lets the entries of table `number`, which stands at `place`, say zero as far as they are of the new clusters.
+    let say_zero = |number: u64, place: u64| {
         let start = first.max(number * per_table);
-        (start % per_table, last.min((number + 1) * per_table) - start)
+        let count = last.min((number + 1) * per_table) - start;
+        let zeros = info.zero_entry().repeat(usize_of(count));
+        change.write(&zeros, place + start % per_table * width)
     };
-    let zeros = |count: u64| info.zero_entry().repeat(usize_of(count));
     let at = Bytes::new(source.size).round_up(cluster).get();
     let mut counts = Counts::read(&info, source)?;
     let added = if missing.is_empty() { 0 } else { counts.add(at / cluster, u64_of(missing.len()))? };
-    let width = u64_of(info.zero_entry().len());
     change.extend(at + added * cluster, &counts, || {
-        for (place, number) in (at..).step_by(usize_of(cluster)).zip(&missing) {
-            let (start, count) = entries(*number);
-            change.write(&zeros(count), place + start * width)?;
-        }
-        Ok(())
+        let mut places = (at..).step_by(usize_of(cluster)).zip(&missing);
+        places.try_for_each(|(place, number)| say_zero(*number, place))
     })?;
-    for number in range.filter(|number| table(*number) != 0) {
-        let (start, count) = entries(number);
-        change.write(&zeros(count), table(number) + start * width)?;
-    }
+    there.iter().try_for_each(|(number, place)| say_zero(*number, *place))?;
     for (place, number) in (at..).step_by(usize_of(cluster)).zip(&missing) {
-        change.write(&(place | COPIED).to_be_bytes(), info.l1.0 + number * 8)?;
+        change.write(&(place | COPIED).to_be_bytes(), offset + number * 8)?;
     }
-    if counts.place == info.refcount_table {
+    if counts.place == info.refcounts {
         return Ok(());
     }
-    let mut head = counts.place.0.to_be_bytes().to_vec();
-    head.extend(low32(counts.place.1).to_be_bytes());
-    change.write(&head, 48)?;
-    change.release(&[(info.refcount_table.0 / cluster, info.refcount_table.1)])
+    change.header(|header| {
+        header.refcount_table_offset = counts.place.offset;
+        header.refcount_table_clusters = narrow(counts.place.clusters, "the clusters of the refcount table")?;
+        Ok(())
+    })?;
+    change.release(&[info.refcounts.run(cluster)])
 }
 
 /// Refuses a file whose tables say something of what lies behind the end of the disk: it would come into the disk, right
 /// or wrong.
 fn nothing_behind(source: &Arc<Source>, info: &Info, size: u64) -> Result<()> {
     let mut covered = info.clone();
-    covered.size = size.min(info.l1.1.saturating_mul(info.covered()));
+    covered.size = size.min(info.l1.entries.saturating_mul(info.covered()));
     let end = info.size.next_multiple_of(info.cluster());
-    let behind = match covered.image(source) {
-        Ok((image, _)) => image.segments().last().is_some_and(|last| last.end().get() > end),
+    let behind = match covered.disk(source) {
+        Ok(disk) => disk.image.segments().last().is_some_and(|last| last.end().get() > end),
         Err(error) => return Err(error.hint("repair the image first (qemu-img check -r all)")),
     };
     if behind {
@@ -206,7 +219,7 @@ impl Change<'_> {
 
     /// Clusters of the level 1 table as it is.
     fn table_clusters(&self) -> u64 {
-        (self.info.l1.1 * 8).div_ceil(self.cluster())
+        (self.info.l1.entries * 8).div_ceil(self.cluster())
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
@@ -217,9 +230,18 @@ impl Change<'_> {
         Error::io(Kind::Output, "cannot make the image larger", &self.source.path, error)
     }
 
-    /// Whether the level 1 table has room for `entries` in its clusters, and that room is zero.
-    fn has_room(&self, entries: u64) -> Result<bool> {
-        let (at, now) = self.info.l1;
+    /// Changes the header in one write of less than a sector: of its first fields, which both versions have.
+    fn header(&self, change: impl FnOnce(&mut Header) -> Result<()>) -> Result<()> {
+        let mut bytes = [0; Header::LENGTH];
+        self.file.read_exact_at(&mut bytes, 0).map_err(|error| self.failed(error))?;
+        let mut header = Header::read(&bytes)?;
+        change(&mut header)?;
+        self.write(&header.bytes()[..HEADER_2], 0)
+    }
+
+    /// Whether the level 1 table holds `entries` in its clusters, and what it has of them behind its own is zero.
+    fn suffices(&self, entries: u64) -> Result<bool> {
+        let Level1 { offset: at, entries: now } = self.info.l1;
         if entries > self.table_clusters() * self.cluster() / 8 {
             return Ok(false);
         }
@@ -235,25 +257,26 @@ impl Change<'_> {
         Ok(true)
     }
 
-    /// The clusters of the tables that are given up for `new`: first and count.
-    fn given_up(&self, refcounts_too: bool) -> Vec<(u64, u64)> {
-        let (at, clusters) = self.info.refcount_table;
-        let mut all = vec![(self.info.l1.0 / self.cluster(), self.table_clusters())];
-        all.extend(refcounts_too.then_some((at / self.cluster(), clusters)));
+    /// The clusters of the tables that are given up.
+    fn given_up(&self, refcounts_too: bool) -> Vec<ClusterRun> {
+        let first = self.info.l1.offset / self.cluster();
+        let mut all = vec![ClusterRun { first, count: self.table_clusters() }];
+        all.extend(refcounts_too.then(|| self.info.refcounts.run(self.cluster())));
         all
     }
 
-    /// Copies the level 1 table behind the end of the file and counts its clusters; where the refcount table has no
-    /// room for that, it moves too. Takes everything back where that fails.
+    /// Copies the level 1 table behind the end of the file and counts its clusters; where the refcount table does not
+    /// suffice for that, it moves too. Takes everything back where that fails.
     fn move_tables(&self, entries: u64) -> Result<Tables> {
         let at = Bytes::new(self.source.size).round_up(self.cluster()).get();
         let mut counts = Counts::read(self.info, self.source)?;
         let added = counts.add(at / self.cluster(), (entries * 8).div_ceil(self.cluster()))?;
         // That the old tables can be given up is seen before anything changes.
-        let moved = counts.place != self.info.refcount_table;
+        let moved = counts.place != self.info.refcounts;
         let mut later = Counts::read(self.info, self.source)?;
-        self.given_up(moved).into_iter().try_for_each(|(first, count)| later.set(first, count, 0))?;
-        let mut table = self.source.read(self.info.l1.0, self.info.l1.1 * 8, "the L1 table")?;
+        self.given_up(moved).into_iter().try_for_each(|run| later.set(run, 0))?;
+        let Level1 { offset, entries: now } = self.info.l1;
+        let mut table = self.source.read(offset, now * 8, "the L1 table")?;
         table.resize(usize_of(entries * 8), 0);
         let length = at + added * self.cluster();
         self.extend(length, &counts, || self.write(&table, at))?;
@@ -268,13 +291,13 @@ impl Change<'_> {
             .set_len(length.max(self.source.size))
             .map_err(|error| self.failed(error))
             .and_then(|()| write())
-            .and_then(|()| counts.changed.iter().try_for_each(|(place, (_, new))| self.write(new, *place)))
+            .and_then(|()| self.apply(counts))
             // Before anything names them, they have to be there.
             .and_then(|()| self.file.sync_data().map_err(|error| self.failed(error)));
         if done.is_err() {
             // What was behind the end is cut off.
-            for (place, (old, _)) in counts.changed.range(..self.source.size) {
-                let _ = self.file.write_all_at(old, *place);
+            for (place, changed) in counts.changed.range(..self.source.size) {
+                let _ = self.file.write_all_at(&changed.old, *place);
             }
             let _ = self.file.set_len(self.source.size);
         }
@@ -283,16 +306,21 @@ impl Change<'_> {
 
     /// The clusters of the old tables are free, now that the header names the new ones.
     fn forget(&self, new: &Tables) -> Result<()> {
-        self.release(&self.given_up(new.refcounts != self.info.refcount_table))
+        self.release(&self.given_up(new.refcounts != self.info.refcounts))
     }
 
-    /// Counts clusters, each as first and count, as free, in the tables that the header names now.
-    fn release(&self, clusters: &[(u64, u64)]) -> Result<()> {
+    /// Writes what changes of refcounts.
+    fn apply(&self, counts: &Counts<'_>) -> Result<()> {
+        counts.changed.iter().try_for_each(|(place, changed)| self.write(&changed.new, *place))
+    }
+
+    /// Counts clusters as free, in the tables that the header names now.
+    fn release(&self, clusters: &[ClusterRun]) -> Result<()> {
         let source = Source::open(&self.source.path)?;
         let info = Info::read(&source)?;
         let mut counts = Counts::read(&info, &source)?;
-        clusters.iter().try_for_each(|(first, count)| counts.set(*first, *count, 0))?;
-        counts.changed.iter().try_for_each(|(place, (_, new))| self.write(new, *place))
+        clusters.iter().try_for_each(|run| counts.set(*run, 0))?;
+        self.apply(&counts)
     }
 }
 
@@ -300,26 +328,45 @@ impl Change<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tables {
     l1: u64,
-    /// Place and clusters.
-    refcounts: (u64, u64),
+    refcounts: RefcountTable,
+}
+
+/// Clusters of the file that follow each other.
+#[derive(Clone, Copy, Debug)]
+struct ClusterRun {
+    first: u64,
+    count: u64,
+}
+
+impl RefcountTable {
+    /// Its clusters, of `cluster` bytes each.
+    const fn run(self, cluster: u64) -> ClusterRun {
+        ClusterRun { first: self.offset / cluster, count: self.clusters }
+    }
+}
+
+/// Bytes of the file that change, before and after.
+#[derive(Clone, Debug)]
+struct Changed {
+    old: Vec<u8>,
+    new: Vec<u8>,
 }
 
 /// The refcounts of a file, and what changes of them.
 struct Counts<'a> {
     info: &'a Info,
     source: &'a Arc<Source>,
-    /// Where the table stands, and how many clusters it has.
-    place: (u64, u64),
+    place: RefcountTable,
     table: Vec<u64>,
-    /// Place in the file: bytes before and after.
-    changed: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
+    /// By their place in the file.
+    changed: BTreeMap<u64, Changed>,
 }
 
 impl<'a> Counts<'a> {
     fn read(info: &'a Info, source: &'a Arc<Source>) -> Result<Self> {
-        let place = info.refcount_table;
-        let bytes = source.read(place.0, place.1 * info.cluster(), "the refcount table")?;
-        let table = Numbers(&bytes).all_be64().map(|entry| entry & OFFSET).collect();
+        let place = info.refcounts;
+        let bytes = source.read(place.offset, place.clusters * info.cluster(), "the refcount table")?;
+        let table = be64s(&bytes).map(|entry| entry & OFFSET).collect();
         Ok(Self { info, source, place, table, changed: BTreeMap::new() })
     }
 
@@ -360,30 +407,29 @@ impl<'a> Counts<'a> {
         let at = |number: u64| (first + count + number) * cluster;
         if table > 0 {
             self.table.resize(usize_of(table * self.per_cluster()), 0);
-            self.place = (at(u64_of(missing.len())), table);
+            self.place = RefcountTable { offset: at(u64_of(missing.len())), clusters: table };
         }
         for (number, block) in (0..).zip(&missing) {
-            if let Some(entry) = self.table.get_mut(usize_of(*block)) {
-                *entry = at(number);
-            }
-            self.changed.insert(at(number), (zeros.clone(), zeros.clone()));
+            let entry = self.table.get_mut(usize_of(*block));
+            *entry.ok_or_else(|| Error::bug("a refcount block lies behind its table"))? = at(number);
+            self.changed.insert(at(number), Changed { old: zeros.clone(), new: zeros.clone() });
             if table == 0 {
-                let place = self.place.0 + block * 8;
-                self.changed.insert(place, (vec![0; 8], at(number).to_be_bytes().to_vec()));
+                let changed = Changed { old: vec![0; 8], new: at(number).to_be_bytes().to_vec() };
+                self.changed.insert(self.place.offset + block * 8, changed);
             }
         }
         if table > 0 {
-            let bytes = self.table.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-            self.changed.insert(self.place.0, (Vec::new(), bytes));
+            let new = self.table.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+            self.changed.insert(self.place.offset, Changed { old: Vec::new(), new });
         }
         let all = count + u64_of(missing.len()) + table;
-        self.set(first, all, 1)?;
+        self.set(ClusterRun { first, count: all }, 1)?;
         Ok(all)
     }
 
-    /// Sets the refcounts of `count` clusters from `first`, which were the other of 0 and 1.
-    fn set(&mut self, first: u64, count: u64, value: u64) -> Result<()> {
-        for cluster in first..first + count {
+    /// Sets the refcounts of clusters, which were the other of 0 and 1.
+    fn set(&mut self, run: ClusterRun, value: u64) -> Result<()> {
+        for cluster in run.first..run.first + run.count {
             let wrong = || {
                 Error::new(Kind::Format, "a cluster is counted wrongly")
                     .at_offset(&self.source.path, cluster * self.info.cluster())
@@ -391,18 +437,16 @@ impl<'a> Counts<'a> {
                     .hint("repair the image first (qemu-img check -r all)")
             };
             let number = cluster % self.per_block();
-            let block = self.table.get(usize_of(cluster / self.per_block())).copied().unwrap_or(0);
-            if block == 0 {
-                return Err(wrong());
-            }
+            let block = self.table.get(usize_of(cluster / self.per_block())).filter(|block| **block != 0);
+            let block = *block.ok_or_else(wrong)?;
             let bytes = match self.changed.entry(block) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     let bytes = self.source.read(block, self.info.cluster(), "a refcount block")?;
-                    entry.insert((bytes.clone(), bytes))
+                    entry.insert(Changed { old: bytes.clone(), new: bytes })
                 }
             };
-            if !put(&mut bytes.1, number, self.info.refcount_order, value) {
+            if !put(&mut bytes.new, number, self.info.refcount_order, value) {
                 return Err(wrong());
             }
         }
@@ -417,10 +461,10 @@ fn put(block: &mut [u8], number: u64, order: u32, value: u64) -> bool {
     if order < 3 {
         let (width, per_byte) = (1_u32 << order, 8_u64 >> order);
         let Some(byte) = block.get_mut(usize_of(number / per_byte)) else { return false };
-        let shift = low32(number % per_byte) * width;
-        let mask = (1_u16 << width) - 1;
-        let old = u16::from(*byte) >> shift & mask;
-        if u64::from(old) != 1 - value {
+        // At most seven bits.
+        let shift = number % per_byte * u64::from(width);
+        let mask = (1_u64 << width) - 1;
+        if u64::from(*byte) >> shift & mask != 1 - value {
             return false;
         }
         *byte ^= 1 << shift;

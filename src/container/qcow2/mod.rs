@@ -8,20 +8,21 @@ mod compress;
 mod format;
 mod grow;
 pub(super) mod read;
+mod walk;
 
 use std::sync::Arc;
 
 use super::allocated::Allocated;
 use super::codec::Codec;
-use super::entries::each_entry;
 use super::fit::Lengths;
-use crate::error::Result;
-use crate::image::{Builder, Image, Render};
+use crate::error::{Error, Result};
+use crate::image::{Builder, Image, Render, records};
 use crate::units::{Bytes, index};
-use format::{COPIED, Header, refcount_sizes};
+use format::{COPIED, Head, Level1, RefcountSizes, RefcountTable};
 
 pub(super) use compress::compress;
-pub use format::{Backing, ClusterSize};
+pub use format::ClusterSize;
+pub(crate) use format::STRUCTURES;
 pub use grow::grow;
 
 /// What a qcow2 file is to be.
@@ -33,6 +34,15 @@ pub struct Options {
     pub codec: Option<Codec>,
     /// The file that what is not stored is read from.
     pub backing: Option<Backing>,
+}
+
+/// A backing file, as an overlay names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backing {
+    /// Path as it is written down, relative to the overlay; at most 1023 bytes.
+    pub path: String,
+    /// Its format, in QEMU's word: `raw`, `qcow2`, …
+    pub format: &'static str,
 }
 
 /// QEMU counts disks in sectors of this many bytes.
@@ -48,11 +58,15 @@ struct Layout {
     data: Allocated,
     /// Level 2 tables that are not all zero, as units of the disk they cover.
     tables: Allocated,
-    l1: (u64, u64),
+    l1: Level1,
+    /// The first level 2 table.
     l2: u64,
-    refcount_table: (u64, u64),
-    refcount_blocks: (u64, u64),
+    refcounts: RefcountTable,
+    /// The first refcount block, and how many there are.
+    refcount_blocks: u64,
+    blocks: u64,
     data_start: u64,
+    /// Clusters of the file.
     clusters: u64,
 }
 
@@ -65,22 +79,20 @@ impl Layout {
         let entries = cluster_size.l1_entries(size)?;
         let l1_clusters = (entries * 8).div_ceil(cluster).max(1);
         let before = 1 + l1_clusters + tables.total();
-        let (table, blocks) = refcount_sizes(cluster_size, before + data.total())?;
-        let l2 = (1 + l1_clusters) * cluster;
-        let refcount_table = (before * cluster, table);
-        let refcount_blocks = (refcount_table.0 + table, blocks);
-        let data_start = refcount_blocks.0 + blocks * cluster;
-        let clusters = data_start / cluster + data.total();
+        let RefcountSizes { table, blocks } = RefcountSizes::new(cluster_size, before + data.total())?;
+        let refcount_blocks = (before + table) * cluster;
+        let data_start = refcount_blocks + blocks * cluster;
         Ok(Self {
             cluster_size,
+            l1: Level1 { offset: cluster, entries },
+            l2: (1 + l1_clusters) * cluster,
+            refcounts: RefcountTable { offset: before * cluster, clusters: table },
+            refcount_blocks,
+            blocks,
+            data_start,
+            clusters: data_start / cluster + data.total(),
             data,
             tables,
-            l1: (cluster, entries),
-            l2,
-            refcount_table,
-            refcount_blocks,
-            data_start,
-            clusters,
         })
     }
 
@@ -92,12 +104,18 @@ impl Layout {
         }
     }
 
-    /// The level 2 entry of cluster `number` of the disk.
-    fn l2_entry(&self, number: u64) -> u64 {
-        match self.data.ordinal(number) {
-            Some(ordinal) => COPIED | (self.data_start + ordinal * self.cluster_size.bytes()),
-            None => 0,
-        }
+    /// Entry `number` of the level 2 tables that are there, counted through all of them.
+    fn l2_entry(&self, number: u64) -> Result<u64> {
+        let entries = self.cluster_size.entries();
+        let table = self.tables.number(number / entries);
+        let table = table.ok_or_else(|| Error::bug("an L2 table covers no part of the disk"))?;
+        let cluster = self.data.ordinal(table * entries + number % entries);
+        Ok(cluster.map_or(0, |ordinal| COPIED | (self.data_start + ordinal * self.cluster_size.bytes())))
+    }
+
+    /// Entry `number` of the refcount table.
+    fn refcount_entry(&self, number: u64) -> u64 {
+        if number < self.blocks { self.refcount_blocks + number * self.cluster_size.bytes() } else { 0 }
     }
 }
 
@@ -111,25 +129,17 @@ impl Render for Layout {
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
         if part == PART_REFCOUNTS {
             // Each cluster of the file is used once.
-            each_entry(skip, out, |number| u16::from(number < self.clusters).to_be_bytes());
-            return Ok(());
+            return records(2, skip, out, |number| Ok(u16::from(number < self.clusters).to_be_bytes()));
         }
-        each_entry(skip, out, |number| {
+        records(8, skip, out, |number| {
             let entry = match part {
                 PART_L1 => self.l1_entry(number),
-                PART_L2 => {
-                    let entries = self.cluster_size.entries();
-                    let table = self.tables.number(number / entries).unwrap_or(0);
-                    self.l2_entry(table * entries + number % entries)
-                }
-                _ if number < self.refcount_blocks.1 => {
-                    self.refcount_blocks.0 + number * self.cluster_size.bytes()
-                }
-                _ => 0,
+                PART_L2 => self.l2_entry(number)?,
+                PART_REFCOUNT_TABLE => self.refcount_entry(number),
+                _ => return Err(Error::bug("qcow2 has no such table")),
             };
-            entry.to_be_bytes()
-        });
-        Ok(())
+            Ok(entry.to_be_bytes())
+        })
     }
 
     fn label(&self, part: u32) -> String {
@@ -144,27 +154,50 @@ impl Render for Layout {
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk or the file is too large for the cluster size,
 /// [`Kind::Usage`](crate::error::Kind::Usage) for a backing file's name that qcow2 does not have.
 pub(super) fn wrap(image: &Image, options: &Options) -> Result<Image> {
-    let cluster_size = options.cluster_size;
-    let layout = Layout::new(image, cluster_size)?;
-    let cluster = cluster_size.bytes();
-    let header = Header {
-        cluster_size,
+    let layout = Layout::new(image, options.cluster_size)?;
+    let cluster = options.cluster_size.bytes();
+    let head = Head {
+        cluster_size: options.cluster_size,
         size: LENGTHS.round_up(image.length()).get(),
         l1: layout.l1,
-        refcount_table: layout.refcount_table,
-        compression: 0,
+        refcounts: layout.refcounts,
+        codec: None,
         backing: options.backing.as_ref(),
     };
     let mut file = Builder::new(Bytes::new(layout.clusters * cluster));
-    file.bytes(Bytes::ZERO, "qcow2: header", header.bytes()?);
+    file.bytes(Bytes::ZERO, "qcow2: header", head.bytes()?);
     layout.data.place(image, &mut file, Bytes::new(layout.data_start), cluster);
-    let (l1, l2, tables) = (layout.l1, layout.l2, layout.tables.total());
-    let (refcount_table, refcount_blocks) = (layout.refcount_table.0, layout.refcount_blocks);
+    let parts = [
+        (PART_L1, layout.l1.offset, layout.l1.entries * 8),
+        (PART_L2, layout.l2, layout.tables.total() * cluster),
+        (PART_REFCOUNT_TABLE, layout.refcounts.offset, layout.blocks * 8),
+        (PART_REFCOUNTS, layout.refcount_blocks, layout.blocks * cluster),
+    ];
     let renderer = file.renderer(Arc::new(layout));
-    file.rendered(Bytes::new(l1.0), Bytes::new(l1.1 * 8), renderer, PART_L1);
-    file.rendered(Bytes::new(l2), Bytes::new(tables * cluster), renderer, PART_L2);
-    let blocks = refcount_blocks.1;
-    file.rendered(Bytes::new(refcount_table), Bytes::new(blocks * 8), renderer, PART_REFCOUNT_TABLE);
-    file.rendered(Bytes::new(refcount_blocks.0), Bytes::new(blocks * cluster), renderer, PART_REFCOUNTS);
+    for (part, offset, length) in parts {
+        file.rendered(Bytes::new(offset), Bytes::new(length), renderer, part);
+    }
     file.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// A table that is looked up and not there is an error, and never another table's entries.
+    #[test]
+    fn a_lookup_that_fails_is_a_bug() {
+        let mut builder = Builder::new(Bytes::new(1 << 30));
+        builder.bytes(Bytes::new(600 << 20), "part", vec![7; 512]);
+        let mut layout = Layout::new(&builder.finish().unwrap(), ClusterSize::default()).unwrap();
+        let mut out = [0; 16];
+        // 600 MiB lie in the second half of a gibibyte: one table, the entry of cluster 1408 of it.
+        layout.render(PART_L2, 8 * 1408, &mut out).unwrap();
+        assert_ne!(out[..8], [0; 8]);
+        assert_eq!(layout.render(PART_L2, 65_536, &mut out).unwrap_err().kind(), Kind::Bug);
+        assert_eq!(layout.render(4, 0, &mut out).unwrap_err().kind(), Kind::Bug);
+        layout.tables = Allocated::every(layout.cluster_size.covered(), 0);
+        assert_eq!(layout.render(PART_L2, 0, &mut out).unwrap_err().kind(), Kind::Bug);
+    }
 }

@@ -1,20 +1,21 @@
-//! Reading qcow2 of versions 2 and 3 as an image, whoever made it.
+//! Reading the header of qcow2, versions 2 and 3, from any writer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::SECTOR;
 use super::format::{
-    CLUSTER_BITS, COMPRESSED, COPIED, ClusterSize, EXTENSION_BACKING_FORMAT, HEADER_2,
-    INCOMPATIBLE_COMPRESSION, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_DIRTY,
-    INCOMPATIBLE_EXTENDED_L2, LEAST_EXTENDED, LONGEST_BACKING, MAGIC, MOST_L1, MOST_REFCOUNT_ORDER,
-    MOST_REFCOUNT_TABLE, REFCOUNT_ORDER, RESERVED_L1, RESERVED_L2, RESERVED_REFCOUNT, ZERO,
+    CLUSTER_BITS, ClusterSize, EXTENSION_BACKING_FORMAT, EXTENSION_FEATURE_NAMES, ExtensionHead, FeatureName,
+    HEADER_2, Header, INCOMPATIBLE_COMPRESSION, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DATA_FILE,
+    INCOMPATIBLE_DIRTY, INCOMPATIBLE_EXTENDED_L2, LEAST_EXTENDED, LEAST_HEADER_3, LONGEST_BACKING, Level1,
+    MAGIC, MOST_L1, MOST_REFCOUNT_ORDER, MOST_REFCOUNT_TABLE, REFCOUNT_ORDER, RefcountTable, ZERO,
 };
+use super::walk::{Disk, walk};
 use crate::container::codec::Decoder;
-use crate::container::source::{Mapping, Numbers, Source, shown};
+use crate::container::source::{Source, shown};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Image, Render};
-use crate::units::{Bytes, index, low32, u64_of, usize_of};
+use crate::text::printable;
+use crate::units::{Bytes, narrow, u64_of};
+use crate::wire::Wire;
 
 /// What the header says.
 #[derive(Clone, Debug)]
@@ -22,15 +23,13 @@ pub(in crate::container) struct Info {
     pub(in crate::container) version: u32,
     pub(super) cluster_size: ClusterSize,
     pub(in crate::container) size: u64,
-    /// Where the L1 table stands, and how many entries it has.
-    pub(super) l1: (u64, u64),
-    /// Where the refcount table stands, and how many clusters it has.
-    pub(super) refcount_table: (u64, u64),
+    pub(super) l1: Level1,
+    pub(super) refcounts: RefcountTable,
     /// log2 of the bits of a refcount.
     pub(super) refcount_order: u32,
     incompatible: u64,
     pub(super) autoclear: u64,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     /// The backing file as it is written down, and its format where that is said.
     pub(in crate::container) backing: Option<(PathBuf, Option<String>)>,
     pub(in crate::container) snapshots: u32,
@@ -67,112 +66,8 @@ impl Info {
         self.incompatible & INCOMPATIBLE_EXTENDED_L2 != 0
     }
 
-    /// Reads and checks the header.
-    pub(in crate::container) fn read(source: &Source) -> Result<Self> {
-        let head = source.read_some(0, 112)?;
-        let at = Numbers(&head);
-        if at.length() < u64_of(HEADER_2) || at.be32(0) != MAGIC {
-            return Err(source
-                .wrong(if at.be32(0) == MAGIC { "the header is cut" } else { "this is no qcow2 image" }, 0)
-                .expected("QFI and 0xfb")
-                .found(shown(&head[..head.len().min(4)])));
-        }
-        let version = at.be32(4);
-        if version != 2 && version != 3 {
-            return Err(source.wrong("an unknown version of qcow2", 4).expected("2 or 3").found(version));
-        }
-        let bits = at.be32(20);
-        if !CLUSTER_BITS.contains(&bits) {
-            return Err(source.wrong("an impossible cluster size", 20).expected("9 to 21 bits").found(bits));
-        }
-        let cluster_size = ClusterSize { bits };
-        if at.be32(32) != 0 {
-            return Err(source.wrong("the image is encrypted", 32).hint("decrypt it with qemu-img first"));
-        }
-        let three = version == 3;
-        let incompatible = if three { at.be64(72) } else { 0 };
-        check_features(source, incompatible)?;
-        if incompatible & INCOMPATIBLE_EXTENDED_L2 != 0 && bits < LEAST_EXTENDED {
-            return Err(source
-                .wrong("clusters are too small for extended L2 entries", 20)
-                .expected("at least 14 bits")
-                .found(bits));
-        }
-        let header_length = if three { at.be32(100) } else { low32(u64_of(HEADER_2)) };
-        // 104 is where version 3 began; later fields follow, in steps of 8.
-        if three && (header_length < 104 || u64::from(header_length) > cluster_size.bytes()) {
-            return Err(source
-                .wrong("an impossible length of the header", 100)
-                .expected(format!("104 to {}, a cluster", cluster_size.bytes()))
-                .found(header_length));
-        }
-        let refcount_order = if three { at.be32(96) } else { REFCOUNT_ORDER };
-        if refcount_order > MOST_REFCOUNT_ORDER {
-            return Err(source
-                .wrong("an impossible width of refcounts", 96)
-                .expected("an order of at most 6, for 64 bits")
-                .found(refcount_order));
-        }
-        let compression = incompatible & INCOMPATIBLE_COMPRESSION != 0;
-        let kind = head.get(104).copied().filter(|_| compression && header_length > 104).unwrap_or(0);
-        let decoder = Decoder::of_qcow2(kind).ok_or_else(|| {
-            source.wrong("an unknown compression", 104).expected("0 (zlib) or 1 (zstd)").found(kind)
-        })?;
-        let info = Self {
-            version,
-            cluster_size,
-            size: at.be64(24),
-            l1: (at.be64(40), u64::from(at.be32(36))),
-            refcount_table: (at.be64(48), u64::from(at.be32(56))),
-            refcount_order,
-            incompatible,
-            autoclear: if three { at.be64(88) } else { 0 },
-            decoder,
-            backing: backing(source, at, header_length)?,
-            snapshots: at.be32(60),
-        };
-        info.check_tables(source)?;
-        Ok(info)
-    }
-
-    /// Checks the sizes and places that the header names.
-    fn check_tables(&self, source: &Source) -> Result<()> {
-        if Bytes::new(self.size) > Bytes::LIMIT {
-            return Err(source.wrong("an impossible disk size", 24).found(self.size));
-        }
-        let (at, entries) = self.l1;
-        if entries * 8 > MOST_L1 {
-            return Err(source
-                .wrong("the L1 table is too large", 36)
-                .expected(format!("at most {} entries", MOST_L1 / 8))
-                .found(entries));
-        }
-        let covered = self.covered();
-        if entries < self.size.div_ceil(covered) {
-            return Err(source
-                .wrong("the L1 table is too small for the disk", 36)
-                .expected(format!("at least {} entries", self.size.div_ceil(covered)))
-                .found(entries));
-        }
-        if entries > 0 && !Bytes::new(at).is_multiple_of(self.cluster()) {
-            return Err(source.wrong("the L1 table is not aligned to a cluster", 40).found(at));
-        }
-        source.within(at, entries * 8, "the L1 table")?;
-        let (at, clusters) = self.refcount_table;
-        if clusters.saturating_mul(self.cluster()) > MOST_REFCOUNT_TABLE {
-            return Err(source
-                .wrong("the refcount table is too large", 56)
-                .expected(format!("at most {} clusters", MOST_REFCOUNT_TABLE / self.cluster()))
-                .found(clusters));
-        }
-        if !Bytes::new(at).is_multiple_of(self.cluster()) {
-            return Err(source.wrong("the refcount table is not aligned to a cluster", 48).found(at));
-        }
-        source.within(at, clusters * self.cluster(), "the refcount table")
-    }
-
     /// Bytes of a level 2 entry.
-    const fn entry(&self) -> u64 {
+    pub(super) const fn entry(&self) -> u64 {
         if self.extended() { 16 } else { 8 }
     }
 
@@ -181,326 +76,242 @@ impl Info {
         self.cluster() / self.entry() * self.cluster()
     }
 
-    /// The disk, without what a backing file holds; where this image says "zero", the second list says so, since there
-    /// a backing file does not show through.
-    pub(in crate::container) fn image(&self, source: &Arc<Source>) -> Result<(Image, Vec<(u64, u64)>)> {
-        let mut walk = Walk {
-            info: self,
-            source,
-            mapping: Mapping::new(source, self.size),
-            compressed: Vec::new(),
-            zero: Vec::new(),
+    /// Reads and checks the header.
+    pub(in crate::container) fn read(source: &Source) -> Result<Self> {
+        let header = read_header(source)?;
+        check(source, &header)?;
+        let cluster_size = ClusterSize { bits: header.cluster_bits };
+        let compressed = header.incompatible_features & INCOMPATIBLE_COMPRESSION != 0;
+        // A header of the first files of version 3 ends before it.
+        let kind =
+            if compressed && header.header_length > LEAST_HEADER_3 { header.compression_type } else { 0 };
+        let decoder = Decoder::of_qcow2(kind).ok_or_else(|| {
+            let error = source.wrong_in::<Header>("an unknown compression", 0, "compression_type");
+            error.expected("0 (zlib) or 1 (zstd)").found(kind)
+        })?;
+        let info = Self {
+            version: header.version,
+            cluster_size,
+            size: header.size,
+            l1: Level1 { offset: header.l1_table_offset, entries: u64::from(header.l1_size) },
+            refcounts: RefcountTable {
+                offset: header.refcount_table_offset,
+                clusters: u64::from(header.refcount_table_clusters),
+            },
+            refcount_order: header.refcount_order,
+            incompatible: header.incompatible_features,
+            autoclear: header.autoclear_features,
+            decoder,
+            backing: backing(source, &header)?,
+            snapshots: header.nb_snapshots,
         };
-        walk.mapping.claim(0, self.cluster(), "the header")?;
-        let (table, clusters) = self.refcount_table;
-        walk.mapping.claim(table, clusters.saturating_mul(self.cluster()), "the refcount table")?;
-        walk.mapping.claim(self.l1.0, (self.l1.1 * 8).next_multiple_of(self.cluster()), "the L1 table")?;
-        walk.refcounts()?;
-        walk.l1()?;
-        walk.finish()
+        info.check_tables(source)?;
+        Ok(info)
+    }
+
+    /// Checks the sizes and places that the header names.
+    fn check_tables(&self, source: &Source) -> Result<()> {
+        let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, 0, field);
+        if Bytes::new(self.size) > Bytes::LIMIT {
+            return Err(wrong("an impossible disk size", "size").found(self.size));
+        }
+        let Level1 { offset, entries } = self.l1;
+        if entries * 8 > MOST_L1 {
+            return Err(wrong("the L1 table is too large", "l1_size")
+                .expected(format!("at most {} entries", MOST_L1 / 8))
+                .found(entries));
+        }
+        let needed = self.size.div_ceil(self.covered());
+        if entries < needed {
+            return Err(wrong("the L1 table is too small for the disk", "l1_size")
+                .expected(format!("at least {needed} entries"))
+                .found(entries));
+        }
+        if entries > 0 && !Bytes::new(offset).is_multiple_of(self.cluster()) {
+            let what = "the L1 table is not aligned to a cluster";
+            return Err(wrong(what, "l1_table_offset").found(offset));
+        }
+        source.within(offset, entries * 8, "the L1 table")?;
+        let RefcountTable { offset, clusters } = self.refcounts;
+        if clusters.saturating_mul(self.cluster()) > MOST_REFCOUNT_TABLE {
+            return Err(wrong("the refcount table is too large", "refcount_table_clusters")
+                .expected(format!("at most {} clusters", MOST_REFCOUNT_TABLE / self.cluster()))
+                .found(clusters));
+        }
+        if !Bytes::new(offset).is_multiple_of(self.cluster()) {
+            let what = "the refcount table is not aligned to a cluster";
+            return Err(wrong(what, "refcount_table_offset").found(offset));
+        }
+        source.within(offset, clusters * self.cluster(), "the refcount table")
+    }
+
+    /// The disk, without what a backing file holds.
+    pub(in crate::container) fn disk(&self, source: &Arc<Source>) -> Result<Disk> {
+        walk(self, source)
     }
 }
 
-/// Refuses what cannot be read.
-fn check_features(source: &Source, incompatible: u64) -> Result<()> {
-    let refuse = |what: &str, hint: &str| Err(source.wrong(what, 72).hint(hint));
-    if incompatible & INCOMPATIBLE_CORRUPT != 0 {
-        return refuse("the image is marked as corrupt", "repair it with `qemu-img check -r all`");
-    }
-    if incompatible & INCOMPATIBLE_DATA_FILE != 0 {
-        return refuse("the image keeps its data in another file", "convert it with qemu-img first");
-    }
-    // A dirty image has refcounts that may be stale; reading does not need them.
-    let known = INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_EXTENDED_L2;
-    if incompatible & !known != 0 {
+/// Whether the first bytes of a file are those of qcow2.
+pub(in crate::container) fn detect(head: &[u8]) -> bool {
+    head.starts_with(&MAGIC.to_be_bytes())
+}
+
+/// The header as it stands in the file. What version 2 does not have of it is what version 3 says by default.
+fn read_header(source: &Source) -> Result<Header> {
+    let head = source.read_some(0, u64_of(Header::LENGTH))?;
+    let marked = detect(&head);
+    if head.len() < HEADER_2 || !marked {
         return Err(source
-            .wrong("the image needs features that are not known", 72)
-            .found(format!("bits {:#x}", incompatible & !known)));
+            .wrong(if marked { "the header is cut" } else { "this is no qcow2 image" }, 0)
+            .expected("QFI and 0xfb")
+            .found(shown(&head[..head.len().min(4)])));
+    }
+    let mut bytes = [0; Header::LENGTH];
+    bytes[..head.len()].copy_from_slice(&head);
+    let header = Header::read(&bytes)?;
+    match header.version {
+        2 => {
+            bytes[HEADER_2..].fill(0);
+            let header_length = narrow(HEADER_2, "the length of the header")?;
+            Ok(Header { refcount_order: REFCOUNT_ORDER, header_length, ..Header::read(&bytes)? })
+        }
+        3 => Ok(header),
+        other => {
+            let error = source.wrong_in::<Header>("an unknown version of qcow2", 0, "version");
+            Err(error.expected("2 or 3").found(other))
+        }
+    }
+}
+
+/// Checks what stands in the header itself.
+fn check(source: &Source, header: &Header) -> Result<()> {
+    let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, 0, field);
+    let bits = header.cluster_bits;
+    if !CLUSTER_BITS.contains(&bits) {
+        return Err(wrong("an impossible cluster size", "cluster_bits").expected("9 to 21 bits").found(bits));
+    }
+    if header.crypt_method != 0 {
+        let hint = "decrypt it with qemu-img first";
+        return Err(wrong("the image is encrypted", "crypt_method").hint(hint));
+    }
+    check_features(source, header)?;
+    if header.incompatible_features & INCOMPATIBLE_EXTENDED_L2 != 0 && bits < LEAST_EXTENDED {
+        return Err(wrong("clusters are too small for extended L2 entries", "cluster_bits")
+            .expected("at least 14 bits")
+            .found(bits));
+    }
+    let cluster = ClusterSize { bits }.bytes();
+    let length = header.header_length;
+    if header.version == 3 && (length < LEAST_HEADER_3 || u64::from(length) > cluster) {
+        return Err(wrong("an impossible length of the header", "header_length")
+            .expected(format!("{LEAST_HEADER_3} to {cluster}, a cluster"))
+            .found(length));
+    }
+    if header.refcount_order > MOST_REFCOUNT_ORDER {
+        return Err(wrong("an impossible width of refcounts", "refcount_order")
+            .expected("an order of at most 6, for 64 bits")
+            .found(header.refcount_order));
     }
     Ok(())
 }
 
+/// Refuses what cannot be read.
+fn check_features(source: &Source, header: &Header) -> Result<()> {
+    let features = header.incompatible_features;
+    let wrong = |what: &str| source.wrong_in::<Header>(what, 0, "incompatible_features");
+    if features & INCOMPATIBLE_CORRUPT != 0 {
+        let hint = "repair it with `qemu-img check -r all`";
+        return Err(wrong("the image is marked as corrupt").hint(hint));
+    }
+    if features & INCOMPATIBLE_DATA_FILE != 0 {
+        let hint = "convert it with qemu-img first";
+        return Err(wrong("the image keeps its data in another file").hint(hint));
+    }
+    // A dirty image has refcounts that may be stale; reading does not need them.
+    let known = INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_EXTENDED_L2;
+    let unknown = features & !known;
+    if unknown != 0 {
+        let names = feature_names(source, header, unknown)?;
+        return Err(wrong("the image needs features that are not known").found(names.join(", ")));
+    }
+    Ok(())
+}
+
+/// What the image calls the incompatible features `bits`, or their numbers.
+fn feature_names(source: &Source, header: &Header, bits: u64) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for extension in extensions(source, header)?.iter().filter(|own| own.kind == EXTENSION_FEATURE_NAMES) {
+        // One table names at most the 64 bits of each of three kinds.
+        let length = extension.length.min(3 * 64 * u64_of(FeatureName::LENGTH));
+        let table = source.read(extension.data, length, "the names of features")?;
+        for entry in table.chunks_exact(FeatureName::LENGTH) {
+            names.push(FeatureName::read(entry)?);
+        }
+    }
+    let named = |bit: u32| {
+        let entry = names.iter().find(|entry| entry.kind == 0 && u32::from(entry.bit) == bit);
+        let name = entry.and_then(|entry| entry.name.split(|byte| *byte == 0).next());
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => format!("bit {bit}, `{}`", printable(name)),
+            None => format!("bit {bit}"),
+        }
+    };
+    Ok((0..64).filter(|bit| bits >> bit & 1 == 1).map(named).collect())
+}
+
+/// A header extension.
+#[derive(Clone, Copy, Debug)]
+struct Extension {
+    kind: u32,
+    /// Where its data stands, and how long that is.
+    data: u64,
+    length: u64,
+}
+
+/// The header extensions, which lie between the header and the name of the backing file, or the end of the first cluster.
+/// At most 64 are read, which are more than there are kinds.
+fn extensions(source: &Source, header: &Header) -> Result<Vec<Extension>> {
+    let cluster = ClusterSize { bits: header.cluster_bits }.bytes();
+    let end = if header.backing_file_offset == 0 { cluster } else { header.backing_file_offset };
+    let mut at = u64::from(header.header_length);
+    let mut found = Vec::new();
+    while found.len() < 64 && at.saturating_add(u64_of(ExtensionHead::LENGTH)) <= end.min(source.size) {
+        let bytes = source.read(at, u64_of(ExtensionHead::LENGTH), "a header extension")?;
+        let head = ExtensionHead::read(&bytes)?;
+        if head.kind == 0 {
+            break;
+        }
+        let (data, length) = (at + u64_of(ExtensionHead::LENGTH), u64::from(head.length));
+        found.push(Extension { kind: head.kind, data, length });
+        at = data.saturating_add(length.next_multiple_of(8));
+    }
+    Ok(found)
+}
+
+/// The longest name of a backing file's format that is read; the formats that there are have a few letters.
+const LONGEST_FORMAT: u64 = 64;
+
 /// The backing file's name and format.
-fn backing(source: &Source, at: Numbers<'_>, header: u32) -> Result<Option<(PathBuf, Option<String>)>> {
+fn backing(source: &Source, header: &Header) -> Result<Option<(PathBuf, Option<String>)>> {
     use std::os::unix::ffi::OsStringExt;
-    let (offset, length) = (at.be64(8), u64::from(at.be32(16)));
+    let (offset, length) = (header.backing_file_offset, u64::from(header.backing_file_size));
     if offset == 0 || length == 0 {
         return Ok(None);
     }
     if length > u64_of(LONGEST_BACKING) {
         return Err(source
-            .wrong("the backing file's name is too long", 16)
+            .wrong_in::<Header>("the backing file's name is too long", 0, "backing_file_size")
             .expected(LONGEST_BACKING)
             .found(length));
     }
     let name = source.read(offset, length, "the backing file's name")?;
     let mut format = None;
-    let mut extension = u64::from(header);
-    // Extensions lie between header and name; 64 of them are more than there are kinds.
-    for _ in 0..64 {
-        if extension.saturating_add(8) > offset {
-            break;
-        }
-        let head = source.read(extension, 8, "a header extension")?;
-        let (kind, length) = (Numbers(&head).be32(0), u64::from(Numbers(&head).be32(4)));
-        if kind == 0 {
-            break;
-        }
-        if kind == EXTENSION_BACKING_FORMAT && length <= 64 {
-            let bytes = source.read(extension + 8, length, "the backing file's format")?;
-            format = String::from_utf8(bytes).ok();
-        }
-        extension = extension.saturating_add(8).saturating_add(length.next_multiple_of(8));
+    for extension in extensions(source, header)?.iter().filter(|own| own.kind == EXTENSION_BACKING_FORMAT) {
+        let length = extension.length.min(LONGEST_FORMAT);
+        let bytes = source.read(extension.data, length, "the backing file's format")?;
+        format = Some(String::from_utf8_lossy(&bytes).into_owned());
     }
     Ok(Some((PathBuf::from(std::ffi::OsString::from_vec(name)), format)))
-}
-
-/// A compressed cluster: where its stream begins, and at most how long it is.
-#[derive(Clone, Copy, Debug)]
-struct Stream {
-    offset: u64,
-    length: u64,
-}
-
-impl ClusterSize {
-    /// The stream that a level 2 entry means.
-    const fn stream(self, entry: u64) -> Stream {
-        let shift = self.sector_shift();
-        let offset = entry & ((1 << shift) - 1);
-        let sectors = (entry & !(COPIED | COMPRESSED)) >> shift;
-        Stream { offset, length: (sectors + 1) * SECTOR - offset % SECTOR }
-    }
-}
-
-/// The walk through the tables.
-struct Walk<'a> {
-    info: &'a Info,
-    source: &'a Arc<Source>,
-    mapping: Mapping,
-    /// Compressed clusters: their place on the disk and their entry.
-    compressed: Vec<(u64, u64)>,
-    zero: Vec<(u64, u64)>,
-}
-
-impl Walk<'_> {
-    /// Claims the refcount blocks. What they count is not needed for reading, but nothing else may lie there.
-    fn refcounts(&mut self) -> Result<()> {
-        let (at, clusters) = self.info.refcount_table;
-        let cluster = self.info.cluster();
-        let length = clusters * cluster;
-        if self.source.is_hole(at, length) {
-            return Ok(());
-        }
-        let table = self.source.read(at, length, "the refcount table")?;
-        for (number, entry) in (0..).zip(Numbers(&table).all_be64()) {
-            let what = "a refcount block";
-            let offset = self.table(entry, RESERVED_REFCOUNT, at + number * 8, what)?;
-            if offset != 0 {
-                self.source.within(offset, cluster, what)?;
-                self.mapping.claim(offset, cluster, what)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Where the cluster lies that an entry at `place` names; 0 for none.
-    fn table(&self, entry: u64, reserved: u64, place: u64, what: &str) -> Result<u64> {
-        if entry & reserved != 0 {
-            return Err(self
-                .source
-                .wrong(format!("reserved bits are set in an entry for {what}"), place)
-                .expected("0")
-                .found(format!("{:#x}", entry & reserved)));
-        }
-        let offset = entry & !(reserved | COPIED | COMPRESSED | ZERO);
-        if !Bytes::new(offset).is_multiple_of(self.info.cluster()) {
-            return Err(self
-                .source
-                .wrong(format!("{what} is not aligned to a cluster"), place)
-                .found(offset));
-        }
-        Ok(offset)
-    }
-
-    fn l1(&mut self) -> Result<()> {
-        let used = self.info.size.div_ceil(self.info.covered());
-        let table = self.source.read(self.info.l1.0, used * 8, "the L1 table")?;
-        let cluster = self.info.cluster();
-        for (number, entry) in (0..).zip(Numbers(&table).all_be64()) {
-            let what = "an L2 table";
-            let offset = self.table(entry, RESERVED_L1, self.info.l1.0 + number * 8, what)?;
-            if offset == 0 {
-                continue;
-            }
-            self.source.within(offset, cluster, what)?;
-            // Before it is read: a table that many entries name would be read as often.
-            self.mapping.claim(offset, cluster, what)?;
-            if !self.source.is_hole(offset, cluster) {
-                self.l2(number, offset)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn l2(&mut self, number: u64, offset: u64) -> Result<()> {
-        let cluster = self.info.cluster();
-        let table = self.source.read(offset, cluster, "an L2 table")?;
-        let width = self.info.entry();
-        let at = Numbers(&table);
-        for slot in 0..cluster / width {
-            let disk = number * self.info.covered() + slot * cluster;
-            if disk >= self.info.size {
-                break;
-            }
-            let from = usize_of(slot * width);
-            let entry = at.be64(from);
-            let bitmap = if self.info.extended() { Some(at.be64(from + 8)) } else { None };
-            let place = offset + slot * width;
-            if entry & COMPRESSED != 0 {
-                self.compressed(disk, entry, bitmap, place)?;
-            } else if entry != 0 || bitmap.is_some_and(|bitmap| bitmap != 0) {
-                self.standard(disk, entry, bitmap, place)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn compressed(&mut self, disk: u64, entry: u64, bitmap: Option<u64>, place: u64) -> Result<()> {
-        let offset = self.info.cluster_size.stream(entry).offset;
-        if entry & COPIED != 0 || bitmap.is_some_and(|bitmap| bitmap != 0) {
-            return Err(self
-                .source
-                .wrong("reserved bits are set in an entry for a compressed cluster", place));
-        }
-        if offset >= self.source.size {
-            return Err(self
-                .source
-                .wrong("the image is truncated: a compressed cluster lies outside the file", place)
-                .expected(format!("less than {}, the length of the file", self.source.size))
-                .found(offset));
-        }
-        self.compressed.push((disk, entry));
-        Ok(())
-    }
-
-    /// A cluster that is stored as it is; `bitmap` says which 32nds of it are stored and which are zero.
-    fn standard(&mut self, disk: u64, entry: u64, bitmap: Option<u64>, place: u64) -> Result<()> {
-        let cluster = self.info.cluster();
-        let offset = self.table(entry, RESERVED_L2, place, "data")?;
-        if offset != 0 {
-            self.mapping.claim(offset, cluster, "data")?;
-        }
-        if entry & ZERO != 0 && (self.info.version == 2 || bitmap.is_some()) {
-            let what = "bit 0 of an entry is set, which only version 3 without parts of clusters has";
-            return Err(self.source.wrong(what, place).expected("0").found("1"));
-        }
-        let Some(bitmap) = bitmap else {
-            if entry & ZERO != 0 {
-                self.zeros(disk, cluster);
-                return Ok(());
-            }
-            return if offset == 0 { Ok(()) } else { self.stored(disk, cluster, offset) };
-        };
-        let part = cluster / 32;
-        for bit in 0..32 {
-            let (stored, zero) = (bitmap >> bit & 1 == 1, bitmap >> (32 + bit) & 1 == 1);
-            if stored && (zero || offset == 0) {
-                return Err(self
-                    .source
-                    .wrong("a part of a cluster is both stored and zero, or nowhere", place + 8)
-                    .found(format!("bitmap {bitmap:#018x}, cluster at {offset}")));
-            }
-            if stored {
-                self.stored(disk + bit * part, part, offset + bit * part)?;
-            } else if zero {
-                self.zeros(disk + bit * part, part);
-            }
-        }
-        Ok(())
-    }
-
-    /// Data of this image; what the file does not have of it is zero, and no backing file shows through.
-    fn stored(&mut self, disk: u64, length: u64, file: u64) -> Result<()> {
-        let there = self.mapping.data(disk, length, file)?;
-        if there < length {
-            self.zeros(disk + there, length - there);
-        }
-        Ok(())
-    }
-
-    /// Notes a range that reads as zero even over a backing file.
-    fn zeros(&mut self, disk: u64, length: u64) {
-        let length = length.min(self.info.size.saturating_sub(disk));
-        match self.zero.last_mut() {
-            Some((start, count)) if *start + *count == disk => *count += length,
-            _ if length == 0 => {}
-            _ => self.zero.push((disk, length)),
-        }
-    }
-
-    fn finish(mut self) -> Result<(Image, Vec<(u64, u64)>)> {
-        self.mapping.flush();
-        let cluster_size = self.info.cluster_size;
-        for (_, entry) in &self.compressed {
-            // Streams share clusters, and even sectors, but only with each other.
-            let stream = cluster_size.stream(*entry);
-            let length = stream.length.min(self.source.size - stream.offset);
-            if let Some((at, other)) = self.mapping.claimed(stream.offset, length) {
-                return Err(self
-                    .source
-                    .wrong(format!("two parts of the image overlap: {other} and a compressed cluster"), at)
-                    .expected("every byte to be used once"));
-            }
-        }
-        let cluster = self.info.cluster();
-        let size = self.info.size;
-        let builder = self.mapping.builder();
-        builder.reserve(self.compressed.len());
-        let entries = self.compressed.iter().map(|(_, entry)| *entry).collect();
-        let decoder = self.info.decoder;
-        let clusters = Clusters { source: Arc::clone(self.source), entries, cluster_size, decoder };
-        let renderer = builder.renderer(Arc::new(clusters));
-        for (part, (disk, _)) in (0..).zip(&self.compressed) {
-            builder.rendered(Bytes::new(*disk), Bytes::new(cluster.min(size - disk)), renderer, part);
-        }
-        Ok((self.mapping.finish()?, self.zero))
-    }
-}
-
-/// The compressed clusters of an image, decompressed when they are needed.
-#[derive(Debug)]
-struct Clusters {
-    source: Arc<Source>,
-    /// Their level 2 entries.
-    entries: Vec<u64>,
-    cluster_size: ClusterSize,
-    decoder: Decoder,
-}
-
-impl Render for Clusters {
-    fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        let entry = self.entries.get(index(part)).ok_or_else(|| Error::bug("no such compressed cluster"))?;
-        let stream = self.cluster_size.stream(*entry);
-        let bytes = self.source.read_some(stream.offset, stream.length)?;
-        let failed = |why| {
-            let what = "a compressed cluster cannot be decompressed";
-            self.source.wrong(what, stream.offset).why(why)
-        };
-        let cluster = usize_of(self.cluster_size.bytes());
-        if skip == 0 && out.len() == cluster {
-            return self.decoder.decode(&bytes, out).map_err(failed);
-        }
-        let mut whole = vec![0; cluster];
-        self.decoder.decode(&bytes, &mut whole).map_err(failed)?;
-        let from = usize_of(skip);
-        let part = whole.get(from..from + out.len()).ok_or_else(|| Error::bug("past a cluster's end"))?;
-        out.copy_from_slice(part);
-        Ok(())
-    }
-
-    fn label(&self, part: u32) -> String {
-        format!("qcow2: compressed cluster {part}")
-    }
 }
 
 /// The error for a backing file that was not allowed.

@@ -4,20 +4,62 @@
 use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
-use crate::units::{Bytes, MIB, low32};
+use crate::units::{Bytes, MIB, narrow};
+use crate::wire::{Guid, Structure, Wire, wire};
 
-/// Where the signature stands, behind 64 bytes of text, and what it is.
-pub(super) const SIGNATURE_AT: usize = 64;
-pub(super) const SIGNATURE: u32 = 0xbeda_107f;
+/// Every structure, for the tables of docs/formats/vdi.md.
+pub(crate) const STRUCTURES: &[Structure] = &[Header::STRUCTURE, Geometry::STRUCTURE];
+
+wire! {
+    /// How a BIOS counts a disk.
+    pub(super) struct Geometry: "VDI geometry", little, 16 {
+        0 cylinders "cCylinders": u32,
+        4 heads "cHeads": u32,
+        8 sectors "cSectors": u32,
+        12 sector_size "cbSector": u32,
+    }
+}
+
+wire! {
+    /// Text, signature, version, and the header of version 1.1 with the geometry at its end, which older ones do not have.
+    pub(super) struct Header: "VDI header", little, 472 {
+        0 text "szFileInfo": [u8; 64],
+        64 signature "u32Signature": u32 = SIGNATURE,
+        68 version "u32Version": u32,
+        72 header_size "cbHeader": u32,
+        76 kind "u32Type": u32,
+        80 flags "fFlags": u32,
+        84 comment "szComment": [u8; 256],
+        340 map_offset "offBlocks": u32,
+        344 data_offset "offData": u32,
+        348 legacy_geometry "LegacyGeometry": Geometry,
+        364 unused "u32Dummy": u32,
+        368 disk_size "cbDisk": u64,
+        376 block_size "cbBlock": u32,
+        380 block_extra "cbBlockExtra": u32,
+        384 blocks "cBlocks": u32,
+        388 blocks_allocated "cBlocksAllocated": u32,
+        392 image "uuidCreate": Guid,
+        408 modification "uuidModify": Guid,
+        424 parent "uuidLinkage": Guid,
+        440 parent_modification "uuidParentModify": Guid,
+        456 geometry "LCHSGeometry": Geometry,
+    }
+}
+
+/// What the signature is.
+const SIGNATURE: u32 = 0xbeda_107f;
 /// Version 1.1: major and minor in 16 bits each.
 pub(super) const VERSION: u32 = 0x0001_0001;
-/// Bytes of text and version before what a header counts as itself.
+/// Bytes of text, signature and version, which a header does not count as itself.
 pub(super) const BEFORE: u64 = 72;
-/// Bytes of a header of version 1.1 without and with the geometry at its end.
+/// What a header of version 1.1 counts as itself without and with the geometry at its end.
 pub(super) const LEAST_HEADER: u64 = 384;
 const HEADER: u32 = 400;
 /// What sectors have: no other size is known to anybody.
 pub(super) const SECTOR: u64 = 512;
+/// The same in a geometry; no more of it is known.
+const UNKNOWN_GEOMETRY: Geometry = Geometry { cylinders: 0, heads: 0, sectors: 0, sector_size: 512 };
 /// Bytes of a block as everybody makes them.
 pub(super) const BLOCK: u64 = MIB;
 /// Where the map of blocks begins, as in QEMU's files.
@@ -74,35 +116,33 @@ impl Layout {
         Ok(Self { size, blocks, data: (MAP + blocks * 4).next_multiple_of(ALIGNMENT) })
     }
 
-    /// The header of a disk of type `kind` with so many blocks in the file: 512 bytes.
-    pub(super) fn header(&self, kind: u32, allocated: u64, image: Uuid, modification: Uuid) -> Vec<u8> {
-        let mut bytes = TEXT.to_vec();
-        bytes.resize(SIGNATURE_AT, 0);
-        for number in [SIGNATURE, VERSION, HEADER, kind, 0] {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.resize(bytes.len() + 256, 0); // description
-        for number in [MAP, self.data] {
-            bytes.extend(low32(number).to_le_bytes());
-        }
-        // Cylinders, heads, sectors: not known; bytes of a sector; and a number that is not used.
-        let geometry = [0, 0, 0, low32(SECTOR)];
-        for number in geometry.into_iter().chain([0]) {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.extend(self.size.to_le_bytes());
-        for number in [BLOCK, 0, self.blocks, allocated] {
-            bytes.extend(low32(number).to_le_bytes());
-        }
-        // Of this image, of its last modification, of what it lies on, and of that one's modification.
-        for id in [image, modification, Uuid::nil(), Uuid::nil()] {
-            bytes.extend(id.to_bytes_le());
-        }
-        // The geometry that a BIOS would see: VirtualBox finds it out.
-        for number in geometry {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.resize(crate::units::usize_of(MAP), 0);
-        bytes
+    /// The header of a disk of type `kind` with so many blocks in the file.
+    pub(super) fn header(
+        &self,
+        kind: u32,
+        allocated: u64,
+        image: Uuid,
+        modification: Uuid,
+    ) -> Result<Header> {
+        let mut text = [0; 64];
+        text[..TEXT.len()].copy_from_slice(TEXT);
+        Ok(Header {
+            text,
+            version: VERSION,
+            header_size: HEADER,
+            kind,
+            map_offset: narrow(MAP, "the place of the map of blocks")?,
+            data_offset: narrow(self.data, "the place of the first block")?,
+            legacy_geometry: UNKNOWN_GEOMETRY,
+            disk_size: self.size,
+            block_size: narrow(BLOCK, "the size of a block")?,
+            blocks: narrow(self.blocks, "the blocks of a disk")?,
+            blocks_allocated: narrow(allocated, "the blocks in a file")?,
+            image: Guid(image),
+            modification: Guid(modification),
+            // What a BIOS would see: VirtualBox finds it out.
+            geometry: UNKNOWN_GEOMETRY,
+            ..Header::BLANK
+        })
     }
 }

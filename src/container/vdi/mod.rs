@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use super::Identity;
 use super::allocated::Allocated;
-use super::entries::each_entry;
 use super::fit::Lengths;
 use crate::error::Result;
-use crate::image::{Builder, Image, Render};
-use crate::units::{Bytes, low32};
+use crate::image::{Builder, Image, Render, records};
+use crate::units::{Bytes, narrow, usize_of};
+use crate::wire::Wire;
 use format::{BLOCK, DYNAMIC, FREE, Layout, MAP, STATIC};
+
+pub(crate) use format::STRUCTURES;
 
 /// What a VDI file is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub(super) const LENGTHS: Lengths = Lengths { step: format::SECTOR, least: 0 };
 /// The file that holds `image`, its size rounded up to sectors of 512 bytes.
 ///
 /// # Errors
-/// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk has more blocks than the map has room for.
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk has more blocks than the map can name.
 pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
     let layout = Layout::new(image.length())?;
     let stored =
@@ -40,7 +42,11 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     let kind = if options.fixed { STATIC } else { DYNAMIC };
     let id = identity.of_disk("vdi-image-uuid");
     let modification = identity.derived("vdi-modification-uuid");
-    file.bytes(Bytes::ZERO, "vdi: header", layout.header(kind, stored.total(), id, modification));
+    let header = layout.header(kind, stored.total(), id, modification)?;
+    // To the end of its sector.
+    let mut sector = header.bytes().to_vec();
+    sector.resize(usize_of(MAP), 0);
+    file.bytes(Bytes::ZERO, "vdi: header", sector);
     let renderer = file.renderer(Arc::new(Map { stored }));
     file.rendered(Bytes::new(MAP), Bytes::new(layout.blocks * 4), renderer, 0);
     file.finish()
@@ -56,8 +62,11 @@ struct Map {
 impl Render for Map {
     fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
         // Fewer than 2^30 blocks: their numbers are none of the two that mean something else.
-        each_entry(skip, out, |number| self.stored.ordinal(number).map_or(FREE, low32).to_le_bytes());
-        Ok(())
+        records(4, skip, out, |number| {
+            let block = self.stored.ordinal(number);
+            let entry = block.map_or(Ok(FREE), |block| narrow(block, "the number of a block"))?;
+            Ok(entry.to_le_bytes())
+        })
     }
 
     fn label(&self, _: u32) -> String {

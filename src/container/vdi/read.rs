@@ -1,18 +1,18 @@
-//! Reading VDI as an image, whoever made it.
+//! Reading VDI as an image, from any writer.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::format::{
-    BEFORE, DIFFERENCING, DYNAMIC, LARGEST_READ, LEAST_HEADER, SECTOR, SIGNATURE, SIGNATURE_AT, STATIC, UNDO,
-    VERSION, ZERO,
+    BEFORE, DIFFERENCING, DYNAMIC, Header, LARGEST_READ, LEAST_HEADER, SECTOR, STATIC, UNDO, VERSION, ZERO,
 };
-use crate::container::source::{Mapping, Numbers, Source, shown};
+use crate::container::source::{Mapping, Source, le32s, shown};
 use crate::container::{Format, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::units::Bytes;
+use crate::units::{Bytes, u64_of, usize_of};
+use crate::wire::{Field, Wire, field};
 
 /// What the header says.
 #[derive(Debug)]
@@ -31,9 +31,14 @@ struct Info {
     id: Uuid,
 }
 
+const SIGNATURE: Field = field(Header::FIELDS, "u32Signature");
+/// What a header has where it does not have the geometry at its end.
+const SHORT: usize = usize_of(BEFORE + LEAST_HEADER);
+
 /// Whether the first bytes of a file are those of VDI.
-pub(in crate::container) fn is_vdi(head: &[u8]) -> bool {
-    Numbers(head).le32(SIGNATURE_AT) == SIGNATURE
+pub(in crate::container) fn detect(head: &[u8]) -> bool {
+    let blank = Header::BLANK.bytes();
+    head.get(SIGNATURE.offset..SIGNATURE.end()) == Some(&blank[SIGNATURE.offset..SIGNATURE.end()])
 }
 
 /// Opens a VDI image.
@@ -62,95 +67,87 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
 impl Info {
     /// Reads and checks the header.
     fn read(source: &Source) -> Result<Self> {
-        let head = source.read_some(0, BEFORE + LEAST_HEADER)?;
-        let at = Numbers(&head);
-        if !is_vdi(&head) {
+        let mut head = source.read_some(0, u64_of(SHORT))?;
+        if !detect(&head) {
             return Err(source
-                .wrong("this is no VDI image", 64)
-                .expected(format!("{SIGNATURE:#010x}"))
-                .found(shown(head.get(64..68).unwrap_or_default())));
+                .wrong_in::<Header>("this is no VDI image", 0, SIGNATURE.name)
+                .expected(format!("{:#010x}", Header::BLANK.signature))
+                .found(shown(head.get(SIGNATURE.offset..SIGNATURE.end()).unwrap_or_default())));
         }
-        if at.length() < BEFORE + LEAST_HEADER {
+        if head.len() < SHORT {
             return Err(source
                 .wrong("the image is truncated: the header lies outside the file", 0)
-                .expected(format!("{} bytes", BEFORE + LEAST_HEADER))
+                .expected(format!("{SHORT} bytes"))
                 .found(format!("a file of {} bytes", source.size)));
         }
-        let version = at.le32(68);
+        head.resize(Header::LENGTH, 0);
+        let header = Header::read(&head)?;
+        let version = header.version;
         if version != VERSION {
-            return Err(source.wrong("an unknown version of VDI", 68).expected("1.1").found(format!(
-                "{}.{}",
-                version >> 16,
-                version & 0xffff
-            )));
+            let found = format!("{}.{}", version >> 16, version & 0xffff);
+            let error = source.wrong_in::<Header>("an unknown version of VDI", 0, "u32Version");
+            return Err(error.expected("1.1").found(found));
         }
-        let id = |offset: usize| {
-            let bytes = head.get(offset..offset + 16).and_then(|bytes| bytes.try_into().ok());
-            Uuid::from_bytes_le(bytes.unwrap_or_default())
-        };
-        let kind = at.le32(76);
-        let parent = [id(424), id(440)].into_iter().find(|parent| !parent.is_nil());
-        check_kind(source, kind, parent)?;
-        let text = head.get(84..340).unwrap_or_default();
-        let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+        let parents = [header.parent.0, header.parent_modification.0];
+        check_kind(source, header.kind, parents.into_iter().find(|parent| !parent.is_nil()))?;
+        let text = header.comment.split(|byte| *byte == 0).next().unwrap_or_default();
         let info = Self {
-            kind,
-            description: crate::text::printable(text.get(..end).unwrap_or_default()),
-            header: BEFORE + u64::from(at.le32(72)),
-            map: u64::from(at.le32(340)),
-            data: u64::from(at.le32(344)),
+            kind: header.kind,
+            description: crate::text::printable(text),
+            header: BEFORE + u64::from(header.header_size),
+            map: u64::from(header.map_offset),
+            data: u64::from(header.data_offset),
             // VirtualBox has made disks of odd sizes; QEMU shows their last sector whole.
-            size: Bytes::new(at.le64(368)).round_up(SECTOR).get(),
-            block: u64::from(at.le32(376)),
-            extra: u64::from(at.le32(380)),
-            blocks: u64::from(at.le32(384)),
-            id: id(392),
+            size: Bytes::new(header.disk_size).round_up(SECTOR).get(),
+            block: u64::from(header.block_size),
+            extra: u64::from(header.block_extra),
+            blocks: u64::from(header.blocks),
+            id: header.image.0,
         };
-        info.check(source, at)?;
+        info.check(source, &header)?;
         Ok(info)
     }
 
     /// Checks sizes and places.
-    fn check(&self, source: &Source, at: Numbers<'_>) -> Result<()> {
+    fn check(&self, source: &Source, header: &Header) -> Result<()> {
+        let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, 0, field);
         if self.header < BEFORE + LEAST_HEADER {
-            return Err(source
-                .wrong("an impossible length of the header", 72)
+            return Err(wrong("an impossible length of the header", "cbHeader")
                 .expected(format!("at least {LEAST_HEADER}"))
                 .found(self.header - BEFORE));
         }
-        if u64::from(at.le32(360)) != SECTOR {
-            return Err(source.wrong("an impossible sector size", 360).expected(SECTOR).found(at.le32(360)));
+        let sector = header.legacy_geometry.sector_size;
+        if u64::from(sector) != SECTOR {
+            let at = field(Header::FIELDS, "LegacyGeometry").offset
+                + field(super::format::Geometry::FIELDS, "cbSector").offset;
+            let error = source.wrong("an impossible sector size", u64_of(at));
+            return Err(error.expected(SECTOR).found(sector));
         }
         if self.size > LARGEST_READ {
-            return Err(source
-                .wrong("an impossible disk size", 368)
+            return Err(wrong("an impossible disk size", "cbDisk")
                 .expected(format!("at most {LARGEST_READ} bytes"))
                 .found(format!("{} bytes", self.size)));
         }
         if !self.block.is_power_of_two() || self.block < SECTOR {
-            return Err(source
-                .wrong("an impossible block size", 376)
+            return Err(wrong("an impossible block size", "cbBlock")
                 .expected("a power of two of at least 512")
                 .found(self.block));
         }
         if self.extra != 0 && !self.extra.is_power_of_two() {
-            return Err(source
-                .wrong("an impossible size of what stands before each block", 380)
+            return Err(wrong("an impossible size of what stands before each block", "cbBlockExtra")
                 .expected("0 or a power of two")
                 .found(self.extra));
         }
         let needed = self.size.div_ceil(self.block);
         if self.blocks < needed {
-            return Err(source
-                .wrong("the map of blocks is too small for the disk", 384)
+            return Err(wrong("the map of blocks is too small for the disk", "cBlocks")
                 .expected(format!("at least {needed} entries"))
                 .found(self.blocks));
         }
-        if u64::from(at.le32(388)) > self.blocks {
-            return Err(source
-                .wrong("more blocks are in the file than the disk has", 388)
+        if u64::from(header.blocks_allocated) > self.blocks {
+            return Err(wrong("more blocks are in the file than the disk has", "cBlocksAllocated")
                 .expected(format!("at most {}", self.blocks))
-                .found(at.le32(388)));
+                .found(header.blocks_allocated));
         }
         source.within(0, self.header, "the header")?;
         source.within(self.map, self.blocks * 4, "the map of blocks")
@@ -164,7 +161,7 @@ impl Info {
         let stride = self.block + self.extra;
         let needed = self.size.div_ceil(self.block);
         source.table(self.map, needed, "the map of blocks", |first, map| {
-            for (number, entry) in (first..).zip(map.all_le32()) {
+            for (number, entry) in (first..).zip(le32s(map)) {
                 // Never written is zero as well where there is nothing below.
                 if entry >= ZERO {
                     continue;
@@ -183,7 +180,9 @@ impl Info {
 /// Refuses what is no disk by itself.
 fn check_kind(source: &Source, kind: u32, parent: Option<Uuid>) -> Result<()> {
     let refuse = |what: &str| -> Result<(), Error> {
-        let error = source.wrong(what, 76).hint("merge it into its parent first (VBoxManage clonemedium)");
+        let error = source
+            .wrong_in::<Header>(what, 0, "u32Type")
+            .hint("merge it into its parent first (VBoxManage clonemedium)");
         Err(match parent {
             Some(parent) => error.found(format!("the parent {parent}")),
             None => error,
@@ -196,7 +195,7 @@ fn check_kind(source: &Source, kind: u32, parent: Option<Uuid>) -> Result<()> {
         }
         UNDO => refuse("the image is an undo disk: it holds only what was changed of its parent"),
         _ => Err(source
-            .wrong("an unknown type of VDI", 76)
+            .wrong_in::<Header>("an unknown type of VDI", 0, "u32Type")
             .expected("1 (dynamic), 2 (static), 3 (undo) or 4 (differencing)")
             .found(kind)),
     }

@@ -4,9 +4,52 @@
 use uuid::Uuid;
 
 use crate::container::fit::Lengths;
-use crate::container::source::Numbers;
 use crate::error::{Error, Kind, Result};
-use crate::units::{Bytes, GIB, MIB, low8, low16, low32};
+use crate::units::{Bytes, GIB, MIB, narrow};
+use crate::wire::{Field, Structure, Wire, field, wire};
+
+/// Every structure, for the tables of docs/formats/vhd.md.
+pub(crate) const STRUCTURES: &[Structure] = &[Footer::STRUCTURE, DynamicHeader::STRUCTURE];
+
+wire! {
+    /// The last sector of a file. A dynamic disk also has a copy of it as its first ("Hard Disk Footer Format").
+    pub(super) struct Footer: "VHD footer", big, 512 {
+        0 cookie: [u8; 8] = COOKIE,
+        8 features: u32,
+        12 file_format_version: u32,
+        16 data_offset: u64,
+        24 time_stamp: u32,
+        28 creator_application: [u8; 4],
+        32 creator_version: u32,
+        36 creator_host_os: [u8; 4],
+        40 original_size: u64,
+        48 current_size: u64,
+        56 cylinders: u16,
+        58 heads: u8,
+        59 sectors_per_cylinder: u8,
+        60 disk_type: u32,
+        64 checksum: u32,
+        68 unique_id: Uuid,
+        84 saved_state: u8,
+    }
+}
+
+wire! {
+    /// What a disk that is not fixed has behind the copy of its footer ("Dynamic Disk Header Format"). The locators of a
+    /// parent, from byte 576 on, are not read.
+    pub(super) struct DynamicHeader: "VHD dynamic header", big, 1024 {
+        0 cookie: [u8; 8] = HEADER_COOKIE,
+        8 data_offset: u64,
+        16 table_offset: u64,
+        24 header_version: u32,
+        28 max_table_entries: u32,
+        32 block_size: u32,
+        36 checksum: u32,
+        40 parent_unique_id: Uuid,
+        56 parent_time_stamp: u32,
+        64 parent_unicode_name: [u16; 256],
+    }
+}
 
 /// What a footer begins with.
 pub(super) const COOKIE: [u8; 8] = *b"conectix";
@@ -66,13 +109,15 @@ const MOST_SECTORS: u64 = 65_535 * 16 * 255;
 impl Geometry {
     /// That of a disk of `total` sectors: the algorithm of the specification, appendix "CHS Calculation". What it
     /// covers is not more than the disk, and for larger disks than it can say the most that it can.
-    pub(super) fn of(total: u64) -> Self {
+    pub(super) fn of(total: u64) -> Result<Self> {
         let total = total.min(MOST_SECTORS);
         // Tracks, that is cylinders times heads, with so many sectors each.
-        let geometry = |tracks: u64, heads: u64, sectors: u64| Self {
-            cylinders: low16(tracks / heads),
-            heads: low8(heads),
-            sectors: low8(sectors),
+        let geometry = |tracks: u64, heads: u64, sectors: u64| {
+            Ok(Self {
+                cylinders: narrow(tracks / heads, "the cylinders of a disk")?,
+                heads: narrow(heads, "the heads of a disk")?,
+                sectors: narrow(sectors, "the sectors of a track")?,
+            })
         };
         if total >= 65_535 * 16 * 63 {
             return geometry(total / 255, 16, 255);
@@ -95,118 +140,86 @@ impl Geometry {
     }
 }
 
-/// The last sector of a file, of which a dynamic disk also has a copy as its first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Footer {
-    /// [`FIXED`], [`DYNAMIC`] or [`DIFFERENCING`].
-    pub(super) kind: u32,
-    /// Where the dynamic header stands.
-    pub(super) header: u64,
-    /// Seconds since 2000.
-    pub(super) timestamp: u32,
-    pub(super) creator: [u8; 4],
-    /// Bytes of the disk, as they are written down.
-    pub(super) size: u64,
-    pub(super) geometry: Geometry,
-    pub(super) id: Uuid,
-}
+/// No features: bit 1 is always set.
+const NO_FEATURES: u32 = 2;
 
 impl Footer {
     /// A footer of ours.
-    pub(super) fn new(kind: u32, size: u64, id: Uuid, time: i64) -> Self {
+    pub(super) fn new(disk_type: u32, size: u64, unique_id: Uuid, time: i64) -> Result<Self> {
         let since = time.saturating_sub(EPOCH).clamp(0, i64::from(u32::MAX));
-        Self {
-            kind,
-            header: if kind == FIXED { NOWHERE } else { FOOTER },
-            timestamp: low32(since.unsigned_abs()),
-            creator: CREATOR,
-            size,
-            geometry: Geometry::of(size / SECTOR),
-            id,
-        }
+        let geometry = Geometry::of(size / SECTOR)?;
+        let footer = Self {
+            features: NO_FEATURES,
+            file_format_version: VERSION,
+            data_offset: if disk_type == FIXED { NOWHERE } else { FOOTER },
+            time_stamp: narrow(since, "the time of a disk")?,
+            creator_application: CREATOR,
+            creator_version: CREATOR_VERSION,
+            creator_host_os: CREATOR_HOST,
+            original_size: size,
+            current_size: size,
+            cylinders: geometry.cylinders,
+            heads: geometry.heads,
+            sectors_per_cylinder: geometry.sectors,
+            disk_type,
+            unique_id,
+            ..Self::BLANK
+        };
+        Ok(Self { checksum: checksum(&footer.bytes(), FOOTER_CHECKSUM), ..footer })
     }
 
-    /// Its 512 bytes.
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = COOKIE.to_vec();
-        bytes.extend(2_u32.to_be_bytes()); // features: none; bit 1 is always set
-        bytes.extend(VERSION.to_be_bytes());
-        bytes.extend(self.header.to_be_bytes());
-        bytes.extend(self.timestamp.to_be_bytes());
-        bytes.extend(self.creator);
-        bytes.extend(CREATOR_VERSION.to_be_bytes());
-        bytes.extend(CREATOR_HOST);
-        bytes.extend(self.size.to_be_bytes()); // original size
-        bytes.extend(self.size.to_be_bytes()); // current size
-        bytes.extend(self.geometry.cylinders.to_be_bytes());
-        bytes.push(self.geometry.heads);
-        bytes.push(self.geometry.sectors);
-        bytes.extend(self.kind.to_be_bytes());
-        bytes.extend(0_u32.to_be_bytes()); // checksum
-        bytes.extend(self.id.as_bytes());
-        sealed(bytes, FOOTER, FOOTER_CHECKSUM)
-    }
-
-    /// What 512 bytes say that begin with the cookie.
-    pub(super) fn read(bytes: &[u8]) -> Self {
-        let at = Numbers(bytes);
-        Self {
-            kind: at.be32(60),
-            header: at.be64(16),
-            timestamp: at.be32(24),
-            creator: at.be32(28).to_be_bytes(),
-            size: at.be64(48),
-            geometry: Geometry {
-                cylinders: low16(u64::from(at.be32(56) >> 16)),
-                heads: low8(u64::from(at.be32(56) >> 8)),
-                sectors: low8(u64::from(at.be32(56))),
-            },
-            id: Uuid::from_u64_pair(at.be64(68), at.be64(76)),
-        }
+    /// Cylinders, heads and sectors.
+    pub(super) const fn geometry(&self) -> Geometry {
+        Geometry { cylinders: self.cylinders, heads: self.heads, sectors: self.sectors_per_cylinder }
     }
 
     /// Bytes of the disk: what the footer says, or what the geometry says where its creator counts by that, unless the
     /// geometry is at its end.
     pub(super) fn disk_size(&self) -> u64 {
-        let sectors = self.geometry.total();
-        let by_geometry = BY_GEOMETRY.contains(&self.creator) && sectors != MOST_SECTORS;
-        if by_geometry { sectors * SECTOR } else { self.size }
+        let sectors = self.geometry().total();
+        let by_geometry = BY_GEOMETRY.contains(&self.creator_application) && sectors != MOST_SECTORS;
+        if by_geometry { sectors * SECTOR } else { self.current_size }
     }
 
     /// When it was made, in seconds since 1970.
     pub(super) fn time(&self) -> i64 {
-        EPOCH + i64::from(self.timestamp)
+        EPOCH + i64::from(self.time_stamp)
+    }
+
+    /// Whether both say the same of the disk.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let facts = |own: &Self| {
+            let made = (own.time_stamp, own.creator_application, own.unique_id);
+            (own.disk_type, own.data_offset, own.current_size, own.geometry(), made)
+        };
+        facts(self) == facts(other)
+    }
+}
+
+impl DynamicHeader {
+    /// That of a table of `entries` at `table_offset`, for blocks of [`BLOCK`] bytes and a disk without a parent.
+    pub(super) fn new(table_offset: u64, entries: u64) -> Result<Self> {
+        let header = Self {
+            data_offset: NOWHERE,
+            table_offset,
+            header_version: VERSION,
+            max_table_entries: narrow(entries, "the entries of the block allocation table")?,
+            block_size: narrow(BLOCK, "the size of a block")?,
+            ..Self::BLANK
+        };
+        Ok(Self { checksum: checksum(&header.bytes(), HEADER_CHECKSUM), ..header })
     }
 }
 
 /// Where a footer has its checksum, and where a dynamic header has it.
-pub(super) const FOOTER_CHECKSUM: usize = 64;
-pub(super) const HEADER_CHECKSUM: usize = 36;
+pub(super) const FOOTER_CHECKSUM: Field = field(Footer::FIELDS, "checksum");
+pub(super) const HEADER_CHECKSUM: Field = field(DynamicHeader::FIELDS, "checksum");
 
-/// The ones' complement of the sum of all bytes but the four at `field`.
-pub(super) fn checksum(bytes: &[u8], field: usize) -> u32 {
-    let sum = bytes.iter().zip(0..).filter(|(_, at)| !(field..field + 4).contains(at));
-    !low32(sum.map(|(byte, _)| u64::from(*byte)).sum())
-}
-
-/// `bytes` with zeros up to `length` and their checksum at `field`.
-fn sealed(mut bytes: Vec<u8>, length: u64, field: usize) -> Vec<u8> {
-    bytes.resize(crate::units::usize_of(length), 0);
-    let sum = checksum(&bytes, field).to_be_bytes();
-    bytes[field..field + 4].copy_from_slice(&sum);
-    bytes
-}
-
-/// The dynamic header of a table of `entries` at `table`, for blocks of [`BLOCK`] bytes: 1024 bytes.
-pub(super) fn header(table: u64, entries: u64) -> Vec<u8> {
-    let mut bytes = HEADER_COOKIE.to_vec();
-    bytes.extend(NOWHERE.to_be_bytes()); // no further header
-    bytes.extend(table.to_be_bytes());
-    bytes.extend(VERSION.to_be_bytes());
-    bytes.extend(low32(entries).to_be_bytes());
-    bytes.extend(low32(BLOCK).to_be_bytes());
-    // Checksum, and no parent: its id, time, name and locators are zero.
-    sealed(bytes, HEADER, HEADER_CHECKSUM)
+/// The ones' complement of the sum of all bytes but those of `own`, the field of the checksum itself. At most 1024 bytes,
+/// whose sum fits 32 bits.
+pub(super) fn checksum(bytes: &[u8], own: Field) -> u32 {
+    let counted = bytes.iter().zip(0..).filter(|(_, at)| !(own.offset..own.end()).contains(at));
+    !counted.map(|(byte, _)| u32::from(*byte)).sum::<u32>()
 }
 
 /// The size of the disk for one of `length` bytes.
@@ -247,7 +260,7 @@ mod tests {
             (MOST_SECTORS, (65535, 16, 255)),
             (u64::MAX, (65535, 16, 255)),
         ] {
-            let found = Geometry::of(sectors);
+            let found = Geometry::of(sectors).unwrap();
             assert_eq!((found.cylinders, found.heads, found.sectors), geometry, "{sectors}");
             assert!(found.total() <= sectors);
         }
@@ -258,12 +271,11 @@ mod tests {
         for (time, timestamp) in
             [(i64::MIN, 0), (0, 0), (946_684_800, 0), (946_684_801, 1), (i64::MAX, u32::MAX)]
         {
-            let footer = Footer::new(DYNAMIC, 5 * GIB, Uuid::from_u128(7), time);
-            assert_eq!(footer.timestamp, timestamp);
+            let footer = Footer::new(DYNAMIC, 5 * GIB, Uuid::from_u128(7), time).unwrap();
+            assert_eq!(footer.time_stamp, timestamp);
             let bytes = footer.bytes();
-            assert_eq!(bytes.len(), 512);
-            assert_eq!(Footer::read(&bytes), footer);
-            assert_eq!(Numbers(&bytes).be32(FOOTER_CHECKSUM), checksum(&bytes, FOOTER_CHECKSUM));
+            assert_eq!(Footer::read(&bytes).unwrap(), footer);
+            assert_eq!(footer.checksum, checksum(&bytes, FOOTER_CHECKSUM));
             assert_eq!(footer.disk_size(), 5 * GIB);
         }
     }
@@ -283,13 +295,13 @@ mod tests {
             (b"vbox", true),
             (b"\xff\0\x1b ", true),
         ] {
-            let mut footer = Footer::new(FIXED, GIB + SECTOR, Uuid::nil(), 0);
-            footer.creator = *creator;
-            let geometry = footer.geometry.total() * SECTOR;
-            assert!(geometry < footer.size);
-            assert_eq!(footer.disk_size(), if exact { footer.size } else { geometry });
-            footer.geometry = Geometry { cylinders: 65_535, heads: 16, sectors: 255 };
-            assert_eq!(footer.disk_size(), footer.size);
+            let mut footer = Footer::new(FIXED, GIB + SECTOR, Uuid::nil(), 0).unwrap();
+            footer.creator_application = *creator;
+            let (geometry, size) = (footer.geometry().total() * SECTOR, footer.current_size);
+            assert!(geometry < size);
+            assert_eq!(footer.disk_size(), if exact { size } else { geometry });
+            (footer.cylinders, footer.heads, footer.sectors_per_cylinder) = (65_535, 16, 255);
+            assert_eq!(footer.disk_size(), size);
         }
     }
 }

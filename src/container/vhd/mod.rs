@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use super::Identity;
 use super::allocated::Allocated;
-use super::entries::each_entry;
 use super::fit::Lengths;
 use crate::error::Result;
-use crate::image::{Builder, Image, Render, Slice};
-use crate::units::{Bytes, KIB, MIB, low32, usize_of};
-use format::{BLOCK, DYNAMIC, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR, UNUSED};
+use crate::image::{Builder, Image, Render, Slice, records};
+use crate::units::{Bytes, KIB, MIB, narrow, usize_of};
+use crate::wire::Wire;
+use format::{BLOCK, DYNAMIC, DynamicHeader, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR, UNUSED};
+
+pub(crate) use format::STRUCTURES;
 
 /// What a VHD file is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,8 +46,8 @@ const ALIGNMENT: u64 = 4 * KIB;
 /// From one block to the next. A bitmap alone between them would put every other block off the alignment.
 const STRIDE: u64 = BLOCK + ALIGNMENT;
 
-/// The file that holds `image`. Its size is rounded up to sectors of 512 bytes, or to MiBs for a fixed disk, of which
-/// the least is one.
+/// The file that holds `image`. Its size is rounded up to sectors of 512 bytes, or to MiBs for a fixed disk, at
+/// least one.
 ///
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk is larger than 2040 GiB.
@@ -53,13 +55,13 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     let id = identity.of_disk("vhd-uuid");
     let size = format::size(image.length(), options.lengths())?;
     if options.fixed {
-        let footer = Footer::new(FIXED, size, id, identity.time);
+        let footer = Footer::new(FIXED, size, id, identity.time)?;
         let mut file = Builder::new(Bytes::new(size + FOOTER));
         file.put(Bytes::ZERO, &image.whole());
-        file.bytes(Bytes::new(size), "vhd: footer", footer.bytes());
+        file.bytes(Bytes::new(size), "vhd: footer", footer.bytes().to_vec());
         return file.finish();
     }
-    dynamic(image, size, &Footer::new(DYNAMIC, size, id, identity.time))
+    dynamic(image, size, &Footer::new(DYNAMIC, size, id, identity.time)?)
 }
 
 /// Footer, header, table, blocks, footer.
@@ -75,10 +77,11 @@ fn dynamic(image: &Image, size: u64, footer: &Footer) -> Result<Image> {
     // Hyper-V reports a file whose blocks are not aligned to 4 KiB as one of alignment 0.
     let end = first + total * STRIDE;
     let mut file = Builder::new(Bytes::new(end + FOOTER));
-    let copies = Slice::ready("vhd: footer", footer.bytes());
+    let copies = Slice::ready("vhd: footer", footer.bytes().to_vec());
     file.put(Bytes::ZERO, &copies);
     file.put(Bytes::new(end), &copies);
-    file.bytes(Bytes::new(FOOTER), "vhd: dynamic header", format::header(TABLE, entries));
+    let header = DynamicHeader::new(TABLE, entries)?;
+    file.bytes(Bytes::new(FOOTER), "vhd: dynamic header", header.bytes().to_vec());
     // A clear bit says that a sector was never written and reads as zero. All are set, as QEMU does it: a sector of a
     // block that is there reads as what is there, which is zero too where the disk holds nothing, and readers that do
     // not look at bitmaps see the same disk as those that do.
@@ -104,11 +107,11 @@ impl Render for Table {
     fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
         // Up to the end of its last sector, entries without a block. Sectors of the largest file: 2040 GiB, 4 KiB for
         // each of its 1,044,480 blocks, and less than 5 MiB before them are 2044 GiB, less than 2^32 sectors.
-        each_entry(skip, out, |number| {
+        records(4, skip, out, |number| {
             let sector = self.blocks.ordinal(number).map(|block| (self.first + block * STRIDE) / SECTOR);
-            sector.map_or(UNUSED, low32).to_be_bytes()
-        });
-        Ok(())
+            let entry = sector.map_or(Ok(UNUSED), |sector| narrow(sector, "the sector of a block"))?;
+            Ok(entry.to_be_bytes())
+        })
     }
 
     fn label(&self, _: u32) -> String {

@@ -1,23 +1,26 @@
-//! Reading VHD as an image, whoever made it.
+//! Reading VHD as an image, from any writer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::format::{
-    COOKIE, DIFFERENCING, DYNAMIC, FIXED, FOOTER, FOOTER_CHECKSUM, Footer, HEADER, HEADER_CHECKSUM,
-    HEADER_COOKIE, LARGEST, OLD_FOOTER, SECTOR, UNUSED, VERSION, checksum,
+    COOKIE, DIFFERENCING, DYNAMIC, DynamicHeader, FIXED, FOOTER, FOOTER_CHECKSUM, Footer, HEADER,
+    HEADER_CHECKSUM, HEADER_COOKIE, LARGEST, OLD_FOOTER, SECTOR, UNUSED, VERSION, checksum,
 };
-use crate::container::source::{Mapping, Numbers, Source, shown};
+use crate::container::source::{Mapping, Source, be32s, shown};
 use crate::container::{Format, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::{Image, Render};
-use crate::units::{Bytes, index, u64_of, usize_of};
+use crate::units::{Bytes, index, narrow, u64_of, usize_of};
+use crate::wire::Wire;
 
 /// A footer, and where it stands.
 #[derive(Debug)]
 struct Place {
     at: u64,
-    bytes: Vec<u8>,
     footer: Footer,
+    /// What its checksum should be.
+    checksum: u32,
 }
 
 impl Place {
@@ -29,8 +32,8 @@ impl Place {
             return Ok(None);
         }
         bytes.resize(usize_of(FOOTER), 0);
-        let footer = Footer::read(&bytes);
-        Ok(Some(Self { at, bytes, footer }))
+        let footer = Footer::read(&bytes)?;
+        Ok(Some(Self { at, footer, checksum: checksum(&bytes, FOOTER_CHECKSUM) }))
     }
 
     /// The footer at the end, whole or, from older programs, without its last byte.
@@ -41,13 +44,13 @@ impl Place {
         }
     }
 
-    fn checksum(&self) -> (u32, u32) {
-        (checksum(&self.bytes, FOOTER_CHECKSUM), Numbers(&self.bytes).be32(FOOTER_CHECKSUM))
+    fn sound(&self) -> bool {
+        self.checksum == self.footer.checksum
     }
 
-    fn sound(&self) -> bool {
-        let (expected, found) = self.checksum();
-        expected == found
+    /// An error about a field of the footer.
+    fn wrong(&self, source: &Source, what: &str, field: &str) -> Error {
+        source.wrong_in::<Footer>(what, self.at, field)
     }
 
     /// The footer that counts: the one at the end, or else its copy at the start of a disk that is not fixed.
@@ -55,11 +58,11 @@ impl Place {
         let last = Self::last(source)?;
         // The first sector of a fixed disk is its own, whatever it looks like.
         let first = Self::look(source, Some(0), FOOTER)?;
-        let copy = first.filter(|first| first.at < source.size && first.footer.kind != FIXED);
+        let copy = first.filter(|first| first.at < source.size && first.footer.disk_type != FIXED);
         match (last, copy) {
             (Some(last), copy) if last.sound() => {
-                let copy = copy.filter(|copy| copy.sound() && last.footer.kind != FIXED);
-                match copy.filter(|copy| copy.footer != last.footer) {
+                let copy = copy.filter(|copy| copy.sound() && last.footer.disk_type != FIXED);
+                match copy.filter(|copy| !copy.footer.agrees(&last.footer)) {
                     None => Ok(last),
                     Some(_) => Err(source
                         .wrong("the footer and its copy at the start of the file differ", last.at)
@@ -67,13 +70,10 @@ impl Place {
                 }
             }
             (_, Some(copy)) if copy.sound() => Ok(copy),
-            (Some(found), _) | (None, Some(found)) => {
-                let (expected, sum) = found.checksum();
-                Err(source
-                    .wrong("the footer has a wrong checksum", found.at + u64_of(FOOTER_CHECKSUM))
-                    .expected(format!("{expected:#010x}"))
-                    .found(format!("{sum:#010x}")))
-            }
+            (Some(found), _) | (None, Some(found)) => Err(found
+                .wrong(source, "the footer has a wrong checksum", "checksum")
+                .expected(format!("{:#010x}", found.checksum))
+                .found(format!("{:#010x}", found.footer.checksum))),
             (None, None) => Err(source
                 .wrong("this is no VHD image", source.size.saturating_sub(FOOTER))
                 .expected("a footer that begins with conectix, at the end of the file or at its start")
@@ -83,17 +83,17 @@ impl Place {
 
     /// Checks what is the same for all kinds.
     fn check(&self, source: &Source) -> Result<()> {
-        version(source, Numbers(&self.bytes).be32(12), self.at + 12)?;
         let footer = &self.footer;
-        if ![FIXED, DYNAMIC, DIFFERENCING].contains(&footer.kind) {
-            return Err(source
-                .wrong("an unknown type of VHD", self.at + 60)
+        version(footer.file_format_version, |what| self.wrong(source, what, "file_format_version"))?;
+        if ![FIXED, DYNAMIC, DIFFERENCING].contains(&footer.disk_type) {
+            return Err(self
+                .wrong(source, "an unknown type of VHD", "disk_type")
                 .expected("2 (fixed), 3 (dynamic) or 4 (differencing)")
-                .found(footer.kind));
+                .found(footer.disk_type));
         }
         if footer.disk_size() > LARGEST {
-            return Err(source
-                .wrong("an impossible disk size", self.at + 48)
+            return Err(self
+                .wrong(source, "an impossible disk size", "current_size")
                 .expected(format!("at most {}", Bytes::new(LARGEST)))
                 .found(format!("{} bytes", footer.disk_size())));
         }
@@ -102,19 +102,16 @@ impl Place {
 }
 
 /// Refuses another version than 1; a minor one adds what need not be known.
-fn version(source: &Source, version: u32, at: u64) -> Result<()> {
-    if version >> 16 != VERSION >> 16 {
-        return Err(source.wrong("an unknown version of VHD", at).expected("1.0").found(format!(
-            "{}.{}",
-            version >> 16,
-            version & 0xffff
-        )));
+fn version(version: u32, wrong: impl Fn(&str) -> Error) -> Result<()> {
+    if version >> 16 == VERSION >> 16 {
+        return Ok(());
     }
-    Ok(())
+    let found = format!("{}.{}", version >> 16, version & 0xffff);
+    Err(wrong("an unknown version of VHD").expected("1.0").found(found))
 }
 
 /// Whether the file has a footer, which need not be a right one. A fixed disk has one at its end alone.
-pub(in crate::container) fn is_vhd(source: &Source) -> Result<bool> {
+pub(in crate::container) fn detect(source: &Source) -> Result<bool> {
     Ok(Place::look(source, Some(0), FOOTER)?.is_some() || Place::last(source)?.is_some())
 }
 
@@ -126,7 +123,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     let place = Place::find(source)?;
     place.check(source)?;
     let footer = &place.footer;
-    let fixed = footer.kind == FIXED;
+    let fixed = footer.disk_type == FIXED;
     let subformat = if fixed { Subformat::Fixed } else { Subformat::Dynamic };
     let mut details = vec![("subformat", subformat.to_string())];
     let image = if fixed {
@@ -136,11 +133,11 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         details.push(("block size", header.block.to_string()));
         header.image(source, &place)?
     };
-    let creator = footer.creator.map(|byte| if byte == 0 { b' ' } else { byte });
+    let creator = footer.creator_application.map(|byte| if byte == 0 { b' ' } else { byte });
     details.extend([
         ("creator", crate::text::printable(&creator).trim_end().to_owned()),
         ("created", crate::calendar::minute(footer.time())),
-        ("uuid", footer.id.to_string()),
+        ("uuid", footer.unique_id.to_string()),
     ]);
     if !fixed && place.at == 0 {
         details.push((
@@ -151,7 +148,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     Ok(Opened {
         details,
         subformat: Some(subformat),
-        id: Some(footer.id).filter(|id| !id.is_nil()),
+        id: Some(footer.unique_id).filter(|id| !id.is_nil()),
         time: Some(footer.time()),
         ..Opened::new(source, Format::Vhd, image)
     })
@@ -161,8 +158,9 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
 fn whole(source: &Arc<Source>, place: &Place) -> Result<Image> {
     let size = place.footer.disk_size();
     if size > place.at {
-        return Err(source
-            .wrong("the image is truncated: the disk is longer than what is before its footer", place.at + 48)
+        let what = "the image is truncated: the disk is longer than what is before its footer";
+        return Err(place
+            .wrong(source, what, "current_size")
             .expected(format!("at most {} bytes", place.at))
             .found(format!("{size} bytes")));
     }
@@ -184,7 +182,7 @@ struct Header {
 impl Header {
     /// Reads and checks the dynamic header of a disk.
     fn read(source: &Source, footer: &Footer) -> Result<Self> {
-        let at = footer.header;
+        let at = footer.data_offset;
         let bytes = source.read(at, HEADER, "the dynamic header")?;
         if !bytes.starts_with(&HEADER_COOKIE) {
             return Err(source
@@ -192,34 +190,32 @@ impl Header {
                 .expected("cxsparse")
                 .found(shown(&bytes[..8])));
         }
-        let (expected, found) = (checksum(&bytes, HEADER_CHECKSUM), Numbers(&bytes).be32(HEADER_CHECKSUM));
-        if expected != found {
-            return Err(source
-                .wrong("the dynamic header has a wrong checksum", at + u64_of(HEADER_CHECKSUM))
+        let header = DynamicHeader::read(&bytes)?;
+        let wrong = |what: &str, field: &str| source.wrong_in::<DynamicHeader>(what, at, field);
+        let expected = checksum(&bytes, HEADER_CHECKSUM);
+        if expected != header.checksum {
+            return Err(wrong("the dynamic header has a wrong checksum", "checksum")
                 .expected(format!("{expected:#010x}"))
-                .found(format!("{found:#010x}")));
+                .found(format!("{:#010x}", header.checksum)));
         }
-        let numbers = Numbers(&bytes);
-        version(source, numbers.be32(24), at + 24)?;
-        if footer.kind == DIFFERENCING {
-            return Err(differencing(source, at, &bytes));
+        version(header.header_version, |what| wrong(what, "header_version"))?;
+        if footer.disk_type == DIFFERENCING {
+            return Err(differencing(source, at, &header));
         }
         let header = Self {
             at,
-            table: numbers.be64(16),
-            entries: u64::from(numbers.be32(28)),
-            block: u64::from(numbers.be32(32)),
+            table: header.table_offset,
+            entries: u64::from(header.max_table_entries),
+            block: u64::from(header.block_size),
         };
         if !header.block.is_power_of_two() || header.block < SECTOR {
-            return Err(source
-                .wrong("an impossible block size", at + 32)
+            return Err(wrong("an impossible block size", "block_size")
                 .expected("a power of two of at least 512")
                 .found(header.block));
         }
         let needed = footer.disk_size().div_ceil(header.block);
         if header.entries < needed {
-            return Err(source
-                .wrong("the block allocation table is too small for the disk", at + 28)
+            return Err(wrong("the block allocation table is too small for the disk", "max_table_entries")
                 .expected(format!("at least {needed} entries"))
                 .found(header.entries));
         }
@@ -242,7 +238,7 @@ impl Header {
         let mut walk = Walk { source, mapping, size, block: self.block, bitmap, mixed: Vec::new() };
         let needed = size.div_ceil(self.block);
         source.table(self.table, needed, "the block allocation table", |first, table| {
-            for (number, entry) in (first..).zip(table.all_be32()) {
+            for (number, entry) in (first..).zip(be32s(table)) {
                 if entry != UNUSED {
                     walk.block(number, u64::from(entry) * SECTOR)?;
                 }
@@ -254,15 +250,14 @@ impl Header {
 }
 
 /// The error for a disk that holds only what differs from another.
-fn differencing(source: &Source, at: u64, header: &[u8]) -> Error {
-    // The name of the parent, in UTF-16 up to a zero.
-    let name = header.get(64..576).unwrap_or_default();
-    let units = name.as_chunks::<2>().0.iter().map(|unit| u16::from_be_bytes(*unit));
-    let name: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
-        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect();
+fn differencing(source: &Source, at: u64, header: &DynamicHeader) -> Error {
+    // In UTF-16 up to a zero.
+    let units = header.parent_unicode_name.iter().copied().take_while(|unit| *unit != 0);
+    let name: String =
+        char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    let what = "the image is a differencing disk: it holds only what differs from its parent";
     source
-        .wrong("the image is a differencing disk: it holds only what differs from its parent", at + 64)
+        .wrong_in::<DynamicHeader>(what, at, "parent_unicode_name")
         .found(format!("the parent `{}`", crate::text::printable(name.as_bytes())))
         .hint("merge it into its parent first, with Hyper-V or Virtual PC")
 }
@@ -276,16 +271,17 @@ fn bit(bitmap: &[u8], sector: u64) -> bool {
     bitmap.get(usize_of(sector / 8)).is_some_and(|byte| byte & (0x80 >> (sector % 8)) != 0)
 }
 
-/// The runs of set bits among the first `count`, as first and count; `None` where there are too many.
-fn runs(bitmap: &[u8], count: u64) -> Option<Vec<(u64, u64)>> {
+/// The runs of set bits among the first `count`; `None` where there are too many.
+fn runs(bitmap: &[u8], count: u64) -> Option<Vec<Range<u64>>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
     if bitmap.iter().all(|byte| *byte == 0xff) {
-        return Some(vec![(0, count)]);
+        runs.push(0..count);
+        return Some(runs);
     }
-    let mut runs: Vec<(u64, u64)> = Vec::new();
     for sector in (0..count).filter(|sector| bit(bitmap, *sector)) {
         match runs.last_mut() {
-            Some((first, length)) if *first + *length == sector => *length += 1,
-            _ => runs.push((sector, 1)),
+            Some(last) if last.end == sector => last.end += 1,
+            _ => runs.push(sector..sector + 1),
         }
         if runs.len() > MOST_RUNS {
             return None;
@@ -302,8 +298,15 @@ struct Walk<'a> {
     block: u64,
     /// Bytes of a bitmap.
     bitmap: u64,
-    /// Blocks with too many runs: their place on the disk and in the file.
-    mixed: Vec<(u64, u64)>,
+    /// Blocks with too many runs.
+    mixed: Vec<MixedBlock>,
+}
+
+/// A block with too many runs: its place on the disk, and that of its bitmap in the file.
+#[derive(Clone, Copy, Debug)]
+struct MixedBlock {
+    disk: u64,
+    bitmap: u64,
 }
 
 impl Walk<'_> {
@@ -317,22 +320,24 @@ impl Walk<'_> {
         match runs(&bitmap, count) {
             Some(runs) => {
                 let data = at + self.bitmap;
-                for (first, count) in runs {
-                    self.mapping.data(disk + first * SECTOR, count * SECTOR, data + first * SECTOR)?;
+                for Range { start, end } in runs {
+                    let (at, length) = (start * SECTOR, (end - start) * SECTOR);
+                    self.mapping.data(disk + at, length, data + at)?;
                 }
             }
-            None => self.mixed.push((disk, at)),
+            None => self.mixed.push(MixedBlock { disk, bitmap: at }),
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<Image> {
         self.mapping.flush();
-        let blocks = self.mixed.iter().map(|(_, at)| *at).collect();
+        let blocks = self.mixed.iter().map(|block| block.bitmap).collect();
         let mixed = Mixed { source: Arc::clone(self.source), bitmap: self.bitmap, blocks };
         let builder = self.mapping.builder();
         let renderer = builder.renderer(Arc::new(mixed));
-        for (part, (disk, _)) in (0..).zip(&self.mixed) {
+        for (number, MixedBlock { disk, .. }) in self.mixed.iter().enumerate() {
+            let part = narrow(number, "the number of a block")?;
             let length = self.block.min(self.size - disk);
             builder.rendered(Bytes::new(*disk), Bytes::new(length), renderer, part);
         }
@@ -340,7 +345,7 @@ impl Walk<'_> {
     }
 }
 
-/// Blocks of which some sectors are there and some are not, in many runs.
+/// Blocks that have some of their sectors and not others, in many runs.
 #[derive(Debug)]
 struct Mixed {
     source: Arc<Source>,
@@ -377,12 +382,12 @@ mod tests {
 
     #[test]
     fn bitmaps_have_runs_of_sectors_from_the_high_bit_on() {
-        assert_eq!(runs(&[0xff, 0xff], 16), Some(vec![(0, 16)]));
-        assert_eq!(runs(&[0xff, 0xff], 9), Some(vec![(0, 9)]));
+        assert_eq!(runs(&[0xff, 0xff], 16), Some(vec![0..16; 1]));
+        assert_eq!(runs(&[0xff, 0xff], 9), Some(vec![0..9; 1]));
         assert_eq!(runs(&[0, 0], 16), Some(vec![]));
-        assert_eq!(runs(&[0x80, 0x01], 16), Some(vec![(0, 1), (15, 1)]));
-        assert_eq!(runs(&[0x3f, 0xf0], 16), Some(vec![(2, 10)]));
-        assert_eq!(runs(&[0x3f, 0xf0], 4), Some(vec![(2, 2)]));
+        assert_eq!(runs(&[0x80, 0x01], 16), Some(vec![0..1, 15..16]));
+        assert_eq!(runs(&[0x3f, 0xf0], 16), Some(vec![2..12; 1]));
+        assert_eq!(runs(&[0x3f, 0xf0], 4), Some(vec![2..4; 1]));
         assert_eq!(runs(&[0xaa, 0xaa], 16).map(|runs| runs.len()), Some(8));
         assert_eq!(runs(&[0xaa, 0xaa, 0x80], 24), None);
     }

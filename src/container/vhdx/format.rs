@@ -3,12 +3,149 @@
 
 use uuid::{Uuid, uuid};
 
-use crate::units::{KIB, MIB, TIB, low32, u64_of, usize_of};
+use crate::error::Result;
+use crate::units::{KIB, MIB, TIB, narrow, u64_of, usize_of};
+use crate::wire::{Field, Guid, Structure, Wire, field, wire};
+
+/// Every structure, for the tables of docs/formats/vhdx.md.
+pub(crate) const STRUCTURES: &[Structure] = &[
+    Identifier::STRUCTURE,
+    Header::STRUCTURE,
+    RegionHead::STRUCTURE,
+    RegionEntry::STRUCTURE,
+    MetadataHead::STRUCTURE,
+    MetadataEntry::STRUCTURE,
+    FileParameters::STRUCTURE,
+    LogHead::STRUCTURE,
+    ZeroDescriptor::STRUCTURE,
+    DataDescriptor::STRUCTURE,
+    DataSector::STRUCTURE,
+];
+
+wire! {
+    /// What the file begins with (2.2.1).
+    pub(super) struct Identifier: "VHDX file type identifier", little, 520 {
+        0 signature "Signature": [u8; 8] = *FILE_SIGNATURE,
+        8 creator "Creator": [u16; 256],
+    }
+}
+
+wire! {
+    /// A header (2.2.2).
+    pub(super) struct Header: "VHDX header", little, 4096 {
+        0 signature "Signature": [u8; 4] = *HEADER_SIGNATURE,
+        4 checksum "Checksum": u32,
+        8 sequence_number "SequenceNumber": u64,
+        16 file_write "FileWriteGuid": Guid,
+        32 data_write "DataWriteGuid": Guid,
+        48 log "LogGuid": Guid,
+        64 log_version "LogVersion": u16,
+        66 version "Version": u16,
+        68 log_length "LogLength": u32,
+        72 log_offset "LogOffset": u64,
+    }
+}
+
+wire! {
+    /// What a region table begins with (2.2.3.1).
+    pub(super) struct RegionHead: "VHDX region table header", little, 16 {
+        0 signature "Signature": [u8; 4] = *REGION_SIGNATURE,
+        4 checksum "Checksum": u32,
+        8 entry_count "EntryCount": u32,
+        12 reserved "Reserved": u32,
+    }
+}
+
+wire! {
+    /// An entry of it (2.2.3.2).
+    pub(super) struct RegionEntry: "VHDX region table entry", little, 32 {
+        0 id "Guid": Guid,
+        16 file_offset "FileOffset": u64,
+        24 length "Length": u32,
+        28 flags "Required": u32,
+    }
+}
+
+wire! {
+    /// What the metadata table begins with (2.6.1.1).
+    pub(super) struct MetadataHead: "VHDX metadata table header", little, 32 {
+        0 signature "Signature": [u8; 8] = *METADATA_SIGNATURE,
+        8 reserved "Reserved": u16,
+        10 entry_count "EntryCount": u16,
+    }
+}
+
+wire! {
+    /// An entry of it (2.6.1.2).
+    pub(super) struct MetadataEntry: "VHDX metadata table entry", little, 32 {
+        0 id "ItemId": Guid,
+        16 offset "Offset": u32,
+        20 length "Length": u32,
+        24 flags "Flags": u32,
+        28 reserved "Reserved2": u32,
+    }
+}
+
+wire! {
+    /// The item of the same name (2.6.2.1).
+    pub(super) struct FileParameters: "VHDX file parameters", little, 8 {
+        0 block_size "BlockSize": u32,
+        4 flags "LeaveBlocksAllocated, HasParent": u32,
+    }
+}
+
+wire! {
+    /// What an entry of the log begins with (2.3.1.1).
+    pub(super) struct LogHead: "VHDX log entry header", little, 64 {
+        0 signature "Signature": [u8; 4] = *b"loge",
+        4 checksum "Checksum": u32,
+        8 entry_length "EntryLength": u32,
+        12 tail "Tail": u32,
+        16 sequence_number "SequenceNumber": u64,
+        24 descriptor_count "DescriptorCount": u32,
+        28 reserved "Reserved": u32,
+        32 log "LogGuid": Guid,
+        48 flushed_file_offset "FlushedFileOffset": u64,
+        56 last_file_offset "LastFileOffset": u64,
+    }
+}
+
+wire! {
+    /// A descriptor of zeros (2.3.1.2).
+    pub(super) struct ZeroDescriptor: "VHDX zero descriptor", little, 32 {
+        0 signature "ZeroSignature": [u8; 4] = *b"zero",
+        4 reserved "Reserved": u32,
+        8 zero_length "ZeroLength": u64,
+        16 file_offset "FileOffset": u64,
+        24 sequence_number "SequenceNumber": u64,
+    }
+}
+
+wire! {
+    /// A descriptor of a sector (2.3.1.3), which has the first 8 and the last 4 bytes of it.
+    pub(super) struct DataDescriptor: "VHDX data descriptor", little, 32 {
+        0 signature "DataSignature": [u8; 4] = *b"desc",
+        4 trailing_bytes "TrailingBytes": [u8; 4],
+        8 leading_bytes "LeadingBytes": [u8; 8],
+        16 file_offset "FileOffset": u64,
+        24 sequence_number "SequenceNumber": u64,
+    }
+}
+
+wire! {
+    /// A sector of data (2.3.1.4): where its first 8 and last 4 bytes are, it has marks.
+    pub(super) struct DataSector: "VHDX data sector", little, 4096 {
+        0 signature "DataSignature": [u8; 4] = *b"data",
+        4 sequence_high "SequenceHigh": u32,
+        8 data "Data": [u8; 4084],
+        4092 sequence_low "SequenceLow": u32,
+    }
+}
 
 /// What the file begins with.
 pub(super) const FILE_SIGNATURE: &[u8; 8] = b"vhdxfile";
-/// Who made it, for people: UTF-16 at byte 8. Without a version, so that releases write the same bytes.
-pub(super) const CREATOR: &str = "diskwright";
+/// Who made it, for people. Without a version, so that releases write the same bytes.
+const CREATOR: &str = "diskwright";
 /// Where the two headers stand, and how much of each the checksum covers.
 pub(super) const HEADERS: [u64; 2] = [64 * KIB, 128 * KIB];
 pub(super) const HEADER: u64 = 4 * KIB;
@@ -46,11 +183,6 @@ pub(super) const HAS_PARENT: u32 = 2;
 
 /// The metadata table's own bytes, before which no item stands.
 pub(super) const METADATA_TABLE: u64 = 64 * KIB;
-/// Bytes of an entry of a region table or of the metadata table.
-pub(super) const ENTRY: u64 = 32;
-/// Bytes before the entries of a region table, and of the metadata table.
-pub(super) const REGION_HEAD: u64 = 16;
-pub(super) const METADATA_HEAD: u64 = 32;
 
 /// States of a payload block (2.5.1.1).
 pub(super) const NOT_PRESENT: u64 = 0;
@@ -108,77 +240,96 @@ pub(super) struct Region {
     pub(super) length: u64,
 }
 
-/// Puts the CRC32C of `bytes` where a structure has it: behind its signature of 4 bytes.
-fn seal(bytes: &mut [u8]) {
-    let sum = checksum(bytes);
-    bytes[4..8].copy_from_slice(&sum.to_le_bytes());
-}
-
-/// The CRC32C of a structure, its own field counted as zero.
-pub(super) fn checksum(bytes: &[u8]) -> u32 {
-    let (head, rest) = bytes.split_at(bytes.len().min(8));
-    let sum = crc32c::crc32c_append(crc32c::crc32c(head.get(..4).unwrap_or_default()), &[0; 4]);
+/// The CRC32C of a structure, its own field `own` counted as zero.
+pub(super) fn checksum(bytes: &[u8], own: Field) -> u32 {
+    let (head, rest) = bytes.split_at(bytes.len().min(own.end()));
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&head[..head.len().min(own.offset)]), &[0; 4]);
     crc32c::crc32c_append(sum, rest)
 }
 
-/// The file type identifier (2.2.1).
-pub(super) fn identifier() -> Vec<u8> {
-    FILE_SIGNATURE.iter().copied().chain(CREATOR.encode_utf16().flat_map(u16::to_le_bytes)).collect()
-}
+/// Where structures have their checksum.
+pub(super) const HEADER_CHECKSUM: Field = field(Header::FIELDS, "Checksum");
+pub(super) const REGION_CHECKSUM: Field = field(RegionHead::FIELDS, "Checksum");
+pub(super) const LOG_CHECKSUM: Field = field(LogHead::FIELDS, "Checksum");
 
-/// A header (2.2.2) with its sequence number. Its log holds nothing, which its zero id says.
-pub(super) fn header(sequence: u64, file_write: Uuid, data_write: Uuid, log: Region) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(usize_of(HEADER));
-    bytes.extend(HEADER_SIGNATURE);
-    bytes.extend([0; 4]);
-    bytes.extend(sequence.to_le_bytes());
-    for id in [file_write, data_write, Uuid::nil()] {
-        bytes.extend(id.to_bytes_le());
+/// The file type identifier, up to the end of its text: what follows is zero.
+pub(super) fn identifier() -> Vec<u8> {
+    let mut creator = [0; 256];
+    for (unit, own) in creator.iter_mut().zip(CREATOR.encode_utf16()) {
+        *unit = own;
     }
-    // Version of the log, and of the file.
-    bytes.extend(0_u16.to_le_bytes());
-    bytes.extend(1_u16.to_le_bytes());
-    bytes.extend(low32(log.length).to_le_bytes());
-    bytes.extend(log.offset.to_le_bytes());
-    bytes.resize(usize_of(HEADER), 0);
-    seal(&mut bytes);
+    let mut bytes = Identifier { creator, ..Identifier::BLANK }.bytes().to_vec();
+    bytes.truncate(field(Identifier::FIELDS, "Creator").offset + 2 * CREATOR.len());
     bytes
 }
 
-/// A region table (2.2.3).
-pub(super) fn region_table(regions: &[(Uuid, Region)]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(usize_of(REGION_TABLE));
-    bytes.extend(REGION_SIGNATURE);
-    bytes.extend([0; 4]);
-    bytes.extend(low32(u64_of(regions.len())).to_le_bytes());
-    bytes.extend([0; 4]);
+impl Header {
+    /// A header with its sequence number. Its log holds nothing, which its zero id says.
+    pub(super) fn new(sequence_number: u64, file_write: Uuid, data_write: Uuid, log: Region) -> Result<Self> {
+        let header = Self {
+            sequence_number,
+            file_write: Guid(file_write),
+            data_write: Guid(data_write),
+            version: 1,
+            log_length: narrow(log.length, "the length of the log")?,
+            log_offset: log.offset,
+            ..Self::BLANK
+        };
+        Ok(Self { checksum: checksum(&header.bytes(), HEADER_CHECKSUM), ..header })
+    }
+}
+
+/// A region table.
+pub(super) fn region_table(regions: &[(Uuid, Region)]) -> Result<Vec<u8>> {
+    let entry_count = narrow(regions.len(), "the entries of the region table")?;
+    let mut head = RegionHead { entry_count, ..RegionHead::BLANK };
+    let mut bytes = head.bytes().to_vec();
     for (id, region) in regions {
-        bytes.extend(id.to_bytes_le());
-        bytes.extend(region.offset.to_le_bytes());
-        bytes.extend(low32(region.length).to_le_bytes());
-        bytes.extend(REGION_REQUIRED.to_le_bytes());
+        let length = narrow(region.length, "the length of a region")?;
+        let entry = RegionEntry { id: Guid(*id), file_offset: region.offset, length, flags: REGION_REQUIRED };
+        bytes.extend(entry.bytes());
     }
     bytes.resize(usize_of(REGION_TABLE), 0);
-    seal(&mut bytes);
-    bytes
+    head.checksum = checksum(&bytes, REGION_CHECKSUM);
+    head.write_to(&mut bytes);
+    Ok(bytes)
 }
 
-/// The metadata table (2.6.1), and the items that stand behind its 64 KiB.
-pub(super) fn metadata(items: &[(Uuid, u32, Vec<u8>)]) -> (Vec<u8>, Vec<u8>) {
-    let mut table = METADATA_SIGNATURE.to_vec();
-    table.extend([0; 2]);
-    table.extend(crate::units::low16(u64_of(items.len())).to_le_bytes());
-    table.extend([0; 20]);
-    let mut values = Vec::new();
-    for (id, flags, value) in items {
-        table.extend(id.to_bytes_le());
-        table.extend(low32(METADATA_TABLE + u64_of(values.len())).to_le_bytes());
-        table.extend(low32(u64_of(value.len())).to_le_bytes());
-        table.extend((flags | ITEM_REQUIRED).to_le_bytes());
-        table.extend([0; 4]);
-        values.extend(value);
+/// An item of metadata.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) id: Uuid,
+    pub(super) flags: u32,
+    pub(super) value: Vec<u8>,
+}
+
+/// The metadata table and what it names.
+#[derive(Clone, Debug)]
+pub(super) struct Metadata {
+    /// The table.
+    pub(super) table: Vec<u8>,
+    /// The items, which stand behind the 64 KiB of the table.
+    pub(super) values: Vec<u8>,
+}
+
+impl Metadata {
+    pub(super) fn new(items: &[Item]) -> Result<Self> {
+        let entry_count = narrow(items.len(), "the entries of the metadata table")?;
+        let mut table = MetadataHead { entry_count, ..MetadataHead::BLANK }.bytes().to_vec();
+        let mut values = Vec::new();
+        for Item { id, flags, value } in items {
+            let entry = MetadataEntry {
+                id: Guid(*id),
+                offset: narrow(METADATA_TABLE + u64_of(values.len()), "the place of an item of metadata")?,
+                length: narrow(value.len(), "the length of an item of metadata")?,
+                flags: flags | ITEM_REQUIRED,
+                ..MetadataEntry::BLANK
+            };
+            table.extend(entry.bytes());
+            values.extend(value);
+        }
+        Ok(Self { table, values })
     }
-    (table, values)
 }
 
 #[cfg(test)]
@@ -205,14 +356,16 @@ mod tests {
 
     #[test]
     fn a_checksum_does_not_count_itself() {
-        let mut bytes = header(7, Uuid::max(), Uuid::nil(), Region { offset: MIB, length: MIB });
-        let sum = checksum(&bytes);
-        assert_eq!(bytes[4..8], sum.to_le_bytes());
+        let log = Region { offset: MIB, length: MIB };
+        let header = Header::new(7, Uuid::max(), Uuid::nil(), log).unwrap();
+        let mut bytes = header.bytes();
+        let sum = checksum(&bytes, HEADER_CHECKSUM);
+        assert_eq!(header.checksum, sum);
         bytes[5] ^= 1;
-        assert_eq!(checksum(&bytes), sum);
+        assert_eq!(checksum(&bytes, HEADER_CHECKSUM), sum);
         bytes[9] ^= 1;
-        assert_ne!(checksum(&bytes), sum);
+        assert_ne!(checksum(&bytes, HEADER_CHECKSUM), sum);
         // The check value of CRC-32/ISCSI is that of "123456789"; here without the field, so zeros in its place.
-        assert_eq!(checksum(b"1234\xff\xff\xff\xff9"), crc32c::crc32c(b"1234\0\0\0\09"));
+        assert_eq!(checksum(b"1234\xff\xff\xff\xff9", HEADER_CHECKSUM), crc32c::crc32c(b"1234\0\0\0\09"));
     }
 }

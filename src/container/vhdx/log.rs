@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::format::{Region, checksum};
-use crate::container::source::{Numbers, Source};
+use super::format::{DataDescriptor, DataSector, LOG_CHECKSUM, LogHead, Region, ZeroDescriptor, checksum};
+use crate::container::source::Source;
 use crate::error::{Error, Result};
-use crate::units::{MIB, u64_of, usize_of};
+use crate::units::{MIB, joined, u64_of, usize_of};
+use crate::wire::{Guid, Wire};
 
 /// The grain of a log, and of what it changes.
 const SECTOR: u64 = 4096;
 /// The longest log that is applied. Hyper-V's has 1 MiB.
 const LONGEST: u64 = 64 * MIB;
 /// Bytes of an entry's header, and of a descriptor.
-const HEAD: u64 = 64;
-const DESCRIPTOR: u64 = 32;
+const HEAD: u64 = u64_of(LogHead::LENGTH);
+const DESCRIPTOR: u64 = u64_of(DataDescriptor::LENGTH);
 
 /// What a range of the file is changed to: zeros, or a sector of 4096 bytes.
 type Change = Option<Box<[u8]>>;
@@ -182,27 +183,27 @@ impl Log<'_> {
     /// everywhere reads each sector only a few times.
     fn entry(&self, at: u64) -> Result<Option<Entry>> {
         let first = self.sector(at, 0)?;
-        let head = Numbers(&first);
+        // Other sectors do not begin an entry.
+        let Ok(head) = LogHead::read(&first) else { return Ok(None) };
         let entry = Entry {
             at,
-            length: u64::from(head.le32(8)),
-            tail: u64::from(head.le32(12)),
-            sequence: head.le64(16),
-            descriptors: u64::from(head.le32(24)),
-            flushed: head.le64(48),
-            last: head.le64(56),
+            length: u64::from(head.entry_length),
+            tail: u64::from(head.tail),
+            sequence: head.sequence_number,
+            descriptors: u64::from(head.descriptor_count),
+            flushed: head.flushed_file_offset,
+            last: head.last_file_offset,
         };
         let fits =
             entry.length > 0 && entry.length.is_multiple_of(SECTOR) && entry.length <= self.region.length;
-        if !first.starts_with(b"loge")
-            || !fits
+        if !fits
             || entry.sequence == 0
-            || first.get(32..48) != Some(&self.id.to_bytes_le()[..])
+            || head.log != Guid(self.id)
             || entry.head_sectors() * SECTOR > entry.length
         {
             return Ok(None);
         }
-        let mut sum = checksum(&first);
+        let mut sum = checksum(&first, LOG_CHECKSUM);
         let mut data = 0;
         for number in 0..entry.length / SECTOR {
             let sector = if number == 0 { first.clone() } else { self.sector(at, number)? };
@@ -211,9 +212,9 @@ impl Log<'_> {
             }
             if number < entry.head_sectors() {
                 for descriptor in descriptors(&entry, number, &sector) {
-                    match kind(&entry, descriptor) {
-                        Some(Kind::Data) => data += 1,
-                        Some(Kind::Zero(_)) => {}
+                    match Descriptor::of(&entry, descriptor) {
+                        Some(Descriptor::Data(_)) => data += 1,
+                        Some(Descriptor::Zero(_)) => {}
                         None => return Ok(None),
                     }
                 }
@@ -221,7 +222,7 @@ impl Log<'_> {
                 return Ok(None);
             }
         }
-        let whole = data == entry.length / SECTOR - entry.head_sectors() && sum == head.le32(4);
+        let whole = data == entry.length / SECTOR - entry.head_sectors() && sum == head.checksum;
         Ok(whole.then_some(entry))
     }
 
@@ -242,21 +243,23 @@ impl Log<'_> {
         for number in 0..entry.head_sectors() {
             let sector = self.sector(entry.at, number)?;
             for descriptor in descriptors(entry, number, &sector) {
-                let start = Numbers(descriptor).le64(16);
-                match kind(entry, descriptor).ok_or_else(|| Error::bug("a descriptor that was valid"))? {
-                    Kind::Zero(length) => {
-                        if length > 0 {
-                            view.change(start, start.saturating_add(length), None);
+                match Descriptor::of(entry, descriptor) {
+                    Some(Descriptor::Zero(ZeroDescriptor { file_offset, zero_length, .. })) => {
+                        if zero_length > 0 {
+                            view.change(file_offset, file_offset.saturating_add(zero_length), None);
                         }
                     }
-                    Kind::Data => {
-                        // Its first 8 and last 4 bytes stand in the descriptor, where their place is needed for marks.
+                    Some(Descriptor::Data(descriptor)) => {
+                        // Where its place is needed for marks, its bytes stand in the descriptor.
                         let mut bytes = self.sector(entry.at, data)?;
-                        bytes[..8].copy_from_slice(&descriptor[8..16]);
-                        bytes[usize_of(SECTOR) - 4..].copy_from_slice(&descriptor[4..8]);
+                        let end = bytes.len() - descriptor.trailing_bytes.len();
+                        bytes[..descriptor.leading_bytes.len()].copy_from_slice(&descriptor.leading_bytes);
+                        bytes[end..].copy_from_slice(&descriptor.trailing_bytes);
+                        let start = descriptor.file_offset;
                         view.change(start, start.saturating_add(SECTOR), Some(bytes.into_boxed_slice()));
                         data += 1;
                     }
+                    None => return Err(Error::bug("a descriptor of the log was valid and is not")),
                 }
             }
         }
@@ -272,30 +275,29 @@ fn descriptors<'a>(entry: &Entry, number: u64, sector: &'a [u8]) -> impl Iterato
     sector[usize_of(skipped)..].chunks_exact(usize_of(DESCRIPTOR)).take(count)
 }
 
-/// What a descriptor asks for.
-enum Kind {
-    Data,
-    /// Zeros of this length.
-    Zero(u64),
+/// What an entry changes.
+enum Descriptor {
+    Data(DataDescriptor),
+    Zero(ZeroDescriptor),
 }
 
-/// The kind of a valid descriptor.
-fn kind(entry: &Entry, descriptor: &[u8]) -> Option<Kind> {
-    let at = Numbers(descriptor);
-    if at.le64(24) != entry.sequence || !at.le64(16).is_multiple_of(SECTOR) {
-        return None;
-    }
-    match descriptor.get(..4)? {
-        b"desc" => Some(Kind::Data),
-        b"zero" => Some(at.le64(8)).filter(|length| length.is_multiple_of(SECTOR)).map(Kind::Zero),
-        _ => None,
+impl Descriptor {
+    /// A descriptor of `entry`, if it is a valid one.
+    fn of(entry: &Entry, bytes: &[u8]) -> Option<Self> {
+        if let Ok(data) = DataDescriptor::read(bytes) {
+            let valid = data.sequence_number == entry.sequence && data.file_offset.is_multiple_of(SECTOR);
+            return valid.then_some(Self::Data(data));
+        }
+        let zero = ZeroDescriptor::read(bytes).ok()?;
+        let valid = zero.sequence_number == entry.sequence
+            && zero.file_offset.is_multiple_of(SECTOR)
+            && zero.zero_length.is_multiple_of(SECTOR);
+        valid.then_some(Self::Zero(zero))
     }
 }
 
-/// Whether a sector holds data of `entry`: it has its number in two halves at its ends.
+/// Whether a sector holds data of `entry`: it has its number in two halves.
 fn is_data(entry: &Entry, sector: &[u8]) -> bool {
-    let at = Numbers(sector);
-    let end = sector.len().saturating_sub(4);
-    let sequence = u64::from(at.le32(4)) << 32 | u64::from(at.le32(end));
-    sector.starts_with(b"data") && u64_of(end) == SECTOR - 4 && sequence == entry.sequence
+    DataSector::read(sector)
+        .is_ok_and(|sector| joined(sector.sequence_low, sector.sequence_high) == entry.sequence)
 }

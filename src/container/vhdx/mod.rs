@@ -10,17 +10,19 @@ pub(super) mod read;
 use std::sync::Arc;
 
 use super::allocated::Allocated;
-use super::entries::each_entry;
 use super::fit::Lengths;
 use super::{Identity, SectorSize};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Builder, Image, Render, Slice};
-use crate::units::{Bytes, MIB, low32};
+use crate::image::{Builder, Image, Render, Slice, records};
+use crate::units::{Bytes, MIB, narrow};
+use crate::wire::Wire;
 use format::{
-    BAT, DISK_ID, DISK_SIZE, FILE_PARAMETERS, FULLY_PRESENT, GRAIN, Geometry, HEADERS, ITEM_DISK,
-    LEAST_BLOCK, LEAVE_ALLOCATED, LOGICAL_SECTOR, METADATA, METADATA_TABLE, MOST_DISK, PHYSICAL_SECTOR,
-    REGION_TABLES, Region, ZERO,
+    BAT, DISK_ID, DISK_SIZE, FILE_PARAMETERS, FULLY_PRESENT, FileParameters, GRAIN, Geometry, HEADERS,
+    Header, ITEM_DISK, Item, LEAST_BLOCK, LEAVE_ALLOCATED, LOGICAL_SECTOR, METADATA, METADATA_TABLE,
+    MOST_DISK, Metadata, PHYSICAL_SECTOR, REGION_TABLES, Region, ZERO,
 };
+
+pub(crate) use format::STRUCTURES;
 
 /// What a VHDX file is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,8 +89,7 @@ impl Layout {
 
 impl Render for Layout {
     fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        each_entry(skip, out, |number| self.entry(number).to_le_bytes());
-        Ok(())
+        records(8, skip, out, |number| Ok(self.entry(number).to_le_bytes()))
     }
 
     fn label(&self, _: u32) -> String {
@@ -109,27 +110,27 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     file.bytes(Bytes::ZERO, "vhdx: file type identifier", format::identifier());
     // The header with the larger number is the current one.
     for (sequence, at) in (1..).zip(HEADERS) {
-        let header = format::header(
-            sequence,
-            identity.derived("vhdx-file-write"),
-            identity.derived("vhdx-data-write"),
-            LOG,
-        );
-        file.bytes(Bytes::new(at), "vhdx: header", header);
+        let [file_write, data_write] =
+            ["vhdx-file-write", "vhdx-data-write"].map(|name| identity.derived(name));
+        let header = Header::new(sequence, file_write, data_write, LOG)?;
+        file.bytes(Bytes::new(at), "vhdx: header", header.bytes().to_vec());
     }
-    let regions = format::region_table(&[(BAT, layout.bat), (METADATA, METADATA_REGION)]);
+    let regions = format::region_table(&[(BAT, layout.bat), (METADATA, METADATA_REGION)])?;
     let regions = Slice::ready("vhdx: region table", regions);
     REGION_TABLES.iter().for_each(|at| file.put(Bytes::new(*at), &regions));
     let flags = if options.fixed { LEAVE_ALLOCATED } else { 0 };
-    let (table, items) = format::metadata(&[
-        (FILE_PARAMETERS, 0, [low32(block).to_le_bytes(), flags.to_le_bytes()].concat()),
-        (DISK_SIZE, ITEM_DISK, layout.size.to_le_bytes().to_vec()),
-        (DISK_ID, ITEM_DISK, disk.to_bytes_le().to_vec()),
-        (LOGICAL_SECTOR, ITEM_DISK, low32(identity.sector_size.get()).to_le_bytes().to_vec()),
-        (PHYSICAL_SECTOR, ITEM_DISK, PHYSICAL.to_le_bytes().to_vec()),
-    ]);
+    let parameters = FileParameters { block_size: narrow(block, "the size of a block")?, flags };
+    let sector_size: u32 = narrow(identity.sector_size.get(), "the size of a sector")?;
+    let of_disk = |id, value: &[u8]| Item { id, flags: ITEM_DISK, value: value.to_vec() };
+    let Metadata { table, values } = Metadata::new(&[
+        Item { id: FILE_PARAMETERS, flags: 0, value: parameters.bytes().to_vec() },
+        of_disk(DISK_SIZE, &layout.size.to_le_bytes()),
+        of_disk(DISK_ID, &disk.to_bytes_le()),
+        of_disk(LOGICAL_SECTOR, &sector_size.to_le_bytes()),
+        of_disk(PHYSICAL_SECTOR, &PHYSICAL.to_le_bytes()),
+    ])?;
     file.bytes(Bytes::new(METADATA_REGION.offset), "vhdx: metadata table", table);
-    file.bytes(Bytes::new(METADATA_REGION.offset + METADATA_TABLE), "vhdx: metadata items", items);
+    file.bytes(Bytes::new(METADATA_REGION.offset + METADATA_TABLE), "vhdx: metadata items", values);
     layout.data.place(image, &mut file, start, block);
     let (at, length) = (Bytes::new(layout.bat.offset), Bytes::new(layout.geometry.entries() * 8));
     let renderer = file.renderer(Arc::new(layout));

@@ -1,23 +1,24 @@
-//! Reading VHDX as an image, whoever made it.
+//! Reading VHDX as an image, from any writer.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::format::{
-    BAT, DISK_ID, DISK_SIZE, ENTRY, FILE_PARAMETERS, FILE_SIGNATURE, FULLY_PRESENT, GRAIN, Geometry,
-    HAS_PARENT, HEADER, HEADER_SIGNATURE, HEADERS, ITEM_REQUIRED, ITEM_USER, LEAST_BLOCK, LEAVE_ALLOCATED,
-    LOGICAL_SECTOR, METADATA, METADATA_HEAD, METADATA_SIGNATURE, METADATA_TABLE, MOST_BLOCK, MOST_DISK,
-    MOST_ENTRIES, NOT_PRESENT, PARENT_LOCATOR, PARTIALLY_PRESENT, PHYSICAL_SECTOR, REGION_HEAD,
-    REGION_REQUIRED, REGION_SIGNATURE, REGION_TABLE, REGION_TABLES, RESERVED, Region, STATE, UNDEFINED,
-    UNMAPPED, UNMAPPED_095, ZERO, checksum,
+    BAT, DISK_ID, DISK_SIZE, FILE_PARAMETERS, FILE_SIGNATURE, FULLY_PRESENT, FileParameters, GRAIN, Geometry,
+    HAS_PARENT, HEADER, HEADER_CHECKSUM, HEADERS, Header, ITEM_REQUIRED, ITEM_USER, LEAST_BLOCK,
+    LEAVE_ALLOCATED, LOGICAL_SECTOR, METADATA, METADATA_SIGNATURE, METADATA_TABLE, MOST_BLOCK, MOST_DISK,
+    MOST_ENTRIES, MetadataEntry, MetadataHead, NOT_PRESENT, PARENT_LOCATOR, PARTIALLY_PRESENT,
+    PHYSICAL_SECTOR, REGION_CHECKSUM, REGION_REQUIRED, REGION_TABLE, REGION_TABLES, RESERVED, Region,
+    RegionEntry, RegionHead, STATE, UNDEFINED, UNMAPPED, UNMAPPED_095, ZERO, checksum,
 };
 use super::log::View;
-use crate::container::source::{Mapping, Numbers, Source, shown};
+use crate::container::source::{Mapping, Source, le64s, shown};
 use crate::container::{Format, Opened, SectorSize, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::units::{u64_of, usize_of};
+use crate::wire::{self, Guid, Order, Wire};
 
 /// Bytes of the block allocation table that are read at a time.
 const PIECE: u64 = 64 << 10;
@@ -53,7 +54,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
 #[derive(Debug)]
 struct Disk {
     view: View,
-    header: Header,
+    header: Current,
     regions: Vec<Region>,
     bat: Region,
     size: u64,
@@ -72,17 +73,20 @@ impl Disk {
                 .expected("vhdxfile")
                 .found(shown(&source.read_some(0, 8)?)));
         }
-        let header = Header::current(source)?;
+        let header = Current::read(source)?;
         let view = match header.log_id {
             Some(id) => View::replayed(source, header.log, id)?,
             None => View::new(source),
         };
         let (regions, bat, metadata) = regions(&view)?;
         let items = Items::read(&view, metadata)?;
-        let (block, flags) = (u64::from(items.le32(FILE_PARAMETERS, 0)?), items.le32(FILE_PARAMETERS, 4)?);
+        let FileParameters { block_size, flags } = items.value(FILE_PARAMETERS)?;
+        let block = u64::from(block_size);
         if flags & HAS_PARENT != 0 || items.find(PARENT_LOCATOR).is_some() {
+            let what = "the image holds only what differs from a parent";
+            let (place, field) = (items.place(FILE_PARAMETERS)?, "LeaveBlocksAllocated, HasParent");
             return Err(source
-                .wrong("the image holds only what differs from a parent", items.place(FILE_PARAMETERS)? + 4)
+                .wrong_in::<FileParameters>(what, place, field)
                 .expected("a dynamic or a fixed disk")
                 .found("a differencing disk")
                 .hint("merge it into its parent first"));
@@ -94,20 +98,20 @@ impl Disk {
                 .found(block));
         }
         let sectors = |id| {
-            let size = u64::from(items.le32(id, 0)?);
+            let size = u64::from(items.value::<u32>(id)?);
             match SectorSize::of(size) {
                 Some(size) => Ok(size),
                 None => Err(wrong("an impossible sector size", id)?.expected("512 or 4096").found(size)),
             }
         };
         let (sector, physical) = (sectors(LOGICAL_SECTOR)?, sectors(PHYSICAL_SECTOR)?);
-        let size = items.le64(DISK_SIZE)?;
+        let size: u64 = items.value(DISK_SIZE)?;
         if size > MOST_DISK || !size.is_multiple_of(sector.get()) {
             return Err(wrong("an impossible disk size", DISK_SIZE)?
                 .expected(format!("a multiple of {} up to 64 TiB", sector.get()))
                 .found(size));
         }
-        let id = guid(&items.bytes(DISK_ID, 0, 16)?, 0);
+        let Guid(id) = items.value(DISK_ID)?;
         let geometry = Geometry::new(size, block, sector.get());
         let disk = Self { view, header, regions, bat, size, sector, physical, flags, geometry, id };
         if disk.geometry.entries() * 8 > bat.length {
@@ -136,7 +140,7 @@ impl Disk {
                 continue;
             }
             let table = self.view.read(place, count, "the block allocation table")?;
-            for (number, entry) in (start / 8..).zip(Numbers(&table).all_le64()) {
+            for (number, entry) in (start / 8..).zip(le64s(&table)) {
                 self.entry(&mut mapping, number, entry)?;
             }
         }
@@ -195,83 +199,69 @@ impl Disk {
 }
 
 /// What the current header says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
-    sequence: u64,
+#[derive(Clone, Debug)]
+struct Current {
     /// `None` where the log holds nothing.
     log_id: Option<Uuid>,
     log: Region,
-    place: u64,
 }
 
-impl Header {
+impl Current {
     /// The valid one, or of two valid ones the one with the larger number (2.2.2).
-    fn current(source: &Source) -> Result<Self> {
-        let mut found: Option<(Self, Vec<u8>)> = None;
+    fn read(source: &Source) -> Result<Self> {
+        let mut found: Option<(u64, Header)> = None;
         for place in HEADERS {
             let bytes = source.read(place, HEADER, "a header")?;
-            let at = Numbers(&bytes);
-            if !bytes.starts_with(HEADER_SIGNATURE) || at.le32(4) != checksum(&bytes) {
+            let Ok(header) = Header::read(&bytes) else { continue };
+            if header.checksum != checksum(&bytes, HEADER_CHECKSUM) {
                 continue;
             }
-            if at.le16(66) != 1 {
-                return Err(source
-                    .wrong("an unknown version of VHDX", place + 66)
-                    .expected(1)
-                    .found(at.le16(66)));
+            let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, place, field);
+            if header.version != 1 {
+                let error = wrong("an unknown version of VHDX", "Version");
+                return Err(error.expected(1).found(header.version));
             }
-            let id = guid(&bytes, 48);
-            let log = Region { offset: at.le64(72), length: u64::from(at.le32(68)) };
-            let log_id = Some(id).filter(|id| !id.is_nil() && log.length > 0);
-            let header = Self { sequence: at.le64(8), log_id, log, place };
             match &found {
                 // Disk2vhd writes both alike (QEMU block/vhdx.c).
-                Some((other, same)) if other.sequence == header.sequence && *same != bytes => {
-                    return Err(source
-                        .wrong("both headers have one number and differ", place + 8)
+                Some((_, other)) if other.sequence_number == header.sequence_number && *other != header => {
+                    return Err(wrong("both headers have one number and differ", "SequenceNumber")
                         .expected("the current one to have the larger number")
-                        .found(header.sequence));
+                        .found(header.sequence_number));
                 }
-                Some((other, _)) if other.sequence >= header.sequence => {}
-                _ => found = Some((header, bytes)),
+                Some((_, other)) if other.sequence_number >= header.sequence_number => {}
+                _ => found = Some((place, header)),
             }
         }
-        let Some((header, bytes)) = found else {
+        let Some((place, header)) = found else {
             let [first, second] = HEADERS;
             return Err(source
                 .wrong("neither header is valid", first)
                 .expected(format!("`head` and the right checksum there or at byte {second}"))
                 .found("none"));
         };
-        header.check(source, &bytes)?;
-        Ok(header)
+        Self::check(source, place, &header)
     }
 
-    fn check(&self, source: &Source, bytes: &[u8]) -> Result<()> {
-        let version = Numbers(bytes).le16(64);
-        if self.log_id.is_some() && version != 0 {
-            return Err(source
-                .wrong("an unknown version of the log", self.place + 64)
-                .expected(0)
-                .found(version));
+    /// Checks the header that stands at `place`.
+    fn check(source: &Source, place: u64, header: &Header) -> Result<Self> {
+        let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, place, field);
+        let log = Region { offset: header.log_offset, length: u64::from(header.log_length) };
+        let Guid(id) = header.log;
+        let log_id = Some(id).filter(|id| !id.is_nil() && log.length > 0);
+        if log_id.is_some() && header.log_version != 0 {
+            let error = wrong("an unknown version of the log", "LogVersion");
+            return Err(error.expected(0).found(header.log_version));
         }
-        let aligned = self.log.offset.is_multiple_of(GRAIN) && self.log.length.is_multiple_of(GRAIN);
-        if self.log.length > 0 && !aligned {
-            return Err(source
-                .wrong("the log is not aligned to 1 MiB", self.place + 68)
-                .found(format!("{} bytes at {}", self.log.length, self.log.offset)));
+        let aligned = log.offset.is_multiple_of(GRAIN) && log.length.is_multiple_of(GRAIN);
+        if log.length > 0 && !aligned {
+            return Err(wrong("the log is not aligned to 1 MiB", "LogLength")
+                .found(format!("{} bytes at {}", log.length, log.offset)));
         }
-        if self.log.length > 0 { source.within(self.log.offset, self.log.length, "the log") } else { Ok(()) }
+        if log.length > 0 {
+            source.within(log.offset, log.length, "the log")?;
+        }
+        Ok(Self { log_id, log })
     }
-}
-
-/// A GUID at `offset`.
-fn guid(bytes: &[u8], offset: usize) -> Uuid {
-    let mut id = [0; 16];
-    if let Some(bytes) = bytes.get(offset..offset + 16) {
-        id.copy_from_slice(bytes);
-    }
-    Uuid::from_bytes_le(id)
 }
 
 /// All regions, and of them the block allocation table and the metadata (2.2.3).
@@ -280,27 +270,32 @@ fn regions(view: &View) -> Result<(Vec<Region>, Region, Region)> {
     let mut table = None;
     for place in REGION_TABLES {
         let bytes = view.read(place, REGION_TABLE, "a region table")?;
-        if bytes.starts_with(REGION_SIGNATURE) && Numbers(&bytes).le32(4) == checksum(&bytes) {
-            table = Some((place, bytes));
-            break;
+        match RegionHead::read(&bytes) {
+            Ok(head) if head.checksum == checksum(&bytes, REGION_CHECKSUM) => {
+                table = Some((place, head, bytes));
+                break;
+            }
+            _ => {}
         }
     }
     let [first, second] = REGION_TABLES;
-    let Some((place, table)) = table else {
+    let Some((place, head, table)) = table else {
         return Err(source
             .wrong("neither region table is valid", first)
             .expected(format!("`regi` and the right checksum there or at byte {second}"))
             .found("none"));
     };
-    let count = entry_count(source, u64::from(Numbers(&table).le32(8)), place + 8)?;
+    let count = u64::from(head.entry_count);
+    check_count(count, || source.wrong_in::<RegionHead>(TOO_MANY, place, "EntryCount"))?;
     let (mut all, mut bat, mut metadata) = (Vec::new(), None, None);
     for number in 0..count {
-        let from = usize_of(REGION_HEAD + number * ENTRY);
-        let (id, at) = (guid(&table, from), Numbers(&table[from..]));
-        let region = Region { offset: at.le64(16), length: u64::from(at.le32(24)) };
+        let from = RegionHead::LENGTH + usize_of(number) * RegionEntry::LENGTH;
+        let entry = RegionEntry::read(&table[from..])?;
+        let Guid(id) = entry.id;
+        let region = Region { offset: entry.file_offset, length: u64::from(entry.length) };
         let wrong = |what: &str| source.wrong(what, place + u64_of(from));
-        if region.length == 0 || !region.offset.is_multiple_of(GRAIN) || !region.length.is_multiple_of(GRAIN)
-        {
+        let aligned = region.offset.is_multiple_of(GRAIN) && region.length.is_multiple_of(GRAIN);
+        if region.length == 0 || !aligned {
             return Err(wrong("a region is not aligned to 1 MiB")
                 .found(format!("{} bytes at {}", region.length, region.offset)));
         }
@@ -309,7 +304,7 @@ fn regions(view: &View) -> Result<(Vec<Region>, Region, Region)> {
         let known = match id {
             BAT => &mut bat,
             METADATA => &mut metadata,
-            _ if at.le32(28) & REGION_REQUIRED != 0 => {
+            _ if entry.flags & REGION_REQUIRED != 0 => {
                 return Err(wrong("the image needs a region that is not known").found(id));
             }
             _ => continue,
@@ -323,47 +318,56 @@ fn regions(view: &View) -> Result<(Vec<Region>, Region, Region)> {
     Ok((all, bat, metadata.ok_or_else(|| missing("metadata"))?))
 }
 
-/// The number of entries of a table, as it stands at `place`.
-fn entry_count(source: &Source, count: u64, place: u64) -> Result<u64> {
-    if count > MOST_ENTRIES {
-        return Err(source
-            .wrong("a table has too many entries", place)
-            .expected(format!("at most {MOST_ENTRIES}"))
-            .found(count));
+/// What is wrong with a table that claims more entries than it can have.
+const TOO_MANY: &str = "a table has too many entries";
+
+/// Refuses such a number of entries.
+fn check_count(count: u64, wrong: impl Fn() -> Error) -> Result<()> {
+    if count <= MOST_ENTRIES {
+        return Ok(());
     }
-    Ok(count)
+    Err(wrong().expected(format!("at most {MOST_ENTRIES}")).found(count))
+}
+
+/// An item of metadata: where it stands in the file.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    id: Uuid,
+    place: u64,
+    length: u64,
 }
 
 /// The items of metadata (2.6).
 struct Items<'a> {
     view: &'a View,
     region: Region,
-    /// Id, offset in the region, length.
-    items: Vec<(Uuid, u64, u64)>,
+    items: Vec<Item>,
 }
 
 impl<'a> Items<'a> {
     fn read(view: &'a View, region: Region) -> Result<Self> {
         let table = view.read(region.offset, METADATA_TABLE, "the metadata table")?;
-        let (source, head) = (&view.source, Numbers(&table));
+        let source = &view.source;
         if !table.starts_with(METADATA_SIGNATURE) {
             return Err(source
                 .wrong("there is no metadata table", region.offset)
                 .expected("metadata")
                 .found(shown(&table[..8])));
         }
-        let count = entry_count(source, u64::from(head.le16(10)), region.offset + 10)?;
-        let mut items: Vec<(Uuid, u64, u64)> = Vec::new();
+        let count = u64::from(MetadataHead::read(&table)?.entry_count);
+        check_count(count, || source.wrong_in::<MetadataHead>(TOO_MANY, region.offset, "EntryCount"))?;
+        let mut items: Vec<Item> = Vec::new();
         for number in 0..count {
-            let from = usize_of(METADATA_HEAD + number * ENTRY);
-            let (id, at) = (guid(&table, from), Numbers(&table[from..]));
-            let (offset, length, flags) = (u64::from(at.le32(16)), u64::from(at.le32(20)), at.le32(24));
+            let from = MetadataHead::LENGTH + usize_of(number) * MetadataEntry::LENGTH;
+            let entry = MetadataEntry::read(&table[from..])?;
+            let Guid(id) = entry.id;
+            let (offset, length) = (u64::from(entry.offset), u64::from(entry.length));
             let wrong = |what: &str| source.wrong(what, region.offset + u64_of(from));
             let known =
                 [FILE_PARAMETERS, DISK_SIZE, DISK_ID, LOGICAL_SECTOR, PHYSICAL_SECTOR, PARENT_LOCATOR]
                     .contains(&id);
-            if flags & ITEM_USER != 0 || !known {
-                if flags & ITEM_REQUIRED != 0 {
+            if entry.flags & ITEM_USER != 0 || !known {
+                if entry.flags & ITEM_REQUIRED != 0 {
                     return Err(wrong("the image needs metadata that is not known").found(id));
                 }
                 continue;
@@ -373,46 +377,40 @@ impl<'a> Items<'a> {
                     .expected(format!("{METADATA_TABLE} to {}", region.length))
                     .found(format!("{length} bytes at {offset}")));
             }
-            if items.iter().any(|(other, ..)| *other == id) {
+            if items.iter().any(|other| other.id == id) {
                 return Err(wrong("an item of metadata is named twice").found(id));
             }
-            items.push((id, offset, length));
+            items.push(Item { id, place: region.offset + offset, length });
         }
         Ok(Self { view, region, items })
     }
 
-    fn find(&self, id: Uuid) -> Option<(u64, u64)> {
-        let item = self.items.iter().find(|(other, ..)| *other == id);
-        item.map(|(_, offset, length)| (self.region.offset + offset, *length))
+    fn find(&self, id: Uuid) -> Option<Item> {
+        self.items.iter().copied().find(|item| item.id == id)
     }
 
-    /// Where an item stands.
-    fn place(&self, id: Uuid) -> Result<u64> {
-        self.find(id).map(|(place, _)| place).ok_or_else(|| {
+    fn item(&self, id: Uuid) -> Result<Item> {
+        self.find(id).ok_or_else(|| {
             self.view.source.wrong("an item of metadata is missing", self.region.offset).expected(id)
         })
     }
 
-    /// `length` bytes of an item from `skip` on.
-    fn bytes(&self, id: Uuid, skip: u64, length: u64) -> Result<Vec<u8>> {
-        let place = self.place(id)?;
-        let own = self.find(id).map_or(0, |(_, length)| length);
-        if skip + length > own {
+    /// Where an item stands.
+    fn place(&self, id: Uuid) -> Result<u64> {
+        Ok(self.item(id)?.place)
+    }
+
+    /// What an item says.
+    fn value<T: wire::Value>(&self, id: Uuid) -> Result<T> {
+        let (item, needed) = (self.item(id)?, u64_of(T::LENGTH));
+        if needed > item.length {
             return Err(self
                 .view
                 .source
-                .wrong("an item of metadata is too short", place)
-                .expected(format!("{} bytes", skip + length))
-                .found(format!("{own} bytes")));
+                .wrong("an item of metadata is too short", item.place)
+                .expected(format!("{needed} bytes"))
+                .found(format!("{} bytes", item.length)));
         }
-        self.view.read(place + skip, length, "metadata")
-    }
-
-    fn le32(&self, id: Uuid, skip: u64) -> Result<u32> {
-        Ok(Numbers(&self.bytes(id, skip, 4)?).le32(0))
-    }
-
-    fn le64(&self, id: Uuid) -> Result<u64> {
-        Ok(Numbers(&self.bytes(id, 0, 8)?).le64(0))
+        T::get(Order::Little, &self.view.read(item.place, needed, "metadata")?)
     }
 }

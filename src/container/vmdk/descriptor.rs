@@ -1,4 +1,4 @@
-//! The descriptor: lines of text that say what a disk is and of which extents it is made (VDF, "The Descriptor File").
+//! The descriptor: lines of text that say what a disk is, and name its extents (VDF, "The Descriptor File").
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ pub(super) const STREAM: &str = "streamOptimized";
 const TRACK: u64 = 63;
 
 /// The name of the only extent, which is this file. It is the same for every output, so that bytes do not depend on the
-/// output's name: whoever opens a file with a descriptor inside takes that file for the extent, whatever it is called
+/// output's name: a program that opens a file with a descriptor inside takes that file for the extent, whatever it is called
 /// (QEMU block/vmdk.c; VirtualBox VMDK.cpp; ESXi writes `generated-stream.vmdk` into what it exports).
 const EXTENT: &str = "disk.vmdk";
 
@@ -102,7 +102,7 @@ pub(super) struct Extent {
     pub(super) sectors: u64,
     /// `SPARSE`, `FLAT`, `VMFS`, `ZERO` and others.
     pub(super) kind: String,
-    /// The file, as it is written down; empty where there is none.
+    /// The file, as it is written down, or empty.
     pub(super) name: Vec<u8>,
     /// The first sector in the file.
     pub(super) start: u64,
@@ -136,7 +136,7 @@ impl Descriptor {
     /// Reads the text up to its first NUL. Keys that are not known are left alone.
     ///
     /// # Errors
-    /// A line that begins as an extent and is none, and a text without createType.
+    /// A line that begins like an extent and is something else, and a text without createType.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Wrong> {
         let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
         let (text, mut offset) = match text.strip_prefix(MARK) {

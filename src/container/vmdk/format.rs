@@ -2,7 +2,52 @@
 //! integers are little-endian, and offsets count sectors of 512 bytes.
 
 use crate::error::{Error, Kind, Result};
-use crate::units::{Bytes, usize_of};
+use crate::units::{Bytes, narrow};
+use crate::wire::{Structure, Wire, wire};
+
+/// Every structure, for the tables of docs/formats/vmdk.md.
+pub(crate) const STRUCTURES: &[Structure] = &[Header::STRUCTURE, GrainMarker::STRUCTURE, Marker::STRUCTURE];
+
+wire! {
+    /// The header of a sparse extent (VDF, "Hosted Sparse Extents"), which a stream has once more as its footer.
+    pub(super) struct Header: "VMDK header", little, 512 {
+        0 magic "magicNumber": u32 = MAGIC,
+        4 version: u32,
+        8 flags: u32,
+        /// Sectors of the disk.
+        12 capacity: u64,
+        20 grain_size "grainSize": u64,
+        28 descriptor_offset "descriptorOffset": u64,
+        36 descriptor_size "descriptorSize": u64,
+        44 entries "numGTEsPerGT": u32,
+        /// Sector of the redundant grain directory, or 0.
+        48 redundant_offset "rgdOffset": u64,
+        /// Sector of the grain directory.
+        56 directory_offset "gdOffset": u64,
+        /// Sectors before the first grain.
+        64 overhead "overHead": u64,
+        72 unclean_shutdown "uncleanShutdown": u8,
+        73 newlines "newline detector": [u8; 4],
+        77 algorithm "compressAlgorithm": u16,
+    }
+}
+
+wire! {
+    /// What stands before the data of a compressed grain: its place on the disk in sectors, and the length of its stream.
+    pub(super) struct GrainMarker: "VMDK grain marker", little, 12 {
+        0 sector "lba": u64,
+        8 size: u32,
+    }
+}
+
+wire! {
+    /// What stands before metadata in a stream. A size of 0 tells it from the marker of a grain.
+    pub(super) struct Marker: "VMDK marker", little, 512 {
+        0 sectors "numSectors": u64,
+        8 size: u32,
+        12 kind "type": u32,
+    }
+}
 
 /// Bytes of a sector.
 pub(super) const SECTOR: u64 = 512;
@@ -53,8 +98,6 @@ pub(super) const NEWLINES: [u8; 4] = [b'\n', b' ', b'\r', b'\n'];
 /// A grain table entry for a grain of zeros, where [`FLAG_ZERO_GRAINS`] is set.
 pub(super) const ZERO_GRAIN: u32 = 1;
 
-/// Bytes before the data of a compressed grain: its place on the disk in sectors, and the length of its stream.
-pub(super) const GRAIN_MARKER: u64 = 12;
 /// Types of markers that are not of grains.
 pub(super) const MARKER_END: u32 = 0;
 pub(super) const MARKER_TABLE: u32 = 1;
@@ -69,55 +112,30 @@ pub(super) const MOST_STREAM: u64 = ((1 << 32) - 1) * GRAIN_SECTORS;
 /// Sectors of a file: a table entry has 32 bits.
 pub(super) const MOST_FILE: u64 = 1 << 32;
 
-/// The header of a sparse extent (VDF, "Hosted Sparse Extents").
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
-    pub(super) version: u32,
-    pub(super) flags: u32,
-    /// Sectors of the disk.
-    pub(super) capacity: u64,
-    /// Sector of the redundant grain directory; 0 where there is none.
-    pub(super) redundant: u64,
-    /// Sector of the grain directory.
-    pub(super) directory: u64,
-    /// Sectors before the first grain.
-    pub(super) overhead: u64,
-}
-
 impl Header {
-    /// Its sector.
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        let compressed = self.flags & FLAG_COMPRESSED != 0;
-        let algorithm = if compressed { DEFLATE } else { 0 };
-        let mut bytes = Vec::with_capacity(usize_of(SECTOR));
-        bytes.extend(MAGIC.to_le_bytes());
-        bytes.extend(self.version.to_le_bytes());
-        bytes.extend(self.flags.to_le_bytes());
-        for number in [self.capacity, GRAIN_SECTORS, DESCRIPTOR_AT, DESCRIPTOR_SECTORS] {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.extend(crate::units::low32(ENTRIES).to_le_bytes());
-        for number in [self.redundant, self.directory, self.overhead] {
-            bytes.extend(number.to_le_bytes());
-        }
-        // uncleanShutdown: it was closed.
-        bytes.push(0);
-        bytes.extend(NEWLINES);
-        bytes.extend(algorithm.to_le_bytes());
-        bytes.resize(usize_of(SECTOR), 0);
-        bytes
+    /// What both kinds of ours have in common: the descriptor behind the header, grains of 64 KiB, tables of 512 entries.
+    pub(super) fn new(version: u32, flags: u32, capacity: u64) -> Result<Self> {
+        let compressed = flags & FLAG_COMPRESSED != 0;
+        Ok(Self {
+            version,
+            flags,
+            capacity,
+            grain_size: GRAIN_SECTORS,
+            descriptor_offset: DESCRIPTOR_AT,
+            descriptor_size: DESCRIPTOR_SECTORS,
+            entries: narrow(ENTRIES, "the entries of a grain table")?,
+            newlines: NEWLINES,
+            algorithm: if compressed { DEFLATE } else { 0 },
+            ..Self::BLANK
+        })
     }
 }
 
-/// The sector of a marker that is followed by `sectors` of metadata.
-pub(super) fn marker(kind: u32, sectors: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(usize_of(SECTOR));
-    bytes.extend(sectors.to_le_bytes());
-    // A size of 0 tells it from the marker of a grain.
-    bytes.extend(0_u32.to_le_bytes());
-    bytes.extend(kind.to_le_bytes());
-    bytes.resize(usize_of(SECTOR), 0);
-    bytes
+impl Marker {
+    /// The one before `sectors` of metadata.
+    pub(super) fn new(kind: u32, sectors: u64) -> Self {
+        Self { sectors, kind, ..Self::BLANK }
+    }
 }
 
 /// Sectors of a disk of `length` bytes.

@@ -7,6 +7,7 @@
 mod descriptor;
 mod format;
 pub(super) mod read;
+mod sparse;
 mod stream;
 
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use super::Identity;
 use super::allocated::Allocated;
 use super::codec::ZlibLevel;
-use super::entries::each_entry;
 use super::fit::Lengths;
 use crate::error::{Error, Kind, Result};
-use crate::image::{Builder, Image, Render};
-use crate::units::{Bytes, index, low32};
+use crate::image::{Builder, Image, Render, records};
+use crate::units::{Bytes, index, narrow};
+use crate::wire::Wire;
 pub use descriptor::Adapter;
+pub(crate) use format::STRUCTURES;
 pub(super) use stream::Stream;
 
 use format::{
@@ -36,7 +38,7 @@ pub struct Options {
     pub adapter: Option<Adapter>,
 }
 
-/// The lengths of disks, of which the least is a sector: a capacity of 0 means that the file is only a descriptor.
+/// The lengths of disks. The least is a sector: a capacity of 0 means that the file is only a descriptor.
 pub(super) const LENGTHS: Lengths = Lengths { step: SECTOR, least: SECTOR };
 
 /// The kinds of VMDK that are written.
@@ -111,9 +113,17 @@ impl Layout {
         directory + directory_sectors(self.count)
     }
 
-    /// The grain table entry of grain `number` of the disk.
-    fn entry(&self, number: u64) -> u64 {
-        self.data.ordinal(number).map_or(0, |ordinal| self.data_start + ordinal * GRAIN_SECTORS)
+    /// Entry `number` of the grain tables that hold something, counted through all of them: the sector of a grain, or 0.
+    fn entry(&self, number: u64) -> Result<u64> {
+        let table = self.tables.number(number / ENTRIES);
+        let table = table.ok_or_else(|| Error::bug("a grain table covers no part of the disk"))?;
+        let ordinal = self.data.ordinal(table * ENTRIES + number % ENTRIES);
+        Ok(ordinal.map_or(0, |ordinal| self.data_start + ordinal * GRAIN_SECTORS))
+    }
+
+    /// Entry `number` of the directory at `directory`: the sector of a grain table, 0 behind the last one.
+    fn directory_entry(&self, directory: u64, number: u64) -> u64 {
+        if number < self.count { self.tables_at(directory) + number * TABLE_SECTORS } else { 0 }
     }
 }
 
@@ -139,22 +149,15 @@ const PART_TABLES: u32 = 2;
 
 impl Render for Layout {
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        let first = match part {
-            PART_REDUNDANT => self.tables_at(self.redundant),
-            _ => self.tables_at(self.directory),
-        };
-        each_entry(skip, out, |number| {
+        records(4, skip, out, |number| {
             let entry = match part {
-                PART_REDUNDANT | PART_DIRECTORY if number < self.count => first + number * TABLE_SECTORS,
-                PART_REDUNDANT | PART_DIRECTORY => 0,
-                _ => {
-                    let table = self.tables.number(number / ENTRIES).unwrap_or(0);
-                    self.entry(table * ENTRIES + number % ENTRIES)
-                }
+                PART_REDUNDANT => self.directory_entry(self.redundant, number),
+                PART_DIRECTORY => self.directory_entry(self.directory, number),
+                PART_TABLES => self.entry(number)?,
+                _ => return Err(Error::bug("vmdk has no such table")),
             };
-            low32(entry).to_le_bytes()
-        });
-        Ok(())
+            Ok(narrow::<u32>(entry, "the sector of a grain or its table")?.to_le_bytes())
+        })
     }
 
     fn label(&self, part: u32) -> String {
@@ -170,15 +173,13 @@ impl Render for Layout {
 pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
     let layout = Layout::new(image)?;
     let header = Header {
-        version: 1,
-        flags: FLAG_NEWLINES | FLAG_REDUNDANT,
-        capacity: layout.capacity,
-        redundant: layout.redundant,
-        directory: layout.directory,
+        redundant_offset: layout.redundant,
+        directory_offset: layout.directory,
         overhead: layout.data_start,
+        ..Header::new(1, FLAG_NEWLINES | FLAG_REDUNDANT, layout.capacity)?
     };
     let mut file = Builder::new(bytes(layout.sectors()));
-    file.bytes(Bytes::ZERO, "vmdk: header", header.bytes());
+    file.bytes(Bytes::ZERO, "vmdk: header", header.bytes().to_vec());
     let descriptor = descriptor::embedded(
         descriptor::SPARSE,
         options.adapter.unwrap_or(options.create_type.usual_adapter()),
@@ -206,4 +207,29 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
 /// The bytes of a number of sectors.
 const fn bytes(sectors: u64) -> Bytes {
     Bytes::new(sectors.saturating_mul(SECTOR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::MIB;
+
+    /// A table that is looked up and not there is an error, and never another table's entries.
+    #[test]
+    fn a_lookup_that_fails_is_a_bug() {
+        let mut builder = Builder::new(Bytes::new(100 * MIB));
+        builder.bytes(Bytes::new(40 * MIB), "part", vec![7; 512]);
+        let mut layout = Layout::new(&builder.finish().unwrap()).unwrap();
+        let mut out = [0; 16];
+        // Tables cover 32 MiB: 40 MiB lie in the second one, in its grain 128.
+        layout.render(PART_TABLES, 4 * 128, &mut out).unwrap();
+        assert_ne!(out[..4], [0; 4]);
+        assert_eq!(layout.render(PART_TABLES, 4 * 512, &mut out).unwrap_err().kind(), Kind::Bug);
+        assert_eq!(layout.render(3, 0, &mut out).unwrap_err().kind(), Kind::Bug);
+        layout.tables = Allocated::every(COVERED, 0);
+        assert_eq!(layout.render(PART_TABLES, 0, &mut out).unwrap_err().kind(), Kind::Bug);
+        // A file longer than its tables can say, which the layout refuses before.
+        layout.directory = 1 << 40;
+        assert_eq!(layout.render(PART_DIRECTORY, 0, &mut out).unwrap_err().kind(), Kind::Bug);
+    }
 }

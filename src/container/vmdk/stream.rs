@@ -10,8 +10,8 @@ use std::path::Path;
 
 use super::descriptor::{STREAM, embedded};
 use super::format::{
-    self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_MARKER, GRAIN_SECTORS, Header, MARKER_DIRECTORY,
-    MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, SECTOR, TABLE_SECTORS, marker,
+    self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_SECTORS, GrainMarker, Header, MARKER_DIRECTORY,
+    MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, Marker, SECTOR, TABLE_SECTORS,
 };
 use super::{Adapter, CreateType, directory_sectors, file_too_long};
 use crate::container::Identity;
@@ -23,7 +23,8 @@ use crate::pour::ordered::{self, Stage};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::pour::{PourOptions, Sink, write_error};
-use crate::units::{Bytes, MIB, low32, u64_of, usize_of};
+use crate::units::{Bytes, MIB, narrow, u64_of, usize_of};
+use crate::wire::Wire;
 
 /// Grains in a chunk: 1 MiB of the disk, enough that putting them in order costs nothing.
 const CHUNK: u64 = MIB / GRAIN;
@@ -77,15 +78,9 @@ impl Stream {
 
     /// Writes everything and returns how many bytes that was.
     fn run(&self, image: &Image, capacity: u64, put: Put<'_>, pour: &PourOptions<'_>) -> Result<u64> {
-        let header = Header {
-            version: 3,
-            flags: FLAGS_STREAM,
-            capacity,
-            redundant: 0,
-            directory: AT_END,
-            overhead: OVERHEAD,
-        };
-        let mut head = header.bytes();
+        let usual = Header::new(3, FLAGS_STREAM, capacity)?;
+        let header = Header { directory_offset: AT_END, overhead: OVERHEAD, ..usual };
+        let mut head = header.bytes().to_vec();
         let adapter = self.adapter.unwrap_or(CreateType::StreamOptimized(self.level).usual_adapter());
         head.extend(embedded(STREAM, adapter, capacity, &self.identity));
         head.resize(usize_of(OVERHEAD * SECTOR), 0);
@@ -99,7 +94,7 @@ impl Stream {
         appender.append(&head)?;
         let pour = &pour.within(Codec::Zlib(level).memory(GRAIN));
         let mut appender = ordered::run(&Work { image, data: &data, output, level, pour }, appender, pour)?;
-        appender.finish(header)?;
+        appender.finish(&header)?;
         Ok(appender.sector * SECTOR)
     }
 }
@@ -118,21 +113,35 @@ enum Put<'a> {
 #[derive(Debug, Default)]
 struct Table {
     number: u64,
-    /// Number in the table, and sector.
-    entries: Vec<(u64, u64)>,
+    entries: Vec<Entry>,
+}
+
+/// An entry of a grain table or of the directory: its number in it, and the sector that it leads to.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    number: u64,
+    sector: u64,
+}
+
+impl Entry {
+    /// Puts it into the bytes of a table that begins with entry `first`.
+    fn put(self, table: &mut [u8], first: u64) -> Result<()> {
+        let from = usize_of((self.number - first) * 4);
+        let place =
+            table.get_mut(from..from + 4).ok_or_else(|| Error::bug("an entry lies behind its table"))?;
+        place.copy_from_slice(
+            &narrow::<u32>(self.sector, "the sector of a grain or its table")?.to_le_bytes(),
+        );
+        Ok(())
+    }
 }
 
 impl Table {
     /// Its bytes with the marker before them.
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = marker(MARKER_TABLE, TABLE_SECTORS);
-        let start = bytes.len();
-        bytes.resize(start + usize_of(TABLE_SECTORS * SECTOR), 0);
-        for (number, sector) in &self.entries {
-            let at = start + usize_of(number * 4);
-            bytes[at..at + 4].copy_from_slice(&low32(*sector).to_le_bytes());
-        }
-        bytes
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let mut table = vec![0; usize_of(TABLE_SECTORS * SECTOR)];
+        self.entries.iter().try_for_each(|entry| entry.put(&mut table, 0))?;
+        Ok([&Marker::new(MARKER_TABLE, TABLE_SECTORS).bytes(), table.as_slice()].concat())
     }
 }
 
@@ -142,12 +151,12 @@ struct Appender<'a> {
     /// The next sector.
     sector: u64,
     table: Table,
-    /// Grain tables that were written: number and sector. VMware leaves out those that are all zero.
-    directory: Vec<(u64, u64)>,
+    /// Grain tables that were written. VMware leaves out those that are all zero.
+    directory: Vec<Entry>,
 }
 
 impl Appender<'_> {
-    /// Room for whole sectors.
+    /// A place for whole sectors.
     fn give(&mut self, length: usize) -> Result<u64> {
         let at = self.sector;
         self.sector += u64_of(length).div_ceil(SECTOR);
@@ -176,35 +185,33 @@ impl Appender<'_> {
         if self.table.entries.is_empty() {
             return Ok(());
         }
-        let bytes = self.table.bytes();
+        let bytes = self.table.bytes()?;
         let at = self.give(bytes.len())?;
         // Behind the marker.
-        self.directory.push((self.table.number, at + 1));
+        self.directory.push(Entry { number: self.table.number, sector: at + 1 });
         self.table.entries.clear();
         self.put(&bytes, at)
     }
 
     /// Writes what follows the grains: the last table, the directory, the footer.
-    fn finish(&mut self, header: Header) -> Result<()> {
+    fn finish(&mut self, header: &Header) -> Result<()> {
         self.end_table()?;
         let sectors = directory_sectors(header.capacity.div_ceil(ENTRIES * GRAIN_SECTORS));
-        self.append(&marker(MARKER_DIRECTORY, sectors))?;
-        let directory = self.sector;
+        self.append(&Marker::new(MARKER_DIRECTORY, sectors).bytes())?;
+        let directory_offset = self.sector;
         let tables = std::mem::take(&mut self.directory);
         let mut tables = tables.iter().peekable();
         for first in (0..sectors).step_by(usize_of(DIRECTORY_PIECE)) {
-            let length = DIRECTORY_PIECE.min(sectors - first) * SECTOR;
-            let mut bytes = vec![0; usize_of(length)];
-            let before = first * SECTOR;
-            while let Some((number, sector)) = tables.next_if(|(number, _)| number * 4 < before + length) {
-                let at = usize_of(number * 4 - before);
-                bytes[at..at + 4].copy_from_slice(&low32(*sector).to_le_bytes());
+            let mut bytes = vec![0; usize_of(DIRECTORY_PIECE.min(sectors - first) * SECTOR)];
+            let (first, count) = (first * (SECTOR / 4), u64_of(bytes.len() / 4));
+            while let Some(entry) = tables.next_if(|entry| entry.number < first + count) {
+                entry.put(&mut bytes, first)?;
             }
             self.append(&bytes)?;
         }
-        self.append(&marker(MARKER_FOOTER, 1))?;
-        self.append(&Header { directory, ..header }.bytes())?;
-        self.append(&marker(MARKER_END, 0))
+        self.append(&Marker::new(MARKER_FOOTER, 1).bytes())?;
+        self.append(&Header { directory_offset, ..header.clone() }.bytes())?;
+        self.append(&Marker::new(MARKER_END, 0).bytes())
     }
 }
 
@@ -261,11 +268,10 @@ impl<'s> Stage for Work<'_, 's> {
                 continue;
             }
             let start = worker.bytes.len();
-            worker.bytes.extend((number * GRAIN_SECTORS).to_le_bytes());
-            worker.bytes.extend([0; 4]);
+            worker.bytes.extend(GrainMarker::BLANK.bytes());
             let length = worker.encoder.encode(&grain, &mut worker.bytes)?;
-            let field = start + usize_of(GRAIN_MARKER) - 4;
-            worker.bytes[field..field + 4].copy_from_slice(&low32(u64_of(length)).to_le_bytes());
+            let size = narrow(length, "the length of a compressed grain")?;
+            GrainMarker { sector: number * GRAIN_SECTORS, size }.write_to(&mut worker.bytes[start..]);
             worker.bytes.resize(worker.bytes.len().next_multiple_of(usize_of(SECTOR)), 0);
             worker.grains.push((number, worker.bytes.len()));
         }
@@ -281,7 +287,7 @@ impl<'s> Stage for Work<'_, 's> {
                 stream.table.number = number / ENTRIES;
             }
             let at = stream.give(end - start)?;
-            stream.table.entries.push((number % ENTRIES, at));
+            stream.table.entries.push(Entry { number: number % ENTRIES, sector: at });
             if self.output.is_none() {
                 stream.put(&worker.bytes[start..end], at)?;
             } else {
@@ -298,5 +304,22 @@ impl<'s> Stage for Work<'_, 's> {
     fn finish(&self, runs: Self::Rest, worker: &mut Worker) -> Result<()> {
         let Some(output) = self.output else { return Ok(()) };
         runs.into_iter().try_for_each(|(bytes, at)| output.write_at(&worker.bytes[bytes], at * SECTOR))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// An entry that has no place in its table, or leads further than the table can say, is an error.
+    #[test]
+    fn an_entry_that_does_not_fit_is_a_bug() {
+        let mut table = [0; 8];
+        Entry { number: 513, sector: 7 }.put(&mut table, 512).unwrap();
+        assert_eq!(table, [0, 0, 0, 0, 7, 0, 0, 0]);
+        for entry in [Entry { number: 514, sector: 7 }, Entry { number: 512, sector: 1 << 32 }] {
+            assert_eq!(entry.put(&mut table, 512).unwrap_err().kind(), Kind::Bug);
+        }
     }
 }

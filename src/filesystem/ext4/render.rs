@@ -11,7 +11,7 @@ use super::inodes::{mode, source};
 use super::plan::{Plan, SLOW_SYMLINK, Shape, clamp};
 use super::superblock::{journal_length, resize_backups, resize_indirect};
 use crate::error::{Error, Result};
-use crate::image::Render;
+use crate::image::{Render, records};
 use crate::tree::{Content, NodeId, Time};
 use crate::units::{index, narrow, u64_of, usize_of};
 
@@ -50,7 +50,7 @@ impl Render for Renderer {
         match self.what {
             What::InodeTable => inode_table(&self.plan, part, skip, out),
             What::Symlink => symlink(&self.plan, part, skip, out),
-            _ => pieces(u64_of(BLOCK_LENGTH), skip, out, |number| self.block(part, number)),
+            _ => records(u64_of(BLOCK_LENGTH), skip, out, |number| self.block(part, number)),
         }
     }
 
@@ -75,28 +75,6 @@ impl Render for Renderer {
             What::ResizeBackups => format!("ext4: reserved descriptors {part}"),
         }
     }
-}
-
-/// Fills `out` with what is made of whole records of `size` bytes: each that it touches is made, and cut to what was
-/// asked for.
-fn pieces<T: AsRef<[u8]>>(
-    size: u64,
-    skip: u64,
-    out: &mut [u8],
-    mut record: impl FnMut(u64) -> Result<T>,
-) -> Result<()> {
-    let mut done = 0;
-    while done < out.len() {
-        let at = skip + u64_of(done);
-        let bytes = record(at / size)?;
-        let from = usize_of(at % size);
-        let length = (usize_of(size) - from).min(out.len() - done);
-        let piece = bytes.as_ref().get(from..from + length);
-        let piece = piece.ok_or_else(|| Error::bug("a record is shorter than its size"))?;
-        out[done..done + length].copy_from_slice(piece);
-        done += length;
-    }
-    Ok(())
 }
 
 impl Renderer {
@@ -213,7 +191,7 @@ pub(super) fn inode_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENG
 /// Bytes of the inode table of a group from `skip` on.
 fn inode_table(plan: &Plan, group: u32, skip: u64, out: &mut [u8]) -> Result<()> {
     let first = u64::from(group) * u64::from(plan.geometry.inodes_per_group) + 1;
-    pieces(u64_of(INODE), skip, out, |number| inode(plan, narrow(first + number, "the number of an inode")?))
+    records(u64_of(INODE), skip, out, |number| inode(plan, narrow(first + number, "the number of an inode")?))
 }
 
 /// The 256 bytes of an inode; reserved ones that are not in use are zero.
