@@ -18,11 +18,13 @@ pub struct Cursor {
     slice: Slice,
     /// Table of files and number in it, with the open file; the one used last comes last.
     open: Vec<((u32, u32), Source<'static>)>,
+    /// Whether digests are settled before anything is rendered.
+    settles: bool,
 }
 
 impl Cursor {
-    pub(super) const fn new(slice: Slice) -> Self {
-        Self { slice, open: Vec::new() }
+    pub(super) const fn new(slice: Slice, settles: bool) -> Self {
+        Self { slice, open: Vec::new(), settles }
     }
 
     /// What it reads.
@@ -72,6 +74,9 @@ impl Cursor {
                 Ok(())
             }
             Data::Rendered { renderer, part, skip } => {
+                if self.settles && !self.image().is_settled() {
+                    self.image().settle_alone()?;
+                }
                 let renderer = tables.renderer(renderer)?;
                 out.fill(0);
                 renderer.render(part, skip, out)

@@ -4,8 +4,11 @@
 //! that thousands of small files become few large writes), and writes runs of bytes; what no segment covers stays a
 //! hole. Which worker takes which unit changes nothing: every byte has its place before the first is written.
 
+pub mod digest;
+mod observed;
 pub(crate) mod ordered;
 pub mod output;
+mod share;
 pub mod spool;
 mod stream;
 pub mod zeros;
@@ -79,10 +82,6 @@ const BUFFER: u64 = 256 * KIB;
 /// The least that can be a hole of the output file. A hole shorter than this inside a run is written as zeros: the
 /// tail of a block costs less than another write.
 const PAGE: u64 = 4 * KIB;
-/// The shortest file range for which sharing blocks with the host filesystem beats copying it in the buffer.
-const SHORTEST_SHARED: u64 = 64 * KIB;
-/// Ranges share blocks of the host filesystem only where they begin on one.
-const SHARED_BLOCK: u64 = 4 * KIB;
 
 /// Writes `image` to the file `path`: a new file that appears under its name when it is complete.
 ///
@@ -103,6 +102,8 @@ pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()>
 /// As [`pour`].
 pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result<()> {
     let share = shares_blocks(image, output);
+    let left = observed::write(image, output, share, options)?;
+    let image = left.as_ref().unwrap_or(image);
     if share && options.zeros == Zeros::Skip {
         // Blocks that are shared are not looked at, so zeros are told apart before.
         let sparse = without_empty(image, Bytes::new(PAGE), options)?;
@@ -176,7 +177,7 @@ fn shares_blocks(image: &Image, output: &Output) -> bool {
         .segments()
         .iter()
         .filter(|segment| {
-            segment.length.get() >= SHORTEST_SHARED && matches!(segment.data, Data::File { .. })
+            segment.length.get() >= share::SHORTEST && matches!(segment.data, Data::File { .. })
         })
         .max_by_key(|segment| segment.length)
     else {
@@ -257,11 +258,7 @@ impl<'a> Run<'a> {
 
     /// Gathers one piece, in steps that end on multiples of the buffer's size.
     fn piece(&mut self, piece: Segment) -> Result<()> {
-        let mut from = piece.offset;
-        if let Some(shared) = self.shareable(&piece) {
-            self.flush()?;
-            from += Bytes::new(self.share(&piece, shared)?);
-        }
+        let mut from = piece.offset + Bytes::new(self.share(&piece)?);
         while from < piece.end() {
             let boundary = Bytes::new((from.get() / BUFFER + 1) * BUFFER);
             let to = piece.end().min(boundary);
@@ -305,39 +302,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// How many bytes of `piece` may be shared with the host filesystem: whole blocks, aligned on both sides.
-    fn shareable(&self, piece: &Segment) -> Option<u64> {
-        let Data::File { skip, .. } = piece.data else { return None };
-        let whole = piece.length.round_down(SHARED_BLOCK).get();
-        (self.work.share
-            && whole >= SHORTEST_SHARED
-            && piece.offset.is_multiple_of(SHARED_BLOCK)
-            && skip.is_multiple_of(SHARED_BLOCK))
-        .then_some(whole)
-    }
-
-    /// Shares up to `length` bytes; returns how many. Fewer, also none, is no fault: the rest is copied.
-    fn share(&mut self, piece: &Segment, length: u64) -> Result<u64> {
-        let Data::File { files, file, skip } = piece.data else { return Ok(0) };
-        let source = self.cursor.source(files, file)?;
-        let mut done = 0;
-        while done < length {
-            let (mut from, mut to) = (skip + done, piece.offset.get() + done);
-            let left = usize_of(length - done);
-            match rustix::fs::copy_file_range(
-                source.file(),
-                Some(&mut from),
-                self.work.output.file(),
-                Some(&mut to),
-                left,
-            ) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => done += u64_of(count),
-            }
+    /// Shares what can be shared of a piece with the host filesystem; returns how many bytes from its start on.
+    fn share(&mut self, piece: &Segment) -> Result<u64> {
+        let (Some(length), Data::File { files, file, skip }) = (share::shareable(piece), piece.data) else {
+            return Ok(0);
+        };
+        if !self.work.share {
+            return Ok(0);
         }
-        source.verify()?;
-        // A short count may end inside a block; the copy goes on from the block's start.
-        Ok(done / SHARED_BLOCK * SHARED_BLOCK)
+        self.flush()?;
+        let source = self.cursor.source(files, file)?;
+        share::share(source, skip, self.work.output, piece.offset.get(), length)
     }
 }
 

@@ -20,6 +20,8 @@ mod judges;
 #[cfg(test)]
 mod nix_boot;
 #[cfg(test)]
+mod observed;
+#[cfg(test)]
 mod partitions;
 #[cfg(test)]
 mod slices;

@@ -33,6 +33,7 @@ pub fn compress(
     let size = image.length().round_up(SECTOR).get();
     let entries = geometry.l1_entries(size)?;
     let data = Allocated::of(image, geometry.cluster());
+    image.settle(pour)?;
     let output = Output::create(path)?;
     let pour = &pour.within(codec.memory(geometry.cluster()));
     let work = Work { image, geometry, data: &data, output: &output, codec, pour };

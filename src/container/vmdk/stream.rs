@@ -76,6 +76,7 @@ fn run(image: &Image, capacity: u64, put: Put<'_>, options: &Options, pour: &Pou
         Put::Stream(_) => None,
     };
     let level = options.level.unwrap_or(ZlibEncoder::USUAL);
+    image.settle(pour)?;
     let data = Allocated::of(image, GRAIN);
     let mut stream = Stream { put, sector: 0, table: Table::default(), directory: Vec::new() };
     stream.append(&head)?;
