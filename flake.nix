@@ -11,13 +11,53 @@
         "aarch64-linux"
       ];
       forAll = make: nixpkgs.lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
+      package = pkgs: pkgs.callPackage ./nix/package.nix { };
     in
     {
       packages = forAll (pkgs: {
-        default = pkgs.callPackage ./nix/package.nix { };
+        default = package pkgs;
+        # Without SQLite and zstd, and so without C.
+        pure = pkgs.callPackage ./nix/package.nix { pure = true; };
+      });
+      apps = forAll (pkgs: {
+        default = {
+          type = "app";
+          program = "${package pkgs}/bin/diskwright";
+        };
+      });
+      # What builds it, and the programs that judge its images in tests/run.
+      devShells = forAll (pkgs: {
+        default = pkgs.mkShell {
+          inputsFrom = [ (package pkgs) ];
+          packages = with pkgs; [
+            cargo-nextest
+            clippy
+            dosfstools
+            e2fsprogs
+            gptfdisk
+            mtools
+            parted
+            qemu
+            rustfmt
+            sqlite
+            util-linux
+          ];
+        };
+      });
+      checks = forAll (pkgs: {
+        package = package pkgs;
+        # A whole system, from the module to the image.
+        image = import ./nix/examples/efi.nix {
+          inherit nixpkgs;
+          inherit (pkgs.stdenv.hostPlatform) system;
+        };
       });
       overlays.default = final: _: { diskwright = final.callPackage ./nix/package.nix { }; };
       nixosModules.default = ./nix/module.nix;
       lib.makeDiskImage = import ./nix/make-disk-image.nix;
+      templates.default = {
+        path = ./nix/examples/flake;
+        description = "A NixOS system and the image of its disk";
+      };
     };
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
-use diskwright::container::{Format, WriteOptions};
-use diskwright::filesystem::{ext4, fat};
+use diskwright::container::{Container, Format, Identity};
+use diskwright::filesystem::{Placement, ext4, fat};
 use diskwright::front::manifest::Manifest;
 use diskwright::image::{Builder, Data, Image};
 use diskwright::pour::zeros::{is_zero, without_empty, without_zeros};
@@ -55,9 +55,14 @@ fn tree_of(count: u64) -> Arc<Tree> {
     Arc::new(builder.finish(1).expect("nothing has to be read"))
 }
 
+/// A filesystem by itself.
+fn alone() -> Placement {
+    Placement::alone(Uuid::from_u128(1))
+}
+
 /// What an ext4 filesystem is that asks for nothing.
 fn plain_ext4() -> ext4::Options {
-    ext4::Options::new(Uuid::from_u128(1))
+    ext4::Options::default()
 }
 
 /// Renders all that `image` makes and does not copy; returns how many bytes that is.
@@ -88,7 +93,7 @@ fn manifest(criterion: &mut Criterion) {
     group.bench_function("1,000 entries", |bencher| {
         bencher.iter(|| {
             let manifest = Manifest::parse(text.clone(), Path::new("disk.toml"), Path::new("."));
-            diskwright::front::manifest::resolve::resolve(&manifest.expect("it is right"), None).map(drop)
+            manifest.expect("it is right").describe(None, &Progress::default()).map(drop)
         });
     });
     group.finish();
@@ -134,12 +139,13 @@ fn filesystems(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("filesystems");
     group.throughput(Throughput::Elements(20_000));
     group.bench_function("ext4 plan, 20,000 files", |bencher| {
-        bencher.iter(|| ext4::build(&tree, &plain_ext4()).map(|built| built.image.length()));
+        bencher.iter(|| ext4::build(&tree, &plain_ext4(), &alone()).map(|built| built.image.length()));
     });
     group.bench_function("fat, 20,000 files", |bencher| {
-        bencher.iter(|| fat::build(&tree, &fat::Options::default()).map(|built| built.image.length()));
+        bencher
+            .iter(|| fat::build(&tree, &fat::Options::default(), &alone()).map(|built| built.image.length()));
     });
-    let image = ext4::build(&tree, &plain_ext4()).expect("the tree fits").image;
+    let image = ext4::build(&tree, &plain_ext4(), &alone()).expect("the tree fits").image;
     group.throughput(Throughput::Bytes(render(&image)));
     group.bench_function("ext4 render, 20,000 files", |bencher| bencher.iter(|| render(&image)));
     group.finish();
@@ -158,9 +164,9 @@ fn htree(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("htree");
     group.throughput(Throughput::Elements(100_000));
     group.bench_function("plan, 100,000 names", |bencher| {
-        bencher.iter(|| ext4::build(&tree, &plain_ext4()).map(|built| built.image.length()));
+        bencher.iter(|| ext4::build(&tree, &plain_ext4(), &alone()).map(|built| built.image.length()));
     });
-    let image = ext4::build(&tree, &plain_ext4()).expect("the tree fits").image;
+    let image = ext4::build(&tree, &plain_ext4(), &alone()).expect("the tree fits").image;
     group.throughput(Throughput::Bytes(render(&image)));
     group.bench_function("render, 100,000 names", |bencher| bencher.iter(|| render(&image)));
     group.finish();
@@ -168,7 +174,6 @@ fn htree(criterion: &mut Criterion) {
 
 fn tables(criterion: &mut Criterion) {
     let partitions = (0..128_u32).map(|number| Wish {
-        what: format!("partition[{number}]"),
         number: Some(128 - number),
         start: None,
         size: table::Size::Exactly(Bytes::new(u64::from(number + 1) * MIB)),
@@ -191,9 +196,9 @@ fn tables(criterion: &mut Criterion) {
     };
     criterion.bench_function("table: a GPT of 128 partitions", |bencher| {
         bencher.iter(|| {
-            let plan = table::place(&request).map_err(diskwright::error::Error::from)?;
+            let plan = table::place(&request)?;
             let mut image = Builder::new(plan.length);
-            plan.write(&mut image);
+            plan.write(&mut image)?;
             image.finish().map(|image| image.segments().len())
         });
     });
@@ -220,7 +225,7 @@ fn pours(criterion: &mut Criterion) {
         let origin = builder.origin("bench");
         builder.graft(b"/", &scanned, 0, &Rules::default(), origin).expect("no name comes twice");
         let tree = Arc::new(builder.finish(1).expect("nothing has to be read"));
-        let image = ext4::build(&tree, &plain_ext4()).expect("the tree fits").image;
+        let image = ext4::build(&tree, &plain_ext4(), &alone()).expect("the tree fits").image;
         group.throughput(Throughput::Bytes(count * length));
         group.bench_function(name, |bencher| {
             bencher.iter(|| pour(&image, &out, &PourOptions::new(2, &progress)));
@@ -230,10 +235,10 @@ fn pours(criterion: &mut Criterion) {
 }
 
 fn containers(criterion: &mut Criterion) {
-    let image = ext4::build(&tree_of(20_000), &plain_ext4()).expect("the tree fits").image;
-    let qcow2 = WriteOptions::of(Format::Qcow2);
+    let image = ext4::build(&tree_of(20_000), &plain_ext4(), &alone()).expect("the tree fits").image;
+    let qcow2 = Container::of(Format::Qcow2);
     criterion.bench_function("container: 20,000 files wrapped as qcow2", |bencher| {
-        bencher.iter(|| qcow2.wrap(&image).map(|wrapped| wrapped.segments().len()));
+        bencher.iter(|| qcow2.wrap(&image, &Identity::default()).map(|wrapped| wrapped.segments().len()));
     });
 }
 

@@ -46,7 +46,8 @@
   # A file that becomes /etc/nixos/configuration.nix.
   configFile ? null,
 
-  # Shell code that runs after the image is written, with $diskImage and $out. There is no machine before it.
+  # Shell code that runs after the image is written, with $diskImage and $out. There is no machine before it. The tools
+  # and shell functions that it has in nixpkgs are there.
   postVM ? "",
   # The same under its true name; it runs after postVM.
   postImage ? "",
@@ -89,7 +90,7 @@
   # Whether odd choices of nixpkgs are kept: see docs/formats/nixos.md.
   compat ? true,
 
-  # "systemd-boot", "grub", "extlinux" or "none"; by default what the configuration enables.
+  # "systemd-boot", "grub", "extlinux" or "none"; by default what the configuration enables, and another one is an error.
   bootLoader ? null,
 
   # A folder with i386-pc and x86_64-efi, and the program grub-mkimage.
@@ -153,23 +154,48 @@ let
   hasGpt = hasEsp || partitionTableType == "legacy+gpt";
 
   loader = config.boot.loader or { };
-  enabled = name: (loader.${name} or { }).enable or false;
+  # An option that nixpkgs has removed throws where it is read.
+  enabled =
+    name:
+    let
+      it = builtins.tryEval ((loader.${name} or { }).enable or false);
+    in
+    it.success && it.value == true;
+  # By what nixpkgs calls them, the first one that is enabled.
+  known = [
+    {
+      option = "generic-extlinux-compatible";
+      name = "extlinux";
+    }
+    {
+      option = "systemd-boot";
+      name = "systemd-boot";
+    }
+    {
+      option = "grub";
+      name = "grub";
+    }
+  ];
+  others = builtins.filter (
+    option: enabled option && !builtins.any (one: one.option == option) known
+  ) (builtins.attrNames loader);
+  configured = builtins.filter (one: enabled one.option) known;
   chosenLoader =
     if !installBootLoader || onlyNixStore then
       "none"
     else if bootLoader != null then
       bootLoader
-    else if enabled "generic-extlinux-compatible" then
-      "extlinux"
-    # A bare filesystem has no place for the others, one of which every configuration enables by default.
-    else if partitionTableType == "none" then
-      "none"
-    else if enabled "systemd-boot" then
-      "systemd-boot"
-    else if enabled "grub" then
-      "grub"
+    else if others != [ ] then
+      throw "make-disk-image: the boot loader `${builtins.head others}`, which the configuration enables, is not known; there are ${
+        toString (map (one: one.option) known)
+      }. bootLoader chooses one of systemd-boot, grub, extlinux and none; installBootLoader = false leaves it out"
+    else if configured == [ ] then
+      builtins.trace "warning: make-disk-image: the configuration enables no boot loader, and none is installed" "none"
     else
-      "none";
+      (builtins.head configured).name;
+
+  # What a GRUB is installed on; a device that is none, and no device, is for a GRUB that is there already.
+  grubDevices = builtins.filter (device: device != "nodev") ((loader.grub or { }).devices or [ ]);
 
   formats = {
     raw = {
@@ -236,8 +262,13 @@ let
   # What runs now and here, also where the system is for another processor.
   build = pkgs.buildPackages or pkgs;
 
-  # GRUB's platforms in one folder, each from the package that has it. One package has the program for all of them.
-  hasBios = partitionTableType == "hybrid" || !hasEsp;
+  # GRUB's platforms in one folder, each from the package that has it. One package has the program for all of them. A
+  # processor without a BIOS has UEFI firmware alone, in hybrid too.
+  hasBios =
+    if partitionTableType == "hybrid" then
+      pkgs.stdenv.hostPlatform.isx86 or true
+    else
+      !hasEsp;
   grubPlatforms =
     if grub != null then
       grub
@@ -254,6 +285,28 @@ let
       "${if hasBios then build.grub2 else build.grub2_efi}/bin/grub-mkimage";
 
   timeout = loader.timeout or 5;
+
+  # What nixpkgs has on PATH for postVM, where `pkgs` has it, and its shell functions.
+  hasPost = postVM != "" || postImage != "";
+  tools = builtins.concatMap (name: if build ? ${name} then [ build.${name} ] else [ ]) [
+    "parted"
+    "util-linux"
+    "e2fsprogs"
+    "gptfdisk"
+    "rsync"
+  ];
+  functions = ''
+    sectorsToKilobytes() { echo $(( $1 * 512 / 1024 )); }
+    sectorsToBytes() { echo $(( $1 * 512 )); }
+    sum_lines() {
+      local acc=0 number
+      while read -r number; do acc=$((acc + number)); done
+      echo "$acc"
+    }
+    mebibyte=$((1024 * 1024))
+    compute_fudge() { echo $(( $1 * 52 / 1000 )); }
+    round_to_nearest() { echo $(( ($1 / $2 + 1) * $2 )); }
+  '';
 
   given = names: values: if names then values else { };
   manifest = {
@@ -290,7 +343,7 @@ let
     // given (channel != null) { channel = "${channel}"; }
     // given onlyNixStore { only_nix_store = true; }
     // given (chosenLoader != "none") { timeout = if timeout == null || timeout < 0 then "forever" else timeout; }
-    // given (chosenLoader == "grub") {
+    // given (chosenLoader == "grub" && partitionTableType != "none") {
       grub = "${grubPlatforms}";
       grub_mkimage = mkimage;
     }
@@ -310,15 +363,23 @@ assert
 assert
   partitionTableType == "none" || fsType == "ext4"
   || throw "make-disk-image: a partition table is for fsType ext4 alone";
+assert
+  partitionTableType != "none" || chosenLoader != "grub" || grubDevices == [ ]
+  || throw "make-disk-image: on a bare filesystem there is no place for GRUB's boot code on ${toString grubDevices}; with boot.loader.grub.device = \"nodev\" there is the menu for a GRUB from elsewhere, with installBootLoader = false nothing";
 
 pkgs.runCommand name
   {
     manifest = builtins.toJSON manifest;
     passAsFile = [ "manifest" ];
-    nativeBuildInputs = [ diskwright ];
+    nativeBuildInputs = [ diskwright ] ++ (if hasPost then tools else [ ]);
     passthru = {
-      inherit filename format config;
-      manifest = manifest;
+      inherit
+        filename
+        format
+        config
+        manifest
+        ;
+      extension = chosenFormat.suffix;
     };
   }
   ''
@@ -330,6 +391,7 @@ pkgs.runCommand name
     mkdir -p $out/nix-support
     echo "file ${if format == "qcow2-compressed" then "qcow2" else format}-image $diskImage" \
       > $out/nix-support/hydra-build-products
+    ${if hasPost then functions else ""}
     ${postVM}
     ${postImage}
   ''

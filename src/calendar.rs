@@ -21,6 +21,14 @@ pub(crate) const fn civil(days: i64) -> (i64, u32, u32) {
     (year, crate::units::low32(month.unsigned_abs()), crate::units::low32(in_month.unsigned_abs()))
 }
 
+/// The days from 1970-01-01 to a date, which [`civil`] leads back (Howard Hinnant, `days_from_civil`).
+pub(crate) const fn days(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
+    let in_year = (153 * month + 2) / 5 + day - 1;
+    era * 146_097 + year * 365 + year / 4 - year / 100 + in_year - 719_468
+}
+
 /// `YYYY-MM-DD` of a number of seconds since 1970, in UTC.
 pub(crate) fn date(seconds: i64) -> String {
     let (year, month, day) = civil(seconds.div_euclid(DAY));

@@ -8,13 +8,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::container::{
-    Format, Opened, WriteOptions, open_alone, open_raw, open_to_change, qcow2, same_file,
+    Container, Format, Identity, OpenOptions, Opened, SectorSize, open_alone, open_file, open_to_change,
+    qcow2, same_file, vmdk,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Image};
 use crate::pour::zeros::{is_zero, without_empty, without_zeros};
 use crate::pour::{PourOptions, Sink, Zeros};
 use crate::progress::Progress;
+use crate::table::{self, Scheme};
 use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 
 /// Where a converted disk goes.
@@ -26,46 +28,114 @@ pub enum Target<'a> {
     Stream(Sink<'a>),
 }
 
+/// How a disk is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// When the new container was made, in seconds since 1970.
+    pub time: i64,
+    /// Bytes in a logical sector of the disk; `None` is what the source says, or else 512.
+    pub sector_size: Option<SectorSize>,
+    /// Worker threads, at least 1.
+    pub jobs: usize,
+    /// Who is told how far it is, and who may ask to stop.
+    pub progress: &'a Progress,
+}
+
 /// Writes the disk in `opened` in another format. Grains of 4 KiB of zeros become holes, compressed or not.
 ///
+/// What the disk says of itself is kept where the new format has it: how large its sectors are, as the source says or
+/// where its GPT stands; and from VMDK to VMDK the controller, unless `container` names one. No byte of the disk
+/// changes. Where the format only has longer disks, zeros follow, of which a warning tells.
+///
 /// # Errors
-/// As [`WriteOptions::write`]; [`Kind::Usage`] where the target is the source or its backing file.
+/// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file, or cannot say how large
+/// the sectors of the disk are.
 pub fn convert(
     opened: &Opened,
     source: &Path,
     target: Target<'_>,
-    container: &WriteOptions,
-    jobs: usize,
-    progress: &Progress,
-) -> Result<()> {
-    let options = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(jobs, progress) };
+    container: &Container,
+    options: &Options<'_>,
+) -> Result<Vec<Warning>> {
+    let pour = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(options.jobs, options.progress) };
     if let Target::File(path) = &target {
         spare(opened, source, path)?;
     }
-    let (image, fingerprint) = sparse(&opened.image, container, &options)?;
-    let container = WriteOptions { id: id_of(image.length(), fingerprint), ..container.clone() };
+    let gpt = gpt_sectors(&opened.image)?;
+    let sector_size = options.sector_size.or(opened.sector_size).or(gpt).unwrap_or_default();
+    // Told before the disk is read for its zeros.
+    container.check_sector_size(sector_size).map_err(|error| error.at(source))?;
+    let container = &keep_adapter(container, opened);
+    let (image, fingerprint) = sparse(&opened.image, container, &pour)?;
+    let identity =
+        Identity { seed: id_of(image.length(), fingerprint), id: None, time: options.time, sector_size };
     let (bytes, files) = image.file_data();
-    progress.begin(bytes, files);
+    options.progress.begin(bytes, files);
     match target {
-        Target::File(path) => container.write(&image, path, &options),
-        Target::Stream(out) => container.stream(&image, out, &options),
+        Target::File(path) => container.write(&image, &identity, path, &pour)?,
+        Target::Stream(out) => container.stream(&image, &identity, out, &pour)?,
     }
+    Ok(lengthened(container, image.length(), sector_size, gpt.is_some()).into_iter().collect())
+}
+
+/// How large the sectors are that the GPT of `image` counts in, where it has one.
+fn gpt_sectors(image: &Image) -> Result<Option<SectorSize>> {
+    let table = table::read(&image.whole())?.table.filter(|table| table.scheme == Scheme::Gpt);
+    Ok(table.and_then(|table| SectorSize::of(table.sector_size)))
+}
+
+/// `container`, with the controller that the disk in `opened` is meant for where both have one. The one that such a source
+/// usually has says nothing: a stream has another usual one than a sparse file.
+fn keep_adapter(container: &Container, opened: &Opened) -> Container {
+    match (container, opened.container()) {
+        (Container::Vmdk(to @ vmdk::Options { adapter: None, .. }), Container::Vmdk(from)) => {
+            let usual = from.create_type.usual_adapter();
+            Container::Vmdk(vmdk::Options { adapter: from.adapter.filter(|own| *own != usual), ..*to })
+        }
+        (other, _) => other.clone(),
+    }
+}
+
+/// The warning that a container makes a disk of `length` longer, if it does.
+fn lengthened(
+    container: &Container,
+    length: Bytes,
+    sector_size: SectorSize,
+    has_gpt: bool,
+) -> Option<Warning> {
+    let seen = container.disk_length(length, sector_size);
+    if seen == length {
+        return None;
+    }
+    let mut text = format!(
+        "the disk has {} bytes, and {} in {}, which has none of exactly its length; zeros follow it",
+        length.get(),
+        seen.get(),
+        container.described()
+    );
+    if has_gpt {
+        text.push_str(
+            ". So the backup of its GPT is not at its end: let the system in it move that when it boots, as it does \
+             when a disk has grown, or resize the source before and run `sgdisk --move-second-header` on it",
+        );
+    }
+    Some(Warning(text))
 }
 
 /// What of `image` the container has to place, and the fingerprint of all its bytes where ids derive from them, else 0.
 fn sparse<'a>(
     image: &'a Image,
-    container: &WriteOptions,
+    container: &Container,
     options: &PourOptions<'_>,
 ) -> Result<(Cow<'a, Image>, u128)> {
     if container.has_ids() {
         let sparse = without_zeros(image, options)?;
         return Ok((Cow::Owned(sparse.image), sparse.fingerprint));
     }
-    match (container.format, container.codec) {
+    match container {
         // Its clusters have their places before the first is written. What is zero inside of one, the pour leaves out.
-        (Format::Qcow2, None) => {
-            let cluster = container.qcow2().cluster()?.max(Bytes::new(4 * KIB));
+        Container::Qcow2(qcow2::Options { codec: None, cluster_size, .. }) => {
+            let cluster = Bytes::new(cluster_size.bytes().max(4 * KIB));
             Ok((Cow::Owned(without_empty(image, cluster, options)?), 0))
         }
         // The pour leaves out what is zero of a raw file, and who compresses looks at every byte.
@@ -95,13 +165,18 @@ fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
     uuid::Builder::from_custom_bytes(id).into_uuid()
 }
 
-/// Reads a raw disk from a stream into a file without name beside `near`, zeros as holes, and opens it. A container
-/// cannot be written before the disk's size is known, and cannot be read before its tables are.
+/// Reads an image from a stream into a file without name beside `near`, zeros as holes, and opens it. A container cannot
+/// be written before the disk's size is known, and cannot be read before its tables are.
 ///
 /// # Errors
-/// [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room, [`Kind::Interrupted`] after a
+/// As [`open`](crate::container::open); [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no room, [`Kind::Interrupted`] after a
 /// signal.
-pub fn open_stream(input: &mut dyn Read, near: &Path, progress: &Progress) -> Result<Opened> {
+pub fn open_stream(
+    input: &mut dyn Read,
+    near: &Path,
+    options: &OpenOptions,
+    progress: &Progress,
+) -> Result<Opened> {
     let folder = near.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot keep what is read", folder, error);
     let file = tempfile::tempfile_in(folder).map_err(failed)?;
@@ -133,23 +208,33 @@ pub fn open_stream(input: &mut dyn Read, near: &Path, progress: &Progress) -> Re
         progress.advance(u64_of(length), 0);
     }
     file.set_len(at).map_err(failed)?;
-    open_raw(file, "standard input")
+    open_file(file, "standard input", options)
 }
 
-/// Writes an empty disk of `size`, or an overlay on the backing file that `container` names.
+/// Writes an empty disk of `size`, or an overlay on the backing file that `container` names. A warning tells where the
+/// format has no disk of exactly this size, and it is longer.
 ///
 /// # Errors
-/// As [`WriteOptions::write`].
-pub fn create(path: &Path, size: Bytes, container: &WriteOptions, progress: &Progress) -> Result<()> {
+/// As [`Container::write`].
+pub fn create(
+    path: &Path,
+    size: Bytes,
+    container: &Container,
+    options: &Options<'_>,
+) -> Result<Vec<Warning>> {
     let image = Builder::new(size).finish()?;
-    let container = WriteOptions { id: id_of(size, 0), ..container.clone() };
-    container.write(&image, path, &PourOptions::new(1, progress))
+    let sector_size = options.sector_size.unwrap_or_default();
+    let identity = Identity { seed: id_of(size, 0), id: None, time: options.time, sector_size };
+    container.write(&image, &identity, path, &PourOptions::new(options.jobs, options.progress))?;
+    Ok(lengthened(container, size, sector_size, false).into_iter().collect())
 }
 
 /// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
 ///
 /// A raw file only gets longer, and the header of a qcow2 file is changed in one write. Other formats are written anew
 /// beside the old file, which they replace when they are complete, and whose id, mode and owner they keep.
+///
+/// A warning tells where the format has no disk of exactly this size, and it is longer.
 ///
 /// # Errors
 /// [`Kind::Usage`] where it would get smaller, where its format cannot, and where a file that is written anew has other
@@ -160,7 +245,7 @@ pub fn resize(
     format: Option<Format>,
     jobs: usize,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<Vec<Warning>> {
     // An overlay's own header is all that changes, so its backing file is not read.
     let opened = open_alone(path, format)?;
     let now = opened.image.length();
@@ -170,6 +255,8 @@ pub fn resize(
             .expected(format!("at least {} bytes", now.get()))
             .found(format!("{} bytes", size.get())));
     }
+    let container = opened.container();
+    let sector_size = opened.sector_size.unwrap_or_default();
     match opened.format {
         Format::Raw => {
             let file = open_to_change(path)?;
@@ -177,22 +264,24 @@ pub fn resize(
             if !file.metadata().map_err(failed)?.is_file() {
                 return Err(Error::new(Kind::Usage, "a device has the size that it has").at(path));
             }
-            file.set_len(size.get()).map_err(failed)
+            file.set_len(size.get()).map_err(failed)?;
         }
-        Format::Qcow2 => qcow2::grow(path, size),
-        format => {
+        Format::Qcow2 => qcow2::grow(path, size)?,
+        Format::Vhd | Format::Vdi | Format::Vmdk | Format::Vhdx => {
             // What runs on the old file would go on writing to it after it is replaced. Locked until that is done.
             let old = open_to_change(path)?;
             let mut larger = Builder::new(size);
             larger.put(Bytes::ZERO, &opened.image.whole());
             let options = PourOptions::new(jobs, progress);
             let sparse = without_zeros(&larger.finish()?, &options)?;
-            let id = id_of(size, sparse.fingerprint);
-            let (subformat, identity, adapter) = (opened.subformat, opened.identity, opened.adapter);
-            let sector_size = opened.sector_size;
-            let container =
-                WriteOptions { subformat, identity, adapter, sector_size, id, ..WriteOptions::of(format) };
-            container.replace(&sparse.image, path, &old, &options)
+            let identity = Identity {
+                seed: id_of(size, sparse.fingerprint),
+                id: opened.id,
+                time: opened.time.unwrap_or(0),
+                sector_size,
+            };
+            container.replace(&sparse.image, &identity, path, &old, &options)?;
         }
     }
+    Ok(lengthened(&container, size, sector_size, false).into_iter().collect())
 }

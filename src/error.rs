@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::key::KeyPath;
 use crate::text::{printable, printable_path};
 use crate::units::Bytes;
 
@@ -13,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The command line asks for something that does not exist or does not fit together.
+    /// The caller asks for something that does not exist, or for things that do not fit together.
     Usage,
     /// The manifest, or a file that it names as part of the description, is wrong.
     Manifest,
@@ -42,9 +43,47 @@ impl Kind {
     }
 }
 
+/// What of a disk's description an error or a warning is about. Counted from 0, as the lists of a
+/// [`Disk`](crate::disk::Disk) are.
+///
+/// Code that knows a disk and no manifest names a subject; the front end that made the disk turns it into a line, a flag
+/// or a file ([`Locator`](crate::front::Locator)). With [`Error::key`] it is about that option of the subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// The disk as a whole.
+    Disk,
+    /// A partition.
+    Partition(usize),
+    /// The options of the filesystem in a partition.
+    Filesystem(usize),
+    /// One of the contents of a partition.
+    Entry {
+        /// The partition.
+        partition: usize,
+        /// Which of its contents.
+        entry: usize,
+    },
+}
+
+impl fmt::Display for Subject {
+    /// For people, who count from 1: `partition 2, entry 3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk => f.write_str("the disk"),
+            Self::Partition(number) => write!(f, "partition {}", number + 1),
+            Self::Filesystem(number) => write!(f, "partition {}, its filesystem", number + 1),
+            Self::Entry { partition, entry } => write!(f, "partition {}, entry {}", partition + 1, entry + 1),
+        }
+    }
+}
+
 /// Where it went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
+    /// A part of a description that no front end has located yet.
+    Subject(Subject),
+    /// A key of a description that no front end has located yet.
+    Key(KeyPath),
     /// A file, or a place inside an image named by a text.
     Path(PathBuf),
     /// A line of a text file, counted from 1, and what stands there.
@@ -67,6 +106,7 @@ struct Inner {
     what: String,
     places: Vec<Place>,
     key: Option<&'static str>,
+    remedy: Option<&'static str>,
     needs: Option<Bytes>,
     expected: Option<String>,
     found: Option<String>,
@@ -84,6 +124,7 @@ impl Error {
             what: what.into(),
             places: Vec::new(),
             key: None,
+            remedy: None,
             needs: None,
             expected: None,
             found: None,
@@ -138,14 +179,84 @@ impl Error {
         self
     }
 
-    /// Names the option that it is about, as a manifest calls it: whoever knows the manifest turns that into a line.
+    /// Names the part of the description that it is about. The first one is the most important.
+    #[must_use]
+    pub fn on(mut self, subject: Subject) -> Self {
+        self.0.places.push(Place::Subject(subject));
+        self
+    }
+
+    /// The parts of the description that it is about and that no front end has located yet.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Subject> {
+        let subject = |place: &Place| match place {
+            Place::Subject(subject) => Some(*subject),
+            _ => None,
+        };
+        self.0.places.iter().filter_map(subject).collect()
+    }
+
+    /// The same error without its subjects, for the front end that adds where each of them was written.
+    #[must_use]
+    pub fn without_subjects(mut self) -> Self {
+        self.0.places.retain(|place| !matches!(place, Place::Subject(_)));
+        self
+    }
+
+    /// Adds the key of a description that it is about, for the front end that knows where that key stands.
+    #[must_use]
+    pub fn at_key(mut self, key: &KeyPath) -> Self {
+        self.0.places.push(Place::Key(key.clone()));
+        self
+    }
+
+    /// Adds the key of a description, unless the error already says where in the description it happened.
+    #[must_use]
+    pub fn or_at_key(self, key: &KeyPath) -> Self {
+        if self.has_line() { self } else { self.at_key(key) }
+    }
+
+    /// Puts in the place of each key of a description where that key stands, as `find` adds it to an error.
+    #[must_use]
+    pub fn find_keys(mut self, find: impl Fn(Self, &KeyPath) -> Self) -> Self {
+        let places = std::mem::take(&mut self.0.places);
+        for place in places {
+            match place {
+                Place::Key(key) => self = find(self, &key),
+                place => self.0.places.push(place),
+            }
+        }
+        self
+    }
+
+    /// Names the option of the subject that it is about, in the spelling of a manifest (`cluster_size`).
     #[must_use]
     pub fn about(mut self, key: &'static str) -> Self {
         self.0.key = Some(key);
         self
     }
 
-    /// Says which size would suffice, for who knows what that size follows from.
+    /// Adds what the user may do about it with the option `key`, as a manifest calls it.
+    #[must_use]
+    pub fn remedy(mut self, key: &'static str, text: impl Into<String>) -> Self {
+        self.0.remedy = Some(key);
+        self.hint(text)
+    }
+
+    /// Adds the flags by which the command line knows the options that it is about: as the place, where no line of a
+    /// text file is named, and behind the hint.
+    #[must_use]
+    pub fn spelled(mut self, flag: impl Fn(&str) -> Option<String>) -> Self {
+        if let (false, Some(flag)) = (self.has_line(), self.0.key.and_then(&flag)) {
+            self.0.places.push(Place::Flag(flag));
+        }
+        if let (Some(flag), Some(hint)) = (self.0.remedy.take().and_then(flag), &mut self.0.hint) {
+            *hint = format!("{hint} ({flag})");
+        }
+        self
+    }
+
+    /// Records the smallest sufficient size, so that a front end can translate it to the option that decides it.
     #[must_use]
     pub fn needs(mut self, size: Bytes) -> Self {
         self.0.needs = Some(size);
@@ -224,10 +335,20 @@ impl Error {
         !self.0.places.is_empty()
     }
 
-    /// Whether a line of a text file, or a flag, was already named.
+    /// Whether a part of the description was already named: a subject, a key, or a flag that stands for one.
+    #[must_use]
+    pub fn is_blamed(&self) -> bool {
+        let told = |place: &Place| matches!(place, Place::Flag(_) | Place::Subject(_) | Place::Key(_));
+        self.0.places.iter().any(told)
+    }
+
+    /// Whether a line of a text file, a flag, or a part of the description was already named.
     #[must_use]
     pub fn has_line(&self) -> bool {
-        self.0.places.iter().any(|place| matches!(place, Place::Line { .. } | Place::Flag(_)))
+        let told = |place: &Place| {
+            matches!(place, Place::Line { .. } | Place::Flag(_) | Place::Subject(_) | Place::Key(_))
+        };
+        self.0.places.iter().any(told)
     }
 
     /// The first file that was named as the place.
@@ -251,6 +372,8 @@ impl fmt::Display for Error {
         }
         for place in &inner.places {
             match place {
+                Place::Subject(subject) => write!(f, "\n  at {subject}")?,
+                Place::Key(key) => write!(f, "\n  at {}", plain(&key.to_string()))?,
                 Place::Path(path) => write!(f, "\n  at {}", printable_path(path))?,
                 Place::Line { path, line, text } => {
                     write!(f, "\n  at {}:{line}", printable_path(path))?;

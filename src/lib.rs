@@ -4,58 +4,65 @@
 //! each of them rendered bytes or a range of a host file. What no segment covers is a hole and reads as zero.
 //!
 //! ```text
-//! manifest ─► Tree per filesystem ─► filesystem Image ─┐
-//!             (scan, in parallel)     (pure sums)       ├─► disk Image ─► container ─► file (poured in parallel)
-//!                                     partition table ──┘   (pure)
+//! front ends                          stages                                               ends
+//! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
+//! nixos, you                          threads  pure    pure     threads   pure              pure         threads
 //! ```
 //!
-//! | step | room |
+//! | what | module |
 //! |---|---|
-//! | what the user wrote, and what it means | [`front`] |
-//! | names and metadata of one filesystem, without a byte of file data | [`disk::contents`], [`tree`] |
+//! | a disk as it is to be, and how it becomes an image | [`disk`] |
+//! | what users write, made such a disk | [`front`] |
+//! | names and metadata of one filesystem, without a byte of file data | [`tree`] |
+//! | the bytes of a filesystem, and filesystems that can be read | [`filesystem`] |
+//! | the bytes of a partition table, and tables that can be read | [`table`] |
+//! | the picture of a disk, its slices, and cursors that read it | [`image`] |
+//! | threads and output: pour, stream, ordered pipeline, spool, digests | [`pour`] |
+//! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
-//! | the bytes of a filesystem, of a partition table | [`filesystem`], [`table`] |
-//! | every id that nobody gave | [`identity`] |
-//! | the composition, which alone knows the other rooms | [`disk`] |
-//! | the picture of a disk, and pouring it into a file | [`image`], [`pour`] |
-//! | the file formats it is poured in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
-//! | what was built, for people and machines | [`disk::report`] |
-//! | the program | [`cli`] |
+//! | every id that nobody gave | [`identity`] |
+//! | on-disk structures, each declared once | [`wire`] |
+//! | files and programs of the host | [`host`] |
 //!
 //! # Example
 //!
 //! ```
 //! use std::path::Path;
 //!
-//! use diskwright::disk::{self, Options};
-//! use diskwright::front::manifest::Manifest;
+//! use diskwright::container::{Container, Format};
+//! use diskwright::disk::{Contents, Disk, Partition, Work};
+//! use diskwright::filesystem::{ext4, fat};
+//! use diskwright::identity::Seed;
+//! use diskwright::table::Type;
+//! use diskwright::units::Bytes;
+//! use diskwright::uuid::uuid;
 //!
-//! let text = r#"
-//!     version = 1
-//!
-//!     [[partition]]
-//!     type = "linux"
-//!     label = "data"
-//!     filesystem = { type = "ext4", label = "data", free = "1MiB" }
-//!     contents = [ { text = "hello\n", target = "/greeting" } ]
-//! "#;
-//! // Relative paths of a manifest begin at its folder; `Manifest::load` reads a file.
-//! let manifest = Manifest::parse(text.to_owned(), Path::new("disk.toml"), Path::new("."))?;
-//! let disk = disk::build(&manifest, &Options::default())?;
-//!
+//! # let folder = tempfile::tempdir()?;
+//! # let (rootfs, out) = (folder.path().join("rootfs"), folder.path().join("disk.qcow2"));
+//! # std::fs::create_dir(&rootfs)?;
+//! let esp = Contents::new().file("/EFI/BOOT/BOOTX64.EFI", *b"a boot loader");
+//! let root = Contents::new().folder(&rootfs, "/").file("/etc/hostname", *b"trial\n");
+//! let disk = Disk::gpt(Seed::new(uuid!("0867da16-f251-457d-a9e8-c31f9a3c220b")))
+//!     .partition(Partition::new(Type::ESP).label("ESP").size(Bytes::mib(64)).filesystem(fat::Options::default(), esp))
+//!     .partition(Partition::new(Type::LINUX).label("root").filesystem(ext4::Options::default(), root));
+//! let work = Work { container: Container::of(Format::Qcow2), ..Work::default() };
+//! let built = disk.build(&work)?;
 //! // Everything is decided and nothing is written: the disk can be looked at and read.
-//! assert_eq!(disk.report.partitions[0].offset, 1 << 20);
 //! let mut signature = [0; 8];
-//! disk.image.read(512, &mut signature)?;
+//! built.image.read(512, &mut signature)?;
 //! assert_eq!(&signature, b"EFI PART");
-//! # Ok::<(), diskwright::error::Error>(())
+//! // It appears under its name when it is complete.
+//! built.write(&out, &work)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`disk::Built::write`] pours it into a file, which appears under its name when it is complete.
+//! The features are `cli` (the program's command line), `nix-database` (SQLite) and `zstd` (the C library). Without default
+//! features the library is pure Rust.
 
 pub mod boot;
 mod calendar;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod container;
 pub mod convert;
@@ -67,11 +74,18 @@ pub mod host;
 pub mod identity;
 pub mod image;
 pub mod inspect;
+pub mod key;
 pub mod nix;
 mod numbers;
 pub mod pour;
 pub mod progress;
+#[doc(hidden)]
+pub mod structures;
 pub mod table;
 pub mod text;
 pub mod tree;
 pub mod units;
+pub mod values;
+pub mod wire;
+
+pub use uuid;

@@ -28,6 +28,16 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// [`printable`] of no more than the first `most` bytes, and `…` where that is not all. No character is cut in half.
+#[must_use]
+pub fn shortened(bytes: &[u8], most: usize) -> String {
+    let Some(head) = bytes.get(..most).filter(|_| bytes.len() > most) else { return printable(bytes) };
+    // A character has at most three bytes behind its first one, and those begin with the bits 10.
+    let inside = |end: &usize| bytes.get(*end).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = (most.saturating_sub(3)..=most).rev().find(|end| !inside(end)).unwrap_or(most);
+    format!("{}…", printable(&head[..end]))
+}
+
 /// [`printable`] for a path.
 #[must_use]
 pub fn printable_path(path: impl AsRef<Path>) -> String {
@@ -59,6 +69,23 @@ mod tests {
         assert_eq!(nearest("star", known), Some("start"));
         assert_eq!(nearest("colour", known), None);
         assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn no_character_is_cut_in_half() {
+        for (text, most, expected) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "abc…"),
+            ("añb", 2, "a…"),
+            ("añb", 3, "añ…"),
+            ("a\u{1f980}b", 4, "a…"),
+            ("a\u{1f980}b", 5, "a\u{1f980}…"),
+            ("", 0, ""),
+            ("x", 0, "…"),
+        ] {
+            assert_eq!(shortened(text.as_bytes(), most), expected, "{text} {most}");
+        }
+        assert_eq!(shortened(&[0x80; 9], 4), "\\x80\\x80\\x80\\x80…");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::{Error, Result};
+
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("diskwright addresses disks larger than memory and is written for 64-bit hosts");
 
@@ -35,6 +37,56 @@ pub const fn index(value: u32) -> usize {
     {
         value as usize
     }
+}
+
+/// A value as the type of its field; `what` is the field, for the error.
+///
+/// # Errors
+/// [`Kind::Bug`](crate::error::Kind::Bug) where it does not fit: a layout that was checked before has no such value.
+pub fn narrow<T>(value: impl TryInto<T> + fmt::Display + Copy, what: &str) -> Result<T> {
+    value.try_into().map_err(|_| {
+        Error::bug(format!("{what} does not fit its field"))
+            .expected(format!("a number of {} bits", 8 * size_of::<T>()))
+            .found(value)
+    })
+}
+
+/// The low half of a value that is stored in two fields of 32 bits.
+#[must_use]
+pub const fn half_lo(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// The high half of a value that is stored in two fields of 32 bits.
+#[must_use]
+pub const fn half_hi(value: u64) -> u32 {
+    half_lo(value >> 32)
+}
+
+/// The low half of a value that is stored in two fields of 16 bits.
+#[must_use]
+pub const fn half_lo16(value: u32) -> u16 {
+    let [a, b, ..] = value.to_le_bytes();
+    u16::from_le_bytes([a, b])
+}
+
+/// The high half of a value that is stored in two fields of 16 bits.
+#[must_use]
+pub const fn half_hi16(value: u32) -> u16 {
+    half_lo16(value >> 16)
+}
+
+/// A value of up to 48 bits from its halves: the low 32 bits and the high 16.
+#[must_use]
+pub fn joined16(low: u32, high: u16) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// A value from its halves.
+#[must_use]
+pub fn joined(low: u32, high: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// The low 32 bits of a value, for fields that are stored in two halves.
@@ -191,6 +243,31 @@ impl Bytes {
         self.0.div_ceil(if size == 0 { 1 } else { size })
     }
 
+    /// This many KiB.
+    #[must_use]
+    pub const fn kib(count: u64) -> Self {
+        Self(count.saturating_mul(KIB))
+    }
+
+    /// This many MiB.
+    #[must_use]
+    pub const fn mib(count: u64) -> Self {
+        Self(count.saturating_mul(MIB))
+    }
+
+    /// This many GiB.
+    #[must_use]
+    pub const fn gib(count: u64) -> Self {
+        Self(count.saturating_mul(GIB))
+    }
+
+    /// For people who are to write a size: the next whole MiB that is not below it, of less than one the next whole KiB,
+    /// and the exact bytes.
+    #[must_use]
+    pub fn to_write(self) -> String {
+        format!("{} ({} bytes)", self.round_up(if self.0 < MIB { KIB } else { MIB }), self.0)
+    }
+
     /// For people: the size in the largest unit, with one decimal, and the exact bytes where that is not the whole
     /// truth.
     #[must_use]
@@ -343,6 +420,27 @@ mod tests {
         for bad in ["", "KiB", "1..5KiB", "-1", "1e3", "8EiB", "99999999999999999999", "1.KiB", ".5KiB"] {
             assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_field_takes_what_fits_and_refuses_the_rest() {
+        assert_eq!(narrow::<u16>(65_535_u64, "s_block_group_nr").unwrap(), 65_535);
+        assert_eq!(narrow::<u8>(7_usize, "name_len").unwrap(), 7);
+        let error = narrow::<u16>(65_536_u64, "s_block_group_nr").unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Bug);
+        let text = error.to_string();
+        assert!(text.starts_with("s_block_group_nr does not fit its field\n"), "{text}");
+        assert!(text.contains("expected: a number of 16 bits\n  found: 65536"), "{text}");
+        assert!(narrow::<u32>(-1_i64, "seconds").is_err());
+    }
+
+    #[test]
+    fn halves_join_to_the_whole() {
+        let value = 0x0123_4567_89ab_cdef;
+        assert_eq!((half_lo(value), half_hi(value)), (0x89ab_cdef, 0x0123_4567));
+        assert_eq!((half_lo16(0x89ab_cdef), half_hi16(0x89ab_cdef)), (0xcdef, 0x89ab));
+        assert_eq!(joined(half_lo(value), half_hi(value)), value);
+        assert_eq!(joined16(0x89ab_cdef, 0x4567), 0x4567_89ab_cdef);
     }
 
     #[test]

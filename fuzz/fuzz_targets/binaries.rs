@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use diskwright::boot::{Architecture, Files, uki};
+use diskwright::boot::{Files, Firmware, uki};
 use diskwright::nix::{Closure, Store};
 use libfuzzer_sys::fuzz_target;
 
@@ -23,7 +23,7 @@ static HOME: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let file = HOME.path().join(&DERIVATION[1..]);
     std::fs::write(&file, data).expect("the input can be written");
-    if let Err(error) = uki::place(&mut Files::new(), &file, "fuzz", Architecture::X64, true) {
+    if let Err(error) = uki::place(&mut Files::new(), &file, "fuzz", Firmware::X64, true) {
         assert!(!error.to_string().contains('\x1b'), "an error commands the terminal");
     }
     let registration = format!("{DERIVATION}\n{:064}\n1\n\n0\n", 0);

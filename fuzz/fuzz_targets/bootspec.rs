@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use diskwright::boot::grub::options::Options as Menu;
 use diskwright::boot::grub::{Place, Search, config};
 use diskwright::boot::{
-    Architecture, Content, Files, Generations, Secrets, Store, System, extlinux, systemd_boot,
+    Content, Files, Firmware, Generations, Secrets, System, extlinux, systemd_boot,
 };
+use diskwright::nix::Store;
 use libfuzzer_sys::fuzz_target;
 
 const TOP: &str = "/nix/store/00000000000000000000000000000000-nixos-system-fuzz-26.05";
@@ -61,7 +62,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let generations = Generations::single(system, 0);
     for naming in [systemd_boot::Naming::Hash, systemd_boot::Naming::Generation] {
-        let mut options = systemd_boot::Options::new(Architecture::X64, loader);
+        let mut options = systemd_boot::Options::new(Firmware::X64, loader);
         options.naming = naming;
         if let Ok(trees) = systemd_boot::build(&generations, &options, false) {
             no_line_of_its_own(&trees.esp);

@@ -30,6 +30,6 @@ fn sealed(mut data: Vec<u8>) -> Vec<u8> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    with_file(data, |path| read(path, Format::Vpc));
-    with_file(&sealed(data.to_vec()), |path| read(path, Format::Vpc));
+    with_file(data, |path| read(path, Format::Vhd));
+    with_file(&sealed(data.to_vec()), |path| read(path, Format::Vhd));
 });

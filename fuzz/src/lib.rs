@@ -2,8 +2,8 @@
 //! end is a disk or an error for people; a panic, a bug of ours, a control character, or a read that gives other bytes
 //! the second time is a finding. Time and memory are bounded by the flags of `tests/run`.
 
-#[path = "../../tests/containers/pieces.rs"]
-pub mod pieces;
+pub use diskwright_testing::pieces;
+pub mod volume;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;

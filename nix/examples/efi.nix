@@ -1,10 +1,12 @@
 # A machine that boots from UEFI, as a qcow2: nix-build nix/examples/efi.nix
 {
   nixpkgs ? <nixpkgs>,
+  system ? builtins.currentSystem,
 }:
 
 let
   machine = import "${nixpkgs}/nixos" {
+    inherit system;
     configuration = {
       imports = [ ../module.nix ];
       diskwright.image = {

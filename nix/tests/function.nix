@@ -1,32 +1,16 @@
-# What make-disk-image.nix makes of its arguments, without building anything: `more` is merged over the least arguments.
+# What make-disk-image.nix makes of its arguments, without building anything: `more` is merged over the least arguments,
+# `loader` over the boot loaders of the configuration.
 {
   more ? { },
+  loader ? { },
+  system ? "x86_64-linux",
 }:
 
 let
   path = name: "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-${name}";
-  pkgs = {
-    path = path "nixpkgs";
-    runCommand = name: attributes: script: {
-      inherit name script attributes;
-      outPath = path name;
-    };
-    closureInfo =
-      { rootPaths }:
-      {
-        inherit rootPaths;
-        outPath = path "closure-info";
-      };
-    OVMF.fd = {
-      firmware = path "OVMF_CODE.fd";
-      variables = path "OVMF_VARS.fd";
-    };
-    grub2 = path "grub";
-    grub2_efi = path "grub-efi";
-  };
   image = import ../make-disk-image.nix (
     {
-      inherit pkgs;
+      pkgs = import ./nixpkgs { inherit system; };
       lib = { };
       diskwright = path "diskwright";
       config = {
@@ -38,13 +22,19 @@ let
         boot.loader = {
           grub.enable = true;
           timeout = 5;
-        };
+        }
+        // loader;
       };
     }
     // more
   );
 in
 {
-  inherit (image) name script;
-  inherit (image.attributes.passthru) manifest filename;
+  inherit (image)
+    name
+    script
+    manifest
+    filename
+    ;
+  inputs = image.attributes.nativeBuildInputs;
 }

@@ -3,8 +3,9 @@
 # channel, and more than a hundred store paths whose references Nix found by itself.
 #
 # debs: folder of packages, each PACKAGE.deb. tools: folder with a static busybox. program: folder with diskwright and
-# all it is linked with; function: folder of make-disk-image.nix. Both only for the image that is built in the sandbox.
-{ debs, tools, program ? null, function ? null, layout ? "efi", format ? "qcow2" }:
+# all it is linked with; function: folder of make-disk-image.nix and package.nix. Both only for what is built with the
+# program in the sandbox.
+{ debs, tools, program ? null, function ? null, layout ? "efi", format ? "qcow2", canExecute ? "yes" }:
 let
   path = name: place: builtins.path { inherit name; path = /. + place; };
   bb = "${path "tools" tools}/busybox";
@@ -223,7 +224,8 @@ let
 
   # The little of nixpkgs that make-disk-image.nix asks for.
   pkgs = {
-    inherit lib;
+    inherit lib e2fsprogs;
+    util-linux = utilLinux;
     path = channel;
     # The JSON from which nixpkgs' closureInfo is made, as it is.
     closureInfo = { rootPaths }: derivation {
@@ -242,7 +244,7 @@ let
       system = "x86_64-linux";
       builder = bb;
       args = [ "sh" "-euc" ''
-        ${bb} mkdir bin; for tool in mkdir cp chmod rm ln echo cat id; do ${bb} ln -s ${bb} bin/$tool; done
+        ${bb} mkdir bin; for tool in mkdir cp chmod rm ln echo cat id truncate tr dd; do ${bb} ln -s ${bb} bin/$tool; done
         export PATH=$PWD/bin
         for input in ''${nativeBuildInputs:-}; do export PATH=$PATH:$input/bin; done
         ${script}
@@ -280,11 +282,61 @@ let
       echo "after $diskImage" > $out/after
       echo "user $(id -u)" >> $out/after
       if [ -e /dev/kvm ]; then echo "a machine" >> $out/after; fi
+      # The second disk of nixpkgs' virtualbox-image.nix, by its commands but for parted, which Debian's does not take in
+      # a sandbox.
+      dataDiskImage=data-disk.raw
+      echo 'version = 1
+      [disk]
+      table = "mbr"
+      size = "64MiB"
+      [[partition]]
+      type = "linux"
+      size = "fill"' > data-disk.toml
+      diskwright build data-disk.toml -o $dataDiskImage > /dev/null
+      eval $(partx $dataDiskImage -o START,SECTORS --nr 1 --pairs)
+      mkfs.ext4 -q -F -L data -E offset=$(sectorsToBytes $START) $dataDiskImage $(sectorsToKilobytes $SECTORS)K
+      echo "sums $((mebibyte)) $(compute_fudge 1000) $(round_to_nearest 8 4) $(echo 1 2 3 | tr ' ' '\n' | sum_lines)" >> $out/after
+      dd if=$dataDiskImage of=data bs=512 skip=$START count=$SECTORS 2> /dev/null
+      e2fsck -fn data > said 2>&1 && echo "data at $START is clean" >> $out/after
+    '';
+  };
+
+  # The package with a cargo that has built the program already: what is around the building is nixpkgs' own.
+  package = import (/. + function + "/package.nix") {
+    lib = import (/. + function + "/tests/nixpkgs/lib.nix");
+    stdenv = { buildPlatform.canExecute = _: canExecute == "yes"; hostPlatform = { }; };
+    installShellFiles = "";
+    rustPlatform.buildRustPackage = attributes: build "${attributes.pname}-${attributes.version}" {
+      inherit (attributes) src postInstall;
+    } ''
+      $bb mkdir bin; for tool in mkdir cp; do $bb ln -s $bb bin/$tool; done
+      export PATH=$PWD/bin
+      mkdir -p $out/bin; cp ${diskwright}/bin/diskwright $out/bin/
+      # What is needed to build it lies here for a judge.
+      cp -r $src $out/source
+      # Of nixpkgs' installShellFiles, which tells a shell by the suffix and a section by the name.
+      installShellCompletion() {
+        for file; do
+          case $file in
+            *.bash) folder=bash-completion/completions name=$file ;;
+            *.fish) folder=fish/vendor_completions.d name=$file ;;
+            *.zsh) folder=zsh/site-functions name=_''${file%.zsh} ;;
+            *) echo "of which shell is $file?"; exit 1 ;;
+          esac
+          mkdir -p $out/share/$folder; cp $file $out/share/$folder/$name
+        done
+      }
+      installManPage() {
+        for file; do
+          mkdir -p $out/share/man/man''${file##*.}; cp $file $out/share/man/man''${file##*.}/
+        done
+      }
+      eval "$postInstall"
     '';
   };
 in
 {
-  inherit system earlier special channel image;
+  inherit system earlier special channel image package;
   # All of them under one name, so that one build makes all.
   all = build "all" { main = system; inherit earlier channel; } "$bb mkdir $out; $bb ln -s $main $out/system; $bb ln -s $earlier $out/earlier; $bb ln -s $channel $out/channel";
 }

@@ -8,8 +8,10 @@ use std::fmt::Write as _;
 use super::bootspec::System;
 use super::files::Files;
 use super::generations::{Generation, Generations};
-use super::store::{Source, Store};
+use super::source::Source;
+use super::timeout::Timeout;
 use crate::error::{Error, Kind, Result};
+use crate::nix::Store;
 use crate::text::printable;
 
 /// Which device tree an entry hands over.
@@ -27,8 +29,8 @@ pub enum DeviceTree {
 /// What the menu shows and where kernels lie. [`Options::new`] has nixpkgs' defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Seconds until the default boots: 0 at once, `None` never.
-    pub timeout: Option<u32>,
+    /// How long it is until the default boots.
+    pub timeout: Timeout,
     /// How many generations of the system profile follow the default; other profiles get none.
     pub limit: usize,
     /// Whether kernels, initrds and device trees are copied, as they have to be where the boot directory has a filesystem
@@ -42,7 +44,7 @@ impl Options {
     /// nixpkgs' defaults: 5 seconds, 20 generations, copies.
     #[must_use]
     pub const fn new() -> Self {
-        Self { timeout: Some(5), limit: 20, copy: true, device_tree: DeviceTree::Directory }
+        Self { timeout: Timeout::Seconds(5), limit: 20, copy: true, device_tree: DeviceTree::Directory }
     }
 }
 
@@ -60,9 +62,9 @@ impl Default for Options {
 pub fn build(store: &Store, generations: &Generations, options: &Options) -> Result<Files> {
     // U-Boot takes 0 for no end and a negative number for no wait; the unit is a tenth of a second.
     let timeout = match options.timeout {
-        None => 0,
-        Some(0) => -10,
-        Some(seconds) => i64::from(seconds) * 10,
+        Timeout::Forever => 0,
+        Timeout::Seconds(0) => -10,
+        Timeout::Seconds(seconds) => i64::from(seconds) * 10,
     };
     let mut writer = Writer { store, options, files: Files::new(), text: String::new() };
     let _ = write!(
@@ -224,6 +226,7 @@ mod tests {
         for (timeout, expected) in
             [(None, "0"), (Some(0), "-10"), (Some(7), "70"), (Some(u32::MAX), "42949672950")]
         {
+            let timeout = timeout.map_or(Timeout::Forever, Timeout::Seconds);
             let options = Options { timeout, limit: 1, copy: false, ..Options::new() };
             let files = build(&Store::new("/"), &generations(), &options).unwrap();
             let text = conf(&files);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::store::{Source, Store};
+use super::source::Source;
 use crate::error::{Error, Kind, Result};
+use crate::nix::Store;
 use crate::text::{printable, printable_path};
 
 /// The deepest directory that is copied whole.

@@ -1,4 +1,5 @@
-//! The systems of a menu: generations of profiles, and the one that boots by default.
+//! Generations of profiles, and the one that boots by default: as store paths while a system is described, and as what
+//! boots of each while a menu is made.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +8,9 @@ use crate::calendar;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 
-/// One generation of a system profile.
+/// One generation of a profile; `S` is what is known of its system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generation {
+pub struct Generation<S = System> {
     /// The profile it belongs to; `None` is the system profile itself.
     pub profile: Option<String>,
     /// Its number, from 1.
@@ -17,10 +18,10 @@ pub struct Generation {
     /// When it was made, in seconds since 1970: menus show the day, in UTC.
     pub date: i64,
     /// What boots.
-    pub system: System,
+    pub system: S,
 }
 
-impl Generation {
+impl<S> Generation<S> {
     /// The day it was made, `YYYY-MM-DD`.
     #[must_use]
     pub fn day(&self) -> String {
@@ -34,21 +35,21 @@ impl Generation {
     }
 }
 
-/// All systems of a menu.
+/// The generations of all profiles, and the system that boots where nobody chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generations {
-    default: System,
+pub struct Generations<S = System> {
+    default: S,
     /// The system profile first, then the others by name; the newest generation of each first.
-    generations: Vec<Generation>,
+    generations: Vec<Generation<S>>,
 }
 
-impl Generations {
+impl<S> Generations<S> {
     /// The generations of a menu in whose absence of a choice `default` boots, which is mostly that of one of them.
     ///
     /// # Errors
     /// [`Kind::Manifest`] for two generations with one number, a number of 0, and the name of a profile that holds
     /// anything but letters, digits, `_`, `-`, `.` and `+`, or ends with `-link` as a generation's name does.
-    pub fn new(default: System, generations: Vec<Generation>) -> Result<Self> {
+    pub fn new(default: S, generations: Vec<Generation<S>>) -> Result<Self> {
         let mut seen = BTreeSet::new();
         for generation in &generations {
             let named = generation.profile.as_deref().unwrap_or("system");
@@ -70,16 +71,53 @@ impl Generations {
         Ok(Self { default, generations })
     }
 
-    /// A single system, as generation 1 of the system profile.
-    #[must_use]
-    pub fn single(system: System, date: i64) -> Self {
-        let generation = Generation { profile: None, number: 1, date, system: system.clone() };
-        Self { default: system, generations: vec![generation] }
+    /// The system profile that has had `earlier` systems, the oldest first, and then `newest`, which boots; they count
+    /// from 1. A generation that is the same as the one before it is not made, as `nix-env --set` does not make it.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] for more than `u32` counts.
+    pub fn profile(earlier: Vec<S>, newest: S, date: i64) -> Result<Self>
+    where
+        S: Clone + PartialEq,
+    {
+        let mut systems = earlier;
+        systems.push(newest.clone());
+        systems.dedup();
+        let numbered = systems.into_iter().enumerate().map(|(before, system)| {
+            let number = u32::try_from(before).ok().and_then(|before| before.checked_add(1));
+            let number = number.ok_or_else(|| Error::new(Kind::Manifest, "too many generations"))?;
+            Ok(Generation { profile: None, number, date, system })
+        });
+        Self::new(newest, numbered.collect::<Result<_>>()?)
+    }
+
+    /// The same generations with what `read` knows of their systems. The default system is read once more where it is none
+    /// of a generation.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn read<T: Clone>(&self, mut read: impl FnMut(&S) -> Result<T>) -> Result<Generations<T>>
+    where
+        S: PartialEq,
+    {
+        let mut generations = Vec::new();
+        // The oldest first, so that what `read` remarks upon comes in the order in which they were made.
+        for Generation { profile, number, date, system } in self.generations.iter().rev() {
+            let system = read(system)?;
+            generations.push(Generation { profile: profile.clone(), number: *number, date: *date, system });
+        }
+        generations.reverse();
+        let own = self.generations.iter().position(|generation| generation.system == self.default);
+        let default = match own.and_then(|own| generations.get(own)) {
+            Some(generation) => generation.system.clone(),
+            None => read(&self.default)?,
+        };
+        Ok(Generations { default, generations })
     }
 
     /// The system that boots where nobody chooses.
     #[must_use]
-    pub const fn default_system(&self) -> &System {
+    pub const fn default_system(&self) -> &S {
         &self.default
     }
 
@@ -88,7 +126,7 @@ impl Generations {
     pub fn profiles(
         &self,
         limit: Option<usize>,
-    ) -> impl DoubleEndedIterator<Item = (Option<&str>, &[Generation])> {
+    ) -> impl DoubleEndedIterator<Item = (Option<&str>, &[Generation<S>])> {
         let groups: Vec<_> = self.generations.chunk_by(|a, b| a.profile == b.profile).collect();
         groups.into_iter().filter_map(move |group| {
             let shown = &group[..group.len().min(limit.unwrap_or(usize::MAX))];
@@ -98,8 +136,17 @@ impl Generations {
 
     /// The newest `limit` generations of the system profile, newest first.
     #[must_use]
-    pub fn system_profile(&self, limit: Option<usize>) -> &[Generation] {
+    pub fn system_profile(&self, limit: Option<usize>) -> &[Generation<S>] {
         self.profiles(limit).find(|(profile, _)| profile.is_none()).map_or(&[], |(_, shown)| shown)
+    }
+}
+
+impl Generations {
+    /// A single system, as generation 1 of the system profile.
+    #[must_use]
+    pub fn single(system: System, date: i64) -> Self {
+        let generation = Generation { profile: None, number: 1, date, system: system.clone() };
+        Self { default: system, generations: vec![generation] }
     }
 
     /// Whether `system` is the default one: whether its init lies in the default toplevel.
@@ -150,6 +197,37 @@ mod tests {
         assert_eq!(numbers(Some(0)), []);
         assert_eq!(all.system_profile(Some(1)).len(), 1);
         assert!(all.is_default(&system("a")) && !all.is_default(&system("b")));
+    }
+
+    #[test]
+    fn a_profile_counts_from_one_and_nothing_is_made_twice_in_a_row() {
+        let shown = |generations: &Generations<&str>| -> Vec<(u32, String)> {
+            let profile = generations.system_profile(None).iter();
+            profile.map(|generation| (generation.number, generation.system.to_owned())).collect()
+        };
+        let list = |items: &[(u32, &str)]| -> Vec<(u32, String)> {
+            items.iter().map(|(number, name)| (*number, (*name).to_owned())).collect()
+        };
+        let profile = Generations::profile(vec!["a", "a", "b"], "b", 7).unwrap();
+        assert_eq!((shown(&profile), *profile.default_system()), (list(&[(2, "b"), (1, "a")]), "b"));
+        assert_eq!(profile.system_profile(Some(1))[0].day(), "1970-01-01");
+        let back = Generations::profile(vec!["a", "b"], "a", 0).unwrap();
+        assert_eq!((shown(&back), *back.default_system()), (list(&[(3, "a"), (2, "b"), (1, "a")]), "a"));
+        assert_eq!(shown(&Generations::profile(Vec::new(), "x", 0).unwrap()), list(&[(1, "x")]));
+
+        let mut order = Vec::new();
+        let read = back.read(|name| {
+            order.push((*name).to_owned());
+            Ok(format!("{name}!"))
+        });
+        let read = read.unwrap();
+        assert_eq!((order, read.default_system().as_str()), (vec!["a".into(), "b".into(), "a".into()], "a!"));
+        assert_eq!(read.system_profile(None)[1].system, "b!");
+        let error = back.read(|_| Err::<(), _>(Error::new(Kind::Source, "no"))).unwrap_err();
+        assert_eq!(error.what(), "no");
+        let other =
+            Generations::new("z", vec![Generation { profile: None, number: 1, date: 0, system: "a" }]);
+        assert_eq!(other.unwrap().read(|name| Ok((*name).to_owned())).unwrap().default_system(), "z");
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! [`Generations`] to [`Files`], and the composition puts those into a tree. The one program that runs is grub-mkimage,
 //! from file to file. docs/formats/boot.md lists every file with its source.
 //!
-//! | step | room |
+//! | step | module |
 //! |---|---|
-//! | the files of a system, whatever the host's root is | [`store`] |
+//! | the files of a system, whatever the host's root is | [`source`] |
 //! | what boots, from `boot.json` or the files beside it | [`bootspec`] |
 //! | which systems the menu shows | [`generations`] |
 //! | the files of a loader | [`systemd_boot`], [`grub`], [`extlinux`], [`uki`] |
@@ -20,14 +20,16 @@ pub mod files;
 pub mod generations;
 pub mod grub;
 mod pe;
-pub mod store;
+pub mod source;
 pub mod systemd_boot;
 #[cfg(test)]
 mod testing;
+mod timeout;
 pub mod uki;
 
-pub use architecture::Architecture;
+pub use architecture::Firmware;
 pub use bootspec::{Secrets, System};
 pub use files::{Content, Files};
 pub use generations::{Generation, Generations};
-pub use store::{Source, Store};
+pub use source::Source;
+pub use timeout::Timeout;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::architecture::Architecture;
+use super::architecture::Firmware;
 use crate::error::{Error, Kind, Result};
 use crate::numbers::Numbers;
 use crate::text::printable;
@@ -61,23 +61,23 @@ pub(super) fn read(path: &Path) -> Result<Headers> {
     Ok(Headers { machine: coff.le16(4), sections: table.chunks_exact(SECTION).map(name).collect() })
 }
 
-/// Refuses what is no EFI program for `architecture`, and returns what its headers say.
-pub(super) fn check_program(path: &Path, architecture: Architecture) -> Result<Headers> {
+/// Refuses what is no EFI program for `firmware`, and returns what its headers say.
+pub(super) fn check_program(path: &Path, firmware: Firmware) -> Result<Headers> {
     let headers = read(path)?;
-    if headers.machine != architecture.machine() {
-        let found = Architecture::of_machine(headers.machine)
+    if headers.machine != firmware.machine() {
+        let found = Firmware::of_machine(headers.machine)
             .map_or(format!("machine type {:#06x}", headers.machine), |other| format!("one for {other}"));
         return Err(Error::new(Kind::Source, "the EFI program is for another processor")
             .at(path)
-            .expected(format!("one for {architecture}"))
+            .expected(format!("one for {firmware}"))
             .found(found));
     }
     Ok(headers)
 }
 
 /// Refuses what is no unified kernel image.
-pub(super) fn check_uki(path: &Path, architecture: Architecture) -> Result<()> {
-    let headers = check_program(path, architecture)?;
+pub(super) fn check_uki(path: &Path, firmware: Firmware) -> Result<()> {
+    let headers = check_program(path, firmware)?;
     if headers.sections.iter().any(|name| name == b".linux") {
         return Ok(());
     }
@@ -119,22 +119,22 @@ mod tests {
         let file = folder.path().join("x.efi");
         let write = |bytes: &[u8]| std::fs::write(&file, bytes).unwrap();
         write(&sample(0x8664, &[".text", ".linux", ".initrdX"]));
-        let headers = check_program(&file, Architecture::X64).unwrap();
+        let headers = check_program(&file, Firmware::X64).unwrap();
         assert_eq!(headers.sections, [b".text".to_vec(), b".linux".to_vec(), b".initrdX".to_vec()]);
-        check_uki(&file, Architecture::X64).unwrap();
+        check_uki(&file, Firmware::X64).unwrap();
 
         let at = file.display();
-        let error = check_program(&file, Architecture::Aa64).unwrap_err().to_string();
+        let error = check_program(&file, Firmware::AA64).unwrap_err().to_string();
         let text = "the EFI program is for another processor";
         assert_eq!(error, format!("{text}\n  at {at}\n  expected: one for AA64\n  found: one for X64"));
         write(&sample(0x8664, &[".text"]));
-        let error = check_uki(&file, Architecture::X64).unwrap_err().to_string();
+        let error = check_uki(&file, Firmware::X64).unwrap_err().to_string();
         assert!(
             error.contains("no unified kernel image\n") && error.contains("found: sections .text\n"),
             "{error}"
         );
         write(&sample(0x1234, &[]));
-        let error = check_program(&file, Architecture::X64).unwrap_err().to_string();
+        let error = check_program(&file, Firmware::X64).unwrap_err().to_string();
         assert!(error.ends_with("found: machine type 0x1234"), "{error}");
     }
 

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::architecture::Architecture;
+use super::architecture::Firmware;
 use super::bootspec::System;
 use super::files::{Content, Files};
 use super::generations::{Generation, Generations};
 use super::pe;
-use super::store::Source;
+use super::source::Source;
+use super::timeout::Timeout;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::text::printable;
 
@@ -34,30 +35,6 @@ pub enum Naming {
     Hash,
     /// `nixos-generation-N.conf`: by generation, as it did before.
     Generation,
-}
-
-/// How long the menu is shown (loader.conf(5)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timeout {
-    /// So many seconds; 0 shows none unless a key is held.
-    Seconds(u32),
-    /// Until somebody chooses.
-    Force,
-    /// Not at all, unless a key is held.
-    Hidden,
-    /// Never.
-    Disabled,
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Seconds(seconds) => write!(f, "{seconds}"),
-            Self::Force => f.write_str("menu-force"),
-            Self::Hidden => f.write_str("menu-hidden"),
-            Self::Disabled => f.write_str("menu-disabled"),
-        }
-    }
 }
 
 /// The resolution of the menu (loader.conf(5)).
@@ -88,8 +65,8 @@ impl fmt::Display for ConsoleMode {
 /// What is installed and how the menu behaves. [`Options::new`] has nixpkgs' defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The processor of the machine.
-    pub architecture: Architecture,
+    /// The firmware of the machine.
+    pub firmware: Firmware,
     /// systemd-boot's EFI file on the host; see [`loader`].
     pub loader: PathBuf,
     /// What titles begin with.
@@ -98,7 +75,7 @@ pub struct Options {
     pub naming: Naming,
     /// The most generations of a profile that get entries: at least 1; `None` for all.
     pub limit: Option<usize>,
-    /// How long the menu is shown.
+    /// How long the menu is shown: 0 shows none unless a key is held.
     pub timeout: Timeout,
     /// Whether the menu lets one edit the kernel's parameters.
     pub editor: bool,
@@ -115,14 +92,14 @@ pub struct Options {
 impl Options {
     /// nixpkgs' defaults: a menu of 5 seconds with its editor, all generations, the console as the firmware left it.
     #[must_use]
-    pub fn new(architecture: Architecture, loader: impl Into<PathBuf>) -> Self {
+    pub fn new(firmware: Firmware, loader: impl Into<PathBuf>) -> Self {
         Self {
-            architecture,
+            firmware,
             loader: loader.into(),
             distro: "NixOS".to_owned(),
             naming: Naming::default(),
             limit: None,
-            timeout: Timeout::Seconds(5),
+            timeout: Timeout::default(),
             editor: true,
             console_mode: ConsoleMode::default(),
             reboot_for_bitlocker: false,
@@ -143,13 +120,13 @@ pub struct Trees {
     pub warnings: Vec<Warning>,
 }
 
-/// The EFI file of systemd-boot for `architecture` in `folder`, which is `lib/systemd/boot/efi` of systemd: the signed
+/// The EFI file of systemd-boot for `firmware` in `folder`, which is `lib/systemd/boot/efi` of systemd: the signed
 /// one where there is one, as bootctl prefers it.
 ///
 /// # Errors
 /// [`Kind::Source`] where there is none, with the package that has it.
-pub fn loader(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
-    let name = format!("systemd-boot{}.efi", architecture.efi());
+pub fn loader(folder: &Path, firmware: Firmware) -> Result<PathBuf> {
+    let name = format!("systemd-boot{}.efi", firmware.efi());
     let candidates = [folder.join(format!("{name}.signed")), folder.join(&name)];
     candidates.into_iter().find(|file| file.is_file()).ok_or_else(|| {
         Error::new(Kind::Source, "systemd-boot is not there")
@@ -165,7 +142,7 @@ pub fn loader(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
 /// [`Kind::Source`] for a loader that is no EFI program for the processor, [`Kind::Manifest`] for a menu without entries,
 /// a limit of 0, and names or lines that the Boot Loader Specification forbids.
 pub fn build(generations: &Generations, options: &Options, xbootldr: bool) -> Result<Trees> {
-    pe::check_program(&options.loader, options.architecture)?;
+    pe::check_program(&options.loader, options.firmware)?;
     let mut writer = Writer { generations, options, boot: Files::new(), default: None, warnings: Vec::new() };
     for folder in ["/EFI", "/EFI/Linux", NIXOS, "/EFI/nixos/.extra-files", "/loader", ENTRIES] {
         writer.boot.directory(folder)?;
@@ -185,8 +162,8 @@ pub fn build(generations: &Generations, options: &Options, xbootldr: bool) -> Re
     for folder in ["/EFI", "/EFI/BOOT", "/EFI/systemd", "/loader"] {
         esp.directory(folder)?;
     }
-    esp.host(format!("/EFI/systemd/systemd-boot{}.efi", options.architecture.efi()), &options.loader)?;
-    esp.host(format!("/EFI/BOOT/{}", options.architecture.removable()), &options.loader)?;
+    esp.host(format!("/EFI/systemd/systemd-boot{}.efi", options.firmware.efi()), &options.loader)?;
+    esp.host(format!("/EFI/BOOT/{}", options.firmware.removable()), &options.loader)?;
     esp.bytes("/loader/loader.conf", loader_conf)?;
     if xbootldr {
         return Ok(Trees { esp, xbootldr: Some(boot), warnings });
@@ -339,7 +316,10 @@ impl Writer<'_> {
 
     fn loader_conf(&self) -> String {
         let options = self.options;
-        let mut lines = vec![format!("timeout {}", options.timeout)];
+        let mut lines = vec![match options.timeout {
+            Timeout::Seconds(seconds) => format!("timeout {seconds}"),
+            Timeout::Forever => "timeout menu-force".to_owned(),
+        }];
         match &self.default {
             // The pattern finds the entry that the Boot Loader Specification sorts first: the newest that is not bad.
             None => lines.push("default nixos-*".to_owned()),

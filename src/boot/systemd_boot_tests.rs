@@ -8,7 +8,7 @@ fn options() -> (tempfile::TempDir, Options) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("systemd-bootx64.efi");
     std::fs::write(&file, pe::sample(0x8664, &[".text"])).unwrap();
-    let options = Options::new(Architecture::X64, file);
+    let options = Options::new(Firmware::X64, file);
     (folder, options)
 }
 
@@ -175,9 +175,9 @@ fn loader_conf_says_what_is_asked_for() {
     options.limit = Some(1);
     for (timeout, console_mode, expected) in [
         (Timeout::Seconds(0), ConsoleMode::Auto, ("0", "auto")),
-        (Timeout::Force, ConsoleMode::Max, ("menu-force", "max")),
-        (Timeout::Hidden, ConsoleMode::Number(2), ("menu-hidden", "2")),
-        (Timeout::Disabled, ConsoleMode::Keep, ("menu-disabled", "keep")),
+        (Timeout::Forever, ConsoleMode::Max, ("menu-force", "max")),
+        (Timeout::Seconds(9), ConsoleMode::Number(2), ("9", "2")),
+        (Timeout::Seconds(9), ConsoleMode::Keep, ("9", "keep")),
     ] {
         (options.timeout, options.console_mode) = (timeout, console_mode);
         let trees = build(&generations(), &options, false).unwrap();
@@ -229,14 +229,14 @@ fn what_no_menu_can_show_is_refused() {
     assert_eq!(refused(&generations(), &none), "a menu of no generations cannot boot");
     let empty = Generations::new(system("a"), Vec::new()).unwrap();
     assert_eq!(refused(&empty, &options), "there is no generation to boot");
-    let arm = Options { architecture: Architecture::Aa64, ..options.clone() };
+    let arm = Options { firmware: Firmware::AA64, ..options.clone() };
     assert_eq!(refused(&generations(), &arm), "the EFI program is for another processor");
 
-    let unsigned = loader(folder.path(), Architecture::X64).unwrap();
+    let unsigned = loader(folder.path(), Firmware::X64).unwrap();
     assert_eq!(unsigned, folder.path().join("systemd-bootx64.efi"));
     let signed = folder.path().join("systemd-bootx64.efi.signed");
     std::fs::write(&signed, "").unwrap();
-    assert_eq!(loader(folder.path(), Architecture::X64).unwrap(), signed);
-    let error = loader(folder.path(), Architecture::Aa64).unwrap_err().to_string();
+    assert_eq!(loader(folder.path(), Firmware::X64).unwrap(), signed);
+    let error = loader(folder.path(), Firmware::AA64).unwrap_err().to_string();
     assert!(error.contains("systemd-bootaa64.efi") && error.contains("systemd-boot-efi"), "{error}");
 }

@@ -1,10 +1,10 @@
-//! Systems for the tests of this room.
+//! Systems for the tests of this module.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::bootspec::System;
-use super::store::Source;
+use super::source::Source;
 
 /// A file of a store whose root is `/host`.
 pub(super) fn source(path: &str) -> Source {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::architecture::Architecture;
+use super::architecture::Firmware;
 use super::files::Files;
 use super::pe;
 use crate::error::{Error, Kind, Result};
@@ -18,16 +18,10 @@ const LINUX: &str = "/EFI/Linux";
 /// also where the firmware starts it by itself: when no boot loader is there.
 ///
 /// # Errors
-/// [`Kind::Source`] for a file that is no unified kernel image for `architecture`; [`Kind::Manifest`] for a name that
+/// [`Kind::Source`] for a file that is no unified kernel image for `firmware`; [`Kind::Manifest`] for a name that
 /// no entry may have.
-pub fn place(
-    files: &mut Files,
-    image: &Path,
-    name: &str,
-    architecture: Architecture,
-    alone: bool,
-) -> Result<()> {
-    pe::check_uki(image, architecture)?;
+pub fn place(files: &mut Files, image: &Path, name: &str, firmware: Firmware, alone: bool) -> Result<()> {
+    pe::check_uki(image, firmware)?;
     let name = name.strip_suffix(".efi").unwrap_or(name);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.".contains(&byte);
     // With its suffix at most 255 characters.
@@ -43,7 +37,7 @@ pub fn place(
     files.host(format!("{LINUX}/{name}.efi"), image)?;
     if alone {
         files.directory("/EFI/BOOT")?;
-        files.host(format!("/EFI/BOOT/{}", architecture.removable()), image)?;
+        files.host(format!("/EFI/BOOT/{}", firmware.removable()), image)?;
     }
     Ok(())
 }
@@ -71,15 +65,15 @@ mod tests {
             ),
         ] {
             let mut files = Files::new();
-            place(&mut files, &image, "nixos_24.05", Architecture::X64, alone).unwrap();
-            place(&mut files, &image, "nixos_24.05.efi", Architecture::X64, alone).unwrap();
+            place(&mut files, &image, "nixos_24.05", Firmware::X64, alone).unwrap();
+            place(&mut files, &image, "nixos_24.05.efi", Firmware::X64, alone).unwrap();
             assert_eq!(files.iter().map(|(path, _)| path).collect::<Vec<_>>(), paths);
         }
         for name in ["", ".efi", "a b", "a/b", "ä", &"n".repeat(252)] {
-            let error = place(&mut Files::new(), &image, name, Architecture::X64, true).unwrap_err();
+            let error = place(&mut Files::new(), &image, name, Firmware::X64, true).unwrap_err();
             assert_eq!(error.what(), "a unified kernel image cannot have this name", "{name}");
         }
         std::fs::write(&image, "x").unwrap();
-        assert!(place(&mut Files::new(), &image, "a", Architecture::X64, true).is_err());
+        assert!(place(&mut Files::new(), &image, "a", Firmware::X64, true).is_err());
     }
 }

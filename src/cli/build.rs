@@ -3,21 +3,31 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Common, Target};
-use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::front::manifest::Manifest;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!(
+    "Examples:
   diskwright build disk.toml                     writes disk.img here
-  diskwright build disk.toml -o /srv/vm.img      writes it there
-  diskwright build disk.toml --dry-run           shows where every byte would go
+  diskwright build disk.toml -o /srv/vm.qcow2    writes it there
+  diskwright build disk.toml --dry-run           shows what would be built
+  diskwright build disk.toml --dry-run --map     shows where every byte would go
   diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'
 
-The manifest, TOML or JSON, is described by `diskwright schema`. The image appears under its name when it is \
-complete; until then, and after any failure, an older one stays as it is. SOURCE_DATE_EPOCH gives the time where the \
-manifest has none, and no file gets a later one.")]
+A whole manifest:
+
+",
+    include_str!("starters/esp+root.toml"),
+    "
+Partition types: esp, xbootldr, linux, swap, home, srv, var, tmp, bios-boot, root and usr (with [disk] architecture, or \
+as root-x86-64), a GUID, or the byte of an MBR as 0x83. Filesystems: ext4, vfat, swap. `diskwright init` writes a manifest to \
+start from, `diskwright man` has the page diskwright.toml(5) with every key, and `diskwright schema` is for editors.
+
+The image appears under its name when it is complete; until then, and after any failure, an older one stays as it is. \
+SOURCE_DATE_EPOCH gives the time where the manifest has none, and no file gets a later one."
+))]
 pub(super) struct Args {
     /// The manifest, TOML or JSON; `-` reads it from standard input, and paths in it begin at the current directory
     #[arg(value_name = "MANIFEST")]
@@ -34,7 +44,7 @@ pub(super) struct Args {
 
 /// Runs `build`.
 pub(super) fn run(args: Args) -> Result<()> {
-    let mut options = args.common.options()?;
+    let mut work = args.common.work();
     let stdin = args.manifest.as_os_str() == "-";
     let target = args.output.map(Target::of);
     args.common.check(target.as_ref())?;
@@ -43,8 +53,9 @@ pub(super) fn run(args: Args) -> Result<()> {
     } else {
         Manifest::load(&args.manifest)?
     };
-    let disk = disk::resolve(&manifest, &options)?;
-    options.verify = args.verify.expected(&disk)?;
+    let folder = manifest.folder().to_owned();
+    let description = manifest.describe(super::job::epoch()?, &work.progress)?;
+    work.verify = args.verify.expected(&description)?;
     let target = match target {
         Some(target) => Some(target),
         None if args.common.dry_run => None,
@@ -52,7 +63,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             return Err(Error::new(Kind::Usage, "the output has no name").hint("add -o OUT"));
         }
         None => {
-            let format = args.common.container.format(None, disk.format)?;
+            let format = args.common.container.format(None, description.settings.format)?;
             let name = Path::new(args.manifest.file_name().unwrap_or_default());
             Some(Target::File(name.with_extension(format.suffix())))
         }
@@ -62,7 +73,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     {
         return Err(Error::new(Kind::Usage, "the output would replace the manifest").at(path));
     }
-    args.common.run(&manifest, &disk, target.as_ref(), &options)
+    args.common.run(&description, Some(&folder), target.as_ref(), &work)
 }
 
 /// Whether two names lead to one file.

@@ -4,13 +4,15 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::bar::Bar;
-use super::job::{Container, Jobs, Target, epoch, watch_signals};
+use super::job::{Container, Jobs, Target, epoch};
+use super::signals::watch;
 use super::standard::{standard_input, standard_output};
 use super::{Severity, complain};
-use crate::container::qcow2::Backing;
-use crate::container::{Format, OpenOptions, WriteOptions, backing_path, open, open_alone, same_file};
+use crate::container::{
+    self, Format, OpenOptions, SectorSize, backing_path, open, open_alone, qcow2, same_file,
+};
 use crate::convert::{self, open_stream};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::inspect::inspect;
 use crate::progress::Progress;
 use crate::units::Bytes;
@@ -44,7 +46,7 @@ impl Source {
 Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open
 another file unless --allow-backing is given.")]
 pub(super) struct Convert {
-    /// Image to read, a file or a block device; `-` reads a raw disk from standard input
+    /// Image to read, a file or a block device; `-` is standard input
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Where the result goes; `-` is standard output, for raw and streamOptimized
@@ -54,6 +56,9 @@ pub(super) struct Convert {
     from: Source,
     #[command(flatten)]
     container: Container,
+    /// Bytes in a logical sector of the disk, 512 or 4096 [default: what the source or its GPT says, or else 512]
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<SectorSize>,
     #[command(flatten)]
     jobs: Jobs,
 }
@@ -62,37 +67,23 @@ pub(super) struct Convert {
 pub(super) fn convert(args: Convert) -> Result<()> {
     let target = Target::of(args.target);
     let container = args.container.options(args.container.format(Some(&target), None)?)?;
-    let mut container = WriteOptions { time: epoch()?.unwrap_or(0), ..container };
+    let time = epoch()?.unwrap_or(0);
     let progress = Progress::default();
-    watch_signals(&progress.stop_flag())?;
+    watch(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
     if matches!(target, Target::Stdout) && std::io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "an image is not written to a terminal")
             .hint("send standard output into a file or a pipe"));
     }
     let opened = if args.source.as_os_str() == "-" {
-        if args.from.from.is_some_and(|format| format != Format::Raw) {
-            return Err(Error::new(Kind::Usage, "only a raw disk is read from standard input")
-                .hint("write it to a file first: other formats are read back and forth"));
-        }
         let near = match &target {
             Target::File(path) => path.clone(),
             Target::Stdout => std::env::temp_dir().join("stdin"),
         };
-        open_stream(&mut standard_input(&progress)?, &near, &progress)?
+        open_stream(&mut standard_input(&progress)?, &near, &args.from.options(), &progress)?
     } else {
         open(&args.source, &args.from.options())?
     };
-    if opened.sector_size.is_some_and(|size| size != 512) {
-        if container.format == Format::Vhdx {
-            container.sector_size = opened.sector_size;
-        } else {
-            complain(
-                Severity::Warning,
-                &format!("{} does not say that the sectors of the disk have 4096 bytes", container.format),
-            );
-        }
-    }
     let mut out;
     let to = match &target {
         Target::File(path) => convert::Target::File(path),
@@ -101,10 +92,20 @@ pub(super) fn convert(args: Convert) -> Result<()> {
             convert::Target::Stream(&mut out)
         }
     };
-    let done = convert::convert(&opened, &args.source, to, &container, args.jobs.count(), &progress);
+    let (sector_size, jobs) = (args.sector_size, args.jobs.count());
+    let options = convert::Options { time, sector_size, jobs, progress: &progress };
+    let done = convert::convert(&opened, &args.source, to, &container, &options);
     drop(bar);
     // Of a write that was given up the signal is the cause.
-    done.or_else(|error| progress.check().and(Err(error)))
+    warn(&done.or_else(|error| progress.check().and(Err(error)))?);
+    Ok(())
+}
+
+/// Says what was asked for and could not be kept.
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        complain(Severity::Warning, &warning.to_string());
+    }
 }
 
 /// Arguments of `inspect`.
@@ -160,6 +161,9 @@ pub(super) struct Create {
     backing_format: Option<Format>,
     #[command(flatten)]
     container: Container,
+    /// Bytes in a logical sector of the disk, 512 or 4096 [default: 512]
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<SectorSize>,
 }
 
 /// Runs `create`.
@@ -170,7 +174,6 @@ pub(super) fn create(args: Create) -> Result<()> {
     };
     let format = args.container.format(Some(&target), None)?;
     let mut container = args.container.options(format)?;
-    container.time = epoch()?.unwrap_or(0);
     let mut size = args.size;
     if let (Some(name), Some(format)) = (args.backing, args.backing_format) {
         let below = backing_path(path, Path::new(&name)).map_err(|error| error.with_kind(Kind::Usage))?;
@@ -179,11 +182,22 @@ pub(super) fn create(args: Create) -> Result<()> {
         if is_below(path, &below, format, opened.backing.as_deref()) {
             return Err(Error::new(Kind::Usage, "an image cannot be its own backing file").at(path));
         }
-        container.backing = Some(Backing { path: name, format: format.qemu_name() });
+        let container::Container::Qcow2(options) = &mut container else {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{} does not have a backing file", container.format()),
+            )
+            .about("backing")
+            .expected("qcow2"));
+        };
+        options.backing = Some(qcow2::Backing { path: name, format: format.qemu_name() });
     }
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
-    container.check()?;
-    convert::create(path, size, &container, &Progress::default())
+    let progress = Progress::default();
+    let time = epoch()?.unwrap_or(0);
+    let options = convert::Options { time, sector_size: args.sector_size, jobs: 1, progress: &progress };
+    warn(&convert::create(path, size, &container, &options)?);
+    Ok(())
 }
 
 /// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a
@@ -214,8 +228,8 @@ pub(super) struct Resize {
     #[arg(value_name = "SIZE")]
     size: String,
     /// Format of the image [default: what its bytes say]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    #[arg(long = "format", value_name = "FORMAT")]
+    from: Option<Format>,
     #[command(flatten)]
     jobs: Jobs,
 }
@@ -229,11 +243,14 @@ pub(super) fn resize(args: &Resize) -> Result<()> {
         None => args.size.parse().map_err(bad)?,
         Some(more) => {
             let more: Bytes = more.parse().map_err(bad)?;
-            open_alone(&args.image, args.format)?.image.length() + more
+            open_alone(&args.image, args.from)?.image.length() + more
         }
     };
     let progress = Progress::default();
-    watch_signals(&progress.stop_flag())?;
-    let _bar = Bar::start(&progress);
-    convert::resize(&args.image, size, args.format, args.jobs.count(), &progress)
+    watch(&progress.stop_flag())?;
+    let bar = Bar::start(&progress);
+    let warnings = convert::resize(&args.image, size, args.from, args.jobs.count(), &progress)?;
+    drop(bar);
+    warn(&warnings);
+    Ok(())
 }

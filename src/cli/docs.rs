@@ -18,7 +18,7 @@ pub(super) struct Completions {
 /// Arguments of `man`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// Write one file per command into this directory, which exists [default: all pages to standard output]
+    /// Write one file per command into this directory, which is made [default: all pages to standard output]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -32,29 +32,36 @@ pub(super) fn completions(args: &Completions, command: &mut clap::Command) -> Re
 
 /// Prints, or writes into a directory, the manual pages of `command` and those below it.
 pub(super) fn man(args: &Man, mut command: clap::Command) -> Result<()> {
+    if let Some(folder) = &args.dir {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Error::io(Kind::Output, "cannot make the folder of the manual pages", folder, error)
+        })?;
+    }
     // Names in full, such as `diskwright-mkfs-ext4`.
     command.build();
     let mut all = Vec::new();
-    pages(&command, &mut |name, page| {
+    let mut emit = |name: &str, page: &[u8]| {
         match &args.dir {
             None => all.extend_from_slice(page),
             Some(folder) => {
-                let path = folder.join(format!("{name}.1"));
+                let path = folder.join(name);
                 std::fs::write(&path, page)
                     .map_err(|error| Error::io(Kind::Output, "cannot write the manual page", path, error))?;
             }
         }
         Ok(())
-    })?;
+    };
+    pages(&command, &mut emit)?;
+    emit("diskwright.toml.5", in_ascii(&super::manual::page()).as_bytes())?;
     super::print(&all)
 }
 
 /// The day that stands in the footer of the pages, of the version that they describe.
-const DATE: &str = "2026-11-24";
+pub(super) const DATE: &str = "2026-11-24";
 
 fn pages(command: &clap::Command, emit: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-    emit(name, page(command)?.as_bytes())?;
+    emit(&format!("{name}.1"), page(command)?.as_bytes())?;
     command.get_subcommands().try_for_each(|below| pages(below, emit))
 }
 
@@ -68,12 +75,16 @@ fn page(command: &clap::Command) -> Result<String> {
     let mut bytes = Vec::new();
     man.render(&mut bytes)
         .map_err(|error| Error::new(Kind::Output, "cannot render a manual page").because(error))?;
-    let text = String::from_utf8_lossy(&bytes).into_owned() + &notes(&after);
+    Ok(in_ascii(&(String::from_utf8_lossy(&bytes).into_owned() + &notes(&after))))
+}
+
+/// A page without other characters than those of ASCII, which roff names.
+fn in_ascii(text: &str) -> String {
     let ascii = |c: char| match u32::from(c) {
         code if code < 128 => c.to_string(),
         code => format!("\\[u{code:04X}]"),
     };
-    Ok(text.chars().map(ascii).collect())
+    text.chars().map(ascii).collect()
 }
 
 /// What stands behind the options in the help, as sections: examples line by line, everything else as paragraphs.
@@ -93,7 +104,7 @@ fn notes(text: &str) -> String {
 }
 
 /// A line of text that troff shows as it is (groff_char(7)).
-fn escaped(line: &str) -> String {
+pub(super) fn escaped(line: &str) -> String {
     let text = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga");
     if text.starts_with('.') { format!("\\&{text}") } else { text }
 }

@@ -3,69 +3,59 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::bar::Bar;
+use super::signals::watch;
 use super::standard::standard_output;
 use super::{Severity, complain};
-use crate::container::codec::Codec;
-use crate::container::{Format, Subformat, WriteOptions};
-use crate::disk::{self, Built, Options};
-use crate::error::{Error, Kind, Result};
-use crate::front::manifest::Manifest;
-use crate::front::manifest::resolve::{Body, Disk, What};
+use crate::container::{self, Format, Settings};
+use crate::disk::{Built, Partition, Payload, Work};
+use crate::error::{Error, Kind, Result, Subject};
+use crate::front::Description;
 use crate::image::dump::dump;
 use crate::nix::verify::Expected;
 use crate::nix::{Closure, STORE};
 use crate::pour::output::Output;
-use crate::units::Bytes;
 
 /// Arguments of every command that writes an image.
 #[derive(Debug, clap::Args)]
 pub(super) struct Container {
-    /// Format of the output: raw, qcow2, vpc (or vhd), vdi, vmdk, vhdx [default: what the suffix of OUT says]
-    #[arg(long, value_name = "FORMAT")]
-    pub(super) format: Option<Format>,
-    /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
-    #[arg(long, value_name = "NAME")]
-    pub(super) subformat: Option<Subformat>,
-    /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
-    #[arg(long, value_name = "CODEC")]
-    compress: Option<String>,
-    /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
-    #[arg(long, value_name = "N")]
-    level: Option<u8>,
-    /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
-    #[arg(long, value_name = "SIZE")]
-    cluster_size: Option<Bytes>,
+    #[command(flatten)]
+    pub(super) settings: Settings,
 }
 
 impl Container {
-    /// The options that these arguments ask for.
-    pub(super) fn options(&self, format: Format) -> Result<WriteOptions> {
-        // A stream is compressed whether that is said or not.
-        let stream = format == Format::Vmdk && self.subformat == Some(Subformat::StreamOptimized);
-        let codec = match (self.compress.as_deref(), self.level) {
-            (Some("none"), _) if stream => {
-                return Err(Error::new(Kind::Usage, "streamOptimized is always compressed").expected("zlib"));
-            }
-            (None, Some(_)) if stream => Some(Codec::new("zlib", self.level)?),
-            (None | Some("none"), None) => None,
-            (None | Some("none"), Some(_)) => {
-                return Err(Error::new(Kind::Usage, "--level is for --compress zlib or zstd"));
-            }
-            (Some(name), level) => Some(Codec::new(name, level)?),
+    /// The container that these arguments and, where they say nothing, the keys of a manifest ask for. Keys that were
+    /// written for another format than that of the output say nothing.
+    fn with(&self, format: Format, description: &Description) -> Result<container::Container> {
+        let written = &description.settings;
+        let theirs = match written.format {
+            Some(other) if other != format => &Settings::default(),
+            _ => written,
         };
-        let options = WriteOptions {
-            subformat: self.subformat,
-            codec,
-            cluster_size: self.cluster_size,
-            ..WriteOptions::of(format)
+        let own = &self.settings;
+        let settings = Settings {
+            format: Some(format),
+            subformat: own.subformat.or(theirs.subformat),
+            compress: own.compress.or(theirs.compress),
+            level: own.level.or(theirs.level),
+            cluster_size: own.cluster_size.or(theirs.cluster_size),
         };
-        options.check()?;
-        Ok(options)
+        container::Container::new(format, &settings).map_err(|error| {
+            let flag = match error.key() {
+                Some("subformat") => own.subformat.is_some(),
+                Some("compress") => own.compress.is_some(),
+                Some("level") => own.level.is_some(),
+                Some("cluster_size") => own.cluster_size.is_some(),
+                _ => true,
+            };
+            if flag { error } else { description.locator.locate(error.on(Subject::Disk)) }
+        })
+    }
+
+    /// The container that these arguments ask for.
+    pub(super) fn options(&self, format: Format) -> Result<container::Container> {
+        container::Container::new(format, &self.settings)
     }
 
     /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
@@ -75,7 +65,7 @@ impl Container {
             // There is no suffix to tell otherwise.
             Some(Target::Stdout) | None => Some(other.unwrap_or_default()),
         };
-        match (self.format.or(named).or(other), target) {
+        match (self.settings.format.or(named).or(other), target) {
             (Some(format), _) => Ok(format),
             (None, Some(Target::File(path))) if path.is_dir() => {
                 Err(Error::new(Kind::Output, "the output is not a file")
@@ -88,10 +78,28 @@ impl Container {
                 Err(Error::new(Kind::Usage, "the name of the output does not tell its format")
                     .at(path)
                     .expected(Format::list())
-                    .hint("name it otherwise, or add --format raw"))
+                    .hint(instead_of(path)))
             }
             (None, _) => Ok(Format::default()),
         }
+    }
+}
+
+/// What to do where the suffix of an output is of no format here.
+fn instead_of(path: &Path) -> &'static str {
+    let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+    match suffix.to_ascii_lowercase().as_str() {
+        "zst" | "zstd" => "write the raw image to standard output and compress it: -o - | zstd -o FILE",
+        "gz" => "write the raw image to standard output and compress it: -o - | gzip > FILE",
+        "xz" => "write the raw image to standard output and compress it: -o - | xz > FILE",
+        "bz2" => "write the raw image to standard output and compress it: -o - | bzip2 > FILE",
+        "ova" | "ovf" => {
+            "write its disk with -o disk.vmdk --subformat streamOptimized, and add the OVF description to it"
+        }
+        "iso" => {
+            "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: -o FILE.img"
+        }
+        _ => "name it otherwise, or add --format raw",
     }
 }
 
@@ -102,9 +110,12 @@ pub(super) struct Common {
     pub(super) container: Container,
     #[command(flatten)]
     pub(super) jobs: Jobs,
-    /// Write nothing; print the layout as a text map instead, or with --json what would be built
+    /// Write nothing; print what would be built
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// With --dry-run, print a map instead: a line for each run of bytes and each hole of the disk
+    #[arg(long, requires = "dry_run", conflicts_with = "json")]
+    map: bool,
     /// Print what was built as JSON, all sizes in bytes [default: as a table for people]
     #[arg(long)]
     pub(super) json: bool,
@@ -121,20 +132,17 @@ pub(super) struct Verify {
 impl Verify {
     /// The store paths to compare, where that was asked for: those of a NixOS system, or of all closures of the manifest
     /// that say more than names.
-    pub(super) fn expected(&self, disk: &Disk) -> Result<Option<Expected>> {
+    pub(super) fn expected(&self, description: &Description) -> Result<Option<Expected>> {
         if !self.verify_closure {
             return Ok(None);
         }
-        if disk.closure.is_some() {
-            return Ok(disk.closure.clone());
+        if description.closure.is_some() {
+            return Ok(description.closure.clone());
         }
         let mut expected: Option<Expected> = None;
-        let entries = disk.partitions.iter().filter_map(|partition| match &partition.body {
-            Body::Filesystem(_, entries) => Some(entries),
-            _ => None,
-        });
-        for (path, target) in entries.flatten().filter_map(|entry| match &entry.what {
-            What::Closure { path, .. } => Some((path, &entry.target)),
+        let entries = description.disk.partitions.iter().flat_map(Partition::entries);
+        for (path, target) in entries.filter_map(|entry| match &entry.payload {
+            Payload::Closure { path, .. } => Some((path, &entry.target)),
             _ => None,
         }) {
             let closure = Closure::load(path)?;
@@ -179,8 +187,8 @@ impl Target {
 
 impl Common {
     /// How the library works.
-    pub(super) fn options(&self) -> Result<Options> {
-        Ok(Options { epoch: epoch()?, jobs: self.jobs.count(), ..Options::default() })
+    pub(super) fn work(&self) -> Work {
+        Work { jobs: self.jobs.count(), ..Work::default() }
     }
 
     /// What does not fit together, before any work.
@@ -202,52 +210,56 @@ impl Common {
         Ok(())
     }
 
-    /// Builds `disk` and writes it to `target`.
+    /// Builds the disk that `description` describes, whose relative paths begin at `folder`, and writes it to `target`.
     pub(super) fn run(
         &self,
-        manifest: &Manifest,
-        disk: &Disk,
+        description: &Description,
+        folder: Option<&Path>,
         target: Option<&Target>,
-        options: &Options,
+        work: &Work,
     ) -> Result<()> {
-        let container = self.container.options(self.container.format(target, disk.format)?)?;
+        let format = self.container.format(target, description.settings.format)?;
+        let container = self.container.with(format, description)?;
+        let work = &Work { container, ..work.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
             drop(Output::create(path)?);
         }
-        watch_signals(&options.progress.stop_flag())?;
-        let bar = Bar::start(&options.progress);
-        let built = disk::build_resolved(manifest, disk, options)?;
+        watch(&work.progress.stop_flag())?;
+        let bar = Bar::start(&work.progress);
+        let built = description.build(work)?;
         if self.dry_run {
             drop(bar);
             warn(&built);
-            return self.show(manifest, &built);
+            return self.show(folder, &built);
         }
         match target {
             None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => built.write(path, &container, options),
+            Some(Target::File(path)) => description.write(&built, path, work),
             Some(Target::Stdout) => {
-                let mut out = standard_output(&options.progress)?;
-                let done = built.stream(&mut out, &container, options);
+                let mut out = standard_output(&work.progress)?;
+                let done = description.stream(&built, &mut out, work);
                 // Of a write that was given up the signal is the cause.
-                done.or_else(|error| options.progress.check().and(Err(error)))
+                done.or_else(|error| work.progress.check().and(Err(error)))
             }
-        }
-        .map_err(|error| disk::place_source(manifest, disk, error))?;
+        }?;
         drop(bar);
         warn(&built);
         match target {
-            Some(Target::File(path)) => self.report(&built, path, container.format),
+            Some(Target::File(path)) => self.report(&built, path, work.container.format()),
             _ => Ok(()),
         }
     }
 
-    /// The text map, or the report as JSON.
-    fn show(&self, manifest: &Manifest, built: &Built) -> Result<()> {
+    /// What would be built: the report, or the map.
+    fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
             return super::print(built.report.json(None).as_bytes());
         }
-        let root = manifest.folder().canonicalize().ok();
+        if !self.map {
+            return super::print(built.report.text().as_bytes());
+        }
+        let root = folder.and_then(|folder| folder.canonicalize().ok());
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let written = dump(&built.image, root.as_deref(), &mut out).and_then(|()| {
             out.flush()
@@ -271,8 +283,8 @@ impl Common {
 }
 
 fn warn(built: &Built) {
-    for warning in &built.warnings {
-        complain(Severity::Warning, &warning.to_string());
+    for warning in &built.report.warnings {
+        complain(Severity::Warning, warning);
     }
 }
 
@@ -287,7 +299,7 @@ pub(super) struct Jobs {
 impl Jobs {
     /// As many as asked for, or as there are cores.
     pub(super) fn count(&self) -> usize {
-        self.jobs.map_or_else(|| Options::default().jobs, usize::from)
+        self.jobs.map_or_else(|| Work::default().jobs, usize::from)
     }
 }
 
@@ -302,34 +314,4 @@ pub(super) fn epoch() -> Result<Option<i64>> {
             .expected("seconds since 1970, in decimal")
             .found(crate::text::printable_path(&value))),
     }
-}
-
-/// Lets the first SIGINT, SIGTERM or SIGHUP set `stop`, and the second end the program at once. A signal that the parent
-/// set to be ignored (nohup, a background job of a script) stays so.
-pub(super) fn watch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
-    let ignored = ignored_signals();
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        if ignored >> (signal - 1) & 1 == 1 {
-            continue;
-        }
-        // In this order: the second arrival finds the flag that the first one set.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
-            .map_err(unwatched)?;
-    }
-    // A file that grows past the limit of the process (ulimit -f) is an error of the write, which says so, and not the
-    // end of the program, which says nothing.
-    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(unwatched)?;
-    Ok(())
-}
-
-fn unwatched(error: std::io::Error) -> Error {
-    Error::new(Kind::Output, "cannot watch for signals").because(error)
-}
-
-/// The signals that are ignored, bit 0 for signal 1, as the kernel tells them (proc(5), SigIgn); none without /proc.
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

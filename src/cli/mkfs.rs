@@ -1,17 +1,20 @@
-//! `diskwright mkfs`: one filesystem from one directory, which is a manifest with one partition and no table.
+//! `diskwright mkfs`: one filesystem from one directory, which is a disk with one partition and no table.
 
 use std::path::{Path, PathBuf};
 
-use super::job::{Common, Target};
-use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
-use crate::front::manifest::Manifest;
-use crate::front::manifest::resolve::{Body, What, resolve};
-use crate::front::manifest::schema::{self, Disk, Entry, Filesystem, FilesystemKind, Partition};
-use crate::front::manifest::values::{DiskSize, FatBits, FilesystemId, Guid, Inodes, PartitionSize};
-use crate::table::Scheme;
-use crate::tree::{Hardlinks, Owner};
+use super::job::{Common, Target, epoch};
+use crate::container::Settings;
+use crate::disk::{Contents, Disk, Partition, Payload, Size};
+use crate::error::{Error, Kind as ErrorKind, Result, Subject};
+use crate::filesystem::{Spec, ext4, fat};
+use crate::front::{Dates, Description, Locator, seed};
+use crate::identity::Seed;
+use crate::key::KeyPath;
+use crate::table::{Scheme, Type};
+use crate::tree::xattr::Patterns;
+use crate::tree::{self, Hardlinks, Meta, Owner, Rules};
 use crate::units::Bytes;
+use crate::values::{DiskSize, Guid};
 
 /// Arguments of `mkfs`.
 #[derive(Debug, clap::Args)]
@@ -26,15 +29,24 @@ enum Kind {
     #[command(after_help = "Examples:
   diskwright mkfs ext4 rootfs -o root.img --label nixos --free 512MiB
   diskwright mkfs ext4 -o empty.img --size 10GiB --owner 1000:100")]
-    Ext4(Box<Ext4>),
+    Ext4(Box<Make<ext4::Options>>),
     /// Make a FAT filesystem: FAT12, FAT16 or FAT32 with long names
     #[command(after_help = "Examples:
   diskwright mkfs vfat esp -o esp.img --label ESP --size 256MiB
   diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12")]
-    Vfat(Box<Vfat>),
+    Vfat(Box<Make<fat::Options>>),
 }
 
-/// What both filesystems take.
+/// A filesystem with its own options.
+#[derive(Debug, clap::Args)]
+struct Make<O: clap::Args> {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(flatten)]
+    options: O,
+}
+
+/// What all filesystems take.
 #[derive(Debug, clap::Args)]
 struct Shared {
     /// Directory whose contents the filesystem holds [default: none, an empty filesystem]
@@ -46,15 +58,6 @@ struct Shared {
     /// Size, as 4096, 64MiB, 1.5GiB; or auto, as small as the contents and --free allow [default: auto]
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
-    /// Room left for the running system where the size is auto [default: 16MiB for ext4, 0 for vfat]
-    #[arg(long, value_name = "SIZE")]
-    free: Option<Bytes>,
-    /// Volume label: up to 16 bytes for ext4, 11 for vfat [default: none]
-    #[arg(long, value_name = "LABEL")]
-    label: Option<String>,
-    /// UUID, or for vfat a volume id such as 1234-ABCD [default: derived from the seed]
-    #[arg(long, value_name = "ID")]
-    uuid: Option<FilesystemId>,
     /// UUID from which every id derives that is not given [default: derived from the flags]
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
@@ -72,130 +75,113 @@ struct Shared {
     /// [default: user.*, security.capability and POSIX ACLs for ext4, none for vfat]
     #[arg(long, value_name = "PATTERN")]
     xattrs: Vec<String>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, clap::Args)]
-struct Ext4 {
-    #[command(flatten)]
-    shared: Shared,
-    /// Size up to which the kernel grows it while mounted before it needs meta_bg [default: 1024 times its own]
-    #[arg(long, value_name = "SIZE")]
-    grow_to: Option<Bytes>,
-    /// Number of inodes, or auto: one for 16 KiB and some more than needed [default: auto]
-    #[arg(long, value_name = "N")]
-    inodes: Option<Inodes>,
-    /// Journal: true, of the size e2fsprogs gives it; false, none; or a size [default: true]
-    #[arg(long, value_name = "SIZE")]
-    journal: Option<Journal>,
-    /// What only the super-user can fill: a size, or percents as 5% [default: 0]
-    #[arg(long, value_name = "SIZE")]
-    reserved: Option<Reserved>,
-    /// UUID that seeds the hashes of directories [default: the filesystem's own]
-    #[arg(long, value_name = "UUID")]
-    hash_seed: Option<Guid>,
-    /// Times before 1901 and after 2446: refuse them, or clamp them to what ext4 holds [default: refuse]
-    #[arg(long, value_name = "POLICY")]
-    times: Option<TimePolicy>,
-}
-
-#[derive(Debug, clap::Args)]
-struct Vfat {
-    #[command(flatten)]
-    shared: Shared,
-    /// Width of the FAT: 12, 16 or 32 [default: by size, as mkfs.fat chooses]
-    #[arg(long, value_name = "BITS")]
-    fat: Option<FatBits>,
-    /// Size of a cluster of the FAT: 1, 2, 4, … 128 sectors [default: by size, as mkfs.fat chooses]
-    #[arg(long, value_name = "SIZE")]
-    fat_cluster_size: Option<Bytes>,
-    /// Bytes in a sector: 512 or 4096 [default: 512]
+    /// Bytes in a logical sector of the disk that it is for: 512 or 4096 [default: 512]
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Runs `mkfs`.
 pub(super) fn run(args: Args) -> Result<()> {
     match args.kind {
-        Kind::Ext4(own) => {
-            let mut filesystem = own.shared.filesystem(FilesystemKind::Ext4);
-            filesystem.grow_to = own.grow_to;
-            filesystem.inodes = own.inodes;
-            filesystem.journal = own.journal;
-            filesystem.reserved = own.reserved;
-            filesystem.hash_seed = own.hash_seed;
-            filesystem.times = own.times;
-            own.shared.run(filesystem, None)
-        }
-        Kind::Vfat(own) => {
-            let mut filesystem = own.shared.filesystem(FilesystemKind::Vfat);
-            filesystem.fat = own.fat;
-            filesystem.cluster_size = own.fat_cluster_size;
-            own.shared.run(filesystem, own.sector_size)
-        }
+        Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
+        Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
     }
 }
 
 impl Shared {
-    /// The part of the filesystem's options that both have.
-    fn filesystem(&self, kind: FilesystemKind) -> Filesystem {
-        Filesystem {
-            kind,
-            label: self.label.clone(),
-            uuid: self.uuid,
-            free: self.free,
-            hash_seed: None,
-            grow_to: None,
-            inodes: None,
-            journal: None,
-            reserved: None,
-            times: None,
-            fat: None,
-            cluster_size: None,
+    fn described(&self, spec: &Spec) -> Result<Description> {
+        let dates = Dates::new(self.time, epoch()?);
+        let seed = self.seed.map_or_else(|| seed::derived(&self.said(spec)), |seed| Seed::new(seed.0));
+        let size = match self.size {
+            None | Some(DiskSize::Auto) => Size::Auto,
+            Some(DiskSize::Fixed(size)) => Size::Fixed(size),
+        };
+        let partition = Partition { size, ..Partition::new(Type::LINUX) };
+        let contents = Contents::new();
+        let contents = match self.payload(dates) {
+            Some(payload) => contents.entry("/", payload),
+            None => contents,
+        };
+        let disk = Disk { sector_size: self.sector_size.unwrap_or(512), ..Disk::new(Scheme::None, seed) };
+        Ok(Description {
+            disk: disk.time(dates.time).partition(partition.filesystem(spec.clone(), contents)),
+            locator: Box::new(Flags { vfat: matches!(spec, Spec::Vfat(_)) }),
+            settings: Settings::default(),
+            closure: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// What the filesystem holds.
+    fn payload(&self, dates: Dates) -> Option<Payload> {
+        let owner = self.owner.unwrap_or_default();
+        match (&self.source, owner) {
+            (Some(source), _) => {
+                // FAT has none, and says how many it dissolves.
+                let hardlinks = self.hardlinks.unwrap_or_default();
+                let rules = Rules {
+                    owner,
+                    hardlinks,
+                    latest: dates.latest,
+                    tell_owners: self.owner.is_none(),
+                    ..Rules::default()
+                };
+                let patterns = Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty());
+                let xattrs = patterns.map(Patterns::new).unwrap_or_default();
+                Some(Payload::Source { path: source.clone(), rules, xattrs })
+            }
+            // The root itself is all that an empty filesystem has an owner of.
+            (None, Owner::Ids { uid, gid }) => {
+                let meta = Meta { uid, gid, ..Meta::root(0o755, dates.time) };
+                Some(Payload::Node { content: tree::Content::Directory, meta })
+            }
+            (None, Owner::Root | Owner::Preserve) => None,
         }
     }
 
-    /// The flags as a manifest. The source is put in later: it may have a name of any bytes, and ids that derive from
-    /// the flags shall not hang on it.
-    fn manifest(&self, filesystem: Filesystem, sector_size: Option<u32>) -> schema::Manifest {
-        let top = Entry { target: "/".to_owned(), owner: self.owner, ..Entry::default() };
+    /// What the flags say, as the manifest that says the same would: so both give the same ids. The source is left out,
+    /// which may lie anywhere.
+    fn said(&self, spec: &Spec) -> serde_json::Value {
+        let mut disk = serde_json::json!({ "table": "none" });
+        let set = |table: &mut serde_json::Value, key: &str, value: Option<serde_json::Value>| {
+            if let (Some(table), Some(value)) = (table.as_object_mut(), value) {
+                table.insert(key.to_owned(), value);
+            }
+        };
+        set(&mut disk, "time", self.time.map(Into::into));
+        set(&mut disk, "sector_size", self.sector_size.map(Into::into));
+        let mut top = serde_json::json!({ "target": "/" });
+        set(&mut top, "owner", self.owner.map(|owner| owner.to_string().into()));
         let contents = match (&self.source, self.owner) {
-            (Some(_), _) => Some(Entry {
-                source: Some(".".to_owned()),
-                hardlinks: self.hardlinks,
-                xattrs: Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty()),
-                ..top
-            }),
-            // The root itself is all that an empty filesystem has an owner of.
-            (None, Some(Owner::Preserve | Owner::Ids { .. })) => Some(Entry { directory: Some(true), ..top }),
+            (Some(_), _) => {
+                set(&mut top, "source", Some(".".into()));
+                set(&mut top, "hardlinks", self.hardlinks.map(|links| links.to_string().into()));
+                let patterns = Some(&self.xattrs).filter(|patterns| !patterns.is_empty());
+                set(&mut top, "xattrs", patterns.map(|patterns| patterns.clone().into()));
+                Some(top)
+            }
+            (None, Some(Owner::Preserve | Owner::Ids { .. })) => {
+                set(&mut top, "directory", Some(true.into()));
+                Some(top)
+            }
             (None, None | Some(Owner::Root)) => None,
         };
-        let size = match self.size {
-            None | Some(DiskSize::Auto) => PartitionSize::Auto,
-            Some(DiskSize::Fixed(size)) => PartitionSize::Fixed(size),
-        };
-        schema::Manifest {
-            version: 1,
-            disk: Disk {
-                table: Some(Scheme::None),
-                seed: self.seed,
-                time: self.time,
-                sector_size,
-                ..Disk::default()
-            },
-            partition: vec![Partition {
-                size: Some(size),
-                filesystem: Some(filesystem),
-                contents: contents.map(|entry| vec![entry]),
-                ..Partition::default()
-            }],
-            nixos: None,
-        }
+        let size = self.size.unwrap_or(DiskSize::Auto).to_string();
+        let mut partition = serde_json::json!({ "size": size, "filesystem": spec });
+        set(&mut partition, "contents", contents.map(|entry| vec![entry].into()));
+        serde_json::json!({ "version": 1, "disk": disk, "partition": [partition] })
     }
 
     /// What would be told in the words of a manifest otherwise.
     fn check(&self, sector_size: u32) -> Result<()> {
+        if !matches!(sector_size, 512 | 4096) {
+            return Err(Error::new(ErrorKind::Usage, "no disk has sectors of this size")
+                .at_flag("--sector-size")
+                .expected("512 or 4096")
+                .found(sector_size));
+        }
         if let Some(DiskSize::Fixed(size)) = self.size
             && (size == Bytes::ZERO || !size.is_multiple_of(sector_size.into()))
         {
@@ -223,23 +209,73 @@ impl Shared {
         }
     }
 
-    fn run(&self, filesystem: Filesystem, sector_size: Option<u32>) -> Result<()> {
-        let options = self.common.options()?;
-        let target = self.output.clone().map(Target::of);
-        self.common.check(target.as_ref())?;
-        self.check(sector_size.unwrap_or(512))?;
-        let folder = self.source.as_deref().unwrap_or(Path::new("."));
-        let manifest = Manifest::new(self.manifest(filesystem, sector_size), folder);
-        let mut disk = resolve(&manifest, options.epoch)?;
-        for partition in &mut disk.partitions {
-            if let (Body::Filesystem(_, entries), Some(source)) = (&mut partition.body, &self.source) {
-                for entry in entries {
-                    if let What::Source { path, .. } = &mut entry.what {
-                        path.clone_from(source);
-                    }
-                }
+    /// What one option excludes of another.
+    fn check_options(&self, spec: &Spec) -> Result<()> {
+        if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "`free` means nothing for a filesystem whose size is given",
+            )
+            .expected("a size of auto, which leaves that much space, or a size without `free`"));
+        }
+        if self.source.is_none() && self.owner == Some(Owner::Preserve) {
+            return Err(Error::new(ErrorKind::Usage, "there is no owner to preserve")
+                .at_flag("--owner")
+                .expected("root or UID:GID"));
+        }
+        let Spec::Vfat(_) = spec else { return Ok(()) };
+        let owner = self.owner.is_some_and(|owner| owner != Owner::Root);
+        let links = self.hardlinks.is_some_and(|links| links != Hardlinks::Dissolve);
+        let xattrs = self.xattrs.iter().any(|pattern| !pattern.is_empty());
+        for (flag, there, what) in [
+            ("--owner", owner, "owners"),
+            ("--hardlinks", links, "hard links"),
+            ("--xattrs", xattrs, "extended attributes"),
+        ] {
+            if there {
+                return Err(Error::new(ErrorKind::Usage, format!("vfat holds no {what}"))
+                    .at_flag(flag)
+                    .hint("leave it out"));
             }
         }
-        self.common.run(&manifest, &disk, target.as_ref(), &options)
+        Ok(())
+    }
+
+    fn run(&self, spec: &Spec) -> Result<()> {
+        let work = self.common.work();
+        let target = self.output.clone().map(Target::of);
+        self.common.check(target.as_ref())?;
+        self.check(self.sector_size.unwrap_or(512))?;
+        self.check_options(spec)?;
+        let description = self.described(spec)?;
+        let folder = self.source.as_deref().unwrap_or(Path::new("."));
+        self.common.run(&description, Some(folder), target.as_ref(), &work)
+    }
+}
+
+/// The flags that stand for parts of a filesystem's description.
+#[derive(Debug)]
+struct Flags {
+    vfat: bool,
+}
+
+impl Locator for Flags {
+    fn locate(&self, error: Error) -> Error {
+        let key = error.key();
+        let error = error.without_subjects();
+        match key {
+            Some("cluster_size") if self.vfat => error.at_flag("--fat-cluster-size"),
+            Some("volume_id") => error.at_flag("--uuid"),
+            Some(key) => error.at_flag(format!("--{}", key.replace('_', "-"))),
+            None => error,
+        }
+    }
+
+    fn describe(&self, subject: Subject) -> String {
+        subject.to_string()
+    }
+
+    fn key(&self, _: Subject) -> KeyPath {
+        KeyPath::default()
     }
 }

@@ -6,18 +6,21 @@ mod bar;
 mod build;
 mod convert;
 mod docs;
+mod init;
 mod job;
+mod manual;
 mod mkfs;
 mod nixos;
+mod signals;
 mod standard;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Writes bootable disk images in user space: no root, no VM, no mount, the same bytes every time.
 #[derive(Debug, Parser)]
@@ -25,7 +28,7 @@ use crate::error::{Error, Result};
     name = "diskwright",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest; a signal ends the process by that signal.\n\
                   Results go to standard output, progress and warnings to standard error.",
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -51,6 +54,8 @@ enum Command {
     Resize(convert::Resize),
     /// Show what an image is and what is in it
     Inspect(convert::Inspect),
+    /// Write a commented manifest to start from: nixos, esp+root, bios or data
+    Init(init::Args),
     /// Print the JSON Schema of manifests, for editors
     #[command(after_help = "Example:\n  diskwright schema > diskwright.schema.json")]
     Schema,
@@ -59,7 +64,7 @@ enum Command {
         after_help = "Example:\n  diskwright completions bash > ~/.local/share/bash-completion/completions/diskwright"
     )]
     Completions(docs::Completions),
-    /// Print the manual pages of all commands
+    /// Print the manual pages: of all commands, and diskwright.toml(5) of manifests
     #[command(after_help = "Examples:\n  diskwright man | man -l -\n  diskwright man --dir share/man/man1")]
     Man(docs::Man),
 }
@@ -72,8 +77,13 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with these arguments, of which the first is its own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let mut command = Cli::command();
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
+        let name = matches.subcommand_name().map(str::to_owned);
+        Ok((name, Cli::from_arg_matches(&matches)?))
+    });
+    let (name, cli) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are no faults and go to standard output; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -86,11 +96,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
-        Command::Nixos(args) => nixos::run(*args),
+        Command::Nixos(args) => nixos::run(&args),
         Command::Convert(args) => convert::convert(args),
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),
         Command::Inspect(args) => convert::look(&args),
+        Command::Init(args) => init::run(args),
         Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
@@ -98,10 +109,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // The same option may have another flag elsewhere.
+            let own = name.and_then(|name| command.find_subcommand(name));
+            let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
+            let error = error.spelled(flag);
             complain(Severity::Error, &error.to_string());
+            if error.kind() == Kind::Interrupted {
+                signals::end_by_signal();
+            }
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// The flag that `command`, or a command below it, has for the option `key`.
+fn flag_of(command: &clap::Command, key: &str) -> Option<String> {
+    let own = command.get_arguments().find(|argument| argument.get_id() == key);
+    let flag = own.and_then(clap::Arg::get_long).map(|long| format!("--{long}"));
+    flag.or_else(|| command.get_subcommands().find_map(|command| flag_of(command, key)))
 }
 
 /// How bad a message on standard error is.
@@ -135,9 +160,12 @@ fn wants_colour() -> bool {
 /// Writes a result to standard output.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    unless_nobody_reads(stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
-        Error::new(crate::error::Kind::Output, "cannot write to standard output").because(error)
-    }))
+    unless_nobody_reads(
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error)),
+    )
 }
 
 /// A report whose reader has left, as `head` does, has done its work. An image that nobody takes is a failure.
@@ -157,6 +185,28 @@ mod tests {
     #[test]
     fn the_arguments_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// What the library calls an option, a user knows as a flag: of what is wrong, and of what would help.
+    #[test]
+    fn options_of_errors_are_spelled_as_flags() {
+        for (key, flag) in [
+            ("subformat", "--subformat"),
+            ("compress", "--compress"),
+            ("level", "--level"),
+            ("cluster_size", "--cluster-size"),
+            ("allow_backing", "--allow-backing"),
+            ("backing", "--backing"),
+        ] {
+            let spelled = |error: Error| error.spelled(|key| flag_of(&Cli::command(), key)).to_string();
+            let error = || Error::new(Kind::Usage, "no");
+            assert_eq!(spelled(error().about(key)), format!("no\n  at {flag}"));
+            let text = spelled(error().remedy(key, "take another"));
+            assert_eq!(text, format!("no\n  hint: take another ({flag})"));
+            let placed = error().about(key).at_line("disk.toml", 3, "level = 0");
+            assert!(!spelled(placed).contains(flag));
+        }
+        assert_eq!(flag_of(&Cli::command(), "no-such-option"), None);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The codecs of compressed containers.
 
 use std::fmt;
-use std::str::FromStr;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -13,74 +12,78 @@ use crate::units::{Bytes, MIB, u64_of, usize_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// Raw deflate with a window of 4 KiB, as QEMU writes and reads it. Levels 1 to 9.
-    Zlib {
-        /// 1 fast to 9 small.
-        level: u8,
-    },
+    Zlib(ZlibLevel),
     /// Zstandard. Levels 1 to 19.
-    Zstd {
-        /// 1 fast to 19 small.
-        level: u8,
-    },
+    Zstd(ZstdLevel),
 }
 
-/// The level of zlib where none is asked for.
-const ZLIB_LEVEL: u8 = 6;
-/// The level of zstd where none is asked for: zstd's own default.
-const ZSTD_LEVEL: u8 = 3;
+/// How hard a codec tries: from 1, fast, to `MOST`, small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level<const MOST: u8>(u8);
 
-impl Codec {
-    /// Its name.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Zlib { .. } => "zlib",
-            Self::Zstd { .. } => "zstd",
-        }
-    }
+/// How hard zlib tries.
+pub type ZlibLevel = Level<9>;
+/// How hard zstd tries. Its levels above 19 take memory that nobody expects.
+pub type ZstdLevel = Level<19>;
 
-    /// A codec by its name, at a level or at its default.
+impl<const MOST: u8> Level<MOST> {
+    /// Level `level`.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for another name, or a level that the codec does not have.
-    pub fn new(name: &str, level: Option<u8>) -> Result<Self> {
-        let (default, most) = match name {
-            "zlib" => (ZLIB_LEVEL, 9),
-            "zstd" => (ZSTD_LEVEL, 19),
-            _ => {
-                return Err(Error::new(Kind::Usage, "there is no such compression")
-                    .expected("none, zlib or zstd")
-                    .found(name));
-            }
-        };
-        let level = level.unwrap_or(default);
-        if level == 0 || level > most {
-            return Err(Error::new(Kind::Usage, format!("{name} has no such level"))
-                .expected(format!("1 to {most}"))
+    /// [`Kind::Usage`] about `level` for one that the codec does not have.
+    pub fn new(level: u8) -> Result<Self> {
+        if level == 0 || level > MOST {
+            return Err(Error::new(Kind::Usage, "the compression has no such level")
+                .about("level")
+                .expected(format!("1 to {MOST}"))
                 .found(level));
         }
-        Ok(if name == "zlib" { Self::Zlib { level } } else { Self::Zstd { level } })
+        Ok(Self(level))
     }
 
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for ZlibLevel {
+    /// zlib's own default.
+    fn default() -> Self {
+        Self(6)
+    }
+}
+
+impl Default for ZstdLevel {
+    /// zstd's own default.
+    fn default() -> Self {
+        Self(3)
+    }
+}
+
+impl Codec {
     /// The number that qcow2 gives it (compression_type).
     #[must_use]
     pub(super) const fn qcow2_type(self) -> u8 {
         match self {
-            Self::Zlib { .. } => 0,
-            Self::Zstd { .. } => 1,
+            Self::Zlib(_) => 0,
+            Self::Zstd(_) => 1,
         }
     }
-}
 
-impl Codec {
     /// What a thread takes that compresses clusters of this size, measured as the growth of the program from one thread to
     /// eight: buffers and stack, and so many times the cluster for the tables of the encoder.
     pub(super) fn memory(self, cluster: u64) -> Bytes {
         let times = match self {
-            Self::Zlib { .. } | Self::Zstd { level: 0..=4 } => 2,
-            Self::Zstd { level: 5 } => 3,
-            Self::Zstd { level: 6..=10 } => 7,
-            Self::Zstd { level: 11..=12 } => 12,
-            Self::Zstd { .. } => 18,
+            Self::Zlib(_) => 2,
+            Self::Zstd(level) => match level.get() {
+                0..=4 => 2,
+                5 => 3,
+                6..=10 => 7,
+                11..=12 => 12,
+                _ => 18,
+            },
         };
         Bytes::new(MIB + MIB / 4 + times * cluster)
     }
@@ -108,20 +111,24 @@ impl fmt::Debug for Encoder {
 
 impl Encoder {
     /// For clusters of `cluster` bytes.
+    #[cfg_attr(
+        not(feature = "zstd"),
+        expect(unused_variables, reason = "zlib takes clusters of any size alike")
+    )]
     pub(super) fn new(codec: Codec, cluster: u64) -> Result<Self> {
         match codec {
-            Codec::Zlib { level } => Ok(Self::Zlib(Box::new(Deflater::new(level)))),
+            Codec::Zlib(level) => Ok(Self::Zlib(Box::new(Deflater::new(level.get())))),
             #[cfg(feature = "zstd")]
-            Codec::Zstd { level } => {
+            Codec::Zstd(level) => {
                 let failed = |error| Error::bug("zstd does not start").because(error);
-                let mut compressor = zstd::bulk::Compressor::new(i32::from(level)).map_err(failed)?;
-                if level == ZSTD_LEVEL && cluster <= SMALL_CLUSTER {
+                let mut compressor = zstd::bulk::Compressor::new(i32::from(level.get())).map_err(failed)?;
+                if level == ZstdLevel::default() && cluster <= SMALL_CLUSTER {
                     compressor.set_parameter(SMALL_HASH).map_err(failed)?;
                 }
                 Ok(Self::Zstd(compressor))
             }
             #[cfg(not(feature = "zstd"))]
-            Codec::Zstd { .. } => Err(Error::new(Kind::Usage, "this program was built without zstd")
+            Codec::Zstd(_) => Err(Error::new(Kind::Usage, "this program was built without zstd")
                 .hint("take zlib, or build with the feature `zstd`")),
         }
     }
@@ -179,14 +186,11 @@ impl fmt::Debug for ZlibEncoder {
 }
 
 impl ZlibEncoder {
-    /// At a level of 1 to 9; [`ZlibEncoder::USUAL`] where none is asked for.
-    pub(super) fn new(level: u8) -> Self {
-        let level = Compression::new(u32::from(level));
+    /// Compresses as hard as `level` says.
+    pub(super) fn new(level: ZlibLevel) -> Self {
+        let level = Compression::new(u32::from(level.get()));
         Self { compress: Compress::new(level, true), stored: Compress::new(Compression::none(), true) }
     }
-
-    /// The usual level.
-    pub(super) const USUAL: u8 = ZLIB_LEVEL;
 
     /// Appends the stream of `bytes` to `out`. Bytes that only get longer are stored in it as they are, which costs 5
     /// bytes for each 65,535 and 6 for the stream (RFC 1951, 3.2.4).
@@ -205,14 +209,6 @@ impl ZlibEncoder {
 /// "conservative" sum for parameters that are not the default).
 const fn deflate_bound(length: usize) -> usize {
     length + length.div_ceil(8) + length.div_ceil(64) + 16
-}
-
-impl FromStr for Codec {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::new(name, None)
-    }
 }
 
 /// How the clusters of an image are decompressed.
@@ -316,8 +312,9 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             noise.extend((state >> 33).to_le_bytes().iter().take(4));
         }
-        for (codec, decoder) in [("zlib", Decoder::Deflate), ("zstd", Decoder::Zstd)] {
-            let mut encoder = Encoder::new(Codec::new(codec, None).unwrap(), 65536).unwrap();
+        let (zlib, zstd) = (Codec::Zlib(Level::default()), Codec::Zstd(Level::default()));
+        for (codec, decoder) in [(zlib, Decoder::Deflate), (zstd, Decoder::Zstd)] {
+            let mut encoder = Encoder::new(codec, 65536).unwrap();
             let mut out = b"before".to_vec();
             let length = encoder.encode(&text, &mut out).unwrap().unwrap();
             assert_eq!(out.len(), 6 + length);
@@ -335,7 +332,7 @@ mod tests {
             assert!(decoder.decode(&out[6..6 + length / 2], &mut back).is_err());
             assert!(decoder.decode(&noise, &mut back).is_err());
         }
-        let (mut zlib, mut out) = (ZlibEncoder::new(1), Vec::new());
+        let (mut zlib, mut out) = (ZlibEncoder::new(Level::new(1).unwrap()), Vec::new());
         for bytes in [&text, &noise, &noise, &text] {
             out.clear();
             let length = zlib.encode(&bytes[..65536], &mut out).unwrap();
@@ -347,7 +344,5 @@ mod tests {
             inflate_whole(&out, &mut back[..65535]).unwrap_err();
             inflate_whole(&out[..length - 1], &mut back).unwrap_err();
         }
-        assert!(Codec::new("zlib", Some(10)).is_err());
-        assert!(Codec::new("lz4", None).is_err());
     }
 }

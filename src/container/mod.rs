@@ -4,8 +4,13 @@ mod allocated;
 pub mod codec;
 mod deflate;
 mod entries;
+mod fit;
+mod foreign;
+mod format;
+mod identity;
 mod open;
 pub mod qcow2;
+mod settings;
 mod source;
 pub mod vdi;
 pub mod vhd;
@@ -13,169 +18,61 @@ pub mod vhdx;
 pub mod vmdk;
 mod write;
 
-use std::fmt;
-use std::path::Path;
-use std::str::FromStr;
-
-pub use open::{OpenOptions, Opened, open};
-pub(crate) use open::{backing_path, open_alone, open_raw};
+pub use format::{Format, UnknownFormat};
+pub use identity::{Identity, SectorSize};
+pub use open::{OpenOptions, Opened, backing_path, open};
+pub(crate) use open::{open_alone, open_file};
+pub use settings::{Compression, Settings, Subformat, UnknownWord};
 pub(crate) use source::{open_to_change, same_file};
-pub use write::{Identity, Subformat, WriteOptions};
 
-/// The format of an output file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Format {
+/// What kind of file a disk becomes, with what that kind can be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Container {
     /// The bytes of the disk themselves; holes stay holes of the file.
     #[default]
     Raw,
     /// QEMU's own.
-    Qcow2,
+    Qcow2(qcow2::Options),
     /// VHD: Virtual PC, Hyper-V, Azure.
-    Vpc,
+    Vhd(vhd::Options),
     /// VirtualBox's own.
-    Vdi,
+    Vdi(vdi::Options),
     /// VMware's.
-    Vmdk,
+    Vmdk(vmdk::Options),
     /// VHDX: Hyper-V.
-    Vhdx,
+    Vhdx(vhdx::Options),
 }
 
-/// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
-/// Raw has also those by which people call a lone filesystem.
-const FORMATS: [(Format, &[&str], &[&str]); 6] = [
-    (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
-    (Format::Qcow2, &["qcow2"], &["qcow2"]),
-    (Format::Vpc, &["vpc", "vhd"], &["vhd", "vpc"]),
-    (Format::Vdi, &["vdi"], &["vdi"]),
-    (Format::Vmdk, &["vmdk"], &["vmdk"]),
-    (Format::Vhdx, &["vhdx"], &["vhdx"]),
-];
-
-impl Format {
-    /// The format that the suffix of `path` stands for.
+impl Container {
+    /// The usual kind of `format`.
     #[must_use]
-    pub fn of_path(path: &Path) -> Option<Self> {
-        let suffix = path.extension()?.to_str()?.to_ascii_lowercase();
-        FORMATS
-            .iter()
-            .find(|(_, _, suffixes)| suffixes.contains(&suffix.as_str()))
-            .map(|(format, _, _)| *format)
+    pub fn of(format: Format) -> Self {
+        match format {
+            Format::Raw => Self::Raw,
+            Format::Qcow2 => Self::Qcow2(qcow2::Options::default()),
+            Format::Vhd => Self::Vhd(vhd::Options::default()),
+            Format::Vdi => Self::Vdi(vdi::Options::default()),
+            Format::Vmdk => Self::Vmdk(vmdk::Options::default()),
+            Format::Vhdx => Self::Vhdx(vhdx::Options::default()),
+        }
     }
 
-    /// The suffix of an output that is named after its manifest.
+    /// Its format.
     #[must_use]
-    pub const fn suffix(self) -> &'static str {
+    pub const fn format(&self) -> Format {
         match self {
-            Self::Raw => "img",
-            Self::Qcow2 => "qcow2",
-            Self::Vpc => "vhd",
-            Self::Vdi => "vdi",
-            Self::Vmdk => "vmdk",
-            Self::Vhdx => "vhdx",
+            Self::Raw => Format::Raw,
+            Self::Qcow2(_) => Format::Qcow2,
+            Self::Vhd(_) => Format::Vhd,
+            Self::Vdi(_) => Format::Vdi,
+            Self::Vmdk(_) => Format::Vmdk,
+            Self::Vhdx(_) => Format::Vhdx,
         }
     }
 
-    /// Its name.
+    /// Whether ids and times stand in the file, so that it needs something they derive from.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Vpc => "vpc",
-            Self::Vdi => "vdi",
-            Self::Vmdk => "vmdk",
-            Self::Vhdx => "vhdx",
-        }
-    }
-
-    /// The kinds of it, the usual one first; none where there is only one.
-    #[must_use]
-    pub const fn subformats(self) -> &'static [Subformat] {
-        match self {
-            Self::Raw | Self::Qcow2 => &[],
-            Self::Vpc | Self::Vdi | Self::Vhdx => &[Subformat::Dynamic, Subformat::Fixed],
-            Self::Vmdk => &[Subformat::MonolithicSparse, Subformat::StreamOptimized],
-        }
-    }
-
-    /// What QEMU calls it.
-    #[must_use]
-    pub const fn qemu_name(self) -> &'static str {
-        self.name()
-    }
-
-    /// All names that are read, for the schema of manifests.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        FORMATS.iter().flat_map(|(_, names, _)| names.iter().copied())
-    }
-
-    /// All names and suffixes, for help and errors: `raw (.img .raw)`.
-    #[must_use]
-    pub fn list() -> String {
-        FORMATS
-            .iter()
-            .map(|(format, _, suffixes)| format!("{} (.{})", format.name(), suffixes.join(" .")))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-}
-
-/// A name that is no format.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownFormat;
-
-impl fmt::Display for UnknownFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = FORMATS.iter().flat_map(|(_, names, _)| names.iter().copied()).collect();
-        write!(f, "no format that this version writes; there is {}", names.join(", "))
-    }
-}
-
-impl std::error::Error for UnknownFormat {}
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
-        FORMATS
-            .iter()
-            .find(|(_, names, _)| names.contains(&name))
-            .map(|(format, _, _)| *format)
-            .ok_or(UnknownFormat)
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_suffixes_lead_to_formats_and_strange_ones_do_not() {
-        for (path, format) in [
-            ("disk.img", Some(Format::Raw)),
-            ("a/disk.RAW", Some(Format::Raw)),
-            ("root.ext4", Some(Format::Raw)),
-            ("disk.vhd", Some(Format::Vpc)),
-            ("disk.zip", None),
-            ("disk", None),
-            (".img", None),
-        ] {
-            assert_eq!(Format::of_path(Path::new(path)), format, "{path}");
-        }
-        for (format, names, suffixes) in FORMATS {
-            for name in names {
-                assert_eq!(name.parse(), Ok(format));
-            }
-            assert_eq!(format.to_string().parse(), Ok(format));
-            assert!(suffixes.contains(&format.suffix()));
-        }
-        assert_eq!("floppy".parse::<Format>(), Err(UnknownFormat));
-        assert!(Format::list().starts_with("raw (.img"));
+    pub const fn has_ids(&self) -> bool {
+        !matches!(self, Self::Raw | Self::Qcow2(_))
     }
 }

@@ -5,10 +5,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
+use super::codec::Level;
+use super::foreign::Foreign;
 use super::qcow2::read as qcow2;
 use super::source::{Mapping, Numbers, Source, same_file};
+use super::vmdk::CreateType;
 use super::vmdk::{Adapter, read as vmdk};
-use super::{Format, Identity, Subformat, vdi, vhd, vhdx};
+use super::{Container, Format, SectorSize, Subformat, vdi, vhd, vhdx};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image};
 use crate::pour::output::Output;
@@ -37,13 +42,15 @@ pub struct Opened {
     /// Bytes that the file takes on the host.
     pub actual_size: u64,
     /// Bytes in a logical sector of the disk, where the format says.
-    pub sector_size: Option<u64>,
+    pub sector_size: Option<SectorSize>,
     /// The backing file, if it names one.
     pub backing: Option<PathBuf>,
     /// Which kind of its format it is, where there are several.
     pub subformat: Option<Subformat>,
     /// The id by which programs know it, which it keeps when it is written anew to grow.
-    pub identity: Option<Identity>,
+    pub id: Option<Uuid>,
+    /// When it was made, in seconds since 1970, where the format says.
+    pub time: Option<i64>,
     /// The controller that a VMDK is meant for, which it keeps too.
     pub adapter: Option<Adapter>,
     /// All files that were opened for it, itself first.
@@ -62,9 +69,28 @@ impl Opened {
             sector_size: None,
             backing: None,
             subformat: None,
-            identity: None,
+            id: None,
+            time: None,
             adapter: None,
             files: Vec::new(),
+        }
+    }
+
+    /// The kind of file that it is, as far as that is one that is written.
+    pub(crate) fn container(&self) -> Container {
+        let fixed = self.subformat == Some(Subformat::Fixed);
+        match self.format {
+            Format::Raw | Format::Qcow2 => Container::of(self.format),
+            Format::Vhd => Container::Vhd(vhd::Options { fixed }),
+            Format::Vdi => Container::Vdi(vdi::Options { fixed }),
+            Format::Vhdx => Container::Vhdx(vhdx::Options { fixed }),
+            Format::Vmdk => {
+                let create_type = match self.subformat {
+                    Some(Subformat::StreamOptimized) => CreateType::StreamOptimized(Level::default()),
+                    _ => CreateType::MonolithicSparse,
+                };
+                Container::Vmdk(super::vmdk::Options { create_type, adapter: self.adapter })
+            }
         }
     }
 }
@@ -78,10 +104,13 @@ const LONGEST_CHAIN: usize = 64;
 /// [`Kind::Source`] where it cannot be read, [`Kind::Format`] where it is not a correct image (with the offset),
 /// [`Kind::Usage`] where it has a backing file and that is not allowed.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened> {
-    let source = Source::open(path)?;
+    open_as(&Source::open(path)?, options)
+}
+
+fn open_as(source: &Arc<Source>, options: &OpenOptions) -> Result<Opened> {
     let backing = if options.allow_backing { Chain::Followed } else { Chain::Refused };
     let mut chain = vec![source.path.clone()];
-    let mut opened = open_source(&source, options.format, backing, &mut chain)?;
+    let mut opened = open_source(source, options.format, backing, &mut chain)?;
     opened.files = chain;
     Ok(opened)
 }
@@ -108,12 +137,12 @@ pub(crate) fn open_output(output: &Output, format: Format) -> Result<Opened> {
     open_source(&source, Some(format), Chain::Ignored, &mut Vec::new())
 }
 
-/// Opens a raw disk in a file without name, called `name` in errors.
+/// Opens an image in a file without name, called `name` in errors.
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn open_raw(file: File, name: &str) -> Result<Opened> {
-    raw(&Source::over(file, PathBuf::from(name))?)
+pub(crate) fn open_file(file: File, name: &str, options: &OpenOptions) -> Result<Opened> {
+    open_as(&Source::over(file, PathBuf::from(name))?, options)
 }
 
 /// What becomes of a backing file.
@@ -137,7 +166,7 @@ fn open_source(
     match format {
         Format::Raw => raw(source),
         Format::Qcow2 => open_qcow2(source, backing, chain),
-        Format::Vpc => vhd::read::open(source),
+        Format::Vhd => vhd::read::open(source),
         Format::Vdi => vdi::read::open(source),
         Format::Vmdk => open_vmdk(source, backing, chain),
         Format::Vhdx => vhdx::read::open(source),
@@ -145,15 +174,21 @@ fn open_source(
 }
 
 /// The format that the first and last bytes of a file tell; raw where they tell none.
+///
+/// # Errors
+/// [`Kind::Format`] for what is no disk image, by its name.
 fn detect(source: &Source) -> Result<Format> {
     let head = source.read_some(0, 512)?;
     Ok(match Numbers(&head).be32(0) {
         0x5146_49fb => Format::Qcow2,
         _ if vdi::read::is_vdi(&head) => Format::Vdi,
-        _ if vhd::read::is_vhd(source)? => Format::Vpc,
+        _ if vhd::read::is_vhd(source)? => Format::Vhd,
         _ if vmdk::detect(&head) => Format::Vmdk,
         _ if vhdx::read::detect(&head) => Format::Vhdx,
-        _ => Format::Raw,
+        _ => match Foreign::of(source, &head)? {
+            Some(foreign) => return Err(foreign.error(source)),
+            None => Format::Raw,
+        },
     })
 }
 
@@ -207,7 +242,7 @@ fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> R
     Ok(Opened {
         details: disk.details(),
         subformat: disk.subformat(),
-        identity: disk.identity(),
+        id: disk.id(),
         adapter: disk.adapter(),
         ..Opened::new(source, Format::Vmdk, image)
     })
@@ -262,7 +297,7 @@ fn backing_format(name: &str, overlay: &Path) -> Result<Format> {
 /// # Errors
 /// [`Kind::Format`] for what QEMU reads as a protocol: letters and a colon before any slash (block.c,
 /// path_has_protocol). Of those only `file:` and an absolute path is a file wherever it is read.
-pub(crate) fn backing_path(overlay: &Path, name: &Path) -> Result<PathBuf> {
+pub fn backing_path(overlay: &Path, name: &Path) -> Result<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = name.as_os_str().as_bytes();
     let name = match bytes.strip_prefix(b"file:") {

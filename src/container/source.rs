@@ -69,7 +69,7 @@ impl Source {
             return Err(Error::new(Kind::Source, "an image is a file or a block device")
                 .at(&path)
                 .found(found)
-                .hint("a raw disk can come from standard input: `-`"));
+                .hint("read a raw disk from standard input"));
         };
         let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
         let stamp = meta.is_file().then(|| stamp(meta.mtime(), nanoseconds));

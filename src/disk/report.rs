@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::error::Warning;
+use crate::error::{Subject, Warning};
 use crate::filesystem::Facts;
 use crate::table::{Placed, Plan, Scheme, attribute_names};
 use crate::text::printable;
@@ -84,6 +84,8 @@ pub struct Filesystem {
     pub used_blocks: u64,
     /// Those that are free.
     pub free_blocks: u64,
+    /// Bytes of the journal, which count as used; 0 where there is none.
+    pub journal: u64,
     /// Inodes there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inodes: Option<u64>,
@@ -98,7 +100,12 @@ pub struct Filesystem {
 impl Report {
     /// The report of a disk laid out as `plan`; `facts` belong to its partitions one by one.
     #[must_use]
-    pub fn new(plan: &Plan, data: Bytes, facts: &[Option<Facts>], warnings: &[Warning]) -> Self {
+    pub fn new(
+        plan: &Plan,
+        data: Bytes,
+        facts: &[Option<Facts>],
+        warnings: &[(Option<Subject>, Warning)],
+    ) -> Self {
         let (table, guid, signature) = match plan.scheme {
             Scheme::Gpt => ("gpt", Some(plan.guid.to_string()), None),
             Scheme::Mbr => ("mbr", None, Some(format!("0x{:08x}", plan.signature))),
@@ -118,7 +125,13 @@ impl Report {
                 .zip(facts)
                 .map(|(placed, facts)| Partition::new(plan.scheme, placed, facts.as_ref()))
                 .collect(),
-            warnings: warnings.iter().map(ToString::to_string).collect(),
+            warnings: warnings
+                .iter()
+                .map(|(subject, warning)| match subject {
+                    Some(subject) => format!("{subject}: {warning}"),
+                    None => warning.to_string(),
+                })
+                .collect(),
         }
     }
 
@@ -136,19 +149,33 @@ impl Report {
             rows.push(["", "start", "size", "type", "label", "filesystem"].map(str::to_owned));
         }
         for partition in &self.partitions {
-            let filesystem = partition.filesystem.as_ref().map_or(String::new(), Filesystem::text);
+            let filesystem = partition.filesystem.as_ref();
+            let lines = filesystem.map_or([String::new(), String::new()], Filesystem::lines);
             if self.table == "none" {
-                let _ = writeln!(text, "  {filesystem}");
+                lines.iter().filter(|line| !line.is_empty()).for_each(|line| {
+                    let _ = writeln!(text, "  {line}");
+                });
                 continue;
             }
+            let [first, second] = lines;
             rows.push([
                 partition.number.to_string(),
                 human(partition.offset),
                 human(partition.size),
-                partition.kind.clone().unwrap_or_default(),
-                partition.label.as_deref().map(|label| printable(label.as_bytes())).unwrap_or_default(),
-                filesystem,
+                shortened(partition.kind.as_deref().unwrap_or_default()),
+                shortened(partition.label.as_deref().unwrap_or_default()),
+                first,
             ]);
+            if !second.is_empty() {
+                rows.push([
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    second,
+                ]);
+            }
         }
         columns(&rows, &mut text);
         text
@@ -230,24 +257,44 @@ impl Filesystem {
             blocks: facts.blocks,
             used_blocks: facts.blocks.saturating_sub(facts.free_blocks),
             free_blocks: facts.free_blocks,
+            journal: facts.journal,
             inodes: facts.inodes,
             used_inodes: used(facts.inodes, facts.free_inodes),
             free_inodes: facts.free_inodes,
         }
     }
 
-    /// `ext4 nixos 5e1f…, 1.2 GiB used, 512 MiB free`.
-    fn text(&self) -> String {
-        let mut text = self.kind.to_owned();
-        for part in [&self.label, &self.uuid] {
+    /// `ext4 nixos 5e1f…`, and how full it is: `1.2 GiB used (64 MiB of it the journal), 512 MiB free`. A line each, so
+    /// that a table of partitions fits a terminal of 100 columns.
+    fn lines(&self) -> [String; 2] {
+        let mut name = self.kind.to_owned();
+        for part in [shortened(&self.label), printable(self.uuid.as_bytes())] {
             if !part.is_empty() {
-                let _ = write!(text, " {}", printable(part.as_bytes()));
+                let _ = write!(name, " {part}");
             }
         }
-        if self.kind != "swap" {
-            let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size)).human();
-            let _ = write!(text, ", {} used, {} free", human(self.used_blocks), human(self.free_blocks));
+        if self.kind == "swap" {
+            return [name, String::new()];
         }
-        text
+        let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size)).human();
+        let mut full = format!("{} used", human(self.used_blocks));
+        if self.journal > 0 {
+            let _ = write!(full, " ({} of it the journal)", Bytes::new(self.journal).human());
+        }
+        let _ = write!(full, ", {} free", human(self.free_blocks));
+        [name, full]
+    }
+}
+
+/// The longest name that the table shows whole, in characters: the columns before the filesystem take at most 2 + 3 numbers
+/// of 10 characters and two names, and a filesystem at most `ext4`, a label of 16 and a UUID of 36.
+const LONGEST_NAME: usize = 16;
+
+/// A name as the table shows it: printable, and cut where it is long.
+fn shortened(name: &str) -> String {
+    let name = printable(name.as_bytes());
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((cut, _)) if name.chars().nth(LONGEST_NAME + 1).is_some() => format!("{}…", &name[..cut]),
+        _ => name,
     }
 }

@@ -1,14 +1,162 @@
-//! The filesystems: each is a pure function from a [`Tree`](crate::tree::Tree) to an [`Image`].
+//! The filesystems: each is a pure function from a [`Tree`] to an [`Image`], and a [`Volume`] is the
+//! way back: [`open`] reads what is there, whoever wrote it.
 //!
 //! Same doors in each house: `mod` has the one public `build`, `geometry` the sums, `format` the bytes.
 
+mod bits;
+mod device;
 pub mod ext4;
 pub mod fat;
+pub(crate) mod marks;
 pub mod swap;
+mod volume;
 
-use crate::error::Warning;
+pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Volume, contents, open};
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{Error, Result, Warning};
 use crate::image::Image;
+use crate::tree::{Time, Tree};
 use crate::units::Bytes;
+
+/// A filesystem to make, and its options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[schemars(rename = "Filesystem")]
+pub enum Spec {
+    /// The fourth extended filesystem of Linux.
+    Ext4(ext4::Options),
+    /// FAT12, FAT16 or FAT32 with long names.
+    Vfat(fat::Options),
+    /// A swap area, which holds no files.
+    Swap(swap::Options),
+}
+
+impl From<ext4::Options> for Spec {
+    fn from(options: ext4::Options) -> Self {
+        Self::Ext4(options)
+    }
+}
+
+impl From<fat::Options> for Spec {
+    fn from(options: fat::Options) -> Self {
+        Self::Vfat(options)
+    }
+}
+
+impl From<swap::Options> for Spec {
+    fn from(options: swap::Options) -> Self {
+        Self::Swap(options)
+    }
+}
+
+/// What a filesystem does not say of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// How large it is.
+    pub size: Size,
+    /// Where it begins on its disk; the format may write that down.
+    pub offset: Bytes,
+    /// Bytes in a logical sector of its disk: 512 or 4096.
+    pub sector_size: u64,
+    /// What its ids derive from: its UUID, where its options give none.
+    pub id: Uuid,
+    /// When it was made.
+    pub time: Time,
+    /// Whether firmware or a boot loader reads it: an EFI system partition, or the partition at /boot beside it.
+    pub system: bool,
+}
+
+impl Placement {
+    /// A filesystem by itself: as small as its contents allow, at the beginning of a disk with sectors of 512 bytes, made
+    /// at the beginning of 1970.
+    #[must_use]
+    pub fn alone(id: Uuid) -> Self {
+        Self {
+            size: Size::Auto,
+            offset: Bytes::ZERO,
+            sector_size: 512,
+            id,
+            time: Time::default(),
+            system: false,
+        }
+    }
+}
+
+impl Spec {
+    /// Its name, as manifests and `mount` have it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ext4(_) => "ext4",
+            Self::Vfat(_) => "vfat",
+            Self::Swap(_) => "swap",
+        }
+    }
+
+    /// The volume label that its options give; empty for none.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        let label = match self {
+            Self::Ext4(options) => &options.label,
+            Self::Vfat(options) => &options.label,
+            Self::Swap(options) => &options.label,
+        };
+        label.as_deref().unwrap_or_default()
+    }
+
+    /// The space that its options ask to be left free.
+    #[must_use]
+    pub const fn free(&self) -> Option<Bytes> {
+        match self {
+            Self::Ext4(options) => options.free,
+            Self::Vfat(options) => options.free,
+            Self::Swap(_) => None,
+        }
+    }
+
+    /// Whether it holds files.
+    #[must_use]
+    pub const fn holds_files(&self) -> bool {
+        !matches!(self, Self::Swap(_))
+    }
+
+    /// Whether it keeps the owners of files.
+    #[must_use]
+    pub const fn keeps_owners(&self) -> bool {
+        matches!(self, Self::Ext4(_))
+    }
+
+    /// Whether its contents can decide its size.
+    #[must_use]
+    pub const fn has_size(&self) -> bool {
+        self.holds_files()
+    }
+
+    /// Whether its bytes say where on the disk it begins.
+    #[must_use]
+    pub const fn knows_its_place(&self) -> bool {
+        matches!(self, Self::Vfat(_))
+    }
+
+    /// Builds it. What holds no files ignores `tree`.
+    ///
+    /// # Errors
+    /// As [`ext4::build`], [`fat::build`] and [`swap::build`].
+    pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement) -> Result<Filesystem> {
+        let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
+        match self {
+            Self::Ext4(options) => ext4::build(tree()?, options, at),
+            Self::Vfat(options) => fat::build(tree()?, options, at),
+            Self::Swap(options) => swap::build(options, at),
+        }
+    }
+}
 
 /// How large a filesystem is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +193,8 @@ pub struct Facts {
     pub blocks: u64,
     /// Blocks or clusters that are free.
     pub free_blocks: u64,
+    /// Bytes of the journal, which count as used; 0 where there is none.
+    pub journal: u64,
     /// Inodes there are; `None` where the format has none.
     pub inodes: Option<u64>,
     /// Inodes that are free.

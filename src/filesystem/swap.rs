@@ -1,16 +1,36 @@
 //! A swap area: one page of header as `mkswap` writes it, and nothing else.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Facts, Filesystem};
+use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result};
-use crate::image::Builder;
+use crate::image::{Builder, Slice};
 use crate::text::printable;
-use crate::units::{Bytes, usize_of};
+use crate::units::{Bytes, narrow, u64_of};
+use crate::values::Guid;
+use crate::wire::{Structure, Wire, wire};
+
+/// Every structure, for the table of docs/formats/swap.md.
+pub(crate) const STRUCTURES: &[Structure] = &[SwapHeader::STRUCTURE];
+
+wire! {
+    /// The first page of a swap area (linux/include/linux/swap.h, `union swap_header`; util-linux,
+    /// include/swapheader.h).
+    pub(crate) struct SwapHeader: "swap header", little, 4096 {
+        1024 version: u32,
+        1028 last_page: u32,
+        1032 nr_badpages: u32,
+        1036 uuid "sws_uuid": Uuid,
+        1052 volume_name "sws_volume": [u8; 16],
+        4086 magic: [u8; 10] = *b"SWAPSPACE2",
+    }
+}
 
 /// Bytes in a page. The header does not say which size it was made for: a kernel looks for the signature at the end of
 /// its own page, so this is for x86 and for Arm kernels with pages of 4 KiB.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = u64_of(SwapHeader::LENGTH);
 /// The fewest pages that make sense (`mkswap.c`, `MIN_GOODPAGES`).
 const FEWEST: u64 = 10;
 /// The most pages, counted in 32 bits (`mkswap.c`).
@@ -18,12 +38,45 @@ const MOST: u64 = 0xffff_ffff;
 /// The most bytes of a label: the field has 16, and `mkswap` keeps the last for a NUL.
 const LABEL: usize = 15;
 
-/// Builds a swap area of `size` bytes. What is behind the last whole page is not used.
+/// The header of a swap area; `None` where there is none.
+///
+/// # Errors
+/// [`Kind::Source`] where it cannot be read.
+pub(crate) fn read_header(slice: &Slice) -> Result<Option<SwapHeader>> {
+    if slice.length().get() < PAGE {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; SwapHeader::LENGTH];
+    slice.read(0, &mut bytes)?;
+    Ok(SwapHeader::read(&bytes).ok())
+}
+
+/// The options of a swap area: keys of a manifest, and what a caller of the library sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Swap")]
+pub struct Options {
+    /// Label, at most 15 bytes; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// UUID; default derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Guid>,
+}
+
+/// Builds a swap area of the size that `at` gives it. What is behind the last whole page is not used.
 ///
 /// # Errors
 /// [`Kind::Capacity`] for fewer than 10 pages or more than 2^32 - 1, [`Kind::Manifest`] for a label of more than 15
 /// bytes or with a NUL.
-pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
+pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
+    let Size::Fixed(size) = at.size else {
+        return Err(Error::new(Kind::Capacity, "swap has no size of its own")
+            .about("size")
+            .expected("a size or fill"));
+    };
+    let (label, uuid) =
+        (options.label.as_deref().unwrap_or_default(), options.uuid.map_or(at.id, |uuid| uuid.0));
     let pages = size.get() / PAGE;
     if !(FEWEST..=MOST).contains(&pages) {
         let what = if pages < FEWEST { "a swap area is too small" } else { "a swap area is too large" };
@@ -45,18 +98,11 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
         .expected(format!("at most {LABEL} bytes without NUL"))
         .found(format!("{} bytes", label.len())));
     }
-    // Pages are at most 2^32 - 1.
-    let last_page =
-        u32::try_from(pages - 1).map_err(|_| Error::bug("a page number does not fit its field"))?;
-    let mut header = vec![0; usize_of(PAGE)];
-    let mut put = |at: usize, field: &[u8]| header[at..at + field.len()].copy_from_slice(field);
-    put(1024, &1_u32.to_le_bytes());
-    put(1028, &last_page.to_le_bytes());
-    put(1036, uuid.as_bytes());
-    put(1052, label.as_bytes());
-    put(4086, b"SWAPSPACE2");
+    let mut header =
+        SwapHeader { version: 1, last_page: narrow(pages - 1, "last_page")?, uuid, ..SwapHeader::BLANK };
+    header.volume_name[..label.len()].copy_from_slice(label.as_bytes());
     let mut builder = Builder::new(size);
-    builder.bytes(Bytes::ZERO, "swap header", header);
+    builder.bytes(Bytes::ZERO, "swap header", header.bytes().to_vec());
     Ok(Filesystem {
         image: builder.finish()?,
         facts: Facts {
@@ -66,6 +112,7 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
             block_size: PAGE,
             blocks: pages,
             free_blocks: pages - 1,
+            journal: 0,
             inodes: None,
             free_inodes: None,
         },
@@ -76,6 +123,12 @@ pub fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
+
+    fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
+        let options = Options { label: Some(label.to_owned()), uuid: Some(Guid(uuid)) };
+        super::build(&options, &Placement { size: Size::Fixed(size), ..Placement::alone(Uuid::nil()) })
+    }
     use crate::units::{GIB, KIB, TIB};
 
     #[test]

@@ -1,16 +1,22 @@
-//! Reading host files: opened without following links, read exactly, and checked again for change.
+//! Files and programs of the host: files are opened without following links, read exactly and checked again for change;
+//! [`links`] follows symbolic links in the root of another system; [`fakeroot`] is refused; [`program`] runs another program.
 
+pub mod fakeroot;
+pub mod links;
+pub mod program;
+
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::{Error, Kind, Result};
-use crate::image::HostFile;
+use crate::image::{HostFile, NamedFile};
 use crate::units::u64_of;
 
 /// A time of last change folded into one number; equal times give equal stamps.
@@ -21,6 +27,10 @@ pub fn stamp(seconds: i64, nanoseconds: u32) -> u64 {
 
 /// The longest path the kernel takes in one call, without the final NUL (PATH_MAX, linux/limits.h).
 pub(crate) const LONGEST_PATH: usize = 4095;
+
+/// How a source is opened: for reading, no link followed, no pipe waited for.
+pub(crate) const READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// Opens `path` with `flags`, however long it is: a path beyond PATH_MAX is walked in pieces.
 ///
@@ -64,8 +74,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// [`Kind::Source`] where it is gone, unreadable, or has become something else.
     pub fn open(expected: HostFile<'a>) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = open_any_length(&expected.path, flags).map_err(|error| {
+        let file = open_any_length(&expected.path, READ).map_err(|error| {
             let what = match error {
                 rustix::io::Errno::NOENT => "the source vanished while the image was made",
                 rustix::io::Errno::LOOP => "the source became a symbolic link while the image was made",
@@ -134,6 +143,11 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    /// Whether all of the file is in `out` by one read, and the file still what it was when the image was laid out.
+    fn reads_whole(&self, out: &mut [u8]) -> bool {
+        matches!(self.file.read_at(out, 0), Ok(count) if count == out.len()) && self.verify().is_ok()
+    }
+
     fn changed(&self, size: u64) -> Error {
         Error::new(Kind::Source, "the source changed while the image was made")
             .at(&self.expected.path)
@@ -147,10 +161,51 @@ impl<'a> Source<'a> {
     }
 }
 
+/// How many directories stay open: those on the way from a file to the next one in a tree, mostly.
+const FOLDERS: usize = 4;
+
+/// The directories that were read from last, open, so that the kernel walks one name to a small file and no path.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    /// The one used last comes last.
+    open: Vec<(PathBuf, OwnedFd)>,
+}
+
+impl Folders {
+    pub(crate) const fn new() -> Self {
+        Self { open: Vec::new() }
+    }
+
+    /// Fills `out` with the whole file, which is as long, and checks it for change; false where anything is not as
+    /// expected: [`Source`] then tells what.
+    pub(crate) fn read(&mut self, host: &NamedFile<'_>, out: &mut [u8]) -> bool {
+        let Some(folder) = self.folder(host.folder) else { return false };
+        let flags = READ | OFlags::CLOEXEC;
+        let Ok(file) = openat(folder, host.name, flags, Mode::empty()) else { return false };
+        let expected = HostFile { path: Cow::Borrowed(Path::new("")), size: host.size, stamp: host.stamp };
+        Source { file: File::from(file), expected }.reads_whole(out)
+    }
+
+    fn folder(&mut self, path: &Path) -> Option<&OwnedFd> {
+        match self.open.iter().rposition(|(open, _)| open == path) {
+            Some(at) if at + 1 == self.open.len() => {}
+            Some(at) => self.open[at..].rotate_left(1),
+            None => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                let folder = open_any_length(path, flags).ok()?;
+                if self.open.len() == FOLDERS {
+                    self.open.remove(0);
+                }
+                self.open.push((path.to_owned(), folder));
+            }
+        }
+        self.open.last().map(|(_, folder)| folder)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::borrow::Cow;
 
     #[test]
     fn a_path_beyond_path_max_opens() {

@@ -2,7 +2,7 @@
 
 use super::{Data, Image, Segment, Slice};
 use crate::error::{Error, Result};
-use crate::host::Source;
+use crate::host::{Folders, Source};
 use crate::units::{Bytes, u64_of, usize_of};
 
 /// How many host files a cursor keeps open. Reads in order need one, and reads of a few places at a time a few; more would
@@ -18,13 +18,14 @@ pub struct Cursor {
     slice: Slice,
     /// Table of files and number in it, with the open file; the one used last comes last.
     open: Vec<((u32, u32), Source<'static>)>,
+    folders: Folders,
     /// Whether digests are settled before anything is rendered.
     settles: bool,
 }
 
 impl Cursor {
     pub(super) const fn new(slice: Slice, settles: bool) -> Self {
-        Self { slice, open: Vec::new(), settles }
+        Self { slice, open: Vec::new(), folders: Folders::new(), settles }
     }
 
     /// What it reads.
@@ -82,6 +83,13 @@ impl Cursor {
                 renderer.render(part, skip, out)
             }
             Data::File { files, file, skip } => {
+                // A file that is read whole needs not stay open.
+                if let Some(named) = tables.files(files)?.named(file)?
+                    && (skip, named.size) == (0, u64_of(out.len()))
+                    && self.folders.read(&named, out)
+                {
+                    return Ok(());
+                }
                 let source = self.source(files, file)?;
                 source.read_exact(skip, out)?;
                 source.verify()

@@ -1,4 +1,4 @@
-//! The image as a text map: one line per segment and hole, for `--dry-run`, for golden files, for debugging.
+//! The image as a text map: one line per segment and hole, for `--dry-run --map`, for golden files, for debugging.
 
 use std::fmt::Write as _;
 use std::io::Write;

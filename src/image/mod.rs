@@ -13,6 +13,7 @@ mod slice;
 mod tables;
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
@@ -60,6 +61,16 @@ pub trait Files: Send + Sync + fmt::Debug {
         Ok(self.file(id)?.size)
     }
 
+    /// The file by its name in a directory, where several files are in one: then the directory is opened once. `None` where
+    /// it is opened by its path.
+    ///
+    /// # Errors
+    /// As [`Files::file`].
+    fn named(&self, id: u32) -> Result<Option<NamedFile<'_>>> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// The file itself, where it is open already and perhaps has no name; `None` where it is opened by its path.
     fn opened(&self, id: u32) -> Option<&File> {
         let _ = id;
@@ -75,6 +86,19 @@ pub struct HostFile<'a> {
     /// Length in bytes.
     pub size: u64,
     /// Time of last change, as [`stamp`](crate::host::stamp) folds it; `None` where it is not checked.
+    pub stamp: Option<u64>,
+}
+
+/// A [`HostFile`] as a name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedFile<'a> {
+    /// Path of the directory.
+    pub folder: &'a Path,
+    /// Name in it.
+    pub name: &'a OsStr,
+    /// As [`HostFile::size`].
+    pub size: u64,
+    /// As [`HostFile::stamp`].
     pub stamp: Option<u64>,
 }
 

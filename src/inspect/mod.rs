@@ -1,4 +1,4 @@
-//! Looking inside an image: its container, its partition table, its filesystems, read through an [`Image`] and so the
+//! Looking inside an image: its container, its partition table, its filesystems, read through an [`Image`](crate::image::Image) and so the
 //! same for every format. Nothing that is read is trusted.
 
 mod filesystem;
@@ -9,8 +9,6 @@ use serde::Serialize;
 
 use crate::container::Opened;
 use crate::error::Result;
-use crate::image::Image;
-use crate::units::usize_of;
 
 pub use filesystem::Found;
 pub use table::{Entry, Table};
@@ -58,7 +56,7 @@ pub fn inspect(opened: &Opened) -> Result<Inspection> {
     // A bare filesystem may begin with a boot sector that looks like an empty table.
     let filesystem = match &table {
         Some(table) if !table.partitions.is_empty() => None,
-        _ if whole => filesystem::find(image, 0, image.length().get(), &mut patience)?,
+        _ if whole => filesystem::find(&image.whole(), &mut patience)?,
         _ => None,
     };
     Ok(Inspection {
@@ -73,13 +71,6 @@ pub fn inspect(opened: &Opened) -> Result<Inspection> {
         filesystem,
         remarks,
     })
-}
-
-/// `length` bytes of an image at `offset`; zero where they lie outside.
-fn read(image: &Image, offset: u64, length: u64) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; usize_of(length)];
-    image.read(offset, &mut bytes)?;
-    Ok(bytes)
 }
 
 /// Bytes up to the first NUL, as text without blanks at its ends.

@@ -380,7 +380,7 @@ fn line_of(bytes: &[u8], wanted: &str) -> Option<u64> {
 }
 
 /// The most bytes of a file that describes a closure: a million paths with ten references each are less.
-const LARGEST: u64 = GIB;
+pub(super) const LARGEST: u64 = GIB;
 
 /// A whole file, which is `what`, as long as it is no larger than such a file can be.
 fn read(path: &Path, what: &str) -> Result<Vec<u8>> {

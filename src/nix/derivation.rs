@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::store::{StorePath, shown};
+use super::store::StorePath;
 use crate::error::{Error, Kind, Result};
 use crate::units::u64_of;
 
@@ -22,7 +22,7 @@ pub(super) fn outputs(bytes: &[u8], file: &Path) -> Result<BTreeMap<String, Stor
         Error::new(Kind::Manifest, "the derivation does not parse")
             .at_offset(file, u64_of(text.at))
             .expected(expected)
-            .found(shown(rest.get(..40).unwrap_or(rest)))
+            .found(crate::text::shortened(rest, 40))
     })
 }
 

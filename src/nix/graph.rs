@@ -5,7 +5,7 @@
 //! | `{"closure": [{"path": …, "narHash": …}], "exportReferencesGraph": {"closure": […]}, …}` | Nix, as `.attrs.json` of a build |
 //! | `[{"path": …, "narHash": …}]` | a graph by itself; `nix path-info --json` before 2.19 |
 //! | `{"/nix/store/…": {"narHash": …}}` | `nix path-info --json`, format 1 |
-//! | `{"version": 2, "storeDir": …, "info": {"…": {"narHash": …}}}` | `nix path-info --json`, format 2 and later |
+//! | `{"version": 2, "storeDir": …, "info": {"…": {"narHash": …}}}` | `nix path-info --json`, formats 2 and 3 |
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +24,10 @@ use crate::front::manifest::locate::line_at;
 /// A JSON object whose values are still text.
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
+/// The formats of `nix path-info --json` that are read (Nix 2.36, `path-info.cc`). A later one may say the same words
+/// about something else.
+const FORMATS: std::ops::RangeInclusive<u64> = 1..=3;
+
 /// The store paths in a text of JSON, with what it says of each.
 ///
 /// # Errors
@@ -38,13 +42,30 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<(StorePath, Facts)>
         return document.list(text);
     }
     let top: Object<'_> = document.read(text)?;
-    if let Some(info) = top.get("info").filter(|_| top.contains_key("version")) {
+    if let Some(version) = version(&top) {
+        document.known(version)?;
+        if let Some(store) = top.get("storeDir") {
+            document.own_store(&document.read::<String>(store.get())?)?;
+        }
+        let info = top.get("info").ok_or_else(|| {
+            let keys: Vec<&str> = top.keys().map(String::as_str).collect();
+            Error::new(Kind::Manifest, "the JSON holds no closure")
+                .at(file)
+                .expected(format!("a key `info`, as format {version} has it"))
+                .found(format!("these keys: {}", shown(keys.join(", ").as_bytes())))
+        })?;
         return document.map(info.get());
     }
     if top.keys().any(|key| key.starts_with('/')) {
         return document.map(text);
     }
     document.list(document.graph(&top)?.get())
+}
+
+/// The version of a document that has one: a number, and not an attribute of a build that is called so.
+fn version(top: &Object<'_>) -> Option<u64> {
+    let version = top.get("version").filter(|_| !top.contains_key("exportReferencesGraph"))?;
+    serde_json::from_str(version.get()).ok()
 }
 
 /// A text of JSON and the name of its file.
@@ -72,6 +93,29 @@ impl<'a> Document<'a> {
         Error::new(Kind::Manifest, "the closure's JSON does not parse")
             .at_line(self.file, line.number, line.text)
             .found(format!("{message}, at column {}", error.column()))
+    }
+
+    /// Refuses a format that is not known.
+    fn known(&self, version: u64) -> Result<()> {
+        if FORMATS.contains(&version) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Manifest, "the closure's JSON is of a format that is not known")
+            .at(self.file)
+            .expected(format!("a version from {} to {}", FORMATS.start(), FORMATS.end()))
+            .found(format!("version {version}"))
+            .hint("`nix path-info --json --json-format 2` writes one that is"))
+    }
+
+    /// Refuses another store than the one of nixpkgs.
+    fn own_store(&self, store: &str) -> Result<()> {
+        if store == STORE {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Manifest, "the closure is of another store")
+            .at(self.file)
+            .expected(STORE)
+            .found(shown(store.as_bytes())))
     }
 
     /// The graph in the attributes of a build.
@@ -141,20 +185,23 @@ impl<'a> Document<'a> {
     }
 
     fn facts(&self, path: &StorePath, info: Info) -> Result<Facts> {
-        let wrong = |what: &str| Error::new(Kind::Manifest, what).at(self.file).found(path);
-        if let Some(store) = info.store_dir.filter(|store| store != STORE) {
-            return Err(wrong("the closure is of another store")
-                .expected(STORE)
-                .found(shown(store.as_bytes())));
-        }
-        let (Some(Hash(nar_hash)), Some(nar_size)) = (info.nar_hash, info.nar_size) else {
-            return Err(wrong("the closure's JSON does not say what Nix knows of a store path")
-                .expected("`narHash` and `narSize`")
-                .hint("a path that is not valid in its store has none; `nix-store --realise` makes it so"));
+        info.version.map_or(Ok(()), |version| self.known(version))?;
+        info.store_dir.map_or(Ok(()), |store| self.own_store(&store))?;
+        let (Some(Hash(nar_hash)), Some(nar_size), Some(references)) =
+            (info.nar_hash, info.nar_size, info.references)
+        else {
+            return Err(Error::new(
+                Kind::Manifest,
+                "the closure's JSON does not say what Nix knows of a store path",
+            )
+            .at(self.file)
+            .expected("`narHash`, `narSize` and `references`")
+            .found(path)
+            .hint("a path that is not valid in its store has none; `nix-store --realise` makes it so"));
         };
         Ok(Facts {
             deriver: info.deriver.map(|Name(path)| path),
-            references: info.references.into_iter().map(|Name(path)| path).collect(),
+            references: references.into_iter().map(|Name(path)| path).collect(),
             ca: info.ca.map(|Ca(ca)| ca),
             signatures: info.signatures.into_iter().map(|Signature(signature)| signature).collect(),
             ultimate: info.ultimate,
@@ -170,12 +217,13 @@ struct Info {
     path: Option<Name>,
     nar_hash: Option<Hash>,
     nar_size: Option<u64>,
-    references: Vec<Name>,
+    references: Option<Vec<Name>>,
     deriver: Option<Name>,
     ca: Option<Ca>,
     signatures: Vec<Signature>,
     ultimate: bool,
     store_dir: Option<String>,
+    version: Option<u64>,
 }
 
 /// A map of paths; a path is `null` where its store does not have it.

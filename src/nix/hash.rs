@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::store::{DIGITS, shown};
 use crate::error::{Error, Kind, Result};
-use crate::units::{index, low8, u64_of};
+use crate::units::index;
 
 /// Bytes of a SHA-256.
 const LENGTH: usize = 32;
@@ -65,14 +65,15 @@ pub(super) fn nix32(bytes: &[u8]) -> String {
 fn from_nix32(text: &[u8]) -> Option<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     for (number, digit) in text.iter().rev().enumerate() {
-        let value = DIGITS.iter().position(|known| known == digit)?;
+        let (value, _) = (0_u16..).zip(DIGITS).find(|(_, known)| *known == digit)?;
         let (byte, bit) = (number * 5 / 8, number * 5 % 8);
-        let pair = u64_of(value) << bit;
-        bytes[byte] |= low8(pair);
+        // Five bits at most seven bits up reach into the next byte, and no further.
+        let [low, high] = (value << bit).to_le_bytes();
+        bytes[byte] |= low;
         match bytes.get_mut(byte + 1) {
-            Some(next) => *next |= low8(pair >> 8),
+            Some(next) => *next |= high,
             // 52 digits hold four bits more than there are.
-            None if pair >> 8 != 0 => return None,
+            None if high != 0 => return None,
             None => {}
         }
     }
@@ -84,7 +85,7 @@ fn from_base16(text: &[u8]) -> Option<[u8; LENGTH]> {
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         for digit in pair {
             let value = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | low8(u64::from(value));
+            *byte = *byte << 4 | u8::try_from(value).ok()?;
         }
     }
     Some(bytes)
@@ -109,7 +110,8 @@ pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
         bits += 6;
         if bits >= 8 {
             bits -= 8;
-            bytes.push(low8(u64::from(pending >> bits)));
+            // Fewer than six bits were left over, so these are eight.
+            bytes.push(u8::try_from(pending >> bits).ok()?);
             pending &= (1 << bits) - 1;
         }
     }

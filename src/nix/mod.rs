@@ -3,7 +3,7 @@
 //! Nothing here knows NixOS, disks or filesystems but [`verify`], which compares what was written with what Nix says.
 //! docs/formats/nix.md lists every format with its source.
 //!
-//! | step | room |
+//! | step | module |
 //! |---|---|
 //! | which store path, and where it lies on this host | [`store`] |
 //! | the hash that Nix has of a store path | [`hash`] |

@@ -2,12 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use super::closure::Closure;
+use super::closure::{Closure, LARGEST};
 use super::store::Store;
 use crate::error::{Error, Kind, Result};
-use crate::text::{printable, printable_path};
+use crate::host::program::Program;
+use crate::progress::Progress;
+use crate::text::printable_path;
 
 /// The Nix of this host, and the store that it is asked about.
 #[derive(Clone, Debug)]
@@ -26,6 +28,9 @@ impl Default for Nix {
 /// Paths in one call: 500 of at most 256 bytes are a sixteenth of the 2 MiB that a call may have (execve(2)).
 const BATCH: usize = 500;
 
+/// How long one call may take: a store may be on another machine.
+const LIMIT: Duration = Duration::from_secs(600);
+
 impl Nix {
     /// The program `nix-store`, asked about `store`. For the root `/` the store is the one that Nix takes by itself, also
     /// by the variable NIX_REMOTE.
@@ -37,21 +42,21 @@ impl Nix {
     /// What Nix knows of everything that `roots` need: store paths, paths in them, or links to them.
     ///
     /// # Errors
-    /// [`Kind::Source`] where there is no Nix, or with what it says where it does not know the roots; as
-    /// [`Closure::load`] for an answer that makes no sense.
-    pub fn closure(&self, roots: &[impl AsRef<Path>]) -> Result<Closure> {
+    /// [`Kind::Source`] where there is no Nix, with what it says where it does not know the roots, and where it takes more
+    /// than ten minutes; as [`Closure::load`] for an answer that makes no sense; [`Kind::Interrupted`] after a signal.
+    pub fn closure(&self, roots: &[impl AsRef<Path>], progress: &Progress) -> Result<Closure> {
         // A name that begins with a dash is not an option.
         let names = roots.iter().map(|root| match root.as_ref() {
             path if path.is_absolute() => path.as_os_str().to_owned(),
             path => Path::new(".").join(path).into_os_string(),
         });
         let names: Vec<OsString> = names.collect();
-        let list = self.run(&["--query", "--requisites"], names.iter())?;
+        let list = self.run(&["--query", "--requisites"], names.iter(), progress)?;
         let list = Closure::from_list(&list, &self.called("--query --requisites"))?;
         let mut registration = Vec::new();
         let paths: Vec<String> = list.paths().map(ToString::to_string).collect();
         for batch in paths.chunks(BATCH) {
-            registration.append(&mut self.run(&["--dump-db"], batch.iter())?);
+            registration.append(&mut self.run(&["--dump-db"], batch.iter(), progress)?);
         }
         let closure = Closure::from_registration(&registration, &self.called("--dump-db"))?;
         match list.paths().find(|path| !closure.contains(path)) {
@@ -70,32 +75,28 @@ impl Nix {
     }
 
     /// What the program prints.
-    fn run(&self, what: &[&str], paths: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<Vec<u8>> {
-        let mut command = Command::new(&self.program);
+    fn run(
+        &self,
+        what: &[&str],
+        paths: impl Iterator<Item = impl AsRef<OsStr>>,
+        progress: &Progress,
+    ) -> Result<Vec<u8>> {
+        let mut arguments: Vec<OsString> = Vec::new();
         if self.store != Store::default() {
             // A name alone would be that of a kind of store.
             let root = self.store.root();
-            command.arg("--store").arg(std::path::absolute(root).unwrap_or_else(|_| root.to_owned()));
+            let root = std::path::absolute(root)
+                .map_err(|error| Error::io(Kind::Source, "there is no current directory", root, error))?;
+            arguments.extend(["--store".into(), root.into()]);
         }
-        let called = self.called(&what.join(" "));
-        let output = command.args(what).args(paths).stdin(Stdio::null()).output().map_err(|error| {
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            let what = if missing { "there is no Nix on this host to ask" } else { "cannot run nix-store" };
-            Error::io(Kind::Source, what, &called, error)
-                .hint("give the closure as a file: the directory that closureInfo makes, say")
-        })?;
-        if !output.status.success() {
-            return Err(Error::new(Kind::Source, "nix-store knows no such closure")
-                .at(&called)
-                .found(format!("{}: {}", output.status, last_lines(&output.stderr))));
-        }
-        Ok(output.stdout)
+        arguments.extend(what.iter().map(OsString::from));
+        arguments.extend(paths.map(|path| path.as_ref().to_owned()));
+        Program::new(&self.program, progress)
+            .called(printable_path(self.called(&what.join(" "))))
+            .hint("where there is no Nix, give the closure as a file: the directory that closureInfo makes, say")
+            .limit(LIMIT)
+            .most(LARGEST)
+            .args(arguments)
+            .output()
     }
-}
-
-/// The end of what a program complains about, in one line.
-fn last_lines(bytes: &[u8]) -> String {
-    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
-    let last = lines.get(lines.len().saturating_sub(5)..).unwrap_or_default();
-    printable(&last.join(b"; ".as_slice()))
 }

@@ -1,15 +1,14 @@
 //! Store paths, and where the store lies on this host.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::text::{printable, printable_path};
+use crate::host::links::{Followed, Root};
+use crate::text::{printable, printable_path, shortened};
 
 /// Where every store path lies, on the image and, below the root of a [`Store`], on this host. Nix can be built for
 /// another directory, but then no store path of it is one of nixpkgs.
@@ -139,10 +138,8 @@ fn refusal(base_name: &str) -> Option<String> {
 /// Text for an error: short and printable.
 pub(super) fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 120;
-    match bytes.get(..MOST) {
-        Some(head) if bytes.len() > MOST => format!("{}… ({} bytes)", printable(head), bytes.len()),
-        _ => printable(bytes),
-    }
+    let text = shortened(bytes, MOST);
+    if bytes.len() > MOST { format!("{text} ({} bytes)", bytes.len()) } else { text }
 }
 
 impl FromStr for StorePath {
@@ -173,10 +170,12 @@ impl fmt::Debug for StorePath {
     }
 }
 
-/// Where the store lies on this host.
+/// Where the store lies on this host, and which of its paths the system has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    root: PathBuf,
+    root: Root,
+    /// The store paths of the system; `None` for all that the host has.
+    members: Option<Arc<BTreeSet<StorePath>>>,
 }
 
 impl Default for Store {
@@ -197,20 +196,23 @@ pub struct Resolved {
     pub host: PathBuf,
 }
 
-/// As many links as the kernel follows for one path (MAXSYMLINKS, linux/namei.h).
-const MOST_LINKS: usize = 40;
-
 impl Store {
     /// The store whose `/nix/store` lies below `root`: `/`, or the folder of a chroot store.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: Root::new(root), members: None }
+    }
+
+    /// The same store for a system that has these store paths alone.
+    #[must_use]
+    pub fn having(self, members: impl IntoIterator<Item = StorePath>) -> Self {
+        Self { members: Some(Arc::new(members.into_iter().collect())), ..self }
     }
 
     /// The folder that holds `nix/store`.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        self.root.folder()
     }
 
     /// Where a store path lies on this host.
@@ -222,88 +224,43 @@ impl Store {
     /// Where an absolute path of the image's lies on this host.
     #[must_use]
     pub fn host_of(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+        self.root.host_of(path)
     }
 
     /// Follows the symbolic links of a path in the store, the last one too, as a system with this root would.
     ///
     /// # Errors
-    /// [`Kind::Source`] naming the path where it does not exist, a link leads to nothing or out of the store, or there
-    /// are more than 40 links; [`Kind::Manifest`] where `path` is none of the store.
+    /// [`Kind::Source`] naming the path where it does not exist, a link leads to nothing or out of the store, there are
+    /// more than 40 links, or it ends in a store path that the system does not have; [`Kind::Manifest`] where `path` is
+    /// none of the store.
     pub fn resolve(&self, path: &Path) -> Result<Resolved> {
         StorePath::split(path)?;
-        let mut at = PathBuf::from("/");
-        let mut rest: VecDeque<OsString> = parts(path);
-        // The link that was followed last: where to look when something is wrong.
-        let mut link: Option<(PathBuf, PathBuf)> = None;
-        let mut links = 0;
-        while let Some(part) = rest.pop_front() {
-            if part == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(&part);
-            if Path::new(STORE).starts_with(&at) {
-                continue;
-            }
-            let wrong = |what: &str| self.wrong(what, path, link.as_ref());
-            if !at.starts_with(STORE) {
-                return Err(wrong("a link leads out of the store").found(printable_path(&at)));
-            }
-            let host = self.host_of(&at);
-            let meta = std::fs::symlink_metadata(&host).map_err(|error| {
-                let what = match error.kind() {
-                    std::io::ErrorKind::NotFound if link.is_some() => "a link of the store leads to nothing",
-                    std::io::ErrorKind::NotFound => "the path does not exist",
-                    _ => "cannot read the path",
-                };
-                wrong(what).because(error)
-            })?;
-            if meta.is_symlink() {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(wrong("too many links on the way").expected(format!("at most {MOST_LINKS}")));
-                }
-                let target = std::fs::read_link(&host).map_err(|error| {
-                    Error::io(Kind::Source, "cannot read the symbolic link", &host, error)
-                })?;
-                for part in parts(&target).into_iter().rev() {
-                    rest.push_front(part);
-                }
-                link = Some((host, target.clone()));
-                if target.is_absolute() {
-                    at = PathBuf::from("/");
-                } else {
-                    at.pop();
-                }
-            }
-        }
-        match StorePath::split(&at) {
-            Ok((store_path, _)) => Ok(Resolved { store_path, host: self.host_of(&at), path: at }),
-            Err(_) => Err(self
-                .wrong("a link leads out of the store", path, link.as_ref())
-                .found(printable_path(&at))),
-        }
+        self.resolved(path, self.root.follow(path, Path::new(STORE))?)
     }
 
-    /// An error on the way along `path`, at the last link that was followed.
-    fn wrong(&self, what: &str, path: &Path, link: Option<&(PathBuf, PathBuf)>) -> Error {
-        let error = Error::new(Kind::Source, what).at(self.host_of(path));
-        match link {
-            Some((link, target)) => {
-                error.at(link).why(format!("the link leads to {}", printable(target.as_os_str().as_bytes())))
-            }
-            None => error,
-        }
+    /// As [`Store::resolve`]; `None` where nothing is at `path`.
+    ///
+    /// # Errors
+    /// As [`Store::resolve`]; a link that leads to nothing is an error still.
+    pub fn find(&self, path: &Path) -> Result<Option<Resolved>> {
+        StorePath::split(path)?;
+        let found = self.root.find(path, Path::new(STORE))?;
+        found.map(|found| self.resolved(path, found)).transpose()
     }
-}
 
-/// The names that a path goes through, `..` among them.
-fn parts(path: &Path) -> VecDeque<OsString> {
-    path.components()
-        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
-        .map(|part| part.as_os_str().to_owned())
-        .collect()
+    /// What was found at `path`, which has to lie in a store path of the system.
+    fn resolved(&self, path: &Path, found: Followed) -> Result<Resolved> {
+        let wrong = |what: &str| Error::new(Kind::Source, what).at(self.host_of(path));
+        let (store_path, _) = StorePath::split(&found.path).map_err(|_| {
+            wrong("the path leads to no path in the store").found(printable_path(&found.path))
+        })?;
+        if self.members.as_ref().is_some_and(|members| !members.contains(&store_path)) {
+            return Err(wrong("the path leads to a store path that is not in the closure")
+                .expected(format!("{store_path} among the store paths of the closure"))
+                .hint("make the closure of this system (closureInfo's rootPaths)"));
+        }
+        Ok(Resolved { store_path, path: found.path, host: found.host })
+    }
 }
 
 #[cfg(test)]
@@ -404,13 +361,13 @@ mod tests {
         let folder = root.path().join(&a[1..]);
         std::fs::write(root.path().join("secret"), "").unwrap();
         for (name, target, what) in [
-            ("out", "/etc/passwd", "a link leads out of the store"),
-            ("up", "../../../secret", "a link leads out of the store"),
-            ("store", "/nix/store", "a link leads out of the store"),
-            ("root", "/", "a link leads out of the store"),
-            ("nothing", "bin/nothing", "a link of the store leads to nothing"),
-            ("itself", "itself", "too many links on the way"),
-            ("file", "/nix/store/some-file", "a link of the store leads to nothing"),
+            ("out", "/etc/passwd", "the path leads out of /nix/store"),
+            ("up", "../../../secret", "the path leads out of /nix/store"),
+            ("store", "/nix/store", "the path leads to no path in the store"),
+            ("root", "/", "the path leads out of /nix/store"),
+            ("nothing", "bin/nothing", "a symbolic link leads to nothing"),
+            ("itself", "itself", "too many symbolic links on the way"),
+            ("file", "/nix/store/some-file", "a symbolic link leads to nothing"),
         ] {
             symlink(target, folder.join(name)).unwrap();
             let error = store.resolve(Path::new(&format!("{a}/{name}"))).unwrap_err();
@@ -424,14 +381,18 @@ mod tests {
     }
 
     #[test]
-    fn forty_links_are_followed_and_not_one_more() {
-        let (root, store, [a, _]) = store();
-        let folder = root.path().join(&a[1..]);
-        symlink("bin", folder.join("l1")).unwrap();
-        for number in 2..=41 {
-            symlink(format!("l{}", number - 1), folder.join(format!("l{number}"))).unwrap();
-        }
-        assert!(store.resolve(Path::new(&format!("{a}/l40"))).is_ok());
-        assert!(store.resolve(Path::new(&format!("{a}/l41"))).is_err());
+    fn only_what_the_system_has_is_found() {
+        let (_root, store, [a, b]) = store();
+        let path = |path: &str| path.parse::<StorePath>().unwrap();
+        symlink(format!("{b}/bin"), store.host(&path(&a)).join("b")).unwrap();
+        let link = PathBuf::from(format!("{a}/b"));
+        assert!(store.clone().having([path(&a), path(&b)]).find(&link).unwrap().is_some());
+        let alone = store.having([path(&a)]);
+        assert!(alone.resolve(Path::new(&a)).is_ok());
+        assert_eq!(alone.find(Path::new(&format!("{a}/none"))).unwrap(), None);
+        let error = alone.find(&link).unwrap_err().to_string();
+        let words =
+            format!("not in the closure\n  at {}\n  expected: {b} among", alone.host_of(&link).display());
+        assert!(error.contains(&words), "{error}");
     }
 }

@@ -192,7 +192,7 @@ fn content_addresses_and_signatures_are_those_of_the_database() {
 
 #[test]
 fn json_that_says_no_closure_is_refused_where_it_is_wrong() {
-    let b = format!(r#""path":"{B}","narHash":"sha256:{HASH_B}","narSize":200"#);
+    let b = format!(r#""path":"{B}","narHash":"sha256:{HASH_B}","narSize":200,"references":[]"#);
     for (text, expected) in [
         ("{", "json:1"),
         ("[\n{\"path\": 7}]", "json:2: {\"path\": 7}]"),
@@ -205,10 +205,16 @@ fn json_that_says_no_closure_is_refused_where_it_is_wrong() {
         (&format!("[{{\"path\":\"{B}\"}}]"), "does not say what Nix knows"),
         (&format!("{{\"{B}\":null}}"), "does not say what Nix knows"),
         (&format!("[{{{b},\"storeDir\":\"/gnu/store\"}}]"), "of another store"),
-        (&format!("[{{{b},\"references\":[\"{A}\"]}}]"), "a reference is not in it"),
+        (&format!("[{{{}}}]", b.replace("[]", &format!("[\"{A}\"]"))), "a reference is not in it"),
         (
-            &format!("[{{{b}}},{{\"path\":\"{B}\",\"narHash\":\"sha256:{HASH_B}\",\"narSize\":1}}]"),
+            &format!(
+                "[{{{b}}},{{\"path\":\"{B}\",\"narHash\":\"sha256:{HASH_B}\",\"narSize\":1,\"references\":[]}}]"
+            ),
             "two truths",
+        ),
+        (
+            &format!("[{{\"path\":\"{B}\",\"narHash\":\"sha256:{HASH_B}\",\"narSize\":1}}]"),
+            "and `references`",
         ),
         (&format!("[{{\"path\":\"{B}\",\"narHash\":\"sha256:{HASH_B}\",\"narSize\":-1}}]"), "json:1"),
     ] {
@@ -218,6 +224,37 @@ fn json_that_says_no_closure_is_refused_where_it_is_wrong() {
     }
     let error = Closure::from_json(b"[\"\xff\"]", Path::new("json")).unwrap_err().to_string();
     assert!(error.contains("no UTF-8") && error.contains("json, byte 2"), "{error}");
+}
+
+/// What Nix 2.34.8 prints of one store path, as it prints it.
+const FORMAT_1: &str = r#"{"/nix/store/ab3li50xq0nl4q5lxdyinb8w8y13my9s-f":{"ca":"fixed:r:sha256:1xmr8jicvzszfzpz46g37mlpvbzjl2wpwvl2b05psipssyp1sm8h","deriver":null,"narHash":"sha256-EFUdrtf6Rn0LWIJufrmg8q99aT3jGfLvd1//zaJEufY=","narSize":120,"references":[],"registrationTime":1795957977,"signatures":[],"storeDir":"/nix/store","ultimate":false,"version":1}}"#;
+const FORMAT_2: &str = r#"{"info":{"ab3li50xq0nl4q5lxdyinb8w8y13my9s-f":{"ca":{"hash":"sha256-EFUdrtf6Rn0LWIJufrmg8q99aT3jGfLvd1//zaJEufY=","method":"nar"},"deriver":null,"narHash":"sha256-EFUdrtf6Rn0LWIJufrmg8q99aT3jGfLvd1//zaJEufY=","narSize":120,"references":[],"registrationTime":1795957977,"signatures":[],"storeDir":"/nix/store","ultimate":false,"version":2}},"storeDir":"/nix/store","version":2}"#;
+/// The attributes of a build with one graph, of the same Nix.
+const ATTRIBUTES: &str = r#"{"builder":"/bin/sh","closure":[{"ca":"text:sha256:193s6bfb4ncbr0d3rpb177cac43b2z2h3afxi7grcswgci346hwg","closureSize":120,"narHash":"sha256:1z63q11s9hppsav4x9kh767bqr7ypmw7ncg3wjncgs4lijvx8li2","narSize":120,"path":"/nix/store/ww5ixrr91z8mx6fzy97kwzl5lv5slwdr-a","references":[],"valid":true}],"exportReferencesGraph":{"closure":["/nix/store/ww5ixrr91z8mx6fzy97kwzl5lv5slwdr-a"]},"name":"g","outputs":{"out":"/nix/store/z2q8i9wa05akw5g72vhqa4w6p91162sq-g"},"system":"x86_64-linux"}"#;
+
+#[test]
+fn formats_that_are_known_are_read_and_others_refused_by_name() {
+    let read = |text: &str| Closure::from_json(text.as_bytes(), Path::new("json"));
+    assert_eq!(read(FORMAT_1).unwrap(), read(FORMAT_2).unwrap());
+    assert_eq!(read(ATTRIBUTES).unwrap().nar_size(), 120);
+    // A build may have attributes of any name.
+    let odd = ATTRIBUTES.replacen('{', r#"{"version":4,"info":{},"storeDir":"/x","#, 1);
+    assert_eq!(read(&odd).unwrap(), read(ATTRIBUTES).unwrap());
+    let three = FORMAT_2.replace(r#""version":2"#, r#""version":3"#);
+    assert_eq!(read(&three).unwrap(), read(FORMAT_2).unwrap());
+    let (before, after) = FORMAT_2.rsplit_once(r#","storeDir":"/nix/store","version":2}"#).unwrap();
+    for (text, expected) in [
+        (format!(r#"{before},"storeDir":"/nix/store","version":4}}{after}"#), "found: version 4\n"),
+        (format!(r#"{before},"storeDir":"/nix/store","version":0}}"#), "found: version 0\n"),
+        (FORMAT_2.replacen(r#""version":2"#, r#""version":4"#, 1), "found: version 4\n"),
+        (FORMAT_1.replace(r#""version":1"#, r#""version":9"#), "found: version 9\n"),
+        (r#"{"version":5,"paths":{}}"#.to_owned(), "found: version 5\n"),
+        (format!(r#"{before},"storeDir":"/gnu/store","version":2}}"#), "found: /gnu/store"),
+        (r#"{"version":2,"storeDir":"/nix/store"}"#.to_owned(), "found: these keys: storeDir, version"),
+    ] {
+        let error = read(&text).unwrap_err();
+        assert!(error.kind() == Kind::Manifest && error.to_string().contains(expected), "{text}\n{error}");
+    }
 }
 
 #[test]

@@ -3,8 +3,12 @@
 //! Source: gdisk 1.0.9, `GPTDataTextUI::MakeHybrid` and `MBRData::MakePart`. No standard has it; UEFI allows the
 //! protective MBR only, so this is for those who ask for it.
 
+use super::format::{BootRecord, PROTECTIVE, PartitionRecord};
 use super::mbr::{self, Entry};
+use super::read::Table;
 use super::{Placed, Plan, Refusal, Request};
+use crate::error::{Error, Result};
+use crate::units::Sectors;
 
 /// How many partitions of the GPT fit beside the entry that protects it.
 const SHOWN: usize = 3;
@@ -40,7 +44,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
         }
         let kind = request.partitions.get(partition).map(|wish| wish.kind);
         if kind.and_then(super::Type::hybrid).is_none() {
-            let refusal = Refusal::of(request, partition, "its type has no byte for a hybrid MBR")
+            let refusal = Refusal::of(partition, "its type has no byte for a hybrid MBR")
                 .about("type")
                 .expected("a type with a name, such as esp, linux or microsoft-basic-data");
             return Err(match kind {
@@ -53,7 +57,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
         (wish.active && !numbers.get(at).is_some_and(|number| shown.contains(number))).then_some(at)
     };
     match request.partitions.iter().enumerate().find_map(active) {
-        Some(at) => Err(Refusal::of(request, at, "it is active, but the hybrid MBR does not show it")
+        Some(at) => Err(Refusal::of(at, "it is active, but the hybrid MBR does not show it")
             .about("attributes")
             .expected("its number under `hybrid`")
             .found(list(shown))),
@@ -65,7 +69,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
 pub(super) fn check_reach(request: &Request, placed: &[Placed]) -> Result<(), Refusal> {
     for (at, partition) in placed.iter().enumerate() {
         if request.hybrid.contains(&partition.number) && partition.end() > mbr::reach() {
-            return Err(Refusal::of(request, at, "a hybrid MBR cannot reach the end of the partition")
+            return Err(Refusal::of(at, "a hybrid MBR cannot reach the end of the partition")
                 .expected(format!("an end at or before {}", mbr::reach()))
                 .found(partition.end())
                 .why("an MBR counts sectors of 512 bytes with 32 bits"));
@@ -75,19 +79,57 @@ pub(super) fn check_reach(request: &Request, placed: &[Placed]) -> Result<(), Re
 }
 
 /// The protective entry from sector 1 to before the first partition that is shown, then these in the order given.
-pub(super) fn entries(plan: &Plan) -> [Entry; 4] {
-    let find = |number: &u32| plan.partitions.iter().find(|partition| partition.number == *number);
-    let shown: Vec<&Placed> = plan.hybrid.iter().filter_map(find).collect();
-    let first = shown.iter().map(|partition| plan.sectors(partition.offset)).min().unwrap_or_default();
+pub(super) fn entries(plan: &Plan) -> Result<[Entry; 4]> {
+    let missing = |number| Error::bug(format!("the hybrid MBR cannot show partition {number}"));
     let mut slots = [Entry::default(); 4];
-    slots[0] =
-        Entry { kind: mbr::PROTECTIVE, start: 1, sectors: first.saturating_sub(1), ..Entry::default() };
-    for (slot, partition) in slots.iter_mut().skip(1).zip(shown) {
-        *slot = Entry::of(plan, partition, partition.kind.hybrid().unwrap_or_default(), 0);
+    let mut first = u64::MAX;
+    for (at, number) in (1..).zip(&plan.hybrid) {
+        let slot = slots.get_mut(at).ok_or_else(|| missing(number))?;
+        let partition = plan.partitions.iter().find(|partition| partition.number == *number);
+        let partition = partition.ok_or_else(|| missing(number))?;
+        let kind = partition.kind.hybrid().ok_or_else(|| missing(number).found(partition.kind))?;
+        *slot = Entry::of(plan, partition, kind, 0);
+        first = first.min(plan.sectors(partition.offset));
     }
-    slots
+    // A partition lies behind the table, so behind sector 1.
+    slots[0] = Entry { kind: PROTECTIVE, start: 1, sectors: first - 1, ..Entry::default() };
+    Ok(slots)
+}
+
+/// The numbers of the partitions of `table` that a boot record shows, in its order; none of a protective one.
+pub(super) fn shown(record: &BootRecord, table: &Table) -> Vec<u32> {
+    let sector = table.sector_size;
+    let number = |record: &PartitionRecord| {
+        let (start, count) =
+            (Sectors::new(record.starting_lba.into()), Sectors::new(record.size_in_lba.into()));
+        let same = |own: &&Placed| own.offset == start.bytes(sector) && own.length == count.bytes(sector);
+        table.partitions.iter().find(same).map(|partition| partition.number)
+    };
+    let shown = |record: &&PartitionRecord| !record.is_unused() && record.os_type != PROTECTIVE;
+    record.partition_record.iter().filter(shown).filter_map(number).collect()
 }
 
 fn list(numbers: &[u32]) -> String {
     numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Type;
+    use crate::table::tests::plan;
+
+    #[test]
+    fn a_partition_that_cannot_be_shown_is_a_bug() {
+        let shown = |hybrid: Vec<u32>| entries(&Plan { hybrid, ..plan() });
+        assert!(shown(vec![1, 2]).is_ok());
+        for numbers in [vec![3], vec![1, 2, 1, 2]] {
+            let error = shown(numbers).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug);
+            assert!(error.what().contains("the hybrid MBR cannot show partition"), "{error}");
+        }
+        let mut plan = Plan { hybrid: vec![1], ..plan() };
+        plan.partitions[0].kind = Type::Guid(uuid::Uuid::from_u128(1));
+        assert!(entries(&plan).unwrap_err().to_string().contains("cannot show partition 1"));
+    }
 }

@@ -1,28 +1,33 @@
 //! Partition tables: GPT with its protective or hybrid MBR, MBR with logical partitions, and none.
 //!
-//! [`place`] decides number, place and length of each partition and the length of the disk, all of it sums without a
+//! [`place()`] decides number, place and length of each partition and the length of the disk, all of it sums without a
 //! byte; [`Plan::write`] renders the table that says so. What `Plan::write` puts into an image leaves bytes 0 to 439,
 //! the boot code, to whoever has some.
 //!
+//! [`read()`] is the way back: the table of any disk, as it stands there.
+//!
 //! Same doors in each house: `gpt` and `mbr` have `area` (what partitions may use), `check` (what a wish may say),
-//! `numbers` (slots) and `write` (bytes). docs/formats/tables.md has every field.
+//! `numbers` (slots), `write` (bytes) and `read`. docs/formats/tables.md has every field.
 
 mod attributes;
+pub(crate) mod format;
 mod gpt;
 mod hybrid;
 mod mbr;
 mod place;
 mod processors;
+pub mod read;
 mod types;
 
 use uuid::Uuid;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result, Subject};
 use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
 pub use attributes::{Attribute, names as attribute_names};
 pub use place::{GRAIN, place};
+pub use read::read;
 pub use types::{Architecture, Type};
 
 /// Which table a disk has.
@@ -61,8 +66,6 @@ pub struct Request {
 /// A partition as it is wished for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// What it is called in errors: `partition[2] (disk.toml:14)`.
-    pub what: String,
     /// Its slot in the table, from 1; `None` for the first free one.
     pub number: Option<u32>,
     /// Where it begins; `None` for the first multiple of [`GRAIN`] behind all that is listed before it where it fits
@@ -162,11 +165,14 @@ pub struct Extended {
 
 impl Plan {
     /// Puts the table into an image of the plan's length.
-    pub fn write(&self, image: &mut Builder) {
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] for a plan that [`place()`] does not make.
+    pub fn write(&self, image: &mut Builder) -> Result<()> {
         match self.scheme {
             Scheme::Gpt => gpt::write(self, image),
             Scheme::Mbr => mbr::write(self, image),
-            Scheme::None => {}
+            Scheme::None => Ok(()),
         }
     }
 
@@ -178,36 +184,34 @@ impl Plan {
 
 /// A request that cannot be met, and which of its partitions that is about.
 #[derive(Debug)]
-pub struct Refusal {
+struct Refusal {
     /// Indices into [`Request::partitions`]: none for the disk as a whole, two for an overlap.
-    pub partitions: Vec<usize>,
-    /// The wish that cannot be met, as a manifest names it, where it is one: `start`, `label`; of the disk `first_lba`.
-    pub key: Option<&'static str>,
+    partitions: Vec<usize>,
     /// What is wrong.
-    pub error: Error,
+    error: Error,
 }
 
 impl Refusal {
     /// Of the disk as a whole.
     fn disk(what: impl Into<String>) -> Self {
-        Self { partitions: Vec::new(), key: None, error: Error::new(Kind::Manifest, what) }
+        Self { partitions: Vec::new(), error: Error::new(Kind::Manifest, what) }
     }
 
     /// Of one partition; `rule` follows its name.
-    fn of(request: &Request, index: usize, rule: &str) -> Self {
-        let what = format!("{}: {rule}", what(request, index));
-        Self { partitions: vec![index], key: None, error: Error::new(Kind::Manifest, what) }
+    fn of(index: usize, rule: &str) -> Self {
+        let what = format!("{}: {rule}", Subject::Partition(index));
+        Self { partitions: vec![index], error: Error::new(Kind::Manifest, what) }
     }
 
     /// Of two partitions; `rule` stands between their names.
-    fn both(request: &Request, one: usize, rule: &str, other: usize) -> Self {
-        let what = format!("{} {rule} {}", what(request, one), what(request, other));
-        Self { partitions: vec![one, other], key: None, error: Error::new(Kind::Manifest, what) }
+    fn both(one: usize, rule: &str, other: usize) -> Self {
+        let what = format!("{} {rule} {}", Subject::Partition(one), Subject::Partition(other));
+        Self { partitions: vec![one, other], error: Error::new(Kind::Manifest, what) }
     }
 
-    /// Of this wish.
+    /// Of the wish that cannot be met: `start`, `label`; of the disk `first_lba`.
     fn about(self, key: &'static str) -> Self {
-        Self { key: Some(key), ..self }
+        Self { error: self.error.about(key), ..self }
     }
 
     fn expected(self, text: impl std::fmt::Display) -> Self {
@@ -227,15 +231,19 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        refusal.error
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { partitions: Vec::new(), error }
     }
 }
 
-/// What a partition is called in errors.
-fn what(request: &Request, index: usize) -> &str {
-    request.partitions.get(index).map_or("the partition", |wish| wish.what.as_str())
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.partitions.is_empty() {
+            true => refusal.error.on(Subject::Disk),
+            false => refusal.partitions.into_iter().map(Subject::Partition).fold(refusal.error, Self::on),
+        }
+    }
 }
 
 /// What partitions may use of a disk.
@@ -251,4 +259,37 @@ struct Area {
     beyond: bool,
     /// Why it is no larger.
     why: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::MIB;
+
+    /// Two partitions with names in every table, for the tests that poison one.
+    pub(super) fn plan() -> Plan {
+        let placed = |number: u32, kind: &str| Placed {
+            number,
+            offset: Bytes::new(u64::from(number) * MIB),
+            length: Bytes::new(MIB),
+            kind: Type::parse(kind, None).unwrap(),
+            guid: Uuid::from_u128(u128::from(number)),
+            label: String::new(),
+            attributes: 0,
+            active: false,
+            logical: false,
+        };
+        Plan {
+            scheme: Scheme::Gpt,
+            sector_size: 512,
+            length: Bytes::new(4 * MIB),
+            guid: Uuid::from_u128(7),
+            signature: 7,
+            first_usable: Sectors::new(34),
+            last_usable: Sectors::new(8158),
+            hybrid: Vec::new(),
+            extended: None,
+            partitions: vec![placed(1, "esp"), placed(2, "linux-generic")],
+        }
+    }
 }

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr, what};
-use crate::units::{Bytes, MIB, Sectors};
+use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
+use crate::error::{Error, Subject};
+use crate::units::{Bytes, KIB, MIB, Sectors};
 
 /// What a place that is not given is a multiple of, and the end of what fills: 1 MiB, as every partitioning tool has
 /// it; it is a multiple of the erase blocks and stripes that matter.
@@ -32,14 +33,18 @@ impl Span {
 /// Decides where everything lies.
 ///
 /// # Errors
-/// A [`Refusal`] of kind [`Manifest`](crate::error::Kind::Manifest) that names the partitions it is about, for whatever
-/// the table cannot express, the disk cannot hold, or two partitions both claim.
-pub fn place(request: &Request) -> Result<Plan, Refusal> {
+/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the partitions it is about, for whatever the table cannot express,
+/// the disk cannot hold, or two partitions both claim.
+pub fn place(request: &Request) -> Result<Plan, Error> {
+    Ok(plan(request)?)
+}
+
+fn plan(request: &Request) -> Result<Plan, Refusal> {
     check_disk(request)?;
     let (area, numbers, extended) = match request.scheme {
         Scheme::None => return whole(request),
         Scheme::Gpt => {
-            check_wishes(request, gpt::check)?;
+            check_wishes(request, |at, wish| gpt::check(request, at, wish))?;
             gpt::check_guids(request)?;
             let numbers = gpt::numbers(request)?;
             hybrid::check(request, &numbers)?;
@@ -61,18 +66,20 @@ pub fn place(request: &Request) -> Result<Plan, Refusal> {
         .zip(&spans)
         .zip(&numbers)
         .map(|((wish, span), number)| placed(wish, *number, span.start, span.end))
-        .collect();
+        .collect::<Result<_, Refusal>>()?;
     hybrid::check_reach(request, &partitions)?;
     let extended = match extended {
-        Some(number) => Some(mbr::extended(request, number, &partitions)?),
+        Some(number) => Some(mbr::extended(number, &partitions)?),
         None => None,
     };
+    // Nothing is used where there is no partition.
     let used = partitions.iter().map(Placed::end).max().unwrap_or_default();
     let length = request.disk_size.unwrap_or_else(|| {
         // One sector is left usable where there is no partition at all.
         (used.max(area.start + Bytes::new(request.sector_size)) + area.tail).round_up(GRAIN)
     });
     let sectors = |bytes: Bytes| Sectors::new(bytes.get() / request.sector_size);
+    // The disk is longer than its tail: `area` refuses a shorter one.
     let usable = length.saturating_sub(area.tail).min(area.end);
     Ok(Plan {
         scheme: request.scheme,
@@ -88,18 +95,19 @@ pub fn place(request: &Request) -> Result<Plan, Refusal> {
     })
 }
 
-fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Placed {
-    Placed {
+fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, Refusal> {
+    let length = end.checked_sub(start).filter(|length| *length > Bytes::ZERO);
+    Ok(Placed {
         number,
         offset: start,
-        length: end.saturating_sub(start),
+        length: length.ok_or_else(|| Error::bug("a partition ends where it begins"))?,
         kind: wish.kind,
         guid: wish.guid,
         label: wish.label.clone(),
         attributes: wish.attributes,
         active: wish.active,
         logical: wish.logical,
-    }
+    })
 }
 
 /// What is wrong with the disk whatever its partitions are.
@@ -144,11 +152,11 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
 /// What is wrong with partitions wherever they lie, by the rules of all tables and those of one.
 fn check_wishes(
     request: &Request,
-    table: impl Fn(&Request, usize, &Wish) -> Result<(), Refusal>,
+    table: impl Fn(usize, &Wish) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     for (at, wish) in request.partitions.iter().enumerate() {
         check_size(request, at, wish)?;
-        table(request, at, wish)?;
+        table(at, wish)?;
     }
     check_active(request)
 }
@@ -159,10 +167,15 @@ fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> 
         if value.is_multiple_of(sector) {
             return Ok(());
         }
-        Err(Refusal::of(request, at, &format!("the {name} is not a whole number of sectors"))
+        let refusal = Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
             .about(name)
             .expected(format!("a multiple of {sector} bytes"))
-            .found(format!("{} bytes", value.get())))
+            .found(format!("{} bytes", value.get()));
+        // No partition is as small as that, so its unit was forgotten.
+        Err(match value.get() < 64 * KIB {
+            true => refusal.hint(format!("a number alone counts bytes; was {}MiB meant?", value.get())),
+            false => refusal,
+        })
     };
     if let Some(start) = wish.start {
         whole("start", start)?;
@@ -171,14 +184,14 @@ fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> 
         Size::Exactly(size) => {
             whole("size", size)?;
             if size == Bytes::ZERO {
-                return Err(Refusal::of(request, at, "a partition cannot be empty")
+                return Err(Refusal::of(at, "a partition cannot be empty")
                     .about("size")
                     .expected(format!("a size of at least {sector} bytes"))
                     .found(0));
             }
         }
         Size::Fill if request.disk_size.is_none() => {
-            return Err(Refusal::of(request, at, "there is nothing to fill on a disk of size auto")
+            return Err(Refusal::of(at, "there is nothing to fill on a disk of size auto")
                 .about("size")
                 .expected("a size for the disk, or for the partition")
                 .why("a disk of size auto is as large as its partitions, so none can take what is left"));
@@ -193,7 +206,7 @@ fn check_active(request: &Request) -> Result<(), Refusal> {
     let active = |(at, wish): (usize, &Wish)| (wish.active && !wish.logical).then_some(at);
     let mut active = request.partitions.iter().enumerate().filter_map(active);
     match (active.next(), active.next()) {
-        (Some(first), Some(second)) => Err(Refusal::both(request, second, "is active beside", first)
+        (Some(first), Some(second)) => Err(Refusal::both(second, "is active beside", first)
             .about("attributes")
             .expected("at most one active primary partition")
             .why("boot code that finds two calls the table invalid")),
@@ -211,15 +224,13 @@ pub(super) fn taken(
     for (at, wish) in request.partitions.iter().enumerate().filter(|(_, wish)| chooses(wish)) {
         let Some(number) = wish.number else { continue };
         if !(1..=last).contains(&number) {
-            return Err(Refusal::of(request, at, "the table has no such slot")
+            return Err(Refusal::of(at, "the table has no such slot")
                 .about("number")
                 .expected(format!("a number from 1 to {last}"))
                 .found(number));
         }
         if let Some(first) = taken.insert(number, at) {
-            return Err(Refusal::both(request, at, "has the same number as", first)
-                .about("number")
-                .found(number));
+            return Err(Refusal::both(at, "has the same number as", first).about("number").found(number));
         }
     }
     Ok(taken)
@@ -244,26 +255,28 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
         (wish.logical, "is not logical"),
     ];
     if let Some((_, rule)) = refused.iter().find(|(is, _)| *is) {
-        return Err(Refusal::of(request, 0, &format!("without a partition table it {rule}"))
+        return Err(Refusal::of(0, &format!("without a partition table it {rule}"))
             .expected("table gpt or mbr, or only type, size and contents"));
     }
     let length = match (wish.size, request.disk_size) {
         (Size::Exactly(size), Some(disk)) if size != disk => {
-            return Err(Refusal::of(request, 0, "without a partition table it is as large as the disk")
+            return Err(Refusal::of(0, "without a partition table it is as large as the disk")
                 .about("size")
                 .expected(disk)
                 .found(size)
                 .hint("leave one of the two sizes out"));
         }
         (Size::Exactly(size), _) => size,
+        // Zero is refused below.
         (Size::Fill, disk) => disk.unwrap_or_default(),
     };
     if length == Bytes::ZERO || length > Bytes::LIMIT {
-        return Err(Refusal::of(request, 0, "no disk has this size")
+        return Err(Refusal::of(0, "no disk has this size")
             .about("size")
             .expected(format!("1 sector to {} bytes", Bytes::LIMIT.get()))
             .found(format!("{} bytes", length.get())));
     }
+    // A disk of less than a sector has no last one; without a table nobody reads it.
     let last = Sectors::new(length.get() / request.sector_size).saturating_sub(Sectors::new(1));
     Ok(Plan {
         scheme: Scheme::None,
@@ -275,7 +288,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
         last_usable: last,
         hybrid: Vec::new(),
         extended: None,
-        partitions: vec![placed(wish, 1, Bytes::ZERO, length)],
+        partitions: vec![placed(wish, 1, Bytes::ZERO, length)?],
     })
 }
 
@@ -319,6 +332,7 @@ fn fixed(request: &Request, wish: &Wish) -> Option<Span> {
         Size::Exactly(size) => start + size,
         Size::Fill => (start + Bytes::new(request.sector_size)).round_up(GRAIN),
     };
+    // A start with too little before it comes to lie in the table, which is refused.
     Some(Span { from: start.saturating_sub(lead(wish)), start, end })
 }
 
@@ -335,7 +349,7 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
         if !early && (span.end <= area.end || wish.size == Size::Fill) {
             continue;
         }
-        let refusal = Refusal::of(request, at, "it lies outside of what the table lets partitions use")
+        let refusal = Refusal::of(at, "it lies outside of what the table lets partitions use")
             .about(if wish.start.is_some() { "start" } else { "size" })
             .expected(format!("a place from {} to {}", shown(request, area.start), shown(request, area.end)))
             .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
@@ -366,7 +380,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
         let next = next.map(|(other, (_, span))| (span.from, Some(other))).min();
         let (limit, next) = next.unwrap_or((area.end, None));
         if next.is_none() && area.beyond {
-            return Err(Refusal::of(request, at, "what is left of the disk is more than an MBR can address")
+            return Err(Refusal::of(at, "what is left of the disk is more than an MBR can address")
                 .about("size")
                 .expected(format!("a size that ends at or before {}", shown(request, area.end)))
                 .why(area.why)
@@ -377,7 +391,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
             .map(|(other, _)| other)
             .collect();
         if let Some(second) = movers.iter().find(|other| fills(**other)) {
-            return Err(Refusal::both(request, *second, "fills the same gap as", at)
+            return Err(Refusal::both(*second, "fills the same gap as", at)
                 .about("size")
                 .expected("one partition of size fill between two that have a start")
                 .why("what is left cannot be given to both"));
@@ -388,6 +402,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
         for mover in movers {
             if let (Some(span), Some(wish)) = (spans.get_mut(mover), wishes.get(mover)) {
                 let length = span.end.saturating_sub(span.start);
+                // What does not fit ends up before the start of the gap, and nothing is left to fill.
                 let from = end.saturating_sub(length + lead(wish)).round_down(GRAIN);
                 *span = Span { from, start: from + lead(wish), end: from + lead(wish) + length };
                 end = from;
@@ -395,8 +410,9 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
         }
         end = end.round_down(GRAIN);
         if end <= own.start {
-            let before = next.map_or("the end of the disk".to_owned(), |next| what(request, next).to_owned());
-            return Err(Refusal::of(request, at, "nothing is left for it to fill")
+            let before =
+                next.map_or("the end of the disk".to_owned(), |next| Subject::Partition(next).to_string());
+            return Err(Refusal::of(at, "nothing is left for it to fill")
                 .about("size")
                 .expected(format!(
                     "at least one boundary of 1 MiB between {} and {before}",
@@ -423,18 +439,22 @@ fn check_overlap(request: &Request, spans: &[Span]) -> Result<(), Refusal> {
             // The one listed later is the one to blame.
             let (late, early) = (at.max(before), at.min(before));
             let show = |index: usize, span: &Span| {
-                format!(
-                    "{} from {} to {}",
-                    what(request, index),
-                    shown(request, span.from),
-                    shown(request, span.end)
-                )
+                let record = if span.from < span.start { ", with its boot record" } else { "" };
+                let (from, end) = (shown(request, span.from), shown(request, span.end));
+                format!("{} from {from} to {end}{record}", Subject::Partition(index))
             };
-            return Err(Refusal::both(request, late, "overlaps", early)
+            let refusal = Refusal::both(late, "overlaps", early)
                 .about("start")
                 .expected("places that share no sector")
                 .found(format!("{}; {}", show(before, other), show(at, span)))
-                .hint("without a start a partition gets the next place that is free"));
+                .hint("without a start a partition gets the next place that is free");
+            return Err(match span.from < span.start || other.from < other.start {
+                true => refusal.why(format!(
+                    "the boot record of a logical partition stands before it, and has {} of its own",
+                    mbr::LEAD
+                )),
+                false => refusal,
+            });
         }
         if furthest.is_none_or(|(_, other)| span.end > other.end) {
             furthest = Some((at, span));

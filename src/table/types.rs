@@ -18,6 +18,35 @@ pub enum Type {
     Mbr(u8),
 }
 
+const ESP: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+const XBOOTLDR: Uuid = uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172");
+const SWAP: Uuid = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
+const LINUX_GENERIC: Uuid = uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
+const BIOS_BOOT: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
+
+impl Type {
+    /// The EFI system partition.
+    pub const ESP: Self = Self::Guid(ESP);
+    /// The partition at /boot that boot loaders read beside the EFI system partition (Boot Loader Specification).
+    pub const XBOOTLDR: Self = Self::Guid(XBOOTLDR);
+    /// Swap space of Linux.
+    pub const SWAP: Self = Self::Guid(SWAP);
+    /// A filesystem of Linux, for whatever use.
+    pub const LINUX: Self = Self::Guid(LINUX_GENERIC);
+    /// The place of GRUB's core image on a disk with a GPT that a BIOS boots.
+    pub const BIOS_BOOT: Self = Self::Guid(BIOS_BOOT);
+
+    /// Whether firmware or a boot loader reads files from it: an EFI system partition or an XBOOTLDR partition, in a GPT or
+    /// by its byte in an MBR.
+    #[must_use]
+    pub const fn is_system(self) -> bool {
+        match self {
+            Self::Guid(guid) => guid.as_u128() == ESP.as_u128() || guid.as_u128() == XBOOTLDR.as_u128(),
+            Self::Mbr(byte) => matches!(byte, 0xef | 0xea),
+        }
+    }
+}
+
 /// A type with a name of its own.
 struct Named {
     /// The name in reports.
@@ -43,22 +72,16 @@ const fn named(name: &'static str, aliases: &'static [&'static str], guid: Uuid,
 /// Microsoft's basic data are not in it. Bytes: UEFI specification 5.2.2 for the ESP, Boot Loader Specification for
 /// XBOOTLDR, util-linux `include/pt-mbr-partnames.h` for the rest.
 const NAMED: [Named; 11] = [
-    named("esp", &[], uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b"), 0xef),
-    named("xbootldr", &[], uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172"), 0xea),
-    named("swap", &[], uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"), 0x82),
+    named("esp", &[], ESP, 0xef),
+    named("xbootldr", &[], XBOOTLDR, 0xea),
+    named("swap", &[], SWAP, 0x82),
     named("home", &[], uuid!("933ac7e1-2eb4-4f13-b844-0e14e2aef915"), LINUX),
     named("srv", &[], uuid!("3b8f8425-20e0-4f3b-907f-1a25a76f98e8"), LINUX),
     named("var", &[], uuid!("4d21b016-b534-45c2-a9fb-5c16e091fd2d"), LINUX),
     named("tmp", &[], uuid!("7ec6f557-3bc5-4aca-b293-16ef5df639d1"), LINUX),
     named("user-home", &[], uuid!("773f91ef-66d4-49b5-bd83-d683bf40ad16"), LINUX),
-    named("linux-generic", &["linux"], uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4"), LINUX),
-    Named {
-        name: "bios-boot",
-        aliases: &[],
-        guid: uuid!("21686148-6449-6e6f-744e-656564454649"),
-        mbr: None,
-        hybrid: 0xef,
-    },
+    named("linux-generic", &["linux"], LINUX_GENERIC, LINUX),
+    Named { name: "bios-boot", aliases: &[], guid: BIOS_BOOT, mbr: None, hybrid: 0xef },
     named("microsoft-basic-data", &[], uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"), 0x07),
 ];
 

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::chmod::Chmod;
 use super::look::{Entry, What};
+use super::owners::Owners;
 use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Subject};
 use crate::host::stamp;
 use crate::image::Slice;
-use crate::text::printable;
+use crate::text::{printable, shortened};
 use crate::units::{index, u64_of};
 
 /// Who owns what a host directory or file becomes.
@@ -61,11 +62,34 @@ pub struct Rules {
     pub mtime: Option<Time>,
     /// Times above this become this.
     pub latest: Option<Time>,
+    /// Whether names that get another owner than on the host are told.
+    pub tell_owners: bool,
     /// Metadata as in the Nix store whatever the host has: modes 0444 and 0555, second 1, no attributes.
     pub store: bool,
 }
 
-/// Which entry of the manifest a node comes from.
+/// What a node comes from, for errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An entry of a disk's description.
+    Entry(Subject),
+    /// Something else, by its name.
+    Named(String),
+}
+
+impl From<Subject> for Cause {
+    fn from(subject: Subject) -> Self {
+        Self::Entry(subject)
+    }
+}
+
+impl From<&str> for Cause {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
+
+/// Which [`Cause`] a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 
@@ -93,15 +117,22 @@ pub struct Builder {
     pub(super) xattrs: Vec<Vec<Xattr>>,
     xattr_numbers: HashMap<Vec<Xattr>, u32>,
     pub(super) ranges: BTreeMap<u32, Vec<Range>>,
-    origins: Vec<String>,
+    origins: Vec<Cause>,
     /// Names of one inode: the drafts of each group, in the order they came.
     pub(super) groups: Vec<Vec<u32>>,
     group_numbers: HashMap<(u32, u64, u64), u32>,
     pub(super) dedupe: Vec<u32>,
+    pub(super) owners: Owners,
+    /// Bytes of the longest name.
+    pub(super) longest: u16,
     time: Time,
 }
 
 const NO_CHILDREN: u32 = u32::MAX;
+
+/// The longest name of any filesystem: the 255 UTF-16 units of a FAT, each of which is at most 3 bytes of UTF-8. A
+/// filesystem with shorter ones refuses what is longer ([`Tree::check_names`](super::Tree::check_names)).
+pub const LONGEST_NAME: u16 = 255 * 3;
 
 impl Builder {
     /// An empty root directory of mode 0755 and owner root. `time` dates directories that no entry names.
@@ -117,21 +148,32 @@ impl Builder {
             xattrs: vec![Vec::new()],
             xattr_numbers: HashMap::from([(Vec::new(), 0)]),
             ranges: BTreeMap::new(),
-            origins: vec!["the root of the filesystem".to_owned()],
+            origins: vec![Cause::from("the root of the filesystem")],
             groups: Vec::new(),
             group_numbers: HashMap::new(),
             dedupe: Vec::new(),
+            owners: Owners::of_process(),
+            longest: 0,
             time,
         };
         let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
         builder
     }
 
-    /// Names an entry of the manifest, for errors: `contents[2] (disk.toml:14)`.
-    pub fn origin(&mut self, description: impl Into<String>) -> Origin {
+    /// Says what the nodes that are put with this origin come from.
+    pub fn origin(&mut self, cause: impl Into<Cause>) -> Origin {
         let number = u32::try_from(self.origins.len()).unwrap_or(u32::MAX);
-        self.origins.push(description.into());
+        self.origins.push(cause.into());
         Origin(number)
+    }
+
+    /// Adds to an error about two causes what they are: entries as subjects, the later one first, others by name.
+    fn blame(&self, error: Error, late: u32, early: u32) -> Error {
+        let causes = [late, early].map(|origin| self.origins.get(index(origin)));
+        causes.into_iter().flatten().fold(error, |error, cause| match cause {
+            Cause::Entry(subject) => error.on(*subject),
+            Cause::Named(name) => error.at(name),
+        })
     }
 
     /// Puts a symbolic link at `target` that leads to `to`: 1 to 4095 bytes, no NUL (PATH_MAX, symlink(7)).
@@ -142,7 +184,7 @@ impl Builder {
         if to.is_empty() || to.len() > 4095 || to.contains(&0) {
             return Err(Error::new(Kind::Manifest, "a symbolic link cannot lead there")
                 .expected("1 to 4095 bytes without NUL")
-                .found(format!("{} bytes: {}", to.len(), printable(&to[..to.len().min(80)]))));
+                .found(format!("{} bytes: {}", to.len(), shortened(to, 80))));
         }
         let content = self.link_target(to)?;
         self.place(target, meta, content, origin).map(|_| ())
@@ -235,6 +277,7 @@ impl Builder {
         let root = scan.roots.get(number).ok_or_else(|| Error::bug("no such request in the scan"))?;
         storable(&root.entry, rules, || root.path.clone())?;
         let meta = self.meta(&root.entry, rules, rules.mode);
+        self.owners.note(&root.entry, rules, &meta, || root.path.clone());
         let content = self.content(&root.entry, None, &root.path)?;
         let top = match parts.split_last() {
             None if matches!(content, Content::Directory) => {
@@ -275,8 +318,10 @@ impl Builder {
             let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
             self.places.push(Place::Directory(listing.path.clone()));
             for entry in &listing.entries {
-                storable(entry, rules, || listing.path.join(OsStr::from_bytes(listing.name(entry))))?;
+                let path = || listing.path.join(OsStr::from_bytes(listing.name(entry)));
+                storable(entry, rules, path)?;
                 let meta = self.meta(entry, rules, None);
+                self.owners.note(entry, rules, &meta, path);
                 let content = self.content(entry, Some(place), &listing.path)?;
                 let id = self.add(parent, listing.name(entry), meta, content, origin, rank)?;
                 self.rarities(id, entry, rules, origin);
@@ -327,7 +372,8 @@ impl Builder {
         if let Some(number) = self.xattr_numbers.get(xattrs) {
             return *number;
         }
-        let number = u32::try_from(self.xattrs.len()).unwrap_or(0);
+        // There are fewer sets than inodes; a number past them all is refused where it is looked up.
+        let number = u32::try_from(self.xattrs.len()).unwrap_or(u32::MAX);
         self.xattrs.push(xattrs.to_vec());
         self.xattr_numbers.insert(xattrs.to_vec(), number);
         number
@@ -387,20 +433,11 @@ impl Builder {
                     if !matches!(draft.node.content, Content::Directory) {
                         let link = matches!(draft.node.content, Content::Symlink { .. });
                         let path = printable(&[b"/".as_slice(), &above[..=depth].join(&b'/')].concat());
-                        let error = Error::new(
-                            Kind::Manifest,
-                            if link {
-                                "a symbolic link stands above a target"
-                            } else {
-                                "a file stands above a target"
-                            },
-                        )
-                        .expected(format!("{path} to be a directory, for {}", self.origins[index(origin.0)]))
-                        .found(format!(
-                            "a {} from {}",
-                            if link { "symbolic link" } else { "file" },
-                            self.origins[index(draft.origin)]
-                        ));
+                        let kind = if link { "symbolic link" } else { "file" };
+                        let error = Error::new(Kind::Manifest, format!("a {kind} stands above a target"))
+                            .expected(format!("{path} to be a directory"))
+                            .found(format!("a {kind}"));
+                        let error = self.blame(error, origin.0, draft.origin);
                         return Err(match link {
                             true => error.hint("put the entry where the link leads to"),
                             false => error,
@@ -493,12 +530,13 @@ impl Builder {
         }
         let path = if path.is_empty() { "/".to_owned() } else { printable(&path) };
         let draft = &self.drafts[index(there)];
-        let first = &self.origins[index(draft.origin)];
-        let above = if draft.rank == 0 { "a directory above the target of " } else { "" };
-        let second = &self.origins[index(origin.0)];
-        Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
-            .found(format!("{above}{first} and {second}"))
-            .hint("leave one of them out, or give it another target")
+        let error = Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
+            .hint("leave one of them out, or give it another target");
+        let error = match draft.rank {
+            0 => error.why("the target of one of them needs a directory there"),
+            _ => error,
+        };
+        self.blame(error, origin.0, draft.origin)
     }
 
     fn draft(
@@ -511,12 +549,11 @@ impl Builder {
         rank: u16,
     ) -> Result<u32> {
         let id = u32::try_from(self.drafts.len()).map_err(|_| too_many())?;
-        let name_length = u8::try_from(name.len()).map_err(|_| {
-            Error::new(Kind::Manifest, "a name is too long").expected("at most 255 bytes").found(format!(
-                "{} bytes: {}",
-                name.len(),
-                printable(&name[..name.len().min(80)])
-            ))
+        let name_length = u16::try_from(name.len()).ok().filter(|length| *length <= LONGEST_NAME);
+        let name_length = name_length.ok_or_else(|| {
+            Error::new(Kind::Manifest, "a name is too long")
+                .expected(format!("at most {LONGEST_NAME} bytes"))
+                .found(format!("{} bytes: {}", name.len(), shortened(name, 80)))
         })?;
         let children = if matches!(content, Content::Directory) {
             self.children.push(Vec::new());
@@ -524,6 +561,7 @@ impl Builder {
         } else {
             NO_CHILDREN
         };
+        self.longest = self.longest.max(name_length);
         let start = u64_of(self.names.len());
         self.names.extend_from_slice(name);
         let node = Node { name: start, parent, end: 0, name_length, meta, content };

@@ -38,7 +38,7 @@ fn two_entries_for_one_target_are_named() {
     let second = builder.origin("contents[1]");
     builder.text(b"/etc/motd", *b"1", meta(0o644), first).unwrap();
     let error = builder.text(b"/etc//motd", *b"2", meta(0o644), second).unwrap_err().to_string();
-    assert!(error.contains("contents[0] and contents[1]") && error.contains("/etc/motd"), "{error}");
+    assert!(error.contains("at contents[1]\n  at contents[0]") && error.contains("/etc/motd"), "{error}");
     builder.put(b"/etc", meta(0o700), Content::Directory, first).unwrap();
     let error = builder.put(b"/etc", meta(0o750), Content::Directory, second).unwrap_err().to_string();
     assert!(error.contains("two entries"), "{error}");

@@ -57,6 +57,8 @@ impl Builder {
             slices: self.slices,
             xattrs: self.xattrs,
             ranges,
+            owners: self.owners,
+            longest: self.longest,
         };
         let equal = super::links::equal(&tree, &dedupe, jobs, progress)?;
         for group in groups.iter().chain(&equal) {

@@ -1,15 +1,64 @@
 //! Looking at one name of the host: its inode, and what few inodes have, extended attributes and holes.
 
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{FileType, OFlags, SeekFrom, Statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
-use super::scan::Request;
 use super::xattr;
 use super::{Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
-use crate::host::open_any_length;
+use crate::host::{READ, open_any_length};
+
+/// What is asked of an inode.
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
+
+/// A name of the host, where it can be reached by way of an open directory: the kernel then walks one name and not a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name<'a> {
+    pub(super) directory: Option<&'a OwnedFd>,
+    /// The name in that directory.
+    pub(super) name: &'a OsStr,
+    pub(super) path: &'a Path,
+}
+
+impl<'a> Name<'a> {
+    /// A path as it stands.
+    pub(super) fn whole(path: &'a Path) -> Self {
+        Self { directory: None, name: path.as_os_str(), path }
+    }
+
+    /// The inode of the name itself.
+    pub(super) fn stat(&self) -> Result<Statx, Errno> {
+        match self.directory {
+            Some(directory) => statx(directory, self.name, AtFlags::SYMLINK_NOFOLLOW, WANTED),
+            None => statx(CWD, self.path, AtFlags::SYMLINK_NOFOLLOW, WANTED),
+        }
+    }
+
+    /// Where the symbolic link leads to.
+    pub(super) fn target(&self) -> Result<Vec<u8>, Errno> {
+        let target = match self.directory {
+            Some(directory) => rustix::fs::readlinkat(directory, self.name, Vec::new()),
+            None => rustix::fs::readlink(self.path, Vec::new()),
+        };
+        target.map(std::ffi::CString::into_bytes)
+    }
+
+    /// Opens the file for reading: no link is followed, no pipe waited for.
+    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
+        match self.directory {
+            Some(directory) => openat(directory, self.name, READ | OFlags::CLOEXEC, Mode::empty()),
+            None => open_any_length(self.path, READ),
+        }
+    }
+
+    pub(super) fn failed(&self, error: Errno) -> Error {
+        Error::io(Kind::Source, "cannot read the source", self.path, error)
+    }
+}
 
 /// A name and its inode.
 #[derive(Debug)]
@@ -49,20 +98,16 @@ pub(super) enum What {
 }
 
 impl Entry {
-    pub(super) fn new(
-        stat: &Statx,
-        name: u32,
-        name_length: u8,
-        path: &Path,
-        readlink: impl FnOnce() -> Result<Vec<u8>, Errno>,
-    ) -> Result<Self> {
+    pub(super) fn new(stat: &Statx, at: Name<'_>, (name, name_length): (u32, u8)) -> Result<Self> {
         let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
         let what = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
             FileType::Directory => What::Directory(0),
             FileType::RegularFile => What::File,
             FileType::Symlink => What::Symlink(
-                readlink()
-                    .map_err(|error| Error::io(Kind::Source, "cannot read the symbolic link", path, error))?
+                at.target()
+                    .map_err(|error| {
+                        Error::io(Kind::Source, "cannot read the symbolic link", at.path, error)
+                    })?
                     .into_boxed_slice(),
             ),
             FileType::CharacterDevice => What::CharacterDevice(device),
@@ -70,7 +115,7 @@ impl Entry {
             FileType::Fifo => What::Fifo,
             FileType::Socket => What::Socket,
             FileType::Unknown => {
-                return Err(Error::new(Kind::Source, "the source is of an unknown type").at(path));
+                return Err(Error::new(Kind::Source, "the source is of an unknown type").at(at.path));
             }
         };
         Ok(Self {
@@ -89,21 +134,36 @@ impl Entry {
     }
 
     /// Reads what few inodes have: extended attributes and holes.
-    pub(super) fn look_closer(&mut self, path: &Path, stat: &Statx, request: &Request) -> Result<()> {
-        let patterns = &request.xattrs;
-        let ask = !matches!(self.what, What::Symlink(_)) || patterns.may_be_on_links();
-        let xattrs = if ask { xattr::read(path, patterns)? } else { Vec::new() };
-        let ranges = match self.what {
-            What::File if request.holes && may_have_holes(stat, !xattrs.is_empty()) => {
-                ranges(path, self.size)?
+    pub(super) fn look_closer(&mut self, at: Name<'_>, stat: &Statx, asked: &Asked<'_>) -> Result<()> {
+        let file = matches!(self.what, What::File);
+        // What is opened for its holes is asked for attributes without a path.
+        let open = match file && asked.holes && stat.stx_size > SHORT {
+            true => Some(at.open().map_err(|error| at.failed(error))?),
+            false => None,
+        };
+        let xattrs = match &self.what {
+            What::Symlink(_) if !asked.xattrs.patterns().may_be_on_links() => Vec::new(),
+            _ => asked.xattrs.read(at, open.as_ref(), self.inode.0)?,
+        };
+        let ranges = match file && asked.holes && may_have_holes(stat, !xattrs.is_empty()) {
+            true => {
+                let file = open.map_or_else(|| at.open().map_err(|error| at.failed(error)), Ok)?;
+                ranges_of(&file, at, self.size)?
             }
-            _ => None,
+            false => None,
         };
         if !xattrs.is_empty() || ranges.is_some() {
             self.rare = Some(Box::new(Rare { xattrs, ranges }));
         }
         Ok(())
     }
+}
+
+/// What a request asks of each inode.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) xattrs: xattr::Reader<'a>,
+    pub(super) holes: bool,
 }
 
 /// Up to here a file has at most four pieces, whose map fits in the inode of an ext4 host.
@@ -120,33 +180,41 @@ fn may_have_holes(stat: &Statx, attributes: bool) -> bool {
 /// The granularity of holes in an image: an ext4 block.
 pub(super) const BLOCK: u64 = 4096;
 
-/// The data ranges of a file (SEEK_DATA, SEEK_HOLE; lseek(2)), grown to whole blocks; `None` for data throughout.
+/// The data ranges of a file, grown to whole blocks; `None` for data throughout.
 pub(crate) fn ranges(path: &Path, size: u64) -> Result<Option<Vec<Range>>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let failed = |error: Errno| Error::io(Kind::Source, "cannot read the source", path, error);
-    let file = open_any_length(path, flags).map_err(failed)?;
+    let at = Name::whole(path);
+    ranges_of(&at.open().map_err(|error| at.failed(error))?, at, size)
+}
+
+/// As [`ranges`], of the open `file` (SEEK_DATA, SEEK_HOLE; lseek(2)).
+fn ranges_of(file: &OwnedFd, at: Name<'_>, size: u64) -> Result<Option<Vec<Range>>> {
+    let failed = |error: Errno| at.failed(error);
+    // Nearly all files are data throughout, which one call tells. A filesystem without holes may refuse it.
+    match rustix::fs::seek(file, SeekFrom::Hole(0)) {
+        Ok(end) if end >= size => return Ok(None),
+        Err(Errno::INVAL | Errno::NOTSUP) => return Ok(None),
+        Ok(_) | Err(_) => {}
+    }
     let mut found: Vec<Range> = Vec::new();
-    let mut at = 0;
-    while at < size {
-        let start = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
+    let mut from = 0;
+    while from < size {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(from)) {
             Ok(start) => start,
             // Nothing but hole up to the end.
             Err(Errno::NXIO) => break,
-            // A filesystem without holes says so.
             Err(Errno::INVAL | Errno::NOTSUP) => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let end = rustix::fs::seek(&file, SeekFrom::Hole(start)).map_err(failed)?.min(size);
+        let end = rustix::fs::seek(file, SeekFrom::Hole(start)).map_err(failed)?.min(size);
         if start >= size || end <= start {
             break;
         }
-        let from = start / BLOCK * BLOCK;
-        let to = end.div_ceil(BLOCK).saturating_mul(BLOCK).min(size);
+        let (first, last) = (start / BLOCK * BLOCK, end.div_ceil(BLOCK).saturating_mul(BLOCK).min(size));
         match found.last_mut() {
-            Some(last) if last.start + last.length >= from => last.length = to - last.start,
-            _ => found.push(Range { start: from, length: to - from }),
+            Some(before) if before.start + before.length >= first => before.length = last - before.start,
+            _ => found.push(Range { start: first, length: last - first }),
         }
-        at = end;
+        from = end;
     }
     let whole = matches!(found.as_slice(), [only] if only.start == 0 && only.length == size);
     Ok((!whole).then_some(found))

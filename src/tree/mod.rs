@@ -9,6 +9,7 @@ mod content;
 mod finish;
 mod links;
 mod look;
+mod owners;
 mod scan;
 pub mod xattr;
 
@@ -19,8 +20,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::image::{Files, HostFile, Slice};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::image::{Files, HostFile, NamedFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
 pub use build::{Builder, Hardlinks, Owner, Rules};
@@ -165,7 +166,7 @@ pub struct Node {
     parent: u32,
     /// One past the last node of its subtree.
     end: u32,
-    name_length: u8,
+    name_length: u16,
     /// Metadata; for [`Content::Link`] that of the node it leads to.
     pub meta: Meta,
     /// What it is.
@@ -192,6 +193,9 @@ pub struct Tree {
     xattrs: Vec<Vec<Xattr>>,
     /// Data ranges of files with holes, sorted, not touching; a file that is not listed is data throughout.
     ranges: BTreeMap<u32, Vec<Range>>,
+    owners: owners::Owners,
+    /// Bytes of the longest name.
+    longest: u16,
 }
 
 impl Tree {
@@ -218,12 +222,36 @@ impl Tree {
         &self.nodes[id.index()]
     }
 
-    /// Its name; empty for the root. Any bytes but `/` and NUL, at most 255.
+    /// Its name; empty for the root. Any bytes but `/` and NUL, at most [`LONGEST_NAME`](build::LONGEST_NAME).
     #[must_use]
     pub fn name(&self, id: NodeId) -> &[u8] {
         let node = self.node(id);
         let start = usize_of(node.name);
         &self.names[start..start + usize::from(node.name_length)]
+    }
+
+    /// Refuses names longer than `most` bytes, where a filesystem has no longer ones.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] naming the first that is too long.
+    pub fn check_names(&self, most: u16) -> Result<()> {
+        if self.longest <= most {
+            return Ok(());
+        }
+        match self.ids().find(|id| self.node(*id).name_length > most) {
+            None => Ok(()),
+            Some(id) => Err(Error::new(Kind::Manifest, "a name is too long for this filesystem")
+                .at(self.path(id))
+                .expected(format!("at most {most} bytes"))
+                .found(format!("{} bytes", self.node(id).name_length))),
+        }
+    }
+
+    /// What is to be said about owners by a filesystem that keeps them: names that have another one than on the host, where
+    /// nobody asked for that.
+    #[must_use]
+    pub fn owner_warnings(&self) -> Vec<Warning> {
+        self.owners.warnings()
     }
 
     /// Its directory; the root is its own.
@@ -390,5 +418,16 @@ impl Files for Tree {
 
     fn size(&self, id: u32) -> Result<u64> {
         Ok(self.host(id)?.1)
+    }
+
+    fn named(&self, id: u32) -> Result<Option<NamedFile<'_>>> {
+        let (place, size, stamp) = self.host(id)?;
+        Ok(match self.places.get(index(place)) {
+            Some(Place::Directory(folder)) => {
+                let name = OsStr::from_bytes(self.name(NodeId(id)));
+                Some(NamedFile { folder, name, size, stamp: Some(stamp) })
+            }
+            _ => None,
+        })
     }
 }

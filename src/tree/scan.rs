@@ -2,17 +2,18 @@
 //! names and in which threads finish leaves no trace: every listing is sorted, and listings refer to each other.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
+use rustix::fs::{OFlags, RawDir};
 use rustix::io::Errno;
 
-use super::look::{Entry, What};
-use super::xattr::Patterns;
+use super::look::{Asked, Entry, Name, What};
+use super::xattr::{self, Patterns};
 use crate::error::{Error, Kind, Result};
 use crate::host::open_any_length;
 use crate::progress::Progress;
@@ -77,7 +78,10 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
         errors: Mutex::new(Vec::new()),
     };
     let roots: Vec<Result<Root>> = pool.scope(|scope| {
-        requests.iter().map(|request| root(request, |path| work.spawn(scope, path, request))).collect()
+        requests
+            .iter()
+            .map(|request| root(request, |path, asked| work.spawn(scope, path, Arc::new(asked))))
+            .collect()
     });
     let mut errors = work.errors.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     errors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -92,7 +96,7 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
 }
 
 /// Looks at the top of a request; `spawn` reads it if it is a directory and says which listing that will be.
-fn root(request: &Request, spawn: impl FnOnce(PathBuf) -> u32) -> Result<Root> {
+fn root<'r>(request: &'r Request, spawn: impl FnOnce(PathBuf, Asked<'r>) -> u32) -> Result<Root> {
     let failed = |error: Errno| {
         let what = if error == Errno::NOENT { "the source does not exist" } else { "cannot read the source" };
         Error::io(Kind::Source, what, &request.path, error)
@@ -109,18 +113,16 @@ fn root(request: &Request, spawn: impl FnOnce(PathBuf) -> u32) -> Result<Root> {
     } else {
         request.path.clone()
     };
-    let stat = statx(rustix::fs::CWD, &path, AtFlags::SYMLINK_NOFOLLOW, WANTED).map_err(failed)?;
-    let mut entry = Entry::new(&stat, 0, 0, &path, || {
-        rustix::fs::readlink(&path, Vec::new()).map(std::ffi::CString::into_bytes)
-    })?;
-    entry.look_closer(&path, &stat, request)?;
+    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes };
+    let at = Name::whole(&path);
+    let stat = at.stat().map_err(failed)?;
+    let mut entry = Entry::new(&stat, at, (0, 0))?;
+    entry.look_closer(at, &stat, &asked)?;
     if let What::Directory(listing) = &mut entry.what {
-        *listing = spawn(path.clone());
+        *listing = spawn(path.clone(), asked);
     }
     Ok(Root { path, entry })
 }
-
-const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 
 /// What the threads of one scan share.
 struct Work<'p> {
@@ -132,10 +134,10 @@ struct Work<'p> {
 
 impl Work<'_> {
     /// Reads a directory on some thread; returns the number its listing will have.
-    fn spawn<'s>(&'s self, scope: &rayon::Scope<'s>, path: PathBuf, request: &'s Request) -> u32 {
+    fn spawn<'s>(&'s self, scope: &rayon::Scope<'s>, path: PathBuf, asked: Arc<Asked<'s>>) -> u32 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         scope.spawn(move |scope| {
-            let result = self.progress.check().and_then(|()| self.directory(scope, path.clone(), request));
+            let result = self.progress.check().and_then(|()| self.directory(scope, path.clone(), &asked));
             match result {
                 Ok(listing) => {
                     self.progress.advance(0, u64_of(listing.entries.len()));
@@ -151,26 +153,23 @@ impl Work<'_> {
         &'s self,
         scope: &rayon::Scope<'s>,
         path: PathBuf,
-        request: &'s Request,
+        asked: &Arc<Asked<'s>>,
     ) -> Result<Listing> {
         let failed = |error: Errno| Error::io(Kind::Source, "cannot read the source directory", &path, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let directory = File::from(open_any_length(&path, flags).map_err(failed)?);
+        let directory = open_any_length(&path, flags).map_err(failed)?;
         let (names, mut spans) = list(&directory).map_err(failed)?;
         spans.sort_by(|a, b| span(&names, *a).cmp(span(&names, *b)));
         let mut entries = Vec::with_capacity(spans.len());
         let mut child = Child::of(&path);
-        for (start, length) in spans {
-            let name = OsStr::from_bytes(span(&names, (start, length)));
-            let child = child.path(name);
-            let stat = statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, WANTED)
-                .map_err(|error| Error::io(Kind::Source, "cannot read the source", child, error))?;
-            let mut entry = Entry::new(&stat, start, length, child, || {
-                rustix::fs::readlinkat(&directory, name, Vec::new()).map(std::ffi::CString::into_bytes)
-            })?;
-            entry.look_closer(child, &stat, request)?;
+        for place in spans {
+            let name = OsStr::from_bytes(span(&names, place));
+            let at = Name { directory: Some(&directory), name, path: child.path(name) };
+            let stat = at.stat().map_err(|error| at.failed(error))?;
+            let mut entry = Entry::new(&stat, at, place)?;
+            entry.look_closer(at, &stat, asked)?;
             if let What::Directory(listing) = &mut entry.what {
-                *listing = self.spawn(scope, child.to_owned(), request);
+                *listing = self.spawn(scope, at.path.to_owned(), Arc::clone(asked));
             }
             entries.push(entry);
         }
@@ -211,11 +210,16 @@ fn span(names: &[u8], (start, length): Span) -> &[u8] {
     &names[index(start)..index(start) + usize::from(length)]
 }
 
+/// How much of a listing the kernel gives at once: all of most directories.
+const LISTED: usize = 32 * 1024;
+
 /// The names in a directory, in the order of the host.
-fn list(directory: &File) -> Result<(Vec<u8>, Vec<Span>), Errno> {
+fn list(directory: &OwnedFd) -> Result<(Vec<u8>, Vec<Span>), Errno> {
     let mut names = Vec::new();
     let mut spans = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
+    let mut buffer = [const { MaybeUninit::uninit() }; LISTED];
+    let mut listed = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = listed.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name == b"." || name == b".." {

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::look::Name;
 use crate::error::{Error, Kind, Result};
 use crate::host::{LONGEST_PATH, open_any_length};
 
@@ -92,48 +94,123 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
-/// The attributes of `path` itself (a link is not followed) that `patterns` keep, sorted by name.
-///
-/// # Errors
-/// [`Kind::Source`] where the host refuses to list or give them.
-pub fn read(path: &Path, patterns: &Patterns) -> Result<Vec<Xattr>> {
-    if patterns.is_empty() {
-        return Ok(Vec::new());
+/// Reads the attributes of names of the host, and asks a filesystem that has none only once.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    patterns: &'a Patterns,
+    /// Attributes of which every name that is kept has one's namespace; `None` where the patterns do not tell.
+    probes: Option<Vec<&'static str>>,
+    /// Whether filesystems have any, by their numbers: of the first that was asked, which is mostly the only one, and of
+    /// others.
+    first: OnceLock<(u64, bool)>,
+    others: Mutex<Vec<(u64, bool)>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(patterns: &'a Patterns) -> Self {
+        // No file has an attribute of this name; what it would be kept in is all that counts.
+        let probe = |pattern: &String| match pattern.as_str() {
+            user if user.starts_with("user.") => Some("user.diskwright.probe"),
+            other => DEFAULT[1..].iter().copied().find(|known| *known == other),
+        };
+        let probes = patterns.0.iter().map(probe).collect();
+        Self { patterns, probes, first: OnceLock::new(), others: Mutex::default() }
     }
-    let failed = |error: Errno| Error::io(Kind::Source, "cannot read the extended attributes", path, error);
-    // No call takes attributes of a name in an open directory, so a path that is too long goes by way of /proc.
-    let directory;
-    let mut near = Cow::Borrowed(path);
-    if path.as_os_str().len() > LONGEST_PATH
-        && let (Some(folder), Some(name)) = (path.parent(), path.file_name())
-    {
-        directory = open_any_length(folder, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
-        near = Cow::Owned(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name));
+
+    pub(super) const fn patterns(&self) -> &Patterns {
+        self.patterns
     }
-    let near = near.as_ref();
-    // Most files have none; the buffer on the stack saves asking for the length first.
-    let mut short = [0_u8; 1024];
-    let names = match rustix::fs::llistxattr(near, &mut short[..]) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
-        Ok(length) => short[..length].to_vec(),
-        Err(Errno::RANGE) => {
-            grown(64 * 1024, |buffer| rustix::fs::llistxattr(near, buffer)).map_err(failed)?
+
+    /// The attributes of a name itself (a link is not followed) that the patterns keep, sorted by name. `open` is the
+    /// file, where it is open; `filesystem` is the number of the filesystem that it is on.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where the host refuses to list or give them.
+    pub(super) fn read(&self, at: Name<'_>, open: Option<&OwnedFd>, filesystem: u64) -> Result<Vec<Xattr>> {
+        if self.patterns.is_empty() {
+            return Ok(Vec::new());
         }
-        Err(error) => return Err(failed(error)),
-    };
-    let mut found = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && patterns.keep(name)) {
-        match grown(4096, |buffer| rustix::fs::lgetxattr(near, OsStr::from_bytes(name), buffer)) {
-            Ok(value) => found.push(Xattr { name: name.to_vec(), value }),
-            // Gone since it was listed.
-            Err(Errno::NODATA) => {}
-            Err(error) => {
-                return Err(failed(error).found(format!("attribute {}", crate::text::printable(name))));
+        let failed =
+            |error: Errno| Error::io(Kind::Source, "cannot read the extended attributes", at.path, error);
+        // No call takes attributes of a name in an open directory, so a path that is too long goes by way of /proc.
+        let directory;
+        let subject = match (open, at.path.parent(), at.path.file_name()) {
+            (Some(file), ..) => Subject::Open(file),
+            (None, Some(folder), Some(name)) if at.path.as_os_str().len() > LONGEST_PATH => {
+                directory = open_any_length(folder, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+                let near = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+                Subject::Path(Cow::Owned(near))
+            }
+            _ => Subject::Path(Cow::Borrowed(at.path)),
+        };
+        if !self.has_any(&subject, filesystem) {
+            return Ok(Vec::new());
+        }
+        // Most files have none; the buffer on the stack saves asking for the length first.
+        let mut short = [0_u8; 1024];
+        let names = match subject.list(&mut short[..]) {
+            Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            Ok(length) => short[..length].to_vec(),
+            Err(Errno::RANGE) => grown(64 * 1024, |buffer| subject.list(buffer)).map_err(failed)?,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut found = Vec::new();
+        let kept = |name: &&[u8]| !name.is_empty() && self.patterns.keep(name);
+        for name in names.split(|byte| *byte == 0).filter(kept) {
+            match grown(4096, |buffer| subject.get(OsStr::from_bytes(name), buffer)) {
+                Ok(value) => found.push(Xattr { name: name.to_vec(), value }),
+                // Gone since it was listed.
+                Err(Errno::NODATA) => {}
+                Err(error) => {
+                    return Err(failed(error).found(format!("attribute {}", crate::text::printable(name))));
+                }
             }
         }
+        found.sort();
+        Ok(found)
     }
-    found.sort();
-    Ok(found)
+
+    /// Whether files of a filesystem may have attributes that are kept: it has none of a namespace where it does not know
+    /// even an attribute that is not there (EOPNOTSUPP in place of ENODATA, getxattr(2)). FAT and ISO 9660 have none, and
+    /// inside the sandbox of Nix nothing has.
+    fn has_any(&self, subject: &Subject<'_>, filesystem: u64) -> bool {
+        let Some(probes) = &self.probes else { return true };
+        let ask =
+            || probes.iter().any(|name| subject.get(OsStr::new(name), &mut [0; 1]) != Err(Errno::NOTSUP));
+        let (first, any) = *self.first.get_or_init(|| (filesystem, ask()));
+        if first == filesystem {
+            return any;
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, any)) = others.iter().find(|(number, _)| *number == filesystem) {
+            return *any;
+        }
+        let any = ask();
+        others.push((filesystem, any));
+        any
+    }
+}
+
+/// What is asked for its attributes.
+enum Subject<'a> {
+    Open(&'a OwnedFd),
+    Path(Cow<'a, Path>),
+}
+
+impl Subject<'_> {
+    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Open(file) => rustix::fs::flistxattr(file, buffer),
+            Self::Path(path) => rustix::fs::llistxattr(path.as_ref(), buffer),
+        }
+    }
+
+    fn get(&self, name: &OsStr, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Open(file) => rustix::fs::fgetxattr(file, name, buffer),
+            Self::Path(path) => rustix::fs::lgetxattr(path.as_ref(), name, buffer),
+        }
+    }
 }
 
 /// Calls `read` with a buffer of `length` bytes and then, where that is too short, with larger ones.

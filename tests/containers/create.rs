@@ -1,18 +1,13 @@
 //! `create` beside `qemu-img create`.
 
-use std::process::Command;
-
 use diskwright::units::{GIB, MIB, TIB};
 
 use crate::hostile::complaint;
 use crate::judge::{check, qemu_img, virtual_size};
 use crate::rows::ROWS;
-use crate::tools::{digest, must, quiet, run, scratch};
+use crate::tools::{digest, must, run, scratch};
 
-/// The program, with a bare environment.
-pub(crate) fn diskwright() -> Command {
-    quiet(Command::new(env!("CARGO_BIN_EXE_diskwright")))
-}
+pub(crate) use crate::support::program::diskwright;
 
 #[test]
 fn empty_disks_are_as_large_as_those_of_qemu() {

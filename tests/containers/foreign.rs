@@ -29,7 +29,7 @@ const fn compressed(options: &'static str) -> Foreign {
 }
 
 const fn vpc(options: &'static str) -> Foreign {
-    Foreign { format: Format::Vpc, options, arguments: &[], smallest: 0, largest: 2040 * GIB }
+    Foreign { format: Format::Vhd, options, arguments: &[], smallest: 0, largest: 2040 * GIB }
 }
 
 const fn vdi(options: &'static str) -> Foreign {

@@ -307,9 +307,9 @@ fn parts_of_clusters_that_contradict_themselves() {
 
 /// Runs the program with at most `mebibytes` of memory of its own (RLIMIT_DATA: heap, stacks and private maps).
 pub(crate) fn bounded(mebibytes: u64, arguments: &[&std::ffi::OsStr]) -> Said {
-    let program = env!("CARGO_BIN_EXE_diskwright");
+    let program = crate::support::program::path();
     let script = format!("ulimit -d {}; exec \"$0\" \"$@\"", mebibytes * 1024);
-    run(quiet(command("sh")).args(["-c", &script, program]).args(arguments))
+    run(quiet(command("sh")).args(["-c", &script]).arg(program).args(arguments))
 }
 
 /// Every entry of every table in a file of 1 MiB is used; what it takes to know them is a few times the file.

@@ -7,55 +7,37 @@
 //! * the bytes do not depend on the number of jobs, and a change of them is a decision.
 //!
 //! A new format is a row of [`rows::ROWS`] and rows of [`foreign::FOREIGN`]; all general tests run over them. What is
-//! particular to a format is a file of its own. A judge that is not installed fails the test that needs it.
+//! particular to a format is a file of its own.
 
-#[cfg(test)]
+#![cfg(test)]
+
+/// What the tests share, and `#[test]`, which counts a test whose judge is missing ([`support::left_out`]).
+#[macro_use]
+extern crate diskwright_testing as support;
+
+use support::tools;
+
 mod comparators;
-#[cfg(test)]
 mod create;
-#[cfg(test)]
 mod faults;
-#[cfg(test)]
+mod fit;
 mod foreign;
-#[cfg(test)]
 mod hostile;
-#[cfg(test)]
 mod inspect;
-#[cfg(test)]
 mod judge;
-#[cfg(test)]
 mod overlay;
-#[cfg(test)]
-mod pieces;
-#[cfg(test)]
 mod pinned;
-#[cfg(test)]
 mod properties;
-#[cfg(test)]
 mod readers;
-#[cfg(test)]
 mod resize;
-#[cfg(test)]
 mod rows;
-#[cfg(test)]
 mod samples;
-#[cfg(test)]
 mod seeds;
-#[cfg(test)]
 mod sources;
-#[cfg(test)]
-#[path = "../it/support/tools.rs"]
-#[allow(dead_code, reason = "shared with the tests of whole images, which need more of it")]
-mod tools;
-#[cfg(test)]
+mod strangers;
 mod trips;
-#[cfg(test)]
 mod vdi;
-#[cfg(test)]
 mod vhd;
-#[cfg(test)]
 mod vhdx;
-#[cfg(test)]
 mod vmdk;
-#[cfg(test)]
 mod written;

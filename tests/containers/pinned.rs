@@ -52,7 +52,7 @@ fn found(row: &Row, folder: &Path) -> String {
     }
     let image = small(row).image();
     if row.compress.is_none()
-        && let Ok(wrapped) = row.options().wrap(&image)
+        && let Ok(wrapped) = row.wrap(&image)
     {
         let mut map = Vec::new();
         dump(&wrapped, None, &mut map).unwrap();

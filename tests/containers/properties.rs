@@ -129,7 +129,7 @@ proptest! {
         let room = ((8 << 20) / 8 * (cluster / 2) * cluster / 16).max(1);
         let (disk, placed) = full(length, runs, room);
         let row = Row { cluster_size: Some(cluster), ..*ROWS.iter().find(|row| row.name == "qcow2").unwrap() };
-        let file = row.options().wrap(&disk).unwrap();
+        let file = row.wrap(&disk).unwrap();
         prop_assert_eq!(be(&file, 24, 8), length.next_multiple_of(512));
         // Every cluster of the file is counted once, the first, the last, and the tables; none behind it.
         let end = file.length().get();
@@ -177,7 +177,7 @@ fn the_largest_disks_are_wrapped() {
         let length = row.largest.min(64 * TIB * 1024);
         let parts = [(0, MIB, Fill::Text), (length - GIB, 512, Fill::Text), (length - 512, 512, Fill::Noise)];
         let image = Sample::new("largest", length, &parts).image();
-        let file = row.options().wrap(&image).unwrap_or_else(|error| panic!("{}: {error}", row.name));
+        let file = row.wrap(&image).unwrap_or_else(|error| panic!("{}: {error}", row.name));
         let mut out = vec![0; usize_of(MIB)];
         file.read(0, &mut out).unwrap();
         assert!(file.length() > Bytes::new(MIB), "{}", row.name);

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use diskwright::container::codec::Codec;
-use diskwright::container::{Format, OpenOptions, Opened, Subformat, WriteOptions, open};
+use diskwright::container::{
+    Container, Format, Identity, OpenOptions, Opened, SectorSize, Settings, Subformat, open,
+};
 use diskwright::error::Result;
 use diskwright::image::Image;
 use diskwright::pour::PourOptions;
@@ -77,7 +78,7 @@ const QCOW2_ZSTD: Row =
 
 /// Blocks of 2 MiB. QEMU makes no more exact sizes than ours with force_size.
 const VPC: Row = Row {
-    format: Format::Vpc,
+    format: Format::Vhd,
     unit: 2 * MIB,
     largest: 2040 * GIB,
     checks: false,
@@ -115,6 +116,14 @@ const VDI: Row = Row {
     largest: 0x1fff_ff80 * MIB,
     readers: &[readers::SEVEN_ZIP_VDI],
     ..USUAL
+};
+
+/// What the disks say of themselves: seed and time are any, but always the same.
+pub(crate) const IDENTITY: Identity = Identity {
+    seed: Uuid::from_u128(0x0867_da16_f251_457d_a9e8_c31f_9a3c_220b),
+    id: None,
+    time: 1_700_000_000,
+    sector_size: SectorSize::B512,
 };
 
 /// All of them.
@@ -225,16 +234,20 @@ fn mebibytes(size: u64) -> u64 {
 }
 
 impl Row {
-    /// How the library writes it. Seed and time are any, but always the same.
-    pub(crate) fn options(&self) -> WriteOptions {
-        WriteOptions {
+    /// How the library writes it.
+    pub(crate) fn container(&self) -> Container {
+        let settings = Settings {
             subformat: self.subformat,
-            codec: self.compress.map(|name| Codec::new(name, None).unwrap()),
+            compress: self.compress.map(|name| name.parse().unwrap()),
             cluster_size: self.cluster_size.map(Bytes::new),
-            id: Uuid::from_u128(0x0867_da16_f251_457d_a9e8_c31f_9a3c_220b),
-            time: 1_700_000_000,
-            ..WriteOptions::of(self.format)
-        }
+            ..Settings::default()
+        };
+        Container::new(self.format, &settings).unwrap()
+    }
+
+    /// As an image, where it is one before it is written.
+    pub(crate) fn wrap(&self, image: &Image) -> Result<Image> {
+        self.container().wrap(image, &IDENTITY)
     }
 
     /// The arguments with which the program writes it.
@@ -254,7 +267,7 @@ impl Row {
 
     /// Writes `image` to `path`.
     pub(crate) fn write(&self, image: &Image, path: &Path, jobs: usize) -> Result<()> {
-        self.options().write(image, path, &PourOptions::new(jobs, &Progress::default()))
+        self.container().write(image, &IDENTITY, path, &PourOptions::new(jobs, &Progress::default()))
     }
 
     /// Opens what was written, telling the format by its bytes alone where it has any of its own.

@@ -10,7 +10,8 @@ use crate::hostile::complaint;
 use crate::judge::{check, compare};
 use crate::rows::ROWS;
 use crate::samples::{Sample, usual};
-use crate::tools::{command, is_root, must, names_in, run, scratch, wait};
+use crate::support::kernel;
+use crate::tools::{command, must, names_in, run, scratch, wait};
 use crate::written::raw;
 
 /// A loop device over a file; needs root.
@@ -31,9 +32,7 @@ impl Drop for Loop {
 
 #[test]
 fn a_block_device_is_a_raw_disk() {
-    if !is_root() {
-        return;
-    }
+    kernel::need();
     let folder = scratch();
     let file = raw(&usual().image(), folder.path());
     let device = Loop::new(&file);

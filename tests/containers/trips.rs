@@ -1,7 +1,6 @@
 //! Round trips through all pairs of formats.
 
-use diskwright::container::WriteOptions;
-use diskwright::convert::{Target, convert};
+use diskwright::convert::{Options, Target, convert};
 use diskwright::image::Image;
 use diskwright::progress::Progress;
 use diskwright::units::MIB;
@@ -14,8 +13,8 @@ use crate::tools::{digest, scratch};
 /// Converts with the library as the program does.
 fn converted(from: &Row, source: &std::path::Path, to: &Row, target: &std::path::Path) {
     let opened = from.open(source).unwrap();
-    let container = WriteOptions { time: 0, ..to.options() };
-    convert(&opened, source, Target::File(target), &container, 2, &Progress::default())
+    let options = Options { time: 0, sector_size: None, jobs: 2, progress: &Progress::default() };
+    convert(&opened, source, Target::File(target), &to.container(), &options)
         .unwrap_or_else(|error| panic!("{} to {}: {error}", from.name, to.name));
 }
 

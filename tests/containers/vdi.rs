@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use diskwright::container::{Format, OpenOptions, Subformat, WriteOptions, open};
+use diskwright::container::{Format, Identity, OpenOptions, Subformat, open};
 use diskwright::image::{Builder, Image};
 use diskwright::units::{Bytes, GIB, MIB, TIB, usize_of};
 use proptest::prelude::*;
@@ -12,6 +12,7 @@ use crate::create::diskwright;
 use crate::hostile::{Patch, bounded, complaint, disk, refused, row, wrong};
 use crate::judge::{same, virtual_size};
 use crate::properties::full;
+use crate::rows::IDENTITY;
 use crate::samples::{Sample, noise, usual};
 use crate::tools::{command, must, scratch};
 
@@ -239,19 +240,18 @@ fn kinds_and_ids_are_kept() {
     }
     let message = refused(&path, &["--subformat", "streamOptimized", "--format", "vdi"], 2);
     assert!(message.contains("vdi does not have this subformat"), "{message}");
-    // Ids follow from the id of the options, and from nothing else.
-    let ids = |options: &WriteOptions| {
-        let file = options.wrap(&disk().image()).unwrap();
+    // Ids follow from the seed, and from nothing else.
+    let ids = |identity: &Identity| {
+        let file = row("vdi").container().wrap(&disk().image(), identity).unwrap();
         let mut ids = [0; 64];
         file.read(392, &mut ids).unwrap();
         ids
     };
-    let options = row("vdi").options();
-    let first = ids(&options);
-    assert_eq!(first, ids(&WriteOptions { time: 5, ..options.clone() }));
+    let first = ids(&IDENTITY);
+    assert_eq!(first, ids(&Identity { time: 5, ..IDENTITY }));
     assert_ne!(first[..16], first[16..32]);
     assert_eq!(first[32..], [0; 32]);
-    let other = ids(&WriteOptions { id: uuid::Uuid::from_u128(1), ..options });
+    let other = ids(&Identity { seed: uuid::Uuid::from_u128(1), ..IDENTITY });
     assert!(first[..16] != other[..16] && first[16..32] != other[16..32]);
 }
 
@@ -274,7 +274,7 @@ proptest! {
         fixed in any::<bool>(),
     ) {
         let (disk, placed) = full(length, runs, u64::MAX);
-        let file = row(if fixed { "vdi-static" } else { "vdi" }).options().wrap(&disk).unwrap();
+        let file = row(if fixed { "vdi-static" } else { "vdi" }).wrap(&disk).unwrap();
         let (data, blocks, stored) = (le(&file, 344, 4), le(&file, 384, 4), le(&file, 388, 4));
         prop_assert_eq!(le(&file, 368, 8), length.next_multiple_of(512));
         prop_assert_eq!(blocks, length.div_ceil(MIB));

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use diskwright::container::{Format, OpenOptions, Opened, Subformat, WriteOptions, open};
+use diskwright::container::{Format, Identity, OpenOptions, Opened, Subformat, open};
 use diskwright::units::{GIB, KIB, MIB, usize_of};
 use proptest::prelude::*;
 
@@ -12,6 +12,7 @@ use crate::hostile::{Patch, bounded, complaint, disk, refused, row, wrong};
 use crate::judge::{same, same_disk, virtual_size};
 use crate::properties::{be, full};
 use crate::readers::SEVEN_ZIP_VHD;
+use crate::rows::IDENTITY;
 use crate::samples::{Sample, noise, usual};
 use crate::tools::{command, must, run, scratch};
 
@@ -21,7 +22,7 @@ const TABLE: u64 = 1536;
 /// The first bitmap: its data begins at 4096.
 const FIRST: u64 = 3584;
 const STRIDE: u64 = 2 * MIB + 4 * KIB;
-const END: u64 = FIRST + 2 * STRIDE + 512 + 2 * MIB;
+const END: u64 = FIRST + 3 * STRIDE;
 
 /// The ones' complement of the sum of the bytes but the four at `field`, which it goes to.
 pub(crate) fn seal(bytes: &mut [u8], field: usize) {
@@ -96,7 +97,7 @@ fn patched(folder: &Path, changes: &[(At, Patch<'_>)]) -> PathBuf {
 
 /// What is wrong, and what the message has to say about it.
 const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
-    ("version 2", At::Footer, &[(12, &[0, 2])], &["unknown version", "byte 6303756", "found: 2.0"]),
+    ("version 2", At::Footer, &[(12, &[0, 2])], &["unknown version", "byte 6307340", "found: 2.0"]),
     ("no type", At::Footer, &[(60, &[0, 0, 0, 0])], &["unknown type", "found: 0"]),
     ("type 5", At::Footer, &[(60, &[0, 0, 0, 5])], &["unknown type", "found: 5"]),
     ("negative size", At::Footer, &[(48, &[255; 8])], &["disk size", "at most 2040GiB"]),
@@ -122,7 +123,7 @@ const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
         "both footers",
         At::File,
         &[(90, &[1]), (END + 90, &[1])],
-        &["footer has a wrong checksum", "byte 6303808"],
+        &["footer has a wrong checksum", "byte 6307392"],
     ),
     ("no footer", At::File, &[(0, &[0]), (END, &[0])], &["no VHD", "conectix"]),
     ("block on the footer", At::File, &[(TABLE, &[0; 4])], &["overlap", "copy of the footer and a block"]),
@@ -131,15 +132,15 @@ const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
     ("block on a block", At::File, &[(TABLE + 4, &[0, 0, 0x10, 0])], &["overlap: a block and a block"]),
     ("block outside", At::File, &[(TABLE + 8, &[0, 1, 0, 0])], &["truncated", "a block", "33554432"]),
     ("block at the end of all", At::File, &[(TABLE, &[255, 255, 255, 254])], &["truncated", "a block"]),
-    ("block past the end", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x19])], &["truncated", "a block"]),
-    ("block into the footer", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x18])], &["overlap", "the footer"]),
+    ("block past the end", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x20])], &["truncated", "a block"]),
+    ("block into the footer", At::File, &[(TABLE + 8, &[0, 0, 0x20, 0x1f])], &["overlap", "the footer"]),
 ];
 
 #[test]
 fn footers_headers_and_tables_that_are_wrong() {
     let folder = scratch();
     for (name, at, patch, says) in WRONG {
-        wrong(name, &patched(folder.path(), &[(*at, patch)]), Format::Vpc, says);
+        wrong(name, &patched(folder.path(), &[(*at, patch)]), Format::Vhd, says);
     }
 }
 
@@ -232,7 +233,7 @@ fn footers_of_511_bytes() {
         let length = std::fs::metadata(&path).unwrap().len();
         std::fs::File::options().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
         let opened = opened(&path);
-        assert_eq!(opened.format, Format::Vpc);
+        assert_eq!(opened.format, Format::Vhd);
         assert_eq!(opened.image.length().get(), disk().length);
         same(&disk().image(), &opened.image).unwrap();
     }
@@ -409,23 +410,53 @@ fn subformats_have_names() {
 fn ids_and_times_are_those_of_the_options() {
     let folder = scratch();
     let path = folder.path().join("disk.vhd");
-    let write = |options: WriteOptions| {
+    let write = |identity: Identity| {
         let progress = diskwright::progress::Progress::default();
         let pour = diskwright::pour::PourOptions::new(1, &progress);
-        options.write(&disk().image(), &path, &pour).unwrap();
+        row("vpc").container().write(&disk().image(), &identity, &path, &pour).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let at = bytes.len() - 512;
         (u32::from_be_bytes(bytes[at + 24..at + 28].try_into().unwrap()), bytes[at + 68..at + 84].to_vec())
     };
-    let options = row("vpc").options();
-    let (time, id) = write(options.clone());
+    let (time, id) = write(IDENTITY);
     assert_eq!(u64::from(time), 1_700_000_000 - 946_684_800);
-    let (later, same_id) = write(WriteOptions { time: 1_700_000_001, ..options.clone() });
+    let (later, same_id) = write(Identity { time: 1_700_000_001, ..IDENTITY });
     assert_eq!((later, &same_id), (time + 1, &id));
-    let (same_time, other_id) = write(WriteOptions { id: uuid::Uuid::from_u128(1), ..options });
+    let (same_time, other_id) = write(Identity { seed: uuid::Uuid::from_u128(1), ..IDENTITY });
     assert_eq!(same_time, time);
     assert_ne!(other_id, id);
     assert_ne!(other_id, uuid::Uuid::from_u128(1).as_bytes());
+}
+
+/// Hyper-V takes the data of a block to be aligned where all of them begin on a multiple of 4 KiB, also of those that are
+/// appended as the specification says: where the footer was, which moves behind them. (QEMU appends right behind the
+/// last block.)
+#[test]
+fn an_appended_block_is_aligned_too() {
+    let folder = scratch();
+    let path = folder.path().join("disk.vhd");
+    let bytes = noise(8, 2 * MIB);
+    for sample in [Sample::new("empty", 9 * MIB, &[]), Sample { length: 9 * MIB, ..usual() }] {
+        row("vpc").write(&sample.image(), &path, 1).unwrap();
+        let file = std::fs::read(&path).unwrap();
+        let (before, last) = file.split_at(file.len() - 512);
+        assert!(last.starts_with(b"conectix"));
+        assert_eq!((before.len() % 4096, file.len() % 4096), (3584, 0), "{}", sample.name);
+        let mut appended = [before, &[0xff; 512], &bytes, last].concat();
+        // The last block, of 1 MiB.
+        let entry = usize_of(TABLE) + 4 * 4;
+        assert_eq!(appended[entry..entry + 4], [0xff; 4]);
+        let sector = u32::try_from(before.len() / 512).unwrap();
+        appended[entry..entry + 4].copy_from_slice(&sector.to_be_bytes());
+        std::fs::write(&path, appended).unwrap();
+        let mut found = vec![0; usize_of(MIB)];
+        opened(&path).image.read(8 * MIB, &mut found).unwrap();
+        assert!(found == bytes[..found.len()]);
+        let read = must(command("qemu-img").args(["map", "-f", "vpc", "--output=json"]).arg(&path));
+        let map: serde_json::Value = serde_json::from_slice(&read.out).unwrap();
+        let places = map.as_array().unwrap().iter().filter_map(|part| part["offset"].as_u64());
+        assert!(places.clone().count() > 0 && places.clone().all(|place| place % 4096 == 0), "{map}");
+    }
 }
 
 /// What `inspect` says of it, for programs and for people.
@@ -464,8 +495,9 @@ proptest! {
         probes in prop::collection::vec(0_u64..2040 * GIB, 20),
     ) {
         let (disk, placed) = full(length, runs, u64::MAX);
-        let file = row("vpc").options().wrap(&disk).unwrap();
+        let file = row("vpc").wrap(&disk).unwrap();
         let end = file.length().get();
+        prop_assert_eq!(end % 4096, 0);
         prop_assert_eq!(be(&file, 48, 8), length.next_multiple_of(512));
         prop_assert_eq!(be(&file, end - 512 + 48, 8), length.next_multiple_of(512));
         prop_assert_eq!(be(&file, HEADER + 28, 4), length.div_ceil(2 * MIB));
@@ -497,9 +529,9 @@ proptest! {
 fn the_largest_disk_may_be_full() {
     let length = 2040 * GIB;
     let (disk, _) = full(length, vec![(0, length)], u64::MAX);
-    let file = row("vpc").options().wrap(&disk).unwrap();
+    let file = row("vpc").wrap(&disk).unwrap();
     let blocks = length / (2 * MIB);
     let last = be(&file, TABLE + (blocks - 1) * 4, 4);
-    assert_eq!(last * 512 + 512 + 2 * MIB + 512, file.length().get());
+    assert_eq!(last * 512 + STRIDE + 512, file.length().get());
     assert_eq!(be(&file, last * 512 + 512 + 2 * MIB - 1, 1), be(&disk, length - 1, 1));
 }

@@ -447,7 +447,7 @@ proptest! {
         probes in prop::collection::vec(0_u64..1 << 41, 20),
     ) {
         let (disk, placed) = full(length, runs, u64::MAX);
-        let file = row("vmdk").options().wrap(&disk).unwrap();
+        let file = row("vmdk").wrap(&disk).unwrap();
         let end = file.length().get();
         prop_assert_eq!(end % 65_536, 0);
         prop_assert_eq!(number(&file, 12), length.div_ceil(512));
@@ -475,7 +475,7 @@ proptest! {
 #[test]
 fn a_file_over_the_limit_is_refused() {
     let (disk, _) = full((2 << 40) - 512, vec![(0, u64::MAX)], u64::MAX);
-    let error = row("vmdk").options().wrap(&disk).unwrap_err();
+    let error = row("vmdk").wrap(&disk).unwrap_err();
     assert_eq!(error.kind(), Kind::Capacity, "{error}");
     assert!(error.to_string().contains("2TiB") && error.to_string().contains("streamOptimized"), "{error}");
 }
@@ -491,17 +491,40 @@ fn a_disk_keeps_its_controller() {
         let path = folder.path().join("disk.vmdk");
         let option = format!("subformat={subformat},adapter_type={adapter}");
         qemu_img(&[&"convert", &"-f", &"raw", &"-O", &"vmdk", &"-o", &option, &below, &path]);
+        let says = |path: &Path, subformat: &str, adapter: &str| {
+            let bytes = std::fs::read(path).unwrap();
+            let text = String::from_utf8_lossy(&bytes[512..2048]).into_owned();
+            let heads = if adapter == "ide" { 16 } else { 255 };
+            for line in [
+                format!("createType=\"{subformat}\""),
+                format!("ddb.adapterType = \"{adapter}\""),
+                format!("ddb.geometry.heads = \"{heads}\""),
+            ] {
+                assert!(text.contains(&line), "{line} is not in: {text}");
+            }
+        };
         must(diskwright().arg("resize").arg(&path).arg("1GiB"));
-        let bytes = std::fs::read(&path).unwrap();
-        let text = String::from_utf8_lossy(&bytes[512..2048]).into_owned();
-        let heads = if adapter == "ide" { 16 } else { 255 };
-        for line in [
-            format!("createType=\"{subformat}\""),
-            format!("ddb.adapterType = \"{adapter}\""),
-            format!("ddb.geometry.heads = \"{heads}\""),
-        ] {
-            assert!(text.contains(&line), "{line} is not in: {text}");
+        says(&path, subformat, adapter);
+        let other = folder.path().join("other.vmdk");
+        for kind in ["monolithicSparse", "streamOptimized"] {
+            must(diskwright().arg("convert").args([&path, &other]).args(["--subformat", kind]));
+            says(&other, kind, adapter);
         }
+    }
+}
+
+/// The controller that a kind of VMDK has where nothing is said is not what the disk is meant for.
+#[test]
+fn a_usual_controller_becomes_that_of_the_other_kind() {
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name);
+    for (from, to, adapter) in
+        [("vmdk", "streamOptimized", "lsilogic"), ("vmdk-stream", "monolithicSparse", "ide")]
+    {
+        row(from).write(&usual().image(), &path("a.vmdk"), 1).unwrap();
+        must(diskwright().arg("convert").args([path("a.vmdk"), path("b.vmdk")]).args(["--subformat", to]));
+        let text = must(diskwright().arg("inspect").arg(path("b.vmdk"))).text();
+        assert!(text.contains(&format!("adapter type   {adapter}\n")), "{text}");
     }
 }
 

@@ -9,7 +9,7 @@ use diskwright::progress::Progress;
 use diskwright::units::{Bytes, MIB, TIB};
 
 use crate::judge;
-use crate::rows::{ROWS, Row};
+use crate::rows::{IDENTITY, ROWS, Row};
 use crate::samples::{Fill, Sample, samples, usual};
 use crate::tools::{digest, names_in, scratch};
 
@@ -59,7 +59,7 @@ fn a_disk_over_the_limit_is_refused_with_the_limit_and_nothing_is_left() {
         let name = row.name;
         // Some have tables of gigabytes for it, or files longer than a host has (16 TiB on ext4), which need not be written
         // to be seen to fit.
-        let wrap = || row.options().wrap(&most).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let wrap = || row.wrap(&most).unwrap_or_else(|error| panic!("{name}: {error}"));
         let small =
             |file: &Image| file.covered() <= Bytes::new(64 * MIB) && file.length() <= Bytes::new(8 * TIB);
         if row.compress.is_some() || small(&wrap()) {
@@ -107,7 +107,7 @@ fn streams_are_the_file_or_refused() {
         let image = usual().image();
         let progress = Progress::default();
         let mut out = Vec::new();
-        let done = row.options().stream(&image, &mut out, &PourOptions::new(2, &progress));
+        let done = row.container().stream(&image, &IDENTITY, &mut out, &PourOptions::new(2, &progress));
         if row.streams {
             done.unwrap();
             row.write(&image, &path, 2).unwrap();

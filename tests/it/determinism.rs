@@ -10,9 +10,10 @@ use std::process::Command;
 use rustix::fs::FileType;
 
 use crate::support::kernel::{Mount, can_judge};
-use crate::support::program::{diskwright, project};
+use crate::support::left_out;
+use crate::support::program::{arguments, diskwright, path, project};
 use crate::support::snapshot::{Kind, Snapshot, parent};
-use crate::support::tools::{command, digest, is_root, must, names_in, quick_scratch, quiet, scratch};
+use crate::support::tools::{command, digest, must, names_in, quick_scratch, quiet, scratch};
 use crate::support::tree;
 
 /// What the images of a project are made by: arguments, to which the output is added.
@@ -43,7 +44,7 @@ fn digests(jobs: &[Vec<OsString>], out: &Path, how: impl Fn(Command) -> Command)
 
 /// `command` run by another program before it, with the same arguments and environment.
 fn through(wrapper: &[&str], command: &Command) -> Command {
-    let mut wrapped = quiet(Command::new(crate::support::tools::find(wrapper[0])));
+    let mut wrapped = quiet(Command::new(crate::support::judges::find(wrapper[0])));
     wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
     wrapped
 }
@@ -98,10 +99,7 @@ fn threads_zone_locale_umask_and_directory_leave_no_trace() {
 
 #[test]
 fn another_user_makes_the_same() {
-    if !is_root() {
-        // There is no other user that one could become; the digests that are pinned were made as root.
-        return;
-    }
+    left_out::need_root("another user who builds the same");
     // Where anybody may go, which the build folder need not be.
     let folder = tempfile::Builder::new().prefix("diskwright").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -110,10 +108,10 @@ fn another_user_makes_the_same() {
     let usual = digests(&jobs, &out, |command| command);
     std::fs::remove_file(&out).unwrap();
     let program = folder.path().join("diskwright");
-    std::fs::copy(env!("CARGO_BIN_EXE_diskwright"), &program).unwrap();
+    std::fs::copy(path(), &program).unwrap();
     let found = digests(&jobs, &out, |command| {
         let mut nobody = command_as_nobody(&program);
-        nobody.args(command.get_args());
+        nobody.args(arguments(&command));
         nobody
     });
     assert_eq!(found, usual);

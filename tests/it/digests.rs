@@ -41,7 +41,7 @@ fn digests_of_fixture_images() {
 fn golden_maps_of_fixture_disks() {
     let folder = scratch();
     for (name, manifest) in ["gpt", "mbr"].into_iter().zip(project(folder.path())) {
-        let said = must(diskwright().arg("build").arg(&manifest).arg("--dry-run"));
+        let said = must(diskwright().arg("build").arg(&manifest).args(["--dry-run", "--map"]));
         assert!(!said.text().contains(folder.path().to_str().unwrap()), "paths are relative to the manifest");
         pinned(&format!("golden/disk-{name}.map"), &said.text());
     }

@@ -13,7 +13,7 @@ use crate::support::program::{diskwright, mkfs_ext4};
 use crate::support::random::{self, Spec};
 use crate::support::snapshot::{Snapshot, join};
 use crate::support::tools::{command, is_root, must, quick_scratch, run, scratch};
-use crate::support::{debugfs, ext4, kernel, tree};
+use crate::support::{debugfs, ext4, kernel, left_out, tree};
 
 /// What the image of `source` is to show where owners are kept and nothing is refused.
 fn preserved(source: &Path) -> Snapshot {
@@ -133,7 +133,7 @@ fn attributes_are_kept_by_pattern() {
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
     let mut maker = tree::Maker::new(&source);
     maker.file("f", "f").xattr("f", "user.keep", "1").xattr("f", "user.drop", "2");
-    if is_root() {
+    if left_out::as_root("attributes of the namespace trusted") {
         maker.xattr("f", "trusted.too", "3");
     }
     maker.finish();
@@ -321,8 +321,11 @@ fn a_size_that_does_not_suffice_says_by_how_much() {
         assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
     }
     assert!(!image.exists());
+    // What a person writes is the size behind `at least`, in whole MiB; the exact one is in parentheses.
     let (_, least) = said.error().split_once("at least ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    let least: u64 = least.split(' ').next().unwrap().parse().unwrap();
+    let (written, exact) = least.split_once(" (").unwrap();
+    assert!(written.ends_with("MiB"), "{written}");
+    let least: u64 = exact.split(' ').next().unwrap().parse().unwrap();
     let said = sized(least - 4096);
     assert_eq!(said.code, 1, "a block less than the least size it named is too small, too");
     let said = sized(least);
@@ -464,10 +467,8 @@ fn what_was_asked_for_stands_in_the_superblock() {
 
 #[test]
 fn times_outside_of_ext4_are_refused_or_clamped() {
-    if !is_root() {
-        // A host that holds such times is a tmpfs, which only root mounts.
-        return;
-    }
+    // A host that holds such times is a tmpfs, which only root mounts.
+    kernel::need();
     let folder = scratch();
     let host = kernel::Mount::tmpfs("16m");
     let (source, image) = (host.path().join("source"), folder.path().join("out.img"));

@@ -1,33 +1,31 @@
 //! The proof of whole images: trees made by code, images made by the program, and foreign judges that have nothing to
 //! say about them.
 //!
-//! A judge that is not installed fails the test that needs it, with the name of its Debian package.
+//! Of the whole program at first, then of its parts: FAT and swap, partition tables, and what users write.
 
-#[cfg(test)]
+#![cfg(test)]
+
+/// What the tests share, and `#[test]`, which counts a test whose judge is missing ([`support::left_out`]).
+#[macro_use]
+extern crate diskwright_testing as support;
+
+mod api;
 mod determinism;
-#[cfg(test)]
 mod digests;
-#[cfg(test)]
 mod disk;
-#[cfg(test)]
 mod ext4;
-#[cfg(test)]
+mod fat;
 mod faults;
-#[cfg(test)]
+mod front;
 mod guest;
-#[cfg(test)]
 mod judges;
-#[cfg(test)]
+mod left_out;
 mod nix_boot;
-#[cfg(test)]
 mod observed;
-#[cfg(test)]
+mod pages;
 mod partitions;
-#[cfg(test)]
+mod read;
 mod slices;
-#[cfg(test)]
 mod sources;
-#[cfg(test)]
-mod support;
-#[cfg(test)]
+mod tables;
 mod volumes;

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use crate::support;
 use crate::support::guest::Guest;
-use crate::support::tools::{command, find, must, scratch};
+use crate::support::judges;
+use crate::support::tools::{command, must, scratch};
 
 /// What the system is made of: the kernel, a static busybox, and coreutils with all it is linked with.
 const PACKAGES: [&str; 8] = [
@@ -82,13 +83,13 @@ fn nix(name: &str) -> Command {
 
 #[test]
 fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
-    assert!(Path::new(LOADER).is_file(), "{LOADER} is missing: apt-get install systemd-boot-efi");
+    let loader = judges::file(LOADER);
     let debs = cache("debs");
     support::nix::packages(&debs, &PACKAGES);
     let folder = scratch();
     let tools = folder.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
-    std::fs::copy(find("busybox"), tools.join("busybox")).unwrap();
+    std::fs::copy(judges::binary("busybox").0, tools.join("busybox")).unwrap();
     support::nix::program(&folder.path().join("program"));
     let expression = folder.path().join("system.nix");
     std::fs::write(&expression, include_str!("nix_boot.nix")).unwrap();
@@ -100,7 +101,7 @@ fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
             ("debs", debs.as_path()),
             ("tools", &tools),
             ("program", &folder.path().join("program")),
-            ("loader", Path::new(LOADER)),
+            ("loader", &loader),
         ] {
             build.args(["--argstr", name]).arg(value);
         }

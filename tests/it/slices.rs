@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use diskwright::filesystem::{ext4, fat};
+use diskwright::filesystem::{Placement, ext4, fat};
 use diskwright::image::Image;
 use diskwright::nix::nar;
 use diskwright::tree::xattr::Patterns;
@@ -12,6 +12,11 @@ use diskwright::tree::{Builder, Meta, NodeId, Request, Rules, Time, Tree, scan};
 use diskwright::units::{Bytes, MIB};
 
 use crate::support::tools::scratch;
+
+/// A filesystem by itself.
+fn alone() -> Placement {
+    Placement::alone(uuid::Uuid::from_u128(7))
+}
 
 /// Files of unlike lengths, one with holes that are no whole blocks of data.
 fn write(folder: &Path) {
@@ -90,8 +95,8 @@ fn a_filesystem_of_slices_is_that_of_the_files() {
     let slices = of_slices(&files);
     assert!(slices.ranges(slices.find(b"/sparse").unwrap()).is_some_and(|ranges| ranges.len() == 2));
     let made = |tree: &Arc<Tree>| {
-        let ext4 = ext4::build(tree, &ext4::Options::new(uuid::Uuid::from_u128(7))).unwrap().image;
-        let fat = fat::build(tree, &fat::Options::default()).unwrap().image;
+        let ext4 = ext4::build(tree, &ext4::Options::default(), &alone()).unwrap().image;
+        let fat = fat::build(tree, &fat::Options::default(), &alone()).unwrap().image;
         [ext4, fat]
     };
     for (of_files, of_slices) in made(&files).iter().zip(&made(&slices)) {

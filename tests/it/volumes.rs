@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use diskwright::filesystem::{Facts, Size, ext4};
+use diskwright::filesystem::{Facts, Placement, Size, ext4};
 use diskwright::tree::{Builder, Content, Meta, Time, Tree};
 use diskwright::units::{Bytes, GIB, KIB, MIB, TIB};
 use proptest::prelude::*;
@@ -36,7 +36,11 @@ fn every_small_size_is_a_filesystem_or_an_error() {
             std::fs::remove_file(&image).unwrap();
         } else {
             assert!(said.code == 1 && least.is_none(), "{blocks} blocks: {}", said.error());
-            assert!(said.error().contains("expected: a size of at least 49152 bytes"), "{}", said.error());
+            assert!(
+                said.error().contains("expected: a size of at least 48KiB (49152 bytes)"),
+                "{}",
+                said.error()
+            );
         }
     }
     // Superblock, descriptors, two bitmaps, two blocks for the 11 reserved inodes and some spare ones, one of the resize
@@ -350,14 +354,16 @@ proptest! {
         journal in any::<bool>(),
     ) {
         let tree = unread(inodes, size);
-        let options = |size| ext4::Options {
-            size,
-            free: matches!(size, Size::Auto).then(|| Bytes::new(free)),
-            grow_to: grow_to.map(Bytes::new),
-            journal: if journal { ext4::Journal::Auto } else { ext4::Journal::None },
-            ..ext4::Options::new(Uuid::from_u128(1))
+        let build = |size| {
+            let options = ext4::Options {
+                free: matches!(size, Size::Auto).then(|| Bytes::new(free)),
+                grow_to: grow_to.map(Bytes::new),
+                journal: Some(if journal { ext4::Journal::Auto } else { ext4::Journal::None }),
+                ..ext4::Options::default()
+            };
+            ext4::build(&tree, &options, &Placement { size, ..Placement::alone(Uuid::from_u128(1)) })
         };
-        let facts = ext4::build(&tree, &options(Size::Auto)).unwrap().facts;
+        let facts = build(Size::Auto).unwrap().facts;
         let asked = free.div_ceil(4096);
         let spare = |facts: &Facts| {
             let (all, free) = (facts.inodes.unwrap(), facts.free_inodes.unwrap());
@@ -365,7 +371,7 @@ proptest! {
         };
         prop_assert!(has_room(&facts, asked) && spare(&facts), "{facts:?}");
         let less = Size::Fixed(Bytes::new((facts.blocks - 1) * 4096));
-        if let Ok(smaller) = ext4::build(&tree, &options(less)) {
+        if let Ok(smaller) = build(less) {
             let facts = (facts, smaller.facts);
             prop_assert!(!has_room(&facts.1, asked) || !spare(&facts.1), "{facts:?}");
         }

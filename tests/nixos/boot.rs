@@ -107,9 +107,9 @@ fn efi_boots_grub_by_firmware() {
         "--boot-loader",
         "grub",
         "--grub",
-        crate::closure::GRUB,
+        crate::closure::grub(),
         "--grub-mkimage",
-        crate::closure::GRUB_MKIMAGE,
+        crate::closure::grub_mkimage(),
     ];
     assert!(boots("efi", &[Start::Firmware], &grub, "main").contains(&main_system()));
 }
@@ -151,6 +151,29 @@ fn a_unified_kernel_image_boots_by_firmware() {
     must(build.args(small("efi")).args(["--boot-loader", "none", "--uki"]).arg(&image));
     judge(&disk, folder.path());
     let said = Guest::new().disk(&disk).boot_by_firmware();
+    assert!(said.contains(&main_system()) && said.contains("init: end of main"), "{said}");
+}
+
+/// A machine whose GRUB is its own reads the menu of a bare filesystem, as machines of Linode do.
+#[test]
+fn a_grub_from_elsewhere_boots_a_bare_filesystem() {
+    let folder = scratch();
+    let systems = systems();
+    let closure = registration(folder.path(), &[&systems.system, &systems.earlier]);
+    let (disk, esp) = (folder.path().join("disk.img"), folder.path().join("esp.img"));
+    let mut build = bare(&closure, "none", &disk);
+    must(build.args(small("none")).args(["--boot-loader", "grub", "--timeout", "1"]));
+    crate::support::ext4::assert_clean(&disk);
+    let config = folder.path().join("grub.cfg");
+    std::fs::write(&config, "search --set=root --label nixos\nconfigfile /boot/grub/grub.cfg\n").unwrap();
+    let loader = folder.path().join("esp/EFI/BOOT");
+    std::fs::create_dir_all(&loader).unwrap();
+    let mut standalone = command("grub-mkstandalone");
+    standalone.args(["-O", "x86_64-efi", "-o"]).arg(loader.join("BOOTX64.EFI"));
+    must(standalone.arg(format!("boot/grub/grub.cfg={}", config.display())));
+    let mut volume = crate::support::program::diskwright();
+    must(volume.args(["mkfs", "vfat"]).arg(folder.path().join("esp")).arg("-o").arg(&esp));
+    let said = Guest::new().disk(&esp).disk(&disk).boot_by_firmware();
     assert!(said.contains(&main_system()) && said.contains("init: end of main"), "{said}");
 }
 

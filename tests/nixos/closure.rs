@@ -5,8 +5,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::support;
+use crate::support::judges;
 use crate::support::program::diskwright;
-use crate::support::tools::{find, must};
+use crate::support::tools::must;
 
 /// What the systems are made of.
 const PACKAGES: [&str; 30] = [
@@ -44,8 +45,26 @@ const PACKAGES: [&str; 30] = [
 
 /// Where Debian has GRUB (packages grub-pc-bin and grub-efi-amd64-bin) and its program (grub-common): a system's own
 /// runs only where its store is the host's, which the test in the sandbox has.
-pub(crate) const GRUB: &str = "/usr/lib/grub";
-pub(crate) const GRUB_MKIMAGE: &str = "/usr/bin/grub-mkimage";
+pub(crate) fn grub() -> &'static str {
+    for platform in ["i386-pc/boot.img", "x86_64-efi/moddep.lst"] {
+        judges::file(&format!("/usr/lib/grub/{platform}"));
+    }
+    text(judges::file("/usr/lib/grub"))
+}
+
+pub(crate) fn grub_mkimage() -> &'static str {
+    text(judges::find("grub-mkimage"))
+}
+
+/// systemd-boot as Debian has it, and its option.
+pub(crate) fn systemd_boot() -> [&'static str; 2] {
+    ["--systemd-boot", text(judges::file("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"))]
+}
+
+/// A path for a command line. It is kept until the tests end.
+fn text(path: PathBuf) -> &'static str {
+    path.into_os_string().into_string().unwrap().leak()
+}
 
 /// A folder that later runs find again: packages and what Nix built from them do not change.
 fn cache(name: &str) -> PathBuf {
@@ -86,7 +105,7 @@ pub(crate) fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &
     support::nix::packages(&debs, &PACKAGES);
     let tools = cache("tools");
     if !tools.join("busybox").exists() {
-        support::nix::keep(&find("busybox"), &tools.join("busybox"));
+        support::nix::keep(&judges::binary("busybox").0, &tools.join("busybox"));
     }
     let expression = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/system.nix");
     let mut build = nix("nix-build");
@@ -141,7 +160,7 @@ pub(crate) const LAYOUTS: [&str; 7] =
 pub(crate) fn nixos(closure: &Path, layout: &str, out: &Path) -> Command {
     let mut command = bare(closure, layout, out);
     if ["legacy", "legacy+boot", "legacy+gpt", "hybrid"].contains(&layout) {
-        command.args(["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE]);
+        command.args(["--grub", grub(), "--grub-mkimage", grub_mkimage()]);
     }
     command
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use diskwright::container::Format;
 
-use crate::closure::{GRUB, GRUB_MKIMAGE, LAYOUTS, nixos, registration, small, systems};
+use crate::closure::{LAYOUTS, grub, grub_mkimage, nixos, registration, small, systems};
 use crate::support::tools::{Said, command, must, run, scratch};
 use crate::tiny::Tiny;
 
@@ -65,7 +65,7 @@ fn every_layout_is_the_same_disk_in_every_format() {
         same_in_every_format(tiny.path(), |out| {
             let mut build = tiny.nixos(&system, layout, out);
             if layout != "none" {
-                build.args(["--boot-loader", "grub", "--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE]);
+                build.args(["--boot-loader", "grub", "--grub", grub(), "--grub-mkimage", grub_mkimage()]);
             }
             build
         });

@@ -1,21 +1,28 @@
 //! nix/make-disk-image.nix argument by argument: what each of nixpkgs' arguments becomes, without building.
 
 use std::path::Path;
+use std::process::Command;
 
 use diskwright::front::manifest::Manifest;
 use serde_json::{Value, json};
 
 use crate::closure::nix;
 use crate::support::program::diskwright;
-use crate::support::tools::{must, run};
+use crate::support::tools::{command, must, run, scratch};
 
 const PATH: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-";
 
-/// The evaluation with `more` arguments.
-fn evaluate(more: &str) -> std::process::Command {
+/// The evaluation of a file of this repository.
+fn evaluation(file: &str) -> Command {
     let mut eval = nix("nix-instantiate");
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/function.nix");
-    eval.args(["--eval", "--strict", "--json", "--arg", "more", more]).arg(file);
+    eval.args(["--eval", "--strict", "--json"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+    eval
+}
+
+/// The evaluation with `more` arguments.
+fn evaluate(more: &str) -> Command {
+    let mut eval = evaluation("nix/tests/function.nix");
+    eval.args(["--arg", "more", more]);
     eval
 }
 
@@ -51,7 +58,7 @@ fn the_defaults_are_those_of_nixpkgs() {
                 "compat": true,
                 "boot_loader": "grub",
                 "grub": format!("{PATH}grub-platforms"),
-                "grub_mkimage": format!("{PATH}grub/bin/grub-mkimage"),
+                "grub_mkimage": format!("{PATH}grub2/bin/grub-mkimage"),
                 "timeout": 5,
                 "channel": format!("{PATH}nixos-26.05"),
                 "additional_paths": [],
@@ -97,9 +104,17 @@ fn every_argument_becomes_a_key() {
         ("rootFSUID = null;", "/root_uuid", Value::Null),
         ("installBootLoader = false;", "/boot_loader", json!("none")),
         ("installBootLoader = false;", "/timeout", Value::Null),
-        ("partitionTableType = \"none\";", "/boot_loader", json!("none")),
+        ("partitionTableType = \"none\";", "/boot_loader", json!("grub")),
+        ("partitionTableType = \"none\";", "/grub", Value::Null),
+        ("partitionTableType = \"none\";", "/grub_mkimage", Value::Null),
+        ("partitionTableType = \"none\";", "/timeout", json!(5)),
+        ("partitionTableType = \"none\"; installBootLoader = false;", "/boot_loader", json!("none")),
         ("partitionTableType = \"none\"; bootLoader = \"extlinux\";", "/boot_loader", json!("extlinux")),
-        ("partitionTableType = \"efi\";", "/grub_mkimage", json!(format!("{PATH}grub-efi/bin/grub-mkimage"))),
+        (
+            "partitionTableType = \"efi\";",
+            "/grub_mkimage",
+            json!(format!("{PATH}grub2_efi/bin/grub-mkimage")),
+        ),
         ("label = \"root\";", "/label", json!("root")),
         (
             "onlyNixStore = true; partitionTableType = \"none\"; installBootLoader = false;",
@@ -183,6 +198,186 @@ fn formats_names_and_what_runs_afterwards_are_in_the_script() {
     assert!(at("diskwright build") < at("first $diskImage") && at("first $diskImage") < at("second $out"));
     at(&format!("cp {PATH}OVMF_VARS.fd $out/efi-vars.fd"));
     at("--verify-closure");
+}
+
+/// A configuration with a loader that is not known is no image without one.
+#[test]
+fn the_loader_of_the_configuration_is_the_loader_of_the_image() {
+    let with = |loader: &str, more: &str| {
+        let mut eval = evaluate(more);
+        run(eval.args(["--arg", "loader", loader]))
+    };
+    let chosen = |loader: &str, more: &str| {
+        let said = with(loader, more);
+        assert_eq!(said.code, 0, "{loader}: {}", said.error());
+        let value: Value = serde_json::from_str(&said.text()).unwrap();
+        (value["manifest"]["nixos"]["boot_loader"].as_str().unwrap().to_owned(), said.error())
+    };
+    let removed =
+        "{ raspberryPi = throw \"removed\"; efi.canTouchEfiVariables = true; systemd-boot.enable = true; }";
+    for (loader, expected) in [
+        ("{ }", "grub"),
+        (removed, "systemd-boot"),
+        ("{ grub.enable = false; generic-extlinux-compatible.enable = true; }", "extlinux"),
+        ("{ limine.enable = false; grub.device = \"nodev\"; grub.enable = true; }", "grub"),
+    ] {
+        let (name, remark) = chosen(loader, "{ }");
+        assert!(name == expected && !remark.contains("make-disk-image"), "{loader}: {name}\n{remark}");
+    }
+    let (name, remark) = chosen("{ grub.enable = false; }", "{ }");
+    assert!(name == "none" && remark.contains("the configuration enables no boot loader"), "{remark}");
+    for name in ["limine", "refind", "external"] {
+        let loader = format!("{{ {name}.enable = true; }}");
+        let said = with(&loader, "{ }");
+        assert!(said.code != 0, "{name}");
+        let words = format!("the boot loader `{name}`, which the configuration enables, is not known");
+        assert!(said.error().contains(&words), "{}", said.error());
+        for more in ["{ bootLoader = \"grub\"; }", "{ installBootLoader = false; }"] {
+            chosen(&loader, more);
+        }
+    }
+    // Boot code has no place on a bare filesystem.
+    let none = "{ partitionTableType = \"none\"; }";
+    assert_eq!(chosen("{ grub = { enable = true; devices = [ \"nodev\" ]; }; }", none).0, "grub");
+    let said = with("{ grub = { enable = true; devices = [ \"/dev/vda\" ]; }; }", none);
+    assert!(
+        said.code != 0 && said.error().contains("no place for GRUB's boot code on /dev/vda"),
+        "{}",
+        said.error()
+    );
+}
+
+/// Of a processor without a BIOS, hybrid needs no GRUB for one.
+#[test]
+fn hybrid_takes_the_grub_that_its_processor_has() {
+    for (system, package) in [("x86_64-linux", "grub2"), ("aarch64-linux", "grub2_efi")] {
+        let mut eval = evaluate("{ partitionTableType = \"hybrid\"; }");
+        let said = must(eval.args(["--argstr", "system", system])).text();
+        let value: Value = serde_json::from_str(&said).unwrap();
+        let mkimage = format!("{PATH}{package}/bin/grub-mkimage");
+        assert_eq!(value["manifest"]["nixos"]["grub_mkimage"], json!(mkimage), "{system}");
+    }
+}
+
+/// What runs afterwards has the tools that it has in nixpkgs; without it no image waits for them.
+#[test]
+fn what_runs_afterwards_has_its_tools() {
+    let names = |more: &str| -> Vec<String> {
+        let inputs = image(more)["inputs"].as_array().unwrap().clone();
+        inputs.iter().map(|path| path.as_str().unwrap().replace(PATH, "")).collect()
+    };
+    assert_eq!(names("{ }"), ["diskwright"]);
+    for more in ["{ postVM = \"true\"; }", "{ postImage = \"true\"; }"] {
+        assert_eq!(names(more), ["diskwright", "parted", "util-linux", "e2fsprogs", "gptfdisk", "rsync"]);
+    }
+}
+
+/// What evaluates to a machine's image: from the module, and from both flakes as Nix reads them.
+#[test]
+fn the_module_makes_the_image_of_a_variant() {
+    let machine = |modules: &str| {
+        let nixos = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/nixpkgs/nixos");
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/module.nix");
+        let expression = format!(
+            "let config = (import {} {{ configuration.imports = [ {} {modules} ]; }}).config; in {{ inherit (config) image; \
+             inherit (config.system.build.diskwrightImage) filename manifest name; same = config.system.build.image.name or \
+             config.system.build.image; }}",
+            nixos.display(),
+            module.display()
+        );
+        let mut eval = nix("nix-instantiate");
+        let said = must(eval.args(["--eval", "--strict", "--json", "-E", &expression])).text();
+        serde_json::from_str::<Value>(&said).unwrap()
+    };
+    let found = machine(
+        "{ boot.loader.systemd-boot.enable = true; image.baseName = \"machine\"; diskwright.image = { format = \"vpc\"; \
+         contents = [ { source = \"/a\"; target = \"/a\"; } ]; generations = [ \"/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a\" ]; \
+         bootSize = \"1G\"; }; } { diskwright.image = { contents = [ { source = \"/b\"; target = \"/b\"; } ]; \
+         additionalPaths = [ \"/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-x\" ]; }; }",
+    );
+    assert_eq!(found["filename"], "machine.vhd");
+    assert_eq!(
+        (&found["image"]["extension"], &found["image"]["fileName"]),
+        (&json!("vhd"), &json!("machine.vhd"))
+    );
+    assert_eq!(found["same"], "nixos-disk-image");
+    let section = &found["manifest"]["nixos"];
+    assert_eq!((&section["layout"], &section["boot_size"]), (&json!("efi"), &json!("1GiB")));
+    let all = json!([{ "source": "/a", "target": "/a" }, { "source": "/b", "target": "/b" }]);
+    assert_eq!(section["contents"], all);
+    assert_eq!(section["additional_paths"], json!([format!("{PATH}x")]));
+    assert_eq!(section["generations"], json!([format!("{PATH}a")]));
+    // Another module that makes an image of the system has its way, and a name given here is the image's.
+    let found = machine(
+        "{ boot.loader.grub.enable = true; system.build.image = \"another\"; diskwright.image.baseName = \"mine\"; }",
+    );
+    assert_eq!((&found["same"], &found["filename"]), (&json!("another"), &json!("mine.img")));
+    assert_eq!(found["manifest"]["nixos"]["layout"], "legacy");
+}
+
+/// The flake, and the one of the example, which was copied out of this repository.
+#[test]
+fn the_flakes_evaluate_wherever_they_lie() {
+    let folder = scratch();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (own, example) = (folder.path().join("diskwright"), folder.path().join("example"));
+    std::fs::create_dir_all(own.join("src")).unwrap();
+    for name in ["flake.nix", "nix", "Cargo.toml", "Cargo.lock"] {
+        must(command("cp").arg("-r").arg(root.join(name)).arg(own.join(name)));
+    }
+    must(command("cp").arg("-r").arg(root.join("nix/examples/flake")).arg(&example));
+    let nixpkgs = root.join("nix/tests/nixpkgs");
+    let evaluate = |flake: &Path, what: &str, apply: &str| {
+        let mut eval = nix("nix");
+        eval.args([
+            "--extra-experimental-features",
+            "nix-command flakes",
+            "eval",
+            "--json",
+            "--no-write-lock-file",
+        ]);
+        eval.arg(format!("path:{}#{what}", flake.display()));
+        eval.arg("--override-input").arg("nixpkgs").arg(format!("path:{}", nixpkgs.display()));
+        if flake != own {
+            eval.arg("--override-input").arg("diskwright").arg(format!("path:{}", own.display()));
+        }
+        if !apply.is_empty() {
+            eval.args(["--apply", apply]);
+        }
+        serde_json::from_str::<Value>(&must(&mut eval).text()).unwrap()
+    };
+    let names = "builtins.mapAttrs (_: builtins.attrNames)";
+    for (what, expected) in [
+        ("packages", json!(["default", "pure"])),
+        ("apps", json!(["default"])),
+        ("devShells", json!(["default"])),
+        ("checks", json!(["image", "package"])),
+    ] {
+        let all = json!({ "aarch64-linux": expected, "x86_64-linux": expected });
+        assert_eq!(evaluate(&own, what, names), all, "{what}");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    for package in ["packages.x86_64-linux.default", "checks.aarch64-linux.package"] {
+        assert_eq!(evaluate(&own, package, "package: package.version"), version);
+    }
+    let pure = "package: [ package.buildNoDefaultFeatures (package.postInstall != \"\") ]";
+    assert_eq!(evaluate(&own, "packages.x86_64-linux.pure", pure), json!([true, true]));
+    assert_eq!(evaluate(&own, "packages.aarch64-linux.default", pure), json!([false, true]));
+    assert_eq!(
+        evaluate(&own, "apps.x86_64-linux.default.program", ""),
+        format!("{PATH}diskwright/bin/diskwright")
+    );
+    let shell = evaluate(&own, "devShells.x86_64-linux.default", "shell: builtins.length shell.packages");
+    assert!(shell.as_u64().is_some_and(|tools| tools > 5), "{shell}");
+    let layout = "image: [ image.filename image.manifest.nixos.layout ]";
+    assert_eq!(evaluate(&own, "checks.x86_64-linux.image", layout), json!(["nixos-image.qcow2", "efi"]));
+    assert_eq!(
+        evaluate(&example, "packages.x86_64-linux.image", layout),
+        json!(["nixos-image.qcow2", "hybrid"])
+    );
+    let makes = "make: builtins.functionArgs make ? diskwright";
+    assert_eq!(evaluate(&own, "lib.makeDiskImage", makes), true);
+    assert_eq!(evaluate(&own, "templates.default.path", "builtins.pathExists"), true);
 }
 
 #[test]

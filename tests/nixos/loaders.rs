@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::closure::{GRUB, GRUB_MKIMAGE};
+use crate::closure::{grub, grub_mkimage};
 use crate::support::tools::{command, digest, must, run};
-use crate::support::{fat, table};
+use crate::support::{fat, judges, table};
 use crate::tiny::Tiny;
 
 type Files = BTreeMap<String, Option<Vec<u8>>>;
@@ -113,7 +113,7 @@ fn extlinux_finds_every_file_on_the_filesystem_of_boot() {
 #[test]
 fn systemd_boot_finds_every_file_under_both_ways_of_naming() {
     let machine = Machine::new();
-    let loader = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+    let [_, loader] = crate::closure::systemd_boot();
     for (names, timeout, line) in [
         ("hash", "3", "timeout 3\n"),
         ("generation", "forever", "timeout menu-force\n"),
@@ -198,8 +198,16 @@ fn grub_finds_every_file_and_its_own_checker_reads_the_menu() {
         ("efixbootldr", Some(1), "nodev", "only"),
         ("hybrid", Some(0), "/dev/vda", "both"),
     ] {
-        let grub =
-            ["--boot-loader", "grub", "--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE, "--timeout", "forever"];
+        let grub = [
+            "--boot-loader",
+            "grub",
+            "--grub",
+            grub(),
+            "--grub-mkimage",
+            grub_mkimage(),
+            "--timeout",
+            "forever",
+        ];
         let disk = machine.disk(layout, &grub);
         let files = match (layout, boot) {
             (_, Some(number)) => on_fat(&disk, number),
@@ -243,6 +251,131 @@ fn grub_finds_every_file_and_its_own_checker_reads_the_menu() {
     let broken = machine.tiny.path().join("broken.cfg");
     std::fs::write(&broken, "menuentry \"x {\n").unwrap();
     assert_ne!(run(command("grub-script-check").arg(&broken)).code, 0);
+}
+
+/// A menu without boot code, which a GRUB from elsewhere reads: what machines boot that have a loader of their own.
+#[test]
+fn a_menu_needs_no_grub() {
+    let machine = Machine::new();
+    let out = machine.tiny.path().join("disk.img");
+    let mut build = machine.tiny.nixos(&machine.new, "none", &out);
+    build.args(["--generations", &machine.old, "--boot-loader", "grub", "--timeout", "10"]);
+    // No grub-mkimage is run: there is none.
+    let said = must(build.env("PATH", "/nonexistent"));
+    assert_eq!(said.error(), "", "there is nothing to remark upon");
+    let files = on_root(&out, None);
+    let menu = text(&files, "grub/grub.cfg");
+    let file = machine.tiny.path().join("grub.cfg");
+    std::fs::write(&file, &menu).unwrap();
+    must(command("grub-script-check").arg(&file));
+    let uuid = "f222513b-ded1-49fa-b591-20ce86a2fe7f";
+    for (line, times) in [
+        (format!("search --set=drive1 --fs-uuid {uuid}"), 6),
+        (format!("  linux ($drive2)/nix/store/{:0>32}-linux-6.1/bzImage init=", 0), 5),
+        (format!("  initrd ($drive2)/nix/store/{:0>32}-initrd-linux-6.1/initrd\n", 1), 5),
+        ("  set timeout=10\n".to_owned(), 1),
+    ] {
+        assert_eq!(menu.matches(&line).count(), times, "{line} in\n{menu}");
+    }
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(names, ["grub", "grub/grub.cfg", "grub/grubenv"]);
+
+    let said = must(build.args(["--grub", grub()]));
+    assert!(
+        said.error().contains("warning: nothing of the GRUB that is given is in the image"),
+        "{}",
+        said.error()
+    );
+    assert_eq!(on_root(&out, None), files);
+}
+
+/// Where there is no BIOS, hybrid is UEFI alone, and its BIOS boot partition is empty.
+#[test]
+fn hybrid_without_a_bios_is_uefi_alone() {
+    let mut tiny = Tiny::new();
+    let arm = tiny.system_with("26.05", |place| {
+        std::fs::write(place.join("system"), "aarch64-linux").unwrap();
+    });
+    // A GRUB for Arm: its own files are not here, and grub-mkimage of this machine makes none of others.
+    let grub = tiny.path().join("grub");
+    std::fs::create_dir(&grub).unwrap();
+    must(
+        command("cp")
+            .arg("-r")
+            .arg(format!("{}/x86_64-efi", crate::closure::grub()))
+            .arg(grub.join("arm64-efi")),
+    );
+    let mkimage = tiny.path().join("mkimage");
+    let script = "#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\necho program > \"$2\"\n";
+    std::fs::write(&mkimage, script).unwrap();
+    must(command("chmod").arg("+x").arg(&mkimage));
+    let out = tiny.path().join("disk.img");
+    let mut build = tiny.nixos(&arm, "hybrid", &out);
+    must(build.arg("--grub").arg(&grub).arg("--grub-mkimage").arg(&mkimage));
+    table::assert_clean(&out);
+    let files = on_fat(&out, 0);
+    assert_eq!(text(&files, "EFI/BOOT/BOOTAA64.EFI"), "program\n");
+    assert!(text(&files, "grub/grub.cfg").contains("\n  linux ($drive1)//kernels/"));
+    let state = text(&files, "grub/state");
+    assert_eq!(state.lines().skip(2).take(3).collect::<Vec<_>>(), ["only", "nodev", "/boot"], "{state}");
+    assert!(!files.keys().any(|name| name.contains("i386-pc")), "{:?}", files.keys());
+    let bytes = std::fs::read(&out).unwrap();
+    let (start, length) = table::partitions(&out)[1];
+    let range = usize::try_from(start * 512).unwrap()..usize::try_from((start + length) * 512).unwrap();
+    assert!(bytes[..440].iter().chain(&bytes[range]).all(|byte| *byte == 0));
+}
+
+/// What lies where its loader does not look is said.
+#[test]
+fn what_no_loader_finds_is_said() {
+    let machine = Machine::new();
+    let out = machine.tiny.path().join("disk.img");
+    let said = |layout: &str, more: &[&str]| {
+        let said = must(machine.tiny.nixos(&machine.new, layout, &out).args(more)).error();
+        said.lines()
+            .filter_map(|line| line.strip_prefix("diskwright: warning: "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let extlinux = ["--boot-loader", "extlinux", "--compat"];
+    let nothing = "there is nothing on the EFI system partition: UEFI firmware finds nothing to start";
+    let marked = |number: u32| {
+        format!(
+            "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \
+             {number}: with `compat = false` it is marked"
+        )
+    };
+    for (layout, compat) in [
+        ("legacy", vec![]),
+        ("legacy+boot", vec![]),
+        ("efi", vec![]),
+        ("hybrid", vec![]),
+        ("legacy+gpt", vec![marked(2)]),
+        ("efixbootldr", vec![marked(2), nothing.to_owned()]),
+    ] {
+        assert_eq!(said(layout, &[extlinux.as_slice(), &["true"]].concat()), compat, "{layout}");
+        let plain: Vec<String> = compat.into_iter().filter(|line| line == nothing).collect();
+        assert_eq!(said(layout, &[extlinux.as_slice(), &["false"]].concat()), plain, "{layout}");
+    }
+    let bare = "U-Boot looks for extlinux.conf on partitions: it finds the one of this bare filesystem once that is in one";
+    for compat in ["true", "false"] {
+        assert_eq!(said("none", &[extlinux.as_slice(), &[compat]].concat()), [bare]);
+    }
+    for (layout, expected) in [("efi", vec![nothing]), ("efixbootldr", vec![nothing]), ("legacy", vec![])] {
+        assert_eq!(said(layout, &["--boot-loader", "none"]), expected, "{layout}");
+    }
+
+    let kernel = machine.tiny.path().join("kernel");
+    std::fs::write(&kernel, "a kernel").unwrap();
+    let image = unified(machine.tiny.path(), "quiet", &kernel, &kernel);
+    let uki = ["--uki", image.to_str().unwrap(), "--boot-loader"];
+    assert_eq!(said("efi", &[uki.as_slice(), &["extlinux"]].concat()), [""; 0]);
+    assert!(on_fat(&out, 0).contains_key("EFI/BOOT/BOOTX64.EFI"));
+    let grub = ["grub", "--grub", crate::closure::grub(), "--grub-mkimage", grub_mkimage()];
+    assert_eq!(
+        said("efi", &[uki.as_slice(), &grub].concat()),
+        ["nothing starts the unified kernel image: GRUB does not look into EFI/Linux"]
+    );
 }
 
 #[test]
@@ -300,7 +433,7 @@ pub(crate) fn unified(folder: &Path, parameters: &str, kernel: &Path, initrd: &P
         objcopy.arg("--add-section").arg(format!("{section}={}", file.display()));
         objcopy.arg("--change-section-vma").arg(format!("{section}={address}"));
     }
-    must(objcopy.arg("/usr/lib/systemd/boot/efi/linuxx64.efi.stub").arg(&out));
+    must(objcopy.arg(judges::file("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")).arg(&out));
     out
 }
 
@@ -312,7 +445,7 @@ fn a_unified_kernel_image_lies_where_loaders_look_for_it() {
     let image = unified(machine.tiny.path(), "quiet", &kernel, &kernel);
     let bytes = std::fs::read(&image).unwrap();
     let uki = ["--uki", image.to_str().unwrap()];
-    let loader = ["--systemd-boot", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"];
+    let loader = crate::closure::systemd_boot();
     for layout in ["efi", "efixbootldr", "hybrid"] {
         let disk = machine.disk(layout, &[uki.as_slice(), ["--boot-loader", "none"].as_slice()].concat());
         let esp = on_fat(&disk, 0);
@@ -334,7 +467,7 @@ fn a_unified_kernel_image_lies_where_loaders_look_for_it() {
         assert!(said.code == code && said.error().contains(words), "{layout}: {}", said.error());
     };
     refused("legacy", &image, 2, "`uki` means nothing with a layout without EFI system partition");
-    refused("efi", Path::new("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"), 1, "no unified kernel image");
+    refused("efi", Path::new(loader[1]), 1, "no unified kernel image");
     refused("efi", &kernel, 1, "no EFI program");
     refused("efi", Path::new("/nonexistent.efi"), 1, "cannot read the EFI program");
 }

@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::closure::{GRUB, GRUB_MKIMAGE};
-use crate::support::program::diskwright;
-use crate::support::tools::{command, digest, is_root, must, quiet};
+use crate::closure::{grub, grub_mkimage};
+use crate::support::left_out;
+use crate::support::program::{self, diskwright};
+use crate::support::tools::{command, digest, must, quiet};
 use crate::tiny::Tiny;
 
 /// A system with two equal files, which a store may keep as one, and a program.
@@ -27,7 +28,16 @@ fn machine() -> (Tiny, String) {
 /// The most that a layout can ask for: both firmwares, ids from the seed.
 fn hybrid(tiny: &Tiny, system: &str, out: &Path) -> Command {
     let mut build = tiny.nixos(system, "hybrid", out);
-    build.args(["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE, "--compat", "false", "--boot-size", "64MiB"]);
+    build.args([
+        "--grub",
+        grub(),
+        "--grub-mkimage",
+        grub_mkimage(),
+        "--compat",
+        "false",
+        "--boot-size",
+        "64MiB",
+    ]);
     build.args(["--seed", "0867da16-f251-457d-a9e8-c31f9a3c220b"]);
     build
 }
@@ -99,7 +109,7 @@ fn the_machine_leaves_no_trace() {
     shell.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(build.get_program()).args(build.get_args());
     must(&mut shell);
     assert_eq!(digest(&out), usual, "umask");
-    if is_root() {
+    if left_out::as_root("another user who builds the same") {
         let place = tiny.path().join("place");
         std::fs::create_dir(&place).unwrap();
         std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -132,8 +142,8 @@ fn the_state_of_the_hosts_store_leaves_no_trace() {
     must(&mut hybrid(&tiny, &system, &out));
     let usual = digest(&out);
     let other = another_store(&tiny);
-    let mut build = quiet(Command::new(env!("CARGO_BIN_EXE_diskwright")));
-    let mut arguments: Vec<_> = hybrid(&tiny, &system, &out).get_args().map(ToOwned::to_owned).collect();
+    let mut build = diskwright();
+    let mut arguments = program::arguments(&hybrid(&tiny, &system, &out));
     let root = arguments.iter().position(|argument| argument == "--store-root").unwrap() + 1;
     arguments[root] = other.into_os_string();
     must(build.args(&arguments).arg("--verify-closure"));
@@ -141,7 +151,7 @@ fn the_state_of_the_hosts_store_leaves_no_trace() {
     for jobs in ["1", "7"] {
         let number = arguments.iter().position(|argument| argument == "--jobs").unwrap() + 1;
         arguments[number] = jobs.into();
-        must(quiet(Command::new(env!("CARGO_BIN_EXE_diskwright"))).args(&arguments));
+        must(diskwright().args(&arguments));
         assert_eq!(digest(&out), usual, "--jobs {jobs}");
     }
 }

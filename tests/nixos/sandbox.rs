@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::closure::{build, host, nix};
 use crate::support::guest::Guest;
 use crate::support::nix::program;
-use crate::support::tools::{command, must, scratch};
+use crate::support::tools::{command, must, run, scratch};
 
 #[test]
 fn the_function_builds_in_the_sandbox_twice_the_same_and_boots() {
@@ -28,8 +28,11 @@ fn the_function_builds_in_the_sandbox_twice_the_same_and_boots() {
         let image = image.to_str().unwrap();
         // As a build user, without /dev/kvm; what ran afterwards had the image and the output.
         let after = read("after");
-        let user = after.strip_prefix(&format!("after {image}/nixos.{suffix}\nuser ")).unwrap_or_default();
-        assert!(user.trim_end().parse::<u32>().is_ok_and(|user| user != 0), "{after}");
+        let rest = after.strip_prefix(&format!("after {image}/nixos.{suffix}\nuser ")).unwrap_or_default();
+        let (user, rest) = rest.split_once('\n').unwrap_or_default();
+        assert!(user.parse::<u32>().is_ok_and(|user| user != 0), "{after}");
+        // 52 thousandths; a multiple gets another unit.
+        assert_eq!(rest, "sums 1048576 52 12 6\ndata at 2048 is clean\n", "{after}");
         let product = format!("file {expected}-image {image}/nixos.{suffix}\n");
         assert_eq!(read("nix-support/hydra-build-products"), product);
 
@@ -43,6 +46,44 @@ fn the_function_builds_in_the_sandbox_twice_the_same_and_boots() {
         }
     }
     must(nix("nix-store").arg("--gc"));
+}
+
+/// The package of the program, with a cargo that has built it before.
+#[test]
+fn the_package_installs_what_the_program_says_of_itself() {
+    let folder = scratch();
+    let place = folder.path().join("program");
+    program(&place);
+    let function = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix");
+    let paths: [(&str, &Path); 2] = [("program", &place), ("function", &function)];
+    for (can, there) in [("yes", true), ("no", false)] {
+        // A link keeps it where another test takes away what nobody needs.
+        let built = build("package", &format!("package-{can}"), &paths, &[("canExecute", can)]);
+        let out = host(built.to_str().unwrap());
+        for file in [
+            "share/bash-completion/completions/diskwright.bash",
+            "share/fish/vendor_completions.d/diskwright.fish",
+            "share/zsh/site-functions/_diskwright",
+            "share/man/man1/diskwright.1",
+            "share/man/man1/diskwright-nixos.1",
+        ] {
+            assert_eq!(out.join(file).is_file(), there, "{file}");
+        }
+        assert!(out.join("source/src/main.rs").is_file() && !out.join("source/docs").exists());
+        if can == "no" {
+            continue;
+        }
+        // What goes into the build is all that cargo needs, and no part of it can be left out.
+        let source = folder.path().join("source");
+        must(command("cp").arg("-r").arg(out.join("source")).arg(&source));
+        must(command("chmod").arg("-R").arg("u+w").arg(&source));
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
+        let mut cargo = command("cargo");
+        cargo.args(["check", "--offline", "--locked", "--bins", "-j", "2"]).env("CARGO_TARGET_DIR", &target);
+        must(cargo.current_dir(&source));
+        std::fs::remove_file(source.join("src/lib.rs")).unwrap();
+        assert_ne!(run(&mut cargo).code, 0);
+    }
 }
 
 /// The same once more: Nix builds it anew and compares.

@@ -3,12 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::closure::{GRUB, GRUB_MKIMAGE};
+use crate::closure::{grub, grub_mkimage, systemd_boot};
 use crate::support::tools::{command, must, run};
 use crate::support::{debugfs, fat, table};
 use crate::tiny::Tiny;
-
-const LOADER: [&str; 2] = ["--systemd-boot", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"];
 
 /// A build that has to be refused, and what has to be said.
 fn refused(build: &mut std::process::Command, code: i32, words: &[&str]) {
@@ -137,7 +135,7 @@ fn two_hundred_generations_with_two_kernels_of_one_name_share_what_they_can() {
     let generations: Vec<_> = systems.iter().flat_map(|system| ["--generations", system]).collect();
     let disk = tiny.path().join("disk.img");
     let mut build = tiny.nixos(&newest, "efi", &disk);
-    must(build.args(&generations).args(LOADER).args(["--entry-names", "generation"]));
+    must(build.args(&generations).args(systemd_boot()).args(["--entry-names", "generation"]));
     let part = tiny.path().join("part");
     table::extract(&disk, table::partitions(&disk)[0], &part);
     fat::assert_clean(&part);
@@ -155,7 +153,7 @@ fn two_hundred_generations_with_two_kernels_of_one_name_share_what_they_can() {
     assert!(!without.contains("initrd") && without.contains("linux /EFI/nixos/"), "{without}");
 
     // GRUB shows a hundred, extlinux twenty, and the profile has all.
-    let grub = ["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE];
+    let grub = ["--grub", grub(), "--grub-mkimage", grub_mkimage()];
     let mut build = tiny.nixos(&newest, "legacy+boot", &disk);
     must(build.args(&generations).args(grub));
     table::extract(&disk, table::partitions(&disk)[0], &part);
@@ -184,14 +182,14 @@ fn processors_and_firmware_have_to_go_together() {
     let unknown =
         tiny.system_with("26.05-unknown", |place| std::fs::remove_file(place.join("system")).unwrap());
     let out = tiny.path().join("out.img");
-    let grub = ["--grub", GRUB, "--grub-mkimage", GRUB_MKIMAGE];
+    let grub = ["--grub", grub(), "--grub-mkimage", grub_mkimage()];
     refused(
         tiny.nixos(&riscv, "legacy", &out).args(grub),
         2,
-        &["boots by a BIOS, which only x86 has", "one for RISCV64"],
+        &["boots by a BIOS, which only x86 has", "one for riscv64"],
     );
     refused(
-        tiny.nixos(&riscv, "efi", &out).args(LOADER),
+        tiny.nixos(&riscv, "efi", &out).args(systemd_boot()),
         1,
         &["the EFI program is for another processor", "RISCV64"],
     );
@@ -201,9 +199,34 @@ fn processors_and_firmware_have_to_go_together() {
         &["no files for the platform riscv64-efi", "grub-efi-riscv64-bin"],
     );
     refused(
-        tiny.nixos(&unknown, "efi", &out).args(LOADER),
+        tiny.nixos(&unknown, "efi", &out).args(systemd_boot()),
         1,
-        &["no boot loader is known", "found: none", &unknown],
+        &["does not say for which processor it is", "x86_64-linux", &unknown],
+    );
+    // No processor is taken for another because its name is not known.
+    for (system, name) in [
+        ("powerpc64le-linux", "one for ppc64-le"),
+        ("s390x-linux", "one for s390x"),
+        ("mips64el-linux", "one for mips64-le"),
+        ("aarch64-linux", "one for arm64"),
+    ] {
+        let other = tiny.system_with(&format!("26.05-{system}"), |place| {
+            std::fs::write(place.join("system"), system).unwrap();
+        });
+        for layout in ["legacy", "legacy+gpt", "legacy+boot"] {
+            refused(
+                tiny.nixos(&other, layout, &out).args(grub),
+                2,
+                &["boots by a BIOS, which only x86 has", name],
+            );
+        }
+    }
+    let odd =
+        tiny.system_with("26.05-odd", |place| std::fs::write(place.join("system"), "m68k-linux").unwrap());
+    refused(
+        tiny.nixos(&odd, "legacy", &out).args(grub),
+        1,
+        &["the processor of this platform is not known", "found: m68k-linux", &odd],
     );
     // What is no EFI program needs no processor.
     must(tiny.nixos(&unknown, "legacy", &out).args(grub));
@@ -221,7 +244,7 @@ fn sizes_at_their_edges_fit_or_say_why_not() {
     tiny.object("large", &[], |place| std::fs::write(place, vec![7; 2 << 20]).unwrap());
     let out = tiny.path().join("out.img");
     // One MiB, which is a FAT12 with the loader and a few small files.
-    must(tiny.nixos(&system, "efi", &out).args(LOADER).args(["--boot-size", "8MiB"]));
+    must(tiny.nixos(&system, "efi", &out).args(systemd_boot()).args(["--boot-size", "8MiB"]));
     table::assert_clean(&out);
     for (more, code, words) in [
         (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no room", "at --boot-size"]),
@@ -233,7 +256,7 @@ fn sizes_at_their_edges_fit_or_say_why_not() {
         (&["--disk-size", "259MiB"], 1, ["do not fit the ext4 filesystem", "expected: at least 26"]),
         (&["--timeout", "2147483648"], 2, ["--timeout", "a number of seconds, or forever"]),
     ] {
-        refused(tiny.bare(&system, "efi", &out).args(LOADER).args(more), code, &words);
+        refused(tiny.bare(&system, "efi", &out).args(systemd_boot()).args(more), code, &words);
     }
     let folder = tiny.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
@@ -254,15 +277,23 @@ fn a_link_that_leads_nowhere_is_named_with_its_beginning() {
     });
     let out = tiny.path().join("out.img");
     refused(
-        tiny.nixos(&system, "efi", &out).args(LOADER),
+        tiny.nixos(&system, "efi", &out).args(systemd_boot()),
         1,
-        &["the path does not exist", "/nix/store/nowhere\n", &format!("{system}/initrd leads there")],
+        &[
+            "a symbolic link leads to nothing",
+            &format!("{system}/initrd\n"),
+            "the link leads to /nix/store/nowhere",
+        ],
     );
     // Nothing reads it where nothing boots.
     must(&mut tiny.nixos(&system, "none", &out));
     let broken =
         tiny.system_with("26.11", |place| std::fs::write(place.join("boot.json"), "{\n oops").unwrap());
-    refused(tiny.nixos(&broken, "efi", &out).args(LOADER), 1, &["boot.json is not JSON", "boot.json:2"]);
+    refused(
+        tiny.nixos(&broken, "efi", &out).args(systemd_boot()),
+        1,
+        &["boot.json is not JSON", "boot.json:2"],
+    );
 }
 
 /// A store path may be a file, a link, a program; what no archive of Nix can hold is refused.
@@ -322,11 +353,11 @@ fn what_boots_is_in_the_closure() {
     let other = tiny.system("26.05-special");
     symlink(&other, tiny.host(&system).join("specialisation/special")).unwrap();
     let out = tiny.path().join("out.img");
-    must(tiny.nixos(&system, "efi", &out).args(LOADER));
+    must(tiny.nixos(&system, "efi", &out).args(systemd_boot()));
     refused(
-        tiny.nixos(&broken, "efi", &out).args(LOADER),
+        tiny.nixos(&broken, "efi", &out).args(systemd_boot()),
         1,
-        &["the path does not exist", "init leads there"],
+        &["a symbolic link leads to nothing", "zzzz-systemd/lib/systemd/systemd"],
     );
     let without = |name: &str| {
         let text = tiny.registration();
@@ -343,7 +374,7 @@ fn what_boots_is_in_the_closure() {
     };
     for name in ["-linux-6.1", "-initrd-linux-6.1", "-nixos-system-tiny-26.05-special"] {
         let mut build = tiny.with_closure(&system, "efi", &out, &without(name));
-        refused(build.args(LOADER), 1, &["lies in a store path that is not in the closure", name]);
+        refused(build.args(systemd_boot()), 1, &["leads to a store path that is not in the closure", name]);
     }
 }
 
@@ -374,14 +405,14 @@ fn ids_and_errors_belong_to_their_keys() {
         std::fs::remove_file(place.join("initrd")).unwrap();
         symlink(&large, place.join("initrd")).unwrap();
     });
-    let said = run(tiny.nixos(&heavy, "efi", &out).args(LOADER).args(["--boot-size", "9MiB"]));
+    let said = run(tiny.nixos(&heavy, "efi", &out).args(systemd_boot()).args(["--boot-size", "9MiB"]));
     let size = said.error().split("a boot_size of ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-    must(tiny.nixos(&heavy, "efi", &out).args(LOADER).args(["--boot-size", &size]));
+    must(tiny.nixos(&heavy, "efi", &out).args(systemd_boot()).args(["--boot-size", &size]));
     let small = ["--boot-size", "20MiB", "--disk-size"];
-    let said = run(tiny.bare(&heavy, "efi", &out).args(LOADER).args(small).arg("23MiB"));
+    let said = run(tiny.bare(&heavy, "efi", &out).args(systemd_boot()).args(small).arg("23MiB"));
     let size =
         said.error().split("expected: at least ").nth(1).unwrap().split('\n').next().unwrap().to_owned();
-    must(tiny.bare(&heavy, "efi", &out).args(LOADER).args(small).arg(&size));
+    must(tiny.bare(&heavy, "efi", &out).args(systemd_boot()).args(small).arg(&size));
 }
 
 /// A store path is a sequence of bytes, whether the host keeps zeros of it as a hole or not.

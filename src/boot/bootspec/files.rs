@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::store::Source;
+use super::super::source::Source;
 use super::json::SORT_KEY;
 use super::{Reader, System};
 use crate::error::{Error, Kind, Result};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::store::Source;
+use super::super::source::Source;
 use super::{Reader, System, line};
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;

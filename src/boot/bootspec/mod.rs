@@ -9,8 +9,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::store::{Source, Store};
+use super::source::Source;
 use crate::error::{Error, Kind, Result, Warning};
+use crate::nix::Store;
 use crate::text::printable;
 
 /// What a boot loader has to know of one system.
@@ -102,7 +103,7 @@ impl System {
         Source::find(store, Path::new(&self.init)).map_err(|error| {
             let top = store.host_of(Path::new(&self.toplevel));
             let init = printable(self.init.as_bytes());
-            error.at(top).why(format!("the system says that the first program is {init}"))
+            error.at(top).expected(format!("the first program that the system names: {init}"))
         })?;
         self.specialisations.values().try_for_each(|system| system.check_init(store))
     }
@@ -177,7 +178,7 @@ impl Reader<'_> {
         let beside = Path::new(&kernel.path).parent().and_then(Path::to_str).unwrap_or("/").to_owned();
         let own = top.below(self.store, "kernel-modules")?;
         // A kernel that is a store object itself has nothing beside it.
-        let beside = Some(beside).filter(|path| path.len() >= super::store::STORE.len());
+        let beside = Some(beside).filter(|path| path.len() >= super::source::STORE.len());
         let beside = beside.map(|path| Source::find(self.store, Path::new(&path))).transpose()?;
         for folder in [own, beside].into_iter().flatten() {
             if let Some(modules) = folder.below(self.store, "lib/modules")?

@@ -268,7 +268,9 @@ fn a_document_that_is_none_is_refused_where_it_is_wrong() {
         ("label", json!("a\u{1b}b"), "the value at /org.nixos.bootspec.v1/label holds a control character"),
         ("init", json!("init"), "boot.json names no program to start"),
         ("init", json!("/nix/store/x y/init"), "boot.json names no program to start"),
-        ("kernel", json!("/nix/store/nothing"), "the path does not exist"),
+        ("kernel", json!("/nix/store/55555555555555555555555555555555-nothing"), "the path does not exist"),
+        ("kernel", json!("/nix/store/nothing"), "this is no store path"),
+        ("kernel", json!("/etc/kernel"), "this is no path in the store"),
         ("kernel", json!(KERNEL), "the kernel is not a file"),
         ("initrd", json!(17), "boot.json holds a value of another type"),
     ] {

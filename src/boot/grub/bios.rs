@@ -9,7 +9,8 @@ use super::{Filesystem, Grub, Place, Search};
 use crate::boot::files::Files;
 use crate::error::{Error, Kind, Result};
 use crate::numbers::Numbers;
-use crate::units::{Bytes, Sectors, low16, u64_of};
+use crate::progress::Progress;
+use crate::units::{Bytes, Sectors, u64_of};
 
 /// GRUB's name of this platform.
 const PLATFORM: &str = "i386-pc";
@@ -20,7 +21,7 @@ const SECTOR: usize = 512;
 /// The boot code of a first sector; the disk signature and the partition table follow it.
 pub const BOOT_CODE: usize = 0x1b8;
 
-/// The room of a BIOS parameter block, which begins behind the jump and belongs to a filesystem.
+/// The place of a BIOS parameter block, which begins behind the jump and belongs to a filesystem.
 const BPB: std::ops::Range<usize> = 0x03..0x5a;
 /// Where boot.img has the number of the core's first sector (GRUB_BOOT_MACHINE_KERNEL_SECTOR).
 const KERNEL_SECTOR: usize = 0x5c;
@@ -37,8 +38,8 @@ const BLOCK: usize = 12;
 /// The segment that the second sector is loaded to: 0x800 for the first, and 0x20 times 16 bytes for one sector.
 const SEGMENT: u16 = 0x800 + 0x20;
 
-/// The most sectors of a core: it is loaded to 0x8000 and its second sector may not begin beyond 0x78000 with room for
-/// 0x1000 (GRUB's `util/setup.c`: `(0x78000 - GRUB_KERNEL_I386_PC_LINK_ADDR) / 512`, which is linked to 0x9000).
+/// The most sectors of a core: it is loaded to 0x8000 and its second sector may not begin beyond 0x78000, with 0x1000 to
+/// spare (GRUB's `util/setup.c`: `(0x78000 - GRUB_KERNEL_I386_PC_LINK_ADDR) / 512`, which is linked to 0x9000).
 const MOST_SECTORS: u64 = (0x78000 - 0x9000) / 512;
 
 /// The kind of partition table, which GRUB's core has to read.
@@ -65,7 +66,7 @@ pub struct Home {
 
 /// Sectors that a core image may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Area {
     /// The first: 1 behind an MBR, that of a BIOS boot partition under a GPT.
     pub first: Sectors,
     /// How many: up to the first partition, or those of the BIOS boot partition.
@@ -92,13 +93,13 @@ pub struct Bios {
     pub files: Files,
 }
 
-/// Makes GRUB for the disk whose boot directory is `home` and whose core image goes into `room`. Nothing depends on where
+/// Makes GRUB for the disk whose boot directory is `home` and whose core image goes into `area`. Nothing depends on where
 /// the disk will be: GRUB looks for its directory on the disk that it was loaded from.
 ///
 /// # Errors
 /// [`Kind::Source`] where GRUB's files or grub-mkimage are missing, or not those of a GRUB; [`Kind::Capacity`] where the
-/// core image is larger than the room.
-pub fn build(grub: &Grub, home: &Home, room: Room) -> Result<Bios> {
+/// core image is larger than the area.
+pub fn build(grub: &Grub, home: &Home, area: Area, progress: &Progress) -> Result<Bios> {
     // The directory has to be one that the configuration can name as well.
     let directory = Place { search: Search::Root, path: home.path.clone() };
     directory.check()?;
@@ -113,18 +114,19 @@ pub fn build(grub: &Grub, home: &Home, room: Room) -> Result<Bios> {
     };
     let prefix = format!("(,{name}{}){}", home.partition, directory.below("/grub"));
     let modules = [home.filesystem.module(), module, "biosdisk"];
-    let core = Core { platform: PLATFORM, prefix: &prefix, config: None, modules: &modules }.make(grub)?;
+    let core =
+        Core { platform: PLATFORM, prefix: &prefix, config: None, modules: &modules }.make(grub, progress)?;
     let image = grub.platform(PLATFORM)?.join("boot.img");
     let boot = std::fs::read(&image)
         .map_err(|error| Error::io(Kind::Source, "cannot read GRUB's boot.img", &image, error))?;
-    let boot_code = boot_code(&boot, room.first).map_err(|error| error.at(&image))?;
-    let core = embed(core, room)?;
+    let boot_code = boot_code(&boot, area.first).map_err(|error| error.at(&image))?;
+    let core = embed(core, area)?;
 
     let mut files = Files::new();
     grub.modules(PLATFORM, &mut files)?;
     files.host(format!("/grub/{PLATFORM}/boot.img"), &image)?;
     files.bytes(format!("/grub/{PLATFORM}/core.img"), core.clone())?;
-    Ok(Bios { embedding: Embedding { boot_code, first: room.first, core }, files })
+    Ok(Bios { embedding: Embedding { boot_code, first: area.first, core }, files })
 }
 
 /// The boot code of a disk whose core image begins at sector `first`: `boot` is boot.img.
@@ -149,31 +151,32 @@ pub fn boot_code(boot: &[u8], first: Sectors) -> Result<Vec<u8>> {
     Ok(code)
 }
 
-/// `core` as it lies at `room`: whole sectors, with the list of its own sectors.
+/// `core` as it lies at `area`: whole sectors, with the list of its own sectors.
 ///
 /// # Errors
-/// [`Kind::Source`] for anything but a core image; [`Kind::Capacity`] where it is larger than `room`, or than a BIOS could
+/// [`Kind::Source`] for anything but a core image; [`Kind::Capacity`] where it is larger than `area`, or than a BIOS could
 /// load.
-pub fn embed(mut core: Vec<u8>, room: Room) -> Result<Vec<u8>> {
+pub fn embed(mut core: Vec<u8>, area: Area) -> Result<Vec<u8>> {
     let sectors = Bytes::new(u64_of(core.len())).div_ceil(u64_of(SECTOR));
+    let behind_first = sectors.checked_sub(1).and_then(|behind| u16::try_from(behind).ok());
     let list = core
         .get(..SECTOR)
         .map(|head| (Numbers(head).le16(BLOCK_LIST + 8), Numbers(head).le16(BLOCK_LIST + 10)));
     // grub-mkimage writes the list of a core that begins at sector 1.
-    if list != Some((low16(sectors.saturating_sub(1)), SEGMENT)) {
+    let Some(behind_first) = behind_first.filter(|behind| list == Some((*behind, SEGMENT))) else {
         return Err(Error::new(Kind::Source, "this is not a core image of a GRUB for a BIOS")
             .expected("a list of its own sectors at byte 0x1f4")
             .found(format!("{} bytes", core.len())));
-    }
-    let most = room.length.get().min(MOST_SECTORS);
+    };
+    let most = area.length.get().min(MOST_SECTORS);
     if sectors > most {
         let why = if most == MOST_SECTORS {
             "a BIOS can load no more below the 640 KiB"
         } else {
             "it has to lie before the first partition, or in the BIOS boot partition"
         };
-        return Err(Error::new(Kind::Capacity, "GRUB's core image is larger than the room for it")
-            .expected(format!("at most {most} sectors ({} bytes) at sector {}", most * 512, room.first.get()))
+        return Err(Error::new(Kind::Capacity, "GRUB's core image is larger than the space for it")
+            .expected(format!("at most {most} sectors ({} bytes) at sector {}", most * 512, area.first.get()))
             .found(format!(
                 "{sectors} sectors ({} bytes): {} bytes too many",
                 sectors * 512,
@@ -183,8 +186,8 @@ pub fn embed(mut core: Vec<u8>, room: Room) -> Result<Vec<u8>> {
             .hint("another GRUB may make a smaller one, or choose a layout or a boot loader without GRUB for a BIOS"));
     }
     core.resize(crate::units::usize_of(sectors) * SECTOR, 0);
-    let mut list = (room.first.get() + 1).to_le_bytes().to_vec();
-    list.extend(low16(sectors - 1).to_le_bytes());
+    let mut list = (area.first.get() + 1).to_le_bytes().to_vec();
+    list.extend(behind_first.to_le_bytes());
     list.extend(SEGMENT.to_le_bytes());
     core[BLOCK_LIST..BLOCK_LIST + BLOCK].copy_from_slice(&list);
     // A block of no sectors ends the list.
@@ -206,8 +209,8 @@ mod tests {
         core
     }
 
-    fn room(first: u64, length: u64) -> Room {
-        Room { first: Sectors::new(first), length: Sectors::new(length) }
+    fn area(first: u64, length: u64) -> Area {
+        Area { first: Sectors::new(first), length: Sectors::new(length) }
     }
 
     #[test]
@@ -217,7 +220,7 @@ mod tests {
             (2048, [1, 8, 0, 0, 0, 0, 0, 0, 0x34, 0, 0x20, 8]),
             (u64::from(u32::MAX), [0, 0, 0, 0, 1, 0, 0, 0, 0x34, 0, 0x20, 8]),
         ] {
-            let embedded = embed(core(53), room(first, 53)).unwrap();
+            let embedded = embed(core(53), area(first, 53)).unwrap();
             assert_eq!(embedded.len(), 53 * SECTOR);
             assert_eq!(embedded[BLOCK_LIST..SECTOR], list);
             assert_eq!(embedded[BLOCK_LIST - BLOCK..BLOCK_LIST], [0; BLOCK]);
@@ -228,14 +231,14 @@ mod tests {
 
     #[test]
     fn a_core_that_does_not_fit_says_by_how_much() {
-        embed(core(888), room(1, 2047)).unwrap();
+        embed(core(888), area(1, 2047)).unwrap();
         assert_eq!(
-            embed(core(889), room(1, 2047)).unwrap_err().to_string(),
-            "GRUB's core image is larger than the room for it\n  expected: at most 888 sectors (454656 bytes) at sector \
+            embed(core(889), area(1, 2047)).unwrap_err().to_string(),
+            "GRUB's core image is larger than the space for it\n  expected: at most 888 sectors (454656 bytes) at sector \
              1\n  found: 889 sectors (455168 bytes): 512 bytes too many\n  because: a BIOS can load no more below the \
              640 KiB\n  hint: another GRUB may make a smaller one, or choose a layout or a boot loader without GRUB for a BIOS"
         );
-        let error = embed(core(53), room(1, 33)).unwrap_err();
+        let error = embed(core(53), area(1, 33)).unwrap_err();
         assert_eq!(error.kind(), Kind::Capacity);
         let text = error.to_string();
         assert!(text.contains("found: 53 sectors (27136 bytes): 10240 bytes too many\n"), "{text}");
@@ -246,7 +249,7 @@ mod tests {
     fn what_is_no_image_of_grub_is_refused() {
         for bytes in [vec![], vec![0; 512], vec![0; 27026], core(3)[..511].to_vec(), core(3)[..1024].to_vec()]
         {
-            let error = embed(bytes, room(1, 2047)).unwrap_err();
+            let error = embed(bytes, area(1, 2047)).unwrap_err();
             assert_eq!(error.what(), "this is not a core image of a GRUB for a BIOS");
         }
         for bytes in [vec![], vec![0; 512], vec![0; 513]] {

@@ -7,8 +7,10 @@ use super::{Place, script};
 use crate::boot::bootspec::System;
 use crate::boot::files::{Content, Files};
 use crate::boot::generations::{Generation, Generations};
-use crate::boot::store::{STORE, Source, Store};
+use crate::boot::source::{STORE, Source};
+use crate::boot::timeout::Timeout;
 use crate::error::{Error, Kind, Result};
+use crate::nix::Store;
 use crate::text::{printable, printable_path};
 
 /// Bytes of an environment block (GNU GRUB manual, "The GRUB environment block").
@@ -136,7 +138,10 @@ impl<'a> Writer<'a> {
             DefaultEntry::Saved => "\"${saved_entry}\"".to_owned(),
             DefaultEntry::Entry(entry) => script::word(entry),
         };
-        let timeout = options.timeout.map_or("-1".to_owned(), |seconds| seconds.to_string());
+        let timeout = match options.timeout {
+            Timeout::Seconds(seconds) => seconds.to_string(),
+            Timeout::Forever => "-1".to_owned(),
+        };
         let style = match options.timeout_style {
             TimeoutStyle::Menu => "menu",
             TimeoutStyle::Countdown => "countdown",

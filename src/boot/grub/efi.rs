@@ -2,9 +2,10 @@
 
 use super::mkimage::Core;
 use super::{Filesystem, Grub, Place, Search, script};
-use crate::boot::architecture::Architecture;
+use crate::boot::architecture::Firmware;
 use crate::boot::files::Files;
 use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
 use crate::text::printable;
 
 /// Under which names the program is put on the ESP.
@@ -32,7 +33,7 @@ pub struct Efi {
     pub files: Files,
 }
 
-/// Makes GRUB for the processor `architecture` and a boot directory that is found as `boot` says, on a filesystem of the
+/// Makes GRUB for `firmware` and a boot directory that is found as `boot` says, on a filesystem of the
 /// kind `filesystem`.
 ///
 /// # Errors
@@ -40,13 +41,14 @@ pub struct Efi {
 /// and for no name at all.
 pub fn build(
     grub: &Grub,
-    architecture: Architecture,
+    firmware: Firmware,
     boot: &Place,
     filesystem: &Filesystem,
     names: &Names,
+    progress: &Progress,
 ) -> Result<Efi> {
     boot.check()?;
-    let platform = architecture.grub_efi();
+    let platform = firmware.grub();
     let (search, module) = match &boot.search {
         Search::Uuid(uuid) => {
             (format!("search.fs_uuid {} root\n", script::word(uuid)), Some("search_fs_uuid"))
@@ -62,13 +64,13 @@ pub fn build(
     let mut modules = vec![filesystem.module(), "part_gpt", "part_msdos"];
     modules.extend(module);
     let core = Core { platform: &platform, prefix: "", config: Some(&config), modules: &modules };
-    let program = core.make(grub)?;
+    let program = core.make(grub, progress)?;
 
     let mut esp = Files::new();
     esp.directory("/EFI")?;
     let mut folders = Vec::new();
     if names.removable {
-        folders.push(("BOOT", architecture.removable()));
+        folders.push(("BOOT", firmware.removable()));
     }
     if let Some(id) = &names.id {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-.+ ".contains(c);
@@ -84,7 +86,7 @@ pub fn build(
                 )
                 .found(printable(id.as_bytes())));
         }
-        folders.push((id, format!("grub{}.efi", architecture.efi())));
+        folders.push((id, format!("grub{}.efi", firmware.efi())));
     }
     if folders.is_empty() {
         return Err(Error::new(Kind::Manifest, "GRUB's EFI program has no name")

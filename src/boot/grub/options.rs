@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Place;
-use crate::boot::store::Source;
+use crate::boot::source::Source;
+use crate::boot::timeout::Timeout;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 
@@ -79,8 +80,8 @@ pub struct Options {
     pub distro: String,
     /// The most generations of a profile that are shown.
     pub limit: Option<usize>,
-    /// Seconds until the default boots; `None` waits for ever.
-    pub timeout: Option<u32>,
+    /// How long it is until the default boots.
+    pub timeout: Timeout,
     /// How the menu appears until then.
     pub timeout_style: TimeoutStyle,
     /// What boots then.
@@ -126,7 +127,7 @@ impl Options {
             store,
             distro: "NixOS".to_owned(),
             limit: Some(100),
-            timeout: Some(5),
+            timeout: Timeout::default(),
             timeout_style: TimeoutStyle::Menu,
             default: DefaultEntry::Entry("0".to_owned()),
             entry_options: "--class nixos --unrestricted".to_owned(),

@@ -9,9 +9,12 @@ use super::*;
 use crate::boot::bootspec::{self, Xen};
 use crate::boot::files::Content;
 use crate::boot::generations::{Generation, Generations};
-use crate::boot::store::{Source, Store};
+use crate::boot::source::Source;
 use crate::boot::testing::{source, system};
-use crate::boot::{Architecture, grub::bios, grub::efi};
+use crate::boot::timeout::Timeout;
+use crate::boot::{Firmware, grub::bios, grub::efi};
+use crate::nix::Store;
+use crate::progress::Progress;
 use crate::units::Sectors;
 
 const UUID: &str = "f222513b-ded1-49fa-b591-20ce86a2fe7f";
@@ -68,7 +71,7 @@ fn entries_point_to_the_store_where_boot_is_on_its_filesystem() {
 fn kernels_are_copied_to_a_boot_of_its_own_once() {
     let search = Search::Uuid("1234-ABCD".to_owned());
     let mut options = Options::new(Place { search, path: "/".to_owned() }, None);
-    options.timeout = None;
+    options.timeout = Timeout::Forever;
     options.state = Some(State {
         name: "grub".to_owned(),
         version: "2.12".to_owned(),
@@ -103,7 +106,7 @@ fn kernels_are_copied_to_a_boot_of_its_own_once() {
 
 /// Everything that a menu can be asked for.
 fn everything(folder: &Path) -> Options {
-    let theme = folder.join("nix/store/theme");
+    let theme = folder.join("nix/store/55555555555555555555555555555555-theme");
     std::fs::create_dir_all(&theme).unwrap();
     for name in ["theme.txt", "a.png", "b.JPG", "font.pf2"] {
         std::fs::write(theme.join(name), "").unwrap();
@@ -120,7 +123,10 @@ fn everything(folder: &Path) -> Options {
         mode: "stretch".to_owned(),
         background: Some("#2F302F".to_owned()),
     });
-    options.theme = Some(Source::find(&Store::new(folder), Path::new("/nix/store/theme")).unwrap());
+    options.theme = Some(
+        Source::find(&Store::new(folder), Path::new("/nix/store/55555555555555555555555555555555-theme"))
+            .unwrap(),
+    );
     options.serial = Some(115_200);
     options.users = vec![User { name: "root".to_owned(), hash: "grub.pbkdf2.sha512.10000.AB.CD".to_owned() }];
     options.extra_config = "set extra=1".to_owned();
@@ -267,8 +273,15 @@ fn an_efi_program_finds_its_directory() {
         (Search::Root, "", String::new()),
     ] {
         let boot = Place { search, path: "/boot".to_owned() };
-        let made =
-            efi::build(&grub, Architecture::X64, &boot, &Filesystem::Ext, &efi::Names::default()).unwrap();
+        let made = efi::build(
+            &grub,
+            Firmware::X64,
+            &boot,
+            &Filesystem::Ext,
+            &efi::Names::default(),
+            &Progress::default(),
+        )
+        .unwrap();
         assert_eq!(paths(&made.esp), ["/EFI", "/EFI/BOOT", "/EFI/BOOT/BOOTX64.EFI"]);
         let config = format!("{line}set prefix=($root)/boot/grub\n");
         assert_eq!(
@@ -284,10 +297,12 @@ fn an_efi_program_finds_its_directory() {
     }
     let boot = place("/boot");
     let names = efi::Names { removable: false, id: Some("NixOS-boot".to_owned()) };
-    let made = efi::build(&grub, Architecture::X64, &boot, &Filesystem::Fat, &names).unwrap();
+    let made =
+        efi::build(&grub, Firmware::X64, &boot, &Filesystem::Fat, &names, &Progress::default()).unwrap();
     assert_eq!(paths(&made.esp), ["/EFI", "/EFI/NixOS-boot", "/EFI/NixOS-boot/grubx64.efi"]);
     let refused = |names: efi::Names| {
-        let error = efi::build(&grub, Architecture::X64, &boot, &Filesystem::Ext, &names).unwrap_err();
+        let error = efi::build(&grub, Firmware::X64, &boot, &Filesystem::Ext, &names, &Progress::default())
+            .unwrap_err();
         error.what().to_owned()
     };
     for id in ["", " a", "a ", ".a", "a.", "a/b", "ä"] {
@@ -295,7 +310,14 @@ fn an_efi_program_finds_its_directory() {
         assert_eq!(refused(names), "this is no folder's name on an ESP", "{id}");
     }
     assert_eq!(refused(efi::Names { removable: false, id: None }), "GRUB's EFI program has no name");
-    let arm = efi::build(&grub, Architecture::Aa64, &boot, &Filesystem::Ext, &efi::Names::default());
+    let arm = efi::build(
+        &grub,
+        Firmware::AA64,
+        &boot,
+        &Filesystem::Ext,
+        &efi::Names::default(),
+        &Progress::default(),
+    );
     let error = arm.unwrap_err().to_string();
     assert!(
         error.contains("no files for the platform arm64-efi") && error.contains("grub-efi-arm64-bin"),
@@ -312,35 +334,47 @@ fn a_bios_core_is_asked_for_by_partition_and_refused_where_it_is_none() {
         filesystem: Filesystem::Ext,
         path: path.to_owned(),
     };
-    let room = bios::Room { first: Sectors::new(1), length: Sectors::new(2047) };
+    let area = bios::Area { first: Sectors::new(1), length: Sectors::new(2047) };
     // The fake writes no core image, which is noticed; boot.img is missing before that.
-    let error = bios::build(&grub, &home(bios::Table::Mbr, 1, "/boot"), room).unwrap_err();
+    let error =
+        bios::build(&grub, &home(bios::Table::Mbr, 1, "/boot"), area, &Progress::default()).unwrap_err();
     assert_eq!(error.what(), "cannot read GRUB's boot.img");
     let mut boot = vec![0; 512];
     boot[510..].copy_from_slice(&[0x55, 0xaa]);
     boot[0x66..0x68].copy_from_slice(&[0xeb, 0x05]);
     std::fs::write(grub.platform("i386-pc").unwrap().join("boot.img"), boot).unwrap();
-    let error = bios::build(&grub, &home(bios::Table::Gpt, 2, "/"), room).unwrap_err();
+    let error = bios::build(&grub, &home(bios::Table::Gpt, 2, "/"), area, &Progress::default()).unwrap_err();
     assert_eq!(error.what(), "this is not a core image of a GRUB for a BIOS");
-    let error = bios::build(&grub, &home(bios::Table::Gpt, 0, "/"), room).unwrap_err();
+    let error = bios::build(&grub, &home(bios::Table::Gpt, 0, "/"), area, &Progress::default()).unwrap_err();
     assert_eq!(error.what(), "the boot directory's partition has no number");
-    let error = bios::build(&grub, &home(bios::Table::Gpt, 1, "boot"), room).unwrap_err();
+    let error =
+        bios::build(&grub, &home(bios::Table::Gpt, 1, "boot"), area, &Progress::default()).unwrap_err();
     assert_eq!(error.what(), "GRUB cannot be given this directory");
     std::fs::remove_file(grub.platform("i386-pc").unwrap().join("biosdisk.mod")).unwrap();
-    let error = bios::build(&grub, &home(bios::Table::Gpt, 1, "/"), room).unwrap_err();
+    let error = bios::build(&grub, &home(bios::Table::Gpt, 1, "/"), area, &Progress::default()).unwrap_err();
     assert_eq!(error.what(), "GRUB lacks the module biosdisk");
 }
 
 #[test]
 fn what_grub_mkimage_complains_about_is_passed_on() {
     for (script, what, found) in [
-        ("echo 'error: no\x1b[1m such'; exit 0", "grub-mkimage wrote no image", "exit status: 0"),
-        ("echo 'error: bad \x1b[1m' >&2; exit 3", "grub-mkimage failed", "error: bad \\x1b[1m"),
-        ("kill -9 $$", "grub-mkimage failed", "signal: 9"),
+        ("echo 'error: no\x1b[1m such'; exit 0", "grub-mkimage wrote no image", "No such file"),
+        (
+            "echo 'error: bad \x1b[1m' >&2; exit 3",
+            "grub-mkimage failed",
+            "exit status 3: error: bad \\x1b[1m",
+        ),
+        ("kill -9 $$", "grub-mkimage failed", "signal 9"),
     ] {
         let (_folder, grub) = fake(script);
-        let made =
-            efi::build(&grub, Architecture::X64, &place("/boot"), &Filesystem::Ext, &efi::Names::default());
+        let made = efi::build(
+            &grub,
+            Firmware::X64,
+            &place("/boot"),
+            &Filesystem::Ext,
+            &efi::Names::default(),
+            &Progress::default(),
+        );
         let error = made.unwrap_err();
         assert_eq!(error.what(), what);
         let text = error.to_string();

@@ -2,8 +2,8 @@
 //! ([`ordered`]). A chunk of clusters learns in its order where its bytes go, and is written while the next one learns
 //! that. So every byte's place follows from the bytes before it alone.
 
-use super::format::{COMPRESSED, COPIED, Geometry, Header, refcount_sizes};
-use super::{Options, SECTOR};
+use super::format::{COMPRESSED, COPIED, ClusterSize, Header, refcount_sizes};
+use super::{LENGTHS, Options, SECTOR};
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, Encoder};
 use crate::error::{Error, Result};
@@ -22,23 +22,23 @@ const CHUNK: u64 = MIB;
 ///
 /// # Errors
 /// As [`wrap`](super::wrap) and [`pour`](crate::pour::pour).
-pub fn compress(
+pub(in crate::container) fn compress(
     image: &Image,
     path: &std::path::Path,
     options: &Options,
     codec: Codec,
     pour: &PourOptions<'_>,
 ) -> Result<Output> {
-    let geometry = Geometry::new(options.cluster_size)?;
-    let size = image.length().round_up(SECTOR).get();
-    let entries = geometry.l1_entries(size)?;
-    let data = Allocated::of(image, geometry.cluster());
+    let cluster_size = options.cluster_size;
+    let size = LENGTHS.round_up(image.length()).get();
+    let entries = cluster_size.l1_entries(size)?;
+    let data = Allocated::of(image, cluster_size.bytes());
     image.settle(pour)?;
     let output = Output::create(path)?;
-    let pour = &pour.within(codec.memory(geometry.cluster()));
-    let work = Work { image, geometry, data: &data, output: &output, codec, pour };
-    let places = ordered::run(&work, Places::new(geometry.cluster()), pour)?;
-    let tables = Tables { geometry, data: &data, entries: &places.entries, l1_entries: entries };
+    let pour = &pour.within(codec.memory(cluster_size.bytes()));
+    let work = Work { image, cluster_size, data: &data, output: &output, codec, pour };
+    let places = ordered::run(&work, Places::new(cluster_size.bytes()), pour)?;
+    let tables = Tables { cluster_size, data: &data, entries: &places.entries, l1_entries: entries };
     tables.write(&output, &places, size, options, codec)?;
     Ok(output)
 }
@@ -46,7 +46,7 @@ pub fn compress(
 /// What the workers share.
 struct Work<'a> {
     image: &'a Image,
-    geometry: Geometry,
+    cluster_size: ClusterSize,
     data: &'a Allocated,
     output: &'a Output,
     codec: Codec,
@@ -139,7 +139,7 @@ impl Stage for Work<'_> {
     fn worker(&self) -> Result<Worker> {
         Ok(Worker {
             cursor: self.image.cursor(),
-            encoder: Encoder::new(self.codec, self.geometry.cluster())?,
+            encoder: Encoder::new(self.codec, self.cluster_size.bytes())?,
             clusters: Vec::new(),
             bytes: Vec::new(),
         })
@@ -167,13 +167,13 @@ impl Stage for Work<'_> {
 
 impl Work<'_> {
     fn per_chunk(&self) -> u64 {
-        (CHUNK / self.geometry.cluster()).max(1)
+        (CHUNK / self.cluster_size.bytes()).max(1)
     }
 
     /// Reads the clusters from ordinal `first` on and appends what is to be written of them to the bytes in hand.
     fn clusters(&self, first: u64, worker: &mut Worker) -> Result<Vec<Stored>> {
         let Worker { cursor, encoder, bytes, .. } = worker;
-        let size = self.geometry.cluster();
+        let size = self.cluster_size.bytes();
         let mut cluster = vec![0; usize_of(size)];
         let end = (first + self.per_chunk()).min(self.data.total());
         (first..end)
@@ -209,11 +209,11 @@ impl Work<'_> {
                 Stored::Compressed(length) => {
                     let at = places.pack(u64_of(*length));
                     let sectors = (at + u64_of(*length) - 1) / SECTOR - at / SECTOR;
-                    (COMPRESSED | sectors << self.geometry.sector_shift() | at, at, *length)
+                    (COMPRESSED | sectors << self.cluster_size.sector_shift() | at, at, *length)
                 }
                 Stored::Plain => {
                     let at = places.plain();
-                    (COPIED | at, at, usize_of(self.geometry.cluster()))
+                    (COPIED | at, at, usize_of(self.cluster_size.bytes()))
                 }
             };
             places.entries.push(entry);
@@ -228,7 +228,7 @@ impl Work<'_> {
 
 /// The tables behind the data.
 struct Tables<'a> {
-    geometry: Geometry,
+    cluster_size: ClusterSize,
     data: &'a Allocated,
     entries: &'a [u64],
     l1_entries: u64,
@@ -244,7 +244,7 @@ impl Tables<'_> {
         options: &Options,
         codec: Codec,
     ) -> Result<()> {
-        let cluster = self.geometry.cluster();
+        let cluster = self.cluster_size.bytes();
         let mut at = places.free;
         let put = |bytes: &[u8], at: u64| output.write_at(bytes, at);
         let mut l1 = vec![0_u8; usize_of((self.l1_entries * 8).div_ceil(cluster).max(1) * cluster)];
@@ -259,15 +259,15 @@ impl Tables<'_> {
         put(&l1, l1_at)?;
         at += u64_of(l1.len());
         let used = at / cluster;
-        let (table_length, blocks) = refcount_sizes(self.geometry, used)?;
+        let (table_length, blocks) = refcount_sizes(self.cluster_size, used)?;
         let (table_at, blocks_at) = (at, at + table_length);
         let end = blocks_at + blocks * cluster;
         let table: Vec<u8> =
             (0..blocks).flat_map(|block| (blocks_at + block * cluster).to_be_bytes()).collect();
         put(&table, table_at)?;
         for block in 0..blocks {
-            let first = block * self.geometry.refcounts();
-            let counts: Vec<u8> = (first..first + self.geometry.refcounts())
+            let first = block * self.cluster_size.refcounts();
+            let counts: Vec<u8> = (first..first + self.cluster_size.refcounts())
                 .flat_map(|number| {
                     let known = places.refcounts.get(usize_of(number)).copied();
                     known.unwrap_or(u16::from(number < end / cluster)).to_be_bytes()
@@ -276,7 +276,7 @@ impl Tables<'_> {
             put(&counts, blocks_at + block * cluster)?;
         }
         let header = Header {
-            geometry: self.geometry,
+            cluster_size: self.cluster_size,
             size,
             l1: (l1_at, self.l1_entries),
             refcount_table: (table_at, table_length),
@@ -289,12 +289,12 @@ impl Tables<'_> {
 
     /// The level 2 tables that are not all zero, with their numbers.
     fn l2_tables(&self) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
-        let entries = self.geometry.entries();
+        let entries = self.cluster_size.entries();
         let mut ordinal = 0;
         std::iter::from_fn(move || {
             while ordinal < self.data.total() {
                 let number = self.data.number(ordinal)? / entries;
-                let mut table = vec![0_u8; usize_of(self.geometry.cluster())];
+                let mut table = vec![0_u8; usize_of(self.cluster_size.bytes())];
                 let mut any = false;
                 while let Some(cluster) = self.data.number(ordinal).filter(|at| at / entries == number) {
                     let entry = self.entries.get(usize_of(ordinal)).copied().unwrap_or(0);

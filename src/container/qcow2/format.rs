@@ -47,48 +47,59 @@ pub(super) const RESERVED_REFCOUNT: u64 = !OFFSET;
 /// The largest refcount_order: 64 bits.
 pub(super) const MOST_REFCOUNT_ORDER: u32 = 6;
 
-/// How a cluster size divides everything else.
+/// Bytes in a cluster: a power of two from 512 to 2 MiB. It divides everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Geometry {
-    pub(super) cluster_bits: u32,
+pub struct ClusterSize {
+    pub(super) bits: u32,
 }
 
-impl Geometry {
+impl Default for ClusterSize {
+    /// 64 KiB, as QEMU's own.
+    fn default() -> Self {
+        Self { bits: 16 }
+    }
+}
+
+impl ClusterSize {
+    /// Clusters of so many bytes.
+    ///
     /// # Errors
-    /// [`Kind::Usage`] for a cluster size that is no power of two from 512 bytes to 2 MiB.
-    pub(super) fn new(cluster: Bytes) -> Result<Self> {
-        let bits = cluster.get().trailing_zeros();
-        if !cluster.get().is_power_of_two() || !CLUSTER_BITS.contains(&bits) {
+    /// [`Kind::Usage`] about `cluster_size` for what is no power of two from 512 bytes to 2 MiB.
+    pub fn new(bytes: Bytes) -> Result<Self> {
+        let bits = bytes.get().trailing_zeros();
+        if !bytes.get().is_power_of_two() || !CLUSTER_BITS.contains(&bits) {
             return Err(Error::new(Kind::Usage, "qcow2 has no clusters of this size")
+                .about("cluster_size")
                 .expected("a power of two from 512 bytes to 2MiB")
-                .found(cluster));
+                .found(bytes));
         }
-        Ok(Self { cluster_bits: bits })
+        Ok(Self { bits })
     }
 
-    /// Bytes of a cluster.
-    pub(super) const fn cluster(self) -> u64 {
-        1 << self.cluster_bits
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        1 << self.bits
     }
 
     /// Entries of a level 2 table, which is one cluster.
     pub(super) const fn entries(self) -> u64 {
-        self.cluster() / 8
+        self.bytes() / 8
     }
 
     /// Bytes of the disk that one level 2 table covers.
     pub(super) const fn covered(self) -> u64 {
-        self.cluster() * self.entries()
+        self.bytes() * self.entries()
     }
 
     /// Refcounts of a refcount block, which is one cluster.
     pub(super) const fn refcounts(self) -> u64 {
-        self.cluster() / 2
+        self.bytes() / 2
     }
 
     /// The bit above the offset of a compressed cluster's entry; the bits from it on count sectors.
     pub(super) const fn sector_shift(self) -> u32 {
-        62 - (self.cluster_bits - 8)
+        62 - (self.bits - 8)
     }
 
     /// Entries of the level 1 table of a disk; at least one, so that an empty disk has a table too.
@@ -102,10 +113,10 @@ impl Geometry {
                 .expected(format!(
                     "at most {} with clusters of {}",
                     Bytes::new((MOST_L1 / 8).saturating_mul(self.covered())),
-                    Bytes::new(self.cluster())
+                    Bytes::new(self.bytes())
                 ))
                 .found(Bytes::new(size))
-                .hint("take larger clusters (--cluster-size, up to 2MiB)"));
+                .remedy("cluster_size", "take larger clusters, up to 2MiB"));
         }
         Ok(entries)
     }
@@ -123,7 +134,7 @@ pub struct Backing {
 /// Where everything stands, as the header says it.
 #[derive(Clone, Debug)]
 pub(super) struct Header<'a> {
-    pub(super) geometry: Geometry,
+    pub(super) cluster_size: ClusterSize,
     pub(super) size: u64,
     pub(super) l1: (u64, u64),
     pub(super) refcount_table: (u64, u64),
@@ -149,7 +160,7 @@ impl Header<'_> {
         extensions.extend([0; 8]);
         let name = self.backing.map_or("", |backing| &backing.path);
         let name_offset = if name.is_empty() { 0 } else { HEADER + extensions.len() };
-        let room = usize::try_from(self.geometry.cluster()).unwrap_or(usize::MAX);
+        let room = usize::try_from(self.cluster_size.bytes()).unwrap_or(usize::MAX);
         if name.len() > LONGEST_BACKING || name_offset + name.len() > room {
             return Err(Error::new(Kind::Usage, "the name of the backing file is too long for qcow2")
                 .expected(format!("at most 1023 bytes, in a first cluster of {room} bytes"))
@@ -168,13 +179,13 @@ impl Header<'_> {
         bytes.extend(3_u32.to_be_bytes()); // version
         bytes.extend(u64_of(name_offset).to_be_bytes());
         bytes.extend(low32(u64_of(name.len())).to_be_bytes());
-        bytes.extend(self.geometry.cluster_bits.to_be_bytes());
+        bytes.extend(self.cluster_size.bits.to_be_bytes());
         bytes.extend(self.size.to_be_bytes());
         bytes.extend(0_u32.to_be_bytes()); // no encryption
         bytes.extend(low32(self.l1.1).to_be_bytes());
         bytes.extend(self.l1.0.to_be_bytes());
         bytes.extend(self.refcount_table.0.to_be_bytes());
-        bytes.extend(low32(self.refcount_table.1 / self.geometry.cluster()).to_be_bytes());
+        bytes.extend(low32(self.refcount_table.1 / self.cluster_size.bytes()).to_be_bytes());
         bytes.extend(0_u32.to_be_bytes()); // no snapshots
         bytes.extend(0_u64.to_be_bytes());
         let incompatible = if self.compression == 0 { 0 } else { INCOMPATIBLE_COMPRESSION };
@@ -196,18 +207,18 @@ impl Header<'_> {
 ///
 /// # Errors
 /// [`Kind::Capacity`] where the file is larger than the refcounts of this cluster size reach.
-pub(super) fn refcount_sizes(geometry: Geometry, clusters: u64) -> Result<(u64, u64)> {
+pub(super) fn refcount_sizes(cluster_size: ClusterSize, clusters: u64) -> Result<(u64, u64)> {
     let mut blocks = 0_u64;
     loop {
-        let table = (blocks * 8).div_ceil(geometry.cluster()).max(1);
-        let needed = (clusters + table + blocks).div_ceil(geometry.refcounts());
-        if table * geometry.cluster() > MOST_REFCOUNT_TABLE {
+        let table = (blocks * 8).div_ceil(cluster_size.bytes()).max(1);
+        let needed = (clusters + table + blocks).div_ceil(cluster_size.refcounts());
+        if table * cluster_size.bytes() > MOST_REFCOUNT_TABLE {
             return Err(Error::new(Kind::Capacity, "the file is too large for qcow2 with this cluster size")
                 .expected(format!("a refcount table of at most {MOST_REFCOUNT_TABLE} bytes"))
-                .hint("take larger clusters (--cluster-size, up to 2MiB)"));
+                .remedy("cluster_size", "take larger clusters, up to 2MiB"));
         }
         if needed <= blocks {
-            return Ok((table * geometry.cluster(), blocks));
+            return Ok((table * cluster_size.bytes(), blocks));
         }
         blocks = needed;
     }
@@ -221,22 +232,22 @@ mod tests {
     #[test]
     fn cluster_sizes_are_powers_from_512_to_2_mib() {
         for good in [512, 4096, 65536, 2 << 20] {
-            assert!(Geometry::new(Bytes::new(good)).is_ok());
+            assert!(ClusterSize::new(Bytes::new(good)).is_ok());
         }
         for bad in [0, 256, 1000, 4 << 20] {
-            assert_eq!(Geometry::new(Bytes::new(bad)).unwrap_err().kind(), Kind::Usage);
+            assert_eq!(ClusterSize::new(Bytes::new(bad)).unwrap_err().kind(), Kind::Usage);
         }
     }
 
     proptest! {
         #[test]
         fn refcounts_cover_every_cluster_and_themselves(bits in 9_u32..=21, clusters in 1_u64..1 << 40) {
-            let geometry = Geometry { cluster_bits: bits };
-            if let Ok((table, blocks)) = refcount_sizes(geometry, clusters) {
-                let all = clusters + table / geometry.cluster() + blocks;
-                prop_assert!(blocks * geometry.refcounts() >= all);
+            let cluster_size = ClusterSize { bits };
+            if let Ok((table, blocks)) = refcount_sizes(cluster_size, clusters) {
+                let all = clusters + table / cluster_size.bytes() + blocks;
+                prop_assert!(blocks * cluster_size.refcounts() >= all);
                 prop_assert!(table >= blocks * 8 && table <= MOST_REFCOUNT_TABLE);
-                prop_assert!((blocks - 1) * geometry.refcounts() < all);
+                prop_assert!((blocks - 1) * cluster_size.refcounts() < all);
             }
         }
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::SECTOR;
+use super::LENGTHS;
 use super::format::{COPIED, MOST_L1, MOST_REFCOUNT_TABLE, OFFSET};
 use super::read::Info;
 use crate::container::source::{Numbers, Source};
@@ -29,7 +29,7 @@ use crate::units::{Bytes, low32, u64_of, usize_of};
 pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     let source = Source::open(path)?;
     let info = Info::read(&source)?;
-    let size = size.round_up(SECTOR).get();
+    let size = LENGTHS.round_up(size).get();
     let refuse = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what).at(path).hint(hint));
     if info.snapshots > 0 {
         return refuse(
@@ -52,7 +52,7 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
             .at(path)
             .expected(format!("at most {}", Bytes::new((MOST_L1 / 8).saturating_mul(info.covered()))))
             .found(Bytes::new(size))
-            .hint("convert it into a new image with larger clusters (--cluster-size, up to 2MiB)"));
+            .remedy("cluster_size", "convert it into a new image with larger clusters, up to 2MiB"));
     }
     nothing_behind(&source, &info, size)?;
     let file = crate::container::source::open_to_change(path)?;
@@ -120,10 +120,9 @@ fn last_cluster(source: &Arc<Source>, info: &Info) -> Result<Option<(u64, u64)>>
     if let (Some(Data::File { skip, .. }), false) = (own, info.extended()) {
         return Ok(Some((skip + 1, rest)));
     }
-    refuse(
-        "the overlay ends within a cluster that it does not have itself, or compressed",
-        "convert it into an image of its own with --allow-backing, and make that larger",
-    )
+    let what = "the overlay ends within a cluster that it does not have itself, or compressed";
+    let hint = "convert it with its backing file into an image of its own, and make that larger";
+    refuse(what, hint).map_err(|error: Error| error.remedy("allow_backing", hint))
 }
 
 /// Lets the level 2 tables of the clusters of `from..to` say that these are zero.
@@ -354,7 +353,7 @@ impl<'a> Counts<'a> {
             return Err(Error::new(Kind::Capacity, "the refcount table of the image would be too large")
                 .at(&self.source.path)
                 .expected(format!("at most {MOST_REFCOUNT_TABLE} bytes"))
-                .hint("convert it into a new image with larger clusters (--cluster-size, up to 2MiB)"));
+                .remedy("cluster_size", "convert it into a new image with larger clusters, up to 2MiB"));
         }
         let cluster = self.info.cluster();
         let zeros = vec![0; usize_of(cluster)];

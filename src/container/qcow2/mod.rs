@@ -1,8 +1,8 @@
 //! qcow2, version 3: QEMU's own format (QEMU docs/interop/qcow2.txt).
 //!
-//! [`wrap`] is a pure function: header, tables, then the clusters that hold something in the order of the disk, so that
+//! `wrap` is a pure function: header, tables, then the clusters that hold something in the order of the disk, so that
 //! runs of data stay runs and are poured, or shared with the host, as they are. Compressed clusters have lengths that
-//! are known only when they are read; [`compress`] writes those.
+//! are known only when they are read; the module `compress` writes those.
 
 mod compress;
 mod format;
@@ -12,48 +12,38 @@ pub(super) mod read;
 use std::sync::Arc;
 
 use super::allocated::Allocated;
+use super::codec::Codec;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::Result;
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, index};
-use format::{COPIED, Geometry, Header, refcount_sizes};
+use format::{COPIED, Header, refcount_sizes};
 
-pub use compress::compress;
-pub use format::Backing;
+pub(super) use compress::compress;
+pub use format::{Backing, ClusterSize};
 pub use grow::grow;
 
 /// What a qcow2 file is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of a cluster: a power of two from 512 to 2 MiB.
-    pub cluster_size: Bytes,
+    /// Bytes of a cluster.
+    pub cluster_size: ClusterSize,
+    /// How clusters are compressed; `None` stores them as they are.
+    pub codec: Option<Codec>,
     /// The file that what is not stored is read from.
     pub backing: Option<Backing>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { cluster_size: Bytes::new(64 << 10), backing: None }
-    }
-}
-
-impl Options {
-    /// Bytes of a cluster, where qcow2 has such clusters.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`](crate::error::Kind::Usage) where it has not.
-    pub fn cluster(&self) -> Result<Bytes> {
-        Ok(Bytes::new(Geometry::new(self.cluster_size)?.cluster()))
-    }
-}
-
 /// QEMU counts disks in sectors of this many bytes.
 const SECTOR: u64 = 512;
+/// The lengths of disks.
+pub(super) const LENGTHS: Lengths = Lengths { step: SECTOR, least: 0 };
 
 /// Where the parts of a plain file stand.
 #[derive(Debug)]
 struct Layout {
-    geometry: Geometry,
+    cluster_size: ClusterSize,
     /// Clusters of the disk that hold something.
     data: Allocated,
     /// Level 2 tables that are not all zero, as units of the disk they cover.
@@ -67,22 +57,22 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(image: &Image, geometry: Geometry) -> Result<Self> {
-        let cluster = geometry.cluster();
-        let size = image.length().round_up(SECTOR).get();
+    fn new(image: &Image, cluster_size: ClusterSize) -> Result<Self> {
+        let cluster = cluster_size.bytes();
+        let size = LENGTHS.round_up(image.length()).get();
         let data = Allocated::of(image, cluster);
-        let tables = Allocated::of(image, geometry.covered());
-        let entries = geometry.l1_entries(size)?;
+        let tables = Allocated::of(image, cluster_size.covered());
+        let entries = cluster_size.l1_entries(size)?;
         let l1_clusters = (entries * 8).div_ceil(cluster).max(1);
         let before = 1 + l1_clusters + tables.total();
-        let (table, blocks) = refcount_sizes(geometry, before + data.total())?;
+        let (table, blocks) = refcount_sizes(cluster_size, before + data.total())?;
         let l2 = (1 + l1_clusters) * cluster;
         let refcount_table = (before * cluster, table);
         let refcount_blocks = (refcount_table.0 + table, blocks);
         let data_start = refcount_blocks.0 + blocks * cluster;
         let clusters = data_start / cluster + data.total();
         Ok(Self {
-            geometry,
+            cluster_size,
             data,
             tables,
             l1: (cluster, entries),
@@ -97,7 +87,7 @@ impl Layout {
     /// Entry `number` of the level 1 table.
     fn l1_entry(&self, number: u64) -> u64 {
         match self.tables.ordinal(number) {
-            Some(ordinal) => COPIED | (self.l2 + ordinal * self.geometry.cluster()),
+            Some(ordinal) => COPIED | (self.l2 + ordinal * self.cluster_size.bytes()),
             None => 0,
         }
     }
@@ -105,7 +95,7 @@ impl Layout {
     /// The level 2 entry of cluster `number` of the disk.
     fn l2_entry(&self, number: u64) -> u64 {
         match self.data.ordinal(number) {
-            Some(ordinal) => COPIED | (self.data_start + ordinal * self.geometry.cluster()),
+            Some(ordinal) => COPIED | (self.data_start + ordinal * self.cluster_size.bytes()),
             None => 0,
         }
     }
@@ -128,12 +118,12 @@ impl Render for Layout {
             let entry = match part {
                 PART_L1 => self.l1_entry(number),
                 PART_L2 => {
-                    let entries = self.geometry.entries();
+                    let entries = self.cluster_size.entries();
                     let table = self.tables.number(number / entries).unwrap_or(0);
                     self.l2_entry(table * entries + number % entries)
                 }
                 _ if number < self.refcount_blocks.1 => {
-                    self.refcount_blocks.0 + number * self.geometry.cluster()
+                    self.refcount_blocks.0 + number * self.cluster_size.bytes()
                 }
                 _ => 0,
             };
@@ -152,14 +142,14 @@ impl Render for Layout {
 ///
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk or the file is too large for the cluster size,
-/// [`Kind::Usage`](crate::error::Kind::Usage) for a cluster size or a backing file's name that qcow2 does not have.
-pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
-    let geometry = Geometry::new(options.cluster_size)?;
-    let layout = Layout::new(image, geometry)?;
-    let cluster = geometry.cluster();
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a backing file's name that qcow2 does not have.
+pub(super) fn wrap(image: &Image, options: &Options) -> Result<Image> {
+    let cluster_size = options.cluster_size;
+    let layout = Layout::new(image, cluster_size)?;
+    let cluster = cluster_size.bytes();
     let header = Header {
-        geometry,
-        size: image.length().round_up(SECTOR).get(),
+        cluster_size,
+        size: LENGTHS.round_up(image.length()).get(),
         l1: layout.l1,
         refcount_table: layout.refcount_table,
         compression: 0,

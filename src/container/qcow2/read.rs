@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::SECTOR;
 use super::format::{
-    CLUSTER_BITS, COMPRESSED, COPIED, EXTENSION_BACKING_FORMAT, Geometry, HEADER_2, INCOMPATIBLE_COMPRESSION,
-    INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_DIRTY, INCOMPATIBLE_EXTENDED_L2,
-    LEAST_EXTENDED, LONGEST_BACKING, MAGIC, MOST_L1, MOST_REFCOUNT_ORDER, MOST_REFCOUNT_TABLE,
-    REFCOUNT_ORDER, RESERVED_L1, RESERVED_L2, RESERVED_REFCOUNT, ZERO,
+    CLUSTER_BITS, COMPRESSED, COPIED, ClusterSize, EXTENSION_BACKING_FORMAT, HEADER_2,
+    INCOMPATIBLE_COMPRESSION, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_DIRTY,
+    INCOMPATIBLE_EXTENDED_L2, LEAST_EXTENDED, LONGEST_BACKING, MAGIC, MOST_L1, MOST_REFCOUNT_ORDER,
+    MOST_REFCOUNT_TABLE, REFCOUNT_ORDER, RESERVED_L1, RESERVED_L2, RESERVED_REFCOUNT, ZERO,
 };
 use crate::container::codec::Decoder;
 use crate::container::source::{Mapping, Numbers, Source, shown};
@@ -20,7 +20,7 @@ use crate::units::{Bytes, index, low32, u64_of, usize_of};
 #[derive(Clone, Debug)]
 pub(in crate::container) struct Info {
     pub(in crate::container) version: u32,
-    pub(super) geometry: Geometry,
+    pub(super) cluster_size: ClusterSize,
     pub(in crate::container) size: u64,
     /// Where the L1 table stands, and how many entries it has.
     pub(super) l1: (u64, u64),
@@ -39,7 +39,7 @@ pub(in crate::container) struct Info {
 impl Info {
     /// Bytes of a cluster.
     pub(in crate::container) const fn cluster(&self) -> u64 {
-        self.geometry.cluster()
+        self.cluster_size.bytes()
     }
 
     /// `zlib` or `zstd`.
@@ -85,7 +85,7 @@ impl Info {
         if !CLUSTER_BITS.contains(&bits) {
             return Err(source.wrong("an impossible cluster size", 20).expected("9 to 21 bits").found(bits));
         }
-        let geometry = Geometry { cluster_bits: bits };
+        let cluster_size = ClusterSize { bits };
         if at.be32(32) != 0 {
             return Err(source.wrong("the image is encrypted", 32).hint("decrypt it with qemu-img first"));
         }
@@ -100,10 +100,10 @@ impl Info {
         }
         let header_length = if three { at.be32(100) } else { low32(u64_of(HEADER_2)) };
         // 104 is where version 3 began; later fields follow, in steps of 8.
-        if three && (header_length < 104 || u64::from(header_length) > geometry.cluster()) {
+        if three && (header_length < 104 || u64::from(header_length) > cluster_size.bytes()) {
             return Err(source
                 .wrong("an impossible length of the header", 100)
-                .expected(format!("104 to {}, a cluster", geometry.cluster()))
+                .expected(format!("104 to {}, a cluster", cluster_size.bytes()))
                 .found(header_length));
         }
         let refcount_order = if three { at.be32(96) } else { REFCOUNT_ORDER };
@@ -120,7 +120,7 @@ impl Info {
         })?;
         let info = Self {
             version,
-            geometry,
+            cluster_size,
             size: at.be64(24),
             l1: (at.be64(40), u64::from(at.be32(36))),
             refcount_table: (at.be64(48), u64::from(at.be32(56))),
@@ -262,7 +262,7 @@ struct Stream {
     length: u64,
 }
 
-impl Geometry {
+impl ClusterSize {
     /// The stream that a level 2 entry means.
     const fn stream(self, entry: u64) -> Stream {
         let shift = self.sector_shift();
@@ -366,7 +366,7 @@ impl Walk<'_> {
     }
 
     fn compressed(&mut self, disk: u64, entry: u64, bitmap: Option<u64>, place: u64) -> Result<()> {
-        let offset = self.info.geometry.stream(entry).offset;
+        let offset = self.info.cluster_size.stream(entry).offset;
         if entry & COPIED != 0 || bitmap.is_some_and(|bitmap| bitmap != 0) {
             return Err(self
                 .source
@@ -440,10 +440,10 @@ impl Walk<'_> {
 
     fn finish(mut self) -> Result<(Image, Vec<(u64, u64)>)> {
         self.mapping.flush();
-        let geometry = self.info.geometry;
+        let cluster_size = self.info.cluster_size;
         for (_, entry) in &self.compressed {
             // Streams share clusters, and even sectors, but only with each other.
-            let stream = geometry.stream(*entry);
+            let stream = cluster_size.stream(*entry);
             let length = stream.length.min(self.source.size - stream.offset);
             if let Some((at, other)) = self.mapping.claimed(stream.offset, length) {
                 return Err(self
@@ -458,7 +458,7 @@ impl Walk<'_> {
         builder.reserve(self.compressed.len());
         let entries = self.compressed.iter().map(|(_, entry)| *entry).collect();
         let decoder = self.info.decoder;
-        let clusters = Clusters { source: Arc::clone(self.source), entries, geometry, decoder };
+        let clusters = Clusters { source: Arc::clone(self.source), entries, cluster_size, decoder };
         let renderer = builder.renderer(Arc::new(clusters));
         for (part, (disk, _)) in (0..).zip(&self.compressed) {
             builder.rendered(Bytes::new(*disk), Bytes::new(cluster.min(size - disk)), renderer, part);
@@ -473,20 +473,20 @@ struct Clusters {
     source: Arc<Source>,
     /// Their level 2 entries.
     entries: Vec<u64>,
-    geometry: Geometry,
+    cluster_size: ClusterSize,
     decoder: Decoder,
 }
 
 impl Render for Clusters {
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
         let entry = self.entries.get(index(part)).ok_or_else(|| Error::bug("no such compressed cluster"))?;
-        let stream = self.geometry.stream(*entry);
+        let stream = self.cluster_size.stream(*entry);
         let bytes = self.source.read_some(stream.offset, stream.length)?;
         let failed = |why| {
             let what = "a compressed cluster cannot be decompressed";
             self.source.wrong(what, stream.offset).why(why)
         };
-        let cluster = usize_of(self.geometry.cluster());
+        let cluster = usize_of(self.cluster_size.bytes());
         if skip == 0 && out.len() == cluster {
             return self.decoder.decode(&bytes, out).map_err(failed);
         }
@@ -509,5 +509,5 @@ pub(in crate::container) fn backing_refused(source: &Source, name: &std::path::P
         .at(&source.path)
         .found(crate::text::printable_path(name))
         .why("an image may name any file of this machine as its backing file")
-        .hint("add --allow-backing if you trust it")
+        .remedy("allow_backing", "allow backing files if you trust it")
 }

@@ -63,7 +63,7 @@ impl Layout {
     /// # Errors
     /// [`Kind::Capacity`] with the largest disk.
     pub(super) fn new(length: Bytes) -> Result<Self> {
-        let size = length.round_up(SECTOR).get();
+        let size = super::LENGTHS.round_up(length).get();
         if size > LARGEST {
             return Err(Error::new(Kind::Capacity, "the disk is too large for VDI")
                 .expected(format!("at most {} blocks of 1 MiB, {}", MOST_BLOCKS, Bytes::new(LARGEST)))

@@ -1,19 +1,18 @@
 //! VDI: VirtualBox's own format.
 //!
 //! A header, a map from blocks of 1 MiB to their number in the file, and blocks. A static disk has all of them, in order,
-//! and a dynamic one those that hold something. [`wrap`] is a pure function to either.
+//! and a dynamic one those that hold something. `wrap` is a pure function to either.
 
 mod format;
 pub(super) mod read;
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
+use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::Result;
-use crate::identity::container_part;
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, low32};
 use format::{BLOCK, DYNAMIC, FREE, Layout, MAP, STATIC};
@@ -23,25 +22,24 @@ use format::{BLOCK, DYNAMIC, FREE, Layout, MAP, STATIC};
 pub struct Options {
     /// All blocks are in the file; otherwise those that hold something.
     pub fixed: bool,
-    /// What its ids derive from.
-    pub id: Uuid,
-    /// The id of the disk where it has one already.
-    pub kept: Option<Uuid>,
 }
+
+/// The lengths of disks.
+pub(super) const LENGTHS: Lengths = Lengths { step: format::SECTOR, least: 0 };
 
 /// The file that holds `image`, its size rounded up to sectors of 512 bytes.
 ///
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk has more blocks than the map has room for.
-pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
+pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
     let layout = Layout::new(image.length())?;
     let stored =
         if options.fixed { Allocated::every(BLOCK, layout.blocks) } else { Allocated::of(image, BLOCK) };
     let mut file = Builder::new(Bytes::new(layout.data + stored.total() * BLOCK));
     stored.place(image, &mut file, Bytes::new(layout.data), BLOCK);
     let kind = if options.fixed { STATIC } else { DYNAMIC };
-    let id = options.kept.unwrap_or_else(|| container_part(options.id, "vdi-image-uuid"));
-    let modification = container_part(options.id, "vdi-modification-uuid");
+    let id = identity.of_disk("vdi-image-uuid");
+    let modification = identity.derived("vdi-modification-uuid");
     file.bytes(Bytes::ZERO, "vdi: header", layout.header(kind, stored.total(), id, modification));
     let renderer = file.renderer(Arc::new(Map { stored }));
     file.rendered(Bytes::new(MAP), Bytes::new(layout.blocks * 4), renderer, 0);

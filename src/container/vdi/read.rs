@@ -9,7 +9,7 @@ use super::format::{
     VERSION, ZERO,
 };
 use crate::container::source::{Mapping, Numbers, Source, shown};
-use crate::container::{Format, Identity, Opened, Subformat};
+use crate::container::{Format, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::units::Bytes;
@@ -54,7 +54,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     Ok(Opened {
         details,
         subformat: Some(subformat),
-        identity: Some(Identity { id: info.id, time: 0 }),
+        id: Some(info.id).filter(|id| !id.is_nil()),
         ..Opened::new(source, Format::Vdi, info.image(source)?)
     })
 }

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use crate::container::fit::Lengths;
 use crate::container::source::Numbers;
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, GIB, MIB, low8, low16, low32};
@@ -208,12 +209,12 @@ pub(super) fn header(table: u64, entries: u64) -> Vec<u8> {
     sealed(bytes, HEADER, HEADER_CHECKSUM)
 }
 
-/// The size of the disk for one of `length` bytes, in steps of `step` and at least `least`.
+/// The size of the disk for one of `length` bytes.
 ///
 /// # Errors
 /// [`Kind::Capacity`] with the largest disk.
-pub(super) fn size(length: Bytes, step: u64, least: u64) -> Result<u64> {
-    let size = length.round_up(step).get().max(least);
+pub(super) fn size(length: Bytes, lengths: Lengths) -> Result<u64> {
+    let size = lengths.round_up(length).get();
     if size > LARGEST {
         return Err(Error::new(Kind::Capacity, "the disk is too large for VHD")
             .expected(format!("at most {}", Bytes::new(LARGEST)))

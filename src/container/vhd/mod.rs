@@ -1,19 +1,18 @@
 //! VHD, which QEMU calls vpc: the format of Virtual PC, of Hyper-V's first generation, and of Azure.
 //!
 //! A fixed disk is the disk itself with a footer behind it. A dynamic one has a table of blocks of 2 MiB, each behind
-//! a bitmap of its sectors. [`wrap`] is a pure function to either.
+//! a bitmap of its sectors. `wrap` is a pure function to either.
 
 mod format;
 pub(super) mod read;
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
+use super::Identity;
 use super::allocated::Allocated;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::Result;
-use crate::identity::container_part;
 use crate::image::{Builder, Image, Render, Slice};
 use crate::units::{Bytes, KIB, MIB, low32, usize_of};
 use format::{BLOCK, DYNAMIC, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR, UNUSED};
@@ -23,12 +22,17 @@ use format::{BLOCK, DYNAMIC, FIXED, FOOTER, Footer, HEADER, LEAST_FIXED, SECTOR,
 pub struct Options {
     /// The disk itself with a footer, its size a multiple of 1 MiB as Azure wants it; otherwise blocks as needed.
     pub fixed: bool,
-    /// What its id derives from.
-    pub id: Uuid,
-    /// The id of the disk where it has one already.
-    pub kept: Option<Uuid>,
-    /// When it was made, in seconds since 1970; the format holds the years 2000 to 2136.
-    pub time: i64,
+}
+
+impl Options {
+    /// The lengths of disks: whole sectors, or whole MiBs for a fixed disk.
+    pub(super) const fn lengths(&self) -> Lengths {
+        if self.fixed {
+            Lengths { step: MIB, least: LEAST_FIXED }
+        } else {
+            Lengths { step: SECTOR, least: 0 }
+        }
+    }
 }
 
 /// Where the table of blocks begins: behind the copy of the footer and the dynamic header.
@@ -45,18 +49,17 @@ const STRIDE: u64 = BLOCK + ALIGNMENT;
 ///
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk is larger than 2040 GiB.
-pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
-    let id = options.kept.unwrap_or_else(|| container_part(options.id, "vhd-uuid"));
+pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
+    let id = identity.of_disk("vhd-uuid");
+    let size = format::size(image.length(), options.lengths())?;
     if options.fixed {
-        let size = format::size(image.length(), MIB, LEAST_FIXED)?;
-        let footer = Footer::new(FIXED, size, id, options.time);
+        let footer = Footer::new(FIXED, size, id, identity.time);
         let mut file = Builder::new(Bytes::new(size + FOOTER));
         file.put(Bytes::ZERO, &image.whole());
         file.bytes(Bytes::new(size), "vhd: footer", footer.bytes());
         return file.finish();
     }
-    let size = format::size(image.length(), SECTOR, 0)?;
-    dynamic(image, size, &Footer::new(DYNAMIC, size, id, options.time))
+    dynamic(image, size, &Footer::new(DYNAMIC, size, id, identity.time))
 }
 
 /// Footer, header, table, blocks, footer.
@@ -66,12 +69,11 @@ fn dynamic(image: &Image, size: u64, footer: &Footer) -> Result<Image> {
     // A disk without sectors has a table without entries; its sector is there nevertheless.
     let table = (entries * 4).next_multiple_of(SECTOR).max(SECTOR);
     let total = blocks.total();
-    // The first bitmap ends where data is aligned; without any block the footer follows the table.
+    // The first bitmap ends where data is aligned.
     let first = (TABLE + table + BITMAP).next_multiple_of(ALIGNMENT) - BITMAP;
-    let end = match total {
-        0 => TABLE + table,
-        _ => first + (total - 1) * STRIDE + BITMAP + BLOCK,
-    };
+    // The footer stands where the bitmap of the next block would: programs append a block where the footer was, and
+    // Hyper-V reports a file whose blocks are not aligned to 4 KiB as one of alignment 0.
+    let end = first + total * STRIDE;
     let mut file = Builder::new(Bytes::new(end + FOOTER));
     let copies = Slice::ready("vhd: footer", footer.bytes());
     file.put(Bytes::ZERO, &copies);

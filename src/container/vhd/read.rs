@@ -7,7 +7,7 @@ use super::format::{
     HEADER_COOKIE, LARGEST, OLD_FOOTER, SECTOR, UNUSED, VERSION, checksum,
 };
 use crate::container::source::{Mapping, Numbers, Source, shown};
-use crate::container::{Format, Identity, Opened, Subformat};
+use crate::container::{Format, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::{Image, Render};
 use crate::units::{Bytes, index, u64_of, usize_of};
@@ -151,8 +151,9 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     Ok(Opened {
         details,
         subformat: Some(subformat),
-        identity: Some(Identity { id: footer.id, time: footer.time() }),
-        ..Opened::new(source, Format::Vpc, image)
+        id: Some(footer.id).filter(|id| !id.is_nil()),
+        time: Some(footer.time()),
+        ..Opened::new(source, Format::Vhd, image)
     })
 }
 

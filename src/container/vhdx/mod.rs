@@ -1,6 +1,6 @@
 //! VHDX: Hyper-V's format (Microsoft, [MS-VHDX]), dynamic and fixed.
 //!
-//! [`wrap`] is a pure function: header section, an empty log, metadata, the block allocation table, then the blocks that
+//! `wrap` is a pure function: header section, an empty log, metadata, the block allocation table, then the blocks that
 //! hold something in the order of the disk (all of them where the disk is fixed), each on a multiple of 1 MiB.
 
 mod format;
@@ -9,12 +9,11 @@ pub(super) mod read;
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::allocated::Allocated;
 use super::entries::each_entry;
+use super::fit::Lengths;
+use super::{Identity, SectorSize};
 use crate::error::{Error, Kind, Result};
-use crate::identity::container_part;
 use crate::image::{Builder, Image, Render, Slice};
 use crate::units::{Bytes, MIB, low32};
 use format::{
@@ -24,20 +23,18 @@ use format::{
 };
 
 /// What a VHDX file is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Whether every block has its place.
     pub fixed: bool,
-    /// What its ids derive from.
-    pub id: Uuid,
-    /// The id of the disk where it has one already.
-    pub kept: Option<Uuid>,
-    /// Bytes in a logical sector: 512 or 4096.
-    pub sector: u64,
 }
 
-/// Logical sectors, as Hyper-V makes them: a disk of 512 bytes that has 4096 inside.
-pub(super) const SECTOR: u64 = 512;
+/// The lengths of disks. QEMU does not open one without a block.
+pub(super) const fn lengths(sector_size: SectorSize) -> Lengths {
+    Lengths { step: sector_size.get(), least: sector_size.get() }
+}
+
+/// Bytes in a physical sector, as Hyper-V has it also of disks whose logical sectors have 512 bytes.
 const PHYSICAL: u32 = 4096;
 /// The most payload blocks: a table of 8 MiB, the largest that QEMU's rule of sizes makes. So blocks have 1 MiB up to
 /// 1 TiB, as Microsoft wants them for Linux, and 64 MiB at 64 TiB.
@@ -60,16 +57,15 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(image: &Image, fixed: bool, sector: u64) -> Result<Self> {
-        // QEMU does not open a disk without a block.
-        let size = image.length().round_up(sector).get().max(sector);
+    fn new(image: &Image, fixed: bool, sector_size: SectorSize) -> Result<Self> {
+        let size = lengths(sector_size).round_up(image.length()).get();
         if size > MOST_DISK {
             return Err(Error::new(Kind::Capacity, "the disk is too large for vhdx")
                 .expected(format!("at most {}", Bytes::new(MOST_DISK)))
                 .found(image.length()));
         }
         let block = size.div_ceil(MOST_BLOCKS).next_power_of_two().max(LEAST_BLOCK);
-        let geometry = Geometry::new(size, block, sector);
+        let geometry = Geometry::new(size, block, sector_size.get());
         let bat = Region { offset: BAT_START, length: (geometry.entries() * 8).next_multiple_of(GRAIN) };
         let data = if fixed { Allocated::every(block, geometry.blocks) } else { Allocated::of(image, block) };
         Ok(Self { size, geometry, data, bat })
@@ -104,17 +100,21 @@ impl Render for Layout {
 ///
 /// # Errors
 /// [`Kind::Capacity`] for a disk of more than 64 TiB.
-pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
-    let layout = Layout::new(image, options.fixed, options.sector)?;
+pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
+    let layout = Layout::new(image, options.fixed, identity.sector_size)?;
     let (block, start) = (layout.geometry.block, Bytes::new(layout.data_start()));
     let end = layout.data_start() + layout.data.total() * block;
     let mut file = Builder::new(Bytes::new(end));
-    let id = |name| container_part(options.id, name);
-    let disk = options.kept.unwrap_or_else(|| id("vhdx-disk"));
+    let disk = identity.of_disk("vhdx-disk");
     file.bytes(Bytes::ZERO, "vhdx: file type identifier", format::identifier());
     // The header with the larger number is the current one.
     for (sequence, at) in (1..).zip(HEADERS) {
-        let header = format::header(sequence, id("vhdx-file-write"), id("vhdx-data-write"), LOG);
+        let header = format::header(
+            sequence,
+            identity.derived("vhdx-file-write"),
+            identity.derived("vhdx-data-write"),
+            LOG,
+        );
         file.bytes(Bytes::new(at), "vhdx: header", header);
     }
     let regions = format::region_table(&[(BAT, layout.bat), (METADATA, METADATA_REGION)]);
@@ -125,7 +125,7 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
         (FILE_PARAMETERS, 0, [low32(block).to_le_bytes(), flags.to_le_bytes()].concat()),
         (DISK_SIZE, ITEM_DISK, layout.size.to_le_bytes().to_vec()),
         (DISK_ID, ITEM_DISK, disk.to_bytes_le().to_vec()),
-        (LOGICAL_SECTOR, ITEM_DISK, low32(options.sector).to_le_bytes().to_vec()),
+        (LOGICAL_SECTOR, ITEM_DISK, low32(identity.sector_size.get()).to_le_bytes().to_vec()),
         (PHYSICAL_SECTOR, ITEM_DISK, PHYSICAL.to_le_bytes().to_vec()),
     ]);
     file.bytes(Bytes::new(METADATA_REGION.offset), "vhdx: metadata table", table);

@@ -14,7 +14,7 @@ use super::format::{
 };
 use super::log::View;
 use crate::container::source::{Mapping, Numbers, Source, shown};
-use crate::container::{Format, Identity, Opened, Subformat};
+use crate::container::{Format, Opened, SectorSize, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::units::{u64_of, usize_of};
@@ -34,8 +34,8 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     let mut details = vec![
         ("subformat", if fixed { "fixed" } else { "dynamic" }.to_owned()),
         ("block size", disk.geometry.block.to_string()),
-        ("logical sector size", disk.sector.to_string()),
-        ("physical sector size", disk.physical.to_string()),
+        ("logical sector size", disk.sector.get().to_string()),
+        ("physical sector size", disk.physical.get().to_string()),
     ];
     if disk.view.applied > 0 {
         details.push(("log entries that were applied", disk.view.applied.to_string()));
@@ -43,7 +43,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     Ok(Opened {
         details,
         subformat: Some(if fixed { Subformat::Fixed } else { Subformat::Dynamic }),
-        identity: Some(Identity { id: disk.id, time: 0 }),
+        id: Some(disk.id).filter(|id| !id.is_nil()),
         sector_size: Some(disk.sector),
         ..Opened::new(source, Format::Vhdx, disk.image()?)
     })
@@ -57,8 +57,8 @@ struct Disk {
     regions: Vec<Region>,
     bat: Region,
     size: u64,
-    sector: u64,
-    physical: u64,
+    sector: SectorSize,
+    physical: SectorSize,
     flags: u32,
     geometry: Geometry,
     id: Uuid,
@@ -93,21 +93,22 @@ impl Disk {
                 .expected("a power of two from 1 MiB to 256 MiB")
                 .found(block));
         }
-        let sector = u64::from(items.le32(LOGICAL_SECTOR, 0)?);
-        let physical = u64::from(items.le32(PHYSICAL_SECTOR, 0)?);
-        for (id, size) in [(LOGICAL_SECTOR, sector), (PHYSICAL_SECTOR, physical)] {
-            if size != 512 && size != 4096 {
-                return Err(wrong("an impossible sector size", id)?.expected("512 or 4096").found(size));
+        let sectors = |id| {
+            let size = u64::from(items.le32(id, 0)?);
+            match SectorSize::of(size) {
+                Some(size) => Ok(size),
+                None => Err(wrong("an impossible sector size", id)?.expected("512 or 4096").found(size)),
             }
-        }
+        };
+        let (sector, physical) = (sectors(LOGICAL_SECTOR)?, sectors(PHYSICAL_SECTOR)?);
         let size = items.le64(DISK_SIZE)?;
-        if size > MOST_DISK || !size.is_multiple_of(sector) {
+        if size > MOST_DISK || !size.is_multiple_of(sector.get()) {
             return Err(wrong("an impossible disk size", DISK_SIZE)?
-                .expected(format!("a multiple of {sector} up to 64 TiB"))
+                .expected(format!("a multiple of {} up to 64 TiB", sector.get()))
                 .found(size));
         }
         let id = guid(&items.bytes(DISK_ID, 0, 16)?, 0);
-        let geometry = Geometry::new(size, block, sector);
+        let geometry = Geometry::new(size, block, sector.get());
         let disk = Self { view, header, regions, bat, size, sector, physical, flags, geometry, id };
         if disk.geometry.entries() * 8 > bat.length {
             return Err(source

@@ -1,11 +1,12 @@
-//! The descriptor: lines of text that say what a disk is and of which extents it is made ([VDF], "The Descriptor File").
+//! The descriptor: lines of text that say what a disk is and of which extents it is made (VDF, "The Descriptor File").
 
 use std::fmt;
 
 use uuid::Uuid;
 
-use super::Options;
 use super::format::{DESCRIPTOR_SECTORS, SECTOR};
+use super::read::MARK;
+use crate::container::Identity;
 use crate::text::printable;
 use crate::units::{u64_of, usize_of};
 
@@ -53,11 +54,9 @@ const TRACK: u64 = 63;
 const EXTENT: &str = "disk.vmdk";
 
 /// The descriptor of a disk of `capacity` sectors in one file, padded with NUL to the sectors that are kept for it.
-/// `usual` is the controller where the disk has none yet.
-pub(super) fn embedded(kind: &str, usual: Adapter, capacity: u64, options: &Options) -> Vec<u8> {
-    let adapter = options.adapter.unwrap_or(usual);
-    let image = options.kept.unwrap_or(options.id);
-    let number = options.id.as_u128();
+pub(super) fn embedded(kind: &str, adapter: Adapter, capacity: u64, identity: &Identity) -> Vec<u8> {
+    let image = identity.id.unwrap_or(identity.seed);
+    let number = identity.seed.as_u128();
     // The content id is the end of the long one (open-vmdk). VMware gives fffffffe to a disk that nobody wrote to, and
     // ffffffff means "none".
     let [.., a, b, c, d] = number.to_be_bytes();
@@ -140,8 +139,11 @@ impl Descriptor {
     /// A line that begins as an extent and is none, and a text without createType.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Wrong> {
         let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let (text, mut offset) = match text.strip_prefix(MARK) {
+            Some(text) => (text, u64_of(MARK.len())),
+            None => (text, 0),
+        };
         let mut found = Self::default();
-        let mut offset = 0;
         for line in text.split(|byte| *byte == b'\n') {
             let start = offset;
             offset += u64_of(line.len()) + 1;

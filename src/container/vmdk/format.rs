@@ -1,4 +1,4 @@
-//! The bytes of VMDK: header, markers, limits (VMware, Virtual Disk Format 5.0, December 2011; cited as [VDF]). All
+//! The bytes of VMDK: header, markers, limits (VMware, Virtual Disk Format 5.0, December 2011; cited as VDF). All
 //! integers are little-endian, and offsets count sectors of 512 bytes.
 
 use crate::error::{Error, Kind, Result};
@@ -8,7 +8,7 @@ use crate::units::{Bytes, usize_of};
 pub(super) const SECTOR: u64 = 512;
 /// "KDMV".
 pub(super) const MAGIC: u32 = 0x564d_444b;
-/// "COWD": a sparse extent of ESX Server ([VDF], "ESX Server Sparse Extents"), which needs a descriptor file.
+/// "COWD": a sparse extent of ESX Server (VDF, "ESX Server Sparse Extents"), which needs a descriptor file.
 pub(super) const MAGIC_ESX: u32 = 0x4457_4f43;
 /// The first 32 bits of a space-efficient sparse extent (QEMU block/vmdk.c; VMware does not document it).
 pub(super) const MAGIC_SE_SPARSE: u32 = 0xcafe_babe;
@@ -16,7 +16,7 @@ pub(super) const MAGIC_SE_SPARSE: u32 = 0xcafe_babe;
 pub(super) const GRAIN_SECTORS: u64 = 128;
 /// Bytes of a grain.
 pub(super) const GRAIN: u64 = GRAIN_SECTORS * SECTOR;
-/// Entries of a grain table; [VDF] knows no other number.
+/// Entries of a grain table; VDF knows no other number.
 pub(super) const ENTRIES: u64 = 512;
 /// Sectors of a grain table of entries of 32 bits.
 pub(super) const TABLE_SECTORS: u64 = ENTRIES * 4 / SECTOR;
@@ -69,7 +69,7 @@ pub(super) const MOST_STREAM: u64 = ((1 << 32) - 1) * GRAIN_SECTORS;
 /// Sectors of a file: a table entry has 32 bits.
 pub(super) const MOST_FILE: u64 = 1 << 32;
 
-/// The header of a sparse extent ([VDF], "Hosted Sparse Extents").
+/// The header of a sparse extent (VDF, "Hosted Sparse Extents").
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) version: u32,
@@ -120,12 +120,12 @@ pub(super) fn marker(kind: u32, sectors: u64) -> Vec<u8> {
     bytes
 }
 
-/// Sectors of a disk of `length` bytes, at least one: a capacity of 0 means that the file is only a descriptor.
+/// Sectors of a disk of `length` bytes.
 ///
 /// # Errors
 /// [`Kind::Capacity`] where they are more than `most`.
 pub(super) fn capacity(length: Bytes, most: u64, what: &str, hint: &str) -> Result<u64> {
-    let sectors = length.div_ceil(SECTOR).max(1);
+    let sectors = super::LENGTHS.round_up(length).get() / SECTOR;
     if sectors > most {
         let largest = Bytes::new(most * SECTOR);
         return Err(Error::new(Kind::Capacity, format!("the disk is too large for vmdk ({what})"))

@@ -1,8 +1,8 @@
 //! VMDK: VMware's format (VMware, Virtual Disk Format 5.0), as one sparse file or as a stream.
 //!
-//! [`wrap`] is a pure function: header, descriptor, both grain directories with all their tables, then the grains that
+//! `wrap` is a pure function: header, descriptor, both grain directories with all their tables, then the grains that
 //! hold something in the order of the disk, each on a multiple of 64 KiB. Compressed grains have lengths that are known
-//! only when they are read; [`write_stream`] writes those, to a file or to standard output.
+//! only when they are read; `Stream` writes those, to a file or to standard output.
 
 mod descriptor;
 mod format;
@@ -11,15 +11,16 @@ mod stream;
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
+use super::Identity;
 use super::allocated::Allocated;
+use super::codec::ZlibLevel;
 use super::entries::each_entry;
+use super::fit::Lengths;
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render};
 use crate::units::{Bytes, index, low32};
 pub use descriptor::Adapter;
-pub use stream::{send_stream, write_stream};
+pub(super) use stream::Stream;
 
 use format::{
     COVERED, DESCRIPTOR_AT, DESCRIPTOR_END, ENTRIES, FLAG_NEWLINES, FLAG_REDUNDANT, GRAIN, GRAIN_SECTORS,
@@ -29,14 +30,33 @@ use format::{
 /// What a VMDK file is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// What its ids derive from.
-    pub id: Uuid,
-    /// The id by which VirtualBox knows the disk, where it has one already.
-    pub kept: Option<Uuid>,
+    /// Which kind of VMDK it is.
+    pub create_type: CreateType,
     /// The controller that it is meant for; `None` is the usual one.
     pub adapter: Option<Adapter>,
-    /// How hard a stream is compressed: 1 to 9; `None` is 6.
-    pub level: Option<u8>,
+}
+
+/// The lengths of disks, of which the least is a sector: a capacity of 0 means that the file is only a descriptor.
+pub(super) const LENGTHS: Lengths = Lengths { step: SECTOR, least: SECTOR };
+
+/// The kinds of VMDK that are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CreateType {
+    /// One file of grains.
+    #[default]
+    MonolithicSparse,
+    /// Compressed grains in one stream, for OVF.
+    StreamOptimized(ZlibLevel),
+}
+
+impl CreateType {
+    /// The controller that such a disk is meant for where nothing else is said.
+    pub(crate) const fn usual_adapter(self) -> Adapter {
+        match self {
+            Self::MonolithicSparse => Adapter::IDE,
+            Self::StreamOptimized(_) => Adapter::LSI_LOGIC,
+        }
+    }
 }
 
 /// Where the parts of a sparse file stand; all in sectors.
@@ -58,8 +78,9 @@ struct Layout {
 
 impl Layout {
     fn new(image: &Image) -> Result<Self> {
-        let hint = "a stream holds larger ones: --subformat streamOptimized";
-        let capacity = format::capacity(image.length(), MOST_SPARSE, descriptor::SPARSE, hint)?;
+        let hint = "the subformat streamOptimized holds larger ones";
+        let capacity = format::capacity(image.length(), MOST_SPARSE, descriptor::SPARSE, hint)
+            .map_err(|error| error.remedy("subformat", hint))?;
         let count = (capacity * SECTOR).div_ceil(COVERED);
         let directory_sectors = directory_sectors(count);
         let with_tables = directory_sectors + count * TABLE_SECTORS;
@@ -75,7 +96,7 @@ impl Layout {
             data_start: (directory + with_tables).next_multiple_of(GRAIN_SECTORS),
         };
         if layout.sectors() > MOST_FILE {
-            return Err(file_too_long(layout.sectors()).hint(hint));
+            return Err(file_too_long(layout.sectors()).remedy("subformat", hint));
         }
         Ok(layout)
     }
@@ -146,7 +167,7 @@ impl Render for Layout {
 ///
 /// # Errors
 /// [`Kind::Capacity`] for a disk of 2 TiB or more, or one that makes a file of more than 2 TiB.
-pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
+pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
     let layout = Layout::new(image)?;
     let header = Header {
         version: 1,
@@ -158,7 +179,12 @@ pub fn wrap(image: &Image, options: &Options) -> Result<Image> {
     };
     let mut file = Builder::new(bytes(layout.sectors()));
     file.bytes(Bytes::ZERO, "vmdk: header", header.bytes());
-    let descriptor = descriptor::embedded(descriptor::SPARSE, Adapter::IDE, layout.capacity, options);
+    let descriptor = descriptor::embedded(
+        descriptor::SPARSE,
+        options.adapter.unwrap_or(options.create_type.usual_adapter()),
+        layout.capacity,
+        identity,
+    );
     file.bytes(bytes(DESCRIPTOR_AT), "vmdk: descriptor", descriptor);
     layout.data.place(image, &mut file, bytes(layout.data_start), GRAIN);
     let directories = [(PART_REDUNDANT, layout.redundant), (PART_DIRECTORY, layout.directory)];

@@ -3,22 +3,26 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::descriptor::{Adapter, Descriptor, Extent, Wrong};
 use super::format::{
     AT_END, DEFLATE, ENTRIES, FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEWLINES, FLAG_REDUNDANT, FLAG_ZERO_GRAINS,
     FLAGS_INCOMPATIBLE, GRAIN_MARKER, MAGIC, MAGIC_ESX, MAGIC_SE_SPARSE, MARKER_END, MARKER_FOOTER, NEWLINES,
     SECTOR, ZERO_GRAIN,
 };
+use crate::container::Subformat;
 use crate::container::codec::inflate_whole;
 use crate::container::source::{Mapping, Numbers, Source, shown};
-use crate::container::{Identity, Subformat};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render};
 use crate::text::printable;
 use crate::units::{Bytes, index, usize_of};
 
-/// What a descriptor file begins with.
-const TEXT: &[u8] = b"# Disk Descriptor";
+/// What a descriptor file begins with; writers do not agree on its case.
+const TITLE: &[u8] = b"# Disk Descriptor";
+/// The byte order mark of UTF-8, which editors put before a text.
+pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
 /// The longest descriptor: a line for each 2 GiB of 2 TiB needs half of it (VirtualBox takes no longer one either).
 const LONGEST_DESCRIPTOR: u64 = 128 << 10;
 /// The largest grain, in sectors: 2 MiB. VMware writes 64 KiB and reads no more (open-vmdk, sparse.c).
@@ -33,7 +37,20 @@ const PIECE: u64 = 16 << 10;
 pub(in crate::container) fn detect(head: &[u8]) -> bool {
     [MAGIC, MAGIC_ESX].contains(&Numbers(head).le32(0))
         || Numbers(head).le64(0) == u64::from(MAGIC_SE_SPARSE)
-        || head.starts_with(TEXT)
+        || is_descriptor(head)
+}
+
+/// Whether a text is the descriptor of a disk: by its title, or, behind comments, by its version (QEMU block/vmdk.c,
+/// vmdk_probe).
+pub(in crate::container) fn is_descriptor(text: &[u8]) -> bool {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    if text.get(..TITLE.len()).is_some_and(|title| title.eq_ignore_ascii_case(TITLE)) {
+        return true;
+    }
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with(b"#"));
+    let value = first.and_then(|line| line.strip_prefix(b"version"));
+    value.is_some_and(|value| matches!(value.trim_ascii(), [b'=', rest @ ..] if rest.trim_ascii_start().first().is_some_and(u8::is_ascii_digit)))
 }
 
 /// A disk: in the file itself, or in others that it names.
@@ -50,7 +67,7 @@ impl Disk {
     /// Reads and checks header and descriptor.
     pub(in crate::container) fn read(source: &Source) -> Result<Self> {
         let head = source.read_some(0, SECTOR)?;
-        if head.starts_with(TEXT) {
+        if is_descriptor(&head) {
             return Self::with(source, 0, source.size, None);
         }
         let sparse = Sparse::read(source)?;
@@ -120,8 +137,8 @@ impl Disk {
     }
 
     /// The id by which VirtualBox knows it.
-    pub(in crate::container) fn identity(&self) -> Option<Identity> {
-        self.descriptor.image.map(|id| Identity { id, time: 0 })
+    pub(in crate::container) fn id(&self) -> Option<Uuid> {
+        self.descriptor.image.filter(|id| !id.is_nil())
     }
 
     /// The kind, of those that can be written.
@@ -189,7 +206,7 @@ pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error
         .at(&source.path)
         .found(printable(name))
         .why("a descriptor may name any file of this machine")
-        .hint("convert or inspect it with --allow-backing if you trust it")
+        .remedy("allow_backing", "allow the files that it names if you trust it")
 }
 
 /// The part of a raw file that an extent is.

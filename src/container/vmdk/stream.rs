@@ -1,4 +1,4 @@
-//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last ([VDF], "Stream-Optimized
+//! streamOptimized: compressed grains with markers, in one pass from the first byte to the last (VDF, "Stream-Optimized
 //! Compressed Sparse Extents").
 //!
 //! Grains are read and compressed on all cores and put down in their order ([`ordered`]): no number
@@ -13,9 +13,10 @@ use super::format::{
     self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_MARKER, GRAIN_SECTORS, Header, MARKER_DIRECTORY,
     MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, SECTOR, TABLE_SECTORS, marker,
 };
-use super::{Adapter, Options, directory_sectors, file_too_long};
+use super::{Adapter, CreateType, directory_sectors, file_too_long};
+use crate::container::Identity;
 use crate::container::allocated::Allocated;
-use crate::container::codec::{Codec, ZlibEncoder};
+use crate::container::codec::{Codec, ZlibEncoder, ZlibLevel};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image};
 use crate::pour::ordered::{self, Stage};
@@ -31,59 +32,81 @@ const OVERHEAD: u64 = GRAIN_SECTORS;
 /// Sectors of the directory that are written at a time.
 const DIRECTORY_PIECE: u64 = 128;
 
-/// Writes the stream that holds `image` to what will be the file `path`.
-///
-/// # Errors
-/// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more than
-/// 2 TiB; as [`pour`](crate::pour::pour) otherwise.
-pub fn write_stream(image: &Image, path: &Path, options: &Options, pour: &PourOptions<'_>) -> Result<Output> {
-    let capacity = capacity(image)?;
-    let output = Output::create(path)?;
-    let length = run(image, capacity, Put::File(&output), options, pour)?;
-    output.set_length(length)?;
-    Ok(output)
+/// How a stream is written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::container) struct Stream {
+    pub(in crate::container) level: ZlibLevel,
+    /// The controller that the disk is meant for; `None` is the usual one.
+    pub(in crate::container) adapter: Option<Adapter>,
+    pub(in crate::container) identity: Identity,
 }
 
-/// Writes the same bytes to `out`.
-///
-/// # Errors
-/// As [`write_stream`]; [`Kind::Output`](crate::error::Kind::Output) where `out` refuses bytes.
-pub fn send_stream(image: &Image, out: Sink<'_>, options: &Options, pour: &PourOptions<'_>) -> Result<()> {
-    let capacity = capacity(image)?;
-    run(image, capacity, Put::Stream(&mut *out), options, pour)?;
-    out.flush().map_err(write_error)
+impl Stream {
+    /// Writes the stream that holds `image` to what will be the file `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more
+    /// than 2 TiB; as [`pour`](crate::pour::pour) otherwise.
+    pub(in crate::container) fn write(
+        &self,
+        image: &Image,
+        path: &Path,
+        pour: &PourOptions<'_>,
+    ) -> Result<Output> {
+        let capacity = capacity(image)?;
+        let output = Output::create(path)?;
+        let length = self.run(image, capacity, Put::File(&output), pour)?;
+        output.set_length(length)?;
+        Ok(output)
+    }
+
+    /// Writes the same bytes to `out`.
+    ///
+    /// # Errors
+    /// As [`Stream::write`]; [`Kind::Output`](crate::error::Kind::Output) where `out` refuses bytes.
+    pub(in crate::container) fn send(
+        &self,
+        image: &Image,
+        out: Sink<'_>,
+        pour: &PourOptions<'_>,
+    ) -> Result<()> {
+        let capacity = capacity(image)?;
+        self.run(image, capacity, Put::Stream(&mut *out), pour)?;
+        out.flush().map_err(write_error)
+    }
+
+    /// Writes everything and returns how many bytes that was.
+    fn run(&self, image: &Image, capacity: u64, put: Put<'_>, pour: &PourOptions<'_>) -> Result<u64> {
+        let header = Header {
+            version: 3,
+            flags: FLAGS_STREAM,
+            capacity,
+            redundant: 0,
+            directory: AT_END,
+            overhead: OVERHEAD,
+        };
+        let mut head = header.bytes();
+        let adapter = self.adapter.unwrap_or(CreateType::StreamOptimized(self.level).usual_adapter());
+        head.extend(embedded(STREAM, adapter, capacity, &self.identity));
+        head.resize(usize_of(OVERHEAD * SECTOR), 0);
+        let output = match &put {
+            Put::File(output) => Some(*output),
+            Put::Stream(_) => None,
+        };
+        let level = self.level;
+        image.settle(pour)?;
+        let data = Allocated::of(image, GRAIN);
+        let mut appender = Appender { put, sector: 0, table: Table::default(), directory: Vec::new() };
+        appender.append(&head)?;
+        let pour = &pour.within(Codec::Zlib(level).memory(GRAIN));
+        let mut appender = ordered::run(&Work { image, data: &data, output, level, pour }, appender, pour)?;
+        appender.finish(header)?;
+        Ok(appender.sector * SECTOR)
+    }
 }
 
 fn capacity(image: &Image) -> Result<u64> {
     format::capacity(image.length(), MOST_STREAM, STREAM, "qcow2 and raw hold larger ones")
-}
-
-/// Writes everything and returns how many bytes that was.
-fn run(image: &Image, capacity: u64, put: Put<'_>, options: &Options, pour: &PourOptions<'_>) -> Result<u64> {
-    let header = Header {
-        version: 3,
-        flags: FLAGS_STREAM,
-        capacity,
-        redundant: 0,
-        directory: AT_END,
-        overhead: OVERHEAD,
-    };
-    let mut head = header.bytes();
-    head.extend(embedded(STREAM, Adapter::LSI_LOGIC, capacity, options));
-    head.resize(usize_of(OVERHEAD * SECTOR), 0);
-    let output = match &put {
-        Put::File(output) => Some(*output),
-        Put::Stream(_) => None,
-    };
-    let level = options.level.unwrap_or(ZlibEncoder::USUAL);
-    image.settle(pour)?;
-    let data = Allocated::of(image, GRAIN);
-    let mut stream = Stream { put, sector: 0, table: Table::default(), directory: Vec::new() };
-    stream.append(&head)?;
-    let pour = &pour.within(Codec::Zlib { level }.memory(GRAIN));
-    let mut stream = ordered::run(&Work { image, data: &data, output, level, pour }, stream, pour)?;
-    stream.finish(header)?;
-    Ok(stream.sector * SECTOR)
 }
 
 /// Where bytes go.
@@ -115,7 +138,7 @@ impl Table {
 }
 
 /// What grains are appended to.
-struct Stream<'a> {
+struct Appender<'a> {
     put: Put<'a>,
     /// The next sector.
     sector: u64,
@@ -124,7 +147,7 @@ struct Stream<'a> {
     directory: Vec<(u64, u64)>,
 }
 
-impl Stream<'_> {
+impl Appender<'_> {
     /// Room for whole sectors.
     fn give(&mut self, length: usize) -> Result<u64> {
         let at = self.sector;
@@ -192,7 +215,7 @@ struct Work<'a, 's> {
     data: &'a Allocated,
     /// Where bytes go that have a place; to a stream they go in their order.
     output: Option<&'s Output>,
-    level: u8,
+    level: ZlibLevel,
     pour: &'a PourOptions<'a>,
 }
 
@@ -208,7 +231,7 @@ struct Worker {
 
 impl<'s> Stage for Work<'_, 's> {
     type Worker = Worker;
-    type State = Stream<'s>;
+    type State = Appender<'s>;
     /// Which bytes to write to which sector.
     type Rest = Vec<(Range<usize>, u64)>;
 
@@ -250,7 +273,7 @@ impl<'s> Stage for Work<'_, 's> {
         Ok(())
     }
 
-    fn append(&self, stream: &mut Stream<'s>, worker: &mut Worker) -> Result<Self::Rest> {
+    fn append(&self, stream: &mut Appender<'s>, worker: &mut Worker) -> Result<Self::Rest> {
         let mut runs: Self::Rest = Vec::new();
         let mut start = 0;
         for (number, end) in worker.grains.iter().copied() {

@@ -11,6 +11,11 @@ impl Checksum {
     /// The seed of the superblock's own checksum, which cannot depend on what it protects.
     pub(super) const START: Self = Self(u32::MAX);
 
+    /// A seed that the superblock tells (metadata_csum_seed).
+    pub(super) const fn seeded(seed: u32) -> Self {
+        Self(seed)
+    }
+
     /// The seed of everything else: the UUID of the filesystem.
     pub(super) fn of_filesystem(uuid: Uuid) -> Self {
         Self::START.with(uuid.as_bytes())

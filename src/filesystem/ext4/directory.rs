@@ -6,23 +6,31 @@
 
 use super::checksum::Checksum;
 use super::format::{
-    BLOCK_LENGTH, DIRECTORY_TAIL, Fields, LOST_AND_FOUND, ROOT, directory_tail, entry, entry_length,
-    entry_type,
+    BLOCK_LENGTH, DirectoryEntry, DirectoryTail, IndexCount, IndexEntry, IndexRoot, IndexTail,
+    LOST_AND_FOUND, MODE_DIRECTORY, ROOT, entry_length, entry_type,
 };
-use super::hash::half_md4;
+use super::hash::{NameHash, half_md4};
 use super::inodes::Inodes;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{NodeId, Tree};
-use crate::units::{low16, low32, u64_of, usize_of};
+use crate::units::{index, narrow, u64_of, usize_of};
+use crate::wire::Wire;
 
 /// Bytes of a block for entries.
-const ROOM: usize = BLOCK_LENGTH - DIRECTORY_TAIL;
+const ROOM: usize = BLOCK_LENGTH - DirectoryTail::LENGTH;
 /// How full leaves are made: a quarter stays free, so that the first names added at run time do not split each leaf.
 const COMFORTABLE: usize = ROOM / 4 * 3;
-/// Index entries of the root block: (4096 - 32 of entries and root info - 8 of tail) / 8.
-const ROOT_LIMIT: usize = 507;
-/// Index entries of an inner block: (4096 - 8 of a blank entry - 8 of tail) / 8.
-const NODE_LIMIT: usize = 510;
+/// Bytes of the entries `.` and `..`, each as short as can be.
+const DOT: usize = entry_length(1);
+const DOTS: usize = DOT + entry_length(2);
+/// Where the pointers of the root block begin: behind `.`, `..` and what the root says of itself.
+const ROOT_POINTERS: usize = DOTS + IndexRoot::LENGTH;
+/// Index entries of the root block: (4096 - 32 - 8 of tail) / 8 = 507.
+const ROOT_LIMIT: usize = (BLOCK_LENGTH - ROOT_POINTERS - IndexTail::LENGTH) / IndexEntry::LENGTH;
+/// Where the pointers of an inner block begin: behind a blank entry as long as the block.
+const NODE_POINTERS: usize = DirectoryEntry::LENGTH;
+/// Index entries of an inner block: (4096 - 8 - 8 of tail) / 8 = 510.
+const NODE_LIMIT: usize = (BLOCK_LENGTH - NODE_POINTERS - IndexTail::LENGTH) / IndexEntry::LENGTH;
 /// Leaves below one inner block, with room for those that splits will add.
 const NODE_COMFORTABLE: usize = NODE_LIMIT / 4 * 3;
 /// The most leaves under two levels; the large_dir feature would allow a third, and GRUB refuses it.
@@ -61,6 +69,43 @@ impl Index {
     pub(super) fn blocks(&self) -> u64 {
         1 + u64_of(self.nodes.len()) + u64_of(self.leaves.len())
     }
+
+    /// The block of leaf `leaf`.
+    fn leaf_block(&self, leaf: usize) -> Result<u32> {
+        narrow(1 + self.nodes.len() + leaf, "a block of a directory")
+    }
+
+    /// Where leaf `number` begins in the order, and its hash.
+    fn leaf(&self, number: usize) -> Result<(usize, u32)> {
+        let leaf = self.leaves.get(number).ok_or_else(|| missing("leaf", number))?;
+        Ok((index(leaf.0), leaf.1))
+    }
+
+    /// The numbers of the nodes whose entries stand in leaf `number`.
+    fn in_leaf(&self, number: usize) -> Result<&[u32]> {
+        let (from, _) = self.leaf(number)?;
+        let to = if number + 1 == self.leaves.len() { self.order.len() } else { self.leaf(number + 1)?.0 };
+        self.order.get(from..to).ok_or_else(|| missing("part of the order of leaf", number))
+    }
+
+    /// The pointers to leaves `from..to`.
+    fn to_leaves(&self, from: usize, to: usize) -> Result<Vec<IndexEntry>> {
+        (from..to)
+            .map(|leaf| Ok(IndexEntry { hash: self.leaf(leaf)?.1, block: self.leaf_block(leaf)? }))
+            .collect()
+    }
+
+    /// The first leaf below inner block `node`, and how many there are.
+    fn below(&self, node: usize) -> Result<(usize, usize)> {
+        let before = self.nodes.get(..node).ok_or_else(|| missing("inner block", node))?;
+        let count = self.nodes.get(node).ok_or_else(|| missing("inner block", node))?;
+        Ok((before.iter().map(|count| index(*count)).sum(), index(*count)))
+    }
+}
+
+/// The error for a part of an index that is looked up and is not there.
+fn missing(what: &str, number: usize) -> Error {
+    Error::bug(format!("the index of a directory has no {what} {number}"))
 }
 
 /// What a directory's entries need.
@@ -87,7 +132,7 @@ impl Directories<'_> {
 
     /// Whether all entries fit one block.
     pub(super) fn fits_one_block(&self, directory: NodeId) -> bool {
-        let mut length = 2 * entry_length(1);
+        let mut length = DOTS;
         self.children(directory).all(|child| {
             length += entry_length(self.name(child).len());
             length <= ROOM
@@ -104,7 +149,7 @@ impl Directories<'_> {
 
     /// The index of a directory in at most so many leaves.
     fn index_within(&self, directory: NodeId, most: usize) -> Result<Index> {
-        let mut hashed: Vec<(super::hash::NameHash, u32)> = self
+        let mut hashed: Vec<(NameHash, u32)> = self
             .children(directory)
             .map(|child| {
                 let number = match child {
@@ -115,9 +160,9 @@ impl Directories<'_> {
             })
             .collect();
         hashed.sort_unstable();
-        let mut leaves = self.leaves(&hashed, COMFORTABLE);
+        let mut leaves = self.leaves(&hashed, COMFORTABLE)?;
         if leaves.len() > most {
-            leaves = self.leaves(&hashed, ROOM);
+            leaves = self.leaves(&hashed, ROOM)?;
         }
         if leaves.len() > most {
             return Err(Error::new(Kind::Capacity, "too many names in one directory for an ext4 index")
@@ -128,13 +173,13 @@ impl Directories<'_> {
                     "an index has two levels; the feature large_dir would add a third, and GRUB refuses it",
                 ));
         }
-        let nodes = inner_blocks(leaves.len());
+        let nodes = inner_blocks(leaves.len())?;
         let order = hashed.into_iter().map(|(_, number)| number).collect();
         Ok(Index { order, leaves, nodes })
     }
 
     /// Cuts hashed names into leaves of at most `budget` bytes.
-    fn leaves(&self, hashed: &[(super::hash::NameHash, u32)], budget: usize) -> Vec<(u32, u32)> {
+    fn leaves(&self, hashed: &[(NameHash, u32)], budget: usize) -> Result<Vec<(u32, u32)>> {
         let mut leaves: Vec<(u32, u32)> = vec![(0, 0)];
         let mut used = 0;
         let mut last = 0;
@@ -144,122 +189,135 @@ impl Directories<'_> {
                 // Names of one hash on both sides of a cut: the lowest bit of the index entry says so, and a search
                 // goes on into the next leaf.
                 let continued = u32::from(hash.major == last);
-                leaves.push((low32(u64_of(position)), hash.major | continued));
+                leaves.push((narrow(position, "a name's place in the order")?, hash.major | continued));
                 used = 0;
             }
             used += length;
             last = hash.major;
         }
-        leaves
+        Ok(leaves)
     }
 
     /// Block `number` of a directory.
-    pub(super) fn block(
-        &self,
-        directory: NodeId,
-        index: Option<&Index>,
-        number: u64,
-        out: &mut [u8; BLOCK_LENGTH],
-    ) {
-        let own = self.inodes.number(directory);
-        let seed = self.inodes.seed(own);
+    pub(super) fn block(&self, directory: NodeId, index: Option<&Index>, number: u64) -> Result<Block> {
+        let seed = self.inodes.seed(self.inodes.number(directory)?);
+        let number = usize_of(number);
         match index {
-            None => self.plain(directory, number, seed, out),
-            Some(index) => {
-                let number = usize_of(number);
-                if number == 0 {
-                    self.index_root(directory, index, seed, out);
-                } else if number <= index.nodes.len() {
-                    index_node(index, number - 1, seed, out);
-                } else {
-                    self.leaf(index, number - 1 - index.nodes.len(), seed, out);
-                }
-            }
+            None if number > 0 => lost_and_found(seed, number),
+            None => self.plain(directory, seed),
+            Some(index) if number == 0 => self.index_root(directory, index, seed),
+            Some(index) if number <= index.nodes.len() => index_node(index, number - 1, seed),
+            Some(index) => self.leaf(index, number - 1 - index.nodes.len(), seed),
         }
     }
 
     /// `.` and `..`, the second `length` bytes long.
-    fn dots(&self, at: &mut Fields<'_>, directory: NodeId, length: usize) {
-        let parent = self.inodes.number(self.tree.parent(directory));
-        entry(at, 0, 12, self.inodes.number(directory), 2, b".");
-        entry(at, 12, length, parent, 2, b"..");
+    fn dots(&self, out: &mut Block, directory: NodeId, length: usize) -> Result<()> {
+        let own = self.inodes.number(directory)?;
+        let parent = self.inodes.number(self.tree.parent(directory))?;
+        dots(out, own, parent, length)
     }
 
-    /// The block of a directory without index; blocks after the first are empty.
-    fn plain(&self, directory: NodeId, number: u64, seed: Checksum, out: &mut [u8; BLOCK_LENGTH]) {
-        if number > 0 {
-            return lost_and_found(seed, number, out);
-        }
-        let mut at = Fields(out);
+    /// The block of a directory without index.
+    fn plain(&self, directory: NodeId, seed: Checksum) -> Result<Block> {
+        let mut out = [0; BLOCK_LENGTH];
         let mut children = self.children(directory).peekable();
-        let dots = if children.peek().is_some() { 12 } else { ROOM - 12 };
-        self.dots(&mut at, directory, dots);
-        self.entries(&mut at, 24, children);
-        directory_tail(&mut at, seed);
+        let dotdot = if children.peek().is_some() { DOTS - DOT } else { ROOM - DOT };
+        self.dots(&mut out, directory, dotdot)?;
+        self.entries(&mut out, DOTS, children)?;
+        tail(&mut out, seed);
+        Ok(out)
     }
 
     /// Entries from `offset` on; the last one reaches to the tail.
-    fn entries(&self, at: &mut Fields<'_>, offset: usize, children: impl Iterator<Item = Child>) {
+    fn entries(&self, out: &mut Block, offset: usize, children: impl Iterator<Item = Child>) -> Result<()> {
         let mut offset = offset;
         let mut children = children.peekable();
         while let Some(child) = children.next() {
             let name = self.name(child);
             let length = if children.peek().is_some() { entry_length(name.len()) } else { ROOM - offset };
-            let (inode, kind) = match child {
-                Child::Node(node) => {
-                    (self.inodes.number(node), entry_type(super::inodes::mode(self.tree, node)))
-                }
-                Child::LostAndFound => (LOST_AND_FOUND, 2),
+            let (inode, mode) = match child {
+                Child::Node(node) => (self.inodes.number(node)?, super::inodes::mode(self.tree, node)),
+                Child::LostAndFound => (LOST_AND_FOUND, MODE_DIRECTORY),
             };
-            entry(at, offset, length, inode, kind, name);
+            entry(out, offset, length, inode, mode, name)?;
             offset += length;
         }
+        Ok(())
     }
 
     /// Leaf `number` of an index.
-    fn leaf(&self, index: &Index, number: usize, seed: Checksum, out: &mut [u8; BLOCK_LENGTH]) {
-        let mut at = Fields(out);
-        let from = index.leaves.get(number).map_or(0, |(start, _)| crate::units::index(*start));
-        let to =
-            index.leaves.get(number + 1).map_or(index.order.len(), |(start, _)| crate::units::index(*start));
-        self.entries(&mut at, 0, index.order[from..to].iter().map(|number| child(*number)));
-        directory_tail(&mut at, seed);
+    fn leaf(&self, index: &Index, number: usize, seed: Checksum) -> Result<Block> {
+        let mut out = [0; BLOCK_LENGTH];
+        self.entries(&mut out, 0, index.in_leaf(number)?.iter().map(|number| child(*number)))?;
+        tail(&mut out, seed);
+        Ok(out)
     }
 
     /// The first block: `.` and `..`, of which the second hides the root of the index from readers that do not know
     /// it.
-    fn index_root(&self, directory: NodeId, index: &Index, seed: Checksum, out: &mut [u8; BLOCK_LENGTH]) {
-        let mut at = Fields(out);
-        self.dots(&mut at, directory, BLOCK_LENGTH - 12);
-        at.u8(28, 1); // half MD4; s_flags says how bytes are signed
-        at.u8(29, 8); // bytes of this root info
-        at.u8(30, u8::from(!index.nodes.is_empty())); // levels below the root
-        let first_leaf = 1 + index.nodes.len();
-        let pointers: Vec<(u32, usize)> = if index.nodes.is_empty() {
-            index.leaves.iter().enumerate().map(|(leaf, (_, hash))| (*hash, first_leaf + leaf)).collect()
-        } else {
-            let mut leaf = 0;
-            let mut pointers = Vec::new();
-            for (node, count) in index.nodes.iter().enumerate() {
-                pointers.push((index.leaves.get(leaf).map_or(0, |(_, hash)| *hash), 1 + node));
-                leaf += crate::units::index(*count);
-            }
-            pointers
+    fn index_root(&self, directory: NodeId, index: &Index, seed: Checksum) -> Result<Block> {
+        let mut out = [0; BLOCK_LENGTH];
+        self.dots(&mut out, directory, BLOCK_LENGTH - DOT)?;
+        let root = IndexRoot {
+            hash_version: 1, // half MD4; s_flags says how bytes are signed
+            indirect_levels: u8::from(!index.nodes.is_empty()),
+            ..IndexRoot::BLANK
         };
-        index_entries(&mut at, 32, ROOT_LIMIT, &pointers, seed);
+        root.write_to(&mut out[DOTS..]);
+        let pointers = if index.nodes.is_empty() {
+            index.to_leaves(0, index.leaves.len())?
+        } else {
+            let to_node = |node: usize| {
+                let hash = index.leaf(index.below(node)?.0)?.1;
+                Ok(IndexEntry { hash, block: narrow(1 + node, "a block of a directory")? })
+            };
+            (0..index.nodes.len()).map(to_node).collect::<Result<_>>()?
+        };
+        index_entries(&mut out, ROOT_POINTERS, ROOT_LIMIT, &pointers, seed)?;
+        Ok(out)
     }
 }
 
+/// A block of a directory.
+pub(super) type Block = [u8; BLOCK_LENGTH];
+
+/// One directory entry at `offset`, `length` bytes long.
+fn entry(out: &mut Block, offset: usize, length: usize, inode: u32, mode: u16, name: &[u8]) -> Result<()> {
+    let head = DirectoryEntry {
+        inode,
+        rec_len: narrow(length, "rec_len")?,
+        name_len: narrow(name.len(), "name_len")?,
+        file_type: entry_type(mode),
+    };
+    head.write_to(&mut out[offset..]);
+    let from = offset + DirectoryEntry::LENGTH;
+    out[from..from + name.len()].copy_from_slice(name);
+    Ok(())
+}
+
+/// `.` and `..`, the second `length` bytes long.
+fn dots(out: &mut Block, own: u32, parent: u32, length: usize) -> Result<()> {
+    entry(out, 0, DOT, own, MODE_DIRECTORY, b".")?;
+    entry(out, DOT, length, parent, MODE_DIRECTORY, b"..")
+}
+
+/// The checksum of a block without index, in its tail.
+fn tail(out: &mut Block, seed: Checksum) {
+    let det_checksum = seed.with(&out[..ROOM]).value();
+    DirectoryTail { det_checksum, ..DirectoryTail::BLANK }.write_to(&mut out[ROOM..]);
+}
+
 /// Block `number` of the lost+found that is no node: empty, and with its blocks already there.
-pub(super) fn lost_and_found(seed: Checksum, number: u64, out: &mut [u8; BLOCK_LENGTH]) {
-    let mut at = Fields(out);
+pub(super) fn lost_and_found(seed: Checksum, number: usize) -> Result<Block> {
+    let mut out = [0; BLOCK_LENGTH];
     if number == 0 {
-        entry(&mut at, 0, 12, LOST_AND_FOUND, 2, b".");
-        entry(&mut at, 12, ROOM - 12, ROOT, 2, b"..");
+        dots(&mut out, LOST_AND_FOUND, ROOT, ROOM - DOT)?;
     } else {
-        at.u16(4, low16(u64_of(ROOM)));
+        entry(&mut out, 0, ROOM, 0, 0, b"")?;
     }
-    directory_tail(&mut at, seed);
+    tail(&mut out, seed);
+    Ok(out)
 }
 
 /// The child that a number of [`Index::order`] stands for.
@@ -268,47 +326,48 @@ const fn child(number: u32) -> Child {
 }
 
 /// How many leaves each inner block gets; none where the root holds all. Evenly, so that all have room to grow.
-fn inner_blocks(leaves: usize) -> Vec<u32> {
+fn inner_blocks(leaves: usize) -> Result<Vec<u32>> {
     if leaves <= ROOT_LIMIT {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let nodes = leaves.div_ceil(NODE_COMFORTABLE).min(ROOT_LIMIT);
-    (0..nodes).map(|node| low32(u64_of((node + 1) * leaves / nodes - node * leaves / nodes))).collect()
+    let share =
+        |node| narrow((node + 1) * leaves / nodes - node * leaves / nodes, "leaves of an inner block");
+    (0..nodes).map(share).collect()
 }
 
 /// Inner block `node` of an index: a blank entry as long as the block, then pointers.
-fn index_node(index: &Index, node: usize, seed: Checksum, out: &mut [u8; BLOCK_LENGTH]) {
-    let mut at = Fields(out);
-    at.u16(4, low16(u64_of(BLOCK_LENGTH)));
-    let from: usize = index.nodes[..node].iter().map(|count| crate::units::index(*count)).sum();
-    let count = index.nodes.get(node).map_or(0, |count| crate::units::index(*count));
-    let first_leaf = 1 + index.nodes.len();
-    let pointers: Vec<(u32, usize)> = (from..from + count)
-        .map(|leaf| (index.leaves.get(leaf).map_or(0, |(_, hash)| *hash), first_leaf + leaf))
-        .collect();
-    index_entries(&mut at, 8, NODE_LIMIT, &pointers, seed);
+fn index_node(index: &Index, node: usize, seed: Checksum) -> Result<Block> {
+    let mut out = [0; BLOCK_LENGTH];
+    entry(&mut out, 0, BLOCK_LENGTH, 0, 0, b"")?;
+    let (from, count) = index.below(node)?;
+    index_entries(&mut out, NODE_POINTERS, NODE_LIMIT, &index.to_leaves(from, from + count)?, seed)?;
+    Ok(out)
 }
 
 /// The pointers of an index block from `offset` on, with limit and count in the place of the first hash, and the
 /// checksum behind the last possible one. It covers what is in use, four reserved bytes and four of itself as zero.
 fn index_entries(
-    at: &mut Fields<'_>,
+    out: &mut Block,
     offset: usize,
     limit: usize,
-    pointers: &[(u32, usize)],
+    pointers: &[IndexEntry],
     seed: Checksum,
-) {
-    for (number, (hash, block)) in pointers.iter().enumerate() {
-        if number > 0 {
-            at.u32(offset + number * 8, *hash);
-        }
-        at.u32(offset + number * 8 + 4, low32(u64_of(*block)));
+) -> Result<()> {
+    if pointers.is_empty() || pointers.len() > limit {
+        return Err(Error::bug("an index block has no pointer, or more than its limit")
+            .expected(format!("1 to {limit}"))
+            .found(pointers.len()));
     }
-    at.u16(offset, low16(u64_of(limit)));
-    at.u16(offset + 2, low16(u64_of(pointers.len())));
-    let used = offset + pointers.len() * 8;
-    let checksum = seed.with(&at.0[..used]).with(&[0; 8]).value();
-    at.u32(offset + limit * 8 + 4, checksum);
+    for (pointer, place) in pointers.iter().zip(out[offset..].chunks_exact_mut(IndexEntry::LENGTH)) {
+        pointer.write_to(place);
+    }
+    let count = IndexCount { limit: narrow(limit, "limit")?, count: narrow(pointers.len(), "count")? };
+    count.write_to(&mut out[offset..]);
+    let used = offset + pointers.len() * IndexEntry::LENGTH;
+    let dt_checksum = seed.with(&out[..used]).with(&[0; IndexTail::LENGTH]).value();
+    IndexTail { dt_checksum, ..IndexTail::BLANK }.write_to(&mut out[offset + limit * IndexEntry::LENGTH..]);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -345,12 +404,12 @@ mod tests {
 
     #[test]
     fn inner_blocks_share_the_leaves_evenly_and_within_their_limits() {
-        assert!(inner_blocks(ROOT_LIMIT).is_empty());
+        assert!(inner_blocks(ROOT_LIMIT).unwrap().is_empty());
         for leaves in [ROOT_LIMIT + 1, 1000, 100_000, MOST_LEAVES - 1, MOST_LEAVES] {
-            let nodes = inner_blocks(leaves);
+            let nodes = inner_blocks(leaves).unwrap();
             assert!(nodes.len() <= ROOT_LIMIT);
-            assert!(nodes.iter().all(|count| *count >= 1 && crate::units::index(*count) <= NODE_LIMIT));
-            assert_eq!(nodes.iter().map(|count| crate::units::index(*count)).sum::<usize>(), leaves);
+            assert!(nodes.iter().all(|count| *count >= 1 && index(*count) <= NODE_LIMIT));
+            assert_eq!(nodes.iter().map(|count| index(*count)).sum::<usize>(), leaves);
         }
     }
 }

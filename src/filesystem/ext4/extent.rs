@@ -2,11 +2,13 @@
 
 use super::checksum::Checksum;
 use super::format::{
-    BLOCK_LENGTH, EXTENTS_IN_BLOCK, EXTENTS_IN_INODE, Extent, Fields, LONGEST_EXTENT, extent_entry,
-    extent_header, extent_index,
+    BLOCK_LENGTH, EXTENTS_IN_BLOCK, EXTENTS_IN_INODE, Extent, ExtentEntry, ExtentHeader, ExtentIndex,
+    ExtentTail, LONGEST_EXTENT,
 };
 use super::geometry::{Allocator, Run};
-use crate::units::{low16, low32, u64_of, usize_of};
+use crate::error::{Error, Result};
+use crate::units::{half_hi, half_lo, narrow, u64_of, usize_of};
+use crate::wire::Wire;
 
 /// Part of a file in one run of blocks; longer than an extent can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +106,7 @@ impl FileBlocks {
         blocks
     }
 
-    /// How many extents there are.
+    /// How many extents there are; none without a run.
     pub(super) fn extent_count(&self) -> u64 {
         self.runs.last().map_or(0, FileRun::extents)
     }
@@ -120,61 +122,52 @@ impl FileBlocks {
     }
 
     /// The block of tree node `number`.
-    pub(super) fn node(&self, number: u64) -> u64 {
+    fn node(&self, number: u64) -> Result<u64> {
         let mut left = number;
         for run in &self.nodes {
             if left < run.length {
-                return run.start + left;
+                return Ok(run.start + left);
             }
             left -= run.length;
         }
-        0
+        Err(Error::bug(format!("node {number} of an extent tree has no block"))
+            .found(format!("{} blocks", self.node_count())))
     }
 
     /// The extents from number `first` on.
-    fn extents(&self, first: u64) -> impl Iterator<Item = Extent> + '_ {
+    fn extents(&self, first: u64) -> impl Iterator<Item = Result<Extent>> + '_ {
         let from = self.runs.partition_point(|run| run.extents() <= first);
+        // Past the last run there is nothing to skip.
         let skip = self.runs.get(from).map_or(0, |run| first - run.before);
         self.runs[from..]
             .iter()
             .flat_map(|run| {
                 (0..extents_of(run.run.length)).map(move |number| {
                     let cut = number * LONGEST_EXTENT;
-                    Extent {
-                        logical: low32(run.logical + cut),
-                        length: low16((run.run.length - cut).min(LONGEST_EXTENT)),
+                    Ok(Extent {
+                        logical: narrow(run.logical + cut, "ee_block")?,
+                        length: narrow((run.run.length - cut).min(LONGEST_EXTENT), "ee_len")?,
                         physical: run.run.start + cut,
-                    }
+                    })
                 })
             })
             .skip(usize_of(skip))
     }
 
     /// The root of the tree, as the inode holds it.
-    pub(super) fn root(&self) -> [u8; 60] {
+    pub(super) fn root(&self) -> Result<[u8; 60]> {
         let mut bytes = [0; 60];
-        let mut at = Fields(&mut bytes);
         let count = self.extent_count();
         let levels = levels(count);
-        match levels.last() {
-            None => {
-                extent_header(&mut at, usize_of(count), EXTENTS_IN_INODE, 0);
-                for (number, extent) in self.extents(0).enumerate() {
-                    extent_entry(&mut at, number, extent);
-                }
-            }
-            Some(top) => {
-                extent_header(&mut at, usize_of(*top), EXTENTS_IN_INODE, low16(u64_of(levels.len())));
-                self.pointers(&mut at, &levels, levels.len() - 1, 0, usize_of(*top));
-            }
-        }
-        bytes
+        let entries = usize_of(levels.last().copied().unwrap_or(count));
+        header(&mut bytes, entries, EXTENTS_IN_INODE, levels.len())?;
+        self.entries(&mut bytes, &levels, levels.len(), 0, entries)?;
+        Ok(bytes)
     }
 
     /// Tree node `number`, with its checksum.
-    pub(super) fn node_bytes(&self, number: u64, seed: Checksum) -> [u8; BLOCK_LENGTH] {
+    pub(super) fn node_bytes(&self, number: u64, seed: Checksum) -> Result<[u8; BLOCK_LENGTH]> {
         let mut bytes = [0; BLOCK_LENGTH];
-        let mut at = Fields(&mut bytes);
         let count = self.extent_count();
         let levels = levels(count);
         let mut level = 0;
@@ -183,35 +176,82 @@ impl FileBlocks {
             within -= blocks;
             level += 1;
         }
-        let room = u64_of(EXTENTS_IN_BLOCK);
-        let below = if level == 0 { count } else { levels.get(level - 1).copied().unwrap_or(0) };
-        let first = within * room;
-        let entries = usize_of(below.saturating_sub(first).min(room));
-        extent_header(&mut at, entries, EXTENTS_IN_BLOCK, low16(u64_of(level)));
-        if level == 0 {
-            for (number, extent) in self.extents(first).take(entries).enumerate() {
-                extent_entry(&mut at, number, extent);
-            }
-        } else {
-            self.pointers(&mut at, &levels, level - 1, first, entries);
+        let capacity = u64_of(EXTENTS_IN_BLOCK);
+        if level == levels.len() {
+            return Err(Error::bug(format!("an extent tree has no node {number}"))
+                .found(format!("{} nodes", levels.iter().sum::<u64>())));
         }
-        let tail = BLOCK_LENGTH - 4;
-        let checksum = seed.with(&at.0[..tail]).value();
-        at.u32(tail, checksum);
-        bytes
+        let below = if level == 0 { count } else { levels[level - 1] };
+        let first = within * capacity;
+        // Each level has as many nodes as the entries below it fill, so there is one at least.
+        let entries = usize_of((below - first).min(capacity));
+        header(&mut bytes, entries, EXTENTS_IN_BLOCK, level)?;
+        self.entries(&mut bytes, &levels, level, first, entries)?;
+        let tail = BLOCK_LENGTH - ExtentTail::LENGTH;
+        let eb_checksum = seed.with(&bytes[..tail]).value();
+        ExtentTail { eb_checksum }.write_to(&mut bytes[tail..]);
+        Ok(bytes)
     }
 
-    /// `entries` pointers to the nodes of `level`, from node `first` of that level on.
-    fn pointers(&self, at: &mut Fields<'_>, levels: &[u64], level: usize, first: u64, entries: usize) {
-        let before: u64 = levels[..level].iter().sum();
-        // How many extents lie below one node of that level.
-        let span = u64_of(EXTENTS_IN_BLOCK).pow(u32::try_from(level + 1).unwrap_or(1));
-        for number in 0..entries {
-            let node = first + u64_of(number);
-            let logical = self.extents(node * span).next().map_or(0, |extent| extent.logical);
-            extent_index(at, number, logical, self.node(before + node));
+    /// Fills a node of level `level`: with extents from number `first` on, or with pointers to the nodes of the level
+    /// below from its node `first` on.
+    fn entries(
+        &self,
+        out: &mut [u8],
+        levels: &[u64],
+        level: usize,
+        first: u64,
+        entries: usize,
+    ) -> Result<()> {
+        let places = out[ExtentHeader::LENGTH..].chunks_exact_mut(ExtentEntry::LENGTH).take(entries);
+        let Some(below) = level.checked_sub(1) else {
+            let mut extents = self.extents(first);
+            for place in places {
+                leaf_entry(&next(&mut extents)?)?.write_to(place);
+            }
+            return Ok(());
+        };
+        let before: u64 = levels[..below].iter().sum();
+        // How many extents lie below one node of the level below.
+        let span = u64_of(EXTENTS_IN_BLOCK).pow(narrow(level, "a level of an extent tree")?);
+        for (node, place) in (first..).zip(places) {
+            let block = self.node(before + node)?;
+            let pointer = ExtentIndex {
+                ei_block: next(&mut self.extents(node * span))?.logical,
+                ei_leaf_lo: half_lo(block),
+                ei_leaf_hi: narrow(half_hi(block), "ei_leaf_hi")?,
+            };
+            pointer.write_to(place);
         }
+        Ok(())
     }
+}
+
+/// The next of the extents that a node's header promises.
+fn next(extents: &mut impl Iterator<Item = Result<Extent>>) -> Result<Extent> {
+    extents.next().ok_or_else(|| Error::bug("an extent tree has fewer extents than its nodes promise"))?
+}
+
+/// The header of a node: entries in use, how many there can be, and height above the leaves.
+fn header(out: &mut [u8], entries: usize, most: usize, depth: usize) -> Result<()> {
+    let header = ExtentHeader {
+        eh_entries: narrow(entries, "eh_entries")?,
+        eh_max: narrow(most, "eh_max")?,
+        eh_depth: narrow(depth, "eh_depth")?,
+        ..ExtentHeader::BLANK
+    };
+    header.write_to(out);
+    Ok(())
+}
+
+/// An extent as an entry of a leaf. A length of 32768 is stored as it is: only larger ones mean "unwritten".
+fn leaf_entry(extent: &Extent) -> Result<ExtentEntry> {
+    Ok(ExtentEntry {
+        ee_block: extent.logical,
+        ee_len: extent.length,
+        ee_start_hi: narrow(half_hi(extent.physical), "ee_start_hi")?,
+        ee_start_lo: half_lo(extent.physical),
+    })
 }
 
 #[cfg(test)]
@@ -248,15 +288,16 @@ mod tests {
         assert_eq!(levels(1_000_000), [2942, 9, 1]);
         let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         for leaf in 0..2942 {
-            let bytes = blocks.node_bytes(leaf, Checksum::START);
+            let bytes = blocks.node_bytes(leaf, Checksum::START).unwrap();
             assert_eq!(u64::from(word(&bytes, 12)), leaf * 340 * 3);
             // The level above points to it by the same block.
-            let above = blocks.node_bytes(2942 + leaf / 340, Checksum::START);
+            let above = blocks.node_bytes(2942 + leaf / 340, Checksum::START).unwrap();
             let entry = 12 + usize_of(leaf % 340) * 12;
             assert_eq!(u64::from(word(&above, entry)), leaf * 340 * 3);
-            assert_eq!(u64::from(word(&above, entry + 4)), blocks.node(leaf));
+            assert_eq!(u64::from(word(&above, entry + 4)), blocks.node(leaf).unwrap());
         }
-        assert_eq!(blocks.root()[12 + 4..][..4], low32(blocks.node(2942 + 9)).to_le_bytes());
+        let top = half_lo(blocks.node(2942 + 9).unwrap());
+        assert_eq!(blocks.root().unwrap()[12 + 4..][..4], top.to_le_bytes());
     }
 
     #[test]
@@ -274,7 +315,7 @@ mod tests {
         // The extents are the file: logical blocks follow each other without gap, physical ones never repeat.
         let mut next = 0;
         let mut last = 0;
-        for extent in blocks.extents(0) {
+        for extent in blocks.extents(0).map(Result::unwrap) {
             assert_eq!(u64::from(extent.logical), next);
             assert!(extent.physical >= last);
             next += u64::from(extent.length);
@@ -284,11 +325,29 @@ mod tests {
         // And the leaves hold all of them.
         let mut entries = 0;
         for leaf in 0..levels[0] {
-            let bytes = blocks.node_bytes(leaf, Checksum::START);
+            let bytes = blocks.node_bytes(leaf, Checksum::START).unwrap();
             entries += u64::from(u16::from_le_bytes([bytes[2], bytes[3]]));
-            let first = blocks.extents(leaf * 340).next().unwrap();
+            let first = blocks.extents(leaf * 340).next().unwrap().unwrap();
             assert_eq!(bytes[12..16], first.logical.to_le_bytes());
         }
         assert_eq!(entries, blocks.extent_count());
+    }
+    #[test]
+    fn a_tree_without_a_block_for_a_node_is_a_bug() {
+        let pieces: Vec<Run> = (0..5).map(|number| Run { start: 100 + number * 2, length: 1 }).collect();
+        let mut blocks = FileBlocks::default();
+        for (logical, run) in (0..).zip(pieces) {
+            blocks.push(logical, run);
+        }
+        // Five extents need a leaf, and nobody gave it a block.
+        let error = blocks.root().unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Bug);
+        assert!(error.what().contains("node 0 of an extent tree has no block"), "{error}");
+        blocks.nodes.push(Run { start: 200, length: 1 });
+        assert!(blocks.root().is_ok() && blocks.node_bytes(0, Checksum::START).is_ok());
+        for number in [1, 2, 1 << 40] {
+            let error = blocks.node_bytes(number, Checksum::START).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug, "{number}: {error}");
+        }
     }
 }

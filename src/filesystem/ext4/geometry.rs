@@ -170,7 +170,8 @@ impl Geometry {
     pub(super) fn shortest(&self) -> u64 {
         let start = (self.groups - 1) * BLOCKS_PER_GROUP;
         let own = if self.groups > 1 { start + self.base(self.groups - 1) + SMALLEST_GROUP } else { 1 };
-        self.taken.last().map_or(own, |run| own.max(run.end()))
+        let metadata = self.taken.last().map_or(0, |run| run.end());
+        own.max(metadata)
     }
 
     /// Puts the bitmaps and tables of each flex group behind its first superblock copy, around those of others.
@@ -253,6 +254,7 @@ impl Placer<'_> {
 fn reserved_blocks(wish: &Wish, blocks: u64, descriptor_blocks: u64) -> u64 {
     let grown = wish.grow_to.unwrap_or(blocks.saturating_mul(1024)).min(LARGEST_POINTER - 1);
     let needed = grown.div_ceil(BLOCKS_PER_GROUP).div_ceil(DESCRIPTORS_PER_BLOCK);
+    // Nothing is reserved where there are as many already.
     needed.saturating_sub(descriptor_blocks).min(POINTERS_PER_BLOCK)
 }
 
@@ -270,12 +272,16 @@ fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
         None => ratio.max(with_spare(wish.used_inodes)),
     };
     let mut each = wanted.div_ceil(groups);
-    if wish.inodes.is_none() && wish.grow_to.is_some_and(|grown| grown > blocks) {
+    if wish.inodes.is_none()
+        && let Some(grown) = wish.grow_to.filter(|grown| *grown > blocks)
+    {
         // Groups added by growth get as many as these, so a small volume that is to grow takes those of a whole group.
-        each = each.max((BLOCKS_PER_GROUP / 4).min(wish.grow_to.unwrap_or(0) / 4));
+        each = each.max((BLOCKS_PER_GROUP / 4).min(grown / 4));
     }
-    let (step, most) = (u64::from(INODES_PER_BLOCK), most_inodes_per_group(groups));
-    u32::try_from(each.next_multiple_of(step).clamp(step, most.into())).unwrap_or(most)
+    let most = most_inodes_per_group(groups);
+    // More than 32 bits are more than the most.
+    u32::try_from(each.next_multiple_of(INODES_PER_BLOCK.into()))
+        .map_or(most, |each| each.clamp(INODES_PER_BLOCK, most))
 }
 
 /// The most inodes of each of `groups` groups: as many as a bitmap has bits, and all their numbers have 32 bits.

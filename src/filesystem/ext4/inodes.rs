@@ -114,8 +114,12 @@ impl Inodes {
     }
 
     /// The inode of a node.
-    pub(super) fn number(&self, node: NodeId) -> u32 {
-        self.numbers.get(node.index()).copied().unwrap_or(0)
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] for a node of another tree.
+    pub(super) fn number(&self, node: NodeId) -> Result<u32> {
+        let number = self.numbers.get(node.index()).copied().filter(|number| *number != 0);
+        number.ok_or_else(|| Error::bug(format!("node {} has no inode", node.get())))
     }
 
     /// The first node of an inode, if it is one of the tree's.
@@ -147,7 +151,7 @@ impl Inodes {
         std::iter::once((ROOT, NodeId::ROOT)).chain(lost).chain(rest)
     }
 
-    /// Names of a file's inode.
+    /// Names of a file's inode. Only those of more than one are kept.
     pub(super) fn links(&self, number: u32) -> u32 {
         self.links.get(&number).copied().unwrap_or(1)
     }

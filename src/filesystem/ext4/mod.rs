@@ -17,6 +17,7 @@ mod geometry;
 mod hash;
 mod inodes;
 mod plan;
+mod read;
 mod render;
 mod size;
 mod superblock;
@@ -24,63 +25,109 @@ mod xattr;
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Facts, Filesystem, Size};
+use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
+use crate::identity;
 use crate::image::{Builder, Files, Slice};
 use crate::tree::{Content, Time, Tree};
-use crate::units::{Blocks, Bytes, low32, u64_of};
+use crate::units::{Blocks, Bytes, narrow, u64_of};
+use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
-use plan::{Contents, Pass, Plan, SLOW_SYMLINK};
+pub(crate) use format::{STRUCTURES, features};
+use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
+pub(crate) use read::{open, superblock as read_superblock};
 use render::{Renderer, What};
 
-/// What an ext4 filesystem is to be.
-#[derive(Clone, Debug)]
+/// The options of an ext4 filesystem: keys of a manifest, flags of `mkfs ext4`, and what a caller of the library sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Ext4")]
 pub struct Options {
-    /// Its size; a fixed one is rounded down to 4 KiB.
-    pub size: Size,
-    /// With [`Size::Auto`], what `df` shall show as available; 16 MiB where it is not given.
+    /// Volume label, at most 16 bytes; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LABEL"))]
+    pub label: Option<String>,
+    /// UUID; default derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
+    pub uuid: Option<Guid>,
+    /// With a size of auto, the space that `df` shows as available in the running system; default 16MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub free: Option<Bytes>,
-    /// The size the kernel can grow it to online before it needs meta_bg, and the size its journal is made for;
-    /// 1024 times its own size where it is not given. At most 8 TiB beyond its own size can be reserved for.
+    /// Size up to which the kernel can grow it while it is mounted, before it needs meta_bg; the journal is made for this
+    /// size too. Default 1024 times its own size; at most 8 TiB more than its own size can be reserved for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub grow_to: Option<Bytes>,
-    /// At most 16 bytes.
-    pub label: String,
-    /// Its UUID.
-    pub uuid: Uuid,
-    /// The seed of name hashes; not nil, which would mean "none".
-    pub hash_seed: Uuid,
-    /// How many inodes there shall be; `None` is one for 16 KiB and always some more than the contents need.
-    pub inodes: Option<u64>,
-    /// Its journal.
-    pub journal: Journal,
-    /// Blocks that only root may fill.
-    pub reserved: Reserved,
-    /// When it was made.
-    pub time: Time,
-    /// What becomes of times it cannot hold.
-    pub times: TimePolicy,
+    /// Number of inodes at least, for which a size of auto makes space; default auto: one for 16 KiB, and some more than
+    /// the contents need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub inodes: Option<Inodes>,
+    /// Journal: true (of the size that e2fsprogs gives it), false (none), or a size from 4 MiB to 39 GiB; default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub journal: Option<Journal>,
+    /// Space that only the super-user can fill: a size, or percents such as 5%, at most half of it, for which a size of
+    /// auto makes space; default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub reserved: Option<Reserved>,
+    /// UUID that seeds the hashes of directory names; default derived from the filesystem's own UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
+    pub hash_seed: Option<Guid>,
+    /// Times before 1901 and after 2446: refuse them, or clamp them to the nearest that ext4 holds; default refuse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "POLICY"))]
+    pub times: Option<TimePolicy>,
 }
 
-impl Options {
-    /// What is asked for where only the UUID is given: as small as can be, without label, hashes seeded by the UUID, made
-    /// at the beginning of 1970.
-    #[must_use]
-    pub fn new(uuid: Uuid) -> Self {
+/// What an ext4 filesystem is to be, with every default filled in.
+#[derive(Clone, Debug)]
+struct Parameters {
+    /// Its size; a fixed one is rounded down to 4 KiB.
+    size: Size,
+    /// With [`Size::Auto`], what `df` shall show as available.
+    free: Option<Bytes>,
+    /// The size the kernel can grow it to online.
+    grow_to: Option<Bytes>,
+    /// At most 16 bytes.
+    label: String,
+    uuid: Uuid,
+    /// The seed of name hashes; not nil, which would mean "none".
+    hash_seed: Uuid,
+    /// How many inodes there shall be.
+    inodes: Option<u64>,
+    journal: Journal,
+    reserved: Reserved,
+    /// When it was made.
+    time: Time,
+    times: TimePolicy,
+}
+
+impl Parameters {
+    fn new(options: &Options, at: &Placement) -> Self {
+        let uuid = options.uuid.map_or(at.id, |uuid| uuid.0);
         Self {
-            size: Size::Auto,
-            free: None,
-            grow_to: None,
-            label: String::new(),
+            size: at.size,
+            free: options.free,
+            grow_to: options.grow_to,
+            label: options.label.clone().unwrap_or_default(),
             uuid,
-            hash_seed: uuid,
-            inodes: None,
-            journal: Journal::default(),
-            reserved: Reserved::default(),
-            time: Time::default(),
-            times: TimePolicy::default(),
+            hash_seed: options.hash_seed.map_or_else(|| identity::hash_seed(uuid), |seed| seed.0),
+            inodes: options.inodes.and_then(Inodes::count),
+            journal: options.journal.unwrap_or_default(),
+            reserved: options.reserved.unwrap_or_default(),
+            time: at.time,
+            times: options.times.unwrap_or_default(),
         }
     }
 }
@@ -122,6 +169,9 @@ pub enum TimePolicy {
     Clamp,
 }
 
+/// Bytes of a name (`EXT4_NAME_LEN`; its length is one byte of a directory's entry).
+const LONGEST_NAME: u16 = 255;
+
 /// Bytes of a label (s_volume_name).
 const LONGEST_LABEL: usize = 16;
 
@@ -131,14 +181,17 @@ const LONGEST_LABEL: usize = 16;
 /// [`Kind::Capacity`] where the contents do not fit the size (by how much), or something in them does not fit ext4:
 /// a time, a device number, extended attributes, too many names in a directory, each with its path; [`Kind::Manifest`]
 /// for an impossible label or size of the journal.
-pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
+pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
+    let options = &Parameters::new(options, at);
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
         return Err(Error::new(Kind::Manifest, "an ext4 label cannot be that")
             .about("label")
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));
     }
+    tree.check_names(LONGEST_NAME)?;
     let (contents, mut warnings) = Contents::new(tree, options)?;
+    warnings.extend(tree.owner_warnings());
     let plan = Arc::new(Plan::new(contents, options)?);
     warnings.extend(short_of_growth(&plan, options));
     let length = match options.size {
@@ -146,8 +199,8 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         Size::Fixed(size) => size,
     };
     let mut image = Builder::new(length);
-    put_groups(&mut image, &plan, options);
-    put_beside(&mut image, &plan, options);
+    put_groups(&mut image, &plan, options)?;
+    put_beside(&mut image, &plan, options)?;
     put_contents(&mut image, &plan)?;
     let facts = Facts {
         kind: "ext4",
@@ -156,6 +209,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         block_size: BLOCK,
         blocks: plan.geometry.blocks,
         free_blocks: plan.free_blocks(),
+        journal: superblock::journal_length(&plan),
         inodes: Some(plan.geometry.inodes()),
         free_inodes: Some(plan.free_inodes()),
     };
@@ -163,7 +217,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
 }
 
 /// A warning where the filesystem cannot be prepared for all the growth that is asked for.
-fn short_of_growth(plan: &Plan, options: &Options) -> Option<Warning> {
+fn short_of_growth(plan: &Plan, options: &Parameters) -> Option<Warning> {
     let wanted = options.grow_to?;
     let reach = Blocks::new(plan.geometry.reach()).bytes(BLOCK);
     (wanted.round_down(BLOCK) > reach).then(|| {
@@ -182,15 +236,16 @@ fn offset(block: u64) -> Bytes {
 }
 
 /// What each group has: superblocks, descriptors, bitmaps, tables.
-fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
+fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Result<()> {
     let geometry = &plan.geometry;
     // The first superblock stands at byte 1024; a boot loader may use what is before. Copies begin their block.
-    image.bytes(Bytes::new(1024), "ext4: superblock", superblock::superblock(plan, options, 0));
-    let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan));
+    let superblock = superblock::superblock(plan, options, 0)?;
+    image.bytes(Bytes::new(1024), "ext4: superblock", superblock);
+    let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan)?);
     image.put(offset(1), &descriptors);
     for group in geometry.backups() {
         let start = group * BLOCKS_PER_GROUP;
-        let copy = superblock::superblock(plan, options, group);
+        let copy = superblock::superblock(plan, options, group)?;
         image.bytes(offset(start), format!("ext4: superblock copy in group {group}"), copy);
         image.put(offset(start + 1), &descriptors);
     }
@@ -199,11 +254,11 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
         (renderer(What::BlockBitmap), renderer(What::InodeBitmap), renderer(What::InodeTable));
     let (indirect, backups) = (renderer(What::ResizeIndirect), renderer(What::ResizeBackups));
     for (group, placed) in (0..geometry.groups).zip(&geometry.placed) {
-        let part = low32(group);
+        let part = narrow(group, "a group's number")?;
         if !superblock::block_bitmap_is_implied(plan, group) {
             image.rendered(offset(placed.block_bitmap), Bytes::new(BLOCK), blocks, part);
         }
-        let used = u64::from(plan.used_inodes(group));
+        let used = u64::from(plan.used_inodes(group)?);
         if used > 0 {
             image.rendered(offset(placed.inode_bitmap), Bytes::new(BLOCK), inodes, part);
             image.rendered(offset(placed.inode_table), Bytes::new(used * u64_of(INODE)), tables, part);
@@ -213,19 +268,21 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
         image.rendered(offset(plan.allocation.resize), Bytes::new(BLOCK), indirect, 0);
         for number in 0..geometry.reserved {
             let block = 1 + geometry.descriptor_blocks + number;
-            image.rendered(offset(block), Bytes::new(BLOCK), backups, low32(number));
+            let part = narrow(number, "a reserved descriptor block")?;
+            image.rendered(offset(block), Bytes::new(BLOCK), backups, part);
         }
     }
+    Ok(())
 }
 
 /// What stands beside the contents of inodes: the journal, extent trees, attributes, and lost+found.
-fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
+fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Result<()> {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (nodes, xattrs, directories) =
         (renderer(What::ExtentNodes), renderer(What::Xattrs), renderer(What::Directory));
     if let Some(first) = plan.allocation.journal.runs.first() {
-        let bytes = superblock::journal_superblock(plan, options);
+        let bytes = superblock::journal_superblock(plan, options)?;
         image.bytes(offset(first.run.start), "ext4: journal superblock", bytes);
     }
     let journal = std::iter::once((JOURNAL, &plan.allocation.journal));
@@ -242,12 +299,14 @@ fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Options) {
         image.rendered(offset(*block), Bytes::new(BLOCK), xattrs, part);
     }
     if contents.inodes.lost_and_found_is_ours() {
-        let blocks = plan.allocation.blocks(LOST_AND_FOUND, directory::LOST_AND_FOUND_BLOCKS);
-        let length = directory::LOST_AND_FOUND_BLOCKS * BLOCK;
-        for (at, length, skip) in pieces(&blocks, length) {
+        let length = directory::LOST_AND_FOUND_BLOCKS;
+        let blocks = plan.allocation.blocks(LOST_AND_FOUND, Shape::Dense(length))?;
+        each_piece(&blocks, length * BLOCK, |at, length, skip| {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
-        }
+            Ok(())
+        })?;
     }
+    Ok(())
 }
 
 /// What is in the inodes of the tree: directories, targets of links, and file data.
@@ -264,26 +323,26 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
     });
     for (number, node) in passes {
         let node = inodes::source(&contents.tree, node);
-        let dense = contents.dense(number, node).unwrap_or(0);
+        let blocks = || plan.allocation.blocks(number, contents.shape(number, node));
         match contents.tree.node(node).content {
             Content::Directory => {
-                let blocks = plan.allocation.blocks(number, dense);
-                for (at, length, skip) in pieces(&blocks, dense * BLOCK) {
+                let length = contents.directory_blocks(number) * BLOCK;
+                each_piece(&blocks()?, length, |at, length, skip| {
                     image.rendered_from(at, length, directories, number, skip);
-                }
+                    Ok(())
+                })?;
             }
             Content::Symlink { length, .. } if usize::from(length) >= SLOW_SYMLINK => {
-                let blocks = plan.allocation.blocks(number, dense);
-                for (at, length, skip) in pieces(&blocks, u64::from(length)) {
+                each_piece(&blocks()?, u64::from(length), |at, length, skip| {
                     image.rendered_from(at, length, symlinks, number, skip);
-                }
+                    Ok(())
+                })?;
             }
             Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
                 let data = contents.tree.data(node, files)?;
-                let blocks = plan.allocation.blocks(number, dense);
-                for (at, length, skip) in pieces(&blocks, contents.tree.size(node)) {
-                    data.put(image, at, length, skip)?;
-                }
+                each_piece(&blocks()?, contents.tree.size(node), |at, length, skip| {
+                    data.put(image, at, length, skip)
+                })?;
             }
             _ => {}
         }
@@ -292,10 +351,16 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
 }
 
 /// The pieces of `length` bytes of content: where each stands, how long it is, and where in the content it begins.
-fn pieces(blocks: &FileBlocks, length: u64) -> impl Iterator<Item = (Bytes, Bytes, u64)> + '_ {
-    blocks.runs.iter().map(move |run| {
+fn each_piece(
+    blocks: &FileBlocks,
+    length: u64,
+    mut each: impl FnMut(Bytes, Bytes, u64) -> Result<()>,
+) -> Result<()> {
+    for run in &blocks.runs {
         let skip = run.logical * BLOCK;
-        let bytes = (run.run.length * BLOCK).min(length.saturating_sub(skip));
-        (offset(run.run.start), Bytes::new(bytes), skip)
-    })
+        let left = length.checked_sub(skip).filter(|left| *left > 0);
+        let left = left.ok_or_else(|| Error::bug("blocks were given to a file behind its end"))?;
+        each(offset(run.run.start), Bytes::new((run.run.length * BLOCK).min(left)), skip)?;
+    }
+    Ok(())
 }

@@ -11,10 +11,10 @@ use super::format::{BLOCK, EARLIEST, LATEST, LOST_AND_FOUND, MOST_FILE_BLOCKS};
 use super::geometry::{Allocator, Geometry, Run};
 use super::inodes::{Inodes, source};
 use super::xattr::Xattrs;
-use super::{Options, TimePolicy};
+use super::{Parameters, TimePolicy};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::tree::{Content, NodeId, Time, Tree};
-use crate::units::{Bytes, index, usize_of};
+use crate::tree::{Content, NodeId, Range as Data, Time, Tree};
+use crate::units::{Bytes, index, narrow, usize_of};
 
 /// A symbolic link's target of this length or more has a block of its own; a shorter one stands in the inode.
 pub(super) const SLOW_SYMLINK: usize = 60;
@@ -31,6 +31,29 @@ pub(super) struct Contents {
     pub(super) seed: Checksum,
     /// The writer's own time.
     pub(super) time: Time,
+}
+
+/// How the data of an inode lies in its blocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shape<'a> {
+    /// So many blocks from its start on.
+    Dense(u64),
+    /// Only what these ranges touch; the rest is holes.
+    Sparse(&'a [Data]),
+}
+
+impl Shape<'_> {
+    /// The parts that have blocks: first block of the file and count.
+    fn parts(self) -> impl Iterator<Item = (u64, u64)> {
+        let (dense, ranges) = match self {
+            Self::Dense(length) => (Some((0, length)).filter(|_| length > 0), [].as_slice()),
+            Self::Sparse(ranges) => (None, ranges),
+        };
+        dense.into_iter().chain(ranges.iter().map(|range| {
+            let first = range.start / BLOCK;
+            (first, (range.start + range.length).div_ceil(BLOCK) - first)
+        }))
+    }
 }
 
 /// Contents with a place for every block.
@@ -63,7 +86,7 @@ pub(super) struct Allocation {
 }
 
 impl Contents {
-    pub(super) fn new(tree: &Arc<Tree>, options: &Options) -> Result<(Self, Vec<Warning>)> {
+    pub(super) fn new(tree: &Arc<Tree>, options: &Parameters) -> Result<(Self, Vec<Warning>)> {
         let seed = Checksum::of_filesystem(options.uuid);
         let (inodes, mut warnings) = Inodes::new(tree, seed)?;
         let hash_seed = *options.hash_seed.as_bytes();
@@ -109,45 +132,42 @@ impl Contents {
         Directories { tree: &self.tree, inodes: &self.inodes, hash_seed: &self.hash_seed }
     }
 
-    /// Blocks of an inode that is one run from its start, or `None` for a file with holes.
-    pub(super) fn dense(&self, number: u32, node: NodeId) -> Option<u64> {
+    /// How the data of an inode lies in its blocks.
+    pub(super) fn shape(&self, number: u32, node: NodeId) -> Shape<'_> {
         let node = source(&self.tree, node);
-        match self.tree.node(node).content {
-            Content::Directory => Some(match self.indexes.get(&number) {
-                Some(index) => index.blocks(),
-                None if number == LOST_AND_FOUND => LOST_AND_FOUND_BLOCKS,
-                None => 1,
-            }),
-            Content::Symlink { length, .. } => Some(u64::from(usize::from(length) >= SLOW_SYMLINK)),
+        let dense = match self.tree.node(node).content {
+            Content::Directory => self.directory_blocks(number),
+            Content::Symlink { length, .. } => u64::from(usize::from(length) >= SLOW_SYMLINK),
             Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
-                let size = Bytes::new(self.tree.size(node));
-                self.tree.ranges(node).is_none().then(|| size.div_ceil(BLOCK))
+                match self.tree.ranges(node) {
+                    Some(ranges) => return Shape::Sparse(ranges),
+                    None => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+                }
             }
-            _ => Some(0),
+            _ => 0,
+        };
+        Shape::Dense(dense)
+    }
+
+    /// Blocks of a directory.
+    pub(super) fn directory_blocks(&self, number: u32) -> u64 {
+        match self.indexes.get(&number) {
+            Some(index) => index.blocks(),
+            None if number == LOST_AND_FOUND => LOST_AND_FOUND_BLOCKS,
+            None => 1,
         }
     }
 
-    /// Blocks of everything, but for the extent trees, which hang on where the blocks lie.
+    /// Blocks of everything, but for the extent trees, which depend on where the blocks lie.
     pub(super) fn surely_used(&self) -> u64 {
         let own = if self.inodes.lost_and_found_is_ours() { LOST_AND_FOUND_BLOCKS } else { 0 };
-        let parts = |node| self.parts(node).map(|(_, length)| length).sum();
-        let inodes = self.inodes.all();
-        let blocks = inodes.map(|(number, node)| self.dense(number, node).unwrap_or_else(|| parts(node)));
-        own + blocks.sum::<u64>() + self.xattrs.copies().sum::<u64>()
-    }
-
-    /// The parts of a file with holes: first block of the file and count.
-    fn parts(&self, node: NodeId) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let ranges = self.tree.ranges(source(&self.tree, node)).unwrap_or(&[]);
-        ranges.iter().map(|range| {
-            let first = range.start / BLOCK;
-            (first, (range.start + range.length).div_ceil(BLOCK) - first)
-        })
+        let parts = self.inodes.all().flat_map(|(number, node)| self.shape(number, node).parts());
+        own + parts.map(|(_, length)| length).sum::<u64>() + self.xattrs.copies().sum::<u64>()
     }
 
     /// Gives blocks to everything, in this order: growth, journal, directories, links, attributes, file data. What
     /// the kernel reads first stands together.
-    pub(super) fn allocate(&self, geometry: &Geometry, journal: u64) -> Allocation {
+    pub(super) fn allocate(&self, geometry: &Geometry, journal: u64) -> Result<Allocation> {
         let mut allocator = Allocator::new(geometry);
         let mut found =
             Allocation { starts: vec![0; usize_of(self.inodes.used()) + 1], ..Allocation::default() };
@@ -157,52 +177,41 @@ impl Contents {
         found.journal =
             FileBlocks::allocate(&mut allocator, std::iter::once((0, journal)).filter(|part| part.1 > 0));
         if self.inodes.lost_and_found_is_ours() {
-            found.dense(&mut allocator, LOST_AND_FOUND, LOST_AND_FOUND_BLOCKS);
+            found.give(&mut allocator, LOST_AND_FOUND, Shape::Dense(LOST_AND_FOUND_BLOCKS))?;
         }
-        for pass in [Pass::Directories, Pass::Symlinks] {
-            for (number, node) in self.inodes.all() {
-                if pass == Pass::of(&self.tree, node)
-                    && let Some(length) = self.dense(number, node)
-                {
-                    found.dense(&mut allocator, number, length);
-                }
+        for pass in Pass::ALL {
+            if pass == Pass::Files {
+                self.allocate_xattrs(&mut allocator, &mut found)?;
             }
-        }
-        self.allocate_xattrs(&mut allocator, &mut found);
-        for (number, node) in self.inodes.all().filter(|(_, node)| Pass::of(&self.tree, *node) == Pass::Files)
-        {
-            match self.dense(number, node) {
-                Some(length) => found.dense(&mut allocator, number, length),
-                None => {
-                    let blocks = FileBlocks::allocate(&mut allocator, self.parts(node));
-                    found.many.insert(number, blocks);
-                }
+            for (number, node) in self.inodes.all().filter(|(_, node)| Pass::of(&self.tree, *node) == pass) {
+                found.give(&mut allocator, number, self.shape(number, node))?;
             }
         }
         found.used = allocator.used;
         found.end = allocator.end();
-        found
+        Ok(found)
     }
 
-    fn allocate_xattrs(&self, allocator: &mut Allocator<'_>, found: &mut Allocation) {
+    fn allocate_xattrs(&self, allocator: &mut Allocator<'_>, found: &mut Allocation) -> Result<()> {
         for copies in self.xattrs.copies() {
             let mut blocks = Vec::new();
             allocator.take(copies, |run| blocks.extend(run.start..run.end()));
             found.xattrs.push(blocks);
         }
         if found.xattrs.iter().all(|blocks| blocks.len() <= 1) {
-            return;
+            return Ok(());
         }
         let mut ordinals = vec![0_u32; found.xattrs.len()];
         for (number, node) in self.inodes.all() {
             let set = self.tree.node(source(&self.tree, node)).meta.xattrs;
-            if let Some(content) = self.xattrs.block(set) {
+            if let Some(content) = self.xattrs.block(set)? {
                 if found.xattrs[content].len() > 1 {
                     found.xattr_copies.insert(number, Xattrs::copy_of(ordinals[content]));
                 }
                 ordinals[content] += 1;
             }
         }
+        Ok(())
     }
 }
 
@@ -227,38 +236,45 @@ impl Pass {
 }
 
 impl Allocation {
-    /// Gives an inode `length` blocks for one run from its start, or more runs where metadata lies in between.
-    fn dense(&mut self, allocator: &mut Allocator<'_>, number: u32, length: u64) {
-        if length == 0 {
-            return;
-        }
-        let mut first: Option<Run> = None;
-        let mut rest: Vec<Run> = Vec::new();
-        allocator.take(length, |run| match first {
-            None => first = Some(run),
-            Some(_) => rest.push(run),
-        });
-        let Some(first) = first else { return };
-        // One run of at most four extents needs no tree; that is nearly every file.
-        if rest.is_empty() && super::extent::levels(length.div_ceil(super::format::LONGEST_EXTENT)).is_empty()
-        {
-            if let Some(start) = self.starts.get_mut(index(number)) {
-                *start = first.start;
+    /// Gives an inode its blocks.
+    fn give(&mut self, allocator: &mut Allocator<'_>, number: u32, shape: Shape<'_>) -> Result<()> {
+        match shape {
+            Shape::Dense(0) => Ok(()),
+            Shape::Dense(length) => self.dense(allocator, number, length),
+            Shape::Sparse(_) => {
+                self.many.insert(number, FileBlocks::allocate(allocator, shape.parts()));
+                Ok(())
             }
-            return;
         }
-        let runs: Vec<Run> = std::iter::once(first).chain(rest).collect();
-        self.many.insert(number, FileBlocks::of_runs(allocator, &runs));
     }
 
-    /// The blocks of an inode; `length` is their number where they are one run.
-    pub(super) fn blocks(&self, number: u32, length: u64) -> FileBlocks {
-        match self.many.get(&number) {
-            Some(blocks) => blocks.clone(),
-            None => {
-                let start = self.starts.get(index(number)).copied().unwrap_or(0);
-                FileBlocks::single(start, if start == 0 { 0 } else { length })
+    /// Gives an inode `length` blocks for one run from its start, or more runs where metadata lies in between.
+    fn dense(&mut self, allocator: &mut Allocator<'_>, number: u32, length: u64) -> Result<()> {
+        let mut runs: Vec<Run> = Vec::new();
+        allocator.take(length, |run| runs.push(run));
+        // One run of at most four extents needs no tree; that is nearly every file.
+        if let [run] = runs.as_slice()
+            && super::extent::levels(length.div_ceil(super::format::LONGEST_EXTENT)).is_empty()
+        {
+            *self.starts.get_mut(index(number)).ok_or_else(|| no_blocks(number))? = run.start;
+        } else {
+            self.many.insert(number, FileBlocks::of_runs(allocator, &runs));
+        }
+        Ok(())
+    }
+
+    /// The blocks of an inode.
+    pub(super) fn blocks(&self, number: u32, shape: Shape<'_>) -> Result<FileBlocks> {
+        if let Some(blocks) = self.many.get(&number) {
+            return Ok(blocks.clone());
+        }
+        match shape {
+            Shape::Dense(0) => Ok(FileBlocks::default()),
+            Shape::Dense(length) => {
+                let start = self.starts.get(index(number)).copied().filter(|start| *start != 0);
+                Ok(FileBlocks::single(start.ok_or_else(|| no_blocks(number))?, length))
             }
+            Shape::Sparse(_) => Err(no_blocks(number)),
         }
     }
 
@@ -267,17 +283,30 @@ impl Allocation {
         self.many.iter().map(|(number, blocks)| (*number, blocks))
     }
 
-    /// The inode's blocks if they are not one run from its start.
-    pub(super) fn many_of(&self, number: u32) -> Option<&FileBlocks> {
-        self.many.get(&number)
+    /// The blocks of an inode whose extents need blocks of their own.
+    pub(super) fn many_of(&self, number: u32) -> Result<&FileBlocks> {
+        self.many.get(&number).ok_or_else(|| no_blocks(number))
     }
 
-    /// The block of extended attributes of an inode whose content is `content`.
-    pub(super) fn xattr_block(&self, number: u32, content: Option<usize>) -> u64 {
-        let Some(blocks) = content.and_then(|content| self.xattrs.get(content)) else { return 0 };
-        let copy = self.xattr_copies.get(&number).copied().unwrap_or(0);
-        blocks.get(index(copy)).copied().unwrap_or(0)
+    /// The block of extended attributes of an inode whose content is `content`; 0 for none.
+    pub(super) fn xattr_block(&self, number: u32, content: Option<usize>) -> Result<u64> {
+        let Some(content) = content else { return Ok(0) };
+        let missing = || Error::bug(format!("inode {number} has no block for its extended attributes"));
+        let block = match self.xattrs.get(content).ok_or_else(missing)?.as_slice() {
+            // Which copy an inode has is kept only where there are several.
+            [block] => *block,
+            blocks => {
+                let copy = self.xattr_copies.get(&number).ok_or_else(missing)?;
+                *blocks.get(index(*copy)).ok_or_else(missing)?
+            }
+        };
+        Ok(block)
     }
+}
+
+/// The error for an inode that must have blocks and has none.
+fn no_blocks(number: u32) -> Error {
+    Error::bug(format!("inode {number} has no blocks"))
 }
 
 /// Whether a node's time lies outside what ext4 holds; an error unless it may be moved. Also refuses what no inode
@@ -344,10 +373,124 @@ impl Plan {
         self.geometry.inodes() - self.contents.inodes.used()
     }
 
-    /// Inodes of group `group` that are in use; they are the first ones of all.
-    pub(super) fn used_inodes(&self, group: u64) -> u32 {
+    /// Inodes of group `group` that are in use; they are the first ones of all, so groups behind them have none.
+    pub(super) fn used_inodes(&self, group: u64) -> Result<u32> {
         let each = u64::from(self.geometry.inodes_per_group);
         let used = self.contents.inodes.used().saturating_sub(group * each).min(each);
-        u32::try_from(used).unwrap_or(0)
+        narrow(used, "used inodes of a group")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filesystem::ext4::render::{Renderer, What};
+    use crate::image::Render;
+    use crate::tree::{Builder, Meta, Xattr};
+    use uuid::Uuid;
+
+    /// A plan with a directory that has an index, a long link, a text, and attributes outside of inodes.
+    fn plan() -> Plan {
+        let mut builder = Builder::new(Time::default());
+        let origin = builder.origin("test");
+        let big = Xattr { name: b"user.big".to_vec(), value: vec![7; 500] };
+        let meta = Meta { xattrs: builder.xattr_set(&[big]), ..Meta::root(0o644, Time::default()) };
+        builder.text(b"/text", b"hello".to_vec(), meta, origin).unwrap();
+        let plain = Meta::root(0o644, Time::default());
+        builder.symlink(b"/link", &[b'x'; 80], plain, origin).unwrap();
+        for number in 0..200 {
+            let name = format!("/many/{number:0100}");
+            builder.put(name.as_bytes(), plain, Content::Fifo, origin).unwrap();
+        }
+        let tree = Arc::new(builder.finish(1).unwrap());
+        let options = Parameters::new(
+            &super::super::Options::default(),
+            &crate::filesystem::Placement::alone(Uuid::from_u128(1)),
+        );
+        let (contents, _) = Contents::new(&tree, &options).unwrap();
+        Plan::new(contents, &options).unwrap()
+    }
+
+    fn inode(plan: &Plan, path: &str) -> u32 {
+        plan.contents.inodes.number(plan.contents.tree.find(path.as_bytes()).unwrap()).unwrap()
+    }
+
+    /// The error of rendering the first bytes of a part.
+    fn bug(plan: Plan, what: What, part: u32) -> String {
+        let error = Renderer { plan: Arc::new(plan), what }.render(part, 0, &mut [0; 16]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Bug, "{error}");
+        error.what().to_owned()
+    }
+
+    #[test]
+    fn a_plan_without_what_is_looked_up_is_a_bug_and_no_zero() {
+        let good = plan();
+        let (text, link, many) = (inode(&good, "/text"), inode(&good, "/link"), inode(&good, "/many"));
+        let part = |number: u32| number - 1;
+        // The table of inodes, up to the one that is poisoned.
+        let table = |plan: Plan, number: u32| {
+            let renderer = Renderer { plan: Arc::new(plan), what: What::InodeTable };
+            renderer.render(0, u64::from(part(number)) * 256, &mut [0; 256])
+        };
+        assert!(table(plan(), text).is_ok() && table(plan(), link).is_ok() && table(plan(), many).is_ok());
+
+        let mut poisoned = plan();
+        poisoned.allocation.starts[index(text)] = 0;
+        assert_eq!(table(poisoned, text).unwrap_err().what(), format!("inode {text} has no blocks"));
+        let mut poisoned = plan();
+        poisoned.allocation.starts.truncate(index(text));
+        assert_eq!(table(poisoned, text).unwrap_err().what(), format!("inode {text} has no blocks"));
+        let mut poisoned = plan();
+        poisoned.allocation.many.clear();
+        poisoned.allocation.starts.clear();
+        assert_eq!(table(poisoned, many).unwrap_err().what(), format!("inode {many} has no blocks"));
+        for blocks in [vec![], vec![Vec::new()], vec![vec![5, 6]]] {
+            let mut poisoned = plan();
+            poisoned.allocation.xattrs = blocks;
+            let what = table(poisoned, text).unwrap_err().what().to_owned();
+            assert_eq!(what, format!("inode {text} has no block for its extended attributes"));
+        }
+        let beyond = u32::try_from(good.contents.inodes.used()).unwrap() + 1;
+        assert_eq!(
+            table(plan(), beyond).unwrap_err().what(),
+            format!("inode {beyond} is in use and has no node")
+        );
+
+        assert_eq!(
+            bug(plan(), What::Symlink, beyond),
+            format!("inode {beyond} of a symbolic link has no node")
+        );
+        assert_eq!(
+            bug(plan(), What::Symlink, text),
+            "the target of a symbolic link is shorter than its place"
+        );
+        assert_eq!(
+            bug(plan(), What::Directory, beyond),
+            format!("inode {beyond} of a directory has no node")
+        );
+        assert_eq!(bug(plan(), What::ExtentNodes, text), format!("inode {text} has no blocks"));
+        assert_eq!(bug(plan(), What::Xattrs, 1), "there is no block 1 of extended attributes");
+        // A bitmap for more inodes than a group has.
+        let renderer = Renderer { plan: Arc::new(plan()), what: What::Directory };
+        assert!(renderer.render(many, 0, &mut [0; 4096]).is_ok());
+        let far = good.contents.indexes[&many].blocks() * BLOCK;
+        let error = renderer.render(many, far, &mut [0; 16]).unwrap_err();
+        assert!(error.what().starts_with("the index of a directory has no leaf"), "{error}");
+    }
+
+    #[test]
+    fn a_set_of_attributes_that_does_not_exist_is_a_bug() {
+        let plan = plan();
+        let sets = u32::try_from(plan.contents.tree.xattr_sets().len()).unwrap();
+        assert_eq!(plan.contents.xattrs.block(0).unwrap(), None);
+        for error in [
+            plan.contents.xattrs.inside(sets).unwrap_err(),
+            plan.contents.xattrs.block(sets).unwrap_err(),
+            plan.contents.xattrs.block_bytes(9, 0, 1, plan.contents.seed).unwrap_err(),
+            plan.contents.xattrs.block_bytes(0, 1, 1, plan.contents.seed).unwrap_err(),
+            plan.contents.inodes.number(NodeId::new(1 << 20)).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), Kind::Bug, "{error}");
+        }
     }
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use super::extent::FileBlocks;
 use super::format::{
-    BLOCK, BLOCK_LENGTH, BLOCKS_PER_GROUP, FLAG_EXTENTS, FLAG_INDEX, Fields, INODE, InodeRecord, JOURNAL,
+    BLOCK, BLOCK_LENGTH, BLOCKS_PER_GROUP, FLAG_EXTENTS, FLAG_INDEX, INODE, InodeRecord, JOURNAL,
     LOST_AND_FOUND, MODE_DIRECTORY, MODE_FILE, MOST_LINKS, POINTERS_PER_BLOCK, RESIZE, device,
 };
 use super::inodes::{mode, source};
-use super::plan::{Plan, SLOW_SYMLINK, clamp};
+use super::plan::{Plan, SLOW_SYMLINK, Shape, clamp};
 use super::superblock::{journal_length, resize_backups, resize_indirect};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Render;
 use crate::tree::{Content, NodeId, Time};
-use crate::units::{index, low16, low32, u64_of, usize_of};
+use crate::units::{index, narrow, u64_of, usize_of};
 
 /// Which structure of a plan a renderer makes; the part number says which of them.
 #[derive(Clone, Copy, Debug)]
@@ -47,34 +47,11 @@ pub(super) struct Renderer {
 
 impl Render for Renderer {
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        let plan = &self.plan;
         match self.what {
-            What::InodeTable => inode_table(plan, part, skip, out),
-            What::Symlink => {
-                let target = plan
-                    .contents
-                    .inodes
-                    .node(part)
-                    .map_or(&[][..], |node| plan.contents.tree.target(source(&plan.contents.tree, node)));
-                let from = usize_of(skip);
-                if let Some(bytes) = target.get(from..from + out.len()) {
-                    out.copy_from_slice(bytes);
-                }
-            }
-            _ => {
-                // What is made of whole blocks: each block that `out` touches is made, and cut to what was asked.
-                let mut done = 0;
-                while done < out.len() {
-                    let at = skip + u64_of(done);
-                    let block = self.block(part, at / BLOCK);
-                    let from = usize_of(at % BLOCK);
-                    let length = (BLOCK_LENGTH - from).min(out.len() - done);
-                    out[done..done + length].copy_from_slice(&block[from..from + length]);
-                    done += length;
-                }
-            }
+            What::InodeTable => inode_table(&self.plan, part, skip, out),
+            What::Symlink => symlink(&self.plan, part, skip, out),
+            _ => pieces(u64_of(BLOCK_LENGTH), skip, out, |number| self.block(part, number)),
         }
-        Ok(())
     }
 
     fn label(&self, part: u32) -> String {
@@ -100,61 +77,93 @@ impl Render for Renderer {
     }
 }
 
+/// Fills `out` with what is made of whole records of `size` bytes: each that it touches is made, and cut to what was
+/// asked for.
+fn pieces<T: AsRef<[u8]>>(
+    size: u64,
+    skip: u64,
+    out: &mut [u8],
+    mut record: impl FnMut(u64) -> Result<T>,
+) -> Result<()> {
+    let mut done = 0;
+    while done < out.len() {
+        let at = skip + u64_of(done);
+        let bytes = record(at / size)?;
+        let from = usize_of(at % size);
+        let length = (usize_of(size) - from).min(out.len() - done);
+        let piece = bytes.as_ref().get(from..from + length);
+        let piece = piece.ok_or_else(|| Error::bug("a record is shorter than its size"))?;
+        out[done..done + length].copy_from_slice(piece);
+        done += length;
+    }
+    Ok(())
+}
+
 impl Renderer {
     /// Block `number` of a part.
-    fn block(&self, part: u32, number: u64) -> Vec<u8> {
+    fn block(&self, part: u32, number: u64) -> Result<Vec<u8>> {
         let plan = &self.plan;
         let mut bytes = [0; BLOCK_LENGTH];
         match self.what {
             What::BlockBitmap => {
                 let _ = block_bitmap(plan, u64::from(part), &mut bytes);
             }
-            What::InodeBitmap => inode_bitmap(plan, u64::from(part), &mut bytes),
-            What::Directory => directory_block(plan, part, number, &mut bytes),
+            What::InodeBitmap => inode_bitmap(plan, u64::from(part), &mut bytes)?,
+            What::Directory => bytes = directory_block(plan, part, number)?,
             What::ExtentNodes => {
-                let seed = plan.contents.inodes.seed(part);
-                let blocks = if part == JOURNAL {
-                    Some(&plan.allocation.journal)
-                } else {
-                    plan.allocation.many_of(part)
+                let blocks = match part {
+                    JOURNAL => &plan.allocation.journal,
+                    _ => plan.allocation.many_of(part)?,
                 };
-                if let Some(blocks) = blocks {
-                    bytes = blocks.node_bytes(number, seed);
-                }
+                bytes = blocks.node_bytes(number, plan.contents.inodes.seed(part))?;
             }
             What::Xattrs => return xattr_block(plan, part),
             What::ResizeIndirect => return resize_indirect(plan),
             What::ResizeBackups => return resize_backups(plan, u64::from(part)),
-            What::InodeTable | What::Symlink => {}
+            What::InodeTable | What::Symlink => {
+                return Err(Error::bug(format!("{} is not made of blocks", self.label(part))));
+            }
         }
-        bytes.to_vec()
+        Ok(bytes.to_vec())
     }
 }
 
+/// The bytes of a symbolic link's target from `skip` on.
+fn symlink(plan: &Plan, inode: u32, skip: u64, out: &mut [u8]) -> Result<()> {
+    let tree = &plan.contents.tree;
+    let node = plan.contents.inodes.node(inode);
+    let node = node.ok_or_else(|| Error::bug(format!("inode {inode} of a symbolic link has no node")))?;
+    let from = usize_of(skip);
+    let bytes = tree.target(source(tree, node)).get(from..from + out.len()).ok_or_else(|| {
+        Error::bug("the target of a symbolic link is shorter than its place").at(tree.path(node))
+    })?;
+    out.copy_from_slice(bytes);
+    Ok(())
+}
+
 /// Block `number` of a directory.
-fn directory_block(plan: &Plan, inode: u32, number: u64, out: &mut [u8; BLOCK_LENGTH]) {
+fn directory_block(plan: &Plan, inode: u32, number: u64) -> Result<[u8; BLOCK_LENGTH]> {
     let contents = &plan.contents;
     match contents.inodes.node(inode) {
-        Some(node) => contents.directories().block(node, contents.indexes.get(&inode), number, out),
-        None => super::directory::lost_and_found(contents.inodes.seed(LOST_AND_FOUND), number, out),
+        Some(node) => contents.directories().block(node, contents.indexes.get(&inode), number),
+        None if inode == LOST_AND_FOUND => {
+            super::directory::lost_and_found(contents.inodes.seed(LOST_AND_FOUND), usize_of(number))
+        }
+        None => Err(Error::bug(format!("inode {inode} of a directory has no node"))),
     }
 }
 
 /// Copy number `part` of the blocks of extended attributes.
-fn xattr_block(plan: &Plan, part: u32) -> Vec<u8> {
+fn xattr_block(plan: &Plan, part: u32) -> Result<Vec<u8>> {
     let mut left = index(part);
     for (content, copies) in plan.allocation.xattrs.iter().enumerate() {
         if let Some(address) = copies.get(left) {
-            return plan.contents.xattrs.block_bytes(
-                content,
-                low32(u64_of(left)),
-                *address,
-                plan.contents.seed,
-            );
+            let copy = narrow(left, "a copy of a block of attributes")?;
+            return plan.contents.xattrs.block_bytes(content, copy, *address, plan.contents.seed);
         }
         left -= copies.len();
     }
-    vec![0; BLOCK_LENGTH]
+    Err(Error::bug(format!("there is no block {part} of extended attributes")))
 }
 
 /// Sets bits `from..to` of a bitmap.
@@ -194,52 +203,51 @@ pub(super) fn block_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENG
 }
 
 /// Marks the used inodes of a group, and those that the group does not have.
-pub(super) fn inode_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENGTH]) {
+pub(super) fn inode_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENGTH]) -> Result<()> {
     bitmap.fill(0);
-    set_bits(bitmap, 0, index(plan.used_inodes(group)));
+    set_bits(bitmap, 0, index(plan.used_inodes(group)?));
     set_bits(bitmap, index(plan.geometry.inodes_per_group), BLOCK_LENGTH * 8);
+    Ok(())
 }
 
 /// Bytes of the inode table of a group from `skip` on.
-fn inode_table(plan: &Plan, group: u32, skip: u64, out: &mut [u8]) {
+fn inode_table(plan: &Plan, group: u32, skip: u64, out: &mut [u8]) -> Result<()> {
     let first = u64::from(group) * u64::from(plan.geometry.inodes_per_group) + 1;
-    let size = u64_of(INODE);
-    let mut done = 0;
-    while done < out.len() {
-        let at = skip + u64_of(done);
-        let bytes = inode(plan, low32(first + at / size));
-        let from = usize_of(at % size);
-        let length = (INODE - from).min(out.len() - done);
-        out[done..done + length].copy_from_slice(&bytes[from..from + length]);
-        done += length;
-    }
+    pieces(u64_of(INODE), skip, out, |number| inode(plan, narrow(first + number, "the number of an inode")?))
 }
 
-/// The 256 bytes of an inode; those that are not in use are zero.
-fn inode(plan: &Plan, number: u32) -> [u8; INODE] {
+/// The 256 bytes of an inode; reserved ones that are not in use are zero.
+fn inode(plan: &Plan, number: u32) -> Result<[u8; INODE]> {
     let contents = &plan.contents;
     let record = match number {
-        RESIZE if plan.geometry.resize_inode => resize_inode(plan),
+        RESIZE if plan.geometry.resize_inode => resize_inode(plan)?,
         JOURNAL if plan.allocation.journal.used() > 0 => {
             let blocks = &plan.allocation.journal;
-            own_inode(plan, MODE_FILE | 0o600, journal_length(plan), blocks, 1)
+            own_inode(plan, MODE_FILE | 0o600, journal_length(plan), blocks, 1)?
         }
         LOST_AND_FOUND if contents.inodes.lost_and_found_is_ours() => {
             let length = super::directory::LOST_AND_FOUND_BLOCKS;
-            let blocks = plan.allocation.blocks(number, length);
-            own_inode(plan, MODE_DIRECTORY | 0o700, length * BLOCK, &blocks, 2)
+            let blocks = plan.allocation.blocks(number, Shape::Dense(length))?;
+            own_inode(plan, MODE_DIRECTORY | 0o700, length * BLOCK, &blocks, 2)?
         }
         _ => match contents.inodes.node(number) {
-            Some(node) => node_inode(plan, number, node),
-            None => return [0; INODE],
+            Some(node) => node_inode(plan, number, node)?,
+            None if number < LOST_AND_FOUND => return Ok([0; INODE]),
+            None => return Err(Error::bug(format!("inode {number} is in use and has no node"))),
         },
     };
     record.bytes(number, contents.seed)
 }
 
 /// An inode of the filesystem's own.
-fn own_inode(plan: &Plan, mode: u16, size: u64, blocks: &FileBlocks, links: u16) -> InodeRecord<'static> {
-    InodeRecord {
+fn own_inode(
+    plan: &Plan,
+    mode: u16,
+    size: u64,
+    blocks: &FileBlocks,
+    links: u16,
+) -> Result<InodeRecord<'static>> {
+    Ok(InodeRecord {
         mode,
         uid: 0,
         gid: 0,
@@ -249,61 +257,61 @@ fn own_inode(plan: &Plan, mode: u16, size: u64, blocks: &FileBlocks, links: u16)
         flags: FLAG_EXTENTS,
         mtime: plan.contents.time,
         ctime: plan.contents.time,
-        block: blocks.root(),
+        block: blocks.root()?,
         xattr_block: 0,
         xattrs: &[],
-    }
+    })
 }
 
 /// The inode that owns the reserved descriptor blocks, in the old form with block pointers. Its length covers what
 /// pointers up to its double-indirect block could address, and its count of blocks must be exact: growth subtracts
 /// from it, and the switch to meta_bg demands that just one block is left (linux/fs/ext4/resize.c).
-fn resize_inode(plan: &Plan) -> InodeRecord<'static> {
+fn resize_inode(plan: &Plan) -> Result<InodeRecord<'static>> {
     let backups = u64_of(plan.geometry.backups().count());
     let mut block = [0; 60];
+    let pointer: u32 = narrow(plan.allocation.resize, "the resize inode's pointer")?;
     // i_block[13], the double-indirect pointer
-    Fields(&mut block).u32(13 * 4, low32(plan.allocation.resize));
-    InodeRecord {
+    block[13 * 4..14 * 4].copy_from_slice(&pointer.to_le_bytes());
+    Ok(InodeRecord {
         size: (POINTERS_PER_BLOCK * POINTERS_PER_BLOCK + POINTERS_PER_BLOCK + 12) * BLOCK,
         blocks: 1 + plan.geometry.reserved * (1 + backups),
         flags: 0,
         block,
-        ..own_inode(plan, MODE_FILE | 0o600, 0, &FileBlocks::default(), 1)
-    }
+        ..own_inode(plan, MODE_FILE | 0o600, 0, &FileBlocks::default(), 1)?
+    })
 }
 
 /// The inode of a node of the tree.
-fn node_inode(plan: &Plan, number: u32, first: NodeId) -> InodeRecord<'_> {
+fn node_inode(plan: &Plan, number: u32, first: NodeId) -> Result<InodeRecord<'_>> {
     let contents = &plan.contents;
     let tree = &contents.tree;
     let node = source(tree, first);
     let meta = tree.node(node).meta;
-    let content = contents.xattrs.block(meta.xattrs);
-    let xattr_block = plan.allocation.xattr_block(number, content);
-    let blocks = plan.allocation.blocks(number, contents.dense(number, first).unwrap_or(0));
-    let links = contents.inodes.links(number);
+    let content = contents.xattrs.block(meta.xattrs)?;
+    let xattr_block = plan.allocation.xattr_block(number, content)?;
+    let blocks = plan.allocation.blocks(number, contents.shape(number, first))?;
     let mut record = InodeRecord {
         mode: mode(tree, node),
         uid: meta.uid,
         gid: meta.gid,
         size: tree.size(node),
-        links: low16(u64::from(links)),
+        links: narrow(contents.inodes.links(number), "i_links_count")?,
         blocks: blocks.used() + u64::from(xattr_block != 0),
         flags: FLAG_EXTENTS,
         mtime: clamp(meta.mtime),
         ctime: Time { nanoseconds: contents.time.nanoseconds, ..contents.time },
         block: [0; 60],
         xattr_block,
-        xattrs: contents.xattrs.inside(meta.xattrs),
+        xattrs: contents.xattrs.inside(meta.xattrs)?,
     };
     match tree.node(node).content {
         Content::Directory => {
-            record.size = contents.dense(number, first).unwrap_or(0) * BLOCK;
-            record.links = directory_links(plan, node);
+            record.size = contents.directory_blocks(number) * BLOCK;
+            record.links = directory_links(plan, node)?;
             if contents.indexes.contains_key(&number) {
                 record.flags |= FLAG_INDEX;
             }
-            record.block = blocks.root();
+            record.block = blocks.root()?;
         }
         Content::Symlink { length, .. } => {
             record.size = u64::from(length);
@@ -312,7 +320,7 @@ fn node_inode(plan: &Plan, number: u32, first: NodeId) -> InodeRecord<'_> {
                 let target = tree.target(node);
                 record.block[..target.len()].copy_from_slice(target);
             } else {
-                record.block = blocks.root();
+                record.block = blocks.root()?;
             }
         }
         Content::CharacterDevice { device: numbers } | Content::BlockDevice { device: numbers } => {
@@ -320,22 +328,23 @@ fn node_inode(plan: &Plan, number: u32, first: NodeId) -> InodeRecord<'_> {
             record.block = device(numbers);
         }
         Content::Fifo | Content::Socket => record.flags = 0,
-        Content::File { .. } | Content::Text { .. } | Content::Slice { .. } | Content::Link { .. } => {
-            record.block = blocks.root();
+        Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
+            record.block = blocks.root()?;
         }
+        Content::Link { .. } => return Err(Error::bug("a link leads to a link").at(tree.path(node))),
     }
-    record
+    Ok(record)
 }
 
 /// Links of a directory: its own two and one per subdirectory; past the limit 1, which means "not counted"
 /// (dir_nlink).
-fn directory_links(plan: &Plan, node: NodeId) -> u16 {
+fn directory_links(plan: &Plan, node: NodeId) -> Result<u16> {
     let contents = &plan.contents;
-    let own = u32::from(node == NodeId::ROOT && contents.inodes.lost_and_found_is_ours());
+    let own = u64::from(node == NodeId::ROOT && contents.inodes.lost_and_found_is_ours());
     let subdirectories =
         contents.tree.children(node).filter(|child| contents.tree.is_directory(*child)).count();
-    match u32::try_from(subdirectories).unwrap_or(u32::MAX).saturating_add(2 + own) {
-        links if links > MOST_LINKS => 1,
-        links => low16(u64::from(links)),
+    match u64_of(subdirectories) + 2 + own {
+        links if links > u64::from(MOST_LINKS) => Ok(1),
+        links => narrow(links, "i_links_count"),
     }
 }

@@ -3,7 +3,7 @@
 use super::format::{BLOCK, BLOCKS_PER_GROUP, MOST_INODES_PER_GROUP};
 use super::geometry::{Geometry, LARGEST, Wish, too_large, with_spare};
 use super::plan::{Allocation, Contents, Plan};
-use super::{Journal, Options, Reserved};
+use super::{Journal, Parameters, Reserved};
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::Size;
 use crate::units::Bytes;
@@ -37,7 +37,7 @@ pub(super) fn kept_back(blocks: u64) -> u64 {
 
 impl Plan {
     /// Finds the size, then gives every block its place.
-    pub(super) fn new(contents: Contents, options: &Options) -> Result<Self> {
+    pub(super) fn new(contents: Contents, options: &Parameters) -> Result<Self> {
         match options.size {
             Size::Auto => Self::smallest(contents, options),
             Size::Fixed(size) => Self::fixed(contents, options, size),
@@ -48,7 +48,7 @@ impl Plan {
     /// slower than the size itself, so trying what the last try needed ends at a size that suffices. At first with what
     /// surely is used, which is one sum; then with every block in its place. Where a further group brings smaller tables,
     /// that size is a few blocks too many, and what it needs is tried as well.
-    fn smallest(contents: Contents, options: &Options) -> Result<Self> {
+    fn smallest(contents: Contents, options: &Parameters) -> Result<Self> {
         let mut blocks = 1;
         let sure = contents.surely_used();
         loop {
@@ -63,7 +63,7 @@ impl Plan {
         let mut found = None;
         loop {
             let geometry = geometry(&contents, options, blocks)?;
-            let allocation = contents.allocate(&geometry, journal(options, blocks)?);
+            let allocation = contents.allocate(&geometry, journal(options, blocks)?)?;
             let needed = needed(&contents, options, &geometry, allocation.used);
             if needed > blocks && found.is_some() {
                 break;
@@ -86,7 +86,7 @@ impl Plan {
     }
 
     /// A volume of a given size.
-    fn fixed(contents: Contents, options: &Options, size: Bytes) -> Result<Self> {
+    fn fixed(contents: Contents, options: &Parameters, size: Bytes) -> Result<Self> {
         let blocks = size.get() / BLOCK;
         if blocks > LARGEST {
             return Err(too_large(blocks).about("size"));
@@ -118,7 +118,7 @@ impl Plan {
 }
 
 /// Blocks a volume of this geometry must have where its contents use `used`.
-fn needed(contents: &Contents, options: &Options, geometry: &Geometry, used: u64) -> u64 {
+fn needed(contents: &Contents, options: &Parameters, geometry: &Geometry, used: u64) -> u64 {
     let reserved = reserved(options, geometry.blocks);
     let free = Bytes::new(options.free.map_or(DEFAULT_FREE, Bytes::get)).div_ceil(BLOCK)
         + kept_back(geometry.blocks)
@@ -137,7 +137,7 @@ struct Missing(u64);
 /// Tries to fit contents into a volume of `blocks` blocks.
 fn fit(
     contents: &Contents,
-    options: &Options,
+    options: &Parameters,
     mut blocks: u64,
 ) -> Result<Result<(Geometry, Allocation), Missing>> {
     let asked = blocks;
@@ -154,12 +154,13 @@ fn fit(
         .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
     let mut needed = 0;
     for journal in sizes {
-        let allocation = contents.allocate(&geometry, journal);
+        let allocation = contents.allocate(&geometry, journal)?;
         needed = (geometry.metadata() + allocation.used).max(geometry.shortest());
         if needed <= blocks {
             return Ok(Ok((geometry, allocation)));
         }
     }
+    // What a shorter last group lacks can fit what was asked for: then a block more is needed for that group.
     Ok(Err(Missing(needed.saturating_sub(asked).max(1))))
 }
 
@@ -167,7 +168,7 @@ fn fit(
 /// exactly full root does not boot), and enough that every filesystem of automatic size has a journal. 16 MiB.
 const DEFAULT_FREE: u64 = 16 << 20;
 
-fn geometry(contents: &Contents, options: &Options, blocks: u64) -> Result<Geometry> {
+fn geometry(contents: &Contents, options: &Parameters, blocks: u64) -> Result<Geometry> {
     let used_inodes = contents.inodes.used();
     if let Some(inodes) = options.inodes
         && inodes < used_inodes
@@ -198,7 +199,7 @@ fn geometry(contents: &Contents, options: &Options, blocks: u64) -> Result<Geome
 
 /// Inodes there have to be: those in use, and those asked for; where nobody asks, and the size is ours to choose, some
 /// more for the running system.
-fn wanted_inodes(contents: &Contents, options: &Options) -> u64 {
+fn wanted_inodes(contents: &Contents, options: &Parameters) -> u64 {
     let used = contents.inodes.used();
     match (options.inodes, options.size) {
         (Some(inodes), _) => inodes.max(used),
@@ -226,7 +227,7 @@ fn inodes_need(inodes: u64, geometry: &Geometry) -> u64 {
     (inodes.div_ceil(u64::from(MOST_INODES_PER_GROUP)) - 1) * BLOCKS_PER_GROUP + 1
 }
 
-fn reserved(options: &Options, blocks: u64) -> u64 {
+fn reserved(options: &Parameters, blocks: u64) -> u64 {
     match options.reserved {
         Reserved::Bytes(bytes) => bytes.div_ceil(BLOCK),
         Reserved::Percent(percent) => blocks * u64::from(percent.min(50)) / 100,
@@ -234,7 +235,7 @@ fn reserved(options: &Options, blocks: u64) -> u64 {
 }
 
 /// Blocks of the journal: those for the size the volume is expected to grow to.
-fn journal(options: &Options, blocks: u64) -> Result<u64> {
+fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
     match options.journal {
         Journal::None => Ok(0),
         Journal::Auto => {
@@ -272,8 +273,8 @@ fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
         format!("the contents do not fit the ext4 filesystem: {} too much", missing.human()),
     )
     .needs(size.round_down(BLOCK) + missing)
-    .expected(format!("a size of at least {} bytes", (size.round_down(BLOCK) + missing).get()))
-    .found(format!("{} bytes", size.get()));
+    .expected(format!("a size of at least {}", (size.round_down(BLOCK) + missing).to_write()))
+    .found(size.human());
     if largest.is_empty() {
         error
     } else {

@@ -1,87 +1,103 @@
 //! The superblock, the group descriptors, the journal's superblock and the resize inode's blocks.
 
-use super::Options;
+use super::Parameters;
 use super::checksum::Checksum;
 use super::format::{
     BLOCK, BLOCK_LENGTH, BLOCKS_PER_GROUP, COMPAT_DIR_INDEX, COMPAT_EXT_ATTR, COMPAT_HAS_JOURNAL,
-    COMPAT_RESIZE_INODE, DESCRIPTOR, Fields, GROUP_BLOCK_UNINIT, GROUP_INODE_UNINIT, GROUP_INODE_ZEROED,
-    INCOMPAT, INODE, JOURNAL, LOG_FLEX_GROUPS, LOST_AND_FOUND, POINTERS_PER_BLOCK, RO_COMPAT,
+    COMPAT_RESIZE_INODE, DESCRIPTOR, GROUP_BLOCK_UNINIT, GROUP_INODE_UNINIT, GROUP_INODE_ZEROED,
+    GroupDescriptor, INCOMPAT, INODE, JOURNAL, JournalSuperblock, LOG_FLEX_GROUPS, LOST_AND_FOUND,
+    POINTERS_PER_BLOCK, RO_COMPAT, Superblock,
 };
 use super::plan::Plan;
 use super::render::{block_bitmap, inode_bitmap};
-use crate::units::{high32, index, low8, low16, low32, u64_of, usize_of};
+use crate::error::{Error, Result};
+use crate::units::{half_hi, half_hi16, half_lo, half_lo16, index, narrow, usize_of};
+use crate::wire::Wire;
 
-/// Bytes of the superblock.
-pub(super) const SUPERBLOCK: usize = 1024;
+/// Where the checksum stands that covers all bytes before it.
+const CHECKSUM: usize = Superblock::LENGTH - 4;
 
 /// The superblock that stands in `group`.
-pub(super) fn superblock(plan: &Plan, options: &Options, group: u64) -> Vec<u8> {
-    let mut bytes = vec![0; SUPERBLOCK];
-    let mut at = Fields(&mut bytes);
-    counts(&mut at, plan);
+pub(super) fn superblock(plan: &Plan, options: &Parameters, group: u64) -> Result<[u8; Superblock::LENGTH]> {
     let seconds = plan.contents.time.seconds.max(0).cast_unsigned();
-    at.u32(0x30, low32(seconds)); // s_wtime
-    at.u16(0x36, u16::MAX); // s_max_mnt_count: no check after a number of mounts
-    at.u16(0x38, 0xef53); // s_magic
-    at.u16(0x3a, 1); // s_state: cleanly unmounted
-    at.u16(0x3c, 1); // s_errors: continue
-    at.u32(0x40, low32(seconds)); // s_lastcheck; not below s_mtime, which is 0, or resize2fs asks for a check
-    at.u32(0x4c, 1); // s_rev_level: dynamic inode sizes
-    at.u32(0x54, LOST_AND_FOUND); // s_first_ino
-    at.u16(0x58, low16(u64_of(INODE)));
-    at.u16(0x5a, low16(group)); // s_block_group_nr
-    let journal = if plan.allocation.journal.used() > 0 { COMPAT_HAS_JOURNAL } else { 0 };
+    let high = narrow(half_hi(seconds), "s_wtime_hi")?;
     let resize = if plan.geometry.resize_inode { COMPAT_RESIZE_INODE } else { 0 };
-    at.u32(0x5c, COMPAT_EXT_ATTR | COMPAT_DIR_INDEX | journal | resize);
-    at.u32(0x60, INCOMPAT);
-    at.u32(0x64, RO_COMPAT);
-    at.bytes(0x68, options.uuid.as_bytes());
-    at.bytes(0x78, options.label.as_bytes()); // s_volume_name, at most 16 bytes
-    at.u16(0xce, low16(plan.geometry.reserved)); // s_reserved_gdt_blocks
-    if journal != 0 {
-        at.u32(0xe0, JOURNAL); // s_journal_inum
-        at.u8(0xfd, 1); // s_jnl_backup_type: s_jnl_blocks holds the journal inode's blocks and size
-        at.bytes(0x10c, &plan.allocation.journal.root());
+    let mut superblock = Superblock {
+        s_wtime: half_lo(seconds),
+        s_max_mnt_count: u16::MAX,     // no check after a number of mounts
+        s_state: 1,                    // cleanly unmounted
+        s_errors: 1,                   // continue
+        s_lastcheck: half_lo(seconds), // not below s_mtime, which is 0, or resize2fs asks for a check
+        s_rev_level: 1,                // dynamic inode sizes
+        s_first_ino: LOST_AND_FOUND,
+        s_inode_size: narrow(INODE, "s_inode_size")?,
+        // Past 65,535 its low half, as e2fsprogs writes it (lib/ext2fs/closefs.c, write_primary_superblock).
+        s_block_group_nr: half_lo16(narrow(group, "a group's number")?),
+        s_feature_compat: COMPAT_EXT_ATTR | COMPAT_DIR_INDEX | resize,
+        s_feature_incompat: INCOMPAT,
+        s_feature_ro_compat: RO_COMPAT,
+        s_uuid: options.uuid,
+        s_volume_name: label(&options.label)?,
+        s_reserved_gdt_blocks: narrow(plan.geometry.reserved, "s_reserved_gdt_blocks")?,
+        s_hash_seed: plan.contents.hash_seed,
+        s_def_hash_version: 1, // half MD4
+        s_desc_size: narrow(DESCRIPTOR, "s_desc_size")?,
+        s_default_mount_opts: 0xc, // user_xattr, acl
+        s_mkfs_time: half_lo(seconds),
+        s_min_extra_isize: 32,
+        s_want_extra_isize: 32,
+        s_flags: 1, // names are hashed as signed bytes
+        s_log_groups_per_flex: LOG_FLEX_GROUPS,
+        s_checksum_type: 1, // crc32c
+        s_wtime_hi: high,
+        s_mkfs_time_hi: high,
+        s_lastcheck_hi: high,
+        ..counts(plan)?
+    };
+    if plan.allocation.journal.used() > 0 {
         let size = journal_length(plan);
-        at.u32(0x10c + 60, high32(size));
-        at.u32(0x10c + 64, low32(size));
+        superblock.s_feature_compat |= COMPAT_HAS_JOURNAL;
+        superblock.s_journal_inum = JOURNAL;
+        superblock.s_jnl_backup_type = 1; // s_jnl_blocks holds the journal inode's blocks and size
+        superblock.s_jnl_blocks = plan.allocation.journal.root()?;
+        superblock.s_jnl_size_high = half_hi(size);
+        superblock.s_jnl_size_low = half_lo(size);
     }
-    at.bytes(0xec, &plan.contents.hash_seed);
-    at.u8(0xfc, 1); // s_def_hash_version: half MD4
-    at.u16(0xfe, low16(u64_of(DESCRIPTOR)));
-    at.u32(0x100, 0xc); // s_default_mount_opts: user_xattr, acl
-    at.u32(0x108, low32(seconds)); // s_mkfs_time
-    at.u16(0x15c, 32); // s_min_extra_isize
-    at.u16(0x15e, 32); // s_want_extra_isize
-    at.u32(0x160, 1); // s_flags: names are hashed as signed bytes
-    at.u8(0x174, LOG_FLEX_GROUPS);
-    at.u8(0x175, 1); // s_checksum_type: crc32c
-    let high = low8(u64::from(high32(seconds)));
-    at.u8(0x274, high); // s_wtime_hi
-    at.u8(0x276, high); // s_mkfs_time_hi
-    at.u8(0x277, high); // s_lastcheck_hi
-    let checksum = Checksum::START.with(&at.0[..0x3fc]).value();
-    at.u32(0x3fc, checksum);
-    bytes
+    superblock.s_checksum = Checksum::START.with(&superblock.bytes()[..CHECKSUM]).value();
+    Ok(superblock.bytes())
+}
+
+/// A label in its field; its length was checked.
+fn label(text: &str) -> Result<[u8; 16]> {
+    let mut field = [0; 16];
+    field
+        .get_mut(..text.len())
+        .ok_or_else(|| Error::bug("s_volume_name: a label is longer than its field"))?
+        .copy_from_slice(text.as_bytes());
+    Ok(field)
 }
 
 /// How many of everything, and the sizes of block and group.
-fn counts(at: &mut Fields<'_>, plan: &Plan) {
+fn counts(plan: &Plan) -> Result<Superblock> {
     let geometry = &plan.geometry;
-    let inodes = geometry.inodes();
-    at.u32(0x00, low32(inodes));
-    at.u32(0x04, low32(geometry.blocks));
-    at.u32(0x08, low32(plan.reserved_blocks));
-    at.u32(0x0c, low32(plan.free_blocks()));
-    at.u32(0x10, low32(plan.free_inodes()));
-    at.u32(0x18, 2); // s_log_block_size: 1024 << 2
-    at.u32(0x1c, 2); // s_log_cluster_size: a cluster is a block
-    at.u32(0x20, low32(BLOCKS_PER_GROUP));
-    at.u32(0x24, low32(BLOCKS_PER_GROUP));
-    at.u32(0x28, geometry.inodes_per_group);
-    at.u32(0x150, high32(geometry.blocks));
-    at.u32(0x154, high32(plan.reserved_blocks));
-    at.u32(0x158, high32(plan.free_blocks()));
+    let (blocks, reserved, free) = (geometry.blocks, plan.reserved_blocks, plan.free_blocks());
+    let per_group = narrow(BLOCKS_PER_GROUP, "s_blocks_per_group")?;
+    Ok(Superblock {
+        s_inodes_count: narrow(geometry.inodes(), "s_inodes_count")?,
+        s_blocks_count_lo: half_lo(blocks),
+        s_r_blocks_count_lo: half_lo(reserved),
+        s_free_blocks_count_lo: half_lo(free),
+        s_free_inodes_count: narrow(plan.free_inodes(), "s_free_inodes_count")?,
+        s_log_block_size: 2,   // 1024 << 2
+        s_log_cluster_size: 2, // a cluster is a block
+        s_blocks_per_group: per_group,
+        s_clusters_per_group: per_group,
+        s_inodes_per_group: geometry.inodes_per_group,
+        s_blocks_count_hi: half_hi(blocks),
+        s_r_blocks_count_hi: half_hi(reserved),
+        s_free_blocks_count_hi: half_hi(free),
+        ..Superblock::BLANK
+    })
 }
 
 /// Bytes of the journal.
@@ -90,7 +106,7 @@ pub(super) fn journal_length(plan: &Plan) -> u64 {
 }
 
 /// All group descriptors, as they stand behind each superblock copy.
-pub(super) fn descriptors(plan: &Plan) -> Vec<u8> {
+pub(super) fn descriptors(plan: &Plan) -> Result<Vec<u8>> {
     let geometry = &plan.geometry;
     let mut directories = vec![0_u32; usize_of(geometry.groups)];
     for (number, node) in plan.contents.inodes.all() {
@@ -101,61 +117,63 @@ pub(super) fn descriptors(plan: &Plan) -> Vec<u8> {
     if plan.contents.inodes.lost_and_found_is_ours() {
         directories[index((LOST_AND_FOUND - 1) / geometry.inodes_per_group)] += 1;
     }
-    let mut bytes = vec![0; usize_of(geometry.groups) * DESCRIPTOR];
-    for (group, descriptor) in (0..geometry.groups).zip(bytes.chunks_exact_mut(DESCRIPTOR)) {
-        let used_directories = directories[usize_of(group)];
-        fill_descriptor(&mut Fields(descriptor), plan, group, used_directories);
+    let mut bytes = vec![0; directories.len() * DESCRIPTOR];
+    for ((group, directories), out) in (0..).zip(directories).zip(bytes.chunks_exact_mut(DESCRIPTOR)) {
+        descriptor(plan, group, directories)?.write_to(out);
     }
-    bytes
+    Ok(bytes)
 }
 
 /// One group descriptor. Bitmaps of untouched groups are neither written nor summed: the kernel makes them from the
 /// flags, and since the tables of a new file are zero throughout, INODE_ZEROED spares it writing them.
-fn fill_descriptor(at: &mut Fields<'_>, plan: &Plan, group: u64, directories: u32) {
+fn descriptor(plan: &Plan, group: u64, directories: u32) -> Result<GroupDescriptor> {
     let geometry = &plan.geometry;
     let placed = &geometry.placed[usize_of(group)];
-    let used = plan.used_inodes(group);
+    let used = plan.used_inodes(group)?;
     let free_inodes = geometry.inodes_per_group - used;
     let mut flags = GROUP_INODE_ZEROED;
     let mut bitmap = [0; BLOCK_LENGTH];
-    let free_blocks = block_bitmap(plan, group, &mut bitmap);
-    let mut sum = 0;
+    let free_blocks = narrow(block_bitmap(plan, group, &mut bitmap), "bg_free_blocks_count")?;
+    let mut blocks_sum = 0;
     if block_bitmap_is_implied(plan, group) {
         flags |= GROUP_BLOCK_UNINIT;
     } else {
-        sum = plan.contents.seed.with(&bitmap).value();
+        blocks_sum = plan.contents.seed.with(&bitmap).value();
     }
-    for (low, high, value) in [
-        (0x00, 0x20, placed.block_bitmap),
-        (0x04, 0x24, placed.inode_bitmap),
-        (0x08, 0x28, placed.inode_table),
-    ] {
-        at.u32(low, low32(value));
-        at.u32(high, high32(value));
-    }
-    at.u16(0x18, low16(u64::from(sum)));
-    at.u16(0x38, low16(u64::from(sum >> 16)));
-    let mut sum = 0;
+    let mut inodes_sum = 0;
     if used == 0 {
         flags |= GROUP_INODE_UNINIT;
     } else {
-        inode_bitmap(plan, group, &mut bitmap);
-        sum = plan.contents.seed.with(&bitmap[..index(geometry.inodes_per_group.div_ceil(8))]).value();
+        inode_bitmap(plan, group, &mut bitmap)?;
+        let length = index(geometry.inodes_per_group.div_ceil(8));
+        inodes_sum = plan.contents.seed.with(&bitmap[..length]).value();
     }
-    at.u16(0x1a, low16(u64::from(sum)));
-    at.u16(0x3a, low16(u64::from(sum >> 16)));
-    for (low, high, value) in [
-        (0x0c, 0x2c, free_blocks),
-        (0x0e, 0x2e, u64::from(free_inodes)),
-        (0x10, 0x30, u64::from(directories)),
-        (0x1c, 0x32, u64::from(free_inodes)), // bg_itable_unused: used inodes are the first ones
-    ] {
-        at.u16(low, low16(value));
-        at.u16(high, low16(value >> 16));
-    }
-    at.u16(0x12, flags);
-    let sum = plan.contents.seed.with(&low32(group).to_le_bytes()).with(at.0).value();
-    at.u16(0x1e, low16(u64::from(sum)));
+    let mut descriptor = GroupDescriptor {
+        bg_block_bitmap_lo: half_lo(placed.block_bitmap),
+        bg_inode_bitmap_lo: half_lo(placed.inode_bitmap),
+        bg_inode_table_lo: half_lo(placed.inode_table),
+        bg_free_blocks_count_lo: half_lo16(free_blocks),
+        bg_free_inodes_count_lo: half_lo16(free_inodes),
+        bg_used_dirs_count_lo: half_lo16(directories),
+        bg_flags: flags,
+        bg_block_bitmap_csum_lo: half_lo16(blocks_sum),
+        bg_inode_bitmap_csum_lo: half_lo16(inodes_sum),
+        bg_itable_unused_lo: half_lo16(free_inodes), // used inodes are the first ones
+        bg_checksum: 0,
+        bg_block_bitmap_hi: half_hi(placed.block_bitmap),
+        bg_inode_bitmap_hi: half_hi(placed.inode_bitmap),
+        bg_inode_table_hi: half_hi(placed.inode_table),
+        bg_free_blocks_count_hi: half_hi16(free_blocks),
+        bg_free_inodes_count_hi: half_hi16(free_inodes),
+        bg_used_dirs_count_hi: half_hi16(directories),
+        bg_itable_unused_hi: half_hi16(free_inodes),
+        bg_block_bitmap_csum_hi: half_hi16(blocks_sum),
+        bg_inode_bitmap_csum_hi: half_hi16(inodes_sum),
+    };
+    let group: u32 = narrow(group, "a group's number")?;
+    let sum = plan.contents.seed.with(&group.to_le_bytes()).with(&descriptor.bytes()).value();
+    descriptor.bg_checksum = half_lo16(sum);
+    Ok(descriptor)
 }
 
 /// Whether nothing but what the kernel can deduce is used in a group: nothing at all. As mke2fs, never the last group
@@ -169,44 +187,47 @@ pub(super) fn block_bitmap_is_implied(plan: &Plan, group: u64) -> bool {
         && plan.geometry.taken.get(first).is_none_or(|run| run.start >= end)
 }
 
-/// The journal's first block; the log itself is empty, and zero blocks are a valid empty log. Big-endian (kernel.org,
-/// ext4, "Journal (jbd2)").
-pub(super) fn journal_superblock(plan: &Plan, options: &Options) -> Vec<u8> {
-    let mut bytes = vec![0; SUPERBLOCK];
-    let mut at = Fields(&mut bytes);
-    at.be32(0x00, 0xc03b_3998); // h_magic
-    at.be32(0x04, 4); // h_blocktype: superblock version 2
-    at.be32(0x0c, low32(BLOCK)); // s_blocksize
-    at.be32(0x10, low32(journal_length(plan) / BLOCK)); // s_maxlen
-    at.be32(0x14, 1); // s_first: the first block of the log
-    at.be32(0x18, 1); // s_sequence: the first transaction expected
-    // s_start, 0x1c, is left zero: the journal is empty.
-    at.bytes(0x30, options.uuid.as_bytes());
-    at.be32(0x40, 1); // s_nr_users
-    bytes
+/// The journal's first block; the log itself is empty, and zero blocks are a valid empty log (kernel.org, ext4, "Journal
+/// (jbd2)").
+pub(super) fn journal_superblock(plan: &Plan, options: &Parameters) -> Result<Vec<u8>> {
+    let superblock = JournalSuperblock {
+        h_blocktype: 4, // superblock version 2
+        s_blocksize: narrow(BLOCK, "s_blocksize")?,
+        s_maxlen: narrow(journal_length(plan) / BLOCK, "s_maxlen")?,
+        s_first: 1,    // the first block of the log
+        s_sequence: 1, // the first transaction expected
+        s_start: 0,    // the journal is empty
+        s_uuid: options.uuid,
+        s_nr_users: 1,
+        ..JournalSuperblock::BLANK
+    };
+    Ok(superblock.bytes().to_vec())
+}
+
+/// Puts pointers of 32 bits into a block, each at its slot.
+fn pointers(slots: impl Iterator<Item = (u64, u64)>) -> Result<Vec<u8>> {
+    let mut block = vec![0; BLOCK_LENGTH];
+    for (slot, target) in slots {
+        let target: u32 = narrow(target, "a pointer of the resize inode")?;
+        let at = usize_of(slot) * 4;
+        block
+            .get_mut(at..at + 4)
+            .ok_or_else(|| Error::bug("the resize inode has more pointers than a block"))?
+            .copy_from_slice(&target.to_le_bytes());
+    }
+    Ok(block)
 }
 
 /// The resize inode's double-indirect block: for each reserved descriptor block, at the place of its number among all
 /// descriptor blocks, its copy in group 0.
-pub(super) fn resize_indirect(plan: &Plan) -> Vec<u8> {
-    let geometry = &plan.geometry;
-    let mut bytes = vec![0; BLOCK_LENGTH];
-    let mut at = Fields(&mut bytes);
-    for number in 0..geometry.reserved {
-        let descriptor = geometry.descriptor_blocks + number;
-        at.u32(usize_of(descriptor % POINTERS_PER_BLOCK) * 4, low32(1 + descriptor));
-    }
-    bytes
+pub(super) fn resize_indirect(plan: &Plan) -> Result<Vec<u8>> {
+    let first = plan.geometry.descriptor_blocks;
+    pointers((first..first + plan.geometry.reserved).map(|block| (block % POINTERS_PER_BLOCK, 1 + block)))
 }
 
 /// Reserved descriptor block `number` in group 0: the numbers of its backup copies, in the order of their groups.
-pub(super) fn resize_backups(plan: &Plan, number: u64) -> Vec<u8> {
+pub(super) fn resize_backups(plan: &Plan, number: u64) -> Result<Vec<u8>> {
     let geometry = &plan.geometry;
-    let mut bytes = vec![0; BLOCK_LENGTH];
-    let mut at = Fields(&mut bytes);
-    for (slot, group) in geometry.backups().enumerate() {
-        let block = group * BLOCKS_PER_GROUP + 1 + geometry.descriptor_blocks + number;
-        at.u32(slot * 4, low32(block));
-    }
-    bytes
+    let copy = |group| group * BLOCKS_PER_GROUP + 1 + geometry.descriptor_blocks + number;
+    pointers((0..).zip(geometry.backups().map(copy)))
 }

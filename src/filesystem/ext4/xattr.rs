@@ -4,22 +4,19 @@
 use std::collections::BTreeMap;
 
 use super::checksum::Checksum;
-use super::format::{BLOCK_LENGTH, Fields, INODE, XATTRS_IN_INODE};
+use super::format::{BLOCK_LENGTH, INODE, XATTRS_IN_INODE, XattrEntry, XattrHeader, XattrInodeHeader};
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 use crate::tree::{NodeId, Tree, Xattr};
-use crate::units::{low8, low16, low32, u64_of};
+use crate::units::{index, narrow};
+use crate::wire::Wire;
 
-/// First word of attributes in an inode and in a block.
-const MAGIC: u32 = 0xea02_0000;
-/// Bytes of the block's header.
-const HEADER: usize = 32;
 /// The most inodes that share one block (EXT4_XATTR_REFCOUNT_MAX).
 const MOST_SHARERS: u32 = 1024;
 /// Room for entries and values inside the inode, after the magic word.
-const ROOM_IN_INODE: usize = INODE - XATTRS_IN_INODE - 4;
+const ROOM_IN_INODE: usize = INODE - XATTRS_IN_INODE - XattrInodeHeader::LENGTH;
 /// Room for entries and values in the block.
-const ROOM_IN_BLOCK: usize = BLOCK_LENGTH - HEADER;
+const ROOM_IN_BLOCK: usize = BLOCK_LENGTH - XattrHeader::LENGTH;
 
 /// An attribute as it is stored: its namespace is a number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +29,7 @@ struct Stored {
 impl Stored {
     /// Bytes of its entry and of its value, both on multiples of 4.
     fn length(&self) -> usize {
-        (16 + self.name.len()).next_multiple_of(4) + self.value.len().next_multiple_of(4)
+        (XattrEntry::LENGTH + self.name.len()).next_multiple_of(4) + self.value.len().next_multiple_of(4)
     }
 
     /// The order of entries in a block: namespace, length of the name, name (ext4_xattr_cmp_entry).
@@ -63,13 +60,11 @@ impl Xattrs {
             let set = tree.node(node).meta.xattrs;
             if set != 0 {
                 first_user.entry(set).or_insert(node);
-                if let Some(count) = counts.get_mut(crate::units::index(set)) {
-                    *count += 1;
-                }
+                *counts.get_mut(index(set)).ok_or_else(|| no_set(set))? += 1;
             }
         }
         for (set, xattrs) in tree.xattr_sets().iter().enumerate() {
-            let number = low32(u64_of(set));
+            let number = narrow(set, "the number of a set of attributes")?;
             let (inside, rest) = match first_user.get(&number) {
                 Some(node) => split(xattrs).map_err(|error| error.at(tree.path(*node)))?,
                 None => (Vec::new(), Vec::new()),
@@ -92,13 +87,13 @@ impl Xattrs {
     }
 
     /// What stands inside the inodes of a set.
-    pub(super) fn inside(&self, set: u32) -> &[u8] {
-        self.sets.get(crate::units::index(set)).map_or(&[], |(inside, _)| inside)
+    pub(super) fn inside(&self, set: u32) -> Result<&[u8]> {
+        self.sets.get(index(set)).map(|(inside, _)| inside.as_slice()).ok_or_else(|| no_set(set))
     }
 
     /// Which block content the inodes of a set have.
-    pub(super) fn block(&self, set: u32) -> Option<usize> {
-        self.sets.get(crate::units::index(set)).and_then(|(_, block)| *block)
+    pub(super) fn block(&self, set: u32) -> Result<Option<usize>> {
+        self.sets.get(index(set)).map(|(_, block)| *block).ok_or_else(|| no_set(set))
     }
 
     /// How many blocks each content needs, so that none has too many inodes.
@@ -112,19 +107,33 @@ impl Xattrs {
     }
 
     /// Copy `copy` of a content, to stand in block `address`.
-    pub(super) fn block_bytes(&self, content: usize, copy: u32, address: u64, seed: Checksum) -> Vec<u8> {
+    pub(super) fn block_bytes(
+        &self,
+        content: usize,
+        copy: u32,
+        address: u64,
+        seed: Checksum,
+    ) -> Result<Vec<u8>> {
+        let no_content = || Error::bug(format!("there is no block content {content} of attributes"));
+        let stored = self.blocks.get(content).ok_or_else(no_content)?;
+        let users = *self.users.get(content).ok_or_else(no_content)?;
+        let sharers = users.checked_sub(copy * MOST_SHARERS).filter(|sharers| *sharers > 0);
+        let sharers = sharers
+            .ok_or_else(|| Error::bug(format!("copy {copy} of a block of attributes has no inode")))?;
         let mut bytes = vec![0; BLOCK_LENGTH];
-        let mut at = Fields(&mut bytes);
-        let stored = &self.blocks[content];
-        let hash = entries(&mut at, HEADER, BLOCK_LENGTH, 0, stored, true);
-        at.u32(0, MAGIC);
-        at.u32(4, (self.users[content] - copy * MOST_SHARERS).min(MOST_SHARERS));
-        at.u32(8, 1);
-        at.u32(12, hash);
-        let checksum = seed.with(&address.to_le_bytes()).with(at.0).value();
-        at.u32(16, checksum);
-        bytes
+        let h_hash = entries(&mut bytes, XattrHeader::LENGTH, 0, stored, true)?;
+        let mut header =
+            XattrHeader { h_refcount: sharers.min(MOST_SHARERS), h_blocks: 1, h_hash, ..XattrHeader::BLANK };
+        header.write_to(&mut bytes);
+        header.h_checksum = seed.with(&address.to_le_bytes()).with(&bytes).value();
+        header.write_to(&mut bytes);
+        Ok(bytes)
     }
+}
+
+/// The error for a set of attributes that the tree does not have.
+fn no_set(set: u32) -> Error {
+    Error::bug(format!("there is no set {set} of extended attributes"))
 }
 
 /// Which attributes go inside the inode and which into the block: inside as many as fit, in the order of namespaces,
@@ -161,10 +170,10 @@ fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
     let mut bytes = Vec::new();
     if !inside.is_empty() {
         bytes = vec![0; INODE - XATTRS_IN_INODE];
-        let mut at = Fields(&mut bytes);
-        at.u32(0, MAGIC);
+        XattrInodeHeader::BLANK.write_to(&mut bytes);
         // Offsets of values count from the first entry here, from the block's start there.
-        entries(&mut at, 4, INODE - XATTRS_IN_INODE, 4, &inside, false);
+        let first = XattrInodeHeader::LENGTH;
+        entries(&mut bytes, first, first, &inside, false)?;
     }
     Ok((bytes, rest))
 }
@@ -199,37 +208,33 @@ fn tightest(lengths: &[usize], room: usize) -> Vec<usize> {
     found.into_iter().rev().flatten().next().unwrap_or_default()
 }
 
-/// Writes entries from `first` up and values from `end` down; returns the hash of all entries. Value offsets count
+/// Writes entries from `first` up and values from the end down; returns the hash of all entries. Value offsets count
 /// from `origin`.
-fn entries(
-    at: &mut Fields<'_>,
-    first: usize,
-    end: usize,
-    origin: usize,
-    stored: &[Stored],
-    hashed: bool,
-) -> u32 {
-    let (mut entry, mut value) = (first, end);
+fn entries(out: &mut [u8], first: usize, origin: usize, stored: &[Stored], hashed: bool) -> Result<u32> {
+    let (mut at, mut value) = (first, out.len());
     let mut sum = 0_u32;
     for xattr in stored {
         value -= xattr.value.len().next_multiple_of(4);
-        at.bytes(value, &xattr.value);
-        at.u8(entry, low8(u64_of(xattr.name.len())));
-        at.u8(entry + 1, xattr.index);
+        out[value..value + xattr.value.len()].copy_from_slice(&xattr.value);
         // An empty value has no place.
         let offset = if xattr.value.is_empty() { 0 } else { value - origin };
-        at.u16(entry + 2, low16(u64_of(offset)));
-        at.u32(entry + 8, low32(u64_of(xattr.value.len())));
-        if hashed {
-            let hash = entry_hash(xattr);
-            at.u32(entry + 12, hash);
-            // ext4_xattr_rehash: one entry without hash makes the block unshareable; ours all have one.
-            sum = sum.rotate_left(16) ^ hash;
-        }
-        at.bytes(entry + 16, &xattr.name);
-        entry += (16 + xattr.name.len()).next_multiple_of(4);
+        let e_hash = if hashed { entry_hash(xattr) } else { 0 };
+        let entry = XattrEntry {
+            e_name_len: narrow(xattr.name.len(), "e_name_len")?,
+            e_name_index: xattr.index,
+            e_value_offs: narrow(offset, "e_value_offs")?,
+            e_value_inum: 0,
+            e_value_size: narrow(xattr.value.len(), "e_value_size")?,
+            e_hash,
+        };
+        entry.write_to(&mut out[at..]);
+        // ext4_xattr_rehash: one entry without hash makes the block unshareable; ours all have one.
+        sum = sum.rotate_left(16) ^ e_hash;
+        let name = at + XattrEntry::LENGTH;
+        out[name..name + xattr.name.len()].copy_from_slice(&xattr.name);
+        at = (name + xattr.name.len()).next_multiple_of(4);
     }
-    sum
+    Ok(sum)
 }
 
 /// ext4_xattr_hash_entry: the name by 5 bits, then the value by 16 bits a word. Names are hashed as unsigned bytes,
@@ -251,6 +256,13 @@ const NAMESPACES: [(&[u8], u8); 5] = [
     (b"system.posix_acl_access", 2),
     (b"system.posix_acl_default", 3),
 ];
+
+/// The prefix of a namespace's names.
+pub(super) fn prefix(index: u8) -> Option<&'static [u8]> {
+    /// Namespaces that we write none of: the kernel's own, and ACLs of NFSv4.
+    const OTHERS: [(&[u8], u8); 2] = [(b"system.", 7), (b"system.richacl", 8)];
+    NAMESPACES.iter().chain(&OTHERS).find(|(_, number)| *number == index).map(|(prefix, _)| *prefix)
+}
 
 /// An attribute in its stored form.
 fn stored(xattr: &Xattr) -> Result<Stored> {
@@ -294,6 +306,29 @@ fn acl_on_disk(value: &[u8]) -> Result<Vec<u8>> {
     if chunks.remainder().is_empty() { Ok(out) } else { bad("a length that is no multiple of 8") }
 }
 
+/// The way back from [`acl_on_disk`].
+pub(super) fn acl_exchanged(value: &[u8]) -> Result<Vec<u8>> {
+    /// The id of an entry that has none (ACL_UNDEFINED_ID).
+    const NONE: [u8; 4] = u32::MAX.to_le_bytes();
+    let bad = || Error::new(Kind::Format, "a POSIX ACL on the disk is not understood");
+    let mut rest = value.strip_prefix(&1_u32.to_le_bytes()).ok_or_else(bad)?;
+    let mut out = 2_u32.to_le_bytes().to_vec();
+    while let Some((entry, behind)) = rest.split_first_chunk::<4>() {
+        out.extend_from_slice(entry);
+        rest = behind;
+        match u16::from_le_bytes([entry[0], entry[1]]) {
+            0x01 | 0x04 | 0x10 | 0x20 => out.extend_from_slice(&NONE),
+            0x02 | 0x08 => {
+                let (id, behind) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
+                out.extend_from_slice(id);
+                rest = behind;
+            }
+            _ => return Err(bad()),
+        }
+    }
+    if rest.is_empty() { Ok(out) } else { Err(bad()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,6 +350,10 @@ mod tests {
         let disk = acl_on_disk(&value).unwrap();
         assert_eq!(disk.len(), 4 + 4 * 4 + 8);
         assert_eq!(disk[8..16], [2, 0, 5, 0, 0xe8, 3, 0, 0]);
+        assert_eq!(acl_exchanged(&disk).unwrap(), value);
+        for wrong in [&disk[..3], &disk[..10], &disk[1..], &[1, 0, 0, 0, 3, 0, 0, 0]] {
+            assert_eq!(acl_exchanged(wrong).unwrap_err().kind(), Kind::Format);
+        }
         assert!(acl_on_disk(&value[..11]).is_err());
         assert!(acl_on_disk(&[1, 0, 0, 0]).is_err());
     }

@@ -8,7 +8,7 @@ use super::geometry::{FatType, Geometry};
 use crate::error::{Error, Result};
 use crate::image::Render;
 use crate::tree::NodeId;
-use crate::units::{Bytes, low8, usize_of};
+use crate::units::{Bytes, usize_of};
 
 /// The runs of clusters of a volume.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl Chains {
 
     /// The first cluster that is free, if there are enough of them.
     pub(super) fn next(&self) -> u32 {
+        // Nothing is taken where there is no run.
         self.ends.last().map_or(ROOT_CLUSTER, |end| end + 1)
     }
 
@@ -83,6 +84,7 @@ pub(super) struct Table {
 impl Table {
     /// Bytes up to the last entry that is not zero.
     pub(super) fn length(&self) -> Bytes {
+        // The first two entries are marks.
         let entries = 1 + u64::from(self.ends.last().copied().unwrap_or(1));
         Bytes::new((entries * self.fat.bits()).div_ceil(8))
     }
@@ -127,15 +129,9 @@ impl Render for Table {
             && let (Some(one), Some(two)) = (entries.next(), entries.next())
         {
             match self.fat {
-                FatType::Fat12 => bytes.extend([
-                    low8(one.into()),
-                    low8((one >> 8 | two << 4).into()),
-                    low8((two >> 4).into()),
-                ]),
+                FatType::Fat12 => bytes.extend((one | two << 12).to_le_bytes().into_iter().take(3)),
                 FatType::Fat16 => {
-                    for entry in [one, two] {
-                        bytes.extend([low8(entry.into()), low8((entry >> 8).into())]);
-                    }
+                    bytes.extend([one, two].iter().flat_map(|entry| entry.to_le_bytes().into_iter().take(2)));
                 }
                 FatType::Fat32 => bytes.extend([one, two].iter().flat_map(|entry| entry.to_le_bytes())),
             }

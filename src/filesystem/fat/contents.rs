@@ -31,6 +31,7 @@ impl Directory {
 #[derive(Debug)]
 pub(super) struct Contents<'a> {
     pub(super) tree: &'a Tree,
+    pub(super) root: Directory,
     /// In preorder, so the root is the first.
     pub(super) directories: Vec<Directory>,
     pub(super) warnings: Vec<Warning>,
@@ -39,7 +40,8 @@ pub(super) struct Contents<'a> {
 impl<'a> Contents<'a> {
     /// Looks through a tree; `label` tells whether the root directory holds one.
     pub(super) fn survey(tree: &'a Tree, label: bool) -> Result<Self> {
-        let mut contents = Self { tree, directories: Vec::new(), warnings: Vec::new() };
+        let root = Directory { id: NodeId::ROOT, entries: 0 };
+        let mut contents = Self { tree, root, directories: Vec::new(), warnings: Vec::new() };
         for id in tree.ids() {
             match tree.node(source(tree, id)).content {
                 Content::Directory => contents.directory(id, label)?,
@@ -52,6 +54,8 @@ impl<'a> Contents<'a> {
                 Content::Link { .. } => return Err(Error::bug("a link leads to a link")),
             }
         }
+        let first = contents.directories.first().filter(|first| first.id == NodeId::ROOT);
+        contents.root = *first.ok_or_else(|| Error::bug("the root of a tree is no directory"))?;
         contents.warn_of_links();
         contents.warn_of_metadata();
         Ok(contents)
@@ -122,11 +126,6 @@ impl<'a> Contents<'a> {
     /// Length of a regular file, whichever of its names is asked.
     pub(super) fn size(&self, id: NodeId) -> u64 {
         self.tree.size(source(self.tree, id))
-    }
-
-    /// Entries of the root directory.
-    pub(super) fn root_entries(&self) -> u64 {
-        self.directories.first().map_or(0, |root| root.entries)
     }
 
     /// Regular files, in preorder, with their lengths; every name of a linked file is one.

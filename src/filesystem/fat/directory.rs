@@ -7,7 +7,7 @@ use super::format::{Attribute, Date, entry, long_entries};
 use super::names::{self, ShortName};
 use crate::error::{Error, Result};
 use crate::tree::NodeId;
-use crate::units::low32;
+use crate::units::narrow;
 
 /// What all directories of a volume share.
 #[derive(Debug)]
@@ -42,15 +42,16 @@ impl Writer<'_> {
         let texts = children.iter().map(text).collect::<Result<Vec<_>>>()?;
         let named = names::short_names(&texts).ok_or_else(|| Error::bug("there are too few short names"))?;
         for (child, name) in children.iter().zip(named) {
-            for long in name.long.iter().flat_map(|long| long_entries(long, name.short)) {
-                bytes.extend(long);
+            if let Some(long) = &name.long {
+                bytes.extend(long_entries(long, name.short)?.iter().flatten());
             }
             let (attribute, size) = if tree.is_directory(*child) {
                 (Attribute::Directory, 0)
             } else {
                 (Attribute::File, self.contents.size(*child))
             };
-            bytes.extend(entry(name.short, attribute, self.chains.start(*child), low32(size), self.date));
+            let size = narrow(size, "DIR_FileSize")?;
+            bytes.extend(entry(name.short, attribute, self.chains.start(*child), size, self.date));
         }
         Ok(bytes)
     }

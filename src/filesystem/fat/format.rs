@@ -1,14 +1,127 @@
-//! The bytes: boot sector, FSInfo sector, directory entries, dates. Offsets stand beside the fields; docs/formats/fat.md
-//! says why each has its value. Numbers are little-endian throughout.
+//! The bytes: boot sector, FSInfo sector, directory entries, dates; docs/formats/fat.md says why each field has its
+//! value. Numbers are little-endian throughout. Boot sector and FSInfo have 512 bytes whatever the size of a sector is:
+//! fatgen103 puts the signature at 510 in both.
 
 use super::geometry::{ENTRY, FATS, FatType, Geometry};
 use super::names::{ShortName, UNITS};
-use crate::calendar::civil;
+use crate::calendar::{civil, days};
+use crate::error::{Error, Result};
 use crate::tree::Time;
-use crate::units::{Clusters, Sectors, low8, low16, low32, usize_of};
+use crate::units::{Clusters, Sectors, half_hi16, half_lo16, narrow, usize_of};
+use crate::wire::{Structure, Wire, wire};
 
-/// Bytes of a boot sector and of FSInfo, whatever the size of a sector; fatgen103 puts the signature at 510 in both.
-const SECTOR: usize = 512;
+/// Every structure, for the tables of docs/formats/fat.md.
+pub(crate) const STRUCTURES: &[Structure] = &[
+    Bpb::STRUCTURE,
+    ExtendedBpb::STRUCTURE,
+    BootSector16::STRUCTURE,
+    BootSector32::STRUCTURE,
+    FsInfo::STRUCTURE,
+    DirectoryEntry::STRUCTURE,
+    LongEntry::STRUCTURE,
+];
+
+wire! {
+    /// What all boot sectors say of the volume, from byte 11 on (fatgen103, "Boot Sector and BPB").
+    pub(crate) struct Bpb: "FAT BIOS parameter block", little, 25 {
+        0 bytes_per_sec "BPB_BytsPerSec": u16,
+        2 sec_per_clus "BPB_SecPerClus": u8,
+        3 rsvd_sec_cnt "BPB_RsvdSecCnt": u16,
+        5 num_fats "BPB_NumFATs": u8,
+        6 root_ent_cnt "BPB_RootEntCnt": u16,
+        8 tot_sec16 "BPB_TotSec16": u16,
+        10 media "BPB_Media": u8,
+        11 fat_sz16 "BPB_FATSz16": u16,
+        13 sec_per_trk "BPB_SecPerTrk": u16,
+        15 num_heads "BPB_NumHeads": u16,
+        17 hidd_sec "BPB_HiddSec": u32,
+        21 tot_sec32 "BPB_TotSec32": u32,
+    }
+}
+
+wire! {
+    /// What ends both boot sectors, from byte 36 on, or 64 with FAT32.
+    pub(crate) struct ExtendedBpb: "FAT extended boot record", little, 26 {
+        0 drv_num "BS_DrvNum": u8,
+        1 reserved1 "BS_Reserved1": u8,
+        2 boot_sig "BS_BootSig": u8,
+        3 vol_id "BS_VolID": u32,
+        7 vol_lab "BS_VolLab": [u8; 11],
+        18 fil_sys_type "BS_FilSysType": [u8; 8],
+    }
+}
+
+wire! {
+    /// The boot sector of FAT12 and FAT16.
+    pub(crate) struct BootSector16: "FAT12 and FAT16 boot sector", little, 512 {
+        0 jmp_boot "BS_jmpBoot": [u8; 3],
+        3 oem_name "BS_OEMName": [u8; 8],
+        11 bpb "BPB": Bpb,
+        36 extended "BS": ExtendedBpb,
+        510 signature "Signature_word": [u8; 2] = [0x55, 0xaa],
+    }
+}
+
+wire! {
+    /// The boot sector of FAT32.
+    pub(crate) struct BootSector32: "FAT32 boot sector", little, 512 {
+        0 jmp_boot "BS_jmpBoot": [u8; 3],
+        3 oem_name "BS_OEMName": [u8; 8],
+        11 bpb "BPB": Bpb,
+        36 fat_sz32 "BPB_FATSz32": u32,
+        40 ext_flags "BPB_ExtFlags": u16,
+        42 fs_ver "BPB_FSVer": u16,
+        44 root_clus "BPB_RootClus": u32,
+        48 fs_info "BPB_FSInfo": u16,
+        50 bk_boot_sec "BPB_BkBootSec": u16,
+        64 extended "BS": ExtendedBpb,
+        510 signature "Signature_word": [u8; 2] = [0x55, 0xaa],
+    }
+}
+
+wire! {
+    /// Hints that save a driver of FAT32 reading the whole FAT (fatgen103, "FAT32 FSInfo Sector Structure").
+    pub(crate) struct FsInfo: "FAT32 FSInfo sector", little, 512 {
+        0 lead_sig "FSI_LeadSig": [u8; 4] = *b"RRaA",
+        484 struc_sig "FSI_StrucSig": [u8; 4] = *b"rrAa",
+        488 free_count "FSI_Free_Count": u32,
+        492 nxt_free "FSI_Nxt_Free": u32,
+        508 trail_sig "FSI_TrailSig": [u8; 4] = [0, 0, 0x55, 0xaa],
+    }
+}
+
+wire! {
+    /// A directory entry with a short name (fatgen103, "FAT Directory Structure").
+    pub(crate) struct DirectoryEntry: "FAT directory entry", little, 32 {
+        0 name "DIR_Name": [u8; 11],
+        11 attr "DIR_Attr": u8,
+        12 nt_res "DIR_NTRes": u8,
+        13 crt_time_tenth "DIR_CrtTimeTenth": u8,
+        14 crt_time "DIR_CrtTime": u16,
+        16 crt_date "DIR_CrtDate": u16,
+        18 lst_acc_date "DIR_LstAccDate": u16,
+        20 fst_clus_hi "DIR_FstClusHI": u16,
+        22 wrt_time "DIR_WrtTime": u16,
+        24 wrt_date "DIR_WrtDate": u16,
+        26 fst_clus_lo "DIR_FstClusLO": u16,
+        28 file_size "DIR_FileSize": u32,
+    }
+}
+
+wire! {
+    /// A part of a long name (fatgen103, "Long Directory Entry").
+    pub(crate) struct LongEntry: "FAT long name entry", little, 32 {
+        0 ord "LDIR_Ord": u8,
+        1 name1 "LDIR_Name1": [u16; 5],
+        11 attr "LDIR_Attr": u8,
+        12 kind "LDIR_Type": u8,
+        13 chksum "LDIR_Chksum": u8,
+        14 name2 "LDIR_Name2": [u16; 6],
+        26 fst_clus_lo "LDIR_FstClusLO": u16,
+        28 name3 "LDIR_Name3": [u16; 2],
+    }
+}
+
 /// Which sector holds FSInfo, and which the copy of the boot sector (FAT32).
 pub(super) const FSINFO: u64 = 1;
 pub(super) const BACKUP: u64 = 6;
@@ -25,60 +138,81 @@ pub(super) struct Identity {
     pub(super) hidden: Sectors,
 }
 
-/// The boot sector (fatgen103, "Boot Sector and BPB").
-pub(super) fn boot_sector(geometry: &Geometry, identity: &Identity) -> Vec<u8> {
-    let mut bytes = vec![0; SECTOR];
-    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-    let wide = geometry.fat == FatType::Fat32;
-    // Jump over the fields, without code behind it: the volume is no boot disk.
-    put(0, if wide { &[0xeb, 0x58, 0x90] } else { &[0xeb, 0x3c, 0x90] });
-    put(3, b"mkfs.fat");
-    put(11, &low16(geometry.sector_size).to_le_bytes());
-    put(13, &[low8(geometry.sectors_per_cluster)]);
-    put(14, &low16(geometry.reserved.get()).to_le_bytes());
-    put(16, &[low8(FATS)]);
-    put(17, &low16(geometry.root_entries).to_le_bytes());
-    // One count of sectors of 16 bits, or one of 32 bits.
-    match u16::try_from(geometry.sectors.get()) {
-        Ok(sectors) => put(19, &sectors.to_le_bytes()),
-        Err(_) => put(32, &low32(geometry.sectors.get()).to_le_bytes()),
+/// The boot sector.
+///
+/// # Errors
+/// [`Kind::Bug`](crate::error::Kind::Bug) where a number of the geometry does not fit its field.
+pub(super) fn boot_sector(geometry: &Geometry, identity: &Identity) -> Result<Vec<u8>> {
+    let bpb = bpb(geometry, identity)?;
+    let extended = ExtendedBpb {
+        // The drive's number in a BIOS: the first disk, or the first floppy drive.
+        drv_num: if geometry.media == 0xf8 { 0x80 } else { 0 },
+        reserved1: 0, // clean
+        boot_sig: 0x29,
+        vol_id: identity.volume_id,
+        vol_lab: identity.label.unwrap_or(*b"NO NAME    "),
+        fil_sys_type: match geometry.fat {
+            FatType::Fat12 => *b"FAT12   ",
+            FatType::Fat16 => *b"FAT16   ",
+            FatType::Fat32 => *b"FAT32   ",
+        },
+    };
+    // The jump leads over the fields, and no code is behind it: the volume is no boot disk.
+    let oem_name = *b"mkfs.fat";
+    if geometry.fat == FatType::Fat32 {
+        let sector = BootSector32 {
+            jmp_boot: [0xeb, 0x58, 0x90],
+            oem_name,
+            bpb,
+            fat_sz32: narrow(geometry.fat_length.get(), "BPB_FATSz32")?,
+            root_clus: ROOT_CLUSTER,
+            fs_info: narrow(FSINFO, "BPB_FSInfo")?,
+            bk_boot_sec: narrow(BACKUP, "BPB_BkBootSec")?,
+            extended,
+            ..BootSector32::BLANK
+        };
+        return Ok(sector.bytes().to_vec());
     }
-    put(21, &[geometry.media]);
-    put(24, &geometry.sectors_per_track.to_le_bytes());
-    put(26, &geometry.heads.to_le_bytes());
-    // `mkfs.fat` too leaves 0 where the partition begins past what the field holds.
-    put(28, &u32::try_from(identity.hidden.get()).unwrap_or(0).to_le_bytes());
-    if wide {
-        put(36, &low32(geometry.fat_length.get()).to_le_bytes());
-        put(44, &ROOT_CLUSTER.to_le_bytes());
-        put(48, &low16(FSINFO).to_le_bytes());
-        put(50, &low16(BACKUP).to_le_bytes());
-    } else {
-        put(22, &low16(geometry.fat_length.get()).to_le_bytes());
-    }
-    // The rest is the same in both, behind the fields that only FAT32 has.
-    let rest = if wide { 64 } else { 36 };
-    // The drive's number in a BIOS: the first disk, or the first floppy drive.
-    put(rest, &[if geometry.media == 0xf8 { 0x80 } else { 0 }]);
-    put(rest + 2, &[0x29]);
-    put(rest + 3, &identity.volume_id.to_le_bytes());
-    put(rest + 7, &identity.label.unwrap_or(*b"NO NAME    "));
-    put(rest + 18, format!("{:<8}", geometry.fat.to_string()).as_bytes());
-    put(510, &[0x55, 0xaa]);
-    bytes
+    let bpb = Bpb { fat_sz16: narrow(geometry.fat_length.get(), "BPB_FATSz16")?, ..bpb };
+    let sector =
+        BootSector16 { jmp_boot: [0xeb, 0x3c, 0x90], oem_name, bpb, extended, ..BootSector16::BLANK };
+    Ok(sector.bytes().to_vec())
 }
 
-/// The FSInfo sector (fatgen103, "FAT32 FSInfo Sector Structure"): hints that save a driver reading the whole FAT.
-pub(super) fn fsinfo(free: Clusters, next_free: Option<u32>) -> Vec<u8> {
-    let mut bytes = vec![0; SECTOR];
-    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-    put(0, b"RRaA");
-    put(484, b"rrAa");
-    put(488, &low32(free.get()).to_le_bytes());
-    // All ones: no hint, here because there is no free cluster.
-    put(492, &next_free.unwrap_or(u32::MAX).to_le_bytes());
-    put(508, &[0, 0, 0x55, 0xaa]);
-    bytes
+/// What all boot sectors say of the volume.
+fn bpb(geometry: &Geometry, identity: &Identity) -> Result<Bpb> {
+    let sectors = geometry.sectors.get();
+    // One count of sectors of 16 bits, or one of 32 bits.
+    let (tot_sec16, tot_sec32) = match u16::try_from(sectors) {
+        Ok(sectors) => (sectors, 0),
+        Err(_) => (0, narrow(sectors, "BPB_TotSec32")?),
+    };
+    Ok(Bpb {
+        bytes_per_sec: narrow(geometry.sector_size, "BPB_BytsPerSec")?,
+        sec_per_clus: narrow(geometry.sectors_per_cluster, "BPB_SecPerClus")?,
+        rsvd_sec_cnt: narrow(geometry.reserved.get(), "BPB_RsvdSecCnt")?,
+        num_fats: narrow(FATS, "BPB_NumFATs")?,
+        root_ent_cnt: narrow(geometry.root_entries, "BPB_RootEntCnt")?,
+        tot_sec16,
+        media: geometry.media,
+        fat_sz16: 0,
+        sec_per_trk: geometry.sectors_per_track,
+        num_heads: geometry.heads,
+        // Zero where the partition begins past what the field holds, as `mkfs.fat` leaves it.
+        hidd_sec: u32::try_from(identity.hidden.get()).unwrap_or(0),
+        tot_sec32,
+    })
+}
+
+/// The FSInfo sector.
+pub(super) fn fsinfo(free: Clusters, next_free: Option<u32>) -> Result<Vec<u8>> {
+    let sector = FsInfo {
+        free_count: narrow(free.get(), "FSI_Free_Count")?,
+        // All ones: no hint, here because there is no free cluster.
+        nxt_free: next_free.unwrap_or(u32::MAX),
+        ..FsInfo::BLANK
+    };
+    Ok(sector.bytes().to_vec())
 }
 
 /// What a directory entry is.
@@ -92,7 +226,8 @@ pub(super) enum Attribute {
 }
 
 impl Attribute {
-    const fn byte(self) -> u8 {
+    /// Its bit of DIR_Attr.
+    pub(super) const fn byte(self) -> u8 {
         match self {
             Self::File => 0x20,
             Self::Directory => 0x10,
@@ -113,20 +248,29 @@ impl Date {
     const FIRST: i64 = 315_532_800;
     const LAST: i64 = 4_354_819_199;
 
+    /// The point in time that a date and a time of day of a directory entry mean. What is no date becomes one near it, as
+    /// Linux has it (fs/fat/misc.c, fat_time_fat2unix).
+    pub(super) fn time(day: u16, time: u16) -> Time {
+        let (day, time) = (i64::from(day), i64::from(time));
+        let (year, month) = (1980 + (day >> 9), (day >> 5 & 15).clamp(1, 12));
+        let days = days(year, month, (day & 31).max(1));
+        Time::seconds(days * 86_400 + (time >> 11) * 3600 + (time >> 5 & 63) * 60 + (time & 31) * 2)
+    }
+
     /// The date of a point in time, in UTC; what is before 1980 or after 2107 becomes the first or last there is.
-    pub(super) fn new(time: Time) -> Self {
+    pub(super) fn new(time: Time) -> Result<Self> {
         let seconds = time.seconds.clamp(Self::FIRST, Self::LAST).unsigned_abs();
         let (days, second) = (seconds / 86_400, seconds % 86_400);
         let (year, month, day) = civil(days.cast_signed());
-        let since = year.saturating_sub(1980).unsigned_abs();
-        Self {
-            day: low16((since << 9) | u64::from(month << 5 | day)),
-            time: low16(((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second % 60 / 2)),
-        }
+        // Not before 1980, to which the seconds are clamped.
+        let since = (year - 1980).unsigned_abs();
+        let day = (since << 9) | u64::from(month << 5 | day);
+        let time = ((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second % 60 / 2);
+        Ok(Self { day: narrow(day, "DIR_WrtDate")?, time: narrow(time, "DIR_WrtTime")? })
     }
 }
 
-/// A directory entry with a short name (fatgen103, "FAT Directory Structure"). All of its times are the same.
+/// A directory entry with a short name. All of its times are the same.
 pub(super) fn entry(
     name: ShortName,
     attribute: Attribute,
@@ -134,51 +278,67 @@ pub(super) fn entry(
     size: u32,
     date: Date,
 ) -> [u8; ENTRY_LENGTH] {
-    let mut bytes = [0; ENTRY_LENGTH];
-    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-    put(0, &name.0);
-    put(11, &[attribute.byte()]);
-    put(14, &date.time.to_le_bytes());
-    put(16, &date.day.to_le_bytes());
-    put(18, &date.day.to_le_bytes());
-    put(20, &low16(u64::from(cluster >> 16)).to_le_bytes());
-    put(22, &date.time.to_le_bytes());
-    put(24, &date.day.to_le_bytes());
-    put(26, &low16(u64::from(cluster)).to_le_bytes());
-    put(28, &size.to_le_bytes());
-    bytes
+    let entry = DirectoryEntry {
+        name: name.0,
+        attr: attribute.byte(),
+        nt_res: 0,
+        crt_time_tenth: 0,
+        crt_time: date.time,
+        crt_date: date.day,
+        lst_acc_date: date.day,
+        fst_clus_hi: half_hi16(cluster),
+        wrt_time: date.time,
+        wrt_date: date.day,
+        fst_clus_lo: half_lo16(cluster),
+        file_size: size,
+    };
+    entry.bytes()
 }
 
 /// [`ENTRY`] as a length in memory.
 const ENTRY_LENGTH: usize = usize_of(ENTRY);
 
+/// LDIR_Attr: read-only, hidden, system and label at once, so that old systems show no such entry.
+pub(super) const LONG_NAME: u8 = 0x0f;
+/// The bit of LDIR_Ord that marks the last part of a long name, which stands first.
+pub(super) const LAST_LONG_ENTRY: u8 = 0x40;
+
 /// The entries of a long name, in their order on the disk: the last part first, each with 13 UTF-16 units, the number
-/// of the part and the checksum of the short name (fatgen103, "Long Directory Entry").
-pub(super) fn long_entries(name: &str, short: ShortName) -> Vec<[u8; ENTRY_LENGTH]> {
+/// of the part and the checksum of the short name.
+pub(super) fn long_entries(name: &str, short: ShortName) -> Result<Vec<[u8; ENTRY_LENGTH]>> {
     let units: Vec<u16> = name.encode_utf16().collect();
-    let parts = units.chunks(UNITS).zip(1_u8..);
-    let mut entries: Vec<_> =
-        parts.map(|(part, number)| long_entry(part, number, short.checksum())).collect();
-    if let Some(last) = entries.last_mut() {
-        last[0] |= 0x40;
+    let parts = units.chunks(UNITS);
+    let count = parts.len();
+    let mut entries = Vec::with_capacity(count);
+    for (number, part) in (1_usize..).zip(parts) {
+        let last = if number == count { LAST_LONG_ENTRY } else { 0 };
+        let mut entry = long_entry(part, short.checksum())?;
+        entry.ord = narrow::<u8>(number, "LDIR_Ord")? | last;
+        entries.push(entry.bytes());
     }
     entries.reverse();
-    entries
+    Ok(entries)
 }
 
-fn long_entry(part: &[u16], number: u8, checksum: u8) -> [u8; ENTRY_LENGTH] {
-    let mut bytes = [0; ENTRY_LENGTH];
-    bytes[0] = number;
-    // Read-only, hidden, system and label at once: old systems show no such entry.
-    bytes[11] = 0x0f;
-    bytes[13] = checksum;
+fn long_entry(part: &[u16], chksum: u8) -> Result<LongEntry> {
     // A shorter part ends in NUL; behind that, all ones.
-    let units = part.iter().copied().chain(std::iter::once(0)).chain(std::iter::repeat(0xffff));
-    let places = (1..11).step_by(2).chain((14..26).step_by(2)).chain((28..32).step_by(2));
-    for (at, unit) in places.zip(units) {
-        bytes[at..at + 2].copy_from_slice(&unit.to_le_bytes());
+    let mut units = [0xffff; UNITS];
+    units
+        .get_mut(..part.len())
+        .ok_or_else(|| Error::bug("a part of a long name is too long"))?
+        .copy_from_slice(part);
+    if let Some(end) = units.get_mut(part.len()) {
+        *end = 0;
     }
-    bytes
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m] = units;
+    Ok(LongEntry {
+        attr: LONG_NAME,
+        chksum,
+        name1: [a, b, c, d, e],
+        name2: [f, g, h, i, j, k],
+        name3: [l, m],
+        ..LongEntry::BLANK
+    })
 }
 
 #[cfg(test)]
@@ -188,7 +348,7 @@ mod tests {
     #[test]
     fn dates_are_civil_and_clamped() {
         let date = |seconds| {
-            let date = Date::new(Time::seconds(seconds));
+            let date = Date::new(Time::seconds(seconds)).unwrap();
             let (day, time) = (date.day, date.time);
             (
                 (u32::from(day >> 9) + 1980, day >> 5 & 15, day & 31),
@@ -209,13 +369,26 @@ mod tests {
             (i64::MAX, ((2107, 12, 31), (23, 59, 58))),
         ] {
             assert_eq!(date(seconds), expected, "{seconds}");
+            let there = Date::new(Time::seconds(seconds)).unwrap();
+            let back = Date::time(there.day, there.time);
+            let nearest = seconds.clamp(Date::FIRST, Date::LAST) / 2 * 2;
+            assert_eq!(back, Time::seconds(nearest));
         }
+    }
+
+    #[test]
+    fn what_is_no_date_becomes_one() {
+        assert_eq!(Date::time(0, 0), Time::seconds(315_532_800));
+        assert_eq!(Date::time(15 << 5, 0), Date::time(12 << 5 | 1, 0));
+        // The 30th of February is the 1st or 2nd of March, 24:00:00 the next day.
+        assert_eq!(Date::time(2 << 5 | 30, 0), Date::time(3 << 5 | 1, 0));
+        assert_eq!(Date::time(1 << 5 | 1, 24 << 11), Date::time(1 << 5 | 2, 0));
     }
 
     #[test]
     fn long_entries_stand_last_part_first() {
         let short = ShortName(*b"THEQUI~1FOX");
-        let entries = long_entries("The quick brown.fox", short);
+        let entries = long_entries("The quick brown.fox", short).unwrap();
         assert_eq!(entries.len(), 2);
         assert_eq!(entries[0][0], 0x42);
         assert_eq!(&entries[0][1..11], b"w\0n\0.\0f\0o\0");
@@ -229,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_full_part_has_no_end_mark() {
-        let entries = long_entries(&"x".repeat(13), ShortName(*b"XXXXXX~1   "));
+        let entries = long_entries(&"x".repeat(13), ShortName(*b"XXXXXX~1   ")).unwrap();
         assert_eq!(entries.len(), 1);
         assert_eq!(&entries[0][28..32], b"x\0x\0");
     }

@@ -10,6 +10,7 @@
 //! `mkfs.fat` gives the reserved sectors, each FAT and the root directory a whole number of clusters, except in
 //! volumes of 8192 sectors or less, so that clusters lie as aligned as the partition does.
 
+use crate::error::Error;
 use crate::units::{Bytes, Clusters, MIB, Sectors};
 
 /// How wide the entries of the file allocation table are.
@@ -281,8 +282,14 @@ impl Geometry {
     }
 
     /// Where a cluster begins; they count from 2.
-    pub(super) fn at(&self, cluster: u32) -> Bytes {
-        self.data() + Clusters::new(u64::from(cluster).saturating_sub(2)).bytes(self.cluster())
+    ///
+    /// # Errors
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for the number of no cluster: what has none was asked for its place.
+    pub(super) fn at(&self, cluster: u32) -> Result<Bytes, Error> {
+        let before = Clusters::new(cluster.into()).checked_sub(Clusters::new(2));
+        let before = before.filter(|before| *before < self.clusters);
+        let before = before.ok_or_else(|| Error::bug(format!("there is no cluster {cluster}")))?;
+        Ok(self.data() + before.bytes(self.cluster()))
     }
 }
 
@@ -364,4 +371,23 @@ fn lay_out(
     let fat_length = ((estimate + 2) * fat.bits()).div_ceil(8 * size).next_multiple_of(align);
     let clusters = Clusters::new(data.checked_sub(FATS * fat_length)? / sectors_per_cluster);
     Some(Layout { reserved, root_sectors, fat_length, clusters })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_no_cluster_is_a_bug() {
+        let wish = Wish { sector_size: 512, fat: None, sectors_per_cluster: None, root_entries: 0 };
+        let geometry = Geometry::new(Bytes::new(4 * MIB), &wish).unwrap();
+        let last = u32::try_from(geometry.clusters.get()).unwrap() + 1;
+        assert_eq!(geometry.at(2).unwrap(), geometry.data());
+        assert!(geometry.at(last).is_ok());
+        for cluster in [0, 1, last + 1, u32::MAX] {
+            let error = geometry.at(cluster).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug);
+            assert_eq!(error.what(), format!("there is no cluster {cluster}"));
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod directory;
 mod format;
 mod geometry;
 mod names;
+mod read;
 mod refusal;
 mod size;
 
@@ -27,51 +28,133 @@ use format::{BACKUP, Date, FSINFO, Identity};
 use geometry::{Geometry, Wish};
 use size::{Demand, smallest};
 
-use super::{Facts, Filesystem, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
+use crate::identity;
 use crate::image::{Builder, Image, Slice};
 use crate::text::printable;
 use crate::tree::{NodeId, Time, Tree};
-use crate::units::{Bytes, Clusters, Sectors};
+use crate::units::{Bytes, Clusters, MIB, Sectors};
+use crate::values::{FatBits, VolumeId};
 
+pub(crate) use format::STRUCTURES;
 pub use geometry::FatType;
+pub(crate) use read::{Fat, open};
 
-/// What a volume is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The options of a FAT filesystem: keys of a manifest, flags of `mkfs vfat`, and what a caller of the library sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Vfat")]
 pub struct Options {
+    /// Volume label, at most 11 bytes of ASCII; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LABEL"))]
+    pub label: Option<String>,
+    /// Volume id such as 1234-ABCD, which Linux shows as the UUID; default derived from the seed.
+    #[serde(rename = "uuid", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long = "uuid", value_name = "ID"))]
+    pub volume_id: Option<VolumeId>,
+    /// With a size of auto, the space that stays free, in whole clusters; default 0, and on an EFI system partition or
+    /// XBOOTLDR as much as the files take, so that an update of all of them fits beside them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub free: Option<Bytes>,
+    /// Width of the entries of the FAT: 12, 16, 32 or auto (by size, as mkfs.fat chooses); default auto, and on an EFI
+    /// system partition or XBOOTLDR 32 wherever the size allows 65,525 clusters (UEFI specification, 13.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
+    pub fat: Option<FatBits>,
+    /// Bytes in a cluster: 1, 2, 4, … 128 sectors; default by size, as mkfs.fat chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(id = "fat_cluster_size", long = "fat-cluster-size", value_name = "SIZE")
+    )]
+    pub cluster_size: Option<Bytes>,
+}
+
+/// What a volume is to be, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parameters {
     /// Its size. `Auto` is the smallest number of sectors whose volume, as `mkfs.fat` would make it, holds the contents
     /// and `free`; since a volume is whole tracks, up to one track (8, 16 or 31.5 KiB with sectors of 512 bytes) may
     /// stay free beyond that.
-    pub size: Size,
+    size: Size,
     /// Room that stays free, in whole clusters; only `Auto` looks at it.
-    pub free: Bytes,
+    free: Option<Bytes>,
     /// At most 11 bytes of ASCII; empty and `NO NAME` mean none.
-    pub label: Option<String>,
+    label: Option<String>,
     /// The volume's serial number, which `blkid` shows as `1234-ABCD`.
-    pub volume_id: u32,
+    volume_id: u32,
     /// The type; `None` chooses it by the size as `mkfs.fat` does: FAT32 from 512 MiB on, below the first of FAT12 and
     /// FAT16 that has the right number of clusters.
-    pub fat: Option<FatType>,
+    fat: Option<FatType>,
+    /// Whether firmware or a boot loader reads it, and the type is not given.
+    system: bool,
     /// Bytes in a sector: 512 or 4096.
-    pub sector_size: u64,
+    sector_size: u64,
     /// Sectors in a cluster: 1, 2, 4, … 128; `None` chooses by the size.
-    pub sectors_per_cluster: Option<u8>,
+    sectors_per_cluster: Option<u8>,
     /// Sectors before the volume on its disk: the partition's start. A start past 32 bits is recorded as 0.
-    pub hidden_sectors: Sectors,
+    hidden_sectors: Sectors,
     /// The date of every entry, in UTC and steps of two seconds: from 1980 to 2107, what is outside becomes the first
     /// or the last.
-    pub time: Time,
+    time: Time,
 }
 
-impl Default for Options {
+impl Parameters {
+    fn new(options: &Options, at: &Placement) -> Result<Self> {
+        if !matches!(at.sector_size, 512 | 4096) {
+            return Err(Error::new(Kind::Manifest, "FAT is not made with sectors of this size")
+                .expected("512 or 4096 bytes")
+                .found(at.sector_size));
+        }
+        let sectors_per_cluster = match options.cluster_size {
+            None => None,
+            // FAT allows at most 128 sectors, which fit a byte; the cluster is a whole number of them.
+            Some(cluster) => match u8::try_from(cluster.get() / at.sector_size) {
+                Ok(sectors) if sectors > 0 && cluster.is_multiple_of(at.sector_size) => Some(sectors),
+                _ => {
+                    return Err(Error::new(Kind::Manifest, "FAT has no clusters of this size")
+                        .about("cluster_size")
+                        .expected(format!("1, 2, 4, … 128 sectors of {} bytes", at.sector_size))
+                        .found(cluster));
+                }
+            },
+        };
+        Ok(Self {
+            size: at.size,
+            free: options.free,
+            label: options.label.clone().filter(|label| !label.is_empty()),
+            volume_id: options.volume_id.map_or_else(|| identity::fat_volume_id(at.id), |id| id.0),
+            fat: match options.fat {
+                Some(FatBits::Fixed(fat)) => Some(fat),
+                Some(FatBits::Auto) | None => None,
+            },
+            system: at.system && options.fat.is_none(),
+            sector_size: at.sector_size,
+            sectors_per_cluster,
+            hidden_sectors: Sectors::new(at.offset.get() / at.sector_size),
+            time: at.time,
+        })
+    }
+}
+
+#[cfg(test)]
+impl Default for Parameters {
     /// As small as possible, without label, volume id 0, sectors of 512 bytes, dated 1980-01-01.
     fn default() -> Self {
         Self {
             size: Size::Auto,
-            free: Bytes::ZERO,
+            free: None,
             label: None,
             volume_id: 0,
             fat: None,
+            system: false,
             sector_size: 512,
             sectors_per_cluster: None,
             hidden_sectors: Sectors::ZERO,
@@ -89,14 +172,15 @@ impl Default for Options {
 /// [`Kind::Capacity`] for a name or node that FAT cannot hold, two names that differ only in case, a file of 4 GiB or
 /// more, a directory of more than 65,535 entries, and contents, type and size that do not go together;
 /// [`Kind::Manifest`] for an impossible label, sector size or cluster size.
-pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
+pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
+    let options = &Parameters::new(options, at)?;
     let (label, remark) = label(options.label.as_deref().unwrap_or_default())?;
     let mut contents = Contents::survey(tree, label.is_some())?;
     let wish = wish(options, &contents)?;
-    let (size, geometry) = fit(&contents, &wish, options)?;
+    let (size, geometry, small) = fit(&contents, &wish, options)?;
     let chains = Chains::assign(&contents, &geometry)?;
-    let free = geometry.clusters.saturating_sub(Clusters::new(chains.used()));
-    let mut warnings: Vec<Warning> = remark.into_iter().collect();
+    let free = free_clusters(&geometry, &chains)?;
+    let mut warnings: Vec<Warning> = remark.into_iter().chain(small).collect();
     warnings.append(&mut contents.warnings);
     warnings.extend(last_cluster(&contents, geometry.cluster()));
     let facts = Facts {
@@ -106,11 +190,12 @@ pub fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         block_size: geometry.cluster(),
         blocks: geometry.clusters.get(),
         free_blocks: free.get(),
+        journal: 0,
         inodes: None,
         free_inodes: None,
     };
     let identity = Identity { label, volume_id: options.volume_id, hidden: options.hidden_sectors };
-    let image = compose(tree, &contents, size, geometry, chains, identity, Date::new(options.time))?;
+    let image = compose(tree, &contents, size, geometry, chains, identity, Date::new(options.time)?)?;
     Ok(Filesystem { image, facts, warnings })
 }
 
@@ -160,12 +245,7 @@ fn last_cluster(contents: &Contents<'_>, cluster: u64) -> Option<Warning> {
 }
 
 /// What the options ask of the geometry.
-fn wish(options: &Options, contents: &Contents<'_>) -> Result<Wish> {
-    if !matches!(options.sector_size, 512 | 4096) {
-        return Err(Error::new(Kind::Manifest, "FAT is not made with sectors of this size")
-            .expected("512 or 4096 bytes")
-            .found(options.sector_size));
-    }
+fn wish(options: &Parameters, contents: &Contents<'_>) -> Result<Wish> {
     if let Some(sectors) = options.sectors_per_cluster
         && !sectors.is_power_of_two()
     {
@@ -178,15 +258,50 @@ fn wish(options: &Options, contents: &Contents<'_>) -> Result<Wish> {
         sector_size: options.sector_size,
         fat: options.fat,
         sectors_per_cluster: options.sectors_per_cluster.map(u64::from),
-        root_entries: contents.root_entries(),
+        root_entries: contents.root.entries,
     })
 }
 
-/// The size and layout of the volume, with room for the contents.
-fn fit(contents: &Contents<'_>, wish: &Wish, options: &Options) -> Result<(Bytes, Geometry)> {
+/// The size and layout of the volume, with space for the contents. Firmware need not read anything but FAT32 from an EFI
+/// system partition (UEFI specification, 13.3), so that is tried first; where the size is too small for it, a warning
+/// says so.
+fn fit(
+    contents: &Contents<'_>,
+    wish: &Wish,
+    options: &Parameters,
+) -> Result<(Bytes, Geometry, Option<Warning>)> {
+    if options.system {
+        let fat32 = Wish { fat: Some(FatType::Fat32), ..*wish };
+        if let Ok((size, geometry)) = fit_as(contents, &fat32, options) {
+            return Ok((size, geometry, None));
+        }
+    }
+    let (size, geometry) = fit_as(contents, wish, options)?;
+    let warning = (options.system && geometry.fat != FatType::Fat32).then(|| {
+        Warning(format!(
+            "it is {} and too small for FAT32, and some firmware reads nothing else from a system partition: FAT32 takes \
+             {} or more",
+            geometry.fat,
+            least_fat32(options.sector_size).human()
+        ))
+    });
+    Ok((size, geometry, warning))
+}
+
+/// About the least size of a FAT32: its fewest clusters of one sector, and two FATs of 4 bytes for each, in whole MiB.
+fn least_fat32(sector_size: u64) -> Bytes {
+    Bytes::new(FatType::Fat32.fewest().get() * (sector_size + 8)).round_up(MIB)
+}
+
+/// The size and layout of a volume of the type that `wish` asks for.
+fn fit_as(contents: &Contents<'_>, wish: &Wish, options: &Parameters) -> Result<(Bytes, Geometry)> {
     match options.size {
-        Size::Auto => smallest(&mut Demand::new(contents, options.free), wish)
-            .map_err(|misfit| refusal::misfit(contents, wish, None, misfit)),
+        Size::Auto => {
+            let files = || contents.files().map(|(_, length)| Bytes::new(length)).sum();
+            let usual = if options.system { files() } else { Bytes::ZERO };
+            smallest(&mut Demand::new(contents, options.free.unwrap_or(usual)), wish)
+                .map_err(|misfit| refusal::misfit(contents, wish, None, misfit))
+        }
         Size::Fixed(size) => {
             let geometry = Geometry::new(size, wish)
                 .map_err(|misfit| refusal::misfit(contents, wish, Some(size), misfit))?;
@@ -197,6 +312,12 @@ fn fit(contents: &Contents<'_>, wish: &Wish, options: &Options) -> Result<(Bytes
             Ok((size, geometry))
         }
     }
+}
+
+/// How many clusters are free.
+fn free_clusters(geometry: &Geometry, chains: &Chains) -> Result<Clusters> {
+    let free = geometry.clusters.checked_sub(Clusters::new(chains.used()));
+    free.ok_or_else(|| Error::bug("more clusters are used than there are"))
 }
 
 /// Puts everything in its place.
@@ -211,12 +332,12 @@ fn compose(
 ) -> Result<Image> {
     let mut builder = Builder::new(size);
     let sector = |number: u64| Sectors::new(number).bytes(geometry.sector_size);
-    let boot = Slice::ready("boot sector", format::boot_sector(&geometry, &identity));
+    let boot = Slice::ready("boot sector", format::boot_sector(&geometry, &identity)?);
     builder.put(Bytes::ZERO, &boot);
     if geometry.fat == FatType::Fat32 {
-        let free = geometry.clusters.saturating_sub(Clusters::new(chains.used()));
+        let free = free_clusters(&geometry, &chains)?;
         let next = (free > Clusters::ZERO).then(|| chains.next());
-        let info = Slice::ready("FSInfo", format::fsinfo(free, next));
+        let info = Slice::ready("FSInfo", format::fsinfo(free, next)?);
         builder.put(sector(FSINFO), &info);
         builder.put(sector(BACKUP), &boot);
         builder.put(sector(BACKUP + FSINFO), &info);
@@ -226,13 +347,13 @@ fn compose(
         let at = if directory.id == NodeId::ROOT {
             geometry.root()
         } else {
-            geometry.at(chains.start(directory.id))
+            geometry.at(chains.start(directory.id))?
         };
         builder.bytes(at, format!("directory {}", tree.path(directory.id)), writer.entries(directory.id)?);
     }
     let files = builder.files(tree.clone());
     for (id, length) in contents.files().filter(|(_, length)| *length > 0) {
-        let at = geometry.at(chains.start(id));
+        let at = geometry.at(chains.start(id))?;
         tree.data(id, files)?.put(&mut builder, at, Bytes::new(length), 0)?;
     }
     let table = Arc::new(chains.into_table(&geometry));

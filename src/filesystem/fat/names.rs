@@ -11,7 +11,7 @@ use crate::units::u64_of;
 /// UTF-16 units in one entry of a long name.
 pub(super) const UNITS: usize = 13;
 /// The most UTF-16 units of a long name (fatgen103, "Long File Names": 255 characters without the final NUL).
-const LONGEST: usize = 255;
+pub(super) const LONGEST: usize = 255;
 /// Length of the parts of a short name.
 const BASE: usize = 8;
 const EXTENSION: usize = 3;

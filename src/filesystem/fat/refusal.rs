@@ -52,7 +52,7 @@ pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, 
                 .expected(format!(
                     "at most {LARGEST_ROOT} entries; a name takes 1, and 1 more for each 13 characters"
                 ))
-                .found(format!("{} entries", contents.root_entries()))
+                .found(format!("{} entries", contents.root.entries))
                 .why("their root directory has a fixed size")
                 .hint("put the names in a directory below, or choose FAT32");
         }

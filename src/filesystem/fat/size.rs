@@ -29,9 +29,9 @@ impl<'a> Demand<'a> {
 
     /// How many clusters it takes in a volume of this type.
     pub(super) fn clusters(&mut self, fat: FatType, size: u64) -> Clusters {
-        let root = match (fat, self.contents.directories.first()) {
-            (FatType::Fat32, Some(root)) => root.length().div_ceil(size).max(1),
-            _ => 0,
+        let root = match fat {
+            FatType::Fat32 => self.contents.root.length().div_ceil(size).max(1),
+            FatType::Fat12 | FatType::Fat16 => 0,
         };
         self.below_root(size) + Clusters::new(root)
     }
@@ -84,6 +84,7 @@ pub(super) fn smallest(demand: &mut Demand<'_>, wish: &Wish) -> Result<(Bytes, G
             Err(misfit) => return Err(misfit),
         };
         let needed = demand.clusters(fat, per_cluster * size).max(fat.fewest());
+        // Nothing is missing where only the type has too few.
         let missing = needed.saturating_sub(clusters).get().saturating_mul(per_cluster);
         sectors = leap(sectors, needed.get().saturating_mul(per_cluster), missing, fat, per_cluster, size);
     }
@@ -150,7 +151,7 @@ mod tests {
         let tree = tree(50, 7);
         let contents = Contents::survey(&tree, false).unwrap();
         let mut tried = 0;
-        for wish in wishes(contents.root_entries()) {
+        for wish in wishes(contents.root.entries) {
             for free in (0..22).map(|step| Bytes::new((1 << step) * 37)).chain([Bytes::new(120 * MIB)]) {
                 let Ok((size, _)) = smallest(&mut Demand::new(&contents, free), &wish) else { continue };
                 let sectors = size.get() / wish.sector_size;

@@ -3,77 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 
 use serde_json::value::RawValue;
 use toml::de::{DeTable, DeValue};
 
+use crate::key::{KeyPath, Step};
 use crate::text::printable;
 use crate::units::u64_of;
-
-/// A step from a value into it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Key(Cow<'static, str>),
-    Index(usize),
-}
-
-/// The way from the top of a manifest to a value: `partition[2].contents[1].target`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyPath(Vec<Step>);
-
-impl KeyPath {
-    /// A key at the top.
-    #[must_use]
-    pub fn top(key: &'static str) -> Self {
-        Self::default().key(key)
-    }
-
-    /// The path to `key` of the table that this path leads to.
-    #[must_use]
-    pub fn key(&self, key: &'static str) -> Self {
-        let mut steps = self.0.clone();
-        steps.push(Step::Key(Cow::Borrowed(key)));
-        Self(steps)
-    }
-
-    /// The path to an element, counted from 0, of the array that this path leads to.
-    #[must_use]
-    pub fn index(&self, index: usize) -> Self {
-        let mut steps = self.0.clone();
-        steps.push(Step::Index(index));
-        Self(steps)
-    }
-
-    /// The flag of `diskwright nixos` that stands for this key, and which one where it may be given again: `--boot-size`
-    /// for `nixos.boot_size`, `--contents (2)` for `nixos.contents[1].user`.
-    #[must_use]
-    pub fn flag(&self) -> Option<String> {
-        let [Step::Key(section), Step::Key(key), below @ ..] = self.0.as_slice() else { return None };
-        let flag = format!("--{}", key.replace('_', "-"));
-        let flag = match below {
-            [Step::Index(index), ..] => format!("{flag} ({})", index + 1),
-            _ => flag,
-        };
-        // Of the disk as a whole, the commands that have no manifest have these.
-        let of_the_disk = section == "disk" && matches!(&**key, "seed" | "guid" | "time");
-        (section == "nixos" || of_the_disk).then_some(flag)
-    }
-}
-
-impl fmt::Display for KeyPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Key(key) if number == 0 => write!(f, "{key}")?,
-                Step::Key(key) => write!(f, ".{key}")?,
-                Step::Index(index) => write!(f, "[{index}]")?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// How a manifest is spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +126,7 @@ impl Index {
     #[must_use]
     pub fn offset(&self, path: &KeyPath) -> usize {
         let mut at = &self.top;
-        for step in &path.0 {
+        for step in path.steps() {
             let next = match step {
                 Step::Key(key) => at.keys.get(key.as_ref()),
                 Step::Index(index) => at.elements.get(*index),

@@ -2,6 +2,7 @@
 //!
 //! [`schema`] is what may be written, [`resolve`] what it means, [`locate`] where it stands.
 
+mod checked;
 pub mod locate;
 mod refusal;
 pub mod resolve;
@@ -9,13 +10,16 @@ pub mod schema;
 mod strict;
 #[cfg(test)]
 mod tests;
-pub mod values;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::{Description, seed};
 use crate::error::{Error, Kind, Result};
-use locate::{Index, KeyPath, Spelling};
+use crate::key::KeyPath;
+use crate::progress::Progress;
+use locate::{Index, Spelling};
 
 /// A manifest that was read: what it says, where it stands, and what its relative paths are relative to.
 #[derive(Debug)]
@@ -96,11 +100,23 @@ impl Manifest {
         let spelling = if json { Spelling::Json } else { Spelling::Toml };
         let written = refusal::parse(&text, spelling, name)?;
         let index = Index::new(&text, spelling);
-        Ok(Self {
+        let manifest = Self {
             written,
             folder: folder.to_owned(),
             text: Some(Text { name: name.to_owned(), text, index }),
-        })
+        };
+        for (number, partition) in manifest.written.partition.iter().enumerate() {
+            if let Some(fault) = partition.filesystem.as_ref().and_then(|filesystem| filesystem.fault()) {
+                let path = KeyPath::top("partition").index(number).key("filesystem");
+                let error = refusal::error(&fault.message, spelling);
+                let error = match fault.in_which() {
+                    Some(kind) => error.found(format!("a filesystem with {kind}")),
+                    None => error,
+                };
+                return Err(manifest.place(error, &fault.path(&path)));
+            }
+        }
+        Ok(manifest)
     }
 
     /// A manifest that was never text; relative paths begin at `folder`.
@@ -121,7 +137,7 @@ impl Manifest {
         if self.folder == Path::new(".") { PathBuf::from(path) } else { self.folder.join(path) }
     }
 
-    /// Adds the line of `path` to an error; where there is no text, the flag that stands for it, if one does.
+    /// Adds the line of `path` to an error; where there is no text, the path itself.
     #[must_use]
     pub fn place(&self, error: Error, path: &KeyPath) -> Error {
         match &self.text {
@@ -129,10 +145,7 @@ impl Manifest {
                 let line = locate::line_at(&text.text, text.index.offset(path));
                 error.at_line(&text.name, line.number, line.text)
             }
-            None => match path.flag() {
-                Some(flag) => error.at_flag(flag),
-                None => error,
-            },
+            None => error.at_key(path),
         }
     }
 
@@ -142,9 +155,13 @@ impl Manifest {
         self.place(Error::new(Kind::Manifest, what), path)
     }
 
+    /// Puts in the place of the keys that an error names the lines where they stand.
+    fn place_keys(&self, error: Error) -> Error {
+        error.find_keys(|error, key| self.place(error, key))
+    }
+
     /// A short name of the value at `path`: `contents[2] (disk.toml:14)`.
-    #[must_use]
-    pub fn describe(&self, path: &KeyPath) -> String {
+    fn describe_key(&self, path: &KeyPath) -> String {
         match &self.text {
             Some(text) => {
                 let name = crate::text::printable_path(&text.name);
@@ -155,42 +172,27 @@ impl Manifest {
     }
 
     /// What the manifest says, whatever its spelling, order of keys and comments: JSON with sorted keys and no spaces,
-    /// sizes in their shortest form, without what is not written, and without the format of the output file, which does
-    /// not change the disk. A seed that is not given derives from it.
+    /// sizes in their shortest form, without what is not written, and without what says how the disk is stored, which
+    /// does not change it. A seed that is not given derives from it.
     #[must_use]
     pub fn canonical(&self) -> String {
-        let mut written = self.written.clone();
-        written.disk.format = None;
-        let mut out = String::new();
-        if let Ok(value) = serde_json::to_value(&written) {
-            canonical(&value, &mut out);
-        }
-        out
+        seed::canonical(&self.said())
     }
-}
 
-/// Writes `value` with sorted keys, whether or not the map of this build keeps them so.
-fn canonical(value: &serde_json::Value, out: &mut String) {
-    let list = |open: char, close: char, parts: Vec<String>| format!("{open}{}{close}", parts.join(","));
-    let text = match value {
-        serde_json::Value::Object(map) => {
-            let sorted: std::collections::BTreeMap<_, _> = map.iter().collect();
-            let parts = sorted.into_iter().map(|(key, value)| {
-                let mut part = format!("{}:", serde_json::Value::from(key.as_str()));
-                canonical(value, &mut part);
-                part
-            });
-            list('{', '}', parts.collect())
-        }
-        serde_json::Value::Array(array) => {
-            let parts = array.iter().map(|value| {
-                let mut part = String::new();
-                canonical(value, &mut part);
-                part
-            });
-            list('[', ']', parts.collect())
-        }
-        plain => plain.to_string(),
-    };
-    out.push_str(&text);
+    /// What the manifest says of the disk, as a value.
+    fn said(&self) -> serde_json::Value {
+        let mut written = self.written.clone();
+        written.disk = written.disk.without_settings();
+        // Keys are texts and values are numbers, texts, truth values and lists, so that there is nothing to fail.
+        serde_json::to_value(&written).unwrap_or_default()
+    }
+
+    /// The disk that the manifest describes. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set; `progress` may ask to stop. Of a NixOS system
+    /// the closure is read, and what boots of it.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] with the line for what does not fit together; as [`nixos::describe`](super::nixos::describe) for a NixOS system.
+    pub fn describe(self, epoch: Option<i64>, progress: &Progress) -> Result<Description> {
+        resolve::describe(Arc::new(self), epoch, progress)
+    }
 }

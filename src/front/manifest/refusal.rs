@@ -28,7 +28,13 @@ pub(super) fn parse(text: &str, spelling: Spelling, name: &Path) -> Result<schem
             .expected("version = 1")
             .found(version));
     }
-    read(text, spelling).map_err(|fault| fault.into_error(name, spelling))
+    read(text, spelling).map_err(|fault| {
+        let error = fault.into_error(name, spelling);
+        match spelling == Spelling::Toml && is_yaml(text) {
+            true => error.hint("this looks like YAML; a manifest is TOML or JSON: version = 1"),
+            false => error,
+        }
+    })
 }
 
 /// What a parser said and where.
@@ -60,33 +66,74 @@ fn read<T: for<'de> Deserialize<'de>>(text: &str, spelling: Spelling) -> Result<
 }
 
 impl Fault {
-    /// The parsers' words in ours. Where their wording is not one of the known ones it is passed on as it is.
     fn into_error(self, name: &Path, spelling: Spelling) -> Error {
-        let message = printable(self.message.as_bytes());
-        let error = if let Some((key, known)) = named(&message, "unknown field `") {
-            let error = Error::new(Kind::Manifest, format!("unknown key `{key}`"));
-            suggest(error, &key, &known)
-        } else if let Some((value, known)) = named(&message, "unknown variant `") {
-            let error = Error::new(Kind::Manifest, format!("bad value `{value}`"));
-            suggest(error, &value, &known)
-        } else if let Some(key) = quoted(&message, "missing field `") {
-            Error::new(Kind::Manifest, format!("the key `{key}` is missing"))
-        } else if let Some(key) = quoted(&message, "duplicate field `") {
-            Error::new(Kind::Manifest, format!("the key `{key}` stands here twice"))
-        } else if let Some((found, expected)) = typed(&message) {
-            let found = if self.date && found == "a table" { "a date" } else { &found };
-            Error::new(Kind::Manifest, "a value of the wrong type").expected(expected).found(found)
-        } else if message.starts_with("bad value `") {
-            Error::new(Kind::Manifest, message)
-        } else {
-            let kind = match spelling {
-                Spelling::Toml => "TOML",
-                Spelling::Json => "JSON",
-            };
-            Error::new(Kind::Manifest, format!("the manifest is not correct {kind}: {message}"))
+        // What TOML writes as a date, its parser gives as a table.
+        let message = match self.date {
+            true => self.message.replacen("invalid type: map", "invalid type: a date", 1),
+            false => self.message,
         };
-        error.at_line(name, self.line.number, self.line.text)
+        error(&message, spelling).at_line(name, self.line.number, self.line.text)
     }
+}
+
+/// The parsers' words in ours. Where their wording is not one of the known ones it is passed on as it is.
+pub(super) fn error(message: &str, spelling: Spelling) -> Error {
+    let message = printable(message.as_bytes());
+    if let Some((key, known)) = named(&message, "unknown field `") {
+        let error = Error::new(Kind::Manifest, format!("unknown key `{key}`"));
+        suggest(error, &key, &known)
+    } else if let Some((value, known)) = named(&message, "unknown variant `") {
+        let error = Error::new(Kind::Manifest, format!("bad value `{value}`"));
+        match other_name(&value) {
+            Some(hint) => error.expected(format!("one of {}", known.join(", "))).hint(hint),
+            None => suggest(error, &value, &known),
+        }
+    } else if let Some(key) = quoted(&message, "missing field `") {
+        let error = Error::new(Kind::Manifest, format!("the key `{key}` is missing"));
+        match key.as_str() {
+            "version" => error.hint("begin the manifest with: version = 1"),
+            _ => error,
+        }
+    } else if let Some(key) = quoted(&message, "duplicate field `") {
+        Error::new(Kind::Manifest, format!("the key `{key}` stands here twice"))
+    } else if let Some((found, expected)) = typed(&message) {
+        Error::new(Kind::Manifest, "a value of the wrong type").expected(expected).found(found)
+    } else if message.starts_with("bad value `") {
+        Error::new(Kind::Manifest, message)
+    } else {
+        let kind = match spelling {
+            Spelling::Toml => "TOML",
+            Spelling::Json => "JSON",
+        };
+        Error::new(Kind::Manifest, format!("the manifest is not correct {kind}: {message}"))
+    }
+}
+
+/// What a filesystem is called here that has other names elsewhere.
+fn other_name(value: &str) -> Option<&'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "fat" | "msdos" | "dos" => Some("write type = \"vfat\""),
+        "fat12" => Some("write type = \"vfat\" and fat = 12"),
+        "fat16" => Some("write type = \"vfat\" and fat = 16"),
+        "fat32" => Some("write type = \"vfat\" and fat = 32"),
+        "ext2" | "ext3" => Some("write type = \"ext4\""),
+        _ => None,
+    }
+}
+
+/// Whether a text that does not parse was meant as YAML: its first line that says something is a key with a colon and
+/// without quotes, or the mark of a document.
+fn is_yaml(text: &str) -> bool {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    first.is_some_and(|line| {
+        let key = line.split_once(':').map(|(key, rest)| (key, rest.is_empty() || rest.starts_with(' ')));
+        line == "---"
+            || key.is_some_and(|(key, apart)| {
+                apart
+                    && !key.is_empty()
+                    && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            })
+    })
 }
 
 /// The name in ``unknown field `x`, expected one of `a`, `b` `` and the known ones.
@@ -133,5 +180,20 @@ fn suggest(error: Error, name: &str, known: &[String]) -> Error {
     match nearest(&name.to_lowercase().replace('-', "_"), known.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_yaml;
+
+    #[test]
+    fn yaml_is_told_from_a_slip_in_toml() {
+        for text in ["version: 1\n", "# a disk\n\nversion: 1", "---\n", "disk:\n  size: 1"] {
+            assert!(is_yaml(text), "{text}");
+        }
+        for text in ["version = 1", "[disk", "version 1", "\"a\": 1", "x = \"a: b\"", ""] {
+            assert!(!is_yaml(text), "{text}");
+        }
     }
 }

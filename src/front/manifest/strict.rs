@@ -34,14 +34,6 @@ pub(super) fn table<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer
     Strict::deserialize(deserializer).map(|Strict(table)| table)
 }
 
-/// For a key that may be a table.
-pub(super) fn optional_table<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    let table = Option::<Strict<T>>::deserialize(deserializer)?;
-    Ok(table.map(|Strict(table)| table))
-}
-
 /// For a key that is an array of tables.
 pub(super) fn tables<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,

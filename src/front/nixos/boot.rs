@@ -6,20 +6,20 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::layout::{Geometry, Role};
-use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use super::options::{BootLoader, EntryNames, Layout};
 use super::root::Entries;
 use super::section::System;
 use crate::boot::files::Content;
 use crate::boot::grub::options::{Options as Menu, State};
 use crate::boot::grub::{self, Grub, Place, Search, bios, config};
-use crate::boot::{
-    Architecture, Generation, Generations, Secrets, Store, bootspec, extlinux, systemd_boot, uki,
-};
+use crate::boot::{Firmware, Generations, Secrets, architecture, bootspec, extlinux, systemd_boot, uki};
+use crate::disk::{BootArea, Payload, Size};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::resolve::{BootArea, Dates, What};
-use crate::front::manifest::values::PartitionSize;
 use crate::identity;
+use crate::key::KeyPath;
+use crate::nix::Store;
+use crate::progress::Progress;
+use crate::table::Architecture;
 use crate::tree::{Hardlinks, Rules};
 use crate::units::{Bytes, MIB, Sectors};
 
@@ -45,16 +45,17 @@ pub(super) struct Ids {
 
 impl Ids {
     /// The ids of a disk whose partitions have these keys.
-    pub(super) fn new(geometry: &Geometry, keys: &[Uuid], root: Option<Uuid>) -> Self {
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] for a layout without root.
+    pub(super) fn new(geometry: &Geometry, keys: &[Uuid], root: Option<Uuid>) -> Result<Self> {
         let of = |role: Role| {
             let slot = geometry.slots.iter().zip(keys).find(|(slot, _)| slot.role == role);
             slot.map(|(_, key)| identity::filesystem_uuid(*key))
         };
-        Self {
-            root: root.or_else(|| of(Role::Root)).unwrap_or_default(),
-            esp: of(Role::Esp).map(identity::fat_volume_id),
-            boot: of(Role::Boot).map(identity::fat_volume_id),
-        }
+        let root = root.or_else(|| of(Role::Root)).ok_or_else(|| Error::bug("a layout has no root"))?;
+        let volume = |role| of(role).map(identity::fat_volume_id);
+        Ok(Self { root, esp: volume(Role::Esp), boot: volume(Role::Boot) })
     }
 
     /// The volume id of a FAT.
@@ -80,45 +81,44 @@ pub(super) struct Booted {
 }
 
 /// What boots `system` from a disk of this geometry.
-pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, dates: Dates) -> Result<Booted> {
+pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, progress: &Progress) -> Result<Booted> {
     let mut booted = Booted::default();
-    if system.boot_loader == BootLoader::None && system.uki.is_none() {
-        return Ok(booted);
+    if system.boot_loader != BootLoader::None || system.uki.is_some() {
+        loader(system, geometry, ids, progress, &mut booted)?;
     }
-    let members = system.closure.paths().map(|path| path.base_name().to_owned());
-    let store = Store::new(system.store.root()).having(members);
-    let generations = generations(system, &store, dates, &mut booted.warnings)?;
-    let planner = Planner { system, geometry, ids, store, generations };
-    match system.boot_loader {
-        BootLoader::None => {}
-        BootLoader::SystemdBoot => planner.systemd_boot(&mut booted)?,
-        BootLoader::Grub => planner.grub(&mut booted)?,
-        BootLoader::Extlinux => planner.extlinux(&mut booted)?,
-    }
-    if let Some(image) = &system.uki {
-        let name = image.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        let alone = system.boot_loader == BootLoader::None;
-        uki::place(&mut booted.esp, image, name, planner.architecture()?, alone)?;
+    if system.layout.has_esp() && booted.esp.is_empty() {
+        booted.warnings.push(Warning(
+            "there is nothing on the EFI system partition: UEFI firmware finds nothing to start".to_owned(),
+        ));
     }
     Ok(booted)
 }
 
-/// Reads what boots of every generation.
-fn generations(
+/// The files and programs of a boot loader, or of what boots without one.
+fn loader(
     system: &System,
-    store: &Store,
-    dates: Dates,
-    warnings: &mut Vec<Warning>,
-) -> Result<Generations> {
-    let mut all = Vec::new();
-    for (number, toplevel) in system.generations.iter() {
-        let number = u32::try_from(number).map_err(|_| Error::new(Kind::Manifest, "too many generations"))?;
-        let read = bootspec::System::read(store, &toplevel.to_path(), Secrets::Skip, warnings)?;
-        read.check_init(store)?;
-        all.push(Generation { profile: None, number, date: dates.time.seconds, system: read });
+    geometry: &Geometry,
+    ids: &Ids,
+    progress: &Progress,
+    booted: &mut Booted,
+) -> Result<()> {
+    let store = system.store.clone().having(system.closure.paths().cloned());
+    let generations = system.generations.read(|toplevel| {
+        let read = bootspec::System::read(&store, &toplevel.to_path(), Secrets::Skip, &mut booted.warnings)?;
+        read.check_init(&store)?;
+        Ok(read)
+    })?;
+    let planner = Planner { system, geometry, ids, store, generations, progress };
+    match system.boot_loader {
+        BootLoader::None => {}
+        BootLoader::SystemdBoot => planner.systemd_boot(booted)?,
+        BootLoader::Grub => planner.grub(booted)?,
+        BootLoader::Extlinux => planner.extlinux(booted)?,
     }
-    let default = all.last().map(|newest| newest.system.clone());
-    Generations::new(default.ok_or_else(|| Error::bug("a profile without generations"))?, all)
+    match &system.uki {
+        Some(image) => planner.uki(image, booted),
+        None => Ok(()),
+    }
 }
 
 /// What all loaders need.
@@ -128,6 +128,7 @@ struct Planner<'a> {
     ids: &'a Ids,
     store: Store,
     generations: Generations,
+    progress: &'a Progress,
 }
 
 /// Which filesystem has /boot.
@@ -177,24 +178,49 @@ impl Booted {
 }
 
 impl Planner<'_> {
-    /// The processor, as the system says it: what EFI programs are for one of.
-    fn architecture(&self) -> Result<Architecture> {
-        let system = self.generations.default_system();
-        Architecture::of_system(&system.system)
-            .map_err(|error| error.at(self.store.host_of(Path::new(&system.toplevel))))
+    /// The processor, as the system says it; `None` where it does not.
+    fn architecture(&self) -> Result<Option<Architecture>> {
+        architecture::of_system(&self.generations.default_system().system)
+            .map_err(|error| error.at(self.toplevel()))
     }
 
-    /// Refuses a BIOS for a system whose processor has none. A system that does not say may know better.
-    fn check_bios(&self) -> Result<()> {
-        match self.architecture() {
-            Ok(Architecture::Ia32 | Architecture::X64) | Err(_) => Ok(()),
-            Ok(other) => Err(Error::new(
-                Kind::Manifest,
-                format!("the layout {} boots by a BIOS, which only x86 has", self.system.layout),
-            )
-            .expected("a system for i686 or x86_64")
-            .found(format!("one for {other}"))
-            .hint("choose the layout efi, or the boot loader extlinux")),
+    /// The firmware that EFI programs are for.
+    fn firmware(&self) -> Result<Firmware> {
+        match self.architecture()? {
+            Some(architecture) => Firmware::of(architecture).map_err(|error| error.at(self.toplevel())),
+            None => Err(Error::new(Kind::Source, "the system does not say for which processor it is")
+                .at(self.toplevel())
+                .expected("a file `system`, or the field `system` of boot.json, such as x86_64-linux")),
+        }
+    }
+
+    /// Where the default system lies on this host.
+    fn toplevel(&self) -> PathBuf {
+        self.store.host_of(Path::new(&self.generations.default_system().toplevel))
+    }
+
+    /// Whether a BIOS starts it. In a layout that UEFI firmware can start as well, a processor without a BIOS has that
+    /// firmware alone, and the BIOS boot partition stays empty; a system that does not say may know better.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] for a layout that nothing but a BIOS starts, and a processor that has none.
+    fn has_bios(&self) -> Result<bool> {
+        let layout = self.system.layout;
+        if !layout.has_bios() {
+            return Ok(false);
+        }
+        match self.architecture()? {
+            Some(other) if !architecture::has_bios(other) => match layout.has_esp() {
+                true => Ok(false),
+                false => Err(Error::new(
+                    Kind::Manifest,
+                    format!("the layout {layout} boots by a BIOS, which only x86 has"),
+                )
+                .expected("a system for i686 or x86_64")
+                .found(format!("one for {other}"))
+                .hint("choose the layout efi, or the boot loader extlinux")),
+            },
+            _ => Ok(true),
         }
     }
 
@@ -203,9 +229,11 @@ impl Planner<'_> {
     }
 
     /// The number of the partition that has /boot, from 1.
-    fn boot_partition(&self) -> u32 {
+    fn boot_partition(&self) -> Result<u32> {
         let role = self.boot_on().role();
-        (1..).zip(&self.geometry.slots).find(|(_, slot)| slot.role == role).map_or(1, |(number, _)| number)
+        let mut numbered = (1..).zip(&self.geometry.slots);
+        let found = numbered.find(|(_, slot)| slot.role == role).map(|(number, _)| number);
+        found.ok_or_else(|| Error::bug("no partition of the layout has /boot"))
     }
 
     fn systemd_boot(&self, booted: &mut Booted) -> Result<()> {
@@ -213,15 +241,12 @@ impl Planner<'_> {
             Some(file) => file.clone(),
             None => self.own_systemd_boot()?,
         };
-        let mut options = systemd_boot::Options::new(self.architecture()?, loader);
+        let mut options = systemd_boot::Options::new(self.firmware()?, loader);
         options.naming = match self.system.entry_names {
             EntryNames::Hash => systemd_boot::Naming::Hash,
             EntryNames::Generation => systemd_boot::Naming::Generation,
         };
-        options.timeout = match self.system.timeout {
-            Timeout::Seconds(seconds) => systemd_boot::Timeout::Seconds(seconds),
-            Timeout::Forever => systemd_boot::Timeout::Force,
-        };
+        options.timeout = self.system.timeout;
         let xbootldr = self.system.layout == Layout::EfiXbootldr;
         let trees = systemd_boot::build(&self.generations, &options, xbootldr)?;
         booted.esp.merge("", trees.esp)?;
@@ -240,16 +265,39 @@ impl Planner<'_> {
             self.system.store.resolve(&toplevel.join("systemd/lib/systemd/boot/efi")).map_err(|error| {
                 Error::new(Kind::Source, "the system has no systemd-boot").because(error).hint(hint)
             })?;
-        systemd_boot::loader(&folder.host, self.architecture()?).map_err(|error| error.hint(hint))
+        systemd_boot::loader(&folder.host, self.firmware()?).map_err(|error| error.hint(hint))
+    }
+
+    /// A unified kernel image goes where systemd-boot looks for it, and where nothing else is to be started by the firmware
+    /// itself, also where that looks.
+    fn uki(&self, image: &Path, booted: &mut Booted) -> Result<()> {
+        let name = image.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let alone = matches!(self.system.boot_loader, BootLoader::None | BootLoader::Extlinux);
+        if self.system.boot_loader == BootLoader::Grub {
+            booted.warnings.push(Warning(
+                "nothing starts the unified kernel image: GRUB does not look into EFI/Linux".to_owned(),
+            ));
+        }
+        uki::place(&mut booted.esp, image, name, self.firmware()?, alone)
     }
 
     fn extlinux(&self, booted: &mut Booted) -> Result<()> {
         let mut options = extlinux::Options::new();
-        options.timeout = match self.system.timeout {
-            Timeout::Seconds(seconds) => Some(seconds),
-            Timeout::Forever => None,
-        };
+        options.timeout = self.system.timeout;
         let files = extlinux::build(&self.store, &self.generations, &options)?;
+        let number = self.boot_partition()?;
+        if self.system.layout == Layout::None {
+            booted.warnings.push(Warning(
+                "U-Boot looks for extlinux.conf on partitions: it finds the one of this bare filesystem once that is in one"
+                    .to_owned(),
+            ));
+        }
+        if number != 1 && !self.geometry.slots.iter().any(|slot| slot.active) {
+            booted.warnings.push(Warning(format!(
+                "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \
+                 {number}: with `compat = false` it is marked"
+            )));
+        }
         for generation in
             self.generations.system_profile(None).iter().filter(|generation| generation.system.xen.is_some())
         {
@@ -266,10 +314,10 @@ impl Planner<'_> {
         let on = self.boot_on();
         let mut boot = Files::new();
         let mut shared = None;
-        if layout.has_bios() {
-            self.check_bios()?;
+        let has_bios = self.has_bios()?;
+        if has_bios {
             let grub = self.find_grub("i386-pc")?;
-            let made = bios::build(&grub, &self.home(), self.room()?)?;
+            let made = bios::build(&grub, &self.home()?, self.core_area()?, self.progress)?;
             booted.area.code = made.embedding.boot_code.into();
             match layout {
                 Layout::Legacy | Layout::LegacyBoot => booted.area.gap = made.embedding.core.into(),
@@ -279,11 +327,12 @@ impl Planner<'_> {
             shared = Some((grub, "i386-pc".to_owned()));
         }
         if layout.has_esp() {
-            let architecture = self.architecture()?;
-            let platform = architecture.grub_efi();
+            let firmware = self.firmware()?;
+            let platform = firmware.grub();
             let grub = self.find_grub(&platform)?;
             let names = grub::efi::Names::default();
-            let made = grub::efi::build(&grub, architecture, &self.boot_place(), &self.filesystem(), &names)?;
+            let (place, filesystem) = (self.boot_place()?, self.filesystem());
+            let made = grub::efi::build(&grub, firmware, &place, &filesystem, &names, self.progress)?;
             booted.esp.merge("", made.esp)?;
             boot.merge("", made.files)?;
             shared = Some((grub, platform));
@@ -291,33 +340,35 @@ impl Planner<'_> {
         let mut state = None;
         if let Some((grub, platform)) = shared {
             boot.merge("", grub.shared(false)?)?;
-            state = self.state(&grub, &platform)?;
+            state = self.state(&grub, &platform, has_bios)?;
+        } else if self.system.grub.is_some() || self.system.grub_mkimage.is_some() {
+            booted.warnings.push(Warning(format!(
+                "nothing of the GRUB that is given is in the image: with the layout {layout} a GRUB from elsewhere reads the \
+                 menu"
+            )));
         }
-        boot.merge("", config::build(&self.store, &self.generations, &self.menu(state))?)?;
+        boot.merge("", config::build(&self.store, &self.generations, &self.menu(state)?)?)?;
         booted.on(on).merge("", boot)
     }
 
     /// The menu. Where /boot is on the root, kernels stay in the store.
-    fn menu(&self, state: Option<State>) -> Menu {
+    fn menu(&self, state: Option<State>) -> Result<Menu> {
         let store = (self.boot_on() == BootOn::Root).then(|| Place {
             search: Search::Uuid(self.ids.root.to_string()),
             path: "/nix/store".to_owned(),
         });
-        let mut options = Menu::new(self.boot_place(), store);
-        options.timeout = match self.system.timeout {
-            Timeout::Seconds(seconds) => Some(seconds),
-            Timeout::Forever => None,
-        };
+        let mut options = Menu::new(self.boot_place()?, store);
+        options.timeout = self.system.timeout;
         options.state = state;
-        options
+        Ok(options)
     }
 
     /// What nixpkgs' installer would remember of this GRUB, so that the first nixos-rebuild on the machine does not
     /// install it once more. `None` where the GRUB does not say what it is.
-    fn state(&self, grub: &Grub, platform: &str) -> Result<Option<State>> {
+    fn state(&self, grub: &Grub, platform: &str, has_bios: bool) -> Result<Option<State>> {
         let Some((name, version)) = grub.release(platform)? else { return Ok(None) };
         let layout = self.system.layout;
-        let efi = match (layout.has_bios(), layout.has_esp()) {
+        let efi = match (has_bios, layout.has_esp()) {
             (true, true) => "both",
             (false, true) => "only",
             _ => "no",
@@ -326,25 +377,22 @@ impl Planner<'_> {
             name,
             version,
             efi: efi.to_owned(),
-            devices: vec![if layout.has_bios() { BIOS_DEVICE } else { "nodev" }.to_owned()],
+            devices: vec![if has_bios { BIOS_DEVICE } else { "nodev" }.to_owned()],
             efi_mount_point: if layout == Layout::EfiXbootldr { "/efi" } else { "/boot" }.to_owned(),
             arguments: Vec::new(),
         }))
     }
 
     /// /boot as GRUB finds it.
-    fn boot_place(&self) -> Place {
-        let volume = |id: Option<u32>| {
-            let id = id.unwrap_or_default();
-            Search::Uuid(format!("{:04X}-{:04X}", id >> 16, id & 0xffff))
-        };
-        match self.boot_on() {
-            BootOn::Esp => Place { search: volume(self.ids.esp), path: "/".to_owned() },
-            BootOn::Boot => Place { search: volume(self.ids.boot), path: "/".to_owned() },
-            BootOn::Root => {
-                Place { search: Search::Uuid(self.ids.root.to_string()), path: "/boot".to_owned() }
-            }
+    fn boot_place(&self) -> Result<Place> {
+        let role = self.boot_on().role();
+        if role == Role::Root {
+            let search = Search::Uuid(self.ids.root.to_string());
+            return Ok(Place { search, path: "/boot".to_owned() });
         }
+        let id = self.ids.volume(role).ok_or_else(|| Error::bug("the filesystem of /boot has no id"))?;
+        let search = Search::Uuid(format!("{:04X}-{:04X}", id >> 16, id & 0xffff));
+        Ok(Place { search, path: "/".to_owned() })
     }
 
     fn filesystem(&self) -> grub::Filesystem {
@@ -352,30 +400,30 @@ impl Planner<'_> {
     }
 
     /// /boot as a BIOS GRUB finds it: on the disk that it was loaded from.
-    fn home(&self) -> bios::Home {
+    fn home(&self) -> Result<bios::Home> {
         let table = match self.system.layout {
             Layout::Legacy | Layout::LegacyBoot => bios::Table::Mbr,
             _ => bios::Table::Gpt,
         };
-        bios::Home {
+        Ok(bios::Home {
             table,
-            partition: self.boot_partition(),
+            partition: self.boot_partition()?,
             filesystem: self.filesystem(),
-            path: self.boot_place().path,
-        }
+            path: self.boot_place()?.path,
+        })
     }
 
     /// Where the core image goes.
-    fn room(&self) -> Result<bios::Room> {
+    fn core_area(&self) -> Result<bios::Area> {
         let bios = self.geometry.slots.iter().find(|slot| slot.role == Role::Bios);
         let Some(slot) = bios else {
             let first = Sectors::new(1);
-            return Ok(bios::Room { first, length: FIRST_PARTITION.saturating_sub(first) });
+            return Ok(bios::Area { first, length: FIRST_PARTITION.saturating_sub(first) });
         };
         match (slot.start, slot.size) {
-            (Some(start), PartitionSize::Fixed(size)) => {
+            (Some(start), Size::Fixed(size)) => {
                 let sectors = |bytes: Bytes| Sectors::new(bytes.get() / SECTOR);
-                Ok(bios::Room { first: sectors(start), length: sectors(size) })
+                Ok(bios::Area { first: sectors(start), length: sectors(size) })
             }
             _ => Err(Error::bug("a BIOS boot partition without place")),
         }
@@ -440,7 +488,7 @@ pub(super) fn place(entries: &mut Entries, path: &KeyPath, above: &str, files: &
                     ..Rules::default()
                 };
                 let xattrs = crate::tree::xattr::Patterns::new(Vec::new());
-                entries.push(path, target, What::Source { path: source.clone(), rules, xattrs });
+                entries.push(path, target, Payload::Source { path: source.clone(), rules, xattrs });
             }
         }
     }

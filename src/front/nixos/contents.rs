@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use super::root::Entries;
 use super::section::System;
 use super::users::Accounts;
-use crate::error::Result;
-use crate::front::manifest::Manifest;
-use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::resolve::{Dates, What, source_entry};
-use crate::front::manifest::schema::NixosContent;
-use crate::front::manifest::values::IdName;
+use super::{Content, Context, Section};
+use crate::disk::Payload;
+use crate::error::{Error, Kind, Result};
+use crate::key::KeyPath;
+use crate::tree::xattr::Patterns;
 use crate::tree::{Hardlinks, Meta, Owner, Rules};
+use crate::values::IdName;
 
 /// The store paths that declare accounts: for the activation script of nixpkgs, and for userborn, in one shape.
 const DECLARATIONS: [&str; 2] = ["users-groups.json", "userborn.json"];
@@ -22,96 +22,115 @@ const CONFIGURATION: &str = "/etc/nixos/configuration.nix";
 /// Adds what the section's `contents` and `config_file` bring.
 pub(super) fn place(
     entries: &mut Entries,
-    manifest: &Manifest,
+    context: &Context,
     system: &System,
-    dates: Dates,
+    section: &Section,
     path: &KeyPath,
 ) -> Result<()> {
-    let Some(section) = &manifest.written.nixos else { return Ok(()) };
     if let Some(file) = &section.config_file {
         let path = path.key("config_file");
-        if manifest.path(file).is_dir() {
-            return Err(manifest
-                .refuse(&path, "the configuration is a directory")
+        if context.path(file).is_dir() {
+            return Err(Error::new(Kind::Manifest, "the configuration is a directory")
+                .at_key(&path)
                 .expected("a file, which becomes /etc/nixos/configuration.nix")
                 .found(crate::text::printable(file.as_bytes()))
                 .hint("bring directories by `contents`"));
         }
-        let rules = Rules { latest: dates.latest, hardlinks: Hardlinks::Dissolve, ..Rules::default() };
-        let what = What::Source {
-            path: manifest.path(file),
-            rules,
-            xattrs: crate::tree::xattr::Patterns::default(),
-        };
-        entries.push(&path, CONFIGURATION, what);
+        let rules =
+            Rules { latest: context.dates.latest, hardlinks: Hardlinks::Dissolve, ..Rules::default() };
+        let path_of_host = context.path(file);
+        let payload = Payload::Source { path: path_of_host, rules, xattrs: Patterns::default() };
+        entries.push(&path, CONFIGURATION, payload);
     }
     let mut accounts = None;
     for (number, content) in section.contents.iter().enumerate() {
         let path = path.key("contents").index(number);
-        let mut entry = source_entry(manifest, &content.source, &content.target, &path, dates)?;
-        outside_the_store(manifest, content, &path)?;
-        let owner = owner(manifest, system, content, &path, &section.contents, &mut accounts)?;
-        match &mut entry.what {
-            What::Source { rules, .. } | What::Glob { rules, .. } => {
-                rules.owner = owner;
-                rules.hardlinks = Hardlinks::Dissolve;
-                rules.chmod = content.mode.clone();
-            }
-            _ => {}
-        }
-        if let (What::Glob { .. }, Owner::Ids { uid, gid }) = (&entry.what, owner) {
+        check(content, &path)?;
+        outside_the_store(context, content, &path)?;
+        let owner = owner(context, system, content, &path, &section.contents, &mut accounts)?;
+        let rules = Rules {
+            owner,
+            hardlinks: Hardlinks::Dissolve,
+            chmod: content.mode.clone(),
+            latest: context.dates.latest,
+            ..Rules::default()
+        };
+        let payload = Payload::of_host(&context.folder, &content.source, rules, Patterns::default());
+        if let (Payload::Glob { .. }, Owner::Ids { uid, gid }) = (&payload, owner) {
             // The directory that the matches go into is theirs too, where it is not one that every root has.
             let meta = Meta { uid, gid, ..entries.meta(0o755) };
-            entries.push(&path, entry.target.clone(), What::Fallback { meta });
+            entries.push(&path, content.target.clone(), Payload::Fallback { meta });
         }
-        entries.push(&path, entry.target, entry.what);
+        entries.push(&path, content.target.clone(), payload);
+    }
+    Ok(())
+}
+
+/// Refuses what is no path of this machine or no absolute path of the root.
+fn check(content: &Content, path: &KeyPath) -> Result<()> {
+    let refuse = |key: &'static str, what: &str, found: &str| {
+        Err(Error::new(Kind::Manifest, what)
+            .at_key(&path.key(key))
+            .found(format!("`{}`", crate::values::shown(found))))
+    };
+    if content.source.is_empty() || content.source.contains('\0') {
+        return refuse("source", "`source` is not a path", &content.source);
+    }
+    if !content.target.starts_with('/') {
+        let refused = refuse("target", "a target is an absolute path inside the filesystem", &content.target);
+        return refused.map_err(|error| error.expected("a first `/`"));
     }
     Ok(())
 }
 
 /// Who owns what `content` brings.
 fn owner(
-    manifest: &Manifest,
+    context: &Context,
     system: &System,
-    content: &NixosContent,
+    content: &Content,
     path: &KeyPath,
-    all: &[NixosContent],
+    all: &[Content],
     accounts: &mut Option<Accounts>,
 ) -> Result<Owner> {
     let (user, group) = match (&content.user, &content.group) {
         (None, None) => return Ok(Owner::Root),
         (Some(user), Some(group)) => (user, group),
-        (Some(_), None) => return Err(manifest.refuse(&path.key("user"), "`user` goes with `group`")),
-        (None, Some(_)) => return Err(manifest.refuse(&path.key("group"), "`group` goes with `user`")),
+        (Some(_), None) => return Err(together("user", "`user` goes with `group`", path)),
+        (None, Some(_)) => return Err(together("group", "`group` goes with `user`", path)),
     };
     if let (IdName::Id(uid), IdName::Id(gid)) = (user, group) {
         return Ok(Owner::Ids { uid: *uid, gid: *gid });
     }
     let accounts = match accounts {
         Some(accounts) => accounts,
-        None => accounts
-            .insert(read_accounts(manifest, system, all).map_err(|error| manifest.place(error, path))?),
+        None => accounts.insert(read_accounts(context, system, all).map_err(|error| error.at_key(path))?),
     };
-    let uid = accounts.user(user).map_err(|error| manifest.place(error, &path.key("user")))?;
-    let gid = accounts.group(group).map_err(|error| manifest.place(error, &path.key("group")))?;
+    let uid = accounts.user(user).map_err(|error| error.at_key(&path.key("user")))?;
+    let gid = accounts.group(group).map_err(|error| error.at_key(&path.key("group")))?;
     Ok(Owner::Ids { uid, gid })
 }
 
+/// The error for a key that needs another one.
+fn together(key: &'static str, what: &str, path: &KeyPath) -> Error {
+    Error::new(Kind::Manifest, what).at_key(&path.key(key))
+}
+
 /// The accounts of the image: of its contents first, then of the system that boots.
-fn read_accounts(manifest: &Manifest, system: &System, contents: &[NixosContent]) -> Result<Accounts> {
+fn read_accounts(context: &Context, system: &System, contents: &[Content]) -> Result<Accounts> {
     let mut accounts = Accounts::new();
     for name in ["/etc/passwd", "/etc/group"] {
-        let brought = contents.iter().filter_map(|content| source_of(manifest, content, Path::new(name)));
+        let brought = contents.iter().filter_map(|content| source_of(context, content, Path::new(name)));
         for path in brought.filter(|path| path.is_file()) {
             accounts.read(name, &path)?;
         }
-        let file = system.store.resolve(&system.generations.current().to_path().join(&name[1..]));
-        if let Ok(file) = file {
+        let own = system.generations.default_system().to_path().join(&name[1..]);
+        if let Some(file) = system.store.find(&own)? {
             accounts.read(name, &file.host)?;
         }
     }
     for name in DECLARATIONS {
-        let mut nearest = system.closure.nearest(system.generations.current(), |path| path.name() == name);
+        let mut nearest =
+            system.closure.nearest(system.generations.default_system(), |path| path.name() == name);
         if nearest.is_empty() {
             // A closure that was put together by hand may not say what refers to what.
             nearest.extend(system.closure.paths().filter(|path| path.name() == name));
@@ -123,29 +142,34 @@ fn read_accounts(manifest: &Manifest, system: &System, contents: &[NixosContent]
 }
 
 /// The path of the host that `content` would put at `place` of the root, whether there is something or not.
-fn source_of(manifest: &Manifest, content: &NixosContent, place: &Path) -> Option<PathBuf> {
+fn source_of(context: &Context, content: &Content, place: &Path) -> Option<PathBuf> {
     let below = place.strip_prefix(&content.target).ok()?;
-    let source = match content.source.rsplit_once('/') {
+    let payload = Payload::of_host(&context.folder, &content.source, Rules::default(), Patterns::default());
+    let mut parts = below.components();
+    let (source, below) = match &payload {
         // A pattern copies what matches under its name.
-        Some((folder, pattern)) if pattern.contains('*') => {
-            let first = below.components().next()?;
-            let matched =
-                crate::tree::xattr::matches(pattern.as_bytes(), first.as_os_str().as_encoded_bytes());
-            matched.then(|| manifest.path(folder))?
+        Payload::Glob { .. } => {
+            let name = parts.next()?.as_os_str();
+            let matched = payload.matching().ok()?.into_iter();
+            (matched.rev().find(|path| path.file_name() == Some(name))?, parts.as_path())
         }
-        _ => manifest.path(&content.source),
+        _ => (context.path(&content.source), below),
     };
+    // A file that goes into a directory keeps its name.
+    if content.target.ends_with('/') && source.is_file() {
+        return (source.file_name() == Some(below.as_os_str())).then_some(source);
+    }
     Some(if below.as_os_str().is_empty() { source } else { source.join(below) })
 }
 
 /// Refuses contents that would change the store: its paths are what their hashes say, or Nix's database lies.
-fn outside_the_store(manifest: &Manifest, content: &NixosContent, path: &KeyPath) -> Result<()> {
+fn outside_the_store(context: &Context, content: &Content, path: &KeyPath) -> Result<()> {
     let store = Path::new(crate::nix::STORE);
     // Without `//`, a final `/` and `.`, as the tree reads targets.
     let target: PathBuf = Path::new(&content.target).components().collect();
     let refuse = |found: String| {
-        manifest
-            .refuse(&path.key("target"), "contents overlap the store")
+        Error::new(Kind::Manifest, "contents overlap the store")
+            .at_key(&path.key("target"))
             .expected("a target outside of /nix/store")
             .found(found)
             .hint("bring store paths by additional_paths")
@@ -153,7 +177,7 @@ fn outside_the_store(manifest: &Manifest, content: &NixosContent, path: &KeyPath
     if target.starts_with(store) {
         return Err(refuse(crate::text::printable(content.target.as_bytes())));
     }
-    match source_of(manifest, content, store).filter(|inner| inner.symlink_metadata().is_ok()) {
+    match source_of(context, content, store).filter(|inner| inner.symlink_metadata().is_ok()) {
         Some(inner) => Err(refuse(crate::text::printable_path(inner))),
         None => Ok(()),
     }

@@ -6,10 +6,11 @@
 use uuid::{Uuid, uuid};
 
 use super::options::Layout;
+use crate::disk::Size;
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::values::{DiskId, DiskSize, PartitionSize};
 use crate::table::{Architecture, Attribute, Scheme, Type};
 use crate::units::{Bytes, MIB};
+use crate::values::{DiskId, DiskSize};
 
 /// GUID of the disk. nixpkgs passes one that is a digit short, and this is what sgdisk makes of it.
 const DISK: Uuid = uuid!("97fd5997-f390-0b4a-a3f8-d106c1723aea");
@@ -49,6 +50,17 @@ pub(super) enum Role {
     Root,
 }
 
+impl Role {
+    /// The label of the FAT in it; empty where it holds none.
+    pub(super) const fn volume_label(self) -> &'static str {
+        match self {
+            Self::Esp => "ESP",
+            Self::Boot => "BOOT",
+            Self::Bios | Self::Root => "",
+        }
+    }
+}
+
 /// A partition of a layout.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
@@ -57,7 +69,7 @@ pub(super) struct Slot {
     pub(super) label: &'static str,
     pub(super) guid: Option<Uuid>,
     pub(super) start: Option<Bytes>,
-    pub(super) size: PartitionSize,
+    pub(super) size: Size,
     /// Whether it is marked as the one to boot from.
     pub(super) active: bool,
 }
@@ -91,8 +103,8 @@ impl Wish {
     pub(super) fn geometry(&self) -> Result<Geometry> {
         let boot_end = self.boot_end()?;
         let root_size = match self.disk_size {
-            DiskSize::Auto => PartitionSize::Auto,
-            DiskSize::Fixed(_) => PartitionSize::Fill,
+            DiskSize::Auto => Size::Auto,
+            DiskSize::Fixed(_) => Size::Fill,
         };
         let kind = self.root_type()?;
         let root = |label, guid: Option<Uuid>, start| Slot {
@@ -181,7 +193,7 @@ impl Wish {
             label,
             guid: guid.filter(|_| self.compat),
             start: Some(start),
-            size: PartitionSize::Fixed(end.saturating_sub(start)),
+            size: Size::Fixed(end.saturating_sub(start)),
             active: false,
         })
     }
@@ -193,7 +205,7 @@ impl Wish {
             label: if self.compat { "no-fs" } else { "bios-boot" },
             guid: self.compat.then_some(guid),
             start: Some(start),
-            size: PartitionSize::Fixed(size),
+            size: Size::Fixed(size),
             active: false,
         })
     }
@@ -211,10 +223,10 @@ impl Wish {
 }
 
 impl Slot {
-    /// Whether its FAT is to be FAT32. nixpkgs leaves the choice to mkfs.fat, which takes FAT16 below 512 MiB; UEFI
-    /// firmware is tested with FAT32.
-    pub(super) fn fat32(&self, compat: bool) -> bool {
-        matches!(self.size, PartitionSize::Fixed(size) if !compat && size >= LEAST_FAT32)
+    /// Whether its FAT is large enough for FAT32. nixpkgs leaves the choice to mkfs.fat, which takes FAT16 below 512 MiB;
+    /// UEFI firmware is tested with FAT32.
+    pub(super) fn takes_fat32(&self) -> bool {
+        matches!(self.size, Size::Fixed(size) if size >= LEAST_FAT32)
     }
 
     /// The attributes of the table.

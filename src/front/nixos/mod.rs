@@ -1,146 +1,140 @@
-//! NixOS systems: from the `nixos` section of a manifest, or the flags of `diskwright nixos`, to partitions with all that
+//! NixOS systems: from a `nixos` section, or the flags of `diskwright nixos`, to partitions with all that
 //! is in them, as nixpkgs' make-disk-image.nix makes them in a virtual machine.
 //!
-//! | step | room |
+//! | step | module |
 //! |---|---|
 //! | what the section says, and what does not go together | `section` |
 //! | where the partitions lie and what they are called | `layout` |
-//! | the store, Nix's database, the system profile, the directories of a root | `root`, `generations` |
+//! | the store, Nix's database, the system profile, the directories of a root | `root` |
 //! | files of the host that go into the root, and who owns them | `contents`, `users` |
 //! | what boots it: files and embedded programs | `boot` |
 //!
-//! The result is a [`Disk`] like that of any other manifest; nothing here writes. docs/formats/nixos.md has every choice.
+//! The result is a [`Disk`] like that of any other front end; nothing here writes. docs/formats/nixos.md has every choice.
 
 mod boot;
+mod content;
 mod contents;
-mod generations;
 mod layout;
+mod locator;
 mod options;
 mod root;
+mod schema;
 mod section;
 mod users;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, Kind, Result};
-use crate::front::manifest::Manifest;
-use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::resolve::{self, Body, Dates, Disk, Ext4, Filesystem, Partition, Vfat};
-use crate::front::manifest::values::{DiskSize, PartitionSize};
+use super::{Dates, Description};
+use crate::container::Settings;
+use crate::disk::{Body, Disk, Guid, Partition, Size};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::filesystem::{ext4, fat};
+use crate::identity::Seed;
+use crate::key::KeyPath;
 use crate::nix::verify::Expected;
 use crate::nix::{STORE, database};
+use crate::progress::Progress;
 use crate::table::Scheme;
-use crate::units::{Bytes, MIB};
+use crate::values::{DiskId, DiskSize, FatBits, Guid as GuidValue, VolumeId};
 
+pub use crate::boot::Timeout;
 use layout::{Geometry, Role, Slot};
-pub use options::{BootLoader, EntryNames, Layout, Timeout};
+use locator::{Keys, Place};
+pub use options::{BootLoader, EntryNames, Layout};
 use root::Entries;
+pub use schema::{Content, Section};
 use section::System;
 
 /// The time Nix registers a path at, and gives its files: second 1 (`mtimeStore`).
 const REGISTERED: i64 = 1;
 
-/// The disk that the `nixos` section of `manifest` describes. Reads the closure and what boots of it from the host;
-/// `epoch` is the value of SOURCE_DATE_EPOCH, where it is set.
+/// What a section does not say of itself.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// What ids derive from.
+    pub seed: Seed,
+    /// GUID or signature of the disk, where it is given.
+    pub id: Option<DiskId>,
+    /// What dates what.
+    pub dates: Dates,
+    /// Relative paths begin here.
+    pub folder: PathBuf,
+    /// What is said of the file that the disk becomes; the format of the section comes before its format.
+    pub settings: Settings,
+    /// Who may ask to stop.
+    pub progress: Progress,
+}
+
+impl Context {
+    /// `path` as it is from here.
+    fn path(&self, path: &str) -> PathBuf {
+        if self.folder == Path::new(".") { PathBuf::from(path) } else { self.folder.join(path) }
+    }
+}
+
+/// The disk that a section describes. Reads the closure and what boots of it from the host.
 ///
 /// # Errors
-/// [`Kind::Manifest`] with the line for what does not go together, for a system that is not in its closure, a user the
+/// [`Kind::Manifest`] with the key for what does not go together, for a system that is not in its closure, a user the
 /// image does not know, a loader that the layout has no place for; [`Kind::Source`] for what is missing or unreadable;
 /// [`Kind::Capacity`] for a boot program that is too large for its place.
-pub fn disk(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
+pub fn describe(section: &Section, context: &Context) -> Result<Description> {
     let path = KeyPath::top("nixos");
-    let mut disk = resolve::whole(manifest, epoch)?;
-    let system = System::read(manifest, &path)?;
-    disk.size = system.disk_size;
-    disk.format = system.format.or(disk.format);
-    let mut geometry = system.geometry().map_err(|error| manifest.place(error, &path.key("boot_size")))?;
+    let system = System::read(section, context, &path)?;
+    let mut geometry = system.geometry().map_err(|error| error.at_key(&path.key("boot_size")))?;
     boot::mark(&mut geometry, &system);
-    disk.table = geometry.table;
-    if disk.guid.is_some() && disk.table == Scheme::None {
-        let place = KeyPath::top("disk").key("guid");
-        return Err(manifest
-            .refuse(&place, "`guid` means nothing with the layout none")
-            .hint("leave it out"));
-    }
-    disk.guid = resolve::disk_id(manifest, disk.table)?.or(geometry.guid);
+    let mut disk = Disk::new(geometry.table, context.seed).time(context.dates.time);
+    disk.size = match system.disk_size {
+        DiskSize::Auto => None,
+        DiskSize::Fixed(size) => Some(size),
+    };
+    identify(&mut disk, context, &geometry)?;
     let placed_by = |slot: &Slot| path.key(sized_by(slot, system.layout));
-    disk.partitions =
-        geometry.slots.iter().map(|slot| empty(slot, geometry.table, &placed_by(slot))).collect();
-    let seed = disk.seed(manifest);
-    let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(seed, number)).collect();
-    let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
+    disk.partitions = geometry.slots.iter().map(|slot| empty(slot, geometry.table)).collect();
+    let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(number)).collect();
+    let ids = boot::Ids::new(&geometry, &keys, system.root_uuid)?;
     let booted =
-        boot::plan(&system, &geometry, &ids, disk.dates).map_err(|error| placed(manifest, error, &path))?;
-    disk.warnings.extend(booted.warnings.iter().cloned());
+        boot::plan(&system, &geometry, &ids, &context.progress).map_err(|error| error.or_at_key(&path))?;
     disk.boot = booted.area.clone();
-    for (number, slot) in geometry.slots.iter().enumerate() {
-        let body = match slot.role {
-            Role::Bios if booted.core.is_empty() => Body::Empty,
-            Role::Bios => Body::Bytes(Arc::clone(&booted.core)),
-            Role::Esp => fat(&system, slot, &ids, &booted.esp, disk.dates, &path),
-            Role::Boot => fat(&system, slot, &ids, &booted.boot, disk.dates, &path),
+    let (mut warnings, mut closure, mut places) = (Vec::<Warning>::new(), None, Vec::new());
+    warnings.extend(booted.warnings.iter().cloned());
+    for (slot, partition) in geometry.slots.iter().zip(&mut disk.partitions) {
+        let (body, entries) = match slot.role {
+            Role::Bios if booted.core.is_empty() => (Body::Empty, Vec::new()),
+            Role::Bios => (Body::Bytes(Arc::clone(&booted.core)), Vec::new()),
+            Role::Esp => fat(&system, slot, &ids, &booted.esp, context.dates, &path),
+            Role::Boot => fat(&system, slot, &ids, &booted.boot, context.dates, &path),
             Role::Root => {
                 let store = if system.only_nix_store { "/" } else { STORE };
-                disk.closure =
-                    Some(Expected { closure: Arc::clone(&system.closure), store: store.as_bytes().to_vec() });
-                ext4(manifest, &system, &geometry, &ids, &booted.root, disk.dates, &path)?
+                let store = store.as_bytes().to_vec();
+                closure = Some(Expected { closure: Arc::clone(&system.closure), store });
+                ext4(section, context, &system, &geometry, &ids, &booted.root, &path)?
             }
         };
-        if let Some(partition) = disk.partitions.get_mut(number) {
-            partition.body = body;
-        }
+        partition.body = body;
+        places.push(Place { key: placed_by(slot), entries, role: slot.role, start: partition.start });
     }
-    Ok(disk)
+    let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
+    let locator = Box::new(Keys { section: path, places, scheme: disk.scheme, size: disk.size });
+    Ok(Description { disk, locator, settings, closure, warnings })
 }
 
-/// An error about the section as a whole, where it names no line of its own.
-fn placed(manifest: &Manifest, error: Error, path: &KeyPath) -> Error {
-    if error.has_line() { error } else { manifest.place(error, path) }
-}
-
-/// Adds to an error about a partition of a system the key of the section that it is about: a partition has no lines of its
-/// own, and its size follows from keys that say something else.
-pub(crate) fn error_in(manifest: &Manifest, disk: &Disk, partition: &Partition, error: Error) -> Error {
-    let section = KeyPath::top("nixos");
-    let needs = error.sufficient();
-    let path = match (&partition.body, error.path(), error.key()) {
-        (Body::Filesystem(_, entries), Some(file), _) if needs.is_none() => {
-            crate::disk::contents::cause(entries, file).map_or(section, |entry| entry.path.clone())
-        }
-        (_, _, Some("uuid")) => section.key("root_uuid"),
-        (_, _, Some("size")) => partition.path.clone(),
-        (_, _, Some(key)) => section.key(key),
-        _ if error.kind() == Kind::Capacity => partition.path.clone(),
-        _ => section,
-    };
-    let error = manifest.place(error, &path);
-    // Of a partition that begins nowhere, the disk is the partition.
-    let start = partition.start.unwrap_or_default();
-    let error = match (&partition.body, needs) {
-        (Body::Filesystem(Filesystem::Ext4(_), _), Some(size)) => {
-            // Behind the root of a GPT lies its backup, and partitions are whole MiB.
-            let tail = if disk.table == Scheme::Gpt { MIB } else { 0 };
-            let whole = if disk.table == Scheme::None { 1 } else { MIB };
-            let error =
-                error.expected(format!("at least {}", (start + size).round_up(whole) + Bytes::new(tail)));
-            match disk.size {
-                DiskSize::Fixed(size) => error.found(size),
-                DiskSize::Auto => error,
-            }
-        }
-        (_, Some(size)) => match partition.path == KeyPath::top("nixos").key("boot_size") {
-            true => error.hint(format!(
-                "a boot_size of {} suffices: it counts from the start of the disk",
-                (start + size).round_up(MIB)
-            )),
-            false => error.hint("this partition has the size that nixpkgs gives it; choose another layout"),
-        },
-        _ => error,
-    };
-    match &partition.body {
-        Body::Filesystem(Filesystem::Vfat(fat), _) => error.at(format!("the partition {}", fat.label)),
-        _ => error,
+/// Gives the disk the id that is asked for, or the layout's.
+fn identify(disk: &mut Disk, context: &Context, geometry: &Geometry) -> Result<()> {
+    let place = KeyPath::top("disk").key("guid");
+    if context.id.is_some() && disk.scheme == Scheme::None {
+        return Err(Error::new(Kind::Manifest, "`guid` means nothing with the layout none")
+            .at_key(&place)
+            .hint("leave it out"));
     }
+    let given = context.id.map(|id| id.of(disk.scheme)).transpose();
+    match given.map_err(|error| error.at_key(&place))?.or(geometry.guid) {
+        Some(DiskId::Guid(guid)) => disk.guid = Some(guid),
+        Some(DiskId::Signature(signature)) => disk.signature = Some(signature),
+        None => {}
+    }
+    Ok(())
 }
 
 /// The key that decides how large a partition is.
@@ -153,22 +147,18 @@ fn sized_by(slot: &Slot, layout: Layout) -> &'static str {
 }
 
 /// A partition that holds nothing yet.
-fn empty(slot: &Slot, table: Scheme, path: &KeyPath) -> Partition {
+fn empty(slot: &Slot, table: Scheme) -> Partition {
     Partition {
-        path: path.clone(),
-        kind: slot.kind,
         label: slot.label.to_owned(),
-        guid: slot.guid,
-        number: None,
+        guid: slot.guid.map_or(Guid::Seed, Guid::Given),
         start: slot.start,
         size: slot.size,
         attributes: slot.attributes(table),
-        logical: false,
-        body: Body::Empty,
+        ..Partition::new(slot.kind)
     }
 }
 
-/// A FAT with the files of a boot loader.
+/// A FAT with the files of a boot loader, and the key that brings each.
 fn fat(
     system: &System,
     slot: &Slot,
@@ -176,56 +166,56 @@ fn fat(
     files: &boot::Files,
     dates: Dates,
     path: &KeyPath,
-) -> Body {
+) -> (Body, Vec<KeyPath>) {
     let mut entries = Entries::new(dates.time);
     boot::place(&mut entries, path, "", files);
-    let filesystem = Vfat {
-        label: if slot.role == Role::Esp { "ESP" } else { "BOOT" }.to_owned(),
-        volume_id: ids.volume(slot.role),
-        free: None,
-        fat: slot.fat32(system.compat).then_some(crate::filesystem::fat::FatType::Fat32),
-        cluster_size: None,
+    let options = fat::Options {
+        label: Some(slot.role.volume_label().to_owned()),
+        volume_id: ids.volume(slot.role).map(VolumeId),
+        // nixpkgs takes what mkfs.fat chooses.
+        fat: match system.compat {
+            true => Some(FatBits::Auto),
+            false => slot.takes_fat32().then_some(fat::FatType::Fat32.into()),
+        },
+        ..fat::Options::default()
     };
-    Body::Filesystem(Filesystem::Vfat(filesystem), entries.finish())
+    let (entries, keys) = entries.finish();
+    (Body::Filesystem(options.into(), entries.into()), keys)
 }
 
-/// The root filesystem.
+/// The root filesystem, and the key that brings each of its entries.
 fn ext4(
-    manifest: &Manifest,
+    section: &Section,
+    context: &Context,
     system: &System,
     geometry: &Geometry,
     ids: &boot::Ids,
     files: &boot::Files,
-    dates: Dates,
     path: &KeyPath,
-) -> Result<Body> {
-    let mut entries = Entries::new(dates.time);
+) -> Result<(Body, Vec<KeyPath>)> {
+    let mut entries = Entries::new(context.dates.time);
     root::store(&mut entries, &path.key("closure"), &system.closure, &system.store, system.only_nix_store);
     if system.only_nix_store {
         entries.directory(path, "/", 0o755);
     } else {
         root::skeleton(&mut entries, path, system.layout.mount_points());
         let bytes = database::build(&system.closure, REGISTERED)
-            .map_err(|error| placed(manifest, error, &path.key("closure")))?;
+            .map_err(|error| error.or_at_key(&path.key("closure")))?;
         root::database(&mut entries, path, bytes);
-        root::profile(&mut entries, path, &system.generations);
+        root::profile(&mut entries, path, &system.generations)?;
         if let Some(channel) = &system.channel {
             root::channel(&mut entries, &path.key("channel"), channel);
         }
         boot::place(&mut entries, path, "/boot", files);
-        contents::place(&mut entries, manifest, system, dates, path)?;
+        contents::place(&mut entries, context, system, section, path)?;
     }
-    let auto = geometry.slots.iter().any(|slot| slot.role == Role::Root && slot.size == PartitionSize::Auto);
-    let filesystem = Ext4 {
-        label: system.label.clone(),
-        uuid: Some(ids.root),
-        hash_seed: None,
+    let auto = geometry.slots.iter().any(|slot| slot.role == Role::Root && slot.size == Size::Auto);
+    let options = ext4::Options {
+        label: Some(system.label.clone()),
+        uuid: Some(GuidValue(ids.root)),
         free: auto.then_some(system.additional_space),
-        grow_to: None,
-        inodes: None,
-        journal: crate::filesystem::ext4::Journal::default(),
-        reserved: crate::filesystem::ext4::Reserved::default(),
-        times: crate::filesystem::ext4::TimePolicy::default(),
+        ..ext4::Options::default()
     };
-    Ok(Body::Filesystem(Filesystem::Ext4(filesystem), entries.finish()))
+    let (entries, keys) = entries.finish();
+    Ok((Body::Filesystem(options.into(), entries.into()), keys))
 }

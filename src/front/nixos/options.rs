@@ -56,19 +56,3 @@ pub enum EntryNames {
     /// `nixos-generation-<N>.conf`, nixpkgs to 2025.
     Generation,
 }
-
-/// How long a menu waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timeout {
-    /// This many seconds; 0 boots the default at once.
-    Seconds(u32),
-    /// Until someone chooses.
-    Forever,
-}
-
-impl Default for Timeout {
-    /// 5 seconds, as `boot.loader.timeout` has it.
-    fn default() -> Self {
-        Self::Seconds(5)
-    }
-}

@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::generations::Generations;
-use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::resolve::{Entry, What};
+use crate::boot::Generations;
+use crate::disk::{Entry, Payload};
+use crate::error::{Error, Result};
+use crate::key::KeyPath;
 use crate::nix::{Closure, Store, StorePath};
 use crate::tree::{Content, Hardlinks, Meta, Rules, Time};
 
@@ -18,13 +19,15 @@ const NIXBLD: u32 = 30000;
 /// Entries of one filesystem under construction.
 pub(super) struct Entries {
     list: Vec<Entry>,
+    /// The key of the section that brings each.
+    keys: Vec<KeyPath>,
     time: Time,
 }
 
 impl Entries {
     /// None; what is made here and not copied is dated `time`.
     pub(super) const fn new(time: Time) -> Self {
-        Self { list: Vec::new(), time }
+        Self { list: Vec::new(), keys: Vec::new(), time }
     }
 
     /// What dates what is made here.
@@ -32,13 +35,15 @@ impl Entries {
         self.time
     }
 
-    pub(super) fn finish(self) -> Vec<Entry> {
-        self.list
+    /// The entries, and the key of the section that brings each.
+    pub(super) fn finish(self) -> (Vec<Entry>, Vec<KeyPath>) {
+        (self.list, self.keys)
     }
 
-    /// What the key `path` of the manifest brings to `target`.
-    pub(super) fn push(&mut self, path: &KeyPath, target: impl Into<String>, what: What) {
-        self.list.push(Entry { path: path.clone(), target: target.into(), what });
+    /// What the key `path` of the section brings to `target`.
+    pub(super) fn push(&mut self, path: &KeyPath, target: impl Into<String>, payload: Payload) {
+        self.list.push(Entry { target: target.into(), payload });
+        self.keys.push(path.clone());
     }
 
     /// The metadata of something made here, owned by root.
@@ -48,7 +53,7 @@ impl Entries {
 
     /// A directory, unless another entry says what it is like.
     pub(super) fn directory(&mut self, path: &KeyPath, target: &str, mode: u16) {
-        self.push(path, target, What::Fallback { meta: self.meta(mode) });
+        self.push(path, target, Payload::Fallback { meta: self.meta(mode) });
     }
 
     pub(super) fn file(
@@ -58,11 +63,11 @@ impl Entries {
         mode: u16,
         bytes: impl Into<Arc<[u8]>>,
     ) {
-        self.push(path, target, What::Text { text: bytes.into(), meta: self.meta(mode) });
+        self.push(path, target, Payload::Text { text: bytes.into(), meta: self.meta(mode) });
     }
 
     pub(super) fn link(&mut self, path: &KeyPath, target: impl Into<String>, to: impl Into<String>) {
-        self.push(path, target, What::Symlink { to: to.into(), meta: self.meta(0o777) });
+        self.push(path, target, Payload::Symlink { to: to.into(), meta: self.meta(0o777) });
     }
 }
 
@@ -76,7 +81,7 @@ pub(super) fn store(entries: &mut Entries, path: &KeyPath, closure: &Closure, st
         })
         .collect();
     let rules = Rules { hardlinks: Hardlinks::Dissolve, store: true, ..Rules::default() };
-    entries.push(path, "/", What::Store { paths, rules });
+    entries.push(path, "/", Payload::Store { paths, rules });
 }
 
 /// The directories that every NixOS has before its first boot. Mount points are empty.
@@ -107,7 +112,7 @@ pub(super) fn skeleton(entries: &mut Entries, path: &KeyPath, mount_points: &[&s
         entries.directory(path, target, 0o755);
     }
     let store = Meta { gid: NIXBLD, ..entries.meta(0o1775) };
-    entries.push(path, "/nix/store", What::Node { content: Content::Directory, meta: store });
+    entries.push(path, "/nix/store", Payload::Node { content: Content::Directory, meta: store });
     entries.file(path, "/etc/NIXOS", 0o644, *b"");
 }
 
@@ -120,15 +125,23 @@ pub(super) fn database(entries: &mut Entries, path: &KeyPath, database: Vec<u8>)
 }
 
 /// The system profile with its generations.
-pub(super) fn profile(entries: &mut Entries, path: &KeyPath, generations: &Generations) {
+pub(super) fn profile(
+    entries: &mut Entries,
+    path: &KeyPath,
+    generations: &Generations<StorePath>,
+) -> Result<()> {
     let folder = "/nix/var/nix/profiles";
-    for (number, system) in generations.iter() {
-        entries.link(path, format!("{folder}/system-{number}-link"), system.to_string());
+    let profile = generations.system_profile(None);
+    for generation in profile.iter().rev() {
+        let link = format!("{folder}/system-{}-link", generation.number);
+        entries.link(path, link, generation.system.to_string());
     }
+    let newest = profile.first().ok_or_else(|| Error::bug("a profile without generations"))?;
     // Relative, as nix-env makes it, so that the profile can be moved.
-    entries.link(path, format!("{folder}/system"), format!("system-{}-link", generations.newest()));
+    entries.link(path, format!("{folder}/system"), format!("system-{}-link", newest.number));
     // What Nix makes beside an empty gcroots when it first opens a store; up to Nix 2.33 the profiles are roots by it.
     entries.link(path, "/nix/var/nix/gcroots/profiles", folder);
+    Ok(())
 }
 
 /// Root's channels, where there are some, and the way by which `<nixpkgs>` is found.

@@ -5,33 +5,32 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::generations::Generations;
+use super::Context;
 use super::layout::{Geometry, ROOT, Wish};
-use super::options::{BootLoader, EntryNames, Layout, Timeout};
+use super::options::{BootLoader, EntryNames, Layout};
+use super::schema::Section;
+use crate::boot::{Generations, Timeout, architecture};
 use crate::container::Format;
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::Manifest;
-use crate::front::manifest::locate::KeyPath;
-use crate::front::manifest::schema::Nixos;
-use crate::front::manifest::values::DiskSize;
+use crate::host::links;
+use crate::key::KeyPath;
 use crate::nix::{Closure, Nix, Store, StorePath};
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB};
+use crate::values::DiskSize;
 
 /// Where the boot partition ends (`bootSize`).
 const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
 /// What is left free (`additionalSpace`).
 const ADDITIONAL_SPACE: Bytes = Bytes::new(512 * MIB);
 
-/// As many links as the kernel follows for one path (MAXSYMLINKS, linux/namei.h).
-const MOST_LINKS: usize = 40;
-
 /// A system to install, with every default filled in.
 #[derive(Debug)]
 pub(super) struct System {
     pub(super) store: Store,
     pub(super) closure: Arc<Closure>,
-    pub(super) generations: Generations,
+    /// The system profile, by the store paths of its systems.
+    pub(super) generations: Generations<StorePath>,
     pub(super) channel: Option<StorePath>,
     pub(super) layout: Layout,
     pub(super) boot_size: Bytes,
@@ -76,16 +75,16 @@ impl Layout {
     const fn takes(self, loader: BootLoader) -> bool {
         match loader {
             BootLoader::SystemdBoot => self.has_esp(),
-            BootLoader::Grub => self.has_esp() || self.has_bios(),
-            BootLoader::Extlinux | BootLoader::None => true,
+            // Of GRUB there may be a menu alone, which a GRUB from elsewhere reads.
+            BootLoader::Grub | BootLoader::Extlinux | BootLoader::None => true,
         }
     }
 }
 
 /// The section while it is read.
 struct Reading<'a> {
-    manifest: &'a Manifest,
-    written: &'a Nixos,
+    context: &'a Context,
+    written: &'a Section,
     path: &'a KeyPath,
 }
 
@@ -114,10 +113,8 @@ impl Paths {
 
 impl System {
     /// Makes sense of the section, and reads the closure.
-    pub(super) fn read(manifest: &Manifest, path: &KeyPath) -> Result<Self> {
-        let written =
-            manifest.written.nixos.as_ref().ok_or_else(|| Error::bug("there is no section nixos"))?;
-        Reading { manifest, written, path }.read()
+    pub(super) fn read(written: &Section, context: &Context, path: &KeyPath) -> Result<Self> {
+        Reading { context, written, path }.read()
     }
 
     /// Where its partitions lie.
@@ -129,11 +126,11 @@ impl System {
 
 impl Reading<'_> {
     fn refuse(&self, key: &'static str, what: impl Into<String>) -> Error {
-        self.manifest.refuse(&self.path.key(key), what)
+        Error::new(Kind::Manifest, what).at_key(&self.path.key(key))
     }
 
     fn place<T>(&self, key: &'static str, result: Result<T>) -> Result<T> {
-        result.map_err(|error| self.manifest.place(error, &self.path.key(key)))
+        result.map_err(|error| error.at_key(&self.path.key(key)))
     }
 
     fn read(&self) -> Result<System> {
@@ -143,7 +140,7 @@ impl Reading<'_> {
         let boot_loader = self.boot_loader(layout, only_nix_store)?;
         self.exclude(layout, boot_loader, only_nix_store)?;
         let store = Store::new(
-            written.store_root.as_deref().map_or(PathBuf::from("/"), |root| self.manifest.path(root)),
+            written.store_root.as_deref().map_or(PathBuf::from("/"), |root| self.context.path(root)),
         );
         let paths = self.paths(&store)?;
         let closure = self.closure(&store, paths.named().collect(), only_nix_store)?;
@@ -155,10 +152,10 @@ impl Reading<'_> {
         let Paths { system, generations, channel, .. } = paths;
         let compat = written.compat.unwrap_or(true);
         Ok(System {
-            architecture: architecture(&store, &system),
+            architecture: processor(&store, &system)?,
             store,
             closure: Arc::new(closure),
-            generations: Generations::new(generations, system),
+            generations: Generations::profile(generations, system, self.context.dates.time.seconds)?,
             channel,
             layout,
             boot_size: written.boot_size.unwrap_or(BOOT_SIZE),
@@ -176,10 +173,10 @@ impl Reading<'_> {
             gpt_uuid: written.gpt_uuid.map(|uuid| uuid.0),
             only_nix_store,
             boot_loader,
-            systemd_boot: written.systemd_boot.as_deref().map(|path| self.manifest.path(path)),
-            grub: written.grub.as_deref().map(|path| self.manifest.path(path)),
-            grub_mkimage: written.grub_mkimage.as_deref().map(|path| self.manifest.path(path)),
-            uki: written.uki.as_deref().map(|path| self.manifest.path(path)),
+            systemd_boot: written.systemd_boot.as_deref().map(|path| self.context.path(path)),
+            grub: written.grub.as_deref().map(|path| self.context.path(path)),
+            grub_mkimage: written.grub_mkimage.as_deref().map(|path| self.context.path(path)),
+            uki: written.uki.as_deref().map(|path| self.context.path(path)),
             timeout: written.timeout.unwrap_or_default(),
             entry_names: written.entry_names.unwrap_or_default(),
             format: written.format,
@@ -194,7 +191,7 @@ impl Reading<'_> {
             paths
                 .map(|(number, text)| {
                     let path = self.path.key(key).index(number);
-                    self.store_path(text, store).map_err(|error| self.manifest.place(error, &path))
+                    self.store_path(text, store).map_err(|error| error.at_key(&path))
                 })
                 .collect::<Result<Vec<_>>>()
         };
@@ -218,21 +215,13 @@ impl Reading<'_> {
         if layout.takes(loader) {
             return Ok(loader);
         }
-        let why = match loader {
-            BootLoader::SystemdBoot => {
-                "systemd-boot is started by UEFI firmware from an EFI system partition"
-            }
-            _ => {
-                "GRUB needs room before the first partition, a BIOS boot partition or an EFI system partition"
-            }
-        };
         let layouts = ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"];
         let fit =
             layouts.into_iter().filter(|name| name.parse().is_ok_and(|layout: Layout| layout.takes(loader)));
         Err(self
             .refuse("boot_loader", format!("the layout {layout} has no place for {loader}"))
             .expected(format!("layout {}", fit.collect::<Vec<_>>().join(", ")))
-            .why(why))
+            .why("systemd-boot is started by UEFI firmware from an EFI system partition"))
     }
 
     /// Refuses keys that mean nothing with others.
@@ -293,15 +282,10 @@ impl Reading<'_> {
         if parsed.is_ok() || text.starts_with(crate::nix::STORE) || trimmed.is_empty() {
             return parsed;
         }
-        let path = self.manifest.path(trimmed);
+        let path = self.context.path(trimmed);
         // A link into the store says it all, wherever the store lies on this host; others are the host's own.
-        let mut link = path.clone();
-        for _ in 0..MOST_LINKS {
-            let Ok(to) = std::fs::read_link(&link) else { break };
-            if let Some(path) = to.to_str().and_then(|to| to.parse().ok()) {
-                return Ok(path);
-            }
-            link = link.parent().unwrap_or(Path::new("/")).join(to);
+        if let Some(path) = links::chain(&path).skip(1).find_map(|to| to.to_str()?.parse().ok()) {
+            return Ok(path);
         }
         let real = path
             .canonicalize()
@@ -318,9 +302,10 @@ impl Reading<'_> {
         let mut closure = match self.written.closure.as_deref() {
             None | Some("auto") => {
                 let roots: Vec<PathBuf> = named.iter().map(|(_, path)| path.to_path()).collect();
-                self.place("closure", Nix::new("nix-store", store.clone()).closure(&roots))?
+                let nix = Nix::new("nix-store", store.clone());
+                self.place("closure", nix.closure(&roots, &self.context.progress))?
             }
-            Some(file) => self.place("closure", Closure::load(&self.manifest.path(file)))?,
+            Some(file) => self.place("closure", Closure::load(&self.context.path(file)))?,
         };
         for (key, path) in named {
             if !closure.contains(path) {
@@ -358,8 +343,13 @@ fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
     }
 }
 
-/// The processor that a system is for, as its file `system` says: `x86_64-linux`.
-fn architecture(store: &Store, system: &StorePath) -> Option<Architecture> {
-    let text = std::fs::read_to_string(store.host(system).join("system")).ok()?;
-    text.trim().split('-').next()?.parse().ok()
+/// The processor that a system is for, as its file `system` says: `x86_64-linux`. One that is not known is none: it matters
+/// where something boots, which asks again.
+fn processor(store: &Store, system: &StorePath) -> Result<Option<Architecture>> {
+    let file = store.host(system).join("system");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(architecture::of_system(text.trim()).ok().flatten()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(Kind::Source, "cannot read a part of the system", file, error)),
+    }
 }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::values::IdName;
 use crate::text::printable;
+use crate::values::IdName;
 
 /// Names with their numbers.
 #[derive(Clone, Debug, Default)]

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use diskwright::container::codec::Codec;
-use diskwright::container::qcow2::Backing;
-use diskwright::container::{Format, OpenOptions, WriteOptions, open};
+use diskwright::container::codec::{Codec, Level};
+use diskwright::container::qcow2::{Backing, ClusterSize, Options};
+use diskwright::container::{Container, Format, OpenOptions, open};
 use diskwright::pour::PourOptions;
 use diskwright::progress::Progress;
 use diskwright::units::{Bytes, usize_of};
 
 use crate::hostile::row;
+use crate::rows::IDENTITY;
 use crate::samples::{Fill, Sample, text};
 use crate::tools::scratch;
 use crate::vhd::seal;
@@ -55,21 +56,22 @@ fn patched(bytes: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 /// What the library writes of a disk of 8 KiB, of which half a cluster is a hole.
-fn written(options: &WriteOptions) -> Vec<u8> {
+fn written(options: Options) -> Vec<u8> {
     let folder = scratch();
     let path = folder.path().join("seed");
     let disk = Sample::new("seed", 8192, &[(0, 700, Fill::Text), (4096, 4096, Fill::Text)]).image();
-    options.write(&disk, &path, &PourOptions::new(1, &Progress::default())).unwrap();
+    let container = Container::Qcow2(options);
+    container.write(&disk, &IDENTITY, &path, &PourOptions::new(1, &Progress::default())).unwrap();
     std::fs::read(path).unwrap()
 }
 
 fn qcow2() -> Vec<Seed> {
-    let options = row("qcow2-512").options();
-    let plain = written(&options);
-    let codec =
-        |name| written(&WriteOptions { codec: Some(Codec::new(name, None).unwrap()), ..options.clone() });
+    let cluster_size = ClusterSize::new(Bytes::new(512)).unwrap();
+    let options = Options { cluster_size, ..Options::default() };
+    let plain = written(options.clone());
+    let by = |codec| written(Options { codec: Some(codec), ..options.clone() });
     let backing = Some(Backing { path: "base.raw".to_owned(), format: "raw" });
-    let overlay = written(&WriteOptions { backing, ..options.clone() });
+    let overlay = written(Options { backing, ..options.clone() });
     // The tables of a disk of 16 sectors in clusters of 512 bytes: header, L1, one L2.
     let (l1, l2) = (512, 1024);
     let seed = |name, why, becomes, bytes| Seed { format: Format::Qcow2, name, why, becomes, bytes };
@@ -80,8 +82,13 @@ fn qcow2() -> Vec<Seed> {
             Disk(8192),
             plain.clone(),
         ),
-        seed("zlib", "compressed clusters of deflate", Disk(8192), codec("zlib")),
-        seed("zstd", "compressed clusters of zstd, with the feature bit for it", Disk(8192), codec("zstd")),
+        seed("zlib", "compressed clusters of deflate", Disk(8192), by(Codec::Zlib(Level::default()))),
+        seed(
+            "zstd",
+            "compressed clusters of zstd, with the feature bit for it",
+            Disk(8192),
+            by(Codec::Zstd(Level::default())),
+        ),
         seed("version-2", "a header of 72 bytes", Disk(8192), patched(&plain, &[(4, &[0, 0, 0, 2])])),
         seed(
             "zeros",
@@ -202,7 +209,7 @@ fn dynamic(footer: &[u8], block: u32, blocks: &[Option<&[u8]>], name: &[u8]) -> 
 }
 
 fn vhd() -> Vec<Seed> {
-    let seed = |name, why, becomes, bytes| Seed { format: Format::Vpc, name, why, becomes, bytes };
+    let seed = |name, why, becomes, bytes| Seed { format: Format::Vhd, name, why, becomes, bytes };
     let small = footer(3, 3 * 4096, CREATOR, GEOMETRY);
     let front = dynamic(&small, 4096, &[Some(&[0xff]), None, Some(&[0xff])], &[]);
     let whole = [&front[..], &small].concat();
@@ -237,7 +244,7 @@ fn vhd() -> Vec<Seed> {
 
 /// A header of VDI with these numbers, and a map at 512.
 fn header(kind: u32, size: u64, extra: u32, map: &[u32]) -> Vec<u8> {
-    let file = row("vdi").options().wrap(&Sample::new("none", 0, &[]).image()).unwrap();
+    let file = row("vdi").wrap(&Sample::new("none", 0, &[]).image()).unwrap();
     let mut bytes = vec![0; 512];
     file.read(0, &mut bytes).unwrap();
     let blocks = u32::try_from(map.len()).unwrap();

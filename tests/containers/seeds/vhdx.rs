@@ -5,8 +5,8 @@ use diskwright::container::Format;
 use super::Becomes::{Disk, Error};
 use super::{Becomes, Seed};
 use crate::hostile::row;
-use crate::pieces::SECTOR;
 use crate::samples::{Fill, Sample};
+use crate::support::pieces::{SECTOR, pieces};
 use crate::tools::scratch;
 use crate::vhdx::{BAT, HEADERS, ITEMS, METADATA, REGIONS, Step, entry, fill_log, headers, put, regions};
 
@@ -37,7 +37,7 @@ fn in_pieces(file: &[u8]) -> Vec<u8> {
 
 /// The file that an input means.
 pub(super) fn whole(input: &[u8]) -> Vec<u8> {
-    let (length, pieces) = crate::pieces::pieces(input);
+    let (length, pieces) = pieces(input);
     let mut bytes = vec![0; length];
     pieces.iter().filter(|(_, piece)| !piece.is_empty()).for_each(|(at, piece)| put(&mut bytes, *at, piece));
     bytes

@@ -1,103 +1,17 @@
 //! What one entry of `contents` means.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::super::locate::KeyPath;
-use super::super::schema::{self, FilesystemKind, WHAT};
-use super::super::values::Device;
-use super::super::{Manifest, values};
-use super::Dates;
+use super::super::Manifest;
+use super::super::schema::{self, WHAT};
+use crate::disk::{Entry, Payload};
 use crate::error::{Error, Result};
+use crate::filesystem::Spec;
+use crate::front::Dates;
+use crate::key::KeyPath;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Content, Hardlinks, Meta, Owner, Rules, Time};
-
-/// One thing that a filesystem holds.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Where it stands in the manifest.
-    pub path: KeyPath,
-    /// Absolute path inside the filesystem, not yet checked for `..`.
-    pub target: String,
-    /// What it brings.
-    pub what: What,
-}
-
-/// What an entry brings.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// A host file, or what is in a host directory.
-    Source {
-        /// Where it is.
-        path: PathBuf,
-        /// How it is taken over.
-        rules: Rules,
-        /// Which extended attributes are kept.
-        xattrs: Patterns,
-    },
-    /// What matches a pattern, each under its name in the target.
-    Glob {
-        /// The directory that is searched.
-        folder: PathBuf,
-        /// `*` in it stands for any run of bytes.
-        pattern: String,
-        /// How each is taken over.
-        rules: Rules,
-        /// Which extended attributes are kept.
-        xattrs: Patterns,
-    },
-    /// Store paths, each under its whole path in the target.
-    Closure {
-        /// The list, or the directory that holds it as `store-paths`.
-        path: PathBuf,
-        /// How each is taken over.
-        rules: Rules,
-    },
-    /// Store paths that are known one by one.
-    Store {
-        /// Where each lies on the host, and its target below the entry's.
-        paths: Arc<[(PathBuf, Vec<u8>)]>,
-        /// How each is taken over.
-        rules: Rules,
-    },
-    /// A file of these bytes.
-    Text {
-        /// The bytes.
-        text: Arc<[u8]>,
-        /// Its metadata.
-        meta: Meta,
-    },
-    /// A symbolic link.
-    Symlink {
-        /// Where it leads.
-        to: String,
-        /// Its metadata.
-        meta: Meta,
-    },
-    /// A directory that is like this unless another entry says what it is like.
-    Fallback {
-        /// Its metadata.
-        meta: Meta,
-    },
-    /// A directory, device or named pipe.
-    Node {
-        /// Which.
-        content: Content,
-        /// Its metadata.
-        meta: Meta,
-    },
-}
-
-impl What {
-    /// Whether it is made from what the manifest says, and not copied.
-    #[must_use]
-    pub const fn is_made(&self) -> bool {
-        match self {
-            Self::Text { .. } | Self::Symlink { .. } | Self::Node { .. } | Self::Fallback { .. } => true,
-            Self::Source { .. } | Self::Glob { .. } | Self::Closure { .. } | Self::Store { .. } => false,
-        }
-    }
-}
+use crate::values::{self, Device};
 
 /// Which keys go with which kind of entry.
 const GOES_WITH: [(&str, &[&str]); 5] = [
@@ -122,33 +36,16 @@ pub(super) fn entry(
     written: &schema::Entry,
     path: &KeyPath,
     dates: Dates,
-    filesystem: FilesystemKind,
+    filesystem: &Spec,
 ) -> Result<Entry> {
     let reading = Reading { manifest, written, path, dates };
     let kind = reading.kind()?;
     reading.keys(kind)?;
-    if filesystem == FilesystemKind::Vfat {
+    if matches!(filesystem, Spec::Vfat(_)) {
         reading.vfat(kind)?;
     }
     reading.target(kind)?;
-    let what = reading.what()?;
-    Ok(Entry { path: path.clone(), target: written.target.clone(), what })
-}
-
-/// The entry that `source` and `target` alone make, for a section that has entries of its own at `path`.
-pub(crate) fn source_entry(
-    manifest: &Manifest,
-    source: &str,
-    target: &str,
-    path: &KeyPath,
-    dates: Dates,
-) -> Result<Entry> {
-    let written = schema::Entry {
-        source: Some(source.to_owned()),
-        target: target.to_owned(),
-        ..schema::Entry::default()
-    };
-    entry(manifest, &written, path, dates, FilesystemKind::Ext4)
+    Ok(Entry { target: written.target.clone(), payload: reading.payload()? })
 }
 
 impl Reading<'_> {
@@ -265,11 +162,12 @@ impl Reading<'_> {
             chmod: None,
             mtime: None,
             latest: self.dates.latest,
+            tell_owners: self.written.owner.is_none(),
             store: false,
         }
     }
 
-    fn what(&self) -> Result<What> {
+    fn payload(&self) -> Result<Payload> {
         let written = self.written;
         if let Some(source) = &written.source {
             return self.source(source);
@@ -277,13 +175,13 @@ impl Reading<'_> {
         if let Some(closure) = &written.closure {
             let hardlinks = written.hardlinks.unwrap_or(Hardlinks::Dissolve);
             let rules = Rules { hardlinks, store: true, ..Rules::default() };
-            return Ok(What::Closure { path: self.path_of("closure", closure)?, rules });
+            return Ok(Payload::Closure { path: self.path_of("closure", closure)?, rules });
         }
         if let Some(text) = &written.text {
-            return Ok(What::Text { text: text.as_bytes().into(), meta: self.meta(0o644) });
+            return Ok(Payload::Text { text: text.as_bytes().into(), meta: self.meta(0o644) });
         }
         if let Some(to) = &written.symlink {
-            return Ok(What::Symlink { to: to.clone(), meta: self.meta(0o777) });
+            return Ok(Payload::Symlink { to: to.clone(), meta: self.meta(0o777) });
         }
         let (content, mode) = match written.device {
             Some(Device::Character { major, minor }) => {
@@ -293,32 +191,37 @@ impl Reading<'_> {
             Some(Device::Fifo) => (Content::Fifo, 0o644),
             None => (Content::Directory, 0o755),
         };
-        Ok(What::Node { content, meta: self.meta(mode) })
+        Ok(Payload::Node { content, meta: self.meta(mode) })
     }
 
     fn path_of(&self, key: &'static str, written: &str) -> Result<PathBuf> {
         if written.is_empty() || written.contains('\0') {
             return Err(self.refuse(key, format!("`{key}` is not a path")).found(quoted(written)));
         }
-        Ok(self.manifest.path(written))
+        let remark = if written == "~" || written.starts_with("~/") {
+            Some(("`~` stands for nobody's home here", "write the whole path"))
+        } else if written.split_once("://").is_some_and(|(scheme, _)| {
+            !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
+        }) {
+            Some((
+                "a source is on this machine and not behind a URL",
+                "fetch it first, and give the path of the file",
+            ))
+        } else {
+            None
+        };
+        match remark {
+            Some((what, hint)) => Err(self.refuse(key, what).found(quoted(written)).hint(hint)),
+            None => Ok(self.manifest.path(written)),
+        }
     }
 
-    fn source(&self, source: &str) -> Result<What> {
+    fn source(&self, source: &str) -> Result<Payload> {
         let rules = self.rules();
         // FAT keeps none, nor a link, and says how many it lost.
         let xattrs = self.written.xattrs.clone().map(Patterns::new).unwrap_or_default();
-        let path = self.path_of("source", source)?;
-        if !source.contains('*') {
-            return Ok(What::Source { path, rules, xattrs });
-        }
-        let (folder, pattern) = source.rsplit_once('/').unwrap_or((".", source));
-        if folder.contains('*') || pattern.is_empty() {
-            return Err(self
-                .refuse("source", "`*` stands only in the last part of a source")
-                .found(quoted(source)));
-        }
-        let folder = if folder.is_empty() { "/" } else { folder };
-        Ok(What::Glob { folder: self.manifest.path(folder), pattern: pattern.to_owned(), rules, xattrs })
+        self.path_of("source", source)?;
+        Ok(Payload::of_host(self.manifest.folder(), source, rules, xattrs))
     }
 }
 

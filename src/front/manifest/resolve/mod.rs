@@ -1,214 +1,194 @@
 //! What a manifest means: defaults, and what does not fit together, decided in one place.
 //!
 //! Nothing here looks at a disk or a host file. What depends on contents, such as sizes and the places of partitions, is
-//! decided by whoever builds.
+//! decided while the disk is built.
 
 mod entry;
-mod filesystem;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
-
 use super::Manifest;
-use super::locate::KeyPath;
 use super::schema;
-use super::values::{DiskId, DiskSize, PartitionSize};
-use crate::container::Format;
-use crate::error::{Error, Result, Warning};
+use crate::disk::{Body, Disk, Guid, Partition, Size};
+use crate::error::{Error, Result, Subject};
+use crate::filesystem::Spec;
+use crate::front::{Dates, Description, Locator, nixos, seed};
 use crate::identity::Seed;
-use crate::nix::verify::Expected;
+use crate::key::KeyPath;
+use crate::progress::Progress;
 use crate::table::{Architecture, Attribute, Scheme, Type};
-use crate::tree::Time;
-use crate::units::{Bytes, u64_of};
+use crate::units::{Bytes, Sectors};
+use crate::values::{DiskId, DiskSize};
 
-pub(crate) use entry::source_entry;
-pub use entry::{Entry, What};
-pub use filesystem::{Ext4, Filesystem, Swap, Vfat};
-
-/// A disk, with every default filled in that does not depend on contents.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    /// Its table.
-    pub table: Scheme,
-    /// Its size.
-    pub size: DiskSize,
-    /// Bytes in a logical sector: 512 or 4096.
-    pub sector_size: u32,
-    /// First usable sector of a GPT, where it was given.
-    pub first_lba: Option<u64>,
-    /// What ids derive from, where it was given.
-    pub seed: Option<Uuid>,
-    /// GUID or signature, where it was given; of the kind that belongs to the table.
-    pub guid: Option<DiskId>,
-    /// Numbers of the partitions in a hybrid MBR; empty for none.
-    pub hybrid: Vec<u32>,
-    /// Format of the output, where it was given.
-    pub format: Option<Format>,
-    /// What dates what.
-    pub dates: Dates,
-    /// What a BIOS runs that lies in no partition.
-    pub boot: BootArea,
-    /// The store paths of a NixOS system, where they are, and what Nix knows of them.
-    pub closure: Option<Expected>,
-    /// What was asked for and cannot be kept.
-    pub warnings: Vec<Warning>,
-    /// The partitions in the order of the manifest.
-    pub partitions: Vec<Partition>,
-}
-
-/// What a BIOS runs that lies in no partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BootArea {
-    /// The boot code at the start of the first sector, at most 440 bytes; what follows belongs to the table.
-    pub code: Arc<[u8]>,
-    /// What begins at the second sector and ends before the first partition of an MBR.
-    pub gap: Arc<[u8]>,
-}
-
-impl Disk {
-    /// The GUID of partition `number`, counted from 0, or what stands for it: what the ids of its filesystem derive from.
-    /// It is the one that is given, or one derived from its type and from how many of that type stand before it.
-    #[must_use]
-    pub fn partition_key(&self, seed: Seed, number: usize) -> Uuid {
-        let Some(partition) = self.partitions.get(number) else { return Uuid::nil() };
-        let earlier = self.partitions.iter().take(number);
-        let earlier = u64_of(earlier.filter(|other| other.kind == partition.kind).count());
-        partition.guid.unwrap_or_else(|| match (self.table, partition.kind.mbr(), partition.kind.guid()) {
-            (Scheme::Mbr, Some(byte), _) | (_, Some(byte), None) => seed.mbr_partition_key(byte, earlier),
-            (_, _, guid) => seed.partition_guid(guid.unwrap_or_default(), earlier),
-        })
-    }
-
-    /// What ids derive from: the seed that is given, or else one derived from what `manifest` says, a UUID of version 8
-    /// from the first 16 bytes of the SHA-256 of its canonical form.
-    #[must_use]
-    pub fn seed(&self, manifest: &Manifest) -> Seed {
-        Seed::new(self.seed.unwrap_or_else(|| {
-            let digest: [u8; 32] = Sha256::digest(manifest.canonical()).into();
-            let (first, _) = digest.split_at(16);
-            uuid::Builder::from_custom_bytes(first.try_into().unwrap_or_default()).into_uuid()
-        }))
-    }
-}
-
-/// What dates what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dates {
-    /// The time of whatever the writer dates itself.
-    pub time: Time,
-    /// Times of files above this become this; `None` leaves them.
-    pub latest: Option<Time>,
-}
-
-/// A partition.
-#[derive(Clone, Debug)]
-pub struct Partition {
-    /// Where it stands in the manifest.
-    pub path: KeyPath,
-    /// What it is for.
-    pub kind: Type,
-    /// Its name in a GPT; empty for none.
-    pub label: String,
-    /// Its GUID, where it was given.
-    pub guid: Option<Uuid>,
-    /// Its slot, where it was given.
-    pub number: Option<u32>,
-    /// Where it begins, where that was given.
-    pub start: Option<Bytes>,
-    /// How large it is.
-    pub size: PartitionSize,
-    /// Its attributes.
-    pub attributes: Vec<Attribute>,
-    /// Whether it is a logical partition of an MBR.
-    pub logical: bool,
-    /// What it holds.
-    pub body: Body,
-}
-
-/// What a partition holds.
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// Nothing.
-    Empty,
-    /// The bytes of a file.
-    Image(PathBuf),
-    /// These bytes, and nothing behind them.
-    Bytes(Arc<[u8]>),
-    /// A filesystem, and what that holds.
-    Filesystem(Filesystem, Vec<Entry>),
-}
-
-/// Makes sense of `manifest`, which has no `nixos` section. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set:
-/// the time where the manifest gives none, and the reason to clamp the times of files.
+/// The disk that `manifest` describes. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set: the time where the
+/// manifest gives none, and the reason to clamp the times of files.
 ///
 /// # Errors
-/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for what does not fit together.
-pub fn resolve(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
-    let mut whole = whole(manifest, epoch)?;
-    let architecture = architecture(manifest)?;
-    let reading =
-        Reading { manifest, table: whole.table, size: whole.size, dates: whole.dates, architecture };
-    whole.partitions = (0..)
-        .zip(&manifest.written.partition)
-        .map(|(number, partition)| reading.partition(partition, &KeyPath::top("partition").index(number)))
-        .collect::<Result<_>>()?;
-    Ok(whole)
-}
-
-/// What `manifest` says of the disk as a whole, without partitions.
-///
-/// # Errors
-/// As [`resolve`].
-pub(crate) fn whole(manifest: &Manifest, epoch: Option<i64>) -> Result<Disk> {
+/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for what does not fit together; as [`nixos::describe`] for a NixOS system.
+pub(super) fn describe(
+    manifest: Arc<Manifest>,
+    epoch: Option<i64>,
+    progress: &Progress,
+) -> Result<Description> {
     let written = &manifest.written;
-    let disk = &written.disk;
-    let table = disk.table.unwrap_or_default();
-    let time = Time::seconds(disk.time.or(epoch).unwrap_or(0));
-    let dates = Dates { time, latest: epoch.map(|_| time) };
     if written.version != 1 {
         return Err(manifest
             .refuse(&KeyPath::top("version"), "the manifest is of a version that is not known here")
             .expected("version = 1")
             .found(written.version));
     }
-    belongs(manifest, table)?;
+    let dates = Dates::new(written.disk.time, epoch);
+    let seed = written.disk.seed.map_or_else(|| seed::derived(&manifest.said()), |seed| Seed::new(seed.0));
+    if let Some(section) = &written.nixos {
+        beside_nixos(&manifest)?;
+        let context = nixos::Context {
+            seed,
+            id: written.disk.guid,
+            dates,
+            folder: manifest.folder().to_owned(),
+            settings: written.disk.settings(),
+            progress: progress.clone(),
+        };
+        let found = nixos::describe(section, &context);
+        let description = found.map_err(|error| manifest.place_keys(error))?;
+        let locator = Box::new(InText { manifest, keys: description.locator });
+        return Ok(Description { locator, ..description });
+    }
+    let disk = disk(&manifest, seed, dates)?;
+    let settings = written.disk.settings();
+    let keys = Box::new(Keys::new(&disk));
+    let locator = Box::new(InText { manifest, keys });
+    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new() })
+}
+
+/// Turns the keys that another locator finds into lines of the manifest.
+#[derive(Debug)]
+struct InText {
+    manifest: Arc<Manifest>,
+    keys: Box<dyn Locator>,
+}
+
+impl Locator for InText {
+    fn locate(&self, error: Error) -> Error {
+        self.manifest.place_keys(self.keys.locate(error))
+    }
+
+    fn describe(&self, subject: Subject) -> String {
+        let key = self.keys.key(subject);
+        self.manifest.describe_key(&key)
+    }
+
+    fn key(&self, subject: Subject) -> KeyPath {
+        self.keys.key(subject)
+    }
+}
+
+/// The keys of the partitions of a manifest.
+#[derive(Debug)]
+struct Keys {
+    /// What kind of body each partition has.
+    bodies: Vec<Holds>,
+}
+
+/// What a partition holds, as far as that decides which key an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    File,
+    Other,
+}
+
+impl Keys {
+    fn new(disk: &Disk) -> Self {
+        let holds = |partition: &Partition| match partition.body {
+            Body::File(_) => Holds::File,
+            _ => Holds::Other,
+        };
+        Self { bodies: disk.partitions.iter().map(holds).collect() }
+    }
+}
+
+impl Locator for Keys {
+    fn locate(&self, error: Error) -> Error {
+        let (subjects, key) = (error.subjects(), error.key());
+        subjects.into_iter().fold(error.without_subjects(), |error, subject| {
+            let path = self.key(subject);
+            match (subject, key) {
+                (Subject::Partition(number), Some("file"))
+                    if self.bodies.get(number) == Some(&Holds::File) =>
+                {
+                    error.at_key(&path.key("image"))
+                }
+                (_, Some(key)) => error.at_key(&path.key(key)),
+                (_, None) => error.at_key(&path),
+            }
+        })
+    }
+
+    fn describe(&self, subject: Subject) -> String {
+        self.key(subject).to_string()
+    }
+
+    fn key(&self, subject: Subject) -> KeyPath {
+        let partition = |number| KeyPath::top("partition").index(number);
+        match subject {
+            Subject::Disk => KeyPath::top("disk"),
+            Subject::Partition(number) => partition(number),
+            Subject::Filesystem(number) => partition(number).key("filesystem"),
+            Subject::Entry { partition: number, entry } => partition(number).key("contents").index(entry),
+        }
+    }
+}
+
+/// What `manifest` says, which has no `nixos` section.
+fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
+    let written = &manifest.written.disk;
+    let scheme = written.table.unwrap_or_default();
+    belongs(manifest, scheme)?;
+    let (guid, signature) = match disk_id(manifest, scheme)? {
+        Some(DiskId::Guid(guid)) => (Some(guid), None),
+        Some(DiskId::Signature(signature)) => (None, Some(signature)),
+        None => (None, None),
+    };
+    let size = match written.size.unwrap_or_default() {
+        DiskSize::Auto => None,
+        DiskSize::Fixed(size) => Some(size),
+    };
+    let reading = Reading { manifest, scheme, size, dates, architecture: architecture(manifest)? };
+    let partitions = (0..).zip(&manifest.written.partition);
     Ok(Disk {
-        table,
-        size: disk.size.unwrap_or_default(),
+        size,
         sector_size: sector_size(manifest)?,
-        first_lba: disk.first_lba,
-        seed: disk.seed.map(|seed| seed.0),
-        guid: if written.nixos.is_some() { disk.guid } else { disk_id(manifest, table)? },
-        hybrid: disk.hybrid.clone().unwrap_or_default(),
-        format: disk.format,
-        dates,
-        boot: BootArea::default(),
-        closure: None,
-        warnings: Vec::new(),
-        partitions: Vec::new(),
+        first_lba: written.first_lba.map(Sectors::new),
+        guid,
+        signature,
+        hybrid: written.hybrid.clone().unwrap_or_default(),
+        time: dates.time,
+        partitions: partitions
+            .map(|(number, partition)| reading.partition(partition, &KeyPath::top("partition").index(number)))
+            .collect::<Result<_>>()?,
+        ..Disk::new(scheme, seed)
     })
 }
 
-/// Refuses keys of the disk that mean nothing with its table, or beside a NixOS system.
-fn belongs(manifest: &Manifest, table: Scheme) -> Result<()> {
+/// Refuses keys of the disk that mean nothing with its table.
+fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
     let disk = &manifest.written.disk;
-    let top = KeyPath::top("disk");
-    for (key, there, tables) in [
+    for (key, there, schemes) in [
         ("guid", disk.guid.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),
         ("hybrid", disk.hybrid.is_some(), &[Scheme::Gpt]),
         ("first_lba", disk.first_lba.is_some(), &[Scheme::Gpt]),
         ("sector_size", disk.sector_size.is_some_and(|size| size != 512), &[Scheme::Gpt, Scheme::None]),
     ] {
-        if there && !tables.contains(&table) {
-            return Err(foreign(manifest, &top, key, table));
+        if there && !schemes.contains(&scheme) {
+            return Err(foreign(manifest, &KeyPath::top("disk"), key, scheme));
         }
     }
-    if manifest.written.nixos.is_none() {
-        return Ok(());
-    }
+    Ok(())
+}
+
+/// Refuses what means nothing beside a NixOS system.
+fn beside_nixos(manifest: &Manifest) -> Result<()> {
+    let disk = &manifest.written.disk;
     if !manifest.written.partition.is_empty() {
         let path = KeyPath::top("partition").index(0);
         return Err(manifest
@@ -229,11 +209,13 @@ fn belongs(manifest: &Manifest, table: Scheme) -> Result<()> {
         ("first_lba", disk.first_lba.is_some(), "nothing: nixpkgs' layouts begin at sector 34"),
     ] {
         if there {
-            let error = manifest.refuse(&top.key(key), format!("`{key}` means nothing beside [nixos]"));
-            return Err(error.expected(instead));
+            let path = KeyPath::top("disk").key(key);
+            return Err(manifest
+                .refuse(&path, format!("`{key}` means nothing beside [nixos]"))
+                .expected(instead));
         }
     }
-    Ok(())
+    sector_size(manifest).map(|_| ())
 }
 
 /// The processor that partition types stand for, where it is given.
@@ -258,28 +240,27 @@ fn sector_size(manifest: &Manifest) -> Result<u32> {
 ///
 /// # Errors
 /// [`Kind::Manifest`](crate::error::Kind::Manifest) where it is of another kind.
-pub(crate) fn disk_id(manifest: &Manifest, table: Scheme) -> Result<Option<DiskId>> {
-    let expected = match (manifest.written.disk.guid, table) {
-        (Some(DiskId::Signature(_)), Scheme::Gpt) => "a UUID, for a GPT",
-        (Some(DiskId::Guid(_)), Scheme::Mbr) => "8 hex digits such as 0x2178694e, for an MBR",
-        (id, _) => return Ok(id),
-    };
-    let path = KeyPath::top("disk").key("guid");
-    Err(manifest.refuse(&path, "the disk's id is of the wrong kind").expected(expected))
+fn disk_id(manifest: &Manifest, scheme: Scheme) -> Result<Option<DiskId>> {
+    match manifest.written.disk.guid {
+        Some(id) => {
+            id.of(scheme).map(Some).map_err(|error| manifest.place(error, &KeyPath::top("disk").key("guid")))
+        }
+        None => Ok(None),
+    }
 }
 
 /// The error for a key that the table has no place for.
-fn foreign(manifest: &Manifest, path: &KeyPath, key: &'static str, table: Scheme) -> Error {
+fn foreign(manifest: &Manifest, path: &KeyPath, key: &'static str, scheme: Scheme) -> Error {
     manifest
-        .refuse(&path.key(key), format!("`{key}` means nothing with table = \"{table}\""))
+        .refuse(&path.key(key), format!("`{key}` means nothing with table = \"{scheme}\""))
         .hint("leave it out")
 }
 
 /// A manifest that is being made sense of.
 struct Reading<'a> {
     manifest: &'a Manifest,
-    table: Scheme,
-    size: DiskSize,
+    scheme: Scheme,
+    size: Option<Bytes>,
     dates: Dates,
     architecture: Option<Architecture>,
 }
@@ -295,16 +276,15 @@ impl Reading<'_> {
             ("attributes", written.attributes.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
             ("logical", written.logical.is_some(), &[Scheme::Mbr]),
         ] {
-            if there && !tables.contains(&self.table) {
-                return Err(foreign(self.manifest, path, key, self.table));
+            if there && !tables.contains(&self.scheme) {
+                return Err(foreign(self.manifest, path, key, self.scheme));
             }
         }
         let body = self.body(written, path)?;
         Ok(Partition {
-            path: path.clone(),
             kind: self.kind(written, &body, path)?,
             label: written.label.clone().unwrap_or_default(),
-            guid: written.guid.map(|guid| guid.0),
+            guid: written.guid.map_or(Guid::Seed, |guid| Guid::Given(guid.0)),
             number: written.number,
             start: written.start,
             size: self.partition_size(written, &body, path)?,
@@ -317,7 +297,7 @@ impl Reading<'_> {
     /// The type of a partition; one that is not given follows from what it holds.
     fn kind(&self, written: &schema::Partition, body: &Body, path: &KeyPath) -> Result<Type> {
         let usual = match body {
-            Body::Filesystem(Filesystem::Swap(_), _) => "swap",
+            Body::Filesystem(Spec::Swap(_), _) => "swap",
             _ => "linux",
         };
         let name = written.kind.as_deref().unwrap_or(usual);
@@ -344,7 +324,7 @@ impl Reading<'_> {
             if image.is_empty() || image.contains('\0') {
                 return Err(refuse("image", "`image` is not a path"));
             }
-            return Ok(Body::Image(self.manifest.path(image)));
+            return Ok(Body::File(self.manifest.path(image)));
         }
         let Some(filesystem) = &written.filesystem else {
             return match written.contents {
@@ -353,49 +333,50 @@ impl Reading<'_> {
                 None => Ok(Body::Empty),
             };
         };
-        let size = written.size.unwrap_or(PartitionSize::Auto);
-        let resolved = filesystem::filesystem(self.manifest, filesystem, &path.key("filesystem"), size)?;
-        let contents = written.contents.as_deref().unwrap_or_default();
-        if matches!(resolved, Filesystem::Swap(_)) && written.contents.is_some() {
-            return Err(refuse("contents", "swap holds no files"));
+        let Some(spec) = filesystem.get() else {
+            return Err(Error::bug("a filesystem that does not parse was not refused"));
+        };
+        if spec.free().is_some() && written.size.is_some_and(|size| size != Size::Auto) {
+            return Err(self
+                .manifest
+                .refuse(
+                    &path.key("filesystem").key("free"),
+                    "`free` means nothing for a partition whose size is given",
+                )
+                .expected("size = \"auto\", which leaves that much space, or a size without `free`"));
+        }
+        if !spec.holds_files() && written.contents.is_some() {
+            return Err(refuse("contents", &format!("{} holds no files", spec.name())));
         }
         let path = path.key("contents");
+        let contents = written.contents.as_deref().unwrap_or_default().iter().enumerate();
         let entries = contents
-            .iter()
-            .enumerate()
             .map(|(number, written)| {
-                entry::entry(self.manifest, written, &path.index(number), self.dates, filesystem.kind)
+                entry::entry(self.manifest, written, &path.index(number), self.dates, spec)
             })
-            .collect::<Result<_>>()?;
-        Ok(Body::Filesystem(resolved, entries))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Body::Filesystem(spec.clone(), entries.into()))
     }
 
     /// The size of a partition; only contents give one by themselves.
-    fn partition_size(
-        &self,
-        written: &schema::Partition,
-        body: &Body,
-        path: &KeyPath,
-    ) -> Result<PartitionSize> {
-        let size = match (written.size, self.table, self.size) {
+    fn partition_size(&self, written: &schema::Partition, body: &Body, path: &KeyPath) -> Result<Size> {
+        let size = match (written.size, self.scheme, self.size) {
             (Some(size), ..) => size,
-            (None, Scheme::None, DiskSize::Fixed(_)) => PartitionSize::Fill,
-            (None, ..) => PartitionSize::Auto,
+            (None, Scheme::None, Some(_)) => Size::Fill,
+            (None, ..) => Size::Auto,
         };
         let what = match body {
             Body::Empty => "an empty partition",
-            Body::Filesystem(Filesystem::Swap(_), _) => "swap",
+            Body::Filesystem(spec, _) if !spec.has_size() => spec.name(),
             _ => "",
         };
         let path = path.key("size");
         match size {
-            PartitionSize::Auto if !what.is_empty() => Err(self
+            Size::Auto if !what.is_empty() => Err(self
                 .manifest
                 .refuse(&path, format!("{what} has no size of its own"))
                 .expected("a size or fill")),
-            PartitionSize::Fixed(Bytes::ZERO) => {
-                Err(self.manifest.refuse(&path, "the partition has no bytes"))
-            }
+            Size::Fixed(Bytes::ZERO) => Err(self.manifest.refuse(&path, "the partition has no bytes")),
             size => Ok(size),
         }
     }

@@ -1,0 +1,144 @@
+//! What is no disk image, told by its bytes: images that are not read, compressed files, archives. Without this they would
+//! be raw disks, as everything is that has no mark.
+
+use super::source::Source;
+use super::vmdk::read::is_descriptor;
+use crate::error::{Error, Kind, Result};
+use crate::units::u64_of;
+
+/// Something that is no disk, and what a user may do to get one of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Foreign {
+    name: &'static str,
+    remedy: &'static str,
+}
+
+/// Images that another program reads.
+const CONVERT: &str = "convert it first (qemu-img convert)";
+
+/// The bytes that a file begins with. Sources: QEMU, docs/interop/qed_spec.txt, block/bochs.c, cloop.c, parallels.c;
+/// cryptsetup, LUKS on-disk format; Android, libsparse/sparse_format.h; libewf, EWF specification; wimlib, header.h; of
+/// what is compressed RFC 1952, RFC 8878 and the formats' own descriptions; for the rest file(1)'s magic.
+const MARKS: [(&[u8], Foreign); 24] = [
+    (b"QED\0", Foreign { name: "a QED image", remedy: CONVERT }),
+    (b"Bochs Virtual HD Image", Foreign { name: "a Bochs image", remedy: CONVERT }),
+    (b"WithoutFreeSpace", Foreign { name: "a Parallels image", remedy: CONVERT }),
+    (b"WithouFreSpacExt", Foreign { name: "a Parallels image", remedy: CONVERT }),
+    (b"#!/bin/sh\n#V2.0 Format\n", Foreign { name: "a cloop image", remedy: CONVERT }),
+    (b"LUKS\xba\xbe", Foreign { name: "a LUKS container", remedy: "open it first (cryptsetup open)" }),
+    (b"\x3a\xff\x26\xed", Foreign { name: "an Android sparse image", remedy: "unpack it first (simg2img)" }),
+    (b"EVF\x09\x0d\x0a\xff\0", Foreign { name: "an EnCase image", remedy: "unpack it first (ewfexport)" }),
+    (b"MSWIM\0\0\0", Foreign { name: "a WIM archive", remedy: "unpack it first (wimapply)" }),
+    (b"\x1f\x8b\x08", Foreign { name: "a gzip file", remedy: "unpack it first (gzip -d)" }),
+    (b"\xfd7zXZ\0", Foreign { name: "an xz file", remedy: "unpack it first (xz -d)" }),
+    (b"\x28\xb5\x2f\xfd", Foreign { name: "a zstd file", remedy: "unpack it first (zstd -d)" }),
+    (b"\x04\x22\x4d\x18", Foreign { name: "an lz4 file", remedy: "unpack it first (lz4 -d)" }),
+    (b"\x02\x21\x4c\x18", Foreign { name: "an lz4 file", remedy: "unpack it first (lz4 -d)" }),
+    (b"LZIP", Foreign { name: "an lzip file", remedy: "unpack it first (lzip -d)" }),
+    (b"\x89LZO\0\x0d\x0a\x1a\x0a", Foreign { name: "an lzop file", remedy: "unpack it first (lzop -d)" }),
+    (b"PK\x03\x04", Foreign { name: "a zip archive", remedy: "unpack it first (unzip)" }),
+    (b"7z\xbc\xaf\x27\x1c", Foreign { name: "a 7-Zip archive", remedy: "unpack it first (7zz x)" }),
+    (b"Rar!\x1a\x07", Foreign { name: "a RAR archive", remedy: "unpack it first" }),
+    (b"070701", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
+    (b"070702", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
+    (b"070707", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
+    (
+        b"<!DOCTYPE html",
+        Foreign { name: "an HTML page", remedy: "see what it says: a download may have failed" },
+    ),
+    (b"<html", Foreign { name: "an HTML page", remedy: "see what it says: a download may have failed" }),
+];
+
+/// The mark of a stream's first block, behind `BZh` and its level: pi; of an empty one its end: the root of pi.
+const BZIP2: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90"];
+/// Frames that decoders skip, which files of zstd and lz4 may begin with: 0x184d2a50 to 0x184d2a5f (RFC 8878, 3.1.2).
+const SKIPPABLE: &[u8] = b"\x2a\x4d\x18";
+/// What the last sector of an Apple disk image begins with (the trailer of UDIF).
+const KOLY: &[u8] = b"koly";
+/// Bytes of a sector, and of the header of a file in a tar archive.
+const SECTOR: u64 = 512;
+
+impl Foreign {
+    /// What the file is, whose first sector is `head`; `None` for what may be a raw disk.
+    pub(super) fn of(source: &Source, head: &[u8]) -> Result<Option<Self>> {
+        let lower = |mark: &[u8]| head.get(..mark.len()).is_some_and(|own| own.eq_ignore_ascii_case(mark));
+        let marked = MARKS
+            .iter()
+            .find(|(mark, _)| if mark.starts_with(b"<") { lower(mark) } else { head.starts_with(mark) });
+        if let Some((_, found)) = marked {
+            return Ok(Some(*found));
+        }
+        let tail = source.read_some(source.size.saturating_sub(SECTOR), u64_of(KOLY.len()))?;
+        Ok(if is_bzip2(head) {
+            Some(Self { name: "a bzip2 file", remedy: "unpack it first (bzip2 -d)" })
+        } else if head.get(1..4) == Some(SKIPPABLE) && head[0] & 0xf0 == 0x50 {
+            Some(Self { name: "a zstd or lz4 file", remedy: "unpack it first (zstd -d, lz4 -d)" })
+        } else if is_tar(head) {
+            let remedy = "unpack it first (tar -x); the disk of an OVA is a .vmdk in it";
+            Some(Self { name: "a tar archive", remedy })
+        } else if is_wide_descriptor(head) {
+            Some(Self { name: "a VMDK descriptor in UTF-16", remedy: "save it as UTF-8 first" })
+        } else if is_named_vmdk(source) && is_text(head) {
+            let remedy = "the descriptor of a VMDK has lines `version=` and `createType=`";
+            Some(Self { name: "a text that is no descriptor of a VMDK", remedy })
+        } else if source.size >= SECTOR && tail == KOLY {
+            Some(Self { name: "an Apple disk image", remedy: CONVERT })
+        } else {
+            None
+        })
+    }
+
+    /// The error about it.
+    pub(super) fn error(self, source: &Source) -> Error {
+        Error::new(Kind::Format, format!("this is no disk image, but {}", self.name)).at(&source.path).remedy(
+            "from",
+            format!("{}; where its own bytes are the disk, say that its format is raw", self.remedy),
+        )
+    }
+}
+
+fn is_bzip2(head: &[u8]) -> bool {
+    let level = head.get(3).is_some_and(|level| (b'1'..=b'9').contains(level));
+    head.starts_with(b"BZh") && level && BZIP2.iter().any(|mark| head[4..].starts_with(mark))
+}
+
+/// Whether it is the header of a file in a tar archive, of any age: its checksum, octal digits at byte 148, is the sum of
+/// its bytes with blanks in the place of the checksum (POSIX pax, ustar Interchange Format).
+fn is_tar(head: &[u8]) -> bool {
+    if u64_of(head.len()) < SECTOR {
+        return false;
+    }
+    let field = head[148..156].split(|byte| matches!(byte, 0 | b' ')).find(|digits| !digits.is_empty());
+    let written = field.and_then(|digits| std::str::from_utf8(digits).ok());
+    let written = written.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+    let own: u32 = head[148..156].iter().map(|byte| u32::from(*byte)).sum();
+    written == Some(sum - own + 8 * u32::from(b' '))
+}
+
+fn is_named_vmdk(source: &Source) -> bool {
+    source.path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("vmdk"))
+}
+
+/// Whether all bytes are letters, signs or blanks; a character of UTF-8 may be cut at the end.
+fn is_text(head: &[u8]) -> bool {
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !text.is_empty() && text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))
+}
+
+/// Whether it is a descriptor of a VMDK in UTF-16, which begins with its byte order mark.
+fn is_wide_descriptor(head: &[u8]) -> bool {
+    let unit = match head {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return false,
+    };
+    let units: Vec<u16> = head[2..].as_chunks().0.iter().map(|bytes| unit(*bytes)).collect();
+    is_descriptor(String::from_utf16_lossy(&units).as_bytes())
+}

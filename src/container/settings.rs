@@ -1,0 +1,357 @@
+//! What flags and manifest keys say of a container, and the one place that makes sense of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::codec::{Codec, Level};
+use super::vmdk::CreateType;
+use super::{Container, Format, qcow2, vdi, vhd, vhdx, vmdk};
+use crate::error::{Error, Kind, Result};
+use crate::units::Bytes;
+
+/// What is said of a container, by flags or by the keys of a manifest: any of it may be missing, and it need not fit
+/// together. [`Container::new`] decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct Settings {
+    /// Format of the output: raw, qcow2, vpc (or vhd), vdi, vmdk, vhdx [default: what the suffix of OUT says]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subformat: Option<Subformat>,
+    /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "CODEC"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compression>,
+    /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<u8>,
+    /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_size: Option<Bytes>,
+}
+
+/// A word that stands for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownWord {
+    pub(super) what: &'static str,
+    pub(super) known: &'static str,
+}
+
+impl fmt::Display for UnknownWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no such {}; there is {}", self.what, self.known)
+    }
+}
+
+impl std::error::Error for UnknownWord {}
+
+/// The kinds that some formats have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subformat {
+    /// Blocks are stored as they are needed (VHD, VDI, VHDX).
+    Dynamic,
+    /// All blocks are stored, in order (VHD, VHDX, VDI as `static`).
+    Fixed,
+    /// One file of grains (VMDK).
+    MonolithicSparse,
+    /// Compressed grains in one stream, for OVF (VMDK).
+    StreamOptimized,
+}
+
+/// Names of subformats; the first one is printed.
+const SUBFORMATS: [(Subformat, &[&str]); 4] = [
+    (Subformat::Dynamic, &["dynamic"]),
+    (Subformat::Fixed, &["fixed", "static"]),
+    (Subformat::MonolithicSparse, &["monolithicSparse"]),
+    (Subformat::StreamOptimized, &["streamOptimized"]),
+];
+
+impl Subformat {
+    /// All names that are read, for the schema of manifests. Case does not matter.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SUBFORMATS.iter().flat_map(|(_, names)| names.iter().copied())
+    }
+}
+
+impl FromStr for Subformat {
+    type Err = UnknownWord;
+
+    fn from_str(name: &str) -> Result<Self, UnknownWord> {
+        let found = SUBFORMATS
+            .iter()
+            .find(|(_, names)| names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+            .map(|(subformat, _)| *subformat);
+        let known = "dynamic, fixed or static, monolithicSparse, streamOptimized";
+        found.ok_or(UnknownWord { what: "subformat", known })
+    }
+}
+
+impl fmt::Display for Subformat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dynamic => "dynamic",
+            Self::Fixed => "fixed",
+            Self::MonolithicSparse => "monolithicSparse",
+            Self::StreamOptimized => "streamOptimized",
+        })
+    }
+}
+
+/// How clusters are compressed, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Deflate.
+    Zlib,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    /// All of its names, for the schema of manifests.
+    pub const NAMES: [&'static str; 3] = ["none", "zlib", "zstd"];
+}
+
+impl FromStr for Compression {
+    type Err = UnknownWord;
+
+    fn from_str(name: &str) -> Result<Self, UnknownWord> {
+        match name {
+            "none" => Ok(Self::None),
+            "zlib" => Ok(Self::Zlib),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(UnknownWord { what: "compression", known: "none, zlib or zstd" }),
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Zlib => "zlib",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// What has compression.
+const COMPRESSED: &str = "qcow2 (zlib, zstd), vmdk of subformat streamOptimized (zlib)";
+
+impl Container {
+    /// The container of `format` that `settings` ask for. What they say of the format itself is not looked at: a suffix
+    /// or another setting may have decided.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] about the option that the format does not have, or not with this value.
+    pub fn new(format: Format, settings: &Settings) -> Result<Self> {
+        match format {
+            Format::Raw => settings.only(format, &[]).map(|()| Self::Raw),
+            Format::Qcow2 => {
+                settings.only(format, &["compress", "level", "cluster_size"])?;
+                let usual = qcow2::Options::default();
+                let cluster_size = settings.cluster_size.map(qcow2::ClusterSize::new).transpose()?;
+                let cluster_size = cluster_size.unwrap_or(usual.cluster_size);
+                Ok(Self::Qcow2(qcow2::Options { cluster_size, codec: settings.codec()?, ..usual }))
+            }
+            Format::Vhd => settings.fixed(format).map(|fixed| Self::Vhd(vhd::Options { fixed })),
+            Format::Vdi => settings.fixed(format).map(|fixed| Self::Vdi(vdi::Options { fixed })),
+            Format::Vhdx => settings.fixed(format).map(|fixed| Self::Vhdx(vhdx::Options { fixed })),
+            Format::Vmdk => {
+                let create_type = settings.create_type()?;
+                Ok(Self::Vmdk(vmdk::Options { create_type, adapter: None }))
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses what `format` does not have, which is all but `keys`.
+    fn only(&self, format: Format, keys: &[&str]) -> Result<()> {
+        let compressed = self.compress.is_some_and(|codec| codec != Compression::None);
+        let subformats = "vpc, vdi and vhdx (dynamic, fixed), vmdk (monolithicSparse, streamOptimized)";
+        let options = [
+            (self.subformat.is_some(), "subformat", "this subformat", subformats),
+            (compressed, "compress", "compression", COMPRESSED),
+            (self.level.is_some(), "level", "levels of compression", COMPRESSED),
+            (self.cluster_size.is_some(), "cluster_size", "a cluster size", "qcow2"),
+        ];
+        match options.into_iter().find(|(given, key, ..)| *given && !keys.contains(key)) {
+            None => Ok(()),
+            Some((_, key, what, having)) => {
+                Err(Error::new(Kind::Usage, format!("{format} does not have {what}"))
+                    .about(key)
+                    .expected(having))
+            }
+        }
+    }
+
+    /// The refusal of the subformat.
+    fn no_subformat(format: Format, subformat: Subformat) -> Error {
+        let names: Vec<String> = format.subformats().iter().map(ToString::to_string).collect();
+        Error::new(Kind::Usage, format!("{format} does not have this subformat"))
+            .about("subformat")
+            .expected(names.join(" or "))
+            .found(subformat)
+    }
+
+    /// Whether all blocks have a place, for formats that have only that choice.
+    fn fixed(&self, format: Format) -> Result<bool> {
+        self.only(format, &["subformat"])?;
+        match self.subformat {
+            None | Some(Subformat::Dynamic) => Ok(false),
+            Some(Subformat::Fixed) => Ok(true),
+            Some(other) => Err(Self::no_subformat(format, other)),
+        }
+    }
+
+    fn create_type(&self) -> Result<CreateType> {
+        match self.subformat {
+            None | Some(Subformat::MonolithicSparse) => {
+                self.only(Format::Vmdk, &["subformat"])?;
+                Ok(CreateType::MonolithicSparse)
+            }
+            Some(Subformat::StreamOptimized) => {
+                self.only(Format::Vmdk, &["subformat", "compress", "level"])?;
+                match self.compress {
+                    // A stream is compressed whether that is said or not.
+                    None | Some(Compression::Zlib) => Ok(CreateType::StreamOptimized(self.level()?)),
+                    Some(other) => {
+                        Err(Error::new(Kind::Usage, "streamOptimized is always compressed by zlib")
+                            .about("compress")
+                            .expected("zlib")
+                            .found(other))
+                    }
+                }
+            }
+            Some(other) => Err(Self::no_subformat(Format::Vmdk, other)),
+        }
+    }
+
+    fn codec(&self) -> Result<Option<Codec>> {
+        match self.compress {
+            None | Some(Compression::None) if self.level.is_some() => {
+                Err(Error::new(Kind::Usage, "a level is for what is compressed")
+                    .about("level")
+                    .remedy("compress", "compress by zlib or zstd"))
+            }
+            None | Some(Compression::None) => Ok(None),
+            Some(Compression::Zlib) => Ok(Some(Codec::Zlib(self.level()?))),
+            Some(Compression::Zstd) => Ok(Some(Codec::Zstd(self.level()?))),
+        }
+    }
+
+    /// The level that is asked for, or else the usual one.
+    fn level<const MOST: u8>(&self) -> Result<Level<MOST>>
+    where
+        Level<MOST>: Default,
+    {
+        self.level.map_or(Ok(Level::default()), Level::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_as_they_are_printed() {
+        for (subformat, names) in SUBFORMATS {
+            assert_eq!(subformat.to_string(), names[0]);
+            assert!(names.iter().all(|name| name.parse() == Ok(subformat)));
+            assert_eq!(names[0].to_uppercase().parse(), Ok(subformat));
+        }
+        for name in Compression::NAMES {
+            assert_eq!(name.parse::<Compression>().unwrap().to_string(), name);
+        }
+        for wrong in ["", "sparse"] {
+            assert!(wrong.parse::<Subformat>().unwrap_err().to_string().contains("streamOptimized"));
+            assert!(wrong.parse::<Compression>().unwrap_err().to_string().contains("none, zlib or zstd"));
+        }
+    }
+
+    /// Every option beside every format: what the format has becomes a part of it, and all else names the option.
+    #[test]
+    fn options_belong_to_formats() {
+        let usual = Settings::default();
+        let level = Level::new(9).unwrap();
+        let stream = Some(Subformat::StreamOptimized);
+        let of = |subformat| Settings { subformat: Some(subformat), ..Settings::default() };
+        let by = |compress| Settings { compress: Some(compress), ..Settings::default() };
+        let cluster = |size| Settings { cluster_size: Some(Bytes::new(size)), ..Settings::default() };
+        let qcow2 = qcow2::Options::default();
+        let with = |codec| Ok(Container::Qcow2(qcow2::Options { codec: Some(codec), ..qcow2.clone() }));
+        let vmdk = |create_type| Ok(Container::Vmdk(vmdk::Options { create_type, adapter: None }));
+        let clusters = qcow2::ClusterSize::new(Bytes::new(4096)).unwrap();
+        let (nothing, dynamic, fixed) = (Compression::None, Subformat::Dynamic, Subformat::Fixed);
+        for (format, settings, expected) in [
+            (Format::Raw, usual.clone(), Ok(Container::Raw)),
+            (Format::Raw, by(nothing), Ok(Container::Raw)),
+            (Format::Raw, of(fixed), Err("subformat")),
+            (Format::Raw, by(Compression::Zlib), Err("compress")),
+            (Format::Raw, Settings { level: Some(1), ..usual.clone() }, Err("level")),
+            (Format::Raw, cluster(4096), Err("cluster_size")),
+            (Format::Qcow2, usual.clone(), Ok(Container::Qcow2(qcow2.clone()))),
+            (Format::Qcow2, by(Compression::Zlib), with(Codec::Zlib(Level::default()))),
+            (
+                Format::Qcow2,
+                Settings { level: Some(9), ..by(Compression::Zstd) },
+                with(Codec::Zstd(Level::new(9).unwrap())),
+            ),
+            (Format::Qcow2, Settings { level: Some(10), ..by(Compression::Zlib) }, Err("level")),
+            (Format::Qcow2, Settings { level: Some(0), ..by(Compression::Zstd) }, Err("level")),
+            (Format::Qcow2, Settings { level: Some(20), ..by(Compression::Zstd) }, Err("level")),
+            (Format::Qcow2, Settings { level: Some(3), ..by(nothing) }, Err("level")),
+            (
+                Format::Qcow2,
+                cluster(4096),
+                Ok(Container::Qcow2(qcow2::Options { cluster_size: clusters, ..qcow2.clone() })),
+            ),
+            (Format::Qcow2, cluster(4097), Err("cluster_size")),
+            (Format::Qcow2, of(dynamic), Err("subformat")),
+            (Format::Vhd, of(fixed), Ok(Container::Vhd(vhd::Options { fixed: true }))),
+            (Format::Vhd, of(dynamic), Ok(Container::of(Format::Vhd))),
+            (Format::Vhd, by(Compression::Zlib), Err("compress")),
+            (Format::Vdi, of(fixed), Ok(Container::Vdi(vdi::Options { fixed: true }))),
+            (Format::Vdi, of(Subformat::StreamOptimized), Err("subformat")),
+            (Format::Vdi, cluster(4096), Err("cluster_size")),
+            (Format::Vhdx, of(fixed), Ok(Container::Vhdx(vhdx::Options { fixed: true }))),
+            (Format::Vhdx, of(Subformat::MonolithicSparse), Err("subformat")),
+            (Format::Vmdk, usual.clone(), vmdk(CreateType::MonolithicSparse)),
+            (Format::Vmdk, of(fixed), Err("subformat")),
+            (Format::Vmdk, by(Compression::Zlib), Err("compress")),
+            (
+                Format::Vmdk,
+                of(Subformat::StreamOptimized),
+                vmdk(CreateType::StreamOptimized(Level::default())),
+            ),
+            (
+                Format::Vmdk,
+                Settings { level: Some(9), ..of(Subformat::StreamOptimized) },
+                vmdk(CreateType::StreamOptimized(level)),
+            ),
+            (Format::Vmdk, Settings { subformat: stream, ..by(Compression::Zstd) }, Err("compress")),
+            (Format::Vmdk, Settings { subformat: stream, ..by(nothing) }, Err("compress")),
+            (Format::Vmdk, Settings { subformat: stream, ..cluster(4096) }, Err("cluster_size")),
+        ] {
+            let found = Container::new(format, &settings);
+            match (found, expected) {
+                (Ok(found), expected) => assert_eq!(Ok(found), expected, "{format}, {settings:?}"),
+                (Err(error), expected) => {
+                    assert_eq!(error.key(), expected.err(), "{format}, {settings:?}: {error}");
+                    assert_eq!(error.kind(), Kind::Usage);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A file of the host that a partition takes as it is.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::host;
+use crate::image::{Builder, Files, HostFile, Image};
+use crate::tree::{self, Range, Time};
+use crate::units::Bytes;
+
+/// A file that a partition takes as it is.
+#[derive(Debug)]
+pub(super) struct Ready {
+    /// As it was given.
+    given: PathBuf,
+    /// With links resolved.
+    path: PathBuf,
+    size: u64,
+    time: Time,
+    /// Where it has data; `None` for throughout.
+    ranges: Option<Vec<Range>>,
+}
+
+impl Ready {
+    pub(super) fn look(path: &Path) -> Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let failed = |error: std::io::Error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let what = if missing { "the source does not exist" } else { "cannot read the source" };
+            Error::io(Kind::Source, what, path, error)
+        };
+        let real = path.canonicalize().map_err(failed)?;
+        let meta = std::fs::metadata(&real).map_err(failed)?;
+        if !meta.is_file() || meta.len() == 0 {
+            let what = if meta.is_file() { "an empty file" } else { "something else" };
+            return Err(Error::new(Kind::Source, "the image of a partition is a file that holds something")
+                .at(path)
+                .found(what));
+        }
+        let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
+        Ok(Self {
+            size: meta.len(),
+            time: Time { seconds: meta.mtime(), nanoseconds },
+            ranges: tree::data_ranges(&real, meta.len())?,
+            path: real,
+            given: path.to_owned(),
+        })
+    }
+
+    /// Its bytes, for a partition of `length`.
+    pub(super) fn image(self: &Arc<Self>, length: Bytes) -> Result<Image> {
+        let size = Bytes::new(self.size);
+        if let Some(missing) = size.checked_sub(length).filter(|missing| *missing > Bytes::ZERO) {
+            return Err(Error::new(Kind::Capacity, "the image does not fit its partition")
+                .at(&self.given)
+                .expected(format!("at most {} bytes", length.get()))
+                .found(format!("{} bytes, {} too many", self.size, missing.get())));
+        }
+        let mut image = Builder::new(size);
+        let files = image.files(Arc::<Self>::clone(self));
+        let whole = [Range { start: 0, length: self.size }];
+        for range in self.ranges.as_deref().unwrap_or(&whole) {
+            image.file(Bytes::new(range.start), Bytes::new(range.length), files, 0, range.start);
+        }
+        image.finish()
+    }
+
+    /// Its length.
+    pub(super) const fn size(&self) -> Bytes {
+        Bytes::new(self.size)
+    }
+}
+
+impl Files for Ready {
+    fn file(&self, _: u32) -> Result<HostFile<'_>> {
+        let stamp = host::stamp(self.time.seconds, self.time.nanoseconds);
+        Ok(HostFile { path: Cow::Borrowed(&self.path), size: self.size, stamp: Some(stamp) })
+    }
+}

@@ -1,0 +1,277 @@
+//! The neutral description of a disk: what every front end and every caller of the library makes. It holds no text of a
+//! manifest, no flag and no line number; errors name a [`Subject`](crate::error::Subject) of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::contents::{Contents, Entry};
+use super::derived::Derived;
+use crate::filesystem::Spec;
+use crate::identity::{self, Seed};
+use crate::table::{Attribute, Scheme, Type};
+use crate::tree::Time;
+use crate::units::{Bytes, Sectors, u64_of};
+
+/// A disk to build.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Its partition table.
+    pub scheme: Scheme,
+    /// Its size; `None` is as large as the partitions need.
+    pub size: Option<Bytes>,
+    /// Bytes in a logical sector: 512 or 4096.
+    pub sector_size: u32,
+    /// First usable sector of a GPT; `None` is the one behind the table.
+    pub first_lba: Option<Sectors>,
+    /// Every id that is not given derives from it.
+    pub seed: Seed,
+    /// GUID of a GPT; `None` derives it from the seed.
+    pub guid: Option<Uuid>,
+    /// Signature of an MBR; `None` derives it from the seed.
+    pub signature: Option<u32>,
+    /// Numbers of the partitions that a hybrid MBR shows; empty for a protective MBR.
+    pub hybrid: Vec<u32>,
+    /// The time of whatever the writer dates itself.
+    pub time: Time,
+    /// What a BIOS runs that lies in no partition.
+    pub boot: BootArea,
+    /// The partitions, in the order in which they are placed.
+    pub partitions: Vec<Partition>,
+}
+
+/// What a BIOS runs that lies in no partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootArea {
+    /// The boot code at the start of the first sector, at most 440 bytes; the table follows it.
+    pub code: Arc<[u8]>,
+    /// What begins at the second sector and ends before the first partition of an MBR.
+    pub gap: Arc<[u8]>,
+}
+
+/// A partition to build.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// What it is for.
+    pub kind: Type,
+    /// Its name in a GPT; empty for none.
+    pub label: String,
+    /// Where its GUID comes from.
+    pub guid: Guid,
+    /// Its slot in the table, from 1; `None` is the first free one.
+    pub number: Option<u32>,
+    /// Where it begins; `None` is the next multiple of 1 MiB.
+    pub start: Option<Bytes>,
+    /// How large it is.
+    pub size: Size,
+    /// Its attributes.
+    pub attributes: Vec<Attribute>,
+    /// Whether it is a logical partition of an MBR.
+    pub logical: bool,
+    /// What it holds.
+    pub body: Body,
+}
+
+/// Where the GUID of a partition comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Guid {
+    /// It derives from the seed, the type and how many of that type stand before it.
+    #[default]
+    Seed,
+    /// It is this.
+    Given(Uuid),
+    /// It is a value that a derived body computes from the digest of other partitions ([`Derived::build`]).
+    Derived {
+        /// The partition with the derived body.
+        of: usize,
+        /// Which of its values; its text is a UUID.
+        value: &'static str,
+    },
+}
+
+/// How large a partition is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    /// As small as its contents allow, in whole MiB where there is a table.
+    #[default]
+    Auto,
+    /// What is left of the disk.
+    Fill,
+    /// Exactly this.
+    Fixed(Bytes),
+}
+
+/// What a partition holds.
+#[derive(Clone, Debug, Default)]
+pub enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// These bytes, and nothing behind them.
+    Bytes(Arc<[u8]>),
+    /// The bytes of a file of the host.
+    File(PathBuf),
+    /// A filesystem.
+    Filesystem(Spec, Contents),
+    /// What follows from other partitions: hashes of one, for example.
+    Derived(Arc<dyn Derived>),
+}
+
+impl Disk {
+    /// A disk with this table, 512-byte sectors, dated at the beginning of 1970, as large as its partitions need.
+    #[must_use]
+    pub fn new(scheme: Scheme, seed: Seed) -> Self {
+        Self {
+            scheme,
+            size: None,
+            sector_size: 512,
+            first_lba: None,
+            seed,
+            guid: None,
+            signature: None,
+            hybrid: Vec::new(),
+            time: Time::default(),
+            boot: BootArea::default(),
+            partitions: Vec::new(),
+        }
+    }
+
+    /// A disk with a GPT.
+    #[must_use]
+    pub fn gpt(seed: Seed) -> Self {
+        Self::new(Scheme::Gpt, seed)
+    }
+
+    /// A disk with an MBR.
+    #[must_use]
+    pub fn mbr(seed: Seed) -> Self {
+        Self::new(Scheme::Mbr, seed)
+    }
+
+    /// A disk without a table, which is its one partition: a bare filesystem.
+    #[must_use]
+    pub fn bare(seed: Seed) -> Self {
+        Self::new(Scheme::None, seed)
+    }
+
+    /// Adds a partition behind those that are there.
+    #[must_use]
+    pub fn partition(mut self, partition: Partition) -> Self {
+        self.partitions.push(partition);
+        self
+    }
+
+    /// The same disk with a fixed size.
+    #[must_use]
+    pub fn size(self, size: Bytes) -> Self {
+        Self { size: Some(size), ..self }
+    }
+
+    /// The same disk, dated otherwise.
+    #[must_use]
+    pub fn time(self, time: Time) -> Self {
+        Self { time, ..self }
+    }
+
+    /// The key that the ids of a partition's filesystem derive from: its GUID where that is given, or else one derived
+    /// from its type and from how many of that type stand before it. A GUID that follows from a digest changes no key,
+    /// as in systemd-repart.
+    #[must_use]
+    pub fn partition_key(&self, number: usize) -> Uuid {
+        let Some(partition) = self.partitions.get(number) else { return Uuid::nil() };
+        if let Guid::Given(guid) = partition.guid {
+            return guid;
+        }
+        let earlier = self.partitions.iter().take(number);
+        let earlier = u64_of(earlier.filter(|other| other.kind == partition.kind).count());
+        match (self.scheme, partition.kind.mbr(), partition.kind.guid()) {
+            (Scheme::Mbr, Some(byte), _) | (_, Some(byte), None) => {
+                self.seed.mbr_partition_key(byte, earlier)
+            }
+            (_, _, guid) => self.seed.partition_guid(guid.unwrap_or_default(), earlier),
+        }
+    }
+
+    /// GUID and signature of the disk.
+    pub(super) fn ids(&self) -> (Uuid, u32) {
+        let guid = self.guid.unwrap_or_else(|| self.seed.disk_guid());
+        (guid, self.signature.unwrap_or_else(|| identity::mbr_signature(guid)))
+    }
+}
+
+impl Partition {
+    /// A partition of this type that holds nothing and has no size yet.
+    #[must_use]
+    pub fn new(kind: Type) -> Self {
+        Self {
+            kind,
+            label: String::new(),
+            guid: Guid::Seed,
+            number: None,
+            start: None,
+            size: Size::Auto,
+            attributes: Vec::new(),
+            logical: false,
+            body: Body::Empty,
+        }
+    }
+
+    /// The same partition with a name in the GPT, at most 36 UTF-16 units.
+    #[must_use]
+    pub fn label(self, label: impl Into<String>) -> Self {
+        Self { label: label.into(), ..self }
+    }
+
+    /// The same partition with a GUID.
+    #[must_use]
+    pub fn guid(self, guid: Uuid) -> Self {
+        Self { guid: Guid::Given(guid), ..self }
+    }
+
+    /// The same partition, begun at this byte.
+    #[must_use]
+    pub fn start(self, start: Bytes) -> Self {
+        Self { start: Some(start), ..self }
+    }
+
+    /// The same partition with a fixed size.
+    #[must_use]
+    pub fn size(self, size: Bytes) -> Self {
+        Self { size: Size::Fixed(size), ..self }
+    }
+
+    /// The same partition, as large as what is left of the disk.
+    #[must_use]
+    pub fn fill(self) -> Self {
+        Self { size: Size::Fill, ..self }
+    }
+
+    /// The same partition with one more attribute.
+    #[must_use]
+    pub fn attribute(mut self, attribute: Attribute) -> Self {
+        self.attributes.push(attribute);
+        self
+    }
+
+    /// The same partition with a filesystem.
+    #[must_use]
+    pub fn filesystem(self, options: impl Into<Spec>, contents: impl Into<Contents>) -> Self {
+        Self { body: Body::Filesystem(options.into(), contents.into()), ..self }
+    }
+
+    /// The same partition with the bytes of a host file.
+    #[must_use]
+    pub fn file(self, path: impl Into<PathBuf>) -> Self {
+        Self { body: Body::File(path.into()), ..self }
+    }
+
+    /// What its filesystem holds, where that is given entry by entry.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        match &self.body {
+            Body::Filesystem(_, Contents::Entries(entries)) => entries,
+            _ => &[],
+        }
+    }
+}

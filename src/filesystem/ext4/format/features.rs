@@ -1,0 +1,136 @@
+//! Features by their bits and by the names that e2fsprogs gives them (lib/e2p/feature.c).
+
+use super::Superblock;
+
+/// Features that a reader may ignore.
+pub(crate) mod compat {
+    pub(crate) const HAS_JOURNAL: u32 = 0x4;
+    pub(crate) const SPARSE_SUPER2: u32 = 0x200;
+}
+
+/// Features that a reader must know.
+pub(crate) mod incompat {
+    pub(crate) const FILETYPE: u32 = 0x2;
+    pub(crate) const RECOVER: u32 = 0x4;
+    pub(crate) const JOURNAL_DEV: u32 = 0x8;
+    pub(crate) const META_BG: u32 = 0x10;
+    pub(crate) const EXTENTS: u32 = 0x40;
+    pub(crate) const WIDE: u32 = 0x80;
+    pub(crate) const MMP: u32 = 0x100;
+    pub(crate) const FLEX_BG: u32 = 0x200;
+    pub(crate) const EA_INODE: u32 = 0x400;
+    pub(crate) const CSUM_SEED: u32 = 0x2000;
+    pub(crate) const LARGEDIR: u32 = 0x4000;
+    pub(crate) const INLINE_DATA: u32 = 0x8000;
+    pub(crate) const CASEFOLD: u32 = 0x2_0000;
+}
+
+/// Features that a writer must know.
+pub(crate) mod ro_compat {
+    pub(crate) const SPARSE_SUPER: u32 = 0x1;
+    pub(crate) const HUGE_FILE: u32 = 0x8;
+    pub(crate) const GDT_CSUM: u32 = 0x10;
+    pub(crate) const DIR_NLINK: u32 = 0x20;
+    pub(crate) const BIGALLOC: u32 = 0x200;
+    pub(crate) const METADATA_CSUM: u32 = 0x400;
+    pub(crate) const ORPHAN_PRESENT: u32 = 0x1_0000;
+}
+
+/// Names of the bits of one word.
+type Names = &'static [(u32, &'static str)];
+
+const COMPAT: Names = &[
+    (0x1, "dir_prealloc"),
+    (compat::HAS_JOURNAL, "has_journal"),
+    (0x8, "ext_attr"),
+    (0x10, "resize_inode"),
+    (0x20, "dir_index"),
+    (compat::SPARSE_SUPER2, "sparse_super2"),
+    (0x400, "fast_commit"),
+    (0x800, "stable_inodes"),
+    (0x1000, "orphan_file"),
+];
+
+const INCOMPAT: Names = &[
+    (incompat::FILETYPE, "filetype"),
+    (incompat::RECOVER, "needs_recovery"),
+    (incompat::JOURNAL_DEV, "journal_dev"),
+    (incompat::META_BG, "meta_bg"),
+    (incompat::EXTENTS, "extent"),
+    (incompat::WIDE, "64bit"),
+    (incompat::MMP, "mmp"),
+    (incompat::FLEX_BG, "flex_bg"),
+    (incompat::EA_INODE, "ea_inode"),
+    (incompat::CSUM_SEED, "metadata_csum_seed"),
+    (incompat::LARGEDIR, "large_dir"),
+    (incompat::INLINE_DATA, "inline_data"),
+    (0x1_0000, "encrypt"),
+    (incompat::CASEFOLD, "casefold"),
+];
+
+const RO_COMPAT: Names = &[
+    (ro_compat::SPARSE_SUPER, "sparse_super"),
+    (0x2, "large_file"),
+    (ro_compat::HUGE_FILE, "huge_file"),
+    (ro_compat::GDT_CSUM, "uninit_bg"),
+    (ro_compat::DIR_NLINK, "dir_nlink"),
+    (0x40, "extra_isize"),
+    (0x100, "quota"),
+    (ro_compat::BIGALLOC, "bigalloc"),
+    (ro_compat::METADATA_CSUM, "metadata_csum"),
+    (0x1000, "read-only"),
+    (0x2000, "project"),
+    (0x4000, "shared_blocks"),
+    (0x8000, "verity"),
+    (ro_compat::ORPHAN_PRESENT, "orphan_present"),
+];
+
+/// The features of ext4 that the reader does not know: their names.
+pub(crate) fn unreadable(superblock: &Superblock) -> Vec<String> {
+    let known = incompat::FILETYPE
+        | incompat::RECOVER
+        | incompat::META_BG
+        | incompat::EXTENTS
+        | incompat::WIDE
+        | incompat::MMP
+        | incompat::FLEX_BG
+        | incompat::EA_INODE
+        | incompat::CSUM_SEED
+        | incompat::LARGEDIR
+        | incompat::INLINE_DATA
+        | incompat::CASEFOLD;
+    named(superblock.s_feature_incompat & !known, INCOMPAT)
+}
+
+/// The names of all features, compatible ones first.
+pub(crate) fn names(superblock: &Superblock) -> Vec<String> {
+    let mut all = named(superblock.s_feature_compat, COMPAT);
+    all.extend(named(superblock.s_feature_incompat, INCOMPAT));
+    all.extend(named(superblock.s_feature_ro_compat, RO_COMPAT));
+    all
+}
+
+/// The names of the bits of a word; those without one by their number.
+fn named(word: u32, names: Names) -> Vec<String> {
+    let name = |bit: u32| {
+        let known = names.iter().find(|(mask, _)| *mask == 1 << bit);
+        known.map_or_else(|| format!("bit {bit}"), |(_, name)| (*name).to_owned())
+    };
+    (0..32).filter(|bit| word >> bit & 1 == 1).map(name).collect()
+}
+
+/// `ext2`, `ext3`, `ext4`, or `jbd` for a journal alone: as blkid tells them (util-linux, libblkid/src/superblocks/ext.c).
+pub(crate) fn kind(superblock: &Superblock) -> &'static str {
+    let (compatible, incompatible) = (superblock.s_feature_compat, superblock.s_feature_incompat);
+    if incompatible & incompat::JOURNAL_DEV != 0 {
+        "jbd"
+    } else if incompatible & (incompat::EXTENTS | incompat::WIDE | incompat::FLEX_BG) != 0
+        || superblock.s_feature_ro_compat & 0x4f8 != 0
+    {
+        "ext4"
+    } else if compatible & compat::HAS_JOURNAL != 0 {
+        "ext3"
+    } else {
+        "ext2"
+    }
+}

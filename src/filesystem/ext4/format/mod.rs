@@ -1,0 +1,217 @@
+//! The bytes of ext4: structures and constants, and nothing that decides (kernel.org, "ext4 Data Structures and
+//! Algorithms"; linux/fs/ext4/ext4.h). All integers are little-endian; only the journal is big-endian.
+
+mod directory;
+pub(crate) mod features;
+mod inode;
+mod superblock;
+
+pub(crate) use directory::{DirectoryEntry, DirectoryTail, IndexCount, IndexEntry, IndexRoot, IndexTail};
+pub(super) use inode::{EARLIEST, LATEST, device, device_of, time_of, time_words};
+pub(crate) use inode::{
+    ExtentEntry, ExtentHeader, ExtentIndex, ExtentTail, Inode, XattrEntry, XattrHeader, XattrInodeHeader,
+};
+pub(crate) use superblock::{GroupDescriptor, JournalSuperblock, Superblock};
+
+use super::checksum::Checksum;
+use crate::error::{Error, Result};
+use crate::tree::Time;
+use crate::units::{half_hi, half_hi16, half_lo, half_lo16, narrow};
+use crate::wire::{Structure, Wire};
+
+/// Every structure, for the tables of docs/formats/ext4.md.
+pub(crate) const STRUCTURES: &[Structure] = &[
+    Superblock::STRUCTURE,
+    GroupDescriptor::STRUCTURE,
+    Inode::STRUCTURE,
+    ExtentHeader::STRUCTURE,
+    ExtentEntry::STRUCTURE,
+    ExtentIndex::STRUCTURE,
+    ExtentTail::STRUCTURE,
+    DirectoryEntry::STRUCTURE,
+    DirectoryTail::STRUCTURE,
+    IndexRoot::STRUCTURE,
+    IndexCount::STRUCTURE,
+    IndexEntry::STRUCTURE,
+    IndexTail::STRUCTURE,
+    XattrInodeHeader::STRUCTURE,
+    XattrHeader::STRUCTURE,
+    XattrEntry::STRUCTURE,
+    JournalSuperblock::STRUCTURE,
+];
+
+/// Bytes of a block; always 4 KiB, so that bitmaps, growth and page size agree (docs/formats/ext4.md).
+pub(super) const BLOCK: u64 = 4096;
+/// [`BLOCK`] as a length in memory.
+pub(super) const BLOCK_LENGTH: usize = 4096;
+/// Blocks of a group: as many as one bitmap block has bits.
+pub(super) const BLOCKS_PER_GROUP: u64 = BLOCK * 8;
+/// The most inodes of a group: as many as one bitmap block has bits.
+pub(super) const MOST_INODES_PER_GROUP: u32 = 32768;
+/// Bytes of an inode.
+pub(super) const INODE: usize = 256;
+/// Inodes of a block.
+pub(super) const INODES_PER_BLOCK: u32 = 16;
+/// Bytes of a group descriptor with the 64bit feature.
+pub(super) const DESCRIPTOR: usize = 64;
+/// Group descriptors of a block.
+pub(super) const DESCRIPTORS_PER_BLOCK: u64 = 64;
+/// Groups whose bitmaps and inode tables stand together (flex_bg), and its logarithm.
+pub(super) const FLEX_GROUPS: u64 = 16;
+pub(super) const LOG_FLEX_GROUPS: u8 = 4;
+/// Block pointers of a block in the old, indirect form; only the resize inode uses it.
+pub(super) const POINTERS_PER_BLOCK: u64 = BLOCK / 4;
+/// The most blocks of one initialised extent (EXT_INIT_MAX_LEN).
+pub(super) const LONGEST_EXTENT: u64 = 32768;
+/// Extents or index entries that fit an inode, and a block with its checksum tail: (4096 - 12 - 4) / 12.
+pub(super) const EXTENTS_IN_INODE: usize = 4;
+pub(super) const EXTENTS_IN_BLOCK: usize = 340;
+/// The most blocks of a file: logical blocks are 32 bits and the last number is reserved (EXT_MAX_BLOCKS).
+pub(super) const MOST_FILE_BLOCKS: u64 = 0xffff_ffff;
+/// The most names of a file's inode, and subdirectories + 2 of a directory before the count stops (EXT4_LINK_MAX).
+pub(super) const MOST_LINKS: u32 = 65_000;
+
+/// Inodes with a fixed meaning.
+pub(super) const ROOT: u32 = 2;
+pub(super) const RESIZE: u32 = 7;
+pub(super) const JOURNAL: u32 = 8;
+pub(super) const LOST_AND_FOUND: u32 = 11;
+/// The first inode of the tree's own nodes.
+pub(super) const FIRST: u32 = 12;
+
+/// Inode flags.
+pub(super) const FLAG_INDEX: u32 = 0x1000;
+pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
+
+/// The bits of an inode's mode that tell its file type, and the file types.
+pub(super) const MODE_TYPE: u16 = 0xf000;
+pub(super) const MODE_FIFO: u16 = 0x1000;
+pub(super) const MODE_CHARACTER: u16 = 0x2000;
+pub(super) const MODE_DIRECTORY: u16 = 0x4000;
+pub(super) const MODE_BLOCK: u16 = 0x6000;
+pub(super) const MODE_FILE: u16 = 0x8000;
+pub(super) const MODE_SYMLINK: u16 = 0xa000;
+pub(super) const MODE_SOCKET: u16 = 0xc000;
+
+/// Flags of a group descriptor.
+pub(super) const GROUP_INODE_UNINIT: u16 = 1;
+pub(super) const GROUP_BLOCK_UNINIT: u16 = 2;
+pub(super) const GROUP_INODE_ZEROED: u16 = 4;
+
+/// Features a reader may ignore.
+pub(super) const COMPAT_HAS_JOURNAL: u32 = 0x4;
+pub(super) const COMPAT_EXT_ATTR: u32 = 0x8;
+pub(super) const COMPAT_RESIZE_INODE: u32 = 0x10;
+pub(super) const COMPAT_DIR_INDEX: u32 = 0x20;
+/// Features a reader must know: filetype, extents, 64bit, flex_bg.
+pub(super) const INCOMPAT: u32 = 0x2 | 0x40 | 0x80 | 0x200;
+/// Features a writer must know: sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum.
+pub(super) const RO_COMPAT: u32 = 0x1 | 0x2 | 0x8 | 0x20 | 0x40 | 0x400;
+
+/// An inode, in words; [`InodeRecord::bytes`] gives its 256 bytes.
+#[derive(Clone, Debug)]
+pub(super) struct InodeRecord<'a> {
+    /// File type and permissions.
+    pub(super) mode: u16,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Length in bytes.
+    pub(super) size: u64,
+    pub(super) links: u16,
+    /// Blocks it occupies, its extent tree and attribute block counted.
+    pub(super) blocks: u64,
+    pub(super) flags: u32,
+    pub(super) mtime: Time,
+    /// Change and birth time: the writer's own.
+    pub(super) ctime: Time,
+    /// Extent tree root, short link target, device number or block pointers.
+    pub(super) block: [u8; 60],
+    /// Block of extended attributes, or 0.
+    pub(super) xattr_block: u64,
+    /// Extended attributes inside the inode, at most 96 bytes.
+    pub(super) xattrs: &'a [u8],
+}
+
+/// The part of the 256 bytes beyond the first 128 whose fields we fill: up to and with i_projid (offset 156).
+const EXTRA_SIZE: u16 = 32;
+/// Where attributes inside the inode begin.
+pub(super) const XATTRS_IN_INODE: usize = Inode::LENGTH;
+
+impl InodeRecord<'_> {
+    /// The inode as it stands in the table. Access time is the time of last change, since nothing was read yet.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for more than a field or the inode holds.
+    pub(super) fn bytes(&self, number: u32, seed: Checksum) -> Result<[u8; INODE]> {
+        let sectors = self.blocks * (BLOCK / 512);
+        let (mtime, mtime_extra) = time_words(self.mtime);
+        let (ctime, ctime_extra) = time_words(self.ctime);
+        let inode = Inode {
+            i_mode: self.mode,
+            i_uid: half_lo16(self.uid),
+            i_size_lo: half_lo(self.size),
+            i_atime: mtime,
+            i_ctime: ctime,
+            i_mtime: mtime,
+            i_gid: half_lo16(self.gid),
+            i_links_count: self.links,
+            i_blocks_lo: half_lo(sectors),
+            i_flags: self.flags,
+            i_block: self.block,
+            i_file_acl_lo: half_lo(self.xattr_block),
+            i_size_high: half_hi(self.size),
+            l_i_blocks_high: narrow(half_hi(sectors), "l_i_blocks_high")?,
+            l_i_file_acl_high: narrow(half_hi(self.xattr_block), "l_i_file_acl_high")?,
+            l_i_uid_high: half_hi16(self.uid),
+            l_i_gid_high: half_hi16(self.gid),
+            i_extra_isize: EXTRA_SIZE,
+            i_ctime_extra: ctime_extra,
+            i_mtime_extra: mtime_extra,
+            i_atime_extra: mtime_extra,
+            i_crtime: ctime,
+            i_crtime_extra: ctime_extra,
+            ..Inode::BLANK
+        };
+        let mut bytes = [0; INODE];
+        inode.write_to(&mut bytes);
+        let attributes = bytes
+            .get_mut(XATTRS_IN_INODE..XATTRS_IN_INODE + self.xattrs.len())
+            .ok_or_else(|| Error::bug("the attributes inside an inode are longer than its space for them"))?;
+        attributes.copy_from_slice(self.xattrs);
+        let checksum = seed.of_inode(number).with(&bytes).value();
+        let inode =
+            Inode { l_i_checksum_lo: half_lo16(checksum), i_checksum_hi: half_hi16(checksum), ..inode };
+        bytes[..Inode::LENGTH].copy_from_slice(&inode.bytes());
+        Ok(bytes)
+    }
+}
+
+/// One run of a file's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// First block of the file.
+    pub(super) logical: u32,
+    /// How many, 1 to 32768.
+    pub(super) length: u16,
+    /// First block of the filesystem.
+    pub(super) physical: u64,
+}
+
+/// A directory entry's file type, which repeats the inode's (filetype feature).
+pub(super) const fn entry_type(mode: u16) -> u8 {
+    match mode & MODE_TYPE {
+        MODE_FILE => 1,
+        MODE_DIRECTORY => 2,
+        MODE_CHARACTER => 3,
+        MODE_BLOCK => 4,
+        MODE_FIFO => 5,
+        MODE_SOCKET => 6,
+        MODE_SYMLINK => 7,
+        _ => 0,
+    }
+}
+
+/// Bytes of a directory entry: its head and the name, on a multiple of 4.
+pub(super) const fn entry_length(name: usize) -> usize {
+    (DirectoryEntry::LENGTH + name).next_multiple_of(4)
+}

@@ -1,0 +1,145 @@
+//! The superblock, what copies of it and of the descriptors say, and the journal.
+
+use super::{Say, told};
+use crate::error::Result;
+use crate::filesystem::ext4::checksum::Checksum;
+use crate::filesystem::ext4::format::features::{compat, incompat, ro_compat};
+use crate::filesystem::ext4::format::{GroupDescriptor, JournalSuperblock, Superblock};
+use crate::filesystem::ext4::read::map::{Go, Mapped};
+use crate::filesystem::ext4::read::{CHECKSUM, Ext4, STATE_CLEAN, STATE_ERRORS};
+use crate::filesystem::volume::{Fault, Remark};
+use crate::units::{half_lo16, narrow, usize_of};
+use crate::wire::Wire;
+
+pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
+    state(volume, remark)?;
+    for group in (1..volume.layout.groups).filter(|group| volume.layout.has_superblock(*group)) {
+        let subject = format!("superblock copy in group {group}");
+        if told(superblock(volume, group, &subject, remark), &subject, remark)?.is_some() {
+            descriptors(volume, group, remark)?;
+        }
+    }
+    journal(volume, remark)
+}
+
+/// What the superblock says of the state of everything.
+fn state(volume: &Ext4, remark: Say<'_>) -> Result<()> {
+    let superblock = &volume.layout.superblock;
+    let recover = volume.layout.incompatible(incompat::RECOVER);
+    for (is, what) in [
+        (recover, "the journal was not replayed (needs_recovery), so what stands here may be old"),
+        (!recover && superblock.s_state & STATE_CLEAN == 0, "it was not unmounted"),
+        (superblock.s_state & STATE_ERRORS != 0, "the kernel found errors"),
+        (volume.layout.ro_compatible(ro_compat::ORPHAN_PRESENT), "deleted files wait to be freed"),
+    ] {
+        if is {
+            remark(Remark::new(Fault::State, "superblock", what))?;
+        }
+    }
+    Ok(())
+}
+
+/// A copy says the same as the first one, but for what changes while it is mounted.
+fn superblock(volume: &Ext4, group: u64, subject: &str, remark: Say<'_>) -> Result<()> {
+    let layout = &volume.layout;
+    let mut bytes = volume.block(layout.group_start(group))?;
+    bytes.truncate(Superblock::LENGTH);
+    let copy = Superblock::read(&bytes)?;
+    if layout.seed.is_some() && Checksum::START.with(&bytes[..CHECKSUM.offset]).value() != copy.s_checksum {
+        remark(Remark::new(Fault::Checksum, subject, "its checksum is wrong"))?;
+    }
+    // Group numbers of more than 16 bits are cut, also by e2fsprogs.
+    if copy.s_block_group_nr != half_lo16(narrow(group, "a group's number")?) {
+        let what = format!("it says to be that of group {}", copy.s_block_group_nr);
+        remark(Remark::new(Fault::Copy, subject, what))?;
+    }
+    let own = &layout.superblock;
+    let fixed = |it: &Superblock| {
+        [
+            ("s_inodes_count", u64::from(it.s_inodes_count)),
+            ("s_blocks_count_lo", it.s_blocks_count_lo.into()),
+            ("s_blocks_count_hi", it.s_blocks_count_hi.into()),
+            ("s_log_block_size", it.s_log_block_size.into()),
+            ("s_blocks_per_group", it.s_blocks_per_group.into()),
+            ("s_inodes_per_group", it.s_inodes_per_group.into()),
+            ("s_inode_size", it.s_inode_size.into()),
+            ("s_desc_size", it.s_desc_size.into()),
+            // A volume that is mounted needs recovery, and only the first superblock says so.
+            ("s_feature_incompat", (it.s_feature_incompat & !incompat::RECOVER).into()),
+        ]
+    };
+    for ((field, found), (_, expected)) in fixed(&copy).into_iter().zip(fixed(own)) {
+        if found != expected {
+            let what = format!("its {field} is {found}, and {expected} in the first one");
+            remark(Remark::new(Fault::Copy, subject, what))?;
+        }
+    }
+    Ok(())
+}
+
+/// The copies of the descriptors lead to the same bitmaps and tables.
+fn descriptors(volume: &Ext4, group: u64, remark: Say<'_>) -> Result<()> {
+    let layout = &volume.layout;
+    let each = layout.descriptors_per_block();
+    let described = layout.groups.min(layout.descriptor_blocks() * each);
+    for number in 0..described {
+        let block = layout.group_start(group) + 1 + number / each;
+        let at = block * layout.block + number % each * layout.descriptor;
+        let mut bytes = volume.device.bytes(at, usize_of(layout.descriptor))?;
+        bytes.resize(bytes.len().max(GroupDescriptor::LENGTH), 0);
+        let (copy, own) = (GroupDescriptor::read(&bytes)?, volume.group(number)?.raw);
+        let places = |it: &GroupDescriptor| {
+            let low = [it.bg_block_bitmap_lo, it.bg_inode_bitmap_lo, it.bg_inode_table_lo];
+            (low, [it.bg_block_bitmap_hi, it.bg_inode_bitmap_hi, it.bg_inode_table_hi])
+        };
+        if places(&copy) != places(&own) {
+            let subject = format!("descriptors in group {group}");
+            let what =
+                format!("the bitmaps and the table of group {number} are elsewhere than the first ones say");
+            return remark(Remark::new(Fault::Copy, subject, what));
+        }
+    }
+    Ok(())
+}
+
+/// The journal's superblock, which says whether anything is to be replayed.
+fn journal(volume: &Ext4, remark: Say<'_>) -> Result<()> {
+    let superblock = &volume.layout.superblock;
+    let number = superblock.s_journal_inum;
+    if superblock.s_feature_compat & compat::HAS_JOURNAL == 0 || number == 0 {
+        return Ok(());
+    }
+    let found = told(first_block(volume, number), "journal", remark)?;
+    let Some(block) = found.flatten() else {
+        return remark(Remark::new(
+            Fault::Structure,
+            "journal",
+            format!("inode {number} has no first block"),
+        ));
+    };
+    let Some(journal) = told(JournalSuperblock::read(&volume.block(block)?), "journal", remark)? else {
+        return Ok(());
+    };
+    if u64::from(journal.s_blocksize) != volume.layout.block {
+        let what = format!("its blocks have {} bytes", journal.s_blocksize);
+        remark(Remark::new(Fault::Structure, "journal", what))?;
+    }
+    if journal.s_start != 0 && !volume.layout.incompatible(incompat::RECOVER) {
+        let what = "it has something to replay, and the superblock does not say needs_recovery";
+        remark(Remark::new(Fault::State, "journal", what))?;
+    }
+    Ok(())
+}
+
+/// The first block of an inode.
+fn first_block(volume: &Ext4, number: u32) -> Result<Option<u64>> {
+    let raw = volume.used(number.into())?;
+    let mut first = None;
+    volume.walk(&raw, &mut |mapped| {
+        if let Mapped::Data { logical: 0, physical, .. } = mapped {
+            first = Some(physical);
+        }
+        Ok(Go::On)
+    })?;
+    Ok(first)
+}

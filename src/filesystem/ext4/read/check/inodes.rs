@@ -1,0 +1,295 @@
+//! Every inode in use: its checksum, its blocks, its attributes, its names, and how often it is named.
+
+use std::collections::BTreeMap;
+
+use super::{Pass, Say};
+use crate::error::Result;
+use crate::filesystem::ext4::format::features::ro_compat;
+use crate::filesystem::ext4::format::{
+    FIRST, GROUP_INODE_UNINIT, MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, RESIZE, ROOT, XattrHeader, entry_type,
+};
+use crate::filesystem::ext4::read::inode::{FLAG_EA_INODE, FLAG_INLINE_DATA, Raw};
+use crate::filesystem::ext4::read::map::{Go, Mapped};
+use crate::filesystem::volume::{Fault, Remark};
+use crate::wire::Wire;
+
+/// The inode of bad blocks, which has blocks and is no file.
+const BAD_BLOCKS: u32 = 1;
+
+/// What the blocks of one inode came to.
+struct Blocks {
+    count: u64,
+    /// The last cluster that was claimed for it: with bigalloc the next run may begin in it.
+    last: Option<u64>,
+    /// Whether none of them belongs to something else.
+    own: bool,
+}
+
+/// Blocks of attributes that several inodes may share: how many do, and how many the block says.
+type Shared = BTreeMap<u64, (u32, u32)>;
+
+impl Pass<'_> {
+    /// Looks at every inode in use.
+    pub(super) fn inodes(&mut self, remark: Say<'_>) -> Result<()> {
+        let mut shared = Shared::new();
+        for number in 0..self.volume.layout.groups {
+            // What is wrong with the descriptor itself was told.
+            let Ok(group) = self.volume.group(number) else { continue };
+            let mut directories = 0_u64;
+            for inode in self.inode_bitmap(number, &group, remark)? {
+                let subject = format!("inode {inode}");
+                let raw = self.volume.raw_in(&group, inode);
+                let Some(raw) = self.told(raw, &subject, remark)? else { continue };
+                directories += u64::from(raw.is_directory());
+                self.inode(&raw, &subject, &mut shared, remark)?;
+            }
+            let told =
+                u64::from(group.raw.bg_used_dirs_count_hi) << 16 | u64::from(group.raw.bg_used_dirs_count_lo);
+            if told != directories {
+                let what = format!("it tells {told} directories, and there are {directories}");
+                self.once(Fault::Count, &format!("group {number}"), what, remark)?;
+            }
+        }
+        for (block, (found, told)) in shared.into_iter().filter(|(_, (found, told))| found != told) {
+            let what = format!("{found} inodes have it, and it tells {told}");
+            self.once(Fault::Count, &format!("attribute block {block}"), what, remark)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at one inode.
+    fn inode(&mut self, raw: &Raw, subject: &str, shared: &mut Shared, remark: Say<'_>) -> Result<()> {
+        let volume = self.volume;
+        let special = raw.number < volume.layout.superblock.s_first_ino.max(FIRST - 1);
+        if raw.inode.i_mode == 0 && special {
+            return if raw.number == BAD_BLOCKS {
+                self.blocks(raw, subject, remark).map(|_| ())
+            } else {
+                Ok(())
+            };
+        }
+        if !raw.is_sound(volume.layout.seed) {
+            self.once(Fault::Checksum, subject, "its checksum is wrong", remark)?;
+        }
+        if raw.inode.i_mode == 0 || raw.inode.i_links_count == 0 {
+            return self.once(Fault::Bitmap, subject, "it is marked as used, and is deleted", remark);
+        }
+        self.told(volume.content(raw), subject, remark)?;
+        self.told(volume.xattrs(raw), subject, remark)?;
+        let mut count = self.attributes(raw, subject, shared, remark)?;
+        // That attributes cannot be read was told.
+        count += volume.charged(raw).unwrap_or(0) * volume.layout.cluster;
+        let mut own = true;
+        let has_blocks = match raw.kind() {
+            MODE_FILE | MODE_DIRECTORY => !raw.has(FLAG_INLINE_DATA),
+            MODE_SYMLINK => !raw.has(FLAG_INLINE_DATA) && !raw.is_fast_symlink(volume),
+            _ => false,
+        };
+        if has_blocks {
+            let blocks = self.blocks(raw, subject, remark)?;
+            own = blocks.own;
+            count += blocks.count;
+        }
+        // The resize inode counts blocks that belong to groups.
+        let told = raw.occupied(volume);
+        if own && raw.number != RESIZE && told != count * volume.layout.block {
+            let what = format!("it tells {told} bytes of blocks, and has {}", count * volume.layout.block);
+            self.once(Fault::Count, subject, what, remark)?;
+        }
+        if raw.is_directory() && own {
+            self.spend(raw.size(volume).div_ceil(volume.layout.block))?;
+            self.directory(raw, subject, remark)?;
+        }
+        Ok(())
+    }
+
+    /// Gives blocks their owner; says where they have one. Returns whether they had none.
+    fn claim(
+        &mut self,
+        first: u64,
+        length: u64,
+        blocks: &mut Blocks,
+        subject: &str,
+        remark: Say<'_>,
+    ) -> Result<()> {
+        let layout = &self.volume.layout;
+        let cluster = |block: u64| (block - layout.first) / layout.cluster;
+        let (mut start, end) = (cluster(first), cluster(first + length - 1) + 1);
+        if blocks.last == Some(start) {
+            start += 1;
+        }
+        blocks.last = Some(end - 1);
+        blocks.count += (end - start) * layout.cluster;
+        let seen = self.seen(start * layout.cluster + layout.first, (end - start) * layout.cluster);
+        if let Some(twice) = self.used.add(seen) {
+            blocks.own = false;
+            let block = (twice + self.clusters.start) * self.volume.layout.cluster + self.volume.layout.first;
+            remark(Remark::new(
+                Fault::Shared,
+                subject,
+                format!("its block {block} belongs to something else too"),
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the blocks of an inode their owner.
+    fn blocks(&mut self, raw: &Raw, subject: &str, remark: Say<'_>) -> Result<Blocks> {
+        let volume = self.volume;
+        let mut blocks = Blocks { count: 0, last: None, own: true };
+        let walked = volume.walk(raw, &mut |mapped| {
+            let (first, length) = match mapped {
+                Mapped::Data { physical, length, .. } | Mapped::Unwritten { physical, length, .. } => {
+                    (physical, length)
+                }
+                Mapped::Node { physical } => {
+                    // What is below the resize inode's own block belongs to groups.
+                    self.spend(1)?;
+                    let own = std::mem::replace(&mut blocks.own, true);
+                    let last = blocks.last.take();
+                    self.claim(physical, 1, &mut blocks, subject, remark)?;
+                    let new = std::mem::replace(&mut blocks.own, own);
+                    blocks.own &= new;
+                    blocks.last = last;
+                    return Ok(if new && raw.number != RESIZE { Go::On } else { Go::Past });
+                }
+            };
+            self.spend(length)?;
+            self.claim(first, length, &mut blocks, subject, remark)?;
+            Ok(Go::On)
+        });
+        if self.exhausted {
+            walked?;
+        } else if self.told(walked, subject, remark)?.is_none() {
+            blocks.own = false;
+        }
+        Ok(blocks)
+    }
+
+    /// The block of attributes, which several inodes may share; returns its blocks.
+    fn attributes(&mut self, raw: &Raw, subject: &str, shared: &mut Shared, remark: Say<'_>) -> Result<u64> {
+        let block = raw.xattr_block();
+        let volume = self.volume;
+        if block == 0 {
+            return Ok(0);
+        }
+        let cluster = volume.layout.cluster;
+        if let Some(known) = shared.get_mut(&block) {
+            known.0 += 1;
+            return Ok(cluster);
+        }
+        // That it cannot be read was told with the attributes.
+        let Ok(header) = volume.block(block).and_then(|bytes| XattrHeader::read(&bytes)) else {
+            return Ok(cluster);
+        };
+        let mut blocks = Blocks { count: 0, last: None, own: true };
+        self.claim(block, 1, &mut blocks, subject, remark)?;
+        shared.insert(block, (1, header.h_refcount));
+        Ok(cluster)
+    }
+
+    /// The names in a directory, and that `.` and `..` stand there.
+    fn directory(&mut self, raw: &Raw, subject: &str, remark: Say<'_>) -> Result<()> {
+        let volume = self.volume;
+        let (mut own, mut above) = (None, None);
+        let walked = volume.names(raw, &mut |name| {
+            self.name(name.inode);
+            match name.name {
+                b"." if own.is_none() => own = Some(name.inode),
+                b".." if above.is_none() => above = Some(name.inode),
+                _ => {}
+            }
+            if self.first && !matches!(name.name, b"." | b"..") {
+                let shown = || crate::text::printable(name.name);
+                match self.leads_to(name.inode, name.kind) {
+                    None => {}
+                    Some(what) => {
+                        remark(Remark::new(
+                            Fault::Structure,
+                            subject,
+                            format!("its name {}: {what}", shown()),
+                        ))?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        if self.told(walked, subject, remark)?.is_some() {
+            if own != Some(raw.number) {
+                self.once(Fault::Structure, subject, "its entry `.` does not lead to itself", remark)?;
+            }
+            if above.is_none() {
+                self.once(Fault::Structure, subject, "it has no entry `..`", remark)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a name that leads to this inode.
+    fn leads_to(&self, number: u32, kind: u8) -> Option<String> {
+        let volume = self.volume;
+        let raw = match volume.raw(number) {
+            Ok(raw) => raw,
+            Err(error) => return Some(error.what().to_owned()),
+        };
+        if raw.inode.i_mode == 0 || raw.inode.i_links_count == 0 || !self.is_marked(number) {
+            return Some(format!("inode {number} is not in use"));
+        }
+        let expected = entry_type(raw.inode.i_mode);
+        (kind != 0 && kind != expected)
+            .then(|| format!("its entry says file type {kind}, and inode {number} is of type {expected}"))
+    }
+
+    /// Whether an inode is marked as used.
+    fn is_marked(&self, number: u32) -> bool {
+        let layout = &self.volume.layout;
+        let (group, within) =
+            ((number - 1) / layout.inodes_per_group, (number - 1) % layout.inodes_per_group);
+        let Ok(group) = self.volume.group(group.into()) else { return false };
+        if self.has_flag(&group, GROUP_INODE_UNINIT) || group.inode_bitmap >= layout.blocks {
+            return false;
+        }
+        let at = group.inode_bitmap * layout.block + u64::from(within / 8);
+        let byte = self.volume.device.bytes(at, 1);
+        byte.is_ok_and(|byte| byte.iter().any(|byte| byte >> (within % 8) & 1 == 1))
+    }
+
+    /// How often each inode is named, against what it says.
+    pub(super) fn links(&mut self, remark: Say<'_>) -> Result<()> {
+        let layout = &self.volume.layout;
+        let each = u64::from(layout.inodes_per_group);
+        for number in self.inodes.start / each..self.inodes.end.div_ceil(each) {
+            let Ok(group) = self.volume.group(number) else { continue };
+            if self.has_flag(&group, GROUP_INODE_UNINIT) {
+                continue;
+            }
+            let Ok(bitmap) = self.volume.block(group.inode_bitmap) else { continue };
+            for within in super::set_bits(&bitmap, layout.inodes_per_group) {
+                let inode = u32::try_from(number * each + 1).unwrap_or(u32::MAX).saturating_add(within);
+                let Some(found) = self.named(inode) else { continue };
+                let Ok(raw) = self.volume.raw_in(&group, inode) else { continue };
+                self.link(&raw, found, remark)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, raw: &Raw, found: u32, remark: Say<'_>) -> Result<()> {
+        let superblock = &self.volume.layout.superblock;
+        let nameless = raw.number != ROOT && raw.number < superblock.s_first_ino.max(FIRST - 1)
+            || raw.number == superblock.s_orphan_file_inum
+            || raw.number == superblock.s_prj_quota_inum
+            || raw.has(FLAG_EA_INODE);
+        let told = u32::from(raw.inode.i_links_count);
+        // Past what its field holds, the links of a directory are no longer counted.
+        let uncounted = told == 1
+            && raw.is_directory()
+            && self.volume.layout.ro_compatible(ro_compat::DIR_NLINK)
+            && found > 1;
+        if nameless || raw.inode.i_mode == 0 || told == 0 || told == found || uncounted {
+            return Ok(());
+        }
+        let what = format!("it tells {told} names, and has {found}");
+        remark(Remark::new(Fault::Count, format!("inode {}", raw.number), what))
+    }
+}

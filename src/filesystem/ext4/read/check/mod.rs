@@ -1,0 +1,164 @@
+//! Whether an ext filesystem is in order.
+//!
+//! 1. `copies`: the superblock, its copies and those of the descriptors, the journal's superblock.
+//! 2. `inodes`: every inode in use, with its blocks, attributes and names.
+//! 3. `groups`: what groups say of themselves against what was found: bitmaps, counts, checksums.
+//!
+//! What is used is kept in bits, and how often an inode is named in numbers. So that memory is bounded whatever the
+//! volume's size, a pass looks at no more than [`BLOCKS`] blocks and [`INODES`] inodes, and a larger volume takes more
+//! passes. Work is bounded too: no node of a tree is walked twice in a pass, and a pass ends once more blocks were met
+//! than there can be.
+
+mod copies;
+mod groups;
+mod inodes;
+
+use std::ops::Range;
+
+use super::Ext4;
+use crate::error::{Kind, Result};
+use crate::filesystem::bits::Bits;
+use crate::filesystem::device::damaged;
+use crate::filesystem::volume::{Fault, Remark};
+use crate::units::{index, usize_of};
+
+/// Clusters of a pass: 16 MiB for those in use, as much for those of metadata.
+const BLOCKS: u64 = 1 << 27;
+/// Inodes of a pass: 16 MiB for how often each is named.
+const INODES: u64 = 1 << 22;
+
+type Say<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
+
+/// What one pass finds.
+pub(super) struct Pass<'a> {
+    volume: &'a Ext4,
+    /// Whether it is the first, which says what is wrong with single structures.
+    first: bool,
+    /// The clusters it looks at, those in use, and those of them that are metadata of groups.
+    clusters: Range<u64>,
+    used: Bits,
+    metadata: Bits,
+    /// The inodes it looks at, and how often each is named.
+    inodes: Range<u64>,
+    names: Vec<u32>,
+    /// How many blocks files and directories may yet have, and whether they have more.
+    left: u64,
+    exhausted: bool,
+    sums: groups::Sums,
+}
+
+/// Gives `remark` whatever is not in order.
+pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
+    copies::check(volume, remark)?;
+    let layout = &volume.layout;
+    let clusters = (layout.blocks - layout.first).div_ceil(layout.cluster);
+    let inodes = u64::from(layout.inodes);
+    let passes = clusters.div_ceil(BLOCKS).max(inodes.div_ceil(INODES));
+    let mut pass = Pass {
+        volume,
+        first: true,
+        clusters: 0..0,
+        used: Bits::new(clusters.min(BLOCKS)),
+        metadata: Bits::new(clusters.min(BLOCKS)),
+        inodes: 0..0,
+        names: vec![0; usize_of(inodes.min(INODES))],
+        left: 0,
+        exhausted: false,
+        sums: groups::Sums::default(),
+    };
+    for number in 0..passes {
+        pass.first = number == 0;
+        pass.clusters = part(number, BLOCKS, clusters);
+        pass.inodes = part(number, INODES, inodes);
+        pass.used.clear();
+        pass.metadata.clear();
+        pass.names.fill(0);
+        pass.left = layout.blocks.saturating_mul(2);
+        pass.metadata(remark)?;
+        if let Err(error) = pass.inodes(remark) {
+            return match error.kind() {
+                Kind::Format => remark(Remark::of("filesystem", &error)),
+                _ => Err(error),
+            };
+        }
+        pass.groups(remark)?;
+        pass.links(remark)?;
+    }
+    pass.totals(remark)
+}
+
+/// Part `number` of `0..all` in parts of `size`.
+fn part(number: u64, size: u64, all: u64) -> Range<u64> {
+    (number * size).min(all)..((number + 1) * size).min(all)
+}
+
+/// What `result` says that cannot be read becomes a remark.
+fn told<T>(result: Result<T>, subject: &str, remark: Say<'_>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == Kind::Format => {
+            remark(Remark::of(subject, &error))?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Pass<'_> {
+    /// A remark about a single structure: only the first pass makes it.
+    fn once(&self, fault: Fault, subject: &str, what: impl Into<String>, remark: Say<'_>) -> Result<()> {
+        if self.first { remark(Remark::new(fault, subject, what)) } else { Ok(()) }
+    }
+
+    /// As [`told`], by the first pass alone.
+    fn told<T>(&self, result: Result<T>, subject: &str, remark: Say<'_>) -> Result<Option<T>> {
+        let mut silent = |_| Ok(());
+        told(result, subject, if self.first { remark } else { &mut silent })
+    }
+
+    /// The clusters of blocks, as this pass counts those it looks at.
+    fn seen(&self, first: u64, length: u64) -> Range<u64> {
+        let layout = &self.volume.layout;
+        // Block 0 of a volume with blocks of 1 KiB is none of a group.
+        let (start, end) =
+            (first.saturating_sub(layout.first), (first + length).saturating_sub(layout.first));
+        let (start, end) = (start / layout.cluster, end.div_ceil(layout.cluster));
+        let clip = |at: u64| at.clamp(self.clusters.start, self.clusters.end) - self.clusters.start;
+        clip(start)..clip(end)
+    }
+
+    /// Counts blocks that something has.
+    fn spend(&mut self, blocks: u64) -> Result<()> {
+        match self.left.checked_sub(blocks) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.exhausted = true;
+                Err(damaged("files have more blocks than their filesystem, so no more is looked at"))
+            }
+        }
+    }
+
+    /// Counts a name of an inode.
+    fn name(&mut self, inode: u32) {
+        let number = u64::from(inode).saturating_sub(1);
+        if self.inodes.contains(&number)
+            && let Some(names) = self.names.get_mut(usize_of(number - self.inodes.start))
+        {
+            *names = names.saturating_add(1);
+        }
+    }
+
+    /// How often an inode that this pass looks at was named.
+    fn named(&self, inode: u32) -> Option<u32> {
+        let number = u64::from(inode).checked_sub(1).filter(|number| self.inodes.contains(number))?;
+        self.names.get(usize_of(number - self.inodes.start)).copied()
+    }
+}
+
+/// The bits that are set in `bytes`, of the first `count`.
+fn set_bits(bytes: &[u8], count: u32) -> impl Iterator<Item = u32> + '_ {
+    (0..count).filter(|bit| bytes.get(index(bit / 8)).is_some_and(|byte| byte >> (bit % 8) & 1 == 1))
+}

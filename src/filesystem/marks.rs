@@ -1,0 +1,84 @@
+//! What is known by its mark alone: filesystems and the like that are told by name and never read.
+
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::image::Slice;
+use crate::units::{u64_of, usize_of};
+
+/// A mark that tells a kind.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    kind: &'static str,
+    /// Where it stands, and its bytes.
+    offset: u64,
+    bytes: &'static [u8],
+    /// Where the label stands, and how long it can be.
+    label: Option<(u64, usize)>,
+    /// Where the UUID stands.
+    uuid: Option<u64>,
+}
+
+/// Each with its source: the magic number, then label and UUID.
+const MARKS: [Mark; 8] = [
+    // linux/fs/xfs/libxfs/xfs_format.h, xfs_dsb: sb_magicnum, sb_fname, sb_uuid.
+    Mark { kind: "xfs", offset: 0, bytes: b"XFSB", label: Some((108, 12)), uuid: Some(32) },
+    // linux/include/uapi/linux/btrfs_tree.h, btrfs_super_block at 64 KiB: magic, label, fsid.
+    Mark {
+        kind: "btrfs",
+        offset: 0x1_0040,
+        bytes: b"_BHRfS_M",
+        label: Some((0x1_012b, 256)),
+        uuid: Some(0x1_0020),
+    },
+    // linux/fs/erofs/erofs_fs.h, erofs_super_block at 1 KiB: magic, volume_name, uuid.
+    Mark {
+        kind: "erofs",
+        offset: 1024,
+        bytes: &[0xe2, 0xe1, 0xf5, 0xe0],
+        label: Some((1088, 16)),
+        uuid: Some(1072),
+    },
+    // linux/fs/squashfs/squashfs_fs.h: s_magic.
+    Mark { kind: "squashfs", offset: 0, bytes: b"hsqs", label: None, uuid: None },
+    // ECMA-119, 8.4, in sector 16: standard identifier, volume identifier.
+    Mark { kind: "iso9660", offset: 0x8001, bytes: b"CD001", label: Some((0x8028, 32)), uuid: None },
+    // LUKS on-disk format: magic.
+    Mark { kind: "luks", offset: 0, bytes: b"LUKS\xba\xbe", label: None, uuid: None },
+    // linux/fs/ntfs3/ntfs.h, NTFS_BOOT: system_id.
+    Mark { kind: "ntfs", offset: 3, bytes: b"NTFS    ", label: None, uuid: None },
+    // LVM2, lib/format_text/layout.h, label_header in the second sector.
+    Mark { kind: "lvm2", offset: 512, bytes: b"LABELONE", label: None, uuid: None },
+];
+
+/// Something that has a mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) kind: &'static str,
+    /// The bytes of its label's field.
+    pub(crate) label: Vec<u8>,
+    pub(crate) uuid: Option<Uuid>,
+}
+
+/// What has its mark in `slice`.
+pub(crate) fn find(slice: &Slice) -> Result<Option<Marked>> {
+    let length = slice.length().get();
+    let part = |offset: u64, count: usize| -> Result<Vec<u8>> {
+        // What the slice ends in is as long as it is.
+        let mut bytes = vec![0; count.min(usize_of(length.saturating_sub(offset)))];
+        slice.read(offset, &mut bytes)?;
+        Ok(bytes)
+    };
+    for mark in &MARKS {
+        if part(mark.offset, mark.bytes.len())? != mark.bytes {
+            continue;
+        }
+        let label = mark.label.map_or_else(|| Ok(Vec::new()), |(offset, count)| part(offset, count))?;
+        let uuid = match mark.uuid.filter(|offset| offset + u64_of(size_of::<Uuid>()) <= length) {
+            Some(offset) => Uuid::from_slice(&part(offset, size_of::<Uuid>())?).ok(),
+            None => None,
+        };
+        return Ok(Some(Marked { kind: mark.kind, label, uuid }));
+    }
+    Ok(None)
+}

@@ -1,0 +1,225 @@
+//! What may be written in a manifest, version 1: the keys and the values they take, nothing about what they mean
+//! together. That is decided in one place, [`resolve`](super::resolve).
+//!
+//! `diskwright schema` prints this module as a JSON Schema; the comments here are its descriptions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::checked::Checked;
+use super::strict;
+use crate::container::{Compression, Format, Settings, Subformat};
+use crate::disk::Size;
+use crate::filesystem::Spec;
+use crate::front::nixos::Section;
+use crate::table::Scheme;
+use crate::tree::{Hardlinks, Owner};
+use crate::units::Bytes;
+use crate::values::{Attribute, Device, DiskId, DiskSize, Guid, Mode};
+
+/// A description of one disk image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// The disk as a whole.
+    #[serde(default, deserialize_with = "strict::table")]
+    pub disk: Disk,
+    /// The partitions, in the order in which they are placed.
+    #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
+    pub partition: Vec<Partition>,
+    /// A NixOS system in the place of partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nixos: Option<Section>,
+}
+
+/// The disk as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Partition table; default gpt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<Scheme>,
+    /// Size of the whole disk; default auto, as large as the partitions need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<DiskSize>,
+    /// Every id that is not given derives from this; default: derived from the manifest itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Guid>,
+    /// Seconds since 1970 for whatever the writer dates itself; default SOURCE_DATE_EPOCH, or else 0. Where
+    /// SOURCE_DATE_EPOCH is set, no file gets a later time than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
+    /// GUID of the disk, or for an MBR its signature (8 hex digits); default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guid: Option<DiskId>,
+    /// The processor that partition types such as `root` and `usr` stand for: x86-64, arm64, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Numbers of up to three partitions of a GPT that an MBR shows too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
+    pub hybrid: Option<Vec<u32>>,
+    /// Bytes in a logical sector: 512 (default), or 4096 with gpt and none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [512, 4096, null]))]
+    pub sector_size: Option<u32>,
+    /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_lba: Option<u64>,
+    /// Format of the output file, where neither `--format` nor its suffix tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk; default
+    /// the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subformat: Option<Subformat>,
+    /// How the data of the output file is compressed: none, zlib or zstd for qcow2, zlib for a streamOptimized vmdk;
+    /// default none, and zlib for streamOptimized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compression>,
+    /// Level of the compression: 1 to 9 for zlib (default 6), 1 to 19 for zstd (default 3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 19))]
+    pub level: Option<u8>,
+    /// Size of a cluster of a qcow2: a power of two from 512 to 2MiB; default 64KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_size: Option<Bytes>,
+}
+
+impl Disk {
+    /// What is said of the file that the disk becomes, which does not change the disk.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            format: self.format,
+            subformat: self.subformat,
+            compress: self.compress,
+            level: self.level,
+            cluster_size: self.cluster_size,
+        }
+    }
+
+    /// The same without what is said of the file that the disk becomes.
+    pub(super) fn without_settings(&self) -> Self {
+        Self {
+            format: None,
+            subformat: None,
+            compress: None,
+            level: None,
+            cluster_size: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// A partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// A name of the Discoverable Partitions Specification such as `esp` or `root-x86-64`, `linux`, `bios-boot`, …, a
+    /// GUID, or the byte of an MBR such as `0x83`; default linux.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Name in a GPT, at most 36 characters (UTF-16 units); default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    pub label: Option<String>,
+    /// GUID of the partition; default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guid: Option<Guid>,
+    /// Slot in the table; default the next free one, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub number: Option<u32>,
+    /// Where it begins; default the next multiple of 1 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Bytes>,
+    /// How large it is; default auto, as small as its contents allow, in whole MiB where there is a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// Names or bit numbers, for a GPT legacy-bios-bootable, read-only, no-auto, grow-file-system, …; for an MBR or a
+    /// partition in a hybrid MBR active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Vec<Attribute>>,
+    /// Whether a partition of an MBR is a logical one, inside the extended partition; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logical: Option<bool>,
+    /// A file that already is a filesystem, or whatever else the partition shall hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The filesystem to make; default none, which leaves the partition empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Checked<Spec>>,
+    /// What the filesystem holds.
+    #[serde(default, deserialize_with = "strict::optional_tables", skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Vec<Entry>>,
+}
+
+/// The keys that say what an entry brings, of which it has one.
+pub(super) const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
+
+/// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
+fn brings(key: &str) -> serde_json::Value {
+    serde_json::json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
+}
+
+/// One thing that a filesystem holds: exactly one of source, closure, text, symlink, directory and device, at a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = WHAT.map(brings)))]
+pub struct Entry {
+    /// A host file, which becomes target; a directory, whose contents become target's; or, with `*` in the last part of
+    /// the path, all that matches (names that begin with a dot only if the pattern does), copied into target. A symbolic
+    /// link given here is followed; one that is found below, or matched, is copied as a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// A file of absolute store paths, one a line, or a directory that holds one named store-paths, as closureInfo of
+    /// nixpkgs makes it. Each path is copied to target followed by the path, with the metadata of the Nix store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closure: Option<String>,
+    /// The bytes of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Where a symbolic link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symlink: Option<String>,
+    /// A directory: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [true, null]))]
+    pub directory: Option<bool>,
+    /// A device or a named pipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// Absolute path inside the filesystem.
+    #[schemars(regex(pattern = "^/"))]
+    pub target: String,
+    /// Permissions. For a source they replace those of the file or directory itself, not of what is below; default those
+    /// of the host. Else default 0755 for a directory and 0644 for text and devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Owner of everything that the entry brings; default root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// What becomes of hard links among a source's files; default preserve, for a closure and on vfat dissolve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardlinks: Option<Hardlinks>,
+    /// Which extended attributes of a source are kept: patterns in which `*` stands for anything; default user.*,
+    /// security.capability and POSIX ACLs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xattrs: Option<Vec<String>>,
+    /// Seconds since 1970, for what is made here and not copied; default the time of the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<i64>,
+}
+
+/// The JSON Schema of a manifest, indented, with a final newline.
+#[must_use]
+pub fn json() -> String {
+    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<Manifest>();
+    schema.insert("title".to_owned(), "diskwright manifest, version 1".into());
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}

@@ -1,0 +1,18 @@
+//! Every on-disk structure that is written or read here, as it is declared: what docs/formats is tested against.
+
+use crate::wire::Structure;
+
+/// All structures, with the page of docs/formats that describes them. A format adds its `STRUCTURES` here.
+#[must_use]
+pub fn all() -> Vec<(&'static str, Structure)> {
+    let pages: [(&str, &[Structure]); 4] = [
+        ("ext4", crate::filesystem::ext4::STRUCTURES),
+        ("fat", crate::filesystem::fat::STRUCTURES),
+        ("swap", crate::filesystem::swap::STRUCTURES),
+        ("tables", crate::table::format::STRUCTURES),
+    ];
+    let with_page = |(page, structures): (&'static str, &'static [Structure])| {
+        structures.iter().map(move |structure| (page, *structure))
+    };
+    pages.into_iter().flat_map(with_page).collect()
+}

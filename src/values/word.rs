@@ -1,0 +1,107 @@
+//! Words out of a few.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{ValueError, refuse};
+use crate::container::{Compression, Format, Subformat};
+use crate::filesystem::ext4::TimePolicy;
+use crate::filesystem::fat::FatType;
+use crate::table::Scheme;
+
+/// The width of the entries of a FAT, as it is written: `32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FatBits {
+    /// By the size of the volume, as mkfs.fat chooses.
+    Auto,
+    /// This.
+    Fixed(FatType),
+}
+
+impl From<FatType> for FatBits {
+    fn from(fat: FatType) -> Self {
+        Self::Fixed(fat)
+    }
+}
+
+impl FromStr for FatBits {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "12" => Ok(Self::Fixed(FatType::Fat12)),
+            "16" => Ok(Self::Fixed(FatType::Fat16)),
+            "32" => Ok(Self::Fixed(FatType::Fat32)),
+            _ => refuse("a FAT is 12, 16 or 32 bits wide, or auto"),
+        }
+    }
+}
+
+impl fmt::Display for FatBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Fixed(FatType::Fat12) => "12",
+            Self::Fixed(FatType::Fat16) => "16",
+            Self::Fixed(FatType::Fat32) => "32",
+        })
+    }
+}
+
+value!(FatBits, number, "FatBits", "12, 16, 32 or auto", {
+    "description": "The width of the FAT's entries, or `auto`: by size, as mkfs.fat chooses.",
+    "enum": [12, 16, 32, "12", "16", "32", "auto"]
+});
+
+words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => Clamp);
+
+value!(TimePolicy, text, "TimePolicy", "\"refuse\" or \"clamp\"", {
+    "description": "What becomes of times that do not fit: an error (`refuse`), or the nearest that does (`clamp`).",
+    "enum": ["refuse", "clamp"]
+});
+
+words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);
+
+value!(Scheme, text, "Table", "\"gpt\", \"mbr\" or \"none\"", {
+    "description": "The partition table: `gpt`, `mbr`, or `none` for a disk that is its one partition.",
+    "enum": ["gpt", "mbr", "none"]
+});
+
+/// An attribute of a partition: a name or the number of a bit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute(pub String);
+
+impl FromStr for Attribute {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+value!(Attribute, number, "Attribute", "the name of an attribute or the number of its bit", {
+    "description": "The name of an attribute, or the number of its bit (GPT, 0 to 63).",
+    "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 0, "maximum": 63 }]
+});
+
+value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
+    "description": "The file format of the image: raw, qcow2, …, as `--format` takes it.",
+    "enum": Format::names().collect::<Vec<_>>()
+});
+
+value!(Subformat, text, "Subformat", "the name of a subformat, such as \"fixed\"", {
+    "description": "The kind of the format: dynamic or fixed, monolithicSparse or streamOptimized.",
+    "enum": Subformat::names().collect::<Vec<_>>()
+});
+
+value!(Compression, text, "Compression", "\"none\", \"zlib\" or \"zstd\"", {
+    "description": "How clusters are compressed.",
+    "enum": Compression::NAMES
+});

@@ -1,0 +1,18 @@
+//! The proof of FAT and swap: whole images, poured into files, before judges that know nothing of their writer.
+//!
+//! * `fsck.fat -n` says nothing about any image;
+//! * mtools and hadris-fat read back every name, size and byte;
+//! * `mkfs.fat` makes the same volume, byte for byte, for hundreds of sizes, and `mkswap` the same header.
+
+mod comparators;
+mod golden;
+mod judged;
+mod metadata;
+mod mkfs;
+mod properties;
+mod refusals;
+mod sizes;
+mod support;
+mod swap;
+#[cfg(test)]
+mod whole;

@@ -1,0 +1,73 @@
+//! Swap areas against those of `mkswap`, byte for byte.
+
+use diskwright::filesystem::{Filesystem, Placement, Size, swap};
+use diskwright::units::{GIB, KIB, MIB};
+use uuid::Uuid;
+
+use super::support::*;
+
+const UUID: Uuid = Uuid::from_u128(0x0867da16_f251_457d_a9e8_c31f9a3c220b);
+
+/// A swap area of ours.
+fn build(size: u64, label: &str, uuid: Uuid) -> Filesystem {
+    let options = swap::Options { label: Some(label.to_owned()), uuid: Some(uuid.into()) };
+    let size = Size::Fixed(diskwright::units::Bytes::new(size));
+    swap::build(&options, &Placement { size, ..Placement::alone(Uuid::nil()) }).unwrap()
+}
+
+/// The header of `mkswap` for a file of `size` bytes.
+fn theirs(size: u64, label: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("swap.img");
+    let file = std::fs::File::create_new(&path).unwrap();
+    file.set_len(size).unwrap();
+    let mut command = tool("mkswap");
+    command.args(["-p", "4096", "-U", &UUID.to_string()]);
+    if !label.is_empty() {
+        command.args(["-L", label]);
+    }
+    let (good, said) = run(command.arg(&path));
+    assert!(good, "{said}");
+    head(&path)
+}
+
+/// The first 64 KiB, or what there is.
+fn head(path: &std::path::Path) -> Vec<u8> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).unwrap().take(64 * KIB).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn the_header_is_that_of_mkswap() {
+    let sizes = [40 * KIB, 41 * KIB, 44 * KIB - 1, MIB, 512 * MIB + 4095, 8 * GIB, 100 * GIB + 1];
+    for size in sizes {
+        for label in ["", "swap", "fifteen bytes!!", "schlüssel"] {
+            let built = build(size, label, UUID);
+            let volume = poured(&built, 2);
+            assert_eq!(std::fs::metadata(volume.path()).unwrap().len(), size);
+            assert!(head(&volume.path()) == theirs(size, label), "{size} {label}");
+        }
+    }
+}
+
+#[test]
+fn another_label_size_or_uuid_is_seen() {
+    let ours = |size, label, uuid| head(&poured(&build(size, label, uuid), 1).path());
+    let theirs = theirs(MIB, "swap");
+    assert!(ours(MIB, "swap", UUID) == theirs);
+    assert!(ours(MIB, "swaq", UUID) != theirs);
+    assert!(ours(MIB + 4096, "swap", UUID) != theirs);
+    assert!(ours(MIB, "swap", Uuid::nil()) != theirs);
+}
+
+#[test]
+fn blkid_sees_it() {
+    let volume = poured(&build(MIB, "swap", UUID), 1);
+    let (good, said) = run(tool("blkid").args(["-p", "-o", "export"]).arg(volume.path()));
+    assert!(good, "{said}");
+    for line in ["TYPE=swap", "LABEL=swap", &format!("UUID={UUID}"), "VERSION=1"] {
+        assert!(said.lines().any(|found| found == line), "{line}: {said}");
+    }
+}

@@ -1,0 +1,78 @@
+//! The layouts of the NixOS image builders and of systemd-repart, from manifests: what sfdisk says of our disks is word
+//! for word what it says of theirs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use diskwright::disk::{Built, Work};
+use diskwright::front::manifest::Manifest;
+use diskwright::pour::{PourOptions, pour};
+use diskwright::progress::Progress;
+
+use crate::support::tools::{command, must};
+
+/// The records of fixtures/layouts.txt: what sfdisk says of the image of each name.
+fn records() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string("fixtures/layouts.txt").unwrap();
+    let mut records = BTreeMap::new();
+    for record in text.split("\n== ").skip(1) {
+        let (name, lines) = record.split_once('\n').unwrap();
+        let lines: Vec<_> = lines.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        records.insert(name.to_owned(), lines.join("\n"));
+    }
+    records
+}
+
+fn build(name: &str) -> (Built, Work) {
+    let path = format!("fixtures/layouts/{name}.toml");
+    let manifest = Manifest::load(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"));
+    let work = Work { jobs: 2, ..Work::default() };
+    let built =
+        manifest.describe(None, &Progress::default()).and_then(|description| description.build(&work));
+    (built.unwrap_or_else(|error| panic!("{error}")), work)
+}
+
+/// What sfdisk says of `disk`, which gets the name that the record has.
+fn dump(name: &str, record: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let device = record.lines().find_map(|line| line.strip_prefix("device: ")).unwrap();
+    let (built, work) = build(name);
+    let pouring = PourOptions::new(work.jobs, &work.progress);
+    pour(&built.image, &folder.path().join(device), &pouring).unwrap();
+    let said = must(command("sfdisk").args(["--dump", device]).current_dir(folder.path()));
+    said.text().lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_layout_is_expressible_and_comes_out_word_for_word() {
+    let records = records();
+    let manifests: Vec<_> = std::fs::read_dir("fixtures/layouts")
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((records.len(), manifests.len()), (12, 12));
+    for (name, record) in &records {
+        assert_eq!(&dump(name, record), record, "{name}");
+    }
+}
+
+#[test]
+fn another_layout_is_another_word() {
+    let records = records();
+    assert_ne!(dump("efi", &records["legacygpt"]), records["legacygpt"]);
+}
+
+#[test]
+fn ids_of_filesystems_are_those_that_repart_derives() {
+    let (built, _) = build("repart_formatted");
+    let ids: Vec<_> = built
+        .report
+        .partitions
+        .iter()
+        .map(|partition| partition.filesystem.as_ref().unwrap().uuid.as_str())
+        .collect();
+    assert_eq!(
+        ids,
+        ["793A-442B", "7981aaf4-2a9a-4f86-9f1f-5b42c8f28bbf", "e8190672-b40d-45e4-a7cb-198532386075"]
+    );
+}

@@ -1,0 +1,314 @@
+//! The program as a process: exit codes, what goes to which stream, what is said of what was built.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::bench::{Bench, MANIFEST, judge, refused, text};
+
+#[test]
+fn help_and_version_are_results_and_no_arguments_are_bad_usage() {
+    let bench = Bench::new();
+    assert!(bench.good(&["--help"]).contains("build"));
+    assert!(bench.good(&["--version"]).starts_with("diskwright "));
+    for command in [&["build", "--help"][..], &["mkfs", "ext4", "--help"], &["mkfs", "vfat", "--help"]] {
+        let help = bench.good(command);
+        assert!(help.contains("Examples:") && help.contains("[default: "), "{help}");
+    }
+    for arguments in
+        [&[][..], &["bild"], &["build"], &["build", "disk.toml", "--level", "3"], &["mkfs", "ext4"]]
+    {
+        let output = bench.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    }
+    for (value, flag) in [("0", "--jobs"), ("many", "--jobs"), ("floppy", "--format")] {
+        assert_eq!(bench.run(&["build", "disk.toml", flag, value]).status.code(), Some(2), "{flag} {value}");
+    }
+    assert_eq!(bench.names("."), ["disk.toml", "esp", "etc"]);
+}
+
+#[test]
+fn an_image_is_named_after_its_manifest_and_judged() {
+    let bench = Bench::new();
+    let summary = bench.good(&["build", "disk.toml"]);
+    assert!(summary.starts_with("disk.img: raw, "), "{summary}");
+    assert_eq!(summary.lines().count(), 7, "{summary}");
+    assert_eq!(bench.names("."), ["disk.img", "disk.toml", "esp", "etc"]);
+    let image = bench.path("disk.img");
+    assert!(judge("sgdisk", &["-v", image.to_str().unwrap()]).contains("No problems found"));
+    judge("sfdisk", &["--verify", image.to_str().unwrap()]);
+    // As any new file: the umask takes its part.
+    let mode = fs::metadata(&image).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode & 0o111, 0);
+    assert_eq!(mode, fs::metadata(bench.path("disk.toml")).unwrap().permissions().mode() & 0o777);
+}
+
+#[test]
+fn the_bytes_hang_on_neither_jobs_nor_place_nor_output() {
+    let bench = Bench::new();
+    bench.good(&["build", "disk.toml"]);
+    let expected = bench.read("disk.img");
+    for jobs in ["1", "2", "7"] {
+        bench.good(&["build", "disk.toml", "-o", "again.img", "--jobs", jobs]);
+        assert!(bench.read("again.img") == expected, "jobs {jobs}");
+    }
+    let elsewhere = TempDir::new().unwrap();
+    let manifest = bench.path("disk.toml");
+    let output = bench
+        .command(&["build", manifest.to_str().unwrap(), "-o", "-"])
+        .current_dir(elsewhere.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    assert!(output.stdout == expected, "the stream is another image");
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    // A manifest from standard input has its paths here.
+    let output =
+        bench.command(&["build", "-", "-o", "-"]).stdin(fs::File::open(&manifest).unwrap()).output().unwrap();
+    assert!(output.stdout == expected, "{}", text(&output.stderr));
+    assert!(bench.bad(2, &["build", "-"]).contains("<stdin>:1"));
+}
+
+#[test]
+fn a_manifest_in_json_is_the_same_disk() {
+    let bench = Bench::new();
+    let value: Value = toml::from_str(MANIFEST).unwrap();
+    bench.write("disk.json", serde_json::to_string(&value).unwrap());
+    bench.good(&["build", "disk.toml", "-o", "toml.img"]);
+    bench.good(&["build", "disk.json", "-o", "json.img"]);
+    assert!(bench.read("toml.img") == bench.read("json.img"));
+    // Without a seed it derives from what is said, however it is said, and not from what the file is called.
+    let unseeded = MANIFEST.replace("seed = ", "# seed = ");
+    bench.write("a.toml", &unseeded);
+    bench.write("b.toml", unseeded.replace("size = \"8MiB\"", "size = 8388608 # the same"));
+    let value: Value = toml::from_str(&unseeded).unwrap();
+    bench.write("c", serde_json::to_string_pretty(&value).unwrap());
+    bench.write("d.toml", unseeded.replace("\"root\"\nfile", "\"Root\"\nfile"));
+    for name in ["a.toml", "b.toml", "c", "d.toml"] {
+        bench.good(&["build", name, "-o", &format!("{name}.img")]);
+    }
+    let [a, b, c, d] = ["a.toml.img", "b.toml.img", "c.img", "d.toml.img"].map(|name| bench.read(name));
+    assert!(a == b && a == c);
+    assert!(a[512..1024] != d[512..1024], "another label, another disk GUID");
+    assert!(a != bench.read("toml.img"), "a seed of its own");
+}
+
+#[test]
+fn the_report_says_what_the_judges_say() {
+    let bench = Bench::new();
+    let report: Value = serde_json::from_str(&bench.good(&["build", "disk.toml", "--json"])).unwrap();
+    let image = bench.path("disk.img");
+    let seen: Value = serde_json::from_str(&judge("sfdisk", &["--json", image.to_str().unwrap()])).unwrap();
+    let seen = &seen["partitiontable"];
+    assert_eq!(report["output"], "disk.img");
+    assert_eq!(report["format"], "raw");
+    assert_eq!(report["table"], "gpt");
+    assert_eq!(report["sector_size"], 512);
+    assert_eq!(report["size"], fs::metadata(&image).unwrap().len());
+    assert_eq!(report["warnings"], Value::Array(Vec::new()));
+    assert_eq!(report["guid"].as_str().unwrap().to_uppercase(), seen["id"].as_str().unwrap());
+    let partitions = report["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 3);
+    for (number, (ours, theirs)) in partitions.iter().zip(seen["partitions"].as_array().unwrap()).enumerate()
+    {
+        assert_eq!(ours["number"], number + 1);
+        assert_eq!(ours["offset"].as_u64().unwrap(), theirs["start"].as_u64().unwrap() * 512);
+        assert_eq!(ours["size"].as_u64().unwrap(), theirs["size"].as_u64().unwrap() * 512);
+        assert_eq!(ours["guid"].as_str().unwrap().to_uppercase(), theirs["uuid"].as_str().unwrap());
+        assert_eq!(ours["type_guid"].as_str().unwrap().to_uppercase(), theirs["type"].as_str().unwrap());
+        assert_eq!(ours["label"].as_str().unwrap(), theirs["name"].as_str().unwrap_or(""));
+    }
+    // What dumpe2fs counts in the second partition.
+    let offset = partitions[1]["offset"].as_u64().unwrap();
+    let bytes = bench.read("disk.img");
+    bench.write("root.img", &bytes[usize::try_from(offset).unwrap()..]);
+    let seen = judge("dumpe2fs", &["-h", bench.path("root.img").to_str().unwrap()]);
+    let field = |name: &str| {
+        let line = seen.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').trim().to_owned()
+    };
+    let filesystem = &partitions[1]["filesystem"];
+    for (ours, theirs) in [
+        ("block_size", "Block size"),
+        ("blocks", "Block count"),
+        ("free_blocks", "Free blocks"),
+        ("inodes", "Inode count"),
+        ("free_inodes", "Free inodes"),
+    ] {
+        assert_eq!(filesystem[ours].to_string(), field(theirs), "{ours}");
+    }
+    let number = |key: &str| filesystem[key].as_u64().unwrap();
+    assert_eq!(number("used_blocks") + number("free_blocks"), number("blocks"));
+    assert_eq!(number("used_inodes") + number("free_inodes"), number("inodes"));
+    assert_eq!(filesystem["uuid"].as_str().unwrap(), field("Filesystem UUID"));
+    assert_eq!((filesystem["type"].as_str(), filesystem["label"].as_str()), (Some("ext4"), Some("root")));
+    assert_eq!(partitions[0]["filesystem"]["type"], "vfat");
+    assert_eq!(partitions[2]["filesystem"]["type"], "swap");
+}
+
+#[test]
+fn a_dry_run_shows_and_writes_nothing() {
+    let bench = Bench::new();
+    let table = bench.good(&["build", "disk.toml", "--dry-run"]);
+    assert!(table.contains("filesystem") && !table.contains("gpt: primary header"), "{table}");
+    assert!(table.lines().count() < 16 && table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    let map = bench.good(&["build", "disk.toml", "--dry-run", "--map"]);
+    assert!(map.starts_with("image ") && map.contains("gpt: primary header"), "{map}");
+    assert!(map.contains("file           esp/EFI/BOOT/BOOTX64.EFI"), "{map}");
+    assert_eq!(map, bench.good(&["build", "disk.toml", "--dry-run", "--map", "-o", "no/where.img"]));
+    let report: Value =
+        serde_json::from_str(&bench.good(&["build", "disk.toml", "--dry-run", "--json"])).unwrap();
+    assert_eq!(report["partitions"].as_array().unwrap().len(), 3);
+    assert!(report.get("output").is_none());
+    assert!(bench.good(&["mkfs", "ext4", "etc", "--dry-run", "--map"]).contains("ext4: superblock"));
+    assert_eq!(bench.names("."), ["disk.toml", "esp", "etc"]);
+}
+
+#[test]
+fn the_suffix_or_a_flag_tells_the_format() {
+    let bench = Bench::new();
+    let message = bench.bad(2, &["build", "disk.toml", "-o", "disk.qcow9"]);
+    assert!(message.contains("disk.qcow9") && message.contains("--format raw"), "{message}");
+    bench.good(&["build", "disk.toml", "-o", "disk.qcow9", "--format", "raw"]);
+    bench.good(&["build", "disk.toml", "-o", "DISK.RAW"]);
+    assert!(bench.read("disk.qcow9") == bench.read("DISK.RAW"));
+    bench.write("raw.toml", MANIFEST.replace("[disk]", "[disk]\nformat = \"raw\""));
+    bench.good(&["build", "raw.toml", "-o", "disk"]);
+    assert!(bench.read("disk") == bench.read("DISK.RAW"));
+}
+
+#[test]
+fn standard_output_has_one_owner() {
+    let bench = Bench::new();
+    let message = bench.bad(2, &["build", "disk.toml", "-o", "-", "--json"]);
+    assert!(message.contains("cannot both go to standard output"), "{message}");
+    // A full device behind standard output.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = bench.command(&["build", "disk.toml", "-o", "-"]).stdout(full).output().unwrap();
+    let message = refused(1, &output);
+    assert!(message.contains("No space left on device"), "{message}");
+    // A reader that leaves.
+    let mut child = bench
+        .command(&["build", "disk.toml", "-o", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(refused(1, &child.wait_with_output().unwrap()).contains("Broken pipe"));
+}
+
+/// Runs the program with a standard output that nobody reads.
+fn unread(bench: &Bench, arguments: &[&str]) -> std::process::Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    bench.command(arguments).stdout(writer).output().unwrap()
+}
+
+#[test]
+fn a_report_that_nobody_reads_to_its_end_is_no_failure() {
+    let bench = Bench::new();
+    bench.good(&["build", "disk.toml"]);
+    let mut reports = vec![
+        vec!["build", "disk.toml", "--dry-run"],
+        vec!["build", "disk.toml", "--dry-run", "--map"],
+        vec!["build", "disk.toml", "--dry-run", "--json"],
+        vec!["build", "disk.toml", "-o", "again.img"],
+        vec!["build", "disk.toml", "-o", "again.img", "--json"],
+        vec!["mkfs", "ext4", "etc", "-o", "etc.img"],
+        vec!["inspect", "disk.img"],
+        vec!["inspect", "disk.img", "--json"],
+        vec!["schema"],
+        vec!["completions", "bash"],
+        vec!["man"],
+        vec!["--help"],
+        vec!["build", "--help"],
+        vec!["--version"],
+    ];
+    for arguments in &reports {
+        let output = unread(&bench, arguments);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+    }
+    assert!(bench.read("again.img") == bench.read("disk.img"));
+    // One that cannot be written is.
+    reports.retain(|arguments| arguments[0] != "mkfs");
+    for arguments in &reports {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = bench.command(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn editors_shells_and_man_pages_get_what_they_need() {
+    let bench = Bench::new();
+    let schema: Value = serde_json::from_str(&bench.good(&["schema"])).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["additionalProperties"], false);
+    assert!(schema["properties"]["partition"].is_object());
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = bench.good(&["completions", shell]);
+        assert!(script.contains("dry-run"), "{shell}");
+        if matches!(shell, "bash" | "zsh" | "fish") {
+            bench.write(shell, script);
+            judge(shell, &["-n", bench.path(shell).to_str().unwrap()]);
+        }
+    }
+    let ask = "source $0; COMP_WORDS=(diskwright mkfs ext4 --hash) COMP_CWORD=3; _diskwright diskwright --hash ext4; \
+               echo ${COMPREPLY[@]}";
+    assert_eq!(judge("bash", &["-c", ask, bench.path("bash").to_str().unwrap()]).trim(), "--hash-seed");
+    let all = bench.good(&["man"]);
+    assert_eq!(bench.good(&["man", "--dir", "pages/man1"]), "");
+    let pages = bench.names("pages/man1");
+    assert_eq!(all.matches("\n.TH ").count(), pages.len());
+    for page in ["diskwright.1", "diskwright-build.1", "diskwright-mkfs.1", "diskwright-mkfs-ext4.1"] {
+        assert!(pages.iter().any(|name| name == page), "{page} in {pages:?}");
+        assert!(text(&bench.read(&format!("pages/man1/{page}"))).contains("SYNOPSIS"), "{page}");
+    }
+    // Those who show them have no remark.
+    for page in &pages {
+        let path = bench.path(&format!("pages/man1/{page}"));
+        let path = path.to_str().unwrap();
+        assert_eq!(judge("groff", &["-man", "-ww", "-z", "-Tutf8", path]), "", "{page}");
+        assert_eq!(judge("mandoc", &["-T", "lint", "-W", "warning", path]), "", "{page}");
+    }
+    let shown =
+        judge("mandoc", &["-T", "ascii", bench.path("pages/man1/diskwright-build.1").to_str().unwrap()]);
+    assert!(shown.contains("diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'"), "{shown}");
+    // A folder that is there is as good.
+    assert_eq!(bench.good(&["man", "--dir", "pages/man1"]), "");
+    bench.bad(1, &["man", "--dir", "pages/man1/diskwright.1"]);
+}
+
+/// As cp and rsync take them: a file goes into a directory that ends with `/`, and any part of a path may be a pattern.
+#[test]
+fn sources_go_where_rsync_would_put_them() {
+    let bench = Bench::new();
+    for path in ["a/one/x.conf", "a/two/y.conf", "a/two/z.txt", "a/file"] {
+        fs::create_dir_all(bench.path(path).parent().unwrap()).unwrap();
+        bench.write(path, path);
+    }
+    bench.write(
+        "sources.toml",
+        "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = { type = \"ext4\" }\ncontents = [\n\
+         { source = \"a/file\", target = \"/etc/\" },\n{ source = \"a/*/*.conf\", target = \"/conf\" },\n]\n",
+    );
+    let map = bench.good(&["build", "sources.toml", "--dry-run", "--map"]);
+    for file in ["a/file", "a/one/x.conf", "a/two/y.conf"] {
+        assert!(map.contains(file), "no {file} in\n{map}");
+    }
+    assert!(!map.contains("z.txt"), "{map}");
+    bench.good(&["build", "sources.toml", "-o", "sources.img"]);
+    for (path, bytes) in
+        [("/etc/file", "a/file"), ("/conf/x.conf", "a/one/x.conf"), ("/conf/y.conf", "a/two/y.conf")]
+    {
+        let image = bench.path("sources.img");
+        let said = judge("debugfs", &["-R", &format!("cat {path}"), image.to_str().unwrap()]);
+        // Its own name goes to standard error, which follows.
+        assert!(said.starts_with(bytes), "{path}: {said}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Bytes that nobody wrote: whatever they are, the end is an answer or an error for people, soon and in little memory.
+//! The fuzz targets `ext4` and `fat` go on from here.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use diskwright::error::{Error, Kind};
+use diskwright::filesystem::{Content, Volume, open};
+use diskwright::image::Builder;
+use diskwright::units::Bytes;
+
+use super::ext::{FORMS, mke2fs_of};
+use crate::support::program::mkfs_vfat;
+use crate::support::tools::quick_scratch;
+use crate::support::tree;
+
+/// An error of these is no surprise.
+fn acceptable(error: &Error) {
+    assert!(matches!(error.kind(), Kind::Format | Kind::Interrupted), "{error}");
+}
+
+/// Walks over all of a volume that can be reached, and checks it; returns how many names there are.
+fn exercise(volume: &dyn Volume) -> u64 {
+    let (mut names, mut places, mut stack) = (0, BTreeSet::new(), vec![volume.root()]);
+    while let Some(inode) = stack.pop() {
+        let node = match volume.node(inode) {
+            Ok(node) => node,
+            Err(error) => {
+                acceptable(&error);
+                continue;
+            }
+        };
+        let result = match node.content {
+            Content::Directory { place } if places.insert(place) => volume.list(inode, &mut |_, child| {
+                names += 1;
+                stack.push(child);
+                Ok(())
+            }),
+            Content::File { .. } => volume.data(inode, &mut |_, piece| {
+                let mut bytes = [0; 64];
+                piece.read(0, &mut bytes)
+            }),
+            _ => Ok(()),
+        };
+        result.unwrap_or_else(|error| acceptable(&error));
+    }
+    let mut left = 500;
+    let heard = volume.check(&mut |_| {
+        left -= 1;
+        if left == 0 { Err(Error::new(Kind::Interrupted, "enough")) } else { Ok(()) }
+    });
+    heard.unwrap_or_else(|error| acceptable(&error));
+    names
+}
+
+/// Changes a few bytes of what is not zero, again and again, and reads what becomes of it.
+fn mutated(image: &Path, rounds: u64) {
+    let bytes = std::fs::read(image).unwrap();
+    // Structures: the first blocks of 256 bytes that hold something.
+    let used: Vec<usize> =
+        (0..bytes.len() / 256).filter(|at| bytes[at * 256..][..256].iter().any(|byte| *byte != 0)).collect();
+    let used = &used[..used.len().min(6000)];
+    let mut opened = 0;
+    for round in 0..rounds {
+        let noise = tree::noise(round, 16);
+        let mut changed = bytes.clone();
+        for pick in noise.chunks(4).take(1 + usize::from(noise[0] >> 6)) {
+            let at = used[(usize::from(pick[0]) << 8 | usize::from(pick[1])) % used.len()] * 256;
+            let value = if pick[3] & 2 == 0 { 0xff } else { pick[3] & 0xf0 };
+            changed[at + usize::from(pick[2])] = value;
+        }
+        let mut disk = Builder::new(Bytes::new(changed.len().try_into().unwrap()));
+        disk.bytes(Bytes::ZERO, "bytes", changed);
+        let start = Instant::now();
+        match open(&disk.finish().unwrap().whole()) {
+            Ok(Some(volume)) => {
+                exercise(&*volume);
+                opened += 1;
+            }
+            Ok(None) => {}
+            Err(error) => acceptable(&error),
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "round {round} takes {:?}", start.elapsed());
+    }
+    assert!(opened * 2 > rounds, "only {opened} of {rounds} are opened");
+}
+
+#[test]
+fn ext4_that_is_damaged_at_random_is_no_danger() {
+    let folder = quick_scratch();
+    let source = folder.path().join("source");
+    tree::plain(&source);
+    let forms = ["inline_data,^metadata_csum", "ext2 -b 1024", "bigalloc -C 16384", "meta_bg"];
+    for form in forms {
+        let (form, _) = FORMS.iter().find(|(known, _)| known.contains(form)).unwrap();
+        let image = folder.path().join("image.img");
+        // Without checksums, which would hide what is behind them.
+        let bare = "-O ^metadata_csum,^has_journal";
+        let form = if form.contains("-O ") {
+            form.replace("-O ", &format!("{bare},"))
+        } else {
+            format!("{form} {bare}")
+        };
+        mke2fs_of("6M", &image, &form, Some(&source));
+        mutated(&image, 150);
+        std::fs::remove_file(&image).unwrap();
+    }
+}
+
+#[test]
+fn fat_that_is_damaged_at_random_is_no_danger() {
+    let folder = quick_scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    tree::plain(&source);
+    for size in ["2MiB", "12MiB"] {
+        mkfs_vfat(&source.join("bin"), &image, &["--size", size]);
+        mutated(&image, 300);
+        std::fs::remove_file(&image).unwrap();
+    }
+}

@@ -1,0 +1,12 @@
+//! The proof of partition tables: foreign tools read them, judge them, and write the same bytes.
+
+mod bytes;
+mod identity;
+mod judges;
+mod layouts;
+mod random;
+mod record;
+mod refusals;
+mod request;
+mod sums;
+mod tools;

@@ -1,0 +1,101 @@
+//! Finds the programs and files of others, by the list `tests/judges`: what `tests/run --install` unpacked below
+//! `target/judges`, else what the machine has. A test whose judge is nowhere is left out.
+
+use std::path::{Path, PathBuf};
+
+use crate::left_out::{self, INSTALL};
+use crate::tools::build_folder;
+
+/// Lines of how it is brought, the Debian package, and a program's name or a path.
+const LIST: &str = include_str!("../../judges");
+
+/// The lines of the list: how it is brought, the package, and what shows that it is there.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    LIST.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [how, package, proof] = words[..] else { panic!("tests/judges: `{line}`") };
+        (how, package, proof)
+    })
+}
+
+/// Where `tests/run --install` unpacks packages.
+pub fn unpacked() -> PathBuf {
+    build_folder().join("judges")
+}
+
+/// The folders with programs, in the order of a search.
+pub fn folders() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Programs of unpacked packages, which find their libraries; then PATH, and where Debian keeps programs for the
+    // administrator.
+    std::iter::once(unpacked().join("bin"))
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin".into(), "/sbin".into(), "/usr/bin".into()])
+        .collect()
+}
+
+/// Where the program `name` lies, if it is anywhere.
+pub fn look(name: &str) -> Option<PathBuf> {
+    folders().into_iter().map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+}
+
+/// Where the program `name` lies. The test is left out where there is none.
+pub fn find(name: &str) -> PathBuf {
+    look(name).unwrap_or_else(|| missing(name))
+}
+
+/// Where the file or folder that Debian has at `path` lies. The test is left out where there is none.
+pub fn file(path: &str) -> PathBuf {
+    let places = [unpacked().join("root").join(path.trim_start_matches('/')), path.into()];
+    places.into_iter().find(|place| place.exists()).unwrap_or_else(|| missing(path))
+}
+
+/// The file of a program for another machine, and the folders of its libraries here: what lies in `bin` of unpacked
+/// packages are scripts that say where those are.
+pub fn binary(name: &str) -> (PathBuf, Option<PathBuf>) {
+    let found = find(name);
+    if !found.starts_with(unpacked()) {
+        return (found, None);
+    }
+    let root = unpacked().join("root");
+    let folders = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|folder| root.join(folder).join(name));
+    let file = folders.into_iter().find(|file| file.is_file()).unwrap_or_else(|| missing(name));
+    (file, Some(unpacked().join("libraries")))
+}
+
+/// The newest Debian cloud kernel and the folder of its modules and their lists. The test is left out where there is
+/// none.
+pub fn kernel() -> (PathBuf, PathBuf) {
+    let unpacked = unpacked().join("root");
+    kernel_below(&unpacked).or_else(|| kernel_below(Path::new("/"))).unwrap_or_else(|| missing(KERNEL))
+}
+
+/// The kernel in the list.
+const KERNEL: &str = "/boot/vmlinuz-*-cloud-amd64";
+
+/// The newest one below a root.
+fn kernel_below(root: &Path) -> Option<(PathBuf, PathBuf)> {
+    let names = std::fs::read_dir(root.join("boot")).ok()?;
+    let mut kernels: Vec<_> = names
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .filter_map(|name| {
+            let release = name.strip_prefix("vmlinuz-").filter(|release| release.contains("cloud"))?;
+            let modules = root.join("lib/modules").join(release);
+            // A guest loads modules as they are, so they are not compressed.
+            let list = std::fs::read_to_string(modules.join("modules.dep")).ok()?;
+            list.contains(".ko:").then(|| (root.join("boot").join(&name), modules))
+        })
+        .collect();
+    kernels.sort();
+    kernels.pop()
+}
+
+/// What is said of a program or path that is not here: its package.
+pub fn package(name: &str) -> String {
+    let package = list().find(|(_, _, proof)| *proof == name || proof.starts_with(name));
+    format!("{name} of Debian's package {}", package.map_or(name, |(_, package, _)| package))
+}
+
+fn missing(name: &str) -> ! {
+    left_out::leave(&package(name), INSTALL)
+}
