@@ -100,9 +100,8 @@ impl Cursor {
     /// The open host file behind `files`, `file`.
     pub(crate) fn source(&mut self, files: u32, file: u32) -> Result<&Source<'static>> {
         let key = (files, file);
-        match self.open.iter().rposition(|(open, _)| *open == key) {
-            Some(at) if at + 1 == self.open.len() => {}
-            Some(at) => self.open[at..].rotate_left(1),
+        let entry = match self.open.iter().rposition(|(open, _)| *open == key) {
+            Some(at) => self.open.remove(at),
             None => {
                 let table = self.slice.image().0.tables.files(files)?;
                 if self.open.len() == OPEN {
@@ -113,10 +112,10 @@ impl Cursor {
                     Some(open) => Source::over(open, host)?,
                     None => Source::open(host)?,
                 };
-                self.open.push((key, source));
+                (key, source)
             }
-        }
-        self.open.last().map(|(_, source)| source).ok_or_else(|| Error::bug("no open source"))
+        };
+        Ok(&self.open.push_mut(entry).1)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod digest;
 mod observed;
 pub(crate) mod ordered;
 pub mod output;
+pub mod outputs;
 mod run;
 mod share;
 pub mod spool;

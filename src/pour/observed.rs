@@ -282,3 +282,59 @@ impl Target<'_> {
         share(source, skip, self.output, piece.offset.get(), length).map(Bytes::new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::progress::Progress;
+
+    #[test]
+    fn a_part_of_a_digest_that_is_not_there_is_a_bug() {
+        let progress = Progress::default();
+        let options = PourOptions::new(1, &progress);
+        let show = Show { ranges: &[], items: &[], target: None, options: &options };
+        assert_eq!(show.prepare(0, &mut Worker::default()).unwrap_err().kind(), Kind::Bug);
+    }
+
+    #[test]
+    fn a_part_of_a_range_is_found_wherever_copies_of_it_are() {
+        #[derive(Debug)]
+        struct Whole;
+        impl crate::image::Digest for Whole {
+            fn grain_end(&self, _: u64) -> u64 {
+                100
+            }
+            fn take(&self, _: u64, _: &[u8]) -> Result<()> {
+                Ok(())
+            }
+        }
+        let bytes = Bytes::new;
+        let mut builder = Builder::new(bytes(100));
+        builder.digested(Bytes::ZERO, bytes(100), std::sync::Arc::new(Whole));
+        let image = builder.finish().unwrap();
+        // All of it at 1000, and parts of it elsewhere, in any order.
+        let mut disk = Builder::new(bytes(5000));
+        for (at, start, end) in [(3000, 50, 100), (1000, 0, 100), (2000, 10, 20), (4000, 20, 60)] {
+            disk.put(bytes(at), &image.slice(bytes(start), bytes(end)));
+        }
+        let pending = disk.finish().unwrap().pending().pop().unwrap();
+        let range = Range::new(pending, true);
+        for (from, to) in (0..100).flat_map(|from| (from + 1..=100).map(move |to| (from, to))) {
+            let mut found: Vec<(u64, u64, u64)> = range
+                .places(bytes(from), bytes(to))
+                .map(|(at, start, end)| (at.get(), start.get(), end.get()))
+                .collect();
+            found.sort_unstable();
+            let expected: Vec<(u64, u64, u64)> =
+                [(1000, 0, 100), (2000, 10, 20), (3000, 50, 100), (4000, 20, 60)]
+                    .into_iter()
+                    .filter_map(|(at, start, end): (u64, u64, u64)| {
+                        let (first, last) = (start.max(from), end.min(to));
+                        (first < last).then(|| (at + first - start, first, last))
+                    })
+                    .collect();
+            assert_eq!(found, expected, "{from}..{to}");
+        }
+    }
+}
