@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use super::digest::Observed;
 use super::tables::{self, Bases, Block, Tables};
-use super::{Data, Files, Image, Inner, Render, Segment, Slice};
+use super::{Data, Digest, Files, Image, Inner, Render, Segment, Slice};
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, u64_of};
 
@@ -16,6 +17,7 @@ pub struct Builder {
     segments: Vec<Segment>,
     tables: Tables,
     adopted: Adopted,
+    observed: Vec<Observed>,
     /// The first fault of a call that returns none.
     fault: Option<Error>,
 }
@@ -46,6 +48,7 @@ impl Builder {
             segments: Vec::new(),
             tables: Tables::default(),
             adopted: Adopted::default(),
+            observed: Vec::new(),
             fault: None,
         }
     }
@@ -116,6 +119,16 @@ impl Builder {
             let data = bases.moved(segment.data);
             self.push(Segment { offset: offset + segment.offset, data, ..segment });
         }
+        self.observed.extend(slice.observed_at(offset));
+    }
+
+    /// Has `digest` observe the bytes of `start..end`. It sees all of them before anything of the image is rendered, so a
+    /// renderer may depend on it; nothing that is rendered inside `start..end` may. A part of the range that is put into
+    /// another image stays observed.
+    pub fn digested(&mut self, start: Bytes, end: Bytes, digest: Arc<dyn Digest>) {
+        if start < end {
+            self.observed.push(Observed::new(start, end, digest));
+        }
     }
 
     /// Takes over the tables of `image`, unless that was done before.
@@ -161,7 +174,7 @@ impl Builder {
     /// # Errors
     /// [`Kind::Bug`] with both labels for an overlap, or the label of the segment that ends outside; this is the net
     /// under every layout sum. Also [`Kind::Bug`] where there are more than 2^32 blocks of ready bytes, renderers or tables of
-    /// files. [`Kind::Capacity`] where the image is longer than [`Bytes::LIMIT`].
+    /// files, and where two digests observe the same bytes or one observes bytes outside. [`Kind::Capacity`] where the image is longer than [`Bytes::LIMIT`].
     pub fn finish(mut self) -> Result<Image> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -200,8 +213,12 @@ impl Builder {
                 self.length.get()
             )));
         }
-        let inner = Inner { length: self.length, segments: self.segments, tables: self.tables };
-        Ok(Image(Arc::new(inner)))
+        self.observed.sort_by_key(|observed| observed.start);
+        let outside = self.observed.last().is_some_and(|last| last.end > self.length);
+        if outside || !self.observed.is_sorted_by(|a, b| a.end <= b.start) {
+            return Err(Error::bug("digests observe the same bytes twice, or bytes outside the image"));
+        }
+        Ok(Image(Arc::new(Inner::new(self.length, self.segments, self.tables, self.observed))))
     }
 }
 

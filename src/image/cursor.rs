@@ -19,11 +19,13 @@ pub struct Cursor {
     /// Table of files and number in it, with the open file; the one used last comes last.
     open: Vec<((u32, u32), Source<'static>)>,
     folders: Folders,
+    /// Whether digests are settled before anything is rendered.
+    settles: bool,
 }
 
 impl Cursor {
-    pub(super) const fn new(slice: Slice) -> Self {
-        Self { slice, open: Vec::new(), folders: Folders::new() }
+    pub(super) const fn new(slice: Slice, settles: bool) -> Self {
+        Self { slice, open: Vec::new(), folders: Folders::new(), settles }
     }
 
     /// What it reads.
@@ -73,6 +75,9 @@ impl Cursor {
                 Ok(())
             }
             Data::Rendered { renderer, part, skip } => {
+                if self.settles && !self.image().is_settled() {
+                    self.image().settle_alone()?;
+                }
                 let renderer = tables.renderer(renderer)?;
                 out.fill(0);
                 renderer.render(part, skip, out)
@@ -95,9 +100,8 @@ impl Cursor {
     /// The open host file behind `files`, `file`.
     pub(crate) fn source(&mut self, files: u32, file: u32) -> Result<&Source<'static>> {
         let key = (files, file);
-        match self.open.iter().rposition(|(open, _)| *open == key) {
-            Some(at) if at + 1 == self.open.len() => {}
-            Some(at) => self.open[at..].rotate_left(1),
+        let entry = match self.open.iter().rposition(|(open, _)| *open == key) {
+            Some(at) => self.open.remove(at),
             None => {
                 let table = self.slice.image().0.tables.files(files)?;
                 if self.open.len() == OPEN {
@@ -108,10 +112,10 @@ impl Cursor {
                     Some(open) => Source::over(open, host)?,
                     None => Source::open(host)?,
                 };
-                self.open.push((key, source));
+                (key, source)
             }
-        }
-        self.open.last().map(|(_, source)| source).ok_or_else(|| Error::bug("no open source"))
+        };
+        Ok(&self.open.push_mut(entry).1)
     }
 }
 

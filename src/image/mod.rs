@@ -7,6 +7,7 @@
 
 mod builder;
 mod cursor;
+mod digest;
 pub mod dump;
 mod records;
 mod slice;
@@ -18,12 +19,16 @@ use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
 use crate::units::Bytes;
 
 pub use builder::{Builder, FilesId, RendererId};
 pub use cursor::Cursor;
+pub use digest::Digest;
+use digest::Observed;
+pub(crate) use digest::{Grain, Pending, Place};
 pub(crate) use records::records;
 pub use slice::Slice;
 use tables::Tables;
@@ -215,6 +220,16 @@ struct Inner {
     length: Bytes,
     segments: Vec<Segment>,
     tables: Tables,
+    /// Ranges that digests observe, ascending, none in another.
+    observed: Vec<Observed>,
+    /// Whether all of them are known to be settled.
+    settled: AtomicBool,
+}
+
+impl Inner {
+    fn new(length: Bytes, segments: Vec<Segment>, tables: Tables, observed: Vec<Observed>) -> Self {
+        Self { length, segments, tables, observed, settled: AtomicBool::new(false) }
+    }
 }
 
 impl Image {

@@ -32,7 +32,8 @@ impl Slice {
         let only = Segment { offset: Bytes::ZERO, length, data: Data::Bytes { block: 0, skip: 0 } };
         let segments = if length > Bytes::ZERO { vec![only] } else { Vec::new() };
         let blocks = vec![Arc::new(Block { label: label.into(), bytes })];
-        Image(Arc::new(Inner { length, segments, tables: Tables { blocks, ..Tables::default() } })).whole()
+        let tables = Tables { blocks, ..Tables::default() };
+        Image(Arc::new(Inner::new(length, segments, tables, Vec::new()))).whole()
     }
 
     /// The image that it is a range of.
@@ -84,7 +85,12 @@ impl Slice {
     /// A reader of the slice that keeps host files open.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        Cursor::new(self.clone())
+        Cursor::new(self.clone(), true)
+    }
+
+    /// As [`Slice::cursor`], for reading what digests have to see before they are settled.
+    pub(crate) fn unsettled_cursor(&self) -> Cursor {
+        Cursor::new(self.clone(), false)
     }
 
     /// Fills `out` with the bytes at `offset` of the slice; past its end and in holes they are zero. Opens host files anew

@@ -5,9 +5,13 @@
 //! hole. Which worker takes which unit, and by which way its bytes go to the disk, changes nothing: every byte has its
 //! place before the first is written.
 
+pub mod digest;
+mod observed;
 pub(crate) mod ordered;
 pub mod output;
+pub mod outputs;
 mod run;
+mod share;
 pub mod spool;
 mod stream;
 mod way;
@@ -81,10 +85,6 @@ const UNIT: u64 = 4 * MIB;
 /// The least that can be a hole of the output file. A hole shorter than this inside a run is written as zeros: the
 /// tail of a block costs less than another write.
 const PAGE: u64 = 4 * KIB;
-/// The shortest file range for which sharing blocks with the host filesystem beats copying it in the buffer.
-const SHORTEST_SHARED: u64 = 64 * KIB;
-/// Ranges share blocks of the host filesystem only where they begin on one.
-const SHARED_BLOCK: u64 = 4 * KIB;
 
 /// Writes `image` to the file `path`: a new file that appears under its name when it is complete.
 ///
@@ -105,6 +105,8 @@ pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()>
 /// As [`pour`].
 pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result<()> {
     let share = shares_blocks(image, output);
+    let left = observed::write(image, output, share, options)?;
+    let image = left.as_ref().unwrap_or(image);
     if share && options.zeros == Zeros::Skip {
         // Blocks that are shared are not looked at, so zeros are told apart before.
         let sparse = without_empty(image, Bytes::new(PAGE), options)?;
@@ -182,7 +184,7 @@ fn shares_blocks(image: &Image, output: &Output) -> bool {
         .segments()
         .iter()
         .filter(|segment| {
-            segment.length.get() >= SHORTEST_SHARED && matches!(segment.data, Data::File { .. })
+            segment.length.get() >= share::SHORTEST && matches!(segment.data, Data::File { .. })
         })
         .max_by_key(|segment| segment.length)
     else {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
+use tempfile::TempPath;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::links;
@@ -26,7 +27,7 @@ enum Temporary {
     /// Without any name (O_TMPFILE): even SIGKILL leaves nothing behind.
     Nameless,
     /// Under a name beside the target, removed on drop.
-    Named(tempfile::TempPath),
+    Named(TempPath),
 }
 
 impl Output {
@@ -50,15 +51,11 @@ impl Output {
         if target.file_name().is_none() || target.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::new(Kind::Output, "the output has no file name").at(path));
         }
-        let folder = match target.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let refused = match nameless_in(&folder) {
+        let refused = match nameless_in(folder_of(&target)) {
             Ok(file) => return Ok(Self { file, target, temporary: Temporary::Nameless }),
             Err(error) => error,
         };
-        match named_beside(&target, &folder) {
+        match named_beside(&target) {
             Ok(named) => {
                 let (file, temporary) = named.into_parts();
                 Ok(Self { file, target, temporary: Temporary::Named(temporary) })
@@ -112,40 +109,58 @@ impl Output {
     /// # Errors
     /// [`Kind::Output`] where the folder no longer lets us.
     pub fn publish(self) -> Result<()> {
-        let failed = |error: std::io::Error| {
-            Error::io(Kind::Output, "cannot give the output its name", &self.target, error)
-        };
-        match self.temporary {
-            Temporary::Named(temporary) => {
-                temporary.persist(&self.target).map_err(|error| failed(error.error))
+        if let Temporary::Nameless = self.temporary {
+            match linkat(CWD, own_path(&self.file), CWD, &self.target, AtFlags::SYMLINK_FOLLOW) {
+                Ok(()) => return Ok(()),
+                // linkat(2) never replaces, so the new file gets a name beside the old one and takes its place.
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.unnamed(error)),
             }
+        }
+        let target = self.target.clone();
+        self.named()?
+            .persist(&target)
+            .map_err(|error| Error::io(Kind::Output, "cannot give the output its name", &target, error.error))
+    }
+
+    /// Gives the file a temporary name beside the one that it will have; it goes with that name.
+    pub(super) fn named(self) -> Result<TempPath> {
+        match self.temporary {
+            Temporary::Named(temporary) => Ok(temporary),
             Temporary::Nameless => {
                 let own = own_path(&self.file);
-                match linkat(CWD, &own, CWD, &self.target, AtFlags::SYMLINK_FOLLOW) {
-                    Ok(()) => return Ok(()),
-                    Err(Errno::EXIST) => {}
-                    Err(error) => return Err(failed(error.into())),
-                }
-                // linkat(2) never replaces, so the new file gets a name beside the old one and takes its place.
-                for attempt in 0..1000_u32 {
-                    let mut name = beginning(&self.target);
-                    name.push(format!(".{}-{attempt}.tmp", std::process::id()));
-                    let beside = self.target.with_file_name(name);
-                    match linkat(CWD, &own, CWD, &beside, AtFlags::SYMLINK_FOLLOW) {
-                        Ok(()) => {
-                            return std::fs::rename(&beside, &self.target).map_err(|error| {
-                                let _ = std::fs::remove_file(&beside);
-                                failed(error)
-                            });
-                        }
-                        Err(Errno::EXIST) => {}
-                        Err(error) => return Err(failed(error.into())),
-                    }
-                }
-                Err(failed(std::io::ErrorKind::AlreadyExists.into()))
+                let link = |path: &Path| Ok(linkat(CWD, &own, CWD, path, AtFlags::SYMLINK_FOLLOW)?);
+                beside(&self.target, link).map_err(|error| self.unnamed(error))
             }
         }
     }
+
+    fn unnamed(&self, error: impl Into<std::io::Error>) -> Error {
+        Error::io(Kind::Output, "cannot give the output its name", &self.target, error)
+    }
+}
+
+/// Makes something under a temporary name beside `target`.
+pub(super) fn beside<T>(
+    target: &Path,
+    mut make: impl FnMut(&Path) -> std::io::Result<T>,
+) -> std::io::Result<TempPath> {
+    let folder = folder_of(target);
+    let mut prefix = beginning(target);
+    prefix.push(".");
+    // The system's own error: that of the crate names the temporary file, which nobody asked for.
+    let mut refused = None;
+    let make = |path: &Path| make(path).inspect_err(|error| refused = error.raw_os_error());
+    let made = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").make_in(folder, make);
+    match made {
+        Ok(made) => Ok(made.into_temp_path()),
+        Err(error) => Err(refused.map_or(error, std::io::Error::from_raw_os_error)),
+    }
+}
+
+/// The folder that a file is in.
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// The error of a refused write at `path`, with what would help.
@@ -199,7 +214,7 @@ fn beginning(target: &Path) -> OsString {
 }
 
 /// The temporary file with a name, for hosts without O_TMPFILE.
-fn named_beside(target: &Path, folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+fn named_beside(target: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     let mut prefix = beginning(target);
     prefix.push(".");
@@ -208,7 +223,7 @@ fn named_beside(target: &Path, folder: &Path) -> std::io::Result<tempfile::Named
         .suffix(".tmp")
         // As open(2) would: the umask takes its part.
         .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
+        .tempfile_in(folder_of(target))
 }
 
 #[cfg(test)]
@@ -238,11 +253,28 @@ mod tests {
             output.publish().unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), format!("{round}").as_bytes());
         }
-        let (file, temporary) = named_beside(&path, folder.path()).unwrap().into_parts();
+        let (file, temporary) = named_beside(&path).unwrap().into_parts();
         let output = Output { file, target: path.clone(), temporary: Temporary::Named(temporary) };
         output.publish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_temporary_name_is_free_and_its_error_is_that_of_the_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("disk.img");
+        let mut tried = Vec::new();
+        let made = beside(&target, |path| {
+            tried.push(path.to_owned());
+            if tried.len() < 3 { Err(Errno::EXIST.into()) } else { std::fs::write(path, "made") }
+        });
+        assert_eq!(std::fs::read_to_string(made.unwrap()).unwrap(), "made");
+        assert!(tried[2].file_name().unwrap().to_str().unwrap().starts_with("disk.img."));
+        let error = beside(&target, |_| Err::<(), _>(Errno::PERM.into())).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::PERM));
+        assert!(!error.to_string().contains("disk.img"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use super::way::{Buffer, Way};
 use super::zeros::is_zero;
-use super::{PAGE, SHARED_BLOCK, SHORTEST_SHARED, Unit, Work, Zeros};
+use super::{PAGE, Unit, Work, Zeros, share};
 use crate::error::Result;
 use crate::image::{Cursor, Data, Segment};
-use crate::units::{Bytes, u64_of, usize_of};
+use crate::units::{Bytes, usize_of};
 
 /// One worker's gathered bytes: a run of the image that is not yet written.
 pub(super) struct Run<'a> {
@@ -55,11 +55,7 @@ impl<'a> Run<'a> {
 
     /// Gathers one piece, in steps that end where a run does.
     fn piece(&mut self, piece: Segment) -> Result<()> {
-        let mut from = piece.offset;
-        if let Some(shared) = self.shareable(&piece) {
-            self.flush()?;
-            from += Bytes::new(self.share(&piece, shared)?);
-        }
+        let mut from = piece.offset + Bytes::new(self.share(&piece)?);
         while from < piece.end() {
             let to = piece.end().min(Bytes::new(self.boundary(from.get())));
             if let Some(step) = piece.clip(from, to) {
@@ -118,39 +114,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// How many bytes of `piece` may be shared with the host filesystem: whole blocks, aligned on both sides.
-    fn shareable(&self, piece: &Segment) -> Option<u64> {
-        let Data::File { skip, .. } = piece.data else { return None };
-        let whole = piece.length.round_down(SHARED_BLOCK).get();
-        (self.work.share
-            && whole >= SHORTEST_SHARED
-            && piece.offset.is_multiple_of(SHARED_BLOCK)
-            && skip.is_multiple_of(SHARED_BLOCK))
-        .then_some(whole)
-    }
-
-    /// Shares up to `length` bytes; returns how many. Fewer, also none, is no fault: the rest is copied.
-    fn share(&mut self, piece: &Segment, length: u64) -> Result<u64> {
-        let Data::File { files, file, skip } = piece.data else { return Ok(0) };
-        let source = self.cursor.source(files, file)?;
-        let mut done = 0;
-        while done < length {
-            let (mut from, mut to) = (skip + done, piece.offset.get() + done);
-            let left = usize_of(length - done);
-            match rustix::fs::copy_file_range(
-                source.file(),
-                Some(&mut from),
-                self.work.ways.output().file(),
-                Some(&mut to),
-                left,
-            ) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => done += u64_of(count),
-            }
+    /// Shares what can be shared of a piece with the host filesystem; returns how many bytes from its start on.
+    fn share(&mut self, piece: &Segment) -> Result<u64> {
+        let (Some(length), Data::File { files, file, skip }) = (share::shareable(piece), piece.data) else {
+            return Ok(0);
+        };
+        if !self.work.share {
+            return Ok(0);
         }
-        source.verify()?;
-        // A short count may end inside a block; the copy goes on from the block's start.
-        Ok(done / SHARED_BLOCK * SHARED_BLOCK)
+        self.flush()?;
+        let source = self.cursor.source(files, file)?;
+        share::share(source, skip, self.work.ways.output(), piece.offset.get(), length)
     }
 }
 

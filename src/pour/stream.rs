@@ -20,6 +20,7 @@ pub type Sink<'a> = &'a mut (dyn Write + Send);
 /// [`Kind::Output`] where `out` refuses bytes (a closed pipe), [`Kind::Source`] for a host file that is gone or
 /// changed, [`Kind::Interrupted`] after a signal.
 pub fn stream(image: &Image, out: Sink<'_>, options: &PourOptions<'_>) -> Result<()> {
+    image.settle(options)?;
     let out = ordered::run(&Whole { image, options }, out, options)?;
     out.flush().map_err(write_error)
 }

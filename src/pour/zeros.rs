@@ -129,6 +129,7 @@ fn search<T: Send>(
         .num_threads(options.jobs.max(1))
         .build()
         .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
+    image.settle(options)?;
     let units = super::cut(image);
     pool.install(|| {
         units

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::host::stamp;
-    use crate::image::Image;
+    use crate::image::{Files, Image};
     use crate::tree::{self, Node, Time};
     use std::os::unix::fs::MetadataExt;
 
@@ -263,6 +263,21 @@ mod tests {
         let files = image.files(Arc::<Tree>::clone(&tree));
         assert_eq!(tree.data(NodeId::ROOT, files).unwrap_err().kind(), Kind::Bug);
         assert_eq!(tree.slice_of(NodeId::ROOT).unwrap_err().kind(), Kind::Bug);
+    }
+
+    #[test]
+    fn a_host_file_that_is_none_or_has_no_place_is_a_bug() {
+        let mut builder = tree::Builder::new(Time::default());
+        let origin = builder.origin("test");
+        builder.file(b"/x", Path::new("/x"), (9, 0), Meta::root(0o644, Time::default()), origin).unwrap();
+        let mut tree = builder.finish(1).unwrap();
+        assert_eq!(Files::size(&tree, 1).unwrap(), 9);
+        for id in [0, 2] {
+            assert_eq!(tree.file(id).unwrap_err().kind(), Kind::Bug);
+            assert_eq!(Files::size(&tree, id).unwrap_err().kind(), Kind::Bug);
+        }
+        tree.places.clear();
+        assert_eq!(tree.file(1).unwrap_err().kind(), Kind::Bug);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod guest;
 mod judges;
 mod left_out;
 mod nix_boot;
+mod observed;
 mod pages;
 mod partitions;
 mod read;

@@ -33,6 +33,7 @@ pub(in crate::container) fn compress(
     let size = LENGTHS.round_up(image.length()).get();
     let l1_entries = cluster_size.l1_entries(size)?;
     let data = Allocated::of(image, cluster_size.bytes());
+    image.settle(pour)?;
     let output = Output::create(path)?;
     let pour = &pour.within(codec.memory(cluster_size.bytes()));
     let work = Work { image, cluster_size, data: &data, output: &output, codec, pour };

@@ -89,6 +89,7 @@ impl Stream {
             Put::Stream(_) => None,
         };
         let level = self.level;
+        image.settle(pour)?;
         let data = Allocated::of(image, GRAIN);
         let mut appender = Appender { put, sector: 0, table: Table::default(), directory: Vec::new() };
         appender.append(&head)?;

@@ -1,0 +1,280 @@
+//! Several outputs that appear all or none: two disks of one system, a disk and its parts.
+//!
+//! Each is written beside its name ([`Output`]). Publishing gives all of them a name in their folders first, which is what
+//! may fail, and then exchanges one after the other with what stands there. Where one cannot be exchanged, those before it
+//! get their older files back, or are removed where there was none. Only a process that is killed between two exchanges
+//! (SIGKILL, a crash of the host) leaves some old and some new, and files that end in `.tmp` beside them.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use tempfile::TempPath;
+
+use super::output::{Output, beside};
+use crate::error::{Error, Kind, Result};
+
+/// Outputs that appear all or none. Dropped unpublished, they leave nothing behind.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    outputs: Vec<Output>,
+}
+
+impl Outputs {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an output that is written.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where another output has the same name.
+    pub fn push(&mut self, output: Output) -> Result<()> {
+        if self.outputs.iter().any(|other| other.target() == output.target()) {
+            return Err(Error::new(Kind::Usage, "two outputs have one name").at(output.target()));
+        }
+        self.outputs.push(output);
+        Ok(())
+    }
+
+    /// Gives all files their names, replacing what stands there.
+    ///
+    /// # Errors
+    /// [`Kind::Output`] for the first that cannot get its name; then every name leads to what it led to before.
+    pub fn publish(self) -> Result<()> {
+        self.publish_by(&Exchange::ALL)
+    }
+
+    fn publish_by(self, ways: &[Exchange]) -> Result<()> {
+        let named = |output: Output| {
+            let target = output.target().to_owned();
+            output.named().map(|new| (target, new))
+        };
+        let staged: Vec<(PathBuf, TempPath)> = self.outputs.into_iter().map(named).collect::<Result<_>>()?;
+        let mut published = Vec::with_capacity(staged.len());
+        for (target, new) in staged {
+            match publish(&target, new, ways) {
+                Ok(old) => published.push((target, old)),
+                Err(error) => return Err(take_back(published, error)),
+            }
+        }
+        // The older files go with their temporary names.
+        Ok(())
+    }
+}
+
+/// How a new file and an older one change places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exchange {
+    /// At once: renameat2(2), RENAME_EXCHANGE.
+    Swap,
+    /// The older file gets a second name before it is replaced, where the host's filesystem has no such call.
+    Link,
+    /// The older file gets another name, and for a moment there is none; where the filesystem has no links either.
+    Move,
+}
+
+impl Exchange {
+    /// The best first.
+    const ALL: [Self; 3] = [Self::Swap, Self::Link, Self::Move];
+}
+
+/// What a filesystem says that cannot do that, or an old kernel (renameat2(2), link(2)).
+const UNSUPPORTED: [Errno; 5] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM, Errno::MLINK];
+
+fn failed(target: &Path, error: impl Into<std::io::Error>) -> Error {
+    Error::io(Kind::Output, "cannot give the output its name", target, error)
+}
+
+/// Gives `new` the name `target` and returns the older file, if there was one, under a name of its own.
+fn publish(target: &Path, new: TempPath, ways: &[Exchange]) -> Result<Option<TempPath>> {
+    match std::fs::symlink_metadata(target) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => {
+            return Err(
+                Error::new(Kind::Output, "something that is no file took the output's name").at(target)
+            );
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return new.persist_noclobber(target).map(|()| None).map_err(|error| failed(target, error.error));
+        }
+        Err(error) => return Err(failed(target, error)),
+    }
+    let mut new = new;
+    let mut refused = Errno::OPNOTSUPP;
+    for way in ways {
+        match exchange(target, new, *way) {
+            Ok(old) => return Ok(Some(old)),
+            Err((error, back)) if UNSUPPORTED.contains(&error) => (refused, new) = (error, back),
+            Err((error, _)) => return Err(failed(target, error)),
+        }
+    }
+    Err(failed(target, refused))
+}
+
+/// Puts `new` in the place of the file `target` and returns that under a name of its own; gives `new` back where that fails.
+fn exchange(target: &Path, new: TempPath, way: Exchange) -> Result<TempPath, (Errno, TempPath)> {
+    let errno = |error: &std::io::Error| Errno::from_io_error(error).unwrap_or(Errno::IO);
+    let moved = match way {
+        Exchange::Swap => {
+            return match renameat_with(CWD, &*new, CWD, target, RenameFlags::EXCHANGE) {
+                Ok(()) => Ok(new),
+                Err(error) => Err((error, new)),
+            };
+        }
+        Exchange::Link => beside(target, |path| std::fs::hard_link(target, path)),
+        Exchange::Move => beside(target, |path| std::fs::rename(target, path)),
+    };
+    let old = match moved {
+        Ok(old) => old,
+        Err(error) => return Err((errno(&error), new)),
+    };
+    match new.persist(target) {
+        Ok(()) => Ok(old),
+        Err(error) => {
+            // Where it has two names, putting it back takes one of them away, or does nothing (rename(2)).
+            let _ = old.persist(target);
+            Err((errno(&error.error), error.path))
+        }
+    }
+}
+
+/// Puts the older files back, the last first; `error` is why.
+fn take_back(published: Vec<(PathBuf, Option<TempPath>)>, error: Error) -> Error {
+    let mut kept = Vec::new();
+    for (target, old) in published.into_iter().rev() {
+        let Some(old) = old else {
+            if std::fs::remove_file(&target).is_err() {
+                kept.push(format!("{} is new", crate::text::printable_path(&target)));
+            }
+            continue;
+        };
+        if let Err(error) = old.persist(&target)
+            && let Ok(path) = error.path.keep()
+        {
+            let [old, new] = [&path, &target].map(crate::text::printable_path);
+            kept.push(format!("{new} is new, and the older file is {old}"));
+        }
+    }
+    match kept.is_empty() {
+        true => error.hint("no output was replaced, and nothing was left behind"),
+        false => error.hint(format!("could not be taken back: {}", kept.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// What stands in a folder: names and contents.
+    fn listing(folder: &Path) -> Vec<(String, String)> {
+        let mut found: Vec<(String, String)> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                (name, std::fs::read_to_string(entry.path()).unwrap_or_else(|_| "a folder".to_owned()))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn pair(name: &str, text: &str) -> (String, String) {
+        (name.to_owned(), text.to_owned())
+    }
+
+    fn outputs(folder: &Path, names: &[&str]) -> Outputs {
+        let mut outputs = Outputs::new();
+        for name in names {
+            let output = Output::create(&folder.join(name)).unwrap();
+            output.write_at(format!("new {name}").as_bytes(), 0).unwrap();
+            outputs.push(output).unwrap();
+        }
+        outputs
+    }
+
+    /// Every way alone, and all of them.
+    const WAYS: [&[Exchange]; 4] = [&[Exchange::Swap], &[Exchange::Link], &[Exchange::Move], &Exchange::ALL];
+
+    #[test]
+    fn all_appear_and_older_files_are_gone() {
+        for ways in WAYS {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("b"), "old b").unwrap();
+            outputs(folder.path(), &["a", "b", "c"]).publish_by(ways).unwrap();
+            let expected = [pair("a", "new a"), pair("b", "new b"), pair("c", "new c")];
+            assert_eq!(listing(folder.path()), expected, "{ways:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_last_fails_all_older_files_are_back() {
+        for ways in WAYS {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            std::fs::write(at("b"), "old b").unwrap();
+            std::fs::write(at("d"), "old d").unwrap();
+            let inode = std::fs::metadata(at("b")).unwrap().ino();
+            let outputs = outputs(folder.path(), &["a", "b", "c", "d"]);
+            // A folder takes the name of the last one.
+            std::fs::remove_file(at("d")).unwrap();
+            std::fs::create_dir(at("d")).unwrap();
+            let error = outputs.publish_by(ways).unwrap_err();
+            assert_eq!((error.kind(), error.path()), (Kind::Output, Some(at("d").as_path())));
+            assert!(error.to_string().contains("no output was replaced"), "{error}");
+            assert_eq!(listing(folder.path()), [pair("b", "old b"), pair("d", "a folder")], "{ways:?}");
+            assert_eq!(std::fs::metadata(at("b")).unwrap().ino(), inode, "it is the same file");
+        }
+    }
+
+    #[test]
+    fn where_a_folder_is_gone_nothing_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "old a").unwrap();
+        std::fs::create_dir(folder.path().join("below")).unwrap();
+        for order in [["a", "below/b"], ["below/b", "a"]] {
+            std::fs::create_dir_all(folder.path().join("below")).unwrap();
+            let outputs = outputs(folder.path(), &order);
+            std::fs::remove_dir_all(folder.path().join("below")).unwrap();
+            let error = outputs.publish().unwrap_err();
+            assert_eq!(error.kind(), Kind::Output);
+            assert_eq!(listing(folder.path()), [pair("a", "old a")]);
+        }
+    }
+
+    #[test]
+    fn dropped_outputs_leave_nothing_and_two_of_one_name_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut two = outputs(folder.path(), &["a", "b"]);
+        std::os::unix::fs::symlink("a", folder.path().join("link")).unwrap();
+        let error = two.push(Output::create(&folder.path().join("link")).unwrap()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        drop(two);
+        std::fs::remove_file(folder.path().join("link")).unwrap();
+        assert!(listing(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn what_no_way_can_do_is_told_and_what_cannot_be_taken_back_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("a"), "old a").unwrap();
+        let error = outputs(folder.path(), &["a"]).publish_by(&[]).unwrap_err();
+        assert_eq!(error.path(), Some(at("a").as_path()));
+        assert_eq!(listing(folder.path()), [pair("a", "old a")]);
+
+        // A folder stands where the older file is to go back to, and where a new one is to be removed.
+        let old = beside(&at("b"), |path| std::fs::write(path, "old b")).unwrap();
+        let kept = old.to_path_buf();
+        std::fs::create_dir(at("b")).unwrap();
+        std::fs::create_dir(at("c")).unwrap();
+        let published = vec![(at("b"), Some(old)), (at("c"), None)];
+        let error = take_back(published, Error::new(Kind::Output, "the cause")).to_string();
+        assert!(error.contains(kept.to_str().unwrap()) && error.contains("c is new"), "{error}");
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), "old b");
+    }
+}
