@@ -88,6 +88,9 @@ fn a_mode_changes_the_acl_and_no_link() {
     must(command("setfacl").args(["-m", "u:65534:r-x,d:u:65534:rwx"]).arg(globbed.join("below")));
     must(command("cp").arg("-a").arg(&globbed).arg(&copies));
     for mode in ["0666", "0700", "4711", "0047"] {
+        if mode == "0047" && !left_out::as_root("files that their owner may not read") {
+            continue;
+        }
         let manifest = format!(
             "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = {{ type = \"ext4\" }}\ncontents = [ {{ source = \"source/*\", target = \"/\", mode = \"{mode}\" }} ]\n"
         );

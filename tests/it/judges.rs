@@ -41,11 +41,12 @@ impl Good {
                 .args([&source, &image])
                 .arg("64M"),
         );
-        // mke2fs does not date the root as the source is.
+        // mke2fs does not date the root as the source is, and gives it to the owner that it is told.
         let mut expected = Snapshot::of(&source).links_as_in_ext4();
         let root = debugfs::view(&image).0.remove(b"".as_slice()).unwrap();
         let entry = expected.0.get_mut(b"".as_slice()).unwrap();
         (entry.mtime, entry.mode) = (root.mtime, root.mode);
+        (entry.uid, entry.gid) = (0, 0);
         Self { folder, expected, image }
     }
 

@@ -417,19 +417,23 @@ fn attributes(maker: &mut Maker) {
     );
     // 255 bytes of name: EXT4_NAME_LEN counts without the namespace, which is an index.
     maker.xattr("attributes/edge", &format!("user.{}", "e".repeat(250)), "v");
-    let access = acl(&[
-        (USER_OBJ, 6, NOBODY),
-        (USER, 4, 1000),
-        (USER, 6, 70_000),
-        (GROUP_OBJ, 4, NOBODY),
-        (GROUP, 5, 65_536),
-        (MASK, 7, NOBODY),
-        (OTHER, 0, NOBODY),
-    ]);
+    let access = |owner| {
+        acl(&[
+            (USER_OBJ, owner, NOBODY),
+            (USER, 4, 1000),
+            (USER, 6, 70_000),
+            (GROUP_OBJ, 4, NOBODY),
+            (GROUP, 5, 65_536),
+            (MASK, 7, NOBODY),
+            (OTHER, 0, NOBODY),
+        ])
+    };
     let default = acl(&[(USER_OBJ, 7, NOBODY), (GROUP_OBJ, 5, NOBODY), (OTHER, 1, NOBODY)]);
-    maker.xattr("attributes/acl", "system.posix_acl_access", &access);
+    maker.xattr("attributes/acl", "system.posix_acl_access", access(6));
     maker.directory("attributes/directory");
-    maker.xattr("attributes/directory", "system.posix_acl_access", &access);
+    // Who owns it and is not root has to be able to look into it.
+    let owner = if as_root("a directory that its owner may not enter") { 6 } else { 7 };
+    maker.xattr("attributes/directory", "system.posix_acl_access", access(owner));
     maker.xattr("attributes/directory", "system.posix_acl_default", &default);
     maker.xattr("attributes/directory", "user.also", noise(5, 200));
     if as_root("capabilities and attributes of the namespace trusted in trees") {
