@@ -92,6 +92,7 @@ impl Reading<'_> {
             }
         })?;
         let mut builder = tree::Builder::new(self.time);
+        builder.begin_with_data(b"/boot");
         for ((number, entry), span) in entries.iter().enumerate().zip(spans) {
             self.progress.check()?;
             let origin = builder.origin(self.subject(number));

@@ -83,8 +83,17 @@ impl Cursor {
                 renderer.render(part, skip, out)
             }
             Data::File { files, file, skip } => {
+                let table = tables.files(files)?;
+                if let Some(held) = table.held(file)? {
+                    let from = usize_of(skip);
+                    let bytes = held.get(from..from.saturating_add(out.len()));
+                    out.copy_from_slice(
+                        bytes.ok_or_else(|| Error::bug("a segment is longer than its held file"))?,
+                    );
+                    return Ok(());
+                }
                 // A file that is read whole needs not stay open.
-                if let Some(named) = tables.files(files)?.named(file)?
+                if let Some(named) = table.named(file)?
                     && (skip, named.size) == (0, u64_of(out.len()))
                     && self.folders.read(&named, out)
                 {

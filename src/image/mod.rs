@@ -63,6 +63,15 @@ pub trait Files: Send + Sync + fmt::Debug {
         Ok(self.file(id)?.size)
     }
 
+    /// The bytes of the file, where they are in memory already.
+    ///
+    /// # Errors
+    /// As [`Files::file`].
+    fn held(&self, id: u32) -> Result<Option<&[u8]>> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// The file by its name in a directory, where several files are in one: then the directory is opened once. `None` where
     /// it is opened by its path.
     ///

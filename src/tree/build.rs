@@ -125,6 +125,8 @@ pub struct Builder {
     pub(super) owners: Owners,
     /// Bytes of the longest name.
     pub(super) longest: u16,
+    /// Below which paths no file begins with a hole.
+    pub(super) begun: Vec<Vec<u8>>,
     time: Time,
 }
 
@@ -154,6 +156,7 @@ impl Builder {
             dedupe: Vec::new(),
             owners: Owners::of_process(),
             longest: 0,
+            begun: Vec::new(),
             time,
         };
         let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
@@ -195,6 +198,12 @@ impl Builder {
         let length = u16::try_from(to.len()).map_err(|_| too_many())?;
         self.names.extend_from_slice(to);
         Ok(Content::Symlink { target, length })
+    }
+
+    /// Lets no file at `path` and below begin with a hole: its first block becomes data. GRUB (2.06, 2.14) cannot read a
+    /// file of ext4 whose first extent begins later, and what it reads is in `/boot` mostly.
+    pub fn begin_with_data(&mut self, path: &[u8]) {
+        self.begun.push(path.to_vec());
     }
 
     /// Puts a directory, device, pipe or socket at `target`, making the directories above it.
@@ -278,7 +287,7 @@ impl Builder {
         storable(&root.entry, rules, || root.path.clone())?;
         let meta = self.meta(&root.entry, rules, rules.mode);
         self.owners.note(&root.entry, rules, &meta, || root.path.clone());
-        let content = self.content(&root.entry, None, &root.path)?;
+        let content = self.content(&root.entry, None, (&root.path, &root.held))?;
         let top = match parts.split_last() {
             None if matches!(content, Content::Directory) => {
                 self.claim(0, meta, origin, rank)?;
@@ -313,17 +322,15 @@ impl Builder {
             stack.push((top, listing));
         }
         while let Some((parent, number)) = stack.pop() {
-            let listing =
-                scan.listings.get(index(number)).ok_or_else(|| Error::bug("a listing is missing"))?;
-            let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
-            self.places.push(Place::Directory(listing.path.clone()));
-            for entry in &listing.entries {
-                let path = || listing.path.join(OsStr::from_bytes(listing.name(entry)));
+            let (folder, shelf, entries) = scan.listing(number)?;
+            let place = self.host_place(Place::Directory(folder.to_owned()))?;
+            for entry in entries {
+                let path = || folder.join(OsStr::from_bytes(shelf.name(entry)));
                 storable(entry, rules, path)?;
                 let meta = self.meta(entry, rules, None);
                 self.owners.note(entry, rules, &meta, path);
-                let content = self.content(entry, Some(place), &listing.path)?;
-                let id = self.add(parent, listing.name(entry), meta, content, origin, rank)?;
+                let content = self.content(entry, Some(place), (folder, &shelf.held))?;
+                let id = self.add(parent, shelf.name(entry), meta, content, origin, rank)?;
                 self.rarities(id, entry, rules, origin);
                 if let What::Directory(below) = entry.what {
                     stack.push((id, below));
@@ -359,8 +366,8 @@ impl Builder {
             Some(rare) if mode != entry.mode => {
                 self.xattr_set(&super::xattr::after_chmod(&rare.xattrs, mode))
             }
-            Some(rare) => self.xattr_set(&rare.xattrs),
-            None => 0,
+            Some(rare) if !rare.xattrs.is_empty() => self.xattr_set(&rare.xattrs),
+            _ => 0,
         };
         let mtime = rules.mtime.unwrap_or(entry.mtime);
         let mtime = rules.latest.map_or(mtime, |latest| mtime.min(latest));
@@ -379,17 +386,24 @@ impl Builder {
         number
     }
 
-    /// The content of a scanned inode; `place` is that of its directory, or else its own path becomes one.
-    fn content(&mut self, entry: &Entry, place: Option<u32>, path: &Path) -> Result<Content> {
+    /// The content of a scanned inode; `place` is that of its directory, or else its own path becomes one. What was read
+    /// along with it is among `held`.
+    fn content(
+        &mut self,
+        entry: &Entry,
+        place: Option<u32>,
+        (path, held): (&Path, &Arc<Vec<u8>>),
+    ) -> Result<Content> {
         Ok(match &entry.what {
             What::Directory(_) => Content::Directory,
             What::File => {
                 let place = match place {
                     Some(place) => place,
-                    None => {
-                        self.places.push(Place::File(path.to_owned()));
-                        u32::try_from(self.places.len() - 1).map_err(|_| too_many())?
-                    }
+                    None => self.host_place(Place::File(path.to_owned()))?,
+                };
+                let place = match entry.rare.as_ref().and_then(|rare| rare.bytes.clone()) {
+                    Some(own) => self.host_place(Place::Held { place, held: Arc::clone(held), own })?,
+                    None => place,
                 };
                 let stamp = stamp(entry.mtime.seconds, entry.mtime.nanoseconds);
                 Content::File { place, size: entry.size, stamp }
@@ -400,6 +414,12 @@ impl Builder {
             What::Fifo => Content::Fifo,
             What::Socket => Content::Socket,
         })
+    }
+
+    pub(super) fn host_place(&mut self, place: Place) -> Result<u32> {
+        let number = u32::try_from(self.places.len()).map_err(|_| too_many())?;
+        self.places.push(place);
+        Ok(number)
     }
 
     /// Notes holes and hard links of a scanned inode.

@@ -111,3 +111,47 @@ fn hard_links_follow_their_policy() {
     assert_eq!(links(Hardlinks::Dissolve), []);
     assert_eq!(links(Hardlinks::Dedupe), [pair("/b", "/a"), pair("/c", "/a")]);
 }
+
+#[test]
+fn what_a_boot_loader_reads_begins_with_data() {
+    let host = tempfile::tempdir().unwrap();
+    let block = 4096;
+    let sparse = |name: &str, size: u64, data: &[u64]| {
+        let file = std::fs::File::create(host.path().join(name)).unwrap();
+        file.set_len(size).unwrap();
+        for at in data {
+            std::os::unix::fs::FileExt::write_all_at(&file, b"data", at * block).unwrap();
+        }
+    };
+    sparse("empty", 10 * block, &[]);
+    sparse("short", 100, &[]);
+    sparse("late", 10 * block, &[5]);
+    sparse("second", 10 * block, &[1]);
+    sparse("first", 10 * block, &[0, 5]);
+    sparse("two", 2 * block, &[1]);
+    let request =
+        Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default(), holes: true };
+    let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
+    let mut builder = Builder::new(Time::default());
+    let origin = builder.origin("contents[0]");
+    builder.begin_with_data(b"/boot");
+    for target in [b"/boot".as_slice(), b"/data"] {
+        builder.graft(target, &scan, 0, &Rules::default(), origin).unwrap();
+    }
+    let tree = builder.finish(1).unwrap();
+    let ranges = |path: &str| {
+        let found = tree.ranges(tree.find(path.as_bytes()).unwrap())?;
+        Some(found.iter().map(|range| (range.start / block, range.length)).collect::<Vec<_>>())
+    };
+    for (name, elsewhere, below) in [
+        ("empty", Some(vec![]), Some(vec![(0, block)])),
+        ("short", Some(vec![]), None),
+        ("late", Some(vec![(5, block)]), Some(vec![(0, block), (5, block)])),
+        ("second", Some(vec![(1, block)]), Some(vec![(0, 2 * block)])),
+        ("first", Some(vec![(0, block), (5, block)]), Some(vec![(0, block), (5, block)])),
+        ("two", Some(vec![(1, block)]), None),
+    ] {
+        assert_eq!(ranges(&format!("/data/{name}")), elsewhere, "{name}");
+        assert_eq!(ranges(&format!("/boot/{name}")), below, "{name}");
+    }
+}

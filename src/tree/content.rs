@@ -74,8 +74,7 @@ impl Builder {
         meta: Meta,
         origin: Origin,
     ) -> Result<()> {
-        let place = u32::try_from(self.places.len()).map_err(|_| too_many())?;
-        self.places.push(Place::File(path.to_owned()));
+        let place = self.host_place(Place::File(path.to_owned()))?;
         self.place(target, meta, Content::File { place, size, stamp }, origin).map(|_| ())
     }
 }

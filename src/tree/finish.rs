@@ -1,7 +1,8 @@
 //! From drafts to a [`Tree`]: preorder numbers, ends of subtrees, names of one inode.
 
 use super::build::{Builder, too_many};
-use super::{Content, Node, NodeId, Tree};
+use super::look::BLOCK;
+use super::{Content, Node, NodeId, Range, Tree};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::units::index;
@@ -64,11 +65,32 @@ impl Builder {
         for group in groups.iter().chain(&equal) {
             tree.link(group);
         }
+        for path in &self.begun {
+            tree.begin_with_data(path);
+        }
         Ok(tree)
     }
 }
 
 impl Tree {
+    /// Gives every file at `path` and below its first block.
+    fn begin_with_data(&mut self, path: &[u8]) {
+        let Some(top) = self.find(path) else { return };
+        for id in self.subtree(top) {
+            let (id, size) = (self.source(id), self.size(id));
+            let Some(ranges) = self.ranges.get_mut(&id.get()) else { continue };
+            match ranges.first_mut() {
+                Some(first) if first.start <= BLOCK => {
+                    *first = Range { start: 0, length: first.start + first.length };
+                }
+                _ => ranges.insert(0, Range { start: 0, length: BLOCK.min(size) }),
+            }
+            if ranges.first().is_some_and(|first| first.length == size) {
+                self.ranges.remove(&id.get());
+            }
+        }
+    }
+
     /// Makes all nodes of a sorted group names of the first.
     fn link(&mut self, group: &[u32]) {
         let Some((first, others)) = group.split_first() else { return };

@@ -1,19 +1,22 @@
 //! Looking at one name of the host: its inode, and what few inodes have, extended attributes and holes.
 
 use std::ffi::OsStr;
+use std::ops;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
+use super::hold::{Hold, Looked};
 use super::xattr;
 use super::{Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
 use crate::host::{READ, open_any_length};
+use crate::units::u64_of;
 
 /// What is asked of an inode.
-const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
+pub(super) const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 
 /// A name of the host, where it can be reached by way of an open directory: the kernel then walks one name and not a path.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +84,8 @@ pub(super) struct Entry {
 pub(super) struct Rare {
     pub(super) xattrs: Vec<Xattr>,
     pub(super) ranges: Option<Vec<Range>>,
+    /// The bytes of a file that were read along with it, among those that its listing holds.
+    pub(super) bytes: Option<ops::Range<usize>>,
 }
 
 /// The type of an inode and what belongs to it.
@@ -98,7 +103,7 @@ pub(super) enum What {
 }
 
 impl Entry {
-    pub(super) fn new(stat: &Statx, at: Name<'_>, (name, name_length): (u32, u8)) -> Result<Self> {
+    fn new(stat: &Statx, at: Name<'_>, (name, name_length): (u32, u8)) -> Result<Self> {
         let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
         let what = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
             FileType::Directory => What::Directory(0),
@@ -133,27 +138,43 @@ impl Entry {
         })
     }
 
-    /// Reads what few inodes have: extended attributes and holes.
-    pub(super) fn look_closer(&mut self, at: Name<'_>, stat: &Statx, asked: &Asked<'_>) -> Result<()> {
-        let file = matches!(self.what, What::File);
+    /// Reads a name and its inode, and what few inodes have. `kind` is what its directory says it is; the bytes of a small
+    /// file are added to `held`.
+    pub(super) fn look(
+        at: Name<'_>,
+        name: (u32, u8),
+        kind: FileType,
+        (hold, held): (&Hold, &mut Vec<u8>),
+        asked: &Asked<'_>,
+    ) -> Result<Self> {
+        let looked = hold.look(at, kind, held)?;
+        let mut entry = Self::new(&looked.stat, at, name)?;
+        if let Some(bytes) = &looked.bytes {
+            entry.size = u64_of(bytes.len());
+        }
+        entry.look_closer(at, looked, asked)?;
+        Ok(entry)
+    }
+
+    fn look_closer(&mut self, at: Name<'_>, looked: Looked, asked: &Asked<'_>) -> Result<()> {
+        let Looked { stat, file, bytes } = looked;
+        let holes = asked.holes && matches!(self.what, What::File) && stat.stx_size > 0;
+        let open = || at.open().map_err(|error| at.failed(error));
         // What is opened for its holes is asked for attributes without a path.
-        let open = match file && asked.holes && stat.stx_size > SHORT {
-            true => Some(at.open().map_err(|error| at.failed(error))?),
-            false => None,
+        let file = match file {
+            None if holes && stat.stx_size > SHORT => Some(open()?),
+            file => file,
         };
         let xattrs = match &self.what {
             What::Symlink(_) if !asked.xattrs.patterns().may_be_on_links() => Vec::new(),
-            _ => asked.xattrs.read(at, open.as_ref(), self.inode.0)?,
+            _ => asked.xattrs.read(at, file.as_ref(), self.inode.0)?,
         };
-        let ranges = match file && asked.holes && may_have_holes(stat, !xattrs.is_empty()) {
-            true => {
-                let file = open.map_or_else(|| at.open().map_err(|error| at.failed(error)), Ok)?;
-                ranges_of(&file, at, self.size)?
-            }
+        let ranges = match holes && may_have_holes(&stat, !xattrs.is_empty()) {
+            true => ranges_of(&file.map_or_else(open, Ok)?, at, self.size)?,
             false => None,
         };
-        if !xattrs.is_empty() || ranges.is_some() {
-            self.rare = Some(Box::new(Rare { xattrs, ranges }));
+        if !xattrs.is_empty() || ranges.is_some() || bytes.is_some() {
+            self.rare = Some(Box::new(Rare { xattrs, ranges, bytes }));
         }
         Ok(())
     }

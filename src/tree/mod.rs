@@ -7,6 +7,7 @@ pub mod build;
 pub mod chmod;
 mod content;
 mod finish;
+mod hold;
 mod links;
 mod look;
 mod owners;
@@ -17,7 +18,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result, Warning};
@@ -180,6 +181,15 @@ pub(crate) enum Place {
     Directory(PathBuf),
     /// The file has a name of its own.
     File(PathBuf),
+    /// The bytes were read already; where the file lies, another place tells.
+    Held {
+        /// Which place.
+        place: u32,
+        /// The bytes of several files.
+        held: Arc<Vec<u8>>,
+        /// Which of them are of this one.
+        own: std::ops::Range<usize>,
+    },
 }
 
 /// Names, metadata and content references of one filesystem.
@@ -395,10 +405,25 @@ impl Tree {
 
 impl Tree {
     /// The place, size and stamp of a node that is a file of the host.
-    fn host(&self, id: u32) -> Result<(u32, u64, u64)> {
+    fn host(&self, id: u32) -> Result<(&Place, u64, u64)> {
         match self.nodes.get(index(id)).map(|node| node.content) {
-            Some(Content::File { place, size, stamp }) => Ok((place, size, stamp)),
+            Some(Content::File { place, size, stamp }) => Ok((self.place(id, place)?, size, stamp)),
             _ => Err(Error::bug(format!("node {id} of a tree is asked for a host file and is none"))),
+        }
+    }
+
+    fn place(&self, id: u32, place: u32) -> Result<&Place> {
+        let there = self.places.get(index(place));
+        there.ok_or_else(|| Error::bug(format!("host place {place} of node {id} is not in the tree")))
+    }
+
+    /// The path of the file `id` by its place.
+    fn host_path<'a>(&'a self, id: u32, place: &'a Place) -> Result<Cow<'a, Path>> {
+        match place {
+            Place::Directory(folder) => Ok(Cow::Owned(folder.join(OsStr::from_bytes(self.name(NodeId(id)))))),
+            Place::File(path) => Ok(Cow::Borrowed(path.as_path())),
+            // No place that is held leads to another such.
+            Place::Held { place, .. } => self.host_path(id, self.place(id, *place)?),
         }
     }
 }
@@ -406,24 +431,26 @@ impl Tree {
 impl Files for Tree {
     fn file(&self, id: u32) -> Result<HostFile<'_>> {
         let (place, size, stamp) = self.host(id)?;
-        let path = match self.places.get(index(place)) {
-            Some(Place::Directory(directory)) => {
-                Cow::Owned(directory.join(OsStr::from_bytes(self.name(NodeId(id)))))
-            }
-            Some(Place::File(path)) => Cow::Borrowed(path.as_path()),
-            None => return Err(Error::bug(format!("host place {place} of node {id} is not in the tree"))),
-        };
-        Ok(HostFile { path, size, stamp: Some(stamp) })
+        Ok(HostFile { path: self.host_path(id, place)?, size, stamp: Some(stamp) })
     }
 
     fn size(&self, id: u32) -> Result<u64> {
         Ok(self.host(id)?.1)
     }
 
+    fn held(&self, id: u32) -> Result<Option<&[u8]>> {
+        Ok(match self.host(id)? {
+            (Place::Held { held, own, .. }, ..) => {
+                let bytes = held.get(own.clone());
+                Some(bytes.ok_or_else(|| Error::bug(format!("the bytes of node {id} are not held")))?)
+            }
+            _ => None,
+        })
+    }
+
     fn named(&self, id: u32) -> Result<Option<NamedFile<'_>>> {
-        let (place, size, stamp) = self.host(id)?;
-        Ok(match self.places.get(index(place)) {
-            Some(Place::Directory(folder)) => {
+        Ok(match self.host(id)? {
+            (Place::Directory(folder), size, stamp) => {
                 let name = OsStr::from_bytes(self.name(NodeId(id)));
                 Some(NamedFile { folder, name, size, stamp: Some(stamp) })
             }

@@ -3,15 +3,17 @@
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{OFlags, RawDir};
+use rustix::fs::{FileType, OFlags, RawDir};
 use rustix::io::Errno;
 
+use super::hold::Hold;
 use super::look::{Asked, Entry, Name, What};
 use super::xattr::{self, Patterns};
 use crate::error::{Error, Kind, Result};
@@ -36,7 +38,8 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Scan {
     pub(super) roots: Vec<Root>,
-    pub(super) listings: Vec<Listing>,
+    listings: Vec<Listing>,
+    shelves: Vec<Shelf>,
 }
 
 /// The top of one request.
@@ -45,17 +48,30 @@ pub(super) struct Root {
     /// The path, links resolved where they were to be followed.
     pub(super) path: PathBuf,
     pub(super) entry: Entry,
+    /// Its bytes, where they were read.
+    pub(super) held: Arc<Vec<u8>>,
 }
 
-/// A directory's names, sorted.
+/// Where a directory's names are.
+#[derive(Debug)]
+struct Listing {
+    path: PathBuf,
+    /// Whose shelf they are on, and which of its entries they are: sorted by their bytes.
+    shelf: usize,
+    entries: Range<usize>,
+}
+
+/// What one thread has found, directory after directory. Few large pieces of memory go back to the system as a whole when
+/// they are needed no more; of a million small ones little would.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) path: PathBuf,
-    pub(super) entries: Vec<Entry>,
-    pub(super) names: Vec<u8>,
+pub(super) struct Shelf {
+    entries: Vec<Entry>,
+    names: Vec<u8>,
+    /// The bytes of small files.
+    pub(super) held: Arc<Vec<u8>>,
 }
 
-impl Listing {
+impl Shelf {
     pub(super) fn name(&self, entry: &Entry) -> &[u8] {
         let start = index(entry.name);
         &self.names[start..start + usize::from(entry.name_length)]
@@ -73,30 +89,42 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
         .map_err(|error| Error::new(Kind::Source, "cannot start threads for the scan").because(error))?;
     let work = Work {
         progress,
+        hold: Hold::new(),
         next: AtomicU32::new(0),
+        shelves: (0..pool.current_num_threads()).map(|_| Mutex::default()).collect(),
         listings: Mutex::new(Vec::new()),
         errors: Mutex::new(Vec::new()),
     };
     let roots: Vec<Result<Root>> = pool.scope(|scope| {
         requests
             .iter()
-            .map(|request| root(request, |path, asked| work.spawn(scope, path, Arc::new(asked))))
+            .map(|request| root(request, &work.hold, |path, asked| work.spawn(scope, path, Arc::new(asked))))
             .collect()
     });
-    let mut errors = work.errors.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut errors = into_inner(work.errors);
     errors.sort_by(|a, b| a.0.cmp(&b.0));
     // An error at a root comes first: what lies below it cannot be the cause.
     let roots = roots.into_iter().collect::<Result<Vec<_>>>()?;
     if let Some((_, error)) = errors.into_iter().next() {
         return Err(error);
     }
-    let mut numbered = work.listings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut numbered = into_inner(work.listings);
     numbered.sort_by_key(|(number, _)| *number);
-    Ok(Scan { roots, listings: numbered.into_iter().map(|(_, listing)| listing).collect() })
+    let listings = numbered.into_iter().map(|(_, listing)| listing).collect();
+    let shelves = work.shelves.into_iter().map(|shelf| {
+        let (mut shelf, held) = into_inner(shelf);
+        shelf.held = Arc::new(held);
+        shelf
+    });
+    Ok(Scan { roots, listings, shelves: shelves.collect() })
 }
 
 /// Looks at the top of a request; `spawn` reads it if it is a directory and says which listing that will be.
-fn root<'r>(request: &'r Request, spawn: impl FnOnce(PathBuf, Asked<'r>) -> u32) -> Result<Root> {
+fn root<'r>(
+    request: &'r Request,
+    hold: &Hold,
+    spawn: impl FnOnce(PathBuf, Asked<'r>) -> u32,
+) -> Result<Root> {
     let failed = |error: Errno| {
         let what = if error == Errno::NOENT { "the source does not exist" } else { "cannot read the source" };
         Error::io(Kind::Source, what, &request.path, error)
@@ -115,19 +143,23 @@ fn root<'r>(request: &'r Request, spawn: impl FnOnce(PathBuf, Asked<'r>) -> u32)
     };
     let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes };
     let at = Name::whole(&path);
-    let stat = at.stat().map_err(failed)?;
-    let mut entry = Entry::new(&stat, at, (0, 0))?;
-    entry.look_closer(at, &stat, &asked)?;
+    // Where nothing is, that is what is told.
+    let _ = at.stat().map_err(failed)?;
+    let mut held = Vec::new();
+    let mut entry = Entry::look(at, (0, 0), FileType::Unknown, (hold, &mut held), &asked)?;
     if let What::Directory(listing) = &mut entry.what {
         *listing = spawn(path.clone(), asked);
     }
-    Ok(Root { path, entry })
+    Ok(Root { path, entry, held: Arc::new(held) })
 }
 
 /// What the threads of one scan share.
 struct Work<'p> {
     progress: &'p Progress,
+    hold: Hold,
     next: AtomicU32,
+    /// One for each thread, which is the only one that uses it, with the bytes that it will hold.
+    shelves: Vec<Mutex<(Shelf, Vec<u8>)>>,
     listings: Mutex<Vec<(u32, Listing)>>,
     errors: Mutex<Vec<(PathBuf, Error)>>,
 }
@@ -158,22 +190,25 @@ impl Work<'_> {
         let failed = |error: Errno| Error::io(Kind::Source, "cannot read the source directory", &path, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let directory = open_any_length(&path, flags).map_err(failed)?;
-        let (names, mut spans) = list(&directory).map_err(failed)?;
-        spans.sort_by(|a, b| span(&names, *a).cmp(span(&names, *b)));
-        let mut entries = Vec::with_capacity(spans.len());
+        let number = rayon::current_thread_index().unwrap_or(0);
+        let own = self.shelves.get(number).ok_or_else(|| Error::bug("a thread without a shelf"))?;
+        let (shelf, held) = &mut *lock(own);
+        let mut spans = list(&directory, &mut shelf.names).map_err(failed)?;
+        let names = shelf.names.as_slice();
+        spans.sort_by(|a, b| span(names, *a).cmp(span(names, *b)));
+        let first = shelf.entries.len();
+        shelf.entries.reserve(spans.len());
         let mut child = Child::of(&path);
-        for place in spans {
-            let name = OsStr::from_bytes(span(&names, place));
+        for (start, length, kind) in spans {
+            let name = OsStr::from_bytes(span(names, (start, length, kind)));
             let at = Name { directory: Some(&directory), name, path: child.path(name) };
-            let stat = at.stat().map_err(|error| at.failed(error))?;
-            let mut entry = Entry::new(&stat, at, place)?;
-            entry.look_closer(at, &stat, asked)?;
+            let mut entry = Entry::look(at, (start, length), kind, (&self.hold, held), asked)?;
             if let What::Directory(listing) = &mut entry.what {
                 *listing = self.spawn(scope, at.path.to_owned(), Arc::clone(asked));
             }
-            entries.push(entry);
+            shelf.entries.push(entry);
         }
-        Ok(Listing { path, entries, names })
+        Ok(Listing { path, shelf: number, entries: first..shelf.entries.len() })
     }
 }
 
@@ -199,23 +234,26 @@ impl Child {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Start and length of a name among the names of a listing.
-type Span = (u32, u8);
+fn into_inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
 
-fn span(names: &[u8], (start, length): Span) -> &[u8] {
+/// Start and length of a name among the names of a listing, and what the host says it is, if it does.
+type Span = (u32, u8, FileType);
+
+fn span(names: &[u8], (start, length, _): Span) -> &[u8] {
     &names[index(start)..index(start) + usize::from(length)]
 }
 
 /// How much of a listing the kernel gives at once: all of most directories.
 const LISTED: usize = 32 * 1024;
 
-/// The names in a directory, in the order of the host.
-fn list(directory: &OwnedFd) -> Result<(Vec<u8>, Vec<Span>), Errno> {
-    let mut names = Vec::new();
+/// Adds the names in a directory to `names`, in the order of the host.
+fn list(directory: &OwnedFd, names: &mut Vec<u8>) -> Result<Vec<Span>, Errno> {
     let mut spans = Vec::new();
     let mut buffer = [const { MaybeUninit::uninit() }; LISTED];
     let mut listed = RawDir::new(directory, &mut buffer);
@@ -225,21 +263,29 @@ fn list(directory: &OwnedFd) -> Result<(Vec<u8>, Vec<Span>), Errno> {
         if name == b"." || name == b".." {
             continue;
         }
-        // Names are at most 255 bytes in Linux; 4 GiB of names in one directory are 16 million of them.
+        // Names are at most 255 bytes in Linux; 4 GiB of names for one thread are 16 million of them.
         let start = u32::try_from(names.len()).map_err(|_| Errno::OVERFLOW)?;
         let length = u8::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
         names.extend_from_slice(name);
-        spans.push((start, length));
+        spans.push((start, length, entry.file_type()));
     }
-    names.shrink_to_fit();
-    Ok((names, spans))
+    Ok(spans)
 }
 
 impl Scan {
     /// How many names were found.
     #[must_use]
     pub fn names(&self) -> usize {
-        self.roots.len() + self.listings.iter().map(|listing| listing.entries.len()).sum::<usize>()
+        self.roots.len() + self.shelves.iter().map(|shelf| shelf.entries.len()).sum::<usize>()
+    }
+
+    /// The path of a directory and its entries, with the shelf that has their names.
+    pub(super) fn listing(&self, number: u32) -> Result<(&Path, &Shelf, &[Entry])> {
+        let missing = || Error::bug("a listing is missing");
+        let listing = self.listings.get(index(number)).ok_or_else(missing)?;
+        let shelf = self.shelves.get(listing.shelf).ok_or_else(missing)?;
+        let entries = shelf.entries.get(listing.entries.clone()).ok_or_else(missing)?;
+        Ok((&listing.path, shelf, entries))
     }
 
     /// Whether the top of request `number` is a directory.
@@ -275,11 +321,11 @@ mod tests {
         for jobs in [1, 4] {
             let scan = scan(&[request(top.path())], jobs, &Progress::default()).unwrap();
             let What::Directory(number) = scan.roots[0].entry.what else { panic!() };
-            let listing = &scan.listings[index(number)];
-            let names: Vec<_> = listing.entries.iter().map(|entry| listing.name(entry)).collect();
+            let (_, shelf, entries) = scan.listing(number).unwrap();
+            let names: Vec<_> = entries.iter().map(|entry| shelf.name(entry)).collect();
             assert_eq!(names, [b"Z".as_slice(), b"a", b"b", b"c", b"link"]);
             assert_eq!(scan.names(), 8);
-            assert!(matches!(&listing.entries[4].what, What::Symlink(target) if &**target == b"a"));
+            assert!(matches!(&entries[4].what, What::Symlink(target) if &**target == b"a"));
         }
     }
 

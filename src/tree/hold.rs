@@ -1,0 +1,253 @@
+//! Small files, whose bytes are read when they are looked at: each is opened once, and no path is walked again for it.
+//! What is held is bounded, so that memory does not grow with what files hold.
+//!
+//! A file that says it is empty is read too: what /proc and some filesystems in user space show has content without a
+//! length.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, FileType, Statx, statx};
+use rustix::io::Errno;
+
+use super::look::{Name, WANTED};
+use crate::error::{Error, Kind, Result};
+use crate::units::{MIB, u64_of};
+
+/// The longest file that is held: a page, as most files of a store are no longer.
+const LONGEST: usize = 4096;
+/// How many bytes are held by one scan.
+const MOST: u64 = 24 * MIB;
+/// The longest content of a file that says it is empty.
+const UNTOLD: usize = 1 << 20;
+/// How much older than the scan a file's time of change is, in seconds, so that nobody has written to it since the scan
+/// began: more than the clocks of a host and of a server of its files differ.
+const SETTLED: i64 = 60;
+
+/// What may still be held, and since when a file must be unchanged.
+#[derive(Debug)]
+pub(super) struct Hold {
+    left: AtomicU64,
+    settled: i64,
+}
+
+/// A name that was looked at.
+pub(super) struct Looked {
+    pub(super) stat: Statx,
+    /// The file, where it is open.
+    pub(super) file: Option<OwnedFd>,
+    /// Its bytes among those that are held, where they were read.
+    pub(super) bytes: Option<Range<usize>>,
+}
+
+impl Hold {
+    /// For a scan that begins now. The clock decides only how often a file is looked at.
+    pub(super) fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let settled = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(SETTLED);
+        Self { left: AtomicU64::new(MOST), settled }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let take = |left: u64| left.checked_sub(u64_of(bytes));
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// Looks at a name. What its directory says is a regular file (`kind`) is opened and read while there is space. Its
+    /// bytes are added to `held`.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where it cannot be looked at.
+    pub(super) fn look(&self, at: Name<'_>, kind: FileType, held: &mut Vec<u8>) -> Result<Looked> {
+        if kind == FileType::RegularFile
+            && self.left.load(Ordering::Relaxed) >= u64_of(LONGEST)
+            && let Some(looked) = self.open(at, held)?
+        {
+            return Ok(looked);
+        }
+        let stat = at.stat().map_err(|error| at.failed(error))?;
+        // Filesystems that show what is on no disk of their own have no number of a device driver (unnamed devices,
+        // linux/Documentation/admin-guide/devices.txt). Those of a disk know how long their files are.
+        if !is_regular(&stat) || stat.stx_size > 0 || stat.stx_dev_major != 0 {
+            return Ok(Looked { stat, file: None, bytes: None });
+        }
+        match at.open() {
+            Ok(file) => {
+                let bytes = self.untold(&file, at, held)?;
+                Ok(Looked { stat, file: Some(file), bytes })
+            }
+            Err(error) if may_hide_content(at) => Err(at.failed(error)),
+            Err(_) => Ok(Looked { stat, file: None, bytes: None }),
+        }
+    }
+
+    /// Opens a regular file and reads it if it is small. `None` where it cannot be opened or read, or is none: then the
+    /// usual way tells why.
+    ///
+    /// The bytes and the time are of one moment. They are read before the file is looked at, so whoever changed it in
+    /// between has left a time from after the scan began; such a file is read and looked at once more.
+    fn open(&self, at: Name<'_>, held: &mut Vec<u8>) -> Result<Option<Looked>> {
+        let Ok(file) = at.open() else { return Ok(None) };
+        let start = held.len();
+        held.resize(start + LONGEST + 1, 0);
+        let read = rustix::io::pread(&file, &mut held[start..], 0);
+        held.truncate(start + read.unwrap_or(0));
+        let (Ok(length), Some(stat)) = (read, stat(&file)) else {
+            held.truncate(start);
+            return Ok(None);
+        };
+        let whole = length <= LONGEST && u64_of(length) == stat.stx_size && length > 0;
+        let settled = || stat.stx_mtime.tv_sec < self.settled || same(&file, &held[start..], &stat);
+        if whole && settled() && self.take(length) {
+            return Ok(Some(Looked { stat, file: Some(file), bytes: Some(start..start + length) }));
+        }
+        held.truncate(start);
+        let untold = length > 0 && stat.stx_size == 0;
+        let bytes = if untold { self.untold(&file, at, held)? } else { None };
+        Ok(Some(Looked { stat, file: Some(file), bytes }))
+    }
+
+    /// The content of a file that says it is empty; `None` where it has none.
+    fn untold(&self, file: &OwnedFd, at: Name<'_>, held: &mut Vec<u8>) -> Result<Option<Range<usize>>> {
+        let start = held.len();
+        let mut buffer = [0; 8192];
+        loop {
+            let before = held.len() - start;
+            match rustix::io::read(file, &mut buffer) {
+                Ok(0) if before == 0 => return Ok(None),
+                Ok(0) if self.take(before) => return Ok(Some(start..held.len())),
+                Ok(length) if length > 0 && before + length <= UNTOLD => {
+                    held.extend_from_slice(&buffer[..length]);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(at.failed(error)),
+                Ok(_) => {
+                    return Err(Error::new(Kind::Source, "the source says it is empty, and has content")
+                        .at(at.path)
+                        .expected(format!(
+                            "at most {UNTOLD} bytes in such a file, and {MOST} bytes in all small files"
+                        ))
+                        .hint("copy it to a file that has a length"));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a file that may not be read can have content although it says it is empty: what /proc shows and what programs
+/// show. On other filesystems it is as empty as it says.
+fn may_hide_content(at: Name<'_>) -> bool {
+    // PROC_SUPER_MAGIC and FUSE_SUPER_MAGIC (linux/magic.h).
+    let stat = rustix::fs::statfs(at.path).ok().and_then(|stat| u64::try_from(stat.f_type).ok());
+    matches!(stat, Some(0x9fa0 | 0x6573_5546))
+}
+
+/// Whether an open file still has these bytes, and the time that it had before.
+fn same(file: &OwnedFd, bytes: &[u8], before: &Statx) -> bool {
+    let mut buffer = [0; LONGEST + 1];
+    let read = rustix::io::pread(file, &mut buffer[..=bytes.len()], 0);
+    let time = |stat: &Statx| (stat.stx_size, stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
+    read == Ok(bytes.len())
+        && buffer[..bytes.len()] == *bytes
+        && stat(file).is_some_and(|after| time(&after) == time(before))
+}
+
+/// The inode of an open file, if it is a regular file.
+fn stat(file: &OwnedFd) -> Option<Statx> {
+    statx(file, "", AtFlags::EMPTY_PATH, WANTED).ok().filter(is_regular)
+}
+
+fn is_regular(stat: &Statx) -> bool {
+    FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::RegularFile
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn hold(bytes: u64) -> Hold {
+        Hold { left: AtomicU64::new(bytes), ..Hold::new() }
+    }
+
+    fn look(hold: &Hold, path: &Path) -> Looked {
+        hold.look(Name::whole(path), FileType::RegularFile, &mut Vec::new()).unwrap()
+    }
+
+    fn held(hold: &Hold, path: &Path) -> Option<Vec<u8>> {
+        let mut held = b"before".to_vec();
+        let looked = hold.look(Name::whole(path), FileType::RegularFile, &mut held).unwrap();
+        assert_eq!(looked.bytes.as_ref().map_or(6, |bytes| bytes.end), held.len());
+        looked.bytes.map(|bytes| held[bytes].to_vec())
+    }
+
+    #[test]
+    fn small_files_are_held_while_there_is_space() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let hold = hold(9000);
+        for (length, expected) in
+            [(0, false), (1, true), (4096, true), (4097, false), (4000, false), (1, false)]
+        {
+            std::fs::write(&path, vec![7; length]).unwrap();
+            let looked = look(&hold, &path);
+            assert_eq!(looked.bytes.is_some(), expected, "{length}");
+            assert_eq!(looked.stat.stx_size, u64_of(length));
+            if length == 4096 {
+                hold.left.fetch_sub(1000, Ordering::Relaxed);
+            }
+        }
+        assert_eq!(hold.left.load(Ordering::Relaxed), 9000 - 1 - 4096 - 1000);
+        let directory = look(&Hold::new(), folder.path());
+        assert!(directory.file.is_none() && directory.bytes.is_none(), "whatever its directory said");
+        let missing = folder.path().join("missing");
+        let error = hold.look(Name::whole(&missing), FileType::RegularFile, &mut Vec::new()).err().unwrap();
+        assert_eq!((error.kind(), error.path()), (Kind::Source, Some(missing.as_path())));
+    }
+
+    #[test]
+    fn a_file_that_was_just_changed_is_looked_at_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let hold = hold(10_000);
+        let looked = look(&hold, &path);
+        let file = looked.file.unwrap();
+        assert!(looked.stat.stx_mtime.tv_sec >= hold.settled);
+        assert!(same(&file, b"content", &looked.stat));
+        for other in [b"Content".as_slice(), b"conten", b"content!"] {
+            assert!(!same(&file, other, &looked.stat));
+        }
+        let options = std::fs::File::options().write(true).open(&path).unwrap();
+        options.set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        assert!(!same(&file, b"content", &looked.stat), "the time is another");
+        assert_eq!(held(&hold, &path).unwrap(), b"content");
+    }
+
+    #[test]
+    fn a_file_without_a_length_has_its_content() {
+        let version = Path::new("/proc/version");
+        let expected = std::fs::read(version).unwrap();
+        // With space, and by the usual way.
+        for (hold, kind) in [(hold(10_000), FileType::RegularFile), (hold(1000), FileType::Unknown)] {
+            let mut held = Vec::new();
+            let looked = hold.look(Name::whole(version), kind, &mut held).unwrap();
+            assert_eq!(looked.stat.stx_size, 0);
+            assert_eq!(held[looked.bytes.unwrap()], *expected);
+        }
+        let error =
+            hold(10).look(Name::whole(version), FileType::RegularFile, &mut Vec::new()).err().unwrap();
+        assert_eq!((error.kind(), error.path()), (Kind::Source, Some(version)));
+        // One that is as empty as it says, on whatever filesystem.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("empty");
+        std::fs::write(&path, "").unwrap();
+        let at = Name::whole(&path);
+        assert!(Hold::new().untold(&at.open().unwrap(), at, &mut Vec::new()).unwrap().is_none());
+        assert!(held(&hold(0), &path).is_none() && held(&hold(10_000), &path).is_none());
+        assert!(may_hide_content(Name::whole(version)) && !may_hide_content(at));
+    }
+}
