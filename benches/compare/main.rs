@@ -1,19 +1,25 @@
 //! Whole commands side by side: `cargo bench --bench compare [-- GROUP …]`.
 //!
-//! Every group runs its commands in turn, five rounds after one to warm up, and prints the median of each with its
-//! ratio to the first. Only ratios of one run mean something: machines differ, and so do their moods. Needs e2fsprogs,
-//! tar, coreutils, qemu-utils, and for `nixos` dosfstools, mtools, gdisk and systemd-boot-efi; `target/bench` takes about
-//! 12 GB.
+//! Every group runs its commands in turn, five rounds or more after one to warm up, and prints the median of each with its
+//! ratio to the first; beside it the ratio of the least times, which a busy machine disturbs less, and what processors
+//! were busy with. Only ratios of one run mean something: machines differ, and so do their moods. Needs e2fsprogs, tar,
+//! coreutils, qemu-utils, and for `nixos` dosfstools, mtools, gdisk and systemd-boot-efi; `target/tmp/compare` takes about
+//! 20 GB.
+//!
+//! `release` compares the program with what it was (`DISKWRIGHT_BASELINE`, or `DISKWRIGHT_REVISION`, which is built).
+//! With `DISKWRIGHT_SID` the newest mke2fs and qemu-img are among the others.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
 mod floor;
 mod nixos;
+mod others;
 mod run;
 mod trees;
 
 use std::path::{Path, PathBuf};
 
+use others::Newest;
 use run::{Case, Group, program};
 
 /// A group: makes its trees in the folder it is given, and runs.
@@ -29,7 +35,8 @@ fn main() {
     }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 7] = [
+    let known: [(&str, Run); 8] = [
+        ("release", release),
         ("ext4", ext4),
         ("million", million),
         ("small", small),
@@ -53,6 +60,25 @@ fn jobs() -> String {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string()
 }
 
+/// The program as it was and as it is: trees of small files, and a store, each into a raw file and as a stream.
+fn release(folder: &Path) {
+    let baseline = others::baseline(folder);
+    let image = folder.join("out.img");
+    for (title, tree, rounds) in [
+        ("release: 10,000 small files", trees::many(folder, 10_000), 15),
+        ("release: 100,000 small files", trees::many(folder, 100_000), 9),
+        ("release: a store of 47,000 files or more", trees::store(folder), 9),
+        ("release: 1,000,000 small files", trees::many(folder, 1_000_000), 5),
+    ] {
+        let case = |name: &str, program: &Path| {
+            let arguments = [Path::new("mkfs"), Path::new("ext4"), &tree, Path::new("-o"), &image];
+            Case::new(name, program).args(arguments).makes(&image)
+        };
+        let cases = vec![case("as it was", &baseline), case("as it is", Path::new(program()))];
+        Group { title, cases }.run_rounds(rounds);
+    }
+}
+
 /// A store of at least 45,000 files and 1.7 GB into one ext4 filesystem.
 fn ext4(folder: &Path) {
     let tree = trees::store(folder);
@@ -63,25 +89,27 @@ fn ext4(folder: &Path) {
     let size = format!("{}K", trees::bytes(&tree) / 1024 * 5 / 4 + 262_144);
     let own = std::env::current_exe().expect("this program has a path");
     let shell = format!("tar -cf - -C {} . | cat > /dev/null", tree.display());
-    Group {
-        title: "ext4: a store of small files into one image",
-        cases: vec![
-            Case::new("floor: the same bytes into one sparse file", &own)
-                .args([Path::new("floor"), &list, &floor, Path::new(&jobs())])
-                .makes(&floor),
-            Case::new("diskwright mkfs ext4", program())
-                .args([Path::new("mkfs"), Path::new("ext4"), &tree, Path::new("-o"), &image])
-                .makes(&image),
-            Case::new("mke2fs -d", "mke2fs")
-                .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
-                .args([&tree, &image])
-                .args([&size])
-                .makes(&image),
-            Case::new("cp -a", "cp").args([Path::new("-a"), &tree, &copy]).makes(&copy),
-            Case::new("tar | cat", "sh").args(["-c", &shell]),
-        ],
+    let mke2fs = |case: Case| {
+        case.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
+            .args([&tree, &image])
+            .args([&size])
+            .makes(&image)
+    };
+    let mut cases = vec![
+        Case::new("floor: the same bytes into one sparse file", &own)
+            .args([Path::new("floor"), &list, &floor, Path::new(&jobs())])
+            .makes(&floor),
+        Case::new("diskwright mkfs ext4", program())
+            .args([Path::new("mkfs"), Path::new("ext4"), &tree, Path::new("-o"), &image])
+            .makes(&image),
+        mke2fs(Case::new("mke2fs -d", "mke2fs")),
+        Case::new("cp -a", "cp").args([Path::new("-a"), &tree, &copy]).makes(&copy),
+        Case::new("tar | cat", "sh").args(["-c", &shell]),
+    ];
+    if let Some(newest) = Newest::find() {
+        cases.push(mke2fs(newest.case("mke2fs -d", "sbin/mke2fs")));
     }
-    .run();
+    Group { title: "ext4: a store of small files into one image", cases }.run();
 }
 
 /// Time and memory per file at 100,000 and at 1,000,000 files. A million make 6.4 GB: into a file, that is more than a
@@ -121,11 +149,13 @@ fn containers(folder: &Path) {
     let tree = trees::store(folder);
     let image = folder.join("out.img");
     let size = format!("{}K", trees::bytes(&tree) / 1024 * 5 / 4 + 262_144);
-    let shell = format!(
-        "mke2fs -q -F -t ext4 -b 4096 -d {0} {1}.raw {size} && qemu-img convert -f raw -O qcow2 {1}.raw {1}; rm {1}.raw",
-        tree.display(),
-        image.display()
-    );
+    let shell = |mke2fs: &str, qemu_img: &str| {
+        let (tree, image) = (tree.display(), image.display());
+        format!(
+            "{mke2fs} -q -F -t ext4 -b 4096 -d {tree} {image}.raw {size} && \
+             {qemu_img} convert -f raw -O qcow2 {image}.raw {image}; rm {image}.raw"
+        )
+    };
     let mut cases = Vec::new();
     for format in ["raw", "qcow2", "vpc", "vdi", "vmdk", "vhdx"] {
         cases.push(
@@ -135,7 +165,12 @@ fn containers(folder: &Path) {
                 .makes(&image),
         );
     }
-    cases.push(Case::new("mke2fs -d, qemu-img convert to qcow2", "sh").args(["-c", &shell]).makes(&image));
+    let theirs = |name: &str, shell: String| Case::new(name, "sh").args(["-c", &shell]).makes(&image);
+    cases.push(theirs("mke2fs -d, qemu-img convert to qcow2", shell("mke2fs", "qemu-img")));
+    if let Some(newest) = Newest::find() {
+        let shell = shell(&newest.words("sbin/mke2fs"), &newest.words("bin/qemu-img"));
+        cases.push(theirs("the same, of Debian sid", shell));
+    }
     Group { title: "containers: from files to each plain format", cases }.run();
 }
 
@@ -144,16 +179,18 @@ fn convert(folder: &Path) {
     let tree = trees::store(folder);
     let raw = trees::raw(folder, &tree);
     let image = folder.join("out.img");
+    let newest = Newest::find();
     for format in ["raw", "qcow2", "vpc", "vdi", "vmdk", "vhdx"] {
         let ours = Case::new(&format!("diskwright convert --format {format}"), program())
             .args([Path::new("convert"), &raw, &image])
             .args(["--format", format])
             .makes(&image);
-        let theirs = Case::new(&format!("qemu-img convert -O {format}"), "qemu-img")
-            .args(["convert", "-f", "raw", "-O", format])
-            .args([&raw, &image])
-            .makes(&image);
-        Group { title: "convert: one raw file into another format", cases: vec![theirs, ours] }.run();
+        let convert =
+            |case: Case| case.args(["convert", "-f", "raw", "-O", format]).args([&raw, &image]).makes(&image);
+        let name = format!("qemu-img convert -O {format}");
+        let mut cases = vec![convert(Case::new(&name, "qemu-img")), ours];
+        cases.extend(newest.iter().map(|newest| convert(newest.case(&name, "bin/qemu-img"))));
+        Group { title: "convert: one raw file into another format", cases }.run();
     }
 }
 
@@ -162,16 +199,21 @@ fn compression(folder: &Path) {
     let tree = trees::store(folder);
     let raw = trees::raw(folder, &tree);
     let image = folder.join("out.qcow2");
+    let newest = Newest::find();
     for codec in ["zlib", "zstd"] {
         let option = format!("compression_type={codec}");
-        let theirs = Case::new(&format!("qemu-img convert -c -m 8 -W, {codec}"), "qemu-img")
-            .args(["convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "8", "-W", "-o", &option])
-            .args([&raw, &image])
-            .makes(&image);
+        let convert = |case: Case| {
+            case.args(["convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "8", "-W", "-o", &option])
+                .args([&raw, &image])
+                .makes(&image)
+        };
+        let name = format!("qemu-img convert -c -m 8 -W, {codec}");
         let ours = Case::new(&format!("diskwright convert --compress {codec}"), program())
             .args([Path::new("convert"), &raw, &image])
             .args(["--compress", codec])
             .makes(&image);
-        Group { title: "compression: one raw file into compressed qcow2", cases: vec![theirs, ours] }.run();
+        let mut cases = vec![convert(Case::new(&name, "qemu-img")), ours];
+        cases.extend(newest.iter().map(|newest| convert(newest.case(&name, "bin/qemu-img"))));
+        Group { title: "compression: one raw file into compressed qcow2", cases }.run();
     }
 }

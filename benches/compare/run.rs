@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Rounds that count.
-const ROUNDS: usize = 5;
+/// Rounds that count, where a group does not ask for more.
+pub(crate) const ROUNDS: usize = 5;
 
 /// The program under test, built like this bench.
 pub(crate) fn program() -> &'static str {
@@ -53,6 +53,7 @@ impl Case {
     /// What it took.
     fn time(&self) -> Took {
         self.clear();
+        let before = processor();
         let start = Instant::now();
         let mut child = Command::new(&self.program)
             .args(&self.args)
@@ -76,7 +77,7 @@ impl Case {
         assert!(code.success(), "{} failed: {code}", self.name);
         let file = self.makes.as_deref().and_then(size);
         self.clear();
-        Took { time: took, memory, file }
+        Took { time: took, processor: processor() - before, memory, file }
     }
 
     /// Removes what it makes, and waits until the host has written everything: what one command leaves to be written
@@ -94,10 +95,22 @@ impl Case {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Took {
     time: Duration,
+    /// What it kept processors busy, its threads and the host on their behalf counted.
+    processor: Duration,
     /// The most it had, in KiB.
     memory: u64,
     /// Bytes of what it made, if that is a file.
     file: Option<u64>,
+}
+
+/// What all children that have ended kept processors busy (cutime and cstime, proc_pid_stat(5)): in ticks, of which all
+/// Linux systems show a hundred in a second.
+fn processor() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything; the third field comes after it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 fn high_water(status: &str) -> u64 {
@@ -115,9 +128,14 @@ pub(crate) struct Group {
 impl Group {
     /// Runs and prints all.
     pub(crate) fn run(self) {
+        self.run_rounds(ROUNDS);
+    }
+
+    /// As [`Group::run`], with as many rounds that count.
+    pub(crate) fn run_rounds(self, rounds: usize) {
         println!("\n{}", self.title);
         let mut times: Vec<Vec<Took>> = self.cases.iter().map(|_| Vec::new()).collect();
-        for round in 0..=ROUNDS {
+        for round in 0..=rounds {
             for (case, times) in self.cases.iter().zip(&mut times) {
                 let time = case.time();
                 if round > 0 {
@@ -127,19 +145,25 @@ impl Group {
         }
         let medians: Vec<Duration> = times.iter_mut().map(|times| median(times)).collect();
         println!(
-            "{:>9} {:>9} {:>9} {:>7} {:>10} {:>12}  command",
-            "median", "least", "most", "ratio", "memory", "file"
+            "{:>9} {:>9} {:>9} {:>7} {:>7} {:>9} {:>10} {:>12}  command",
+            "median", "least", "most", "ratio", "least", "processor", "memory", "file"
         );
+        let least = |times: &[Took]| times.first().map_or(0.0, |took| took.time.as_secs_f64());
+        let first_least = times.first().map_or(0.0, |times| least(times));
         for ((case, times), time) in self.cases.iter().zip(&times).zip(&medians) {
             let ratio = time.as_secs_f64() / medians.first().map_or(1.0, Duration::as_secs_f64);
             let memory = times.iter().map(|took| took.memory).max().unwrap_or(0);
             let file =
                 times.first().and_then(|took| took.file).map_or(String::new(), |bytes| bytes.to_string());
+            let mut processor: Vec<Duration> = times.iter().map(|took| took.processor).collect();
+            processor.sort();
             println!(
-                "{:>7.3} s {:>7.3} s {:>7.3} s {ratio:>7.2} {memory:>6} KiB {file:>12}  {}",
+                "{:>7.3} s {:>7.3} s {:>7.3} s {ratio:>7.2} {:>7.2} {:>7.2} s {memory:>6} KiB {file:>12}  {}",
                 time.as_secs_f64(),
-                times.first().map_or(0.0, |took| took.time.as_secs_f64()),
+                least(times),
                 times.last().map_or(0.0, |took| took.time.as_secs_f64()),
+                least(times) / first_least,
+                processor.get(processor.len() / 2).map_or(0.0, Duration::as_secs_f64),
                 case.name
             );
             if let Some(count) = case.per {

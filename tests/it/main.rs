@@ -27,5 +27,6 @@ mod partitions;
 mod read;
 mod slices;
 mod sources;
+mod syscalls;
 mod tables;
 mod volumes;

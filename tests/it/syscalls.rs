@@ -1,0 +1,106 @@
+//! How many system calls a file costs. Time tells little on a machine that does other things as well; this number is the
+//! same everywhere, and each of its calls is there for a reason:
+//!
+//! | | small | longer |
+//! |---|---|---|
+//! | opened, once or by the scan's look and the pour | `openat` | `statx`, `openat` |
+//! | read | `pread64` | `pread64` |
+//! | looked at after it was read, so that a change is seen | `statx` | `statx` |
+//! | closed | `close` | `close` |
+//! | asked for attributes, but not in a store path | `flistxattr` | `llistxattr` |
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::program::diskwright;
+use crate::support::tools::{command, must, scratch};
+use crate::support::tree;
+
+/// As a closure has them: files of a second after 1970, a hundred in a directory.
+fn files(top: &Path, count: u32, length: impl Fn(u32) -> usize) {
+    let mut maker = tree::Maker::new(top);
+    for number in 0..count {
+        let directory = format!("{:04}", number / 100);
+        if number % 100 == 0 {
+            maker.directory(&directory);
+        }
+        maker.file(format!("{directory}/file-{number}"), vec![7; length(number)]);
+    }
+    maker.finish();
+}
+
+/// What is left of 10,000 files of up to a page, in hundredths: calls for each file, all that the program does counted.
+fn calls_of_each(count: u32, build: &Command, folder: &Path) -> u64 {
+    let log = folder.join("calls");
+    let mut strace = command("strace");
+    strace.args(["--follow-forks", "--summary-only", "--summary-columns=calls,name", "--output"]).arg(&log);
+    strace.arg(build.get_program()).args(build.get_args());
+    must(&mut strace);
+    let log = std::fs::read_to_string(&log).unwrap();
+    // A line is a number and a name; the last one is their sum.
+    let lines: Vec<(u64, &str)> = log
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter_map(|(calls, name)| Some((calls.parse().ok()?, name.trim())))
+        .collect();
+    let sum: u64 = lines.iter().filter(|(_, name)| *name != "total").map(|(calls, _)| calls).sum();
+    let total = lines.iter().find(|(_, name)| *name == "total").unwrap().0;
+    assert_eq!(sum, total, "{log}");
+    println!("{log}");
+    sum * 100 / u64::from(count)
+}
+
+struct Scene {
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new(count: u32, length: impl Fn(u32) -> usize) -> Self {
+        let folder = scratch();
+        files(&folder.path().join("nix/store/path"), count, length);
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The files as a directory.
+    fn mkfs(&self) -> Command {
+        let mut command = diskwright();
+        command.args(["mkfs", "ext4"]).arg(self.path("nix")).arg("-o").arg(self.path("out.img"));
+        command
+    }
+
+    /// The files as a store path.
+    fn closure(&self) -> Command {
+        std::fs::write(self.path("closure"), format!("{}\n", self.path("nix/store/path").display())).unwrap();
+        let manifest = "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = { type = \"ext4\" }\n\
+                        contents = [ { closure = \"closure\", target = \"/\" } ]\n";
+        std::fs::write(self.path("disk.toml"), manifest).unwrap();
+        let mut command = diskwright();
+        command.arg("build").arg(self.path("disk.toml")).arg("-o").arg(self.path("out.img"));
+        command
+    }
+
+    fn assert_calls(&self, count: u32, store: u64, elsewhere: u64) {
+        let calls = calls_of_each(count, &self.closure(), self.folder.path());
+        assert!(calls <= store, "{calls} hundredths of a call for each file of a store path");
+        let calls = calls_of_each(count, &self.mkfs(), self.folder.path());
+        assert!(calls <= elsewhere, "{calls} hundredths of a call for each file elsewhere");
+        // Another count is seen: there is no file without its open, read, look and close.
+        assert!(calls > 400);
+    }
+}
+
+#[test]
+fn a_small_file_costs_four_calls_and_one_for_its_attributes() {
+    Scene::new(10_000, |number| usize::try_from(number * 7919 % 4096).unwrap() + 1)
+        .assert_calls(10_000, 420, 520);
+}
+
+/// A file that is longer than a page is looked at when the image is laid out and again when it was read.
+#[test]
+fn a_longer_file_costs_five_calls_and_one_for_its_attributes() {
+    Scene::new(2000, |_| 5000).assert_calls(2000, 520, 620);
+}
