@@ -27,8 +27,12 @@ const ON_HOST: u32 = 5000;
 const IN_MEMORY: u32 = 20_000;
 
 /// A step, the run that it ends, and the run that comes to its beginning.
-const STEPS: [(&str, &str, &str); 4] =
-    [("scan", "scan", "start"), ("graft", "graft", "scan"), ("plan", "plan", "tree"), ("render", "render", "plan")];
+const STEPS: [(&str, &str, &str); 4] = [
+    ("scan", "scan", "start"),
+    ("graft", "graft", "scan"),
+    ("plan", "plan", "tree"),
+    ("render", "render", "plan"),
+];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -70,7 +74,8 @@ fn make(folder: &Path) {
         std::fs::create_dir_all(&place).expect("a directory can be made");
         let file = std::fs::File::create(place.join(format!("file-{number}"))).expect("a file can be made");
         std::io::Write::write_all(&mut &file, b"content").expect("a file can be written");
-        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1)).expect("it can be dated");
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1))
+            .expect("it can be dated");
     }
 }
 

@@ -279,15 +279,14 @@ mod tests {
             let path = folder.path().join("out.img");
             pour(&image, &path, &PourOptions::new(jobs, &Progress::default())).unwrap();
             assert!(std::fs::read(&path).unwrap() == expected, "jobs {jobs}");
-            for zeros in [Zeros::Write, Zeros::Skip] {
-                let output = Output::create(&path).unwrap();
-                let ways = Ways::direct(&output, image.length());
-                let progress = Progress::default();
-                let options = PourOptions { zeros, ..PourOptions::new(jobs, &progress) };
-                write_by(&image, ways, false, &options).unwrap();
-                output.publish().unwrap();
-                assert!(std::fs::read(&path).unwrap() == expected, "jobs {jobs} past the cache, {zeros:?}");
-            }
+        }
+        let path = folder.path().join("out.img");
+        for zeros in [Zeros::Write, Zeros::Skip] {
+            let (output, progress) = (Output::create(&path).unwrap(), Progress::default());
+            let options = PourOptions { zeros, ..PourOptions::new(2, &progress) };
+            write_by(&image, Ways::direct(&output, image.length()), false, &options).unwrap();
+            output.publish().unwrap();
+            assert!(std::fs::read(&path).unwrap() == expected, "past the cache, {zeros:?}");
         }
     }
 

@@ -53,12 +53,22 @@ impl<'a> Run<'a> {
         self.work.ways.allocate(start, end);
     }
 
-    /// Gathers one piece, in steps that end where a run does.
+    /// Gathers one piece, in steps where it is longer than what is written at once.
     fn piece(&mut self, piece: Segment) -> Result<()> {
-        let mut from = piece.offset + Bytes::new(self.share(&piece)?);
-        while from < piece.end() {
-            let to = piece.end().min(Bytes::new(self.boundary(from.get())));
-            if let Some(step) = piece.clip(from, to) {
+        let mut from = piece.offset.get() + self.share(&piece)?;
+        let end = piece.end().get();
+        while from < end {
+            // A hole is not written, and what is short is not cut: a small file is then read at once.
+            let short = from.is_multiple_of(PAGE) && end - from <= self.way.step() / 4;
+            let hole = from.saturating_sub(self.end) >= PAGE;
+            if hole || from >= self.boundary() || (short && end > self.boundary()) {
+                self.flush()?;
+            }
+            if self.end == self.start {
+                (self.start, self.end) = (from, from);
+            }
+            let to = end.min(self.boundary());
+            if let Some(step) = piece.clip(Bytes::new(from), Bytes::new(to)) {
                 self.gather(&step)?;
             }
             from = to;
@@ -66,21 +76,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Where a run that holds byte `at` ends at the latest: at a multiple of what is written at once, so that two runs that
-    /// touch are never on one page.
-    const fn boundary(&self, at: u64) -> u64 {
-        (at / self.way.step() + 1).saturating_mul(self.way.step())
+    /// Where a run ends at the latest, on the border of two pages. A run ends there, or before a piece that begins on
+    /// another page: no two runs are on one page.
+    const fn boundary(&self) -> u64 {
+        self.base() + self.way.step()
     }
 
-    /// Appends `step` to the run, after writing the run where a hole or a boundary lies between.
+    /// Appends `step` to the run.
     fn gather(&mut self, step: &Segment) -> Result<()> {
-        let (from, to) = (step.offset.get(), step.end().get());
-        if self.end == self.start || from - self.end >= PAGE || to > self.boundary(self.start) {
-            self.flush()?;
-            (self.start, self.end) = (from, from);
-        }
         let base = self.base();
-        let [end, from, to] = [self.end, from, to].map(|at| usize_of(at - base));
+        let [end, from, to] = [self.end, step.offset.get(), step.end().get()].map(|at| usize_of(at - base));
         let bytes = self.buffer.bytes();
         bytes[end..from].fill(0);
         self.cursor.fill(step, &mut bytes[from..to])?;

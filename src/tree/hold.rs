@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, Statx, statx};
@@ -31,7 +31,14 @@ const SETTLED: i64 = 60;
 pub(super) struct Hold {
     left: AtomicU64,
     settled: i64,
+    /// System calls that were saved, and [`CREDIT`] more.
+    saved: AtomicI64,
 }
+
+/// How many calls may be lost before any is saved: enough for thirty longer files that come first.
+const CREDIT: i64 = 100;
+/// What is lost by a file that is opened and then not held: open, read and close, which are done again.
+const LOST: i64 = 3;
 
 /// A name that was looked at.
 pub(super) struct Looked {
@@ -47,7 +54,7 @@ impl Hold {
     pub(super) fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let settled = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(SETTLED);
-        Self { left: AtomicU64::new(MOST), settled }
+        Self { left: AtomicU64::new(MOST), settled, saved: AtomicI64::new(CREDIT) }
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -61,11 +68,15 @@ impl Hold {
     /// # Errors
     /// [`Kind::Source`] where it cannot be looked at.
     pub(super) fn look(&self, at: Name<'_>, kind: FileType, held: &mut Vec<u8>) -> Result<Looked> {
-        if kind == FileType::RegularFile
-            && self.left.load(Ordering::Relaxed) >= u64_of(LONGEST)
-            && let Some(looked) = self.open(at, held)?
-        {
-            return Ok(looked);
+        // Where most files are longer, opening them to see that costs more than is gained by the others.
+        let worth = || self.saved.load(Ordering::Relaxed) >= LOST;
+        if kind == FileType::RegularFile && self.left.load(Ordering::Relaxed) >= u64_of(LONGEST) && worth() {
+            let looked = self.open(at, held)?;
+            let won = looked.as_ref().is_some_and(|looked| looked.bytes.is_some());
+            self.saved.fetch_add(if won { 1 } else { -LOST }, Ordering::Relaxed);
+            if let Some(looked) = looked {
+                return Ok(looked);
+            }
         }
         let stat = at.stat().map_err(|error| at.failed(error))?;
         // Filesystems that show what is on no disk of their own have no number of a device driver (unnamed devices,
@@ -206,6 +217,24 @@ mod tests {
         let missing = folder.path().join("missing");
         let error = hold.look(Name::whole(&missing), FileType::RegularFile, &mut Vec::new()).err().unwrap();
         assert_eq!((error.kind(), error.path()), (Kind::Source, Some(missing.as_path())));
+    }
+
+    #[test]
+    fn files_are_opened_only_while_that_pays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [small, longer] = ["small", "longer"].map(|name| folder.path().join(name));
+        std::fs::write(&small, "small").unwrap();
+        std::fs::write(&longer, vec![7; 5000]).unwrap();
+        let hold = Hold::new();
+        let opens = |path: &Path| look(&hold, path).file.is_some();
+        let tried = (0..1000).take_while(|_| opens(&longer)).count();
+        assert_eq!(tried, 33, "as many as the credit is for");
+        assert!(!opens(&small));
+        let hold = Hold::new();
+        let opens = |path: &Path| look(&hold, path).file.is_some();
+        for _ in 0..1000 {
+            assert!(opens(&small) && opens(&small) && opens(&small) && opens(&longer));
+        }
     }
 
     #[test]
