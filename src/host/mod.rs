@@ -245,4 +245,50 @@ mod tests {
         let other = HostFile { stamp: Some(seen + 1), ..host(8) };
         assert!(Source::open(other).unwrap().verify().unwrap_err().to_string().contains("newer"));
     }
+
+    /// Whatever happens to a file is seen by way of its directory, which is open already.
+    #[test]
+    fn a_change_in_an_open_directory_is_noticed() {
+        let top = tempfile::tempdir().unwrap();
+        let (folder, name) = (top.path().join("folder"), OsStr::new("file"));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join(name);
+        let mut folders = Folders::new();
+        let changes: [fn(&Path); 7] = [
+            |path| File::options().write(true).open(path).unwrap().set_len(7).unwrap(),
+            |path| File::options().write(true).open(path).unwrap().set_len(9).unwrap(),
+            |path| File::options().write(true).open(path).unwrap().write_all_at(b"!", 3).unwrap(),
+            |path| std::fs::remove_file(path).unwrap(),
+            |path| {
+                std::fs::rename(path, path.with_extension("other")).unwrap();
+                std::os::unix::fs::symlink("file.other", path).unwrap();
+            },
+            |path| {
+                std::fs::write(path.with_extension("other"), b"12345678").unwrap();
+                std::fs::rename(path.with_extension("other"), path).unwrap();
+            },
+            |path| {
+                std::fs::remove_file(path).unwrap();
+                rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o644), 0)
+                    .unwrap();
+            },
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let _ = std::fs::remove_file(&path);
+            std::fs::write(&path, b"12345678").unwrap();
+            // Long ago, so that whatever is newer is seen however coarse the clock of the host is.
+            let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+            File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+            let host = NamedFile { folder: &folder, name, size: 8, stamp: Some(stamp(1, 0)) };
+            let mut out = [0; 8];
+            assert!(folders.read(&host, &mut out), "{number}");
+            assert_eq!(&out, b"12345678");
+            change(&path);
+            assert!(!folders.read(&host, &mut out), "{number}");
+        }
+        assert!(
+            !folders
+                .read(&NamedFile { folder: Path::new("/nowhere"), name, size: 8, stamp: None }, &mut [0; 8])
+        );
+    }
 }

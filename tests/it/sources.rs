@@ -14,7 +14,7 @@ use crate::support::compare::assert_same;
 use crate::support::ext4::{assert_clean, judge};
 use crate::support::program::{diskwright, mkfs_ext4};
 use crate::support::snapshot::Snapshot;
-use crate::support::tools::{must, quick_scratch, run, scratch};
+use crate::support::tools::{command, must, quick_scratch, run, scratch};
 use crate::support::tree::{Maker, noise};
 use crate::support::{debugfs, kernel, left_out};
 
@@ -264,4 +264,60 @@ fn special_files_are_looked_at_and_not_opened() {
     assert_clean(&image);
     let expected = Snapshot::of(&source).links_as_in_ext4();
     assert_same("debugfs", &expected, &debugfs::view(&image).without_lost_and_found(), &debugfs::VIEW);
+}
+
+/// GRUB cannot read a file of ext4 that begins with a hole: below /boot none does, elsewhere holes stay what they are.
+#[test]
+fn grub_reads_what_is_below_boot() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let mut maker = Maker::new(&source);
+    maker.directory("boot").directory("boot/grub").directory("data");
+    let files =
+        [("empty", 40_960, 0), ("short", 100, 0), ("second", 40_960, 4096), ("late", 1 << 20, 1 << 19)];
+    for (name, size, start) in files {
+        let data: &[(u64, u64)] = if start == 0 { &[] } else { &[(start, 5000)] };
+        for path in ["boot", "boot/grub", "data"] {
+            maker.sparse(format!("{path}/{name}"), size, data);
+        }
+    }
+    maker.finish();
+    mkfs_ext4(&source, &image, &[]);
+    judge(&image, &expected(&source));
+    let grub = |path: &str| run(command("grub-fstest").arg(&image).arg("cat").arg(format!("(loop0)/{path}")));
+    for (name, ..) in files {
+        for path in [format!("boot/{name}"), format!("boot/grub/{name}")] {
+            let said = grub(&path);
+            assert_eq!(said.code, 0, "{path}: {}", said.error());
+            assert!(said.out == std::fs::read(source.join(&path)).unwrap(), "{path}");
+        }
+    }
+    let said = grub("data/late");
+    assert!(
+        said.code != 0 || said.out.len() != 1 << 20,
+        "GRUB reads what begins with a hole: this is needed no more"
+    );
+}
+
+/// What says it is empty and is not has its content in the image.
+#[test]
+fn a_file_without_a_length() {
+    let folder = scratch();
+    let image = folder.path().join("out.img");
+    let manifest = folder.path().join("disk.toml");
+    std::fs::write(
+        &manifest,
+        "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = { type = \"ext4\" }\ncontents = [\n\
+         { source = \"/proc/version\", target = \"/one\" },\n\
+         { source = \"/proc/sys/kernel/random\", target = \"/several\", xattrs = [] },\n]\n",
+    )
+    .unwrap();
+    must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&image));
+    assert_clean(&image);
+    let said = debugfs::debugfs(&image, "cat /one\n");
+    let version = std::fs::read_to_string("/proc/version").unwrap();
+    assert!(said.text().contains(version.trim()), "{}", said.text());
+    let said = debugfs::debugfs(&image, "cat /several/poolsize\n");
+    let size = std::fs::read_to_string("/proc/sys/kernel/random/poolsize").unwrap();
+    assert!(said.text().contains(size.trim()), "{}", said.text());
 }
