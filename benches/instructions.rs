@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use diskwright::filesystem::ext4;
+use diskwright::filesystem::{Placement, ext4};
 use diskwright::image::{Data, Image};
 use diskwright::progress::Progress;
 use diskwright::tree::xattr::Patterns;
@@ -128,7 +128,7 @@ fn run_to(step: &str, folder: &Path) {
                 black_box(&tree);
                 return;
             }
-            let built = ext4::build(&tree, &ext4::Options::new(Uuid::from_u128(1))).expect("the tree fits");
+            let built = ext4::build(&tree, &ext4::Options::default(), &Placement::alone(Uuid::from_u128(1))).expect("the tree fits");
             if step == "render" {
                 render(&built.image);
             }

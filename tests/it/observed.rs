@@ -423,6 +423,11 @@ proptest! {
             moved.put(Bytes::new(to), &toy.image.slice(Bytes::new(from), Bytes::new(end)));
             let [to, from, end] = [to, from, end].map(|at| usize::try_from(at).unwrap());
             expected[to..to + (end - from)].copy_from_slice(&toy.bytes[from..end]);
+            // What is not observed stands between the units, on their pages.
+            let behind = to + usize::try_from(unit).unwrap();
+            let stranger = vec![7; usize::try_from(gap).unwrap()];
+            expected[behind..behind + stranger.len()].copy_from_slice(&stranger);
+            moved.bytes(Bytes::new(u64::try_from(behind).unwrap()), "stranger", stranger);
         }
         let moved = moved.finish().unwrap();
         prop_assert!(poured(&moved, &folder.path().join("out"), jobs).unwrap() == expected);
