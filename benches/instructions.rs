@@ -128,7 +128,8 @@ fn run_to(step: &str, folder: &Path) {
                 black_box(&tree);
                 return;
             }
-            let built = ext4::build(&tree, &ext4::Options::default(), &Placement::alone(Uuid::from_u128(1))).expect("the tree fits");
+            let built = ext4::build(&tree, &ext4::Options::default(), &Placement::alone(Uuid::from_u128(1)))
+                .expect("the tree fits");
             if step == "render" {
                 render(&built.image);
             }
