@@ -19,10 +19,10 @@ use crate::units::{index, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
 /// Bytes of a block that entries can use.
-const ROOM: usize = BLOCK_LENGTH - DirectoryTail::LENGTH;
+const ENTRY_SPACE: usize = BLOCK_LENGTH - DirectoryTail::LENGTH;
 /// How full leaves are made: a quarter stays free, so that the first names added at run time do not split
 /// every leaf.
-const COMFORTABLE: usize = ROOM / 4 * 3;
+const COMFORTABLE: usize = ENTRY_SPACE / 4 * 3;
 /// Bytes of the entries `.` and `..`, each as short as possible.
 const DOT: usize = entry_length(1);
 const DOTS: usize = DOT + entry_length(2);
@@ -139,7 +139,7 @@ impl Directories<'_> {
         let mut length = DOTS;
         self.children(directory).all(|child| {
             length += entry_length(self.name(child).len());
-            length <= ROOM
+            length <= ENTRY_SPACE
         })
     }
 
@@ -166,7 +166,7 @@ impl Directories<'_> {
         hashed.sort_unstable();
         let mut leaves = self.leaves(&hashed, COMFORTABLE)?;
         if leaves.len() > most {
-            leaves = self.leaves(&hashed, ROOM)?;
+            leaves = self.leaves(&hashed, ENTRY_SPACE)?;
         }
         if leaves.len() > most {
             return Err(Error::new(Kind::Capacity, "too many names in one directory for an ext4 index")
@@ -226,7 +226,7 @@ impl Directories<'_> {
     fn plain(&self, directory: NodeId, seed: Checksum) -> Result<Block> {
         let mut out = [0; BLOCK_LENGTH];
         let mut children = self.children(directory).peekable();
-        let dotdot = if children.peek().is_some() { DOTS - DOT } else { ROOM - DOT };
+        let dotdot = if children.peek().is_some() { DOTS - DOT } else { ENTRY_SPACE - DOT };
         self.dots(&mut out, directory, dotdot)?;
         self.entries(&mut out, DOTS, children)?;
         tail(&mut out, seed);
@@ -239,7 +239,8 @@ impl Directories<'_> {
         let mut children = children.peekable();
         while let Some(child) = children.next() {
             let name = self.name(child);
-            let length = if children.peek().is_some() { entry_length(name.len()) } else { ROOM - offset };
+            let length =
+                if children.peek().is_some() { entry_length(name.len()) } else { ENTRY_SPACE - offset };
             let (inode, mode) = match child {
                 Child::Node(node) => (self.inodes.number(node)?, super::inodes::mode(self.tree, node)),
                 Child::LostAndFound => (LOST_AND_FOUND, MODE_DIRECTORY),
@@ -308,17 +309,17 @@ fn dots(out: &mut Block, own: u32, parent: u32, length: usize) -> Result<()> {
 
 /// The checksum of a block without index, in its tail.
 fn tail(out: &mut Block, seed: Checksum) {
-    let det_checksum = seed.with(&out[..ROOM]).value();
-    DirectoryTail { det_checksum, ..DirectoryTail::BLANK }.write_to(&mut out[ROOM..]);
+    let det_checksum = seed.with(&out[..ENTRY_SPACE]).value();
+    DirectoryTail { det_checksum, ..DirectoryTail::BLANK }.write_to(&mut out[ENTRY_SPACE..]);
 }
 
 /// Block `number` of the lost+found that is not a node: empty, but allocated.
 pub(super) fn lost_and_found(seed: Checksum, number: usize) -> Result<Block> {
     let mut out = [0; BLOCK_LENGTH];
     if number == 0 {
-        dots(&mut out, LOST_AND_FOUND, ROOT, ROOM - DOT)?;
+        dots(&mut out, LOST_AND_FOUND, ROOT, ENTRY_SPACE - DOT)?;
     } else {
-        entry(&mut out, 0, ROOM, 0, 0, b"")?;
+        entry(&mut out, 0, ENTRY_SPACE, 0, 0, b"")?;
     }
     tail(&mut out, seed);
     Ok(out)

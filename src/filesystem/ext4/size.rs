@@ -201,8 +201,8 @@ fn geometry(contents: &Contents, options: &Parameters, blocks: u64) -> Result<Ge
     }
 }
 
-/// Inodes there have to be: those in use, and those asked for; where nobody asks, and the size is ours to choose, some
-/// more for the running system.
+/// The number of inodes that the filesystem needs: those in use or those asked for, whichever is more. If nobody asks
+/// and the size is automatic, it has spare ones for the running system.
 fn wanted_inodes(contents: &Contents, options: &Parameters) -> u64 {
     let used = contents.inodes.used();
     match (options.inodes, options.size) {
@@ -223,7 +223,7 @@ fn too_many_inodes(inodes: u64, geometry: &Geometry) -> Error {
         .found(inodes)
 }
 
-/// The least blocks with enough groups for so many inodes.
+/// The smallest number of blocks with enough groups for this many inodes.
 fn inodes_need(inodes: u64, geometry: &Geometry) -> u64 {
     if geometry.inodes() >= inodes {
         return 0;
@@ -238,7 +238,7 @@ fn reserved(options: &Parameters, blocks: u64) -> u64 {
     }
 }
 
-/// Blocks of the journal: those for the size the volume is expected to grow to.
+/// Blocks of the journal, for the size to which the volume may grow.
 fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
     match options.journal {
         Journal::None => Ok(0),
@@ -263,7 +263,7 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
     }
 }
 
-/// The error for contents that do not fit: by how much, and what is large.
+/// The error for contents that do not fit: by how much, and which of them are large.
 fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
     let largest: Vec<String> = contents
         .tree
