@@ -15,7 +15,11 @@ use super::ordered::{self, Stage};
 use super::output::refused;
 use crate::error::{Error, Result};
 use crate::image::{Builder, Files, HostFile, Image};
-use crate::units::{Bytes, u64_of};
+use crate::units::{Bytes, MIB, u64_of};
+
+/// How much memory all workers take at most: a filesystem that is compressed is to stay under 128 MiB beyond its metadata,
+/// with 16 for the rest of the program.
+const MEMORY: u64 = 112 * MIB;
 
 /// Chunks whose bytes are made ahead.
 pub trait Pack: Sync {
@@ -26,6 +30,9 @@ pub trait Pack: Sync {
 
     /// How many chunks there are.
     fn count(&self) -> u64;
+
+    /// How much memory a worker takes at most: a chunk before and after it is made, and the tables of an encoder.
+    fn memory(&self) -> Bytes;
 
     /// What a worker begins with.
     ///
@@ -81,8 +88,8 @@ impl Spool {
         Bytes::new(self.length)
     }
 
-    /// Makes all chunks of `work` on `options.jobs` threads and appends them in their order. Each worker has one chunk in
-    /// memory.
+    /// Makes all chunks of `work` on `options.jobs` threads, or on fewer where those would take more than 112 MiB, and appends
+    /// them in their order.
     ///
     /// # Errors
     /// That of the first chunk that cannot be made, [`Kind::Output`](crate::error::Kind::Output) where it cannot be kept,
@@ -90,7 +97,8 @@ impl Spool {
     pub fn pack<P: Pack>(&mut self, work: &P, options: &PourOptions<'_>) -> Result<Vec<Packed<P::Note>>> {
         let chunks = Vec::with_capacity(crate::units::usize_of(work.count().min(1 << 20)));
         let stage = Packing { work, spool: self };
-        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, options)?;
+        let options = options.sharing(Bytes::new(MEMORY), work.memory());
+        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, &options)?;
         self.length = appended.end;
         Ok(appended.chunks)
     }
@@ -223,6 +231,10 @@ mod tests {
 
         fn count(&self) -> u64 {
             u64_of(self.lengths.len())
+        }
+
+        fn memory(&self) -> Bytes {
+            Bytes::new(70_000)
         }
 
         fn worker(&self) -> Result<()> {
