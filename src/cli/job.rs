@@ -220,11 +220,13 @@ impl Common {
     ) -> Result<()> {
         let format = self.container.format(target, description.settings.format)?;
         let container = self.container.with(format, description)?;
-        let work = &Work { container, ..work.clone() };
+        let mut work = Work { container, ..work.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
-            drop(Output::create(path)?);
+            let output = Output::create(path)?;
+            work.spool = output.target().parent().map(Path::to_owned);
         }
+        let work = &work;
         watch(&work.progress.stop_flag())?;
         let bar = Bar::start(&work.progress);
         let built = description.build(work)?;

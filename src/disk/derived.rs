@@ -5,10 +5,10 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::Work;
 use crate::error::{Error, Result};
 use crate::filesystem::Facts;
 use crate::image::Image;
+use crate::pour::Packer;
 use crate::units::Bytes;
 
 /// A partition that is a function of other partitions.
@@ -49,8 +49,8 @@ pub struct Request<'a> {
     pub length: Bytes,
     /// The key that its ids derive from.
     pub key: Uuid,
-    /// How the work is done.
-    pub work: &'a Work,
+    /// Threads, progress and, for what is made ahead of a layout, spools.
+    pub packer: &'a Packer,
 }
 
 /// A derived partition.

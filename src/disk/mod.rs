@@ -15,7 +15,7 @@ mod scan;
 mod spec;
 mod stages;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::image::{Image, Segment};
 use crate::nix::verify::{Expected, Verification};
-use crate::pour::{PourOptions, Sink};
+use crate::pour::{Packer, PourOptions, Sink};
 use crate::progress::Progress;
 
 pub use contents::{Contents, Entry, Payload, Piece};
@@ -40,6 +40,9 @@ pub struct Work {
     pub jobs: usize,
     /// Receives the progress, and may ask to stop.
     pub progress: Progress,
+    /// The folder for packed data, which has no name there. The filesystem of the output is best, since it can then
+    /// share blocks. `None` is the host's folder for temporary files (TMPDIR).
+    pub spool: Option<PathBuf>,
     /// Store paths whose hashes are compared with what was written, before the output gets its name.
     pub verify: Option<Expected>,
 }
@@ -47,7 +50,16 @@ pub struct Work {
 impl Default for Work {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { container: Container::Raw, jobs, progress: Progress::default(), verify: None }
+        Self { container: Container::Raw, jobs, progress: Progress::default(), spool: None, verify: None }
+    }
+}
+
+impl Work {
+    /// What packs the data of one partition.
+    #[must_use]
+    pub fn packer(&self) -> Packer {
+        let folder = self.spool.clone().unwrap_or_else(std::env::temp_dir);
+        Packer::new(self.jobs, self.progress.clone(), folder)
     }
 }
 
@@ -121,8 +133,9 @@ impl Built {
         let own = |segment: &Segment| -> Result<bool> {
             let alike = self.image.host_file_size(segment)? == Some(meta.len());
             let file = if alike { self.image.host_file(segment)? } else { None };
+            // What is not checked for change has no name: a spool, whose label is no path.
             Ok(file
-                .filter(|file| file.path.file_name() == real.file_name())
+                .filter(|file| file.stamp.is_some() && file.path.file_name() == real.file_name())
                 .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real)))
         };
         for segment in self.image.segments() {

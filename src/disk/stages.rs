@@ -1,4 +1,4 @@
-//! From a description to an image, stage by stage: scan, size, place, digest, name.
+//! From a description to an image, stage by stage: scan, pack, size, place, digest, name.
 //!
 //! The stages of a partition wait for each other, and for those of other partitions: a filesystem of size auto decides how
 //! large its partition is, a FAT writes down where it begins, a hash tree needs the bytes of its partner, a loader entry
@@ -21,6 +21,7 @@ use crate::filesystem::{self, Filesystem, Placement};
 use crate::identity;
 use crate::image::{Builder, Image};
 use crate::nix::verify::Verification;
+use crate::pour::Packer;
 use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
 use crate::tree::Tree;
 use crate::units::{Bytes, u64_of};
@@ -48,14 +49,22 @@ impl Stage {
 }
 
 /// What is known of a partition so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Part {
+    /// Packs what its body packs, once.
+    packer: Arc<Packer>,
     tree: Option<Arc<Tree>>,
     ready: Option<Arc<Ready>>,
     size: Option<table::Size>,
     /// The filesystem that decided the size.
     draft: Option<Filesystem>,
     bytes: Option<Arc<Holds>>,
+}
+
+impl Part {
+    fn new(packer: Packer) -> Self {
+        Self { packer: Arc::new(packer), tree: None, ready: None, size: None, draft: None, bytes: None }
+    }
 }
 
 /// The bytes of a partition.
@@ -85,7 +94,7 @@ pub(super) struct Stages<'a> {
 
 impl<'a> Stages<'a> {
     pub(super) fn new(disk: &'a Disk, work: &'a Work) -> Self {
-        let parts = disk.partitions.iter().map(|_| Part::default()).collect();
+        let parts = disk.partitions.iter().map(|_| Part::new(work.packer())).collect();
         Self { disk, work, parts, plan: None, running: Vec::new() }
     }
 
@@ -390,8 +399,9 @@ impl<'a> Stages<'a> {
                 let needed = needed.collect::<Result<Vec<_>>>()?;
                 let length = stages.length(number)?;
                 let key = stages.disk.partition_key(number);
+                let packer = Arc::clone(&stages.part(number)?.packer);
                 let Made { image, facts, values } =
-                    derived.build(&needed, &Request { length, key, work: stages.work })?;
+                    derived.build(&needed, &Request { length, key, packer: &packer })?;
                 Ok(Holds { image: Some(image), facts, values, ..Holds::nothing() })
             }
         })?;
@@ -435,7 +445,7 @@ impl<'a> Stages<'a> {
             time: self.disk.time,
             system: self.partition(number)?.kind.is_system(),
         };
-        spec.build(tree.as_ref(), &at)
+        spec.build(tree.as_ref(), &at, &self.part(number)?.packer)
     }
 
     /// Name: the plan with the GUIDs that follow from digests.

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result, Warning};
 use crate::image::Image;
+use crate::pour::Packer;
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
 
@@ -145,11 +146,13 @@ impl Spec {
         matches!(self, Self::Vfat(_))
     }
 
-    /// Builds it. A filesystem without files ignores `tree`.
+    /// Builds it. A filesystem without files ignores `tree`. A filesystem that compresses its data packs it with
+    /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
     /// # Errors
     /// As [`ext4::build`], [`fat::build`] and [`swap::build`].
-    pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement) -> Result<Filesystem> {
+    pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
+        let _ = packer;
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),

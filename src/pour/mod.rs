@@ -10,6 +10,7 @@ mod observed;
 pub(crate) mod ordered;
 pub mod output;
 pub mod outputs;
+mod packer;
 mod run;
 mod share;
 pub mod spool;
@@ -30,6 +31,7 @@ use run::Run;
 use way::Ways;
 use zeros::without_empty;
 
+pub use packer::Packer;
 pub(crate) use stream::write_error;
 pub use stream::{Sink, stream};
 
@@ -66,7 +68,12 @@ impl<'a> PourOptions<'a> {
     /// the program.
     pub(crate) fn within(self, each: Bytes) -> Self {
         const MEMORY: u64 = 56 * MIB;
-        let jobs = usize_of((MEMORY / each.get().max(1)).max(1));
+        self.sharing(Bytes::new(MEMORY), each)
+    }
+
+    /// The same with so few threads that they do not take more than `memory` where each takes `each`.
+    fn sharing(self, memory: Bytes, each: Bytes) -> Self {
+        let jobs = usize_of((memory.get() / each.get().max(1)).max(1));
         Self { jobs: self.jobs.min(jobs), ..self }
     }
 

@@ -15,7 +15,11 @@ use super::ordered::{self, Stage};
 use super::output::refused;
 use crate::error::{Error, Result};
 use crate::image::{Builder, Files, HostFile, Image};
-use crate::units::{Bytes, u64_of};
+use crate::units::{Bytes, MIB, u64_of};
+
+/// How much memory all workers together take at most. A compressed filesystem stays under 128 MiB beside its metadata, and
+/// 16 of these are for the rest of the program.
+const MEMORY: u64 = 112 * MIB;
 
 /// Chunks that are made before the layout.
 pub trait Pack: Sync {
@@ -26,6 +30,9 @@ pub trait Pack: Sync {
 
     /// How many chunks there are.
     fn count(&self) -> u64;
+
+    /// How much memory a worker takes at most: a chunk before and after it is made, and the tables of an encoder.
+    fn memory(&self) -> Bytes;
 
     /// The initial state of a worker.
     ///
@@ -81,8 +88,8 @@ impl Spool {
         Bytes::new(self.length)
     }
 
-    /// Makes all chunks of `work` on `options.jobs` threads and appends them in their order. Each worker has
-    /// one chunk in memory.
+    /// Makes all chunks of `work` on `options.jobs` threads, or on fewer if those would take more than 112 MiB, and
+    /// appends them in their order.
     ///
     /// # Errors
     /// The error of the first chunk that cannot be made, [`Kind::Output`](crate::error::Kind::Output) where
@@ -91,7 +98,8 @@ impl Spool {
     pub fn pack<P: Pack>(&mut self, work: &P, options: &PourOptions<'_>) -> Result<Vec<Packed<P::Note>>> {
         let chunks = Vec::with_capacity(crate::units::usize_of(work.count().min(1 << 20)));
         let stage = Packing { work, spool: self };
-        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, options)?;
+        let options = options.sharing(Bytes::new(MEMORY), work.memory());
+        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, &options)?;
         self.length = appended.end;
         Ok(appended.chunks)
     }
@@ -224,6 +232,10 @@ mod tests {
 
         fn count(&self) -> u64 {
             u64_of(self.lengths.len())
+        }
+
+        fn memory(&self) -> Bytes {
+            Bytes::new(70_000)
         }
 
         fn worker(&self) -> Result<()> {
