@@ -6,7 +6,7 @@
 //! that runs is grub-mkimage, which turns files into a file. docs/formats/boot.md lists every file with its
 //! source.
 //!
-//!  part | module |
+//! | part | module |
 //! |---|---|
 //! | the files of a system, wherever its root is on the host | [`source`] |
 //! | the systems, from `boot.json` or the files beside it | [`bootspec`] |

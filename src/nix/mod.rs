@@ -3,7 +3,7 @@
 //! This module knows neither NixOS nor disks nor filesystems, except [`verify`], which compares what was
 //! written with what Nix knows. docs/formats/nix.md lists every format with its source.
 //!
-//!  part | module |
+//! | part | module |
 //! |---|---|
 //! | store paths, and their places on this host | [`store`] |
 //! | the hash that Nix has of a store path | [`hash`] |
