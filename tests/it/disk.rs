@@ -1,4 +1,4 @@
-//! Whole disks: the table before its judges, and every partition cut out and before its own.
+//! Whole disks: the table goes to its judges, and each partition is cut out and goes to its own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn a_disk_for_uefi() {
     ext4::judge(&root, &expected);
     kernel::judge(&root, &expected);
 
-    // The report says where sfdisk finds them.
+    // The report gives the places that sfdisk finds.
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let told: Vec<_> = report["partitions"]
         .as_array()
