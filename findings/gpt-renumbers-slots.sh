@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Package:   crate gpt 4.1.0 (crates.io, 2025-03-16)
 # Behaviour: a table whose partitions have the numbers 1, 14 and 15 is written with the numbers 1, 2 and 3: entries are
-#            packed from the first slot on, without a word.
+#            packed from the first slot on, without a warning.
 # Rule:      UEFI 2.10, 5.3.3: the array has a slot for each number; unused entries may stand between used ones. Cloud
 #            images keep root at 1 and boot partitions at 14 and 15, and root=PARTUUID=.../PARTNROFF counts slots.
 # Needs:     a Rust toolchain, a network.
