@@ -153,7 +153,7 @@ pub(super) struct Create {
     /// Size of the disk [default: that of the backing file]
     #[arg(long, value_name = "SIZE", required_unless_present = "backing")]
     size: Option<Bytes>,
-    /// File that what is not written is read from, as the image shall name it: absolute, or relative to the image
+    /// File from which missing data is read, as the image names it: absolute, or relative to the image
     #[arg(short, long, value_name = "FILE", requires = "backing_format")]
     backing: Option<String>,
     /// Format of the backing file

@@ -58,10 +58,10 @@ struct Shared {
     /// Size, as 4096, 64MiB, 1.5GiB; or auto, as small as the contents and --free allow [default: auto]
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
-    /// UUID from which every id derives that is not given [default: derived from the flags]
+    /// UUID from which all ids derive that are not given [default: derived from the flags]
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
-    /// Time the writer dates itself with, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
+    /// Time of everything that the writer makes, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
     /// Owner of everything: root, preserve (as on the host), or UID:GID [default: root]

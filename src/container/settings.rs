@@ -29,7 +29,7 @@ pub struct Settings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "CODEC"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compress: Option<Compression>,
-    /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
+    /// Compression level: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<u8>,

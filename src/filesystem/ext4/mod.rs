@@ -66,8 +66,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub grow_to: Option<Bytes>,
-    /// Number of inodes at least, for which a size of auto makes space; default auto: one for 16 KiB, and some more than
-    /// the contents need.
+    /// Smallest number of inodes, for which a size of auto makes space; default auto: one for 16 KiB, and some
+    /// more than the contents need.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub inodes: Option<Inodes>,
@@ -75,8 +75,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub journal: Option<Journal>,
-    /// Space that only the super-user can fill: a size, or percents such as 5%, at most half of it, for which a size of
-    /// auto makes space; default 0.
+    /// Space that only the super-user can fill: a size, or a percentage such as 5%, at most half of the
+    /// filesystem, for which a size of auto makes space; default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub reserved: Option<Reserved>,
