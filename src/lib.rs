@@ -1,7 +1,8 @@
 //! Bootable disk images in user space: no root, no VM, no loop device, no mount, and the same bytes every time.
 //!
-//! One idea carries everything: an [`Image`](image::Image) is a length plus sorted, non-overlapping, labelled segments,
-//! each of them rendered bytes or a range of a host file. What no segment covers is a hole and reads as zero.
+//! One idea carries everything. An [`Image`](image::Image) is a length plus sorted, non-overlapping, labelled
+//! segments. Each segment is ready bytes, rendered bytes, or a range of a host file. What no segment covers
+//! is a hole and reads as zero.
 //!
 //! ```text
 //! front ends                          stages                                               ends

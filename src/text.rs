@@ -1,10 +1,10 @@
-//! How names and paths of any bytes are shown to people.
+//! Shows names and paths of arbitrary bytes to people.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// `bytes` as one line of text: printable UTF-8 as it is, every other byte as `\xNN`, so that a file name can neither
-/// break a line nor command a terminal.
+/// `bytes` as one line of text: printable UTF-8 stays, every other byte becomes `\xNN`. So a file name can
+/// neither break a line nor send commands to a terminal.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
@@ -28,11 +28,12 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
-/// [`printable`] of no more than the first `most` bytes, and `…` where that is not all. No character is cut in half.
+/// [`printable`] of at most the first `most` bytes, followed by `…` if there are more. It never cuts a
+/// character in half.
 #[must_use]
 pub fn shortened(bytes: &[u8], most: usize) -> String {
     let Some(head) = bytes.get(..most).filter(|_| bytes.len() > most) else { return printable(bytes) };
-    // A character has at most three bytes behind its first one, and those begin with the bits 10.
+    // A character has at most three bytes after its first one, and those begin with the bits 10.
     let inside = |end: &usize| bytes.get(*end).is_some_and(|byte| byte & 0xc0 == 0x80);
     let end = (most.saturating_sub(3)..=most).rev().find(|end| !inside(end)).unwrap_or(most);
     format!("{}…", printable(&head[..end]))
@@ -44,8 +45,8 @@ pub fn printable_path(path: impl AsRef<Path>) -> String {
     printable(path.as_ref().as_os_str().as_bytes())
 }
 
-/// The known word that was probably meant by `word`, for "did you mean": the likest one, where at most two letters of
-/// five differ; the first of several.
+/// The known word that was probably meant by `word`, for "did you mean": the most similar one, if at most two
+/// of five letters differ. Of equally similar words it is the first.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut best: Option<(f64, &str)> = None;

@@ -1,11 +1,11 @@
-//! Disks: a neutral description ([`Disk`]), and how it becomes an [`Image`].
+//! Disks: a neutral description ([`Disk`]), and the way from it to an [`Image`].
 //!
-//! | step | module |
+//! | part | module |
 //! |---|---|
-//! | what a disk is to be | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
+//! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
-//! | what waits for what, until every byte has its place | `stages` |
-//! | what was built, for people and machines | [`report`] |
+//! | the stages that give every byte its place | `stages` |
+//! | a report for people and machines | [`report`] |
 
 mod contents;
 mod derived;
@@ -31,19 +31,19 @@ pub use derived::{Derived, Made, Needed, Request, Values};
 use report::Report;
 pub use spec::{Body, BootArea, Disk, Guid, Partition, Size};
 
-/// How a disk is built and written; nothing here but `container` changes a byte of the result.
+/// How a disk is built and written. Only `container` changes bytes of the result.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// What the disk is written as, which decides the lengths that it can have.
+    /// The format of the output, which limits the lengths that the disk can have.
     pub container: Container,
     /// Worker threads, at least 1; default: as many as the machine has cores.
     pub jobs: usize,
-    /// Who is told how far it is, and who may ask to stop.
+    /// Receives the progress, and may ask to stop.
     pub progress: Progress,
     /// The folder for packed data, which has no name there; best on the filesystem of the output, which can share its blocks
     /// then. `None` is the host's folder for temporary files (TMPDIR).
     pub spool: Option<PathBuf>,
-    /// Store paths whose hashes are compared with what was written, before it gets its name.
+    /// Store paths whose hashes are compared with what was written, before the output gets its name.
     pub verify: Option<Expected>,
 }
 
@@ -68,15 +68,16 @@ impl Work {
 pub struct Built {
     /// Its bytes.
     pub image: Image,
-    /// What it is.
+    /// A description of it.
     pub report: Report,
-    /// What was asked for and could not be kept, and which part of the disk that is about, where there may be several.
+    /// What was asked for and could not be kept; with the part of the disk that it is about, if there may be
+    /// several.
     pub warnings: Vec<(Option<Subject>, Warning)>,
-    /// What the ids inside a container derive from.
+    /// The UUID that ids inside a container derive from.
     pub id: Uuid,
     /// When the disk was made, in seconds since 1970.
     pub time: i64,
-    /// The store paths to compare, where that was asked for.
+    /// The store paths to compare, if that was asked for.
     pub verification: Option<Verification>,
 }
 
@@ -84,8 +85,8 @@ impl Built {
     /// Writes the disk to the file `path`, in the container of `work`, for which it was built.
     ///
     /// # Errors
-    /// As [`Container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
-    /// [`Verification::run`] where store paths are compared, after which nothing is left behind.
+    /// As [`Container::write`]; [`Kind::Usage`] where `path` is a file that the disk is made from; and as
+    /// [`Verification::run`] if store paths are compared, in which case nothing is left behind.
     pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
         self.spare(path)?;
         let (identity, pour) = (self.identity()?, self.begin(work));
@@ -98,15 +99,16 @@ impl Built {
         }
     }
 
-    /// What the disk says of itself to a container.
+    /// What the container records about the disk.
     fn identity(&self) -> Result<Identity> {
         let sector_size = SectorSize::of(self.report.sector_size)
             .ok_or_else(|| Error::bug("a disk has sectors of a size that none has"))?;
         Ok(Identity { seed: self.id, id: None, time: self.time, sector_size })
     }
 
-    /// Writes the disk to `out`, from its first byte to its last. Store paths are compared before, since nothing can be
-    /// read back: as their files are on the host, each of which is checked for change when it is read again.
+    /// Writes the disk to `out`, from its first byte to its last. A stream cannot be read back, so store
+    /// paths are compared before: their files are read from the host, and the stream checks each file for
+    /// change when it reads it again.
     ///
     /// # Errors
     /// As [`Container::stream`], and [`Verification::run`] before a byte is written.
@@ -124,10 +126,10 @@ impl Built {
         PourOptions::new(work.jobs, &work.progress)
     }
 
-    /// Refuses an output that would take the place of its own source.
+    /// Refuses an output that would replace one of its own sources.
     fn spare(&self, path: &Path) -> Result<()> {
         let (Ok(real), Ok(meta)) = (path.canonicalize(), path.metadata()) else { return Ok(()) };
-        // Few files have the length and the name of the output, so few are asked where they really are.
+        // Few files have the length and the name of the output, so only those paths are resolved.
         let own = |segment: &Segment| -> Result<bool> {
             let alike = self.image.host_file_size(segment)? == Some(meta.len());
             let file = if alike { self.image.host_file(segment)? } else { None };
@@ -156,16 +158,18 @@ fn verify(verification: &Verification, disk: &Image, work: &Work) -> Result<()> 
 }
 
 impl Disk {
-    /// Lays the disk out: reads what is to be read of the sources and decides where every byte goes. Nothing is written.
+    /// Lays the disk out: reads the sources' metadata and decides where every byte goes. It writes nothing.
     ///
     /// # Errors
-    /// Each names its [`Subject`]: [`Kind::Manifest`] for what does not fit together, [`Kind::Source`] for a source that is
-    /// missing or unreadable, [`Kind::Capacity`] for contents that do not fit, [`Kind::Interrupted`] after a signal.
+    /// Each error names its [`Subject`]: [`Kind::Manifest`] for parts that do not fit together,
+    /// [`Kind::Source`] for a source that is missing or unreadable, [`Kind::Capacity`] for contents that do
+    /// not fit, [`Kind::Interrupted`] after a signal.
     pub fn build(&self, work: &Work) -> Result<Built> {
         stages::Stages::new(self, work).build()
     }
 
-    /// Adds to an error about a host file, found while it was copied, the part of the description that brought the file.
+    /// Adds the part of the description that brought a host file to an error that occurred while that file
+    /// was copied.
     #[must_use]
     pub fn blame(&self, error: Error) -> Error {
         let path = match error.path() {

@@ -1,5 +1,5 @@
-//! The front ends: each makes a [`Disk`] of what a user wrote, and turns what an error is about into the line, flag or
-//! file where that was written.
+//! The front ends. Each makes a [`Disk`] from what a user wrote, and turns the subject of an error into the
+//! line, flag or file where the user wrote it.
 
 pub mod manifest;
 pub mod nixos;
@@ -18,14 +18,14 @@ use crate::tree::Time;
 
 /// Knows where the parts of a description were written.
 pub trait Locator: Send + Sync + fmt::Debug {
-    /// Adds to `error` where its subjects and keys were written: a line of a file, or a flag. An error that names none is
-    /// returned as it is.
+    /// Adds to `error` where its subjects and keys were written: a line of a file, or a flag. It returns an
+    /// error without subjects and keys as it is.
     fn locate(&self, error: Error) -> Error;
 
-    /// What a subject is called in a warning: `partition[1] (disk.toml:14)`.
+    /// The name of a subject in a warning: `partition[1] (disk.toml:14)`.
     fn describe(&self, subject: Subject) -> String;
 
-    /// The key that a subject has in a manifest.
+    /// The key of a subject in a manifest.
     fn key(&self, subject: Subject) -> KeyPath;
 }
 
@@ -36,9 +36,9 @@ pub struct Description {
     pub disk: Disk,
     /// Where its parts were written.
     pub locator: Box<dyn Locator>,
-    /// What is said of the file that the disk becomes.
+    /// The settings of the output file.
     pub settings: Settings,
-    /// The store paths of a NixOS system, where they are, and what Nix knows of them.
+    /// The store paths of a NixOS system: where they are, and what Nix knows about them.
     pub closure: Option<Expected>,
     /// What was asked for and cannot be kept.
     pub warnings: Vec<Warning>,
@@ -57,7 +57,7 @@ impl Description {
         Ok(built)
     }
 
-    /// A warning as it is told: where there may be several partitions, with the one that it is about.
+    /// A warning as it is shown: if there may be several partitions, with the one that it is about.
     fn warning(&self, subject: Option<Subject>, warning: &Warning) -> String {
         match subject {
             Some(subject) => format!("{}: {warning}", self.locator.describe(subject)),
@@ -82,18 +82,18 @@ impl Description {
     }
 }
 
-/// What dates what.
+/// The times in a filesystem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dates {
-    /// The time of whatever the writer dates itself.
+    /// The time of everything that the writer dates.
     pub time: Time,
-    /// Times of files above this become this; `None` leaves them.
+    /// Later times of files become this time; `None` leaves them.
     pub latest: Option<Time>,
 }
 
 impl Dates {
-    /// The dates of a disk whose description gives `time`, where SOURCE_DATE_EPOCH is `epoch`: the epoch is the time where
-    /// none is given, and the reason to let no file be later than that time.
+    /// The times of a disk whose description gives `time`, with SOURCE_DATE_EPOCH `epoch`. The epoch is the
+    /// time if the description gives none. If it is set, no file may be later than that time.
     #[must_use]
     pub fn new(time: Option<i64>, epoch: Option<i64>) -> Self {
         let time = Time::seconds(time.or(epoch).unwrap_or(0));

@@ -1,5 +1,5 @@
-//! Digests of data: of the chunks of a slice, read once on all threads, and those that an image takes of itself
-//! ([`Digest`](crate::image::Digest)).
+//! Digests of data: of the chunks of a slice, read once on all threads, and those that an image takes of
+//! itself ([`Digest`](crate::image::Digest)).
 
 use super::ordered::{self, Stage};
 use super::{PourOptions, observed};
@@ -7,23 +7,25 @@ use crate::error::{Error, Result};
 use crate::image::{Cursor, Image, Slice};
 use crate::units::{Bytes, MIB, usize_of};
 
-/// How much of a slice a worker reads at a time, at least one chunk: enough that putting results in order costs nothing.
+/// How much of a slice a worker reads at a time, at least one chunk: enough to make the cost of ordering the
+/// results negligible.
 const PIECE: u64 = MIB;
 
 impl Image {
-    /// Takes all digests of the image's data that are not taken, by one read of that data on `options.jobs` threads. For
-    /// whoever reads the image without pouring it: the first read of rendered bytes does the same, on one thread.
+    /// Takes all missing digests of the image's data, by one read of that data on `options.jobs` threads. It
+    /// is for callers that read the image without pouring it; the first read of rendered bytes does the same
+    /// on one thread.
     ///
     /// # Errors
-    /// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed, what a digest fails with,
-    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
+    /// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed, the error of a
+    /// digest, [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
     pub fn settle(&self, options: &PourOptions<'_>) -> Result<()> {
         if self.is_settled() { Ok(()) } else { observed::settle(self, options) }
     }
 }
 
-/// What `of` makes of each chunk of `size` bytes of `slice`, in their order; the last chunk may be shorter. The slice is
-/// read once, on `options.jobs` threads, each of which has a MiB or one chunk in memory.
+/// The results of `of` for each chunk of `size` bytes of `slice`, in order; the last chunk may be shorter.
+/// The slice is read once, on `options.jobs` threads. Each thread has a MiB or one chunk in memory.
 ///
 /// # Errors
 /// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed,
@@ -48,7 +50,7 @@ pub fn chunks<T: Send>(
 struct Chunks<'a, F> {
     slice: &'a Slice,
     size: usize,
-    /// Bytes of the chunks that are read together.
+    /// Bytes that are read at once; whole chunks.
     piece: u64,
     of: F,
 }

@@ -1,5 +1,5 @@
-//! Where a key of a manifest stands: from `partition[2].contents[1].target` to a line and what is written there, for
-//! both spellings, so that an error found late can still point at its cause.
+//! Finds the place of a key in a manifest: from `partition[2].contents[1].target` to the line and its text,
+//! in TOML and in JSON. So an error that is found late can still point at its cause.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::key::{KeyPath, Step};
 use crate::text::printable;
 use crate::units::u64_of;
 
-/// How a manifest is spelled.
+/// The syntax of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
     /// TOML.
@@ -21,22 +21,22 @@ pub enum Spelling {
     Json,
 }
 
-/// A line of a text, counted from 1, and what stands there.
+/// A line of a text, with its number counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Its number.
     pub number: u64,
-    /// Its text without indentation; where it is long, what is around the place that is meant.
+    /// Its text without indentation; if it is long, only the part around the place in question.
     pub text: String,
 }
 
 /// The longest text of a line that is shown, in characters.
 const LONGEST_LINE: usize = 160;
-/// How much of it stands before the place that is meant, where the line is longer: a manifest that a program wrote may
-/// be one line.
+/// How many characters of a long line are shown before the place in question: a manifest that a program wrote
+/// may be a single line.
 const BEFORE: usize = 60;
 
-/// The line that holds byte `offset` of `text`; past the end, the last.
+/// The line that contains byte `offset` of `text`; past the end, the last line.
 #[must_use]
 pub fn line_at(text: &str, offset: usize) -> Line {
     let mut offset = offset.min(text.len());
@@ -50,7 +50,7 @@ pub fn line_at(text: &str, offset: usize) -> Line {
     Line { number, text: excerpt(text.get(start..end).unwrap_or_default(), offset - start) }
 }
 
-/// As [`line_at`], of bytes that are not UTF-8 from `offset` on.
+/// As [`line_at`], for bytes that are not UTF-8 from `offset` on.
 #[must_use]
 pub fn line_of_bytes(bytes: &[u8], offset: usize) -> Line {
     let (before, behind) = bytes.split_at(offset.min(bytes.len()));
@@ -62,7 +62,7 @@ pub fn line_of_bytes(bytes: &[u8], offset: usize) -> Line {
     Line { number, text: excerpt(&format!("{before}{behind}"), before.len()) }
 }
 
-/// What is shown of `line`, of which the place at byte `at` matters.
+/// The part of `line` that is shown; the place at byte `at` matters.
 fn excerpt(line: &str, at: usize) -> String {
     let trimmed = line.trim();
     if trimmed.chars().nth(LONGEST_LINE).is_none() {
@@ -77,14 +77,14 @@ fn excerpt(line: &str, at: usize) -> String {
     format!("{}{}{}", dots(skipped > 0), printable(shown.as_bytes()), dots(rest))
 }
 
-/// The offset of a place that a parser names by line and column in bytes, both counted from 1.
+/// The offset of a place that a parser gives as line and column in bytes, both counted from 1.
 #[must_use]
 pub fn offset_of(text: &str, line: usize, column: usize) -> usize {
     let before = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
     before + column.saturating_sub(1)
 }
 
-/// A value with the place of its first byte, or of its key where that is written just before it.
+/// A value with the offset of its first byte, or of its key if the key is just before it.
 #[derive(Debug, Default)]
 struct Located {
     offset: usize,
@@ -101,7 +101,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// Finds the places in `text`, which parses in `spelling`; in one that does not, nothing is found.
+    /// Finds the places in `text`, which is written in `spelling`. It finds nothing if the text does not
+    /// parse.
     #[must_use]
     pub fn new(text: &str, spelling: Spelling) -> Self {
         let top = match spelling {
@@ -116,13 +117,13 @@ impl Index {
         Self { top, ends }
     }
 
-    /// The number, counted from 1, of the line where `path` is written, or the nearest value above it.
+    /// The line, counted from 1, of `path`, or of the nearest value above it.
     #[must_use]
     pub fn line(&self, path: &KeyPath) -> u64 {
         u64_of(self.ends.partition_point(|end| *end < self.offset(path))) + 1
     }
 
-    /// The byte at which `path` is written; where it is not written, at which the nearest value above it is.
+    /// The byte offset of `path`; if it is not written, that of the nearest value above it.
     #[must_use]
     pub fn offset(&self, path: &KeyPath) -> usize {
         let mut at = &self.top;
@@ -151,7 +152,8 @@ fn table_keys(table: &DeTable<'_>, text: &str) -> BTreeMap<String, Located> {
 }
 
 fn toml_value(value: &DeValue<'_>, span: Range<usize>, key: Option<Range<usize>>, text: &str) -> Located {
-    // A key and its value can be lines apart only where the value is a table or array; then the key is what is meant.
+    // A key and its value can be lines apart only if the value is a table or array. Then the place is that of
+    // the key.
     let mut located = Located { offset: key.map_or(span.start, |key| key.start), ..Located::default() };
     match value {
         DeValue::Table(table) => located.keys = table_keys(table, text),
@@ -164,7 +166,7 @@ fn toml_value(value: &DeValue<'_>, span: Range<usize>, key: Option<Range<usize>>
     located
 }
 
-/// How deep JSON is followed; a manifest is five values deep.
+/// How deep JSON is followed. A manifest has five levels.
 const DEEPEST: usize = 8;
 
 /// `raw` is a part of `text`.
@@ -298,11 +300,11 @@ type = \"swap\"
         assert_eq!(start, format!("{}…", "x".repeat(LONGEST_LINE)));
         let end = line_at(&line, line.len() - 2).text;
         assert_eq!(end, format!("…{}", "ü".repeat(BEFORE)));
-        // Inside of a character, and at an offset of a parser that counts bytes.
+        // Inside a character, and at an offset from a parser that counts bytes.
         assert!(line_at(&line, 4 + 1004 + 1).text.ends_with('…'));
         assert_eq!(offset_of(&line, 2, 3), 4);
         assert_eq!(offset_of("a", 7, 9), 9);
-        // As long as may be shown: the whole line.
+        // A line of the longest length: it is shown whole.
         let whole = format!("  {}", "y".repeat(LONGEST_LINE));
         assert_eq!(line_at(&whole, whole.len()).text, whole.trim());
     }

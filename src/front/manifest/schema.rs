@@ -170,7 +170,7 @@ fn brings(key: &str) -> serde_json::Value {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = WHAT.map(brings)))]
 pub struct Entry {
-    /// A host file, which becomes target; a directory, whose contents become target's; or, with `*` in the last part of
+    /// A host file, which becomes target; a directory, whose contents become target's; or, with `*` in any part of
     /// the path, all that matches (names that begin with a dot only if the pattern does), copied into target. A symbolic
     /// link given here is followed; one that is found below, or matched, is copied as a link.
     #[serde(skip_serializing_if = "Option::is_none")]

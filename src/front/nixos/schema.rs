@@ -137,7 +137,7 @@ pub struct Section {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NixosContent")]
 pub struct Content {
-    /// A file, which becomes target; a directory, whose contents become target's; or, with `*` in the last part of the
+    /// A file, which becomes target; a directory, whose contents become target's; or, with `*` in any part of the
     /// path, all that matches, copied into target.
     pub source: String,
     /// Absolute path in the root, outside of the store.
