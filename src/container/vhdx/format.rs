@@ -90,7 +90,7 @@ wire! {
     /// The item of the same name (2.6.2.1).
     pub(super) struct FileParameters: "VHDX file parameters", little, 8 {
         0 block_size "BlockSize": u32,
-        4 flags "LeaveBlocksAllocated, HasParent": u32,
+        4 flags "LeaveBlocksAllocated and HasParent": u32,
     }
 }
 

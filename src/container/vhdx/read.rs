@@ -84,7 +84,7 @@ impl Disk {
         let block = u64::from(block_size);
         if flags & HAS_PARENT != 0 || items.find(PARENT_LOCATOR).is_some() {
             let what = "the image holds only what differs from a parent";
-            let (place, field) = (items.place(FILE_PARAMETERS)?, "LeaveBlocksAllocated, HasParent");
+            let (place, field) = (items.place(FILE_PARAMETERS)?, "LeaveBlocksAllocated and HasParent");
             return Err(source
                 .wrong_in::<FileParameters>(what, place, field)
                 .expected("a dynamic or a fixed disk")
