@@ -1,9 +1,10 @@
 //! From a description to an image, stage by stage: scan, pack, size, place, digest, name.
 //!
-//! The stages of a partition wait for each other, and for those of other partitions: a filesystem of size auto decides how
-//! large its partition is, a FAT writes down where it begins, a hash tree needs the bytes of its partner, a loader entry
-//! needs the root hash. So each stage asks for what it needs, which is computed once and kept. A stage that is asked for
-//! while it runs waits for itself: that circle is refused, with the partitions that make it.
+//! The stages of a partition wait for each other, and for those of other partitions: a filesystem of size
+//! auto decides how large its partition is, a FAT records where it begins, a hash tree needs the bytes of its
+//! partner, a loader entry needs the root hash. So each stage asks for what it needs, and the result is
+//! computed once and kept. A stage that is asked for while it runs would wait for itself. That circle is an
+//! error, which names the partitions in it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl Stage {
 /// What is known of a partition so far.
 #[derive(Debug)]
 struct Part {
-    /// Packs what its body packs, once.
+    /// Packs the files of its filesystem, once.
     packer: Arc<Packer>,
     tree: Option<Arc<Tree>>,
     ready: Option<Arc<Ready>>,
@@ -88,7 +89,7 @@ pub(super) struct Stages<'a> {
     work: &'a Work,
     parts: Vec<Part>,
     plan: Option<Arc<Plan>>,
-    /// The stages that run: each was asked for by the one before it.
+    /// The stages that run. Each was asked for by the one before it.
     running: Vec<Stage>,
 }
 
@@ -101,7 +102,7 @@ impl<'a> Stages<'a> {
     /// Runs all stages.
     pub(super) fn build(mut self) -> Result<Built> {
         self.check_container()?;
-        // What is wrong with contents is told in the order of the partitions, before what is wrong with places.
+        // Errors in contents are reported in the order of the partitions, before errors in places.
         for number in 0..self.parts.len() {
             self.tree(number)?;
             self.size(number)?;
@@ -109,7 +110,7 @@ impl<'a> Stages<'a> {
         let plan = self.place()?;
         let holds = (0..self.parts.len()).map(|number| self.bytes(number)).collect::<Result<Vec<_>>>()?;
         let plan = self.named(&plan, &holds)?;
-        // From here on a partition's bytes are needed once more, to be put in their place.
+        // After this, each partition's bytes are needed only once more, to be put in their place.
         self.parts.iter_mut().for_each(|part| part.bytes = None);
         let mut image = Builder::new(plan.length);
         plan.write(&mut image)?;
@@ -151,7 +152,7 @@ impl<'a> Stages<'a> {
         self.parts.get_mut(number).ok_or_else(|| Error::bug("a partition has no state"))
     }
 
-    /// Runs `stage`, unless it runs already and so waits for itself.
+    /// Runs `stage`. It is an error if `stage` runs already, because it would wait for itself.
     fn run<T>(&mut self, stage: Stage, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.work.progress.check()?;
         if self.running.contains(&stage) {
@@ -166,7 +167,8 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// The error for a stage that waits for itself: names its partition, and the last other one on the way round.
+    /// The error for a stage that waits for itself. It names the stage's partition and the last other one in
+    /// the circle.
     fn circle(&self, stage: Stage) -> Error {
         let round = self.running.iter().skip_while(|running| **running != stage);
         let mut partitions: Vec<usize> = round.filter_map(|stage| stage.partition()).collect();
@@ -179,7 +181,7 @@ impl<'a> Stages<'a> {
         first.into_iter().chain(other).fold(error, |error, number| error.on(Subject::Partition(number)))
     }
 
-    /// Scan: the names and metadata of what a partition's filesystem holds.
+    /// Scan: the names and metadata of the files in a partition's filesystem.
     fn tree(&mut self, number: usize) -> Result<Option<Arc<Tree>>> {
         let partition = self.partition(number)?;
         let Body::Filesystem(spec, contents) = &partition.body else { return Ok(None) };
@@ -264,7 +266,7 @@ impl<'a> Stages<'a> {
         Ok(size)
     }
 
-    /// How long a partition is: known before it has a place, unless it fills what is left.
+    /// Length of a partition. It is known before the partition has a place, unless it fills the free space.
     fn length(&mut self, number: usize) -> Result<Bytes> {
         match self.size(number)? {
             table::Size::Exactly(size) => Ok(size),
@@ -272,8 +274,8 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// The size of a partition that is as small as what it holds: in a table a whole number of MiB, since tools remark
-    /// upon a partition that ends elsewhere; without one a whole number of sectors.
+    /// The size of a partition that is as small as its content. In a table it is a whole number of MiB, since
+    /// tools warn of a partition that ends elsewhere; without a table it is a whole number of sectors.
     fn whole(&self, size: Bytes) -> table::Size {
         table::Size::Exactly(match self.disk.scheme {
             Scheme::None => size.round_up(u64::from(self.disk.sector_size)),
@@ -306,13 +308,13 @@ impl<'a> Stages<'a> {
         Ok(plan)
     }
 
-    /// The plan for the length that a guest sees of the disk: a container may round it up, and the backup of a GPT stands
-    /// at the end.
+    /// The plan for the length that a guest sees. A container may round the length up, and the backup of a
+    /// GPT belongs at the end.
     fn fit(&self, request: &table::Request, plan: Plan) -> Result<Plan> {
         let length = self.work.container.disk_length(plan.length, self.sector_size());
         match request.scheme {
             _ if length == plan.length => Ok(plan),
-            // The partition stays as large as it is: there is nothing to move.
+            // The partition keeps its size; there is nothing to move.
             Scheme::None => Ok(Plan { length, ..plan }),
             Scheme::Gpt | Scheme::Mbr => {
                 table::place(&table::Request { disk_size: Some(length), ..request.clone() })
@@ -320,7 +322,7 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// Refuses what the container cannot hold of the disk, before any work.
+    /// Refuses, before any work, a disk that the container cannot hold.
     fn check_container(&self) -> Result<()> {
         let (container, sector_size) = (&self.work.container, self.sector_size());
         let of_the_disk = |error: Error, key| error.about(key).on(Subject::Disk);
@@ -329,7 +331,7 @@ impl<'a> Stages<'a> {
         container.check_length(size, sector_size).map_err(|error| of_the_disk(error, "size"))
     }
 
-    /// Bytes in a logical sector. The table refuses what is neither 512 nor 4096.
+    /// Bytes in a logical sector. The table refuses any size other than 512 and 4096.
     fn sector_size(&self) -> SectorSize {
         SectorSize::of(u64::from(self.disk.sector_size)).unwrap_or_default()
     }
@@ -355,7 +357,7 @@ impl<'a> Stages<'a> {
         })
     }
 
-    /// A remark upon an EFI system partition that nothing was put into.
+    /// Warns of an EFI system partition that nothing was put into.
     fn bootless(&mut self, number: usize) -> Result<Option<Warning>> {
         let is_esp = matches!(self.partition(number)?.kind, Type::ESP | Type::Mbr(0xef));
         let is_empty = self.tree(number)?.is_some_and(|tree| tree.is_empty());
@@ -410,7 +412,8 @@ impl<'a> Stages<'a> {
         Ok(holds)
     }
 
-    /// The filesystem as it is in its place: the one that decided the partition's size, unless it says where it lies.
+    /// The filesystem in its place: the one that decided the partition's size, or one built anew where the
+    /// filesystem records its place.
     fn finished(&mut self, number: usize, spec: &filesystem::Spec) -> Result<Filesystem> {
         self.size(number)?;
         let draft = self.part(number)?.draft.take();
@@ -474,8 +477,8 @@ impl<'a> Stages<'a> {
         Ok(plan)
     }
 
-    /// Adds the part of the description that an error in a partition is about, where it names none yet: the entry whose
-    /// file it names, the options of the filesystem, the size, or the partition.
+    /// Adds the part of the description that an error in a partition is about, where the error names none
+    /// yet: the entry whose file it names, the options of the filesystem, the size, or the partition.
     fn blame(&self, number: usize, error: Error) -> Error {
         let Some(partition) = self.disk.partitions.get(number).filter(|_| !error.is_blamed()) else {
             return error;
@@ -483,7 +486,7 @@ impl<'a> Stages<'a> {
         let entries = partition.entries();
         let entry = error.path().and_then(|path| cause(entries, path));
         let made = entry.and_then(|entry| entries.get(entry)).is_some_and(|entry| entry.payload.is_made());
-        // What the description says is at fault, and not what it names.
+        // The description is at fault, not a file that it names.
         let written = error.kind() == Kind::Capacity && (error.key().is_some() || made);
         let error = if written { error.with_kind(Kind::Manifest) } else { error };
         let whole = Subject::Partition(number);
