@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let asked: BTreeMap<u32, _> = [1, 14, 15].map(|n| (n, partition(u64::from(n)))).into();
     disk.update_partitions(asked)?;
     disk.write()?;
-    // The array begins in sector 2; a slot has 128 bytes, of which 72 are the name in UTF-16, from byte 56 on.
+    // The array begins in sector 2; a slot has 128 bytes. The name is 72 bytes of UTF-16 from byte 56 on.
     let bytes = std::fs::read(&path)?;
     for (number, slot) in (1..).zip(bytes[1024..1024 + 128 * 128].chunks(128)) {
         let units: Vec<u16> = slot[56..].chunks(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();

@@ -134,7 +134,7 @@ fn million(folder: &Path) {
     }
 }
 
-/// A small tree, where what counts is starting.
+/// A small tree, where the time to start counts most.
 fn small(folder: &Path) {
     let tree = trees::small(folder);
     let image = folder.join("out.img");

@@ -1,5 +1,5 @@
 //! The filesystems. Each writer is a pure function from a [`Tree`] to an [`Image`]. A [`Volume`] reads:
-//! [`open`] opens a filesystem, whoever wrote it.
+//! [`open`] opens a filesystem from any writer.
 //!
 //! All filesystems have the same parts: `mod` has the one public `build`, `geometry` computes the layout, and
 //! `format` has the bytes.

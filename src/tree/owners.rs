@@ -190,7 +190,7 @@ mod tests {
         Caller { uid, groups: vec![4711, gid], confined: false }
     }
 
-    /// An owner that is none of the users here.
+    /// An owner other than the users of these tests.
     const OTHER: Owner = Owner::Ids { uid: 4712, gid: 4713 };
 
     #[test]

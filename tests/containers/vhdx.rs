@@ -366,7 +366,7 @@ fn logs_that_cannot_be_applied() {
     }
 }
 
-/// A log of the largest size full of entries, each of which claims to be as long as the rest of the log.
+/// A log of the largest size full of entries. Each claims to be as long as the rest of the log.
 #[test]
 fn a_log_of_traps_takes_neither_time_nor_memory() {
     let folder = scratch();

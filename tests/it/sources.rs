@@ -213,7 +213,7 @@ fn a_file_in_twenty_thousand_pieces() {
     }
 }
 
-/// Blocks of a file have numbers of 32 bits, of which the last is reserved: 16 TiB less a block.
+/// Block numbers of a file have 32 bits, and the last one is reserved: 16 TiB less a block.
 #[test]
 fn the_largest_file_and_one_byte_more() {
     let (folder, quick) = (scratch(), quick_scratch());

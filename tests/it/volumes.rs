@@ -323,7 +323,7 @@ fn a_lost_superblock_is_recovered_from_each_copy() {
     assert_holds(&damaged, &expected);
 }
 
-/// A tree of so many inodes and one file of so many bytes, none of which is ever read.
+/// A tree of so many inodes and one file of so many bytes. Nothing reads the bytes.
 fn unread(inodes: u32, size: u64) -> Arc<Tree> {
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");

@@ -50,7 +50,7 @@ fn boots(layout: &str, ways: &[Start], more: &[&str], name: &str) -> String {
         .and_then(|(before, rest)| Some((before, rest.split_once(' ')?.0)))
         .unwrap();
     let (before, after): (u64, u64) = (before.parse().unwrap(), after.parse().unwrap());
-    // 512 MiB are 131,072 blocks, of which metadata takes a few.
+    // 512 MiB are 131,072 blocks, and metadata takes a few of them.
     assert!(after > before + 120_000, "{layout}: {before} to {after}");
     // The system moved the backup of a GPT to the new end.
     judge(&disk, folder.path());

@@ -88,7 +88,7 @@ pub(crate) fn nix_at(name: &str, root: &Path) -> Command {
     support::nix::nix(name, root, &cache("home"))
 }
 
-/// What Nix built.
+/// The results of Nix builds.
 #[derive(Debug)]
 pub(crate) struct Systems {
     /// The system that boots, with a specialisation.

@@ -157,7 +157,7 @@ pub struct Partition {
     pub contents: Option<Vec<Entry>>,
 }
 
-/// The keys that say what an entry brings, of which it has one.
+/// The keys for the content of an entry. Each entry has exactly one of them.
 pub(super) const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
 
 /// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.

@@ -1,4 +1,4 @@
-//! The `nixos` section: a whole NixOS system in the place of partitions.
+//! The `nixos` section: a whole NixOS system instead of partitions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -40,7 +40,7 @@ struct Seed {
     bytes: Vec<u8>,
 }
 
-/// Changes bytes at offsets, some of which may be past the end.
+/// Changes bytes at offsets. Some may be past the end.
 fn put(bytes: &mut Vec<u8>, changes: &[(usize, &[u8])]) {
     for (at, change) in changes {
         let end = at + change.len();

@@ -82,7 +82,7 @@ fn sectors_of_4096_bytes() {
     };
     let plan = placed(&request);
     assert_eq!((plan.first_usable, plan.length), (Sectors::new(6), mib(72)));
-    // 18432 sectors, of which the last is the header and the four before it are the array.
+    // 18432 sectors: the last is the header, and the four before it are the array.
     assert_eq!(plan.last_usable, Sectors::new(18432 - 6));
     let disk = all(&plan);
     let record = fdisk_dump(&disk, 4096);

@@ -198,7 +198,7 @@ fn judges_notice_a_wrong_mbr() {
     let verdicts = (sfdisk(&disk), fdisk(&disk, 512), parted(&disk, 512));
     assert!(verdicts.0.is_err() && verdicts.1.is_err() && verdicts.2.is_err(), "{verdicts:?}");
     let disk = all(&plan);
-    // The second begins at 22528 = 0x5800; with 0xa7 for 0x58 it ends outside, of which only parted speaks.
+    // The second begins at 22528 = 0x5800; with 0xa7 for 0x58 it ends outside. Only parted reports that.
     disk.damage(446 + 16 + 9);
     assert!(parted(&disk, 512).is_err());
     let disk = all(&plan);

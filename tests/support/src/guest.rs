@@ -52,7 +52,7 @@ impl Guest {
     }
 
     /// Types `keys` once the console has printed `cue`. Each key must be one byte: a key of several bytes,
-    /// such as an arrow, may reach the guest in parts, of which the first is the escape key.
+    /// such as an arrow, may reach the guest in parts, and the first part is the escape key.
     pub fn types(mut self, cue: &'static str, keys: &'static [u8]) -> Self {
         self.typed = Some((cue, keys));
         self

@@ -1,4 +1,4 @@
-//! Reads FAT12, FAT16 and FAT32, whoever wrote them (Microsoft fatgen103).
+//! Reads FAT12, FAT16 and FAT32 from any writer (Microsoft fatgen103).
 //!
 //! An [`Inode`] is the offset of the directory entry with the short name. The root has no entry and is 0.
 
