@@ -102,7 +102,7 @@ impl Built {
     /// What the container records about the disk.
     fn identity(&self) -> Result<Identity> {
         let sector_size = SectorSize::of(self.report.sector_size)
-            .ok_or_else(|| Error::bug("a disk has sectors of a size that none has"))?;
+            .ok_or_else(|| Error::bug("a disk has an impossible sector size"))?;
         Ok(Identity { seed: self.id, id: None, time: self.time, sector_size })
     }
 

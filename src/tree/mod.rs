@@ -410,7 +410,7 @@ impl Tree {
     fn host(&self, id: u32) -> Result<(&Place, u64, u64)> {
         match self.nodes.get(index(id)).map(|node| node.content) {
             Some(Content::File { place, size, stamp }) => Ok((self.place(id, place)?, size, stamp)),
-            _ => Err(Error::bug(format!("node {id} of a tree is asked for a host file and is none"))),
+            _ => Err(Error::bug(format!("node {id} of a tree is not a host file"))),
         }
     }
 

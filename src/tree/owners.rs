@@ -129,9 +129,10 @@ impl Owners {
 
     /// The warnings about it.
     pub(super) fn warnings(&self) -> Vec<Warning> {
-        let changed = self.changed.list().map(|list| {
-            format!("owners that are not kept, since everything becomes root's, of {list}; the owner `preserve` keeps them")
-        });
+        let changed = self
+            .changed
+            .list()
+            .map(|list| format!("owners replaced by root, of {list}; the owner `preserve` keeps them"));
         let set_id = self.set_id.list().map(|list| {
             format!("set-user-ID and set-group-ID bits that act for another user or group than on this machine, of {list}")
         });
@@ -200,10 +201,7 @@ mod tests {
         let found = said(&files, &rules, somebody);
         let [warning] = found.as_slice() else { panic!("{found:?}") };
         // The folder itself, which becomes the root, and `b` count as names too.
-        assert!(
-            warning.starts_with("owners that are not kept, since everything becomes root's, of 6 names: "),
-            "{warning}"
-        );
+        assert!(warning.starts_with("owners replaced by root, of 6 names: "), "{warning}");
         assert!(
             warning.ends_with(" (U:G), /a (U:G), /b (U:G) and 3 more; the owner `preserve` keeps them"),
             "{warning}"
@@ -267,8 +265,7 @@ mod tests {
         assert_eq!(found(&kept, true), [unknown]);
         assert_eq!(found(&kept, false), [""; 0]);
         let told = Rules { tell_owners: true, ..Rules::default() };
-        let one = "owners that are not kept, since everything becomes root's, of 1 name: /x (5:5); the owner `preserve` keeps \
-                   them";
+        let one = "owners replaced by root, of 1 name: /x (5:5); the owner `preserve` keeps them";
         assert_eq!(found(&told, true), [one]);
         assert_eq!(found(&told, false).len(), 1);
         assert!(found(&told, false)[0].contains("of 3 names"), "{:?}", found(&told, false));
