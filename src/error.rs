@@ -88,7 +88,7 @@ enum Place {
     Key(KeyPath),
     /// A file, or a place inside an image named by a text.
     Path(PathBuf),
-    /// A line of a text file, counted from 1, and what stands there.
+    /// A line of a text file, counted from 1, with its text.
     Line { path: PathBuf, line: u64, text: String },
     /// A byte offset inside a file.
     Offset { path: PathBuf, offset: u64 },
@@ -160,7 +160,7 @@ impl Error {
         self
     }
 
-    /// Adds a line of a text file, counted from 1, and what stands there.
+    /// Adds a line of a text file, counted from 1, with its text.
     #[must_use]
     pub fn at_line(mut self, path: impl AsRef<Path>, line: u64, text: impl Into<String>) -> Self {
         self.0.places.push(Place::Line { path: path.as_ref().to_owned(), line, text: text.into() });

@@ -39,7 +39,7 @@ impl Content {
 /// One path of a boot filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// What stands there.
+    /// The content there.
     pub content: Content,
     /// Permissions: 0 to 0o7777. A FAT keeps none.
     pub mode: u16,

@@ -146,7 +146,7 @@ impl Verification {
             .at(member.path.to_path())
             .expected(shown(member.expected))
             .found(format!("{}{more}", shown(*digested)))
-            .why("the archive of what stands on the disk has another hash than the closure's registration")
+            .why("the archive of the files on the disk has another hash than the closure's registration")
             .hint("`nix-store --verify --check-contents --repair` mends a store path that was changed on this host"))
     }
 

@@ -11,7 +11,7 @@ use diskwright::units::{GIB, MIB, TIB};
 /// A format of `qemu-img convert` with options.
 pub(crate) struct Foreign {
     pub(crate) format: Format,
-    /// What stands behind `-o`.
+    /// The value of `-o`.
     pub(crate) options: &'static str,
     /// Other arguments, as `-c`.
     pub(crate) arguments: &'static [&'static str],

@@ -120,7 +120,7 @@ fn a_file_takes_no_more_of_the_host_than_its_data() {
     must(diskwright().args(["mkfs", "ext4", "--size", "100GiB"]).arg(&source).arg("-o").arg(&image));
     let meta = std::fs::metadata(&image).unwrap();
     assert_eq!(meta.len(), 100 << 30);
-    // 800 groups; their descriptors and backups and a few tables are what there is.
+    // 800 groups; the content is their descriptors, backups and a few tables.
     assert!(meta.blocks() * 512 < 8 << 20, "{} bytes", meta.blocks() * 512);
     ext4::assert_clean(&image);
 }

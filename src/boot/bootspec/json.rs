@@ -149,7 +149,7 @@ impl<'a> At<'a> {
         let error = Error::new(Kind::Source, what).at(&self.file.host);
         match self.pointer.as_str() {
             "" => error,
-            pointer => error.why(format!("of what stands at {}", printable(pointer.as_bytes()))),
+            pointer => error.why(format!("of the value at {}", printable(pointer.as_bytes()))),
         }
     }
 

@@ -232,7 +232,7 @@ fn a_document_that_is_none_is_refused_where_it_is_wrong() {
         format!("boot.json is not JSON: expected value at line 2 column 28\n  {at}:2")
     );
     let v1 = "org.nixos.bootspec.v1";
-    let of = |pointer: &str| format!("because: of what stands at {pointer}");
+    let of = |pointer: &str| format!("because: of the value at {pointer}");
     for (document, expected) in [
         (
             json!([]),

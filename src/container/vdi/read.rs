@@ -134,7 +134,7 @@ impl Info {
                 .found(self.block));
         }
         if self.extra != 0 && !self.extra.is_power_of_two() {
-            return Err(wrong("an impossible size of what stands before each block", "cbBlockExtra")
+            return Err(wrong("an impossible size of the data before each block", "cbBlockExtra")
                 .expected("0 or a power of two")
                 .found(self.extra));
         }
