@@ -1,4 +1,4 @@
-//! `diskwright nixos`: a NixOS system from flags, each of which is a key of the `[nixos]` section of a manifest.
+//! `diskwright nixos`: a NixOS system from flags. Each flag is a key of the `[nixos]` section of a manifest.
 
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// What the flags say, as the manifest that says the same would.
+    /// The flags as the manifest with the same meaning would say it.
     fn said(&self) -> serde_json::Value {
         let mut disk = serde_json::Map::new();
         for (key, value) in [

@@ -40,8 +40,8 @@ pub struct Work {
     pub jobs: usize,
     /// Receives the progress, and may ask to stop.
     pub progress: Progress,
-    /// The folder for packed data, which has no name there; best on the filesystem of the output, which can share its blocks
-    /// then. `None` is the host's folder for temporary files (TMPDIR).
+    /// The folder for packed data, which has no name there. The filesystem of the output is best, since it can then
+    /// share blocks. `None` is the host's folder for temporary files (TMPDIR).
     pub spool: Option<PathBuf>,
     /// Store paths whose hashes are compared with what was written, before the output gets its name.
     pub verify: Option<Expected>,

@@ -146,8 +146,8 @@ impl Spec {
         matches!(self, Self::Vfat(_))
     }
 
-    /// Builds it. What holds no files ignores `tree`. What compresses its data packs it with `packer`, once for all calls
-    /// with the same packer; everything else does without.
+    /// Builds it. A filesystem without files ignores `tree`. A filesystem that compresses its data packs it with
+    /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
     /// # Errors
     /// As [`ext4::build`], [`fat::build`] and [`swap::build`].

@@ -169,7 +169,7 @@ fn folder_of(target: &Path) -> &Path {
 /// The error of a refused write at `path`, with a hint.
 pub(super) fn refused(what: &str, path: &Path, error: std::io::Error) -> Error {
     let hint = match error.kind() {
-        std::io::ErrorKind::StorageFull => "make room there; nothing was left behind",
+        std::io::ErrorKind::StorageFull => "free some space there; nothing was left behind",
         std::io::ErrorKind::FileTooLarge => {
             "this filesystem, or the limit of this process (ulimit -f), has no files of that length"
         }

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::image::{Builder, Files, HostFile, Image};
 use crate::units::{Bytes, MIB, u64_of};
 
-/// How much memory all workers take at most: a filesystem that is compressed is to stay under 128 MiB beyond its metadata,
-/// with 16 for the rest of the program.
+/// How much memory all workers together take at most. A compressed filesystem stays under 128 MiB beside its metadata, and
+/// 16 of these are for the rest of the program.
 const MEMORY: u64 = 112 * MIB;
 
 /// Chunks that are made before the layout.
@@ -34,7 +34,7 @@ pub trait Pack: Sync {
     /// How much memory a worker takes at most: a chunk before and after it is made, and the tables of an encoder.
     fn memory(&self) -> Bytes;
 
-    /// What a worker begins with.
+    /// The initial state of a worker.
     ///
     /// # Errors
     /// An error where a worker cannot get what it needs.
@@ -88,8 +88,8 @@ impl Spool {
         Bytes::new(self.length)
     }
 
-    /// Makes all chunks of `work` on `options.jobs` threads, or on fewer where those would take more than 112 MiB, and appends
-    /// them in their order.
+    /// Makes all chunks of `work` on `options.jobs` threads, or on fewer if those would take more than 112 MiB, and
+    /// appends them in their order.
     ///
     /// # Errors
     /// The error of the first chunk that cannot be made, [`Kind::Output`](crate::error::Kind::Output) where

@@ -42,7 +42,7 @@ fn what_does_not_go_together_is_refused() {
         &["`boot_size` means nothing with a layout without boot partition"],
     );
     refused("none", &["--disk-size", "1GiB", "--additional-space", "1MiB"], 2, &["additional_space"]);
-    refused("efi", &["--boot-size", "4MiB"], 2, &["boot_size leaves no room"]);
+    refused("efi", &["--boot-size", "4MiB"], 2, &["boot_size leaves no space"]);
     refused("none", &["--channel", &systems.channel], 2, &["is not in the closure", &systems.channel]);
     refused("none", &["--only-nix-store"], 2, &["generations"]);
     // The kernel and the initrd are some 20 MiB.

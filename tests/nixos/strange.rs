@@ -247,7 +247,7 @@ fn sizes_at_their_edges_fit_or_say_why_not() {
     must(tiny.nixos(&system, "efi", &out).args(systemd_boot()).args(["--boot-size", "8MiB"]));
     table::assert_clean(&out);
     for (more, code, words) in [
-        (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no room", "at --boot-size"]),
+        (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no space", "at --boot-size"]),
         (&["--boot-size", "1TiB", "--disk-size", "4GiB"], 2, ["lies outside", "at --boot-size"]),
         (&["--boot-size", "3TiB", "--compat", "false"], 2, ["too large", "at the partition ESP"]),
         (&["--disk-size", "100MiB"], 2, ["lies outside", "a disk larger than 258MiB would hold it"]),

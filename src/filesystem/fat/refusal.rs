@@ -41,7 +41,7 @@ pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, 
     };
     let error = match misfit {
         Misfit::TooSmall => error(format!("{volume} too small"))
-            .expected("room for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
+            .expected("space for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
         Misfit::TooLarge => {
             error(format!("{volume} too large{}", if size.is_none() { " for FAT" } else { "" }))
                 .expected(format!("at most {} sectors of {} bytes", u32::MAX, wish.sector_size))
