@@ -262,7 +262,7 @@ fn a_menu_needs_no_grub() {
     build.args(["--generations", &machine.old, "--boot-loader", "grub", "--timeout", "10"]);
     // grub-mkimage does not run, because there is none.
     let said = must(build.env("PATH", "/nonexistent"));
-    assert_eq!(said.error(), "", "there is nothing to remark upon");
+    assert_eq!(said.error(), "", "there is nothing to warn of");
     let files = on_root(&out, None);
     let menu = text(&files, "grub/grub.cfg");
     let file = machine.tiny.path().join("grub.cfg");
