@@ -10,9 +10,8 @@ use serde_json::Value;
 const PAGE: &str = "docs/keys.md";
 
 const HEAD: &str = "# The keys of a manifest\n\n\
-    In the words of the schema (`diskwright schema`), which the tests keep this page to. `manifest.md` has the rules that\n\
-    hold between them. The keys of a\n\
-    filesystem depend on its type.\n";
+    The texts are those of the schema (`diskwright schema`); a test compares them. `manifest.md` has the rules between\n\
+    keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
 const TABLES: [(&str, &str); 7] = [
