@@ -129,7 +129,10 @@ pub(super) fn look(args: &Inspect) -> Result<()> {
     } else {
         open_alone(&args.image, args.from.from)?
     };
-    let found = inspect(&opened)?;
+    let mut found = inspect(&opened)?;
+    if opened.backing.is_some() && !args.from.allow_backing {
+        found.remarks.push("--allow-backing opens the backing file too".to_owned());
+    }
     let text = if args.json {
         let mut text = serde_json::to_string_pretty(&found)
             .map_err(|error| Error::bug("an inspection is no JSON").because(error))?;

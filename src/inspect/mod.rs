@@ -49,7 +49,7 @@ pub fn inspect(opened: &Opened) -> Result<Inspection> {
     // Without its backing file, parts of an overlay are missing, so its contents would look damaged.
     let whole = opened.backing.is_none() || opened.files.len() > 1;
     if !whole {
-        remarks.push("what the backing file holds is not shown; open it too with --allow-backing".to_owned());
+        remarks.push("what the backing file holds is not shown, since that file was not opened".to_owned());
     }
     let mut patience = filesystem::PATIENCE;
     let table = if whole { table::read_any(image, &mut patience, &mut remarks)? } else { None };

@@ -20,7 +20,7 @@ use super::closure::Facts;
 use super::hash::{NarHash, from_base64, nix32};
 use super::store::{STORE, StorePath, shown};
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::locate::line_at;
+use crate::text::line_at;
 
 /// A JSON object whose values are still text.
 type Object<'a> = BTreeMap<String, &'a RawValue>;

@@ -12,6 +12,7 @@ mod hold;
 mod links;
 mod look;
 mod owners;
+mod rules;
 mod scan;
 pub mod xattr;
 
@@ -26,10 +27,11 @@ use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Files, HostFile, NamedFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
-pub use build::{Builder, Hardlinks, Owner, Rules};
+pub use build::Builder;
 pub use chmod::Chmod;
 pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
+pub use rules::{Hardlinks, Owner, Rules};
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use rustix::process::{getegid, geteuid, getgroups};
 
 use super::Meta;
-use super::build::{Owner, Rules};
 use super::look::{Entry, What};
+use super::rules::{Owner, Rules};
 use crate::error::Warning;
 use crate::text::printable_path;
 

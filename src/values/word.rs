@@ -92,7 +92,7 @@ value!(Attribute, number, "Attribute", "the name of an attribute or the number o
 });
 
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
-    "description": "The file format of the image: raw, qcow2, …, as `--format` takes it.",
+    "description": "The file format of the image: raw, qcow2, …",
     "enum": Format::names().collect::<Vec<_>>()
 });
 

@@ -8,6 +8,7 @@
 extern crate diskwright_testing as support;
 
 mod api;
+mod architecture;
 mod determinism;
 mod digests;
 mod disk;

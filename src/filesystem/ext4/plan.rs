@@ -350,7 +350,7 @@ fn unfit(kind: Kind, what: &str, time: Time) -> Error {
     Error::new(kind, what)
         .expected(format!("{EARLIEST} to {LATEST} seconds since 1970 (1901-12-13 to 2446-05-10)"))
         .found(format!("{} seconds", time.seconds))
-        .hint("clamp such times with `times = \"clamp\"` (--times clamp)")
+        .remedy("times", "clamp such times with `times = \"clamp\"`")
 }
 
 /// The nearest time ext4 can hold.
