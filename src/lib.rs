@@ -5,9 +5,9 @@
 //! is a hole and reads as zero.
 //!
 //! ```text
-//! front ends                          stages                                               ends
-//! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
-//! nixos, you                          threads  pure    pure     threads   pure              pure         threads
+//! front ends                          stages                                                         ends
+//! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► pack ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
+//! nixos, you                          threads threads  pure    pure    threads   pure               pure         threads
 //! ```
 //!
 //! | what | module |

@@ -229,8 +229,9 @@ impl Common {
         let work = &work;
         watch(&work.progress.stop_flag())?;
         let bar = Bar::start(&work.progress);
-        let built = description.build(work)?;
+        let mut built = description.build(work)?;
         if self.dry_run {
+            built.settle(work)?;
             drop(bar);
             warn(&built);
             return self.show(folder, &built);
@@ -245,6 +246,7 @@ impl Common {
                 done.or_else(|error| work.progress.check().and(Err(error)))
             }
         }?;
+        built.settle(work)?;
         drop(bar);
         warn(&built);
         match target {

@@ -111,6 +111,7 @@ impl Shared {
             settings: Settings::default(),
             closure: None,
             warnings: Vec::new(),
+            beside: Vec::new(),
         })
     }
 

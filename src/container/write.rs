@@ -80,26 +80,13 @@ impl Container {
         output.publish()
     }
 
-    /// As [`Container::write`], but before the file gets its name, `check` examines the disk as it is read
-    /// back from the file. If `check` fails, nothing is left behind.
-    ///
-    /// # Errors
-    /// As [`Container::write`], [`open`](super::open()) and `check`.
-    pub fn write_checked(
-        &self,
-        image: &Image,
-        identity: &Identity,
-        path: &Path,
-        options: &PourOptions<'_>,
-        check: &dyn Fn(&Image) -> Result<()>,
-    ) -> Result<()> {
-        let output = self.unpublished(image, identity, path, options)?;
-        check(&open_output(&output, self.format())?.image)?;
-        output.publish()
+    /// The disk as it is read back from a file that has no name yet.
+    pub(crate) fn read_back(&self, output: &Output) -> Result<Image> {
+        open_output(output, self.format()).map(|opened| opened.image)
     }
 
-    /// The whole file, still without its name.
-    fn unpublished(
+    /// The whole file, without its name.
+    pub(crate) fn unpublished(
         &self,
         image: &Image,
         identity: &Identity,

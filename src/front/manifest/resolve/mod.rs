@@ -59,7 +59,7 @@ pub(super) fn describe(
     let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
-    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new() })
+    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new(), beside: Vec::new() })
 }
 
 /// Turns keys that another locator finds into lines of the manifest.

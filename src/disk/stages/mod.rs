@@ -6,24 +6,26 @@
 //! computed once and kept. A stage that is asked for while it runs would wait for itself. That circle is an
 //! error, which names the partitions in it.
 
-use std::collections::BTreeMap;
+mod blame;
+mod bytes;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::contents::Contents;
-use super::derived::{self, Made, Needed, Request, Values};
+use super::derived::{LateValues, Values};
 use super::ready::Ready;
 use super::report::Report;
-use super::scan::{Reading, cause};
-use super::spec::{Body, Disk, Guid, Partition, Size};
+use super::scan::Reading;
+use super::spec::{Body, Disk, Partition, Size};
 use super::{Built, Work};
 use crate::container::SectorSize;
 use crate::error::{Error, Kind, Result, Subject, Warning};
-use crate::filesystem::{self, Filesystem, Placement};
-use crate::identity;
-use crate::image::{Builder, Image};
+use crate::filesystem::{self, Filesystem};
+use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
-use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
+use crate::table::{self, Attribute, Placed, Plan, Scheme, Wish};
 use crate::tree::Tree;
 use crate::units::{Bytes, u64_of};
 
@@ -34,6 +36,8 @@ enum Stage {
     Scan(usize),
     /// Decides how large the partition is.
     Size(usize),
+    /// Waits for what is left of the disk, which the partition fills.
+    Fill(usize),
     /// Makes the partition's bytes.
     Bytes(usize),
     /// Gives all partitions their places.
@@ -43,7 +47,9 @@ enum Stage {
 impl Stage {
     const fn partition(self) -> Option<usize> {
         match self {
-            Self::Scan(number) | Self::Size(number) | Self::Bytes(number) => Some(number),
+            Self::Scan(number) | Self::Size(number) | Self::Fill(number) | Self::Bytes(number) => {
+                Some(number)
+            }
             Self::Place => None,
         }
     }
@@ -69,18 +75,16 @@ impl Part {
 }
 
 /// The bytes of a partition.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Holds {
     image: Option<Image>,
     facts: Option<filesystem::Facts>,
     warnings: Vec<Warning>,
     values: Values,
-}
-
-impl Holds {
-    fn nothing() -> Self {
-        Self { image: None, facts: None, warnings: Vec::new(), values: BTreeMap::new() }
-    }
+    /// Digests of whole partitions that the bytes are rendered from, taken while the disk is poured.
+    digests: Vec<(usize, Arc<dyn Digest>)>,
+    /// The values, where they follow from those digests.
+    late: Option<Arc<dyn LateValues>>,
 }
 
 /// The work on one disk.
@@ -89,6 +93,8 @@ pub(super) struct Stages<'a> {
     work: &'a Work,
     parts: Vec<Part>,
     plan: Option<Arc<Plan>>,
+    /// The partitions that a digest observes while they are poured.
+    observed: BTreeSet<usize>,
     /// The stages that run. Each was asked for by the one before it.
     running: Vec<Stage>,
 }
@@ -96,7 +102,7 @@ pub(super) struct Stages<'a> {
 impl<'a> Stages<'a> {
     pub(super) fn new(disk: &'a Disk, work: &'a Work) -> Self {
         let parts = disk.partitions.iter().map(|_| Part::new(work.packer())).collect();
-        Self { disk, work, parts, plan: None, running: Vec::new() }
+        Self { disk, work, parts, plan: None, observed: BTreeSet::new(), running: Vec::new() }
     }
 
     /// Runs all stages.
@@ -116,18 +122,29 @@ impl<'a> Stages<'a> {
         plan.write(&mut image)?;
         image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
         image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
-        let (mut facts, mut warnings) = (Vec::new(), Vec::new());
+        let (mut facts, mut warnings, mut values, mut late) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((number, holds), placed) in holds.into_iter().enumerate().zip(&plan.partitions) {
             let holds = Arc::into_inner(holds).ok_or_else(|| Error::bug("a partition is still used"))?;
             if let Some(bytes) = holds.image {
                 image.put(placed.offset, &bytes.whole());
             }
+            for (of, digest) in holds.digests {
+                let placed =
+                    plan.partitions.get(of).ok_or_else(|| Error::bug("no such partition is observed"))?;
+                image.digested(placed.offset, placed.offset + placed.length, digest);
+            }
+            late.extend(holds.late.map(|late| (number, late)));
+            values.push(holds.values);
             facts.push(holds.facts);
             let subject = (self.disk.scheme != Scheme::None).then_some(Subject::Partition(number));
             warnings.extend(holds.warnings.into_iter().map(|warning| (subject, warning)));
         }
         let image = image.finish()?;
-        let report = Report::new(&plan, image.covered(), &facts, &warnings);
+        let mut report = Report::new(&plan, image.covered(), &facts, &warnings);
+        for (partition, values) in report.partitions.iter_mut().zip(values) {
+            partition.values = values;
+        }
         let verification = match &self.work.verify {
             Some(expected) => {
                 let trees: Vec<_> = self.parts.iter().filter_map(|part| part.tree.clone()).collect();
@@ -136,7 +153,7 @@ impl<'a> Stages<'a> {
             None => None,
         };
         let (id, time) = (self.disk.seed.container_uuid(), self.disk.time.seconds);
-        Ok(Built { image, report, warnings, id, time, verification })
+        Ok(Built { image, report, warnings, id, time, verification, late })
     }
 
     fn partition(&self, number: usize) -> Result<&'a Partition> {
@@ -149,6 +166,7 @@ impl<'a> Stages<'a> {
     }
 
     fn part(&mut self, number: usize) -> Result<&mut Part> {
+        self.partition(number)?;
         self.parts.get_mut(number).ok_or_else(|| Error::bug("a partition has no state"))
     }
 
@@ -165,20 +183,6 @@ impl<'a> Stages<'a> {
             Some(number) => done.map_err(|error| self.blame(number, error)),
             None => done,
         }
-    }
-
-    /// The error for a stage that waits for itself. It names the stage's partition and the last other one in
-    /// the circle.
-    fn circle(&self, stage: Stage) -> Error {
-        let round = self.running.iter().skip_while(|running| **running != stage);
-        let mut partitions: Vec<usize> = round.filter_map(|stage| stage.partition()).collect();
-        partitions.dedup();
-        let first = partitions.first().copied();
-        let other = partitions.iter().rev().copied().find(|number| Some(*number) != first);
-        let error = Error::new(Kind::Manifest, "partitions wait for each other")
-            .why("one needs the bytes or the size of the other, directly or by the places of all partitions")
-            .hint("give one of them a size, or a content that does not depend on the other");
-        first.into_iter().chain(other).fold(error, |error, number| error.on(Subject::Partition(number)))
     }
 
     /// Scan: the names and metadata of the files in a partition's filesystem.
@@ -270,7 +274,7 @@ impl<'a> Stages<'a> {
     fn length(&mut self, number: usize) -> Result<Bytes> {
         match self.size(number)? {
             table::Size::Exactly(size) => Ok(size),
-            table::Size::Fill => Ok(self.placed(number)?.length),
+            table::Size::Fill => self.run(Stage::Fill(number), |stages| Ok(stages.placed(number)?.length)),
         }
     }
 
@@ -356,173 +360,4 @@ impl<'a> Stages<'a> {
             logical: partition.logical,
         })
     }
-
-    /// Warns of an EFI system partition that nothing was put into.
-    fn bootless(&mut self, number: usize) -> Result<Option<Warning>> {
-        let is_esp = matches!(self.partition(number)?.kind, Type::ESP | Type::Mbr(0xef));
-        let is_empty = self.tree(number)?.is_some_and(|tree| tree.is_empty());
-        Ok((is_esp && is_empty).then(|| {
-            Warning(
-                "there is nothing on the EFI system partition: UEFI firmware finds nothing to start"
-                    .to_owned(),
-            )
-        }))
-    }
-
-    /// The bytes of a partition, once all that they depend on is known.
-    fn bytes(&mut self, number: usize) -> Result<Arc<Holds>> {
-        if let Some(holds) = &self.part(number)?.bytes {
-            return Ok(Arc::clone(holds));
-        }
-        let partition = self.partition(number)?;
-        let holds = self.run(Stage::Bytes(number), |stages| match &partition.body {
-            Body::Empty => Ok(Holds::nothing()),
-            Body::Bytes(bytes) => {
-                let placed = stages.placed(number)?;
-                Ok(Holds { image: Some(ready_bytes(bytes, &placed)?), ..Holds::nothing() })
-            }
-            Body::File(path) => {
-                let (ready, length) = (stages.ready(number, path)?, stages.length(number)?);
-                Ok(Holds { image: Some(ready.image(length)?), ..Holds::nothing() })
-            }
-            Body::Filesystem(spec, _) => {
-                let built = stages.finished(number, spec)?;
-                let (facts, mut warnings) = (Some(built.facts), built.warnings);
-                warnings.extend(stages.bootless(number)?);
-                Ok(Holds { image: Some(built.image), facts, warnings, ..Holds::nothing() })
-            }
-            Body::Derived(derived) => {
-                let needed = derived.needs().into_iter().map(|number| {
-                    let length = stages.length(number)?;
-                    let image = stages.bytes(number)?.image.clone();
-                    let image = image.map_or_else(|| Builder::new(length).finish(), Ok)?;
-                    Ok(Needed { image, length })
-                });
-                let needed = needed.collect::<Result<Vec<_>>>()?;
-                let length = stages.length(number)?;
-                let key = stages.disk.partition_key(number);
-                let packer = Arc::clone(&stages.part(number)?.packer);
-                let Made { image, facts, values } =
-                    derived.build(&needed, &Request { length, key, packer: &packer })?;
-                Ok(Holds { image: Some(image), facts, values, ..Holds::nothing() })
-            }
-        })?;
-        let holds = Arc::new(holds);
-        self.part(number)?.bytes = Some(Arc::clone(&holds));
-        Ok(holds)
-    }
-
-    /// The filesystem in its place: the one that decided the partition's size, or one built anew where the
-    /// filesystem records its place.
-    fn finished(&mut self, number: usize, spec: &filesystem::Spec) -> Result<Filesystem> {
-        self.size(number)?;
-        let draft = self.part(number)?.draft.take();
-        match draft {
-            Some(draft) if !spec.knows_its_place() => Ok(draft),
-            draft => {
-                let size = match draft {
-                    Some(_) => filesystem::Size::Auto,
-                    None => filesystem::Size::Fixed(self.length(number)?),
-                };
-                let start = if spec.knows_its_place() { self.placed(number)?.offset } else { Bytes::ZERO };
-                let built = self.filesystem(number, size, start)?;
-                match draft.is_some_and(|draft| draft.image.length() != built.image.length()) {
-                    true => Err(Error::bug("the size of a filesystem depends on its place")),
-                    false => Ok(built),
-                }
-            }
-        }
-    }
-
-    /// Builds the filesystem of a partition that begins at `offset`.
-    fn filesystem(&mut self, number: usize, size: filesystem::Size, offset: Bytes) -> Result<Filesystem> {
-        let tree = self.tree(number)?;
-        let Body::Filesystem(spec, _) = &self.partition(number)?.body else {
-            return Err(Error::bug("a partition has no filesystem"));
-        };
-        let at = Placement {
-            size,
-            offset,
-            sector_size: u64::from(self.disk.sector_size),
-            id: identity::filesystem_uuid(self.disk.partition_key(number)),
-            time: self.disk.time,
-            system: self.partition(number)?.kind.is_system(),
-        };
-        spec.build(tree.as_ref(), &at, &self.part(number)?.packer)
-    }
-
-    /// Name: the plan with the GUIDs that follow from digests.
-    fn named(&self, plan: &Plan, holds: &[Arc<Holds>]) -> Result<Plan> {
-        let mut plan = plan.clone();
-        for (number, (placed, partition)) in plan.partitions.iter_mut().zip(&self.disk.partitions).enumerate()
-        {
-            let Guid::Derived { of, value } = &partition.guid else { continue };
-            let holds = holds.get(*of).ok_or_else(|| {
-                Error::new(Kind::Manifest, "a GUID derives from a partition that does not exist")
-                    .on(Subject::Partition(number))
-            })?;
-            let text = derived::value(&holds.values, value)?;
-            placed.guid = text.parse().map_err(|_| Error::bug(format!("`{value}` is not a GUID")))?;
-        }
-        let guids: Vec<_> = plan.partitions.iter().map(|placed| placed.guid).collect();
-        for (number, guid) in guids.iter().enumerate() {
-            let earlier = guids.iter().take(number).position(|other| other == guid);
-            if let (Scheme::Gpt, Some(earlier)) = (plan.scheme, earlier) {
-                return Err(Error::new(Kind::Manifest, "two partitions have the same GUID")
-                    .on(Subject::Partition(number))
-                    .on(Subject::Partition(earlier))
-                    .found(guid));
-            }
-        }
-        Ok(plan)
-    }
-
-    /// Adds the part of the description that an error in a partition is about, where the error names none
-    /// yet: the entry whose file it names, the options of the filesystem, the size, or the partition.
-    fn blame(&self, number: usize, error: Error) -> Error {
-        let Some(partition) = self.disk.partitions.get(number).filter(|_| !error.is_blamed()) else {
-            return error;
-        };
-        let entries = partition.entries();
-        let entry = error.path().and_then(|path| cause(entries, path));
-        let made = entry.and_then(|entry| entries.get(entry)).is_some_and(|entry| entry.payload.is_made());
-        // The description is at fault, not a file that it names.
-        let written = error.kind() == Kind::Capacity && (error.key().is_some() || made);
-        let error = if written { error.with_kind(Kind::Manifest) } else { error };
-        let whole = Subject::Partition(number);
-        match (&partition.body, error.key(), entry) {
-            (_, Some("time"), _) => error.on(Subject::Disk),
-            (_, Some("size"), _) => error.on(whole),
-            (Body::Filesystem(..), Some(_), _) => error.on(Subject::Filesystem(number)),
-            (Body::Filesystem(..), None, Some(entry)) => {
-                error.on(Subject::Entry { partition: number, entry })
-            }
-            (Body::Filesystem(..), None, None)
-                if error.path().is_none() && error.kind() == Kind::Manifest =>
-            {
-                error.on(Subject::Filesystem(number))
-            }
-            (Body::File(_), None, _) if partition.size == Size::Auto || error.kind() != Kind::Capacity => {
-                error.about("file").on(whole)
-            }
-            (_, None, _) if matches!(partition.size, Size::Fixed(_)) && error.kind() == Kind::Capacity => {
-                error.about("size").on(whole)
-            }
-            (Body::File(_), None, _) => error.about("file").on(whole),
-            _ => error.on(whole),
-        }
-    }
-}
-
-/// Ready bytes at the start of their partition.
-fn ready_bytes(bytes: &Arc<[u8]>, placed: &Placed) -> Result<Image> {
-    let length = Bytes::new(u64_of(bytes.len()));
-    if let Some(missing) = length.checked_sub(placed.length).filter(|missing| *missing > Bytes::ZERO) {
-        return Err(Error::new(Kind::Capacity, "what a partition holds does not fit it")
-            .expected(format!("at most {} bytes", placed.length.get()))
-            .found(format!("{} bytes, {} too many", length.get(), missing.get())));
-    }
-    let mut image = Builder::new(length);
-    image.bytes(Bytes::ZERO, format!("boot program of partition {}", placed.number), Arc::clone(bytes));
-    image.finish()
 }
