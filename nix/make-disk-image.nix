@@ -64,6 +64,15 @@
   # "raw", "qcow2", "qcow2-compressed", "vdi", "vpc", "vmdk" or "vhdx".
   format ? "raw",
 
+  # Of the format; null is its default. The variant: "dynamic" or "fixed" of vpc (Azure takes fixed), vdi and vhdx,
+  # "monolithicSparse" or "streamOptimized" of vmdk (an OVA has streamOptimized).
+  subformat ? null,
+  # "none", "zlib" or "zstd" of qcow2, "zlib" of streamOptimized; and how hard.
+  compress ? if format == "qcow2-compressed" then "zlib" else null,
+  level ? null,
+  # Of qcow2: bytes, or a text such as "2MiB".
+  clusterSize ? null,
+
   # Every image is the same bit for bit; these do nothing.
   deterministic ? true,
   reproducible ? true,
@@ -207,7 +216,7 @@ let
       suffix = "qcow2";
     };
     qcow2-compressed = {
-      flags = "--format qcow2 --compress zlib";
+      flags = "--format qcow2";
       suffix = "qcow2";
     };
     vdi = {
@@ -311,7 +320,13 @@ let
   given = names: values: if names then values else { };
   manifest = {
     version = 1;
-    disk = extraDisk;
+    # The disk in it is the same with any of these: no id derives from them.
+    disk =
+      given (subformat != null) { inherit subformat; }
+      // given (compress != null) { inherit compress; }
+      // given (level != null) { inherit level; }
+      // given (clusterSize != null) { cluster_size = clusterSize; }
+      // extraDisk;
     nixos = {
       system = "${toplevel}";
       closure = "${closure}";

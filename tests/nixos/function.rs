@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::closure::nix;
 use crate::support::program::diskwright;
 use crate::support::tools::{command, must, run, scratch};
+use crate::tiny::Tiny;
 
 const PATH: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-";
 
@@ -174,7 +175,7 @@ fn formats_names_and_what_runs_afterwards_are_in_the_script() {
     for (format, flags, filename, product) in [
         ("raw", "--format raw", "nixos.img", "raw"),
         ("qcow2", "--format qcow2", "nixos.qcow2", "qcow2"),
-        ("qcow2-compressed", "--format qcow2 --compress zlib", "nixos.qcow2", "qcow2"),
+        ("qcow2-compressed", "--format qcow2", "nixos.qcow2", "qcow2"),
         ("vdi", "--format vdi", "nixos.vdi", "vdi"),
         ("vpc", "--format vpc", "nixos.vhd", "vpc"),
         ("vmdk", "--format vmdk", "nixos.vmdk", "vmdk"),
@@ -200,7 +201,77 @@ fn formats_names_and_what_runs_afterwards_are_in_the_script() {
     at("--verify-closure");
 }
 
+<<<<<<< HEAD
 /// An unknown loader in the configuration is an error, and not an image without a loader.
+=======
+/// How the file is written stands in the manifest, which the program reads: below, with the program itself.
+#[test]
+fn subformat_codec_level_and_cluster_size_are_keys_of_the_disk() {
+    for (more, expected) in [
+        ("", json!({})),
+        ("format = \"vpc\"; subformat = \"fixed\";", json!({ "subformat": "fixed" })),
+        ("format = \"qcow2-compressed\";", json!({ "compress": "zlib" })),
+        ("format = \"qcow2-compressed\"; compress = \"zstd\";", json!({ "compress": "zstd" })),
+        (
+            "format = \"qcow2\"; compress = \"zstd\"; level = 19; clusterSize = \"2MiB\";",
+            json!({ "compress": "zstd", "level": 19, "cluster_size": "2MiB" }),
+        ),
+        (
+            "format = \"qcow2\"; clusterSize = 65536; extraDisk.time = 5;",
+            json!({ "cluster_size": 65536, "time": 5 }),
+        ),
+        ("subformat = null; compress = null; level = null; clusterSize = null;", json!({})),
+    ] {
+        assert_eq!(image(&format!("{{ {more} }}"))["manifest"]["disk"], expected, "{more}");
+    }
+}
+
+/// What `inspect` says of the image that the manifest of the function and the flags of its script make.
+#[test]
+fn the_program_writes_the_file_that_the_arguments_ask_for() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let closure = tiny.path().join("registration");
+    std::fs::write(&closure, tiny.registration()).unwrap();
+    for (more, expected) in [
+        (
+            "format = \"vpc\"; subformat = \"fixed\"; diskSize = 64;",
+            &[("format", "vpc"), ("subformat", "fixed")][..],
+        ),
+        ("format = \"vmdk\"; subformat = \"streamOptimized\";", &[("subformat", "streamOptimized")]),
+        ("format = \"qcow2-compressed\";", &[("compression type", "zlib"), ("cluster size", "65536")]),
+        (
+            "format = \"qcow2\"; compress = \"zstd\"; level = 1; clusterSize = \"2MiB\";",
+            &[("compression type", "zstd"), ("cluster size", "2097152")],
+        ),
+    ] {
+        let found = image(&format!(
+            "{{ {more} installBootLoader = false; copyChannel = false; partitionTableType = \"none\"; }}"
+        ));
+        let mut manifest = found["manifest"].clone();
+        manifest["nixos"]["system"] = json!(system);
+        manifest["nixos"]["closure"] = json!(closure);
+        manifest["nixos"]["store_root"] = json!(tiny.root());
+        let (file, out) =
+            (tiny.path().join("manifest.json"), tiny.path().join(found["filename"].as_str().unwrap()));
+        std::fs::write(&file, manifest.to_string()).unwrap();
+        let script = found["script"].as_str().unwrap();
+        let flags: Vec<&str> =
+            script.split("\"$diskImage\" ").nth(1).unwrap().lines().next().unwrap().split(' ').collect();
+        let flags = flags.iter().filter(|flag| **flag != "\\");
+        must(diskwright().arg("build").arg(&file).arg("-o").arg(&out).args(flags));
+        let said = must(diskwright().arg("inspect").arg(&out)).text();
+        for (name, value) in expected {
+            let line =
+                said.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {said}"));
+            assert_eq!(line[name.len()..].trim(), *value, "{more}\n{said}");
+        }
+        std::fs::remove_file(&out).unwrap();
+    }
+}
+
+/// A configuration with a loader that is not known is no image without one.
+>>>>>>> p2-K
 #[test]
 fn the_loader_of_the_configuration_is_the_loader_of_the_image() {
     let with = |loader: &str, more: &str| {

@@ -44,13 +44,14 @@ pub fn damage(image: &Path, commands: &str) {
 pub fn view(image: &Path) -> Snapshot {
     let folder = scratch();
     let said = debugfs(image, &format!("rdump / {}\n", folder.path().display()));
-    // Only root may set the owners of the copies; the copies are only used for bytes and targets.
-    let complaints: Vec<_> = said
-        .error()
-        .lines()
-        .skip(1)
-        .filter(|line| !line.contains("changing ownership"))
-        .map(str::to_owned)
+    // Only root may set the owners of the copies; the copies are only used for bytes and targets. Names may contain
+    // newlines, so a complaint ends where the next one begins.
+    let error = said.error();
+    let complaints: Vec<_> = error
+        .split_once('\n')
+        .map_or("", |(_, complaints)| complaints)
+        .split("rdump: ")
+        .filter(|complaint| !complaint.is_empty() && !complaint.contains("changing ownership"))
         .collect();
     assert!(complaints.is_empty(), "debugfs rdump: {complaints:?}");
     let copied = Snapshot::of(folder.path());
