@@ -180,6 +180,7 @@ impl<'a> Stages<'a> {
         if !spec.holds_files() {
             return Ok(None);
         }
+        let boot = [Type::ESP, Type::XBOOTLDR].contains(&partition.kind);
         let tree = self.run(Stage::Scan(number), |stages| {
             let mut values = BTreeMap::new();
             for of in contents.needs() {
@@ -194,6 +195,7 @@ impl<'a> Stages<'a> {
                 Contents::Entries(entries) => {
                     let reading = Reading {
                         partition: number,
+                        boot,
                         time: stages.disk.time,
                         jobs: stages.work.jobs,
                         progress: &stages.work.progress,
@@ -506,8 +508,8 @@ fn ready_bytes(bytes: &Arc<[u8]>, placed: &Placed) -> Result<Image> {
     let length = Bytes::new(u64_of(bytes.len()));
     if let Some(missing) = length.checked_sub(placed.length).filter(|missing| *missing > Bytes::ZERO) {
         return Err(Error::new(Kind::Capacity, "what a partition holds does not fit it")
-            .expected(format!("at most {} bytes", placed.length.get()))
-            .found(format!("{} bytes, {} too many", length.get(), missing.get())));
+            .expected(format!("at most {}", placed.length.in_full()))
+            .found(format!("{}, {} too much", length.in_full(), missing.human())));
     }
     let mut image = Builder::new(length);
     image.bytes(Bytes::ZERO, format!("boot program of partition {}", placed.number), Arc::clone(bytes));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
 use crate::error::{Error, Subject};
-use crate::units::{Bytes, KIB, MIB, Sectors};
+use crate::units::{Bytes, MIB, Sectors};
 
 /// What a place that is not given is a multiple of, and the end of what fills: 1 MiB, as every partitioning tool has
 /// it; it is a multiple of the erase blocks and stripes that matter.
@@ -124,13 +124,14 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
             return Err(Refusal::disk("the size of the disk is not a whole number of sectors")
                 .about("size")
                 .expected(format!("a multiple of {sector} bytes"))
-                .found(format!("{} bytes", size.get())));
+                .found(size.in_full())
+                .or_hint(size.unit_forgotten()));
         }
         if size > Bytes::LIMIT {
             return Err(Refusal::disk("the disk is larger than a file can be")
                 .about("size")
-                .expected(format!("at most {} bytes", Bytes::LIMIT.get()))
-                .found(format!("{} bytes", size.get())));
+                .expected(format!("at most {}", Bytes::LIMIT.in_full()))
+                .found(size.in_full()));
         }
     }
     if request.scheme != Scheme::Gpt {
@@ -167,15 +168,11 @@ fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> 
         if value.is_multiple_of(sector) {
             return Ok(());
         }
-        let refusal = Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
+        Err(Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
             .about(name)
             .expected(format!("a multiple of {sector} bytes"))
-            .found(format!("{} bytes", value.get()));
-        // No partition is as small as that, so its unit was forgotten.
-        Err(match value.get() < 64 * KIB {
-            true => refusal.hint(format!("a number alone counts bytes; was {}MiB meant?", value.get())),
-            false => refusal,
-        })
+            .found(value.in_full())
+            .or_hint(value.unit_forgotten()))
     };
     if let Some(start) = wish.start {
         whole("start", start)?;
@@ -273,8 +270,8 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
     if length == Bytes::ZERO || length > Bytes::LIMIT {
         return Err(Refusal::of(0, "no disk has this size")
             .about("size")
-            .expected(format!("1 sector to {} bytes", Bytes::LIMIT.get()))
-            .found(format!("{} bytes", length.get())));
+            .expected(format!("1 sector to {}", Bytes::LIMIT.in_full()))
+            .found(length.in_full()));
     }
     // A disk of less than a sector has no last one; without a table nobody reads it.
     let last = Sectors::new(length.get() / request.sector_size).saturating_sub(Sectors::new(1));
@@ -336,9 +333,13 @@ fn fixed(request: &Request, wish: &Wish) -> Option<Span> {
     Some(Span { from: start.saturating_sub(lead(wish)), start, end })
 }
 
-/// A place for people: bytes as they are written in a manifest, and the sector.
+/// A place for people: its offset, and its sector.
 fn shown(request: &Request, bytes: Bytes) -> String {
-    format!("{bytes} (sector {})", bytes.get() / request.sector_size)
+    let (human, sector) = (bytes.human(), bytes.get() / request.sector_size);
+    match human.contains('.') {
+        true => format!("{human} ({} bytes, sector {sector})", bytes.get()),
+        false => format!("{human} (sector {sector})"),
+    }
 }
 
 /// Everything lies where the table allows.
@@ -351,7 +352,11 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
         }
         let refusal = Refusal::of(at, "it lies outside of what the table lets partitions use")
             .about(if wish.start.is_some() { "start" } else { "size" })
-            .expected(format!("a place from {} to {}", shown(request, area.start), shown(request, area.end)))
+            .expected(if early {
+                format!("a place that begins at or behind {}", shown(request, area.start))
+            } else {
+                format!("a place that ends at or before {}", shown(request, area.end))
+            })
             .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
         return Err(if early && wish.logical {
             refusal.why("the boot record of a logical partition lies 1 MiB before it")

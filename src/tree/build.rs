@@ -127,6 +127,7 @@ pub struct Builder {
     pub(super) longest: u16,
     /// Below which paths no file begins with a hole.
     pub(super) begun: Vec<Vec<u8>>,
+    pub(super) boots: bool,
     time: Time,
 }
 
@@ -157,6 +158,7 @@ impl Builder {
             owners: Owners::of_process(),
             longest: 0,
             begun: Vec::new(),
+            boots: false,
             time,
         };
         let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
@@ -198,12 +200,6 @@ impl Builder {
         let length = u16::try_from(to.len()).map_err(|_| too_many())?;
         self.names.extend_from_slice(to);
         Ok(Content::Symlink { target, length })
-    }
-
-    /// Lets no file at `path` and below begin with a hole: its first block becomes data. GRUB (2.06, 2.14) cannot read a
-    /// file of ext4 whose first extent begins later, and what it reads is in `/boot` mostly.
-    pub fn begin_with_data(&mut self, path: &[u8]) {
-        self.begun.push(path.to_vec());
     }
 
     /// Puts a directory, device, pipe or socket at `target`, making the directories above it.
