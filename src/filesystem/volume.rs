@@ -3,13 +3,14 @@
 
 use std::fmt;
 
-use super::{Facts, ext4, fat};
+use super::{Facts, ext4, fat, squashfs};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Slice};
 use crate::tree::{Time, Xattr};
 use crate::units::Bytes;
 
-/// Which inode of a volume. ext4 has numbers; FAT has none, and takes the place of the directory entry.
+/// Which inode of a volume. ext4 has numbers; FAT has none, and takes the place of the directory entry; SquashFS takes the
+/// place of the inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Inode(pub u64);
 
@@ -192,6 +193,9 @@ pub fn contents(volume: &dyn Volume, inode: Inode) -> Result<Slice> {
 pub fn open(volume: &Slice) -> Result<Option<Box<dyn Volume>>> {
     if let Some(ext4) = ext4::open(volume)? {
         return Ok(Some(Box::new(ext4)));
+    }
+    if let Some(squashfs) = squashfs::open(volume)? {
+        return Ok(Some(Box::new(squashfs)));
     }
     if let Some(fat) = fat::open(volume)? {
         return Ok(Some(Box::new(fat)));

@@ -27,6 +27,7 @@ mod partitions;
 mod read;
 mod slices;
 mod sources;
+mod squashfs;
 mod syscalls;
 mod tables;
 mod volumes;
