@@ -109,7 +109,7 @@ impl Settings {
 pub(super) enum Encoder {
     None,
     Zstd(codec::Encoder),
-    Gzip(ZlibEncoder),
+    Gzip(Box<ZlibEncoder>),
     Xz { level: u8, dictionary: u32 },
     Lz4,
 }
@@ -131,7 +131,7 @@ impl Encoder {
             Compression::Zstd => {
                 Self::Zstd(codec::Encoder::new(Codec::Zstd(Level::new(settings.level)?), unit)?)
             }
-            Compression::Gzip => Self::Gzip(ZlibEncoder::new(Level::new(settings.level)?)),
+            Compression::Gzip => Self::Gzip(Box::new(ZlibEncoder::new(Level::new(settings.level)?))),
             // The kernel takes a dictionary of a block, or of 8 KiB where that is more (squashfs_xz_comp_opts).
             Compression::Xz => {
                 Self::Xz { level: settings.level, dictionary: crate::units::narrow(unit, "a dictionary")? }

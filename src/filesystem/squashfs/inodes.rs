@@ -205,14 +205,13 @@ impl Writer<'_> {
                     let place = self.inodes.place();
                     place.block32("inodes")?;
                     self.exports.put(&place.reference().to_le_bytes())?;
+                    let names = waiting.remove(&node).unwrap_or_default();
                     match kind {
-                        Type::Directory => {
-                            self.directory(node, &waiting.remove(&node).unwrap_or_default())?
-                        }
-                        Type::File => self.file(node, start)?,
-                        Type::Symlink => self.symlink(node)?,
-                        _ => self.special(node, kind)?,
-                    }
+                        Type::Directory => self.directory(node, &names),
+                        Type::File => self.file(node, start),
+                        Type::Symlink => self.symlink(node),
+                        _ => self.special(node, kind),
+                    }?;
                     if self.links.contains_key(&node) {
                         self.linked.insert(node, place);
                     }

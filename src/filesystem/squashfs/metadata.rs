@@ -125,7 +125,7 @@ impl Tables {
                 Some(header)
             }
         };
-        if parts.end >= super::format::NO_TABLE {
+        if parts.end == super::format::NO_TABLE {
             return Err(Error::bug("the tables of a SquashFS end behind all addresses"));
         }
         let starts = Starts { inodes, directories, fragments, exports, ids, xattrs, end: parts.end };
