@@ -31,6 +31,7 @@ pub use build::Builder;
 pub use chmod::Chmod;
 pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
+pub(crate) use owners::Names;
 pub use rules::{Hardlinks, Owner, Rules};
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;

@@ -7,6 +7,7 @@ use super::{ValueError, refuse};
 use crate::container::{Compression, Format, Subformat};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
+use crate::filesystem::squashfs;
 use crate::table::Scheme;
 
 /// The width of the entries of a FAT, as a manifest has it: `32`.
@@ -59,6 +60,17 @@ words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => C
 value!(TimePolicy, text, "TimePolicy", "\"refuse\" or \"clamp\"", {
     "description": "What becomes of times that do not fit: an error (`refuse`), or the nearest that does (`clamp`).",
     "enum": ["refuse", "clamp"]
+});
+
+words!(
+    squashfs::Compression,
+    "the compression of a SquashFS is",
+    "zstd" => Zstd, "gzip" => Gzip, "xz" => Xz, "lz4" => Lz4, "none" => None
+);
+
+value!(squashfs::Compression, text, "SquashfsCompression", "\"zstd\", \"gzip\", \"xz\", \"lz4\" or \"none\"", {
+    "description": "How the blocks of a SquashFS are compressed.",
+    "enum": ["zstd", "gzip", "xz", "lz4", "none"]
 });
 
 words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);

@@ -26,6 +26,7 @@ mod partitions;
 mod read;
 mod slices;
 mod sources;
+mod squashfs;
 mod stages;
 mod syscalls;
 mod tables;

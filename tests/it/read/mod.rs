@@ -6,3 +6,5 @@ mod ext;
 mod fat;
 mod hostile;
 mod view;
+
+pub(crate) use view::{assert_clean, opened, remarks, slice, view};

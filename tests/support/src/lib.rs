@@ -22,6 +22,7 @@ pub mod pinned;
 pub mod program;
 pub mod random;
 pub mod snapshot;
+pub mod squashfs;
 pub mod table;
 pub mod tools;
 pub mod tree;
