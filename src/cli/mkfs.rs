@@ -6,7 +6,7 @@ use super::job::{Common, Target, epoch};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
-use crate::filesystem::{Spec, ext4, fat};
+use crate::filesystem::{Spec, erofs, ext4, fat};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -35,6 +35,11 @@ enum Kind {
   diskwright mkfs vfat esp -o esp.img --label ESP --size 256MiB
   diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12")]
     Vfat(Box<Make<fat::Options>>),
+    /// Make an EROFS filesystem, which is only read: plain, or compressed
+    #[command(after_help = "Examples:
+  diskwright mkfs erofs rootfs -o root.img
+  diskwright mkfs erofs store -o store.img --compress zstd --chunk 1MiB")]
+    Erofs(Box<Packed<erofs::Options>>),
 }
 
 /// A filesystem with its own options.
@@ -44,6 +49,39 @@ struct Make<O: clap::Args> {
     shared: Shared,
     #[command(flatten)]
     options: O,
+}
+
+/// A filesystem that is compressed itself: `--compress` and `--level` are its own, and those of the container have longer
+/// names.
+#[derive(Debug)]
+struct Packed<O: clap::Args>(Make<O>);
+
+impl<O: clap::Args> Packed<O> {
+    fn renamed(command: clap::Command) -> clap::Command {
+        command
+            .mut_arg("compress", |argument| argument.long("container-compress"))
+            .mut_arg("level", |argument| argument.long("container-level"))
+    }
+}
+
+impl<O: clap::Args> clap::FromArgMatches for Packed<O> {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        Make::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl<O: clap::Args> clap::Args for Packed<O> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Self::renamed(Make::<O>::augment_args(command))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::renamed(Make::<O>::augment_args_for_update(command))
+    }
 }
 
 /// What all filesystems take.
@@ -68,11 +106,11 @@ struct Shared {
     #[arg(long, value_name = "OWNER")]
     owner: Option<Owner>,
     /// Names of one file: preserve, dissolve (into files), or dedupe (equal files become one)
-    /// [default: preserve for ext4, dissolve for vfat]
+    /// [default: preserve, for vfat dissolve]
     #[arg(long, value_name = "POLICY")]
     hardlinks: Option<Hardlinks>,
     /// Extended attributes that are kept, as patterns with `*`; give it again for more; '' keeps none
-    /// [default: user.*, security.capability and POSIX ACLs for ext4, none for vfat]
+    /// [default: user.*, security.capability and POSIX ACLs; none for vfat]
     #[arg(long, value_name = "PATTERN")]
     xattrs: Vec<String>,
     /// Bytes in a logical sector of the disk that it is for: 512 or 4096 [default: 512]
@@ -87,6 +125,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     match args.kind {
         Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
         Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
+        Kind::Erofs(make) => make.0.shared.run(&Spec::Erofs(make.0.options)),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bits;
 mod device;
+pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub(crate) mod marks;
@@ -34,6 +35,8 @@ pub enum Spec {
     Ext4(ext4::Options),
     /// FAT12, FAT16 or FAT32 with long names.
     Vfat(fat::Options),
+    /// The enhanced read-only filesystem of Linux.
+    Erofs(erofs::Options),
     /// A swap area, which holds no files.
     Swap(swap::Options),
 }
@@ -47,6 +50,12 @@ impl From<ext4::Options> for Spec {
 impl From<fat::Options> for Spec {
     fn from(options: fat::Options) -> Self {
         Self::Vfat(options)
+    }
+}
+
+impl From<erofs::Options> for Spec {
+    fn from(options: erofs::Options) -> Self {
+        Self::Erofs(options)
     }
 }
 
@@ -96,6 +105,7 @@ impl Spec {
         match self {
             Self::Ext4(_) => "ext4",
             Self::Vfat(_) => "vfat",
+            Self::Erofs(_) => "erofs",
             Self::Swap(_) => "swap",
         }
     }
@@ -106,6 +116,7 @@ impl Spec {
         let label = match self {
             Self::Ext4(options) => &options.label,
             Self::Vfat(options) => &options.label,
+            Self::Erofs(options) => &options.label,
             Self::Swap(options) => &options.label,
         };
         label.as_deref().unwrap_or_default()
@@ -117,6 +128,7 @@ impl Spec {
         match self {
             Self::Ext4(options) => options.free,
             Self::Vfat(options) => options.free,
+            Self::Erofs(options) => options.free,
             Self::Swap(_) => None,
         }
     }
@@ -130,7 +142,7 @@ impl Spec {
     /// Whether it keeps the owners of files.
     #[must_use]
     pub const fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Ext4(_))
+        matches!(self, Self::Ext4(_) | Self::Erofs(_))
     }
 
     /// Whether its contents can decide its size.
@@ -149,13 +161,13 @@ impl Spec {
     /// with the same packer; everything else does without.
     ///
     /// # Errors
-    /// As [`ext4::build`], [`fat::build`] and [`swap::build`].
+    /// As [`ext4::build`], [`fat::build`], [`erofs::build`] and [`swap::build`].
     pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
-        let _ = packer;
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),
             Self::Vfat(options) => fat::build(tree()?, options, at),
+            Self::Erofs(options) => erofs::build(tree()?, options, at, packer),
             Self::Swap(options) => swap::build(options, at),
         }
     }
@@ -184,7 +196,7 @@ pub struct Filesystem {
 /// What a filesystem says about itself, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `ext4`, `vfat`, `swap`.
+    /// `ext4`, `vfat`, `erofs`, `swap`.
     pub kind: &'static str,
     /// The label as it stands on the disk; empty for none.
     pub label: String,

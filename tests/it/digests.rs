@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::pinned::pinned;
-use crate::support::program::{build, diskwright, mkfs_ext4, mkfs_vfat, project};
+use crate::support::program::{build, diskwright, mkfs_erofs, mkfs_ext4, mkfs_vfat, project};
 use crate::support::tools::{digest, must, scratch};
 use crate::support::tree;
 
@@ -23,10 +23,28 @@ fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     mkfs_ext4(&plain, &path("ext4-fixed"), &["--size", "300MiB", "--journal=false", "--label", "fixed"]);
     mkfs_vfat(&plain.join("bin"), &path("vfat"), &["--label", "ESP"]);
     mkfs_vfat(&plain.join("bin"), &path("vfat-fixed"), &["--size", "300MiB"]);
-    ["gpt", "mbr", "ext4", "ext4-dedupe", "ext4-fixed", "vfat", "vfat-fixed"]
-        .into_iter()
-        .map(|name| (name, path(name)))
-        .collect()
+    mkfs_erofs(&portable, &path("erofs"), &[]);
+    mkfs_erofs(&portable, &path("erofs-lz4"), &["--compress", "lz4"]);
+    mkfs_erofs(
+        &portable,
+        &path("erofs-lz4hc"),
+        &["--compress", "lz4hc", "--chunk", "16KiB", "--label", "lz4hc"],
+    );
+    mkfs_erofs(&portable, &path("erofs-zstd"), &["--compress", "zstd", "--level", "19", "--chunk", "1MiB"]);
+    let names = [
+        "gpt",
+        "mbr",
+        "ext4",
+        "ext4-dedupe",
+        "ext4-fixed",
+        "vfat",
+        "vfat-fixed",
+        "erofs",
+        "erofs-lz4",
+        "erofs-lz4hc",
+        "erofs-zstd",
+    ];
+    names.into_iter().map(|name| (name, path(name))).collect()
 }
 
 #[test]
@@ -35,6 +53,18 @@ fn digests_of_fixture_images() {
     let found: String =
         images(folder.path()).iter().map(|(name, path)| format!("{} {name}\n", digest(path))).collect();
     pinned("digests.txt", &found);
+}
+
+#[test]
+fn golden_maps_of_erofs() {
+    let folder = scratch();
+    project(folder.path());
+    for (name, arguments) in [("erofs", &[][..]), ("erofs-zstd", &["--compress", "zstd"])] {
+        let mut command = diskwright();
+        command.args(["mkfs", "erofs"]).arg(folder.path().join("tree")).args(["--dry-run", "--map"]);
+        let said = must(command.args(arguments));
+        pinned(&format!("golden/{name}.map"), &said.text());
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod api;
 mod determinism;
 mod digests;
 mod disk;
+mod erofs;
 mod ext4;
 mod fat;
 mod faults;

@@ -2,7 +2,8 @@
 //! the tools of each filesystem show; damage, which it has to see; and what it refuses.
 
 mod damage;
+mod erofs;
 mod ext;
 mod fat;
 mod hostile;
-mod view;
+pub(crate) mod view;
