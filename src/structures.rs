@@ -9,6 +9,7 @@ pub fn all() -> Vec<(&'static str, Structure)> {
     let pages: [(&str, &[Structure]); 10] = [
         ("ext4", crate::filesystem::ext4::STRUCTURES),
         ("fat", crate::filesystem::fat::STRUCTURES),
+        ("erofs", crate::filesystem::erofs::STRUCTURES),
         ("squashfs", crate::filesystem::squashfs::STRUCTURES),
         ("swap", crate::filesystem::swap::STRUCTURES),
         ("tables", crate::table::format::STRUCTURES),

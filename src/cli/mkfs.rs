@@ -6,7 +6,7 @@ use super::job::{Common, Target, epoch};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
-use crate::filesystem::{Spec, ext4, fat, squashfs};
+use crate::filesystem::{Spec, erofs, ext4, fat, squashfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -41,6 +41,11 @@ enum Kind {
   diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12"
     )]
     Vfat(Box<Make<fat::Options>>),
+    /// Make an EROFS filesystem, which is only read: plain, or compressed
+    #[command(after_help = "Examples:
+  diskwright mkfs erofs rootfs -o root.img
+  diskwright mkfs erofs store -o store.img --compress zstd --chunk 1MiB")]
+    Erofs(Box<Packed<erofs::Options>>),
     /// Make a SquashFS: compressed, and only read
     #[command(after_help = "Examples:
   diskwright mkfs squashfs rootfs -o root.squashfs
@@ -132,6 +137,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     match args.kind {
         Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
         Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
+        Kind::Erofs(make) => make.0.shared.run(&Spec::Erofs(make.0.options)),
         Kind::Squashfs(make) => make.0.shared.run(&Spec::Squashfs(make.0.options)),
     }
 }

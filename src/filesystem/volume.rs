@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Facts, ext4, fat, squashfs};
+use super::{Facts, erofs, ext4, fat, squashfs};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Slice};
 use crate::tree::{Time, Xattr};
@@ -196,6 +196,9 @@ pub fn contents(volume: &dyn Volume, inode: Inode) -> Result<Slice> {
 pub fn open(volume: &Slice) -> Result<Option<Box<dyn Volume>>> {
     if let Some(ext4) = ext4::open(volume)? {
         return Ok(Some(Box::new(ext4)));
+    }
+    if let Some(erofs) = erofs::open(volume)? {
+        return Ok(Some(Box::new(erofs)));
     }
     if let Some(squashfs) = squashfs::open(volume)? {
         return Ok(Some(Box::new(squashfs)));

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::pinned::pinned;
-use crate::support::program::{build, diskwright, mkfs_ext4, mkfs_squashfs, mkfs_vfat, project};
+use crate::support::program::{build, diskwright, mkfs_erofs, mkfs_ext4, mkfs_squashfs, mkfs_vfat, project};
 use crate::support::tools::{digest, must, scratch};
 use crate::support::tree;
 
@@ -23,14 +23,36 @@ fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     mkfs_ext4(&plain, &path("ext4-fixed"), &["--size", "300MiB", "--journal=false", "--label", "fixed"]);
     mkfs_vfat(&plain.join("bin"), &path("vfat"), &["--label", "ESP"]);
     mkfs_vfat(&plain.join("bin"), &path("vfat-fixed"), &["--size", "300MiB"]);
+    mkfs_erofs(&portable, &path("erofs"), &[]);
+    mkfs_erofs(&portable, &path("erofs-lz4"), &["--compress", "lz4"]);
+    mkfs_erofs(
+        &portable,
+        &path("erofs-lz4hc"),
+        &["--compress", "lz4hc", "--chunk", "16KiB", "--label", "lz4hc"],
+    );
+    mkfs_erofs(&portable, &path("erofs-zstd"), &["--compress", "zstd", "--level", "19", "--chunk", "1MiB"]);
     for compress in ["zstd", "gzip", "xz", "lz4", "none"] {
         mkfs_squashfs(&portable, &path(&format!("squashfs-{compress}")), &["--compress", compress]);
     }
-    ["gpt", "mbr", "ext4", "ext4-dedupe", "ext4-fixed", "vfat", "vfat-fixed"]
-        .into_iter()
-        .chain(["squashfs-zstd", "squashfs-gzip", "squashfs-xz", "squashfs-lz4", "squashfs-none"])
-        .map(|name| (name, path(name)))
-        .collect()
+    let names = [
+        "gpt",
+        "mbr",
+        "ext4",
+        "ext4-dedupe",
+        "ext4-fixed",
+        "vfat",
+        "vfat-fixed",
+        "erofs",
+        "erofs-lz4",
+        "erofs-lz4hc",
+        "erofs-zstd",
+        "squashfs-zstd",
+        "squashfs-gzip",
+        "squashfs-xz",
+        "squashfs-lz4",
+        "squashfs-none",
+    ];
+    names.into_iter().map(|name| (name, path(name))).collect()
 }
 
 #[test]
@@ -39,6 +61,18 @@ fn digests_of_fixture_images() {
     let found: String =
         images(folder.path()).iter().map(|(name, path)| format!("{} {name}\n", digest(path))).collect();
     pinned("digests.txt", &found);
+}
+
+#[test]
+fn golden_maps_of_erofs() {
+    let folder = scratch();
+    project(folder.path());
+    for (name, arguments) in [("erofs", &[][..]), ("erofs-zstd", &["--compress", "zstd"])] {
+        let mut command = diskwright();
+        command.args(["mkfs", "erofs"]).arg(folder.path().join("tree")).args(["--dry-run", "--map"]);
+        let said = must(command.args(arguments));
+        pinned(&format!("golden/{name}.map"), &said.text());
+    }
 }
 
 #[test]

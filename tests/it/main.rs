@@ -12,6 +12,7 @@ mod architecture;
 mod determinism;
 mod digests;
 mod disk;
+mod erofs;
 mod ext4;
 mod fat;
 mod faults;
