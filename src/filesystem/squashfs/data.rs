@@ -86,7 +86,7 @@ fn check_sizes(tree: &Tree, nodes: &[NodeId], chunk: u64) -> Result<()> {
                     Bytes::new(chunk).human()
                 ))
                 .found(format!("{} and more", Bytes::new(blocks.saturating_mul(chunk)).human()))
-                .hint("larger blocks (`chunk`, --chunk) make shorter lists"));
+                .hint("larger blocks (`chunk`) make shorter lists"));
         }
     }
     Ok(())
