@@ -18,6 +18,8 @@ pub fn all() -> Vec<(&'static str, Structure)> {
         ("vdi", crate::container::vdi::STRUCTURES),
         ("vmdk", crate::container::vmdk::STRUCTURES),
         ("vhdx", crate::container::vhdx::STRUCTURES),
+        ("verity", crate::verity::STRUCTURES),
+        ("uki", crate::boot::pe::STRUCTURES),
     ];
     let with_page = |(page, structures): (&'static str, &'static [Structure])| {
         structures.iter().map(move |structure| (page, *structure))

@@ -31,4 +31,5 @@ mod squashfs;
 mod stages;
 mod syscalls;
 mod tables;
+mod verity;
 mod volumes;
