@@ -393,6 +393,9 @@ impl Error {
     }
 }
 
+/// One of the lines that an error may have.
+type Detail = fn(&Inner) -> Option<&String>;
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -429,15 +432,15 @@ impl fmt::Display for Error {
                 write!(f, "\n  at {place}")?;
             }
         }
-        let details: [(&str, fn(&Inner) -> &Option<String>); 4] = [
-            ("expected", |inner| &inner.expected),
-            ("found", |inner| &inner.found),
-            ("because", |inner| &inner.why),
-            ("hint", |inner| &inner.hint),
+        let details: [(&str, Detail); 4] = [
+            ("expected", |inner| inner.expected.as_ref()),
+            ("found", |inner| inner.found.as_ref()),
+            ("because", |inner| inner.why.as_ref()),
+            ("hint", |inner| inner.hint.as_ref()),
         ];
         for (name, detail) in details {
             // The outermost knows best what was wanted and what helps.
-            if let Some(value) = chain.iter().find_map(|inner| detail(inner).as_ref()) {
+            if let Some(value) = chain.iter().find_map(|inner| detail(inner)) {
                 write!(f, "\n  {name}: {}", plain(value))?;
             }
         }
