@@ -3,7 +3,7 @@
 #
 #   import ./make-disk-image.nix { inherit pkgs lib config; partitionTableType = "efi"; format = "qcow2"; }
 #
-# Arguments that only a virtual machine or a staging tree had use for are accepted and do nothing; each says so.
+# Arguments that only a virtual machine or a staging tree can use are accepted and do nothing; each says so.
 # docs/nix.md has the differences.
 {
   pkgs,
@@ -52,7 +52,7 @@
   # The same under its true name; it runs after postVM.
   postImage ? "",
 
-  # Of the virtual machine that there is not; does nothing.
+  # Memory of nixpkgs' virtual machine; does nothing, because there is none.
   memSize ? 1024,
 
   # Whether the root of the filesystem is the store itself.
@@ -92,7 +92,7 @@
   # More store paths, with all that they need.
   additionalPaths ? [ ],
 
-  # Below: what nixpkgs' function does not have.
+  # The following arguments do not exist in nixpkgs' function.
 
   diskwright ? (pkgs.buildPackages or pkgs).callPackage ./package.nix { },
 

@@ -1,4 +1,4 @@
-//! What `build` and `mkfs` share: how the work is done, where its result goes, and what is said about it.
+//! What `build` and `mkfs` share: how the work is done, where its result goes, and what is reported.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ fn check_output(path: &Path) -> Result<()> {
         }))
 }
 
-/// What to do where the suffix of an output is of no format here.
+/// What to do if the suffix of an output belongs to no known format.
 fn instead_of(path: &Path) -> &'static str {
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
     let stem = path.file_stem().map(Path::new).unwrap_or(Path::new(""));
@@ -214,7 +214,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// What `-o` says, if it was given.
+    /// The target that `-o` names.
     pub(super) fn of(out: PathBuf) -> Self {
         if out.as_os_str() == "-" { Self::Stdout } else { Self::File(out) }
     }
@@ -226,7 +226,7 @@ impl Common {
         Work { jobs: self.jobs.count(), ..Work::default() }
     }
 
-    /// What does not fit together, before any work.
+    /// Refuses arguments that do not fit together, before any work.
     pub(super) fn check(&self, target: Option<&Target>) -> Result<()> {
         if self.dry_run || !matches!(target, Some(Target::Stdout)) {
             return Ok(());
@@ -255,15 +255,18 @@ impl Common {
     ) -> Result<()> {
         let format = self.container.format(target, description.settings.format)?;
         let container = self.container.with(format, description)?;
-        let work = &Work { container, ..work.clone() };
+        let mut work = Work { container, ..work.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
-            drop(Output::create(path)?);
+            let output = Output::create(path)?;
+            work.spool = output.target().parent().map(Path::to_owned);
         }
+        let work = &work;
         watch(&work.progress.stop_flag())?;
         let bar = Bar::start(&work.progress);
-        let built = description.build(work)?;
+        let mut built = description.build(work)?;
         if self.dry_run {
+            built.settle(work)?;
             drop(bar);
             warn(&built);
             return self.show(folder, &built);
@@ -278,6 +281,7 @@ impl Common {
                 done.or_else(|error| work.progress.check().and(Err(error)))
             }
         }?;
+        built.settle(work)?;
         drop(bar);
         warn(&built);
         match target {
@@ -286,7 +290,7 @@ impl Common {
         }
     }
 
-    /// What would be built: the report, or the map.
+    /// Prints what would be built: the report, or the map.
     fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
             return super::print(built.report.json(None).as_bytes());
@@ -300,7 +304,7 @@ impl Common {
             out.flush()
                 .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))
         });
-        // What is left in the buffer has no reader either.
+        // The rest in the buffer has no reader either.
         let _ = out.into_parts();
         super::unless_nobody_reads(written)
     }
@@ -323,7 +327,7 @@ fn warn(built: &Built) {
     }
 }
 
-/// How many threads.
+/// The number of threads.
 #[derive(Debug, clap::Args)]
 pub(super) struct Jobs {
     /// Number of worker threads; the result is the same with any number [default: one per core]
@@ -332,7 +336,7 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// As many as asked for, or as there are cores.
+    /// The number that was asked for, or that of the cores.
     pub(super) fn count(&self) -> usize {
         self.jobs.map_or_else(|| Work::default().jobs, usize::from)
     }

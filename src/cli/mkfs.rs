@@ -1,4 +1,4 @@
-//! `diskwright mkfs`: one filesystem from one directory, which is a disk with one partition and no table.
+//! `diskwright mkfs`: one filesystem from one directory. It is a disk with one partition and no table.
 
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ struct Make<O: clap::Args> {
     options: O,
 }
 
-/// What all filesystems take.
+/// The flags of all filesystems.
 #[derive(Debug, clap::Args)]
 struct Shared {
     /// Directory whose contents the filesystem holds [default: none, an empty filesystem]
@@ -118,15 +118,16 @@ impl Shared {
             settings: Settings::default(),
             closure: None,
             warnings: Vec::new(),
+            beside: Vec::new(),
         })
     }
 
-    /// What the filesystem holds.
+    /// The contents of the filesystem.
     fn payload(&self, dates: Dates) -> Option<Payload> {
         let owner = self.owner.unwrap_or_default();
         match (&self.source, owner) {
             (Some(source), _) => {
-                // FAT has none, and says how many it dissolves.
+                // FAT has no hard links; a warning says how many were dissolved.
                 let hardlinks = self.hardlinks.unwrap_or_default();
                 let rules = Rules {
                     owner,
@@ -139,7 +140,7 @@ impl Shared {
                 let xattrs = patterns.map(Patterns::new).unwrap_or_default();
                 Some(Payload::Source { path: source.clone(), rules, xattrs })
             }
-            // The root itself is all that an empty filesystem has an owner of.
+            // In an empty filesystem, only the root has an owner.
             (None, Owner::Ids { uid, gid }) => {
                 let meta = Meta { uid, gid, ..Meta::root(0o755, dates.time) };
                 Some(Payload::Node { content: tree::Content::Directory, meta })
@@ -148,8 +149,8 @@ impl Shared {
         }
     }
 
-    /// What the flags say, as the manifest that says the same would: so both give the same ids. The source is left out,
-    /// which may lie anywhere.
+    /// The flags as the manifest with the same meaning would say it, so that both give the same ids. The
+    /// source is left out, since it may lie anywhere.
     fn said(&self, spec: &Spec) -> serde_json::Value {
         let mut disk = serde_json::json!({ "table": "none" });
         let set = |table: &mut serde_json::Value, key: &str, value: Option<serde_json::Value>| {
@@ -181,7 +182,7 @@ impl Shared {
         serde_json::json!({ "version": 1, "disk": disk, "partition": [partition] })
     }
 
-    /// What would be told in the words of a manifest otherwise.
+    /// Refuses mistakes that would otherwise be reported in the words of a manifest.
     fn check(&self, sector_size: u32) -> Result<()> {
         if !matches!(sector_size, 512 | 4096) {
             return Err(Error::new(ErrorKind::Usage, "no disk has sectors of this size")
@@ -218,7 +219,7 @@ impl Shared {
         }
     }
 
-    /// What one option excludes of another.
+    /// Refuses options that exclude each other.
     fn check_options(&self, spec: &Spec) -> Result<()> {
         if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
             return Err(Error::new(

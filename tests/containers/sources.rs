@@ -1,4 +1,4 @@
-//! Sources that are no file: block devices, standard input, pipes.
+//! Sources that are not files: block devices, standard input, pipes.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -173,7 +173,7 @@ fn pipes_by_the_names_of_devices_are_refused_with_their_own_name() {
     assert_eq!(names_in(folder.path()), ["disk.raw"]);
 }
 
-/// A pipe with a name is neither read from half nor waited for.
+/// A named pipe is neither read in part nor waited for.
 #[test]
 fn pipes_and_sockets_with_a_name_are_refused() {
     let folder = scratch();
