@@ -398,7 +398,6 @@ impl Error {
 }
 
 /// One of the lines that an error may have.
-type Detail = fn(&Inner) -> Option<&String>;
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
