@@ -397,8 +397,6 @@ impl Error {
     }
 }
 
-/// One of the lines that an error may have.
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
