@@ -1,4 +1,4 @@
-//! Files with holes: in chunks of one length, of which each has its own place, or none.
+//! Files with holes: in chunks of one length. Each chunk has its own place, or none.
 
 use crate::tree::Range;
 
