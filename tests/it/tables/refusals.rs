@@ -69,7 +69,15 @@ fn overlaps_name_both() {
         mbr(),
         vec![logical(fixed(1, 2 * MIB, MIB)), logical(fixed(2, 9 * MIB, MIB)), fixed(3, 5 * MIB, MIB)],
     );
-    refused(&request, &[2, 0], &["lies inside the extended partition", "1 MiB (sector 2048) to 10 MiB", "5 MiB (sector 10240) to 6 MiB"]);
+    refused(
+        &request,
+        &[2, 0],
+        &[
+            "lies inside the extended partition",
+            "1 MiB (sector 2048) to 10 MiB",
+            "5 MiB (sector 10240) to 6 MiB",
+        ],
+    );
 }
 
 #[test]
@@ -79,9 +87,17 @@ fn outlying_partitions_are_told_the_limits() {
     refused(
         &with(disk.clone(), vec![fixed(1, MIB, 63 * MIB)]),
         &[0],
-        &[outside, "ends at or before 63.9 MiB (67091968 bytes, sector 131039)", "a disk of 65MiB would hold it"],
+        &[
+            outside,
+            "ends at or before 63.9 MiB (67091968 bytes, sector 131039)",
+            "a disk of 65MiB would hold it",
+        ],
     );
-    refused(&with(disk.clone(), vec![data(1, 60), data(2, 3)]), &[1], &[outside, "to 64 MiB (sector 131072)"]);
+    refused(
+        &with(disk.clone(), vec![data(1, 60), data(2, 3)]),
+        &[1],
+        &[outside, "to 64 MiB (sector 131072)"],
+    );
     refused(
         &with(disk.clone(), vec![fixed(1, 33 * 512, MIB)]),
         &[0],
@@ -257,7 +273,11 @@ fn filling_needs_a_gap_of_its_own() {
 fn disks_are_large_enough_for_their_table() {
     // 34 sectors, one that is usable, 33 sectors.
     assert!(place(&sized(gpt(), Bytes::new(68 * 512))).is_ok());
-    refused(&sized(gpt(), Bytes::new(67 * 512)), &[], &["too small for a GPT", "at least 34 KiB", "34304 bytes"]);
+    refused(
+        &sized(gpt(), Bytes::new(67 * 512)),
+        &[],
+        &["too small for a GPT", "at least 34 KiB", "34304 bytes"],
+    );
     refused(&sized(gpt(), Bytes::ZERO), &[], &["too small for a GPT"]);
     let large = Request { sector_size: 4096, ..gpt() };
     // 6 + 1 + 5.
