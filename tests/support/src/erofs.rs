@@ -96,7 +96,7 @@ fn view_entry(erofs: &EroFS<SliceImage<'_>>, inode: Inode) -> Result<Entry, erof
     entry.mode = inode.permissions();
     (entry.uid, entry.gid, entry.links) = (inode.uid(), inode.gid(), inode.nlink().into());
     entry.mtime = inode.modified_unix();
-    let xattrs: Xattrs = erofs.xattrs_inode(inode.clone())?;
+    let xattrs: Xattrs = erofs.xattrs_inode(inode)?;
     entry.xattrs = xattrs;
     match entry.kind {
         Kind::File => {
