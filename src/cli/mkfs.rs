@@ -6,7 +6,7 @@ use super::job::{Common, Target, epoch};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
-use crate::filesystem::{Spec, erofs, ext4, fat};
+use crate::filesystem::{Spec, erofs, ext4, fat, squashfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -31,15 +31,26 @@ enum Kind {
   diskwright mkfs ext4 -o empty.img --size 10GiB --owner 1000:100")]
     Ext4(Box<Make<ext4::Options>>),
     /// Make a FAT filesystem: FAT12, FAT16 or FAT32 with long names
-    #[command(after_help = "Examples:
+    #[command(
+        // FAT holds none of these, and says so where they are given.
+        mut_arg("owner", |owner| owner.hide(true)),
+        mut_arg("hardlinks", |hardlinks| hardlinks.hide(true)),
+        mut_arg("xattrs", |xattrs| xattrs.hide(true)),
+        after_help = "Examples:
   diskwright mkfs vfat esp -o esp.img --label ESP --size 256MiB
-  diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12")]
+  diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12"
+    )]
     Vfat(Box<Make<fat::Options>>),
     /// Make an EROFS filesystem, which is only read: plain, or compressed
     #[command(after_help = "Examples:
   diskwright mkfs erofs rootfs -o root.img
   diskwright mkfs erofs store -o store.img --compress zstd --chunk 1MiB")]
     Erofs(Box<Packed<erofs::Options>>),
+    /// Make a SquashFS: compressed, and only read
+    #[command(after_help = "Examples:
+  diskwright mkfs squashfs rootfs -o root.squashfs
+  diskwright mkfs squashfs rootfs -o root.squashfs --compress xz --chunk 1MiB")]
+    Squashfs(Box<Packed<squashfs::Options>>),
 }
 
 /// A filesystem with its own options.
@@ -93,24 +104,25 @@ struct Shared {
     /// Where the filesystem goes; `-` is standard output
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
-    /// Size, as 4096, 64MiB, 1.5GiB; or auto, as small as the contents and --free allow [default: auto]
+    /// Size of the filesystem, such as 64MiB or 1.5GiB; or auto: as small as the contents and --free allow [default: auto]
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
-    /// UUID from which all ids derive that are not given [default: derived from the flags]
+    /// Seed of all UUIDs and serial numbers that no other option gives; itself a UUID [default: derived from the other
+    /// options]
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
-    /// Time of everything that the writer makes, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
+    /// Time at which the filesystem was made, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
-    /// Owner of everything: root, preserve (as on the host), or UID:GID [default: root]
+    /// Owner of all files: root, preserve (as they are owned on this machine), or UID:GID [default: root]
     #[arg(long, value_name = "OWNER")]
     owner: Option<Owner>,
-    /// Names of one file: preserve, dissolve (into files), or dedupe (equal files become one)
-    /// [default: preserve, for vfat dissolve]
+    /// What becomes of hard links: preserve keeps them, dissolve makes every name a file of its own, dedupe also makes
+    /// files with the same contents one file with several names [default: preserve]
     #[arg(long, value_name = "POLICY")]
     hardlinks: Option<Hardlinks>,
-    /// Extended attributes that are kept, as patterns with `*`; give it again for more; '' keeps none
-    /// [default: user.*, security.capability and POSIX ACLs; none for vfat]
+    /// Extended attributes to keep, as a pattern with `*`; may be given several times; '' keeps none [default: user.*,
+    /// security.capability and POSIX ACLs]
     #[arg(long, value_name = "PATTERN")]
     xattrs: Vec<String>,
     /// Bytes in a logical sector of the disk that it is for: 512 or 4096 [default: 512]
@@ -126,6 +138,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
         Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
         Kind::Erofs(make) => make.0.shared.run(&Spec::Erofs(make.0.options)),
+        Kind::Squashfs(make) => make.0.shared.run(&Spec::Squashfs(make.0.options)),
     }
 }
 
@@ -226,8 +239,10 @@ impl Shared {
             && (size == Bytes::ZERO || !size.is_multiple_of(sector_size.into()))
         {
             return Err(Error::new(ErrorKind::Usage, "a filesystem cannot have this size")
+                .at_flag("--size")
                 .expected(format!("a multiple of {sector_size} bytes, or auto"))
-                .found(format!("{} bytes", size.get())));
+                .found(size.in_full())
+                .or_hint(size.unit_forgotten()));
         }
         for (flag, given) in
             [("--hardlinks", self.hardlinks.is_some()), ("--xattrs", !self.xattrs.is_empty())]

@@ -4,17 +4,18 @@
 //! |---|---|
 //! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
+//! | partitions of dm-verity | [`verity`] |
 //! | the stages that give every byte its place | `stages` |
 //! | a report for people and machines | [`report`] |
 
 mod contents;
 mod derived;
 mod files;
-mod ready;
 pub mod report;
 mod scan;
 mod spec;
 mod stages;
+pub mod verity;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,12 +92,12 @@ impl Built {
     /// Writes the disk to the file `path`, in the container of `work`, for which it was built.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
         write(&[self.file(path, work)?], work)
     }
 
-    /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write)
+    /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write())
     /// together.
     ///
     /// # Errors

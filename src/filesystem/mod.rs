@@ -10,6 +10,7 @@ pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub(crate) mod marks;
+pub mod squashfs;
 pub mod swap;
 mod volume;
 
@@ -38,6 +39,8 @@ pub enum Spec {
     Vfat(fat::Options),
     /// The enhanced read-only filesystem of Linux.
     Erofs(erofs::Options),
+    /// SquashFS, which is compressed and only read.
+    Squashfs(squashfs::Options),
     /// A swap area, which contains no files.
     Swap(swap::Options),
 }
@@ -57,6 +60,12 @@ impl From<fat::Options> for Spec {
 impl From<erofs::Options> for Spec {
     fn from(options: erofs::Options) -> Self {
         Self::Erofs(options)
+    }
+}
+
+impl From<squashfs::Options> for Spec {
+    fn from(options: squashfs::Options) -> Self {
+        Self::Squashfs(options)
     }
 }
 
@@ -107,6 +116,7 @@ impl Spec {
             Self::Ext4(_) => "ext4",
             Self::Vfat(_) => "vfat",
             Self::Erofs(_) => "erofs",
+            Self::Squashfs(_) => "squashfs",
             Self::Swap(_) => "swap",
         }
     }
@@ -118,6 +128,7 @@ impl Spec {
             Self::Ext4(options) => &options.label,
             Self::Vfat(options) => &options.label,
             Self::Erofs(options) => &options.label,
+            Self::Squashfs(_) => &None,
             Self::Swap(options) => &options.label,
         };
         label.as_deref().unwrap_or_default()
@@ -130,6 +141,7 @@ impl Spec {
             Self::Ext4(options) => options.free,
             Self::Vfat(options) => options.free,
             Self::Erofs(options) => options.free,
+            Self::Squashfs(options) => options.free,
             Self::Swap(_) => None,
         }
     }
@@ -143,7 +155,7 @@ impl Spec {
     /// Whether it keeps the owners of files.
     #[must_use]
     pub const fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Ext4(_) | Self::Erofs(_))
+        matches!(self, Self::Ext4(_) | Self::Erofs(_) | Self::Squashfs(_))
     }
 
     /// Whether its contents can decide its size.
@@ -162,13 +174,14 @@ impl Spec {
     /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
     /// # Errors
-    /// As [`ext4::build`], [`fat::build`], [`erofs::build`] and [`swap::build`].
+    /// As [`ext4::build`], [`fat::build`], [`erofs::build`], [`squashfs::build`] and [`swap::build`].
     pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),
             Self::Vfat(options) => fat::build(tree()?, options, at),
             Self::Erofs(options) => erofs::build(tree()?, options, at, packer),
+            Self::Squashfs(options) => squashfs::build(tree()?, options, at, packer),
             Self::Swap(options) => swap::build(options, at),
         }
     }
@@ -197,11 +210,11 @@ pub struct Filesystem {
 /// Facts about a filesystem, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `ext4`, `vfat`, `erofs`, `swap`.
+    /// `ext4`, `vfat`, `erofs`, `squashfs`, `swap`.
     pub kind: &'static str,
     /// The label as it is on the disk; empty for none.
     pub label: String,
-    /// As `blkid` prints it: a UUID, or `1234-ABCD` for FAT.
+    /// As `blkid` prints it: a UUID, or `1234-ABCD` for FAT; empty for none.
     pub uuid: String,
     /// Bytes in a block or cluster.
     pub block_size: u64,

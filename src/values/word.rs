@@ -8,7 +8,9 @@ use crate::container::{Compression, Format, Subformat};
 use crate::filesystem::erofs::{Compress, Kernel};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
+use crate::filesystem::squashfs;
 use crate::table::Scheme;
+use crate::verity::Algorithm;
 
 /// The width of the entries of a FAT, as a manifest has it: `32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,17 @@ value!(Kernel, text, "ErofsKernel", "\"any\" or \"6.15\"", {
     "enum": ["any", "6.15"]
 });
 
+words!(
+    squashfs::Compression,
+    "the compression of a SquashFS is",
+    "zstd" => Zstd, "gzip" => Gzip, "xz" => Xz, "lz4" => Lz4, "none" => None
+);
+
+value!(squashfs::Compression, text, "SquashfsCompression", "\"zstd\", \"gzip\", \"xz\", \"lz4\" or \"none\"", {
+    "description": "How the blocks of a SquashFS are compressed.",
+    "enum": ["zstd", "gzip", "xz", "lz4", "none"]
+});
+
 words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);
 
 value!(Scheme, text, "Table", "\"gpt\", \"mbr\" or \"none\"", {
@@ -119,4 +132,18 @@ value!(Subformat, text, "Subformat", "the name of a subformat, such as \"fixed\"
 value!(Compression, text, "Compression", "\"none\", \"zlib\" or \"zstd\"", {
     "description": "How clusters are compressed.",
     "enum": Compression::NAMES
+});
+
+words!(
+    Algorithm,
+    "dm-verity hashes with",
+    "sha1" => Sha1,
+    "sha256" => Sha256,
+    "sha384" => Sha384,
+    "sha512" => Sha512
+);
+
+value!(Algorithm, text, "VerityAlgorithm", "\"sha256\" or another hash", {
+    "description": "What dm-verity hashes with: sha256, sha384, sha512, or sha1, which is no longer safe.",
+    "enum": Algorithm::ALL.map(Algorithm::name)
 });

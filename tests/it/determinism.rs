@@ -37,6 +37,11 @@ fn jobs(folder: &Path) -> Vec<Vec<OsString>> {
         jobs.push(job);
     }
     jobs.push(vec!["mkfs".into(), "vfat".into(), folder.join("tree/bin").into()]);
+    for compress in ["zstd", "gzip", "lz4", "none"] {
+        let mut job: Vec<OsString> = ["mkfs", "squashfs", "--compress", compress].map(OsString::from).into();
+        job.push(folder.join("tree").into());
+        jobs.push(job);
+    }
     jobs
 }
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::pinned::pinned;
-use crate::support::program::{build, diskwright, mkfs_erofs, mkfs_ext4, mkfs_vfat, project};
+use crate::support::program::{build, diskwright, mkfs_erofs, mkfs_ext4, mkfs_squashfs, mkfs_vfat, project};
 use crate::support::tools::{digest, must, scratch};
 use crate::support::tree;
 
@@ -31,6 +31,9 @@ fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
         &["--compress", "lz4hc", "--chunk", "16KiB", "--label", "lz4hc"],
     );
     mkfs_erofs(&portable, &path("erofs-zstd"), &["--compress", "zstd", "--level", "19", "--chunk", "1MiB"]);
+    for compress in ["zstd", "gzip", "xz", "lz4", "none"] {
+        mkfs_squashfs(&portable, &path(&format!("squashfs-{compress}")), &["--compress", compress]);
+    }
     let names = [
         "gpt",
         "mbr",
@@ -43,6 +46,11 @@ fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
         "erofs-lz4",
         "erofs-lz4hc",
         "erofs-zstd",
+        "squashfs-zstd",
+        "squashfs-gzip",
+        "squashfs-xz",
+        "squashfs-lz4",
+        "squashfs-none",
     ];
     names.into_iter().map(|name| (name, path(name))).collect()
 }
@@ -75,4 +83,18 @@ fn golden_maps_of_fixture_disks() {
         assert!(!said.text().contains(folder.path().to_str().unwrap()), "paths are relative to the manifest");
         pinned(&format!("golden/disk-{name}.map"), &said.text());
     }
+}
+
+#[test]
+fn golden_map_of_a_squashfs() {
+    let folder = scratch();
+    let source = folder.path().join("tree");
+    tree::plain(&source);
+    let map = |compress: &str| {
+        let mut command = diskwright();
+        command.args(["mkfs", "squashfs", "--compress", compress, "--dry-run", "--map"]).arg(&source);
+        must(&mut command).text().replace(&*source.to_string_lossy(), "tree")
+    };
+    pinned("golden/squashfs-zstd.map", &map("zstd"));
+    pinned("golden/squashfs-none.map", &map("none"));
 }

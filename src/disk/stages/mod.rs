@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use super::contents::Contents;
 use super::derived::{LateValues, Values};
-use super::ready::Ready;
 use super::report::Report;
 use super::scan::Reading;
 use super::spec::{Body, Disk, Partition, Size};
@@ -25,8 +24,8 @@ use crate::filesystem::{self, Filesystem};
 use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
-use crate::table::{self, Attribute, Placed, Plan, Scheme, Wish};
-use crate::tree::Tree;
+use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
+use crate::tree::{Ready, Tree};
 use crate::units::{Bytes, u64_of};
 
 /// A stage of a partition that may have to wait.
@@ -195,6 +194,7 @@ impl<'a> Stages<'a> {
         if !spec.holds_files() {
             return Ok(None);
         }
+        let boot = [Type::ESP, Type::XBOOTLDR].contains(&partition.kind);
         let tree = self.run(Stage::Scan(number), |stages| {
             let mut values = BTreeMap::new();
             for of in contents.needs() {
@@ -209,6 +209,7 @@ impl<'a> Stages<'a> {
                 Contents::Entries(entries) => {
                     let reading = Reading {
                         partition: number,
+                        boot,
                         time: stages.disk.time,
                         jobs: stages.work.jobs,
                         progress: &stages.work.progress,
@@ -230,7 +231,7 @@ impl<'a> Stages<'a> {
         if let Some(ready) = &self.part(number)?.ready {
             return Ok(Arc::clone(ready));
         }
-        let ready = Arc::new(Ready::look(path)?);
+        let ready = Arc::new(Ready::look(path, "the image of a partition")?);
         self.part(number)?.ready = Some(Arc::clone(&ready));
         Ok(ready)
     }

@@ -1,5 +1,5 @@
 //! Arbitrary bytes: the result is an answer or an error for people, soon and with little memory. The fuzz
-//! targets `ext4`, `fat` and `erofs` continue from here.
+//! targets `ext4`, `fat`, `erofs` and `squashfs` continue from here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use diskwright::units::Bytes;
 
 use super::erofs;
 use super::ext::{FORMS, mke2fs_of};
-use crate::support::program::{mkfs_erofs, mkfs_vfat};
+use crate::support::program::{mkfs_erofs, mkfs_squashfs, mkfs_vfat};
 use crate::support::tools::{quick_scratch, scratch};
 use crate::support::tree;
 
@@ -140,6 +140,18 @@ fn fat_that_is_damaged_at_random_is_no_danger() {
     for size in ["2MiB", "12MiB"] {
         mkfs_vfat(&source.join("bin"), &image, &["--size", size]);
         mutated(&image, 300);
+        std::fs::remove_file(&image).unwrap();
+    }
+}
+
+#[test]
+fn squashfs_that_is_damaged_at_random_is_no_danger() {
+    let folder = quick_scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    tree::plain(&source);
+    for compress in ["none", "zstd", "gzip", "xz", "lz4"] {
+        mkfs_squashfs(&source, &image, &["--chunk", "4KiB", "--compress", compress]);
+        mutated(&image, 150);
         std::fs::remove_file(&image).unwrap();
     }
 }

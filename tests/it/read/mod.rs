@@ -7,3 +7,5 @@ mod ext;
 mod fat;
 mod hostile;
 pub(crate) mod view;
+
+pub(crate) use view::{assert_clean, opened, remarks, slice, view};

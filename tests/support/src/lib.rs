@@ -23,6 +23,7 @@ pub mod pinned;
 pub mod program;
 pub mod random;
 pub mod snapshot;
+pub mod squashfs;
 pub mod table;
 pub mod tools;
 pub mod tree;
