@@ -24,7 +24,7 @@ use crate::filesystem::{self, Filesystem};
 use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
-use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
+use crate::table::{self, Attribute, Placed, Plan, Scheme, Wish};
 use crate::tree::{Ready, Tree};
 use crate::units::{Bytes, u64_of};
 
@@ -194,7 +194,7 @@ impl<'a> Stages<'a> {
         if !spec.holds_files() {
             return Ok(None);
         }
-        let boot = [Type::ESP, Type::XBOOTLDR].contains(&partition.kind);
+        let boot = partition.kind.is_system();
         let tree = self.run(Stage::Scan(number), |stages| {
             let mut values = BTreeMap::new();
             for of in contents.needs() {

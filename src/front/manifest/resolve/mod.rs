@@ -77,8 +77,11 @@ impl Locator for InText {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        let key = self.keys.key(subject);
-        self.manifest.describe_key(&key)
+        self.name(subject).unwrap_or_else(|| self.manifest.describe_key(&self.keys.key(subject)))
+    }
+
+    fn name(&self, subject: Subject) -> Option<String> {
+        self.keys.name(subject)
     }
 
     fn key(&self, subject: Subject) -> KeyPath {
