@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::scan::glob;
 use crate::error::Result;
 use crate::tree::xattr::Patterns;
-use crate::tree::{Content, Meta, Rules, Time, Tree};
+use crate::tree::{Content, Meta, Rules, Time, Tree, Xattr};
 
 /// What a filesystem holds.
 #[derive(Clone, Debug)]
@@ -91,6 +91,11 @@ pub enum Payload {
         /// Its metadata.
         meta: Meta,
     },
+    /// Extended attributes of what is at the target already, which has no others of these names then.
+    Attributes {
+        /// Them.
+        xattrs: Arc<[Xattr]>,
+    },
     /// A directory, device or named pipe.
     Node {
         /// Which.
@@ -123,6 +128,7 @@ impl Payload {
             | Self::Template { .. }
             | Self::Symlink { .. }
             | Self::Node { .. }
+            | Self::Attributes { .. }
             | Self::Fallback { .. } => true,
             Self::Source { .. } | Self::Glob { .. } | Self::Closure { .. } | Self::Store { .. } => false,
         }

@@ -235,6 +235,7 @@ impl<'a> Stages<'a> {
                     .expected("a size, or what is left of the disk"))
             }
             (Size::Auto, Body::Bytes(bytes)) => Ok(stages.whole(Bytes::new(u64_of(bytes.len())))),
+            (Size::Auto, Body::Image(image)) => Ok(stages.whole(image.length())),
             (Size::Auto, Body::File(path)) => {
                 let ready = stages.ready(number, path)?;
                 Ok(stages.whole(ready.size()))
@@ -289,6 +290,7 @@ impl<'a> Stages<'a> {
                 signature,
                 first_lba: stages.disk.first_lba,
                 hybrid: stages.disk.hybrid.clone(),
+                same_guids: stages.disk.same_guids,
                 partitions,
             };
             Ok(Arc::new(stages.fit(&request, table::place(&request)?)?))
@@ -370,6 +372,11 @@ impl<'a> Stages<'a> {
                 let placed = stages.placed(number)?;
                 Ok(Holds { image: Some(ready_bytes(bytes, &placed)?), ..Holds::nothing() })
             }
+            Body::Image(image) => {
+                let placed = stages.placed(number)?;
+                check_length(image.length(), &placed)?;
+                Ok(Holds { image: Some(image.clone()), ..Holds::nothing() })
+            }
             Body::File(path) => {
                 let (ready, length) = (stages.ready(number, path)?, stages.length(number)?);
                 Ok(Holds { image: Some(ready.image(length)?), ..Holds::nothing() })
@@ -411,7 +418,8 @@ impl<'a> Stages<'a> {
                     Some(_) => filesystem::Size::Auto,
                     None => filesystem::Size::Fixed(self.length(number)?),
                 };
-                let start = if spec.knows_its_place() { self.placed(number)?.offset } else { Bytes::ZERO };
+                let knows = spec.knows_its_place() && self.partition(number)?.apart.is_none();
+                let start = if knows { self.placed(number)?.offset } else { Bytes::ZERO };
                 let built = self.filesystem(number, size, start)?;
                 match draft.is_some_and(|draft| draft.image.length() != built.image.length()) {
                     true => Err(Error::bug("the size of a filesystem depends on its place")),
@@ -430,7 +438,7 @@ impl<'a> Stages<'a> {
         let at = Placement {
             size,
             offset,
-            sector_size: u64::from(self.disk.sector_size),
+            sector_size: u64::from(self.partition(number)?.apart.unwrap_or(self.disk.sector_size)),
             id: identity::filesystem_uuid(self.disk.partition_key(number)),
             time: self.disk.time,
             system: self.partition(number)?.kind.is_system(),
@@ -454,7 +462,7 @@ impl<'a> Stages<'a> {
         let guids: Vec<_> = plan.partitions.iter().map(|placed| placed.guid).collect();
         for (number, guid) in guids.iter().enumerate() {
             let earlier = guids.iter().take(number).position(|other| other == guid);
-            if let (Scheme::Gpt, Some(earlier)) = (plan.scheme, earlier) {
+            if let (Scheme::Gpt, Some(earlier), false) = (plan.scheme, earlier, self.disk.same_guids) {
                 return Err(Error::new(Kind::Manifest, "two partitions have the same GUID")
                     .on(Subject::Partition(number))
                     .on(Subject::Partition(earlier))
@@ -504,12 +512,18 @@ impl<'a> Stages<'a> {
 /// Ready bytes at the start of their partition.
 fn ready_bytes(bytes: &Arc<[u8]>, placed: &Placed) -> Result<Image> {
     let length = Bytes::new(u64_of(bytes.len()));
+    check_length(length, placed)?;
+    let mut image = Builder::new(length);
+    image.bytes(Bytes::ZERO, format!("boot program of partition {}", placed.number), Arc::clone(bytes));
+    image.finish()
+}
+
+/// Refuses what is longer than its partition.
+fn check_length(length: Bytes, placed: &Placed) -> Result<()> {
     if let Some(missing) = length.checked_sub(placed.length).filter(|missing| *missing > Bytes::ZERO) {
         return Err(Error::new(Kind::Capacity, "what a partition holds does not fit it")
             .expected(format!("at most {} bytes", placed.length.get()))
             .found(format!("{} bytes, {} too many", length.get(), missing.get())));
     }
-    let mut image = Builder::new(length);
-    image.bytes(Bytes::ZERO, format!("boot program of partition {}", placed.number), Arc::clone(bytes));
-    image.finish()
+    Ok(())
 }

@@ -10,6 +10,7 @@ mod finish;
 mod hold;
 mod links;
 mod look;
+mod overlay;
 mod owners;
 mod scan;
 pub mod xattr;
@@ -29,7 +30,7 @@ pub use build::{Builder, Hardlinks, Owner, Rules};
 pub use chmod::Chmod;
 pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
-pub use scan::{Request, Scan, scan};
+pub use scan::{Exclusions, Request, Scan, scan, scan_without};
 pub use xattr::Xattr;
 
 /// Which node of a [`Tree`]; the root is [`NodeId::ROOT`].

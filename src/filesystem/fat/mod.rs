@@ -289,7 +289,7 @@ fn fit(
 }
 
 /// About the least size of a FAT32: its fewest clusters of one sector, and two FATs of 4 bytes for each, in whole MiB.
-fn least_fat32(sector_size: u64) -> Bytes {
+pub(crate) fn least_fat32(sector_size: u64) -> Bytes {
     Bytes::new(FatType::Fat32.fewest().get() * (sector_size + 8)).round_up(MIB)
 }
 

@@ -105,9 +105,12 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
     Ok(())
 }
 
-/// No two partitions have one GUID.
+/// No two partitions have one GUID, unless that is asked for.
 pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
     let mut seen: BTreeMap<Uuid, usize> = BTreeMap::new();
+    if request.same_guids {
+        return Ok(());
+    }
     for (at, wish) in request.partitions.iter().enumerate() {
         if let Some(first) = seen.insert(wish.guid, at) {
             return Err(Refusal::both(at, "has the same GUID as", first).about("guid").found(wish.guid));

@@ -1,6 +1,7 @@
 //! What one entry of `contents` means.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::Manifest;
 use super::super::schema::{self, WHAT};
@@ -164,6 +165,8 @@ impl Reading<'_> {
             latest: self.dates.latest,
             tell_owners: self.written.owner.is_none(),
             store: false,
+            merge: false,
+            without: Arc::default(),
         }
     }
 

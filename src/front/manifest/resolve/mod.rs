@@ -162,6 +162,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
         guid,
         signature,
         hybrid: written.hybrid.clone().unwrap_or_default(),
+        same_guids: false,
         time: dates.time,
         partitions: partitions
             .map(|(number, partition)| reading.partition(partition, &KeyPath::top("partition").index(number)))
@@ -290,6 +291,7 @@ impl Reading<'_> {
             size: self.partition_size(written, &body, path)?,
             attributes: self.attributes(written, path)?,
             logical: written.logical.unwrap_or(false),
+            apart: None,
             body,
         })
     }
