@@ -40,6 +40,9 @@ fn case(part: &str) -> Case {
 
 fn run(case: &Case) -> String {
     let folder = Folder::new(&[("repart.d/.keep", ""), ("blocks", "x"), ("odd", &"x".repeat(700))]);
+    if case.definitions.iter().any(|(_, text)| text.contains("$PWD/big")) {
+        folder.write("big", &"x".repeat(40 << 20));
+    }
     for (name, text) in &case.definitions {
         folder.write(
             &format!("repart.d/{name}"),
