@@ -197,7 +197,8 @@ pkgs.runCommand baseName
     ${if createEmpty then "" else "cp --sparse=always ${image} $out/${raw}; chmod u+w $out/${raw}"}
     cd $out
     diskwright repart ${builtins.concatStringsSep " " (map (flag: if flag == "--definitions=repart.d" then "--definitions=$NIX_BUILD_TOP/repart.d" else flag) flags)} \
-      --jobs ''${NIX_BUILD_CORES:-1} ${raw} | tee repart-output.json
+      --jobs ''${NIX_BUILD_CORES:-1} ${raw} > repart-output.json
+    cat repart-output.json
     diskImage=$out/${raw}
     ${
       if compressed.enable then

@@ -3,8 +3,9 @@
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
-/// Year, month and day of a number of days since 1970-01-01, which may be negative. A year is counted from March, so
-/// that the leap day is its last, and 153 days are five months (Howard Hinnant, `civil_from_days`).
+/// Year, month and day of a number of days since 1970-01-01, which may be negative. Years count from March,
+/// so that the leap day is the last day of a year and 153 days are five months (Howard Hinnant,
+/// `civil_from_days`).
 pub(crate) const fn civil(days: i64) -> (i64, u32, u32) {
     /// Days from 0000-03-01 to 1970-01-01.
     const EPOCH: i64 = 719_468;
@@ -21,7 +22,7 @@ pub(crate) const fn civil(days: i64) -> (i64, u32, u32) {
     (year, crate::units::low32(month.unsigned_abs()), crate::units::low32(in_month.unsigned_abs()))
 }
 
-/// The days from 1970-01-01 to a date, which [`civil`] leads back (Howard Hinnant, `days_from_civil`).
+/// The days from 1970-01-01 to a date; the inverse of [`civil`] (Howard Hinnant, `days_from_civil`).
 pub(crate) const fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_day_follows_the_day_before_for_all_dates_a_file_can_have() {
-        // 1901-01-01 and 2446-12-31: what ext4 can date lies between them.
+        // 1901-01-01 to 2446-12-31 contains every date that ext4 can hold.
         let mut days = -25_202;
         for year in 1901_i64..=2446 {
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);

@@ -1,4 +1,4 @@
-//! From one container to another, an empty one, and a larger one.
+//! Converts an image from one container to another, creates an empty one, and makes one larger.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -33,23 +33,23 @@ pub enum Target<'a> {
 pub struct Options<'a> {
     /// When the new container was made, in seconds since 1970.
     pub time: i64,
-    /// Bytes in a logical sector of the disk; `None` is what the source says, or else 512.
+    /// Bytes in a logical sector of the disk; with `None` as the source says, or else 512.
     pub sector_size: Option<SectorSize>,
     /// Worker threads, at least 1.
     pub jobs: usize,
-    /// Who is told how far it is, and who may ask to stop.
+    /// Receives the progress, and may ask to stop.
     pub progress: &'a Progress,
 }
 
 /// Writes the disk in `opened` in another format. Grains of 4 KiB of zeros become holes, compressed or not.
 ///
-/// What the disk says of itself is kept where the new format has it: how large its sectors are, as the source says or
-/// where its GPT stands; and from VMDK to VMDK the controller, unless `container` names one. No byte of the disk
-/// changes. Where the format only has longer disks, zeros follow, and a warning says so.
+/// What the source records about the disk is kept if the new format can record it: the sector size, from the
+/// source or from the place of its GPT; and from VMDK to VMDK the controller, unless `container` names one.
+/// No byte of the disk changes. If the format has only longer disks, zeros follow, and a warning says so.
 ///
 /// # Errors
-/// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file, or cannot say how large
-/// the sectors of the disk are.
+/// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file, or cannot
+/// record the sector size of the disk.
 pub fn convert(
     opened: &Opened,
     source: &Path,
@@ -63,7 +63,7 @@ pub fn convert(
     }
     let gpt = gpt_sectors(&opened.image)?;
     let sector_size = options.sector_size.or(opened.sector_size).or(gpt).unwrap_or_default();
-    // Told before the disk is read for its zeros.
+    // This is checked before the disk is read for its zeros.
     container.check_sector_size(sector_size).map_err(|error| error.at(source))?;
     let container = &keep_adapter(container, opened);
     let (image, fingerprint) = sparse(&opened.image, container, &pour)?;
@@ -78,14 +78,14 @@ pub fn convert(
     Ok(lengthened(container, image.length(), sector_size, gpt.is_some()).into_iter().collect())
 }
 
-/// How large the sectors are that the GPT of `image` counts in, where it has one.
+/// The sector size that the GPT of `image` uses, if there is a GPT.
 fn gpt_sectors(image: &Image) -> Result<Option<SectorSize>> {
     let table = table::read(&image.whole())?.table.filter(|table| table.scheme == Scheme::Gpt);
     Ok(table.and_then(|table| SectorSize::of(table.sector_size)))
 }
 
-/// `container`, with the controller that the disk in `opened` is meant for where both have one. The one that such a source
-/// usually has says nothing: a stream has another usual one than a sparse file.
+/// `container`, with the controller of the disk in `opened` if both formats record one. The default
+/// controller of the source's kind does not count, because a stream has another default than a sparse file.
 fn keep_adapter(container: &Container, opened: &Opened) -> Container {
     match (container, opened.container()) {
         (Container::Vmdk(to @ vmdk::Options { adapter: None, .. }), Container::Vmdk(from)) => {
@@ -122,7 +122,8 @@ fn lengthened(
     Some(Warning(text))
 }
 
-/// What of `image` the container has to place, and the fingerprint of all its bytes where ids derive from them, else 0.
+/// The parts of `image` that the container must place. Also the fingerprint of all its bytes if ids derive
+/// from it, else 0.
 fn sparse<'a>(
     image: &'a Image,
     container: &Container,
@@ -133,17 +134,18 @@ fn sparse<'a>(
         return Ok((Cow::Owned(sparse.image), sparse.fingerprint));
     }
     match container {
-        // Its clusters have their places before the first is written. What is zero inside of one, the pour leaves out.
+        // Its clusters get their places before the first one is written. The pour leaves out zeros inside a
+        // cluster.
         Container::Qcow2(qcow2::Options { codec: None, cluster_size, .. }) => {
             let cluster = Bytes::new(cluster_size.bytes().max(4 * KIB));
             Ok((Cow::Owned(without_empty(image, cluster, options)?), 0))
         }
-        // The pour leaves out what is zero of a raw file, and who compresses looks at every byte.
+        // The pour leaves out zeros of a raw file, and a compressing writer examines every byte.
         _ => Ok((Cow::Borrowed(image), 0)),
     }
 }
 
-/// Refuses a target that is what the disk is read from, or a backing file of it.
+/// Refuses a target that is the source of the disk, or a backing file of it.
 fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
     if same_file(source, target) || opened.files.iter().any(|file| same_file(file, target)) {
         return Err(Error::new(Kind::Usage, "the destination is the source")
@@ -153,8 +155,8 @@ fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the ids inside a container derive from where there is no seed: the size of the disk and all its bytes, so that
-/// equal disks get equal ids, and different ones different.
+/// The UUID that ids inside a container derive from if there is no seed. It follows from the size of the disk
+/// and all its bytes, so equal disks get equal ids, and different disks different ids.
 fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
     let mut hash = Sha256::new();
     hash.update(length.get().to_le_bytes());
@@ -165,8 +167,8 @@ fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
     uuid::Builder::from_custom_bytes(id).into_uuid()
 }
 
-/// Reads an image from a stream into a file without name beside `near`, zeros as holes, and opens it. A container cannot
-/// be written before the disk's size is known, and cannot be read before its tables are.
+/// Reads an image from a stream into a file without a name beside `near`, with zeros as holes, and opens it.
+/// A container can only be written once the size of the disk is known, and only be read once its tables are.
 ///
 /// # Errors
 /// As [`open`](crate::container::open); [`Kind::Source`] where the stream cannot be read, [`Kind::Output`] where there is no space, [`Kind::Interrupted`] after a
@@ -191,7 +193,7 @@ pub fn open_stream(
                 Ok(count) => length += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => progress.check()?,
                 Err(error) => {
-                    // Of a read that was given up the signal is the cause.
+                    // If a signal ended the read, the signal is the cause.
                     progress.check()?;
                     return Err(Error::new(Kind::Source, "cannot read standard input").because(error));
                 }
@@ -211,8 +213,8 @@ pub fn open_stream(
     open_file(file, "standard input", options)
 }
 
-/// Writes an empty disk of `size`, or an overlay on the backing file that `container` names. A warning tells where the
-/// format has no disk of exactly this size, and it is longer.
+/// Writes an empty disk of `size`, or an overlay on the backing file that `container` names. If the format
+/// has no disk of exactly this size, the disk is longer, and a warning says so.
 ///
 /// # Errors
 /// As [`Container::write`].
@@ -229,16 +231,17 @@ pub fn create(
     Ok(lengthened(container, size, sector_size, false).into_iter().collect())
 }
 
-/// Makes the disk in `path` larger, and keeps its format, its kind and its compression.
+/// Makes the disk in `path` larger, and keeps its format, kind and compression.
 ///
-/// A raw file only gets longer, and the header of a qcow2 file is changed in one write. Other formats are written anew
-/// beside the old file, which they replace when they are complete, and whose id, mode and owner they keep.
+/// A raw file only gets longer. The header of a qcow2 file is changed in one write. Files of other formats
+/// are written anew beside the old file and replace it when they are complete; they keep its id, mode and
+/// owner.
 ///
-/// A warning tells where the format has no disk of exactly this size, and it is longer.
+/// If the format has no disk of exactly this size, the disk is longer, and a warning says so.
 ///
 /// # Errors
-/// [`Kind::Usage`] where it would get smaller, where its format cannot, and where a file that is written anew has other
-/// names; as [`convert`] otherwise.
+/// [`Kind::Usage`] where the disk would get smaller, where its format cannot grow, and where a file that is
+/// written anew has several names; otherwise as [`convert`].
 pub fn resize(
     path: &Path,
     size: Bytes,
@@ -246,7 +249,7 @@ pub fn resize(
     jobs: usize,
     progress: &Progress,
 ) -> Result<Vec<Warning>> {
-    // An overlay's own header is all that changes, so its backing file is not read.
+    // Only the header of an overlay changes, so its backing file is not read.
     let opened = open_alone(path, format)?;
     let now = opened.image.length();
     if size < now {
@@ -268,7 +271,8 @@ pub fn resize(
         }
         Format::Qcow2 => qcow2::grow(path, size)?,
         Format::Vhd | Format::Vdi | Format::Vmdk | Format::Vhdx => {
-            // What runs on the old file would go on writing to it after it is replaced. Locked until that is done.
+            // A program that uses the old file would go on writing to it after it is replaced. So the file
+            // stays locked until then.
             let old = open_to_change(path)?;
             let mut larger = Builder::new(size);
             larger.put(Bytes::ZERO, &opened.image.whole());

@@ -1,4 +1,5 @@
-//! The one error of the crate: what went wrong, where, what was expected and found, why, and what may be done.
+//! The one error type of the crate: what went wrong, where, what was expected and found, why, and what may
+//! help.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub enum Kind {
     Format,
     /// A signal asked the program to stop.
     Interrupted,
-    /// A promise of diskwright's own was broken, such as two overlapping segments.
+    /// The program broke a promise of its own: two segments overlap, for example.
     Bug,
 }
 
@@ -43,11 +44,12 @@ impl Kind {
     }
 }
 
-/// What of a disk's description an error or a warning is about. Counted from 0, as the lists of a
-/// [`Disk`](crate::disk::Disk) are.
+/// The part of a disk's description that an error or a warning is about. Numbers count from 0, as the lists
+/// of a [`Disk`](crate::disk::Disk) do.
 ///
-/// Code that knows a disk and no manifest names a subject; the front end that made the disk turns it into a line, a flag
-/// or a file ([`Locator`](crate::front::Locator)). With [`Error::key`] it is about that option of the subject.
+/// Code that knows a disk and no manifest names a subject. The front end that made the disk turns the subject
+/// into a line, a flag or a file ([`Locator`](crate::front::Locator)). If the error also has an
+/// [`Error::key`], it is about that option of the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// The disk as a whole.
@@ -86,7 +88,7 @@ enum Place {
     Key(KeyPath),
     /// A file, or a place inside an image named by a text.
     Path(PathBuf),
-    /// A line of a text file, counted from 1, and what stands there.
+    /// A line of a text file, counted from 1, with its text.
     Line { path: PathBuf, line: u64, text: String },
     /// A byte offset inside a file.
     Offset { path: PathBuf, offset: u64 },
@@ -158,7 +160,7 @@ impl Error {
         self
     }
 
-    /// Adds a line of a text file, counted from 1, and what stands there.
+    /// Adds a line of a text file, counted from 1, with its text.
     #[must_use]
     pub fn at_line(mut self, path: impl AsRef<Path>, line: u64, text: impl Into<String>) -> Self {
         self.0.places.push(Place::Line { path: path.as_ref().to_owned(), line, text: text.into() });
@@ -179,14 +181,14 @@ impl Error {
         self
     }
 
-    /// Names the part of the description that it is about. The first one is the most important.
+    /// Names the part of the description that the error is about. The first one is the most important.
     #[must_use]
     pub fn on(mut self, subject: Subject) -> Self {
         self.0.places.push(Place::Subject(subject));
         self
     }
 
-    /// The parts of the description that it is about and that no front end has located yet.
+    /// The parts of the description that the error is about, unless a front end has located them already.
     #[must_use]
     pub fn subjects(&self) -> Vec<Subject> {
         let subject = |place: &Place| match place {
@@ -196,27 +198,28 @@ impl Error {
         self.0.places.iter().filter_map(subject).collect()
     }
 
-    /// The same error without its subjects, for the front end that adds where each of them was written.
+    /// The same error without its subjects. A front end calls this and adds where each subject was written.
     #[must_use]
     pub fn without_subjects(mut self) -> Self {
         self.0.places.retain(|place| !matches!(place, Place::Subject(_)));
         self
     }
 
-    /// Adds the key of a description that it is about, for the front end that knows where that key stands.
+    /// Adds the key of a description that the error is about. A front end that knows the place of the key
+    /// finds it later.
     #[must_use]
     pub fn at_key(mut self, key: &KeyPath) -> Self {
         self.0.places.push(Place::Key(key.clone()));
         self
     }
 
-    /// Adds the key of a description, unless the error already says where in the description it happened.
+    /// Adds the key of a description, unless the error already names a place in the description.
     #[must_use]
     pub fn or_at_key(self, key: &KeyPath) -> Self {
         if self.has_line() { self } else { self.at_key(key) }
     }
 
-    /// Puts in the place of each key of a description where that key stands, as `find` adds it to an error.
+    /// Replaces each key of a description by its place; `find` adds the place to an error.
     #[must_use]
     pub fn find_keys(mut self, find: impl Fn(Self, &KeyPath) -> Self) -> Self {
         let places = std::mem::take(&mut self.0.places);
@@ -229,22 +232,22 @@ impl Error {
         self
     }
 
-    /// Names the option of the subject that it is about, in the spelling of a manifest (`cluster_size`).
+    /// Names the option of the subject that the error is about, as a manifest spells it (`cluster_size`).
     #[must_use]
     pub fn about(mut self, key: &'static str) -> Self {
         self.0.key = Some(key);
         self
     }
 
-    /// Adds what the user may do about it with the option `key`, as a manifest calls it.
+    /// Adds what the user may do with the option `key`, as a manifest spells it.
     #[must_use]
     pub fn remedy(mut self, key: &'static str, text: impl Into<String>) -> Self {
         self.0.remedy = Some(key);
         self.hint(text)
     }
 
-    /// Adds the flags by which the command line knows the options that it is about: as the place, where no line of a
-    /// text file is named, and behind the hint.
+    /// Adds the flags of the options that the error is about: as the place, unless the error names a line of
+    /// a text file, and after the hint.
     #[must_use]
     pub fn spelled(mut self, flag: impl Fn(&str) -> Option<String>) -> Self {
         if let (false, Some(flag)) = (self.has_line(), self.0.key.and_then(&flag)) {
@@ -304,7 +307,7 @@ impl Error {
         self.0.kind
     }
 
-    /// The same error as another kind; for a room that knows better whose fault it was.
+    /// The same error with another kind, for a module that knows better who caused it.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
@@ -329,20 +332,21 @@ impl Error {
         self.0.needs
     }
 
-    /// Whether a place was already named.
+    /// Whether the error already names a place.
     #[must_use]
     pub fn has_place(&self) -> bool {
         !self.0.places.is_empty()
     }
 
-    /// Whether a part of the description was already named: a subject, a key, or a flag that stands for one.
+    /// Whether the error already names a part of the description: a subject, a key, or a flag that stands for
+    /// one.
     #[must_use]
     pub fn is_blamed(&self) -> bool {
         let told = |place: &Place| matches!(place, Place::Flag(_) | Place::Subject(_) | Place::Key(_));
         self.0.places.iter().any(told)
     }
 
-    /// Whether a line of a text file, a flag, or a part of the description was already named.
+    /// Whether the error already names a line of a text file, a flag, or a part of the description.
     #[must_use]
     pub fn has_line(&self) -> bool {
         let told = |place: &Place| {
@@ -363,7 +367,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Each part is one line, whatever a manifest or a file's name brought into it, and commands no terminal.
+        // Prints each part as one line. A text from a manifest or a file name must not break the line or send
+        // commands to a terminal.
         let plain = |text: &str| printable(text.as_bytes());
         let inner = &self.0;
         f.write_str(&plain(&inner.what))?;
@@ -407,7 +412,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// A remark that does not stop the work: something asked for that a format cannot keep.
+/// A remark that does not stop the work: a format cannot keep something that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning(pub String);
 

@@ -1,10 +1,10 @@
-//! Every id that nobody gave, derived from one seed as systemd-repart derives them, so that the same manifest gives the
-//! same disk and an image built here has the ids that repart would have chosen.
+//! Derives every id that the description does not give from one seed, as systemd-repart does. So the same
+//! manifest gives the same disk, and an image built here has the ids that repart would have chosen.
 //!
-//! All sums are HMAC-SHA256 with a UUID as key. UUIDs enter, as key and as message, in the order of their text, not in
-//! the mixed-endian order of a GPT. A result that is a UUID is the first 16 bytes with version 4 and the RFC variant
-//! set. Source: systemd `src/partition/repart.c` (`derive_uuid`, `partition_acquire_uuid`); the strings are ASCII
-//! without a final NUL.
+//! All ids are HMAC-SHA256 with a UUID as key. UUIDs are used, as key and as message, in the order of their
+//! text and not in the mixed-endian order of a GPT. If the result is a UUID, it is the first 16 bytes with
+//! version 4 and the RFC variant set. Source: systemd `src/partition/repart.c` (`derive_uuid`,
+//! `partition_acquire_uuid`). The strings are ASCII without a final NUL.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -15,7 +15,8 @@ const HASH_BLOCK: usize = 64;
 
 /// HMAC-SHA256 of the parts of a message, one after the other, with a UUID as key.
 fn hmac(key: Uuid, message: &[&[u8]]) -> [u8; 32] {
-    // A shorter key is padded with zeros, so the padded key is the same key, and of the one length that cannot fail.
+    // HMAC pads a short key with zeros itself, so the padded key is the same key. Only this length cannot
+    // fail.
     let mut padded = [0; HASH_BLOCK];
     padded[..16].copy_from_slice(key.as_bytes());
     let mut mac = Hmac::<Sha256>::new(&padded.into());
@@ -37,7 +38,7 @@ fn derive(key: Uuid, name: &str) -> Uuid {
     version4(hmac(key, &[name.as_bytes()]))
 }
 
-/// The seed of a disk: what its ids derive from.
+/// The seed of a disk. Its ids derive from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seed(Uuid);
 
@@ -48,7 +49,7 @@ impl Seed {
         Self(seed)
     }
 
-    /// The seed as it is written.
+    /// The UUID of the seed.
     #[must_use]
     pub const fn get(self) -> Uuid {
         self.0
@@ -60,31 +61,32 @@ impl Seed {
         derive(self.0, "disk-uuid")
     }
 
-    /// GUID of a partition of type `kind` with `earlier` partitions of the same type before it in the table. It is the
-    /// key of all that derives from the partition, also where the table ends up with another GUID (dm-verity).
+    /// GUID of a partition of type `kind`, with `earlier` partitions of the same type before it in the table.
+    /// It is the key of everything that derives from the partition, even if the table gets another GUID
+    /// (dm-verity).
     #[must_use]
     pub fn partition_guid(self, kind: Uuid, earlier: u64) -> Uuid {
         self.nth(kind.as_bytes(), earlier)
     }
 
-    /// What stands in for the GUID of a partition of an MBR, which has none, as the key of all that derives from it:
-    /// as [`Seed::partition_guid`], with the text `mbr-type-83` (two lower-case hexadecimal digits) for the type GUID.
-    /// repart knows no MBR, so this is our own extension of its rule.
+    /// The key that replaces the GUID of an MBR partition, which has no GUID: as [`Seed::partition_guid`],
+    /// with the text `mbr-type-83` (two lower-case hexadecimal digits) instead of the type GUID. repart does
+    /// not write MBRs, so this extends its rule.
     #[must_use]
     pub fn mbr_partition_key(self, kind: u8, earlier: u64) -> Uuid {
         self.nth(format!("mbr-type-{kind:02x}").as_bytes(), earlier)
     }
 
-    /// The first of its kind derives from the kind alone, the following ones also from their number, 64 bits little
-    /// endian.
+    /// The first of its kind derives from the kind alone. The others also use their number, as 64 bits
+    /// little-endian.
     fn nth(self, kind: &[u8], earlier: u64) -> Uuid {
         let number = earlier.to_le_bytes();
         let number: &[u8] = if earlier == 0 { &[] } else { &number };
         version4(hmac(self.0, &[kind, number]))
     }
 
-    /// What the ids inside a container (VHD, VDI, VMDK, VHDX) derive from: v4(H(seed, "container-uuid")). Ours;
-    /// systemd-repart writes raw disks only.
+    /// The UUID that the ids inside a container (VHD, VDI, VMDK, VHDX) derive from: v4(H(seed,
+    /// "container-uuid")). This rule is our own, because systemd-repart writes raw disks only.
     #[must_use]
     pub fn container_uuid(self) -> Uuid {
         derive(self.0, "container-uuid")
@@ -103,15 +105,15 @@ impl Seed {
     }
 }
 
-/// An id inside a container, from what its ids derive from: v4(H(container, name)). Each name is of one field of one
-/// format, as `vhd-uuid`, so that no two of them are equal.
+/// An id inside a container: v4(H(container, name)). Each name belongs to one field of one format, such as
+/// `vhd-uuid`, so that no two ids are equal.
 pub(crate) fn container_part(container: Uuid, name: &str) -> Uuid {
     derive(container, name)
 }
 
-/// Signature of an MBR, from the GUID the disk has or would have: its first four bytes in the order of the text, so
-/// that the signature prints as the GUID's first eight digits. Zero means "none" to those who look disks up by their
-/// signature, so it becomes 1.
+/// Signature of an MBR, from the GUID that the disk has or would have. It is the first four bytes in the
+/// order of the text, so it prints as the first eight digits of the GUID. Zero means "none" to programs that
+/// find disks by signature, so it becomes 1.
 #[must_use]
 pub fn mbr_signature(disk: Uuid) -> u32 {
     first_four(disk).max(1)

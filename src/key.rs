@@ -1,4 +1,4 @@
-//! The way to a value in what a user wrote: `partition[2].contents[1].target`.
+//! The path to a value in what a user wrote: `partition[2].contents[1].target`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -44,8 +44,8 @@ impl KeyPath {
         &self.0
     }
 
-    /// The flag that stands for the key below a section, and which one where it may be given again: `--boot-size` for
-    /// `nixos.boot_size`, `--contents (2)` for `nixos.contents[1].user`.
+    /// The flag that stands for the key in a section: `--boot-size` for `nixos.boot_size`. If the flag may be
+    /// repeated, the text also says which one: `--contents (2)` for `nixos.contents[1].user`.
     #[must_use]
     pub fn flag(&self) -> Option<String> {
         let [Step::Key(_), Step::Key(key), below @ ..] = self.0.as_slice() else { return None };

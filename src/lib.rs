@@ -1,12 +1,13 @@
 //! Bootable disk images in user space: no root, no VM, no loop device, no mount, and the same bytes every time.
 //!
-//! One idea carries everything: an [`Image`](image::Image) is a length plus sorted, non-overlapping, labelled segments,
-//! each of them rendered bytes or a range of a host file. What no segment covers is a hole and reads as zero.
+//! One idea carries everything. An [`Image`](image::Image) is a length plus sorted, non-overlapping, labelled
+//! segments. Each segment is ready bytes, rendered bytes, or a range of a host file. What no segment covers
+//! is a hole and reads as zero.
 //!
 //! ```text
-//! front ends                          stages                                               ends
-//! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
-//! nixos, you                          threads  pure    pure     threads   pure              pure         threads
+//! front ends                          stages                                                         ends
+//! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► pack ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
+//! nixos, you                          threads threads  pure    pure    threads   pure               pure         threads
 //! ```
 //!
 //! | what | module |

@@ -1,6 +1,6 @@
 //! Numbers in the bytes of a format.
 
-/// Little-endian numbers of a header; bytes that are not there count as zero, so check the length first.
+/// Little-endian numbers of a header. Missing bytes count as zero, so check the length first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers<'a>(pub(crate) &'a [u8]);
 

@@ -1,4 +1,4 @@
-//! How far the work is, and whether someone asked to stop: the only things the parallel rooms share with the outside.
+//! How far the work is, and whether someone asked to stop. The threads share nothing else with the outside.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 
-/// Counters that workers bump and one drawing thread reads, and a flag that a signal sets.
+/// Counters that workers increase and one drawing thread reads, and a flag that a signal sets.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     shared: Arc<Shared>,
@@ -18,7 +18,7 @@ struct Shared {
     files: AtomicU64,
     total_bytes: AtomicU64,
     total_files: AtomicU64,
-    /// When the stage began; only drawn from, so that no byte of a result hangs on it.
+    /// When the stage began. Only the progress bar uses it, so no byte of a result depends on it.
     since: Mutex<Option<Instant>>,
     stop: Arc<AtomicBool>,
 }
@@ -28,11 +28,11 @@ struct Shared {
 pub struct Counts {
     /// Bytes of file data copied.
     pub bytes: u64,
-    /// Files begun (while scanning: names seen).
+    /// Files begun; while scanning, names seen.
     pub files: u64,
-    /// Bytes of file data there are; 0 while not known.
+    /// Bytes of file data in all; 0 while that is unknown.
     pub total_bytes: u64,
-    /// Files there are; 0 while not known.
+    /// Files in all; 0 while that is unknown.
     pub total_files: u64,
     /// When a stage of known size began.
     pub since: Option<Instant>,

@@ -1,4 +1,5 @@
-//! Every on-disk structure that is written or read here, as it is declared: what docs/formats is tested against.
+//! Every on-disk structure that is written or read here, as it is declared. docs/formats is tested against
+//! this list.
 
 use crate::wire::Structure;
 

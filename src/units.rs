@@ -1,8 +1,8 @@
 //! Newtypes for the address spaces of a disk, and the text form of sizes.
 //!
-//! One type per unit keeps bytes, sectors, blocks and clusters from being mixed by accident. Sums **saturate**: the
-//! largest value is beyond every limit an [`Image`](crate::image::Image) or a format accepts, so a sum that ran over
-//! is refused where it meets that limit and never wraps into a small, wrong number.
+//! One type per unit keeps bytes, sectors, blocks and clusters from being mixed by accident. Sums
+//! **saturate**. The largest value is beyond every limit of an [`Image`](crate::image::Image) or a format. So
+//! a sum that overflows is refused at that limit and never wraps into a small, wrong number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,7 +42,8 @@ pub const fn index(value: u32) -> usize {
 /// A value as the type of its field; `what` is the field, for the error.
 ///
 /// # Errors
-/// [`Kind::Bug`](crate::error::Kind::Bug) where it does not fit: a layout that was checked before has no such value.
+/// [`Kind::Bug`](crate::error::Kind::Bug) where it does not fit: the layout was checked before and has no
+/// such value.
 pub fn narrow<T>(value: impl TryInto<T> + fmt::Display + Copy, what: &str) -> Result<T> {
     value.try_into().map_err(|_| {
         Error::bug(format!("{what} does not fit its field"))
@@ -131,7 +132,7 @@ macro_rules! unit {
         impl $name {
             /// Nothing, and the first address.
             pub const ZERO: Self = Self(0);
-            /// The value that saturated sums end in; no format accepts it.
+            /// The value at which sums saturate; no format accepts it.
             pub const MAX: Self = Self(u64::MAX);
 
             /// A count or an address.
@@ -234,7 +235,7 @@ const SUFFIXES: [(&str, u64); 6] =
     [("EiB", 1 << 60), ("PiB", 1 << 50), ("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)];
 
 impl Bytes {
-    /// The largest size a file can have: an offset of the system is a signed 64-bit number.
+    /// The largest size of a file: offsets of the system are signed 64-bit numbers.
     pub const LIMIT: Self = Self(i64::MAX.unsigned_abs());
 
     /// How many sectors, blocks or clusters of `size` bytes hold this many bytes, rounded up.
@@ -261,15 +262,14 @@ impl Bytes {
         Self(count.saturating_mul(GIB))
     }
 
-    /// For people who are to write a size: the next whole MiB that is not below it, of less than one the next whole KiB,
-    /// and the exact bytes.
+    /// A size as a person would write it, rounded up: whole MiB, below one MiB whole KiB; with the exact
+    /// bytes.
     #[must_use]
     pub fn to_write(self) -> String {
         format!("{} ({} bytes)", self.round_up(if self.0 < MIB { KIB } else { MIB }), self.0)
     }
 
-    /// For people: the size in the largest unit, with one decimal, and the exact bytes where that is not the whole
-    /// truth.
+    /// A size for people: the largest unit with one decimal, and the exact bytes if the first is rounded.
     #[must_use]
     pub fn human(self) -> String {
         for (suffix, unit) in SUFFIXES {
@@ -323,7 +323,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Why a text is not a size; the text itself is not repeated.
+/// Why a text is not a size. The message does not repeat the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SizeError(String);
 
@@ -341,7 +341,7 @@ impl FromStr for Bytes {
     /// `4096`, `64KiB`, `1.5GiB`: a number and an optional unit of 1024. A decimal part must give whole bytes.
     ///
     /// # Errors
-    /// Another unit (with the one that was probably meant), no number, or more than 8 EiB - 1.
+    /// An unknown unit (the error names the one that was probably meant), no number, or more than 8 EiB - 1.
     fn from_str(text: &str) -> Result<Self, SizeError> {
         let bad = || SizeError("a size is a number with an optional unit: 4096, 64KiB, 1.5GiB".to_owned());
         let text = text.trim();
@@ -360,7 +360,7 @@ impl FromStr for Bytes {
         }
         let too_large = || SizeError("larger than 8 EiB - 1, the largest file there can be".to_owned());
         let whole: u64 = whole.parse().map_err(|_| too_large())?;
-        // 10^18 fits 64 bits and the product 128, so the sum is exact.
+        // 10^18 fits in 64 bits and the product in 128 bits, so the result is exact.
         let scale = 10_u128.pow(u32::try_from(decimals.len()).unwrap_or(0));
         let part: u128 = if decimals.is_empty() { 0 } else { decimals.parse().map_err(|_| bad())? };
         let scaled = (u128::from(whole) * scale + part) * u128::from(factor);
@@ -374,7 +374,7 @@ impl FromStr for Bytes {
     }
 }
 
-/// The message for a unit that is not ours, with the one that was probably meant.
+/// The message for an unknown unit; it names the unit that was probably meant.
 fn unknown_unit(number: &str, unit: &str) -> SizeError {
     let letter = unit.chars().next().map(|c| c.to_ascii_uppercase());
     let hint = SUFFIXES

@@ -1,4 +1,4 @@
-//! What EFI programs are checked for: the processor they are for, and the sections of a unified kernel image.
+//! Checks of EFI programs: their processor, and the sections of a unified kernel image.
 //!
 //! Source: Microsoft, "PE Format"; UEFI specification 2.10, section 2.1.1.
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::numbers::Numbers;
 use crate::text::printable;
 
-/// Where the DOS header says where the PE signature is.
+/// The place in the DOS header of the offset of the PE signature.
 const LFANEW: usize = 0x3c;
 /// Length of the DOS header.
 const DOS: usize = 0x40;
@@ -21,11 +21,11 @@ const COFF: usize = 24;
 const SECTION: usize = 40;
 const NAME: usize = 8;
 
-/// What the headers of a PE file say.
+/// The values in the headers of a PE file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Headers {
     pub(super) machine: u16,
-    /// Names of sections in their order, without the zeros at their end.
+    /// Names of the sections in their order, without trailing zeros.
     pub(super) sections: Vec<Vec<u8>>,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn read(path: &Path) -> Result<Headers> {
     Ok(Headers { machine: coff.le16(4), sections: table.chunks_exact(SECTION).map(name).collect() })
 }
 
-/// Refuses what is no EFI program for `firmware`, and returns what its headers say.
+/// Refuses a file that is not an EFI program for `firmware`. Returns its headers.
 pub(super) fn check_program(path: &Path, firmware: Firmware) -> Result<Headers> {
     let headers = read(path)?;
     if headers.machine != firmware.machine() {
@@ -75,7 +75,7 @@ pub(super) fn check_program(path: &Path, firmware: Firmware) -> Result<Headers> 
     Ok(headers)
 }
 
-/// Refuses what is no unified kernel image.
+/// Refuses a file that is not a unified kernel image.
 pub(super) fn check_uki(path: &Path, firmware: Firmware) -> Result<()> {
     let headers = check_program(path, firmware)?;
     if headers.sections.iter().any(|name| name == b".linux") {
@@ -89,7 +89,7 @@ pub(super) fn check_uki(path: &Path, firmware: Firmware) -> Result<()> {
         .why("UAPI group, Unified Kernel Image: .linux is the one section that is required"))
 }
 
-/// A PE file with these sections and nothing in them, for tests.
+/// A PE file with these sections, all empty, for tests.
 #[cfg(test)]
 pub(super) fn sample(machine: u16, sections: &[&str]) -> Vec<u8> {
     let mut bytes = vec![0; DOS];
@@ -98,7 +98,7 @@ pub(super) fn sample(machine: u16, sections: &[&str]) -> Vec<u8> {
     bytes.extend(b"PE\0\0");
     bytes.extend(machine.to_le_bytes());
     bytes.extend(u16::try_from(sections.len()).unwrap().to_le_bytes());
-    // Times and symbols, then an optional header of 4 bytes, so that skipping it matters.
+    // Times and symbols, then an optional header of 4 bytes, so that a reader must skip it.
     bytes.extend([0; 12]);
     bytes.extend([4, 0, 0, 0, 1, 1, 1, 1]);
     for section in sections {

@@ -17,7 +17,7 @@ use crate::inspect::inspect;
 use crate::progress::Progress;
 use crate::units::Bytes;
 
-/// How an image that is read is opened.
+/// How the source image is opened.
 #[derive(Debug, clap::Args)]
 pub(super) struct Source {
     /// Format of the source [default: what its bytes say]
@@ -96,12 +96,12 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let options = convert::Options { time, sector_size, jobs, progress: &progress };
     let done = convert::convert(&opened, &args.source, to, &container, &options);
     drop(bar);
-    // Of a write that was given up the signal is the cause.
+    // If a signal ended the write, the signal is the cause.
     warn(&done.or_else(|error| progress.check().and(Err(error)))?);
     Ok(())
 }
 
-/// Says what was asked for and could not be kept.
+/// Prints what was asked for and could not be kept.
 fn warn(warnings: &[Warning]) {
     for warning in warnings {
         complain(Severity::Warning, &warning.to_string());
@@ -129,7 +129,10 @@ pub(super) fn look(args: &Inspect) -> Result<()> {
     } else {
         open_alone(&args.image, args.from.from)?
     };
-    let found = inspect(&opened)?;
+    let mut found = inspect(&opened)?;
+    if opened.backing.is_some() && !args.from.allow_backing {
+        found.remarks.push("--allow-backing opens the backing file too".to_owned());
+    }
     let text = if args.json {
         let mut text = serde_json::to_string_pretty(&found)
             .map_err(|error| Error::bug("an inspection is no JSON").because(error))?;
@@ -153,7 +156,7 @@ pub(super) struct Create {
     /// Size of the disk [default: that of the backing file]
     #[arg(long, value_name = "SIZE", required_unless_present = "backing")]
     size: Option<Bytes>,
-    /// File that what is not written is read from, as the image shall name it: absolute, or relative to the image
+    /// File from which missing data is read, as the image names it: absolute, or relative to the image
     #[arg(short, long, value_name = "FILE", requires = "backing_format")]
     backing: Option<String>,
     /// Format of the backing file
@@ -200,8 +203,9 @@ pub(super) fn create(args: Create) -> Result<()> {
     Ok(())
 }
 
-/// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a
-/// file that would be lost, the whole chain is followed for that; what cannot be followed is the first one at least.
+/// Whether `path` is the backing file `below`, or one further down; `named` is the first one that `below`
+/// names. If `path` exists and would be lost, the whole chain is followed; a file that cannot be followed is
+/// still compared.
 fn is_below(path: &Path, below: &Path, format: Format, named: Option<&Path>) -> bool {
     if !path.exists() {
         return false;

@@ -1,4 +1,4 @@
-//! What `build` and `mkfs` share: how the work is done, where its result goes, and what is said about it.
+//! What `build` and `mkfs` share: how the work is done, where its result goes, and what is reported.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ impl Container {
     }
 }
 
-/// What to do where the suffix of an output is of no format here.
+/// What to do if the suffix of an output belongs to no known format.
 fn instead_of(path: &Path) -> &'static str {
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
     match suffix.to_ascii_lowercase().as_str() {
@@ -179,7 +179,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// What `-o` says, if it was given.
+    /// The target that `-o` names.
     pub(super) fn of(out: PathBuf) -> Self {
         if out.as_os_str() == "-" { Self::Stdout } else { Self::File(out) }
     }
@@ -191,7 +191,7 @@ impl Common {
         Work { jobs: self.jobs.count(), ..Work::default() }
     }
 
-    /// What does not fit together, before any work.
+    /// Refuses arguments that do not fit together, before any work.
     pub(super) fn check(&self, target: Option<&Target>) -> Result<()> {
         if self.dry_run || !matches!(target, Some(Target::Stdout)) {
             return Ok(());
@@ -220,15 +220,18 @@ impl Common {
     ) -> Result<()> {
         let format = self.container.format(target, description.settings.format)?;
         let container = self.container.with(format, description)?;
-        let work = &Work { container, ..work.clone() };
+        let mut work = Work { container, ..work.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
-            drop(Output::create(path)?);
+            let output = Output::create(path)?;
+            work.spool = output.target().parent().map(Path::to_owned);
         }
+        let work = &work;
         watch(&work.progress.stop_flag())?;
         let bar = Bar::start(&work.progress);
-        let built = description.build(work)?;
+        let mut built = description.build(work)?;
         if self.dry_run {
+            built.settle(work)?;
             drop(bar);
             warn(&built);
             return self.show(folder, &built);
@@ -243,6 +246,7 @@ impl Common {
                 done.or_else(|error| work.progress.check().and(Err(error)))
             }
         }?;
+        built.settle(work)?;
         drop(bar);
         warn(&built);
         match target {
@@ -251,7 +255,7 @@ impl Common {
         }
     }
 
-    /// What would be built: the report, or the map.
+    /// Prints what would be built: the report, or the map.
     fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
             return super::print(built.report.json(None).as_bytes());
@@ -265,7 +269,7 @@ impl Common {
             out.flush()
                 .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))
         });
-        // What is left in the buffer has no reader either.
+        // The rest in the buffer has no reader either.
         let _ = out.into_parts();
         super::unless_nobody_reads(written)
     }
@@ -288,7 +292,7 @@ fn warn(built: &Built) {
     }
 }
 
-/// How many threads.
+/// The number of threads.
 #[derive(Debug, clap::Args)]
 pub(super) struct Jobs {
     /// Worker threads, which change no byte of the result [default: one per core]
@@ -297,7 +301,7 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// As many as asked for, or as there are cores.
+    /// The number that was asked for, or that of the cores.
     pub(super) fn count(&self) -> usize {
         self.jobs.map_or_else(|| Work::default().jobs, usize::from)
     }

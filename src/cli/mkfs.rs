@@ -1,4 +1,4 @@
-//! `diskwright mkfs`: one filesystem from one directory, which is a disk with one partition and no table.
+//! `diskwright mkfs`: one filesystem from one directory. It is a disk with one partition and no table.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ struct Make<O: clap::Args> {
     options: O,
 }
 
-/// What all filesystems take.
+/// The flags of all filesystems.
 #[derive(Debug, clap::Args)]
 struct Shared {
     /// Directory whose contents the filesystem holds [default: none, an empty filesystem]
@@ -58,10 +58,10 @@ struct Shared {
     /// Size, as 4096, 64MiB, 1.5GiB; or auto, as small as the contents and --free allow [default: auto]
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
-    /// UUID from which every id derives that is not given [default: derived from the flags]
+    /// UUID from which all ids derive that are not given [default: derived from the flags]
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
-    /// Time the writer dates itself with, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
+    /// Time of everything that the writer makes, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
     /// Owner of everything: root, preserve (as on the host), or UID:GID [default: root]
@@ -111,15 +111,16 @@ impl Shared {
             settings: Settings::default(),
             closure: None,
             warnings: Vec::new(),
+            beside: Vec::new(),
         })
     }
 
-    /// What the filesystem holds.
+    /// The contents of the filesystem.
     fn payload(&self, dates: Dates) -> Option<Payload> {
         let owner = self.owner.unwrap_or_default();
         match (&self.source, owner) {
             (Some(source), _) => {
-                // FAT has none, and says how many it dissolves.
+                // FAT has no hard links; a warning says how many were dissolved.
                 let hardlinks = self.hardlinks.unwrap_or_default();
                 let rules = Rules {
                     owner,
@@ -132,7 +133,7 @@ impl Shared {
                 let xattrs = patterns.map(Patterns::new).unwrap_or_default();
                 Some(Payload::Source { path: source.clone(), rules, xattrs })
             }
-            // The root itself is all that an empty filesystem has an owner of.
+            // In an empty filesystem, only the root has an owner.
             (None, Owner::Ids { uid, gid }) => {
                 let meta = Meta { uid, gid, ..Meta::root(0o755, dates.time) };
                 Some(Payload::Node { content: tree::Content::Directory, meta })
@@ -141,8 +142,8 @@ impl Shared {
         }
     }
 
-    /// What the flags say, as the manifest that says the same would: so both give the same ids. The source is left out,
-    /// which may lie anywhere.
+    /// The flags as the manifest with the same meaning would say it, so that both give the same ids. The
+    /// source is left out, since it may lie anywhere.
     fn said(&self, spec: &Spec) -> serde_json::Value {
         let mut disk = serde_json::json!({ "table": "none" });
         let set = |table: &mut serde_json::Value, key: &str, value: Option<serde_json::Value>| {
@@ -174,7 +175,7 @@ impl Shared {
         serde_json::json!({ "version": 1, "disk": disk, "partition": [partition] })
     }
 
-    /// What would be told in the words of a manifest otherwise.
+    /// Refuses mistakes that would otherwise be reported in the words of a manifest.
     fn check(&self, sector_size: u32) -> Result<()> {
         if !matches!(sector_size, 512 | 4096) {
             return Err(Error::new(ErrorKind::Usage, "no disk has sectors of this size")
@@ -209,7 +210,7 @@ impl Shared {
         }
     }
 
-    /// What one option excludes of another.
+    /// Refuses options that exclude each other.
     fn check_options(&self, spec: &Spec) -> Result<()> {
         if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
             return Err(Error::new(

@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
     run(std::env::args_os())
 }
 
-/// Runs the program with these arguments, of which the first is its own name.
+/// Runs the program with these arguments; the first one is its own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut command = Cli::command();
     let arguments = match renamed(arguments.into_iter().collect()) {
@@ -92,7 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (name, cli) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
-            // Help and version are no faults and go to standard output; clap knows which is which.
+            // Help and version are not errors and go to standard output; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print() {
                 Err(failed) if failed.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
@@ -117,7 +117,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The same option may have another flag elsewhere.
+            // Another command may have another flag for the same option.
             let own = name.and_then(|name| command.find_subcommand(name));
             let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
             let error = error.spelled(flag);
@@ -152,21 +152,22 @@ fn flag_of(command: &clap::Command, key: &str) -> Option<String> {
     flag.or_else(|| command.get_subcommands().find_map(|command| flag_of(command, key)))
 }
 
-/// How bad a message on standard error is.
+/// The severity of a message on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Severity {
     Warning,
     Error,
 }
 
-/// Writes `diskwright: error: …` to standard error, the severity in colour where that is a terminal that wants it.
+/// Writes `diskwright: error: …` to standard error. The severity is in colour if that is a terminal that
+/// wants it.
 fn complain(severity: Severity, message: &str) {
     let (word, colour) = match severity {
         Severity::Warning => ("warning", "\x1b[1;33m"),
         Severity::Error => ("error", "\x1b[1;31m"),
     };
     let mut stderr = std::io::stderr().lock();
-    // A closed standard error leaves nobody to tell.
+    // If standard error is closed, there is nobody to tell.
     let _ = if stderr.is_terminal() && wants_colour() {
         writeln!(stderr, "diskwright: {colour}{word}\x1b[0m: {message}")
     } else {
@@ -174,7 +175,7 @@ fn complain(severity: Severity, message: &str) {
     };
 }
 
-/// Whether the user did not ask for plain text (no-color.org; TERM=dumb).
+/// Whether the user wants colour (no-color.org; TERM=dumb).
 fn wants_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
@@ -191,7 +192,8 @@ fn print(bytes: &[u8]) -> Result<()> {
     )
 }
 
-/// A report whose reader has left, as `head` does, has done its work. An image that nobody takes is a failure.
+/// If the reader of a report has left, as `head` does, the work is done. If nobody reads an image, that is a
+/// failure.
 fn unless_nobody_reads(written: Result<()>) -> Result<()> {
     use std::error::Error as _;
     let cause = |error: &Error| error.source()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -210,7 +212,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What the library calls an option, a user knows as a flag: of what is wrong, and of what would help.
+    /// Errors name options of the library, and users see flags: in the message and in the hint.
     #[test]
     fn options_of_errors_are_spelled_as_flags() {
         for (key, flag) in [

@@ -1,4 +1,4 @@
-//! `diskwright nixos`: a NixOS system from flags, each of which is a key of the `[nixos]` section of a manifest.
+//! `diskwright nixos`: a NixOS system from flags. Each flag is a key of the `[nixos]` section of a manifest.
 
 use std::path::PathBuf;
 
@@ -23,13 +23,13 @@ Every flag is a key of the [nixos] section of a manifest, with dashes for unders
 pub(super) struct Args {
     #[command(flatten)]
     section: Section,
-    /// UUID from which every id derives that is not given; default derived from the flags
+    /// UUID from which all ids derive that are not given; default derived from the flags
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
     /// GUID of the disk, or of an MBR its signature; default that of nixpkgs, or derived from the seed
     #[arg(long, value_name = "ID")]
     guid: Option<DiskId>,
-    /// Time the writer dates itself with, in seconds since 1970; default SOURCE_DATE_EPOCH, or else 0
+    /// Time of everything that the writer makes, in seconds since 1970; default SOURCE_DATE_EPOCH, or else 0
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
     /// Where the image goes; `-` is standard output
@@ -42,7 +42,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// What the flags say, as the manifest that says the same would.
+    /// The flags as the manifest with the same meaning would say it.
     fn said(&self) -> serde_json::Value {
         let mut disk = serde_json::Map::new();
         for (key, value) in [

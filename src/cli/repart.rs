@@ -420,11 +420,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
             complain(Severity::Warning, &format!("{name} is passed over: no mkfs program is run"));
         }
     }
-    let work = Work { jobs: args.jobs.count(), ..Work::default() };
+    let mut work = Work { jobs: args.jobs.count(), ..Work::default() };
     let dry = args.is_dry();
     if !dry {
         // An output that cannot be is told before the work and not after it.
-        drop(Output::create(&options.image)?);
+        let output = Output::create(&options.image)?;
+        work.spool = output.target().parent().map(Path::to_owned);
     }
     watch(&work.progress.stop_flag())?;
     let bar = Bar::start(&work.progress);

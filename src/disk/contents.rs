@@ -1,4 +1,4 @@
-//! What a filesystem holds, entry by entry.
+//! The contents of a filesystem, entry by entry.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -10,12 +10,12 @@ use crate::error::Result;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Content, Meta, Rules, Time, Tree, Xattr};
 
-/// What a filesystem holds.
+/// The contents of a filesystem.
 #[derive(Clone, Debug)]
 pub enum Contents {
-    /// What these entries bring; no two for one target.
+    /// What these entries bring. No two of them have the same target.
     Entries(Vec<Entry>),
-    /// A tree that is there already.
+    /// A tree that exists already.
     Tree(Arc<Tree>),
 }
 
@@ -31,22 +31,23 @@ pub struct Entry {
 /// What an entry brings.
 #[derive(Clone, Debug)]
 pub enum Payload {
-    /// A host file, or what is in a host directory. A file whose target ends with `/` keeps its name below the target.
+    /// A host file, or the contents of a host directory. If a file's target ends with `/`, the file keeps its
+    /// name below it.
     Source {
         /// Where it is.
         path: PathBuf,
-        /// How it is taken over.
+        /// How it is copied.
         rules: Rules,
         /// Which extended attributes are kept.
         xattrs: Patterns,
     },
-    /// What matches a pattern, each under its name in the target.
+    /// Everything that matches a pattern, each under its name in the target.
     Glob {
         /// The directory that is searched.
         folder: PathBuf,
         /// A path below it; `*` in a part of it stands for any run of bytes.
         pattern: String,
-        /// How each is taken over.
+        /// How each is copied.
         rules: Rules,
         /// Which extended attributes are kept.
         xattrs: Patterns,
@@ -55,14 +56,14 @@ pub enum Payload {
     Closure {
         /// The list, or the directory that holds it as `store-paths`.
         path: PathBuf,
-        /// How each is taken over.
+        /// How each is copied.
         rules: Rules,
     },
-    /// Store paths that are known one by one.
+    /// Store paths that are known individually.
     Store {
         /// Where each lies on the host, and its target below the entry's.
         paths: Arc<[(PathBuf, Vec<u8>)]>,
-        /// How each is taken over.
+        /// How each is copied.
         rules: Rules,
     },
     /// A file of these bytes.
@@ -72,7 +73,8 @@ pub enum Payload {
         /// Its metadata.
         meta: Meta,
     },
-    /// A file whose bytes follow in part from other partitions: a loader entry with a root hash.
+    /// A file whose bytes follow in part from other partitions: a loader entry that contains a root hash, for
+    /// example.
     Template {
         /// Its bytes, piece by piece.
         pieces: Arc<[Piece]>,
@@ -86,7 +88,7 @@ pub enum Payload {
         /// Its metadata.
         meta: Meta,
     },
-    /// A directory that is like this unless another entry says what it is like.
+    /// A directory with this metadata, unless another entry gives that directory its metadata.
     Fallback {
         /// Its metadata.
         meta: Meta,
@@ -98,7 +100,7 @@ pub enum Payload {
     },
     /// A directory, device or named pipe.
     Node {
-        /// Which.
+        /// What it is.
         content: Content,
         /// Its metadata.
         meta: Meta,
@@ -120,7 +122,7 @@ pub enum Piece {
 }
 
 impl Payload {
-    /// Whether it is made from what the description says, and not copied.
+    /// Whether it is made from the description rather than copied.
     #[must_use]
     pub const fn is_made(&self) -> bool {
         match self {
@@ -134,8 +136,8 @@ impl Payload {
         }
     }
 
-    /// What `source`, which begins at the folder `base`, brings: the host path or, where a part of `source` has a `*`, all
-    /// that matches it.
+    /// What `source` brings; a relative one begins at the folder `base`. It is the host path, or all matches
+    /// if a part of `source` contains a `*`.
     #[must_use]
     pub fn of_host(base: &Path, source: &str, rules: Rules, xattrs: Patterns) -> Self {
         let below = |path: &Path| match (base == Path::new("."), path == Path::new("")) {
@@ -155,7 +157,7 @@ impl Payload {
 }
 
 impl Payload {
-    /// The host paths that a pattern matches, sorted; none for anything else.
+    /// The host paths that match the pattern, sorted. Empty for any other payload.
     ///
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a directory cannot be read, or nothing matches.
@@ -192,7 +194,7 @@ impl Contents {
         Self::Entries(Vec::new())
     }
 
-    /// Adds an entry. A tree that is there already takes none and stays as it is.
+    /// Adds an entry. A tree that exists already takes no entry and stays as it is.
     #[must_use]
     pub fn entry(mut self, target: impl Into<String>, payload: Payload) -> Self {
         if let Self::Entries(entries) = &mut self {
@@ -201,8 +203,8 @@ impl Contents {
         self
     }
 
-    /// Adds a host file, or what is in a host directory, owned by root, with its modes, times, links and those extended
-    /// attributes that are kept by default.
+    /// Adds a host file, or the contents of a host directory. Root owns them; they keep their modes, times,
+    /// links and the extended attributes that are kept by default.
     #[must_use]
     pub fn folder(self, host: impl Into<PathBuf>, target: impl Into<String>) -> Self {
         let payload =
@@ -229,7 +231,7 @@ impl Contents {
         self.entry(target, Payload::Node { content: Content::Directory, meta })
     }
 
-    /// The derived partitions whose values its texts hold.
+    /// The derived partitions whose values occur in the texts.
     pub(super) fn needs(&self) -> BTreeSet<usize> {
         let Self::Entries(entries) = self else { return BTreeSet::new() };
         let pieces = entries.iter().filter_map(|entry| match &entry.payload {

@@ -2,55 +2,70 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Work;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::filesystem::Facts;
-use crate::image::Image;
+use crate::image::{Digest, Image};
+use crate::pour::Packer;
 use crate::units::Bytes;
 
 /// A partition that is a function of other partitions.
 ///
-/// Its size follows from their sizes, before anything has a place. Its bytes and its values follow from their bytes, which
-/// are read once for it.
+/// Its size follows from their sizes, before anything has a place. Its bytes and values follow from their
+/// bytes, which are read once for it.
 pub trait Derived: Send + Sync + fmt::Debug {
-    /// The partitions that it is a function of, by their position in the disk.
+    /// The partitions that it depends on, by their position in the disk.
     fn needs(&self) -> Vec<usize>;
 
-    /// How many bytes it takes where the partitions that it needs have these sizes, in the order of
+    /// Its size in bytes. `needed` has the sizes of the partitions that it depends on, in the order of
     /// [`needs`](Self::needs).
     ///
     /// # Errors
     /// Where it cannot be made for partitions of these sizes.
     fn size(&self, needed: &[Bytes]) -> Result<Bytes>;
 
-    /// Its bytes, and what else follows from the partitions that it needs.
+    /// Its bytes, and everything else that follows from the partitions that it depends on.
     ///
     /// # Errors
-    /// As reading the data of `needed`, and what does not fit `request`.
+    /// Errors of reading `needed`, and for anything that does not fit `request`.
     fn build(&self, needed: &[Needed], request: &Request<'_>) -> Result<Made>;
+
+    /// Its bytes where they can be rendered from digests that are taken while the disk is poured, so that the data is read
+    /// once; `needed` has the lengths of the partitions that it needs. It is asked only where no name, no text and no other
+    /// partition needs a value or a byte of it before the pour. `None` is built by [`build`](Self::build), which gives the
+    /// same bytes.
+    ///
+    /// # Errors
+    /// What does not fit `request`.
+    fn observe(&self, needed: &[Bytes], request: &Request<'_>) -> Result<Option<Observing>> {
+        let _ = (needed, request);
+        Ok(None)
+    }
 }
 
-/// A partition that another one is a function of.
+/// A partition that a derived partition depends on.
 #[derive(Clone, Debug)]
 pub struct Needed {
-    /// Its bytes; what is behind them reads as zero.
+    /// Its bytes; the rest of the partition reads as zero.
     pub image: Image,
     /// How long the partition is.
     pub length: Bytes,
+    /// What follows from it, where it is derived itself.
+    pub values: Values,
 }
 
-/// What is known of a derived partition when it is built.
+/// What a derived partition knows when it is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// How long the partition is.
+    /// The length of the partition.
     pub length: Bytes,
-    /// What its ids derive from.
+    /// The key that its ids derive from.
     pub key: Uuid,
-    /// How the work is done.
-    pub work: &'a Work,
+    /// Threads, progress and, for what is made ahead of a layout, spools.
+    pub packer: &'a Packer,
 }
 
 /// A derived partition.
@@ -58,20 +73,50 @@ pub struct Request<'a> {
 pub struct Made {
     /// Its bytes.
     pub image: Image,
+    /// A description of it, for the report.
+    pub facts: Option<Facts>,
+    /// Named values that follow from the bytes: a root hash as hexadecimal digits, a GUID. Texts of other
+    /// partitions and GUIDs refer to them.
+    pub values: Values,
+}
+
+/// A derived partition that is rendered from digests.
+#[derive(Clone, Debug)]
+pub struct Observing {
+    /// Its bytes; what follows from the digests is rendered.
+    pub image: Image,
+    /// The digests, each with the partition that it observes, from its first byte to its last: one of
+    /// [`Derived::needs`].
+    pub digests: Vec<(usize, Arc<dyn Digest>)>,
     /// What it says of itself.
     pub facts: Option<Facts>,
-    /// What follows by name: a root hash as hexadecimal digits, a GUID. Texts of other partitions and GUIDs refer to them.
-    pub values: Values,
+    /// What follows by name, once the digests are taken.
+    pub values: Arc<dyn LateValues>,
+}
+
+/// Values that follow from digests.
+pub trait LateValues: Send + Sync + fmt::Debug {
+    /// The values; all digests are taken.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] where a digest was not shown all of its data.
+    fn values(&self) -> Result<Values>;
 }
 
 /// Named values of a derived partition.
 pub type Values = BTreeMap<&'static str, String>;
 
-/// The value `name` of a derived partition.
+/// The value `name` of a partition, which has `values`.
 ///
 /// # Errors
-/// [`Kind::Bug`](crate::error::Kind::Bug) where there is none: front ends refer only to what a partition has.
+/// [`Kind::Manifest`] where it has none of that name.
 pub(super) fn value<'a>(values: &'a Values, name: &str) -> Result<&'a str> {
     let value = values.get(name).map(String::as_str);
-    value.ok_or_else(|| Error::bug(format!("a derived partition has no value `{name}`")))
+    value.ok_or_else(|| {
+        let error = Error::new(Kind::Manifest, "a partition has no such value").found(name);
+        match values.is_empty() {
+            true => error.why("nothing is derived in it"),
+            false => error.expected(values.keys().copied().collect::<Vec<_>>().join(", ")),
+        }
+    })
 }

@@ -1,53 +1,69 @@
-//! Disks: a neutral description ([`Disk`]), and how it becomes an [`Image`].
+//! Disks: a neutral description ([`Disk`]), and the way from it to an [`Image`].
 //!
-//! | step | module |
+//! | part | module |
 //! |---|---|
-//! | what a disk is to be | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
+//! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
-//! | what waits for what, until every byte has its place | `stages` |
-//! | what was built, for people and machines | [`report`] |
+//! | the stages that give every byte its place | `stages` |
+//! | a report for people and machines | [`report`] |
 
 mod contents;
 mod derived;
+mod files;
 mod ready;
 pub mod report;
 mod scan;
 mod spec;
 mod stages;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Subject, Warning};
-use crate::image::{Image, Segment};
+use crate::image::{Builder, Image};
 use crate::nix::verify::{Expected, Verification};
-use crate::pour::{PourOptions, Sink};
+use crate::pour::{Packer, PourOptions, Sink};
 use crate::progress::Progress;
+use crate::units::Bytes;
 
 pub use contents::{Contents, Entry, Payload, Piece};
-pub use derived::{Derived, Made, Needed, Request, Values};
+pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
+pub use files::{OutputFile, write};
 use report::Report;
 pub use spec::{Body, BootArea, Disk, Guid, Partition, Size};
 
-/// How a disk is built and written; nothing here but `container` changes a byte of the result.
+/// How a disk is built and written. Only `container` changes bytes of the result.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// What the disk is written as, which decides the lengths that it can have.
+    /// The format of the output, which limits the lengths that the disk can have.
     pub container: Container,
     /// Worker threads, at least 1; default: as many as the machine has cores.
     pub jobs: usize,
-    /// Who is told how far it is, and who may ask to stop.
+    /// Receives the progress, and may ask to stop.
     pub progress: Progress,
-    /// Store paths whose hashes are compared with what was written, before it gets its name.
+    /// The folder for packed data, which has no name there. The filesystem of the output is best, since it can then
+    /// share blocks. `None` is the host's folder for temporary files (TMPDIR).
+    pub spool: Option<PathBuf>,
+    /// Store paths whose hashes are compared with what was written, before the output gets its name.
     pub verify: Option<Expected>,
 }
 
 impl Default for Work {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { container: Container::Raw, jobs, progress: Progress::default(), verify: None }
+        Self { container: Container::Raw, jobs, progress: Progress::default(), spool: None, verify: None }
+    }
+}
+
+impl Work {
+    /// What packs the data of one partition.
+    #[must_use]
+    pub fn packer(&self) -> Packer {
+        let folder = self.spool.clone().unwrap_or_else(std::env::temp_dir);
+        Packer::new(self.jobs, self.progress.clone(), folder)
     }
 }
 
@@ -56,45 +72,87 @@ impl Default for Work {
 pub struct Built {
     /// Its bytes.
     pub image: Image,
-    /// What it is.
+    /// A description of it.
     pub report: Report,
-    /// What was asked for and could not be kept, and which part of the disk that is about, where there may be several.
+    /// What was asked for and could not be kept; with the part of the disk that it is about, if there may be
+    /// several.
     pub warnings: Vec<(Option<Subject>, Warning)>,
-    /// What the ids inside a container derive from.
+    /// The UUID that ids inside a container derive from.
     pub id: Uuid,
     /// When the disk was made, in seconds since 1970.
     pub time: i64,
-    /// The store paths to compare, where that was asked for.
+    /// The store paths to compare, if that was asked for.
     pub verification: Option<Verification>,
+    /// Values that follow from digests which are taken while the disk is poured, with their partitions.
+    late: Vec<(usize, Arc<dyn LateValues>)>,
 }
 
 impl Built {
     /// Writes the disk to the file `path`, in the container of `work`, for which it was built.
     ///
     /// # Errors
-    /// As [`Container::write`], and [`Kind::Usage`] where `path` is a file that the disk is made from; as
-    /// [`Verification::run`] where store paths are compared, after which nothing is left behind.
+    /// As [`write`].
     pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
-        self.spare(path)?;
-        let (identity, pour) = (self.identity()?, self.begin(work));
-        match &self.verification {
-            None => work.container.write(&self.image, &identity, path, &pour),
-            Some(verification) => {
-                let check = |written: &Image| verify(verification, written, work);
-                work.container.write_checked(&self.image, &identity, path, &pour, &check)
-            }
-        }
+        write(&[self.file(path, work)?], work)
     }
 
-    /// What the disk says of itself to a container.
+    /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write)
+    /// together.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] where the disk has sectors of a size that no disk has.
+    pub fn file(&self, path: impl Into<PathBuf>, work: &Work) -> Result<OutputFile<'_>> {
+        let file = OutputFile::new(path, self.image.clone(), work.container.clone(), self.identity()?);
+        Ok(file.verified(self.verification.as_ref()))
+    }
+
+    /// The bytes of a partition, by its position in the disk, as long as its place: what a file of its own holds. Where they
+    /// follow from digests of others that are not taken, those are read once for it.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where there is no such partition; as [`Image::settle`].
+    pub fn partition(&self, number: usize, work: &Work) -> Result<Image> {
+        let placed = self.report.partitions.get(number).ok_or_else(|| {
+            Error::new(Kind::Usage, "there is no such partition").on(Subject::Partition(number))
+        })?;
+        // By itself it shows the digests nothing of the other partitions.
+        if self.late.iter().any(|(late, _)| *late == number) {
+            self.image.settle(&PourOptions::new(work.jobs, &work.progress))?;
+        }
+        let (start, length) = (Bytes::new(placed.offset), Bytes::new(placed.size));
+        let mut image = Builder::new(length);
+        image.put(Bytes::ZERO, &self.image.slice(start, start + length));
+        image.finish()
+    }
+
+    /// Completes the report with what follows from the bytes of the disk. Where the disk was written, that is known; else
+    /// the data that it follows from is read once.
+    ///
+    /// # Errors
+    /// As [`Image::settle`].
+    pub fn settle(&mut self, work: &Work) -> Result<()> {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        self.image.settle(&PourOptions::new(work.jobs, &work.progress))?;
+        for (number, late) in &self.late {
+            let partition = self.report.partitions.get_mut(*number);
+            partition.ok_or_else(|| Error::bug("a partition is not in the report"))?.values =
+                late.values()?;
+        }
+        Ok(())
+    }
+
+    /// What the container records about the disk.
     fn identity(&self) -> Result<Identity> {
         let sector_size = SectorSize::of(self.report.sector_size)
-            .ok_or_else(|| Error::bug("a disk has sectors of a size that none has"))?;
+            .ok_or_else(|| Error::bug("a disk has an impossible sector size"))?;
         Ok(Identity { seed: self.id, id: None, time: self.time, sector_size })
     }
 
-    /// Writes the disk to `out`, from its first byte to its last. Store paths are compared before, since nothing can be
-    /// read back: as their files are on the host, each of which is checked for change when it is read again.
+    /// Writes the disk to `out`, from its first byte to its last. A stream cannot be read back, so store
+    /// paths are compared before: their files are read from the host, and the stream checks each file for
+    /// change when it reads it again.
     ///
     /// # Errors
     /// As [`Container::stream`], and [`Verification::run`] before a byte is written.
@@ -111,28 +169,6 @@ impl Built {
         work.progress.begin(bytes, files);
         PourOptions::new(work.jobs, &work.progress)
     }
-
-    /// Refuses an output that would take the place of its own source.
-    fn spare(&self, path: &Path) -> Result<()> {
-        let (Ok(real), Ok(meta)) = (path.canonicalize(), path.metadata()) else { return Ok(()) };
-        // Few files have the length and the name of the output, so few are asked where they really are.
-        let own = |segment: &Segment| -> Result<bool> {
-            let alike = self.image.host_file_size(segment)? == Some(meta.len());
-            let file = if alike { self.image.host_file(segment)? } else { None };
-            Ok(file
-                .filter(|file| file.path.file_name() == real.file_name())
-                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real)))
-        };
-        for segment in self.image.segments() {
-            if !own(segment)? {
-                continue;
-            }
-            return Err(Error::new(Kind::Usage, "the output is one of its own sources")
-                .at(path)
-                .hint("write it elsewhere, or leave it out of the contents"));
-        }
-        Ok(())
-    }
 }
 
 /// Compares the store paths on `disk`, as a stage of its own.
@@ -143,34 +179,43 @@ fn verify(verification: &Verification, disk: &Image, work: &Work) -> Result<()> 
 }
 
 impl Disk {
-    /// Lays the disk out: reads what is to be read of the sources and decides where every byte goes. Nothing is written.
+    /// Lays the disk out: reads the sources' metadata and decides where every byte goes. It writes nothing.
     ///
     /// # Errors
-    /// Each names its [`Subject`]: [`Kind::Manifest`] for what does not fit together, [`Kind::Source`] for a source that is
-    /// missing or unreadable, [`Kind::Capacity`] for contents that do not fit, [`Kind::Interrupted`] after a signal.
+    /// Each error names its [`Subject`]: [`Kind::Manifest`] for parts that do not fit together,
+    /// [`Kind::Source`] for a source that is missing or unreadable, [`Kind::Capacity`] for contents that do
+    /// not fit, [`Kind::Interrupted`] after a signal.
     pub fn build(&self, work: &Work) -> Result<Built> {
         stages::Stages::new(self, work).build()
     }
 
-    /// Adds to an error about a host file, found while it was copied, the part of the description that brought the file.
+    /// Adds the part of the description that brought a host file to an error that occurred while that file
+    /// was copied.
     #[must_use]
     pub fn blame(&self, error: Error) -> Error {
-        let path = match error.path() {
-            Some(path) if error.kind() == Kind::Source && !error.has_line() => path.to_owned(),
-            _ => return error,
-        };
-        let found = (0..).zip(&self.partitions).find_map(|(number, partition)| match &partition.body {
-            Body::Filesystem(..) => scan::bringer(partition.entries(), &path)
-                .map(|entry| (Subject::Entry { partition: number, entry }, None)),
-            Body::File(file) => {
-                scan::is_below(file, &path).then_some((Subject::Partition(number), Some("file")))
-            }
-            Body::Empty | Body::Bytes(_) | Body::Image(_) | Body::Derived(_) => None,
-        });
-        match found {
+        match self.bringer(&error) {
             Some((subject, Some(key))) => error.on(subject).about(key),
             Some((subject, None)) => error.on(subject),
             None => error,
         }
+    }
+
+    /// Whether the disk brings the host file that an error names.
+    #[must_use]
+    pub fn brings(&self, error: &Error) -> bool {
+        self.bringer(error).is_some()
+    }
+
+    /// The part of the description that brings the host file which an error names, and its key.
+    fn bringer(&self, error: &Error) -> Option<(Subject, Option<&'static str>)> {
+        let path = error.path().filter(|_| error.kind() == Kind::Source && !error.has_line())?;
+        (0..).zip(&self.partitions).find_map(|(number, partition)| match &partition.body {
+            Body::Filesystem(..) => scan::bringer(partition.entries(), path)
+                .map(|entry| (Subject::Entry { partition: number, entry }, None)),
+            Body::File(file) => {
+                scan::is_below(file, path).then_some((Subject::Partition(number), Some("file")))
+            }
+            Body::Empty | Body::Bytes(_) | Body::Image(_) | Body::Derived(_) => None,
+        })
     }
 }

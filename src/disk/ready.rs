@@ -1,4 +1,4 @@
-//! A file of the host that a partition takes as it is.
+//! A host file that becomes the bytes of a partition.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use crate::image::{Builder, Files, HostFile, Image};
 use crate::tree::{self, Range, Time};
 use crate::units::Bytes;
 
-/// A file that a partition takes as it is.
+/// A host file that becomes the bytes of a partition.
 #[derive(Debug)]
 pub(super) struct Ready {
-    /// As it was given.
+    /// The path as it was given.
     given: PathBuf,
-    /// With links resolved.
+    /// The path with links resolved.
     path: PathBuf,
     size: u64,
     time: Time,
-    /// Where it has data; `None` for throughout.
+    /// Where it has data; `None` if it has no holes.
     ranges: Option<Vec<Range>>,
 }
 

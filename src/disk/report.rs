@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::Values;
 use crate::error::{Subject, Warning};
 use crate::filesystem::Facts;
 use crate::table::{Placed, Plan, Scheme, attribute_names};
@@ -15,7 +16,7 @@ use crate::units::Bytes;
 pub struct Report {
     /// Size of the disk.
     pub size: u64,
-    /// How much of it is not hole.
+    /// How many bytes are not hole.
     pub data: u64,
     /// Bytes in a logical sector.
     pub sector_size: u64,
@@ -27,7 +28,7 @@ pub struct Report {
     /// Signature of an MBR.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
-    /// The partitions in the order of the manifest.
+    /// The partitions in the order of the description.
     pub partitions: Vec<Partition>,
     /// What was asked for and could not be kept.
     pub warnings: Vec<String>,
@@ -42,19 +43,19 @@ pub struct Partition {
     pub offset: u64,
     /// How long it is.
     pub size: u64,
-    /// Name of its type, or what stands for it in the table.
+    /// Name of its type, or whatever identifies the type in the table.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// GUID of its type in a GPT.
+    /// GUID of its type, in a GPT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub type_guid: Option<String>,
-    /// Byte of its type in an MBR.
+    /// Byte of its type, in an MBR.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub type_byte: Option<u8>,
     /// Its GUID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guid: Option<String>,
-    /// Its name in a GPT.
+    /// Its name, in a GPT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Its attributes.
@@ -64,6 +65,10 @@ pub struct Partition {
     /// The filesystem that was made in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
+    /// What follows from other partitions, by name: the root hash of a hash tree. Those that are known only when the data
+    /// was read stand here after [`Built::settle`](super::Built::settle).
+    #[serde(skip_serializing_if = "Values::is_empty")]
+    pub values: Values,
 }
 
 /// A filesystem.
@@ -78,27 +83,27 @@ pub struct Filesystem {
     pub uuid: String,
     /// Bytes in a block or cluster.
     pub block_size: u64,
-    /// Blocks or clusters there are.
+    /// Blocks or clusters in all.
     pub blocks: u64,
-    /// Those that are in use.
+    /// Blocks or clusters in use.
     pub used_blocks: u64,
-    /// Those that are free.
+    /// Free blocks or clusters.
     pub free_blocks: u64,
     /// Bytes of the journal, which count as used; 0 where there is none.
     pub journal: u64,
-    /// Inodes there are.
+    /// Inodes in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inodes: Option<u64>,
-    /// Those that are in use.
+    /// Inodes in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_inodes: Option<u64>,
-    /// Those that are free.
+    /// Free inodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_inodes: Option<u64>,
 }
 
 impl Report {
-    /// The report of a disk laid out as `plan`; `facts` belong to its partitions one by one.
+    /// The report of a disk that is laid out as `plan`. `facts` has an element for each partition.
     #[must_use]
     pub fn new(
         plan: &Plan,
@@ -178,11 +183,16 @@ impl Report {
             }
         }
         columns(&rows, &mut text);
+        for partition in &self.partitions {
+            for (name, value) in &partition.values {
+                let _ = writeln!(text, "  {}: {name} {value}", partition.number);
+            }
+        }
         text
     }
 
-    /// For machines: JSON, indented, with a final newline. `output` is the name and format of the file, where there is
-    /// one.
+    /// For machines: indented JSON with a final newline. `output` is the name and format of the file, if
+    /// there is one.
     #[must_use]
     pub fn json(&self, output: Option<(&str, &str)>) -> String {
         /// A report of something that was written.
@@ -196,7 +206,7 @@ impl Report {
             report: &'a Report,
         }
         let (output, format) = output.unzip();
-        // Plain numbers, texts and lists: nothing that JSON cannot hold.
+        // The report holds only numbers, texts and lists, so its conversion to JSON cannot fail.
         let mut text =
             serde_json::to_string_pretty(&Written { output, format, report: self }).unwrap_or_default();
         text.push('\n');
@@ -204,7 +214,8 @@ impl Report {
     }
 }
 
-/// Appends `rows` in columns as wide as their widest cell: numbers, places and sizes to the right, words to the left.
+/// Appends `rows` in columns as wide as their widest cell. Numbers, places and sizes are aligned right, words
+/// left.
 fn columns(rows: &[[String; 6]], text: &mut String) {
     let mut widths = [0; 6];
     for row in rows {
@@ -242,6 +253,7 @@ impl Partition {
             attributes,
             logical: placed.logical,
             filesystem: facts.map(Filesystem::new),
+            values: Values::new(),
         }
     }
 }
@@ -264,8 +276,8 @@ impl Filesystem {
         }
     }
 
-    /// `ext4 nixos 5e1f…`, and how full it is: `1.2 GiB used (64 MiB of it the journal), 512 MiB free`. A line each, so
-    /// that a table of partitions fits a terminal of 100 columns.
+    /// `ext4 nixos 5e1f…`, and how full it is: `1.2 GiB used (64 MiB of it the journal), 512 MiB free`. Each
+    /// has a line of its own, so that the table fits a terminal of 100 columns.
     fn lines(&self) -> [String; 2] {
         let mut name = self.kind.to_owned();
         for part in [shortened(&self.label), printable(self.uuid.as_bytes())] {
@@ -286,11 +298,12 @@ impl Filesystem {
     }
 }
 
-/// The longest name that the table shows whole, in characters: the columns before the filesystem take at most 2 + 3 numbers
-/// of 10 characters and two names, and a filesystem at most `ext4`, a label of 16 and a UUID of 36.
+/// The longest name that the table shows whole, in characters. The columns before the filesystem take at most
+/// 2 + 3 numbers of 10 characters and two names; a filesystem takes at most `ext4`, a label of 16 and a UUID
+/// of 36.
 const LONGEST_NAME: usize = 16;
 
-/// A name as the table shows it: printable, and cut where it is long.
+/// A name as the table shows it: printable, and cut if it is long.
 fn shortened(name: &str) -> String {
     let name = printable(name.as_bytes());
     match name.char_indices().nth(LONGEST_NAME) {

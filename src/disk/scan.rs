@@ -22,15 +22,15 @@ struct Graft<'a> {
     request: Request,
     target: Vec<u8>,
     rules: &'a Rules,
-    /// Whether the target is the name of what is copied, and not yet what holds it.
+    /// Whether the target is the name of the copy itself; otherwise it is the directory that gets the copy.
     named: bool,
 }
 
-/// How a tree is made of entries.
+/// How a tree is made from entries.
 pub(super) struct Reading<'a> {
     /// The partition that the entries belong to, for errors.
     pub(super) partition: usize,
-    /// Dates directories that no entry names.
+    /// The time of directories that no entry names.
     pub(super) time: Time,
     /// Threads.
     pub(super) jobs: usize,
@@ -49,10 +49,10 @@ impl Reading<'_> {
         if error.is_blamed() { error } else { error.on(self.subject(entry)) }
     }
 
-    /// Refuses to read owners for a filesystem that keeps them where a library makes them up.
+    /// Refuses to read owners that a library makes up, for a filesystem that keeps owners.
     ///
     /// # Errors
-    /// As [`fakeroot::refuse_here`], at the first entry whose owners on this host matter.
+    /// As [`fakeroot::refuse_here`]; the error names the first entry whose owners on this host matter.
     pub(super) fn check_owners(&self, entries: &[Entry]) -> Result<()> {
         let read = |entry: &Entry| match &entry.payload {
             Payload::Source { rules, .. } | Payload::Glob { rules, .. } => {
@@ -66,14 +66,15 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads all that `entries` bring and lays it out.
+    /// Reads everything that `entries` bring and puts it into a tree.
     ///
     /// # Errors
-    /// Each names its entry: [`Kind::Source`] for a host path that is missing or unreadable, [`Kind::Manifest`] for two
-    /// entries with one target, a target outside its root or below a symbolic link, and for a closure that does not parse.
+    /// Each error names its entry: [`Kind::Source`] for a host path that is missing or unreadable;
+    /// [`Kind::Manifest`] for two entries with one target, a target outside its root or below a symbolic
+    /// link, and a closure that does not parse.
     pub(super) fn tree(&self, entries: &[Entry]) -> Result<Arc<Tree>> {
         let mut grafts = Vec::new();
-        // Which grafts belong to which entry.
+        // The range of grafts of each entry.
         let mut spans = Vec::with_capacity(entries.len());
         for (number, entry) in entries.iter().enumerate() {
             let first = grafts.len();
@@ -114,7 +115,7 @@ impl Reading<'_> {
         })
     }
 
-    /// Puts what is made and not copied.
+    /// Puts what is made rather than copied.
     fn put_made(&self, builder: &mut tree::Builder, entry: &Entry, origin: Origin) -> Result<()> {
         let target = entry.target.as_bytes();
         match &entry.payload {
@@ -135,7 +136,7 @@ impl Reading<'_> {
             Payload::Node { content, meta } => builder.put(target, *meta, *content, origin),
             Payload::Attributes { xattrs } => builder.attach(target, xattrs),
             Payload::Fallback { meta } => builder.fallback(target, *meta, origin),
-            // A list of none is no mistake.
+            // An empty list is not a mistake.
             Payload::Store { .. } => Ok(()),
             Payload::Source { .. } | Payload::Glob { .. } | Payload::Closure { .. } => {
                 Err(Error::bug("an entry that copies brought nothing"))
@@ -144,14 +145,16 @@ impl Reading<'_> {
     }
 }
 
-/// The number of the entry that brings the host file `path`: where several bring it, the one that names it most closely.
+/// The number of the entry that brings the host file `path`. If several do, it is the one with the longest
+/// path.
 pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
     let closest = |entry: &Entry| {
         let above = |top: &PathBuf| is_below(top, path).then(|| top.components().count());
         match &entry.payload {
             Payload::Source { path, .. } => above(path),
             Payload::Glob { folder, .. } => above(folder),
-            // Read again, since this is for an error only; what cannot be read now names nothing.
+            // The closure is read again, because only an error needs it. If it cannot be read now, it names
+            // no path.
             Payload::Closure { path, .. } => closure(path).unwrap_or_default().iter().filter_map(above).max(),
             Payload::Store { paths, .. } => paths.iter().filter_map(|(path, _)| above(path)).max(),
             Payload::Text { .. }
@@ -166,17 +169,17 @@ pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
     found.max_by_key(|(closeness, _)| *closeness).map(|(_, number)| number)
 }
 
-/// Whether `path`, which may be absolute and free of links, is `top` or below it.
+/// Whether `path` is `top` or below it. `path` may be absolute and free of links.
 pub(super) fn is_below(top: &Path, path: &Path) -> bool {
     path.starts_with(top)
         || std::path::absolute(top).is_ok_and(|top| path.starts_with(top))
         || top.canonicalize().is_ok_and(|top| path.starts_with(top))
 }
 
-/// The number of the entry that put `path`, which is inside the filesystem, there: the one with the longest target above
-/// it.
+/// The number of the entry that put `path` into the filesystem: the one with the longest target at or above
+/// `path`.
 pub(super) fn cause(entries: &[Entry], path: &Path) -> Option<usize> {
-    // Components are compared, so that `//` and a final `/` mean nothing, as in the tree.
+    // Compares components, so that `//` and a final `/` do not matter, as in the tree.
     let above = (0..).zip(entries).filter(|(_, entry)| path.starts_with(Path::new(&entry.target)));
     above.max_by_key(|(_, entry)| Path::new(&entry.target).components().count()).map(|(number, _)| number)
 }
@@ -218,8 +221,8 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
     Ok(())
 }
 
-/// The request for a store path. Its metadata is known, so nothing is asked; and what it holds is a sequence of bytes,
-/// whether the host keeps zeros of it as a hole or not (decision 6).
+/// The request for a store path. Its metadata is known, so nothing has to be asked. Its contents are a
+/// sequence of bytes, even if the host stores zeros as holes (decision 6).
 fn of_the_store(path: PathBuf) -> Request {
     Request { path, follow: false, xattrs: Patterns::new(Vec::new()), holes: false }
 }
@@ -229,7 +232,8 @@ fn join(target: &str, name: &[u8]) -> Vec<u8> {
     [target.as_bytes(), b"/", name].concat()
 }
 
-/// Puts what a host path brings. A file whose target ends with `/` goes into that directory, as cp and rsync put it.
+/// Puts what a host path brings. A file whose target ends with `/` goes into that directory, as with cp and
+/// rsync.
 fn put_graft(
     builder: &mut tree::Builder,
     graft: &Graft<'_>,
@@ -250,8 +254,8 @@ fn put_graft(
     builder.graft(&target, scan, number, graft.rules, origin)
 }
 
-/// The paths in `folder` that match `pattern`, part by part, sorted by their bytes. Hidden names match only a part that
-/// begins with a dot itself.
+/// The paths in `folder` that match `pattern` part by part, sorted by their bytes. A hidden name matches only
+/// a part that begins with a dot.
 pub(super) fn glob(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     let mut found = vec![folder.to_owned()];
     let mut parts = pattern.split('/').filter(|part| !part.is_empty()).peekable();
@@ -260,7 +264,7 @@ pub(super) fn glob(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
         let mut below = Vec::new();
         for path in found {
             if part.contains('*') {
-                // What a pattern found may be a file, which matches nothing further.
+                // A match may be a file; the rest of the pattern then matches nothing.
                 if path == folder || path.is_dir() {
                     let names = names(&path)?.into_iter().filter(|name| fits(part, name));
                     below.extend(names.map(|name| path.join(name)));
@@ -297,7 +301,7 @@ fn names(folder: &Path) -> Result<Vec<OsString>> {
     entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
 }
 
-/// The store paths that `path` lists, or `path/store-paths` where it is a directory: sorted, each once.
+/// The store paths that `path` lists, or `path/store-paths` if it is a directory: sorted, without duplicates.
 fn closure(path: &Path) -> Result<BTreeSet<PathBuf>> {
     let failed = |path: &Path, error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;

@@ -1,5 +1,6 @@
-//! The neutral description of a disk: what every front end and every caller of the library makes. It holds no text of a
-//! manifest, no flag and no line number; errors name a [`Subject`](crate::error::Subject) of it.
+//! The neutral description of a disk, which every front end and every caller of the library makes. It
+//! contains no text of a manifest, no flag and no line number; errors name a
+//! [`Subject`](crate::error::Subject) of it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,23 +21,23 @@ use crate::units::{Bytes, Sectors, u64_of};
 pub struct Disk {
     /// Its partition table.
     pub scheme: Scheme,
-    /// Its size; `None` is as large as the partitions need.
+    /// Its size; with `None` it is as large as the partitions need.
     pub size: Option<Bytes>,
     /// Bytes in a logical sector: 512 or 4096.
     pub sector_size: u32,
-    /// First usable sector of a GPT; `None` is the one behind the table.
+    /// First usable sector of a GPT; with `None` the first one after the table.
     pub first_lba: Option<Sectors>,
-    /// Every id that is not given derives from it.
+    /// The seed of every id that is not given.
     pub seed: Seed,
-    /// GUID of a GPT; `None` derives it from the seed.
+    /// GUID of a GPT; with `None` it derives from the seed.
     pub guid: Option<Uuid>,
-    /// Signature of an MBR; `None` derives it from the seed.
+    /// Signature of an MBR; with `None` it derives from the seed.
     pub signature: Option<u32>,
     /// Numbers of the partitions that a hybrid MBR shows; empty for a protective MBR.
     pub hybrid: Vec<u32>,
-    /// The time of whatever the writer dates itself.
+    /// The time of everything that the writer dates.
     pub time: Time,
-    /// What a BIOS runs that lies in no partition.
+    /// Boot code for a BIOS outside of the partitions.
     pub boot: BootArea,
     /// Whether partitions may have one GUID, as other tools write them; otherwise that is refused.
     pub same_guids: bool,
@@ -44,27 +45,27 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
 }
 
-/// What a BIOS runs that lies in no partition.
+/// Boot code for a BIOS outside of the partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BootArea {
     /// The boot code at the start of the first sector, at most 440 bytes; the table follows it.
     pub code: Arc<[u8]>,
-    /// What begins at the second sector and ends before the first partition of an MBR.
+    /// Bytes from the second sector on, which end before the first partition of an MBR.
     pub gap: Arc<[u8]>,
 }
 
 /// A partition to build.
 #[derive(Clone, Debug)]
 pub struct Partition {
-    /// What it is for.
+    /// Its type, which says what it is for.
     pub kind: Type,
-    /// Its name in a GPT; empty for none.
+    /// Its name in a GPT; may be empty.
     pub label: String,
     /// Where its GUID comes from.
     pub guid: Guid,
-    /// Its slot in the table, from 1; `None` is the first free one.
+    /// Its slot in the table, from 1; with `None` the first free one.
     pub number: Option<u32>,
-    /// Where it begins; `None` is the next multiple of 1 MiB.
+    /// Where it begins; with `None` the next multiple of 1 MiB.
     pub start: Option<Bytes>,
     /// How large it is.
     pub size: Size,
@@ -82,16 +83,16 @@ pub struct Partition {
 /// Where the GUID of a partition comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Guid {
-    /// It derives from the seed, the type and how many of that type stand before it.
+    /// Derived from the seed, the type, and the number of partitions of that type before it.
     #[default]
     Seed,
-    /// It is this.
+    /// This GUID.
     Given(Uuid),
-    /// It is a value that a derived body computes from the digest of other partitions ([`Derived::build`]).
+    /// A value that a derived partition computes from the bytes of other partitions ([`Derived::build`]).
     Derived {
-        /// The partition with the derived body.
+        /// The derived partition.
         of: usize,
-        /// Which of its values; its text is a UUID.
+        /// The name of the value; its text is a UUID.
         value: &'static str,
     },
 }
@@ -99,12 +100,12 @@ pub enum Guid {
 /// How large a partition is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Size {
-    /// As small as its contents allow, in whole MiB where there is a table.
+    /// As small as its contents allow; with a table, in whole MiB.
     #[default]
     Auto,
-    /// What is left of the disk.
+    /// The rest of the disk.
     Fill,
-    /// Exactly this.
+    /// Exactly this size.
     Fixed(Bytes),
 }
 
@@ -114,7 +115,7 @@ pub enum Body {
     /// Nothing.
     #[default]
     Empty,
-    /// These bytes, and nothing behind them.
+    /// These bytes; the rest of the partition reads as zero.
     Bytes(Arc<[u8]>),
     /// The bytes of a file of the host.
     File(PathBuf),
@@ -122,12 +123,12 @@ pub enum Body {
     Image(Image),
     /// A filesystem.
     Filesystem(Spec, Contents),
-    /// What follows from other partitions: hashes of one, for example.
+    /// Bytes that follow from other partitions: hashes of one, for example.
     Derived(Arc<dyn Derived>),
 }
 
 impl Disk {
-    /// A disk with this table, 512-byte sectors, dated at the beginning of 1970, as large as its partitions need.
+    /// A disk with this table, 512-byte sectors and the time 1970-01-01, as large as its partitions need.
     #[must_use]
     pub fn new(scheme: Scheme, seed: Seed) -> Self {
         Self {
@@ -158,13 +159,13 @@ impl Disk {
         Self::new(Scheme::Mbr, seed)
     }
 
-    /// A disk without a table, which is its one partition: a bare filesystem.
+    /// A disk without a table, which consists of its one partition: a bare filesystem.
     #[must_use]
     pub fn bare(seed: Seed) -> Self {
         Self::new(Scheme::None, seed)
     }
 
-    /// Adds a partition behind those that are there.
+    /// Adds a partition after the others.
     #[must_use]
     pub fn partition(mut self, partition: Partition) -> Self {
         self.partitions.push(partition);
@@ -177,15 +178,15 @@ impl Disk {
         Self { size: Some(size), ..self }
     }
 
-    /// The same disk, dated otherwise.
+    /// The same disk with another time.
     #[must_use]
     pub fn time(self, time: Time) -> Self {
         Self { time, ..self }
     }
 
-    /// The key that the ids of a partition's filesystem derive from: its GUID where that is given, or else one derived
-    /// from its type and from how many of that type stand before it. A GUID that follows from a digest changes no key,
-    /// as in systemd-repart.
+    /// The key that the ids of a partition's filesystem derive from: the given GUID, or else a GUID derived
+    /// from the type and the number of partitions of that type before it. A GUID that follows from a digest
+    /// does not change the key, as in systemd-repart.
     #[must_use]
     pub fn partition_key(&self, number: usize) -> Uuid {
         let Some(partition) = self.partitions.get(number) else { return Uuid::nil() };
@@ -210,7 +211,7 @@ impl Disk {
 }
 
 impl Partition {
-    /// A partition of this type that holds nothing and has no size yet.
+    /// A partition of this type without contents and size.
     #[must_use]
     pub fn new(kind: Type) -> Self {
         Self {
@@ -239,7 +240,7 @@ impl Partition {
         Self { guid: Guid::Given(guid), ..self }
     }
 
-    /// The same partition, begun at this byte.
+    /// The same partition, starting at this byte.
     #[must_use]
     pub fn start(self, start: Bytes) -> Self {
         Self { start: Some(start), ..self }
@@ -251,7 +252,7 @@ impl Partition {
         Self { size: Size::Fixed(size), ..self }
     }
 
-    /// The same partition, as large as what is left of the disk.
+    /// The same partition, as large as the rest of the disk.
     #[must_use]
     pub fn fill(self) -> Self {
         Self { size: Size::Fill, ..self }
@@ -276,7 +277,7 @@ impl Partition {
         Self { body: Body::File(path.into()), ..self }
     }
 
-    /// What its filesystem holds, where that is given entry by entry.
+    /// The entries of its filesystem, if the contents are given as entries.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         match &self.body {

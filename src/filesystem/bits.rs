@@ -1,4 +1,4 @@
-//! A set of numbers from 0 to a given one, a bit for each.
+//! A set of numbers below a limit, with one bit for each.
 
 use std::ops::Range;
 
@@ -11,12 +11,12 @@ const WORD: u64 = 64;
 pub(super) struct Bits(Vec<u64>);
 
 impl Bits {
-    /// The empty set of numbers below `length`, which the caller bounds.
+    /// The empty set of numbers below `length`. The caller limits `length`.
     pub(super) fn new(length: u64) -> Self {
         Self(vec![0; usize_of(length.div_ceil(WORD))])
     }
 
-    /// The parts of the words that a range covers: which word, and its bits as a mask.
+    /// The words that a range covers: the number of each word, and the range's bits in it as a mask.
     fn masks(&self, range: Range<u64>) -> impl Iterator<Item = (usize, u64)> + use<> {
         let range = range.start..range.end.min(u64_of(self.0.len()) * WORD);
         let words = range.start / WORD..range.end.div_ceil(WORD).max(range.start / WORD);
@@ -27,7 +27,8 @@ impl Bits {
         })
     }
 
-    /// Adds the numbers of a range; returns the first that was there already. What lies past the end is left out.
+    /// Adds the numbers of a range. Returns the first one that was in the set already. Numbers past the end
+    /// are ignored.
     pub(super) fn add(&mut self, range: Range<u64>) -> Option<u64> {
         let mut twice = None;
         for (at, mask) in self.masks(range) {
@@ -41,17 +42,17 @@ impl Bits {
         twice
     }
 
-    /// Whether a number is there.
+    /// Whether a number is in the set.
     pub(super) fn has(&self, number: u64) -> bool {
         self.0.get(usize_of(number / WORD)).is_some_and(|word| word >> (number % WORD) & 1 == 1)
     }
 
-    /// How many numbers of a range are there.
+    /// How many numbers of a range are in the set.
     pub(super) fn count(&self, range: Range<u64>) -> u64 {
         self.masks(range).map(|(at, mask)| u64::from((self.0[at] & mask).count_ones())).sum()
     }
 
-    /// Takes all out.
+    /// Removes all numbers.
     pub(super) fn clear(&mut self) {
         self.0.fill(0);
     }

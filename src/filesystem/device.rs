@@ -1,4 +1,4 @@
-//! Reads of a volume's structures: small ones, many of them, near each other.
+//! Reads the structures of a volume: many small ones that lie near each other.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::wire::Wire;
 
 /// Bytes of a line of the cache.
 const LINE: usize = 4096;
-/// How many lines there are: 256 KiB in all, for the tables that one operation goes back and forth between.
+/// Number of lines: 256 KiB in all, for the tables that one operation alternates between.
 const LINES: u64 = 64;
 
 /// A volume's bytes with a small cache.
@@ -22,7 +22,7 @@ pub(super) struct Device {
 #[derive(Debug)]
 struct State {
     cursor: Cursor,
-    /// Which line stands at its number modulo [`LINES`], and its bytes.
+    /// The line at its number modulo [`LINES`]: its number and bytes.
     lines: Vec<Option<(u64, Box<[u8; LINE]>)>>,
 }
 
@@ -48,7 +48,7 @@ impl Device {
         Self { slice: slice.clone(), state: Mutex::new(State { cursor: slice.cursor(), lines }) }
     }
 
-    /// Bytes of the volume's space.
+    /// Length of the volume in bytes.
     pub(super) fn length(&self) -> u64 {
         self.slice.length().get()
     }
@@ -63,7 +63,7 @@ impl Device {
         })
     }
 
-    /// Whether nothing is stored from `offset` for `length` bytes: they read as zero.
+    /// Whether nothing is stored in `length` bytes from `offset`, so that they read as zero.
     pub(super) fn is_hole(&self, offset: u64, length: u64) -> bool {
         self.slice
             .sub(Bytes::new(offset), Bytes::new(offset) + Bytes::new(length))
@@ -95,7 +95,7 @@ impl Device {
         Ok(())
     }
 
-    /// `length` bytes at `offset`; the caller bounds the length.
+    /// `length` bytes at `offset`. The caller limits the length.
     pub(super) fn bytes(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.read(offset, &mut bytes)?;
@@ -108,7 +108,7 @@ impl Device {
     }
 }
 
-/// The error for something that is not in order.
+/// The error for something that is damaged.
 pub(super) fn damaged(what: impl Into<String>) -> Error {
     Error::new(Kind::Format, what)
 }
@@ -135,7 +135,7 @@ mod tests {
                 "{offset}"
             );
         }
-        // A line of the same place, and back.
+        // Another line at the same position of the cache, and back.
         let far = u64_of(LINE) * LINES;
         assert_eq!(device.bytes(far, 8).unwrap(), [0; 8]);
         assert_eq!(device.bytes(0, 8).unwrap(), bytes[..8]);

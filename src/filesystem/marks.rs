@@ -1,4 +1,4 @@
-//! What is known by its mark alone: filesystems and the like that are told by name and never read.
+//! Filesystems and other formats that are recognised by a mark alone; they are named and never read.
 
 use uuid::Uuid;
 
@@ -6,16 +6,16 @@ use crate::error::Result;
 use crate::image::Slice;
 use crate::units::{u64_of, usize_of};
 
-/// A mark that tells a kind.
+/// A mark that identifies a format.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     kind: &'static str,
-    /// Where it stands, and its bytes.
+    /// Its offset and its bytes.
     offset: u64,
     bytes: &'static [u8],
-    /// Where the label stands, and how long it can be.
+    /// The offset of the label, and its largest length.
     label: Option<(u64, usize)>,
-    /// Where the UUID stands.
+    /// The offset of the UUID.
     uuid: Option<u64>,
 }
 
@@ -51,20 +51,20 @@ const MARKS: [Mark; 8] = [
     Mark { kind: "lvm2", offset: 512, bytes: b"LABELONE", label: None, uuid: None },
 ];
 
-/// Something that has a mark.
+/// A format that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marked {
     pub(crate) kind: &'static str,
-    /// The bytes of its label's field.
+    /// The bytes of the field with its label.
     pub(crate) label: Vec<u8>,
     pub(crate) uuid: Option<Uuid>,
 }
 
-/// What has its mark in `slice`.
+/// The format whose mark `slice` has.
 pub(crate) fn find(slice: &Slice) -> Result<Option<Marked>> {
     let length = slice.length().get();
     let part = |offset: u64, count: usize| -> Result<Vec<u8>> {
-        // What the slice ends in is as long as it is.
+        // At the end of the slice, fewer bytes are read.
         let mut bytes = vec![0; count.min(usize_of(length.saturating_sub(offset)))];
         slice.read(offset, &mut bytes)?;
         Ok(bytes)

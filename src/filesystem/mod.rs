@@ -1,7 +1,8 @@
-//! The filesystems: each is a pure function from a [`Tree`] to an [`Image`], and a [`Volume`] is the
-//! way back: [`open`] reads what is there, whoever wrote it.
+//! The filesystems. Each writer is a pure function from a [`Tree`] to an [`Image`]. A [`Volume`] reads:
+//! [`open`] opens a filesystem from any writer.
 //!
-//! Same doors in each house: `mod` has the one public `build`, `geometry` the sums, `format` the bytes.
+//! All filesystems have the same parts: `mod` has the one public `build`, `geometry` computes the layout, and
+//! `format` has the bytes.
 
 mod bits;
 mod device;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result, Warning};
 use crate::image::Image;
+use crate::pour::Packer;
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
 
@@ -33,7 +35,7 @@ pub enum Spec {
     Ext4(ext4::Options),
     /// FAT12, FAT16 or FAT32 with long names.
     Vfat(fat::Options),
-    /// A swap area, which holds no files.
+    /// A swap area, which contains no files.
     Swap(swap::Options),
 }
 
@@ -55,26 +57,26 @@ impl From<swap::Options> for Spec {
     }
 }
 
-/// What a filesystem does not say of itself.
+/// Everything that a filesystem depends on besides its contents and options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// How large it is.
     pub size: Size,
-    /// Where it begins on its disk; the format may write that down.
+    /// Where it begins on its disk; some formats record that.
     pub offset: Bytes,
     /// Bytes in a logical sector of its disk: 512 or 4096.
     pub sector_size: u64,
-    /// What its ids derive from: its UUID, where its options give none.
+    /// The key that its ids derive from: its UUID, unless its options give one.
     pub id: Uuid,
-    /// When it was made.
+    /// The time at which it was made.
     pub time: Time,
     /// Whether firmware or a boot loader reads it: an EFI system partition, or the partition at /boot beside it.
     pub system: bool,
 }
 
 impl Placement {
-    /// A filesystem by itself: as small as its contents allow, at the beginning of a disk with sectors of 512 bytes, made
-    /// at the beginning of 1970.
+    /// A filesystem alone: as small as its contents allow, at the beginning of a disk with sectors of 512
+    /// bytes, made at the beginning of 1970.
     #[must_use]
     pub fn alone(id: Uuid) -> Self {
         Self {
@@ -89,7 +91,7 @@ impl Placement {
 }
 
 impl Spec {
-    /// Its name, as manifests and `mount` have it.
+    /// Its name in manifests and for `mount`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -99,7 +101,7 @@ impl Spec {
         }
     }
 
-    /// The volume label that its options give; empty for none.
+    /// The volume label in its options; empty for none.
     #[must_use]
     pub fn label(&self) -> &str {
         let label = match self {
@@ -110,7 +112,7 @@ impl Spec {
         label.as_deref().unwrap_or_default()
     }
 
-    /// The space that its options ask to be left free.
+    /// The free space that its options ask for.
     #[must_use]
     pub const fn free(&self) -> Option<Bytes> {
         match self {
@@ -138,17 +140,19 @@ impl Spec {
         self.holds_files()
     }
 
-    /// Whether its bytes say where on the disk it begins.
+    /// Whether its bytes depend on where it begins on the disk.
     #[must_use]
     pub const fn knows_its_place(&self) -> bool {
         matches!(self, Self::Vfat(_))
     }
 
-    /// Builds it. What holds no files ignores `tree`.
+    /// Builds it. A filesystem without files ignores `tree`. A filesystem that compresses its data packs it with
+    /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
     /// # Errors
     /// As [`ext4::build`], [`fat::build`] and [`swap::build`].
-    pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement) -> Result<Filesystem> {
+    pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
+        let _ = packer;
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),
@@ -158,45 +162,45 @@ impl Spec {
     }
 }
 
-/// How large a filesystem is to be.
+/// The size that a filesystem gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Exactly this; contents that do not fit are an error that says by how much.
+    /// Exactly this size. Contents that do not fit are an error that says by how much.
     Fixed(Bytes),
-    /// As small as its contents and the free space asked for allow.
+    /// As small as its contents and the requested free space allow.
     Auto,
 }
 
-/// A filesystem, ready to be placed.
+/// A filesystem that is ready to be placed.
 #[derive(Debug)]
 pub struct Filesystem {
     /// Its bytes.
     pub image: Image,
-    /// What it says about itself.
+    /// Facts about it, for reports.
     pub facts: Facts,
     /// What was asked for and could not be kept.
     pub warnings: Vec<Warning>,
 }
 
-/// What a filesystem says about itself, for reports.
+/// Facts about a filesystem, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// `ext4`, `vfat`, `swap`.
     pub kind: &'static str,
-    /// The label as it stands on the disk; empty for none.
+    /// The label as it is on the disk; empty for none.
     pub label: String,
     /// As `blkid` prints it: a UUID, or `1234-ABCD` for FAT.
     pub uuid: String,
     /// Bytes in a block or cluster.
     pub block_size: u64,
-    /// Blocks or clusters there are.
+    /// Blocks or clusters in all.
     pub blocks: u64,
-    /// Blocks or clusters that are free.
+    /// Free blocks or clusters.
     pub free_blocks: u64,
-    /// Bytes of the journal, which count as used; 0 where there is none.
+    /// Bytes of the journal, which count as used; 0 without a journal.
     pub journal: u64,
-    /// Inodes there are; `None` where the format has none.
+    /// Inodes in all; `None` if the format has none.
     pub inodes: Option<u64>,
-    /// Inodes that are free.
+    /// Free inodes.
     pub free_inodes: Option<u64>,
 }

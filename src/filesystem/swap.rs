@@ -1,4 +1,4 @@
-//! A swap area: one page of header as `mkswap` writes it, and nothing else.
+//! A swap area: one page of header, as `mkswap` writes it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,17 +28,17 @@ wire! {
     }
 }
 
-/// Bytes in a page. The header does not say which size it was made for: a kernel looks for the signature at the end of
-/// its own page, so this is for x86 and for Arm kernels with pages of 4 KiB.
+/// Bytes in a page. The header does not record the page size: a kernel looks for the signature at the end of
+/// its own page. So this header is for x86, and for Arm kernels with pages of 4 KiB.
 pub(crate) const PAGE: u64 = u64_of(SwapHeader::LENGTH);
 /// The fewest pages that make sense (`mkswap.c`, `MIN_GOODPAGES`).
 const FEWEST: u64 = 10;
 /// The most pages, counted in 32 bits (`mkswap.c`).
 const MOST: u64 = 0xffff_ffff;
-/// The most bytes of a label: the field has 16, and `mkswap` keeps the last for a NUL.
+/// The longest label in bytes: the field has 16, and `mkswap` keeps the last one for a NUL.
 const LABEL: usize = 15;
 
-/// The header of a swap area; `None` where there is none.
+/// The header of a swap area; `None` if there is none.
 ///
 /// # Errors
 /// [`Kind::Source`] where it cannot be read.
@@ -64,7 +64,7 @@ pub struct Options {
     pub uuid: Option<Guid>,
 }
 
-/// Builds a swap area of the size that `at` gives it. What is behind the last whole page is not used.
+/// Builds a swap area of the size that `at` gives it. The rest after the last whole page is not used.
 ///
 /// # Errors
 /// [`Kind::Capacity`] for fewer than 10 pages or more than 2^32 - 1, [`Kind::Manifest`] for a label of more than 15

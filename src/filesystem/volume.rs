@@ -1,5 +1,5 @@
-//! A filesystem that can be read, whatever it is. Nothing that is read is trusted: what is not in order is an error, and
-//! work and memory are bounded by what the filesystem's length allows.
+//! A filesystem that can be read. It trusts nothing that it reads: anything damaged is an error, and work and
+//! memory are limited by the length of the filesystem.
 
 use std::fmt;
 
@@ -9,33 +9,34 @@ use crate::image::{Builder, Slice};
 use crate::tree::{Time, Xattr};
 use crate::units::Bytes;
 
-/// Which inode of a volume. ext4 has numbers; FAT has none, and takes the place of the directory entry.
+/// The number of an inode in a volume. ext4 has inode numbers; FAT has none, so the number is the offset of
+/// the directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Inode(pub u64);
 
-/// What an inode says about itself, beside its content.
+/// The metadata of an inode, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// Permissions with setuid, setgid and sticky: 0 to 0o7777. FAT has none: 0o755 for directories, 0o644 for files,
-    /// without the bits to write where it says read-only.
+    /// Permissions with setuid, setgid and sticky: 0 to 0o7777. FAT has no permissions: directories get 0o755
+    /// and files 0o644; read-only entries lack the write bits.
     pub mode: u16,
     /// Owner; root in FAT.
     pub uid: u32,
     /// Group; root in FAT.
     pub gid: u32,
-    /// Time of last change. That of FAT has no zone and is taken for UTC.
+    /// Modification time. FAT has no time zone; its times are taken as UTC.
     pub mtime: Time,
-    /// How many names there are, as the inode counts them; of a directory one more for itself and each directory in it,
-    /// or 1 where they are too many to count. Always 1 in FAT.
+    /// The number of names, as the inode counts them. A directory also counts itself and each directory in
+    /// it, or has 1 if they are too many to count. Always 1 in FAT.
     pub links: u32,
     /// Extended attributes, sorted by name.
     pub xattrs: Vec<Xattr>,
 }
 
-/// What an inode is.
+/// The type and content of an inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A directory. No two directories have the same `place`: who walks a volume and meets one twice has met a loop.
+    /// A directory. No two directories have the same `place`, so if a walk meets one twice, there is a loop.
     Directory {
         /// Where its entries are.
         place: u64,
@@ -47,7 +48,7 @@ pub enum Content {
     },
     /// A symbolic link.
     Symlink {
-        /// Where it leads.
+        /// Its target.
         target: Vec<u8>,
     },
     /// A character device: major and minor number.
@@ -60,7 +61,7 @@ pub enum Content {
     Socket,
 }
 
-/// An inode with all it says.
+/// An inode with its metadata and content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// About itself.
@@ -69,32 +70,32 @@ pub struct Node {
     pub content: Content,
 }
 
-/// What kind of thing a [`Remark`] is about.
+/// The kind of fault that a [`Remark`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A structure cannot be what it is: a number out of its range, a magic number that is another.
+    /// A structure is invalid: a number out of range, a wrong magic number.
     Structure,
     /// A checksum is not that of its bytes.
     Checksum,
-    /// A copy differs from what it is a copy of.
+    /// A copy differs from the original.
     Copy,
-    /// Something belongs to two, or to one that must not have it.
+    /// Something has two owners, or an owner that must not have it.
     Shared,
-    /// Something is marked as used and belongs to nobody, or is used and not marked.
+    /// Something is marked as used but belongs to nobody, or is used but not marked.
     Bitmap,
-    /// A count is not that of what it counts.
+    /// A count is wrong.
     Count,
-    /// It was not unmounted, or says itself that there are errors.
+    /// The filesystem was not unmounted, or is marked as having errors.
     State,
-    /// Something could not be judged.
+    /// Something could not be checked.
     Unjudged,
 }
 
-/// Something that is not in order.
+/// A fault in a filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// What kind of thing it is.
+    /// The kind of the fault.
     pub fault: Fault,
     /// What it is about: `superblock`, `group 3`, `inode 12`, `/etc/motd`.
     pub subject: String,
@@ -107,7 +108,7 @@ impl Remark {
         Self { fault, subject: subject.into(), what: what.into() }
     }
 
-    /// What keeps something from being read, as a remark.
+    /// An error that prevented a read, as a remark.
     pub(super) fn of(subject: impl Into<String>, error: &Error) -> Self {
         let details = error.to_string().replace("\n  ", ", ");
         Self::new(Fault::Structure, subject, details)
@@ -122,13 +123,13 @@ impl fmt::Display for Remark {
 
 /// A filesystem that can be read.
 ///
-/// Every method gives [`Kind::Format`] for what is not in order and [`Kind::Source`] for what cannot be read. A volume is
-/// not changed while it is open: [`Slice`] sees to that.
+/// Every method returns [`Kind::Format`] for anything damaged and [`Kind::Source`] for anything that cannot
+/// be read. A volume cannot change while it is open, because it is a [`Slice`].
 pub trait Volume: Send + Sync + fmt::Debug {
-    /// What it says about itself.
+    /// Facts about it.
     fn facts(&self) -> &Facts;
 
-    /// Why what is read may not be what was written last: a journal that was not replayed.
+    /// Reasons why the data may not be what was written last: a journal that was not replayed.
     fn warnings(&self) -> &[Warning];
 
     /// The root directory.
@@ -137,37 +138,39 @@ pub trait Volume: Send + Sync + fmt::Debug {
     /// The inode of `name` in `directory`.
     ///
     /// # Errors
-    /// Also where `directory` is none.
+    /// Also if `directory` is not a directory.
     fn lookup(&self, directory: Inode, name: &[u8]) -> Result<Option<Inode>>;
 
-    /// Gives `each` the names in `directory` with their inodes, in the order in which they stand there; `.` and `..` are left
-    /// out. A name is never empty and holds neither `/` nor NUL.
+    /// Passes each name in `directory` to `each` with its inode, in their order on the disk, without `.` and
+    /// `..`. A name is never empty and contains neither `/` nor NUL.
     ///
     /// # Errors
-    /// Also where `directory` is none, and what `each` returns.
+    /// Also if `directory` is not a directory, and any error of `each`.
     fn list(&self, directory: Inode, each: &mut dyn FnMut(&[u8], Inode) -> Result<()>) -> Result<()>;
 
-    /// What an inode is and says about itself.
+    /// The metadata and content of an inode.
     ///
     /// # Errors
-    /// Also where it is not in use.
+    /// Also if the inode is not in use.
     fn node(&self, inode: Inode) -> Result<Node>;
 
-    /// Gives `each` the pieces of a regular file's data, ascending: where each begins in the file, and its bytes. What no
-    /// piece covers is a hole.
+    /// Passes the pieces of a regular file's data to `each`, ascending: the offset of each in the file, and
+    /// its bytes. What no piece covers is a hole.
     ///
     /// # Errors
-    /// Also where `inode` is no regular file, and what `each` returns.
+    /// Also if `inode` is not a regular file, and any error of `each`.
     fn data(&self, inode: Inode, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()>;
 
-    /// Looks whether everything is in order, and gives `remark` what is not.
+    /// Checks the whole filesystem and passes each fault to `remark`.
     ///
     /// # Errors
-    /// What keeps it from looking, and what `remark` returns: who has heard enough returns an error.
+    /// Anything that prevents the check, and any error of `remark`. `remark` can return an error to stop the
+    /// check.
     fn check(&self, remark: &mut dyn FnMut(Remark) -> Result<()>) -> Result<()>;
 }
 
-/// The data of a regular file as one slice, whose holes are holes. It refers to the volume's bytes and copies none.
+/// The data of a regular file as one slice; holes stay holes. It refers to the volume's bytes and copies
+/// nothing.
 ///
 /// # Errors
 /// Those of [`Volume::data`]. Its memory grows with the number of pieces.
@@ -185,10 +188,11 @@ pub fn contents(volume: &dyn Volume, inode: Inode) -> Result<Slice> {
     Ok(file.finish()?.whole())
 }
 
-/// Opens the filesystem in `volume`; `None` where there is none that can be read.
+/// Opens the filesystem in `volume`; `None` if there is none that can be read.
 ///
 /// # Errors
-/// [`Kind::Format`] where there is one that is damaged, or has a feature that is not understood, with its name.
+/// [`Kind::Format`] for a damaged one, and for one with a feature that is not understood, with the name of
+/// the feature.
 pub fn open(volume: &Slice) -> Result<Option<Box<dyn Volume>>> {
     if let Some(ext4) = ext4::open(volume)? {
         return Ok(Some(Box::new(ext4)));

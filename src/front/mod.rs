@@ -1,5 +1,5 @@
-//! The front ends: each makes a [`Disk`] of what a user wrote, and turns what an error is about into the line, flag or
-//! file where that was written.
+//! The front ends. Each makes a [`Disk`] from what a user wrote, and turns the subject of an error into the
+//! line, flag or file where the user wrote it.
 
 pub mod manifest;
 pub mod nixos;
@@ -7,11 +7,13 @@ pub mod repart;
 pub mod seed;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::container::Settings;
-use crate::disk::{Built, Disk, Work};
-use crate::error::{Error, Result, Subject, Warning};
+use crate::disk::{self, Built, Disk, OutputFile, Work};
+use crate::error::{Error, Kind, Result, Subject, Warning};
+use crate::image::Slice;
 use crate::key::KeyPath;
 use crate::nix::verify::Expected;
 use crate::pour::Sink;
@@ -19,14 +21,14 @@ use crate::tree::Time;
 
 /// Knows where the parts of a description were written.
 pub trait Locator: Send + Sync + fmt::Debug {
-    /// Adds to `error` where its subjects and keys were written: a line of a file, or a flag. An error that names none is
-    /// returned as it is.
+    /// Adds to `error` where its subjects and keys were written: a line of a file, or a flag. It returns an
+    /// error without subjects and keys as it is.
     fn locate(&self, error: Error) -> Error;
 
-    /// What a subject is called in a warning: `partition[1] (disk.toml:14)`.
+    /// The name of a subject in a warning: `partition[1] (disk.toml:14)`.
     fn describe(&self, subject: Subject) -> String;
 
-    /// The key that a subject has in a manifest.
+    /// The key of a subject in a manifest.
     fn key(&self, subject: Subject) -> KeyPath;
 }
 
@@ -37,12 +39,72 @@ pub struct Description {
     pub disk: Disk,
     /// Where its parts were written.
     pub locator: Box<dyn Locator>,
-    /// What is said of the file that the disk becomes.
+    /// The settings of the output file.
     pub settings: Settings,
-    /// The store paths of a NixOS system, where they are, and what Nix knows of them.
+    /// The store paths of a NixOS system: where they are, and what Nix knows about them.
     pub closure: Option<Expected>,
     /// What was asked for and cannot be kept.
     pub warnings: Vec<Warning>,
+    /// The files that appear together with that of the disk, or not at all.
+    pub beside: Vec<Beside>,
+}
+
+/// A file that appears together with that of the disk, or not at all.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// Its name.
+    pub path: PathBuf,
+    /// What it holds.
+    pub what: What,
+}
+
+/// What a file beside that of the disk holds.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The bytes of a partition, by its position in the disk.
+    Partition(usize),
+    /// These bytes: the variables of a firmware.
+    Bytes(Arc<[u8]>),
+}
+
+/// A disk that was built, and the file that it goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished<'a> {
+    /// How a front end described it.
+    pub description: &'a Description,
+    /// What it is.
+    pub built: &'a Built,
+    /// The file of the disk.
+    pub path: &'a Path,
+}
+
+/// Writes disks that belong together, and the files beside them: all appear, or none. Errors say where their cause was
+/// written.
+///
+/// # Errors
+/// As [`disk::write`].
+pub fn write(disks: &[Finished<'_>], work: &Work) -> Result<()> {
+    let mut files = Vec::new();
+    for Finished { description, built, path } in disks {
+        files.push(built.file(*path, work)?);
+        for Beside { path, what } in &description.beside {
+            let image = match what {
+                What::Partition(number) => built.partition(*number, work)?,
+                What::Bytes(bytes) => {
+                    Slice::ready("a file beside the disk", Arc::clone(bytes)).image().clone()
+                }
+            };
+            files.push(OutputFile::raw(path, image));
+        }
+    }
+    disk::write(&files, work).map_err(|error| {
+        // An error is about the disk that brings the file of the host which it names; one that names none has no subject.
+        let brings = |finished: &&Finished<'_>| finished.description.disk.brings(&error);
+        match disks.iter().find(brings).or(disks.first()) {
+            Some(Finished { description, .. }) => description.locator.locate(description.disk.blame(error)),
+            None => error,
+        }
+    })
 }
 
 impl Description {
@@ -58,7 +120,7 @@ impl Description {
         Ok(built)
     }
 
-    /// A warning as it is told: where there may be several partitions, with the one that it is about.
+    /// A warning as it is shown: if there may be several partitions, with the one that it is about.
     fn warning(&self, subject: Option<Subject>, warning: &Warning) -> String {
         match subject {
             Some(subject) => format!("{}: {warning}", self.locator.describe(subject)),
@@ -66,35 +128,40 @@ impl Description {
         }
     }
 
-    /// As [`Built::write`], with errors that say where their cause was written.
+    /// Writes the disk and the files beside it. Errors say where their cause was written.
     ///
     /// # Errors
-    /// As [`Built::write`].
+    /// As [`write`].
     pub fn write(&self, built: &Built, path: &Path, work: &Work) -> Result<()> {
-        built.write(path, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
+        write(&[Finished { description: self, built, path }], work)
     }
 
     /// As [`Built::stream`], with errors that say where their cause was written.
     ///
     /// # Errors
-    /// As [`Built::stream`].
+    /// As [`Built::stream`], and [`Kind::Usage`] where there are files beside the disk: what was sent cannot be taken back.
     pub fn stream(&self, built: &Built, out: Sink<'_>, work: &Work) -> Result<()> {
+        if let Some(beside) = self.beside.first() {
+            return Err(Error::new(Kind::Usage, "files beside the disk appear with it or not at all")
+                .at(&beside.path)
+                .hint("write the disk to a file, and not to a stream"));
+        }
         built.stream(out, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
     }
 }
 
-/// What dates what.
+/// The times in a filesystem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dates {
-    /// The time of whatever the writer dates itself.
+    /// The time of everything that the writer dates.
     pub time: Time,
-    /// Times of files above this become this; `None` leaves them.
+    /// Later times of files become this time; `None` leaves them.
     pub latest: Option<Time>,
 }
 
 impl Dates {
-    /// The dates of a disk whose description gives `time`, where SOURCE_DATE_EPOCH is `epoch`: the epoch is the time where
-    /// none is given, and the reason to let no file be later than that time.
+    /// The times of a disk whose description gives `time`, with SOURCE_DATE_EPOCH `epoch`. The epoch is the
+    /// time if the description gives none. If it is set, no file may be later than that time.
     #[must_use]
     pub fn new(time: Option<i64>, epoch: Option<i64>) -> Self {
         let time = Time::seconds(time.or(epoch).unwrap_or(0));

@@ -1,11 +1,11 @@
-//! The seed of a disk that is given none: it derives from what its description says.
+//! The seed of a disk without a given seed: it derives from the description.
 
 use sha2::{Digest, Sha256};
 
 use crate::identity::Seed;
 
-/// A seed from what a description says: a UUID of version 8 from the first 16 bytes of the SHA-256 of its
-/// [`canonical`] form.
+/// A seed from a description: a UUID of version 8 from the first 16 bytes of the SHA-256 of its [`canonical`]
+/// form.
 #[must_use]
 pub fn derived(description: &serde_json::Value) -> Seed {
     let digest: [u8; 32] = Sha256::digest(canonical(description)).into();
@@ -14,8 +14,8 @@ pub fn derived(description: &serde_json::Value) -> Seed {
     Seed::new(uuid::Builder::from_custom_bytes(first).into_uuid())
 }
 
-/// The canonical form of a description: JSON with sorted keys and no spaces. A manifest and flags that say the same have
-/// one canonical form.
+/// The canonical form of a description: JSON with sorted keys and no spaces. A manifest and flags that
+/// describe the same disk have the same canonical form.
 #[must_use]
 pub fn canonical(description: &serde_json::Value) -> String {
     let mut text = String::new();
@@ -23,7 +23,7 @@ pub fn canonical(description: &serde_json::Value) -> String {
     text
 }
 
-/// Writes `value` with sorted keys, whether or not the map of this build keeps them so.
+/// Writes `value` with sorted keys, even if the map type of this build does not sort them.
 fn write(value: &serde_json::Value, out: &mut String) {
     let list = |open: char, close: char, parts: Vec<String>| format!("{open}{}{close}", parts.join(","));
     let text = match value {

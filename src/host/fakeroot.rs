@@ -1,14 +1,15 @@
-//! fakeroot: a library that shows a program other owners, modes and devices than the kernel has, by taking the place of the
-//! C library's functions. This program makes its system calls itself, and sees what the kernel has.
+//! fakeroot is a library that shows a program other owners, modes and devices than the kernel has, by
+//! replacing functions of the C library. This program makes its system calls itself, so it sees what the
+//! kernel has.
 
 use std::ffi::{OsStr, OsString};
 
 use crate::error::{Error, Kind, Result};
 
-/// Libraries that do so, by what their names begin with: of fakeroot, and of Yocto's pseudo.
+/// Beginnings of the names of such libraries: those of fakeroot and of Yocto's pseudo.
 const LIBRARIES: [&str; 2] = ["libfakeroot", "libpseudo"];
 
-/// Refuses to read owners where they are made up by a library: as `variable` says, which looks into the environment.
+/// Refuses to read owners if a library makes them up. `variable` looks up a variable of the environment.
 ///
 /// # Errors
 /// [`Kind::Source`] naming the library, with the way out.

@@ -1,4 +1,4 @@
-//! Symbolic links: those of another system, whose root is a folder of this host, and those of this host itself.
+//! Symbolic links: those of another system, whose root is a folder of this host, and those of this host.
 //!
 //! A link of another system that says `/etc/x` means that system's `/etc/x`, so the kernel of this host must not follow
 //! it. [`Root`] walks a path name by name and follows links as a system with that root would.
@@ -55,12 +55,12 @@ impl Root {
         self.folder.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Follows all links of `path`, the last one too. The way must not leave the directory `within`; the names that
-    /// lead to that directory are not looked at.
+    /// Follows all links of `path`, also the last one. The way must not leave the directory `within`; the
+    /// names that lead to that directory are not checked.
     ///
     /// # Errors
-    /// [`Kind::Source`] naming the path where it does not exist or cannot be read, where a link leads to nothing or out
-    /// of `within`, and for more than [`MOST_LINKS`] links; the last link is named, too.
+    /// [`Kind::Source`] naming the path if it does not exist or cannot be read, if a link leads to nothing or
+    /// out of `within`, and for more than [`MOST_LINKS`] links. It also names the last link.
     pub fn follow(&self, path: &Path, within: &Path) -> Result<Followed> {
         self.find(path, within)?.ok_or_else(|| {
             let missing = std::io::Error::from(ErrorKind::NotFound);
@@ -68,15 +68,15 @@ impl Root {
         })
     }
 
-    /// As [`Root::follow`]; `None` where a name of `path` itself does not exist. A link that leads to nothing is an error
-    /// still.
+    /// As [`Root::follow`], but `None` if a name of `path` itself does not exist. A link that leads to
+    /// nothing is still an error.
     ///
     /// # Errors
     /// As [`Root::follow`].
     pub fn find(&self, path: &Path, within: &Path) -> Result<Option<Followed>> {
         let mut at = PathBuf::from("/");
         let mut ahead = names(path);
-        // How many of the names ahead are those of `path`; the others are those of a link's target.
+        // How many of the remaining names belong to `path`; the others belong to the target of a link.
         let mut own = ahead.len();
         let mut last: Option<Link> = None;
         let mut links = 0;
@@ -129,7 +129,7 @@ impl Root {
         Ok(Some(Followed { host: self.host_of(&at), path: at }))
     }
 
-    /// An error on the way along `path`, at the last link that was followed.
+    /// An error on the way along `path`; it names the last link that was followed.
     fn wrong(&self, what: &str, path: &Path, link: Option<&Link>) -> Error {
         let error = Error::new(Kind::Source, what).at(self.host_of(path));
         match link {
@@ -143,12 +143,12 @@ impl Root {
     }
 }
 
-/// The error for a way that ends or goes through `at`, outside of `within`.
+/// The error for a path that ends at or goes through `at`, outside of `within`.
 fn leads_out(wrong: impl Fn(&str) -> Error, within: &Path, at: &Path) -> Error {
     wrong(&format!("the path leads out of {}", printable_path(within))).found(printable_path(at))
 }
 
-/// Whether nothing is there: not the name, or not a directory above it.
+/// Whether nothing exists there: the name is missing, or a directory above it.
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
@@ -161,8 +161,9 @@ fn names(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-/// Where `path` leads on this host when its last name is a link: the path, then the target of each link in turn, whether or
-/// not something is there. It ends with what is no link, or with a link where there are more than [`MOST_LINKS`].
+/// Where `path` leads on this host if its last name is a link: the path, then the target of each link in
+/// turn, even if nothing exists there. The last item is not a link, unless there are more than
+/// [`MOST_LINKS`].
 pub fn chain(path: &Path) -> impl Iterator<Item = PathBuf> {
     let follow = |at: &PathBuf| {
         let target = std::fs::read_link(at).ok()?;

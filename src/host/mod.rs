@@ -1,5 +1,6 @@
-//! Files and programs of the host: files are opened without following links, read exactly and checked again for change;
-//! [`links`] follows symbolic links in the root of another system; [`fakeroot`] is refused; [`program`] runs another program.
+//! Files and programs of the host. Files are opened without following links, read exactly and checked again
+//! for change. [`links`] follows symbolic links in the root of another system, [`fakeroot`] is refused, and
+//! [`program`] runs another program.
 
 pub mod fakeroot;
 pub mod links;
@@ -19,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::{HostFile, NamedFile};
 use crate::units::u64_of;
 
-/// A time of last change folded into one number; equal times give equal stamps.
+/// A modification time folded into one number. Equal times give equal stamps.
 #[must_use]
 pub fn stamp(seconds: i64, nanoseconds: u32) -> u64 {
     seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds))
@@ -28,7 +29,7 @@ pub fn stamp(seconds: i64, nanoseconds: u32) -> u64 {
 /// The longest path the kernel takes in one call, without the final NUL (PATH_MAX, linux/limits.h).
 pub(crate) const LONGEST_PATH: usize = 4095;
 
-/// How a source is opened: for reading, no link followed, no pipe waited for.
+/// How a source is opened: for reading, without following a link or waiting for a pipe.
 pub(crate) const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -60,7 +61,7 @@ pub fn open_any_length(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd
     }
 }
 
-/// An open source and what it should still look like.
+/// An open source and the state that it must still have.
 #[derive(Debug)]
 pub struct Source<'a> {
     file: File,
@@ -68,8 +69,8 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Opens a regular file (or, where no stamp is expected, a block device) for reading; a link in its place is
-    /// refused, a pipe does not block.
+    /// Opens a regular file for reading, or a block device if no stamp is expected. It refuses a link in its
+    /// place and does not wait for a pipe.
     ///
     /// # Errors
     /// [`Kind::Source`] where it is gone, unreadable, or has become something else.
@@ -85,10 +86,10 @@ impl<'a> Source<'a> {
         Ok(Self { file: File::from(file), expected })
     }
 
-    /// Reads `file`, which is open already.
+    /// Reads `file`, which is already open.
     ///
     /// # Errors
-    /// [`Kind::Source`] where the process may not have another open file.
+    /// [`Kind::Source`] where the process may not open another file.
     pub fn over(file: &File, expected: HostFile<'a>) -> Result<Self> {
         match file.try_clone() {
             Ok(file) => Ok(Self { file, expected }),
@@ -126,10 +127,10 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Checks, after reading, that the file is still what it was when the image was laid out.
+    /// Checks, after reading, that the file has not changed since the image was laid out.
     ///
     /// # Errors
-    /// [`Kind::Source`] where its size or time of change differs.
+    /// [`Kind::Source`] where its size or modification time differs.
     pub fn verify(&self) -> Result<()> {
         let Some(expected) = self.expected.stamp else { return Ok(()) };
         let now = self
@@ -143,7 +144,8 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Whether all of the file is in `out` by one read, and the file still what it was when the image was laid out.
+    /// Whether one read gets the whole file into `out`, and the file has not changed since the image was laid
+    /// out.
     fn reads_whole(&self, out: &mut [u8]) -> bool {
         matches!(self.file.read_at(out, 0), Ok(count) if count == out.len()) && self.verify().is_ok()
     }
@@ -161,13 +163,14 @@ impl<'a> Source<'a> {
     }
 }
 
-/// How many directories stay open: those on the way from a file to the next one in a tree, mostly.
+/// How many directories stay open: mostly those on the way from a file to the next one in a tree.
 const FOLDERS: usize = 4;
 
-/// The directories that were read from last, open, so that the kernel walks one name to a small file and no path.
+/// The directories that were read from last. They stay open, so that the kernel looks up one name for a small
+/// file and no path.
 #[derive(Debug)]
 pub(crate) struct Folders {
-    /// The one used last comes last.
+    /// The one used last is at the end.
     open: Vec<(PathBuf, OwnedFd)>,
 }
 
@@ -176,8 +179,8 @@ impl Folders {
         Self { open: Vec::new() }
     }
 
-    /// Fills `out` with the whole file, which is as long, and checks it for change; false where anything is not as
-    /// expected: [`Source`] then tells what.
+    /// Fills `out` with the whole file, which has that length, and checks it for change. False if anything is
+    /// not as expected; [`Source`] then says what.
     pub(crate) fn read(&mut self, host: &NamedFile<'_>, out: &mut [u8]) -> bool {
         let Some(folder) = self.folder(host.folder) else { return false };
         let flags = READ | OFlags::CLOEXEC;
@@ -246,7 +249,7 @@ mod tests {
         assert!(Source::open(other).unwrap().verify().unwrap_err().to_string().contains("newer"));
     }
 
-    /// Whatever happens to a file is seen by way of its directory, which is open already.
+    /// The directory is open already, and a change of the file is still seen.
     #[test]
     fn a_change_in_an_open_directory_is_noticed() {
         let top = tempfile::tempdir().unwrap();
@@ -276,7 +279,7 @@ mod tests {
         for (number, change) in changes.into_iter().enumerate() {
             let _ = std::fs::remove_file(&path);
             std::fs::write(&path, b"12345678").unwrap();
-            // Long ago, so that whatever is newer is seen however coarse the clock of the host is.
+            // A time long ago, so that any later change is seen even with a coarse clock.
             let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
             File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
             let host = NamedFile { folder: &folder, name, size: 8, stamp: Some(stamp(1, 0)) };

@@ -1,7 +1,7 @@
-//! Running another program: with a limit of time, a limit of output, and errors that say what the program said.
+//! Runs another program with a limit of time and of output; errors contain what the program said.
 //!
-//! The program is the head of a process group of its own. It is killed, with everything that it started, when its time is
-//! over, when someone asks to stop, and when its caller has enough.
+//! The program heads a process group of its own. The group is killed when the time is over, when someone asks
+//! to stop, and when the caller has enough.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -19,19 +19,20 @@ use crate::progress::Progress;
 use crate::text::{printable, printable_path};
 use crate::units::{MIB, u64_of};
 
-/// How often the clock and the wish to stop are looked at while the program is silent.
+/// How often the clock and the request to stop are checked while the program is silent.
 const BEAT: Duration = Duration::from_millis(20);
-/// How long output is waited for after the end of the program: something that it started may still hold the pipes.
+/// How long to wait for output after the program ended: a process that it started may still hold the pipes.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// Bytes of one message of a reading thread: as many as a pipe holds (pipe(7)).
 const CHUNK: usize = 64 << 10;
-/// The longest line; what is longer becomes several.
+/// The longest line; a longer one becomes several.
 const LONGEST_LINE: usize = 64 << 10;
-/// How much of what the program complains about is kept, and how many lines of that are shown.
+/// How much of the program's complaints is kept, and how many lines of it are shown.
 const MOST_KEPT: usize = 64 << 10;
 const LINES_SHOWN: usize = 5;
 
-/// What of the caller's environment a program gets that is to depend on nothing else: where programs and libraries lie.
+/// The only variables of the environment that a program gets if nothing else may affect it: where programs
+/// and libraries are.
 const PLAIN_ENVIRONMENT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
 
 /// Which of its two outputs a program wrote to.
@@ -43,12 +44,12 @@ pub enum Stream {
     Errors,
 }
 
-/// Whether a program goes on after a line.
+/// Whether the program may go on after a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It does.
+    /// It may.
     Go,
-    /// The caller has what it wants, and the program is killed.
+    /// The caller has what it wants, so the program is killed.
     Enough,
 }
 
@@ -56,7 +57,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Program<'a> {
     command: Command,
-    /// Its name, and what stands for the call in errors.
+    /// Its name, which stands for the call in errors.
     name: String,
     call: String,
     limit: Duration,
@@ -66,8 +67,8 @@ pub struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// The program `path`, which is looked up in PATH where it has no slash. It reads nothing, may run for a minute and
-    /// may write 16 MiB to its standard output; `progress` may ask it to stop.
+    /// The program `path`, looked up in PATH if it has no slash. It gets no input, may run for a minute and
+    /// may write 16 MiB to its standard output. `progress` may ask it to stop.
     #[must_use]
     pub fn new(path: impl AsRef<OsStr>, progress: &'a Progress) -> Self {
         let mut command = Command::new(path.as_ref());
@@ -85,7 +86,7 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// Takes everything out of its environment but PATH and LD_LIBRARY_PATH, and sets the locale to C.
+    /// Removes everything from its environment except PATH and LD_LIBRARY_PATH, and sets the locale to C.
     #[must_use]
     pub fn plain_environment(mut self) -> Self {
         let kept = PLAIN_ENVIRONMENT.map(|name| (name, std::env::var_os(name)));
@@ -94,7 +95,7 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// What stands for the call in errors, where that is not the program's path.
+    /// What errors call it, instead of the path of the program.
     #[must_use]
     pub fn called(mut self, call: impl Into<String>) -> Self {
         self.call = call.into();
@@ -115,7 +116,7 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// What the user can do where there is no such program.
+    /// What the user can do if there is no such program.
     #[must_use]
     pub const fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
@@ -125,8 +126,8 @@ impl<'a> Program<'a> {
     /// Runs it to its end and returns what it wrote to its standard output.
     ///
     /// # Errors
-    /// [`Kind::Source`] where it cannot be started, with what it said where it fails, for too much output, and where it
-    /// takes too long; [`Kind::Interrupted`] after a signal.
+    /// [`Kind::Source`] where it cannot be started, where it fails (with what it said), for too much output,
+    /// and where it takes too long; [`Kind::Interrupted`] after a signal.
     pub fn output(self) -> Result<Vec<u8>> {
         let most = self.most;
         let refused = Error::new(Kind::Source, format!("{} writes more than it should", self.name))
@@ -146,11 +147,11 @@ impl<'a> Program<'a> {
         Ok(output)
     }
 
-    /// Runs it and hands over each line of both outputs while it runs, without its line end; a carriage return before that
-    /// belongs to it. What is longer than 64 KiB comes in pieces. There is no limit of output.
+    /// Runs it and hands over each line of both outputs while it runs, without the line end; a carriage
+    /// return before that stays. A line longer than 64 KiB comes in pieces. The output is not limited.
     ///
     /// # Errors
-    /// As [`Program::output`], and whatever `each` returns, after which the program is killed.
+    /// As [`Program::output`], and any error of `each`, after which the program is killed.
     pub fn lines(self, each: &mut dyn FnMut(Stream, &[u8]) -> Result<Next>) -> Result<()> {
         let mut parts = [Vec::new(), Vec::new()];
         let ended = self.run(&mut |stream, bytes| {
@@ -169,7 +170,7 @@ impl<'a> Program<'a> {
             Ok(Next::Go)
         })?;
         for (stream, part) in [Stream::Output, Stream::Errors].into_iter().zip(&parts) {
-            // The last line may have no end.
+            // The last line may lack its line end.
             if ended == Next::Go && !part.is_empty() {
                 each(stream, part)?;
             }
@@ -177,7 +178,7 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    /// Runs it and hands over what it writes as it comes. Returns whether it ran to its own end.
+    /// Runs it and hands over its output as it comes. Returns whether the program ended by itself.
     fn run(mut self, each: &mut dyn FnMut(Stream, &[u8]) -> Result<Next>) -> Result<Next> {
         let deadline = Instant::now().checked_add(self.limit);
         let mut running = self.start()?;
@@ -218,7 +219,7 @@ impl<'a> Program<'a> {
         Ok(Running { child, ended: None })
     }
 
-    /// Whether it may go on: there is time left and nobody asked to stop.
+    /// Whether the program may go on: there is time left and nobody asked to stop.
     fn check(&self, deadline: Option<Instant>, said: &Tail) -> Result<Next> {
         self.progress.check()?;
         match deadline {
@@ -230,7 +231,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// An error with the end of what the program complained about, in one line.
+    /// An error with the end of the program's complaints, in one line.
     fn failed(&self, what: &str, said: &Tail, status: Option<ExitStatus>) -> Error {
         let parts: Vec<String> = status
             .map(describe)
@@ -251,7 +252,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The end of what a program complains about.
+/// The end of the program's complaints.
 #[derive(Debug, Default)]
 struct Tail(VecDeque<u8>);
 
@@ -274,19 +275,19 @@ impl Tail {
     }
 }
 
-/// What a reading thread hands over.
+/// What a reading thread passes on.
 type Chunk = (Stream, Vec<u8>);
 
-/// A program that runs. It does not outlive this.
+/// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 struct Running {
     child: Child,
-    /// How it ended, where that is known: from then on its number may be that of another process.
+    /// How it ended, if that is known. From then on its process number may belong to another process.
     ended: Option<ExitStatus>,
 }
 
 impl Running {
-    /// Reads both outputs, each in a thread of its own, until they end or nobody listens.
+    /// Reads each output in a thread of its own, until it ends or nobody listens.
     fn read(&mut self, sender: &SyncSender<Chunk>) {
         let forward = |stream: Stream, from: Option<Box<dyn Read + Send>>| {
             let (sender, Some(mut from)) = (sender.clone(), from) else { return };
@@ -297,7 +298,7 @@ impl Running {
                         Ok(0) => return,
                         Ok(length) => buffer[..length].to_vec(),
                         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                        // A pipe whose other end is there can always be read (read(2)).
+                        // A pipe whose other end exists can always be read (read(2)).
                         Err(_) => return,
                     };
                     if sender.send((stream, bytes)).is_err() {
@@ -316,7 +317,7 @@ impl Running {
         );
     }
 
-    /// Hands over chunks until both outputs have ended, and nothing every now and then.
+    /// Passes on chunks until both outputs have ended; now and then it passes on nothing.
     fn listen(
         &mut self,
         chunks: &Receiver<Chunk>,
@@ -327,7 +328,7 @@ impl Running {
             let next = match chunks.recv_timeout(BEAT) {
                 Ok(chunk) => {
                     silent = Instant::now();
-                    // The clock is looked at also where the program never pauses.
+                    // The clock must also be checked if the program never pauses.
                     match each(Some(chunk))? {
                         Next::Go => each(None)?,
                         Next::Enough => Next::Enough,
@@ -357,7 +358,7 @@ impl Running {
         Ok(self.ended.is_some())
     }
 
-    /// Waits for the end of a program that says nothing more.
+    /// Waits for the end of a program that has closed its outputs.
     fn wait(&mut self, mut check: impl FnMut() -> Result<Next>) -> Result<Option<ExitStatus>> {
         while !self.has_ended()? {
             check()?;
@@ -370,7 +371,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            // Its process group has its own number. What fails here failed because nothing is left to kill.
+            // The process group has the number of the program. An error here means that nothing is left to
+            // kill.
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.kill();
             let _ = self.child.wait();
@@ -400,7 +402,7 @@ mod tests {
         ] {
             let error = shell(script, &progress).output().unwrap_err();
             assert_eq!(error.kind(), Kind::Source);
-            // The backslash of an escape is escaped by nothing.
+            // The backslash of an escape is not escaped again.
             assert_eq!(error.to_string(), format!("sh failed\n  at sh{found}"), "{script}");
         }
         let error =
@@ -433,11 +435,11 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(9));
         std::thread::sleep(Duration::from_millis(1500));
         assert!(!alive.exists(), "a process of the program goes on");
-        // One that never pauses is stopped too.
+        // A program that never pauses is stopped too.
         let error =
             shell("yes", &progress).most(u64::MAX).limit(Duration::from_millis(200)).output().unwrap_err();
         assert_eq!(error.what(), "sh takes too long");
-        // And one that closed its outputs.
+        // So is one that closed its outputs.
         let error = shell("exec >&- 2>&-; sleep 9", &progress).limit(Duration::from_millis(200)).output();
         assert_eq!(error.unwrap_err().what(), "sh takes too long");
     }

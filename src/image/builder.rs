@@ -1,4 +1,4 @@
-//! Collecting segments to an image.
+//! Collects segments into an image.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,24 +18,24 @@ pub struct Builder {
     tables: Tables,
     adopted: Adopted,
     observed: Vec<Observed>,
-    /// The first fault of a call that returns none.
+    /// The first fault of a call that returns no error.
     fault: Option<Error>,
 }
 
-/// Which renderer of a [`Builder`] a part belongs to.
+/// A renderer of a [`Builder`].
 #[derive(Clone, Copy, Debug)]
 pub struct RendererId(u32);
 
-/// Which table of files of a [`Builder`] a file belongs to.
+/// A table of files of a [`Builder`].
 #[derive(Clone, Copy, Debug)]
 pub struct FilesId(u32);
 
-/// The images whose tables were taken over, by their address in memory. No other image gets that address as long as
-/// something leads to it, and a weak pointer does, without keeping its segments.
+/// The images whose tables were taken over, by their address in memory. A weak pointer keeps an address from
+/// being used for another image, but does not keep the segments in memory.
 #[derive(Debug, Default)]
 struct Adopted {
     images: HashMap<usize, (Weak<Inner>, Bases)>,
-    /// The one that was put last: a container puts slices of one image, hundreds of thousands of them.
+    /// The image that was put last: a container puts hundreds of thousands of slices of one image.
     last: Option<(usize, Bases)>,
 }
 
@@ -58,8 +58,8 @@ impl Builder {
         self.segments.reserve(count);
     }
 
-    /// Puts ready bytes at `offset`. No bytes, no segment. Bytes that stand in several places are a
-    /// [`Slice::ready`] that is [put](Builder::put) several times.
+    /// Puts ready bytes at `offset`; empty bytes make no segment. To put the same bytes in several places,
+    /// [put](Builder::put) a [`Slice::ready`] several times.
     pub fn bytes(&mut self, offset: Bytes, label: impl Into<Cow<'static, str>>, bytes: impl Into<Arc<[u8]>>) {
         let bytes = bytes.into();
         if bytes.is_empty() {
@@ -82,7 +82,7 @@ impl Builder {
         self.rendered_from(offset, length, renderer, part, 0);
     }
 
-    /// Puts `length` bytes of a renderer's part, from `skip`, at `offset`.
+    /// Puts `length` bytes of a renderer's part at `offset`, starting `skip` bytes into the part.
     pub fn rendered_from(
         &mut self,
         offset: Bytes,
@@ -100,13 +100,14 @@ impl Builder {
         FilesId(self.number(id))
     }
 
-    /// Puts `length` bytes of a host file, from `skip`, at `offset`.
+    /// Puts `length` bytes of a host file at `offset`, starting `skip` bytes into the file.
     pub fn file(&mut self, offset: Bytes, length: Bytes, files: FilesId, file: u32, skip: u64) {
         self.push(Segment { offset, length, data: Data::File { files: files.0, file, skip } });
     }
 
-    /// Puts `slice` at `offset`: a filesystem into its partition, a cluster of a disk into a container. Its holes stay
-    /// holes. What the segments of its image refer to is taken over once, however often slices of that image are put.
+    /// Puts `slice` at `offset`: a filesystem into its partition, a cluster of a disk into a container. Its
+    /// holes stay holes. The tables of its image are taken over once, however many slices of that image are
+    /// put.
     pub fn put(&mut self, offset: Bytes, slice: &Slice) {
         let bases = match self.adopt(slice.image()) {
             Ok(bases) => bases,
@@ -122,16 +123,16 @@ impl Builder {
         self.observed.extend(slice.observed_at(offset));
     }
 
-    /// Has `digest` observe the bytes of `start..end`. It sees all of them before anything of the image is rendered, so a
-    /// renderer may depend on it; nothing that is rendered inside `start..end` may. A part of the range that is put into
-    /// another image stays observed.
+    /// Lets `digest` observe the bytes of `start..end`. It sees all of them before anything of the image is
+    /// rendered, so a renderer may depend on it. Rendered bytes inside `start..end` must not depend on it. A
+    /// part of the range that is put into another image stays observed.
     pub fn digested(&mut self, start: Bytes, end: Bytes, digest: Arc<dyn Digest>) {
         if start < end {
             self.observed.push(Observed::new(start, end, digest));
         }
     }
 
-    /// Takes over the tables of `image`, unless that was done before.
+    /// Takes over the tables of `image`, unless they were taken over before.
     fn adopt(&mut self, image: &Image) -> Result<Bases> {
         let address = Arc::as_ptr(&image.0).addr();
         if let Some((last, bases)) = self.adopted.last
@@ -151,7 +152,7 @@ impl Builder {
         Ok(bases)
     }
 
-    /// The number of a new entry. Where there is none, [`Builder::finish`] says so.
+    /// The number of a new entry. If there is none, [`Builder::finish`] returns the error.
     fn number(&mut self, found: Result<u32>) -> u32 {
         found.unwrap_or_else(|error| {
             self.fault.get_or_insert(error);
@@ -169,12 +170,13 @@ impl Builder {
         }
     }
 
-    /// The image, once no two segments overlap and all lie inside it.
+    /// The image, if no two segments overlap and all lie inside it.
     ///
     /// # Errors
-    /// [`Kind::Bug`] with both labels for an overlap, or the label of the segment that ends outside; this is the net
-    /// under every layout sum. Also [`Kind::Bug`] where there are more than 2^32 blocks of ready bytes, renderers or tables of
-    /// files, and where two digests observe the same bytes or one observes bytes outside. [`Kind::Capacity`] where the image is longer than [`Bytes::LIMIT`].
+    /// [`Kind::Bug`] for an overlap, with both labels, and for a segment that ends outside, with its label:
+    /// this check catches every wrong sum of a layout. Also [`Kind::Bug`] for more than 2^32 blocks of ready
+    /// bytes, renderers or tables of files, for two digests that observe the same bytes, and for one that
+    /// observes bytes outside. [`Kind::Capacity`] where the image is longer than [`Bytes::LIMIT`].
     pub fn finish(mut self) -> Result<Image> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -262,7 +264,7 @@ mod tests {
         for (at, image) in [(10, &a), (12, &b), (14, &a), (16, &b)] {
             builder.put(Bytes::new(at), &image.slice(Bytes::new(3), Bytes::new(5)));
         }
-        // An image that is gone may leave its address to the next.
+        // The next image may get the address of an image that is gone.
         for byte in b'c'..=b'h' {
             builder.put(Bytes::new(u64::from(byte - b'c') + 20), &filled(byte, 1).whole());
         }

@@ -1,22 +1,23 @@
-//! Reading an image that was never written, at any place: for the pour, for streams, for whoever serves or hashes it.
+//! Reads an image that was never written, at any offset: for the pour, for streams, for servers and hashes.
 
 use super::{Data, Image, Segment, Slice};
 use crate::error::{Error, Result};
 use crate::host::{Folders, Source};
 use crate::units::{Bytes, u64_of, usize_of};
 
-/// How many host files a cursor keeps open. Reads in order need one, and reads of a few places at a time a few; more would
-/// come near the 1024 files that a process may have open by default (getrlimit(2)) where each thread has a cursor.
+/// How many host files a cursor keeps open. Reads in order need one, reads of a few places at a time need a
+/// few. A process may have 1024 files open by default (getrlimit(2)), and each thread may have a cursor.
 const OPEN: usize = 16;
 
-/// A reader of a [`Slice`] that keeps the host files open that it used last. It owns all it needs, so a thread can keep one
-/// as long as it likes.
+/// A reader of a [`Slice`] that keeps the host files open that it used last. It borrows nothing, so a thread
+/// can keep one as long as it likes.
 ///
-/// A file is checked for change at each read: one that changed is an error from then on, however long it was open.
+/// It checks a file for change at each read. A file that changed gives an error from then on, however long it
+/// was open.
 #[derive(Debug)]
 pub struct Cursor {
     slice: Slice,
-    /// Table of files and number in it, with the open file; the one used last comes last.
+    /// The number of the table and of the file in it, with the open file. The one used last is at the end.
     open: Vec<((u32, u32), Source<'static>)>,
     folders: Folders,
     /// Whether digests are settled before anything is rendered.
@@ -40,7 +41,7 @@ impl Cursor {
         self.slice.image()
     }
 
-    /// Fills `out` with the bytes at `offset` of the slice; past its end and in holes they are zero.
+    /// Fills `out` with the bytes at `offset` of the slice. Holes and bytes past its end are zero.
     ///
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a host file is gone, unreadable or changed.
@@ -60,8 +61,8 @@ impl Cursor {
         Ok(())
     }
 
-    /// Fills `out`, which is as long as `piece` of the cursor's image and may hold anything, with its bytes, and checks a
-    /// host file for change.
+    /// Fills `out` with the bytes of `piece` of the cursor's image, and checks a host file for change. `out`
+    /// is as long as `piece` and may contain anything.
     pub(crate) fn fill(&mut self, piece: &Segment, out: &mut [u8]) -> Result<()> {
         let tables = &self.slice.image().0.tables;
         match piece.data {
@@ -92,7 +93,7 @@ impl Cursor {
                     );
                     return Ok(());
                 }
-                // A file that is read whole needs not stay open.
+                // A file that is read whole need not stay open.
                 if let Some(named) = table.named(file)?
                     && (skip, named.size) == (0, u64_of(out.len()))
                     && self.folders.read(&named, out)
@@ -140,7 +141,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// Files of one folder, named by their numbers; counts how often one is asked for, which is when it is opened.
+    /// Files of one folder, named by their numbers. Counts how often a file is asked for, since that is when
+    /// it is opened.
     #[derive(Debug)]
     struct Folder {
         path: PathBuf,
@@ -195,7 +197,7 @@ mod tests {
         let all: Vec<u32> = (0..most).collect();
         assert_eq!(opened(&all), most);
         assert_eq!(opened(&all), 0, "all are open");
-        // File 1 was used longest ago once 0 is used again.
+        // After 0 was used again, file 1 is the one used longest ago.
         assert_eq!(opened(&[0, most, 0]), 1);
         assert_eq!(opened(&[1]), 1);
         assert_eq!(opened(&[0, 3, most, 1]), 0);

@@ -1,10 +1,10 @@
-//! Digests of data that end in metadata: some bytes of an image are observed while they are copied, and others are rendered
-//! from what the observers saw.
+//! Digests of data that become metadata: some bytes of an image are observed while they are copied, and
+//! others are rendered from what the observers saw.
 //!
-//! A filesystem whose metadata holds checksums of its data declares the data as observed ([`Builder::digested`]) and
-//! renders the metadata from its [`Digest`]. The pour shows the digest the very bytes that it writes, all of them before it
-//! renders anything, so data is read once. Whatever else reads the image settles the digests first by a read of
-//! their own: [`Image::settle`], or the first read of rendered bytes.
+//! A filesystem whose metadata holds checksums of its data declares the data as observed
+//! ([`Builder::digested`]) and renders the metadata from its [`Digest`]. The pour shows the digest the same
+//! bytes that it writes, all of them before it renders anything, so it reads data once. Other readers of the
+//! image settle the digests by a read of their own: [`Image::settle`], or the first read of rendered bytes.
 //!
 //! [`Builder::digested`]: super::Builder::digested
 
@@ -19,16 +19,16 @@ use crate::units::{Bytes, usize_of};
 
 /// Looks at the bytes of a range of an image, grain by grain.
 pub trait Digest: Send + Sync + fmt::Debug {
-    /// Where grain `number` ends, in bytes from the start of the range: `(number + 1) * size` for grains of one size. Grains
-    /// follow each other from the start of the range on, none is empty, and the one that reaches the end of the range is the
-    /// last and is cut there. A grain is read into memory whole.
+    /// Where grain `number` ends, in bytes from the start of the range: `(number + 1) * size` for grains of
+    /// one size. Grains follow each other from the start of the range, and none is empty. The last grain is
+    /// cut at the end of the range. A whole grain is read into memory at once.
     fn grain_end(&self, number: u64) -> u64;
 
-    /// Takes the bytes of a grain; holes read as zero. Grains come in any order, on any thread, and perhaps more than once,
-    /// always with the same bytes.
+    /// Takes the bytes of a grain; holes read as zero. Grains come in any order and on any thread. One may
+    /// come more than once, always with the same bytes.
     ///
     /// # Errors
-    /// Whatever keeps the digest from being taken; it ends the pour or the read.
+    /// Any error that makes the digest impossible; it ends the pour or the read.
     fn take(&self, number: u64, bytes: &[u8]) -> Result<()>;
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct Observation {
 pub(super) struct Observed {
     pub(super) start: Bytes,
     pub(super) end: Bytes,
-    /// Where in the whole range this part begins.
+    /// Where this part begins in the whole range.
     skip: Bytes,
-    /// The whole range in the image that declared it; `None` for a range of the image itself.
+    /// The whole range in the image that declared it; `None` if this image declared it.
     origin: Option<Slice>,
     observation: Arc<Observation>,
 }
 
-/// A digest that is not settled, the range that it has to see, and where parts of that are in an image.
+/// A digest that is not settled, the range that it has to see, and the places of that range in an image.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) observation: Arc<Observation>,
@@ -60,12 +60,12 @@ pub(crate) struct Pending {
     pub(crate) places: Vec<Place>,
 }
 
-/// Where a part of an observed range is.
+/// The place of a part of an observed range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) start: Bytes,
     pub(crate) end: Bytes,
-    /// Where in the range it begins.
+    /// Where the part begins in the range.
     pub(crate) skip: Bytes,
 }
 
@@ -95,7 +95,7 @@ impl Observation {
         self.settled.store(true, Ordering::Release);
     }
 
-    /// The grains from `number`, which begins at `start` of the range, up to `end`.
+    /// The grains from number `number`, which begins at `start` of the range, up to `end`.
     pub(crate) fn grains(
         &self,
         mut number: u64,
@@ -125,20 +125,20 @@ impl Observation {
 }
 
 impl Observed {
-    /// `start..end` of the image that is being built.
+    /// The range `start..end` of the image that is being built.
     pub(super) fn new(start: Bytes, end: Bytes, digest: Arc<dyn Digest>) -> Self {
         let observation = Arc::new(Observation { digest, settled: AtomicBool::new(false) });
         Self { start, end, skip: Bytes::ZERO, origin: None, observation }
     }
 
-    /// The whole range, in the image that declared it; `image` is the one that this stands in.
+    /// The whole range in the image that declared it; `image` is the image that holds this part.
     fn data(&self, image: &Image) -> Slice {
         self.origin.clone().unwrap_or_else(|| image.slice(self.start, self.end))
     }
 }
 
 impl Slice {
-    /// What of the slice is observed, as it is where the slice is put at `offset`.
+    /// The observed parts of the slice, moved to where the slice is put at `offset`.
     pub(super) fn observed_at(&self, offset: Bytes) -> impl Iterator<Item = Observed> + '_ {
         let all = &self.image().0.observed;
         let first = all.partition_point(|observed| observed.end <= self.start());
@@ -156,7 +156,7 @@ impl Slice {
 }
 
 impl Image {
-    /// Whether all digests of the image's data are taken, as they are in an image without any.
+    /// Whether all digests of the image's data are taken; true for an image without digests.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let inner = &self.0;
@@ -166,6 +166,11 @@ impl Image {
         let settled = inner.observed.iter().all(|observed| observed.observation.is_settled());
         inner.settled.store(settled, Ordering::Release);
         settled
+    }
+
+    /// Whether any of the image's data is observed, settled or not.
+    pub(crate) fn is_observed(&self) -> bool {
+        !self.0.observed.is_empty()
     }
 
     /// The digests that are not settled.
@@ -185,7 +190,7 @@ impl Image {
         pending
     }
 
-    /// Takes all digests that are not taken, by this thread alone.
+    /// Takes all missing digests on this thread alone.
     pub(super) fn settle_alone(&self) -> Result<()> {
         for Pending { observation, data, .. } in self.pending() {
             let mut cursor = data.unsettled_cursor();

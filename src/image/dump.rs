@@ -1,4 +1,5 @@
-//! The image as a text map: one line per segment and hole, for `--dry-run --map`, for golden files, for debugging.
+//! The image as a text map with one line per segment and hole: for `--dry-run --map`, for golden files, for
+//! debugging.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -7,13 +8,13 @@ use super::{Data, Image, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, usize_of};
 
-/// How much of rendered bytes is checksummed at a time.
+/// How many rendered bytes are checksummed at a time.
 const PIECE: u64 = 1 << 20;
 
-/// Writes the map of `image`: offset and length in bytes, what kind of bytes, their CRC32 where they are ours, and the
-/// label. The CRC is zlib's and not the CRC32C of ext4: one that the bytes themselves end with would come out the same
-/// whatever they are. File data shows the host path, shortened by `root` where it lies below it, so that the map of a fixture
-/// is the same in every checkout.
+/// Writes the map of `image`: offset and length in bytes, the kind of bytes, the CRC32 of bytes that we make,
+/// and the label. The CRC is that of zlib and not the CRC32C of ext4: the CRC32C of bytes that end with their
+/// own CRC32C would always be the same. File data shows the host path; below `root` it is relative to `root`,
+/// so that the map of a fixture is the same in every checkout.
 ///
 /// # Errors
 /// [`Kind::Output`] where `out` cannot be written.
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn the_map_shows_a_change_under_a_checksum_of_its_own() {
         let map = |byte: u8| {
-            // As ext4's superblock does: the bytes, then their CRC32C without its final inversion.
+            // As in ext4's superblock: the bytes, then their CRC32C without its final inversion.
             let mut bytes = vec![byte; 1020];
             let crc = !crc32c::crc32c(&bytes);
             bytes.extend_from_slice(&crc.to_le_bytes());

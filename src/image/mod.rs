@@ -1,9 +1,9 @@
-//! The one idea: an [`Image`] is a length plus sorted, non-overlapping, labelled segments. What no segment covers is
-//! a hole and reads as zero.
+//! The central type: an [`Image`] is a length plus sorted, non-overlapping, labelled segments. What no
+//! segment covers is a hole and reads as zero.
 //!
-//! A segment is rendered bytes ([`Data::Bytes`]), bytes that a pure function renders when they are needed
-//! ([`Data::Rendered`]), or a range of a host file ([`Data::File`]). File data is referenced until the pour, so an
-//! image of a terabyte is as small in memory as its metadata.
+//! A segment is ready bytes ([`Data::Bytes`]), bytes that a pure function renders when they are needed
+//! ([`Data::Rendered`]), or a range of a host file ([`Data::File`]). File data is only referenced until the
+//! pour, so an image of a terabyte takes no more memory than its metadata.
 
 mod builder;
 mod cursor;
@@ -33,14 +33,15 @@ pub(crate) use records::records;
 pub use slice::Slice;
 use tables::Tables;
 
-/// A pure function from a part number to bytes: a filesystem's inode tables, say, one part per block group.
+/// A pure function from a part number to bytes: for example a filesystem's inode tables, one part per block
+/// group.
 ///
-/// Rendering the same part gives the same bytes, whenever and on whatever thread it happens.
+/// The same part always gives the same bytes, at any time and on any thread.
 pub trait Render: Send + Sync + fmt::Debug {
-    /// Fills `out` with the bytes of `part` that begin `skip` bytes into it. `out` arrives zeroed.
+    /// Fills `out` with the bytes of `part` from byte `skip` on. `out` is zeroed before.
     ///
     /// # Errors
-    /// Only what the renderer could not know before, which for a filesystem is nothing.
+    /// Only errors that could not be known at layout time; a filesystem has none.
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()>;
 
     /// What the part is called in maps and errors.
@@ -49,13 +50,13 @@ pub trait Render: Send + Sync + fmt::Debug {
 
 /// The host files that an image refers to, by number.
 pub trait Files: Send + Sync + fmt::Debug {
-    /// Where file `id` lies and what it looked like when its place in the image was decided.
+    /// Where file `id` is, and its state when its place in the image was decided.
     ///
     /// # Errors
     /// [`Kind::Bug`](crate::error::Kind::Bug) where there is no file of this number.
     fn file(&self, id: u32) -> Result<HostFile<'_>>;
 
-    /// Its length in bytes: cheaper than all of [`Files::file`] where no path is needed.
+    /// Its length in bytes: cheaper than [`Files::file`] if no path is needed.
     ///
     /// # Errors
     /// As [`Files::file`].
@@ -63,7 +64,7 @@ pub trait Files: Send + Sync + fmt::Debug {
         Ok(self.file(id)?.size)
     }
 
-    /// The bytes of the file, where they are in memory already.
+    /// The bytes of the file, if they are in memory already.
     ///
     /// # Errors
     /// As [`Files::file`].
@@ -72,8 +73,8 @@ pub trait Files: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// The file by its name in a directory, where several files are in one: then the directory is opened once. `None` where
-    /// it is opened by its path.
+    /// The file by its name in a directory, if several files share the directory, so that it is opened once.
+    /// `None` if the file is opened by its path.
     ///
     /// # Errors
     /// As [`Files::file`].
@@ -82,21 +83,21 @@ pub trait Files: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// The file itself, where it is open already and perhaps has no name; `None` where it is opened by its path.
+    /// The file itself, if it is open already; it may have no name. `None` if the file is opened by its path.
     fn opened(&self, id: u32) -> Option<&File> {
         let _ = id;
         None
     }
 }
 
-/// A host file as it was when the image was laid out; checked again when it is read.
+/// A host file in its state when the image was laid out. Each read checks that state again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFile<'a> {
     /// Path on the host.
     pub path: Cow<'a, Path>,
     /// Length in bytes.
     pub size: u64,
-    /// Time of last change, as [`stamp`](crate::host::stamp) folds it; `None` where it is not checked.
+    /// Modification time, as [`stamp`](crate::host::stamp) folds it; `None` if it is not checked.
     pub stamp: Option<u64>,
 }
 
@@ -126,25 +127,25 @@ impl HostFile<'_> {
 pub enum Data {
     /// Ready bytes.
     Bytes {
-        /// Which block of ready bytes of this image.
+        /// The number of the block of ready bytes of this image.
         block: u32,
-        /// Where in it the segment begins.
+        /// Where the segment begins in the block.
         skip: u64,
     },
     /// Bytes rendered when they are needed.
     Rendered {
-        /// Which renderer of this image.
+        /// The number of the renderer of this image.
         renderer: u32,
-        /// Which part of it.
+        /// The number of its part.
         part: u32,
         /// Where in the part the segment begins.
         skip: u64,
     },
     /// A range of a host file.
     File {
-        /// Which table of files of this image.
+        /// The number of the table of files of this image.
         files: u32,
-        /// Which file in it.
+        /// The number of the file in it.
         file: u32,
         /// Where in the file the segment begins.
         skip: u64,
@@ -169,8 +170,9 @@ impl Segment {
         self.offset + self.length
     }
 
-    /// Whether `next` begins where this one ends, in the image and in the same host file: chunks that were packed behind
-    /// each other, say. As one segment they are copied, or shared with the host, as one.
+    /// Whether `next` begins where this one ends, both in the image and in the same host file: for example
+    /// chunks that were packed one after the other. As one segment they are copied, or shared with the host,
+    /// in one piece.
     fn goes_on_in(&self, next: &Self) -> bool {
         match (self.data, next.data) {
             (
@@ -200,7 +202,8 @@ impl Segment {
     }
 }
 
-/// A length plus sorted, non-overlapping, labelled segments. A handle: a clone is the same image, and costs nothing.
+/// A length plus sorted, non-overlapping, labelled segments. It is a handle: a clone is the same image and
+/// costs nothing.
 ///
 /// ```
 /// use diskwright::image::Builder;
@@ -213,7 +216,7 @@ impl Segment {
 /// image.read(510, &mut out)?;
 /// assert_eq!(&out, b"\0\0hello\0");
 ///
-/// // A slice knows its image, so its bytes go wherever it is put.
+/// A slice knows its image, so it can be put anywhere.
 /// let mut moved = Builder::new(Bytes::new(16));
 /// moved.put(Bytes::new(1), &image.slice(Bytes::new(513), Bytes::new(516)));
 /// moved.finish()?.read(0, &mut out)?;
@@ -229,7 +232,7 @@ struct Inner {
     length: Bytes,
     segments: Vec<Segment>,
     tables: Tables,
-    /// Ranges that digests observe, ascending, none in another.
+    /// Ranges that digests observe, ascending, without overlap.
     observed: Vec<Observed>,
     /// Whether all of them are known to be settled.
     settled: AtomicBool,
@@ -260,7 +263,7 @@ impl Image {
         self.segments().iter().map(|segment| segment.length).sum()
     }
 
-    /// The bytes from `start` up to `end`. A range that leaves the image is cut to it.
+    /// The bytes from `start` up to `end`. A range that leaves the image is cut at its end.
     #[must_use]
     pub fn slice(&self, start: Bytes, end: Bytes) -> Slice {
         Slice::of(self, start, end)
@@ -278,8 +281,8 @@ impl Image {
         self.whole().cursor()
     }
 
-    /// Fills `out` with the bytes at `offset`; past the end and in holes they are zero. Opens host files anew each
-    /// time: a [`Cursor`] is for whoever reads more than once.
+    /// Fills `out` with the bytes at `offset`. Holes and bytes past the end are zero. It opens host files
+    /// anew each time; use a [`Cursor`] to read more than once.
     ///
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a host file is gone, unreadable or changed.
@@ -287,7 +290,7 @@ impl Image {
         self.cursor().read(offset, out)
     }
 
-    /// Bytes of host files and how many files, for a progress that counts them.
+    /// Bytes of host files and the number of files, for a progress that counts them.
     #[must_use]
     pub fn file_data(&self) -> (u64, u64) {
         let mut sum = (0, 0);
@@ -306,10 +309,11 @@ impl Image {
         self.0.tables.label(segment)
     }
 
-    /// The host file behind a segment of this image, if it is one.
+    /// The host file behind a segment of this image, if there is one.
     ///
     /// # Errors
-    /// [`Kind::Bug`](crate::error::Kind::Bug) where the segment is of another image and names a file that this one has not.
+    /// [`Kind::Bug`](crate::error::Kind::Bug) where the segment belongs to another image and names a file
+    /// that this one does not have.
     pub fn host_file(&self, segment: &Segment) -> Result<Option<HostFile<'_>>> {
         match segment.data {
             Data::File { files, file, .. } => self.0.tables.files(files)?.file(file).map(Some),
@@ -317,7 +321,7 @@ impl Image {
         }
     }
 
-    /// The length of the host file behind a segment, if it is one: cheaper than all of [`Image::host_file`].
+    /// The length of the host file behind a segment, if there is one: cheaper than [`Image::host_file`].
     ///
     /// # Errors
     /// As [`Image::host_file`].
@@ -328,7 +332,7 @@ impl Image {
         }
     }
 
-    /// Whether table `files` of this image is `table` itself, and not one that looks like it.
+    /// Whether table `files` of this image is the same object as `table`.
     #[must_use]
     pub fn is_table<T: Files>(&self, files: u32, table: &Arc<T>) -> bool {
         let own = self.0.tables.files(files);

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::units::{u64_of, usize_of};
 
-/// Fills `out`, which begins `skip` bytes into a table of records of `size` bytes: each that it touches is made by its
-/// number, and cut to what was asked for.
+/// Fills `out`, which begins `skip` bytes into a table of records of `size` bytes. Each record that `out`
+/// touches is made by its number and cut to `out`.
 pub(crate) fn records<T: AsRef<[u8]>>(
     size: u64,
     skip: u64,

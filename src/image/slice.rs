@@ -1,4 +1,4 @@
-//! A range of bytes of an image, which knows its image.
+//! A range of bytes of an image that knows its image.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,13 +18,14 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// What of `start..end` lies inside `image`.
+    /// The part of `start..end` that lies inside `image`.
     pub(super) fn of(image: &Image, start: Bytes, end: Bytes) -> Self {
         let end = end.min(image.length());
         Self { image: image.clone(), start: start.min(end), end }
     }
 
-    /// Ready bytes, to be put as often as needed: backup copies, say. `label` is what they are called in maps and errors.
+    /// Ready bytes that can be put several times, such as backup copies. `label` names them in maps and
+    /// errors.
     #[must_use]
     pub fn ready(label: impl Into<Cow<'static, str>>, bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
@@ -36,7 +37,7 @@ impl Slice {
         Image(Arc::new(Inner::new(length, segments, tables, Vec::new()))).whole()
     }
 
-    /// The image that it is a range of.
+    /// The image that it belongs to.
     #[must_use]
     pub const fn image(&self) -> &Image {
         &self.image
@@ -60,22 +61,23 @@ impl Slice {
         self.end.saturating_sub(self.start)
     }
 
-    /// The bytes from `start` up to `end`, both counted from the start of this slice. A range that leaves it is cut to it:
-    /// [`Slice::get`] tells.
+    /// The bytes from `start` up to `end`, both counted from the start of this slice. A range that leaves the
+    /// slice is cut at its end; [`Slice::get`] refuses it.
     #[must_use]
     pub fn sub(&self, start: Bytes, end: Bytes) -> Self {
         let end = (self.start + end).min(self.end);
         Self { image: self.image.clone(), start: (self.start + start).min(end), end }
     }
 
-    /// As [`Slice::sub`], but `None` for a range that leaves the slice or ends before it begins: for numbers that come out
-    /// of the image itself.
+    /// As [`Slice::sub`], but `None` for a range that leaves the slice or ends before it begins. Use it for
+    /// numbers that come out of the image itself.
     #[must_use]
     pub fn get(&self, start: Bytes, end: Bytes) -> Option<Self> {
         (start <= end && end <= self.length()).then(|| self.sub(start, end))
     }
 
-    /// Its segments, clipped to it, their offsets counted from its start. What they lead to is in [`Slice::image`].
+    /// Its segments, clipped to it, with offsets from its start. Their numbers refer to tables of
+    /// [`Slice::image`].
     pub fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
         self.image
             .clipped(self.start, self.end)
@@ -88,13 +90,13 @@ impl Slice {
         Cursor::new(self.clone(), true)
     }
 
-    /// As [`Slice::cursor`], for reading what digests have to see before they are settled.
+    /// As [`Slice::cursor`], for reading what digests must see before they are settled.
     pub(crate) fn unsettled_cursor(&self) -> Cursor {
         Cursor::new(self.clone(), false)
     }
 
-    /// Fills `out` with the bytes at `offset` of the slice; past its end and in holes they are zero. Opens host files anew
-    /// each time: a [`Cursor`] is for whoever reads more than once.
+    /// Fills `out` with the bytes at `offset` of the slice. Holes and bytes past its end are zero. It opens
+    /// host files anew each time; use a [`Cursor`] to read more than once.
     ///
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a host file is gone, unreadable or changed.

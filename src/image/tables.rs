@@ -1,7 +1,7 @@
-//! What segments refer to by number: ready bytes, renderers and lists of host files.
+//! What segments refer to by number: ready bytes, renderers and tables of host files.
 //!
-//! A number comes from the table that it leads into, so a lookup that fails is a bug and is told as one: zeros in its
-//! place would end up on a disk.
+//! Every number comes from the table that it refers to, so a failed lookup is a bug and an error. Zeros
+//! instead would end up on a disk.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{Data, Files, Render, Segment};
 use crate::error::{Error, Result};
 use crate::units::index;
 
-/// Ready bytes with the name they have in maps and errors.
+/// Ready bytes, with their name in maps and errors.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) label: Cow<'static, str>,
@@ -25,7 +25,7 @@ pub(super) struct Tables {
     pub(super) files: Vec<Arc<dyn Files>>,
 }
 
-/// The numbers that the first entries of an image's tables have in the tables of another.
+/// The numbers that the first entries of an image's tables got in the tables of another image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bases {
     blocks: u32,
@@ -34,9 +34,10 @@ pub(super) struct Bases {
 }
 
 impl Bases {
-    /// `data` of the image that was taken over, as the tables that took it over have it.
+    /// `data` of the image that was taken over, with the numbers of the tables that took it over.
     pub(super) fn moved(self, mut data: Data) -> Data {
-        // No sum here overflows: the number of the last entry was found to fit when the tables were taken over.
+        // No sum here overflows, since the number of the last entry was checked when the tables were taken
+        // over.
         match &mut data {
             Data::Bytes { block, .. } => *block += self.blocks,
             Data::Rendered { renderer, .. } => *renderer += self.renderers,
@@ -47,7 +48,7 @@ impl Bases {
 }
 
 impl Tables {
-    /// Takes over all entries of `other`, behind those that are here.
+    /// Takes over all entries of `other`, after the existing ones.
     pub(super) fn adopt(&mut self, other: &Self) -> Result<Bases> {
         Ok(Bases {
             blocks: extend(&mut self.blocks, &other.blocks)?,
@@ -68,7 +69,7 @@ impl Tables {
         entry(&self.files, number, "table of files")
     }
 
-    /// What a segment is called; where it leads to nothing, that is what it is called.
+    /// The name of a segment. If its number has no entry, the name says so.
     pub(super) fn label(&self, segment: &Segment) -> String {
         self.name(segment).unwrap_or_else(|error| format!("({})", error.what()))
     }
@@ -99,7 +100,8 @@ fn extend<T: Clone>(table: &mut Vec<T>, entries: &[T]) -> Result<u32> {
     Ok(first)
 }
 
-/// The number of the next entry of a table of `length` entries. One too large would be that of another entry.
+/// The number of the next entry of a table of `length` entries. A number that is too large must not become
+/// that of another entry.
 fn number(length: usize) -> Result<u32> {
     u32::try_from(length).map_err(|_| Error::bug("an image refers to more than 2^32 things of one kind"))
 }

@@ -1,29 +1,32 @@
-//! Digests of data: of the chunks of a slice, read once on all threads, and those that an image takes of itself
-//! ([`Digest`](crate::image::Digest)).
+//! Digests of data: of the chunks of a slice, read once on all threads, and those that an image takes of
+//! itself ([`Digest`](crate::image::Digest)).
 
 use super::ordered::{self, Stage};
 use super::{PourOptions, observed};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image, Slice};
-use crate::units::{Bytes, MIB, usize_of};
+use crate::units::{Bytes, MIB, u64_of, usize_of};
 
-/// How much of a slice a worker reads at a time, at least one chunk: enough that putting results in order costs nothing.
+/// How much of a slice a worker reads at a time, at least one chunk: enough to make the cost of ordering the
+/// results negligible.
 const PIECE: u64 = MIB;
 
 impl Image {
-    /// Takes all digests of the image's data that are not taken, by one read of that data on `options.jobs` threads. For
-    /// whoever reads the image without pouring it: the first read of rendered bytes does the same, on one thread.
+    /// Takes all missing digests of the image's data, by one read of that data on `options.jobs` threads. It
+    /// is for callers that read the image without pouring it; the first read of rendered bytes does the same
+    /// on one thread.
     ///
     /// # Errors
-    /// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed, what a digest fails with,
-    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
+    /// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed, the error of a
+    /// digest, [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
     pub fn settle(&self, options: &PourOptions<'_>) -> Result<()> {
         if self.is_settled() { Ok(()) } else { observed::settle(self, options) }
     }
 }
 
-/// What `of` makes of each chunk of `size` bytes of `slice`, in their order; the last chunk may be shorter. The slice is
-/// read once, on `options.jobs` threads, each of which has a MiB or one chunk in memory.
+/// The results of `of` for each chunk of `size` bytes of `slice`, in order; the last chunk may be shorter.
+/// The slice is read once, on `options.jobs` threads, and the progress counts it. Each thread has a MiB or one chunk in
+/// memory.
 ///
 /// # Errors
 /// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed,
@@ -41,16 +44,17 @@ pub fn chunks<T: Send>(
     slice.image().settle(options)?;
     let piece = (PIECE / size.get()).max(1).saturating_mul(size.get());
     let results = Vec::with_capacity(usize_of(slice.length().div_ceil(size.get())));
-    ordered::run(&Chunks { slice, size: usize_of(size.get()), piece, of }, results, options)
+    ordered::run(&Chunks { slice, size: usize_of(size.get()), piece, of, options }, results, options)
 }
 
 /// The chunks of a slice.
 struct Chunks<'a, F> {
     slice: &'a Slice,
     size: usize,
-    /// Bytes of the chunks that are read together.
+    /// Bytes that are read at once; whole chunks.
     piece: u64,
     of: F,
+    options: &'a PourOptions<'a>,
 }
 
 impl<T: Send, F: Fn(&[u8]) -> T + Sync> Stage for Chunks<'_, F> {
@@ -70,6 +74,9 @@ impl<T: Send, F: Fn(&[u8]) -> T + Sync> Stage for Chunks<'_, F> {
         let start = number * self.piece;
         bytes.resize(usize_of(self.piece.min(self.slice.length().get() - start)), 0);
         cursor.read(start, bytes)?;
+        let end = start + u64_of(bytes.len());
+        let [from, to] = [start, end].map(|at| self.slice.start() + Bytes::new(at));
+        self.options.advance(self.slice.image(), from, to);
         results.extend(bytes.chunks(self.size).map(&self.of));
         Ok(())
     }
@@ -90,7 +97,6 @@ mod tests {
     use crate::error::Kind;
     use crate::image::Builder;
     use crate::progress::Progress;
-    use crate::units::u64_of;
     use proptest::prelude::*;
 
     proptest! {

@@ -1,15 +1,16 @@
-//! The pour: one image into one file, in parallel, holes kept. The only room that writes.
+//! The pour: writes one image to one file, in parallel, and keeps its holes. Only this module writes images.
 //!
-//! The image is cut into units of a few MiB. Each worker takes the next unit, gathers its segments in a buffer (so
-//! that thousands of small files become few large writes), and writes runs of bytes; what no segment covers stays a
-//! hole. Which worker takes which unit, and by which way its bytes go to the disk, changes nothing: every byte has its
-//! place before the first is written.
+//! The image is cut into units of a few MiB. Each worker takes the next unit, gathers its segments in a
+//! buffer (so that thousands of small files become few large writes), and writes runs of bytes. What no
+//! segment covers stays a hole. Every byte has its place before the first one is written, so it does not
+//! matter which worker writes a unit, and in which way.
 
 pub mod digest;
 mod observed;
 pub(crate) mod ordered;
 pub mod output;
 pub mod outputs;
+mod packer;
 mod run;
 mod share;
 pub mod spool;
@@ -30,42 +31,49 @@ use run::Run;
 use way::Ways;
 use zeros::without_empty;
 
+pub use packer::Packer;
 pub(crate) use stream::write_error;
 pub use stream::{Sink, stream};
 
-/// How a pour is done; nothing here changes a byte of the result.
+/// How a pour is done. Nothing here changes a byte of the result.
 #[derive(Clone, Copy, Debug)]
 pub struct PourOptions<'a> {
     /// Worker threads, at least 1.
     pub jobs: usize,
-    /// Who is told how far it is, and who may ask to stop.
+    /// Receives the progress, and may ask to stop.
     pub progress: &'a Progress,
-    /// What becomes of pages of data that are all zero.
+    /// How pages of data are treated that are all zero.
     pub zeros: Zeros,
 }
 
-/// What becomes of pages of 4 KiB of data that are all zero.
+/// How pages of 4 KiB of data are treated that are all zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Zeros {
-    /// They are written as what they are: what was no hole of the source is none of the file.
+    /// Zero pages are written out: only holes of the source become holes of the output.
     #[default]
     Write,
-    /// They stay holes of the file, which reads the same.
+    /// They become holes of the output, which read the same.
     Skip,
 }
 
 impl<'a> PourOptions<'a> {
-    /// `jobs` threads that write all data.
+    /// Options for `jobs` threads, which write all data.
     #[must_use]
     pub const fn new(jobs: usize, progress: &'a Progress) -> Self {
         Self { jobs, progress, zeros: Zeros::Write }
     }
 
-    /// The same with so few threads that they do not take more than 56 MiB where each takes `each`: what compresses is
-    /// to stay under 64 MiB beyond the tables, with 8 for the rest of the program.
+    /// The same options with fewer threads, if each thread takes `each` bytes of memory: all threads together
+    /// take at most 56 MiB. Compression stays below 64 MiB beside the tables, and 8 MiB are for the rest of
+    /// the program.
     pub(crate) fn within(self, each: Bytes) -> Self {
         const MEMORY: u64 = 56 * MIB;
-        let jobs = usize_of((MEMORY / each.get().max(1)).max(1));
+        self.sharing(Bytes::new(MEMORY), each)
+    }
+
+    /// The same with so few threads that they do not take more than `memory` where each takes `each`.
+    fn sharing(self, memory: Bytes, each: Bytes) -> Self {
+        let jobs = usize_of((memory.get() / each.get().max(1)).max(1));
         Self { jobs: self.jobs.min(jobs), ..self }
     }
 
@@ -79,20 +87,20 @@ impl<'a> PourOptions<'a> {
     }
 }
 
-/// How many bytes of the image one worker takes at a time: enough that taking is cheap, few enough that all workers
-/// end together.
+/// How many bytes of the image a worker takes at a time. It is large enough that taking a unit is cheap, and
+/// small enough that all workers finish at about the same time.
 const UNIT: u64 = 4 * MIB;
-/// The least that can be a hole of the output file. A hole shorter than this inside a run is written as zeros: the
-/// tail of a block costs less than another write.
+/// The smallest hole of the output file. A shorter hole inside a run is written as zeros, because the tail of
+/// a block costs less than another write.
 const PAGE: u64 = 4 * KIB;
 
 /// Writes `image` to the file `path`: a new file that appears under its name when it is complete.
 ///
 /// # Errors
 /// [`Kind::Output`](crate::error::Kind::Output) for a full disk or a folder that is missing or not writable,
-/// [`Kind::Source`](crate::error::Kind::Source) for a host file that
-/// is gone or changed, [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal. In every case nothing is left behind and an older file
-/// under that name is untouched.
+/// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed,
+/// [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal. In every case nothing is left
+/// behind, and an older file of that name is untouched.
 pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()> {
     let output = Output::create(path)?;
     fill(image, &output, options)?;
@@ -108,7 +116,7 @@ pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result
     let left = observed::write(image, output, share, options)?;
     let image = left.as_ref().unwrap_or(image);
     if share && options.zeros == Zeros::Skip {
-        // Blocks that are shared are not looked at, so zeros are told apart before.
+        // Shared blocks are not read, so zeros are found before.
         let sparse = without_empty(image, Bytes::new(PAGE), options)?;
         return write(&sparse, output, share, &PourOptions { zeros: Zeros::Write, ..*options });
     }
@@ -153,8 +161,8 @@ struct Unit {
     end: Bytes,
 }
 
-/// Cuts the covered parts of the image into units. A cut falls on a multiple of [`UNIT`] or in a hole of a page, so
-/// no two workers touch one page of the output.
+/// Cuts the covered parts of the image into units. Every cut is at a multiple of [`UNIT`] or in a hole of at
+/// least a page, so no two workers write to the same page of the output.
 fn cut(image: &Image) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
     for segment in image.segments() {
@@ -177,8 +185,9 @@ fn cut(image: &Image) -> Vec<Unit> {
     units
 }
 
-/// Whether the output's filesystem can share blocks with the first large host file: tried once, on a file that is
-/// thrown away, since a filesystem's type alone does not tell (XFS may be made without reflink).
+/// Whether the output's filesystem can share blocks with the first large host file. This is tried once with a
+/// file that is then thrown away, because the type of a filesystem does not tell (XFS may be made without
+/// reflink).
 fn shares_blocks(image: &Image, output: &Output) -> bool {
     let Some(largest) = image
         .segments()
@@ -212,7 +221,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Takes units until there are none, or someone failed.
+    /// Takes units until none is left or a worker failed.
     fn run(&self) {
         let mut run = Run::new(self);
         loop {
@@ -228,7 +237,7 @@ impl Work<'_> {
         }
     }
 
-    /// Keeps the error of the lowest unit, so that one fault gives one message.
+    /// Keeps the error of the lowest unit, so that one fault always gives the same message.
     fn fail(&self, number: usize, error: Error) {
         self.stop.store(true, Ordering::Relaxed);
         let mut kept = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

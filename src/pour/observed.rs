@@ -1,10 +1,10 @@
-//! Data that digests observe: shown to them before anything is rendered from what they saw, and, in a pour, written from the
-//! same bytes.
+//! Shows digests the data that they observe, before anything is rendered from what they saw. A pour writes
+//! the data from the same bytes.
 //!
-//! A pour of an image with digests has two steps. First each observed range is read, shown to its digest, and written to all
-//! places where the image has it. Then everything else is written, and by then every digest is taken. The steps touch no
-//! page in common: where a range has other data on its first or last page, it is only shown in the first step and is written,
-//! and read again, with everything else.
+//! A pour of an image with digests has two steps. First each observed range is read, shown to its digest, and
+//! written to every place that it has in the image. Then all digests are taken, and everything else is
+//! written. The two steps never write to the same page. If a range has other data on its first or last page,
+//! the first step only shows it, and the second step reads it again and writes it.
 
 use super::ordered::{self, Stage};
 use super::output::Output;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::{Builder, Cursor, Data, Grain, Image, Pending, Place, Segment, Slice};
 use crate::units::{Bytes, KIB, usize_of};
 
-/// How much is read and shown at a time, at least one grain: what stays in the second-level cache.
+/// How much is read and shown at a time, at least one grain: an amount that stays in the second-level cache.
 const BUFFER: u64 = 256 * KIB;
 
 /// Shows all digests of `image` that are not settled their data.
@@ -23,8 +23,8 @@ pub(super) fn settle(image: &Image, options: &PourOptions<'_>) -> Result<()> {
     show(all, None, options).map(|_| ())
 }
 
-/// Shows all digests of `image` that are not settled their data and writes that. Returns what is left to be written, where
-/// that is not all.
+/// Shows all digests of `image` that are not settled their data, and writes that data. Returns what must
+/// still be written, if there is anything.
 pub(super) fn write(
     image: &Image,
     output: &Output,
@@ -34,7 +34,7 @@ pub(super) fn write(
     if image.is_settled() {
         return Ok(None);
     }
-    // Pages of zeros are told apart where data is written with everything else.
+    // Pages of zeros are found while data is written with everything else.
     let writes = options.zeros == Zeros::Write;
     let range = |pending: Pending| {
         let alone = writes && pending.places.iter().all(|place| stands_alone(image, &pending.data, *place));
@@ -56,8 +56,8 @@ pub(super) fn write(
     left.finish().map(Some)
 }
 
-/// Whether `place` of `image` can be written from `data`, the whole range, by itself: it has the same bytes and holes, and
-/// there is nothing else on its first and its last page.
+/// Whether `place` of `image` can be written from `data`, the whole range, alone: it has the same bytes and
+/// holes, and its first and last page contain nothing else.
 fn stands_alone(image: &Image, data: &Slice, place: Place) -> bool {
     let (start, end) = (place.start, place.end);
     let length = end.saturating_sub(start);
@@ -68,7 +68,7 @@ fn stands_alone(image: &Image, data: &Slice, place: Place) -> bool {
     before.is_none() && after.is_none() && runs(&here) == runs(&there)
 }
 
-/// The parts of a slice that are no holes.
+/// The parts of a slice that are not holes.
 fn runs(slice: &Slice) -> Vec<(Bytes, Bytes)> {
     let mut runs: Vec<(Bytes, Bytes)> = Vec::new();
     for segment in slice.segments() {
@@ -83,9 +83,9 @@ fn runs(slice: &Slice) -> Vec<(Bytes, Bytes)> {
 /// A range that a digest has to see.
 struct Range {
     pending: Pending,
-    /// Where it is in the image that is poured, by where in the range that begins.
+    /// Its places in the image that is poured, ordered by where they begin in the range.
     places: Vec<Place>,
-    /// For each place, how far into the range it and those before it reach.
+    /// For each place, the farthest end in the range of this place and all before it.
     reach: Vec<Bytes>,
     /// Whether it is written as well.
     written: bool,
@@ -104,7 +104,8 @@ impl Range {
         Self { pending, places, reach, written }
     }
 
-    /// What of `from..to` of the range is where: the place, and the part of the range that is there.
+    /// The parts of `from..to` of the range that have a place: the offset of the place, and the part of the
+    /// range that is there.
     fn places(&self, from: Bytes, to: Bytes) -> impl Iterator<Item = (Bytes, Bytes, Bytes)> + '_ {
         let first = self.reach.partition_point(|reach| *reach <= from);
         let near = self.places[first..].iter().take_while(move |place| place.skip < to);
@@ -116,7 +117,7 @@ impl Range {
     }
 }
 
-/// Grains of a range that one worker takes at a time.
+/// Grains of a range that a worker takes at a time.
 struct Item {
     range: usize,
     first: u64,
@@ -124,7 +125,7 @@ struct Item {
     end: Bytes,
 }
 
-/// The image that is poured and where it goes.
+/// The image that is poured, and the output.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     image: &'a Image,
@@ -132,7 +133,7 @@ struct Target<'a> {
     shares: bool,
 }
 
-/// Shows all ranges to their digests, writes those that are to be written, and returns them all.
+/// Shows all ranges to their digests, writes those that have to be written, and returns all ranges.
 fn show(ranges: Vec<Range>, target: Option<Target<'_>>, options: &PourOptions<'_>) -> Result<Vec<Range>> {
     let mut items: Vec<Item> = Vec::new();
     for (number, range) in ranges.iter().enumerate() {
@@ -156,7 +157,7 @@ fn show(ranges: Vec<Range>, target: Option<Target<'_>>, options: &PourOptions<'_
     Ok(ranges)
 }
 
-/// The work of showing.
+/// The shared state of the workers.
 struct Show<'a> {
     ranges: &'a [Range],
     items: &'a [Item],
@@ -164,12 +165,12 @@ struct Show<'a> {
     options: &'a PourOptions<'a>,
 }
 
-/// What a worker keeps.
+/// The state of a worker.
 #[derive(Default)]
 struct Worker {
-    /// A reader of the range that it showed last, and that range's number.
+    /// The number of the range that it showed last, with a reader of that range.
     data: Option<(usize, Cursor)>,
-    /// The files of the image that is poured, for sharing their blocks.
+    /// The files of the image that is poured, to share their blocks.
     files: Option<Cursor>,
     bytes: Vec<u8>,
     grains: Vec<Grain>,
@@ -212,7 +213,7 @@ impl Stage for Show<'_> {
 }
 
 impl Show<'_> {
-    /// Reads and shows the grains that `worker` has in hand, and writes them.
+    /// Reads and shows the grains of one item, and writes them.
     fn step(&self, number: usize, range: &Range, worker: &mut Worker) -> Result<()> {
         let (Some(first), Some(last)) = (worker.grains.first(), worker.grains.last()) else { return Ok(()) };
         let (start, end) = (first.start, last.end);
@@ -239,7 +240,7 @@ impl Show<'_> {
 }
 
 impl Target<'_> {
-    /// Writes `bytes` to `offset` of the output, but for what is a hole there.
+    /// Writes `bytes` to `offset` of the output, except where the image has a hole.
     fn put(&self, offset: Bytes, bytes: &[u8], files: &mut Option<Cursor>) -> Result<()> {
         let end = offset + Bytes::new(crate::units::u64_of(bytes.len()));
         let mut run = (offset, offset);
@@ -253,7 +254,8 @@ impl Target<'_> {
                     None => continue,
                 }
             }
-            // As everywhere in the pour: a hole shorter than a page is written as zeros, which the bytes have there.
+            // As everywhere in the pour, a hole shorter than a page is written as zeros; the bytes are zero
+            // there.
             if piece.offset.saturating_sub(run.1) >= Bytes::new(PAGE) || run.0 == run.1 {
                 self.write(run, offset, bytes)?;
                 run.0 = piece.offset;
@@ -263,7 +265,7 @@ impl Target<'_> {
         self.write(run, offset, bytes)
     }
 
-    /// Writes the part `from..to` of the output; `bytes` begin at its byte `offset`.
+    /// Writes the part `from..to` of the output. `bytes` begin at byte `offset` of it.
     fn write(&self, (from, to): (Bytes, Bytes), offset: Bytes, bytes: &[u8]) -> Result<()> {
         if from == to {
             return Ok(());
@@ -272,7 +274,7 @@ impl Target<'_> {
         self.output.write_at(part, from.get())
     }
 
-    /// Shares the blocks of a piece of the image; returns how many bytes from its start on.
+    /// Shares the blocks of a piece of the image. Returns how many bytes from its start were shared.
     fn share(&self, piece: &Segment, files: &mut Option<Cursor>) -> Result<Bytes> {
         let (Some(length), Data::File { files: table, file, skip }) = (shareable(piece), piece.data) else {
             return Ok(Bytes::ZERO);

@@ -1,10 +1,11 @@
-//! The ordered pipeline: chunks that all cores prepare and that are appended in their order. For a stream, which has only
-//! one end, for compressed data, where a chunk's place follows from the lengths of those before it, and for digests, whose
-//! results have an order.
+//! The ordered pipeline: all cores prepare chunks, and the chunks are appended in their order. It serves
+//! streams, which can only be appended to; compressed data, where the place of a chunk follows from the
+//! lengths of the chunks before it; and digests, whose results have an order.
 //!
-//! Each worker takes the next chunk and prepares it by itself. Then it waits until all chunks before it are appended, and
-//! appends its own: it writes the chunk, or learns where it goes. What is left to do after that it does while the next
-//! chunk is appended. So memory is a chunk per worker, and no number of threads changes a byte.
+//! Each worker takes the next chunk and prepares it. Then it waits until all chunks before it are appended,
+//! and appends its own: it writes the chunk, or learns where the chunk goes. It does the rest of the work
+//! while the next chunk is appended. So memory is one chunk for each worker, and the number of threads does
+//! not change a byte.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,34 +16,36 @@ use crate::units::{u64_of, usize_of};
 
 /// Work in chunks.
 pub(crate) trait Stage: Sync {
-    /// What a worker keeps from chunk to chunk: buffers, an encoder. It also carries a chunk from step to step.
+    /// What a worker keeps between chunks: buffers, an encoder. It also carries a chunk from one step to the
+    /// next.
     type Worker;
-    /// What chunks are appended to; one worker at a time has it.
+    /// What chunks are appended to. One worker at a time has it.
     type State: Send;
-    /// What appending leaves to be done.
+    /// The work that is left after appending.
     type Rest;
 
     /// How many chunks there are.
     fn count(&self) -> u64;
 
-    /// What a worker begins with.
+    /// The initial state of a worker.
     fn worker(&self) -> Result<Self::Worker>;
 
-    /// Prepares a chunk; in parallel with others.
+    /// Prepares a chunk, in parallel with other chunks.
     fn prepare(&self, chunk: u64, worker: &mut Self::Worker) -> Result<()>;
 
-    /// Appends the chunk that was prepared; one at a time, in the order of the chunks.
+    /// Appends the prepared chunk: one at a time, in the order of the chunks.
     fn append(&self, state: &mut Self::State, worker: &mut Self::Worker) -> Result<Self::Rest>;
 
-    /// Does what appending left; in parallel with others.
+    /// Does the work that is left after appending, in parallel with other chunks.
     fn finish(&self, rest: Self::Rest, worker: &mut Self::Worker) -> Result<()>;
 }
 
-/// Does all chunks of `stage` and returns what `state` has become.
+/// Processes all chunks of `stage` and returns the final `state`.
 ///
 /// # Errors
-/// That of the first chunk that cannot be prepared or appended; no later chunk is appended then. Also any of
-/// [`Stage::worker`] and [`Stage::finish`], and [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
+/// The error of the first chunk that cannot be prepared or appended; no later chunk is appended then. Also
+/// any error of [`Stage::worker`] and [`Stage::finish`], and
+/// [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
 pub(crate) fn run<S: Stage>(stage: &S, state: S::State, options: &PourOptions<'_>) -> Result<S::State> {
     let count = stage.count();
     let pipeline = Pipeline {
@@ -72,10 +75,10 @@ struct Pipeline<'a, S: Stage> {
     stage: &'a S,
     options: &'a PourOptions<'a>,
     count: u64,
-    /// The next chunk that a worker takes.
+    /// The chunk that the next free worker takes.
     next: AtomicU64,
     order: Mutex<Order<S::State>>,
-    /// Told whenever a chunk was appended, or there is an error.
+    /// Notified whenever a chunk was appended, or there is an error.
     moved: Condvar,
 }
 
@@ -87,7 +90,7 @@ struct Order<T> {
     error: Option<Error>,
 }
 
-/// Tells the others when a worker ends by a panic: they would wait for its chunk for ever.
+/// Tells the other workers when one ends by a panic: otherwise they would wait for its chunk forever.
 struct Alarm<'a, S: Stage>(&'a Pipeline<'a, S>);
 
 impl<S: Stage> Drop for Alarm<'_, S> {
@@ -99,7 +102,7 @@ impl<S: Stage> Drop for Alarm<'_, S> {
 }
 
 impl<S: Stage> Pipeline<'_, S> {
-    /// Takes chunks until there are none, or one failed.
+    /// Takes chunks until none is left or one failed.
     fn run(&self) {
         let _alarm = Alarm(self);
         let mut worker = match self.stage.worker() {
@@ -120,11 +123,11 @@ impl<S: Stage> Pipeline<'_, S> {
         }
     }
 
-    /// Does one chunk. Without an error where another worker has failed already.
+    /// Processes one chunk. Returns without an error if another worker has already failed.
     fn chunk(&self, chunk: u64, worker: &mut S::Worker) -> Result<()> {
         let prepared = self.options.progress.check().and_then(|()| self.stage.prepare(chunk, worker));
         let mut order = self.lock();
-        // A fault waits for its place in the order too, so that of two faults the first chunk's is told.
+        // An error also waits for its turn, so that of two errors the one of the first chunk is reported.
         while order.chunk != chunk {
             if order.error.is_some() {
                 return Ok(());
@@ -195,7 +198,7 @@ mod tests {
 
         fn prepare(&self, chunk: u64, worker: &mut u64) -> Result<()> {
             assert_ne!(self.panic, Some(chunk));
-            // Chunks take unlike long, so that later ones are often ready first.
+            // Chunks take different times, so that later ones are often ready first.
             for _ in 0..(chunk * 7919) % 5000 {
                 std::hint::spin_loop();
             }

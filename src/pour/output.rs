@@ -1,4 +1,4 @@
-//! The output file: written beside its name, and under its name only when it is complete.
+//! The output file: it gets its name only when it is complete.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,7 +13,8 @@ use tempfile::TempPath;
 use crate::error::{Error, Kind, Result};
 use crate::host::links;
 
-/// A file that does not exist yet under its name. Dropped unpublished, it leaves nothing behind.
+/// A file that does not exist under its name yet. If it is dropped before it is published, it leaves nothing
+/// behind.
 #[derive(Debug)]
 pub struct Output {
     file: File,
@@ -31,8 +32,8 @@ enum Temporary {
 }
 
 impl Output {
-    /// Begins the file that will be `path`. A symbolic link there is followed; what it leads to is replaced, or made where
-    /// it leads to nothing.
+    /// Begins the file that will be `path`. If `path` is a symbolic link, the link is followed and its target
+    /// is replaced or created.
     ///
     /// # Errors
     /// [`Kind::Output`] where the folder is missing or not writable, or `path` is something other than a file.
@@ -60,7 +61,8 @@ impl Output {
                 let (file, temporary) = named.into_parts();
                 Ok(Self { file, target, temporary: Temporary::Named(temporary) })
             }
-            // Only where the lack of nameless files was no reason does the second try say what the reason is.
+            // The first error says only that the host has no nameless files; the second one may say the real
+            // reason.
             Err(error) => Err(Error::io(
                 Kind::Output,
                 "cannot write the output",
@@ -98,21 +100,22 @@ impl Output {
         self.file.set_len(length).map_err(|error| self.failed(error))
     }
 
-    /// The error of a refused write, with what would help.
+    /// The error of a refused write, with a hint.
     #[must_use]
     pub fn failed(&self, error: std::io::Error) -> Error {
         refused("cannot write the output", &self.target, error)
     }
 
-    /// Gives the file its name, replacing what stood there in one step.
+    /// Gives the file its name and replaces an older file in one step.
     ///
     /// # Errors
-    /// [`Kind::Output`] where the folder no longer lets us.
+    /// [`Kind::Output`] where the folder no longer permits it.
     pub fn publish(self) -> Result<()> {
         if let Temporary::Nameless = self.temporary {
             match linkat(CWD, own_path(&self.file), CWD, &self.target, AtFlags::SYMLINK_FOLLOW) {
                 Ok(()) => return Ok(()),
-                // linkat(2) never replaces, so the new file gets a name beside the old one and takes its place.
+                // linkat(2) never replaces a file, so the new file gets a temporary name and then takes the
+                // place of the old one.
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(self.unnamed(error)),
             }
@@ -123,7 +126,7 @@ impl Output {
             .map_err(|error| Error::io(Kind::Output, "cannot give the output its name", &target, error.error))
     }
 
-    /// Gives the file a temporary name beside the one that it will have; it goes with that name.
+    /// Gives the file a temporary name beside its target. The file is removed when that name is dropped.
     pub(super) fn named(self) -> Result<TempPath> {
         match self.temporary {
             Temporary::Named(temporary) => Ok(temporary),
@@ -148,7 +151,7 @@ pub(super) fn beside<T>(
     let folder = folder_of(target);
     let mut prefix = beginning(target);
     prefix.push(".");
-    // The system's own error: that of the crate names the temporary file, which nobody asked for.
+    // The error of the system. The crate's own error names the temporary file, which the user does not know.
     let mut refused = None;
     let make = |path: &Path| make(path).inspect_err(|error| refused = error.raw_os_error());
     let made = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").make_in(folder, make);
@@ -163,10 +166,10 @@ fn folder_of(target: &Path) -> &Path {
     target.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
-/// The error of a refused write at `path`, with what would help.
+/// The error of a refused write at `path`, with a hint.
 pub(super) fn refused(what: &str, path: &Path, error: std::io::Error) -> Error {
     let hint = match error.kind() {
-        std::io::ErrorKind::StorageFull => "make room there; nothing was left behind",
+        std::io::ErrorKind::StorageFull => "free some space there; nothing was left behind",
         std::io::ErrorKind::FileTooLarge => {
             "this filesystem, or the limit of this process (ulimit -f), has no files of that length"
         }
@@ -175,7 +178,7 @@ pub(super) fn refused(what: &str, path: &Path, error: std::io::Error) -> Error {
     Error::io(Kind::Output, what, path, error).hint(hint)
 }
 
-/// Where the links that `path` may be lead to, whether or not something is there.
+/// Where the links lead that `path` may consist of, even if nothing exists there.
 fn real_target(path: &Path) -> Result<PathBuf> {
     if let Ok(real) = path.canonicalize() {
         return Ok(real);
@@ -194,11 +197,11 @@ fn own_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// What a filesystem without nameless files says, or an old kernel (open(2), O_TMPFILE).
+/// The errors of a filesystem or kernel without nameless files (open(2), O_TMPFILE).
 const UNSUPPORTED: [Errno; 3] = [Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL];
 
-/// A file without a name. Without /proc it could not be given its name at the end (linkat's AT_EMPTY_PATH needs a
-/// privilege), so there it is none.
+/// A file without a name. It needs /proc: otherwise it could not get a name at the end, because linkat's
+/// AT_EMPTY_PATH requires a privilege.
 fn nameless_in(folder: &Path) -> Result<File, Errno> {
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(Errno::OPNOTSUPP);
@@ -207,7 +210,7 @@ fn nameless_in(folder: &Path) -> Result<File, Errno> {
     open(folder, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
-/// The name of `target`, or of a long one so much that a number and a suffix still fit the 255 bytes of a name.
+/// The name of `target`, cut so that a number and a suffix still fit in the 255 bytes of a name.
 fn beginning(target: &Path) -> OsString {
     let name = target.file_name().unwrap_or_default().as_bytes();
     OsStr::from_bytes(&name[..name.len().min(200)]).to_owned()
@@ -221,7 +224,7 @@ fn named_beside(target: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".tmp")
-        // As open(2) would: the umask takes its part.
+        // As open(2) would: the umask applies.
         .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(folder_of(target))
 }

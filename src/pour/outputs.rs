@@ -1,9 +1,10 @@
 //! Several outputs that appear all or none: two disks of one system, a disk and its parts.
 //!
-//! Each is written beside its name ([`Output`]). Publishing gives all of them a name in their folders first, which is what
-//! may fail, and then exchanges one after the other with what stands there. Where one cannot be exchanged, those before it
-//! get their older files back, or are removed where there was none. Only a process that is killed between two exchanges
-//! (SIGKILL, a crash of the host) leaves some old and some new, and files that end in `.tmp` beside them.
+//! Each is written beside its name ([`Output`]). Publishing first gives all of them a temporary name in their
+//! folders, since that is the step that may fail. Then it exchanges each in turn with the older file. If one
+//! exchange fails, those before it are undone: older files come back, and new names are removed. Only a
+//! process that is killed between two exchanges (SIGKILL, a crash of the host) leaves some files old and some
+//! new, and files that end in `.tmp` beside them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,20 +15,20 @@ use tempfile::TempPath;
 use super::output::{Output, beside};
 use crate::error::{Error, Kind, Result};
 
-/// Outputs that appear all or none. Dropped unpublished, they leave nothing behind.
+/// Outputs that appear all or none. If they are dropped before they are published, they leave nothing behind.
 #[derive(Debug, Default)]
 pub struct Outputs {
     outputs: Vec<Output>,
 }
 
 impl Outputs {
-    /// None yet.
+    /// No outputs yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an output that is written.
+    /// Adds an output that is already written.
     ///
     /// # Errors
     /// [`Kind::Usage`] where another output has the same name.
@@ -39,11 +40,17 @@ impl Outputs {
         Ok(())
     }
 
-    /// Gives all files their names, replacing what stands there.
+    /// Gives all files their names and replaces older files.
     ///
     /// # Errors
-    /// [`Kind::Output`] for the first that cannot get its name; then every name leads to what it led to before.
-    pub fn publish(self) -> Result<()> {
+    /// [`Kind::Output`] for the first one that cannot get its name; then every name leads to the same file as
+    /// before.
+    pub fn publish(mut self) -> Result<()> {
+        if self.outputs.len() == 1
+            && let Some(only) = self.outputs.pop()
+        {
+            return only.publish();
+        }
         self.publish_by(&Exchange::ALL)
     }
 
@@ -60,19 +67,20 @@ impl Outputs {
                 Err(error) => return Err(take_back(published, error)),
             }
         }
-        // The older files go with their temporary names.
+        // The older files are removed with their temporary names.
         Ok(())
     }
 }
 
-/// How a new file and an older one change places.
+/// How a new file and an older one are exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exchange {
     /// At once: renameat2(2), RENAME_EXCHANGE.
     Swap,
-    /// The older file gets a second name before it is replaced, where the host's filesystem has no such call.
+    /// If the filesystem has no such call: the older file gets a second name before it is replaced.
     Link,
-    /// The older file gets another name, and for a moment there is none; where the filesystem has no links either.
+    /// If the filesystem has no links either: the older file is renamed away first, so for a moment the name
+    /// is missing.
     Move,
 }
 
@@ -81,14 +89,14 @@ impl Exchange {
     const ALL: [Self; 3] = [Self::Swap, Self::Link, Self::Move];
 }
 
-/// What a filesystem says that cannot do that, or an old kernel (renameat2(2), link(2)).
+/// The errors of a filesystem or kernel that has no such call (renameat2(2), link(2)).
 const UNSUPPORTED: [Errno; 5] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM, Errno::MLINK];
 
 fn failed(target: &Path, error: impl Into<std::io::Error>) -> Error {
     Error::io(Kind::Output, "cannot give the output its name", target, error)
 }
 
-/// Gives `new` the name `target` and returns the older file, if there was one, under a name of its own.
+/// Gives `new` the name `target`. Returns the older file, if there was one, under a temporary name.
 fn publish(target: &Path, new: TempPath, ways: &[Exchange]) -> Result<Option<TempPath>> {
     match std::fs::symlink_metadata(target) {
         Ok(meta) if meta.is_file() => {}
@@ -114,7 +122,8 @@ fn publish(target: &Path, new: TempPath, ways: &[Exchange]) -> Result<Option<Tem
     Err(failed(target, refused))
 }
 
-/// Puts `new` in the place of the file `target` and returns that under a name of its own; gives `new` back where that fails.
+/// Replaces the file `target` by `new` and returns the old file under a temporary name. If that fails, it
+/// returns `new`.
 fn exchange(target: &Path, new: TempPath, way: Exchange) -> Result<TempPath, (Errno, TempPath)> {
     let errno = |error: &std::io::Error| Errno::from_io_error(error).unwrap_or(Errno::IO);
     let moved = match way {
@@ -134,14 +143,15 @@ fn exchange(target: &Path, new: TempPath, way: Exchange) -> Result<TempPath, (Er
     match new.persist(target) {
         Ok(()) => Ok(old),
         Err(error) => {
-            // Where it has two names, putting it back takes one of them away, or does nothing (rename(2)).
+            // If the old file has two names, putting it back removes one of them, or does nothing
+            // (rename(2)).
             let _ = old.persist(target);
             Err((errno(&error.error), error.path))
         }
     }
 }
 
-/// Puts the older files back, the last first; `error` is why.
+/// Puts the older files back, the last one first, because of `error`.
 fn take_back(published: Vec<(PathBuf, Option<TempPath>)>, error: Error) -> Error {
     let mut kept = Vec::new();
     for (target, old) in published.into_iter().rev() {
@@ -169,7 +179,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
 
-    /// What stands in a folder: names and contents.
+    /// The files in a folder: names and contents.
     fn listing(folder: &Path) -> Vec<(String, String)> {
         let mut found: Vec<(String, String)> = std::fs::read_dir(folder)
             .unwrap()
@@ -220,7 +230,7 @@ mod tests {
             std::fs::write(at("d"), "old d").unwrap();
             let inode = std::fs::metadata(at("b")).unwrap().ino();
             let outputs = outputs(folder.path(), &["a", "b", "c", "d"]);
-            // A folder takes the name of the last one.
+            // A folder takes the name of the last output.
             std::fs::remove_file(at("d")).unwrap();
             std::fs::create_dir(at("d")).unwrap();
             let error = outputs.publish_by(ways).unwrap_err();
@@ -267,7 +277,7 @@ mod tests {
         assert_eq!(error.path(), Some(at("a").as_path()));
         assert_eq!(listing(folder.path()), [pair("a", "old a")]);
 
-        // A folder stands where the older file is to go back to, and where a new one is to be removed.
+        // A folder stands where the older file must go back to, and where a new one must be removed.
         let old = beside(&at("b"), |path| std::fs::write(path, "old b")).unwrap();
         let kept = old.to_path_buf();
         std::fs::create_dir(at("b")).unwrap();

@@ -1,4 +1,5 @@
-//! Gathering: one worker's part of the image, read piece by piece into a buffer that is written in runs.
+//! Gathering: a worker reads its part of the image piece by piece into a buffer, and writes the buffer in
+//! runs.
 
 use super::way::{Buffer, Way};
 use super::zeros::is_zero;
@@ -7,15 +8,15 @@ use crate::error::Result;
 use crate::image::{Cursor, Data, Segment};
 use crate::units::{Bytes, usize_of};
 
-/// One worker's gathered bytes: a run of the image that is not yet written.
+/// The bytes that one worker has gathered: a run of the image that is not yet written.
 pub(super) struct Run<'a> {
     work: &'a Work<'a>,
     cursor: Cursor,
     way: Way,
-    /// Where the run begins. The buffer begins with the page that this is on.
+    /// Where the run begins. The buffer begins at the start of that page.
     start: u64,
-    /// Where the run ends. What is behind it in the buffer was written already: file data goes over it, and only what has
-    /// to be zero is made so, since clearing all would take as long as a copy in memory.
+    /// Where the run ends. The buffer after it holds stale bytes. File data overwrites them, and only gaps
+    /// are cleared, because clearing everything would take as long as a copy in memory.
     end: u64,
     buffer: Buffer,
 }
@@ -26,7 +27,7 @@ impl<'a> Run<'a> {
         Self { work, cursor, way: Way::Cached, start: 0, end: 0, buffer }
     }
 
-    /// Writes what `unit` covers.
+    /// Writes the covered parts of `unit`.
     pub(super) fn unit(&mut self, unit: Unit) -> Result<()> {
         let image = self.work.image;
         self.way = self.work.ways.choose();
@@ -40,7 +41,7 @@ impl<'a> Run<'a> {
         self.flush()
     }
 
-    /// Allocates the blocks of all that has no hole of a page.
+    /// Allocates the blocks of every part that has no hole of a page.
     fn allocate(&self, unit: Unit) {
         let (mut start, mut end) = (unit.start.get(), unit.start.get());
         for piece in self.work.image.clipped(unit.start, unit.end) {
@@ -53,12 +54,12 @@ impl<'a> Run<'a> {
         self.work.ways.allocate(start, end);
     }
 
-    /// Gathers one piece, in steps where it is longer than what is written at once.
+    /// Gathers one piece, in steps if it is longer than one write.
     fn piece(&mut self, piece: Segment) -> Result<()> {
         let mut from = piece.offset.get() + self.share(&piece)?;
         let end = piece.end().get();
         while from < end {
-            // A hole is not written, and what is short is not cut: a small file is then read at once.
+            // A hole is not written. A short piece is not cut, so that a small file is read at once.
             let short = from.is_multiple_of(PAGE) && end - from <= self.way.step() / 4;
             let hole = from.saturating_sub(self.end) >= PAGE;
             if hole || from >= self.boundary() || (short && end > self.boundary()) {
@@ -76,8 +77,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Where a run ends at the latest, on the border of two pages. A run ends there, or before a piece that begins on
-    /// another page: no two runs are on one page.
+    /// The last position where a run may end, at a page border. A run ends there, or before a piece that
+    /// begins on another page, so no two runs share a page.
     const fn boundary(&self) -> u64 {
         self.base() + self.way.step()
     }
@@ -93,7 +94,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Where the first byte of the buffer belongs.
+    /// The offset in the image of the first byte of the buffer.
     const fn base(&self) -> u64 {
         self.start / PAGE * PAGE
     }
@@ -119,7 +120,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Shares what can be shared of a piece with the host filesystem; returns how many bytes from its start on.
+    /// Shares as much of a piece as the host filesystem can. Returns how many bytes from its start were
+    /// shared.
     fn share(&mut self, piece: &Segment) -> Result<u64> {
         let (Some(length), Data::File { files, file, skip }) = (share::shareable(piece), piece.data) else {
             return Ok(0);
@@ -133,7 +135,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The parts of `from..to` of `bytes`, which begin with a page, that are no pages of zeros.
+/// The parts of `from..to` of `bytes` that are not pages of zeros. `bytes` begin at the start of a page.
 fn runs(bytes: &[u8], (from, to): (usize, usize)) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     let mut at = from;

@@ -6,20 +6,20 @@ use crate::host::Source;
 use crate::image::{Data, Segment};
 use crate::units::{u64_of, usize_of};
 
-/// The shortest file range for which sharing blocks with the host filesystem beats copying it in the buffer.
+/// The shortest range of a file for which sharing blocks is faster than a copy through the buffer.
 pub(super) const SHORTEST: u64 = 64 << 10;
-/// Ranges share blocks of the host filesystem only where they begin on one.
+/// Ranges can share blocks of the host filesystem only if they begin at the start of one.
 const BLOCK: u64 = 4 << 10;
 
-/// How many bytes of `piece` may be shared with the host filesystem: whole blocks, aligned on both sides.
+/// How many bytes of `piece` can be shared with the host filesystem: whole blocks, aligned on both sides.
 pub(super) fn shareable(piece: &Segment) -> Option<u64> {
     let Data::File { skip, .. } = piece.data else { return None };
     let whole = piece.length.round_down(BLOCK).get();
     (whole >= SHORTEST && piece.offset.is_multiple_of(BLOCK) && skip.is_multiple_of(BLOCK)).then_some(whole)
 }
 
-/// Shares up to `length` bytes from byte `skip` of `source` with those from byte `offset` of the output; returns how many.
-/// Fewer, also none, is no fault: the rest is copied.
+/// Shares up to `length` bytes from byte `skip` of `source` with byte `offset` of the output on. Returns how
+/// many bytes were shared. Fewer or none is not an error: the rest is copied.
 pub(super) fn share(
     source: &Source<'_>,
     skip: u64,
@@ -38,6 +38,6 @@ pub(super) fn share(
         }
     }
     source.verify()?;
-    // A short count may end inside a block; the copy goes on from the block's start.
+    // A short count may end inside a block. The copy continues from the start of that block.
     Ok(done / BLOCK * BLOCK)
 }

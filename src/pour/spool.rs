@@ -1,8 +1,8 @@
-//! The spool: data whose lengths nobody knows before it is made, such as compressed blocks, made ahead of the layout.
+//! The spool: data of unknown length, such as compressed blocks, that is made before the layout.
 //!
-//! [`Spool::pack`] makes chunks on all threads and appends them in their order to a file without a name. What comes out
-//! is an ordinary [`Image`] over that file: a filesystem puts slices of it into place, and the pour copies them to the
-//! output, or shares their blocks with it where the host can.
+//! [`Spool::pack`] makes chunks on all threads and appends them in their order to a file without a name. The
+//! result is an ordinary [`Image`] over that file. A filesystem puts slices of it into place; the pour copies
+//! them to the output, or shares their blocks if the host can.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -15,33 +15,40 @@ use super::ordered::{self, Stage};
 use super::output::refused;
 use crate::error::{Error, Result};
 use crate::image::{Builder, Files, HostFile, Image};
-use crate::units::{Bytes, u64_of};
+use crate::units::{Bytes, MIB, u64_of};
 
-/// Chunks whose bytes are made ahead.
+/// How much memory all workers together take at most. A compressed filesystem stays under 128 MiB beside its metadata, and
+/// 16 of these are for the rest of the program.
+const MEMORY: u64 = 112 * MIB;
+
+/// Chunks that are made before the layout.
 pub trait Pack: Sync {
-    /// What a worker keeps from chunk to chunk: a cursor, an encoder.
+    /// What a worker keeps between chunks: a cursor, an encoder.
     type Worker;
-    /// What is known of a chunk beside its bytes.
+    /// What is known about a chunk besides its bytes.
     type Note: Send;
 
     /// How many chunks there are.
     fn count(&self) -> u64;
 
-    /// What a worker begins with.
+    /// How much memory a worker takes at most: a chunk before and after it is made, and the tables of an encoder.
+    fn memory(&self) -> Bytes;
+
+    /// The initial state of a worker.
     ///
     /// # Errors
-    /// Whatever a worker needs and cannot have.
+    /// An error where a worker cannot get what it needs.
     fn worker(&self) -> Result<Self::Worker>;
 
-    /// Makes a chunk: appends its bytes, perhaps none, to `out`, which is empty. The same chunk gives the same bytes,
-    /// whatever the worker made before.
+    /// Makes a chunk: appends its bytes, perhaps none, to `out`, which is empty. The same chunk gives the
+    /// same bytes, whatever the worker made before.
     ///
     /// # Errors
-    /// Whatever keeps the chunk from being made; the first chunk's error ends the work.
+    /// An error where the chunk cannot be made; the error of the first such chunk ends the work.
     fn pack(&self, chunk: u64, worker: &mut Self::Worker, out: &mut Vec<u8>) -> Result<Self::Note>;
 }
 
-/// Where the bytes of a chunk are in the spool, and what is known of it.
+/// The place of a chunk in the spool, and what is known about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packed<N> {
     /// The first byte, from the start of the spool.
@@ -52,8 +59,8 @@ pub struct Packed<N> {
     pub note: N,
 }
 
-/// A file without a name that chunks are appended to. Nothing is left of it when nobody uses it any more, not even after
-/// SIGKILL where the host has O_TMPFILE.
+/// A file without a name that chunks are appended to. When nobody uses it any more, nothing of it is left,
+/// even after SIGKILL if the host has O_TMPFILE.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
@@ -63,13 +70,13 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// An empty spool in `folder`, best on the filesystem of the output. `label` is what it is called in maps and errors.
+    /// An empty spool in `folder`, best on the filesystem of the output. `label` names it in maps and errors.
     ///
     /// # Errors
     /// [`Kind::Output`](crate::error::Kind::Output) where no file can be made in `folder`.
     pub fn create(folder: &Path, label: impl Into<String>) -> Result<Self> {
         let folder = if folder == Path::new("") { Path::new(".") } else { folder };
-        // By O_TMPFILE, or as a file whose name is gone before anything is written.
+        // Made with O_TMPFILE, or as a file whose name is removed before anything is written.
         let file = tempfile::tempfile_in(folder)
             .map_err(|error| refused("cannot make a file for packed data", folder, error))?;
         Ok(Self { file, folder: folder.to_owned(), label: label.into(), length: 0 })
@@ -81,24 +88,26 @@ impl Spool {
         Bytes::new(self.length)
     }
 
-    /// Makes all chunks of `work` on `options.jobs` threads and appends them in their order. Each worker has one chunk in
-    /// memory.
+    /// Makes all chunks of `work` on `options.jobs` threads, or on fewer if those would take more than 112 MiB, and
+    /// appends them in their order.
     ///
     /// # Errors
-    /// That of the first chunk that cannot be made, [`Kind::Output`](crate::error::Kind::Output) where it cannot be kept,
-    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal. The spool holds then what it held before.
+    /// The error of the first chunk that cannot be made, [`Kind::Output`](crate::error::Kind::Output) where
+    /// the spool cannot grow, [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal. The
+    /// spool then holds what it held before.
     pub fn pack<P: Pack>(&mut self, work: &P, options: &PourOptions<'_>) -> Result<Vec<Packed<P::Note>>> {
         let chunks = Vec::with_capacity(crate::units::usize_of(work.count().min(1 << 20)));
         let stage = Packing { work, spool: self };
-        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, options)?;
+        let options = options.sharing(Bytes::new(MEMORY), work.memory());
+        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, &options)?;
         self.length = appended.end;
         Ok(appended.chunks)
     }
 
-    /// What was appended, as an image.
+    /// Everything that was appended, as an image.
     ///
     /// # Errors
-    /// [`Kind::Capacity`](crate::error::Kind::Capacity) where that is more than a file can be.
+    /// [`Kind::Capacity`](crate::error::Kind::Capacity) where it is longer than a file can be.
     pub fn finish(self) -> Result<Image> {
         let length = self.length();
         let mut builder = Builder::new(length);
@@ -120,7 +129,7 @@ struct Appended<N> {
     chunks: Vec<Packed<N>>,
 }
 
-/// What a worker has in hand: its own things, a chunk's bytes, and what is known of them.
+/// The state of a worker: its own part, the bytes of a chunk, and what is known about them.
 struct Worker<W, N> {
     own: W,
     bytes: Vec<u8>,
@@ -130,7 +139,7 @@ struct Worker<W, N> {
 impl<P: Pack> Stage for Packing<'_, P> {
     type Worker = Worker<P::Worker, P::Note>;
     type State = Appended<P::Note>;
-    /// Where the chunk goes.
+    /// The offset of the chunk.
     type Rest = u64;
 
     fn count(&self) -> u64 {
@@ -163,7 +172,7 @@ impl<P: Pack> Stage for Packing<'_, P> {
     }
 }
 
-/// The file of a spool that is finished, as a table of files.
+/// The file of a finished spool, as a table of files.
 #[derive(Debug)]
 struct Kept {
     file: File,
@@ -174,7 +183,7 @@ struct Kept {
 impl Files for Kept {
     fn file(&self, id: u32) -> Result<HostFile<'_>> {
         match id {
-            // Nobody else has a way to the file, so it is not checked for change.
+            // Nobody else can reach the file, so it is not checked for change.
             0 => Ok(HostFile { path: Cow::Borrowed(Path::new(&self.label)), size: self.length, stamp: None }),
             _ => Err(Error::bug(format!("a spool is one file, and file {id} of it is asked for"))),
         }
@@ -223,6 +232,10 @@ mod tests {
 
         fn count(&self) -> u64 {
             u64_of(self.lengths.len())
+        }
+
+        fn memory(&self) -> Bytes {
+            Bytes::new(70_000)
         }
 
         fn worker(&self) -> Result<()> {
@@ -286,7 +299,7 @@ mod tests {
             prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it has no name");
             let image = spool.finish().unwrap();
             prop_assert!(read(&image) == expected);
-            // Chunks that are put behind each other are one run of one file again.
+            // Chunks that are put one after the other become one run of one file.
             let mut behind = Builder::new(image.length());
             slices.iter().for_each(|(start, end)| behind.put(*start, &image.slice(*start, *end)));
             let behind = behind.finish().unwrap();

@@ -1,4 +1,5 @@
-//! The image as a stream of bytes in order, for `-o -`: several workers read ahead, one at a time writes.
+//! Writes the image as a stream of bytes in order, for `-o -`: several workers read ahead, one at a time
+//! writes.
 
 use std::io::Write;
 
@@ -8,17 +9,17 @@ use crate::error::{Error, Kind, Result};
 use crate::image::{Cursor, Image};
 use crate::units::{Bytes, MIB, usize_of};
 
-/// How many bytes are read ahead by one worker at a time.
+/// How many bytes a worker reads ahead at a time.
 const CHUNK: u64 = 2 * MIB;
 
-/// Where a stream goes. A worker writes it, so it can be handed to one.
+/// The target of a stream. It must be `Send`, because a worker writes to it.
 pub type Sink<'a> = &'a mut (dyn Write + Send);
 
 /// Writes the whole image, holes as zeros, to `out`.
 ///
 /// # Errors
-/// [`Kind::Output`] where `out` refuses bytes (a closed pipe), [`Kind::Source`] for a host file that is gone or
-/// changed, [`Kind::Interrupted`] after a signal.
+/// [`Kind::Output`] where `out` refuses bytes (a closed pipe), [`Kind::Source`] for a host file that is gone
+/// or changed, [`Kind::Interrupted`] after a signal.
 pub fn stream(image: &Image, out: Sink<'_>, options: &PourOptions<'_>) -> Result<()> {
     image.settle(options)?;
     let out = ordered::run(&Whole { image, options }, out, options)?;

@@ -1,11 +1,11 @@
-//! The two ways into the output: through the page cache of the host, or past it to its disk.
+//! The two ways into the output: through the page cache of the host, or past it to the disk.
 //!
-//! Through the cache is the usual way: a copy in memory, as fast as memory, and the disk follows later. It becomes slow
-//! where the host has to make that memory free first (other files are in it, or a virtual machine has to ask its own
-//! host for it), and where more is written than the host lets wait for its disk. Past the cache (`O_DIRECT`, open(2))
-//! costs no memory and hardly any time of a processor, and is as fast as the disk. Which of them is faster only the clock
-//! tells, so a large image is begun by one, tried by the other, and goes on by what was faster; nothing of that shows in
-//! its bytes.
+//! Usually bytes go through the cache: that is a copy in memory, and the disk follows later. It becomes slow
+//! if the host must first free that memory (other files fill it, or a virtual machine must ask its own host
+//! for it), and if more is written than the host holds back for its disk. A write past the cache (`O_DIRECT`,
+//! open(2)) needs no memory and hardly any processor time, and is as fast as the disk. Only the clock tells
+//! which way is faster. So a large image begins with one way, tries the other, and continues with the faster
+//! one. The bytes of the image do not depend on that.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -29,10 +29,10 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// How many bytes are written at once. Through the cache few enough to stay in the second-level cache, so bytes are
-    /// read from and written to the page cache with memory touched twice and not four times: with 1 MiB, as large as that
-    /// cache, a store of 1.8 GB took 1.6 times as long. Past the cache so many that the disk's own delay is short beside
-    /// them.
+    /// How many bytes are written at once. Through the cache, the amount fits in the second-level cache, so
+    /// that the copy reads and writes main memory once each and not twice. With 1 MiB, the size of that
+    /// cache, a store of 1.8 GB took 1.6 times as long. Past the cache, the amount is so large that the delay
+    /// of the disk does not matter.
     pub(super) const fn step(self) -> u64 {
         match self {
             Self::Cached => 256 * KIB,
@@ -41,12 +41,13 @@ impl Way {
     }
 }
 
-/// The least image for which the other way is tried. Smaller ones are in the cache in less than half a second.
+/// The smallest image for which the other way is tried. A smaller one is in the cache in less than half a
+/// second.
 const LARGE: u64 = 512 * MIB;
-/// How much is written by a way that was not tried before it is compared: so little that a slow disk does not hold up the
-/// image by more than some tenths of a second.
+/// How much is written by a new way before the two are compared: so little that a slow disk delays the image
+/// only by some tenths of a second.
 const TRIAL: u64 = 16 * MIB;
-/// How much is written by the faster way before it is compared again.
+/// How much is written by the faster way before the two are compared again.
 const PHASE: u64 = 64 * MIB;
 /// The shortest run of data for which blocks are allocated ahead.
 const RUN: u64 = 64 * KIB;
@@ -55,23 +56,23 @@ const RUN: u64 = 64 * KIB;
 const EXT4: u64 = 0xef53;
 const XFS: u64 = 0x5846_5342;
 
-/// The output and the ways into it.
+/// The output, and the ways into it.
 #[derive(Debug)]
 pub(super) struct Ways<'a> {
     output: &'a Output,
     /// How long the output is.
     length: u64,
-    /// The same file, opened past the cache; only where that may be worth it.
+    /// The same file, opened past the cache, if that may be worth it.
     direct: Option<File>,
-    /// Whether blocks allocated ahead make writing faster.
+    /// Whether writing is faster with blocks allocated ahead.
     allocates: AtomicBool,
-    /// Whether writing past the cache was refused.
+    /// Whether a write past the cache was refused.
     refused: AtomicBool,
     pace: Mutex<Pace>,
 }
 
 impl<'a> Ways<'a> {
-    /// Ways into `output`, which will be `length` bytes long, with `data` bytes that are no hole.
+    /// Ways into `output`, which will be `length` bytes long and contain `data` bytes that are not hole.
     pub(super) fn new(output: &'a Output, length: Bytes, data: Bytes) -> Self {
         let filesystem =
             rustix::fs::fstatfs(output.file()).ok().and_then(|stat| u64::try_from(stat.f_type).ok());
@@ -81,14 +82,15 @@ impl<'a> Ways<'a> {
             output,
             length: length.get(),
             direct,
-            // Of ext4: on two cores a store of 1.9 GB took 0.85 of the time. tmpfs would clear its pages twice.
+            // True for ext4: on two cores a store of 1.9 GB took 0.85 of the time. tmpfs would clear its
+            // pages twice.
             allocates: AtomicBool::new(filesystem == Some(EXT4)),
             refused: AtomicBool::new(false),
             pace: Mutex::new(Pace::new()),
         }
     }
 
-    /// The way past the cache, where there is one, however small the image.
+    /// The way past the cache, if there is one, even for a small image.
     #[cfg(test)]
     pub(super) fn direct(output: &'a Output, length: Bytes) -> Self {
         let pace = Mutex::new(Pace { way: Way::Direct, ..Pace::new() });
@@ -100,7 +102,7 @@ impl<'a> Ways<'a> {
         self.output
     }
 
-    /// How long a buffer is for the ways there are.
+    /// The length of a buffer that suits all ways.
     pub(super) const fn most(&self) -> u64 {
         match self.direct {
             Some(_) => Way::Direct.step(),
@@ -108,7 +110,7 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// The way for what is written next.
+    /// The way for the next bytes.
     pub(super) fn choose(&self) -> Way {
         if self.direct.is_none() || self.refused.load(Ordering::Relaxed) {
             return Way::Cached;
@@ -116,15 +118,15 @@ impl<'a> Ways<'a> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).way
     }
 
-    /// Tells that `bytes` were written.
+    /// Records that `bytes` were written.
     pub(super) fn wrote(&self, bytes: u64) {
         if self.direct.is_some() {
             self.pace.lock().unwrap_or_else(PoisonError::into_inner).wrote(bytes, Instant::now());
         }
     }
 
-    /// Allocates the blocks of `start..end`, all of which will be written through the cache: the host then need not look
-    /// for them page by page. Where it refuses, nothing is lost.
+    /// Allocates the blocks of `start..end`. All of them will be written through the cache, and the host then
+    /// need not search blocks page by page. If the host refuses, nothing is lost.
     pub(super) fn allocate(&self, start: u64, end: u64) {
         if end - start >= RUN && self.allocates.load(Ordering::Relaxed) {
             let file = self.output.file();
@@ -134,8 +136,8 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// Writes `from..to` of `buffer`, whose first byte belongs at `start` of the output, a multiple of a page. What is
-    /// around it on its pages must be hole.
+    /// Writes `from..to` of `buffer`. The first byte of `buffer` belongs at `start` of the output, a multiple
+    /// of a page. The rest of the first and last page must be hole.
     ///
     /// # Errors
     /// As [`Output::write_at`].
@@ -157,25 +159,25 @@ impl<'a> Ways<'a> {
             if direct.write_all_at(&bytes[first..last], start + u64_of(first)).is_ok() {
                 return Ok(());
             }
-            // A full disk refuses the other way too, with its error.
+            // If the disk is full, the other way fails too, with the right error.
             self.refused.store(true, Ordering::Relaxed);
         }
         self.output.write_at(&buffer.bytes()[from..to], start + u64_of(from))
     }
 }
 
-/// The open file once more, past the cache; `None` where the host has no such way.
+/// The open file once more, past the cache; `None` if the host has no such way.
 fn past_cache(file: &File) -> Option<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
 }
 
-/// A buffer that begins on a page of memory, as writing past the cache asks for.
+/// A buffer that is aligned to a page of memory, which a write past the cache requires.
 #[derive(Debug)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
-    /// Where in it the page begins.
+    /// Where the aligned part begins.
     first: usize,
     length: usize,
 }
@@ -185,7 +187,7 @@ impl Buffer {
     pub(super) fn new(length: u64) -> Self {
         let (length, page) = (usize_of(length), usize_of(PAGE));
         let bytes = vec![0; length + page];
-        // Without an answer (that is allowed, align_offset) it is only not aligned, and the host says so.
+        // align_offset may give no answer. Then the buffer is not aligned, and the host refuses the write.
         let first = bytes.as_ptr().align_offset(page).min(page);
         Self { bytes, first, length }
     }
@@ -199,10 +201,10 @@ impl Buffer {
 #[derive(Debug)]
 struct Pace {
     way: Way,
-    /// Since when it is measured, and what was written by it since.
+    /// When the measurement began, and how many bytes were written since.
     since: Option<Instant>,
     bytes: u64,
-    /// What a MiB took by each way when it was last used.
+    /// The time for a MiB by each way when it was last used.
     cached: Option<Duration>,
     direct: Option<Duration>,
 }
@@ -213,7 +215,7 @@ impl Pace {
     }
 
     fn wrote(&mut self, bytes: u64, now: Instant) {
-        // What comes first also has to be waited for, so the clock begins with it.
+        // The first write also waits for other things. So the clock begins after it, and its bytes do not count.
         let Some(since) = self.since else {
             self.since = Some(now);
             return;
@@ -243,7 +245,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Writes by `pace` until it chose `count` ways, where a MiB takes `cached` and `direct` milliseconds.
+    /// Writes with `pace` until it has chosen `count` ways; a MiB takes `cached` and `direct` milliseconds.
     fn ways(cached: u64, direct: u64, count: usize) -> Vec<Way> {
         let (mut pace, mut now) = (Pace::new(), Instant::now());
         let mut seen = vec![pace.way];
@@ -311,7 +313,7 @@ mod tests {
         assert!(seen[0] == expected && seen[1] == expected);
     }
 
-    /// What a way refuses goes by the other.
+    /// Bytes that one way refuses go by the other.
     #[test]
     fn a_refusal_is_no_error() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Finding zeros: an image whose data was never told apart from holes, such as a raw file that was copied without
-//! them, becomes sparse again.
+//! Finds zeros: an image whose zeros are stored as data, such as a raw file that was copied without its
+//! holes, becomes sparse again.
 
 use std::sync::Arc;
 
@@ -10,28 +10,29 @@ use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Cursor, Image, Render, Slice};
 use crate::units::{Bytes, KIB, u64_of, usize_of};
 
-/// How long a run of zeros must be, and how it is aligned, to become a hole: what a host filesystem can leave out.
+/// The length and alignment of a run of zeros that becomes a hole: what a host filesystem can leave out.
 pub(crate) const GRAIN: u64 = 4 * KIB;
-/// How much is read at a time, so that it is still in the second-level cache when it is looked at.
+/// How much is read at a time: an amount that is still in the second-level cache when it is examined.
 const PIECE: u64 = 256 * KIB;
 
 /// An image without its zeros.
 #[derive(Clone, Debug)]
 pub struct Sparse {
-    /// The same bytes; a grain of 4 KiB is covered whole where it holds something, and not at all where it does not.
+    /// The same bytes. A grain of 4 KiB is covered as a whole if it is not all zero, and otherwise not at
+    /// all.
     pub image: Image,
-    /// A number that follows from every byte and its place, and from nothing else. Not for enemies: it is a sum of
-    /// CRCs.
+    /// A number that follows from every byte and its place, and from nothing else. It is a sum of CRCs, so it
+    /// does not resist an attacker.
     pub fingerprint: u128,
 }
 
-/// `image` without the grains of 4 KiB that hold nothing but zeros. What is left is the same for equal disks, however
-/// each was cut into segments. Reads all its data, on `options.jobs` threads.
+/// `image` without the grains of 4 KiB that are all zero. The result is the same for equal disks, however
+/// their images were cut into segments. It reads all data, on `options.jobs` threads.
 ///
 /// # Errors
 /// [`Kind::Source`] and [`Kind::Format`] where data cannot be read, [`Kind::Interrupted`] after a signal.
 pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Sparse> {
-    // Units begin and end on grains: two of them are cut apart on a multiple of MiBs, or lie many grains apart.
+    // Units begin and end at grains: two units meet at a multiple of a MiB, or are many grains apart.
     let found: Vec<Found> = search(image, options, |reader, from, to| {
         let mut found = Found::default();
         let end = to.round_up(GRAIN).min(image.length()).get();
@@ -55,9 +56,9 @@ pub fn without_zeros(image: &Image, options: &PourOptions<'_>) -> Result<Sparse>
     Ok(Sparse { image: sparse.finish()?, fingerprint })
 }
 
-/// `image` without the clusters that hold nothing but zeros; those that hold something are covered whole, so that what
-/// is left is the same for equal disks. Of a cluster it reads no more than shows that it is not empty: most are known by
-/// their first 4 KiB. `cluster` is a power of two, at least 4 KiB.
+/// `image` without the clusters that are all zero. The other clusters are covered as a whole, so the result
+/// is the same for equal disks. It reads only as much of a cluster as shows that the cluster is not all zero,
+/// mostly the first 4 KiB. `cluster` is a power of two, at least 4 KiB.
 ///
 /// # Errors
 /// As [`without_zeros`].
@@ -77,7 +78,7 @@ pub fn without_empty(image: &Image, cluster: Bytes, options: &PourOptions<'_>) -
     let mut sparse = Builder::new(image.length());
     let zeros = stored(image.length())?;
     let mut done = Bytes::ZERO;
-    // A cluster that two units lie in was found twice.
+    // If a cluster lies in two units, it was found twice.
     for at in found.into_iter().flatten().filter(|at| {
         let new = *at >= done;
         done = done.max(*at + cluster);
@@ -88,7 +89,7 @@ pub fn without_empty(image: &Image, cluster: Bytes, options: &PourOptions<'_>) -
     sparse.finish()
 }
 
-/// Whether a byte of `from..to` is not zero; begins with one grain and then looks at whole pieces.
+/// Whether a byte of `from..to` is not zero. It examines one grain first and then whole pieces.
 fn holds_something(reader: &mut Reader, from: Bytes, to: Bytes) -> Result<bool> {
     let (mut at, to) = (from.get(), to.get());
     let mut length = GRAIN;
@@ -103,7 +104,7 @@ fn holds_something(reader: &mut Reader, from: Bytes, to: Bytes) -> Result<bool> 
     Ok(false)
 }
 
-/// One thread's way to read the image.
+/// A thread's reader of the image.
 struct Reader {
     cursor: Cursor,
     buffer: Vec<u8>,
@@ -118,8 +119,8 @@ impl Reader {
     }
 }
 
-/// What `look` finds in each covered part of `image`, in their order, on `options.jobs` threads. It gets a
-/// reader, and where the part begins and ends.
+/// The results of `look` for each covered part of `image`, in their order, on `options.jobs` threads. `look`
+/// gets a reader and the start and end of the part.
 fn search<T: Send>(
     image: &Image,
     options: &PourOptions<'_>,
@@ -145,7 +146,7 @@ fn search<T: Send>(
     })
 }
 
-/// Covers `from..to` of `sparse` with what `image` has there, and between that with `zeros`.
+/// Covers `from..to` of `sparse` with the data of `image`, and with `zeros` where `image` has holes.
 fn cover(sparse: &mut Builder, image: &Image, zeros: &Slice, from: Bytes, to: Bytes) {
     let mut at = from;
     for piece in image.clipped(from, to) {
@@ -156,7 +157,7 @@ fn cover(sparse: &mut Builder, image: &Image, zeros: &Slice, from: Bytes, to: By
     sparse.put(at, &zeros.sub(at, to));
 }
 
-/// `length` bytes of zeros that are data and no hole. Rendered, so they take no memory.
+/// `length` bytes of zeros that are data and not a hole. They are rendered, so they take no memory.
 fn stored(length: Bytes) -> Result<Slice> {
     let mut builder = Builder::new(length);
     let zeros = builder.renderer(Arc::new(Stored));
@@ -164,7 +165,7 @@ fn stored(length: Bytes) -> Result<Slice> {
     Ok(builder.finish()?.whole())
 }
 
-/// Renders zeros, which is what it finds.
+/// Renders zeros: its buffer is zero already.
 #[derive(Debug)]
 struct Stored;
 
@@ -186,7 +187,7 @@ struct Found {
 }
 
 impl Found {
-    /// Looks at `bytes`, which begin at `start`, behind all that was looked at before.
+    /// Examines `bytes`, which begin at `start`, after everything that was examined before.
     fn look(&mut self, start: u64, bytes: &[u8]) {
         let mut at = start;
         for grain in bytes.chunks(usize_of(GRAIN)) {
@@ -203,9 +204,10 @@ impl Found {
     }
 }
 
-/// A number of 128 bits for a grain and its place; numbers of different grains do not add up to each other.
+/// A number of 128 bits for a grain and its place. Numbers of different grains do not cancel out.
 fn number(at: u64, grain: &[u8]) -> u128 {
-    // Two odd constants of 64 bits without pattern: the golden ratio, and the square root of 3 (both minus 1).
+    // Two odd constants of 64 bits without a pattern: the golden ratio and the square root of 3 (both minus
+    // 1).
     let spread = |value: u64, factor: u64| {
         let value = (value ^ value >> 32).wrapping_mul(factor);
         (value ^ value >> 29).wrapping_mul(factor)
@@ -216,7 +218,8 @@ fn number(at: u64, grain: &[u8]) -> u128 {
         | u128::from(spread(sum, 0x9e37_79b9_7f4a_7c15) ^ place)
 }
 
-/// Whether all bytes are zero; in words of 16 bytes, which the compiler turns into vectors.
+/// Whether all bytes are zero. It compares words of 16 bytes, which the compiler turns into vector
+/// instructions.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
@@ -230,7 +233,7 @@ mod tests {
     use crate::progress::Progress;
     use proptest::prelude::*;
 
-    /// Where an image holds something, whatever the pieces.
+    /// Where an image has data, whatever its segments.
     fn runs(image: &Image) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for segment in image.segments() {
@@ -286,7 +289,7 @@ mod tests {
                     prop_assert!(!is_zero(&a[from..to]));
                 }
             }
-            // The same disk, cut otherwise.
+            // The same disk, cut into other segments.
             let mut whole = Builder::new(Bytes::new(20_000_000));
             whole.bytes(Bytes::ZERO, "whole", a.clone());
             let whole = whole.finish().unwrap();

@@ -1,13 +1,14 @@
-//! Changes of permissions as chmod(1) and rsync's `--chmod` write them: `0644`, `u+rwX,go=rX`, `D0755,F0644`.
+//! Changes of permissions in the syntax of chmod(1) and of rsync's `--chmod`: `0644`, `u+rwX,go=rX`,
+//! `D0755,F0644`.
 //!
-//! Source: POSIX.1-2017, chmod, "Extended description"; rsync(1), `--chmod`, for `D` (directories only) and `F` (files
-//! only). Where nobody is named (`+x`) POSIX lets the umask decide; here it is always 022, the one Nix builds under, so
-//! that no process's umask shows in an image.
+//! Source: POSIX.1-2017, chmod, "Extended description"; rsync(1), `--chmod`, for `D` (directories only) and
+//! `F` (files only). If a clause names nobody (`+x`), POSIX applies the umask. Here the umask is always 022,
+//! as in builds of Nix, so that the umask of the process does not affect an image.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a clause that names nobody leaves alone: the write bits of group and others.
+/// The bits that a clause without a class leaves alone: the write bits of group and others.
 const UMASK: u16 = 0o022;
 
 /// A change of permissions. Symbolic links have none and are never changed.
@@ -31,12 +32,12 @@ enum Change {
     Absolute(u16),
     /// Some bits of some classes.
     Symbolic {
-        /// The read, write and execute bits that may change, as far as classes are named.
+        /// The read, write and execute bits that may change, for the classes that are named.
         who: u16,
         operator: Operator,
         /// Bits to set, remove or leave alone in `who`: r, w, x of every class, and setuid, setgid, sticky.
         bits: u16,
-        /// `X`: execute bits where the node is a directory or has one already.
+        /// `X`: execute bits if the node is a directory or has an execute bit already.
         executable: bool,
     },
 }
@@ -48,7 +49,7 @@ enum Operator {
     Set,
 }
 
-/// Why a text is no change of permissions.
+/// The text is not a change of permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChmodError;
 
@@ -103,7 +104,7 @@ fn clause(text: &str) -> Option<Clause> {
             _ => return None,
         };
     }
-    // Nobody named: everybody, less what the umask keeps.
+    // Without a class: everybody, except the bits that the umask removes.
     let who = if who.is_empty() { 0o7777 & !UMASK } else { classes };
     let (mut bits, mut executable) = (0_u16, false);
     for permission in permissions.chars() {
@@ -123,7 +124,7 @@ fn clause(text: &str) -> Option<Clause> {
 }
 
 impl Chmod {
-    /// `mode` of a directory or of something else after all clauses, one after the other.
+    /// The permissions `mode` of a directory or of another node after all clauses, applied in order.
     #[must_use]
     pub fn apply(&self, mode: u16, directory: bool) -> u16 {
         let clauses =

@@ -1,5 +1,5 @@
-//! The data of regular files on its way into an image: a host file, a text, or a slice of another image, each put by the
-//! same piece of code, with its holes.
+//! The data of regular files on its way into an image: a host file, a text, or a slice of another image. One
+//! piece of code puts all of them, with their holes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct FileData<'a> {
     ranges: Option<&'a [Range]>,
 }
 
-/// Where data comes from.
+/// Where the data comes from.
 #[derive(Debug)]
 enum From {
     /// A host file: the image's table of files, and the number in it.
@@ -45,8 +45,8 @@ impl Builder {
         self.place(target, meta, Content::Text { text }, origin).map(|_| ())
     }
 
-    /// Puts a file at `target` whose bytes are `slice`. Holes of the slice that are whole blocks of 4 KiB are holes of the
-    /// file.
+    /// Puts a file at `target` whose bytes are `slice`. Holes of the slice become holes of the file if they
+    /// are whole blocks of 4 KiB.
     ///
     /// # Errors
     /// As [`Builder::put`].
@@ -61,8 +61,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Puts the regular host file `path` at `target` without looking at it: `size` bytes long, and unchanged since
-    /// `stamp` ([`crate::host::stamp`]) when it is poured.
+    /// Puts the regular host file `path` at `target` without examining it. The file is `size` bytes long, and
+    /// must still have the time `stamp` ([`crate::host::stamp`]) when it is poured.
     ///
     /// # Errors
     /// As [`Builder::put`].
@@ -80,10 +80,10 @@ impl Builder {
 }
 
 impl Tree {
-    /// The data of a regular file; `files` is this tree as a table of files of the image that it is put into.
+    /// The data of a regular file. `files` is this tree as a table of files of the image that gets the data.
     ///
     /// # Errors
-    /// [`Kind::Bug`](crate::error::Kind::Bug) where the node is no regular file.
+    /// [`Kind::Bug`](crate::error::Kind::Bug) where the node is not a regular file.
     pub fn data(&self, id: NodeId, files: FilesId) -> Result<FileData<'_>> {
         let id = self.source(id);
         let from = match self.node(id).content {
@@ -109,8 +109,8 @@ impl Tree {
 }
 
 impl FileData<'_> {
-    /// Puts `length` bytes from byte `skip` of the file at `offset` of `image`. Holes of the file become holes of the
-    /// image.
+    /// Puts `length` bytes from byte `skip` of the file at `offset` of `image`. Holes of the file become
+    /// holes of the image.
     ///
     /// # Errors
     /// [`Kind::Bug`](crate::error::Kind::Bug) where the file does not have these bytes.
@@ -147,7 +147,7 @@ impl FileData<'_> {
     }
 }
 
-/// Where a slice has data, in whole blocks; `None` for data throughout.
+/// Where a slice has data, in whole blocks; `None` if it has no holes.
 pub(super) fn ranges(slice: &Slice) -> Option<Vec<Range>> {
     let size = slice.length().get();
     let mut found: Vec<Range> = Vec::new();
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(tree.ranges(NodeId::new(3)), None);
         assert_eq!(tree.ranges(NodeId::new(5)).unwrap(), []);
 
-        // Each file in pieces of 1000 bytes, the last first, one file behind the other.
+        // Each file in pieces of 1000 bytes, the last piece first, one file after the other.
         let mut image = image::Builder::new(Bytes::new(sizes.iter().sum()));
         let files = image.files(Arc::<Tree>::clone(&tree));
         let mut at = 0;

@@ -1,4 +1,4 @@
-//! From drafts to a [`Tree`]: preorder numbers, ends of subtrees, names of one inode.
+//! From drafts to a [`Tree`]: preorder numbers, ends of subtrees, names that share an inode.
 
 use super::build::{Builder, too_many};
 use super::look::BLOCK;
@@ -8,8 +8,8 @@ use crate::progress::Progress;
 use crate::units::index;
 
 impl Builder {
-    /// Sorts out links, numbers the nodes in preorder, and forgets what only building needed. `jobs` threads read
-    /// files that may be equal, where an entry asked for that.
+    /// Groups the names of each inode, numbers the nodes in preorder, and drops what only building needed.
+    /// `jobs` threads read files that may be equal, if an entry asked for that.
     ///
     /// # Errors
     /// [`Kind::Source`](crate::error::Kind::Source) where a file that may be equal to another cannot be read.
@@ -17,7 +17,7 @@ impl Builder {
         self.finish_watched(jobs, &Progress::default())
     }
 
-    /// As [`Builder::finish`], while `progress` may ask to stop.
+    /// As [`Builder::finish`]; `progress` may ask to stop.
     ///
     /// # Errors
     /// As [`Builder::finish`], and [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
@@ -73,7 +73,7 @@ impl Builder {
 }
 
 impl Tree {
-    /// Gives every file at `path` and below its first block.
+    /// Turns the first block of every file at `path` and below into data.
     fn begin_with_data(&mut self, path: &[u8]) {
         let Some(top) = self.find(path) else { return };
         for id in self.subtree(top) {
@@ -91,7 +91,7 @@ impl Tree {
         }
     }
 
-    /// Makes all nodes of a sorted group names of the first.
+    /// Makes all nodes of a sorted group names of the first node.
     fn link(&mut self, group: &[u32]) {
         let Some((first, others)) = group.split_first() else { return };
         let meta = self.nodes[index(*first)].meta;
@@ -104,7 +104,8 @@ impl Tree {
     }
 }
 
-/// Sets where each subtree ends, from the parents alone: in preorder the last descendant's number is the largest.
+/// Computes the end of each subtree from the parents alone: in preorder, the last descendant has the largest
+/// number.
 fn close_subtrees(nodes: &mut [Node]) -> Result<()> {
     for number in (0..nodes.len()).rev() {
         let own = u32::try_from(number + 1).map_err(|_| too_many())?;

@@ -1,8 +1,9 @@
-//! Small files, whose bytes are read when they are looked at: each is opened once, and no path is walked again for it.
-//! What is held is bounded, so that memory does not grow with what files hold.
+//! Small files, whose bytes are read when the scan examines them: each is opened once, and no path is walked
+//! again for it. The number of held bytes is limited, so that memory does not grow with the contents of
+//! files.
 //!
-//! A file that says it is empty is read too: what /proc and some filesystems in user space show has content without a
-//! length.
+//! A file whose size is 0 is read too: files of /proc and of some filesystems in user space have content
+//! without a size.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -16,41 +17,42 @@ use super::look::{Name, WANTED};
 use crate::error::{Error, Kind, Result};
 use crate::units::{MIB, u64_of};
 
-/// The longest file that is held: a page, as most files of a store are no longer.
+/// The longest file that is held: a page. Most files of a store are not longer.
 const LONGEST: usize = 4096;
-/// How many bytes are held by one scan.
+/// How many bytes one scan holds.
 const MOST: u64 = 24 * MIB;
-/// The longest content of a file that says it is empty.
+/// The longest content of a file whose size is 0.
 const UNTOLD: usize = 1 << 20;
-/// How much older than the scan a file's time of change is, in seconds, so that nobody has written to it since the scan
-/// began: more than the clocks of a host and of a server of its files differ.
+/// How much older than the scan a file's modification time must be, in seconds, to prove that nobody has
+/// written to the file since the scan began. It is more than the difference between the clocks of a host and
+/// of its file server.
 const SETTLED: i64 = 60;
 
-/// What may still be held, and since when a file must be unchanged.
+/// How much may still be held, and since when a file must be unchanged.
 #[derive(Debug)]
 pub(super) struct Hold {
     left: AtomicU64,
     settled: i64,
-    /// System calls that were saved, and [`CREDIT`] more.
+    /// System calls that were saved so far, plus [`CREDIT`].
     saved: AtomicI64,
 }
 
 /// How many calls may be lost before any is saved: enough for thirty longer files that come first.
 const CREDIT: i64 = 100;
-/// What is lost by a file that is opened and then not held: open, read and close, which are done again.
+/// Calls that are lost if a file is opened and then not held: open, read and close, which are done again.
 const LOST: i64 = 3;
 
-/// A name that was looked at.
+/// What the scan found out about a name.
 pub(super) struct Looked {
     pub(super) stat: Statx,
-    /// The file, where it is open.
+    /// The file, if it is open.
     pub(super) file: Option<OwnedFd>,
-    /// Its bytes among those that are held, where they were read.
+    /// Its bytes among those that are held, if they were read.
     pub(super) bytes: Option<Range<usize>>,
 }
 
 impl Hold {
-    /// For a scan that begins now. The clock decides only how often a file is looked at.
+    /// For a scan that begins now. The clock only decides how often a file is read.
     pub(super) fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let settled = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(SETTLED);
@@ -62,13 +64,13 @@ impl Hold {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// Looks at a name. What its directory says is a regular file (`kind`) is opened and read while there is space. Its
-    /// bytes are added to `held`.
+    /// Examines a name. If its directory says that it is a regular file (`kind`), it is opened and read while
+    /// there is space, and its bytes are added to `held`.
     ///
     /// # Errors
-    /// [`Kind::Source`] where it cannot be looked at.
+    /// [`Kind::Source`] where statx fails.
     pub(super) fn look(&self, at: Name<'_>, kind: FileType, held: &mut Vec<u8>) -> Result<Looked> {
-        // Where most files are longer, opening them to see that costs more than is gained by the others.
+        // If most files are longer, opening them costs more calls than the short ones save.
         let worth = || self.saved.load(Ordering::Relaxed) >= LOST;
         if kind == FileType::RegularFile && self.left.load(Ordering::Relaxed) >= u64_of(LONGEST) && worth() {
             let looked = self.open(at, held)?;
@@ -79,8 +81,9 @@ impl Hold {
             }
         }
         let stat = at.stat().map_err(|error| at.failed(error))?;
-        // Filesystems that show what is on no disk of their own have no number of a device driver (unnamed devices,
-        // linux/Documentation/admin-guide/devices.txt). Those of a disk know how long their files are.
+        // Filesystems without a disk have device numbers without a major number (unnamed devices,
+        // linux/Documentation/admin-guide/devices.txt). Filesystems on a disk know the lengths of their
+        // files.
         if !is_regular(&stat) || stat.stx_size > 0 || stat.stx_dev_major != 0 {
             return Ok(Looked { stat, file: None, bytes: None });
         }
@@ -94,11 +97,12 @@ impl Hold {
         }
     }
 
-    /// Opens a regular file and reads it if it is small. `None` where it cannot be opened or read, or is none: then the
-    /// usual way tells why.
+    /// Opens a regular file and reads it if it is small. `None` if it cannot be opened or read, or is not a
+    /// regular file; the usual way then gives the reason.
     ///
-    /// The bytes and the time are of one moment. They are read before the file is looked at, so whoever changed it in
-    /// between has left a time from after the scan began; such a file is read and looked at once more.
+    /// The bytes and the modification time must be of one moment. The bytes are read before the time, so a
+    /// change in between leaves a time after the beginning of the scan. A file with such a time is read and
+    /// checked once more.
     fn open(&self, at: Name<'_>, held: &mut Vec<u8>) -> Result<Option<Looked>> {
         let Ok(file) = at.open() else { return Ok(None) };
         let start = held.len();
@@ -120,7 +124,7 @@ impl Hold {
         Ok(Some(Looked { stat, file: Some(file), bytes }))
     }
 
-    /// The content of a file that says it is empty; `None` where it has none.
+    /// The content of a file whose size is 0; `None` if it has none.
     fn untold(&self, file: &OwnedFd, at: Name<'_>, held: &mut Vec<u8>) -> Result<Option<Range<usize>>> {
         let start = held.len();
         let mut buffer = [0; 8192];
@@ -147,15 +151,15 @@ impl Hold {
     }
 }
 
-/// Whether a file that may not be read can have content although it says it is empty: what /proc shows and what programs
-/// show. On other filesystems it is as empty as it says.
+/// Whether a file that cannot be read may have content although its size is 0: files of /proc and of
+/// filesystems in user space. On other filesystems the size is right.
 fn may_hide_content(at: Name<'_>) -> bool {
     // PROC_SUPER_MAGIC and FUSE_SUPER_MAGIC (linux/magic.h).
     let stat = rustix::fs::statfs(at.path).ok().and_then(|stat| u64::try_from(stat.f_type).ok());
     matches!(stat, Some(0x9fa0 | 0x6573_5546))
 }
 
-/// Whether an open file still has these bytes, and the time that it had before.
+/// Whether an open file still has these bytes and its previous modification time.
 fn same(file: &OwnedFd, bytes: &[u8], before: &Statx) -> bool {
     let mut buffer = [0; LONGEST + 1];
     let read = rustix::io::pread(file, &mut buffer[..=bytes.len()], 0);
@@ -247,7 +251,7 @@ mod tests {
         let file = looked.file.unwrap();
         assert!(looked.stat.stx_mtime.tv_sec >= hold.settled);
         assert!(same(&file, b"content", &looked.stat));
-        for other in [b"Content".as_slice(), b"conten", b"content!"] {
+        for other in [b"Content".as_slice(), b"contes", b"content!"] {
             assert!(!same(&file, other, &looked.stat));
         }
         let options = std::fs::File::options().write(true).open(&path).unwrap();
@@ -270,7 +274,7 @@ mod tests {
         let error =
             hold(10).look(Name::whole(version), FileType::RegularFile, &mut Vec::new()).err().unwrap();
         assert_eq!((error.kind(), error.path()), (Kind::Source, Some(version)));
-        // One that is as empty as it says, on whatever filesystem.
+        // A file that is really empty, on any filesystem.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("empty");
         std::fs::write(&path, "").unwrap();

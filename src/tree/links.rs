@@ -1,4 +1,4 @@
-//! Which files are equal: for the policy that makes equal files names of one inode, whatever the host's links are.
+//! Finds equal files, for the policy that makes equal files names of one inode, whatever links the host has.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use crate::pour::zeros::{GRAIN, is_zero};
 use crate::progress::Progress;
 use crate::units::{MIB, u64_of, usize_of};
 
-/// Groups of equal regular files among `candidates` (node numbers, ascending): the same bytes, mode, owner, time and
-/// attributes. Groups and their members ascend.
+/// Groups of equal regular files among `candidates` (node numbers, ascending). Equal files have the same
+/// bytes, mode, owner, time and attributes. Groups and their members ascend.
 ///
 /// # Errors
 /// [`Kind::Source`] where a file cannot be read, [`Kind::Interrupted`] after a signal.
@@ -55,8 +55,8 @@ pub(super) fn equal(
     Ok(groups)
 }
 
-/// A digest of a file's content: SHA-256 of its length and of each grain that is not all zero, with its place. Of holes
-/// nothing is read, and a hole is no other content than zeros that are stored.
+/// A digest of a file's content: SHA-256 of its length and of each grain that is not all zero, with its
+/// place. Holes are not read, and count the same as stored zeros.
 fn digest(tree: &Tree, number: u32, progress: &Progress) -> Result<[u8; 32]> {
     let id = NodeId::new(number);
     let size = tree.size(id);
@@ -106,7 +106,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Checks a host file for change once it is read; a cursor does that at each read.
+    /// Checks a host file for change after it was read; a cursor does that at each read.
     fn verify(&self) -> Result<()> {
         match self {
             Self::Host(source) => source.verify(),
@@ -131,7 +131,7 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let meta = std::fs::metadata(&path).unwrap();
         let stamp = crate::host::stamp(meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap());
-        // The same bytes as a slice, its zeros a hole; and a slice with one other byte.
+        // The same bytes as a slice with its zeros as a hole; and a slice that differs in one byte.
         let slice = |last: u8| {
             let mut image = Builder::new(Bytes::new(20_000));
             image.bytes(Bytes::new(100), "start", vec![7; 5000]);

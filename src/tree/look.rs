@@ -1,4 +1,4 @@
-//! Looking at one name of the host: its inode, and what few inodes have, extended attributes and holes.
+//! Examines one name of the host: its inode, and what few inodes have (extended attributes and holes).
 
 use std::ffi::OsStr;
 use std::ops;
@@ -16,10 +16,10 @@ use crate::error::{Error, Kind, Result};
 use crate::host::{READ, open_any_length};
 use crate::units::u64_of;
 
-/// What is asked of an inode.
+/// The fields of an inode that statx is asked for.
 pub(super) const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 
-/// A name of the host, where it can be reached by way of an open directory: the kernel then walks one name and not a path.
+/// A name of the host. If its directory is open, the kernel looks up one name and does not walk a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name<'a> {
     pub(super) directory: Option<&'a OwnedFd>,
@@ -29,7 +29,7 @@ pub(super) struct Name<'a> {
 }
 
 impl<'a> Name<'a> {
-    /// A path as it stands.
+    /// A whole path, not relative to an open directory.
     pub(super) fn whole(path: &'a Path) -> Self {
         Self { directory: None, name: path.as_os_str(), path }
     }
@@ -51,7 +51,7 @@ impl<'a> Name<'a> {
         target.map(std::ffi::CString::into_bytes)
     }
 
-    /// Opens the file for reading: no link is followed, no pipe waited for.
+    /// Opens the file for reading, without following a link or waiting for a pipe.
     pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
         match self.directory {
             Some(directory) => openat(directory, self.name, READ | OFlags::CLOEXEC, Mode::empty()),
@@ -80,12 +80,12 @@ pub(super) struct Entry {
     pub(super) rare: Option<Box<Rare>>,
 }
 
-/// What most inodes do not have.
+/// Properties that most inodes do not have.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     pub(super) xattrs: Vec<Xattr>,
     pub(super) ranges: Option<Vec<Range>>,
-    /// The bytes of a file that were read along with it, among those that its listing holds.
+    /// The bytes of a file that was read during the scan, as a range of the bytes that its listing holds.
     pub(super) bytes: Option<ops::Range<usize>>,
 }
 
@@ -139,8 +139,8 @@ impl Entry {
         })
     }
 
-    /// Reads a name and its inode, and what few inodes have. `kind` is what its directory says it is; the bytes of a small
-    /// file are added to `held`.
+    /// Examines a name: its inode, and what few inodes have. `kind` is the type that its directory reports.
+    /// The bytes of a small file are added to `held`.
     pub(super) fn look(
         at: Name<'_>,
         name: (u32, u8),
@@ -161,7 +161,7 @@ impl Entry {
         let Looked { stat, file, bytes } = looked;
         let holes = asked.holes && matches!(self.what, What::File) && stat.stx_size > 0;
         let open = || at.open().map_err(|error| at.failed(error));
-        // What is opened for its holes is asked for attributes without a path.
+        // A file that is open for its holes is asked for attributes without a path.
         let file = match file {
             None if holes && stat.stx_size > SHORT => Some(open()?),
             file => file,
@@ -181,7 +181,7 @@ impl Entry {
     }
 }
 
-/// What a request asks of each inode.
+/// What a request wants to know about each inode.
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
     pub(super) xattrs: xattr::Reader<'a>,
@@ -189,12 +189,13 @@ pub(super) struct Asked<'a> {
     pub(super) without: &'a Exclusions,
 }
 
-/// Up to here a file has at most four pieces, whose map fits in the inode of an ext4 host.
+/// A file up to this length has at most four pieces, whose map fits in the inode of an ext4 host.
 const SHORT: u64 = 4 * BLOCK;
 
-/// Whether a file has to be asked for holes. A short one without attributes, to which the host has given just the blocks
-/// that its length needs, has none. Anywhere else blocks of attributes, of the file's map, or preallocated past its end
-/// (XFS) may be counted with those of the data, and would hide as many blocks of hole.
+/// Whether a file has to be asked for holes. A short file has none if it has no attributes and the host has
+/// allocated just the blocks that its length needs. In other cases the block count may include blocks of
+/// attributes, of the file's map, or preallocated past its end (XFS). Those would hide as many blocks of
+/// hole.
 fn may_have_holes(stat: &Statx, attributes: bool) -> bool {
     let whole = stat.stx_size.next_multiple_of(BLOCK) / 512;
     stat.stx_size > SHORT || attributes || stat.stx_blocks != whole
@@ -203,7 +204,7 @@ fn may_have_holes(stat: &Statx, attributes: bool) -> bool {
 /// The granularity of holes in an image: an ext4 block.
 pub(super) const BLOCK: u64 = 4096;
 
-/// The data ranges of a file, grown to whole blocks; `None` for data throughout.
+/// The data ranges of a file, extended to whole blocks; `None` if it has no holes.
 pub(crate) fn ranges(path: &Path, size: u64) -> Result<Option<Vec<Range>>> {
     let at = Name::whole(path);
     ranges_of(&at.open().map_err(|error| at.failed(error))?, at, size)
@@ -212,7 +213,8 @@ pub(crate) fn ranges(path: &Path, size: u64) -> Result<Option<Vec<Range>>> {
 /// As [`ranges`], of the open `file` (SEEK_DATA, SEEK_HOLE; lseek(2)).
 fn ranges_of(file: &OwnedFd, at: Name<'_>, size: u64) -> Result<Option<Vec<Range>>> {
     let failed = |error: Errno| at.failed(error);
-    // Nearly all files are data throughout, which one call tells. A filesystem without holes may refuse it.
+    // Nearly all files have no holes, and one call shows that. A filesystem without holes may refuse the
+    // call.
     match rustix::fs::seek(file, SeekFrom::Hole(0)) {
         Ok(end) if end >= size => return Ok(None),
         Err(Errno::INVAL | Errno::NOTSUP) => return Ok(None),
@@ -223,7 +225,7 @@ fn ranges_of(file: &OwnedFd, at: Name<'_>, size: u64) -> Result<Option<Vec<Range
     while from < size {
         let start = match rustix::fs::seek(file, SeekFrom::Data(from)) {
             Ok(start) => start,
-            // Nothing but hole up to the end.
+            // Only hole up to the end.
             Err(Errno::NXIO) => break,
             Err(Errno::INVAL | Errno::NOTSUP) => return Ok(None),
             Err(error) => return Err(failed(error)),

@@ -1,7 +1,8 @@
-//! What one filesystem will hold: names, metadata and references to content, sorted, without a byte of file data.
+//! The contents of one filesystem: names, metadata and references to content, sorted, without a byte of file
+//! data.
 //!
-//! A [`Tree`] is plain memory: a filesystem's `build` is a pure function of it. Nodes stand in preorder, siblings
-//! sorted by the bytes of their names, whatever order the host listed them in.
+//! A [`Tree`] is plain memory, and a filesystem's `build` is a pure function of it. Nodes are in preorder.
+//! Siblings are sorted by the bytes of their names, whatever order the host listed them in.
 
 pub mod build;
 pub mod chmod;
@@ -12,6 +13,7 @@ mod links;
 mod look;
 mod overlay;
 mod owners;
+mod rules;
 mod scan;
 pub mod xattr;
 
@@ -26,14 +28,15 @@ use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Files, HostFile, NamedFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
-pub use build::{Builder, Hardlinks, Owner, Rules};
+pub use build::Builder;
 pub use chmod::Chmod;
 pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
+pub use rules::{Hardlinks, Owner, Rules};
 pub use scan::{Exclusions, Request, Scan, scan, scan_without};
 pub use xattr::Xattr;
 
-/// Which node of a [`Tree`]; the root is [`NodeId::ROOT`].
+/// The number of a node of a [`Tree`]; the root is [`NodeId::ROOT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(u32);
 
@@ -77,7 +80,7 @@ impl Time {
     }
 }
 
-/// What an inode says about itself, beside its content.
+/// The metadata of an inode, without its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Meta {
     /// Permissions with setuid, setgid and sticky: 0 to 0o7777. The file type is the content's.
@@ -86,9 +89,9 @@ pub struct Meta {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Time of last change.
+    /// Modification time.
     pub mtime: Time,
-    /// Which set of extended attributes of the tree; 0 is the empty set.
+    /// The number of a set of extended attributes of the tree; 0 is the empty set.
     pub xattrs: u32,
 }
 
@@ -109,33 +112,33 @@ pub struct Range {
     pub length: u64,
 }
 
-/// What a node is, and where its content lies.
+/// The type of a node, and where its content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A directory; its children follow it in preorder.
     Directory,
     /// A regular file of the host.
     File {
-        /// Which entry of the tree's list of host places.
+        /// The number of a place in the tree's list of host places.
         place: u32,
         /// Length in bytes when it was scanned.
         size: u64,
-        /// [`stamp`](crate::host::stamp) of its time of change when it was scanned.
+        /// [`stamp`](crate::host::stamp) of its modification time when it was scanned.
         stamp: u64,
     },
-    /// A regular file whose bytes the manifest gave.
+    /// A regular file whose bytes are in the description.
     Text {
-        /// Which entry of the tree's list of texts.
+        /// The number of a text in the tree's list of texts.
         text: u32,
     },
-    /// A regular file whose bytes are a slice of an image: a file of a foreign filesystem, or what was packed before.
+    /// A regular file whose bytes are a slice of an image: a file of a foreign filesystem, or packed data.
     Slice {
-        /// Which entry of the tree's list of slices.
+        /// The number of a slice in the tree's list of slices.
         slice: u32,
     },
     /// A symbolic link.
     Symlink {
-        /// Where its target stands among the tree's names.
+        /// The offset of its target in the tree's names.
         target: u64,
         /// Length of the target in bytes.
         length: u16,
@@ -154,7 +157,7 @@ pub enum Content {
     Fifo,
     /// A socket.
     Socket,
-    /// Another name of a node that stands earlier in preorder.
+    /// Another name of a node that comes earlier in preorder.
     Link {
         /// The first name of the inode.
         to: NodeId,
@@ -169,26 +172,26 @@ pub struct Node {
     /// One past the last node of its subtree.
     end: u32,
     name_length: u16,
-    /// Metadata; for [`Content::Link`] that of the node it leads to.
+    /// Metadata; for [`Content::Link`] that of the node that it links to.
     pub meta: Meta,
-    /// What it is.
+    /// Its type and content.
     pub content: Content,
 }
 
-/// Where host files lie: most nodes share the entry of their directory.
+/// The place of host files. Most nodes share the place of their directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The file is named like its node, in this directory.
     Directory(PathBuf),
-    /// The file has a name of its own.
+    /// The file has another name than its node.
     File(PathBuf),
-    /// The bytes were read already; where the file lies, another place tells.
+    /// The bytes were read already. Another place has the path of the file.
     Held {
-        /// Which place.
+        /// The number of that place.
         place: u32,
         /// The bytes of several files.
         held: Arc<Vec<u8>>,
-        /// Which of them are of this one.
+        /// The range of this file's bytes among them.
         own: std::ops::Range<usize>,
     },
 }
@@ -202,7 +205,8 @@ pub struct Tree {
     texts: Vec<Arc<[u8]>>,
     slices: Vec<Slice>,
     xattrs: Vec<Vec<Xattr>>,
-    /// Data ranges of files with holes, sorted, not touching; a file that is not listed is data throughout.
+    /// Data ranges of files with holes: sorted, with gaps between them. A file that is not listed has no
+    /// holes.
     ranges: BTreeMap<u32, Vec<Range>>,
     owners: owners::Owners,
     /// Bytes of the longest name.
@@ -210,13 +214,13 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// How many names there are, the root counted.
+    /// The number of names, including the root.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there is nothing but the root.
+    /// Whether there is only the root.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.len() <= 1
@@ -241,10 +245,10 @@ impl Tree {
         &self.names[start..start + usize::from(node.name_length)]
     }
 
-    /// Refuses names longer than `most` bytes, where a filesystem has no longer ones.
+    /// Refuses names longer than `most` bytes, for a filesystem that has no longer ones.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] naming the first that is too long.
+    /// [`Kind::Manifest`] naming the first name that is too long.
     pub fn check_names(&self, most: u16) -> Result<()> {
         if self.longest <= most {
             return Ok(());
@@ -258,14 +262,14 @@ impl Tree {
         }
     }
 
-    /// What is to be said about owners by a filesystem that keeps them: names that have another one than on the host, where
-    /// nobody asked for that.
+    /// Warnings about owners, for a filesystem that keeps owners: names that have another owner than on the
+    /// host although nobody asked for that.
     #[must_use]
     pub fn owner_warnings(&self) -> Vec<Warning> {
         self.owners.warnings()
     }
 
-    /// Its directory; the root is its own.
+    /// Its directory; the root is its own parent.
     #[must_use]
     pub fn parent(&self, id: NodeId) -> NodeId {
         NodeId(self.node(id).parent)
@@ -290,7 +294,7 @@ impl Tree {
         })
     }
 
-    /// The child of this name of a directory.
+    /// The child of a directory that has this name.
     #[must_use]
     pub fn child(&self, id: NodeId, name: &[u8]) -> Option<NodeId> {
         self.children(id).find(|child| self.name(*child) == name)
@@ -308,7 +312,7 @@ impl Tree {
         (id.0..self.node(id).end).map(NodeId)
     }
 
-    /// The node that has the content: a further name leads to the first.
+    /// The node that has the content: for a further name, the first name of the inode.
     #[must_use]
     pub fn source(&self, id: NodeId) -> NodeId {
         match self.node(id).content {
@@ -357,7 +361,7 @@ impl Tree {
         &self.texts[index(text)]
     }
 
-    /// The slice of an image that the bytes of a file are.
+    /// The slice of an image that has the bytes of a file.
     #[must_use]
     pub fn slice(&self, slice: u32) -> &Slice {
         &self.slices[index(slice)]
@@ -387,13 +391,13 @@ impl Tree {
         &self.xattrs
     }
 
-    /// Where a file with holes has data: sorted ranges. `None` for a file that is data throughout.
+    /// Where a file with holes has data: sorted ranges. `None` for a file without holes.
     #[must_use]
     pub fn ranges(&self, id: NodeId) -> Option<&[Range]> {
         self.ranges.get(&id.0).map(Vec::as_slice)
     }
 
-    /// The largest regular files, largest first, with their sizes: what to name when contents do not fit.
+    /// The largest regular files, largest first, with their sizes; errors name them if contents do not fit.
     #[must_use]
     pub fn largest(&self, count: usize) -> Vec<(NodeId, u64)> {
         let mut files: Vec<_> =
@@ -409,7 +413,7 @@ impl Tree {
     fn host(&self, id: u32) -> Result<(&Place, u64, u64)> {
         match self.nodes.get(index(id)).map(|node| node.content) {
             Some(Content::File { place, size, stamp }) => Ok((self.place(id, place)?, size, stamp)),
-            _ => Err(Error::bug(format!("node {id} of a tree is asked for a host file and is none"))),
+            _ => Err(Error::bug(format!("node {id} of a tree is not a host file"))),
         }
     }
 
@@ -423,7 +427,7 @@ impl Tree {
         match place {
             Place::Directory(folder) => Ok(Cow::Owned(folder.join(OsStr::from_bytes(self.name(NodeId(id)))))),
             Place::File(path) => Ok(Cow::Borrowed(path.as_path())),
-            // No place that is held leads to another such.
+            // The place of a held file leads to a place that is not held.
             Place::Held { place, .. } => self.host_path(id, self.place(id, *place)?),
         }
     }

@@ -1,13 +1,13 @@
-//! What becomes of owners: which names are given to somebody else than the host has them from, without anybody having
-//! asked for it (docs/decisions/0017-owners-that-change-are-told.md).
+//! Finds names that get another owner than on the host although nobody asked for that
+//! (docs/decisions/0022-owners-that-change-are-told.md).
 
 use std::path::PathBuf;
 
 use rustix::process::{getegid, geteuid, getgroups};
 
 use super::Meta;
-use super::build::{Owner, Rules};
 use super::look::{Entry, What};
+use super::rules::{Owner, Rules};
 use crate::error::Warning;
 use crate::text::printable_path;
 
@@ -15,26 +15,27 @@ use crate::text::printable_path;
 const SET_USER: u16 = 0o4000;
 const SET_GROUP: u16 = 0o2000;
 
-/// Names that are shown of all that lose their owner, and of those whose set-id bits act for another.
+/// How many names are shown of those that lose their owner, and of those whose set-id bits act for another
+/// user.
 const EXAMPLES: usize = 3;
 const SET_ID_EXAMPLES: usize = 10;
 
-/// The number that stands for a user or group that a user namespace does not have (user_namespaces(7)).
+/// The number that a user namespace shows for users and groups that it does not have (user_namespaces(7)).
 const OVERFLOW: u32 = 65_534;
 
 /// Names whose owners are not those on the host.
 #[derive(Clone, Debug)]
 pub(super) struct Owners {
     caller: Caller,
-    /// They become root's, and nobody said so.
+    /// They become root's although nobody asked for that.
     changed: Names,
     /// Their set-id bits act for another user or group than on the host.
     set_id: Names,
-    /// They are kept, but this process cannot see whose they are.
+    /// They keep their owners, but this process cannot see which those are.
     unknown: Names,
 }
 
-/// How many names, and the first of them.
+/// The number of names, and the first few of them.
 #[derive(Clone, Debug, Default)]
 struct Names {
     count: u64,
@@ -61,12 +62,12 @@ impl Names {
     }
 }
 
-/// Who runs this process.
+/// The user who runs this process.
 #[derive(Clone, Debug)]
 struct Caller {
     uid: u32,
     groups: Vec<u32>,
-    /// Whether some users of the machine have no number here.
+    /// Whether some users of the machine have no number in this user namespace.
     confined: bool,
 }
 
@@ -74,31 +75,31 @@ impl Caller {
     fn of_process() -> Self {
         let mut groups = vec![getegid().as_raw()];
         groups.extend(getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw));
-        // Outside of a user namespace all 2^32 - 1 numbers are mapped to themselves; without /proc nothing is known.
+        // Outside of a user namespace all 2^32 - 1 numbers map to themselves. Without /proc nothing is known.
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let confined = !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"]);
         Self { uid: geteuid().as_raw(), groups, confined }
     }
 
-    /// Whether a name is plainly this user's own, as everything is that an ordinary user makes.
+    /// Whether a name belongs to this user, as everything does that an ordinary user makes.
     fn owns(&self, entry: &Entry) -> bool {
         entry.uid == self.uid && self.groups.contains(&entry.gid)
     }
 
-    /// Whether the owner on the host is none that this process can see.
+    /// Whether this process cannot see the owner on the host.
     fn cannot_see(&self, entry: &Entry) -> bool {
         self.confined && (entry.uid == OVERFLOW || entry.gid == OVERFLOW)
     }
 }
 
 impl Owners {
-    /// None, as the user of this process sees them.
+    /// No names yet; for the user of this process.
     pub(super) fn of_process() -> Self {
         let names = Names::default;
         Self { caller: Caller::of_process(), changed: names(), set_id: names(), unknown: names() }
     }
 
-    /// Notes what becomes of the owner of a scanned name, which is written with this metadata.
+    /// Records the owner of a scanned name, which is written with the metadata `meta`.
     pub(super) fn note(&mut self, entry: &Entry, rules: &Rules, meta: &Meta, path: impl Fn() -> PathBuf) {
         if rules.store {
             return;
@@ -119,18 +120,19 @@ impl Owners {
         if rules.tell_owners && !own {
             self.changed.add(EXAMPLES, || shown(""));
         }
-        // A directory hands its group on and lets nobody act for it.
+        // A set-group-ID directory only passes its group on; it acts for nobody.
         let acts = !matches!(entry.what, What::Directory(_) | What::Symlink(_));
         if acts && (other_user && meta.mode & SET_USER != 0 || other_group && meta.mode & SET_GROUP != 0) {
             self.set_id.add(SET_ID_EXAMPLES, || shown(&format!("{:04o}, ", meta.mode)));
         }
     }
 
-    /// What is to be said about it.
+    /// The warnings about it.
     pub(super) fn warnings(&self) -> Vec<Warning> {
-        let changed = self.changed.list().map(|list| {
-            format!("owners that are not kept, since everything becomes root's, of {list}; the owner `preserve` keeps them")
-        });
+        let changed = self
+            .changed
+            .list()
+            .map(|list| format!("owners replaced by root, of {list}; the owner `preserve` keeps them"));
         let set_id = self.set_id.list().map(|list| {
             format!("set-user-ID and set-group-ID bits that act for another user or group than on this machine, of {list}")
         });
@@ -152,7 +154,8 @@ mod tests {
     use crate::tree::{Builder, Request, Time};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    /// What is said of a folder of this user's files, with these modes, where the process is run by `caller` of them.
+    /// The warnings for a folder of this user's files with these modes; `caller` makes the user who runs the
+    /// process from the owner of those files.
     fn said(modes: &[(&str, u32)], rules: &Rules, caller: impl FnOnce(u32, u32) -> Caller) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, mode) in modes {
@@ -188,7 +191,7 @@ mod tests {
         Caller { uid, groups: vec![4711, gid], confined: false }
     }
 
-    /// Somebody else than any user whose files these are.
+    /// An owner other than the users of these tests.
     const OTHER: Owner = Owner::Ids { uid: 4712, gid: 4713 };
 
     #[test]
@@ -197,16 +200,14 @@ mod tests {
         let rules = Rules { owner: OTHER, tell_owners: true, ..Rules::default() };
         let found = said(&files, &rules, somebody);
         let [warning] = found.as_slice() else { panic!("{found:?}") };
-        // The folder itself, which becomes the root, and `b` are names, too.
-        assert!(
-            warning.starts_with("owners that are not kept, since everything becomes root's, of 6 names: "),
-            "{warning}"
-        );
+        // The folder itself, which becomes the root, and `b` count as names too.
+        assert!(warning.starts_with("owners replaced by root, of 6 names: "), "{warning}");
         assert!(
             warning.ends_with(" (U:G), /a (U:G), /b (U:G) and 3 more; the owner `preserve` keeps them"),
             "{warning}"
         );
-        // What is plainly one's own, what stays as it is, and what somebody asked for, is no matter.
+        // No warning for the user's own files, for owners that do not change, and for owners that somebody
+        // asked for.
         assert_eq!(said(&files, &rules, owner), [""; 0]);
         assert_eq!(said(&files, &Rules { tell_owners: false, ..rules.clone() }, somebody), [""; 0]);
         let kept = Rules { owner: Owner::Preserve, tell_owners: true, ..Rules::default() };
@@ -225,7 +226,7 @@ mod tests {
         }
         let kept = Rules { owner: Owner::Preserve, ..Rules::default() };
         assert_eq!(said(&files, &kept, owner), [""; 0]);
-        // A mode that is asked for is what is written.
+        // A mode that is asked for is the mode that is written.
         let chmod = Some("0755".parse().unwrap());
         assert_eq!(said(&files, &Rules { chmod, ..rules }, owner), [""; 0]);
     }
@@ -264,8 +265,7 @@ mod tests {
         assert_eq!(found(&kept, true), [unknown]);
         assert_eq!(found(&kept, false), [""; 0]);
         let told = Rules { tell_owners: true, ..Rules::default() };
-        let one = "owners that are not kept, since everything becomes root's, of 1 name: /x (5:5); the owner `preserve` keeps \
-                   them";
+        let one = "owners replaced by root, of 1 name: /x (5:5); the owner `preserve` keeps them";
         assert_eq!(found(&told, true), [one]);
         assert_eq!(found(&told, false).len(), 1);
         assert!(found(&told, false)[0].contains("of 3 names"), "{:?}", found(&told, false));

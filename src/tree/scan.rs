@@ -1,5 +1,5 @@
-//! The scan: host directories read in parallel, one of the two rooms with threads. The order in which the host lists
-//! names and in which threads finish leaves no trace: every listing is sorted, and listings refer to each other.
+//! The scan reads host directories in parallel. The order in which the host lists names and in which threads
+//! finish does not matter: every listing is sorted, and listings refer to each other by number.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -25,13 +25,14 @@ use crate::units::{index, u64_of};
 /// A host path to scan.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// File or directory. A link here is followed when `follow` is set, never below.
+    /// A file or directory. If it is a link, it is followed when `follow` is set; links below it are never
+    /// followed.
     pub path: PathBuf,
     /// Whether a symbolic link at `path` itself is followed.
     pub follow: bool,
     /// Which extended attributes to read.
     pub xattrs: Patterns,
-    /// Whether to ask for holes. Without, all files are data throughout.
+    /// Whether to ask for holes. If not, all files count as having no holes.
     pub holes: bool,
 }
 
@@ -44,7 +45,7 @@ pub struct Exclusions {
     pub contents: BTreeSet<PathBuf>,
 }
 
-/// What was found: one root per request, in their order.
+/// The result: one root per request, in their order.
 #[derive(Debug)]
 pub struct Scan {
     pub(super) roots: Vec<Root>,
@@ -52,27 +53,27 @@ pub struct Scan {
     shelves: Vec<Shelf>,
 }
 
-/// The top of one request.
+/// The top of a request.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// The path, links resolved where they were to be followed.
+    /// The path; a link is resolved if it had to be followed.
     pub(super) path: PathBuf,
     pub(super) entry: Entry,
-    /// Its bytes, where they were read.
+    /// Its bytes, if they were read.
     pub(super) held: Arc<Vec<u8>>,
 }
 
-/// Where a directory's names are.
+/// Where the entries of a directory are.
 #[derive(Debug)]
 struct Listing {
     path: PathBuf,
-    /// Whose shelf they are on, and which of its entries they are: sorted by their bytes.
+    /// The shelf, and the range of its entries: sorted by the bytes of their names.
     shelf: usize,
     entries: Range<usize>,
 }
 
-/// What one thread has found, directory after directory. Few large pieces of memory go back to the system as a whole when
-/// they are needed no more; of a million small ones little would.
+/// What one thread has found, directory after directory. A few large allocations go back to the system when
+/// they are freed; most of a million small ones would not.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     entries: Vec<Entry>,
@@ -91,7 +92,8 @@ impl Shelf {
 /// Reads all requested paths on `jobs` threads.
 ///
 /// # Errors
-/// [`Kind::Source`] naming the path that is missing or unreadable; the first in sorted order where several are.
+/// [`Kind::Source`] naming the path that is missing or unreadable; if there are several, the first one in
+/// sorted order.
 pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Scan> {
     let all: Vec<_> = requests.iter().map(|request| (request.clone(), Arc::default())).collect();
     scan_without(&all, jobs, progress)
@@ -129,7 +131,7 @@ pub fn scan_without(
     });
     let mut errors = into_inner(work.errors);
     errors.sort_by(|a, b| a.0.cmp(&b.0));
-    // An error at a root comes first: what lies below it cannot be the cause.
+    // An error at a root comes first, because the cause cannot lie below it.
     let roots = roots.into_iter().collect::<Result<Vec<_>>>()?;
     if let Some((_, error)) = errors.into_iter().next() {
         return Err(error);
@@ -145,7 +147,8 @@ pub fn scan_without(
     Ok(Scan { roots, listings, shelves: shelves.collect() })
 }
 
-/// Looks at the top of a request; `spawn` reads it if it is a directory and says which listing that will be.
+/// Examines the top of a request. If it is a directory, `spawn` reads it and returns the number of its
+/// listing.
 fn root<'r>(
     (request, without): &'r (Request, Arc<Exclusions>),
     hold: &Hold,
@@ -169,7 +172,7 @@ fn root<'r>(
     };
     let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes, without };
     let at = Name::whole(&path);
-    // Where nothing is, that is what is told.
+    // If nothing exists there, that is the error.
     let _ = at.stat().map_err(failed)?;
     let mut held = Vec::new();
     let mut entry = Entry::look(at, (0, 0), FileType::Unknown, (hold, &mut held), &asked)?;
@@ -179,19 +182,19 @@ fn root<'r>(
     Ok(Root { path, entry, held: Arc::new(held) })
 }
 
-/// What the threads of one scan share.
+/// The shared state of the threads of one scan.
 struct Work<'p> {
     progress: &'p Progress,
     hold: Hold,
     next: AtomicU32,
-    /// One for each thread, which is the only one that uses it, with the bytes that it will hold.
+    /// One for each thread, which alone uses it, together with the bytes that the shelf will hold.
     shelves: Vec<Mutex<(Shelf, Vec<u8>)>>,
     listings: Mutex<Vec<(u32, Listing)>>,
     errors: Mutex<Vec<(PathBuf, Error)>>,
 }
 
 impl Work<'_> {
-    /// Reads a directory on some thread; returns the number its listing will have.
+    /// Reads a directory on some thread. Returns the number that its listing will have.
     fn spawn<'s>(&'s self, scope: &rayon::Scope<'s>, path: PathBuf, asked: Arc<Asked<'s>>) -> u32 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         scope.spawn(move |scope| {
@@ -244,7 +247,8 @@ impl Work<'_> {
     }
 }
 
-/// The paths of a directory's names, one after the other in one buffer: most of them are needed for one call only.
+/// The paths of a directory's names, one after the other in one buffer, since most of them are needed for one
+/// call only.
 struct Child {
     bytes: Vec<u8>,
     folder: usize,
@@ -274,14 +278,14 @@ fn into_inner<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Start and length of a name among the names of a listing, and what the host says it is, if it does.
+/// Offset and length of a name among the names of a listing, and its type, if the host reports it.
 type Span = (u32, u8, FileType);
 
 fn span(names: &[u8], (start, length, _): Span) -> &[u8] {
     &names[index(start)..index(start) + usize::from(length)]
 }
 
-/// How much of a listing the kernel gives at once: all of most directories.
+/// How much of a listing the kernel returns at once: for most directories all of it.
 const LISTED: usize = 32 * 1024;
 
 /// Adds the names in a directory to `names`, in the order of the host.
@@ -295,7 +299,7 @@ fn list(directory: &OwnedFd, names: &mut Vec<u8>) -> Result<Vec<Span>, Errno> {
         if name == b"." || name == b".." {
             continue;
         }
-        // Names are at most 255 bytes in Linux; 4 GiB of names for one thread are 16 million of them.
+        // Names have at most 255 bytes in Linux; 4 GiB of names on one thread are at least 16 million names.
         let start = u32::try_from(names.len()).map_err(|_| Errno::OVERFLOW)?;
         let length = u8::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
         names.extend_from_slice(name);
@@ -305,7 +309,7 @@ fn list(directory: &OwnedFd, names: &mut Vec<u8>) -> Result<Vec<Span>, Errno> {
 }
 
 impl Scan {
-    /// How many names were found.
+    /// The number of names that were found.
     #[must_use]
     pub fn names(&self) -> usize {
         self.roots.len() + self.shelves.iter().map(|shelf| shelf.entries.len()).sum::<usize>()
@@ -326,7 +330,7 @@ impl Scan {
         self.roots.get(number).is_some_and(|root| matches!(root.entry.what, What::Directory(_)))
     }
 
-    /// The path of request `number` with links resolved where they were to be followed.
+    /// The path of request `number`; a link is resolved if it had to be followed.
     #[must_use]
     pub fn path(&self, number: usize) -> &Path {
         self.roots.get(number).map_or(Path::new(""), |root| &root.path)

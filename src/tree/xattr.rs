@@ -1,4 +1,4 @@
-//! Extended attributes: which of a host file's are kept, and reading them.
+//! Extended attributes: reads those of a host file that are kept.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -23,12 +23,13 @@ pub struct Xattr {
     pub value: Vec<u8>,
 }
 
-/// Which attributes of host files are kept: patterns in which `*` stands for any run of bytes.
+/// The names of attributes that are kept: patterns in which `*` stands for any run of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patterns(Vec<String>);
 
-/// What belongs to the files: attributes users set, file capabilities, POSIX ACLs. What labels the host
-/// (security.selinux, trusted.*) is not among them, so that an image does not tell which host made it.
+/// Attributes that belong to the files: those that users set, file capabilities, POSIX ACLs. Labels of the
+/// host (security.selinux, trusted.*) are not kept, so that an image does not depend on the host that made
+/// it.
 const DEFAULT: [&str; 4] =
     ["user.*", "security.capability", "system.posix_acl_access", "system.posix_acl_default"];
 
@@ -39,7 +40,7 @@ impl Default for Patterns {
 }
 
 impl Patterns {
-    /// Keeps names that match one of `patterns`; none keeps nothing.
+    /// Keeps names that match one of `patterns`; an empty list keeps nothing.
     #[must_use]
     pub const fn new(patterns: Vec<String>) -> Self {
         Self(patterns)
@@ -51,14 +52,14 @@ impl Patterns {
         self.0.iter().any(|pattern| matches(pattern.as_bytes(), name))
     }
 
-    /// Whether nothing is kept, so that nothing needs to be asked.
+    /// Whether nothing is kept, so that no file has to be asked.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a symbolic link can carry anything that is kept: the kernel refuses user.* and ACLs on links, and
-    /// capabilities are of regular files only, so with the default patterns links need not be asked.
+    /// Whether a symbolic link can have an attribute that is kept. The kernel refuses user.* and ACLs on
+    /// links, and only regular files have capabilities. So with the default patterns links need not be asked.
     #[must_use]
     pub fn may_be_on_links(&self) -> bool {
         self.0.iter().any(|pattern| !DEFAULT.contains(&pattern.as_str()) && !pattern.starts_with("user."))
@@ -68,7 +69,7 @@ impl Patterns {
 /// Whether `name` matches `pattern`, in which `*` stands for any run of bytes.
 #[must_use]
 pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    // After the last star that matched, try again one byte later: linear in practice, quadratic at worst.
+    // After the last star that matched, try again one byte later: usually linear, quadratic at worst.
     let (mut p, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while n < name.len() {
@@ -94,21 +95,22 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
-/// Reads the attributes of names of the host, and asks a filesystem that has none only once.
+/// Reads the attributes of names of the host. It asks a filesystem without attributes only once.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     patterns: &'a Patterns,
-    /// Attributes of which every name that is kept has one's namespace; `None` where the patterns do not tell.
+    /// One attribute of each namespace that can contain kept names; `None` if the patterns do not tell the
+    /// namespaces.
     probes: Option<Vec<&'static str>>,
-    /// Whether filesystems have any, by their numbers: of the first that was asked, which is mostly the only one, and of
-    /// others.
+    /// Whether filesystems support any of them, by the number of the filesystem: for the first one that was
+    /// asked, which is mostly the only one, and for the others.
     first: OnceLock<(u64, bool)>,
     others: Mutex<Vec<(u64, bool)>>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(patterns: &'a Patterns) -> Self {
-        // No file has an attribute of this name; what it would be kept in is all that counts.
+        // No file has an attribute of this name; only the namespace matters.
         let probe = |pattern: &String| match pattern.as_str() {
             user if user.starts_with("user.") => Some("user.diskwright.probe"),
             other => DEFAULT[1..].iter().copied().find(|known| *known == other),
@@ -121,18 +123,19 @@ impl<'a> Reader<'a> {
         self.patterns
     }
 
-    /// The attributes of a name itself (a link is not followed) that the patterns keep, sorted by name. `open` is the
-    /// file, where it is open; `filesystem` is the number of the filesystem that it is on.
+    /// The attributes of a name itself (links are not followed) that the patterns keep, sorted by name.
+    /// `open` is the file, if it is open. `filesystem` is the number of its filesystem.
     ///
     /// # Errors
-    /// [`Kind::Source`] where the host refuses to list or give them.
+    /// [`Kind::Source`] where the host refuses to list or read them.
     pub(super) fn read(&self, at: Name<'_>, open: Option<&OwnedFd>, filesystem: u64) -> Result<Vec<Xattr>> {
         if self.patterns.is_empty() {
             return Ok(Vec::new());
         }
         let failed =
             |error: Errno| Error::io(Kind::Source, "cannot read the extended attributes", at.path, error);
-        // No call takes attributes of a name in an open directory, so a path that is too long goes by way of /proc.
+        // No system call takes a name in an open directory for attributes, so a path that is too long goes
+        // through /proc.
         let directory;
         let subject = match (open, at.path.parent(), at.path.file_name()) {
             (Some(file), ..) => Subject::Open(file),
@@ -146,7 +149,7 @@ impl<'a> Reader<'a> {
         if !self.has_any(&subject, filesystem) {
             return Ok(Vec::new());
         }
-        // Most files have none; the buffer on the stack saves asking for the length first.
+        // Most files have none. A buffer on the stack saves the call for the length.
         let mut short = [0_u8; 1024];
         let names = match subject.list(&mut short[..]) {
             Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
@@ -159,7 +162,7 @@ impl<'a> Reader<'a> {
         for name in names.split(|byte| *byte == 0).filter(kept) {
             match grown(4096, |buffer| subject.get(OsStr::from_bytes(name), buffer)) {
                 Ok(value) => found.push(Xattr { name: name.to_vec(), value }),
-                // Gone since it was listed.
+                // It was removed after it was listed.
                 Err(Errno::NODATA) => {}
                 Err(error) => {
                     return Err(failed(error).found(format!("attribute {}", crate::text::printable(name))));
@@ -170,9 +173,9 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// Whether files of a filesystem may have attributes that are kept: it has none of a namespace where it does not know
-    /// even an attribute that is not there (EOPNOTSUPP in place of ENODATA, getxattr(2)). FAT and ISO 9660 have none, and
-    /// inside the sandbox of Nix nothing has.
+    /// Whether files of a filesystem may have attributes that are kept. If a filesystem does not support a
+    /// namespace, it answers EOPNOTSUPP and not ENODATA even for an attribute that does not exist
+    /// (getxattr(2)). FAT and ISO 9660 support none; in the sandbox of Nix no filesystem does.
     fn has_any(&self, subject: &Subject<'_>, filesystem: u64) -> bool {
         let Some(probes) = &self.probes else { return true };
         let ask =
@@ -191,7 +194,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is asked for its attributes.
+/// The file or name whose attributes are read.
 enum Subject<'a> {
     Open(&'a OwnedFd),
     Path(Cow<'a, Path>),
@@ -213,7 +216,7 @@ impl Subject<'_> {
     }
 }
 
-/// Calls `read` with a buffer of `length` bytes and then, where that is too short, with larger ones.
+/// Calls `read` with a buffer of `length` bytes; if that is too short, with larger ones.
 fn grown(length: usize, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; length];
     loop {
@@ -222,22 +225,23 @@ fn grown(length: usize, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>)
                 buffer.truncate(length);
                 return Ok(buffer);
             }
-            // XATTR_SIZE_MAX and XATTR_LIST_MAX are 64 KiB (linux/limits.h); one step more ends the loop.
+            // XATTR_SIZE_MAX and XATTR_LIST_MAX are 64 KiB (linux/limits.h); the next step ends the loop.
             Err(Errno::RANGE) if buffer.len() <= 64 * 1024 => buffer.resize(buffer.len() * 4, 0),
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The ACL that permissions are checked by.
+/// The ACL that decides access.
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
-/// What chmod(2) leaves of attributes: the entries of an access ACL that stand for the owner, the mask (or, without one,
-/// the group) and others become those of the mode (posix_acl_chmod, linux/posix_acl.c).
+/// The attributes after chmod(2): the entries of an access ACL for the owner, the mask (without a mask, the
+/// group) and others get the permissions of the mode (posix_acl_chmod, linux/posix_acl.c).
 pub(super) fn after_chmod(xattrs: &[Xattr], mode: u16) -> Vec<Xattr> {
     let mut xattrs = xattrs.to_vec();
     for xattr in xattrs.iter_mut().filter(|xattr| xattr.name == ACCESS_ACL) {
-        // A version of 4 bytes, then entries of tag, permissions and id: 2, 2 and 4 bytes (linux/posix_acl_xattr.h).
+        // A version of 4 bytes, then entries of tag, permissions and id: 2, 2 and 4 bytes
+        // (linux/posix_acl_xattr.h).
         let (entries, _) = xattr.value.get_mut(4..).unwrap_or_default().as_chunks_mut::<8>();
         let has_mask = entries.iter().any(|entry| entry[0] == MASK);
         for entry in entries {
@@ -254,7 +258,7 @@ pub(super) fn after_chmod(xattrs: &[Xattr], mode: u16) -> Vec<Xattr> {
     xattrs
 }
 
-/// Tags of an ACL's entries (linux/posix_acl.h); all fit their first byte.
+/// Tags of an ACL's entries (linux/posix_acl.h). All of them fit in their first byte.
 const OWNER: u8 = 0x01;
 const GROUP: u8 = 0x04;
 const MASK: u8 = 0x10;

@@ -1,4 +1,4 @@
-//! What tells a disk, a partition or a filesystem from others.
+//! Ids of a disk, a partition or a filesystem.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +22,8 @@ impl FromStr for Guid {
                 "this is the volume id of a FAT, and no UUID: xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
             );
         }
-        // The crate also takes braces, URNs and bare digits; a manifest has one form, so that it can be searched for.
+        // The crate `uuid` also parses braces, URNs and bare digits. A manifest has one form, so that a text
+        // search finds an id.
         if text.len() != 36 {
             return refuse("a UUID is 32 hex digits in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
         }
@@ -61,7 +62,7 @@ fn eight_digits(text: &str) -> Option<u32> {
     plain.then(|| u32::from_str_radix(&joined, 16).ok()).flatten()
 }
 
-/// How a disk is told from others: the GUID of a GPT, or the signature of an MBR.
+/// The id of a disk: the GUID of a GPT, or the signature of an MBR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskId {
     /// Of a GPT.
@@ -74,7 +75,7 @@ impl DiskId {
     /// This id, for a disk with the table `scheme`.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where a disk with this table has an id of another kind.
+    /// [`Kind::Manifest`] where a disk with this table has another kind of id.
     pub fn of(self, scheme: Scheme) -> crate::error::Result<Self> {
         let expected = match (self, scheme) {
             (Self::Signature(_), Scheme::Gpt) => "a UUID, for a GPT",

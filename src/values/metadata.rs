@@ -1,4 +1,4 @@
-//! What an inode says about itself, and nodes that are made.
+//! Metadata of an inode, and nodes that are made rather than copied.
 
 use std::fmt;
 use std::str::FromStr;
@@ -76,7 +76,7 @@ value!(Hardlinks, text, "Hardlinks", "\"preserve\", \"dissolve\" or \"dedupe\"",
     "enum": ["preserve", "dissolve", "dedupe"]
 });
 
-/// A node that is made and not copied: a device or a named pipe.
+/// A node that is made rather than copied: a device or a named pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     /// A character device.

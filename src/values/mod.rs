@@ -1,7 +1,7 @@
-//! Single values: each has one text form, which manifests and the flags of the command line share.
+//! Single values. Each has one text form, which manifests and the flags of the command line share.
 //!
-//! A value parses with [`FromStr`], prints with [`Display`](fmt::Display) in a form that parses back to the same value,
-//! and reads from a manifest as that text, where it is natural also as a number or a truth value.
+//! [`FromStr`] parses a value. [`Display`](fmt::Display) prints it in a form that parses back to the same
+//! value. A manifest holds that text, or also a number or a truth value where that is natural.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::de;
 
 use crate::text::printable;
 
-/// Why a text is not the value it should be; the text itself is not repeated.
+/// Why a text is not a valid value. The message does not repeat the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueError(String);
 
@@ -27,13 +27,13 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, ValueError> {
     Err(ValueError(why.into()))
 }
 
-/// A number in plain digits, without the sign that the standard library's parser takes.
+/// A number in plain digits, without the sign that the standard library's parser accepts.
 fn number<T: FromStr>(digits: &str) -> Option<T> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-/// The pattern of a size in the schema, without its anchors; what [`Bytes`](crate::units::Bytes) reads.
+/// The schema's pattern of a size, without anchors: what [`Bytes`](crate::units::Bytes) parses.
 macro_rules! size_pattern {
     () => {
         r"\s*[0-9]+(\.[0-9]+)?\s*([KMGTPE]iB|B)?\s*"
@@ -50,7 +50,7 @@ macro_rules! uuid_pattern {
 /// The longest part of a value that an error repeats, in characters.
 const LONGEST_SHOWN: usize = 80;
 
-/// A value as an error shows it: one line, not endless.
+/// A value as an error shows it: one line of limited length.
 pub(crate) fn shown(text: &str) -> String {
     let mut shown = printable(text.as_bytes());
     if let Some((cut, _)) = shown.char_indices().nth(LONGEST_SHOWN) {
@@ -60,7 +60,7 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// Reads a value as text; as a number or truth value only where it is told to.
+/// Reads a value from text; from a number or a truth value only if it is told to.
 struct Visitor<T> {
     expected: &'static str,
     numbers: bool,
@@ -101,8 +101,8 @@ impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for Visitor<T> {
     }
 }
 
-/// Makes a type with [`FromStr`] and `Display` readable from and writable to a manifest. `text` types are text only,
-/// `number` types may be a number too, `truth` types also `true` and `false`.
+/// Lets a manifest read and write a type with [`FromStr`] and `Display`. `text` types are text only, `number`
+/// types may also be a number, `truth` types also `true` and `false`.
 macro_rules! value {
     ($type:ty, $kind:ident, $name:literal, $expected:literal, $schema:tt) => {
         impl<'de> serde::Deserialize<'de> for $type {
@@ -134,7 +134,7 @@ macro_rules! value {
     };
 }
 
-/// Gives an enum of another room the words it is written with; `what` begins the error for any other word.
+/// Gives an enum of another module the words that stand for it. `what` begins the error for any other word.
 macro_rules! words {
     ($type:ty, $what:literal, $($word:literal => $variant:ident),+) => {
         impl std::str::FromStr for $type {

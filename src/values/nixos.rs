@@ -41,7 +41,7 @@ impl FromStr for Timeout {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match (text, text.parse()) {
             ("forever", _) => Ok(Self::Forever),
-            // GRUB counts in 31 bits.
+            // GRUB counts the seconds in 31 bits.
             (_, Ok(seconds)) if seconds <= i32::MAX.unsigned_abs() => Ok(Self::Seconds(seconds)),
             _ => refuse("a timeout is a number of seconds, or forever"),
         }

@@ -1,4 +1,4 @@
-//! Each value reads from its texts and prints one that reads back.
+//! Each value parses from its texts and prints a text that parses back.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Words out of a few.
+//! Values that are one of a few words.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,12 +9,12 @@ use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
 use crate::table::Scheme;
 
-/// The width of the entries of a FAT, as it is written: `32`.
+/// The width of the entries of a FAT, as a manifest has it: `32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FatBits {
     /// By the size of the volume, as mkfs.fat chooses.
     Auto,
-    /// This.
+    /// This width.
     Fixed(FatType),
 }
 
@@ -92,7 +92,7 @@ value!(Attribute, number, "Attribute", "the name of an attribute or the number o
 });
 
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
-    "description": "The file format of the image: raw, qcow2, …, as `--format` takes it.",
+    "description": "The file format of the image: raw, qcow2, …",
     "enum": Format::names().collect::<Vec<_>>()
 });
 

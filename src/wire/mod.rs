@@ -1,7 +1,7 @@
-//! One declaration of an on-disk structure: it writes, it reads, and it lists its fields.
+//! One declaration of an on-disk structure that writes it, reads it and lists its fields.
 //!
-//! `wire!` takes what a specification says of a structure: its length, its byte order, and of each
-//! field the offset, the name and the type. Everything else follows from that declaration, so a reader cannot disagree
+//! `wire!` takes what a specification says about a structure: its length, its byte order, and the offset,
+//! name and type of each field. Everything else follows from that declaration. So a reader cannot disagree
 //! with a writer, and the tables of docs/formats are tested against it.
 //!
 //! ```text
@@ -22,9 +22,9 @@
 //!   numbers little-endian, as in a GPT), another structure, or an array of any of these. A nested structure keeps its
 //!   own byte order.
 //! - `= value` fixes a field: `Wire::BLANK` has the value, and reading refuses any other.
-//! - A name may be followed by its spelling in the specification where that is no Rust name: `my_lba "MyLBA": u64`.
-//! - Fields are declared in ascending order; one that overlaps another or the end of the structure does not compile.
-//! - Bytes of no field are written as zero, and reading ignores them.
+//! - A name may be followed by its spelling in the specification, if that is not a Rust name: `my_lba "MyLBA": u64`.
+//! - Fields are declared in ascending order. A field that overlaps another or the end of the structure does not compile.
+//! - Bytes that belong to no field are written as zero, and reading ignores them.
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +57,7 @@ pub struct Field {
 /// An on-disk structure as it is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Structure {
-    /// What it is, with its format: `ext4 superblock`.
+    /// Its name with its format: `ext4 superblock`.
     pub title: &'static str,
     /// Its length in bytes.
     pub length: usize,
@@ -78,7 +78,7 @@ pub(crate) trait Wire: Sized {
     const FIELDS: &'static [Field];
     /// The whole declaration.
     const STRUCTURE: Structure;
-    /// Zero in every field but the fixed ones.
+    /// Zero in every field except fixed ones.
     const BLANK: Self;
 
     /// Its bytes.
@@ -90,8 +90,8 @@ pub(crate) trait Wire: Sized {
     /// Reads it from the first bytes of `bytes`.
     ///
     /// # Errors
-    /// [`Kind::Format`] for fewer than [`LENGTH`](Self::LENGTH) bytes, and for another value in a field that is fixed: with
-    /// its name and offset, and with what was expected and found.
+    /// [`Kind::Format`] for fewer than [`LENGTH`](Self::LENGTH) bytes, and for a wrong value in a fixed
+    /// field: with its name and offset, and with the expected and found values.
     fn read(bytes: &[u8]) -> Result<Self>;
 }
 
@@ -101,8 +101,8 @@ impl Field {
         self.offset + self.length
     }
 
-    /// Makes it zero in the bytes of a structure: for a checksum over all of them but its own. A field that ends behind
-    /// them is left alone.
+    /// Makes the field zero in the bytes of a structure, for a checksum over everything else. A field that
+    /// ends after the bytes is left alone.
     pub(crate) fn clear(&self, bytes: &mut [u8]) {
         if let Some(own) = bytes.get_mut(self.offset..self.end()) {
             own.fill(0);
@@ -119,7 +119,7 @@ pub(crate) const fn field(fields: &[Field], name: &str) -> Field {
     fields[at]
 }
 
-/// Whether two names are the same; `==` is none of a constant.
+/// Whether two names are equal; `==` cannot be used in a constant.
 const fn same(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let mut at = 0;
@@ -129,7 +129,7 @@ const fn same(one: &str, other: &str) -> bool {
     at == one.len() && at == other.len()
 }
 
-/// The name of a field that begins before the end of the one before it, or ends behind the structure.
+/// The name of a field that begins before the end of the previous one, or ends after the structure.
 pub(crate) const fn misplaced(fields: &[Field], length: usize) -> Option<&'static str> {
     let mut end = 0;
     let mut at = 0;
@@ -144,7 +144,7 @@ pub(crate) const fn misplaced(fields: &[Field], length: usize) -> Option<&'stati
     None
 }
 
-/// The name in a constant assertion; empty where nothing is wrong.
+/// The name for a constant assertion; empty if nothing is wrong.
 pub(crate) const fn name_of(misplaced: Option<&'static str>) -> &'static str {
     match misplaced {
         Some(name) => name,
@@ -152,7 +152,7 @@ pub(crate) const fn name_of(misplaced: Option<&'static str>) -> &'static str {
     }
 }
 
-/// The first `length` bytes of what shall be a structure.
+/// The first `length` bytes of a structure that is to be read.
 pub(crate) fn enough<'a>(title: &str, length: usize, bytes: &'a [u8]) -> Result<&'a [u8]> {
     bytes.get(..length).ok_or_else(|| {
         Error::new(Kind::Format, format!("{title}: it is cut off"))
@@ -161,8 +161,8 @@ pub(crate) fn enough<'a>(title: &str, length: usize, bytes: &'a [u8]) -> Result<
     })
 }
 
-/// Refuses another value in a field that is fixed. Both are shown as they stand in the bytes, since half of all magic
-/// numbers are text.
+/// Refuses a wrong value in a fixed field. The error shows both values as they are in the bytes, because many
+/// magic numbers are text.
 pub(crate) fn fixed<T: Value>(
     title: &str,
     field: &Field,
@@ -267,7 +267,7 @@ macro_rules! wire {
     };
 }
 
-/// The byte order that a word of a declaration means.
+/// The byte order that a word of a declaration stands for.
 macro_rules! order {
     (little) => {
         $crate::wire::Order::Little
@@ -287,7 +287,7 @@ macro_rules! spelling {
     };
 }
 
-/// What a field is before it is set.
+/// The value of a field before it is set.
 macro_rules! blank {
     ($type:ty) => {
         <$type as $crate::wire::Value>::BLANK
@@ -297,7 +297,7 @@ macro_rules! blank {
     };
 }
 
-/// Compares a field with its fixed value, where it has one.
+/// Compares a field with its fixed value, if it has one.
 macro_rules! check {
     ($title:literal, $order:expr, $offset:literal, $field:ident $($spelling:literal)?, $type:ty) => {};
     ($title:literal, $order:expr, $offset:literal, $field:ident $($spelling:literal)?, $type:ty = $fixed:expr) => {{

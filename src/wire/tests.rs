@@ -6,7 +6,7 @@ use super::{Field, Guid, Order, Wire, field, misplaced, name_of, wire};
 use crate::error::Kind;
 
 wire! {
-    /// A pair inside another structure, big-endian whatever is around it.
+    /// A pair inside another structure; it is big-endian in a structure of either byte order.
     struct Pair: "test pair", big, 4 {
         0 first: u16,
         2 second: u16,
@@ -78,7 +78,7 @@ fn by_hand() -> [u8; 96] {
 fn every_type_is_written_and_read_at_its_place() {
     assert_eq!(every().bytes(), by_hand());
     assert_eq!(Every::read(&by_hand()).unwrap(), every());
-    // More bytes than the structure has are what follows it.
+    // Bytes after the structure belong to whatever follows it.
     let long = [by_hand().as_slice(), &[7; 9]].concat();
     assert_eq!(Every::read(&long).unwrap(), every());
 }

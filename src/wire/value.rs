@@ -1,4 +1,4 @@
-//! What a field of a structure can be.
+//! The types of fields.
 
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ pub(crate) trait Value: Sized + PartialEq {
     /// Reads it; `bytes` has exactly [`LENGTH`](Self::LENGTH) bytes.
     ///
     /// # Errors
-    /// What a nested structure refuses.
+    /// Errors of a nested structure.
     fn get(order: Order, bytes: &[u8]) -> Result<Self>;
 }
 
@@ -64,8 +64,8 @@ impl Value for Uuid {
     }
 }
 
-/// A UUID whose first three numbers are little-endian whatever the structure is: the EFI_GUID of UEFI and the GUID of
-/// Microsoft (UEFI 2.10, appendix A).
+/// A UUID whose first three numbers are little-endian in a structure of either byte order: the EFI_GUID of
+/// UEFI and the GUID of Microsoft (UEFI 2.10, appendix A).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Guid(pub(crate) Uuid);
 
@@ -103,8 +103,8 @@ impl<T: Value, const N: usize> Value for [T; N] {
     }
 }
 
-/// The bytes of a value for a message: as text where they are that, else in hexadecimal, a number with its most
-/// significant digit first.
+/// The bytes of a value for a message: as text if they are text, otherwise in hexadecimal. A number begins
+/// with its most significant digit.
 pub(super) fn shown<T: Value>(value: &T, order: Order) -> String {
     let mut bytes = vec![0; T::LENGTH];
     value.put(order, &mut bytes);

@@ -1,4 +1,4 @@
-//! Sources that are no file: block devices, standard input, pipes.
+//! Sources that are not files: block devices, standard input, pipes.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -99,7 +99,7 @@ fn standard_input_to_standard_output() {
     assert!(said.out == std::fs::read(&file).unwrap());
 }
 
-/// A pipe with a name is neither read from half nor waited for.
+/// A named pipe is neither read in part nor waited for.
 #[test]
 fn pipes_and_sockets_with_a_name_are_refused() {
     let folder = scratch();

@@ -1,6 +1,6 @@
 //! Pinned digests and golden text maps of fixture images: a change of bytes is a decision.
 //!
-//! `DISKWRIGHT_BLESS=1` writes what is found into fixtures; the difference belongs into the commit.
+//! `DISKWRIGHT_BLESS=1` writes the present values into fixtures; the difference belongs in the commit.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::support::program::{build, diskwright, mkfs_ext4, mkfs_vfat, project};
 use crate::support::tools::{digest, must, scratch};
 use crate::support::tree;
 
-/// The images and how each is made; the trees do not depend on who makes them.
+/// The images and how each is made; the trees do not depend on the user.
 fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     let [gpt, mbr] = project(folder);
     let portable = folder.join("portable");

@@ -23,8 +23,8 @@ fn expected(source: &Path) -> Snapshot {
     Snapshot::of(source).links_as_in_ext4().owned_by(0, 0)
 }
 
-/// Attributes of every length around the borders of inode and block, by themselves and together with others that push
-/// them from the one to the other; on each host as many of them as it takes.
+/// Attributes of every length around the limits of inode and block, alone and together with others that push
+/// them from one to the other; on each host as many as it accepts.
 #[test]
 fn attributes_of_every_length() {
     let folder = scratch();
@@ -36,7 +36,7 @@ fn attributes_of_every_length() {
         for (attribute, length) in values {
             let value = noise(*length, *length);
             let flags = rustix::fs::XattrFlags::empty();
-            // What an ext4 of the host cannot hold either is left out.
+            // Attributes that the host's ext4 cannot hold are left out.
             if rustix::fs::lsetxattr(maker.path(name), *attribute, &value, flags).is_ok() {
                 taken += 1;
             }
@@ -63,7 +63,7 @@ fn attributes_of_every_length() {
 #[test]
 fn attributes_that_are_too_much_are_told_with_their_file() {
     let folder = if kernel::can_judge() {
-        // Of all hosts at hand only XFS takes more than ext4.
+        // Of the available hosts only XFS accepts more than ext4.
         Host::Xfs(xfs())
     } else {
         Host::Folder(quick_scratch())
@@ -163,7 +163,7 @@ fn seventy_thousand_names_of_one_file() {
     }
 }
 
-/// What an index of two levels is for, without a host that has so many names.
+/// An index of two levels, without a host that has so many names.
 #[test]
 fn a_million_names_in_one_directory() {
     let mut builder = Builder::new(Time::default());
@@ -193,7 +193,7 @@ fn a_million_names_in_one_directory() {
     }
 }
 
-/// A file of more extents than two levels of small files need: 20,000, in 59 leaves below one node.
+/// A file that needs more extents than two levels of small files: 20,000, in 59 leaves below one node.
 #[test]
 fn a_file_in_twenty_thousand_pieces() {
     let (folder, quick) = (scratch(), quick_scratch());
@@ -213,7 +213,7 @@ fn a_file_in_twenty_thousand_pieces() {
     }
 }
 
-/// Blocks of a file have numbers of 32 bits, of which the last is reserved: 16 TiB less a block.
+/// Block numbers of a file have 32 bits, and the last one is reserved: 16 TiB less a block.
 #[test]
 fn the_largest_file_and_one_byte_more() {
     let (folder, quick) = (scratch(), quick_scratch());
@@ -245,13 +245,13 @@ fn the_largest_file_and_one_byte_more() {
     }
 }
 
-/// Nothing in a host's `/dev` is opened, and all of it is kept.
+/// Nothing in a host's `/dev` is opened, and everything is kept.
 #[test]
 fn special_files_are_looked_at_and_not_opened() {
     let folder = scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
     let mut maker = Maker::new(&source);
-    // To open this pipe would wait for ever, and it has an attribute to be asked for.
+    // Opening this pipe would wait forever; its attribute must be read without that.
     maker.special("pipe", rustix::fs::FileType::Fifo, (0, 0));
     maker.special("socket", rustix::fs::FileType::Socket, (0, 0));
     if left_out::as_root("a device that its opening would change") {
@@ -299,7 +299,7 @@ fn grub_reads_what_is_below_boot() {
     );
 }
 
-/// What says it is empty and is not has its content in the image.
+/// A file of size 0 with content keeps its content in the image.
 #[test]
 fn a_file_without_a_length() {
     let folder = scratch();

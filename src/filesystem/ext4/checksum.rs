@@ -1,5 +1,6 @@
-//! CRC32C as ext4 uses it: without the final inversion, seeded by the filesystem's UUID, so that a block of another
-//! filesystem or at another place does not pass (kernel.org, ext4, "Checksums"; e2fsprogs lib/ext2fs/csum.c).
+//! CRC32C as ext4 uses it: without the final inversion, and seeded by the filesystem's UUID. So a block of
+//! another filesystem or from another place has a wrong checksum (kernel.org, ext4, "Checksums"; e2fsprogs
+//! lib/ext2fs/csum.c).
 
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ impl Checksum {
     /// The seed of the superblock's own checksum, which cannot depend on what it protects.
     pub(super) const START: Self = Self(u32::MAX);
 
-    /// A seed that the superblock tells (metadata_csum_seed).
+    /// A seed that the superblock gives (metadata_csum_seed).
     pub(super) const fn seeded(seed: u32) -> Self {
         Self(seed)
     }
@@ -21,13 +22,13 @@ impl Checksum {
         Self::START.with(uuid.as_bytes())
     }
 
-    /// The seed of what belongs to an inode: its number and its generation, which is 0 in a new filesystem; 32 bits each,
-    /// little-endian, and so one number of 64.
+    /// The seed for the parts of an inode: its number and its generation, which is 0 in a new filesystem.
+    /// Each is 32 bits little-endian, so together they are one number of 64 bits.
     pub(super) fn of_inode(self, inode: u32) -> Self {
         self.with(&u64::from(inode).to_le_bytes())
     }
 
-    /// Goes on with `bytes`. The crate inverts before and after; ext4 does neither.
+    /// Continues with `bytes`. The crate inverts before and after; ext4 does neither.
     pub(super) fn with(self, bytes: &[u8]) -> Self {
         Self(!crc32c::crc32c_append(!self.0, bytes))
     }

@@ -1,8 +1,10 @@
-//! Directories: one block with entries in the order of their names, or an index of hashed blocks, built in one go as
-//! deep as the format allows (kernel.org, ext4, "Directory Entries" and "Hash Tree Directories").
+//! Directories: one block with entries in the order of their names, or an index over hashed blocks, built in
+//! one pass with as many levels as it needs (kernel.org, ext4, "Directory Entries" and "Hash Tree
+//! Directories").
 //!
-//! The kernel gives a directory an index only while it has a single block, so one written with more blocks and no
-//! index would be searched linearly for good, and could never hold more than 65,000 subdirectories.
+//! The kernel only adds an index to a directory with a single block. A directory that is written with more
+//! blocks and no index would always be searched linearly, and could never hold more than 65,000
+//! subdirectories.
 
 use super::checksum::Checksum;
 use super::format::{
@@ -16,24 +18,26 @@ use crate::tree::{NodeId, Tree};
 use crate::units::{index, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Bytes of a block for entries.
-const ROOM: usize = BLOCK_LENGTH - DirectoryTail::LENGTH;
-/// How full leaves are made: a quarter stays free, so that the first names added at run time do not split each leaf.
-const COMFORTABLE: usize = ROOM / 4 * 3;
-/// Bytes of the entries `.` and `..`, each as short as can be.
+/// Bytes of a block that entries can use.
+const ENTRY_SPACE: usize = BLOCK_LENGTH - DirectoryTail::LENGTH;
+/// How full leaves are made: a quarter stays free, so that the first names added at run time do not split
+/// every leaf.
+const COMFORTABLE: usize = ENTRY_SPACE / 4 * 3;
+/// Bytes of the entries `.` and `..`, each as short as possible.
 const DOT: usize = entry_length(1);
 const DOTS: usize = DOT + entry_length(2);
-/// Where the pointers of the root block begin: behind `.`, `..` and what the root says of itself.
+/// Where the pointers of the root block begin: after `.`, `..` and the index root.
 const ROOT_POINTERS: usize = DOTS + IndexRoot::LENGTH;
 /// Index entries of the root block: (4096 - 32 - 8 of tail) / 8 = 507.
 const ROOT_LIMIT: usize = (BLOCK_LENGTH - ROOT_POINTERS - IndexTail::LENGTH) / IndexEntry::LENGTH;
-/// Where the pointers of an inner block begin: behind a blank entry as long as the block.
+/// Where the pointers of an inner block begin: after a blank entry as long as the block.
 const NODE_POINTERS: usize = DirectoryEntry::LENGTH;
 /// Index entries of an inner block: (4096 - 8 - 8 of tail) / 8 = 510.
 const NODE_LIMIT: usize = (BLOCK_LENGTH - NODE_POINTERS - IndexTail::LENGTH) / IndexEntry::LENGTH;
-/// Leaves below one inner block, with room for those that splits will add.
+/// Leaves below one inner block; the rest is free for leaves that splits will add.
 const NODE_COMFORTABLE: usize = NODE_LIMIT / 4 * 3;
-/// The most leaves under two levels; the large_dir feature would allow a third, and GRUB refuses it.
+/// The largest number of leaves under two levels. The feature large_dir allows a third level, but GRUB
+/// refuses it.
 const MOST_LEAVES: usize = ROOT_LIMIT * NODE_LIMIT;
 /// Blocks of lost+found, so that e2fsck can put files there without needing space: 16 KiB, as mke2fs makes it.
 pub(super) const LOST_AND_FOUND_BLOCKS: u64 = 4;
@@ -46,7 +50,7 @@ pub(super) const LOST_AND_FOUND_NAME: &[u8] = b"lost+found";
 enum Child {
     /// A node of the tree.
     Node(NodeId),
-    /// lost+found, which no tree has unless it was made from a filesystem's root.
+    /// lost+found. A tree has its own only if it was made from the root of a filesystem.
     LostAndFound,
 }
 
@@ -55,13 +59,13 @@ enum Child {
 pub(super) struct Index {
     /// Entries in the order of their hashes; `None` is lost+found.
     order: Vec<u32>,
-    /// Where each leaf begins in the order, and the hash the index gives for it.
+    /// Where each leaf begins in the order, and its hash in the index.
     leaves: Vec<(u32, u32)>,
     /// How many leaves each inner block has; empty for an index of one level.
     nodes: Vec<u32>,
 }
 
-/// Stands in [`Index::order`] for the lost+found that is no node.
+/// The number in [`Index::order`] for the lost+found that is not a node.
 const LOST: u32 = u32::MAX;
 
 impl Index {
@@ -70,7 +74,7 @@ impl Index {
         1 + u64_of(self.nodes.len()) + u64_of(self.leaves.len())
     }
 
-    /// The block of leaf `leaf`.
+    /// The block number of leaf `leaf`.
     fn leaf_block(&self, leaf: usize) -> Result<u32> {
         narrow(1 + self.nodes.len() + leaf, "a block of a directory")
     }
@@ -81,7 +85,7 @@ impl Index {
         Ok((index(leaf.0), leaf.1))
     }
 
-    /// The numbers of the nodes whose entries stand in leaf `number`.
+    /// The numbers of the nodes whose entries are in leaf `number`.
     fn in_leaf(&self, number: usize) -> Result<&[u32]> {
         let (from, _) = self.leaf(number)?;
         let to = if number + 1 == self.leaves.len() { self.order.len() } else { self.leaf(number + 1)?.0 };
@@ -103,12 +107,12 @@ impl Index {
     }
 }
 
-/// The error for a part of an index that is looked up and is not there.
+/// The error for a missing part of an index.
 fn missing(what: &str, number: usize) -> Error {
     Error::bug(format!("the index of a directory has no {what} {number}"))
 }
 
-/// What a directory's entries need.
+/// Everything that the entries of directories depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Directories<'a> {
     pub(super) tree: &'a Tree,
@@ -117,7 +121,7 @@ pub(super) struct Directories<'a> {
 }
 
 impl Directories<'_> {
-    /// The entries of a directory, by name; the lost+found that is no node comes first in the root.
+    /// The entries of a directory, by name. In the root, the lost+found that is not a node comes first.
     fn children(&self, directory: NodeId) -> impl Iterator<Item = Child> + '_ {
         let own = directory == NodeId::ROOT && self.inodes.lost_and_found_is_ours();
         own.then_some(Child::LostAndFound).into_iter().chain(self.tree.children(directory).map(Child::Node))
@@ -130,12 +134,12 @@ impl Directories<'_> {
         }
     }
 
-    /// Whether all entries fit one block.
+    /// Whether all entries fit in one block.
     pub(super) fn fits_one_block(&self, directory: NodeId) -> bool {
         let mut length = DOTS;
         self.children(directory).all(|child| {
             length += entry_length(self.name(child).len());
-            length <= ROOM
+            length <= ENTRY_SPACE
         })
     }
 
@@ -147,7 +151,7 @@ impl Directories<'_> {
         self.index_within(directory, MOST_LEAVES)
     }
 
-    /// The index of a directory in at most so many leaves.
+    /// The index of a directory with at most `most` leaves.
     fn index_within(&self, directory: NodeId, most: usize) -> Result<Index> {
         let mut hashed: Vec<(NameHash, u32)> = self
             .children(directory)
@@ -162,7 +166,7 @@ impl Directories<'_> {
         hashed.sort_unstable();
         let mut leaves = self.leaves(&hashed, COMFORTABLE)?;
         if leaves.len() > most {
-            leaves = self.leaves(&hashed, ROOM)?;
+            leaves = self.leaves(&hashed, ENTRY_SPACE)?;
         }
         if leaves.len() > most {
             return Err(Error::new(Kind::Capacity, "too many names in one directory for an ext4 index")
@@ -186,8 +190,8 @@ impl Directories<'_> {
         for (position, (hash, number)) in hashed.iter().enumerate() {
             let length = entry_length(self.name(child(*number)).len());
             if used > 0 && used + length > budget {
-                // Names of one hash on both sides of a cut: the lowest bit of the index entry says so, and a search
-                // goes on into the next leaf.
+                // If names of one hash are on both sides of a cut, the lowest bit of the index entry says so,
+                // and a search continues in the next leaf.
                 let continued = u32::from(hash.major == last);
                 leaves.push((narrow(position, "a name's place in the order")?, hash.major | continued));
                 used = 0;
@@ -222,20 +226,21 @@ impl Directories<'_> {
     fn plain(&self, directory: NodeId, seed: Checksum) -> Result<Block> {
         let mut out = [0; BLOCK_LENGTH];
         let mut children = self.children(directory).peekable();
-        let dotdot = if children.peek().is_some() { DOTS - DOT } else { ROOM - DOT };
+        let dotdot = if children.peek().is_some() { DOTS - DOT } else { ENTRY_SPACE - DOT };
         self.dots(&mut out, directory, dotdot)?;
         self.entries(&mut out, DOTS, children)?;
         tail(&mut out, seed);
         Ok(out)
     }
 
-    /// Entries from `offset` on; the last one reaches to the tail.
+    /// Entries from `offset` on; the last one extends to the tail.
     fn entries(&self, out: &mut Block, offset: usize, children: impl Iterator<Item = Child>) -> Result<()> {
         let mut offset = offset;
         let mut children = children.peekable();
         while let Some(child) = children.next() {
             let name = self.name(child);
-            let length = if children.peek().is_some() { entry_length(name.len()) } else { ROOM - offset };
+            let length =
+                if children.peek().is_some() { entry_length(name.len()) } else { ENTRY_SPACE - offset };
             let (inode, mode) = match child {
                 Child::Node(node) => (self.inodes.number(node)?, super::inodes::mode(self.tree, node)),
                 Child::LostAndFound => (LOST_AND_FOUND, MODE_DIRECTORY),
@@ -254,8 +259,8 @@ impl Directories<'_> {
         Ok(out)
     }
 
-    /// The first block: `.` and `..`, of which the second hides the root of the index from readers that do not know
-    /// it.
+    /// The first block. Its entry `..` is long enough to hide the root of the index from readers that do not
+    /// know indexes.
     fn index_root(&self, directory: NodeId, index: &Index, seed: Checksum) -> Result<Block> {
         let mut out = [0; BLOCK_LENGTH];
         self.dots(&mut out, directory, BLOCK_LENGTH - DOT)?;
@@ -304,17 +309,17 @@ fn dots(out: &mut Block, own: u32, parent: u32, length: usize) -> Result<()> {
 
 /// The checksum of a block without index, in its tail.
 fn tail(out: &mut Block, seed: Checksum) {
-    let det_checksum = seed.with(&out[..ROOM]).value();
-    DirectoryTail { det_checksum, ..DirectoryTail::BLANK }.write_to(&mut out[ROOM..]);
+    let det_checksum = seed.with(&out[..ENTRY_SPACE]).value();
+    DirectoryTail { det_checksum, ..DirectoryTail::BLANK }.write_to(&mut out[ENTRY_SPACE..]);
 }
 
-/// Block `number` of the lost+found that is no node: empty, and with its blocks already there.
+/// Block `number` of the lost+found that is not a node: empty, but allocated.
 pub(super) fn lost_and_found(seed: Checksum, number: usize) -> Result<Block> {
     let mut out = [0; BLOCK_LENGTH];
     if number == 0 {
-        dots(&mut out, LOST_AND_FOUND, ROOT, ROOM - DOT)?;
+        dots(&mut out, LOST_AND_FOUND, ROOT, ENTRY_SPACE - DOT)?;
     } else {
-        entry(&mut out, 0, ROOM, 0, 0, b"")?;
+        entry(&mut out, 0, ENTRY_SPACE, 0, 0, b"")?;
     }
     tail(&mut out, seed);
     Ok(out)
@@ -325,7 +330,8 @@ const fn child(number: u32) -> Child {
     if number == LOST { Child::LostAndFound } else { Child::Node(NodeId::new(number)) }
 }
 
-/// How many leaves each inner block gets; none where the root holds all. Evenly, so that all have room to grow.
+/// How many leaves each inner block gets; empty if the root has space for all. Leaves are spread evenly, so
+/// that every inner block can grow.
 fn inner_blocks(leaves: usize) -> Result<Vec<u32>> {
     if leaves <= ROOT_LIMIT {
         return Ok(Vec::new());
@@ -345,8 +351,9 @@ fn index_node(index: &Index, node: usize, seed: Checksum) -> Result<Block> {
     Ok(out)
 }
 
-/// The pointers of an index block from `offset` on, with limit and count in the place of the first hash, and the
-/// checksum behind the last possible one. It covers what is in use, four reserved bytes and four of itself as zero.
+/// The pointers of an index block from `offset` on. Limit and count replace the first hash, and the checksum
+/// comes after the last possible pointer. It covers the pointers in use, four reserved bytes, and its own
+/// four bytes as zero.
 fn index_entries(
     out: &mut Block,
     offset: usize,
@@ -379,7 +386,7 @@ mod tests {
     fn leaves_are_filled_when_they_have_to_be_and_too_many_names_are_told() {
         let mut builder = Builder::new(Time::default());
         let origin = builder.origin("test");
-        // A name of 55 bytes takes 64: 63 fill a leaf's 4084 bytes, 47 three quarters of it.
+        // An entry with a name of 55 bytes takes 64: 63 fill a leaf's 4084 bytes, 47 three quarters of it.
         for number in 0..630 {
             let target = format!("/d/{number:055}");
             builder

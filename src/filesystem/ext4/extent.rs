@@ -1,4 +1,4 @@
-//! Where a file's blocks lie: runs, the extents they make, and the tree of extents of any depth.
+//! The places of a file's blocks: runs, the extents that they make, and the tree of extents of any depth.
 
 use super::checksum::Checksum;
 use super::format::{
@@ -10,18 +10,18 @@ use crate::error::{Error, Result};
 use crate::units::{half_hi, half_lo, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Part of a file in one run of blocks; longer than an extent can be.
+/// A part of a file in one run of blocks; it may be longer than an extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileRun {
     /// First block of the file. Below 2^32.
     pub(super) logical: u64,
     pub(super) run: Run,
-    /// How many extents the runs before it make.
+    /// How many extents the earlier runs make.
     before: u64,
 }
 
 impl FileRun {
-    /// How many extents the runs up to it make, its own counted.
+    /// How many extents the runs up to and including this one make.
     const fn extents(&self) -> u64 {
         self.before + extents_of(self.run.length)
     }
@@ -32,7 +32,8 @@ impl FileRun {
 pub(super) struct FileBlocks {
     /// Sorted by logical block.
     pub(super) runs: Vec<FileRun>,
-    /// Blocks of the extent tree: the leaves first, then each level above; empty while the inode holds all extents.
+    /// Blocks of the extent tree: the leaves first, then each level above. Empty if the inode holds all
+    /// extents.
     pub(super) nodes: Vec<Run>,
 }
 
@@ -41,7 +42,8 @@ const fn extents_of(length: u64) -> u64 {
     length.div_ceil(LONGEST_EXTENT)
 }
 
-/// The blocks of each level of a tree over `extents` extents, leaves first; none while the inode holds them all.
+/// The number of blocks in each level of a tree over `extents` extents, leaves first. Empty if the inode
+/// holds all of them.
 pub(super) fn levels(extents: u64) -> Vec<u64> {
     let mut levels = Vec::new();
     let mut entries = extents;
@@ -53,13 +55,13 @@ pub(super) fn levels(extents: u64) -> Vec<u64> {
 }
 
 impl FileBlocks {
-    /// Takes blocks for the given parts of a file (first logical block and count), then for the tree.
+    /// Allocates blocks for the given parts of a file (first logical block and count), then for the tree.
     pub(super) fn allocate(allocator: &mut Allocator<'_>, parts: impl Iterator<Item = (u64, u64)>) -> Self {
         let mut blocks = Self::default();
         for (logical, length) in parts {
             let mut at = logical;
             allocator.take(length, |run| {
-                // Parts that touch in the file and on the disk are one run.
+                // Parts that touch both in the file and on the disk are one run.
                 match blocks.runs.last_mut() {
                     Some(last) if last.run.end() == run.start && last.logical + last.run.length == at => {
                         last.run.length += run.length;
@@ -73,7 +75,7 @@ impl FileBlocks {
         blocks
     }
 
-    /// A file without holes over these runs; takes blocks for the tree.
+    /// A file without holes over these runs; allocates blocks for the tree.
     pub(super) fn of_runs(allocator: &mut Allocator<'_>, runs: &[Run]) -> Self {
         let mut logical = 0;
         let mut blocks = Self::default();
@@ -85,13 +87,13 @@ impl FileBlocks {
         blocks
     }
 
-    /// Adds a run behind the others.
+    /// Adds a run after the others.
     fn push(&mut self, logical: u64, run: Run) {
         let before = self.extent_count();
         self.runs.push(FileRun { logical, run, before });
     }
 
-    /// Takes blocks for the tree over the extents there are.
+    /// Allocates blocks for the tree over the existing extents.
     fn take_nodes(&mut self, allocator: &mut Allocator<'_>) {
         let nodes = levels(self.extent_count()).into_iter().sum();
         allocator.take(nodes, |run| self.nodes.push(run));
@@ -106,12 +108,12 @@ impl FileBlocks {
         blocks
     }
 
-    /// How many extents there are; none without a run.
+    /// The number of extents.
     pub(super) fn extent_count(&self) -> u64 {
         self.runs.last().map_or(0, FileRun::extents)
     }
 
-    /// Blocks in use, those of the tree counted.
+    /// Blocks in use, including those of the tree.
     pub(super) fn used(&self) -> u64 {
         self.runs.iter().map(|run| run.run.length).sum::<u64>() + self.node_count()
     }
@@ -154,7 +156,7 @@ impl FileBlocks {
             .skip(usize_of(skip))
     }
 
-    /// The root of the tree, as the inode holds it.
+    /// The root of the tree, which the inode holds.
     pub(super) fn root(&self) -> Result<[u8; 60]> {
         let mut bytes = [0; 60];
         let count = self.extent_count();
@@ -183,7 +185,7 @@ impl FileBlocks {
         }
         let below = if level == 0 { count } else { levels[level - 1] };
         let first = within * capacity;
-        // Each level has as many nodes as the entries below it fill, so there is one at least.
+        // Each level has just as many nodes as its entries fill, so this is at least one.
         let entries = usize_of((below - first).min(capacity));
         header(&mut bytes, entries, EXTENTS_IN_BLOCK, level)?;
         self.entries(&mut bytes, &levels, level, first, entries)?;
@@ -193,8 +195,8 @@ impl FileBlocks {
         Ok(bytes)
     }
 
-    /// Fills a node of level `level`: with extents from number `first` on, or with pointers to the nodes of the level
-    /// below from its node `first` on.
+    /// Fills a node of level `level`: a leaf with extents from number `first` on, an inner node with pointers
+    /// to nodes of the level below from number `first` on.
     fn entries(
         &self,
         out: &mut [u8],
@@ -212,7 +214,7 @@ impl FileBlocks {
             return Ok(());
         };
         let before: u64 = levels[..below].iter().sum();
-        // How many extents lie below one node of the level below.
+        // How many extents one node of the level below covers.
         let span = u64_of(EXTENTS_IN_BLOCK).pow(narrow(level, "a level of an extent tree")?);
         for (node, place) in (first..).zip(places) {
             let block = self.node(before + node)?;
@@ -227,12 +229,12 @@ impl FileBlocks {
     }
 }
 
-/// The next of the extents that a node's header promises.
+/// The next of the extents that the header of a node promises.
 fn next(extents: &mut impl Iterator<Item = Result<Extent>>) -> Result<Extent> {
     extents.next().ok_or_else(|| Error::bug("an extent tree has fewer extents than its nodes promise"))?
 }
 
-/// The header of a node: entries in use, how many there can be, and height above the leaves.
+/// The header of a node: entries in use, the largest number of entries, and the height above the leaves.
 fn header(out: &mut [u8], entries: usize, most: usize, depth: usize) -> Result<()> {
     let header = ExtentHeader {
         eh_entries: narrow(entries, "eh_entries")?,
@@ -244,7 +246,8 @@ fn header(out: &mut [u8], entries: usize, most: usize, depth: usize) -> Result<(
     Ok(())
 }
 
-/// An extent as an entry of a leaf. A length of 32768 is stored as it is: only larger ones mean "unwritten".
+/// An extent as an entry of a leaf. A length of 32768 is stored unchanged; only larger values mean
+/// "unwritten".
 fn leaf_entry(extent: &Extent) -> Result<ExtentEntry> {
     Ok(ExtentEntry {
         ee_block: extent.logical,
@@ -312,7 +315,8 @@ mod tests {
         assert_eq!(levels.len(), 2);
         assert_eq!(blocks.node_count(), levels.iter().sum::<u64>());
         assert_eq!(blocks.used(), allocator.used);
-        // The extents are the file: logical blocks follow each other without gap, physical ones never repeat.
+        // The extents cover the file: logical blocks follow each other without gap, and no physical block
+        // occurs twice.
         let mut next = 0;
         let mut last = 0;
         for extent in blocks.extents(0).map(Result::unwrap) {
@@ -322,7 +326,7 @@ mod tests {
             last = extent.physical + u64::from(extent.length);
         }
         assert_eq!(next, length);
-        // And the leaves hold all of them.
+        // The leaves hold all of them.
         let mut entries = 0;
         for leaf in 0..levels[0] {
             let bytes = blocks.node_bytes(leaf, Checksum::START).unwrap();
@@ -339,7 +343,7 @@ mod tests {
         for (logical, run) in (0..).zip(pieces) {
             blocks.push(logical, run);
         }
-        // Five extents need a leaf, and nobody gave it a block.
+        // Five extents need a leaf, but no block was allocated for it.
         let error = blocks.root().unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Bug);
         assert!(error.what().contains("node 0 of an extent tree has no block"), "{error}");

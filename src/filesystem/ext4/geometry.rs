@@ -1,9 +1,10 @@
-//! The sums of an ext4 volume: groups, where their metadata stands, and which blocks are left for files. Pure, and
-//! tested at sizes nobody writes.
+//! The layout of an ext4 volume: groups, the places of their metadata, and the blocks that are left for
+//! files. It is a pure function, and is tested at sizes that nobody writes.
 //!
-//! A volume is `groups` groups of 32768 blocks. Group 0 and the groups whose number is 1 or a power of 3, 5 or 7 begin
-//! with a superblock, the group descriptors and the blocks reserved for more descriptors (sparse_super). The bitmaps
-//! and inode tables of 16 groups stand together at the start of the first of them (flex_bg).
+//! A volume is `groups` groups of 32768 blocks. Group 0 and the groups whose number is 1 or a power of 3, 5
+//! or 7 begin with a superblock, the group descriptors and the blocks reserved for more descriptors
+//! (sparse_super). The bitmaps and inode tables of 16 groups lie together at the start of the first of them
+//! (flex_bg).
 
 use super::format::{
     BLOCK, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, FLEX_GROUPS, INODES_PER_BLOCK, MOST_INODES_PER_GROUP,
@@ -12,28 +13,29 @@ use super::format::{
 use crate::error::{Error, Kind, Result};
 use crate::units::{TIB, usize_of};
 
-/// The largest volume. Descriptors and their copies must leave room in a group: 96 TiB are 12288 descriptor blocks,
-/// less than half of one. Beyond it meta_bg would be needed, which excludes the resize inode.
+/// The largest volume. Descriptors and their copies must leave space in a group: 96 TiB need 12288 descriptor
+/// blocks, less than half a group. A larger volume would need meta_bg, which excludes the resize inode.
 pub(super) const LARGEST: u64 = 96 * TIB / BLOCK;
-/// Growth by the resize inode ends here: its pointers are 32 bits.
+/// The resize inode cannot grow a volume beyond this: its pointers have 32 bits.
 const LARGEST_POINTER: u64 = 1 << 32;
-/// Blocks a short last group must have beside its own metadata, as mke2fs demands of one (lib/ext2fs/initialize.c).
+/// Blocks that a short last group must have besides its own metadata, as in mke2fs (lib/ext2fs/initialize.c).
 const SMALLEST_GROUP: u64 = 50;
 
-/// What is asked of a volume.
+/// The requirements of a volume.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
     /// Blocks of the volume.
     pub(super) blocks: u64,
-    /// Inodes in use, the eleven reserved ones counted.
+    /// Inodes in use, including the eleven reserved ones.
     pub(super) used_inodes: u64,
-    /// Inodes there shall be; `None` leaves it to the ratio of 16 KiB an inode.
+    /// The number of inodes that was asked for; with `None` one for 16 KiB.
     pub(super) inodes: Option<u64>,
-    /// Blocks the kernel can grow the volume to before it needs meta_bg; `None` is 1024 times its own size.
+    /// Blocks to which the kernel can grow the volume before it needs meta_bg; with `None` 1024 times its own
+    /// size.
     pub(super) grow_to: Option<u64>,
 }
 
-/// A volume's shape.
+/// The layout of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) blocks: u64,
@@ -47,11 +49,11 @@ pub(super) struct Geometry {
     pub(super) resize_inode: bool,
     /// First block of each group's block bitmap, inode bitmap and inode table.
     pub(super) placed: Vec<Placed>,
-    /// Runs of blocks that metadata occupies, sorted, not touching.
+    /// Runs of blocks that metadata occupies, sorted, with gaps between them.
     pub(super) taken: Vec<Run>,
 }
 
-/// Where a group's own metadata stands.
+/// The places of a group's own metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Placed {
     pub(super) block_bitmap: u64,
@@ -72,7 +74,7 @@ impl Run {
     }
 }
 
-/// Whether a group holds a copy of the superblock and the descriptors.
+/// Whether a group contains a copy of the superblock and the descriptors.
 pub(super) fn has_superblock(group: u64) -> bool {
     let power_of = |base: u64| {
         let mut power = base;
@@ -84,7 +86,7 @@ pub(super) fn has_superblock(group: u64) -> bool {
     group <= 1 || power_of(3) || power_of(5) || power_of(7)
 }
 
-/// The error for a volume of more blocks than there can be.
+/// The error for a volume with too many blocks.
 pub(super) fn too_large(blocks: u64) -> Error {
     Error::new(Kind::Capacity, "an ext4 filesystem cannot be that large here")
         .expected(format!("at most {} bytes", LARGEST * BLOCK))
@@ -92,7 +94,7 @@ pub(super) fn too_large(blocks: u64) -> Error {
 }
 
 impl Geometry {
-    /// The shape of a volume of `wish.blocks` blocks. It may be too short for its own metadata: see
+    /// The layout of a volume of `wish.blocks` blocks. It may be too short for its own metadata: see
     /// [`Geometry::shortest`].
     pub(super) fn new(wish: &Wish) -> Result<Self> {
         let blocks = wish.blocks.max(1);
@@ -128,19 +130,19 @@ impl Geometry {
         u64::from(self.inodes_per_group.div_ceil(INODES_PER_BLOCK))
     }
 
-    /// Inodes there are.
+    /// The number of inodes.
     pub(super) fn inodes(&self) -> u64 {
         u64::from(self.inodes_per_group) * self.groups
     }
 
-    /// The most inodes that its groups could have.
+    /// The largest number of inodes that its groups could have.
     pub(super) fn most_inodes(&self) -> u64 {
         u64::from(most_inodes_per_group(self.groups)) * self.groups
     }
 
-    /// The groups that hold a backup copy, group 0 left out.
+    /// The groups with a backup copy, without group 0.
     pub(super) fn backups(&self) -> impl Iterator<Item = u64> + use<> {
-        // 1, then all powers of 3, 5 and 7 below the number of groups; there are at most some dozens.
+        // 1, then all powers of 3, 5 and 7 below the number of groups; at most a few dozen.
         let mut found = vec![1];
         for base in [3_u64, 5, 7] {
             let mut power = base;
@@ -154,19 +156,19 @@ impl Geometry {
         found.into_iter()
     }
 
-    /// The largest volume that its descriptor blocks, those in reserve counted, have room for; beyond 2^32 blocks, where
-    /// the resize inode ends, its own size.
+    /// The largest volume for which its descriptor blocks, including the reserved ones, have space. Beyond
+    /// 2^32 blocks, where the resize inode ends, it is the volume's own size.
     pub(super) fn reach(&self) -> u64 {
         let described = (self.descriptor_blocks + self.reserved) * DESCRIPTORS_PER_BLOCK * BLOCKS_PER_GROUP;
         described.min(LARGEST_POINTER).max(self.blocks)
     }
 
-    /// Blocks metadata occupies.
+    /// Blocks that metadata occupies.
     pub(super) fn metadata(&self) -> u64 {
         self.taken.iter().map(|run| run.length).sum()
     }
 
-    /// The least blocks this volume must have so that its last group holds what stands in it.
+    /// The smallest number of blocks at which the last group of this volume holds its metadata.
     pub(super) fn shortest(&self) -> u64 {
         let start = (self.groups - 1) * BLOCKS_PER_GROUP;
         let own = if self.groups > 1 { start + self.base(self.groups - 1) + SMALLEST_GROUP } else { 1 };
@@ -174,7 +176,8 @@ impl Geometry {
         own.max(metadata)
     }
 
-    /// Puts the bitmaps and tables of each flex group behind its first superblock copy, around those of others.
+    /// Places the bitmaps and tables of each flex group after its first superblock copy, and around other
+    /// copies.
     fn place(&mut self) {
         let table = self.table_blocks();
         for first in (0..self.groups).step_by(usize_of(FLEX_GROUPS)) {
@@ -192,7 +195,7 @@ impl Geometry {
             }
             let end = at.next;
             let mut runs = at.runs;
-            // Superblock copies in the groups that the placer did not reach.
+            // The superblock copies in the groups that the placer did not reach.
             for group in first..first + count {
                 let (start, length) = (group * BLOCKS_PER_GROUP, self.base(group));
                 if start >= end && length > 0 {
@@ -218,7 +221,7 @@ fn merge(runs: &mut Vec<Run>) {
     });
 }
 
-/// Hands out blocks from a group's start on, around superblock copies.
+/// Allocates blocks from the start of a group on, around superblock copies.
 struct Placer<'a> {
     geometry: &'a Geometry,
     next: u64,
@@ -226,10 +229,10 @@ struct Placer<'a> {
 }
 
 impl Placer<'_> {
-    /// The first block of `length` blocks in one run.
+    /// The first of `length` blocks in one run.
     fn take(&mut self, length: u64) -> u64 {
         loop {
-            // A copy at the start of the group we stand in, and one that begins inside the run.
+            // Skips a copy at the start of the current group, and one that begins inside the run.
             let group = self.next / BLOCKS_PER_GROUP;
             let base = self.geometry.base(group);
             if self.next == group * BLOCKS_PER_GROUP && base > 0 {
@@ -249,23 +252,24 @@ impl Placer<'_> {
     }
 }
 
-/// Descriptor blocks to reserve, as mke2fs does (lib/ext2fs/initialize.c, calc_reserved_gdt_blocks): enough for 1024
-/// times the size, or for the size asked for; at most as many as one block of the resize inode points to.
+/// Descriptor blocks to reserve, as in mke2fs (lib/ext2fs/initialize.c, calc_reserved_gdt_blocks): enough for
+/// 1024 times the size, or for the size asked for; at most as many as one block of the resize inode can point
+/// to.
 fn reserved_blocks(wish: &Wish, blocks: u64, descriptor_blocks: u64) -> u64 {
     let grown = wish.grow_to.unwrap_or(blocks.saturating_mul(1024)).min(LARGEST_POINTER - 1);
     let needed = grown.div_ceil(BLOCKS_PER_GROUP).div_ceil(DESCRIPTORS_PER_BLOCK);
-    // Nothing is reserved where there are as many already.
+    // Nothing is reserved if there are enough already.
     needed.saturating_sub(descriptor_blocks).min(POINTERS_PER_BLOCK)
 }
 
-/// Inodes for so many in use where nobody says how many there shall be: a sixteenth more, and one block.
+/// The number of inodes if none is given: those in use, a sixteenth more, and one block of them.
 pub(super) const fn with_spare(used: u64) -> u64 {
     used + used / 16 + 16
 }
 
-/// Inodes of a group: a whole number of table blocks.
+/// Inodes in a group: a whole number of table blocks.
 fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
-    // One inode for 16 KiB as mke2fs has it.
+    // One inode for 16 KiB, as in mke2fs.
     let ratio = blocks / 4;
     let wanted = match wish.inodes {
         Some(inodes) => inodes.max(wish.used_inodes),
@@ -275,30 +279,32 @@ fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
     if wish.inodes.is_none()
         && let Some(grown) = wish.grow_to.filter(|grown| *grown > blocks)
     {
-        // Groups added by growth get as many as these, so a small volume that is to grow takes those of a whole group.
+        // Groups that growth adds get as many inodes as these, so a small volume that is meant to grow gets
+        // those of a whole group.
         each = each.max((BLOCKS_PER_GROUP / 4).min(grown / 4));
     }
     let most = most_inodes_per_group(groups);
-    // More than 32 bits are more than the most.
+    // A number that does not fit in 32 bits is above the limit anyway.
     u32::try_from(each.next_multiple_of(INODES_PER_BLOCK.into()))
         .map_or(most, |each| each.clamp(INODES_PER_BLOCK, most))
 }
 
-/// The most inodes of each of `groups` groups: as many as a bitmap has bits, and all their numbers have 32 bits.
+/// The largest number of inodes in each of `groups` groups: as many as a bitmap has bits, and few enough that
+/// all inode numbers fit in 32 bits.
 fn most_inodes_per_group(groups: u64) -> u32 {
     let step = u64::from(INODES_PER_BLOCK);
     let most = u64::from(u32::MAX) / groups / step * step;
     u32::try_from(most).map_or(MOST_INODES_PER_GROUP, |most| most.min(MOST_INODES_PER_GROUP))
 }
 
-/// Hands out free blocks in ascending order. Past the end of the volume it goes on as if there were more, so that one
-/// run tells how much too small the volume is.
+/// Allocates free blocks in ascending order. Past the end of the volume it continues as if there were more
+/// blocks, so that one run tells how much too small the volume is.
 #[derive(Clone, Debug)]
 pub(super) struct Allocator<'a> {
     taken: &'a [Run],
-    /// The next block to hand out, if it is free.
+    /// The next block to allocate, if it is free.
     next: u64,
-    /// How many were handed out.
+    /// How many blocks were allocated.
     pub(super) used: u64,
 }
 
@@ -307,7 +313,7 @@ impl<'a> Allocator<'a> {
         Self { taken: &geometry.taken, next: 0, used: 0 }
     }
 
-    /// Gives `length` blocks to `each`, in as few runs as metadata in between allows.
+    /// Gives `length` blocks to `each`, in as few runs as the metadata in between allows.
     pub(super) fn take(&mut self, length: u64, mut each: impl FnMut(Run)) {
         let mut left = length;
         while left > 0 {
@@ -327,7 +333,7 @@ impl<'a> Allocator<'a> {
         }
     }
 
-    /// Everything free below this block was handed out, and nothing from it on.
+    /// Every free block below this one was allocated, and none from it on.
     pub(super) const fn end(&self) -> u64 {
         self.next
     }
@@ -352,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_reserve_is_that_of_mke2fs() {
-        // dumpe2fs of `mke2fs -t ext4 -b 4096` 1.47.0: reserved GDT blocks.
+        // Reserved GDT blocks, from dumpe2fs of `mke2fs -t ext4 -b 4096` 1.47.0.
         for (mebibytes, reserved) in [(64, 7), (1024, 127), (4096, 511), (8192, 1023), (16384, 1024)] {
             let geometry = Geometry::new(&wish(mebibytes * 256)).unwrap();
             assert_eq!(geometry.reserved, reserved, "{mebibytes} MiB");
@@ -387,7 +393,7 @@ mod tests {
         assert!(!Geometry::new(&Wish { blocks: (1 << 32) + 1, ..wish }).unwrap().resize_inode);
     }
 
-    /// Nothing overlaps, nothing stands outside, every structure is where the format wants it.
+    /// Nothing overlaps, nothing lies outside, and every structure is where the format requires it.
     fn check(geometry: &Geometry) {
         for pair in geometry.taken.windows(2) {
             assert!(pair[0].end() < pair[1].start, "{pair:?}");

@@ -1,8 +1,9 @@
 //! The name hash of directory indexes: half MD4, with names read as signed bytes (linux/fs/ext4/hash.c;
 //! kernel.org, ext4, "Hash Tree Directories").
 //!
-//! ext4 leaves it to the host's `char` whether a byte above 0x7f counts as negative and records the choice in
-//! `s_flags`. An image must not depend on the host that made it, so here bytes are always signed, as on x86-64.
+//! ext4 leaves it to the host's `char` whether a byte above 0x7f counts as negative, and records the choice
+//! in `s_flags`. An image must not depend on the host that made it, so bytes are always signed here, as on
+//! x86-64.
 
 /// Hash and minor hash of a name. The lowest bit of the hash is 0: the index uses it as its continuation flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,12 +12,12 @@ pub(super) struct NameHash {
     pub(super) minor: u32,
 }
 
-/// The state MD4 starts from (RFC 1320, 3.3), used where the seed is all zero.
+/// The initial state of MD4 (RFC 1320, 3.3), used if the seed is all zero.
 const MD4_START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
 /// The additive constants of rounds 2 and 3 (RFC 1320, 3.4).
 const ROUND_2: u32 = 0x5a82_7999;
 const ROUND_3: u32 = 0x6ed9_eba1;
-/// The hash that would mean "end of directory" to readdir; the kernel maps it to the one below.
+/// The hash that readdir would take for "end of directory"; the kernel replaces it by the one below.
 const END_OF_DIRECTORY: u32 = 0x7fff_ffff << 1;
 
 /// Hashes `name` with the 16 bytes of `s_hash_seed`.
@@ -27,7 +28,7 @@ pub(super) fn half_md4(name: &[u8], seed: &[u8; 16]) -> NameHash {
             *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
         }
     }
-    // An empty name hashes nothing; the kernel's loop runs while bytes are left.
+    // An empty name hashes nothing, because the kernel's loop runs only while bytes are left.
     let mut rest = name;
     while !rest.is_empty() {
         transform(&mut state, &words(rest));
@@ -37,7 +38,7 @@ pub(super) fn half_md4(name: &[u8], seed: &[u8; 16]) -> NameHash {
     NameHash { major: if major == END_OF_DIRECTORY { END_OF_DIRECTORY - 2 } else { major }, minor: state[2] }
 }
 
-/// The next 32 bytes of a name as 8 words; what is missing is filled with the length of the rest.
+/// The next 32 bytes of a name as 8 words; missing bytes are filled with the length of the rest.
 fn words(rest: &[u8]) -> [u32; 8] {
     let length = u32::from(u8::try_from(rest.len()).unwrap_or(u8::MAX));
     let pad = length | length << 8 | length << 16 | length << 24;
@@ -51,7 +52,7 @@ fn words(rest: &[u8]) -> [u32; 8] {
     words
 }
 
-/// MD4 cut down to 8 words and 24 steps.
+/// MD4 reduced to 8 words and 24 steps.
 fn transform(state: &mut [u32; 4], input: &[u32; 8]) {
     let choose = |x: u32, y: u32, z: u32| z ^ (x & (y ^ z));
     let majority = |x: u32, y: u32, z: u32| (x & y).wrapping_add((x ^ y) & z);

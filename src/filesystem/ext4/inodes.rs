@@ -1,4 +1,4 @@
-//! Which node is which inode: the reserved ones first, then the tree in preorder, without gaps.
+//! The inode numbers of nodes: the reserved ones first, then the tree in preorder, without gaps.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use crate::error::{Error, Kind, Result, Warning};
 use crate::tree::{Content, NodeId, Tree};
 use crate::units::{index, u64_of};
 
-/// The numbers of all nodes, and the nodes of all numbers.
+/// The inode numbers of all nodes, and the nodes of all inode numbers.
 #[derive(Debug)]
 pub(super) struct Inodes {
     /// Inode of each node.
     numbers: Vec<u32>,
     /// First node of each inode from [`FIRST`] on.
     nodes: Vec<u32>,
-    /// Names of inodes that have more than one.
+    /// Number of names of inodes that have more than one.
     links: HashMap<u32, u32>,
     /// The tree's own lost+found.
     lost_and_found: Option<NodeId>,
@@ -43,7 +43,7 @@ pub(super) fn mode(tree: &Tree, node: NodeId) -> u16 {
     kind | node.meta.mode
 }
 
-/// The node that has the content: a further name leads to the first.
+/// The node that has the content: for a further name, the first name.
 pub(super) fn source(tree: &Tree, node: NodeId) -> NodeId {
     tree.source(node)
 }
@@ -52,7 +52,7 @@ impl Inodes {
     /// Numbers all nodes of `tree`.
     ///
     /// # Errors
-    /// [`Kind::Capacity`] past 2^32 inodes, or where something that is not a directory is called `/lost+found`.
+    /// [`Kind::Capacity`] past 2^32 inodes, or if `/lost+found` is not a directory.
     pub(super) fn new(tree: &Tree, seed: Checksum) -> Result<(Self, Vec<Warning>)> {
         let lost_and_found =
             tree.children(NodeId::ROOT).find(|child| tree.name(*child) == LOST_AND_FOUND_NAME);
@@ -61,7 +61,7 @@ impl Inodes {
         {
             return Err(Error::new(Kind::Capacity, "ext4 needs /lost+found to be a directory")
                 .at(tree.path(node))
-                .found("an entry of that name which is none")
+                .found("an entry of another kind")
                 .why("e2fsck(8) puts what it recovers there"));
         }
         let mut inodes = Self {
@@ -72,7 +72,7 @@ impl Inodes {
             seed,
         };
         let mut warnings = Vec::new();
-        // The inode that the next name of a node with several joins.
+        // The inode to which the next name of a node with several names belongs.
         let mut current: HashMap<u32, u32> = HashMap::new();
         for node in tree.ids() {
             let number = if node == NodeId::ROOT {
@@ -134,12 +134,12 @@ impl Inodes {
         }
     }
 
-    /// Whether lost+found is ours to make.
+    /// Whether the tree has no lost+found, so that we make it.
     pub(super) const fn lost_and_found_is_ours(&self) -> bool {
         self.lost_and_found.is_none()
     }
 
-    /// Inodes in use, the reserved ones counted.
+    /// Inodes in use, including the reserved ones.
     pub(super) fn used(&self) -> u64 {
         u64::from(FIRST) - 1 + u64_of(self.nodes.len())
     }
@@ -151,12 +151,12 @@ impl Inodes {
         std::iter::once((ROOT, NodeId::ROOT)).chain(lost).chain(rest)
     }
 
-    /// Names of a file's inode. Only those of more than one are kept.
+    /// Number of names of a file's inode. Only numbers above one are stored.
     pub(super) fn links(&self, number: u32) -> u32 {
         self.links.get(&number).copied().unwrap_or(1)
     }
 
-    /// The checksum seed of what belongs to an inode.
+    /// The checksum seed for the parts of an inode.
     pub(super) fn seed(&self, number: u32) -> Checksum {
         self.seed.of_inode(number)
     }

@@ -1,13 +1,13 @@
-//! ext4: a pure function from a [`Tree`] to an [`Image`](crate::image::Image) that the kernel mounts, writes to and
-//! grows, that e2fsck has nothing to say about, and that GRUB 2.06 and U-Boot read.
+//! ext4: a pure function from a [`Tree`] to an [`Image`](crate::image::Image). The kernel mounts the image,
+//! writes to it and grows it; e2fsck finds no fault; GRUB 2.06 and U-Boot read it.
 //!
-//! The features are those of mke2fs less the two that old boot loaders refuse (metadata_csum_seed, orphan_file):
-//! has_journal, ext_attr, resize_inode, dir_index, filetype, extents, 64bit, flex_bg, sparse_super, large_file,
-//! huge_file, dir_nlink, extra_isize, metadata_csum. Blocks are 4 KiB, inodes 256 bytes. docs/formats/ext4.md lists
-//! every field with its reason.
+//! The features are those of mke2fs without the two that old boot loaders refuse (metadata_csum_seed,
+//! orphan_file): has_journal, ext_attr, resize_inode, dir_index, filetype, extents, 64bit, flex_bg,
+//! sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum. Blocks are 4 KiB, inodes 256
+//! bytes. docs/formats/ext4.md lists every field with its reason.
 //!
-//! Blocks are given out in one ascending run around the fixed metadata, so a filesystem is packed without gaps, its
-//! least size is known exactly, and a bitmap is a sum and not a state.
+//! Blocks are allocated in one ascending run around the fixed metadata. So a filesystem has no gaps, its
+//! smallest size is known exactly, and a bitmap is computed rather than stored.
 
 mod checksum;
 mod directory;
@@ -66,8 +66,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub grow_to: Option<Bytes>,
-    /// Number of inodes at least, for which a size of auto makes space; default auto: one for 16 KiB, and some more than
-    /// the contents need.
+    /// Smallest number of inodes, for which a size of auto makes space; default auto: one for 16 KiB, and some
+    /// more than the contents need.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub inodes: Option<Inodes>,
@@ -75,8 +75,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub journal: Option<Journal>,
-    /// Space that only the super-user can fill: a size, or percents such as 5%, at most half of it, for which a size of
-    /// auto makes space; default 0.
+    /// Space that only the super-user can fill: a size, or a percentage such as 5%, at most half of the
+    /// filesystem, for which a size of auto makes space; default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub reserved: Option<Reserved>,
@@ -90,25 +90,25 @@ pub struct Options {
     pub times: Option<TimePolicy>,
 }
 
-/// What an ext4 filesystem is to be, with every default filled in.
+/// The parameters of an ext4 filesystem, with every default filled in.
 #[derive(Clone, Debug)]
 struct Parameters {
     /// Its size; a fixed one is rounded down to 4 KiB.
     size: Size,
-    /// With [`Size::Auto`], what `df` shall show as available.
+    /// With [`Size::Auto`], the space that `df` should show as available.
     free: Option<Bytes>,
-    /// The size the kernel can grow it to online.
+    /// The size to which the kernel can grow it online.
     grow_to: Option<Bytes>,
     /// At most 16 bytes.
     label: String,
     uuid: Uuid,
     /// The seed of name hashes; not nil, which would mean "none".
     hash_seed: Uuid,
-    /// How many inodes there shall be.
+    /// The number of inodes that was asked for.
     inodes: Option<u64>,
     journal: Journal,
     reserved: Reserved,
-    /// When it was made.
+    /// The time at which it was made.
     time: Time,
     times: TimePolicy,
 }
@@ -135,10 +135,10 @@ impl Parameters {
 /// The journal of an ext4 filesystem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Journal {
-    /// As e2fsprogs sizes it for the size the filesystem is expected to grow to; none below 8 MiB.
+    /// The size that e2fsprogs chooses for the size to which the filesystem may grow; no journal below 8 MiB.
     #[default]
     Auto,
-    /// None.
+    /// No journal.
     None,
     /// This size: 4 MiB to 39 GiB.
     Size(Bytes),
@@ -147,9 +147,9 @@ pub enum Journal {
 /// Blocks that only root may fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserved {
-    /// This much.
+    /// This size.
     Bytes(Bytes),
-    /// This much of a hundred, at most 50.
+    /// This percentage, at most 50.
     Percent(u8),
 }
 
@@ -159,7 +159,7 @@ impl Default for Reserved {
     }
 }
 
-/// What becomes of times before 1901 and after 2446.
+/// How times before 1901 and after 2446 are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimePolicy {
     /// They are an error.
@@ -169,18 +169,18 @@ pub enum TimePolicy {
     Clamp,
 }
 
-/// Bytes of a name (`EXT4_NAME_LEN`; its length is one byte of a directory's entry).
+/// Longest name in bytes (`EXT4_NAME_LEN`; one byte of a directory entry holds the length).
 const LONGEST_NAME: u16 = 255;
 
-/// Bytes of a label (s_volume_name).
+/// Longest label in bytes (s_volume_name).
 const LONGEST_LABEL: usize = 16;
 
 /// Builds the filesystem.
 ///
 /// # Errors
-/// [`Kind::Capacity`] where the contents do not fit the size (by how much), or something in them does not fit ext4:
-/// a time, a device number, extended attributes, too many names in a directory, each with its path; [`Kind::Manifest`]
-/// for an impossible label or size of the journal.
+/// [`Kind::Capacity`] where the contents do not fit the size (by how much), or where ext4 cannot hold part of
+/// them: a time, a device number, extended attributes, too many names in a directory, each with its path;
+/// [`Kind::Manifest`] for an impossible label or size of the journal.
 pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
     let options = &Parameters::new(options, at);
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
@@ -216,7 +216,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
     Ok(Filesystem { image: image.finish()?, facts, warnings })
 }
 
-/// A warning where the filesystem cannot be prepared for all the growth that is asked for.
+/// A warning if the filesystem cannot be prepared for all the growth that was asked for.
 fn short_of_growth(plan: &Plan, options: &Parameters) -> Option<Warning> {
     let wanted = options.grow_to?;
     let reach = Blocks::new(plan.geometry.reach()).bytes(BLOCK);
@@ -235,10 +235,11 @@ fn offset(block: u64) -> Bytes {
     Blocks::new(block).bytes(BLOCK)
 }
 
-/// What each group has: superblocks, descriptors, bitmaps, tables.
+/// Puts the metadata of each group: superblocks, descriptors, bitmaps, tables.
 fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Result<()> {
     let geometry = &plan.geometry;
-    // The first superblock stands at byte 1024; a boot loader may use what is before. Copies begin their block.
+    // The first superblock is at byte 1024; a boot loader may use the space before it. Copies begin at the
+    // start of their block.
     let superblock = superblock::superblock(plan, options, 0)?;
     image.bytes(Bytes::new(1024), "ext4: superblock", superblock);
     let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan)?);
@@ -275,7 +276,7 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Re
     Ok(())
 }
 
-/// What stands beside the contents of inodes: the journal, extent trees, attributes, and lost+found.
+/// Puts what is not the contents of the tree's inodes: the journal, extent trees, attributes, and lost+found.
 fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Result<()> {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
@@ -309,7 +310,7 @@ fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Re
     Ok(())
 }
 
-/// What is in the inodes of the tree: directories, targets of links, and file data.
+/// Puts the contents of the tree's inodes: directories, targets of links, and file data.
 fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
     let contents = &plan.contents;
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
@@ -317,7 +318,7 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
     let table: Arc<dyn Files> = Arc::<Tree>::clone(&contents.tree);
     let files = image.files(table);
     image.reserve(contents.tree.len());
-    // In the order in which blocks were given out, so that nothing is left to sort.
+    // In the order of allocation, so that the segments need no sorting.
     let passes = Pass::ALL.into_iter().flat_map(|pass| {
         contents.inodes.all().filter(move |(_, node)| Pass::of(&contents.tree, *node) == pass)
     });
@@ -350,7 +351,8 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
     Ok(())
 }
 
-/// The pieces of `length` bytes of content: where each stands, how long it is, and where in the content it begins.
+/// The pieces of `length` bytes of content: the place of each, its length, and where it begins in the
+/// content.
 fn each_piece(
     blocks: &FileBlocks,
     length: u64,

@@ -1,4 +1,4 @@
-//! The decisions: which blocks hold what, in a volume whose size `size` finds. Everything after is rendering.
+//! Decides which blocks hold what, for a volume whose size `size` finds. Everything after that is rendering.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result, Warning};
 use crate::tree::{Content, NodeId, Range as Data, Time, Tree};
 use crate::units::{Bytes, index, narrow, usize_of};
 
-/// A symbolic link's target of this length or more has a block of its own; a shorter one stands in the inode.
+/// A symbolic link's target of at least this length has a block of its own; a shorter one is in the inode.
 pub(super) const SLOW_SYMLINK: usize = 60;
 
 /// The contents of a filesystem before it has a size.
@@ -29,16 +29,16 @@ pub(super) struct Contents {
     pub(super) indexes: BTreeMap<u32, Index>,
     pub(super) hash_seed: [u8; 16],
     pub(super) seed: Checksum,
-    /// The writer's own time.
+    /// The time of the writer.
     pub(super) time: Time,
 }
 
-/// How the data of an inode lies in its blocks.
+/// The shape of an inode's data.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape<'a> {
-    /// So many blocks from its start on.
+    /// This many blocks, without holes.
     Dense(u64),
-    /// Only what these ranges touch; the rest is holes.
+    /// Only the blocks that these ranges touch; the rest is holes.
     Sparse(&'a [Data]),
 }
 
@@ -56,7 +56,7 @@ impl Shape<'_> {
     }
 }
 
-/// Contents with a place for every block.
+/// Contents with a place for each of their blocks.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) contents: Contents,
@@ -66,22 +66,22 @@ pub(super) struct Plan {
     pub(super) reserved_blocks: u64,
 }
 
-/// Which blocks were given to what.
+/// The blocks of everything.
 #[derive(Debug, Default)]
 pub(super) struct Allocation {
-    /// First block of each inode whose blocks are one run from its start, by inode number; 0 for the others.
+    /// First block of each inode whose blocks are one run without holes, by inode number; 0 for the others.
     starts: Vec<u64>,
     /// The blocks of all other inodes.
     many: BTreeMap<u32, FileBlocks>,
     pub(super) journal: FileBlocks,
-    /// The resize inode's double-indirect block; 0 where there is none.
+    /// The resize inode's double-indirect block; 0 if there is none.
     pub(super) resize: u64,
-    /// Blocks of each copy of each content of extended attributes.
+    /// Blocks of each copy of each block of extended attributes.
     pub(super) xattrs: Vec<Vec<u64>>,
-    /// Which copy an inode has, where its content has several.
+    /// The number of the copy that an inode uses, if there are several.
     xattr_copies: HashMap<u32, u32>,
     pub(super) used: u64,
-    /// Everything free below is used, nothing from here on is.
+    /// Every free block below this one is used, and none from it on.
     pub(super) end: u64,
 }
 
@@ -132,7 +132,7 @@ impl Contents {
         Directories { tree: &self.tree, inodes: &self.inodes, hash_seed: &self.hash_seed }
     }
 
-    /// How the data of an inode lies in its blocks.
+    /// The shape of an inode's data.
     pub(super) fn shape(&self, number: u32, node: NodeId) -> Shape<'_> {
         let node = source(&self.tree, node);
         let dense = match self.tree.node(node).content {
@@ -158,15 +158,15 @@ impl Contents {
         }
     }
 
-    /// Blocks of everything, but for the extent trees, which depend on where the blocks lie.
+    /// Blocks of everything except the extent trees, which depend on where the blocks lie.
     pub(super) fn surely_used(&self) -> u64 {
         let own = if self.inodes.lost_and_found_is_ours() { LOST_AND_FOUND_BLOCKS } else { 0 };
         let parts = self.inodes.all().flat_map(|(number, node)| self.shape(number, node).parts());
         own + parts.map(|(_, length)| length).sum::<u64>() + self.xattrs.copies().sum::<u64>()
     }
 
-    /// Gives blocks to everything, in this order: growth, journal, directories, links, attributes, file data. What
-    /// the kernel reads first stands together.
+    /// Allocates blocks for everything, in this order: growth, journal, directories, links, attributes, file
+    /// data. So the blocks that the kernel reads first lie together.
     pub(super) fn allocate(&self, geometry: &Geometry, journal: u64) -> Result<Allocation> {
         let mut allocator = Allocator::new(geometry);
         let mut found =
@@ -236,7 +236,7 @@ impl Pass {
 }
 
 impl Allocation {
-    /// Gives an inode its blocks.
+    /// Allocates blocks for an inode.
     fn give(&mut self, allocator: &mut Allocator<'_>, number: u32, shape: Shape<'_>) -> Result<()> {
         match shape {
             Shape::Dense(0) => Ok(()),
@@ -248,11 +248,11 @@ impl Allocation {
         }
     }
 
-    /// Gives an inode `length` blocks for one run from its start, or more runs where metadata lies in between.
+    /// Allocates `length` blocks for an inode: in one run, or in several if metadata lies in between.
     fn dense(&mut self, allocator: &mut Allocator<'_>, number: u32, length: u64) -> Result<()> {
         let mut runs: Vec<Run> = Vec::new();
         allocator.take(length, |run| runs.push(run));
-        // One run of at most four extents needs no tree; that is nearly every file.
+        // One run of at most four extents needs no tree. Nearly every file is such a run.
         if let [run] = runs.as_slice()
             && super::extent::levels(length.div_ceil(super::format::LONGEST_EXTENT)).is_empty()
         {
@@ -288,12 +288,12 @@ impl Allocation {
         self.many.get(&number).ok_or_else(|| no_blocks(number))
     }
 
-    /// The block of extended attributes of an inode whose content is `content`; 0 for none.
+    /// The block of extended attributes of an inode with the block content `content`; 0 for none.
     pub(super) fn xattr_block(&self, number: u32, content: Option<usize>) -> Result<u64> {
         let Some(content) = content else { return Ok(0) };
         let missing = || Error::bug(format!("inode {number} has no block for its extended attributes"));
         let block = match self.xattrs.get(content).ok_or_else(missing)?.as_slice() {
-            // Which copy an inode has is kept only where there are several.
+            // The number of the copy is stored only if there are several.
             [block] => *block,
             blocks => {
                 let copy = self.xattr_copies.get(&number).ok_or_else(missing)?;
@@ -304,13 +304,13 @@ impl Allocation {
     }
 }
 
-/// The error for an inode that must have blocks and has none.
+/// The error for an inode that must have blocks but has none.
 fn no_blocks(number: u32) -> Error {
     Error::bug(format!("inode {number} has no blocks"))
 }
 
-/// Whether a node's time lies outside what ext4 holds; an error unless it may be moved. Also refuses what no inode
-/// holds.
+/// Whether a node's time lies outside the range of ext4. That is an error if times may not be clamped. It
+/// also refuses everything else that an inode cannot hold.
 fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
     let own = source(tree, node);
     let meta = tree.node(own).meta;
@@ -336,11 +336,11 @@ fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
     Ok(outside)
 }
 
-/// 2310-04-04 to 2378-04-22: of these e2fsck remarks that a time is likely one before 1970, which kernels before 3.14 wrote
+/// 2310-04-04 to 2378-04-22: e2fsck takes such a time for one before 1970, which kernels before 3.14 wrote
 /// with both upper bits set (e2fsck/pass1.c, `check_inode_extra_negative_epoch`).
 const DOUBTED: Range<i64> = 3 * (1 << 32) - (1 << 31)..3 * (1 << 32);
 
-/// Whether ext4 cannot hold a time.
+/// Whether a time lies outside the range of ext4.
 const fn is_outside(time: Time) -> bool {
     time.seconds < EARLIEST || time.seconds > LATEST
 }
@@ -350,7 +350,7 @@ fn unfit(kind: Kind, what: &str, time: Time) -> Error {
     Error::new(kind, what)
         .expected(format!("{EARLIEST} to {LATEST} seconds since 1970 (1901-12-13 to 2446-05-10)"))
         .found(format!("{} seconds", time.seconds))
-        .hint("clamp such times with `times = \"clamp\"` (--times clamp)")
+        .remedy("times", "clamp such times with `times = \"clamp\"`")
 }
 
 /// The nearest time ext4 can hold.
@@ -373,7 +373,8 @@ impl Plan {
         self.geometry.inodes() - self.contents.inodes.used()
     }
 
-    /// Inodes of group `group` that are in use; they are the first ones of all, so groups behind them have none.
+    /// Inodes in use in group `group`. The inodes in use are the first ones of all, so the groups after them
+    /// have none.
     pub(super) fn used_inodes(&self, group: u64) -> Result<u32> {
         let each = u64::from(self.geometry.inodes_per_group);
         let used = self.contents.inodes.used().saturating_sub(group * each).min(each);
@@ -427,7 +428,7 @@ mod tests {
         let good = plan();
         let (text, link, many) = (inode(&good, "/text"), inode(&good, "/link"), inode(&good, "/many"));
         let part = |number: u32| number - 1;
-        // The table of inodes, up to the one that is poisoned.
+        // The table of inodes, up to the poisoned one.
         let table = |plan: Plan, number: u32| {
             let renderer = Renderer { plan: Arc::new(plan), what: What::InodeTable };
             renderer.render(0, u64::from(part(number)) * 256, &mut [0; 256])

@@ -1,4 +1,4 @@
-//! The bytes of a planned filesystem, part by part, when they are needed.
+//! Renders the bytes of a planned filesystem, part by part, when they are needed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::image::{Render, records};
 use crate::tree::{Content, NodeId, Time};
 use crate::units::{index, narrow, u64_of, usize_of};
 
-/// Which structure of a plan a renderer makes; the part number says which of them.
+/// The structure of a plan that a renderer makes. The part number selects one of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     /// Part: block group.
@@ -24,7 +24,7 @@ pub(super) enum What {
     InodeBitmap,
     /// Part: block group.
     InodeTable,
-    /// Part: inode number; 0 is the lost+found that is no node.
+    /// Part: inode number; 0 is the lost+found that is not a node.
     Directory,
     /// Part: inode number.
     Symlink,
@@ -34,7 +34,7 @@ pub(super) enum What {
     Xattrs,
     /// Part 0: the double-indirect block.
     ResizeIndirect,
-    /// Part: which reserved descriptor block.
+    /// Part: number of the reserved descriptor block.
     ResizeBackups,
 }
 
@@ -159,7 +159,7 @@ fn set_bits(bitmap: &mut [u8], from: usize, to: usize) {
     }
 }
 
-/// Marks the used blocks of a group, and those past the volume's end; returns how many are free.
+/// Marks the used blocks of a group, and bits past the volume's end. Returns how many blocks are free.
 pub(super) fn block_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENGTH]) -> u64 {
     let start = group * BLOCKS_PER_GROUP;
     let end = (start + BLOCKS_PER_GROUP).min(plan.geometry.blocks);
@@ -180,7 +180,7 @@ pub(super) fn block_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENG
     free
 }
 
-/// Marks the used inodes of a group, and those that the group does not have.
+/// Marks the used inodes of a group, and bits past the last inode of the group.
 pub(super) fn inode_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENGTH]) -> Result<()> {
     bitmap.fill(0);
     set_bits(bitmap, 0, index(plan.used_inodes(group)?));
@@ -194,7 +194,7 @@ fn inode_table(plan: &Plan, group: u32, skip: u64, out: &mut [u8]) -> Result<()>
     records(u64_of(INODE), skip, out, |number| inode(plan, narrow(first + number, "the number of an inode")?))
 }
 
-/// The 256 bytes of an inode; reserved ones that are not in use are zero.
+/// The 256 bytes of an inode; unused reserved inodes are zero.
 fn inode(plan: &Plan, number: u32) -> Result<[u8; INODE]> {
     let contents = &plan.contents;
     let record = match number {
@@ -217,7 +217,7 @@ fn inode(plan: &Plan, number: u32) -> Result<[u8; INODE]> {
     record.bytes(number, contents.seed)
 }
 
-/// An inode of the filesystem's own.
+/// An inode of the filesystem itself.
 fn own_inode(
     plan: &Plan,
     mode: u16,
@@ -241,9 +241,10 @@ fn own_inode(
     })
 }
 
-/// The inode that owns the reserved descriptor blocks, in the old form with block pointers. Its length covers what
-/// pointers up to its double-indirect block could address, and its count of blocks must be exact: growth subtracts
-/// from it, and the switch to meta_bg demands that just one block is left (linux/fs/ext4/resize.c).
+/// The inode that owns the reserved descriptor blocks, in the old form with block pointers. Its length covers
+/// everything that pointers up to its double-indirect block can address. Its block count must be exact:
+/// growth subtracts from it, and the switch to meta_bg requires that exactly one block is left
+/// (linux/fs/ext4/resize.c).
 fn resize_inode(plan: &Plan) -> Result<InodeRecord<'static>> {
     let backups = u64_of(plan.geometry.backups().count());
     let mut block = [0; 60];
@@ -314,8 +315,8 @@ fn node_inode(plan: &Plan, number: u32, first: NodeId) -> Result<InodeRecord<'_>
     Ok(record)
 }
 
-/// Links of a directory: its own two and one per subdirectory; past the limit 1, which means "not counted"
-/// (dir_nlink).
+/// Links of a directory: two of its own and one for each subdirectory; past the limit 1, which means "not
+/// counted" (dir_nlink).
 fn directory_links(plan: &Plan, node: NodeId) -> Result<u16> {
     let contents = &plan.contents;
     let own = u64::from(node == NodeId::ROOT && contents.inodes.lost_and_found_is_ours());

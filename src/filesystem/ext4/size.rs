@@ -1,4 +1,4 @@
-//! How large a volume is: the least one that holds its contents, or whether one of a given size does.
+//! The size of a volume: the smallest one that holds its contents, or a given one if that is large enough.
 
 use super::format::{BLOCK, BLOCKS_PER_GROUP, MOST_INODES_PER_GROUP};
 use super::geometry::{Geometry, LARGEST, Wish, too_large, with_spare};
@@ -23,20 +23,22 @@ const fn default_journal(blocks: u64) -> u64 {
     }
 }
 
-/// The journal sizes e2fsprogs knows, largest first: where the one for the grown volume does not fit, the next.
+/// The journal sizes of e2fsprogs, largest first. If the one for the grown volume does not fit, the next one
+/// is tried.
 const JOURNALS: [u64; 9] = [262_144, 131_072, 65_536, 32_768, 16_384, 8192, 4096, 1024, 0];
-/// The least blocks of a journal (JBD2_MIN_JOURNAL_BLOCKS), and the most e2fsprogs makes.
+/// The smallest journal in blocks (JBD2_MIN_JOURNAL_BLOCKS), and the largest that e2fsprogs makes.
 const SMALLEST_JOURNAL: u64 = 1024;
 const LARGEST_JOURNAL: u64 = 10_240_000;
 
-/// Blocks the kernel keeps back from everyone, so that a write it already promised finds its metadata: 2 percent, at
-/// most 4096 (linux/fs/ext4/super.c, ext4_calculate_resv_clusters). What users can fill is less than what is free.
+/// Reserved clusters: blocks that the kernel keeps back from everyone, so that a write that it has accepted
+/// finds space for its metadata. They are 2 percent, at most 4096 (linux/fs/ext4/super.c,
+/// ext4_calculate_resv_clusters). So users can fill less than the free space.
 pub(super) fn kept_back(blocks: u64) -> u64 {
     (blocks / 50).min(4096)
 }
 
 impl Plan {
-    /// Finds the size, then gives every block its place.
+    /// Finds the size, then allocates a place for every block.
     pub(super) fn new(contents: Contents, options: &Parameters) -> Result<Self> {
         match options.size {
             Size::Auto => Self::smallest(contents, options),
@@ -44,10 +46,11 @@ impl Plan {
         }
     }
 
-    /// The least volume that holds the contents and the free room asked for. What a volume needs grows with its size,
-    /// slower than the size itself, so trying what the last try needed ends at a size that suffices. At first with what
-    /// surely is used, which is one sum; then with every block in its place. Where a further group brings smaller tables,
-    /// that size is a few blocks too many, and what it needs is tried as well.
+    /// The smallest volume that holds the contents and the free space asked for. It is found by fixed-point
+    /// iteration: the needs of a volume grow with its size, but slower than the size. The first rounds use a
+    /// lower bound of the used blocks, which is one sum; the next rounds use real allocations. If an
+    /// additional group makes the tables smaller, the result is a few blocks too large, so the size that it
+    /// needs is tried as well.
     fn smallest(contents: Contents, options: &Parameters) -> Result<Self> {
         let mut blocks = 1;
         let sure = contents.surely_used();
@@ -107,7 +110,7 @@ impl Plan {
                 Ok(Self { contents, geometry, allocation, reserved_blocks })
             }
             Err(Missing(mut missing)) => {
-                // A larger volume takes a little more for itself; the size that is named has to suffice.
+                // A larger volume needs slightly more metadata; the size in the error must suffice.
                 while let Err(Missing(more)) = fit(&contents, options, blocks + missing)? {
                     missing += more;
                 }
@@ -117,7 +120,7 @@ impl Plan {
     }
 }
 
-/// Blocks a volume of this geometry must have where its contents use `used`.
+/// Blocks that a volume of this geometry must have if its contents use `used` blocks.
 fn needed(contents: &Contents, options: &Parameters, geometry: &Geometry, used: u64) -> u64 {
     let reserved = reserved(options, geometry.blocks);
     let free = Bytes::new(options.free.map_or(DEFAULT_FREE, Bytes::get)).div_ceil(BLOCK)
@@ -127,11 +130,11 @@ fn needed(contents: &Contents, options: &Parameters, geometry: &Geometry, used: 
         .saturating_add(free)
         .max(geometry.shortest())
         .max(inodes_need(wanted_inodes(contents, options), geometry))
-        // No more than half of the blocks may be kept for the super-user (e2fsck/super.c, check_super_block).
+        // At most half of the blocks may be reserved for the super-user (e2fsck/super.c, check_super_block).
         .max(reserved.saturating_mul(2))
 }
 
-/// How many blocks a volume lacks at least.
+/// At least how many blocks a volume lacks.
 struct Missing(u64);
 
 /// Tries to fit contents into a volume of `blocks` blocks.
@@ -143,12 +146,12 @@ fn fit(
     let asked = blocks;
     let mut geometry = geometry(contents, options, blocks)?;
     if geometry.shortest() > blocks && geometry.groups > 1 {
-        // A last group too short for its own metadata is left out, as mke2fs does.
+        // A last group that is too short for its own metadata is left out, as in mke2fs.
         blocks = (geometry.groups - 1) * BLOCKS_PER_GROUP;
         geometry = self::geometry(contents, options, blocks)?;
     }
     let wanted = journal(options, blocks)?;
-    // Only a journal that nobody asked for may be smaller than the one for the grown volume.
+    // Only a journal of default size may be smaller than the one for the grown volume.
     let least = if options.journal == Journal::Auto { default_journal(blocks) } else { wanted };
     let sizes = std::iter::once(wanted)
         .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
@@ -160,12 +163,13 @@ fn fit(
             return Ok(Ok((geometry, allocation)));
         }
     }
-    // What a shorter last group lacks can fit what was asked for: then a block more is needed for that group.
+    // If the last group is cut, the sum may still fit. Then one block more is needed for that group.
     Ok(Err(Missing(needed.saturating_sub(asked).max(1))))
 }
 
-/// Free room where none is asked for: enough for the first boot of a system to make its directories and files (an
-/// exactly full root does not boot), and enough that every filesystem of automatic size has a journal. 16 MiB.
+/// Free space if none is asked for, 16 MiB. A system needs some to make directories and files at its first
+/// boot (an exactly full root does not boot), and with it every filesystem of automatic size is large enough
+/// for a journal.
 const DEFAULT_FREE: u64 = 16 << 20;
 
 fn geometry(contents: &Contents, options: &Parameters, blocks: u64) -> Result<Geometry> {
@@ -197,8 +201,8 @@ fn geometry(contents: &Contents, options: &Parameters, blocks: u64) -> Result<Ge
     }
 }
 
-/// Inodes there have to be: those in use, and those asked for; where nobody asks, and the size is ours to choose, some
-/// more for the running system.
+/// The number of inodes that the filesystem needs: those in use or those asked for, whichever is more. If nobody asks
+/// and the size is automatic, it has spare ones for the running system.
 fn wanted_inodes(contents: &Contents, options: &Parameters) -> u64 {
     let used = contents.inodes.used();
     match (options.inodes, options.size) {
@@ -219,7 +223,7 @@ fn too_many_inodes(inodes: u64, geometry: &Geometry) -> Error {
         .found(inodes)
 }
 
-/// The least blocks with enough groups for so many inodes.
+/// The smallest number of blocks with enough groups for this many inodes.
 fn inodes_need(inodes: u64, geometry: &Geometry) -> u64 {
     if geometry.inodes() >= inodes {
         return 0;
@@ -234,7 +238,7 @@ fn reserved(options: &Parameters, blocks: u64) -> u64 {
     }
 }
 
-/// Blocks of the journal: those for the size the volume is expected to grow to.
+/// Blocks of the journal, for the size to which the volume may grow.
 fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
     match options.journal {
         Journal::None => Ok(0),
@@ -259,7 +263,7 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
     }
 }
 
-/// The error for contents that do not fit: by how much, and what is large.
+/// The error for contents that do not fit: by how much, and which of them are large.
 fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
     let largest: Vec<String> = contents
         .tree

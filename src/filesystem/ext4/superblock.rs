@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 use crate::units::{half_hi, half_hi16, half_lo, half_lo16, index, narrow, usize_of};
 use crate::wire::Wire;
 
-/// Where the checksum stands that covers all bytes before it.
+/// The offset of the checksum, which covers all bytes before it.
 const CHECKSUM: usize = Superblock::LENGTH - 4;
 
-/// The superblock that stands in `group`.
+/// The superblock in `group`.
 pub(super) fn superblock(plan: &Plan, options: &Parameters, group: u64) -> Result<[u8; Superblock::LENGTH]> {
     let seconds = plan.contents.time.seconds.max(0).cast_unsigned();
     let high = narrow(half_hi(seconds), "s_wtime_hi")?;
@@ -31,7 +31,8 @@ pub(super) fn superblock(plan: &Plan, options: &Parameters, group: u64) -> Resul
         s_rev_level: 1,                // dynamic inode sizes
         s_first_ino: LOST_AND_FOUND,
         s_inode_size: narrow(INODE, "s_inode_size")?,
-        // Past 65,535 its low half, as e2fsprogs writes it (lib/ext2fs/closefs.c, write_primary_superblock).
+        // Numbers above 65,535 are cut to their low half, as in e2fsprogs (lib/ext2fs/closefs.c,
+        // write_primary_superblock).
         s_block_group_nr: half_lo16(narrow(group, "a group's number")?),
         s_feature_compat: COMPAT_EXT_ATTR | COMPAT_DIR_INDEX | resize,
         s_feature_incompat: INCOMPAT,
@@ -77,7 +78,7 @@ fn label(text: &str) -> Result<[u8; 16]> {
     Ok(field)
 }
 
-/// How many of everything, and the sizes of block and group.
+/// The counts of everything, and the sizes of block and group.
 fn counts(plan: &Plan) -> Result<Superblock> {
     let geometry = &plan.geometry;
     let (blocks, reserved, free) = (geometry.blocks, plan.reserved_blocks, plan.free_blocks());
@@ -100,12 +101,12 @@ fn counts(plan: &Plan) -> Result<Superblock> {
     })
 }
 
-/// Bytes of the journal.
+/// Length of the journal in bytes.
 pub(super) fn journal_length(plan: &Plan) -> u64 {
     (plan.allocation.journal.used() - plan.allocation.journal.node_count()) * BLOCK
 }
 
-/// All group descriptors, as they stand behind each superblock copy.
+/// All group descriptors, as they follow each superblock copy.
 pub(super) fn descriptors(plan: &Plan) -> Result<Vec<u8>> {
     let geometry = &plan.geometry;
     let mut directories = vec![0_u32; usize_of(geometry.groups)];
@@ -124,8 +125,9 @@ pub(super) fn descriptors(plan: &Plan) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// One group descriptor. Bitmaps of untouched groups are neither written nor summed: the kernel makes them from the
-/// flags, and since the tables of a new file are zero throughout, INODE_ZEROED spares it writing them.
+/// One group descriptor. Bitmaps of unused groups are neither written nor summed, because the kernel makes
+/// them from the flags. The inode tables of a new file are all zero, so INODE_ZEROED keeps the kernel from
+/// clearing them.
 fn descriptor(plan: &Plan, group: u64, directories: u32) -> Result<GroupDescriptor> {
     let geometry = &plan.geometry;
     let placed = &geometry.placed[usize_of(group)];
@@ -176,8 +178,8 @@ fn descriptor(plan: &Plan, group: u64, directories: u32) -> Result<GroupDescript
     Ok(descriptor)
 }
 
-/// Whether nothing but what the kernel can deduce is used in a group: nothing at all. As mke2fs, never the last group
-/// (its bitmap needs padding) and never one with a superblock copy.
+/// Whether no block of a group is used, so that the kernel can make its bitmap itself. As in mke2fs, this is
+/// never true of the last group (its bitmap needs padding) and of groups with a superblock copy.
 pub(super) fn block_bitmap_is_implied(plan: &Plan, group: u64) -> bool {
     let start = group * BLOCKS_PER_GROUP;
     let end = start + BLOCKS_PER_GROUP;
@@ -187,8 +189,8 @@ pub(super) fn block_bitmap_is_implied(plan: &Plan, group: u64) -> bool {
         && plan.geometry.taken.get(first).is_none_or(|run| run.start >= end)
 }
 
-/// The journal's first block; the log itself is empty, and zero blocks are a valid empty log (kernel.org, ext4, "Journal
-/// (jbd2)").
+/// The journal's first block. The log itself is empty, and zero blocks are a valid empty log (kernel.org,
+/// ext4, "Journal (jbd2)").
 pub(super) fn journal_superblock(plan: &Plan, options: &Parameters) -> Result<Vec<u8>> {
     let superblock = JournalSuperblock {
         h_blocktype: 4, // superblock version 2
@@ -204,7 +206,7 @@ pub(super) fn journal_superblock(plan: &Plan, options: &Parameters) -> Result<Ve
     Ok(superblock.bytes().to_vec())
 }
 
-/// Puts pointers of 32 bits into a block, each at its slot.
+/// Puts 32-bit pointers into a block, each at its slot.
 fn pointers(slots: impl Iterator<Item = (u64, u64)>) -> Result<Vec<u8>> {
     let mut block = vec![0; BLOCK_LENGTH];
     for (slot, target) in slots {
@@ -218,8 +220,8 @@ fn pointers(slots: impl Iterator<Item = (u64, u64)>) -> Result<Vec<u8>> {
     Ok(block)
 }
 
-/// The resize inode's double-indirect block: for each reserved descriptor block, at the place of its number among all
-/// descriptor blocks, its copy in group 0.
+/// The resize inode's double-indirect block: pointers to the reserved descriptor blocks of group 0, each at
+/// the slot of its number among all descriptor blocks.
 pub(super) fn resize_indirect(plan: &Plan) -> Result<Vec<u8>> {
     let first = plan.geometry.descriptor_blocks;
     pointers((first..first + plan.geometry.reserved).map(|block| (block % POINTERS_PER_BLOCK, 1 + block)))

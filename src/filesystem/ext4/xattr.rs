@@ -1,5 +1,5 @@
-//! Extended attributes: inside the inode where they fit, the rest in one block that inodes with equal attributes
-//! share (kernel.org, ext4, "Extended Attributes"; linux/fs/ext4/xattr.h).
+//! Extended attributes: inside the inode if they fit, otherwise in one block that inodes with equal
+//! attributes share (kernel.org, ext4, "Extended Attributes"; linux/fs/ext4/xattr.h).
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::tree::{NodeId, Tree, Xattr};
 use crate::units::{index, narrow};
 use crate::wire::Wire;
 
-/// The most inodes that share one block (EXT4_XATTR_REFCOUNT_MAX).
+/// The largest number of inodes that share one block (EXT4_XATTR_REFCOUNT_MAX).
 const MOST_SHARERS: u32 = 1024;
-/// Room for entries and values inside the inode, after the magic word.
-const ROOM_IN_INODE: usize = INODE - XATTRS_IN_INODE - XattrInodeHeader::LENGTH;
-/// Room for entries and values in the block.
-const ROOM_IN_BLOCK: usize = BLOCK_LENGTH - XattrHeader::LENGTH;
+/// Space for entries and values inside the inode, after the magic word.
+const SPACE_IN_INODE: usize = INODE - XATTRS_IN_INODE - XattrInodeHeader::LENGTH;
+/// Space for entries and values in the block.
+const SPACE_IN_BLOCK: usize = BLOCK_LENGTH - XattrHeader::LENGTH;
 
-/// An attribute as it is stored: its namespace is a number.
+/// An attribute in its stored form: its namespace is a number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Stored {
     index: u8,
@@ -27,7 +27,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// Bytes of its entry and of its value, both on multiples of 4.
+    /// Bytes of its entry and its value, both rounded up to a multiple of 4.
     fn length(&self) -> usize {
         (XattrEntry::LENGTH + self.name.len()).next_multiple_of(4) + self.value.len().next_multiple_of(4)
     }
@@ -38,19 +38,19 @@ impl Stored {
     }
 }
 
-/// Where the attributes of each set of a tree go.
+/// The place of the attributes of each set of a tree.
 #[derive(Debug, Default)]
 pub(super) struct Xattrs {
-    /// Per set of the tree: what stands inside the inode, and which block content it has.
+    /// For each set of the tree: the bytes inside the inode, and the number of its block content.
     sets: Vec<(Vec<u8>, Option<usize>)>,
     /// The different block contents.
     blocks: Vec<Vec<Stored>>,
-    /// Inodes of each block content.
+    /// Number of inodes of each block content.
     users: Vec<u32>,
 }
 
 impl Xattrs {
-    /// Lays out every set of `tree`; `users` gives the nodes that are inodes of their own.
+    /// Lays out every set of `tree`. `users` are the nodes that have inodes of their own.
     pub(super) fn new(tree: &Tree, users: impl Iterator<Item = NodeId>) -> Result<Self> {
         let mut plan = Self::default();
         let mut known: BTreeMap<Vec<Stored>, usize> = BTreeMap::new();
@@ -86,27 +86,27 @@ impl Xattrs {
         Ok(plan)
     }
 
-    /// What stands inside the inodes of a set.
+    /// The bytes inside the inodes of a set.
     pub(super) fn inside(&self, set: u32) -> Result<&[u8]> {
         self.sets.get(index(set)).map(|(inside, _)| inside.as_slice()).ok_or_else(|| no_set(set))
     }
 
-    /// Which block content the inodes of a set have.
+    /// The block content of the inodes of a set.
     pub(super) fn block(&self, set: u32) -> Result<Option<usize>> {
         self.sets.get(index(set)).map(|(_, block)| *block).ok_or_else(|| no_set(set))
     }
 
-    /// How many blocks each content needs, so that none has too many inodes.
+    /// How many copies of each block content are needed, so that none has too many inodes.
     pub(super) fn copies(&self) -> impl Iterator<Item = u64> + '_ {
         self.users.iter().map(|users| u64::from(users.div_ceil(MOST_SHARERS)))
     }
 
-    /// Which copy the `ordinal`-th inode of a content has.
+    /// The copy for the `ordinal`-th inode of a block content.
     pub(super) const fn copy_of(ordinal: u32) -> u32 {
         ordinal / MOST_SHARERS
     }
 
-    /// Copy `copy` of a content, to stand in block `address`.
+    /// Copy `copy` of a block content, for block `address`.
     pub(super) fn block_bytes(
         &self,
         content: usize,
@@ -131,33 +131,34 @@ impl Xattrs {
     }
 }
 
-/// The error for a set of attributes that the tree does not have.
+/// The error for a set of attributes that does not exist in the tree.
 fn no_set(set: u32) -> Error {
     Error::bug(format!("there is no set {set} of extended attributes"))
 }
 
-/// Which attributes go inside the inode and which into the block: inside as many as fit, in the order of namespaces,
-/// so that ACLs and capabilities, which every access needs, are read with the inode. Where the rest is then too much for
-/// the block, as much is put inside as can be: what another ext4 could hold, however it came to be there, fits here too.
+/// Splits attributes between the inode and the block. The inode gets as many as fit, in the order of
+/// namespaces, so that ACLs and capabilities, which every access needs, are read with the inode. If the rest
+/// is then too much for the block, the inode is filled as well as possible. So every set that another ext4
+/// could hold also fits here.
 fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
     let mut all = xattrs.iter().map(stored).collect::<Result<Vec<_>>>()?;
     all.sort_by(|a, b| (a.index == 1).cmp(&(b.index == 1)).then_with(|| a.order().cmp(&b.order())));
     let lengths: Vec<usize> = all.iter().map(Stored::length).collect();
     let whole: usize = lengths.iter().sum();
     let length = |chosen: &[usize]| chosen.iter().filter_map(|at| lengths.get(*at)).sum::<usize>();
-    // Both areas end their entries with four zero bytes.
-    let mut chosen = in_order(&lengths, ROOM_IN_INODE - 4);
-    if whole - length(&chosen) + 4 > ROOM_IN_BLOCK {
-        chosen = tightest(&lengths, ROOM_IN_INODE - 4);
+    // In both areas four zero bytes end the entries.
+    let mut chosen = in_order(&lengths, SPACE_IN_INODE - 4);
+    if whole - length(&chosen) + 4 > SPACE_IN_BLOCK {
+        chosen = tightest(&lengths, SPACE_IN_INODE - 4);
     }
     let needed = whole - length(&chosen);
-    if needed + 4 > ROOM_IN_BLOCK {
+    if needed + 4 > SPACE_IN_BLOCK {
         let largest = xattrs.iter().max_by_key(|xattr| xattr.value.len());
         let name = largest.map_or(String::new(), |xattr| {
             format!("; the largest is `{}` with {} bytes", printable(&xattr.name), xattr.value.len())
         });
         return Err(Error::new(Kind::Capacity, "the extended attributes do not fit an ext4 inode")
-            .expected(format!("at most {} bytes beside those in the inode", ROOM_IN_BLOCK - 4))
+            .expected(format!("at most {} bytes beside those in the inode", SPACE_IN_BLOCK - 4))
             .found(format!("{needed} bytes{name}"))
             .why("without ea_inode, which GRUB refuses, one block holds them all"));
     }
@@ -171,16 +172,16 @@ fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
     if !inside.is_empty() {
         bytes = vec![0; INODE - XATTRS_IN_INODE];
         XattrInodeHeader::BLANK.write_to(&mut bytes);
-        // Offsets of values count from the first entry here, from the block's start there.
+        // Offsets of values count from the first entry in an inode, and from the start of a block.
         let first = XattrInodeHeader::LENGTH;
         entries(&mut bytes, first, first, &inside, false)?;
     }
     Ok((bytes, rest))
 }
 
-/// Those that fit into `room` one after the other, by their places.
-fn in_order(lengths: &[usize], room: usize) -> Vec<usize> {
-    let mut left = room;
+/// The attributes that fit into `space` one after the other, by their numbers.
+fn in_order(lengths: &[usize], space: usize) -> Vec<usize> {
+    let mut left = space;
     let fits = |(at, length): (usize, &usize)| {
         left = left.checked_sub(*length)?;
         Some(at)
@@ -188,14 +189,15 @@ fn in_order(lengths: &[usize], room: usize) -> Vec<usize> {
     lengths.iter().enumerate().filter_map(fits).collect()
 }
 
-/// Those that fill `room` best; of equal choices the one whose last is the earliest.
-fn tightest(lengths: &[usize], room: usize) -> Vec<usize> {
-    // By the length of a choice: the first choice found of that length. The room has 88 bytes and lengths are multiples
-    // of 4, so there are 23 of them.
-    let mut found: Vec<Option<Vec<usize>>> = vec![None; room + 1];
+/// The attributes that fill `space` best. Of equal choices, it takes the one whose last attribute is the
+/// earliest.
+fn tightest(lengths: &[usize], space: usize) -> Vec<usize> {
+    // For each total length, the first choice found with that length. The space is 88 bytes and lengths are
+    // multiples of 4, so there are 23 lengths.
+    let mut found: Vec<Option<Vec<usize>>> = vec![None; space + 1];
     found[0] = Some(Vec::new());
     for (at, length) in lengths.iter().enumerate() {
-        for sum in (*length..=room).rev() {
+        for sum in (*length..=space).rev() {
             if found[sum].is_none()
                 && let Some(before) = &found[sum - length]
             {
@@ -208,8 +210,8 @@ fn tightest(lengths: &[usize], room: usize) -> Vec<usize> {
     found.into_iter().rev().flatten().next().unwrap_or_default()
 }
 
-/// Writes entries from `first` up and values from the end down; returns the hash of all entries. Value offsets count
-/// from `origin`.
+/// Writes entries upwards from `first` and values downwards from the end. Returns the hash of all entries.
+/// Value offsets count from `origin`.
 fn entries(out: &mut [u8], first: usize, origin: usize, stored: &[Stored], hashed: bool) -> Result<u32> {
     let (mut at, mut value) = (first, out.len());
     let mut sum = 0_u32;
@@ -228,7 +230,7 @@ fn entries(out: &mut [u8], first: usize, origin: usize, stored: &[Stored], hashe
             e_hash,
         };
         entry.write_to(&mut out[at..]);
-        // ext4_xattr_rehash: one entry without hash makes the block unshareable; ours all have one.
+        // ext4_xattr_rehash: an entry without a hash would make the block unshareable; all of ours have one.
         sum = sum.rotate_left(16) ^ e_hash;
         let name = at + XattrEntry::LENGTH;
         out[name..name + xattr.name.len()].copy_from_slice(&xattr.name);
@@ -237,8 +239,8 @@ fn entries(out: &mut [u8], first: usize, origin: usize, stored: &[Stored], hashe
     Ok(sum)
 }
 
-/// ext4_xattr_hash_entry: the name by 5 bits, then the value by 16 bits a word. Names are hashed as unsigned bytes,
-/// as Linux does since 6.2; both agree for ASCII.
+/// ext4_xattr_hash_entry: the name with a rotation of 5 bits, then the value with 16 bits for each word.
+/// Names are hashed as unsigned bytes, as in Linux since 6.2; for ASCII both ways agree.
 fn entry_hash(xattr: &Stored) -> u32 {
     let hash = xattr.name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ u32::from(*byte));
     xattr.value.chunks(4).fold(hash, |hash, chunk| {
@@ -248,7 +250,7 @@ fn entry_hash(xattr: &Stored) -> u32 {
     })
 }
 
-/// Namespaces that ext4 stores as numbers, with the prefix that is then left out of the name.
+/// Namespaces that ext4 stores as numbers, with the prefix that is omitted from the name.
 const NAMESPACES: [(&[u8], u8); 5] = [
     (b"user.", 1),
     (b"trusted.", 4),
@@ -257,9 +259,9 @@ const NAMESPACES: [(&[u8], u8); 5] = [
     (b"system.posix_acl_default", 3),
 ];
 
-/// The prefix of a namespace's names.
+/// The prefix of names in a namespace.
 pub(super) fn prefix(index: u8) -> Option<&'static [u8]> {
-    /// Namespaces that we write none of: the kernel's own, and ACLs of NFSv4.
+    /// Namespaces that we never write: the kernel's own, and ACLs of NFSv4.
     const OTHERS: [(&[u8], u8); 2] = [(b"system.", 7), (b"system.richacl", 8)];
     NAMESPACES.iter().chain(&OTHERS).find(|(_, number)| *number == index).map(|(prefix, _)| *prefix)
 }
@@ -281,8 +283,8 @@ fn stored(xattr: &Xattr) -> Result<Stored> {
         .hint("leave it out of the patterns of `xattrs`"))
 }
 
-/// A POSIX ACL from the exchange form of the kernel (version 2: tag, permissions and id for every entry;
-/// include/uapi/linux/posix_acl_xattr.h) to that on disk (version 1: an id only where there is one;
+/// Converts a POSIX ACL from the kernel's exchange form (version 2: tag, permissions and id for every entry;
+/// include/uapi/linux/posix_acl_xattr.h) to the form on disk (version 1: an id only if it has a meaning;
 /// linux/fs/ext4/acl.h).
 fn acl_on_disk(value: &[u8]) -> Result<Vec<u8>> {
     let bad = |why: &str| {
@@ -306,9 +308,9 @@ fn acl_on_disk(value: &[u8]) -> Result<Vec<u8>> {
     if chunks.remainder().is_empty() { Ok(out) } else { bad("a length that is no multiple of 8") }
 }
 
-/// The way back from [`acl_on_disk`].
+/// The inverse of [`acl_on_disk`].
 pub(super) fn acl_exchanged(value: &[u8]) -> Result<Vec<u8>> {
-    /// The id of an entry that has none (ACL_UNDEFINED_ID).
+    /// The id of an entry without an id (ACL_UNDEFINED_ID).
     const NONE: [u8; 4] = u32::MAX.to_le_bytes();
     let bad = || Error::new(Kind::Format, "a POSIX ACL on the disk is not understood");
     let mut rest = value.strip_prefix(&1_u32.to_le_bytes()).ok_or_else(bad)?;
@@ -363,7 +365,7 @@ mod tests {
         let (inside, rest) = split(&[xattr("user.a", b"1"), xattr("user.b", &[7; 300])]).unwrap();
         assert_eq!(inside.len(), 96);
         assert_eq!(rest.len(), 1);
-        // 92 bytes of room less 4 of end mark: an entry of 20 and a value of 68 fill it.
+        // 92 bytes minus 4 of end mark: an entry of 20 and a value of 68 fill them.
         let (_, rest) = split(&[xattr("user.abcd", &[1; 68])]).unwrap();
         assert!(rest.is_empty());
         let (_, rest) = split(&[xattr("user.abcd", &[1; 69])]).unwrap();
@@ -379,15 +381,15 @@ mod tests {
 
     #[test]
     fn the_inode_takes_as_much_as_it_can_where_the_block_is_full() {
-        // Entries of 20 bytes with their values: 60, 88 and 4000. The first in order would leave 4088 for the 4060 that
-        // the block has.
+        // Entries of 20 bytes with their values: 60, 88 and 4000. With the first one inside, 4088 bytes would
+        // be left for the 4060 of the block.
         let lengths = [("user.a", 40), ("user.b", 68), ("user.c", 4040 - 60)];
         let set: Vec<Xattr> = lengths.iter().map(|(name, length)| xattr(name, &vec![1; *length])).collect();
         let (inside, rest) = split(&set).unwrap();
         assert_eq!(inside.len(), 96);
         let names: Vec<&[u8]> = rest.iter().map(|stored| stored.name.as_slice()).collect();
         assert_eq!(names, [b"a", b"c"]);
-        // Without need, the order of namespaces decides.
+        // If there is enough space, the order of namespaces decides.
         let (_, rest) = split(&set[..2]).unwrap();
         assert_eq!(rest[0].name, b"b");
         assert_eq!(tightest(&[60, 88, 28, 88], 88), [1]);

@@ -1,6 +1,6 @@
-//! Which clusters are whose: the root directory of FAT32, then the other directories, then the files, in preorder and
-//! each in one run. So the table is told by where the runs end, and rendered when it is needed: that of a volume of
-//! 2 TiB takes as much memory as the number of its files.
+//! The owners of clusters: the root directory of FAT32, then the other directories, then the files, in
+//! preorder and each in one run. So the table follows from the ends of the runs, and is rendered when it is
+//! needed. Even for a volume of 2 TiB its memory only depends on the number of files.
 
 use super::contents::Contents;
 use super::format::ROOT_CLUSTER;
@@ -13,14 +13,14 @@ use crate::units::{Bytes, usize_of};
 /// The runs of clusters of a volume.
 #[derive(Debug)]
 pub(super) struct Chains {
-    /// By node: its first cluster; 0 for none.
+    /// For each node its first cluster; 0 for none.
     starts: Vec<u32>,
-    /// The last cluster of each run, ascending; each begins behind the one before it.
+    /// The last cluster of each run, ascending. Each run begins after the previous one.
     ends: Vec<u32>,
 }
 
 impl Chains {
-    /// Gives every directory and file its clusters. That they are enough was counted before.
+    /// Assigns clusters to every directory and file. The caller has counted that there are enough.
     pub(super) fn assign(contents: &Contents<'_>, geometry: &Geometry) -> Result<Self> {
         let mut chains = Self { starts: vec![0; contents.tree.len()], ends: Vec::new() };
         let wide = geometry.fat == FatType::Fat32;
@@ -51,29 +51,29 @@ impl Chains {
         Ok(())
     }
 
-    /// The first cluster that is free, if there are enough of them.
+    /// The first free cluster, if there are enough of them.
     pub(super) fn next(&self) -> u32 {
-        // Nothing is taken where there is no run.
+        // Without a run no cluster is used.
         self.ends.last().map_or(ROOT_CLUSTER, |end| end + 1)
     }
 
-    /// The first cluster of a node; 0 where it has none.
+    /// The first cluster of a node; 0 if it has none.
     pub(super) fn start(&self, id: NodeId) -> u32 {
         self.starts[id.index()]
     }
 
-    /// How many clusters are taken.
+    /// The number of used clusters.
     pub(super) fn used(&self) -> u64 {
         u64::from(self.next() - ROOT_CLUSTER)
     }
 
-    /// The table that says so.
+    /// The table for these runs.
     pub(super) fn into_table(self, geometry: &Geometry) -> Table {
         Table { fat: geometry.fat, media: geometry.media, ends: self.ends }
     }
 }
 
-/// The file allocation table. Its parts, one for each copy, are the same.
+/// The file allocation table. Each copy is a part; all parts are equal.
 #[derive(Debug)]
 pub(super) struct Table {
     fat: FatType,
@@ -89,9 +89,9 @@ impl Table {
         Bytes::new((entries * self.fat.bits()).div_ceil(8))
     }
 
-    /// Entries from `first` on, without end: behind the last run they are zero.
+    /// Entries from `first` on, without end: after the last run they are zero.
     fn entries(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
-        // The mark of the end of a chain, and of the second entry: all ones (of FAT32, 28 of them).
+        // The mark for the end of a chain, and for the second entry: all ones (28 of them in FAT32).
         let end = match self.fat {
             FatType::Fat12 => 0xfff,
             FatType::Fat16 => 0xffff,
@@ -99,7 +99,7 @@ impl Table {
         };
         let mut run = self.ends.partition_point(|end| *end < first);
         (first..).map(move |cluster| match cluster {
-            // The media descriptor, filled up with ones.
+            // The media descriptor; the other bits are ones.
             0 => end & !0xff | u32::from(self.media),
             1 => end,
             _ => {
@@ -118,7 +118,7 @@ impl Table {
 
 impl Render for Table {
     fn render(&self, _part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        // Two entries of FAT12 are three bytes, so begin with an even one.
+        // Two entries of FAT12 are three bytes, so it begins with an even one.
         let pair = self.fat.bits() / 4;
         let (first, skip) = (skip / pair * 2, usize_of(skip % pair));
         let first = u32::try_from(first).map_err(|_| Error::bug("the table ends before this"))?;
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::units::u64_of;
 
-    /// Entries as a plain list, and packed bit by bit: another way to the same bytes.
+    /// Entries as a plain list, packed bit by bit: a second way to compute the same bytes.
     fn packed(table: &Table) -> Vec<u8> {
         let length = usize_of(table.length().get());
         let mut bits = vec![false; length * 8 + 64];

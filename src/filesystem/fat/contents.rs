@@ -1,5 +1,5 @@
-//! What a tree asks of a volume: whether FAT can hold its names and nodes at all, how many directory entries and
-//! clusters they take, and what of them is lost.
+//! What a tree requires of a volume: whether FAT can hold its names and nodes, how many directory entries and
+//! clusters they take, and which metadata is lost.
 
 use super::geometry::ENTRY;
 use super::names;
@@ -9,8 +9,8 @@ use crate::units::{Bytes, Clusters};
 
 /// The largest file: its length is a 32-bit field.
 const LARGEST_FILE: u64 = 0xffff_ffff;
-/// The most entries of a directory, `.` and `..` among them: 2 MiB (fatgen103, "FAT Directory Structure"; Linux,
-/// `FAT_MAX_DIR_ENTRIES`), less one, since drivers count them in 16 bits.
+/// The largest number of entries of a directory, `.` and `..` included: 2 MiB (fatgen103, "FAT Directory
+/// Structure"; Linux, `FAT_MAX_DIR_ENTRIES`), minus one, since drivers count them in 16 bits.
 const MOST_ENTRIES: u64 = 65_535;
 
 /// A directory and the number of its entries.
@@ -32,13 +32,13 @@ impl Directory {
 pub(super) struct Contents<'a> {
     pub(super) tree: &'a Tree,
     pub(super) root: Directory,
-    /// In preorder, so the root is the first.
+    /// In preorder, so the root comes first.
     pub(super) directories: Vec<Directory>,
     pub(super) warnings: Vec<Warning>,
 }
 
 impl<'a> Contents<'a> {
-    /// Looks through a tree; `label` tells whether the root directory holds one.
+    /// Examines a tree. `label` says whether the root directory contains a label.
     pub(super) fn survey(tree: &'a Tree, label: bool) -> Result<Self> {
         let root = Directory { id: NodeId::ROOT, entries: 0 };
         let mut contents = Self { tree, root, directories: Vec::new(), warnings: Vec::new() };
@@ -88,7 +88,7 @@ impl<'a> Contents<'a> {
     /// Checks the names of a directory and counts its entries.
     fn directory(&mut self, id: NodeId, label: bool) -> Result<()> {
         let tree = self.tree;
-        // The root has a label and no `.` and `..`.
+        // The root has a label but no `.` and `..`.
         let mut entries = if id == NodeId::ROOT { u64::from(label) } else { 2 };
         let mut folded = Vec::new();
         for child in tree.children(id) {
@@ -123,18 +123,18 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
-    /// Length of a regular file, whichever of its names is asked.
+    /// Length of a regular file; any of its names may be given.
     pub(super) fn size(&self, id: NodeId) -> u64 {
         self.tree.size(source(self.tree, id))
     }
 
-    /// Regular files, in preorder, with their lengths; every name of a linked file is one.
+    /// Regular files, in preorder, with their lengths; every name of a linked file counts.
     pub(super) fn files(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
         self.tree.ids().filter(|id| !self.tree.is_directory(*id)).map(|id| (id, self.size(id)))
     }
 
-    /// How many clusters of `size` bytes the contents take; `root` tells whether the root directory is in clusters,
-    /// as in FAT32, where it has at least one.
+    /// How many clusters of `size` bytes the contents take. `root` says whether the root directory is in
+    /// clusters, as in FAT32, where it has at least one.
     pub(super) fn clusters(&self, size: u64, root: bool) -> Clusters {
         let files: Clusters = self.files().map(|(_, length)| Clusters::new(length.div_ceil(size))).sum();
         let directories: Clusters = self
@@ -166,7 +166,8 @@ impl<'a> Contents<'a> {
         )));
     }
 
-    /// Modes are not worth a word, since no mode is kept; what someone set on purpose is.
+    /// No warning about permissions, since FAT keeps none of them; but about special mode bits, which
+    /// somebody set on purpose.
     fn warn_of_metadata(&mut self) {
         let tree = self.tree;
         let (mut names, mut first) = (0_u64, None);
@@ -198,7 +199,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// The node that has the content of `id`: itself, or for a further name the first.
+/// The node that has the content of `id`: itself, or for a further name the first name.
 pub(super) fn source(tree: &Tree, id: NodeId) -> NodeId {
     match tree.node(id).content {
         Content::Link { to } => to,

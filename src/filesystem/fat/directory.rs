@@ -1,5 +1,5 @@
-//! The bytes of one directory: label or `.` and `..`, then its names in the tree's order, a long name before its
-//! short one.
+//! The bytes of one directory: the label or `.` and `..`, then its names in the order of the tree, each long
+//! name before its short one.
 
 use super::chain::Chains;
 use super::contents::Contents;
@@ -29,7 +29,8 @@ impl Writer<'_> {
             }
         } else {
             let parent = tree.parent(id);
-            // The root is cluster 0 to its children, also where it has a chain (fatgen103, "FAT Directory Structure").
+            // For its children the root is cluster 0, even if it has a chain (fatgen103, "FAT Directory
+            // Structure").
             let above = if parent == NodeId::ROOT { 0 } else { self.chains.start(parent) };
             for (name, cluster) in [(*b".          ", self.chains.start(id)), (*b"..         ", above)] {
                 bytes.extend(entry(ShortName(name), Attribute::Directory, cluster, 0, self.date));

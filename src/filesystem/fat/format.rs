@@ -1,6 +1,6 @@
-//! The bytes: boot sector, FSInfo sector, directory entries, dates; docs/formats/fat.md says why each field has its
-//! value. Numbers are little-endian throughout. Boot sector and FSInfo have 512 bytes whatever the size of a sector is:
-//! fatgen103 puts the signature at 510 in both.
+//! The bytes: boot sector, FSInfo sector, directory entries, dates. docs/formats/fat.md gives the reason for
+//! each value. All numbers are little-endian. Boot sector and FSInfo have 512 bytes for every sector size,
+//! because fatgen103 puts the signature at 510 in both.
 
 use super::geometry::{ENTRY, FATS, FatType, Geometry};
 use super::names::{ShortName, UNITS};
@@ -22,7 +22,7 @@ pub(crate) const STRUCTURES: &[Structure] = &[
 ];
 
 wire! {
-    /// What all boot sectors say of the volume, from byte 11 on (fatgen103, "Boot Sector and BPB").
+    /// The fields that all boot sectors share, from byte 11 on (fatgen103, "Boot Sector and BPB").
     pub(crate) struct Bpb: "FAT BIOS parameter block", little, 25 {
         0 bytes_per_sec "BPB_BytsPerSec": u16,
         2 sec_per_clus "BPB_SecPerClus": u8,
@@ -40,7 +40,7 @@ wire! {
 }
 
 wire! {
-    /// What ends both boot sectors, from byte 36 on, or 64 with FAT32.
+    /// The last fields of both boot sectors, from byte 36 on, or from 64 with FAT32.
     pub(crate) struct ExtendedBpb: "FAT extended boot record", little, 26 {
         0 drv_num "BS_DrvNum": u8,
         1 reserved1 "BS_Reserved1": u8,
@@ -80,7 +80,8 @@ wire! {
 }
 
 wire! {
-    /// Hints that save a driver of FAT32 reading the whole FAT (fatgen103, "FAT32 FSInfo Sector Structure").
+    /// Hints that let a driver of FAT32 avoid reading the whole FAT (fatgen103, "FAT32 FSInfo Sector
+    /// Structure").
     pub(crate) struct FsInfo: "FAT32 FSInfo sector", little, 512 {
         0 lead_sig "FSI_LeadSig": [u8; 4] = *b"RRaA",
         484 struc_sig "FSI_StrucSig": [u8; 4] = *b"rrAa",
@@ -122,13 +123,13 @@ wire! {
     }
 }
 
-/// Which sector holds FSInfo, and which the copy of the boot sector (FAT32).
+/// The sector of FSInfo, and the sector of the boot sector's copy (FAT32).
 pub(super) const FSINFO: u64 = 1;
 pub(super) const BACKUP: u64 = 6;
-/// Cluster where the root directory of FAT32 begins: the first there is.
+/// First cluster of the root directory of FAT32: the first cluster of the volume.
 pub(super) const ROOT_CLUSTER: u32 = 2;
 
-/// What a volume calls itself.
+/// The names and numbers that identify a volume.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity {
     /// `None`: "NO NAME", and no entry in the root directory.
@@ -145,7 +146,7 @@ pub(super) struct Identity {
 pub(super) fn boot_sector(geometry: &Geometry, identity: &Identity) -> Result<Vec<u8>> {
     let bpb = bpb(geometry, identity)?;
     let extended = ExtendedBpb {
-        // The drive's number in a BIOS: the first disk, or the first floppy drive.
+        // The number of the drive in a BIOS: the first disk, or the first floppy drive.
         drv_num: if geometry.media == 0xf8 { 0x80 } else { 0 },
         reserved1: 0, // clean
         boot_sig: 0x29,
@@ -157,7 +158,7 @@ pub(super) fn boot_sector(geometry: &Geometry, identity: &Identity) -> Result<Ve
             FatType::Fat32 => *b"FAT32   ",
         },
     };
-    // The jump leads over the fields, and no code is behind it: the volume is no boot disk.
+    // The jump leads over the fields to no code, because the volume is not a boot disk.
     let oem_name = *b"mkfs.fat";
     if geometry.fat == FatType::Fat32 {
         let sector = BootSector32 {
@@ -179,10 +180,10 @@ pub(super) fn boot_sector(geometry: &Geometry, identity: &Identity) -> Result<Ve
     Ok(sector.bytes().to_vec())
 }
 
-/// What all boot sectors say of the volume.
+/// The fields that all boot sectors share.
 fn bpb(geometry: &Geometry, identity: &Identity) -> Result<Bpb> {
     let sectors = geometry.sectors.get();
-    // One count of sectors of 16 bits, or one of 32 bits.
+    // A 16-bit count of sectors, or a 32-bit one.
     let (tot_sec16, tot_sec32) = match u16::try_from(sectors) {
         Ok(sectors) => (sectors, 0),
         Err(_) => (0, narrow(sectors, "BPB_TotSec32")?),
@@ -198,7 +199,7 @@ fn bpb(geometry: &Geometry, identity: &Identity) -> Result<Bpb> {
         fat_sz16: 0,
         sec_per_trk: geometry.sectors_per_track,
         num_heads: geometry.heads,
-        // Zero where the partition begins past what the field holds, as `mkfs.fat` leaves it.
+        // Zero if the partition begins past the range of the field, as with `mkfs.fat`.
         hidd_sec: u32::try_from(identity.hidden.get()).unwrap_or(0),
         tot_sec32,
     })
@@ -208,18 +209,18 @@ fn bpb(geometry: &Geometry, identity: &Identity) -> Result<Bpb> {
 pub(super) fn fsinfo(free: Clusters, next_free: Option<u32>) -> Result<Vec<u8>> {
     let sector = FsInfo {
         free_count: narrow(free.get(), "FSI_Free_Count")?,
-        // All ones: no hint, here because there is no free cluster.
+        // All ones means no hint: there is no free cluster.
         nxt_free: next_free.unwrap_or(u32::MAX),
         ..FsInfo::BLANK
     };
     Ok(sector.bytes().to_vec())
 }
 
-/// What a directory entry is.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attribute {
-    /// Archive: "changed since the last backup", as every system marks a new file. Nothing is read-only or hidden:
-    /// modes are not kept.
+    /// Archive: "changed since the last backup", as every system marks a new file. Nothing is read-only or
+    /// hidden, since modes are not kept.
     File,
     Directory,
     Label,
@@ -248,8 +249,8 @@ impl Date {
     const FIRST: i64 = 315_532_800;
     const LAST: i64 = 4_354_819_199;
 
-    /// The point in time that a date and a time of day of a directory entry mean. What is no date becomes one near it, as
-    /// Linux has it (fs/fat/misc.c, fat_time_fat2unix).
+    /// The time that a date and a time of day in a directory entry mean. An invalid date becomes one near it,
+    /// as in Linux (fs/fat/misc.c, fat_time_fat2unix).
     pub(super) fn time(day: u16, time: u16) -> Time {
         let (day, time) = (i64::from(day), i64::from(time));
         let (year, month) = (1980 + (day >> 9), (day >> 5 & 15).clamp(1, 12));
@@ -257,12 +258,12 @@ impl Date {
         Time::seconds(days * 86_400 + (time >> 11) * 3600 + (time >> 5 & 63) * 60 + (time & 31) * 2)
     }
 
-    /// The date of a point in time, in UTC; what is before 1980 or after 2107 becomes the first or last there is.
+    /// The date of a time, in UTC. A time before 1980 or after 2107 becomes the first or last date of FAT.
     pub(super) fn new(time: Time) -> Result<Self> {
         let seconds = time.seconds.clamp(Self::FIRST, Self::LAST).unsigned_abs();
         let (days, second) = (seconds / 86_400, seconds % 86_400);
         let (year, month, day) = civil(days.cast_signed());
-        // Not before 1980, to which the seconds are clamped.
+        // The year is not before 1980, because the seconds were clamped to that.
         let since = (year - 1980).unsigned_abs();
         let day = (since << 9) | u64::from(month << 5 | day);
         let time = ((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second % 60 / 2);
@@ -270,7 +271,7 @@ impl Date {
     }
 }
 
-/// A directory entry with a short name. All of its times are the same.
+/// A directory entry with a short name. All its times are equal.
 pub(super) fn entry(
     name: ShortName,
     attribute: Attribute,
@@ -298,13 +299,13 @@ pub(super) fn entry(
 /// [`ENTRY`] as a length in memory.
 const ENTRY_LENGTH: usize = usize_of(ENTRY);
 
-/// LDIR_Attr: read-only, hidden, system and label at once, so that old systems show no such entry.
+/// LDIR_Attr: read-only, hidden, system and label at once, so that old systems do not show such an entry.
 pub(super) const LONG_NAME: u8 = 0x0f;
-/// The bit of LDIR_Ord that marks the last part of a long name, which stands first.
+/// The bit of LDIR_Ord that marks the last part of a long name; that part comes first.
 pub(super) const LAST_LONG_ENTRY: u8 = 0x40;
 
-/// The entries of a long name, in their order on the disk: the last part first, each with 13 UTF-16 units, the number
-/// of the part and the checksum of the short name.
+/// The entries of a long name, in their order on the disk: the last part first. Each has 13 UTF-16 units, the
+/// number of the part and the checksum of the short name.
 pub(super) fn long_entries(name: &str, short: ShortName) -> Result<Vec<[u8; ENTRY_LENGTH]>> {
     let units: Vec<u16> = name.encode_utf16().collect();
     let parts = units.chunks(UNITS);
@@ -321,7 +322,7 @@ pub(super) fn long_entries(name: &str, short: ShortName) -> Result<Vec<[u8; ENTR
 }
 
 fn long_entry(part: &[u16], chksum: u8) -> Result<LongEntry> {
-    // A shorter part ends in NUL; behind that, all ones.
+    // A shorter part ends in NUL; the rest is all ones.
     let mut units = [0xffff; UNITS];
     units
         .get_mut(..part.len())

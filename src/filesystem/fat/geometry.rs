@@ -1,5 +1,6 @@
-//! The sums of a volume: which type, how large its clusters, how long its tables. They are those of `mkfs.fat` 4.2 on
-//! a plain file, field for field, so that an image made here has the layout of the one it replaces.
+//! The layout of a volume: its type, the size of its clusters, the length of its tables. The results equal
+//! those of `mkfs.fat` 4.2 on a plain file, field for field, so that an image made here has the layout of the
+//! one that it replaces.
 //!
 //! A volume is, in sectors:
 //!
@@ -7,20 +8,20 @@
 //! reserved | FAT | FAT | root directory (FAT12 and FAT16) | clusters, numbered from 2 | rest
 //! ```
 //!
-//! `mkfs.fat` gives the reserved sectors, each FAT and the root directory a whole number of clusters, except in
-//! volumes of 8192 sectors or less, so that clusters lie as aligned as the partition does.
+//! `mkfs.fat` rounds the reserved sectors, each FAT and the root directory up to whole clusters, except in
+//! volumes of 8192 sectors or less. So clusters are aligned like the partition.
 
 use crate::error::Error;
 use crate::units::{Bytes, Clusters, MIB, Sectors};
 
-/// How wide the entries of the file allocation table are.
+/// The width of the entries of the file allocation table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FatType {
     /// 12 bits: floppy disks, and volumes of a few MiB.
     Fat12,
     /// 16 bits: what `mkfs.fat` makes below 512 MiB.
     Fat16,
-    /// 28 of 32 bits: the root directory is a chain of clusters like any other.
+    /// 28 of 32 bits. The root directory is an ordinary chain of clusters.
     Fat32,
 }
 
@@ -36,7 +37,7 @@ impl FatType {
         }
     }
 
-    /// Bits an entry takes in the table: 12, 16 or 32.
+    /// Bits of an entry in the table: 12, 16 or 32.
     #[must_use]
     pub const fn bits(self) -> u64 {
         match self {
@@ -46,9 +47,9 @@ impl FatType {
         }
     }
 
-    /// The fewest clusters a volume of this type has. Readers tell FAT12 from FAT16 by the number of clusters alone;
-    /// fatgen103 ("FAT Type Determination") draws the line at 4085, but Windows' own driver at 4087, so that 4085 and
-    /// 4086 clusters are avoided (`mkfs.fat.c`, `MIN_CLUST_16`).
+    /// The smallest number of clusters of this type. Readers tell FAT12 from FAT16 by the number of clusters
+    /// alone. fatgen103 ("FAT Type Determination") draws the line at 4085, but Windows' own driver at 4087,
+    /// so 4085 and 4086 clusters are avoided (`mkfs.fat.c`, `MIN_CLUST_16`).
     #[must_use]
     pub const fn fewest(self) -> Clusters {
         Clusters::new(match self {
@@ -58,8 +59,8 @@ impl FatType {
         })
     }
 
-    /// The most clusters a volume of this type has (fatgen103, "FAT Type Determination"; for FAT32 the numbers from
-    /// 0x0ffffff7 on are marks).
+    /// The largest number of clusters of this type (fatgen103, "FAT Type Determination"; in FAT32 the numbers
+    /// from 0x0ffffff7 on are marks).
     #[must_use]
     pub const fn most(self) -> Clusters {
         Clusters::new(match self {
@@ -76,36 +77,36 @@ impl std::fmt::Display for FatType {
     }
 }
 
-/// Copies of the table. Two, as everywhere.
+/// Copies of the table: two, as all tools make.
 pub(super) const FATS: u64 = 2;
 /// Bytes of a directory entry.
 pub(super) const ENTRY: u64 = 32;
-/// Largest fixed root directory we make, in entries; what `mkfs.fat -r` takes.
+/// Largest fixed root directory that we make, in entries; the limit of `mkfs.fat -r`.
 pub(super) const LARGEST_ROOT: u64 = 32_768;
 /// Sectors of the largest volume: the count is a 32-bit field.
 const MOST_SECTORS: u64 = 0xffff_ffff;
 /// Largest number of sectors in a cluster: a power of two in one byte.
 const LARGEST_CLUSTER: u64 = 128;
-/// From here on `mkfs.fat` chooses FAT32.
+/// From this size on `mkfs.fat` chooses FAT32.
 pub(super) const FAT32_FROM: Bytes = Bytes::new(512 * MIB);
-/// Volumes of so many sectors or less are packed without alignment (`mkfs.fat`: "floppy size").
+/// Volumes of up to this many sectors are packed without alignment (`mkfs.fat`: "floppy size").
 const UNALIGNED: u64 = 8192;
-/// Sectors above which FAT32 clusters get larger, with the sectors per cluster up to there. The limits are 260 MiB,
-/// 8, 16 and 32 GiB in sectors of 512 bytes (fatgen103, `DskTableFAT32`). `mkfs.fat` compares the number of sectors
-/// whatever their size, so with sectors of 4096 bytes the limits are 8 times as far; we follow it.
+/// Sectors up to which FAT32 has this number of sectors per cluster. In sectors of 512 bytes the limits are
+/// 260 MiB, 8, 16 and 32 GiB (fatgen103, `DskTableFAT32`). `mkfs.fat` compares the number of sectors for
+/// every sector size, so with sectors of 4096 bytes the limits are 8 times as high. We do the same.
 pub(super) const FAT32_CLUSTERS: [(u64, u64); 4] =
     [(532_480, 1), (16_777_216, 8), (33_554_432, 16), (67_108_864, 32)];
-/// Sectors per cluster of FAT32 volumes above the last of those limits.
+/// Sectors per cluster of FAT32 volumes above the last limit.
 const FAT32_LARGEST: u64 = 64;
 
-/// What a volume is to be, beside its size.
+/// The requirements of a volume, without its size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
     /// Bytes in a sector: 512 or 4096.
     pub(super) sector_size: u64,
-    /// The type, where it is not left to the size.
+    /// The type, unless the size decides it.
     pub(super) fat: Option<FatType>,
-    /// Sectors in a cluster, where that is not left to the size.
+    /// Sectors in a cluster, unless the size decides them.
     pub(super) sectors_per_cluster: Option<u64>,
     /// Entries the root directory must hold.
     pub(super) root_entries: u64,
@@ -114,17 +115,17 @@ pub(super) struct Wish {
 /// Why there is no volume of that size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Misfit {
-    /// No room for the tables and 32 KiB of clusters.
+    /// There is no space for the tables and 32 KiB of clusters.
     TooSmall,
     /// The number of sectors does not fit its field.
     TooLarge,
-    /// The type, or the cluster size, leads to a number of clusters the type cannot have.
+    /// The type, or the cluster size, leads to a number of clusters that the type cannot have.
     Clusters { fat: FatType, sectors_per_cluster: u64, clusters: Clusters },
-    /// The root directory of FAT12 and FAT16 has a fixed size, and that is too small.
+    /// The root directory of FAT12 and FAT16 has a fixed size, which is too small.
     Root,
 }
 
-/// Where everything lies in a volume.
+/// The place of everything in a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) fat: FatType,
@@ -134,7 +135,7 @@ pub(super) struct Geometry {
     pub(super) sectors: Sectors,
     /// Sectors in a cluster: 1 to 128, a power of two.
     pub(super) sectors_per_cluster: u64,
-    /// Sectors before the first FAT, the boot sector among them.
+    /// Sectors before the first FAT, including the boot sector.
     pub(super) reserved: Sectors,
     /// Sectors of one FAT.
     pub(super) fat_length: Sectors,
@@ -157,13 +158,13 @@ struct Layout {
     clusters: Clusters,
 }
 
-/// What `mkfs.fat` assumes about the medium from its size.
+/// What `mkfs.fat` derives about the medium from its size.
 #[derive(Clone, Copy, Debug)]
 struct Medium {
     sectors_per_track: u16,
     heads: u16,
     media: u8,
-    /// Where FAT12 and FAT16 begin to look for a cluster size.
+    /// The first cluster size that is tried for FAT12 and FAT16.
     sectors_per_cluster: u64,
     root_entries: u64,
 }
@@ -192,9 +193,9 @@ impl Medium {
     }
 }
 
-/// Heads and sectors per track of a disk of `total` sectors. Up to 524,288 sectors (256 MiB) as the SD card
-/// specification recommends (part 2), above as the LBA-assisted translation of a BIOS does (`mkfs.fat.c`,
-/// `establish_params`). Nothing of today reads them, but mtools refuses a volume that is not whole tracks.
+/// Heads and sectors per track of a disk of `total` sectors. Up to 524,288 sectors (256 MiB) they follow the
+/// SD card specification (part 2), above that the LBA-assisted translation of a BIOS (`mkfs.fat.c`,
+/// `establish_params`). No current system reads them, but mtools refuses a volume that is not whole tracks.
 const fn cylinders(total: u64) -> (u16, u16) {
     const CYLINDER: u64 = 63 * 1024;
     match total {
@@ -217,7 +218,7 @@ impl Geometry {
         let medium = Medium::new(size, wish.sector_size);
         let track = u64::from(medium.sectors_per_track);
         let total = size.get() / wish.sector_size;
-        // Whole tracks; what is left over behind the last one is less than a track, or the size is refused.
+        // Whole tracks. The rest after the last one is less than a track, or the size is refused.
         let sectors = total.min(MOST_SECTORS) / track * track;
         if total - sectors >= track {
             return Err(Misfit::TooLarge);
@@ -239,8 +240,9 @@ impl Geometry {
             fat_length: Sectors::new(layout.fat_length),
             root_entries: match fat {
                 FatType::Fat32 => 0,
-                // Whole sectors, which Linux insists on ("bogus number of directory entries"). `mkfs.fat` records fewer
-                // in the sectors it sets aside for the formats of floppy disks with sectors of 4096 bytes.
+                // Whole sectors, which Linux requires ("bogus number of directory entries"). For the formats
+                // of floppy disks with sectors of 4096 bytes, `mkfs.fat` records fewer entries than the
+                // reserved sectors hold.
                 _ => layout.root_sectors * wish.sector_size / ENTRY,
             },
             clusters: layout.clusters,
@@ -248,7 +250,8 @@ impl Geometry {
             sectors_per_track: medium.sectors_per_track,
             heads: medium.heads,
         };
-        // "Too few blocks for viable filesystem": `mkfs.fat` wants 32 KiB behind the tables, counted in KiB.
+        // "Too few blocks for viable filesystem": `mkfs.fat` requires 32 KiB after the tables, counted in
+        // KiB.
         let kib = 1024;
         if size.get() / kib < geometry.data().div_ceil(kib) + 32 {
             return Err(Misfit::TooSmall);
@@ -266,7 +269,7 @@ impl Geometry {
         self.fat_length.bytes(self.sector_size)
     }
 
-    /// Where the fixed root directory begins; for FAT32, where cluster 2 does.
+    /// Where the fixed root directory begins; in FAT32, where cluster 2 begins.
     pub(super) fn root(&self) -> Bytes {
         self.table() + self.table_length() + self.table_length()
     }
@@ -281,10 +284,11 @@ impl Geometry {
         self.sectors_per_cluster * self.sector_size
     }
 
-    /// Where a cluster begins; they count from 2.
+    /// Where a cluster begins; clusters count from 2.
     ///
     /// # Errors
-    /// [`Kind::Bug`](crate::error::Kind::Bug) for the number of no cluster: what has none was asked for its place.
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for a number that is not a cluster: something without clusters
+    /// was asked for its place.
     pub(super) fn at(&self, cluster: u32) -> Result<Bytes, Error> {
         let before = Clusters::new(cluster.into()).checked_sub(Clusters::new(2));
         let before = before.filter(|before| *before < self.clusters);
@@ -293,8 +297,8 @@ impl Geometry {
     }
 }
 
-/// The first cluster size, from where `mkfs.fat` begins and doubling, that gives a volume of the type (of FAT12 or
-/// FAT16 where there is none) with a number of clusters it can have.
+/// The first cluster size that gives the volume a valid number of clusters for its type (without a type, for
+/// FAT12 or FAT16). Sizes begin where `mkfs.fat` begins, and double.
 fn choose(
     sectors: u64,
     total: u64,
@@ -320,12 +324,12 @@ fn choose(
         };
         for fat in candidates {
             let Some(layout) = lay_out(sectors, *fat, sectors_per_cluster, wish, medium) else { continue };
-            // `mkfs.fat -F 32` goes below the fewest with a warning. Such a volume is FAT32 only to those who look at
-            // the length of its FAT: mtools cannot read it, and `fsck.fat` has a remark.
+            // `mkfs.fat -F 32` accepts fewer clusters with a warning. Only readers that look at the length of
+            // the FAT take such a volume for FAT32: mtools cannot read it, and `fsck.fat` warns.
             if layout.clusters <= fat.most() && layout.clusters >= fat.fewest() {
                 return Ok((sectors_per_cluster, *fat, layout));
             }
-            // Larger clusters are fewer: once there are too few, the reason is known.
+            // Larger clusters are fewer. Once there are too few, the reason is known.
             let few = matches!(misfit, Misfit::Clusters { fat, clusters, .. } if clusters < fat.fewest());
             if layout.clusters > Clusters::ZERO && !few {
                 misfit = Misfit::Clusters { fat: *fat, sectors_per_cluster, clusters: layout.clusters };
@@ -336,7 +340,8 @@ fn choose(
     Err(misfit)
 }
 
-/// The lengths of the parts for one type and cluster size; `None` where the tables alone are longer than the volume.
+/// The lengths of the parts for one type and cluster size; `None` if the tables alone are longer than the
+/// volume.
 ///
 /// **FAT length.** Let D be the sectors for FATs and clusters together, s the bytes of a sector, k the sectors of a
 /// cluster and w the bytes of an entry (1.5, 2 or 4). With c clusters each of the two FATs holds c + 2 entries, the
@@ -346,9 +351,10 @@ fn choose(
 /// D·s = c·k·s + 2·(c + 2)·w      hence      c = (D·s - 4·w) / (k·s + 2·w)
 /// ```
 ///
-/// `mkfs.fat` adds 4·w where the sum says subtract. The count is then never too small, so the FAT that is sized for it
-/// never too short; it can be one sector longer than needed, and we follow it for the same layout. The FAT is rounded
-/// up to whole sectors, then to whole clusters, and what really is left of D makes the clusters.
+/// `mkfs.fat` adds 4·w where the formula subtracts it. So the count is never too small, and the FAT is never
+/// too short for the clusters. It can be one sector longer than needed; we do the same to get the same
+/// layout. The FAT is rounded up to whole sectors, then to whole clusters, and the rest of D becomes the
+/// clusters.
 fn lay_out(
     sectors: u64,
     fat: FatType,
@@ -365,7 +371,7 @@ fn lay_out(
     let reserved = reserved.next_multiple_of(align);
     let root_sectors = (entries * ENTRY).div_ceil(size).next_multiple_of(align);
     let data = sectors.checked_sub(reserved)?.checked_sub(root_sectors)?;
-    // Twice numerator and denominator, so that 2·w is whole: bits / 4 bytes.
+    // Numerator and denominator are doubled, so that 2·w is whole: bits / 4 bytes.
     let twice = FATS * fat.bits() / 4;
     let estimate = 2 * (data * size + twice) / (2 * sectors_per_cluster * size + twice);
     let fat_length = ((estimate + 2) * fat.bits()).div_ceil(8 * size).next_multiple_of(align);

@@ -1,8 +1,7 @@
-//! FAT12, FAT16 and FAT32, laid out as `mkfs.fat` 4.2 does, filled in one pass.
+//! FAT12, FAT16 and FAT32, laid out as by `mkfs.fat` 4.2, and filled in one pass.
 //!
-//! [`build`] is a pure function: the tree says what there is, [`Options`] what it is to be, and everything else
-//! follows. Directories are small and are rendered at once; the FATs grow with the disk and are rendered when they are
-//! read; files are references to the host's.
+//! [`build`] is a pure function of the tree and the [`Options`]. Directories are small and are rendered at
+//! once. The FATs grow with the disk and are rendered when they are read. Files are references to host files.
 //!
 //! ```text
 //! names ─► contents (may FAT hold it? how many entries and clusters?) ─► size ─► geometry
@@ -77,32 +76,33 @@ pub struct Options {
     pub cluster_size: Option<Bytes>,
 }
 
-/// What a volume is to be, with every default filled in.
+/// The parameters of a volume, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Parameters {
-    /// Its size. `Auto` is the smallest number of sectors whose volume, as `mkfs.fat` would make it, holds the contents
-    /// and `free`; since a volume is whole tracks, up to one track (8, 16 or 31.5 KiB with sectors of 512 bytes) may
-    /// stay free beyond that.
+    /// Its size. `Auto` is the smallest number of sectors for which `mkfs.fat` would make a volume that holds
+    /// the contents and `free`. A volume is whole tracks, so up to one track more (8, 16 or 31.5 KiB with
+    /// sectors of 512 bytes) may stay free.
     size: Size,
-    /// Room that stays free, in whole clusters; only `Auto` looks at it.
+    /// Space that stays free, in whole clusters; only `Auto` uses it.
     free: Option<Bytes>,
     /// At most 11 bytes of ASCII; empty and `NO NAME` mean none.
     label: Option<String>,
     /// The volume's serial number, which `blkid` shows as `1234-ABCD`.
     volume_id: u32,
-    /// The type; `None` chooses it by the size as `mkfs.fat` does: FAT32 from 512 MiB on, below the first of FAT12 and
-    /// FAT16 that has the right number of clusters.
+    /// The type. `None` chooses it by the size, as `mkfs.fat` does: FAT32 from 512 MiB on; below that FAT12
+    /// or FAT16, whichever first has a valid number of clusters.
     fat: Option<FatType>,
-    /// Whether firmware or a boot loader reads it, and the type is not given.
+    /// Whether firmware or a boot loader reads it and no type is given.
     system: bool,
     /// Bytes in a sector: 512 or 4096.
     sector_size: u64,
     /// Sectors in a cluster: 1, 2, 4, … 128; `None` chooses by the size.
     sectors_per_cluster: Option<u8>,
-    /// Sectors before the volume on its disk: the partition's start. A start past 32 bits is recorded as 0.
+    /// Sectors before the volume on its disk: the partition's start. A start that does not fit in 32 bits is
+    /// recorded as 0.
     hidden_sectors: Sectors,
-    /// The date of every entry, in UTC and steps of two seconds: from 1980 to 2107, what is outside becomes the first
-    /// or the last.
+    /// The time of every entry, in UTC and steps of two seconds, from 1980 to 2107. Other times become the
+    /// first or last of these.
     time: Time,
 }
 
@@ -115,7 +115,8 @@ impl Parameters {
         }
         let sectors_per_cluster = match options.cluster_size {
             None => None,
-            // FAT allows at most 128 sectors, which fit a byte; the cluster is a whole number of them.
+            // FAT allows at most 128 sectors, which fit in a byte. The cluster must be a whole number of
+            // sectors.
             Some(cluster) => match u8::try_from(cluster.get() / at.sector_size) {
                 Ok(sectors) if sectors > 0 && cluster.is_multiple_of(at.sector_size) => Some(sectors),
                 _ => {
@@ -146,7 +147,7 @@ impl Parameters {
 
 #[cfg(test)]
 impl Default for Parameters {
-    /// As small as possible, without label, volume id 0, sectors of 512 bytes, dated 1980-01-01.
+    /// As small as possible, without a label, with volume id 0, sectors of 512 bytes and the date 1980-01-01.
     fn default() -> Self {
         Self {
             size: Size::Auto,
@@ -165,13 +166,13 @@ impl Default for Parameters {
 
 /// Builds a FAT filesystem that holds `tree`.
 ///
-/// Modes are not kept and that is not worth a word; owners, extended attributes, special mode bits and hard links are
-/// not kept either, and a warning counts them.
+/// Permissions are not kept, without a warning. Owners, extended attributes, special mode bits and hard links
+/// are not kept either, and a warning counts them.
 ///
 /// # Errors
-/// [`Kind::Capacity`] for a name or node that FAT cannot hold, two names that differ only in case, a file of 4 GiB or
-/// more, a directory of more than 65,535 entries, and contents, type and size that do not go together;
-/// [`Kind::Manifest`] for an impossible label, sector size or cluster size.
+/// [`Kind::Capacity`] for a name or node that FAT cannot hold, two names that differ only in case, a file of
+/// 4 GiB or more, a directory of more than 65,535 entries, and contents, type and size that do not fit
+/// together; [`Kind::Manifest`] for an impossible label, sector size or cluster size.
 pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
     let options = &Parameters::new(options, at)?;
     let (label, remark) = label(options.label.as_deref().unwrap_or_default())?;
@@ -199,8 +200,8 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
     Ok(Filesystem { image, facts, warnings })
 }
 
-/// The label as it stands on the disk, by the rules of `mkfs.fat -n`; `None` for none. Lower case is kept with a
-/// warning, as there: it is the caller's to say what a volume is called, and MS-DOS's to fail on it.
+/// The label as it is on the disk, by the rules of `mkfs.fat -n`; `None` for none. Lower case is kept with a
+/// warning, as there: MS-DOS cannot handle it, but the caller may want it.
 fn label(text: &str) -> Result<(Option<[u8; 11]>, Option<Warning>)> {
     let trimmed = text.trim_end_matches(' ');
     if trimmed.is_empty() || trimmed == "NO NAME" {
@@ -232,8 +233,8 @@ fn label(text: &str) -> Result<(Option<[u8; 11]>, Option<Warning>)> {
         .why(rule))
 }
 
-/// A warning where a file reaches into the last cluster below 4 GiB. It is a good file, but `fsck.fat` up to 4.2 sums
-/// the length of its chain in 32 bits, finds 0, and when told to repair cuts the file to nothing.
+/// A warning for a file that ends in the last cluster below 4 GiB. The file is valid. But `fsck.fat` up to
+/// 4.2 sums the length of its chain in 32 bits and gets 0; a repair would cut the file to nothing.
 fn last_cluster(contents: &Contents<'_>, cluster: u64) -> Option<Warning> {
     let (id, _) =
         contents.files().find(|(_, length)| length.next_multiple_of(cluster) > u64::from(u32::MAX))?;
@@ -244,7 +245,7 @@ fn last_cluster(contents: &Contents<'_>, cluster: u64) -> Option<Warning> {
     )))
 }
 
-/// What the options ask of the geometry.
+/// The requirements of the geometry that follow from the options.
 fn wish(options: &Parameters, contents: &Contents<'_>) -> Result<Wish> {
     if let Some(sectors) = options.sectors_per_cluster
         && !sectors.is_power_of_two()
@@ -262,9 +263,9 @@ fn wish(options: &Parameters, contents: &Contents<'_>) -> Result<Wish> {
     })
 }
 
-/// The size and layout of the volume, with space for the contents. Firmware need not read anything but FAT32 from an EFI
-/// system partition (UEFI specification, 13.3), so that is tried first; where the size is too small for it, a warning
-/// says so.
+/// The size and layout of a volume with space for the contents. Firmware only has to read FAT32 from an EFI
+/// system partition (UEFI specification, 13.3), so FAT32 is tried first. If the size is too small for it,
+/// there is a warning.
 fn fit(
     contents: &Contents<'_>,
     wish: &Wish,
@@ -288,12 +289,13 @@ fn fit(
     Ok((size, geometry, warning))
 }
 
-/// About the least size of a FAT32: its fewest clusters of one sector, and two FATs of 4 bytes for each, in whole MiB.
+/// A lower bound for the size of a FAT32 volume, in whole MiB: its fewest clusters of one sector, and two
+/// FATs with 4 bytes for each.
 pub(crate) fn least_fat32(sector_size: u64) -> Bytes {
     Bytes::new(FatType::Fat32.fewest().get() * (sector_size + 8)).round_up(MIB)
 }
 
-/// The size and layout of a volume of the type that `wish` asks for.
+/// The size and layout of a volume of the type in `wish`.
 fn fit_as(contents: &Contents<'_>, wish: &Wish, options: &Parameters) -> Result<(Bytes, Geometry)> {
     match options.size {
         Size::Auto => {
@@ -314,13 +316,13 @@ fn fit_as(contents: &Contents<'_>, wish: &Wish, options: &Parameters) -> Result<
     }
 }
 
-/// How many clusters are free.
+/// The number of free clusters.
 fn free_clusters(geometry: &Geometry, chains: &Chains) -> Result<Clusters> {
     let free = geometry.clusters.checked_sub(Clusters::new(chains.used()));
     free.ok_or_else(|| Error::bug("more clusters are used than there are"))
 }
 
-/// Puts everything in its place.
+/// Puts everything into its place.
 fn compose(
     tree: &Arc<Tree>,
     contents: &Contents<'_>,

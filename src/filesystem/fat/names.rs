@@ -1,8 +1,9 @@
-//! Names: which ones FAT forbids, which are the same to it, and the short name that stands beside a long one.
+//! Names: which ones FAT forbids, which ones it takes for equal, and the short name beside a long one.
 //!
-//! A name that is already a short one (eight upper-case letters, a dot, three more) gets one entry. Every other name
-//! gets a short one and, before it, entries with its long form in UTF-16. The flags in which Windows NT notes that a
-//! short name is all lower case are not used: every reader of long names keeps the case, not every one knows them.
+//! A name that is already a short one (eight upper-case letters, a dot, three more) gets one entry. Every
+//! other name gets a short one and, before it, entries with its long form in UTF-16. Windows NT has flags for
+//! short names in lower case. They are not used, because not every reader knows them, while every reader of
+//! long names keeps the case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +11,14 @@ use crate::units::u64_of;
 
 /// UTF-16 units in one entry of a long name.
 pub(super) const UNITS: usize = 13;
-/// The most UTF-16 units of a long name (fatgen103, "Long File Names": 255 characters without the final NUL).
+/// The largest number of UTF-16 units of a long name (fatgen103, "Long File Names": 255 characters without
+/// the final NUL).
 pub(super) const LONGEST: usize = 255;
 /// Length of the parts of a short name.
 const BASE: usize = 8;
 const EXTENSION: usize = 3;
 
-/// A short name: eight bytes and three, filled up with spaces, without the dot.
+/// A short name: eight bytes and three, padded with spaces, without the dot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ShortName(pub(super) [u8; BASE + EXTENSION]);
 
@@ -32,15 +34,15 @@ impl ShortName {
         Self(bytes)
     }
 
-    /// The sum that ties a long name to its short one: rotate right by one bit, add the next byte (fatgen103,
-    /// `ChkSum`).
+    /// The checksum that ties a long name to its short one: rotate right by one bit, add the next byte
+    /// (fatgen103, `ChkSum`).
     pub(super) fn checksum(self) -> u8 {
         self.0.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte))
     }
 }
 
-/// The name as text, or the rule that it breaks (fatgen103, "Long File Names"; Windows strips dots and spaces from
-/// the end of a name, and Linux dots, so what stands on the disk could not be opened).
+/// The name as text, or the rule that it breaks (fatgen103, "Long File Names"). Windows strips dots and
+/// spaces from the end of a name, and Linux strips dots, so such a name on the disk could not be opened.
 pub(super) fn check(name: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(name).map_err(|_| "a name must be UTF-8".to_owned())?;
     for c in text.chars() {
@@ -49,7 +51,7 @@ pub(super) fn check(name: &[u8]) -> Result<&str, String> {
                 return Err(format!("a name must not hold `{c}`, nor any of \" * / : < > ? \\ |"));
             }
             '\0'..='\x1f' => return Err("a name must not hold control characters".to_owned()),
-            // It fills unused room behind a long name.
+            // This character fills the unused space after a long name.
             '\u{ffff}' => return Err("a name must not hold U+FFFF".to_owned()),
             _ => {}
         }
@@ -65,9 +67,9 @@ pub(super) fn check(name: &[u8]) -> Result<&str, String> {
     }
 }
 
-/// The form in which names that FAT takes for the same are equal: every character in upper case where that is one
-/// character, as the tables of Windows have it. A letter outside ASCII never becomes one of ASCII (`ı`, `ſ`): those
-/// tables leave them alone.
+/// A form that is equal for names that FAT takes for equal. It maps every character to upper case if that is
+/// a single character, as the tables of Windows do. A letter outside ASCII never becomes an ASCII letter
+/// (`ı`, `ſ`), because those tables do not map it.
 pub(super) fn fold(name: &str) -> String {
     name.chars()
         .map(|c| {
@@ -80,7 +82,7 @@ pub(super) fn fold(name: &str) -> String {
         .collect()
 }
 
-/// How many directory entries a name takes.
+/// The number of directory entries of a name.
 pub(super) fn slots(name: &str) -> u64 {
     match fitting(name) {
         Some((_, true)) => 1,
@@ -88,19 +90,20 @@ pub(super) fn slots(name: &str) -> u64 {
     }
 }
 
-/// A name with the short one that stands for it.
+/// A name with its short name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Named<'a> {
-    /// The name, where it needs entries of its own.
+    /// The name, if it needs entries of its own.
     pub(super) long: Option<&'a str>,
     pub(super) short: ShortName,
 }
 
-/// The short names of the names of one directory, none twice; `None` only for more names than a directory can hold.
+/// Distinct short names for the names of one directory; `None` only for more names than a directory can hold.
 ///
-/// Names that fit keep their letters. The others get numbers, in the order in which they come, from 1 for each
-/// beginning: `LONGNA~1`, … `LONGN~10`, … `LONG~100`. Numbers of one length share a counter for the letters that are
-/// left beside them, so that no number is tried twice and ten thousand names with one beginning take as many steps.
+/// Names that are valid short names keep their letters. The others get numbers, in the order of the names,
+/// from 1 for each beginning: `LONGNA~1`, … `LONGN~10`, … `LONG~100`. Numbers of one length share a counter
+/// for each beginning, so no number is tried twice, and ten thousand names with one beginning take as many
+/// steps.
 pub(super) fn short_names<'a>(names: &[&'a str]) -> Option<Vec<Named<'a>>> {
     let fits: Vec<_> = names.iter().map(|name| fitting(name)).collect();
     let mut taken: BTreeSet<ShortName> = fits.iter().flatten().map(|(short, _)| *short).collect();
@@ -118,7 +121,7 @@ pub(super) fn short_names<'a>(names: &[&'a str]) -> Option<Vec<Named<'a>>> {
         .collect()
 }
 
-/// The short name with the letters of `name`, if it fits, and whether even the case is the same.
+/// The short name with the letters of `name`, if it fits, and whether the case is equal too.
 fn fitting(name: &str) -> Option<(ShortName, bool)> {
     let (base, extension) = match name.rsplit_once('.') {
         Some((_, "")) => return None,
@@ -133,8 +136,8 @@ fn fitting(name: &str) -> Option<(ShortName, bool)> {
     fits.then_some((short, !name.bytes().any(|byte| byte.is_ascii_lowercase())))
 }
 
-/// Whether a short name may hold a byte, once it is in upper case (fatgen103, "FAT Directory Structure"). Bytes
-/// outside ASCII stand for other letters in every code page, so we write none.
+/// Whether a short name may contain a byte, once it is in upper case (fatgen103, "FAT Directory Structure").
+/// Bytes outside ASCII depend on the code page, so we write none.
 const fn allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -157,7 +160,7 @@ const fn allowed(byte: u8) -> bool {
         )
 }
 
-/// What is left of a long name for a short one, before its number.
+/// The part of a long name that remains for a short one, before its number.
 #[derive(Debug)]
 struct Basis {
     base: Vec<u8>,
@@ -165,8 +168,8 @@ struct Basis {
 }
 
 impl Basis {
-    /// As Windows and Linux do it (`vfat_create_shortname`): leading dots and all spaces fall out, the last dot begins
-    /// the extension, the other dots fall out, and what a short name must not hold becomes `_`.
+    /// As in Windows and Linux (`vfat_create_shortname`): leading dots and all spaces are removed, the last
+    /// dot begins the extension, the other dots are removed, and forbidden characters become `_`.
     fn new(name: &str) -> Self {
         let name = name.trim_start_matches(['.', ' ']);
         let (base, extension) = name.rsplit_once('.').unwrap_or((name, ""));
@@ -182,12 +185,12 @@ impl Basis {
     }
 }
 
-/// Letters before the number, extension, digits of the number: what one counter belongs to.
+/// The key of a counter: letters before the number, extension, digits of the number.
 type Counters = BTreeMap<(Vec<u8>, Vec<u8>, u32), u32>;
 
-/// The next short name of a basis that is not taken.
+/// The next free short name of a basis.
 fn numbered(basis: &Basis, counters: &mut Counters, taken: &mut BTreeSet<ShortName>) -> Option<ShortName> {
-    // fatgen103 ends at `~999999`; a directory has fewer than 65,536 names.
+    // The numbers of fatgen103 end at `~999999`; a directory has fewer than 65,536 names.
     for digits in 1..=6_u32 {
         let first = 10_u32.pow(digits - 1);
         let letters = crate::units::index(7 - digits).min(basis.base.len());
@@ -255,7 +258,7 @@ mod tests {
     fn no_short_name_comes_twice_however_many_share_a_beginning() {
         let mut names: Vec<String> =
             (0..30_000).map(|number| format!("same beginning {number}.text")).collect();
-        // Names of other beginnings whose numbered forms meet those: SAMEB~10 may come from both.
+        // Names with other beginnings whose numbered forms may be the same: SAMEB~10 may come from both.
         names.extend((0..500).map(|number| format!("sameb{number:04} other.text")));
         names.extend((10..90).map(|number| format!("SAMEB~{number}.TEX")));
         let texts: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -321,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_that_of_fatgen103() {
-        // From its own words: for each byte, Sum = ((Sum & 1) ? 0x80 : 0) + (Sum >> 1) + byte.
+        // From the specification: for each byte, Sum = ((Sum & 1) ? 0x80 : 0) + (Sum >> 1) + byte.
         let short = ShortName(*b"FILENA~1TXT");
         let mut sum = 0_u32;
         for byte in short.0 {

@@ -1,4 +1,4 @@
-//! What is said when the contents and the size asked for do not go together: by how much, and what takes the room.
+//! Errors for contents that do not fit in the size: by how much, and which contents are large.
 
 use super::contents::Contents;
 use super::geometry::{FatType, Geometry, LARGEST_ROOT, Misfit, Wish};
@@ -9,7 +9,7 @@ use crate::units::{Bytes, Clusters};
 /// How many of the largest files are named.
 const NAMED: usize = 3;
 
-/// The contents do not fit a volume of a given size.
+/// The error for contents that do not fit in a volume of a given size.
 pub(super) fn full(
     contents: &Contents<'_>,
     wish: &Wish,
@@ -28,20 +28,20 @@ pub(super) fn full(
     with_hint(error, contents, wish)
 }
 
-/// There is no volume of a given size, or with `size` of `None` no size at all.
+/// The error if there is no volume of a given size, or with `size` of `None` of any size.
 pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, misfit: Misfit) -> Error {
     let (volume, filesystem) = match size {
         Some(size) => (format!("a FAT filesystem of {size} is"), format!("a filesystem of {size} has")),
         None => ("the contents are".to_owned(), "the contents have".to_owned()),
     };
-    // What a given size alone forbids is wrong whatever the contents.
+    // A given size that is wrong for any contents is the fault of the description.
     let error = |what: String| {
         let error = Error::new(Kind::Capacity, what);
         if size.is_some() { error.about("size") } else { error }
     };
     let error = match misfit {
         Misfit::TooSmall => error(format!("{volume} too small"))
-            .expected("room for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
+            .expected("space for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
         Misfit::TooLarge => {
             error(format!("{volume} too large{}", if size.is_none() { " for FAT" } else { "" }))
                 .expected(format!("at most {} sectors of {} bytes", u32::MAX, wish.sector_size))
@@ -60,7 +60,7 @@ pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, 
             let cluster = sectors_per_cluster * wish.sector_size;
             let few = if clusters < fat.fewest() { "few" } else { "many" };
             let what = format!("{filesystem} too {few} clusters for {fat}");
-            // Of contents without a size there can only be too much.
+            // Without a given size, the contents can only be too large.
             let needed = contents.clusters(cluster, fat == FatType::Fat32);
             let excess = needed.saturating_sub(fat.most()).bytes(cluster).human();
             let error = match size {
@@ -78,7 +78,7 @@ pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, 
     }
 }
 
-/// What the contents take, and which of them most.
+/// The space that the contents take, and the largest of them.
 fn found(contents: &Contents<'_>, clusters: Clusters, cluster: u64) -> String {
     let largest: Vec<String> = contents
         .tree
@@ -90,7 +90,7 @@ fn found(contents: &Contents<'_>, clusters: Clusters, cluster: u64) -> String {
     if largest.is_empty() { all } else { format!("{all}; the largest files are {}", largest.join(", ")) }
 }
 
-/// Says which size would do.
+/// Adds the size that would suffice.
 fn with_hint(error: Error, contents: &Contents<'_>, wish: &Wish) -> Error {
     match smallest(&mut Demand::new(contents, Bytes::ZERO), wish) {
         Ok((size, _)) => {

@@ -4,12 +4,12 @@ use super::contents::Contents;
 use super::geometry::{FAT32_CLUSTERS, FAT32_FROM, FatType, Geometry, Misfit, Wish};
 use crate::units::{Bytes, Clusters};
 
-/// What a volume must hold.
+/// The space that a volume must have.
 #[derive(Debug)]
 pub(super) struct Demand<'a> {
     contents: &'a Contents<'a>,
     free: Bytes,
-    /// Clusters by the binary logarithm of their size, once counted.
+    /// Numbers of clusters that were counted already, by the binary logarithm of the cluster size.
     counted: Vec<Option<Clusters>>,
 }
 
@@ -18,7 +18,8 @@ impl<'a> Demand<'a> {
         Self { contents, free, counted: vec![None; 64] }
     }
 
-    /// How many clusters of `size` bytes it takes, those that are to stay free among them, without the root directory.
+    /// The number of clusters of `size` bytes that it takes, including those that must stay free, without the
+    /// root directory.
     fn below_root(&mut self, size: u64) -> Clusters {
         let count = || self.contents.clusters(size, false) + Clusters::new(self.free.div_ceil(size));
         match self.counted.get_mut(crate::units::index(size.trailing_zeros())) {
@@ -27,7 +28,7 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// How many clusters it takes in a volume of this type.
+    /// The number of clusters that it takes in a volume of this type.
     pub(super) fn clusters(&mut self, fat: FatType, size: u64) -> Clusters {
         let root = match fat {
             FatType::Fat32 => self.contents.root.length().div_ceil(size).max(1),
@@ -37,23 +38,24 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// Up to here every number of sectors is tried: sizes at which the cluster size shrinks again when the volume grows
-/// (the formats of floppy disks, and the gap between FAT12 and FAT16 at 4 sectors per cluster, which ends below
-/// 4087 · 4 + 4 + 2 · 32 + 32 = 16,448 sectors) all lie below.
+/// Up to here every number of sectors is tried. Below this limit the cluster size may become smaller when the
+/// volume grows: at the formats of floppy disks, and in the gap between FAT12 and FAT16 at 4 sectors per
+/// cluster, which ends below 4087 · 4 + 4 + 2 · 32 + 32 = 16,448 sectors.
 const TRIED: u64 = 20_000;
 
-/// The smallest whole number of sectors at which [`Geometry::new`] has room for what is asked, as size and geometry.
+/// The smallest whole number of sectors at which the volume of [`Geometry::new`] has enough space, as size
+/// and geometry.
 ///
-/// The number of clusters does not always grow with the volume, since the FATs grow too and cluster sizes change, so
-/// there is no formula: sizes are tried upwards, and what cannot hold is leapt over:
+/// The number of clusters does not always grow with the volume, since the FATs grow too and cluster sizes
+/// change. So there is no formula. Sizes are tried upwards, and sizes that cannot suffice are skipped:
 ///
-/// * The clusters asked for alone, at their present size, are a lower bound as long as clusters only get larger, for
-///   with larger clusters nothing takes fewer bytes.
-/// * With a fixed cluster size k, clusters that are missing take k sectors each, but for what rounding may give:
-///   2·k + 2 sectors of FATs that were rounded up, k of the last cluster, less than 64 of the last track.
+/// * The clusters that are needed, at their present size, are a lower bound as long as clusters only become larger, because larger
+///   clusters never take fewer bytes.
+/// * With a fixed cluster size k, each missing cluster takes k sectors, minus what rounding may gain: 2·k + 2 sectors of FATs that
+///   were rounded up, k of the last cluster, less than 64 of the last track.
 ///
 /// # Errors
-/// The reason why the last size tried was no volume, when no size is.
+/// If no size suffices: the reason why the last size that was tried does not.
 pub(super) fn smallest(demand: &mut Demand<'_>, wish: &Wish) -> Result<(Bytes, Geometry), Misfit> {
     let size = wish.sector_size;
     let finest = wish.sectors_per_cluster.unwrap_or(1);
@@ -84,7 +86,7 @@ pub(super) fn smallest(demand: &mut Demand<'_>, wish: &Wish) -> Result<(Bytes, G
             Err(misfit) => return Err(misfit),
         };
         let needed = demand.clusters(fat, per_cluster * size).max(fat.fewest());
-        // Nothing is missing where only the type has too few.
+        // Nothing is missing if the number of clusters is only too small for the type.
         let missing = needed.saturating_sub(clusters).get().saturating_mul(per_cluster);
         sectors = leap(sectors, needed.get().saturating_mul(per_cluster), missing, fat, per_cluster, size);
     }
@@ -100,7 +102,7 @@ fn leap(sectors: u64, bound: u64, missing: u64, fat: FatType, per_cluster: u64, 
     if fat == FatType::Fat32 {
         target = target.max(sectors.saturating_add(missing).saturating_sub(4 * per_cluster + 64));
     }
-    // Where clusters may change their size, the bounds end.
+    // The bounds end where the cluster size may change.
     std::iter::once(FAT32_FROM.get() / size)
         .chain(FAT32_CLUSTERS.iter().map(|(limit, _)| limit + 1))
         .filter(|limit| *limit > sectors)
@@ -145,7 +147,7 @@ mod tests {
         wishes
     }
 
-    /// The answer of [`smallest`] against trying every size.
+    /// The answer of [`smallest`] equals that of trying every size.
     #[test]
     fn nothing_smaller_holds_it() {
         let tree = tree(50, 7);
@@ -156,7 +158,7 @@ mod tests {
                 let Ok((size, _)) = smallest(&mut Demand::new(&contents, free), &wish) else { continue };
                 let sectors = size.get() / wish.sector_size;
                 assert!(holds(&contents, free, &wish, sectors), "{wish:?} {free}");
-                // All sizes below, as far back as half a million sectors.
+                // All smaller sizes, down to half a million sectors less.
                 for fewer in sectors.saturating_sub(500_000)..sectors {
                     assert!(
                         !holds(&contents, free, &wish, fewer),
@@ -169,7 +171,7 @@ mod tests {
         assert!(tried > 500, "{tried}");
     }
 
-    /// Around every place where the type or the cluster size changes, and far up.
+    /// Around every place where the type or the cluster size changes, and far above.
     #[test]
     fn nothing_smaller_holds_it_at_the_thresholds() {
         let tree = tree(0, 0);

@@ -1,7 +1,7 @@
-//! A table of one of several shapes, such as `filesystem`: which shape it has, one of its keys says.
+//! A table such as `filesystem`, whose keys depend on the value of one of them.
 //!
-//! What reads such a table has to see all of it first, after which the parser no longer knows where a value stood. So a
-//! mistake in it is kept, with the key that it is in, until the place of that key is known.
+//! The parser must read the whole table before it knows that value, and by then it has lost the places of the
+//! values. So a mistake is kept with its key until the place of that key is known.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::strict::Strict;
 use crate::key::KeyPath;
 
-/// The key that says which shape a table has.
+/// The key whose value decides which other keys a table has.
 const TAG: &str = "type";
 
 /// A table that was read, or the first mistake in it.
@@ -24,14 +24,14 @@ pub struct Checked<T>(Result<T, Fault>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     key: Option<String>,
-    /// What the table says it is.
+    /// The type that the table gives.
     kind: Option<String>,
-    /// What serde says.
+    /// The message of serde.
     pub(super) message: String,
 }
 
 impl Fault {
-    /// Where the mistake is in a table that stands at `table`.
+    /// The path of the mistake, for a table at `table`.
     pub(super) fn path(&self, table: &KeyPath) -> KeyPath {
         match &self.key {
             Some(key) => table.key(key.clone()),
@@ -41,7 +41,7 @@ impl Fault {
 }
 
 impl Fault {
-    /// For a key that is wrong in a table of its type: which type that is.
+    /// For a key that is wrong in a table of its type: a description of that type.
     pub(super) fn in_which(&self) -> Option<String> {
         let kind = self.kind.as_ref().filter(|_| self.message.starts_with("unknown field `"))?;
         Some(format!("{TAG} = \"{kind}\""))
@@ -49,13 +49,13 @@ impl Fault {
 }
 
 impl<T> Checked<T> {
-    /// A table that was never text.
+    /// A table that did not come from text.
     #[must_use]
     pub const fn new(table: T) -> Self {
         Self(Ok(table))
     }
 
-    /// What was read; `None` where there is a mistake, which [`Manifest::parse`](super::Manifest::parse) tells.
+    /// The table; `None` if it has a mistake, which [`Manifest::parse`](super::Manifest::parse) reports.
     #[must_use]
     pub fn get(&self) -> Option<&T> {
         self.0.as_ref().ok()
@@ -73,7 +73,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Checked<T> {
     }
 }
 
-/// All keys of a table, each once.
+/// All keys of a table. No key may occur twice.
 struct Table(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Table {
@@ -103,10 +103,10 @@ impl<'de> Deserialize<'de> for Table {
     }
 }
 
-/// Reads a table whose other keys do not depend on each other, so that a mistake in one of them shows when it stands
-/// alone beside the tag.
+/// Reads a table whose other keys do not depend on each other. So a mistake in one of them also shows if it
+/// is alone beside the tag.
 fn read<T: DeserializeOwned>(table: Map<String, Value>) -> Result<T, Fault> {
-    // A JSON null is as if the key were not there.
+    // A JSON null counts as a missing key.
     let table: Map<_, _> = table.into_iter().filter(|(_, value)| !value.is_null()).collect();
     let kind = table.get(TAG).and_then(Value::as_str).map(str::to_owned);
     let fault = |key: Option<&String>, error: serde_json::Error| Fault {

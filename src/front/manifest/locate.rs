@@ -1,5 +1,5 @@
-//! Where a key of a manifest stands: from `partition[2].contents[1].target` to a line and what is written there, for
-//! both spellings, so that an error found late can still point at its cause.
+//! Finds the place of a key in a manifest: from `partition[2].contents[1].target` to the line and its text,
+//! in TOML and in JSON. So an error that is found late can still point at its cause.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,79 +9,15 @@ use serde_json::value::RawValue;
 use toml::de::{DeTable, DeValue};
 
 use crate::key::{KeyPath, Step};
-use crate::text::printable;
 use crate::units::u64_of;
 
-/// How a manifest is spelled.
+/// The syntax of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
     /// TOML.
     Toml,
     /// JSON.
     Json,
-}
-
-/// A line of a text, counted from 1, and what stands there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Its number.
-    pub number: u64,
-    /// Its text without indentation; where it is long, what is around the place that is meant.
-    pub text: String,
-}
-
-/// The longest text of a line that is shown, in characters.
-const LONGEST_LINE: usize = 160;
-/// How much of it stands before the place that is meant, where the line is longer: a manifest that a program wrote may
-/// be one line.
-const BEFORE: usize = 60;
-
-/// The line that holds byte `offset` of `text`; past the end, the last.
-#[must_use]
-pub fn line_at(text: &str, offset: usize) -> Line {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    let (before, behind) = text.split_at(offset);
-    let number = u64_of(before.bytes().filter(|byte| *byte == b'\n').count()) + 1;
-    let start = before.rfind('\n').map_or(0, |end| end + 1);
-    let end = behind.find('\n').map_or(text.len(), |length| offset + length);
-    Line { number, text: excerpt(text.get(start..end).unwrap_or_default(), offset - start) }
-}
-
-/// As [`line_at`], of bytes that are not UTF-8 from `offset` on.
-#[must_use]
-pub fn line_of_bytes(bytes: &[u8], offset: usize) -> Line {
-    let (before, behind) = bytes.split_at(offset.min(bytes.len()));
-    let number = u64_of(before.iter().filter(|byte| **byte == b'\n').count()) + 1;
-    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let end = behind.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| offset + length);
-    let before = printable(before.get(start..).unwrap_or_default());
-    let behind = printable(bytes.get(offset..end).unwrap_or_default());
-    Line { number, text: excerpt(&format!("{before}{behind}"), before.len()) }
-}
-
-/// What is shown of `line`, of which the place at byte `at` matters.
-fn excerpt(line: &str, at: usize) -> String {
-    let trimmed = line.trim();
-    if trimmed.chars().nth(LONGEST_LINE).is_none() {
-        return printable(trimmed.as_bytes());
-    }
-    let indentation = line.len() - line.trim_start().len();
-    let (before, _) = trimmed.split_at_checked(at.saturating_sub(indentation)).unwrap_or((trimmed, ""));
-    let skipped = before.chars().count().saturating_sub(BEFORE);
-    let shown: String = trimmed.chars().skip(skipped).take(LONGEST_LINE).collect();
-    let dots = |cut: bool| if cut { "…" } else { "" };
-    let rest = trimmed.chars().nth(skipped + LONGEST_LINE).is_some();
-    format!("{}{}{}", dots(skipped > 0), printable(shown.as_bytes()), dots(rest))
-}
-
-/// The offset of a place that a parser names by line and column in bytes, both counted from 1.
-#[must_use]
-pub fn offset_of(text: &str, line: usize, column: usize) -> usize {
-    let before = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
-    before + column.saturating_sub(1)
 }
 
 /// A value with the place of its first byte, or of its key where that is written just before it.
@@ -101,7 +37,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// Finds the places in `text`, which parses in `spelling`; in one that does not, nothing is found.
+    /// Finds the places in `text`, which is written in `spelling`. It finds nothing if the text does not
+    /// parse.
     #[must_use]
     pub fn new(text: &str, spelling: Spelling) -> Self {
         let top = match spelling {
@@ -116,13 +53,13 @@ impl Index {
         Self { top, ends }
     }
 
-    /// The number, counted from 1, of the line where `path` is written, or the nearest value above it.
+    /// The line, counted from 1, of `path`, or of the nearest value above it.
     #[must_use]
     pub fn line(&self, path: &KeyPath) -> u64 {
         u64_of(self.ends.partition_point(|end| *end < self.offset(path))) + 1
     }
 
-    /// The byte at which `path` is written; where it is not written, at which the nearest value above it is.
+    /// The byte offset of `path`; if it is not written, that of the nearest value above it.
     #[must_use]
     pub fn offset(&self, path: &KeyPath) -> usize {
         let mut at = &self.top;
@@ -151,7 +88,8 @@ fn table_keys(table: &DeTable<'_>, text: &str) -> BTreeMap<String, Located> {
 }
 
 fn toml_value(value: &DeValue<'_>, span: Range<usize>, key: Option<Range<usize>>, text: &str) -> Located {
-    // A key and its value can be lines apart only where the value is a table or array; then the key is what is meant.
+    // A key and its value can be lines apart only if the value is a table or array. Then the place is that of
+    // the key.
     let mut located = Located { offset: key.map_or(span.start, |key| key.start), ..Located::default() };
     match value {
         DeValue::Table(table) => located.keys = table_keys(table, text),
@@ -164,7 +102,7 @@ fn toml_value(value: &DeValue<'_>, span: Range<usize>, key: Option<Range<usize>>
     located
 }
 
-/// How deep JSON is followed; a manifest is five values deep.
+/// How deep JSON is followed. A manifest has five levels.
 const DEEPEST: usize = 8;
 
 /// `raw` is a part of `text`.
@@ -280,39 +218,8 @@ type = \"swap\"
     }
 
     #[test]
-    fn lines_are_shown_trimmed_printable_and_not_endless() {
-        assert_eq!(line_at(TOML, 13), Line { number: 3, text: "[disk]".into() });
-        assert_eq!(line_at("a\n  \u{1b}[2J b", 4).text, "\\x1b[2J b");
-        assert_eq!(line_at("a", 99), Line { number: 1, text: "a".into() });
-        assert_eq!(line_at("", 0), Line { number: 1, text: String::new() });
+    fn a_path_is_written_as_in_a_manifest() {
         assert_eq!(target(2, 1, "target").to_string(), "partition[2].contents[1].target");
-    }
-
-    #[test]
-    fn of_a_long_line_the_place_that_is_meant_is_shown() {
-        let line = format!("a\n  {}here{}\nz", "x".repeat(1000), "ü".repeat(1000));
-        let shown = line_at(&line, 4 + 1000);
-        let expected = format!("…{}here{}…", "x".repeat(BEFORE), "ü".repeat(LONGEST_LINE - BEFORE - 4));
-        assert_eq!(shown, Line { number: 2, text: expected });
-        let start = line_at(&line, 4).text;
-        assert_eq!(start, format!("{}…", "x".repeat(LONGEST_LINE)));
-        let end = line_at(&line, line.len() - 2).text;
-        assert_eq!(end, format!("…{}", "ü".repeat(BEFORE)));
-        // Inside of a character, and at an offset of a parser that counts bytes.
-        assert!(line_at(&line, 4 + 1004 + 1).text.ends_with('…'));
-        assert_eq!(offset_of(&line, 2, 3), 4);
-        assert_eq!(offset_of("a", 7, 9), 9);
-        // As long as may be shown: the whole line.
-        let whole = format!("  {}", "y".repeat(LONGEST_LINE));
-        assert_eq!(line_at(&whole, whole.len()).text, whole.trim());
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_have_a_line() {
-        assert_eq!(line_of_bytes(b"a\n# gr\xfcn\nb", 6), Line { number: 2, text: "# gr\\xfcn".into() });
-        assert_eq!(line_of_bytes(b"\xff", 0), Line { number: 1, text: "\\xff".into() });
-        let long = [&[b'x'; 1000][..], b"\xff"].concat();
-        assert_eq!(line_of_bytes(&long, 1000).text, format!("…{}\\xff", "x".repeat(BEFORE)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The manifest: what the user wrote, read with errors that name file, line and value.
+//! The manifest that a user wrote, read with errors that name file, line and value.
 //!
-//! [`schema`] is what may be written, [`resolve`] what it means, [`locate`] where it stands.
+//! [`schema`] has the keys, [`resolve`] their meaning, and [`locate`] their places in the text.
 
 mod checked;
 pub mod locate;
@@ -21,12 +21,12 @@ use crate::key::KeyPath;
 use crate::progress::Progress;
 use locate::{Index, Spelling};
 
-/// A manifest that was read: what it says, where it stands, and what its relative paths are relative to.
+/// A manifest: its values, their places in the text, and the folder of relative paths.
 #[derive(Debug)]
 pub struct Manifest {
     /// What was written.
     pub written: schema::Manifest,
-    /// Relative paths begin here.
+    /// The folder at which relative paths begin.
     folder: PathBuf,
     text: Option<Text>,
 }
@@ -34,13 +34,13 @@ pub struct Manifest {
 /// The text of a manifest.
 #[derive(Debug)]
 struct Text {
-    /// The name it has in errors.
+    /// Its name in errors.
     name: PathBuf,
     text: String,
     index: Index,
 }
 
-/// The largest manifest that is read, in bytes: one with a million entries has 100 MiB.
+/// The largest manifest that is read, in bytes. A manifest with a million entries has 100 MiB.
 const LARGEST: u64 = 1 << 30;
 
 impl Manifest {
@@ -58,8 +58,8 @@ impl Manifest {
         Self::read(file, path, folder)
     }
 
-    /// Reads a manifest from `input`. It is called `name` in errors, whose suffix `.json` tells the spelling; else a
-    /// first byte `{` does. Relative paths in it are relative to `folder`.
+    /// Reads a manifest from `input`. Errors call it `name`. It is JSON if that name ends in `.json` or the
+    /// first character of the text is `{`. Relative paths in it are relative to `folder`.
     ///
     /// # Errors
     /// As [`Manifest::load`].
@@ -76,7 +76,7 @@ impl Manifest {
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let offset = error.utf8_error().valid_up_to();
-            let line = locate::line_of_bytes(error.as_bytes(), offset);
+            let line = crate::text::line_of_bytes(error.as_bytes(), offset);
             Error::new(Kind::Manifest, format!("the manifest is not UTF-8 text: byte {offset}")).at_line(
                 name,
                 line.number,
@@ -86,12 +86,13 @@ impl Manifest {
         Self::parse(text, name, folder)
     }
 
-    /// As [`Manifest::read`], of a text.
+    /// As [`Manifest::read`], for a text.
     ///
     /// # Errors
     /// As [`Manifest::load`].
     pub fn parse(mut text: String, name: &Path, folder: &Path) -> Result<Self> {
-        // Some editors begin a file with this mark; TOML skips it, JSON leaves that to its readers (RFC 8259, 8.1).
+        // Some editors begin a file with this mark. TOML skips it; JSON leaves that to the reader (RFC 8259,
+        // 8.1).
         if text.starts_with('\u{feff}') {
             text.drain(..'\u{feff}'.len_utf8());
         }
@@ -119,30 +120,30 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// A manifest that was never text; relative paths begin at `folder`.
+    /// A manifest that did not come from text. Relative paths begin at `folder`.
     #[must_use]
     pub fn new(written: schema::Manifest, folder: &Path) -> Self {
         Self { written, folder: folder.to_owned(), text: None }
     }
 
-    /// What relative paths are relative to.
+    /// The folder at which relative paths begin.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// `path` as it is from here: relative paths begin at the manifest's folder.
+    /// `path` as seen from the current directory: relative paths begin at the manifest's folder.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
         if self.folder == Path::new(".") { PathBuf::from(path) } else { self.folder.join(path) }
     }
 
-    /// Adds the line of `path` to an error; where there is no text, the path itself.
+    /// Adds the line of `path` to an error; without a text, `path` itself.
     #[must_use]
     pub fn place(&self, error: Error, path: &KeyPath) -> Error {
         match &self.text {
             Some(text) => {
-                let line = locate::line_at(&text.text, text.index.offset(path));
+                let line = crate::text::line_at(&text.text, text.index.offset(path));
                 error.at_line(&text.name, line.number, line.text)
             }
             None => error.at_key(path),
@@ -155,7 +156,7 @@ impl Manifest {
         self.place(Error::new(Kind::Manifest, what), path)
     }
 
-    /// Puts in the place of the keys that an error names the lines where they stand.
+    /// Replaces the keys that an error names by their lines.
     fn place_keys(&self, error: Error) -> Error {
         error.find_keys(|error, key| self.place(error, key))
     }
@@ -171,27 +172,28 @@ impl Manifest {
         }
     }
 
-    /// What the manifest says, whatever its spelling, order of keys and comments: JSON with sorted keys and no spaces,
-    /// sizes in their shortest form, without what is not written, and without what says how the disk is stored, which
-    /// does not change it. A seed that is not given derives from it.
+    /// What the manifest says, independent of its syntax, order of keys and comments. It is JSON with sorted
+    /// keys and no spaces, and sizes in their shortest form. It omits missing keys, and keys about the output
+    /// file, because those do not change the disk. Without a given seed, the seed derives from this.
     #[must_use]
     pub fn canonical(&self) -> String {
         seed::canonical(&self.said())
     }
 
-    /// What the manifest says of the disk, as a value.
+    /// What the manifest says about the disk, as a value.
     fn said(&self) -> serde_json::Value {
         let mut written = self.written.clone();
         written.disk = written.disk.without_settings();
-        // Keys are texts and values are numbers, texts, truth values and lists, so that there is nothing to fail.
+        // Keys are texts, and values are numbers, texts, truth values and lists, so this cannot fail.
         serde_json::to_value(&written).unwrap_or_default()
     }
 
-    /// The disk that the manifest describes. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set; `progress` may ask to stop. Of a NixOS system
-    /// the closure is read, and what boots of it.
+    /// The disk that the manifest describes. `epoch` is the value of SOURCE_DATE_EPOCH, if it is set.
+    /// `progress` may ask to stop. For a NixOS system this reads the closure and the files that boot it.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] with the line for what does not fit together; as [`nixos::describe`](super::nixos::describe) for a NixOS system.
+    /// [`Kind::Manifest`] with the line for parts that do not fit together; as
+    /// [`nixos::describe`](super::nixos::describe) for a NixOS system.
     pub fn describe(self, epoch: Option<i64>, progress: &Progress) -> Result<Description> {
         resolve::describe(Arc::new(self), epoch, progress)
     }

@@ -1,22 +1,23 @@
-//! From text to the schema, and from the parsers' errors to ours: a line, the value, and the key that was meant.
+//! From text to the schema, and from the parsers' errors to ours: a line, the value, and the key that was
+//! probably meant.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::locate::{Line, Spelling, line_at, offset_of};
+use super::locate::Spelling;
 use super::schema;
 use super::strict::Strict;
 use crate::error::{Error, Kind, Result};
-use crate::text::{nearest, printable};
+use crate::text::{Line, line_at, nearest, offset_of, printable};
 
-/// The version alone, read first: a manifest of another version may have other keys.
+/// The version alone. It is read first, because a manifest of another version may have other keys.
 #[derive(Deserialize)]
 struct Version {
     version: Option<i64>,
 }
 
-/// Reads `text`, which is called `name` in errors.
+/// Reads `text`; errors call it `name`.
 pub(super) fn parse(text: &str, spelling: Spelling, name: &Path) -> Result<schema::Manifest> {
     if let Ok(Version { version: Some(version) }) = read::<Version>(text, spelling)
         && version != 1
@@ -37,11 +38,11 @@ pub(super) fn parse(text: &str, spelling: Spelling, name: &Path) -> Result<schem
     })
 }
 
-/// What a parser said and where.
+/// The message of a parser, and its place.
 struct Fault {
     message: String,
     line: Line,
-    /// Whether it is about a TOML date, which its parser hands on as a table.
+    /// Whether it is about a TOML date, which the parser passes on as a table.
     date: bool,
 }
 
@@ -67,7 +68,7 @@ fn read<T: for<'de> Deserialize<'de>>(text: &str, spelling: Spelling) -> Result<
 
 impl Fault {
     fn into_error(self, name: &Path, spelling: Spelling) -> Error {
-        // What TOML writes as a date, its parser gives as a table.
+        // A TOML date comes from the parser as a table.
         let message = match self.date {
             true => self.message.replacen("invalid type: map", "invalid type: a date", 1),
             false => self.message,
@@ -76,7 +77,7 @@ impl Fault {
     }
 }
 
-/// The parsers' words in ours. Where their wording is not one of the known ones it is passed on as it is.
+/// Translates messages of the parsers. A message with unknown wording is passed on as it is.
 pub(super) fn error(message: &str, spelling: Spelling) -> Error {
     let message = printable(message.as_bytes());
     if let Some((key, known)) = named(&message, "unknown field `") {
@@ -109,7 +110,7 @@ pub(super) fn error(message: &str, spelling: Spelling) -> Error {
     }
 }
 
-/// What a filesystem is called here that has other names elsewhere.
+/// The name that a filesystem has here, if `value` is another name of it.
 fn other_name(value: &str) -> Option<&'static str> {
     match value.to_ascii_lowercase().as_str() {
         "fat" | "msdos" | "dos" => Some("write type = \"vfat\""),
@@ -121,8 +122,8 @@ fn other_name(value: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a text that does not parse was meant as YAML: its first line that says something is a key with a colon and
-/// without quotes, or the mark of a document.
+/// Whether a text that does not parse was meant as YAML: its first line with content is a key with a colon
+/// and without quotes, or the mark of a document.
 fn is_yaml(text: &str) -> bool {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     first.is_some_and(|line| {
@@ -152,12 +153,12 @@ fn quoted(message: &str, prefix: &str) -> Option<String> {
 fn typed(message: &str) -> Option<(String, String)> {
     let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
-    // The widest type that its parser tried is nothing to the reader.
+    // The reader does not need to know the widest type that the parser tried.
     let found = found.trim_end_matches(" as i128").trim_end_matches(" as u128");
     Some((plain(found), plain(expected)))
 }
 
-/// A parser's word for a type in the words of who writes a manifest.
+/// A parser's word for a type, as the author of a manifest would say it.
 fn plain(word: &str) -> String {
     match word {
         "map" => "a table".to_owned(),
@@ -170,7 +171,7 @@ fn plain(word: &str) -> String {
     }
 }
 
-/// Adds what was probably meant, and what there is.
+/// Adds the word that was probably meant, and the known words.
 fn suggest(error: Error, name: &str, known: &[String]) -> Error {
     let error = match known {
         [] => error,

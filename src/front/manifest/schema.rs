@@ -30,7 +30,7 @@ pub struct Manifest {
     /// The partitions, in the order in which they are placed.
     #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<Partition>,
-    /// A NixOS system in the place of partitions.
+    /// A NixOS system instead of partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nixos: Option<Section>,
 }
@@ -48,8 +48,8 @@ pub struct Disk {
     /// Every id that is not given derives from this; default: derived from the manifest itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<Guid>,
-    /// Seconds since 1970 for whatever the writer dates itself; default SOURCE_DATE_EPOCH, or else 0. Where
-    /// SOURCE_DATE_EPOCH is set, no file gets a later time than this.
+    /// Time of everything that the writer makes, in seconds since 1970; default SOURCE_DATE_EPOCH, or else 0.
+    /// If SOURCE_DATE_EPOCH is set, no file gets a later time than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<i64>,
     /// GUID of the disk, or for an MBR its signature (8 hex digits); default: derived from the seed.
@@ -69,7 +69,7 @@ pub struct Disk {
     /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_lba: Option<u64>,
-    /// Format of the output file, where neither `--format` nor its suffix tells.
+    /// Format of the output file, if neither `--format` nor its suffix decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk; default
@@ -146,7 +146,7 @@ pub struct Partition {
     /// Whether a partition of an MBR is a logical one, inside the extended partition; default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logical: Option<bool>,
-    /// A file that already is a filesystem, or whatever else the partition shall hold.
+    /// A file with the bytes of the partition, such as an existing filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The filesystem to make; default none, which leaves the partition empty.
@@ -157,7 +157,7 @@ pub struct Partition {
     pub contents: Option<Vec<Entry>>,
 }
 
-/// The keys that say what an entry brings, of which it has one.
+/// The keys for the content of an entry. Each entry has exactly one of them.
 pub(super) const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
 
 /// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
@@ -170,7 +170,7 @@ fn brings(key: &str) -> serde_json::Value {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = WHAT.map(brings)))]
 pub struct Entry {
-    /// A host file, which becomes target; a directory, whose contents become target's; or, with `*` in the last part of
+    /// A host file, which becomes target; a directory, whose contents become target's; or, with `*` in any part of
     /// the path, all that matches (names that begin with a dot only if the pattern does), copied into target. A symbolic
     /// link given here is followed; one that is found below, or matched, is copied as a link.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,7 +182,7 @@ pub struct Entry {
     /// The bytes of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Where a symbolic link leads.
+    /// Target of a symbolic link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symlink: Option<String>,
     /// A directory: true.
@@ -195,21 +195,22 @@ pub struct Entry {
     /// Absolute path inside the filesystem.
     #[schemars(regex(pattern = "^/"))]
     pub target: String,
-    /// Permissions. For a source they replace those of the file or directory itself, not of what is below; default those
-    /// of the host. Else default 0755 for a directory and 0644 for text and devices.
+    /// Permissions. For a source they replace those of the file or directory itself, but not those below it;
+    /// default those of the host. For other entries the default is 0755 for a directory and 0644 for text and
+    /// devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// Owner of everything that the entry brings; default root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
-    /// What becomes of hard links among a source's files; default preserve, for a closure and on vfat dissolve.
+    /// How hard links among a source's files are treated; default preserve, for a closure and on vfat dissolve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hardlinks: Option<Hardlinks>,
     /// Which extended attributes of a source are kept: patterns in which `*` stands for anything; default user.*,
     /// security.capability and POSIX ACLs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xattrs: Option<Vec<String>>,
-    /// Seconds since 1970, for what is made here and not copied; default the time of the disk.
+    /// Seconds since 1970, for an entry that is made rather than copied; default the time of the disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtime: Option<i64>,
 }

@@ -1,5 +1,6 @@
-//! Reads a table only from a table. What serde derives for a struct also takes an array, whose elements are the fields in
-//! the order of their declaration: nobody means that in a manifest, and no error about it could name a key.
+//! Reads a table only from a table. A struct with a derived `Deserialize` also takes an array, whose elements
+//! are the fields in the order of their declaration. Nobody means that in a manifest, and an error about it
+//! could not name a key.
 
 use std::fmt;
 use std::marker::PhantomData;

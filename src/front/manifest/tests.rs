@@ -1,4 +1,4 @@
-//! Manifests that are right: what they mean, and that it does not hang on how they are spelled.
+//! Correct manifests: their meaning, which must not depend on their spelling.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn disk(text: &str) -> Disk {
     manifest(text).describe(None, &Progress::default()).unwrap().disk
 }
 
-/// What the entries of the one partition of `contents` mean.
+/// The meaning of the entries of the one partition with these `contents`.
 fn entries(contents: &str) -> Vec<Payload> {
     let text = format!(
         "version = 1\n[[partition]]\nfilesystem = {{ type = \"ext4\" }}\ncontents = [\n{contents}\n]\n"
@@ -188,7 +188,7 @@ fn the_canonical_form_does_not_hang_on_the_spelling() {
         \"disk\":{\"size\":1073741824,\"format\":\"raw\"},\"version\":1}";
     assert_eq!(manifest(json).canonical(), one);
     assert_ne!(manifest(&SPELLED.replace("1GiB", "2GiB")).canonical(), one);
-    // What is read from its own canonical form is the same manifest.
+    // The canonical form reads back as the same manifest.
     assert_eq!(manifest(&one).written, manifest(SPELLED).written);
 }
 
@@ -219,7 +219,7 @@ fn a_mark_of_the_byte_order_and_line_ends_of_windows_are_no_part_of_it() {
     let plain = manifest(SPELLED).canonical();
     assert_eq!(manifest(&format!("\u{feff}{SPELLED}")).canonical(), plain);
     assert_eq!(manifest(&SPELLED.replace('\n', "\r\n")).canonical(), plain);
-    // The first byte still tells JSON from TOML.
+    // The first character still tells JSON from TOML.
     assert_eq!(manifest(&format!("\u{feff}{plain}")).canonical(), plain);
     let read = |bytes: &[u8]| Manifest::read(bytes, Path::new("x.json"), Path::new("."));
     assert_eq!(read(format!("\u{feff}{plain}").as_bytes()).unwrap().canonical(), plain);

@@ -1,4 +1,5 @@
-//! What boots a system: which files of its loader go on which partition, and what is embedded outside of them.
+//! What boots a system: the files of its loader on each partition, and the code that is embedded outside of
+//! partitions.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,10 +28,11 @@ pub(super) use crate::boot::Files;
 
 /// Bytes of a sector of these layouts.
 const SECTOR: u64 = 512;
-/// Where the first partition of the MBR layouts begins: the gap before it is GRUB's.
+/// Where the first partition of the MBR layouts begins; the gap before it belongs to GRUB.
 const FIRST_PARTITION: Sectors = Sectors::new(MIB / SECTOR);
 
-/// The disk that nixpkgs' images say GRUB is installed on (`boot.loader.grub.device`): the first one of a virtual machine.
+/// The disk on which nixpkgs' images install GRUB (`boot.loader.grub.device`): the first one of a virtual
+/// machine.
 const BIOS_DEVICE: &str = "/dev/vda";
 
 /// The ids by which loaders find filesystems.
@@ -64,18 +66,18 @@ impl Ids {
     }
 }
 
-/// A system that boots, as far as that concerns the disk.
+/// The parts of the disk that boot a system.
 #[derive(Debug, Default)]
 pub(super) struct Booted {
     /// Files of the EFI system partition.
     pub(super) esp: Files,
-    /// Files of the FAT that is /boot and not the EFI system partition.
+    /// Files of the FAT at /boot that is not the EFI system partition.
     pub(super) boot: Files,
     /// Files of /boot on the root.
     pub(super) root: Files,
-    /// What lies before the partitions.
+    /// The code before the partitions.
     pub(super) area: BootArea,
-    /// What the BIOS boot partition holds.
+    /// The contents of the BIOS boot partition.
     pub(super) core: Arc<[u8]>,
     pub(super) warnings: Vec<Warning>,
 }
@@ -105,7 +107,7 @@ pub(super) fn plan(system: &System, geometry: &Geometry, ids: &Ids, progress: &P
     Ok(booted)
 }
 
-/// What all loaders need.
+/// What all loaders need to know.
 struct Planner<'a> {
     system: &'a System,
     geometry: &'a Geometry,
@@ -115,7 +117,7 @@ struct Planner<'a> {
     progress: &'a Progress,
 }
 
-/// Which filesystem has /boot.
+/// The filesystem that has /boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BootOn {
     Esp,
@@ -141,8 +143,8 @@ impl BootOn {
     }
 }
 
-/// Marks the partition that has /boot, where U-Boot is to find extlinux.conf: it looks at the first partition alone unless
-/// others are marked (U-Boot, `include/config_distro_bootcmd.h`). nixpkgs marks none.
+/// Marks the partition that has /boot if U-Boot has to find extlinux.conf there. U-Boot looks at the first
+/// partition only, unless others are marked (U-Boot, `include/config_distro_bootcmd.h`). nixpkgs marks none.
 pub(super) fn mark(geometry: &mut Geometry, system: &System) {
     if system.boot_loader != BootLoader::Extlinux || system.compat {
         return;
@@ -162,13 +164,13 @@ impl Booted {
 }
 
 impl Planner<'_> {
-    /// The processor, as the system says it; `None` where it does not.
+    /// The processor according to the system; `None` if the system does not say.
     fn architecture(&self) -> Result<Option<Architecture>> {
         architecture::of_system(&self.generations.default_system().system)
             .map_err(|error| error.at(self.toplevel()))
     }
 
-    /// The firmware that EFI programs are for.
+    /// The firmware that the EFI programs are for.
     fn firmware(&self) -> Result<Firmware> {
         match self.architecture()? {
             Some(architecture) => Firmware::of(architecture).map_err(|error| error.at(self.toplevel())),
@@ -178,16 +180,17 @@ impl Planner<'_> {
         }
     }
 
-    /// Where the default system lies on this host.
+    /// The path of the default system on this host.
     fn toplevel(&self) -> PathBuf {
         self.store.host_of(Path::new(&self.generations.default_system().toplevel))
     }
 
-    /// Whether a BIOS starts it. In a layout that UEFI firmware can start as well, a processor without a BIOS has that
-    /// firmware alone, and the BIOS boot partition stays empty; a system that does not say may know better.
+    /// Whether a BIOS starts the system. If UEFI firmware can start the layout too, a processor without a
+    /// BIOS uses only that firmware, and the BIOS boot partition stays empty. A system that does not name its
+    /// processor is taken to have a BIOS.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for a layout that nothing but a BIOS starts, and a processor that has none.
+    /// [`Kind::Manifest`] for a layout that only a BIOS can start, and a processor without a BIOS.
     fn has_bios(&self) -> Result<bool> {
         let layout = self.system.layout;
         if !layout.has_bios() {
@@ -252,8 +255,8 @@ impl Planner<'_> {
         systemd_boot::loader(&folder.host, self.firmware()?).map_err(|error| error.hint(hint))
     }
 
-    /// A unified kernel image goes where systemd-boot looks for it, and where nothing else is to be started by the firmware
-    /// itself, also where that looks.
+    /// A unified kernel image goes where systemd-boot looks for it. If no other program has to be started by
+    /// the firmware itself, it also goes where the firmware looks.
     fn uki(&self, image: &Path, booted: &mut Booted) -> Result<()> {
         let name = image.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let alone = matches!(self.system.boot_loader, BootLoader::None | BootLoader::Extlinux);
@@ -335,7 +338,7 @@ impl Planner<'_> {
         booted.on(on).merge("", boot)
     }
 
-    /// The menu. Where /boot is on the root, kernels stay in the store.
+    /// The menu. If /boot is on the root, the kernels stay in the store.
     fn menu(&self, state: Option<State>) -> Result<Menu> {
         let store = (self.boot_on() == BootOn::Root).then(|| Place {
             search: Search::Uuid(self.ids.root.to_string()),
@@ -347,8 +350,8 @@ impl Planner<'_> {
         Ok(options)
     }
 
-    /// What nixpkgs' installer would remember of this GRUB, so that the first nixos-rebuild on the machine does not
-    /// install it once more. `None` where the GRUB does not say what it is.
+    /// The state that nixpkgs' installer would record for this GRUB, so that the first nixos-rebuild on the
+    /// machine does not install it again. `None` if the GRUB does not give its name and version.
     fn state(&self, grub: &Grub, platform: &str, has_bios: bool) -> Result<Option<State>> {
         let Some((name, version)) = grub.release(platform)? else { return Ok(None) };
         let layout = self.system.layout;
@@ -383,7 +386,7 @@ impl Planner<'_> {
         if self.boot_on() == BootOn::Root { grub::Filesystem::Ext } else { grub::Filesystem::Fat }
     }
 
-    /// /boot as a BIOS GRUB finds it: on the disk that it was loaded from.
+    /// /boot as a GRUB for BIOS finds it: on the disk that it was loaded from.
     fn home(&self) -> Result<bios::Home> {
         let table = match self.system.layout {
             Layout::Legacy | Layout::LegacyBoot => bios::Table::Mbr,
@@ -413,7 +416,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The GRUB that has the files of `platform`: the one that was given, or else one in the closure.
+    /// The GRUB that has the files of `platform`: the given one, or else one in the closure.
     fn find_grub(&self, platform: &str) -> Result<Grub> {
         if let Some(folder) = &self.system.grub {
             let mkimage =
@@ -449,13 +452,13 @@ impl Planner<'_> {
     }
 }
 
-/// grub-mkimage where PATH has it.
+/// grub-mkimage on PATH.
 fn on_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join("grub-mkimage")).find(|program| program.is_file())
 }
 
-/// Adds the files of a loader below `above` of a filesystem.
+/// Adds the files of a loader below the directory `above` of a filesystem.
 pub(super) fn place(entries: &mut Entries, path: &KeyPath, above: &str, files: &Files) {
     for (name, file) in files.iter() {
         let target = format!("{above}{name}");
@@ -467,7 +470,8 @@ pub(super) fn place(entries: &mut Entries, path: &KeyPath, above: &str, files: &
                 let rules = Rules {
                     hardlinks: Hardlinks::Dissolve,
                     mode: Some(file.mode),
-                    // What a store dates 1970 would be before FAT's first day; a loader's copies are made here.
+                    // Files of a store are dated 1970, before FAT's first day. The loader's copies are made
+                    // now, so they get the time of the disk.
                     mtime: Some(entries.time()),
                     ..Rules::default()
                 };

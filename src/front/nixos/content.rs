@@ -1,4 +1,4 @@
-//! One of a system's contents as a flag gives it: `source=PATH,target=PATH` and more, or a JSON object.
+//! One of a system's contents as a flag gives it: `source=PATH,target=PATH` and more keys, or a JSON object.
 
 use std::str::FromStr;
 
@@ -12,7 +12,8 @@ impl FromStr for Content {
             return serde_json::from_str(text).map_err(|error| error.to_string());
         }
         let mut content = Self::default();
-        // A comma that begins no key belongs to the value, so that modes such as D0755,F0644 can be written.
+        // A comma that is not followed by a key belongs to the value, so that modes such as D0755,F0644 can
+        // be written.
         let keys = ["source=", "target=", "mode=", "user=", "group="];
         let mut fields: Vec<String> = Vec::new();
         for part in text.split(',') {

@@ -1,4 +1,4 @@
-//! Files of the host that go into the root: the `contents` of the section, and the configuration.
+//! Host files that go into the root: the `contents` of the section, and the configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,8 @@ use crate::tree::xattr::Patterns;
 use crate::tree::{Hardlinks, Meta, Owner, Rules};
 use crate::values::IdName;
 
-/// The store paths that declare accounts: for the activation script of nixpkgs, and for userborn, in one shape.
+/// The store paths that declare accounts, for the activation script of nixpkgs and for userborn. Both have
+/// the same structure.
 const DECLARATIONS: [&str; 2] = ["users-groups.json", "userborn.json"];
 
 /// Where the configuration goes.
@@ -57,7 +58,7 @@ pub(super) fn place(
         };
         let payload = Payload::of_host(&context.folder, &content.source, rules, Patterns::default());
         if let (Payload::Glob { .. }, Owner::Ids { uid, gid }) = (&payload, owner) {
-            // The directory that the matches go into is theirs too, where it is not one that every root has.
+            // The owner also owns the directory that gets the matches, unless every root has that directory.
             let meta = Meta { uid, gid, ..entries.meta(0o755) };
             entries.push(&path, content.target.clone(), Payload::Fallback { meta });
         }
@@ -66,7 +67,8 @@ pub(super) fn place(
     Ok(())
 }
 
-/// Refuses what is no path of this machine or no absolute path of the root.
+/// Refuses a `source` that is not a path of this machine, and a `target` that is not an absolute path of the
+/// root.
 fn check(content: &Content, path: &KeyPath) -> Result<()> {
     let refuse = |key: &'static str, what: &str, found: &str| {
         Err(Error::new(Kind::Manifest, what)
@@ -83,7 +85,7 @@ fn check(content: &Content, path: &KeyPath) -> Result<()> {
     Ok(())
 }
 
-/// Who owns what `content` brings.
+/// The owner of everything that `content` brings.
 fn owner(
     context: &Context,
     system: &System,
@@ -115,7 +117,7 @@ fn together(key: &'static str, what: &str, path: &KeyPath) -> Error {
     Error::new(Kind::Manifest, what).at_key(&path.key(key))
 }
 
-/// The accounts of the image: of its contents first, then of the system that boots.
+/// The accounts of the image: those of its contents first, then those of the system that boots.
 fn read_accounts(context: &Context, system: &System, contents: &[Content]) -> Result<Accounts> {
     let mut accounts = Accounts::new();
     for name in ["/etc/passwd", "/etc/group"] {
@@ -132,7 +134,7 @@ fn read_accounts(context: &Context, system: &System, contents: &[Content]) -> Re
         let mut nearest =
             system.closure.nearest(system.generations.default_system(), |path| path.name() == name);
         if nearest.is_empty() {
-            // A closure that was put together by hand may not say what refers to what.
+            // A closure that was put together by hand may lack the references.
             nearest.extend(system.closure.paths().filter(|path| path.name() == name));
         }
         let files: Vec<PathBuf> = nearest.into_iter().map(|path| system.store.host(path)).collect();
@@ -141,13 +143,13 @@ fn read_accounts(context: &Context, system: &System, contents: &[Content]) -> Re
     Ok(accounts)
 }
 
-/// The path of the host that `content` would put at `place` of the root, whether there is something or not.
+/// The host path that `content` would put at `place` of the root, even if nothing exists there.
 fn source_of(context: &Context, content: &Content, place: &Path) -> Option<PathBuf> {
     let below = place.strip_prefix(&content.target).ok()?;
     let payload = Payload::of_host(&context.folder, &content.source, Rules::default(), Patterns::default());
     let mut parts = below.components();
     let (source, below) = match &payload {
-        // A pattern copies what matches under its name.
+        // A pattern copies each match under its name.
         Payload::Glob { .. } => {
             let name = parts.next()?.as_os_str();
             let matched = payload.matching().ok()?.into_iter();
@@ -162,7 +164,7 @@ fn source_of(context: &Context, content: &Content, place: &Path) -> Option<PathB
     Some(if below.as_os_str().is_empty() { source } else { source.join(below) })
 }
 
-/// Refuses contents that would change the store: its paths are what their hashes say, or Nix's database lies.
+/// Refuses contents that would change the store. Otherwise the hashes in Nix's database would be wrong.
 fn outside_the_store(context: &Context, content: &Content, path: &KeyPath) -> Result<()> {
     let store = Path::new(crate::nix::STORE);
     // Without `//`, a final `/` and `.`, as the tree reads targets.

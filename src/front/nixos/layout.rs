@@ -1,7 +1,8 @@
-//! The geometry of the layouts: which partitions, where, and what they are called.
+//! The geometry of the layouts: the partitions, their places and their names.
 //!
-//! Source: nixpkgs `nixos/lib/make-disk-image.nix`, measured with parted 3.5 and sgdisk 1.0.9 (docs/formats/nixos.md).
-//! `compat` is what nixpkgs' tools write, odd choices included; without it those are mended.
+//! Source: nixpkgs `nixos/lib/make-disk-image.nix`, measured with parted 3.5 and sgdisk 1.0.9
+//! (docs/formats/nixos.md). `compat` gives what nixpkgs' tools write, odd choices included; without it, the
+//! odd choices are mended.
 
 use uuid::{Uuid, uuid};
 
@@ -12,11 +13,11 @@ use crate::table::{Architecture, Attribute, Scheme, Type};
 use crate::units::{Bytes, MIB};
 use crate::values::{DiskId, DiskSize};
 
-/// GUID of the disk. nixpkgs passes one that is a digit short, and this is what sgdisk makes of it.
+/// GUID of the disk. nixpkgs passes a GUID that is a digit short, and sgdisk makes this of it.
 const DISK: Uuid = uuid!("97fd5997-f390-0b4a-a3f8-d106c1723aea");
 /// GUID of the first partition.
 const FIRST: Uuid = uuid!("1c06f03b-704e-4657-b9cd-681a087a2fdc");
-/// GUID of the second partition, where that is not the root of efi.
+/// GUID of the second partition, unless that is the root of efi.
 const SECOND: Uuid = uuid!("970c694f-afd0-4b99-b750-cdb7a329ab6f");
 /// GUID of the root partition, and UUID of the filesystem in it (`rootGPUID`, `rootFSUID`).
 pub(super) const ROOT: Uuid = uuid!("f222513b-ded1-49fa-b591-20ce86a2fe7f");
@@ -25,16 +26,16 @@ pub(super) const ROOT: Uuid = uuid!("f222513b-ded1-49fa-b591-20ce86a2fe7f");
 const ESP_START: Bytes = Bytes::new(8 * MIB);
 /// Where the EFI system partition of efixbootldr ends.
 const ESP_END: Bytes = Bytes::new(100 * MIB);
-/// The BIOS boot partition of hybrid: from the first sector behind the table, 34, to sector 2048, which is one more than
-/// parted's user meant, since its end is inclusive.
+/// The BIOS boot partition of hybrid: from the first sector after the table, 34, to sector 2048. That is one
+/// sector more than intended, because the end is inclusive.
 const HYBRID_BIOS_START: Bytes = Bytes::new(34 * 512);
 const HYBRID_BIOS_COMPAT: Bytes = Bytes::new((2048 - 34 + 1) * 512);
 const HYBRID_BIOS: Bytes = Bytes::new((2048 - 34) * 512);
-/// The least size of a boot partition for which FAT32 is chosen: with clusters of one sector its 65,525 clusters
-/// (Microsoft's FAT specification, section 3.5) and two FATs of 512 KiB take 33 MiB.
+/// The smallest boot partition that gets FAT32. With clusters of one sector, its 65,525 clusters (Microsoft's
+/// FAT specification, section 3.5) and two FATs of 512 KiB take 33 MiB.
 const LEAST_FAT32: Bytes = Bytes::new(34 * MIB);
 
-/// The mark of a GPT for the partition to boot from (UEFI specification, table 5.8).
+/// The attribute of a GPT partition for the one to boot from (UEFI specification, table 5.8).
 const LEGACY_BOOT: Attribute = Attribute::Bit(2);
 
 /// What a partition is for.
@@ -44,14 +45,14 @@ pub(super) enum Role {
     Esp,
     /// A FAT at /boot that is not the EFI system partition.
     Boot,
-    /// Where GRUB's core image goes.
+    /// The place of GRUB's core image.
     Bios,
     /// The root.
     Root,
 }
 
 impl Role {
-    /// The label of the FAT in it; empty where it holds none.
+    /// The label of its FAT; empty if it has no FAT.
     pub(super) const fn volume_label(self) -> &'static str {
         match self {
             Self::Esp => "ESP",
@@ -70,7 +71,7 @@ pub(super) struct Slot {
     pub(super) guid: Option<Uuid>,
     pub(super) start: Option<Bytes>,
     pub(super) size: Size,
-    /// Whether it is marked as the one to boot from.
+    /// Whether it is marked as the partition to boot from.
     pub(super) active: bool,
 }
 
@@ -91,7 +92,8 @@ pub(super) struct Wish {
     pub(super) gpt_uuid: Option<Uuid>,
     /// As nixpkgs has it, odd choices included.
     pub(super) compat: bool,
-    /// The processor of the system, where it is known: what the root partition's type hangs on without `compat`.
+    /// The processor of the system, if it is known. Without `compat` the type of the root partition depends
+    /// on it.
     pub(super) architecture: Option<Architecture>,
 }
 
@@ -99,7 +101,7 @@ impl Wish {
     /// The partitions.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where `boot_size` leaves no room for the boot partition.
+    /// [`Kind::Manifest`] where `boot_size` leaves no space for the boot partition.
     pub(super) fn geometry(&self) -> Result<Geometry> {
         let boot_end = self.boot_end()?;
         let root_size = match self.disk_size {
@@ -129,7 +131,7 @@ impl Wish {
                 Slot { label: "", ..root("", None, Some(boot_end)) },
             ],
             Layout::LegacyGpt => {
-                // nixpkgs gives the root's GUID to a third partition, which there is not.
+                // nixpkgs gives the root's GUID to a third partition, which does not exist.
                 let guid = if self.compat { Some(SECOND) } else { named };
                 let bios = self.bios(FIRST, Bytes::new(MIB), Bytes::new(MIB))?;
                 vec![bios, root("primary", guid, Some(Bytes::new(2 * MIB)))]
@@ -156,7 +158,7 @@ impl Wish {
         Ok(Geometry { table, guid, slots })
     }
 
-    /// Where the boot partition ends. nixpkgs rounds to the next whole MiB also where it is whole already.
+    /// Where the boot partition ends. nixpkgs rounds to the next whole MiB even if the size is whole already.
     fn boot_end(&self) -> Result<Bytes> {
         let end = match self.compat {
             true => self.boot_size.round_down(MIB) + Bytes::new(MIB),
@@ -169,7 +171,7 @@ impl Wish {
             Layout::Legacy | Layout::LegacyGpt | Layout::None => return Ok(end),
         };
         if end <= start {
-            return Err(Error::new(Kind::Manifest, "boot_size leaves no room for the boot partition")
+            return Err(Error::new(Kind::Manifest, "boot_size leaves no space for the boot partition")
                 .expected(format!("more than {start}, where the partition begins"))
                 .found(self.boot_size)
                 .why("boot_size is where the partition ends, counted from the start of the disk"));
@@ -210,8 +212,8 @@ impl Wish {
         })
     }
 
-    /// nixpkgs makes every root a generic Linux partition; one that says which processor it is for can be found by
-    /// systemd-gpt-auto-generator.
+    /// nixpkgs makes every root a generic Linux partition. systemd-gpt-auto-generator can find one whose type
+    /// names the processor.
     fn root_type(&self) -> Result<Type> {
         match (self.compat, self.layout, self.architecture) {
             (false, Layout::Efi | Layout::EfiXbootldr | Layout::Hybrid | Layout::LegacyGpt, Some(_)) => {
@@ -223,8 +225,8 @@ impl Wish {
 }
 
 impl Slot {
-    /// Whether its FAT is large enough for FAT32. nixpkgs leaves the choice to mkfs.fat, which takes FAT16 below 512 MiB;
-    /// UEFI firmware is tested with FAT32.
+    /// Whether its FAT is large enough for FAT32. nixpkgs leaves the choice to mkfs.fat, which takes FAT16
+    /// below 512 MiB. UEFI firmware is tested with FAT32.
     pub(super) fn takes_fat32(&self) -> bool {
         matches!(self.size, Size::Fixed(size) if size >= LEAST_FAT32)
     }

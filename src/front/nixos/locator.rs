@@ -1,5 +1,5 @@
-//! Which key of a `nixos` section an error is about: a partition of a system has no lines of its own, and its size follows
-//! from keys that say something else.
+//! Finds the key of a `nixos` section that an error is about. The partitions of a system have no lines of
+//! their own, and their sizes follow from other keys.
 
 use super::layout::Role;
 use crate::error::{Error, Kind, Subject};
@@ -17,7 +17,7 @@ pub(super) struct Keys {
     pub(super) places: Vec<Place>,
     /// The table of the disk.
     pub(super) scheme: Scheme,
-    /// The size of the disk, where it is given.
+    /// The size of the disk, if it is given.
     pub(super) size: Option<Bytes>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Place {
     /// The key that brings each of its entries.
     pub(super) entries: Vec<KeyPath>,
     pub(super) role: Role,
-    /// Where it begins; nowhere where the disk is the partition.
+    /// Where it begins; `None` if the partition is the whole disk.
     pub(super) start: Option<Bytes>,
 }
 
@@ -43,7 +43,7 @@ impl Keys {
         }
     }
 
-    /// Adds the key that `subject` stands for, and what size of that key would suffice.
+    /// Adds the key that `subject` stands for, and a value of that key that would suffice.
     fn add(&self, error: Error, subject: Subject) -> Error {
         let (key, needs) = (error.key(), error.sufficient());
         let Some(place) = self.place(subject) else {
@@ -57,7 +57,8 @@ impl Keys {
         };
         let path = match (subject, key) {
             (Subject::Entry { .. }, _) if needs.is_none() => self.key(subject),
-            // A system has no keys of a partition: its place and size follow from one of the section.
+            // The partitions of a system have no keys. Their places and sizes follow from a key of the
+            // section.
             (Subject::Partition(_), _) | (_, Some("size")) => place.key.clone(),
             (_, Some("uuid")) => self.section.key("root_uuid"),
             (_, Some(key)) => self.section.key(key),
@@ -71,13 +72,13 @@ impl Keys {
         }
     }
 
-    /// Says how large the key would have to be that decides the size of a partition.
+    /// Says how large the value of the key that decides a partition's size must be.
     fn suffice(&self, error: Error, place: &Place, needs: Option<Bytes>) -> Error {
         let Some(size) = needs else { return error };
-        // Of a partition that begins nowhere, the disk is the partition.
+        // Without a table, the partition is the disk and begins at 0.
         let start = place.start.unwrap_or_default();
         if place.role == Role::Root {
-            // Behind the root of a GPT lies its backup, and partitions are whole MiB.
+            // The backup of a GPT lies after the root, and partitions are whole MiB.
             let tail = if self.scheme == Scheme::Gpt { MIB } else { 0 };
             let whole = if self.scheme == Scheme::None { 1 } else { MIB };
             let least = (start + size).round_up(whole) + Bytes::new(tail);

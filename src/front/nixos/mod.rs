@@ -1,15 +1,16 @@
-//! NixOS systems: from a `nixos` section, or the flags of `diskwright nixos`, to partitions with all that
-//! is in them, as nixpkgs' make-disk-image.nix makes them in a virtual machine.
+//! NixOS systems: from a `nixos` section, or the flags of `diskwright nixos`, to partitions with their
+//! contents, as nixpkgs' make-disk-image.nix makes them in a virtual machine.
 //!
-//! | step | module |
+//! | part | module |
 //! |---|---|
-//! | what the section says, and what does not go together | `section` |
-//! | where the partitions lie and what they are called | `layout` |
+//! | the meaning of the section, and its contradictions | `section` |
+//! | the places and names of the partitions | `layout` |
 //! | the store, Nix's database, the system profile, the directories of a root | `root` |
-//! | files of the host that go into the root, and who owns them | `contents`, `users` |
-//! | what boots it: files and embedded programs | `boot` |
+//! | host files that go into the root, and their owners | `contents`, `users` |
+//! | the boot loader: files and embedded programs | `boot` |
 //!
-//! The result is a [`Disk`] like that of any other front end; nothing here writes. docs/formats/nixos.md has every choice.
+//! The result is a [`Disk`] like that of any other front end. Nothing here writes. docs/formats/nixos.md
+//! explains every choice.
 
 mod boot;
 mod content;
@@ -46,39 +47,40 @@ use root::Entries;
 pub use schema::{Content, Section};
 use section::System;
 
-/// The time Nix registers a path at, and gives its files: second 1 (`mtimeStore`).
+/// The time at which Nix registers a path, and which it gives to the path's files: second 1 (`mtimeStore`).
 const REGISTERED: i64 = 1;
 
-/// What a section does not say of itself.
+/// Everything that a section does not contain.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// What ids derive from.
+    /// The seed of ids.
     pub seed: Seed,
-    /// GUID or signature of the disk, where it is given.
+    /// GUID or signature of the disk, if it is given.
     pub id: Option<DiskId>,
-    /// What dates what.
+    /// The times in a filesystem.
     pub dates: Dates,
-    /// Relative paths begin here.
+    /// The folder at which relative paths begin.
     pub folder: PathBuf,
-    /// What is said of the file that the disk becomes; the format of the section comes before its format.
+    /// The settings of the output file. The format in the section takes precedence over the format here.
     pub settings: Settings,
-    /// Who may ask to stop.
+    /// May ask to stop.
     pub progress: Progress,
 }
 
 impl Context {
-    /// `path` as it is from here.
+    /// `path` as seen from the current directory.
     fn path(&self, path: &str) -> PathBuf {
         if self.folder == Path::new(".") { PathBuf::from(path) } else { self.folder.join(path) }
     }
 }
 
-/// The disk that a section describes. Reads the closure and what boots of it from the host.
+/// The disk that a section describes. It reads the closure, and the files that boot the system, from the
+/// host.
 ///
 /// # Errors
-/// [`Kind::Manifest`] with the key for what does not go together, for a system that is not in its closure, a user the
-/// image does not know, a loader that the layout has no place for; [`Kind::Source`] for what is missing or unreadable;
-/// [`Kind::Capacity`] for a boot program that is too large for its place.
+/// [`Kind::Manifest`] with the key for contradictions, for a system that is not in its closure, for a user
+/// that the image does not know, and for a loader that the layout has no place for; [`Kind::Source`] for
+/// anything missing or unreadable; [`Kind::Capacity`] for a boot program that is too large for its place.
 pub fn describe(section: &Section, context: &Context) -> Result<Description> {
     let path = KeyPath::top("nixos");
     let system = System::read(section, context, &path)?;
@@ -117,10 +119,10 @@ pub fn describe(section: &Section, context: &Context) -> Result<Description> {
     }
     let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
     let locator = Box::new(Keys { section: path, places, scheme: disk.scheme, size: disk.size });
-    Ok(Description { disk, locator, settings, closure, warnings })
+    Ok(Description { disk, locator, settings, closure, warnings, beside: Vec::new() })
 }
 
-/// Gives the disk the id that is asked for, or the layout's.
+/// Gives the disk the id that was asked for, or that of the layout.
 fn identify(disk: &mut Disk, context: &Context, geometry: &Geometry) -> Result<()> {
     let place = KeyPath::top("disk").key("guid");
     if context.id.is_some() && disk.scheme == Scheme::None {
@@ -146,7 +148,7 @@ fn sized_by(slot: &Slot, layout: Layout) -> &'static str {
     }
 }
 
-/// A partition that holds nothing yet.
+/// A partition without contents.
 fn empty(slot: &Slot, table: Scheme) -> Partition {
     Partition {
         label: slot.label.to_owned(),
@@ -158,7 +160,7 @@ fn empty(slot: &Slot, table: Scheme) -> Partition {
     }
 }
 
-/// A FAT with the files of a boot loader, and the key that brings each.
+/// A FAT with the files of a boot loader, and the key that brings each file.
 fn fat(
     system: &System,
     slot: &Slot,
@@ -172,7 +174,7 @@ fn fat(
     let options = fat::Options {
         label: Some(slot.role.volume_label().to_owned()),
         volume_id: ids.volume(slot.role).map(VolumeId),
-        // nixpkgs takes what mkfs.fat chooses.
+        // nixpkgs takes the type that mkfs.fat chooses.
         fat: match system.compat {
             true => Some(FatBits::Auto),
             false => slot.takes_fat32().then_some(fat::FatType::Fat32.into()),

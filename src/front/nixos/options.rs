@@ -21,20 +21,20 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Whether UEFI firmware finds something to boot in it.
+    /// Whether UEFI firmware can boot it.
     #[must_use]
     pub const fn has_esp(self) -> bool {
         matches!(self, Self::Efi | Self::EfiXbootldr | Self::Hybrid)
     }
 
-    /// Whether there is room for what a BIOS boots.
+    /// Whether it has space for what a BIOS boots.
     #[must_use]
     pub const fn has_bios(self) -> bool {
         matches!(self, Self::Legacy | Self::LegacyBoot | Self::LegacyGpt | Self::Hybrid)
     }
 }
 
-/// What boots a system.
+/// The boot loader of a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootLoader {
     /// systemd-boot, from UEFI firmware.
@@ -43,7 +43,7 @@ pub enum BootLoader {
     Grub,
     /// A file that U-Boot, syslinux and their like read.
     Extlinux,
-    /// Nothing.
+    /// No boot loader.
     None,
 }
 

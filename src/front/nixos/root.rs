@@ -1,7 +1,8 @@
-//! What the root filesystem holds: as nixos-install leaves it, without what only the machine that ran it knows.
+//! The contents of the root filesystem: as nixos-install leaves it, without anything that depends on the
+//! machine that ran it.
 //!
-//! Left out are a machine-id, the links in gcroots/auto that lead to build directories, and the files of a database that
-//! is in use (docs/formats/nixos.md).
+//! It omits a machine-id, the links in gcroots/auto to build directories, and the files of a database that is
+//! in use (docs/formats/nixos.md).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,18 +20,18 @@ const NIXBLD: u32 = 30000;
 /// Entries of one filesystem under construction.
 pub(super) struct Entries {
     list: Vec<Entry>,
-    /// The key of the section that brings each.
+    /// The key of the section that brings each entry.
     keys: Vec<KeyPath>,
     time: Time,
 }
 
 impl Entries {
-    /// None; what is made here and not copied is dated `time`.
+    /// No entries yet. What is made rather than copied has the time `time`.
     pub(super) const fn new(time: Time) -> Self {
         Self { list: Vec::new(), keys: Vec::new(), time }
     }
 
-    /// What dates what is made here.
+    /// The time of what is made here.
     pub(super) const fn time(&self) -> Time {
         self.time
     }
@@ -40,7 +41,7 @@ impl Entries {
         (self.list, self.keys)
     }
 
-    /// What the key `path` of the section brings to `target`.
+    /// Adds what the key `path` of the section brings to `target`.
     pub(super) fn push(&mut self, path: &KeyPath, target: impl Into<String>, payload: Payload) {
         self.list.push(Entry { target: target.into(), payload });
         self.keys.push(path.clone());
@@ -51,7 +52,7 @@ impl Entries {
         Meta::root(mode, self.time)
     }
 
-    /// A directory, unless another entry says what it is like.
+    /// A directory, unless another entry gives that directory its metadata.
     pub(super) fn directory(&mut self, path: &KeyPath, target: &str, mode: u16) {
         self.push(path, target, Payload::Fallback { meta: self.meta(mode) });
     }
@@ -71,7 +72,7 @@ impl Entries {
     }
 }
 
-/// The store paths of a closure, each below `/nix/store`, or with `bare` at the top of the filesystem.
+/// The store paths of a closure: each below `/nix/store`, or with `bare` at the top of the filesystem.
 pub(super) fn store(entries: &mut Entries, path: &KeyPath, closure: &Closure, store: &Store, bare: bool) {
     let paths: Arc<[(PathBuf, Vec<u8>)]> = closure
         .paths()
@@ -116,8 +117,8 @@ pub(super) fn skeleton(entries: &mut Entries, path: &KeyPath, mount_points: &[&s
     entries.file(path, "/etc/NIXOS", 0o644, *b"");
 }
 
-/// Nix's database, and what makes a Nix believe it: the number of its schema, without newline, and the lock that it
-/// takes.
+/// Nix's database, and the two files that Nix expects beside it: the number of the schema, without a newline,
+/// and the lock.
 pub(super) fn database(entries: &mut Entries, path: &KeyPath, database: Vec<u8>) {
     entries.file(path, "/nix/var/nix/db/db.sqlite", 0o644, database);
     entries.file(path, "/nix/var/nix/db/schema", 0o644, *b"10");
@@ -137,14 +138,14 @@ pub(super) fn profile(
         entries.link(path, link, generation.system.to_string());
     }
     let newest = profile.first().ok_or_else(|| Error::bug("a profile without generations"))?;
-    // Relative, as nix-env makes it, so that the profile can be moved.
+    // The link is relative, as nix-env makes it, so that the profile can be moved.
     entries.link(path, format!("{folder}/system"), format!("system-{}-link", newest.number));
-    // What Nix makes beside an empty gcroots when it first opens a store; up to Nix 2.33 the profiles are roots by it.
+    // Nix makes this link when it first opens a store. Up to Nix 2.33 it makes the profiles roots.
     entries.link(path, "/nix/var/nix/gcroots/profiles", folder);
     Ok(())
 }
 
-/// Root's channels, where there are some, and the way by which `<nixpkgs>` is found.
+/// Root's channels, and the link by which `<nixpkgs>` is found.
 pub(super) fn channel(entries: &mut Entries, path: &KeyPath, channel: &StorePath) {
     let folder = "/nix/var/nix/profiles/per-user/root";
     entries.link(path, format!("{folder}/channels-1-link"), channel.to_string());

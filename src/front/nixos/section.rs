@@ -1,4 +1,4 @@
-//! What the `nixos` section means: defaults, and what does not go together.
+//! The meaning of the `nixos` section: defaults and contradictions.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::values::DiskSize;
 
 /// Where the boot partition ends (`bootSize`).
 const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
-/// What is left free (`additionalSpace`).
+/// The space that is left free (`additionalSpace`).
 const ADDITIONAL_SPACE: Bytes = Bytes::new(512 * MIB);
 
 /// A system to install, with every default filled in.
@@ -53,7 +53,7 @@ pub(super) struct System {
 }
 
 impl Layout {
-    /// What the boot partitions are mounted at.
+    /// The mount points of the boot partitions.
     pub(super) const fn mount_points(self) -> &'static [&'static str] {
         match self {
             Self::EfiXbootldr => &["/boot", "/efi"],
@@ -62,7 +62,7 @@ impl Layout {
         }
     }
 
-    /// What boots it where nobody says.
+    /// The default boot loader.
     const fn usual_loader(self) -> BootLoader {
         match self {
             Self::Efi | Self::EfiXbootldr => BootLoader::SystemdBoot,
@@ -71,11 +71,11 @@ impl Layout {
         }
     }
 
-    /// Whether it has a place for a loader.
+    /// Whether the layout has a place for a loader.
     const fn takes(self, loader: BootLoader) -> bool {
         match loader {
             BootLoader::SystemdBoot => self.has_esp(),
-            // Of GRUB there may be a menu alone, which a GRUB from elsewhere reads.
+            // GRUB can be a menu alone, which a GRUB from elsewhere reads.
             BootLoader::Grub | BootLoader::Extlinux | BootLoader::None => true,
         }
     }
@@ -224,7 +224,7 @@ impl Reading<'_> {
             .why("systemd-boot is started by UEFI firmware from an EFI system partition"))
     }
 
-    /// Refuses keys that mean nothing with others.
+    /// Refuses keys that have no meaning together with others.
     fn exclude(&self, layout: Layout, loader: BootLoader, only_nix_store: bool) -> Result<()> {
         let written = self.written;
         let fixed = matches!(written.disk_size, Some(DiskSize::Fixed(_)));
@@ -275,7 +275,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The store path that `text` names: itself, or what a link on this host (`./result`) leads to.
+    /// The store path that `text` names: `text` itself, or the target of a link on this host (`./result`).
     fn store_path(&self, text: &str, store: &Store) -> Result<StorePath> {
         let trimmed = text.trim_end_matches('/');
         let parsed = trimmed.parse::<StorePath>();
@@ -283,7 +283,8 @@ impl Reading<'_> {
             return parsed;
         }
         let path = self.context.path(trimmed);
-        // A link into the store says it all, wherever the store lies on this host; others are the host's own.
+        // The target of a link into the store is enough, wherever the store lies on this host. Other links
+        // are followed on this host.
         if let Some(path) = links::chain(&path).skip(1).find_map(|to| to.to_str()?.parse().ok()) {
             return Ok(path);
         }
@@ -291,7 +292,7 @@ impl Reading<'_> {
             .canonicalize()
             .map_err(|error| Error::io(Kind::Source, "the store path does not exist", &path, error))?;
         let root = store.root().canonicalize().unwrap_or_else(|_| store.root().to_owned());
-        // Of a store elsewhere, the path inside its root.
+        // For a store in another root, the path inside that root.
         let inside = real.strip_prefix(&root).map_or(real.clone(), |rest| Path::new("/").join(rest));
         let inside =
             inside.to_str().map(str::to_owned).unwrap_or_else(|| crate::text::printable_path(&inside));
@@ -333,7 +334,7 @@ impl Reading<'_> {
     }
 }
 
-/// Refuses a store path that is no system: nothing of it would start.
+/// Refuses a store path that is not a system, since nothing in it would start.
 fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
     let init = store.host(path).join("init");
     match std::fs::symlink_metadata(&init) {
@@ -343,8 +344,8 @@ fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
     }
 }
 
-/// The processor that a system is for, as its file `system` says: `x86_64-linux`. One that is not known is none: it matters
-/// where something boots, which asks again.
+/// The processor that a system is for, from its file `system`: `x86_64-linux`. An unknown one gives `None`:
+/// it only matters when something boots, and that code asks again.
 fn processor(store: &Store, system: &StorePath) -> Result<Option<Architecture>> {
     let file = store.host(system).join("system");
     match std::fs::read_to_string(&file) {

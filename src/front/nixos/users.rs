@@ -1,8 +1,9 @@
 //! The numbers of users and groups, as the image knows them.
 //!
-//! A NixOS image that was never activated has no /etc/passwd of its own, so names are looked for where they will come
-//! from: in an /etc/passwd or /etc/group that the contents bring, in those of the system, and in the declarations that
-//! accounts are made from when it starts (`users-groups.json`, `userborn.json`). Root is 0 everywhere.
+//! A NixOS image that was never activated has no /etc/passwd of its own. So names are looked up where they
+//! will come from: in an /etc/passwd or /etc/group that the contents bring, in those of the system, and in
+//! the declarations from which accounts are made at the start (`users-groups.json`, `userborn.json`). Root is
+//! 0 everywhere.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use crate::values::IdName;
 pub(super) struct Accounts {
     users: BTreeMap<String, Number>,
     groups: BTreeMap<String, Number>,
-    /// Where names were looked for, for errors.
+    /// The places where names were looked up, for errors.
     places: Vec<String>,
 }
 
@@ -28,11 +29,11 @@ enum Number {
     Known(u32),
     /// It is declared, and gets its number when the system is first activated.
     Later,
-    /// It is declared with several numbers, and nothing says which holds.
+    /// It is declared with several numbers, and nothing says which one is right.
     Disputed,
 }
 
-/// What the activation script is told: `users-groups.json` of nixpkgs' `config/users-groups.nix`.
+/// The input of the activation script: `users-groups.json` of nixpkgs' `config/users-groups.nix`.
 #[derive(Deserialize)]
 struct Declarations {
     #[serde(default)]
@@ -63,11 +64,11 @@ impl Accounts {
         Self { users: root.clone(), groups: root, places: Vec::new() }
     }
 
-    /// Takes over what the host file `path` says, which becomes `name` (`/etc/passwd`, `/etc/group`) in the image. What was
-    /// said before holds.
+    /// Takes over the accounts in the host file `path`, which becomes `name` (`/etc/passwd`, `/etc/group`) in
+    /// the image. Earlier accounts take precedence.
     ///
     /// # Errors
-    /// [`Kind::Source`] where it cannot be read, or is not what its name says (with its line).
+    /// [`Kind::Source`] where it cannot be read, or is not a file of that kind (with its line).
     pub(super) fn read(&mut self, name: &str, path: &PathBuf) -> Result<()> {
         let bytes = self.bytes(path)?;
         self.places.push(format!("{name} ({})", crate::text::printable_path(path)));
@@ -75,8 +76,8 @@ impl Accounts {
         lines(&bytes, path, known)
     }
 
-    /// Takes over what the host files `paths` declare, of which none is nearer to the system than the others. What was said
-    /// before holds.
+    /// Takes over the declarations in the host files `paths`, which are all equally near to the system.
+    /// Earlier accounts take precedence.
     ///
     /// # Errors
     /// As [`Accounts::read`].
@@ -95,7 +96,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// What a file of accounts holds.
+    /// The bytes of a file of accounts.
     fn bytes(&self, path: &PathBuf) -> Result<Vec<u8>> {
         let failed = |error: std::io::Error| {
             Error::io(Kind::Source, "cannot read the accounts of the image", path, error)

@@ -68,6 +68,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         settings: Settings::default(),
         closure: None,
         warnings: warnings.into_iter().map(Warning).collect(),
+        beside: Vec::new(),
     };
     Ok(Prepared {
         description,

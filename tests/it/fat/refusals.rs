@@ -1,4 +1,4 @@
-//! What bad input gets: one error each, with the path, the rule, and by how much.
+//! Bad input: one error each, with the path, the rule, and by how much.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ fn names_that_differ_only_in_case_are_both_told() {
             "{message}"
         );
     }
-    // The same name in two directories is none of it.
+    // The same name in two directories is not a conflict.
     fat::build(&names(&["/a/x", "/b/X"]), &fixed(MIB)).unwrap();
 }
 
@@ -154,7 +154,7 @@ fn contents_that_do_not_fit_are_told_by_how_much_and_which_are_large() {
          bytes)\n  \
          hint: 3456KiB is the smallest size that holds them; `auto` finds it"
     );
-    // The hint is true, and no smaller size is.
+    // The size in the hint suffices, and no smaller one does.
     fat::build(&tree, &fixed(3456 * KIB)).unwrap();
     refused(fat::build(&tree, &fixed(3456 * KIB - 1)), Kind::Capacity);
 }

@@ -1,5 +1,6 @@
-//! The schema that editors read, before a validator of JSON Schema that is not ours (python3-jsonschema): what the
-//! program accepts it accepts, and of what the program refuses it refuses all that one value or key alone makes wrong.
+//! The schema for editors, checked by an independent validator of JSON Schema (python3-jsonschema). It
+//! accepts what the program accepts. It refuses what the program refuses, as far as a single value or key is
+//! wrong.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -34,7 +35,7 @@ json.dump([validator(name).is_valid(value) for name, value in cases], sys.stdout
 /// What the validator says of each case.
 fn judged(cases: &[(Option<&str>, Value)]) -> Vec<bool> {
     let schema: Value = serde_json::from_str(&schema::json()).unwrap();
-    // Debian's own Python, which its packages belong to, whatever else PATH has.
+    // Debian's own Python, to which its packages belong, even if PATH has another.
     let packages = judges::file("/usr/lib/python3/dist-packages/jsonschema");
     let mut child = Command::new(judges::file("/usr/bin/python3"))
         .args(["-c", VALIDATOR])
@@ -96,7 +97,7 @@ fn manifests_that_are_right_are_right_by_the_schema() {
     }
 }
 
-/// What is wrong by a sum that no schema does, or by the rules of two keys together.
+/// Faults that no schema can express: sums, and rules about two keys.
 const BEYOND: [&str; 8] = [
     "key-twice-json",
     "value-device-range",
@@ -179,7 +180,7 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Every type takes one and refuses one, or nothing was compared.
+    // Every type accepts one text and refuses another; otherwise nothing was compared.
     assert_eq!(seen.len(), 2 * 17, "{seen:?}");
 }
 

@@ -1,5 +1,5 @@
-//! Bytes that nobody wrote: whatever they are, the end is an answer or an error for people, soon and in little memory.
-//! The fuzz targets `ext4` and `fat` go on from here.
+//! Arbitrary bytes: the result is an answer or an error for people, soon and with little memory. The fuzz
+//! targets `ext4` and `fat` continue from here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn exercise(volume: &dyn Volume) -> u64 {
     names
 }
 
-/// Changes a few bytes of what is not zero, again and again, and reads what becomes of it.
+/// Changes a few bytes that are not zero, again and again, and reads the result.
 fn mutated(image: &Path, rounds: u64) {
     let bytes = std::fs::read(image).unwrap();
     // Structures: the first blocks of 256 bytes that hold something.
@@ -95,7 +95,7 @@ fn ext4_that_is_damaged_at_random_is_no_danger() {
     for form in forms {
         let (form, _) = FORMS.iter().find(|(known, _)| known.contains(form)).unwrap();
         let image = folder.path().join("image.img");
-        // Without checksums, which would hide what is behind them.
+        // Without checksums, which would keep the reader from the rest.
         let bare = "-O ^metadata_csum,^has_journal";
         let form = if form.contains("-O ") {
             form.replace("-O ", &format!("{bare},"))

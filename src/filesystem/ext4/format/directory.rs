@@ -1,4 +1,4 @@
-//! What a directory's blocks consist of: entries, the index over them, checksum tails.
+//! The structures in the blocks of a directory: entries, the index over them, checksum tails.
 
 use crate::wire::wire;
 
@@ -13,7 +13,7 @@ wire! {
 }
 
 wire! {
-    /// The checksum of a block without index, dressed as an unused entry.
+    /// The checksum of a block without index, in the form of an unused entry.
     pub(crate) struct DirectoryTail: "ext4 directory tail", little, 12 {
         0 det_reserved_zero1: u32 = 0,
         4 det_rec_len: u16 = 12,
@@ -24,7 +24,7 @@ wire! {
 }
 
 wire! {
-    /// What the root of an index says of itself, behind `.` and `..` (kernel.org, ext4, "Hash Tree Directories").
+    /// The root of an index, after `.` and `..` (kernel.org, ext4, "Hash Tree Directories").
     pub(crate) struct IndexRoot: "ext4 index root", little, 8 {
         0 reserved_zero: u32 = 0,
         4 hash_version: u8,
@@ -35,7 +35,8 @@ wire! {
 }
 
 wire! {
-    /// How many pointers an index block can have and has; it stands in the place of the first pointer's hash.
+    /// How many pointers an index block can have, and how many it has. It replaces the hash of the first
+    /// pointer.
     pub(crate) struct IndexCount: "ext4 index count", little, 4 {
         0 limit: u16,
         2 count: u16,

@@ -1,4 +1,4 @@
-//! Features by their bits and by the names that e2fsprogs gives them (lib/e2p/feature.c).
+//! Features: their bits, and their names in e2fsprogs (lib/e2p/feature.c).
 
 use super::Superblock;
 
@@ -85,7 +85,7 @@ const RO_COMPAT: Names = &[
     (ro_compat::ORPHAN_PRESENT, "orphan_present"),
 ];
 
-/// The features of ext4 that the reader does not know: their names.
+/// The names of features that the reader does not understand.
 pub(crate) fn unreadable(superblock: &Superblock) -> Vec<String> {
     let known = incompat::FILETYPE
         | incompat::RECOVER
@@ -110,7 +110,7 @@ pub(crate) fn names(superblock: &Superblock) -> Vec<String> {
     all
 }
 
-/// The names of the bits of a word; those without one by their number.
+/// The names of the bits of a word. A bit without a name is given by its number.
 fn named(word: u32, names: Names) -> Vec<String> {
     let name = |bit: u32| {
         let known = names.iter().find(|(mask, _)| *mask == 1 << bit);
@@ -119,7 +119,8 @@ fn named(word: u32, names: Names) -> Vec<String> {
     (0..32).filter(|bit| word >> bit & 1 == 1).map(name).collect()
 }
 
-/// `ext2`, `ext3`, `ext4`, or `jbd` for a journal alone: as blkid tells them (util-linux, libblkid/src/superblocks/ext.c).
+/// `ext2`, `ext3`, `ext4`, or `jbd` for a journal alone, by the rules of blkid (util-linux,
+/// libblkid/src/superblocks/ext.c).
 pub(crate) fn kind(superblock: &Superblock) -> &'static str {
     let (compatible, incompatible) = (superblock.s_feature_compat, superblock.s_feature_incompat);
     if incompatible & incompat::JOURNAL_DEV != 0 {

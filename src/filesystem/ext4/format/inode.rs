@@ -1,12 +1,12 @@
-//! What belongs to one inode: the inode itself, its extents, its attributes, its times.
+//! The structures of an inode: the inode itself, its extents, attributes and times.
 
 use crate::tree::Time;
 use crate::units::half_lo;
 use crate::wire::wire;
 
 wire! {
-    /// An inode up to and with the fields behind its first 128 bytes (kernel.org, ext4, "Index Nodes"). How many of those
-    /// there are, `i_extra_isize` says; attributes follow them.
+    /// An inode up to the last field after its first 128 bytes (kernel.org, ext4, "Index Nodes").
+    /// `i_extra_isize` says how many bytes of those fields exist; attributes follow them.
     pub(crate) struct Inode: "ext4 inode", little, 160 {
         0x00 i_mode: u16,
         0x02 i_uid: u16,
@@ -68,7 +68,7 @@ wire! {
 }
 
 wire! {
-    /// What ends a block of an extent tree.
+    /// The end of a block of an extent tree.
     pub(crate) struct ExtentTail: "ext4 extent tail", little, 4 {
         0 eb_checksum: u32,
     }
@@ -108,8 +108,8 @@ wire! {
 pub(in crate::filesystem::ext4) const EARLIEST: i64 = -(1 << 31);
 pub(in crate::filesystem::ext4) const LATEST: i64 = (3 << 32) + (1 << 31) - 1;
 
-/// A time as its two words: the low 32 bits of the seconds; nanoseconds above two bits that count how often 2^32 is
-/// added to the signed low word.
+/// A time as its two words: the low 32 bits of the seconds; and the nanoseconds above two bits that count how
+/// many times 2^32 is added to the signed low word.
 pub(in crate::filesystem::ext4) fn time_words(time: Time) -> (u32, u32) {
     let seconds = half_lo(time.seconds.cast_unsigned());
     let low = i64::from(seconds.cast_signed());
@@ -117,14 +117,14 @@ pub(in crate::filesystem::ext4) fn time_words(time: Time) -> (u32, u32) {
     (seconds, time.nanoseconds << 2 | epoch)
 }
 
-/// The time that two words say. More than a second of nanoseconds, which no kernel writes, becomes the last one.
+/// The time that two words mean. Nanoseconds above 999,999,999, which no kernel writes, become that number.
 pub(in crate::filesystem::ext4) fn time_of(seconds: u32, extra: u32) -> Time {
     let epoch = i64::from(extra & 3) << 32;
     Time { seconds: i64::from(seconds.cast_signed()) + epoch, nanoseconds: (extra >> 2).min(999_999_999) }
 }
 
-/// A device number in an inode's block pointers: the old 16-bit form where it fits, else the new one (kernel
-/// include/linux/kdev_t.h). Major below 2^12, minor below 2^20.
+/// A device number in an inode's block pointers: the old 16-bit form if it fits, else the new one (kernel
+/// include/linux/kdev_t.h). Major is below 2^12, minor below 2^20.
 pub(in crate::filesystem::ext4) fn device((major, minor): (u32, u32)) -> [u8; 60] {
     let mut block = [0; 60];
     if major < 256 && minor < 256 {
@@ -158,7 +158,7 @@ mod tests {
             (-1, 0xffff_ffff, 0),
             (EARLIEST, 0x8000_0000, 0),
             (0x7fff_ffff, 0x7fff_ffff, 0),
-            // 2038-01-19 03:14:08: the signed word wraps to its least value and one epoch is added.
+            // 2038-01-19 03:14:08: the signed word wraps to its smallest value and one epoch is added.
             (0x8000_0000, 0x8000_0000, 1),
             (0x1_0000_0000, 0, 1),
             (LATEST, 0x7fff_ffff, 3),

@@ -1,4 +1,4 @@
-//! The bytes of ext4: structures and constants, and nothing that decides (kernel.org, "ext4 Data Structures and
+//! The bytes of ext4: structures and constants without any decisions (kernel.org, "ext4 Data Structures and
 //! Algorithms"; linux/fs/ext4/ext4.h). All integers are little-endian; only the journal is big-endian.
 
 mod directory;
@@ -44,9 +44,9 @@ pub(crate) const STRUCTURES: &[Structure] = &[
 pub(super) const BLOCK: u64 = 4096;
 /// [`BLOCK`] as a length in memory.
 pub(super) const BLOCK_LENGTH: usize = 4096;
-/// Blocks of a group: as many as one bitmap block has bits.
+/// Blocks in a group: as many as one bitmap block has bits.
 pub(super) const BLOCKS_PER_GROUP: u64 = BLOCK * 8;
-/// The most inodes of a group: as many as one bitmap block has bits.
+/// The largest number of inodes in a group: as many as one bitmap block has bits.
 pub(super) const MOST_INODES_PER_GROUP: u32 = 32768;
 /// Bytes of an inode.
 pub(super) const INODE: usize = 256;
@@ -54,21 +54,24 @@ pub(super) const INODE: usize = 256;
 pub(super) const INODES_PER_BLOCK: u32 = 16;
 /// Bytes of a group descriptor with the 64bit feature.
 pub(super) const DESCRIPTOR: usize = 64;
-/// Group descriptors of a block.
+/// Group descriptors in a block.
 pub(super) const DESCRIPTORS_PER_BLOCK: u64 = 64;
-/// Groups whose bitmaps and inode tables stand together (flex_bg), and its logarithm.
+/// Groups whose bitmaps and inode tables lie together (flex_bg), and its logarithm.
 pub(super) const FLEX_GROUPS: u64 = 16;
 pub(super) const LOG_FLEX_GROUPS: u8 = 4;
-/// Block pointers of a block in the old, indirect form; only the resize inode uses it.
+/// Block pointers in a block of the old, indirect form; only the resize inode uses it.
 pub(super) const POINTERS_PER_BLOCK: u64 = BLOCK / 4;
 /// The most blocks of one initialised extent (EXT_INIT_MAX_LEN).
 pub(super) const LONGEST_EXTENT: u64 = 32768;
-/// Extents or index entries that fit an inode, and a block with its checksum tail: (4096 - 12 - 4) / 12.
+/// Extents or index entries that fit in an inode, and in a block with its checksum tail: (4096 - 12 - 4) /
+/// 12.
 pub(super) const EXTENTS_IN_INODE: usize = 4;
 pub(super) const EXTENTS_IN_BLOCK: usize = 340;
-/// The most blocks of a file: logical blocks are 32 bits and the last number is reserved (EXT_MAX_BLOCKS).
+/// The largest number of blocks of a file: logical block numbers have 32 bits and the last one is reserved
+/// (EXT_MAX_BLOCKS).
 pub(super) const MOST_FILE_BLOCKS: u64 = 0xffff_ffff;
-/// The most names of a file's inode, and subdirectories + 2 of a directory before the count stops (EXT4_LINK_MAX).
+/// The largest number of names of a file. For a directory, the largest number of subdirectories + 2 that is
+/// still counted (EXT4_LINK_MAX).
 pub(super) const MOST_LINKS: u32 = 65_000;
 
 /// Inodes with a fixed meaning.
@@ -83,7 +86,7 @@ pub(super) const FIRST: u32 = 12;
 pub(super) const FLAG_INDEX: u32 = 0x1000;
 pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
 
-/// The bits of an inode's mode that tell its file type, and the file types.
+/// The bits of an inode's mode that hold its file type, and the file types.
 pub(super) const MODE_TYPE: u16 = 0xf000;
 pub(super) const MODE_FIFO: u16 = 0x1000;
 pub(super) const MODE_CHARACTER: u16 = 0x2000;
@@ -108,7 +111,7 @@ pub(super) const INCOMPAT: u32 = 0x2 | 0x40 | 0x80 | 0x200;
 /// Features a writer must know: sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum.
 pub(super) const RO_COMPAT: u32 = 0x1 | 0x2 | 0x8 | 0x20 | 0x40 | 0x400;
 
-/// An inode, in words; [`InodeRecord::bytes`] gives its 256 bytes.
+/// An inode by its values; [`InodeRecord::bytes`] gives its 256 bytes.
 #[derive(Clone, Debug)]
 pub(super) struct InodeRecord<'a> {
     /// File type and permissions.
@@ -118,11 +121,11 @@ pub(super) struct InodeRecord<'a> {
     /// Length in bytes.
     pub(super) size: u64,
     pub(super) links: u16,
-    /// Blocks it occupies, its extent tree and attribute block counted.
+    /// Blocks that it occupies, including its extent tree and attribute block.
     pub(super) blocks: u64,
     pub(super) flags: u32,
     pub(super) mtime: Time,
-    /// Change and birth time: the writer's own.
+    /// Change and birth time: the time of the writer.
     pub(super) ctime: Time,
     /// Extent tree root, short link target, device number or block pointers.
     pub(super) block: [u8; 60],
@@ -132,16 +135,16 @@ pub(super) struct InodeRecord<'a> {
     pub(super) xattrs: &'a [u8],
 }
 
-/// The part of the 256 bytes beyond the first 128 whose fields we fill: up to and with i_projid (offset 156).
+/// The length of our fields after the first 128 of the 256 bytes: up to and including i_projid (offset 156).
 const EXTRA_SIZE: u16 = 32;
 /// Where attributes inside the inode begin.
 pub(super) const XATTRS_IN_INODE: usize = Inode::LENGTH;
 
 impl InodeRecord<'_> {
-    /// The inode as it stands in the table. Access time is the time of last change, since nothing was read yet.
+    /// The inode as it is in the table. Access time equals modification time, since nothing was read yet.
     ///
     /// # Errors
-    /// [`Kind::Bug`](crate::error::Kind::Bug) for more than a field or the inode holds.
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for a value that does not fit in its field or in the inode.
     pub(super) fn bytes(&self, number: u32, seed: Checksum) -> Result<[u8; INODE]> {
         let sectors = self.blocks * (BLOCK / 512);
         let (mtime, mtime_extra) = time_words(self.mtime);
@@ -191,7 +194,7 @@ impl InodeRecord<'_> {
 pub(super) struct Extent {
     /// First block of the file.
     pub(super) logical: u32,
-    /// How many, 1 to 32768.
+    /// Number of blocks, 1 to 32768.
     pub(super) length: u16,
     /// First block of the filesystem.
     pub(super) physical: u64,
@@ -211,7 +214,7 @@ pub(super) const fn entry_type(mode: u16) -> u8 {
     }
 }
 
-/// Bytes of a directory entry: its head and the name, on a multiple of 4.
+/// Bytes of a directory entry: its head and the name, rounded up to a multiple of 4.
 pub(super) const fn entry_length(name: usize) -> usize {
     (DirectoryEntry::LENGTH + name).next_multiple_of(4)
 }

@@ -1,12 +1,12 @@
-//! What describes a whole volume: superblock, group descriptor, journal superblock.
+//! The structures of a whole volume: superblock, group descriptor, journal superblock.
 
 use uuid::Uuid;
 
 use crate::wire::wire;
 
 wire! {
-    /// The superblock (kernel.org, ext4, "Super Block"; linux/fs/ext4/ext4.h, `ext4_super_block`). Only the fields that are
-    /// written or read are declared.
+    /// The superblock (kernel.org, ext4, "Super Block"; linux/fs/ext4/ext4.h, `ext4_super_block`). It
+    /// declares only the fields that are written or read.
     pub(crate) struct Superblock: "ext4 superblock", little, 1024 {
         0x00 s_inodes_count: u32,
         0x04 s_blocks_count_lo: u32,

@@ -1,5 +1,5 @@
-//! The names in a directory, read block by block. The index over them is not needed for that: to a reader that does not
-//! know it, its blocks look like blocks without names.
+//! Reads the names in a directory, block by block. It does not need the index: its blocks look like blocks
+//! without names to a reader that does not know indexes.
 
 use super::Ext4;
 use super::inode::{FLAG_INDEX, FLAG_INLINE_DATA, Raw};
@@ -14,14 +14,15 @@ use crate::filesystem::ext4::format::{
 use crate::units::{u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Bytes of a block up to and with the root of an index: `.`, `..`, and what the root says.
+/// Bytes of a block up to and including the root of an index: `.`, `..`, and the index root.
 const ROOT_POINTERS: usize = entry_length(1) + entry_length(2) + IndexRoot::LENGTH;
 
 /// A name with its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name<'a> {
     pub(super) inode: u32,
-    /// File type, as [`entry_type`](super::super::format::entry_type) gives it; 0 where it is not told.
+    /// File type, as [`entry_type`](super::super::format::entry_type) gives it; 0 if the directory does not
+    /// record it.
     pub(super) kind: u8,
     pub(super) name: &'a [u8],
 }
@@ -29,7 +30,7 @@ pub(super) struct Name<'a> {
 type Each<'a> = &'a mut dyn FnMut(Name<'_>) -> Result<()>;
 
 impl Ext4 {
-    /// Gives `each` all names of a directory, `.` and `..` among them where they stand there.
+    /// Passes all names of a directory to `each`, including `.` and `..` if they are there.
     pub(super) fn names(&self, raw: &Raw, each: Each<'_>) -> Result<()> {
         if !raw.is_directory() {
             return Err(damaged("this inode is no directory").found(format!("inode {}", raw.number)));
@@ -68,7 +69,8 @@ impl Ext4 {
         Ok(())
     }
 
-    /// The names in a directory without blocks: behind the number of the one above, and in the attribute `system.data`.
+    /// The names in a directory without blocks: after the number of its parent, and in the attribute
+    /// `system.data`.
     fn inline_names(&self, raw: &Raw, each: Each<'_>) -> Result<()> {
         let (above, first) = raw.inode.i_block.split_at(4);
         let size = usize_of(raw.size(self));
@@ -90,7 +92,8 @@ impl Ext4 {
         }
     }
 
-    /// The entries of a block, or of a piece of one. What ends it may be an unused entry that holds a checksum.
+    /// The entries of a block, or of a part of one. The last one may be an unused entry that holds a
+    /// checksum.
     pub(super) fn entries(&self, raw: &Raw, bytes: &[u8], each: Each<'_>) -> Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -99,7 +102,7 @@ impl Ext4 {
             let (kind, name) = if self.layout.incompatible(incompat::FILETYPE) {
                 (head.file_type, usize::from(head.name_len))
             } else {
-                // The length of a name had 16 bits; what is now its upper half is the file type.
+                // The length of a name used to have 16 bits; its upper half is now the file type.
                 (0, usize::from(head.name_len) | usize::from(head.file_type) << 8)
             };
             let used = head.inode != 0;
@@ -117,14 +120,14 @@ impl Ext4 {
             }
             let name = &entry[DirectoryEntry::LENGTH..][..name];
             if name.is_empty() || name.len() > 255 || name.contains(&b'/') || name.contains(&0) {
-                return Err(wrong(raw, "a name in it is none").found(crate::text::printable(name)));
+                return Err(wrong(raw, "a name in it is not valid").found(crate::text::printable(name)));
             }
             each(Name { inode: head.inode, kind, name })?;
         }
         Ok(())
     }
 
-    /// The length of an entry. A block of 64 KiB is one more than 16 bits tell (linux/fs/ext4/ext4.h,
+    /// The length of an entry. A length of 64 KiB does not fit in 16 bits (linux/fs/ext4/ext4.h,
     /// ext4_rec_len_from_disk).
     fn entry_length(&self, head: &DirectoryEntry) -> usize {
         let length = usize::from(head.rec_len);
@@ -135,7 +138,7 @@ impl Ext4 {
         }
     }
 
-    /// Whether the checksum of block `number` of a directory fits; it does where there is none.
+    /// Whether the checksum of block `number` of a directory is right; true if there is none.
     pub(super) fn block_is_sound(&self, raw: &Raw, number: u64, bytes: &[u8]) -> bool {
         let Some(seed) = self.layout.seed else { return true };
         let seed = raw.seed(seed);
@@ -159,19 +162,19 @@ impl Ext4 {
     }
 }
 
-/// The error for a directory that is none.
+/// The error for an invalid directory.
 fn wrong(raw: &Raw, what: &str) -> Error {
     damaged(format!("a directory is wrong: {what}")).found(format!("inode {}", raw.number))
 }
 
-/// Whether the checksum of a block with names fits.
+/// Whether the checksum of a block with names is right.
 fn leaf_is_sound(seed: Checksum, bytes: &[u8]) -> bool {
     let Some((covered, tail)) = bytes.split_last_chunk::<{ DirectoryTail::LENGTH }>() else { return false };
     DirectoryTail::read(tail).is_ok_and(|tail| tail.det_checksum == seed.with(covered).value())
 }
 
-/// Whether the checksum of a block of an index fits, whose pointers begin at byte `at`: over those in use, and over its
-/// own tail with the checksum as zero.
+/// Whether the checksum of a block of an index is right. Its pointers begin at byte `at`. The checksum covers
+/// the pointers in use and its own tail, with the checksum as zero.
 fn index_is_sound(seed: Checksum, bytes: &[u8], at: usize) -> bool {
     let Ok(count) = IndexCount::read(bytes.get(at..).unwrap_or_default()) else { return false };
     let place = |entries: u16| at + usize::from(entries) * IndexEntry::LENGTH;

@@ -1,4 +1,4 @@
-//! Group descriptors and inodes as they stand in their tables.
+//! Group descriptors and inodes as they are in their tables.
 
 use super::Ext4;
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::tree::Time;
 use crate::units::{half_hi16, half_lo16, joined, joined16, u64_of, usize_of};
 use crate::wire::{Field, Wire, field};
 
-/// Bytes of an inode in the first revision; a larger one has `i_extra_isize` behind them.
+/// Bytes of an inode in the first revision; a larger one continues with `i_extra_isize`.
 const BASE: usize = 128;
 
 const CHECKSUM_LO: Field = field(Inode::FIELDS, "l_i_checksum_lo");
@@ -26,7 +26,7 @@ pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
 pub(super) const FLAG_EA_INODE: u32 = 0x20_0000;
 pub(super) const FLAG_INLINE_DATA: u32 = 0x1000_0000;
 
-/// Where a group's own structures are.
+/// The places of a group's own structures.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) block_bitmap: u64,
@@ -37,16 +37,16 @@ pub(super) struct Group {
     pub(super) bytes: Vec<u8>,
 }
 
-/// An inode as it stands in its table.
+/// An inode as it is in its table.
 #[derive(Clone, Debug)]
 pub(super) struct Raw {
     pub(super) number: u32,
-    /// Where it stands in the volume.
+    /// Its offset in the volume.
     pub(super) at: u64,
-    /// All of its bytes, those of its attributes among them.
+    /// All of its bytes, including its attributes.
     pub(super) bytes: Vec<u8>,
     pub(super) inode: Inode,
-    /// How many of the bytes behind the first 128 are fields.
+    /// How many of the bytes after the first 128 are fields.
     pub(super) extra: usize,
 }
 
@@ -77,7 +77,7 @@ impl Ext4 {
         self.device.bytes(at, usize_of(self.layout.block))
     }
 
-    /// An inode of any kind, in use or not.
+    /// An inode of any kind, even if it is not in use.
     pub(super) fn raw(&self, number: u32) -> Result<Raw> {
         let layout = &self.layout;
         let before = number.checked_sub(1).filter(|before| *before < layout.inodes);
@@ -107,7 +107,7 @@ impl Ext4 {
         Ok(Raw { number, at, bytes, inode, extra })
     }
 
-    /// An inode that is in use, and that its checksum fits.
+    /// An inode that is in use and has the right checksum.
     pub(super) fn used(&self, number: u64) -> Result<Raw> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let raw = self.raw(number)?;
@@ -127,7 +127,7 @@ pub(super) fn no_block(number: u64, blocks: u64) -> crate::error::Error {
 }
 
 impl Raw {
-    /// Whether a field behind the first 128 bytes is there.
+    /// Whether a field after the first 128 bytes exists.
     const fn reaches(&self, field: Field) -> bool {
         BASE + self.extra >= field.end()
     }
@@ -145,13 +145,13 @@ impl Raw {
         self.inode.i_flags & flag != 0
     }
 
-    /// Length in bytes. The upper half meant something else in directories before large_dir.
+    /// Length in bytes. In directories the upper half had another meaning before large_dir.
     pub(super) fn size(&self, volume: &Ext4) -> u64 {
         let wide = self.kind() == MODE_FILE || volume.layout.incompatible(incompat::LARGEDIR);
         joined(self.inode.i_size_lo, if wide { self.inode.i_size_high } else { 0 })
     }
 
-    /// Bytes that it says to occupy, its tree and its block of attributes among them.
+    /// Bytes that it occupies by its own count, including its tree and its block of attributes.
     pub(super) fn occupied(&self, volume: &Ext4) -> u64 {
         let huge = volume.layout.ro_compatible(ro_compat::HUGE_FILE);
         let count = joined16(self.inode.i_blocks_lo, if huge { self.inode.l_i_blocks_high } else { 0 });
@@ -164,14 +164,14 @@ impl Raw {
         joined16(self.inode.i_file_acl_lo, self.inode.l_i_file_acl_high)
     }
 
-    /// Time of last change.
+    /// Modification time.
     pub(super) fn mtime(&self) -> Time {
-        // Without the extra word a time has no nanoseconds and ends in 2038.
+        // Without the extra word, a time has no nanoseconds and ends in 2038.
         let extra = if self.reaches(MTIME_EXTRA) { self.inode.i_mtime_extra } else { 0 };
         time_of(self.inode.i_mtime, extra)
     }
 
-    /// Whether the target of a symbolic link stands in the place of the block pointers.
+    /// Whether the target of a symbolic link is stored in the block pointers.
     pub(super) fn is_fast_symlink(&self, volume: &Ext4) -> bool {
         let attributes =
             if self.xattr_block() == 0 { 0 } else { volume.layout.block * volume.layout.cluster };
@@ -181,15 +181,15 @@ impl Raw {
             && self.occupied(volume) <= attributes
     }
 
-    /// What the checksums of all that belongs to it begin with.
+    /// The seed of the checksums of all its parts.
     pub(super) fn seed(&self, seed: Checksum) -> Checksum {
         seed.with(&self.number.to_le_bytes()).with(&self.inode.i_generation.to_le_bytes())
     }
 
-    /// Whether the checksum fits; it does where there is none.
+    /// Whether the checksum is right; true if there is none.
     pub(super) fn is_sound(&self, seed: Option<Checksum>) -> bool {
         let Some(seed) = seed else { return true };
-        // What no field declares is taken as it is.
+        // Bytes that no field declares are covered unchanged.
         let mut bytes = self.bytes.clone();
         CHECKSUM_LO.clear(&mut bytes);
         let wide = self.reaches(CHECKSUM_HI);

@@ -1,4 +1,4 @@
-//! Where everything lies in a volume, by its superblock.
+//! The layout of a volume, by its superblock.
 
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
@@ -9,7 +9,7 @@ use crate::filesystem::ext4::geometry;
 use crate::units::{joined, u64_of};
 use crate::wire::Wire;
 
-/// Where the superblock stands, whatever the size of a block.
+/// The offset of the superblock, for every block size.
 pub(crate) const SUPERBLOCK_AT: u64 = 1024;
 /// Blocks are 1 KiB shifted by at most this (EXT4_MAX_BLOCK_LOG_SIZE: 64 KiB).
 const MOST_LOG_BLOCK: u32 = 6;
@@ -19,25 +19,25 @@ const MOST_LOG_CLUSTER: u32 = 30;
 const OLD_INODE: u16 = 128;
 const OLD_DESCRIPTOR: u64 = 32;
 
-/// The numbers of a volume, checked against each other as the kernel does (linux/fs/ext4/super.c).
+/// The numbers of a volume, checked against each other as in the kernel (linux/fs/ext4/super.c).
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) superblock: Superblock,
-    /// Bytes of a block.
+    /// Bytes in a block.
     pub(crate) block: u64,
-    /// Blocks of a cluster; 1 without bigalloc.
+    /// Blocks in a cluster; 1 without bigalloc.
     pub(crate) cluster: u64,
-    /// Blocks there are, and the first that groups count from.
+    /// The number of blocks, and the first block of group 0.
     pub(crate) blocks: u64,
     pub(crate) first: u64,
     pub(crate) groups: u64,
     pub(crate) blocks_per_group: u64,
     pub(crate) inodes_per_group: u32,
     pub(crate) inodes: u32,
-    /// Bytes of an inode, and of a descriptor.
+    /// Bytes in an inode, and in a descriptor.
     pub(crate) inode: u64,
     pub(crate) descriptor: u64,
-    /// What all checksums but the superblock's begin with; none without metadata_csum.
+    /// The seed of all checksums except the superblock's; `None` without metadata_csum.
     pub(crate) seed: Option<Checksum>,
 }
 
@@ -67,7 +67,8 @@ impl Layout {
             superblock.s_blocks_count_lo.into()
         };
         let first = u64::from(superblock.s_first_data_block);
-        // A block of 1 KiB has no place for a superblock behind the boot sector, so block 0 is none of group 0.
+        // A block of 1 KiB has no space for a superblock after the boot sector, so block 0 does not belong to
+        // group 0.
         if first > 1 || first >= blocks || (first == 0 && block == SUPERBLOCK_AT && cluster == 1) {
             return wrong("s_first_data_block", first);
         }
@@ -112,7 +113,8 @@ impl Layout {
                 damaged("the superblock of an ext4 filesystem is wrong: s_inodes_per_group").found(each)
             );
         }
-        // Larger tables than numbers: mke2fs 1.47 leaves no such, and a table that ends early would give other inodes.
+        // Tables larger than the inode count: mke2fs 1.47 never leaves such, and a table that ends early
+        // would give other inodes.
         if self.groups * each != all {
             return Err(damaged("the superblock of an ext4 filesystem is wrong: s_inodes_count")
                 .expected(format!("{each} for each of {} groups", self.groups))
@@ -132,12 +134,12 @@ impl Layout {
         })
     }
 
-    /// Whether an incompatible feature is there.
+    /// Whether the filesystem has an incompatible feature.
     pub(crate) const fn incompatible(&self, feature: u32) -> bool {
         has(self.superblock.s_feature_incompat, feature)
     }
 
-    /// Whether a feature for writers is there.
+    /// Whether the filesystem has a feature for writers.
     pub(crate) const fn ro_compatible(&self, feature: u32) -> bool {
         has(self.superblock.s_feature_ro_compat, feature)
     }
@@ -157,7 +159,7 @@ impl Layout {
         (self.group_start(group) + self.blocks_per_group).min(self.blocks)
     }
 
-    /// Whether a group holds a copy of the superblock (linux/fs/ext4/balloc.c, ext4_bg_has_super).
+    /// Whether a group contains a copy of the superblock (linux/fs/ext4/balloc.c, ext4_bg_has_super).
     pub(crate) fn has_superblock(&self, group: u64) -> bool {
         if group == 0 {
             return true;
@@ -168,12 +170,12 @@ impl Layout {
         !self.ro_compatible(ro_compat::SPARSE_SUPER) || geometry::has_superblock(group)
     }
 
-    /// Descriptors of a block.
+    /// Descriptors in a block.
     pub(crate) const fn descriptors_per_block(&self) -> u64 {
         self.block / self.descriptor
     }
 
-    /// Blocks of descriptors that every superblock copy has behind it: all of them, or with meta_bg those before it.
+    /// Blocks of descriptors that follow every superblock copy: all of them, or with meta_bg those before it.
     pub(crate) fn descriptor_blocks(&self) -> u64 {
         let all = self.groups.div_ceil(self.descriptors_per_block());
         if self.incompatible(incompat::META_BG) {
@@ -183,21 +185,21 @@ impl Layout {
         }
     }
 
-    /// The block with descriptors number `number` (linux/fs/ext4/super.c, descriptor_loc).
+    /// The location of descriptor block `number` (linux/fs/ext4/super.c, descriptor_loc).
     pub(crate) fn descriptor_block(&self, number: u64) -> u64 {
         if number < self.descriptor_blocks() {
             return self.superblock_block() + 1 + number;
         }
         let group = number * self.descriptors_per_block();
         let mut behind = u64::from(self.has_superblock(group));
-        // The superblock of 1 KiB is in block 1, and with bigalloc group 0 begins at block 0.
+        // The superblock of 1 KiB is in block 1, although with bigalloc group 0 begins at block 0.
         if self.block == SUPERBLOCK_AT && number == 0 && self.first == 0 {
             behind += 1;
         }
         behind + self.group_start(group)
     }
 
-    /// Whether a group has the descriptors of its meta group: its first, second and last one do.
+    /// Whether a group contains the descriptors of its meta group: the first, second and last group of it do.
     pub(crate) fn has_meta_descriptors(&self, group: u64) -> bool {
         let (each, number) = (self.descriptors_per_block(), group / self.descriptors_per_block());
         number >= self.descriptor_blocks()
@@ -210,13 +212,13 @@ const fn has(word: u32, bit: u32) -> bool {
     word & bit != 0
 }
 
-/// Blocks of a cluster.
+/// Blocks in a cluster.
 fn cluster(superblock: &Superblock) -> Result<u64> {
     let (block, cluster) = (superblock.s_log_block_size, superblock.s_log_cluster_size);
     let wrong =
         || damaged("the superblock of an ext4 filesystem is wrong: s_log_cluster_size").found(cluster);
     if !has(superblock.s_feature_ro_compat, ro_compat::BIGALLOC) {
-        // Before bigalloc it was the size of fragments, which nobody made.
+        // Before bigalloc this field was the size of fragments, which nobody used.
         return if cluster == block { Ok(1) } else { Err(wrong()) };
     }
     match cluster.checked_sub(block) {
@@ -225,7 +227,7 @@ fn cluster(superblock: &Superblock) -> Result<u64> {
     }
 }
 
-/// Bytes of an inode.
+/// Bytes in an inode.
 fn inode(superblock: &Superblock, block: u64) -> Result<u64> {
     let size = if superblock.s_rev_level == 0 { OLD_INODE } else { superblock.s_inode_size };
     if !size.is_power_of_two() || size < OLD_INODE || u64::from(size) > block {
@@ -234,7 +236,7 @@ fn inode(superblock: &Superblock, block: u64) -> Result<u64> {
     Ok(size.into())
 }
 
-/// Bytes of a group descriptor.
+/// Bytes in a group descriptor.
 fn descriptor(superblock: &Superblock, block: u64) -> Result<u64> {
     if !has(superblock.s_feature_incompat, incompat::WIDE) {
         return Ok(OLD_DESCRIPTOR);

@@ -1,8 +1,8 @@
-//! Which blocks a file has: the extents of ext4 of any depth, and the block pointers of ext2 and ext3.
+//! The blocks of a file: the extents of ext4 of any depth, and the block pointers of ext2 and ext3.
 //!
-//! Both are trees, and a hostile one can lead to the same node again and again. The blocks of a file are all different,
-//! so a walk ends with an error once it has met more of them than the volume has; and the entries of an extent tree
-//! ascend, within what the node above says, so that no node fits in two places.
+//! Both are trees, and a hostile one can point to the same node again and again. The blocks of a file are all
+//! different, so a walk ends with an error once it has met more blocks than the volume has. The entries of an
+//! extent tree ascend within the range that the node above gives, so no node fits in two places.
 
 use super::Ext4;
 use super::inode::{FLAG_EXTENTS, Raw, no_block};
@@ -14,11 +14,11 @@ use crate::wire::Wire;
 
 /// The highest tree that the kernel reads (EXT4_MAX_EXTENT_DEPTH).
 const DEEPEST: u16 = 5;
-/// An extent that is longer is not written yet and reads as zeros; what is above is its length (EXT_INIT_MAX_LEN).
+/// A longer extent is not written yet and reads as zeros; the excess is its length (EXT_INIT_MAX_LEN).
 const LONGEST_WRITTEN: u16 = 32768;
-/// One past the last block of a file: their numbers have 32 bits.
+/// One past the last block of a file: block numbers have 32 bits.
 const LAST: u64 = 1 << 32;
-/// Pointers in the inode that lead to data itself.
+/// Pointers in the inode that point to data directly.
 const DIRECT: usize = 12;
 
 /// What a walk meets.
@@ -26,13 +26,13 @@ const DIRECT: usize = 12;
 pub(super) enum Mapped {
     /// Blocks with data: first block of the file, first block of the volume, and how many.
     Data { logical: u64, physical: u64, length: u64 },
-    /// Blocks that are given to the file and not written yet.
+    /// Blocks that are allocated to the file but not written yet.
     Unwritten { logical: u64, physical: u64, length: u64 },
     /// A block of the tree itself.
     Node { physical: u64 },
 }
 
-/// Whether a walk goes down into a node.
+/// Whether a walk continues below a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Go {
     /// It does.
@@ -47,12 +47,13 @@ type Each<'a> = &'a mut dyn FnMut(Mapped) -> Result<Go>;
 struct Walk<'a> {
     volume: &'a Ext4,
     raw: &'a Raw,
-    /// How many blocks it may yet meet.
+    /// How many more blocks it may meet.
     left: u64,
 }
 
 impl Ext4 {
-    /// Gives `each` all blocks of an inode that has some, in the order of the file, a node before what is below it.
+    /// Passes all blocks of an inode to `each`, in the order of the file, each node before the blocks below
+    /// it.
     pub(super) fn walk(&self, raw: &Raw, each: Each<'_>) -> Result<()> {
         let mut walk = Walk { volume: self, raw, left: self.layout.blocks };
         if raw.has(FLAG_EXTENTS) {
@@ -64,7 +65,7 @@ impl Ext4 {
 }
 
 impl Walk<'_> {
-    /// Counts blocks that were met.
+    /// Counts blocks that the walk met.
     fn count(&mut self, length: u64) -> Result<()> {
         self.left = self.left.checked_sub(length).ok_or_else(|| {
             damaged("a file has more blocks than its filesystem").found(format!("inode {}", self.raw.number))
@@ -72,19 +73,19 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The error for a tree that is none.
+    /// The error for an invalid tree.
     fn wrong(&self, what: &str) -> crate::error::Error {
         damaged(format!("an extent tree is wrong: {what}")).found(format!("inode {}", self.raw.number))
     }
 
-    /// Blocks of the volume that lie inside it.
+    /// Refuses blocks outside of the volume.
     fn inside(&self, physical: u64, length: u64) -> Result<()> {
         let (first, blocks) = (self.volume.layout.first, self.volume.layout.blocks);
         let end = physical.checked_add(length).filter(|end| *end <= blocks && physical >= first);
         end.map(|_| ()).ok_or_else(|| no_block(physical, blocks))
     }
 
-    /// The extents below a node whose height is `depth`, the root's its own, within the blocks `range` of the file.
+    /// The extents below a node of height `depth`, which must lie in the blocks `range` of the file.
     fn extents(
         &mut self,
         node: &[u8],
@@ -154,8 +155,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The block pointers of ext2 and ext3: 12 to data, then one each of a block of pointers, of such blocks, and of
-    /// blocks of such blocks.
+    /// The block pointers of ext2 and ext3: 12 to data, then one to a block of pointers, one to a block of
+    /// such blocks, and one to a block of those.
     fn pointers(&mut self, each: Each<'_>) -> Result<()> {
         let pointers: Vec<u64> = numbers(&self.raw.inode.i_block);
         let (direct, trees) = pointers.split_at(DIRECT);
@@ -173,7 +174,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What is below a block of pointers `levels` above the data.
+    /// The blocks below a block of pointers that is `levels` above the data.
     fn tree(&mut self, physical: u64, levels: u32, logical: u64, each: Each<'_>) -> Result<()> {
         self.inside(physical, 1)?;
         self.count(1)?;
@@ -191,7 +192,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Pointers to data; those that follow each other are one run.
+    /// Pointers to data; consecutive ones are one run.
     fn data(&mut self, pointers: &[u64], logical: u64, each: Each<'_>) -> Result<()> {
         let mut at = 0;
         while let Some(physical) = pointers.get(at).copied() {
@@ -211,13 +212,13 @@ impl Walk<'_> {
     }
 }
 
-/// Pointers of 32 bits.
+/// The 32-bit pointers in `bytes`.
 fn numbers(bytes: &[u8]) -> Vec<u64> {
     bytes.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_le_bytes(*word))).collect()
 }
 
-/// Whether the checksum of a block of an extent tree fits; it does where there is none. It stands behind the last entry
-/// that could be there.
+/// Whether the checksum of a block of an extent tree is right; true if there is none. It comes after the last
+/// possible entry.
 pub(super) fn node_is_sound(volume: &Ext4, raw: &Raw, bytes: &[u8]) -> bool {
     let Some(seed) = volume.layout.seed else { return true };
     let Ok(header) = ExtentHeader::read(bytes) else { return false };

@@ -1,6 +1,6 @@
-//! Reading ext2, ext3 and ext4, whoever wrote them.
+//! Reads ext2, ext3 and ext4 from any writer.
 //!
-//! A checksum that does not fit is an error: what the kernel does not believe is not shown either.
+//! A wrong checksum is an error: data that the kernel rejects is not shown either.
 
 mod check;
 mod directory;
@@ -28,13 +28,13 @@ use crate::text::printable;
 use crate::units::{Bytes, joined, u64_of, usize_of};
 use crate::wire::{Field, Wire, field};
 
-/// The superblock's own checksum covers all before it.
+/// The superblock's own checksum covers everything before it.
 const CHECKSUM: Field = field(Superblock::FIELDS, "s_checksum");
 /// s_state: cleanly unmounted; errors were found.
 const STATE_CLEAN: u16 = 1;
 const STATE_ERRORS: u16 = 2;
 
-/// A volume that was opened.
+/// An open volume.
 #[derive(Debug)]
 pub(crate) struct Ext4 {
     device: Device,
@@ -43,7 +43,7 @@ pub(crate) struct Ext4 {
     warnings: Vec<Warning>,
 }
 
-/// The superblock of an ext filesystem; `None` where there is none.
+/// The superblock of an ext filesystem; `None` if there is none.
 pub(crate) fn superblock(slice: &Slice) -> Result<Option<(Superblock, Vec<u8>)>> {
     if slice.length().get() < SUPERBLOCK_AT + u64_of(Superblock::LENGTH) {
         return Ok(None);
@@ -53,7 +53,7 @@ pub(crate) fn superblock(slice: &Slice) -> Result<Option<(Superblock, Vec<u8>)>>
     Ok(Superblock::read(&bytes).ok().map(|superblock| (superblock, bytes)))
 }
 
-/// Opens an ext filesystem; `None` where there is none.
+/// Opens an ext filesystem; `None` if there is none.
 pub(crate) fn open(slice: &Slice) -> Result<Option<Ext4>> {
     let Some((superblock, bytes)) = superblock(slice)? else { return Ok(None) };
     if superblock.s_feature_ro_compat & ro_compat::METADATA_CSUM != 0
@@ -67,7 +67,7 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Ext4>> {
     let label = label(&superblock);
     let free = joined(superblock.s_free_blocks_count_lo, superblock.s_free_blocks_count_hi);
     let free_inodes = u64::from(superblock.s_free_inodes_count);
-    // The superblock keeps a copy of the journal inode's size where it says so.
+    // The superblock may contain a copy of the journal inode's size.
     let journal = match superblock.s_jnl_backup_type {
         1 => joined(superblock.s_jnl_size_low, superblock.s_jnl_size_high),
         _ => 0,
@@ -94,7 +94,7 @@ fn label(superblock: &Superblock) -> String {
     printable(&name[..end])
 }
 
-/// Why what is read may not be what was written last.
+/// Reasons why the data may not be what was written last.
 fn warnings(superblock: &Superblock) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if superblock.s_feature_incompat & incompat::RECOVER != 0 {
@@ -112,13 +112,13 @@ fn warnings(superblock: &Superblock) -> Vec<Warning> {
 }
 
 impl Ext4 {
-    /// The block by which machines keep each other from mounting it at a time (mmp), where it has one.
+    /// The block that keeps two machines from mounting the volume at once (mmp), if it has one.
     fn mmp_block(&self) -> Option<u64> {
         let block = self.layout.superblock.s_mmp_block;
         (self.layout.incompatible(incompat::MMP) && block != 0 && block < self.layout.blocks).then_some(block)
     }
 
-    /// What a symbolic link leads to.
+    /// The target of a symbolic link.
     fn target(&self, raw: &Raw) -> Result<Vec<u8>> {
         let size = raw.size(self);
         if size == 0 || size >= self.layout.block.max(self.layout.inode) {
@@ -147,7 +147,7 @@ impl Ext4 {
         Ok(target)
     }
 
-    /// What an inode is.
+    /// The content of an inode.
     fn content(&self, raw: &Raw) -> Result<Content> {
         Ok(match raw.kind() {
             MODE_DIRECTORY => Content::Directory { place: raw.number.into() },
@@ -164,11 +164,12 @@ impl Ext4 {
         })
     }
 
-    /// The pieces of a file, each as far as the file goes.
+    /// The pieces of a file, cut at the end of the file.
     fn pieces(&self, raw: &Raw, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()> {
         let size = raw.size(self);
         let block = self.layout.block;
-        // A run of blocks that follow each other: first block of the file and of the volume, and how many.
+        // A run of consecutive blocks: first block of the file, first block of the volume, and number of
+        // blocks.
         let mut run: Option<(u64, u64, u64)> = None;
         let mut give = |(logical, physical, length): (u64, u64, u64)| {
             let at = logical * block;

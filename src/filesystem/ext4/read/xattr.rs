@@ -1,4 +1,4 @@
-//! Extended attributes: those inside an inode, those in its block, and data that stands among them.
+//! Extended attributes: those inside an inode, those in its block, and file data that is stored among them.
 
 use std::ops::Range;
 
@@ -15,7 +15,8 @@ use crate::wire::{Field, Wire, field};
 
 /// Bytes of an inode in the first revision.
 const BASE: usize = 128;
-/// The number of the namespace `system.`, whose `data` is the rest of a file that stands in its inode.
+/// The number of the namespace `system.`. Its attribute `data` is the rest of a file that is stored in its
+/// inode.
 const SYSTEM: u8 = 7;
 const DATA: &[u8] = b"data";
 /// The longest value (XATTR_SIZE_MAX).
@@ -24,28 +25,29 @@ const LONGEST: u32 = 65_536;
 const CHECKSUM: Field = field(XattrHeader::FIELDS, "h_checksum");
 const BLOCK: Field = field(Inode::FIELDS, "i_block");
 
-/// An attribute as it stands in an area.
+/// An attribute as it is in an area.
 struct Stored<'a> {
     namespace: u8,
     name: &'a [u8],
     value: Value,
 }
 
-/// Where a value is.
+/// The place of a value.
 enum Value {
     /// These bytes of the area's inode or block.
     Here(Range<usize>),
-    /// The data of another inode, so long.
+    /// The data of another inode: its number and length.
     Elsewhere(u32, u32),
 }
 
-/// Reads the attributes of an area of `bytes`: entries from `first` on; places of values count from `origin`.
+/// Reads the attributes of an area of `bytes`. Entries begin at `first`; offsets of values count from
+/// `origin`.
 fn stored(bytes: &[u8], first: usize, origin: usize) -> Result<Vec<Stored<'_>>> {
     let mut found = Vec::new();
     let mut at = first;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
-        // Four zero bytes end the entries; so does the end of the area.
+        // Four zero bytes end the entries, and so does the end of the area.
         if rest.len() < 4 || rest.iter().take(4).all(|byte| *byte == 0) {
             return Ok(found);
         }
@@ -83,7 +85,7 @@ impl Ext4 {
         Ok(all)
     }
 
-    /// Clusters of values that are inodes of their own, which count for the inode that has them too
+    /// Clusters of values that are inodes of their own. They also count for the inode that has the attributes
     /// (linux/fs/ext4/xattr.c, ext4_xattr_inode_alloc_quota).
     pub(super) fn charged(&self, raw: &Raw) -> Result<u64> {
         let cluster = self.layout.block * self.layout.cluster;
@@ -110,7 +112,7 @@ impl Ext4 {
         }
     }
 
-    /// Whether the checksum of a block of attributes fits; it does where there is none.
+    /// Whether the checksum of a block of attributes is right; true if there is none.
     pub(super) fn xattr_block_is_sound(&self, number: u64, bytes: &[u8]) -> Result<bool> {
         let header = XattrHeader::read(bytes)?;
         let Some(seed) = self.layout.seed else { return Ok(true) };
@@ -119,7 +121,7 @@ impl Ext4 {
         Ok(header.h_checksum == seed.with(&number.to_le_bytes()).with(&blank).value())
     }
 
-    /// Attributes as the kernel gives them.
+    /// Attributes as the kernel presents them.
     fn xattrs_of(&self, bytes: &[u8], stored: Vec<Stored<'_>>, all: &mut Vec<Xattr>) -> Result<()> {
         for Stored { namespace, name, value } in stored {
             if namespace == SYSTEM && name == DATA {
@@ -147,7 +149,7 @@ impl Ext4 {
         };
         let raw = self.raw(number)?;
         if !raw.has(FLAG_EA_INODE) || !raw.is_sound(self.layout.seed) {
-            return wrong("it is no such inode");
+            return wrong("it is damaged, or another kind of inode");
         }
         if length > LONGEST || u64::from(length) > raw.size(self) {
             return wrong("it is too short, or the value too long");
@@ -170,7 +172,7 @@ impl Ext4 {
         Ok(value)
     }
 
-    /// The bytes of an inode that have the rest of its inline data.
+    /// The range of an inode's bytes that holds the rest of its inline data.
     pub(super) fn inline_rest(&self, raw: &Raw) -> Result<Option<Range<usize>>> {
         let data = inside(raw)?.into_iter().find(|own| own.namespace == SYSTEM && own.name == DATA);
         match data.map(|data| data.value) {
@@ -182,7 +184,7 @@ impl Ext4 {
         }
     }
 
-    /// The parts of an inode with its inline data, in the order of the file; they end at its size.
+    /// The ranges of an inode's bytes with its inline data, in the order of the file, cut at its size.
     pub(super) fn inline_parts(&self, raw: &Raw) -> Result<Vec<Range<usize>>> {
         let size = usize_of(raw.size(self));
         let first = BLOCK.offset..BLOCK.offset + size.min(BLOCK.length);

@@ -1,5 +1,5 @@
-//! Whether a FAT filesystem is in order: boot sectors, marks, copies of the table, then every name with its chain, and
-//! at the end what belongs to nobody. One bit for each cluster is all it keeps, and each cluster is walked once.
+//! Checks a FAT filesystem: boot sectors, marks, copies of the table, then every name with its chain, and at
+//! last clusters without an owner. It keeps one bit for each cluster and walks each cluster once.
 
 use std::collections::HashSet;
 
@@ -15,12 +15,12 @@ use crate::filesystem::fat::names::fold;
 use crate::filesystem::volume::{Fault, Remark};
 use crate::units::usize_of;
 
-/// How deep directories are followed: far beyond the 260 characters of a path that Windows opens.
+/// How deep directories are followed: far deeper than the 260 characters of a path that Windows opens.
 const DEEPEST: usize = 1024;
 
 type Say<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
 
-/// Gives `remark` whatever is not in order.
+/// Passes every fault to `remark`.
 pub(super) fn check(fat: &Fat, remark: Say<'_>) -> Result<()> {
     boot(fat, remark)?;
     marks(fat, remark)?;
@@ -30,7 +30,7 @@ pub(super) fn check(fat: &Fat, remark: Say<'_>) -> Result<()> {
     counts(fat, &claims, remark)
 }
 
-/// What `result` says that cannot be read becomes a remark.
+/// Turns an error of `result` into a remark.
 fn told<T>(result: Result<T>, subject: &str, remark: Say<'_>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -42,7 +42,7 @@ fn told<T>(result: Result<T>, subject: &str, remark: Say<'_>) -> Result<Option<T
     }
 }
 
-/// The copy of the boot sector, and FSInfo.
+/// Checks the copy of the boot sector, and FSInfo.
 fn boot(fat: &Fat, remark: Say<'_>) -> Result<()> {
     let Some(wide) = &fat.layout.wide else { return Ok(()) };
     let reserved = u64::from(fat.layout.bpb.rsvd_sec_cnt);
@@ -63,7 +63,7 @@ fn boot(fat: &Fat, remark: Say<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The two entries of the table that stand for no cluster.
+/// Checks the two entries of the table that stand for no cluster.
 fn marks(fat: &Fat, remark: Say<'_>) -> Result<()> {
     let ones = match fat.layout.fat {
         FatType::Fat12 => 0xfff,
@@ -82,7 +82,7 @@ fn marks(fat: &Fat, remark: Say<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Every other table is the same as the one in use, unless it is said to be out of date.
+/// Every other table must equal the active one, unless the volume says that it is out of date.
 fn copies(fat: &Fat, remark: Say<'_>) -> Result<()> {
     const PIECE: u64 = 64 << 10;
     let layout = &fat.layout;
@@ -119,12 +119,12 @@ impl Claims {
         self.0.has(cluster.into())
     }
 
-    /// Gives a cluster its owner; `false` where it has one.
+    /// Claims a cluster; `false` if it has an owner already.
     fn claim(&mut self, cluster: u32) -> bool {
         self.0.add(u64::from(cluster)..u64::from(cluster) + 1).is_none()
     }
 
-    /// Gives all clusters of a chain their owner; returns how many there are, or `None` after a remark.
+    /// Claims all clusters of a chain. Returns how many there are, or `None` after a remark.
     fn chain(&mut self, table: &Table<'_>, first: u32, path: &str, remark: Say<'_>) -> Result<Option<u64>> {
         let mut chain = Chain::new(first);
         let mut count = 0;
@@ -146,7 +146,7 @@ impl Claims {
 /// A directory on the way down.
 struct Frame {
     entries: Entries,
-    /// Its first cluster, and that of the one above, as `.` and `..` have them.
+    /// Its first cluster, and that of its parent, as `.` and `..` have them.
     own: u32,
     above: u32,
     /// Length of its path.
@@ -157,7 +157,7 @@ struct Frame {
 struct Walk<'a> {
     fat: &'a Fat,
     claims: &'a mut Claims,
-    /// The path of the directory that is looked at; empty for the root.
+    /// The path of the current directory; empty for the root.
     path: String,
     frames: Vec<Frame>,
 }
@@ -194,7 +194,7 @@ fn orphans(path: &str) -> Remark {
 }
 
 impl Walk<'_> {
-    /// Looks at one entry of the last frame.
+    /// Checks one entry of the last frame.
     fn entry(&mut self, entry: &Entry, remark: Say<'_>) -> Result<()> {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         let (own, above, depth) = (frame.own, frame.above, self.frames.len());
@@ -221,7 +221,7 @@ impl Walk<'_> {
         }
         let name = entry.name();
         if let Some(why) = wrong(&name) {
-            remark(Remark::new(Fault::Structure, &directory, format!("a name in it is none: {why}")))?;
+            remark(Remark::new(Fault::Structure, &directory, format!("a name in it is not valid: {why}")))?;
         }
         let path = format!("{}/{name}", self.path);
         if what(&entry.raw) == What::File {
@@ -230,7 +230,7 @@ impl Walk<'_> {
         self.directory(path, first, entry, remark)
     }
 
-    /// The chain of a file is as long as its size wants.
+    /// The chain of a file must be as long as its size requires.
     fn file(&mut self, path: &str, first: u32, size: u64, remark: Say<'_>) -> Result<()> {
         let expected = size.div_ceil(self.fat.layout.cluster);
         let found = match first {
@@ -246,7 +246,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Goes down into a directory.
+    /// Descends into a directory.
     fn directory(&mut self, path: String, first: u32, entry: &Entry, remark: Say<'_>) -> Result<()> {
         if entry.raw.file_size != 0 {
             let what = format!("it is a directory and has a size, {}", entry.raw.file_size);
@@ -266,12 +266,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// No two names of the directory at the path are the same.
+    /// Checks that no two names of the directory at the path are equal.
     fn twins(&self, mut entries: Entries, remark: Say<'_>) -> Result<()> {
         let fat = self.fat;
         let path = if self.path.is_empty() { "/" } else { self.path.as_str() };
         let (mut long, mut short) = (HashSet::new(), HashSet::new());
-        // What cannot be read is told when its names are looked at.
+        // Unreadable entries are reported when their names are checked.
         while let Ok(Some(entry)) = entries.next(&fat.table(), &fat.layout, &fat.device) {
             let twin = !short.insert(entry.raw.name)
                 || entry.long.as_ref().is_some_and(|name| !long.insert(hash(&fold(name))));
@@ -284,7 +284,7 @@ impl Walk<'_> {
     }
 }
 
-/// 64 bits that stand for a name: 65,536 names of 255 characters would take 50 MB.
+/// A hash of 64 bits for a name: 65,536 names of 255 characters would take 50 MB.
 fn hash(name: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
@@ -292,7 +292,7 @@ fn hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-/// Clusters in use without owner, and the count of free ones.
+/// Checks for clusters in use without an owner, and the count of free ones.
 fn counts(fat: &Fat, claims: &Claims, remark: Say<'_>) -> Result<()> {
     let (mut used, mut lost, mut first) = (0_u64, 0_u64, None);
     fat.table().used(&mut |cluster, value| {

@@ -1,4 +1,4 @@
-//! The entries of a directory, with the long names before the short ones.
+//! The entries of a directory, with the long names that come before the short ones.
 
 use super::layout::{Layout, Root};
 use super::table::{Chain, Table};
@@ -11,30 +11,33 @@ use crate::filesystem::fat::names::{LONGEST, ShortName};
 use crate::units::usize_of;
 use crate::wire::Wire;
 
-/// The most entries of a directory: 2 MiB (fatgen103, "FAT Directory Structure"; Linux, `FAT_MAX_DIR_ENTRIES`).
+/// The largest number of entries of a directory: 2 MiB (fatgen103, "FAT Directory Structure"; Linux,
+/// `FAT_MAX_DIR_ENTRIES`).
 const MOST: u64 = 65_536;
-/// The most parts of a long name: ceil(255 units / 13). They have five units more than a name.
+/// The largest number of parts of a long name: ceil(255 units / 13). Together they hold five units more than
+/// a name.
 const MOST_PARTS: u8 = 20;
 
 /// DIR_Attr.
 pub(super) const READ_ONLY: u8 = 0x01;
 const LABEL: u8 = 0x08;
 const DIRECTORY: u8 = 0x10;
-/// All bits that mean something.
+/// All bits with a meaning.
 const MEANT: u8 = 0x3f;
-/// First byte of a name: this and all that follow were never used; it was deleted; it stands for 0xe5 itself.
+/// First byte of a name: this entry and all that follow were never used; the entry was deleted; the byte
+/// stands for 0xe5 itself.
 const NEVER: u8 = 0;
 const DELETED: u8 = 0xe5;
 const KANJI: u8 = 0x05;
-/// DIR_NTRes: the parts of the name that are shown in lower case (Linux, `CASE_LOWER_BASE`, `CASE_LOWER_EXT`).
+/// DIR_NTRes: the parts of the name that are shown in lower case (Linux, `CASE_LOWER_BASE`,
+/// `CASE_LOWER_EXT`).
 const LOWER_BASE: u8 = 0x08;
 const LOWER_EXTENSION: u8 = 0x10;
 
-/// The upper half of code page 437, which short names have where nobody says otherwise (Linux,
-/// `CONFIG_FAT_DEFAULT_CODEPAGE`).
+/// The upper half of code page 437, the default for short names (Linux, `CONFIG_FAT_DEFAULT_CODEPAGE`).
 const CODE_PAGE: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
 
-/// What an entry with a short name is.
+/// The kind of an entry with a short name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     File,
@@ -44,19 +47,19 @@ pub(super) enum What {
     Label,
 }
 
-/// An entry with a short name, and the long one that belongs to it.
+/// An entry with a short name, and its long name.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// Where it stands in the volume.
+    /// Its offset in the volume.
     pub(super) at: u64,
     pub(super) raw: DirectoryEntry,
     /// The long name, if there is one.
     pub(super) long: Option<String>,
-    /// Whether parts of a long name before it belong to nothing.
+    /// Whether parts of a long name before it belong to no entry.
     pub(super) orphans: bool,
 }
 
-/// What of an entry can be told from it alone.
+/// The kind of an entry, as far as the entry alone shows it.
 pub(super) fn what(raw: &DirectoryEntry) -> What {
     if raw.name.starts_with(b".") {
         What::Dot
@@ -69,14 +72,14 @@ pub(super) fn what(raw: &DirectoryEntry) -> What {
     }
 }
 
-/// Whether an entry is one that has a short name.
+/// Whether an entry has a short name.
 pub(super) fn is_there(raw: &DirectoryEntry) -> bool {
     !matches!(raw.name[0], NEVER | DELETED) && raw.attr & MEANT != LONG_NAME
 }
 
 /// The first cluster of an entry.
 pub(super) fn first_cluster(layout: &Layout, raw: &DirectoryEntry) -> u32 {
-    // Before FAT32 the upper half meant something else.
+    // Before FAT32 the upper half had another meaning.
     let high = if layout.fat == FatType::Fat32 { raw.fst_clus_hi } else { 0 };
     u32::from(high) << 16 | u32::from(raw.fst_clus_lo)
 }
@@ -111,11 +114,11 @@ impl Entry {
     }
 }
 
-/// A long name under way: parts come last first.
+/// A long name while it is read: its last part comes first.
 #[derive(Debug, Default)]
 struct Long {
     units: Vec<u16>,
-    /// The part to come; 0 where it is complete.
+    /// The next part; 0 if the name is complete.
     next: u8,
     checksum: u8,
 }
@@ -128,11 +131,11 @@ pub(super) struct Entries {
     count: u64,
     long: Option<Long>,
     orphans: bool,
-    /// Whether the last entry was met.
+    /// Whether the end of the entries was reached.
     over: bool,
 }
 
-/// Where the next entry stands.
+/// The place of the next entry.
 #[derive(Debug)]
 enum Place {
     /// In a fixed root directory: the place of the next entry, and the end.
@@ -159,7 +162,7 @@ impl Entries {
         Self { place, count: 0, long: None, orphans: false, over: false }
     }
 
-    /// The place of the next entry, whatever it is.
+    /// The place of the next entry of any kind.
     fn step(&mut self, table: &Table<'_>, layout: &Layout) -> Result<Option<u64>> {
         let at = match &mut self.place {
             Place::Fixed(at, end) => {
@@ -214,7 +217,7 @@ impl Entries {
         Ok(None)
     }
 
-    /// Whether parts of a long name stand at the end and belong to nothing.
+    /// Whether the directory ends with parts of a long name that belong to no entry.
     pub(super) const fn ends_in_orphans(&self) -> bool {
         self.orphans || self.long.is_some()
     }
@@ -223,7 +226,7 @@ impl Entries {
         self.orphans |= self.long.take().is_some();
     }
 
-    /// Takes a part of a long name.
+    /// Adds a part of a long name.
     fn part(&mut self, bytes: &[u8]) -> Result<()> {
         let part = LongEntry::read(bytes)?;
         let number = part.ord & !LAST_LONG_ENTRY;

@@ -1,21 +1,22 @@
-//! Where everything lies in a volume, by its boot sector.
+//! The layout of a volume, by its boot sector.
 
 use crate::filesystem::fat::FatType;
 use crate::filesystem::fat::format::{BootSector16, BootSector32, Bpb, ExtendedBpb};
 use crate::filesystem::fat::geometry::ENTRY;
 use crate::wire::Wire;
 
-/// Bytes of a boot sector, whatever the size of a sector is.
+/// Bytes of a boot sector, for every sector size.
 pub(crate) const BOOT: usize = BootSector16::LENGTH;
-/// The number of the first cluster; the two below are marks.
+/// The number of the first cluster; the two numbers below it are marks.
 pub(crate) const FIRST: u32 = 2;
-/// The most clusters: as many as the widest entry tells apart, less the numbers that mean something else (fatgen103).
+/// The largest number of clusters: as many as the widest entry can distinguish, without the numbers that have
+/// another meaning (fatgen103).
 const MOST_CLUSTERS: u64 = 0x0fff_fff5;
 
 /// Where the root directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Root {
-    /// In a place of its own: first byte and length.
+    /// At a fixed place: first byte and length.
     Fixed(u64, u64),
     /// In the chain that begins with this cluster.
     Chain(u32),
@@ -26,28 +27,28 @@ pub(crate) enum Root {
 pub(crate) struct Layout {
     pub(crate) fat: FatType,
     pub(crate) bpb: Bpb,
-    /// Bytes of a sector.
+    /// Bytes in a sector.
     pub(crate) sector: u64,
-    /// Bytes of a cluster.
+    /// Bytes in a cluster.
     pub(crate) cluster: u64,
-    /// How many clusters there are that the tables have entries for.
+    /// The number of clusters that have an entry in the table.
     pub(crate) clusters: u32,
-    /// Where the first table begins, and how long each is.
+    /// Where the first table begins, and the length of each.
     pub(crate) table: u64,
     pub(crate) table_length: u64,
     pub(crate) root: Root,
     /// Where the first cluster begins.
     pub(crate) data: u64,
-    /// Bytes of the whole.
+    /// Bytes of the whole volume.
     pub(crate) length: u64,
     pub(crate) extended: ExtendedBpb,
-    /// What only FAT32 says of itself.
+    /// The fields that only FAT32 has.
     pub(crate) wide: Option<BootSector32>,
 }
 
 impl Layout {
-    /// The parts of the volume with this boot sector; `None` where its numbers do not fit together (fatgen103), which is
-    /// all that tells a FAT.
+    /// The layout of the volume with this boot sector; `None` if its numbers do not fit together (fatgen103).
+    /// There is no other way to recognise FAT.
     pub(crate) fn new(boot: &[u8]) -> Option<Self> {
         let narrow = BootSector16::read(boot).ok()?;
         let bpb = narrow.bpb;
@@ -62,7 +63,7 @@ impl Layout {
         if !sound {
             return None;
         }
-        // Linux and mtools take a FAT32 boot sector's word for it: it alone has no length in 16 bits.
+        // Linux and mtools decide by this field: only FAT32 has no 16-bit length.
         let wide = if bpb.fat_sz16 == 0 { Some(BootSector32::read(boot).ok()?) } else { None };
         let per_fat = wide.as_ref().map_or(u64::from(bpb.fat_sz16), |wide| u64::from(wide.fat_sz32));
         let sectors = if bpb.tot_sec16 == 0 { bpb.tot_sec32 } else { bpb.tot_sec16.into() };
@@ -79,7 +80,7 @@ impl Layout {
             0..4085 => FatType::Fat12,
             _ => FatType::Fat16,
         };
-        // As Linux has it: clusters without an entry are none (fs/fat/inode.c, fat_fill_super).
+        // As in Linux, clusters without an entry do not count (fs/fat/inode.c, fat_fill_super).
         let entries = (per_fat * sector * 8 / fat.bits()).saturating_sub(FIRST.into());
         let root = match &wide {
             Some(wide) => Root::Chain(wide.root_clus),
@@ -101,18 +102,18 @@ impl Layout {
         })
     }
 
-    /// Where a cluster begins; `None` for a number that no cluster has.
+    /// Where a cluster begins; `None` for a number without a cluster.
     pub(crate) fn at(&self, cluster: u32) -> Option<u64> {
         let before = cluster.checked_sub(FIRST).filter(|before| *before < self.clusters)?;
         Some(self.data + u64::from(before) * self.cluster)
     }
 
-    /// Bytes of the entries that stand for clusters, and of the two marks.
+    /// Bytes of the entries for all clusters and for the two marks.
     pub(crate) fn needed(&self) -> u64 {
         ((u64::from(self.clusters) + u64::from(FIRST)) * self.fat.bits()).div_ceil(8)
     }
 
-    /// Which table is in use: with FAT32 all but one may be out of date (fatgen103, BPB_ExtFlags).
+    /// The number of the active table: in FAT32 the others may be out of date (fatgen103, BPB_ExtFlags).
     pub(crate) fn active(&self) -> u64 {
         match &self.wide {
             Some(wide) if wide.ext_flags & 0x80 != 0 => u64::from(wide.ext_flags & 0xf),

@@ -1,6 +1,6 @@
-//! Reading FAT12, FAT16 and FAT32, whoever wrote them (Microsoft fatgen103).
+//! Reads FAT12, FAT16 and FAT32 from any writer (Microsoft fatgen103).
 //!
-//! An [`Inode`] is the place of the directory entry with the short name; the root, which has none, is 0.
+//! An [`Inode`] is the offset of the directory entry with the short name. The root has no entry and is 0.
 
 mod check;
 mod directory;
@@ -30,7 +30,7 @@ use crate::wire::Wire;
 /// The root directory.
 const ROOT: Inode = Inode(0);
 
-/// A volume that was opened.
+/// An open volume.
 #[derive(Debug)]
 pub(crate) struct Fat {
     device: Device,
@@ -39,7 +39,7 @@ pub(crate) struct Fat {
     warnings: Vec<Warning>,
 }
 
-/// Opens a FAT filesystem; `None` where there is none.
+/// Opens a FAT filesystem; `None` if there is none.
 pub(crate) fn open(slice: &Slice) -> Result<Option<Fat>> {
     let Some(mut fat) = Fat::look(slice)? else { return Ok(None) };
     let (layout, length) = (&fat.layout, fat.device.length());
@@ -49,7 +49,7 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Fat>> {
             .found(format!("{} bytes", layout.length)));
     }
     if layout.active() >= layout.bpb.num_fats.into() {
-        return Err(damaged("the file allocation table in use is none of those that there are")
+        return Err(damaged("the number of the file allocation table in use is too large")
             .expected(format!("below {}", layout.bpb.num_fats))
             .found(layout.active()));
     }
@@ -63,7 +63,8 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Fat>> {
 }
 
 impl Fat {
-    /// The filesystem by its boot sector alone; `None` where there is none. Its facts have neither label nor free clusters.
+    /// The filesystem by its boot sector alone; `None` if there is none. Its facts have neither label nor
+    /// free clusters.
     pub(crate) fn look(slice: &Slice) -> Result<Option<Self>> {
         let device = Device::new(slice);
         if device.length() < u64_of(BOOT) {
@@ -85,12 +86,12 @@ impl Fat {
         Ok(Some(Self { device, layout, facts, warnings: Vec::new() }))
     }
 
-    /// Where everything lies.
+    /// The layout of the volume.
     pub(crate) const fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// How many clusters are free, counted in the first table; `None` where that is cut off.
+    /// The number of free clusters, counted in the first table; `None` if that table is cut off.
     pub(crate) fn free_within(&self) -> Result<Option<u32>> {
         match Table::new(&self.layout, &self.device, 0).free() {
             Err(error) if error.kind() == Kind::Format => Ok(None),
@@ -98,13 +99,13 @@ impl Fat {
         }
     }
 
-    /// The table in use.
+    /// The active table.
     pub(crate) fn table(&self) -> Table<'_> {
         Table::new(&self.layout, &self.device, self.layout.active())
     }
 
-    /// The label: that of the root directory counts for more than that of the boot sector, which counts where that
-    /// directory is damaged.
+    /// The label. The label in the root directory takes precedence over the one in the boot sector, which is
+    /// used if that directory is damaged.
     pub(crate) fn label(&self) -> Result<String> {
         let mut entries = Entries::of_root(&self.layout);
         loop {
@@ -119,12 +120,12 @@ impl Fat {
         Ok(label_text(&self.layout.extended.vol_lab))
     }
 
-    /// The free clusters that FSInfo tells, if it tells a number that can be.
+    /// The number of free clusters in FSInfo, if it is a possible number.
     fn told_free(&self) -> Result<Option<u32>> {
         Ok(self.fsinfo()?.map(|info| info.free_count).filter(|free| *free <= self.layout.clusters))
     }
 
-    /// FSInfo, where there is one.
+    /// FSInfo, if there is one.
     fn fsinfo(&self) -> Result<Option<FsInfo>> {
         let Some(wide) = &self.layout.wide else { return Ok(None) };
         let sector = u64::from(wide.fs_info);
@@ -134,7 +135,7 @@ impl Fat {
         Ok(FsInfo::read(&self.device.bytes(sector * self.layout.sector, FsInfo::LENGTH)?).ok())
     }
 
-    /// Whether the second entry of the table says that the volume was not unmounted, or that there were errors.
+    /// Whether the second entry of the table says that the volume was not unmounted, or has errors.
     fn is_dirty(&self) -> Result<bool> {
         let (value, clean) = match self.layout.fat {
             FatType::Fat12 => return Ok(false),
@@ -144,7 +145,7 @@ impl Fat {
         Ok(value & clean != clean)
     }
 
-    /// The entry that an inode stands for.
+    /// The entry of an inode.
     fn entry(&self, inode: Inode) -> Result<DirectoryEntry> {
         let missing = || damaged("there is no such inode").found(format!("inode {}", inode.0));
         let inside = match self.layout.root {
@@ -179,7 +180,7 @@ impl Fat {
             if matches!(what(&entry.raw), What::File | What::Directory) {
                 let name = entry.name();
                 return match wrong(&name) {
-                    Some(why) => Err(damaged("a name in a directory is none").found(name).why(why)),
+                    Some(why) => Err(damaged("a name in a directory is not valid").found(name).why(why)),
                     None => Ok(Some((name, entry))),
                 };
             }
@@ -188,7 +189,7 @@ impl Fat {
     }
 }
 
-/// Why a name can be none.
+/// Why a name is invalid, if it is.
 fn wrong(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("it is empty")
@@ -201,7 +202,7 @@ fn wrong(name: &str) -> Option<&'static str> {
     }
 }
 
-/// A label as it is shown. `NO NAME` is what mkfs.fat and Windows write where there is none.
+/// A label as it is shown. mkfs.fat and Windows write `NO NAME` for no label.
 fn label_text(field: &[u8; 11]) -> String {
     let text: String = field.iter().map(|byte| letter(*byte)).collect();
     let text = text.split('\0').next().unwrap_or_default().trim_end_matches(' ');
@@ -221,7 +222,7 @@ impl Volume for Fat {
         ROOT
     }
 
-    /// Names that differ only in case are one name, and a short name is a name too.
+    /// Names that differ only in case are equal, and a short name is a name too.
     fn lookup(&self, directory: Inode, name: &[u8]) -> Result<Option<Inode>> {
         let mut entries = self.entries(directory)?;
         let Ok(wanted) = std::str::from_utf8(name).map(fold) else { return Ok(None) };
@@ -270,7 +271,7 @@ impl Volume for Fat {
         }
         let size = u64::from(raw.file_size);
         let mut chain = Chain::new(first_cluster(&self.layout, &raw));
-        // A run of clusters that follow each other: where it begins in the file and in the volume, and its length.
+        // A run of consecutive clusters: its offset in the file and in the volume, and its length.
         let mut run: Option<(u64, u64, u64)> = None;
         let mut done = 0;
         while done < size {

@@ -1,4 +1,4 @@
-//! The file allocation table: its entries, chains, and what is free.
+//! The file allocation table: its entries, chains, and free clusters.
 
 use super::layout::{FIRST, Layout};
 use crate::error::Result;
@@ -6,23 +6,23 @@ use crate::filesystem::device::{Device, damaged};
 use crate::filesystem::fat::FatType;
 use crate::units::{u64_of, usize_of};
 
-/// What an entry of the table says of its cluster.
+/// The meaning of a cluster's entry in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
-    /// It is free.
+    /// The cluster is free.
     Free,
-    /// The chain goes on there.
+    /// The chain continues with that cluster.
     Next(u32),
     /// The chain ends here.
     End,
-    /// It is never used.
+    /// The cluster must not be used.
     Bad,
-    /// A number that means nothing.
+    /// A number without a meaning.
     Wrong(u32),
 }
 
 impl Link {
-    /// What the number in an entry means.
+    /// The meaning of the number in an entry.
     pub(crate) fn of(layout: &Layout, value: u32) -> Self {
         let (bad, end) = match layout.fat {
             FatType::Fat12 => (0xff7, 0xff8),
@@ -57,7 +57,7 @@ impl<'a> Table<'a> {
     /// The number in the entry of `cluster`, without the four upper bits of FAT32.
     pub(crate) fn value(&self, cluster: u32) -> Result<u32> {
         let bits = u64::from(cluster) * self.layout.fat.bits();
-        // Each entry lies in four bytes, or at the end of the table in two.
+        // Each entry lies within four bytes, or at the end of the table within two.
         let offset = bits / 8;
         let length = if self.layout.fat == FatType::Fat32 { 4 } else { 2 };
         if offset + length > self.layout.table_length {
@@ -68,13 +68,13 @@ impl<'a> Table<'a> {
         Ok(entry(self.layout.fat, bytes, !bits.is_multiple_of(8)))
     }
 
-    /// What the entry of `cluster` says.
+    /// The meaning of the entry of `cluster`.
     pub(crate) fn link(&self, cluster: u32) -> Result<Link> {
         Ok(Link::of(self.layout, self.value(cluster)?))
     }
 
-    /// Gives `each` the numbers of all clusters with what is in their entries. Where the table is a hole, nothing is
-    /// given: all of its clusters are free.
+    /// Passes the numbers of clusters to `each`, with their entries. Where the table is a hole, it passes
+    /// nothing: all those clusters are free.
     pub(crate) fn used(&self, each: &mut dyn FnMut(u32, u32) -> Result<()>) -> Result<()> {
         /// Bytes read at a time: whole entries of every width.
         const PIECE: u64 = 3 << 14;
@@ -84,7 +84,7 @@ impl<'a> Table<'a> {
         while at < needed {
             let length = PIECE.min(needed - at);
             if !self.device.is_hole(self.start + at, length) {
-                // One byte more than the last entry of FAT12 may need, which is not used.
+                // The buffer has one byte more than the last entry of FAT12 may need.
                 bytes.clear();
                 bytes.resize(usize_of(length) + 1, 0);
                 self.device.read(self.start + at, &mut bytes[..usize_of(length)])?;
@@ -95,7 +95,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// The entries in `bytes`, which stand at byte `at` of the table.
+    /// The entries in `bytes`, which begin at byte `at` of the table.
     fn entries(&self, at: u64, bytes: &[u8], each: &mut dyn FnMut(u32, u32) -> Result<()>) -> Result<()> {
         let bits = self.layout.fat.bits();
         let length = u64_of(bytes.len() - 1);
@@ -119,7 +119,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// How many clusters are free.
+    /// The number of free clusters.
     pub(crate) fn free(&self) -> Result<u32> {
         let mut used = 0_u32;
         self.used(&mut |_, _| {
@@ -130,7 +130,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// An entry that begins with the first of these bytes, or with FAT12 in the middle of it.
+/// The entry that begins in the first of these bytes; with FAT12 it may begin in the middle of that byte.
 fn entry(fat: FatType, bytes: [u8; 4], half: bool) -> u32 {
     let value = u32::from_le_bytes(bytes);
     match fat {
@@ -141,12 +141,14 @@ fn entry(fat: FatType, bytes: [u8; 4], half: bool) -> u32 {
     }
 }
 
-/// A walk along a chain of clusters. It ends at a loop with an error, after at most three times the clusters in it.
+/// A walk along a chain of clusters. It ends at a loop with an error, after at most three times the clusters
+/// in it.
 #[derive(Debug)]
 pub(crate) struct Chain {
-    /// The cluster to come.
+    /// The next cluster.
     next: Option<u32>,
-    /// Brent's algorithm: a cluster that was passed, how many steps ago, and after how many another is taken.
+    /// Brent's algorithm: a cluster that was passed, how many steps ago, and after how many steps another one
+    /// is remembered.
     passed: u32,
     steps: u64,
     until: u64,
@@ -158,7 +160,7 @@ impl Chain {
         Self { next: Some(first), passed: 0, steps: 0, until: 1 }
     }
 
-    /// The next cluster; `None` behind the last.
+    /// The next cluster; `None` after the last.
     pub(crate) fn next(&mut self, table: &Table<'_>) -> Result<Option<u32>> {
         let Some(cluster) = self.next else { return Ok(None) };
         if table.layout.at(cluster).is_none() {

@@ -1,4 +1,4 @@
-//! What one entry of `contents` means.
+//! The meaning of one entry of `contents`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::tree::xattr::Patterns;
 use crate::tree::{Content, Hardlinks, Meta, Owner, Rules, Time};
 use crate::values::{self, Device};
 
-/// Which keys go with which kind of entry.
+/// The keys that go with each kind of entry.
 const GOES_WITH: [(&str, &[&str]); 5] = [
     ("mode", &["source", "text", "directory", "device"]),
     ("owner", &["source", "text", "symlink", "directory", "device"]),
@@ -23,7 +23,7 @@ const GOES_WITH: [(&str, &[&str]); 5] = [
     ("mtime", &["text", "symlink", "directory", "device"]),
 ];
 
-/// An entry that is being made sense of.
+/// An entry whose meaning is being worked out.
 struct Reading<'a> {
     manifest: &'a Manifest,
     written: &'a schema::Entry,
@@ -31,7 +31,7 @@ struct Reading<'a> {
     dates: Dates,
 }
 
-/// What `written`, which stands at `path`, means in a filesystem of kind `filesystem`.
+/// The meaning of `written`, the entry at `path`, in a filesystem of kind `filesystem`.
 pub(super) fn entry(
     manifest: &Manifest,
     written: &schema::Entry,
@@ -54,7 +54,7 @@ impl Reading<'_> {
         self.manifest.refuse(&self.path.key(key), what)
     }
 
-    /// Which of the keys of [`WHAT`] is written: exactly one.
+    /// Which of the keys of [`WHAT`] is present; there must be exactly one.
     fn kind(&self) -> Result<&'static str> {
         let written = self.written;
         let there = [
@@ -79,7 +79,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Refuses keys that mean nothing for this kind of entry.
+    /// Refuses keys that this kind of entry does not have.
     fn keys(&self, kind: &'static str) -> Result<()> {
         let written = self.written;
         let there = [
@@ -144,7 +144,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The metadata of a node that is made here.
+    /// The metadata of a node that is made rather than copied.
     fn meta(&self, mode: u16) -> Meta {
         let time = self.written.mtime.map_or(self.dates.time, Time::seconds);
         let time = self.dates.latest.map_or(time, |latest| time.min(latest));
@@ -221,19 +221,19 @@ impl Reading<'_> {
 
     fn source(&self, source: &str) -> Result<Payload> {
         let rules = self.rules();
-        // FAT keeps none, nor a link, and says how many it lost.
+        // FAT keeps neither attributes nor links, and a warning says how many it lost.
         let xattrs = self.written.xattrs.clone().map(Patterns::new).unwrap_or_default();
         self.path_of("source", source)?;
         Ok(Payload::of_host(self.manifest.folder(), source, rules, xattrs))
     }
 }
 
-/// A value as an error shows it; that there is nothing can be seen too.
+/// A value as an error shows it; an empty value must be visible too.
 fn quoted(text: &str) -> String {
     format!("`{}`", values::shown(text))
 }
 
-/// What an entry that brings `kind` is called.
+/// The words for an entry that brings `kind`.
 fn an_entry(kind: &str) -> &'static str {
     match kind {
         "source" => "a source",

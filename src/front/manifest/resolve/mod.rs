@@ -1,7 +1,7 @@
-//! What a manifest means: defaults, and what does not fit together, decided in one place.
+//! The meaning of a manifest. All defaults are set here, and all contradictions refused.
 //!
-//! Nothing here looks at a disk or a host file. What depends on contents, such as sizes and the places of partitions, is
-//! decided while the disk is built.
+//! This module looks at no disk and no host file. What depends on contents, such as sizes and places of
+//! partitions, is decided while the disk is built.
 
 mod entry;
 
@@ -20,11 +20,12 @@ use crate::table::{Architecture, Attribute, Scheme, Type};
 use crate::units::{Bytes, Sectors};
 use crate::values::{DiskId, DiskSize};
 
-/// The disk that `manifest` describes. `epoch` is the value of SOURCE_DATE_EPOCH, where it is set: the time where the
-/// manifest gives none, and the reason to clamp the times of files.
+/// The disk that `manifest` describes. `epoch` is the value of SOURCE_DATE_EPOCH, if it is set. It is the
+/// time if the manifest gives none, and makes the times of files be clamped.
 ///
 /// # Errors
-/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for what does not fit together; as [`nixos::describe`] for a NixOS system.
+/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for parts that do not fit together; as
+/// [`nixos::describe`] for a NixOS system.
 pub(super) fn describe(
     manifest: Arc<Manifest>,
     epoch: Option<i64>,
@@ -58,10 +59,10 @@ pub(super) fn describe(
     let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
-    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new() })
+    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new(), beside: Vec::new() })
 }
 
-/// Turns the keys that another locator finds into lines of the manifest.
+/// Turns keys that another locator finds into lines of the manifest.
 #[derive(Debug)]
 struct InText {
     manifest: Arc<Manifest>,
@@ -90,7 +91,7 @@ struct Keys {
     bodies: Vec<Holds>,
 }
 
-/// What a partition holds, as far as that decides which key an error is about.
+/// The kind of a partition's body, as far as it decides which key an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     File,
@@ -139,7 +140,7 @@ impl Locator for Keys {
     }
 }
 
-/// What `manifest` says, which has no `nixos` section.
+/// The disk that `manifest` describes; the manifest has no `nixos` section.
 fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
     let written = &manifest.written.disk;
     let scheme = written.table.unwrap_or_default();
@@ -171,7 +172,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
     })
 }
 
-/// Refuses keys of the disk that mean nothing with its table.
+/// Refuses keys of the disk that have no meaning with its table.
 fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
     let disk = &manifest.written.disk;
     for (key, there, schemes) in [
@@ -187,7 +188,7 @@ fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what means nothing beside a NixOS system.
+/// Refuses keys that have no meaning beside a NixOS system.
 fn beside_nixos(manifest: &Manifest) -> Result<()> {
     let disk = &manifest.written.disk;
     if !manifest.written.partition.is_empty() {
@@ -219,7 +220,7 @@ fn beside_nixos(manifest: &Manifest) -> Result<()> {
     sector_size(manifest).map(|_| ())
 }
 
-/// The processor that partition types stand for, where it is given.
+/// The processor that partition types stand for, if it is given.
 fn architecture(manifest: &Manifest) -> Result<Option<Architecture>> {
     let path = KeyPath::top("disk").key("architecture");
     let name = manifest.written.disk.architecture.as_deref();
@@ -237,7 +238,7 @@ fn sector_size(manifest: &Manifest) -> Result<u32> {
     }
 }
 
-/// The id of the disk, of the kind that its table holds.
+/// The id of the disk, of the kind that its table has.
 ///
 /// # Errors
 /// [`Kind::Manifest`](crate::error::Kind::Manifest) where it is of another kind.
@@ -250,14 +251,14 @@ fn disk_id(manifest: &Manifest, scheme: Scheme) -> Result<Option<DiskId>> {
     }
 }
 
-/// The error for a key that the table has no place for.
+/// The error for a key that the table does not have.
 fn foreign(manifest: &Manifest, path: &KeyPath, key: &'static str, scheme: Scheme) -> Error {
     manifest
         .refuse(&path.key(key), format!("`{key}` means nothing with table = \"{scheme}\""))
         .hint("leave it out")
 }
 
-/// A manifest that is being made sense of.
+/// A manifest whose meaning is being worked out.
 struct Reading<'a> {
     manifest: &'a Manifest,
     scheme: Scheme,
@@ -296,7 +297,7 @@ impl Reading<'_> {
         })
     }
 
-    /// The type of a partition; one that is not given follows from what it holds.
+    /// The type of a partition. Without a given type, it follows from the contents.
     fn kind(&self, written: &schema::Partition, body: &Body, path: &KeyPath) -> Result<Type> {
         let usual = match body {
             Body::Filesystem(Spec::Swap(_), _) => "swap",
@@ -360,7 +361,7 @@ impl Reading<'_> {
         Ok(Body::Filesystem(spec.clone(), entries.into()))
     }
 
-    /// The size of a partition; only contents give one by themselves.
+    /// The size of a partition. Only a partition with contents has a size of its own.
     fn partition_size(&self, written: &schema::Partition, body: &Body, path: &KeyPath) -> Result<Size> {
         let size = match (written.size, self.scheme, self.size) {
             (Some(size), ..) => size,

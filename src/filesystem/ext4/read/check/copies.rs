@@ -1,4 +1,4 @@
-//! The superblock, what copies of it and of the descriptors say, and the journal.
+//! Checks the superblock, its copies and those of the descriptors, and the journal.
 
 use super::{Say, told};
 use crate::error::Result;
@@ -22,12 +22,12 @@ pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     journal(volume, remark)
 }
 
-/// What the superblock says of the state of everything.
+/// Checks the state of the filesystem in the superblock.
 fn state(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     let superblock = &volume.layout.superblock;
     let recover = volume.layout.incompatible(incompat::RECOVER);
     for (is, what) in [
-        (recover, "the journal was not replayed (needs_recovery), so what stands here may be old"),
+        (recover, "the journal was not replayed (needs_recovery), so the data here may be old"),
         (!recover && superblock.s_state & STATE_CLEAN == 0, "it was not unmounted"),
         (superblock.s_state & STATE_ERRORS != 0, "the kernel found errors"),
         (volume.layout.ro_compatible(ro_compat::ORPHAN_PRESENT), "deleted files wait to be freed"),
@@ -39,7 +39,7 @@ fn state(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A copy says the same as the first one, but for what changes while it is mounted.
+/// A copy must equal the first one, except for fields that change while the filesystem is mounted.
 fn superblock(volume: &Ext4, group: u64, subject: &str, remark: Say<'_>) -> Result<()> {
     let layout = &volume.layout;
     let mut bytes = volume.block(layout.group_start(group))?;
@@ -48,7 +48,7 @@ fn superblock(volume: &Ext4, group: u64, subject: &str, remark: Say<'_>) -> Resu
     if layout.seed.is_some() && Checksum::START.with(&bytes[..CHECKSUM.offset]).value() != copy.s_checksum {
         remark(Remark::new(Fault::Checksum, subject, "its checksum is wrong"))?;
     }
-    // Group numbers of more than 16 bits are cut, also by e2fsprogs.
+    // Group numbers of more than 16 bits are cut; e2fsprogs cuts them too.
     if copy.s_block_group_nr != half_lo16(narrow(group, "a group's number")?) {
         let what = format!("it says to be that of group {}", copy.s_block_group_nr);
         remark(Remark::new(Fault::Copy, subject, what))?;
@@ -64,7 +64,7 @@ fn superblock(volume: &Ext4, group: u64, subject: &str, remark: Say<'_>) -> Resu
             ("s_inodes_per_group", it.s_inodes_per_group.into()),
             ("s_inode_size", it.s_inode_size.into()),
             ("s_desc_size", it.s_desc_size.into()),
-            // A volume that is mounted needs recovery, and only the first superblock says so.
+            // A mounted volume needs recovery, and only the first superblock says so.
             ("s_feature_incompat", (it.s_feature_incompat & !incompat::RECOVER).into()),
         ]
     };
@@ -77,7 +77,7 @@ fn superblock(volume: &Ext4, group: u64, subject: &str, remark: Say<'_>) -> Resu
     Ok(())
 }
 
-/// The copies of the descriptors lead to the same bitmaps and tables.
+/// The copies of the descriptors must point to the same bitmaps and tables.
 fn descriptors(volume: &Ext4, group: u64, remark: Say<'_>) -> Result<()> {
     let layout = &volume.layout;
     let each = layout.descriptors_per_block();
@@ -102,7 +102,7 @@ fn descriptors(volume: &Ext4, group: u64, remark: Say<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The journal's superblock, which says whether anything is to be replayed.
+/// The journal's superblock, which says whether there is anything to replay.
 fn journal(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     let superblock = &volume.layout.superblock;
     let number = superblock.s_journal_inum;

@@ -1,4 +1,4 @@
-//! What groups say of themselves, against what was found in use.
+//! Compares the bitmaps and counts of groups with what was found in use.
 
 use super::{Pass, Say, set_bits};
 use crate::error::Result;
@@ -34,14 +34,14 @@ impl Pass<'_> {
             let mut runs = Vec::new();
             if layout.has_superblock(number) {
                 let reserved = u64::from(layout.superblock.s_reserved_gdt_blocks);
-                // In blocks of 1 KiB that group 0 begins with, the first is the boot sector's.
+                // If group 0 begins with blocks of 1 KiB, its first block is the boot sector.
                 let own = if number == 0 { layout.superblock_block() + 1 - start } else { 1 };
                 runs.push((start, own + layout.descriptor_blocks() + reserved));
             }
             if layout.has_meta_descriptors(number) {
                 let meta = number / layout.descriptors_per_block() * layout.descriptors_per_block();
                 let own = layout.descriptor_block(number / layout.descriptors_per_block());
-                // Copies stand at the same place in the second and last group of a meta group.
+                // Copies are at the same position of the second and last group of a meta group.
                 let within = own - layout.group_start(meta);
                 let within = if number == meta { within } else { u64::from(layout.has_superblock(number)) };
                 runs.push((start + within, 1));
@@ -57,7 +57,7 @@ impl Pass<'_> {
                 let seen = self.seen(first, length);
                 let twice = self.metadata.add(seen.clone());
                 self.used.add(seen);
-                // Clusters of bigalloc hold metadata of several groups.
+                // With bigalloc, a cluster can contain metadata of several groups.
                 if twice.is_some() && layout.cluster == 1 {
                     let what = format!("its metadata at block {first} is also that of another group");
                     self.once(Fault::Shared, &subject, what, remark)?;
@@ -81,8 +81,8 @@ impl Pass<'_> {
             }
             let layout = &self.volume.layout;
             let (start, end) = (layout.group_start(number), layout.group_end(number));
-            // A pass is made of whole groups, as a group has a power of two of clusters and at most 2^19 of them; of any
-            // other number a group may be split, and is then compared in two parts.
+            // A pass consists of whole groups if a group has a power of two of clusters and at most 2^19 of
+            // them. Otherwise a group may be split, and is compared in two parts.
             let seen = self.seen(start, end - start);
             if !seen.is_empty() {
                 self.block_bitmap(number, &group, seen, &subject, remark)?;
@@ -100,7 +100,7 @@ impl Pass<'_> {
         let found = match layout.seed {
             Some(seed) => half_lo16(seed.with(&own.to_le_bytes()).with(&bytes).value()),
             None if layout.ro_compatible(ro_compat::GDT_CSUM) => {
-                // The old form leaves the checksum out, where the new one takes it as zero.
+                // The old form skips the checksum field; the new form takes it as zero.
                 let (before, rest) = bytes.split_at(CHECKSUM.offset);
                 let behind = &rest[CHECKSUM.length..];
                 let own = own.to_le_bytes();
@@ -114,13 +114,14 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Whether a flag of a group counts: only checksums make it trustworthy.
+    /// Whether a flag of a group counts: flags are reliable only with checksums.
     pub(super) fn has_flag(&self, group: &Group, flag: u16) -> bool {
         let layout = &self.volume.layout;
         (layout.seed.is_some() || layout.ro_compatible(ro_compat::GDT_CSUM)) && group.raw.bg_flags & flag != 0
     }
 
-    /// Compares the block bitmap of a group with what is in use. `seen` are its clusters as this pass counts them.
+    /// Compares the block bitmap of a group with the blocks in use. `seen` are its clusters as this pass
+    /// counts them.
     fn block_bitmap(
         &mut self,
         number: u64,
@@ -167,7 +168,7 @@ impl Pass<'_> {
         self.compare(number, &bitmap, seen, subject, remark)
     }
 
-    /// The differences between a bitmap and what is in use, each kind with its first block.
+    /// The differences between a bitmap and the blocks in use: each kind with its first block.
     fn compare(
         &self,
         number: u64,
@@ -201,7 +202,8 @@ impl Pass<'_> {
                 remark(Remark::new(Fault::Bitmap, subject, what))?;
             }
         }
-        // Behind the end of the volume all are marked, so that nobody takes them (mke2fs pads the whole block).
+        // Bits past the end of the volume are set, so that nobody allocates them (mke2fs pads the whole
+        // block).
         let clusters = (layout.group_end(number) - layout.group_start(number)).div_ceil(layout.cluster);
         let padded = (clusters..layout.block * 8)
             .all(|bit| bitmap.get(usize_of(bit / 8)).is_some_and(|byte| byte >> (bit % 8) & 1 == 1));
@@ -212,7 +214,7 @@ impl Pass<'_> {
         }
     }
 
-    /// The numbers of the inodes in use of a group, by its bitmap; with remarks on that bitmap.
+    /// The numbers of a group's inodes in use, by its bitmap; with remarks about that bitmap.
     pub(super) fn inode_bitmap(&mut self, number: u64, group: &Group, remark: Say<'_>) -> Result<Vec<u32>> {
         let layout = &self.volume.layout;
         let subject = format!("group {number}");
@@ -260,12 +262,12 @@ impl Pass<'_> {
         self.once(Fault::Checksum, subject, "the checksum of its inode bitmap is wrong", remark)
     }
 
-    /// The counts of the superblock.
+    /// Checks the counts of the superblock.
     pub(super) fn totals(&self, remark: Say<'_>) -> Result<()> {
         let superblock = &self.volume.layout.superblock;
         let free = joined(superblock.s_free_blocks_count_lo, superblock.s_free_blocks_count_hi);
         for (told, found, what) in [
-            // Groups count clusters, and the superblock blocks.
+            // Groups count clusters, but the superblock counts blocks.
             (free, self.sums.free_clusters.saturating_mul(self.volume.layout.cluster), "blocks"),
             (superblock.s_free_inodes_count.into(), self.sums.free_inodes, "inodes"),
         ] {

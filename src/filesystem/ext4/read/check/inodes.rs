@@ -1,4 +1,4 @@
-//! Every inode in use: its checksum, its blocks, its attributes, its names, and how often it is named.
+//! Checks every inode in use: its checksum, blocks, attributes and names, and how many names lead to it.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +13,27 @@ use crate::filesystem::ext4::read::map::{Go, Mapped};
 use crate::filesystem::volume::{Fault, Remark};
 use crate::wire::Wire;
 
-/// The inode of bad blocks, which has blocks and is no file.
+/// The inode of bad blocks, which has blocks but is not a file.
 const BAD_BLOCKS: u32 = 1;
 
-/// What the blocks of one inode came to.
+/// What was found about the blocks of one inode.
 struct Blocks {
     count: u64,
-    /// The last cluster that was claimed for it: with bigalloc the next run may begin in it.
+    /// The last cluster that was claimed for it: with bigalloc the next run may begin in the same cluster.
     last: Option<u64>,
     /// Whether none of them belongs to something else.
     own: bool,
 }
 
-/// Blocks of attributes that several inodes may share: how many do, and how many the block says.
+/// Blocks of attributes, which several inodes may share: how many inodes do, and how many the block records.
 type Shared = BTreeMap<u64, (u32, u32)>;
 
 impl Pass<'_> {
-    /// Looks at every inode in use.
+    /// Checks every inode in use.
     pub(super) fn inodes(&mut self, remark: Say<'_>) -> Result<()> {
         let mut shared = Shared::new();
         for number in 0..self.volume.layout.groups {
-            // What is wrong with the descriptor itself was told.
+            // The fault of the descriptor was reported already.
             let Ok(group) = self.volume.group(number) else { continue };
             let mut directories = 0_u64;
             for inode in self.inode_bitmap(number, &group, remark)? {
@@ -57,7 +57,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Looks at one inode.
+    /// Checks one inode.
     fn inode(&mut self, raw: &Raw, subject: &str, shared: &mut Shared, remark: Say<'_>) -> Result<()> {
         let volume = self.volume;
         let special = raw.number < volume.layout.superblock.s_first_ino.max(FIRST - 1);
@@ -77,7 +77,7 @@ impl Pass<'_> {
         self.told(volume.content(raw), subject, remark)?;
         self.told(volume.xattrs(raw), subject, remark)?;
         let mut count = self.attributes(raw, subject, shared, remark)?;
-        // That attributes cannot be read was told.
+        // Unreadable attributes were reported already.
         count += volume.charged(raw).unwrap_or(0) * volume.layout.cluster;
         let mut own = true;
         let has_blocks = match raw.kind() {
@@ -90,7 +90,7 @@ impl Pass<'_> {
             own = blocks.own;
             count += blocks.count;
         }
-        // The resize inode counts blocks that belong to groups.
+        // The block count of the resize inode includes blocks that belong to groups.
         let told = raw.occupied(volume);
         if own && raw.number != RESIZE && told != count * volume.layout.block {
             let what = format!("it tells {told} bytes of blocks, and has {}", count * volume.layout.block);
@@ -103,7 +103,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Gives blocks their owner; says where they have one. Returns whether they had none.
+    /// Claims blocks for an owner and reports those that have one already. Returns whether none had one.
     fn claim(
         &mut self,
         first: u64,
@@ -133,7 +133,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Gives the blocks of an inode their owner.
+    /// Claims the blocks of an inode.
     fn blocks(&mut self, raw: &Raw, subject: &str, remark: Say<'_>) -> Result<Blocks> {
         let volume = self.volume;
         let mut blocks = Blocks { count: 0, last: None, own: true };
@@ -143,7 +143,7 @@ impl Pass<'_> {
                     (physical, length)
                 }
                 Mapped::Node { physical } => {
-                    // What is below the resize inode's own block belongs to groups.
+                    // The blocks below the resize inode's own block belong to groups.
                     self.spend(1)?;
                     let own = std::mem::replace(&mut blocks.own, true);
                     let last = blocks.last.take();
@@ -166,7 +166,7 @@ impl Pass<'_> {
         Ok(blocks)
     }
 
-    /// The block of attributes, which several inodes may share; returns its blocks.
+    /// Checks the block of attributes, which several inodes may share. Returns its number of blocks.
     fn attributes(&mut self, raw: &Raw, subject: &str, shared: &mut Shared, remark: Say<'_>) -> Result<u64> {
         let block = raw.xattr_block();
         let volume = self.volume;
@@ -178,7 +178,7 @@ impl Pass<'_> {
             known.0 += 1;
             return Ok(cluster);
         }
-        // That it cannot be read was told with the attributes.
+        // An unreadable block was reported with the attributes.
         let Ok(header) = volume.block(block).and_then(|bytes| XattrHeader::read(&bytes)) else {
             return Ok(cluster);
         };
@@ -188,7 +188,7 @@ impl Pass<'_> {
         Ok(cluster)
     }
 
-    /// The names in a directory, and that `.` and `..` stand there.
+    /// Checks the names in a directory, and that it contains `.` and `..`.
     fn directory(&mut self, raw: &Raw, subject: &str, remark: Say<'_>) -> Result<()> {
         let volume = self.volume;
         let (mut own, mut above) = (None, None);
@@ -225,7 +225,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// What is wrong with a name that leads to this inode.
+    /// The fault of a name that leads to this inode, if there is one.
     fn leads_to(&self, number: u32, kind: u8) -> Option<String> {
         let volume = self.volume;
         let raw = match volume.raw(number) {
@@ -254,7 +254,7 @@ impl Pass<'_> {
         byte.is_ok_and(|byte| byte.iter().any(|byte| byte >> (within % 8) & 1 == 1))
     }
 
-    /// How often each inode is named, against what it says.
+    /// Compares the number of names of each inode with its link count.
     pub(super) fn links(&mut self, remark: Say<'_>) -> Result<()> {
         let layout = &self.volume.layout;
         let each = u64::from(layout.inodes_per_group);
@@ -281,7 +281,7 @@ impl Pass<'_> {
             || raw.number == superblock.s_prj_quota_inum
             || raw.has(FLAG_EA_INODE);
         let told = u32::from(raw.inode.i_links_count);
-        // Past what its field holds, the links of a directory are no longer counted.
+        // If the links of a directory do not fit in the field, they are not counted.
         let uncounted = told == 1
             && raw.is_directory()
             && self.volume.layout.ro_compatible(ro_compat::DIR_NLINK)

@@ -1,13 +1,13 @@
-//! Whether an ext filesystem is in order.
+//! Checks an ext filesystem.
 //!
 //! 1. `copies`: the superblock, its copies and those of the descriptors, the journal's superblock.
 //! 2. `inodes`: every inode in use, with its blocks, attributes and names.
-//! 3. `groups`: what groups say of themselves against what was found: bitmaps, counts, checksums.
+//! 3. `groups`: bitmaps, counts and checksums of groups, compared with what was found.
 //!
-//! What is used is kept in bits, and how often an inode is named in numbers. So that memory is bounded whatever the
-//! volume's size, a pass looks at no more than [`BLOCKS`] blocks and [`INODES`] inodes, and a larger volume takes more
-//! passes. Work is bounded too: no node of a tree is walked twice in a pass, and a pass ends once more blocks were met
-//! than there can be.
+//! Blocks in use are kept as bits, and the number of names of an inode as a number. To limit memory for
+//! volumes of any size, a pass covers at most [`BLOCKS`] blocks and [`INODES`] inodes; a larger volume takes
+//! more passes. Work is limited too: no node of a tree is walked twice in a pass, and a pass ends once it has
+//! met more blocks than the volume has.
 
 mod copies;
 mod groups;
@@ -22,32 +22,32 @@ use crate::filesystem::device::damaged;
 use crate::filesystem::volume::{Fault, Remark};
 use crate::units::{index, usize_of};
 
-/// Clusters of a pass: 16 MiB for those in use, as much for those of metadata.
+/// Clusters in a pass: 16 MiB for those in use, and the same for those of metadata.
 const BLOCKS: u64 = 1 << 27;
-/// Inodes of a pass: 16 MiB for how often each is named.
+/// Inodes in a pass: 16 MiB for the number of names of each.
 const INODES: u64 = 1 << 22;
 
 type Say<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
 
-/// What one pass finds.
+/// The results of one pass.
 pub(super) struct Pass<'a> {
     volume: &'a Ext4,
-    /// Whether it is the first, which says what is wrong with single structures.
+    /// Whether it is the first pass, which reports the faults of single structures.
     first: bool,
-    /// The clusters it looks at, those in use, and those of them that are metadata of groups.
+    /// The clusters that it covers, those in use, and those of them that are metadata of groups.
     clusters: Range<u64>,
     used: Bits,
     metadata: Bits,
-    /// The inodes it looks at, and how often each is named.
+    /// The inodes that it covers, and the number of names of each.
     inodes: Range<u64>,
     names: Vec<u32>,
-    /// How many blocks files and directories may yet have, and whether they have more.
+    /// How many more blocks files and directories may have, and whether they have too many.
     left: u64,
     exhausted: bool,
     sums: groups::Sums,
 }
 
-/// Gives `remark` whatever is not in order.
+/// Passes every fault to `remark`.
 pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     copies::check(volume, remark)?;
     let layout = &volume.layout;
@@ -92,7 +92,7 @@ fn part(number: u64, size: u64, all: u64) -> Range<u64> {
     (number * size).min(all)..((number + 1) * size).min(all)
 }
 
-/// What `result` says that cannot be read becomes a remark.
+/// Turns an error of `result` into a remark.
 fn told<T>(result: Result<T>, subject: &str, remark: Say<'_>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -105,21 +105,21 @@ fn told<T>(result: Result<T>, subject: &str, remark: Say<'_>) -> Result<Option<T
 }
 
 impl Pass<'_> {
-    /// A remark about a single structure: only the first pass makes it.
+    /// A remark about a single structure; only the first pass makes it.
     fn once(&self, fault: Fault, subject: &str, what: impl Into<String>, remark: Say<'_>) -> Result<()> {
         if self.first { remark(Remark::new(fault, subject, what)) } else { Ok(()) }
     }
 
-    /// As [`told`], by the first pass alone.
+    /// As [`told`], but only in the first pass.
     fn told<T>(&self, result: Result<T>, subject: &str, remark: Say<'_>) -> Result<Option<T>> {
         let mut silent = |_| Ok(());
         told(result, subject, if self.first { remark } else { &mut silent })
     }
 
-    /// The clusters of blocks, as this pass counts those it looks at.
+    /// The clusters of a range of blocks that this pass covers, as it counts them.
     fn seen(&self, first: u64, length: u64) -> Range<u64> {
         let layout = &self.volume.layout;
-        // Block 0 of a volume with blocks of 1 KiB is none of a group.
+        // Block 0 of a volume with blocks of 1 KiB belongs to no group.
         let (start, end) =
             (first.saturating_sub(layout.first), (first + length).saturating_sub(layout.first));
         let (start, end) = (start / layout.cluster, end.div_ceil(layout.cluster));
@@ -127,7 +127,7 @@ impl Pass<'_> {
         clip(start)..clip(end)
     }
 
-    /// Counts blocks that something has.
+    /// Counts blocks that have an owner.
     fn spend(&mut self, blocks: u64) -> Result<()> {
         match self.left.checked_sub(blocks) {
             Some(left) => {
@@ -151,7 +151,7 @@ impl Pass<'_> {
         }
     }
 
-    /// How often an inode that this pass looks at was named.
+    /// The number of names of an inode, if this pass covers it.
     fn named(&self, inode: u32) -> Option<u32> {
         let number = u64::from(inode).checked_sub(1).filter(|number| self.inodes.contains(number))?;
         self.names.get(usize_of(number - self.inodes.start)).copied()

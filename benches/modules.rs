@@ -1,7 +1,7 @@
-//! The rooms, one at a time: `cargo bench --bench rooms [-- FILTER]`.
+//! Times each module by itself: `cargo bench --bench modules [-- FILTER]`.
 //!
-//! What each does with input of a fixed size, so that a change in one shows where it is and not only in the sum. Whole
-//! commands, beside those of others, are timed by the bench `compare`.
+//! Each bench gives one module input of a fixed size, so that a change shows in the module that caused it. The bench
+//! `compare` times whole commands against those of others.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot measure stops and says why")]
 
