@@ -66,8 +66,8 @@ impl Stage {
     /// The template of its line in a terminal with this many columns: as much as always fits.
     const fn template(self, columns: u16) -> &'static str {
         match (self, columns) {
-            (Self::Scan, _) => "{spinner} scanning {files} names",
-            (Self::Pour(_), 78..) => "writing [{wide_bar}] {bytes}/{total_bytes} {files} {rate} {left}",
+            (Self::Scan, _) => "{spinner} {files}",
+            (Self::Pour(_), 78..) => "writing [{wide_bar}] {bytes}/{total_bytes} {files}{rate} {left}",
             (Self::Pour(_), 64..) => "writing {percent}% {bytes}/{total_bytes} {rate} {left}",
             (Self::Pour(_), 38..) => "writing {percent}% {rate} {left}",
             (Self::Pour(_), _) => "writing {percent}%",
@@ -112,16 +112,23 @@ impl Pace {
     }
 }
 
+/// How many names or bytes were read, then how many files are done, and of an image without files nothing.
+fn files_of(counts: Counts) -> String {
+    match (Stage::of(counts), counts.total_files) {
+        (Stage::Scan, _) if counts.files > 0 => format!("scanning {} names", grouped(counts.files)),
+        // What standard input has is not known before it ends.
+        (Stage::Scan, _) => format!("reading {}", BinaryBytes(counts.bytes)),
+        (Stage::Pour(_), 0) => String::new(),
+        (Stage::Pour(_), total) => format!("{}/{} files ", grouped(counts.files), grouped(total)),
+    }
+}
+
 /// Lets `bar` show what `template` says.
 fn dress(bar: &ProgressBar, template: &str, progress: &Progress) {
     let progress = progress.clone();
     let files = move |_: &ProgressState, out: &mut dyn Write| {
-        let counts = progress.counts();
         // A line that is cut short is no reason to stop.
-        let _ = match counts.total_files {
-            0 => out.write_str(&grouped(counts.files)),
-            total => write!(out, "{}/{} files", grouped(counts.files), grouped(total)),
-        };
+        let _ = out.write_str(&files_of(progress.counts()));
     };
     let rate = |state: &ProgressState, out: &mut dyn Write| {
         let _ = write!(out, "{}/s", BinaryBytes(Pace::of(state).rate));
@@ -220,8 +227,15 @@ mod tests {
         let progress = Progress::default();
         progress.advance(0, 7);
         assert_eq!(Stage::of(progress.counts()), Stage::Scan);
+        assert_eq!(files_of(progress.counts()), "scanning 7 names");
+        let stream = Progress::default();
+        stream.advance(3 << 20, 0);
+        assert_eq!(files_of(stream.counts()), "reading 3.00 MiB", "of no names there are not 0");
         progress.begin(100, 2);
         assert_eq!(Stage::of(progress.counts()), Stage::Pour(100));
+        assert_eq!(files_of(progress.counts()), "0/2 files ");
+        progress.begin(100, 0);
+        assert_eq!(files_of(progress.counts()), "", "an image that is converted has no files to count");
     }
 
     #[test]
@@ -233,7 +247,7 @@ mod tests {
             [
                 ("{bytes}", "1023.99 MiB"),
                 ("{total_bytes}", "1023.99 GiB"),
-                ("{files}", "12,345/12,345 files"),
+                ("{files}", "12,345/12,345 files "),
                 ("{rate}", "1023.99 MiB/s"),
                 ("{left}", "59m left"),
                 ("{percent}", "100"),

@@ -43,8 +43,8 @@ impl Source {
   diskwright convert disk.img disk.vmdk --subformat streamOptimized
   zcat disk.img.gz | diskwright convert - disk.vdi
 
-Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open
-another file unless --allow-backing is given.")]
+Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open another file \
+unless --allow-backing is given.")]
 pub(super) struct Convert {
     /// Image to read, a file or a block device; `-` is standard input
     #[arg(value_name = "SRC")]
@@ -78,7 +78,7 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let opened = if args.source.as_os_str() == "-" {
         let near = match &target {
             Target::File(path) => path.clone(),
-            Target::Stdout => std::env::temp_dir().join("stdin"),
+            Target::Stdout => near_standard_input(),
         };
         open_stream(&mut standard_input(&progress)?, &near, &args.from.options(), &progress)?
     } else {
@@ -101,6 +101,11 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     Ok(())
 }
 
+/// Where an image from standard input lies while it is read, unless there is a better place.
+fn near_standard_input() -> PathBuf {
+    std::env::temp_dir().join("stdin")
+}
+
 /// Prints what was asked for and could not be kept.
 fn warn(warnings: &[Warning]) {
     for warning in warnings {
@@ -112,7 +117,7 @@ fn warn(warnings: &[Warning]) {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  diskwright inspect disk.qcow2 --json | jq .table.partitions")]
 pub(super) struct Inspect {
-    /// Image to look into
+    /// Image to look into, a file or a block device; `-` is standard input
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     #[command(flatten)]
@@ -124,7 +129,11 @@ pub(super) struct Inspect {
 
 /// Runs `inspect`.
 pub(super) fn look(args: &Inspect) -> Result<()> {
-    let opened = if args.from.allow_backing {
+    let opened = if args.image.as_os_str() == "-" {
+        let progress = Progress::default();
+        watch(&progress.stop_flag())?;
+        open_stream(&mut standard_input(&progress)?, &near_standard_input(), &args.from.options(), &progress)?
+    } else if args.from.allow_backing {
         open(&args.image, &args.from.options())?
     } else {
         open_alone(&args.image, args.from.from)?
@@ -156,7 +165,8 @@ pub(super) struct Create {
     /// Size of the disk [default: that of the backing file]
     #[arg(long, value_name = "SIZE", required_unless_present = "backing")]
     size: Option<Bytes>,
-    /// File from which missing data is read, as the image names it: absolute, or relative to the image
+    /// Backing file: an image that this one begins as a copy of without copying it; only what is written later is stored
+    /// here. Its path is absolute, or relative to IMAGE
     #[arg(short, long, value_name = "FILE", requires = "backing_format")]
     backing: Option<String>,
     /// Format of the backing file
@@ -196,6 +206,9 @@ pub(super) fn create(args: Create) -> Result<()> {
         options.backing = Some(qcow2::Backing { path: name, format: format.qemu_name() });
     }
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
+    if let Some(question) = size.unit_forgotten().filter(|_| !size.is_multiple_of(512)) {
+        complain(Severity::Warning, &format!("the disk has only {}: {question}", size.in_full()));
+    }
     let progress = Progress::default();
     let time = epoch()?.unwrap_or(0);
     let options = convert::Options { time, sector_size: args.sector_size, jobs: 1, progress: &progress };
@@ -228,7 +241,7 @@ pub(super) struct Resize {
     /// Image to make larger
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// New size of the disk, or `+` and what is added
+    /// New size of the disk, such as 100GiB; or by how much it grows, such as +10GiB
     #[arg(value_name = "SIZE")]
     size: String,
     /// Format of the image [default: what its bytes say]
@@ -241,7 +254,7 @@ pub(super) struct Resize {
 /// Runs `resize`.
 pub(super) fn resize(args: &Resize) -> Result<()> {
     let bad = |error: crate::units::SizeError| {
-        Error::new(Kind::Usage, "this is no size").found(&args.size).why(error.to_string())
+        Error::new(Kind::Usage, "this is no size").at_flag("SIZE").found(&args.size).why(error.to_string())
     };
     let size: Bytes = match args.size.strip_prefix('+') {
         None => args.size.parse().map_err(bad)?,

@@ -31,9 +31,15 @@ enum Kind {
   diskwright mkfs ext4 -o empty.img --size 10GiB --owner 1000:100")]
     Ext4(Box<Make<ext4::Options>>),
     /// Make a FAT filesystem: FAT12, FAT16 or FAT32 with long names
-    #[command(after_help = "Examples:
+    #[command(
+        // FAT holds none of these, and says so where they are given.
+        mut_arg("owner", |owner| owner.hide(true)),
+        mut_arg("hardlinks", |hardlinks| hardlinks.hide(true)),
+        mut_arg("xattrs", |xattrs| xattrs.hide(true)),
+        after_help = "Examples:
   diskwright mkfs vfat esp -o esp.img --label ESP --size 256MiB
-  diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12")]
+  diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12"
+    )]
     Vfat(Box<Make<fat::Options>>),
 }
 
@@ -55,24 +61,25 @@ struct Shared {
     /// Where the filesystem goes; `-` is standard output
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
-    /// Size, as 4096, 64MiB, 1.5GiB; or auto, as small as the contents and --free allow [default: auto]
+    /// Size of the filesystem, such as 64MiB or 1.5GiB; or auto: as small as the contents and --free allow [default: auto]
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
-    /// UUID from which all ids derive that are not given [default: derived from the flags]
+    /// Seed of all UUIDs and serial numbers that no other option gives; itself a UUID [default: derived from the other
+    /// options]
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
-    /// Time of everything that the writer makes, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
+    /// Time at which the filesystem was made, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
-    /// Owner of everything: root, preserve (as on the host), or UID:GID [default: root]
+    /// Owner of all files: root, preserve (as they are owned on this machine), or UID:GID [default: root]
     #[arg(long, value_name = "OWNER")]
     owner: Option<Owner>,
-    /// Names of one file: preserve, dissolve (into files), or dedupe (equal files become one)
-    /// [default: preserve for ext4, dissolve for vfat]
+    /// What becomes of hard links: preserve keeps them, dissolve makes every name a file of its own, dedupe also makes
+    /// files with the same contents one file with several names [default: preserve]
     #[arg(long, value_name = "POLICY")]
     hardlinks: Option<Hardlinks>,
-    /// Extended attributes that are kept, as patterns with `*`; give it again for more; '' keeps none
-    /// [default: user.*, security.capability and POSIX ACLs for ext4, none for vfat]
+    /// Extended attributes to keep, as a pattern with `*`; may be given several times; '' keeps none [default: user.*,
+    /// security.capability and POSIX ACLs]
     #[arg(long, value_name = "PATTERN")]
     xattrs: Vec<String>,
     /// Bytes in a logical sector of the disk that it is for: 512 or 4096 [default: 512]
@@ -187,8 +194,10 @@ impl Shared {
             && (size == Bytes::ZERO || !size.is_multiple_of(sector_size.into()))
         {
             return Err(Error::new(ErrorKind::Usage, "a filesystem cannot have this size")
+                .at_flag("--size")
                 .expected(format!("a multiple of {sector_size} bytes, or auto"))
-                .found(format!("{} bytes", size.get())));
+                .found(size.in_full())
+                .or_hint(size.unit_forgotten()));
         }
         for (flag, given) in
             [("--hardlinks", self.hardlinks.is_some()), ("--xattrs", !self.xattrs.is_empty())]

@@ -29,7 +29,7 @@ use crate::error::{Error, Kind, Result};
     name = "diskwright",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest; a signal ends the process by that signal.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest; a signal ends the process by that signal. \
                   Results go to standard output, progress and warnings to standard error.",
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -64,7 +64,7 @@ enum Command {
     Schema,
     /// Print completions for a shell
     #[command(
-        after_help = "Example:\n  diskwright completions bash > ~/.local/share/bash-completion/completions/diskwright"
+        after_help = "Example:\n  diskwright completions bash \\\n      > ~/.local/share/bash-completion/completions/diskwright"
     )]
     Completions(docs::Completions),
     /// Print the manual pages: of all commands, and diskwright.toml(5) of manifests
@@ -234,18 +234,62 @@ mod tests {
         assert_eq!(flag_of(&Cli::command(), "no-such-option"), None);
     }
 
+    /// Runs `check` on every command.
+    fn for_all(command: &clap::Command, check: &mut impl FnMut(&clap::Command)) {
+        check(command);
+        command.get_subcommands().for_each(|command| for_all(command, check));
+    }
+
+    /// What is longer than a narrow terminal is a paragraph by itself, in one line, which clap breaks where it has to.
+    #[test]
+    fn no_line_of_help_is_broken_twice() {
+        let broken = |text: &str| {
+            let lines: Vec<&str> = text.lines().collect();
+            let blank =
+                |at: Option<usize>| at.and_then(|at| lines.get(at)).is_none_or(|line| line.is_empty());
+            let bad = lines.iter().enumerate().find(|(at, line)| {
+                let alone = blank(at.checked_sub(1)) && blank(Some(at + 1));
+                line.chars().count() > 80 && (!alone || line.starts_with([' ', '#']))
+            });
+            bad.map(|(_, line)| (*line).to_owned())
+        };
+        let long = "words ".repeat(20);
+        assert_eq!(broken(&format!("{long}\nmore")), Some(long.clone()));
+        assert_eq!(broken(&format!("Example:\n\n  {long}")), Some(format!("  {long}")));
+        assert_eq!(broken(&format!("Example:\n  short\n\n{long}\n\n{long}")), None);
+        let mut seen = 0;
+        for_all(&Cli::command(), &mut |command| {
+            let Some(help) = command.get_after_help() else { return };
+            assert_eq!(broken(&help.to_string()), None, "{}", command.get_name());
+            seen += 1;
+        });
+        assert!(seen > 10, "{seen}");
+    }
+
+    /// A filesystem's help offers what that filesystem holds.
+    #[test]
+    fn help_of_a_fat_offers_no_owners() {
+        let mut command = Cli::command();
+        command.build();
+        let mkfs = command.find_subcommand_mut("mkfs").unwrap();
+        let mut help = |name: &str| mkfs.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        let (ext4, vfat) = (help("ext4"), help("vfat"));
+        for flag in ["--owner", "--hardlinks", "--xattrs"] {
+            assert!(ext4.contains(flag) && !vfat.contains(flag), "{flag}");
+        }
+        assert!(vfat.contains("--label") && vfat.contains("--seed"));
+    }
+
     #[test]
     fn every_flag_has_help() {
-        fn walk(command: &clap::Command, seen: &mut usize) {
+        let mut seen = 0;
+        for_all(&Cli::command(), &mut |command| {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
-                *seen += 1;
+                seen += 1;
             }
-            command.get_subcommands().for_each(|command| walk(command, seen));
-        }
-        let mut seen = 0;
-        walk(&Cli::command(), &mut seen);
+        });
         assert!(seen > 20, "{seen}");
     }
 }

@@ -16,14 +16,17 @@ use crate::values::{DiskId, Guid};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   diskwright nixos --system ./result --layout efi -o nixos.qcow2
-  diskwright nixos --system /nix/store/…-nixos-system-… --closure ./closure-info --layout legacy -o nixos.img
-  diskwright nixos --system ./result --layout hybrid --contents source=./ssh,target=/etc/ssh,mode=0600 -o nixos.img
+  diskwright nixos --system /nix/store/…-nixos-system-… \\
+      --closure ./closure-info --layout legacy -o nixos.img
+  diskwright nixos --system ./result --layout hybrid -o nixos.img \\
+      --contents source=./ssh,target=/etc/ssh,mode=0600
 
 Every flag is a key of the [nixos] section of a manifest, with dashes for underscores.")]
 pub(super) struct Args {
     #[command(flatten)]
     section: Section,
-    /// UUID from which all ids derive that are not given; default derived from the flags
+    /// Seed of all UUIDs and serial numbers that no other option gives; itself a UUID; default derived from the other
+    /// options
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
     /// GUID of the disk, or of an MBR its signature; default that of nixpkgs, or derived from the seed
@@ -88,8 +91,11 @@ impl Locator for InFlags {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        let key = self.0.key(subject);
-        key.flag().unwrap_or_else(|| key.to_string())
+        let (key, described) = (self.0.key(subject), self.0.describe(subject));
+        match key.flag() {
+            Some(flag) if described == key.to_string() => flag,
+            _ => described,
+        }
     }
 
     fn key(&self, subject: Subject) -> KeyPath {

@@ -58,7 +58,7 @@ impl Container {
         Err(Error::new(Kind::Usage, format!("{} holds no disk of exactly this length", self.described()))
             .about("size")
             .expected(nearest)
-            .found(format!("{} bytes", length.get())))
+            .found(length.in_full()))
     }
 
     /// Refuses a sector size that readers of the container would not see.

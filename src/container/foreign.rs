@@ -20,7 +20,7 @@ const CONVERT: &str = "convert it first (qemu-img convert)";
 /// cryptsetup, LUKS on-disk format; Android, libsparse/sparse_format.h; libewf, EWF specification; wimlib,
 /// header.h; for compressed files RFC 1952, RFC 8878 and the formats' own descriptions; for the rest
 /// file(1)'s magic.
-const MARKS: [(&[u8], Foreign); 24] = [
+const MARKS: [(&[u8], Foreign); 31] = [
     (b"QED\0", Foreign { name: "a QED image", remedy: CONVERT }),
     (b"Bochs Virtual HD Image", Foreign { name: "a Bochs image", remedy: CONVERT }),
     (b"WithoutFreeSpace", Foreign { name: "a Parallels image", remedy: CONVERT }),
@@ -43,6 +43,22 @@ const MARKS: [(&[u8], Foreign); 24] = [
     (b"070701", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
     (b"070702", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
     (b"070707", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
+    (b"!<arch>\n", Foreign { name: "an ar archive", remedy: "unpack it first (ar x)" }),
+    (b"AFF10\x0d\x0a", Foreign { name: "an AFF image", remedy: "unpack it first (affconvert)" }),
+    (
+        b"shdw",
+        Foreign {
+            name: "an Apple sparse image (ASIF)",
+            remedy: "convert it first (diskutil image create from)",
+        },
+    ),
+    (b"\x7fELF", Foreign { name: "a program", remedy: "see whether another file was meant" }),
+    (b"%PDF-", Foreign { name: "a PDF", remedy: "see whether another file was meant" }),
+    (b"<?xml", Foreign { name: "an XML text", remedy: "the disk of an OVF is the .vmdk that it names" }),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        Foreign { name: "a pointer of Git LFS", remedy: "fetch its file first (git lfs pull)" },
+    ),
     (
         b"<!DOCTYPE html",
         Foreign { name: "an HTML page", remedy: "see what it says: a download may have failed" },

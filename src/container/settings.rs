@@ -21,19 +21,20 @@ pub struct Settings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
+    /// Variant of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk
+    /// [default: the first]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subformat: Option<Subformat>,
-    /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
+    /// Compression: none, zlib or zstd for qcow2, zlib for streamOptimized [default: none; for streamOptimized zlib]
     #[cfg_attr(feature = "cli", arg(long, value_name = "CODEC"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compress: Option<Compression>,
-    /// Compression level: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
+    /// Compression level, from 1 (fast) to 9 for zlib or 19 for zstd (small) [default: 6 for zlib, 3 for zstd]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<u8>,
-    /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
+    /// Cluster size of a qcow2: a power of two from 512 bytes to 2MiB [default: 64KiB]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<Bytes>,

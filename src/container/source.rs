@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rustix::fs::SeekFrom;
 
 use crate::error::{Error, Kind, Result};
-use crate::host::{open_any_length, stamp};
+use crate::host::{COPY_IT, hides_content, kind_of, open_any_length, stamp};
 use crate::image::{Builder, Files, FilesId, HostFile};
 use crate::text::printable;
 use crate::units::{Bytes, narrow, u64_of, usize_of};
@@ -43,6 +43,11 @@ impl Source {
             let what = if missing { "the image does not exist" } else { "cannot read the image" };
             Error::io(Kind::Source, what, path, error)
         };
+        let meta = path.metadata().map_err(failed)?;
+        // What a link in /proc leads to need not have a path.
+        if !meta.is_file() && !meta.file_type().is_block_device() {
+            return Err(no_image(path, &meta));
+        }
         let path = path.canonicalize().map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::from(open_any_length(&path, flags).map_err(|error| failed(error.into()))?);
@@ -58,21 +63,13 @@ impl Source {
         } else if meta.file_type().is_block_device() {
             rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| failed(error.into()))?
         } else {
-            let kind = meta.file_type();
-            let found = if kind.is_dir() {
-                "a folder"
-            } else if kind.is_fifo() {
-                "a pipe"
-            } else if kind.is_socket() {
-                "a socket"
-            } else {
-                "a character device"
-            };
-            return Err(Error::new(Kind::Source, "an image is a file or a block device")
-                .at(&path)
-                .found(found)
-                .hint("read a raw disk from standard input"));
+            return Err(no_image(&path, &meta));
         };
+        if hides_content(&file).map_err(failed)? {
+            return Err(Error::new(Kind::Source, "the image says it is empty, and has content")
+                .at(&path)
+                .hint(COPY_IT));
+        }
         let nanoseconds = narrow(meta.mtime_nsec(), "the nanoseconds of a time")?;
         let stamp = meta.is_file().then(|| stamp(meta.mtime(), nanoseconds));
         Ok(Arc::new(Self { path, size, file, stamp }))
@@ -199,6 +196,14 @@ impl Files for Source {
     fn opened(&self, _: u32) -> Option<&File> {
         Some(&self.file)
     }
+}
+
+/// What is neither a file nor a block device.
+fn no_image(path: &Path, meta: &std::fs::Metadata) -> Error {
+    Error::new(Kind::Source, "an image is a file or a block device")
+        .at(path)
+        .found(kind_of(meta.file_type()))
+        .hint("convert and inspect read an image from standard input, as `-`")
 }
 
 /// The bytes in place of a mark, as an error shows them.

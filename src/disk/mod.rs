@@ -91,12 +91,12 @@ impl Built {
     /// Writes the disk to the file `path`, in the container of `work`, for which it was built.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
         write(&[self.file(path, work)?], work)
     }
 
-    /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write)
+    /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write())
     /// together.
     ///
     /// # Errors

@@ -34,10 +34,17 @@ impl Ready {
         let real = path.canonicalize().map_err(failed)?;
         let meta = std::fs::metadata(&real).map_err(failed)?;
         if !meta.is_file() || meta.len() == 0 {
-            let what = if meta.is_file() { "an empty file" } else { "something else" };
+            let hidden = meta.is_file()
+                && std::fs::File::open(&real).and_then(|file| host::hides_content(&file)).map_err(failed)?;
+            let (what, hint) = match meta.is_file() {
+                true if hidden => ("a file that says it is empty, and has content", Some(host::COPY_IT)),
+                true => ("an empty file", None),
+                false => (host::kind_of(meta.file_type()), None),
+            };
             return Err(Error::new(Kind::Source, "the image of a partition is a file that holds something")
                 .at(path)
-                .found(what));
+                .found(what)
+                .or_hint(hint));
         }
         let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
         Ok(Self {
@@ -55,8 +62,9 @@ impl Ready {
         if let Some(missing) = size.checked_sub(length).filter(|missing| *missing > Bytes::ZERO) {
             return Err(Error::new(Kind::Capacity, "the image does not fit its partition")
                 .at(&self.given)
-                .expected(format!("at most {} bytes", length.get()))
-                .found(format!("{} bytes, {} too many", self.size, missing.get())));
+                .expected(format!("at most {}", length.in_full()))
+                .found(format!("{}, {} too much", size.in_full(), missing.human()))
+                .hint(format!("a partition of {} holds it", size.to_write())));
         }
         let mut image = Builder::new(size);
         let files = image.files(Arc::<Self>::clone(self));

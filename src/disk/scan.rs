@@ -30,6 +30,8 @@ struct Graft<'a> {
 pub(super) struct Reading<'a> {
     /// The partition that the entries belong to, for errors.
     pub(super) partition: usize,
+    /// Whether its type is that of a partition with boot files.
+    pub(super) boot: bool,
     /// The time of directories that no entry names.
     pub(super) time: Time,
     /// Threads.
@@ -94,7 +96,7 @@ impl Reading<'_> {
             }
         })?;
         let mut builder = tree::Builder::new(self.time);
-        builder.begin_with_data(b"/boot");
+        builder.begin_boot_with_data(self.boot);
         for ((number, entry), span) in entries.iter().enumerate().zip(spans) {
             self.progress.check()?;
             let origin = builder.origin(self.subject(number));

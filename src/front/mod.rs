@@ -82,7 +82,7 @@ pub struct Finished<'a> {
 /// written.
 ///
 /// # Errors
-/// As [`disk::write`].
+/// As [`disk::write()`].
 pub fn write(disks: &[Finished<'_>], work: &Work) -> Result<()> {
     let mut files = Vec::new();
     for Finished { description, built, path } in disks {
@@ -131,7 +131,7 @@ impl Description {
     /// Writes the disk and the files beside it. Errors say where their cause was written.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn write(&self, built: &Built, path: &Path, work: &Work) -> Result<()> {
         write(&[Finished { description: self, built, path }], work)
     }

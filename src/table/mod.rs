@@ -232,7 +232,11 @@ impl Refusal {
     }
 
     fn hint(self, text: impl Into<String>) -> Self {
-        Self { error: self.error.hint(text), ..self }
+        self.or_hint(Some(text))
+    }
+
+    fn or_hint(self, text: Option<impl Into<String>>) -> Self {
+        Self { error: self.error.or_hint(text), ..self }
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
 use crate::error::{Error, Subject};
-use crate::units::{Bytes, KIB, MIB, Sectors};
+use crate::units::{Bytes, MIB, Sectors};
 
 /// The alignment of places that are not given, and of the end of a partition that fills: 1 MiB, as in every
 /// partitioning tool. It is a multiple of all common erase blocks and stripes.
@@ -125,13 +125,14 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
             return Err(Refusal::disk("the size of the disk is not a whole number of sectors")
                 .about("size")
                 .expected(format!("a multiple of {sector} bytes"))
-                .found(format!("{} bytes", size.get())));
+                .found(size.in_full())
+                .or_hint(size.unit_forgotten()));
         }
         if size > Bytes::LIMIT {
             return Err(Refusal::disk("the disk is larger than a file can be")
                 .about("size")
-                .expected(format!("at most {} bytes", Bytes::LIMIT.get()))
-                .found(format!("{} bytes", size.get())));
+                .expected(format!("at most {}", Bytes::LIMIT.in_full()))
+                .found(size.in_full()));
         }
     }
     if request.scheme != Scheme::Gpt {
@@ -168,15 +169,11 @@ fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> 
         if value.is_multiple_of(sector) {
             return Ok(());
         }
-        let refusal = Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
+        Err(Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
             .about(name)
             .expected(format!("a multiple of {sector} bytes"))
-            .found(format!("{} bytes", value.get()));
-        // No partition is that small, so the unit was forgotten.
-        Err(match value.get() < 64 * KIB {
-            true => refusal.hint(format!("a number alone counts bytes; was {}MiB meant?", value.get())),
-            false => refusal,
-        })
+            .found(value.in_full())
+            .or_hint(value.unit_forgotten()))
     };
     if let Some(start) = wish.start {
         whole("start", start)?;
@@ -274,8 +271,8 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
     if length == Bytes::ZERO || length > Bytes::LIMIT {
         return Err(Refusal::of(0, "no disk has this size")
             .about("size")
-            .expected(format!("1 sector to {} bytes", Bytes::LIMIT.get()))
-            .found(format!("{} bytes", length.get())));
+            .expected(format!("1 sector to {}", Bytes::LIMIT.in_full()))
+            .found(length.in_full()));
     }
     // A disk of less than a sector has no last sector; without a table nobody reads it.
     let last = Sectors::new(length.get() / request.sector_size).saturating_sub(Sectors::new(1));
@@ -339,7 +336,11 @@ fn fixed(request: &Request, wish: &Wish) -> Option<Span> {
 
 /// A place for people: bytes as a manifest has them, and the sector.
 fn shown(request: &Request, bytes: Bytes) -> String {
-    format!("{bytes} (sector {})", bytes.get() / request.sector_size)
+    let (human, sector) = (bytes.human(), bytes.get() / request.sector_size);
+    match human.contains('.') {
+        true => format!("{human} ({} bytes, sector {sector})", bytes.get()),
+        false => format!("{human} (sector {sector})"),
+    }
 }
 
 /// Checks that everything lies where the table allows it.
@@ -352,7 +353,11 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
         }
         let refusal = Refusal::of(at, "it lies outside of what the table lets partitions use")
             .about(if wish.start.is_some() { "start" } else { "size" })
-            .expected(format!("a place from {} to {}", shown(request, area.start), shown(request, area.end)))
+            .expected(if early {
+                format!("a place that begins at or behind {}", shown(request, area.start))
+            } else {
+                format!("a place that ends at or before {}", shown(request, area.end))
+            })
             .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
         return Err(if early && wish.logical {
             refusal.why("the boot record of a logical partition lies 1 MiB before it")

@@ -77,6 +77,7 @@ pub struct Builder {
     pub(super) longest: u16,
     /// No file below these paths begins with a hole.
     pub(super) begun: Vec<Vec<u8>>,
+    pub(super) boots: bool,
     time: Time,
 }
 
@@ -108,6 +109,7 @@ impl Builder {
             owners: Owners::of_process(),
             longest: 0,
             begun: Vec::new(),
+            boots: false,
             time,
         };
         let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
@@ -140,13 +142,6 @@ impl Builder {
         let length = u16::try_from(to.len()).map_err(|_| too_many())?;
         self.names.extend_from_slice(to);
         Ok(Content::Symlink { target, length })
-    }
-
-    /// Makes the first block of every file at `path` and below data, so that none begins with a hole. GRUB
-    /// (2.06, 2.14) cannot read a file of ext4 whose first extent begins later, and it mostly reads files in
-    /// `/boot`.
-    pub fn begin_with_data(&mut self, path: &[u8]) {
-        self.begun.push(path.to_vec());
     }
 
     /// Puts a directory, device, pipe or socket at `target`, making the directories above it.

@@ -228,7 +228,7 @@ fn the_largest_file_and_one_byte_more() {
     }
     let said = run(diskwright().args(["mkfs", "ext4"]).arg(&source).arg("-o").arg(&image));
     assert!(said.code == 1 && !image.exists(), "{}", said.error());
-    for word in ["/d/large", "at most 17592186040320 bytes", "17592186040321 bytes"] {
+    for word in ["/d/large", "at most 15.9 TiB (17592186040320 bytes)", "17592186040321 bytes"] {
         assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
     }
     file.set_len(most).unwrap();
@@ -299,6 +299,35 @@ fn grub_reads_what_is_below_boot() {
     );
 }
 
+/// The same where the boot partition is an ext4 of its own, and in the root of a NixOS system.
+#[test]
+fn grub_reads_what_a_boot_partition_holds() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let mut maker = Maker::new(&source);
+    maker.directory("grub").sparse("late", 1 << 20, &[(1 << 19, 5000)]).sparse("grub/empty", 40_960, &[]);
+    maker.finish();
+    let reads = |kind: &str, top: &str, expected: bool| {
+        let manifest = folder.path().join("disk.toml");
+        let text = format!(
+            "version = 1\n[[partition]]\ntype = \"{kind}\"\nfilesystem = {{ type = \"ext4\" }}\n\
+             contents = [ {{ source = \"source\", target = \"{top}\" }} ]\n"
+        );
+        std::fs::write(&manifest, text).unwrap();
+        must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&image));
+        for name in ["late", "grub/empty"] {
+            let path = format!("(loop0,gpt1){top}/{name}").replace("//", "/");
+            let said = run(command("grub-fstest").arg(&image).arg("cat").arg(&path));
+            let same = said.out == std::fs::read(source.join(name)).unwrap();
+            assert_eq!(same, expected, "{kind} {path}: {}", said.error());
+        }
+    };
+    reads("linux", "/", true);
+    reads("xbootldr", "/other", true);
+    // The comparison is one.
+    reads("linux", "/other", false);
+}
+
 /// A file of size 0 with content keeps its content in the image.
 #[test]
 fn a_file_without_a_length() {
@@ -320,4 +349,56 @@ fn a_file_without_a_length() {
     let said = debugfs::debugfs(&image, "cat /several/poolsize\n");
     let size = std::fs::read_to_string("/proc/sys/kernel/random/poolsize").unwrap();
     assert!(said.text().contains(size.trim()), "{}", said.text());
+}
+
+/// Equal ones are found to be equal.
+#[test]
+fn files_without_a_length_are_deduped() {
+    let folder = scratch();
+    let (manifest, image) = (folder.path().join("disk.toml"), folder.path().join("out.img"));
+    let entry = |target: &str| {
+        format!("{{ source = \"/proc/version\", target = \"/{target}\", hardlinks = \"dedupe\" }}")
+    };
+    let text = format!(
+        "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = {{ type = \"ext4\" }}\ncontents = [ {}, {} ]\n",
+        entry("a"),
+        entry("b")
+    );
+    std::fs::write(&manifest, text).unwrap();
+    must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&image));
+    assert_clean(&image);
+    let said = debugfs::debugfs(&image, "cat /b\n");
+    let version = std::fs::read_to_string("/proc/version").unwrap();
+    assert!(said.text().contains(version.trim()), "{}", said.text());
+    assert!(debugfs::debugfs(&image, "stat /a\n").text().contains("Links: 2"));
+}
+
+/// What cannot have its content is an error that says why: never an empty file, and never another reason.
+#[test]
+fn files_that_do_not_know_their_length_are_told() {
+    let folder = scratch();
+    let (manifest, image) = (folder.path().join("disk.toml"), folder.path().join("out.img"));
+    let refused = |partition: &str, words: &[&str]| {
+        std::fs::write(&manifest, format!("version = 1\n[[partition]]\n{partition}\n")).unwrap();
+        let said = run(diskwright().arg("build").arg(&manifest).arg("-o").arg(&image));
+        assert!(said.code == 1 && !image.exists(), "{partition}: {}", said.error());
+        for word in words {
+            assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+        }
+    };
+    refused(
+        "image = \"/proc/version\"",
+        &["a file that says it is empty, and has content", "copy it to a file that has a length"],
+    );
+    // An attribute of the kernel says that it is as long as a page.
+    let attribute = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+    if std::fs::metadata(attribute).is_ok_and(|meta| meta.len() == 4096) {
+        refused(
+            &format!(
+                "filesystem = {{ type = \"ext4\" }}\ncontents = [ {{ source = \"{}\", target = \"/x\", xattrs = [] }} ]",
+                attribute.display()
+            ),
+            &["the source has less content than it says", "expected: 4096 bytes", "copy it to a file"],
+        );
+    }
 }

@@ -201,10 +201,7 @@ fn formats_names_and_what_runs_afterwards_are_in_the_script() {
     at("--verify-closure");
 }
 
-<<<<<<< HEAD
-/// An unknown loader in the configuration is an error, and not an image without a loader.
-=======
-/// How the file is written stands in the manifest, which the program reads: below, with the program itself.
+/// The manifest, which the program reads, says how the file is written. The next test asks the program itself.
 #[test]
 fn subformat_codec_level_and_cluster_size_are_keys_of_the_disk() {
     for (more, expected) in [
@@ -270,8 +267,7 @@ fn the_program_writes_the_file_that_the_arguments_ask_for() {
     }
 }
 
-/// A configuration with a loader that is not known is no image without one.
->>>>>>> p2-K
+/// An unknown loader in the configuration is an error, and not an image without a loader.
 #[test]
 fn the_loader_of_the_configuration_is_the_loader_of_the_image() {
     let with = |loader: &str, more: &str| {

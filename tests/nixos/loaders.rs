@@ -341,7 +341,7 @@ fn what_no_loader_finds_is_said() {
         lines.map(plain).collect::<Vec<_>>()
     };
     let extlinux = ["--boot-loader", "extlinux", "--compat"];
-    let nothing = "there is nothing on the EFI system partition: UEFI firmware finds nothing to start";
+    let nothing = "the partition ESP: there is nothing on the EFI system partition: UEFI firmware finds nothing to start";
     let marked = |number: u32| {
         format!(
             "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \

@@ -150,8 +150,8 @@ pub(super) fn capacity(length: Bytes, most: u64, what: &str, hint: &str) -> Resu
     if sectors > most {
         let largest = Bytes::new(most * SECTOR);
         return Err(Error::new(Kind::Capacity, format!("the disk is too large for vmdk ({what})"))
-            .expected(format!("at most {} ({} bytes)", largest.human(), largest.get()))
-            .found(format!("{} bytes", length.get()))
+            .expected(format!("at most {}", largest.in_full()))
+            .found(length.in_full())
             .hint(hint));
     }
     Ok(sectors)

@@ -204,7 +204,7 @@ fn fits(length: Bytes, partition: Bytes) -> Result<()> {
     match length.checked_sub(partition).filter(|missing| *missing > Bytes::ZERO) {
         None => Ok(()),
         Some(missing) => Err(Error::new(Kind::Capacity, "what a partition holds does not fit it")
-            .expected(format!("at most {} bytes", partition.get()))
-            .found(format!("{} bytes, {} too many", length.get(), missing.get()))),
+            .expected(format!("at most {}", partition.in_full()))
+            .found(format!("{}, {} too much", length.in_full(), missing.human()))),
     }
 }

@@ -25,7 +25,7 @@ use crate::filesystem::{self, Filesystem};
 use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
-use crate::table::{self, Attribute, Placed, Plan, Scheme, Wish};
+use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
 use crate::tree::Tree;
 use crate::units::{Bytes, u64_of};
 
@@ -195,6 +195,7 @@ impl<'a> Stages<'a> {
         if !spec.holds_files() {
             return Ok(None);
         }
+        let boot = [Type::ESP, Type::XBOOTLDR].contains(&partition.kind);
         let tree = self.run(Stage::Scan(number), |stages| {
             let mut values = BTreeMap::new();
             for of in contents.needs() {
@@ -209,6 +210,7 @@ impl<'a> Stages<'a> {
                 Contents::Entries(entries) => {
                     let reading = Reading {
                         partition: number,
+                        boot,
                         time: stages.disk.time,
                         jobs: stages.work.jobs,
                         progress: &stages.work.progress,

@@ -55,8 +55,9 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     if end <= start {
         return Err(Refusal::disk("the disk is too small for a GPT")
             .about("size")
-            .expected(format!("at least {} bytes", (start + Bytes::new(sector) + tail).get()))
-            .found(format!("{} bytes", disk.get()))
+            .expected(format!("at least {}", (start + Bytes::new(sector) + tail).in_full()))
+            .found(disk.in_full())
+            .or_hint(disk.unit_forgotten())
             .why("a GPT needs its tables at both ends and one usable sector between them"));
     }
     let why = if request.disk_size.is_some() {

@@ -127,7 +127,8 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
         return Err(Refusal::disk("the disk is too small for an MBR")
             .about("size")
             .expected("at least 512 bytes")
-            .found(format!("{} bytes", disk.get())));
+            .found(disk.in_full())
+            .or_hint(disk.unit_forgotten()));
     }
     let beyond = disk > reach();
     let why = if beyond || request.disk_size.is_none() {

@@ -210,6 +210,8 @@ impl Reading<'_> {
                 "a source is on this machine and not behind a URL",
                 "fetch it first, and give the path of the file",
             ))
+        } else if written.starts_with('$') && !self.manifest.path(written).exists() {
+            Some(("no variable of a shell is looked up in a path", "write the whole path"))
         } else {
             None
         };
