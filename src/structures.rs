@@ -6,7 +6,7 @@ use crate::wire::Structure;
 /// All structures, with the page of docs/formats that describes them. A format adds its `STRUCTURES` here.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Structure)> {
-    let pages: [(&str, &[Structure]); 9] = [
+    let pages: [(&str, &[Structure]); 11] = [
         ("ext4", crate::filesystem::ext4::STRUCTURES),
         ("fat", crate::filesystem::fat::STRUCTURES),
         ("swap", crate::filesystem::swap::STRUCTURES),
@@ -16,6 +16,8 @@ pub fn all() -> Vec<(&'static str, Structure)> {
         ("vdi", crate::container::vdi::STRUCTURES),
         ("vmdk", crate::container::vmdk::STRUCTURES),
         ("vhdx", crate::container::vhdx::STRUCTURES),
+        ("verity", crate::verity::STRUCTURES),
+        ("uki", crate::boot::pe::STRUCTURES),
     ];
     let with_page = |(page, structures): (&'static str, &'static [Structure])| {
         structures.iter().map(move |structure| (page, *structure))

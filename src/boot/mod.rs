@@ -20,7 +20,7 @@ pub mod extlinux;
 pub mod files;
 pub mod generations;
 pub mod grub;
-mod pe;
+pub(crate) mod pe;
 pub mod source;
 pub mod systemd_boot;
 #[cfg(test)]

@@ -4,17 +4,18 @@
 //! |---|---|
 //! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
+//! | partitions of dm-verity | [`verity`] |
 //! | the stages that give every byte its place | `stages` |
 //! | a report for people and machines | [`report`] |
 
 mod contents;
 mod derived;
 mod files;
-mod ready;
 pub mod report;
 mod scan;
 mod spec;
 mod stages;
+pub mod verity;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -17,8 +17,9 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde_json::value::RawValue;
 
 use super::closure::Facts;
-use super::hash::{NarHash, from_base64, nix32};
+use super::hash::{NarHash, nix32};
 use super::store::{STORE, StorePath, shown};
+use crate::encoding::from_base64;
 use crate::error::{Error, Kind, Result};
 use crate::text::line_at;
 

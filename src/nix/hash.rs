@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::store::{DIGITS, shown};
+use crate::encoding::{from_base64, from_hex};
 use crate::error::{Error, Kind, Result};
 use crate::units::index;
 
@@ -80,44 +81,6 @@ fn from_nix32(text: &[u8]) -> Option<[u8; LENGTH]> {
     Some(bytes)
 }
 
-fn from_base16(text: &[u8]) -> Option<[u8; LENGTH]> {
-    let mut bytes = [0; LENGTH];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(value).ok()?;
-        }
-    }
-    Some(bytes)
-}
-
-/// Base 64 as in RFC 4648, section 4: groups of four digits, the last one padded with `=`, and only zeros in
-/// unused bits.
-pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    let (mut pending, mut bits) = (0_u32, 0);
-    for digit in digits {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        pending = pending << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            // Fewer than six bits were left over, so there are eight now.
-            bytes.push(u8::try_from(pending >> bits).ok()?);
-            pending &= (1 << bits) - 1;
-        }
-    }
-    (text.len().is_multiple_of(4) && pending == 0 && bits < 6).then_some(bytes)
-}
-
 impl FromStr for NarHash {
     type Err = Error;
 
@@ -135,7 +98,7 @@ impl FromStr for NarHash {
         let digits = digits.as_bytes();
         let bytes = match digits.len() {
             BASE64 => from_base64(digits).and_then(|bytes| bytes.try_into().ok()),
-            BASE16 if !sri => from_base16(digits),
+            BASE16 if !sri => from_hex(digits).and_then(|bytes| bytes.try_into().ok()),
             NIX32 if !sri => from_nix32(digits),
             _ => None,
         };

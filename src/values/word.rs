@@ -8,6 +8,7 @@ use crate::container::{Compression, Format, Subformat};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
 use crate::table::Scheme;
+use crate::verity::Algorithm;
 
 /// The width of the entries of a FAT, as a manifest has it: `32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,4 +105,18 @@ value!(Subformat, text, "Subformat", "the name of a subformat, such as \"fixed\"
 value!(Compression, text, "Compression", "\"none\", \"zlib\" or \"zstd\"", {
     "description": "How clusters are compressed.",
     "enum": Compression::NAMES
+});
+
+words!(
+    Algorithm,
+    "dm-verity hashes with",
+    "sha1" => Sha1,
+    "sha256" => Sha256,
+    "sha384" => Sha384,
+    "sha512" => Sha512
+);
+
+value!(Algorithm, text, "VerityAlgorithm", "\"sha256\" or another hash", {
+    "description": "What dm-verity hashes with: sha256, sha384, sha512, or sha1, which is no longer safe.",
+    "enum": Algorithm::ALL.map(Algorithm::name)
 });

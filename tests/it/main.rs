@@ -29,4 +29,5 @@ mod sources;
 mod stages;
 mod syscalls;
 mod tables;
+mod verity;
 mod volumes;

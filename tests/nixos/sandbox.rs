@@ -62,7 +62,8 @@ fn the_function_of_repart_builds_in_the_sandbox_twice_the_same_and_boots() {
     let rows: serde_json::Value =
         serde_json::from_slice(&std::fs::read(out.join("repart-output.json")).unwrap()).unwrap();
     // The ids are those of systemd-repart with the seed of nixpkgs.
-    let told: Vec<_> = ["type", "label", "uuid", "split_path"].iter().map(|key| rows[1][*key].clone()).collect();
+    let told: Vec<_> =
+        ["type", "label", "uuid", "split_path"].iter().map(|key| rows[1][*key].clone()).collect();
     let root = ["root-x86-64", "nixos", "57bd1ad1-c688-450a-ba37-d1792ec72fbb", "appliance_1.root.raw"];
     assert_eq!(told, root);
     assert_eq!(rows[0]["raw_size"], 100 << 20);
@@ -76,7 +77,12 @@ fn the_function_of_repart_builds_in_the_sandbox_twice_the_same_and_boots() {
     let said = must(command("debugfs").args(["-R", request]).arg(out.join("appliance_1.root.raw")));
     assert!(said.text().contains("Type: regular"), "{}", said.text());
     let console = Guest::new().disk_as(&disk, "raw").boot_by_firmware();
-    for line in ["init: from /nix/store/", "init: profile system-1-link", "init: /etc/motd Welcome.", "init: end of main"] {
+    for line in [
+        "init: from /nix/store/",
+        "init: profile system-1-link",
+        "init: /etc/motd Welcome.",
+        "init: end of main",
+    ] {
         assert!(console.contains(line), "no `{line}` in\n{console}");
     }
     must(nix("nix-store").arg("--gc"));

@@ -116,3 +116,36 @@ fn a_factory_reset_is_told() {
     assert_eq!(folder.repart(&arguments).code, 1);
     assert_eq!(std::fs::read(folder.path("image.raw")).unwrap(), before);
 }
+
+/// repart.d(5), SupplementFor=. systemd-repart 262.1 says the same size for the first of these, and then fails an assertion.
+#[test]
+fn a_supplement_is_merged_unless_it_is_there_already() {
+    let folder = Folder::new(&[
+        (
+            "repart.d/10-esp.conf",
+            "[Partition]\nType=esp\nFormat=vfat\nSizeMinBytes=110M\nSizeMaxBytes=200M\nMakeDirectories=/EFI\n",
+        ),
+        (
+            "repart.d/20-boot.conf",
+            "[Partition]\nType=xbootldr\nFormat=vfat\nSupplementFor=10-esp\nSizeMinBytes=120M\nMakeDirectories=/loader\n",
+        ),
+        ("repart.d/30.conf", "[Partition]\nType=home\nSizeMinBytes=1M\nSizeMaxBytes=1M\n"),
+    ]);
+    let types = |rows: &[serde_json::Value]| -> Vec<String> {
+        rows.iter().map(|row| row["type"].as_str().unwrap().to_owned()).collect()
+    };
+    let said = folder.create(&["--json=short"]);
+    let merged = rows(&said);
+    assert_eq!(types(&merged), ["esp", "home"]);
+    assert_eq!(merged[0]["raw_size"], 120 << 20);
+    let length = std::fs::metadata(folder.path("image.raw")).unwrap().len();
+    assert_eq!(length, (122 << 20) + 16896);
+    let xbootldr = "label: gpt\nstart=2048,size=40960,type=bc13c2ff-59e6-4262-a352-b275fd6f7172,name=boot\n";
+    folder.write("table.txt", xbootldr);
+    folder.shell("rm image.raw && truncate -s 300M image.raw && sfdisk -q image.raw < table.txt");
+    let own = ["--json=short", "--sector-size=512"];
+    let apart = rows(&folder.repart(&[ADD.as_slice(), &own].concat()));
+    assert_eq!(types(&apart), ["xbootldr", "esp", "home"]);
+    assert_eq!(apart[0]["activity"], "resize");
+    assert!(apart[1]["raw_size"].as_u64().unwrap() >= 110 << 20);
+}

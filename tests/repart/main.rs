@@ -11,3 +11,4 @@ mod contents;
 mod existing;
 mod refusals;
 mod run;
+mod verity;

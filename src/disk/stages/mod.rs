@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use super::contents::Contents;
 use super::derived::{LateValues, Values};
-use super::ready::Ready;
 use super::report::Report;
 use super::scan::Reading;
 use super::spec::{Body, Disk, Partition, Size};
@@ -26,7 +25,7 @@ use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
 use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
-use crate::tree::Tree;
+use crate::tree::{Ready, Tree};
 use crate::units::{Bytes, u64_of};
 
 /// A stage of a partition that may have to wait.
@@ -232,7 +231,7 @@ impl<'a> Stages<'a> {
         if let Some(ready) = &self.part(number)?.ready {
             return Ok(Arc::clone(ready));
         }
-        let ready = Arc::new(Ready::look(path)?);
+        let ready = Arc::new(Ready::look(path, "the image of a partition")?);
         self.part(number)?.ready = Some(Arc::clone(&ready));
         Ok(ready)
     }

@@ -16,6 +16,7 @@ use crate::table::Scheme;
 use crate::tree::{Hardlinks, Owner};
 use crate::units::Bytes;
 use crate::values::{Attribute, Device, DiskId, DiskSize, Guid, Mode};
+use crate::verity::Algorithm;
 
 /// A description of one disk image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -149,6 +150,12 @@ pub struct Partition {
     /// A file with the bytes of the partition, such as an existing filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The hashes by which the kernel verifies another partition (dm-verity).
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Verity>,
+    /// A signature of the root hash of another partition (dm-verity).
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// The filesystem to make; default none, which leaves the partition empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Checked<Spec>>,
@@ -157,15 +164,94 @@ pub struct Partition {
     pub contents: Option<Vec<Entry>>,
 }
 
+/// Hashes by which the kernel verifies another partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verity {
+    /// The partition that is verified: its label, or its type where no partition has that label.
+    pub data: String,
+    /// What is hashed with; default sha256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Algorithm>,
+    /// Bytes that are verified at a time, a power of two from 512 to 64KiB; default 4KiB. The kernel takes no more than a
+    /// page of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_block_size: Option<Bytes>,
+    /// Bytes in a block of hashes, a power of two from 512 to 64KiB; default 4KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_block_size: Option<Bytes>,
+    /// What is hashed with every block, as hexadecimal digits, at most 256 bytes; default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^([0-9A-Fa-f]{2}){0,256}$"))]
+    pub salt: Option<String>,
+    /// UUID of the hash device; default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Guid>,
+}
+
+/// A signature of a root hash: made with `private_key` and `certificate`, or elsewhere, as `root_hash` and `pkcs7` say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// The partition that is verified, as in `verity`.
+    pub data: String,
+    /// A file with the RSA key that signs, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<String>,
+    /// A file with the certificate of the key, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The root hash that was signed elsewhere. Where the partition gets another one that is an error, which tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<String>,
+    /// A file with the signature that was made elsewhere: PKCS#7 in DER.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pkcs7: Option<String>,
+}
+
+/// A unified kernel image that is put together here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Uki {
+    /// The EFI program that starts the kernel: systemd-stub.
+    pub stub: String,
+    /// The kernel, an EFI program itself.
+    pub kernel: String,
+    /// Initrds, one behind the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<Vec<String>>,
+    /// The kernel's command line. `{roothash:NAME}` in it stands for the root hash of the partition NAME.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// The os-release of the system, whose names boot menus show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os_release: Option<String>,
+    /// Release of the kernel; default what a kernel for x86 says of itself, and none for another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uname: Option<String>,
+    /// A devicetree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devicetree: Option<String>,
+    /// A picture to show while it boots, a BMP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splash: Option<String>,
+    /// Microcode, as an initrd that the kernel reads early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microcode: Option<String>,
+    /// What is added to the list of generations by which Secure Boot revokes (SBAT), a text of CSV.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sbat: Option<String>,
+}
+
 /// The keys for the content of an entry. Each entry has exactly one of them.
-pub(super) const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
+pub(super) const WHAT: [&str; 7] = ["source", "closure", "text", "uki", "symlink", "directory", "device"];
 
 /// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
 fn brings(key: &str) -> serde_json::Value {
     serde_json::json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
 }
 
-/// One thing that a filesystem holds: exactly one of source, closure, text, symlink, directory and device, at a target.
+/// One thing that a filesystem holds: exactly one of source, closure, text, uki, symlink, directory and device, at a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = WHAT.map(brings)))]
@@ -179,9 +265,13 @@ pub struct Entry {
     /// nixpkgs makes it. Each path is copied to target followed by the path, with the metadata of the Nix store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closure: Option<String>,
-    /// The bytes of a file.
+    /// The bytes of a file. `{roothash:NAME}` in it stands for the root hash of the partition NAME, its label or its type,
+    /// where another partition has the hashes of that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// A unified kernel image that is put together here.
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub uki: Option<Uki>,
     /// Target of a symbolic link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symlink: Option<String>,

@@ -135,9 +135,6 @@ fn protection(definition: &Definition) -> Result<()> {
             .why("its keys and salts are random, so it cannot be the same twice; the header, the key slots and a cipher are not written here yet")
             .hint("leave Encrypt= out, and encrypt when the system is installed (systemd-repart, cryptsetup reencrypt)"));
     }
-    if definition.verity != Verity::Off {
-        return Err(refuse(definition, "Verity", "no dm-verity partition is made here yet"));
-    }
     let Some(match_key) = &definition.match_key else {
         return match definition.verity {
             Verity::Off => Ok(()),

@@ -99,4 +99,14 @@ impl Level {
     pub(super) fn keeps_slots_in_order(self) -> bool {
         self >= Self::V262
     }
+
+    /// Whether hashes of a minimized hash partition cover the filesystem and not the whole partition (262).
+    pub(super) fn covers_image(self) -> bool {
+        self >= Self::V262
+    }
+
+    /// Whether the split file of a signature is its text alone (262), and not the whole partition.
+    pub(super) fn splits_bare_signatures(self) -> bool {
+        self >= Self::V262
+    }
 }

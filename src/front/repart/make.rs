@@ -1,22 +1,24 @@
 //! The disk that definitions describe, made with everything in its place.
 
+use std::collections::BTreeMap;
+
 use super::allocate::{Usable, allocate};
 use super::body::Making;
-use super::definition::{CopyBlocks, Definition};
+use super::definition::{CopyBlocks, Definition, Verity};
 use super::existing::{self, Existing, bits, kind_of};
 use super::locator::{Located, Locations};
 use super::measure::Content;
 use super::outcome::{Outcome, Row};
 use super::plan::{Part, Plan, Sizing, grain, is_deferred, usable};
 use super::specifier::Specifiers;
-use super::{Options, Size, read, split};
+use super::{Options, Size, read, split, verity};
 use crate::container::Settings;
 use crate::disk::{self, Body, Built, Disk, Guid, Partition, Work};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::front::Description;
 use crate::image::{Builder, Image};
 use crate::table::Scheme;
-use crate::units::Bytes;
+use crate::units::{Bytes, usize_of};
 
 /// A disk whose every partition has its place.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Prepared {
     specifiers: Specifiers,
     split: bool,
     image: std::path::PathBuf,
+    level: super::Level,
 }
 
 /// A disk that is laid out but not yet written.
@@ -77,6 +80,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         specifiers,
         split: options.split,
         image: options.image.clone(),
+        level: options.level,
     })
 }
 
@@ -214,6 +218,7 @@ impl Maker<'_> {
             same_guids: true,
             ..Disk::new(Scheme::Gpt, options.seed)
         };
+        let sets = sets(making)?;
         let (mut located, mut rows, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         for (part, content) in making.plan.parts.iter().zip(contents) {
             let Some(place) = part.place else { continue };
@@ -259,12 +264,45 @@ impl Maker<'_> {
                 }
                 (None, None) => Body::Empty,
             };
+            let set =
+                definition.match_key.as_ref().and_then(|key| sets.get(key)).copied().unwrap_or_default();
+            if let Some((body, guid)) = verity::body((definition, part), set, options, sector)? {
+                partition.guid = guid;
+                partition.body = body.unwrap_or(partition.body);
+            }
             disk.partitions.push(partition);
             located.push(Some(Located { definition: definition.clone(), lines }));
         }
         rows.sort_by_key(|row| row.offset);
         Ok(Made { disk, locations: Locations::of(located), outcome: Outcome::new(rows), warnings })
     }
+}
+
+/// The sets of dm-verity, by their keys: which partitions of the disk belong together.
+fn sets(making: &Making<'_>) -> Result<BTreeMap<String, verity::Set>> {
+    let mut sets: BTreeMap<String, verity::Set> = BTreeMap::new();
+    let mut position = 0;
+    for part in making.plan.parts.iter().filter(|part| part.place.is_some()) {
+        let definition = part.definition.and_then(|number| making.definitions.get(number));
+        let definition = definition.filter(|_| part.is_new());
+        if let Some(definition) = definition {
+            if is_deferred(definition, making.options)? {
+                continue;
+            }
+            if let Some(key) = &definition.match_key {
+                let set = sets.entry(key.clone()).or_default();
+                match definition.verity {
+                    Verity::Data => set.data = Some(position),
+                    Verity::Hash => set.hash = Some(position),
+                    Verity::Signature | Verity::Off => {}
+                }
+            }
+        }
+        position += 1;
+    }
+    // Hashes without data that is written now are not known, and what follows from them is not either.
+    sets.retain(|_, set| set.data.is_some());
+    Ok(sets)
 }
 
 /// A slice as an image of its own.
@@ -312,10 +350,16 @@ impl Prepared {
     /// As [`Description::build`].
     pub fn build(&self, work: &Work) -> Result<Finished> {
         let mut built = self.description.build(work)?;
+        built.settle(work)?;
         let mut outcome = self.outcome.clone();
         outcome.complete(&built.report);
         if let Some(existing) = &self.existing {
             built.image = overlay(existing, &built, &outcome)?;
+        }
+        for row in outcome.rows.iter_mut().filter(|row| row.is_signature && row.is_written()) {
+            let mut bytes = vec![0; usize_of(row.size.get())];
+            built.image.read(row.offset.get(), &mut bytes)?;
+            row.own_length = verity::text_length(&bytes, self.level);
         }
         let splits = match self.split {
             true => split::files(&mut outcome, &built.image, &self.specifiers, &self.image)?,

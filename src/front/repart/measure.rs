@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::body::Making;
-use super::definition::{CopyBlocks, Definition, Verity};
+use super::definition::{CopyBlocks, Definition, Minimize, Verity};
 use super::locator::{Located, Locations};
 use super::plan::{Part, is_minimized};
 use crate::disk::{Body, Disk, Partition, Size, Work};
@@ -36,7 +36,30 @@ impl Making<'_> {
                 None => Ok(Content::default()),
             }
         };
-        self.plan.parts.iter().map(content).collect()
+        let mut contents = self.plan.parts.iter().map(content).collect::<Result<Vec<_>>>()?;
+        for number in 0..contents.len() {
+            if let Some(size) = self.hashes(number, &contents, sector)? {
+                contents[number].size = Some(size);
+            }
+        }
+        Ok(contents)
+    }
+
+    /// How large the hashes are of a partition of them that is minimized.
+    fn hashes(&self, number: usize, contents: &[Content], sector: u32) -> Result<Option<Bytes>> {
+        let of = |number: usize| {
+            let part = self.plan.parts.get(number).filter(|part| part.is_new())?;
+            self.definitions.get(part.definition?)
+        };
+        let minimized = |it: &&Definition| it.verity == Verity::Hash && it.minimize != Minimize::Off;
+        let Some(hash) = of(number).filter(minimized) else { return Ok(None) };
+        let is_data = |it: &Definition| it.verity == Verity::Data && it.match_key == hash.match_key;
+        let data = (0..contents.len()).find(|number| of(*number).is_some_and(is_data));
+        let data = data.and_then(|number| contents.get(number)?.size);
+        // Before 262 the whole partition is covered, which is in whole grains.
+        let data =
+            data.map(|data| if self.options.level.covers_image() { data } else { data.round_up(4096) });
+        data.map(|data| super::verity::size(hash, data, self.options, sector)).transpose()
     }
 
     fn content(&self, definition: &Definition, part: &Part, sector: u32, work: &Work) -> Result<Content> {

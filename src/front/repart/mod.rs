@@ -34,12 +34,14 @@ mod specifier;
 mod split;
 mod tabs;
 mod value;
+mod verity;
 
 pub use level::Level;
 pub use make::{Finished, Prepared, prepare};
 pub use options::{Empty, Options, Size};
 pub use outcome::{Activity, Outcome, Row};
 pub use tabs::{Joining, fstab};
+pub use verity::Signing;
 
 use crate::units::Bytes;
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::kind::Kind;
 use super::level::Level;
+use super::verity::Signing;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::identity::Seed;
 use crate::table::Architecture;
@@ -51,6 +52,8 @@ pub struct Options {
     pub factory_reset: bool,
     /// Whether partitions are written to files of their own too.
     pub split: bool,
+    /// Who signs root hashes.
+    pub signing: Signing,
     /// The filesystem in place of every one that definitions name (`SYSTEMD_REPART_OVERRIDE_FSTYPE`).
     pub filesystem: Option<String>,
     /// Who owns what is copied.
@@ -115,6 +118,7 @@ impl Options {
             defer_factory_reset: false,
             factory_reset: false,
             split: false,
+            signing: Signing::default(),
             filesystem: None,
             owner: Owner::Root,
             epoch: None,

@@ -1,5 +1,6 @@
 //! What became of each partition, as systemd-repart tells it: JSON for machines, a table for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -7,9 +8,10 @@ use uuid::Uuid;
 
 use super::Options;
 use super::allocate::Place;
-use super::definition::Definition;
+use super::definition::{Definition, Verity};
 use super::plan::Part;
 use crate::disk::report::Report;
+use crate::disk::verity::ROOT_HASH;
 use crate::text::{printable, printable_path};
 use crate::units::Bytes;
 
@@ -53,8 +55,10 @@ pub struct Row {
     pub activity: Activity,
     /// The root hash of its dm-verity set, in hexadecimal digits.
     pub root_hash: Option<String>,
-    /// Whether it belongs to a dm-verity set.
-    pub verity: bool,
+    /// Whether it holds a signature.
+    pub(super) is_signature: bool,
+    /// Which dm-verity set it belongs to.
+    pub(super) match_key: Option<String>,
     /// Where it is written to as a file of its own.
     pub split: Option<PathBuf>,
     /// `SplitName=`; `None` where there is none.
@@ -135,7 +139,8 @@ impl Row {
             padding: place.padding,
             activity,
             root_hash: None,
-            verity: definition.is_some_and(|definition| definition.match_key.is_some()),
+            is_signature: definition.is_some_and(|definition| definition.verity == Verity::Signature),
+            match_key: definition.and_then(|definition| definition.match_key.clone()),
             split: None,
             split_name: split_name.filter(|name| name != "-"),
             position,
@@ -167,7 +172,17 @@ impl Outcome {
 
     /// Adds what is known once the disk is built: GUIDs that follow from root hashes.
     pub(super) fn complete(&mut self, report: &Report) {
+        let hashes: BTreeMap<String, String> = self
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let values = &report.partitions.get(row.position?)?.values;
+                Some((row.match_key.clone()?, values.get(ROOT_HASH)?.clone()))
+            })
+            .collect();
         for row in &mut self.rows {
+            // Known of the whole set, also of what is deferred.
+            row.root_hash = row.match_key.as_ref().and_then(|key| hashes.get(key)).cloned();
             let Some(partition) = row.position.and_then(|position| report.partitions.get(position)) else {
                 continue;
             };
@@ -183,7 +198,7 @@ impl Outcome {
     pub fn json(&self, pretty: bool) -> String {
         let any = |has: &dyn Fn(&Row) -> bool| self.rows.iter().any(has);
         let columns = Columns {
-            root_hash: any(&|row| row.verity),
+            root_hash: any(&|row| row.match_key.is_some()),
             drop_ins: any(&|row| !row.drop_ins.is_empty()),
             split: any(&|row| row.split.is_some()),
         };
@@ -272,7 +287,8 @@ impl Row {
         ];
         if columns.root_hash {
             // systemd says so where the data was deferred or was there before.
-            let unknown = || if self.verity { Value::Text("TBD".to_owned()) } else { Value::Null };
+            let unknown =
+                || if self.match_key.is_some() { Value::Text("TBD".to_owned()) } else { Value::Null };
             values.push(("roothash", self.root_hash.clone().map_or_else(unknown, Value::Text)));
         }
         if columns.drop_ins {

@@ -14,12 +14,15 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 10] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),
+    ("`verity` of a partition", "Verity"),
+    ("`signature` of a partition", "Signature"),
     ("An entry of `contents`", "Entry"),
+    ("`uki` of an entry", "Uki"),
     ("`[nixos]`", "Nixos"),
     ("An entry of `nixos.contents`", "NixosContent"),
 ];

@@ -30,6 +30,7 @@ pub struct Guest {
     /// Files, and what QEMU calls their formats.
     disks: Vec<(PathBuf, &'static str)>,
     programs: Vec<&'static str>,
+    modules: Vec<&'static str>,
     /// The keys that are typed once the console has printed a text.
     typed: Option<(&'static str, &'static [u8])>,
 }
@@ -61,6 +62,12 @@ impl Guest {
     /// Puts a program of this machine and its libraries into the initrd.
     pub fn program(mut self, name: &'static str) -> Self {
         self.programs.push(name);
+        self
+    }
+
+    /// Loads a module of the kernel and what it depends on, before anything else is done.
+    pub fn module(mut self, name: &'static str) -> Self {
+        self.modules.push(name);
         self
     }
 
@@ -145,7 +152,8 @@ impl Guest {
         })
     }
 
-    fn initrd(&self, script: &str) -> Vec<u8> {
+    /// An initrd that runs `script` as [`Guest::run`] does, for a machine that finds it by itself.
+    pub fn initrd(&self, script: &str) -> Vec<u8> {
         let mut cpio = Cpio::default();
         let (_, modules) = kernel();
         // The kernel opens this as the first three file descriptors before /dev is mounted.
@@ -157,7 +165,8 @@ impl Guest {
         cpio.file("bin/busybox", 0o755, &std::fs::read(busybox).unwrap());
         cpio.symlink("bin/sh", "busybox");
         let mut load = String::new();
-        for module in needed(&modules, &MODULES) {
+        let names: Vec<_> = MODULES.iter().chain(&self.modules).copied().collect();
+        for module in needed(&modules, &names) {
             let name = module.rsplit('/').next().unwrap_or(&module).to_owned();
             cpio.file(&format!("modules/{name}"), 0o644, &std::fs::read(modules.join(&module)).unwrap());
             let _ = writeln!(load, "insmod /modules/{name}");

@@ -1,13 +1,12 @@
-//! Unified kernel images: EFI programs that contain kernel, initrd and parameters. Existing images are put
-//! where systemd-boot finds them, or the firmware itself.
+//! Where systemd-boot, or the firmware itself, finds a unified kernel image.
 //!
 //! Source: Boot Loader Specification (UAPI group), "Type #2 EFI Unified Kernel Images".
 
 use std::path::Path;
 
-use super::architecture::Firmware;
-use super::files::Files;
-use super::pe;
+use crate::boot::architecture::Firmware;
+use crate::boot::files::Files;
+use crate::boot::pe;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 

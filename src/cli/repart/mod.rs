@@ -1,5 +1,8 @@
 //! `diskwright repart`: the command line of systemd-repart.
 
+mod refused;
+mod sign;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +21,8 @@ use crate::pour::outputs::Outputs;
 use crate::pour::{PourOptions, fill};
 use crate::table::Architecture;
 use crate::tree::Owner;
+use refused::Refused;
+use sign::Sign;
 
 /// Arguments of `repart`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +49,8 @@ pub(super) struct Args {
     beside: Beside,
     #[command(flatten)]
     own: Own,
+    #[command(flatten)]
+    sign: Sign,
     #[command(flatten)]
     refused: Refused,
     #[command(flatten)]
@@ -175,68 +182,6 @@ struct Own {
     owner: Owner,
 }
 
-/// What is refused, by name and with its reason.
-#[derive(Debug, clap::Args)]
-struct Refused {
-    /// Only yes and auto: loop devices are not used
-    #[arg(long, value_name = "BOOL", hide = true)]
-    offline: Option<String>,
-    /// Only yes: images are sparse files
-    #[arg(long, value_name = "BOOL", hide = true)]
-    discard: Option<String>,
-    /// Only auto: attributes of the host's filesystem stay as they are
-    #[arg(long, value_name = "BOOL", hide = true)]
-    cow: Option<String>,
-    /// Only no: no ISO 9660 is written
-    #[arg(long, value_name = "BOOL", hide = true)]
-    el_torito: Option<String>,
-    /// Refused: no ISO 9660 is written
-    #[arg(long, value_name = "TEXT", hide = true)]
-    el_torito_system: Option<String>,
-    /// Refused: no ISO 9660 is written
-    #[arg(long, value_name = "TEXT", hide = true)]
-    el_torito_volume: Option<String>,
-    /// Refused: no ISO 9660 is written
-    #[arg(long, value_name = "TEXT", hide = true)]
-    el_torito_publisher: Option<String>,
-    /// Refused: no image is mounted
-    #[arg(long = "image", value_name = "IMAGE", hide = true)]
-    image_root: Option<String>,
-    /// Refused: no image is mounted
-    #[arg(long, value_name = "POLICY", hide = true)]
-    image_policy: Option<String>,
-    /// Refused: no device is looked at
-    #[arg(long, hide = true)]
-    list_devices: bool,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "FILE", hide = true)]
-    key_file: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "DEVICE", hide = true)]
-    tpm2_device: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "FILE", hide = true)]
-    tpm2_device_key: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "HANDLE", hide = true)]
-    tpm2_seal_key_handle: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "PCRS", hide = true)]
-    tpm2_pcrs: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "FILE", hide = true)]
-    tpm2_public_key: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "TEXT", hide = true)]
-    tpm2_public_key_policyref: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "PCRS", hide = true)]
-    tpm2_public_key_pcrs: Option<String>,
-    /// Refused: nothing is encrypted
-    #[arg(long, value_name = "FILE", hide = true)]
-    tpm2_pcrlock: Option<String>,
-}
-
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum EmptyMode {
     Refuse,
@@ -262,60 +207,6 @@ enum Append {
 
 fn boolean(text: &str) -> std::result::Result<bool, String> {
     parse_boolean(text).ok_or_else(|| "expected yes or no".to_owned())
-}
-
-impl Refused {
-    /// The first of them that was given.
-    fn check(&self) -> Result<()> {
-        let encrypted =
-            "nothing is encrypted here: LUKS2 is not written yet, and a TPM belongs to one machine";
-        let iso = "no ISO 9660 is written";
-        let mounted = "no image is mounted, since that takes root; unpack it, and give the folder as --root";
-        let is = |value: &Option<String>, allowed: &[bool], auto: bool| match value.as_deref() {
-            None => true,
-            Some("auto") => auto,
-            Some(text) => parse_boolean(text).is_some_and(|truth| allowed.contains(&truth)),
-        };
-        let refused: [(&str, bool, &str); 19] = [
-            (
-                "--offline",
-                !is(&self.offline, &[true], true),
-                "filesystems are written without loop devices and without the kernel",
-            ),
-            (
-                "--discard",
-                !is(&self.discard, &[true], false),
-                "an image is a sparse file, and what a new partition does not write reads as zero",
-            ),
-            (
-                "--cow",
-                !is(&self.cow, &[], true),
-                "attributes of files on btrfs are left as the folder has them; chattr +C changes that of the folder",
-            ),
-            ("--el-torito", !is(&self.el_torito, &[false], false), iso),
-            ("--el-torito-system", self.el_torito_system.is_some(), iso),
-            ("--el-torito-volume", self.el_torito_volume.is_some(), iso),
-            ("--el-torito-publisher", self.el_torito_publisher.is_some(), iso),
-            ("--image", self.image_root.is_some(), mounted),
-            ("--image-policy", self.image_policy.is_some(), mounted),
-            ("--list-devices", self.list_devices, "no device is looked at: this program writes files"),
-            ("--key-file", self.key_file.is_some(), encrypted),
-            ("--tpm2-device", self.tpm2_device.is_some(), encrypted),
-            ("--tpm2-device-key", self.tpm2_device_key.is_some(), encrypted),
-            ("--tpm2-seal-key-handle", self.tpm2_seal_key_handle.is_some(), encrypted),
-            ("--tpm2-pcrs", self.tpm2_pcrs.is_some(), encrypted),
-            ("--tpm2-public-key", self.tpm2_public_key.is_some(), encrypted),
-            ("--tpm2-public-key-policyref", self.tpm2_public_key_policyref.is_some(), encrypted),
-            ("--tpm2-public-key-pcrs", self.tpm2_public_key_pcrs.is_some(), encrypted),
-            ("--tpm2-pcrlock", self.tpm2_pcrlock.is_some(), encrypted),
-        ];
-        match refused.into_iter().find(|(_, given, _)| *given) {
-            None => Ok(()),
-            Some((flag, _, why)) => Err(Error::new(Kind::Usage, "this option of systemd-repart is not done")
-                .at_flag(flag)
-                .why(why)),
-        }
-    }
 }
 
 impl Args {
@@ -361,6 +252,7 @@ impl Args {
             defer_factory_reset: self.filter.defer_partitions_factory_reset,
             factory_reset: self.operation.factory_reset,
             split: self.operation.split,
+            signing: self.sign.signing()?,
             filesystem: overridden,
             owner: self.own.owner,
             epoch: epoch()?,
