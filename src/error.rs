@@ -433,15 +433,14 @@ impl fmt::Display for Error {
                 write!(f, "\n  at {place}")?;
             }
         }
-        let details: [(&str, fn(&Inner) -> &Option<String>); 4] = [
-            ("expected", |inner| &inner.expected),
-            ("found", |inner| &inner.found),
-            ("because", |inner| &inner.why),
-            ("hint", |inner| &inner.hint),
-        ];
-        for (name, detail) in details {
-            // The outermost knows best what was wanted and what helps.
-            if let Some(value) = chain.iter().find_map(|inner| detail(inner).as_ref()) {
+        // The outermost error knows best what was wanted and what helps.
+        for (name, value) in [
+            ("expected", chain.iter().find_map(|inner| inner.expected.as_ref())),
+            ("found", chain.iter().find_map(|inner| inner.found.as_ref())),
+            ("because", chain.iter().find_map(|inner| inner.why.as_ref())),
+            ("hint", chain.iter().find_map(|inner| inner.hint.as_ref())),
+        ] {
+            if let Some(value) = value {
                 write!(f, "\n  {name}: {}", plain(value))?;
             }
         }

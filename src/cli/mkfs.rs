@@ -6,7 +6,7 @@ use super::job::{Common, Target, epoch};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
-use crate::filesystem::{Spec, ext4, fat};
+use crate::filesystem::{Spec, erofs, ext4, fat, squashfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -41,6 +41,16 @@ enum Kind {
   diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12"
     )]
     Vfat(Box<Make<fat::Options>>),
+    /// Make an EROFS filesystem, which is only read: plain, or compressed
+    #[command(after_help = "Examples:
+  diskwright mkfs erofs rootfs -o root.img
+  diskwright mkfs erofs store -o store.img --compress zstd --chunk 1MiB")]
+    Erofs(Box<Packed<erofs::Options>>),
+    /// Make a SquashFS: compressed, and only read
+    #[command(after_help = "Examples:
+  diskwright mkfs squashfs rootfs -o root.squashfs
+  diskwright mkfs squashfs rootfs -o root.squashfs --compress xz --level 9 --chunk 1MiB")]
+    Squashfs(Box<Packed<squashfs::Options>>),
 }
 
 /// A filesystem with its own options.
@@ -50,6 +60,39 @@ struct Make<O: clap::Args> {
     shared: Shared,
     #[command(flatten)]
     options: O,
+}
+
+/// A filesystem that is compressed itself: `--compress` and `--level` are its own, and those of the container have longer
+/// names.
+#[derive(Debug)]
+struct Packed<O: clap::Args>(Make<O>);
+
+impl<O: clap::Args> Packed<O> {
+    fn renamed(command: clap::Command) -> clap::Command {
+        command
+            .mut_arg("compress", |argument| argument.long("container-compress"))
+            .mut_arg("level", |argument| argument.long("container-level"))
+    }
+}
+
+impl<O: clap::Args> clap::FromArgMatches for Packed<O> {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        Make::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl<O: clap::Args> clap::Args for Packed<O> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Self::renamed(Make::<O>::augment_args(command))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::renamed(Make::<O>::augment_args_for_update(command))
+    }
 }
 
 /// The flags of all filesystems.
@@ -94,6 +137,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     match args.kind {
         Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
         Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
+        Kind::Erofs(make) => make.0.shared.run(&Spec::Erofs(make.0.options)),
+        Kind::Squashfs(make) => make.0.shared.run(&Spec::Squashfs(make.0.options)),
     }
 }
 

@@ -75,7 +75,7 @@ impl Codec {
     /// The memory of a thread that compresses clusters of this size: buffers and stack, and a multiple of the
     /// cluster for the tables of the encoder. It was measured as the growth of the program from one thread to
     /// eight.
-    pub(super) fn memory(self, cluster: u64) -> Bytes {
+    pub(crate) fn memory(self, cluster: u64) -> Bytes {
         let times = match self {
             Self::Zlib(_) => 2,
             Self::Zstd(level) => match level.get() {
@@ -99,7 +99,9 @@ const SMALL_HASH: zstd::zstd_safe::CParameter = zstd::zstd_safe::CParameter::Has
 const SMALL_CLUSTER: u64 = 64 << 10;
 
 /// Compresses clusters one by one, and keeps its memory between them.
-pub(super) enum Encoder {
+pub(crate) struct Encoder(Inner);
+
+enum Inner {
     Zlib(Box<Deflater>),
     #[cfg(feature = "zstd")]
     Zstd(zstd::bulk::Compressor<'static>),
@@ -117,9 +119,9 @@ impl Encoder {
         not(feature = "zstd"),
         expect(unused_variables, reason = "zlib takes clusters of any size alike")
     )]
-    pub(super) fn new(codec: Codec, cluster: u64) -> Result<Self> {
+    pub(crate) fn new(codec: Codec, cluster: u64) -> Result<Self> {
         match codec {
-            Codec::Zlib(level) => Ok(Self::Zlib(Box::new(Deflater::new(level.get())))),
+            Codec::Zlib(level) => Ok(Self(Inner::Zlib(Box::new(Deflater::new(level.get()))))),
             #[cfg(feature = "zstd")]
             Codec::Zstd(level) => {
                 let failed = |error| Error::bug("zstd does not start").because(error);
@@ -127,7 +129,7 @@ impl Encoder {
                 if level == ZstdLevel::default() && cluster <= SMALL_CLUSTER {
                     compressor.set_parameter(SMALL_HASH).map_err(failed)?;
                 }
-                Ok(Self::Zstd(compressor))
+                Ok(Self(Inner::Zstd(compressor)))
             }
             #[cfg(not(feature = "zstd"))]
             Codec::Zstd(_) => Err(Error::new(Kind::Usage, "this program was built without zstd")
@@ -136,15 +138,15 @@ impl Encoder {
     }
 
     /// Appends `bytes` compressed to `out`. If that is not shorter, it appends nothing and returns `None`.
-    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>> {
+    pub(crate) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>> {
         let before = out.len();
-        let length = match self {
-            Self::Zlib(deflater) => {
+        let length = match &mut self.0 {
+            Inner::Zlib(deflater) => {
                 out.resize(before + bytes.len(), 0);
                 deflater.deflate(bytes, &mut out[before..])
             }
             #[cfg(feature = "zstd")]
-            Self::Zstd(compressor) => {
+            Inner::Zstd(compressor) => {
                 out.resize(before + zstd::zstd_safe::compress_bound(bytes.len()), 0);
                 let length = compressor
                     .compress_to_buffer(bytes, &mut out[before..])
@@ -177,7 +179,7 @@ fn deflate(compress: &mut Compress, bytes: &[u8], out: &mut Vec<u8>) -> Result<u
 
 /// Makes a zlib stream (RFC 1950, with header and checksum) of each piece, for formats that store only such
 /// streams.
-pub(super) struct ZlibEncoder {
+pub(crate) struct ZlibEncoder {
     compress: Compress,
     stored: Compress,
 }
@@ -190,14 +192,14 @@ impl fmt::Debug for ZlibEncoder {
 
 impl ZlibEncoder {
     /// Compresses at `level`.
-    pub(super) fn new(level: ZlibLevel) -> Self {
+    pub(crate) fn new(level: ZlibLevel) -> Self {
         let level = Compression::new(u32::from(level.get()));
         Self { compress: Compress::new(level, true), stored: Compress::new(Compression::none(), true) }
     }
 
     /// Appends the stream of `bytes` to `out`. Bytes that would become longer are stored in it, which costs 5
     /// bytes for each 65,535 and 6 for the stream (RFC 1951, 3.2.4).
-    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
+    pub(crate) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
         let before = out.len();
         let length = deflate(&mut self.compress, bytes, out)?;
         if length < bytes.len() {
@@ -287,7 +289,7 @@ impl Decoder {
 ///
 /// # Errors
 /// A stream that is damaged, does not end in `bytes`, or gives more than `out` can hold.
-pub(super) fn inflate_whole(bytes: &[u8], out: &mut [u8]) -> Result<usize, String> {
+pub(crate) fn inflate_whole(bytes: &[u8], out: &mut [u8]) -> Result<usize, String> {
     let mut inflate = Decompress::new(true);
     match inflate.decompress(bytes, out, FlushDecompress::Finish) {
         Ok(Status::StreamEnd) => Ok(usize_of(inflate.total_out())),
@@ -297,6 +299,22 @@ pub(super) fn inflate_whole(bytes: &[u8], out: &mut [u8]) -> Result<usize, Strin
         Ok(_) => Err(format!("the stream is cut after {} bytes", inflate.total_out())),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Decompresses whole frames of zstd into `out` and returns how many bytes they gave. Nothing follows them.
+///
+/// # Errors
+/// Frames that are damaged, do not end with `bytes`, or give more than `out` holds.
+#[cfg_attr(not(feature = "zstd"), expect(unused_variables, reason = "there is no zstd"))]
+pub(crate) fn unzstd_whole(bytes: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    #[cfg(feature = "zstd")]
+    {
+        // In one step, which needs no window: what is far back is in `out`.
+        let mut decompressor = zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?;
+        decompressor.decompress_to_buffer(bytes, out).map_err(|error| error.to_string())
+    }
+    #[cfg(not(feature = "zstd"))]
+    Err("this program was built without zstd".to_owned())
 }
 
 /// Whether a stream gave all expected bytes.

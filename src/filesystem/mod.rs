@@ -6,9 +6,11 @@
 
 mod bits;
 mod device;
+pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub(crate) mod marks;
+pub mod squashfs;
 pub mod swap;
 mod volume;
 
@@ -35,6 +37,10 @@ pub enum Spec {
     Ext4(ext4::Options),
     /// FAT12, FAT16 or FAT32 with long names.
     Vfat(fat::Options),
+    /// The enhanced read-only filesystem of Linux.
+    Erofs(erofs::Options),
+    /// SquashFS, which is compressed and only read.
+    Squashfs(squashfs::Options),
     /// A swap area, which contains no files.
     Swap(swap::Options),
 }
@@ -48,6 +54,18 @@ impl From<ext4::Options> for Spec {
 impl From<fat::Options> for Spec {
     fn from(options: fat::Options) -> Self {
         Self::Vfat(options)
+    }
+}
+
+impl From<erofs::Options> for Spec {
+    fn from(options: erofs::Options) -> Self {
+        Self::Erofs(options)
+    }
+}
+
+impl From<squashfs::Options> for Spec {
+    fn from(options: squashfs::Options) -> Self {
+        Self::Squashfs(options)
     }
 }
 
@@ -97,6 +115,8 @@ impl Spec {
         match self {
             Self::Ext4(_) => "ext4",
             Self::Vfat(_) => "vfat",
+            Self::Erofs(_) => "erofs",
+            Self::Squashfs(_) => "squashfs",
             Self::Swap(_) => "swap",
         }
     }
@@ -107,6 +127,8 @@ impl Spec {
         let label = match self {
             Self::Ext4(options) => &options.label,
             Self::Vfat(options) => &options.label,
+            Self::Erofs(options) => &options.label,
+            Self::Squashfs(_) => &None,
             Self::Swap(options) => &options.label,
         };
         label.as_deref().unwrap_or_default()
@@ -118,6 +140,8 @@ impl Spec {
         match self {
             Self::Ext4(options) => options.free,
             Self::Vfat(options) => options.free,
+            Self::Erofs(options) => options.free,
+            Self::Squashfs(options) => options.free,
             Self::Swap(_) => None,
         }
     }
@@ -131,7 +155,7 @@ impl Spec {
     /// Whether it keeps the owners of files.
     #[must_use]
     pub const fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Ext4(_))
+        matches!(self, Self::Ext4(_) | Self::Erofs(_) | Self::Squashfs(_))
     }
 
     /// Whether its contents can decide its size.
@@ -150,13 +174,14 @@ impl Spec {
     /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
     /// # Errors
-    /// As [`ext4::build`], [`fat::build`] and [`swap::build`].
+    /// As [`ext4::build`], [`fat::build`], [`erofs::build`], [`squashfs::build`] and [`swap::build`].
     pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
-        let _ = packer;
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),
             Self::Vfat(options) => fat::build(tree()?, options, at),
+            Self::Erofs(options) => erofs::build(tree()?, options, at, packer),
+            Self::Squashfs(options) => squashfs::build(tree()?, options, at, packer),
             Self::Swap(options) => swap::build(options, at),
         }
     }
@@ -185,11 +210,11 @@ pub struct Filesystem {
 /// Facts about a filesystem, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `ext4`, `vfat`, `swap`.
+    /// `ext4`, `vfat`, `erofs`, `squashfs`, `swap`.
     pub kind: &'static str,
     /// The label as it is on the disk; empty for none.
     pub label: String,
-    /// As `blkid` prints it: a UUID, or `1234-ABCD` for FAT.
+    /// As `blkid` prints it: a UUID, or `1234-ABCD` for FAT; empty for none.
     pub uuid: String,
     /// Bytes in a block or cluster.
     pub block_size: u64,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::text_of;
 use crate::error::Result;
-use crate::filesystem::{Volume, ext4, fat, marks, swap};
+use crate::filesystem::{Volume, ext4, fat, marks, squashfs, swap};
 use crate::image::Slice;
 use crate::units::joined;
 
@@ -44,6 +44,9 @@ pub(super) fn find(slice: &Slice, patience: &mut u64) -> Result<Option<Found>> {
         return Ok(Some(found));
     }
     if let Some(found) = swap(slice)? {
+        return Ok(Some(found));
+    }
+    if let Some(found) = squashfs(slice) {
         return Ok(Some(found));
     }
     if let Some(marked) = marks::find(slice)? {
@@ -84,6 +87,22 @@ fn swap(slice: &Slice) -> Result<Option<Found>> {
         blocks: Some(u64::from(header.last_page) + 1),
         ..Found::default()
     }))
+}
+
+/// SquashFS, by its superblock. One that is damaged is told by its mark alone.
+fn squashfs(slice: &Slice) -> Option<Found> {
+    let volume = squashfs::open(slice).ok().flatten()?;
+    let facts = volume.facts();
+    Some(Found {
+        kind: facts.kind.to_owned(),
+        features: vec![volume.compressor().to_owned()],
+        block_size: Some(facts.block_size),
+        blocks: Some(facts.blocks),
+        free_blocks: Some(facts.free_blocks),
+        inodes: facts.inodes,
+        free_inodes: facts.free_inodes,
+        ..Found::default()
+    })
 }
 
 /// FAT12, 16, 32: a boot sector with consistent numbers.

@@ -15,11 +15,7 @@ use super::ordered::{self, Stage};
 use super::output::refused;
 use crate::error::{Error, Result};
 use crate::image::{Builder, Files, HostFile, Image};
-use crate::units::{Bytes, MIB, u64_of};
-
-/// How much memory all workers together take at most. A compressed filesystem stays under 128 MiB beside its metadata, and
-/// 16 of these are for the rest of the program.
-const MEMORY: u64 = 112 * MIB;
+use crate::units::{Bytes, u64_of};
 
 /// Chunks that are made before the layout.
 pub trait Pack: Sync {
@@ -98,10 +94,23 @@ impl Spool {
     pub fn pack<P: Pack>(&mut self, work: &P, options: &PourOptions<'_>) -> Result<Vec<Packed<P::Note>>> {
         let chunks = Vec::with_capacity(crate::units::usize_of(work.count().min(1 << 20)));
         let stage = Packing { work, spool: self };
-        let options = options.sharing(Bytes::new(MEMORY), work.memory());
+        let options = options.packing(work.memory());
         let appended = ordered::run(&stage, Appended { end: self.length, chunks }, &options)?;
         self.length = appended.end;
         Ok(appended.chunks)
+    }
+
+    /// Keeps `bytes` at byte `start`, in a place that the caller gave to nothing else and tells of by [`Spool::extend`]: for
+    /// work that decides by itself what is appended where.
+    pub(crate) fn keep(&self, bytes: &[u8], start: u64) -> Result<()> {
+        self.file
+            .write_all_at(bytes, start)
+            .map_err(|error| refused("cannot keep packed data", &self.folder, error))
+    }
+
+    /// Says that places up to `end` were given away.
+    pub(crate) fn extend(&mut self, end: u64) {
+        self.length = self.length.max(end);
     }
 
     /// Everything that was appended, as an image.
@@ -165,10 +174,7 @@ impl<P: Pack> Stage for Packing<'_, P> {
     }
 
     fn finish(&self, start: u64, worker: &mut Self::Worker) -> Result<()> {
-        self.spool
-            .file
-            .write_all_at(&worker.bytes, start)
-            .map_err(|error| refused("cannot keep packed data", &self.spool.folder, error))
+        self.spool.keep(&worker.bytes, start)
     }
 }
 

@@ -33,6 +33,7 @@ pub use build::Builder;
 pub use chmod::Chmod;
 pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
+pub(crate) use owners::Names;
 pub(crate) use ready::Ready;
 pub use rules::{Hardlinks, Owner, Rules};
 pub use scan::{Exclusions, Request, Scan, scan, scan_without};

@@ -37,13 +37,13 @@ pub(super) struct Owners {
 
 /// The number of names, and the first few of them.
 #[derive(Clone, Debug, Default)]
-struct Names {
+pub(crate) struct Names {
     count: u64,
     examples: Vec<String>,
 }
 
 impl Names {
-    fn add(&mut self, most: usize, example: impl FnOnce() -> String) {
+    pub(crate) fn add(&mut self, most: usize, example: impl FnOnce() -> String) {
         self.count += 1;
         if self.examples.len() < most {
             self.examples.push(example());
@@ -51,7 +51,7 @@ impl Names {
     }
 
     /// `3 names: a, b and 1 more`; `None` where there are none.
-    fn list(&self) -> Option<String> {
+    pub(crate) fn list(&self) -> Option<String> {
         let shown = self.examples.join(", ");
         let names = if self.count == 1 { "name" } else { "names" };
         match self.count.checked_sub(crate::units::u64_of(self.examples.len()))? {

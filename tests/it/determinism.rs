@@ -26,7 +26,22 @@ fn jobs(folder: &Path) -> Vec<Vec<OsString>> {
         job.push(folder.join("tree").into());
         jobs.push(job);
     }
+    for arguments in [
+        &["--hardlinks", "dissolve"][..],
+        &["--compress", "zstd"],
+        &["--compress", "lz4hc", "--chunk", "8KiB"],
+    ] {
+        let mut job: Vec<OsString> = vec!["mkfs".into(), "erofs".into()];
+        job.extend(arguments.iter().map(OsString::from));
+        job.push(folder.join("tree").into());
+        jobs.push(job);
+    }
     jobs.push(vec!["mkfs".into(), "vfat".into(), folder.join("tree/bin").into()]);
+    for compress in ["zstd", "gzip", "lz4", "none"] {
+        let mut job: Vec<OsString> = ["mkfs", "squashfs", "--compress", compress].map(OsString::from).into();
+        job.push(folder.join("tree").into());
+        jobs.push(job);
+    }
     jobs
 }
 

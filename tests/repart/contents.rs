@@ -200,3 +200,38 @@ fn the_same_twice_and_whatever_the_number_of_jobs() {
     }
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
+
+/// Filesystems that are made of files once and for all, as small as they are.
+#[test]
+fn read_only_filesystems_are_made_too() {
+    for (keys, judge) in [
+        ("Format=erofs\n", ["fsck.erofs"].as_slice()),
+        ("Format=erofs\nCompression=lz4hc\nCompressionLevel=9\n", &["fsck.erofs"]),
+        ("Format=squashfs\n", &["unsquashfs", "-lls"]),
+        ("Format=squashfs\nCompression=zstd\n", &["unsquashfs", "-lls"]),
+    ] {
+        let folder = Folder::new(&[
+            ("tree/etc/a", "a"),
+            ("tree/big", &"text ".repeat(40_000)),
+            (
+                "repart.d/1.conf",
+                &format!(
+                    "[Partition]\nType=root\nLabel=ro\nMinimize=best\nCopyFiles=/tree:/\nSplitName=fs\n{keys}"
+                ),
+            ),
+        ]);
+        let usual = [
+            "--empty=create",
+            "--size=auto",
+            "--definitions=repart.d",
+            "--split=yes",
+            crate::run::SEED,
+            "--copy-source=.",
+        ];
+        let said = folder.repart(&[usual.as_slice(), &["image.raw"]].concat());
+        assert_eq!(said.code, 0, "{keys}: {}", said.error());
+        let (name, flags) = judge.split_first().unwrap();
+        let said = run(command(name).args(flags).arg("image.fs.raw").current_dir(folder.0.path()));
+        assert_eq!(said.code, 0, "{keys}: {} {}", said.text(), said.error());
+    }
+}

@@ -136,3 +136,39 @@ fn a_deferred_signature_is_joined_later() {
     let offset = usize::try_from(rows[2]["offset"].as_u64().unwrap()).unwrap();
     assert!(before[offset..offset + 16384].iter().all(|byte| *byte == 0));
 }
+
+/// `--make-ddi=`: a signed EROFS with its hashes, by definitions that are built in.
+#[test]
+fn extensions_are_signed_images() {
+    let folder = Folder::new(&[
+        ("tree/usr/lib/extension-release.d/extension-release.x", "ID=_any\n"),
+        ("tree/usr/bin/tool", "tool"),
+        ("tree/etc/not", "not in a sysext"),
+    ]);
+    let mut openssl = command("openssl");
+    openssl.args([
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj",
+        "/CN=t",
+    ]);
+    must(openssl.current_dir(folder.0.path()));
+    let arguments = [
+        "-S",
+        "-s",
+        "tree",
+        "--private-key=key.pem",
+        "--certificate=cert.pem",
+        "--json=short",
+        "--split=yes",
+        SEED,
+    ];
+    let said = folder.repart(&[arguments.as_slice(), &["--architecture=x86-64", "x.raw"]].concat());
+    assert_eq!(said.code, 0, "{}", said.error());
+    let rows = rows(&said);
+    let types: Vec<_> = rows.iter().map(|row| row["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["root-x86-64", "root-x86-64-verity", "root-x86-64-verity-sig"]);
+    let root = rows[0]["roothash"].as_str().unwrap();
+    let mut judge = command("veritysetup");
+    judge.args(["verify", "x.root-x86-64.raw", "x.root-x86-64-verity.raw", root]);
+    assert_eq!(run(judge.current_dir(folder.0.path())).code, 0);
+    must(command("fsck.erofs").arg("x.root-x86-64.raw").current_dir(folder.0.path()));
+}

@@ -13,7 +13,7 @@ use super::{Severity, complain};
 use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::{
-    Activity, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean, parse_size, prepare,
+    Activity, Ddi, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean, parse_size, prepare,
 };
 use crate::identity::Seed;
 use crate::pour::output::Output;
@@ -39,6 +39,8 @@ pub(super) struct Args {
     image: Option<PathBuf>,
     #[command(flatten)]
     operation: Operation,
+    #[command(flatten)]
+    kinds: Kinds,
     #[command(flatten)]
     shown: Shown,
     #[command(flatten)]
@@ -66,10 +68,10 @@ struct Operation {
     /// Whether nothing is written [default: yes, and no with --empty=create]
     #[arg(long, value_name = "BOOL", value_parser = boolean)]
     dry_run: Option<bool>,
-    /// What may be there: refuse (an image with a GPT has to be), allow (with or without), require (without), force (what is
+    /// What may be there [default: refuse, and create with --make-ddi]: refuse (an image with a GPT has to be), allow (with or without), require (without), force (what is
     /// on it is lost), create (a new image)
-    #[arg(long, value_name = "MODE", default_value = "refuse")]
-    empty: EmptyMode,
+    #[arg(long, value_name = "MODE")]
+    empty: Option<EmptyMode>,
     /// Size of the image, as 10G, or auto; a larger one stays as it is
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
@@ -94,6 +96,31 @@ struct Operation {
     /// Write nothing; succeed where an existing partition has FactoryReset=
     #[arg(long)]
     can_factory_reset: bool,
+}
+
+/// Images with definitions of their own.
+#[derive(Debug, clap::Args)]
+struct Kinds {
+    /// Make a signed image of a kind whose definitions are built in: sysext, confext or portable
+    #[arg(long, value_name = "TYPE")]
+    make_ddi: Option<Ddi>,
+    /// The same as --make-ddi=sysext
+    #[arg(short = 'S', conflicts_with = "make_ddi")]
+    sysext: bool,
+    /// The same as --make-ddi=confext
+    #[arg(short = 'C', conflicts_with_all = ["make_ddi", "sysext"])]
+    confext: bool,
+    /// The same as --make-ddi=portable
+    #[arg(short = 'P', conflicts_with_all = ["make_ddi", "sysext", "confext"])]
+    portable: bool,
+}
+
+impl Kinds {
+    fn ddi(&self) -> Option<Ddi> {
+        let named =
+            [(self.sysext, Ddi::Sysext), (self.confext, Ddi::Confext), (self.portable, Ddi::Portable)];
+        self.make_ddi.or_else(|| named.into_iter().find(|(given, _)| *given).map(|(_, ddi)| ddi))
+    }
 }
 
 /// What is shown.
@@ -215,6 +242,7 @@ impl Args {
         let usage =
             |what: &str, flag: &str, text: &str| Error::new(Kind::Usage, what).at_flag(flag).found(text);
         let size = match self.operation.size.as_deref() {
+            None if self.kinds.ddi().is_some() => Size::Auto,
             None => Size::Given,
             Some("auto") => Size::Auto,
             Some(text) => Size::Fixed(parse_size(text).ok_or_else(|| {
@@ -234,7 +262,8 @@ impl Args {
             root: self.sources.root.clone(),
             copy_source: self.sources.copy_source.clone(),
             copy_from: self.sources.copy_from.clone(),
-            empty: match self.operation.empty {
+            ddi: self.kinds.ddi(),
+            empty: match self.empty() {
                 EmptyMode::Refuse => Empty::Refuse,
                 EmptyMode::Allow => Empty::Allow,
                 EmptyMode::Require => Empty::Require,
@@ -293,8 +322,13 @@ impl Args {
         }
     }
 
+    fn empty(&self) -> EmptyMode {
+        let usual = if self.kinds.ddi().is_some() { EmptyMode::Create } else { EmptyMode::Refuse };
+        self.operation.empty.unwrap_or(usual)
+    }
+
     fn is_dry(&self) -> bool {
-        let creates = matches!(self.operation.empty, EmptyMode::Create);
+        let creates = matches!(self.empty(), EmptyMode::Create);
         self.operation.nothing
             || self.operation.can_factory_reset
             || self.operation.dry_run.unwrap_or(!creates)

@@ -33,18 +33,6 @@ pub(super) struct Refused {
     /// Refused: no image is mounted
     #[arg(long, value_name = "POLICY", hide = true)]
     image_policy: Option<String>,
-    /// Refused: it makes EROFS
-    #[arg(long, value_name = "TYPE", hide = true)]
-    make_ddi: Option<String>,
-    /// Refused: it makes EROFS
-    #[arg(short = 'S', hide = true)]
-    sysext: bool,
-    /// Refused: it makes EROFS
-    #[arg(short = 'C', hide = true)]
-    confext: bool,
-    /// Refused: it makes EROFS
-    #[arg(short = 'P', hide = true)]
-    portable: bool,
     /// Refused: no device is looked at
     #[arg(long, hide = true)]
     list_devices: bool,
@@ -89,13 +77,7 @@ impl Refused {
             Some("auto") => auto,
             Some(text) => parse_boolean(text).is_some_and(|truth| allowed.contains(&truth)),
         };
-        let ddi = self.make_ddi.is_some() || self.sysext || self.confext || self.portable;
-        let refused: [(&str, bool, &str); 20] = [
-            (
-                "--make-ddi",
-                ddi,
-                "it makes a signed EROFS by definitions of its own, and no EROFS is written here yet; definitions with Format=ext4 and Verity= make a signed image",
-            ),
+        let refused: [(&str, bool, &str); 19] = [
             (
                 "--offline",
                 !is(&self.offline, &[true], true),

@@ -10,16 +10,13 @@ use super::kind::Designator;
 use super::plan::{Part, Plan};
 use crate::disk::{Entry, Payload};
 use crate::error::{Error, Kind, Result};
-use crate::filesystem::{Spec, ext4, fat, swap};
+use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, swap};
 use crate::identity;
 use crate::nix::STORE;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Exclusions, Hardlinks, Meta, Owner, Rules, Time, Xattr};
 use crate::units::Bytes;
 use crate::values::{FatBits, Guid, VolumeId};
-
-/// The filesystems that are made only where their writers are there.
-pub(super) const PACKED: [&str; 0] = [];
 
 /// What is in these directories of a running system is never copied, the directories themselves are.
 const NEVER: [&str; 6] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp"];
@@ -87,8 +84,24 @@ impl Making<'_> {
                 fat: fat_bits(part, size, sector),
                 ..fat::Options::default()
             }),
+            "erofs" => Spec::Erofs(self.erofs(definition, uuid, sector)?),
+            "squashfs" => Spec::Squashfs(squashfs(definition)?),
             "swap" => Spec::Swap(swap::Options { label, uuid: Some(Guid(uuid)) }),
             other => return Err(Error::bug(format!("no {other} is made, and that was not refused"))),
+        })
+    }
+
+    /// An EROFS: blocks as large as the sectors where the release has it so. What is compressed needs blocks of 4 KiB.
+    fn erofs(&self, definition: &Definition, uuid: uuid::Uuid, sector: u32) -> Result<erofs::Options> {
+        let compress = word(definition)?;
+        let small = self.options.level.erofs_blocks_are_sectors() && compress.is_none();
+        Ok(erofs::Options {
+            uuid: Some(Guid(uuid)),
+            free: Some(Bytes::ZERO),
+            compress,
+            level: level(definition)?,
+            block_size: small.then_some(sector.min(4096)),
+            ..erofs::Options::default()
         })
     }
 
@@ -241,6 +254,39 @@ impl Making<'_> {
         })
         .collect()
     }
+}
+
+/// A SquashFS: gzip where nothing is said, as mksquashfs has it.
+fn squashfs(definition: &Definition) -> Result<squashfs::Options> {
+    let gzip = || "gzip".parse().ok();
+    Ok(squashfs::Options {
+        compress: word(definition)?.or_else(gzip),
+        level: level(definition)?,
+        free: Some(Bytes::ZERO),
+        ..squashfs::Options::default()
+    })
+}
+
+/// `Compression=`.
+fn word<T: std::str::FromStr>(definition: &Definition) -> Result<Option<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    let Some(text) = &definition.compression else { return Ok(None) };
+    text.parse().map(Some).map_err(|error: T::Err| {
+        let name = definition.filesystem().unwrap_or_default();
+        let what = format!("no {name} is compressed with {text} here");
+        definition.place(Error::new(Kind::Manifest, what), "Compression").why(error.to_string())
+    })
+}
+
+/// `CompressionLevel=`.
+fn level(definition: &Definition) -> Result<Option<u8>> {
+    let Some(text) = &definition.compression_level else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let error = Error::new(Kind::Manifest, "CompressionLevel= is no level").found(text);
+        definition.place(error, "CompressionLevel")
+    })
 }
 
 /// The width of a FAT that nobody asked for: systemd-repart always asks for 32 bits, also where there are too few clusters

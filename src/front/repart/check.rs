@@ -6,7 +6,7 @@ use super::kind::Designator;
 use crate::error::{Error, Kind, Result};
 
 /// The filesystems that are made here; others are refused by name.
-pub(super) const FILESYSTEMS: [&str; 3] = ["ext4", "vfat", "swap"];
+pub(super) const FILESYSTEMS: [&str; 5] = ["ext4", "vfat", "erofs", "squashfs", "swap"];
 
 /// Those that nothing can be added to when they are made.
 pub(super) const READ_ONLY: [&str; 2] = ["erofs", "squashfs"];
@@ -108,9 +108,8 @@ fn named(name: &str) -> Option<Format> {
 /// What goes with a filesystem.
 fn filesystem(definition: &Definition) -> Result<()> {
     let Some(name) = definition.filesystem() else { return Ok(()) };
-    let known = || FILESYSTEMS.iter().chain(&super::body::PACKED);
-    if !known().any(|known| *known == name) {
-        let names: Vec<&str> = known().copied().chain(["empty"]).collect();
+    if !FILESYSTEMS.contains(&name) {
+        let names: Vec<&str> = FILESYSTEMS.into_iter().chain(["empty"]).collect();
         return Err(refuse(definition, "Format", &format!("no {name} is written here"))
             .expected(names.join(", "))
             .why("every format is written by this program itself, without mkfs programs"));

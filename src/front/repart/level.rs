@@ -109,4 +109,9 @@ impl Level {
     pub(super) fn splits_bare_signatures(self) -> bool {
         self >= Self::V262
     }
+
+    /// Whether EROFS gets blocks as large as its sectors ([systemd#43265](https://github.com/systemd/systemd/pull/43265)).
+    pub(super) fn erofs_blocks_are_sectors(self) -> bool {
+        self >= Self::V262
+    }
 }

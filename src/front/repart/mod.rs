@@ -16,6 +16,7 @@
 mod allocate;
 mod body;
 mod check;
+mod ddi;
 mod definition;
 mod existing;
 mod ini;
@@ -36,6 +37,7 @@ mod tabs;
 mod value;
 mod verity;
 
+pub use ddi::Ddi;
 pub use level::Level;
 pub use make::{Finished, Prepared, prepare};
 pub use options::{Empty, Options, Size};

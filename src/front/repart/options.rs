@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ddi::Ddi;
 use super::kind::Kind;
 use super::level::Level;
 use super::verity::Signing;
@@ -20,6 +21,8 @@ pub struct Options {
     pub image: PathBuf,
     /// Folders with definitions.
     pub definitions: Vec<PathBuf>,
+    /// The kind of image whose definitions are built in, in place of all others.
+    pub ddi: Option<Ddi>,
     /// What paths in definitions are below, and where else definitions are looked for.
     pub root: Option<PathBuf>,
     /// What the sources of `CopyFiles=` are below instead.
@@ -102,6 +105,7 @@ impl Options {
             level: Level::default(),
             image,
             definitions: Vec::new(),
+            ddi: None,
             root: None,
             copy_source: None,
             copy_from: Vec::new(),
@@ -198,6 +202,12 @@ impl Options {
             return Err(usage("places cannot be multiples of that", "--grain-size")
                 .expected("a power of two that is at least the sector")
                 .found(grain));
+        }
+        if self.ddi.is_some() && !self.definitions.is_empty() {
+            return Err(usage("an image of that kind has definitions of its own", "--definitions"));
+        }
+        if self.ddi.is_some() && self.copy_source.is_none() {
+            return Err(usage("there is no tree to make the image of", "--copy-source"));
         }
         if self.empty == Empty::Create && self.size == Size::Given {
             return Err(usage("a new image needs a size", "--size").expected("--size=auto, or as --size=10G"));

@@ -29,12 +29,8 @@ pub(super) fn definitions(
     options: &Options,
     specifiers: &Specifiers,
 ) -> Result<(Vec<Definition>, Vec<String>)> {
-    let folders = folders(options)?;
     let (mut definitions, mut warnings) = (Vec::new(), Vec::new());
-    for (name, path) in files(&folders, ".conf")? {
-        let mut drop_ins = name.clone();
-        drop_ins.push(".d");
-        let drop_ins: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&drop_ins)).collect();
+    for Found { path, text, drop_ins } in found(options)? {
         let kind = Kind::new(Uuid::nil());
         let mut reader = Reader {
             options,
@@ -43,8 +39,11 @@ pub(super) fn definitions(
             typed: false,
             warnings: Vec::new(),
         };
-        read(&mut reader, &path)?;
-        for (_, path) in files(&drop_ins, ".conf")? {
+        match text {
+            Some(text) => take(&mut reader, &path, text.as_bytes())?,
+            None => read(&mut reader, &path)?,
+        }
+        for path in drop_ins {
             read(&mut reader, &path)?;
             reader.definition.drop_ins.push(path);
         }
@@ -62,6 +61,35 @@ pub(super) fn definitions(
     }
     check::together(&definitions)?;
     Ok((definitions, warnings))
+}
+
+/// A definition to read.
+struct Found {
+    path: PathBuf,
+    /// Its text, where it is no file.
+    text: Option<String>,
+    drop_ins: Vec<PathBuf>,
+}
+
+/// The definitions there are, in their order.
+fn found(options: &Options) -> Result<Vec<Found>> {
+    if let Some(ddi) = options.ddi {
+        let found = |(path, text): (String, String)| Found {
+            path: path.into(),
+            text: Some(text),
+            drop_ins: Vec::new(),
+        };
+        return Ok(ddi.definitions().into_iter().map(found).collect());
+    }
+    let folders = folders(options)?;
+    let found = |(name, path): (OsString, PathBuf)| {
+        let mut drop_ins = name;
+        drop_ins.push(".d");
+        let drop_ins: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&drop_ins)).collect();
+        let drop_ins = files(&drop_ins, ".conf")?.into_values().collect();
+        Ok(Found { path, text: None, drop_ins })
+    };
+    files(&folders, ".conf")?.into_iter().map(found).collect()
 }
 
 /// The folders that are searched.
@@ -113,8 +141,13 @@ fn files(folders: &[PathBuf], ending: &str) -> Result<BTreeMap<OsString, PathBuf
 fn read(reader: &mut Reader<'_>, path: &Path) -> Result<()> {
     let bytes = std::fs::read(path)
         .map_err(|error| Error::io(ErrorKind::Source, "cannot read the definition", path, error))?;
+    take(reader, path, &bytes)
+}
+
+/// Takes all that a file says.
+fn take(reader: &mut Reader<'_>, path: &Path, bytes: &[u8]) -> Result<()> {
     let Parsed { assignments, remarks } =
-        ini::parse(&bytes, &SECTIONS).map_err(|(line, error)| error.at_line(path, line, ""))?;
+        ini::parse(bytes, &SECTIONS).map_err(|(line, error)| error.at_line(path, line, ""))?;
     for remark in remarks {
         reader.tell(path, remark.line, remark.text)?;
     }

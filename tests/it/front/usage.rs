@@ -14,7 +14,12 @@ fn help_and_version_are_results_and_no_arguments_are_bad_usage() {
     let bench = Bench::new();
     assert!(bench.good(&["--help"]).contains("build"));
     assert!(bench.good(&["--version"]).starts_with("diskwright "));
-    for command in [&["build", "--help"][..], &["mkfs", "ext4", "--help"], &["mkfs", "vfat", "--help"]] {
+    for command in [
+        &["build", "--help"][..],
+        &["mkfs", "ext4", "--help"],
+        &["mkfs", "vfat", "--help"],
+        &["mkfs", "erofs", "--help"],
+    ] {
         let help = bench.good(command);
         assert!(help.contains("Examples:") && help.contains("[default: "), "{help}");
     }

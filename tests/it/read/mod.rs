@@ -2,7 +2,10 @@
 //! kernel and the tools of each filesystem; damage that it must find; and what it refuses.
 
 mod damage;
+mod erofs;
 mod ext;
 mod fat;
 mod hostile;
-mod view;
+pub(crate) mod view;
+
+pub(crate) use view::{assert_clean, opened, remarks, slice, view};

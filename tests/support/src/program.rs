@@ -49,6 +49,18 @@ pub fn mkfs_vfat(source: &Path, out: &Path, arguments: &[&str]) -> Said {
     must(command.args(["mkfs", "vfat"]).arg(source).arg("-o").arg(out).args(arguments))
 }
 
+/// `diskwright mkfs erofs SOURCE -o OUT` with further arguments; it must succeed.
+pub fn mkfs_erofs(source: &Path, out: &Path, arguments: &[&str]) -> Said {
+    let mut command = diskwright();
+    must(command.args(["mkfs", "erofs"]).arg(source).arg("-o").arg(out).args(arguments))
+}
+
+/// `diskwright mkfs squashfs SOURCE -o OUT` with further arguments; it must succeed.
+pub fn mkfs_squashfs(source: &Path, out: &Path, arguments: &[&str]) -> Said {
+    let mut command = diskwright();
+    must(command.args(["mkfs", "squashfs"]).arg(source).arg("-o").arg(out).args(arguments))
+}
+
 /// `diskwright build MANIFEST -o OUT`; it must succeed.
 pub fn build(manifest: &Path, out: &Path) -> Said {
     must(diskwright().arg("build").arg(manifest).arg("-o").arg(out))
