@@ -198,7 +198,7 @@ impl Reader<'_> {
             "GrowFileSystem" => definition.grow = Some(truth(key, value)?),
             "SplitName" => definition.split_name = if value.is_empty() { "%t" } else { value }.to_owned(),
             "SupplementFor" => {
-                definition.supplement_for = Some(value.to_owned()).filter(|name| !name.is_empty())
+                definition.supplement_for = Some(value.to_owned()).filter(|name| !name.is_empty());
             }
             _ => return Err(Trouble::Unknown),
         }

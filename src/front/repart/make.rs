@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::allocate::{Usable, allocate};
 use super::body::Making;
-use super::definition::{CopyBlocks, Definition, Verity};
+use super::definition::{CopyBlocks, Definition, Line, Verity};
 use super::existing::{self, Existing, bits, kind_of};
 use super::locator::{Located, Locations};
 use super::measure::Content;
@@ -180,17 +180,30 @@ impl Maker<'_> {
         });
         let warnings: Vec<String> = dropped.chain(ignored).collect();
         plan.warnings.extend(warnings);
-        // What cannot be done to a partition leaves it as if no definition were about it.
-        for number in allocation.ignored.iter().filter_map(|number| apart.get(*number)) {
-            if let Some(part) = plan.parts.get_mut(*number) {
-                part.definition = None;
-            }
-        }
-        for (part, place) in plan.parts.iter_mut().filter(|part| !part.merged).zip(allocation.places) {
-            part.place = place;
-        }
+        plan.take(allocation, &apart);
         plan.number(self.options);
         Ok(length)
+    }
+
+    /// The disk without its partitions.
+    fn frame(&self, making: &Making<'_>, length: Bytes, sector_size: u32) -> Result<Disk> {
+        let options = self.options;
+        let (first, _) =
+            usable(length, sector_size, grain(options, sector_size), self.existing.and_then(Existing::first));
+        let boot = self.existing.map(Existing::boot_code).transpose()?.unwrap_or_default();
+        let hybrid =
+            self.existing.and_then(|existing| existing.table.as_ref()).map(|table| table.hybrid.clone());
+        Ok(Disk {
+            size: Some(length),
+            sector_size,
+            first_lba: Some(crate::units::Sectors::new(first.get() / u64::from(sector_size))),
+            guid: Some(making.plan.disk_guid),
+            hybrid: hybrid.unwrap_or_default(),
+            boot: disk::BootArea { code: boot, gap: std::sync::Arc::from([]) },
+            time: making.time(),
+            same_guids: true,
+            ..Disk::new(Scheme::Gpt, options.seed)
+        })
     }
 
     /// The disk with all partitions that are written now.
@@ -202,22 +215,7 @@ impl Maker<'_> {
         (sector_size, filesystem_sector): (u32, u32),
     ) -> Result<Made> {
         let options = self.options;
-        let (first, _) =
-            usable(length, sector_size, grain(options, sector_size), self.existing.and_then(Existing::first));
-        let boot = self.existing.map(Existing::boot_code).transpose()?.unwrap_or_default();
-        let hybrid =
-            self.existing.and_then(|existing| existing.table.as_ref()).map(|table| table.hybrid.clone());
-        let mut disk = Disk {
-            size: Some(length),
-            sector_size,
-            first_lba: Some(crate::units::Sectors::new(first.get() / u64::from(sector_size))),
-            guid: Some(making.plan.disk_guid),
-            hybrid: hybrid.unwrap_or_default(),
-            boot: disk::BootArea { code: boot, gap: std::sync::Arc::from([]) },
-            time: making.time(),
-            same_guids: true,
-            ..Disk::new(Scheme::Gpt, options.seed)
-        };
+        let mut disk = self.frame(making, length, sector_size)?;
         let sets = sets(making)?;
         let (mut located, mut rows, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         for (part, content) in making.plan.parts.iter().zip(contents) {
@@ -250,20 +248,10 @@ impl Maker<'_> {
             warnings.extend(content.warnings);
             let sector = definition.sector_size.unwrap_or(filesystem_sector).max(sector_size);
             partition.apart = Some(sector);
-            let mut lines = Vec::new();
-            partition.body = match (&definition.copy_blocks, content.image) {
-                (_, Some(image)) => Body::Image(image),
-                (Some(CopyBlocks::File(path)), None) => Body::File(path.clone()),
-                (Some(CopyBlocks::Partition(slice)), None) => Body::Image(whole(slice)?),
-                (None, None) if definition.filesystem().is_some() => {
-                    let filled = making.fill(definition, part)?;
-                    warnings.extend(filled.warnings);
-                    lines = filled.lines;
-                    let spec = making.spec(definition, part, Some(place.span.size), sector)?;
-                    Body::Filesystem(spec, filled.entries.into())
-                }
-                (None, None) => Body::Empty,
-            };
+            let (body, lines, told) =
+                held(making, (definition, part), content.image, place.span.size, sector)?;
+            warnings.extend(told);
+            partition.body = body;
             let set =
                 definition.match_key.as_ref().and_then(|key| sets.get(key)).copied().unwrap_or_default();
             if let Some((body, guid)) = verity::body((definition, part), set, options, sector)? {
@@ -276,6 +264,28 @@ impl Maker<'_> {
         rows.sort_by_key(|row| row.offset);
         Ok(Made { disk, locations: Locations::of(located), outcome: Outcome::new(rows), warnings })
     }
+}
+
+/// What a new partition of `size` holds by itself, where each of it was written, and what is told of it.
+fn held(
+    making: &Making<'_>,
+    (definition, part): (&Definition, &Part),
+    image: Option<Image>,
+    size: Bytes,
+    sector: u32,
+) -> Result<(Body, Vec<Option<Line>>, Vec<String>)> {
+    let body = match (&definition.copy_blocks, image) {
+        (_, Some(image)) => Body::Image(image),
+        (Some(CopyBlocks::File(path)), None) => Body::File(path.clone()),
+        (Some(CopyBlocks::Partition(slice)), None) => Body::Image(whole(slice)?),
+        (None, None) if definition.filesystem().is_some() => {
+            let filled = making.fill(definition, part)?;
+            let spec = making.spec(definition, part, Some(size), sector)?;
+            return Ok((Body::Filesystem(spec, filled.entries.into()), filled.lines, filled.warnings));
+        }
+        (None, None) => Body::Empty,
+    };
+    Ok((body, Vec::new(), Vec::new()))
 }
 
 /// The sets of dm-verity, by their keys: which partitions of the disk belong together.

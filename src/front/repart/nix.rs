@@ -42,7 +42,7 @@ impl Nix {
         match key {
             "NixClosure" => self.closures.push((options.below_root(value), line.clone())),
             "NixStorePrefix" if value.starts_with('/') => {
-                self.prefix = Some(value.trim_end_matches('/').to_owned())
+                self.prefix = Some(value.trim_end_matches('/').to_owned());
             }
             "NixStorePrefix" => return Err(refuse("NixStorePrefix= is no absolute path".to_owned())),
             "NixDatabase" => {

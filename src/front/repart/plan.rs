@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::Options;
-use super::allocate::{Item, Place, Span, Usable, padding_behind};
+use super::allocate::{Allocation, Item, Place, Span, Usable, padding_behind};
 use super::definition::{Definition, Format, Minimize, Range, Verity};
 use super::existing::Existing;
 use super::kind::{Designator, Kind};
@@ -202,6 +202,21 @@ impl Plan {
             }
             if let Some(part) = self.parts.get_mut(own) {
                 part.merged = true;
+            }
+        }
+    }
+
+    /// Takes over what became of the partitions in `apart`.
+    pub(super) fn take(&mut self, allocation: Allocation, apart: &[usize]) {
+        // What cannot be done to a partition leaves it as if no definition were about it.
+        for number in allocation.ignored.iter().filter_map(|number| apart.get(*number)) {
+            if let Some(part) = self.parts.get_mut(*number) {
+                part.definition = None;
+            }
+        }
+        for (number, place) in apart.iter().zip(allocation.places) {
+            if let Some(part) = self.parts.get_mut(*number) {
+                part.place = place;
             }
         }
     }
