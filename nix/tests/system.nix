@@ -314,11 +314,15 @@ let
           "/EFI/BOOT/BOOTX64.EFI".source = "${systemd}/lib/systemd/boot/efi/systemd-bootx64.efi";
           "/kernel".source = "${kernel}/bzImage";
           "/initrd".source = "${initrd}/initrd";
-          "/loader/entries/nixos.conf".source = builtins.toFile "nixos.conf" ''
-            title NixOS
-            linux /kernel
-            initrd /initrd
-            options init=${system}/init root=LABEL=nixos console=ttyS0 panic=-1 loglevel=4 no_timer_check
+          "/loader/entries/nixos.conf".source = build "nixos.conf" {
+            text = ''
+              title NixOS
+              linux /kernel
+              initrd /initrd
+              options init=${system}/init root=LABEL=nixos console=ttyS0 panic=-1 loglevel=4 no_timer_check
+            '';
+          } ''
+            echo "$text" > $out
           '';
         };
         repartConfig = { Type = "esp"; Format = "vfat"; SplitName = "-"; };
