@@ -165,8 +165,8 @@ pub(super) struct Create {
     /// Size of the disk [default: that of the backing file]
     #[arg(long, value_name = "SIZE", required_unless_present = "backing")]
     size: Option<Bytes>,
-    /// Backing file: an image that this one begins as a copy of without copying it; only what is written later is stored
-    /// here. Its path is absolute, or relative to IMAGE
+    /// Backing file, which supplies all data that was not written to this image; its path is absolute, or relative to
+    /// IMAGE
     #[arg(short, long, value_name = "FILE", requires = "backing_format")]
     backing: Option<String>,
     /// Format of the backing file

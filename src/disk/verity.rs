@@ -11,11 +11,11 @@ use crate::verity::signature::Signer;
 use crate::verity::signature::{SIZE, Signed};
 use crate::verity::{self, Options, RootHash};
 
-/// The value of [`Hash`] and [`Signature`] that is the root hash, in hexadecimal digits.
+/// The value of [`Hash`](struct@Hash) and [`Signature`] that is the root hash, in hexadecimal digits.
 pub const ROOT_HASH: &str = "roothash";
-/// The value of [`Hash`] that is the GUID of the partition with the data.
+/// The value of [`Hash`](struct@Hash) that is the GUID of the partition with the data.
 pub const DATA_GUID: &str = "data-guid";
-/// The value of [`Hash`] that is the GUID of the partition with the hashes.
+/// The value of [`Hash`](struct@Hash) that is the GUID of the partition with the hashes.
 pub const HASH_GUID: &str = "hash-guid";
 
 /// The hash device of another partition.
@@ -193,7 +193,7 @@ mod tests {
         let mut bytes = vec![0; crate::units::usize_of(SIZE.get())];
         made.image.read(0, &mut bytes).unwrap();
         assert_eq!(bytes, signed.padded(SIZE).unwrap());
-        let error = build(&signature, of(&"ba".repeat(32)), SIZE.get()).unwrap_err();
+        let error = build(&signature, of(&"b0".repeat(32)), SIZE.get()).unwrap_err();
         assert_eq!(error.what(), "the signature is of another root hash");
         assert_eq!(build(&signature, of(&root), 100).unwrap_err().kind(), Kind::Capacity);
     }

@@ -36,7 +36,7 @@ fn plain(options: &Options, data: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut hashes: Vec<_> = data.chunks(options.data_block_size.length()).map(hash).collect();
     let mut tree = Vec::new();
     while hashes.len() > 1 {
-        let level: Vec<Vec<u8>> = hashes.chunks(block / 32).map(|hashes| hashes.concat()).collect();
+        let level: Vec<Vec<u8>> = hashes.chunks(block / 32).map(<[Vec<u8>]>::concat).collect();
         let level: Vec<Vec<u8>> = level
             .into_iter()
             .map(|mut hashes| {

@@ -386,7 +386,7 @@ fn what_refers_to_nothing_or_does_not_fit_is_refused() {
         Disk::gpt(Seed::new(SEED)).partition(root(&source).size(Bytes::new(2048 * MIB))).partition(small);
     let error = large.build(&work(1)).unwrap_err();
     assert_eq!((error.kind(), error.key()), (Kind::Capacity, Some("size")), "{error}");
-    assert!(error.to_string().contains("1048576 too many"), "{error}");
+    assert!(error.to_string().contains("found: 2 MiB, 1 MiB too much"), "{error}");
 }
 
 fn squeezed(folder: &Path, fault: Option<u64>) -> Disk {

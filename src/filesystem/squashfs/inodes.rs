@@ -54,7 +54,7 @@ impl Ids {
             return Err(Error::new(Kind::Capacity, "a SquashFS cannot hold so many owners and groups")
                 .expected(format!("at most {MOST_IDS} different numbers"))
                 .found(ids.all.len())
-                .hint("give everything one owner with `owner` (--owner)"));
+                .hint("give everything one owner with `owner`"));
         }
         Ok(ids)
     }

@@ -1,5 +1,5 @@
 //! SquashFS 4.0: a read-only filesystem, small because everything in it is compressed: a function from a
-//! [`Tree`](crate::tree::Tree) to an [`Image`](crate::image::Image).
+//! [`Tree`] to an [`Image`](crate::image::Image).
 //!
 //! How long a block is after compression decides where all that follows stands. So data is compressed first, by
 //! `pack`; then inodes, directories and tables are a sum over what was stored. Without compression nothing is read

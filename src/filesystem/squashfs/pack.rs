@@ -18,10 +18,11 @@ use crate::pour::Packer;
 use crate::pour::ordered::{self, Stage};
 use crate::pour::spool::Spool;
 use crate::pour::zeros::is_zero;
-use crate::units::{Bytes, MIB, narrow, u64_of, usize_of};
+use crate::units::{Bytes, KIB, narrow, u64_of, usize_of};
 
-/// Bytes of files in a chunk, or a block where that is more: enough that putting chunks in order costs nothing.
-const CHUNK: u64 = MIB;
+/// Bytes of files in a chunk, or a block where that is more: enough that putting chunks in order costs nothing, and so few
+/// that threads whose chunks take unlike long do not wait for each other.
+const CHUNK: u64 = 256 * KIB;
 
 /// A SHA-256: what is equal by it is equal.
 type Sum = [u8; 32];
