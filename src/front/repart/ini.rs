@@ -131,7 +131,10 @@ fn line(
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Vec<(String, String, u64)>, Vec<(u64, String)>) {
+    type Assigned = Vec<(String, String, u64)>;
+    type Remarks = Vec<(u64, String)>;
+
+    fn read(text: &str) -> (Assigned, Remarks) {
         let parsed = parse(text.as_bytes(), &["Partition"]).unwrap();
         let assignments = parsed.assignments.into_iter().map(|it| (it.key, it.value, it.line)).collect();
         (assignments, parsed.remarks.into_iter().map(|it| (it.line, it.text)).collect())
