@@ -3,6 +3,7 @@
 
 pub mod manifest;
 pub mod nixos;
+pub mod repart;
 pub mod seed;
 
 use std::fmt;

@@ -251,6 +251,7 @@ impl<'a> Stages<'a> {
                     .expected("a size, or what is left of the disk"))
             }
             (Size::Auto, Body::Bytes(bytes)) => Ok(stages.whole(Bytes::new(u64_of(bytes.len())))),
+            (Size::Auto, Body::Image(image)) => Ok(stages.whole(image.length())),
             (Size::Auto, Body::File(path)) => {
                 let ready = stages.ready(number, path)?;
                 Ok(stages.whole(ready.size()))
@@ -305,6 +306,7 @@ impl<'a> Stages<'a> {
                 signature,
                 first_lba: stages.disk.first_lba,
                 hybrid: stages.disk.hybrid.clone(),
+                same_guids: stages.disk.same_guids,
                 partitions,
             };
             Ok(Arc::new(stages.fit(&request, table::place(&request)?)?))

@@ -169,6 +169,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
         guid,
         signature,
         hybrid: written.hybrid.clone().unwrap_or_default(),
+        same_guids: false,
         time: dates.time,
         partitions: partitions
             .map(|(number, partition)| reading.partition(partition, number))
@@ -307,6 +308,7 @@ impl Reading<'_> {
             size: self.partition_size(written, &body, path)?,
             attributes: self.attributes(written, number, path)?,
             logical: written.logical.unwrap_or(false),
+            apart: None,
             body,
         })
     }
