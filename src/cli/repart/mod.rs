@@ -68,9 +68,9 @@ struct Operation {
     /// Whether nothing is written [default: yes, and no with --empty=create]
     #[arg(long, value_name = "BOOL", value_parser = boolean)]
     dry_run: Option<bool>,
-    /// What may be there [default: refuse, and create with --make-ddi]: refuse (an image with a GPT has to be), allow (with or without), require (without), force (what is
-    /// on it is lost), create (a new image)
-    #[arg(long, value_name = "MODE")]
+    /// What may be there [default: refuse, and create with --make-ddi]: refuse (an image with a GPT has to be), allow
+    /// (with or without), require (without), force (what is on it is lost), create (a new image)
+    #[arg(long, value_name = "MODE", hide_possible_values = true)]
     empty: Option<EmptyMode>,
     /// Size of the image, as 10G, or auto; a larger one stays as it is
     #[arg(long, value_name = "SIZE")]
@@ -127,7 +127,7 @@ impl Kinds {
 #[derive(Debug, clap::Args)]
 struct Shown {
     /// Print JSON: pretty, short or off
-    #[arg(long, value_name = "FORMAT", default_value = "off")]
+    #[arg(long, value_name = "FORMAT", default_value = "off", hide_possible_values = true)]
     json: Json,
     /// Whether a table is printed before anything is written [default: yes on a terminal]
     #[arg(long, value_name = "BOOL", value_parser = boolean)]
@@ -184,7 +184,7 @@ struct Beside {
     #[arg(long, value_name = "PATH")]
     generate_fstab: Option<PathBuf>,
     /// What becomes of lines that are there: no, auto or replace
-    #[arg(long, value_name = "MODE", default_value = "no")]
+    #[arg(long, value_name = "MODE", default_value = "no", hide_possible_values = true)]
     append_fstab: Append,
     /// Where the lines of crypttab(5) go; there are none, since nothing is encrypted
     #[arg(long, value_name = "PATH")]
@@ -355,12 +355,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     watch(&work.progress.stop_flag())?;
     let bar = Bar::start(&work.progress);
-    let prepared = prepare(&options, &work)?;
+    let prepared = prepare(&options, &work).map_err(flags)?;
     if args.operation.can_factory_reset {
         drop(bar);
         return can_reset(&prepared);
     }
-    let finished = prepared.build(&work)?;
+    let finished = prepared.build(&work).map_err(flags)?;
     if !dry {
         args.write(&prepared, &finished, &options, &work)?;
     }
@@ -369,6 +369,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
         complain(Severity::Warning, warning);
     }
     args.show(&finished, dry)
+}
+
+/// The options of the library as the flags that they are here.
+fn flags(error: Error) -> Error {
+    error.find_keys(|error, key| match key.flag() {
+        Some(flag) => error.at_flag(flag),
+        None => error.at_key(key),
+    })
 }
 
 /// Whether a factory reset would remove something.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::allocate::Span;
 use super::definition::{CopyBlocks, Definition};
 use super::kind::Kind;
+use super::options::option_key;
 use super::plan::Current;
 use super::{Empty, Options};
 use crate::container::{Format, OpenOptions, open};
@@ -38,27 +39,27 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
     }
     let image = open(path, &OpenOptions { format: Some(Format::Raw), allow_backing: false })?.image;
     let found = read(&image.whole())?;
-    let refuse = |what: &str, flag: &str| Error::new(ErrorKind::Usage, what).at(path).at_flag(flag);
+    let refuse = |what: &str, option| Error::new(ErrorKind::Usage, what).at(path).at_key(&option_key(option));
     let table = match (options.empty, found.table) {
         (Empty::Force, _) => None,
         (Empty::Require | Empty::Allow, None)
             if filesystem::open(&image.whole()).map_or(true, |there| there.is_some()) =>
         {
-            return Err(refuse("the image holds a filesystem and no partition table", "--empty")
-                .hint("--empty=force makes a table, and loses what is there"));
+            return Err(refuse("the image holds a filesystem and no partition table", "empty")
+                .hint("empty=force makes a table, and loses what is there"));
         }
         (Empty::Require | Empty::Allow, None) => None,
         (Empty::Require, Some(_)) => {
-            return Err(refuse("the image has a partition table already", "--empty=require"));
+            return Err(refuse("the image has a partition table already", "empty"));
         }
         (_, None) => {
-            return Err(refuse("the image has no partition table", "--empty=refuse")
-                .hint("--empty=allow makes one, --empty=create makes a new image"));
+            return Err(refuse("the image has no partition table", "empty")
+                .hint("empty=allow makes one, empty=create makes a new image"));
         }
         (_, Some(table)) if table.scheme != Scheme::Gpt => {
-            return Err(refuse("the image has a partition table that is no GPT", "--empty")
+            return Err(refuse("the image has a partition table that is no GPT", "empty")
                 .why("repart adds to GPTs only")
-                .hint("--empty=force makes a new table, and loses what is there"));
+                .hint("empty=force makes a new table, and loses what is there"));
         }
         (_, Some(table)) => Some(table),
     };
@@ -71,7 +72,7 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
     if let (Some(table), Some(sector)) = (&table, options.sector_size)
         && table.sector_size != u64::from(sector)
     {
-        return Err(refuse("the image has sectors of another size", "--sector-size")
+        return Err(refuse("the image has sectors of another size", "sector_size")
             .expected(table.sector_size)
             .found(sector));
     }
@@ -95,7 +96,7 @@ pub(super) fn copied(options: &Options) -> Result<Vec<Definition>> {
                 "the image has no GPT whose partitions could be copied",
             )
             .at(path)
-            .at_flag("--copy-from"));
+            .at_key(&option_key("copy_from")));
         };
         for placed in &table.partitions {
             let Some(guid) = placed.kind.guid() else { continue };

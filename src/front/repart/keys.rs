@@ -133,7 +133,7 @@ impl Reader<'_> {
     /// [`ErrorKind::Manifest`] with `--strict`.
     pub(super) fn tell(&mut self, path: &Path, line: u64, told: String) -> Result<()> {
         if self.options.strict {
-            let hint = "without --strict it is passed over with a warning, as systemd-repart does";
+            let hint = "if it need not be strict, it is passed over with a warning, as systemd-repart does";
             return Err(Error::new(ErrorKind::Manifest, told).at_line(path, line, "").hint(hint));
         }
         let name = self.options.shown(path);

@@ -8,6 +8,7 @@ use super::level::Level;
 use super::verity::Signing;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::identity::Seed;
+use crate::key::KeyPath;
 use crate::table::Architecture;
 use crate::tree::Owner;
 use crate::units::Bytes;
@@ -159,8 +160,8 @@ impl Options {
     /// # Errors
     /// [`ErrorKind::Usage`] for a name in a list that is no type.
     pub(super) fn leaves_out(&self, kind: &Kind) -> Result<bool> {
-        let excluded = self.lists(&self.exclude, kind, "--exclude-partitions")?;
-        let included = self.include.is_empty() || self.lists(&self.include, kind, "--include-partitions")?;
+        let excluded = self.lists(&self.exclude, kind, "exclude_partitions")?;
+        let included = self.include.is_empty() || self.lists(&self.include, kind, "include_partitions")?;
         Ok(excluded || !included)
     }
 
@@ -169,12 +170,13 @@ impl Options {
     /// # Errors
     /// [`ErrorKind::Usage`] for a name in the list that is no type.
     pub(super) fn defers(&self, kind: &Kind) -> Result<bool> {
-        self.lists(&self.defer, kind, "--defer-partitions")
+        self.lists(&self.defer, kind, "defer_partitions")
     }
 
-    fn lists(&self, list: &[String], kind: &Kind, flag: &str) -> Result<bool> {
+    fn lists(&self, list: &[String], kind: &Kind, option: &'static str) -> Result<bool> {
         let kinds = list.iter().map(|name| {
-            Kind::parse(name, self.native()).map_err(|error| error.with_kind(ErrorKind::Usage).at_flag(flag))
+            Kind::parse(name, self.native())
+                .map_err(|error| error.with_kind(ErrorKind::Usage).at_key(&option_key(option)))
         });
         Ok(kinds.collect::<Result<Vec<_>>>()?.iter().any(|listed| listed.guid == kind.guid))
     }
@@ -182,38 +184,43 @@ impl Options {
     /// Refuses what does not go together.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`], naming the flag.
+    /// [`ErrorKind::Usage`], naming the option.
     pub(super) fn check(&self) -> Result<()> {
-        let usage = |what: &str, flag: &str| Error::new(ErrorKind::Usage, what).at_flag(flag);
+        let usage = |what: &str, option| Error::new(ErrorKind::Usage, what).at_key(&option_key(option));
         if !self.include.is_empty() && !self.exclude.is_empty() {
-            return Err(usage("types are either included or excluded", "--include-partitions")
-                .at_flag("--exclude-partitions"));
+            return Err(usage("types are either included or excluded", "include_partitions")
+                .at_key(&option_key("exclude_partitions")));
         }
         if let Some(sector) = self.sector_size
             && !matches!(sector, 512 | 4096)
         {
-            return Err(usage("no disk has sectors of this size", "--sector-size")
+            return Err(usage("no disk has sectors of this size", "sector_size")
                 .expected("512 or 4096")
                 .found(sector));
         }
         if let Some(grain) = self.grain
             && !(grain.is_power_of_two() && grain >= self.sector_size.unwrap_or(512))
         {
-            return Err(usage("places cannot be multiples of that", "--grain-size")
+            return Err(usage("places cannot be multiples of that", "grain_size")
                 .expected("a power of two that is at least the sector")
                 .found(grain));
         }
         if self.ddi.is_some() && !self.definitions.is_empty() {
-            return Err(usage("an image of that kind has definitions of its own", "--definitions"));
+            return Err(usage("an image of that kind has definitions of its own", "definitions"));
         }
         if self.ddi.is_some() && self.copy_source.is_none() {
-            return Err(usage("there is no tree to make the image of", "--copy-source"));
+            return Err(usage("there is no tree to make the image of", "copy_source"));
         }
         if self.empty == Empty::Create && self.size == Size::Given {
-            return Err(usage("a new image needs a size", "--size").expected("--size=auto, or as --size=10G"));
+            return Err(usage("a new image needs a size", "size").expected("auto, or a size such as 10G"));
         }
         Ok(())
     }
+}
+
+/// The name of an option in errors: that of the flag of systemd-repart, which the command line makes of it.
+pub(super) fn option_key(option: &'static str) -> KeyPath {
+    KeyPath::top("repart").key(option)
 }
 
 /// The processor of this machine.

@@ -12,6 +12,7 @@ use super::definition::Definition;
 use super::ini::{self, Parsed};
 use super::keys::Reader;
 use super::kind::Kind;
+use super::options::option_key;
 use super::specifier::Specifiers;
 use crate::error::{Error, Kind as ErrorKind, Result};
 
@@ -103,14 +104,14 @@ fn folders(options: &Options) -> Result<Vec<PathBuf>> {
         if let Some(folder) = options.definitions.iter().find(|folder| !folder.is_dir()) {
             return Err(Error::new(ErrorKind::Usage, "there is no such folder with definitions")
                 .at(folder)
-                .at_flag("--definitions"));
+                .at_key(&option_key("definitions")));
         }
         return options.definitions.iter().map(|path| absolute(path)).collect();
     }
     match &options.root {
         Some(root) => FOLDERS.iter().map(|folder| absolute(&root.join(folder))).collect(),
         None => Err(Error::new(ErrorKind::Usage, "there are no definitions")
-            .expected("--definitions=DIR, or --root=DIR with etc/repart.d or usr/lib/repart.d in it")
+            .expected("a folder with definitions, or a root with etc/repart.d or usr/lib/repart.d in it")
             .why("those of the machine that builds would make another image on each")),
     }
 }

@@ -70,7 +70,7 @@ impl Specifiers {
         let field = match letter {
             'a' => {
                 let architecture = self.architecture.map(|it| it.to_string());
-                return architecture.ok_or_else(|| unknown("%a").hint("give --architecture="));
+                return architecture.ok_or_else(|| unknown("%a").hint("name the architecture"));
             }
             'T' => return Ok("/tmp".to_owned()),
             'V' => return Ok("/var/tmp".to_owned()),
@@ -107,8 +107,8 @@ impl Specifiers {
         let Some(root) = &self.root else {
             let what = format!("`%{letter}` stands for something of the system that the image is made of");
             return Err(Error::new(Kind::Manifest, what)
-                .why("without --root= that would be the machine that builds it, and another image on each")
-                .hint("give --root=, or write what is meant"));
+                .why("without a root that would be the machine that builds it, and another image on each")
+                .hint("name a root, or write what is meant"));
         };
         let found = names.iter().map(|name| root.join(name)).find(|path| path.exists());
         let Some(path) = found else {
@@ -164,7 +164,7 @@ mod tests {
             assert!(error.contains(what), "{text}: {error}");
         }
         let without = Specifiers::new("arm64".parse().ok(), None);
-        assert!(without.expand("%o").unwrap_err().to_string().contains("--root="));
+        assert!(without.expand("%o").unwrap_err().to_string().contains("without a root"));
         let own = Own {
             kind: "usr",
             kind_guid: uuid::Uuid::from_u128(1),

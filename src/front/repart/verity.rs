@@ -90,8 +90,8 @@ fn signer(definition: &Definition, options: &Options) -> Result<By> {
         let error = Error::new(Kind::Usage, "there is nobody who signs the root hash");
         definition
             .place(error, "Verity")
-            .expected("--private-key= and --certificate=, or --join-signature=")
-            .hint("--defer-partitions= leaves the partition out for now")
+            .expected("a private key and its certificate, or a signature made elsewhere that is joined")
+            .hint("a deferred partition is left out for now")
     };
     if let Some((root, pkcs7)) = signing.joined.first() {
         let root: RootHash = root.parse()?;
