@@ -6,7 +6,7 @@ use super::job::{Common, Target, epoch};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
-use crate::filesystem::{Spec, ext4, fat};
+use crate::filesystem::{Spec, ext4, fat, zfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -35,6 +35,11 @@ enum Kind {
   diskwright mkfs vfat esp -o esp.img --label ESP --size 256MiB
   diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12")]
     Vfat(Box<Make<fat::Options>>),
+    /// Make a ZFS pool on a disk without partitions
+    #[command(after_help = "Examples:
+  diskwright mkfs zfs rootfs -o pool.img --label tank --free 1GiB
+  diskwright mkfs zfs rootfs -o pool.img --size 8GiB --grow-to 1TiB")]
+    Zfs(Box<Make<zfs::Options>>),
 }
 
 /// A filesystem with its own options.
@@ -87,6 +92,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     match args.kind {
         Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
         Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
+        Kind::Zfs(make) => make.shared.run(&Spec::Zfs(make.options)),
     }
 }
 

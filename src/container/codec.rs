@@ -174,7 +174,7 @@ fn deflate(compress: &mut Compress, bytes: &[u8], out: &mut Vec<u8>) -> Result<u
 }
 
 /// Makes a zlib stream (RFC 1950, with header and checksum) of each piece, for formats that store nothing else.
-pub(super) struct ZlibEncoder {
+pub(crate) struct ZlibEncoder {
     compress: Compress,
     stored: Compress,
 }
@@ -187,14 +187,14 @@ impl fmt::Debug for ZlibEncoder {
 
 impl ZlibEncoder {
     /// Compresses as hard as `level` says.
-    pub(super) fn new(level: ZlibLevel) -> Self {
+    pub(crate) fn new(level: ZlibLevel) -> Self {
         let level = Compression::new(u32::from(level.get()));
         Self { compress: Compress::new(level, true), stored: Compress::new(Compression::none(), true) }
     }
 
     /// Appends the stream of `bytes` to `out`. Bytes that only get longer are stored in it as they are, which costs 5
     /// bytes for each 65,535 and 6 for the stream (RFC 1951, 3.2.4).
-    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
+    pub(crate) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
         let before = out.len();
         let length = deflate(&mut self.compress, bytes, out)?;
         if length < bytes.len() {
@@ -281,7 +281,7 @@ impl Decoder {
 ///
 /// # Errors
 /// A stream that is damaged, does not end in `bytes`, or gives more than `out` holds.
-pub(super) fn inflate_whole(bytes: &[u8], out: &mut [u8]) -> Result<usize, String> {
+pub(crate) fn inflate_whole(bytes: &[u8], out: &mut [u8]) -> Result<usize, String> {
     let mut inflate = Decompress::new(true);
     match inflate.decompress(bytes, out, FlushDecompress::Finish) {
         Ok(Status::StreamEnd) => Ok(usize_of(inflate.total_out())),

@@ -11,6 +11,7 @@ pub mod fat;
 pub(crate) mod marks;
 pub mod swap;
 mod volume;
+pub mod zfs;
 
 pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Volume, contents, open};
 
@@ -37,6 +38,8 @@ pub enum Spec {
     Vfat(fat::Options),
     /// A swap area, which contains no files.
     Swap(swap::Options),
+    /// A ZFS pool on one disk.
+    Zfs(zfs::Options),
 }
 
 impl From<ext4::Options> for Spec {
@@ -54,6 +57,12 @@ impl From<fat::Options> for Spec {
 impl From<swap::Options> for Spec {
     fn from(options: swap::Options) -> Self {
         Self::Swap(options)
+    }
+}
+
+impl From<zfs::Options> for Spec {
+    fn from(options: zfs::Options) -> Self {
+        Self::Zfs(options)
     }
 }
 
@@ -98,6 +107,7 @@ impl Spec {
             Self::Ext4(_) => "ext4",
             Self::Vfat(_) => "vfat",
             Self::Swap(_) => "swap",
+            Self::Zfs(_) => "zfs",
         }
     }
 
@@ -108,6 +118,7 @@ impl Spec {
             Self::Ext4(options) => &options.label,
             Self::Vfat(options) => &options.label,
             Self::Swap(options) => &options.label,
+            Self::Zfs(options) => &options.pool,
         };
         label.as_deref().unwrap_or_default()
     }
@@ -119,6 +130,7 @@ impl Spec {
             Self::Ext4(options) => options.free,
             Self::Vfat(options) => options.free,
             Self::Swap(_) => None,
+            Self::Zfs(options) => options.free,
         }
     }
 
@@ -131,7 +143,7 @@ impl Spec {
     /// Whether it keeps the owners of files.
     #[must_use]
     pub const fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Ext4(_))
+        matches!(self, Self::Ext4(_) | Self::Zfs(_))
     }
 
     /// Whether its contents can decide its size.
@@ -150,14 +162,14 @@ impl Spec {
     /// with the same packer; everything else does without.
     ///
     /// # Errors
-    /// As [`ext4::build`], [`fat::build`] and [`swap::build`].
+    /// As [`ext4::build`], [`fat::build`], [`swap::build`] and [`zfs::build`].
     pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
-        let _ = packer;
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),
             Self::Vfat(options) => fat::build(tree()?, options, at),
             Self::Swap(options) => swap::build(options, at),
+            Self::Zfs(options) => zfs::build(tree()?, options, at, packer),
         }
     }
 }
@@ -185,7 +197,7 @@ pub struct Filesystem {
 /// Facts about a filesystem, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `ext4`, `vfat`, `swap`.
+    /// `ext4`, `vfat`, `swap`, `zfs`.
     pub kind: &'static str,
     /// The label as it is on the disk; empty for none.
     pub label: String,

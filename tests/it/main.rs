@@ -30,3 +30,4 @@ mod sources;
 mod syscalls;
 mod tables;
 mod volumes;
+mod zfs;

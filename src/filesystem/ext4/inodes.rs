@@ -27,7 +27,7 @@ pub(super) struct Inodes {
 }
 
 /// The file type and permissions of a node.
-pub(super) fn mode(tree: &Tree, node: NodeId) -> u16 {
+pub(in crate::filesystem) fn mode(tree: &Tree, node: NodeId) -> u16 {
     let node = tree.node(source(tree, node));
     let kind = match node.content {
         Content::Directory => MODE_DIRECTORY,

@@ -39,6 +39,7 @@ use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
 pub(crate) use format::{STRUCTURES, features};
+pub(super) use inodes::mode as inode_mode;
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
 pub(crate) use read::{open, superblock as read_superblock};
 use render::{Renderer, What};

@@ -25,3 +25,4 @@ pub mod snapshot;
 pub mod table;
 pub mod tools;
 pub mod tree;
+pub mod zfs;
