@@ -15,11 +15,12 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     filesystem depend on its type.\n";
 
 /// The tables of a manifest: what they are called there, and in the schema.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),
+    ("A dataset of `filesystem.datasets`, of type zfs", "ZfsDataset"),
     ("An entry of `contents`", "Entry"),
     ("`[nixos]`", "Nixos"),
     ("An entry of `nixos.contents`", "NixosContent"),
