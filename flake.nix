@@ -25,7 +25,7 @@
           program = "${package pkgs}/bin/diskwright";
         };
       });
-      # What builds it, and the programs that judge its images in tests/run.
+      # The tools that build it, and the programs that judge its images in tests/run.
       devShells = forAll (pkgs: {
         default = pkgs.mkShell {
           inputsFrom = [ (package pkgs) ];

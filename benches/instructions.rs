@@ -1,9 +1,10 @@
-//! Instructions of the program itself for a tree of a fixed shape, which no busy machine changes: `cargo bench --bench
-//! instructions`. The counts of the last release are in `benches/instructions.txt`, and one that is more than a twentieth
-//! above them is a failure.
+//! Instructions of the program for a tree of a fixed shape, which do not depend on the load of the machine:
+//! `cargo bench --bench instructions`. The counts of the last release are in `benches/instructions.txt`. A
+//! count that is more than a twentieth above them is a failure.
 //!
-//! Every step is a run of this same program under callgrind (Debian's valgrind); what a step takes is the difference to
-//! the run that only comes to its beginning. `cargo bench --bench instructions -- --write` writes the counts down.
+//! Every step is a run of this program under callgrind (Debian's valgrind). The cost of a step is the
+//! difference to the run that ends before it. `cargo bench --bench instructions -- --write` writes the counts
+//! to the file.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
@@ -26,7 +27,7 @@ const ON_HOST: u32 = 5000;
 /// Files in memory, a hundred in a directory.
 const IN_MEMORY: u32 = 20_000;
 
-/// A step, the run that it ends, and the run that comes to its beginning.
+/// A step, the run that ends with it, and the run that ends before it.
 const STEPS: [(&str, &str, &str); 4] = [
     ("scan", "scan", "start"),
     ("graft", "graft", "scan"),
@@ -102,7 +103,7 @@ fn count(step: &str, folder: &Path) -> u64 {
     total.and_then(|total| total.trim().parse().ok()).expect("callgrind's file has a sum")
 }
 
-/// Does what comes before `step` and `step` itself, on one thread.
+/// Runs everything up to and including `step`, on one thread.
 fn run_to(step: &str, folder: &Path) {
     match step {
         "start" => drop(black_box(folder.to_owned())),

@@ -1,7 +1,7 @@
 //! The formats of Nix: `cargo bench --bench nix [-- FILTER]`.
 //!
-//! A closure of 5,000 store paths and 50,000 references, as a large desktop system has it, read from each of its forms and
-//! written as a database; and the archive of files large and small.
+//! A closure of 5,000 store paths and 50,000 references, as in a large desktop system, read from each of its
+//! formats and written as a database; and the archive of large and small files.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot measure stops and says why")]
 
@@ -25,7 +25,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// A store path; its digits are digits of Nix's base 32, in an order that is not that of the numbers.
+/// A store path. Its digits belong to Nix's base 32, in an order that differs from that of the numbers.
 fn path(number: u64) -> String {
     // Odd, so that no two numbers below 2^64 meet.
     let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);

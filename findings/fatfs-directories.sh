@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Package:   crate fatfs 0.3.6 (crates.io, 2023-01-17), judged by fsck.fat of dosfstools 4.2
-# Behaviour: in every directory that create_dir makes, long-name entries stand before the entries `.` and `..`, and
-#            fsck.fat -n finds errors. (The unreleased source of the crate does it right.)
+# Behaviour: in every directory that create_dir makes, long-name entries come before the entries `.` and `..`, and
+#            fsck.fat -n finds errors. (The unreleased source of the crate is correct.)
 # Rule:      Microsoft, "FAT: General Overview of On-Disk Format" 1.03, and the specification of long names: `.` and
 #            `..` are the first two entries of a directory, and have no long names.
 # Needs:     a Rust toolchain, a network, fsck.fat.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Package:   crate gpt 4.1.0 (crates.io, 2025-03-16)
 # Behaviour: a table whose partitions have the numbers 1, 14 and 15 is written with the numbers 1, 2 and 3: entries are
-#            packed from the first slot on, without a word.
+#            packed from the first slot on, without a warning.
 # Rule:      UEFI 2.10, 5.3.3: the array has a slot for each number; unused entries may stand between used ones. Cloud
 #            images keep root at 1 and boot partitions at 14 and 15, and root=PARTUUID=.../PARTNROFF counts slots.
 # Needs:     a Rust toolchain, a network.
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let asked: BTreeMap<u32, _> = [1, 14, 15].map(|n| (n, partition(u64::from(n)))).into();
     disk.update_partitions(asked)?;
     disk.write()?;
-    // The array begins in sector 2; a slot has 128 bytes, of which 72 are the name in UTF-16, from byte 56 on.
+    // The array begins in sector 2; a slot has 128 bytes. The name is 72 bytes of UTF-16 from byte 56 on.
     let bytes = std::fs::read(&path)?;
     for (number, slot) in (1..).zip(bytes[1024..1024 + 128 * 128].chunks(128)) {
         let units: Vec<u16> = slot[56..].chunks(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();

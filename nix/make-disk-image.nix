@@ -3,7 +3,7 @@
 #
 #   import ./make-disk-image.nix { inherit pkgs lib config; partitionTableType = "efi"; format = "qcow2"; }
 #
-# Arguments that only a virtual machine or a staging tree had use for are accepted and do nothing; each says so.
+# Arguments that only a virtual machine or a staging tree can use are accepted and do nothing; each says so.
 # docs/nix.md has the differences.
 {
   pkgs,
@@ -52,7 +52,7 @@
   # The same under its true name; it runs after postVM.
   postImage ? "",
 
-  # Of the virtual machine that there is not; does nothing.
+  # Memory of nixpkgs' virtual machine; does nothing, because there is none.
   memSize ? 1024,
 
   # Whether the root of the filesystem is the store itself.
@@ -63,6 +63,15 @@
 
   # "raw", "qcow2", "qcow2-compressed", "vdi", "vpc", "vmdk" or "vhdx".
   format ? "raw",
+
+  # Of the format; null is its default. The variant: "dynamic" or "fixed" of vpc (Azure takes fixed), vdi and vhdx,
+  # "monolithicSparse" or "streamOptimized" of vmdk (an OVA has streamOptimized).
+  subformat ? null,
+  # "none", "zlib" or "zstd" of qcow2, "zlib" of streamOptimized; and how hard.
+  compress ? if format == "qcow2-compressed" then "zlib" else null,
+  level ? null,
+  # Of qcow2: bytes, or a text such as "2MiB".
+  clusterSize ? null,
 
   # Every image is the same bit for bit; these do nothing.
   deterministic ? true,
@@ -83,7 +92,7 @@
   # More store paths, with all that they need.
   additionalPaths ? [ ],
 
-  # Below: what nixpkgs' function does not have.
+  # The following arguments do not exist in nixpkgs' function.
 
   diskwright ? (pkgs.buildPackages or pkgs).callPackage ./package.nix { },
 
@@ -207,7 +216,7 @@ let
       suffix = "qcow2";
     };
     qcow2-compressed = {
-      flags = "--format qcow2 --compress zlib";
+      flags = "--format qcow2";
       suffix = "qcow2";
     };
     vdi = {
@@ -311,7 +320,13 @@ let
   given = names: values: if names then values else { };
   manifest = {
     version = 1;
-    disk = extraDisk;
+    # The disk in it is the same with any of these: no id derives from them.
+    disk =
+      given (subformat != null) { inherit subformat; }
+      // given (compress != null) { inherit compress; }
+      // given (level != null) { inherit level; }
+      // given (clusterSize != null) { cluster_size = clusterSize; }
+      // extraDisk;
     nixos = {
       system = "${toplevel}";
       closure = "${closure}";

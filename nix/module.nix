@@ -39,7 +39,7 @@ in
   options.diskwright = {
     package = lib.mkOption {
       type = lib.types.package;
-      # It runs where the image is built, whatever the system is for.
+      # It runs on the machine that builds the image, for a system of any processor.
       default = pkgs.buildPackages.callPackage ./package.nix { };
       defaultText = lib.literalExpression "pkgs.buildPackages.callPackage ./package.nix { }";
       description = "The program that writes the image.";
@@ -75,7 +75,7 @@ in
             default = "raw";
             description = "The format of the image.";
           };
-          # What several modules may add to.
+          # Lists that several modules may add to.
           contents = list "Files that go into the root: { source, target, mode?, user?, group? }.";
           additionalPaths = list "More store paths, with all that they need.";
           generations = list "Earlier systems that can be booted too, the oldest first.";

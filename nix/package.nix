@@ -10,7 +10,7 @@
 let
   manifest = builtins.fromTOML (builtins.readFile ../Cargo.toml);
 
-  # What the program is made of, so that a change of a test or a page builds nothing anew. Cargo wants every member of the
+  # The sources of the program, so that a change of a test or a page does not rebuild it. Cargo requires every member of the
   # workspace to be there.
   parts = [
     "Cargo.toml"

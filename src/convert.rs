@@ -255,8 +255,9 @@ pub fn resize(
     if size < now {
         return Err(Error::new(Kind::Usage, "an image is not made smaller: data would be lost")
             .at(path)
-            .expected(format!("at least {} bytes", now.get()))
-            .found(format!("{} bytes", size.get())));
+            .expected(format!("at least {}", now.in_full()))
+            .found(size.in_full())
+            .or_hint(size.unit_forgotten()));
     }
     let container = opened.container();
     let sector_size = opened.sector_size.unwrap_or_default();

@@ -88,13 +88,17 @@ enum Place {
     Key(KeyPath),
     /// A file, or a place inside an image named by a text.
     Path(PathBuf),
-    /// A line of a text file, counted from 1, and what stands there.
+    /// A line of a text file, counted from 1, with its text.
     Line { path: PathBuf, line: u64, text: String },
     /// A byte offset inside a file.
     Offset { path: PathBuf, offset: u64 },
     /// A flag of the command line.
     Flag(String),
 }
+
+/// The two ways to read what this user may not.
+const UNREADABLE: &str = "run it as a user that may read it, such as root, or, where a user namespace owns it (podman, \
+                          mmdebstrap), in one: unshare --map-auto --map-root-user diskwright …";
 
 /// One error: kind, message, place, expectation, reason, cause.
 ///
@@ -160,7 +164,7 @@ impl Error {
         self
     }
 
-    /// Adds a line of a text file, counted from 1, and what stands there.
+    /// Adds a line of a text file, counted from 1, with its text.
     #[must_use]
     pub fn at_line(mut self, path: impl AsRef<Path>, line: u64, text: impl Into<String>) -> Self {
         self.0.places.push(Place::Line { path: path.as_ref().to_owned(), line, text: text.into() });
@@ -287,6 +291,15 @@ impl Error {
         self
     }
 
+    /// Adds what the user may do about it, where there is something.
+    #[must_use]
+    pub fn or_hint(self, text: Option<impl Into<String>>) -> Self {
+        match text {
+            Some(text) => self.hint(text),
+            None => self,
+        }
+    }
+
     /// Adds what the user may do about it.
     #[must_use]
     pub fn hint(mut self, text: impl Into<String>) -> Self {
@@ -294,11 +307,30 @@ impl Error {
         self
     }
 
-    /// Adds the cause.
+    /// Adds the cause. One of this crate brings its own places and details along. What may not be read gets the ways to
+    /// read it as its hint.
     #[must_use]
     pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Box::new(source));
+        let source: Box<dyn std::error::Error + Send + Sync> = Box::new(source);
+        let denied = source
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+        if denied && self.0.kind == Kind::Source && self.0.hint.is_none() {
+            self.0.hint = Some(UNREADABLE.to_owned());
+        }
+        self.0.source = Some(source);
         self
+    }
+
+    /// This error and what of this crate caused it, the outermost first.
+    fn chain(&self) -> Vec<&Inner> {
+        let mut chain = vec![&*self.0];
+        let mut at = &self.0.source;
+        while let Some(Self(inner)) = at.as_ref().and_then(|source| source.downcast_ref::<Self>()) {
+            chain.push(inner);
+            at = &inner.source;
+        }
+        chain
     }
 
     /// What kind of thing went wrong.
@@ -365,38 +397,48 @@ impl Error {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject(subject) => write!(f, "{subject}"),
+            Self::Key(key) => f.write_str(&plain(&key.to_string())),
+            Self::Path(path) => f.write_str(&printable_path(path)),
+            Self::Line { path, line, text } if text.is_empty() => {
+                write!(f, "{}:{line}", printable_path(path))
+            }
+            Self::Line { path, line, text } => write!(f, "{}:{line}: {}", printable_path(path), plain(text)),
+            Self::Offset { path, offset } => write!(f, "{}, byte {offset}", printable_path(path)),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// A part of a message is one line, whatever a manifest or a file's name brought into it, and commands no terminal.
+fn plain(text: &str) -> String {
+    printable(text.as_bytes())
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Prints each part as one line. A text from a manifest or a file name must not break the line or send
-        // commands to a terminal.
-        let plain = |text: &str| printable(text.as_bytes());
-        let inner = &self.0;
-        f.write_str(&plain(&inner.what))?;
-        if let Some(source) = &inner.source {
+        let chain = self.chain();
+        let whats: Vec<String> = chain.iter().map(|inner| plain(&inner.what)).collect();
+        f.write_str(&whats.join(": "))?;
+        if let Some(source) = chain.last().and_then(|inner| inner.source.as_ref()) {
             write!(f, ": {}", plain(&source.to_string()))?;
         }
-        for place in &inner.places {
-            match place {
-                Place::Subject(subject) => write!(f, "\n  at {subject}")?,
-                Place::Key(key) => write!(f, "\n  at {}", plain(&key.to_string()))?,
-                Place::Path(path) => write!(f, "\n  at {}", printable_path(path))?,
-                Place::Line { path, line, text } => {
-                    write!(f, "\n  at {}:{line}", printable_path(path))?;
-                    if !text.is_empty() {
-                        write!(f, ": {}", plain(text))?;
-                    }
-                }
-                Place::Offset { path, offset } => {
-                    write!(f, "\n  at {}, byte {offset}", printable_path(path))?;
-                }
-                Place::Flag(flag) => write!(f, "\n  at {flag}")?,
+        let mut places: Vec<&Place> = Vec::new();
+        for place in chain.iter().flat_map(|inner| &inner.places) {
+            if !places.contains(&place) {
+                places.push(place);
+                write!(f, "\n  at {place}")?;
             }
         }
+        // The outermost error knows best what was wanted and what helps.
         for (name, value) in [
-            ("expected", &inner.expected),
-            ("found", &inner.found),
-            ("because", &inner.why),
-            ("hint", &inner.hint),
+            ("expected", chain.iter().find_map(|inner| inner.expected.as_ref())),
+            ("found", chain.iter().find_map(|inner| inner.found.as_ref())),
+            ("because", chain.iter().find_map(|inner| inner.why.as_ref())),
+            ("hint", chain.iter().find_map(|inner| inner.hint.as_ref())),
         ] {
             if let Some(value) = value {
                 write!(f, "\n  {name}: {}", plain(value))?;
@@ -442,6 +484,38 @@ mod tests {
         assert_eq!(text.matches("a\\x1b[2J\\x0ab").count(), 9, "{text:?}");
         assert!(!text.contains('\x1b'));
         assert_eq!(Warning(evil.to_owned()).to_string(), "a\\x1b[2J\\x0ab");
+    }
+
+    #[test]
+    fn an_error_of_an_error_is_one_message() {
+        let inner = || {
+            Error::io(Kind::Source, "the path does not exist", "a/b", std::io::Error::other("no"))
+                .found("nothing")
+                .hint("look")
+        };
+        let outer = || Error::new(Kind::Source, "there is no loader").at("a/b").at_flag("--loader");
+        assert_eq!(
+            outer().because(inner()).hint("give one").to_string(),
+            "there is no loader: the path does not exist: no\n  at a/b\n  at --loader\n  found: nothing\n  hint: give one"
+        );
+        assert_eq!(
+            Error::new(Kind::Usage, "top").because(outer().because(inner())).to_string(),
+            "top: there is no loader: the path does not exist: no\n  at a/b\n  at --loader\n  found: nothing\n  hint: look"
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_read_names_the_ways_to_read_it() {
+        let denied = || std::io::Error::from_raw_os_error(13);
+        let text = Error::io(Kind::Source, "cannot read the source", "tree/x", denied()).to_string();
+        for way in ["a user that may read it, such as root", "unshare --map-auto --map-root-user"] {
+            assert!(text.contains(way), "{text}");
+        }
+        let error = Error::new(Kind::Source, "no").hint("own").because(denied());
+        assert!(error.to_string().ends_with("hint: own"));
+        assert!(!Error::io(Kind::Output, "no", "x", denied()).to_string().contains("hint"));
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert!(!Error::io(Kind::Source, "no", "x", missing).to_string().contains("hint"));
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! is a hole and reads as zero.
 //!
 //! ```text
-//! front ends                          stages                                               ends
-//! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
-//! nixos, you                          threads  pure    pure     threads   pure              pure         threads
+//! front ends                          stages                                                         ends
+//! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► pack ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
+//! nixos, you                          threads threads  pure    pure    threads   pure               pure         threads
 //! ```
 //!
 //! | what | module |
@@ -20,6 +20,7 @@
 //! | the picture of a disk, its slices, and cursors that read it | [`image`] |
 //! | threads and output: pour, stream, ordered pipeline, spool, digests | [`pour`] |
 //! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
+//! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
 //! | every id that nobody gave | [`identity`] |
@@ -58,8 +59,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The features are `cli` (the program's command line), `nix-database` (SQLite) and `zstd` (the C library). Without default
-//! features the library is pure Rust.
+//! The features are `cli` (the program's command line), `nix-database` (SQLite), `verity-sign` (RSA signatures) and `zstd`
+//! (the C library). Without default features the library is pure Rust.
 
 pub mod boot;
 mod calendar;
@@ -68,6 +69,7 @@ pub mod cli;
 pub mod container;
 pub mod convert;
 pub mod disk;
+mod encoding;
 pub mod error;
 pub mod filesystem;
 pub mod front;
@@ -87,6 +89,7 @@ pub mod text;
 pub mod tree;
 pub mod units;
 pub mod values;
+pub mod verity;
 pub mod wire;
 
 pub use uuid;

@@ -6,9 +6,11 @@ use crate::wire::Structure;
 /// All structures, with the page of docs/formats that describes them. A format adds its `STRUCTURES` here.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Structure)> {
-    let pages: [(&str, &[Structure]); 10] = [
+    let pages: [(&str, &[Structure]); 14] = [
         ("ext4", crate::filesystem::ext4::STRUCTURES),
         ("fat", crate::filesystem::fat::STRUCTURES),
+        ("erofs", crate::filesystem::erofs::STRUCTURES),
+        ("squashfs", crate::filesystem::squashfs::STRUCTURES),
         ("swap", crate::filesystem::swap::STRUCTURES),
         ("zfs", crate::filesystem::zfs::STRUCTURES),
         ("tables", crate::table::format::STRUCTURES),
@@ -17,6 +19,8 @@ pub fn all() -> Vec<(&'static str, Structure)> {
         ("vdi", crate::container::vdi::STRUCTURES),
         ("vmdk", crate::container::vmdk::STRUCTURES),
         ("vhdx", crate::container::vhdx::STRUCTURES),
+        ("verity", crate::verity::STRUCTURES),
+        ("uki", crate::boot::pe::STRUCTURES),
     ];
     let with_page = |(page, structures): (&'static str, &'static [Structure])| {
         structures.iter().map(move |structure| (page, *structure))

@@ -269,6 +269,21 @@ impl Bytes {
         format!("{} ({} bytes)", self.round_up(if self.0 < MIB { KIB } else { MIB }), self.0)
     }
 
+    /// For people who compare: the size as [`Bytes::human`] has it, and the exact bytes where it does not say them.
+    #[must_use]
+    pub fn in_full(self) -> String {
+        let human = self.human();
+        if human.contains('.') { format!("{human} ({} bytes)", self.0) } else { human }
+    }
+
+    /// What to ask somebody who wrote a number alone, which counts bytes, where so few of them make no sense: nothing
+    /// that has partitions or holds files is smaller than 64 KiB. Whole KiB may be meant as they are.
+    #[must_use]
+    pub fn unit_forgotten(self) -> Option<String> {
+        ((1..64 * KIB).contains(&self.0) && !self.is_multiple_of(KIB))
+            .then(|| format!("a number alone counts bytes; was {0}MiB or {0}GiB meant?", self.0))
+    }
+
     /// A size for people: the largest unit with one decimal, and the exact bytes if the first is rounded.
     #[must_use]
     pub fn human(self) -> String {
@@ -411,6 +426,18 @@ mod tests {
         assert_eq!(Bytes::new(0).to_string(), "0");
         assert_eq!(Bytes::new(GIB + GIB / 2).human(), "1.5 GiB");
         assert_eq!(Bytes::new(GIB).human(), "1 GiB");
+        for (bytes, text) in
+            [(0, "0 bytes"), (600, "600 bytes"), (GIB, "1 GiB"), (MIB + 1, "1.0 MiB (1048577 bytes)")]
+        {
+            assert_eq!(Bytes::new(bytes).in_full(), text);
+        }
+        for (bytes, asked) in
+            [(0, false), (1, true), (256, true), (4096, false), (65_535, true), (65_537, false)]
+        {
+            assert_eq!(Bytes::new(bytes).unit_forgotten().is_some(), asked, "{bytes}");
+        }
+        let question = Bytes::new(256).unit_forgotten().unwrap();
+        assert!(question.ends_with("was 256MiB or 256GiB meant?"), "{question}");
     }
 
     #[test]

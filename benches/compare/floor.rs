@@ -1,6 +1,6 @@
-//! The floor: the bytes of all files copied into one sparse file, each from a multiple of 4 KiB, by as many threads,
-//! with small files gathered into writes of at most 256 KiB, the best of the powers of two. The list of files and their lengths is given: nothing is
-//! searched, nothing is laid out, nothing is checked.
+//! The floor: the bytes of all files copied into one sparse file, each to a multiple of 4 KiB, by as many
+//! threads. Small files are gathered into writes of at most 256 KiB, the best of the powers of two. The list
+//! of files and their lengths is given: nothing is searched, laid out or checked.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

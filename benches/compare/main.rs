@@ -1,13 +1,13 @@
 //! Whole commands side by side: `cargo bench --bench compare [-- GROUP …]`.
 //!
-//! Every group runs its commands in turn, five rounds or more after one to warm up, and prints the median of each with its
-//! ratio to the first; beside it the ratio of the least times, which a busy machine disturbs less, and what processors
-//! were busy with. Only ratios of one run mean something: machines differ, and so do their moods. Needs e2fsprogs, tar,
-//! coreutils, qemu-utils, and for `nixos` dosfstools, mtools, gdisk and systemd-boot-efi; `target/tmp/compare` takes about
-//! 20 GB.
+//! Every group runs its commands in turn, at least five rounds after one to warm up. It prints the median of
+//! each command with its ratio to the first, the ratio of the smallest times, which a busy machine disturbs
+//! less, and the processor time. Only ratios within one run mean something, because machines and their load
+//! differ. It needs e2fsprogs, tar, coreutils, qemu-utils, and for `nixos` dosfstools, mtools, gdisk and
+//! systemd-boot-efi; `target/tmp/compare` takes about 20 GB.
 //!
-//! `release` compares the program with what it was (`DISKWRIGHT_BASELINE`, or `DISKWRIGHT_REVISION`, which is built).
-//! With `DISKWRIGHT_SID` the newest mke2fs and qemu-img are among the others.
+//! `release` compares the program with an older one (`DISKWRIGHT_BASELINE`, or `DISKWRIGHT_REVISION`, which
+//! is built). With `DISKWRIGHT_SID` the newest mke2fs and qemu-img are compared too.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use others::Newest;
 use run::{Case, Group, program};
 
-/// A group: makes its trees in the folder it is given, and runs.
+/// A group: makes its trees in the given folder, and runs.
 type Run = fn(&Path);
 
 fn main() {
@@ -55,12 +55,13 @@ fn main() {
     }
 }
 
-/// How many threads everything gets that takes a number.
+/// The number of threads for every command that takes one.
 fn jobs() -> String {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string()
 }
 
-/// The program as it was and as it is: trees of small files, and a store, each into a raw file and as a stream.
+/// The older program and the present one: trees of small files, and a store, each into a raw file and as a
+/// stream.
 fn release(folder: &Path) {
     let baseline = others::baseline(folder);
     let image = folder.join("out.img");
@@ -112,8 +113,9 @@ fn ext4(folder: &Path) {
     Group { title: "ext4: a store of small files into one image", cases }.run();
 }
 
-/// Time and memory per file at 100,000 and at 1,000,000 files. A million make 6.4 GB: into a file, that is more than a
-/// host takes before it begins to write to its disk, so the same as a stream shows what of the time is the program's.
+/// Time and memory for each file at 100,000 and at 1,000,000 files. A million files make 6.4 GB, which is
+/// more than a host accepts before it begins to write to its disk. So a stream shows how much of the time is
+/// the program's.
 fn million(folder: &Path) {
     let image = folder.join("out.img");
     let counts = [100_000, 1_000_000];
@@ -132,7 +134,7 @@ fn million(folder: &Path) {
     }
 }
 
-/// A small tree, where what counts is starting.
+/// A small tree, where the time to start counts most.
 fn small(folder: &Path) {
     let tree = trees::small(folder);
     let image = folder.join("out.img");

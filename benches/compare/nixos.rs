@@ -1,5 +1,5 @@
-//! A NixOS system of at least 1.7 GB and 45,000 files as a qcow2 that boots by UEFI, beside the programs by which the same
-//! disk can be put together without a virtual machine and without root.
+//! A NixOS system of at least 1.7 GB and 45,000 files as a qcow2 that boots by UEFI, compared with programs
+//! that can assemble the same disk without a virtual machine and without root.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
@@ -45,7 +45,8 @@ struct System {
     /// Its registration.
     closure: PathBuf,
     toplevel: String,
-    /// What is on its disk by our own hand, as trees for the others: of the boot partition, and of the root.
+    /// The contents of its disk by our own program, as trees for the others: of the boot partition, and of
+    /// the root.
     esp: PathBuf,
     staged: PathBuf,
 }
@@ -110,7 +111,7 @@ impl System {
         std::fs::write(&self.closure, text).expect("the registration can be written");
     }
 
-    /// Takes a disk of our own apart into trees: what others would have to stage first is given to them.
+    /// Takes our own disk apart into trees: what the others would have to stage first is given to them.
     fn stage(&self) {
         let (disk, part) = (self.esp.with_extension("img"), self.esp.with_extension("part"));
         command(
@@ -153,7 +154,7 @@ impl System {
         }
     }
 
-    /// What the others do, from the staged trees.
+    /// The commands of the others, from the staged trees.
     fn script(&self, out: &Path) -> String {
         let size = trees::bytes(&self.staged) / (1 << 20) * 5 / 4 + 512;
         format!(

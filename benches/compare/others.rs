@@ -1,16 +1,16 @@
-//! The programs that this one is compared with and that a machine does not have by itself: what it was before, and the
-//! newest of others.
+//! The programs of the comparison that a machine does not have: the older version of this program, and the
+//! newest versions of others.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::run::Case;
 
-/// What the program is compared with where nobody says otherwise: before files were looked at in open directories.
+/// The default revision of the older program: before files were opened by name in open directories.
 const REVISION: &str = "f300d994";
 
-/// The program as it was: `DISKWRIGHT_BASELINE` is its path; without it, the git revision `DISKWRIGHT_REVISION` is built
-/// once, as the program under test is.
+/// The older program: `DISKWRIGHT_BASELINE` is its path; without it, the git revision `DISKWRIGHT_REVISION`
+/// is built once, like the program under test.
 pub(crate) fn baseline(folder: &Path) -> PathBuf {
     if let Some(path) = std::env::var_os("DISKWRIGHT_BASELINE") {
         return PathBuf::from(path);
@@ -46,15 +46,15 @@ fn succeed(command: &mut Command) {
     assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
 }
 
-/// Programs of the newest Debian, from the folder `DISKWRIGHT_SID`. They run with the libraries of that folder, so nobody
-/// has to be root.
+/// Programs of the newest Debian, from the folder `DISKWRIGHT_SID`. They run with the libraries of that
+/// folder, so this needs no root.
 #[derive(Clone)]
 pub(crate) struct Newest {
     root: PathBuf,
 }
 
 impl Newest {
-    /// `None`, loudly, where there is no such folder.
+    /// `None`, with a message, if there is no such folder.
     pub(crate) fn find() -> Option<Self> {
         let root = std::env::var_os("DISKWRIGHT_SID").map(PathBuf::from);
         if root.is_none() {

@@ -1,11 +1,11 @@
-//! Running commands in turn and printing what they took.
+//! Runs commands in turn and prints their cost.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Rounds that count, where a group does not ask for more.
+/// The default number of rounds.
 pub(crate) const ROUNDS: usize = 5;
 
 /// The program under test, built like this bench.
@@ -38,7 +38,7 @@ impl Case {
         self
     }
 
-    /// What it makes, which is removed before each run, outside the timing.
+    /// Its output, which is removed before each run, outside the timing.
     pub(crate) fn makes(mut self, path: &Path) -> Self {
         self.makes = Some(path.to_owned());
         self
@@ -61,7 +61,8 @@ impl Case {
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
-        // VmHWM is a high-water mark, so looking now and then is enough; the last look comes shortly before the end.
+        // VmHWM is a high-water mark, so a look now and then is enough; the last one comes shortly before the
+        // end.
         let status = format!("/proc/{}/status", child.id());
         let mut memory = 0;
         let mut pause = Duration::from_micros(200);
@@ -80,8 +81,8 @@ impl Case {
         Took { time: took, processor: processor() - before, memory, file }
     }
 
-    /// Removes what it makes, and waits until the host has written everything: what one command leaves to be written
-    /// holds up the next one.
+    /// Removes the output, and waits until the host has written everything: pending writes of one command
+    /// slow down the next one.
     fn clear(&self) {
         if let Some(path) = &self.makes {
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
@@ -91,20 +92,20 @@ impl Case {
     }
 }
 
-/// What a run took; ordered by its time.
+/// The cost of a run; ordered by its time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Took {
     time: Duration,
-    /// What it kept processors busy, its threads and the host on their behalf counted.
+    /// Processor time of its threads and of the host on their behalf.
     processor: Duration,
     /// The most it had, in KiB.
     memory: u64,
-    /// Bytes of what it made, if that is a file.
+    /// Length of its output, if that is a file.
     file: Option<u64>,
 }
 
-/// What all children that have ended kept processors busy (cutime and cstime, proc_pid_stat(5)): in ticks, of which all
-/// Linux systems show a hundred in a second.
+/// Processor time of all children that have ended (cutime and cstime, proc_pid_stat(5)), in ticks; on all
+/// Linux systems a second has a hundred.
 fn processor() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name of the program, in parentheses, may hold anything; the third field comes after it.

@@ -1,19 +1,19 @@
-//! The trees that are imaged, made once from what the machine has.
+//! The trees of the images, made once from files of the machine.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the store has at least.
+/// The smallest number of files in the store.
 const FILES: usize = 45_000;
 const BYTES: u64 = 1_700_000_000;
 
 /// Folders of a Debian system with files of all lengths.
 const SOURCES: [&str; 3] = ["/usr/bin", "/usr/share", "/usr/lib/x86_64-linux-gnu"];
 
-/// A store-like tree of at least 45,000 files and 1.7 GB: the sources copied under store names, again where they are
-/// not enough.
+/// A store-like tree of at least 45,000 files and 1.7 GB: the sources copied under store names, several times
+/// if they are not enough.
 pub(crate) fn store(folder: &Path) -> PathBuf {
     let tree = folder.join("store");
     if tree.join("done").exists() {

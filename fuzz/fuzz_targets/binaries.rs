@@ -1,5 +1,5 @@
-//! Any bytes as the two other files of strangers that are looked into: an EFI program that should be a unified kernel
-//! image, and a derivation. An error is fine, a panic is a bug.
+//! Arbitrary bytes as two other kinds of foreign files: an EFI program that should be a unified kernel image,
+//! and a derivation. An error is fine, a panic is a bug.
 
 #![no_main]
 

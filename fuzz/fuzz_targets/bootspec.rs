@@ -1,5 +1,6 @@
-//! Any bytes as the boot.json of a system: an error is fine, a panic is a bug, and of what is understood every boot loader
-//! can be made, or says why not; no text of it becomes a line of its own.
+//! Arbitrary bytes as the boot.json of a system. An error is fine, a panic is a bug. If the document is
+//! valid, every boot loader can be made from it or gives an error, and none of its text becomes a line of its
+//! own.
 
 #![no_main]
 

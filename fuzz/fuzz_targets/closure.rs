@@ -1,5 +1,5 @@
-//! Any bytes as a closure in each of its forms: an error is fine, a panic is a bug, and what is understood is closed, makes
-//! a database, and survives being printed as Nix prints it.
+//! Arbitrary bytes as a closure in each of its formats. An error is fine, a panic is a bug. A valid closure
+//! is closed, gives a database, and survives a print in Nix's format.
 
 #![no_main]
 
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         let printed = closure.registration().expect("every path is known");
         let again = Closure::from_registration(printed.as_bytes(), file).expect("a print can be read");
         assert_eq!(again.registration().expect("every path is known"), printed);
-        // Sizes beyond 63 bits are read, and no database can hold them.
+        // Sizes of more than 63 bits can be read, but no database can hold them.
         let large = closure.registered().expect("all are").iter().any(|(_, facts)| facts.nar_size > i64::MAX as u64);
         assert_eq!(database::build(&closure, 1).is_err(), large);
     }

@@ -1,4 +1,4 @@
-//! Any bytes as ext2, ext3 or ext4.
+//! Arbitrary bytes as ext2, ext3 or ext4.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes as FAT12, FAT16 or FAT32.
+//! Arbitrary bytes as FAT12, FAT16 or FAT32.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any bytes as a manifest: an error is fine, a panic is a bug, and what is understood survives being said again.
+//! Arbitrary bytes as a manifest. An error is fine, a panic is a bug. A valid manifest survives a print and a
+//! second read.
 //!
 //! No host file is touched: only manifests without contents are built, which lays out their tables.
 

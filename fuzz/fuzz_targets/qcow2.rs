@@ -1,4 +1,5 @@
-//! Any bytes as qcow2; and what can be read is made larger, in its file, and is the same disk then.
+//! Arbitrary bytes as qcow2. If the file can be read, it is made larger in place, and must still hold the
+//! same disk.
 
 #![no_main]
 
@@ -10,7 +11,7 @@ use diskwright::units::{Bytes, MIB};
 use diskwright_fuzz::{acceptable, opened, read, with_file};
 use libfuzzer_sys::fuzz_target;
 
-/// What a disk holds at its start, or that it cannot be read.
+/// The first bytes of a disk; `None` if it cannot be read.
 fn start(image: &Image) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 65_536];
     image.read(0, &mut bytes).ok().map(|()| bytes)
@@ -21,12 +22,13 @@ fuzz_target!(|data: &[u8]| {
         let Some(before) = read(path, Format::Qcow2) else { return };
         let size = Bytes::new(before.image.length().get().saturating_add(64 * MIB));
         let expected = start(&before.image);
-        // An overlay is opened alone; so here only what stands by itself is.
+        // An overlay is opened alone, so only images without a backing file are compared.
         match resize(path, size, Some(Format::Qcow2), 1, &Progress::default()) {
             Ok(()) => {
                 let after = opened(path, Some(Format::Qcow2)).expect("a disk that grew is one");
                 assert!(after.image.length() == size.round_up(512), "the size is what was asked for");
-                // What lay behind the end of the disk in its last cluster is shown now, as in QEMU; the rest stays.
+                // Bytes of the last cluster past the old end of the disk appear now, as in QEMU; the rest
+                // stays.
                 let kept =
                     usize::try_from(before.image.length().get().min(65_536)).expect("a bounded length");
                 let found = start(&after.image);

@@ -1,4 +1,4 @@
-//! Any bytes as VDI.
+//! Arbitrary bytes as VDI.
 
 #![no_main]
 

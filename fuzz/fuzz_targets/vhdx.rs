@@ -1,4 +1,5 @@
-//! Any bytes as the pieces of a VHDX, as they are and with right checksums, which a fuzzer does not find by itself.
+//! Arbitrary bytes as the pieces of a VHDX: unchanged, and with corrected checksums, which a fuzzer does not
+//! find by itself.
 
 #![no_main]
 

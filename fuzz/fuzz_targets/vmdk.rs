@@ -1,4 +1,4 @@
-//! Any bytes as VMDK: sparse files, streams, and descriptors, of which none opens another file.
+//! Arbitrary bytes as VMDK: sparse files, streams, and descriptors, which must not open another file.
 
 #![no_main]
 

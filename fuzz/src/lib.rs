@@ -1,6 +1,6 @@
-//! What the targets of container readers share: bytes in a file, opened, read and looked into. Whatever they are, the
-//! end is a disk or an error for people; a panic, a bug of ours, a control character, or a read that gives other bytes
-//! the second time is a finding. Time and memory are bounded by the flags of `tests/run`.
+//! What the targets of container readers share: bytes in a file, opened, read and inspected. The result must
+//! be a disk or an error for people. A panic, a bug of ours, a control character, or a second read with other
+//! bytes is a finding. The flags of `tests/run` limit time and memory.
 
 pub use diskwright_testing::pieces;
 pub mod volume;
@@ -14,12 +14,12 @@ use diskwright::image::Image;
 use diskwright::inspect::inspect;
 use tempfile::NamedTempFile;
 
-/// The most bytes of a disk that are read: a header of a kilobyte can say that it is petabytes large.
+/// The largest part of a disk that is read: a header of a kilobyte can claim petabytes.
 const MOST: u64 = 1 << 20;
 /// The most segments that are read.
 const MOST_SEGMENTS: usize = 256;
 
-/// Gives `data` to `look` as a file, which is in memory where there is such a place.
+/// Passes `data` to `look` as a file, in memory if there is such a place.
 pub fn with_file<T>(data: &[u8], look: impl FnOnce(&Path) -> T) -> T {
     let file = temporary();
     file.as_file().write_all_at(data, 0).expect("to write the file");
@@ -32,7 +32,7 @@ pub fn temporary() -> NamedTempFile {
     file.expect("a temporary file")
 }
 
-/// Opens the file `path` as `format`, and as whatever its bytes say, and reads what can be read.
+/// Opens the file `path` as `format`, and as the format of its bytes, and reads what can be read.
 pub fn read(path: &Path, format: Format) -> Option<Opened> {
     if let Some(opened) = opened(path, None) {
         assert!(opened.files.len() == 1, "another file was opened");
@@ -57,7 +57,7 @@ pub fn opened(path: &Path, format: Option<Format>) -> Option<Opened> {
     }
 }
 
-/// Reads a disk at its ends and wherever it holds something, up to a bound, whole and in halves.
+/// Reads a disk at its ends and wherever it has data, up to a limit, in one piece and in halves.
 fn whole(image: &Image) {
     let length = image.length().get();
     let mut left = MOST;
@@ -72,7 +72,7 @@ fn whole(image: &Image) {
             acceptable(&error);
             continue;
         }
-        // An odd place in the middle of sectors, clusters and blocks.
+        // An odd offset in the middle of sectors, clusters and blocks.
         let (front, back) = twice.split_at_mut(size / 2 - size / 2 % 7);
         let middle = start + u64::try_from(front.len()).expect("a bounded length");
         for (start, out) in [(start, front), (middle, back)] {
@@ -82,7 +82,7 @@ fn whole(image: &Image) {
     }
 }
 
-/// An error is for people, and not about ourselves.
+/// An error must be for people, and not about a bug of ours.
 pub fn acceptable(error: &Error) {
     let message = error.to_string();
     assert!(error.kind() != Kind::Bug, "{message}");

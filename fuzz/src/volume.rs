@@ -1,4 +1,4 @@
-//! Any bytes as a filesystem: all that can be reached is looked at, within bounds.
+//! Arbitrary bytes as a filesystem: everything that can be reached is examined, within limits.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,10 @@ use diskwright::filesystem::{Content, Volume, contents};
 use diskwright::image::{Builder, Slice};
 use diskwright::units::Bytes;
 
-/// The most names that are looked at, and the most remarks that are listened to.
+/// The largest number of names that are examined, and of remarks.
 const MOST: u64 = 3000;
 
-/// The bytes as a slice that an image would be, with a hole behind them: a few bytes can say that they are a large
-/// volume.
+/// The bytes as a slice of an image, with a hole after them: a few bytes can claim to be a large volume.
 pub fn slice(data: &[u8]) -> Slice {
     let length = u64::try_from(data.len()).expect("a length");
     let mut disk = Builder::new(Bytes::new(length.max(1 << 20) * 64));
@@ -60,7 +59,7 @@ pub fn exercise(volume: &dyn Volume) {
     }
 }
 
-/// The pieces of a file ascend within it, and are what the file is as a slice.
+/// The pieces of a file ascend inside the file, and equal the file as a slice.
 fn file(volume: &dyn Volume, inode: diskwright::filesystem::Inode, size: Bytes) -> Result<(), Error> {
     let (mut end, mut left) = (Bytes::ZERO, MOST);
     volume.data(inode, &mut |at, piece| {

@@ -1,4 +1,4 @@
-# What make-disk-image.nix makes of its arguments, without building anything: `more` is merged over the least arguments,
+# The result of make-disk-image.nix for given arguments, without building anything: `more` is merged over the minimal arguments,
 # `loader` over the boot loaders of the configuration.
 {
   more ? { },

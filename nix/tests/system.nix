@@ -321,7 +321,7 @@ let
             *.bash) folder=bash-completion/completions name=$file ;;
             *.fish) folder=fish/vendor_completions.d name=$file ;;
             *.zsh) folder=zsh/site-functions name=_''${file%.zsh} ;;
-            *) echo "of which shell is $file?"; exit 1 ;;
+            *) echo "which shell is $file for?"; exit 1 ;;
           esac
           mkdir -p $out/share/$folder; cp $file $out/share/$folder/$name
         done

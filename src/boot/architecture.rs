@@ -1,4 +1,4 @@
-//! The processors that boot loaders exist for, and what each is called where.
+//! The processors that have boot loaders, and their names in different formats.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use crate::text::printable;
 #[derive(Clone, Copy, Debug)]
 pub struct Firmware(&'static Names);
 
-/// What a processor is called: in the Discoverable Partitions Specification, in file names of the UEFI specification (2.10,
-/// table 3.2), in the first part of Nix's name of a platform, in GRUB's names of its platforms, and in a PE file (UEFI
-/// 2.10, section 2.1.1; Microsoft, "PE Format", Machine Types).
+/// The names of a processor: in the Discoverable Partitions Specification, in file names of the UEFI
+/// specification (2.10, table 3.2), in the first part of Nix's name of a platform, in GRUB's names of its
+/// platforms, and in a PE file (UEFI 2.10, section 2.1.1; Microsoft, "PE Format", Machine Types).
 #[derive(Debug)]
 struct Names {
     architecture: &'static str,
@@ -35,7 +35,7 @@ const fn names(
 static X64: Names = names("x86-64", "x64", "x86_64", "x86_64", 0x8664);
 static AA64: Names = names("arm64", "aa64", "aarch64", "arm64", 0xaa64);
 
-/// All processors of the UEFI specification but Itanium, for which there is no NixOS.
+/// All processors of the UEFI specification except Itanium, for which there is no NixOS.
 static ALL: [&Names; 7] = [
     &names("x86", "ia32", "i686", "i386", 0x014c),
     &X64,
@@ -46,8 +46,8 @@ static ALL: [&Names; 7] = [
     &names("loongarch64", "loongarch64", "loongarch64", "loongarch64", 0x6264),
 ];
 
-/// Processors that Nix's platforms call otherwise than the Discoverable Partitions Specification and its aliases do
-/// (nixpkgs, `lib/systems/parse.nix`).
+/// Processors whose names in Nix's platforms differ from those of the Discoverable Partitions Specification
+/// and its aliases (nixpkgs, `lib/systems/parse.nix`).
 const OF_NIX: [(&str, &str); 7] = [
     ("armv5tel", "arm"),
     ("armv6l", "arm"),
@@ -58,10 +58,10 @@ const OF_NIX: [(&str, &str); 7] = [
     ("powerpc64le", "ppc64-le"),
 ];
 
-/// The processor of Nix's platform `system`, such as `x86_64-linux`. `None`: the text is empty, and so does not say.
+/// The processor of Nix's platform `system`, such as `x86_64-linux`. `None` if the text is empty.
 ///
 /// # Errors
-/// [`Kind::Source`] for a processor that is not known.
+/// [`Kind::Source`] for an unknown processor.
 pub fn of_system(system: &str) -> Result<Option<Architecture>> {
     if system.is_empty() {
         return Ok(None);
@@ -76,7 +76,7 @@ pub fn of_system(system: &str) -> Result<Option<Architecture>> {
     }
 }
 
-/// Whether machines with this processor have a BIOS: only x86 has.
+/// Whether machines with this processor have a BIOS; only x86 machines do.
 #[must_use]
 pub fn has_bios(architecture: Architecture) -> bool {
     matches!(architecture.name(), "x86" | "x86-64")
@@ -91,7 +91,7 @@ impl Firmware {
     /// The firmware of `architecture`.
     ///
     /// # Errors
-    /// [`Kind::Source`] for a processor that no UEFI boot loader is made for.
+    /// [`Kind::Source`] for a processor without a UEFI boot loader.
     pub fn of(architecture: Architecture) -> Result<Self> {
         ALL.iter()
             .find(|names| names.architecture == architecture.name())
@@ -109,7 +109,7 @@ impl Firmware {
         self.0.efi
     }
 
-    /// The file that firmware starts from a disk it was told nothing about: `BOOTX64.EFI`.
+    /// The file that firmware starts from a disk that it does not know: `BOOTX64.EFI`.
     #[must_use]
     pub fn removable(self) -> String {
         format!("BOOT{}.EFI", self.efi().to_ascii_uppercase())

@@ -14,27 +14,27 @@ use crate::error::{Error, Kind, Result};
 use crate::nix::Store;
 use crate::text::printable;
 
-/// Which device tree an entry hands over.
+/// The device tree of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceTree {
-    /// The one the loader picks out of the system's directory, where there is one.
+    /// The loader chooses one from the system's directory, if there is one.
     #[default]
     Directory,
     /// This one, by its path in the system's directory: `vendor/board.dtb`.
     Named(String),
-    /// None of the system's: the firmware's own.
+    /// No device tree of the system: the firmware uses its own.
     None,
 }
 
-/// What the menu shows and where kernels lie. [`Options::new`] has nixpkgs' defaults.
+/// The menu, and where kernels lie. [`Options::new`] has nixpkgs' defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long it is until the default boots.
+    /// The time until the default boots.
     pub timeout: Timeout,
-    /// How many generations of the system profile follow the default; other profiles get none.
+    /// How many generations of the system profile follow the default. Other profiles get no entries.
     pub limit: usize,
-    /// Whether kernels, initrds and device trees are copied, as they have to be where the boot directory has a filesystem
-    /// of its own.
+    /// Whether kernels, initrds and device trees are copied. They must be if the boot directory has a
+    /// filesystem of its own.
     pub copy: bool,
     /// Which device tree is handed over.
     pub device_tree: DeviceTree,
@@ -60,7 +60,8 @@ impl Default for Options {
 /// [`Kind::Source`] where the device tree that is named does not exist, [`Kind::Manifest`] for text that would break a
 /// line.
 pub fn build(store: &Store, generations: &Generations, options: &Options) -> Result<Files> {
-    // U-Boot takes 0 for no end and a negative number for no wait; the unit is a tenth of a second.
+    // U-Boot takes 0 for "wait forever" and a negative number for "do not wait"; the unit is a tenth of a
+    // second.
     let timeout = match options.timeout {
         Timeout::Forever => 0,
         Timeout::Seconds(0) => -10,
@@ -124,7 +125,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The line that hands over a device tree.
+    /// The line with the device tree.
     fn device_tree(&mut self, system: &System) -> Result<Option<String>> {
         let named = match &self.options.device_tree {
             DeviceTree::None => return Ok(None),
@@ -157,14 +158,14 @@ impl Writer<'_> {
         }))
     }
 
-    /// The path of a file as the loader sees it, copied where it is to be.
+    /// The path of a file as the loader sees it; copies the file if it has to be copied.
     fn file(&mut self, source: &Source) -> Result<String> {
         if !self.options.copy {
             return Ok(source.path.clone());
         }
         let name = source.dashed();
         self.files.host(format!("/nixos/{name}"), &source.host)?;
-        // From the folder of extlinux.conf.
+        // Relative to the folder of extlinux.conf.
         Ok(format!("../nixos/{name}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What a boot loader puts on a filesystem: paths with their content, sorted.
+//! The files that a boot loader puts on a filesystem: paths with their content, sorted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::text::{printable, printable_path};
 /// The deepest directory that is copied whole.
 const DEEPEST: u32 = 16;
 
-/// What stands at a path of a boot filesystem.
+/// The content at a path of a boot filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A directory.
@@ -20,12 +20,12 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// A copy of a host file.
     Host(PathBuf),
-    /// A symbolic link that leads there.
+    /// A symbolic link with this target.
     Symlink(String),
 }
 
 impl Content {
-    /// What it is, for errors.
+    /// A description for errors.
     fn describe(&self) -> String {
         match self {
             Self::Directory => "a directory".to_owned(),
@@ -39,7 +39,7 @@ impl Content {
 /// One path of a boot filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// What stands there.
+    /// The content there.
     pub content: Content,
     /// Permissions: 0 to 0o7777. A FAT keeps none.
     pub mode: u16,
@@ -47,7 +47,7 @@ pub struct File {
 
 /// The files of a boot loader on one filesystem, by absolute path from the root of that filesystem.
 ///
-/// Only directories that a loader makes of its own accord are listed; what is above a listed path is made with mode 0755.
+/// Only directories that a loader makes itself are listed. Missing parents get mode 0755.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     entries: BTreeMap<String, File>,
@@ -60,18 +60,18 @@ impl Files {
         Self::default()
     }
 
-    /// Paths and what stands there, by the bytes of the path.
+    /// Paths and their files, sorted by the bytes of the path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &File)> {
         self.entries.iter().map(|(path, file)| (path.as_str(), file))
     }
 
-    /// What stands at `path`.
+    /// The file at `path`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&File> {
         self.entries.get(path)
     }
 
-    /// How many paths there are.
+    /// The number of paths.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -107,10 +107,11 @@ impl Files {
         self.add(path, Content::Host(source.to_owned()), 0o644)
     }
 
-    /// Adds `content` at `path`. The same once more is nothing: generations share kernels.
+    /// Adds `content` at `path`. Adding the same again has no effect, since generations share kernels.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where something else stands there or above it, and where `path` is not absolute and plain.
+    /// [`Kind::Manifest`] where `path` or a parent has another content, and where `path` is not absolute and
+    /// plain.
     pub fn add(&mut self, path: impl Into<String>, content: Content, mode: u16) -> Result<()> {
         let path = path.into();
         let plain = path.strip_prefix('/').is_some_and(|rest| {
@@ -146,11 +147,12 @@ impl Files {
         }
     }
 
-    /// Adds a copy of a directory of the store and all below it, links followed: a FAT has none.
+    /// Adds a copy of a directory of the store with everything below it. Links are followed, because a FAT
+    /// has none.
     ///
     /// # Errors
-    /// As [`Files::add`]; [`Kind::Source`] for what is neither a file nor a directory, and for directories that are too
-    /// deep, as they are where a link leads back up.
+    /// As [`Files::add`]; [`Kind::Source`] for anything that is neither a file nor a directory, and for
+    /// directories that are too deep, which happens if a link leads back up.
     pub fn tree(&mut self, store: &Store, path: &str, source: &Source) -> Result<()> {
         let mut ahead = vec![(path.to_owned(), source.clone(), 0)];
         while let Some((path, source, depth)) = ahead.pop() {
@@ -173,7 +175,8 @@ impl Files {
         Ok(())
     }
 
-    /// Adds all of `other`, whose root becomes the directory `above`: `""` or an absolute path without a final slash.
+    /// Adds all of `other`. Its root becomes the directory `above`: `""` or an absolute path without a final
+    /// slash.
     ///
     /// # Errors
     /// As [`Files::add`].

@@ -1,5 +1,5 @@
-//! Generations of profiles, and the one that boots by default: as store paths while a system is described, and as what
-//! boots of each while a menu is made.
+//! Generations of profiles, and the system that boots by default. They hold store paths while a system is
+//! described, and the systems themselves while a menu is made.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,14 @@ use crate::calendar;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 
-/// One generation of a profile; `S` is what is known of its system.
+/// A generation of a profile; `S` is what is known about its system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation<S = System> {
     /// The profile it belongs to; `None` is the system profile itself.
     pub profile: Option<String>,
     /// Its number, from 1.
     pub number: u32,
-    /// When it was made, in seconds since 1970: menus show the day, in UTC.
+    /// When it was made, in seconds since 1970. Menus show the day in UTC.
     pub date: i64,
     /// What boots.
     pub system: S,
@@ -35,7 +35,7 @@ impl<S> Generation<S> {
     }
 }
 
-/// The generations of all profiles, and the system that boots where nobody chooses.
+/// The generations of all profiles, and the default system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generations<S = System> {
     default: S,
@@ -44,11 +44,12 @@ pub struct Generations<S = System> {
 }
 
 impl<S> Generations<S> {
-    /// The generations of a menu in whose absence of a choice `default` boots, which is mostly that of one of them.
+    /// The generations of a menu. `default` boots if nobody chooses; it is usually the system of one of them.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for two generations with one number, a number of 0, and the name of a profile that holds
-    /// anything but letters, digits, `_`, `-`, `.` and `+`, or ends with `-link` as a generation's name does.
+    /// [`Kind::Manifest`] for two generations with one number, a number of 0, and a profile whose name
+    /// contains anything except letters, digits, `_`, `-`, `.` and `+`, or ends with `-link` like the name of
+    /// a generation.
     pub fn new(default: S, generations: Vec<Generation<S>>) -> Result<Self> {
         let mut seen = BTreeSet::new();
         for generation in &generations {
@@ -71,8 +72,8 @@ impl<S> Generations<S> {
         Ok(Self { default, generations })
     }
 
-    /// The system profile that has had `earlier` systems, the oldest first, and then `newest`, which boots; they count
-    /// from 1. A generation that is the same as the one before it is not made, as `nix-env --set` does not make it.
+    /// A system profile with the `earlier` systems, the oldest first, and then `newest`, which boots. They
+    /// count from 1. A generation that equals the one before it is omitted, as with `nix-env --set`.
     ///
     /// # Errors
     /// [`Kind::Manifest`] for more than `u32` counts.
@@ -91,17 +92,17 @@ impl<S> Generations<S> {
         Self::new(newest, numbered.collect::<Result<_>>()?)
     }
 
-    /// The same generations with what `read` knows of their systems. The default system is read once more where it is none
-    /// of a generation.
+    /// The same generations with the results of `read` for their systems. If the default system is not one of
+    /// them, it is read as well.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// The errors of `read`.
     pub fn read<T: Clone>(&self, mut read: impl FnMut(&S) -> Result<T>) -> Result<Generations<T>>
     where
         S: PartialEq,
     {
         let mut generations = Vec::new();
-        // The oldest first, so that what `read` remarks upon comes in the order in which they were made.
+        // The oldest first, so that warnings of `read` come in the order in which the generations were made.
         for Generation { profile, number, date, system } in self.generations.iter().rev() {
             let system = read(system)?;
             generations.push(Generation { profile: profile.clone(), number: *number, date: *date, system });
@@ -115,7 +116,7 @@ impl<S> Generations<S> {
         Ok(Generations { default, generations })
     }
 
-    /// The system that boots where nobody chooses.
+    /// The system that boots if nobody chooses.
     #[must_use]
     pub const fn default_system(&self) -> &S {
         &self.default
@@ -157,7 +158,7 @@ impl Generations {
     }
 }
 
-/// Refuses the name of a profile that could not stand in the name of an entry.
+/// Refuses a name of a profile that cannot be part of the name of an entry.
 fn check_profile(name: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.+".contains(&byte);
     if name.is_empty() || name.ends_with("-link") || !name.bytes().all(plain) {

@@ -1,17 +1,18 @@
-//! Boot loaders as pure file generation: from what boots to the files of a boot filesystem, and for GRUB under a BIOS to
-//! the code before them.
+//! Boot loaders as pure generation of files: from the systems that boot to the files of a boot filesystem,
+//! and for GRUB with a BIOS also to the code outside of filesystems.
 //!
-//! Nothing is installed here: no device is opened, no variable of the firmware is set. A loader is a function from
-//! [`Generations`] to [`Files`], and the composition puts those into a tree. The one program that runs is grub-mkimage,
-//! from file to file. docs/formats/boot.md lists every file with its source.
+//! Nothing is installed here: no device is opened, and no variable of the firmware is set. A loader is a
+//! function from [`Generations`] to [`Files`], and the front end puts those into a tree. The only program
+//! that runs is grub-mkimage, which turns files into a file. docs/formats/boot.md lists every file with its
+//! source.
 //!
-//! | step | module |
+//! | part | module |
 //! |---|---|
-//! | the files of a system, whatever the host's root is | [`source`] |
-//! | what boots, from `boot.json` or the files beside it | [`bootspec`] |
-//! | which systems the menu shows | [`generations`] |
+//! | the files of a system, wherever its root is on the host | [`source`] |
+//! | the systems, from `boot.json` or the files beside it | [`bootspec`] |
+//! | the systems in the menu | [`generations`] |
 //! | the files of a loader | [`systemd_boot`], [`grub`], [`extlinux`], [`uki`] |
-//! | where they stand | [`files`] |
+//! | their places | [`files`] |
 
 pub mod architecture;
 pub mod bootspec;
@@ -19,7 +20,7 @@ pub mod extlinux;
 pub mod files;
 pub mod generations;
 pub mod grub;
-mod pe;
+pub(crate) mod pe;
 pub mod source;
 pub mod systemd_boot;
 #[cfg(test)]

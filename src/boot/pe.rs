@@ -1,4 +1,4 @@
-//! What EFI programs are checked for: the processor they are for, and the sections of a unified kernel image.
+//! Checks of EFI programs: their processor, and the sections of a unified kernel image.
 //!
 //! Source: Microsoft, "PE Format"; UEFI specification 2.10, section 2.1.1.
 
@@ -8,24 +8,89 @@ use std::path::Path;
 
 use super::architecture::Firmware;
 use crate::error::{Error, Kind, Result};
-use crate::numbers::Numbers;
 use crate::text::printable;
+use crate::units::u64_of;
+use crate::wire::{Structure, Wire, wire};
 
-/// Where the DOS header says where the PE signature is.
-const LFANEW: usize = 0x3c;
-/// Length of the DOS header.
-const DOS: usize = 0x40;
-/// `PE\0\0` and the COFF header: machine at 4, number of sections at 6, length of the optional header at 20.
-const COFF: usize = 24;
-/// A section header, which begins with 8 bytes of name.
-const SECTION: usize = 40;
-const NAME: usize = 8;
+/// The structures of this format.
+pub(crate) const STRUCTURES: &[Structure] =
+    &[Dos::STRUCTURE, Coff::STRUCTURE, Optional::STRUCTURE, Section::STRUCTURE];
 
-/// What the headers of a PE file say.
+wire! {
+    /// What a file begins with that MS-DOS could start.
+    pub(super) struct Dos: "MS-DOS header", little, 64 {
+        0 e_magic: [u8; 2] = *b"MZ",
+        60 e_lfanew: u32,
+    }
+}
+
+wire! {
+    /// The signature and the COFF file header.
+    pub(super) struct Coff: "PE file header", little, 24 {
+        0 signature "Signature": [u8; 4] = *b"PE\0\0",
+        4 machine "Machine": u16,
+        6 number_of_sections "NumberOfSections": u16,
+        8 time_date_stamp "TimeDateStamp": u32,
+        12 pointer_to_symbol_table "PointerToSymbolTable": u32,
+        16 number_of_symbols "NumberOfSymbols": u32,
+        20 size_of_optional_header "SizeOfOptionalHeader": u16,
+        22 characteristics "Characteristics": u16,
+    }
+}
+
+wire! {
+    /// The optional header, which every program has, up to where PE32 and PE32+ differ in length.
+    pub(super) struct Optional: "PE optional header", little, 72 {
+        0 magic "Magic": u16,
+        2 major_linker_version "MajorLinkerVersion": u8,
+        3 minor_linker_version "MinorLinkerVersion": u8,
+        4 size_of_code "SizeOfCode": u32,
+        8 size_of_initialized_data "SizeOfInitializedData": u32,
+        12 size_of_uninitialized_data "SizeOfUninitializedData": u32,
+        16 address_of_entry_point "AddressOfEntryPoint": u32,
+        20 base_of_code "BaseOfCode": u32,
+        24 image_base "ImageBase": u64,
+        32 section_alignment "SectionAlignment": u32,
+        36 file_alignment "FileAlignment": u32,
+        40 versions "MajorOperatingSystemVersion": [u16; 6],
+        52 win32_version_value "Win32VersionValue": u32,
+        56 size_of_image "SizeOfImage": u32,
+        60 size_of_headers "SizeOfHeaders": u32,
+        64 check_sum "CheckSum": u32,
+        68 subsystem "Subsystem": u16,
+        70 dll_characteristics "DllCharacteristics": u16,
+    }
+}
+
+wire! {
+    /// A section header.
+    pub(super) struct Section: "PE section header", little, 40 {
+        0 name "Name": [u8; 8],
+        8 virtual_size "VirtualSize": u32,
+        12 virtual_address "VirtualAddress": u32,
+        16 size_of_raw_data "SizeOfRawData": u32,
+        20 pointer_to_raw_data "PointerToRawData": u32,
+        24 pointer_to_relocations "PointerToRelocations": u32,
+        28 pointer_to_line_numbers "PointerToLinenumbers": u32,
+        32 number_of_relocations "NumberOfRelocations": u16,
+        34 number_of_line_numbers "NumberOfLinenumbers": u16,
+        36 characteristics "Characteristics": u32,
+    }
+}
+
+impl Section {
+    /// Its name, without the zeros at its end.
+    pub(super) fn name(&self) -> &[u8] {
+        let length = self.name.iter().position(|byte| *byte == 0).unwrap_or(self.name.len());
+        &self.name[..length]
+    }
+}
+
+/// The values in the headers of a PE file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Headers {
     pub(super) machine: u16,
-    /// Names of sections in their order, without the zeros at their end.
+    /// Names of the sections in their order, without trailing zeros.
     pub(super) sections: Vec<Vec<u8>>,
 }
 
@@ -43,25 +108,20 @@ pub(super) fn read(path: &Path) -> Result<Headers> {
             Err(error) => Err(unreadable(error)),
         }
     };
-    let dos = part(0, DOS)?.filter(|dos| dos.starts_with(b"MZ"));
+    let dos = part(0, Dos::LENGTH)?.and_then(|dos| Dos::read(&dos).ok());
     let dos = dos.ok_or_else(|| refused("a PE file, which begins with MZ"))?;
-    let at = u64::from(Numbers(&dos).le32(LFANEW));
-    let coff = part(at, COFF)?.filter(|coff| coff.starts_with(b"PE\0\0"));
+    let at = u64::from(dos.e_lfanew);
+    let coff = part(at, Coff::LENGTH)?.and_then(|coff| Coff::read(&coff).ok());
     let coff = coff.ok_or_else(|| refused("a PE signature where the DOS header says it is"))?;
-    let coff = Numbers(&coff);
-    let count = usize::from(coff.le16(6));
-    let table = at + crate::units::u64_of(COFF) + u64::from(coff.le16(20));
-    let table =
-        part(table, count * SECTION)?.ok_or_else(|| refused("as many sections as the COFF header says"))?;
-    let name = |section: &[u8]| {
-        let name = &section[..NAME];
-        let length = name.iter().position(|byte| *byte == 0).unwrap_or(NAME);
-        name[..length].to_vec()
-    };
-    Ok(Headers { machine: coff.le16(4), sections: table.chunks_exact(SECTION).map(name).collect() })
+    let table = at + u64_of(Coff::LENGTH) + u64::from(coff.size_of_optional_header);
+    let table = part(table, usize::from(coff.number_of_sections) * Section::LENGTH)?
+        .ok_or_else(|| refused("as many sections as the COFF header says"))?;
+    let name = |section: &[u8]| Ok(Section::read(section)?.name().to_vec());
+    let sections = table.chunks_exact(Section::LENGTH).map(name).collect::<Result<_>>()?;
+    Ok(Headers { machine: coff.machine, sections })
 }
 
-/// Refuses what is no EFI program for `firmware`, and returns what its headers say.
+/// Refuses a file that is not an EFI program for `firmware`. Returns its headers.
 pub(super) fn check_program(path: &Path, firmware: Firmware) -> Result<Headers> {
     let headers = read(path)?;
     if headers.machine != firmware.machine() {
@@ -75,7 +135,7 @@ pub(super) fn check_program(path: &Path, firmware: Firmware) -> Result<Headers> 
     Ok(headers)
 }
 
-/// Refuses what is no unified kernel image.
+/// Refuses a file that is not a unified kernel image.
 pub(super) fn check_uki(path: &Path, firmware: Firmware) -> Result<()> {
     let headers = check_program(path, firmware)?;
     if headers.sections.iter().any(|name| name == b".linux") {
@@ -89,21 +149,21 @@ pub(super) fn check_uki(path: &Path, firmware: Firmware) -> Result<()> {
         .why("UAPI group, Unified Kernel Image: .linux is the one section that is required"))
 }
 
-/// A PE file with these sections and nothing in them, for tests.
+/// A PE file with these sections, all empty, for tests.
 #[cfg(test)]
 pub(super) fn sample(machine: u16, sections: &[&str]) -> Vec<u8> {
-    let mut bytes = vec![0; DOS];
+    let mut bytes = vec![0; Dos::LENGTH];
     bytes[..2].copy_from_slice(b"MZ");
-    bytes[LFANEW] = 0x40;
+    bytes[0x3c] = 0x40;
     bytes.extend(b"PE\0\0");
     bytes.extend(machine.to_le_bytes());
     bytes.extend(u16::try_from(sections.len()).unwrap().to_le_bytes());
-    // Times and symbols, then an optional header of 4 bytes, so that skipping it matters.
+    // Times and symbols, then an optional header of 4 bytes, so that a reader must skip it.
     bytes.extend([0; 12]);
     bytes.extend([4, 0, 0, 0, 1, 1, 1, 1]);
     for section in sections {
         let mut header = section.as_bytes().to_vec();
-        header.resize(SECTION, 0);
+        header.resize(Section::LENGTH, 0);
         bytes.extend(header);
     }
     bytes

@@ -1,4 +1,4 @@
-//! The files of a system that boot it, read where the system's root is not the host's.
+//! The files that boot a system, whose root is not the root of the host.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,14 @@ use crate::nix::{Resolved, Store};
 use crate::text::printable_path;
 use crate::units::u64_of;
 
-/// What the path of every file in a store begins with.
+/// The beginning of the path of every file in a store.
 pub const STORE: &str = "/nix/store/";
 
-/// The largest description of a system that is read: boot.json, kernel-params and the like have a few KiB.
+/// The largest description of a system that is read. boot.json, kernel-params and similar files have a few
+/// KiB.
 const LARGEST: u64 = 16 << 20;
 
-/// A file or directory of the store, all links resolved.
+/// A file or directory of the store, with all links resolved.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     /// Its path in the system, below `/nix/store/`.
@@ -27,8 +28,8 @@ impl Source {
     /// The file or directory at `path` of the system.
     ///
     /// # Errors
-    /// [`Kind::Source`] where it does not exist, cannot be read, lies outside the store or in a store path that the system
-    /// does not have, or has a name that is not UTF-8.
+    /// [`Kind::Source`] where it does not exist, cannot be read, lies outside the store or in a store path
+    /// that the system does not have, or has a name that is not UTF-8.
     pub fn find(store: &Store, path: &Path) -> Result<Self> {
         let found = store.resolve(path).map_err(|error| error.with_kind(Kind::Source))?;
         Self::of(found, &store.host_of(path))
@@ -44,7 +45,7 @@ impl Source {
         }
     }
 
-    /// What is at `path` below this directory, links resolved. `None`: nothing is.
+    /// The file at `path` below this directory, with links resolved. `None` if nothing exists there.
     ///
     /// # Errors
     /// As [`Source::find`].
@@ -56,7 +57,7 @@ impl Source {
         found.map(|found| Self::of(found, &self.host)).transpose()
     }
 
-    /// The same file, which has to be a regular one: `what` it is for, such as "kernel".
+    /// The same file, if it is a regular one. `what` says what it is for, such as "kernel".
     ///
     /// # Errors
     /// [`Kind::Source`] for anything else.
@@ -107,8 +108,8 @@ impl Source {
         })
     }
 
-    /// The name of the store object that it lies in, and what it is called in it: the last part of its path, which is
-    /// the object's own name where it is the object.
+    /// The name of the store object that contains it, and its own name: the last part of its path, which is
+    /// the name of the object if it is the object itself.
     #[must_use]
     pub fn object_and_name(&self) -> (&str, &str) {
         let inside = self.path.strip_prefix(STORE).unwrap_or(&self.path);
@@ -116,8 +117,8 @@ impl Source {
         (object, inside.rsplit('/').next().unwrap_or(inside))
     }
 
-    /// Its path in the store with every `/` replaced by `-`: the name nixpkgs' installers for GRUB and extlinux give to
-    /// a copy.
+    /// Its path in the store with every `/` replaced by `-`: the name of a copy by nixpkgs' installers for
+    /// GRUB and extlinux.
     #[must_use]
     pub fn dashed(&self) -> String {
         self.path.strip_prefix(STORE).unwrap_or(&self.path).replace('/', "-")

@@ -1,5 +1,5 @@
-//! systemd-boot: the trees of the ESP and, where there is one, of the XBOOTLDR partition, as `bootctl install` and the
-//! installer of nixpkgs leave them.
+//! systemd-boot: the trees of the ESP and of the XBOOTLDR partition, if there is one, as `bootctl install`
+//! and the installer of nixpkgs leave them.
 //!
 //! Sources: Boot Loader Specification (UAPI group), loader.conf(5), bootctl(1), nixpkgs'
 //! `nixos/modules/system/boot/loader/systemd-boot`.
@@ -20,32 +20,32 @@ use super::timeout::Timeout;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::text::printable;
 
-/// The folder of kernels and initrds, which nixpkgs has to itself.
+/// The folder of kernels and initrds; only nixpkgs uses it.
 const NIXOS: &str = "/EFI/nixos";
 /// The folder of entries.
 const ENTRIES: &str = "/loader/entries";
 /// The longest name of an entry (Boot Loader Specification, "Type #1").
 const LONGEST_NAME: usize = 255;
 
-/// How entries are named, and with that how their lines are ordered.
+/// How entries are named; this also decides the order of their lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Naming {
-    /// `nixos-SHA256.conf`: by what is in it, as the installer does since 2026.
+    /// `nixos-SHA256.conf`: by the content, as the installer does since 2026.
     #[default]
     Hash,
-    /// `nixos-generation-N.conf`: by generation, as it did before.
+    /// `nixos-generation-N.conf`: by the generation, as it did before.
     Generation,
 }
 
 /// The resolution of the menu (loader.conf(5)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConsoleMode {
-    /// What the firmware left.
+    /// The mode that the firmware set.
     #[default]
     Keep,
-    /// What systemd-boot thinks fit.
+    /// systemd-boot chooses.
     Auto,
-    /// The last mode there is.
+    /// The last available mode.
     Max,
     /// The mode of this number: 0 is 80 by 25, 1 is 80 by 50, 2 the first of the firmware's own.
     Number(u8),
@@ -62,35 +62,37 @@ impl fmt::Display for ConsoleMode {
     }
 }
 
-/// What is installed and how the menu behaves. [`Options::new`] has nixpkgs' defaults.
+/// The installed files and the behaviour of the menu. [`Options::new`] has nixpkgs' defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The firmware of the machine.
     pub firmware: Firmware,
     /// systemd-boot's EFI file on the host; see [`loader`].
     pub loader: PathBuf,
-    /// What titles begin with.
+    /// The beginning of titles.
     pub distro: String,
     /// How entries are named.
     pub naming: Naming,
-    /// The most generations of a profile that get entries: at least 1; `None` for all.
+    /// The largest number of generations of a profile that get entries: at least 1; `None` for all.
     pub limit: Option<usize>,
-    /// How long the menu is shown: 0 shows none unless a key is held.
+    /// How long the menu is shown. With 0 it is only shown while a key is held.
     pub timeout: Timeout,
-    /// Whether the menu lets one edit the kernel's parameters.
+    /// Whether the menu allows editing the kernel's parameters.
     pub editor: bool,
     /// The resolution of the menu.
     pub console_mode: ConsoleMode,
     /// Whether Windows under BitLocker is started by a reboot.
     pub reboot_for_bitlocker: bool,
-    /// How often an entry may fail to boot before it counts as bad; `None` does not count. Needs systemd-boot 260.
+    /// How often an entry may fail to boot before it counts as bad; `None` does not count. It needs
+    /// systemd-boot 260.
     pub tries: Option<u32>,
     /// Further files on the boot partition, by absolute path: `boot.loader.systemd-boot.extraFiles`.
     pub extra_files: BTreeMap<String, Content>,
 }
 
 impl Options {
-    /// nixpkgs' defaults: a menu of 5 seconds with its editor, all generations, the console as the firmware left it.
+    /// nixpkgs' defaults: a menu of 5 seconds with its editor, all generations, the console mode of the
+    /// firmware.
     #[must_use]
     pub fn new(firmware: Firmware, loader: impl Into<PathBuf>) -> Self {
         Self {
@@ -112,16 +114,16 @@ impl Options {
 /// The files of systemd-boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trees {
-    /// What goes on the EFI system partition.
+    /// The files for the EFI system partition.
     pub esp: Files,
-    /// What goes on the XBOOTLDR partition, where there is one: kernels and entries.
+    /// The files for the XBOOTLDR partition, if there is one: kernels and entries.
     pub xbootldr: Option<Files>,
     /// What was asked for and could not be kept.
     pub warnings: Vec<Warning>,
 }
 
-/// The EFI file of systemd-boot for `firmware` in `folder`, which is `lib/systemd/boot/efi` of systemd: the signed
-/// one where there is one, as bootctl prefers it.
+/// The EFI file of systemd-boot for `firmware` in `folder`, which is `lib/systemd/boot/efi` of systemd. It is
+/// the signed one if there is one, as with bootctl.
 ///
 /// # Errors
 /// [`Kind::Source`] where there is none, with the package that has it.
@@ -135,26 +137,26 @@ pub fn loader(folder: &Path, firmware: Firmware) -> Result<PathBuf> {
     })
 }
 
-/// The files of systemd-boot for a menu of `generations`: kernels and entries on the ESP, or, with `xbootldr`, on the
-/// XBOOTLDR partition.
+/// The files of systemd-boot for a menu of `generations`. Kernels and entries go to the ESP, or with
+/// `xbootldr` to the XBOOTLDR partition.
 ///
 /// # Errors
-/// [`Kind::Source`] for a loader that is no EFI program for the processor, [`Kind::Manifest`] for a menu without entries,
-/// a limit of 0, and names or lines that the Boot Loader Specification forbids.
+/// [`Kind::Source`] for a loader that is not an EFI program for the processor, [`Kind::Manifest`] for a menu
+/// without entries, a limit of 0, and names or lines that the Boot Loader Specification forbids.
 pub fn build(generations: &Generations, options: &Options, xbootldr: bool) -> Result<Trees> {
     pe::check_program(&options.loader, options.firmware)?;
     let mut writer = Writer { generations, options, boot: Files::new(), default: None, warnings: Vec::new() };
     for folder in ["/EFI", "/EFI/Linux", NIXOS, "/EFI/nixos/.extra-files", "/loader", ENTRIES] {
         writer.boot.directory(folder)?;
     }
-    // What kinds of entries are found here: those of the Boot Loader Specification.
+    // The kind of entries on this partition: those of the Boot Loader Specification.
     writer.boot.bytes("/loader/entries.srel", "type1\n")?;
     writer.entries()?;
     let loader_conf = writer.loader_conf();
     let Writer { mut boot, warnings, .. } = writer;
     for (path, content) in &options.extra_files {
         boot.add(path, content.clone(), 0o644)?;
-        // The installer finds here what it has to remove when it is no longer asked for.
+        // The installer reads this list to remove files that are no longer wanted.
         boot.bytes(format!("{NIXOS}/.extra-files{path}"), "")?;
     }
 
@@ -271,7 +273,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The lines of an entry, in the order that goes with how it is named.
+    /// The lines of an entry, in the order that belongs to its naming.
     fn lines(
         &self,
         entry: &Entry<'_>,
@@ -304,8 +306,9 @@ impl Writer<'_> {
         }
     }
 
-    /// Puts a file of the store where the firmware can read it, and returns its path there. Files that are the store
-    /// object itself are named once, others by their object and their own name.
+    /// Copies a file of the store to where the firmware can read it, and returns its path there. A file that
+    /// is a store object itself gets the name of the object; others get the name of their object and their
+    /// own name.
     fn copy(&mut self, source: &Source) -> Result<String> {
         let (object, name) = source.object_and_name();
         let name = if object == name { name.to_owned() } else { format!("{object}-{name}") };
@@ -321,7 +324,8 @@ impl Writer<'_> {
             Timeout::Forever => "timeout menu-force".to_owned(),
         }];
         match &self.default {
-            // The pattern finds the entry that the Boot Loader Specification sorts first: the newest that is not bad.
+            // The pattern matches the entry that the Boot Loader Specification sorts first: the newest that
+            // is not bad.
             None => lines.push("default nixos-*".to_owned()),
             Some(id) if options.tries.is_some() => {
                 lines.extend([format!("preferred {id}"), "default nixos-*".to_owned()]);
@@ -339,7 +343,7 @@ impl Writer<'_> {
     }
 }
 
-/// Refuses a name that no entry may have.
+/// Refuses a name that an entry may not have.
 fn check_name(name: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.".contains(&byte);
     if name.bytes().all(plain) && name.len() <= LONGEST_NAME {

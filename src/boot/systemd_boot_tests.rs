@@ -3,7 +3,7 @@
 use super::super::testing::{source, system};
 use super::*;
 
-/// A folder with a loader in it, and the options that go with it.
+/// A folder with a loader, and the options for it.
 fn options() -> (tempfile::TempDir, Options) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("systemd-bootx64.efi");
@@ -12,7 +12,7 @@ fn options() -> (tempfile::TempDir, Options) {
     (folder, options)
 }
 
-/// Two generations of which the newer one has a variant. All share a kernel and an initrd.
+/// Two generations; the newer one has a variant. All share a kernel and an initrd.
 fn generations() -> Generations {
     let mut new = system("new");
     new.specialisations.insert("gaming".to_owned(), system("gaming"));
@@ -156,7 +156,7 @@ fn an_entry_has_what_its_system_asks_for() {
     );
     assert_eq!(text(&trees.esp, "/EFI/nixos/.extra-files/EFI/memtest/x.efi"), "");
     assert_eq!(text(&trees.esp, "/EFI/memtest/x.efi"), "x");
-    // The default is in no menu: the pattern finds the newest.
+    // The default is not in the menu, so the pattern finds the newest entry.
     assert_eq!(text(&trees.esp, "/loader/loader.conf"), "timeout 5\ndefault nixos-*\nconsole-mode keep\n");
     let warnings: Vec<&str> = trees.warnings.iter().map(|warning| warning.0.as_str()).collect();
     assert!(
@@ -217,7 +217,7 @@ fn what_no_menu_can_show_is_refused() {
         assert_eq!(refused(&named(name), &options), "a boot entry cannot have this name", "{name}");
     }
     build(&named(&"n".repeat(216)), &options, false).unwrap();
-    // By their hash, all names can be.
+    // Entries named by their hash allow any name.
     build(&named("ä b"), &Options { naming: Naming::Hash, ..options.clone() }, false).unwrap();
     let mut top = system("a");
     top.kernel_params.push("x\ny".to_owned());

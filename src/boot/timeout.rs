@@ -1,6 +1,6 @@
-//! How long a menu waits.
+//! The time that a menu waits.
 
-/// How long a menu waits before it boots the default.
+/// The time that a menu waits before it boots the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
     /// This many seconds; 0 boots the default at once.
@@ -10,7 +10,7 @@ pub enum Timeout {
 }
 
 impl Default for Timeout {
-    /// 5 seconds, as `boot.loader.timeout` has it.
+    /// 5 seconds, the default of `boot.loader.timeout`.
     fn default() -> Self {
         Self::Seconds(5)
     }

@@ -1,4 +1,4 @@
-//! The progress bar: one thread that reads the counters and draws, on a terminal, for work that takes a while.
+//! The progress bar: a thread reads the counters and draws on a terminal, for work that takes a while.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -11,12 +11,12 @@ use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Pro
 
 use crate::progress::{Counts, Progress};
 
-/// Work that is done sooner shows no bar.
+/// Faster work shows no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the bar is drawn.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// A bar on standard error; gone when it is dropped.
+/// A bar on standard error; it disappears when it is dropped.
 #[derive(Debug)]
 pub(super) struct Bar {
     done: Arc<AtomicBool>,
@@ -24,7 +24,7 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// Begins to show `progress`; shows nothing where standard error is no terminal.
+    /// Begins to show `progress`. If standard error is not a terminal, it shows nothing.
     pub(super) fn start(progress: &Progress) -> Self {
         let done = Arc::new(AtomicBool::new(false));
         let thread = std::io::stderr().is_terminal().then(|| {
@@ -40,16 +40,16 @@ impl Drop for Bar {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // A bar that died is no reason to stop.
+            // A failed bar is no reason to stop.
             let _ = thread.join();
         }
     }
 }
 
-/// Which line is shown.
+/// The kind of line that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Names are counted; how many there are is not known.
+    /// Names are counted; their number is not known.
     Scan,
     /// Data is copied; it has this many bytes.
     Pour(u64),
@@ -63,11 +63,11 @@ impl Stage {
         }
     }
 
-    /// What its line shows, in a terminal of so many columns: as much as surely fits.
+    /// The template of its line in a terminal with this many columns: as much as always fits.
     const fn template(self, columns: u16) -> &'static str {
         match (self, columns) {
-            (Self::Scan, _) => "{spinner} scanning {files} names",
-            (Self::Pour(_), 78..) => "writing [{wide_bar}] {bytes}/{total_bytes} {files} {rate} {left}",
+            (Self::Scan, _) => "{spinner} {files}",
+            (Self::Pour(_), 78..) => "writing [{wide_bar}] {bytes}/{total_bytes} {files}{rate} {left}",
             (Self::Pour(_), 64..) => "writing {percent}% {bytes}/{total_bytes} {rate} {left}",
             (Self::Pour(_), 38..) => "writing {percent}% {rate} {left}",
             (Self::Pour(_), _) => "writing {percent}%",
@@ -85,12 +85,12 @@ impl Stage {
     }
 }
 
-/// How fast a stage goes, taken over all of it: what was done before the bar was there counts with the time it took.
+/// The speed of a stage, averaged over the whole stage, including the time before the bar was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pace {
     /// Bytes a second.
     rate: u64,
-    /// How long it will take yet.
+    /// The time until the end.
     left: Option<Duration>,
 }
 
@@ -112,36 +112,43 @@ impl Pace {
     }
 }
 
+/// How many names or bytes were read, then how many files are done, and of an image without files nothing.
+fn files_of(counts: Counts) -> String {
+    match (Stage::of(counts), counts.total_files) {
+        (Stage::Scan, _) if counts.files > 0 => format!("scanning {} names", grouped(counts.files)),
+        // What standard input has is not known before it ends.
+        (Stage::Scan, _) => format!("reading {}", BinaryBytes(counts.bytes)),
+        (Stage::Pour(_), 0) => String::new(),
+        (Stage::Pour(_), total) => format!("{}/{} files ", grouped(counts.files), grouped(total)),
+    }
+}
+
 /// Lets `bar` show what `template` says.
 fn dress(bar: &ProgressBar, template: &str, progress: &Progress) {
     let progress = progress.clone();
     let files = move |_: &ProgressState, out: &mut dyn Write| {
-        let counts = progress.counts();
         // A line that is cut short is no reason to stop.
-        let _ = match counts.total_files {
-            0 => out.write_str(&grouped(counts.files)),
-            total => write!(out, "{}/{} files", grouped(counts.files), grouped(total)),
-        };
+        let _ = out.write_str(&files_of(progress.counts()));
     };
     let rate = |state: &ProgressState, out: &mut dyn Write| {
         let _ = write!(out, "{}/s", BinaryBytes(Pace::of(state).rate));
     };
-    // Before the first byte nothing tells how long it will take.
+    // Before the first byte there is no estimate.
     let left = |state: &ProgressState, out: &mut dyn Write| {
         if let Some(left) = Pace::of(state).left {
             let _ = write!(out, "{:#} left", HumanDuration(left));
         }
     };
-    // The templates are fixed and right; were one not, the default line would do.
+    // The templates are fixed and valid; otherwise the default line would be used.
     if let Ok(style) = ProgressStyle::with_template(template) {
         let style = style.with_key("files", files).with_key("left", left).with_key("rate", rate);
         bar.set_style(style.progress_chars("=> ").tick_chars("|/-\\ "));
     }
 }
 
-/// The width of the terminal now: it may change while the work goes on.
+/// The present width of the terminal, which may change during the work.
 fn columns() -> u16 {
-    // A terminal that does not know its width, as a serial one, has 0 of them.
+    // A terminal that does not know its width, such as a serial one, reports 0.
     match rustix::termios::tcgetwinsize(std::io::stderr()) {
         Ok(size) if size.ws_col > 0 => size.ws_col,
         _ => 80,
@@ -220,20 +227,27 @@ mod tests {
         let progress = Progress::default();
         progress.advance(0, 7);
         assert_eq!(Stage::of(progress.counts()), Stage::Scan);
+        assert_eq!(files_of(progress.counts()), "scanning 7 names");
+        let stream = Progress::default();
+        stream.advance(3 << 20, 0);
+        assert_eq!(files_of(stream.counts()), "reading 3.00 MiB", "of no names there are not 0");
         progress.begin(100, 2);
         assert_eq!(Stage::of(progress.counts()), Stage::Pour(100));
+        assert_eq!(files_of(progress.counts()), "0/2 files ");
+        progress.begin(100, 0);
+        assert_eq!(files_of(progress.counts()), "", "an image that is converted has no files to count");
     }
 
     #[test]
     fn a_line_fits_its_terminal() {
         let pour = Stage::Pour(u64::MAX);
         let rest = |columns| pour.template(columns).replace("{wide_bar}", "");
-        // As wide as each part can be.
+        // The largest width of each part.
         let width = |template: &str| {
             [
                 ("{bytes}", "1023.99 MiB"),
                 ("{total_bytes}", "1023.99 GiB"),
-                ("{files}", "12,345/12,345 files"),
+                ("{files}", "12,345/12,345 files "),
                 ("{rate}", "1023.99 MiB/s"),
                 ("{left}", "59m left"),
                 ("{percent}", "100"),

@@ -17,7 +17,7 @@ use crate::inspect::inspect;
 use crate::progress::Progress;
 use crate::units::Bytes;
 
-/// How an image that is read is opened.
+/// How the source image is opened.
 #[derive(Debug, clap::Args)]
 pub(super) struct Source {
     /// Format of the source [default: what its bytes say]
@@ -43,8 +43,8 @@ impl Source {
   diskwright convert disk.img disk.vmdk --subformat streamOptimized
   zcat disk.img.gz | diskwright convert - disk.vdi
 
-Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open
-another file unless --allow-backing is given.")]
+Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open another file \
+unless --allow-backing is given.")]
 pub(super) struct Convert {
     /// Image to read, a file or a block device; `-` is standard input
     #[arg(value_name = "SRC")]
@@ -78,7 +78,7 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let opened = if args.source.as_os_str() == "-" {
         let near = match &target {
             Target::File(path) => path.clone(),
-            Target::Stdout => std::env::temp_dir().join("stdin"),
+            Target::Stdout => near_standard_input(),
         };
         open_stream(&mut standard_input(&progress)?, &near, &args.from.options(), &progress)?
     } else {
@@ -96,12 +96,17 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     let options = convert::Options { time, sector_size, jobs, progress: &progress };
     let done = convert::convert(&opened, &args.source, to, &container, &options);
     drop(bar);
-    // Of a write that was given up the signal is the cause.
+    // If a signal ended the write, the signal is the cause.
     warn(&done.or_else(|error| progress.check().and(Err(error)))?);
     Ok(())
 }
 
-/// Says what was asked for and could not be kept.
+/// Where an image from standard input lies while it is read, unless there is a better place.
+fn near_standard_input() -> PathBuf {
+    std::env::temp_dir().join("stdin")
+}
+
+/// Prints what was asked for and could not be kept.
 fn warn(warnings: &[Warning]) {
     for warning in warnings {
         complain(Severity::Warning, &warning.to_string());
@@ -112,7 +117,7 @@ fn warn(warnings: &[Warning]) {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  diskwright inspect disk.qcow2 --json | jq .table.partitions")]
 pub(super) struct Inspect {
-    /// Image to look into
+    /// Image to look into, a file or a block device; `-` is standard input
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     #[command(flatten)]
@@ -124,12 +129,19 @@ pub(super) struct Inspect {
 
 /// Runs `inspect`.
 pub(super) fn look(args: &Inspect) -> Result<()> {
-    let opened = if args.from.allow_backing {
+    let opened = if args.image.as_os_str() == "-" {
+        let progress = Progress::default();
+        watch(&progress.stop_flag())?;
+        open_stream(&mut standard_input(&progress)?, &near_standard_input(), &args.from.options(), &progress)?
+    } else if args.from.allow_backing {
         open(&args.image, &args.from.options())?
     } else {
         open_alone(&args.image, args.from.from)?
     };
-    let found = inspect(&opened)?;
+    let mut found = inspect(&opened)?;
+    if opened.backing.is_some() && !args.from.allow_backing {
+        found.remarks.push("--allow-backing opens the backing file too".to_owned());
+    }
     let text = if args.json {
         let mut text = serde_json::to_string_pretty(&found)
             .map_err(|error| Error::bug("an inspection is no JSON").because(error))?;
@@ -153,7 +165,8 @@ pub(super) struct Create {
     /// Size of the disk [default: that of the backing file]
     #[arg(long, value_name = "SIZE", required_unless_present = "backing")]
     size: Option<Bytes>,
-    /// File that what is not written is read from, as the image shall name it: absolute, or relative to the image
+    /// Backing file, which supplies all data that was not written to this image; its path is absolute, or relative to
+    /// IMAGE
     #[arg(short, long, value_name = "FILE", requires = "backing_format")]
     backing: Option<String>,
     /// Format of the backing file
@@ -193,6 +206,9 @@ pub(super) fn create(args: Create) -> Result<()> {
         options.backing = Some(qcow2::Backing { path: name, format: format.qemu_name() });
     }
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
+    if let Some(question) = size.unit_forgotten().filter(|_| !size.is_multiple_of(512)) {
+        complain(Severity::Warning, &format!("the disk has only {}: {question}", size.in_full()));
+    }
     let progress = Progress::default();
     let time = epoch()?.unwrap_or(0);
     let options = convert::Options { time, sector_size: args.sector_size, jobs: 1, progress: &progress };
@@ -200,8 +216,9 @@ pub(super) fn create(args: Create) -> Result<()> {
     Ok(())
 }
 
-/// Whether `path` is the backing file `below`, or one further down, of which `below` names the first. Where `path` is a
-/// file that would be lost, the whole chain is followed for that; what cannot be followed is the first one at least.
+/// Whether `path` is the backing file `below`, or one further down; `named` is the first one that `below`
+/// names. If `path` exists and would be lost, the whole chain is followed; a file that cannot be followed is
+/// still compared.
 fn is_below(path: &Path, below: &Path, format: Format, named: Option<&Path>) -> bool {
     if !path.exists() {
         return false;
@@ -224,7 +241,7 @@ pub(super) struct Resize {
     /// Image to make larger
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// New size of the disk, or `+` and what is added
+    /// New size of the disk, such as 100GiB; or by how much it grows, such as +10GiB
     #[arg(value_name = "SIZE")]
     size: String,
     /// Format of the image [default: what its bytes say]
@@ -237,7 +254,7 @@ pub(super) struct Resize {
 /// Runs `resize`.
 pub(super) fn resize(args: &Resize) -> Result<()> {
     let bad = |error: crate::units::SizeError| {
-        Error::new(Kind::Usage, "this is no size").found(&args.size).why(error.to_string())
+        Error::new(Kind::Usage, "this is no size").at_flag("SIZE").found(&args.size).why(error.to_string())
     };
     let size: Bytes = match args.size.strip_prefix('+') {
         None => args.size.parse().map_err(bad)?,

@@ -30,14 +30,14 @@ pub(super) fn completions(args: &Completions, command: &mut clap::Command) -> Re
     super::print(&script)
 }
 
-/// Prints, or writes into a directory, the manual pages of `command` and those below it.
+/// Prints the manual pages of `command` and its subcommands, or writes them into a directory.
 pub(super) fn man(args: &Man, mut command: clap::Command) -> Result<()> {
     if let Some(folder) = &args.dir {
         std::fs::create_dir_all(folder).map_err(|error| {
             Error::io(Kind::Output, "cannot make the folder of the manual pages", folder, error)
         })?;
     }
-    // Names in full, such as `diskwright-mkfs-ext4`.
+    // Full names such as `diskwright-mkfs-ext4`.
     command.build();
     let mut all = Vec::new();
     let mut emit = |name: &str, page: &[u8]| {
@@ -56,7 +56,7 @@ pub(super) fn man(args: &Man, mut command: clap::Command) -> Result<()> {
     super::print(&all)
 }
 
-/// The day that stands in the footer of the pages, of the version that they describe.
+/// The date in the footer of the pages; it belongs to the version that they describe.
 pub(super) const DATE: &str = "2026-11-24";
 
 fn pages(command: &clap::Command, emit: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
@@ -78,7 +78,7 @@ fn page(command: &clap::Command) -> Result<String> {
     Ok(in_ascii(&(String::from_utf8_lossy(&bytes).into_owned() + &notes(&after))))
 }
 
-/// A page without other characters than those of ASCII, which roff names.
+/// A page in ASCII; other characters are written by their names in roff.
 fn in_ascii(text: &str) -> String {
     let ascii = |c: char| match u32::from(c) {
         code if code < 128 => c.to_string(),
@@ -87,7 +87,7 @@ fn in_ascii(text: &str) -> String {
     text.chars().map(ascii).collect()
 }
 
-/// What stands behind the options in the help, as sections: examples line by line, everything else as paragraphs.
+/// The text after the options in the help, as sections: examples line by line, everything else as paragraphs.
 fn notes(text: &str) -> String {
     let mut sections = String::new();
     for part in text.split("\n\n").filter(|part| !part.is_empty()) {
@@ -103,7 +103,7 @@ fn notes(text: &str) -> String {
     sections
 }
 
-/// A line of text that troff shows as it is (groff_char(7)).
+/// A line of text that troff shows unchanged (groff_char(7)).
 pub(super) fn escaped(line: &str) -> String {
     let text = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga");
     if text.starts_with('.') { format!("\\&{text}") } else { text }

@@ -1,4 +1,4 @@
-//! What `build` and `mkfs` share: how the work is done, where its result goes, and what is said about it.
+//! What `build` and `mkfs` share: how the work is done, where its result goes, and what is reported.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use crate::container::{self, Format, Settings};
 use crate::disk::{Built, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result, Subject};
 use crate::front::Description;
+use crate::host::kind_of;
 use crate::image::dump::dump;
 use crate::nix::verify::Expected;
 use crate::nix::{Closure, STORE};
@@ -60,6 +61,9 @@ impl Container {
 
     /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
     pub(super) fn format(&self, target: Option<&Target>, other: Option<Format>) -> Result<Format> {
+        if let Some(Target::File(path)) = target {
+            check_output(path)?;
+        }
         let named = match target {
             Some(Target::File(path)) => Format::of_path(path),
             // There is no suffix to tell otherwise.
@@ -85,10 +89,38 @@ impl Container {
     }
 }
 
-/// What to do where the suffix of an output is of no format here.
+/// Refuses an output that is there and is no file: standard output by the name of its device, a pipe, a disk.
+fn check_output(path: &Path) -> Result<()> {
+    let kind = match path.metadata() {
+        Ok(meta) if !meta.is_file() && !meta.is_dir() => kind_of(meta.file_type()),
+        _ => return Ok(()),
+    };
+    let open = path == Path::new("/dev/stdout") || path.starts_with("/dev/fd") || path.starts_with("/proc");
+    let hint = "write `-` in its place: the raw image then goes to standard output";
+    Err(Error::new(Kind::Output, "the output is not a file")
+        .at(path)
+        .expected("the name of a file, or `-`")
+        .found(kind)
+        .hint(if open {
+            hint.to_owned()
+        } else {
+            format!("{hint}, which `> {}` sends there", crate::text::printable_path(path))
+        }))
+}
+
+/// What to do if the suffix of an output belongs to no known format.
 fn instead_of(path: &Path) -> &'static str {
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+    let stem = path.file_stem().map(Path::new).unwrap_or(Path::new(""));
+    let packed = ["zst", "zstd", "gz", "xz", "bz2", "zip", "7z", "lz4"].contains(&suffix);
+    if packed && Format::of_path(stem).is_some_and(|format| format != Format::Raw) {
+        return "write the image without this suffix, and compress that file; a qcow2 compresses itself: --compress zstd";
+    }
     match suffix.to_ascii_lowercase().as_str() {
+        "tar" | "tgz" => TAR,
+        "gz" if stem.extension().is_some_and(|suffix| suffix == "tar") => TAR,
+        "qcow" => "the format is called qcow2: -o FILE.qcow2",
+        "dmg" | "zip" | "7z" => "write a raw image, -o FILE.img, and pack that",
         "zst" | "zstd" => "write the raw image to standard output and compress it: -o - | zstd -o FILE",
         "gz" => "write the raw image to standard output and compress it: -o - | gzip > FILE",
         "xz" => "write the raw image to standard output and compress it: -o - | xz > FILE",
@@ -102,6 +134,9 @@ fn instead_of(path: &Path) -> &'static str {
         _ => "name it otherwise, or add --format raw",
     }
 }
+
+/// How to get an image in a tar archive.
+const TAR: &str = "write a raw image and pack it: -o disk.raw, and then tar -czSf FILE disk.raw";
 
 /// Arguments of every command that makes an image of files.
 #[derive(Debug, clap::Args)]
@@ -179,7 +214,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// What `-o` says, if it was given.
+    /// The target that `-o` names.
     pub(super) fn of(out: PathBuf) -> Self {
         if out.as_os_str() == "-" { Self::Stdout } else { Self::File(out) }
     }
@@ -191,7 +226,7 @@ impl Common {
         Work { jobs: self.jobs.count(), ..Work::default() }
     }
 
-    /// What does not fit together, before any work.
+    /// Refuses arguments that do not fit together, before any work.
     pub(super) fn check(&self, target: Option<&Target>) -> Result<()> {
         if self.dry_run || !matches!(target, Some(Target::Stdout)) {
             return Ok(());
@@ -229,8 +264,9 @@ impl Common {
         let work = &work;
         watch(&work.progress.stop_flag())?;
         let bar = Bar::start(&work.progress);
-        let built = description.build(work)?;
+        let mut built = description.build(work)?;
         if self.dry_run {
+            built.settle(work)?;
             drop(bar);
             warn(&built);
             return self.show(folder, &built);
@@ -245,6 +281,7 @@ impl Common {
                 done.or_else(|error| work.progress.check().and(Err(error)))
             }
         }?;
+        built.settle(work)?;
         drop(bar);
         warn(&built);
         match target {
@@ -253,7 +290,7 @@ impl Common {
         }
     }
 
-    /// What would be built: the report, or the map.
+    /// Prints what would be built: the report, or the map.
     fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
             return super::print(built.report.json(None).as_bytes());
@@ -267,7 +304,7 @@ impl Common {
             out.flush()
                 .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))
         });
-        // What is left in the buffer has no reader either.
+        // The rest in the buffer has no reader either.
         let _ = out.into_parts();
         super::unless_nobody_reads(written)
     }
@@ -290,16 +327,16 @@ fn warn(built: &Built) {
     }
 }
 
-/// How many threads.
+/// The number of threads.
 #[derive(Debug, clap::Args)]
 pub(super) struct Jobs {
-    /// Worker threads, which change no byte of the result [default: one per core]
+    /// Number of worker threads; the result is the same with any number [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
 }
 
 impl Jobs {
-    /// As many as asked for, or as there are cores.
+    /// The number that was asked for, or that of the cores.
     pub(super) fn count(&self) -> usize {
         self.jobs.map_or_else(|| Work::default().jobs, usize::from)
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::docs::{DATE, escaped};
 use crate::front::manifest::schema;
 
-/// The tables of a manifest: what they are called there, and in the schema.
+/// The tables of a manifest: their names there and in the schema.
 const TABLES: [(&str, &str); 7] = [
     ("AT THE TOP", ""),
     ("[disk]", "Disk"),
@@ -52,7 +52,7 @@ pub(super) fn page() -> String {
     page
 }
 
-/// The keys of a table, each with what it takes and what it means.
+/// The keys of a table, each with its values and its meaning.
 fn keys(page: &mut String, schema: &Value, title: &str, table: &Value) {
     let _ = writeln!(page, ".SH {}", escaped(title));
     let sorted: BTreeMap<_, _> = table["properties"].as_object().into_iter().flatten().collect();
@@ -69,7 +69,7 @@ fn keys(page: &mut String, schema: &Value, title: &str, table: &Value) {
     }
 }
 
-/// What a key takes, in brackets.
+/// The values of a key, in brackets.
 fn values(schema: &Value, about: &Value) -> String {
     let refers = |about: &Value| about["$ref"].as_str()?.rsplit('/').next().map(str::to_owned);
     let several = about["anyOf"].as_array().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! `diskwright mkfs`: one filesystem from one directory, which is a disk with one partition and no table.
+//! `diskwright mkfs`: one filesystem from one directory. It is a disk with one partition and no table.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::job::{Common, Target, epoch};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
-use crate::filesystem::{Spec, ext4, fat, zfs};
+use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, zfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -31,10 +31,26 @@ enum Kind {
   diskwright mkfs ext4 -o empty.img --size 10GiB --owner 1000:100")]
     Ext4(Box<Make<ext4::Options>>),
     /// Make a FAT filesystem: FAT12, FAT16 or FAT32 with long names
-    #[command(after_help = "Examples:
+    #[command(
+        // FAT holds none of these, and says so where they are given.
+        mut_arg("owner", |owner| owner.hide(true)),
+        mut_arg("hardlinks", |hardlinks| hardlinks.hide(true)),
+        mut_arg("xattrs", |xattrs| xattrs.hide(true)),
+        after_help = "Examples:
   diskwright mkfs vfat esp -o esp.img --label ESP --size 256MiB
-  diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12")]
+  diskwright mkfs vfat floppy -o floppy.img --size 1440KiB --fat 12"
+    )]
     Vfat(Box<Make<fat::Options>>),
+    /// Make an EROFS filesystem, which is only read: plain, or compressed
+    #[command(after_help = "Examples:
+  diskwright mkfs erofs rootfs -o root.img
+  diskwright mkfs erofs store -o store.img --compress zstd --chunk 1MiB")]
+    Erofs(Box<Packed<erofs::Options>>),
+    /// Make a SquashFS: compressed, and only read
+    #[command(after_help = "Examples:
+  diskwright mkfs squashfs rootfs -o root.squashfs
+  diskwright mkfs squashfs rootfs -o root.squashfs --compress xz --level 9 --chunk 1MiB")]
+    Squashfs(Box<Packed<squashfs::Options>>),
     /// Make a ZFS pool on a disk without partitions
     #[command(after_help = "Examples:
   diskwright mkfs zfs rootfs -o pool.img --label tank --free 1GiB
@@ -51,7 +67,40 @@ struct Make<O: clap::Args> {
     options: O,
 }
 
-/// What all filesystems take.
+/// A filesystem that is compressed itself: `--compress` and `--level` are its own, and those of the container have longer
+/// names.
+#[derive(Debug)]
+struct Packed<O: clap::Args>(Make<O>);
+
+impl<O: clap::Args> Packed<O> {
+    fn renamed(command: clap::Command) -> clap::Command {
+        command
+            .mut_arg("compress", |argument| argument.long("container-compress"))
+            .mut_arg("level", |argument| argument.long("container-level"))
+    }
+}
+
+impl<O: clap::Args> clap::FromArgMatches for Packed<O> {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        Make::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl<O: clap::Args> clap::Args for Packed<O> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Self::renamed(Make::<O>::augment_args(command))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::renamed(Make::<O>::augment_args_for_update(command))
+    }
+}
+
+/// The flags of all filesystems.
 #[derive(Debug, clap::Args)]
 struct Shared {
     /// Directory whose contents the filesystem holds [default: none, an empty filesystem]
@@ -60,24 +109,25 @@ struct Shared {
     /// Where the filesystem goes; `-` is standard output
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
-    /// Size, as 4096, 64MiB, 1.5GiB; or auto, as small as the contents and --free allow [default: auto]
+    /// Size of the filesystem, such as 64MiB or 1.5GiB; or auto: as small as the contents and --free allow [default: auto]
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
-    /// UUID from which every id derives that is not given [default: derived from the flags]
+    /// Seed of all UUIDs and serial numbers that no other option gives; itself a UUID [default: derived from the other
+    /// options]
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
-    /// Time the writer dates itself with, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
+    /// Time at which the filesystem was made, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
-    /// Owner of everything: root, preserve (as on the host), or UID:GID [default: root]
+    /// Owner of all files: root, preserve (as they are owned on this machine), or UID:GID [default: root]
     #[arg(long, value_name = "OWNER")]
     owner: Option<Owner>,
-    /// Names of one file: preserve, dissolve (into files), or dedupe (equal files become one)
-    /// [default: preserve for ext4, dissolve for vfat]
+    /// What becomes of hard links: preserve keeps them, dissolve makes every name a file of its own, dedupe also makes
+    /// files with the same contents one file with several names [default: preserve]
     #[arg(long, value_name = "POLICY")]
     hardlinks: Option<Hardlinks>,
-    /// Extended attributes that are kept, as patterns with `*`; give it again for more; '' keeps none
-    /// [default: user.*, security.capability and POSIX ACLs for ext4, none for vfat]
+    /// Extended attributes to keep, as a pattern with `*`; may be given several times; '' keeps none [default: user.*,
+    /// security.capability and POSIX ACLs]
     #[arg(long, value_name = "PATTERN")]
     xattrs: Vec<String>,
     /// Bytes in a logical sector of the disk that it is for: 512 or 4096 [default: 512]
@@ -92,6 +142,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     match args.kind {
         Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
         Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
+        Kind::Erofs(make) => make.0.shared.run(&Spec::Erofs(make.0.options)),
+        Kind::Squashfs(make) => make.0.shared.run(&Spec::Squashfs(make.0.options)),
         Kind::Zfs(make) => make.shared.run(&Spec::Zfs(make.options)),
     }
 }
@@ -117,15 +169,16 @@ impl Shared {
             settings: Settings::default(),
             closure: None,
             warnings: Vec::new(),
+            beside: Vec::new(),
         })
     }
 
-    /// What the filesystem holds.
+    /// The contents of the filesystem.
     fn payload(&self, dates: Dates) -> Option<Payload> {
         let owner = self.owner.unwrap_or_default();
         match (&self.source, owner) {
             (Some(source), _) => {
-                // FAT has none, and says how many it dissolves.
+                // FAT has no hard links; a warning says how many were dissolved.
                 let hardlinks = self.hardlinks.unwrap_or_default();
                 let rules = Rules {
                     owner,
@@ -138,7 +191,7 @@ impl Shared {
                 let xattrs = patterns.map(Patterns::new).unwrap_or_default();
                 Some(Payload::Source { path: source.clone(), rules, xattrs })
             }
-            // The root itself is all that an empty filesystem has an owner of.
+            // In an empty filesystem, only the root has an owner.
             (None, Owner::Ids { uid, gid }) => {
                 let meta = Meta { uid, gid, ..Meta::root(0o755, dates.time) };
                 Some(Payload::Node { content: tree::Content::Directory, meta })
@@ -147,8 +200,8 @@ impl Shared {
         }
     }
 
-    /// What the flags say, as the manifest that says the same would: so both give the same ids. The source is left out,
-    /// which may lie anywhere.
+    /// The flags as the manifest with the same meaning would say it, so that both give the same ids. The
+    /// source is left out, since it may lie anywhere.
     fn said(&self, spec: &Spec) -> serde_json::Value {
         let mut disk = serde_json::json!({ "table": "none" });
         let set = |table: &mut serde_json::Value, key: &str, value: Option<serde_json::Value>| {
@@ -180,7 +233,7 @@ impl Shared {
         serde_json::json!({ "version": 1, "disk": disk, "partition": [partition] })
     }
 
-    /// What would be told in the words of a manifest otherwise.
+    /// Refuses mistakes that would otherwise be reported in the words of a manifest.
     fn check(&self, sector_size: u32) -> Result<()> {
         if !matches!(sector_size, 512 | 4096) {
             return Err(Error::new(ErrorKind::Usage, "no disk has sectors of this size")
@@ -192,8 +245,10 @@ impl Shared {
             && (size == Bytes::ZERO || !size.is_multiple_of(sector_size.into()))
         {
             return Err(Error::new(ErrorKind::Usage, "a filesystem cannot have this size")
+                .at_flag("--size")
                 .expected(format!("a multiple of {sector_size} bytes, or auto"))
-                .found(format!("{} bytes", size.get())));
+                .found(size.in_full())
+                .or_hint(size.unit_forgotten()));
         }
         for (flag, given) in
             [("--hardlinks", self.hardlinks.is_some()), ("--xattrs", !self.xattrs.is_empty())]
@@ -215,7 +270,7 @@ impl Shared {
         }
     }
 
-    /// What one option excludes of another.
+    /// Refuses options that exclude each other.
     fn check_options(&self, spec: &Spec) -> Result<()> {
         if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
             return Err(Error::new(

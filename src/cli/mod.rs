@@ -28,7 +28,7 @@ use crate::error::{Error, Kind, Result};
     name = "diskwright",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest; a signal ends the process by that signal.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or bad manifest; a signal ends the process by that signal. \
                   Results go to standard output, progress and warnings to standard error.",
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -61,7 +61,7 @@ enum Command {
     Schema,
     /// Print completions for a shell
     #[command(
-        after_help = "Example:\n  diskwright completions bash > ~/.local/share/bash-completion/completions/diskwright"
+        after_help = "Example:\n  diskwright completions bash \\\n      > ~/.local/share/bash-completion/completions/diskwright"
     )]
     Completions(docs::Completions),
     /// Print the manual pages: of all commands, and diskwright.toml(5) of manifests
@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
     run(std::env::args_os())
 }
 
-/// Runs the program with these arguments, of which the first is its own name.
+/// Runs the program with these arguments; the first one is its own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut command = Cli::command();
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
@@ -85,7 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (name, cli) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
-            // Help and version are no faults and go to standard output; clap knows which is which.
+            // Help and version are not errors and go to standard output; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print() {
                 Err(failed) if failed.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
@@ -109,7 +109,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The same option may have another flag elsewhere.
+            // Another command may have another flag for the same option.
             let own = name.and_then(|name| command.find_subcommand(name));
             let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
             let error = error.spelled(flag);
@@ -129,21 +129,22 @@ fn flag_of(command: &clap::Command, key: &str) -> Option<String> {
     flag.or_else(|| command.get_subcommands().find_map(|command| flag_of(command, key)))
 }
 
-/// How bad a message on standard error is.
+/// The severity of a message on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Severity {
     Warning,
     Error,
 }
 
-/// Writes `diskwright: error: …` to standard error, the severity in colour where that is a terminal that wants it.
+/// Writes `diskwright: error: …` to standard error. The severity is in colour if that is a terminal that
+/// wants it.
 fn complain(severity: Severity, message: &str) {
     let (word, colour) = match severity {
         Severity::Warning => ("warning", "\x1b[1;33m"),
         Severity::Error => ("error", "\x1b[1;31m"),
     };
     let mut stderr = std::io::stderr().lock();
-    // A closed standard error leaves nobody to tell.
+    // If standard error is closed, there is nobody to tell.
     let _ = if stderr.is_terminal() && wants_colour() {
         writeln!(stderr, "diskwright: {colour}{word}\x1b[0m: {message}")
     } else {
@@ -151,7 +152,7 @@ fn complain(severity: Severity, message: &str) {
     };
 }
 
-/// Whether the user did not ask for plain text (no-color.org; TERM=dumb).
+/// Whether the user wants colour (no-color.org; TERM=dumb).
 fn wants_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
@@ -168,7 +169,8 @@ fn print(bytes: &[u8]) -> Result<()> {
     )
 }
 
-/// A report whose reader has left, as `head` does, has done its work. An image that nobody takes is a failure.
+/// If the reader of a report has left, as `head` does, the work is done. If nobody reads an image, that is a
+/// failure.
 fn unless_nobody_reads(written: Result<()>) -> Result<()> {
     use std::error::Error as _;
     let cause = |error: &Error| error.source()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -187,7 +189,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What the library calls an option, a user knows as a flag: of what is wrong, and of what would help.
+    /// Errors name options of the library, and users see flags: in the message and in the hint.
     #[test]
     fn options_of_errors_are_spelled_as_flags() {
         for (key, flag) in [
@@ -209,18 +211,62 @@ mod tests {
         assert_eq!(flag_of(&Cli::command(), "no-such-option"), None);
     }
 
+    /// Runs `check` on every command.
+    fn for_all(command: &clap::Command, check: &mut impl FnMut(&clap::Command)) {
+        check(command);
+        command.get_subcommands().for_each(|command| for_all(command, check));
+    }
+
+    /// What is longer than a narrow terminal is a paragraph by itself, in one line, which clap breaks where it has to.
+    #[test]
+    fn no_line_of_help_is_broken_twice() {
+        let broken = |text: &str| {
+            let lines: Vec<&str> = text.lines().collect();
+            let blank =
+                |at: Option<usize>| at.and_then(|at| lines.get(at)).is_none_or(|line| line.is_empty());
+            let bad = lines.iter().enumerate().find(|(at, line)| {
+                let alone = blank(at.checked_sub(1)) && blank(Some(at + 1));
+                line.chars().count() > 80 && (!alone || line.starts_with([' ', '#']))
+            });
+            bad.map(|(_, line)| (*line).to_owned())
+        };
+        let long = "words ".repeat(20);
+        assert_eq!(broken(&format!("{long}\nmore")), Some(long.clone()));
+        assert_eq!(broken(&format!("Example:\n\n  {long}")), Some(format!("  {long}")));
+        assert_eq!(broken(&format!("Example:\n  short\n\n{long}\n\n{long}")), None);
+        let mut seen = 0;
+        for_all(&Cli::command(), &mut |command| {
+            let Some(help) = command.get_after_help() else { return };
+            assert_eq!(broken(&help.to_string()), None, "{}", command.get_name());
+            seen += 1;
+        });
+        assert!(seen > 10, "{seen}");
+    }
+
+    /// A filesystem's help offers what that filesystem holds.
+    #[test]
+    fn help_of_a_fat_offers_no_owners() {
+        let mut command = Cli::command();
+        command.build();
+        let mkfs = command.find_subcommand_mut("mkfs").unwrap();
+        let mut help = |name: &str| mkfs.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        let (ext4, vfat) = (help("ext4"), help("vfat"));
+        for flag in ["--owner", "--hardlinks", "--xattrs"] {
+            assert!(ext4.contains(flag) && !vfat.contains(flag), "{flag}");
+        }
+        assert!(vfat.contains("--label") && vfat.contains("--seed"));
+    }
+
     #[test]
     fn every_flag_has_help() {
-        fn walk(command: &clap::Command, seen: &mut usize) {
+        let mut seen = 0;
+        for_all(&Cli::command(), &mut |command| {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
-                *seen += 1;
+                seen += 1;
             }
-            command.get_subcommands().for_each(|command| walk(command, seen));
-        }
-        let mut seen = 0;
-        walk(&Cli::command(), &mut seen);
+        });
         assert!(seen > 20, "{seen}");
     }
 }

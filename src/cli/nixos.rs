@@ -1,4 +1,4 @@
-//! `diskwright nixos`: a NixOS system from flags, each of which is a key of the `[nixos]` section of a manifest.
+//! `diskwright nixos`: a NixOS system from flags. Each flag is a key of the `[nixos]` section of a manifest.
 
 use std::path::PathBuf;
 
@@ -16,20 +16,23 @@ use crate::values::{DiskId, Guid};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   diskwright nixos --system ./result --layout efi -o nixos.qcow2
-  diskwright nixos --system /nix/store/…-nixos-system-… --closure ./closure-info --layout legacy -o nixos.img
-  diskwright nixos --system ./result --layout hybrid --contents source=./ssh,target=/etc/ssh,mode=0600 -o nixos.img
+  diskwright nixos --system /nix/store/…-nixos-system-… \\
+      --closure ./closure-info --layout legacy -o nixos.img
+  diskwright nixos --system ./result --layout hybrid -o nixos.img \\
+      --contents source=./ssh,target=/etc/ssh,mode=0600
 
 Every flag is a key of the [nixos] section of a manifest, with dashes for underscores.")]
 pub(super) struct Args {
     #[command(flatten)]
     section: Section,
-    /// UUID from which every id derives that is not given; default derived from the flags
+    /// Seed of all UUIDs and serial numbers that no other option gives; itself a UUID; default derived from the other
+    /// options
     #[arg(long, value_name = "UUID")]
     seed: Option<Guid>,
     /// GUID of the disk, or of an MBR its signature; default that of nixpkgs, or derived from the seed
     #[arg(long, value_name = "ID")]
     guid: Option<DiskId>,
-    /// Time the writer dates itself with, in seconds since 1970; default SOURCE_DATE_EPOCH, or else 0
+    /// Time of everything that the writer makes, in seconds since 1970; default SOURCE_DATE_EPOCH, or else 0
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
     /// Where the image goes; `-` is standard output
@@ -42,7 +45,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// What the flags say, as the manifest that says the same would.
+    /// The flags as the manifest with the same meaning would say it.
     fn said(&self) -> serde_json::Value {
         let mut disk = serde_json::Map::new();
         for (key, value) in [
@@ -88,8 +91,11 @@ impl Locator for InFlags {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        let key = self.0.key(subject);
-        key.flag().unwrap_or_else(|| key.to_string())
+        let (key, described) = (self.0.key(subject), self.0.describe(subject));
+        match key.flag() {
+            Some(flag) if described == key.to_string() => flag,
+            _ => described,
+        }
     }
 
     fn key(&self, subject: Subject) -> KeyPath {

@@ -1,5 +1,5 @@
-//! Standard input and output for an image: without the buffers of the standard library, and without waiting for ever for
-//! the other side of a pipe when a signal asks to end.
+//! Standard input and output for an image: without the buffers of the standard library, and without waiting
+//! forever for the other side of a pipe after a signal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,14 +9,15 @@ use std::time::Duration;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 
-/// How often what waits looks whether it is to go on.
+/// How often a waiting thread checks whether to go on.
 const BEAT: Duration = Duration::from_millis(100);
 
 fn ended() -> std::io::Error {
     std::io::Error::other("the thread that waits for the other side has ended")
 }
 
-/// What the thread that waits for the other side has to say, or, once `progress` says to stop, that nobody waits for it.
+/// The answer of the thread that waits for the other side. Once `progress` says to stop, it returns without
+/// an answer.
 fn answer<T>(from: &Receiver<T>, progress: &Progress) -> std::io::Result<T> {
     loop {
         match from.recv_timeout(BEAT) {
@@ -29,11 +30,11 @@ fn answer<T>(from: &Receiver<T>, progress: &Progress) -> std::io::Result<T> {
     }
 }
 
-/// Standard input, which a thread of its own reads.
+/// Standard input, which is read by a thread of its own.
 #[derive(Debug)]
 pub(super) struct Input {
     progress: Progress,
-    /// How much is wanted next.
+    /// How many bytes are wanted next.
     wanted: SyncSender<usize>,
     read: Receiver<std::io::Result<Vec<u8>>>,
 }
@@ -77,13 +78,14 @@ impl Read for Input {
     }
 }
 
-/// Standard output, which a thread of its own writes to: it may wait in the kernel, and ends with the process.
+/// Standard output, which is written by a thread of its own. That thread may wait in the kernel, and ends
+/// with the process.
 #[derive(Debug)]
 pub(super) struct Standard {
     progress: Progress,
     pieces: SyncSender<Vec<u8>>,
     written: Receiver<(Vec<u8>, std::io::Result<()>)>,
-    /// The buffer, while it is here.
+    /// The buffer, while no thread uses it.
     spare: Vec<u8>,
 }
 
@@ -115,7 +117,7 @@ impl Standard {
 }
 
 impl Write for Standard {
-    /// Writes all of `bytes`, or says why not.
+    /// Writes all of `bytes`, or returns the error.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut piece = std::mem::take(&mut self.spare);
         piece.clear();
@@ -161,7 +163,7 @@ mod tests {
         let progress = Progress::default();
         let (_reader, mut out) = over_a_pipe(&progress);
         progress.stop_flag().store(true, Ordering::Relaxed);
-        // More than a pipe holds.
+        // More bytes than a pipe holds.
         let error = out.write_all(&vec![0; 1 << 22]).unwrap_err();
         assert!(error.to_string().contains("stopped by a signal"), "{error}");
     }

@@ -1,23 +1,24 @@
-//! Which units of a disk hold something: clusters, blocks or grains, in runs.
+//! The units of a disk that contain data (clusters, blocks or grains), in runs.
 //!
-//! Every container stores the units that hold something one after the other and keeps a table from a unit of the disk
-//! to its place. What is stored, and in which order, follows from the segments of the image alone.
+//! Every container stores the units that contain data one after the other, and has a table from a unit of the
+//! disk to its place. Which units are stored, and in which order, follows from the segments of the image
+//! alone.
 
 use crate::image::{Builder, Image};
 use crate::units::Bytes;
 
-/// A run of units that hold something.
+/// A run of units that contain data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnitRun {
     /// Number of the first unit on the disk.
     pub(super) first: u64,
-    /// How many follow each other.
+    /// How many units.
     pub(super) count: u64,
-    /// How many units before it hold something.
+    /// How many units with data come before it.
     pub(super) ordinal: u64,
 }
 
-/// The units of an image that hold something, ascending.
+/// The units of an image that contain data, ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Allocated {
     unit: u64,
@@ -44,38 +45,38 @@ impl Allocated {
         Self { unit, runs }
     }
 
-    /// All of `count` units, as if each held something.
+    /// All of `count` units, as if each contained data.
     pub(super) fn every(unit: u64, count: u64) -> Self {
         let runs = if count == 0 { Vec::new() } else { vec![UnitRun { first: 0, count, ordinal: 0 }] };
         Self { unit, runs }
     }
 
-    /// The runs of units that hold something.
+    /// The runs of units that contain data.
     pub(super) fn runs(&self) -> &[UnitRun] {
         &self.runs
     }
 
-    /// How many units hold something.
+    /// How many units contain data.
     pub(super) fn total(&self) -> u64 {
         self.runs.last().map_or(0, |last| last.ordinal + last.count)
     }
 
-    /// How many units that hold something stand before `number`, if it holds something itself.
+    /// How many units with data come before `number`, if it contains data itself.
     pub(super) fn ordinal(&self, number: u64) -> Option<u64> {
         let after = self.runs.partition_point(|run| run.first <= number);
         let run = self.runs.get(after.checked_sub(1)?)?;
         (number < run.first + run.count).then(|| run.ordinal + (number - run.first))
     }
 
-    /// The number of the unit with `ordinal` others before it.
+    /// The number of the unit with data that has `ordinal` such units before it.
     pub(super) fn number(&self, ordinal: u64) -> Option<u64> {
         let after = self.runs.partition_point(|run| run.ordinal <= ordinal);
         let run = self.runs.get(after.checked_sub(1)?)?;
         (ordinal < run.ordinal + run.count).then(|| run.first + (ordinal - run.ordinal))
     }
 
-    /// Puts the units of `image` into `builder`: the one with ordinal n at `start` + n × `stride`. A stride of the unit's own
-    /// size keeps runs whole.
+    /// Puts the units of `image` into `builder`: the one with ordinal n at `start` + n × `stride`. If the
+    /// stride is the size of a unit, runs stay whole.
     pub(super) fn place(&self, image: &Image, builder: &mut Builder, start: Bytes, stride: u64) {
         for run in &self.runs {
             let steps = if stride == self.unit { 1 } else { run.count };

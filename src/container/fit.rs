@@ -1,25 +1,25 @@
-//! What of a disk a container holds: its length, and how large its sectors are.
+//! Which disks a container can hold: their lengths and sector sizes.
 
 use super::{Container, Format, SectorSize, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Kind, Result};
 use crate::units::Bytes;
 
-/// Which lengths a disk in a container can have.
+/// The lengths of disks that a container can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lengths {
     /// All are multiples of this.
     pub(super) step: u64,
-    /// The least.
+    /// The smallest.
     pub(super) least: u64,
 }
 
 impl Lengths {
-    /// The least that is not below `length`.
+    /// The smallest length that is not below `length`.
     pub(super) fn round_up(self, length: Bytes) -> Bytes {
         length.round_up(self.step).max(Bytes::new(self.least))
     }
 
-    /// The greatest that is not above `length`, or else the least.
+    /// The largest length that is not above `length`, or else the smallest.
     fn round_down(self, length: Bytes) -> Bytes {
         length.round_down(self.step).max(Bytes::new(self.least))
     }
@@ -37,8 +37,8 @@ impl Container {
         }
     }
 
-    /// The length of the disk that a guest sees in this container of a disk of `length` bytes: zeros fill what the
-    /// container rounds up. The backup of a GPT belongs at the end of that.
+    /// The length that a guest sees of a disk of `length` bytes in this container. If the container rounds
+    /// up, zeros fill the rest. The backup of a GPT belongs at the end of that length.
     #[must_use]
     pub fn disk_length(&self, length: Bytes, sector_size: SectorSize) -> Bytes {
         self.lengths(sector_size).round_up(length)
@@ -47,7 +47,7 @@ impl Container {
     /// Refuses a length that the container would round up.
     ///
     /// # Errors
-    /// [`Kind::Usage`] about `size`, with the nearest lengths that it holds.
+    /// [`Kind::Usage`] about `size`, with the nearest lengths that the container can hold.
     pub fn check_length(&self, length: Bytes, sector_size: SectorSize) -> Result<()> {
         let lengths = self.lengths(sector_size);
         let (below, above) = (lengths.round_down(length), lengths.round_up(length));
@@ -58,14 +58,14 @@ impl Container {
         Err(Error::new(Kind::Usage, format!("{} holds no disk of exactly this length", self.described()))
             .about("size")
             .expected(nearest)
-            .found(format!("{} bytes", length.get())))
+            .found(length.in_full()))
     }
 
-    /// Refuses sectors that nobody who reads the container would see.
+    /// Refuses a sector size that readers of the container would not see.
     ///
-    /// The program that runs a raw or a qcow2 disk is told how large its sectors are (QEMU's `logical_block_size`), and VHDX
-    /// says it itself. All who read VHD, VDI and VMDK take 512 bytes: their tables count in those, and VDI's header has a field
-    /// for it that may have no other value.
+    /// The program that runs a raw or a qcow2 disk is told the sector size (QEMU's `logical_block_size`), and
+    /// VHDX records it. All readers of VHD, VDI and VMDK assume 512 bytes: their tables count in those
+    /// sectors, and VDI's field for the sector size may have no other value.
     ///
     /// # Errors
     /// [`Kind::Usage`] about `sector_size`.
@@ -82,7 +82,7 @@ impl Container {
             .hint("take vhdx, qcow2 or raw"))
     }
 
-    /// Its name, with its kind where that matters for what it holds.
+    /// Its name, with its kind if the kind matters for what it can hold.
     pub(crate) fn described(&self) -> String {
         match self {
             Self::Vhd(vhd::Options { fixed: true }) => format!("{} of subformat fixed", Format::Vhd),

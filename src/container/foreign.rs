@@ -1,25 +1,26 @@
-//! What is no disk image, told by its bytes: images that are not read, compressed files, archives. Without this they would
-//! be raw disks, as everything is that has no mark.
+//! Recognises files that are not disk images: images in formats that are not read, compressed files,
+//! archives. Otherwise they would be taken for raw disks, like every file without a mark.
 
 use super::source::Source;
 use super::vmdk::read::is_descriptor;
 use crate::error::{Error, Kind, Result};
 use crate::units::u64_of;
 
-/// Something that is no disk, and what a user may do to get one of it.
+/// A file that is not a disk, and how a user can get a disk from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Foreign {
     name: &'static str,
     remedy: &'static str,
 }
 
-/// Images that another program reads.
+/// The hint for images that another program can read.
 const CONVERT: &str = "convert it first (qemu-img convert)";
 
-/// The bytes that a file begins with. Sources: QEMU, docs/interop/qed_spec.txt, block/bochs.c, cloop.c, parallels.c;
-/// cryptsetup, LUKS on-disk format; Android, libsparse/sparse_format.h; libewf, EWF specification; wimlib, header.h; of
-/// what is compressed RFC 1952, RFC 8878 and the formats' own descriptions; for the rest file(1)'s magic.
-const MARKS: [(&[u8], Foreign); 24] = [
+/// The first bytes of files. Sources: QEMU, docs/interop/qed_spec.txt, block/bochs.c, cloop.c, parallels.c;
+/// cryptsetup, LUKS on-disk format; Android, libsparse/sparse_format.h; libewf, EWF specification; wimlib,
+/// header.h; for compressed files RFC 1952, RFC 8878 and the formats' own descriptions; for the rest
+/// file(1)'s magic.
+const MARKS: [(&[u8], Foreign); 31] = [
     (b"QED\0", Foreign { name: "a QED image", remedy: CONVERT }),
     (b"Bochs Virtual HD Image", Foreign { name: "a Bochs image", remedy: CONVERT }),
     (b"WithoutFreeSpace", Foreign { name: "a Parallels image", remedy: CONVERT }),
@@ -42,6 +43,22 @@ const MARKS: [(&[u8], Foreign); 24] = [
     (b"070701", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
     (b"070702", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
     (b"070707", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
+    (b"!<arch>\n", Foreign { name: "an ar archive", remedy: "unpack it first (ar x)" }),
+    (b"AFF10\x0d\x0a", Foreign { name: "an AFF image", remedy: "unpack it first (affconvert)" }),
+    (
+        b"shdw",
+        Foreign {
+            name: "an Apple sparse image (ASIF)",
+            remedy: "convert it first (diskutil image create from)",
+        },
+    ),
+    (b"\x7fELF", Foreign { name: "a program", remedy: "see whether another file was meant" }),
+    (b"%PDF-", Foreign { name: "a PDF", remedy: "see whether another file was meant" }),
+    (b"<?xml", Foreign { name: "an XML text", remedy: "the disk of an OVF is the .vmdk that it names" }),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        Foreign { name: "a pointer of Git LFS", remedy: "fetch its file first (git lfs pull)" },
+    ),
     (
         b"<!DOCTYPE html",
         Foreign { name: "an HTML page", remedy: "see what it says: a download may have failed" },
@@ -49,17 +66,19 @@ const MARKS: [(&[u8], Foreign); 24] = [
     (b"<html", Foreign { name: "an HTML page", remedy: "see what it says: a download may have failed" }),
 ];
 
-/// The mark of a stream's first block, behind `BZh` and its level: pi; of an empty one its end: the root of pi.
+/// The mark of a stream's first block, after `BZh` and its level: pi. An empty stream has the mark of the
+/// end: the root of pi.
 const BZIP2: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90"];
-/// Frames that decoders skip, which files of zstd and lz4 may begin with: 0x184d2a50 to 0x184d2a5f (RFC 8878, 3.1.2).
+/// Frames that decoders skip, at the start of some files of zstd and lz4: 0x184d2a50 to 0x184d2a5f (RFC 8878,
+/// 3.1.2).
 const SKIPPABLE: &[u8] = b"\x2a\x4d\x18";
-/// What the last sector of an Apple disk image begins with (the trailer of UDIF).
+/// The first bytes of the last sector of an Apple disk image (the trailer of UDIF).
 const KOLY: &[u8] = b"koly";
 /// Bytes of a sector, and of the header of a file in a tar archive.
 const SECTOR: u64 = 512;
 
 impl Foreign {
-    /// What the file is, whose first sector is `head`; `None` for what may be a raw disk.
+    /// The kind of a file whose first sector is `head`; `None` if it may be a raw disk.
     pub(super) fn of(source: &Source, head: &[u8]) -> Result<Option<Self>> {
         let lower = |mark: &[u8]| head.get(..mark.len()).is_some_and(|own| own.eq_ignore_ascii_case(mark));
         let marked = MARKS
@@ -102,8 +121,8 @@ fn is_bzip2(head: &[u8]) -> bool {
     head.starts_with(b"BZh") && level && BZIP2.iter().any(|mark| head[4..].starts_with(mark))
 }
 
-/// Whether it is the header of a file in a tar archive, of any age: its checksum, octal digits at byte 148, is the sum of
-/// its bytes with blanks in the place of the checksum (POSIX pax, ustar Interchange Format).
+/// Whether it is the header of a file in a tar archive of any age. Its checksum, octal digits at byte 148, is
+/// the sum of its bytes with blanks in place of the checksum (POSIX pax, ustar Interchange Format).
 fn is_tar(head: &[u8]) -> bool {
     if u64_of(head.len()) < SECTOR {
         return false;
@@ -120,7 +139,7 @@ fn is_named_vmdk(source: &Source) -> bool {
     source.path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("vmdk"))
 }
 
-/// Whether all bytes are letters, signs or blanks; a character of UTF-8 may be cut at the end.
+/// Whether all bytes are letters, punctuation or blanks. A UTF-8 character may be cut at the end.
 fn is_text(head: &[u8]) -> bool {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
@@ -132,7 +151,7 @@ fn is_text(head: &[u8]) -> bool {
     !text.is_empty() && text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))
 }
 
-/// Whether it is a descriptor of a VMDK in UTF-16, which begins with its byte order mark.
+/// Whether it is a VMDK descriptor in UTF-16, which begins with its byte order mark.
 fn is_wide_descriptor(head: &[u8]) -> bool {
     let unit = match head {
         [0xff, 0xfe, ..] => u16::from_le_bytes,

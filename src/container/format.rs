@@ -1,4 +1,4 @@
-//! The formats by their names.
+//! The formats and their names.
 
 use std::fmt;
 use std::path::Path;
@@ -9,23 +9,23 @@ use super::Subformat;
 /// The format of an output file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// The bytes of the disk themselves; holes stay holes of the file.
+    /// The bytes of the disk without a container; holes stay holes of the file.
     #[default]
     Raw,
-    /// QEMU's own.
+    /// The format of QEMU.
     Qcow2,
     /// VHD: Virtual PC, Hyper-V, Azure.
     Vhd,
-    /// VirtualBox's own.
+    /// The format of VirtualBox.
     Vdi,
-    /// VMware's.
+    /// The format of VMware.
     Vmdk,
     /// VHDX: Hyper-V.
     Vhdx,
 }
 
-/// Every format with its names, the first being the one that is printed, and the suffixes of file names that mean it.
-/// Raw has also those by which people call a lone filesystem.
+/// Every format with its names (the first one is printed), and the suffixes of file names that stand for it.
+/// The suffixes of raw include those that people give to a single filesystem.
 const FORMATS: [(Format, &[&str], &[&str]); 6] = [
     (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
     (Format::Qcow2, &["qcow2"], &["qcow2"]),
@@ -72,7 +72,7 @@ impl Format {
         }
     }
 
-    /// The kinds of it, the usual one first; none where there is only one.
+    /// Its kinds, the default first; empty if there is only one.
     #[must_use]
     pub const fn subformats(self) -> &'static [Subformat] {
         match self {
@@ -88,7 +88,7 @@ impl Format {
         self.name()
     }
 
-    /// All names that are read, for the schema of manifests.
+    /// All names that are accepted, for the schema of manifests.
     pub fn names() -> impl Iterator<Item = &'static str> {
         FORMATS.iter().flat_map(|(_, names, _)| names.iter().copied())
     }
@@ -104,7 +104,7 @@ impl Format {
     }
 }
 
-/// A name that is no format.
+/// A name that is not a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownFormat;
 

@@ -1,4 +1,4 @@
-//! What a disk says of itself beside its bytes.
+//! What a container can record about a disk besides its bytes.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use super::UnknownWord;
 use crate::identity::container_part;
 use crate::units::Bytes;
 
-/// Bytes in a logical sector of a disk: what a guest counts the disk in.
+/// Bytes in a logical sector of a disk, the unit in which a guest counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SectorSize {
     /// 512 bytes.
@@ -20,7 +20,7 @@ pub enum SectorSize {
 }
 
 impl SectorSize {
-    /// That of so many bytes, if there is one.
+    /// The sector size of this many bytes, if there is one.
     #[must_use]
     pub const fn of(bytes: u64) -> Option<Self> {
         match bytes {
@@ -30,7 +30,7 @@ impl SectorSize {
         }
     }
 
-    /// Its bytes.
+    /// The size in bytes.
     #[must_use]
     pub const fn get(self) -> u64 {
         match self {
@@ -49,15 +49,15 @@ impl FromStr for SectorSize {
     }
 }
 
-/// What a disk says of itself beside its bytes, which a container may hold.
+/// What a container can record about a disk besides its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// What the ids inside a container derive from.
+    /// The UUID that ids inside a container derive from.
     pub seed: Uuid,
-    /// The id by which programs know the disk already, and which a container keeps. VirtualBox and Hyper-V remember the
-    /// id of a disk and not only its name. `None` derives one from `seed`.
+    /// The id by which programs know the disk already, which the container keeps: VirtualBox and Hyper-V
+    /// remember the id of a disk and not only its name. `None` derives one from `seed`.
     pub id: Option<Uuid>,
-    /// When the disk was made, in seconds since 1970. A format takes the nearest that it can hold.
+    /// When the disk was made, in seconds since 1970. A format records the nearest time that it can hold.
     pub time: i64,
     /// Bytes in a logical sector.
     pub sector_size: SectorSize,
@@ -69,7 +69,7 @@ impl Identity {
         container_part(self.seed, name)
     }
 
-    /// The id of the disk: the one that it has, or else the one for the purpose `name`.
+    /// The id of the disk: the existing one, or else the one derived for `name`.
     pub(super) fn of_disk(&self, name: &str) -> Uuid {
         self.id.unwrap_or_else(|| self.derived(name))
     }

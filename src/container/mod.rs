@@ -1,4 +1,5 @@
-//! The file formats that an [`Image`](crate::image::Image) is written in: a closed set, chosen in one place.
+//! The file formats that an [`Image`](crate::image::Image) can be written in: a closed set, chosen in one
+//! place.
 
 mod allocated;
 pub mod codec;
@@ -24,26 +25,26 @@ pub(crate) use open::{open_alone, open_file};
 pub use settings::{Compression, Settings, Subformat, UnknownWord};
 pub(crate) use source::{open_to_change, same_file};
 
-/// What kind of file a disk becomes, with what that kind can be told.
+/// The format of the output, with the options of that format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Container {
-    /// The bytes of the disk themselves; holes stay holes of the file.
+    /// The bytes of the disk without a container; holes stay holes of the file.
     #[default]
     Raw,
-    /// QEMU's own.
+    /// The format of QEMU.
     Qcow2(qcow2::Options),
     /// VHD: Virtual PC, Hyper-V, Azure.
     Vhd(vhd::Options),
-    /// VirtualBox's own.
+    /// The format of VirtualBox.
     Vdi(vdi::Options),
-    /// VMware's.
+    /// The format of VMware.
     Vmdk(vmdk::Options),
     /// VHDX: Hyper-V.
     Vhdx(vhdx::Options),
 }
 
 impl Container {
-    /// The usual kind of `format`.
+    /// `format` with its default options.
     #[must_use]
     pub fn of(format: Format) -> Self {
         match format {
@@ -69,7 +70,7 @@ impl Container {
         }
     }
 
-    /// Whether ids and times stand in the file, so that it needs something they derive from.
+    /// Whether the file contains ids and times, so that it needs a seed for them.
     #[must_use]
     pub const fn has_ids(&self) -> bool {
         !matches!(self, Self::Raw | Self::Qcow2(_))

@@ -1,5 +1,5 @@
-//! Opening whatever is an image: the format is told by its bytes, and the result is an [`Image`] again, so that
-//! reading, converting, looking inside and serving are the same for all.
+//! Opens images of all formats: the format is recognised by the bytes, and the result is an [`Image`]. So
+//! reading, converting and inspecting are the same for all formats.
 
 use std::fs::File;
 use std::ops::Range;
@@ -23,9 +23,10 @@ use crate::units::Bytes;
 /// How an image may be opened.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
-    /// Its format where that is known; otherwise its first and last bytes tell.
+    /// Its format, if that is known; otherwise its first and last bytes decide.
     pub format: Option<Format>,
-    /// Whether backing files that the image names are opened. Off, since an image can name any file.
+    /// Whether backing files that the image names are opened. Off by default, since an image can name any
+    /// file.
     pub allow_backing: bool,
 }
 
@@ -34,32 +35,32 @@ pub struct OpenOptions {
 pub struct Opened {
     /// The disk.
     pub image: Image,
-    /// What the file is.
+    /// The format of the file.
     pub format: Format,
-    /// More about it, as name and value, in a fixed order: `cluster size` and `65536`, say.
+    /// Details as name and value, in a fixed order: for example `cluster size` and `65536`.
     pub details: Vec<(&'static str, String)>,
     /// Bytes of the file.
     pub file_size: u64,
     /// Bytes that the file takes on the host.
     pub actual_size: u64,
-    /// Bytes in a logical sector of the disk, where the format says.
+    /// Bytes in a logical sector of the disk, if the format records them.
     pub sector_size: Option<SectorSize>,
     /// The backing file, if it names one.
     pub backing: Option<PathBuf>,
-    /// Which kind of its format it is, where there are several.
+    /// The kind of its format, if there are several.
     pub subformat: Option<Subformat>,
-    /// The id by which programs know it, which it keeps when it is written anew to grow.
+    /// The id by which programs know it. It keeps the id when it is written anew to grow.
     pub id: Option<Uuid>,
-    /// When it was made, in seconds since 1970, where the format says.
+    /// When it was made, in seconds since 1970, if the format records it.
     pub time: Option<i64>,
-    /// The controller that a VMDK is meant for, which it keeps too.
+    /// The controller that a VMDK is meant for. It keeps that too.
     pub adapter: Option<Adapter>,
     /// All files that were opened for it, itself first.
     pub files: Vec<PathBuf>,
 }
 
 impl Opened {
-    /// A disk in a file of this format; nothing more is known of it.
+    /// A disk in a file of this format, without any details yet.
     pub(super) fn new(source: &Source, format: Format, image: Image) -> Self {
         Self {
             image,
@@ -77,7 +78,7 @@ impl Opened {
         }
     }
 
-    /// The kind of file that it is, as far as that is one that is written.
+    /// The container for the same kind of file, as far as that kind can be written.
     pub(crate) fn container(&self) -> Container {
         let fixed = self.subformat == Some(Subformat::Fixed);
         match self.format {
@@ -96,7 +97,7 @@ impl Opened {
     }
 }
 
-/// The most overlays on each other; a longer chain is a mistake or a trap.
+/// The largest number of overlays on each other. A longer chain is a mistake or a trap.
 const LONGEST_CHAIN: usize = 64;
 
 /// Opens the image at `path`.
@@ -116,7 +117,7 @@ fn open_as(source: &Arc<Source>, options: &OpenOptions) -> Result<Opened> {
     Ok(opened)
 }
 
-/// Opens the image at `path` by itself: what a backing file holds is missing in it.
+/// Opens the image at `path` alone: the data of a backing file is missing in it.
 ///
 /// # Errors
 /// As [`open`].
@@ -128,7 +129,7 @@ pub(crate) fn open_alone(path: &Path, format: Option<Format>) -> Result<Opened> 
     Ok(opened)
 }
 
-/// Opens an output of `format` that was written and has no name yet, by itself.
+/// Opens an output of `format` alone; it is written but has no name yet.
 ///
 /// # Errors
 /// As [`open`].
@@ -138,7 +139,7 @@ pub(crate) fn open_output(output: &Output, format: Format) -> Result<Opened> {
     open_source(&source, Some(format), Chain::Ignored, &mut Vec::new())
 }
 
-/// Opens an image in a file without name, called `name` in errors.
+/// Opens an image in a file without a name; errors call it `name`.
 ///
 /// # Errors
 /// As [`open`].
@@ -146,7 +147,7 @@ pub(crate) fn open_file(file: File, name: &str, options: &OpenOptions) -> Result
     open_as(&Source::over(file, PathBuf::from(name))?, options)
 }
 
-/// What becomes of a backing file.
+/// How backing files are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chain {
     Refused,
@@ -174,10 +175,10 @@ fn open_source(
     }
 }
 
-/// The format that the first and last bytes of a file tell; raw where they tell none.
+/// The format by the first and last bytes of a file; raw if they match none.
 ///
 /// # Errors
-/// [`Kind::Format`] for what is no disk image, by its name.
+/// [`Kind::Format`] for a file that is not a disk image, with its kind.
 fn detect(source: &Source) -> Result<Format> {
     let head = source.read_some(0, 512)?;
     Ok(if qcow2::detect(&head) {
@@ -198,7 +199,7 @@ fn detect(source: &Source) -> Result<Format> {
     })
 }
 
-/// A raw disk: all that is no hole.
+/// A raw disk: everything that is not a hole.
 fn raw(source: &Arc<Source>) -> Result<Opened> {
     let mut mapping = Mapping::sparse(source, source.size);
     mapping.data(0, source.size, 0)?;
@@ -232,7 +233,7 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
     Ok(Opened { details, backing, ..Opened::new(source, Format::Qcow2, image) })
 }
 
-/// A VMDK; where it names files that hold its parts, those too.
+/// A VMDK; if it names files with its parts, those are opened too.
 fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> Result<Opened> {
     use std::os::unix::ffi::OsStrExt;
     let disk = vmdk::Disk::read(source)?;
@@ -255,7 +256,7 @@ fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> R
     })
 }
 
-/// Opens the backing file of an overlay, named relative to it.
+/// Opens the backing file of an overlay. Its name is relative to the overlay.
 fn open_backing(
     overlay: &Source,
     name: &Path,
@@ -282,12 +283,12 @@ fn open_backing(
     open_source(&source, format, Chain::Followed, chain)
 }
 
-/// The format of a backing file that `overlay` calls `name`.
+/// The format of a backing file, which `overlay` calls `name`.
 ///
 /// # Errors
-/// [`Kind::Format`] for one that is not known.
+/// [`Kind::Format`] for an unknown name.
 fn backing_format(name: &str, overlay: &Path) -> Result<Format> {
-    // What QEMU writes down of a block device.
+    // QEMU writes this for a block device.
     if name == "host_device" {
         return Ok(Format::Raw);
     }
@@ -299,11 +300,12 @@ fn backing_format(name: &str, overlay: &Path) -> Result<Format> {
     })
 }
 
-/// Where the backing file lies that the image `overlay` calls `name`: relative names begin at its folder.
+/// The path of the backing file that the image `overlay` calls `name`. Relative names begin at the folder of
+/// `overlay`.
 ///
 /// # Errors
-/// [`Kind::Format`] for what QEMU reads as a protocol: letters and a colon before any slash (block.c,
-/// path_has_protocol). Of those only `file:` and an absolute path is a file wherever it is read.
+/// [`Kind::Format`] for a name that QEMU reads as a protocol: letters and a colon before any slash (block.c,
+/// path_has_protocol). The only exception is `file:` with an absolute path, which every reader takes for a file.
 pub fn backing_path(overlay: &Path, name: &Path) -> Result<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = name.as_os_str().as_bytes();
@@ -323,13 +325,13 @@ pub fn backing_path(overlay: &Path, name: &Path) -> Result<PathBuf> {
     Ok(overlay.parent().unwrap_or(Path::new("")).join(name))
 }
 
-/// Whether QEMU takes what stands before the first colon for a protocol.
+/// Whether QEMU takes the text before the first colon for a protocol.
 pub(super) fn has_protocol(name: &[u8]) -> bool {
     let end = name.iter().position(|byte| matches!(byte, b':' | b'/'));
     end.is_some_and(|end| name[end] == b':')
 }
 
-/// `front` where it has data, zero where `zero` says so, and `back` elsewhere.
+/// `front` where it has data, zero in the ranges of `zero`, and `back` elsewhere.
 fn overlay(front: &Image, zero: &[Range<u64>], back: &Image) -> Result<Image> {
     let length = front.length();
     let mut own: Vec<Range<u64>> = front

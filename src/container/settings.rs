@@ -1,4 +1,4 @@
-//! What flags and manifest keys say of a container, and the one place that makes sense of it.
+//! The settings of a container from flags or manifest keys, and the one place that interprets them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use super::{Container, Format, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Kind, Result};
 use crate::units::Bytes;
 
-/// What is said of a container, by flags or by the keys of a manifest: any of it may be missing, and it need not fit
-/// together. [`Container::new`] decides.
+/// The settings of a container, from flags or the keys of a manifest. Any of them may be missing, and they
+/// may contradict each other. [`Container::new`] decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Settings {
@@ -21,25 +21,26 @@ pub struct Settings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Kind of the format: dynamic or fixed (vpc, vdi, vhdx), monolithicSparse or streamOptimized (vmdk) [default: the first]
+    /// Variant of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk
+    /// [default: the first]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subformat: Option<Subformat>,
-    /// Compress: none, zlib or zstd (qcow2), zlib (streamOptimized) [default: none; streamOptimized: zlib]
+    /// Compression: none, zlib or zstd for qcow2, zlib for streamOptimized [default: none; for streamOptimized zlib]
     #[cfg_attr(feature = "cli", arg(long, value_name = "CODEC"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compress: Option<Compression>,
-    /// How hard: 1 to 9 for zlib, 1 to 19 for zstd [default: 6 for zlib, 3 for zstd]
+    /// Compression level, from 1 (fast) to 9 for zlib or 19 for zstd (small) [default: 6 for zlib, 3 for zstd]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<u8>,
-    /// Size of a qcow2 cluster: a power of two from 512 to 2MiB [default: 64KiB]
+    /// Cluster size of a qcow2: a power of two from 512 bytes to 2MiB [default: 64KiB]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<Bytes>,
 }
 
-/// A word that stands for nothing.
+/// A word without a meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownWord {
     pub(super) what: &'static str,
@@ -54,10 +55,10 @@ impl fmt::Display for UnknownWord {
 
 impl std::error::Error for UnknownWord {}
 
-/// The kinds that some formats have.
+/// The kinds of some formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subformat {
-    /// Blocks are stored as they are needed (VHD, VDI, VHDX).
+    /// Only blocks with data are stored (VHD, VDI, VHDX).
     Dynamic,
     /// All blocks are stored, in order (VHD, VHDX, VDI as `static`).
     Fixed,
@@ -76,7 +77,7 @@ const SUBFORMATS: [(Subformat, &[&str]); 4] = [
 ];
 
 impl Subformat {
-    /// All names that are read, for the schema of manifests. Case does not matter.
+    /// All names that are accepted, for the schema of manifests. Case does not matter.
     pub fn names() -> impl Iterator<Item = &'static str> {
         SUBFORMATS.iter().flat_map(|(_, names)| names.iter().copied())
     }
@@ -109,7 +110,7 @@ impl fmt::Display for Subformat {
 /// How clusters are compressed, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// Not compressed.
     None,
     /// Deflate.
     Zlib,
@@ -145,15 +146,15 @@ impl fmt::Display for Compression {
     }
 }
 
-/// What has compression.
+/// The formats with compression.
 const COMPRESSED: &str = "qcow2 (zlib, zstd), vmdk of subformat streamOptimized (zlib)";
 
 impl Container {
-    /// The container of `format` that `settings` ask for. What they say of the format itself is not looked at: a suffix
-    /// or another setting may have decided.
+    /// The container of `format` with `settings`. The format in `settings` is ignored, because a suffix or
+    /// another setting may have decided.
     ///
     /// # Errors
-    /// [`Kind::Usage`] about the option that the format does not have, or not with this value.
+    /// [`Kind::Usage`] about an option that the format does not have, or not with this value.
     pub fn new(format: Format, settings: &Settings) -> Result<Self> {
         match format {
             Format::Raw => settings.only(format, &[]).map(|()| Self::Raw),
@@ -176,7 +177,7 @@ impl Container {
 }
 
 impl Settings {
-    /// Refuses what `format` does not have, which is all but `keys`.
+    /// Refuses every setting except `keys`.
     fn only(&self, format: Format, keys: &[&str]) -> Result<()> {
         let compressed = self.compress.is_some_and(|codec| codec != Compression::None);
         let subformats = "vpc, vdi and vhdx (dynamic, fixed), vmdk (monolithicSparse, streamOptimized)";
@@ -196,7 +197,7 @@ impl Settings {
         }
     }
 
-    /// The refusal of the subformat.
+    /// The error for a subformat that the format does not have.
     fn no_subformat(format: Format, subformat: Subformat) -> Error {
         let names: Vec<String> = format.subformats().iter().map(ToString::to_string).collect();
         Error::new(Kind::Usage, format!("{format} does not have this subformat"))
@@ -205,7 +206,7 @@ impl Settings {
             .found(subformat)
     }
 
-    /// Whether all blocks have a place, for formats that have only that choice.
+    /// Whether all blocks have a place, for formats with only that choice.
     fn fixed(&self, format: Format) -> Result<bool> {
         self.only(format, &["subformat"])?;
         match self.subformat {
@@ -224,7 +225,7 @@ impl Settings {
             Some(Subformat::StreamOptimized) => {
                 self.only(Format::Vmdk, &["subformat", "compress", "level"])?;
                 match self.compress {
-                    // A stream is compressed whether that is said or not.
+                    // A stream is always compressed.
                     None | Some(Compression::Zlib) => Ok(CreateType::StreamOptimized(self.level()?)),
                     Some(other) => {
                         Err(Error::new(Kind::Usage, "streamOptimized is always compressed by zlib")
@@ -251,7 +252,7 @@ impl Settings {
         }
     }
 
-    /// The level that is asked for, or else the usual one.
+    /// The level that was asked for, or else the default.
     fn level<const MOST: u8>(&self) -> Result<Level<MOST>>
     where
         Level<MOST>: Default,
@@ -280,7 +281,8 @@ mod tests {
         }
     }
 
-    /// Every option beside every format: what the format has becomes a part of it, and all else names the option.
+    /// Every option with every format: either it becomes part of the container, or the error names the
+    /// option.
     #[test]
     fn options_belong_to_formats() {
         let usual = Settings::default();

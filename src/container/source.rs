@@ -1,7 +1,8 @@
-//! A container file under reading: bounded reads that name the place, and the mapping from the disk to the file.
+//! A container file that is being read: bounded reads whose errors name the place, and the mapping from the
+//! disk to the file.
 //!
-//! A container may come from a stranger. Nothing here trusts a number of it: every read is checked against the file's
-//! length, and what is allocated is bounded by what was read.
+//! A container may come from anyone, so no number in it is trusted. Every read is checked against the length
+//! of the file, and allocations are limited by what was read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use rustix::fs::SeekFrom;
 
 use crate::error::{Error, Kind, Result};
-use crate::host::{open_any_length, stamp};
+use crate::host::{COPY_IT, hides_content, kind_of, open_any_length, stamp};
 use crate::image::{Builder, Files, FilesId, HostFile};
 use crate::text::printable;
 use crate::units::{Bytes, narrow, u64_of, usize_of};
@@ -29,12 +30,12 @@ pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) size: u64,
     file: File,
-    /// Of regular files; a block device has none.
+    /// For regular files; a block device has no stamp.
     stamp: Option<u64>,
 }
 
 impl Source {
-    /// Opens a regular file or a block device; a link is followed, since the caller named it.
+    /// Opens a regular file or a block device. A link is followed, since the caller named it.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>> {
         use rustix::fs::OFlags;
         let failed = |error: std::io::Error| {
@@ -42,13 +43,18 @@ impl Source {
             let what = if missing { "the image does not exist" } else { "cannot read the image" };
             Error::io(Kind::Source, what, path, error)
         };
+        let meta = path.metadata().map_err(failed)?;
+        // What a link in /proc leads to need not have a path.
+        if !meta.is_file() && !meta.file_type().is_block_device() {
+            return Err(no_image(path, &meta));
+        }
         let path = path.canonicalize().map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::from(open_any_length(&path, flags).map_err(|error| failed(error.into()))?);
         Self::over(file, path)
     }
 
-    /// An open file; `path` is what it is called in errors.
+    /// An open file; errors call it `path`.
     pub(super) fn over(file: File, path: PathBuf) -> Result<Arc<Self>> {
         let failed = |error: std::io::Error| Error::io(Kind::Source, "cannot read the image", &path, error);
         let meta = file.metadata().map_err(failed)?;
@@ -57,21 +63,13 @@ impl Source {
         } else if meta.file_type().is_block_device() {
             rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| failed(error.into()))?
         } else {
-            let kind = meta.file_type();
-            let found = if kind.is_dir() {
-                "a folder"
-            } else if kind.is_fifo() {
-                "a pipe"
-            } else if kind.is_socket() {
-                "a socket"
-            } else {
-                "a character device"
-            };
-            return Err(Error::new(Kind::Source, "an image is a file or a block device")
-                .at(&path)
-                .found(found)
-                .hint("read a raw disk from standard input"));
+            return Err(no_image(&path, &meta));
         };
+        if hides_content(&file).map_err(failed)? {
+            return Err(Error::new(Kind::Source, "the image says it is empty, and has content")
+                .at(&path)
+                .hint(COPY_IT));
+        }
         let nanoseconds = narrow(meta.mtime_nsec(), "the nanoseconds of a time")?;
         let stamp = meta.is_file().then(|| stamp(meta.mtime(), nanoseconds));
         Ok(Arc::new(Self { path, size, file, stamp }))
@@ -92,8 +90,8 @@ impl Source {
         self.read(offset, most.min(self.size.saturating_sub(offset)), "data")
     }
 
-    /// Reads the table of `count` entries of four bytes at `offset` in pieces, since a sparse file can hold one of many
-    /// GiB, and gives each piece with the number of its first entry to `each`.
+    /// Reads the table of `count` entries of four bytes at `offset` in pieces, since a table in a sparse file
+    /// can have many GiB. Passes each piece to `each` with the number of its first entry.
     pub(super) fn table(
         &self,
         offset: u64,
@@ -111,7 +109,7 @@ impl Source {
         Ok(())
     }
 
-    /// Checks that `length` bytes at `offset` lie in the file.
+    /// Checks that `length` bytes at `offset` are in the file.
     pub(super) fn within(&self, offset: u64, length: u64, what: &str) -> Result<()> {
         match offset.checked_add(length) {
             Some(end) if end <= self.size => Ok(()),
@@ -122,7 +120,7 @@ impl Source {
         }
     }
 
-    /// Whether `length` bytes at `offset` are a hole of the file, so that they need not be read to be zero.
+    /// Whether `length` bytes at `offset` are a hole of the file, which reads as zero.
     pub(super) fn is_hole(&self, offset: u64, length: u64) -> bool {
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(data) => data >= offset.saturating_add(length),
@@ -130,7 +128,7 @@ impl Source {
         }
     }
 
-    /// Bytes that the file takes on the host; a block device takes all that it has.
+    /// Bytes that the file occupies on the host; a block device occupies its whole length.
     pub(super) fn taken(&self) -> u64 {
         match self.file.metadata() {
             Ok(meta) if meta.is_file() => meta.blocks().saturating_mul(512),
@@ -141,18 +139,19 @@ impl Source {
     /// The structure at `offset`.
     ///
     /// # Errors
-    /// [`Kind::Format`] with the place where the file ends before it, or where a field that is fixed has another value.
+    /// [`Kind::Format`] with the place, if the file ends before the structure does, or if a fixed field has
+    /// another value.
     pub(super) fn structure<T: Wire>(&self, offset: u64) -> Result<T> {
         let bytes = self.read(offset, u64_of(T::LENGTH), T::STRUCTURE.title)?;
         T::read(&bytes).map_err(|error| error.at_offset(&self.path, offset))
     }
 
-    /// An error about what stands at `offset`.
+    /// An error about the bytes at `offset`.
     pub(super) fn wrong(&self, what: impl Into<String>, offset: u64) -> Error {
         Error::new(Kind::Format, what).at_offset(&self.path, offset)
     }
 
-    /// An error about the field `name` of the structure that stands at `offset`.
+    /// An error about the field `name` of the structure at `offset`.
     pub(super) fn wrong_in<T: Wire>(&self, what: impl Into<String>, offset: u64, name: &str) -> Error {
         match T::FIELDS.iter().find(|field| field.name == name) {
             Some(field) => self.wrong(what, offset + u64_of(field.offset)),
@@ -160,14 +159,15 @@ impl Source {
         }
     }
 
-    /// The parts of `from..to` that are no holes of the file.
+    /// The parts of `from..to` that are not holes of the file.
     fn data_ranges(&self, from: u64, to: u64) -> Vec<Range<u64>> {
         let to = to.min(self.size);
         let mut ranges = Vec::new();
         let mut at = from;
         while at < to {
             let Ok(start) = rustix::fs::seek(&self.file, SeekFrom::Data(at)) else {
-                // NXIO: nothing but hole is left. Anything else: a device or filesystem without holes.
+                // NXIO means that only hole is left. Any other error means a device or filesystem without
+                // holes.
                 let rest = !self.is_hole(at, to - at);
                 if rest {
                     ranges.push(at..to);
@@ -198,19 +198,27 @@ impl Files for Source {
     }
 }
 
-/// What stands where a mark should, as an error shows it.
+/// What is neither a file nor a block device.
+fn no_image(path: &Path, meta: &std::fs::Metadata) -> Error {
+    Error::new(Kind::Source, "an image is a file or a block device")
+        .at(path)
+        .found(kind_of(meta.file_type()))
+        .hint("convert and inspect read an image from standard input, as `-`")
+}
+
+/// The bytes in place of a mark, as an error shows them.
 pub(super) fn shown(bytes: &[u8]) -> String {
     if bytes.is_empty() { "the end of the file".to_owned() } else { format!("`{}`", printable(bytes)) }
 }
 
-/// Whether two paths lead to one file, by links of either kind; not where one of them leads nowhere.
+/// Whether two paths lead to one file, by links of either kind; false if one of them leads nowhere.
 pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     place(one).is_some_and(|one| place(other) == Some(one))
 }
 
-/// Opens an image to change it in place, once nobody else has locked a part of it: QEMU locks the images it runs on
-/// (block/file-posix.c, byte-range locks).
+/// Opens an image to change it in place, if nobody else has locked a part of it. QEMU locks images while it
+/// runs on them (block/file-posix.c, byte-range locks).
 ///
 /// # Errors
 /// [`Kind::Output`] where it cannot be written, [`Kind::Usage`] where it is in use.
@@ -221,7 +229,7 @@ pub(crate) fn open_to_change(path: &Path) -> Result<File> {
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
             Err(Error::new(Kind::Usage, "the image is in use by another program").at(path))
         }
-        // A filesystem without locks has no other answer.
+        // A filesystem without locks returns another error.
         _ => Ok(file),
     }
 }
@@ -254,7 +262,8 @@ struct Run {
     length: u64,
 }
 
-/// Collects which parts of a disk lie where in a container, and that no part of the file is used twice.
+/// Collects the places of the parts of a disk in a container, and checks that no byte of the file is used
+/// twice.
 #[derive(Debug)]
 pub(super) struct Mapping {
     source: Arc<Source>,
@@ -262,10 +271,11 @@ pub(super) struct Mapping {
     files: FilesId,
     /// A run that may still grow.
     open: Option<Run>,
-    /// What uses which bytes of the file: start to end and name.
+    /// The uses of the bytes of the file: start to end and name.
     used: BTreeMap<u64, (u64, &'static str)>,
     size: u64,
-    /// Whether holes of the file are holes of the disk. Not where something lies below, which would show through.
+    /// Whether holes of the file are holes of the disk. Not for an overlay, because the backing file would
+    /// show through.
     sparse: bool,
 }
 
@@ -286,20 +296,20 @@ impl Mapping {
         }
     }
 
-    /// A disk of `size` bytes that lies on nothing: holes of the file are holes of it.
+    /// A disk of `size` bytes without a backing file: holes of the file are holes of the disk.
     pub(super) fn sparse(source: &Arc<Source>, size: u64) -> Self {
         Self { sparse: true, ..Self::new(source, size) }
     }
 
-    /// The builder, for what is rendered.
+    /// The builder, for rendered bytes.
     pub(super) const fn builder(&mut self) -> &mut Builder {
         &mut self.builder
     }
 
-    /// Notes that bytes of the file are used.
+    /// Records that bytes of the file are used.
     ///
     /// # Errors
-    /// [`Kind::Format`] naming both uses where some already are.
+    /// [`Kind::Format`] with both uses, if some of the bytes are used already.
     pub(super) fn claim(&mut self, offset: u64, length: u64, what: &'static str) -> Result<()> {
         if length == 0 {
             return Ok(());
@@ -311,7 +321,7 @@ impl Mapping {
                 .expected("every byte to be used once")
                 .found(format!("{what} of {length} bytes at byte {offset}")));
         }
-        // Neighbours of one kind are one run, so that the list stays short.
+        // Neighbours with the same use are one run, so that the list stays short.
         let mut end = offset.saturating_add(length);
         if let Some((next_end, next)) = self.used.get(&end).copied()
             && next == what
@@ -328,7 +338,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// The first byte in `length` bytes at `offset` that is used already, and by what.
+    /// The first of `length` bytes at `offset` that is used already, and its use.
     pub(super) fn claimed(&self, offset: u64, length: u64) -> Option<(u64, &'static str)> {
         let end = offset.saturating_add(length);
         let before = self.used.range(..=offset).next_back().filter(|(_, (end, _))| *end > offset);
@@ -336,9 +346,9 @@ impl Mapping {
         found.map(|(start, (_, what))| (offset.max(*start), *what))
     }
 
-    /// `length` bytes at `disk` lie at `file`; in ascending order of `disk`. What lies past the end of the disk or of
-    /// the file is left out: a container's last cluster may be cut, and reads as zero there. Returns how many bytes
-    /// there are.
+    /// Maps `length` bytes at `disk` to `file`; calls must ascend by `disk`. Bytes past the end of the disk
+    /// or of the file are left out: the last cluster of a container may be cut, and reads as zero there.
+    /// Returns the number of mapped bytes.
     pub(super) fn data(&mut self, disk: u64, length: u64, file: u64) -> Result<u64> {
         let length = length.min(self.size.saturating_sub(disk));
         if length == 0 {

@@ -1,4 +1,4 @@
-//! Writing an [`Image`] as a container.
+//! Writes an [`Image`] as a container.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::pour::output::Output;
 use crate::pour::{PourOptions, Sink, fill, stream};
 
 impl Container {
-    /// The container as an image again, where it is a pure function of the disk.
+    /// The container as an image again, if it is a pure function of the disk.
     ///
     /// # Errors
-    /// [`Kind::Capacity`] where the disk is too large for the format; [`Kind::Usage`] where the format cannot say what
-    /// `identity` does, and where the container is no such function: places in a compressed one follow from the lengths
-    /// of what is compressed.
+    /// [`Kind::Capacity`] where the disk is too large for the format; [`Kind::Usage`] where the format cannot
+    /// record `identity`, and for a compressed container, whose places follow from the lengths of compressed
+    /// data.
     pub fn wrap(&self, image: &Image, identity: &Identity) -> Result<Image> {
         self.check_sector_size(identity.sector_size)?;
         let streamed = || Error::new(Kind::Usage, "what is compressed is laid out while it is written");
@@ -49,10 +49,11 @@ impl Container {
         self.unpublished(image, identity, path, options)?.publish()
     }
 
-    /// As [`Container::write`], in the place of `old`, which is the file `path` now, and whose mode and owner it keeps.
+    /// As [`Container::write`], but replaces `old`, the present file `path`, and keeps its mode and owner.
     ///
     /// # Errors
-    /// As [`Container::write`], and [`Kind::Usage`] where the old file has other names, which would keep the old disk.
+    /// As [`Container::write`], and [`Kind::Usage`] where the old file has other names, which would keep the
+    /// old disk.
     pub fn replace(
         &self,
         image: &Image,
@@ -79,26 +80,13 @@ impl Container {
         output.publish()
     }
 
-    /// As [`Container::write`], but before the file gets its name `check` looks at the disk as it is read back from the
-    /// file; where it fails, nothing is left behind.
-    ///
-    /// # Errors
-    /// As [`Container::write`], [`open`](super::open()) and `check`.
-    pub fn write_checked(
-        &self,
-        image: &Image,
-        identity: &Identity,
-        path: &Path,
-        options: &PourOptions<'_>,
-        check: &dyn Fn(&Image) -> Result<()>,
-    ) -> Result<()> {
-        let output = self.unpublished(image, identity, path, options)?;
-        check(&open_output(&output, self.format())?.image)?;
-        output.publish()
+    /// The disk as it is read back from a file that has no name yet.
+    pub(crate) fn read_back(&self, output: &Output) -> Result<Image> {
+        open_output(output, self.format()).map(|opened| opened.image)
     }
 
     /// The whole file, without its name.
-    fn unpublished(
+    pub(crate) fn unpublished(
         &self,
         image: &Image,
         identity: &Identity,
@@ -126,7 +114,7 @@ impl Container {
     /// Writes `image` to `out`, from its first byte to its last.
     ///
     /// # Errors
-    /// As [`Container::write`], and [`Kind::Usage`] for a format whose first bytes depend on its last.
+    /// As [`Container::write`], and [`Kind::Usage`] for a format whose first bytes depend on its last ones.
     pub fn stream(
         &self,
         image: &Image,

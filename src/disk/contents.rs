@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::scan::glob;
+use crate::boot::uki::Uki;
 use crate::error::Result;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Content, Meta, Rules, Time, Tree};
@@ -81,6 +82,15 @@ pub enum Payload {
         /// Its metadata.
         meta: Meta,
     },
+    /// A unified kernel image, whose command line may follow in part from other partitions.
+    Uki {
+        /// What it is made of.
+        uki: Arc<Uki>,
+        /// Its command line, piece by piece; without pieces it has none.
+        command_line: Arc<[Piece]>,
+        /// Its metadata.
+        meta: Meta,
+    },
     /// A symbolic link.
     Symlink {
         /// Where it leads.
@@ -102,7 +112,7 @@ pub enum Payload {
     },
 }
 
-/// A piece of a [`Payload::Template`].
+/// A piece of a [`Payload::Template`] or of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// These bytes.
@@ -123,6 +133,7 @@ impl Payload {
         match self {
             Self::Text { .. }
             | Self::Template { .. }
+            | Self::Uki { .. }
             | Self::Symlink { .. }
             | Self::Node { .. }
             | Self::Fallback { .. } => true,
@@ -229,7 +240,9 @@ impl Contents {
     pub(super) fn needs(&self) -> BTreeSet<usize> {
         let Self::Entries(entries) = self else { return BTreeSet::new() };
         let pieces = entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Template { pieces, .. } => Some(pieces.iter()),
+            Payload::Template { pieces, .. } | Payload::Uki { command_line: pieces, .. } => {
+                Some(pieces.iter())
+            }
             _ => None,
         });
         let needed = pieces.flatten().filter_map(|piece| match piece {

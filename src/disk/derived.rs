@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::filesystem::Facts;
-use crate::image::Image;
+use crate::image::{Digest, Image};
 use crate::pour::Packer;
 use crate::units::Bytes;
 
@@ -31,6 +32,18 @@ pub trait Derived: Send + Sync + fmt::Debug {
     /// # Errors
     /// Errors of reading `needed`, and for anything that does not fit `request`.
     fn build(&self, needed: &[Needed], request: &Request<'_>) -> Result<Made>;
+
+    /// Its bytes where they can be rendered from digests that are taken while the disk is poured, so that the data is read
+    /// once; `needed` has the lengths of the partitions that it needs. It is asked only where no name, no text and no other
+    /// partition needs a value or a byte of it before the pour. `None` is built by [`build`](Self::build), which gives the
+    /// same bytes.
+    ///
+    /// # Errors
+    /// What does not fit `request`.
+    fn observe(&self, needed: &[Bytes], request: &Request<'_>) -> Result<Option<Observing>> {
+        let _ = (needed, request);
+        Ok(None)
+    }
 }
 
 /// A partition that a derived partition depends on.
@@ -40,6 +53,8 @@ pub struct Needed {
     pub image: Image,
     /// How long the partition is.
     pub length: Bytes,
+    /// What follows from it, where it is derived itself.
+    pub values: Values,
 }
 
 /// What a derived partition knows when it is built.
@@ -65,14 +80,43 @@ pub struct Made {
     pub values: Values,
 }
 
+/// A derived partition that is rendered from digests.
+#[derive(Clone, Debug)]
+pub struct Observing {
+    /// Its bytes; what follows from the digests is rendered.
+    pub image: Image,
+    /// The digests, each with the partition that it observes, from its first byte to its last: one of
+    /// [`Derived::needs`].
+    pub digests: Vec<(usize, Arc<dyn Digest>)>,
+    /// What it says of itself.
+    pub facts: Option<Facts>,
+    /// What follows by name, once the digests are taken.
+    pub values: Arc<dyn LateValues>,
+}
+
+/// Values that follow from digests.
+pub trait LateValues: Send + Sync + fmt::Debug {
+    /// The values; all digests are taken.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] where a digest was not shown all of its data.
+    fn values(&self) -> Result<Values>;
+}
+
 /// Named values of a derived partition.
 pub type Values = BTreeMap<&'static str, String>;
 
-/// The value `name` of a derived partition.
+/// The value `name` of a partition, which has `values`.
 ///
 /// # Errors
-/// [`Kind::Bug`](crate::error::Kind::Bug) where there is none: front ends refer only to values that exist.
+/// [`Kind::Manifest`] where it has none of that name.
 pub(super) fn value<'a>(values: &'a Values, name: &str) -> Result<&'a str> {
     let value = values.get(name).map(String::as_str);
-    value.ok_or_else(|| Error::bug(format!("a derived partition has no value `{name}`")))
+    value.ok_or_else(|| {
+        let error = Error::new(Kind::Manifest, "a partition has no such value").found(name);
+        match values.is_empty() {
+            true => error.why("nothing is derived in it"),
+            false => error.expected(values.keys().copied().collect::<Vec<_>>().join(", ")),
+        }
+    })
 }

@@ -4,30 +4,35 @@
 //! |---|---|
 //! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
+//! | partitions of dm-verity | [`verity`] |
 //! | the stages that give every byte its place | `stages` |
 //! | a report for people and machines | [`report`] |
 
 mod contents;
 mod derived;
-mod ready;
+mod files;
 pub mod report;
 mod scan;
 mod spec;
 mod stages;
+pub mod verity;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Subject, Warning};
-use crate::image::{Image, Segment};
+use crate::image::{Builder, Image};
 use crate::nix::verify::{Expected, Verification};
 use crate::pour::{Packer, PourOptions, Sink};
 use crate::progress::Progress;
+use crate::units::Bytes;
 
 pub use contents::{Contents, Entry, Payload, Piece};
-pub use derived::{Derived, Made, Needed, Request, Values};
+pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
+pub use files::{OutputFile, write};
 use report::Report;
 pub use spec::{Body, BootArea, Disk, Guid, Partition, Size};
 
@@ -40,8 +45,8 @@ pub struct Work {
     pub jobs: usize,
     /// Receives the progress, and may ask to stop.
     pub progress: Progress,
-    /// The folder for packed data, which has no name there; best on the filesystem of the output, which can share its blocks
-    /// then. `None` is the host's folder for temporary files (TMPDIR).
+    /// The folder for packed data, which has no name there. The filesystem of the output is best, since it can then
+    /// share blocks. `None` is the host's folder for temporary files (TMPDIR).
     pub spool: Option<PathBuf>,
     /// Store paths whose hashes are compared with what was written, before the output gets its name.
     pub verify: Option<Expected>,
@@ -79,30 +84,70 @@ pub struct Built {
     pub time: i64,
     /// The store paths to compare, if that was asked for.
     pub verification: Option<Verification>,
+    /// Values that follow from digests which are taken while the disk is poured, with their partitions.
+    late: Vec<(usize, Arc<dyn LateValues>)>,
 }
 
 impl Built {
     /// Writes the disk to the file `path`, in the container of `work`, for which it was built.
     ///
     /// # Errors
-    /// As [`Container::write`]; [`Kind::Usage`] where `path` is a file that the disk is made from; and as
-    /// [`Verification::run`] if store paths are compared, in which case nothing is left behind.
+    /// As [`write()`].
     pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
-        self.spare(path)?;
-        let (identity, pour) = (self.identity()?, self.begin(work));
-        match &self.verification {
-            None => work.container.write(&self.image, &identity, path, &pour),
-            Some(verification) => {
-                let check = |written: &Image| verify(verification, written, work);
-                work.container.write_checked(&self.image, &identity, path, &pour, &check)
-            }
+        write(&[self.file(path, work)?], work)
+    }
+
+    /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write())
+    /// together.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] where the disk has sectors of a size that no disk has.
+    pub fn file(&self, path: impl Into<PathBuf>, work: &Work) -> Result<OutputFile<'_>> {
+        let file = OutputFile::new(path, self.image.clone(), work.container.clone(), self.identity()?);
+        Ok(file.verified(self.verification.as_ref()))
+    }
+
+    /// The bytes of a partition, by its position in the disk, as long as its place: what a file of its own holds. Where they
+    /// follow from digests of others that are not taken, those are read once for it.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where there is no such partition; as [`Image::settle`].
+    pub fn partition(&self, number: usize, work: &Work) -> Result<Image> {
+        let placed = self.report.partitions.get(number).ok_or_else(|| {
+            Error::new(Kind::Usage, "there is no such partition").on(Subject::Partition(number))
+        })?;
+        // By itself it shows the digests nothing of the other partitions.
+        if self.late.iter().any(|(late, _)| *late == number) {
+            self.image.settle(&PourOptions::new(work.jobs, &work.progress))?;
         }
+        let (start, length) = (Bytes::new(placed.offset), Bytes::new(placed.size));
+        let mut image = Builder::new(length);
+        image.put(Bytes::ZERO, &self.image.slice(start, start + length));
+        image.finish()
+    }
+
+    /// Completes the report with what follows from the bytes of the disk. Where the disk was written, that is known; else
+    /// the data that it follows from is read once.
+    ///
+    /// # Errors
+    /// As [`Image::settle`].
+    pub fn settle(&mut self, work: &Work) -> Result<()> {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        self.image.settle(&PourOptions::new(work.jobs, &work.progress))?;
+        for (number, late) in &self.late {
+            let partition = self.report.partitions.get_mut(*number);
+            partition.ok_or_else(|| Error::bug("a partition is not in the report"))?.values =
+                late.values()?;
+        }
+        Ok(())
     }
 
     /// What the container records about the disk.
     fn identity(&self) -> Result<Identity> {
         let sector_size = SectorSize::of(self.report.sector_size)
-            .ok_or_else(|| Error::bug("a disk has sectors of a size that none has"))?;
+            .ok_or_else(|| Error::bug("a disk has an impossible sector size"))?;
         Ok(Identity { seed: self.id, id: None, time: self.time, sector_size })
     }
 
@@ -124,29 +169,6 @@ impl Built {
         let (bytes, files) = self.image.file_data();
         work.progress.begin(bytes, files);
         PourOptions::new(work.jobs, &work.progress)
-    }
-
-    /// Refuses an output that would replace one of its own sources.
-    fn spare(&self, path: &Path) -> Result<()> {
-        let (Ok(real), Ok(meta)) = (path.canonicalize(), path.metadata()) else { return Ok(()) };
-        // Few files have the length and the name of the output, so only those paths are resolved.
-        let own = |segment: &Segment| -> Result<bool> {
-            let alike = self.image.host_file_size(segment)? == Some(meta.len());
-            let file = if alike { self.image.host_file(segment)? } else { None };
-            // What is not checked for change has no name: a spool, whose label is no path.
-            Ok(file
-                .filter(|file| file.stamp.is_some() && file.path.file_name() == real.file_name())
-                .is_some_and(|file| file.path.canonicalize().is_ok_and(|source| source == real)))
-        };
-        for segment in self.image.segments() {
-            if !own(segment)? {
-                continue;
-            }
-            return Err(Error::new(Kind::Usage, "the output is one of its own sources")
-                .at(path)
-                .hint("write it elsewhere, or leave it out of the contents"));
-        }
-        Ok(())
     }
 }
 
@@ -172,22 +194,29 @@ impl Disk {
     /// was copied.
     #[must_use]
     pub fn blame(&self, error: Error) -> Error {
-        let path = match error.path() {
-            Some(path) if error.kind() == Kind::Source && !error.has_line() => path.to_owned(),
-            _ => return error,
-        };
-        let found = (0..).zip(&self.partitions).find_map(|(number, partition)| match &partition.body {
-            Body::Filesystem(..) => scan::bringer(partition.entries(), &path)
-                .map(|entry| (Subject::Entry { partition: number, entry }, None)),
-            Body::File(file) => {
-                scan::is_below(file, &path).then_some((Subject::Partition(number), Some("file")))
-            }
-            Body::Empty | Body::Bytes(_) | Body::Derived(_) => None,
-        });
-        match found {
+        match self.bringer(&error) {
             Some((subject, Some(key))) => error.on(subject).about(key),
             Some((subject, None)) => error.on(subject),
             None => error,
         }
+    }
+
+    /// Whether the disk brings the host file that an error names.
+    #[must_use]
+    pub fn brings(&self, error: &Error) -> bool {
+        self.bringer(error).is_some()
+    }
+
+    /// The part of the description that brings the host file which an error names, and its key.
+    fn bringer(&self, error: &Error) -> Option<(Subject, Option<&'static str>)> {
+        let path = error.path().filter(|_| error.kind() == Kind::Source && !error.has_line())?;
+        (0..).zip(&self.partitions).find_map(|(number, partition)| match &partition.body {
+            Body::Filesystem(..) => scan::bringer(partition.entries(), path)
+                .map(|entry| (Subject::Entry { partition: number, entry }, None)),
+            Body::File(file) => {
+                scan::is_below(file, path).then_some((Subject::Partition(number), Some("file")))
+            }
+            Body::Empty | Body::Bytes(_) | Body::Derived(_) => None,
+        })
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::Values;
 use crate::error::{Subject, Warning};
 use crate::filesystem::Facts;
 use crate::table::{Placed, Plan, Scheme, attribute_names};
@@ -64,6 +65,10 @@ pub struct Partition {
     /// The filesystem that was made in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
+    /// What follows from other partitions, by name: the root hash of a hash tree. Those that are known only when the data
+    /// was read stand here after [`Built::settle`](super::Built::settle).
+    #[serde(skip_serializing_if = "Values::is_empty")]
+    pub values: Values,
 }
 
 /// A filesystem.
@@ -178,6 +183,11 @@ impl Report {
             }
         }
         columns(&rows, &mut text);
+        for partition in &self.partitions {
+            for (name, value) in &partition.values {
+                let _ = writeln!(text, "  {}: {name} {value}", partition.number);
+            }
+        }
         text
     }
 
@@ -243,6 +253,7 @@ impl Partition {
             attributes,
             logical: placed.logical,
             filesystem: facts.map(Filesystem::new),
+            values: Values::new(),
         }
     }
 }

@@ -30,6 +30,8 @@ struct Graft<'a> {
 pub(super) struct Reading<'a> {
     /// The partition that the entries belong to, for errors.
     pub(super) partition: usize,
+    /// Whether its type is that of a partition with boot files.
+    pub(super) boot: bool,
     /// The time of directories that no entry names.
     pub(super) time: Time,
     /// Threads.
@@ -93,7 +95,7 @@ impl Reading<'_> {
             }
         })?;
         let mut builder = tree::Builder::new(self.time);
-        builder.begin_with_data(b"/boot");
+        builder.begin_boot_with_data(self.boot);
         for ((number, entry), span) in entries.iter().enumerate().zip(spans) {
             self.progress.check()?;
             let origin = builder.origin(self.subject(number));
@@ -119,17 +121,11 @@ impl Reading<'_> {
         let target = entry.target.as_bytes();
         match &entry.payload {
             Payload::Text { text, meta } => builder.text(target, Arc::clone(text), *meta, origin),
-            Payload::Template { pieces, meta } => {
-                let mut text = Vec::new();
-                for piece in pieces.iter() {
-                    match piece {
-                        Piece::Bytes(bytes) => text.extend_from_slice(bytes),
-                        Piece::Value { of, value } => {
-                            text.extend_from_slice(derived::value((self.values)(*of)?, value)?.as_bytes());
-                        }
-                    }
-                }
-                builder.text(target, text, *meta, origin)
+            Payload::Template { pieces, meta } => builder.text(target, self.filled(pieces)?, *meta, origin),
+            Payload::Uki { uki, command_line, meta } => {
+                let line = self.filled(command_line)?;
+                let image = uki.assemble((!command_line.is_empty()).then_some(&line))?;
+                builder.slice(target, image.whole(), *meta, origin)
             }
             Payload::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
             Payload::Node { content, meta } => builder.put(target, *meta, *content, origin),
@@ -140,6 +136,22 @@ impl Reading<'_> {
                 Err(Error::bug("an entry that copies brought nothing"))
             }
         }
+    }
+}
+
+impl Reading<'_> {
+    /// The bytes of a template, once the values in it are known.
+    fn filled(&self, pieces: &[Piece]) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(bytes) => text.extend_from_slice(bytes),
+                Piece::Value { of, value } => {
+                    text.extend_from_slice(derived::value((self.values)(*of)?, value)?.as_bytes());
+                }
+            }
+        }
+        Ok(text)
     }
 }
 
@@ -155,6 +167,7 @@ pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
             // no path.
             Payload::Closure { path, .. } => closure(path).unwrap_or_default().iter().filter_map(above).max(),
             Payload::Store { paths, .. } => paths.iter().filter_map(|(path, _)| above(path)).max(),
+            Payload::Uki { uki, .. } => uki.files().into_iter().filter_map(above).max(),
             Payload::Text { .. }
             | Payload::Template { .. }
             | Payload::Symlink { .. }
@@ -210,6 +223,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
         }
         Payload::Text { .. }
         | Payload::Template { .. }
+        | Payload::Uki { .. }
         | Payload::Symlink { .. }
         | Payload::Node { .. }
         | Payload::Fallback { .. } => {}

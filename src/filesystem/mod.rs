@@ -1,14 +1,16 @@
 //! The filesystems. Each writer is a pure function from a [`Tree`] to an [`Image`]. A [`Volume`] reads:
-//! [`open`] opens a filesystem, whoever wrote it.
+//! [`open`] opens a filesystem from any writer.
 //!
 //! All filesystems have the same parts: `mod` has the one public `build`, `geometry` computes the layout, and
 //! `format` has the bytes.
 
 mod bits;
 mod device;
+pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub(crate) mod marks;
+pub mod squashfs;
 pub mod swap;
 mod volume;
 pub mod zfs;
@@ -36,6 +38,10 @@ pub enum Spec {
     Ext4(ext4::Options),
     /// FAT12, FAT16 or FAT32 with long names.
     Vfat(fat::Options),
+    /// The enhanced read-only filesystem of Linux.
+    Erofs(erofs::Options),
+    /// SquashFS, which is compressed and only read.
+    Squashfs(squashfs::Options),
     /// A swap area, which contains no files.
     Swap(swap::Options),
     /// A ZFS pool on one disk.
@@ -51,6 +57,18 @@ impl From<ext4::Options> for Spec {
 impl From<fat::Options> for Spec {
     fn from(options: fat::Options) -> Self {
         Self::Vfat(options)
+    }
+}
+
+impl From<erofs::Options> for Spec {
+    fn from(options: erofs::Options) -> Self {
+        Self::Erofs(options)
+    }
+}
+
+impl From<squashfs::Options> for Spec {
+    fn from(options: squashfs::Options) -> Self {
+        Self::Squashfs(options)
     }
 }
 
@@ -106,6 +124,8 @@ impl Spec {
         match self {
             Self::Ext4(_) => "ext4",
             Self::Vfat(_) => "vfat",
+            Self::Erofs(_) => "erofs",
+            Self::Squashfs(_) => "squashfs",
             Self::Swap(_) => "swap",
             Self::Zfs(_) => "zfs",
         }
@@ -117,6 +137,8 @@ impl Spec {
         let label = match self {
             Self::Ext4(options) => &options.label,
             Self::Vfat(options) => &options.label,
+            Self::Erofs(options) => &options.label,
+            Self::Squashfs(_) => &None,
             Self::Swap(options) => &options.label,
             Self::Zfs(options) => &options.pool,
         };
@@ -129,6 +151,8 @@ impl Spec {
         match self {
             Self::Ext4(options) => options.free,
             Self::Vfat(options) => options.free,
+            Self::Erofs(options) => options.free,
+            Self::Squashfs(options) => options.free,
             Self::Swap(_) => None,
             Self::Zfs(options) => options.free,
         }
@@ -143,7 +167,7 @@ impl Spec {
     /// Whether it keeps the owners of files.
     #[must_use]
     pub const fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Ext4(_) | Self::Zfs(_))
+        matches!(self, Self::Ext4(_) | Self::Erofs(_) | Self::Squashfs(_) | Self::Zfs(_))
     }
 
     /// Whether its contents can decide its size.
@@ -158,16 +182,18 @@ impl Spec {
         matches!(self, Self::Vfat(_))
     }
 
-    /// Builds it. What holds no files ignores `tree`. What compresses its data packs it with `packer`, once for all calls
-    /// with the same packer; everything else does without.
+    /// Builds it. A filesystem without files ignores `tree`. A filesystem that compresses its data packs it with
+    /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
     /// # Errors
-    /// As [`ext4::build`], [`fat::build`], [`swap::build`] and [`zfs::build`].
+    /// As [`ext4::build`], [`fat::build`], [`erofs::build`], [`squashfs::build`], [`swap::build`] and [`zfs::build`].
     pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),
             Self::Vfat(options) => fat::build(tree()?, options, at),
+            Self::Erofs(options) => erofs::build(tree()?, options, at, packer),
+            Self::Squashfs(options) => squashfs::build(tree()?, options, at, packer),
             Self::Swap(options) => swap::build(options, at),
             Self::Zfs(options) => zfs::build(tree()?, options, at, packer),
         }
@@ -197,11 +223,11 @@ pub struct Filesystem {
 /// Facts about a filesystem, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `ext4`, `vfat`, `swap`, `zfs`.
+    /// `ext4`, `vfat`, `erofs`, `squashfs`, `swap`, `zfs`.
     pub kind: &'static str,
     /// The label as it is on the disk; empty for none.
     pub label: String,
-    /// As `blkid` prints it: a UUID, or `1234-ABCD` for FAT.
+    /// As `blkid` prints it: a UUID, or `1234-ABCD` for FAT; empty for none.
     pub uuid: String,
     /// Bytes in a block or cluster.
     pub block_size: u64,

@@ -85,9 +85,10 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
             .expected(format!(
                 "{} to {} ({FEWEST} to {MOST} pages)",
                 Bytes::new(FEWEST * PAGE),
-                Bytes::new(MOST * PAGE)
+                Bytes::new(MOST * PAGE).human()
             ))
-            .found(size));
+            .found(size.in_full())
+            .or_hint(size.unit_forgotten()));
     }
     if label.len() > LABEL || label.contains('\0') {
         return Err(Error::new(

@@ -3,14 +3,14 @@
 
 use std::fmt;
 
-use super::{Facts, ext4, fat};
+use super::{Facts, erofs, ext4, fat, squashfs};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Slice};
 use crate::tree::{Time, Xattr};
 use crate::units::Bytes;
 
 /// The number of an inode in a volume. ext4 has inode numbers; FAT has none, so the number is the offset of
-/// the directory entry.
+/// the directory entry. In SquashFS it is the reference of the inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Inode(pub u64);
 
@@ -196,6 +196,12 @@ pub fn contents(volume: &dyn Volume, inode: Inode) -> Result<Slice> {
 pub fn open(volume: &Slice) -> Result<Option<Box<dyn Volume>>> {
     if let Some(ext4) = ext4::open(volume)? {
         return Ok(Some(Box::new(ext4)));
+    }
+    if let Some(erofs) = erofs::open(volume)? {
+        return Ok(Some(Box::new(erofs)));
+    }
+    if let Some(squashfs) = squashfs::open(volume)? {
+        return Ok(Some(Box::new(squashfs)));
     }
     if let Some(fat) = fat::open(volume)? {
         return Ok(Some(Box::new(fat)));

@@ -6,11 +6,13 @@ pub mod nixos;
 pub mod seed;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::container::Settings;
-use crate::disk::{Built, Disk, Work};
-use crate::error::{Error, Result, Subject, Warning};
+use crate::disk::{self, Built, Disk, OutputFile, Work};
+use crate::error::{Error, Kind, Result, Subject, Warning};
+use crate::image::Slice;
 use crate::key::KeyPath;
 use crate::nix::verify::Expected;
 use crate::pour::Sink;
@@ -42,6 +44,66 @@ pub struct Description {
     pub closure: Option<Expected>,
     /// What was asked for and cannot be kept.
     pub warnings: Vec<Warning>,
+    /// The files that appear together with that of the disk, or not at all.
+    pub beside: Vec<Beside>,
+}
+
+/// A file that appears together with that of the disk, or not at all.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// Its name.
+    pub path: PathBuf,
+    /// What it holds.
+    pub what: What,
+}
+
+/// What a file beside that of the disk holds.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The bytes of a partition, by its position in the disk.
+    Partition(usize),
+    /// These bytes: the variables of a firmware.
+    Bytes(Arc<[u8]>),
+}
+
+/// A disk that was built, and the file that it goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished<'a> {
+    /// How a front end described it.
+    pub description: &'a Description,
+    /// What it is.
+    pub built: &'a Built,
+    /// The file of the disk.
+    pub path: &'a Path,
+}
+
+/// Writes disks that belong together, and the files beside them: all appear, or none. Errors say where their cause was
+/// written.
+///
+/// # Errors
+/// As [`disk::write()`].
+pub fn write(disks: &[Finished<'_>], work: &Work) -> Result<()> {
+    let mut files = Vec::new();
+    for Finished { description, built, path } in disks {
+        files.push(built.file(*path, work)?);
+        for Beside { path, what } in &description.beside {
+            let image = match what {
+                What::Partition(number) => built.partition(*number, work)?,
+                What::Bytes(bytes) => {
+                    Slice::ready("a file beside the disk", Arc::clone(bytes)).image().clone()
+                }
+            };
+            files.push(OutputFile::raw(path, image));
+        }
+    }
+    disk::write(&files, work).map_err(|error| {
+        // An error is about the disk that brings the file of the host which it names; one that names none has no subject.
+        let brings = |finished: &&Finished<'_>| finished.description.disk.brings(&error);
+        match disks.iter().find(brings).or(disks.first()) {
+            Some(Finished { description, .. }) => description.locator.locate(description.disk.blame(error)),
+            None => error,
+        }
+    })
 }
 
 impl Description {
@@ -65,19 +127,24 @@ impl Description {
         }
     }
 
-    /// As [`Built::write`], with errors that say where their cause was written.
+    /// Writes the disk and the files beside it. Errors say where their cause was written.
     ///
     /// # Errors
-    /// As [`Built::write`].
+    /// As [`write()`].
     pub fn write(&self, built: &Built, path: &Path, work: &Work) -> Result<()> {
-        built.write(path, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
+        write(&[Finished { description: self, built, path }], work)
     }
 
     /// As [`Built::stream`], with errors that say where their cause was written.
     ///
     /// # Errors
-    /// As [`Built::stream`].
+    /// As [`Built::stream`], and [`Kind::Usage`] where there are files beside the disk: what was sent cannot be taken back.
     pub fn stream(&self, built: &Built, out: Sink<'_>, work: &Work) -> Result<()> {
+        if let Some(beside) = self.beside.first() {
+            return Err(Error::new(Kind::Usage, "files beside the disk appear with it or not at all")
+                .at(&beside.path)
+                .hint("write the disk to a file, and not to a stream"));
+        }
         built.stream(out, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
     }
 }

@@ -62,10 +62,8 @@ impl Root {
     /// [`Kind::Source`] naming the path if it does not exist or cannot be read, if a link leads to nothing or
     /// out of `within`, and for more than [`MOST_LINKS`] links. It also names the last link.
     pub fn follow(&self, path: &Path, within: &Path) -> Result<Followed> {
-        self.find(path, within)?.ok_or_else(|| {
-            let missing = std::io::Error::from(ErrorKind::NotFound);
-            Error::io(Kind::Source, "the path does not exist", self.host_of(path), missing)
-        })
+        self.find(path, within)?
+            .ok_or_else(|| Error::new(Kind::Source, "the path does not exist").at(self.host_of(path)))
     }
 
     /// As [`Root::follow`], but `None` if a name of `path` itself does not exist. A link that leads to

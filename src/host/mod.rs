@@ -9,9 +9,10 @@ pub mod program;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::fs::FileType;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -28,6 +29,34 @@ pub fn stamp(seconds: i64, nanoseconds: u32) -> u64 {
 
 /// The longest path the kernel takes in one call, without the final NUL (PATH_MAX, linux/limits.h).
 pub(crate) const LONGEST_PATH: usize = 4095;
+
+/// What something of the host is that is no regular file.
+#[must_use]
+pub(crate) fn kind_of(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_block_device() {
+        "a block device"
+    } else {
+        "a character device"
+    }
+}
+
+/// Whether a file says it is empty and has content all the same, as in /proc and on some filesystems in user space.
+pub(crate) fn hides_content(file: &File) -> std::io::Result<bool> {
+    let meta = file.metadata()?;
+    // Filesystems that show what is on no disk of their own have no number of a device driver (unnamed devices,
+    // linux/Documentation/admin-guide/devices.txt). Those of a disk know how long their files are.
+    let may = meta.is_file() && meta.len() == 0 && rustix::fs::major(meta.dev()) == 0;
+    Ok(may && file.read_at(&mut [0], 0)? > 0)
+}
+
+/// What to do with a file that says it is empty and has content.
+pub(crate) const COPY_IT: &str = "copy it to a file that has a length: cat FILE > COPY";
 
 /// How a source is opened: for reading, without following a link or waiting for a pipe.
 pub(crate) const READ: OFlags =
@@ -111,7 +140,7 @@ impl<'a> Source<'a> {
         let mut done = 0;
         while done < out.len() {
             match self.file.read_at(&mut out[done..], offset.saturating_add(u64_of(done))) {
-                Ok(0) => return Err(self.changed(offset.saturating_add(u64_of(done)))),
+                Ok(0) => return Err(self.ended(offset.saturating_add(u64_of(done)))),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -148,6 +177,25 @@ impl<'a> Source<'a> {
     /// out.
     fn reads_whole(&self, out: &mut [u8]) -> bool {
         matches!(self.file.read_at(out, 0), Ok(count) if count == out.len()) && self.verify().is_ok()
+    }
+
+    /// The file has ended at `size`.
+    fn ended(&self, size: u64) -> Error {
+        match self.file.metadata() {
+            // Nobody has changed it: attributes in /sys say that they are as long as a page.
+            Ok(now)
+                if now.len() == self.expected.size
+                    && self.expected.stamp.is_some()
+                    && self.verify().is_ok() =>
+            {
+                Error::new(Kind::Source, "the source has less content than it says")
+                    .at(&self.expected.path)
+                    .expected(format!("{} bytes", self.expected.size))
+                    .found(format!("{size} bytes"))
+                    .hint(COPY_IT)
+            }
+            _ => self.changed(size),
+        }
     }
 
     fn changed(&self, size: u64) -> Error {

@@ -168,6 +168,11 @@ impl Image {
         settled
     }
 
+    /// Whether any of the image's data is observed, settled or not.
+    pub(crate) fn is_observed(&self) -> bool {
+        !self.0.observed.is_empty()
+    }
+
     /// The digests that are not settled.
     pub(crate) fn pending(&self) -> Vec<Pending> {
         let mut numbers: HashMap<usize, usize> = HashMap::new();

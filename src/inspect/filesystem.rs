@@ -1,15 +1,16 @@
-//! Telling filesystems by their bytes, with label, id, features and fill where they are ours to read.
+//! Recognises filesystems by their bytes. Of those that can be read, it also finds label, id, features and
+//! free space.
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::text_of;
 use crate::error::Result;
-use crate::filesystem::{Volume, ext4, fat, marks, swap};
+use crate::filesystem::{Volume, ext4, fat, marks, squashfs, swap};
 use crate::image::Slice;
 use crate::units::joined;
 
-/// A filesystem, or what else a partition holds.
+/// A filesystem, or other contents of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// `ext4`, `vfat`, `swap`, `xfs`, …
@@ -18,30 +19,34 @@ pub struct Found {
     pub label: String,
     /// UUID, or `1234-ABCD` for FAT.
     pub uuid: String,
-    /// Features by the names of its tools, and by bit where they have none.
+    /// Features by the names of its tools; by bit if they have no name.
     pub features: Vec<String>,
     /// Bytes in a block or cluster.
     pub block_size: Option<u64>,
-    /// Blocks or clusters there are.
+    /// Blocks or clusters in all.
     pub blocks: Option<u64>,
-    /// Blocks or clusters that are free.
+    /// Free blocks or clusters.
     pub free_blocks: Option<u64>,
-    /// Inodes there are.
+    /// Inodes in all.
     pub inodes: Option<u64>,
-    /// Inodes that are free.
+    /// Free inodes.
     pub free_inodes: Option<u64>,
 }
 
-/// Bytes of allocation tables that one inspection reads: the largest FAT32 has as many. A disk of a stranger can have
-/// thousands of partitions over one table.
+/// How many bytes of allocation tables one inspection reads: as many as the largest FAT32 has. A hostile disk
+/// may have thousands of partitions over one table.
 pub(super) const PATIENCE: u64 = 1 << 30;
 
-/// What lies in `slice`; none where nothing is known. `patience` is how many bytes of allocation tables may yet be read.
+/// The contents of `slice`; `None` if they are unknown. `patience` is the number of bytes of allocation
+/// tables that may still be read.
 pub(super) fn find(slice: &Slice, patience: &mut u64) -> Result<Option<Found>> {
     if let Some(found) = ext(slice)? {
         return Ok(Some(found));
     }
     if let Some(found) = swap(slice)? {
+        return Ok(Some(found));
+    }
+    if let Some(found) = squashfs(slice) {
         return Ok(Some(found));
     }
     if let Some(marked) = marks::find(slice)? {
@@ -52,7 +57,7 @@ pub(super) fn find(slice: &Slice, patience: &mut u64) -> Result<Option<Found>> {
     fat(slice, patience)
 }
 
-/// ext2, ext3, ext4: by the superblock alone, whatever else is wrong.
+/// ext2, ext3, ext4: by the superblock alone, even if the rest is damaged.
 fn ext(slice: &Slice) -> Result<Option<Found>> {
     let Some((superblock, _)) = ext4::read_superblock(slice)? else { return Ok(None) };
     let wide = |low, high| {
@@ -84,7 +89,23 @@ fn swap(slice: &Slice) -> Result<Option<Found>> {
     }))
 }
 
-/// FAT12, 16, 32: a boot sector whose numbers fit together.
+/// SquashFS, by its superblock. One that is damaged is told by its mark alone.
+fn squashfs(slice: &Slice) -> Option<Found> {
+    let volume = squashfs::open(slice).ok().flatten()?;
+    let facts = volume.facts();
+    Some(Found {
+        kind: facts.kind.to_owned(),
+        features: vec![volume.compressor().to_owned()],
+        block_size: Some(facts.block_size),
+        blocks: Some(facts.blocks),
+        free_blocks: Some(facts.free_blocks),
+        inodes: facts.inodes,
+        free_inodes: facts.free_inodes,
+        ..Found::default()
+    })
+}
+
+/// FAT12, 16, 32: a boot sector with consistent numbers.
 fn fat(slice: &Slice, patience: &mut u64) -> Result<Option<Found>> {
     let Some(fat) = fat::Fat::look(slice)? else { return Ok(None) };
     let (layout, facts) = (fat.layout(), fat.facts());

@@ -1,5 +1,5 @@
-//! Looking inside an image: its container, its partition table, its filesystems, read through an [`Image`](crate::image::Image) and so the
-//! same for every format. Nothing that is read is trusted.
+//! Looks inside an image: its container, its partition table, its filesystems. It reads through an
+//! [`Image`](crate::image::Image), so it is the same for every format. It trusts nothing that it reads.
 
 mod filesystem;
 mod table;
@@ -13,43 +13,43 @@ use crate::error::Result;
 pub use filesystem::Found;
 pub use table::{Entry, Table};
 
-/// What an image is and what it holds.
+/// What an image is and what it contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inspection {
     /// Format of the file.
     pub format: String,
-    /// More about the file, in the words of its format.
+    /// Details of the file, in the words of its format.
     pub details: Vec<(String, String)>,
-    /// Bytes of the disk.
+    /// Length of the disk in bytes.
     pub virtual_size: u64,
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     pub file_size: u64,
-    /// Bytes that the file takes on the host.
+    /// Bytes that the file occupies on the host.
     pub actual_size: u64,
     /// Bytes of the disk that are stored; the rest are holes.
     pub allocated: u64,
-    /// The backing file, as it is written down.
+    /// The backing file, as it is recorded.
     pub backing: Option<String>,
     /// The partition table.
     pub table: Option<Table>,
-    /// A filesystem without a table around it.
+    /// A filesystem without a partition table.
     pub filesystem: Option<Found>,
-    /// What is wrong with it, in sentences.
+    /// Faults of the image, as sentences.
     pub remarks: Vec<String>,
 }
 
 /// Looks inside an open image.
 ///
 /// # Errors
-/// [`Kind::Source`](crate::error::Kind::Source) and [`Kind::Format`](crate::error::Kind::Format) where data of the
-/// image cannot be read. A table or filesystem that is not in order is a remark.
+/// [`Kind::Source`](crate::error::Kind::Source) and [`Kind::Format`](crate::error::Kind::Format) where data
+/// of the image cannot be read. A damaged table or filesystem is a remark.
 pub fn inspect(opened: &Opened) -> Result<Inspection> {
     let image = &opened.image;
     let mut remarks = Vec::new();
-    // Without its backing file an overlay is a disk with parts missing, which would only look wrong.
+    // Without its backing file, parts of an overlay are missing, so its contents would look damaged.
     let whole = opened.backing.is_none() || opened.files.len() > 1;
     if !whole {
-        remarks.push("what the backing file holds is not shown; open it too with --allow-backing".to_owned());
+        remarks.push("what the backing file holds is not shown, since that file was not opened".to_owned());
     }
     let mut patience = filesystem::PATIENCE;
     let table = if whole { table::read_any(image, &mut patience, &mut remarks)? } else { None };

@@ -1,4 +1,4 @@
-//! Partition tables as they are shown.
+//! Partition tables for display.
 
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ pub struct Entry {
     pub offset: u64,
     /// Bytes.
     pub size: u64,
-    /// Its type by name, or by GUID or number where it has none.
+    /// Its type by name; by GUID or number if it has no name.
     #[serde(rename = "type")]
     pub kind: String,
     /// Partition GUID; none in an MBR.
@@ -39,11 +39,12 @@ pub struct Entry {
     pub label: String,
     /// Attributes by name; `active` in an MBR.
     pub attributes: Vec<String>,
-    /// What it holds.
+    /// Its contents.
     pub filesystem: Option<Found>,
 }
 
-/// The table of `image`, if it has one, with what its partitions hold. `patience` is that of [`filesystem::find`].
+/// The table of `image`, if it has one, with the contents of its partitions. `patience` is that of
+/// [`filesystem::find`].
 pub(super) fn read_any(
     image: &Image,
     patience: &mut u64,

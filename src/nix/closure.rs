@@ -1,4 +1,4 @@
-//! A closure: store paths, and what Nix knows of each, from whatever Nix says it in.
+//! A closure: store paths and what Nix knows about each, from any of Nix's formats.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -11,29 +11,29 @@ use super::{derivation, graph, registration};
 use crate::error::{Error, Kind, Result};
 use crate::units::{GIB, u64_of};
 
-/// What Nix knows of a store path.
+/// What Nix knows about a store path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// SHA-256 of its archive ([`nar`](super::nar)).
     pub nar_hash: NarHash,
     /// Length of its archive in bytes.
     pub nar_size: u64,
-    /// The derivation it came from; it need not be in the closure.
+    /// The derivation that it came from; it need not be in the closure.
     pub deriver: Option<StorePath>,
-    /// The store paths whose hashes stand somewhere in its files, itself among them where its own does.
+    /// The store paths whose hashes occur in its files. It may contain the store path itself.
     pub references: BTreeSet<StorePath>,
-    /// How its name follows from its contents, where it does: `fixed:r:sha256:…`.
+    /// How its name follows from its contents, if it does: `fixed:r:sha256:…`.
     pub ca: Option<String>,
     /// Signatures, `NAME:BASE64`.
     pub signatures: BTreeSet<String>,
-    /// Whether it was built on the host and not fetched.
+    /// Whether it was built on the host rather than fetched.
     pub ultimate: bool,
-    /// The store paths that a derivation makes, by the names of the outputs.
+    /// The store paths that a derivation makes, by the names of its outputs.
     pub outputs: BTreeMap<String, StorePath>,
 }
 
 impl Facts {
-    /// A hash and a size; no references, nothing else.
+    /// A hash and a size; no references and nothing else.
     #[must_use]
     pub const fn new(nar_hash: NarHash, nar_size: u64) -> Self {
         Self {
@@ -48,10 +48,10 @@ impl Facts {
         }
     }
 
-    /// Adds what `other` knows of the same path; what the one leaves open, the other may say.
+    /// Adds what `other` knows about the same path. It may fill in what is missing here.
     ///
     /// # Errors
-    /// What they contradict each other in, as name, own value, other value.
+    /// The contradiction, as name, own value, other value.
     fn join(&mut self, other: Self) -> Result<(), [String; 3]> {
         let contradiction = |what: &str, own: String, other: String| Err([what.to_owned(), own, other]);
         if self.nar_hash != other.nar_hash {
@@ -84,24 +84,24 @@ impl Facts {
     }
 }
 
-/// Store paths in the order of their base names, each with what Nix knows of it; `None` where only its name is known.
+/// Store paths in the order of their base names, each with what Nix knows about it; `None` if only its name
+/// is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Closure {
     members: BTreeMap<StorePath, Option<Facts>>,
 }
 
 impl Closure {
-    /// The closure that `path` describes:
-    /// a directory of closureInfo (`store-paths` and `registration`),
-    /// a registration (closureInfo's, or what `nix-store --dump-db` prints),
-    /// a list of store paths (what `nix-store -qR` prints), of which then no more than the names is known,
-    /// or JSON: what Nix writes for `exportReferencesGraph` under structured attributes, or `nix path-info --json`
+    /// The closure that `path` describes: a directory of closureInfo (`store-paths` and `registration`); a
+    /// registration (closureInfo's, or the output of `nix-store --dump-db`); a list of store paths (the
+    /// output of `nix-store -qR`), with names only; or JSON, which Nix writes for `exportReferencesGraph`
+    /// under structured attributes, and which `nix path-info --json` prints.
     /// prints.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] with the file, line and text for what does not parse, for a reference that is not in the
-    /// closure, for a path with two truths, and for lists that disagree; [`Kind::Source`] for a file that is missing or
-    /// unreadable.
+    /// [`Kind::Manifest`] with the file, line and text for anything that does not parse, for a reference that
+    /// is not in the closure, for contradictions about a path, and for lists that disagree; [`Kind::Source`]
+    /// for a file that is missing or unreadable.
     pub fn load(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Self::load_pair(&path.join("store-paths"), &path.join("registration"));
@@ -117,10 +117,10 @@ impl Closure {
         }
     }
 
-    /// The closure of a list of store paths and the registration of the same.
+    /// The closure of a list of store paths and the registration of the same paths.
     ///
     /// # Errors
-    /// As [`Closure::load`]; where one has a path that the other has not, naming it.
+    /// As [`Closure::load`]; also if one of them lacks a path of the other, with the path.
     pub fn load_pair(store_paths: &Path, registration: &Path) -> Result<Self> {
         let list = Self::from_list(&read(store_paths, "closure")?, store_paths)?;
         let closure = Self::from_registration(&read(registration, "closure")?, registration)?;
@@ -141,7 +141,7 @@ impl Closure {
         Ok(closure)
     }
 
-    /// The closure that a registration describes; `file` names it in errors.
+    /// The closure that a registration describes; errors call it `file`.
     ///
     /// # Errors
     /// As [`Closure::load`].
@@ -159,7 +159,7 @@ impl Closure {
         Ok(closure)
     }
 
-    /// The closure that JSON describes; `file` names it in errors.
+    /// The closure that JSON describes; errors call it `file`.
     ///
     /// # Errors
     /// As [`Closure::load`].
@@ -173,7 +173,7 @@ impl Closure {
         Ok(closure)
     }
 
-    /// The store paths of a list, one a line; empty lines mean nothing. `file` names it in errors.
+    /// The store paths of a list with one in each line; empty lines are ignored. Errors call it `file`.
     ///
     /// # Errors
     /// As [`Closure::load`].
@@ -190,7 +190,7 @@ impl Closure {
         Ok(closure)
     }
 
-    /// Refuses a file that has nothing in it.
+    /// Refuses an empty file.
     fn whole(&self, file: &Path) -> Result<()> {
         if self.is_empty() {
             return Err(Error::new(Kind::Manifest, "the closure lists no store path").at(file));
@@ -201,7 +201,7 @@ impl Closure {
     /// Adds a store path.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where it is there already and the two contradict each other.
+    /// [`Kind::Manifest`] where it exists already and the two contradict each other.
     pub fn add(&mut self, path: StorePath, facts: Option<Facts>) -> Result<()> {
         match (self.members.get_mut(&path), facts) {
             (Some(Some(known)), Some(facts)) => known.join(facts).map_err(|[what, own, other]| {
@@ -225,7 +225,7 @@ impl Closure {
         other.members.into_iter().try_for_each(|(path, facts)| self.add(path, facts))
     }
 
-    /// How many store paths there are.
+    /// The number of store paths.
     #[must_use]
     pub fn len(&self) -> usize {
         self.members.len()
@@ -237,7 +237,7 @@ impl Closure {
         self.members.is_empty()
     }
 
-    /// Whether it has this store path.
+    /// Whether it contains this store path.
     #[must_use]
     pub fn contains(&self, path: &StorePath) -> bool {
         self.members.contains_key(path)
@@ -248,20 +248,20 @@ impl Closure {
         self.members.keys()
     }
 
-    /// What is known of a store path; `None` where it is not in the closure or only its name is known.
+    /// What is known about a store path; `None` if it is not in the closure or only its name is known.
     #[must_use]
     pub fn facts(&self, path: &StorePath) -> Option<&Facts> {
         self.members.get(path).and_then(Option::as_ref)
     }
 
-    /// The first store path of which only the name is known: of such a closure no database can be made.
+    /// The first store path with only a name: such a closure gives no database.
     #[must_use]
     pub fn unregistered(&self) -> Option<&StorePath> {
         self.members.iter().find(|(_, facts)| facts.is_none()).map(|(path, _)| path)
     }
 
-    /// The store paths that `wanted` takes and that are nearest to `from` by references, all of one distance; where nothing
-    /// is known of references, or none is reached, none.
+    /// The store paths that `wanted` accepts and that are nearest to `from` by references, all at the same
+    /// distance. Empty if references are unknown, or none is reached.
     pub fn nearest(&self, from: &StorePath, wanted: impl Fn(&StorePath) -> bool) -> Vec<&StorePath> {
         let mut seen = BTreeSet::from([from]);
         let mut level: Vec<&StorePath> =
@@ -280,10 +280,10 @@ impl Closure {
         Vec::new()
     }
 
-    /// The store paths with what is known of them, by their base names.
+    /// The store paths with what is known about them, by their base names.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] naming the first of which only the name is known.
+    /// [`Kind::Manifest`] naming the first store path with only a name.
     pub fn registered(&self) -> Result<Vec<(&StorePath, &Facts)>> {
         let each = self.members.iter().map(|(path, facts)| match facts {
             Some(facts) => Ok((path, facts)),
@@ -297,7 +297,7 @@ impl Closure {
         each.collect()
     }
 
-    /// Bytes of all archives: closureInfo's `total-nar-size`.
+    /// The total length of all archives: closureInfo's `total-nar-size`.
     #[must_use]
     pub fn nar_size(&self) -> u64 {
         self.members.values().flatten().fold(0, |sum, facts| sum.saturating_add(facts.nar_size))
@@ -311,7 +311,7 @@ impl Closure {
         Ok(registration::print(self.registered()?.into_iter()))
     }
 
-    /// Checks that everything that is referred to is there.
+    /// Checks that every reference is in the closure.
     ///
     /// # Errors
     /// [`Kind::Manifest`] naming the first reference that is not in the closure.
@@ -319,7 +319,7 @@ impl Closure {
         self.dangling().map_err(|(error, _)| error)
     }
 
-    /// As [`Closure::closed`], with the reference that is missing.
+    /// As [`Closure::closed`], with the missing reference.
     fn dangling(&self) -> Result<(), (Error, StorePath)> {
         for (path, facts) in &self.members {
             let mut references = facts.iter().flat_map(|facts| &facts.references);
@@ -334,10 +334,10 @@ impl Closure {
         Ok(())
     }
 
-    /// Checks that every store path is there on this host.
+    /// Checks that every store path exists on this host.
     ///
     /// # Errors
-    /// [`Kind::Source`] naming the first that is missing, and how many more are.
+    /// [`Kind::Source`] naming the first missing one, and the number of the others.
     pub fn present(&self, store: &Store) -> Result<()> {
         let mut missing = Vec::new();
         for path in self.paths() {
@@ -357,8 +357,8 @@ impl Closure {
         .hint("`nix-store --realise` brings it; in a build, the closure must be an input of the derivation"))
     }
 
-    /// Reads, of every derivation in the closure, what it makes: Nix keeps that in its database, but says it nowhere
-    /// else than in the derivation itself.
+    /// Reads the outputs of every derivation in the closure. Nix keeps them in its database, but only the
+    /// derivation itself names them.
     ///
     /// # Errors
     /// [`Kind::Source`] where a derivation cannot be read, [`Kind::Manifest`] where it does not parse.
@@ -379,10 +379,10 @@ fn line_of(bytes: &[u8], wanted: &str) -> Option<u64> {
     (1..).zip(lines).find(|(_, line)| *line == wanted.as_bytes()).map(|(number, _)| number)
 }
 
-/// The most bytes of a file that describes a closure: a million paths with ten references each are less.
+/// The largest description of a closure, in bytes: a million paths with ten references each need less.
 pub(super) const LARGEST: u64 = GIB;
 
-/// A whole file, which is `what`, as long as it is no larger than such a file can be.
+/// Reads a file of at most [`LARGEST`] bytes; `what` names it in errors.
 fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
     let failed = |error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;

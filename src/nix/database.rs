@@ -1,20 +1,21 @@
 //! The database of Nix, `/nix/var/nix/db/db.sqlite`, schema 10, as a pure function of a closure.
 //!
-//! The rows are those that `nix-store --load-db` makes of the same registration, in its order: paths by their base names
-//! with the ids 1 to n, then the references of each. What Nix would take from the clock, the time of registration, is an
-//! argument. SQLite itself makes the file, in memory; the same closure gives the same bytes.
+//! The rows are those that `nix-store --load-db` makes from the same registration, in its order: paths by
+//! their base names with the ids 1 to n, then the references of each. The time of registration is an
+//! argument; Nix would take it from the clock. SQLite itself makes the file, in memory. The same closure
+//! gives the same bytes.
 
 use super::closure::Closure;
 use crate::error::{Error, Kind, Result};
 
-/// What the file `schema` beside the database holds: its version, without a newline.
+/// The content of the file `schema` beside the database: its version, without a newline.
 pub const SCHEMA_VERSION: &str = "10";
 
-/// The tables as Nix 2.35 and later have them. Nix looks for tables and columns by their names; the text itself is never
-/// compared.
+/// The tables of Nix 2.35 and later. Nix looks for tables and columns by their names and never compares the
+/// text.
 ///
-/// Nix up to 2.34 also made an index of Refs by referrer, which the primary key of Refs makes redundant and Nix 2.35
-/// drops. It is not here, and [`MIGRATION`] says so.
+/// Nix up to 2.34 also made an index of Refs by referrer. The primary key of Refs makes it redundant, and Nix
+/// 2.35 drops it. It is not made here, and [`MIGRATION`] records that.
 #[cfg(feature = "nix-database")]
 const SCHEMA: &str = "
 create table ValidPaths (
@@ -49,21 +50,21 @@ create index IndexDerivationOutputs on DerivationOutputs(path);
 create table SchemaMigrations (migration text primary key not null);
 ";
 
-/// The index of references, made when they are all there: sorted at once it costs less, and its pages are full.
+/// The index of references. It is made when all references are there: that is faster, and its pages are full.
 #[cfg(feature = "nix-database")]
 const INDEX: &str = "create index IndexReference on Refs(reference)";
 
-/// The change of schema that Nix 2.35 makes where this name is missing, with the exclusive lock of the whole store.
-/// Nix before it reads names it does not know over, and makes what it misses itself.
+/// The change of schema that Nix 2.35 makes if this name is missing, with an exclusive lock of the whole
+/// store. Older versions of Nix ignore unknown names and make what they miss.
 #[cfg(feature = "nix-database")]
 const MIGRATION: &str = "20260309-drop-redundant-indexreferrer";
 
-/// The database of `closure`, whose paths were registered at `registration_time`, in seconds since 1970. Nix takes 0 for
-/// "not known", so 1 is the least that means a time.
+/// The database of `closure`, whose paths were registered at `registration_time`, in seconds since 1970. Nix
+/// takes 0 for "not known", so 1 is the smallest time.
 ///
 /// # Errors
-/// [`Kind::Manifest`] where only the name of a store path is known, or one is referred to and not there; [`Kind::Usage`]
-/// where this program was built without SQLite.
+/// [`Kind::Manifest`] where only the name of a store path is known, or a reference is missing;
+/// [`Kind::Usage`] where this program was built without SQLite.
 #[cfg(feature = "nix-database")]
 pub fn build(closure: &Closure, registration_time: i64) -> Result<Vec<u8>> {
     let members = closure.registered()?;
@@ -73,7 +74,7 @@ pub fn build(closure: &Closure, registration_time: i64) -> Result<Vec<u8>> {
             Error::new(Kind::Manifest, "a store path is larger than the database can say").found(size)
         })
     };
-    // `sized` first: what is left can fail only by a fault of our own.
+    // The sizes first: what follows can only fail by a bug of our own.
     let sizes = members.iter().map(|(_, facts)| sized(facts.nar_size)).collect::<Result<Vec<_>>>()?;
     fill(&members, &sizes, registration_time)
         .map_err(|error| Error::bug("SQLite refuses what diskwright writes").because(error))
@@ -101,8 +102,8 @@ fn fill(
     use rusqlite::{Connection, params};
 
     let mut database = Connection::open_in_memory()?;
-    // The page size and encoding that SQLite has by default and Nix does not change; said, so that no build of SQLite
-    // decides. Foreign keys hold, since the closure is closed: to check each of them once more is time for nothing.
+    // The page size and encoding are SQLite's defaults, which Nix does not change. They are set explicitly so
+    // that no build of SQLite decides. Foreign keys need no check, since the closure is closed.
     database.execute_batch(
         "pragma page_size = 4096; pragma encoding = 'UTF-8'; pragma auto_vacuum = none; pragma foreign_keys = off;",
     )?;
@@ -134,7 +135,7 @@ fn fill(
         }
         for ((_, facts), id) in members.iter().zip(1_i64..) {
             for referred in &facts.references {
-                // The closure is closed; were it not, a reference to NULL would be refused.
+                // The closure is closed; otherwise SQLite would refuse a reference to NULL.
                 reference.execute(params![id, ids.get(referred)])?;
             }
         }

@@ -1,7 +1,8 @@
-//! The one thing that matters here in a derivation (`.drv`): what it makes.
+//! The outputs of a derivation (`.drv`), which are all that matters here.
 //!
-//! A derivation is one line, `Derive([("out","/nix/store/…","",""),…],…)`: a list of outputs first, each with its name,
-//! its store path, and how its hash is fixed. A derivation with a version begins `DrvWithVersion("…",[…`.
+//! A derivation is one line, `Derive([("out","/nix/store/…","",""),…],…)`. It begins with a list of outputs,
+//! each with its name, its store path, and how its hash is fixed. A derivation with a version begins
+//! `DrvWithVersion("…",[…`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,11 +11,11 @@ use super::store::StorePath;
 use crate::error::{Error, Kind, Result};
 use crate::units::u64_of;
 
-/// The outputs of the derivation in `bytes`, by name; those whose path is known only after the build are left out, as Nix
-/// leaves them out of its database. `file` names it in errors.
+/// The outputs of the derivation in `bytes`, by name. Outputs whose path is known only after the build are
+/// left out, as in Nix's database. Errors call it `file`.
 ///
 /// # Errors
-/// [`Kind::Manifest`] with the offset of what is no derivation.
+/// [`Kind::Manifest`] with the offset, where it is not a derivation.
 pub(super) fn outputs(bytes: &[u8], file: &Path) -> Result<BTreeMap<String, StorePath>> {
     let mut text = Text { all: bytes, at: 0 };
     text.outputs().map_err(|expected| {
@@ -26,7 +27,7 @@ pub(super) fn outputs(bytes: &[u8], file: &Path) -> Result<BTreeMap<String, Stor
     })
 }
 
-/// A text that is read from left to right; errors are what was expected at `at`.
+/// A text that is parsed from left to right. An error is what was expected at `at`.
 struct Text<'a> {
     all: &'a [u8],
     at: usize,
@@ -84,7 +85,8 @@ impl Text<'_> {
         }
     }
 
-    /// A string in quotes, with `\n`, `\r`, `\t` and any other character after a backslash for itself.
+    /// A string in quotes. `\n`, `\r` and `\t` have their meaning; any other character after a backslash
+    /// stands for itself.
     fn string(&mut self) -> Result<String, String> {
         self.expect(b"\"")?;
         let start = self.at;

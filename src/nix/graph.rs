@@ -1,4 +1,5 @@
-//! What Nix says of a closure in JSON: `exportReferencesGraph` under structured attributes, and `nix path-info --json`.
+//! JSON of Nix about a closure: `exportReferencesGraph` under structured attributes, and `nix path-info
+//! --json`.
 //!
 //! | shape | who writes it |
 //! |---|---|
@@ -16,22 +17,23 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde_json::value::RawValue;
 
 use super::closure::Facts;
-use super::hash::{NarHash, from_base64, nix32};
+use super::hash::{NarHash, nix32};
 use super::store::{STORE, StorePath, shown};
+use crate::encoding::from_base64;
 use crate::error::{Error, Kind, Result};
-use crate::front::manifest::locate::line_at;
+use crate::text::line_at;
 
 /// A JSON object whose values are still text.
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-/// The formats of `nix path-info --json` that are read (Nix 2.36, `path-info.cc`). A later one may say the same words
-/// about something else.
+/// The formats of `nix path-info --json` that can be read (Nix 2.36, `path-info.cc`). A later one may give
+/// the same words another meaning.
 const FORMATS: std::ops::RangeInclusive<u64> = 1..=3;
 
-/// The store paths in a text of JSON, with what it says of each.
+/// The store paths in a JSON text, with what it says about each.
 ///
 /// # Errors
-/// [`Kind::Manifest`] with the file, the line and what should be there.
+/// [`Kind::Manifest`] with the file, the line and what was expected.
 pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<(StorePath, Facts)>> {
     let text = str::from_utf8(bytes).map_err(|error| {
         Error::new(Kind::Manifest, "the closure's JSON is no UTF-8")
@@ -62,13 +64,13 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<(StorePath, Facts)>
     document.list(document.graph(&top)?.get())
 }
 
-/// The version of a document that has one: a number, and not an attribute of a build that is called so.
+/// The version of a document, if it has one: a number, and not an attribute of a build with that name.
 fn version(top: &Object<'_>) -> Option<u64> {
     let version = top.get("version").filter(|_| !top.contains_key("exportReferencesGraph"))?;
     serde_json::from_str(version.get()).ok()
 }
 
-/// A text of JSON and the name of its file.
+/// A JSON text and the name of its file.
 struct Document<'a> {
     text: &'a str,
     file: &'a Path,
@@ -80,12 +82,12 @@ impl<'a> Document<'a> {
         serde_json::from_str(part).map_err(|error| self.wrong(part, &error))
     }
 
-    /// An error in `part` of the text, as one of the line of the whole.
+    /// Turns an error in `part` of the text into an error with a line of the whole text.
     fn wrong(&self, part: &str, error: &serde_json::Error) -> Error {
         let start = part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
         let before: usize =
             part.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-        // The column counts bytes, and is that of the last one that was read.
+        // The column counts bytes, and is that of the last byte that was read.
         let at = (start + before + error.column()).saturating_sub(1).min(self.text.len());
         let line = line_at(self.text, at);
         let message = error.to_string();
@@ -95,7 +97,7 @@ impl<'a> Document<'a> {
             .found(format!("{message}, at column {}", error.column()))
     }
 
-    /// Refuses a format that is not known.
+    /// Refuses an unknown format.
     fn known(&self, version: u64) -> Result<()> {
         if FORMATS.contains(&version) {
             return Ok(());
@@ -107,7 +109,7 @@ impl<'a> Document<'a> {
             .hint("`nix path-info --json --json-format 2` writes one that is"))
     }
 
-    /// Refuses another store than the one of nixpkgs.
+    /// Refuses a store other than the one of nixpkgs.
     fn own_store(&self, store: &str) -> Result<()> {
         if store == STORE {
             return Ok(());
@@ -129,7 +131,7 @@ impl<'a> Document<'a> {
             }
             serde_json::from_str::<Vec<Probe>>(value.get()).is_ok_and(|list| !list.is_empty())
         }
-        // The attributes of a build say which of them are graphs.
+        // The attributes of a build name their graphs.
         let named: Option<Object<'b>> =
             top.get("exportReferencesGraph").and_then(|value| serde_json::from_str(value.get()).ok());
         let is_named = |name: &str| named.as_ref().is_none_or(|named| named.contains_key(name));
@@ -159,7 +161,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// A list of paths that say their names themselves.
+    /// A list of paths; each element contains its path.
     fn list(&self, part: &'a str) -> Result<Vec<(StorePath, Facts)>> {
         let list: Vec<Info> = self.read(part)?;
         let each = list.into_iter().map(|info| {
@@ -174,7 +176,7 @@ impl<'a> Document<'a> {
         each.collect()
     }
 
-    /// A map from paths to what is known of them.
+    /// A map from paths to what is known about them.
     fn map(&self, part: &'a str) -> Result<Vec<(StorePath, Facts)>> {
         let map: Members = self.read(part)?;
         let each = map.0.into_iter().map(|(path, info)| {
@@ -210,7 +212,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What is said of one path. Keys that are not here (`valid`, `closureSize`, `registrationTime`) do not matter.
+/// What is said about one path. Other keys (`valid`, `closureSize`, `registrationTime`) are ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Info {
@@ -226,7 +228,7 @@ struct Info {
     version: Option<u64>,
 }
 
-/// A map of paths; a path is `null` where its store does not have it.
+/// A map of paths; the value is `null` if the store does not have the path.
 #[derive(Debug)]
 struct Members(Vec<(StorePath, Option<Info>)>);
 
@@ -242,7 +244,7 @@ impl<'de> Deserialize<'de> for Members {
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
                 let mut members = Vec::new();
-                // A key twice is an entry twice, which contradicts itself or not.
+                // A key that occurs twice makes two entries, which may contradict each other.
                 while let Some((Name(path), info)) = map.next_entry()? {
                     members.push((path, info));
                 }
@@ -261,7 +263,7 @@ struct Name(StorePath);
 #[derive(Clone, Copy, Debug)]
 struct Hash(NarHash);
 
-/// Reads a text by a function whose error becomes one of the place in the JSON.
+/// Parses a text by a function. An error of the function becomes an error at that place of the JSON.
 struct Text<F>(&'static str, F);
 
 impl<T, F: FnOnce(&str) -> Result<T>> Visitor<'_> for Text<F> {

@@ -1,24 +1,25 @@
-//! The hash that Nix has of a store path: SHA-256 of its archive, in every spelling that Nix reads.
+//! The hash of a store path in Nix: SHA-256 of its archive, in every spelling that Nix accepts.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::store::{DIGITS, shown};
+use crate::encoding::{from_base64, from_hex};
 use crate::error::{Error, Kind, Result};
 use crate::units::index;
 
 /// Bytes of a SHA-256.
 const LENGTH: usize = 32;
-/// Its lengths as text: base 16, Nix's base 32, base 64 with its `=`.
+/// The lengths of its text forms: base 16, Nix's base 32, base 64 with its `=`.
 const BASE16: usize = 64;
 const NIX32: usize = 52;
 const BASE64: usize = 44;
 
 /// The SHA-256 of a store path's archive ([`nar`](super::nar)).
 ///
-/// `Display` is what Nix's database holds: `sha256:` and 64 digits of base 16. `FromStr` reads what `nix-store --load-db`
-/// reads: base 16, Nix's base 32 or base 64, with `sha256:` before it or without, or the form of Subresource Integrity,
-/// `sha256-` and base 64.
+/// `Display` prints the form of Nix's database: `sha256:` and 64 digits of base 16. `FromStr` accepts what
+/// `nix-store --load-db` accepts: base 16, Nix's base 32 or base 64, with or without `sha256:` before it, or
+/// the form of Subresource Integrity, `sha256-` and base 64.
 ///
 /// ```
 /// use diskwright::nix::NarHash;
@@ -61,61 +62,23 @@ pub(super) fn nix32(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-/// Nix's base 32: the last character holds the lowest bits of the first byte.
+/// Nix's base 32: the last character has the lowest bits of the first byte.
 fn from_nix32(text: &[u8]) -> Option<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     for (number, digit) in text.iter().rev().enumerate() {
         let (value, _) = (0_u16..).zip(DIGITS).find(|(_, known)| *known == digit)?;
         let (byte, bit) = (number * 5 / 8, number * 5 % 8);
-        // Five bits at most seven bits up reach into the next byte, and no further.
+        // Five bits shifted by at most seven reach only into the next byte.
         let [low, high] = (value << bit).to_le_bytes();
         bytes[byte] |= low;
         match bytes.get_mut(byte + 1) {
             Some(next) => *next |= high,
-            // 52 digits hold four bits more than there are.
+            // 52 digits have four bits more than the hash.
             None if high != 0 => return None,
             None => {}
         }
     }
     Some(bytes)
-}
-
-fn from_base16(text: &[u8]) -> Option<[u8; LENGTH]> {
-    let mut bytes = [0; LENGTH];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(value).ok()?;
-        }
-    }
-    Some(bytes)
-}
-
-/// Base 64 as in RFC 4648, section 4: groups of four digits, the last filled up with `=`, and no bits left over that are
-/// not zero.
-pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    let (mut pending, mut bits) = (0_u32, 0);
-    for digit in digits {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        pending = pending << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            // Fewer than six bits were left over, so these are eight.
-            bytes.push(u8::try_from(pending >> bits).ok()?);
-            pending &= (1 << bits) - 1;
-        }
-    }
-    (text.len().is_multiple_of(4) && pending == 0 && bits < 6).then_some(bytes)
 }
 
 impl FromStr for NarHash {
@@ -135,7 +98,7 @@ impl FromStr for NarHash {
         let digits = digits.as_bytes();
         let bytes = match digits.len() {
             BASE64 => from_base64(digits).and_then(|bytes| bytes.try_into().ok()),
-            BASE16 if !sri => from_base16(digits),
+            BASE16 if !sri => from_hex(digits).and_then(|bytes| bytes.try_into().ok()),
             NIX32 if !sri => from_nix32(digits),
             _ => None,
         };

@@ -1,16 +1,16 @@
-//! The formats of Nix: store paths, closures with what Nix knows of them, its database, its archive.
+//! The formats of Nix: store paths, closures with what Nix knows about them, its database, its archive.
 //!
-//! Nothing here knows NixOS, disks or filesystems but [`verify`], which compares what was written with what Nix says.
-//! docs/formats/nix.md lists every format with its source.
+//! This module knows neither NixOS nor disks nor filesystems, except [`verify`], which compares what was
+//! written with what Nix knows. docs/formats/nix.md lists every format with its source.
 //!
-//! | step | module |
+//! | part | module |
 //! |---|---|
-//! | which store path, and where it lies on this host | [`store`] |
+//! | store paths, and their places on this host | [`store`] |
 //! | the hash that Nix has of a store path | [`hash`] |
-//! | what Nix knows of a set of store paths, from whatever it says it in | [`closure`] |
+//! | a set of store paths with what Nix knows about them, from any of its formats | [`closure`] |
 //! | the database that a Nix on the image finds | [`database`] |
-//! | the archive whose hash that is | [`nar`] |
-//! | whether the store paths on a disk are what they should be | [`verify`] |
+//! | the archive of a store path, which is hashed | [`nar`] |
+//! | whether the store paths on a disk are right | [`verify`] |
 
 pub mod closure;
 pub mod database;

@@ -1,7 +1,7 @@
 //! The archive of Nix (NAR), and the hash over it that Nix has of every store path.
 //!
-//! An archive is a sequence of strings, each with its length before it as 64 bits in little endian, and zeros after it
-//! up to a multiple of 8 bytes:
+//! An archive is a sequence of strings. Before each string is its length as 64 bits in little endian, and
+//! after it are zeros up to a multiple of 8 bytes:
 //!
 //! ```text
 //! archive   = "nix-archive-1" node
@@ -12,9 +12,9 @@
 //! entry     = "entry" "(" "name" NAME "node" node ")"
 //! ```
 //!
-//! Entries stand in the order of the bytes of their names, which is that of a [`Tree`]. Of a mode only the owner's
-//! execute bit counts; owners, times and attributes are not there, which is why every copy of a store path has one hash.
-//! (E. Dolstra, The Purely Functional Software Deployment Model, section 5.2.)
+//! Entries are in the order of the bytes of their names, like the nodes of a [`Tree`]. Of a mode only the
+//! owner's execute bit counts. Owners, times and attributes are not included, so every copy of a store path
+//! has the same hash. (E. Dolstra, The Purely Functional Software Deployment Model, section 5.2.)
 
 use std::path::Path;
 
@@ -34,28 +34,29 @@ use crate::units::{KIB, u64_of, usize_of};
 pub struct Digested {
     /// SHA-256 of the archive.
     pub hash: NarHash,
-    /// How long the archive is.
+    /// The length of the archive.
     pub size: u64,
 }
 
-/// Fills a buffer with the bytes of a regular file's node that begin at an offset. The node is never
-/// [`Content::Link`], but what it leads to.
+/// Fills a buffer with the bytes of a regular file, from an offset on. The node is never a [`Content::Link`],
+/// but the node that the link leads to.
 pub type ReadFile<'a> = dyn FnMut(NodeId, u64, &mut [u8]) -> Result<()> + 'a;
 
-/// The hash of the archive of `top` and all below it; `read` gives the bytes of host files.
+/// The hash of the archive of `top` and everything below it. `read` returns the bytes of host files.
 ///
 /// # Errors
-/// [`Kind::Source`] for a device, pipe or socket, of which archives know nothing; what `read` fails with.
+/// [`Kind::Source`] for a device, pipe or socket, which archives cannot contain; any error of `read`.
 pub fn hash(tree: &Tree, top: NodeId, read: &mut ReadFile<'_>) -> Result<Digested> {
     let mut hash = Sha256::new();
     let size = write(tree, top, read, &mut |bytes| hash.update(bytes))?;
     Ok(Digested { hash: NarHash::new(hash.finalize().into()), size })
 }
 
-/// The hash of the archive of a file, link or directory of this host, as `nix-hash --type sha256` has it.
+/// The hash of the archive of a file, link or directory of this host, as `nix-hash --type sha256` computes
+/// it.
 ///
 /// # Errors
-/// As [`hash`], and [`Kind::Source`] for what is missing, unreadable or changes while it is read.
+/// As [`hash`], and [`Kind::Source`] for anything that is missing, unreadable or changes while it is read.
 pub fn hash_host(path: &Path, jobs: usize, progress: &Progress) -> Result<Digested> {
     let request = tree::Request {
         path: path.to_owned(),
@@ -81,17 +82,17 @@ pub fn hash_host(path: &Path, jobs: usize, progress: &Progress) -> Result<Digest
     })
 }
 
-/// Bytes that are gathered before they are passed on: few enough for the second-level cache.
+/// How many bytes are gathered before they are passed on: an amount that fits in the second-level cache.
 const BUFFER: u64 = 256 * KIB;
 
-/// Passes the archive of `top` to `sink` in pieces; returns its length.
+/// Passes the archive of `top` to `sink` in pieces and returns its length.
 ///
 /// # Errors
 /// As [`hash`].
 pub fn write(tree: &Tree, top: NodeId, read: &mut ReadFile<'_>, sink: &mut dyn FnMut(&[u8])) -> Result<u64> {
     let mut writer = Writer { tree, read, sink, buffer: Vec::with_capacity(usize_of(BUFFER)), size: 0 };
     writer.string(b"nix-archive-1");
-    // The directories that are begun and not ended: all above the node that comes next.
+    // The open directories: all parents of the next node.
     let mut open: Vec<NodeId> = Vec::new();
     for node in tree.subtree(top) {
         while let Some(directory) = open.pop_if(|directory| node != top && *directory != tree.parent(node)) {
@@ -113,18 +114,18 @@ pub fn write(tree: &Tree, top: NodeId, read: &mut ReadFile<'_>, sink: &mut dyn F
     Ok(writer.size)
 }
 
-/// An archive under construction.
+/// An archive that is being written.
 struct Writer<'a, 'r> {
     tree: &'a Tree,
     read: &'a mut ReadFile<'r>,
     sink: &'a mut dyn FnMut(&[u8]),
     buffer: Vec<u8>,
-    /// Bytes before those in the buffer.
+    /// The number of bytes before those in the buffer.
     size: u64,
 }
 
 impl Writer<'_, '_> {
-    /// What follows a node's type; true for a directory, which stays open for its entries.
+    /// Writes what follows a node's type. True for a directory, which stays open for its entries.
     fn node(&mut self, node: NodeId) -> Result<bool> {
         let tree = self.tree;
         let executable = tree.node(node).meta.mode & 0o100 != 0;
@@ -161,7 +162,7 @@ impl Writer<'_, '_> {
         Ok(false)
     }
 
-    /// Ends a node, and the entry that it stands in.
+    /// Ends a node, and the entry that contains it.
     fn end(&mut self, in_entry: bool) {
         self.string(b")");
         if in_entry {
@@ -184,13 +185,13 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// The zeros behind a string of `length` bytes.
+    /// The zeros after a string of `length` bytes.
     fn pad(&mut self, length: u64) {
         let zeros = usize_of(length.next_multiple_of(8) - length);
         self.buffer.extend_from_slice(&[0; 8][..zeros]);
     }
 
-    /// The length and the bytes of a file: of a slice through its cursor, of a host file by the given way to read.
+    /// The length and the bytes of a file: a slice is read through its cursor, a host file by `read`.
     fn file(&mut self, node: NodeId, mut slice: Option<Cursor>) -> Result<()> {
         let size = self.tree.size(node);
         self.buffer.extend_from_slice(&size.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Asking the Nix of this host: closure `auto`.
+//! Asks the Nix of this host for a closure: closure `auto`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::host::program::Program;
 use crate::progress::Progress;
 use crate::text::printable_path;
 
-/// The Nix of this host, and the store that it is asked about.
+/// The Nix of this host, and the store that it uses.
 #[derive(Clone, Debug)]
 pub struct Nix {
     program: PathBuf,
@@ -19,33 +19,35 @@ pub struct Nix {
 }
 
 impl Default for Nix {
-    /// `nix-store` as PATH finds it, and the store that it takes by itself.
+    /// `nix-store` from PATH, with its default store.
     fn default() -> Self {
         Self::new("nix-store", Store::default())
     }
 }
 
-/// Paths in one call: 500 of at most 256 bytes are a sixteenth of the 2 MiB that a call may have (execve(2)).
+/// Paths in one call: 500 of at most 256 bytes are a sixteenth of the 2 MiB that the arguments may have
+/// (execve(2)).
 const BATCH: usize = 500;
 
-/// How long one call may take: a store may be on another machine.
+/// The time limit of one call, since a store may be on another machine.
 const LIMIT: Duration = Duration::from_secs(600);
 
 impl Nix {
-    /// The program `nix-store`, asked about `store`. For the root `/` the store is the one that Nix takes by itself, also
-    /// by the variable NIX_REMOTE.
+    /// The program `nix-store`, asked about `store`. For the root `/` it uses Nix's default store, which
+    /// NIX_REMOTE may change.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>, store: Store) -> Self {
         Self { program: program.into(), store }
     }
 
-    /// What Nix knows of everything that `roots` need: store paths, paths in them, or links to them.
+    /// What Nix knows about everything that `roots` need: store paths, paths in them, or links to them.
     ///
     /// # Errors
-    /// [`Kind::Source`] where there is no Nix, with what it says where it does not know the roots, and where it takes more
-    /// than ten minutes; as [`Closure::load`] for an answer that makes no sense; [`Kind::Interrupted`] after a signal.
+    /// [`Kind::Source`] where there is no Nix, where Nix does not know the roots (with its message), and
+    /// where a call takes more than ten minutes; as [`Closure::load`] for an invalid answer;
+    /// [`Kind::Interrupted`] after a signal.
     pub fn closure(&self, roots: &[impl AsRef<Path>], progress: &Progress) -> Result<Closure> {
-        // A name that begins with a dash is not an option.
+        // A name that begins with a dash must not look like an option.
         let names = roots.iter().map(|root| match root.as_ref() {
             path if path.is_absolute() => path.as_os_str().to_owned(),
             path => Path::new(".").join(path).into_os_string(),
@@ -69,12 +71,12 @@ impl Nix {
         }
     }
 
-    /// What stands for the answer in errors.
+    /// The name of the answer in errors.
     fn called(&self, arguments: &str) -> PathBuf {
         PathBuf::from(format!("{} {arguments}", printable_path(&self.program)))
     }
 
-    /// What the program prints.
+    /// The output of the program.
     fn run(
         &self,
         what: &[&str],
@@ -83,7 +85,7 @@ impl Nix {
     ) -> Result<Vec<u8>> {
         let mut arguments: Vec<OsString> = Vec::new();
         if self.store != Store::default() {
-            // A name alone would be that of a kind of store.
+            // A plain name would be a kind of store.
             let root = self.store.root();
             let root = std::path::absolute(root)
                 .map_err(|error| Error::io(Kind::Source, "there is no current directory", root, error))?;

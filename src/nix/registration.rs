@@ -1,5 +1,6 @@
-//! What `nix-store --load-db` reads, and closureInfo's `registration` and `nix-store --dump-db` are: for each store path
-//! the lines path, hash, size, deriver (empty where there is none), number of references, and the references.
+//! The text that `nix-store --load-db` reads: closureInfo's `registration` and the output of `nix-store
+//! --dump-db`. Each store path has these lines: path, hash, size, deriver (may be empty), number of
+//! references, and the references.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -22,7 +23,7 @@ impl<'a> Lines<'a> {
     /// The next line, or `None` at the end.
     ///
     /// # Errors
-    /// Where the last line has no newline: the file was cut off, and what is left may be a shorter name.
+    /// Where the last line has no newline: the file was cut off, and the last name may be incomplete.
     fn next(&mut self) -> Result<Option<&'a [u8]>> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -42,7 +43,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The next line of the entry of `path`, which is `what`.
+    /// The next line of the entry of `path`; `what` names it.
     fn of(&mut self, path: &StorePath, what: &str) -> Result<&'a [u8]> {
         self.next()?.ok_or_else(|| {
             Error::new(Kind::Manifest, "the registration is cut off")
@@ -52,27 +53,27 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// An error about the line that was read last.
+    /// An error about the last line that was read.
     fn wrong(&self, what: &str) -> Error {
         Error::new(Kind::Manifest, what).at_line(self.file, self.number, shown(self.text))
     }
 
-    /// What the line that was read last says; `what` is what it stands for.
+    /// Parses the last line that was read; `what` names it.
     ///
     /// # Errors
-    /// As the type's own, at this line.
+    /// The errors of the type, at this line.
     fn parse<T: FromStr<Err = Error>>(&self, what: &str) -> Result<T> {
-        // Only ASCII is right in any line, so what replaces bytes that are no UTF-8 is as wrong as they are.
+        // Only ASCII is valid in any line, so replacement characters for invalid UTF-8 are refused as well.
         let text = String::from_utf8_lossy(self.text);
         text.parse().map_err(|error: Error| {
             error.at_line(self.file, self.number, shown(self.text)).why(format!("this line is {what}"))
         })
     }
 
-    /// The decimal number in the line that was read last.
+    /// The decimal number in the last line that was read.
     fn number(&self, what: &str) -> Result<u64> {
         let text = str::from_utf8(self.text).unwrap_or("");
-        // parse() would also read a sign.
+        // parse() would also accept a sign.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|_| digits).ok_or_else(|| {
             self.wrong("this is no number")
@@ -86,7 +87,7 @@ impl<'a> Lines<'a> {
 /// The entries of a registration, in their order, each with its line.
 ///
 /// # Errors
-/// [`Kind::Manifest`] with the file, the line and what should be there.
+/// [`Kind::Manifest`] with the file, the line and what was expected.
 pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<(u64, StorePath, Facts)>> {
     let mut lines = Lines { file, rest: bytes, number: 0, text: &[] };
     let mut entries = Vec::new();
@@ -103,7 +104,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<(u64, StorePath, Fa
         }
         lines.of(&path, "the number of references")?;
         let count = lines.number(&format!("the number of references of {path}"))?;
-        // The count is a stranger's: only what is there is kept.
+        // The count may be wrong, so only existing lines take memory.
         for number in 1..=count {
             let what = format!("reference {number} of {count}");
             lines.of(&path, &what)?;

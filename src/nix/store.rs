@@ -1,4 +1,4 @@
-//! Store paths, and where the store lies on this host.
+//! Store paths, and the place of the store on this host.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,23 +10,23 @@ use crate::error::{Error, Kind, Result};
 use crate::host::links::{Followed, Root};
 use crate::text::{printable, printable_path, shortened};
 
-/// Where every store path lies, on the image and, below the root of a [`Store`], on this host. Nix can be built for
-/// another directory, but then no store path of it is one of nixpkgs.
+/// The directory of every store path: in the image, and below the root of a [`Store`] on this host. Nix can
+/// be built for another directory, but its store paths then differ from those of nixpkgs.
 pub const STORE: &str = "/nix/store";
 
-/// Characters of the hash in front of the name: 160 bits in base 32.
+/// Characters of the hash before the name: 160 bits in base 32.
 const HASH_LENGTH: usize = 32;
 
-/// The longest name. With the hash and its dash that is 244 bytes, so that `.lock` and `.drv.chroot` still fit the 255
-/// of a file name (Nix, `StorePath::MaxPathLen`).
+/// The longest name. With the hash and its dash that is 244 bytes, so `.lock` and `.drv.chroot` still fit in
+/// the 255 bytes of a file name (Nix, `StorePath::MaxPathLen`).
 const LONGEST_NAME: usize = 211;
 
-/// The digits of Nix's base 32: no e, o, t and u.
+/// The digits of Nix's base 32, without e, o, t and u.
 pub(super) const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
 /// A store path: `/nix/store/`, 32 characters of a hash, a dash, a name.
 ///
-/// Store paths are ordered by what follows `/nix/store/`, which is the order Nix has them in.
+/// Store paths are ordered by the text after `/nix/store/`, as in Nix.
 ///
 /// ```
 /// use diskwright::nix::StorePath;
@@ -43,8 +43,9 @@ impl StorePath {
     /// The store path with this name in the store: `HASH-NAME`.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] with the rule of Nix that it breaks: 32 characters of its base 32, a dash, a name of 1 to 211
-    /// characters that are letters, digits or `+-._?=`, and neither `.` nor `..`, not even before a dash.
+    /// [`Kind::Manifest`] with the rule of Nix that it breaks: 32 characters of its base 32, a dash, and a
+    /// name of 1 to 211 characters that are letters, digits or `+-._?=`. The name is neither `.` nor `..`,
+    /// and does not begin with one of them and a dash.
     pub fn from_base_name(base_name: &str) -> Result<Self> {
         match refusal(base_name) {
             None => Ok(Self(Arc::from(base_name))),
@@ -54,11 +55,12 @@ impl StorePath {
         }
     }
 
-    /// The store path that `path` is, or lies in, and the rest of the path, which is empty where it is the store path
-    /// itself.
+    /// The store path that `path` is or lies in, and the rest of the path, which is empty if `path` is the
+    /// store path.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where it is not absolute, not in the store, holds `..`, or as [`StorePath::from_base_name`].
+    /// [`Kind::Manifest`] where it is not absolute, not in the store, or contains `..`; otherwise as
+    /// [`StorePath::from_base_name`].
     pub fn split(path: &Path) -> Result<(Self, PathBuf)> {
         let refused = |expected: &str| {
             Error::new(Kind::Manifest, "this is no path in the store")
@@ -78,7 +80,7 @@ impl StorePath {
         Ok((Self::from_base_name(base_name)?, rest.to_owned()))
     }
 
-    /// What follows `/nix/store/`.
+    /// The text after `/nix/store/`.
     #[must_use]
     pub fn base_name(&self) -> &str {
         &self.0
@@ -90,13 +92,13 @@ impl StorePath {
         &self.0[..HASH_LENGTH]
     }
 
-    /// What follows the hash and its dash.
+    /// The text after the hash and its dash.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0[HASH_LENGTH + 1..]
     }
 
-    /// Whether it is a derivation: a build that Nix knows of, not what came of it.
+    /// Whether it is a derivation: the description of a build, not its result.
     #[must_use]
     pub fn is_derivation(&self) -> bool {
         self.0.ends_with(".drv")
@@ -129,7 +131,7 @@ fn refusal(base_name: &str) -> Option<String> {
         let wrong = printable(&[*wrong]);
         return Some(format!("a name of letters, digits and `+-._?=`; not `{wrong}`"));
     }
-    // Nix since 2.19 forbids these, so that a name is never a relative path, nor a file of its own beside one.
+    // Nix since 2.19 forbids these, so that a name is never a relative path, nor another file beside a name.
     let before = name.split(|byte| *byte == b'-').next();
     matches!(before, Some(b"." | b".."))
         .then(|| "a name that does not begin with `.` or `..` alone".to_owned())
@@ -145,7 +147,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 impl FromStr for StorePath {
     type Err = Error;
 
-    /// Reads an absolute path that is a store path and nothing below one.
+    /// Parses an absolute path that is a store path and not a path inside one.
     fn from_str(path: &str) -> Result<Self> {
         match path.strip_prefix(STORE).and_then(|rest| rest.strip_prefix('/')) {
             Some(base_name) => {
@@ -170,11 +172,11 @@ impl fmt::Debug for StorePath {
     }
 }
 
-/// Where the store lies on this host, and which of its paths the system has.
+/// The place of the store on this host, and the store paths of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     root: Root,
-    /// The store paths of the system; `None` for all that the host has.
+    /// The store paths of the system; `None` for all of the host.
     members: Option<Arc<BTreeSet<StorePath>>>,
 }
 
@@ -203,7 +205,7 @@ impl Store {
         Self { root: Root::new(root), members: None }
     }
 
-    /// The same store for a system that has these store paths alone.
+    /// The same store for a system that has only these store paths.
     #[must_use]
     pub fn having(self, members: impl IntoIterator<Item = StorePath>) -> Self {
         Self { members: Some(Arc::new(members.into_iter().collect())), ..self }
@@ -215,40 +217,41 @@ impl Store {
         self.root.folder()
     }
 
-    /// Where a store path lies on this host.
+    /// The place of a store path on this host.
     #[must_use]
     pub fn host(&self, path: &StorePath) -> PathBuf {
         self.host_of(&path.to_path())
     }
 
-    /// Where an absolute path of the image's lies on this host.
+    /// The place on this host of an absolute path in the image.
     #[must_use]
     pub fn host_of(&self, path: &Path) -> PathBuf {
         self.root.host_of(path)
     }
 
-    /// Follows the symbolic links of a path in the store, the last one too, as a system with this root would.
+    /// Follows the symbolic links of a path in the store, also the last one, as a system with this root
+    /// would.
     ///
     /// # Errors
-    /// [`Kind::Source`] naming the path where it does not exist, a link leads to nothing or out of the store, there are
-    /// more than 40 links, or it ends in a store path that the system does not have; [`Kind::Manifest`] where `path` is
-    /// none of the store.
+    /// [`Kind::Source`] naming the path where it does not exist, a link leads to nothing or out of the store,
+    /// there are more than 40 links, or it ends in a store path that the system does not have;
+    /// [`Kind::Manifest`] where `path` is not in the store.
     pub fn resolve(&self, path: &Path) -> Result<Resolved> {
         StorePath::split(path)?;
         self.resolved(path, self.root.follow(path, Path::new(STORE))?)
     }
 
-    /// As [`Store::resolve`]; `None` where nothing is at `path`.
+    /// As [`Store::resolve`]; `None` if nothing exists at `path`.
     ///
     /// # Errors
-    /// As [`Store::resolve`]; a link that leads to nothing is an error still.
+    /// As [`Store::resolve`]; a link that leads to nothing is still an error.
     pub fn find(&self, path: &Path) -> Result<Option<Resolved>> {
         StorePath::split(path)?;
         let found = self.root.find(path, Path::new(STORE))?;
         found.map(|found| self.resolved(path, found)).transpose()
     }
 
-    /// What was found at `path`, which has to lie in a store path of the system.
+    /// The file found at `path`; it must lie in a store path of the system.
     fn resolved(&self, path: &Path, found: Followed) -> Result<Resolved> {
         let wrong = |what: &str| Error::new(Kind::Source, what).at(self.host_of(path));
         let (store_path, _) = StorePath::split(&found.path).map_err(|_| {

@@ -1,4 +1,4 @@
-//! Closures in every form that Nix has for them, the database of one, and what is refused with its line.
+//! Closures in every format of Nix, the database of one, and errors with their lines.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ const DRV: &str = "/nix/store/20bgd045z0d4icpbc2yyz4gx48ak44la-a-1.0.drv";
 const HASH_A: &str = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
 const HASH_B: &str = "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d";
 
-/// `b`, to which `a` refers, which refers to itself and has a deriver.
+/// `b`, and `a` with a reference to `b` and itself, and a deriver.
 fn registration() -> String {
     format!("{B}\nsha256:{HASH_B}\n200\n\n0\n{A}\nsha256:{HASH_A}\n120\n{DRV}\n2\n{A}\n{B}\n")
 }
@@ -33,11 +33,11 @@ fn a_registration_is_read_and_printed_as_nix_prints_it() {
     let a = closure.facts(&path(A)).unwrap();
     assert_eq!((a.nar_size, a.deriver.as_ref()), (120, Some(&path(DRV))));
     assert_eq!(a.references.iter().collect::<Vec<_>>(), [&path(A), &path(B)]);
-    // By base names, in base 16 and without a prefix, as --dump-db has it; and read again it is the same.
+    // By base names, in base 16 and without a prefix, as with --dump-db; the printed text reads back.
     let printed = closure.registration().unwrap();
     assert_eq!(printed, format!("{A}\n{HASH_A}\n120\n{DRV}\n2\n{A}\n{B}\n{B}\n{HASH_B}\n200\n\n0\n"));
     assert_eq!(read(&printed).unwrap(), closure);
-    // Twice the same is the same.
+    // Repeated entries have no effect.
     assert_eq!(read(&format!("{printed}{printed}")).unwrap(), closure);
 }
 
@@ -63,7 +63,7 @@ fn what_is_no_registration_is_refused_with_its_line() {
         (line(5, "99999999999999999"), "registration:7: sha256:"),
         (line(10, "3"), "expected: reference 3 of 3"),
         (line(11, "\x1b[31m"), "registration:11: \\x1b[31m"),
-        // Windows' ends of lines are part of the text.
+        // Line ends of Windows are part of the text.
         (whole.replace('\n', "\r\n"), "registration:1: /nix/store/10bgd045z0d4icpbc2yyz4gx48ak44la-b\\x0d"),
         (whole[..whole.len() - 1].to_owned(), "the registration is cut off"),
         (whole[..whole.len() - 60].to_owned(), "the registration is cut off"),
@@ -115,7 +115,7 @@ fn a_folder_of_closure_info_has_to_agree_with_itself() {
     std::fs::remove_file(folder.path().join("registration")).unwrap();
     let error = Closure::load(folder.path()).unwrap_err().to_string();
     assert!(error.contains("the closure does not exist") && error.contains("registration"), "{error}");
-    // A list by itself names, and knows nothing.
+    // A list alone has names and nothing else.
     let list = Closure::load(&folder.path().join("store-paths")).unwrap();
     assert_eq!((list.len(), list.unregistered()), (3, Some(&path(A))));
     let error = list.registered().unwrap_err().to_string();
@@ -157,7 +157,7 @@ fn json_is_read_in_every_shape_that_nix_writes() {
     let facts = read_all[0].facts(&path(A)).unwrap();
     assert_eq!(facts.nar_hash.to_string(), format!("sha256:{HASH_A}"));
     assert!(facts.ultimate && facts.signatures.contains("k:c2ln"));
-    // What closures have in common with the registration is the same.
+    // All closures contain the facts of the registration.
     assert_eq!(read_all[0].registration().unwrap(), read(&registration()).unwrap().registration().unwrap());
 }
 
@@ -226,7 +226,7 @@ fn json_that_says_no_closure_is_refused_where_it_is_wrong() {
     assert!(error.contains("no UTF-8") && error.contains("json, byte 2"), "{error}");
 }
 
-/// What Nix 2.34.8 prints of one store path, as it prints it.
+/// The output of Nix 2.34.8 about one store path.
 const FORMAT_1: &str = r#"{"/nix/store/ab3li50xq0nl4q5lxdyinb8w8y13my9s-f":{"ca":"fixed:r:sha256:1xmr8jicvzszfzpz46g37mlpvbzjl2wpwvl2b05psipssyp1sm8h","deriver":null,"narHash":"sha256-EFUdrtf6Rn0LWIJufrmg8q99aT3jGfLvd1//zaJEufY=","narSize":120,"references":[],"registrationTime":1795957977,"signatures":[],"storeDir":"/nix/store","ultimate":false,"version":1}}"#;
 const FORMAT_2: &str = r#"{"info":{"ab3li50xq0nl4q5lxdyinb8w8y13my9s-f":{"ca":{"hash":"sha256-EFUdrtf6Rn0LWIJufrmg8q99aT3jGfLvd1//zaJEufY=","method":"nar"},"deriver":null,"narHash":"sha256-EFUdrtf6Rn0LWIJufrmg8q99aT3jGfLvd1//zaJEufY=","narSize":120,"references":[],"registrationTime":1795957977,"signatures":[],"storeDir":"/nix/store","ultimate":false,"version":2}},"storeDir":"/nix/store","version":2}"#;
 /// The attributes of a build with one graph, of the same Nix.
@@ -373,7 +373,7 @@ mod database {
     #[test]
     fn the_same_closure_is_the_same_bytes() {
         let mut other = Closure::default();
-        // Put together the other way round.
+        // Blocks in another order.
         for block in [&registration()[..], ""] {
             for (path, facts) in read(&(block.to_owned() + &registration())).unwrap().registered().unwrap() {
                 other.add(path.clone(), Some(facts.clone())).unwrap();
@@ -382,7 +382,7 @@ mod database {
         let bytes = build(&read(&registration()).unwrap(), 1).unwrap();
         assert_eq!(build(&other, 1).unwrap(), bytes);
         assert_ne!(build(&other, 2).unwrap(), bytes);
-        // A header of SQLite: page size 4096, not in WAL, UTF-8.
+        // A header of SQLite: page size 4096, not in WAL mode, UTF-8.
         assert_eq!(&bytes[..20], b"SQLite format 3\0\x10\0\x01\x01");
         assert_eq!(bytes[59], 1);
         assert_eq!(bytes.len() % 4096, 0);

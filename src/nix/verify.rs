@@ -1,8 +1,8 @@
-//! Whether the store paths on a disk are what Nix says they are: the archive of each is made from the names and modes of
-//! its tree and from the bytes that are read back from where the disk has them, and its hash compared with the closure's.
+//! Verifies the store paths on a disk. The archive of each is made from the names and modes of its tree and
+//! from the bytes that are read back from the disk. Its hash is compared with the one in the closure.
 //!
-//! The place of every byte is known, since an [`Image`] says which range of which file stands where. So nothing has to
-//! understand the filesystem, and the reading is as parallel as the pour.
+//! An [`Image`] records which range of which file is where, so the place of every byte is known. So this
+//! needs no reader of the filesystem, and reads as parallel as the pour.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -19,12 +19,12 @@ use crate::progress::Progress;
 use crate::tree::{NodeId, Tree};
 use crate::units::{KIB, u64_of, usize_of};
 
-/// What shall be compared.
+/// The store paths to compare.
 #[derive(Clone, Debug)]
 pub struct Expected {
     /// The store paths with their hashes.
     pub closure: Arc<Closure>,
-    /// Where the store is in its filesystem: `/nix/store`, or `/` in one that is mounted there.
+    /// The path of the store in its filesystem: `/nix/store`, or `/` in a filesystem that is mounted there.
     pub store: Vec<u8>,
 }
 
@@ -36,15 +36,15 @@ impl Expected {
     }
 }
 
-/// Where the files of a filesystem stand on a disk.
+/// The places of the files of a filesystem on a disk.
 #[derive(Debug)]
 struct Placed {
     tree: Arc<Tree>,
-    /// By file and place in it.
+    /// Sorted by file and offset in it.
     pieces: Vec<Piece>,
 }
 
-/// A run of bytes of a file, and where it stands on the disk.
+/// A run of bytes of a file, and its place on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Piece {
     file: u32,
@@ -53,17 +53,17 @@ struct Piece {
     offset: u64,
 }
 
-/// A store path on a disk and what it should be.
+/// A store path on a disk, and its expected hash.
 #[derive(Debug)]
 struct Member {
     path: StorePath,
     expected: Digested,
-    /// Which of the filesystems.
+    /// The number of its filesystem.
     filesystem: usize,
     node: NodeId,
 }
 
-/// A comparison that is prepared: which store paths stand where on a disk.
+/// A prepared comparison: the places of store paths on a disk.
 #[derive(Debug)]
 pub struct Verification {
     filesystems: Vec<Placed>,
@@ -75,7 +75,8 @@ impl Verification {
     /// Prepares the comparison of a disk whose filesystems hold `trees`.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where a store path of the closure is in none of the trees, or only its name is known.
+    /// [`Kind::Manifest`] where a store path of the closure is in none of the trees, or only its name is
+    /// known.
     pub fn new(disk: &Image, trees: &[Arc<Tree>], expected: &Expected) -> Result<Self> {
         let mut there: HashMap<&[u8], (usize, NodeId)> = HashMap::new();
         for (number, tree) in trees.iter().enumerate() {
@@ -102,24 +103,24 @@ impl Verification {
         Ok(Self { filesystems: filesystems.collect(), members })
     }
 
-    /// Bytes of all archives and how many there are, for a progress that counts them.
+    /// The total length and the number of all archives, for a progress that counts them.
     #[must_use]
     pub fn amount(&self) -> (u64, u64) {
         let bytes = self.members.iter().fold(0_u64, |sum, member| sum.saturating_add(member.expected.size));
         (bytes, u64_of(self.members.len()))
     }
 
-    /// Compares all store paths on `disk`: as it was read back, or as it will be written.
+    /// Compares all store paths on `disk`, which was read back or will be written.
     ///
     /// # Errors
-    /// [`Kind::Source`] naming the first store path that is not what it should be, and how many more are not;
-    /// whatever reading `disk` fails with; [`Kind::Interrupted`] after a signal.
+    /// [`Kind::Source`] naming the first store path that is wrong, and the number of the others; any error of
+    /// reading `disk`; [`Kind::Interrupted`] after a signal.
     pub fn run(&self, disk: &Image, jobs: usize, progress: &Progress) -> Result<()> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(jobs.max(1))
             .build()
             .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
-        // The largest first, so that none is left alone at the end.
+        // The largest first, so that no thread is left with a large one at the end.
         let mut order: Vec<usize> = (0..self.members.len()).collect();
         order.sort_by_key(|number| Reverse(self.members[*number].expected.size));
         let mut found: Vec<(usize, Digested)> = pool.install(|| {
@@ -145,7 +146,7 @@ impl Verification {
             .at(member.path.to_path())
             .expected(shown(member.expected))
             .found(format!("{}{more}", shown(*digested)))
-            .why("the archive of what stands on the disk has another hash than the closure's registration")
+            .why("the archive of the files on the disk has another hash than the closure's registration")
             .hint("`nix-store --verify --check-contents --repair` mends a store path that was changed on this host"))
     }
 
@@ -169,7 +170,7 @@ impl Verification {
     }
 }
 
-/// Where the files of `tree` stand on `disk`.
+/// The places of the files of `tree` on `disk`.
 fn pieces(disk: &Image, tree: &Arc<Tree>) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = disk
         .segments()
@@ -186,7 +187,7 @@ fn pieces(disk: &Image, tree: &Arc<Tree>) -> Vec<Piece> {
 }
 
 impl Placed {
-    /// The pieces of a file from the one that holds byte `at` on; where there is none, that byte is of a hole.
+    /// The pieces of a file from the one that contains byte `at`; if there is none, that byte is in a hole.
     fn of(&self, file: u32, at: u64) -> impl Iterator<Item = &Piece> {
         let first =
             self.pieces.partition_point(|piece| (piece.file, piece.skip + piece.length) <= (file, at));
@@ -194,11 +195,11 @@ impl Placed {
     }
 }
 
-/// How much is read at once where less is asked for: the files of a store path stand in order, so the next ones are
-/// there already, and a compressed cluster is decompressed once.
+/// How much is read at once if less is asked for. The files of a store path are in order, so the next ones
+/// are read ahead, and a compressed cluster is decompressed only once.
 const AHEAD: u64 = 256 * KIB;
 
-/// The part of the disk that one thread read last.
+/// The part of the disk that a thread read last.
 struct Window {
     disk: Cursor,
     start: u64,

@@ -5,7 +5,7 @@ use super::ordered::{self, Stage};
 use super::{PourOptions, observed};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image, Slice};
-use crate::units::{Bytes, MIB, usize_of};
+use crate::units::{Bytes, MIB, u64_of, usize_of};
 
 /// How much of a slice a worker reads at a time, at least one chunk: enough to make the cost of ordering the
 /// results negligible.
@@ -25,7 +25,8 @@ impl Image {
 }
 
 /// The results of `of` for each chunk of `size` bytes of `slice`, in order; the last chunk may be shorter.
-/// The slice is read once, on `options.jobs` threads. Each thread has a MiB or one chunk in memory.
+/// The slice is read once, on `options.jobs` threads, and the progress counts it. Each thread has a MiB or one chunk in
+/// memory.
 ///
 /// # Errors
 /// [`Kind::Source`](crate::error::Kind::Source) for a host file that is gone or changed,
@@ -43,7 +44,7 @@ pub fn chunks<T: Send>(
     slice.image().settle(options)?;
     let piece = (PIECE / size.get()).max(1).saturating_mul(size.get());
     let results = Vec::with_capacity(usize_of(slice.length().div_ceil(size.get())));
-    ordered::run(&Chunks { slice, size: usize_of(size.get()), piece, of }, results, options)
+    ordered::run(&Chunks { slice, size: usize_of(size.get()), piece, of, options }, results, options)
 }
 
 /// The chunks of a slice.
@@ -53,6 +54,7 @@ struct Chunks<'a, F> {
     /// Bytes that are read at once; whole chunks.
     piece: u64,
     of: F,
+    options: &'a PourOptions<'a>,
 }
 
 impl<T: Send, F: Fn(&[u8]) -> T + Sync> Stage for Chunks<'_, F> {
@@ -72,6 +74,9 @@ impl<T: Send, F: Fn(&[u8]) -> T + Sync> Stage for Chunks<'_, F> {
         let start = number * self.piece;
         bytes.resize(usize_of(self.piece.min(self.slice.length().get() - start)), 0);
         cursor.read(start, bytes)?;
+        let end = start + u64_of(bytes.len());
+        let [from, to] = [start, end].map(|at| self.slice.start() + Bytes::new(at));
+        self.options.advance(self.slice.image(), from, to);
         results.extend(bytes.chunks(self.size).map(&self.of));
         Ok(())
     }
@@ -92,7 +97,6 @@ mod tests {
     use crate::error::Kind;
     use crate::image::Builder;
     use crate::progress::Progress;
-    use crate::units::u64_of;
     use proptest::prelude::*;
 
     proptest! {

@@ -71,6 +71,13 @@ impl<'a> PourOptions<'a> {
         self.sharing(Bytes::new(MEMORY), each)
     }
 
+    /// The same with so few threads that they do not take more than 112 MiB where each takes `each`: a filesystem that is
+    /// compressed is to stay under 128 MiB beyond its metadata, with 16 for the rest of the program.
+    pub(crate) fn packing(self, each: Bytes) -> Self {
+        const MEMORY: u64 = 112 * MIB;
+        self.sharing(Bytes::new(MEMORY), each)
+    }
+
     /// The same with so few threads that they do not take more than `memory` where each takes `each`.
     fn sharing(self, memory: Bytes, each: Bytes) -> Self {
         let jobs = usize_of((memory.get() / each.get().max(1)).max(1));

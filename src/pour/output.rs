@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::error::{Error, Kind, Result};
-use crate::host::links;
+use crate::host::{kind_of, links};
 
 /// A file that does not exist under its name yet. If it is dropped before it is published, it leaves nothing
 /// behind.
@@ -38,17 +38,17 @@ impl Output {
     /// # Errors
     /// [`Kind::Output`] where the folder is missing or not writable, or `path` is something other than a file.
     pub fn create(path: &Path) -> Result<Self> {
-        let target = real_target(path)?;
-        if let Ok(meta) = std::fs::metadata(&target)
+        // Before links are followed: what one in /proc leads to need not have a path.
+        if let Ok(meta) = std::fs::metadata(path)
             && !meta.is_file()
         {
-            let what = if meta.is_dir() { "a folder" } else { "a device, pipe or socket" };
             return Err(Error::new(Kind::Output, "the output is not a file")
                 .at(path)
                 .expected("a file, or a name that is free")
-                .found(what)
+                .found(kind_of(meta.file_type()))
                 .hint("write the raw image to standard output and send it there"));
         }
+        let target = real_target(path)?;
         if target.file_name().is_none() || target.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::new(Kind::Output, "the output has no file name").at(path));
         }
@@ -169,7 +169,7 @@ fn folder_of(target: &Path) -> &Path {
 /// The error of a refused write at `path`, with a hint.
 pub(super) fn refused(what: &str, path: &Path, error: std::io::Error) -> Error {
     let hint = match error.kind() {
-        std::io::ErrorKind::StorageFull => "make room there; nothing was left behind",
+        std::io::ErrorKind::StorageFull => "free some space there; nothing was left behind",
         std::io::ErrorKind::FileTooLarge => {
             "this filesystem, or the limit of this process (ulimit -f), has no files of that length"
         }

@@ -45,7 +45,12 @@ impl Outputs {
     /// # Errors
     /// [`Kind::Output`] for the first one that cannot get its name; then every name leads to the same file as
     /// before.
-    pub fn publish(self) -> Result<()> {
+    pub fn publish(mut self) -> Result<()> {
+        if self.outputs.len() == 1
+            && let Some(only) = self.outputs.pop()
+        {
+            return only.publish();
+        }
         self.publish_by(&Exchange::ALL)
     }
 

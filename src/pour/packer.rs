@@ -1,5 +1,5 @@
-//! What is made ahead of a layout, with the threads, the progress and the folder of the build: a filesystem whose data is
-//! compressed before its length is known packs it here.
+//! Packs data before the layout, with the threads, the progress and the folder of the build. A filesystem
+//! uses it for data that must be compressed before its length is known.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::progress::Progress;
 
-/// Packs what one filesystem, or whatever else is laid out, needs before its layout. It keeps what was packed, so a layout
-/// that is computed again (for another size, at another place) packs nothing again.
+/// Packs the data that one filesystem needs before its layout. It keeps the results, so a layout that is
+/// computed again (for another size or place) packs nothing again.
 #[derive(Debug)]
 pub struct Packer {
     jobs: usize,
@@ -36,22 +36,22 @@ impl Packer {
         Self { jobs, progress, folder: folder.into(), kept: Mutex::default() }
     }
 
-    /// How work on all threads is done.
+    /// Options for work on all threads.
     #[must_use]
     pub const fn options(&self) -> PourOptions<'_> {
         PourOptions::new(self.jobs, &self.progress)
     }
 
-    /// Who is told how far it is, and who may ask to stop.
+    /// Receives the progress, and may ask to stop.
     #[must_use]
     pub const fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// What `make` makes. It is made once: whoever asks this packer for a `T` again gets the same.
+    /// The result of `make`, which is called once: the next call for a `T` returns the same result.
     ///
     /// # Errors
-    /// As `make`, which is asked again after an error.
+    /// As `make`, which is called again after an error.
     pub fn once<T: Any + Send + Sync>(&self, make: impl FnOnce(&Self) -> Result<T>) -> Result<Arc<T>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(kept) = kept.into_iter().find_map(|kept| kept.downcast().ok()) {
@@ -63,7 +63,7 @@ impl Packer {
         Ok(made)
     }
 
-    /// An empty spool in the build's folder. `label` is what it is called in maps and errors.
+    /// An empty spool in the build's folder. `label` names it in maps and errors.
     ///
     /// # Errors
     /// As [`Spool::create`].
@@ -71,8 +71,8 @@ impl Packer {
         Spool::create(&self.folder, label)
     }
 
-    /// Makes all chunks of `work` and gives them as an image, with the place of each. The progress is told of `bytes` and
-    /// `files` that there are to pack; `work` tells it of those that are done.
+    /// Makes all chunks of `work` and returns them as an image, with the place of each. The progress learns
+    /// that there are `bytes` and `files` to pack; `work` reports what is done.
     ///
     /// # Errors
     /// As [`Spool::create`], [`Spool::pack`] and [`Spool::finish`].

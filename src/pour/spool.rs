@@ -15,11 +15,7 @@ use super::ordered::{self, Stage};
 use super::output::refused;
 use crate::error::{Error, Result};
 use crate::image::{Builder, Files, HostFile, Image};
-use crate::units::{Bytes, MIB, u64_of};
-
-/// How much memory all workers take at most: a filesystem that is compressed is to stay under 128 MiB beyond its metadata,
-/// with 16 for the rest of the program.
-const MEMORY: u64 = 112 * MIB;
+use crate::units::{Bytes, u64_of};
 
 /// Chunks that are made before the layout.
 pub trait Pack: Sync {
@@ -34,7 +30,7 @@ pub trait Pack: Sync {
     /// How much memory a worker takes at most: a chunk before and after it is made, and the tables of an encoder.
     fn memory(&self) -> Bytes;
 
-    /// What a worker begins with.
+    /// The initial state of a worker.
     ///
     /// # Errors
     /// An error where a worker cannot get what it needs.
@@ -88,8 +84,8 @@ impl Spool {
         Bytes::new(self.length)
     }
 
-    /// Makes all chunks of `work` on `options.jobs` threads, or on fewer where those would take more than 112 MiB, and appends
-    /// them in their order.
+    /// Makes all chunks of `work` on `options.jobs` threads, or on fewer if those would take more than 112 MiB, and
+    /// appends them in their order.
     ///
     /// # Errors
     /// The error of the first chunk that cannot be made, [`Kind::Output`](crate::error::Kind::Output) where
@@ -98,10 +94,23 @@ impl Spool {
     pub fn pack<P: Pack>(&mut self, work: &P, options: &PourOptions<'_>) -> Result<Vec<Packed<P::Note>>> {
         let chunks = Vec::with_capacity(crate::units::usize_of(work.count().min(1 << 20)));
         let stage = Packing { work, spool: self };
-        let options = options.sharing(Bytes::new(MEMORY), work.memory());
+        let options = options.packing(work.memory());
         let appended = ordered::run(&stage, Appended { end: self.length, chunks }, &options)?;
         self.length = appended.end;
         Ok(appended.chunks)
+    }
+
+    /// Keeps `bytes` at byte `start`, in a place that the caller gave to nothing else and tells of by [`Spool::extend`]: for
+    /// work that decides by itself what is appended where.
+    pub(crate) fn keep(&self, bytes: &[u8], start: u64) -> Result<()> {
+        self.file
+            .write_all_at(bytes, start)
+            .map_err(|error| refused("cannot keep packed data", &self.folder, error))
+    }
+
+    /// Says that places up to `end` were given away.
+    pub(crate) fn extend(&mut self, end: u64) {
+        self.length = self.length.max(end);
     }
 
     /// Everything that was appended, as an image.
@@ -165,10 +174,7 @@ impl<P: Pack> Stage for Packing<'_, P> {
     }
 
     fn finish(&self, start: u64, worker: &mut Self::Worker) -> Result<()> {
-        self.spool
-            .file
-            .write_all_at(&worker.bytes, start)
-            .map_err(|error| refused("cannot keep packed data", &self.spool.folder, error))
+        self.spool.keep(&worker.bytes, start)
     }
 }
 

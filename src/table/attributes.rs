@@ -31,7 +31,7 @@ impl Attribute {
     /// A bit by its number.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] over 63, and for 3 to 47, which have to be zero (UEFI specification, table 5.8).
+    /// [`Kind::Manifest`] above 63, and for 3 to 47, which must be zero (UEFI specification, table 5.8).
     pub fn bit(number: u64) -> Result<Self> {
         match u8::try_from(number) {
             Ok(bit @ (0..=2 | 48..=63)) => Ok(Self::Bit(bit)),
@@ -43,7 +43,7 @@ impl Attribute {
         }
     }
 
-    /// The bit as it stands in a GPT entry; 0 for what has none there.
+    /// The bit in a GPT entry; 0 for an attribute without such a bit.
     #[must_use]
     pub const fn mask(self) -> u64 {
         match self {
@@ -79,7 +79,7 @@ impl FromStr for Attribute {
     }
 }
 
-/// The attributes of a GPT entry for reports: names, or bit numbers where there is none.
+/// The attributes of a GPT entry for reports: names; bit numbers if there is no name.
 #[must_use]
 pub fn names(attributes: u64) -> Vec<String> {
     (0..64_u8)

@@ -41,15 +41,15 @@ wire! {
 }
 
 impl GptEntry {
-    /// Whether no partition has this slot.
+    /// Whether the slot is free.
     pub(super) fn is_unused(&self) -> bool {
         self.partition_type_guid == Guid(Uuid::nil())
     }
 }
 
 wire! {
-    /// What a boot record has behind its boot code: the master boot record of a disk, and the extended one before a logical
-    /// partition (UEFI 2.10, table 5.1).
+    /// The part of a boot record after its boot code: in the master boot record of a disk, and in the
+    /// extended one before a logical partition (UEFI 2.10, table 5.1).
     pub(crate) struct BootRecord: "boot record behind the boot code", little, 72 {
         0 unique_mbr_disk_signature "UniqueMBRDiskSignature": u32,
         6 partition_record "PartitionRecord": [PartitionRecord; 4],
@@ -69,23 +69,23 @@ wire! {
     }
 }
 
-/// Where [`BootRecord`] lies in its sector: behind the boot code.
+/// The offset of [`BootRecord`] in its sector: after the boot code.
 pub(super) const RECORD_AT: u64 = 440;
 /// BootIndicator of a partition that a BIOS boots.
 pub(super) const ACTIVE: u8 = 0x80;
 /// Type of the record that protects a GPT.
 pub(super) const PROTECTIVE: u8 = 0xee;
-/// Types of an extended partition: with CHS addresses, with LBA, and as Linux wrote it once.
+/// Types of an extended partition: with CHS addresses, with LBA, and an older one of Linux.
 pub(super) const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 
 impl PartitionRecord {
-    /// Whether it stands for no partition.
+    /// Whether the record is unused.
     pub(super) const fn is_unused(&self) -> bool {
         self.os_type == 0 || self.size_in_lba == 0
     }
 }
 
-/// The text of a name in UTF-16 that ends at its first NUL.
+/// The text of a UTF-16 name that ends at its first NUL.
 pub(super) fn name(units: &[u16]) -> String {
     let end = units.iter().position(|unit| *unit == 0).unwrap_or(units.len());
     String::from_utf16_lossy(&units[..end])

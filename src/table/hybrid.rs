@@ -1,7 +1,7 @@
 //! Hybrid MBR: up to three partitions of a GPT shown to systems that know only an MBR, as `sgdisk --hybrid` writes it.
 //!
-//! Source: gdisk 1.0.9, `GPTDataTextUI::MakeHybrid` and `MBRData::MakePart`. No standard has it; UEFI allows the
-//! protective MBR only, so this is for those who ask for it.
+//! Source: gdisk 1.0.9, `GPTDataTextUI::MakeHybrid` and `MBRData::MakePart`. No standard has it. UEFI only
+//! allows the protective MBR, so a hybrid MBR is written only on request.
 
 use super::format::{BootRecord, PROTECTIVE, PartitionRecord};
 use super::mbr::{self, Entry};
@@ -10,10 +10,10 @@ use super::{Placed, Plan, Refusal, Request};
 use crate::error::{Error, Result};
 use crate::units::Sectors;
 
-/// How many partitions of the GPT fit beside the entry that protects it.
+/// How many partitions of the GPT fit beside the protective entry.
 const SHOWN: usize = 3;
 
-/// What can be asked of a hybrid MBR, before anything is placed.
+/// Checks a hybrid MBR before anything is placed.
 pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
     let shown = &request.hybrid;
     if shown.len() > SHOWN {
@@ -65,7 +65,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
     }
 }
 
-/// Shown partitions lie where 32 bits reach.
+/// Checks that shown partitions are within reach of 32 bits.
 pub(super) fn check_reach(request: &Request, placed: &[Placed]) -> Result<(), Refusal> {
     for (at, partition) in placed.iter().enumerate() {
         if request.hybrid.contains(&partition.number) && partition.end() > mbr::reach() {
@@ -78,7 +78,8 @@ pub(super) fn check_reach(request: &Request, placed: &[Placed]) -> Result<(), Re
     Ok(())
 }
 
-/// The protective entry from sector 1 to before the first partition that is shown, then these in the order given.
+/// The protective entry from sector 1 up to the first shown partition, then the shown partitions in the given
+/// order.
 pub(super) fn entries(plan: &Plan) -> Result<[Entry; 4]> {
     let missing = |number| Error::bug(format!("the hybrid MBR cannot show partition {number}"));
     let mut slots = [Entry::default(); 4];
@@ -91,12 +92,13 @@ pub(super) fn entries(plan: &Plan) -> Result<[Entry; 4]> {
         *slot = Entry::of(plan, partition, kind, 0);
         first = first.min(plan.sectors(partition.offset));
     }
-    // A partition lies behind the table, so behind sector 1.
+    // A partition begins after the table, and so after sector 1.
     slots[0] = Entry { kind: PROTECTIVE, start: 1, sectors: first - 1, ..Entry::default() };
     Ok(slots)
 }
 
-/// The numbers of the partitions of `table` that a boot record shows, in its order; none of a protective one.
+/// The numbers of the partitions of `table` that a boot record shows, in its order; empty for a protective
+/// one.
 pub(super) fn shown(record: &BootRecord, table: &Table) -> Vec<u32> {
     let sector = table.sector_size;
     let number = |record: &PartitionRecord| {

@@ -1,12 +1,12 @@
 //! Partition tables: GPT with its protective or hybrid MBR, MBR with logical partitions, and none.
 //!
-//! [`place()`] decides number, place and length of each partition and the length of the disk, all of it sums without a
-//! byte; [`Plan::write`] renders the table that says so. What `Plan::write` puts into an image leaves bytes 0 to 439,
-//! the boot code, to whoever has some.
+//! [`place()`] decides number, place and length of each partition, and the length of the disk, by calculation
+//! alone. [`Plan::write`] renders the table. It leaves out bytes 0 to 439, the boot code, which a boot loader
+//! may add.
 //!
-//! [`read()`] is the way back: the table of any disk, as it stands there.
+//! [`read()`] reads the table of any disk.
 //!
-//! Same doors in each house: `gpt` and `mbr` have `area` (what partitions may use), `check` (what a wish may say),
+//! `gpt` and `mbr` have the same parts: `area` (what partitions may use), `check` (what a wish may contain),
 //! `numbers` (slots), `write` (bytes) and `read`. docs/formats/tables.md has every field.
 
 mod attributes;
@@ -38,48 +38,50 @@ pub enum Scheme {
     Gpt,
     /// Master boot record, the table of DOS.
     Mbr,
-    /// No table: the disk is its one partition.
+    /// No table: the disk consists of its one partition.
     None,
 }
 
-/// A disk as it is wished for.
+/// The wish for a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Which table.
     pub scheme: Scheme,
     /// Bytes in a logical sector: 512, or 4096 where the scheme is not MBR.
     pub sector_size: u64,
-    /// Length of the disk, a multiple of the sector; `None` for as long as the partitions need, in whole MiB.
+    /// Length of the disk, a multiple of the sector; with `None` as long as the partitions need, in whole
+    /// MiB.
     pub disk_size: Option<Bytes>,
     /// GUID of the disk; GPT only.
     pub guid: Uuid,
     /// Signature of the disk; MBR only.
     pub signature: u32,
-    /// First sector of a GPT that partitions may use; `None` for the one after the table, 34 with sectors of 512 bytes.
+    /// First sector of a GPT that partitions may use; with `None` the one after the table, 34 with sectors of
+    /// 512 bytes.
     pub first_lba: Option<Sectors>,
-    /// Numbers of up to three partitions of a GPT that a hybrid MBR shows too, in its order.
+    /// Numbers of up to three partitions of a GPT that a hybrid MBR also shows, in its order.
     pub hybrid: Vec<u32>,
     /// The partitions, in the order in which they are placed.
     pub partitions: Vec<Wish>,
 }
 
-/// A partition as it is wished for.
+/// The wish for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// Its slot in the table, from 1; `None` for the first free one.
+    /// Its slot in the table, from 1; with `None` the first free one.
     pub number: Option<u32>,
-    /// Where it begins; `None` for the first multiple of [`GRAIN`] behind all that is listed before it where it fits
-    /// between those with a start.
+    /// Where it begins. With `None`, at the first multiple of [`GRAIN`] after everything that is listed
+    /// before it, if it fits there between the partitions with a start.
     pub start: Option<Bytes>,
     /// How long it is.
     pub size: Size,
-    /// What it is for. Ignored without a table.
+    /// Its type. Ignored without a table.
     pub kind: Type,
     /// Its GUID; GPT only.
     pub guid: Uuid,
-    /// Its name, at most 36 UTF-16 units; GPT only, elsewhere it has to be empty.
+    /// Its name, at most 36 UTF-16 units; GPT only, otherwise it must be empty.
     pub label: String,
-    /// Its attribute bits; GPT only, elsewhere they have to be zero.
+    /// Its attribute bits; GPT only, otherwise they must be zero.
     pub attributes: u64,
     /// Whether a BIOS boots it; MBR, or shown in a hybrid MBR.
     pub active: bool,
@@ -87,16 +89,17 @@ pub struct Wish {
     pub logical: bool,
 }
 
-/// How long a partition is to be.
+/// The wish for the length of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Exactly this, a multiple of the sector and not zero.
+    /// Exactly this length, a multiple of the sector and not zero.
     Exactly(Bytes),
-    /// What is left up to the next partition with a start, or to the end of the disk, down to a multiple of [`GRAIN`].
+    /// The space up to the next partition with a start, or up to the end of the disk, rounded down to a
+    /// multiple of [`GRAIN`].
     Fill,
 }
 
-/// A disk as it will be.
+/// A disk with its places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Which table.
@@ -121,7 +124,7 @@ pub struct Plan {
     pub partitions: Vec<Placed>,
 }
 
-/// A partition as it will be.
+/// A partition with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// Its slot in the table, from 1; 1 without a table.
@@ -130,7 +133,7 @@ pub struct Placed {
     pub offset: Bytes,
     /// How long it is.
     pub length: Bytes,
-    /// What it is for.
+    /// Its type.
     pub kind: Type,
     /// Its GUID; GPT only.
     pub guid: Uuid,
@@ -182,34 +185,34 @@ impl Plan {
     }
 }
 
-/// A request that cannot be met, and which of its partitions that is about.
+/// A request that cannot be met, and the partitions that it is about.
 #[derive(Debug)]
 struct Refusal {
-    /// Indices into [`Request::partitions`]: none for the disk as a whole, two for an overlap.
+    /// Indices into [`Request::partitions`]: none for the whole disk, two for an overlap.
     partitions: Vec<usize>,
     /// What is wrong.
     error: Error,
 }
 
 impl Refusal {
-    /// Of the disk as a whole.
+    /// About the whole disk.
     fn disk(what: impl Into<String>) -> Self {
         Self { partitions: Vec::new(), error: Error::new(Kind::Manifest, what) }
     }
 
-    /// Of one partition; `rule` follows its name.
+    /// About one partition; `rule` follows its name.
     fn of(index: usize, rule: &str) -> Self {
         let what = format!("{}: {rule}", Subject::Partition(index));
         Self { partitions: vec![index], error: Error::new(Kind::Manifest, what) }
     }
 
-    /// Of two partitions; `rule` stands between their names.
+    /// About two partitions; `rule` stands between their names.
     fn both(one: usize, rule: &str, other: usize) -> Self {
         let what = format!("{} {rule} {}", Subject::Partition(one), Subject::Partition(other));
         Self { partitions: vec![one, other], error: Error::new(Kind::Manifest, what) }
     }
 
-    /// Of the wish that cannot be met: `start`, `label`; of the disk `first_lba`.
+    /// Names the option that cannot be met: `start`, `label`; of the disk `first_lba`.
     fn about(self, key: &'static str) -> Self {
         Self { error: self.error.about(key), ..self }
     }
@@ -227,7 +230,11 @@ impl Refusal {
     }
 
     fn hint(self, text: impl Into<String>) -> Self {
-        Self { error: self.error.hint(text), ..self }
+        self.or_hint(Some(text))
+    }
+
+    fn or_hint(self, text: Option<impl Into<String>>) -> Self {
+        Self { error: self.error.or_hint(text), ..self }
     }
 }
 
@@ -246,18 +253,18 @@ impl From<Refusal> for Error {
     }
 }
 
-/// What partitions may use of a disk.
+/// The part of a disk that partitions may use.
 #[derive(Clone, Copy, Debug)]
 struct Area {
     /// The first byte.
     start: Bytes,
-    /// The end, exclusive: of the disk, or where its size is not given, of what the table or a file can hold.
+    /// The end, exclusive: of the disk; if its size is not given, of what the table or a file can hold.
     end: Bytes,
-    /// What the table needs behind `end`.
+    /// The space that the table needs after `end`.
     tail: Bytes,
-    /// Whether the disk goes on behind `end` and `tail`, out of reach of the table.
+    /// Whether the disk continues after `end` and `tail`, out of reach of the table.
     beyond: bool,
-    /// Why it is no larger.
+    /// The reason for its end.
     why: &'static str,
 }
 
@@ -266,7 +273,7 @@ mod tests {
     use super::*;
     use crate::units::MIB;
 
-    /// Two partitions with names in every table, for the tests that poison one.
+    /// Two partitions with labels, for any table; tests poison one of them.
     pub(super) fn plan() -> Plan {
         let placed = |number: u32, kind: &str| Placed {
             number,

@@ -1,24 +1,25 @@
-//! Number, place and length of every partition: sums alone.
+//! Calculates number, place and length of every partition.
 //!
-//! Partitions with a start stand where they stand. The others follow in the order of the list, each at the first
-//! multiple of [`GRAIN`] behind all that is listed before it where it does not meet one with a start. At first a
-//! partition that fills counts as one grain. Then those that came to lie behind it in the same gap move to the gap's
-//! end, and it takes what is left: the next thing that cannot move, or the end of the disk, is the gap's end.
+//! Partitions with a start keep it. The others follow in the order of the list, each at the first multiple of
+//! [`GRAIN`] after everything that is listed before it where it does not overlap one with a start. At first,
+//! a partition that fills counts as one grain. Then the partitions after it in the same gap move to the end
+//! of the gap, and it takes the space that is left. A gap ends at the next partition that cannot move, or at
+//! the end of the disk.
 
 use std::collections::BTreeMap;
 
 use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
 use crate::error::{Error, Subject};
-use crate::units::{Bytes, KIB, MIB, Sectors};
+use crate::units::{Bytes, MIB, Sectors};
 
-/// What a place that is not given is a multiple of, and the end of what fills: 1 MiB, as every partitioning tool has
-/// it; it is a multiple of the erase blocks and stripes that matter.
+/// The alignment of places that are not given, and of the end of a partition that fills: 1 MiB, as in every
+/// partitioning tool. It is a multiple of all common erase blocks and stripes.
 pub const GRAIN: u64 = MIB;
 
-/// A partition's place under way.
+/// A partition's place while it is calculated.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    /// Where it begins with the room before it that a logical partition needs.
+    /// Where it begins, including the space before it that a logical partition needs.
     from: Bytes,
     start: Bytes,
     end: Bytes,
@@ -30,11 +31,11 @@ impl Span {
     }
 }
 
-/// Decides where everything lies.
+/// Decides the places of everything.
 ///
 /// # Errors
-/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the partitions it is about, for whatever the table cannot express,
-/// the disk cannot hold, or two partitions both claim.
+/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the partitions in question, for anything that the
+/// table cannot express or the disk cannot hold, and for an overlap.
 pub fn place(request: &Request) -> Result<Plan, Error> {
     Ok(plan(request)?)
 }
@@ -72,14 +73,14 @@ fn plan(request: &Request) -> Result<Plan, Refusal> {
         Some(number) => Some(mbr::extended(number, &partitions)?),
         None => None,
     };
-    // Nothing is used where there is no partition.
+    // Without partitions nothing is used.
     let used = partitions.iter().map(Placed::end).max().unwrap_or_default();
     let length = request.disk_size.unwrap_or_else(|| {
-        // One sector is left usable where there is no partition at all.
+        // Without partitions one sector stays usable.
         (used.max(area.start + Bytes::new(request.sector_size)) + area.tail).round_up(GRAIN)
     });
     let sectors = |bytes: Bytes| Sectors::new(bytes.get() / request.sector_size);
-    // The disk is longer than its tail: `area` refuses a shorter one.
+    // The disk is longer than its tail, because `area` refuses a shorter one.
     let usable = length.saturating_sub(area.tail).min(area.end);
     Ok(Plan {
         scheme: request.scheme,
@@ -110,7 +111,7 @@ fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, 
     })
 }
 
-/// What is wrong with the disk whatever its partitions are.
+/// Checks the disk without its partitions.
 fn check_disk(request: &Request) -> Result<(), Refusal> {
     let sector = request.sector_size;
     if sector != 512 && sector != 4096 {
@@ -124,13 +125,14 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
             return Err(Refusal::disk("the size of the disk is not a whole number of sectors")
                 .about("size")
                 .expected(format!("a multiple of {sector} bytes"))
-                .found(format!("{} bytes", size.get())));
+                .found(size.in_full())
+                .or_hint(size.unit_forgotten()));
         }
         if size > Bytes::LIMIT {
             return Err(Refusal::disk("the disk is larger than a file can be")
                 .about("size")
-                .expected(format!("at most {} bytes", Bytes::LIMIT.get()))
-                .found(format!("{} bytes", size.get())));
+                .expected(format!("at most {}", Bytes::LIMIT.in_full()))
+                .found(size.in_full()));
         }
     }
     if request.scheme != Scheme::Gpt {
@@ -149,7 +151,7 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What is wrong with partitions wherever they lie, by the rules of all tables and those of one.
+/// Checks partitions without their places, by the rules of all tables and of the present one.
 fn check_wishes(
     request: &Request,
     table: impl Fn(usize, &Wish) -> Result<(), Refusal>,
@@ -167,15 +169,11 @@ fn check_size(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> 
         if value.is_multiple_of(sector) {
             return Ok(());
         }
-        let refusal = Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
+        Err(Refusal::of(at, &format!("the {name} is not a whole number of sectors"))
             .about(name)
             .expected(format!("a multiple of {sector} bytes"))
-            .found(format!("{} bytes", value.get()));
-        // No partition is as small as that, so its unit was forgotten.
-        Err(match value.get() < 64 * KIB {
-            true => refusal.hint(format!("a number alone counts bytes; was {}MiB meant?", value.get())),
-            false => refusal,
-        })
+            .found(value.in_full())
+            .or_hint(value.unit_forgotten()))
     };
     if let Some(start) = wish.start {
         whole("start", start)?;
@@ -214,7 +212,7 @@ fn check_active(request: &Request) -> Result<(), Refusal> {
     }
 }
 
-/// The slots that partitions chose, each between 1 and `last` and chosen once.
+/// The slots that partitions chose; each must be between 1 and `last` and be chosen once.
 pub(super) fn taken(
     request: &Request,
     last: u32,
@@ -236,7 +234,7 @@ pub(super) fn taken(
     Ok(taken)
 }
 
-/// Without a table: one partition, which is the disk.
+/// Without a table: one partition, which is the whole disk.
 fn whole(request: &Request) -> Result<Plan, Refusal> {
     let [wish] = request.partitions.as_slice() else {
         let refusal = Refusal::disk("a disk without a partition table is one partition")
@@ -267,16 +265,16 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
                 .hint("leave one of the two sizes out"));
         }
         (Size::Exactly(size), _) => size,
-        // Zero is refused below.
+        // A size of zero is refused below.
         (Size::Fill, disk) => disk.unwrap_or_default(),
     };
     if length == Bytes::ZERO || length > Bytes::LIMIT {
         return Err(Refusal::of(0, "no disk has this size")
             .about("size")
-            .expected(format!("1 sector to {} bytes", Bytes::LIMIT.get()))
-            .found(format!("{} bytes", length.get())));
+            .expected(format!("1 sector to {}", Bytes::LIMIT.in_full()))
+            .found(length.in_full()));
     }
-    // A disk of less than a sector has no last one; without a table nobody reads it.
+    // A disk of less than a sector has no last sector; without a table nobody reads it.
     let last = Sectors::new(length.get() / request.sector_size).saturating_sub(Sectors::new(1));
     Ok(Plan {
         scheme: Scheme::None,
@@ -292,12 +290,12 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
     })
 }
 
-/// The room a partition needs before it.
+/// The space that a partition needs before it.
 fn lead(wish: &Wish) -> Bytes {
     if wish.logical { mbr::LEAD } else { Bytes::ZERO }
 }
 
-/// Places everything, with one grain, or up to the next multiple of it, for what fills.
+/// Places everything. A partition that fills gets one grain, or the space up to the next multiple of a grain.
 fn arrange(request: &Request, area: &Area) -> Vec<Span> {
     let fixed: Vec<Option<Span>> = request.partitions.iter().map(|wish| fixed(request, wish)).collect();
     let mut cursor = area.start;
@@ -313,7 +311,7 @@ fn arrange(request: &Request, area: &Area) -> Vec<Span> {
                 Span { from: from.round_up(GRAIN), start, end: start + length }
             };
             let mut span = at(cursor);
-            // Each step passes one of those with a start for good, so there are no more steps than partitions.
+            // Each step passes a partition with a start for good, so there are no more steps than partitions.
             while let Some(obstacle) = fixed.iter().flatten().find(|fixed| fixed.meets(&span)) {
                 span = at(obstacle.end);
             }
@@ -332,26 +330,34 @@ fn fixed(request: &Request, wish: &Wish) -> Option<Span> {
         Size::Exactly(size) => start + size,
         Size::Fill => (start + Bytes::new(request.sector_size)).round_up(GRAIN),
     };
-    // A start with too little before it comes to lie in the table, which is refused.
+    // If there is too little space before the start, the place lies in the table, which is refused later.
     Some(Span { from: start.saturating_sub(lead(wish)), start, end })
 }
 
-/// A place for people: bytes as they are written in a manifest, and the sector.
+/// A place for people: bytes as a manifest has them, and the sector.
 fn shown(request: &Request, bytes: Bytes) -> String {
-    format!("{bytes} (sector {})", bytes.get() / request.sector_size)
+    let (human, sector) = (bytes.human(), bytes.get() / request.sector_size);
+    match human.contains('.') {
+        true => format!("{human} ({} bytes, sector {sector})", bytes.get()),
+        false => format!("{human} (sector {sector})"),
+    }
 }
 
-/// Everything lies where the table allows.
+/// Checks that everything lies where the table allows it.
 fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refusal> {
     for (at, (wish, span)) in request.partitions.iter().zip(spans).enumerate() {
         let early = span.from < area.start;
-        // What fills ends where there is room, and `fill` says so where there is none.
+        // A partition that fills ends where there is space; if there is none, `fill` reports it.
         if !early && (span.end <= area.end || wish.size == Size::Fill) {
             continue;
         }
         let refusal = Refusal::of(at, "it lies outside of what the table lets partitions use")
             .about(if wish.start.is_some() { "start" } else { "size" })
-            .expected(format!("a place from {} to {}", shown(request, area.start), shown(request, area.end)))
+            .expected(if early {
+                format!("a place that begins at or behind {}", shown(request, area.start))
+            } else {
+                format!("a place that ends at or before {}", shown(request, area.end))
+            })
             .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
         return Err(if early && wish.logical {
             refusal.why("the boot record of a logical partition lies 1 MiB before it")
@@ -369,7 +375,7 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
     Ok(())
 }
 
-/// Lets each partition that fills take what is left of its gap.
+/// Gives each partition that fills the rest of its gap.
 fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusal> {
     let wishes = &request.partitions;
     let fills = |at: usize| wishes.get(at).is_some_and(|wish| wish.size == Size::Fill);
@@ -396,13 +402,14 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
                 .expected("one partition of size fill between two that have a start")
                 .why("what is left cannot be given to both"));
         }
-        // Those without a start lie in the order of the list, so from the last to the first.
+        // The partitions without a start are in the order of the list, so this goes from the last to the
+        // first.
         movers.reverse();
         let mut end = limit;
         for mover in movers {
             if let (Some(span), Some(wish)) = (spans.get_mut(mover), wishes.get(mover)) {
                 let length = span.end.saturating_sub(span.start);
-                // What does not fit ends up before the start of the gap, and nothing is left to fill.
+                // If they do not fit, they end up before the start of the gap, and nothing is left to fill.
                 let from = end.saturating_sub(length + lead(wish)).round_down(GRAIN);
                 *span = Span { from, start: from + lead(wish), end: from + lead(wish) + length };
                 end = from;
@@ -427,7 +434,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
     Ok(())
 }
 
-/// No two partitions claim one sector.
+/// Checks that no two partitions overlap.
 fn check_overlap(request: &Request, spans: &[Span]) -> Result<(), Refusal> {
     let mut order: Vec<(usize, &Span)> = spans.iter().enumerate().collect();
     order.sort_by_key(|(_, span)| span.from);
@@ -436,7 +443,7 @@ fn check_overlap(request: &Request, spans: &[Span]) -> Result<(), Refusal> {
         if let Some((before, other)) = furthest
             && span.from < other.end
         {
-            // The one listed later is the one to blame.
+            // The error is about the one that is listed later.
             let (late, early) = (at.max(before), at.min(before));
             let show = |index: usize, span: &Span| {
                 let record = if span.from < span.start { ", with its boot record" } else { "" };

@@ -1,5 +1,5 @@
-//! The types of the Discoverable Partitions Specification that depend on the processor: 21 processors, each with root and
-//! usr, and for both the data of dm-verity and its signature.
+//! The types of the Discoverable Partitions Specification that depend on the processor: 21 processors, each
+//! with root and usr, and for both the data of dm-verity and its signature.
 //!
 //! Source: UAPI group, "Discoverable Partitions Specification"; aliases and partners: systemd `src/basic/architecture.c`
 //! and `architecture.h` (`ARCHITECTURE_SECONDARY`).
@@ -11,17 +11,17 @@ use uuid::{Uuid, uuid};
 pub(super) struct Processor {
     /// Its name, as in `root-x86-64`.
     pub(super) name: &'static str,
-    /// Other names that are read as this one.
+    /// Other names that are accepted.
     pub(super) aliases: &'static [&'static str],
-    /// The 32-bit processor whose programs it runs too, where systemd names one.
+    /// The 32-bit processor whose programs it can also run, if systemd names one.
     pub(super) secondary: Option<&'static str>,
     /// Root: the filesystem, its verity data, its verity signature.
     pub(super) root: [Uuid; 3],
-    /// The same of usr.
+    /// The same for usr.
     pub(super) usr: [Uuid; 3],
 }
 
-/// All processors the specification names.
+/// All processors in the specification.
 pub(super) const PROCESSORS: [Processor; 21] = [
     Processor {
         name: "alpha",

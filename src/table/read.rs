@@ -1,4 +1,4 @@
-//! Reading the partition table of any disk. Nothing that is read is trusted.
+//! Reads the partition table of any disk. It trusts nothing that it reads.
 
 use uuid::Uuid;
 
@@ -9,10 +9,10 @@ use crate::image::Slice;
 use crate::units::{Sectors, usize_of};
 use crate::wire::Wire;
 
-/// A partition table as it stands on a disk.
+/// A partition table as it is on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// Which one it is.
+    /// The kind of table.
     pub scheme: Scheme,
     /// Bytes in a logical sector.
     pub sector_size: u64,
@@ -20,23 +20,23 @@ pub struct Table {
     pub guid: Uuid,
     /// Signature of the disk in its boot record.
     pub signature: u32,
-    /// First sector that partitions may use; 0 in an MBR, which does not say.
+    /// First sector that partitions may use; 0 for an MBR, which does not record it.
     pub first_usable: Sectors,
-    /// Last sector that partitions may use; 0 in an MBR.
+    /// Last sector that partitions may use; 0 for an MBR.
     pub last_usable: Sectors,
     /// Numbers of the partitions of a GPT that a hybrid MBR shows, in its order.
     pub hybrid: Vec<u32>,
-    /// The partitions by number. An extended partition is one of them, before the logical ones that lie in it. Each may lie
-    /// anywhere, also outside the disk.
+    /// The partitions by number. An extended partition is one of them, before the logical ones in it. Each
+    /// may lie anywhere, even outside the disk.
     pub partitions: Vec<Placed>,
 }
 
-/// What was found where a disk has its partition table.
+/// The partition table of a disk, if there is one, and its faults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The table, if there is one.
     pub table: Option<Table>,
-    /// What is not in order, in sentences.
+    /// Faults of the table, as sentences.
     pub remarks: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ pub struct Found {
 /// with logical partitions.
 ///
 /// # Errors
-/// [`Kind::Source`](crate::error::Kind::Source) where the disk cannot be read. A table that is not in order is a remark.
+/// [`Kind::Source`](crate::error::Kind::Source) where the disk cannot be read. A damaged table is a remark.
 pub fn read(disk: &Slice) -> Result<Found> {
     let mut found = Found::default();
     let record = BootRecord::read(&bytes(disk, RECORD_AT, BootRecord::LENGTH)?).ok();
@@ -67,14 +67,14 @@ pub fn read(disk: &Slice) -> Result<Found> {
     Ok(found)
 }
 
-/// `length` bytes of a disk at `offset`; zero where they lie outside.
+/// `length` bytes of a disk at `offset`; bytes outside the disk are zero.
 pub(super) fn bytes(disk: &Slice, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     disk.read(offset, &mut bytes)?;
     Ok(bytes)
 }
 
-/// `length` bytes of a disk from sector `lba` on; zero where they lie outside.
+/// `length` bytes of a disk from sector `lba` on; bytes outside the disk are zero.
 pub(super) fn sectors(disk: &Slice, lba: u64, sector: u64, length: u64) -> Result<Vec<u8>> {
     bytes(disk, Sectors::new(lba).bytes(sector).get(), usize_of(length))
 }
@@ -180,7 +180,7 @@ mod tests {
         assert!(table.partitions.iter().any(|it| it.kind == Type::Mbr(0x0f)), "{kinds:?}");
     }
 
-    /// A copy of an image with other bytes at some place.
+    /// A copy of an image with other bytes at one place.
     fn changed(image: &Image, at: u64, bytes: &[u8]) -> Image {
         let mut whole = vec![0; usize_of(image.length().get())];
         image.read(0, &mut whole).unwrap();
@@ -220,7 +220,7 @@ mod tests {
         let both = changed(&changed(&whole, 512 + 20, &[1]), last + 20, &[1]);
         let found = read(&both.whole()).unwrap();
         assert!(found.remarks[0].starts_with("both GPTs are damaged"), "{:?}", found.remarks);
-        // What is left is the record that protects it.
+        // Only the protective record is left.
         assert_eq!(found.table.unwrap().partitions[0].kind, Type::Mbr(0xee));
     }
 

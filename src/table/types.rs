@@ -1,4 +1,4 @@
-//! The names of partition types, and what each is in a GPT, in an MBR and in a hybrid MBR.
+//! The names of partition types, and their values in a GPT, an MBR and a hybrid MBR.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +9,10 @@ use super::processors::{PROCESSORS, Processor};
 use crate::error::{Error, Kind, Result};
 use crate::text::{nearest, printable};
 
-/// What a partition is for, as it stands in a table.
+/// The type of a partition, as it is in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
-    /// The type GUID of a GPT. Those that have a name here stand for a byte in an MBR too.
+    /// The type GUID of a GPT. If it has a name here, it also stands for a byte in an MBR.
     Guid(Uuid),
     /// The byte of an MBR.
     Mbr(u8),
@@ -31,13 +31,13 @@ impl Type {
     pub const XBOOTLDR: Self = Self::Guid(XBOOTLDR);
     /// Swap space of Linux.
     pub const SWAP: Self = Self::Guid(SWAP);
-    /// A filesystem of Linux, for whatever use.
+    /// A filesystem of Linux for any use.
     pub const LINUX: Self = Self::Guid(LINUX_GENERIC);
-    /// The place of GRUB's core image on a disk with a GPT that a BIOS boots.
+    /// The place of GRUB's core image on a disk with a GPT, for a BIOS.
     pub const BIOS_BOOT: Self = Self::Guid(BIOS_BOOT);
 
-    /// Whether firmware or a boot loader reads files from it: an EFI system partition or an XBOOTLDR partition, in a GPT or
-    /// by its byte in an MBR.
+    /// Whether firmware or a boot loader reads files from it: an EFI system partition or an XBOOTLDR
+    /// partition, in a GPT or by its byte in an MBR.
     #[must_use]
     pub const fn is_system(self) -> bool {
         match self {
@@ -51,26 +51,26 @@ impl Type {
 struct Named {
     /// The name in reports.
     name: &'static str,
-    /// Other names that are read as this one.
+    /// Other names that are accepted.
     aliases: &'static [&'static str],
     guid: Uuid,
-    /// Its byte in an MBR; `None` where an MBR has no such thing.
+    /// Its byte in an MBR; `None` if an MBR has no such type.
     mbr: Option<u8>,
     /// Its byte in a hybrid MBR: sgdisk's 16-bit code of the type (`sgdisk -L`) / 0x100.
     hybrid: u8,
 }
 
-/// A type that is Linux's own and generic in an MBR.
+/// The byte for types of Linux that are generic in an MBR.
 const LINUX: u8 = 0x83;
 
-/// A type that is the same byte in an MBR and a hybrid MBR.
+/// A type with the same byte in an MBR and a hybrid MBR.
 const fn named(name: &'static str, aliases: &'static [&'static str], guid: Uuid, byte: u8) -> Named {
     Named { name, aliases, guid, mbr: Some(byte), hybrid: byte }
 }
 
-/// The types that depend on no processor. GUIDs: Discoverable Partitions Specification; GRUB's BIOS boot partition and
-/// Microsoft's basic data are not in it, nor those of Solaris (util-linux `include/pt-gpt-partnames.h`). Bytes: UEFI specification 5.2.2 for the ESP, Boot Loader Specification for
-/// XBOOTLDR, util-linux `include/pt-mbr-partnames.h` for the rest.
+/// The types that do not depend on the processor. GUIDs: Discoverable Partitions Specification, except GRUB's
+/// BIOS boot partition, Microsoft's basic data and those of Solaris. Bytes: UEFI specification 5.2.2 for the ESP, Boot Loader
+/// Specification for XBOOTLDR, util-linux `include/pt-mbr-partnames.h` for the rest.
 const NAMED: [Named; 13] = [
     named("esp", &[], ESP, 0xef),
     named("xbootldr", &[], XBOOTLDR, 0xea),
@@ -91,7 +91,7 @@ const NAMED: [Named; 13] = [
 /// The endings of the three types of root and usr, in the order of [`Processor::root`].
 const ENDINGS: [&str; 3] = ["", "-verity", "-verity-sig"];
 
-/// The processor that a type without one stands for.
+/// The processor of a type whose name does not give one.
 #[derive(Clone, Copy, Debug)]
 pub struct Architecture(&'static Processor);
 
@@ -127,7 +127,7 @@ impl FromStr for Architecture {
     /// `x86-64`, `amd64`, `arm64`, `aarch64`, …
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for a processor that the Discoverable Partitions Specification does not name.
+    /// [`Kind::Manifest`] for a processor that is not in the Discoverable Partitions Specification.
     fn from_str(text: &str) -> Result<Self> {
         let known =
             || PROCESSORS.iter().flat_map(|it| std::iter::once(it.name).chain(it.aliases.iter().copied()));
@@ -141,12 +141,12 @@ impl FromStr for Architecture {
 }
 
 impl Type {
-    /// Reads a name, a GUID, or the byte of an MBR as `0x83`. `root`, `usr`, `root-verity`, … are those of
-    /// `architecture`, and `root-secondary`, `usr-secondary-verity`, … those of its 32-bit partner.
+    /// Parses a name, a GUID, or the byte of an MBR as `0x83`. `root`, `usr`, `root-verity`, … are those of
+    /// `architecture`; `root-secondary`, `usr-secondary-verity`, … are those of its 32-bit partner.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for a name that is unknown, with the nearest one that is known, and for one that depends on
-    /// the processor where none is given.
+    /// [`Kind::Manifest`] for an unknown name, with the nearest known one, and for a name that depends on the
+    /// processor if none is given.
     pub fn parse(text: &str, architecture: Option<Architecture>) -> Result<Self> {
         if let Some(known) = NAMED.iter().find(|known| known.name == text || known.aliases.contains(&text)) {
             return Ok(Self::Guid(known.guid));
@@ -180,7 +180,7 @@ impl Type {
         }
     }
 
-    /// The byte in an MBR; `None` for a GUID without a name here and for what an MBR has not.
+    /// The byte in an MBR; `None` for a GUID without a name here, and for a type that an MBR does not have.
     #[must_use]
     pub fn mbr(self) -> Option<u8> {
         match self {
@@ -192,8 +192,8 @@ impl Type {
         }
     }
 
-    /// The byte in a hybrid MBR, as `sgdisk --hybrid` gives it; `None` for what it has no code for. sgdisk 1.0.9 knows
-    /// root and usr of five processors only and writes 0xff for the others; they are 0x83 here.
+    /// The byte in a hybrid MBR, as with `sgdisk --hybrid`; `None` if sgdisk has no code for it. sgdisk 1.0.9
+    /// knows root and usr of only five processors and writes 0xff for the others; here they are 0x83.
     #[must_use]
     pub fn hybrid(self) -> Option<u8> {
         match self {
@@ -207,7 +207,7 @@ impl Type {
 }
 
 impl fmt::Display for Type {
-    /// The name, or where there is none the GUID, or `0x83`.
+    /// The name; the GUID if there is none; or `0x83`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mbr(byte) => write!(f, "{byte:#04x}"),
@@ -246,14 +246,14 @@ fn processor_name(guid: Uuid) -> Option<String> {
     })
 }
 
-/// Reads `root-x86-64-verity`, `usr-amd64`, `root-secondary`, `usr-verity-sig`.
+/// Parses `root-x86-64-verity`, `usr-amd64`, `root-secondary`, `usr-verity-sig`.
 fn by_processor(text: &str, architecture: Option<Architecture>) -> Result<Option<Uuid>> {
     let (stem, rest) = match (text.strip_prefix("root"), text.strip_prefix("usr")) {
         (Some(rest), _) => ("root", rest),
         (None, Some(rest)) => ("usr", rest),
         (None, None) => return Ok(None),
     };
-    // The longest ending first, since each ends in the one before it or in nothing.
+    // The longest ending first, because each one begins with a shorter one or is empty.
     let ending = ENDINGS.into_iter().rev().find(|ending| rest.ends_with(ending)).unwrap_or_default();
     let machine = rest.strip_suffix(ending).unwrap_or(rest);
     let native = || {
@@ -280,7 +280,7 @@ fn by_processor(text: &str, architecture: Option<Architecture>) -> Result<Option
     }))
 }
 
-/// Every name that [`Type::parse`] reads, but for aliases of processors.
+/// Every name that [`Type::parse`] accepts, except aliases of processors.
 fn all_names() -> Vec<String> {
     let mut names: Vec<String> = NAMED
         .iter()
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn every_name_reads_and_prints_back() {
         let names = all_names();
-        // 13 types with one alias, 21 x 6 of processors, 12 that depend on the architecture.
+        // 13 types with one alias, 21 x 6 for processors, 12 that depend on the architecture.
         assert_eq!(names.len(), 14 + 21 * 6 + 12);
         let mut guids = BTreeSet::new();
         for name in &names {

@@ -1,5 +1,5 @@
-//! Building a [`Tree`](super::Tree) from what the manifest lists: scanned directories, texts, links, devices, laid over each other
-//! by rules that do not depend on their order.
+//! Builds a [`Tree`](super::Tree) from what the manifest lists: scanned directories, texts, links and
+//! devices. They are laid over each other by rules that do not depend on their order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::chmod::Chmod;
 use super::look::{Entry, What};
 use super::owners::Owners;
+use super::rules::{Hardlinks, Owner, Rules};
 use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
 use crate::error::{Error, Kind, Result, Subject};
@@ -17,56 +17,6 @@ use crate::host::stamp;
 use crate::image::Slice;
 use crate::text::{printable, shortened};
 use crate::units::{index, u64_of};
-
-/// Who owns what a host directory or file becomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Owner {
-    /// User 0, group 0, whoever owns the sources: the same as root and as nobody.
-    #[default]
-    Root,
-    /// As on the host.
-    Preserve,
-    /// These numbers.
-    Ids {
-        /// User.
-        uid: u32,
-        /// Group.
-        gid: u32,
-    },
-}
-
-/// What becomes of several names of one inode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hardlinks {
-    /// They stay names of one inode.
-    #[default]
-    Preserve,
-    /// Each becomes a file of its own, so that the state of the source's links leaves no trace.
-    Dissolve,
-    /// Files of equal content and metadata become names of one inode, whether they were on the host or not.
-    Dedupe,
-}
-
-/// How a host path is taken over.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// Owner of everything below.
-    pub owner: Owner,
-    /// What becomes of hard links.
-    pub hardlinks: Hardlinks,
-    /// Permissions of the top node, instead of those on the host.
-    pub mode: Option<u16>,
-    /// A change of the permissions of everything but symbolic links.
-    pub chmod: Option<Chmod>,
-    /// The time of everything, instead of those on the host.
-    pub mtime: Option<Time>,
-    /// Times above this become this.
-    pub latest: Option<Time>,
-    /// Whether names that get another owner than on the host are told.
-    pub tell_owners: bool,
-    /// Metadata as in the Nix store whatever the host has: modes 0444 and 0555, second 1, no attributes.
-    pub store: bool,
-}
 
 /// What a node comes from, for errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +39,7 @@ impl From<&str> for Cause {
     }
 }
 
-/// Which [`Cause`] a node has.
+/// Number of the [`Cause`] of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 
@@ -97,11 +47,11 @@ pub struct Origin(u32);
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) node: Node,
-    /// Which list of children; for directories only.
+    /// Number of the list of children; for directories only.
     children: u32,
     origin: u32,
-    /// Depth of the target of its entry plus one; 0 for a parent that no entry names but `origin` needs. The deeper target is the more
-    /// specific wish, so it decides a directory's metadata.
+    /// Depth of the entry's target plus one; 0 for a parent that no entry names but `origin` needs. The
+    /// deeper target is the more specific wish, so it decides a directory's metadata.
     rank: u16,
 }
 
@@ -123,21 +73,23 @@ pub struct Builder {
     group_numbers: HashMap<(u32, u64, u64), u32>,
     pub(super) dedupe: Vec<u32>,
     pub(super) owners: Owners,
-    /// Bytes of the longest name.
+    /// Length of the longest name in bytes.
     pub(super) longest: u16,
-    /// Below which paths no file begins with a hole.
+    /// No file below these paths begins with a hole.
     pub(super) begun: Vec<Vec<u8>>,
+    pub(super) boots: bool,
     time: Time,
 }
 
 const NO_CHILDREN: u32 = u32::MAX;
 
-/// The longest name of any filesystem: the 255 UTF-16 units of a FAT, each of which is at most 3 bytes of UTF-8. A
-/// filesystem with shorter ones refuses what is longer ([`Tree::check_names`](super::Tree::check_names)).
+/// The longest name of any filesystem: the 255 UTF-16 units of a FAT, each at most 3 bytes of UTF-8.
+/// Filesystems with a lower limit refuse longer names ([`Tree::check_names`](super::Tree::check_names)).
 pub const LONGEST_NAME: u16 = 255 * 3;
 
 impl Builder {
-    /// An empty root directory of mode 0755 and owner root. `time` dates directories that no entry names.
+    /// An empty root directory of mode 0755 and owner root. Directories that no entry names get the time
+    /// `time`.
     #[must_use]
     pub fn new(time: Time) -> Self {
         let mut builder = Self {
@@ -157,20 +109,21 @@ impl Builder {
             owners: Owners::of_process(),
             longest: 0,
             begun: Vec::new(),
+            boots: false,
             time,
         };
         let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
         builder
     }
 
-    /// Says what the nodes that are put with this origin come from.
+    /// Says where the nodes that are put with this origin come from.
     pub fn origin(&mut self, cause: impl Into<Cause>) -> Origin {
         let number = u32::try_from(self.origins.len()).unwrap_or(u32::MAX);
         self.origins.push(cause.into());
         Origin(number)
     }
 
-    /// Adds to an error about two causes what they are: entries as subjects, the later one first, others by name.
+    /// Adds both causes to an error: entries as subjects, the later one first, others by name.
     fn blame(&self, error: Error, late: u32, early: u32) -> Error {
         let causes = [late, early].map(|origin| self.origins.get(index(origin)));
         causes.into_iter().flatten().fold(error, |error, cause| match cause {
@@ -198,12 +151,6 @@ impl Builder {
         let length = u16::try_from(to.len()).map_err(|_| too_many())?;
         self.names.extend_from_slice(to);
         Ok(Content::Symlink { target, length })
-    }
-
-    /// Lets no file at `path` and below begin with a hole: its first block becomes data. GRUB (2.06, 2.14) cannot read a
-    /// file of ext4 whose first extent begins later, and what it reads is in `/boot` mostly.
-    pub fn begin_with_data(&mut self, path: &[u8]) {
-        self.begun.push(path.to_vec());
     }
 
     /// Puts a directory, device, pipe or socket at `target`, making the directories above it.
@@ -248,8 +195,8 @@ impl Builder {
         }
     }
 
-    /// Puts a directory at `target`, making those above it, unless something stands there; any other entry for that
-    /// directory decides what it is like.
+    /// Puts a directory at `target`, with those above it, unless something is there already. Any other entry
+    /// for that directory decides its metadata.
     ///
     /// # Errors
     /// As [`Builder::put`], where a link or a file stands above it.
@@ -307,7 +254,8 @@ impl Builder {
         self.listing(top, scan, &root.entry, rules, origin, rank)
     }
 
-    /// Grafts the listings below `entry`, breadth first within an explicit stack: depth is the host's to choose.
+    /// Grafts the listings below `entry`, breadth first. The stack is explicit, because the host chooses the
+    /// depth.
     fn listing(
         &mut self,
         top: u32,
@@ -340,8 +288,8 @@ impl Builder {
         Ok(())
     }
 
-    /// The metadata of a scanned inode under `rules`, with `mode` in place of its own where one is given. A link has no
-    /// mode to change, and the entries of an access ACL follow it, as they do on chmod(2).
+    /// The metadata of a scanned inode under `rules`. `mode` replaces the inode's mode where it is given. A
+    /// link has no mode to change. The entries of an access ACL follow the mode, as they do on chmod(2).
     fn meta(&mut self, entry: &Entry, rules: &Rules, mode: Option<u16>) -> Meta {
         if rules.store {
             let executable = matches!(entry.what, What::Directory(_)) || entry.mode & 0o100 != 0;
@@ -379,15 +327,15 @@ impl Builder {
         if let Some(number) = self.xattr_numbers.get(xattrs) {
             return *number;
         }
-        // There are fewer sets than inodes; a number past them all is refused where it is looked up.
+        // There are fewer sets than inodes. A number past them all is refused where it is looked up.
         let number = u32::try_from(self.xattrs.len()).unwrap_or(u32::MAX);
         self.xattrs.push(xattrs.to_vec());
         self.xattr_numbers.insert(xattrs.to_vec(), number);
         number
     }
 
-    /// The content of a scanned inode; `place` is that of its directory, or else its own path becomes one. What was read
-    /// along with it is among `held`.
+    /// The content of a scanned inode. `place` is that of its directory; without it, its own path becomes
+    /// one. `held` has what was read along with it.
     fn content(
         &mut self,
         entry: &Entry,
@@ -442,7 +390,7 @@ impl Builder {
         }
     }
 
-    /// The directory that `above` names, making what is missing.
+    /// The directory that `above` names. Makes the directories that are missing.
     fn parents(&mut self, above: &[&[u8]], origin: Origin) -> Result<u32> {
         let mut at = 0;
         for (depth, part) in above.iter().enumerate() {
@@ -479,7 +427,7 @@ impl Builder {
         self.children.get(index(list)).map_or(&[], Vec::as_slice)
     }
 
-    /// Where `name` stands among the children of `directory`, or would stand.
+    /// Position of `name` among the children of `directory`, or the position to insert it at.
     fn find(&self, directory: u32, name: &[u8]) -> Result<usize, usize> {
         let children = self.children_of(directory);
         // A listing arrives sorted, so most names belong at the end.
@@ -495,7 +443,7 @@ impl Builder {
         &self.names[start..start + usize::from(node.name_length)]
     }
 
-    /// Adds a child, or meets the one of that name: two directories become one, anything else is an error.
+    /// Adds a child. Where one of that name exists, two directories become one; anything else is an error.
     fn add(
         &mut self,
         parent: u32,
@@ -525,7 +473,7 @@ impl Builder {
         }
     }
 
-    /// Two entries say what a directory is like: the more specific one decides.
+    /// Two entries describe one directory: the more specific one decides.
     fn claim(&mut self, directory: u32, meta: Meta, origin: Origin, rank: u16) -> Result<()> {
         let draft = &mut self.drafts[index(directory)];
         if draft.rank == rank && rank > 0 && draft.origin != origin.0 {
@@ -614,7 +562,7 @@ fn rank(parts: &[&[u8]]) -> u16 {
     u16::try_from(parts.len().saturating_add(1)).unwrap_or(u16::MAX)
 }
 
-/// Refuses in a store path what Nix keeps in none: it makes files, directories and links only.
+/// Refuses what Nix never puts in a store path: it makes only files, directories and links.
 fn storable(entry: &Entry, rules: &Rules, path: impl FnOnce() -> PathBuf) -> Result<()> {
     if !rules.store || matches!(entry.what, What::Directory(_) | What::File | What::Symlink(_)) {
         return Ok(());

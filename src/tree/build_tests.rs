@@ -134,7 +134,7 @@ fn what_a_boot_loader_reads_begins_with_data() {
     let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("contents[0]");
-    builder.begin_with_data(b"/boot");
+    builder.begin_boot_with_data(false);
     for target in [b"/boot".as_slice(), b"/data"] {
         builder.graft(target, &scan, 0, &Rules::default(), origin).unwrap();
     }
@@ -154,4 +154,33 @@ fn what_a_boot_loader_reads_begins_with_data() {
         assert_eq!(ranges(&format!("/data/{name}")), elsewhere, "{name}");
         assert_eq!(ranges(&format!("/boot/{name}")), below, "{name}");
     }
+}
+
+/// A partition that is mounted at /boot has what boot loaders read at its top.
+#[test]
+fn what_a_boot_partition_holds_begins_with_data() {
+    let host = tempfile::tempdir().unwrap();
+    std::fs::create_dir(host.path().join("grub")).unwrap();
+    for name in ["image", "grub/image"] {
+        std::fs::File::create(host.path().join(name)).unwrap().set_len(40_960).unwrap();
+    }
+    let request =
+        Request { path: host.path().to_owned(), follow: true, xattrs: Patterns::default(), holes: true };
+    let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
+    let first = |target: &[u8], boot: Option<bool>| {
+        let mut builder = Builder::new(Time::default());
+        let origin = builder.origin("contents[0]");
+        boot.into_iter().for_each(|boot| builder.begin_boot_with_data(boot));
+        builder.graft(target, &scan, 0, &Rules::default(), origin).unwrap();
+        let tree = builder.finish(1).unwrap();
+        ["image", "grub/image"].map(|name| {
+            let path = [target, b"/", name.as_bytes()].concat();
+            !tree.ranges(tree.find(&path).unwrap()).unwrap().is_empty()
+        })
+    };
+    assert_eq!(first(b"/", None), [false, false]);
+    assert_eq!(first(b"/", Some(false)), [true, true], "GRUB's folder is at the top");
+    assert_eq!(first(b"/data", Some(false)), [false, false]);
+    assert_eq!(first(b"/data", Some(true)), [true, true], "its type says so");
+    assert_eq!(first(b"/boot", Some(false)), [true, true]);
 }

@@ -7,7 +7,24 @@ use crate::error::Result;
 use crate::progress::Progress;
 use crate::units::index;
 
+/// Where boot loaders have their files in a partition that is mounted at /boot: GRUB as Debian and as Fedora name it, and
+/// what the Boot Loader Specification and U-Boot look for.
+const BOOT: [&[u8]; 6] = [b"/grub", b"/grub2", b"/loader", b"/EFI", b"/extlinux", b"/boot.scr"];
+
 impl Builder {
+    /// Makes the first block of every file at `path` and below data, so that none begins with a hole. GRUB (2.06,
+    /// 2.14) cannot read a file of ext4 whose first extent begins later.
+    pub fn begin_with_data(&mut self, path: &[u8]) {
+        self.begun.push(path.to_vec());
+    }
+
+    /// Lets boot loaders read what is theirs ([`Builder::begin_with_data`]): `/boot`, and everything where this is the
+    /// partition that is mounted there, because its type says so (`boot`) or because a loader's files are at its top.
+    pub fn begin_boot_with_data(&mut self, boot: bool) {
+        self.boots = true;
+        self.begin_with_data(if boot { b"/" } else { b"/boot" });
+    }
+
     /// Groups the names of each inode, numbers the nodes in preorder, and drops what only building needed.
     /// `jobs` threads read files that may be equal, if an entry asked for that.
     ///
@@ -64,6 +81,9 @@ impl Builder {
         let equal = super::links::equal(&tree, &dedupe, jobs, progress)?;
         for group in groups.iter().chain(&equal) {
             tree.link(group);
+        }
+        if self.boots && BOOT.iter().any(|name| tree.find(name).is_some()) {
+            self.begun.push(b"/".to_vec());
         }
         for path in &self.begun {
             tree.begin_with_data(path);

@@ -12,6 +12,8 @@ mod hold;
 mod links;
 mod look;
 mod owners;
+mod ready;
+mod rules;
 mod scan;
 pub mod xattr;
 
@@ -26,10 +28,13 @@ use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Files, HostFile, NamedFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
-pub use build::{Builder, Hardlinks, Owner, Rules};
+pub use build::Builder;
 pub use chmod::Chmod;
 pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
+pub(crate) use owners::Names;
+pub(crate) use ready::Ready;
+pub use rules::{Hardlinks, Owner, Rules};
 pub use scan::{Request, Scan, scan};
 pub use xattr::Xattr;
 
@@ -410,7 +415,7 @@ impl Tree {
     fn host(&self, id: u32) -> Result<(&Place, u64, u64)> {
         match self.nodes.get(index(id)).map(|node| node.content) {
             Some(Content::File { place, size, stamp }) => Ok((self.place(id, place)?, size, stamp)),
-            _ => Err(Error::bug(format!("node {id} of a tree is asked for a host file and is none"))),
+            _ => Err(Error::bug(format!("node {id} of a tree is not a host file"))),
         }
     }
 

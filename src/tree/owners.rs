@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use rustix::process::{getegid, geteuid, getgroups};
 
 use super::Meta;
-use super::build::{Owner, Rules};
 use super::look::{Entry, What};
+use super::rules::{Owner, Rules};
 use crate::error::Warning;
 use crate::text::printable_path;
 
@@ -37,13 +37,13 @@ pub(super) struct Owners {
 
 /// The number of names, and the first few of them.
 #[derive(Clone, Debug, Default)]
-struct Names {
+pub(crate) struct Names {
     count: u64,
     examples: Vec<String>,
 }
 
 impl Names {
-    fn add(&mut self, most: usize, example: impl FnOnce() -> String) {
+    pub(crate) fn add(&mut self, most: usize, example: impl FnOnce() -> String) {
         self.count += 1;
         if self.examples.len() < most {
             self.examples.push(example());
@@ -51,7 +51,7 @@ impl Names {
     }
 
     /// `3 names: a, b and 1 more`; `None` where there are none.
-    fn list(&self) -> Option<String> {
+    pub(crate) fn list(&self) -> Option<String> {
         let shown = self.examples.join(", ");
         let names = if self.count == 1 { "name" } else { "names" };
         match self.count.checked_sub(crate::units::u64_of(self.examples.len()))? {
@@ -129,9 +129,10 @@ impl Owners {
 
     /// The warnings about it.
     pub(super) fn warnings(&self) -> Vec<Warning> {
-        let changed = self.changed.list().map(|list| {
-            format!("owners that are not kept, since everything becomes root's, of {list}; the owner `preserve` keeps them")
-        });
+        let changed = self
+            .changed
+            .list()
+            .map(|list| format!("owners replaced by root, of {list}; the owner `preserve` keeps them"));
         let set_id = self.set_id.list().map(|list| {
             format!("set-user-ID and set-group-ID bits that act for another user or group than on this machine, of {list}")
         });
@@ -190,7 +191,7 @@ mod tests {
         Caller { uid, groups: vec![4711, gid], confined: false }
     }
 
-    /// An owner that is none of the users here.
+    /// An owner other than the users of these tests.
     const OTHER: Owner = Owner::Ids { uid: 4712, gid: 4713 };
 
     #[test]
@@ -200,10 +201,7 @@ mod tests {
         let found = said(&files, &rules, somebody);
         let [warning] = found.as_slice() else { panic!("{found:?}") };
         // The folder itself, which becomes the root, and `b` count as names too.
-        assert!(
-            warning.starts_with("owners that are not kept, since everything becomes root's, of 6 names: "),
-            "{warning}"
-        );
+        assert!(warning.starts_with("owners replaced by root, of 6 names: "), "{warning}");
         assert!(
             warning.ends_with(" (U:G), /a (U:G), /b (U:G) and 3 more; the owner `preserve` keeps them"),
             "{warning}"
@@ -267,8 +265,7 @@ mod tests {
         assert_eq!(found(&kept, true), [unknown]);
         assert_eq!(found(&kept, false), [""; 0]);
         let told = Rules { tell_owners: true, ..Rules::default() };
-        let one = "owners that are not kept, since everything becomes root's, of 1 name: /x (5:5); the owner `preserve` keeps \
-                   them";
+        let one = "owners replaced by root, of 1 name: /x (5:5); the owner `preserve` keeps them";
         assert_eq!(found(&told, true), [one]);
         assert_eq!(found(&told, false).len(), 1);
         assert!(found(&told, false)[0].contains("of 3 names"), "{:?}", found(&told, false));

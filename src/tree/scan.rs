@@ -17,7 +17,7 @@ use super::hold::Hold;
 use super::look::{Asked, Entry, Name, What};
 use super::xattr::{self, Patterns};
 use crate::error::{Error, Kind, Result};
-use crate::host::open_any_length;
+use crate::host::{kind_of, open_any_length};
 use crate::progress::Progress;
 use crate::units::{index, u64_of};
 
@@ -121,6 +121,10 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
     Ok(Scan { roots, listings, shelves: shelves.collect() })
 }
 
+fn no_file(path: &Path, kind: &str) -> Error {
+    Error::new(Kind::Source, "the source is neither a file nor a folder").at(path).found(kind)
+}
+
 /// Examines the top of a request. If it is a directory, `spawn` reads it and returns the number of its
 /// listing.
 fn root<'r>(
@@ -134,10 +138,12 @@ fn root<'r>(
     };
     let path = if request.follow {
         request.path.canonicalize().map_err(|error| {
-            let what = if error.kind() == std::io::ErrorKind::NotFound {
-                "the source does not exist"
-            } else {
-                "cannot read the source"
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let what = match request.path.metadata() {
+                // What a link in /proc leads to need not have a path.
+                Ok(meta) if missing => return no_file(&request.path, kind_of(meta.file_type())),
+                _ if missing => "the source does not exist",
+                _ => "cannot read the source",
             };
             Error::io(Kind::Source, what, &request.path, error)
         })?

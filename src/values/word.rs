@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use super::{ValueError, refuse};
 use crate::container::{Compression, Format, Subformat};
+use crate::filesystem::erofs::{Compress, Kernel};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
+use crate::filesystem::squashfs;
 use crate::table::Scheme;
+use crate::verity::Algorithm;
 
 /// The width of the entries of a FAT, as a manifest has it: `32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,31 @@ words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => C
 value!(TimePolicy, text, "TimePolicy", "\"refuse\" or \"clamp\"", {
     "description": "What becomes of times that do not fit: an error (`refuse`), or the nearest that does (`clamp`).",
     "enum": ["refuse", "clamp"]
+});
+
+words!(Compress, "erofs compresses files with", "none" => None, "lz4" => Lz4, "lz4hc" => Lz4hc, "zstd" => Zstd);
+
+value!(Compress, text, "ErofsCompress", "\"none\", \"lz4\", \"lz4hc\" or \"zstd\"", {
+    "description": "How files are compressed.",
+    "enum": ["none", "lz4", "lz4hc", "zstd"]
+});
+
+words!(Kernel, "the oldest kernel that reads an erofs is", "any" => Any, "6.15" => Since615);
+
+value!(Kernel, text, "ErofsKernel", "\"any\" or \"6.15\"", {
+    "description": "The oldest version of Linux that reads it.",
+    "enum": ["any", "6.15"]
+});
+
+words!(
+    squashfs::Compression,
+    "the compression of a SquashFS is",
+    "zstd" => Zstd, "gzip" => Gzip, "xz" => Xz, "lz4" => Lz4, "none" => None
+);
+
+value!(squashfs::Compression, text, "SquashfsCompression", "\"zstd\", \"gzip\", \"xz\", \"lz4\" or \"none\"", {
+    "description": "How the blocks of a SquashFS are compressed.",
+    "enum": ["zstd", "gzip", "xz", "lz4", "none"]
 });
 
 words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);
@@ -115,7 +143,7 @@ value!(Property, number, "Property", "the value of a property in quotes, or a nu
 });
 
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
-    "description": "The file format of the image: raw, qcow2, …, as `--format` takes it.",
+    "description": "The file format of the image: raw, qcow2, …",
     "enum": Format::names().collect::<Vec<_>>()
 });
 
@@ -127,4 +155,18 @@ value!(Subformat, text, "Subformat", "the name of a subformat, such as \"fixed\"
 value!(Compression, text, "Compression", "\"none\", \"zlib\" or \"zstd\"", {
     "description": "How clusters are compressed.",
     "enum": Compression::NAMES
+});
+
+words!(
+    Algorithm,
+    "dm-verity hashes with",
+    "sha1" => Sha1,
+    "sha256" => Sha256,
+    "sha384" => Sha384,
+    "sha512" => Sha512
+);
+
+value!(Algorithm, text, "VerityAlgorithm", "\"sha256\" or another hash", {
+    "description": "What dm-verity hashes with: sha256, sha384, sha512, or sha1, which is no longer safe.",
+    "enum": Algorithm::ALL.map(Algorithm::name)
 });

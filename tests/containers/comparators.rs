@@ -42,7 +42,7 @@ fn another_byte_is_noticed_by_all_that_compare_bytes() {
     }
 }
 
-/// A disk that is longer by a sector, or has data where nothing was, is noticed too.
+/// A disk that is longer by a sector is noticed, and so is data in place of a hole.
 #[test]
 fn another_size_is_noticed() {
     let folder = scratch();
@@ -63,8 +63,8 @@ fn another_size_is_noticed() {
     }
 }
 
-/// `qemu-img check` notices a cluster that is counted wrongly: the first refcount of a plain file of clusters of
-/// 64 KiB lies in its fifth cluster.
+/// `qemu-img check` notices a wrong count of a cluster: the first refcount of a plain file with clusters of
+/// 64 KiB is in its fifth cluster.
 #[test]
 fn check_notices_a_wrong_refcount() {
     let folder = scratch();
@@ -76,7 +76,7 @@ fn check_notices_a_wrong_refcount() {
     judge::check("qcow2", &path).unwrap_err();
 }
 
-/// And a VDI that says of more blocks than there are that they are in the file.
+/// It also notices a VDI that claims more blocks than are in the file.
 #[test]
 fn check_notices_a_wrong_number_of_blocks() {
     let folder = scratch();

@@ -25,7 +25,7 @@ fn empty_disks_are_as_large_as_those_of_qemu() {
             must(diskwright().arg("create").arg(&ours).args(["--size", &text]).args(row.arguments()));
             let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"create", &"-q", &"-f", &format];
             arguments.extend(options.iter().map(|option| -> &dyn AsRef<std::ffi::OsStr> { option }));
-            // QEMU counts in sectors; a format that we count otherwise has the size that it is to have.
+            // QEMU counts in sectors. If our format rounds otherwise, QEMU gets the rounded size.
             let text = (row.rounds)(size).to_string();
             arguments.extend::<[&dyn AsRef<std::ffi::OsStr>; 2]>([&theirs, &text]);
             qemu_img(&arguments);
@@ -39,7 +39,7 @@ fn empty_disks_are_as_large_as_those_of_qemu() {
     }
 }
 
-/// Nor is a file further down the chain lost.
+/// A file further down the chain is not lost either.
 #[test]
 fn no_file_of_its_own_chain_is_replaced() {
     let folder = scratch();

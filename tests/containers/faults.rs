@@ -1,4 +1,4 @@
-//! What is refused before any work, and what goes wrong in the middle of it: one error, and nothing left behind.
+//! Refusals before any work, and failures in the middle of it: one error, and nothing left behind.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -74,7 +74,7 @@ fn an_overlay_on_itself_is_refused() {
     for (overlay, backing) in [
         ("base.qcow2", "base.qcow2"),
         ("base.qcow2", "hard.qcow2"),
-        // What the backing file itself lies on.
+        // The backing file of the backing file.
         ("base.qcow2", "over.qcow2"),
         ("hard.qcow2", "over.qcow2"),
     ] {
@@ -86,7 +86,7 @@ fn an_overlay_on_itself_is_refused() {
     }
 }
 
-/// What the command line asks for and cannot be.
+/// Arguments that contradict each other.
 #[test]
 fn arguments_that_do_not_fit_together() {
     let folder = scene();
@@ -134,7 +134,7 @@ fn arguments_that_do_not_fit_together() {
     }
 }
 
-/// A filesystem of a few MiB in memory, unmounted in the end; needs root.
+/// A filesystem of a few MiB in memory, unmounted at the end; needs root.
 struct Small(PathBuf);
 
 impl Small {
@@ -177,7 +177,7 @@ fn a_full_disk_leaves_the_older_file() {
     assert!(names_in(&small.0).is_empty());
 }
 
-/// Growth for which the level 1 table has to move, on a disk with no room for it: the file is as it was.
+/// Growth for which the level 1 table must move, on a full disk: the file stays unchanged.
 #[test]
 fn a_full_disk_leaves_a_file_that_grows() {
     kernel::need();
@@ -194,7 +194,7 @@ fn a_full_disk_leaves_a_file_that_grows() {
     }
 }
 
-/// Signals in the middle of the work: whatever comes of it, the older file or the new one, and nothing else.
+/// Signals in the middle of the work: the result is the older file or the new one, and nothing else.
 #[test]
 fn signals_leave_the_older_file() {
     let folder = scratch();
@@ -228,7 +228,7 @@ fn signals_leave_the_older_file() {
                 std::fs::write(&target, "older").unwrap();
                 continue;
             }
-            // A signal before the program listens ends it at once and without a word, as it ends any.
+            // A signal before the program listens ends it at once without a message, like any program.
             interrupted |= signal == Signal::KILL || said.error().contains("nothing was left behind");
             assert!(said.code == code, "{} {}", said.code, said.error());
             assert!(std::fs::read(&target).unwrap() == b"older", "{}", said.error());
@@ -258,7 +258,7 @@ fn a_source_that_changes_is_noticed() {
     }
 }
 
-/// A writer that has stopped to write keeps no one from stopping, and what was read is kept under no name.
+/// A signal ends the program even if the writer of its input has stopped writing, and the input gets no name.
 #[test]
 fn input_that_never_ends_is_left_by_a_signal() {
     use std::io::Write;
@@ -308,8 +308,8 @@ fn a_stream_is_compressed_by_its_own_codec() {
     }
 }
 
-/// However large the clusters and however many the threads, encoders take less than 64 MiB beyond the program and the
-/// tables.
+/// With clusters of any size and any number of threads, encoders take less than 64 MiB beyond the program and
+/// the tables.
 #[test]
 fn compression_is_bounded_in_memory() {
     let folder = scratch();

@@ -1,5 +1,5 @@
-//! What a container has to hold of a disk beside its bytes: how large its sectors are, and where it ends. It is held, or
-//! refused by name.
+//! What a container must record about a disk besides its bytes: the sector size, and where the disk ends. A
+//! format records it or refuses the disk by name.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ fn sector_of_vhdx(path: &Path) -> u32 {
     le32(&bytes, (2 << 20) + usize::try_from(le32(table, at + 16)).unwrap())
 }
 
-/// A disk that is laid out for sectors of 4096 bytes says so, or becomes a file whose user says so.
+/// A disk for sectors of 4096 bytes records that, or becomes a file whose user must give the sector size.
 #[test]
 fn a_disk_of_large_sectors_is_built() {
     let folder = scratch();
@@ -56,7 +56,7 @@ fn a_disk_of_large_sectors_is_built() {
     }
 }
 
-/// `mkfs` and `create` have the same rule, with their own words for it.
+/// `mkfs` and `create` have the same rule in their own words.
 #[test]
 fn a_filesystem_and_an_empty_disk_of_large_sectors() {
     let folder = scratch();
@@ -81,7 +81,7 @@ fn a_filesystem_and_an_empty_disk_of_large_sectors() {
     assert!(said.code == 2 && said.error().contains("512 and 4096"), "{}", said.error());
 }
 
-/// A disk that is converted says of its sectors what it said, or what its GPT says where the container says nothing.
+/// A converted disk keeps its recorded sector size; if the container records none, its GPT shows it.
 #[test]
 fn a_disk_of_large_sectors_is_converted() {
     let folder = scratch();
@@ -114,7 +114,7 @@ fn a_disk_of_large_sectors_is_converted() {
                 assert!(!path(to).exists());
             }
         }
-        // Who knows better says so.
+        // An explicit sector size takes precedence.
         must(
             diskwright().arg("convert").args([path("a.img"), path("b.vhdx")]).args(["--sector-size", other]),
         );
@@ -138,14 +138,14 @@ fn read_by_qemu(row: &Row, path: &Path, raw: &Path) {
     qemu_img(&[&"convert", &"-f", &row.format.qemu_name(), &"-O", &"raw", &path, &raw]);
 }
 
-/// What sgdisk says of a disk with a GPT: whether it has no problem.
+/// What sgdisk says about a disk with a GPT: whether it finds no problem.
 fn sgdisk(disk: &Path) -> (bool, String) {
     let said = run(command("sgdisk").arg("-v").arg(disk));
     let text = said.text() + &said.error();
     (said.code == 0 && text.contains("No problems found."), text)
 }
 
-/// The table of a disk belongs to the length that a guest sees, and the report says that length.
+/// The table fits the length that a guest sees, and the report gives that length.
 #[test]
 fn the_table_ends_where_the_disk_does() {
     let folder = scratch();
@@ -183,7 +183,7 @@ fn the_table_ends_where_the_disk_does() {
     }
 }
 
-/// A filesystem without a table stays as large as it was asked for, in a disk as large as there is.
+/// A filesystem without a table keeps the requested size in a longer disk.
 #[test]
 fn a_bare_filesystem_is_in_a_disk_that_the_report_knows() {
     let folder = scratch();
@@ -201,7 +201,7 @@ fn a_bare_filesystem_is_in_a_disk_that_the_report_knows() {
     assert!(complaint(&said, 2).contains("expected: 8MiB or 9MiB"), "{}", said.error());
 }
 
-/// Nothing of a disk changes when it is converted, and a longer one is told of.
+/// Conversion does not change the disk; a warning tells of a longer one.
 #[test]
 fn a_disk_that_gets_longer_is_told_of() {
     let folder = scratch();
@@ -224,7 +224,7 @@ fn a_disk_that_gets_longer_is_told_of() {
     assert!(!clean && text.contains("secondary header's self-pointer"), "{text}");
     must(command("sgdisk").arg("--move-second-header").arg(path("c.img")));
     assert!(sgdisk(&path("c.img")).0);
-    // As the warning says it: the source first.
+    // The warning names the source first.
     must(diskwright().arg("resize").arg(path("a.img")).arg("21MiB"));
     must(command("sgdisk").arg("--move-second-header").arg(path("a.img")));
     let said = must(diskwright().arg("convert").args([path("a.img"), path("b.vhd")]).args(fixed));

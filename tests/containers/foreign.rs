@@ -1,4 +1,4 @@
-//! What foreign writers make: our reader sees the disk they were given.
+//! Images by foreign writers: our reader sees the disk that they were given.
 
 use diskwright::container::{Format, OpenOptions, open};
 
@@ -11,7 +11,7 @@ use diskwright::units::{GIB, MIB, TIB};
 /// A format of `qemu-img convert` with options.
 pub(crate) struct Foreign {
     pub(crate) format: Format,
-    /// What stands behind `-o`.
+    /// The value of `-o`.
     pub(crate) options: &'static str,
     /// Other arguments, as `-c`.
     pub(crate) arguments: &'static [&'static str],
@@ -36,7 +36,8 @@ const fn vdi(options: &'static str) -> Foreign {
     Foreign { format: Format::Vdi, options, arguments: &[], smallest: 0, largest: u64::MAX }
 }
 
-/// QEMU takes the footer of a fixed disk without data for the copy of a dynamic disk's, also where it wrote it itself.
+/// QEMU takes the footer of a fixed disk without data for the copy of a dynamic disk's footer, even in its
+/// own files.
 const fn vpc_fixed(options: &'static str) -> Foreign {
     Foreign { smallest: 512, ..vpc(options) }
 }

@@ -1,5 +1,5 @@
-//! Files that are wrong, by accident or on purpose: each is one error that names the file, the byte and the reason,
-//! with exit code 1; nothing is left behind, and nothing takes long or much memory.
+//! Damaged files, by accident or on purpose. Each gives one error that names the file, the byte and the
+//! reason, with exit code 1. Nothing is left behind, and nothing takes much time or memory.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ pub(crate) fn complaint(said: &Said, code: i32) -> String {
 pub(crate) fn wrong(name: &str, path: &Path, format: Format, says: &[&str]) {
     let error = match open(path, &OpenOptions { format: Some(format), allow_backing: false }) {
         Err(error) => error,
-        // What lies in data is found when it is read.
+        // A fault in data is found when it is read.
         Ok(opened) => opened.image.read(0, &mut vec![0; 5 << 20]).expect_err(name),
     };
     assert_eq!(error.kind(), Kind::Format, "{name}: {error}");
@@ -78,12 +78,12 @@ pub(crate) fn wrong(name: &str, path: &Path, format: Format, says: &[&str]) {
     for part in says {
         assert!(message.contains(part), "{name}: `{part}` is not in: {message}");
     }
-    // Of several faults the program tells any.
+    // If there are several faults, the program may report any.
     let message = refused(path, &["--from", format.name()], 1);
     assert!(message.contains(path.to_str().unwrap()) && message.contains(", byte "), "{name}: {message}");
 }
 
-/// What is wrong, and what the message has to say about it.
+/// The fault, and the words that the message must contain.
 const PLAIN: &[(&str, Patch<'_>, &[&str])] = &[
     ("version 1", &[(4, &[0, 0, 0, 1])], &["unknown version", "byte 4", "found: 1"]),
     ("version 4", &[(4, &[0, 0, 0, 4])], &["unknown version", "byte 4", "found: 4"]),
@@ -182,7 +182,7 @@ fn headers_and_tables_that_are_wrong() {
     }
 }
 
-/// The places above are where the tables are, and without a patch there is nothing wrong.
+/// The offsets above are those of the tables, and without a patch there is no fault.
 #[test]
 fn the_patches_hit_what_they_are_meant_to_hit() {
     let folder = scratch();
@@ -198,7 +198,8 @@ fn the_patches_hit_what_they_are_meant_to_hit() {
     open(&path, &OpenOptions::default()).unwrap();
 }
 
-/// A file that ends early is an error, or holds the disk: the last cluster may be cut where it is zero to its end.
+/// A file that ends early is an error or still contains the disk: the last cluster may be cut if the rest of
+/// it is zero.
 #[test]
 fn every_length_of_a_file_is_an_error_or_the_disk() {
     let folder = scratch();
@@ -220,7 +221,7 @@ fn every_length_of_a_file_is_an_error_or_the_disk() {
             let read = open(&path, &options).map(|opened| crate::judge::same(&image, &opened.image));
             match read {
                 Ok(Ok(())) => good += 1,
-                // A cut data cluster reads as zero behind the cut, as QEMU has it.
+                // A cut data cluster reads as zero after the cut, as in QEMU.
                 Ok(Err(_)) if cut < length => good += 1,
                 Ok(Err(error)) => panic!("{}, {cut} bytes: {error}", row.name),
                 Err(error) => {
@@ -233,7 +234,7 @@ fn every_length_of_a_file_is_an_error_or_the_disk() {
     }
 }
 
-/// Compressed clusters whose streams are wrong: nothing in them, cut by the end of the file, too short.
+/// Compressed clusters with damaged streams: empty, cut by the end of the file, too short.
 #[test]
 fn compressed_clusters_that_are_wrong() {
     for name in ["qcow2-zlib", "qcow2-zstd"] {
@@ -299,7 +300,7 @@ fn parts_of_clusters_that_contradict_themselves() {
         let message = refused(&path, &[], 1);
         assert!(message.contains("byte"), "{message}");
     }
-    // Zero parts behind the end of the disk say nothing.
+    // Zero parts past the end of the disk have no effect.
     file.write_all_at(&at(l2).to_be_bytes(), l2).unwrap();
     file.write_all_at(&(good | 0xf << 60).to_be_bytes(), l2 + 8).unwrap();
     open(&path, &OpenOptions::default()).unwrap();
@@ -312,7 +313,7 @@ pub(crate) fn bounded(mebibytes: u64, arguments: &[&std::ffi::OsStr]) -> Said {
     run(quiet(command("sh")).args(["-c", &script]).arg(program).args(arguments))
 }
 
-/// Every entry of every table in a file of 1 MiB is used; what it takes to know them is a few times the file.
+/// Every entry of every table in a file of 1 MiB is used; the memory for them is a few times the file.
 #[test]
 fn a_small_file_takes_little_memory() {
     let folder = scratch();
@@ -349,11 +350,11 @@ fn a_small_file_takes_little_memory() {
     assert_eq!(opened.image.segments().len(), usize::try_from(tables * 64).unwrap());
     // 130,560 clusters, 64 bytes for each; the program itself needs some MiB.
     let said = bounded(32, &["inspect".as_ref(), path.as_os_str()]);
-    // Its bytes cannot be decompressed, so that inspect ends with that and not for want of memory.
+    // Its bytes cannot be decompressed, so inspect ends with that error and not for lack of memory.
     assert!(complaint(&said, 1).contains("decompressed"));
 }
 
-/// An L1 table as large as there can be, all hole: no work, and no memory but for itself.
+/// The largest L1 table, as a hole: it takes no work, and only its own memory.
 #[test]
 fn the_largest_tables_of_a_sparse_file() {
     let folder = scratch();
@@ -363,7 +364,8 @@ fn the_largest_tables_of_a_sparse_file() {
     assert_eq!(bounded(96, &["inspect".as_ref(), path.as_os_str()]).code, 0);
 }
 
-/// A disk of 100 GiB whose clusters lie in the file in no order at all opens with memory in proportion to its tables.
+/// A disk of 100 GiB whose clusters are in no order in the file opens with memory in proportion to its
+/// tables.
 #[test]
 fn a_large_disk_opens() {
     let folder = scratch();

@@ -58,7 +58,7 @@ fn filesystems_of_others_are_what_blkid_says() {
     }
 }
 
-/// A label that only the root directory has, or has otherwise, is the one that counts.
+/// A label in the root directory takes precedence.
 #[test]
 fn the_label_of_a_fat_is_that_of_its_root() {
     let folder = scratch();
@@ -74,7 +74,7 @@ fn the_label_of_a_fat_is_that_of_its_root() {
     }
 }
 
-/// How much the file takes is what qemu-img calls the disk size.
+/// The occupied size is the disk size of qemu-img.
 #[test]
 fn the_real_size_is_that_of_qemu() {
     let folder = scratch();
@@ -91,7 +91,7 @@ fn the_real_size_is_that_of_qemu() {
     }
 }
 
-/// Thousands of partitions over one table that claims to be as large as there can be: it ends.
+/// Thousands of partitions over one table of the largest size: inspect ends.
 #[test]
 fn a_table_that_is_looked_at_thousands_of_times() {
     let folder = scratch();
@@ -124,7 +124,7 @@ with open(sys.argv[1], 'wb') as f:
     f.write(b'\1' * (70 << 20))
     f.truncate(size)
 "#;
-    // More clusters than a FAT32 can have, and as many as it can have nearly.
+    // More clusters than a FAT32 can have, and nearly as many as it can have.
     for (sectors, per_fat) in [("4294967294", "268435455"), ("268435440", "2097152")] {
         let mut python = Command::new(crate::support::judges::file("/usr/bin/python3"));
         must(python.args(["-c", script]).arg(&path).args([sectors, per_fat]));

@@ -9,7 +9,7 @@ use crate::readers::Disk;
 use crate::rows::Row;
 use crate::tools::{Said, command, run};
 
-/// What `qemu-img` says to these arguments, which has to succeed.
+/// The output of `qemu-img` with these arguments; it must succeed.
 pub(crate) fn qemu_img(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Said {
     let mut command = command("qemu-img");
     crate::tools::must(command.args(arguments.iter().map(AsRef::as_ref)))
@@ -25,7 +25,7 @@ pub(crate) fn check(format: &str, path: &Path) -> Result<(), String> {
     Err(format!("qemu-img check: {}\n{}{}", said.code, said.text(), said.error()))
 }
 
-/// `qemu-img compare` finds the same bytes in both; where one is longer, zeros behind the other.
+/// `qemu-img compare` finds the same bytes in both; if one is longer, the rest of it must be zero.
 pub(crate) fn compare(raw: &Path, format: &str, path: &Path) -> Result<(), String> {
     let said = run(command("qemu-img").args(["compare", "-f", "raw", "-F", format]).arg(raw).arg(path));
     if said.code == 0 && said.text().ends_with("Images are identical.\n") {
@@ -34,8 +34,8 @@ pub(crate) fn compare(raw: &Path, format: &str, path: &Path) -> Result<(), Strin
     Err(format!("qemu-img compare: {}\n{}{}", said.code, said.text(), said.error()))
 }
 
-/// `qemu-img compare` finds the same bytes in both wherever `image` holds something, and at both ends: for formats of
-/// which QEMU does not know where they hold nothing, so that it reads terabytes of zeros.
+/// `qemu-img compare` finds the same bytes in both wherever `image` has data, and at both ends. It is for
+/// formats whose holes QEMU does not know, so that it would read terabytes of zeros.
 pub(crate) fn compare_parts(image: &Image, raw: &Path, format: &str, path: &Path) -> Result<(), String> {
     let size = image.length().get();
     let mut parts = ranges(&[image]);
@@ -92,15 +92,15 @@ fn ranges(images: &[&Image]) -> Vec<(u64, u64)> {
     pieces
 }
 
-/// The bytes of an image; zeros behind its end.
+/// The bytes of an image; zeros after its end.
 pub(crate) fn bytes(image: &Image, start: u64, end: u64) -> Result<Vec<u8>, String> {
     let mut out = vec![0xd1; usize_of(end - start)];
     image.read(start, &mut out).map_err(|error| error.to_string())?;
     Ok(out)
 }
 
-/// Every byte of `found` is that of `expected`, and behind the shorter one the longer one is zero. Complete at any
-/// size, since both say where they hold nothing.
+/// Every byte of `found` equals that of `expected`, and the rest of the longer one is zero. This is complete
+/// at any size, because both know their holes.
 pub(crate) fn same(expected: &Image, found: &Image) -> Result<(), String> {
     for (start, end) in ranges(&[expected, found]) {
         let (a, b) = (bytes(expected, start, end)?, bytes(found, start, end)?);
@@ -121,8 +121,8 @@ fn differ(start: u64, expected: &[u8], found: &[u8]) -> Result<(), String> {
     }
 }
 
-/// An independent reader gives the bytes of `expected` wherever it holds something, and zeros in the first and last
-/// MiB and around what it holds.
+/// An independent reader gives the bytes of `expected` wherever it has data, and zeros in the first and last
+/// MiB and around the data.
 pub(crate) fn same_disk(expected: &Image, disk: &mut dyn Disk) -> Result<(), String> {
     let size = disk.size();
     let mut pieces = ranges(&[expected]);

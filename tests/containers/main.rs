@@ -1,13 +1,13 @@
-//! The proof of containers: every format with every option ([`rows::ROWS`]) holds every disk ([`samples`]), before
-//! judges that know nothing of the writer.
+//! The proof of containers: every format with every option ([`rows::ROWS`]) holds every disk ([`samples`]),
+//! and judges that share nothing with the writer agree.
 //!
-//! * `qemu-img check` has nothing to say, and `qemu-img compare` finds the bytes of the raw disk;
-//! * our reader gives them back, and so do independent readers;
-//! * what foreign writers make ([`foreign`]) reads as what they were given;
+//! * `qemu-img check` finds no fault, and `qemu-img compare` finds the bytes of the raw disk;
+//! * our reader returns them, and so do independent readers;
+//! * images of foreign writers ([`foreign`]) read as the disks that they were given;
 //! * the bytes do not depend on the number of jobs, and a change of them is a decision.
 //!
-//! A new format is a row of [`rows::ROWS`] and rows of [`foreign::FOREIGN`]; all general tests run over them. What is
-//! particular to a format is a file of its own.
+//! A new format is a row of [`rows::ROWS`] and rows of [`foreign::FOREIGN`]; all general tests run over them.
+//! Tests of a single format are in a file of its own.
 
 #![cfg(test)]
 

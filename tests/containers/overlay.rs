@@ -37,8 +37,8 @@ fn agrees(path: &Path) {
     compare(&flat, "qcow2", &target).unwrap();
 }
 
-/// Chains of QEMU's making, with every kind of cluster in the upper one: data, zeros, discarded, nothing; the overlay as
-/// long as what lies below, shorter, and longer.
+/// Chains by QEMU, with every kind of cluster in the overlay: data, zeros, discarded, missing. The overlay is
+/// as long as its backing file, shorter, and longer.
 #[test]
 fn chains_of_qemu_read_as_qemu_reads_them() {
     for options in ["compat=1.1", "compat=0.10", "extended_l2=on", "cluster_size=512", "cluster_size=2M"] {
@@ -98,7 +98,7 @@ fn chains_of_qemu_read_as_qemu_reads_them() {
     }
 }
 
-/// Internal snapshots share clusters with the disk as it is, which is what is read.
+/// Internal snapshots share clusters with the current disk, which is what is read.
 #[test]
 fn snapshots_of_qemu_do_not_matter() {
     let folder = scratch();
@@ -153,7 +153,7 @@ fn overlays_are_those_of_qemu() {
             check("qcow2", &ours).unwrap();
             agrees(&ours);
             qemu_img(&[&"compare", &"-f", &"qcow2", &"-F", &"qcow2", &ours, &theirs]);
-            // What lies below is as it was.
+            // The backing file is unchanged.
             same(&base().image(), &open(&below, &OpenOptions::default()).unwrap().image).unwrap();
         }
     }
@@ -168,7 +168,7 @@ fn a_backing_file_is_opened_only_where_that_is_allowed() {
     let target = folder.path().join("out.img");
     let message = complaint(&run(diskwright().arg("convert").args([&overlay, &target])), 2);
     assert!(message.contains("--allow-backing") && message.contains("disk.raw"), "{message}");
-    // A secret that an image names is not even looked for: these work without it.
+    // A secret that an image names is not even opened: these commands work without it.
     std::fs::rename(&below, folder.path().join("gone")).unwrap();
     let said = must(diskwright().arg("inspect").arg(&overlay));
     assert!(said.text().contains("--allow-backing") && said.text().contains("disk.raw"), "{}", said.text());
@@ -176,14 +176,14 @@ fn a_backing_file_is_opened_only_where_that_is_allowed() {
     must(
         diskwright().arg("create").arg(folder.path().join("oo.qcow2")).args(["-b", "o.qcow2", "-F", "qcow2"]),
     );
-    // With leave, a missing one is an error that names both.
+    // With permission, a missing one is an error that names both.
     let message =
         complaint(&run(diskwright().arg("convert").args([&overlay, &target]).arg("--allow-backing")), 1);
     assert!(message.contains("disk.raw") && message.contains("o.qcow2"), "{message}");
     assert!(!target.exists());
 }
 
-/// Loops, and what cannot be a backing file.
+/// Loops, and files that cannot be a backing file.
 #[test]
 fn strange_backing_files() {
     let folder = scratch();

@@ -1,8 +1,8 @@
 //! Golden maps and digests: a change of bytes is a decision.
 //!
-//! For each row tests/containers/golden has a file with the digests of some disks, the map of a small one where its
-//! container is laid out before it is written, and all its bytes. `DISKWRIGHT_BLESS=1` writes them anew; the difference
-//! belongs into the commit.
+//! For each row, tests/containers/golden has a file with the digests of some disks. If the container is laid
+//! out before it is written, the file also has the map and all bytes of a small disk. `DISKWRIGHT_BLESS=1`
+//! writes the files anew; the difference belongs in the commit.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn hexdump(bytes: &[u8], out: &mut String) {
     writeln!(out, "{:08x}", bytes.len()).unwrap();
 }
 
-/// What is pinned of a row.
+/// What is pinned for a row.
 fn found(row: &Row, folder: &Path) -> String {
     let path = folder.join("disk.out");
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! Random disks through every row, and the sums of tables at sizes that are never written.
+//! Random disks through every row, and the calculations of tables at sizes that are never written.
 
 use diskwright::image::{Builder, Image};
 use diskwright::units::{Bytes, GIB, KIB, MIB, TIB, usize_of};
@@ -31,7 +31,8 @@ fn disks() -> impl Strategy<Value = Sample> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Written by three jobs, every byte comes back from our reader; each tenth also before the foreign judges.
+    /// Written by three jobs, every byte comes back from our reader; a tenth of the disks also goes to the
+    /// foreign judges.
     #[test]
     fn random_disks_come_back(sample in disks(), pick in 0_usize..10) {
         let folder = scratch();
@@ -80,13 +81,15 @@ fn refcount(file: &Image, at: u64) -> u64 {
     if block == 0 { 0 } else { be(file, block + number % per_block * 2, 2) }
 }
 
-/// A disk with runs of up to `room` bytes each that are never kept in memory, and where they are.
-pub(crate) fn full(length: u64, runs: Vec<(u64, u64)>, room: u64) -> (Image, Vec<(u64, u64)>) {
+/// A disk with runs of up to `longest` bytes each that are never kept in memory, and the places of those
+/// runs.
+pub(crate) fn full(length: u64, runs: Vec<(u64, u64)>, longest: u64) -> (Image, Vec<(u64, u64)>) {
     let mut builder = Builder::new(Bytes::new(length));
     let pattern = builder.renderer(std::sync::Arc::new(Pattern));
     let mut at = 0;
     let mut placed = Vec::new();
-    let mut sorted: Vec<_> = runs.into_iter().map(|(start, size)| (start % length, size.min(room))).collect();
+    let mut sorted: Vec<_> =
+        runs.into_iter().map(|(start, size)| (start % length, size.min(longest))).collect();
     sorted.sort_unstable();
     for (start, size) in sorted {
         let start = start.max(at);
@@ -114,7 +117,8 @@ pub(crate) fn held(placed: &[(u64, u64)], from: u64, to: u64) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Disks of up to petabytes, full for gigabytes: no byte is written, and each table entry leads where the byte is.
+    /// Disks of up to petabytes with gigabytes of data: no byte is written, and each table entry leads to the
+    /// right place.
     #[test]
     fn the_sums_of_qcow2_hold_at_any_size(
         bits in 9_u32..=21,
@@ -126,12 +130,13 @@ proptest! {
         let most = (32 << 20) / 8 * (cluster / 8) * cluster;
         let length = length.min(most);
         // The file has at most 8 MiB of refcount table.
-        let room = ((8 << 20) / 8 * (cluster / 2) * cluster / 16).max(1);
-        let (disk, placed) = full(length, runs, room);
+        let longest = ((8 << 20) / 8 * (cluster / 2) * cluster / 16).max(1);
+        let (disk, placed) = full(length, runs, longest);
         let row = Row { cluster_size: Some(cluster), ..*ROWS.iter().find(|row| row.name == "qcow2").unwrap() };
         let file = row.wrap(&disk).unwrap();
         prop_assert_eq!(be(&file, 24, 8), length.next_multiple_of(512));
-        // Every cluster of the file is counted once, the first, the last, and the tables; none behind it.
+        // Every cluster of the file has one use: the first, the last, and the tables; none after the end has
+        // any.
         let end = file.length().get();
         prop_assert_eq!(end % cluster, 0);
         for place in [0, be(&file, 40, 8), be(&file, 48, 8), end - cluster, end / 2] {

@@ -1,4 +1,4 @@
-//! What is particular to qcow2: the names of features.
+//! Tests of qcow2 only: the names of features.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn extensions(path: &Path) -> Vec<u8> {
     bytes[112..(end + 8).max(name + be32(16))].to_vec()
 }
 
-/// A reader that lacks a feature can say which: the names are there where a bit is set, as QEMU has them.
+/// A reader that lacks a feature can name it: the names are there if a bit is set, as with QEMU.
 #[test]
 fn features_have_the_names_that_qemu_gives_them() {
     let folder = scratch();
@@ -52,14 +52,14 @@ fn features_have_the_names_that_qemu_gives_them() {
     }
 }
 
-/// What a foreign image calls the features that are not known here.
+/// Unknown features of a foreign image are named as the image names them.
 #[test]
 fn features_that_are_not_known_are_named() {
     let folder = scratch();
     let path = folder.path().join("a.qcow2");
     qemu_img(&[&"create", &"-q", &"-f", &"qcow2", &path, &"1M"]);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
-    // Bit 5 has the name that stood for bit 4, bit 63 has none.
+    // Bit 5 has the name of bit 4, and bit 63 has none.
     let bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(8).position(|own| own == b"extended").unwrap() - 2;
     file.write_all_at(b"\0\x05of a \x1b[2Jstranger\0", u64::try_from(at).unwrap()).unwrap();

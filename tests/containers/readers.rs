@@ -19,7 +19,7 @@ pub(crate) trait Disk {
 #[derive(Clone, Copy)]
 pub(crate) struct Reader {
     pub(crate) name: &'static str,
-    /// The largest disk that it is asked for: some read all of it into memory.
+    /// The largest disk that it gets, because some readers hold all of it in memory.
     pub(crate) largest: u64,
     pub(crate) open: fn(&Path) -> Result<Box<dyn Disk>, String>,
 }
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// imago for qcow2, without zstd. It opens no other file than the one named.
+/// imago for qcow2, without zstd. It opens only the named file.
 pub(crate) const IMAGO: Reader = Reader {
     name: "imago",
     largest: u64::MAX,
@@ -104,7 +104,7 @@ impl<S: Storage + 'static> Disk for FormatAccess<S> {
     }
 }
 
-/// The crate vhd, for dynamic and fixed disks. It reads files whole, and does not look at bitmaps.
+/// The crate vhd, for dynamic and fixed disks. It reads whole files and ignores bitmaps.
 pub(crate) const VHD: Reader = Reader {
     name: "vhd",
     largest: 64 * MIB,
@@ -124,7 +124,7 @@ impl Disk for vhd::VhdReader {
     }
 }
 
-/// 7-Zip, to which an image is an archive of one file: the disk. It knows bitmaps.
+/// 7-Zip, which takes an image for an archive of one file, the disk. It uses bitmaps.
 const fn seven_zip(open: fn(&Path) -> Result<Box<dyn Disk>, String>) -> Reader {
     Reader { name: "7-Zip", largest: 64 * MIB, open }
 }
@@ -132,7 +132,8 @@ const fn seven_zip(open: fn(&Path) -> Result<Box<dyn Disk>, String>) -> Reader {
 pub(crate) const SEVEN_ZIP_VHD: Reader = seven_zip(|path| extracted("VHD", path));
 pub(crate) const SEVEN_ZIP_VDI: Reader = seven_zip(|path| extracted("VDI", path));
 pub(crate) const SEVEN_ZIP_VMDK: Reader = seven_zip(|path| extracted("VMDK", path));
-/// Version 26.02 takes no odd number of sectors: it tests one bit of the size and not those below it.
+/// Version 26.02 does not accept an odd number of sectors: it tests one bit of the size and not those below
+/// it.
 pub(crate) const SEVEN_ZIP_VHDX: Reader = seven_zip(|path| extracted("VHDX", path));
 
 /// The disk in the image `path`, as 7-Zip writes it to its standard output.

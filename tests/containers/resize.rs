@@ -19,7 +19,7 @@ fn resize(path: &Path, size: &str) {
     must(diskwright().arg("resize").arg(path).arg(size));
 }
 
-/// After it, the disk is that large, holds what it held, is clean, and QEMU writes to its end.
+/// Afterwards the disk has that size and its old contents, has no fault, and QEMU can write to its end.
 fn grown(path: &Path, format: Format, checks: bool, size: u64, name: &str) {
     let seen = virtual_size(format.qemu_name(), path);
     assert_eq!(seen, sectors(size), "{name}");
@@ -73,8 +73,8 @@ fn every_row_grows() {
     }
 }
 
-/// Files of QEMU's making: every width of refcounts, versions, extended entries, and growth for which the level 1 table
-/// moves and the refcounts need new blocks.
+/// Files by QEMU: every width of refcounts, versions, extended entries, and growth for which the level 1
+/// table moves and the refcounts need new blocks.
 #[test]
 fn files_of_qemu_grow() {
     let mut options: Vec<String> =
@@ -109,7 +109,7 @@ fn files_of_qemu_grow() {
     }
 }
 
-/// What is not made larger stays as it is, to the byte.
+/// A refused file stays unchanged, to the byte.
 #[test]
 fn refusals_leave_the_file_alone() {
     let folder = scratch();
@@ -148,7 +148,8 @@ fn refusals_leave_the_file_alone() {
     assert_eq!(names_in(folder.path()).len(), 6);
 }
 
-/// Level 2 entries behind the end of the disk, right ones and wrong ones, do not come into it; found by the fuzz target.
+/// Level 2 entries past the end of the disk, valid or not, do not become part of it; found by the fuzz
+/// target.
 #[test]
 fn what_lies_behind_the_end_stays_there() {
     let folder = scratch();
@@ -176,7 +177,7 @@ fn what_lies_behind_the_end_stays_there() {
     }
 }
 
-/// What is written anew keeps the id by which others know it, and the time it was made.
+/// A file that is written anew keeps its id and its time.
 #[test]
 fn ids_are_kept() {
     let folder = scratch();
@@ -235,23 +236,23 @@ fn an_image_in_use_is_left_alone() {
     }
 }
 
-/// An overlay of QEMU's making on `base.raw` beside it.
+/// An overlay by QEMU on `base.raw` beside it.
 fn overlay_of_qemu(path: &Path, options: &str, size: &str) {
     let mut create = command("qemu-img");
     create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw", "-o", options]);
     must(create.arg(path).arg(size));
 }
 
-/// What the backing file holds behind the end of a shorter overlay does not come into it, and the backing file need not
-/// be there.
+/// Data of the backing file past the end of a shorter overlay does not appear, and the backing file may be
+/// missing.
 #[test]
 fn an_overlay_takes_nothing_more_from_below() {
     let folder = scratch();
     let path = |name: &str| folder.path().join(name);
     qemu_img(&[&"create", &"-q", &"-f", &"raw", &path("base.raw"), &"80M"]);
     must(command("qemu-io").args(["-f", "raw", "-c", "write -P 0x41 0 80M"]).arg(path("base.raw")));
-    // Tables that are there and are not, old and new; clusters of which a refcount block counts few; an end within a
-    // cluster that the overlay has itself.
+    // Existing and missing tables, old and new; clusters with few refcounts in a block; an end inside a
+    // cluster of the overlay itself.
     for (options, size, larger) in [
         ("compat=1.1", "1M", "2M"),
         ("compat=1.1", "64M", "5G"),
@@ -299,7 +300,7 @@ fn an_overlay_takes_nothing_more_from_below() {
     assert!(message.contains("version 2"), "{message}");
 }
 
-/// A file that is written anew is as private as it was, and leaves no name behind with the old disk.
+/// A file that is written anew keeps its mode, and leaves no other name of the old disk behind.
 #[test]
 fn mode_and_owner_are_kept_and_other_names_refused() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -308,7 +309,7 @@ fn mode_and_owner_are_kept_and_other_names_refused() {
         let path = folder.path().join(format!("disk.{}", row.format.suffix()));
         row.write(&usual().image(), &path, 1).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        // Only the super-user gives files away.
+        // Only the super-user can give files away.
         let _ = chown(&path, Some(65_534), Some(65_534));
         let before = std::fs::metadata(&path).unwrap();
         must(diskwright().arg("resize").arg(&path).args(["100MiB", "--format", row.format.name()]));

@@ -25,7 +25,7 @@ pub(crate) struct Row {
     pub(crate) cluster_size: Option<u64>,
     /// Bytes of a cluster, block or grain: disks around its size are tried.
     pub(crate) unit: u64,
-    /// The size of the disk that comes back for one of this size.
+    /// The size of the disk that comes back for a disk of this size.
     pub(crate) rounds: fn(u64) -> u64,
     /// The largest disk; a larger one is refused.
     pub(crate) largest: u64,
@@ -35,17 +35,17 @@ pub(crate) struct Row {
     pub(crate) streams: bool,
     /// Whether QEMU writes to any sector of it.
     pub(crate) rewritable: bool,
-    /// Whether QEMU knows where it holds nothing.
+    /// Whether QEMU knows its holes.
     pub(crate) mapped: bool,
     /// The smallest disk that QEMU reads.
     pub(crate) smallest: u64,
-    /// What makes the same with `qemu-img create -f … -o`; `None` where QEMU cannot.
+    /// The options with which `qemu-img create -f … -o` makes the same; `None` if QEMU cannot.
     pub(crate) qemu: Option<&'static str>,
     /// Readers that share no code with QEMU or with us.
     pub(crate) readers: &'static [Reader],
 }
 
-/// What rows are when nothing else is said.
+/// The defaults of a row.
 const USUAL: Row = Row {
     name: "",
     format: Format::Raw,
@@ -98,7 +98,7 @@ const VHDX: Row = Row {
     ..USUAL
 };
 
-/// A file without a sector is only a descriptor to all who read VMDK, so the smallest disk has one.
+/// Readers of VMDK take a file without a sector for a descriptor, so the smallest disk has one sector.
 const VMDK: Row = Row {
     format: Format::Vmdk,
     rounds: |size| sectors(size).max(512),
@@ -118,7 +118,7 @@ const VDI: Row = Row {
     ..USUAL
 };
 
-/// What the disks say of themselves: seed and time are any, but always the same.
+/// The identity of the disks: seed and time are arbitrary but constant.
 pub(crate) const IDENTITY: Identity = Identity {
     seed: Uuid::from_u128(0x0867_da16_f251_457d_a9e8_c31f_9a3c_220b),
     id: None,
@@ -245,7 +245,7 @@ impl Row {
         Container::new(self.format, &settings).unwrap()
     }
 
-    /// As an image, where it is one before it is written.
+    /// The container as an image, if it is laid out before it is written.
     pub(crate) fn wrap(&self, image: &Image) -> Result<Image> {
         self.container().wrap(image, &IDENTITY)
     }
@@ -270,7 +270,7 @@ impl Row {
         self.container().write(image, &IDENTITY, path, &PourOptions::new(jobs, &Progress::default()))
     }
 
-    /// Opens what was written, telling the format by its bytes alone where it has any of its own.
+    /// Opens the file; the format is recognised by the bytes if it has any of its own.
     pub(crate) fn open(&self, path: &Path) -> Result<Opened> {
         let format = (self.format == Format::Raw).then_some(Format::Raw);
         let opened = open(path, &OpenOptions { format, allow_backing: false })?;

@@ -5,18 +5,18 @@ use diskwright::units::{Bytes, GIB, KIB, MIB, TIB, u64_of, usize_of};
 
 use crate::rows::Row;
 
-/// What a part of a disk holds.
+/// The contents of a part of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
-    /// Bytes without pattern: no codec makes them shorter.
+    /// Bytes without a pattern: no codec can shorten them.
     Noise,
     /// Lines of text.
     Text,
-    /// Zeros that are there, and no hole.
+    /// Stored zeros, not a hole.
     Zeros,
 }
 
-/// A disk: its size and where it holds what.
+/// A disk: its size and its data.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) name: String,
@@ -65,7 +65,8 @@ impl Sample {
     }
 }
 
-/// A disk of `length` bytes with something at its start, in its middle across a boundary of `unit`, and at its end.
+/// A disk of `length` bytes with data at its start, in its middle across a boundary of `unit`, and at its
+/// end.
 pub(crate) fn sized(length: u64, unit: u64) -> Sample {
     let mut parts = Vec::new();
     let mut at = 0;
@@ -87,7 +88,7 @@ pub(crate) fn sized(length: u64, unit: u64) -> Sample {
     Sample { name: format!("{length} bytes"), length, parts }
 }
 
-/// The disks that every row has to hold, as far as they are not too large for it.
+/// The disks that every row must hold, unless they are too large for it.
 pub(crate) fn samples(row: &Row) -> Vec<Sample> {
     let unit = row.unit;
     let mut lengths = vec![
@@ -109,7 +110,7 @@ pub(crate) fn samples(row: &Row) -> Vec<Sample> {
     lengths.sort_unstable();
     lengths.dedup();
     let mut samples: Vec<Sample> = lengths.into_iter().map(|length| sized(length, unit)).collect();
-    // 2 TiB is where 32-bit counts of sectors end; what cannot hold that holds a little less.
+    // 32-bit counts of sectors end at 2 TiB. A format that cannot hold that gets a smaller disk.
     let far = if row.largest < 2 * TIB + 3 * 512 { 2000 * GIB } else { 2 * TIB + 3 * 512 };
     let beyond = far.min(2 * TIB);
     samples.extend([
@@ -126,7 +127,7 @@ pub(crate) fn samples(row: &Row) -> Vec<Sample> {
     samples
 }
 
-/// A disk for tests that look at one thing and not at sizes: a few of everything.
+/// A disk for tests that do not depend on sizes: a bit of everything.
 pub(crate) fn usual() -> Sample {
     Sample::new(
         "usual",

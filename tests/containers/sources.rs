@@ -1,4 +1,4 @@
-//! Sources that are no file: block devices, standard input, pipes.
+//! Sources that are not files: block devices, standard input, pipes.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -97,9 +97,83 @@ fn standard_input_to_standard_output() {
     assert!(said.out == std::fs::read(&file).unwrap());
     let said = must(diskwright().arg("convert").arg(&file).arg("-"));
     assert!(said.out == std::fs::read(&file).unwrap());
+    let said = must(diskwright().args(["inspect", "-"]).stdin(std::fs::File::open(&file).unwrap()));
+    let length = format!("({} bytes)", std::fs::metadata(&file).unwrap().len());
+    assert!(
+        said.text().starts_with("format         raw\n") && said.text().contains(&length),
+        "{}",
+        said.text()
+    );
 }
 
-/// A pipe with a name is neither read from half nor waited for.
+/// An image that says it is empty and has content is no empty disk.
+#[test]
+fn a_file_without_a_length_is_refused() {
+    let folder = scratch();
+    let target = folder.path().join("disk.img");
+    for arguments in [
+        vec!["convert", "/proc/version", target.to_str().unwrap()],
+        vec!["convert", "--from", "raw", "/proc/version", target.to_str().unwrap()],
+        vec!["create", target.to_str().unwrap(), "--format", "qcow2", "-b", "/proc/version", "-F", "raw"],
+        vec!["inspect", "/proc/version"],
+    ] {
+        let message = complaint(&run(diskwright().args(&arguments)), 1);
+        assert!(message.contains("says it is empty, and has content"), "{arguments:?}: {message}");
+        assert!(message.contains("copy it to a file that has a length"), "{message}");
+    }
+    // As its bytes it is one.
+    let mut program = diskwright();
+    must(program.args(["convert", "-"]).arg(&target).stdin(std::fs::File::open("/proc/version").unwrap()));
+    let version = std::fs::read("/proc/version").unwrap();
+    assert!(std::fs::read(&target).unwrap().starts_with(&version));
+}
+
+/// Standard input and output have a name of their own here; by those of the system's devices they are no files.
+#[test]
+fn pipes_by_the_names_of_devices_are_refused_with_their_own_name() {
+    let folder = scratch();
+    let file = raw(&usual().image(), folder.path());
+    let file = file.to_str().unwrap();
+    for (arguments, found, hint) in [
+        (
+            ["convert", "/dev/stdin", "out.img", "--from", "raw"],
+            "a pipe",
+            "read an image from standard input, as `-`",
+        ),
+        (
+            ["convert", file, "/dev/stdout", "--format", "raw"],
+            "a pipe",
+            "write `-` in its place: the raw image then goes",
+        ),
+        (
+            ["convert", file, "/dev/fd/1", "--format", "raw"],
+            "a pipe",
+            "write `-` in its place: the raw image then goes",
+        ),
+        (
+            ["convert", file, "/dev/stdout", "--jobs", "1"],
+            "a pipe",
+            "write `-` in its place: the raw image then goes",
+        ),
+        (
+            ["convert", file, "/dev/null", "--format", "raw"],
+            "a character device",
+            "which `> /dev/null` sends there",
+        ),
+        (["create", "/dev/null", "--size", "1MiB", "--format=raw"], "a character device", "write `-`"),
+    ] {
+        let mut program = diskwright();
+        program.args(arguments).current_dir(folder.path());
+        let message = complaint(&run(program.stdin(Stdio::piped())), 1);
+        let place = arguments.iter().find(|word| word.starts_with("/dev")).unwrap();
+        for word in [format!("  at {place}\n"), format!("  found: {found}\n"), hint.to_owned()] {
+            assert!(message.contains(&word), "{arguments:?}: no `{word}` in\n{message}");
+        }
+    }
+    assert_eq!(names_in(folder.path()), ["disk.raw"]);
+}
+
+/// A named pipe is neither read in part nor waited for.
 #[test]
 fn pipes_and_sockets_with_a_name_are_refused() {
     let folder = scratch();

@@ -1,5 +1,5 @@
-//! What is no disk image is told by its name, and not taken for a raw disk: compressed files, archives, images that are not
-//! read. Made by the tools of each, where there is one.
+//! Files that are not disk images are named and not taken for raw disks: compressed files, archives, images
+//! that cannot be read. The tools of each format make them, where a tool exists.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -30,7 +30,8 @@ fn cpio(folder: &Path, out: &str, format: &str) {
     assert!(program.status().unwrap().success());
 }
 
-/// Neither looked into, converted, grown nor lain below another: the name of what it is, and what to do.
+/// Such a file cannot be inspected, converted, grown or used as a backing file: the error names its kind and
+/// what to do.
 fn named(folder: &Path, name: &str, what: &str, remedy: &str) {
     let path = folder.join(name);
     let out = folder.join("out.img");
@@ -67,7 +68,7 @@ fn named(folder: &Path, name: &str, what: &str, remedy: &str) {
     assert!(complaint(&said, 1).contains(what), "{name}: {}", said.error());
     std::fs::remove_file(&overlay).unwrap();
     assert!(!out.exists());
-    // Whoever means its bytes says so.
+    // `--from raw` accepts its bytes.
     must(diskwright().arg("convert").arg(&path).arg(&out).args(["--from", "raw"]));
     assert!(std::fs::read(&out).unwrap() == std::fs::read(&path).unwrap(), "{name}");
     must(diskwright().arg("inspect").arg(&path).args(["--from", "raw"]));
@@ -146,7 +147,7 @@ fn files_of_other_programs_are_named() {
     }
 }
 
-/// Of what no tool here makes a file, the marks, with noise behind them.
+/// Marks with noise after them, for formats that no tool here can make.
 #[test]
 fn marks_of_programs_that_are_not_here() {
     let folder = scratch();
@@ -168,6 +169,25 @@ fn marks_of_programs_that_are_not_here() {
         ("a.img", b"\x89LZO\0\x0d\x0a\x1a\x0a".to_vec(), &[], "an lzop file", "lzop -d"),
         ("a.img", b"Rar!\x1a\x07\x01\0".to_vec(), &[], "a RAR archive", "unpack"),
         ("a.img", b"\x5e\x2a\x4d\x18\x04\0\0\0".to_vec(), &[], "a zstd or lz4 file", "zstd -d"),
+        ("a.img", b"!<arch>\ndebian-binary".to_vec(), &[], "an ar archive", "ar x"),
+        ("a.img", b"AFF10\r\n\0".to_vec(), &[], "an AFF image", "affconvert"),
+        ("a.img", b"shdw\0\0\0\x01".to_vec(), &[], "an Apple sparse image (ASIF)", "diskutil image"),
+        ("a.img", b"\x7fELF\x02\x01\x01".to_vec(), &[], "a program", "another file"),
+        ("a.img", b"%PDF-1.7\n".to_vec(), &[], "a PDF", "another file"),
+        (
+            "a.img",
+            b"<?xml version=\"1.0\"?>\n<Envelope".to_vec(),
+            &[],
+            "an XML text",
+            "the .vmdk that it names",
+        ),
+        (
+            "a.img",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:".to_vec(),
+            &[],
+            "a pointer of Git LFS",
+            "git lfs pull",
+        ),
         ("a.img", b"<!doctype HTML><title>404".to_vec(), &[], "an HTML page", "a download may have failed"),
         ("a.img", b"<HTML>".to_vec(), &[], "an HTML page", "a download may have failed"),
         ("a.img", behind.clone(), &koly[..], "an Apple disk image", "qemu-img"),
@@ -185,7 +205,7 @@ fn marks_of_programs_that_are_not_here() {
     must(diskwright().arg("inspect").arg(folder.path().join("a.img")));
 }
 
-/// What begins like a mark and is none, and what is a disk of a lone filesystem, is raw.
+/// Files that only begin like a mark, and disks with a bare filesystem, are raw.
 #[test]
 fn disks_stay_disks() {
     let folder = scratch();
@@ -225,7 +245,7 @@ fn disks_stay_disks() {
     }
 }
 
-/// A descriptor with a byte order mark, as an editor leaves it, or without its title is one all the same.
+/// A descriptor with a byte order mark, as an editor leaves it, or without its title, is still one.
 #[test]
 fn descriptors_that_an_editor_changed_are_read() {
     let folder = scratch();
@@ -254,7 +274,7 @@ fn descriptors_that_an_editor_changed_are_read() {
     assert!(complaint(&said, 1).contains(&format!("byte {at}\n")), "{}", said.error());
 }
 
-/// Every format is read from standard input, since it is kept before it is read.
+/// Every format can be read from standard input, because the input is stored before it is read.
 #[test]
 fn standard_input_is_any_image() {
     let folder = scratch();

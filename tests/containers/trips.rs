@@ -35,8 +35,8 @@ fn disk() -> Image {
     .image()
 }
 
-/// From every row to every row and back to raw: every byte is kept, and the file that a row gives does not depend on
-/// the format it was converted from.
+/// From every row to every row and back to raw: every byte is kept, and a row gives the same file for every
+/// source format.
 #[test]
 fn all_pairs_keep_every_byte() {
     let folder = scratch();

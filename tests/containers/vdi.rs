@@ -1,4 +1,4 @@
-//! What is particular to VDI: its header and map, and what is wrong with strange files.
+//! Tests of VDI only: its header and map, and faults of strange files.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::rows::IDENTITY;
 use crate::samples::{Sample, noise, usual};
 use crate::tools::{command, must, scratch};
 
-/// Where the parts of the usual hostile disk stand: 5 MiB, of which the blocks 0, 2 and 4 hold something.
+/// The places of the parts of the usual hostile disk: 5 MiB, with data in the blocks 0, 2 and 4.
 const MAP: u64 = 512;
 const DATA: u64 = MIB;
 
@@ -34,7 +34,7 @@ fn read(path: &Path) -> Image {
     open(path, &OpenOptions::default()).unwrap().image
 }
 
-/// What is wrong, and what the message has to say about it.
+/// The fault, and the words that the message must contain.
 const WRONG: &[(&str, Patch<'_>, &[&str])] = &[
     ("signature", &[(64, &[0])], &["no VDI", "byte 64", "0xbeda107f"]),
     ("version 0.2", &[(68, &[2, 0, 0, 0])], &["unknown version", "byte 68", "found: 0.2"]),
@@ -94,7 +94,7 @@ fn headers_and_maps_that_are_wrong() {
     }
 }
 
-/// The places above are where the parts are, and without a patch there is nothing wrong.
+/// The offsets above are those of the parts, and without a patch there is no fault.
 #[test]
 fn the_patches_hit_what_they_are_meant_to_hit() {
     let folder = scratch();
@@ -108,8 +108,8 @@ fn the_patches_hit_what_they_are_meant_to_hit() {
     same(&disk().image(), &read(&path)).unwrap();
 }
 
-/// Blocks in any order, zero blocks, free blocks, blocks cut by the end of the file, disks of odd sizes, longer headers,
-/// and what no reader minds: other sizes of blocks, and something before each.
+/// Blocks in any order, zero blocks, free blocks, blocks cut by the end of the file, disks of odd sizes,
+/// longer headers, other block sizes, and extra data before each block: no reader minds these.
 #[test]
 fn what_is_unusual_and_right() {
     let folder = scratch();
@@ -175,7 +175,7 @@ fn blocks_of_another_size_with_something_before_them() {
     same(&builder.finish().unwrap(), &read(&path)).unwrap();
 }
 
-/// What QEMU writes into a disk of ours: into blocks that are there, and into new ones; and it still has nothing to say.
+/// QEMU writes into a disk of ours, into existing blocks and new ones, and still finds no fault.
 #[test]
 fn qemu_writes_into_it() {
     let folder = scratch();
@@ -197,7 +197,7 @@ fn qemu_writes_into_it() {
     }
 }
 
-/// The largest map there can be, all hole, which is 16 GiB of entries for the first block: one error, at once.
+/// The largest map, as a hole, with 16 GiB of entries for the first block: one error, at once.
 #[test]
 fn the_largest_map_of_a_sparse_file() {
     let folder = scratch();
@@ -219,7 +219,7 @@ fn the_largest_map_of_a_sparse_file() {
     assert!(message.contains("overlap: a block and a block"), "{message}");
 }
 
-/// A static disk is one by its type, whatever its map says; kinds and ids are shown.
+/// The type makes a disk static, whatever its map says; kinds and ids are shown.
 #[test]
 fn kinds_and_ids_are_kept() {
     let folder = scratch();
@@ -230,7 +230,7 @@ fn kinds_and_ids_are_kept() {
         assert_eq!(opened.subformat, Some(subformat));
         let details: Vec<&str> = opened.details.iter().map(|(name, _)| *name).collect();
         assert_eq!(details, ["subformat", "block size", "uuid"]);
-        // A description from a stranger does not command the terminal.
+        // A description in a foreign file cannot send commands to the terminal.
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.write_all_at(b"of a stranger\x1b[2J", 84).unwrap();
         let said = must(diskwright().arg("inspect").arg(&path));
@@ -240,7 +240,7 @@ fn kinds_and_ids_are_kept() {
     }
     let message = refused(&path, &["--subformat", "streamOptimized", "--format", "vdi"], 2);
     assert!(message.contains("vdi does not have this subformat"), "{message}");
-    // Ids follow from the seed, and from nothing else.
+    // Ids follow from the seed alone.
     let ids = |identity: &Identity| {
         let file = row("vdi").container().wrap(&disk().image(), identity).unwrap();
         let mut ids = [0; 64];
@@ -265,7 +265,8 @@ fn le(image: &Image, offset: u64, length: usize) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Disks up to the largest, full for gigabytes: each entry leads where the byte is, and no two to one place.
+    /// Disks up to the largest with gigabytes of data: each entry leads to the right place, and no two to the
+    /// same.
     #[test]
     fn the_sums_of_vdi_hold_at_any_size(
         length in prop_oneof![1_u64..2 * TIB, 1_u64..511 * TIB],

@@ -1,4 +1,4 @@
-//! What is particular to VHD: footers and their copies, bitmaps, sizes by creator, and what is wrong with strange files.
+//! Tests of VHD only: footers and their copies, bitmaps, sizes by creator, and faults of strange files.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::rows::IDENTITY;
 use crate::samples::{Sample, noise, usual};
 use crate::tools::{command, must, run, scratch};
 
-/// Where the parts of the usual hostile disk stand: 5 MiB, data in each of its 3 blocks.
+/// The places of the parts of the usual hostile disk: 5 MiB, with data in each of its 3 blocks.
 const HEADER: u64 = 512;
 const TABLE: u64 = 1536;
 /// The first bitmap: its data begins at 4096.
@@ -24,7 +24,7 @@ const FIRST: u64 = 3584;
 const STRIDE: u64 = 2 * MIB + 4 * KIB;
 const END: u64 = FIRST + 3 * STRIDE;
 
-/// The ones' complement of the sum of the bytes but the four at `field`, which it goes to.
+/// Stores the ones' complement of the sum of the bytes, except for the four at `field`, in `field`.
 pub(crate) fn seal(bytes: &mut [u8], field: usize) {
     bytes[field..field + 4].fill(0);
     let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
@@ -95,7 +95,7 @@ fn patched(folder: &Path, changes: &[(At, Patch<'_>)]) -> PathBuf {
     path
 }
 
-/// What is wrong, and what the message has to say about it.
+/// The fault, and the words that the message must contain.
 const WRONG: &[(&str, At, Patch<'_>, &[&str])] = &[
     ("version 2", At::Footer, &[(12, &[0, 2])], &["unknown version", "byte 6307340", "found: 2.0"]),
     ("no type", At::Footer, &[(60, &[0, 0, 0, 0])], &["unknown type", "found: 0"]),
@@ -144,7 +144,7 @@ fn footers_headers_and_tables_that_are_wrong() {
     }
 }
 
-/// The places above are where the parts are, and without a patch there is nothing wrong.
+/// The offsets above are those of the parts, and without a patch there is no fault.
 #[test]
 fn the_patches_hit_what_they_are_meant_to_hit() {
     let folder = scratch();
@@ -182,7 +182,7 @@ fn a_differencing_disk_names_its_parent() {
     }
 }
 
-/// The footer is there twice, and one is enough.
+/// There are two footers, and one is enough.
 #[test]
 fn one_footer_of_two_is_enough() {
     let folder = scratch();
@@ -210,7 +210,8 @@ fn one_footer_of_two_is_enough() {
     resealed(&path, END, 512, 64, &[(70, b"x")]);
     let message = refused(&path, &[], 1);
     assert!(message.contains("differ") && message.contains(&format!("byte {END}")), "{message}");
-    // A fixed disk whose own first sector looks like a copy is what its end says; without its end it is nothing.
+    // A fixed disk whose first sector looks like a copy is what its end says; without its end it is not a
+    // disk.
     let path = written("vpc-fixed", folder.path());
     let size = std::fs::metadata(&path).unwrap().len() - 512;
     let other = std::fs::read(patched(folder.path(), &[])).unwrap();
@@ -224,7 +225,7 @@ fn one_footer_of_two_is_enough() {
     assert!(refused(&path, &["--from", "vpc"], 1).contains("no VHD"));
 }
 
-/// Virtual PC before 2004 left the last byte of a footer out.
+/// Virtual PC before 2004 wrote footers without the last byte.
 #[test]
 fn footers_of_511_bytes() {
     let folder = scratch();
@@ -239,8 +240,8 @@ fn footers_of_511_bytes() {
     }
 }
 
-/// Sectors whose bit is clear were never written and are zero, whatever stands there: in a few runs and in many. QEMU
-/// does not look; 7-Zip does, and refuses a file where something else than zero stands there.
+/// Sectors whose bit is clear were never written and read as zero, whatever is stored there: in a few runs
+/// and in many. QEMU ignores bitmaps. 7-Zip uses them, and refuses a file with other bytes there.
 #[test]
 fn bitmaps_say_which_sectors_are_there() {
     let folder = scratch();
@@ -282,7 +283,7 @@ fn bitmaps_say_which_sectors_are_there() {
     same(&expected_image, &open(&path, &OpenOptions::default()).unwrap().image).unwrap();
 }
 
-/// The size of the disk by who wrote it, as QEMU sees it.
+/// The size of the disk by its creator, as QEMU sees it.
 #[test]
 fn the_size_is_what_qemu_takes_it_for() {
     let folder = scratch();
@@ -307,7 +308,7 @@ fn the_size_is_what_qemu_takes_it_for() {
     }
 }
 
-/// What QEMU writes into a disk of ours: into blocks that are there, and into new ones over our footer.
+/// QEMU writes into a disk of ours: into existing blocks, and into new ones over our footer.
 #[test]
 fn qemu_writes_into_it() {
     let folder = scratch();
@@ -329,7 +330,7 @@ fn qemu_writes_into_it() {
     assert!(found == expected);
 }
 
-/// A bitmap that tells thousands of runs takes no more memory than its block.
+/// A bitmap with thousands of runs takes no more memory than its block.
 #[test]
 fn a_small_file_takes_little_memory() {
     let folder = scratch();
@@ -354,7 +355,7 @@ fn a_small_file_takes_little_memory() {
     assert!(said.text().contains("its copy at the start counts"), "{}", said.text());
 }
 
-/// The largest table there can be, all hole, which is 16 GiB of entries for the first sector: one error, at once.
+/// The largest table, as a hole, with 16 GiB of entries for the first sector: one error, at once.
 #[test]
 fn the_largest_table_of_a_sparse_file() {
     let folder = scratch();
@@ -371,7 +372,7 @@ fn the_largest_table_of_a_sparse_file() {
     assert!(message.contains("overlap"), "{message}");
 }
 
-/// Dynamic without being asked, `static` for fixed, and no other kinds.
+/// Dynamic is the default, `static` stands for fixed, and there are no other kinds.
 #[test]
 fn subformats_have_names() {
     let folder = scratch();
@@ -405,7 +406,7 @@ fn subformats_have_names() {
     }
 }
 
-/// Ids and times: from what they are said to be, and nothing else.
+/// Ids and times follow from the options alone.
 #[test]
 fn ids_and_times_are_those_of_the_options() {
     let folder = scratch();
@@ -428,9 +429,9 @@ fn ids_and_times_are_those_of_the_options() {
     assert_ne!(other_id, uuid::Uuid::from_u128(1).as_bytes());
 }
 
-/// Hyper-V takes the data of a block to be aligned where all of them begin on a multiple of 4 KiB, also of those that are
-/// appended as the specification says: where the footer was, which moves behind them. (QEMU appends right behind the
-/// last block.)
+/// Hyper-V takes the data of blocks to be aligned if all of them begin at a multiple of 4 KiB. Appended
+/// blocks count too; the specification puts them at the place of the footer, which moves to the end. (QEMU
+/// appends directly after the last block.)
 #[test]
 fn an_appended_block_is_aligned_too() {
     let folder = scratch();
@@ -459,7 +460,7 @@ fn an_appended_block_is_aligned_too() {
     }
 }
 
-/// What `inspect` says of it, for programs and for people.
+/// The output of `inspect`, for programs and for people.
 #[test]
 fn inspect_shows_kind_maker_and_id() {
     let folder = scratch();
@@ -476,7 +477,7 @@ fn inspect_shows_kind_maker_and_id() {
             assert!(text.lines().any(|found| found.starts_with(line)), "{line} is not in: {text}");
         }
         assert_eq!(text.contains("block size     2097152"), kind == "dynamic", "{text}");
-        // A creator from a stranger does not command the terminal.
+        // A creator in a foreign file cannot send commands to the terminal.
         footer(&path, &[(28, b"\x1b[2J")]);
         let text = must(diskwright().arg("inspect").arg(&path)).text();
         assert!(text.contains("creator        \\x1b[2J"), "{text}");
@@ -486,8 +487,8 @@ fn inspect_shows_kind_maker_and_id() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Disks up to the largest, full for gigabytes: each entry leads where the byte is, no two to one place, and data is
-    /// aligned so that the host can share it.
+    /// Disks up to the largest with gigabytes of data: each entry leads to the right place, no two to the
+    /// same, and data is aligned so that the host can share it.
     #[test]
     fn the_sums_of_vhd_hold_at_any_size(
         length in 1_u64..=2040 * GIB,

@@ -1,4 +1,4 @@
-//! VHDX in particular: files that are wrong, logs that are not empty, and fixed disks.
+//! Tests of VHDX only: damaged files, logs that are not empty, and fixed disks.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -179,7 +179,7 @@ fn files_that_are_wrong() {
     }
 }
 
-/// The places above are where the parts are; of two headers and two tables one is enough.
+/// The offsets above are those of the parts; of two headers and two tables one is enough.
 #[test]
 fn the_changes_hit_what_they_are_meant_to_hit_and_copies_help() {
     let folder = scratch();
@@ -202,7 +202,7 @@ fn the_changes_hit_what_they_are_meant_to_hit_and_copies_help() {
         let path = changed(folder.path(), |bytes| bytes[at + 9] ^= 1);
         same(&image, &open(&path, &OpenOptions::default()).unwrap().image).unwrap();
     }
-    // Metadata and regions that nobody needs to know.
+    // Optional metadata and regions.
     let path = changed(folder.path(), |bytes| {
         bytes.copy_within(METADATA + 32..METADATA + 64, METADATA + 192);
         put(bytes, METADATA + 192, &[1]);
@@ -216,7 +216,7 @@ fn the_changes_hit_what_they_are_meant_to_hit_and_copies_help() {
 const LOG_ID: [u8; 16] = [7; 16];
 const FIRST: u64 = 1000;
 
-/// What an entry of a log changes: where to, and 4096 bytes or a length of zeros.
+/// A change by an entry of a log: its place, and 4096 bytes or a length of zeros.
 pub(crate) enum Step {
     Data(u64, Vec<u8>),
     Zero(u64, u64),
@@ -262,7 +262,8 @@ pub(crate) fn entry(sequence: u64, tail: usize, steps: &[Step], size: u64) -> Ve
     bytes
 }
 
-/// Puts entries into the log, one behind the other from byte `start` of it on, around its end; and says that it is in use.
+/// Writes entries into the log, one after the other from byte `start` on and around its end, and marks the
+/// log as in use.
 pub(crate) fn fill_log(bytes: &mut [u8], start: usize, entries: &[Vec<u8>]) {
     for (at, sector) in entries.concat().chunks(4096).enumerate() {
         put(bytes, LOG + (start + at * 4096) % (1 << 20), sector);
@@ -270,8 +271,8 @@ pub(crate) fn fill_log(bytes: &mut [u8], start: usize, entries: &[Vec<u8>]) {
     headers(bytes, 48, &LOG_ID);
 }
 
-/// A file whose table of blocks stands only in its log, behind others that are wrong: two entries, the second with
-/// `count` descriptors of zeros before that of the table. More than 126 descriptors are more than a sector.
+/// A file whose block table is only in its log, after wrong ones: two entries, the second with `count`
+/// descriptors of zeros before that of the table. More than 126 descriptors take more than a sector.
 fn logged(folder: &Path, start: usize, count: u64) -> PathBuf {
     changed(folder, |bytes| {
         let size = u64::try_from(bytes.len()).unwrap();
@@ -288,8 +289,8 @@ fn logged(folder: &Path, start: usize, count: u64) -> PathBuf {
     })
 }
 
-/// The log is applied to what is read, and the file stays as it is; QEMU, which writes it down, sees the same disk. QEMU 7.2
-/// does not read descriptors behind the first sector.
+/// The log is applied to the data that is read, and the file stays unchanged. QEMU, which writes the changes,
+/// sees the same disk. QEMU 7.2 does not read descriptors after the first sector.
 #[test]
 fn a_log_is_applied() {
     for (start, count) in
@@ -312,7 +313,7 @@ fn a_log_is_applied() {
     }
 }
 
-/// What is in a log and does not count: entries of an older log, broken ones, and those before them.
+/// Parts of a log that do not count: entries of an older log, broken ones, and those before them.
 #[test]
 fn only_the_newest_valid_entries_count() {
     let folder = scratch();
@@ -339,7 +340,7 @@ fn only_the_newest_valid_entries_count() {
         let opened = open(&path, &OpenOptions::default()).unwrap();
         same(&image, &opened.image).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
-    // A log whose last entry begins where no entry is holds nothing.
+    // A log whose last entry names a beginning without an entry is empty.
     let path = changed(folder.path(), |bytes| {
         let lost = entry(FIRST, 8192, &[Step::Data(place, vec![0x77; 4096])], 0);
         fill_log(bytes, 0, &[lost]);
@@ -365,7 +366,7 @@ fn logs_that_cannot_be_applied() {
     }
 }
 
-/// A log of the longest kind, full of entries, each of which says that it is as long as the rest of it.
+/// A log of the largest size full of entries. Each claims to be as long as the rest of the log.
 #[test]
 fn a_log_of_traps_takes_neither_time_nor_memory() {
     let folder = scratch();
@@ -400,7 +401,7 @@ fn a_fixed_disk_is_the_disk_behind_its_tables() {
     assert!(bytes[DATA..] == expected);
     let said = must(diskwright().args(["inspect", "--json"]).arg(&path));
     assert!(said.text().contains("\"fixed\""), "{}", said.text());
-    // What has holes in the file has holes in the disk.
+    // A hole of the file is a hole of the disk.
     let opened = open(&path, &OpenOptions::default()).unwrap();
     assert!(opened.image.covered().get() < MIB);
 }
@@ -432,7 +433,8 @@ fn le(image: &Image, offset: u64, length: usize) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Disks of up to 64 TiB, full for gigabytes: no byte is written, and each entry leads where the byte is.
+    /// Disks of up to 64 TiB with gigabytes of data: no byte is written, and each entry leads to the right
+    /// place.
     #[test]
     fn the_sums_of_tables_hold_at_any_size(
         length in 1_u64..=64 << 40,
@@ -470,7 +472,7 @@ proptest! {
     }
 }
 
-/// Blocks that the host has as holes take no time: 64 GiB of them.
+/// Blocks that are holes of the file take no time: 64 GiB of them.
 #[test]
 fn holes_of_blocks_are_holes_of_the_disk() {
     let folder = scratch();
@@ -484,7 +486,7 @@ fn holes_of_blocks_are_holes_of_the_disk() {
     assert!(opened.image.covered().get() < MIB);
 }
 
-/// Sectors of 4096 bytes stay what they are.
+/// Sectors of 4096 bytes are kept.
 #[test]
 fn sectors_of_4096_bytes_are_kept() {
     let folder = scratch();

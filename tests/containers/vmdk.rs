@@ -1,4 +1,4 @@
-//! VMDK in particular: files that are wrong, disks in several files, the descriptor, and streams.
+//! Tests of VMDK only: damaged files, disks in several files, the descriptor, and streams.
 
 use std::path::{Path, PathBuf};
 
@@ -16,14 +16,15 @@ use crate::samples::usual;
 use crate::tools::{digest, must, names_in, run, scratch};
 use crate::written::raw;
 
-/// Where the parts of the sparse file of `hostile::disk` stand: both directories with a table each, then three grains.
+/// The places of the parts of the sparse file of `hostile::disk`: both directories with a table each, then
+/// three grains.
 const DESCRIPTOR: u64 = 512;
 const REDUNDANT: u64 = 21 * 512;
 const DIRECTORY: u64 = 26 * 512;
 const TABLE: u64 = 27 * 512;
 const FIRST: u64 = 128;
 
-/// What is wrong, and what the message has to say about it.
+/// The fault, and the words that the message must contain.
 type Wrong<'a> = (&'static str, Patch<'a>, &'static [&'static str]);
 
 const SPARSE: &[Wrong<'_>] = &[
@@ -99,7 +100,7 @@ fn le32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-/// The places above are where the parts are, and without a patch there is nothing wrong.
+/// The offsets above are those of the parts, and without a patch there is no fault.
 #[test]
 fn the_patches_hit_what_they_are_meant_to_hit() {
     let folder = scratch();
@@ -251,8 +252,8 @@ fn streams_that_are_wrong() {
     }
 }
 
-/// Tables that name a stream for each of a quarter of a million grains, in a file of 1 MiB: what it takes to know them
-/// is some ten times the file.
+/// Tables that name a stream for each of a quarter of a million grains, in a file of 1 MiB: the memory for
+/// them is about ten times the file.
 #[test]
 fn a_small_file_takes_little_memory() {
     let folder = scratch();
@@ -317,7 +318,7 @@ fn disks_in_several_files() {
         same(&image, &opened.image).unwrap_or_else(|error| panic!("{subformat}: {error}"));
         assert_eq!(opened.image.length(), image.length(), "{subformat}");
         assert_eq!(opened.files.len(), 1 + parts, "{subformat}");
-        // A part is what the disk is read from, and by itself it is no disk.
+        // A part contains data of the disk, but alone it is not a disk.
         let part = opened.files.last().unwrap();
         let mut program = diskwright();
         program.args(["convert", "--allow-backing", "--format", "raw"]).arg(&path).arg(part);
@@ -368,7 +369,7 @@ fn descriptors_that_are_wrong() {
     assert!(refused(&path, &[], 1).contains("length of the descriptor"));
 }
 
-/// The same disk has the same bytes under every name, and another id with other bytes.
+/// The same disk has the same bytes under every name; other bytes give another id.
 #[test]
 fn names_change_nothing_and_bytes_change_the_id() {
     let folder = scratch();
@@ -438,8 +439,8 @@ fn number(image: &Image, at: u64) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Disks of up to 2 TiB, full for gigabytes: no byte is written, and each entry of both tables leads where the byte
-    /// is.
+    /// Disks of up to 2 TiB with gigabytes of data: no byte is written, and each entry of both tables leads
+    /// to the right place.
     #[test]
     fn the_sums_of_tables_hold_at_any_size(
         length in 1_u64..(1 << 41) - 512,
@@ -471,7 +472,8 @@ proptest! {
     }
 }
 
-/// A disk below the limit that holds so much that its file is not: 32 bits cannot count its sectors.
+/// A disk below the limit with so much data that its file is above the limit: 32 bits cannot count its
+/// sectors.
 #[test]
 fn a_file_over_the_limit_is_refused() {
     let (disk, _) = full((2 << 40) - 512, vec![(0, u64::MAX)], u64::MAX);
@@ -480,7 +482,7 @@ fn a_file_over_the_limit_is_refused() {
     assert!(error.to_string().contains("2TiB") && error.to_string().contains("streamOptimized"), "{error}");
 }
 
-/// A disk that grows stays on its controller: machines refuse one that is meant for another.
+/// A disk that grows keeps its controller, because machines refuse a disk for another one.
 #[test]
 fn a_disk_keeps_its_controller() {
     for (subformat, adapter) in
@@ -513,7 +515,7 @@ fn a_disk_keeps_its_controller() {
     }
 }
 
-/// The controller that a kind of VMDK has where nothing is said is not what the disk is meant for.
+/// The default controller of a kind of VMDK says nothing about the disk.
 #[test]
 fn a_usual_controller_becomes_that_of_the_other_kind() {
     let folder = scratch();
@@ -528,7 +530,7 @@ fn a_usual_controller_becomes_that_of_the_other_kind() {
     }
 }
 
-/// What `inspect` says about each kind.
+/// The output of `inspect` for each kind.
 #[test]
 fn inspect_names_the_kind() {
     let folder = scratch();

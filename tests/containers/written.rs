@@ -1,4 +1,4 @@
-//! What we write, before all judges; and the bytes of it.
+//! Our output before all judges, and its bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -57,8 +57,8 @@ fn a_disk_over_the_limit_is_refused_with_the_limit_and_nothing_is_left() {
         let path = folder.path().join("disk.out");
         let most = Sample::new("most", row.largest, &[]).image();
         let name = row.name;
-        // Some have tables of gigabytes for it, or files longer than a host has (16 TiB on ext4), which need not be written
-        // to be seen to fit.
+        // Some have tables of gigabytes, or files longer than the host allows (16 TiB on ext4). They need not
+        // be written to show that they fit.
         let wrap = || row.wrap(&most).unwrap_or_else(|error| panic!("{name}: {error}"));
         let small =
             |file: &Image| file.covered() <= Bytes::new(64 * MIB) && file.length() <= Bytes::new(8 * TIB);

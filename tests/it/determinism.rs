@@ -1,5 +1,5 @@
-//! The same bytes whatever the circumstances: threads, user, umask, zone, locale, the order in which the host lists
-//! names, its filesystem, and the state of hard links where a policy makes them not matter.
+//! The same bytes in all circumstances: threads, user, umask, zone, locale, the host's order of names, its
+//! filesystem, and hard links where a policy ignores them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,7 @@ use crate::support::snapshot::{Kind, Snapshot, parent};
 use crate::support::tools::{command, digest, must, names_in, quick_scratch, quiet, scratch};
 use crate::support::tree;
 
-/// What the images of a project are made by: arguments, to which the output is added.
+/// The commands that make the images of a project; the output is added to the arguments.
 fn jobs(folder: &Path) -> Vec<Vec<OsString>> {
     let manifests = project(folder);
     let mut jobs: Vec<Vec<OsString>> =
@@ -26,7 +26,22 @@ fn jobs(folder: &Path) -> Vec<Vec<OsString>> {
         job.push(folder.join("tree").into());
         jobs.push(job);
     }
+    for arguments in [
+        &["--hardlinks", "dissolve"][..],
+        &["--compress", "zstd"],
+        &["--compress", "lz4hc", "--chunk", "8KiB"],
+    ] {
+        let mut job: Vec<OsString> = vec!["mkfs".into(), "erofs".into()];
+        job.extend(arguments.iter().map(OsString::from));
+        job.push(folder.join("tree").into());
+        jobs.push(job);
+    }
     jobs.push(vec!["mkfs".into(), "vfat".into(), folder.join("tree/bin").into()]);
+    for compress in ["zstd", "gzip", "lz4", "none"] {
+        let mut job: Vec<OsString> = ["mkfs", "squashfs", "--compress", compress].map(OsString::from).into();
+        job.push(folder.join("tree").into());
+        jobs.push(job);
+    }
     jobs
 }
 
@@ -100,7 +115,7 @@ fn threads_zone_locale_umask_and_directory_leave_no_trace() {
 #[test]
 fn another_user_makes_the_same() {
     left_out::need_root("another user who builds the same");
-    // Where anybody may go, which the build folder need not be.
+    // A folder that everybody can enter; the build folder may not be one.
     let folder = tempfile::Builder::new().prefix("diskwright").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let jobs = jobs(folder.path());
@@ -123,7 +138,7 @@ fn command_as_nobody(program: &Path) -> Command {
     nobody
 }
 
-/// Makes all names below `top` anew in descending order: moved out of their directory and in again.
+/// Makes all names below `top` anew in descending order: moves them out of their directory and back.
 fn backwards(top: &Path) {
     for (path, entry) in Snapshot::of(top).0 {
         let folder = top.join(OsStr::from_bytes(&path));
@@ -182,7 +197,7 @@ fn image_of(source: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn the_order_in_which_names_were_made_leaves_no_trace() {
-    // A host in memory lists names in the order they came or the reverse of it, ext4 by their hashes.
+    // A host in memory lists names in the order of creation or its reverse, ext4 by their hashes.
     let memory = quick_scratch();
     let (source, other) = (memory.path().join("source"), memory.path().join("other"));
     tree::portable(&source);
@@ -228,7 +243,7 @@ fn the_filesystem_of_the_host_leaves_no_trace() {
     ];
     for (program, options) in make {
         let image = folder.path().join("host.img");
-        // XFS has no smaller filesystems than 300 MB.
+        // XFS filesystems have at least 300 MB.
         must(command("truncate").args(["-s", "600M"]).arg(&image));
         must(command(program).args(options).arg(&image));
         let host = Mount::new(&image, "rw");

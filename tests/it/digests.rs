@@ -1,15 +1,15 @@
 //! Pinned digests and golden text maps of fixture images: a change of bytes is a decision.
 //!
-//! `DISKWRIGHT_BLESS=1` writes what is found into fixtures; the difference belongs into the commit.
+//! `DISKWRIGHT_BLESS=1` writes the present values into fixtures; the difference belongs in the commit.
 
 use std::path::{Path, PathBuf};
 
 use crate::support::pinned::pinned;
-use crate::support::program::{build, diskwright, mkfs_ext4, mkfs_vfat, project};
+use crate::support::program::{build, diskwright, mkfs_erofs, mkfs_ext4, mkfs_squashfs, mkfs_vfat, project};
 use crate::support::tools::{digest, must, scratch};
 use crate::support::tree;
 
-/// The images and how each is made; the trees do not depend on who makes them.
+/// The images and how each is made; the trees do not depend on the user.
 fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     let [gpt, mbr] = project(folder);
     let portable = folder.join("portable");
@@ -23,10 +23,36 @@ fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     mkfs_ext4(&plain, &path("ext4-fixed"), &["--size", "300MiB", "--journal=false", "--label", "fixed"]);
     mkfs_vfat(&plain.join("bin"), &path("vfat"), &["--label", "ESP"]);
     mkfs_vfat(&plain.join("bin"), &path("vfat-fixed"), &["--size", "300MiB"]);
-    ["gpt", "mbr", "ext4", "ext4-dedupe", "ext4-fixed", "vfat", "vfat-fixed"]
-        .into_iter()
-        .map(|name| (name, path(name)))
-        .collect()
+    mkfs_erofs(&portable, &path("erofs"), &[]);
+    mkfs_erofs(&portable, &path("erofs-lz4"), &["--compress", "lz4"]);
+    mkfs_erofs(
+        &portable,
+        &path("erofs-lz4hc"),
+        &["--compress", "lz4hc", "--chunk", "16KiB", "--label", "lz4hc"],
+    );
+    mkfs_erofs(&portable, &path("erofs-zstd"), &["--compress", "zstd", "--level", "19", "--chunk", "1MiB"]);
+    for compress in ["zstd", "gzip", "xz", "lz4", "none"] {
+        mkfs_squashfs(&portable, &path(&format!("squashfs-{compress}")), &["--compress", compress]);
+    }
+    let names = [
+        "gpt",
+        "mbr",
+        "ext4",
+        "ext4-dedupe",
+        "ext4-fixed",
+        "vfat",
+        "vfat-fixed",
+        "erofs",
+        "erofs-lz4",
+        "erofs-lz4hc",
+        "erofs-zstd",
+        "squashfs-zstd",
+        "squashfs-gzip",
+        "squashfs-xz",
+        "squashfs-lz4",
+        "squashfs-none",
+    ];
+    names.into_iter().map(|name| (name, path(name))).collect()
 }
 
 #[test]
@@ -38,6 +64,18 @@ fn digests_of_fixture_images() {
 }
 
 #[test]
+fn golden_maps_of_erofs() {
+    let folder = scratch();
+    project(folder.path());
+    for (name, arguments) in [("erofs", &[][..]), ("erofs-zstd", &["--compress", "zstd"])] {
+        let mut command = diskwright();
+        command.args(["mkfs", "erofs"]).arg(folder.path().join("tree")).args(["--dry-run", "--map"]);
+        let said = must(command.args(arguments));
+        pinned(&format!("golden/{name}.map"), &said.text());
+    }
+}
+
+#[test]
 fn golden_maps_of_fixture_disks() {
     let folder = scratch();
     for (name, manifest) in ["gpt", "mbr"].into_iter().zip(project(folder.path())) {
@@ -45,4 +83,18 @@ fn golden_maps_of_fixture_disks() {
         assert!(!said.text().contains(folder.path().to_str().unwrap()), "paths are relative to the manifest");
         pinned(&format!("golden/disk-{name}.map"), &said.text());
     }
+}
+
+#[test]
+fn golden_map_of_a_squashfs() {
+    let folder = scratch();
+    let source = folder.path().join("tree");
+    tree::plain(&source);
+    let map = |compress: &str| {
+        let mut command = diskwright();
+        command.args(["mkfs", "squashfs", "--compress", compress, "--dry-run", "--map"]).arg(&source);
+        must(&mut command).text().replace(&*source.to_string_lossy(), "tree")
+    };
+    pinned("golden/squashfs-zstd.map", &map("zstd"));
+    pinned("golden/squashfs-none.map", &map("none"));
 }

@@ -1,4 +1,4 @@
-//! Whole disks: the table before its judges, and every partition cut out and before its own.
+//! Whole disks: the table goes to its judges, and each partition is cut out and goes to its own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn a_disk_for_uefi() {
     ext4::judge(&root, &expected);
     kernel::judge(&root, &expected);
 
-    // The report says where sfdisk finds them.
+    // The report gives the places that sfdisk finds.
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let told: Vec<_> = report["partitions"]
         .as_array()
@@ -120,7 +120,7 @@ fn a_file_takes_no_more_of_the_host_than_its_data() {
     must(diskwright().args(["mkfs", "ext4", "--size", "100GiB"]).arg(&source).arg("-o").arg(&image));
     let meta = std::fs::metadata(&image).unwrap();
     assert_eq!(meta.len(), 100 << 30);
-    // 800 groups; their descriptors and backups and a few tables are what there is.
+    // 800 groups; the content is their descriptors, backups and a few tables.
     assert!(meta.blocks() * 512 < 8 << 20, "{} bytes", meta.blocks() * 512);
     ext4::assert_clean(&image);
 }

@@ -1,5 +1,5 @@
-//! ext4 filesystems made by the program, before all judges: strange trees, random trees, and sizes around the borders
-//! of the layout.
+//! ext4 filesystems by the program, before all judges: strange trees, random trees, and sizes around the
+//! limits of the layout.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::support::snapshot::{Snapshot, join};
 use crate::support::tools::{command, is_root, must, quick_scratch, run, scratch};
 use crate::support::{debugfs, ext4, kernel, left_out, tree};
 
-/// What the image of `source` is to show where owners are kept and nothing is refused.
+/// The expected view of the image of `source`, with owners kept and nothing refused.
 fn preserved(source: &Path) -> Snapshot {
     Snapshot::of(source).links_as_in_ext4().without_host_labels()
 }
@@ -45,8 +45,9 @@ fn times_from_1901_to_2446_and_links_that_are_data() {
     kernel::judge(&image, &expected);
 }
 
-/// From 2310-04-04 to 2378-04-22 a time looks like what a bug of old kernels made of times before 1970; until the year
-/// 2242 e2fsck takes it for that (check_inode_extra_negative_epoch). The kernel shows it as it is.
+/// From 2310-04-04 to 2378-04-22 a time looks like the result of a bug of old kernels with times before 1970.
+/// Until the year 2242, e2fsck takes it for that (check_inode_extra_negative_epoch). The kernel shows the
+/// right time.
 #[test]
 fn e2fsck_doubts_a_few_decades_that_the_kernel_reads() {
     let folder = scratch();
@@ -74,7 +75,7 @@ fn e2fsck_doubts_a_few_decades_that_the_kernel_reads() {
     }
 }
 
-/// As chmod(2): the entries of an ACL follow the mode, and a link has none to change.
+/// As with chmod(2): the entries of an ACL follow the mode, and a link has no mode to change.
 #[test]
 fn a_mode_changes_the_acl_and_no_link() {
     let folder = scratch();
@@ -98,8 +99,8 @@ fn a_mode_changes_the_acl_and_no_link() {
         std::fs::write(&path, manifest).unwrap();
         must(diskwright().arg("build").arg(&path).arg("-o").arg(&image));
         assert_clean(&image);
-        // The kernel's own chmod on the same files says what they are to be. With five digits chmod(1) takes away what
-        // a directory has of setuid.
+        // The expected result is that of the kernel's chmod on the same files. With five digits, chmod(1)
+        // also removes setuid from a directory.
         for name in ["plain", "with mask", "below"] {
             must(command("chmod").arg(format!("0{mode}")).arg(copies.join(name)));
         }
@@ -157,7 +158,7 @@ fn attributes_are_kept_by_pattern() {
     }
 }
 
-/// The tools of users say of the mounted image what they say of the source.
+/// The users' tools show the same for the mounted image as for the source.
 #[test]
 fn attributes_acls_and_capabilities_as_their_tools_show_them() {
     if !kernel::can_judge() {
@@ -222,7 +223,7 @@ fn random_tree(spec: &Spec, journal: bool) {
     }
 }
 
-/// An empty source and where its image goes.
+/// An empty source and the path of its image.
 fn empty(folder: &Path) -> (PathBuf, PathBuf) {
     let source = folder.join("empty");
     tree::Maker::new(&source).finish();
@@ -256,7 +257,7 @@ fn fixed_sizes_around_the_borders_of_the_layout() {
     let folder = scratch();
     let (source, image) = empty(folder.path());
     for (what, border) in BORDERS {
-        // 8 blocks, since a last group that has no room for its own tables is left out.
+        // 8 blocks, because a last group without space for its own tables is left out.
         for size in [border - 4 * KIB, border, border + 4 * KIB, border + 8 * 4 * KIB] {
             mkfs_ext4(&source, &image, &["--size", &size.to_string()]);
             let remarks = ext4::remarks(&image);
@@ -491,7 +492,7 @@ fn times_outside_of_ext4_are_refused_or_clamped() {
     assert_eq!(found.0[b"early".as_slice()].mtime, (-2_147_483_648, 0));
 }
 
-/// Equal files are found without reading their holes, and zeros that are stored are no other content.
+/// Equal files are found without reading their holes, and stored zeros are the same content as holes.
 #[test]
 fn equal_files_are_found_through_their_holes() {
     let folder = scratch();

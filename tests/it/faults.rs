@@ -1,5 +1,5 @@
-//! Nothing half done: whatever goes wrong while an image is made, there is one error that names the path, the exit code
-//! is 1, nothing is left behind, and an older image under that name is as it was.
+//! Nothing is left half done: after any failure there is one error that names the path, the exit code is 1,
+//! nothing is left behind, and an older image of that name is unchanged.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ use crate::support::tree::{self, noise};
 /// An older image under the name of the output.
 const OLDER: &[u8] = b"an older image";
 
-/// A source, and a folder for the output that holds an older image and nothing else.
+/// A source, and a folder for the output that contains only an older image.
 struct Scene {
     folder: tempfile::TempDir,
     source: PathBuf,
@@ -54,7 +54,7 @@ impl Scene {
     }
 }
 
-/// One error, of the work, that names `path`.
+/// One error about the work, which names `path`.
 fn assert_one_error(said: &Said, path: &Path) {
     assert_eq!(said.code, 1, "{}", said.error());
     let error = said.error();
@@ -114,7 +114,7 @@ fn a_source_that_changes_while_it_is_streamed() {
     }
 }
 
-/// Starts the program and stops it in the middle of its writing, when no name of the output can be there yet.
+/// Starts the program and stops it in the middle of its writing, before the output can have its name.
 fn stop_in_the_middle(command: &mut Command) -> Child {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let written = format!("/proc/{}/io", child.id());
@@ -144,7 +144,7 @@ fn a_source_that_changes_while_it_is_poured() {
         let scene = Scene::new(MANY, 1 << 20);
         let child = stop_in_the_middle(&mut scene.mkfs());
         assert_eq!(std::fs::read(&scene.out).unwrap(), OLDER, "{what}: stopped too late");
-        // All of them: which ones are still unread only the program knows.
+        // All files are changed, because only the program knows which ones are still unread.
         for number in 0..MANY {
             change(&scene.source.join(format!("{number:03}")));
         }
@@ -156,7 +156,7 @@ fn a_source_that_changes_while_it_is_poured() {
 
 #[test]
 fn a_signal_in_the_middle() {
-    // The process ends by the signal, which a shell shows as 128 and its number.
+    // The process ends by the signal, which a shell shows as 128 plus its number.
     for sent in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL] {
         let code = 128 + sent.as_raw();
         let scene = Scene::new(MANY, 1 << 20);
@@ -214,7 +214,7 @@ fn a_stream_that_nobody_takes() {
     assert!(!said.error().contains("panicked"), "{}", said.error());
 }
 
-/// A reader that has stopped to read keeps no one from stopping.
+/// A signal ends the program even if the reader of its output has stopped reading.
 #[test]
 fn a_stream_that_nobody_reads_ends_by_the_first_signal() {
     let scene = Scene::new(20, 1 << 20);
@@ -233,7 +233,7 @@ fn a_stream_that_nobody_reads_ends_by_the_first_signal() {
     }
 }
 
-/// The longest name that a file can have leaves no room for the name of a temporary file.
+/// The longest name of a file leaves no space for the suffix of a temporary name.
 #[test]
 fn an_image_with_the_longest_name_is_replaced() {
     let folder = scratch();
@@ -277,7 +277,7 @@ fn what_nobody_may_read_or_write() {
         assert_forbidden(&Scene::new(3, 100), diskwright);
         return;
     }
-    // Root may do everything, so somebody else tries, in a place where anybody may go.
+    // Root may do everything, so another user tries, in a place that everybody can enter.
     let folder = tempfile::Builder::new().prefix("diskwright").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("diskwright");

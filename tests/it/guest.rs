@@ -1,5 +1,5 @@
-//! What only a kernel with privileges of its own can show: growth online through the reserved descriptor blocks and
-//! past them, and more subdirectories than a link count holds.
+//! Tests that need a kernel with privileges of their own: growth online through the reserved descriptor
+//! blocks and past them, and more subdirectories than a link count can hold.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ fn crowd(image: &Path) {
     assert!(count(image, "Inode count") - count(image, "Free inodes") > 61_000);
 }
 
-/// The guest proven: it grows and fills what mke2fs made.
+/// Proof of the guest: it grows and fills a filesystem of mke2fs.
 #[test]
 fn a_filesystem_of_mke2fs_grows() {
     let folder = scratch();

@@ -1,4 +1,4 @@
-//! The judges judged: each passes a good filesystem, made by mke2fs, and fails a damaged one.
+//! Proof of the judges: each passes a good filesystem by mke2fs, and fails a damaged one.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Good {
                 .args([&source, &image])
                 .arg("64M"),
         );
-        // mke2fs does not date the root as the source is, and gives it to the owner that it is told.
+        // mke2fs does not date the root like the source, and gives it the owner that it is told.
         let mut expected = Snapshot::of(&source).links_as_in_ext4();
         let root = debugfs::view(&image).0.remove(b"".as_slice()).unwrap();
         let entry = expected.0.get_mut(b"".as_slice()).unwrap();
@@ -76,7 +76,7 @@ fn e2fsck_fails_a_wrong_count_and_a_remark_that_leaves_exit_code_0() {
     let image = damaged(&good, |image| debugfs::damage(image, "set_super_value free_blocks_count 17\n"));
     let remarks = ext4::remarks(&image);
     assert!(remarks.iter().any(|line| line.contains("Free blocks count wrong")), "{remarks:?}");
-    // Ten extents need a block of their own; the one that is left does not: worth a word, and no more.
+    // Ten extents need a block of their own, and the one that is left does not: that is only a remark.
     let image = damaged(&good, |image| debugfs::damage(image, "punch scattered 1 100\n"));
     let remarks = ext4::remarks(&image);
     assert!(remarks.len() == 1 && remarks[0].contains("extent tree"), "{remarks:?}");
@@ -109,7 +109,7 @@ fn every_reader_fails_what_it_can_see() {
             ("debugfs", debugfs::view(&image).without_lost_and_found(), &debugfs::VIEW),
         ];
         if kernel::can_judge() {
-            // Not the journal's and e2fsck's concern: the kernel reads such an inode without a word.
+            // The judges ignore this: the kernel reads such an inode without a message.
             let mount = kernel::Mount::new(&image, "ro");
             readers.push(("the kernel", Snapshot::of(mount.path()).without_lost_and_found(), &ALL));
         }

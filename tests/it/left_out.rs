@@ -7,7 +7,7 @@ use crate::support::judges::{self, find, look};
 use crate::support::left_out::{INSTALL, Record, judged, note};
 use crate::support::tools::scratch;
 
-/// In continuous integration a missing judge fails this test; elsewhere each is recorded, whatever else needs it.
+/// In continuous integration a missing judge fails this test. Elsewhere each missing judge is recorded.
 #[test]
 fn every_judge_is_there() {
     let mut programs = 0;
@@ -59,7 +59,7 @@ fn elsewhere_the_test_is_left_out_and_counted() {
     assert!(after);
     let text = std::fs::read_to_string(&record.path).unwrap();
     assert_eq!(text, "a judge\ta line\tit::the_first\nanother\ttests/run --install\tit::the_first\n");
-    // proptest makes another panic of the one that ends the test.
+    // proptest turns the panic that ends the test into another one.
     judged("it::the_third", || {
         let left = catch_unwind(|| record.leave("a third", INSTALL));
         assert!(left.is_ok(), "what proptest says");

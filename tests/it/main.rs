@@ -1,7 +1,5 @@
-//! The proof of whole images: trees made by code, images made by the program, and foreign judges that have nothing to
-//! say about them.
-//!
-//! Of the whole program at first, then of its parts: FAT and swap, partition tables, and what users write.
+//! The proof of whole images: trees made by code, images made by the program, and foreign judges that find no
+//! fault. First the whole program, then its parts: FAT and swap, partition tables, and front ends.
 
 #![cfg(test)]
 
@@ -10,9 +8,11 @@
 extern crate diskwright_testing as support;
 
 mod api;
+mod architecture;
 mod determinism;
 mod digests;
 mod disk;
+mod erofs;
 mod ext4;
 mod fat;
 mod faults;
@@ -27,7 +27,10 @@ mod partitions;
 mod read;
 mod slices;
 mod sources;
+mod squashfs;
+mod stages;
 mod syscalls;
 mod tables;
+mod verity;
 mod volumes;
 mod zfs;

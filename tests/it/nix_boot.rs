@@ -135,7 +135,7 @@ fn a_closure_of_nix_is_imaged_in_its_sandbox_and_boots() {
     judge(&disk, folder.path());
 }
 
-/// Formats, by the suffix that is QEMU's name as well, of which a machine boots and which it writes to.
+/// Formats that a machine boots from and writes to. The suffix is QEMU's name too.
 const CONTAINERS: [&str; 3] = ["qcow2", "vpc", "vdi"];
 
 /// Boots the disk and looks for what its init prints.

@@ -1,4 +1,5 @@
-//! Digests that are taken while an image is poured, by a toy of a filesystem whose first blocks hold the CRCs of its data.
+//! Digests that are taken while an image is poured, tested with a small filesystem whose first blocks hold
+//! the CRCs of its data.
 
 use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt;
@@ -86,7 +87,7 @@ impl Files for Host {
 struct Toy {
     image: Image,
     sums: Arc<Sums>,
-    /// What it is, byte for byte.
+    /// Its expected bytes.
     bytes: Vec<u8>,
     /// Bytes of host files.
     data: u64,
@@ -175,7 +176,7 @@ fn the_sums_are_those_of_the_data_however_the_image_is_read() {
         assert!(!toy.image.is_settled());
         assert!(poured(&toy.image, &out, jobs).unwrap() == toy.bytes, "poured by {jobs}");
         assert!(toy.image.is_settled());
-        // Once more: nothing has to be taken again.
+        // The second time no digest has to be taken.
         let taken = toy.sums.taken.load(Ordering::Relaxed);
         assert!(poured(&toy.image, &out, jobs).unwrap() == toy.bytes);
         assert_eq!(toy.sums.taken.load(Ordering::Relaxed), taken);
@@ -277,7 +278,7 @@ fn a_pour_reads_each_byte_once() {
         assert!(found[start..start + toy.bytes.len()] == toy.bytes);
     }
 
-    // Where data has something else on its first page, it is read twice, and right.
+    // If the first page of the data has other data too, it is read twice, with the right result.
     let toy = toy_of_odd_places(folder.path());
     let read = reads(&toy.image, &out);
     assert!((2 * toy.data..2 * toy.data + BESIDE).contains(&read), "{read} of {}", toy.data);
@@ -436,7 +437,7 @@ proptest! {
     }
 }
 
-/// Where the host shares blocks, data is read for its digest and still shared.
+/// If the host shares blocks, data is read for its digest and still shared.
 #[test]
 fn shared_blocks_are_digested() {
     if !kernel::can_judge() {

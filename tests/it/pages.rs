@@ -1,8 +1,9 @@
-//! The pages of docs/formats against the structures as they are declared: same fields, same places, same lengths.
+//! The pages of docs/formats compared with the declared structures: same fields, same places, same lengths.
 //!
-//! A table is about the structures that the comment before it names, `<!-- structure: ext4 inode -->`; several are parted
-//! by commas and each has every row. ` at N` behind a name says that its offsets count from N bytes before it. Offsets,
-//! lengths and names of one row may be lists of equal length. A name in parentheses is that of no field.
+//! The comment before a table names its structures, `<!-- structure: ext4 inode -->`; several are separated
+//! by commas, and each has every row. ` at N` after a name says that its offsets count from N bytes before
+//! it. Offsets, lengths and names of one row may be lists of equal length. A name in parentheses belongs to
+//! no field.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

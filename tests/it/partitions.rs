@@ -1,5 +1,6 @@
-//! Disks of odd partitions: slots out of order, sectors of 4096 bytes, logical partitions far behind, ready images with
-//! holes, a partition that takes what is left. The table before its judges, each partition cut out and before its own.
+//! Disks with odd partitions: slots out of order, sectors of 4096 bytes, logical partitions far from the
+//! start, existing images with holes, a partition that takes the rest. The table goes to its judges, and each
+//! partition is cut out and goes to its own.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ fn numbers<const N: usize>(file: &Path, places: [(u64, usize); N]) -> [u64; N] {
     })
 }
 
-/// Sectors before the volume and bytes in a sector, as a FAT has written them down.
+/// Sectors before the volume and bytes in a sector, as the FAT records them.
 fn fat_place(volume: &Path) -> [u64; 2] {
     numbers(volume, [(28, 4), (11, 2)])
 }
@@ -81,7 +82,7 @@ fn slots_out_of_order_and_what_is_left() {
     // Listed by sfdisk in the order of their slots.
     let extents = table::partitions(&disk);
     let mib = |start: u64, end: u64| (start * 2048, (end - start) * 2048);
-    // The disk's last MiB has the backup of the table.
+    // The last MiB of the disk contains the backup of the table.
     assert_eq!(extents, [mib(41, 128), mib(1, 41), mib(128, 299)]);
     let esp = cut(&disk, extents[1]);
     fat::assert_clean(&esp);
@@ -182,7 +183,7 @@ fn ready_images_keep_their_bytes_and_holes() {
     assert_eq!(extents.iter().map(|extent| extent.1 * 512).collect::<Vec<_>>(), [90 * MIB, 10 * MIB]);
     for (name, extent) in ["holes", "odd"].into_iter().zip(extents) {
         let mut wanted = std::fs::read(ready.join(name)).unwrap();
-        // Behind a shorter image the partition is empty.
+        // After a shorter image the partition is empty.
         wanted.resize(usize::try_from(extent.1 * 512).unwrap(), 0);
         assert!(std::fs::read(cut(&disk, extent)).unwrap() == wanted, "{name}");
     }
@@ -213,7 +214,7 @@ fn no_table_and_a_table_hold_the_same_filesystem() {
     }
 }
 
-/// Where the host's filesystem can share blocks, a disk beside its sources takes none for what it shares.
+/// If the host's filesystem can share blocks, a disk beside its sources takes no space for shared data.
 #[test]
 fn blocks_are_shared_where_the_host_can() {
     if !kernel::can_judge() {

@@ -1,4 +1,4 @@
-//! Files whose bytes are slices of an image: no filesystem and no archive may tell them from files of the host.
+//! Files whose bytes are slices of an image: filesystems and archives must equal those made from host files.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -42,7 +42,8 @@ fn of_files(folder: &Path) -> Arc<Tree> {
     Arc::new(builder.finish(1).unwrap())
 }
 
-/// The same tree, each file a slice of one image in which all stand behind each other from an odd place on.
+/// The same tree, with each file a slice of one image, in which all files follow each other from an odd
+/// offset on.
 fn of_slices(files: &Arc<Tree>) -> Arc<Tree> {
     let mut places = Vec::new();
     let mut at = 4097;

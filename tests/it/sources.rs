@@ -23,8 +23,8 @@ fn expected(source: &Path) -> Snapshot {
     Snapshot::of(source).links_as_in_ext4().owned_by(0, 0)
 }
 
-/// Attributes of every length around the borders of inode and block, by themselves and together with others that push
-/// them from the one to the other; on each host as many of them as it takes.
+/// Attributes of every length around the limits of inode and block, alone and together with others that push
+/// them from one to the other; on each host as many as it accepts.
 #[test]
 fn attributes_of_every_length() {
     let folder = scratch();
@@ -36,7 +36,7 @@ fn attributes_of_every_length() {
         for (attribute, length) in values {
             let value = noise(*length, *length);
             let flags = rustix::fs::XattrFlags::empty();
-            // What an ext4 of the host cannot hold either is left out.
+            // Attributes that the host's ext4 cannot hold are left out.
             if rustix::fs::lsetxattr(maker.path(name), *attribute, &value, flags).is_ok() {
                 taken += 1;
             }
@@ -63,7 +63,7 @@ fn attributes_of_every_length() {
 #[test]
 fn attributes_that_are_too_much_are_told_with_their_file() {
     let folder = if kernel::can_judge() {
-        // Of all hosts at hand only XFS takes more than ext4.
+        // Of the available hosts only XFS accepts more than ext4.
         Host::Xfs(xfs())
     } else {
         Host::Folder(quick_scratch())
@@ -163,7 +163,7 @@ fn seventy_thousand_names_of_one_file() {
     }
 }
 
-/// What an index of two levels is for, without a host that has so many names.
+/// An index of two levels, without a host that has so many names.
 #[test]
 fn a_million_names_in_one_directory() {
     let mut builder = Builder::new(Time::default());
@@ -193,7 +193,7 @@ fn a_million_names_in_one_directory() {
     }
 }
 
-/// A file of more extents than two levels of small files need: 20,000, in 59 leaves below one node.
+/// A file that needs more extents than two levels of small files: 20,000, in 59 leaves below one node.
 #[test]
 fn a_file_in_twenty_thousand_pieces() {
     let (folder, quick) = (scratch(), quick_scratch());
@@ -213,7 +213,7 @@ fn a_file_in_twenty_thousand_pieces() {
     }
 }
 
-/// Blocks of a file have numbers of 32 bits, of which the last is reserved: 16 TiB less a block.
+/// Block numbers of a file have 32 bits, and the last one is reserved: 16 TiB less a block.
 #[test]
 fn the_largest_file_and_one_byte_more() {
     let (folder, quick) = (scratch(), quick_scratch());
@@ -228,7 +228,7 @@ fn the_largest_file_and_one_byte_more() {
     }
     let said = run(diskwright().args(["mkfs", "ext4"]).arg(&source).arg("-o").arg(&image));
     assert!(said.code == 1 && !image.exists(), "{}", said.error());
-    for word in ["/d/large", "at most 17592186040320 bytes", "17592186040321 bytes"] {
+    for word in ["/d/large", "at most 15.9 TiB (17592186040320 bytes)", "17592186040321 bytes"] {
         assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
     }
     file.set_len(most).unwrap();
@@ -245,13 +245,13 @@ fn the_largest_file_and_one_byte_more() {
     }
 }
 
-/// Nothing in a host's `/dev` is opened, and all of it is kept.
+/// Nothing in a host's `/dev` is opened, and everything is kept.
 #[test]
 fn special_files_are_looked_at_and_not_opened() {
     let folder = scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
     let mut maker = Maker::new(&source);
-    // To open this pipe would wait for ever, and it has an attribute to be asked for.
+    // Opening this pipe would wait forever; its attribute must be read without that.
     maker.special("pipe", rustix::fs::FileType::Fifo, (0, 0));
     maker.special("socket", rustix::fs::FileType::Socket, (0, 0));
     if left_out::as_root("a device that its opening would change") {
@@ -299,7 +299,36 @@ fn grub_reads_what_is_below_boot() {
     );
 }
 
-/// What says it is empty and is not has its content in the image.
+/// The same where the boot partition is an ext4 of its own, and in the root of a NixOS system.
+#[test]
+fn grub_reads_what_a_boot_partition_holds() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let mut maker = Maker::new(&source);
+    maker.directory("grub").sparse("late", 1 << 20, &[(1 << 19, 5000)]).sparse("grub/empty", 40_960, &[]);
+    maker.finish();
+    let reads = |kind: &str, top: &str, expected: bool| {
+        let manifest = folder.path().join("disk.toml");
+        let text = format!(
+            "version = 1\n[[partition]]\ntype = \"{kind}\"\nfilesystem = {{ type = \"ext4\" }}\n\
+             contents = [ {{ source = \"source\", target = \"{top}\" }} ]\n"
+        );
+        std::fs::write(&manifest, text).unwrap();
+        must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&image));
+        for name in ["late", "grub/empty"] {
+            let path = format!("(loop0,gpt1){top}/{name}").replace("//", "/");
+            let said = run(command("grub-fstest").arg(&image).arg("cat").arg(&path));
+            let same = said.out == std::fs::read(source.join(name)).unwrap();
+            assert_eq!(same, expected, "{kind} {path}: {}", said.error());
+        }
+    };
+    reads("linux", "/", true);
+    reads("xbootldr", "/other", true);
+    // The comparison is one.
+    reads("linux", "/other", false);
+}
+
+/// A file of size 0 with content keeps its content in the image.
 #[test]
 fn a_file_without_a_length() {
     let folder = scratch();
@@ -320,4 +349,56 @@ fn a_file_without_a_length() {
     let said = debugfs::debugfs(&image, "cat /several/poolsize\n");
     let size = std::fs::read_to_string("/proc/sys/kernel/random/poolsize").unwrap();
     assert!(said.text().contains(size.trim()), "{}", said.text());
+}
+
+/// Equal ones are found to be equal.
+#[test]
+fn files_without_a_length_are_deduped() {
+    let folder = scratch();
+    let (manifest, image) = (folder.path().join("disk.toml"), folder.path().join("out.img"));
+    let entry = |target: &str| {
+        format!("{{ source = \"/proc/version\", target = \"/{target}\", hardlinks = \"dedupe\" }}")
+    };
+    let text = format!(
+        "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = {{ type = \"ext4\" }}\ncontents = [ {}, {} ]\n",
+        entry("a"),
+        entry("b")
+    );
+    std::fs::write(&manifest, text).unwrap();
+    must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&image));
+    assert_clean(&image);
+    let said = debugfs::debugfs(&image, "cat /b\n");
+    let version = std::fs::read_to_string("/proc/version").unwrap();
+    assert!(said.text().contains(version.trim()), "{}", said.text());
+    assert!(debugfs::debugfs(&image, "stat /a\n").text().contains("Links: 2"));
+}
+
+/// What cannot have its content is an error that says why: never an empty file, and never another reason.
+#[test]
+fn files_that_do_not_know_their_length_are_told() {
+    let folder = scratch();
+    let (manifest, image) = (folder.path().join("disk.toml"), folder.path().join("out.img"));
+    let refused = |partition: &str, words: &[&str]| {
+        std::fs::write(&manifest, format!("version = 1\n[[partition]]\n{partition}\n")).unwrap();
+        let said = run(diskwright().arg("build").arg(&manifest).arg("-o").arg(&image));
+        assert!(said.code == 1 && !image.exists(), "{partition}: {}", said.error());
+        for word in words {
+            assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+        }
+    };
+    refused(
+        "image = \"/proc/version\"",
+        &["a file that says it is empty, and has content", "copy it to a file that has a length"],
+    );
+    // An attribute of the kernel says that it is as long as a page.
+    let attribute = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+    if std::fs::metadata(attribute).is_ok_and(|meta| meta.len() == 4096) {
+        refused(
+            &format!(
+                "filesystem = {{ type = \"ext4\" }}\ncontents = [ {{ source = \"{}\", target = \"/x\", xattrs = [] }} ]",
+                attribute.display()
+            ),
+            &["the source has less content than it says", "expected: 4096 bytes", "copy it to a file"],
+        );
+    }
 }

@@ -1,11 +1,11 @@
-//! How many system calls a file costs. Time tells little on a machine that does other things as well; this number is the
-//! same everywhere, and each of its calls is there for a reason:
+//! The number of system calls for a file. Times vary on a busy machine; this number is the same everywhere,
+//! and each call has a reason:
 //!
 //! | | small | longer |
 //! |---|---|---|
 //! | opened, once or by the scan's look and the pour | `openat` | `statx`, `openat` |
 //! | read | `pread64` | `pread64` |
-//! | looked at after it was read, so that a change is seen | `statx` | `statx` |
+//!  checked after the read, so that a change is seen | `statx` | `statx` |
 //! | closed | `close` | `close` |
 //! | asked for attributes, but not in a store path | `flistxattr` | `llistxattr` |
 
@@ -103,8 +103,8 @@ fn a_small_file_costs_four_calls_and_one_for_its_attributes() {
     Scene::new(|number| usize::try_from(number * 7919 % 4096).unwrap() + 1).assert_calls(420, 520);
 }
 
-/// A file that is longer than a page is looked at when the image is laid out and again when it was read. So is a small one
-/// where the scan has read enough already.
+/// A file longer than a page is checked when the image is laid out and again after it was read. So is a small
+/// file once the scan holds enough.
 #[test]
 fn a_longer_file_costs_five_calls_and_one_for_its_attributes() {
     Scene::new(|_| 5000).assert_calls(520, 620);

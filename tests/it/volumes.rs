@@ -1,5 +1,5 @@
-//! ext4 filesystems of odd shapes: as small as they can be, larger than 32 bits of blocks, with as many inodes and as
-//! much kept back as was asked for; and what the tools that change a filesystem make of ours.
+//! ext4 filesystems of odd shapes: the smallest, some with more than 2^32 blocks, some with given numbers of
+//! inodes or reserved blocks; and tools that change our filesystems.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -231,8 +231,8 @@ fn the_shape_is_that_of_mke2fs() {
     }
 }
 
-/// Nothing is left for the kernel to clear behind the first mount, which would fill the holes of the file; and of groups
-/// that nobody uses it makes the bitmaps itself.
+/// The kernel has nothing left to clear after the first mount, which would fill the holes of the file. It
+/// makes the bitmaps of unused groups itself.
 #[test]
 fn groups_are_told_to_be_clear() {
     let folder = scratch();
@@ -302,7 +302,8 @@ fn tune2fs_and_e2fsck_change_it_and_find_it_whole() {
     assert_holds(&image, &expected);
 }
 
-/// What the superblock copies are for: the first one is gone, and e2fsck makes the filesystem whole from another.
+/// The purpose of superblock copies: the first superblock is lost, and e2fsck repairs the filesystem from a
+/// copy.
 #[test]
 fn a_lost_superblock_is_recovered_from_each_copy() {
     let folder = scratch();
@@ -322,7 +323,7 @@ fn a_lost_superblock_is_recovered_from_each_copy() {
     assert_holds(&damaged, &expected);
 }
 
-/// A tree of so many inodes and one file of so many bytes, none of which is ever read.
+/// A tree of so many inodes and one file of so many bytes. Nothing reads the bytes.
 fn unread(inodes: u32, size: u64) -> Arc<Tree> {
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");
@@ -334,16 +335,17 @@ fn unread(inodes: u32, size: u64) -> Arc<Tree> {
     Arc::new(builder.finish(1).unwrap())
 }
 
-/// Whether `df` shows so many blocks as available: the kernel keeps 2 % of all, at most 4096, to itself
-/// (ext4_calculate_resv_clusters).
-fn has_room(facts: &Facts, blocks: u64) -> bool {
+/// Whether `df` shows at least this many blocks as available: the kernel keeps 2 % of all, at most 4096, to
+/// itself (ext4_calculate_resv_clusters).
+fn has_space(facts: &Facts, blocks: u64) -> bool {
     facts.free_blocks >= (facts.blocks / 50).min(4096) + blocks
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// An automatic size has the room asked for, and spare inodes; one block less has not both.
+    /// An automatic size has the requested free space and spare inodes; with one block less, one of them is
+    /// missing.
     #[test]
     fn an_automatic_size_is_the_least(
         // Empty ones too: over 32768 of them a group has no more.
@@ -369,11 +371,11 @@ proptest! {
             let (all, free) = (facts.inodes.unwrap(), facts.free_inodes.unwrap());
             free >= (all - free) / 16 + 16
         };
-        prop_assert!(has_room(&facts, asked) && spare(&facts), "{facts:?}");
+        prop_assert!(has_space(&facts, asked) && spare(&facts), "{facts:?}");
         let less = Size::Fixed(Bytes::new((facts.blocks - 1) * 4096));
         if let Ok(smaller) = build(less) {
             let facts = (facts, smaller.facts);
-            prop_assert!(!has_room(&facts.1, asked) || !spare(&facts.1), "{facts:?}");
+            prop_assert!(!has_space(&facts.1, asked) || !spare(&facts.1), "{facts:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Every layout boots: by a BIOS, by UEFI firmware, or both, until the init of the system says who it is; the root grows
-//! into a larger disk; and another entry of the menu starts another system.
+//! Every layout boots by a BIOS, by UEFI firmware, or both, until the init of the system prints its name. The
+//! root grows into a larger disk, and another entry of the menu starts another system.
 
 use std::path::Path;
 
@@ -43,21 +43,21 @@ fn boots(layout: &str, ways: &[Start], more: &[&str], name: &str) -> String {
         }
         all.push_str(&console);
     }
-    // The second boot has nothing left to grow into.
+    // In the second boot there is nothing left to grow into.
     let (before, after) = all
         .split_once("init: grown from ")
         .and_then(|(_, rest)| rest.split_once(" to "))
         .and_then(|(before, rest)| Some((before, rest.split_once(' ')?.0)))
         .unwrap();
     let (before, after): (u64, u64) = (before.parse().unwrap(), after.parse().unwrap());
-    // 512 MiB are 131,072 blocks, of which metadata takes a few.
+    // 512 MiB are 131,072 blocks, and metadata takes a few of them.
     assert!(after > before + 120_000, "{layout}: {before} to {after}");
     // The system moved the backup of a GPT to the new end.
     judge(&disk, folder.path());
     all
 }
 
-/// The judges of the table and of the filesystems, which are cut out of the disk.
+/// The table and the filesystems, which are cut out of the disk, go to their judges.
 fn judge(disk: &Path, folder: &Path) {
     crate::support::table::assert_clean(disk);
     for (number, partition) in (0..).zip(crate::support::table::partitions(disk)) {
@@ -133,7 +133,7 @@ fn hybrid_boots_both_ways() {
     assert_eq!(said.matches(&main_system()).count(), 2, "{said}");
 }
 
-/// The firmware starts a unified kernel image by itself, where there is no loader; its line says which system.
+/// Without a loader, the firmware starts a unified kernel image itself; its command line says which system.
 #[test]
 fn a_unified_kernel_image_boots_by_firmware() {
     let folder = scratch();
@@ -154,7 +154,7 @@ fn a_unified_kernel_image_boots_by_firmware() {
     assert!(said.contains(&main_system()) && said.contains("init: end of main"), "{said}");
 }
 
-/// A machine whose GRUB is its own reads the menu of a bare filesystem, as machines of Linode do.
+/// A machine with a GRUB of its own reads the menu of a bare filesystem, as machines of Linode do.
 #[test]
 fn a_grub_from_elsewhere_boots_a_bare_filesystem() {
     let folder = scratch();
@@ -177,7 +177,7 @@ fn a_grub_from_elsewhere_boots_a_bare_filesystem() {
     assert!(said.contains(&main_system()) && said.contains("init: end of main"), "{said}");
 }
 
-/// Boots a disk of `layout` by `way`, types `keys` at the menu once `cue` is seen, and returns what was said.
+/// Boots a disk of `layout` by `way`, types `keys` at the menu once `cue` is seen, and returns the output.
 fn choose(layout: &str, way: Start, cue: &'static str, keys: &'static [u8]) -> String {
     let folder = scratch();
     let systems = systems();
@@ -209,8 +209,8 @@ fn a_specialisation_boots_from_the_menu_of_grub() {
     assert!(said.contains("init: end of special"), "{said}");
 }
 
-/// U-Boot finds extlinux.conf on each kind of filesystem that has /boot, shows its menu, and starts the kernel that is
-/// chosen with the line that goes with it. It hands no initrd to a kernel of x86, so the kernel comes no further.
+/// U-Boot finds extlinux.conf on each kind of filesystem with /boot, shows its menu, and starts the chosen
+/// kernel with its command line. It gives no initrd to an x86 kernel, so the kernel stops there.
 #[test]
 fn extlinux_is_read_by_u_boot() {
     let folder = scratch();
@@ -221,7 +221,7 @@ fn extlinux_is_read_by_u_boot() {
         ("legacy", "/boot/", "true"),
         ("legacy+boot", "/", "true"),
         ("efi", "/", "true"),
-        // Of these it has to be told which partition, for which nixpkgs' layouts have no mark.
+        // U-Boot must be told the partition of these layouts, because nixpkgs' layouts do not mark it.
         ("legacy+gpt", "/boot/", "false"),
         ("efixbootldr", "/", "false"),
     ] {

@@ -43,8 +43,8 @@ const PACKAGES: [&str; 30] = [
     "libcrypt1",
 ];
 
-/// Where Debian has GRUB (packages grub-pc-bin and grub-efi-amd64-bin) and its program (grub-common): a system's own
-/// runs only where its store is the host's, which the test in the sandbox has.
+/// The folder of Debian's GRUB (packages grub-pc-bin and grub-efi-amd64-bin) with its program (grub-common).
+/// A system's own GRUB only runs if its store is the host's, as in the test in the sandbox.
 pub(crate) fn grub() -> &'static str {
     for platform in ["i386-pc/boot.img", "x86_64-efi/moddep.lst"] {
         judges::file(&format!("/usr/lib/grub/{platform}"));
@@ -66,7 +66,7 @@ fn text(path: PathBuf) -> &'static str {
     path.into_os_string().into_string().unwrap().leak()
 }
 
-/// A folder that later runs find again: packages and what Nix built from them do not change.
+/// A folder that later runs use again: packages and Nix's builds of them do not change.
 fn cache(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nixos").join(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -88,7 +88,7 @@ pub(crate) fn nix_at(name: &str, root: &Path) -> Command {
     support::nix::nix(name, root, &cache("home"))
 }
 
-/// What Nix built.
+/// The results of Nix builds.
 #[derive(Debug)]
 pub(crate) struct Systems {
     /// The system that boots, with a specialisation.
@@ -124,8 +124,8 @@ pub(crate) fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &
     PathBuf::from(must(&mut build).text().trim())
 }
 
-/// The systems, built where that was not done yet. Tests of one run build once; those of other processes wait for Nix's
-/// own locks.
+/// The systems; Nix builds them if they do not exist yet. Tests of one run build once; those of other
+/// processes wait for Nix's own locks.
 pub(crate) fn systems() -> &'static Systems {
     static SYSTEMS: OnceLock<Systems> = OnceLock::new();
     SYSTEMS.get_or_init(|| {
@@ -143,7 +143,7 @@ pub(crate) fn host(path: &str) -> PathBuf {
     store_root().join(path.trim_start_matches('/'))
 }
 
-/// What `nix-store --dump-db` says of everything that `roots` need, in a file of `folder`.
+/// The output of `nix-store --dump-db` for everything that `roots` need, in a file of `folder`.
 pub(crate) fn registration(folder: &Path, roots: &[&str]) -> PathBuf {
     let list = must(nix("nix-store").arg("-qR").args(roots)).text();
     let dump = must(nix("nix-store").arg("--dump-db").args(list.lines())).out;
@@ -175,7 +175,7 @@ pub(crate) fn bare(closure: &Path, layout: &str, out: &Path) -> Command {
     command
 }
 
-/// A small disk in which the kernels and initrds of all generations fit: they share one of each, 20 MiB together.
+/// A small disk for the kernels and initrds of all generations: they share one of each, 20 MiB together.
 pub(crate) fn small(layout: &str) -> &'static [&'static str] {
     match layout {
         "efixbootldr" => &["--additional-space", "48MiB", "--boot-size", "160MiB"],

@@ -1,5 +1,5 @@
-//! What goes into the root beside the store: contents with their owners, configuration, channel, additional paths; and
-//! a root that is nothing but the store.
+//! The contents of the root beside the store: contents with their owners, configuration, channel, additional
+//! paths; and a root that is only the store.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -101,7 +101,7 @@ fn contents_have_the_owners_that_the_image_knows() {
     refuse_owners(&tiny, &system, &files);
 }
 
-/// Owners that the image does not know, each refused in words.
+/// Owners that the image does not know; each is refused with a message.
 fn refuse_owners(tiny: &Tiny, system: &str, files: &Path) {
     for (more, words) in [
         ("user=later,group=root", ["user `later` has no number yet", "activated"]),
@@ -149,7 +149,7 @@ fn configuration_channel_and_additional_paths_are_there() {
     assert_eq!(owner(&found, &more[1..]), ("444".to_owned(), 0, 0));
     assert_eq!(target(&found, "nix/var/nix/profiles/system-1-link"), system);
 
-    // Without a channel there is no way to one.
+    // Without a channel there is no link to one.
     must(&mut tiny.nixos(&system, "none", &out));
     let found = debugfs::view(&out);
     assert!(!found.0.contains_key(b"root/.nix-defexpr".as_slice()), "{:?}", names(&found));
@@ -174,7 +174,7 @@ fn a_root_can_be_the_store_alone() {
     assert_eq!(crate::support::ext4::superblock(&out, "Filesystem volume name"), "nix-store");
     assert!(found.0.values().all(|entry| matches!(entry.kind, Kind::File | Kind::Directory | Kind::Symlink)));
 
-    // Names are enough for it: no database has to be made.
+    // Names suffice for it, because it has no database.
     let list = tiny.path().join("store-paths");
     let paths: String = expected
         .iter()
@@ -206,7 +206,7 @@ fn a_root_is_found_by_what_it_is_called() {
     assert_eq!(superblock("Filesystem UUID"), uuid);
     let said = run(tiny.nixos(&system, "none", &out).args(["--label", "sixteen bytesäö"]));
     assert!(said.code == 2 && said.error().contains("label"), "{}", said.error());
-    // Without nixpkgs' own, the id derives from the seed, and with that from nothing else.
+    // Without nixpkgs' own, the id derives from the seed alone.
     let mut ids = BTreeMap::new();
     for seed in ["0867da16-f251-457d-a9e8-c31f9a3c220b", "1867da16-f251-457d-a9e8-c31f9a3c220b"] {
         for round in 0..2 {
@@ -226,8 +226,8 @@ fn declare(tiny: &mut Tiny, users: &[(&str, u32)]) -> String {
     tiny.object("users-groups.json", &[], |place| std::fs::write(place, text).unwrap())
 }
 
-/// Earlier generations, additional paths and what runs inside of a container have accounts of their own, whose store paths
-/// may come first by name.
+/// Earlier generations, additional paths and containers have accounts of their own, and their store paths may
+/// come first by name.
 #[test]
 fn only_the_system_that_boots_says_who_its_users_are() {
     let mut tiny = Tiny::new();
@@ -258,7 +258,7 @@ fn only_the_system_that_boots_says_who_its_users_are() {
             assert!(said.error().contains("knows no user"), "{}", said.error());
         }
     }
-    // Two of one distance, and only one of the names is told apart by them.
+    // Two declarations at one distance that differ in one name only.
     let other = declare(&mut tiny, &[("alice", 7), ("dan", 8)]);
     tiny.refer(&system, &other);
     let build = |user: &str| {

@@ -1,4 +1,5 @@
-//! Pinned digests of systems of a few files: a change of bytes is a decision. GRUB's own programs are not ours to pin.
+//! Pinned digests of systems of a few files: a change of bytes is a decision. GRUB's programs are not pinned,
+//! because they are not ours.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

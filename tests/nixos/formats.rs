@@ -10,12 +10,12 @@ use crate::closure::{LAYOUTS, grub, grub_mkimage, nixos, registration, small, sy
 use crate::support::tools::{Said, command, must, run, scratch};
 use crate::tiny::Tiny;
 
-/// What `qemu-img compare` says of a raw disk and another.
+/// The output of `qemu-img compare` for a raw disk and another.
 fn compare(raw: &Path, other: &Path, format: Format) -> Said {
     run(command("qemu-img").args(["compare", "-f", "raw", "-F", format.qemu_name()]).arg(raw).arg(other))
 }
 
-/// The names of all formats, and for qcow2 the ways in which it is written.
+/// The names of all formats, and the variants of qcow2.
 fn formats() -> Vec<(&'static str, &'static [&'static str])> {
     let mut all: Vec<(&str, &[&str])> = Format::names().map(|name| (name, [].as_slice())).collect();
     all.extend([
@@ -70,7 +70,7 @@ fn every_layout_is_the_same_disk_in_every_format() {
             build
         });
     }
-    // The comparison is one: of the last disk with one other byte.
+    // The comparison can fail: the last disk with one changed byte.
     let (raw, out) = (tiny.path().join("disk.img"), tiny.path().join("disk.qcow2"));
     must(&mut tiny.nixos(&system, "none", &out));
     assert_eq!(compare(&raw, &out, Format::Qcow2).code, 0);

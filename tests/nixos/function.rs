@@ -1,4 +1,4 @@
-//! nix/make-disk-image.nix argument by argument: what each of nixpkgs' arguments becomes, without building.
+//! nix/make-disk-image.nix argument by argument: the effect of each argument of nixpkgs, without building.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::closure::nix;
 use crate::support::program::diskwright;
 use crate::support::tools::{command, must, run, scratch};
+use crate::tiny::Tiny;
 
 const PATH: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-";
 
@@ -26,7 +27,7 @@ fn evaluate(more: &str) -> Command {
     eval
 }
 
-/// What comes out: name, script, manifest and filename. The manifest is one.
+/// The result: name, script, manifest and filename. The manifest must parse.
 fn image(more: &str) -> Value {
     let said = must(&mut evaluate(more)).text();
     let value: Value = serde_json::from_str(&said).unwrap();
@@ -75,7 +76,7 @@ fn every_argument_becomes_a_key() {
         ("diskSize = 2048;", "/disk_size", json!("2048MiB")),
         ("diskSize = 2048;", "/additional_space", Value::Null),
         ("additionalSpace = \"1.5G\";", "/additional_space", json!("1610612736")),
-        // As numfmt --from=iec has them: what is not whole bytes is rounded up.
+        // As numfmt --from=iec reads them: a fraction of a byte is rounded up.
         ("additionalSpace = \"0.3G\";", "/additional_space", json!("322122548")),
         ("additionalSpace = \".5M\";", "/additional_space", json!("524288")),
         ("additionalSpace = \"0M\";", "/additional_space", json!("0MiB")),
@@ -155,7 +156,7 @@ fn every_argument_becomes_a_key() {
         ("compat = false;", "/root_uuid", Value::Null),
         ("compat = false; partitionTableType = \"efi\";", "/gpt_uuid", Value::Null),
         ("extraNixos = { timeout = \"forever\"; };", "/timeout", json!("forever")),
-        // What has nothing to do here is taken and changes nothing.
+        // Arguments without a meaning here are accepted and change nothing.
         (
             "memSize = 4096; deterministic = false; reproducible = false; populateRootWith = \"cptofs\"; rootFSHashSeed = null;",
             "/timeout",
@@ -174,7 +175,7 @@ fn formats_names_and_what_runs_afterwards_are_in_the_script() {
     for (format, flags, filename, product) in [
         ("raw", "--format raw", "nixos.img", "raw"),
         ("qcow2", "--format qcow2", "nixos.qcow2", "qcow2"),
-        ("qcow2-compressed", "--format qcow2 --compress zlib", "nixos.qcow2", "qcow2"),
+        ("qcow2-compressed", "--format qcow2", "nixos.qcow2", "qcow2"),
         ("vdi", "--format vdi", "nixos.vdi", "vdi"),
         ("vpc", "--format vpc", "nixos.vhd", "vpc"),
         ("vmdk", "--format vmdk", "nixos.vmdk", "vmdk"),
@@ -200,7 +201,73 @@ fn formats_names_and_what_runs_afterwards_are_in_the_script() {
     at("--verify-closure");
 }
 
-/// A configuration with a loader that is not known is no image without one.
+/// The manifest, which the program reads, says how the file is written. The next test asks the program itself.
+#[test]
+fn subformat_codec_level_and_cluster_size_are_keys_of_the_disk() {
+    for (more, expected) in [
+        ("", json!({})),
+        ("format = \"vpc\"; subformat = \"fixed\";", json!({ "subformat": "fixed" })),
+        ("format = \"qcow2-compressed\";", json!({ "compress": "zlib" })),
+        ("format = \"qcow2-compressed\"; compress = \"zstd\";", json!({ "compress": "zstd" })),
+        (
+            "format = \"qcow2\"; compress = \"zstd\"; level = 19; clusterSize = \"2MiB\";",
+            json!({ "compress": "zstd", "level": 19, "cluster_size": "2MiB" }),
+        ),
+        (
+            "format = \"qcow2\"; clusterSize = 65536; extraDisk.time = 5;",
+            json!({ "cluster_size": 65536, "time": 5 }),
+        ),
+        ("subformat = null; compress = null; level = null; clusterSize = null;", json!({})),
+    ] {
+        assert_eq!(image(&format!("{{ {more} }}"))["manifest"]["disk"], expected, "{more}");
+    }
+}
+
+/// What `inspect` says of the image that the manifest of the function and the flags of its script make.
+#[test]
+fn the_program_writes_the_file_that_the_arguments_ask_for() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let closure = tiny.path().join("registration");
+    std::fs::write(&closure, tiny.registration()).unwrap();
+    for (more, expected) in [
+        (
+            "format = \"vpc\"; subformat = \"fixed\"; diskSize = 64;",
+            &[("format", "vpc"), ("subformat", "fixed")][..],
+        ),
+        ("format = \"vmdk\"; subformat = \"streamOptimized\";", &[("subformat", "streamOptimized")]),
+        ("format = \"qcow2-compressed\";", &[("compression type", "zlib"), ("cluster size", "65536")]),
+        (
+            "format = \"qcow2\"; compress = \"zstd\"; level = 1; clusterSize = \"2MiB\";",
+            &[("compression type", "zstd"), ("cluster size", "2097152")],
+        ),
+    ] {
+        let found = image(&format!(
+            "{{ {more} installBootLoader = false; copyChannel = false; partitionTableType = \"none\"; }}"
+        ));
+        let mut manifest = found["manifest"].clone();
+        manifest["nixos"]["system"] = json!(system);
+        manifest["nixos"]["closure"] = json!(closure);
+        manifest["nixos"]["store_root"] = json!(tiny.root());
+        let (file, out) =
+            (tiny.path().join("manifest.json"), tiny.path().join(found["filename"].as_str().unwrap()));
+        std::fs::write(&file, manifest.to_string()).unwrap();
+        let script = found["script"].as_str().unwrap();
+        let flags: Vec<&str> =
+            script.split("\"$diskImage\" ").nth(1).unwrap().lines().next().unwrap().split(' ').collect();
+        let flags = flags.iter().filter(|flag| **flag != "\\");
+        must(diskwright().arg("build").arg(&file).arg("-o").arg(&out).args(flags));
+        let said = must(diskwright().arg("inspect").arg(&out)).text();
+        for (name, value) in expected {
+            let line =
+                said.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {said}"));
+            assert_eq!(line[name.len()..].trim(), *value, "{more}\n{said}");
+        }
+        std::fs::remove_file(&out).unwrap();
+    }
+}
+
+/// An unknown loader in the configuration is an error, and not an image without a loader.
 #[test]
 fn the_loader_of_the_configuration_is_the_loader_of_the_image() {
     let with = |loader: &str, more: &str| {
@@ -236,7 +303,7 @@ fn the_loader_of_the_configuration_is_the_loader_of_the_image() {
             chosen(&loader, more);
         }
     }
-    // Boot code has no place on a bare filesystem.
+    // A bare filesystem has no place for boot code.
     let none = "{ partitionTableType = \"none\"; }";
     assert_eq!(chosen("{ grub = { enable = true; devices = [ \"nodev\" ]; }; }", none).0, "grub");
     let said = with("{ grub = { enable = true; devices = [ \"/dev/vda\" ]; }; }", none);
@@ -247,7 +314,7 @@ fn the_loader_of_the_configuration_is_the_loader_of_the_image() {
     );
 }
 
-/// Of a processor without a BIOS, hybrid needs no GRUB for one.
+/// For a processor without a BIOS, hybrid needs no GRUB for one.
 #[test]
 fn hybrid_takes_the_grub_that_its_processor_has() {
     for (system, package) in [("x86_64-linux", "grub2"), ("aarch64-linux", "grub2_efi")] {
@@ -259,7 +326,8 @@ fn hybrid_takes_the_grub_that_its_processor_has() {
     }
 }
 
-/// What runs afterwards has the tools that it has in nixpkgs; without it no image waits for them.
+/// Commands that run afterwards have the tools that they have in nixpkgs. Without such commands, no image
+/// waits for the tools.
 #[test]
 fn what_runs_afterwards_has_its_tools() {
     let names = |more: &str| -> Vec<String> {
@@ -272,7 +340,7 @@ fn what_runs_afterwards_has_its_tools() {
     }
 }
 
-/// What evaluates to a machine's image: from the module, and from both flakes as Nix reads them.
+/// The image of a machine, evaluated from the module, and from both flakes as Nix reads them.
 #[test]
 fn the_module_makes_the_image_of_a_variant() {
     let machine = |modules: &str| {
@@ -307,7 +375,8 @@ fn the_module_makes_the_image_of_a_variant() {
     assert_eq!(section["contents"], all);
     assert_eq!(section["additional_paths"], json!([format!("{PATH}x")]));
     assert_eq!(section["generations"], json!([format!("{PATH}a")]));
-    // Another module that makes an image of the system has its way, and a name given here is the image's.
+    // Another module that makes an image of the system takes precedence. A name that is given here is the
+    // name of the image.
     let found = machine(
         "{ boot.loader.grub.enable = true; system.build.image = \"another\"; diskwright.image.baseName = \"mine\"; }",
     );

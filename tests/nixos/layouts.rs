@@ -1,4 +1,4 @@
-//! The layouts: what sfdisk says of our disks is word for word what it says of those of nixpkgs' tools.
+//! The layouts: sfdisk prints word for word the same for our disks as for those of nixpkgs' tools.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::closure::{nixos, registration, systems};
 use crate::support::tools::{command, must, scratch};
 use crate::tiny::Tiny;
 
-/// The records of fixtures/layouts.txt: what sfdisk says of the image of each name.
+/// The records of fixtures/layouts.txt: the output of sfdisk for the image of each name.
 fn records() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string("fixtures/layouts.txt").unwrap();
     let mut records = BTreeMap::new();
@@ -19,7 +19,7 @@ fn records() -> BTreeMap<String, String> {
     records
 }
 
-/// What sfdisk says of a disk, without the signature of an MBR, which is random in nixpkgs.
+/// The output of sfdisk for a disk, without the signature of an MBR, which is random in nixpkgs.
 fn dump(disk: &Path) -> String {
     let mut sfdisk = command("sfdisk");
     sfdisk.arg("--dump").arg(disk.file_name().unwrap()).current_dir(disk.parent().unwrap());
@@ -48,7 +48,7 @@ fn every_layout_is_that_of_nixpkgs() {
         let mut command = nixos(&closure, layout, &out);
         command.args(["--disk-size", "1000MiB"]);
         if !matches!(layout, "legacy" | "legacy+gpt") {
-            // The record's boot partition ends at 256 MiB: nixpkgs adds one to what it is asked for.
+            // The boot partition of the record ends at 256 MiB: nixpkgs adds one MiB to the requested size.
             command.args(["--boot-size", "255MiB"]);
         }
         must(&mut command);
@@ -57,7 +57,8 @@ fn every_layout_is_that_of_nixpkgs() {
     }
 }
 
-/// Without nixpkgs' odd choices: whole MiB, ids from the seed, FAT32, and a root that says which processor it is for.
+/// Without nixpkgs' odd choices: whole MiB, ids from the seed, FAT32, and a root whose type names the
+/// processor.
 #[test]
 fn every_layout_can_be_clean() {
     let mut tiny = Tiny::new();
@@ -120,7 +121,7 @@ fn every_layout_can_be_clean() {
             crate::support::table::assert_clean(&out);
             boot_partitions_are_fat32(&out, layout);
         }
-        // Each derives from the seed, and none is another's or nixpkgs'.
+        // Each id derives from the seed, and none equals another or one of nixpkgs.
         let unique: std::collections::BTreeSet<_> = ids.iter().collect();
         assert_eq!(unique.len(), ids.len(), "{ids:?}");
         assert!(!ids.iter().any(|id| id.starts_with("97FD5997") || id.starts_with("F222513B")), "{ids:?}");

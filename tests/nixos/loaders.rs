@@ -1,5 +1,5 @@
-//! What boot loaders find on the disk: every file that a menu names is there, under the name and with the bytes it should
-//! have, on the filesystem that the layout says.
+//! Boot loaders find their files: every file that a menu names exists, with the right name and bytes, on the
+//! filesystem of the layout.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn on_fat(disk: &Path, number: usize) -> Files {
     fat::view(&part)
 }
 
-/// The files of /boot of the root in partition `number`, or of the bare filesystem that the disk is.
+/// The files of /boot of the root in partition `number`, or of the bare filesystem without a number.
 fn on_root(disk: &Path, number: Option<usize>) -> Files {
     let part = match number {
         Some(number) => {
@@ -39,7 +39,7 @@ fn text(files: &Files, name: &str) -> String {
     String::from_utf8(bytes.clone().unwrap()).unwrap()
 }
 
-/// Two systems, the newer one with a variant, and the flags that name them.
+/// Two systems, the newer one with a variant, and their flags.
 struct Machine {
     tiny: Tiny,
     old: String,
@@ -135,7 +135,7 @@ fn systemd_boot_finds_every_file_under_both_ways_of_naming() {
     }
 }
 
-/// The boot partition of efixbootldr; nothing that belongs there is on the ESP too.
+/// The boot partition of efixbootldr; none of its files is also on the ESP.
 fn split(esp: &Files, boot: Files) -> Files {
     for name in ["EFI/nixos", "EFI/Linux", "loader/entries", "loader/entries.srel"] {
         assert!(!esp.contains_key(name) && boot.contains_key(name), "{name}");
@@ -182,11 +182,11 @@ fn entries(machine: &Machine, boot: &Files, conf: &str, names: &str) {
     }
 }
 
-/// GRUB's own checker reads a menu of every layout, and each file it names is where it says.
+/// GRUB's own checker reads a menu of every layout, and each file that it names exists.
 #[test]
 fn grub_finds_every_file_and_its_own_checker_reads_the_menu() {
     let mut machine = Machine::new();
-    // Everything that a line of GRUB's could stumble over.
+    // Everything that could break a line of GRUB's script.
     machine.new = machine.tiny.system_with("26.05 'odd' \"$x\" {", |place| {
         std::fs::write(place.join("kernel-params"), "a=$x b=\"c;d\" e|f 'g #h").unwrap();
     });
@@ -247,22 +247,22 @@ fn grub_finds_every_file_and_its_own_checker_reads_the_menu() {
         assert_eq!(code.starts_with(&[0xeb, 0x63]), state != "only", "{layout}");
         assert_eq!(code[..440].iter().all(|byte| *byte == 0), state == "only", "{layout}");
     }
-    // The checker is one.
+    // The checker can fail.
     let broken = machine.tiny.path().join("broken.cfg");
     std::fs::write(&broken, "menuentry \"x {\n").unwrap();
     assert_ne!(run(command("grub-script-check").arg(&broken)).code, 0);
 }
 
-/// A menu without boot code, which a GRUB from elsewhere reads: what machines boot that have a loader of their own.
+/// A menu without boot code, for machines that have a GRUB of their own.
 #[test]
 fn a_menu_needs_no_grub() {
     let machine = Machine::new();
     let out = machine.tiny.path().join("disk.img");
     let mut build = machine.tiny.nixos(&machine.new, "none", &out);
     build.args(["--generations", &machine.old, "--boot-loader", "grub", "--timeout", "10"]);
-    // No grub-mkimage is run: there is none.
+    // grub-mkimage does not run, because there is none.
     let said = must(build.env("PATH", "/nonexistent"));
-    assert_eq!(said.error(), "", "there is nothing to remark upon");
+    assert_eq!(said.error(), "", "there is nothing to warn of");
     let files = on_root(&out, None);
     let menu = text(&files, "grub/grub.cfg");
     let file = machine.tiny.path().join("grub.cfg");
@@ -289,7 +289,7 @@ fn a_menu_needs_no_grub() {
     assert_eq!(on_root(&out, None), files);
 }
 
-/// Where there is no BIOS, hybrid is UEFI alone, and its BIOS boot partition is empty.
+/// Without a BIOS, hybrid is UEFI only, and its BIOS boot partition is empty.
 #[test]
 fn hybrid_without_a_bios_is_uefi_alone() {
     let mut tiny = Tiny::new();
@@ -325,7 +325,7 @@ fn hybrid_without_a_bios_is_uefi_alone() {
     assert!(bytes[..440].iter().chain(&bytes[range]).all(|byte| *byte == 0));
 }
 
-/// What lies where its loader does not look is said.
+/// Warnings name files that their loader does not find.
 #[test]
 fn what_no_loader_finds_is_said() {
     let machine = Machine::new();
@@ -341,7 +341,7 @@ fn what_no_loader_finds_is_said() {
         lines.map(plain).collect::<Vec<_>>()
     };
     let extlinux = ["--boot-loader", "extlinux", "--compat"];
-    let nothing = "there is nothing on the EFI system partition: UEFI firmware finds nothing to start";
+    let nothing = "the partition ESP: there is nothing on the EFI system partition: UEFI firmware finds nothing to start";
     let marked = |number: u32| {
         format!(
             "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \

@@ -1,5 +1,5 @@
-//! NixOS systems: a closure that real Nix builds in its sandbox from Debian's packages, imaged in every layout, judged by
-//! the tools of the formats, by Nix itself on the written root, and by booting it.
+//! NixOS systems: a closure that real Nix builds in its sandbox from Debian's packages, imaged in every
+//! layout. Judges are the tools of the formats, Nix itself on the written root, and a boot.
 
 #![cfg(test)]
 

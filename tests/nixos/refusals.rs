@@ -7,7 +7,8 @@ use crate::support::program::diskwright;
 use crate::support::tools::{must, names_in, run, scratch};
 use crate::tiny::Tiny;
 
-/// Runs a build of the main system with `more` flags; it has to fail with `code`, saying all of `words`.
+/// Builds the main system with `more` flags. The build must fail with `code` and a message with all of
+/// `words`.
 fn refused(folder: &Path, closure: &Path, layout: &str, more: &[&str], code: i32, words: &[&str]) {
     let out = folder.join("out").join("disk.img");
     std::fs::create_dir_all(out.parent().unwrap()).unwrap();
@@ -42,7 +43,7 @@ fn what_does_not_go_together_is_refused() {
         &["`boot_size` means nothing with a layout without boot partition"],
     );
     refused("none", &["--disk-size", "1GiB", "--additional-space", "1MiB"], 2, &["additional_space"]);
-    refused("efi", &["--boot-size", "4MiB"], 2, &["boot_size leaves no room"]);
+    refused("efi", &["--boot-size", "4MiB"], 2, &["boot_size leaves no space"]);
     refused("none", &["--channel", &systems.channel], 2, &["is not in the closure", &systems.channel]);
     refused("none", &["--only-nix-store"], 2, &["generations"]);
     // The kernel and the initrd are some 20 MiB.
@@ -85,7 +86,8 @@ fn a_closure_that_lies_is_refused() {
     std::fs::write(&broken, lines.join("\n")).unwrap();
     refused(folder.path(), &broken, "none", &[], 2, &["broken:2: no hash"]);
 
-    // A hash that is not that of the path: found by reading back what was written, before it gets its name.
+    // A hash that does not belong to the path: it is found by reading the output back before it gets its
+    // name.
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let digit = if lines[1].ends_with('0') { '1' } else { '0' };
     lines[1].pop();
@@ -114,7 +116,7 @@ fn a_closure_that_lies_is_refused() {
     }
 }
 
-/// A store path that was changed on the host after Nix registered it, in each of the ways that its archive knows.
+/// A store path that changed on the host after Nix registered it, in each way that its archive can show.
 #[test]
 fn a_store_path_that_was_changed_is_found() {
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -143,7 +145,7 @@ fn a_store_path_that_was_changed_is_found() {
         let out = tiny.path().join("out.img");
         must(tiny.nixos(&system, "none", &out).arg("--verify-closure"));
         std::fs::remove_file(&out).unwrap();
-        // The registration of before.
+        // The earlier registration.
         let mut build = tiny.nixos(&system, "none", &out);
         change(&tiny.host(&path));
         let said = run(build.arg("--verify-closure"));
@@ -177,7 +179,7 @@ fn what_a_boot_partition_cannot_hold_is_named_by_its_largest_files() {
     ] {
         assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
     }
-    // Of the two of efixbootldr, the one that the kernels are on.
+    // Of the two partitions of efixbootldr, the error names the one with the kernels.
     let said = run(tiny.nixos(&system, "efixbootldr", &out).args(loader).args(["--boot-size", "120MiB"]));
     assert!(
         said.code == 1 && said.error().contains("at --boot-size\n  at the partition BOOT\n"),

@@ -1,5 +1,5 @@
-//! The written root before its own judges: the kernel that mounts it, and real Nix, for which it is a store like any
-//! other.
+//! The written root before its own judges: the kernel, which mounts it, and real Nix, for which it is an
+//! ordinary store.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::kernel::{self, Mount};
 use crate::support::program::diskwright;
 use crate::support::tools::{command, digest, must, run, scratch};
 
-/// What Nix says it knows of everything, sorted by path.
+/// Everything that Nix knows about the store, sorted by path.
 fn database(root: &Path) -> String {
     must(nix_at("nix-store", root).arg("--dump-db")).text()
 }
@@ -87,7 +87,7 @@ fn real_nix_is_content_with_the_root() {
     canonical(&root.join("nix/store"));
     nix_says(root, &closure);
 
-    // Nix sees what it is asked to look for: a byte that was changed, and a path that nothing keeps.
+    // Nix notices the faults that it is asked to look for: a changed byte, and a path without a root.
     let init = root.join(&systems.earlier[1..]).join("init");
     let mut bytes = std::fs::read(&init).unwrap();
     bytes[2] ^= 1;
@@ -182,7 +182,8 @@ fn nix_says(root: &Path, closure: &Path) {
     }
 }
 
-/// Without a closure, Nix itself is asked for all that is named; what it says is what a registration of it says.
+/// Without a closure, Nix itself is asked about everything that is named; its answer equals a registration by
+/// it.
 #[test]
 fn nix_is_asked_where_no_closure_is_given() {
     let systems = systems();
@@ -207,7 +208,7 @@ fn nix_is_asked_where_no_closure_is_given() {
         must(&mut build);
         assert_eq!(digest(&out), expected, "auto: {auto}");
     }
-    // Nix knows nothing of this one, and of none where it is not.
+    // Nix does not know this path, and knows nothing where it is not installed.
     let unknown = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-unknown";
     let mut build = diskwright();
     let refused = run(build.args(&arguments).args(["--additional-paths", unknown]));
@@ -223,7 +224,7 @@ fn nix_is_asked_where_no_closure_is_given() {
     );
 }
 
-/// What a database says derivations make, of those that another one knows too.
+/// The outputs of derivations in one database that another database also knows.
 fn outputs(database: &Path) -> Vec<String> {
     let query = "select v.path, o.id, o.path from DerivationOutputs o join ValidPaths v on v.id = o.drv";
     let said = must(command("sqlite3").arg(database).arg(query)).text();
@@ -232,7 +233,7 @@ fn outputs(database: &Path) -> Vec<String> {
     lines
 }
 
-/// Where a closure has derivations, their outputs are in the database as Nix's own has them.
+/// If a closure contains derivations, their outputs are in the database as in Nix's own.
 #[test]
 fn derivations_say_what_they_make() {
     let systems = systems();
@@ -256,8 +257,8 @@ fn derivations_say_what_they_make() {
     assert_eq!(found, own);
 }
 
-/// The hash of an archive is Nix's own for names in every order, for lengths around a multiple of 8, and for all kinds of
-/// nodes.
+/// The hash of an archive equals Nix's hash for names in every order, for lengths around a multiple of 8, and
+/// for all kinds of nodes.
 #[test]
 fn archives_have_the_hash_that_nix_has() {
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,4 +1,4 @@
-//! The same bytes: by flags or by a section, whatever the machine is like, and whatever state the host's store is in.
+//! The same bytes: by flags or by a section, on any machine, and for any state of the host's store.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ fn flags_and_a_section_in_both_spellings_are_one() {
     must(&mut flags);
     found.push(digest(&out));
     assert!(found.iter().all(|digest| *digest == found[0]), "{found:?}");
-    // Another word is another disk, whose ids derive from other words.
+    // Another word makes another disk with other ids.
     must(flags.args(["--time", "9"]));
     assert_ne!(digest(&out), found[0]);
 }
@@ -103,7 +103,7 @@ fn the_machine_leaves_no_trace() {
         must(hybrid(&tiny, &system, &out).env(name, value));
         assert_eq!(digest(&out), usual, "{name}={value}");
     }
-    // By another shell with another umask; and by nobody, into a place of its own.
+    // With another umask; and as nobody, in a place of its own.
     let mut build = hybrid(&tiny, &system, &out);
     let mut shell = quiet(Command::new("/bin/sh"));
     shell.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(build.get_program()).args(build.get_args());
@@ -123,7 +123,7 @@ fn the_machine_leaves_no_trace() {
     }
 }
 
-/// The store again, as another host may have it: of other times, writable, optimised, with attributes.
+/// The store as another host may have it: with other times, writable, optimised, with attributes.
 fn another_store(tiny: &Tiny) -> PathBuf {
     let other = tiny.path().join("other");
     must(command("cp").arg("-rP").arg(tiny.root()).arg(&other));

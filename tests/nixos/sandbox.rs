@@ -73,7 +73,7 @@ fn the_package_installs_what_the_program_says_of_itself() {
         if can == "no" {
             continue;
         }
-        // What goes into the build is all that cargo needs, and no part of it can be left out.
+        // The source of the build is all that cargo needs, and no part of it can be left out.
         let source = folder.path().join("source");
         must(command("cp").arg("-r").arg(out.join("source")).arg(&source));
         must(command("chmod").arg("-R").arg("u+w").arg(&source));
@@ -86,7 +86,7 @@ fn the_package_installs_what_the_program_says_of_itself() {
     }
 }
 
-/// The same once more: Nix builds it anew and compares.
+/// Nix builds it again and compares.
 fn build_again(paths: &[(&str, &Path)], text: &[(&str, &str)]) -> std::path::PathBuf {
     build("image", "--check", paths, text)
 }

@@ -1,4 +1,4 @@
-//! Systems, closures and wishes that are odd and right, and some that are odd and wrong.
+//! Systems, closures and wishes that are odd but valid, and some that are not.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::support::tools::{command, must, run};
 use crate::support::{debugfs, fat, table};
 use crate::tiny::Tiny;
 
-/// A build that has to be refused, and what has to be said.
+/// A build that must be refused, and the words of the message.
 fn refused(build: &mut std::process::Command, code: i32, words: &[&str]) {
     let said = run(build);
     assert_eq!(said.code, code, "{build:?}: {}", said.error());
@@ -48,7 +48,7 @@ fn a_system_is_found_by_every_way_to_it() {
         &tiny.host(&system).display().to_string(),
     ] {
         let mut build = tiny.nixos(name, "none", &out);
-        // Without a seed of its own: the same system is the same image, however it was named.
+        // Without a given seed: the same system gives the same image, however it was named.
         must(build.args(["--seed", "0867da16-f251-457d-a9e8-c31f9a3c220b"]).current_dir(&folder));
         digests.push(crate::support::tools::digest(&out));
     }
@@ -203,7 +203,7 @@ fn processors_and_firmware_have_to_go_together() {
         1,
         &["does not say for which processor it is", "x86_64-linux", &unknown],
     );
-    // No processor is taken for another because its name is not known.
+    // A processor with an unknown name is not taken for another one.
     for (system, name) in [
         ("powerpc64le-linux", "one for ppc64-le"),
         ("s390x-linux", "one for s390x"),
@@ -228,7 +228,7 @@ fn processors_and_firmware_have_to_go_together() {
         1,
         &["the processor of this platform is not known", "found: m68k-linux", &odd],
     );
-    // What is no EFI program needs no processor.
+    // A file that is not an EFI program needs no processor.
     must(tiny.nixos(&unknown, "legacy", &out).args(grub));
     for system in [&riscv, &unknown] {
         must(tiny.nixos(system, "none", &out).args(["--boot-loader", "extlinux"]));
@@ -247,7 +247,7 @@ fn sizes_at_their_edges_fit_or_say_why_not() {
     must(tiny.nixos(&system, "efi", &out).args(systemd_boot()).args(["--boot-size", "8MiB"]));
     table::assert_clean(&out);
     for (more, code, words) in [
-        (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no room", "at --boot-size"]),
+        (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no space", "at --boot-size"]),
         (&["--boot-size", "1TiB", "--disk-size", "4GiB"], 2, ["lies outside", "at --boot-size"]),
         (&["--boot-size", "3TiB", "--compat", "false"], 2, ["too large", "at the partition ESP"]),
         (&["--disk-size", "100MiB"], 2, ["lies outside", "a disk larger than 258MiB would hold it"]),
@@ -285,7 +285,7 @@ fn a_link_that_leads_nowhere_is_named_with_its_beginning() {
             "the link leads to /nix/store/nowhere",
         ],
     );
-    // Nothing reads it where nothing boots.
+    // Without a loader nothing reads it.
     must(&mut tiny.nixos(&system, "none", &out));
     let broken =
         tiny.system_with("26.11", |place| std::fs::write(place.join("boot.json"), "{\n oops").unwrap());
@@ -296,7 +296,7 @@ fn a_link_that_leads_nowhere_is_named_with_its_beginning() {
     );
 }
 
-/// A store path may be a file, a link, a program; what no archive of Nix can hold is refused.
+/// A store path may be a file, a link or a program. A node that no archive of Nix can contain is refused.
 #[test]
 fn store_paths_of_every_kind_are_there() {
     use std::os::unix::fs::PermissionsExt;
@@ -327,7 +327,7 @@ fn store_paths_of_every_kind_are_there() {
     assert_eq!(shown(&empty), ("555".to_owned(), 1, String::new()));
     assert_eq!(shown(&format!("{odd}/ünicode 'n\tab/\u{1f980}")), ("444".to_owned(), 1, String::new()));
 
-    // Added behind Nix's back, so that its hash is still the one of before.
+    // Added without Nix's knowledge, so its registered hash is the old one.
     std::fs::remove_file(&out).unwrap();
     let mut build = tiny.nixos(&system, "none", &out);
     must(command("mkfifo").arg(tiny.host(&empty).join("pipe")));
@@ -335,7 +335,7 @@ fn store_paths_of_every_kind_are_there() {
     assert!(!out.exists());
 }
 
-/// What boots has to be in the image, not merely on the machine that makes it.
+/// The files that boot must be in the image, not only on the machine that makes it.
 #[test]
 fn what_boots_is_in_the_closure() {
     let mut tiny = Tiny::new();
@@ -399,7 +399,7 @@ fn ids_and_errors_belong_to_their_keys() {
         let said = must(command("sfdisk").arg("--dump").arg(&out)).text().to_lowercase();
         assert!(said.contains(guid), "{said}");
     }
-    // The size that an error names suffices.
+    // The size in an error suffices.
     let large = tiny.object("kernels", &[], |place| std::fs::write(place, vec![7; 3 << 20]).unwrap());
     let heavy = tiny.system_with("26.06", |place| {
         std::fs::remove_file(place.join("initrd")).unwrap();
@@ -415,7 +415,7 @@ fn ids_and_errors_belong_to_their_keys() {
     must(tiny.bare(&heavy, "efi", &out).args(systemd_boot()).args(small).arg(&size));
 }
 
-/// A store path is a sequence of bytes, whether the host keeps zeros of it as a hole or not.
+/// A store path is a sequence of bytes, even if the host stores zeros as holes.
 #[test]
 fn a_sparse_store_is_the_same_image() {
     use std::os::unix::fs::FileExt;

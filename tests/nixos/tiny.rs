@@ -1,5 +1,5 @@
-//! Systems of a few files, made by hand in a store of their own: what no Nix would build can be tried with them, and what
-//! is slow with real ones.
+//! Systems of a few files, made by hand in a store of their own: for cases that Nix would never build, or
+//! that are slow with real systems.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use diskwright::progress::Progress;
 use crate::support::program::diskwright;
 use crate::support::tools::scratch;
 
-/// A store and what Nix would know of it.
+/// A store and what Nix would know about it.
 #[derive(Debug)]
 pub(crate) struct Tiny {
     folder: tempfile::TempDir,
@@ -37,7 +37,7 @@ impl Tiny {
         tiny
     }
 
-    /// A folder for what else a test writes.
+    /// A folder for other files of a test.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -69,7 +69,7 @@ impl Tiny {
         member.1.push(to.to_owned());
     }
 
-    /// Adds a system as it is without boot.json.
+    /// Adds a system without boot.json.
     pub(crate) fn system(&mut self, version: &str) -> String {
         self.system_with(version, |_| {})
     }
@@ -96,7 +96,7 @@ impl Tiny {
         })
     }
 
-    /// What `nix-store --dump-db` would say of the whole store.
+    /// The output that `nix-store --dump-db` would give for the whole store.
     pub(crate) fn registration(&self) -> String {
         let mut text = String::new();
         for (path, references) in &self.members {

@@ -98,7 +98,7 @@ let
               name: _:
               if options ? ${name} then
                 collect options.${name} (of name)
-              # What nobody declared is whatever it is: systems have options that are none of ours.
+              # An undeclared option is kept as it is: systems have options that are not ours.
               else if builtins.all (value: builtins.isAttrs value && !(value ? type) && !(value._default or false)) (of name) then
                 collect { } (of name)
               else

@@ -1,5 +1,5 @@
-//! A toplevel without `boot.json`: what boots is read from the files and links that lie in it, as nixpkgs' installers did
-//! before there were bootspecs.
+//! A toplevel without `boot.json`: the files and links in it say what boots. nixpkgs' installers read them
+//! before bootspec existed.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::json::SORT_KEY;
 use super::{Reader, System};
 use crate::error::{Error, Kind, Result};
 
-/// Where a toplevel keeps its variants: now, and before 2020.
+/// The folders with a toplevel's variants: the present one, and the one before 2020.
 const FOLDERS: [&str; 2] = ["specialisation", "fine-tune"];
 
 /// Reads the system with the toplevel `top`.
@@ -52,7 +52,7 @@ fn one(reader: &mut Reader<'_>, top: &Source) -> Result<System> {
         init: format!("{}/init", top.path),
         kernel,
         initrd,
-        // Joined by blanks they are the file again, whatever is quoted in it.
+        // Joined by blanks, the words are the content of the file again, including any quotes.
         kernel_params: kernel_params.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
         sort_key: SORT_KEY.to_owned(),
         devicetree: None,
@@ -72,7 +72,7 @@ fn variants(reader: &mut Reader<'_>, top: &Source) -> Result<BTreeMap<String, Sy
         for name in folder.names()? {
             super::line(&name, "the name of a specialisation", &folder.host)?;
             if let Some(variant) = folder.below(reader.store, &name)? {
-                // A variant's own variants are the same ones again.
+                // The variants of a variant are the same variants again.
                 let system = one(reader, &variant)?;
                 found.insert(name, system);
             }

@@ -1,5 +1,5 @@
-//! `boot.json`: the document of NixOS RFC 125, version 1, with its specialisations and the extensions that boot loaders
-//! read. Keys that are not known are none of ours.
+//! `boot.json`: the document of NixOS RFC 125, version 1, with its specialisations and the extensions that
+//! boot loaders read. Unknown keys are ignored.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 use crate::units::u64_of;
 
-/// The version that is read.
+/// The version that can be read.
 const V1: &str = "org.nixos.bootspec.v1";
-/// What every version's key begins with.
+/// The beginning of every version's key.
 const ANY: &str = "org.nixos.bootspec.";
 const SPECIALISATION: &str = "org.nixos.specialisation.v1";
 const SYSTEMD_BOOT: &str = "org.nixos.systemd-boot";
 const EXTRA_INITRD: &str = "org.nixos.extra-initrd.v1";
 
-/// The sort key of a system that names none, as nixpkgs has it.
+/// The sort key of a system that has none, as in nixpkgs.
 pub(super) const SORT_KEY: &str = "nixos";
 
-/// Reads the document of the toplevel `top`. `None`: it is from before there were versions, which NixOS 22.11 wrote, and
-/// whose shape was never fixed.
+/// Reads the document of the toplevel `top`. `None` for a document of NixOS 22.11, which had no versions and
+/// no fixed structure.
 pub(super) fn read(reader: &mut Reader<'_>, top: &Source, document: &Source) -> Result<Option<System>> {
     let text = document.clone().file("boot.json")?.text()?;
     let value: Value = serde_json::from_str(&text).map_err(|error| {
@@ -38,7 +38,7 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Source, document: &Source) -> 
     system(reader, Some(top), &at).map(Some)
 }
 
-/// The system that a document describes; `top` is the toplevel it lies in, or `None` for a specialisation.
+/// The system that a document describes. `top` is its toplevel, or `None` for a specialisation.
 fn system(reader: &mut Reader<'_>, top: Option<&Source>, document: &At<'_>) -> Result<System> {
     let v1 = version_1(document)?;
     let named = v1.needed("toplevel")?.text()?;
@@ -90,7 +90,7 @@ fn system(reader: &mut Reader<'_>, top: Option<&Source>, document: &At<'_>) -> R
     })
 }
 
-/// The part of a document that says what boots.
+/// The part of a document about the system.
 fn version_1<'a>(document: &At<'a>) -> Result<At<'a>> {
     if let Some(v1) = document.optional(V1)? {
         return Ok(v1);
@@ -135,12 +135,12 @@ fn specialisations(reader: &mut Reader<'_>, document: &At<'_>) -> Result<BTreeMa
     Ok(found)
 }
 
-/// A place in a document.
+/// A value in a document.
 #[derive(Clone)]
 struct At<'a> {
     file: &'a Source,
     value: &'a Value,
-    /// Which place, as a JSON pointer (RFC 6901).
+    /// Its place as a JSON pointer (RFC 6901).
     pointer: String,
 }
 
@@ -149,7 +149,7 @@ impl<'a> At<'a> {
         let error = Error::new(Kind::Source, what).at(&self.file.host);
         match self.pointer.as_str() {
             "" => error,
-            pointer => error.why(format!("of what stands at {}", printable(pointer.as_bytes()))),
+            pointer => error.why(format!("of the value at {}", printable(pointer.as_bytes()))),
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a> At<'a> {
         Ok(keys)
     }
 
-    /// The value of a key that may be missing, or null, which is the same.
+    /// The value of a key that may be missing; null counts as missing.
     fn optional(&self, key: &str) -> Result<Option<Self>> {
         let value = self.object()?.get(key).filter(|value| !value.is_null());
         let pointer = format!("{}/{}", self.pointer, key.replace('~', "~0").replace('/', "~1"));
@@ -197,7 +197,7 @@ impl<'a> At<'a> {
         line(text, &format!("the value at {}", self.pointer), &self.file.host)
     }
 
-    /// The file of the store that a string names: `what` it is for.
+    /// The file in the store that a string names; `what` says what it is for.
     fn file(&self, reader: &Reader<'_>, what: &str) -> Result<Source> {
         let place = format!("{} stands at {} there", printable(self.text()?.as_bytes()), self.pointer);
         reader.file(self.text()?, what).map_err(|error| error.at(&self.file.host).why(place))

@@ -1,5 +1,5 @@
-//! What boots: a [`System`], read from a toplevel's `boot.json` (NixOS RFC 125, version 1) or, where there is none, from
-//! the files that lie in the toplevel.
+//! What boots: a [`System`], read from a toplevel's `boot.json` (NixOS RFC 125, version 1). Without that file
+//! it is read from the other files in the toplevel.
 
 mod files;
 mod json;
@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result, Warning};
 use crate::nix::Store;
 use crate::text::printable;
 
-/// What a boot loader has to know of one system.
+/// What a boot loader must know about a system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     /// The store path of the toplevel.
@@ -27,23 +27,23 @@ pub struct System {
     pub init: String,
     /// The kernel.
     pub kernel: Source,
-    /// The initrd; a system can do without.
+    /// The initrd; optional.
     pub initrd: Option<Source>,
-    /// Parameters of the kernel, `init=` not among them.
+    /// Parameters of the kernel, without `init=`.
     pub kernel_params: Vec<String>,
-    /// What systemd-boot sorts entries by.
+    /// The key by which systemd-boot sorts entries.
     pub sort_key: String,
     /// The device tree that systemd-boot loads.
     pub devicetree: Option<Source>,
-    /// Further initrds, as paths on the boot filesystem, where somebody else puts them.
+    /// Further initrds, as paths on the boot filesystem; something else puts them there.
     pub extra_initrds: Vec<String>,
     /// The directory of all device trees, for extlinux.
     pub dtbs: Option<Source>,
     /// The hypervisor, for GRUB.
     pub xen: Option<Xen>,
-    /// What `nixos-version` says, or else the version of the kernel.
+    /// The text of `nixos-version`, or else the version of the kernel.
     pub version: String,
-    /// What `configuration-name` says, for GRUB.
+    /// The text of `configuration-name`, for GRUB.
     pub configuration_name: Option<String>,
     /// Variants of this system, by name.
     pub specialisations: BTreeMap<String, System>,
@@ -58,8 +58,8 @@ pub struct Xen {
     pub params: String,
 }
 
-/// What becomes of secrets that a program of the system would put into its initrd. It runs on the system's own processor
-/// and reads the secrets from the system's own disk, so neither is here.
+/// How to treat secrets that a program of the system would put into its initrd. That program needs the
+/// system's own processor, and reads the secrets from the system's own disk, so it cannot run here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Secrets {
     /// Such a system is an error.
@@ -95,7 +95,7 @@ impl System {
         files::read(&mut reader, &top)
     }
 
-    /// Checks that the program which the initrd starts is there, of this system and of its specialisations.
+    /// Checks that the program which the initrd starts exists, for this system and its specialisations.
     ///
     /// # Errors
     /// As [`Source::find`].
@@ -122,7 +122,7 @@ impl System {
     }
 }
 
-/// What reading needs.
+/// What all readers need.
 #[derive(Debug)]
 struct Reader<'a> {
     store: &'a Store,
@@ -131,7 +131,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// What becomes of an initrd of `top` to which `program` would append secrets.
+    /// Handles an initrd of `top` to which `program` would append secrets.
     fn secrets(&mut self, top: &Source, program: &str) -> Result<()> {
         if !self.appends(program) {
             return Ok(());
@@ -153,8 +153,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether `program` appends anything. Every NixOS has one; nixpkgs' (`system/boot/stage-1.nix`) ends at once by a line
-    /// of its own where `boot.initrd.secrets` is empty. One that cannot be read may.
+    /// Whether `program` appends anything. Every NixOS has such a program. If `boot.initrd.secrets` is empty,
+    /// the one of nixpkgs (`system/boot/stage-1.nix`) has an `exit 0` on a line of its own. A program that
+    /// cannot be read may append something.
     fn appends(&self, program: &str) -> bool {
         let text = self.file(program, "program").and_then(|file| file.text());
         !text.is_ok_and(|text| text.lines().any(|line| line == "exit 0"))
@@ -177,7 +178,7 @@ impl Reader<'_> {
     fn kernel_version(&self, top: &Source, kernel: &Source) -> Result<Option<String>> {
         let beside = Path::new(&kernel.path).parent().and_then(Path::to_str).unwrap_or("/").to_owned();
         let own = top.below(self.store, "kernel-modules")?;
-        // A kernel that is a store object itself has nothing beside it.
+        // A kernel that is a store object itself has no files beside it.
         let beside = Some(beside).filter(|path| path.len() >= super::source::STORE.len());
         let beside = beside.map(|path| Source::find(self.store, Path::new(&path))).transpose()?;
         for folder in [own, beside].into_iter().flatten() {
@@ -190,7 +191,7 @@ impl Reader<'_> {
         Ok(None)
     }
 
-    /// The version that menus show, and what they need to say it.
+    /// The version for menus, and the label of a system that has none.
     fn version(&self, top: &Source, kernel: &Source) -> Result<String> {
         match self.text(top, "nixos-version")? {
             Some(version) => Ok(version),
@@ -211,8 +212,8 @@ impl Reader<'_> {
     }
 }
 
-/// `text`, which has to be one line: it becomes a part of one in a boot loader's files, where a newline would begin
-/// another. `what` it is, and the file it comes from.
+/// `text`, which must be one line: it becomes part of a line in a boot loader's files, where a newline would
+/// begin another. `what` it is and the `file` it comes from are for errors.
 fn line<'a>(text: &'a str, what: &str, file: &Path) -> Result<&'a str> {
     if text.chars().any(char::is_control) {
         return Err(Error::new(Kind::Source, format!("{what} holds a control character"))

@@ -1,4 +1,4 @@
-//! Toplevels as nixpkgs builds them, with and without `boot.json`, and those it never would.
+//! Toplevels as nixpkgs builds them, with and without `boot.json`, and others that it would never build.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -123,11 +123,11 @@ fn without_a_document_the_files_say_it() {
     let place = Place::new();
     place.link(&format!("{TOP}/specialisation/gaming"), GAMING);
     place.link(&format!("{TOP}/fine-tune/child-1"), GAMING);
-    // A variant lists the variants of the whole again; they are not followed.
+    // A variant lists the variants again; they are not followed.
     place.link(&format!("{GAMING}/specialisation/gaming"), GAMING);
     place.write(&format!("{TOP}/xen-params"), "dom0_mem=512M\n");
     place.write(&format!("{TOP}/xen.gz"), "xen");
-    // A link to the toplevel is as good as itself.
+    // A link to the toplevel works like the toplevel.
     place.link("/nix/store/55555555555555555555555555555555-link", TOP);
     let link = Path::new("/nix/store/55555555555555555555555555555555-link");
     let system = System::read(&place.store, link, Secrets::Refuse, &mut Vec::new()).unwrap();
@@ -155,7 +155,7 @@ fn what_is_missing_without_a_document_is_made_up_or_refused() {
     let system = place.read().unwrap();
     assert_eq!((&system.initrd, system.command_line()), (&None, format!("init={TOP}/init")));
     assert_eq!((system.version.as_str(), system.label.as_str()), ("6.6.30", "NixOS 6.6.30"));
-    // The modules are found beside the kernel, too.
+    // The modules are also found beside the kernel.
     remove("kernel-modules");
     assert_eq!(place.read().unwrap().version, "6.6.30");
     place.write(&format!("{TOP}/label"), "a label\n");
@@ -197,11 +197,11 @@ fn secrets_are_refused_or_skipped_aloud() {
     place.json(&whole);
     check();
     std::fs::remove_file(place.store.host_of(Path::new(TOP)).join("boot.json")).unwrap();
-    // The end in the branch of a question is none.
+    // An `exit 0` inside an `if` does not count.
     place.write(program, "#!/bin/bash -e\nif true; then\n  exit 0\nfi\ncpio\n");
     place.link(&format!("{TOP}/append-initrd-secrets"), program);
     check();
-    // What nixpkgs writes where there are no secrets, in both ways of saying what boots.
+    // The program of nixpkgs without secrets, with `boot.json` and without.
     place.write(program, "#!/bin/bash -e\nif true; then\n  exit 0\nfi\n\nexit 0\n\ncpio\n");
     place.read().unwrap();
     place.json(&whole);
@@ -232,7 +232,7 @@ fn a_document_that_is_none_is_refused_where_it_is_wrong() {
         format!("boot.json is not JSON: expected value at line 2 column 28\n  {at}:2")
     );
     let v1 = "org.nixos.bootspec.v1";
-    let of = |pointer: &str| format!("because: of what stands at {pointer}");
+    let of = |pointer: &str| format!("because: of the value at {pointer}");
     for (document, expected) in [
         (
             json!([]),

@@ -1,8 +1,8 @@
-//! GRUB under a BIOS without a device: boot.img becomes the boot code of the first sector, and a core image is embedded
-//! where no filesystem is, behind an MBR or in a BIOS boot partition.
+//! GRUB for a BIOS, without a device. boot.img becomes the boot code of the first sector. A core image is
+//! embedded outside of filesystems: after an MBR or in a BIOS boot partition.
 //!
-//! Sources: GRUB's `include/grub/i386/pc/boot.h`, `util/setup.c` and `grub-core/boot/i386/pc`; what grub-bios-setup does to
-//! a device. Offsets stand beside the fields; docs/formats/boot.md says why each has its value.
+//! Sources: GRUB's `include/grub/i386/pc/boot.h`, `util/setup.c` and `grub-core/boot/i386/pc`, and the effect
+//! of grub-bios-setup on a device. Offsets are beside the fields; docs/formats/boot.md explains each value.
 
 use super::mkimage::Core;
 use super::{Filesystem, Grub, Place, Search};
@@ -21,28 +21,30 @@ const SECTOR: usize = 512;
 /// The boot code of a first sector; the disk signature and the partition table follow it.
 pub const BOOT_CODE: usize = 0x1b8;
 
-/// The place of a BIOS parameter block, which begins behind the jump and belongs to a filesystem.
+/// The place of a BIOS parameter block. It begins after the jump and belongs to a filesystem.
 const BPB: std::ops::Range<usize> = 0x03..0x5a;
-/// Where boot.img has the number of the core's first sector (GRUB_BOOT_MACHINE_KERNEL_SECTOR).
+/// The place of the number of the core's first sector in boot.img (GRUB_BOOT_MACHINE_KERNEL_SECTOR).
 const KERNEL_SECTOR: usize = 0x5c;
-/// Where it jumps over the check of the drive's number (GRUB_BOOT_MACHINE_DRIVE_CHECK).
+/// The place of the jump over the check of the drive's number (GRUB_BOOT_MACHINE_DRIVE_CHECK).
 const DRIVE_CHECK: usize = 0x66;
-/// What is there as shipped, `jmp 3f`, and for a hard disk: two times nothing.
+/// The jump as shipped, `jmp 3f`, and its replacement for a hard disk: two nops.
 const JUMP: [u8; 2] = [0xeb, 0x05];
 const NO_JUMP: [u8; 2] = [0x90, 0x90];
 
-/// Where the list of blocks in the core's first sector begins; it grows downwards (GRUB_BOOT_MACHINE_LIST_SIZE is 12).
+/// Where the list of blocks in the core's first sector begins; it grows downwards
+/// (GRUB_BOOT_MACHINE_LIST_SIZE is 12).
 const BLOCK_LIST: usize = 0x1f4;
-/// A block of the list: 8 bytes of first sector, 2 of sectors, 2 of segment.
+/// A block of the list: first sector (8 bytes), number of sectors (2 bytes), segment (2 bytes).
 const BLOCK: usize = 12;
-/// The segment that the second sector is loaded to: 0x800 for the first, and 0x20 times 16 bytes for one sector.
+/// The segment of the second sector: 0x800 for the first one, plus 0x20 times 16 bytes for one sector.
 const SEGMENT: u16 = 0x800 + 0x20;
 
-/// The most sectors of a core: it is loaded to 0x8000 and its second sector may not begin beyond 0x78000, with 0x1000 to
-/// spare (GRUB's `util/setup.c`: `(0x78000 - GRUB_KERNEL_I386_PC_LINK_ADDR) / 512`, which is linked to 0x9000).
+/// The largest core in sectors. It is loaded to 0x8000, and its second sector may not begin beyond 0x78000,
+/// with 0x1000 to spare (GRUB's `util/setup.c`: `(0x78000 - GRUB_KERNEL_I386_PC_LINK_ADDR) / 512`, linked to
+/// 0x9000).
 const MOST_SECTORS: u64 = (0x78000 - 0x9000) / 512;
 
-/// The kind of partition table, which GRUB's core has to read.
+/// The kind of partition table that GRUB's core must read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// MBR.
@@ -51,29 +53,30 @@ pub enum Table {
     Gpt,
 }
 
-/// Where the boot directory lies on the disk that GRUB is on.
+/// Where the boot directory lies on GRUB's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     /// The disk's table.
     pub table: Table,
     /// The number of the partition, from 1.
     pub partition: u32,
-    /// What filesystem it has.
+    /// The type of its filesystem.
     pub filesystem: Filesystem,
-    /// The boot directory's path from the root of that filesystem: `/boot`, or `/` for one of its own.
+    /// The boot directory's path from the root of that filesystem: `/boot`, or `/` for a filesystem of its
+    /// own.
     pub path: String,
 }
 
-/// Sectors that a core image may take.
+/// The sectors that a core image may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
-    /// The first: 1 behind an MBR, that of a BIOS boot partition under a GPT.
+    /// The first one: 1 after an MBR; the start of the BIOS boot partition with a GPT.
     pub first: Sectors,
-    /// How many: up to the first partition, or those of the BIOS boot partition.
+    /// The number of sectors: up to the first partition, or the length of the BIOS boot partition.
     pub length: Sectors,
 }
 
-/// What makes a disk boot.
+/// The code that makes a disk boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedding {
     /// The first 440 bytes of the disk.
@@ -87,20 +90,20 @@ pub struct Embedding {
 /// GRUB for a BIOS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bios {
-    /// What lies outside of all filesystems.
+    /// The code outside of all filesystems.
     pub embedding: Embedding,
-    /// What lies in the boot directory: modules, lists, and copies of both images, as `/grub/i386-pc/...`.
+    /// The contents of the boot directory: modules, lists, and copies of both images, as `/grub/i386-pc/...`.
     pub files: Files,
 }
 
-/// Makes GRUB for the disk whose boot directory is `home` and whose core image goes into `area`. Nothing depends on where
-/// the disk will be: GRUB looks for its directory on the disk that it was loaded from.
+/// Makes GRUB for a disk with the boot directory `home`, whose core image goes into `area`. It does not
+/// depend on the place of the disk: GRUB looks for its directory on the disk that it was loaded from.
 ///
 /// # Errors
-/// [`Kind::Source`] where GRUB's files or grub-mkimage are missing, or not those of a GRUB; [`Kind::Capacity`] where the
-/// core image is larger than the area.
+/// [`Kind::Source`] where GRUB's files or grub-mkimage are missing, or do not belong to a GRUB;
+/// [`Kind::Capacity`] where the core image is larger than the area.
 pub fn build(grub: &Grub, home: &Home, area: Area, progress: &Progress) -> Result<Bios> {
-    // The directory has to be one that the configuration can name as well.
+    // The configuration must be able to name the directory too.
     let directory = Place { search: Search::Root, path: home.path.clone() };
     directory.check()?;
     if home.partition == 0 {
@@ -129,10 +132,10 @@ pub fn build(grub: &Grub, home: &Home, area: Area, progress: &Progress) -> Resul
     Ok(Bios { embedding: Embedding { boot_code, first: area.first, core }, files })
 }
 
-/// The boot code of a disk whose core image begins at sector `first`: `boot` is boot.img.
+/// The boot code of a disk whose core image begins at sector `first`. `boot` is boot.img.
 ///
 /// # Errors
-/// [`Kind::Source`] for anything but a boot.img.
+/// [`Kind::Source`] where `boot` is not a boot.img.
 pub fn boot_code(boot: &[u8], first: Sectors) -> Result<Vec<u8>> {
     let is_boot = boot.len() == SECTOR
         && boot.ends_with(&[0x55, 0xaa])
@@ -143,26 +146,26 @@ pub fn boot_code(boot: &[u8], first: Sectors) -> Result<Vec<u8>> {
             .found(format!("{} bytes", boot.len())));
     }
     let mut code = boot[..BOOT_CODE].to_vec();
-    // No filesystem begins where the disk does.
+    // No filesystem begins at the start of the disk.
     code[BPB].fill(0);
     code[KERNEL_SECTOR..KERNEL_SECTOR + 8].copy_from_slice(&first.get().to_le_bytes());
-    // Only floppies need the check: a BIOS gives the right number for a hard disk.
+    // Only floppies need the check: for a hard disk a BIOS gives the right number.
     code[DRIVE_CHECK..DRIVE_CHECK + 2].copy_from_slice(&NO_JUMP);
     Ok(code)
 }
 
-/// `core` as it lies at `area`: whole sectors, with the list of its own sectors.
+/// `core` in the form for `area`: whole sectors, with the list of its own sectors.
 ///
 /// # Errors
-/// [`Kind::Source`] for anything but a core image; [`Kind::Capacity`] where it is larger than `area`, or than a BIOS could
-/// load.
+/// [`Kind::Source`] where `core` is not a core image; [`Kind::Capacity`] where it is larger than `area`, or
+/// than a BIOS can load.
 pub fn embed(mut core: Vec<u8>, area: Area) -> Result<Vec<u8>> {
     let sectors = Bytes::new(u64_of(core.len())).div_ceil(u64_of(SECTOR));
     let behind_first = sectors.checked_sub(1).and_then(|behind| u16::try_from(behind).ok());
     let list = core
         .get(..SECTOR)
         .map(|head| (Numbers(head).le16(BLOCK_LIST + 8), Numbers(head).le16(BLOCK_LIST + 10)));
-    // grub-mkimage writes the list of a core that begins at sector 1.
+    // grub-mkimage writes the list for a core that begins at sector 1.
     let Some(behind_first) = behind_first.filter(|behind| list == Some((*behind, SEGMENT))) else {
         return Err(Error::new(Kind::Source, "this is not a core image of a GRUB for a BIOS")
             .expected("a list of its own sectors at byte 0x1f4")
@@ -190,7 +193,7 @@ pub fn embed(mut core: Vec<u8>, area: Area) -> Result<Vec<u8>> {
     list.extend(behind_first.to_le_bytes());
     list.extend(SEGMENT.to_le_bytes());
     core[BLOCK_LIST..BLOCK_LIST + BLOCK].copy_from_slice(&list);
-    // A block of no sectors ends the list.
+    // A block without sectors ends the list.
     core[BLOCK_LIST - BLOCK..BLOCK_LIST].fill(0);
     Ok(core)
 }
@@ -199,7 +202,7 @@ pub fn embed(mut core: Vec<u8>, area: Area) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// A core image of `sectors` sectors, the last one not full, as grub-mkimage makes it: it lies at sector 1.
+    /// A core image of `sectors` sectors, the last one incomplete, as grub-mkimage makes it for sector 1.
     fn core(sectors: u16) -> Vec<u8> {
         let mut core = vec![0x11; usize::from(sectors) * SECTOR - 100];
         core[BLOCK_LIST - BLOCK..BLOCK_LIST].fill(0x22);

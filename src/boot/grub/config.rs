@@ -1,4 +1,4 @@
-//! grub.cfg and what lies beside it, as the installer of nixpkgs writes them.
+//! grub.cfg and the files beside it, as the installer of nixpkgs writes them.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,18 @@ use crate::error::{Error, Kind, Result};
 use crate::nix::Store;
 use crate::text::{printable, printable_path};
 
-/// Bytes of an environment block (GNU GRUB manual, "The GRUB environment block").
+/// Length of an environment block in bytes (GNU GRUB manual, "The GRUB environment block").
 const ENVIRONMENT: usize = 1024;
 
-/// The day on which everything in a store was changed, as menus show it for a specialisation.
+/// The modification day of everything in a store, as menus show it for a specialisation.
 const STORE_DAY: &str = "1970-01-01";
 
-/// The files below the boot directory: `/grub/grub.cfg`, `/grub/grubenv`, `/grub/state`, and copies of what they name.
+/// The files below the boot directory: `/grub/grub.cfg`, `/grub/grubenv`, `/grub/state`, and copies of the
+/// files that they name.
 ///
 /// # Errors
-/// [`Kind::Manifest`] for what would break a line of a script, and for values GRUB knows none of; [`Kind::Source`] for a
-/// theme that cannot be read.
+/// [`Kind::Manifest`] for text that would break a line of a script, and for values that GRUB does not know;
+/// [`Kind::Source`] for a theme that cannot be read.
 pub fn build(store: &Store, generations: &Generations, options: &Options) -> Result<Files> {
     options.check()?;
     let mut writer = Writer::new(options);
@@ -51,14 +52,15 @@ pub fn build(store: &Store, generations: &Generations, options: &Options) -> Res
     Ok(files)
 }
 
-/// The text of a configuration while it is written, and the files it names.
+/// The text of a configuration while it is written, and the files that it names.
 struct Writer<'a> {
     options: &'a Options,
     text: String,
     files: Files,
-    /// The command that finds the boot directory's filesystem, and the store's, where they are looked for.
+    /// The commands that find the filesystems of the boot directory and of the store, if they are searched
+    /// for.
     searches: [Option<String>; 2],
-    /// The boot directory and the store as paths begin.
+    /// The beginnings of paths in the boot directory and in the store.
     boot: String,
     store: String,
 }
@@ -86,7 +88,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A line, two blanks to each level.
+    /// A line, indented by two blanks for each level.
     fn line(&mut self, level: usize, line: &str) {
         if !line.is_empty() {
             self.text.push_str(&"  ".repeat(level));
@@ -101,7 +103,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Lines that the user wrote, as they are.
+    /// The user's lines, unchanged.
     fn block(&mut self, text: &str) {
         if !text.is_empty() {
             self.text.push_str(text);
@@ -111,8 +113,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// `name`, which begins with a slash, below the boot directory. One that is the root of its filesystem keeps its slash,
-    /// so that there are two, as the installer has it; GRUB reads them as one.
+    /// `name`, which begins with a slash, below the boot directory. If that is the root of its filesystem, it
+    /// keeps its slash, so the path begins with two, as the installer writes it. GRUB reads them as one.
     fn below_boot(&self, name: &str) -> String {
         let base = if self.boot == "/" { "" } else { &self.boot };
         format!("{base}{name}")
@@ -274,7 +276,7 @@ impl<'a> Writer<'a> {
         self.block(&entries);
     }
 
-    /// A file of the store as GRUB finds it: there, or its copy below the boot directory.
+    /// A file of the store as GRUB finds it: in the store, or as a copy below the boot directory.
     fn file(&mut self, source: &Source) -> Result<String> {
         if self.options.store.is_some() {
             let inside = source.path.strip_prefix(STORE).unwrap_or(&source.path);
@@ -302,7 +304,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The entries of a system and its specialisations: those of a generation in a submenu of its own.
+    /// The entries of a system and its specialisations; those of a generation get a submenu.
     fn system(
         &mut self,
         name: &str,
@@ -390,7 +392,7 @@ fn environment(variables: &BTreeMap<String, String>) -> Result<Vec<u8>> {
                 .expected("a name of letters, digits and `_`, and a value of one line")
                 .found(printable(format!("{name}={value}").as_bytes())));
         }
-        // A backslash keeps the character that follows it.
+        // A backslash quotes the character after it.
         block.push_str(&format!("{name}={}\n", value.replace('\\', "\\\\")));
     }
     let length = block.len();

@@ -1,4 +1,5 @@
-//! GRUB under UEFI firmware without a device: one EFI program that finds its directory by the filesystem it lies on.
+//! GRUB for UEFI firmware, without a device: one EFI program that finds its directory by the filesystem that
+//! has it.
 
 use super::mkimage::Core;
 use super::{Filesystem, Grub, Place, Search, script};
@@ -8,17 +9,17 @@ use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 use crate::text::printable;
 
-/// Under which names the program is put on the ESP.
+/// The names of the program on the ESP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// `EFI/BOOT/BOOTX64.EFI`, which the firmware starts from a disk that it was told nothing about.
+    /// `EFI/BOOT/BOOTX64.EFI`, which the firmware starts from a disk that it does not know.
     pub removable: bool,
-    /// `EFI/ID/grubx64.efi`, which has to be told to the firmware on the machine.
+    /// `EFI/ID/grubx64.efi`, which must be registered with the firmware of the machine.
     pub id: Option<String>,
 }
 
 impl Default for Names {
-    /// The name that boots everywhere, and no other.
+    /// Only the name that boots everywhere.
     fn default() -> Self {
         Self { removable: true, id: None }
     }
@@ -27,18 +28,18 @@ impl Default for Names {
 /// GRUB for UEFI firmware.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Efi {
-    /// What goes on the EFI system partition.
+    /// The files for the EFI system partition.
     pub esp: Files,
-    /// What lies in the boot directory: modules and lists, as `/grub/x86_64-efi/...`.
+    /// The contents of the boot directory: modules and lists, as `/grub/x86_64-efi/...`.
     pub files: Files,
 }
 
-/// Makes GRUB for `firmware` and a boot directory that is found as `boot` says, on a filesystem of the
-/// kind `filesystem`.
+/// Makes GRUB for `firmware`. `boot` says how the boot directory is found, on a filesystem of the kind
+/// `filesystem`.
 ///
 /// # Errors
-/// [`Kind::Source`] where GRUB's files or grub-mkimage are missing; [`Kind::Manifest`] for a name that is no folder's,
-/// and for no name at all.
+/// [`Kind::Source`] where GRUB's files or grub-mkimage are missing; [`Kind::Manifest`] for a name that a
+/// folder cannot have, and for no name at all.
 pub fn build(
     grub: &Grub,
     firmware: Firmware,
@@ -59,7 +60,7 @@ pub fn build(
         // The filesystem that the program itself was loaded from.
         Search::Root => (String::new(), None),
     };
-    // What reads this before there are scripts knows nothing but commands and variables.
+    // The early configuration is read without scripts, so it may only use commands and variables.
     let config = format!("{search}set prefix=($root){}\n", boot.below("/grub"));
     let mut modules = vec![filesystem.module(), "part_gpt", "part_msdos"];
     modules.extend(module);

@@ -1,4 +1,4 @@
-//! grub-mkimage as an ordinary program: from GRUB's files to a core image, in a folder of its own.
+//! Runs grub-mkimage as an ordinary program: from GRUB's files to a core image, in a folder of its own.
 
 use std::ffi::OsString;
 
@@ -7,24 +7,25 @@ use crate::error::{Error, Kind, Result};
 use crate::host::program::Program;
 use crate::progress::Progress;
 
-/// What goes into a core image.
+/// The contents of a core image.
 #[derive(Debug)]
 pub(super) struct Core<'a> {
     /// The platform: `i386-pc`.
     pub(super) platform: &'a str,
-    /// Where GRUB's directory is, in its own words.
+    /// The path of GRUB's directory, in GRUB's syntax.
     pub(super) prefix: &'a str,
     /// Commands that run before anything else.
     pub(super) config: Option<&'a str>,
-    /// Modules that are built in, and with them what they need.
+    /// Built-in modules; the modules that they need come with them.
     pub(super) modules: &'a [&'a str],
 }
 
 impl Core<'_> {
-    /// The bytes of the image. The same files give the same bytes: grub-mkimage writes no time but a fixed one.
+    /// The bytes of the image. The same files give the same bytes, because grub-mkimage writes only a fixed
+    /// time.
     ///
     /// # Errors
-    /// [`Kind::Source`] where GRUB's files are missing, or with what the program said where it fails.
+    /// [`Kind::Source`] where GRUB's files are missing, or where the program fails, with its message.
     pub(super) fn make(&self, grub: &Grub, progress: &Progress) -> Result<Vec<u8>> {
         let folder = grub.platform(self.platform)?;
         for module in self.modules {

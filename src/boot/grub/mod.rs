@@ -1,4 +1,4 @@
-//! GRUB 2: its configuration, its files, and its two ways in, from a BIOS and from UEFI firmware.
+//! GRUB 2: its configuration, its files, and its two ways to start, from a BIOS and from UEFI firmware.
 //!
 //! Sources: GNU GRUB manual 2.06, GRUB's `util/grub-install.c` and `util/setup.c`, nixpkgs'
 //! `nixos/modules/system/boot/loader/grub`.
@@ -18,14 +18,14 @@ use super::files::Files;
 use crate::error::{Error, Kind, Result};
 use crate::text::{printable, printable_path};
 
-/// A GRUB on the host: its files for one or more platforms, and the program that makes core images of them.
+/// A GRUB on the host: its files for one or more platforms, and the program that makes core images from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grub {
     folder: PathBuf,
     mkimage: PathBuf,
 }
 
-/// The package that has GRUB's files for a platform: in nixpkgs and in Debian.
+/// The packages with GRUB's files for a platform, in nixpkgs and in Debian.
 const PACKAGES: [(&str, &str, &str); 7] = [
     ("i386-pc", "grub2", "grub-pc-bin"),
     ("x86_64-efi", "grub2_efi", "grub-efi-amd64-bin"),
@@ -37,12 +37,12 @@ const PACKAGES: [(&str, &str, &str); 7] = [
 ];
 
 impl Grub {
-    /// The GRUB whose files lie in `folder`, which holds a folder for each platform: `/usr/lib/grub` in Debian,
-    /// `lib/grub` of the package in nixpkgs. `mkimage` is grub-mkimage; absent, it is looked for where these packages
-    /// have it, in `../../bin`.
+    /// The GRUB whose files are in `folder`, with a folder for each platform: `/usr/lib/grub` in Debian,
+    /// `lib/grub` of the package in nixpkgs. `mkimage` is grub-mkimage. Without it, grub-mkimage is looked
+    /// for in `../../bin`, where these packages have it.
     ///
     /// # Errors
-    /// [`Kind::Source`] where either is missing, with the package that has it.
+    /// [`Kind::Source`] where one of them is missing, with the package that has it.
     pub fn new(folder: &Path, mkimage: Option<&Path>) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::new(Kind::Source, "GRUB is not there")
@@ -66,7 +66,7 @@ impl Grub {
     /// [`Kind::Source`] where it is missing, with the package that has it.
     fn platform(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join(name);
-        // Every platform has the list that says which module needs which.
+        // Every platform has the list of dependencies between modules.
         if folder.join("moddep.lst").is_file() {
             return Ok(folder);
         }
@@ -81,11 +81,11 @@ impl Grub {
         })
     }
 
-    /// Name and version of this GRUB as its files for `platform` say it in modinfo.sh: `grub`, `2.06`. `None` where they
-    /// do not.
+    /// Name and version of this GRUB, from modinfo.sh of its files for `platform`: `grub`, `2.06`. `None` if
+    /// that file does not have them.
     ///
     /// # Errors
-    /// [`Kind::Source`] where the files are missing or that one cannot be read.
+    /// [`Kind::Source`] where the files are missing or modinfo.sh cannot be read.
     pub fn release(&self, platform: &str) -> Result<Option<(String, String)>> {
         let file = self.platform(platform)?.join("modinfo.sh");
         let bytes = match std::fs::read(&file) {
@@ -104,13 +104,13 @@ impl Grub {
         Ok(value("grub_package").zip(value("grub_version")))
     }
 
-    /// What grub-install copies beside the configuration: the modules and lists of a platform, as `/grub/PLATFORM/...`
-    /// below the boot directory.
+    /// The files that grub-install copies beside the configuration: the modules and lists of a platform, as
+    /// `/grub/PLATFORM/...` below the boot directory.
     fn modules(&self, platform: &str, files: &mut Files) -> Result<()> {
         let folder = self.platform(platform)?;
         for (name, path) in names(&folder)? {
             let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-            // efiemu32.o and efiemu64.o are what a BIOS GRUB shows of UEFI to a kernel that wants it.
+            // A GRUB for BIOS uses efiemu32.o and efiemu64.o to emulate UEFI for a kernel that wants it.
             if matches!(suffix, "mod" | "lst" | "o") {
                 files.host(format!("/grub/{platform}/{name}"), &path)?;
             }
@@ -118,8 +118,8 @@ impl Grub {
         Ok(())
     }
 
-    /// What grub-install copies for all platforms: the font of the graphical terminal, where this GRUB has it, and with
-    /// `locales` the translations of its messages. Paths begin at the boot directory.
+    /// The files that grub-install copies for all platforms: the font of the graphical terminal, if this GRUB
+    /// has it, and with `locales` the translations of its messages. Paths begin at the boot directory.
     ///
     /// # Errors
     /// [`Kind::Source`] for a folder that cannot be read.
@@ -161,7 +161,7 @@ fn names(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(names)
 }
 
-/// The filesystem that GRUB has to read before it can load a module, which is then built into its core.
+/// The filesystem that GRUB must read before it can load a module. Its module is built into the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filesystem {
     /// ext2, ext3, ext4.
@@ -182,19 +182,19 @@ impl Filesystem {
     }
 }
 
-/// How GRUB finds a filesystem again, whatever number its disk gets.
+/// How GRUB finds a filesystem, even if the number of its disk changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
-    /// By its UUID, as blkid prints it: `4e2f…-…` of an ext4, `1234-ABCD` of a FAT.
+    /// By its UUID, as blkid prints it: `4e2f…-…` for ext4, `1234-ABCD` for FAT.
     Uuid(String),
     /// By its label.
     Label(String),
-    /// Not at all: it is the one GRUB was loaded from.
+    /// No search: it is the filesystem that GRUB was loaded from.
     Root,
 }
 
 impl Search {
-    /// The search command's name for this way, with its value: `--fs-uuid …`.
+    /// The option of the search command for this way, with its value: `--fs-uuid …`.
     fn options(&self) -> Option<String> {
         match self {
             Self::Uuid(uuid) => Some(format!("--fs-uuid {}", script::word(uuid))),
@@ -209,8 +209,8 @@ impl Search {
 pub struct Place {
     /// How its filesystem is found.
     pub search: Search,
-    /// Its path from the root of that filesystem, with a slash at the front and none at the end: `/boot`, or `/` for a
-    /// filesystem of its own.
+    /// Its path from the root of that filesystem, with a slash at the front and none at the end: `/boot`, or
+    /// `/` for a filesystem of its own.
     pub path: String,
 }
 

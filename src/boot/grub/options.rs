@@ -1,4 +1,4 @@
-//! How GRUB's menu looks and behaves.
+//! The appearance and behaviour of GRUB's menu.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::boot::timeout::Timeout;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 
-/// How the menu appears until its time is over.
+/// What is shown until the time is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeoutStyle {
     /// As a menu.
@@ -17,32 +17,32 @@ pub enum TimeoutStyle {
     Menu,
     /// As a number that counts down.
     Countdown,
-    /// Not at all.
+    /// Nothing.
     Hidden,
 }
 
-/// Which entry boots where nobody chooses.
+/// The entry that boots if nobody chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DefaultEntry {
-    /// This one: its number from 0, its title, or a path of them through submenus, `1>0`.
+    /// This entry: its number from 0, its title, or a path of them through submenus, `1>0`.
     Entry(String),
-    /// The one that was chosen last.
+    /// The entry that was chosen last.
     Saved,
 }
 
-/// A menu's user, without whose password entries cannot be changed.
+/// A user of the menu. Entries can only be changed with the password of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Its name.
     pub name: String,
-    /// What grub-mkpasswd-pbkdf2 prints: `grub.pbkdf2.sha512.10000....`.
+    /// The output of grub-mkpasswd-pbkdf2: `grub.pbkdf2.sha512.10000....`.
     pub hash: String,
 }
 
 /// A picture behind the menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splash {
-    /// PNG, JPEG or TGA on the host; the suffix says which.
+    /// A PNG, JPEG or TGA file on the host; its suffix says which.
     pub file: PathBuf,
     /// `stretch` or `normal`.
     pub mode: String,
@@ -50,8 +50,8 @@ pub struct Splash {
     pub background: Option<String>,
 }
 
-/// What the installer remembers of itself, in `grub/state`: when it differs, the first nixos-rebuild on the machine
-/// installs GRUB again.
+/// What the installer records about itself in `grub/state`. If it differs, the first nixos-rebuild on the
+/// machine installs GRUB again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// The name of the package: `grub`.
@@ -62,7 +62,7 @@ pub struct State {
     pub efi: String,
     /// `boot.loader.grub.devices`.
     pub devices: Vec<String>,
-    /// Where the ESP is mounted; `/boot` where there is none, too.
+    /// The mount point of the ESP; `/boot` if there is none.
     pub efi_mount_point: String,
     /// `boot.loader.grub.extraGrubInstallArgs`.
     pub arguments: Vec<String>,
@@ -73,16 +73,16 @@ pub struct State {
 pub struct Options {
     /// The boot directory.
     pub boot: Place,
-    /// The store, where entries point there; `None` copies kernels and initrds into the boot directory, as it has to be
-    /// where that has a filesystem of its own.
+    /// The store, if entries point into it. `None` copies kernels and initrds into the boot directory, which
+    /// is necessary if that has a filesystem of its own.
     pub store: Option<Place>,
-    /// What titles begin with.
+    /// The beginning of titles.
     pub distro: String,
-    /// The most generations of a profile that are shown.
+    /// The largest number of generations that are shown for a profile.
     pub limit: Option<usize>,
-    /// How long it is until the default boots.
+    /// The time until the default boots.
     pub timeout: Timeout,
-    /// How the menu appears until then.
+    /// What is shown until then.
     pub timeout_style: TimeoutStyle,
     /// What boots then.
     pub default: DefaultEntry,
@@ -94,13 +94,13 @@ pub struct Options {
     pub font: Option<PathBuf>,
     /// Modes of the screen: under UEFI, under a BIOS.
     pub gfxmode: [String; 2],
-    /// What the kernel gets of them.
+    /// The modes that the kernel gets.
     pub gfxpayload: [String; 2],
     /// A picture behind the menu.
     pub splash: Option<Splash>,
     /// A folder with a theme.txt.
     pub theme: Option<Source>,
-    /// Bits a second of a first serial port that shows the menu too; `None` leaves it alone.
+    /// Bits per second of the first serial port, if it shows the menu too.
     pub serial: Option<u32>,
     /// Users with a password.
     pub users: Vec<User>,
@@ -108,13 +108,13 @@ pub struct Options {
     pub extra_config: String,
     /// Lines in each entry of a system.
     pub extra_per_entry_config: String,
-    /// Entries of others; `@bootRoot@` in them is the boot directory.
+    /// Entries for other systems; `@bootRoot@` in them stands for the boot directory.
     pub extra_entries: String,
-    /// Whether those come before the default system's.
+    /// Whether those come before the entry of the default system.
     pub extra_entries_first: bool,
-    /// What is in the environment block: `saved_entry`, or `next_entry` for the next boot alone.
+    /// The variables in the environment block: `saved_entry`, or `next_entry` for the next boot only.
     pub environment: BTreeMap<String, String>,
-    /// What the installer remembers; `None` writes no state.
+    /// What the installer records; `None` writes no state.
     pub state: Option<State>,
 }
 
@@ -148,7 +148,7 @@ impl Options {
         }
     }
 
-    /// Refuses values that would be read as something else.
+    /// Refuses values that GRUB would read as something else.
     pub(super) fn check(&self) -> Result<()> {
         self.boot.check()?;
         if let Some(store) = &self.store {

@@ -1,16 +1,16 @@
-//! Text in GRUB's scripts, quoted so that GRUB passes on what was meant (GNU GRUB manual, "Quoting").
+//! Text in GRUB's scripts, quoted so that GRUB passes it on unchanged (GNU GRUB manual, "Quoting").
 
-/// What ends or joins words outside quotes, and what quotes or replaces parts of them.
+/// Characters outside quotes that end or join words, or that quote or replace parts of them.
 const SPECIAL: &[char] =
     &['{', '}', '|', '&', '$', ';', '<', '>', '\\', '\'', '"', '#', '*', '?', '[', ']', '~'];
 
-/// `text` as one word: as it is where nothing in it is special to GRUB, else in double quotes.
+/// `text` as one word: unchanged if GRUB treats nothing in it specially, otherwise in double quotes.
 pub(super) fn word(text: &str) -> String {
     let special = |c: char| c.is_whitespace() || SPECIAL.contains(&c);
     if text.is_empty() || text.contains(special) { quoted(text) } else { text.to_owned() }
 }
 
-/// `text` in double quotes, inside of which GRUB replaces variables and reads backslashes.
+/// `text` in double quotes. Inside, GRUB replaces variables and interprets backslashes.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -23,7 +23,7 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-/// The path of a file, `($drive1)/...` or `/...`, as one word. The variable at its front is GRUB's to replace.
+/// The path of a file, `($drive1)/...` or `/...`, as one word. GRUB replaces the variable at its front.
 pub(super) fn word_of_path(path: &str) -> String {
     match path.strip_prefix("($drive").and_then(|rest| rest.split_once(')')) {
         Some((drive, inside)) if inside.contains(|c: char| c.is_whitespace() || SPECIAL.contains(&c)) => {
@@ -35,10 +35,11 @@ pub(super) fn word_of_path(path: &str) -> String {
     }
 }
 
-/// Parameters of a kernel as GRUB has to read them. Double quotes are the kernel's own way to keep blanks in a value
-/// (Documentation/admin-guide/kernel-parameters.rst), and GRUB's too, so they stay; what only GRUB would act on is escaped.
+/// Parameters of a kernel, for GRUB. Both the kernel (Documentation/admin-guide/kernel-parameters.rst) and
+/// GRUB use double quotes to keep blanks in a value, so they stay. Characters that only GRUB would interpret
+/// are escaped.
 pub(super) fn parameters(text: &str) -> String {
-    // A quote that never ends would swallow the rest of the file.
+    // A quote without an end would swallow the rest of the file.
     let paired = text.matches('"').count().is_multiple_of(2);
     let mut out = String::new();
     let (mut inside, mut first) = (false, true);

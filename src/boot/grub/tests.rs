@@ -1,4 +1,4 @@
-//! Menus against texts that were read by people, and what a GRUB cannot be given.
+//! Menus compared with texts that people have read, and options that GRUB cannot have.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +23,7 @@ fn place(path: &str) -> Place {
     Place { search: Search::Uuid(UUID.to_owned()), path: path.to_owned() }
 }
 
-/// Two generations of which the newer one has a variant.
+/// Two generations; the newer one has a variant.
 fn generations() -> Generations {
     let mut new = system("new");
     new.specialisations.insert("gaming".to_owned(), system("gaming"));
@@ -47,7 +47,7 @@ fn paths(files: &Files) -> Vec<&str> {
     files.iter().map(|(path, _)| path).collect()
 }
 
-/// The menu as the golden file has it; with DISKWRIGHT_BLESS set that is written anew.
+/// Compares the menu with the golden file; with DISKWRIGHT_BLESS it writes the file anew.
 fn golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/boot/grub/golden").join(name);
     if std::env::var_os("DISKWRIGHT_BLESS").is_some() {
@@ -104,7 +104,7 @@ fn kernels_are_copied_to_a_boot_of_its_own_once() {
     assert_eq!(environment, format!("{header}{}", "#".repeat(1024 - header.len())));
 }
 
-/// Everything that a menu can be asked for.
+/// Every option of a menu.
 fn everything(folder: &Path) -> Options {
     let theme = folder.join("nix/store/55555555555555555555555555555555-theme");
     std::fs::create_dir_all(&theme).unwrap();
@@ -160,7 +160,7 @@ fn everything_that_can_be_asked_for_is_there() {
     for path in ["/background.jpeg", "/converted-font.pf2", "/theme/a.png", "/theme/theme.txt"] {
         assert!(files.get(path).is_some(), "{path}");
     }
-    // Others' entries before our own change which one is the first.
+    // Entries for other systems before our own change the number of the first one.
     let options = Options { extra_entries_first: true, ..options };
     let text = text(&config::build(&store, &all, &options).unwrap(), "/grub/grub.cfg");
     assert!(text.find("\"Other\"").unwrap() < text.find("\"NixOS - Default\"").unwrap());
@@ -229,7 +229,7 @@ fn what_would_be_read_as_something_else_is_refused() {
     assert_eq!(error.what(), "an entry of GRUB holds a control character");
 }
 
-/// A GRUB of a few files, whose grub-mkimage says what it was asked.
+/// A GRUB of a few files, whose grub-mkimage prints its arguments.
 fn fake(script: &str) -> (tempfile::TempDir, Grub) {
     let folder = tempfile::tempdir().unwrap();
     for platform in ["i386-pc", "x86_64-efi"] {
@@ -253,7 +253,7 @@ fn fake(script: &str) -> (tempfile::TempDir, Grub) {
     (folder, grub)
 }
 
-/// Writes the arguments, and the early configuration, as the image.
+/// Writes its arguments and the early configuration as the image.
 const ECHO: &str = r#"
 out=; config=; words=
 while [ $# -gt 0 ]; do
@@ -335,7 +335,7 @@ fn a_bios_core_is_asked_for_by_partition_and_refused_where_it_is_none() {
         path: path.to_owned(),
     };
     let area = bios::Area { first: Sectors::new(1), length: Sectors::new(2047) };
-    // The fake writes no core image, which is noticed; boot.img is missing before that.
+    // The fake writes no core image, which is an error. Before that, boot.img is missing.
     let error =
         bios::build(&grub, &home(bios::Table::Mbr, 1, "/boot"), area, &Progress::default()).unwrap_err();
     assert_eq!(error.what(), "cannot read GRUB's boot.img");

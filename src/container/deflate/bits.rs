@@ -1,8 +1,9 @@
-//! Bits in the order of deflate (RFC 1951 section 3.1.1): the first in the least significant bit of the first byte.
+//! Bits in the order of deflate (RFC 1951 section 3.1.1): the first one is the least significant bit of the
+//! first byte.
 
 use crate::units::usize_of;
 
-/// Writes bits into a buffer of fixed length; what does not fit is counted and dropped.
+/// Writes bits into a buffer of fixed length. Bits that do not fit are counted and dropped.
 #[derive(Debug)]
 pub(super) struct Bits<'a> {
     out: &'a mut [u8],
@@ -16,19 +17,19 @@ impl<'a> Bits<'a> {
         Self { out, at: 0, waiting: 0, count: 0 }
     }
 
-    /// Appends the low `length` bits of `bits`, whose others are zero. At most 56 fit between two calls of
-    /// [`Bits::flush`].
+    /// Appends the low `length` bits of `bits`; the other bits must be zero. At most 56 bits may be appended
+    /// between two calls of [`Bits::flush`].
     #[inline]
     pub(super) const fn put(&mut self, bits: u64, length: u32) {
         self.waiting |= bits << self.count;
         self.count += length;
     }
 
-    /// Hands on all whole bytes, so that fewer than 8 bits wait.
+    /// Writes all whole bytes, so that fewer than 8 bits wait.
     #[inline]
     pub(super) fn flush(&mut self) {
         let bytes = self.waiting.to_le_bytes();
-        // Eight bytes at once; those that are not complete are written again by the next call.
+        // Writes eight bytes at once. The next call overwrites those that are not complete.
         match self.out.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
             Some(place) => *place = bytes,
             None => self.flush_at_end(bytes),
@@ -46,20 +47,20 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// How many bits wait: fewer than 64.
+    /// How many bits wait; fewer than 64.
     #[inline]
     pub(super) const fn waiting(&self) -> u32 {
         self.count
     }
 
-    /// Goes on at the next byte.
+    /// Continues at the next byte.
     pub(super) fn align(&mut self) {
         self.flush();
         self.count = self.count.next_multiple_of(8);
         self.flush();
     }
 
-    /// Appends bytes; after [`Bits::align`].
+    /// Appends bytes; only after [`Bits::align`].
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         if let Some(place) = self.out.get_mut(self.at..self.at + bytes.len()) {
             place.copy_from_slice(bytes);
@@ -67,7 +68,7 @@ impl<'a> Bits<'a> {
         self.at += bytes.len();
     }
 
-    /// How many bytes it has become, those that did not fit among them.
+    /// The number of bytes of the result, including those that did not fit.
     pub(super) fn end(mut self) -> usize {
         self.align();
         self.at

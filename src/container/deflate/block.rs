@@ -1,18 +1,19 @@
-//! A block of deflate (RFC 1951 section 3.2): its symbols, when it should end, and its shortest form.
+//! A block of deflate (RFC 1951 section 3.2): its symbols, its end, and its shortest form.
 
 use super::bits::Bits;
 use super::huffman::{self, Code, codes, lengths};
 use super::matches::Match;
 use crate::units::{u64_of, usize_of};
 
-/// Literals, the end of the block and lengths (RFC 1951 section 3.2.5); two more than are used, as the fixed codes have.
+/// Literals, the end of the block and lengths (RFC 1951 section 3.2.5); two more than are used, because the
+/// fixed codes have them.
 const LITERALS: usize = 288;
 /// Distances.
 const DISTANCES: usize = 30;
 /// The symbol that ends a block.
 const END: usize = 256;
 
-/// The least length of each length symbol from 257 on, and its extra bits (RFC 1951 section 3.2.5).
+/// The smallest length of each length symbol from 257 on, and its extra bits (RFC 1951 section 3.2.5).
 const LENGTHS: [(u16, u8); 29] = [
     (3, 0),
     (4, 0),
@@ -45,12 +46,12 @@ const LENGTHS: [(u16, u8); 29] = [
     (258, 0),
 ];
 
-/// The order in which the lengths of the code of lengths stand (RFC 1951 section 3.2.7).
+/// The order of the lengths of the code of lengths (RFC 1951 section 3.2.7).
 const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-/// The least bytes of a block: a shorter one is not worth its own codes.
+/// The smallest block in bytes: a shorter one is not worth codes of its own.
 const LEAST: usize = 8 << 10;
-/// The most symbols of a block, as many as zlib has at its largest.
+/// The largest number of symbols in a block, as in zlib at its largest.
 const MOST: usize = 32 << 10;
 
 /// Lengths of matches, from 0 to the longest.
@@ -65,7 +66,8 @@ fn length_symbols() -> [u8; MOST_LENGTHS] {
     symbols
 }
 
-/// The symbol of a distance, less one, and its extra bits: two symbols for each power of two from 4 on (RFC 1951 section 3.2.5).
+/// The symbol of a distance, which is given minus one, and its extra bits: two symbols for each power of two
+/// from 4 on (RFC 1951 section 3.2.5).
 #[inline]
 fn of_distance(less: u32) -> (usize, u32) {
     if less < 4 {
@@ -85,7 +87,7 @@ pub(super) struct Block {
     split: Split,
     /// The symbol of every length, counted from 257.
     length_symbols: [u8; MOST_LENGTHS],
-    /// The codes that stand in no block.
+    /// The fixed codes, which are not written in a block.
     fixed: Codes,
 }
 
@@ -114,7 +116,7 @@ impl Block {
     pub(super) fn literal(&mut self, byte: u8) {
         self.symbols.push(u32::from(byte));
         self.literals[usize::from(byte)] += 1;
-        // The two upper bits and the lowest one tell text, tables and code from each other.
+        // The two upper bits and the lowest bit distinguish text, tables and code.
         self.split.count(usize::from(byte >> 5 & 6 | byte & 1));
     }
 
@@ -128,14 +130,14 @@ impl Block {
         self.split.count(if length < 9 { 8 } else { 9 });
     }
 
-    /// Whether the block should end: `taken` bytes are in it, and `left` follow.
+    /// Whether the block should end. It has `taken` bytes, and `left` follow.
     #[inline]
     pub(super) fn is_full(&mut self, taken: usize, left: usize) -> bool {
         self.symbols.len() >= MOST
             || (self.split.is_due() && taken >= LEAST && left >= LEAST && self.split.changed(taken))
     }
 
-    /// Writes the block, `bytes` being what it stands for, in its shortest form.
+    /// Writes the block, which stands for `bytes`, in its shortest form.
     pub(super) fn write(&mut self, bytes: &[u8], last: bool, bits: &mut Bits<'_>) {
         self.literals[END] += 1;
         let dynamic = Codes::of(&self.literals, &self.distances);
@@ -189,10 +191,10 @@ fn low16(word: u32) -> u16 {
     u16::from_le_bytes([a, b])
 }
 
-/// The most bytes of a stored block: its length has 16 bits (RFC 1951 section 3.2.4).
+/// The largest stored block: its length has 16 bits (RFC 1951 section 3.2.4).
 const STORED: usize = 0xffff;
 
-/// Bytes as they are.
+/// Bytes in stored form.
 fn stored(bytes: &[u8], last: bool, bits: &mut Bits<'_>) {
     let mut rest = bytes;
     loop {
@@ -222,7 +224,7 @@ struct Codes {
 }
 
 impl Codes {
-    /// The best ones for symbols that occur so often.
+    /// The best codes for symbols with these counts.
     fn of(literals: &[u32; LITERALS], distances: &[u32; DISTANCES]) -> Self {
         let (mut literal_lengths, mut distance_lengths) = ([0; LITERALS], [0; DISTANCES]);
         lengths(literals, huffman::LONGEST, &mut literal_lengths);
@@ -230,7 +232,7 @@ impl Codes {
         Self::with(literal_lengths, distance_lengths)
     }
 
-    /// Those that stand in no block (RFC 1951 section 3.2.6).
+    /// The fixed codes (RFC 1951 section 3.2.6).
     fn fixed() -> Self {
         let mut literal_lengths = [8; LITERALS];
         literal_lengths[144..256].fill(9);
@@ -251,7 +253,8 @@ impl Codes {
     fn of_lengths(&self) -> [Code; MOST_LENGTHS] {
         let mut all = [Code::default(); MOST_LENGTHS];
         for (code, (least, extra)) in self.literals[END + 1..].iter().zip(LENGTHS) {
-            // The last one, 258, stands also at the end of the one before it, and is said shorter by its own.
+            // The last length, 258, could also be written with the symbol before it, but its own symbol is
+            // shorter.
             for value in 0..1_u32 << extra {
                 if let Some(length) = all.get_mut(usize::from(least) + usize_of(u64::from(value))) {
                     *length = Code {
@@ -264,7 +267,7 @@ impl Codes {
         all
     }
 
-    /// How many bits a block of symbols that occur so often takes, without its header.
+    /// How many bits a block of symbols with these counts takes, without its header.
     fn bits(&self, literals: &[u32; LITERALS], distances: &[u32; DISTANCES]) -> usize {
         let sum = |counts: &[u32], lengths: &[u8], extra: &dyn Fn(usize) -> usize| -> usize {
             counts
@@ -287,14 +290,14 @@ impl Codes {
     }
 }
 
-/// The codes of a block as they stand in it (RFC 1951 section 3.2.7).
+/// The codes of a block in their written form (RFC 1951 section 3.2.7).
 #[derive(Debug)]
 struct Header {
-    /// Lengths, runs and what they repeat: symbol, extra bits and how many.
+    /// Lengths of codes with their repetitions: symbol, value and number of extra bits.
     runs: Vec<(u8, u8, u8)>,
     literals: usize,
     distances: usize,
-    /// Lengths of the code of lengths that stand in the block.
+    /// How many lengths of the code of lengths are written.
     used: usize,
     lengths: [u8; 19],
     codes: [Code; 19],
@@ -307,7 +310,7 @@ impl Header {
         let last = |lengths: &[u8], least: usize| {
             lengths.iter().rposition(|length| *length > 0).map_or(least, |at| (at + 1).max(least))
         };
-        // The two last symbols of the fixed code have no place in a block.
+        // The last two symbols of the fixed code cannot be written in a block.
         let literals = last(&block.literal_lengths[..286], END + 1);
         let distances = last(&block.distance_lengths, 1);
         let mut all = block.literal_lengths[..literals].to_vec();
@@ -352,7 +355,8 @@ impl Header {
     }
 }
 
-/// Lengths of codes with their repetitions: symbol, value of its extra bits, how many (RFC 1951 section 3.2.7).
+/// Lengths of codes with their repetitions: symbol, value of the extra bits, number of extra bits (RFC 1951
+/// section 3.2.7).
 fn runs(lengths: &[u8]) -> Vec<(u8, u8, u8)> {
     let mut runs = Vec::new();
     let mut at = 0;
@@ -382,11 +386,11 @@ fn runs(lengths: &[u8]) -> Vec<(u8, u8, u8)> {
 
 /// Kinds of symbols: eight of literals, short and long matches.
 const KINDS: usize = 10;
-/// How many symbols are looked at together.
+/// How many symbols are examined together.
 const SAMPLE: u32 = 512;
 
-/// Whether the newest symbols are of other kinds than those of the block before them. Where they are, codes of their own
-/// are shorter.
+/// Decides whether the newest symbols are of other kinds than the earlier ones of the block. If they are,
+/// codes of their own are shorter.
 #[derive(Debug, Default)]
 struct Split {
     old: [u32; KINDS],
@@ -402,13 +406,13 @@ impl Split {
         self.news += 1;
     }
 
-    /// Whether there are enough symbols to look at them.
+    /// Whether there are enough symbols to examine.
     #[inline]
     const fn is_due(&self) -> bool {
         self.news >= SAMPLE
     }
 
-    /// Whether a block of `taken` bytes should end; what was new becomes old.
+    /// Whether a block of `taken` bytes should end. The new symbols become old ones.
     fn changed(&mut self, taken: usize) -> bool {
         if self.olds > 0 {
             // Differences of the shares, both scaled by both totals.
@@ -421,7 +425,7 @@ impl Split {
                 })
                 .sum();
             let scale = u64::from(self.news) * u64::from(self.olds);
-            // Where 200 of 512 symbols are of another kind, it ends; the longer it is, the less is needed.
+            // The block ends if 200 of 512 symbols are of another kind. In a longer block, fewer suffice.
             let longer = u64_of(taken) / 4096 * u64::from(self.olds) * 8;
             if differences + longer >= scale * 200 / 512 {
                 return true;

@@ -5,9 +5,9 @@ use super::bits::Bits;
 /// The longest code of literals, lengths and distances (RFC 1951 section 3.2.7).
 pub(super) const LONGEST: u8 = 15;
 
-/// The lengths of an optimal prefix code for symbols that occur `counts` times, none longer than `longest`; 0 for
-/// symbols that do not occur. At least two symbols get a code, so that the code is complete: readers differ in what
-/// they take otherwise.
+/// The lengths of an optimal prefix code for symbols with these `counts`, none longer than `longest`; 0 for
+/// symbols that do not occur. At least two symbols get a code, so that the code is complete: readers differ
+/// in which incomplete codes they accept.
 pub(super) fn lengths(counts: &[u32], longest: u8, out: &mut [u8]) {
     out.fill(0);
     // A count and its symbol in one number, so that sorting needs no second key. Symbols are below 2^9.
@@ -37,9 +37,9 @@ pub(super) fn lengths(counts: &[u32], longest: u8, out: &mut [u8]) {
     }
 }
 
-/// How many leaves the tree over `used`, ascending, has in each depth up to `longest`.
+/// The number of leaves at each depth up to `longest` of the tree over `used`, which ascends.
 fn leaves_by_depth(used: &[u64], longest: u8) -> [u32; 16] {
-    // Two queues: the leaves, and the inner nodes in the order in which they are made, which is ascending as well.
+    // Two queues: the leaves, and the inner nodes in the order in which they are made, which also ascends.
     let inner = used.len() - 1;
     let mut weights: Vec<u64> = Vec::with_capacity(inner);
     let mut parents: Vec<usize> = vec![0; used.len() + inner];
@@ -65,7 +65,7 @@ fn leaves_by_depth(used: &[u64], longest: u8) -> [u32; 16] {
         }
         weights.push(weight);
     }
-    // From the root down: a node is made after those below it.
+    // From the root down: a node is made after its children.
     let mut depths = vec![0_usize; inner];
     for made in (0..inner.saturating_sub(1)).rev() {
         depths[made] = depths[parents[used.len() + made]] + 1;
@@ -79,8 +79,9 @@ fn leaves_by_depth(used: &[u64], longest: u8) -> [u32; 16] {
     leaves
 }
 
-/// Makes places for leaves that were lifted to the depth `longest`: a leaf above goes one down and takes one of them as
-/// its neighbour, which frees the place of one, until all have a place (Kraft's sum is 1).
+/// Makes places for leaves that were moved up to the depth `longest`. A leaf above moves one level down and
+/// takes one of them as its neighbour, which frees a place. This repeats until all have a place (Kraft's sum
+/// is 1).
 fn limit(leaves: &mut [u32; 16], longest: usize) {
     let sum: u64 = (1..=longest).map(|depth| u64::from(leaves[depth]) << (longest - depth)).sum();
     for _ in 1_u64 << longest..sum {
@@ -92,7 +93,7 @@ fn limit(leaves: &mut [u32; 16], longest: usize) {
     }
 }
 
-/// A code and what follows it, as one word: the bits, and above them how many they are.
+/// A code and its extra bits as one word: the bits, and above them their number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Code {
     pub(super) bits: u32,
@@ -117,7 +118,7 @@ pub(super) fn codes<const N: usize>(lengths: &[u8; N]) -> [Code; N] {
     }
     let mut first = 0_u16;
     for count in &mut next {
-        // A code of one length begins behind the last of the length before, doubled.
+        // The codes of one length begin after the last code of the previous length, doubled.
         first = first.wrapping_add(*count) << 1;
         *count = first;
     }
@@ -177,7 +178,7 @@ mod tests {
             prop_assert!(out.iter().all(|length| *length <= longest));
             let used = counts.iter().filter(|count| **count > 0).count();
             prop_assert_eq!(out.iter().filter(|length| **length > 0).count(), used.max(2));
-            // What occurs more often never has a longer code.
+            // A symbol that occurs more often never has a longer code.
             for (a, long) in counts.iter().zip(&out) {
                 for (b, short) in counts.iter().zip(&out) {
                     prop_assert!(a <= b || *a == 0 || *b == 0 || long <= short);

@@ -1,38 +1,38 @@
-//! Finding what stood before: the last place of every three bytes, and chains of places of every four, within the
-//! window.
+//! Finds earlier occurrences: the last position of every three bytes, and chains of positions of every four,
+//! within the window.
 
 use super::WINDOW;
 use crate::units::usize_of;
 
-/// log2 of the heads of chains. With places of two bytes each all tables take 32 KiB, so that they stay in the first
-/// cache of a core beside the window.
+/// log2 of the heads of chains. With positions of two bytes each, all tables take 32 KiB, so they stay in the
+/// first cache of a core together with the window.
 const FOUR_BITS: u32 = 13;
-/// log2 of the places of three bytes.
+/// log2 of the positions of three bytes.
 const THREE_BITS: u32 = 12;
 
 /// The shortest match that deflate has (RFC 1951 section 3.2.5).
 pub(super) const SHORTEST: u32 = 3;
-/// The longest.
+/// The longest match.
 pub(super) const LONGEST: u32 = 258;
 
-/// Bytes that stood before.
+/// Bytes that occurred before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Match {
-    /// How many; 0 for none.
+    /// The number of bytes; 0 for none.
     pub(super) length: u32,
     /// How far back: 1 to [`WINDOW`].
     pub(super) distance: u32,
 }
 
-/// Where bytes stood last. Places are kept modulo 2^16: whatever a table says is looked at before it is believed, so an
-/// outdated place costs a look and nothing else.
+/// Where bytes occurred last. Positions are kept modulo 2^16. Every position in a table is checked before it
+/// is used, so an outdated one only costs a comparison.
 #[derive(Debug)]
 pub(super) struct Matcher {
     three: Box<[u16; 1 << THREE_BITS]>,
     four: Box<[u16; 1 << FOUR_BITS]>,
-    /// For each place in the window the place before it with the same hash.
+    /// For each position in the window, the position before it with the same hash.
     before: Box<[u16; WINDOW]>,
-    /// The first place that is in no table.
+    /// The first position that is in no table.
     next: usize,
 }
 
@@ -46,7 +46,7 @@ impl Matcher {
         }
     }
 
-    /// Forgets all: the next bytes begin at 0.
+    /// Forgets everything: the next bytes begin at 0.
     pub(super) fn reset(&mut self) {
         self.three.fill(0);
         self.four.fill(0);
@@ -54,7 +54,7 @@ impl Matcher {
         self.next = 0;
     }
 
-    /// Puts the places before `end` into the tables.
+    /// Adds the positions before `end` to the tables.
     #[inline]
     pub(super) fn insert_to(&mut self, bytes: &[u8], end: usize) {
         while self.next < end {
@@ -67,7 +67,7 @@ impl Matcher {
         }
     }
 
-    /// Puts the next place into the tables; what stood there before.
+    /// Adds the next position to the tables and returns the previous entries.
     #[inline]
     fn insert(&mut self, word: u32, at: usize) -> (u16, u16) {
         let place = low16(at);
@@ -81,8 +81,9 @@ impl Matcher {
         found
     }
 
-    /// The longest match at `at` longer than `than`, looking at no more than `depth` places of each chain, and no
-    /// further once one is `nice` long. `at` and all before it are in the tables afterwards.
+    /// The longest match at `at` that is longer than `than`. It examines at most `depth` positions of each
+    /// chain, and stops at a match of `nice` bytes. Afterwards `at` and all positions before it are in the
+    /// tables.
     #[inline]
     pub(super) fn find(&mut self, bytes: &[u8], at: usize, than: u32, depth: u32, nice: u32) -> Match {
         self.insert_to(bytes, at);
@@ -124,32 +125,32 @@ impl Matcher {
     }
 }
 
-/// The low 16 bits of a place.
+/// The low 16 bits of a position.
 #[inline]
 fn low16(at: usize) -> u16 {
     u16::try_from(at & 0xffff).unwrap_or(0)
 }
 
-/// How far back from `at` a place lies that is known modulo 2^16; 0 for itself.
+/// How far a position, known modulo 2^16, lies before `at`; 0 for `at` itself.
 #[inline]
 fn back(at: usize, place: u16) -> u16 {
     low16(at).wrapping_sub(place)
 }
 
-/// The four bytes `distance` before `at`, if they lie in the window.
+/// The four bytes `distance` before `at`, if they are in the window.
 #[inline]
 fn earlier(bytes: &[u8], at: usize, distance: u16) -> Option<u32> {
     let distance = usize::from(distance);
     if distance.wrapping_sub(1) < WINDOW { word(bytes, at.checked_sub(distance)?) } else { None }
 }
 
-/// Four bytes, the first lowest.
+/// Four bytes as a number, the first one lowest.
 #[inline]
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// The upper `bits` bits of a product with an odd number without pattern (the golden ratio).
+/// The upper `bits` bits of a product with an odd number without a pattern (the golden ratio).
 #[inline]
 fn hash(word: u32, bits: u32) -> usize {
     usize_of(u64::from(word.wrapping_mul(0x9e37_79b1) >> (32 - bits)))

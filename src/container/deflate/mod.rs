@@ -1,10 +1,11 @@
 //! Deflate (RFC 1951) with a window of 4 KiB, for the clusters of qcow2.
 //!
-//! QEMU inflates clusters with that window (block/qcow2-threads.c), and few encoders can be told to keep to it. Of those
-//! zlib is slow, and its descendants gave up matches of three bytes to be fast, which are many where the window is small.
-//! See docs/decisions/0010-own-deflate.md for the figures.
+//! QEMU inflates clusters with that window (block/qcow2-threads.c), and few encoders can limit themselves to
+//! it. Of those, zlib is slow, and its descendants gave up matches of three bytes for speed; in a small
+//! window such matches are frequent. docs/decisions/0010-own-deflate.md has the figures.
 //!
-//! Matches are found by hash chains, one step lazily; blocks end where the bytes change their character.
+//! Matches are found by hash chains with lazy evaluation of one step. A block ends where the bytes change
+//! their character.
 
 mod bits;
 mod block;
@@ -17,22 +18,23 @@ use matches::{Match, Matcher, SHORTEST};
 
 /// log2 of the window.
 pub(super) const WINDOW_BITS: u8 = 12;
-/// How far back a match may lie, in bytes.
+/// How far back a match may reach, in bytes.
 const WINDOW: usize = 1 << WINDOW_BITS;
 
-/// How hard to look.
+/// How hard to search.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
-    /// Places of a chain that are looked at.
+    /// How many positions of a chain are examined.
     depth: u32,
     /// A match of this length is good enough.
     nice: u32,
-    /// Below this length the next place is looked at as well.
+    /// Below this length the next position is examined as well.
     lazy: u32,
 }
 
-/// Levels 1 to 9, measured on the programs and libraries of a Debian system (docs/decisions/0010-own-deflate.md): 6 is
-/// the hardest that is clearly faster than zlib's 6 could be, 7 makes what zlib's 6 makes, 9 tries everything.
+/// Levels 1 to 9, measured on the programs and libraries of a Debian system
+/// (docs/decisions/0010-own-deflate.md). 6 is the hardest level that is clearly faster than zlib's 6. 7 gives
+/// the size of zlib's 6. 9 tries everything.
 const EFFORTS: [Effort; 9] = [
     Effort { depth: 1, nice: 8, lazy: 0 },
     Effort { depth: 2, nice: 16, lazy: 0 },
@@ -45,7 +47,7 @@ const EFFORTS: [Effort; 9] = [
     Effort { depth: 1024, nice: 258, lazy: 258 },
 ];
 
-/// Compresses clusters one by one; keeps its memory between them.
+/// Compresses clusters one by one, and keeps its memory between them.
 #[derive(Debug)]
 pub(super) struct Deflater {
     effort: Effort,
@@ -54,13 +56,13 @@ pub(super) struct Deflater {
 }
 
 impl Deflater {
-    /// One of `level` 1 to 9; those outside are the nearest.
+    /// A deflater of `level` 1 to 9; other levels become the nearest one.
     pub(super) fn new(level: u8) -> Self {
         let level = usize::from(level.clamp(1, 9));
         Self { effort: EFFORTS[level - 1], matcher: Matcher::new(), block: Block::new() }
     }
 
-    /// Compresses `bytes` into `out`; how many bytes it took, or `None` where `out` is too short.
+    /// Compresses `bytes` into `out`. Returns the number of bytes, or `None` if `out` is too short.
     pub(super) fn deflate(&mut self, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
         self.matcher.reset();
         let most = out.len();
@@ -76,7 +78,7 @@ impl Deflater {
         }
     }
 
-    /// Fills the block with what begins at `from`; where it ends.
+    /// Fills the block with the bytes from `from` on. Returns where it ends.
     fn fill(&mut self, bytes: &[u8], from: usize) -> usize {
         let Effort { depth, nice, lazy } = self.effort;
         self.block.clear();
@@ -105,17 +107,17 @@ impl Deflater {
     }
 }
 
-/// Whether a match is likely to take fewer bits than its bytes would.
+/// Whether a match probably takes fewer bits than its bytes would.
 const fn worth(found: Match) -> bool {
-    // Three bytes that stood far back: the distance alone takes about as much as three literals.
+    // Three bytes from far back: the distance alone takes about as many bits as three literals.
     found.length > SHORTEST || (found.length == SHORTEST && found.distance <= FAR)
 }
 
-/// How far back three bytes are worth a match.
+/// The largest distance at which three bytes are worth a match.
 const FAR: u32 = 2048;
 
-/// Whether it is better to say the next byte as it is and to take `next` than to take `found`. A byte is worth about four
-/// times a bit of the distance, which has a factor of its own.
+/// Whether it is better to write the next byte as a literal and use `next` than to use `found`. A byte is
+/// worth about four times a bit of the distance, whose factor is one.
 fn better(next: Match, found: Match) -> bool {
     if next.length == 0 {
         return false;
@@ -130,7 +132,7 @@ mod tests {
     use flate2::{Decompress, FlushDecompress, Status};
     use proptest::prelude::*;
 
-    /// Inflates with the window that QEMU has, in pieces, so that nothing outside of it can be reached.
+    /// Inflates with QEMU's window, in pieces, so that nothing outside of the window can be reached.
     fn inflate(stream: &[u8], length: usize) -> Vec<u8> {
         let mut inflate = Decompress::new_with_window_bits(false, WINDOW_BITS);
         let mut back = Vec::with_capacity(length + 1);
@@ -150,11 +152,11 @@ mod tests {
 
     fn there_and_back(bytes: &[u8], level: u8) -> usize {
         let mut deflater = Deflater::new(level);
-        // What a stored block has more than its bytes, and a byte for the end.
+        // The overhead of stored blocks, and a byte to see the end.
         let mut out = vec![0xd1; bytes.len() + bytes.len() / 8192 * 5 + 10];
         let length = deflater.deflate(bytes, &mut out).unwrap();
         assert!(inflate(&out[..length], bytes.len()) == bytes, "level {level}, {} bytes", bytes.len());
-        // What was compressed before does not matter, and a place that is too short is told.
+        // Earlier input does not matter, and a buffer that is too short is reported.
         let mut again = vec![0; length];
         assert_eq!(deflater.deflate(bytes, &mut again), Some(length));
         assert!(again == out[..length]);
@@ -180,7 +182,7 @@ mod tests {
         mixed.extend(vec![0; 20_000]);
         mixed.extend(&text[..5000]);
         let fibonacci: Vec<u8> = {
-            // Counts that grow like this make the deepest tree, deeper than a code may be.
+            // Counts that grow like this make the deepest tree, deeper than the limit for codes.
             let (mut a, mut b) = (1_usize, 1_usize);
             (0..22_u8)
                 .flat_map(|byte| {
@@ -212,7 +214,7 @@ mod tests {
             let mut bytes = pattern.clone();
             bytes.extend(noise(gap - 1000, 4));
             bytes.extend(&pattern);
-            // A thousand bytes less, but codes of their own for the rest.
+            // A thousand bytes less for codes of their own.
             let length = there_and_back(&bytes, 9);
             assert_eq!(length < bytes.len() - 700, found, "{gap}: {length} of {}", bytes.len());
         }
@@ -225,7 +227,7 @@ mod tests {
         let other: Vec<u8> = noise(40_000, 6).iter().map(|byte| byte & 7 | 0x80).collect();
         bytes.extend(&other);
         let both = there_and_back(&bytes, 6);
-        // Three bits a byte in each half; with one code for both it would be four.
+        // Three bits for each byte in each half; one code for both would need four.
         assert!(both < alone * 2 + 200, "{alone} and {both}");
         let text: Vec<u8> = (0..30_000_u32)
             .flat_map(|number| format!("{:x} ", number * number % 9973).into_bytes())

@@ -1,6 +1,6 @@
-//! Compressed clusters: read, compress and append on all cores, in an order that no thread changes
-//! ([`ordered`]). A chunk of clusters learns in its order where its bytes go, and is written while the next one learns
-//! that. So every byte's place follows from the bytes before it alone.
+//! Compressed clusters: all cores read, compress and append them, and the number of threads does not change
+//! the bytes ([`ordered`]). Each chunk of clusters learns in its turn where its bytes go, and is written
+//! while the next one learns its place. So the place of every byte depends only on the bytes before it.
 
 use super::format::{COMPRESSED, COPIED, ClusterSize, Head, Level1, RefcountSizes, RefcountTable};
 use super::{LENGTHS, Options, SECTOR};
@@ -14,11 +14,11 @@ use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
-/// Bytes of the disk in a chunk, at least one cluster: enough that putting them in order costs nothing.
+/// Bytes of the disk in a chunk, at least one cluster: enough to make the cost of ordering negligible.
 const CHUNK: u64 = MIB;
 
-/// Writes `image` to what will be the file `path`, with every cluster compressed that becomes smaller so; clusters of
-/// zeros are left out.
+/// Writes `image` to the future file `path`. Every cluster is compressed if that makes it smaller; clusters
+/// of zeros are left out.
 ///
 /// # Errors
 /// As [`wrap`](super::wrap) and [`pour`](crate::pour::pour).
@@ -49,7 +49,7 @@ pub(in crate::container) fn compress(
     Ok(output)
 }
 
-/// What the workers share.
+/// The shared state of the workers.
 struct Work<'a> {
     image: &'a Image,
     cluster_size: ClusterSize,
@@ -59,24 +59,24 @@ struct Work<'a> {
     pour: &'a PourOptions<'a>,
 }
 
-/// Which places of the file are given.
+/// The places of the file that are assigned.
 #[derive(Debug)]
 struct Places {
     cluster: u64,
-    /// Where the next compressed cluster goes, and the end of the space that is contiguous with it.
+    /// Where the next compressed cluster goes, and the end of the contiguous space there.
     packed: u64,
     packed_end: u64,
-    /// The first byte of the file that nothing was given to.
+    /// The first unassigned byte of the file.
     free: u64,
-    /// Level 2 entries of the clusters that hold something, in their order; 0 for zeros.
+    /// Level 2 entries of the clusters that contain data, in their order; 0 for zeros.
     entries: Vec<u64>,
-    /// How often each cluster of the file is used.
+    /// How many uses each cluster of the file has.
     refcounts: Vec<u16>,
 }
 
 impl Places {
     fn new(cluster: u64) -> Self {
-        // The header has the first cluster.
+        // The first cluster belongs to the header.
         Self {
             cluster,
             packed: cluster,
@@ -95,7 +95,7 @@ impl Places {
         at
     }
 
-    /// `length` bytes, less than a cluster, behind the last ones where free space is contiguous.
+    /// `length` bytes, less than a cluster, after the last ones if the space there is contiguous.
     fn pack(&mut self, length: u64) -> Result<u64> {
         if self.packed + length > self.packed_end {
             if self.packed_end != self.free {
@@ -123,7 +123,7 @@ enum Stored {
     Plain,
 }
 
-/// What a worker has in hand: its encoder, and a chunk's clusters with what is to be written of them.
+/// The state of a worker: its encoder, and a chunk's clusters with their output.
 struct Worker {
     cursor: Cursor,
     encoder: Encoder,
@@ -134,7 +134,7 @@ struct Worker {
 impl Stage for Work<'_> {
     type Worker = Worker;
     type State = Places;
-    /// What to write where.
+    /// Bytes and the place where they are written.
     type Rest = Vec<(u64, usize)>;
 
     fn count(&self) -> u64 {
@@ -175,7 +175,7 @@ impl Work<'_> {
         (CHUNK / self.cluster_size.bytes()).max(1)
     }
 
-    /// Reads the clusters from ordinal `first` on and appends what is to be written of them to the bytes in hand.
+    /// Reads the clusters from ordinal `first` on and appends their output to the buffer.
     fn clusters(&self, first: u64, worker: &mut Worker) -> Result<Vec<Stored>> {
         let Worker { cursor, encoder, bytes, .. } = worker;
         let size = self.cluster_size.bytes();
@@ -202,7 +202,7 @@ impl Work<'_> {
             .collect()
     }
 
-    /// Gives the clusters of a chunk their places: what to write where, neighbours joined.
+    /// Assigns places to the clusters of a chunk. Returns what to write where, with neighbours joined.
     fn give_places(&self, places: &mut Places, clusters: &[Stored]) -> Result<Vec<(u64, usize)>> {
         let mut writes: Vec<(u64, usize)> = Vec::new();
         for cluster in clusters {
@@ -231,18 +231,18 @@ impl Work<'_> {
     }
 }
 
-/// What is written behind the data, in this order: level 2 tables, level 1 table, refcounts.
+/// The tables after the data, in this order: level 2 tables, level 1 table, refcounts.
 struct Tables<'a> {
     cluster_size: ClusterSize,
     data: &'a Allocated,
     places: &'a Places,
     output: &'a Output,
-    /// Where the next one goes.
+    /// Where the next table goes.
     end: u64,
 }
 
 impl Tables<'_> {
-    /// Writes whole clusters, and returns where they are.
+    /// Writes whole clusters and returns their place.
     fn append(&mut self, bytes: &[u8]) -> Result<u64> {
         let at = self.end;
         self.output.write_at(bytes, at)?;
@@ -250,7 +250,8 @@ impl Tables<'_> {
         Ok(at)
     }
 
-    /// Writes the level 2 tables that are not all zero, and returns the level 1 table of `entries`, in whole clusters.
+    /// Writes the level 2 tables that are not all zero. Returns the level 1 table of `entries`, in whole
+    /// clusters.
     fn level_2(&mut self, entries: u64) -> Result<Vec<u8>> {
         let cluster = self.cluster_size.bytes();
         let mut l1 = vec![0; usize_of((entries * 8).next_multiple_of(cluster))];
@@ -289,7 +290,7 @@ impl Tables<'_> {
         for block in 0..blocks {
             let numbers = block * self.cluster_size.refcounts()..(block + 1) * self.cluster_size.refcounts();
             let counts = numbers.flat_map(|number| {
-                // Behind the data each cluster up to the end of the file has one use: a table.
+                // After the data, each cluster up to the end of the file has one use: a table.
                 let data = self.places.refcounts.get(usize_of(number)).copied();
                 data.unwrap_or(u16::from(number < end)).to_be_bytes()
             });
@@ -314,7 +315,7 @@ mod tests {
     use crate::error::Kind;
     use crate::image::Builder;
 
-    /// What was not given a place, or not looked at, is an error, and not a zero in a table.
+    /// A cluster without a place, or one that was not examined, is an error and not a zero in a table.
     #[test]
     fn a_lookup_that_fails_is_a_bug() {
         let mut places = Places::new(65_536);

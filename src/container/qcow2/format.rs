@@ -55,20 +55,20 @@ wire! {
     }
 }
 
-/// Bytes of a header of version 2, and the least that a header of version 3 says that it has.
+/// Bytes of a header of version 2, and the smallest length that a header of version 3 may give.
 pub(super) const HEADER_2: usize = 72;
 pub(super) const LEAST_HEADER_3: u32 = 104;
-/// Cluster sizes QEMU takes: 512 bytes to 2 MiB.
+/// Cluster sizes that QEMU accepts: 512 bytes to 2 MiB.
 pub(super) const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
-/// The most bytes of the L1 table (QCOW_MAX_L1_SIZE).
+/// The largest L1 table in bytes (QCOW_MAX_L1_SIZE).
 pub(super) const MOST_L1: u64 = 32 << 20;
-/// The most bytes of the refcount table (QCOW_MAX_REFTABLE_SIZE).
+/// The largest refcount table in bytes (QCOW_MAX_REFTABLE_SIZE).
 pub(super) const MOST_REFCOUNT_TABLE: u64 = 8 << 20;
 /// The longest name of a backing file.
 pub(super) const LONGEST_BACKING: usize = 1023;
-/// Bits of a cluster from which on level 2 entries can be extended: its 32 parts are at least sectors.
+/// The smallest cluster bits for extended level 2 entries: each of the 32 parts must be at least a sector.
 pub(super) const LEAST_EXTENDED: u32 = 14;
-/// Bits of a refcount: 16, as its order 4 says.
+/// log2 of the bits of a refcount: 16 bits.
 pub(super) const REFCOUNT_ORDER: u32 = 4;
 
 /// Incompatible features: dirty, corrupt, external data file, compression type, extended L2 entries.
@@ -81,8 +81,8 @@ pub(super) const INCOMPATIBLE_EXTENDED_L2: u64 = 16;
 /// Header extensions: the name of the backing file's format, and the names of features.
 pub(super) const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 pub(super) const EXTENSION_FEATURE_NAMES: u32 = 0x6803_f857;
-/// Names of features: type (0 incompatible, 1 compatible, 2 autoclear), bit and name, those that QEMU knows, in its order
-/// (block/qcow2.c, qcow2_update_header).
+/// Names of features: type (0 incompatible, 1 compatible, 2 autoclear), bit and name. They are those that
+/// QEMU knows, in its order (block/qcow2.c, qcow2_update_header).
 const FEATURE_NAMES: [(u8, u8, &str); 8] = [
     (0, 0, "dirty bit"),
     (0, 1, "corrupt bit"),
@@ -93,8 +93,8 @@ const FEATURE_NAMES: [(u8, u8, &str); 8] = [
     (2, 0, "bitmaps"),
     (2, 1, "raw external data"),
 ];
-/// Clusters of at most so many bytes have no names of features, so that the header's cluster has place for the name of a
-/// backing file (QEMU, as above).
+/// With clusters of at most this size, the names of features are omitted, so that the header's cluster has
+/// space for the name of a backing file (QEMU, as above).
 const WITHOUT_NAMES: u64 = 4096;
 
 /// Table entry: its cluster has a refcount of 1 and may be written in place.
@@ -112,24 +112,24 @@ pub(super) const RESERVED_REFCOUNT: u64 = !OFFSET;
 /// The largest refcount_order: 64 bits.
 pub(super) const MOST_REFCOUNT_ORDER: u32 = 6;
 
-/// Bytes in a cluster: a power of two from 512 to 2 MiB. It divides everything else.
+/// Bytes in a cluster: a power of two from 512 to 2 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterSize {
     pub(super) bits: u32,
 }
 
 impl Default for ClusterSize {
-    /// 64 KiB, as QEMU's own.
+    /// 64 KiB, the default of QEMU.
     fn default() -> Self {
         Self { bits: 16 }
     }
 }
 
 impl ClusterSize {
-    /// Clusters of so many bytes.
+    /// Clusters of this many bytes.
     ///
     /// # Errors
-    /// [`Kind::Usage`] about `cluster_size` for what is no power of two from 512 bytes to 2 MiB.
+    /// [`Kind::Usage`] about `cluster_size` unless it is a power of two from 512 bytes to 2 MiB.
     pub fn new(bytes: Bytes) -> Result<Self> {
         let bits = bytes.get().trailing_zeros();
         if !bytes.get().is_power_of_two() || !CLUSTER_BITS.contains(&bits) {
@@ -141,7 +141,7 @@ impl ClusterSize {
         Ok(Self { bits })
     }
 
-    /// Its bytes.
+    /// The size in bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         1 << self.bits
@@ -162,7 +162,7 @@ impl ClusterSize {
         self.bytes() / 2
     }
 
-    /// The bit above the offset of a compressed cluster's entry; the bits from it on count sectors.
+    /// The number of bits of the offset in a compressed cluster's entry; the bits above it count sectors.
     pub(super) const fn sector_shift(self) -> u32 {
         62 - (self.bits - 8)
     }
@@ -201,11 +201,11 @@ pub(super) struct RefcountTable {
     pub(super) clusters: u64,
 }
 
-/// What the first cluster of a file says.
+/// The contents of the first cluster of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'a> {
     pub(super) cluster_size: ClusterSize,
-    /// Bytes of the disk.
+    /// Length of the disk in bytes.
     pub(super) size: u64,
     pub(super) l1: Level1,
     pub(super) refcounts: RefcountTable,
@@ -217,7 +217,7 @@ impl Head<'_> {
     /// The first bytes of the file: header, extensions, name of the backing file.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where the backing file's name is too long or no path to QEMU.
+    /// [`Kind::Usage`] where the name of the backing file is too long, or is not a path to QEMU.
     pub(super) fn bytes(&self) -> Result<Vec<u8>> {
         let compression_type = self.codec.map_or(0, Codec::qcow2_type);
         let incompatible_features = if compression_type == 0 { 0 } else { INCOMPATIBLE_COMPRESSION };
@@ -252,7 +252,7 @@ impl Head<'_> {
         Ok([&header.bytes(), extensions.as_slice(), name.as_bytes()].concat())
     }
 
-    /// Refuses a name of a backing file that has no place, or that QEMU reads as something else.
+    /// Refuses a name of a backing file that does not fit, or that QEMU reads as something else.
     fn check_name(&self, name: &str, offset: usize) -> Result<()> {
         let most = usize_of(self.cluster_size.bytes());
         if name.len() > LONGEST_BACKING || offset + name.len() > most {
@@ -291,21 +291,21 @@ fn feature_names() -> Vec<u8> {
     names.collect()
 }
 
-/// How much the refcounts of a file take.
+/// The size of the refcounts of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RefcountSizes {
-    /// Clusters of the table.
+    /// Clusters in the table.
     pub(super) table: u64,
-    /// How many blocks there are, each a cluster.
+    /// Number of blocks, each a cluster.
     pub(super) blocks: u64,
 }
 
 impl RefcountSizes {
-    /// Those of a file whose other clusters are `clusters`. Refcounts count themselves, so the sum is repeated until it
-    /// holds.
+    /// The size for a file whose other clusters are `clusters`. Refcounts count their own clusters, so the
+    /// sum is repeated until it no longer changes.
     ///
     /// # Errors
-    /// [`Kind::Capacity`] where the file is larger than the refcounts of this cluster size reach.
+    /// [`Kind::Capacity`] where the file is larger than refcounts of this cluster size can cover.
     pub(super) fn new(cluster_size: ClusterSize, clusters: u64) -> Result<Self> {
         let mut blocks = 0_u64;
         loop {

@@ -1,9 +1,9 @@
-//! Making the disk of a qcow2 file larger, in the file.
+//! Makes the disk in a qcow2 file larger, without a copy of the file.
 //!
-//! The header names the size and the tables, and changes last, in one write of less than a sector: until then the file
-//! holds the old disk, from then on the new one. A table that does not suffice moves behind the end of the file. A
-//! fault before the last write takes everything back; a power cut may leave clusters that are counted and not used, which
-//! `qemu-img check -r leaks` finds, and nothing worse.
+//! The header names the size and the tables. It changes last, in one write of less than a sector: before that
+//! write the file holds the old disk, after it the new one. A table that is too short moves to the end of the
+//! file. An error before the last write undoes everything. A power cut may leave clusters that are counted
+//! but not used; `qemu-img check -r leaks` frees them, and nothing else can be wrong.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -21,13 +21,13 @@ use crate::image::Data;
 use crate::units::{Bytes, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Makes the disk in the qcow2 file `path` larger: `size`, rounded up to whole sectors of 512 bytes. What is new reads as
-/// zero, whatever a backing file holds there.
+/// Makes the disk in the qcow2 file `path` larger: `size`, rounded up to whole sectors of 512 bytes. The new
+/// part reads as zero, even if a backing file has data there.
 ///
 /// # Errors
-/// [`Kind::Usage`] where snapshots or bitmaps remember the smaller size, where the file was not closed properly or
-/// is in use, has data behind the end of the disk, or is an overlay that cannot say zeros there; [`Kind::Capacity`] past
-/// what its cluster size can address.
+/// [`Kind::Usage`] where snapshots or bitmaps record the smaller size; where the file was not closed
+/// properly, is in use, or has data past the end of the disk; and where it is an overlay that cannot mark the
+/// new part as zero. [`Kind::Capacity`] past the range of its cluster size.
 pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     let source = Source::open(path)?;
     let info = Info::read(&source)?;
@@ -60,10 +60,11 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     let file = crate::container::source::open_to_change(path)?;
     if info.backing.is_some() && size > info.size {
         if let Some(Place { offset, length }) = last_cluster(&source, &info)? {
-            // What QEMU copied there from below when it wrote to the cluster.
+            // QEMU copied these bytes from the backing file when it wrote to the cluster.
             Change { info: &info, source: &source, file: &file }.write(&vec![0; usize_of(length)], offset)?;
         }
-        // First the tables for so large a disk, which stays as it is; then what they say of its new part; then its size.
+        // First the tables for the larger disk, whose size stays; then the entries of its new part; then its
+        // size.
         stretch(&source, &info, &file, info.size, entries)?;
         cover(&Source::open(path)?, &file, info.size, size)?;
         return Change { info: &info, source: &source, file: &file }.header(|header| {
@@ -98,11 +99,11 @@ struct Place {
     length: u64,
 }
 
-/// Where in the file the rest of the cluster stands that the disk of an overlay ends in, if there is a rest that may hold
-/// something.
+/// Where the rest of the last cluster of an overlay's disk is in the file, if there is a rest that may
+/// contain data.
 ///
 /// # Errors
-/// [`Kind::Usage`] for an overlay that cannot say that what lies behind its disk is zero.
+/// [`Kind::Usage`] for an overlay that cannot mark the part after its disk as zero.
 fn last_cluster(source: &Arc<Source>, info: &Info) -> Result<Option<Place>> {
     let refuse = |what: &str, hint: &str| {
         Err(Error::new(Kind::Usage, what)
@@ -134,7 +135,7 @@ fn last_cluster(source: &Arc<Source>, info: &Info) -> Result<Option<Place>> {
     refuse(what, hint).map_err(|error: Error| error.remedy("allow_backing", hint))
 }
 
-/// Lets the level 2 tables of the clusters of `from..to` say that these are zero.
+/// Marks the clusters of `from..to` as zero in the level 2 tables.
 fn cover(source: &Arc<Source>, file: &File, from: u64, to: u64) -> Result<()> {
     let info = Info::read(source)?;
     let change = Change { info: &info, source, file };
@@ -157,7 +158,7 @@ fn cover(source: &Arc<Source>, file: &File, from: u64, to: u64) -> Result<()> {
         }
     }
     let width = u64_of(info.zero_entry().len());
-    // Lets the entries of table `number`, which stands at `place`, say zero as far as they are of the new clusters.
+    // Marks the new clusters as zero in table `number`, which is at `place`.
     let say_zero = |number: u64, place: u64| {
         let start = first.max(number * per_table);
         let count = last.min((number + 1) * per_table) - start;
@@ -186,8 +187,8 @@ fn cover(source: &Arc<Source>, file: &File, from: u64, to: u64) -> Result<()> {
     change.release(&[info.refcounts.run(cluster)])
 }
 
-/// Refuses a file whose tables say something of what lies behind the end of the disk: it would come into the disk, right
-/// or wrong.
+/// Refuses a file whose tables have entries past the end of the disk: their contents would become part of the
+/// disk.
 fn nothing_behind(source: &Arc<Source>, info: &Info, size: u64) -> Result<()> {
     let mut covered = info.clone();
     covered.size = size.min(info.l1.entries.saturating_mul(info.covered()));
@@ -217,7 +218,7 @@ impl Change<'_> {
         self.info.cluster()
     }
 
-    /// Clusters of the level 1 table as it is.
+    /// Clusters of the current level 1 table.
     fn table_clusters(&self) -> u64 {
         (self.info.l1.entries * 8).div_ceil(self.cluster())
     }
@@ -230,7 +231,7 @@ impl Change<'_> {
         Error::io(Kind::Output, "cannot make the image larger", &self.source.path, error)
     }
 
-    /// Changes the header in one write of less than a sector: of its first fields, which both versions have.
+    /// Changes the header in one write of less than a sector: its first fields, which both versions have.
     fn header(&self, change: impl FnOnce(&mut Header) -> Result<()>) -> Result<()> {
         let mut bytes = [0; Header::LENGTH];
         self.file.read_exact_at(&mut bytes, 0).map_err(|error| self.failed(error))?;
@@ -239,7 +240,8 @@ impl Change<'_> {
         self.write(&header.bytes()[..HEADER_2], 0)
     }
 
-    /// Whether the level 1 table holds `entries` in its clusters, and what it has of them behind its own is zero.
+    /// Whether the clusters of the level 1 table have space for `entries`, and are zero after its present
+    /// end.
     fn suffices(&self, entries: u64) -> Result<bool> {
         let Level1 { offset: at, entries: now } = self.info.l1;
         if entries > self.table_clusters() * self.cluster() / 8 {
@@ -249,7 +251,7 @@ impl Change<'_> {
         if rest.iter().any(|byte| *byte != 0) {
             return Ok(false);
         }
-        // A table cut short by the end of the file reads as zero only where the file is that long.
+        // A table that is cut by the end of the file reads as zero there only while the file is that short.
         let end = at + self.table_clusters() * self.cluster();
         if entries > now && self.source.size < end {
             self.file.set_len(end).map_err(|error| self.failed(error))?;
@@ -265,13 +267,13 @@ impl Change<'_> {
         all
     }
 
-    /// Copies the level 1 table behind the end of the file and counts its clusters; where the refcount table does not
-    /// suffice for that, it moves too. Takes everything back where that fails.
+    /// Copies the level 1 table to the end of the file and counts its clusters. If the refcount table is too
+    /// short for that, it moves too. An error undoes everything.
     fn move_tables(&self, entries: u64) -> Result<Tables> {
         let at = Bytes::new(self.source.size).round_up(self.cluster()).get();
         let mut counts = Counts::read(self.info, self.source)?;
         let added = counts.add(at / self.cluster(), (entries * 8).div_ceil(self.cluster()))?;
-        // That the old tables can be given up is seen before anything changes.
+        // Before anything changes, this checks that the old tables can be given up.
         let moved = counts.place != self.info.refcounts;
         let mut later = Counts::read(self.info, self.source)?;
         self.given_up(moved).into_iter().try_for_each(|run| later.set(run, 0))?;
@@ -283,8 +285,8 @@ impl Change<'_> {
         Ok(Tables { l1: at, refcounts: counts.place })
     }
 
-    /// Makes the file `length` bytes long, lets `write` write behind its end, and counts what that takes. Takes everything
-    /// back where that fails.
+    /// Makes the file `length` bytes long, lets `write` write after its old end, and counts the new clusters.
+    /// An error undoes everything.
     fn extend(&self, length: u64, counts: &Counts<'_>, write: impl FnOnce() -> Result<()>) -> Result<()> {
         let done = self
             .file
@@ -292,10 +294,10 @@ impl Change<'_> {
             .map_err(|error| self.failed(error))
             .and_then(|()| write())
             .and_then(|()| self.apply(counts))
-            // Before anything names them, they have to be there.
+            // They must be on the disk before anything points to them.
             .and_then(|()| self.file.sync_data().map_err(|error| self.failed(error)));
         if done.is_err() {
-            // What was behind the end is cut off.
+            // The new part is cut off again.
             for (place, changed) in counts.changed.range(..self.source.size) {
                 let _ = self.file.write_all_at(&changed.old, *place);
             }
@@ -304,17 +306,17 @@ impl Change<'_> {
         done
     }
 
-    /// The clusters of the old tables are free, now that the header names the new ones.
+    /// Frees the clusters of the old tables, now that the header names the new ones.
     fn forget(&self, new: &Tables) -> Result<()> {
         self.release(&self.given_up(new.refcounts != self.info.refcounts))
     }
 
-    /// Writes what changes of refcounts.
+    /// Writes the refcounts that change.
     fn apply(&self, counts: &Counts<'_>) -> Result<()> {
         counts.changed.iter().try_for_each(|(place, changed)| self.write(&changed.new, *place))
     }
 
-    /// Counts clusters as free, in the tables that the header names now.
+    /// Frees clusters in the tables that the header names now.
     fn release(&self, clusters: &[ClusterRun]) -> Result<()> {
         let source = Source::open(&self.source.path)?;
         let info = Info::read(&source)?;
@@ -324,14 +326,14 @@ impl Change<'_> {
     }
 }
 
-/// Where the tables stand.
+/// The places of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tables {
     l1: u64,
     refcounts: RefcountTable,
 }
 
-/// Clusters of the file that follow each other.
+/// Consecutive clusters of the file.
 #[derive(Clone, Copy, Debug)]
 struct ClusterRun {
     first: u64,
@@ -345,20 +347,20 @@ impl RefcountTable {
     }
 }
 
-/// Bytes of the file that change, before and after.
+/// Bytes of the file that change: their old and new values.
 #[derive(Clone, Debug)]
 struct Changed {
     old: Vec<u8>,
     new: Vec<u8>,
 }
 
-/// The refcounts of a file, and what changes of them.
+/// The refcounts of a file and their changes.
 struct Counts<'a> {
     info: &'a Info,
     source: &'a Arc<Source>,
     place: RefcountTable,
     table: Vec<u64>,
-    /// By their place in the file.
+    /// By their offset in the file.
     changed: BTreeMap<u64, Changed>,
 }
 
@@ -380,11 +382,12 @@ impl<'a> Counts<'a> {
         self.info.cluster() / 8
     }
 
-    /// Counts `count` clusters from `first`, which is the first behind the end of the file, and as many more behind
-    /// them as new refcount blocks and a new refcount table need. Returns how many that were.
+    /// Counts `count` clusters from `first`, which is the first one after the end of the file, and the
+    /// clusters after them that new refcount blocks and a new refcount table need. Returns the number of the
+    /// latter.
     fn add(&mut self, first: u64, count: u64) -> Result<u64> {
         let (mut missing, mut table) = (Vec::new(), 0);
-        // Blocks and table count themselves, so the sum is repeated until it holds.
+        // Blocks and table count their own clusters, so the sum is repeated until it no longer changes.
         loop {
             let all = count + u64_of(missing.len()) + table;
             let last = (first + all - 1) / self.per_block();
@@ -427,7 +430,7 @@ impl<'a> Counts<'a> {
         Ok(all)
     }
 
-    /// Sets the refcounts of clusters, which were the other of 0 and 1.
+    /// Sets the refcounts of clusters to 0 or 1; they must have the other value.
     fn set(&mut self, run: ClusterRun, value: u64) -> Result<()> {
         for cluster in run.first..run.first + run.count {
             let wrong = || {
@@ -454,9 +457,9 @@ impl<'a> Counts<'a> {
     }
 }
 
-/// Sets refcount `number` of a block, `1 << order` bits wide, to 0 or 1; false where it was not the other one.
-/// Refcounts of less than a byte begin at the least significant bit (QEMU docs/interop/qcow2.txt, Host cluster
-/// management).
+/// Sets refcount `number` of a block, `1 << order` bits wide, to 0 or 1. Returns false if it does not have
+/// the other value. Refcounts of less than a byte begin at the least significant bit (QEMU
+/// docs/interop/qcow2.txt, Host cluster management).
 fn put(block: &mut [u8], number: u64, order: u32, value: u64) -> bool {
     if order < 3 {
         let (width, per_byte) = (1_u32 << order, 8_u64 >> order);

@@ -1,8 +1,8 @@
-//! qcow2, version 3: QEMU's own format (QEMU docs/interop/qcow2.txt).
+//! qcow2, version 3: the format of QEMU (QEMU docs/interop/qcow2.txt).
 //!
-//! `wrap` is a pure function: header, tables, then the clusters that hold something in the order of the disk, so that
-//! runs of data stay runs and are poured, or shared with the host, as they are. Compressed clusters have lengths that
-//! are known only when they are read; the module `compress` writes those.
+//! `wrap` is a pure function: header, tables, then the clusters that contain data in the order of the disk.
+//! So runs of data stay runs, and are poured, or shared with the host, whole. The lengths of compressed
+//! clusters are known only after compression; the module `compress` writes them.
 
 mod compress;
 mod format;
@@ -25,23 +25,23 @@ pub use format::ClusterSize;
 pub(crate) use format::STRUCTURES;
 pub use grow::grow;
 
-/// What a qcow2 file is to be.
+/// The options of a qcow2 file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of a cluster.
+    /// Size of a cluster.
     pub cluster_size: ClusterSize,
-    /// How clusters are compressed; `None` stores them as they are.
+    /// How clusters are compressed; `None` stores them uncompressed.
     pub codec: Option<Codec>,
-    /// The file that what is not stored is read from.
+    /// The backing file, from which the missing clusters are read.
     pub backing: Option<Backing>,
 }
 
-/// A backing file, as an overlay names it.
+/// A backing file as an overlay names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backing {
-    /// Path as it is written down, relative to the overlay; at most 1023 bytes.
+    /// Path as it is recorded, relative to the overlay; at most 1023 bytes.
     pub path: String,
-    /// Its format, in QEMU's word: `raw`, `qcow2`, …
+    /// Its format, as QEMU calls it: `raw`, `qcow2`, …
     pub format: &'static str,
 }
 
@@ -50,19 +50,19 @@ const SECTOR: u64 = 512;
 /// The lengths of disks.
 pub(super) const LENGTHS: Lengths = Lengths { step: SECTOR, least: 0 };
 
-/// Where the parts of a plain file stand.
+/// The places of the parts of a plain file.
 #[derive(Debug)]
 struct Layout {
     cluster_size: ClusterSize,
-    /// Clusters of the disk that hold something.
+    /// Clusters of the disk that contain data.
     data: Allocated,
-    /// Level 2 tables that are not all zero, as units of the disk they cover.
+    /// Level 2 tables that are not all zero, as the units of the disk that they cover.
     tables: Allocated,
     l1: Level1,
     /// The first level 2 table.
     l2: u64,
     refcounts: RefcountTable,
-    /// The first refcount block, and how many there are.
+    /// The first refcount block, and the number of blocks.
     refcount_blocks: u64,
     blocks: u64,
     data_start: u64,
@@ -104,7 +104,7 @@ impl Layout {
         }
     }
 
-    /// Entry `number` of the level 2 tables that are there, counted through all of them.
+    /// Entry `number` of the level 2 tables that exist, counted through all of them.
     fn l2_entry(&self, number: u64) -> Result<u64> {
         let entries = self.cluster_size.entries();
         let table = self.tables.number(number / entries);
@@ -128,7 +128,7 @@ const PART_REFCOUNTS: u32 = 3;
 impl Render for Layout {
     fn render(&self, part: u32, skip: u64, out: &mut [u8]) -> Result<()> {
         if part == PART_REFCOUNTS {
-            // Each cluster of the file is used once.
+            // Each cluster of the file has one use.
             return records(2, skip, out, |number| Ok(u16::from(number < self.clusters).to_be_bytes()));
         }
         records(8, skip, out, |number| {
@@ -152,7 +152,7 @@ impl Render for Layout {
 ///
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk or the file is too large for the cluster size,
-/// [`Kind::Usage`](crate::error::Kind::Usage) for a backing file's name that qcow2 does not have.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a name of a backing file that qcow2 cannot record.
 pub(super) fn wrap(image: &Image, options: &Options) -> Result<Image> {
     let layout = Layout::new(image, options.cluster_size)?;
     let cluster = options.cluster_size.bytes();
@@ -185,14 +185,14 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    /// A table that is looked up and not there is an error, and never another table's entries.
+    /// A lookup of a missing table is an error, and never returns entries of another table.
     #[test]
     fn a_lookup_that_fails_is_a_bug() {
         let mut builder = Builder::new(Bytes::new(1 << 30));
         builder.bytes(Bytes::new(600 << 20), "part", vec![7; 512]);
         let mut layout = Layout::new(&builder.finish().unwrap(), ClusterSize::default()).unwrap();
         let mut out = [0; 16];
-        // 600 MiB lie in the second half of a gibibyte: one table, the entry of cluster 1408 of it.
+        // 600 MiB lie in the second half of a gibibyte: one table, and cluster 1408 of it.
         layout.render(PART_L2, 8 * 1408, &mut out).unwrap();
         assert_ne!(out[..8], [0; 8]);
         assert_eq!(layout.render(PART_L2, 65_536, &mut out).unwrap_err().kind(), Kind::Bug);

@@ -1,4 +1,4 @@
-//! Reading the header of qcow2, versions 2 and 3, from any writer.
+//! Reads the header of qcow2, versions 2 and 3, from any writer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::text::printable;
 use crate::units::{Bytes, narrow, u64_of};
 use crate::wire::Wire;
 
-/// What the header says.
+/// The values of the header.
 #[derive(Clone, Debug)]
 pub(in crate::container) struct Info {
     pub(in crate::container) version: u32,
@@ -30,7 +30,7 @@ pub(in crate::container) struct Info {
     incompatible: u64,
     pub(super) autoclear: u64,
     pub(super) decoder: Decoder,
-    /// The backing file as it is written down, and its format where that is said.
+    /// The backing file as it is recorded, and its format, if that is recorded.
     pub(in crate::container) backing: Option<(PathBuf, Option<String>)>,
     pub(in crate::container) snapshots: u32,
 }
@@ -46,12 +46,12 @@ impl Info {
         self.decoder.name()
     }
 
-    /// Whether a writer did not close it: refcounts may be stale.
+    /// Whether a writer did not close it, so that refcounts may be stale.
     pub(super) const fn dirty(&self) -> bool {
         self.incompatible & INCOMPATIBLE_DIRTY != 0
     }
 
-    /// The level 2 entry of a cluster that is zero and has no place.
+    /// The level 2 entry of a zero cluster without a place.
     pub(super) fn zero_entry(&self) -> Vec<u8> {
         if self.extended() {
             // All 32 parts read as zero (QEMU docs/interop/qcow2.txt, Extended L2 Entries).
@@ -82,7 +82,7 @@ impl Info {
         check(source, &header)?;
         let cluster_size = ClusterSize { bits: header.cluster_bits };
         let compressed = header.incompatible_features & INCOMPATIBLE_COMPRESSION != 0;
-        // A header of the first files of version 3 ends before it.
+        // Headers of the first files of version 3 end before this field.
         let kind =
             if compressed && header.header_length > LEAST_HEADER_3 { header.compression_type } else { 0 };
         let decoder = Decoder::of_qcow2(kind).ok_or_else(|| {
@@ -145,18 +145,18 @@ impl Info {
         source.within(offset, clusters * self.cluster(), "the refcount table")
     }
 
-    /// The disk, without what a backing file holds.
+    /// The disk, without the data of a backing file.
     pub(in crate::container) fn disk(&self, source: &Arc<Source>) -> Result<Disk> {
         walk(self, source)
     }
 }
 
-/// Whether the first bytes of a file are those of qcow2.
+/// Whether these are the first bytes of a qcow2 file.
 pub(in crate::container) fn detect(head: &[u8]) -> bool {
     head.starts_with(&MAGIC.to_be_bytes())
 }
 
-/// The header as it stands in the file. What version 2 does not have of it is what version 3 says by default.
+/// The header of the file. Fields that version 2 lacks have the defaults of version 3.
 fn read_header(source: &Source) -> Result<Header> {
     let head = source.read_some(0, u64_of(Header::LENGTH))?;
     let marked = detect(&head);
@@ -183,7 +183,7 @@ fn read_header(source: &Source) -> Result<Header> {
     }
 }
 
-/// Checks what stands in the header itself.
+/// Checks the fields of the header itself.
 fn check(source: &Source, header: &Header) -> Result<()> {
     let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, 0, field);
     let bits = header.cluster_bits;
@@ -215,7 +215,7 @@ fn check(source: &Source, header: &Header) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what cannot be read.
+/// Refuses features that cannot be read.
 fn check_features(source: &Source, header: &Header) -> Result<()> {
     let features = header.incompatible_features;
     let wrong = |what: &str| source.wrong_in::<Header>(what, 0, "incompatible_features");
@@ -227,7 +227,7 @@ fn check_features(source: &Source, header: &Header) -> Result<()> {
         let hint = "convert it with qemu-img first";
         return Err(wrong("the image keeps its data in another file").hint(hint));
     }
-    // A dirty image has refcounts that may be stale; reading does not need them.
+    // The refcounts of a dirty image may be stale, but reading does not need them.
     let known = INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_EXTENDED_L2;
     let unknown = features & !known;
     if unknown != 0 {
@@ -237,7 +237,7 @@ fn check_features(source: &Source, header: &Header) -> Result<()> {
     Ok(())
 }
 
-/// What the image calls the incompatible features `bits`, or their numbers.
+/// The names of the incompatible features `bits` in the image, or their numbers.
 fn feature_names(source: &Source, header: &Header, bits: u64) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for extension in extensions(source, header)?.iter().filter(|own| own.kind == EXTENSION_FEATURE_NAMES) {
@@ -263,13 +263,13 @@ fn feature_names(source: &Source, header: &Header, bits: u64) -> Result<Vec<Stri
 #[derive(Clone, Copy, Debug)]
 struct Extension {
     kind: u32,
-    /// Where its data stands, and how long that is.
+    /// The offset and length of its data.
     data: u64,
     length: u64,
 }
 
-/// The header extensions, which lie between the header and the name of the backing file, or the end of the first cluster.
-/// At most 64 are read, which are more than there are kinds.
+/// The header extensions. They lie between the header and the name of the backing file, or the end of the
+/// first cluster. At most 64 are read, which is more than the number of kinds.
 fn extensions(source: &Source, header: &Header) -> Result<Vec<Extension>> {
     let cluster = ClusterSize { bits: header.cluster_bits }.bytes();
     let end = if header.backing_file_offset == 0 { cluster } else { header.backing_file_offset };
@@ -288,7 +288,7 @@ fn extensions(source: &Source, header: &Header) -> Result<Vec<Extension>> {
     Ok(found)
 }
 
-/// The longest name of a backing file's format that is read; the formats that there are have a few letters.
+/// The longest name of a backing file's format that is read. Existing formats have names of a few letters.
 const LONGEST_FORMAT: u64 = 64;
 
 /// The backing file's name and format.

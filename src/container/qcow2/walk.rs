@@ -14,11 +14,12 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Render};
 use crate::units::{Bytes, index, narrow, usize_of};
 
-/// What an image holds itself.
+/// The data of the image itself.
 #[derive(Clone, Debug)]
 pub(in crate::container) struct Disk {
     pub(in crate::container) image: Image,
-    /// Where it says that the disk is zero: there a backing file does not show through. Ascending.
+    /// Where the image records that the disk is zero, so that a backing file does not show through.
+    /// Ascending.
     pub(in crate::container) zero: Vec<Range<u64>>,
 }
 
@@ -41,7 +42,7 @@ pub(super) fn walk(info: &Info, source: &Arc<Source>) -> Result<Disk> {
     walk.finish()
 }
 
-/// A compressed cluster: where its stream begins, and at most how long it is.
+/// A compressed cluster: where its stream begins, and the largest length of the stream.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     offset: u64,
@@ -49,7 +50,7 @@ struct Stream {
 }
 
 impl ClusterSize {
-    /// The stream that a level 2 entry means.
+    /// The stream that a level 2 entry refers to.
     const fn stream(self, entry: u64) -> Stream {
         let shift = self.sector_shift();
         let offset = entry & ((1 << shift) - 1);
@@ -75,7 +76,7 @@ struct Compressed {
 }
 
 impl Walk<'_> {
-    /// Claims the refcount blocks. What they count is not needed for reading, but nothing else may lie there.
+    /// Claims the refcount blocks. Reading does not need the counts, but nothing else may lie there.
     fn refcounts(&mut self) -> Result<()> {
         let table = self.info.refcounts;
         let cluster = self.info.cluster();
@@ -95,7 +96,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Where the cluster lies that an entry at `place` names; 0 for none.
+    /// The place of the cluster that an entry at `place` refers to; 0 for none.
     fn table(&self, entry: u64, reserved: u64, place: u64, what: &str) -> Result<u64> {
         if entry & reserved != 0 {
             return Err(self
@@ -126,7 +127,8 @@ impl Walk<'_> {
                 continue;
             }
             self.source.within(offset, cluster, what)?;
-            // Before it is read: a table that many entries name would be read as often.
+            // Before the table is read: otherwise a table that many entries refer to would be read many
+            // times.
             self.mapping.claim(offset, cluster, what)?;
             if !self.source.is_hole(offset, cluster) {
                 self.l2(number, offset)?;
@@ -145,7 +147,7 @@ impl Walk<'_> {
             if disk >= self.info.size {
                 break;
             }
-            // A plain entry is one word; behind that of an extended one follows its bitmap.
+            // A plain entry is one word; an extended entry is followed by its bitmap.
             let (entry, bitmap) = match words {
                 [entry] => (*entry, None),
                 [entry, bitmap] => (*entry, Some(*bitmap)),
@@ -179,7 +181,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A cluster that is stored as it is; `bitmap` says which 32nds of it are stored and which are zero.
+    /// An uncompressed cluster. `bitmap` says which of its 32 parts are stored and which are zero.
     fn standard(&mut self, disk: u64, entry: u64, bitmap: Option<u64>, place: u64) -> Result<()> {
         let cluster = self.info.cluster();
         let offset = self.table(entry, RESERVED_L2, place, "data")?;
@@ -215,7 +217,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Data of this image; what the file does not have of it is zero, and no backing file shows through.
+    /// Data of this image. Bytes past the end of the file are zero, and no backing file shows through.
     fn stored(&mut self, disk: u64, length: u64, file: u64) -> Result<()> {
         let there = self.mapping.data(disk, length, file)?;
         if there < length {
@@ -224,7 +226,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Notes a range that reads as zero even over a backing file.
+    /// Records a range that reads as zero, also over a backing file.
     fn zeros(&mut self, disk: u64, length: u64) {
         let length = length.min(self.info.size.saturating_sub(disk));
         match self.zero.last_mut() {
@@ -238,7 +240,7 @@ impl Walk<'_> {
         self.mapping.flush();
         let cluster_size = self.info.cluster_size;
         for Compressed { entry, .. } in &self.compressed {
-            // Streams share clusters, and even sectors, but only with each other.
+            // Streams share clusters and even sectors, but only with each other.
             let stream = cluster_size.stream(*entry);
             let length = stream.length.min(self.source.size - stream.offset);
             if let Some((at, other)) = self.mapping.claimed(stream.offset, length) {

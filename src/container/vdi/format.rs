@@ -1,5 +1,5 @@
-//! The bytes of VDI 1.1: one header (VirtualBox, src/VBox/Storage/VDICore.h; QEMU block/vdi.c). All integers are
-//! little-endian, UUIDs too in their first three parts.
+//! The bytes of VDI 1.1: one header (VirtualBox, src/VBox/Storage/VDICore.h; QEMU block/vdi.c). All integers
+//! are little-endian, and so are the first three parts of UUIDs.
 
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::wire::{Guid, Structure, Wire, wire};
 pub(crate) const STRUCTURES: &[Structure] = &[Header::STRUCTURE, Geometry::STRUCTURE];
 
 wire! {
-    /// How a BIOS counts a disk.
+    /// The geometry of a disk for a BIOS.
     pub(super) struct Geometry: "VDI geometry", little, 16 {
         0 cylinders "cCylinders": u32,
         4 heads "cHeads": u32,
@@ -21,7 +21,8 @@ wire! {
 }
 
 wire! {
-    /// Text, signature, version, and the header of version 1.1 with the geometry at its end, which older ones do not have.
+    /// Text, signature, version, and the header of version 1.1 with the geometry at its end, which older
+    /// headers lack.
     pub(super) struct Header: "VDI header", little, 472 {
         0 text "szFileInfo": [u8; 64],
         64 signature "u32Signature": u32 = SIGNATURE,
@@ -47,35 +48,37 @@ wire! {
     }
 }
 
-/// What the signature is.
+/// The value of the signature.
 const SIGNATURE: u32 = 0xbeda_107f;
 /// Version 1.1: major and minor in 16 bits each.
 pub(super) const VERSION: u32 = 0x0001_0001;
-/// Bytes of text, signature and version, which a header does not count as itself.
+/// Bytes of text, signature and version, which the header does not include in its own length.
 pub(super) const BEFORE: u64 = 72;
-/// What a header of version 1.1 counts as itself without and with the geometry at its end.
+/// The length of a header of version 1.1 without the geometry at its end, and with it.
 pub(super) const LEAST_HEADER: u64 = 384;
 const HEADER: u32 = 400;
-/// What sectors have: no other size is known to anybody.
+/// Bytes in a sector; no reader supports another size.
 pub(super) const SECTOR: u64 = 512;
-/// The same in a geometry; no more of it is known.
+/// A geometry with the sector size and no other value.
 const UNKNOWN_GEOMETRY: Geometry = Geometry { cylinders: 0, heads: 0, sectors: 0, sector_size: 512 };
-/// Bytes of a block as everybody makes them.
+/// Size of a block in bytes, as all writers choose it.
 pub(super) const BLOCK: u64 = MIB;
 /// Where the map of blocks begins, as in QEMU's files.
 pub(super) const MAP: u64 = 512;
-/// What the first block is aligned to, as VirtualBox has it (VDI_DATA_ALIGN).
+/// The alignment of the first block, as in VirtualBox (VDI_DATA_ALIGN).
 const ALIGNMENT: u64 = MIB;
-/// The most blocks: QEMU keeps header and map, 4 bytes for each block, in less than 2 GiB (block/vdi.c,
-/// VDI_BLOCKS_IN_IMAGE_MAX). The header, which names the place of the first block in 32 bits, would allow twice as many.
+/// The largest number of blocks: QEMU keeps header and map, with 4 bytes for each block, below 2 GiB
+/// (block/vdi.c, VDI_BLOCKS_IN_IMAGE_MAX). The 32 bits for the place of the first block would allow twice as
+/// many.
 const MOST_BLOCKS: u64 = ((1 << 31) - MAP) / 4;
 /// The largest disk that we write.
 pub(super) const LARGEST: u64 = MOST_BLOCKS * BLOCK;
-/// The largest disk that is read: 0x3fffffff blocks, more than anybody writes. In 32 bits, the place of the first block does
-/// not allow quite as many.
+/// The largest disk that is read: 0x3fffffff blocks, more than any writer makes. The 32 bits for the place of
+/// the first block do not allow quite as many.
 pub(super) const LARGEST_READ: u64 = 0x3fff_ffff * BLOCK;
 
-/// Map entries: a block that was never written, and one that is zero. Those below are numbers of blocks in the file.
+/// Map entries: a block that was never written, and a block of zeros. Smaller values are numbers of blocks in
+/// the file.
 pub(super) const FREE: u32 = 0xffff_ffff;
 pub(super) const ZERO: u32 = 0xffff_fffe;
 
@@ -85,22 +88,22 @@ pub(super) const STATIC: u32 = 2;
 pub(super) const UNDO: u32 = 3;
 pub(super) const DIFFERENCING: u32 = 4;
 
-/// The text at the start, for people: nobody reads it.
+/// The text at the start, which is only for people.
 const TEXT: &[u8] = b"<<< diskwright Virtual Disk Image >>>\n";
 
-/// Sizes and places of a file of ours.
+/// Sizes and places in a file that we write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Bytes of the disk: whole sectors.
     pub(super) size: u64,
-    /// Blocks of the disk, and so entries of the map.
+    /// Blocks of the disk, which is also the number of entries of the map.
     pub(super) blocks: u64,
     /// Where the first block stands.
     pub(super) data: u64,
 }
 
 impl Layout {
-    /// That of a disk of `length` bytes, rounded up to sectors.
+    /// The layout for a disk of `length` bytes, rounded up to sectors.
     ///
     /// # Errors
     /// [`Kind::Capacity`] with the largest disk.
@@ -116,7 +119,7 @@ impl Layout {
         Ok(Self { size, blocks, data: (MAP + blocks * 4).next_multiple_of(ALIGNMENT) })
     }
 
-    /// The header of a disk of type `kind` with so many blocks in the file.
+    /// The header of a disk of type `kind` with `stored` blocks in the file.
     pub(super) fn header(
         &self,
         kind: u32,
@@ -140,7 +143,7 @@ impl Layout {
             blocks_allocated: narrow(allocated, "the blocks in a file")?,
             image: Guid(image),
             modification: Guid(modification),
-            // What a BIOS would see: VirtualBox finds it out.
+            // The geometry for a BIOS, which VirtualBox works out itself.
             geometry: UNKNOWN_GEOMETRY,
             ..Header::BLANK
         })

@@ -1,7 +1,7 @@
-//! VDI: VirtualBox's own format.
+//! VDI: the format of VirtualBox.
 //!
-//! A header, a map from blocks of 1 MiB to their number in the file, and blocks. A static disk has all of them, in order,
-//! and a dynamic one those that hold something. `wrap` is a pure function to either.
+//! A header, a map from blocks of 1 MiB to their number in the file, and the blocks. A static disk has all
+//! blocks, in order; a dynamic disk has those with data. `wrap` is a pure function for both.
 
 mod format;
 pub(super) mod read;
@@ -19,10 +19,10 @@ use format::{BLOCK, DYNAMIC, FREE, Layout, MAP, STATIC};
 
 pub(crate) use format::STRUCTURES;
 
-/// What a VDI file is to be.
+/// The options of a VDI file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// All blocks are in the file; otherwise those that hold something.
+    /// Whether all blocks are in the file; otherwise only those with data.
     pub fixed: bool,
 }
 
@@ -32,7 +32,8 @@ pub(super) const LENGTHS: Lengths = Lengths { step: format::SECTOR, least: 0 };
 /// The file that holds `image`, its size rounded up to sectors of 512 bytes.
 ///
 /// # Errors
-/// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk has more blocks than the map can name.
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) where the disk has more blocks than the map can have
+/// entries.
 pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
     let layout = Layout::new(image.length())?;
     let stored =
@@ -43,7 +44,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     let id = identity.of_disk("vdi-image-uuid");
     let modification = identity.derived("vdi-modification-uuid");
     let header = layout.header(kind, stored.total(), id, modification)?;
-    // To the end of its sector.
+    // Padding to the end of the sector.
     let mut sector = header.bytes().to_vec();
     sector.resize(usize_of(MAP), 0);
     file.bytes(Bytes::ZERO, "vdi: header", sector);
@@ -55,13 +56,13 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
 /// The map of blocks.
 #[derive(Debug)]
 struct Map {
-    /// Those that are in the file.
+    /// The blocks in the file.
     stored: Allocated,
 }
 
 impl Render for Map {
     fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        // Fewer than 2^30 blocks: their numbers are none of the two that mean something else.
+        // Fewer than 2^30 blocks, so no number is one of the two special values.
         records(4, skip, out, |number| {
             let block = self.stored.ordinal(number);
             let entry = block.map_or(Ok(FREE), |block| narrow(block, "the number of a block"))?;

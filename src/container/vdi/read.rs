@@ -1,4 +1,4 @@
-//! Reading VDI as an image, from any writer.
+//! Reads VDI as an image, from any writer.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::image::Image;
 use crate::units::{Bytes, u64_of, usize_of};
 use crate::wire::{Field, Wire, field};
 
-/// What the header says.
+/// The values of the header.
 #[derive(Debug)]
 struct Info {
     kind: u32,
@@ -24,7 +24,7 @@ struct Info {
     map: u64,
     data: u64,
     size: u64,
-    /// Bytes of a block, and of what stands before its data.
+    /// Bytes of a block, and of the extra data before it.
     block: u64,
     extra: u64,
     blocks: u64,
@@ -32,10 +32,10 @@ struct Info {
 }
 
 const SIGNATURE: Field = field(Header::FIELDS, "u32Signature");
-/// What a header has where it does not have the geometry at its end.
+/// Bytes of a header without the geometry at its end.
 const SHORT: usize = usize_of(BEFORE + LEAST_HEADER);
 
-/// Whether the first bytes of a file are those of VDI.
+/// Whether these are the first bytes of a VDI file.
 pub(in crate::container) fn detect(head: &[u8]) -> bool {
     let blank = Header::BLANK.bytes();
     head.get(SIGNATURE.offset..SIGNATURE.end()) == Some(&blank[SIGNATURE.offset..SIGNATURE.end()])
@@ -44,7 +44,7 @@ pub(in crate::container) fn detect(head: &[u8]) -> bool {
 /// Opens a VDI image.
 ///
 /// # Errors
-/// [`Kind::Format`](crate::error::Kind::Format) where it is not a correct one, or lies on a parent.
+/// [`Kind::Format`](crate::error::Kind::Format) where it is damaged, or has a parent.
 pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     let info = Info::read(source)?;
     let subformat = if info.kind == STATIC { Subformat::Fixed } else { Subformat::Dynamic };
@@ -134,7 +134,7 @@ impl Info {
                 .found(self.block));
         }
         if self.extra != 0 && !self.extra.is_power_of_two() {
-            return Err(wrong("an impossible size of what stands before each block", "cbBlockExtra")
+            return Err(wrong("an impossible size of the data before each block", "cbBlockExtra")
                 .expected("0 or a power of two")
                 .found(self.extra));
         }
@@ -162,7 +162,7 @@ impl Info {
         let needed = self.size.div_ceil(self.block);
         source.table(self.map, needed, "the map of blocks", |first, map| {
             for (number, entry) in (first..).zip(le32s(map)) {
-                // Never written is zero as well where there is nothing below.
+                // A block that was never written is zero too, since there is no parent.
                 if entry >= ZERO {
                     continue;
                 }
@@ -177,7 +177,7 @@ impl Info {
     }
 }
 
-/// Refuses what is no disk by itself.
+/// Refuses an image that is not a disk by itself.
 fn check_kind(source: &Source, kind: u32, parent: Option<Uuid>) -> Result<()> {
     let refuse = |what: &str| -> Result<(), Error> {
         let error = source

@@ -35,8 +35,8 @@ wire! {
 }
 
 wire! {
-    /// What a disk that is not fixed has behind the copy of its footer ("Dynamic Disk Header Format"). The locators of a
-    /// parent, from byte 576 on, are not read.
+    /// The header of a disk that is not fixed, after the copy of its footer ("Dynamic Disk Header Format").
+    /// The locators of a parent, from byte 576 on, are not read.
     pub(super) struct DynamicHeader: "VHD dynamic header", big, 1024 {
         0 cookie: [u8; 8] = HEADER_COOKIE,
         8 data_offset: u64,
@@ -51,31 +51,33 @@ wire! {
     }
 }
 
-/// What a footer begins with.
+/// The first bytes of a footer.
 pub(super) const COOKIE: [u8; 8] = *b"conectix";
-/// What a dynamic header begins with.
+/// The first bytes of a dynamic header.
 pub(super) const HEADER_COOKIE: [u8; 8] = *b"cxsparse";
 /// Bytes of a footer.
 pub(super) const FOOTER: u64 = 512;
-/// Bytes of a footer of Virtual PC before 2004 ([MS-VHD] 2.1); the one that it lacks is reserved, and zero.
+/// Footers by Virtual PC before 2004 have 511 bytes ([MS-VHD] 2.1): the last reserved byte, a zero, is
+/// missing.
 pub(super) const OLD_FOOTER: u64 = 511;
 /// Bytes of a dynamic header.
 pub(super) const HEADER: u64 = 1024;
 /// Version 1.0 of footer and dynamic header: major and minor in 16 bits each.
 pub(super) const VERSION: u32 = 0x0001_0000;
-/// An offset that leads nowhere.
+/// An offset that points to nothing.
 pub(super) const NOWHERE: u64 = u64::MAX;
 /// An entry of the block allocation table without a block.
 pub(super) const UNUSED: u32 = u32::MAX;
-/// What the table counts in.
+/// The unit of the table.
 pub(super) const SECTOR: u64 = 512;
-/// Bytes of a block as everybody makes them.
+/// Size of a block in bytes, as all writers choose it.
 pub(super) const BLOCK: u64 = 2 * MIB;
-/// The largest disk: 0xff000000 sectors (Hyper-V; QEMU block/vpc.c, VHD_MAX_SECTORS). The table's entries, 32 bits for
-/// sectors of the file, leave 2^32 - 1 sectors of 512 bytes for disk and tables together.
+/// The largest disk: 0xff000000 sectors (Hyper-V; QEMU block/vpc.c, VHD_MAX_SECTORS). The entries of the
+/// table have 32 bits for sectors of the file, which leaves 2^32 - 1 sectors of 512 bytes for disk and tables
+/// together.
 pub(super) const LARGEST: u64 = 2040 * GIB;
-/// A footer of a fixed disk without any data would be its first sector, which readers take for the copy of a dynamic
-/// disk's, so that the least is a MiB.
+/// The smallest fixed disk. In a fixed disk without data the footer would be the first sector, which readers
+/// take for the copy of a dynamic disk's footer. So the minimum is a MiB.
 pub(super) const LEAST_FIXED: u64 = MIB;
 
 /// Disk types.
@@ -85,17 +87,18 @@ pub(super) const DIFFERENCING: u32 = 4;
 
 /// 2000-01-01 00:00 UTC in seconds since 1970: 10,957 days.
 const EPOCH: i64 = 10_957 * 86_400;
-/// Who made it: Hyper-V, as its word for "the size of the disk is what the footer says". QEMU before version 10 takes
-/// that to be what the geometry says, up to a cylinder less, of all but the few creators that it knows, this among them.
+/// The creator: Hyper-V, which says "the size of the disk is the one in the footer". QEMU before version 10
+/// takes the size from the geometry, up to a cylinder less, except for a few creators that it knows; this is
+/// one of them.
 const CREATOR: [u8; 4] = *b"win ";
-/// Windows 10.0, as its diskpart writes it, on "Wi2k", the one name for all Windows.
+/// Windows 10.0, as its diskpart writes it, with "Wi2k", the one name for all Windows.
 const CREATOR_VERSION: u32 = 0x000a_0000;
 const CREATOR_HOST: [u8; 4] = *b"Wi2k";
-/// Those whose disks are what the geometry says: Virtual PC, and QEMU without force_size, which means to be like it
-/// (QEMU 10.0, block/vpc.c, vpc_ignore_current_size).
+/// Creators whose disks have the size of their geometry: Virtual PC, and QEMU without force_size, which
+/// imitates it (QEMU 10.0, block/vpc.c, vpc_ignore_current_size).
 const BY_GEOMETRY: [[u8; 4]; 2] = [*b"vpc ", *b"qemu"];
 
-/// Cylinders, heads and sectors, which Virtual PC and BIOSes count a disk in.
+/// Cylinders, heads and sectors, in which Virtual PC and BIOSes count a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) cylinders: u16,
@@ -107,11 +110,11 @@ pub(super) struct Geometry {
 const MOST_SECTORS: u64 = 65_535 * 16 * 255;
 
 impl Geometry {
-    /// That of a disk of `total` sectors: the algorithm of the specification, appendix "CHS Calculation". What it
-    /// covers is not more than the disk, and for larger disks than it can say the most that it can.
+    /// The geometry of a disk of `total` sectors, by the algorithm of the specification, appendix "CHS
+    /// Calculation". It covers no more than the disk. Larger disks get the largest geometry.
     pub(super) fn of(total: u64) -> Result<Self> {
         let total = total.min(MOST_SECTORS);
-        // Tracks, that is cylinders times heads, with so many sectors each.
+        // Tracks, that is cylinders times heads, with this many sectors each.
         let geometry = |tracks: u64, heads: u64, sectors: u64| {
             Ok(Self {
                 cylinders: narrow(tracks / heads, "the cylinders of a disk")?,
@@ -134,7 +137,7 @@ impl Geometry {
         geometry(total / 63, 16, 63)
     }
 
-    /// The sectors it covers.
+    /// The number of sectors that it covers.
     pub(super) fn total(self) -> u64 {
         u64::from(self.cylinders) * u64::from(self.heads) * u64::from(self.sectors)
     }
@@ -144,7 +147,7 @@ impl Geometry {
 const NO_FEATURES: u32 = 2;
 
 impl Footer {
-    /// A footer of ours.
+    /// A footer that we write.
     pub(super) fn new(disk_type: u32, size: u64, unique_id: Uuid, time: i64) -> Result<Self> {
         let since = time.saturating_sub(EPOCH).clamp(0, i64::from(u32::MAX));
         let geometry = Geometry::of(size / SECTOR)?;
@@ -173,8 +176,8 @@ impl Footer {
         Geometry { cylinders: self.cylinders, heads: self.heads, sectors: self.sectors_per_cylinder }
     }
 
-    /// Bytes of the disk: what the footer says, or what the geometry says where its creator counts by that, unless the
-    /// geometry is at its end.
+    /// Bytes of the disk: the size in the footer; or the size of the geometry if the creator counts by that,
+    /// unless the geometry is the largest one.
     pub(super) fn disk_size(&self) -> u64 {
         let sectors = self.geometry().total();
         let by_geometry = BY_GEOMETRY.contains(&self.creator_application) && sectors != MOST_SECTORS;
@@ -186,7 +189,7 @@ impl Footer {
         EPOCH + i64::from(self.time_stamp)
     }
 
-    /// Whether both say the same of the disk.
+    /// Whether both describe the same disk.
     pub(super) fn agrees(&self, other: &Self) -> bool {
         let facts = |own: &Self| {
             let made = (own.time_stamp, own.creator_application, own.unique_id);
@@ -197,7 +200,8 @@ impl Footer {
 }
 
 impl DynamicHeader {
-    /// That of a table of `entries` at `table_offset`, for blocks of [`BLOCK`] bytes and a disk without a parent.
+    /// The header for a table of `entries` at `table_offset`, for blocks of [`BLOCK`] bytes and a disk
+    /// without a parent.
     pub(super) fn new(table_offset: u64, entries: u64) -> Result<Self> {
         let header = Self {
             data_offset: NOWHERE,
@@ -211,18 +215,18 @@ impl DynamicHeader {
     }
 }
 
-/// Where a footer has its checksum, and where a dynamic header has it.
+/// The place of the checksum in a footer and in a dynamic header.
 pub(super) const FOOTER_CHECKSUM: Field = field(Footer::FIELDS, "checksum");
 pub(super) const HEADER_CHECKSUM: Field = field(DynamicHeader::FIELDS, "checksum");
 
-/// The ones' complement of the sum of all bytes but those of `own`, the field of the checksum itself. At most 1024 bytes,
-/// whose sum fits 32 bits.
+/// The ones' complement of the sum of all bytes except those of `own`, the field of the checksum. At most
+/// 1024 bytes are summed, so the sum fits in 32 bits.
 pub(super) fn checksum(bytes: &[u8], own: Field) -> u32 {
     let counted = bytes.iter().zip(0..).filter(|(_, at)| !(own.offset..own.end()).contains(at));
     !counted.map(|(byte, _)| u32::from(*byte)).sum::<u32>()
 }
 
-/// The size of the disk for one of `length` bytes.
+/// The size of a disk for `length` bytes.
 ///
 /// # Errors
 /// [`Kind::Capacity`] with the largest disk.
@@ -241,13 +245,14 @@ pub(super) fn size(length: Bytes, lengths: Lengths) -> Result<u64> {
 mod tests {
     use super::*;
 
-    /// Geometries that QEMU, Virtual PC and Hyper-V give these sizes, and the borders of each rule.
+    /// Geometries that QEMU, Virtual PC and Hyper-V give these sizes, and the limits of each rule.
     #[test]
     fn geometries_follow_the_specification() {
         for (sectors, geometry) in [
             (0, (0, 4, 17)),
             (68, (1, 4, 17)),
-            // Tracks of 17 sectors, fewer than 1024 for each of 4 heads; a whole 1024 is one too many; then 5 heads.
+            // Tracks of 17 sectors, fewer than 1024 for each of 4 heads; 1024 would be one too many, and need
+            // 5 heads.
             (4095 * 17, (1023, 4, 17)),
             (4096 * 17, (140, 16, 31)),
             (4097 * 17, (819, 5, 17)),
@@ -280,7 +285,7 @@ mod tests {
         }
     }
 
-    /// The size that counts, by who wrote it.
+    /// The size that counts, by the creator.
     #[test]
     fn the_creator_decides_which_size_counts() {
         for (creator, exact) in [

@@ -1,7 +1,7 @@
 //! VHD, which QEMU calls vpc: the format of Virtual PC, of Hyper-V's first generation, and of Azure.
 //!
-//! A fixed disk is the disk itself with a footer behind it. A dynamic one has a table of blocks of 2 MiB, each behind
-//! a bitmap of its sectors. `wrap` is a pure function to either.
+//! A fixed disk is the disk followed by a footer. A dynamic disk has a table of blocks of 2 MiB, each after a
+//! bitmap of its sectors. `wrap` is a pure function for both.
 
 mod format;
 pub(super) mod read;
@@ -19,10 +19,11 @@ use format::{BLOCK, DYNAMIC, DynamicHeader, FIXED, FOOTER, Footer, HEADER, LEAST
 
 pub(crate) use format::STRUCTURES;
 
-/// What a VHD file is to be.
+/// The options of a VHD file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The disk itself with a footer, its size a multiple of 1 MiB as Azure wants it; otherwise blocks as needed.
+    /// Whether it is the disk followed by a footer, with a size that is a multiple of 1 MiB as Azure
+    /// requires; otherwise it has blocks.
     pub fixed: bool,
 }
 
@@ -37,16 +38,17 @@ impl Options {
     }
 }
 
-/// Where the table of blocks begins: behind the copy of the footer and the dynamic header.
+/// Where the table of blocks begins: after the copy of the footer and the dynamic header.
 const TABLE: u64 = FOOTER + HEADER;
-/// Bytes of the bitmap before a block: a bit for each of its 4096 sectors, which is a sector.
+/// Bytes of the bitmap before a block: one bit for each of 4096 sectors, so it takes one sector.
 const BITMAP: u64 = BLOCK / SECTOR / 8;
-/// What the data of a block is aligned to: a block of the host's filesystem, so that it can be shared.
+/// The alignment of a block's data: a block of the host's filesystem, so that it can be shared.
 const ALIGNMENT: u64 = 4 * KIB;
-/// From one block to the next. A bitmap alone between them would put every other block off the alignment.
+/// The distance from one block to the next. With only a bitmap between blocks, most of them would not be
+/// aligned.
 const STRIDE: u64 = BLOCK + ALIGNMENT;
 
-/// The file that holds `image`. Its size is rounded up to sectors of 512 bytes, or to MiBs for a fixed disk, at
+/// The file that holds `image`. Its size is rounded up to sectors of 512 bytes; for a fixed disk to MiBs, at
 /// least one.
 ///
 /// # Errors
@@ -68,13 +70,13 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
 fn dynamic(image: &Image, size: u64, footer: &Footer) -> Result<Image> {
     let blocks = Allocated::of(image, BLOCK);
     let entries = size.div_ceil(BLOCK);
-    // A disk without sectors has a table without entries; its sector is there nevertheless.
+    // A disk without sectors has a table without entries, which still takes a sector.
     let table = (entries * 4).next_multiple_of(SECTOR).max(SECTOR);
     let total = blocks.total();
     // The first bitmap ends where data is aligned.
     let first = (TABLE + table + BITMAP).next_multiple_of(ALIGNMENT) - BITMAP;
-    // The footer stands where the bitmap of the next block would: programs append a block where the footer was, and
-    // Hyper-V reports a file whose blocks are not aligned to 4 KiB as one of alignment 0.
+    // The footer is where the bitmap of the next block would be. Programs append a block at the place of the
+    // footer, and Hyper-V reports a file whose blocks are not aligned to 4 KiB as one of alignment 0.
     let end = first + total * STRIDE;
     let mut file = Builder::new(Bytes::new(end + FOOTER));
     let copies = Slice::ready("vhd: footer", footer.bytes().to_vec());
@@ -82,9 +84,9 @@ fn dynamic(image: &Image, size: u64, footer: &Footer) -> Result<Image> {
     file.put(Bytes::new(end), &copies);
     let header = DynamicHeader::new(TABLE, entries)?;
     file.bytes(Bytes::new(FOOTER), "vhd: dynamic header", header.bytes().to_vec());
-    // A clear bit says that a sector was never written and reads as zero. All are set, as QEMU does it: a sector of a
-    // block that is there reads as what is there, which is zero too where the disk holds nothing, and readers that do
-    // not look at bitmaps see the same disk as those that do.
+    // A clear bit says that a sector was never written and reads as zero. All bits are set, as in QEMU. A
+    // sector of a stored block reads as it is, and is zero where the disk has a hole. So readers that ignore
+    // bitmaps see the same disk as readers that use them.
     let bitmap = Slice::ready("vhd: bitmap", vec![0xff; usize_of(BITMAP)]);
     file.reserve(usize_of(2 * total));
     for number in 0..total {
@@ -105,8 +107,9 @@ struct Table {
 
 impl Render for Table {
     fn render(&self, _: u32, skip: u64, out: &mut [u8]) -> Result<()> {
-        // Up to the end of its last sector, entries without a block. Sectors of the largest file: 2040 GiB, 4 KiB for
-        // each of its 1,044,480 blocks, and less than 5 MiB before them are 2044 GiB, less than 2^32 sectors.
+        // Entries without a block, up to the end of the last sector. The largest file has fewer than 2^32
+        // sectors: 2040 GiB, 4 KiB for each of its 1,044,480 blocks, and less than 5 MiB before them are less
+        // than 2044 GiB.
         records(4, skip, out, |number| {
             let sector = self.blocks.ordinal(number).map(|block| (self.first + block * STRIDE) / SECTOR);
             let entry = sector.map_or(Ok(UNUSED), |sector| narrow(sector, "the sector of a block"))?;

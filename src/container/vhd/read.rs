@@ -1,4 +1,4 @@
-//! Reading VHD as an image, from any writer.
+//! Reads VHD as an image, from any writer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::image::{Image, Render};
 use crate::units::{Bytes, index, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// A footer, and where it stands.
+/// A footer and its place.
 #[derive(Debug)]
 struct Place {
     at: u64,
     footer: Footer,
-    /// What its checksum should be.
+    /// The right checksum.
     checksum: u32,
 }
 
 impl Place {
-    /// The `length` bytes at `at`, where the file has them and they begin as a footer does.
+    /// The footer in `length` bytes at `at`, if the file has them and they begin like a footer.
     fn look(source: &Source, at: Option<u64>, length: u64) -> Result<Option<Self>> {
         let Some(at) = at else { return Ok(None) };
         let mut bytes = source.read_some(at, length)?;
@@ -36,7 +36,7 @@ impl Place {
         Ok(Some(Self { at, footer, checksum: checksum(&bytes, FOOTER_CHECKSUM) }))
     }
 
-    /// The footer at the end, whole or, from older programs, without its last byte.
+    /// The footer at the end; it may lack its last byte, as older programs wrote it.
     fn last(source: &Source) -> Result<Option<Self>> {
         match Self::look(source, source.size.checked_sub(FOOTER), FOOTER)? {
             Some(found) => Ok(Some(found)),
@@ -56,7 +56,7 @@ impl Place {
     /// The footer that counts: the one at the end, or else its copy at the start of a disk that is not fixed.
     fn find(source: &Source) -> Result<Self> {
         let last = Self::last(source)?;
-        // The first sector of a fixed disk is its own, whatever it looks like.
+        // The first sector of a fixed disk belongs to the disk, whatever it looks like.
         let first = Self::look(source, Some(0), FOOTER)?;
         let copy = first.filter(|first| first.at < source.size && first.footer.disk_type != FIXED);
         match (last, copy) {
@@ -81,7 +81,7 @@ impl Place {
         }
     }
 
-    /// Checks what is the same for all kinds.
+    /// Checks the fields that all kinds share.
     fn check(&self, source: &Source) -> Result<()> {
         let footer = &self.footer;
         version(footer.file_format_version, |what| self.wrong(source, what, "file_format_version"))?;
@@ -101,7 +101,7 @@ impl Place {
     }
 }
 
-/// Refuses another version than 1; a minor one adds what need not be known.
+/// Refuses versions other than 1. A minor version only adds what readers may ignore.
 fn version(version: u32, wrong: impl Fn(&str) -> Error) -> Result<()> {
     if version >> 16 == VERSION >> 16 {
         return Ok(());
@@ -110,7 +110,7 @@ fn version(version: u32, wrong: impl Fn(&str) -> Error) -> Result<()> {
     Err(wrong("an unknown version of VHD").expected("1.0").found(found))
 }
 
-/// Whether the file has a footer, which need not be a right one. A fixed disk has one at its end alone.
+/// Whether the file has a footer, which may be wrong. A fixed disk has one at its end only.
 pub(in crate::container) fn detect(source: &Source) -> Result<bool> {
     Ok(Place::look(source, Some(0), FOOTER)?.is_some() || Place::last(source)?.is_some())
 }
@@ -118,7 +118,7 @@ pub(in crate::container) fn detect(source: &Source) -> Result<bool> {
 /// Opens a VHD image.
 ///
 /// # Errors
-/// [`Kind::Format`](crate::error::Kind::Format) where it is not a correct one, or lies on a parent.
+/// [`Kind::Format`](crate::error::Kind::Format) where it is damaged, or has a parent.
 pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     let place = Place::find(source)?;
     place.check(source)?;
@@ -154,7 +154,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     })
 }
 
-/// A fixed disk: all before the footer that is no hole.
+/// A fixed disk: everything before the footer that is not a hole.
 fn whole(source: &Arc<Source>, place: &Place) -> Result<Image> {
     let size = place.footer.disk_size();
     if size > place.at {
@@ -169,7 +169,7 @@ fn whole(source: &Arc<Source>, place: &Place) -> Result<Image> {
     mapping.finish()
 }
 
-/// Where the blocks of a disk that is not fixed are.
+/// The places of the blocks of a disk that is not fixed.
 #[derive(Debug)]
 struct Header {
     at: u64,
@@ -249,7 +249,7 @@ impl Header {
     }
 }
 
-/// The error for a disk that holds only what differs from another.
+/// The error for a disk that only holds the differences from another.
 fn differencing(source: &Source, at: u64, header: &DynamicHeader) -> Error {
     // In UTF-16 up to a zero.
     let units = header.parent_unicode_name.iter().copied().take_while(|unit| *unit != 0);
@@ -262,16 +262,16 @@ fn differencing(source: &Source, at: u64, header: &DynamicHeader) -> Error {
         .hint("merge it into its parent first, with Hyper-V or Virtual PC")
 }
 
-/// The most runs of sectors of a block that become segments of their own. A bitmap of 512 bytes can tell 2048 runs; a
-/// block with so many is one segment that looks at its bitmap when it is read.
+/// The largest number of runs of sectors in a block that become segments. A bitmap of 512 bytes can have 2048
+/// runs. A block with too many runs is one segment, which reads its bitmap when it is read.
 const MOST_RUNS: usize = 8;
 
-/// Bit `sector` of a bitmap: the first is the most significant of its byte.
+/// Bit `sector` of a bitmap; the first one is the most significant of its byte.
 fn bit(bitmap: &[u8], sector: u64) -> bool {
     bitmap.get(usize_of(sector / 8)).is_some_and(|byte| byte & (0x80 >> (sector % 8)) != 0)
 }
 
-/// The runs of set bits among the first `count`; `None` where there are too many.
+/// The runs of set bits among the first `count`; `None` if there are too many.
 fn runs(bitmap: &[u8], count: u64) -> Option<Vec<Range<u64>>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
     if bitmap.iter().all(|byte| *byte == 0xff) {
@@ -302,7 +302,7 @@ struct Walk<'a> {
     mixed: Vec<MixedBlock>,
 }
 
-/// A block with too many runs: its place on the disk, and that of its bitmap in the file.
+/// A block with too many runs: its place on the disk, and the place of its bitmap in the file.
 #[derive(Clone, Copy, Debug)]
 struct MixedBlock {
     disk: u64,
@@ -310,7 +310,7 @@ struct MixedBlock {
 }
 
 impl Walk<'_> {
-    /// Block `number` of the disk, whose bitmap stands at `at`.
+    /// Block `number` of the disk, whose bitmap is at `at`.
     fn block(&mut self, number: u64, at: u64) -> Result<()> {
         self.source.within(at, self.bitmap + self.block, "a block")?;
         self.mapping.claim(at, self.bitmap + self.block, "a block")?;
@@ -345,12 +345,12 @@ impl Walk<'_> {
     }
 }
 
-/// Blocks that have some of their sectors and not others, in many runs.
+/// Blocks with some of their sectors, in many runs.
 #[derive(Debug)]
 struct Mixed {
     source: Arc<Source>,
     bitmap: u64,
-    /// Where their bitmaps stand.
+    /// The places of their bitmaps.
     blocks: Vec<u64>,
 }
 

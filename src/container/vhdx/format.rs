@@ -23,7 +23,7 @@ pub(crate) const STRUCTURES: &[Structure] = &[
 ];
 
 wire! {
-    /// What the file begins with (2.2.1).
+    /// The start of the file (2.2.1).
     pub(super) struct Identifier: "VHDX file type identifier", little, 520 {
         0 signature "Signature": [u8; 8] = *FILE_SIGNATURE,
         8 creator "Creator": [u16; 256],
@@ -47,7 +47,7 @@ wire! {
 }
 
 wire! {
-    /// What a region table begins with (2.2.3.1).
+    /// The start of a region table (2.2.3.1).
     pub(super) struct RegionHead: "VHDX region table header", little, 16 {
         0 signature "Signature": [u8; 4] = *REGION_SIGNATURE,
         4 checksum "Checksum": u32,
@@ -57,7 +57,7 @@ wire! {
 }
 
 wire! {
-    /// An entry of it (2.2.3.2).
+    /// An entry of a region table (2.2.3.2).
     pub(super) struct RegionEntry: "VHDX region table entry", little, 32 {
         0 id "Guid": Guid,
         16 file_offset "FileOffset": u64,
@@ -67,7 +67,7 @@ wire! {
 }
 
 wire! {
-    /// What the metadata table begins with (2.6.1.1).
+    /// The start of the metadata table (2.6.1.1).
     pub(super) struct MetadataHead: "VHDX metadata table header", little, 32 {
         0 signature "Signature": [u8; 8] = *METADATA_SIGNATURE,
         8 reserved "Reserved": u16,
@@ -76,7 +76,7 @@ wire! {
 }
 
 wire! {
-    /// An entry of it (2.6.1.2).
+    /// An entry of the metadata table (2.6.1.2).
     pub(super) struct MetadataEntry: "VHDX metadata table entry", little, 32 {
         0 id "ItemId": Guid,
         16 offset "Offset": u32,
@@ -95,7 +95,7 @@ wire! {
 }
 
 wire! {
-    /// What an entry of the log begins with (2.3.1.1).
+    /// The start of an entry of the log (2.3.1.1).
     pub(super) struct LogHead: "VHDX log entry header", little, 64 {
         0 signature "Signature": [u8; 4] = *b"loge",
         4 checksum "Checksum": u32,
@@ -122,7 +122,7 @@ wire! {
 }
 
 wire! {
-    /// A descriptor of a sector (2.3.1.3), which has the first 8 and the last 4 bytes of it.
+    /// A descriptor of a sector (2.3.1.3); it holds the first 8 and the last 4 bytes of that sector.
     pub(super) struct DataDescriptor: "VHDX data descriptor", little, 32 {
         0 signature "DataSignature": [u8; 4] = *b"desc",
         4 trailing_bytes "TrailingBytes": [u8; 4],
@@ -133,7 +133,7 @@ wire! {
 }
 
 wire! {
-    /// A sector of data (2.3.1.4): where its first 8 and last 4 bytes are, it has marks.
+    /// A sector of data (2.3.1.4). Marks replace its first 8 and last 4 bytes.
     pub(super) struct DataSector: "VHDX data sector", little, 4096 {
         0 signature "DataSignature": [u8; 4] = *b"data",
         4 sequence_high "SequenceHigh": u32,
@@ -142,19 +142,19 @@ wire! {
     }
 }
 
-/// What the file begins with.
+/// The first bytes of the file.
 pub(super) const FILE_SIGNATURE: &[u8; 8] = b"vhdxfile";
-/// Who made it, for people. Without a version, so that releases write the same bytes.
+/// The creator, for people. It has no version, so that all releases write the same bytes.
 const CREATOR: &str = "diskwright";
-/// Where the two headers stand, and how much of each the checksum covers.
+/// The places of the two headers, and the bytes of each that the checksum covers.
 pub(super) const HEADERS: [u64; 2] = [64 * KIB, 128 * KIB];
 pub(super) const HEADER: u64 = 4 * KIB;
-/// Where the two region tables stand, and how long each is.
+/// The places of the two region tables, and the length of each.
 pub(super) const REGION_TABLES: [u64; 2] = [192 * KIB, 256 * KIB];
 pub(super) const REGION_TABLE: u64 = 64 * KIB;
-/// The grain of everything: regions, the log and blocks begin on it, and the header section is as long.
+/// The alignment of regions, of the log and of blocks; also the length of the header section.
 pub(super) const GRAIN: u64 = MIB;
-/// The most entries of a region table and of the metadata table.
+/// The largest number of entries of a region table and of the metadata table.
 pub(super) const MOST_ENTRIES: u64 = 2047;
 
 pub(super) const HEADER_SIGNATURE: &[u8; 4] = b"head";
@@ -172,16 +172,16 @@ pub(super) const LOGICAL_SECTOR: Uuid = uuid!("8141bf1d-a96f-4709-ba47-f233a8faa
 pub(super) const PHYSICAL_SECTOR: Uuid = uuid!("cda348c7-445d-4471-9cc9-e9885251c556");
 pub(super) const PARENT_LOCATOR: Uuid = uuid!("a8d35f2d-b30b-454d-abf7-d3d84834ab0c");
 
-/// A region or an item of metadata that a reader has to know.
+/// Flags of a region or an item of metadata that a reader must know.
 pub(super) const REGION_REQUIRED: u32 = 1;
 pub(super) const ITEM_USER: u32 = 1;
 pub(super) const ITEM_DISK: u32 = 2;
 pub(super) const ITEM_REQUIRED: u32 = 4;
-/// File parameters: blocks stay allocated, which means that the disk is fixed; and it has a parent.
+/// Flags of the file parameters: blocks stay allocated, so the disk is fixed; and the disk has a parent.
 pub(super) const LEAVE_ALLOCATED: u32 = 1;
 pub(super) const HAS_PARENT: u32 = 2;
 
-/// The metadata table's own bytes, before which no item stands.
+/// Length of the metadata table; items come after it.
 pub(super) const METADATA_TABLE: u64 = 64 * KIB;
 
 /// States of a payload block (2.5.1.1).
@@ -193,7 +193,7 @@ pub(super) const UNMAPPED: u64 = 3;
 pub(super) const UNMAPPED_095: u64 = 5;
 pub(super) const FULLY_PRESENT: u64 = 6;
 pub(super) const PARTIALLY_PRESENT: u64 = 7;
-/// The bits of a state; those that are 0; the rest is the block's place in MiB.
+/// The bits of a state, and the bits that are 0. The rest is the place of the block in MiB.
 pub(super) const STATE: u64 = 7;
 pub(super) const RESERVED: u64 = GRAIN - 1 - STATE;
 
@@ -205,7 +205,7 @@ pub(super) const MOST_DISK: u64 = 64 * TIB;
 /// Sectors that a sector bitmap block describes: the bits of 1 MiB (2.4).
 pub(super) const BITMAP_SECTORS: u64 = 1 << 23;
 
-/// How the block allocation table counts.
+/// The numbering of the block allocation table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     /// Bytes of a block.
@@ -221,38 +221,38 @@ impl Geometry {
         Self { block, ratio: BITMAP_SECTORS * sector / block, blocks: size.div_ceil(block) }
     }
 
-    /// Entries of the table: a dynamic disk's ends with that of its last payload block.
+    /// Entries of the table. The table of a dynamic disk ends with the entry of its last payload block.
     pub(super) const fn entries(self) -> u64 {
         self.blocks + self.blocks.saturating_sub(1) / self.ratio
     }
 
-    /// The payload block that entry `number` is of; `None` for that of a sector bitmap.
+    /// The payload block of entry `number`; `None` if the entry is for a sector bitmap.
     pub(super) const fn payload(self, number: u64) -> Option<u64> {
         let (chunk, within) = (number / (self.ratio + 1), number % (self.ratio + 1));
         if within == self.ratio { None } else { Some(chunk * self.ratio + within) }
     }
 }
 
-/// Where a region lies.
+/// The place of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) offset: u64,
     pub(super) length: u64,
 }
 
-/// The CRC32C of a structure, its own field `own` counted as zero.
+/// The CRC32C of a structure, with the field `own` counted as zero.
 pub(super) fn checksum(bytes: &[u8], own: Field) -> u32 {
     let (head, rest) = bytes.split_at(bytes.len().min(own.end()));
     let sum = crc32c::crc32c_append(crc32c::crc32c(&head[..head.len().min(own.offset)]), &[0; 4]);
     crc32c::crc32c_append(sum, rest)
 }
 
-/// Where structures have their checksum.
+/// The places of checksums in structures.
 pub(super) const HEADER_CHECKSUM: Field = field(Header::FIELDS, "Checksum");
 pub(super) const REGION_CHECKSUM: Field = field(RegionHead::FIELDS, "Checksum");
 pub(super) const LOG_CHECKSUM: Field = field(LogHead::FIELDS, "Checksum");
 
-/// The file type identifier, up to the end of its text: what follows is zero.
+/// The file type identifier, up to the end of its text; the rest is zero.
 pub(super) fn identifier() -> Vec<u8> {
     let mut creator = [0; 256];
     for (unit, own) in creator.iter_mut().zip(CREATOR.encode_utf16()) {
@@ -264,7 +264,7 @@ pub(super) fn identifier() -> Vec<u8> {
 }
 
 impl Header {
-    /// A header with its sequence number. Its log holds nothing, which its zero id says.
+    /// A header with its sequence number. The zero id says that the log is empty.
     pub(super) fn new(sequence_number: u64, file_write: Uuid, data_write: Uuid, log: Region) -> Result<Self> {
         let header = Self {
             sequence_number,
@@ -303,12 +303,12 @@ pub(super) struct Item {
     pub(super) value: Vec<u8>,
 }
 
-/// The metadata table and what it names.
+/// The metadata table and its items.
 #[derive(Clone, Debug)]
 pub(super) struct Metadata {
     /// The table.
     pub(super) table: Vec<u8>,
-    /// The items, which stand behind the 64 KiB of the table.
+    /// The items, which come after the 64 KiB of the table.
     pub(super) values: Vec<u8>,
 }
 
@@ -365,7 +365,8 @@ mod tests {
         assert_eq!(checksum(&bytes, HEADER_CHECKSUM), sum);
         bytes[9] ^= 1;
         assert_ne!(checksum(&bytes, HEADER_CHECKSUM), sum);
-        // The check value of CRC-32/ISCSI is that of "123456789"; here without the field, so zeros in its place.
+        // The check value of CRC-32/ISCSI is for "123456789"; here the field counts as zero, so zeros replace
+        // it.
         assert_eq!(checksum(b"1234\xff\xff\xff\xff9", HEADER_CHECKSUM), crc32c::crc32c(b"1234\0\0\0\09"));
     }
 }

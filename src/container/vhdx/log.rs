@@ -1,5 +1,5 @@
-//! The log: what a writer was about to change when it ended early ([MS-VHDX], 2.3). A reader has to apply it first; here
-//! it is applied to what is read, and the file stays as it is.
+//! The log: changes that a writer had begun when it was interrupted ([MS-VHDX], 2.3). A reader must apply the
+//! log first. Here it is applied to the data that is read, and the file stays unchanged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::error::{Error, Result};
 use crate::units::{MIB, joined, u64_of, usize_of};
 use crate::wire::{Guid, Wire};
 
-/// The grain of a log, and of what it changes.
+/// The alignment of a log and of its changes.
 const SECTOR: u64 = 4096;
-/// The longest log that is applied. Hyper-V's has 1 MiB.
+/// The longest log that is applied. Hyper-V's logs have 1 MiB.
 const LONGEST: u64 = 64 * MIB;
 /// Bytes of an entry's header, and of a descriptor.
 const HEAD: u64 = u64_of(LogHead::LENGTH);
 const DESCRIPTOR: u64 = u64_of(DataDescriptor::LENGTH);
 
-/// What a range of the file is changed to: zeros, or a sector of 4096 bytes.
+/// The new contents of a range of the file: zeros, or a sector of 4096 bytes.
 type Change = Option<Box<[u8]>>;
 
-/// A file as it is once its log is applied.
+/// A file with its log applied.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) source: Arc<Source>,
-    /// Changed ranges, which do not overlap: start to end and change.
+    /// Changed ranges without overlap: start, end and change.
     changes: BTreeMap<u64, (u64, Change)>,
     /// Its length.
     pub(super) size: u64,
@@ -36,7 +36,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The file as it is.
+    /// The file without a log.
     pub(super) fn new(source: &Arc<Source>) -> Self {
         Self { source: Arc::clone(source), changes: BTreeMap::new(), size: source.size, applied: 0 }
     }
@@ -76,12 +76,12 @@ impl View {
         Ok(bytes)
     }
 
-    /// Whether `length` bytes at `offset` are zero without being read.
+    /// Whether `length` bytes at `offset` are known to be zero without a read.
     pub(super) fn is_hole(&self, offset: u64, length: u64) -> bool {
         self.source.is_hole(offset, length) && self.changed(offset, length).next().is_none()
     }
 
-    /// The first byte in `length` bytes at `offset` that the log changes.
+    /// The first of `length` bytes at `offset` that the log changes.
     pub(super) fn first_change(&self, offset: u64, length: u64) -> Option<u64> {
         self.changed(offset, length).next().map(|(start, ..)| start.max(offset))
     }
@@ -93,11 +93,11 @@ impl View {
         self.changes.range(from..end.max(from)).map(|(start, (end, change))| (*start, *end, change))
     }
 
-    /// Changes `start..end`, whatever earlier entries changed there.
+    /// Changes `start..end` over the changes of earlier entries.
     fn change(&mut self, start: u64, end: u64, change: Change) {
         let overlapped: Vec<(u64, u64)> = self.changed(start, end - start).map(|(a, b, _)| (a, b)).collect();
         for (a, b) in overlapped {
-            // What sticks out is zeros: a sector lies inside or outside as a whole.
+            // Only zeros can extend beyond the range: a sector is either inside or outside.
             self.changes.remove(&a);
             if a < start {
                 self.changes.insert(a, (start, None));
@@ -110,7 +110,7 @@ impl View {
     }
 }
 
-/// A valid entry: where it begins in the log, and what its header says.
+/// A valid entry: its place in the log, and its header.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     at: u64,
@@ -129,7 +129,7 @@ impl Entry {
     }
 }
 
-/// A log that is read.
+/// A log that is being read.
 struct Log<'a> {
     source: &'a Source,
     region: Region,
@@ -137,21 +137,21 @@ struct Log<'a> {
 }
 
 impl Log<'_> {
-    /// The sector of the log that is `number` sectors behind byte `at`; the log is a ring.
+    /// The sector `number` sectors after byte `at` of the log; the log is a ring.
     fn sector(&self, at: u64, number: u64) -> Result<Vec<u8>> {
         let offset = (at + number * SECTOR) % self.region.length;
         self.source.read(self.region.offset + offset, SECTOR, "the log")
     }
 
-    /// The entries to apply, in order: the valid sequence with the largest number, from where its last entry says that it
-    /// begins (2.3.3).
+    /// The entries to apply, in order: the valid sequence with the largest number, from the beginning that
+    /// its last entry gives (2.3.3).
     fn active(&self) -> Result<Vec<Entry>> {
         let mut best: Vec<Entry> = Vec::new();
         let mut at = 0;
         while at < self.region.length {
             let found = self.sequence(at)?;
             let last = found.last().map_or(0, |entry| entry.sequence);
-            // Where the ring begins anew behind a sequence, the search is at its end.
+            // If the ring starts again after a sequence, the search is at its end.
             at = found.iter().fold(at, |at, entry| at + entry.length).max(at + SECTOR);
             if last > best.last().map_or(0, |entry| entry.sequence)
                 && let Some(first) =
@@ -163,7 +163,7 @@ impl Log<'_> {
         Ok(best)
     }
 
-    /// The valid entries that follow each other from byte `at` on, with ascending numbers. At most as long as the log.
+    /// The valid consecutive entries from byte `at` on, with ascending numbers. At most as long as the log.
     fn sequence(&self, at: u64) -> Result<Vec<Entry>> {
         let mut found: Vec<Entry> = Vec::new();
         let mut length = 0;
@@ -179,8 +179,8 @@ impl Log<'_> {
         Ok(found)
     }
 
-    /// The entry at byte `at`, if there is a valid one. No sector of it but the first begins as an entry does, so looking
-    /// everywhere reads each sector only a few times.
+    /// The entry at byte `at`, if there is a valid one. Only the first sector of an entry looks like the
+    /// start of one, so a search at every sector reads each sector only a few times.
     fn entry(&self, at: u64) -> Result<Option<Entry>> {
         let first = self.sector(at, 0)?;
         // Other sectors do not begin an entry.
@@ -250,7 +250,7 @@ impl Log<'_> {
                         }
                     }
                     Some(Descriptor::Data(descriptor)) => {
-                        // Where its place is needed for marks, its bytes stand in the descriptor.
+                        // Marks replace some bytes of the sector; those bytes are in the descriptor.
                         let mut bytes = self.sector(entry.at, data)?;
                         let end = bytes.len() - descriptor.trailing_bytes.len();
                         bytes[..descriptor.leading_bytes.len()].copy_from_slice(&descriptor.leading_bytes);
@@ -267,7 +267,7 @@ impl Log<'_> {
     }
 }
 
-/// The descriptors of `entry` that stand in its sector `number`.
+/// The descriptors of `entry` in its sector `number`.
 fn descriptors<'a>(entry: &Entry, number: u64, sector: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     let skipped = if number == 0 { HEAD } else { 0 };
     let before = (number * SECTOR).saturating_sub(HEAD) / DESCRIPTOR;
@@ -275,7 +275,7 @@ fn descriptors<'a>(entry: &Entry, number: u64, sector: &'a [u8]) -> impl Iterato
     sector[usize_of(skipped)..].chunks_exact(usize_of(DESCRIPTOR)).take(count)
 }
 
-/// What an entry changes.
+/// A change by an entry.
 enum Descriptor {
     Data(DataDescriptor),
     Zero(ZeroDescriptor),
@@ -296,7 +296,7 @@ impl Descriptor {
     }
 }
 
-/// Whether a sector holds data of `entry`: it has its number in two halves.
+/// Whether a sector holds data of `entry`: it contains the entry's number in two halves.
 fn is_data(entry: &Entry, sector: &[u8]) -> bool {
     DataSector::read(sector)
         .is_ok_and(|sector| joined(sector.sequence_low, sector.sequence_high) == entry.sequence)

@@ -1,7 +1,7 @@
-//! VHDX: Hyper-V's format (Microsoft, [MS-VHDX]), dynamic and fixed.
+//! VHDX: the format of Hyper-V (Microsoft, [MS-VHDX]), dynamic and fixed.
 //!
-//! `wrap` is a pure function: header section, an empty log, metadata, the block allocation table, then the blocks that
-//! hold something in the order of the disk (all of them where the disk is fixed), each on a multiple of 1 MiB.
+//! `wrap` is a pure function: header section, an empty log, metadata, the block allocation table, then the
+//! blocks with data in the order of the disk (all blocks if the disk is fixed), each at a multiple of 1 MiB.
 
 mod format;
 mod log;
@@ -24,36 +24,36 @@ use format::{
 
 pub(crate) use format::STRUCTURES;
 
-/// What a VHDX file is to be.
+/// The options of a VHDX file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Whether every block has its place.
+    /// Whether every block has a place.
     pub fixed: bool,
 }
 
-/// The lengths of disks. QEMU does not open one without a block.
+/// The lengths of disks. QEMU does not open a disk without blocks.
 pub(super) const fn lengths(sector_size: SectorSize) -> Lengths {
     Lengths { step: sector_size.get(), least: sector_size.get() }
 }
 
-/// Bytes in a physical sector, as Hyper-V has it also of disks whose logical sectors have 512 bytes.
+/// Bytes in a physical sector, as Hyper-V chooses it even for disks with logical sectors of 512 bytes.
 const PHYSICAL: u32 = 4096;
-/// The most payload blocks: a table of 8 MiB, the largest that QEMU's rule of sizes makes. So blocks have 1 MiB up to
-/// 1 TiB, as Microsoft wants them for Linux, and 64 MiB at 64 TiB.
+/// The largest number of payload blocks. It gives a table of 8 MiB, the largest that QEMU's rule makes. So
+/// blocks have 1 MiB for disks of up to 1 TiB, as Microsoft recommends for Linux, and 64 MiB at 64 TiB.
 const MOST_BLOCKS: u64 = 1 << 20;
-/// Where the log stands, behind the header section. The least there can be.
+/// The place of the log, after the header section; it has the smallest length.
 const LOG: Region = Region { offset: MIB, length: MIB };
-/// Where metadata stands, behind the log. Hyper-V gives it as much.
+/// The place of metadata, after the log, with the same length as in Hyper-V.
 const METADATA_REGION: Region = Region { offset: 2 * MIB, length: MIB };
 /// Where the block allocation table begins.
 const BAT_START: u64 = 3 * MIB;
 
-/// Where the parts of a file stand.
+/// The places of the parts of a file.
 #[derive(Debug)]
 struct Layout {
     size: u64,
     geometry: Geometry,
-    /// Blocks of the disk that have a place: those that hold something, or all.
+    /// Blocks of the disk that have a place: those with data, or all.
     data: Allocated,
     bat: Region,
 }
@@ -73,15 +73,16 @@ impl Layout {
         Ok(Self { size, geometry, data, bat })
     }
 
-    /// Where the first block stands.
+    /// Where the first block begins.
     const fn data_start(&self) -> u64 {
         self.bat.offset + self.bat.length
     }
 
-    /// Entry `number` of the block allocation table. Sector bitmaps have no place: there is no parent.
+    /// Entry `number` of the block allocation table. Sector bitmaps have no place, because there is no
+    /// parent.
     fn entry(&self, number: u64) -> u64 {
         let Some(block) = self.geometry.payload(number) else { return 0 };
-        // Blocks that are "not present" may read as anything (2.5.1.1); these read as zero.
+        // Blocks that are "not present" may read as anything (2.5.1.1); blocks in this state read as zero.
         let ordinal = self.data.ordinal(block);
         ordinal.map_or(ZERO, |ordinal| (self.data_start() + ordinal * self.geometry.block) | FULLY_PRESENT)
     }

@@ -1,4 +1,4 @@
-//! Reading VHDX as an image, from any writer.
+//! Reads VHDX as an image, from any writer.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::image::Image;
 use crate::units::{u64_of, usize_of};
 use crate::wire::{self, Guid, Order, Wire};
 
-/// Bytes of the block allocation table that are read at a time.
+/// How many bytes of the block allocation table are read at a time.
 const PIECE: u64 = 64 << 10;
 
-/// Whether the first bytes of a file are those of a VHDX.
+/// Whether these are the first bytes of a VHDX file.
 pub(in crate::container) fn detect(head: &[u8]) -> bool {
     head.starts_with(FILE_SIGNATURE)
 }
@@ -50,7 +50,7 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     })
 }
 
-/// What headers, regions and metadata say.
+/// The values of headers, regions and metadata.
 #[derive(Debug)]
 struct Disk {
     view: View,
@@ -126,7 +126,7 @@ impl Disk {
     /// The disk.
     fn image(&self) -> Result<Image> {
         let source = &self.view.source;
-        // Most of a block is often a hole of the file.
+        // Often most of a block is a hole of the file.
         let mut mapping = Mapping::sparse(source, self.size);
         mapping.claim(0, GRAIN, "the header section")?;
         mapping.claim(self.header.log.offset, self.header.log.length, "the log")?;
@@ -174,13 +174,13 @@ impl Disk {
         }
     }
 
-    /// Payload block `number`, which stands at `offset`.
+    /// Payload block `number`, which is at `offset`.
     fn block(&self, mapping: &mut Mapping, number: u64, offset: u64) -> Result<()> {
         let source = &self.view.source;
         let disk = number * self.geometry.block;
         let length = self.geometry.block.min(self.size - disk);
         mapping.claim(offset, self.geometry.block, "data")?;
-        // A log makes the file longer before it is applied.
+        // A log may make the file longer before it is applied.
         let there = if offset.saturating_add(length) <= self.view.size {
             length.min(source.size.saturating_sub(offset))
         } else {
@@ -198,16 +198,16 @@ impl Disk {
     }
 }
 
-/// What the current header says.
+/// The values of the current header.
 #[derive(Clone, Debug)]
 struct Current {
-    /// `None` where the log holds nothing.
+    /// `None` if the log is empty.
     log_id: Option<Uuid>,
     log: Region,
 }
 
 impl Current {
-    /// The valid one, or of two valid ones the one with the larger number (2.2.2).
+    /// The valid header; of two valid ones, the one with the larger number (2.2.2).
     fn read(source: &Source) -> Result<Self> {
         let mut found: Option<(u64, Header)> = None;
         for place in HEADERS {
@@ -222,7 +222,7 @@ impl Current {
                 return Err(error.expected(1).found(header.version));
             }
             match &found {
-                // Disk2vhd writes both alike (QEMU block/vhdx.c).
+                // Disk2vhd writes two equal headers (QEMU block/vhdx.c).
                 Some((_, other)) if other.sequence_number == header.sequence_number && *other != header => {
                     return Err(wrong("both headers have one number and differ", "SequenceNumber")
                         .expected("the current one to have the larger number")
@@ -242,7 +242,7 @@ impl Current {
         Self::check(source, place, &header)
     }
 
-    /// Checks the header that stands at `place`.
+    /// Checks the header at `place`.
     fn check(source: &Source, place: u64, header: &Header) -> Result<Self> {
         let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, place, field);
         let log = Region { offset: header.log_offset, length: u64::from(header.log_length) };
@@ -264,7 +264,7 @@ impl Current {
     }
 }
 
-/// All regions, and of them the block allocation table and the metadata (2.2.3).
+/// All regions, the block allocation table and the metadata (2.2.3).
 fn regions(view: &View) -> Result<(Vec<Region>, Region, Region)> {
     let source = &view.source;
     let mut table = None;
@@ -318,7 +318,7 @@ fn regions(view: &View) -> Result<(Vec<Region>, Region, Region)> {
     Ok((all, bat, metadata.ok_or_else(|| missing("metadata"))?))
 }
 
-/// What is wrong with a table that claims more entries than it can have.
+/// The error about a table that claims more entries than it can have.
 const TOO_MANY: &str = "a table has too many entries";
 
 /// Refuses such a number of entries.
@@ -329,7 +329,7 @@ fn check_count(count: u64, wrong: impl Fn() -> Error) -> Result<()> {
     Err(wrong().expected(format!("at most {MOST_ENTRIES}")).found(count))
 }
 
-/// An item of metadata: where it stands in the file.
+/// The place of an item of metadata in the file.
 #[derive(Clone, Copy, Debug)]
 struct Item {
     id: Uuid,
@@ -395,12 +395,12 @@ impl<'a> Items<'a> {
         })
     }
 
-    /// Where an item stands.
+    /// The place of an item.
     fn place(&self, id: Uuid) -> Result<u64> {
         Ok(self.item(id)?.place)
     }
 
-    /// What an item says.
+    /// The value of an item.
     fn value<T: wire::Value>(&self, id: Uuid) -> Result<T> {
         let (item, needed) = (self.item(id)?, u64_of(T::LENGTH));
         if needed > item.length {

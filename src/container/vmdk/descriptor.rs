@@ -1,4 +1,4 @@
-//! The descriptor: lines of text that say what a disk is, and name its extents (VDF, "The Descriptor File").
+//! The descriptor: lines of text that describe a disk and name its extents (VDF, "The Descriptor File").
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::container::Identity;
 use crate::text::printable;
 use crate::units::{u64_of, usize_of};
 
-/// The controller that a disk is meant for, as descriptors call it: up to 16 letters and digits.
+/// The controller that a disk is meant for, by its name in descriptors: up to 16 letters and digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adapter([u8; 16]);
 
 impl Adapter {
-    /// QEMU's and VirtualBox's default: what every machine boots from.
+    /// The default of QEMU and VirtualBox, from which every machine can boot.
     pub(super) const IDE: Self = Self(*b"ide\0\0\0\0\0\0\0\0\0\0\0\0\0");
-    /// What VMware's own writer of streams says (open-vmdk, sparse.c); ESXi has no IDE disks.
+    /// The value in streams by VMware (open-vmdk, sparse.c); ESXi has no IDE disks.
     pub(super) const LSI_LOGIC: Self = Self(*b"lsilogic\0\0\0\0\0\0\0\0");
 
     /// A controller by its name.
@@ -28,7 +28,8 @@ impl Adapter {
         Some(Self(bytes))
     }
 
-    /// Heads, and the most cylinders: 16,383 are all that an IDE disk reports (ATA-5), which larger ones do without.
+    /// Heads, and the largest number of cylinders. An IDE disk reports at most 16,383 (ATA-5), and readers do
+    /// not need more for larger ones.
     fn geometry(self) -> (u64, u64) {
         if self == Self::IDE { (16, 16_383) } else { (255, 65_535) }
     }
@@ -48,17 +49,19 @@ pub(super) const STREAM: &str = "streamOptimized";
 /// Sectors of a track, for every geometry.
 const TRACK: u64 = 63;
 
-/// The name of the only extent, which is this file. It is the same for every output, so that bytes do not depend on the
-/// output's name: a program that opens a file with a descriptor inside takes that file for the extent, whatever it is called
-/// (QEMU block/vmdk.c; VirtualBox VMDK.cpp; ESXi writes `generated-stream.vmdk` into what it exports).
+/// The name of the only extent, which is this file. It is the same for every output, so that bytes do not
+/// depend on the name of the output. A program that opens a file with a descriptor inside takes that file for
+/// the extent, whatever its name (QEMU block/vmdk.c; VirtualBox VMDK.cpp; ESXi writes `generated-stream.vmdk`
+/// into its exports).
 const EXTENT: &str = "disk.vmdk";
 
-/// The descriptor of a disk of `capacity` sectors in one file, padded with NUL to the sectors that are kept for it.
+/// The descriptor of a disk of `capacity` sectors in one file, padded with NUL to the sectors reserved for
+/// it.
 pub(super) fn embedded(kind: &str, adapter: Adapter, capacity: u64, identity: &Identity) -> Vec<u8> {
     let image = identity.id.unwrap_or(identity.seed);
     let number = identity.seed.as_u128();
-    // The content id is the end of the long one (open-vmdk). VMware gives fffffffe to a disk that nobody wrote to, and
-    // ffffffff means "none".
+    // The content id is the end of the long one (open-vmdk). VMware uses fffffffe for a disk that nobody has
+    // written to, and ffffffff means "none".
     let [.., a, b, c, d] = number.to_be_bytes();
     let short = u32::from_be_bytes([a, b, c, d]);
     let (number, short) =
@@ -102,11 +105,11 @@ pub(super) struct Extent {
     pub(super) sectors: u64,
     /// `SPARSE`, `FLAT`, `VMFS`, `ZERO` and others.
     pub(super) kind: String,
-    /// The file, as it is written down, or empty.
+    /// The file as it is recorded; may be empty.
     pub(super) name: Vec<u8>,
     /// The first sector in the file.
     pub(super) start: u64,
-    /// Where the line begins in the descriptor.
+    /// The offset of the line in the descriptor.
     pub(super) offset: u64,
 }
 
@@ -114,16 +117,16 @@ pub(super) struct Extent {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Descriptor {
     pub(super) create_type: String,
-    /// The content id of the disk that this one is a change of; `None` where it is whole.
+    /// The content id of the parent disk; `None` if the disk has no parent.
     pub(super) parent: Option<String>,
     pub(super) parent_hint: Option<String>,
     pub(super) adapter: Option<Adapter>,
-    /// The id by which VirtualBox knows it.
+    /// The id by which VirtualBox knows the disk.
     pub(super) image: Option<Uuid>,
     pub(super) extents: Vec<Extent>,
 }
 
-/// What is wrong in a descriptor: where, what should stand there, what does.
+/// A fault in a descriptor: its place, what was expected and what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) offset: u64,
@@ -133,10 +136,10 @@ pub(super) struct Wrong {
 }
 
 impl Descriptor {
-    /// Reads the text up to its first NUL. Keys that are not known are left alone.
+    /// Parses the text up to its first NUL. Unknown keys are ignored.
     ///
     /// # Errors
-    /// A line that begins like an extent and is something else, and a text without createType.
+    /// A line that begins like an extent but is not one, and a text without createType.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Wrong> {
         let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
         let (text, mut offset) = match text.strip_prefix(MARK) {
@@ -168,7 +171,7 @@ impl Descriptor {
         Ok(found)
     }
 
-    /// Takes what a line `key=value` says.
+    /// Takes the value of a line `key=value`.
     fn key(&mut self, key: &[u8], value: &[u8]) {
         let value = value.trim_ascii();
         let value = value.strip_prefix(b"\"").unwrap_or(value);
@@ -214,7 +217,7 @@ fn extent(line: &[u8], offset: u64) -> Result<Option<Extent>, Wrong> {
     Ok(Some(Extent { sectors, kind, name: name.to_owned(), start, offset }))
 }
 
-/// The first word of a line, and what follows it.
+/// The first word of a line, and the rest.
 fn word(line: &[u8]) -> (&[u8], &[u8]) {
     let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     (&line[..end], line[end..].trim_ascii_start())

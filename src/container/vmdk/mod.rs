@@ -1,8 +1,8 @@
-//! VMDK: VMware's format (VMware, Virtual Disk Format 5.0), as one sparse file or as a stream.
+//! VMDK: the format of VMware (VMware, Virtual Disk Format 5.0), as one sparse file or as a stream.
 //!
-//! `wrap` is a pure function: header, descriptor, both grain directories with all their tables, then the grains that
-//! hold something in the order of the disk, each on a multiple of 64 KiB. Compressed grains have lengths that are known
-//! only when they are read; `Stream` writes those, to a file or to standard output.
+//! `wrap` is a pure function: header, descriptor, both grain directories with all their tables, then the
+//! grains with data in the order of the disk, each at a multiple of 64 KiB. The lengths of compressed grains
+//! are known only after compression; `Stream` writes those, to a file or to standard output.
 
 mod descriptor;
 mod format;
@@ -29,16 +29,16 @@ use format::{
     Header, MOST_FILE, MOST_SPARSE, SECTOR, TABLE_SECTORS,
 };
 
-/// What a VMDK file is to be.
+/// The options of a VMDK file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Which kind of VMDK it is.
+    /// The kind of VMDK.
     pub create_type: CreateType,
-    /// The controller that it is meant for; `None` is the usual one.
+    /// The controller that it is meant for; `None` is the default.
     pub adapter: Option<Adapter>,
 }
 
-/// The lengths of disks. The least is a sector: a capacity of 0 means that the file is only a descriptor.
+/// The lengths of disks. The smallest is a sector: a capacity of 0 means that the file is only a descriptor.
 pub(super) const LENGTHS: Lengths = Lengths { step: SECTOR, least: SECTOR };
 
 /// The kinds of VMDK that are written.
@@ -52,7 +52,7 @@ pub enum CreateType {
 }
 
 impl CreateType {
-    /// The controller that such a disk is meant for where nothing else is said.
+    /// The default controller of such a disk.
     pub(crate) const fn usual_adapter(self) -> Adapter {
         match self {
             Self::MonolithicSparse => Adapter::IDE,
@@ -61,16 +61,16 @@ impl CreateType {
     }
 }
 
-/// Where the parts of a sparse file stand; all in sectors.
+/// The places of the parts of a sparse file; all in sectors.
 #[derive(Debug)]
 struct Layout {
     capacity: u64,
-    /// Grains of the disk that hold something.
+    /// Grains of the disk that contain data.
     data: Allocated,
-    /// Grain tables that are not all zero, as units of the disk they cover.
+    /// Grain tables that are not all zero, as the units of the disk that they cover.
     tables: Allocated,
-    /// How many grain tables there are. VMware wants all of them to have a place (VirtualBox, VMDK.cpp: "VMware can't
-    /// use such images").
+    /// The number of grain tables. VMware requires a place for all of them (VirtualBox, VMDK.cpp: "VMware
+    /// can't use such images").
     count: u64,
     redundant: u64,
     directory: u64,
@@ -113,7 +113,8 @@ impl Layout {
         directory + directory_sectors(self.count)
     }
 
-    /// Entry `number` of the grain tables that hold something, counted through all of them: the sector of a grain, or 0.
+    /// Entry `number` of the grain tables with data, counted through all of them: the sector of a grain, or
+    /// 0.
     fn entry(&self, number: u64) -> Result<u64> {
         let table = self.tables.number(number / ENTRIES);
         let table = table.ok_or_else(|| Error::bug("a grain table covers no part of the disk"))?;
@@ -121,7 +122,7 @@ impl Layout {
         Ok(ordinal.map_or(0, |ordinal| self.data_start + ordinal * GRAIN_SECTORS))
     }
 
-    /// Entry `number` of the directory at `directory`: the sector of a grain table, 0 behind the last one.
+    /// Entry `number` of the directory at `directory`: the sector of a grain table, or 0 after the last one.
     fn directory_entry(&self, directory: u64, number: u64) -> u64 {
         if number < self.count { self.tables_at(directory) + number * TABLE_SECTORS } else { 0 }
     }
@@ -132,7 +133,7 @@ const fn directory_sectors(tables: u64) -> u64 {
     (tables * 4).div_ceil(SECTOR)
 }
 
-/// The error for a file whose sectors a table cannot count.
+/// The error for a file with more sectors than a table can count.
 fn file_too_long(sectors: u64) -> Error {
     Error::new(
         Kind::Capacity,
@@ -142,7 +143,7 @@ fn file_too_long(sectors: u64) -> Error {
     .found(format!("{} bytes", sectors.saturating_mul(SECTOR)))
 }
 
-/// Which table a part of the renderer is: the two directories, and the tables that hold something.
+/// The parts of the renderer: the two directories, and the tables with data.
 const PART_REDUNDANT: u32 = 0;
 const PART_DIRECTORY: u32 = 1;
 const PART_TABLES: u32 = 2;
@@ -204,7 +205,7 @@ pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Res
     file.finish()
 }
 
-/// The bytes of a number of sectors.
+/// The bytes of this many sectors.
 const fn bytes(sectors: u64) -> Bytes {
     Bytes::new(sectors.saturating_mul(SECTOR))
 }
@@ -214,7 +215,7 @@ mod tests {
     use super::*;
     use crate::units::MIB;
 
-    /// A table that is looked up and not there is an error, and never another table's entries.
+    /// A lookup of a missing table is an error, and never returns entries of another table.
     #[test]
     fn a_lookup_that_fails_is_a_bug() {
         let mut builder = Builder::new(Bytes::new(100 * MIB));
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(layout.render(3, 0, &mut out).unwrap_err().kind(), Kind::Bug);
         layout.tables = Allocated::every(COVERED, 0);
         assert_eq!(layout.render(PART_TABLES, 0, &mut out).unwrap_err().kind(), Kind::Bug);
-        // A file longer than its tables can say, which the layout refuses before.
+        // The file is longer than its tables can address; the layout would have refused it.
         layout.directory = 1 << 40;
         assert_eq!(layout.render(PART_DIRECTORY, 0, &mut out).unwrap_err().kind(), Kind::Bug);
     }

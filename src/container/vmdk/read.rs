@@ -1,5 +1,5 @@
-//! Reading VMDK as an image, from any writer: sparse files and streams with a descriptor inside, and disks whose
-//! descriptor is a file of its own.
+//! Reads VMDK as an image, from any writer: sparse files and streams with a descriptor inside, and disks with
+//! a separate descriptor file.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use crate::image::{Builder, Image};
 use crate::text::printable;
 use crate::units::Bytes;
 
-/// What a descriptor file begins with; writers do not agree on its case.
+/// The first bytes of a descriptor file; writers do not agree on the case.
 const TITLE: &[u8] = b"# Disk Descriptor";
-/// The byte order mark of UTF-8, which editors put before a text.
+/// The byte order mark of UTF-8, which some editors put before a text.
 pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
-/// The longest descriptor: a line for each 2 GiB of 2 TiB needs half of it (VirtualBox takes no longer one either).
+/// The longest descriptor. One line for each 2 GiB of 2 TiB needs half of it (VirtualBox has the same limit).
 const LONGEST_DESCRIPTOR: u64 = 128 << 10;
-/// Whether the first bytes of a file are those of a VMDK, or of a relative that is refused by name.
+/// Whether these are the first bytes of a VMDK, or of a related format that is refused by name.
 pub(in crate::container) fn detect(head: &[u8]) -> bool {
     [MAGIC, MAGIC_ESX].iter().any(|magic| head.starts_with(&magic.to_le_bytes()))
         || head.starts_with(&u64::from(MAGIC_SE_SPARSE).to_le_bytes())
         || is_descriptor(head)
 }
 
-/// Whether a text is the descriptor of a disk: by its title, or, behind comments, by its version (QEMU block/vmdk.c,
-/// vmdk_probe).
+/// Whether a text is the descriptor of a disk: by its title, or by its version after comments (QEMU
+/// block/vmdk.c, vmdk_probe).
 pub(in crate::container) fn is_descriptor(text: &[u8]) -> bool {
     let text = text.strip_prefix(MARK).unwrap_or(text);
     if text.get(..TITLE.len()).is_some_and(|title| title.eq_ignore_ascii_case(TITLE)) {
@@ -48,13 +48,13 @@ pub(super) struct Place {
     pub(super) length: u64,
 }
 
-/// A disk: in the file itself, or in others that it names.
+/// A disk: in the file itself, or in other files that it names.
 #[derive(Debug)]
 pub(in crate::container) struct Disk {
     descriptor: Descriptor,
     /// Where the descriptor begins.
     descriptor_at: u64,
-    /// `None` where the file is only a descriptor.
+    /// `None` if the file is only a descriptor.
     sparse: Option<Sparse>,
 }
 
@@ -67,7 +67,7 @@ impl Disk {
         }
         let sparse = Sparse::read(source)?;
         let Place { offset: at, length } = sparse.descriptor;
-        // QEMU keeps space for a descriptor in parts too, and leaves it empty.
+        // QEMU reserves space for a descriptor in parts too, and leaves it empty.
         if at == 0 || (sparse.capacity > 0 && source.read(at, 1, "the descriptor")? == [0]) {
             return Err(source
                 .wrong_in::<Header>(
@@ -79,7 +79,7 @@ impl Disk {
                 .found(format!("sector {}{}", at / SECTOR, if at == 0 { "" } else { ", which is empty" }))
                 .hint("open the small file that names its parts"));
         }
-        // A file that is only a descriptor may have a header all the same (QEMU block/vmdk.c).
+        // A file that is only a descriptor may still have a header (QEMU block/vmdk.c).
         let sparse = Some(sparse).filter(|sparse| sparse.capacity > 0);
         let mut disk = Self::with(source, at, length, sparse)?;
         if let Some(sparse) = &mut disk.sparse {
@@ -116,7 +116,7 @@ impl Disk {
         Ok(Self { descriptor, descriptor_at: at, sparse })
     }
 
-    /// More about it, for people.
+    /// Details for people.
     pub(in crate::container) fn details(&self) -> Vec<(&'static str, String)> {
         let mut details = vec![("subformat", self.descriptor.create_type.clone())];
         if let Some(sparse) = &self.sparse {
@@ -135,18 +135,18 @@ impl Disk {
         self.descriptor.adapter
     }
 
-    /// The id by which VirtualBox knows it.
+    /// The id by which VirtualBox knows the disk.
     pub(in crate::container) fn id(&self) -> Option<Uuid> {
         self.descriptor.image.filter(|id| !id.is_nil())
     }
 
-    /// The kind, of those that can be written.
+    /// Its kind, if it is one that can be written.
     pub(in crate::container) fn subformat(&self) -> Option<Subformat> {
         let sparse = self.sparse.as_ref()?;
         Some(if sparse.compressed { Subformat::StreamOptimized } else { Subformat::MonolithicSparse })
     }
 
-    /// The name of the first file that holds a part of the disk, where that is another one.
+    /// The name of the first other file that holds a part of the disk.
     pub(in crate::container) fn part(&self) -> Option<&[u8]> {
         let mut names = self.descriptor.extents.iter().map(|extent| extent.name.as_slice());
         if self.sparse.is_some() { None } else { names.find(|name| !name.is_empty()) }
@@ -199,7 +199,7 @@ impl Disk {
     }
 }
 
-/// The error for a disk whose parts were not allowed.
+/// The error for a disk whose parts may not be opened.
 pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error {
     Error::new(Kind::Usage, "the image is a descriptor; its data lies in other files")
         .at(&source.path)
@@ -208,7 +208,7 @@ pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error
         .remedy("allow_backing", "allow the files that it names if you trust it")
 }
 
-/// The part of a raw file that an extent is.
+/// The part of a raw file that makes an extent.
 fn flat(source: &Arc<Source>, extent: &Extent) -> Result<Image> {
     let (start, length) = (extent.start.saturating_mul(SECTOR), extent.sectors.saturating_mul(SECTOR));
     source.within(start, length, "an extent")?;

@@ -1,4 +1,4 @@
-//! Reading a sparse extent of VMDK: a file of grains, compressed or not.
+//! Reads a sparse extent of VMDK: a file of grains, compressed or not.
 
 use std::sync::Arc;
 
@@ -16,37 +16,37 @@ use crate::image::{Image, Render};
 use crate::units::{Bytes, index, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// The largest grain, in sectors: 2 MiB. VMware writes 64 KiB and reads no more (open-vmdk, sparse.c).
+/// The largest grain in sectors: 2 MiB. VMware writes 64 KiB and reads no larger ones (open-vmdk, sparse.c).
 const MOST_GRAIN: u64 = 4096;
-/// The most grain tables: of 512 grains of 64 KiB, as VMware has them, so many are a disk of 1 PiB, 16 times its largest.
-/// The directory can be all hole, and is looked through in pieces.
+/// The largest number of grain tables. With VMware's 512 grains of 64 KiB they make a disk of 1 PiB, 16 times
+/// its largest disk. The directory may consist of holes only, and is read in pieces.
 const MOST_DIRECTORY: u64 = 1 << 25;
-/// Entries of a grain directory that are read at a time.
+/// How many entries of a grain directory are read at a time.
 const PIECE: u64 = 16 << 10;
 
 /// Bytes of the marker before a compressed grain.
 const MARKER: u64 = u64_of(GrainMarker::LENGTH);
-/// What is wrong with a compressed grain that gives nothing.
+/// The error about a compressed grain that gives no data.
 const UNREADABLE: &str = "a compressed grain cannot be decompressed";
 
-/// What the header of a sparse file says, or its footer.
+/// The values of the header of a sparse file, or of its footer.
 #[derive(Debug)]
 pub(super) struct Sparse {
     pub(super) version: u32,
     flags: u32,
     /// Sectors of the disk.
     pub(super) capacity: u64,
-    /// Sectors of a grain.
+    /// Sectors in a grain.
     grain: u64,
-    /// Where the descriptor stands; an offset of 0 means that there is none.
+    /// The place of the descriptor; an offset of 0 means that there is none.
     pub(super) descriptor: Place,
     /// Entries of a grain table.
     entries: u64,
-    /// Bytes; the redundant one where there is one.
+    /// Byte offsets of the directories; the redundant one may be missing.
     redundant: Option<u64>,
     directory: u64,
     pub(super) compressed: bool,
-    /// Where the footer's marker stands, if there is a footer.
+    /// The place of the footer's marker, if there is a footer.
     footer: Option<u64>,
 }
 
@@ -75,7 +75,8 @@ impl Sparse {
         if header.directory_offset == AT_END { Self::footer(source, &first) } else { Ok(first) }
     }
 
-    /// The footer, which says what the header could not know yet: marker, header, end-of-stream marker.
+    /// The footer, which has values that were unknown when the header was written: marker, header,
+    /// end-of-stream marker.
     fn footer(source: &Source, first: &Self) -> Result<Self> {
         let end = source.size / SECTOR * SECTOR;
         let Some(start) = end.checked_sub(3 * SECTOR).filter(|start| *start > 0) else {
@@ -106,7 +107,7 @@ impl Sparse {
         Ok(Self { footer: Some(start), descriptor: first.descriptor, ..last })
     }
 
-    /// What a header says that stands at `place`.
+    /// The values of a header at `place`.
     fn of(source: &Source, place: u64, header: &Header) -> Result<Self> {
         let wrong = |what: &str, field: &str| source.wrong_in::<Header>(what, place, field);
         let Header { version, flags, capacity, grain_size: grain, entries, .. } = *header;
@@ -166,7 +167,8 @@ impl Sparse {
         })
     }
 
-    /// The size that the descriptor says, where the header's is that in whole grains: VirtualBox rounds it up.
+    /// Takes the size from the descriptor if the header's size is that size rounded up to whole grains, as
+    /// VirtualBox does.
     pub(super) fn take_size(&mut self, source: &Source, descriptor: &Descriptor, at: u64) -> Result<()> {
         let [extent] = descriptor.extents.as_slice() else {
             return Err(source
@@ -210,7 +212,7 @@ impl Sparse {
     }
 }
 
-/// What the parts of a directory are called; the redundant one's tables are not read.
+/// Names of the parts of a directory for errors. The tables of the redundant one are not read.
 struct Names {
     directory: &'static str,
     table: &'static str,
@@ -237,7 +239,7 @@ struct Grain {
 }
 
 impl Grain {
-    /// Where its marker stands in the file.
+    /// The place of its marker in the file.
     fn offset(self) -> u64 {
         u64::from(self.sector) * SECTOR
     }
@@ -270,14 +272,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The grain table that an entry of a directory names.
+    /// The grain table of an entry of a directory.
     fn named_table(&mut self, number: u64, sector: u32, names: &Names) -> Result<()> {
         if sector == 0 {
             return Ok(());
         }
         let (offset, length) = (u64::from(sector) * SECTOR, self.sparse.table_bytes());
         self.source.within(offset, length, names.table)?;
-        // Before it is read: a table that many entries name would be read as often.
+        // Before the table is read: otherwise a table that many entries refer to would be read many times.
         self.mapping.claim(offset, length.next_multiple_of(SECTOR), names.table)?;
         if names.read && !self.source.is_hole(offset, length) {
             let table = self.source.read(offset, length, names.table)?;
@@ -310,7 +312,7 @@ impl Walk<'_> {
     fn finish(mut self) -> Result<Image> {
         self.mapping.flush();
         for grain in &self.grains {
-            // Two grains cannot share a stream: it says which one it is.
+            // Two grains cannot share a stream, because the stream names its grain.
             if let Some((at, other)) = self.mapping.claimed(grain.offset(), MARKER) {
                 return Err(self
                     .source
@@ -338,14 +340,14 @@ impl Walk<'_> {
 struct Grains {
     source: Arc<Source>,
     grains: Vec<Grain>,
-    /// Sectors of a grain.
+    /// Sectors in a grain.
     grain: u64,
-    /// Bytes of the disk.
+    /// Length of the disk in bytes.
     size: u64,
 }
 
 impl Grains {
-    /// Decompresses a grain, and returns how much of it there is.
+    /// Decompresses a grain and returns the number of its bytes.
     fn inflate(&self, grain: Grain, whole: &mut [u8]) -> Result<usize> {
         let offset = grain.offset();
         let wrong = |what: &str, field: &str| self.source.wrong_in::<GrainMarker>(what, offset, field);
@@ -356,7 +358,7 @@ impl Grains {
                 .expected(format!("sector {expected}"))
                 .found(marker.sector));
         }
-        // Streams are about as long as a grain at most; QEMU and VirtualBox take twice that.
+        // A stream is hardly longer than a grain; QEMU and VirtualBox allow twice that.
         let (length, most) = (u64::from(marker.size), 2 * self.grain * SECTOR);
         if length == 0 || length > most {
             return Err(wrong("an impossible length of a compressed grain", "size")

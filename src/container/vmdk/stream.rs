@@ -1,9 +1,9 @@
 //! streamOptimized: compressed grains with markers, in one pass from the first byte to the last (VDF, "Stream-Optimized
 //! Compressed Sparse Extents").
 //!
-//! Grains are read and compressed on all cores and put down in their order ([`ordered`]): no number
-//! of threads changes a byte, and the same bytes go to a file and to standard output. Behind the grains of a grain table
-//! comes that table, at the end the grain directory, and a footer that says where it is.
+//! All cores read and compress grains, and the grains are written in their order ([`ordered`]). The number of
+//! threads does not change the bytes, and a file gets the same bytes as standard output. Each grain table
+//! comes after its grains. At the end come the grain directory, and a footer with the directory's place.
 
 use std::ops::Range;
 use std::path::Path;
@@ -26,24 +26,24 @@ use crate::pour::{PourOptions, Sink, write_error};
 use crate::units::{Bytes, MIB, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Grains in a chunk: 1 MiB of the disk, enough that putting them in order costs nothing.
+/// Grains in a chunk: 1 MiB of the disk, enough to make the cost of ordering negligible.
 const CHUNK: u64 = MIB / GRAIN;
-/// Sectors before the first grain; VMware and VirtualBox begin on a multiple of a grain.
+/// Sectors before the first grain; VMware and VirtualBox begin at a multiple of a grain.
 const OVERHEAD: u64 = GRAIN_SECTORS;
-/// Sectors of the directory that are written at a time.
+/// How many sectors of the directory are written at a time.
 const DIRECTORY_PIECE: u64 = 128;
 
 /// How a stream is written.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::container) struct Stream {
     pub(in crate::container) level: ZlibLevel,
-    /// The controller that the disk is meant for; `None` is the usual one.
+    /// The controller that the disk is meant for; `None` is the default.
     pub(in crate::container) adapter: Option<Adapter>,
     pub(in crate::container) identity: Identity,
 }
 
 impl Stream {
-    /// Writes the stream that holds `image` to what will be the file `path`.
+    /// Writes the stream that holds `image` to the future file `path`.
     ///
     /// # Errors
     /// [`Kind::Capacity`](crate::error::Kind::Capacity) for a disk of 256 TiB or more, or one that makes a file of more
@@ -104,20 +104,20 @@ fn capacity(image: &Image) -> Result<u64> {
     format::capacity(image.length(), MOST_STREAM, STREAM, "qcow2 and raw hold larger ones")
 }
 
-/// Where bytes go.
+/// The target of bytes.
 enum Put<'a> {
     File(&'a Output),
     Stream(Sink<'a>),
 }
 
-/// The grain table that grains are entered in now.
+/// The grain table that is being filled.
 #[derive(Debug, Default)]
 struct Table {
     number: u64,
     entries: Vec<Entry>,
 }
 
-/// An entry of a grain table or of the directory: its number in it, and the sector that it leads to.
+/// An entry of a grain table or of the directory: its number, and the sector that it refers to.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     number: u64,
@@ -146,18 +146,18 @@ impl Table {
     }
 }
 
-/// What grains are appended to.
+/// The stream that grains are appended to.
 struct Appender<'a> {
     put: Put<'a>,
     /// The next sector.
     sector: u64,
     table: Table,
-    /// Grain tables that were written. VMware leaves out those that are all zero.
+    /// Grain tables that were written. Like VMware, it leaves out tables that are all zero.
     directory: Vec<Entry>,
 }
 
 impl Appender<'_> {
-    /// A place for whole sectors.
+    /// Assigns a place to whole sectors.
     fn give(&mut self, length: usize) -> Result<u64> {
         let at = self.sector;
         self.sector += u64_of(length).div_ceil(SECTOR);
@@ -167,7 +167,7 @@ impl Appender<'_> {
         Ok(at)
     }
 
-    /// Writes what has a place; to a file only where nobody does it later.
+    /// Writes bytes at their place; to a file only if no worker does it later.
     fn put(&mut self, bytes: &[u8], at: u64) -> Result<()> {
         match &mut self.put {
             Put::File(output) => output.write_at(bytes, at * SECTOR),
@@ -175,7 +175,7 @@ impl Appender<'_> {
         }
     }
 
-    /// Writes whole sectors behind what there is.
+    /// Appends whole sectors.
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let at = self.give(bytes.len())?;
         self.put(bytes, at)
@@ -188,13 +188,13 @@ impl Appender<'_> {
         }
         let bytes = self.table.bytes()?;
         let at = self.give(bytes.len())?;
-        // Behind the marker.
+        // The place after the marker.
         self.directory.push(Entry { number: self.table.number, sector: at + 1 });
         self.table.entries.clear();
         self.put(&bytes, at)
     }
 
-    /// Writes what follows the grains: the last table, the directory, the footer.
+    /// Writes the end of the stream: the last table, the directory, the footer.
     fn finish(&mut self, header: &Header) -> Result<()> {
         self.end_table()?;
         let sectors = directory_sectors(header.capacity.div_ceil(ENTRIES * GRAIN_SECTORS));
@@ -216,17 +216,17 @@ impl Appender<'_> {
     }
 }
 
-/// What the workers share.
+/// The shared state of the workers.
 struct Work<'a, 's> {
     image: &'a Image,
     data: &'a Allocated,
-    /// Where bytes go that have a place; to a stream they go in their order.
+    /// The output for bytes with a place; a stream gets them in their order.
     output: Option<&'s Output>,
     level: ZlibLevel,
     pour: &'a PourOptions<'a>,
 }
 
-/// What a worker has in hand: its encoder, and a chunk's grains with their bytes.
+/// The state of a worker: its encoder, and a chunk's grains with their bytes.
 #[derive(Debug)]
 struct Worker {
     cursor: Cursor,
@@ -239,7 +239,7 @@ struct Worker {
 impl<'s> Stage for Work<'_, 's> {
     type Worker = Worker;
     type State = Appender<'s>;
-    /// Which bytes to write to which sector.
+    /// Ranges of bytes, and the sector of each.
     type Rest = Vec<(Range<usize>, u64)>;
 
     fn count(&self) -> u64 {
@@ -258,7 +258,7 @@ impl<'s> Stage for Work<'_, 's> {
     fn prepare(&self, chunk: u64, worker: &mut Worker) -> Result<()> {
         worker.grains.clear();
         worker.bytes.clear();
-        // The last grain is whole too, its end zero: VirtualBox takes no other.
+        // The last grain is filled up with zeros, because VirtualBox accepts only whole grains.
         let mut grain = vec![0; usize_of(GRAIN)];
         for ordinal in chunk * CHUNK..((chunk + 1) * CHUNK).min(self.data.total()) {
             let number = self.data.number(ordinal).ok_or_else(|| Error::bug("a grain without number"))?;
@@ -313,7 +313,7 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    /// An entry that has no place in its table, or leads further than the table can say, is an error.
+    /// An entry without a place in its table, or with a sector that the table cannot hold, is an error.
     #[test]
     fn an_entry_that_does_not_fit_is_a_bug() {
         let mut table = [0; 8];

@@ -61,7 +61,7 @@ impl Inodes {
         {
             return Err(Error::new(Kind::Capacity, "ext4 needs /lost+found to be a directory")
                 .at(tree.path(node))
-                .found("an entry of that name which is none")
+                .found("an entry of another kind")
                 .why("e2fsck(8) puts what it recovers there"));
         }
         let mut inodes = Self {

@@ -38,6 +38,9 @@ use crate::units::{Blocks, Bytes, narrow, u64_of};
 use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
+pub(super) use format::{
+    MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK, MODE_TYPE,
+};
 pub(crate) use format::{STRUCTURES, features};
 pub(super) use inodes::mode as inode_mode;
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
@@ -67,8 +70,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub grow_to: Option<Bytes>,
-    /// Number of inodes at least, for which a size of auto makes space; default auto: one for 16 KiB, and some more than
-    /// the contents need.
+    /// Smallest number of inodes, for which a size of auto makes space; default auto: one for 16 KiB, and some
+    /// more than the contents need.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub inodes: Option<Inodes>,
@@ -76,8 +79,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub journal: Option<Journal>,
-    /// Space that only the super-user can fill: a size, or percents such as 5%, at most half of it, for which a size of
-    /// auto makes space; default 0.
+    /// Space that only the super-user can fill: a size, or a percentage such as 5%, at most half of the
+    /// filesystem, for which a size of auto makes space; default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub reserved: Option<Reserved>,

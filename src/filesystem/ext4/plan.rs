@@ -317,8 +317,8 @@ fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
     if tree.size(own).div_ceil(BLOCK) > MOST_FILE_BLOCKS {
         return Err(Error::new(Kind::Capacity, "a file is too large for ext4")
             .at(tree.path(own))
-            .expected(format!("at most {} bytes", MOST_FILE_BLOCKS * BLOCK))
-            .found(format!("{} bytes", tree.size(own))));
+            .expected(format!("at most {}", Bytes::new(MOST_FILE_BLOCKS * BLOCK).in_full()))
+            .found(Bytes::new(tree.size(own)).in_full()));
     }
     if let Content::CharacterDevice { device } | Content::BlockDevice { device } = tree.node(own).content
         && (device.0 >= 1 << 12 || device.1 >= 1 << 20)
@@ -350,7 +350,7 @@ fn unfit(kind: Kind, what: &str, time: Time) -> Error {
     Error::new(kind, what)
         .expected(format!("{EARLIEST} to {LATEST} seconds since 1970 (1901-12-13 to 2446-05-10)"))
         .found(format!("{} seconds", time.seconds))
-        .hint("clamp such times with `times = \"clamp\"` (--times clamp)")
+        .remedy("times", "clamp such times with `times = \"clamp\"`")
 }
 
 /// The nearest time ext4 can hold.

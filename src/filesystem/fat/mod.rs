@@ -309,7 +309,7 @@ fn fit_as(contents: &Contents<'_>, wish: &Wish, options: &Parameters) -> Result<
                 .map_err(|misfit| refusal::misfit(contents, wish, Some(size), misfit))?;
             let needed = Demand::new(contents, Bytes::ZERO).clusters(geometry.fat, geometry.cluster());
             if needed > geometry.clusters {
-                return Err(refusal::full(contents, wish, size, &geometry, needed));
+                return Err(refusal::full(contents, wish, &geometry, needed));
             }
             Ok((size, geometry))
         }

@@ -4,26 +4,24 @@ use super::contents::Contents;
 use super::geometry::{FatType, Geometry, LARGEST_ROOT, Misfit, Wish};
 use super::size::{Demand, smallest};
 use crate::error::{Error, Kind};
-use crate::units::{Bytes, Clusters};
+use crate::units::{Bytes, Clusters, KIB, MIB};
 
 /// How many of the largest files are named.
 const NAMED: usize = 3;
 
 /// The error for contents that do not fit in a volume of a given size.
-pub(super) fn full(
-    contents: &Contents<'_>,
-    wish: &Wish,
-    size: Bytes,
-    geometry: &Geometry,
-    needed: Clusters,
-) -> Error {
+pub(super) fn full(contents: &Contents<'_>, wish: &Wish, geometry: &Geometry, needed: Clusters) -> Error {
     let cluster = geometry.cluster();
     let missing = needed.saturating_sub(geometry.clusters).bytes(cluster);
     let error = Error::new(
         Kind::Capacity,
         format!("the contents do not fit the {} filesystem: {} too much", geometry.fat, missing.human()),
     )
-    .expected(format!("at most {} clusters of {cluster} bytes in {size}", geometry.clusters.get()))
+    .expected(format!(
+        "at most {} in {} clusters of {cluster} bytes",
+        geometry.clusters.bytes(cluster).human(),
+        geometry.clusters.get()
+    ))
     .found(found(contents, needed, cluster));
     with_hint(error, contents, wish)
 }
@@ -41,7 +39,7 @@ pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, 
     };
     let error = match misfit {
         Misfit::TooSmall => error(format!("{volume} too small"))
-            .expected("room for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
+            .expected("space for the boot sector, two FATs, the root directory and 32 KiB of clusters"),
         Misfit::TooLarge => {
             error(format!("{volume} too large{}", if size.is_none() { " for FAT" } else { "" }))
                 .expected(format!("at most {} sectors of {} bytes", u32::MAX, wish.sector_size))
@@ -86,15 +84,39 @@ fn found(contents: &Contents<'_>, clusters: Clusters, cluster: u64) -> String {
         .iter()
         .map(|(id, length)| format!("{} ({})", contents.tree.path(*id), Bytes::new(*length).human()))
         .collect();
-    let all = format!("{} clusters of {cluster} bytes", clusters.get());
+    let all =
+        format!("{} in {} clusters of {cluster} bytes", clusters.bytes(cluster).human(), clusters.get());
     if largest.is_empty() { all } else { format!("{all}; the largest files are {}", largest.join(", ")) }
+}
+
+/// The smallest `size` as one would write it: the next whole MiB, of less than one the next whole KiB, unless larger
+/// clusters hold less there.
+fn to_write(contents: &Contents<'_>, wish: &Wish, size: Bytes) -> Bytes {
+    let whole = size.round_up(if size.get() < MIB { KIB } else { MIB });
+    match Geometry::new(whole, wish) {
+        Ok(geometry)
+            if contents.clusters(geometry.cluster(), geometry.fat == FatType::Fat32) <= geometry.clusters =>
+        {
+            whole
+        }
+        _ => size,
+    }
 }
 
 /// Adds the size that would suffice.
 fn with_hint(error: Error, contents: &Contents<'_>, wish: &Wish) -> Error {
     match smallest(&mut Demand::new(contents, Bytes::ZERO), wish) {
         Ok((size, _)) => {
-            error.needs(size).hint(format!("{size} is the smallest size that holds them; `auto` finds it"))
+            let hint = match to_write(contents, wish, size) {
+                written if written == size => {
+                    format!("{size} is the smallest size that holds them; `auto` finds it")
+                }
+                written => format!(
+                    "write {written}; the smallest size that holds them is {}, which `auto` finds",
+                    size.in_full()
+                ),
+            };
+            error.needs(size).hint(hint)
         }
         Err(_) => error.hint("no size holds them; leave the type of FAT and the cluster size open"),
     }

@@ -76,7 +76,7 @@ impl Manifest {
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let offset = error.utf8_error().valid_up_to();
-            let line = locate::line_of_bytes(error.as_bytes(), offset);
+            let line = crate::text::line_of_bytes(error.as_bytes(), offset);
             Error::new(Kind::Manifest, format!("the manifest is not UTF-8 text: byte {offset}")).at_line(
                 name,
                 line.number,
@@ -143,7 +143,7 @@ impl Manifest {
     pub fn place(&self, error: Error, path: &KeyPath) -> Error {
         match &self.text {
             Some(text) => {
-                let line = locate::line_at(&text.text, text.index.offset(path));
+                let line = crate::text::line_at(&text.text, text.index.offset(path));
                 error.at_line(&text.name, line.number, line.text)
             }
             None => error.at_key(path),

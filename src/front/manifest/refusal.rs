@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::locate::{Line, Spelling, line_at, offset_of};
+use super::locate::Spelling;
 use super::schema;
 use super::strict::Strict;
 use crate::error::{Error, Kind, Result};
-use crate::text::{nearest, printable};
+use crate::text::{Line, line_at, nearest, offset_of, printable};
 
 /// The version alone. It is read first, because a manifest of another version may have other keys.
 #[derive(Deserialize)]

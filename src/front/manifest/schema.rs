@@ -16,6 +16,7 @@ use crate::table::Scheme;
 use crate::tree::{Hardlinks, Owner};
 use crate::units::Bytes;
 use crate::values::{Attribute, Device, DiskId, DiskSize, Guid, Mode};
+use crate::verity::Algorithm;
 
 /// A description of one disk image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +31,7 @@ pub struct Manifest {
     /// The partitions, in the order in which they are placed.
     #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<Partition>,
-    /// A NixOS system in the place of partitions.
+    /// A NixOS system instead of partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nixos: Option<Section>,
 }
@@ -48,8 +49,8 @@ pub struct Disk {
     /// Every id that is not given derives from this; default: derived from the manifest itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<Guid>,
-    /// Seconds since 1970 for whatever the writer dates itself; default SOURCE_DATE_EPOCH, or else 0. Where
-    /// SOURCE_DATE_EPOCH is set, no file gets a later time than this.
+    /// Time of everything that the writer makes, in seconds since 1970; default SOURCE_DATE_EPOCH, or else 0.
+    /// If SOURCE_DATE_EPOCH is set, no file gets a later time than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<i64>,
     /// GUID of the disk, or for an MBR its signature (8 hex digits); default: derived from the seed.
@@ -69,7 +70,7 @@ pub struct Disk {
     /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_lba: Option<u64>,
-    /// Format of the output file, where neither `--format` nor its suffix tells.
+    /// Format of the output file, if neither `--format` nor its suffix decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk; default
@@ -146,9 +147,15 @@ pub struct Partition {
     /// Whether a partition of an MBR is a logical one, inside the extended partition; default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logical: Option<bool>,
-    /// A file that already is a filesystem, or whatever else the partition shall hold.
+    /// A file with the bytes of the partition, such as an existing filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The hashes by which the kernel verifies another partition (dm-verity).
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Verity>,
+    /// A signature of the root hash of another partition (dm-verity).
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// The filesystem to make; default none, which leaves the partition empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Checked<Spec>>,
@@ -157,15 +164,94 @@ pub struct Partition {
     pub contents: Option<Vec<Entry>>,
 }
 
-/// The keys that say what an entry brings, of which it has one.
-pub(super) const WHAT: [&str; 6] = ["source", "closure", "text", "symlink", "directory", "device"];
+/// Hashes by which the kernel verifies another partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verity {
+    /// The partition that is verified: its label, or its type where no partition has that label.
+    pub data: String,
+    /// What is hashed with; default sha256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Algorithm>,
+    /// Bytes that are verified at a time, a power of two from 512 to 64KiB; default 4KiB. The kernel takes no more than a
+    /// page of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_block_size: Option<Bytes>,
+    /// Bytes in a block of hashes, a power of two from 512 to 64KiB; default 4KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_block_size: Option<Bytes>,
+    /// What is hashed with every block, as hexadecimal digits, at most 256 bytes; default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^([0-9A-Fa-f]{2}){0,256}$"))]
+    pub salt: Option<String>,
+    /// UUID of the hash device; default: derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Guid>,
+}
+
+/// A signature of a root hash: made with `private_key` and `certificate`, or elsewhere, as `root_hash` and `pkcs7` say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// The partition that is verified, as in `verity`.
+    pub data: String,
+    /// A file with the RSA key that signs, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<String>,
+    /// A file with the certificate of the key, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The root hash that was signed elsewhere. Where the partition gets another one that is an error, which tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<String>,
+    /// A file with the signature that was made elsewhere: PKCS#7 in DER.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pkcs7: Option<String>,
+}
+
+/// A unified kernel image that is put together here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Uki {
+    /// The EFI program that starts the kernel: systemd-stub.
+    pub stub: String,
+    /// The kernel, an EFI program itself.
+    pub kernel: String,
+    /// Initrds, one behind the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<Vec<String>>,
+    /// The kernel's command line. `{roothash:NAME}` in it stands for the root hash of the partition NAME.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// The os-release of the system, whose names boot menus show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os_release: Option<String>,
+    /// Release of the kernel; default what a kernel for x86 says of itself, and none for another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uname: Option<String>,
+    /// A devicetree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devicetree: Option<String>,
+    /// A picture to show while it boots, a BMP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splash: Option<String>,
+    /// Microcode, as an initrd that the kernel reads early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microcode: Option<String>,
+    /// What is added to the list of generations by which Secure Boot revokes (SBAT), a text of CSV.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sbat: Option<String>,
+}
+
+/// The keys for the content of an entry. Each entry has exactly one of them.
+pub(super) const WHAT: [&str; 7] = ["source", "closure", "text", "uki", "symlink", "directory", "device"];
 
 /// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
 fn brings(key: &str) -> serde_json::Value {
     serde_json::json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
 }
 
-/// One thing that a filesystem holds: exactly one of source, closure, text, symlink, directory and device, at a target.
+/// One thing that a filesystem holds: exactly one of source, closure, text, uki, symlink, directory and device, at a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = WHAT.map(brings)))]
@@ -179,10 +265,14 @@ pub struct Entry {
     /// nixpkgs makes it. Each path is copied to target followed by the path, with the metadata of the Nix store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closure: Option<String>,
-    /// The bytes of a file.
+    /// The bytes of a file. `{roothash:NAME}` in it stands for the root hash of the partition NAME, its label or its type,
+    /// where another partition has the hashes of that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Where a symbolic link leads.
+    /// A unified kernel image that is put together here.
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub uki: Option<Uki>,
+    /// Target of a symbolic link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symlink: Option<String>,
     /// A directory: true.
@@ -195,21 +285,22 @@ pub struct Entry {
     /// Absolute path inside the filesystem.
     #[schemars(regex(pattern = "^/"))]
     pub target: String,
-    /// Permissions. For a source they replace those of the file or directory itself, not of what is below; default those
-    /// of the host. Else default 0755 for a directory and 0644 for text and devices.
+    /// Permissions. For a source they replace those of the file or directory itself, but not those below it;
+    /// default those of the host. For other entries the default is 0755 for a directory and 0644 for text and
+    /// devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// Owner of everything that the entry brings; default root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
-    /// What becomes of hard links among a source's files; default preserve, for a closure and on vfat dissolve.
+    /// How hard links among a source's files are treated; default preserve, for a closure and on vfat dissolve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hardlinks: Option<Hardlinks>,
     /// Which extended attributes of a source are kept: patterns in which `*` stands for anything; default user.*,
     /// security.capability and POSIX ACLs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xattrs: Option<Vec<String>>,
-    /// Seconds since 1970, for what is made here and not copied; default the time of the disk.
+    /// Seconds since 1970, for an entry that is made rather than copied; default the time of the disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtime: Option<i64>,
 }

@@ -50,3 +50,11 @@ pub(super) fn optional_tables<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     let tables = Option::<Vec<Strict<T>>>::deserialize(deserializer)?;
     Ok(tables.map(|tables| tables.into_iter().map(|Strict(table)| table).collect()))
 }
+
+/// For a key that may be a table.
+pub(super) fn optional_table<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let table = Option::<Strict<T>>::deserialize(deserializer)?;
+    Ok(table.map(|Strict(table)| table))
+}

@@ -105,7 +105,13 @@ impl Locator for Keys {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        self.key(subject).to_string()
+        match (subject, self.place(subject)) {
+            // The key that decides its size is not what a remark on it is about.
+            (Subject::Partition(_), Some(place)) if matches!(place.role, Role::Esp | Role::Boot) => {
+                format!("the partition {}", place.role.volume_label())
+            }
+            _ => self.key(subject).to_string(),
+        }
     }
 
     fn key(&self, subject: Subject) -> KeyPath {

@@ -119,7 +119,7 @@ pub fn describe(section: &Section, context: &Context) -> Result<Description> {
     }
     let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
     let locator = Box::new(Keys { section: path, places, scheme: disk.scheme, size: disk.size });
-    Ok(Description { disk, locator, settings, closure, warnings })
+    Ok(Description { disk, locator, settings, closure, warnings, beside: Vec::new() })
 }
 
 /// Gives the disk the id that was asked for, or that of the layout.

@@ -1,4 +1,4 @@
-//! The `nixos` section: a whole NixOS system in the place of partitions.
+//! The `nixos` section: a whole NixOS system instead of partitions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::values::{DiskSize, Guid, IdName, NixosFilesystem};
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Nixos")]
 pub struct Section {
-    /// The system: the store path that `config.system.build.toplevel` is.
+    /// The system: the store path of `config.system.build.toplevel`.
     #[cfg_attr(feature = "cli", arg(long, value_name = "TOPLEVEL"))]
     pub system: String,
     /// What the system needs to run: a directory as closureInfo makes it, a registration as `nix-store --dump-db` prints
@@ -42,7 +42,7 @@ pub struct Section {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub disk_size: Option<DiskSize>,
-    /// With a disk of size auto, what is left free in the root filesystem; default 512MiB.
+    /// With a disk of size auto, the space that stays free in the root filesystem; default 512MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub additional_space: Option<Bytes>,
@@ -78,15 +78,15 @@ pub struct Section {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "PATH"))]
     pub additional_paths: Vec<String>,
-    /// Whether the root of the filesystem is the store itself, with nothing else in it; default false.
+    /// Whether the root of the filesystem is the store, and contains nothing else; default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
     )]
     pub only_nix_store: Option<bool>,
-    /// What boots it: systemd-boot, grub, extlinux or none; default systemd-boot for efi and efixbootldr, grub for the
-    /// legacy layouts and hybrid, else none.
+    /// The boot loader: systemd-boot, grub, extlinux or none; default systemd-boot for efi and efixbootldr,
+    /// grub for the legacy layouts and hybrid, otherwise none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "LOADER"))]
     pub boot_loader: Option<BootLoader>,
@@ -98,7 +98,7 @@ pub struct Section {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub grub: Option<String>,
-    /// The program grub-mkimage; default the one in the closure, or else the one that is found on this machine.
+    /// The program grub-mkimage; default the one in the closure, or else the one on PATH.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub grub_mkimage: Option<String>,
@@ -114,8 +114,8 @@ pub struct Section {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "TOPLEVEL"))]
     pub generations: Vec<String>,
-    /// How systemd-boot's entries are named: by the hash of what they say (hash, default) as nixpkgs does since 2026, or
-    /// by the number of the generation (generation) as before.
+    /// How systemd-boot's entries are named: by the hash of their content (hash, default) as nixpkgs does since
+    /// 2026, or by the number of the generation (generation) as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAMES"))]
     pub entry_names: Option<EntryNames>,

@@ -17,7 +17,8 @@ use crate::table::{Area, Placed, Plan, Refusal, Request, Wish, hybrid};
 use crate::units::{Bytes, MIB, Sectors, index, narrow, u64_of};
 use crate::wire::{Guid, Wire};
 
-/// How many entries the table has; what every tool writes, and the least the specification allows (16 KiB).
+/// The number of entries of the table: the number that every tool writes, and the minimum of the
+/// specification (16 KiB).
 const ENTRIES: u32 = 128;
 /// Bytes in the array of entries.
 const ARRAY: usize = index(ENTRIES) * GptEntry::LENGTH;
@@ -33,8 +34,8 @@ const fn array_sectors(sector_size: u64) -> u64 {
     Bytes::new(u64_of(ARRAY)).div_ceil(sector_size)
 }
 
-/// What partitions may use: behind the primary array and before the backup array, which the backup header follows in
-/// the last sector.
+/// What partitions may use: the part after the primary array and before the backup array. The backup header
+/// follows that array in the last sector.
 pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     let sector = request.sector_size;
     let least = Sectors::new(ARRAY_LBA + array_sectors(sector));
@@ -48,14 +49,15 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     }
     let start = first.bytes(sector);
     let tail = Sectors::new(array_sectors(sector) + 1).bytes(sector);
-    // Without a size the disk ends up in whole MiB, and no file is longer than the limit.
+    // Without a size, the disk gets a length in whole MiB, and no file is longer than the limit.
     let disk = request.disk_size.unwrap_or(Bytes::LIMIT.round_down(MIB));
     let end = disk.saturating_sub(tail);
     if end <= start {
         return Err(Refusal::disk("the disk is too small for a GPT")
             .about("size")
-            .expected(format!("at least {} bytes", (start + Bytes::new(sector) + tail).get()))
-            .found(format!("{} bytes", disk.get()))
+            .expected(format!("at least {}", (start + Bytes::new(sector) + tail).in_full()))
+            .found(disk.in_full())
+            .or_hint(disk.unit_forgotten())
             .why("a GPT needs its tables at both ends and one usable sector between them"));
     }
     let why = if request.disk_size.is_some() {
@@ -66,7 +68,7 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     Ok(Area { start, end, tail, beyond: false, why })
 }
 
-/// What a GPT can say of one partition.
+/// Checks what a GPT can record about a partition.
 pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Refusal> {
     match wish.kind.guid() {
         None => {
@@ -105,7 +107,7 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
     Ok(())
 }
 
-/// No two partitions have one GUID.
+/// Checks that no two partitions have the same GUID.
 pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
     let mut seen: BTreeMap<Uuid, usize> = BTreeMap::new();
     for (at, wish) in request.partitions.iter().enumerate() {
@@ -116,7 +118,7 @@ pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The slot of each partition: its own, or the first that is free.
+/// The slot of each partition: the given one, or the first free one.
 pub(super) fn numbers(request: &Request) -> Result<Vec<u32>, Refusal> {
     let taken = taken(request, ENTRIES, |_| true)?;
     let mut free = (1..=ENTRIES).filter(|number| !taken.contains_key(number));
@@ -146,7 +148,7 @@ pub(super) fn write(plan: &Plan, image: &mut Builder) -> Result<()> {
     } else {
         ("gpt: hybrid mbr", hybrid::entries(plan)?)
     };
-    // No signature, as every tool leaves it: the disk's GUID is what names it.
+    // No signature, as with every tool: the disk is identified by its GUID.
     image.bytes(mbr::RECORD_AT, label, mbr::record(0, &slots)?);
     let primary = header(plan, HEADER_LBA, last, ARRAY_LBA, crc)?;
     let backup = header(plan, last, HEADER_LBA, backup_array, crc)?;
@@ -157,8 +159,8 @@ pub(super) fn write(plan: &Plan, image: &mut Builder) -> Result<()> {
     Ok(())
 }
 
-/// The one entry that tells systems without GPT that the whole disk is in use: CHS 0/0/2, the last CHS, and sizes that
-/// stay at their largest value on larger disks (UEFI 5.2.3, table 5.4).
+/// The one entry that tells systems without GPT that the whole disk is in use: CHS 0/0/2, the last CHS, and
+/// sizes that stay at their maximum on larger disks (UEFI 5.2.3, table 5.4).
 fn protective(last_lba: u64) -> Entry {
     Entry {
         kind: PROTECTIVE,
@@ -185,7 +187,7 @@ fn header(plan: &Plan, own: u64, other: u64, array: u64, array_crc: u32) -> Resu
         partition_entry_array_crc32: array_crc,
         ..GptHeader::BLANK
     };
-    // Over the header with this field zero, so it comes last.
+    // The checksum covers the header with this field zero, so it is set last.
     header.header_crc32 = crc32fast::hash(&header.bytes());
     Ok(header.bytes().to_vec())
 }

@@ -1,4 +1,4 @@
-//! Reading a GPT with both headers (UEFI 2.10, chapter 5).
+//! Reads a GPT with both headers (UEFI 2.10, chapter 5).
 
 use crate::error::Result;
 use crate::image::Slice;
@@ -8,17 +8,17 @@ use crate::table::{Placed, Scheme, Type};
 use crate::units::{Sectors, index, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// The most bytes of an array that are looked at: 128 times what everybody writes.
+/// The largest array that is read, in bytes: 128 times what all tools write.
 const MOST_ARRAY: u64 = 2 << 20;
 
-/// What stands where a header may be.
+/// What was found at the place of a header.
 enum Copy {
     Absent,
     Damaged(String),
     Good(Table),
 }
 
-/// A GPT with sectors of `sector` bytes: the primary one, or the backup where that is damaged.
+/// A GPT with sectors of `sector` bytes: the primary one, or the backup if that is damaged.
 pub(in crate::table) fn read(disk: &Slice, sector: u64, remarks: &mut Vec<String>) -> Result<Option<Table>> {
     let total = disk.length().get() / sector;
     let primary = copy(disk, sector, super::HEADER_LBA)?;
@@ -51,7 +51,7 @@ pub(in crate::table) fn read(disk: &Slice, sector: u64, remarks: &mut Vec<String
 fn copy(disk: &Slice, sector: u64, lba: u64) -> Result<Copy> {
     let bytes = sectors(disk, lba, sector, sector)?;
     let Ok(header) = GptHeader::read(&bytes) else { return Ok(Copy::Absent) };
-    // The checksum is over the header with its own field zero.
+    // The checksum covers the header with its own field zero.
     let unsigned = GptHeader { header_crc32: 0, ..header.clone() };
     let damaged = |why: String| Ok(Copy::Damaged(why));
     let length = index(header.header_size);
@@ -93,7 +93,7 @@ fn copy(disk: &Slice, sector: u64, lba: u64) -> Result<Copy> {
     }))
 }
 
-/// A partition. One that ends before it begins is empty.
+/// A partition. If it ends before it begins, it is empty.
 fn placed(sector: u64, number: u32, entry: &GptEntry) -> Placed {
     let end = Sectors::new(entry.ending_lba) + Sectors::new(1);
     Placed {

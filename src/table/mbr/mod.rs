@@ -1,5 +1,5 @@
-//! Master boot record, with an extended partition for the logical ones. There is no standard; this is what Linux
-//! (`block/partitions/msdos.c`), util-linux (`libfdisk/src/dos.c`) and parted agree on.
+//! Master boot record, with an extended partition for the logical ones. There is no standard; this is the
+//! common ground of Linux (`block/partitions/msdos.c`), util-linux (`libfdisk/src/dos.c`) and parted.
 
 mod read;
 
@@ -13,20 +13,21 @@ use crate::table::{Area, Extended, Placed, Plan, Refusal, Request, Wish};
 use crate::units::{Bytes, MIB, narrow};
 use crate::wire::Wire;
 
-/// Where [`record`] lies in its sector: behind the boot code.
+/// The offset of [`record`] in its sector: after the boot code.
 pub(super) const RECORD_AT: Bytes = Bytes::new(format::RECORD_AT);
-/// Type of the extended partition, counted in sectors and not in cylinders.
+/// Type of the extended partition, which is counted in sectors and not in cylinders.
 const EXTENDED: u8 = 0x0f;
-/// Type of the link to the next extended boot record, as util-linux writes it whatever the extended partition is.
+/// Type of the link to the next extended boot record, as util-linux writes it for every type of extended
+/// partition.
 const LINK: u8 = 0x05;
-/// Types that are no partition a wish could ask for: unused, extended (three), protective.
+/// Types that a wish cannot ask for: unused, extended (three), protective.
 const RESERVED: [u8; 5] = [0x00, 0x05, 0x0f, 0x85, PROTECTIVE];
-/// Bytes in a sector; the only size an MBR is written for here.
+/// Bytes in a sector; an MBR is only written for this size.
 const SECTOR: u64 = 512;
-/// Room kept before a logical partition for its boot record: 2048 sectors, as util-linux keeps it, so that both are
-/// aligned.
+/// Space reserved before a logical partition for its boot record: 2048 sectors, as in util-linux, so that
+/// both are aligned.
 pub(super) const LEAD: Bytes = Bytes::new(MIB);
-/// How many primary partitions there are, the extended one among them.
+/// The number of primary partitions, including the extended one.
 const PRIMARIES: u32 = 4;
 /// The highest number of a logical partition that util-linux reads (`MAXIMUM_PARTS` in `libfdisk/src/dos.c`).
 const LAST_LOGICAL: u32 = 60;
@@ -46,7 +47,7 @@ pub(super) struct Entry {
     /// The sector that the entry counts from: 0 in the MBR.
     pub(super) base: u64,
     pub(super) sectors: u64,
-    /// The CHS address of the last sector where it is not the computed one.
+    /// The CHS address of the last sector, if it is not the computed one.
     pub(super) last_chs: Option<[u8; 3]>,
 }
 
@@ -63,7 +64,7 @@ impl Entry {
         }
     }
 
-    /// The record. CHS addresses count from the start of the disk whatever the base is.
+    /// The record. CHS addresses count from the start of the disk for every base.
     fn record(&self) -> Result<PartitionRecord> {
         if self.kind == 0 {
             return Ok(PartitionRecord::BLANK);
@@ -82,15 +83,15 @@ impl Entry {
     }
 }
 
-/// Heads of the disk that CHS addresses speak of, as every BIOS with LBA translates.
+/// Heads of the disk in CHS addresses, as every BIOS with LBA translates.
 const HEADS: u64 = 255;
-/// Sectors on a track of it.
+/// Sectors on a track of that disk.
 const TRACK: u64 = 63;
 /// Cylinders that ten bits can count.
 const CYLINDERS: u64 = 1024;
 
-/// Head, sector with the high bits of the cylinder, cylinder. Past the last address (7.8 GiB) it stays at the last
-/// one, FE FF FF.
+/// Head, sector with the high bits of the cylinder, cylinder. Past the last address (7.8 GiB) it stays at
+/// that address, FE FF FF.
 fn chs(lba: u64) -> Result<[u8; 3]> {
     let lba = lba.min(CYLINDERS * HEADS * TRACK - 1);
     let (cylinder, head, sector) = (lba / (HEADS * TRACK), lba / TRACK % HEADS, lba % TRACK + 1);
@@ -112,7 +113,7 @@ pub(super) fn record(signature: u32, slots: &[Entry; 4]) -> Result<Vec<u8>> {
     Ok(record.bytes().to_vec())
 }
 
-/// What partitions may use: all but the first sector.
+/// What partitions may use: everything except the first sector.
 pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     if request.sector_size != SECTOR {
         return Err(Refusal::disk("an MBR is written for sectors of 512 bytes only")
@@ -126,7 +127,8 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
         return Err(Refusal::disk("the disk is too small for an MBR")
             .about("size")
             .expected("at least 512 bytes")
-            .found(format!("{} bytes", disk.get())));
+            .found(disk.in_full())
+            .or_hint(disk.unit_forgotten()));
     }
     let beyond = disk > reach();
     let why = if beyond || request.disk_size.is_none() {
@@ -137,7 +139,7 @@ pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     Ok(Area { start, end: disk.min(reach()), tail: Bytes::ZERO, beyond, why })
 }
 
-/// What an MBR can say of one partition.
+/// Checks what an MBR can record about a partition.
 pub(super) fn check(at: usize, wish: &Wish) -> Result<(), Refusal> {
     match wish.kind.mbr() {
         None => {
@@ -172,8 +174,8 @@ pub(super) fn check(at: usize, wish: &Wish) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The slot of each partition, and of the extended one where there are logical ones: primary partitions have 1 to 4,
-/// their own or the first that is free, logical ones count from 5 in the order of the chain.
+/// The slot of each partition, and of the extended one if there are logical ones. Primary partitions have 1
+/// to 4: the given number or the first free one. Logical ones count from 5 in the order of the chain.
 pub(super) fn numbers(request: &Request) -> Result<(Vec<u32>, Option<u32>), Refusal> {
     let taken = taken(request, PRIMARIES, |wish| !wish.logical)?;
     let mut free = (1..=PRIMARIES).filter(|number| !taken.contains_key(number));
@@ -206,7 +208,7 @@ pub(super) fn numbers(request: &Request) -> Result<(Vec<u32>, Option<u32>), Refu
 /// The number of the logical partition at `at`.
 fn logical(request: &Request, at: usize) -> Result<u32, Refusal> {
     let before = request.partitions.iter().take(at).filter(|wish| wish.logical).count();
-    // More than 32 bits are more than the last.
+    // A number that does not fit in 32 bits is above the limit anyway.
     let number = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(PRIMARIES + 1);
     if number > LAST_LOGICAL {
         return Err(Refusal::of(at, "there are too many logical partitions")
@@ -223,7 +225,7 @@ fn logical(request: &Request, at: usize) -> Result<u32, Refusal> {
     }
 }
 
-/// The extended partition around the logical ones, which lie in the order of the list with no primary one between.
+/// The extended partition around the logical ones. They must be consecutive and in the order of the list.
 pub(super) fn extended(number: u32, placed: &[Placed]) -> Result<Extended, Refusal> {
     let logical = || placed.iter().enumerate().filter(|(_, partition)| partition.logical);
     for ((a, one), (b, next)) in logical().zip(logical().skip(1)) {
@@ -325,7 +327,7 @@ mod tests {
             (2048, [0x20, 0x21, 0]),
             (254 * 63 + 62, [254, 63, 0]),
             (255 * 63, [0, 1, 1]),
-            // The high bits of cylinder 256 and 1023 stand in the sector.
+            // The high bits of cylinders 256 and 1023 are in the sector byte.
             (256 * 255 * 63, [0, 0x41, 0]),
             (1024 * 255 * 63 - 1, [0xfe, 0xff, 0xff]),
             (1024 * 255 * 63, [0xfe, 0xff, 0xff]),

@@ -1,4 +1,4 @@
-//! Reading an MBR with the chain of its extended boot records.
+//! Reads an MBR with the chain of its extended boot records.
 
 use uuid::Uuid;
 
@@ -10,10 +10,10 @@ use crate::table::{Placed, Scheme, Type};
 use crate::units::Sectors;
 use crate::wire::Wire;
 
-/// The most logical partitions that are followed; a chain may be a loop.
+/// The largest number of logical partitions that are followed; a chain may be a loop.
 const MOST_LOGICAL: u32 = 256;
 
-/// The partitions of a master boot record; `None` where it is the boot sector of a filesystem.
+/// The partitions of a master boot record; `None` if it is the boot sector of a filesystem.
 pub(in crate::table) fn read(
     disk: &Slice,
     record: &BootRecord,
@@ -25,7 +25,7 @@ pub(in crate::table) fn read(
         if record.is_unused() {
             continue;
         }
-        // A boot sector of a filesystem has code where a table has its active flags.
+        // A boot sector of a filesystem has code at the place of the active flags.
         if record.boot_indicator & !ACTIVE != 0 {
             return Ok(None);
         }

@@ -1,5 +1,5 @@
-//! What the fuzz targets begin with (fuzz/seeds): small images, made by code, each for a reason. `DISKWRIGHT_BLESS=1`
-//! writes them anew.
+//! The seeds of the fuzz targets (fuzz/seeds): small images made by code, each for a reason.
+//! `DISKWRIGHT_BLESS=1` writes them anew.
 
 mod vhdx;
 mod vmdk;
@@ -21,7 +21,7 @@ use crate::samples::{Fill, Sample, text};
 use crate::tools::scratch;
 use crate::vhd::seal;
 
-/// What becomes of a seed.
+/// The result of reading a seed.
 #[derive(Clone, Copy, Debug)]
 enum Becomes {
     /// A disk of so many bytes, which can all be read.
@@ -40,7 +40,7 @@ struct Seed {
     bytes: Vec<u8>,
 }
 
-/// Changes bytes at places, of which some may lie behind the end.
+/// Changes bytes at offsets. Some may be past the end.
 fn put(bytes: &mut Vec<u8>, changes: &[(usize, &[u8])]) {
     for (at, change) in changes {
         let end = at + change.len();
@@ -55,7 +55,7 @@ fn patched(bytes: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// What the library writes of a disk of 8 KiB, of which half a cluster is a hole.
+/// A file by the library with a disk of 8 KiB; half a cluster of it is a hole.
 fn written(options: Options) -> Vec<u8> {
     let folder = scratch();
     let path = folder.path().join("seed");
@@ -306,8 +306,8 @@ fn vdi() -> Vec<Seed> {
 /// A page about all of them.
 fn page(all: &[(&str, Vec<Seed>)]) -> String {
     let mut page = String::from(
-        "# Seeds of containers\n\nWhat each fuzz target of a container begins with: images of its format, made by `tests/containers/seeds.rs`, \
-         which keeps them as they are.\n",
+        "# Seeds of containers\n\nEach fuzz target of a container begins with these images of its format. \
+         `tests/containers/seeds/` makes them, and fails if they change.\n",
     );
     for (target, seeds) in all {
         write!(page, "\n| {target} | | becomes |\n|---|---|---|\n").unwrap();

@@ -137,7 +137,7 @@ pub(super) fn seeds() -> Vec<Seed> {
     ]
 }
 
-/// Two entries, the first of which is wrong, and the second sets it right.
+/// Two entries: the first is wrong, and the second sets it right.
 fn log() -> Vec<u8> {
     changed("vhdx", 3 << 20, |bytes| {
         let (place, size) = (u64::try_from(BAT).unwrap(), u64::try_from(bytes.len()).unwrap());

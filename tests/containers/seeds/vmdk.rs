@@ -155,7 +155,7 @@ pub(super) fn seeds() -> Vec<Seed> {
             Error("snapshot"),
             in_text("=ffffffff", "=01234567"),
         ),
-        seed("part", "a part of a disk, with room for a descriptor", Error("part of a disk"), {
+        seed("part", "a part of a disk, with space for a descriptor", Error("part of a disk"), {
             patched(&plain, &[(SECTOR, &[0])])
         }),
         seed(

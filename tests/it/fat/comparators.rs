@@ -1,4 +1,4 @@
-//! Every comparison of these tests can fail: each is shown a volume that is wrong in the way it looks for.
+//! Every comparison of these tests can fail: each gets a volume with the fault that it looks for.
 
 use diskwright::filesystem::fat::FatType;
 use diskwright::units::MIB;

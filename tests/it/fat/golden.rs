@@ -33,7 +33,7 @@ fn options(fat: FatType, size: u64) -> fat::Options {
     }
 }
 
-/// The maps: where everything lies, with a checksum of all that is not file data.
+/// The maps: the place of everything, with a checksum of all bytes except file data.
 #[test]
 fn maps_are_pinned() {
     let host = tempfile::tempdir().unwrap();

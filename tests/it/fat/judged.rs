@@ -72,7 +72,7 @@ fn short_names_that_would_collide_do_not() {
     judged(&listing((1_u64..).zip(names).map(|(seed, name)| (name, noise(seed, 9)))));
 }
 
-/// A root directory beyond the 512 entries of FAT12 and FAT16, and one of several clusters in FAT32.
+/// A root directory with more than the 512 entries of FAT12 and FAT16, and one of several clusters in FAT32.
 #[test]
 fn a_root_directory_grows() {
     judged(&listing(
@@ -80,7 +80,7 @@ fn a_root_directory_grows() {
     ));
 }
 
-/// Directories whose entries fill their clusters to the last: there is no end mark then.
+/// Directories whose entries fill their last cluster, so that there is no end mark.
 #[test]
 fn directories_that_are_full() {
     // `.`, `..` and names of one entry each: 2 KiB and 4 KiB hold 64 and 128.
@@ -130,7 +130,7 @@ fn nothing_is_a_volume() {
     judged(&Listing::new());
 }
 
-/// Sizes whose layouts are odd: floppy disks, other tracks, the last before and the first of another type.
+/// Sizes with odd layouts: floppy disks, other tracks, the last size of one type and the first of the next.
 #[test]
 fn odd_sizes_hold_something() {
     let listing = listing([("/A/long name", noise(1, 30_000)), ("/B", noise(2, 1))]);
@@ -186,7 +186,7 @@ fn large_file(size: u64) -> (diskwright::filesystem::Filesystem, Result<(u64, u6
     (built, fsck(&volume.path()))
 }
 
-/// The largest files, where a 32-bit sum runs over.
+/// The largest files, where a 32-bit sum overflows.
 #[test]
 fn the_largest_file_is_held() {
     let cluster = 4096;
@@ -221,7 +221,7 @@ fn the_largest_directory_is_held() {
     same(&listing, &read_with_hadris(&volume.path()).unwrap()).unwrap();
 }
 
-/// Whatever the number of threads, the same bytes.
+/// Every number of threads gives the same bytes.
 #[test]
 fn threads_leave_no_trace() {
     let listing =

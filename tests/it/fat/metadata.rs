@@ -1,4 +1,4 @@
-//! What a volume says about itself, and what is said when something is not kept.
+//! The metadata of a volume, and the warnings when something is not kept.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ fn a_lower_case_label_is_kept_and_said() {
     judge(&poured(&built, 1), &Listing::new()).unwrap();
 }
 
-/// The date of every entry is that of the options: not of the files, not of today.
+/// The date of every entry is that of the options, not that of the files or of today.
 #[test]
 fn dates_are_those_of_the_options() {
     let listing = listing([("/d/file", vec![1]), ("/d/e/x", vec![2])]);
@@ -133,7 +133,7 @@ fn free_clusters_are_told() {
             assert_eq!(field(info, 492), 2 + 9);
         }
     }
-    // A volume that is full to the last cluster has no first free one.
+    // A full volume has no first free cluster.
     let options = fat::Options { fat: Some(FatType::Fat32), ..fixed(40 * MIB) };
     let free = fat::build(&texts(&listing), &options).unwrap().facts.free_blocks;
     let mut full = listing;

@@ -1,5 +1,5 @@
-//! Empty volumes against those of `mkfs.fat` 4.2: the same bytes, but for its boot code, the mark it ends the chain of
-//! the root directory with, and the hint where to look for free clusters.
+//! Empty volumes compared with those of `mkfs.fat` 4.2: the same bytes, except for its boot code, the end
+//! mark of the root directory's chain, and the hint for free clusters.
 
 use std::os::unix::fs::FileExt;
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::support::*;
 use super::whole as fat;
 
-/// What both makers are asked for.
+/// The request to both makers.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     size: u64,
@@ -44,7 +44,8 @@ fn ours(case: &Case) -> fat::Options {
     }
 }
 
-/// The volume of `mkfs.fat`, or what it says when it makes none, or makes a FAT32 of too few clusters: that we refuse.
+/// The volume of `mkfs.fat`; or its message, if it makes none, or a FAT32 with too few clusters, which we
+/// refuse.
 fn theirs(case: &Case) -> Result<std::fs::File, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mkfs.img");
@@ -80,7 +81,7 @@ fn piece(image: &diskwright::image::Image, file: &std::fs::File, at: u64, length
     (one, other)
 }
 
-/// Compares what both make of a case, and whether they make anything.
+/// Compares the results of both makers for a case, and whether they make a volume.
 fn compare(case: &Case) -> Result<(), String> {
     compare_with(case, &ours(case))
 }
@@ -105,7 +106,7 @@ fn compare_with(case: &Case, options: &fat::Options) -> Result<(), String> {
     let mut blind = vec![code.clone()];
     let entries = u16::from_le_bytes(piece(&ours, &theirs, 17, 2).1.try_into().unwrap());
     if !(u64::from(entries) * 32).is_multiple_of(size) {
-        // Linux mounts no root directory that ends inside a sector, so we round up.
+        // Linux does not mount a root directory that ends inside a sector, so we round up.
         let whole = u64::from(entries).next_multiple_of(size / 32);
         if field(17) != whole {
             return Err(format!("{case:?}: {} root entries instead of {whole}", field(17)));
@@ -121,7 +122,7 @@ fn compare_with(case: &Case, options: &fat::Options) -> Result<(), String> {
             blind.push(at(copy) + 8..at(copy) + 12);
         }
     }
-    // All up to the first names, where that is little; else the begin of each part.
+    // Everything before the first names if that is little; otherwise the beginning of each part.
     let parts = if root <= 8 * MIB && case.names == 0 {
         vec![(0, root + 128 * KIB)]
     } else {
@@ -143,7 +144,7 @@ fn compare_with(case: &Case, options: &fat::Options) -> Result<(), String> {
     Ok(())
 }
 
-/// The comparison of this file can fail: it sees each option that one side does not know of.
+/// The comparison of this file can fail: it notices each option that only one side has.
 #[test]
 fn another_volume_is_seen() {
     let options = |size| ours(&case(size));
@@ -164,7 +165,7 @@ fn another_volume_is_seen() {
     }
 }
 
-/// The sizes at which `mkfs.fat` changes its mind, in bytes.
+/// The sizes in bytes at which the choice of `mkfs.fat` changes.
 fn thresholds(sector_size: u64) -> Vec<u64> {
     let kib = [50, 51, 64, 100, 128, 256, 360, 361, 512, 720, 1024, 1200, 1440, 2048, 2880, 4096];
     let mib = [8, 16, 32, 64, 128, 248, 249, 250, 255, 256, 260, 500, 511, 512, 513, 600, 1022];
@@ -191,7 +192,7 @@ fn volumes_are_those_of_mkfs_around_every_threshold() {
     assert!(count > 400);
 }
 
-/// FAT12 ends at 4084 clusters and FAT16 begins at 4087: what lies between gets larger clusters.
+/// FAT12 ends at 4084 clusters and FAT16 begins at 4087. Sizes between them get larger clusters.
 #[test]
 fn the_gap_between_fat12_and_fat16_is_that_of_mkfs() {
     for sectors in (16_300..16_520).step_by(4) {
@@ -334,7 +335,7 @@ proptest! {
     }
 }
 
-/// What FAT cannot keep of the sources is counted in a warning, and is no error.
+/// A warning counts what FAT cannot keep of the sources; it is not an error.
 #[test]
 fn what_is_lost_of_the_sources_is_said() {
     let host = tempfile::tempdir().unwrap();

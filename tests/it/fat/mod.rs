@@ -1,6 +1,7 @@
-//! The proof of FAT and swap: whole images, poured into files, before judges that know nothing of their writer.
+//! The proof of FAT and swap: whole images, poured into files, before judges that share nothing with their
+//! writer.
 //!
-//! * `fsck.fat -n` says nothing about any image;
+//! * `fsck.fat -n` finds no fault in any image;
 //! * mtools and hadris-fat read back every name, size and byte;
 //! * `mkfs.fat` makes the same volume, byte for byte, for hundreds of sizes, and `mkswap` the same header.
 

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::support::*;
 use super::whole as fat;
 
-/// Parts of names that meet: the same letters in both cases, dots, spaces, digits, signs that short names lack, other
-/// scripts, and both planes.
+/// Parts of names that may collide: the same letters in both cases, dots, spaces, digits, signs that short
+/// names lack, other scripts, and both planes.
 fn part() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-zA-Z0-9]{1,12}",
@@ -64,8 +64,8 @@ fn tree() -> impl Strategy<Value = Listing> {
     )
 }
 
-/// The listing of paths, without those that FAT or mtools takes for the same as one before: in another case, or with
-/// `_` for what mtools does not show; and without files where directories stand.
+/// The listing of paths, without those that FAT or mtools takes for equal to an earlier one (in another case,
+/// or with `_` for characters that mtools does not show), and without files in place of directories.
 fn without_meetings(paths: Vec<(String, Option<Vec<u8>>)>) -> Listing {
     let key = |path: &str| {
         let plain = |c: char| if c > '\u{ffff}' { "__".to_owned() } else { c.to_string() };
@@ -119,7 +119,7 @@ proptest! {
         prop_assert!(built.facts.free_blocks >= free);
         let volume = poured(&built, jobs);
         judge(&volume, &listing).map_err(TestCaseError::fail)?;
-        // One sector less does not hold it with the room asked for.
+        // One sector less does not hold it with the requested free space.
         let fewer = Size::Fixed(Bytes::new(built.image.length().get() - options.sector_size));
         if let Ok(smaller) = fat::build(&texts(&listing), &fat::Options { size: fewer, ..options }) {
             prop_assert!(smaller.facts.free_blocks < free.max(1) || smaller.facts.block_size != built.facts.block_size);

@@ -1,4 +1,4 @@
-//! What bad input gets: one error each, with the path, the rule, and by how much.
+//! Bad input: one error each, with the path, the rule, and by how much.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ fn names_that_differ_only_in_case_are_both_told() {
             "{message}"
         );
     }
-    // The same name in two directories is none of it.
+    // The same name in two directories is not a conflict.
     fat::build(&names(&["/a/x", "/b/X"]), &fixed(MIB)).unwrap();
 }
 
@@ -149,12 +149,13 @@ fn contents_that_do_not_fit_are_told_by_how_much_and_which_are_large() {
     assert_eq!(
         refused(fat::build(&tree, &fixed(2 * MIB)), Kind::Capacity),
         "the contents do not fit the FAT12 filesystem: 1.3 MiB too much\n  \
-         expected: at most 1014 clusters of 2048 bytes in 2MiB\n  \
-         found: 1713 clusters of 2048 bytes; the largest files are /large (2.8 MiB), /d/middle (488.2 KiB), /small (1000 \
+         expected: at most 1.9 MiB in 1014 clusters of 2048 bytes\n  \
+         found: 3.3 MiB in 1713 clusters of 2048 bytes; the largest files are /large (2.8 MiB), /d/middle (488.2 KiB), /small (1000 \
          bytes)\n  \
-         hint: 3456KiB is the smallest size that holds them; `auto` finds it"
+         hint: write 4MiB; the smallest size that holds them is 3.3 MiB (3538944 bytes), which `auto` finds"
     );
-    // The hint is true, and no smaller size is.
+    // The size in the hint suffices, and no smaller one does.
+    fat::build(&tree, &fixed(4 * MIB)).unwrap();
     fat::build(&tree, &fixed(3456 * KIB)).unwrap();
     refused(fat::build(&tree, &fixed(3456 * KIB - 1)), Kind::Capacity);
 }
@@ -174,7 +175,7 @@ fn types_and_sizes_that_do_not_go_together_are_told() {
             "{message}"
         );
         assert!(message.contains(&format!("expected: {range}")), "{message}");
-        assert!(message.contains("found: ") && message.contains("is the smallest size"), "{message}");
+        assert!(message.contains("found: ") && message.contains("the smallest size"), "{message}");
     }
     let clusters =
         |fat, sectors, size| fat::Options { fat, sectors_per_cluster: Some(sectors), ..fixed(size) };

@@ -1,4 +1,4 @@
-//! The automatic size: the smallest that holds the contents, and never out of space.
+//! The automatic size: the smallest that holds the contents.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn auto(tree: &Arc<Tree>, options: &fat::Options) -> Filesystem {
     fat::build(tree, &fat::Options { size: Size::Auto, ..options.clone() }).unwrap()
 }
 
-/// A tree of one file of `size` bytes of hole: room that is taken and costs nothing.
+/// A tree of one file of `size` bytes of hole: it takes space in the volume but none on the host.
 fn one_file(size: u64) -> (tempfile::TempDir, Arc<Tree>) {
     let host = tempfile::tempdir().unwrap();
     std::fs::File::create_new(host.path().join("FILE")).unwrap().set_len(size).unwrap();
@@ -74,7 +74,7 @@ fn the_size_found_is_full_and_a_cluster_more_needs_another() {
     }
 }
 
-/// A size that is found and one that is given are the same volume.
+/// An automatic size and the same size when given make the same volume.
 #[test]
 fn the_size_found_given_as_a_size_makes_the_same_volume() {
     let listing =

@@ -31,7 +31,7 @@ fn theirs(size: u64, label: &str) -> Vec<u8> {
     head(&path)
 }
 
-/// The first 64 KiB, or what there is.
+/// The first 64 KiB, or less if the image is shorter.
 fn head(path: &std::path::Path) -> Vec<u8> {
     use std::io::Read;
     let mut bytes = Vec::new();

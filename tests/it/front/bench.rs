@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use crate::support::program::diskwright;
 use crate::support::tools::must;
 
-/// A folder of its own with a manifest, and what its entries bring.
+/// A folder of its own with a manifest, and the sources of its entries.
 pub(crate) struct Bench {
     pub(crate) folder: TempDir,
 }
 
-/// Every id and time is given or derived from the seed, so that nothing here hangs on the machine.
+/// Every id and time is given or derived from the seed, so nothing here depends on the machine.
 pub(crate) const MANIFEST: &str = r#"
 version = 1
 
@@ -75,7 +75,7 @@ impl Bench {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs what has to succeed without a word on standard error; returns its standard output.
+    /// Runs a command that must succeed without a word on standard error; returns its standard output.
     pub(crate) fn good(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let errors = text(&output.stderr);
@@ -84,7 +84,7 @@ impl Bench {
         text(&output.stdout)
     }
 
-    /// Runs what has to fail with `code` and nothing on standard output; returns the message.
+    /// Runs a command that must fail with `code` and without standard output; returns the message.
     pub(crate) fn bad(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         refused(code, &output)

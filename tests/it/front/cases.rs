@@ -1,4 +1,4 @@
-//! The manifests of fixtures/refused, each with the exit code and the message that it gets: many cases in a few files.
+//! The manifests of fixtures/refused, each with its exit code and message: many cases in a few files.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ const OWN: &str = " (a file of its own)";
 pub(crate) struct Case {
     /// The manifest's name, whose suffix is its spelling.
     pub(crate) name: String,
-    /// Its bytes.
+    /// The manifest, byte for byte.
     pub(crate) manifest: Vec<u8>,
-    /// Whether it lies beside the file of the case, since it is no text.
+    /// Whether it is a file beside the file of the case, because it is not text.
     own: bool,
     /// `exit` and the code in a line, then the message; empty where it was not blessed yet.
     pub(crate) message: String,
@@ -41,7 +41,7 @@ impl Case {
     }
 }
 
-/// The files of cases, and what is above the first case in each.
+/// The files of cases, with the text before the first case in each.
 pub(crate) fn files() -> Vec<(PathBuf, String, Vec<Case>)> {
     let mut paths: Vec<_> = std::fs::read_dir(FOLDER)
         .unwrap()

@@ -1,4 +1,4 @@
-//! What is left behind when something goes wrong: nothing, and the image that was there before.
+//! What a failure leaves behind: nothing new, and the older image.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -19,7 +19,7 @@ fn an_output_that_cannot_be_is_one_error() {
     let message = bench.bad(1, &["build", "disk.toml", "-o", "no/where.img"]);
     assert!(message.contains("no/where.img") && message.contains("No such file"), "{message}");
     assert!(!message.contains(".tmp"), "nobody asked for a temporary file: {message}");
-    // It is told before anything else is looked at.
+    // This error comes before anything else is checked.
     bench.write("slow.toml", MANIFEST.replace("etc/*", "missing"));
     let message = bench.bad(1, &["build", "slow.toml", "-o", "no/where.img"]);
     assert!(message.contains("no/where.img"), "{message}");
@@ -40,7 +40,7 @@ fn an_output_that_cannot_be_is_one_error() {
 #[test]
 fn an_output_among_its_sources_does_not_hold_itself() {
     let bench = Bench::new();
-    // The first time it is not there yet; then it would be, and its own bytes with it.
+    // The first time the output does not exist yet; the second time it would be among its own sources.
     bench.good(&["mkfs", "ext4", "etc", "-o", "etc/etc.img"]);
     let image = bench.path("etc/etc.img");
     let list = judge("debugfs", &["-R", "ls -p /", image.to_str().unwrap()]);
@@ -56,13 +56,13 @@ fn an_output_among_its_sources_does_not_hold_itself() {
     assert!(bench.read("etc/etc.img") == before);
 }
 
-/// Runs the program as nobody where this is root, who may write and read anything.
+/// Runs the program as nobody if this is root, who can write and read everything.
 fn unprivileged(bench: &Bench, arguments: &[&str]) -> Output {
     if !is_root() {
         return bench.run(arguments);
     }
     fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    // Where the program lies nobody may look.
+    // Other users cannot enter the folder of the program.
     let copy = TempDir::new_in("/tmp").unwrap();
     fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = copy.path().join("diskwright");
@@ -99,7 +99,7 @@ fn nobody_gets_the_same_bytes_and_errors_about_what_is_closed() {
     bench.write("out/disk.img", "old");
     let message = refused(1, &unprivileged(&bench, &["build", "disk.toml", "-o", "out/disk.img"]));
     assert!(message.contains("etc/shadow") && message.contains("Permission denied"), "{message}");
-    // It is found when it is copied, and the line is named all the same.
+    // The error occurs while the file is copied, and still names the line.
     assert!(message.contains("disk.toml:18: { source = \"etc/*\""), "{message}");
     bench.write("esp/closed/file", "x");
     fs::set_permissions(bench.path("esp/closed"), fs::Permissions::from_mode(0o000)).unwrap();
@@ -127,7 +127,7 @@ fn a_full_disk_leaves_the_old_image() {
     let bench = Bench::new();
     bench.write("source/large", vec![1; 16 << 20]);
     bench.write("out/disk.img", "old");
-    // A limit on the length of files is a full disk that anybody can have.
+    // A limit on the length of files acts like a full disk, and every user can set it.
     let limited = format!("ulimit -f 100; exec {} mkfs ext4 source -o out/disk.img", path().display());
     let output = command("bash").args(["-c", &limited]).current_dir(bench.folder.path()).output().unwrap();
     let message = refused(1, &output);
@@ -136,7 +136,7 @@ fn a_full_disk_leaves_the_old_image() {
     assert_eq!(bench.names("out"), ["disk.img"]);
 }
 
-/// A filesystem of 4 MiB in memory, unmounted in the end.
+/// A filesystem of 4 MiB in memory, unmounted at the end.
 struct Small(PathBuf);
 
 impl Small {
@@ -155,7 +155,7 @@ impl Drop for Small {
 
 #[test]
 fn a_full_filesystem_leaves_the_old_image() {
-    // Mounting is root's; the limit above is the same fault for everybody else.
+    // Only root mounts; for other users the limit above is the same fault.
     kernel::need();
     let bench = Bench::new();
     bench.write("source/large", vec![1; 16 << 20]);

@@ -10,18 +10,20 @@ use serde_json::Value;
 const PAGE: &str = "docs/keys.md";
 
 const HEAD: &str = "# The keys of a manifest\n\n\
-    In the words of the schema (`diskwright schema`), which the tests keep this page to. `manifest.md` has the rules that\n\
-    hold between them. The keys of a\n\
-    filesystem depend on its type.\n";
+    The texts are those of the schema (`diskwright schema`); a test compares them. `manifest.md` has the rules between\n\
+    keys. The keys of a filesystem depend on its type.\n";
 
-/// The tables of a manifest: what they are called there, and in the schema.
-const TABLES: [(&str, &str); 8] = [
+/// The tables of a manifest: their names there and in the schema.
+const TABLES: [(&str, &str); 11] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),
     ("A dataset of `filesystem.datasets`, of type zfs", "ZfsDataset"),
+    ("`verity` of a partition", "Verity"),
+    ("`signature` of a partition", "Signature"),
     ("An entry of `contents`", "Entry"),
+    ("`uki` of an entry", "Uki"),
     ("`[nixos]`", "Nixos"),
     ("An entry of `nixos.contents`", "NixosContent"),
 ];
@@ -48,7 +50,7 @@ fn page(schema: &Value) -> String {
     page
 }
 
-/// A table of the keys of `table`. The key that says which shape it has is in the title.
+/// A table of the keys of `table`. The key that decides the other keys is in the title.
 fn keys(page: &mut String, title: &str, table: &Value) {
     let _ = write!(page, "\n## {title}\n\n| key | value | meaning |\n|---|---|---|\n");
     for (key, about) in sorted(&table["properties"]).into_iter().filter(|(_, about)| about["const"].is_null())
@@ -57,7 +59,7 @@ fn keys(page: &mut String, title: &str, table: &Value) {
     }
 }
 
-/// The members of an object by their names, whatever order this build keeps them in.
+/// The members of an object sorted by name, for any order that this build keeps.
 fn sorted(object: &Value) -> BTreeMap<&String, &Value> {
     object.as_object().unwrap().iter().collect()
 }
@@ -117,7 +119,7 @@ fn every_key_is_documented_as_the_schema_has_it() {
     let found = std::fs::read_to_string(PAGE).unwrap_or_default();
     let stale: Vec<_> = wanted.lines().filter(|line| !found.lines().any(|other| other == *line)).collect();
     assert!(found == wanted, "{PAGE} is not what the schema says; it lacks\n{}", stale.join("\n"));
-    // It is a page of what there is: each kind of thing is in it.
+    // The page is complete: every kind of thing is in it.
     for word in [
         "| `grow_to` | Bytes | Size up to which ",
         "| `attributes` | an array: Attribute |",

@@ -1,5 +1,5 @@
-//! The layouts of the NixOS image builders and of systemd-repart, from manifests: what sfdisk says of our disks is word
-//! for word what it says of theirs.
+//! The layouts of the NixOS image builders and of systemd-repart, from manifests: sfdisk prints word for word
+//! the same for our disks as for theirs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use diskwright::progress::Progress;
 
 use crate::support::tools::{command, must};
 
-/// The records of fixtures/layouts.txt: what sfdisk says of the image of each name.
+/// The records of fixtures/layouts.txt: the output of sfdisk for the image of each name.
 fn records() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string("fixtures/layouts.txt").unwrap();
     let mut records = BTreeMap::new();
@@ -32,7 +32,7 @@ fn build(name: &str) -> (Built, Work) {
     (built.unwrap_or_else(|error| panic!("{error}")), work)
 }
 
-/// What sfdisk says of `disk`, which gets the name that the record has.
+/// The output of sfdisk for `disk`, with the name of the record.
 fn dump(name: &str, record: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let device = record.lines().find_map(|line| line.strip_prefix("device: ")).unwrap();

@@ -1,7 +1,7 @@
-//! What a bad manifest gets: one error that names the file, the line and the rule, word for word.
+//! Bad manifests: one error that names the file, the line and the rule, word for word.
 //!
-//! Every case of fixtures/refused has its message, with the exit code before it. A new one gets its message with
-//! `DISKWRIGHT_BLESS=1 cargo test --test it front::manifest`; whoever adds it reads the message first.
+//! Every case of fixtures/refused has its message, with the exit code before it. A new one gets its message
+//! with `DISKWRIGHT_BLESS=1 cargo test --test it front::manifest`. Read the message before you commit it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,13 +13,13 @@ use diskwright::progress::Progress;
 
 use super::cases::{Case, FOLDER, all, bless};
 
-/// A message as it is on every machine: sources are named by their whole path once links in it are resolved.
+/// A message in the same form on every machine: sources have their whole path once their links are resolved.
 fn message(error: &Error) -> String {
     let here = std::env::current_dir().unwrap();
     error.to_string().replace(&format!("{}/", here.display()), "")
 }
 
-/// What is wrong with a manifest, found by whatever part finds it. Nothing is written.
+/// The error of a manifest, from whichever part finds it. Nothing is written.
 fn refusal(manifest: Result<Manifest, Error>) -> Option<Error> {
     match manifest {
         Err(error) => Some(error),
@@ -60,7 +60,7 @@ fn every_bad_manifest_gets_its_message() {
     assert!(cases.len() > 180, "only {} manifests in {FOLDER}", cases.len());
 }
 
-/// A file whose manifest is no text, or a source: nothing lies in the folder that no case needs.
+/// Every file in the folder belongs to a case: manifests that are not text, and sources.
 #[test]
 fn no_two_cases_are_of_one_name_and_no_file_is_of_none() {
     let cases = all();
@@ -81,7 +81,7 @@ fn every_message_names_the_file_and_a_line_of_it() {
     for case in all() {
         let message = refused(&case).unwrap().to_string();
         let place = format!("{}:", case.path().display());
-        // What is not text has no lines.
+        // Only text has lines.
         assert!(message.contains(&place) || message.contains("byte "), "{}: no line in {message}", case.name);
     }
 }
@@ -104,7 +104,7 @@ fn json_is_refused_as_toml_is() {
     assert!(checked > 90, "{checked}");
 }
 
-/// A message is not the same whatever is wrong: the comparison above can fail.
+/// Each fault has its own message, so the comparison above can fail.
 #[test]
 fn messages_differ() {
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Lone filesystems: judged, dated, and with ids that derive from the flags.
+//! Bare filesystems: judged, dated, and with ids that derive from the flags.
 
 use std::fs;
 use std::time::Duration;
@@ -146,7 +146,7 @@ fn a_time_of_the_disk_that_ext4_cannot_hold_is_said() {
         message.contains("the time of the disk") && message.contains("found: 99999999999 seconds"),
         "{message}"
     );
-    // No file of the source has such a time, and yet what is dated by the disk has.
+    // No file of the source has such a time, but files with the time of the disk do.
     let output = bench.run(&[&flags[..], &["--times", "clamp"]].concat());
     assert!(output.status.success());
     assert!(text(&output.stderr).contains("warning: times outside 1901"), "{}", text(&output.stderr));
@@ -190,14 +190,14 @@ fn warnings_go_to_standard_error_and_into_the_report() {
     assert!(warning.starts_with("diskwright: warning: ") && warning.contains("`esp`"), "{warning}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(warning.contains(report["warnings"][0].as_str().unwrap()));
-    // Of several partitions the one it is about is named.
+    // If there are several partitions, the warning names its partition.
     bench.write("lower.toml", MANIFEST.replace("\"vfat\", label = \"ESP\"", "\"vfat\", label = \"esp\""));
     let output = bench.run(&["build", "lower.toml", "-o", "x.img"]);
     let warning = text(&output.stderr);
     assert!(warning.contains("partition[0] (lower.toml:7): ") && warning.lines().count() == 1, "{warning}");
 }
 
-/// What fakeroot shows is not what is read, and what is not read is said.
+/// The program sees the owners that the kernel has, not those of fakeroot, and says what it cannot read.
 #[test]
 fn owners_that_are_made_up_or_lost_are_said() {
     use std::os::unix::fs::PermissionsExt;
@@ -225,7 +225,7 @@ fn owners_that_are_made_up_or_lost_are_said() {
         let output = under(&arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     }
-    // The user's own files become root's without a word; bits that then act for another do not.
+    // The user's own files become root's without a warning, but not set-id bits that then act for another.
     let output = bench.run(&["mkfs", "ext4", "etc", "-o", "own.img", "--owner", "7:8"]);
     let said = text(&output.stderr);
     let tool = bench.path("etc/tool");
@@ -238,7 +238,7 @@ fn owners_that_are_made_up_or_lost_are_said() {
     bench.good(&["mkfs", "ext4", "etc", "-o", "own.img"]);
 }
 
-/// A name is as long as its filesystem lets it be.
+/// A name may be as long as its filesystem allows.
 #[test]
 fn a_long_name_fits_where_its_filesystem_has_it() {
     let bench = Bench::new();
@@ -280,7 +280,7 @@ fn a_long_name_fits_where_its_filesystem_has_it() {
     assert!(message.contains("at most 765 bytes") && message.contains(&shown), "{message}");
 }
 
-/// An EFI system partition that nothing was put into is a remark, in either table; other FATs may well be empty.
+/// An EFI system partition without files gives a warning, in either table; other FATs may be empty.
 #[test]
 fn an_empty_system_partition_is_said() {
     let bench = Bench::new();

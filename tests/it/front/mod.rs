@@ -1,4 +1,4 @@
-//! The front of the house: what bad manifests get, what manifests come to, and the program as a process.
+//! The front ends: errors of bad manifests, the meaning of good ones, and the program as a process.
 
 mod bench;
 mod cases;

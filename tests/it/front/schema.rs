@@ -1,5 +1,6 @@
-//! The schema that editors read, before a validator of JSON Schema that is not ours (python3-jsonschema): what the
-//! program accepts it accepts, and of what the program refuses it refuses all that one value or key alone makes wrong.
+//! The schema for editors, checked by an independent validator of JSON Schema (python3-jsonschema). It
+//! accepts what the program accepts. It refuses what the program refuses, as far as a single value or key is
+//! wrong.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use diskwright::container::Format;
 use diskwright::disk::Size;
+use diskwright::filesystem::erofs::{Compress, Kernel};
 use diskwright::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use diskwright::front::manifest::Manifest;
 use diskwright::front::manifest::schema;
@@ -34,7 +36,7 @@ json.dump([validator(name).is_valid(value) for name, value in cases], sys.stdout
 /// What the validator says of each case.
 fn judged(cases: &[(Option<&str>, Value)]) -> Vec<bool> {
     let schema: Value = serde_json::from_str(&schema::json()).unwrap();
-    // Debian's own Python, which its packages belong to, whatever else PATH has.
+    // Debian's own Python, to which its packages belong, even if PATH has another.
     let packages = judges::file("/usr/lib/python3/dist-packages/jsonschema");
     let mut child = Command::new(judges::file("/usr/bin/python3"))
         .args(["-c", VALIDATOR])
@@ -96,7 +98,7 @@ fn manifests_that_are_right_are_right_by_the_schema() {
     }
 }
 
-/// What is wrong by a sum that no schema does, or by the rules of two keys together.
+/// Faults that no schema can express: sums, and rules about two keys.
 const BEYOND: [&str; 8] = [
     "key-twice-json",
     "value-device-range",
@@ -131,7 +133,7 @@ fn manifests_with_a_wrong_key_type_or_value_are_wrong_by_the_schema() {
 /// be whole bytes or not, and attributes are words that the table knows.
 const TEXTS: &str = "| |auto|Auto|fill|none|true|false|yes|0|00|1|12|16|24|32|016|512|+5|-5|5 | 5|1e3|1.|.5|4096|64KiB|\
     64 KiB|1.5GiB|64M|64MB|10B|5%|50%|51%|007%|+5%|1.5%|%|644|0644|1777|07777|17777|64|0888|u=rw|root|\
-    preserve|nobody|0:0|1000:100|0:|:|1:1:1|dissolve|dedupe|copy|refuse|clamp|gpt|mbr|GPT|c 5 1|b  8\t1| p |\
+    preserve|nobody|0:0|1000:100|0:|:|1:1:1|dissolve|dedupe|copy|refuse|clamp|zstd|lz4hc|lz4|any|gpt|mbr|GPT|c 5 1|b  8\t1| p |\
     c 5|p 1|u 1 1|c +5 1|1234-ABCD|1234abcd|raw|qcow2|img|0x2178694e|0x2178-694e|123-4ABCD|\
     0867da16-f251-457d-a9e8-c31f9a3c220b|0867da16f251457da9e8c31f9a3c220b";
 
@@ -154,6 +156,7 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
     let mut all = Vec::new();
     cases::<Bytes>("Bytes", &mut all);
     cases::<Device>("Device", &mut all);
+    cases::<Compress>("ErofsCompress", &mut all);
     cases::<DiskId>("DiskId", &mut all);
     cases::<DiskSize>("DiskSize", &mut all);
     cases::<FatBits>("FatBits", &mut all);
@@ -161,6 +164,7 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
     cases::<Format>("Format", &mut all);
     cases::<Guid>("Guid", &mut all);
     cases::<Hardlinks>("Hardlinks", &mut all);
+    cases::<Kernel>("ErofsKernel", &mut all);
     cases::<Inodes>("Inodes", &mut all);
     cases::<Journal>("Journal", &mut all);
     cases::<Mode>("Mode", &mut all);
@@ -179,8 +183,8 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Every type takes one and refuses one, or nothing was compared.
-    assert_eq!(seen.len(), 2 * 17, "{seen:?}");
+    // Every type accepts one text and refuses another; otherwise nothing was compared.
+    assert_eq!(seen.len(), 2 * 19, "{seen:?}");
 }
 
 #[test]

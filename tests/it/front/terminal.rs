@@ -1,4 +1,4 @@
-//! What a terminal gets that a file does not: a bar and colour.
+//! What only a terminal gets: a bar and colour.
 
 use std::process::{Command, Stdio};
 
@@ -30,10 +30,15 @@ fn a_terminal_gets_a_bar_for_long_work_and_colour_unless_it_declines() {
     let (done, seen) = on_a_terminal(&bench, "", slow);
     assert!(done && seen.contains("writing [") && seen.contains(" left"), "{seen}");
     assert!(seen.contains("/64.00 MiB") && seen.contains("/1 files") && seen.contains("/s"), "{seen}");
-    // It is wiped away in the end.
+    // The bar is removed at the end.
     assert!(seen.trim_end_matches(['\r', '\n']).ends_with("\x1b[2K"), "{seen:?}");
     let (_, seen) = on_a_terminal(&bench, "", &format!("--version; stty cols 40; {program} {slow}"));
     assert!(seen.contains("writing ") && seen.contains("% ") && !seen.contains("ing ["), "{seen}");
+    // An image that is converted has no files to count.
+    bench.write("disk.raw", vec![1; 64 << 20]);
+    let slow = "convert disk.raw - | (head -c 32M > /dev/null; sleep 1.5; cat > /dev/null)";
+    let (done, seen) = on_a_terminal(&bench, "", slow);
+    assert!(done && seen.contains("/64.00 MiB ") && !seen.contains("MiB 0 "), "{seen}");
     // Quick work shows none.
     let (done, seen) = on_a_terminal(&bench, "", "build disk.toml");
     assert!(done && !seen.contains("writing"), "{seen}");

@@ -1,4 +1,4 @@
-//! The program as a process: exit codes, what goes to which stream, what is said of what was built.
+//! The program as a process: exit codes, streams, and reports.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,12 @@ fn help_and_version_are_results_and_no_arguments_are_bad_usage() {
     let bench = Bench::new();
     assert!(bench.good(&["--help"]).contains("build"));
     assert!(bench.good(&["--version"]).starts_with("diskwright "));
-    for command in [&["build", "--help"][..], &["mkfs", "ext4", "--help"], &["mkfs", "vfat", "--help"]] {
+    for command in [
+        &["build", "--help"][..],
+        &["mkfs", "ext4", "--help"],
+        &["mkfs", "vfat", "--help"],
+        &["mkfs", "erofs", "--help"],
+    ] {
         let help = bench.good(command);
         assert!(help.contains("Examples:") && help.contains("[default: "), "{help}");
     }
@@ -41,7 +46,7 @@ fn an_image_is_named_after_its_manifest_and_judged() {
     let image = bench.path("disk.img");
     assert!(judge("sgdisk", &["-v", image.to_str().unwrap()]).contains("No problems found"));
     judge("sfdisk", &["--verify", image.to_str().unwrap()]);
-    // As any new file: the umask takes its part.
+    // As with any new file, the umask applies.
     let mode = fs::metadata(&image).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode & 0o111, 0);
     assert_eq!(mode, fs::metadata(bench.path("disk.toml")).unwrap().permissions().mode() & 0o777);
@@ -66,7 +71,7 @@ fn the_bytes_hang_on_neither_jobs_nor_place_nor_output() {
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
     assert!(output.stdout == expected, "the stream is another image");
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
-    // A manifest from standard input has its paths here.
+    // The paths of a manifest from standard input begin at the current directory.
     let output =
         bench.command(&["build", "-", "-o", "-"]).stdin(fs::File::open(&manifest).unwrap()).output().unwrap();
     assert!(output.stdout == expected, "{}", text(&output.stderr));
@@ -81,7 +86,8 @@ fn a_manifest_in_json_is_the_same_disk() {
     bench.good(&["build", "disk.toml", "-o", "toml.img"]);
     bench.good(&["build", "disk.json", "-o", "json.img"]);
     assert!(bench.read("toml.img") == bench.read("json.img"));
-    // Without a seed it derives from what is said, however it is said, and not from what the file is called.
+    // Without a given seed, the seed derives from the description, in any spelling, and not from the name of
+    // the file.
     let unseeded = MANIFEST.replace("seed = ", "# seed = ");
     bench.write("a.toml", &unseeded);
     bench.write("b.toml", unseeded.replace("size = \"8MiB\"", "size = 8388608 # the same"));
@@ -234,7 +240,7 @@ fn a_report_that_nobody_reads_to_its_end_is_no_failure() {
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
     }
     assert!(bench.read("again.img") == bench.read("disk.img"));
-    // One that cannot be written is.
+    // A report that cannot be written is an error.
     reports.retain(|arguments| arguments[0] != "mkfs");
     for arguments in &reports {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
@@ -269,7 +275,7 @@ fn editors_shells_and_man_pages_get_what_they_need() {
         assert!(pages.iter().any(|name| name == page), "{page} in {pages:?}");
         assert!(text(&bench.read(&format!("pages/man1/{page}"))).contains("SYNOPSIS"), "{page}");
     }
-    // Those who show them have no remark.
+    // The programs that show the pages find no fault.
     for page in &pages {
         let path = bench.path(&format!("pages/man1/{page}"));
         let path = path.to_str().unwrap();
@@ -279,7 +285,7 @@ fn editors_shells_and_man_pages_get_what_they_need() {
     let shown =
         judge("mandoc", &["-T", "ascii", bench.path("pages/man1/diskwright-build.1").to_str().unwrap()]);
     assert!(shown.contains("diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'"), "{shown}");
-    // A folder that is there is as good.
+    // An existing folder works too.
     assert_eq!(bench.good(&["man", "--dir", "pages/man1"]), "");
     bench.bad(1, &["man", "--dir", "pages/man1/diskwright.1"]);
 }

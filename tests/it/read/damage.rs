@@ -1,4 +1,5 @@
-//! Damage that the checks have to see: each kind of fault once and more, where the foreign judge sees something too.
+//! Damage that the checks must find: each kind of fault at least once, where the foreign judge finds a fault
+//! too.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -59,7 +60,7 @@ fn damage_to_ext4_is_seen() {
             faults.contains(fault) && text.contains(words),
             "{commands}: no {fault:?} `{words}` in\n{text}"
         );
-        // The state alone makes e2fsck look, which it does anyway.
+        // The state alone only makes e2fsck check the filesystem, which it does anyway.
         if *fault != Fault::State {
             assert!(!ext4::remarks(&image).is_empty(), "{commands}: e2fsck has no remark");
         }
@@ -78,7 +79,8 @@ fn number(image: &Path, command: &str, words: &str) -> u64 {
     behind.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
-/// What no command of debugfs makes: other bytes in blocks with a checksum, a block of two files, a copy that differs.
+/// Damage that no command of debugfs makes: other bytes in blocks with a checksum, a block of two files, a
+/// copy that differs.
 #[test]
 fn damage_to_blocks_of_ext4_is_seen() {
     let folder = quick_scratch();

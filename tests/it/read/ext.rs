@@ -1,4 +1,4 @@
-//! ext2, ext3 and ext4 of every form, as the kernel and debugfs show them.
+//! ext2, ext3 and ext4 of every form, compared with the kernel and debugfs.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,8 +12,8 @@ use crate::support::snapshot::Snapshot;
 use crate::support::tools::{command, is_root, must, quick_scratch};
 use crate::support::{debugfs, ext4, tree};
 
-/// What mke2fs is asked for, each a form of its own that the reader has to know, and whether the kernel mounts it:
-/// blocks larger than a page it does not.
+/// The options of mke2fs, each a form that the reader must know, and whether the kernel mounts it: it does
+/// not mount blocks larger than a page.
 pub(super) const FORMS: &[(&str, bool)] = &[
     ("-t ext4 -b 4096 -O metadata_csum_seed,orphan_file", true),
     ("-t ext4 -b 1024", true),
@@ -91,10 +91,10 @@ pub(super) fn source(folder: &Path) -> PathBuf {
     source
 }
 
-/// What both of the others show of an image, and that nobody has a remark.
+/// The kernel and debugfs show the same of an image, and nobody finds a fault.
 fn judged(form: &str, image: &Path, mounts: bool) {
     let found = view(&*opened(image)).unwrap_or_else(|error| panic!("{form}: {error}"));
-    // Of small inodes debugfs prints times in another form, and of inline data it copies 60 bytes at least.
+    // For small inodes debugfs prints times in another form, and of inline data it copies at least 60 bytes.
     if !form.contains("-I 128") && !form.contains("inline_data") {
         assert_same(&format!("{form}: debugfs"), &debugfs::view(image), &found, &debugfs::VIEW);
     }
@@ -109,7 +109,7 @@ fn judged(form: &str, image: &Path, mounts: bool) {
     assert_clean(image);
 }
 
-/// All but holes, which are not those of blocks of 4 KiB in every form.
+/// Everything except holes, which do not always match blocks of 4 KiB.
 const SEEN: [Aspect; 9] = debugfs::VIEW;
 
 #[test]
@@ -124,7 +124,7 @@ fn whatever_mke2fs_makes_is_read_as_the_kernel_and_debugfs_read_it() {
     }
 }
 
-/// What the kernel makes of a filesystem: indexes, trees of extents, attributes, blocks that are given and not written.
+/// A filesystem that the kernel wrote: indexes, trees of extents, attributes, and unwritten blocks.
 #[test]
 fn whatever_the_kernel_writes_is_read_as_it_reads_it() {
     if !can_judge() {
@@ -144,7 +144,7 @@ fn whatever_the_kernel_writes_is_read_as_it_reads_it() {
     }
 }
 
-/// Writes, removes and moves, so that nothing lies as it was laid.
+/// Writes, removes and moves, so that the layout becomes irregular.
 fn worn(top: &Path) {
     for number in (0..1500).step_by(3) {
         std::fs::remove_file(top.join(format!("many/a-name-of-some-length-{number}"))).unwrap();
@@ -189,7 +189,7 @@ fn what_the_program_writes_is_read_as_it_was() {
     assert_clean(&image);
 }
 
-/// The comparison sees what it is there for: each aspect differs once.
+/// The comparison notices each aspect: each differs once.
 #[test]
 fn the_comparison_sees_differences() {
     let folder = quick_scratch();
@@ -224,7 +224,7 @@ fn what_cannot_be_read_is_named() {
         assert!(text.contains("a feature that is not understood") && text.contains(words), "{text}");
         std::fs::remove_file(&image).unwrap();
     }
-    // A journal that was not replayed, as a machine leaves it that loses its power.
+    // A journal that was not replayed, as after a power failure.
     mke2fs(&image, "-t ext4", None);
     debugfs::damage(&image, "feature needs_recovery\n");
     let volume = opened(&image);

@@ -82,7 +82,7 @@ fn whatever_mtools_write_is_read_as_they_read_it() {
         assert_clean(&image);
         let found = seen(&image);
         let ours = found.keys().cloned().collect::<Vec<_>>();
-        // mtools in the C locale write other letters for those outside ASCII, whose bytes were compared by the source.
+        // In the C locale mtools replaces letters outside ASCII; their bytes were compared by the source.
         let ascii = |it: BTreeMap<String, Option<Vec<u8>>>| -> BTreeMap<_, _> {
             it.into_iter().filter(|(name, _)| name.is_ascii() && !name.contains('_')).collect()
         };
@@ -124,7 +124,7 @@ fn what_the_program_writes_is_read_as_it_was() {
     }
 }
 
-/// The comparison sees a byte, a name and a file too much.
+/// The comparison notices another byte, another name and an extra file.
 #[test]
 fn the_comparison_sees_differences() {
     let folder = quick_scratch();

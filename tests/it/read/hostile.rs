@@ -1,5 +1,5 @@
-//! Bytes that nobody wrote: whatever they are, the end is an answer or an error for people, soon and in little memory.
-//! The fuzz targets `ext4` and `fat` go on from here.
+//! Arbitrary bytes: the result is an answer or an error for people, soon and with little memory. The fuzz
+//! targets `ext4`, `fat`, `erofs` and `squashfs` continue from here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,9 +10,10 @@ use diskwright::filesystem::{Content, Volume, open};
 use diskwright::image::Builder;
 use diskwright::units::Bytes;
 
+use super::erofs;
 use super::ext::{FORMS, mke2fs_of};
-use crate::support::program::mkfs_vfat;
-use crate::support::tools::quick_scratch;
+use crate::support::program::{mkfs_erofs, mkfs_squashfs, mkfs_vfat};
+use crate::support::tools::{quick_scratch, scratch};
 use crate::support::tree;
 
 /// An error of these is no surprise.
@@ -54,7 +55,7 @@ fn exercise(volume: &dyn Volume) -> u64 {
     names
 }
 
-/// Changes a few bytes of what is not zero, again and again, and reads what becomes of it.
+/// Changes a few bytes that are not zero, again and again, and reads the result.
 fn mutated(image: &Path, rounds: u64) {
     let bytes = std::fs::read(image).unwrap();
     // Structures: the first blocks of 256 bytes that hold something.
@@ -95,7 +96,7 @@ fn ext4_that_is_damaged_at_random_is_no_danger() {
     for form in forms {
         let (form, _) = FORMS.iter().find(|(known, _)| known.contains(form)).unwrap();
         let image = folder.path().join("image.img");
-        // Without checksums, which would hide what is behind them.
+        // Without checksums, which would keep the reader from the rest.
         let bare = "-O ^metadata_csum,^has_journal";
         let form = if form.contains("-O ") {
             form.replace("-O ", &format!("{bare},"))
@@ -109,6 +110,29 @@ fn ext4_that_is_damaged_at_random_is_no_danger() {
 }
 
 #[test]
+fn erofs_that_is_damaged_at_random_is_no_danger() {
+    let folder = scratch();
+    let (source, image) = (erofs::source(folder.path()), folder.path().join("image.img"));
+    // Without the checksum, which would hide what is behind it: its bit is the lowest of byte 1032.
+    let bare = |image: &Path| {
+        let mut bytes = std::fs::read(image).unwrap();
+        bytes[1032] &= !1;
+        std::fs::write(image, bytes).unwrap();
+    };
+    for form in erofs::FORMS.iter().filter(|form| form.contains("-z") || form.contains("chunk")) {
+        erofs::mkfs(&image, form, &source);
+        bare(&image);
+        mutated(&image, 60);
+        std::fs::remove_file(&image).unwrap();
+    }
+    for form in [&[][..], &["--compress", "zstd"], &["--compress", "lz4", "--chunk", "8KiB"]] {
+        mkfs_erofs(&source, &image, form);
+        bare(&image);
+        mutated(&image, 200);
+    }
+}
+
+#[test]
 fn fat_that_is_damaged_at_random_is_no_danger() {
     let folder = quick_scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
@@ -116,6 +140,18 @@ fn fat_that_is_damaged_at_random_is_no_danger() {
     for size in ["2MiB", "12MiB"] {
         mkfs_vfat(&source.join("bin"), &image, &["--size", size]);
         mutated(&image, 300);
+        std::fs::remove_file(&image).unwrap();
+    }
+}
+
+#[test]
+fn squashfs_that_is_damaged_at_random_is_no_danger() {
+    let folder = quick_scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    tree::plain(&source);
+    for compress in ["none", "zstd", "gzip", "xz", "lz4"] {
+        mkfs_squashfs(&source, &image, &["--chunk", "4KiB", "--compress", compress]);
+        mutated(&image, 150);
         std::fs::remove_file(&image).unwrap();
     }
 }

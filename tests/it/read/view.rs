@@ -12,19 +12,19 @@ use diskwright::units::{u64_of, usize_of};
 use crate::support::snapshot::{Digester, Entry, Kind, Snapshot, join};
 
 /// The bytes of a raw image.
-pub(super) fn slice(image: &Path) -> Slice {
+pub(crate) fn slice(image: &Path) -> Slice {
     let options = OpenOptions { format: Some(Format::Raw), allow_backing: false };
     open(image, &options).unwrap_or_else(|error| panic!("{error}")).image.whole()
 }
 
 /// The filesystem in a raw image.
-pub(super) fn opened(image: &Path) -> Box<dyn Volume> {
+pub(crate) fn opened(image: &Path) -> Box<dyn Volume> {
     let volume = diskwright::filesystem::open(&slice(image)).unwrap_or_else(|error| panic!("{error}"));
     volume.unwrap_or_else(|| panic!("no filesystem in {}", image.display()))
 }
 
 /// What the reader remarks about a filesystem.
-pub(super) fn remarks(volume: &dyn Volume) -> Vec<Remark> {
+pub(crate) fn remarks(volume: &dyn Volume) -> Vec<Remark> {
     let mut remarks = Vec::new();
     volume
         .check(&mut |remark| {
@@ -36,13 +36,13 @@ pub(super) fn remarks(volume: &dyn Volume) -> Vec<Remark> {
 }
 
 /// It remarks nothing.
-pub(super) fn assert_clean(image: &Path) {
+pub(crate) fn assert_clean(image: &Path) {
     let remarks: Vec<String> = remarks(&*opened(image)).iter().map(Remark::to_string).collect();
     assert!(remarks.is_empty(), "{}:\n{}", image.display(), remarks[..remarks.len().min(20)].join("\n"));
 }
 
 /// A filesystem as the reader shows it. Sectors are those of the data alone.
-pub(super) fn view(volume: &dyn Volume) -> Result<Snapshot> {
+pub(crate) fn view(volume: &dyn Volume) -> Result<Snapshot> {
     let mut snapshot = Snapshot::default();
     let mut names: BTreeMap<Inode, Vec<Vec<u8>>> = BTreeMap::new();
     let mut places = BTreeSet::new();

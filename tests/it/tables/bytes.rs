@@ -1,4 +1,5 @@
-//! Tables beside those that sfdisk and sgdisk write for the same wishes, byte for byte, and the far ends of formats.
+//! Tables compared byte for byte with those of sfdisk and sgdisk for the same wishes, also at the limits of
+//! the formats.
 
 use diskwright::table::{Plan, Request, Size, Wish, attribute_names};
 use diskwright::units::{Bytes, GIB, MIB, Sectors, TIB};
@@ -81,7 +82,7 @@ fn sectors_of_4096_bytes() {
     };
     let plan = placed(&request);
     assert_eq!((plan.first_usable, plan.length), (Sectors::new(6), mib(72)));
-    // 18432 sectors, of which the last is the header and the four before it are the array.
+    // 18432 sectors: the last is the header, and the four before it are the array.
     assert_eq!(plan.last_usable, Sectors::new(18432 - 6));
     let disk = all(&plan);
     let record = fdisk_dump(&disk, 4096);
@@ -113,7 +114,7 @@ fn large_disks_saturate_the_protective_entry() {
     }
 }
 
-/// What sgdisk makes of our GPT, against our own hybrid of it.
+/// sgdisk's hybrid of our GPT, compared with our own.
 fn compare_hybrid(request: &Request) {
     let shown: Vec<String> = request.hybrid.iter().map(u32::to_string).collect();
     let plan = placed(request);
@@ -166,7 +167,7 @@ fn a_partition_of_a_hybrid_mbr_can_be_active() {
     assert_eq!(flags, [0, 0, 0x80, 0]);
 }
 
-/// What sfdisk writes where it is told each partition of the plan, the extended one too.
+/// The disk by sfdisk for each partition of the plan, including the extended one.
 fn by_sfdisk(plan: &Plan) -> Disk {
     let mut script = format!("label: dos\nlabel-id: {:#010x}\n\n", plan.signature);
     let sector = |bytes: Bytes| bytes.get() / 512;

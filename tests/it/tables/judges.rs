@@ -1,5 +1,5 @@
-//! Foreign tools and a foreign crate that say whether a table is sound and what it holds. Each returns what it has
-//! against a table; the tests at the end show that each can.
+//! Foreign tools and a foreign crate that judge a table and show its contents. Each returns its objections to
+//! a table; the tests at the end show that each can object.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ type Verdict<T = ()> = Result<T, String>;
 /// First sector, last sector and name by number.
 type Partitions = BTreeMap<u32, (u64, u64, String)>;
 
-/// What fdisk remarks of a hybrid MBR, which it does not keep in step.
+/// The remark of fdisk about a hybrid MBR, which it does not keep in step.
 const HYBRID: &str =
     "A hybrid GPT was detected. You have to sync the hybrid MBR manually (expert command 'M').\n";
 
 /// `content` is what a tool says of a sound table, `known` what it may remark of a sound one too.
 fn verdict(said: &Said, content: &str, known: &str) -> Verdict {
-    // sgdisk and sfdisk exit with 0 after telling of damage, so their words count.
+    // sgdisk and sfdisk exit with 0 after a report of damage, so their words count.
     let words = format!("{}{}", said.out, said.err).replacen(known, "", 1);
     let remarks = ["corrupt", "Warning", "Problem", "ERROR", "hybrid", "Created a new"];
     let remark = remarks.iter().any(|remark| words.contains(remark));
@@ -81,7 +81,7 @@ pub(crate) fn parted(disk: &Disk, sector_size: u64) -> Verdict<Partitions> {
     Ok(partitions)
 }
 
-/// What the `gpt` crate reads and where it differs from the plan; it has to find both headers valid.
+/// What the `gpt` crate reads differently from the plan; it must find both headers valid.
 pub(crate) fn crate_gpt(disk: &Disk, plan: &Plan) -> Verdict {
     let size = if plan.sector_size == 4096 {
         gpt::disk::LogicalBlockSize::Lb4096
@@ -198,7 +198,7 @@ fn judges_notice_a_wrong_mbr() {
     let verdicts = (sfdisk(&disk), fdisk(&disk, 512), parted(&disk, 512));
     assert!(verdicts.0.is_err() && verdicts.1.is_err() && verdicts.2.is_err(), "{verdicts:?}");
     let disk = all(&plan);
-    // The second begins at 22528 = 0x5800; with 0xa7 for 0x58 it ends outside, of which only parted speaks.
+    // The second begins at 22528 = 0x5800; with 0xa7 for 0x58 it ends outside. Only parted reports that.
     disk.damage(446 + 16 + 9);
     assert!(parted(&disk, 512).is_err());
     let disk = all(&plan);

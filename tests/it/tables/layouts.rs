@@ -1,4 +1,5 @@
-//! The layouts of the NixOS image builders and of systemd-repart, as their tools wrote them, field for field.
+//! The layouts of the NixOS image builders and of systemd-repart compared with the output of their tools,
+//! field for field.
 
 use std::collections::BTreeMap;
 

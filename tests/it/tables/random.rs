@@ -1,4 +1,5 @@
-//! Random requests that can be met: every one is placed as a second, simpler sum says, and every judge is content.
+//! Random requests that can be met: each is placed as a second, simpler calculation says, and every judge is
+//! content.
 
 use diskwright::table::{Request, Scheme, Size, Wish};
 use diskwright::units::{Bytes, MIB, Sectors};

@@ -1,4 +1,4 @@
-//! What `sfdisk --dump` prints, as fields that can be compared, and the requests that say the same.
+//! The output of `sfdisk --dump` as fields that can be compared, and requests with the same meaning.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +91,7 @@ impl Record {
         }
     }
 
-    /// What `sfdisk` is to be told to make this table.
+    /// The input of `sfdisk` for this table.
     pub(crate) fn script(&self) -> String {
         let mut text = String::new();
         for (name, value) in &self.header {

@@ -1,4 +1,4 @@
-//! Each wish that cannot be met is one error that says which partitions it is about, what was expected and what found.
+//! Each wish that cannot be met is one error with the partitions, the expectation and what was found.
 
 use diskwright::error::{Error, Kind, Subject};
 use diskwright::table::{Request, Scheme, Size, Type, Wish, place};

@@ -1,5 +1,5 @@
-//! Placement sums at sizes that are never written: disks of 8 EiB - 1, sectors near 2^32. Whatever is asked, the
-//! answer is a plan that keeps every rule, or an error.
+//! Placement at sizes that are never written: disks of 8 EiB - 1, sectors near 2^32. The answer to any
+//! request is a plan that keeps every rule, or an error.
 
 use diskwright::error::{Kind, Subject};
 use diskwright::table::{GRAIN, Plan, Request, Scheme, Size, Wish, place};
@@ -99,7 +99,7 @@ fn keeps_every_rule(request: &Request, plan: &Plan) {
     let nexts = claims.iter().skip(1).map(|(from, ..)| *from).chain([limit]);
     for ((_, end, fills), next) in claims.iter().zip(nexts) {
         assert!(*end <= next, "overlap");
-        // What fills leaves no whole grain.
+        // A partition that fills leaves no whole grain.
         assert!(!fills || *end + u128::from(GRAIN) > next, "{end} {next}");
     }
     let mut numbers: Vec<u32> = plan.partitions.iter().map(|it| it.number).collect();
@@ -195,7 +195,7 @@ proptest! {
             drawn.insert(at.min(sizes.len()), Drawn { start: None, size: None, logical: false });
             need += 2048;
         }
-        // 1 MiB before the first, and room for the backup GPT.
+        // 1 MiB before the first partition, and space for the backup GPT.
         let disk = 2048 + need + 33 + spare;
         let request = request(scheme, false, Some(disk), None, &drawn);
         let plan = place(&request).map_err(|refusal| TestCaseError::fail(refusal.to_string()))?;

@@ -1,4 +1,5 @@
-//! Comparing what two readers show. A reader that shows less names what it shows; the rest is left to the others.
+//! Compares what two readers show. A reader that shows less names the aspects that it shows; the others are
+//! not compared.
 
 use crate::numbers::u64_of;
 
@@ -30,11 +31,11 @@ pub enum Aspect {
     Device,
     /// Extended attributes.
     Xattrs,
-    /// Where data and holes are, and that the space taken fits that.
+    /// The places of data and holes, and whether the occupied space fits them.
     Holes,
 }
 
-/// All there is to see; what the kernel shows.
+/// All aspects, which the kernel shows.
 pub const ALL: [Aspect; 10] = [
     Aspect::Mode,
     Aspect::Owner,
@@ -112,7 +113,8 @@ fn difference(wanted: &Entry, seen: &Entry, aspect: Aspect) -> Option<(String, S
     }
 }
 
-/// Space taken that does not fit the data: less than it, or more than it by over what maps and attributes can take.
+/// Occupied space that does not fit the data: less than the data, or more than the data plus the largest maps
+/// and attributes.
 fn implausible(entry: &Entry) -> Option<(String, String)> {
     if entry.kind != Kind::File {
         return None;

@@ -10,7 +10,7 @@ use super::snapshot::{Kind, Snapshot, join};
 use super::tools::{Said, command, must, scratch};
 use super::tree::{self, GROUP, NOBODY, USER};
 
-/// What debugfs shows: everything but holes.
+/// The aspects that debugfs shows: everything except holes.
 pub const VIEW: [Aspect; 9] = [
     Aspect::Mode,
     Aspect::Owner,
@@ -31,7 +31,7 @@ pub fn debugfs(image: &Path, commands: &str) -> Said {
     must(command("debugfs").arg("-f").arg(&script).arg(image))
 }
 
-/// Runs debugfs commands that change the filesystem: how the tests damage one.
+/// Runs debugfs commands that change the filesystem; tests use it for damage.
 pub fn damage(image: &Path, commands: &str) {
     let folder = scratch();
     let script = folder.path().join("commands");
@@ -44,13 +44,14 @@ pub fn damage(image: &Path, commands: &str) {
 pub fn view(image: &Path) -> Snapshot {
     let folder = scratch();
     let said = debugfs(image, &format!("rdump / {}\n", folder.path().display()));
-    // Only root may give the copies their owners; the copies serve for bytes and targets.
-    let complaints: Vec<_> = said
-        .error()
-        .lines()
-        .skip(1)
-        .filter(|line| !line.contains("changing ownership"))
-        .map(str::to_owned)
+    // Only root may set the owners of the copies; the copies are only used for bytes and targets. Names may contain
+    // newlines, so a complaint ends where the next one begins.
+    let error = said.error();
+    let complaints: Vec<_> = error
+        .split_once('\n')
+        .map_or("", |(_, complaints)| complaints)
+        .split("rdump: ")
+        .filter(|complaint| !complaint.is_empty() && !complaint.contains("changing ownership"))
         .collect();
     assert!(complaints.is_empty(), "debugfs rdump: {complaints:?}");
     let copied = Snapshot::of(folder.path());
@@ -216,7 +217,7 @@ fn attribute_names(answer: &str) -> Vec<String> {
 
 /// `user.a (2) = 68 69`, in the form in which the kernel exchanges it.
 fn attribute_value(name: &str, answer: &str) -> Vec<u8> {
-    // An empty value has no sign of equality before it.
+    // An empty value has no equals sign before it.
     let hex = answer.split_once(") =").map_or("", |(_, value)| value);
     assert!(answer.starts_with(&format!("{name} (")), "no value of {name} in `{answer}`");
     let value: Vec<u8> =
@@ -225,8 +226,8 @@ fn attribute_value(name: &str, answer: &str) -> Vec<u8> {
     if name.starts_with("system.posix_acl_") { exchanged(&value) } else { value }
 }
 
-/// An ACL as the kernel exchanges it. debugfs turns what is on the disk into this form, but gives the entries that name
-/// nobody the id 0.
+/// An ACL in the kernel's exchange form. debugfs converts it to this form, but gives the id 0 to entries
+/// without an id.
 fn exchanged(acl: &[u8]) -> Vec<u8> {
     let (version, entries) = acl.split_at(4);
     assert_eq!(version, [2, 0, 0, 0], "version of an exchanged ACL");

@@ -10,7 +10,7 @@ use super::debugfs;
 use super::snapshot::{Digester, Entry, Kind, Snapshot, join};
 use super::tools::{command, must, run};
 
-/// What e2fsck says of a filesystem, beside the names of its passes and its summary: what is wrong with it.
+/// The faults that e2fsck reports: its output without the names of its passes and its summary.
 pub fn remarks(image: &Path) -> Vec<String> {
     let said = run(command("e2fsck").arg("-fn").arg(image));
     let mut remarks: Vec<String> = said
@@ -24,7 +24,7 @@ pub fn remarks(image: &Path) -> Vec<String> {
         })
         .map(str::to_owned)
         .collect();
-    // Its version is all it may say there.
+    // The version is all that it may print there.
     remarks.extend(said.error().lines().filter(|line| !line.starts_with("e2fsck 1.")).map(str::to_owned));
     let passes = said.text().lines().filter(|line| line.starts_with("Pass ")).count();
     if passes != 5 {
@@ -36,7 +36,7 @@ pub fn remarks(image: &Path) -> Vec<String> {
     remarks
 }
 
-/// e2fsck has nothing to say.
+/// e2fsck finds no fault.
 pub fn assert_clean(image: &Path) {
     let remarks = remarks(image);
     assert!(remarks.is_empty(), "e2fsck -fn {}:\n{}", image.display(), remarks.join("\n"));
@@ -59,7 +59,8 @@ pub fn count(image: &Path, field: &str) -> u64 {
     value.parse().unwrap_or_else(|_| panic!("`{field}` is `{value}`"))
 }
 
-/// All unprivileged judges: e2fsck, and both readers against `expected`, the source as it is to be in the image.
+/// All unprivileged judges: e2fsck, and both readers compared with `expected`, the source as it should be in
+/// the image.
 pub fn judge(image: &Path, expected: &Snapshot) {
     assert_clean(image);
     if view_reads(expected) {
@@ -68,11 +69,12 @@ pub fn judge(image: &Path, expected: &Snapshot) {
     assert_same("debugfs", expected, &debugfs::view(image).without_lost_and_found(), &debugfs::VIEW);
 }
 
-/// What `ext4-view` shows: it knows nothing of link counts, inodes, attributes, devices and holes.
+/// The aspects of `ext4-view`, which has no link counts, inodes, attributes, devices and holes.
 pub const VIEW: [Aspect; 5] = [Aspect::Mode, Aspect::Owner, Aspect::Time, Aspect::Bytes, Aspect::Target];
 
-/// Whether `ext4-view` 1.0.0 reads all of this. It takes times whose low 32 bits are negative for damage (1901 to 1970,
-/// 2038 to 2106 and so on), and links to names of over 255 bytes. The other readers see them.
+/// Whether `ext4-view` 1.0.0 can read all of this. It takes two things for damage: times whose low 32 bits
+/// are negative (1901 to 1970, 2038 to 2106 and so on), and links to names of over 255 bytes. The other
+/// readers read them.
 fn view_reads(expected: &Snapshot) -> bool {
     expected.0.values().all(|entry| {
         entry.mtime.0.rem_euclid(1 << 32) < 1 << 31

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::tools::{command, must, run};
 
-/// What fsck.fat says beside its version and its summary.
+/// The output of fsck.fat without its version and its summary.
 pub fn remarks(image: &Path) -> Vec<String> {
     let said = run(command("fsck.fat").arg("-n").arg(image));
     let mut remarks: Vec<String> = said
@@ -24,7 +24,7 @@ pub fn remarks(image: &Path) -> Vec<String> {
     remarks
 }
 
-/// fsck.fat has nothing to say.
+/// fsck.fat finds no fault.
 pub fn assert_clean(image: &Path) {
     let remarks = remarks(image);
     assert!(remarks.is_empty(), "fsck.fat -n {}:\n{}", image.display(), remarks.join("\n"));

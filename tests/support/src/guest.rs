@@ -1,5 +1,5 @@
-//! A guest in QEMU: Debian's cloud kernel, an initrd written here, disks, and a shell script that runs as init. What
-//! needs a kernel and privileges of its own happens there.
+//! A guest in QEMU: Debian's cloud kernel, an initrd written here, disks, and a shell script that runs as
+//! init. It is for tests that need a kernel and privileges of their own.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -12,10 +12,10 @@ use super::cpio::Cpio;
 use super::judges::{self, kernel};
 use super::tools::{Said, attend, build_folder, command, must, scratch};
 
-/// A line that says the script came to its end; without it the guest died earlier.
+/// A line at the end of the script; without it the guest died earlier.
 const DONE: &str = "guest: done";
 
-/// A line before the script, so that what the kernel said earlier can be left out.
+/// A line before the script, so that earlier messages of the kernel can be left out.
 const BEGIN: &str = "guest: begin";
 
 /// The modules a disk needs, as far as they are not built into the kernel.
@@ -30,7 +30,8 @@ pub struct Guest {
     /// Files, and what QEMU calls their formats.
     disks: Vec<(PathBuf, &'static str)>,
     programs: Vec<&'static str>,
-    /// What is typed once the console has said something.
+    modules: Vec<&'static str>,
+    /// The keys that are typed once the console has printed a text.
     typed: Option<(&'static str, &'static [u8])>,
 }
 
@@ -51,8 +52,8 @@ impl Guest {
         self
     }
 
-    /// Types `keys` once the console has said `cue`. Each key is one byte: a key of more, as the arrows are, may reach
-    /// the guest in parts, of which the first is the escape key.
+    /// Types `keys` once the console has printed `cue`. Each key must be one byte: a key of several bytes,
+    /// such as an arrow, may reach the guest in parts, and the first part is the escape key.
     pub fn types(mut self, cue: &'static str, keys: &'static [u8]) -> Self {
         self.typed = Some((cue, keys));
         self
@@ -64,6 +65,12 @@ impl Guest {
         self
     }
 
+    /// Loads a module of the kernel and what it depends on, before anything else is done.
+    pub fn module(mut self, name: &'static str) -> Self {
+        self.modules.push(name);
+        self
+    }
+
     /// Starts it, runs `script` as root with busybox's tools, and returns what it printed. A command that fails ends
     /// the script, and with it the test.
     pub fn run(self, script: &str) -> String {
@@ -72,7 +79,7 @@ impl Guest {
         std::fs::write(&initrd, self.initrd(script)).unwrap();
         let (kernel, _) = kernel();
         let mut qemu = self.machine();
-        // On a busy host the timer of an emulated machine may not tick while the kernel looks whether it does.
+        // On a busy host the timer of an emulated machine may not tick while the kernel checks it.
         qemu.args(["-append", "console=ttyS0 panic=-1 quiet loglevel=4 no_timer_check"]);
         qemu.arg("-kernel").arg(&kernel).arg("-initrd").arg(&initrd);
         let said = self.start(&mut qemu);
@@ -83,7 +90,7 @@ impl Guest {
         printed.trim().to_owned()
     }
 
-    /// Starts it by its own boot loader under OVMF and returns what the console said until the power went off.
+    /// Starts it by its own boot loader under OVMF and returns the console's output until the power went off.
     pub fn boot_by_firmware(self) -> String {
         let folder = scratch();
         let firmware = judges::file("/usr/share/OVMF");
@@ -97,12 +104,14 @@ impl Guest {
         self.start(&mut qemu).text().replace('\r', "")
     }
 
-    /// Starts it by its own boot loader under SeaBIOS and returns what the console said until the power went off.
+    /// Starts it by its own boot loader under SeaBIOS and returns the console's output until the power went
+    /// off.
     pub fn boot_by_bios(self) -> String {
         self.start(&mut self.machine()).text().replace('\r', "")
     }
 
-    /// Starts U-Boot in the place of a BIOS, which boots what it finds, and returns what the console said until the end.
+    /// Starts U-Boot instead of a BIOS, which boots what it finds, and returns the console's output until the
+    /// end.
     pub fn boot_by_u_boot(self) -> String {
         let rom = judges::file("/usr/lib/u-boot/qemu-x86/u-boot.rom");
         let mut qemu = self.machine();
@@ -117,7 +126,7 @@ impl Guest {
         qemu.args(["-rtc", "base=2020-01-01T00:00:00"]);
         qemu.args(["-serial", "stdio"]);
         for (disk, format) in &self.disks {
-            // The guest's kernel keeps the data safe; that of the host need not, since the host outlives the test.
+            // Data only has to be safe in the guest's kernel: the host outlives the test.
             let drive =
                 format!("file={},format={format},if=virtio,cache=unsafe,discard=unmap", disk.display());
             qemu.arg("-drive").arg(drive);
@@ -125,12 +134,12 @@ impl Guest {
         qemu
     }
 
-    /// Runs QEMU until the guest ends. A guest that does not end fails with what it said.
+    /// Runs QEMU until the guest ends. A guest that does not end fails with its output.
     fn start(&self, qemu: &mut Command) -> Said {
         let _turn = turn();
         let input = if self.typed.is_some() { Stdio::piped() } else { Stdio::null() };
         let mut child = qemu.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Held to the end of the guest: a console that nobody could type at is another console.
+        // Kept until the end of the guest, because a console without an input behaves otherwise.
         let (mut keyboard, mut waiting) = (child.stdin.take(), self.typed);
         attend(child, LIMIT, move |seen| {
             if let (Some((cue, keys)), Some(keyboard)) = (waiting, &mut keyboard)
@@ -143,7 +152,8 @@ impl Guest {
         })
     }
 
-    fn initrd(&self, script: &str) -> Vec<u8> {
+    /// An initrd that runs `script` as [`Guest::run`] does, for a machine that finds it by itself.
+    pub fn initrd(&self, script: &str) -> Vec<u8> {
         let mut cpio = Cpio::default();
         let (_, modules) = kernel();
         // The kernel opens this as the first three file descriptors before /dev is mounted.
@@ -155,7 +165,8 @@ impl Guest {
         cpio.file("bin/busybox", 0o755, &std::fs::read(busybox).unwrap());
         cpio.symlink("bin/sh", "busybox");
         let mut load = String::new();
-        for module in needed(&modules, &MODULES) {
+        let names: Vec<_> = MODULES.iter().chain(&self.modules).copied().collect();
+        for module in needed(&modules, &names) {
             let name = module.rsplit('/').next().unwrap_or(&module).to_owned();
             cpio.file(&format!("modules/{name}"), 0o644, &std::fs::read(modules.join(&module)).unwrap());
             let _ = writeln!(load, "insmod /modules/{name}");
@@ -164,7 +175,7 @@ impl Guest {
             let (path, folder) = judges::binary(program);
             cpio.file(&format!("bin/{program}"), 0o755, &std::fs::read(&path).unwrap());
             for library in libraries_in(&path, folder.as_deref()) {
-                // Where the guest's loader looks for all of them, wherever they lie here.
+                // The guest's loader looks for all libraries here, wherever they are on the host.
                 let name = library.rsplit('/').next().unwrap_or(&library);
                 let place = if folder.is_some() && !name.starts_with("ld-") {
                     format!("lib/{name}")
@@ -191,12 +202,12 @@ fn ends_after(seen: &[u8], cue: &str) -> bool {
     tail.windows(cue.len()).any(|part| part == cue.as_bytes())
 }
 
-/// How many guests may run at once, whatever starts them: an emulated machine takes a core and 1 GiB, and firmware in
-/// one that gets too little of a core runs into timeouts of its own.
+/// How many guests may run at once, over all processes. An emulated machine takes a core and 1 GiB, and
+/// firmware that gets too little processor time runs into its own timeouts.
 const GUESTS: u32 = 2;
 
-/// Waits until fewer than [`GUESTS`] run, in all processes that test this build. The file's lock is the place of one; it
-/// falls with the process that holds it.
+/// Waits until fewer than [`GUESTS`] run, in all processes that test this build. The lock of the file stands
+/// for one guest; it ends with the process that holds it.
 fn turn() -> File {
     loop {
         for number in 0..GUESTS {
@@ -210,7 +221,7 @@ fn turn() -> File {
     }
 }
 
-/// The files of modules and of all they depend on, each after what it depends on. What is built into the kernel has no
+/// The files of modules and of all modules that they depend on, dependencies first. A built-in module has no
 /// file and is not in the list.
 pub fn needed(modules: &Path, names: &[&str]) -> Vec<String> {
     let list = modules.join("modules.dep");

@@ -1,15 +1,15 @@
-//! Finds the programs and files of others, by the list `tests/judges`: what `tests/run --install` unpacked below
-//! `target/judges`, else what the machine has. A test whose judge is nowhere is left out.
+//! Finds the programs and files of others by the list `tests/judges`: first those that `tests/run --install`
+//! unpacked below `target/judges`, then those of the machine. A test whose judge is missing is left out.
 
 use std::path::{Path, PathBuf};
 
 use crate::left_out::{self, INSTALL};
 use crate::tools::build_folder;
 
-/// Lines of how it is brought, the Debian package, and a program's name or a path.
+/// Lines with the way of installation, the Debian package, and the name of a program or a path.
 const LIST: &str = include_str!("../../judges");
 
-/// The lines of the list: how it is brought, the package, and what shows that it is there.
+/// The lines of the list: way of installation, package, and proof that it is there.
 pub fn list() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     LIST.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -26,7 +26,7 @@ pub fn unpacked() -> PathBuf {
 /// The folders with programs, in the order of a search.
 pub fn folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Programs of unpacked packages, which find their libraries; then PATH, and where Debian keeps programs for the
+    // Programs of unpacked packages, which find their libraries; then PATH, and Debian's folders for the
     // administrator.
     std::iter::once(unpacked().join("bin"))
         .chain(std::env::split_paths(&path))
@@ -34,24 +34,24 @@ pub fn folders() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where the program `name` lies, if it is anywhere.
+/// The path of the program `name`, if it exists.
 pub fn look(name: &str) -> Option<PathBuf> {
     folders().into_iter().map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }
 
-/// Where the program `name` lies. The test is left out where there is none.
+/// The path of the program `name`. If there is none, the test is left out.
 pub fn find(name: &str) -> PathBuf {
     look(name).unwrap_or_else(|| missing(name))
 }
 
-/// Where the file or folder that Debian has at `path` lies. The test is left out where there is none.
+/// The file or folder that Debian has at `path`. If there is none, the test is left out.
 pub fn file(path: &str) -> PathBuf {
     let places = [unpacked().join("root").join(path.trim_start_matches('/')), path.into()];
     places.into_iter().find(|place| place.exists()).unwrap_or_else(|| missing(path))
 }
 
-/// The file of a program for another machine, and the folders of its libraries here: what lies in `bin` of unpacked
-/// packages are scripts that say where those are.
+/// The file of a program for another machine, and the folders of its libraries here. In `bin` of unpacked
+/// packages are scripts that name those folders.
 pub fn binary(name: &str) -> (PathBuf, Option<PathBuf>) {
     let found = find(name);
     if !found.starts_with(unpacked()) {
@@ -63,8 +63,8 @@ pub fn binary(name: &str) -> (PathBuf, Option<PathBuf>) {
     (file, Some(unpacked().join("libraries")))
 }
 
-/// The newest Debian cloud kernel and the folder of its modules and their lists. The test is left out where there is
-/// none.
+/// The newest Debian cloud kernel and the folder of its modules and their lists. If there is none, the test
+/// is left out.
 pub fn kernel() -> (PathBuf, PathBuf) {
     let unpacked = unpacked().join("root");
     kernel_below(&unpacked).or_else(|| kernel_below(Path::new("/"))).unwrap_or_else(|| missing(KERNEL))
@@ -81,7 +81,7 @@ fn kernel_below(root: &Path) -> Option<(PathBuf, PathBuf)> {
         .filter_map(|name| {
             let release = name.strip_prefix("vmlinuz-").filter(|release| release.contains("cloud"))?;
             let modules = root.join("lib/modules").join(release);
-            // A guest loads modules as they are, so they are not compressed.
+            // A guest loads modules as they are, so they must not be compressed.
             let list = std::fs::read_to_string(modules.join("modules.dep")).ok()?;
             list.contains(".ko:").then(|| (root.join("boot").join(&name), modules))
         })
@@ -90,7 +90,7 @@ fn kernel_below(root: &Path) -> Option<(PathBuf, PathBuf)> {
     kernels.pop()
 }
 
-/// What is said of a program or path that is not here: its package.
+/// The hint for a missing program or path: its package.
 pub fn package(name: &str) -> String {
     let package = list().find(|(_, _, proof)| *proof == name || proof.starts_with(name));
     format!("{name} of Debian's package {}", package.map_or(name, |(_, package, _)| package))

@@ -1,4 +1,5 @@
-//! The kernel of this machine as a judge: it mounts an image, shows all it sees, and writes to it. Needs root.
+//! The kernel of this machine as a judge: it mounts an image, shows everything that it sees, and writes to
+//! it. Needs root.
 
 use std::fs::File;
 use std::io::Write;
@@ -40,7 +41,7 @@ impl Mount {
         self.folder.path()
     }
 
-    /// Unmounts it and sees that this works.
+    /// Unmounts it and checks that this works.
     pub fn unmount(self) {
         must(command("umount").arg(self.path()));
     }
@@ -48,12 +49,12 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // After `unmount` there is nothing there, which umount says and nobody needs to hear.
+        // After `unmount` nothing is mounted, and the message of umount does not matter.
         let _ = command("umount").arg(self.folder.path()).output();
     }
 }
 
-/// Whether the kernel can judge here; where it cannot, that is recorded.
+/// Whether the kernel can judge here; if not, that is recorded.
 pub fn can_judge() -> bool {
     let bring = why_not();
     if let Some(bring) = bring {
@@ -69,11 +70,11 @@ pub fn need() {
     }
 }
 
-/// What the record calls it.
+/// Its name in the record.
 const KERNEL: &str = "the kernel of this machine, which mounts images";
 
-/// What would let the kernel judge, where it cannot: only root mounts, and root of a container often neither mounts nor
-/// has loop devices.
+/// What would let the kernel judge, if it cannot: only root mounts, and root of a container often can neither
+/// mount nor use loop devices.
 fn why_not() -> Option<&'static str> {
     static WHY_NOT: OnceLock<Option<&str>> = OnceLock::new();
     *WHY_NOT.get_or_init(|| {
@@ -91,7 +92,8 @@ fn why_not() -> Option<&'static str> {
     })
 }
 
-/// Compares all the kernel shows of `image`, mounted read-only, with `expected`; then writes to a copy of it.
+/// Compares everything that the kernel shows of `image`, mounted read-only, with `expected`; then writes to a
+/// copy of it.
 pub fn judge(image: &Path, expected: &Snapshot) {
     if can_judge() {
         reads(image, expected);
@@ -112,9 +114,9 @@ pub fn reads(image: &Path, expected: &Snapshot) {
 /// How many files the kernel adds to each directory: enough to make a block overflow, split leaves, and start an index.
 const ADDED: u32 = 300;
 
-/// The kernel writes to a copy of `image`, and e2fsck has nothing to say afterwards.
+/// The kernel writes to a copy of `image`, and e2fsck finds no fault afterwards.
 pub fn writes(image: &Path) {
-    // In memory, since what the kernel writes is synced at the end.
+    // In memory, because the kernel's writes are synced at the end.
     let memory = Mount::tmpfs("4g");
     let copy = memory.path().join("copy.img");
     must(command("cp").arg("--sparse=always").arg(image).arg(&copy));
@@ -132,7 +134,7 @@ pub fn writes(image: &Path) {
     assert_clean(&copy);
 }
 
-/// The root and the directories below it with the most names: what a running system is likely to add to.
+/// The root and the directories below it with the most names, where a running system is likely to add files.
 fn directories(top: &Path) -> Vec<PathBuf> {
     let mut found = vec![top.to_owned()];
     let mut at = 0;
@@ -160,7 +162,7 @@ fn busy(directory: &Path) {
         File::create(directory.join(format!("added-by-the-kernel-{number:04}"))).unwrap();
     }
     let mut file = File::create(work.join("file")).unwrap();
-    // The image may be full by now, which is no fault.
+    // The image may be full by now, which is not a fault.
     let _ = file.write_all(&[7; 20_000]);
     for number in (0..ADDED).step_by(3) {
         std::fs::remove_file(directory.join(format!("added-by-the-kernel-{number:04}"))).unwrap();

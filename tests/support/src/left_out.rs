@@ -1,8 +1,8 @@
-//! What is not judged on this machine. A test that needs a judge or a privilege that is not there ends early, and what
-//! it needed is recorded in `target/left-out`, so that `tests/run` can count it at the end. In continuous integration
-//! (`CI=true`) it fails instead.
+//! Records what is not judged on this machine. A test without its judge or privilege ends early, and what it
+//! needs is recorded in `target/left-out`, so that `tests/run` can count it at the end. In continuous
+//! integration (`CI=true`) it fails instead.
 //!
-//! The test crates take [`crate::test`] for Rust's own `#[test]`; so this needs no word in any test.
+//! The test crates use [`crate::test`] instead of Rust's own `#[test]`, so the tests need no code for this.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -12,33 +12,33 @@ use std::path::PathBuf;
 
 use crate::tools::{build_folder, is_root};
 
-/// What brings most judges.
+/// The command that brings most judges.
 pub const INSTALL: &str = "tests/run --install";
 
-/// What gives a test the privileges of root.
+/// How a test gets the privileges of root.
 const ROOT: &str = "run tests/run as root";
 
 thread_local! {
     /// The test that this thread runs.
     static TEST: RefCell<&'static str> = const { RefCell::new("outside of a test") };
-    /// Whether it ended early. proptest catches the panic that ends it and makes another one of it.
+    /// Whether it ended early. proptest catches the panic that ends the test and turns it into another one.
     static LEFT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The panic that ends a test early.
 struct Left;
 
-/// Where it is recorded, and whether it is a failure.
+/// The place of the record, and whether an entry is a failure.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// The file: one line each of judge, what would bring it, and test, with tabs between.
+    /// The file. Each line has the judge, what would bring it, and the test, separated by tabs.
     pub path: PathBuf,
     /// Whether this is continuous integration, where nothing may be left out.
     pub strict: bool,
 }
 
 impl Record {
-    /// The one of this run.
+    /// The record of this run.
     pub fn of_this_run() -> Self {
         Self {
             path: build_folder().join("left-out"),
@@ -77,7 +77,7 @@ pub fn leave(judge: &str, bring: &str) -> ! {
     Record::of_this_run().leave(judge, bring)
 }
 
-/// Whether this is root; `what` only root can do is recorded where it is not.
+/// Whether this is root. If not, it is recorded that only root can do `what`.
 pub fn as_root(what: &str) -> bool {
     if !is_root() {
         note(what, ROOT);
@@ -85,14 +85,14 @@ pub fn as_root(what: &str) -> bool {
     is_root()
 }
 
-/// Ends this test unless it runs as root, who alone can do `what`.
+/// Ends this test unless it runs as root, because only root can do `what`.
 pub fn need_root(what: &str) {
     if !is_root() {
         leave(what, ROOT);
     }
 }
 
-/// Runs the body of a test, which passes where it was left out.
+/// Runs the body of a test. A test that was left out passes.
 pub fn judged<T: Default>(name: &'static str, body: impl FnOnce() -> T) -> T {
     TEST.set(name);
     LEFT.set(false);

@@ -1,7 +1,7 @@
 //! What the integration tests share: trees, judges, and the machines that judge.
 //!
-//! A judge is a program of others. Where it is not on this machine the test that needs it is left out and counted
-//! ([`left_out`]); nothing here shares code with the program under test.
+//! A judge is a program of others. If it is missing on this machine, the test that needs it is left out and
+//! counted ([`left_out`]). Nothing here shares code with the program under test.
 
 /// `#[test]`, whose body may be left out. A test crate has it for all its tests by `#[macro_use] extern crate`.
 pub use diskwright_testing_attribute::test;
@@ -9,6 +9,7 @@ pub use diskwright_testing_attribute::test;
 pub mod compare;
 pub mod cpio;
 pub mod debugfs;
+pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub mod guest;
@@ -22,6 +23,7 @@ pub mod pinned;
 pub mod program;
 pub mod random;
 pub mod snapshot;
+pub mod squashfs;
 pub mod table;
 pub mod tools;
 pub mod tree;

@@ -1,4 +1,5 @@
-//! Real Nix: packages of Debian to build from, a store of its own, and the program as a sandbox needs it.
+//! Real Nix: packages of Debian to build from, a store of its own, and the program in the form that a sandbox
+//! needs.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,8 +24,8 @@ pub fn packages(folder: &Path, names: &[&str]) {
     }
 }
 
-/// Ends this test where Nix can have no sandbox: it takes namespaces, which some machines let no ordinary user make,
-/// and containers often nobody.
+/// Ends this test if Nix can have no sandbox. A sandbox needs namespaces, which some machines deny to
+/// ordinary users, and containers often to everybody.
 fn need_sandbox() {
     let mut unshare = command("unshare");
     if !is_root() {
@@ -36,7 +37,7 @@ fn need_sandbox() {
     }
 }
 
-/// Downloads a package; where the lists are older than the archive, root renews them first.
+/// Downloads a package. If the lists are older than the archive, root renews them first.
 fn download(package: &str, file: &Path) {
     let folder = scratch();
     let mut fetch = command("apt-get");
@@ -56,14 +57,14 @@ fn download(package: &str, file: &Path) {
     keep(&folder.path().join(&found[0]), file);
 }
 
-/// Copies `from` to `to`, which others may do at the same time or read: it is there whole, or not at all.
+/// Copies `from` to `to`, while others may do the same or read it: the copy appears complete or not at all.
 pub fn keep(from: &Path, to: &Path) {
     let unfinished = tempfile::NamedTempFile::new_in(to.parent().unwrap()).unwrap();
     std::fs::copy(from, unfinished.path()).unwrap();
     unfinished.persist(to).unwrap();
 }
 
-/// diskwright and all it is linked with in one folder, as a sandbox without a system needs it.
+/// diskwright and its libraries in one folder, as a sandbox without a system needs them.
 pub fn program(folder: &Path) {
     let diskwright = super::program::path();
     std::fs::create_dir(folder).unwrap();
@@ -80,8 +81,9 @@ pub fn nix(name: &str, root: &Path, home: &Path) -> Command {
     command
         .env("NIX_REMOTE", root)
         .env("HOME", home)
-        // No binary caches, which would need a network; no users of its own to build as: the sandbox maps one; no
-        // /dev/kvm in it, which a host that has one would show to every build. What was kept, what it was built with too.
+        // No binary caches, which would need a network. No build users, because the sandbox maps one. No
+        // /dev/kvm in the sandbox, which every build on a host with KVM would otherwise see. Kept builds also
+        // keep their inputs.
         .env(
             "NIX_CONFIG",
             "substituters =\nsystem-features =\nsandbox = true\nbuild-users-group =\nmax-jobs = 2\nkeep-outputs = true\n",

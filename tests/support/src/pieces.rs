@@ -1,12 +1,12 @@
-//! Files of megabytes in inputs of kilobytes: VHDX keeps its parts on multiples of 1 MiB, which no fuzzer fills. An
-//! input is the file's length in MiB (one byte, of which 3 bits count), then pieces: their place in sectors of 4096 bytes
-//! and their length in bytes, 16 bits each, little-endian, then so many bytes. Shared by the fuzz target and by the test
-//! that makes its seeds.
+//! Files of megabytes as inputs of kilobytes: VHDX keeps its parts at multiples of 1 MiB, which no fuzzer
+//! fills. An input is the length of the file in MiB (one byte, of which 3 bits count), then pieces: the place
+//! in sectors of 4096 bytes and the length in bytes, 16 bits each and little-endian, then the bytes. The fuzz
+//! target and the test that makes its seeds share this.
 
 /// Places are multiples of this.
 pub const SECTOR: usize = 4096;
 
-/// The length of the file that an input means, and its pieces. What lies behind the file's end is left out.
+/// The length of the file that an input means, and its pieces. Bytes past the end of the file are left out.
 pub fn pieces(input: &[u8]) -> (usize, Vec<(usize, &[u8])>) {
     let Some((length, mut rest)) = input.split_first() else { return (0, Vec::new()) };
     let length = usize::from(length & 7) << 20;

@@ -1,5 +1,5 @@
-//! What is pinned in fixtures: `DISKWRIGHT_BLESS=1` writes what is found there; the difference belongs into the
-//! commit.
+//! Values that are pinned in fixtures. `DISKWRIGHT_BLESS=1` writes the present values there; the difference
+//! belongs in the commit.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
 }
 
-/// Whether what is pinned is to be written as it is found.
+/// Whether pinned values are to be written anew.
 pub fn blessing() -> bool {
     std::env::var_os("DISKWRIGHT_BLESS").is_some()
 }

@@ -8,11 +8,11 @@ use super::judges::find;
 use super::tools::{Said, must, quiet};
 use super::tree;
 
-/// What a shell may have made its children ignore, as a shell without job control does with SIGINT in the background.
-/// The program leaves alone what its parent ignores, so each run of it begins with the signals as they are by default.
+/// Signals that a shell may have made its children ignore, as a shell without job control does with SIGINT in
+/// the background. The program respects ignored signals, so each run begins with the default signals.
 const RESET: &str = "--default-signal=HUP,INT,QUIT,PIPE,TERM";
 
-/// Where the program under test lies.
+/// The path of the program under test.
 pub fn path() -> PathBuf {
     let path = std::env::var_os("CARGO_BIN_EXE_diskwright");
     path.expect("cargo says where the program is: run tests by `cargo test` or `cargo nextest`").into()
@@ -37,25 +37,37 @@ pub fn arguments(command: &Command) -> Vec<OsString> {
     all.skip(1).collect()
 }
 
-/// `diskwright mkfs ext4 SOURCE -o OUT` with further arguments; it has to succeed.
+/// `diskwright mkfs ext4 SOURCE -o OUT` with further arguments; it must succeed.
 pub fn mkfs_ext4(source: &Path, out: &Path, arguments: &[&str]) -> Said {
     let mut command = diskwright();
     must(command.args(["mkfs", "ext4"]).arg(source).arg("-o").arg(out).args(arguments))
 }
 
-/// `diskwright mkfs vfat SOURCE -o OUT` with further arguments; it has to succeed.
+/// `diskwright mkfs vfat SOURCE -o OUT` with further arguments; it must succeed.
 pub fn mkfs_vfat(source: &Path, out: &Path, arguments: &[&str]) -> Said {
     let mut command = diskwright();
     must(command.args(["mkfs", "vfat"]).arg(source).arg("-o").arg(out).args(arguments))
 }
 
-/// `diskwright mkfs zfs SOURCE -o OUT` with further arguments; it has to succeed.
+/// `diskwright mkfs erofs SOURCE -o OUT` with further arguments; it must succeed.
+pub fn mkfs_erofs(source: &Path, out: &Path, arguments: &[&str]) -> Said {
+    let mut command = diskwright();
+    must(command.args(["mkfs", "erofs"]).arg(source).arg("-o").arg(out).args(arguments))
+}
+
+/// `diskwright mkfs squashfs SOURCE -o OUT` with further arguments; it must succeed.
+pub fn mkfs_squashfs(source: &Path, out: &Path, arguments: &[&str]) -> Said {
+    let mut command = diskwright();
+    must(command.args(["mkfs", "squashfs"]).arg(source).arg("-o").arg(out).args(arguments))
+}
+
+/// `diskwright mkfs zfs SOURCE -o OUT` with further arguments; it must succeed.
 pub fn mkfs_zfs(source: &Path, out: &Path, arguments: &[&str]) -> Said {
     let mut command = diskwright();
     must(command.args(["mkfs", "zfs"]).arg(source).arg("-o").arg(out).args(arguments))
 }
 
-/// `diskwright build MANIFEST -o OUT`; it has to succeed.
+/// `diskwright build MANIFEST -o OUT`; it must succeed.
 pub fn build(manifest: &Path, out: &Path) -> Said {
     must(diskwright().arg("build").arg(manifest).arg("-o").arg(out))
 }

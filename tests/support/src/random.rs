@@ -1,4 +1,4 @@
-//! Random trees: a description that proptest makes and shrinks, and the tree on the host that it describes.
+//! Random trees: a description that proptest makes and shrinks, and the tree on the host.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::tree::{Maker, noise, target};
 /// Names below a directory and what they are.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Whether all times lie 2^31 seconds earlier, where they are negative in 32 bits.
+    /// Whether all times are 2^31 seconds earlier, where they are negative in 32 bits.
     early: bool,
     entries: Vec<(Vec<u8>, Node)>,
 }
@@ -35,9 +35,9 @@ enum What {
     File(u64, Vec<(u8, u8)>),
     Symlink(u16),
     Fifo,
-    /// Another name of the file made before the last so many.
+    /// Another name of the file that was made this many files ago.
     Link(u8),
-    /// So many empty files, with names of this length.
+    /// This many empty files, with names of this length.
     Crowd(u16, u8),
 }
 
@@ -62,7 +62,7 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn entries(what: impl Strategy<Value = What>) -> impl Strategy<Value = Spec> {
-    // Epochs of 2^32 seconds; their first halves are times that all readers take.
+    // Epochs of 2^32 seconds; all readers accept times in their first halves.
     let time = prop_oneof![
         2 => Just(super::tree::USUAL.0),
         1 => (0_i64..3, 0_i64..1 << 31).prop_map(|(epoch, seconds)| (epoch << 32) + seconds),
@@ -105,7 +105,7 @@ impl Spec {
 
 impl Node {
     fn make(&self, path: &[u8], maker: &mut Maker, files: &mut Vec<Vec<u8>>) {
-        // Without root a file has to stay readable, and a directory to be entered.
+        // Without root a file must stay readable, and a directory must be enterable.
         let least = if super::tools::is_root() { 0 } else { 0o500 };
         let link = matches!(self.what, What::Symlink(_));
         match &self.what {

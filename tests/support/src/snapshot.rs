@@ -1,4 +1,5 @@
-//! A snapshot: all that a directory shows about every name below it, in memory, so that two readers can be compared.
+//! A snapshot: everything that a directory shows about the names below it, in memory, so that two readers can
+//! be compared.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -31,7 +32,8 @@ pub enum Kind {
     Socket,
 }
 
-/// What one name shows. A reader that cannot show something leaves its default there and does not compare it.
+/// What a reader shows about one name. If it cannot show something, it keeps the default and does not compare
+/// that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its type.
@@ -58,7 +60,7 @@ pub struct Entry {
     pub device: (u32, u32),
     /// Extended attributes by their whole name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Where a regular file has data: start and end of each range, as SEEK_DATA and SEEK_HOLE tell.
+    /// The ranges in which a regular file has data, from SEEK_DATA and SEEK_HOLE.
     pub data: Vec<(u64, u64)>,
     /// 512-byte sectors it takes.
     pub sectors: u64,
@@ -134,8 +136,8 @@ impl Snapshot {
         }
     }
 
-    /// Takes `lost+found` out of what a filesystem shows, after a look at it: e2fsck wants it to exist, and the
-    /// source has none. The root has one subdirectory less then.
+    /// Checks and removes `lost+found`, which e2fsck requires and the source does not have. The root then has
+    /// one subdirectory less.
     pub fn without_lost_and_found(mut self) -> Self {
         let taken = self.0.remove(b"lost+found".as_slice()).expect("there is a lost+found");
         assert_eq!((taken.kind, taken.mode, taken.uid, taken.gid), (Kind::Directory, 0o700, 0, 0));
@@ -145,8 +147,8 @@ impl Snapshot {
         self
     }
 
-    /// As it is to be in an ext4 filesystem whatever the host's filesystem counts: a directory has two links and one
-    /// more for each subdirectory, and the single link that stands for "many" past 65,000 (EXT4_LINK_MAX).
+    /// The links as in an ext4 filesystem, whatever the host counts: a directory has two links and one more
+    /// for each subdirectory; past 65,000 it has one link, which stands for "many" (EXT4_LINK_MAX).
     pub fn links_as_in_ext4(mut self) -> Self {
         let mut subdirectories: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         for (path, entry) in &self.0 {
@@ -171,7 +173,7 @@ impl Snapshot {
         self
     }
 
-    /// Without the attributes that label the host and not the files: what the program drops by default.
+    /// Without attributes that label the host rather than the files; the program drops them by default.
     pub fn without_host_labels(mut self) -> Self {
         for entry in self.0.values_mut() {
             entry.xattrs.retain(|name, _| {
@@ -183,7 +185,7 @@ impl Snapshot {
         self
     }
 
-    /// Each name an inode of its own.
+    /// With an inode of its own for each name.
     pub fn dissolved(mut self) -> Self {
         for (path, entry) in &mut self.0 {
             if entry.kind != Kind::Directory {
@@ -193,7 +195,7 @@ impl Snapshot {
         self
     }
 
-    /// Equal regular files names of one inode, everything else an inode of its own.
+    /// With equal regular files as names of one inode, and an inode of its own for everything else.
     pub fn deduplicated(self) -> Self {
         let mut dissolved = self.dissolved();
         let mut alike: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
@@ -252,8 +254,8 @@ fn look(path: &Path) -> (Entry, (u64, u64)) {
     (entry, (meta.dev(), meta.ino()))
 }
 
-/// Makes the digest of a file's bytes: SHA-256 of its blocks that are not zero throughout, each with its number. So
-/// it is the same whether a reader knows of holes or reads their zeros, and a hole costs nothing.
+/// Computes the digest of a file's bytes: SHA-256 of its blocks that are not all zero, each with its number.
+/// So it is the same for a reader that knows holes and one that reads their zeros, and holes cost nothing.
 #[derive(Debug, Default)]
 pub struct Digester(Sha256);
 

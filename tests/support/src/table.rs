@@ -4,14 +4,15 @@ use std::path::Path;
 
 use super::tools::{command, must, run};
 
-/// A partition: first sector and how many, of 512 bytes.
+/// A partition: first sector and number of sectors, of 512 bytes.
 pub type Extent = (u64, u64);
 
-/// What sgdisk and sfdisk find wrong with a disk.
+/// The faults that sgdisk and sfdisk find in a disk.
 pub fn remarks(disk: &Path) -> Vec<String> {
     let said = run(command("sgdisk").arg("-v").arg(disk));
     let mut remarks = Vec::new();
-    // An MBR whose last partition ends with the disk is one that sgdisk could not make a GPT of, which is all it judges.
+    // sgdisk judges only whether it could convert an MBR to GPT, which is impossible if the last partition
+    // ends with the disk.
     let is_mbr = said.text().contains("valid MBR; converting MBR to GPT");
     let full = is_mbr && said.text().contains("Secondary partition table overlaps the last partition");
     // "No problems found. 2014 free sectors (1007.0 KiB) available in 1 segments, ..."
@@ -29,7 +30,7 @@ pub fn remarks(disk: &Path) -> Vec<String> {
     remarks
 }
 
-/// sgdisk and sfdisk have nothing to say.
+/// sgdisk and sfdisk find no fault.
 pub fn assert_clean(disk: &Path) {
     let remarks = remarks(disk);
     assert!(remarks.is_empty(), "{}:\n{}", disk.display(), remarks.join("\n"));

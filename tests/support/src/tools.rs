@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::judges::{find, folders};
 
-/// A command for `name` in the C locale and UTC, without what the caller's environment could say to it.
+/// A command for `name` in the C locale and UTC, without variables of the caller's environment.
 pub fn command(name: &str) -> Command {
     quiet(Command::new(find(name)))
 }
@@ -20,10 +20,10 @@ pub fn quiet(mut command: Command) -> Command {
     command
 }
 
-/// What a program said and how it ended.
+/// The output of a program and its end.
 #[derive(Debug)]
 pub struct Said {
-    /// Exit code; 128 and more plus the signal where one ended it.
+    /// Exit code; 128 plus the signal if one ended it.
     pub code: i32,
     /// Standard output.
     pub out: Vec<u8>,
@@ -43,13 +43,13 @@ impl Said {
     }
 }
 
-/// Runs `command` to its end and keeps all it says.
+/// Runs `command` to its end and keeps its output.
 pub fn run(command: &mut Command) -> Said {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     Said { code: code(output.status), out: output.stdout, err: output.stderr }
 }
 
-/// Runs `command`, which has to succeed.
+/// Runs `command`, which must succeed.
 pub fn must(command: &mut Command) -> Said {
     let said = run(command);
     assert_eq!(said.code, 0, "{command:?}\n{}\n{}", said.text(), said.error());
@@ -61,8 +61,8 @@ fn code(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Reads a stream to its end in a thread, so that the program never waits for us to listen; `heard` is told what is
-/// there so far, after every read.
+/// Reads a stream to its end in a thread, so that the program never waits for us. After every read, `heard`
+/// gets everything that was read so far.
 fn collect(
     stream: Option<impl Read + Send + 'static>,
     mut heard: impl FnMut(&[u8]) + Send + 'static,
@@ -80,12 +80,12 @@ fn collect(
     })
 }
 
-/// Waits for `child`, at most `limit`: a guard against a test that would hang, not a measure of speed.
+/// Waits for `child`, at most `limit`: protection against a test that hangs, not a measure of speed.
 pub fn wait(child: Child, limit: Duration) -> Said {
     attend(child, limit, |_| {})
 }
 
-/// The same; `heard` is told what standard output has said so far, after every read, in a thread of its own.
+/// The same. After every read, `heard` gets everything on standard output so far, in a thread of its own.
 pub fn attend(mut child: Child, limit: Duration, heard: impl FnMut(&[u8]) + Send + 'static) -> Said {
     let (out, err) = (collect(child.stdout.take(), heard), collect(child.stderr.take(), |_| {}));
     let started = Instant::now();
@@ -116,14 +116,14 @@ pub fn build_folder() -> PathBuf {
     program.ancestors().nth(3).expect("a test program lies three folders deep").to_owned()
 }
 
-/// A folder for one test, gone afterwards, on the filesystem that holds the build.
+/// A folder for one test, removed afterwards, on the filesystem of the build.
 pub fn scratch() -> tempfile::TempDir {
     let folder = build_folder().join("tmp");
     std::fs::create_dir_all(&folder).unwrap();
     tempfile::Builder::new().prefix("t").tempdir_in(folder).unwrap()
 }
 
-/// The same in memory where the machine has such a place, for a great many names.
+/// The same in memory, if the machine has such a place, for a great many names.
 pub fn quick_scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::Builder::new().prefix("t").tempdir_in(memory).unwrap() } else { scratch() }

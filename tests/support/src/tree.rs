@@ -1,4 +1,4 @@
-//! Trees made by code, with the reason beside each odd number.
+//! Trees made by code; each odd number has its reason beside it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,13 +10,13 @@ use crate::left_out::as_root;
 use crate::numbers::usize_of;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
-/// When everything that asks for nothing else was last changed: 2001-09-09 01:46:40 UTC.
+/// The modification time of everything without another one: 2001-09-09 01:46:40 UTC.
 pub const USUAL: (i64, u32) = (1_000_000_000, 0);
 
 /// An ext4 block, the granularity of holes.
 const BLOCK: u64 = 4096;
 
-/// `length` bytes that are neither zero nor alike, the same for the same `seed`.
+/// `length` bytes without a pattern and mostly not zero; the same for the same `seed`.
 pub fn noise(seed: u64, length: u64) -> Vec<u8> {
     // SplitMix64's step (Steele, Lea, Flood 2014): one multiplication a byte is enough to avoid repetition.
     let mut state = seed;
@@ -29,7 +29,8 @@ pub fn noise(seed: u64, length: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Makes a tree below a directory, and dates everything in it at the end, since making a name dates its directory.
+/// Makes a tree below a directory. Times are set at the end, because making a name changes the time of its
+/// directory.
 #[derive(Debug)]
 pub struct Maker {
     top: PathBuf,
@@ -37,7 +38,7 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// A maker in the directory `top`, which is made if need be.
+    /// A maker in the directory `top`, which is made if it does not exist.
     pub fn new(top: &Path) -> Self {
         std::fs::create_dir_all(top).unwrap();
         std::fs::set_permissions(top, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -118,7 +119,7 @@ impl Maker {
         let path = self.path(name);
         let mode = std::fs::symlink_metadata(&path).unwrap().permissions().mode();
         std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).unwrap();
-        // A new owner costs a file its setuid bit (chown(2)); it gets it back.
+        // A new owner clears the setuid bit of a file (chown(2)), so it is set again.
         if mode & 0o6000 != 0 {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode & 0o7777)).unwrap();
         }
@@ -198,7 +199,7 @@ pub fn capability() -> Vec<u8> {
     [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// What the filesystem that holds a tree can take.
+/// The limits of the filesystem that holds a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
     /// All that Linux can name.
@@ -212,10 +213,11 @@ pub fn target(length: usize) -> Vec<u8> {
     (0..length).map(|at| if at % 200 == 150 { b'/' } else { b't' }).collect()
 }
 
-/// A tree of what has broken writers of ext4, as cheap as it can be: some ten thousand names and a few megabytes.
+/// A tree of things that have broken writers of ext4, as small as possible: some ten thousand names and a few
+/// megabytes.
 ///
-/// Without root it has no devices, no foreign owners and no capabilities. `many` is how many names the largest
-/// directory has.
+/// Without root it has no devices, no foreign owners and no capabilities. `many` is the number of names in the largest
+/// directory.
 pub fn strange(top: &Path, many: u32, host: Host) {
     let mut maker = Maker::new(top);
     names(&mut maker);
@@ -227,7 +229,7 @@ pub fn strange(top: &Path, many: u32, host: Host) {
     maker.finish();
 }
 
-/// The part of it that is the same with and without root.
+/// The part of it that does not depend on root.
 pub fn portable(top: &Path) {
     let mut maker = Maker::new(top);
     names(&mut maker);
@@ -373,8 +375,8 @@ pub const TIMES: [(&str, (i64, u32)); 12] = [
     ("2446", (15_032_385_535, 999_999_999)),
 ];
 
-/// A tree of what one reader takes for damage: times that are negative in 32 bits, and a link to a name longer than any
-/// can be (programs keep data in such links).
+/// A tree of things that one reader takes for damage: times that are negative in 32 bits, and a link to a
+/// name that is longer than any name can be (programs keep data in such links).
 pub fn unread(top: &Path) {
     let mut maker = Maker::new(top);
     maker.symlink("data", "d".repeat(4095));
@@ -404,7 +406,7 @@ fn attributes(maker: &mut Maker) {
     for name in ["attributes/twin-1", "attributes/twin-2"] {
         maker.xattr(name, "user.twin", noise(2, 2000)).xattr(name, "user.twin2", noise(3, 1000));
     }
-    // In the order of readdir's enemies: lengths and letters at odds, all 30 in one block.
+    // In an order that a sort must fix: lengths and letters disagree, and all 30 are in one block.
     for number in 0..30_u64 {
         let name = format!("user.{}{}", ["zz", "a", "mmmm"][usize_of(number % 3)], 100 - number);
         maker.xattr("attributes/many", &name, noise(number, number * 2));
@@ -431,7 +433,7 @@ fn attributes(maker: &mut Maker) {
     let default = acl(&[(USER_OBJ, 7, NOBODY), (GROUP_OBJ, 5, NOBODY), (OTHER, 1, NOBODY)]);
     maker.xattr("attributes/acl", "system.posix_acl_access", access(6));
     maker.directory("attributes/directory");
-    // Who owns it and is not root has to be able to look into it.
+    // An owner other than root must be able to enter it.
     let owner = if as_root("a directory that its owner may not enter") { 6 } else { 7 };
     maker.xattr("attributes/directory", "system.posix_acl_access", access(owner));
     maker.xattr("attributes/directory", "system.posix_acl_default", &default);
@@ -439,7 +441,7 @@ fn attributes(maker: &mut Maker) {
     if as_root("capabilities and attributes of the namespace trusted in trees") {
         maker.file("attributes/capable", "#!").mode("attributes/capable", 0o755);
         maker.xattr("attributes/capable", "security.capability", capability());
-        // What labels the host and not the file: dropped by default.
+        // Attributes that label the host and not the file: dropped by default.
         maker.xattr("attributes/none", "trusted.host", "label");
     }
 }

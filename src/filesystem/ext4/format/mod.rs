@@ -87,14 +87,14 @@ pub(super) const FLAG_INDEX: u32 = 0x1000;
 pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
 
 /// The bits of an inode's mode that hold its file type, and the file types.
-pub(super) const MODE_TYPE: u16 = 0xf000;
-pub(super) const MODE_FIFO: u16 = 0x1000;
-pub(super) const MODE_CHARACTER: u16 = 0x2000;
-pub(super) const MODE_DIRECTORY: u16 = 0x4000;
-pub(super) const MODE_BLOCK: u16 = 0x6000;
-pub(super) const MODE_FILE: u16 = 0x8000;
-pub(super) const MODE_SYMLINK: u16 = 0xa000;
-pub(super) const MODE_SOCKET: u16 = 0xc000;
+pub(in crate::filesystem) const MODE_TYPE: u16 = 0xf000;
+pub(in crate::filesystem) const MODE_FIFO: u16 = 0x1000;
+pub(in crate::filesystem) const MODE_CHARACTER: u16 = 0x2000;
+pub(in crate::filesystem) const MODE_DIRECTORY: u16 = 0x4000;
+pub(in crate::filesystem) const MODE_BLOCK: u16 = 0x6000;
+pub(in crate::filesystem) const MODE_FILE: u16 = 0x8000;
+pub(in crate::filesystem) const MODE_SYMLINK: u16 = 0xa000;
+pub(in crate::filesystem) const MODE_SOCKET: u16 = 0xc000;
 
 /// Flags of a group descriptor.
 pub(super) const GROUP_INODE_UNINIT: u16 = 1;

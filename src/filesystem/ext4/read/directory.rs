@@ -120,7 +120,7 @@ impl Ext4 {
             }
             let name = &entry[DirectoryEntry::LENGTH..][..name];
             if name.is_empty() || name.len() > 255 || name.contains(&b'/') || name.contains(&0) {
-                return Err(wrong(raw, "a name in it is none").found(crate::text::printable(name)));
+                return Err(wrong(raw, "a name in it is not valid").found(crate::text::printable(name)));
             }
             each(Name { inode: head.inode, kind, name })?;
         }

@@ -1,4 +1,4 @@
-//! Reads ext2, ext3 and ext4, whoever wrote them.
+//! Reads ext2, ext3 and ext4 from any writer.
 //!
 //! A wrong checksum is an error: data that the kernel rejects is not shown either.
 

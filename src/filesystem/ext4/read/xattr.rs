@@ -149,7 +149,7 @@ impl Ext4 {
         };
         let raw = self.raw(number)?;
         if !raw.has(FLAG_EA_INODE) || !raw.is_sound(self.layout.seed) {
-            return wrong("it is no such inode");
+            return wrong("it is damaged, or another kind of inode");
         }
         if length > LONGEST || u64::from(length) > raw.size(self) {
             return wrong("it is too short, or the value too long");

@@ -221,7 +221,7 @@ impl Walk<'_> {
         }
         let name = entry.name();
         if let Some(why) = wrong(&name) {
-            remark(Remark::new(Fault::Structure, &directory, format!("a name in it is none: {why}")))?;
+            remark(Remark::new(Fault::Structure, &directory, format!("a name in it is not valid: {why}")))?;
         }
         let path = format!("{}/{name}", self.path);
         if what(&entry.raw) == What::File {

@@ -1,4 +1,4 @@
-//! Reads FAT12, FAT16 and FAT32, whoever wrote them (Microsoft fatgen103).
+//! Reads FAT12, FAT16 and FAT32 from any writer (Microsoft fatgen103).
 //!
 //! An [`Inode`] is the offset of the directory entry with the short name. The root has no entry and is 0.
 
@@ -49,7 +49,7 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Fat>> {
             .found(format!("{} bytes", layout.length)));
     }
     if layout.active() >= layout.bpb.num_fats.into() {
-        return Err(damaged("the file allocation table in use is none of those that there are")
+        return Err(damaged("the number of the file allocation table in use is too large")
             .expected(format!("below {}", layout.bpb.num_fats))
             .found(layout.active()));
     }
@@ -180,7 +180,7 @@ impl Fat {
             if matches!(what(&entry.raw), What::File | What::Directory) {
                 let name = entry.name();
                 return match wrong(&name) {
-                    Some(why) => Err(damaged("a name in a directory is none").found(name).why(why)),
+                    Some(why) => Err(damaged("a name in a directory is not valid").found(name).why(why)),
                     None => Ok(Some((name, entry))),
                 };
             }

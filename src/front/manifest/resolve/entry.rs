@@ -1,10 +1,14 @@
 //! The meaning of one entry of `contents`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::Manifest;
 use super::super::schema::{self, WHAT};
-use crate::disk::{Entry, Payload};
+use super::verity::Verified;
+use crate::boot::uki::Uki;
+use crate::disk::verity::ROOT_HASH;
+use crate::disk::{Entry, Payload, Piece};
 use crate::error::{Error, Result};
 use crate::filesystem::Spec;
 use crate::front::Dates;
@@ -15,11 +19,11 @@ use crate::values::{self, Device};
 
 /// The keys that go with each kind of entry.
 const GOES_WITH: [(&str, &[&str]); 5] = [
-    ("mode", &["source", "text", "directory", "device"]),
-    ("owner", &["source", "text", "symlink", "directory", "device"]),
+    ("mode", &["source", "text", "uki", "directory", "device"]),
+    ("owner", &["source", "text", "uki", "symlink", "directory", "device"]),
     ("hardlinks", &["source", "closure"]),
     ("xattrs", &["source"]),
-    ("mtime", &["text", "symlink", "directory", "device"]),
+    ("mtime", &["text", "uki", "symlink", "directory", "device"]),
 ];
 
 /// An entry whose meaning is being worked out.
@@ -28,6 +32,7 @@ struct Reading<'a> {
     written: &'a schema::Entry,
     path: &'a KeyPath,
     dates: Dates,
+    verified: &'a Verified,
 }
 
 /// The meaning of `written`, the entry at `path`, in a filesystem of kind `filesystem`.
@@ -37,8 +42,9 @@ pub(super) fn entry(
     path: &KeyPath,
     dates: Dates,
     filesystem: &Spec,
+    verified: &Verified,
 ) -> Result<Entry> {
-    let reading = Reading { manifest, written, path, dates };
+    let reading = Reading { manifest, written, path, dates, verified };
     let kind = reading.kind()?;
     reading.keys(kind)?;
     if matches!(filesystem, Spec::Vfat(_)) {
@@ -60,6 +66,7 @@ impl Reading<'_> {
             written.source.is_some(),
             written.closure.is_some(),
             written.text.is_some(),
+            written.uki.is_some(),
             written.symlink.is_some(),
             written.directory.is_some(),
             written.device.is_some(),
@@ -136,7 +143,8 @@ impl Reading<'_> {
         if !target.starts_with('/') {
             return Err(refuse("a target is an absolute path inside the filesystem").expected("a first `/`"));
         }
-        if target.len() > 1 && target.ends_with('/') && matches!(kind, "text" | "symlink" | "device") {
+        if target.len() > 1 && target.ends_with('/') && matches!(kind, "text" | "uki" | "symlink" | "device")
+        {
             return Err(refuse("the target ends with `/`, but is not a directory")
                 .hint("give the name it shall have as target"));
         }
@@ -178,7 +186,15 @@ impl Reading<'_> {
             return Ok(Payload::Closure { path: self.path_of("closure", closure)?, rules });
         }
         if let Some(text) = &written.text {
-            return Ok(Payload::Text { text: text.as_bytes().into(), meta: self.meta(0o644) });
+            let (pieces, meta) = (self.pieces(text, &self.path.key("text"))?, self.meta(0o644));
+            return Ok(match pieces.as_slice() {
+                [] => Payload::Text { text: Arc::from([]), meta },
+                [Piece::Bytes(text)] => Payload::Text { text: Arc::clone(text), meta },
+                _ => Payload::Template { pieces: pieces.into(), meta },
+            });
+        }
+        if let Some(uki) = &written.uki {
+            return self.uki(uki);
         }
         if let Some(to) = &written.symlink {
             return Ok(Payload::Symlink { to: to.clone(), meta: self.meta(0o777) });
@@ -194,9 +210,53 @@ impl Reading<'_> {
         Ok(Payload::Node { content, meta: self.meta(mode) })
     }
 
+    /// A unified kernel image.
+    fn uki(&self, written: &schema::Uki) -> Result<Payload> {
+        let place = self.path.key("uki");
+        let path = |key: &'static str, path: &str| self.path_at(key, &place.key(key), path);
+        let optional = |key: &'static str, written: &Option<String>| {
+            written.as_ref().map(|written| path(key, written)).transpose()
+        };
+        let initrds = written.initrd.iter().flatten().map(|initrd| path("initrd", initrd));
+        let uki = Uki {
+            stub: path("stub", &written.stub)?,
+            kernel: path("kernel", &written.kernel)?,
+            initrds: initrds.collect::<Result<_>>()?,
+            os_release: optional("os_release", &written.os_release)?,
+            uname: written.uname.clone(),
+            devicetree: optional("devicetree", &written.devicetree)?,
+            splash: optional("splash", &written.splash)?,
+            microcode: optional("microcode", &written.microcode)?,
+            sbat: optional("sbat", &written.sbat)?,
+        };
+        let command_line =
+            self.pieces(written.cmdline.as_deref().unwrap_or_default(), &place.key("cmdline"))?;
+        Ok(Payload::Uki { uki: Arc::new(uki), command_line: command_line.into(), meta: self.meta(0o644) })
+    }
+
+    /// A text with the values that it refers to; no piece for an empty one.
+    fn pieces(&self, text: &str, place: &KeyPath) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, name, behind)) = reference(rest) {
+            let of = self.verified.hashes_of(self.manifest, name, place)?;
+            pieces.extend(bytes(before));
+            pieces.push(Piece::Value { of, value: ROOT_HASH });
+            rest = behind;
+        }
+        pieces.extend(bytes(rest));
+        Ok(pieces)
+    }
+
     fn path_of(&self, key: &'static str, written: &str) -> Result<PathBuf> {
+        self.path_at(key, &self.path.key(key), written)
+    }
+
+    /// The host path that is written at `place`, the value of `key`.
+    fn path_at(&self, key: &'static str, place: &KeyPath, written: &str) -> Result<PathBuf> {
+        let refuse = |what: String| self.manifest.refuse(place, what);
         if written.is_empty() || written.contains('\0') {
-            return Err(self.refuse(key, format!("`{key}` is not a path")).found(quoted(written)));
+            return Err(refuse(format!("`{key}` is not a path")).found(quoted(written)));
         }
         let remark = if written == "~" || written.starts_with("~/") {
             Some(("`~` stands for nobody's home here", "write the whole path"))
@@ -207,11 +267,13 @@ impl Reading<'_> {
                 "a source is on this machine and not behind a URL",
                 "fetch it first, and give the path of the file",
             ))
+        } else if written.starts_with('$') && !self.manifest.path(written).exists() {
+            Some(("no variable of a shell is looked up in a path", "write the whole path"))
         } else {
             None
         };
         match remark {
-            Some((what, hint)) => Err(self.refuse(key, what).found(quoted(written)).hint(hint)),
+            Some((what, hint)) => Err(refuse(what.to_owned()).found(quoted(written)).hint(hint)),
             None => Ok(self.manifest.path(written)),
         }
     }
@@ -225,6 +287,18 @@ impl Reading<'_> {
     }
 }
 
+/// What a text says before its first reference, the name in that, and what it says behind.
+fn reference(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once("{roothash:")?;
+    let (name, behind) = rest.split_once('}')?;
+    Some((before, name, behind))
+}
+
+/// A piece of a text that says something.
+fn bytes(text: &str) -> Option<Piece> {
+    (!text.is_empty()).then(|| Piece::Bytes(text.as_bytes().into()))
+}
+
 /// A value as an error shows it; an empty value must be visible too.
 fn quoted(text: &str) -> String {
     format!("`{}`", values::shown(text))
@@ -236,6 +310,7 @@ fn an_entry(kind: &str) -> &'static str {
         "source" => "a source",
         "closure" => "a closure",
         "text" => "a text",
+        "uki" => "a unified kernel image",
         "symlink" => "a symbolic link",
         "directory" => "a directory",
         _ => "a device",

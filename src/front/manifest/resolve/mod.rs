@@ -1,9 +1,10 @@
 //! The meaning of a manifest. All defaults are set here, and all contradictions refused.
 //!
-//! This module looks at no disk and no host file. What depends on contents, such as sizes and places of
-//! partitions, is decided while the disk is built.
+//! This module looks at no disk. Of host files it reads only keys and signatures. What depends on contents, such
+//! as sizes and places of partitions, is decided while the disk is built.
 
 mod entry;
+mod verity;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::progress::Progress;
 use crate::table::{Architecture, Attribute, Scheme, Type};
 use crate::units::{Bytes, Sectors};
 use crate::values::{DiskId, DiskSize};
+use verity::Verified;
 
 /// The disk that `manifest` describes. `epoch` is the value of SOURCE_DATE_EPOCH, if it is set. It is the
 /// time if the manifest gives none, and makes the times of files be clamped.
@@ -59,7 +61,7 @@ pub(super) fn describe(
     let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
-    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new() })
+    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new(), beside: Vec::new() })
 }
 
 /// Turns keys that another locator finds into lines of the manifest.
@@ -154,7 +156,8 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
         DiskSize::Auto => None,
         DiskSize::Fixed(size) => Some(size),
     };
-    let reading = Reading { manifest, scheme, size, dates, architecture: architecture(manifest)? };
+    let (architecture, verified) = (architecture(manifest)?, Verified::new(manifest)?);
+    let reading = Reading { manifest, scheme, size, dates, architecture, seed, verified };
     let partitions = (0..).zip(&manifest.written.partition);
     Ok(Disk {
         size,
@@ -165,7 +168,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
         hybrid: written.hybrid.clone().unwrap_or_default(),
         time: dates.time,
         partitions: partitions
-            .map(|(number, partition)| reading.partition(partition, &KeyPath::top("partition").index(number)))
+            .map(|(number, partition)| reading.partition(partition, number))
             .collect::<Result<_>>()?,
         ..Disk::new(scheme, seed)
     })
@@ -257,6 +260,9 @@ fn foreign(manifest: &Manifest, path: &KeyPath, key: &'static str, scheme: Schem
         .hint("leave it out")
 }
 
+/// The bit of a partition that is not to be written to (Discoverable Partitions Specification).
+const READ_ONLY: u8 = 60;
+
 /// A manifest whose meaning is being worked out.
 struct Reading<'a> {
     manifest: &'a Manifest,
@@ -264,10 +270,13 @@ struct Reading<'a> {
     size: Option<Bytes>,
     dates: Dates,
     architecture: Option<Architecture>,
+    seed: Seed,
+    verified: Verified,
 }
 
 impl Reading<'_> {
-    fn partition(&self, written: &schema::Partition, path: &KeyPath) -> Result<Partition> {
+    fn partition(&self, written: &schema::Partition, number: usize) -> Result<Partition> {
+        let path = &KeyPath::top("partition").index(number);
         for (key, there, tables) in [
             ("type", written.kind.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),
             ("label", written.label.is_some(), &[Scheme::Gpt]),
@@ -285,11 +294,15 @@ impl Reading<'_> {
         Ok(Partition {
             kind: self.kind(written, &body, path)?,
             label: written.label.clone().unwrap_or_default(),
-            guid: written.guid.map_or(Guid::Seed, |guid| Guid::Given(guid.0)),
+            guid: match written.guid {
+                Some(guid) => Guid::Given(guid.0),
+                None if self.scheme == Scheme::Gpt => self.verified.guid(number),
+                None => Guid::Seed,
+            },
             number: written.number,
             start: written.start,
             size: self.partition_size(written, &body, path)?,
-            attributes: self.attributes(written, path)?,
+            attributes: self.attributes(written, number, path)?,
             logical: written.logical.unwrap_or(false),
             body,
         })
@@ -306,8 +319,16 @@ impl Reading<'_> {
         Type::parse(name, self.architecture).map_err(|error| self.manifest.place(error, &path.key("type")))
     }
 
-    fn attributes(&self, written: &schema::Partition, path: &KeyPath) -> Result<Vec<Attribute>> {
+    fn attributes(
+        &self,
+        written: &schema::Partition,
+        number: usize,
+        path: &KeyPath,
+    ) -> Result<Vec<Attribute>> {
         let path = path.key("attributes");
+        if written.attributes.is_none() && self.scheme == Scheme::Gpt && self.verified.concerns(number) {
+            return Ok(vec![Attribute::Bit(READ_ONLY)]);
+        }
         let attributes = written.attributes.as_deref().unwrap_or_default().iter().enumerate();
         attributes
             .map(|(number, text)| {
@@ -318,15 +339,15 @@ impl Reading<'_> {
 
     fn body(&self, written: &schema::Partition, path: &KeyPath) -> Result<Body> {
         let refuse = |key: &'static str, what: &str| self.manifest.refuse(&path.key(key), what);
+        self.one_body(written, path)?;
         if let Some(image) = &written.image {
-            if written.filesystem.is_some() || written.contents.is_some() {
-                let error = refuse("image", "the partition holds a ready image and something else");
-                return Err(error.expected("either image, or filesystem and contents"));
-            }
             if image.is_empty() || image.contains('\0') {
                 return Err(refuse("image", "`image` is not a path"));
             }
             return Ok(Body::File(self.manifest.path(image)));
+        }
+        if let Some(body) = self.derived(written, path)? {
+            return Ok(body);
         }
         let Some(filesystem) = &written.filesystem else {
             return match written.contents {
@@ -354,10 +375,30 @@ impl Reading<'_> {
         let contents = written.contents.as_deref().unwrap_or_default().iter().enumerate();
         let entries = contents
             .map(|(number, written)| {
-                entry::entry(self.manifest, written, &path.index(number), self.dates, spec)
+                let path = path.index(number);
+                entry::entry(self.manifest, written, &path, self.dates, spec, &self.verified)
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Body::Filesystem(spec.clone(), entries.into()))
+    }
+
+    /// Refuses a partition that is to hold two things.
+    fn one_body(&self, written: &schema::Partition, path: &KeyPath) -> Result<()> {
+        let filesystem = written.filesystem.is_some() || written.contents.is_some();
+        let bodies = [
+            ("image", written.image.is_some(), "a ready image"),
+            ("verity", written.verity.is_some(), "hashes"),
+            ("signature", written.signature.is_some(), "a signature"),
+            ("filesystem", filesystem, "a filesystem"),
+        ];
+        let mut there = bodies.into_iter().filter(|(_, there, _)| *there);
+        match (there.next(), there.next()) {
+            (Some((key, _, what)), Some(_)) => Err(self
+                .manifest
+                .refuse(&path.key(key), format!("the partition holds {what} and something else"))
+                .expected("one of image, verity, signature, or filesystem and contents")),
+            _ => Ok(()),
+        }
     }
 
     /// The size of a partition. Only a partition with contents has a size of its own.

@@ -1,4 +1,5 @@
-//! The attribute `#[test]` of the integration tests. A crate of its own, since Rust has attributes in no other.
+//! The attribute `#[test]` of the integration tests. It needs a crate of its own, because Rust requires that
+//! for attributes.
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 

@@ -27,7 +27,7 @@ fn state(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     let superblock = &volume.layout.superblock;
     let recover = volume.layout.incompatible(incompat::RECOVER);
     for (is, what) in [
-        (recover, "the journal was not replayed (needs_recovery), so what stands here may be old"),
+        (recover, "the journal was not replayed (needs_recovery), so the data here may be old"),
         (!recover && superblock.s_state & STATE_CLEAN == 0, "it was not unmounted"),
         (superblock.s_state & STATE_ERRORS != 0, "the kernel found errors"),
         (volume.layout.ro_compatible(ro_compat::ORPHAN_PRESENT), "deleted files wait to be freed"),

@@ -1,30 +1,29 @@
-//! Unified kernel images: an EFI program that holds kernel, initrd and parameters. Ready ones are put where systemd-boot
-//! finds them, or the firmware itself.
+//! Where systemd-boot, or the firmware itself, finds a unified kernel image.
 //!
 //! Source: Boot Loader Specification (UAPI group), "Type #2 EFI Unified Kernel Images".
 
 use std::path::Path;
 
-use super::architecture::Firmware;
-use super::files::Files;
-use super::pe;
+use crate::boot::architecture::Firmware;
+use crate::boot::files::Files;
+use crate::boot::pe;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 
 /// The folder in which boot loaders look for unified kernel images.
 const LINUX: &str = "/EFI/Linux";
 
-/// Puts the unified kernel image `image`, a host file, at `/EFI/Linux/NAME.efi` of a boot filesystem, and with `alone`
-/// also where the firmware starts it by itself: when no boot loader is there.
+/// Puts the unified kernel image `image`, a host file, at `/EFI/Linux/NAME.efi` of a boot filesystem. With
+/// `alone`, it also goes where the firmware starts it without a boot loader.
 ///
 /// # Errors
-/// [`Kind::Source`] for a file that is no unified kernel image for `firmware`; [`Kind::Manifest`] for a name that
-/// no entry may have.
+/// [`Kind::Source`] for a file that is not a unified kernel image for `firmware`; [`Kind::Manifest`] for a
+/// name that an entry may not have.
 pub fn place(files: &mut Files, image: &Path, name: &str, firmware: Firmware, alone: bool) -> Result<()> {
     pe::check_uki(image, firmware)?;
     let name = name.strip_suffix(".efi").unwrap_or(name);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.".contains(&byte);
-    // With its suffix at most 255 characters.
+    // At most 255 characters with its suffix.
     if name.is_empty() || name.len() > 251 || !name.bytes().all(plain) {
         return Err(Error::new(Kind::Manifest, "a unified kernel image cannot have this name")
             .expected("1 to 251 letters, digits, `+`, `-`, `_` and `.`, and .efi")

@@ -1,18 +1,18 @@
-//! A host file that becomes the bytes of a partition.
+//! A host file that becomes the bytes of a partition, or of a file that is put together from several.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::{Range, Time};
 use crate::error::{Error, Kind, Result};
 use crate::host;
 use crate::image::{Builder, Files, HostFile, Image};
-use crate::tree::{self, Range, Time};
 use crate::units::Bytes;
 
-/// A host file that becomes the bytes of a partition.
+/// A host file that is taken over byte by byte.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     /// The path as it was given.
     given: PathBuf,
     /// The path with links resolved.
@@ -24,7 +24,8 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn look(path: &Path) -> Result<Self> {
+    /// Looks at the file `path`; `what` is what it is called in errors.
+    pub(crate) fn look(path: &Path, what: &str) -> Result<Self> {
         use std::os::unix::fs::MetadataExt;
         let failed = |error: std::io::Error| {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
@@ -34,29 +35,37 @@ impl Ready {
         let real = path.canonicalize().map_err(failed)?;
         let meta = std::fs::metadata(&real).map_err(failed)?;
         if !meta.is_file() || meta.len() == 0 {
-            let what = if meta.is_file() { "an empty file" } else { "something else" };
-            return Err(Error::new(Kind::Source, "the image of a partition is a file that holds something")
+            let hidden = meta.is_file()
+                && std::fs::File::open(&real).and_then(|file| host::hides_content(&file)).map_err(failed)?;
+            let (found, hint) = match meta.is_file() {
+                true if hidden => ("a file that says it is empty, and has content", Some(host::COPY_IT)),
+                true => ("an empty file", None),
+                false => (host::kind_of(meta.file_type()), None),
+            };
+            return Err(Error::new(Kind::Source, format!("{what} is a file that holds something"))
                 .at(path)
-                .found(what));
+                .found(found)
+                .or_hint(hint));
         }
         let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
         Ok(Self {
             size: meta.len(),
             time: Time { seconds: meta.mtime(), nanoseconds },
-            ranges: tree::data_ranges(&real, meta.len())?,
+            ranges: super::data_ranges(&real, meta.len())?,
             path: real,
             given: path.to_owned(),
         })
     }
 
     /// Its bytes, for a partition of `length`.
-    pub(super) fn image(self: &Arc<Self>, length: Bytes) -> Result<Image> {
+    pub(crate) fn image(self: &Arc<Self>, length: Bytes) -> Result<Image> {
         let size = Bytes::new(self.size);
         if let Some(missing) = size.checked_sub(length).filter(|missing| *missing > Bytes::ZERO) {
             return Err(Error::new(Kind::Capacity, "the image does not fit its partition")
                 .at(&self.given)
-                .expected(format!("at most {} bytes", length.get()))
-                .found(format!("{} bytes, {} too many", self.size, missing.get())));
+                .expected(format!("at most {}", length.in_full()))
+                .found(format!("{}, {} too much", size.in_full(), missing.human()))
+                .hint(format!("a partition of {} holds it", size.to_write())));
         }
         let mut image = Builder::new(size);
         let files = image.files(Arc::<Self>::clone(self));
@@ -68,7 +77,7 @@ impl Ready {
     }
 
     /// Its length.
-    pub(super) const fn size(&self) -> Bytes {
+    pub(crate) const fn size(&self) -> Bytes {
         Bytes::new(self.size)
     }
 }

@@ -1,0 +1,169 @@
+//! Whether an EROFS is in order: every inode that can be reached, its attributes, its names and the map of its data.
+//! Compressed pieces are not read, as the data of other files is not.
+
+use std::collections::BTreeMap;
+
+use super::Erofs;
+use super::inode::Raw;
+use crate::error::{Error, Kind, Result};
+use crate::filesystem::erofs::format::Layout;
+use crate::filesystem::erofs::render::file_type;
+use crate::filesystem::ext4::{MODE_DIRECTORY, MODE_FILE};
+use crate::filesystem::volume::{Fault, Remark};
+use crate::text::printable;
+
+/// The most inodes that are counted, and names of one directory: their numbers are kept, some 48 MiB.
+const MOST: usize = 1 << 20;
+
+/// How many bytes of directories and maps are looked at in the smallest image.
+const LEAST: u64 = 64 << 20;
+
+type Say<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
+
+/// A name that is still to be looked at.
+struct Open {
+    nid: u64,
+    parent: u64,
+}
+
+/// Gives `remark` whatever is not in order.
+pub(super) fn check(volume: &Erofs, remark: Say<'_>) -> Result<()> {
+    let root = volume.root_nid();
+    let open = vec![Open { nid: root, parent: root }];
+    let left = LEAST + 8 * volume.device.length();
+    let mut walk = Walk { volume, names: BTreeMap::new(), open, left };
+    walk.names.insert(root, 0);
+    while let Some(open) = walk.open.pop() {
+        if let Err(error) = walk.inode(&open, remark) {
+            if error.kind() != Kind::Format {
+                return Err(error);
+            }
+            remark(Remark::of(format!("inode {}", open.nid), &error))?;
+        }
+        if walk.names.len() > MOST || walk.left == 0 {
+            let what = "there is more in it than is looked at";
+            return remark(Remark::new(Fault::Unjudged, "filesystem", what));
+        }
+    }
+    walk.links(remark)
+}
+
+struct Walk<'a> {
+    volume: &'a Erofs,
+    /// How many names each inode has.
+    names: BTreeMap<u64, u32>,
+    open: Vec<Open>,
+    /// How many bytes of directories and maps are still looked at. Those of a sound image do not overlap.
+    left: u64,
+}
+
+impl Walk<'_> {
+    fn inode(&mut self, open: &Open, remark: Say<'_>) -> Result<()> {
+        let raw = self.volume.inode(open.nid)?;
+        self.volume.meta(&raw)?;
+        self.volume.content(&raw)?;
+        self.left = self.left.saturating_sub(self.effort(&raw));
+        if self.left == 0 {
+            return Ok(());
+        }
+        match raw.kind() {
+            MODE_DIRECTORY => self.directory(&raw, open.parent, remark),
+            MODE_FILE => self.volume.pieces(&raw, &mut |_, _| Ok(())),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many bytes of its entries or of its map are looked at.
+    fn effort(&self, raw: &Raw) -> u64 {
+        let blocks = raw.size.div_ceil(self.volume.block);
+        match (raw.kind(), raw.layout) {
+            (MODE_DIRECTORY, _) => raw.size,
+            (MODE_FILE, Layout::Chunked) => 4 * (blocks >> (raw.place & 0x1f)),
+            (MODE_FILE, Layout::Full | Layout::Compact) => 2 * blocks,
+            _ => 0,
+        }
+    }
+
+    fn directory(&mut self, raw: &Raw, parent: u64, remark: Say<'_>) -> Result<()> {
+        let subject = format!("inode {}", raw.nid);
+        let mut last: Option<Vec<u8>> = None;
+        let (mut below, mut dots) = (Vec::new(), 0);
+        let mut subdirectories = 0_u32;
+        let volume = self.volume;
+        volume.names(raw, &mut |entry| {
+            let mut say = |fault, what: String| remark(Remark::new(fault, subject.clone(), what));
+            if last.as_deref().is_some_and(|last| last >= entry.name) {
+                say(Fault::Structure, format!("its name {} is out of order", printable(entry.name)))?;
+            }
+            last = Some(entry.name.to_vec());
+            let expected = match entry.name {
+                b"." => Some(raw.nid),
+                b".." => Some(parent),
+                _ => None,
+            };
+            if let Some(expected) = expected {
+                dots += 1;
+                if entry.nid != expected {
+                    let name = printable(entry.name);
+                    say(
+                        Fault::Structure,
+                        format!("{name} leads to inode {} and not to {expected}", entry.nid),
+                    )?;
+                }
+                return Ok(());
+            }
+            let named = match volume.inode(entry.nid) {
+                Ok(named) => named,
+                Err(error) if error.kind() == Kind::Format => {
+                    return remark(Remark::of(format!("{subject}, {}", printable(entry.name)), &error));
+                }
+                Err(error) => return Err(error),
+            };
+            if file_type(named.mode) != entry.file_type {
+                let name = printable(entry.name);
+                say(
+                    Fault::Structure,
+                    format!("{name} has file type {} and its inode another", entry.file_type),
+                )?;
+            }
+            subdirectories += u32::from(named.kind() == MODE_DIRECTORY);
+            below.push((entry.nid, named.kind() == MODE_DIRECTORY));
+            if below.len() > MOST {
+                Err(Error::new(Kind::Format, "a directory has too many names"))
+            } else {
+                Ok(())
+            }
+        })?;
+        if dots != if raw.short { 1 } else { 2 } {
+            remark(Remark::new(Fault::Structure, subject.clone(), "it has not `.` and `..` once each"))?;
+        }
+        let links = subdirectories.saturating_add(2);
+        if raw.links != links && raw.links != 1 {
+            let what = format!("it counts {} links, and there are {links}", raw.links);
+            remark(Remark::new(Fault::Count, subject.clone(), what))?;
+        }
+        for (nid, directory) in below {
+            let names = self.names.entry(nid).or_default();
+            *names = names.saturating_add(1);
+            if *names == 1 {
+                self.open.push(Open { nid, parent: raw.nid });
+            } else if directory {
+                let what = format!("a directory in it, inode {nid}, has another name");
+                remark(Remark::new(Fault::Shared, subject.clone(), what))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares how many names each inode says it has.
+    fn links(&self, remark: Say<'_>) -> Result<()> {
+        for (nid, names) in &self.names {
+            let Ok(raw) = self.volume.inode(*nid) else { continue };
+            if raw.kind() != MODE_DIRECTORY && raw.links != *names {
+                let what = format!("it counts {} links, and has {names} names", raw.links);
+                remark(Remark::new(Fault::Count, format!("inode {nid}"), what))?;
+            }
+        }
+        Ok(())
+    }
+}
