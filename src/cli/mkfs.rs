@@ -55,7 +55,7 @@ enum Kind {
     #[command(after_help = "Examples:
   diskwright mkfs zfs rootfs -o pool.img --label tank --free 1GiB
   diskwright mkfs zfs rootfs -o pool.img --size 8GiB --grow-to 1TiB")]
-    Zfs(Box<Make<zfs::Options>>),
+    Zfs(Box<Packed<zfs::Options>>),
 }
 
 /// A filesystem with its own options.
@@ -144,7 +144,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
         Kind::Erofs(make) => make.0.shared.run(&Spec::Erofs(make.0.options)),
         Kind::Squashfs(make) => make.0.shared.run(&Spec::Squashfs(make.0.options)),
-        Kind::Zfs(make) => make.shared.run(&Spec::Zfs(make.options)),
+        Kind::Zfs(make) => make.0.shared.run(&Spec::Zfs(make.0.options)),
     }
 }
 

@@ -139,7 +139,7 @@ impl fmt::Display for Property {
 
 value!(Property, number, "Property", "the value of a property in quotes, or a number", {
     "description": "The value of a property, in the words of zpool(8) and zfs(8): \"on\", \"zstd-3\", \"1M\".",
-    "type": ["string", "integer"]
+    "anyOf": [{ "type": "string" }, { "type": "integer" }]
 });
 
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {

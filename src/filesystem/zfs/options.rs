@@ -33,7 +33,7 @@ pub struct Options {
     /// Compression of everything that does not say its own, as the property `compression`: off, lz4, zle, gzip-N, zstd-N;
     /// default lz4.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "COMPRESSION"))]
+    #[cfg_attr(feature = "cli", arg(id = "packed_compress", long = "compress", value_name = "COMPRESSION"))]
     pub compress: Option<String>,
     /// Set of features, as `zpool create -o compatibility=` reads it: openzfs-2.1-linux, grub2-2.12, …; default off, all of
     /// OpenZFS 2.4.

@@ -1,6 +1,6 @@
 //! Judges of a ZFS pool that need no kernel module: zdb, and the crate `lamzfs` as an independent reader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -142,12 +142,22 @@ impl BlockRead for Image {
     }
 }
 
+/// A pool as `lamzfs` reads it.
+fn opened(image: &Path) -> Zfs<Image> {
+    let file = File::open(image).unwrap();
+    let device_size_bytes = file.metadata().unwrap().len();
+    Zfs::import(vec![PoolMember { reader: Image(file), device_size_bytes }]).unwrap()
+}
+
+/// The names in the root of a dataset, as `lamzfs` reads them.
+pub fn names(image: &Path, dataset: &[&str]) -> BTreeSet<String> {
+    opened(image).read_dir(dataset, &[]).unwrap().into_iter().map(|entry| entry.name).collect()
+}
+
 /// The files of a dataset with their contents, as `lamzfs` reads them: types, sizes and digests. It knows only names of
 /// UTF-8.
 pub fn view(image: &Path, dataset: &[&str]) -> Snapshot {
-    let file = File::open(image).unwrap();
-    let device_size_bytes = file.metadata().unwrap().len();
-    let mut zfs = Zfs::import(vec![PoolMember { reader: Image(file), device_size_bytes }]).unwrap();
+    let mut zfs = opened(image);
     let mut snapshot = Snapshot::default();
     snapshot.0.insert(Vec::new(), Entry::new(Kind::Directory));
     let mut todo: Vec<Vec<String>> = vec![Vec::new()];
