@@ -239,13 +239,7 @@ impl Layer<'_, '_> {
             ..common
         };
         self.put_dataset(head, &dataset, own)?;
-        let names_of: Vec<(&str, zap::Value)> = own
-            .snapshots
-            .iter()
-            .map(String::as_str)
-            .zip(snapshots.iter().map(|object| (*object).into()))
-            .collect();
-        self.mos.zap(self.store, names, &Object::plain(kind::DSL_SNAPSHOTS, 512), &names_of)?;
+        self.snapshot_names(names, own, &snapshots)?;
         self.clones.push(member(head));
         // The oldest of the chain is the clone of the origin.
         self.next_clones.push(member(chain.first().copied().unwrap_or(head)));
@@ -253,6 +247,14 @@ impl Layer<'_, '_> {
         (node.head, node.origin, node.own) = (head, self.origin, own.sums);
         (node.quota, node.reservation) = (own.quota, own.reservation);
         Ok(head)
+    }
+
+    /// Makes the table of a dataset's snapshots the object `number`.
+    fn snapshot_names(&mut self, number: u64, own: &Filled, snapshots: &[u64]) -> Result<()> {
+        let names = own.snapshots.iter().map(String::as_str);
+        let entries: Vec<(&str, zap::Value)> =
+            names.zip(snapshots.iter().map(|object| (*object).into())).collect();
+        self.mos.zap(self.store, number, &Object::plain(kind::DSL_SNAPSHOTS, 512), &entries)
     }
 
     /// A dataset's object: its bonus, and as a ZAP the features that it uses.

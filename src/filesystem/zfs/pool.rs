@@ -77,10 +77,7 @@ pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Re
     let recorded = mos.new_zap(store, kind::ZAP, &recorded)?;
     let properties = wish.properties(&heads);
     let properties = mos.new_zap(store, kind::POOL_PROPERTIES, &properties)?;
-    let nothing: [(&str, zap::Value); 0] = [];
-    let (leaf, top) = (mos.new_zap(store, kind::ZAP, &nothing)?, mos.new_zap(store, kind::ZAP, &nothing)?);
-    let vdevs = [leaf, top].map(|object| (format!("{object:x}"), object.into()));
-    let vdevs = mos.new_zap(store, kind::ZAP, &vdevs)?;
+    let (leaf, top, vdevs) = vdev_tables(&mut mos, store)?;
     let (for_write, array, config) = (mos.number(), mos.number(), mos.number());
     let named = Named { array, leaf, top };
     mos.nvlist(store, config, &wish.config(store, named, Place::Set).packed()?)?;
@@ -121,6 +118,14 @@ pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Re
         ..Uberblock::BLANK
     };
     Ok(Ready { config: wish.config(store, named, Place::Label), uberblock })
+}
+
+/// The empty tables of the disk, as a leaf and as a top-level vdev, and the table that lists both.
+fn vdev_tables(mos: &mut Mos, store: &mut Store) -> Result<(u64, u64, u64)> {
+    let nothing: [(&str, zap::Value); 0] = [];
+    let (leaf, top) = (mos.new_zap(store, kind::ZAP, &nothing)?, mos.new_zap(store, kind::ZAP, &nothing)?);
+    let both = [leaf, top].map(|object| (format!("{object:x}"), object.into()));
+    Ok((leaf, top, mos.new_zap(store, kind::ZAP, &both)?))
 }
 
 /// Where a configuration stands.
