@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         let expected = start(&before.image);
         // An overlay is opened alone, so only images without a backing file are compared.
         match resize(path, size, Some(Format::Qcow2), 1, &Progress::default()) {
-            Ok(()) => {
+            Ok(_) => {
                 let after = opened(path, Some(Format::Qcow2)).expect("a disk that grew is one");
                 assert!(after.image.length() == size.round_up(512), "the size is what was asked for");
                 // Bytes of the last cluster past the old end of the disk appear now, as in QEMU; the rest

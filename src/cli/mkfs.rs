@@ -49,7 +49,7 @@ enum Kind {
     /// Make a SquashFS: compressed, and only read
     #[command(after_help = "Examples:
   diskwright mkfs squashfs rootfs -o root.squashfs
-  diskwright mkfs squashfs rootfs -o root.squashfs --compress xz --level 9 --chunk 1MiB")]
+  diskwright mkfs squashfs rootfs -o root.squashfs --compress xz --chunk 1MiB")]
     Squashfs(Box<Packed<squashfs::Options>>),
     /// Make a ZFS pool on a disk without partitions
     #[command(after_help = "Examples:

@@ -337,7 +337,10 @@ mod tests {
             noise.extend((state >> 33).to_le_bytes().iter().take(4));
         }
         let (zlib, zstd) = (Codec::Zlib(Level::default()), Codec::Zstd(Level::default()));
-        for (codec, decoder) in [(zlib, Decoder::Deflate), (zstd, Decoder::Zstd)] {
+        let there = |codec| cfg!(feature = "zstd") || !matches!(codec, Codec::Zstd(_));
+        for (codec, decoder) in
+            [(zlib, Decoder::Deflate), (zstd, Decoder::Zstd)].into_iter().filter(|(codec, _)| there(*codec))
+        {
             let mut encoder = Encoder::new(codec, 65536).unwrap();
             let mut out = b"before".to_vec();
             let length = encoder.encode(&text, &mut out).unwrap().unwrap();

@@ -216,7 +216,7 @@ impl Segment {
 /// image.read(510, &mut out)?;
 /// assert_eq!(&out, b"\0\0hello\0");
 ///
-/// A slice knows its image, so it can be put anywhere.
+/// // A slice knows its image, so it can be put anywhere.
 /// let mut moved = Builder::new(Bytes::new(16));
 /// moved.put(Bytes::new(1), &image.slice(Bytes::new(513), Bytes::new(516)));
 /// moved.finish()?.read(0, &mut out)?;

@@ -55,7 +55,7 @@ fn judged(image: &Path, expected: &Snapshot, form: &[&str], fsck: bool) {
 fn the_strange_tree_comes_out_as_it_is() {
     let folder = scratch();
     let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
-    tree::strange(&source, 3000, tree::Host::Linux);
+    tree::strange(&source, 300, tree::Host::Linux);
     let expected = preserved(&source);
     for (form, fsck) in FORMS {
         mkfs_erofs(&source, &image, &[form, &["--owner", "preserve"]].concat());

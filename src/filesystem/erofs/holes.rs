@@ -1,4 +1,4 @@
-//! Files with holes: in chunks of one length, of which each has its own place, or none.
+//! Files with holes: in chunks of one length. Each chunk has its own place, or none.
 
 use crate::tree::Range;
 
@@ -102,9 +102,9 @@ mod tests {
         let far = Chunks::new(&[range(1 << 40, 4096)], (1 << 40) + 4096, 4096);
         assert_eq!((far.count(), far.blocks(), far.runs().len()), (1 + (1 << (28 - far.bits)), 1, 1));
         assert!(far.bits > 8, "{far:?}");
-        let every_other: Vec<Range> = (0..100).map(|at| range(at * 8192, 4096)).collect();
+        let every_other: Vec<Range> = (0..98).map(|at| range(at * 8192, 4096)).collect();
         let fine = Chunks::new(&every_other, 800_000, 4096);
-        assert_eq!((fine.bits, fine.blocks(), fine.count()), (0, 98 + 2, 196));
+        assert_eq!((fine.bits, fine.blocks(), fine.count()), (0, 98, 196));
         assert_eq!((fine.block_of(0), fine.block_of(1), fine.block_of(2)), (Some(0), None, Some(1)));
         let none = Chunks::new(&[], 10_000, 4096);
         assert_eq!((none.blocks(), none.block_of(0)), (0, None));

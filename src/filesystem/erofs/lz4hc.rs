@@ -65,7 +65,8 @@ fn common(input: &[u8], one: usize, other: usize, end: usize) -> usize {
 impl Encoder {
     /// Of a level from 1, fast, to 12, small.
     pub(super) fn new(level: u8) -> Self {
-        let depth = 1 << level.clamp(1, 12);
+        // 4 to 256. Every place is searched, so fewer are enough than where only some are.
+        let depth = 4 << (level.clamp(1, 12) / 2);
         let first = vec![NOWHERE; 1 << HASH_BITS];
         Self { depth, first, before: Vec::new(), matches: Vec::new(), ways: Vec::new() }
     }

@@ -18,7 +18,7 @@ use crate::tree::{Content, NodeId};
 use crate::units::{narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Renders inodes with what stands behind them, or directories and links as far as they have blocks. A part is an inode.
+/// Renders inodes with the bytes after them, or the blocks of directories and links. A part is an inode.
 #[derive(Debug)]
 pub(super) struct Renderer {
     plan: Arc<Plan>,
@@ -68,7 +68,7 @@ impl Render for Renderer {
     }
 }
 
-/// Parts that follow each other, of which a window is asked for.
+/// Consecutive parts; only a window of them is asked for.
 struct Window<'a> {
     /// Where the next part begins.
     at: u64,

@@ -136,7 +136,7 @@ fn no_set(set: u32) -> Error {
     Error::bug(format!("there is no set {set} of extended attributes"))
 }
 
-/// What stands behind an inode with `all` attributes, of which some have a number as shared ones.
+/// The bytes after an inode with `all` attributes. Those with a number in `ids` are shared.
 fn behind(all: &[Stored], ids: &BTreeMap<Stored, u32>) -> Result<Vec<u8>> {
     let mut shared = Vec::new();
     let mut inline = Vec::new();

@@ -308,9 +308,9 @@ mod tests {
 
     #[test]
     fn blocks_come_back_and_what_is_damaged_is_told() {
-        let text: Vec<u8> = (0..40_000_u32).flat_map(|number| (number % 251).to_le_bytes()).collect();
+        let text: Vec<u8> = (0..40_000_u32).flat_map(|number| (number % 7).to_le_bytes()).collect();
         let noise = noise(131_072);
-        for compression in ALL {
+        for compression in ALL.into_iter().filter(|one| cfg!(feature = "zstd") || *one != Compression::Zstd) {
             for (unit, part) in [(131_072, &text[..131_072]), (8192, &text[..8192]), (8192, &text[..500])] {
                 let settings = settings(compression, None).unwrap();
                 let compressor = Compressor::of(settings.number()).unwrap();

@@ -242,8 +242,8 @@ pub(super) fn extended(number: u32, placed: &[Placed]) -> Result<Extended, Refus
     for (at, partition) in placed.iter().enumerate().filter(|(_, partition)| !partition.logical) {
         if partition.offset < end && offset < partition.end() {
             return Err(Refusal::both(at, "lies inside the extended partition that begins for", first)
-                .expected(format!("a place outside of {offset} to {end}"))
-                .found(format!("{} to {}", partition.offset, partition.end())));
+                .expected(format!("a place outside of {} to {}", offset.in_full(), end.in_full()))
+                .found(format!("{} to {}", partition.offset.in_full(), partition.end().in_full())));
         }
     }
     let length =

@@ -50,7 +50,7 @@ fn more_owners_than_a_field_counts() {
     built(&owners(32_767), &Options::default()).unwrap();
     let error = refused(&owners(32_768));
     let text = error.to_string();
-    assert!(text.contains("at most 65535") && text.contains("65537") && text.contains("--owner"), "{text}");
+    assert!(text.contains("at most 65535") && text.contains("65537") && text.contains("`owner`"), "{text}");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn files_whose_lists_of_blocks_have_no_end() {
         let error = built(&large(i64::MAX.unsigned_abs()), &options).unwrap_err();
         let text = error.to_string();
         assert_eq!(error.kind(), Kind::Capacity);
-        assert!(text.contains("/large") && text.contains("--chunk"), "{text}");
+        assert!(text.contains("/large") && text.contains("`chunk`"), "{text}");
     }
 }
 

@@ -54,8 +54,8 @@ fn overlaps_name_both() {
         &[2, 0],
         &[
             "partition 3 overlaps partition 1",
-            "partition 1 from 1MiB (sector 2048) to 11MiB (sector 22528)",
-            "partition 3 from 10MiB (sector 20480)",
+            "partition 1 from 1 MiB (sector 2048) to 11 MiB (sector 22528)",
+            "partition 3 from 10 MiB (sector 20480)",
         ],
     );
     // One inside the other, and one sector in common.
@@ -64,12 +64,12 @@ fn overlaps_name_both() {
     let logical = |wish| Wish { logical: true, ..wish };
     // The boot record of the second lies in the first.
     let request = with(mbr(), vec![logical(fixed(1, 2 * MIB, MIB)), logical(fixed(2, 3 * MIB, MIB))]);
-    refused(&request, &[1, 0], &["overlaps", "from 2MiB"]);
+    refused(&request, &[1, 0], &["overlaps", "from 2 MiB"]);
     let request = with(
         mbr(),
         vec![logical(fixed(1, 2 * MIB, MIB)), logical(fixed(2, 9 * MIB, MIB)), fixed(3, 5 * MIB, MIB)],
     );
-    refused(&request, &[2, 0], &["lies inside the extended partition", "1MiB to 10MiB", "5MiB to 6MiB"]);
+    refused(&request, &[2, 0], &["lies inside the extended partition", "1 MiB to 10 MiB", "5 MiB to 6 MiB"]);
 }
 
 #[test]
@@ -79,9 +79,17 @@ fn outlying_partitions_are_told_the_limits() {
     refused(
         &with(disk.clone(), vec![fixed(1, MIB, 63 * MIB)]),
         &[0],
-        &[outside, "from 17KiB (sector 34) to 67091968 (sector 131039)", "a disk of 65MiB would hold it"],
+        &[
+            outside,
+            "ends at or before 63.9 MiB (67091968 bytes, sector 131039)",
+            "a disk of 65MiB would hold it",
+        ],
     );
-    refused(&with(disk.clone(), vec![data(1, 60), data(2, 3)]), &[1], &[outside, "to 64MiB (sector 131072)"]);
+    refused(
+        &with(disk.clone(), vec![data(1, 60), data(2, 3)]),
+        &[1],
+        &[outside, "to 64 MiB (sector 131072)"],
+    );
     refused(
         &with(disk.clone(), vec![fixed(1, 33 * 512, MIB)]),
         &[0],
@@ -90,7 +98,7 @@ fn outlying_partitions_are_told_the_limits() {
     refused(
         &with(mbr(), vec![fixed(1, 0, MIB)]),
         &[0],
-        &[outside, "from 512 (sector 1)", "from 0 (sector 0)"],
+        &[outside, "512 bytes (sector 1)", "from 0 bytes (sector 0)"],
     );
     refused(&with(sized(mbr(), mib(8)), vec![data(1, 8)]), &[0], &[outside, "the disk ends there", "9MiB"]);
     let first = Request { first_lba: Some(Sectors::new(4096)), ..gpt() };
@@ -111,7 +119,7 @@ fn an_mbr_ends_at_2_tib() {
     let last = |size: u64| fixed(1, end.get() - MIB, size);
     assert!(place(&with(mbr(), vec![last(MIB)])).is_ok());
     for request in [mbr(), sized(mbr(), Bytes::new(3 * TIB))] {
-        refused(&with(request, vec![last(MIB + 512)]), &[0], &["(sector 4294967295)", "with 32 bits"]);
+        refused(&with(request, vec![last(MIB + 512)]), &[0], &["bytes, sector 4294967295)", "with 32 bits"]);
     }
     let fill = with(sized(mbr(), Bytes::new(3 * TIB)), vec![wish(1, Size::Fill)]);
     refused(&fill, &[0], &["more than an MBR can address", "sector 4294967295", "gpt"]);
@@ -242,12 +250,16 @@ fn filling_needs_a_gap_of_its_own() {
     refused(
         &with(disk.clone(), vec![data(1, 62), fill(2)]),
         &[1],
-        &[left, "the end of the disk at 67091968"],
+        &[left, "the end of the disk at 63.9 MiB (67091968 bytes, sector 131039)"],
     );
     let start = |number, at| Wish { start: Some(Bytes::new(at)), ..fill(number) };
     // No boundary of 1 MiB between.
     let narrow = vec![start(1, 5 * MIB + 512), fixed(2, 6 * MIB - 512, MIB)];
-    refused(&with(disk.clone(), narrow), &[0], &[left, "partition 2 at 6290944"]);
+    refused(
+        &with(disk.clone(), narrow),
+        &[0],
+        &[left, "partition 2 at 5.9 MiB (6290944 bytes, sector 12287)"],
+    );
     refused(&with(disk.clone(), vec![start(1, 64 * MIB)]), &[0], &[left]);
     refused(&with(disk.clone(), vec![start(1, 512)]), &[0], &["outside"]);
     refused(&with(disk, vec![fixed(1, MIB, 9 * MIB), start(2, 5 * MIB)]), &[1, 0], &["overlaps"]);
@@ -257,12 +269,16 @@ fn filling_needs_a_gap_of_its_own() {
 fn disks_are_large_enough_for_their_table() {
     // 34 sectors, one that is usable, 33 sectors.
     assert!(place(&sized(gpt(), Bytes::new(68 * 512))).is_ok());
-    refused(&sized(gpt(), Bytes::new(67 * 512)), &[], &["too small for a GPT", "34816 bytes", "34304 bytes"]);
+    refused(
+        &sized(gpt(), Bytes::new(67 * 512)),
+        &[],
+        &["too small for a GPT", "at least 34 KiB", "34304 bytes"],
+    );
     refused(&sized(gpt(), Bytes::ZERO), &[], &["too small for a GPT"]);
     let large = Request { sector_size: 4096, ..gpt() };
     // 6 + 1 + 5.
     assert!(place(&sized(large.clone(), Bytes::new(12 * 4096))).is_ok());
-    refused(&sized(large, Bytes::new(11 * 4096)), &[], &["too small", "49152 bytes"]);
+    refused(&sized(large, Bytes::new(11 * 4096)), &[], &["too small", "at least 48 KiB"]);
     assert!(place(&sized(mbr(), Bytes::new(512))).is_ok());
     refused(&sized(mbr(), Bytes::ZERO), &[], &["too small for an MBR"]);
     let first = |lba| Request { first_lba: Some(Sectors::new(lba)), ..gpt() };

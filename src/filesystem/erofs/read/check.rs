@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Erofs;
+use super::directory::Name;
 use super::inode::Raw;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::erofs::format::Layout;
@@ -11,6 +12,7 @@ use crate::filesystem::erofs::render::file_type;
 use crate::filesystem::ext4::{MODE_DIRECTORY, MODE_FILE};
 use crate::filesystem::volume::{Fault, Remark};
 use crate::text::printable;
+use crate::units::u64_of;
 
 /// The most inodes that are counted, and names of one directory: their numbers are kept, some 48 MiB.
 const MOST: usize = 1 << 20;
@@ -88,57 +90,31 @@ impl Walk<'_> {
         let subject = format!("inode {}", raw.nid);
         let mut last: Option<Vec<u8>> = None;
         let (mut below, mut dots) = (Vec::new(), 0);
-        let mut subdirectories = 0_u32;
         let volume = self.volume;
         volume.names(raw, &mut |entry| {
-            let mut say = |fault, what: String| remark(Remark::new(fault, subject.clone(), what));
             if last.as_deref().is_some_and(|last| last >= entry.name) {
-                say(Fault::Structure, format!("its name {} is out of order", printable(entry.name)))?;
+                let what = format!("its name {} is out of order", printable(entry.name));
+                remark(Remark::new(Fault::Structure, subject.clone(), what))?;
             }
             last = Some(entry.name.to_vec());
-            let expected = match entry.name {
-                b"." => Some(raw.nid),
-                b".." => Some(parent),
-                _ => None,
-            };
-            if let Some(expected) = expected {
-                dots += 1;
-                if entry.nid != expected {
-                    let name = printable(entry.name);
-                    say(
-                        Fault::Structure,
-                        format!("{name} leads to inode {} and not to {expected}", entry.nid),
-                    )?;
+            match entry.name {
+                b"." | b".." => {
+                    dots += 1;
+                    let expected = if entry.name == b"." { raw.nid } else { parent };
+                    dot(&entry, expected, &subject, remark)
                 }
-                return Ok(());
-            }
-            let named = match volume.inode(entry.nid) {
-                Ok(named) => named,
-                Err(error) if error.kind() == Kind::Format => {
-                    return remark(Remark::of(format!("{subject}, {}", printable(entry.name)), &error));
+                _ => {
+                    below.extend(named(volume, &entry, &subject, remark)?);
+                    let enough = || Error::new(Kind::Format, "a directory has too many names");
+                    if below.len() > MOST { Err(enough()) } else { Ok(()) }
                 }
-                Err(error) => return Err(error),
-            };
-            if file_type(named.mode) != entry.file_type {
-                let name = printable(entry.name);
-                say(
-                    Fault::Structure,
-                    format!("{name} has file type {} and its inode another", entry.file_type),
-                )?;
-            }
-            subdirectories += u32::from(named.kind() == MODE_DIRECTORY);
-            below.push((entry.nid, named.kind() == MODE_DIRECTORY));
-            if below.len() > MOST {
-                Err(Error::new(Kind::Format, "a directory has too many names"))
-            } else {
-                Ok(())
             }
         })?;
         if dots != if raw.short { 1 } else { 2 } {
             remark(Remark::new(Fault::Structure, subject.clone(), "it has not `.` and `..` once each"))?;
         }
-        let links = subdirectories.saturating_add(2);
-        if raw.links != links && raw.links != 1 {
+        let links = 2 + u64_of(below.iter().filter(|(_, directory)| *directory).count());
+        if u64::from(raw.links) != links && raw.links != 1 {
             let what = format!("it counts {} links, and there are {links}", raw.links);
             remark(Remark::new(Fault::Count, subject.clone(), what))?;
         }
@@ -166,4 +142,31 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Compares where `.` or `..` leads with the inode that it should lead to.
+fn dot(entry: &Name<'_>, expected: u64, subject: &str, remark: Say<'_>) -> Result<()> {
+    if entry.nid == expected {
+        return Ok(());
+    }
+    let what = format!("{} leads to inode {} and not to {expected}", printable(entry.name), entry.nid);
+    remark(Remark::new(Fault::Structure, subject, what))
+}
+
+/// The inode of a name, and whether it is a directory; `None` where it cannot be read, which is remarked upon.
+fn named(volume: &Erofs, entry: &Name<'_>, subject: &str, remark: Say<'_>) -> Result<Option<(u64, bool)>> {
+    let named = match volume.inode(entry.nid) {
+        Ok(named) => named,
+        Err(error) if error.kind() == Kind::Format => {
+            remark(Remark::of(format!("{subject}, {}", printable(entry.name)), &error))?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if file_type(named.mode) != entry.file_type {
+        let name = printable(entry.name);
+        let what = format!("{name} has file type {} and its inode another", entry.file_type);
+        remark(Remark::new(Fault::Structure, subject, what))?;
+    }
+    Ok(Some((entry.nid, named.kind() == MODE_DIRECTORY)))
 }

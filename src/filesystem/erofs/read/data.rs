@@ -168,7 +168,7 @@ impl Erofs {
         part.ok_or_else(|| raw.wrong("its fragment lies outside the inode that holds it"))
     }
 
-    /// All of the inode that holds fragments, of which `raw` needs one.
+    /// All of the inode that holds fragments, one of them for `raw`.
     fn fragments(&self, raw: &Raw) -> Result<Slice> {
         let nid = self.superblock.packed_nid;
         if nid == 0 || nid == raw.nid {

@@ -18,7 +18,7 @@ const LONGEST: u64 = 12 << 20;
 pub(super) enum From {
     /// Stored as they are in so many bytes of the volume, from this one on.
     Plain { at: u64, length: u64 },
-    /// The same in a block, of which they begin at this byte and go on at its first.
+    /// The same in one block: they begin at this byte of it and continue at its first.
     Turned { at: u64, from: u64 },
     /// A compressed piece.
     Piece { at: u64, length: u64, algorithm: u8 },
@@ -210,6 +210,10 @@ impl Map<'_> {
             match self.entry(number)? {
                 Entry::Head { kind, offset, block } => {
                     let start = number * self.size + offset;
+                    // What ends the last piece inside its cluster (z_erofs_write_indexes_final, erofs-utils).
+                    if head.is_some() && start >= self.raw.size {
+                        continue;
+                    }
                     if let Some(head) = head {
                         self.give(&head, start, each)?;
                     } else if start != 0 {

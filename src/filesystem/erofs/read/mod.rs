@@ -1,4 +1,4 @@
-//! Reading EROFS, whoever wrote it: plain, in chunks, compressed by lz4, deflate or zstd, with tails and fragments packed.
+//! Reads EROFS images of any writer: plain, in chunks, compressed by lz4, deflate or zstd, with tails and fragments packed.
 //!
 //! Not read are lzma, more devices, long prefixes of attributes, and compressed metadata; each is refused by its name.
 
