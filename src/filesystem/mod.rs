@@ -10,6 +10,8 @@ pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub(crate) mod marks;
+mod mode;
+mod namespace;
 pub mod squashfs;
 pub mod swap;
 mod volume;

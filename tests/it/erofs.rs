@@ -10,7 +10,6 @@ use diskwright::pour::Packer;
 use diskwright::tree::{Builder, Content, Meta, Time, Tree, Xattr};
 use diskwright::units::{Bytes, KIB, MIB, TIB};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 use uuid::Uuid;
 
 use crate::read::view;
@@ -123,20 +122,7 @@ fn a_reader_that_sees_another_byte_tells() {
 
 #[test]
 fn random_trees_come_out_as_they_are() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    let config = Config {
-        cases: number("PROPTEST_CASES").unwrap_or(16),
-        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(1).into()),
-        failure_persistence: None,
-        max_shrink_iters: 60,
-        ..Config::default()
-    };
-    TestRunner::new(config)
-        .run(&(random::tree(), 0..FORMS.len()), |(spec, form)| {
-            random_tree(&spec, FORMS[form]);
-            Ok(())
-        })
-        .unwrap();
+    random::check(16, (random::tree(), 0..FORMS.len()), |(spec, form)| random_tree(&spec, FORMS[form]));
 }
 
 fn random_tree(spec: &Spec, (form, fsck): (&[&str], bool)) {

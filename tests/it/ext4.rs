@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use diskwright::units::{GIB, KIB, MIB};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::support::compare::assert_same;
 use crate::support::ext4::{assert_clean, count, judge, superblock};
@@ -193,21 +192,7 @@ fn attributes_acls_and_capabilities_as_their_tools_show_them() {
 
 #[test]
 fn random_trees_come_out_as_they_are() {
-    // The same trees each time; the variables ask for others.
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    let config = Config {
-        cases: number("PROPTEST_CASES").unwrap_or(24),
-        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(1).into()),
-        failure_persistence: None,
-        max_shrink_iters: 60,
-        ..Config::default()
-    };
-    TestRunner::new(config)
-        .run(&(random::tree(), any::<bool>()), |(spec, journal)| {
-            random_tree(&spec, journal);
-            Ok(())
-        })
-        .unwrap();
+    random::check(24, (random::tree(), any::<bool>()), |(spec, journal)| random_tree(&spec, journal));
 }
 
 fn random_tree(spec: &Spec, journal: bool) {

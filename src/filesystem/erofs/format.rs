@@ -299,14 +299,6 @@ pub(super) mod cluster {
     pub(in super::super) const BLOCKS: u16 = 0x800;
 }
 
-/// The namespaces of attributes: number and prefix (EROFS_XATTR_INDEX_*).
-pub(super) const NAMESPACES: [(u8, &[u8]); 5] = [
-    (1, b"user."),
-    (2, b"system.posix_acl_access"),
-    (3, b"system.posix_acl_default"),
-    (4, b"trusted."),
-    (6, b"security."),
-];
 /// The most bytes of an attribute's value: its field has 16 bits.
 pub(super) const LONGEST_VALUE: usize = 0xffff;
 /// The most bytes of the attributes behind an inode: `i_xattr_icount` counts four bytes each behind the header, and one

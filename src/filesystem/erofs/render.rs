@@ -10,9 +10,7 @@ use super::map::Map;
 use super::pack::{File, algorithm};
 use super::plan::{Data, Placed, Plan, Shape, map_at};
 use crate::error::{Error, Result};
-use crate::filesystem::ext4::{
-    MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK, inode_mode,
-};
+use crate::filesystem::mode::{file_type, mode};
 use crate::image::{Render, records};
 use crate::tree::{Content, NodeId};
 use crate::units::{narrow, u64_of, usize_of};
@@ -96,7 +94,7 @@ fn content(plan: &Plan, node: NodeId, skip: u64, out: &mut [u8]) -> Result<()> {
     match tree.node(node).content {
         Content::Directory => Names::new(tree, node).render(plan.contents.options.block, skip, out, |node| {
             let nid = plan.nid(plan.contents.inodes.number(node)?)?;
-            Ok((nid, file_type(inode_mode(tree, node))))
+            Ok((nid, file_type(mode(tree, node))))
         }),
         Content::Symlink { .. } => {
             let from = usize_of(skip);
@@ -108,20 +106,6 @@ fn content(plan: &Plan, node: NodeId, skip: u64, out: &mut [u8]) -> Result<()> {
         }
         // What is behind the inodes of files is not rendered.
         _ => Ok(()),
-    }
-}
-
-/// The type of an inode as directories tell it (linux/include/linux/fs_types.h).
-pub(super) const fn file_type(mode: u16) -> u8 {
-    match mode & 0xf000 {
-        MODE_FILE => 1,
-        MODE_DIRECTORY => 2,
-        MODE_CHARACTER => 3,
-        MODE_BLOCK => 4,
-        MODE_FIFO => 5,
-        MODE_SOCKET => 6,
-        MODE_SYMLINK => 7,
-        _ => 0,
     }
 }
 
@@ -142,7 +126,7 @@ fn head(plan: &Plan, number: u32, node: NodeId, shape: &Shape<'_>, placed: Place
     let count = if xattrs.is_empty() { 0 } else { (xattrs.len() - 12) / 4 + 1 };
     let i_xattr_icount = narrow(count, "i_xattr_icount")?;
     let i_format = shape.layout().number() << inode::LAYOUT_SHIFT;
-    let (i_mode, links) = (inode_mode(tree, node), contents.links(number, node)?);
+    let (i_mode, links) = (mode(tree, node), contents.links(number, node)?);
     // Numbers from 1: nothing reads them, and `stat` shows another made from the place.
     let i_ino = number.wrapping_add(1);
     let mut bytes = if shape.compact {

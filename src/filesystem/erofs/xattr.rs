@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::format::{LONGEST_VALUE, MOST_XATTRS, NAMESPACES, XattrEntry, XattrHeader};
+use super::format::{LONGEST_VALUE, MOST_XATTRS, XattrEntry, XattrHeader};
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::namespace;
 use crate::text::printable;
 use crate::tree::{NodeId, Tree, Xattr};
 use crate::units::{index, narrow};
@@ -30,9 +31,7 @@ impl Stored {
         let refused = |what: &str| {
             Error::new(Kind::Capacity, what).found(format!("attribute {}", printable(&xattr.name)))
         };
-        let found =
-            NAMESPACES.iter().find_map(|(index, prefix)| Some((*index, xattr.name.strip_prefix(*prefix)?)));
-        let (index, name) = found.ok_or_else(|| {
+        let (index, name) = namespace::split(&xattr.name).ok_or_else(|| {
             refused("erofs has no extended attributes of this namespace")
                 .expected("user.*, trusted.*, security.*, or a POSIX ACL")
         })?;

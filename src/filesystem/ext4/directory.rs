@@ -9,11 +9,12 @@
 use super::checksum::Checksum;
 use super::format::{
     BLOCK_LENGTH, DirectoryEntry, DirectoryTail, IndexCount, IndexEntry, IndexRoot, IndexTail,
-    LOST_AND_FOUND, MODE_DIRECTORY, ROOT, entry_length, entry_type,
+    LOST_AND_FOUND, ROOT, entry_length,
 };
 use super::hash::{NameHash, half_md4};
 use super::inodes::Inodes;
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::mode::{MODE_DIRECTORY, file_type, mode};
 use crate::tree::{NodeId, Tree};
 use crate::units::{index, narrow, u64_of, usize_of};
 use crate::wire::Wire;
@@ -242,7 +243,7 @@ impl Directories<'_> {
             let length =
                 if children.peek().is_some() { entry_length(name.len()) } else { ENTRY_SPACE - offset };
             let (inode, mode) = match child {
-                Child::Node(node) => (self.inodes.number(node)?, super::inodes::mode(self.tree, node)),
+                Child::Node(node) => (self.inodes.number(node)?, mode(self.tree, node)),
                 Child::LostAndFound => (LOST_AND_FOUND, MODE_DIRECTORY),
             };
             entry(out, offset, length, inode, mode, name)?;
@@ -293,7 +294,7 @@ fn entry(out: &mut Block, offset: usize, length: usize, inode: u32, mode: u16, n
         inode,
         rec_len: narrow(length, "rec_len")?,
         name_len: narrow(name.len(), "name_len")?,
-        file_type: entry_type(mode),
+        file_type: file_type(mode),
     };
     head.write_to(&mut out[offset..]);
     let from = offset + DirectoryEntry::LENGTH;

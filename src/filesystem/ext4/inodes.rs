@@ -4,10 +4,7 @@ use std::collections::HashMap;
 
 use super::checksum::Checksum;
 use super::directory::LOST_AND_FOUND_NAME;
-use super::format::{
-    FIRST, LOST_AND_FOUND, MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET,
-    MODE_SYMLINK, MOST_LINKS, ROOT,
-};
+use super::format::{FIRST, LOST_AND_FOUND, MOST_LINKS, ROOT};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::tree::{Content, NodeId, Tree};
 use crate::units::{index, u64_of};
@@ -24,23 +21,6 @@ pub(super) struct Inodes {
     /// The tree's own lost+found.
     lost_and_found: Option<NodeId>,
     seed: Checksum,
-}
-
-/// The file type and permissions of a node.
-pub(in crate::filesystem) fn mode(tree: &Tree, node: NodeId) -> u16 {
-    let node = tree.node(source(tree, node));
-    let kind = match node.content {
-        Content::Directory => MODE_DIRECTORY,
-        Content::File { .. } | Content::Text { .. } | Content::Slice { .. } | Content::Link { .. } => {
-            MODE_FILE
-        }
-        Content::Symlink { .. } => MODE_SYMLINK,
-        Content::CharacterDevice { .. } => MODE_CHARACTER,
-        Content::BlockDevice { .. } => MODE_BLOCK,
-        Content::Fifo => MODE_FIFO,
-        Content::Socket => MODE_SOCKET,
-    };
-    kind | node.meta.mode
 }
 
 /// The node that has the content: for a further name, the first name.

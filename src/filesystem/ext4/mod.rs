@@ -38,11 +38,7 @@ use crate::units::{Blocks, Bytes, narrow, u64_of};
 use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
-pub(super) use format::{
-    MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK, MODE_TYPE,
-};
 pub(crate) use format::{STRUCTURES, features};
-pub(super) use inodes::mode as inode_mode;
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
 pub(crate) use read::{open, superblock as read_superblock};
 use render::{Renderer, What};

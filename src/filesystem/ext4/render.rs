@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::extent::FileBlocks;
 use super::format::{
     BLOCK, BLOCK_LENGTH, BLOCKS_PER_GROUP, FLAG_EXTENTS, FLAG_INDEX, INODE, InodeRecord, JOURNAL,
-    LOST_AND_FOUND, MODE_DIRECTORY, MODE_FILE, MOST_LINKS, POINTERS_PER_BLOCK, RESIZE, device,
+    LOST_AND_FOUND, MOST_LINKS, POINTERS_PER_BLOCK, RESIZE, device,
 };
-use super::inodes::{mode, source};
+use super::inodes::source;
 use super::plan::{Plan, SLOW_SYMLINK, Shape, clamp};
 use super::superblock::{journal_length, resize_backups, resize_indirect};
 use crate::error::{Error, Result};
+use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, mode};
 use crate::image::{Render, records};
 use crate::tree::{Content, NodeId, Time};
 use crate::units::{index, narrow, u64_of, usize_of};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::checksum::Checksum;
 use super::format::{BLOCK_LENGTH, INODE, XATTRS_IN_INODE, XattrEntry, XattrHeader, XattrInodeHeader};
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::namespace;
 use crate::text::printable;
 use crate::tree::{NodeId, Tree, Xattr};
 use crate::units::{index, narrow};
@@ -250,30 +251,18 @@ fn entry_hash(xattr: &Stored) -> u32 {
     })
 }
 
-/// Namespaces that ext4 stores as numbers, with the prefix that is omitted from the name.
-const NAMESPACES: [(&[u8], u8); 5] = [
-    (b"user.", 1),
-    (b"trusted.", 4),
-    (b"security.", 6),
-    (b"system.posix_acl_access", 2),
-    (b"system.posix_acl_default", 3),
-];
-
 /// The prefix of names in a namespace.
 pub(super) fn prefix(index: u8) -> Option<&'static [u8]> {
     /// Namespaces that we never write: the kernel's own, and ACLs of NFSv4.
     const OTHERS: [(&[u8], u8); 2] = [(b"system.", 7), (b"system.richacl", 8)];
-    NAMESPACES.iter().chain(&OTHERS).find(|(_, number)| *number == index).map(|(prefix, _)| *prefix)
+    let other = || OTHERS.iter().find(|(_, number)| *number == index).map(|(prefix, _)| *prefix);
+    namespace::prefix(index).or_else(other)
 }
 
 /// An attribute in its stored form.
 fn stored(xattr: &Xattr) -> Result<Stored> {
-    for (prefix, index) in NAMESPACES {
-        let Some(name) = xattr.name.strip_prefix(prefix) else { continue };
-        let acl = index == 2 || index == 3;
-        if acl != name.is_empty() || name.len() > 255 {
-            continue;
-        }
+    if let Some((index, name)) = namespace::split(&xattr.name).filter(|(_, name)| name.len() <= 255) {
+        let acl = namespace::is_acl(index);
         let value = if acl { acl_on_disk(&xattr.value)? } else { xattr.value.clone() };
         return Ok(Stored { index, name: name.to_vec(), value });
     }

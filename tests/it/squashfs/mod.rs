@@ -8,7 +8,6 @@ mod tables;
 use std::path::{Path, PathBuf};
 
 use diskwright::units::{KIB, MIB};
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::read::{assert_clean, opened, view};
 use crate::support::compare::assert_same;
@@ -64,20 +63,9 @@ fn a_plain_tree_is_read_by_all() {
 
 #[test]
 fn random_trees_come_out_as_they_are() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    let config = Config {
-        cases: number("PROPTEST_CASES").unwrap_or(24),
-        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(1).into()),
-        failure_persistence: None,
-        max_shrink_iters: 60,
-        ..Config::default()
-    };
-    TestRunner::new(config)
-        .run(&(random::tree(), 0..COMPRESSIONS.len(), 12_u32..=20), |(spec, compression, chunk)| {
-            random_tree(&spec, COMPRESSIONS[compression], 1 << chunk);
-            Ok(())
-        })
-        .unwrap();
+    random::check(24, (random::tree(), 0..COMPRESSIONS.len(), 12_u32..=20), |(spec, compression, chunk)| {
+        random_tree(&spec, COMPRESSIONS[compression], 1 << chunk);
+    });
 }
 
 fn random_tree(spec: &Spec, arguments: &[&str], chunk: u64) {

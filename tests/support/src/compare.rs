@@ -49,6 +49,19 @@ pub const ALL: [Aspect; 10] = [
     Aspect::Holes,
 ];
 
+/// All aspects except holes, which many readers do not show.
+pub const ALL_BUT_HOLES: [Aspect; 9] = [
+    Aspect::Mode,
+    Aspect::Owner,
+    Aspect::Time,
+    Aspect::Links,
+    Aspect::Groups,
+    Aspect::Bytes,
+    Aspect::Target,
+    Aspect::Device,
+    Aspect::Xattrs,
+];
+
 /// How `found` differs from `expected` in names, types and `aspects`: one line for each difference.
 pub fn differences(expected: &Snapshot, found: &Snapshot, aspects: &[Aspect]) -> Vec<String> {
     let mut lines = Vec::new();

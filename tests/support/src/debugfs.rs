@@ -5,23 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::compare::Aspect;
+use super::compare::{ALL_BUT_HOLES, Aspect};
 use super::snapshot::{Kind, Snapshot, join};
 use super::tools::{Said, command, must, scratch};
 use super::tree::{self, GROUP, NOBODY, USER};
 
 /// The aspects that debugfs shows: everything except holes.
-pub const VIEW: [Aspect; 9] = [
-    Aspect::Mode,
-    Aspect::Owner,
-    Aspect::Time,
-    Aspect::Links,
-    Aspect::Groups,
-    Aspect::Bytes,
-    Aspect::Target,
-    Aspect::Device,
-    Aspect::Xattrs,
-];
+pub const VIEW: [Aspect; 9] = ALL_BUT_HOLES;
 
 /// Runs debugfs commands, one a line, in one process.
 pub fn debugfs(image: &Path, commands: &str) -> Said {

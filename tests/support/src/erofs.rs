@@ -8,24 +8,14 @@ use erofs_rs::types::Inode;
 use erofs_rs::{EroFS, Xattrs};
 use rustix::fs::FileType;
 
-use super::compare::{Aspect, assert_same};
+use super::compare::{ALL_BUT_HOLES, Aspect, assert_same};
 use super::kernel;
 use super::numbers::{u64_of, usize_of};
 use super::snapshot::{Digester, Entry, Kind, Snapshot};
 use super::tools::{command, digest, run};
 
 /// What all readers show; which parts of a flat file are holes none does.
-pub const SEEN: [Aspect; 9] = [
-    Aspect::Mode,
-    Aspect::Owner,
-    Aspect::Time,
-    Aspect::Links,
-    Aspect::Groups,
-    Aspect::Bytes,
-    Aspect::Target,
-    Aspect::Device,
-    Aspect::Xattrs,
-];
+pub const SEEN: [Aspect; 9] = ALL_BUT_HOLES;
 
 /// fsck.erofs has nothing to say, and reads all files. That of Debian 12 knows no zstd.
 pub fn assert_clean(image: &Path) {

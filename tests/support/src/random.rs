@@ -4,11 +4,30 @@ use std::path::Path;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
 use rustix::fs::FileType;
 
 use super::left_out::as_root;
 use super::snapshot::join;
 use super::tree::{Maker, noise, target};
+
+/// Checks `cases` values of a strategy, the same each time. PROPTEST_CASES and PROPTEST_RNG_SEED ask for others.
+pub fn check<S: Strategy>(cases: u32, values: S, check: impl Fn(S::Value)) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    let config = ProptestConfig {
+        cases: number("PROPTEST_CASES").unwrap_or(cases),
+        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(1).into()),
+        failure_persistence: None,
+        max_shrink_iters: 60,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
+        .run(&values, |value| {
+            check(value);
+            Ok(())
+        })
+        .unwrap();
+}
 
 /// Names below a directory and what they are.
 #[derive(Clone, Debug)]

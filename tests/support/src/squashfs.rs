@@ -9,7 +9,7 @@ use std::path::Path;
 
 use backhand::{FilesystemReader, InnerNode};
 
-use super::compare::{Aspect, assert_same};
+use super::compare::{ALL_BUT_HOLES, Aspect, assert_same};
 use super::kernel::{Mount, can_judge};
 use super::left_out;
 use super::numbers::{u64_of, usize_of};
@@ -17,17 +17,7 @@ use super::snapshot::{Digester, Entry, Kind, Snapshot};
 use super::tools::{command, digest, must, scratch};
 
 /// What SquashFS keeps: all but holes, which its kernel does not show.
-pub const ALL: [Aspect; 9] = [
-    Aspect::Mode,
-    Aspect::Owner,
-    Aspect::Time,
-    Aspect::Links,
-    Aspect::Groups,
-    Aspect::Bytes,
-    Aspect::Target,
-    Aspect::Device,
-    Aspect::Xattrs,
-];
+pub const ALL: [Aspect; 9] = ALL_BUT_HOLES;
 
 /// What `backhand` shows.
 const VIEW: [Aspect; 6] =

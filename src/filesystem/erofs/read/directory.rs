@@ -4,7 +4,7 @@ use super::Erofs;
 use super::inode::Raw;
 use crate::error::Result;
 use crate::filesystem::erofs::format::DirectoryEntry;
-use crate::filesystem::ext4::MODE_DIRECTORY;
+use crate::filesystem::mode::MODE_DIRECTORY;
 use crate::units::usize_of;
 use crate::wire::Wire;
 

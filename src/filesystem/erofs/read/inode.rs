@@ -4,11 +4,12 @@ use super::Erofs;
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
 use crate::filesystem::erofs::format::{
-    CompactInode, ExtendedInode, Layout, NAMESPACES, XattrEntry, XattrHeader, device_of, incompat, inode,
+    CompactInode, ExtendedInode, Layout, XattrEntry, XattrHeader, device_of, incompat, inode,
 };
-use crate::filesystem::ext4::{
+use crate::filesystem::mode::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK, MODE_TYPE,
 };
+use crate::filesystem::namespace;
 use crate::filesystem::volume::{Content, Meta};
 use crate::tree::{Time, Xattr};
 use crate::units::{Bytes, joined16, u64_of};
@@ -189,7 +190,7 @@ fn attribute(bytes: &[u8]) -> Option<(Option<Xattr>, usize)> {
     let rest = bytes.get(XattrEntry::LENGTH..XattrEntry::LENGTH + name + value)?;
     let length = (XattrEntry::LENGTH + rest.len()).next_multiple_of(4);
     let (name, value) = rest.split_at(name);
-    let prefix = NAMESPACES.iter().find(|(index, _)| *index == entry.e_name_index);
-    let xattr = prefix.map(|(_, prefix)| Xattr { name: [*prefix, name].concat(), value: value.to_vec() });
+    let prefix = namespace::prefix(entry.e_name_index);
+    let xattr = prefix.map(|prefix| Xattr { name: [prefix, name].concat(), value: value.to_vec() });
     Some((xattr, length))
 }

@@ -86,16 +86,6 @@ pub(super) const FIRST: u32 = 12;
 pub(super) const FLAG_INDEX: u32 = 0x1000;
 pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
 
-/// The bits of an inode's mode that hold its file type, and the file types.
-pub(in crate::filesystem) const MODE_TYPE: u16 = 0xf000;
-pub(in crate::filesystem) const MODE_FIFO: u16 = 0x1000;
-pub(in crate::filesystem) const MODE_CHARACTER: u16 = 0x2000;
-pub(in crate::filesystem) const MODE_DIRECTORY: u16 = 0x4000;
-pub(in crate::filesystem) const MODE_BLOCK: u16 = 0x6000;
-pub(in crate::filesystem) const MODE_FILE: u16 = 0x8000;
-pub(in crate::filesystem) const MODE_SYMLINK: u16 = 0xa000;
-pub(in crate::filesystem) const MODE_SOCKET: u16 = 0xc000;
-
 /// Flags of a group descriptor.
 pub(super) const GROUP_INODE_UNINIT: u16 = 1;
 pub(super) const GROUP_BLOCK_UNINIT: u16 = 2;
@@ -198,20 +188,6 @@ pub(super) struct Extent {
     pub(super) length: u16,
     /// First block of the filesystem.
     pub(super) physical: u64,
-}
-
-/// A directory entry's file type, which repeats the inode's (filetype feature).
-pub(super) const fn entry_type(mode: u16) -> u8 {
-    match mode & MODE_TYPE {
-        MODE_FILE => 1,
-        MODE_DIRECTORY => 2,
-        MODE_CHARACTER => 3,
-        MODE_BLOCK => 4,
-        MODE_FIFO => 5,
-        MODE_SOCKET => 6,
-        MODE_SYMLINK => 7,
-        _ => 0,
-    }
 }
 
 /// Bytes of a directory entry: its head and the name, rounded up to a multiple of 4.

@@ -21,7 +21,7 @@ const ROOT_POINTERS: usize = entry_length(1) + entry_length(2) + IndexRoot::LENG
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name<'a> {
     pub(super) inode: u32,
-    /// File type, as [`entry_type`](super::super::format::entry_type) gives it; 0 if the directory does not
+    /// File type, as [`file_type`](crate::filesystem::mode::file_type) gives it; 0 if the directory does not
     /// record it.
     pub(super) kind: u8,
     pub(super) name: &'a [u8],

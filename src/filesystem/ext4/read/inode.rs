@@ -5,9 +5,8 @@ use crate::error::Result;
 use crate::filesystem::device::damaged;
 use crate::filesystem::ext4::checksum::Checksum;
 use crate::filesystem::ext4::format::features::{incompat, ro_compat};
-use crate::filesystem::ext4::format::{
-    GroupDescriptor, Inode, MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, MODE_TYPE, time_of,
-};
+use crate::filesystem::ext4::format::{GroupDescriptor, Inode, time_of};
+use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, MODE_TYPE};
 use crate::tree::Time;
 use crate::units::{half_hi16, half_lo16, joined, joined16, u64_of, usize_of};
 use crate::wire::{Field, Wire, field};

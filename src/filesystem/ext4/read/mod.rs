@@ -15,13 +15,13 @@ use map::{Go, Mapped};
 
 use super::checksum::Checksum;
 use super::format::features::{self, incompat, ro_compat};
-use super::format::{
-    MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK, ROOT,
-    Superblock, device_of,
-};
+use super::format::{ROOT, Superblock, device_of};
 use crate::error::{Error, Result, Warning};
 use crate::filesystem::Facts;
 use crate::filesystem::device::{Device, damaged};
+use crate::filesystem::mode::{
+    MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK,
+};
 use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Volume};
 use crate::image::Slice;
 use crate::text::printable;

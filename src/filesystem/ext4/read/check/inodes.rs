@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use super::{Pass, Say};
 use crate::error::Result;
 use crate::filesystem::ext4::format::features::ro_compat;
-use crate::filesystem::ext4::format::{
-    FIRST, GROUP_INODE_UNINIT, MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, RESIZE, ROOT, XattrHeader, entry_type,
-};
+use crate::filesystem::ext4::format::{FIRST, GROUP_INODE_UNINIT, RESIZE, ROOT, XattrHeader};
 use crate::filesystem::ext4::read::inode::{FLAG_EA_INODE, FLAG_INLINE_DATA, Raw};
 use crate::filesystem::ext4::read::map::{Go, Mapped};
+use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, file_type};
 use crate::filesystem::volume::{Fault, Remark};
 use crate::wire::Wire;
 
@@ -235,7 +234,7 @@ impl Pass<'_> {
         if raw.inode.i_mode == 0 || raw.inode.i_links_count == 0 || !self.is_marked(number) {
             return Some(format!("inode {number} is not in use"));
         }
-        let expected = entry_type(raw.inode.i_mode);
+        let expected = file_type(raw.inode.i_mode);
         (kind != 0 && kind != expected)
             .then(|| format!("its entry says file type {kind}, and inode {number} is of type {expected}"))
     }
