@@ -17,7 +17,7 @@ use super::space::Run;
 use super::store::{Manner, Store};
 use super::zap;
 use crate::error::{Error, Kind, Result};
-use crate::filesystem::ext4::inode_mode;
+use crate::filesystem::mode::{self, MODE_DIRECTORY, MODE_FILE, MODE_TYPE};
 use crate::pour::spool::Packed;
 use crate::tree::{Content, Meta, NodeId, Time, Tree};
 use crate::units::{u64_of, usize_of};
@@ -194,7 +194,7 @@ impl<'a> Filesystem<'a> {
         let shape = Shape { parent: division::ROOT, ..shape };
         let meta = division.root(wish.dataset).map(|root| tree.node(root).meta);
         let meta = meta.unwrap_or_else(|| Meta::root(0o755, wish.time));
-        let attributes = self.attributes(0o40_000 | meta.mode, &meta, shape, Vec::new());
+        let attributes = self.attributes(MODE_DIRECTORY | meta.mode, &meta, shape, Vec::new());
         let attributes = self.with_xattrs(attributes, &meta, division.root(wish.dataset))?;
         self.node(store, division::ROOT, &meta, &attributes, Blocks::Entries(entries))?;
         for node in division.nodes(tree, wish.dataset) {
@@ -222,7 +222,7 @@ impl<'a> Filesystem<'a> {
                 }
             };
             let shape = Shape { parent, ..shape };
-            let attributes = self.attributes(inode_mode(tree, node), &meta, shape, special);
+            let attributes = self.attributes(mode::mode(tree, node), &meta, shape, special);
             let attributes = self.with_xattrs(attributes, &meta, Some(node))?;
             self.node(store, number, &meta, &attributes, blocks)?;
             self.dnodes.close(&self.objects, store, number)?;
@@ -237,7 +237,7 @@ impl<'a> Filesystem<'a> {
         let mut entries = Vec::new();
         for child in division.entries(tree, directory, dataset) {
             // zfs_znode.h, ZFS_DIRENT_MAKE: the type of the file in the uppermost bits.
-            let kind = u64::from(inode_mode(tree, child) >> 12);
+            let kind = u64::from(mode::mode(tree, child) >> 12);
             entries.push((tree.name(child), (kind << 60 | division.object(tree, child)).into()));
             shape.size += 1;
             shape.links += u64::from(tree.is_directory(child));
@@ -247,8 +247,8 @@ impl<'a> Filesystem<'a> {
 
     /// The attributes of a file, in the order that readers expect (module/os/linux/zfs/zfs_znode_os.c, zfs_mknode).
     fn attributes(&self, mode: u16, meta: &Meta, shape: Shape, special: Attributes) -> Attributes {
-        let is_directory = mode & 0o170_000 == 0o40_000;
-        let has_project = self.wish.accounts_objects && (is_directory || mode & 0o170_000 == 0o100_000);
+        let is_directory = mode & MODE_TYPE == MODE_DIRECTORY;
+        let has_project = self.wish.accounts_objects && (is_directory || mode & MODE_TYPE == MODE_FILE);
         let mut flags = FLAG_ALWAYS | FLAG_TRIVIAL;
         for (holds, flag) in [
             (is_directory, FLAG_DIRECTORY),
