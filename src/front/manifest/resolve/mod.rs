@@ -317,6 +317,7 @@ impl Reading<'_> {
     fn kind(&self, written: &schema::Partition, body: &Body, path: &KeyPath) -> Result<Type> {
         let usual = match body {
             Body::Filesystem(Spec::Swap(_), _) => "swap",
+            Body::Filesystem(Spec::Zfs(_), _) => "zfs",
             _ => "linux",
         };
         let name = written.kind.as_deref().unwrap_or(usual);
