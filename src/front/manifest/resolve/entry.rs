@@ -302,7 +302,7 @@ fn bytes(text: &str) -> Option<Piece> {
 }
 
 /// A value as an error shows it; an empty value must be visible too.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("`{}`", values::shown(text))
 }
 
