@@ -1,5 +1,7 @@
 //! ZFS pools made by the program, before zdb and an independent reader.
 
+mod guest;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
