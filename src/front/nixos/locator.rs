@@ -68,7 +68,7 @@ impl Keys {
         let error = self.suffice(error.at_key(&path), place, needs);
         match place.role {
             Role::Esp | Role::Boot => error.at(format!("the partition {}", place.role.volume_label())),
-            Role::Bios | Role::Root => error,
+            Role::Bios | Role::Root | Role::Reserved => error,
         }
     }
 
