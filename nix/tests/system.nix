@@ -249,7 +249,7 @@ let
         for input in ''${nativeBuildInputs:-}; do export PATH=$PATH:$input/bin; done
         ${script}
       '' ];
-    } // builtins.removeAttrs attributes [ "passthru" ]);
+    } // builtins.removeAttrs attributes [ "passthru" ]) // (attributes.passthru or { });
   };
   lib = { };
   diskwright = build "diskwright" { files = path "program" program; } ''
@@ -344,6 +344,32 @@ let
     };
   };
 
+  # The same system with its root on ZFS.
+  zfs = kind: import (/. + function + "/make-${kind}-disk-zfs-image.nix") {
+    inherit pkgs lib diskwright format;
+    config = {
+      system.build.toplevel = system;
+      system.nixos = { version = "26.05"; versionSuffix = "pre-git"; };
+      boot.loader = { grub.enable = true; timeout = 1; };
+    };
+    grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
+    grubMkimage = "${grubBios}/bin/grub-mkimage";
+    bootSize = 128;
+    rootSize = 640;
+    rootPoolProperties = { autoexpand = "on"; ashift = 12; };
+    datasets = {
+      "tank/system/root".mount = "/";
+      "tank/local/nix" = { mount = "/nix"; properties = { compression = "zstd-3"; recordsize = "1M"; }; };
+      "tank/user/home".mount = "/home";
+    };
+    contents = [ { source = builtins.toFile "motd" "Welcome.\n"; target = "/etc/motd"; mode = "0644"; } ];
+    configFile = builtins.toFile "configuration.nix" "{ pkgs, ... }:\n{ networking.hostId = \"0123abcd\"; }\n";
+    verifyClosure = true;
+    postVM = ''
+      echo "after ''${bootDiskImage:-} $rootDiskImage" > $out/after
+    '';
+  };
+
   # The package with a cargo that has built the program already: what is around the building is nixpkgs' own.
   package = import (/. + function + "/package.nix") {
     lib = import (/. + function + "/tests/nixpkgs/lib.nix");
@@ -380,6 +406,8 @@ let
 in
 {
   inherit system earlier special channel image package repart;
+  zfsMulti = zfs "multi";
+  zfsSingle = zfs "single";
   # All of them under one name, so that one build makes all.
   all = build "all" { main = system; inherit earlier channel; } "$bb mkdir $out; $bb ln -s $main $out/system; $bb ln -s $earlier $out/earlier; $bb ln -s $channel $out/channel";
 }

@@ -170,6 +170,7 @@ impl Shared {
             closure: None,
             warnings: Vec::new(),
             beside: Vec::new(),
+            boot: None,
         })
     }
 

@@ -47,17 +47,15 @@ pub(super) struct Ids {
 
 impl Ids {
     /// The ids of a disk whose partitions have these keys.
-    ///
-    /// # Errors
-    /// [`Kind::Bug`] for a layout without root.
-    pub(super) fn new(geometry: &Geometry, keys: &[Uuid], root: Option<Uuid>) -> Result<Self> {
+    pub(super) fn new(geometry: &Geometry, keys: &[Uuid], root: Option<Uuid>) -> Self {
         let of = |role: Role| {
             let slot = geometry.slots.iter().zip(keys).find(|(slot, _)| slot.role == role);
             slot.map(|(_, key)| identity::filesystem_uuid(*key))
         };
-        let root = root.or_else(|| of(Role::Root)).ok_or_else(|| Error::bug("a layout has no root"))?;
+        // A disk without a root leads to one on another disk, which is no filesystem with a UUID.
+        let root = root.or_else(|| of(Role::Root)).unwrap_or_default();
         let volume = |role| of(role).map(identity::fat_volume_id);
-        Ok(Self { root, esp: volume(Role::Esp), boot: volume(Role::Boot) })
+        Self { root, esp: volume(Role::Esp), boot: volume(Role::Boot) }
     }
 
     /// The volume id of a FAT.
@@ -128,7 +126,7 @@ enum BootOn {
 impl BootOn {
     const fn of(layout: Layout) -> Self {
         match layout {
-            Layout::Efi | Layout::Hybrid => Self::Esp,
+            Layout::Efi | Layout::Hybrid | Layout::Zfs | Layout::ZfsSingle => Self::Esp,
             Layout::EfiXbootldr | Layout::LegacyBoot => Self::Boot,
             Layout::Legacy | Layout::LegacyGpt | Layout::None => Self::Root,
         }

@@ -72,6 +72,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         closure: None,
         warnings: warnings.into_iter().map(Warning).collect(),
         beside: Vec::new(),
+        boot: None,
     };
     Ok(Prepared {
         description,

@@ -1,5 +1,6 @@
 //! ZFS pools made by the program, before zdb and an independent reader.
 
+mod datasets;
 mod guest;
 
 use std::collections::BTreeSet;

@@ -54,14 +54,19 @@ pub(super) fn describe(
         };
         let found = nixos::describe(section, &context);
         let description = found.map_err(|error| manifest.place_keys(error))?;
-        let locator = Box::new(InText { manifest, keys: description.locator });
-        return Ok(Description { locator, ..description });
+        let in_text = |description: Description| {
+            let locator = Box::new(InText { manifest: Arc::clone(&manifest), keys: description.locator });
+            Description { locator, ..description }
+        };
+        let mut description = description;
+        description.boot = description.boot.take().map(|boot| Box::new(in_text(*boot)));
+        return Ok(in_text(description));
     }
     let disk = disk(&manifest, seed, dates)?;
     let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
-    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new(), beside: Vec::new() })
+    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new(), beside: Vec::new(), boot: None })
 }
 
 /// Turns keys that another locator finds into lines of the manifest.
