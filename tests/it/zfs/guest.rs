@@ -103,7 +103,11 @@ fn openzfs_imports_reads_writes_and_grows_a_pool() {
     let mut maker = tree::Maker::new(&source);
     maker.directory("home").file("home/ReadMe", "read me\n");
     maker.directory("data").directory("data/many").file("data/noise", tree::noise(1, 9_000_000));
-    maker.file("data/text", "some text ".repeat(400_000)).sparse("data/sparse", 300 << 20, &[(250 << 20, 8192)]);
+    maker.file("data/text", "some text ".repeat(400_000)).sparse(
+        "data/sparse",
+        300 << 20,
+        &[(250 << 20, 8192)],
+    );
     for number in 0..100 {
         maker.file(format!("data/many/{number}"), number.to_string());
     }

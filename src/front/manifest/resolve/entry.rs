@@ -172,6 +172,8 @@ impl Reading<'_> {
             latest: self.dates.latest,
             tell_owners: self.written.owner.is_none(),
             store: false,
+            merge: false,
+            without: Arc::default(),
         }
     }
 
@@ -300,7 +302,7 @@ fn bytes(text: &str) -> Option<Piece> {
 }
 
 /// A value as an error shows it; an empty value must be visible too.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("`{}`", values::shown(text))
 }
 

@@ -66,7 +66,15 @@ pub(super) fn describe(
     let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
-    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new(), beside: Vec::new(), boot: None })
+    Ok(Description {
+        disk,
+        locator,
+        settings,
+        closure: None,
+        warnings: Vec::new(),
+        beside: Vec::new(),
+        boot: None,
+    })
 }
 
 /// Turns keys that another locator finds into lines of the manifest.
@@ -82,8 +90,11 @@ impl Locator for InText {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        let key = self.keys.key(subject);
-        self.manifest.describe_key(&key)
+        self.name(subject).unwrap_or_else(|| self.manifest.describe_key(&self.keys.key(subject)))
+    }
+
+    fn name(&self, subject: Subject) -> Option<String> {
+        self.keys.name(subject)
     }
 
     fn key(&self, subject: Subject) -> KeyPath {
@@ -171,6 +182,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
         guid,
         signature,
         hybrid: written.hybrid.clone().unwrap_or_default(),
+        same_guids: false,
         time: dates.time,
         partitions: partitions
             .map(|(number, partition)| reading.partition(partition, number))
@@ -309,6 +321,7 @@ impl Reading<'_> {
             size: self.partition_size(written, &body, path)?,
             attributes: self.attributes(written, number, path)?,
             logical: written.logical.unwrap_or(false),
+            apart: None,
             body,
         })
     }

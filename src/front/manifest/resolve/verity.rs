@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Manifest;
 use super::super::schema;
 use super::Reading;
+use super::entry::quoted;
 use crate::disk::verity::{By, Covers, DATA_GUID, HASH_GUID, Hash, Signature};
 use crate::disk::{Body, Guid};
 use crate::encoding::from_hex;
@@ -108,10 +109,6 @@ fn named(manifest: &Manifest, name: &str, path: &KeyPath) -> Result<usize> {
                 .hint("give the one that is meant a label of its own"))
         }
     }
-}
-
-fn quoted(text: &str) -> String {
-    format!("`{}`", shown(text))
 }
 
 impl Reading<'_> {
