@@ -301,6 +301,32 @@ let
     '';
   };
 
+  # The same system with its root on ZFS.
+  zfs = kind: import (/. + function + "/make-${kind}-disk-zfs-image.nix") {
+    inherit pkgs lib diskwright format;
+    config = {
+      system.build.toplevel = system;
+      system.nixos = { version = "26.05"; versionSuffix = "pre-git"; };
+      boot.loader = { grub.enable = true; timeout = 1; };
+    };
+    grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
+    grubMkimage = "${grubBios}/bin/grub-mkimage";
+    bootSize = 128;
+    rootSize = 640;
+    rootPoolProperties = { autoexpand = "on"; ashift = 12; };
+    datasets = {
+      "tank/system/root".mount = "/";
+      "tank/local/nix" = { mount = "/nix"; properties = { compression = "zstd-3"; recordsize = "1M"; }; };
+      "tank/user/home".mount = "/home";
+    };
+    contents = [ { source = builtins.toFile "motd" "Welcome.\n"; target = "/etc/motd"; mode = "0644"; } ];
+    configFile = builtins.toFile "configuration.nix" "{ pkgs, ... }:\n{ networking.hostId = \"0123abcd\"; }\n";
+    verifyClosure = true;
+    postVM = ''
+      echo "after ''${bootDiskImage:-} $rootDiskImage" > $out/after
+    '';
+  };
+
   # The same system on a disk as image.repart describes it: systemd-boot with an entry, and a root that Nix knows.
   repart = import (/. + function + "/repart-image.nix") {
     inherit pkgs lib diskwright;
@@ -342,32 +368,6 @@ let
         };
       };
     };
-  };
-
-  # The same system with its root on ZFS.
-  zfs = kind: import (/. + function + "/make-${kind}-disk-zfs-image.nix") {
-    inherit pkgs lib diskwright format;
-    config = {
-      system.build.toplevel = system;
-      system.nixos = { version = "26.05"; versionSuffix = "pre-git"; };
-      boot.loader = { grub.enable = true; timeout = 1; };
-    };
-    grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
-    grubMkimage = "${grubBios}/bin/grub-mkimage";
-    bootSize = 128;
-    rootSize = 640;
-    rootPoolProperties = { autoexpand = "on"; ashift = 12; };
-    datasets = {
-      "tank/system/root".mount = "/";
-      "tank/local/nix" = { mount = "/nix"; properties = { compression = "zstd-3"; recordsize = "1M"; }; };
-      "tank/user/home".mount = "/home";
-    };
-    contents = [ { source = builtins.toFile "motd" "Welcome.\n"; target = "/etc/motd"; mode = "0644"; } ];
-    configFile = builtins.toFile "configuration.nix" "{ pkgs, ... }:\n{ networking.hostId = \"0123abcd\"; }\n";
-    verifyClosure = true;
-    postVM = ''
-      echo "after ''${bootDiskImage:-} $rootDiskImage" > $out/after
-    '';
   };
 
   # The package with a cargo that has built the program already: what is around the building is nixpkgs' own.

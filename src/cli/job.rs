@@ -266,7 +266,11 @@ impl Common {
         let bar = Bar::start(&work.progress);
         let mut built = description.build(work)?;
         // No store path lies on the disk that boots.
-        let boot = description.boot.as_deref().map(|boot| boot.build(&Work { verify: None, ..work.clone() })).transpose()?;
+        let boot = description
+            .boot
+            .as_deref()
+            .map(|boot| boot.build(&Work { verify: None, ..work.clone() }))
+            .transpose()?;
         if self.dry_run {
             built.settle(work)?;
             drop(bar);

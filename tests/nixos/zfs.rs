@@ -82,7 +82,8 @@ fn arguments_and_defaults_are_those_of_nixpkgs() {
 fn the_page_names_every_argument() {
     let page = std::fs::read_to_string("docs/nix.md").unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix");
-    let expression = format!("builtins.attrNames (builtins.functionArgs (import {}/zfs-image.nix))", folder.display());
+    let expression =
+        format!("builtins.attrNames (builtins.functionArgs (import {}/zfs-image.nix))", folder.display());
     let mut eval = nix("nix-instantiate");
     let said = must(eval.args(["--eval", "--strict", "--json", "-E", &expression])).text();
     let arguments: Vec<String> = serde_json::from_str(&said).unwrap();
@@ -153,7 +154,9 @@ fn the_functions_build_in_the_sandbox_twice_the_same() {
         table::extract(&root, found[if boot.is_some() { 0 } else { 2 }], &pool);
         assert_clean(&pool, "tank");
         let system = view(&pool, &["system", "root"]);
-        for (path, size) in [("etc/motd", Some(9)), ("etc/nixos/configuration.nix", None), ("home", None), ("nix", None)] {
+        for (path, size) in
+            [("etc/motd", Some(9)), ("etc/nixos/configuration.nix", None), ("home", None), ("nix", None)]
+        {
             let entry = &system.0.get(path.as_bytes()).unwrap_or_else(|| panic!("no {path}"));
             assert!(size.is_none_or(|size| size == entry.size), "{path}");
         }

@@ -21,7 +21,10 @@ use crate::units::{Bytes, u64_of, usize_of};
 pub(super) enum Shape {
     Filesystem(Names),
     /// Bytes, and those of a block.
-    Volume { size: u64, block: u64 },
+    Volume {
+        size: u64,
+        block: u64,
+    },
 }
 
 /// A dataset with every default filled in.
@@ -228,9 +231,12 @@ impl Dataset {
     pub(super) fn check_volume(&mut self, options: &DatasetOptions) -> Result<()> {
         let Shape::Volume { size, block } = self.shape else { return Ok(()) };
         if size == 0 || !size.is_multiple_of(block) {
-            return Err(Error::new(Kind::Manifest, format!("the volume {} cannot have that size", self.name))
-                .expected(format!("a multiple of its volblocksize, {block} bytes"))
-                .found(Bytes::new(size).to_write()));
+            return Err(Error::new(
+                Kind::Manifest,
+                format!("the volume {} cannot have that size", self.name),
+            )
+            .expected(format!("a multiple of its volblocksize, {block} bytes"))
+            .found(Bytes::new(size).to_write()));
         }
         if !options.properties.contains_key("refreservation") {
             self.referenced_reservation = volume::reservation(size, block, u64_of(self.copies));

@@ -80,12 +80,7 @@ impl Division {
         Ok(division)
     }
 
-    fn number(
-        &mut self,
-        tree: &Tree,
-        mounted: &HashMap<NodeId, u16>,
-        datasets: &[Member<'_>],
-    ) -> Result<()> {
+    fn number(&mut self, tree: &Tree, mounted: &HashMap<NodeId, u16>, datasets: &[Member<'_>]) -> Result<()> {
         let mut next = vec![FIRST; datasets.len()];
         for node in tree.ids() {
             let home = if node == NodeId::ROOT { 0 } else { self.inside(tree.parent(node)) };
@@ -97,8 +92,7 @@ impl Division {
                 Content::Link { to } => {
                     let there = self.inside(to);
                     if there != home {
-                        let name =
-                            |number: u16| datasets.get(usize::from(number)).map_or("", |own| own.name);
+                        let name = |number: u16| datasets.get(usize::from(number)).map_or("", |own| own.name);
                         return Err(Error::new(Kind::Manifest, "names of one file are in two datasets")
                             .at(tree.path(node))
                             .at(tree.path(to))

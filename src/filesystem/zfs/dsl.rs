@@ -197,7 +197,8 @@ impl Layer<'_, '_> {
         for (number, dataset) in filled.iter().enumerate().skip(1) {
             let (before, last) = split(&dataset.options.name);
             let parent = filled[..number].iter().position(|other| other.options.name == before);
-            let parent = parent.ok_or_else(|| Error::bug(format!("{} has no parent", dataset.options.name)))?;
+            let parent =
+                parent.ok_or_else(|| Error::bug(format!("{} has no parent", dataset.options.name)))?;
             add(last, Some(place(parent)));
         }
         Ok(())
@@ -376,7 +377,8 @@ impl Layer<'_, '_> {
                 .map(|node| (node.name.clone(), node.object.into()))
                 .collect();
             let own = (0..filled.len()).find(|dataset| place(*dataset) == number);
-            let properties = own.and_then(|dataset| filled.get(dataset)).map(|own| own.options.properties.clone());
+            let properties =
+                own.and_then(|dataset| filled.get(dataset)).map(|own| own.options.properties.clone());
             let (object, list) = (self.nodes[number].children, self.nodes[number].properties);
             self.mos.zap(self.store, object, &Object::plain(kind::DSL_CHILDREN, 512), &children)?;
             let plain = Object::plain(kind::DSL_PROPERTIES, 512);
@@ -439,13 +441,7 @@ impl Directories {
                 dd_reserved: node.options.as_ref().map_or(0, |own| own.reservation),
                 dd_props_zapobj: node.properties,
                 dd_flags: USED_BREAKDOWN,
-                dd_used_breakdown: [
-                    node.own.allocated,
-                    node.snapshots.allocated,
-                    taken,
-                    kept,
-                    node.kept(),
-                ],
+                dd_used_breakdown: [node.own.allocated, node.snapshots.allocated, taken, kept, node.kept()],
                 dd_clones: node.clones,
                 ..Directory::BLANK
             };

@@ -9,8 +9,8 @@ use super::format::{
     DNODE, DNODE_OBJECT_ACCOUNTED, DNODE_USED_BYTES, DNODE_USER_ACCOUNTED, OBJSET_OBJECTS, OBJSET_PROJECTS,
     OBJSET_USERS, ObjectSet, SECTOR, kind,
 };
-use super::nvlist;
 use super::names::Names;
+use super::nvlist;
 use super::objects::{Dnodes, Made, Object, Objects};
 use super::pointer::{About, Pointer, Sums};
 use super::store::{Manner, Store};
@@ -290,7 +290,11 @@ impl<'a> Filesystem<'a> {
             None => None,
             Some(mut bytes) => {
                 bytes.resize(usize_of(u64_of(bytes.len()).next_multiple_of(SECTOR)), 0);
-                Some(store.write(About::contents(kind::ATTRIBUTES, self.wish.source.birth), manner, &bytes)?)
+                Some(store.write(
+                    About::contents(kind::ATTRIBUTES, self.wish.source.birth),
+                    manner,
+                    &bytes,
+                )?)
             }
         };
         let spill = spill.as_ref();
@@ -299,9 +303,13 @@ impl<'a> Filesystem<'a> {
             Object { flags, ..Object::plain(kind, block) }.with_bonus(kind::ATTRIBUTES, &packed.bonus)
         };
         let made = match blocks {
-            Blocks::Entries(entries) => {
-                self.objects.zap(store, &object(kind::DIRECTORY, SECTOR), self.wish.names.form(), &entries, spill)?
-            }
+            Blocks::Entries(entries) => self.objects.zap(
+                store,
+                &object(kind::DIRECTORY, SECTOR),
+                self.wish.names.form(),
+                &entries,
+                spill,
+            )?,
             Blocks::File(tree) => {
                 let size = attributes.iter().find(|(attribute, _)| *attribute == Attribute::Size);
                 let size =
@@ -372,7 +380,10 @@ impl<'a> Filesystem<'a> {
                     entries.push((format!("obj-{owner:x}"), zap::Value::from(usage.objects)));
                 }
             }
-            Ok(self.objects.zap(store, &Object::plain(kind::USED, SECTOR), Form::BYTES, &entries, None)?.dnode)
+            Ok(self
+                .objects
+                .zap(store, &Object::plain(kind::USED, SECTOR), Form::BYTES, &entries, None)?
+                .dnode)
         };
         let (users, groups) = (used(&self.users)?, used(&self.groups)?);
         let projects = if counts { used(&self.projects)? } else { [0; DNODE] };

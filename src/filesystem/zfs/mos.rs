@@ -109,7 +109,8 @@ impl Mos {
 
     /// A new list of blocks that died (module/zfs/bpobj.c, bpobj_enqueue: without checksums, and without what is embedded).
     pub(super) fn new_list_of(&mut self, store: &mut Store, blocks: &[Pointer]) -> Result<u64> {
-        let mut header = BlockPointerObject { bpo_num_blkptrs: u64_of(blocks.len()), ..BlockPointerObject::BLANK };
+        let mut header =
+            BlockPointerObject { bpo_num_blkptrs: u64_of(blocks.len()), ..BlockPointerObject::BLANK };
         let mut bytes = Vec::new();
         for block in blocks {
             header.bpo_bytes += block.sums.allocated;

@@ -29,11 +29,14 @@ pub(super) fn write(wish: &Wish<'_>, size: u64, store: &mut Store, places: &mut 
         Some(node) => {
             let file = File { node, size: wish.tree.size(node) };
             if file.size > size {
-                return Err(Error::new(Kind::Capacity, "a file is longer than the volume that is to have it")
-                    .at(wish.tree.path(node))
-                    .about("datasets")
-                    .expected(format!("at most {}", Bytes::new(size).to_write()))
-                    .found(Bytes::new(file.size).to_write()));
+                return Err(Error::new(
+                    Kind::Capacity,
+                    "a file is longer than the volume that is to have it",
+                )
+                .at(wish.tree.path(node))
+                .about("datasets")
+                .expected(format!("at most {}", Bytes::new(size).to_write()))
+                .found(Bytes::new(file.size).to_write()));
             }
             let first = places.len();
             wish.source.reserve(file, store, places)?;
@@ -44,13 +47,13 @@ pub(super) fn write(wish: &Wish<'_>, size: u64, store: &mut Store, places: &mut 
     let mut put = |number: u64, dnode: &[u8; DNODE]| dnodes.put(number, dnode);
     put(CONTENTS, &objects.end(store, &object, tree, None)?.dnode);
     let table = Object::plain(kind::VOLUME_PROPERTIES, SECTOR);
-    put(PROPERTIES, &objects.zap(store, &table, Form::BYTES, &[("size", zap::Value::from(size))], None)?.dnode);
+    put(
+        PROPERTIES,
+        &objects.zap(store, &table, Form::BYTES, &[("size", zap::Value::from(size))], None)?.dnode,
+    );
     let count = dnodes.count();
-    let set = ObjectSet {
-        os_meta_dnode: dnodes.finish(&mut objects, store)?,
-        os_type: VOLUME,
-        ..ObjectSet::BLANK
-    };
+    let set =
+        ObjectSet { os_meta_dnode: dnodes.finish(&mut objects, store)?, os_type: VOLUME, ..ObjectSet::BLANK };
     let about = About { kind: kind::OBJSET, level: 0, fill: count, birth: wish.source.birth };
     let root = store.write(about, objects.manner, &set.bytes())?;
     objects.sums += root.sums;

@@ -172,7 +172,8 @@ pub(super) fn build(salt: u64, form: Form, entries: &[(impl AsRef<[u8]>, Value)]
 
 /// A micro ZAP: its one block.
 fn micro(salt: u64, form: Form, entries: &[Entry<'_>]) -> Result<Blocks> {
-    let mut block = MicroHeader { mz_salt: salt, mz_normflags: form.0, ..MicroHeader::BLANK }.bytes().to_vec();
+    let mut block =
+        MicroHeader { mz_salt: salt, mz_normflags: form.0, ..MicroHeader::BLANK }.bytes().to_vec();
     for entry in entries {
         let Value::Number(number) = entry.value else {
             return Err(Error::bug("a micro ZAP has a value that is not a number"));
@@ -431,7 +432,8 @@ mod tests {
         let entries = [("Read Me", Value::Number(1)), ("READ ME", Value::Number(2))];
         let zap = build(1, form, &entries).unwrap();
         assert_eq!(number(&zap.blocks[0], 16), 0x12);
-        let entries: Vec<_> = zap.blocks[0][64..].chunks(64).map(|entry| MicroEntry::read(entry).unwrap()).collect();
+        let entries: Vec<_> =
+            zap.blocks[0][64..].chunks(64).map(|entry| MicroEntry::read(entry).unwrap()).collect();
         assert_eq!((entries[0].mze_cd, entries[1].mze_cd), (0, 1));
         assert_eq!(hash(1, &form.of(b"read me")), hash(1, b"READ ME"));
     }

@@ -76,9 +76,8 @@ pub(super) fn place(
 
 /// A configuration that becomes part of another one.
 fn read(file: &Path, key: &KeyPath) -> Result<String> {
-    std::fs::read_to_string(file).map_err(|error| {
-        Error::io(Kind::Source, "cannot read the configuration", file, error).at_key(key)
-    })
+    std::fs::read_to_string(file)
+        .map_err(|error| Error::io(Kind::Source, "cannot read the configuration", file, error).at_key(key))
 }
 
 /// Refuses a `source` that is not a path of this machine, and a `target` that is not an absolute path of the

@@ -142,7 +142,8 @@ impl Maker<'_> {
                     closure = Some(Expected { closure: Arc::clone(&system.closure), store });
                     if system.layout == Layout::Zfs {
                         // zpool(8) names the partition so.
-                        partition.label = format!("zfs-{:016x}", keys.first().map_or(0, |key| key.as_u64_pair().0));
+                        partition.label =
+                            format!("zfs-{:016x}", keys.first().map_or(0, |key| key.as_u64_pair().0));
                     }
                     self.root(&ids, &booted.root)?
                 }
@@ -151,8 +152,7 @@ impl Maker<'_> {
             places.push(Place { key: placed_by(slot), entries, role: slot.role, start: partition.start });
         }
         let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
-        let locator =
-            Box::new(Keys { section: path.clone(), places, scheme: disk.scheme, size: disk.size });
+        let locator = Box::new(Keys { section: path.clone(), places, scheme: disk.scheme, size: disk.size });
         Ok(Description { disk, locator, settings, closure, warnings, beside: Vec::new(), boot: None })
     }
 
@@ -160,7 +160,13 @@ impl Maker<'_> {
     fn root(&self, ids: &boot::Ids, files: &boot::Files) -> Result<(Body, Vec<KeyPath>)> {
         let Self { section, context, system, path } = *self;
         let mut entries = Entries::new(context.dates.time);
-        root::store(&mut entries, &path.key("closure"), &system.closure, &system.store, system.only_nix_store);
+        root::store(
+            &mut entries,
+            &path.key("closure"),
+            &system.closure,
+            &system.store,
+            system.only_nix_store,
+        );
         if system.only_nix_store {
             entries.directory(path, "/", 0o755);
         } else {

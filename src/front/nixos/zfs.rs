@@ -65,7 +65,9 @@ impl Pool {
             let prefix = format!("{name}/");
             let Some(own) = dataset.name.strip_prefix(&prefix) else {
                 if dataset.name != name || dataset.mount.as_deref().is_some_and(|mount| mount != "/") {
-                    return refuse("a dataset is named with its pool, and the pool's own is mounted at / or nowhere");
+                    return refuse(
+                        "a dataset is named with its pool, and the pool's own is mounted at / or nowhere",
+                    );
                 }
                 options.properties.extend(dataset.properties.clone());
                 continue;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::{manifest, places};
 use crate::support::program::{build, diskwright};
+use crate::support::snapshot::Snapshot;
 use crate::support::tools::{command, must, run, scratch};
 use crate::support::tree;
 use crate::support::zfs::{assert_clean, assert_contents};
-use crate::support::snapshot::Snapshot;
 
 /// What zdb says of a dataset.
 fn zdb(image: &Path, arguments: &[&str]) -> String {
@@ -93,8 +93,16 @@ fn what_a_dataset_cannot_be_is_told() {
         ("a]\ntype = \"volume\"", 2, "the volume tank/a has no size"),
         ("a]\ntype = \"volume\"\nvolsize = 1000", 2, "a multiple of its volblocksize"),
         ("a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nfile = \"/noise\"", 1, "longer than the volume"),
-        ("a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nfile = \"/absent\"", 2, "the volume tank/a has no contents"),
-        ("a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nmount = \"/a\"", 2, "`mount` means nothing for a volume"),
+        (
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nfile = \"/absent\"",
+            2,
+            "the volume tank/a has no contents",
+        ),
+        (
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nmount = \"/a\"",
+            2,
+            "`mount` means nothing for a volume",
+        ),
         ("a]\nvolsize = \"2MiB\"", 2, "`volsize` means nothing for a filesystem"),
         ("a]\nproperties = { volblocksize = \"8K\" }", 2, "a volume has it"),
         ("a]\nsnapshots = [ \"x\" ]\nempty_snapshots = [ \"x\" ]", 2, "two snapshots `x`"),
@@ -106,7 +114,12 @@ fn what_a_dataset_cannot_be_is_told() {
     ] {
         let manifest = manifest(folder.path(), &format!("[partition.filesystem.datasets.{options}"));
         let said = run(diskwright().arg("build").arg(manifest).arg("-o").arg(&image));
-        assert!(said.code == code && said.error().contains(words), "{options}\n{}\n{}", said.code, said.error());
+        assert!(
+            said.code == code && said.error().contains(words),
+            "{options}\n{}\n{}",
+            said.code,
+            said.error()
+        );
         assert!(!image.exists());
     }
     // A reservation takes space that a disk of that size does not have.

@@ -66,7 +66,15 @@ pub(super) fn describe(
     let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
-    Ok(Description { disk, locator, settings, closure: None, warnings: Vec::new(), beside: Vec::new(), boot: None })
+    Ok(Description {
+        disk,
+        locator,
+        settings,
+        closure: None,
+        warnings: Vec::new(),
+        beside: Vec::new(),
+        boot: None,
+    })
 }
 
 /// Turns keys that another locator finds into lines of the manifest.
