@@ -10,6 +10,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::identity::Seed;
 use crate::table::Architecture;
 use crate::tree::Owner;
+use crate::tree::xattr::Patterns;
 use crate::units::Bytes;
 
 /// What the command line of systemd-repart says, as far as it is about files.
@@ -61,6 +62,8 @@ pub struct Options {
     pub filesystem: Option<String>,
     /// Who owns what is copied.
     pub owner: Owner,
+    /// Which extended attributes of what is copied are kept.
+    pub xattrs: Patterns,
     /// SOURCE_DATE_EPOCH.
     pub epoch: Option<i64>,
     /// Whether what systemd only tells is an error.
@@ -125,6 +128,7 @@ impl Options {
             signing: Signing::default(),
             filesystem: None,
             owner: Owner::Root,
+            xattrs: Patterns::default(),
             epoch: None,
             strict: false,
             faithful: false,
