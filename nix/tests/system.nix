@@ -337,20 +337,10 @@ let
     partitions = {
       "10-esp" = {
         contents = {
-          "/EFI/BOOT/BOOTX64.EFI".source = "${systemd}/lib/systemd/boot/efi/systemd-bootx64.efi";
-          "/kernel".source = "${kernel}/bzImage";
-          "/initrd".source = "${initrd}/initrd";
-          "/loader/entries/nixos.conf".source = build "nixos.conf" {
-            text = ''
-              title NixOS
-              linux /kernel
-              initrd /initrd
-              options init=${system}/init root=LABEL=nixos console=ttyS0 panic=-1 loglevel=4 no_timer_check
-            '';
-          } ''
-            echo "$text" > $out
-          '';
+          "/about".source = builtins.toFile "about" "An appliance.\n";
         };
+        # Loader, kernel, initrd and entry, as the system's bootspec has them.
+        diskwright = { NixSystem = system; BootLoader = "systemd-boot"; CommandLine = "trial=1"; };
         repartConfig = { Type = "esp"; Format = "vfat"; SplitName = "-"; };
       };
       "20-root" = {
@@ -368,6 +358,15 @@ let
         };
       };
     };
+  };
+
+  # The same system with a store that the kernel verifies, and a unified kernel image that has its root hash.
+  repartVerity = import (/. + function + "/repart-image.nix") {
+    inherit pkgs lib diskwright;
+    name = "verified";
+    architecture = "x86-64";
+    verityStore = { enable = true; inherit system; ukiPath = "/EFI/BOOT/BOOTX64.EFI"; };
+    partitions."20-store".repartConfig.Compression = "lz4";
   };
 
   # The package with a cargo that has built the program already: what is around the building is nixpkgs' own.
@@ -405,7 +404,7 @@ let
   };
 in
 {
-  inherit system earlier special channel image package repart;
+  inherit system earlier special channel image package repart repartVerity;
   zfsMulti = zfs "multi";
   zfsSingle = zfs "single";
   # All of them under one name, so that one build makes all.

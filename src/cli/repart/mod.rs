@@ -21,6 +21,7 @@ use crate::pour::outputs::Outputs;
 use crate::pour::{PourOptions, fill};
 use crate::table::Architecture;
 use crate::tree::Owner;
+use crate::tree::xattr::Patterns;
 use refused::Refused;
 use sign::Sign;
 
@@ -207,6 +208,10 @@ struct Own {
     /// Owner of what is copied: root, preserve (as on the host), or UID:GID
     #[arg(long, value_name = "OWNER", default_value = "root")]
     owner: Owner,
+    /// Extended attributes of what is copied that are kept, as a pattern with `*`; may be given several times; '' keeps none
+    /// [default: user.*, security.capability and POSIX ACLs]
+    #[arg(long, value_name = "PATTERN")]
+    xattrs: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -284,6 +289,10 @@ impl Args {
             signing: self.sign.signing()?,
             filesystem: overridden,
             owner: self.own.owner,
+            xattrs: match self.own.xattrs.as_slice() {
+                [] => Patterns::default(),
+                patterns => Patterns::new(patterns.to_vec()),
+            },
             epoch: epoch()?,
             strict: self.own.strict,
             faithful: self.own.faithful,
