@@ -28,8 +28,10 @@ use sign::Sign;
 /// Arguments of `repart`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  diskwright repart --empty=create --size=auto --seed=UUID --definitions=repart.d image.raw
-  diskwright repart --dry-run=no --seed=UUID --definitions=repart.d image.raw    adds to the image's table
+  diskwright repart --empty=create --size=auto --definitions=repart.d image.raw
+  diskwright repart --dry-run=no --definitions=repart.d image.raw
+
+The first one makes a new image, the second one adds to the table of an image. --seed=UUID gives the same ids each time.
 
 The options are those of systemd-repart 262; docs/repart.md says what is equal and what differs. A link to this program that \
 is named systemd-repart behaves as `diskwright repart`. An image that exists is written anew and takes the place of the old \
