@@ -11,6 +11,7 @@ mod job;
 mod manual;
 mod mkfs;
 mod nixos;
+mod serve;
 mod signals;
 mod standard;
 
@@ -46,6 +47,8 @@ enum Command {
     Mkfs(mkfs::Args),
     /// Make a disk with a NixOS system that boots, as nixpkgs' make-disk-image.nix does
     Nixos(Box<nixos::Args>),
+    /// Let QEMU and others read a disk that is never written, over NBD
+    Serve(Box<serve::Args>),
     /// Convert an image from one format to another
     Convert(convert::Convert),
     /// Make an empty image, or an overlay on a backing file
@@ -97,6 +100,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
         Command::Nixos(args) => nixos::run(&args),
+        Command::Serve(args) => match serve::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Convert(args) => convert::convert(args),
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),

@@ -103,15 +103,20 @@ impl Locator for InFlags {
     }
 }
 
+/// The disk that the arguments describe.
+pub(super) fn described(args: &Args, progress: &Progress) -> Result<Description> {
+    if args.section.system.is_empty() {
+        return Err(Error::new(Kind::Usage, "there is no system").hint("add --system TOPLEVEL"));
+    }
+    args.describe(progress)
+}
+
 /// Runs `nixos`.
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut work = args.common.work();
     let target = args.output.clone().map(Target::of);
     args.common.check(target.as_ref())?;
-    if args.section.system.is_empty() {
-        return Err(Error::new(Kind::Usage, "there is no system").hint("add --system TOPLEVEL"));
-    }
-    let description = args.describe(&work.progress)?;
+    let description = described(args, &work.progress)?;
     work.verify = args.verify.expected(&description)?;
     args.common.run(&description, None, target.as_ref(), &work)
 }

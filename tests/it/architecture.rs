@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of a disk's description, of front ends and of the command line.
-const LOWER: [&str; 16] = [
+const LOWER: [&str; 17] = [
     "calendar",
     "container",
     "error",
@@ -15,6 +15,7 @@ const LOWER: [&str; 16] = [
     "numbers",
     "pour",
     "progress",
+    "serve",
     "table",
     "text",
     "tree",
