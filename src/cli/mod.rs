@@ -14,6 +14,7 @@ mod nixos;
 mod serve;
 mod signals;
 mod standard;
+mod vm;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -47,6 +48,9 @@ enum Command {
     Mkfs(mkfs::Args),
     /// Make a disk with a NixOS system that boots, as nixpkgs' make-disk-image.nix does
     Nixos(Box<nixos::Args>),
+    /// Run a NixOS system in QEMU, from a disk that was never written
+    #[command(mut_arg("system", vm::optional))]
+    Vm(Box<vm::Args>),
     /// Let QEMU and others read a disk that is never written, over NBD
     Serve(Box<serve::Args>),
     /// Convert an image from one format to another
@@ -101,6 +105,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Mkfs(args) => mkfs::run(args),
         Command::Nixos(args) => nixos::run(&args),
         Command::Serve(args) => match serve::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Vm(args) => match vm::run(&args) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
