@@ -253,7 +253,8 @@ impl Machine {
         ];
         let files = files.into_iter().flatten();
         let contents = fixed.nixos.contents.iter_mut().map(|content| &mut content.source);
-        let drives = fixed.drives.iter_mut().map(|drive| &mut drive.file);
+        // What QEMU takes for a protocol, such as nbd:…, is no path.
+        let drives = fixed.drives.iter_mut().map(|drive| &mut drive.file).filter(|file| !file.contains(':'));
         for path in programs.chain(closure).chain(files).chain(contents).chain(drives) {
             absolute(path)?;
         }

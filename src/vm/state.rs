@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ pub(crate) const SUFFIX: &str = "-vm";
 const RECORD: &str = "state.json";
 /// Characters of the digest in the name of a folder: 128 bits.
 const SHORT: usize = 32;
+/// How often, and after which pauses, a lock is tried.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 /// The largest record that is read.
 const LARGEST: u64 = 1 << 20;
 
@@ -76,8 +79,38 @@ pub(super) fn folder(states: &Path, record: &Record) -> Result<PathBuf> {
     };
     if let Some(found) = read(&folder)? {
         check(&folder, &found, record)?;
+        // The disks of a machine that runs say nothing that could be checked.
+        if is_in_use(&folder) {
+            return Err(in_use(&folder));
+        }
     }
     Ok(folder)
+}
+
+/// Whether a machine runs with the state.
+fn is_in_use(folder: &Path) -> bool {
+    File::open(folder.join(RECORD))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+fn in_use(folder: &Path) -> Error {
+    Error::new(Kind::Usage, "a machine runs with this state already")
+        .at(folder)
+        .hint("end it, or name another folder of states")
+}
+
+/// Locks a record. Whoever lists states has it for a moment.
+fn lock(file: &File, folder: &Path) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::io(Kind::Output, "cannot lock the state of the machine", folder, error));
+            }
+        }
+    }
+    Err(in_use(folder))
 }
 
 fn check(folder: &Path, found: &Record, wanted: &Record) -> Result<()> {
@@ -137,15 +170,7 @@ impl State {
         let path = folder.join(RECORD);
         let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = options.map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(Kind::Usage, "a machine runs with this state already")
-                    .at(folder)
-                    .hint("end it, or name another folder of states"));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
+        lock(&file, folder)?;
         match parse(&file, &path)? {
             Some(found) => check(folder, &found, record)?,
             None => {
@@ -207,8 +232,7 @@ impl Listed {
     fn new(folder: PathBuf, record: Record) -> Self {
         use std::os::unix::fs::MetadataExt;
         let path = folder.join(RECORD);
-        let in_use =
-            File::open(&path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+        let in_use = is_in_use(&folder);
         let started = path.metadata().and_then(|meta| meta.modified()).ok();
         let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         // st_blocks counts 512 bytes (stat(2)).
@@ -259,11 +283,12 @@ mod tests {
         // The folder of the state itself, named by hand.
         let error = folder(&place, &other).unwrap_err().to_string();
         assert!(error.contains("lies upon other disks"), "{error}");
-        assert_eq!(folder(&place, &one).unwrap(), place);
+        assert!(folder(&place, &one).unwrap_err().to_string().contains("runs with this state already"));
         let listed = list(&states).unwrap();
         assert_eq!((listed.len(), listed[0].in_use, listed[0].orphaned), (1, true, true));
         assert!(listed[0].remove().is_err());
         drop(held);
+        assert_eq!(folder(&place, &one).unwrap(), place);
         drop(State::open(&place, &one, true).unwrap());
         assert!(!place.join("root.qcow2").exists());
         list(&states).unwrap()[0].remove().unwrap();
