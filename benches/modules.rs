@@ -192,6 +192,7 @@ fn tables(criterion: &mut Criterion) {
         signature: 0,
         first_lba: None,
         hybrid: Vec::new(),
+        same_guids: false,
         partitions: partitions.collect(),
     };
     criterion.bench_function("table: a GPT of 128 partitions", |bencher| {

@@ -144,6 +144,12 @@ pub fn luks_uuid(partition: Uuid) -> Uuid {
     derive(partition, "luks-uuid")
 }
 
+/// What a part of a ZFS pool derives from the key of its partition's filesystem: H(filesystem, name), with a name of its
+/// own for each GUID and salt. This rule is our own, because systemd-repart makes no pools.
+pub(crate) fn pool_part(filesystem: Uuid, name: &str) -> [u8; 32] {
+    hmac(filesystem, &[b"zfs-", name.as_bytes()])
+}
+
 /// The first four bytes of a UUID's text as a number.
 fn first_four(uuid: Uuid) -> u32 {
     uuid.as_fields().0

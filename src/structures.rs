@@ -6,12 +6,13 @@ use crate::wire::Structure;
 /// All structures, with the page of docs/formats that describes them. A format adds its `STRUCTURES` here.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Structure)> {
-    let pages: [(&str, &[Structure]); 14] = [
+    let pages: [(&str, &[Structure]); 15] = [
         ("ext4", crate::filesystem::ext4::STRUCTURES),
         ("fat", crate::filesystem::fat::STRUCTURES),
         ("erofs", crate::filesystem::erofs::STRUCTURES),
         ("squashfs", crate::filesystem::squashfs::STRUCTURES),
         ("swap", crate::filesystem::swap::STRUCTURES),
+        ("zfs", crate::filesystem::zfs::STRUCTURES),
         ("tables", crate::table::format::STRUCTURES),
         ("qcow2", crate::container::qcow2::STRUCTURES),
         ("vhd", crate::container::vhd::STRUCTURES),

@@ -335,6 +335,49 @@ let
   };
   inherit (machine.config.system.build) vm vmWithBootLoader;
 
+  # The same system on a disk as image.repart describes it: systemd-boot with an entry, and a root that Nix knows.
+  repart = import (/. + function + "/repart-image.nix") {
+    inherit pkgs lib diskwright;
+    name = "appliance";
+    version = "1";
+    architecture = "x86-64";
+    split = true;
+    partitions = {
+      "10-esp" = {
+        contents = {
+          "/EFI/BOOT/BOOTX64.EFI".source = "${systemd}/lib/systemd/boot/efi/systemd-bootx64.efi";
+          "/kernel".source = "${kernel}/bzImage";
+          "/initrd".source = "${initrd}/initrd";
+          "/loader/entries/nixos.conf".source = build "nixos.conf" {
+            text = ''
+              title NixOS
+              linux /kernel
+              initrd /initrd
+              options init=${system}/init root=LABEL=nixos console=ttyS0 panic=-1 loglevel=4 no_timer_check
+            '';
+          } ''
+            echo "$text" > $out
+          '';
+        };
+        repartConfig = { Type = "esp"; Format = "vfat"; SplitName = "-"; };
+      };
+      "20-root" = {
+        storePaths = [ system ];
+        nixDatabase = true;
+        nixProfile = system;
+        contents."/etc/motd".source = builtins.toFile "motd" "Welcome.\n";
+        repartConfig = {
+          Type = "root";
+          Label = "nixos";
+          Format = "ext4";
+          Minimize = "guess";
+          SplitName = "root";
+          MakeDirectories = [ "/dev /proc /sys /run" "/tmp /root" ];
+        };
+      };
+    };
+  };
+
   # The package with a cargo that has built the program already: what is around the building is nixpkgs' own.
   package = import (/. + function + "/package.nix") {
     lib = import (/. + function + "/tests/nixpkgs/lib.nix");
@@ -370,7 +413,7 @@ let
   };
 in
 {
-  inherit system earlier special channel image package vm vmWithBootLoader;
+  inherit system earlier special channel image package repart vm vmWithBootLoader;
   # All of them under one name, so that one build makes all.
   all = build "all" { main = system; inherit earlier channel; } "$bb mkdir $out; $bb ln -s $main $out/system; $bb ln -s $earlier $out/earlier; $bb ln -s $channel $out/channel";
 }

@@ -158,7 +158,8 @@ pub(super) fn look(args: &Inspect) -> Result<()> {
 #[command(after_help = "Examples:
   diskwright create data.qcow2 --size 100GiB
   diskwright create overlay.qcow2 -b base.qcow2 -F qcow2
-  diskwright create overlay.qcow2 --size 10GiB --backing-uri 'nbd+unix:///?socket=/run/disk.sock'")]
+  diskwright create overlay.qcow2 --size 10GiB \\
+      --backing-uri 'nbd+unix:///?socket=/run/disk.sock'")]
 pub(super) struct Create {
     /// Image to make
     #[arg(value_name = "IMAGE")]

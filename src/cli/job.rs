@@ -110,13 +110,13 @@ fn check_output(path: &Path) -> Result<()> {
 
 /// What to do if the suffix of an output belongs to no known format.
 fn instead_of(path: &Path) -> &'static str {
-    let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+    let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
     let stem = path.file_stem().map(Path::new).unwrap_or(Path::new(""));
-    let packed = ["zst", "zstd", "gz", "xz", "bz2", "zip", "7z", "lz4"].contains(&suffix);
+    let packed = ["zst", "zstd", "gz", "xz", "bz2", "zip", "7z", "lz4"].contains(&suffix.as_str());
     if packed && Format::of_path(stem).is_some_and(|format| format != Format::Raw) {
         return "write the image without this suffix, and compress that file; a qcow2 compresses itself: --compress zstd";
     }
-    match suffix.to_ascii_lowercase().as_str() {
+    match suffix.as_str() {
         "tar" | "tgz" => TAR,
         "gz" if stem.extension().is_some_and(|suffix| suffix == "tar") => TAR,
         "qcow" => "the format is called qcow2: -o FILE.qcow2",

@@ -6,7 +6,7 @@ use super::job::{Common, Target, epoch};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
-use crate::filesystem::{Spec, erofs, ext4, fat, squashfs};
+use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, zfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -51,6 +51,11 @@ enum Kind {
   diskwright mkfs squashfs rootfs -o root.squashfs
   diskwright mkfs squashfs rootfs -o root.squashfs --compress xz --chunk 1MiB")]
     Squashfs(Box<Packed<squashfs::Options>>),
+    /// Make a ZFS pool on a disk without partitions
+    #[command(after_help = "Examples:
+  diskwright mkfs zfs rootfs -o pool.img --label tank --free 1GiB
+  diskwright mkfs zfs rootfs -o pool.img --size 8GiB --grow-to 1TiB")]
+    Zfs(Box<Packed<zfs::Options>>),
 }
 
 /// A filesystem with its own options.
@@ -139,6 +144,7 @@ impl Args {
             Kind::Vfat(make) => (make.shared, Spec::Vfat(make.options)),
             Kind::Erofs(make) => (make.0.shared, Spec::Erofs(make.0.options)),
             Kind::Squashfs(make) => (make.0.shared, Spec::Squashfs(make.0.options)),
+            Kind::Zfs(make) => (make.0.shared, Spec::Zfs(make.0.options)),
         }
     }
 }

@@ -11,6 +11,7 @@ mod job;
 mod manual;
 mod mkfs;
 mod nixos;
+mod repart;
 mod serve;
 mod signals;
 mod standard;
@@ -48,6 +49,8 @@ enum Command {
     Mkfs(mkfs::Args),
     /// Make a disk with a NixOS system that boots, as nixpkgs' make-disk-image.nix does
     Nixos(Box<nixos::Args>),
+    /// Make or extend a disk from repart.d definitions, as systemd-repart does
+    Repart(Box<repart::Args>),
     /// Run a NixOS system in QEMU, from a disk that was never written
     #[command(mut_arg("system", vm::optional))]
     Vm(Box<vm::Args>),
@@ -85,6 +88,10 @@ pub fn main() -> ExitCode {
 /// Runs the program with these arguments; the first one is its own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut command = Cli::command();
+    let arguments = match renamed(arguments.into_iter().collect()) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
         let name = matches.subcommand_name().map(str::to_owned);
         Ok((name, Cli::from_arg_matches(&matches)?))
@@ -104,6 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
         Command::Nixos(args) => nixos::run(&args),
+        Command::Repart(args) => repart::run(&args),
         Command::Serve(args) => match serve::run(&args) {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -135,6 +143,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// The arguments of a program that goes by the name of systemd-repart, as those of `repart`. Who asks for its version wants
+/// to know which release it behaves as.
+fn renamed(mut arguments: Vec<OsString>) -> std::result::Result<Vec<OsString>, ExitCode> {
+    let name = arguments.first().and_then(|name| std::path::Path::new(name).file_name());
+    if name != Some(std::ffi::OsStr::new("systemd-repart")) {
+        return Ok(arguments);
+    }
+    if arguments.iter().any(|argument| argument == "--version") {
+        let text = concat!("systemd 262 (diskwright ", env!("CARGO_PKG_VERSION"), ")\n");
+        return Err(print(text.as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS));
+    }
+    arguments.insert(1, "repart".into());
+    Ok(arguments)
 }
 
 /// The flag that `command`, or a command below it, has for the option `key`.

@@ -91,11 +91,12 @@ impl Locator for InFlags {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        let (key, described) = (self.0.key(subject), self.0.describe(subject));
-        match key.flag() {
-            Some(flag) if described == key.to_string() => flag,
-            _ => described,
-        }
+        let flag = || self.0.key(subject).flag().unwrap_or_else(|| self.0.describe(subject));
+        self.name(subject).unwrap_or_else(flag)
+    }
+
+    fn name(&self, subject: Subject) -> Option<String> {
+        self.0.name(subject)
     }
 
     fn key(&self, subject: Subject) -> KeyPath {

@@ -15,11 +15,10 @@ use super::signals::{end_by_signal, wake, watch};
 use super::{Cli, Severity, complain};
 use crate::container::{Format, open};
 use crate::convert::{self, wrapped};
-use crate::disk::Work;
+use crate::disk::{Built, Work};
 use crate::error::{Error, Kind, Result};
 use crate::front::Description;
 use crate::image::Image;
-use crate::progress::Progress;
 use crate::serve::{Event, Export, Exports, Inherited, Listener, Part, Server, Stop};
 use crate::table;
 use crate::text::{printable, printable_path};
@@ -29,11 +28,14 @@ use crate::units::Bytes;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   diskwright serve disk.toml --socket disk.sock
-  qemu-system-x86_64 -drive file='nbd+unix:///?socket=disk.sock',format=raw,snapshot=on …
+  qemu-system-x86_64 -snapshot -drive \\
+      file='nbd+unix:///?socket=disk.sock',format=raw
   nbdcopy -- [ diskwright serve disk.toml ] /dev/sdx
   diskwright serve disk.toml --run 'qemu-img convert -O qcow2 \"$uri\" disk.qcow2'
   diskwright serve --socket root.sock -- mkfs ext4 rootfs --free 512MiB
   diskwright serve --socket nixos.sock -- nixos --system ./result --layout efi
+  diskwright serve --socket disk.sock -- \\
+      repart --definitions repart.d --empty=create --size=auto --seed=UUID
   diskwright serve a=disk.toml b=old.vmdk --socket disks.sock
 
 One source is the export with the empty name, which every client takes by itself; its partitions are exports by number \
@@ -175,8 +177,8 @@ impl Args {
     /// All exports of all sources.
     fn exports(&self, work: &Work) -> Result<Exports> {
         let mut exports = Exports::new();
-        if let Some(description) = described(&self.command, &work.progress)? {
-            self.add_description("", &description, work, &mut exports)?;
+        if !self.command.is_empty() {
+            self.add_command(work, &mut exports)?;
             return Ok(exports);
         }
         let alone = self.sources.len() == 1;
@@ -198,7 +200,29 @@ impl Args {
         Ok(exports)
     }
 
-    /// Adds the disk of a description, or with a format its file.
+    const fn format(&self) -> Format {
+        match self.container.settings.format {
+            Some(format) => format,
+            None => Format::Raw,
+        }
+    }
+
+    /// Adds what a command describes.
+    fn add_command(&self, work: &Work, exports: &mut Exports) -> Result<()> {
+        let description = match parsed(&self.command)? {
+            super::Command::Build(args) => super::build::described(&args, &work.progress)?,
+            super::Command::Mkfs(args) => super::mkfs::described(args)?,
+            super::Command::Nixos(args) => super::nixos::described(&args, &work.progress)?,
+            super::Command::Repart(args) => {
+                let work = Work { container: self.container.options(self.format())?, ..work.clone() };
+                return self.add_built("", &super::repart::built(&args, &work)?, &work, exports);
+            }
+            _ => return Err(undescribed(&self.command.first().map(printable_path).unwrap_or_default())),
+        };
+        self.add_description("", &description, work, exports)
+    }
+
+    /// Adds the disk of a description.
     fn add_description(
         &self,
         name: &str,
@@ -206,17 +230,21 @@ impl Args {
         work: &Work,
         exports: &mut Exports,
     ) -> Result<()> {
-        let format = self.container.settings.format.unwrap_or(Format::Raw);
-        let work = Work { container: self.container.with(format, description)?, ..work.clone() };
+        let work = Work { container: self.container.with(self.format(), description)?, ..work.clone() };
         let built = description.build(&work)?;
-        built.report.warnings.iter().for_each(|warning| complain(Severity::Warning, warning));
         for beside in &description.beside {
             let path = printable_path(&beside.path);
             complain(Severity::Warning, &format!("a file beside the disk is not served: {path}"));
         }
-        let image = built.wrapped(&work)?;
-        if format != Format::Raw {
-            return push_file(name, &image, format, exports);
+        self.add_built(name, &built, &work, exports)
+    }
+
+    /// Adds a disk that is laid out, or with a format its file.
+    fn add_built(&self, name: &str, built: &Built, work: &Work, exports: &mut Exports) -> Result<()> {
+        built.report.warnings.iter().for_each(|warning| complain(Severity::Warning, warning));
+        let image = built.wrapped(work)?;
+        if self.format() != Format::Raw {
+            return push_file(name, &image, self.format(), exports);
         }
         let parts = built.report.partitions.iter().map(|partition| Part {
             number: partition.number,
@@ -224,14 +252,14 @@ impl Args {
             offset: Bytes::new(partition.offset),
             length: Bytes::new(partition.size),
         });
-        let parts = if built.report.table == "none" { Vec::new() } else { parts.collect() };
+        let parts: Vec<Part<'_>> = if built.report.table == "none" { Vec::new() } else { parts.collect() };
         exports.push_disk(name, &image, &parts)
     }
 
     /// Adds the disk of an image, or with another format a file of that.
     fn add_image(&self, name: &str, path: &Path, work: &Work, exports: &mut Exports) -> Result<()> {
         let opened = open(path, &self.from.options())?;
-        let format = self.container.settings.format.unwrap_or(Format::Raw);
+        let format = self.format();
         let container = self.container.options(format)?;
         if format != Format::Raw {
             let (time, progress) = (epoch()?.unwrap_or(0), &work.progress);
@@ -306,35 +334,28 @@ fn is_text(path: &Path) -> Result<bool> {
     Ok(!head.is_empty() && !head.iter().any(control))
 }
 
-/// The disk that a command describes, if there is one.
-fn described(command: &[OsString], progress: &Progress) -> Result<Option<Description>> {
-    if command.is_empty() {
-        return Ok(None);
-    }
+/// A command that describes a disk.
+fn parsed(command: &[OsString]) -> Result<super::Command> {
     let mut words = vec![OsString::from("diskwright")];
     words.extend_from_slice(command);
-    // So that no output is needed.
-    if !command.iter().any(|word| word == "--dry-run") {
+    // So that they need no output. That of repart is a name only, until it is written.
+    if command.first().is_none_or(|name| name != "repart") && !command.iter().any(|word| word == "--dry-run")
+    {
         words.push("--dry-run".into());
     }
-    let refused = |why: &str| {
-        Error::new(Kind::Usage, "the command after -- does not describe a disk")
-            .expected("build, mkfs or nixos, with arguments")
-            .found(why)
-    };
     let parsed = Cli::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found));
     let cli = parsed.map_err(|error| {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
-        refused(first.strip_prefix("error: ").unwrap_or(first))
+        undescribed(first.strip_prefix("error: ").unwrap_or(first))
     })?;
-    match cli.command {
-        super::Command::Build(args) => super::build::described(&args, progress),
-        super::Command::Mkfs(args) => super::mkfs::described(args),
-        super::Command::Nixos(args) => super::nixos::described(&args, progress),
-        _ => Err(refused(&command.first().map(printable_path).unwrap_or_default())),
-    }
-    .map(Some)
+    Ok(cli.command)
+}
+
+fn undescribed(why: &str) -> Error {
+    Error::new(Kind::Usage, "the command after -- does not describe a disk")
+        .expected("build, mkfs, nixos or repart, with arguments")
+        .found(why)
 }
 
 /// Runs a command while the server serves, and both end together.

@@ -9,7 +9,7 @@ use super::scan::glob;
 use crate::boot::uki::Uki;
 use crate::error::Result;
 use crate::tree::xattr::Patterns;
-use crate::tree::{Content, Meta, Rules, Time, Tree};
+use crate::tree::{Content, Meta, Rules, Time, Tree, Xattr};
 
 /// The contents of a filesystem.
 #[derive(Clone, Debug)]
@@ -103,6 +103,11 @@ pub enum Payload {
         /// Its metadata.
         meta: Meta,
     },
+    /// Extended attributes of what is at the target already, which has no others of these names then.
+    Attributes {
+        /// Them.
+        xattrs: Arc<[Xattr]>,
+    },
     /// A directory, device or named pipe.
     Node {
         /// What it is.
@@ -136,6 +141,7 @@ impl Payload {
             | Self::Uki { .. }
             | Self::Symlink { .. }
             | Self::Node { .. }
+            | Self::Attributes { .. }
             | Self::Fallback { .. } => true,
             Self::Source { .. } | Self::Glob { .. } | Self::Closure { .. } | Self::Store { .. } => false,
         }

@@ -224,7 +224,7 @@ impl Disk {
             Body::File(file) => {
                 scan::is_below(file, path).then_some((Subject::Partition(number), Some("file")))
             }
-            Body::Empty | Body::Bytes(_) | Body::Derived(_) => None,
+            Body::Empty | Body::Bytes(_) | Body::Image(_) | Body::Derived(_) => None,
         })
     }
 }

@@ -83,11 +83,12 @@ impl Reading<'_> {
             expand(entry, &mut grafts).map_err(|error| self.blame(error, number))?;
             spans.push(first..grafts.len());
         }
-        let requests: Vec<Request> = grafts.iter().map(|graft| graft.request.clone()).collect();
-        let scan = tree::scan(&requests, self.jobs, self.progress).map_err(|error| {
+        let without = |graft: &Graft<'_>| Arc::clone(&graft.rules.without);
+        let requests: Vec<_> = grafts.iter().map(|graft| (graft.request.clone(), without(graft))).collect();
+        let scan = tree::scan_without(&requests, self.jobs, self.progress).map_err(|error| {
             let cause = error
                 .path()
-                .and_then(|path| requests.iter().position(|request| is_below(&request.path, path)));
+                .and_then(|path| requests.iter().position(|(request, _)| is_below(&request.path, path)));
             let entry = cause.and_then(|number| spans.iter().position(|span| span.contains(&number)));
             match entry {
                 Some(number) => self.blame(error, number),
@@ -129,6 +130,7 @@ impl Reading<'_> {
             }
             Payload::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
             Payload::Node { content, meta } => builder.put(target, *meta, *content, origin),
+            Payload::Attributes { xattrs } => builder.attach(target, xattrs),
             Payload::Fallback { meta } => builder.fallback(target, *meta, origin),
             // An empty list is not a mistake.
             Payload::Store { .. } => Ok(()),
@@ -172,6 +174,7 @@ pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
             | Payload::Template { .. }
             | Payload::Symlink { .. }
             | Payload::Node { .. }
+            | Payload::Attributes { .. }
             | Payload::Fallback { .. } => None,
         }
     };
@@ -226,6 +229,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
         | Payload::Uki { .. }
         | Payload::Symlink { .. }
         | Payload::Node { .. }
+        | Payload::Attributes { .. }
         | Payload::Fallback { .. } => {}
     }
     Ok(())

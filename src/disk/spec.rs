@@ -11,6 +11,7 @@ use super::contents::{Contents, Entry};
 use super::derived::Derived;
 use crate::filesystem::Spec;
 use crate::identity::{self, Seed};
+use crate::image::Image;
 use crate::table::{Attribute, Scheme, Type};
 use crate::tree::Time;
 use crate::units::{Bytes, Sectors, u64_of};
@@ -38,6 +39,8 @@ pub struct Disk {
     pub time: Time,
     /// Boot code for a BIOS outside of the partitions.
     pub boot: BootArea,
+    /// Whether partitions may have one GUID, as other tools write them; otherwise that is refused.
+    pub same_guids: bool,
     /// The partitions, in the order in which they are placed.
     pub partitions: Vec<Partition>,
 }
@@ -70,6 +73,9 @@ pub struct Partition {
     pub attributes: Vec<Attribute>,
     /// Whether it is a logical partition of an MBR.
     pub logical: bool,
+    /// The sector that its filesystem is made for as in a file of its own, which knows neither the disk nor its place there;
+    /// `None` makes it for this disk.
+    pub apart: Option<u32>,
     /// What it holds.
     pub body: Body,
 }
@@ -113,6 +119,8 @@ pub enum Body {
     Bytes(Arc<[u8]>),
     /// The bytes of a file of the host.
     File(PathBuf),
+    /// The bytes of an image: a filesystem that was made before, a partition of another disk.
+    Image(Image),
     /// A filesystem.
     Filesystem(Spec, Contents),
     /// Bytes that follow from other partitions: hashes of one, for example.
@@ -134,6 +142,7 @@ impl Disk {
             hybrid: Vec::new(),
             time: Time::default(),
             boot: BootArea::default(),
+            same_guids: false,
             partitions: Vec::new(),
         }
     }
@@ -214,6 +223,7 @@ impl Partition {
             size: Size::Auto,
             attributes: Vec::new(),
             logical: false,
+            apart: None,
             body: Body::Empty,
         }
     }

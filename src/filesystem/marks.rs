@@ -20,7 +20,7 @@ struct Mark {
 }
 
 /// Each with its source: the magic number, then label and UUID.
-const MARKS: [Mark; 8] = [
+const MARKS: [Mark; 9] = [
     // linux/fs/xfs/libxfs/xfs_format.h, xfs_dsb: sb_magicnum, sb_fname, sb_uuid.
     Mark { kind: "xfs", offset: 0, bytes: b"XFSB", label: Some((108, 12)), uuid: Some(32) },
     // linux/include/uapi/linux/btrfs_tree.h, btrfs_super_block at 64 KiB: magic, label, fsid.
@@ -49,6 +49,8 @@ const MARKS: [Mark; 8] = [
     Mark { kind: "ntfs", offset: 3, bytes: b"NTFS    ", label: None, uuid: None },
     // LVM2, lib/format_text/layout.h, label_header in the second sector.
     Mark { kind: "lvm2", offset: 512, bytes: b"LABELONE", label: None, uuid: None },
+    // OpenZFS, module/zfs/vdev_label.c: the packed list of the first label, at 16 KiB, begins with this name.
+    Mark { kind: "zfs", offset: 0x4018, bytes: b"version\0", label: None, uuid: None },
 ];
 
 /// A format that was recognised.

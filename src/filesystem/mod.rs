@@ -15,6 +15,7 @@ mod namespace;
 pub mod squashfs;
 pub mod swap;
 mod volume;
+pub mod zfs;
 
 pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Volume, contents, open};
 
@@ -45,6 +46,8 @@ pub enum Spec {
     Squashfs(squashfs::Options),
     /// A swap area, which contains no files.
     Swap(swap::Options),
+    /// A ZFS pool on one disk.
+    Zfs(zfs::Options),
 }
 
 impl From<ext4::Options> for Spec {
@@ -74,6 +77,12 @@ impl From<squashfs::Options> for Spec {
 impl From<swap::Options> for Spec {
     fn from(options: swap::Options) -> Self {
         Self::Swap(options)
+    }
+}
+
+impl From<zfs::Options> for Spec {
+    fn from(options: zfs::Options) -> Self {
+        Self::Zfs(options)
     }
 }
 
@@ -120,6 +129,7 @@ impl Spec {
             Self::Erofs(_) => "erofs",
             Self::Squashfs(_) => "squashfs",
             Self::Swap(_) => "swap",
+            Self::Zfs(_) => "zfs",
         }
     }
 
@@ -132,6 +142,7 @@ impl Spec {
             Self::Erofs(options) => &options.label,
             Self::Squashfs(_) => &None,
             Self::Swap(options) => &options.label,
+            Self::Zfs(options) => &options.pool,
         };
         label.as_deref().unwrap_or_default()
     }
@@ -145,6 +156,7 @@ impl Spec {
             Self::Erofs(options) => options.free,
             Self::Squashfs(options) => options.free,
             Self::Swap(_) => None,
+            Self::Zfs(options) => options.free,
         }
     }
 
@@ -157,7 +169,7 @@ impl Spec {
     /// Whether it keeps the owners of files.
     #[must_use]
     pub const fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Ext4(_) | Self::Erofs(_) | Self::Squashfs(_))
+        matches!(self, Self::Ext4(_) | Self::Erofs(_) | Self::Squashfs(_) | Self::Zfs(_))
     }
 
     /// Whether its contents can decide its size.
@@ -176,7 +188,7 @@ impl Spec {
     /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
     /// # Errors
-    /// As [`ext4::build`], [`fat::build`], [`erofs::build`], [`squashfs::build`] and [`swap::build`].
+    /// As [`ext4::build`], [`fat::build`], [`erofs::build`], [`squashfs::build`], [`swap::build`] and [`zfs::build`].
     pub fn build(&self, tree: Option<&Arc<Tree>>, at: &Placement, packer: &Packer) -> Result<Filesystem> {
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
@@ -185,6 +197,7 @@ impl Spec {
             Self::Erofs(options) => erofs::build(tree()?, options, at, packer),
             Self::Squashfs(options) => squashfs::build(tree()?, options, at, packer),
             Self::Swap(options) => swap::build(options, at),
+            Self::Zfs(options) => zfs::build(tree()?, options, at, packer),
         }
     }
 }
@@ -212,7 +225,7 @@ pub struct Filesystem {
 /// Facts about a filesystem, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `ext4`, `vfat`, `erofs`, `squashfs`, `swap`.
+    /// `ext4`, `vfat`, `erofs`, `squashfs`, `swap`, `zfs`.
     pub kind: &'static str,
     /// The label as it is on the disk; empty for none.
     pub label: String,

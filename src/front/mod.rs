@@ -3,6 +3,7 @@
 
 pub mod manifest;
 pub mod nixos;
+pub mod repart;
 pub mod seed;
 
 use std::fmt;
@@ -29,6 +30,12 @@ pub trait Locator: Send + Sync + fmt::Debug {
 
     /// The key of a subject in a manifest.
     fn key(&self, subject: Subject) -> KeyPath;
+
+    /// The name of a subject in a warning, if it is better known by another one than that of its key. Locators that
+    /// wrap another one take the other's.
+    fn name(&self, _subject: Subject) -> Option<String> {
+        None
+    }
 }
 
 /// A disk as a front end describes it.

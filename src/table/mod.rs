@@ -61,6 +61,8 @@ pub struct Request {
     pub first_lba: Option<Sectors>,
     /// Numbers of up to three partitions of a GPT that a hybrid MBR also shows, in its order.
     pub hybrid: Vec<u32>,
+    /// Whether partitions of a GPT may have one GUID.
+    pub same_guids: bool,
     /// The partitions, in the order in which they are placed.
     pub partitions: Vec<Wish>,
 }

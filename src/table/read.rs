@@ -109,6 +109,7 @@ mod tests {
             signature: 0x1234_5678,
             first_lba: None,
             hybrid: Vec::new(),
+            same_guids: false,
             partitions,
         }
     }

@@ -69,9 +69,9 @@ const fn named(name: &'static str, aliases: &'static [&'static str], guid: Uuid,
 }
 
 /// The types that do not depend on the processor. GUIDs: Discoverable Partitions Specification, except GRUB's
-/// BIOS boot partition and Microsoft's basic data. Bytes: UEFI specification 5.2.2 for the ESP, Boot Loader
+/// BIOS boot partition, Microsoft's basic data and those of Solaris. Bytes: UEFI specification 5.2.2 for the ESP, Boot Loader
 /// Specification for XBOOTLDR, util-linux `include/pt-mbr-partnames.h` for the rest.
-const NAMED: [Named; 11] = [
+const NAMED: [Named; 13] = [
     named("esp", &[], ESP, 0xef),
     named("xbootldr", &[], XBOOTLDR, 0xea),
     named("swap", &[], SWAP, 0x82),
@@ -83,6 +83,9 @@ const NAMED: [Named; 11] = [
     named("linux-generic", &["linux"], LINUX_GENERIC, LINUX),
     Named { name: "bios-boot", aliases: &[], guid: BIOS_BOOT, mbr: None, hybrid: 0xef },
     named("microsoft-basic-data", &[], uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"), 0x07),
+    // Of Solaris, whose partitions OpenZFS makes on a whole disk: the pool, and 8 MiB behind it.
+    named("zfs", &[], uuid!("6a898cc3-1dd2-11b2-99a6-080020736631"), 0xbf),
+    named("solaris-reserved", &[], uuid!("6a945a3b-1dd2-11b2-99a6-080020736631"), 0xbf),
 ];
 
 /// The endings of the three types of root and usr, in the order of [`Processor::root`].
@@ -315,8 +318,8 @@ mod tests {
     #[test]
     fn every_name_reads_and_prints_back() {
         let names = all_names();
-        // 11 types with one alias, 21 x 6 for processors, 12 that depend on the architecture.
-        assert_eq!(names.len(), 12 + 21 * 6 + 12);
+        // 13 types with one alias, 21 x 6 for processors, 12 that depend on the architecture.
+        assert_eq!(names.len(), 14 + 21 * 6 + 12);
         let mut guids = BTreeSet::new();
         for name in &names {
             let printed = parse(name).to_string();
@@ -328,7 +331,7 @@ mod tests {
         }
         assert_eq!(
             guids.len(),
-            11 + 21 * 6,
+            13 + 21 * 6,
             "all but the alias and those without processor print as themselves"
         );
     }
@@ -372,6 +375,8 @@ mod tests {
             ("usr-riscv64-verity-sig", Some(0x83), Some(0x83)),
             ("bios-boot", None, Some(0xef)),
             ("microsoft-basic-data", Some(0x07), Some(0x07)),
+            ("zfs", Some(0xbf), Some(0xbf)),
+            ("solaris-reserved", Some(0xbf), Some(0xbf)),
             ("0x0c", Some(0x0c), None),
             ("01234567-89ab-cdef-0123-456789abcdef", None, None),
         ] {

@@ -41,7 +41,7 @@ impl From<&str> for Cause {
 
 /// Number of the [`Cause`] of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin(u32);
+pub struct Origin(pub(super) u32);
 
 /// A node under construction.
 #[derive(Debug)]
@@ -49,10 +49,10 @@ pub(super) struct Draft {
     pub(super) node: Node,
     /// Number of the list of children; for directories only.
     children: u32,
-    origin: u32,
+    pub(super) origin: u32,
     /// Depth of the entry's target plus one; 0 for a parent that no entry names but `origin` needs. The
     /// deeper target is the more specific wish, so it decides a directory's metadata.
-    rank: u16,
+    pub(super) rank: u16,
 }
 
 /// Collects nodes; [`Builder::finish`] sorts out links and makes the [`Tree`](super::Tree).
@@ -65,9 +65,9 @@ pub struct Builder {
     pub(super) texts: Vec<Arc<[u8]>>,
     pub(super) slices: Vec<Slice>,
     pub(super) xattrs: Vec<Vec<Xattr>>,
-    xattr_numbers: HashMap<Vec<Xattr>, u32>,
+    pub(super) xattr_numbers: HashMap<Vec<Xattr>, u32>,
     pub(super) ranges: BTreeMap<u32, Vec<Range>>,
-    origins: Vec<Cause>,
+    pub(super) origins: Vec<Cause>,
     /// Names of one inode: the drafts of each group, in the order they came.
     pub(super) groups: Vec<Vec<u32>>,
     group_numbers: HashMap<(u32, u64, u64), u32>,
@@ -123,15 +123,6 @@ impl Builder {
         Origin(number)
     }
 
-    /// Adds both causes to an error: entries as subjects, the later one first, others by name.
-    fn blame(&self, error: Error, late: u32, early: u32) -> Error {
-        let causes = [late, early].map(|origin| self.origins.get(index(origin)));
-        causes.into_iter().flatten().fold(error, |error, cause| match cause {
-            Cause::Entry(subject) => error.on(*subject),
-            Cause::Named(name) => error.at(name),
-        })
-    }
-
     /// Puts a symbolic link at `target` that leads to `to`: 1 to 4095 bytes, no NUL (PATH_MAX, symlink(7)).
     ///
     /// # Errors
@@ -184,13 +175,15 @@ impl Builder {
         let parts = parts(target)?;
         let rank = rank(&parts);
         match parts.split_last() {
-            None if matches!(content, Content::Directory) => self.claim(0, meta, origin, rank).map(|()| 0),
+            None if matches!(content, Content::Directory) => {
+                self.claim(0, meta, origin, rank, false).map(|()| 0)
+            }
             None => Err(Error::new(Kind::Manifest, "the root of a filesystem can only be a directory")
                 .at(printable(target))
                 .hint("give the name it shall have as target")),
             Some((name, above)) => {
                 let parent = self.parents(above, origin)?;
-                self.add(parent, name, meta, content, origin, rank)
+                self.add(parent, name, meta, content, origin, rank, false)
             }
         }
     }
@@ -212,7 +205,7 @@ impl Builder {
         let parent = self.parents(above, origin)?;
         match self.find(parent, name) {
             Ok(_) => Ok(()),
-            Err(_) => self.add(parent, name, meta, Content::Directory, origin, 0).map(|_| ()),
+            Err(_) => self.add(parent, name, meta, Content::Directory, origin, 0, false).map(|_| ()),
         }
     }
 
@@ -237,7 +230,7 @@ impl Builder {
         let content = self.content(&root.entry, None, (&root.path, &root.held))?;
         let top = match parts.split_last() {
             None if matches!(content, Content::Directory) => {
-                self.claim(0, meta, origin, rank)?;
+                self.claim(0, meta, origin, rank, rules.merge)?;
                 0
             }
             None => {
@@ -247,7 +240,8 @@ impl Builder {
             }
             Some((name, above)) => {
                 let parent = self.parents(above, origin)?;
-                self.add(parent, name, meta, content, origin, rank)?
+                let merge = rules.merge && matches!(content, Content::Directory);
+                self.add(parent, name, meta, content, origin, rank, merge)?
             }
         };
         self.rarities(top, &root.entry, rules, origin);
@@ -278,7 +272,7 @@ impl Builder {
                 let meta = self.meta(entry, rules, None);
                 self.owners.note(entry, rules, &meta, path);
                 let content = self.content(entry, Some(place), (folder, &shelf.held))?;
-                let id = self.add(parent, shelf.name(entry), meta, content, origin, rank)?;
+                let id = self.add(parent, shelf.name(entry), meta, content, origin, rank, rules.merge)?;
                 self.rarities(id, entry, rules, origin);
                 if let What::Directory(below) = entry.what {
                     stack.push((id, below));
@@ -320,18 +314,6 @@ impl Builder {
         let mtime = rules.mtime.unwrap_or(entry.mtime);
         let mtime = rules.latest.map_or(mtime, |latest| mtime.min(latest));
         Meta { mode, uid, gid, mtime, xattrs }
-    }
-
-    /// The number of a set of attributes.
-    pub fn xattr_set(&mut self, xattrs: &[Xattr]) -> u32 {
-        if let Some(number) = self.xattr_numbers.get(xattrs) {
-            return *number;
-        }
-        // There are fewer sets than inodes. A number past them all is refused where it is looked up.
-        let number = u32::try_from(self.xattrs.len()).unwrap_or(u32::MAX);
-        self.xattrs.push(xattrs.to_vec());
-        self.xattr_numbers.insert(xattrs.to_vec(), number);
-        number
     }
 
     /// The content of a scanned inode. `place` is that of its directory; without it, its own path becomes
@@ -415,7 +397,7 @@ impl Builder {
                 }
                 Err(_) => {
                     let meta = Meta::root(0o755, self.time);
-                    self.add(at, part, meta, Content::Directory, origin, 0)?
+                    self.add(at, part, meta, Content::Directory, origin, 0, false)?
                 }
             };
         }
@@ -428,7 +410,7 @@ impl Builder {
     }
 
     /// Position of `name` among the children of `directory`, or the position to insert it at.
-    fn find(&self, directory: u32, name: &[u8]) -> Result<usize, usize> {
+    pub(super) fn find(&self, directory: u32, name: &[u8]) -> Result<usize, usize> {
         let children = self.children_of(directory);
         // A listing arrives sorted, so most names belong at the end.
         match children.last() {
@@ -437,13 +419,15 @@ impl Builder {
         }
     }
 
-    fn name(&self, id: u32) -> &[u8] {
+    pub(super) fn name(&self, id: u32) -> &[u8] {
         let node = &self.drafts[index(id)].node;
         let start = crate::units::usize_of(node.name);
         &self.names[start..start + usize::from(node.name_length)]
     }
 
-    /// Adds a child. Where one of that name exists, two directories become one; anything else is an error.
+    /// Adds a child. Where one of that name exists, two directories become one; anything else is an error, unless they are
+    /// merged: then a file takes the place of another.
+    #[expect(clippy::too_many_arguments, reason = "what a name is, where it goes, and by whose wish")]
     fn add(
         &mut self,
         parent: u32,
@@ -452,16 +436,23 @@ impl Builder {
         content: Content,
         origin: Origin,
         rank: u16,
+        merge: bool,
     ) -> Result<u32> {
         match self.find(parent, name) {
             Ok(position) => {
                 let there = self.children_of(parent)[position];
                 let both = matches!(content, Content::Directory)
                     && matches!(self.drafts[index(there)].node.content, Content::Directory);
+                let directory = matches!(content, Content::Directory)
+                    || matches!(self.drafts[index(there)].node.content, Content::Directory);
+                if merge && !directory {
+                    self.replace(there, meta, content, origin, rank);
+                    return Ok(there);
+                }
                 if !both {
                     return Err(self.conflict(there, origin));
                 }
-                self.claim(there, meta, origin, rank)?;
+                self.claim(there, meta, origin, rank, merge)?;
                 Ok(there)
             }
             Err(position) => {
@@ -471,40 +462,6 @@ impl Builder {
                 Ok(id)
             }
         }
-    }
-
-    /// Two entries describe one directory: the more specific one decides.
-    fn claim(&mut self, directory: u32, meta: Meta, origin: Origin, rank: u16) -> Result<()> {
-        let draft = &mut self.drafts[index(directory)];
-        if draft.rank == rank && rank > 0 && draft.origin != origin.0 {
-            return Err(self.conflict(directory, origin));
-        }
-        if rank > draft.rank {
-            draft.node.meta = meta;
-            draft.rank = rank;
-            draft.origin = origin.0;
-        }
-        Ok(())
-    }
-
-    fn conflict(&self, there: u32, origin: Origin) -> Error {
-        let mut path = Vec::new();
-        let mut at = there;
-        while at != 0 {
-            let mut part = b"/".to_vec();
-            part.extend_from_slice(self.name(at));
-            path.splice(0..0, part);
-            at = self.drafts[index(at)].node.parent;
-        }
-        let path = if path.is_empty() { "/".to_owned() } else { printable(&path) };
-        let draft = &self.drafts[index(there)];
-        let error = Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
-            .hint("leave one of them out, or give it another target");
-        let error = match draft.rank {
-            0 => error.why("the target of one of them needs a directory there"),
-            _ => error,
-        };
-        self.blame(error, origin.0, draft.origin)
     }
 
     fn draft(
@@ -539,7 +496,7 @@ impl Builder {
 }
 
 /// The components of a target path.
-fn parts(target: &[u8]) -> Result<Vec<&[u8]>> {
+pub(super) fn parts(target: &[u8]) -> Result<Vec<&[u8]>> {
     let mut parts = Vec::new();
     for part in target.split(|byte| *byte == b'/') {
         match part {

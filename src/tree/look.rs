@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Statx, StatxFla
 use rustix::io::Errno;
 
 use super::hold::{Hold, Looked};
+use super::scan::Exclusions;
 use super::xattr;
 use super::{Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
@@ -185,6 +186,7 @@ impl Entry {
 pub(super) struct Asked<'a> {
     pub(super) xattrs: xattr::Reader<'a>,
     pub(super) holes: bool,
+    pub(super) without: &'a Exclusions,
 }
 
 /// A file up to this length has at most four pieces, whose map fits in the inode of an ext4 host.

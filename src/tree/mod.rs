@@ -11,6 +11,7 @@ mod finish;
 mod hold;
 mod links;
 mod look;
+mod overlay;
 mod owners;
 mod ready;
 mod rules;
@@ -35,7 +36,7 @@ pub(crate) use look::ranges as data_ranges;
 pub(crate) use owners::Names;
 pub(crate) use ready::Ready;
 pub use rules::{Hardlinks, Owner, Rules};
-pub use scan::{Request, Scan, scan};
+pub use scan::{Exclusions, Request, Scan, scan, scan_without};
 pub use xattr::Xattr;
 
 /// The number of a node of a [`Tree`]; the root is [`NodeId::ROOT`].

@@ -1,7 +1,10 @@
 //! How host paths are taken over into a tree.
 
+use std::sync::Arc;
+
 use super::Time;
 use super::chmod::Chmod;
+use super::scan::Exclusions;
 
 /// Owner of the entry that a host directory or file becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,4 +54,9 @@ pub struct Rules {
     pub tell_owners: bool,
     /// Metadata as in the Nix store, whatever the host has: modes 0444 and 0555, second 1, no attributes.
     pub store: bool,
+    /// Whether it is laid over what other entries brought: directories keep what the first said of them, and a file takes the
+    /// place of another.
+    pub merge: bool,
+    /// The host paths below it that are left out.
+    pub without: Arc<Exclusions>,
 }

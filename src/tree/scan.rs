@@ -1,6 +1,7 @@
 //! The scan reads host directories in parallel. The order in which the host lists names and in which threads
 //! finish does not matter: every listing is sorted, and listings refer to each other by number.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -33,6 +34,15 @@ pub struct Request {
     pub xattrs: Patterns,
     /// Whether to ask for holes. If not, all files count as having no holes.
     pub holes: bool,
+}
+
+/// Host paths that a scan leaves out, links above them resolved as those of its requests are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exclusions {
+    /// Left out with all that is in them.
+    pub paths: BTreeSet<PathBuf>,
+    /// Directories that stay, empty.
+    pub contents: BTreeSet<PathBuf>,
 }
 
 /// The result: one root per request, in their order.
@@ -85,6 +95,19 @@ impl Shelf {
 /// [`Kind::Source`] naming the path that is missing or unreadable; if there are several, the first one in
 /// sorted order.
 pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Scan> {
+    let all: Vec<_> = requests.iter().map(|request| (request.clone(), Arc::default())).collect();
+    scan_without(&all, jobs, progress)
+}
+
+/// As [`scan()`], of paths each of which comes with what is left out below it.
+///
+/// # Errors
+/// As [`scan()`].
+pub fn scan_without(
+    requests: &[(Request, Arc<Exclusions>)],
+    jobs: usize,
+    progress: &Progress,
+) -> Result<Scan> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(jobs.max(1))
         .build()
@@ -100,7 +123,10 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
     let roots: Vec<Result<Root>> = pool.scope(|scope| {
         requests
             .iter()
-            .map(|request| root(request, &work.hold, |path, asked| work.spawn(scope, path, Arc::new(asked))))
+            .map(|request| {
+                let spawn = |path, asked| work.spawn(scope, path, Arc::new(asked));
+                root(request, &work.hold, spawn)
+            })
             .collect()
     });
     let mut errors = into_inner(work.errors);
@@ -128,7 +154,7 @@ fn no_file(path: &Path, kind: &str) -> Error {
 /// Examines the top of a request. If it is a directory, `spawn` reads it and returns the number of its
 /// listing.
 fn root<'r>(
-    request: &'r Request,
+    (request, without): &'r (Request, Arc<Exclusions>),
     hold: &Hold,
     spawn: impl FnOnce(PathBuf, Asked<'r>) -> u32,
 ) -> Result<Root> {
@@ -150,7 +176,7 @@ fn root<'r>(
     } else {
         request.path.clone()
     };
-    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes };
+    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes, without };
     let at = Name::whole(&path);
     // If nothing exists there, that is the error.
     let _ = at.stat().map_err(failed)?;
@@ -204,6 +230,12 @@ impl Work<'_> {
         let (shelf, held) = &mut *lock(own);
         let mut spans = list(&directory, &mut shelf.names).map_err(failed)?;
         let names = shelf.names.as_slice();
+        if asked.without.contents.contains(&path) {
+            spans.clear();
+        } else if !asked.without.paths.is_empty() {
+            let named = |it: &Span| path.join(OsStr::from_bytes(span(names, *it)));
+            spans.retain(|span| !asked.without.paths.contains(&named(span)));
+        }
         spans.sort_by(|a, b| span(names, *a).cmp(span(names, *b)));
         let first = shelf.entries.len();
         shelf.entries.reserve(spans.len());
@@ -347,6 +379,29 @@ mod tests {
                 assert_eq!(child.path(OsStr::new(name)), Path::new(folder).join(name), "{folder} {name}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_looked_at() {
+        let top = tempfile::tempdir().unwrap();
+        for name in ["a/b", "a/c", "d/e/f", "g"] {
+            let path = top.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        let real = top.path().canonicalize().unwrap();
+        let without = Exclusions {
+            paths: [real.join("a/b"), real.join("g")].into(),
+            contents: [real.join("d/e"), real.join("elsewhere")].into(),
+        };
+        let names = |without: Exclusions| {
+            let request = (request(top.path()), Arc::new(without));
+            scan_without(&[request], 2, &Progress::default()).unwrap().names()
+        };
+        // The root, a, a/b, a/c, d, d/e, d/e/f, g.
+        assert_eq!(names(Exclusions::default()), 8);
+        assert_eq!(names(without), 5);
+        assert_eq!(names(Exclusions { contents: [real.clone()].into(), ..Exclusions::default() }), 1);
     }
 
     #[test]

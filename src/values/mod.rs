@@ -173,4 +173,4 @@ pub use id::{DiskId, Guid, VolumeId};
 pub use metadata::{Device, Mode};
 pub use nixos::{IdName, NixosFilesystem};
 pub use size::{DiskSize, Inodes};
-pub use word::{Attribute, FatBits};
+pub use word::{Attribute, FatBits, Property};

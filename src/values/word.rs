@@ -119,6 +119,29 @@ value!(Attribute, number, "Attribute", "the name of an attribute or the number o
     "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 0, "maximum": 63 }]
 });
 
+/// The value of a property of ZFS, in the words of zpool(8) and zfs(8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Property(pub String);
+
+impl FromStr for Property {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+value!(Property, number, "Property", "the value of a property in quotes, or a number", {
+    "description": "The value of a property, in the words of zpool(8) and zfs(8): \"on\", \"zstd-3\", \"1M\".",
+    "anyOf": [{ "type": "string" }, { "type": "integer" }]
+});
+
 value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
     "description": "The file format of the image: raw, qcow2, …",
     "enum": Format::names().collect::<Vec<_>>()

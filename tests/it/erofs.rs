@@ -183,14 +183,21 @@ fn equal_files_share_their_blocks() {
         maker.file(&name, [tree::noise(7, 300_000), b"text ".repeat(20_000)].concat());
         maker.time(&name, (number, 5));
     }
-    // The same length, and the same checksum of nothing: they differ.
+    // Files that are packed in several pieces, and what lies in front of them differs.
+    let long = [tree::noise(9, 700_000), b"text ".repeat(180_000)].concat();
+    maker.file("long-1", long.clone()).file("long-2", tree::noise(10, 5000)).file("long-3", long);
+    // The same length, and other bytes.
     maker.file("other", [tree::noise(8, 300_000), b"text ".repeat(20_000)].concat()).finish();
     let expected = preserved(&source).owned_by(0, 0);
     for (form, fsck) in FORMS {
         mkfs_erofs(&source, &image, form);
         let size = std::fs::metadata(&image).unwrap().len();
-        assert!(size < 850_000, "{form:?}: {size}");
-        assert!(size > 500_000, "{form:?}: {size}");
+        // Noise of 300,000 bytes twice and of 700,000 once, of which zstd saves an eighth, and text that may vanish.
+        // Of chunks of two blocks one at least remains.
+        let half = !form.contains(&"--compress") || form.contains(&"8KiB");
+        let most = if half { 2_500_000 } else { 1_600_000 };
+        assert!(size < most, "{form:?}: {size}");
+        assert!(size > 1_100_000, "{form:?}: {size}");
         judged(&image, &expected, form, fsck);
     }
 }

@@ -33,3 +33,4 @@ mod syscalls;
 mod tables;
 mod verity;
 mod volumes;
+mod zfs;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::closure::{grub, grub_mkimage};
+use crate::support::program::diskwright;
 use crate::support::tools::{command, digest, must, run};
 use crate::support::{fat, judges, table};
 use crate::tiny::Tiny;
@@ -367,6 +368,17 @@ fn what_no_loader_finds_is_said() {
     for (layout, expected) in [("efi", vec![nothing]), ("efixbootldr", vec![nothing]), ("legacy", vec![])] {
         assert_eq!(said(layout, &["--boot-loader", "none"]), expected, "{layout}");
     }
+    // A manifest has no line for the partition either.
+    let folder = machine.tiny.path();
+    std::fs::write(folder.join("registration"), machine.tiny.registration()).unwrap();
+    let manifest = format!(
+        "version = 1\n[nixos]\nsystem = \"{}\"\nclosure = \"registration\"\nstore_root = \"root\"\nlayout = \
+         \"efi\"\nboot_loader = \"none\"\n",
+        machine.new
+    );
+    std::fs::write(folder.join("disk.toml"), manifest).unwrap();
+    let built = must(diskwright().current_dir(folder).args(["build", "disk.toml", "-o", "disk.img"])).error();
+    assert!(built.lines().any(|line| line == format!("diskwright: warning: {nothing}")), "{built}");
 
     let kernel = machine.tiny.path().join("kernel");
     std::fs::write(&kernel, "a kernel").unwrap();

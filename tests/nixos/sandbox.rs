@@ -48,6 +48,46 @@ fn the_function_builds_in_the_sandbox_twice_the_same_and_boots() {
     must(nix("nix-store").arg("--gc"));
 }
 
+/// nix/repart-image.nix: a disk as nixpkgs' image.repart describes it, with a root that Nix knows.
+#[test]
+fn the_function_of_repart_builds_in_the_sandbox_twice_the_same_and_boots() {
+    let folder = scratch();
+    let place = folder.path().join("program");
+    program(&place);
+    let function = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix");
+    let paths: [(&str, &Path); 2] = [("program", &place), ("function", &function)];
+    let image = build("repart", "", &paths, &[]);
+    assert_eq!(build("repart", "--check", &paths, &[]), image);
+    let out = host(image.to_str().unwrap());
+    let rows: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("repart-output.json")).unwrap()).unwrap();
+    // The ids are those of systemd-repart with the seed of nixpkgs.
+    let told: Vec<_> =
+        ["type", "label", "uuid", "split_path"].iter().map(|key| rows[1][*key].clone()).collect();
+    let root = ["root-x86-64", "nixos", "57bd1ad1-c688-450a-ba37-d1792ec72fbb", "appliance_1.root.raw"];
+    assert_eq!(told, root);
+    assert_eq!(rows[0]["raw_size"], 100 << 20);
+    let disk = folder.path().join("disk.raw");
+    must(command("cp").arg("--sparse=always").arg(out.join("appliance_1.raw")).arg(&disk));
+    must(command("chmod").arg("u+w").arg(&disk));
+    let said = run(command("e2fsck").arg("-fn").arg(out.join("appliance_1.root.raw")));
+    assert_eq!(said.code, 0, "{}", said.text());
+    // Nix finds what it is to know.
+    let request = "stat /nix/var/nix/db/db.sqlite";
+    let said = must(command("debugfs").args(["-R", request]).arg(out.join("appliance_1.root.raw")));
+    assert!(said.text().contains("Type: regular"), "{}", said.text());
+    let console = Guest::new().disk_as(&disk, "raw").boot_by_firmware();
+    for line in [
+        "init: from /nix/store/",
+        "init: profile system-1-link",
+        "init: /etc/motd Welcome.",
+        "init: end of main",
+    ] {
+        assert!(console.contains(line), "no `{line}` in\n{console}");
+    }
+    must(nix("nix-store").arg("--gc"));
+}
+
 /// The package of the program, with a cargo that has built it before.
 #[test]
 fn the_package_installs_what_the_program_says_of_itself() {

@@ -48,7 +48,7 @@ fn mistakes_are_told_and_nothing_is_left_behind() {
         (
             &["--socket", "s", "--", "convert", "a", "b"],
             2,
-            &["does not describe a disk", "build, mkfs or nixos"],
+            &["does not describe a disk", "build, mkfs, nixos or repart"],
         ),
         (&["--socket", "s", "--", "mkfs", "ext5"], 2, &["does not describe a disk", "ext5"]),
         (&["--socket", "s", "--", "mkfs", "ext4", "nowhere"], 1, &["nowhere"]),

@@ -37,6 +37,10 @@ impl Stages<'_> {
                 let placed = stages.placed(number)?;
                 Ok(Holds { image: Some(ready_bytes(bytes, &placed)?), ..Holds::default() })
             }
+            Body::Image(image) => {
+                fits(image.length(), stages.length(number)?)?;
+                Ok(Holds { image: Some(image.clone()), ..Holds::default() })
+            }
             Body::File(path) => {
                 let (ready, length) = (stages.ready(number, path)?, stages.length(number)?);
                 Ok(Holds { image: Some(ready.image(length)?), ..Holds::default() })
@@ -106,7 +110,7 @@ impl Stages<'_> {
                 || match &partition.body {
                     Body::Filesystem(_, contents) => contents.needs().contains(&number),
                     Body::Derived(derived) => derived.needs().contains(&number),
-                    Body::Empty | Body::Bytes(_) | Body::File(_) => false,
+                    Body::Empty | Body::Bytes(_) | Body::Image(_) | Body::File(_) => false,
                 }
         };
         !self.disk.partitions.iter().any(asks)
@@ -126,7 +130,8 @@ impl Stages<'_> {
                     Some(_) => filesystem::Size::Auto,
                     None => filesystem::Size::Fixed(self.length(number)?),
                 };
-                let start = if spec.knows_its_place() { self.placed(number)?.offset } else { Bytes::ZERO };
+                let knows = spec.knows_its_place() && self.partition(number)?.apart.is_none();
+                let start = if knows { self.placed(number)?.offset } else { Bytes::ZERO };
                 let built = self.filesystem(number, size, start)?;
                 match draft.is_some_and(|draft| draft.image.length() != built.image.length()) {
                     true => Err(Error::bug("the size of a filesystem depends on its place")),
@@ -150,7 +155,7 @@ impl Stages<'_> {
         let at = Placement {
             size,
             offset,
-            sector_size: u64::from(self.disk.sector_size),
+            sector_size: u64::from(self.partition(number)?.apart.unwrap_or(self.disk.sector_size)),
             id: identity::filesystem_uuid(self.disk.partition_key(number)),
             time: self.disk.time,
             system: self.partition(number)?.kind.is_system(),
@@ -174,7 +179,7 @@ impl Stages<'_> {
         let guids: Vec<_> = plan.partitions.iter().map(|placed| placed.guid).collect();
         for (number, guid) in guids.iter().enumerate() {
             let earlier = guids.iter().take(number).position(|other| other == guid);
-            if let (Scheme::Gpt, Some(earlier)) = (plan.scheme, earlier) {
+            if let (Scheme::Gpt, Some(earlier), false) = (plan.scheme, earlier, self.disk.same_guids) {
                 return Err(Error::new(Kind::Manifest, "two partitions have the same GUID")
                     .on(Subject::Partition(number))
                     .on(Subject::Partition(earlier))

@@ -24,7 +24,7 @@ use crate::filesystem::{self, Filesystem};
 use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
-use crate::table::{self, Attribute, Placed, Plan, Scheme, Type, Wish};
+use crate::table::{self, Attribute, Placed, Plan, Scheme, Wish};
 use crate::tree::{Ready, Tree};
 use crate::units::{Bytes, u64_of};
 
@@ -194,7 +194,7 @@ impl<'a> Stages<'a> {
         if !spec.holds_files() {
             return Ok(None);
         }
-        let boot = [Type::ESP, Type::XBOOTLDR].contains(&partition.kind);
+        let boot = partition.kind.is_system();
         let tree = self.run(Stage::Scan(number), |stages| {
             let mut values = BTreeMap::new();
             for of in contents.needs() {
@@ -251,6 +251,7 @@ impl<'a> Stages<'a> {
                     .expected("a size, or what is left of the disk"))
             }
             (Size::Auto, Body::Bytes(bytes)) => Ok(stages.whole(Bytes::new(u64_of(bytes.len())))),
+            (Size::Auto, Body::Image(image)) => Ok(stages.whole(image.length())),
             (Size::Auto, Body::File(path)) => {
                 let ready = stages.ready(number, path)?;
                 Ok(stages.whole(ready.size()))
@@ -305,6 +306,7 @@ impl<'a> Stages<'a> {
                 signature,
                 first_lba: stages.disk.first_lba,
                 hybrid: stages.disk.hybrid.clone(),
+                same_guids: stages.disk.same_guids,
                 partitions,
             };
             Ok(Arc::new(stages.fit(&request, table::place(&request)?)?))

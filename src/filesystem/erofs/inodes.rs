@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Parameters;
 use super::xattr::Xattrs;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::tree::{Content, NodeId, Time, Tree};
 use crate::units::{index, narrow};
 
@@ -119,9 +119,4 @@ fn epoch(tree: &Tree, inodes: &Inodes) -> Time {
     }
     let most = counts.values().copied().max().unwrap_or_default();
     counts.into_iter().find(|(_, count)| *count == most).map(|(time, _)| time).unwrap_or_default()
-}
-
-/// The error for a bug that would be a file without its packed data.
-pub(super) fn not_packed(number: u32) -> Error {
-    Error::new(Kind::Bug, format!("the data of inode {number} is not packed"))
 }

@@ -1,13 +1,15 @@
 //! What is made before the layout: files in compressed form, and which files are equal.
 //!
-//! Files are read once, chunk by chunk, through an image in which they stand one behind the other. Equal files are found by
-//! checksums and then compared byte by byte, in the compressed form where there is one.
+//! Files are read once, chunk by chunk, through an image in which they stand one behind the other. Equal files are those
+//! with one length and one SHA-256, which is taken on the way, of the compressed form where there is one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::codec::{Codec, Encoder, blocks};
-use super::inodes::{Contents, not_packed};
+use super::inodes::Contents;
 use crate::error::{Error, Result};
 use crate::image::{Builder, Cursor, Files, Image, Slice};
 use crate::pour::Packer;
@@ -18,7 +20,7 @@ use crate::units::{Bytes, KIB, index, narrow, u64_of, usize_of};
 
 /// How much one worker reads before it hands over: so much that handing over costs little.
 const UNIT: u64 = 512 * KIB;
-/// How much is read at a time where nothing is compressed, or compared.
+/// How much is read at a time where nothing is compressed.
 const PIECE: u64 = 128 * KIB;
 
 /// What is known of the data of files before they have a place.
@@ -70,30 +72,37 @@ impl Packed {
         let work = Work { source: &source, contents, progress: packer.progress().clone() };
         let count = u64_of(source.files.len());
         let (image, units) = packer.pack("erofs: compressed files", &work, (source.bytes, count))?;
-        let clusters = units.into_iter().flat_map(|unit| unit.note);
-        let mut starts = vec![0_u64];
-        let mut hashes: Vec<u64> = Vec::with_capacity(source.files.len());
-        let mut files = BTreeMap::new();
-        let mut clusters = clusters.fuse();
+        let (mut lengths, mut digests) = (Vec::new(), Vec::new());
+        for unit in units {
+            lengths.extend(unit.note.lengths);
+            digests.extend(unit.note.digests);
+        }
+        let (mut lengths, mut digests) = (lengths.into_iter(), digests.into_iter());
+        let (mut starts, mut end) = (vec![0_u64], 0);
+        let (mut files, mut same) = (BTreeMap::new(), HashMap::new());
+        let mut known: HashMap<(u64, [u8; 32]), u32> = HashMap::new();
         for part in &source.files {
-            let first = narrow(starts.len() - 1, "the number of a chunk")?;
-            let mut hash = part.size;
-            for cluster in clusters.by_ref().take(usize_of(part.size.div_ceil(source.chunk))) {
-                let start = starts.last().copied().unwrap_or_default();
-                starts.push(start + u64::from(cluster.bytes));
-                // FNV's prime: equal files have equal sums, and unequal ones hardly ever.
-                hash = (hash ^ u64::from(cluster.checksum)).wrapping_mul(0x0100_0000_01b3);
+            let chunks = part.size.div_ceil(source.chunk);
+            let (first, count) =
+                (narrow(starts.len() - 1, "the number of a chunk")?, narrow(chunks, "the chunks of a file")?);
+            for length in lengths.by_ref().take(usize_of(chunks)) {
+                end += u64::from(length);
+                starts.push(end);
             }
-            hashes.push(hash);
-            let count = narrow(part.size.div_ceil(source.chunk), "the chunks of a file")?;
             if contents.options.codec.is_some() {
                 files.insert(part.inode, File { first, count, size: part.size });
             }
+            let mut whole = Sha256::new();
+            for digest in digests.by_ref().take(usize_of(chunks.div_ceil(source.chunks_of_unit()))) {
+                whole.update(digest);
+            }
+            let earlier = *known.entry((part.size, whole.finalize().into())).or_insert(part.inode);
+            if earlier != part.inode {
+                same.insert(part.inode, earlier);
+            }
         }
         let (block, chunk) = (contents.options.block, source.chunk);
-        let mut packed = Self { image, block, chunk, files, starts, same: HashMap::new() };
-        packed.same = equal(&packed, &source, &hashes, packer.progress())?;
-        Ok(packed)
+        Ok(Self { image, block, chunk, files, starts, same })
     }
 
     /// The compressed form of an inode's file.
@@ -189,6 +198,11 @@ impl Source {
         Ok(Self { image: image.finish()?, files, bytes: at, chunk, units })
     }
 
+    /// How many chunks of one file a unit holds at most.
+    const fn chunks_of_unit(&self) -> u64 {
+        chunks_of_unit(self.chunk)
+    }
+
     /// The chunks of a unit: each with its file, and its number in it.
     fn chunks(&self, unit: usize) -> impl Iterator<Item = (&Part, u64)> {
         let end = self.units.get(unit + 1).copied().unwrap_or((self.files.len(), 0));
@@ -202,20 +216,28 @@ impl Source {
     }
 }
 
-/// Cuts the chunks of all files into units.
+/// Cuts the chunks of all files into units. A file that does not fit in what is left of a unit begins another one, so that
+/// equal files are cut in the same places and their digests are equal.
 fn units(files: &[Part], chunk: u64) -> Vec<(usize, u64)> {
     let (mut units, mut left) = (Vec::new(), 0);
     for (number, part) in files.iter().enumerate() {
+        if left < part.size {
+            left = 0;
+        }
         for own in 0..part.size.div_ceil(chunk) {
             let length = chunk.min(part.size - own * chunk);
             if left < length {
                 units.push((number, own));
-                left = UNIT.max(chunk);
+                left = chunk * chunks_of_unit(chunk);
             }
             left -= length;
         }
     }
     units
+}
+
+const fn chunks_of_unit(chunk: u64) -> u64 {
+    if chunk < UNIT { UNIT / chunk } else { 1 }
 }
 
 /// Whether a file is compressed: it is longer than a block, which it takes anyhow, and no more of it is hole than data.
@@ -249,11 +271,13 @@ fn of_equal_size(contents: &Contents) -> Vec<(u32, NodeId)> {
     regular().filter(|(_, node)| again(tree.size(*node))).collect()
 }
 
-/// What is known of a chunk.
-#[derive(Clone, Copy, Debug)]
-struct Cluster {
-    bytes: u32,
-    checksum: u32,
+/// What is known of the chunks of a unit.
+#[derive(Debug, Default)]
+struct Unit {
+    /// How many bytes each chunk takes; none where nothing is compressed.
+    lengths: Vec<u32>,
+    /// For each file its part of the unit.
+    digests: Vec<[u8; 32]>,
 }
 
 /// The work on all files.
@@ -273,7 +297,7 @@ struct Worker {
 
 impl Pack for Work<'_> {
     type Worker = Worker;
-    type Note = Vec<Cluster>;
+    type Note = Unit;
 
     fn count(&self) -> u64 {
         u64_of(self.source.units.len())
@@ -290,131 +314,61 @@ impl Pack for Work<'_> {
         Ok(Worker { cursor: self.source.image.cursor(), encoder, input: Vec::new(), output: Vec::new() })
     }
 
-    fn pack(&self, unit: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Vec<Cluster>> {
-        let mut clusters = Vec::new();
+    fn pack(&self, unit: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Unit> {
+        let (mut made, mut file) = (Unit::default(), None);
+        let mut digest = Sha256::new();
         for (part, chunk) in self.source.chunks(usize_of(unit)) {
+            if file.is_some_and(|file| file != part.inode) {
+                made.digests.push(digest.finalize_reset().into());
+            }
+            file = Some(part.inode);
             let skip = chunk * self.source.chunk;
             let length = self.source.chunk.min(part.size - skip);
             worker.input.resize(usize_of(length), 0);
             worker.cursor.read(part.at + skip, &mut worker.input)?;
-            clusters.push(self.cluster(worker, out)?);
+            let Some(encoder) = &mut worker.encoder else {
+                digest.update(&worker.input);
+                self.progress.advance(length, u64::from(chunk == 0));
+                continue;
+            };
+            let begin = out.len();
+            self.chunk(encoder, &worker.input, &mut worker.output, out)?;
+            let taken: u32 = narrow(out.len() - begin, "the bytes of a chunk")?;
+            // The length ends what one chunk is, so that no two lists of chunks have one digest.
+            digest.update(&out[begin..]);
+            digest.update(taken.to_le_bytes());
+            made.lengths.push(taken);
             self.progress.advance(length, u64::from(chunk == 0));
         }
-        Ok(clusters)
+        made.digests.push(digest.finalize().into());
+        Ok(made)
     }
 }
 
 impl Work<'_> {
-    /// Appends the chunk that was read to `out`, in compressed form where that is smaller.
-    fn cluster(&self, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Cluster> {
-        let Some(encoder) = &mut worker.encoder else {
-            return Ok(Cluster { bytes: 0, checksum: crc32c::crc32c(&worker.input) });
-        };
-        encoder.compress(&worker.input, &mut worker.output)?;
+    /// Appends a chunk to `out`, in compressed form where that is smaller.
+    fn chunk(
+        &self,
+        encoder: &mut Encoder,
+        input: &[u8],
+        output: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        encoder.compress(input, output)?;
         let begin = out.len();
         // Byte by byte a block is one byte long.
         let block = if self.contents.options.loose { 1 } else { self.contents.options.block };
-        let (from, to) = (blocks(worker.input.len(), block), blocks(worker.output.len(), block));
+        let (from, to) = (blocks(input.len(), block), blocks(output.len(), block));
         let end = begin + usize_of(from.min(to) * block);
         if to < from {
             // The stream ends with its last block: the kernel skips the zeros in front of it.
-            out.resize(end - worker.output.len(), 0);
-            out.extend(&worker.output);
+            out.resize(end - output.len(), 0);
+            out.extend_from_slice(output);
         } else {
-            out.extend(&worker.input);
+            out.extend_from_slice(input);
             out.resize(end, 0);
         }
-        let checksum = crc32c::crc32c(&out[begin..]);
-        Ok(Cluster { bytes: narrow(end - begin, "the bytes of a chunk")?, checksum })
-    }
-}
-
-/// The files whose data is that of an earlier one.
-fn equal(packed: &Packed, source: &Source, hashes: &[u64], progress: &Progress) -> Result<HashMap<u32, u32>> {
-    let mut same = HashMap::new();
-    let mut known: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
-    let (mut one, mut other) = (Comparison::new(packed, source), Comparison::new(packed, source));
-    for (number, (part, hash)) in source.files.iter().zip(hashes).enumerate() {
-        let alike = known.entry((part.size, *hash)).or_default();
-        let mut found = None;
-        for earlier in alike.iter() {
-            if let Some(earlier) = source.files.get(*earlier)
-                && one.equals(&mut other, earlier, part, progress)?
-            {
-                found = Some(earlier.inode);
-                break;
-            }
-        }
-        match found {
-            Some(earlier) => {
-                same.insert(part.inode, earlier);
-            }
-            None => alike.push(number),
-        }
-    }
-    Ok(same)
-}
-
-/// A reader of what is compared.
-struct Comparison<'a> {
-    packed: &'a Packed,
-    source: Cursor,
-    spool: Cursor,
-    buffer: Vec<u8>,
-}
-
-impl<'a> Comparison<'a> {
-    fn new(packed: &'a Packed, source: &Source) -> Self {
-        Self { packed, source: source.image.cursor(), spool: packed.image.cursor(), buffer: Vec::new() }
-    }
-
-    /// Where a file lies, and how many bytes of it there are to compare.
-    fn place(&self, part: &Part) -> Result<(u64, u64)> {
-        match self.packed.file(part.inode) {
-            Some(file) => {
-                let slice = self.packed.slice(file)?;
-                Ok((slice.start().get(), slice.length().get()))
-            }
-            None if self.packed.files.is_empty() => Ok((part.at, part.size)),
-            None => Err(not_packed(part.inode)),
-        }
-    }
-
-    fn read(&mut self, at: u64, length: u64) -> Result<&[u8]> {
-        self.buffer.resize(usize_of(length), 0);
-        let cursor = if self.packed.files.is_empty() { &mut self.source } else { &mut self.spool };
-        cursor.read(at, &mut self.buffer)?;
-        Ok(&self.buffer)
-    }
-
-    /// Whether two files are equal. Of compressed ones the same algorithm made each, so the same chunks give the same bytes
-    /// and others do not.
-    fn equals(&mut self, other: &mut Self, one: &Part, two: &Part, progress: &Progress) -> Result<bool> {
-        let ((from, length), (to, other_length)) = (self.place(one)?, other.place(two)?);
-        if length != other_length || !self.same_chunks(one, two)? {
-            return Ok(false);
-        }
-        for skip in (0..length).step_by(usize_of(PIECE)) {
-            progress.check()?;
-            let now = PIECE.min(length - skip);
-            if self.read(from + skip, now)? != other.read(to + skip, now)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether the chunks of two compressed files take as many bytes each.
-    fn same_chunks(&self, one: &Part, two: &Part) -> Result<bool> {
-        let (Some(one), Some(two)) = (self.packed.file(one.inode), self.packed.file(two.inode)) else {
-            return Ok(true);
-        };
-        for chunk in 0..u64::from(one.count.min(two.count)) {
-            if self.packed.chunk(one, chunk)? != self.packed.chunk(two, chunk)? {
-                return Ok(false);
-            }
-        }
-        Ok(one.count == two.count)
+        Ok(())
     }
 }
 

@@ -291,7 +291,7 @@ fn fit(
 
 /// A lower bound for the size of a FAT32 volume, in whole MiB: its fewest clusters of one sector, and two
 /// FATs with 4 bytes for each.
-fn least_fat32(sector_size: u64) -> Bytes {
+pub(crate) fn least_fat32(sector_size: u64) -> Bytes {
     Bytes::new(FatType::Fat32.fewest().get() * (sector_size + 8)).round_up(MIB)
 }
 

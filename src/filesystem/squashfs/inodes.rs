@@ -201,6 +201,7 @@ impl Writer<'_> {
             let kind = kind(tree, source);
             let place = match self.linked.get(&source) {
                 Some(place) if source != node => *place,
+                None if source != node => return Err(Error::bug("a link comes before its inode")),
                 _ => {
                     let place = self.inodes.place();
                     place.block32("inodes")?;
@@ -256,14 +257,14 @@ impl Writer<'_> {
     }
 
     fn directory(&mut self, node: NodeId, names: &[Waiting]) -> Result<()> {
-        let (tree, numbers) = (self.tree, &self.numbers);
-        let names_of = names.iter().map(|waiting| Name {
-            name: tree.name(waiting.node),
-            kind: waiting.kind,
-            number: numbers.get(waiting.node.index()).copied().unwrap_or_default(),
-            place: waiting.place,
-        });
-        let Listing { place, length, index, entries } = directory::write(&mut self.directories, names_of)?;
+        let tree = self.tree;
+        let name = |waiting: &Waiting| {
+            let (name, number) = (tree.name(waiting.node), self.number(waiting.node)?);
+            Ok(Name { name, kind: waiting.kind, number, place: waiting.place })
+        };
+        let names_of = names.iter().map(name).collect::<Result<Vec<_>>>()?;
+        let written = directory::write(&mut self.directories, names_of.into_iter())?;
+        let Listing { place, length, index, entries } = written;
         let subdirectories = names.iter().filter(|waiting| waiting.kind == Type::Directory).count();
         let nlink = narrow(2 + subdirectories, "nlink")?;
         let start_block = place.block32("names")?;

@@ -60,6 +60,12 @@ impl Role {
             Self::Bios | Self::Root => "",
         }
     }
+
+    /// What messages call its partition, if it has a FAT: the keys of a system do not name partitions.
+    pub(super) fn name(self) -> Option<String> {
+        let label = self.volume_label();
+        (!label.is_empty()).then(|| format!("the partition {label}"))
+    }
 }
 
 /// A partition of a layout.

@@ -66,9 +66,9 @@ impl Keys {
             _ => self.section.clone(),
         };
         let error = self.suffice(error.at_key(&path), place, needs);
-        match place.role {
-            Role::Esp | Role::Boot => error.at(format!("the partition {}", place.role.volume_label())),
-            Role::Bios | Role::Root => error,
+        match place.role.name() {
+            Some(name) => error.at(name),
+            None => error,
         }
     }
 
@@ -105,12 +105,14 @@ impl Locator for Keys {
     }
 
     fn describe(&self, subject: Subject) -> String {
+        self.name(subject).unwrap_or_else(|| self.key(subject).to_string())
+    }
+
+    fn name(&self, subject: Subject) -> Option<String> {
+        // The key that decides the size of a partition is not what a remark on it is about.
         match (subject, self.place(subject)) {
-            // The key that decides its size is not what a remark on it is about.
-            (Subject::Partition(_), Some(place)) if matches!(place.role, Role::Esp | Role::Boot) => {
-                format!("the partition {}", place.role.volume_label())
-            }
-            _ => self.key(subject).to_string(),
+            (Subject::Partition(_), Some(place)) => place.role.name(),
+            _ => None,
         }
     }
 

@@ -107,9 +107,12 @@ pub(super) fn check(request: &Request, at: usize, wish: &Wish) -> Result<(), Ref
     Ok(())
 }
 
-/// Checks that no two partitions have the same GUID.
+/// Checks that no two partitions have the same GUID, unless that is asked for.
 pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
     let mut seen: BTreeMap<Uuid, usize> = BTreeMap::new();
+    if request.same_guids {
+        return Ok(());
+    }
     for (at, wish) in request.partitions.iter().enumerate() {
         if let Some(first) = seen.insert(wish.guid, at) {
             return Err(Refusal::both(at, "has the same GUID as", first).about("guid").found(wish.guid));

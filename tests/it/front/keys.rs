@@ -14,11 +14,12 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 10] = [
+const TABLES: [(&str, &str); 11] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),
+    ("A dataset of `filesystem.datasets`, of type zfs", "ZfsDataset"),
     ("`verity` of a partition", "Verity"),
     ("`signature` of a partition", "Signature"),
     ("An entry of `contents`", "Entry"),
@@ -88,6 +89,7 @@ fn value(about: &Value) -> String {
         "string" => "text".to_owned(),
         "integer" => "a number".to_owned(),
         "boolean" => "true or false".to_owned(),
+        "object" => format!("a table of names: {}", value(&about["additionalProperties"])),
         other => panic!("{other} has no word"),
     }
 }

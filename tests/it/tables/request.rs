@@ -20,6 +20,7 @@ pub(crate) fn gpt() -> Request {
         signature: 0,
         first_lba: None,
         hybrid: Vec::new(),
+        same_guids: false,
         partitions: Vec::new(),
     }
 }

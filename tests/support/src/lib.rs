@@ -27,3 +27,4 @@ pub mod squashfs;
 pub mod table;
 pub mod tools;
 pub mod tree;
+pub mod zfs;

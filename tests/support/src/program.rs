@@ -61,6 +61,12 @@ pub fn mkfs_squashfs(source: &Path, out: &Path, arguments: &[&str]) -> Said {
     must(command.args(["mkfs", "squashfs"]).arg(source).arg("-o").arg(out).args(arguments))
 }
 
+/// `diskwright mkfs zfs SOURCE -o OUT` with further arguments; it must succeed.
+pub fn mkfs_zfs(source: &Path, out: &Path, arguments: &[&str]) -> Said {
+    let mut command = diskwright();
+    must(command.args(["mkfs", "zfs"]).arg(source).arg("-o").arg(out).args(arguments))
+}
+
 /// `diskwright build MANIFEST -o OUT`; it must succeed.
 pub fn build(manifest: &Path, out: &Path) -> Said {
     must(diskwright().arg("build").arg(manifest).arg("-o").arg(out))

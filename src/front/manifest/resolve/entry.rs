@@ -172,6 +172,8 @@ impl Reading<'_> {
             latest: self.dates.latest,
             tell_owners: self.written.owner.is_none(),
             store: false,
+            merge: false,
+            without: Arc::default(),
         }
     }
 

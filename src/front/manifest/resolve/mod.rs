@@ -77,8 +77,11 @@ impl Locator for InText {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        let key = self.keys.key(subject);
-        self.manifest.describe_key(&key)
+        self.name(subject).unwrap_or_else(|| self.manifest.describe_key(&self.keys.key(subject)))
+    }
+
+    fn name(&self, subject: Subject) -> Option<String> {
+        self.keys.name(subject)
     }
 
     fn key(&self, subject: Subject) -> KeyPath {
@@ -166,6 +169,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
         guid,
         signature,
         hybrid: written.hybrid.clone().unwrap_or_default(),
+        same_guids: false,
         time: dates.time,
         partitions: partitions
             .map(|(number, partition)| reading.partition(partition, number))
@@ -304,6 +308,7 @@ impl Reading<'_> {
             size: self.partition_size(written, &body, path)?,
             attributes: self.attributes(written, number, path)?,
             logical: written.logical.unwrap_or(false),
+            apart: None,
             body,
         })
     }
@@ -312,6 +317,7 @@ impl Reading<'_> {
     fn kind(&self, written: &schema::Partition, body: &Body, path: &KeyPath) -> Result<Type> {
         let usual = match body {
             Body::Filesystem(Spec::Swap(_), _) => "swap",
+            Body::Filesystem(Spec::Zfs(_), _) => "zfs",
             _ => "linux",
         };
         let name = written.kind.as_deref().unwrap_or(usual);

@@ -1,0 +1,247 @@
+//! How blocks are compressed, each by itself.
+
+use std::fmt;
+
+use crate::container::codec::{Level, ZlibEncoder};
+use crate::error::{Error, Result};
+use crate::units::{narrow, u64_of};
+
+/// How the contents of files are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// Not at all.
+    Off,
+    /// LZ4: what `on` means.
+    #[default]
+    Lz4,
+    /// Zstandard, levels 1 to 19.
+    Zstd(u8),
+    /// zlib, levels 1 to 9.
+    Gzip(u8),
+    /// Runs of zeros.
+    Zle,
+}
+
+impl Compression {
+    /// Its number in block pointers (zio.h, enum zio_compress).
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Off => 2,
+            Self::Gzip(level) => 4 + level,
+            Self::Zle => 14,
+            Self::Lz4 => 15,
+            Self::Zstd(_) => 16,
+        }
+    }
+
+    /// Its number in the property `compression`, with the level of zstd (zio_compress.h, ZIO_COMPLEVEL_ZSTD).
+    pub(super) fn property(self) -> u64 {
+        let level = match self {
+            Self::Zstd(level) => u64::from(level) << 7,
+            _ => 0,
+        };
+        u64::from(self.number()) | level
+    }
+}
+
+/// The version of zstd in the head of a block (module/zstd/include/zstd.h, 1.4.5 of OpenZFS 2.0 to 2.4), which says how
+/// the block would be made again.
+#[cfg(feature = "zstd")]
+const ZSTD_VERSION: u32 = 10_405;
+/// Bytes of the magic number of a frame, which OpenZFS leaves out (ZSTD_f_zstd1_magicless).
+#[cfg(feature = "zstd")]
+const ZSTD_MAGIC: usize = 4;
+
+/// Compresses blocks one by one; keeps its memory between them.
+pub(super) enum Encoder {
+    Off,
+    Lz4,
+    Gzip(Box<ZlibEncoder>),
+    Zle,
+    #[cfg(feature = "zstd")]
+    Zstd {
+        level: u8,
+        compressor: Box<zstd::bulk::Compressor<'static>>,
+    },
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl Encoder {
+    /// # Errors
+    /// [`Kind::Usage`](crate::error::Kind::Usage) for a level that there is not, and where the program was built without
+    /// zstd.
+    pub(super) fn new(compression: Compression) -> Result<Self> {
+        Ok(match compression {
+            Compression::Off => Self::Off,
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zle => Self::Zle,
+            Compression::Gzip(level) => Self::Gzip(Box::new(ZlibEncoder::new(Level::new(level)?))),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd(level) => {
+                let failed = |error| Error::bug("zstd does not start").because(error);
+                let mut compressor = zstd::bulk::Compressor::new(i32::from(level)).map_err(failed)?;
+                // As OpenZFS has its frames: a block's length is in its pointer, and its checksum too.
+                let parameter = zstd::zstd_safe::CParameter::ContentSizeFlag(false);
+                compressor.set_parameter(parameter).map_err(failed)?;
+                Self::Zstd { level, compressor: Box::new(compressor) }
+            }
+            #[cfg(not(feature = "zstd"))]
+            Compression::Zstd(_) => {
+                return Err(Error::new(crate::error::Kind::Usage, "this program was built without zstd")
+                    .hint("take lz4, or build with the feature `zstd`"));
+            }
+        })
+    }
+
+    /// Appends `bytes` compressed to `out`, and says whether it did: without compression, and for what zle does not make
+    /// smaller, it appends nothing. The result may be longer than `bytes`.
+    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        let before = out.len();
+        match self {
+            Self::Off => return Ok(false),
+            Self::Lz4 => {
+                out.resize(before + 4 + lz4_flex::block::get_maximum_output_size(bytes.len()), 0);
+                let length = lz4_flex::block::compress_into(bytes, &mut out[before + 4..])
+                    .map_err(|error| Error::bug("lz4 cannot compress").because(error))?;
+                out.truncate(before + 4 + length);
+                // module/zfs/lz4_zfs.c: the length of the block stands before it, big-endian.
+                let length: u32 = narrow(u64_of(length), "the length of a block of lz4")?;
+                out[before..before + 4].copy_from_slice(&length.to_be_bytes());
+            }
+            Self::Gzip(encoder) => {
+                encoder.encode(bytes, out)?;
+            }
+            Self::Zle => return Ok(zle(bytes, out)),
+            #[cfg(feature = "zstd")]
+            Self::Zstd { level, compressor } => {
+                let mut frame = vec![0; zstd::zstd_safe::compress_bound(bytes.len())];
+                let length = compressor
+                    .compress_to_buffer(bytes, &mut frame)
+                    .map_err(|error| Error::bug("zstd cannot compress").because(error))?;
+                let frame = frame.get(ZSTD_MAGIC..length);
+                let frame =
+                    frame.ok_or_else(|| Error::bug("a frame of zstd is shorter than its magic number"))?;
+                // zfs_zstd.h, zfs_zstdhdr_t: length, version and level, both big-endian.
+                out.extend(
+                    narrow::<u32>(u64_of(frame.len()), "the length of a frame of zstd")?.to_be_bytes(),
+                );
+                out.extend((ZSTD_VERSION << 8 | u32::from(*level)).to_be_bytes());
+                out.extend_from_slice(frame);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Bytes up to this are as many literal bytes and one more; above it, a run of zeros (module/zfs/zio_compress.c, level of
+/// ZIO_COMPRESS_ZLE).
+const ZLE: usize = 64;
+
+/// Zero-length encoding (module/zfs/zle.c). Nothing is appended where that is not shorter.
+fn zle(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    let mut at = 0;
+    while at < bytes.len() {
+        let head = out.len();
+        out.push(0);
+        let code = if bytes[at] == 0 {
+            let most = (at + 256 - ZLE).min(bytes.len());
+            let zeros = bytes[at..most].iter().take_while(|byte| **byte == 0).count();
+            at += zeros;
+            zeros - 1 + ZLE
+        } else {
+            // Literals end at two zeros, or at one that is the last byte.
+            let most = (at + ZLE).min(bytes.len());
+            let start = at;
+            while at + 1 < most && (bytes[at] != 0 || bytes[at + 1] != 0) {
+                at += 1;
+            }
+            if bytes[at] != 0 {
+                at += 1;
+            }
+            out.extend_from_slice(&bytes[start..at]);
+            at - start - 1
+        };
+        out[head] = code.to_le_bytes()[0];
+        if out.len() - before >= bytes.len() {
+            out.truncate(before);
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> Vec<u8> {
+        (0..8192_u32).flat_map(|number| (number % 251).to_le_bytes()).collect()
+    }
+
+    fn encoded(compression: Compression, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut out = b"x".to_vec();
+        let mut encoder = Encoder::new(compression).unwrap();
+        let first = encoder.encode(bytes, &mut out).unwrap().then(|| out.split_off(1));
+        let mut again = Vec::new();
+        encoder.encode(bytes, &mut again).unwrap();
+        assert_eq!(first.clone().unwrap_or_default(), again, "the same bytes again");
+        first
+    }
+
+    #[test]
+    fn blocks_have_the_heads_of_openzfs() {
+        let text = text();
+        assert_eq!(encoded(Compression::Off, &text), None);
+        let lz4 = encoded(Compression::Lz4, &text).unwrap();
+        assert_eq!(lz4[..4], u32::try_from(lz4.len() - 4).unwrap().to_be_bytes());
+        assert!(lz4_flex::block::decompress(&lz4[4..], text.len()).unwrap() == text);
+        let gzip = encoded(Compression::Gzip(6), &text).unwrap();
+        let mut back = vec![0; text.len()];
+        assert_eq!(crate::container::codec::inflate_whole(&gzip, &mut back), Ok(text.len()));
+        assert!(back == text);
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn a_frame_of_zstd_has_no_magic_number() {
+        let text = text();
+        let block = encoded(Compression::Zstd(3), &text).unwrap();
+        assert_eq!(block[..4], u32::try_from(block.len() - 8).unwrap().to_be_bytes());
+        assert_eq!(block[4..8], (10_405_u32 << 8 | 3).to_be_bytes());
+        let frame = [&0xfd2f_b528_u32.to_le_bytes()[..], &block[8..]].concat();
+        assert!(zstd::bulk::decompress(&frame, text.len()).unwrap() == text);
+    }
+
+    /// As zle_decompress does it.
+    fn unzle(bytes: &[u8]) -> Vec<u8> {
+        let (mut out, mut at) = (Vec::new(), 0);
+        while at < bytes.len() {
+            let length = 1 + usize::from(bytes[at]);
+            at += 1;
+            if length <= ZLE {
+                out.extend_from_slice(&bytes[at..at + length]);
+                at += length;
+            } else {
+                out.resize(out.len() + length - ZLE, 0);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn runs_of_zeros_come_back() {
+        let mut bytes = vec![0; 1000];
+        bytes.extend([1; 200]);
+        bytes.extend([0, 2, 0, 0, 3, 0]);
+        bytes.extend([0; 300]);
+        bytes.extend([4, 0]);
+        assert!(unzle(&encoded(Compression::Zle, &bytes).unwrap()) == bytes);
+        assert_eq!(encoded(Compression::Zle, &[9; 512]), None);
+    }
+}

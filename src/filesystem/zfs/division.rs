@@ -1,0 +1,162 @@
+//! Which dataset has which node of a tree: what lies at and below a dataset's mount point is its own.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Content, NodeId, Tree};
+use crate::units::{low16, narrow, u64_of};
+
+/// Objects of a filesystem with fixed numbers, which are free except the first (zfs_znode.h, MASTER_NODE_OBJ).
+pub(super) const MASTER: u64 = 1;
+pub(super) const ATTRIBUTE_MASTER: u64 = 2;
+pub(super) const UNLINKED: u64 = 3;
+pub(super) const REGISTRATION: u64 = 4;
+pub(super) const LAYOUTS: u64 = 5;
+/// The root directory, and the first object after it.
+pub(super) const ROOT: u64 = 6;
+const FIRST: u32 = 7;
+
+/// The nodes of a tree divided among datasets, with their object numbers.
+#[derive(Debug)]
+pub(super) struct Division {
+    /// The dataset of what lies in a directory; that of a file itself.
+    inside: Vec<u16>,
+    /// The object that a name leads to, in the dataset of the directory that the name is in; 0 for a further name.
+    numbers: Vec<u32>,
+    /// The mount point of each dataset, if the tree has it.
+    roots: Vec<Option<NodeId>>,
+    /// Names of files that have more than one.
+    links: HashMap<NodeId, u64>,
+}
+
+impl Division {
+    /// Divides `tree` among datasets with these mount points; the first has what no other has. `names` are for errors.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] where a mount point is no directory, where two datasets have the same, and where names of one file
+    /// are in two datasets.
+    pub(super) fn new(tree: &Tree, datasets: &[(&str, Option<&[u8]>)]) -> Result<Self> {
+        let mut roots = Vec::new();
+        let mut mounted: HashMap<NodeId, u16> = HashMap::new();
+        for (number, (name, mount)) in datasets.iter().enumerate() {
+            let root = mount.and_then(|mount| tree.find(mount));
+            roots.push(root);
+            let Some(root) = root else { continue };
+            if !tree.is_directory(root) {
+                return Err(Error::new(
+                    Kind::Manifest,
+                    format!("{name} is to be mounted on what is no directory"),
+                )
+                .at(tree.path(root)));
+            }
+            if let Some(other) = mounted.insert(root, narrow(number, "the number of a dataset")?) {
+                let other = datasets.get(usize::from(other)).map_or("another dataset", |(name, _)| *name);
+                return Err(Error::new(Kind::Manifest, "two datasets have the same mount point")
+                    .at(tree.path(root))
+                    .found(format!("{other} and {name}")));
+            }
+        }
+        let mut division = Self { inside: Vec::new(), numbers: Vec::new(), roots, links: HashMap::new() };
+        division.number(tree, &mounted, datasets)?;
+        Ok(division)
+    }
+
+    fn number(
+        &mut self,
+        tree: &Tree,
+        mounted: &HashMap<NodeId, u16>,
+        datasets: &[(&str, Option<&[u8]>)],
+    ) -> Result<()> {
+        let mut next = vec![FIRST; datasets.len()];
+        for node in tree.ids() {
+            let home = if node == NodeId::ROOT { 0 } else { self.inside(tree.parent(node)) };
+            let inside = mounted.get(&node).copied().unwrap_or(home);
+            self.inside.push(inside);
+            let next =
+                next.get_mut(usize::from(home)).ok_or_else(|| Error::bug("there is no such dataset"))?;
+            let number = match tree.node(node).content {
+                Content::Link { to } => {
+                    let there = self.inside(to);
+                    if there != home {
+                        let name =
+                            |number: u16| datasets.get(usize::from(number)).map_or("", |(name, _)| *name);
+                        return Err(Error::new(Kind::Manifest, "names of one file are in two datasets")
+                            .at(tree.path(node))
+                            .at(tree.path(to))
+                            .found(format!("{} and {}", name(home), name(there)))
+                            .hint("dissolve the hard links of this entry (hardlinks = \"dissolve\")"));
+                    }
+                    *self.links.entry(to).or_insert(1) += 1;
+                    0
+                }
+                _ if node == NodeId::ROOT => 0,
+                _ => {
+                    *next += 1;
+                    *next - 1
+                }
+            };
+            self.numbers.push(number);
+        }
+        Ok(())
+    }
+
+    /// The dataset of what lies in a directory; of anything else its own.
+    pub(super) fn inside(&self, node: NodeId) -> u16 {
+        self.inside.get(node.index()).copied().unwrap_or_default()
+    }
+
+    /// The mount point of a dataset.
+    pub(super) fn root(&self, dataset: u16) -> Option<NodeId> {
+        self.roots.get(usize::from(dataset)).copied().flatten()
+    }
+
+    /// The nodes of a dataset below its root that are objects of their own, in preorder. A mount point of another dataset
+    /// is an empty directory here.
+    pub(super) fn nodes<'a>(&'a self, tree: &'a Tree, dataset: u16) -> impl Iterator<Item = NodeId> + 'a {
+        let root = self.root(dataset);
+        let below = root.into_iter().flat_map(|root| tree.subtree(root));
+        below.filter(move |node| {
+            Some(*node) != root
+                && self.inside(tree.parent(*node)) == dataset
+                && !matches!(tree.node(*node).content, Content::Link { .. })
+        })
+    }
+
+    /// The object of a name.
+    pub(super) fn object(&self, tree: &Tree, node: NodeId) -> u64 {
+        self.numbers.get(tree.source(node).index()).copied().unwrap_or_default().into()
+    }
+
+    /// The object of the directory that a node of `dataset` lies in.
+    pub(super) fn parent(&self, tree: &Tree, node: NodeId, dataset: u16) -> u64 {
+        let parent = tree.parent(node);
+        if Some(parent) == self.root(dataset) { ROOT } else { self.object(tree, parent) }
+    }
+
+    /// How many names a file has.
+    pub(super) fn links(&self, node: NodeId) -> u64 {
+        self.links.get(&node).copied().unwrap_or(1)
+    }
+
+    /// The entries of a directory of `dataset`: none where another dataset is mounted on it.
+    pub(super) fn entries<'a>(
+        &'a self,
+        tree: &'a Tree,
+        directory: NodeId,
+        dataset: u16,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        tree.children(directory).filter(move |_| self.inside(directory) == dataset)
+    }
+
+    /// The files of all datasets with contents, dataset by dataset, in the order of their objects.
+    pub(super) fn files(&self, tree: &Tree) -> Vec<(NodeId, u16)> {
+        let mut files = Vec::new();
+        for dataset in 0..u64_of(self.roots.len()) {
+            let dataset = low16(dataset);
+            files.extend(
+                self.nodes(tree, dataset).filter(|node| tree.size(*node) > 0).map(|node| (node, dataset)),
+            );
+        }
+        files
+    }
+}

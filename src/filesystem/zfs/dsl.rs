@@ -1,0 +1,387 @@
+//! The dataset layer: directories, datasets and snapshots (module/zfs/dsl_dir.c, dsl_dataset.c, dsl_pool.c).
+
+use super::features::{self, Features};
+use super::format::{BlockPointer, Dataset, Deadlist, Directory, kind};
+use super::ids::Ids;
+use super::mos::Mos;
+use super::objects::Object;
+use super::pointer::{Pointer, Sums};
+use super::store::Store;
+use super::zap;
+use crate::error::{Error, Result};
+use crate::wire::Wire;
+
+/// A dataset that is written, as the layer sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Filled {
+    /// The whole name: `tank/root`.
+    pub(super) name: String,
+    /// Local properties.
+    pub(super) properties: Vec<(String, zap::Value)>,
+    pub(super) quota: u64,
+    pub(super) reservation: u64,
+    /// Names of snapshots of what was written.
+    pub(super) snapshots: Vec<String>,
+    /// Features that it uses.
+    pub(super) features: Vec<&'static str>,
+    pub(super) root: Pointer,
+    pub(super) sums: Sums,
+}
+
+/// What is the same for all of the layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) pool: &'a str,
+    pub(super) ids: Ids,
+    /// Seconds since 1970 at which everything was created.
+    pub(super) time: u64,
+    /// The transaction group in which everything was written.
+    pub(super) birth: u64,
+    /// Whether datasets record which features they use.
+    pub(super) is_extensible: bool,
+}
+
+/// A directory on the way.
+#[derive(Clone, Debug)]
+struct Node {
+    /// The last part of its name.
+    name: String,
+    parent: Option<usize>,
+    object: u64,
+    children: u64,
+    properties: u64,
+    head: u64,
+    origin: u64,
+    clones: u64,
+    quota: u64,
+    reservation: u64,
+    own: Sums,
+}
+
+/// The directories, whose sums are known last.
+#[derive(Debug)]
+pub(super) struct Directories {
+    nodes: Vec<Node>,
+    time: u64,
+}
+
+/// The transaction group of what is older than the first one: the origin, and the pool's own dataset (dsl_pool.c,
+/// dsl_pool_create).
+const INITIAL: u64 = 1;
+/// Bytes of a dataset are known exactly (dsl_dataset.h, DS_FLAG_UNIQUE_ACCURATE).
+const UNIQUE_ACCURATE: u64 = 4;
+/// The breakdown of used bytes is kept (dsl_dir.h, DD_FLAG_USED_BREAKDOWN).
+const USED_BREAKDOWN: u64 = 1;
+/// Directories that are no datasets, by their places behind the pool's (dsl_pool.c).
+const MOS_DIR: usize = 1;
+const ORIGIN: usize = 3;
+const FIRST: usize = 4;
+
+/// The layer on the way.
+struct Layer<'a, 'b> {
+    wish: &'a Wish<'a>,
+    mos: &'a mut Mos,
+    store: &'a mut Store,
+    features: &'a mut Features<'b>,
+    nodes: Vec<Node>,
+    /// The list that is empty, which deadlists share, and how many of their entries do.
+    empty: u64,
+    shared: u64,
+    /// The snapshot that every dataset begins with.
+    origin: u64,
+    clones: Vec<(String, zap::Value)>,
+    next_clones: Vec<(String, zap::Value)>,
+}
+
+/// The last part of a name, and the name before it.
+fn split(name: &str) -> (&str, &str) {
+    name.rsplit_once('/').map_or(("", name), |(before, last)| (before, last))
+}
+
+/// An entry of a set of numbers: hexadecimal digits lead to the number itself.
+fn member(number: u64) -> (String, zap::Value) {
+    (format!("{number:x}"), number.into())
+}
+
+/// Writes everything but the directories themselves. `filled` begins with the pool's own dataset, and parents come before
+/// children. The list `empty` is shared by deadlists. Returns the directories and the heads of all datasets.
+///
+/// # Errors
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) where there is no space left.
+pub(super) fn write(
+    wish: &Wish<'_>,
+    filled: &[Filled],
+    (mos, store): (&mut Mos, &mut Store),
+    features: &mut Features<'_>,
+    empty: u64,
+) -> Result<(Directories, Vec<u64>)> {
+    let mut layer = Layer {
+        wish,
+        mos,
+        store,
+        features,
+        nodes: Vec::new(),
+        empty,
+        shared: 0,
+        origin: 0,
+        clones: Vec::new(),
+        next_clones: Vec::new(),
+    };
+    layer.directories(filled)?;
+    layer.origin = layer.mos.number();
+    let mut heads = Vec::new();
+    for number in 0..filled.len() {
+        heads.push(layer.dataset(filled, number)?);
+    }
+    layer.write_origin(filled.len())?;
+    layer.tables(filled)?;
+    layer.features.count(features::EMPTY_BPOBJ, layer.shared);
+    Ok((Directories { nodes: layer.nodes, time: wish.time }, heads))
+}
+
+/// The place of a dataset's directory among all.
+const fn place(dataset: usize) -> usize {
+    if dataset == 0 { 0 } else { FIRST - 1 + dataset }
+}
+
+impl Layer<'_, '_> {
+    /// Gives the directories their objects.
+    fn directories(&mut self, filled: &[Filled]) -> Result<()> {
+        let mut add = |name: &str, parent: Option<usize>| {
+            let node = Node {
+                name: name.to_owned(),
+                parent,
+                object: self.mos.number(),
+                children: self.mos.number(),
+                properties: self.mos.number(),
+                head: 0,
+                origin: 0,
+                clones: 0,
+                quota: 0,
+                reservation: 0,
+                own: Sums::default(),
+            };
+            self.nodes.push(node);
+        };
+        add(self.wish.pool, None);
+        for name in ["$MOS", "$FREE", "$ORIGIN"] {
+            add(name, Some(0));
+        }
+        for (number, dataset) in filled.iter().enumerate().skip(1) {
+            let (before, last) = split(&dataset.name);
+            let parent = filled[..number].iter().position(|other| other.name == before);
+            let parent = parent.ok_or_else(|| Error::bug(format!("{} has no parent", dataset.name)))?;
+            add(last, Some(place(parent)));
+        }
+        Ok(())
+    }
+
+    /// A deadlist whose entries, by the transaction group of their snapshot, are all empty.
+    fn deadlist(&mut self, snapshots: &[u64]) -> Result<u64> {
+        let number = self.mos.number();
+        let entries: Vec<(String, zap::Value)> =
+            snapshots.iter().map(|txg| (format!("{txg:x}"), self.empty.into())).collect();
+        self.shared += crate::units::u64_of(snapshots.len());
+        let header = Deadlist::BLANK.bytes();
+        let object = Object::plain(kind::DEADLIST, 512).with_bonus(kind::DEADLIST_HEADER, &header);
+        self.mos.zap(self.store, number, &object, &entries)?;
+        Ok(number)
+    }
+
+    /// Writes a dataset with its snapshots; its head.
+    fn dataset(&mut self, filled: &[Filled], number: usize) -> Result<u64> {
+        let own = filled.get(number).ok_or_else(|| Error::bug("a dataset is not there"))?;
+        let snapshots: Vec<u64> = own.snapshots.iter().map(|_| self.mos.number()).collect();
+        let (head, names) = (self.mos.number(), self.mos.number());
+        let chain: Vec<u64> = snapshots.iter().copied().chain([head]).collect();
+        let directory = self.nodes[place(number)].object;
+        let id = |what: &str| self.wish.ids.number(&format!("{what} {}", own.name));
+        let common = Dataset {
+            ds_dir_obj: directory,
+            ds_creation_time: self.wish.time,
+            ds_referenced_bytes: own.sums.allocated,
+            ds_compressed_bytes: own.sums.physical,
+            ds_uncompressed_bytes: own.sums.logical,
+            ds_flags: UNIQUE_ACCURATE,
+            ds_bp: BlockPointer::read(&own.root.bytes)?,
+            ..Dataset::BLANK
+        };
+        let (mut previous, mut previous_txg, mut deadlist) = (self.origin, INITIAL, vec![0]);
+        for (at, (object, name)) in (1..).zip(snapshots.iter().zip(&own.snapshots)) {
+            // Newer than what it has.
+            let txg = self.wish.birth + at;
+            let snapshot = Dataset {
+                ds_prev_snap_obj: previous,
+                ds_prev_snap_txg: previous_txg,
+                ds_next_snap_obj: chain.get(crate::units::usize_of(at)).copied().unwrap_or(head),
+                ds_num_children: 1,
+                ds_creation_txg: txg,
+                ds_deadlist_obj: self.deadlist(&deadlist)?,
+                // All that it has its head has too.
+                ds_unique_bytes: 0,
+                ds_fsid_guid: fsid(id(&format!("fsid @{name}"))),
+                ds_guid: id(&format!("guid @{name}")),
+                ..common.clone()
+            };
+            self.put_dataset(*object, &snapshot, own)?;
+            deadlist.push(previous_txg);
+            (previous, previous_txg) = (*object, txg);
+        }
+        let dataset = Dataset {
+            ds_prev_snap_obj: previous,
+            ds_prev_snap_txg: previous_txg,
+            ds_snapnames_zapobj: names,
+            ds_creation_txg: if number == 0 { INITIAL } else { self.wish.birth },
+            ds_deadlist_obj: self.deadlist(&deadlist)?,
+            ds_unique_bytes: if snapshots.is_empty() { own.sums.allocated } else { 0 },
+            ds_fsid_guid: fsid(id("fsid")),
+            ds_guid: id("guid"),
+            ..common
+        };
+        self.put_dataset(head, &dataset, own)?;
+        self.snapshot_names(names, own, &snapshots)?;
+        self.clones.push(member(head));
+        // The oldest of the chain is the clone of the origin.
+        self.next_clones.push(member(chain.first().copied().unwrap_or(head)));
+        let node = &mut self.nodes[place(number)];
+        (node.head, node.origin, node.own) = (head, self.origin, own.sums);
+        (node.quota, node.reservation) = (own.quota, own.reservation);
+        Ok(head)
+    }
+
+    /// Makes the table of a dataset's snapshots the object `number`.
+    fn snapshot_names(&mut self, number: u64, own: &Filled, snapshots: &[u64]) -> Result<()> {
+        let names = own.snapshots.iter().map(String::as_str);
+        let entries: Vec<(&str, zap::Value)> =
+            names.zip(snapshots.iter().map(|object| (*object).into())).collect();
+        self.mos.zap(self.store, number, &Object::plain(kind::DSL_SNAPSHOTS, 512), &entries)
+    }
+
+    /// A dataset's object: its bonus, and as a ZAP the features that it uses.
+    fn put_dataset(&mut self, object: u64, dataset: &Dataset, own: &Filled) -> Result<()> {
+        let bonus = dataset.bytes();
+        if !self.wish.is_extensible {
+            return self.mos.bonus(object, kind::DSL_DATASET, &bonus);
+        }
+        let used: Vec<(&str, zap::Value)> = own.features.iter().map(|guid| (*guid, 0.into())).collect();
+        for guid in &own.features {
+            self.features.count(guid, 1);
+        }
+        self.features.count(features::EXTENSIBLE_DATASET, 1);
+        let plain = Object::plain(kind::ZAP, 512).with_bonus(kind::DSL_DATASET, &bonus);
+        self.mos.zap(self.store, object, &plain, &used)
+    }
+
+    /// The origin, an empty snapshot from which every dataset is cloned (dsl_pool.c, dsl_pool_create_origin).
+    fn write_origin(&mut self, datasets: usize) -> Result<()> {
+        let (head, snapshot) = (self.mos.number(), self.origin);
+        let names = self.mos.new_zap(self.store, kind::DSL_SNAPSHOTS, &[("$ORIGIN", snapshot.into())])?;
+        let clones = self.mos.new_zap(self.store, kind::CLONES, &std::mem::take(&mut self.clones))?;
+        let next = std::mem::take(&mut self.next_clones);
+        let next = self.mos.new_zap(self.store, kind::NEXT_CLONES, &next)?;
+        let directory = self.nodes[ORIGIN].object;
+        let common = Dataset {
+            ds_dir_obj: directory,
+            ds_creation_time: self.wish.time,
+            ds_creation_txg: INITIAL,
+            ds_flags: UNIQUE_ACCURATE,
+            ..Dataset::BLANK
+        };
+        let ids = self.wish.ids;
+        let own = Dataset {
+            ds_prev_snap_obj: snapshot,
+            ds_prev_snap_txg: INITIAL,
+            ds_snapnames_zapobj: names,
+            ds_deadlist_obj: self.deadlist(&[0])?,
+            ds_fsid_guid: fsid(ids.number("fsid $ORIGIN")),
+            ds_guid: ids.number("guid $ORIGIN"),
+            ..common.clone()
+        };
+        self.mos.bonus(head, kind::DSL_DATASET, &own.bytes())?;
+        let own = Dataset {
+            ds_next_snap_obj: head,
+            // Its head, and what was cloned from it.
+            ds_num_children: 1 + crate::units::u64_of(datasets),
+            ds_deadlist_obj: self.deadlist(&[])?,
+            ds_fsid_guid: fsid(ids.number("fsid $ORIGIN@$ORIGIN")),
+            ds_guid: ids.number("guid $ORIGIN@$ORIGIN"),
+            ds_next_clones_obj: next,
+            ..common
+        };
+        self.mos.bonus(snapshot, kind::DSL_DATASET, &own.bytes())?;
+        let node = &mut self.nodes[ORIGIN];
+        (node.head, node.clones) = (head, clones);
+        Ok(())
+    }
+
+    /// The children and properties of each directory.
+    fn tables(&mut self, filled: &[Filled]) -> Result<()> {
+        for number in 0..self.nodes.len() {
+            let children: Vec<(String, zap::Value)> = self
+                .nodes
+                .iter()
+                .filter(|node| node.parent == Some(number))
+                .map(|node| (node.name.clone(), node.object.into()))
+                .collect();
+            let own = (0..filled.len()).find(|dataset| place(*dataset) == number);
+            let properties = own.and_then(|dataset| filled.get(dataset)).map(|own| own.properties.clone());
+            let (object, list) = (self.nodes[number].children, self.nodes[number].properties);
+            self.mos.zap(self.store, object, &Object::plain(kind::DSL_CHILDREN, 512), &children)?;
+            let plain = Object::plain(kind::DSL_PROPERTIES, 512);
+            self.mos.zap(self.store, list, &plain, &properties.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+/// A GUID of 56 bits (dsl_dataset.c, unique_create).
+const fn fsid(number: u64) -> u64 {
+    number >> 8
+}
+
+impl Directories {
+    /// The object of the pool's own directory.
+    pub(super) fn root(&self) -> u64 {
+        self.nodes.first().map_or(0, |node| node.object)
+    }
+
+    /// Reserves nothing and writes the directories: all that their sums count is known, `mos` is what the pool's own set
+    /// takes.
+    pub(super) fn write(mut self, set: &mut Mos, mos: Sums) -> Result<u64> {
+        // As the pool counts itself: uncompressed as it is stored.
+        self.nodes[MOS_DIR].own = Sums { logical: mos.physical, ..mos };
+        let mut total: Vec<Sums> = self.nodes.iter().map(|node| node.own).collect();
+        // What children take, and what is kept for them beyond that.
+        let mut children = vec![(0, 0); self.nodes.len()];
+        // Children come after their parents.
+        for number in (0..self.nodes.len()).rev() {
+            if let Some(parent) = self.nodes[number].parent {
+                let own = total[number];
+                let kept = self.nodes[number].reservation.saturating_sub(own.allocated);
+                total[parent] += Sums { allocated: own.allocated + kept, ..own };
+                children[parent] = (children[parent].0 + own.allocated, children[parent].1 + kept);
+            }
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            let directory = Directory {
+                dd_creation_time: self.time,
+                dd_head_dataset_obj: node.head,
+                dd_parent_obj: node.parent.map_or(0, |parent| self.nodes[parent].object),
+                dd_origin_obj: node.origin,
+                dd_child_dir_zapobj: node.children,
+                dd_used_bytes: total[number].allocated,
+                dd_compressed_bytes: total[number].physical,
+                dd_uncompressed_bytes: total[number].logical,
+                dd_quota: node.quota,
+                dd_reserved: node.reservation,
+                dd_props_zapobj: node.properties,
+                dd_flags: USED_BREAKDOWN,
+                dd_used_breakdown: [node.own.allocated, 0, children[number].0, children[number].1, 0],
+                dd_clones: node.clones,
+                ..Directory::BLANK
+            };
+            set.bonus(node.object, kind::DSL_DIR, &directory.bytes())?;
+        }
+        Ok(total.first().map_or(0, |total| total.allocated))
+    }
+}

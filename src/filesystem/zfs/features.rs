@@ -1,0 +1,293 @@
+//! The features of a pool: which there are, which a pool may use, and how often it uses each (module/zcommon/
+//! zfeature_common.c).
+
+use std::collections::BTreeMap;
+
+use super::zap;
+use crate::error::{Error, Kind, Result};
+use crate::text::nearest;
+use crate::units::u64_of;
+
+/// A feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Feature {
+    /// Its name with that of who made it.
+    pub(super) guid: &'static str,
+    /// Whether software that does not know it can read a pool that uses it.
+    readable: bool,
+    /// The first release of OpenZFS that has it: 20 for 2.0 and all before, up to 24.
+    since: u8,
+    /// The oldest GRUB that reads a pool for which it is enabled, by the sets of cmd/zpool/compatibility.d.
+    grub: Grub,
+}
+
+/// The oldest GRUB of whose set a feature is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grub {
+    Old,
+    New,
+    None,
+}
+
+const fn feature(guid: &'static str, readable: bool, since: u8, grub: Grub) -> Feature {
+    Feature { guid, readable, since, grub }
+}
+
+pub(super) const HOLE_BIRTH: &str = "com.delphix:hole_birth";
+pub(super) const EMBEDDED_DATA: &str = "com.delphix:embedded_data";
+pub(super) const LZ4: &str = "org.illumos:lz4_compress";
+pub(super) const EXTENSIBLE_DATASET: &str = "com.delphix:extensible_dataset";
+pub(super) const LARGE_BLOCKS: &str = "org.open-zfs:large_blocks";
+pub(super) const ZSTD: &str = "org.freebsd:zstd_compress";
+pub(super) const OBJECT_ACCOUNTING: &str = "org.zfsonlinux:userobj_accounting";
+pub(super) const PROJECT_QUOTA: &str = "org.zfsonlinux:project_quota";
+pub(super) const SPACEMAP_V2: &str = "com.delphix:spacemap_v2";
+pub(super) const SPACEMAP_HISTOGRAM: &str = "com.delphix:spacemap_histogram";
+pub(super) const ENABLED_TXG: &str = "com.delphix:enabled_txg";
+pub(super) const EMPTY_BPOBJ: &str = "com.delphix:empty_bpobj";
+
+/// All features of OpenZFS 2.4.
+const ALL: [Feature; 47] = [
+    feature("org.zfsonlinux:allocation_classes", true, 20, Grub::Old),
+    feature("com.delphix:zpool_checkpoint", true, 20, Grub::Old),
+    feature("org.openzfs:device_rebuild", true, 20, Grub::Old),
+    feature("com.delphix:obsolete_counts", true, 20, Grub::None),
+    feature("com.delphix:bookmarks", true, 20, Grub::New),
+    feature("com.delphix:async_destroy", true, 20, Grub::Old),
+    feature(SPACEMAP_V2, true, 20, Grub::Old),
+    feature("com.joyent:filesystem_limits", true, 20, Grub::New),
+    feature("org.openzfs:zilsaxattr", true, 22, Grub::New),
+    feature(SPACEMAP_HISTOGRAM, true, 20, Grub::Old),
+    feature("com.delphix:livelist", true, 20, Grub::New),
+    feature("com.datto:resilver_defer", true, 20, Grub::Old),
+    feature(ENABLED_TXG, true, 20, Grub::Old),
+    feature(OBJECT_ACCOUNTING, true, 20, Grub::New),
+    feature("com.fudosecurity:block_cloning", true, 22, Grub::Old),
+    feature(PROJECT_QUOTA, true, 20, Grub::New),
+    feature("com.delphix:log_spacemap", true, 20, Grub::Old),
+    feature(EMPTY_BPOBJ, true, 20, Grub::Old),
+    feature("com.klarasystems:fast_dedup", true, 23, Grub::None),
+    feature("com.klarasystems:large_microzap", true, 23, Grub::None),
+    feature("com.truenas:block_cloning_endian", true, 24, Grub::None),
+    feature("com.truenas:physical_rewrite", true, 24, Grub::None),
+    feature("com.delphix:bookmark_written", false, 20, Grub::None),
+    feature("com.datto:encryption", false, 20, Grub::None),
+    feature("org.openzfs:blake3", false, 22, Grub::None),
+    feature("org.illumos:edonr", false, 20, Grub::None),
+    feature("com.klarasystems:vdev_zaps_v2", false, 22, Grub::None),
+    feature(EXTENSIBLE_DATASET, false, 20, Grub::New),
+    feature(ZSTD, false, 20, Grub::None),
+    feature(HOLE_BIRTH, false, 20, Grub::Old),
+    feature("com.delphix:device_removal", false, 20, Grub::None),
+    feature(LZ4, false, 20, Grub::Old),
+    feature("com.delphix:redacted_datasets", false, 20, Grub::None),
+    feature("org.zfsonlinux:large_dnode", false, 20, Grub::None),
+    feature("com.datto:bookmark_v2", false, 20, Grub::None),
+    feature("com.joyent:multi_vdev_crash_dump", false, 20, Grub::None),
+    feature("org.illumos:skein", false, 20, Grub::None),
+    feature("com.delphix:head_errlog", false, 22, Grub::None),
+    feature("org.openzfs:draid", false, 21, Grub::None),
+    feature("com.delphix:redaction_bookmarks", false, 20, Grub::None),
+    feature("org.illumos:sha512", false, 20, Grub::None),
+    feature(LARGE_BLOCKS, false, 20, Grub::New),
+    feature("com.delphix:redaction_list_spill", false, 23, Grub::None),
+    feature(EMBEDDED_DATA, false, 20, Grub::Old),
+    feature("org.openzfs:raidz_expansion", false, 23, Grub::None),
+    feature("org.zfsonlinux:longname", false, 23, Grub::None),
+    feature("com.klarasystems:dynamic_gang_header", false, 24, Grub::None),
+];
+
+/// Features whose first transaction group is not recorded: they are older than that, or recorded nothing when a pool was
+/// made (zfeature_common.c: those without a dependency on enabled_txg that count with it all the same are recorded).
+const WITHOUT_TXG: [&str; 5] =
+    ["com.delphix:async_destroy", EMPTY_BPOBJ, LZ4, "com.joyent:multi_vdev_crash_dump", SPACEMAP_HISTOGRAM];
+
+/// Features that every pool uses, so that none can be without.
+const ALWAYS: [&str; 7] =
+    [HOLE_BIRTH, EMBEDDED_DATA, LZ4, SPACEMAP_V2, SPACEMAP_HISTOGRAM, ENABLED_TXG, EMPTY_BPOBJ];
+
+/// The sets of features that `zpool create -o compatibility=` reads and a pool can be written with. `off` is no set: all of
+/// OpenZFS 2.4 are enabled, and those that 2.1 does not know are not used, so that 2.1 reads the pool too until a newer one
+/// writes to it.
+pub(super) const SETS: [&str; 15] = [
+    "off",
+    "openzfs-2.0-freebsd",
+    "openzfs-2.0-linux",
+    "openzfs-2.1-freebsd",
+    "openzfs-2.1-linux",
+    "openzfs-2.2",
+    "openzfs-2.2-freebsd",
+    "openzfs-2.2-linux",
+    "openzfs-2.3",
+    "openzfs-2.3-freebsd",
+    "openzfs-2.3-linux",
+    "openzfs-2.4",
+    "grub2",
+    "grub2-2.06",
+    "grub2-2.12",
+];
+
+/// Whether the set of this name has a feature.
+fn is_in(set: &str, feature: &Feature) -> bool {
+    match set {
+        // The newest set of OpenZFS 2.4 for GRUB is that of 2.12.
+        "grub2" | "grub2-2.12" => feature.grub != Grub::None,
+        "grub2-2.06" => feature.grub == Grub::Old,
+        _ => {
+            let release = ["2.0", "2.1", "2.2", "2.3"].iter().position(|release| set.contains(release));
+            let releases = [20, 21, 22, 23];
+            let newest = release.and_then(|at| releases.get(at)).copied().unwrap_or(24);
+            feature.since <= newest
+        }
+    }
+}
+
+/// The name of a feature without that of who made it.
+fn short(guid: &str) -> &str {
+    guid.split_once(':').map_or(guid, |(_, name)| name)
+}
+
+/// The features that a pool may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Enabled(Vec<&'static Feature>);
+
+impl Enabled {
+    /// Those of a set of [`SETS`], but for those that `chosen` names: a feature is enabled or not.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] for a feature that there is not, or that no pool can be without.
+    pub(super) fn new(set: &str, chosen: &[(&str, bool)]) -> Result<Self> {
+        for (name, enabled) in chosen {
+            let known = ALL.iter().find(|feature| short(feature.guid) == *name);
+            let Some(known) = known else {
+                let near = nearest(name, ALL.iter().map(|feature| short(feature.guid)));
+                let error = Error::new(Kind::Manifest, format!("OpenZFS 2.4 has no feature `{name}`"));
+                return Err(match near {
+                    Some(near) => error.hint(format!("`{near}` is one")),
+                    None => error,
+                });
+            };
+            if !enabled && ALWAYS.contains(&known.guid) {
+                return Err(Error::new(
+                    Kind::Manifest,
+                    format!("no pool is written without the feature `{name}`"),
+                )
+                .expected("enabled"));
+            }
+        }
+        let choice = |feature: &Feature| chosen.iter().find(|(name, _)| short(feature.guid) == *name);
+        let has =
+            |feature: &&Feature| choice(feature).map_or_else(|| is_in(set, feature), |(_, enabled)| *enabled);
+        Ok(Self(ALL.iter().filter(has).collect()))
+    }
+
+    /// Whether the feature of this name is among them.
+    pub(super) fn has(&self, guid: &str) -> bool {
+        self.0.iter().any(|feature| feature.guid == guid)
+    }
+}
+
+/// How often a pool uses each feature.
+#[derive(Clone, Debug)]
+pub(super) struct Features<'a> {
+    counts: BTreeMap<&'static str, u64>,
+    enabled: &'a Enabled,
+}
+
+impl<'a> Features<'a> {
+    /// Those that every pool uses once.
+    pub(super) fn new(enabled: &'a Enabled) -> Self {
+        let counts = [HOLE_BIRTH, EMBEDDED_DATA, LZ4, SPACEMAP_V2].map(|guid| (guid, 1)).into();
+        let mut features = Self { counts, enabled };
+        let recorded = u64_of(features.recorded().len());
+        features.counts.insert(ENABLED_TXG, recorded);
+        features
+    }
+
+    /// Counts `times` more uses.
+    pub(super) fn count(&mut self, guid: &'static str, times: u64) {
+        *self.counts.entry(guid).or_default() += times;
+    }
+
+    fn counted(&self, readable: bool) -> Vec<(&'static str, zap::Value)> {
+        let own = self.enabled.0.iter().filter(|feature| feature.readable == readable);
+        own.map(|feature| (feature.guid, self.counts.get(feature.guid).copied().unwrap_or_default().into()))
+            .collect()
+    }
+
+    /// The entries of features_for_write.
+    pub(super) fn for_write(&self) -> Vec<(&'static str, zap::Value)> {
+        self.counted(true)
+    }
+
+    /// The entries of features_for_read.
+    pub(super) fn for_read(&self) -> Vec<(&'static str, zap::Value)> {
+        self.counted(false)
+    }
+
+    /// The entries of feature_descriptions: the name, since nothing reads them.
+    pub(super) fn descriptions(&self) -> Vec<(&'static str, zap::Value)> {
+        self.enabled.0.iter().map(|feature| (feature.guid, short(feature.guid).into())).collect()
+    }
+
+    /// Features whose first transaction group is recorded.
+    pub(super) fn recorded(&self) -> Vec<&'static str> {
+        let guids = self.enabled.0.iter().map(|feature| feature.guid);
+        guids.filter(|guid| !WITHOUT_TXG.contains(guid)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str) -> Enabled {
+        Enabled::new(name, &[]).unwrap()
+    }
+
+    #[test]
+    fn sets_have_as_many_features_as_those_of_openzfs() {
+        // Lines of the files of cmd/zpool/compatibility.d of OpenZFS 2.4.
+        for (name, count) in [
+            ("off", 47),
+            ("openzfs-2.4", 47),
+            ("openzfs-2.3-linux", 44),
+            ("openzfs-2.2", 39),
+            ("openzfs-2.1-linux", 34),
+            ("openzfs-2.0-linux", 33),
+            ("grub2-2.06", 14),
+            ("grub2-2.12", 22),
+            ("grub2", 22),
+        ] {
+            assert_eq!(set(name).0.len(), count, "{name}");
+        }
+        assert!(!set("grub2-2.06").has(EXTENSIBLE_DATASET));
+        for name in SETS {
+            assert!(ALWAYS.iter().all(|guid| set(name).has(guid)), "{name}");
+        }
+    }
+
+    #[test]
+    fn single_features_are_chosen_by_name() {
+        let own = Enabled::new("off", &[("edonr", false), ("zstd_compress", false)]).unwrap();
+        assert_eq!(own.0.len(), 45);
+        assert!(!own.has(ZSTD));
+        assert!(Enabled::new("grub2-2.06", &[("large_blocks", true)]).unwrap().has(LARGE_BLOCKS));
+        let error = Enabled::new("off", &[("zstd_compres", false)]).unwrap_err();
+        assert!(error.to_string().contains("`zstd_compress` is one"), "{error}");
+        let error = Enabled::new("off", &[("hole_birth", false)]).unwrap_err();
+        assert!(error.what().contains("no pool is written without"), "{error}");
+    }
+
+    #[test]
+    fn what_is_in_use_is_counted() {
+        let enabled = set("off");
+        let mut features = Features::new(&enabled);
+        features.count(ZSTD, 2);
+        assert_eq!(features.recorded().len(), 42);
+        assert!(features.for_write().contains(&(ENABLED_TXG, 42.into())));
+        assert!(features.for_read().contains(&(ZSTD, 2.into())));
+        assert!(features.for_read().contains(&("org.openzfs:draid", 0.into())));
+        assert_eq!(features.for_write().len() + features.for_read().len(), 47);
+    }
+}

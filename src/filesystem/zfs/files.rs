@@ -1,0 +1,458 @@
+//! A filesystem: the objects of a dataset that holds files.
+
+use std::collections::BTreeMap;
+
+use super::attributes::{self, Attribute, Attributes, Layouts};
+use super::compress::Compression;
+use super::data::{self, Contents, Note};
+use super::division::{self, Division};
+use super::format::{
+    DNODE, DNODE_OBJECT_ACCOUNTED, DNODE_USED_BYTES, DNODE_USER_ACCOUNTED, OBJSET_OBJECTS, OBJSET_PROJECTS,
+    OBJSET_USERS, ObjectSet, SECTOR, kind,
+};
+use super::nvlist;
+use super::objects::{Dnodes, Made, Object, Objects};
+use super::pointer::{About, Pointer, Stored, Sums};
+use super::space::Run;
+use super::store::{Manner, Store};
+use super::zap;
+use crate::error::{Error, Kind, Result};
+use crate::filesystem::mode::{self, MODE_DIRECTORY, MODE_FILE, MODE_TYPE};
+use crate::pour::spool::Packed;
+use crate::tree::{Content, Meta, NodeId, Time, Tree};
+use crate::units::{u64_of, usize_of};
+use crate::wire::Wire;
+
+/// What a filesystem is made from and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) division: &'a Division,
+    pub(super) contents: &'a Contents,
+    /// The number of the dataset.
+    pub(super) dataset: u16,
+    /// How contents are stored, and how many copies there are.
+    pub(super) data: data::Manner,
+    pub(super) copies: usize,
+    /// How metadata is stored.
+    pub(super) metadata: Manner,
+    pub(super) birth: u64,
+    pub(super) salt: u64,
+    /// Whether objects are counted and belong to projects.
+    pub(super) accounts_objects: bool,
+    /// The time of change and creation of everything.
+    pub(super) time: Time,
+}
+
+/// A filesystem that is written.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Its object set.
+    pub(super) root: Pointer,
+    pub(super) sums: Sums,
+}
+
+/// The places of blocks of contents: offset, and number of the block.
+pub(super) type Places = Vec<(u64, u64)>;
+
+/// What an owner has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    bytes: u64,
+    objects: u64,
+}
+
+/// The filesystem on the way.
+struct Filesystem<'a> {
+    wish: &'a Wish<'a>,
+    objects: Objects,
+    dnodes: Dnodes,
+    layouts: Layouts,
+    users: BTreeMap<u32, Usage>,
+    groups: BTreeMap<u32, Usage>,
+    projects: BTreeMap<u32, Usage>,
+}
+
+/// Writes a filesystem. The places of its contents are added to `places`.
+///
+/// # Errors
+/// [`Kind::Capacity`] where there is no space left, and for what OpenZFS cannot hold: extended attributes.
+pub(super) fn write(wish: &Wish<'_>, store: &mut Store, places: &mut Places) -> Result<Written> {
+    let mut filesystem = Filesystem {
+        wish,
+        objects: Objects::new(wish.metadata, wish.birth, wish.salt),
+        dnodes: Dnodes::default(),
+        layouts: Layouts::default(),
+        users: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        projects: BTreeMap::new(),
+    };
+    let first = places.len();
+    filesystem.contents(store, places)?;
+    filesystem.nodes(store, &places[first..])?;
+    filesystem.tables(store)?;
+    filesystem.finish(store)
+}
+
+/// The flags of the dnodes of a filesystem whose owners are counted.
+const fn dnode_flags(accounts_objects: bool) -> u8 {
+    DNODE_USED_BYTES | DNODE_USER_ACCOUNTED | if accounts_objects { DNODE_OBJECT_ACCOUNTED } else { 0 }
+}
+
+/// Flags of a file (zfs_znode.h): archive and modified; trivial ACL; ACEs of a directory were inherited automatically;
+/// everybody may execute; it has a project.
+const FLAG_ALWAYS: u64 = 0x0408_0000_0000;
+const FLAG_TRIVIAL: u64 = 0x4;
+const FLAG_DIRECTORY: u64 = 0x40;
+const FLAG_EXECUTABLE: u64 = 0x100;
+const FLAG_PROJECT: u64 = 0x8000_0000_0000;
+
+/// The most bytes of extended attributes in one file, and of one (zfs_sa.h, DXATTR_MAX_SA_SIZE, DXATTR_MAX_ENTRY_SIZE).
+const MOST_XATTRS: usize = 64 << 10;
+const MOST_XATTR: usize = 32 << 10;
+
+/// What a directory or file is, besides its metadata.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shape {
+    size: u64,
+    parent: u64,
+    links: u64,
+}
+
+/// Bytes that a block of contents has as it is stored; `None` if it takes no space.
+fn physical(packed: &Packed<Note>, logical: u64) -> Option<u64> {
+    match packed.note {
+        Note::Hole | Note::Embedded(_) => None,
+        Note::Compressed(_) => Some(packed.end.get() - packed.start.get()),
+        Note::Plain(_) => Some(logical),
+    }
+}
+
+impl<'a> Filesystem<'a> {
+    /// Gives places to the contents of all files, file after file, so that they lie together.
+    fn contents(&self, store: &mut Store, places: &mut Places) -> Result<()> {
+        let wish = self.wish;
+        for node in wish.division.nodes(wish.tree, wish.dataset) {
+            let logical = wish.data.block(wish.tree.size(node));
+            for block in wish.contents.blocks_of(node) {
+                let Some(physical) = physical(wish.contents.block(block.chunk)?, logical) else { continue };
+                let runs = store.places(physical, wish.copies)?;
+                places.extend(runs.iter().map(|run| (run.start, block.chunk)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of a file, whose places are the next in `places`.
+    fn file(&self, store: &mut Store, places: &mut &[(u64, u64)], node: NodeId) -> Result<Blocks<'static>> {
+        let wish = self.wish;
+        let size = wish.tree.size(node);
+        let block = wish.data.block(size);
+        let mut tree = self.objects.tree(&Object::plain(kind::FILE, block));
+        let mut next = 0;
+        for own in wish.contents.blocks_of(node) {
+            tree.push_holes(store, self.objects.manner, own.number - next)?;
+            let pointer = self.block(store, places, block, own.chunk)?;
+            tree.push(store, self.objects.manner, pointer)?;
+            next = own.number + 1;
+        }
+        tree.push_holes(store, self.objects.manner, size.div_ceil(block) - next)?;
+        Ok(Blocks::File(tree))
+    }
+
+    /// The pointer to a block of contents.
+    fn block(&self, store: &Store, places: &mut &[(u64, u64)], logical: u64, chunk: u64) -> Result<Pointer> {
+        let wish = self.wish;
+        let about = About::contents(kind::FILE, wish.birth);
+        let packed = wish.contents.block(chunk)?;
+        let own = wish.data.compression.number();
+        let (compression, sum) = match &packed.note {
+            Note::Hole => return Ok(Pointer::HOLE),
+            Note::Embedded(bytes) => return Pointer::embedded(about, logical, own, bytes),
+            Note::Compressed(sum) => (own, *sum),
+            Note::Plain(sum) => (Compression::Off.number(), *sum),
+        };
+        let physical = physical(packed, logical).unwrap_or_default();
+        let taken =
+            places.split_off(..wish.copies).filter(|taken| taken.iter().all(|(_, own)| *own == chunk));
+        let taken = taken.ok_or_else(|| Error::bug("a block of a file has no place"))?;
+        let length = store.space.geometry.allocated(physical);
+        let runs: Vec<Run> = taken.iter().map(|(start, _)| Run { start: *start, length }).collect();
+        let stored = Stored { logical, physical, compression, checksum: wish.data.checksum.number(), sum };
+        Pointer::new(about, &stored, &runs)
+    }
+
+    /// The objects of the tree's nodes, ascending.
+    fn nodes(&mut self, store: &mut Store, mut places: &[(u64, u64)]) -> Result<()> {
+        let wish = self.wish;
+        let (tree, division) = (wish.tree, wish.division);
+        let (entries, shape) = match division.root(wish.dataset) {
+            Some(root) => self.directory(root),
+            None => (Vec::new(), Shape { size: 2, links: 2, parent: 0 }),
+        };
+        // The root is its own parent.
+        let shape = Shape { parent: division::ROOT, ..shape };
+        let meta = division.root(wish.dataset).map(|root| tree.node(root).meta);
+        let meta = meta.unwrap_or_else(|| Meta::root(0o755, wish.time));
+        let attributes = self.attributes(MODE_DIRECTORY | meta.mode, &meta, shape, Vec::new());
+        let attributes = self.with_xattrs(attributes, &meta, division.root(wish.dataset))?;
+        self.node(store, division::ROOT, &meta, &attributes, Blocks::Entries(entries))?;
+        for node in division.nodes(tree, wish.dataset) {
+            let number = division.object(tree, node);
+            let meta = tree.node(node).meta;
+            let parent = division.parent(tree, node, wish.dataset);
+            let links = division.links(node);
+            let (shape, blocks, special) = match tree.node(node).content {
+                Content::Directory => {
+                    let (entries, shape) = self.directory(node);
+                    (shape, Blocks::Entries(entries), Vec::new())
+                }
+                Content::Symlink { .. } => {
+                    let target = tree.target(node).to_vec();
+                    let shape = Shape { size: u64_of(target.len()), links, parent };
+                    (shape, Blocks::None, vec![(Attribute::Target, target)])
+                }
+                Content::CharacterDevice { device } | Content::BlockDevice { device } => {
+                    (Shape { size: 0, links, parent }, Blocks::None, vec![device_number(device)])
+                }
+                _ => {
+                    let size = tree.size(node);
+                    let blocks = if size > 0 { self.file(store, &mut places, node)? } else { Blocks::None };
+                    (Shape { size, links, parent }, blocks, Vec::new())
+                }
+            };
+            let shape = Shape { parent, ..shape };
+            let attributes = self.attributes(mode::mode(tree, node), &meta, shape, special);
+            let attributes = self.with_xattrs(attributes, &meta, Some(node))?;
+            self.node(store, number, &meta, &attributes, blocks)?;
+            self.dnodes.close(&self.objects, store, number)?;
+        }
+        Ok(())
+    }
+
+    /// The entries of a directory, and what follows from them.
+    fn directory(&self, directory: NodeId) -> (Entries<'a>, Shape) {
+        let Wish { tree, division, dataset, .. } = *self.wish;
+        let mut shape = Shape { size: 2, links: 2, parent: 0 };
+        let mut entries = Vec::new();
+        for child in division.entries(tree, directory, dataset) {
+            // zfs_znode.h, ZFS_DIRENT_MAKE: the type of the file in the uppermost bits.
+            let kind = u64::from(mode::mode(tree, child) >> 12);
+            entries.push((tree.name(child), (kind << 60 | division.object(tree, child)).into()));
+            shape.size += 1;
+            shape.links += u64::from(tree.is_directory(child));
+        }
+        (entries, shape)
+    }
+
+    /// The attributes of a file, in the order that readers expect (module/os/linux/zfs/zfs_znode_os.c, zfs_mknode).
+    fn attributes(&self, mode: u16, meta: &Meta, shape: Shape, special: Attributes) -> Attributes {
+        let is_directory = mode & MODE_TYPE == MODE_DIRECTORY;
+        let has_project = self.wish.accounts_objects && (is_directory || mode & MODE_TYPE == MODE_FILE);
+        let mut flags = FLAG_ALWAYS | FLAG_TRIVIAL;
+        for (holds, flag) in [
+            (is_directory, FLAG_DIRECTORY),
+            (mode & 0o111 == 0o111, FLAG_EXECUTABLE),
+            (has_project, FLAG_PROJECT),
+        ] {
+            flags |= if holds { flag } else { 0 };
+        }
+        let number = |number: u64| number.to_le_bytes().to_vec();
+        let (acl, count) = attributes::trivial_acl(mode, is_directory);
+        let mut list = vec![
+            (Attribute::Mode, number(mode.into())),
+            (Attribute::Size, number(shape.size)),
+            (Attribute::Generation, number(self.wish.birth)),
+            (Attribute::User, number(meta.uid.into())),
+            (Attribute::Group, number(meta.gid.into())),
+            (Attribute::Parent, number(shape.parent)),
+            (Attribute::Flags, number(flags)),
+            (Attribute::AccessTime, time(meta.mtime)),
+            (Attribute::ModificationTime, time(meta.mtime)),
+            (Attribute::ChangeTime, time(self.wish.time)),
+            (Attribute::CreationTime, time(self.wish.time)),
+            (Attribute::Links, number(shape.links)),
+        ];
+        if has_project {
+            list.push((Attribute::Project, number(0)));
+        }
+        let (before, after): (Attributes, Attributes) =
+            special.into_iter().partition(|(attribute, _)| *attribute == Attribute::Device);
+        list.extend(before);
+        list.push((Attribute::AclCount, number(count)));
+        list.push((Attribute::AclEntries, acl));
+        list.extend(after);
+        list
+    }
+
+    /// Adds the extended attributes of a file.
+    fn with_xattrs(&self, mut list: Attributes, meta: &Meta, node: Option<NodeId>) -> Result<Attributes> {
+        let tree = self.wish.tree;
+        let xattrs = tree.xattrs(meta.xattrs);
+        if xattrs.is_empty() {
+            return Ok(list);
+        }
+        let path = || node.map_or_else(|| "/".to_owned(), |node| tree.path(node));
+        let too_large = |found: usize, most: usize, what: &str| {
+            Err(Error::new(Kind::Capacity, format!("ZFS cannot hold {what} in the attributes of a file"))
+                .at(path())
+                .expected(format!("at most {most} bytes"))
+                .found(format!("{found} bytes")))
+        };
+        let mut packed = nvlist::List::default();
+        for xattr in xattrs {
+            if xattr.value.len() > MOST_XATTR {
+                return too_large(xattr.value.len(), MOST_XATTR, "so long an extended attribute");
+            }
+            packed = packed.with(&xattr.name, nvlist::Value::Bytes(xattr.value.clone()));
+        }
+        let packed = packed.packed()?;
+        // Their length has 16 bits.
+        if packed.len() >= MOST_XATTRS {
+            return too_large(packed.len(), MOST_XATTRS - 1, "so many extended attributes");
+        }
+        list.push((Attribute::Xattrs, packed));
+        Ok(list)
+    }
+
+    /// Writes one object and charges its owner.
+    fn node(
+        &mut self,
+        store: &mut Store,
+        number: u64,
+        meta: &Meta,
+        attributes: &[(Attribute, Vec<u8>)],
+        blocks: Blocks<'_>,
+    ) -> Result<()> {
+        let packed = attributes::packed(attributes, &mut self.layouts)?;
+        let manner = self.objects.manner;
+        let spill = match packed.spill {
+            None => None,
+            Some(mut bytes) => {
+                bytes.resize(usize_of(u64_of(bytes.len()).next_multiple_of(SECTOR)), 0);
+                Some(store.write(About::contents(kind::ATTRIBUTES, self.wish.birth), manner, &bytes)?)
+            }
+        };
+        let spill = spill.as_ref();
+        let flags = dnode_flags(self.wish.accounts_objects);
+        let object = |kind, block| {
+            Object { flags, ..Object::plain(kind, block) }.with_bonus(kind::ATTRIBUTES, &packed.bonus)
+        };
+        let made = match blocks {
+            Blocks::Entries(entries) => {
+                self.objects.zap(store, &object(kind::DIRECTORY, SECTOR), &entries, spill)?
+            }
+            Blocks::File(tree) => {
+                let size = attributes.iter().find(|(attribute, _)| *attribute == Attribute::Size);
+                let size =
+                    size.and_then(|(_, value)| value.first_chunk().copied()).map_or(0, u64::from_le_bytes);
+                let object = object(kind::FILE, self.wish.data.block(size));
+                self.objects.end(store, &object, tree, spill)?
+            }
+            Blocks::None => self.objects.write(store, &object(kind::FILE, SECTOR), &[], spill)?,
+        };
+        self.charge(meta, &made);
+        self.dnodes.put(number, &made.dnode);
+        Ok(())
+    }
+
+    /// Charges the owner of an object for what it takes, and for its dnode (module/zfs/dmu_objset.c,
+    /// do_userquota_cacheflush).
+    fn charge(&mut self, meta: &Meta, made: &Made) {
+        for (owners, owner) in
+            [(&mut self.users, meta.uid), (&mut self.groups, meta.gid), (&mut self.projects, 0)]
+        {
+            let usage = owners.entry(owner).or_default();
+            usage.bytes += made.allocated + u64_of(DNODE);
+            usage.objects += 1;
+        }
+    }
+
+    /// The tables that every filesystem has.
+    fn tables(&mut self, store: &mut Store) -> Result<()> {
+        let flags = dnode_flags(self.wish.accounts_objects);
+        let mut put = |number: u64, kind: u8, entries: &[(String, zap::Value)]| -> Result<()> {
+            let object = Object { flags, ..Object::plain(kind, SECTOR) };
+            let made = self.objects.zap(store, &object, entries, None)?;
+            self.dnodes.put(number, &made.dnode);
+            Ok(())
+        };
+        let named = |list: &[(&str, u64)]| -> Vec<(String, zap::Value)> {
+            list.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
+        };
+        let master = named(&[
+            ("VERSION", VERSION),
+            ("SA_ATTRS", division::ATTRIBUTE_MASTER),
+            ("DELETE_QUEUE", division::UNLINKED),
+            ("ROOT", division::ROOT),
+            // Names are bytes, and all that differ are different.
+            ("normalization", 0),
+            ("utf8only", 0),
+            ("casesensitivity", 0),
+        ]);
+        let attributes = named(&[("REGISTRY", division::REGISTRATION), ("LAYOUTS", division::LAYOUTS)]);
+        let registration: Vec<(String, zap::Value)> =
+            attributes::registration().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        put(division::MASTER, kind::MASTER, &master)?;
+        put(division::ATTRIBUTE_MASTER, kind::ATTRIBUTE_MASTER, &attributes)?;
+        put(division::UNLINKED, kind::UNLINKED, &[])?;
+        put(division::REGISTRATION, kind::ATTRIBUTE_REGISTRATION, &registration)?;
+        put(division::LAYOUTS, kind::ATTRIBUTE_LAYOUTS, &self.layouts.entries())
+    }
+
+    /// The object set: the dnodes, and what each owner has.
+    fn finish(mut self, store: &mut Store) -> Result<Written> {
+        let counts = self.wish.accounts_objects;
+        let count = self.dnodes.count();
+        let mut used = |owners: &BTreeMap<u32, Usage>| -> Result<[u8; DNODE]> {
+            let mut entries = Vec::new();
+            for (owner, usage) in owners {
+                entries.push((format!("{owner:x}"), zap::Value::from(usage.bytes)));
+                if counts {
+                    entries.push((format!("obj-{owner:x}"), zap::Value::from(usage.objects)));
+                }
+            }
+            Ok(self.objects.zap(store, &Object::plain(kind::USED, SECTOR), &entries, None)?.dnode)
+        };
+        let (users, groups) = (used(&self.users)?, used(&self.groups)?);
+        let projects = if counts { used(&self.projects)? } else { [0; DNODE] };
+        let set = ObjectSet {
+            os_meta_dnode: self.dnodes.finish(&mut self.objects, store)?,
+            os_type: FILESYSTEM,
+            os_flags: OBJSET_USERS | if counts { OBJSET_OBJECTS | OBJSET_PROJECTS } else { 0 },
+            os_userused_dnode: users,
+            os_groupused_dnode: groups,
+            os_projectused_dnode: projects,
+            ..ObjectSet::BLANK
+        };
+        let about = About { kind: kind::OBJSET, level: 0, fill: count, birth: self.wish.birth };
+        let root = store.write(about, self.objects.manner, &set.bytes())?;
+        self.objects.sums += root.sums;
+        Ok(Written { root, sums: self.objects.sums })
+    }
+}
+
+/// The version of filesystems (zfs_znode.h, ZPL_VERSION), and their type among object sets (dmu.h, DMU_OST_ZFS).
+const VERSION: u64 = 5;
+const FILESYSTEM: u64 = 2;
+
+/// Names of a directory with what they lead to.
+type Entries<'a> = Vec<(&'a [u8], zap::Value)>;
+
+/// The blocks of an object.
+enum Blocks<'a> {
+    None,
+    Entries(Entries<'a>),
+    File(super::objects::Tree),
+}
+
+/// A device as Linux numbers it for OpenZFS (include/os/linux/spl/sys/sysmacros.h, makedev through zfs_cmpldev).
+fn device_number((major, minor): (u32, u32)) -> (Attribute, Vec<u8>) {
+    let number = u64::from(major) << 20 | u64::from(minor);
+    (Attribute::Device, number.to_le_bytes().to_vec())
+}
+
+/// Seconds and nanoseconds.
+fn time(time: Time) -> Vec<u8> {
+    [time.seconds.to_le_bytes(), u64::from(time.nanoseconds).to_le_bytes()].concat()
+}

@@ -1,0 +1,77 @@
+//! What a pool is to be: the options of users.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::Bytes;
+use crate::values::Property;
+
+/// The options of a ZFS pool: keys of a manifest, flags of `mkfs zfs`, and what a caller of the library sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Zfs")]
+pub struct Options {
+    /// Name of the pool; default `tank`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long = "label", value_name = "NAME"))]
+    pub pool: Option<String>,
+    /// With a size of auto, the space that `df` shows as available in the running system; default 16MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub free: Option<Bytes>,
+    /// Size of the disk to which the pool will grow; metaslabs, which never change, are made for it. Default its own size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub grow_to: Option<Bytes>,
+    /// log2 of the bytes that are allocated and written together, 9 to 16; default 12.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub ashift: Option<u8>,
+    /// Compression of everything that does not say its own, as the property `compression`: off, lz4, zle, gzip-N, zstd-N;
+    /// default lz4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(id = "packed_compress", long = "compress", value_name = "COMPRESSION"))]
+    pub compress: Option<String>,
+    /// Set of features, as `zpool create -o compatibility=` reads it: openzfs-2.1-linux, grub2-2.12, …; default off, all of
+    /// OpenZFS 2.4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SET"))]
+    pub compatibility: Option<String>,
+    /// Whether the pool has a disk alone: it is in partition 1, and partition 9 of 8 MiB (type `solaris-reserved`) follows, so
+    /// that OpenZFS grows both with the disk; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub whole_disk: Option<bool>,
+    /// Properties of the pool, as `zpool create -o` takes them: autoexpand, bootfs, feature@NAME, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub pool_properties: BTreeMap<String, Property>,
+    /// Properties of the pool's own dataset, which others inherit, as `zpool create -O` takes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub properties: BTreeMap<String, Property>,
+    /// Datasets by their names below the pool, as `root/nix`; each parent is one too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub datasets: BTreeMap<String, DatasetOptions>,
+}
+
+/// The options of a dataset of a ZFS pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ZfsDataset")]
+pub struct DatasetOptions {
+    /// Directory of the contents that goes to this dataset, with all below that no other dataset has; default none, an empty
+    /// dataset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// Properties, as `zfs create -o` takes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, Property>,
+    /// Names of snapshots of the contents, as `blank`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<String>,
+}

@@ -1,0 +1,472 @@
+//! What a pool is, with every default filled in and every name and value checked.
+
+use super::checksum::Checksum;
+use super::compress::Compression;
+use super::data;
+use super::features::{self, Enabled, SETS};
+use super::format::OLD_LARGEST;
+use super::ids::Ids;
+use super::options::{DatasetOptions, Options};
+use super::pool;
+use super::properties::{self, Meaning, PoolMeaning};
+use super::space::Geometry;
+use super::zap;
+use crate::error::{Error, Kind, Result};
+use crate::filesystem::Placement;
+use crate::text::{nearest, shortened};
+use crate::tree::Time;
+use crate::units::{Bytes, usize_of};
+
+/// A dataset with every default filled in.
+#[derive(Clone, Debug)]
+pub(super) struct Dataset {
+    /// The whole name.
+    pub(super) name: String,
+    /// The directory whose contents it has.
+    pub(super) mount: Option<String>,
+    /// Local properties as they are stored.
+    pub(super) properties: Vec<(String, zap::Value)>,
+    pub(super) compression: Compression,
+    pub(super) checksum: Checksum,
+    pub(super) record: u64,
+    pub(super) copies: usize,
+    pub(super) quota: u64,
+    pub(super) reservation: u64,
+    pub(super) snapshots: Vec<String>,
+}
+
+/// The parameters of a pool.
+#[derive(Clone, Debug)]
+pub(super) struct Parameters {
+    pub(super) name: String,
+    pub(super) ids: Ids,
+    pub(super) time: Time,
+    pub(super) ashift: u8,
+    pub(super) free: Option<Bytes>,
+    grow_to: Option<Bytes>,
+    enabled: Enabled,
+    compatibility: Option<String>,
+    comment: Option<String>,
+    properties: Vec<(String, u64)>,
+    boot: Option<usize>,
+    is_whole_disk: bool,
+    /// Parents before children; the first is the pool's own.
+    pub(super) datasets: Vec<Dataset>,
+}
+
+/// Bytes of the longest name of a dataset, with its pool and a snapshot (fs/zfs.h, ZFS_MAX_DATASET_NAME_LEN less a NUL).
+const LONGEST_NAME: usize = 255;
+/// Names of pools that mean something else, or begin so (module/zcommon/zfs_namecheck.c, pool_namecheck).
+const RESERVED: [&str; 4] = ["mirror", "raidz", "draid", "spare"];
+/// The usual name of a pool.
+const USUAL: &str = "tank";
+/// The usual unit: pages of disks that say 512 bytes are 4 KiB all the same.
+const ASHIFT: u8 = 12;
+
+/// Refuses a part of a name that OpenZFS does not take.
+fn check_part(part: &str, whole: &str, key: &'static str) -> Result<()> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.: ".contains(letter);
+    if part.is_empty()
+        || matches!(part, "." | "..")
+        || !part.chars().all(allowed)
+        || whole.len() > LONGEST_NAME
+    {
+        return Err(Error::new(Kind::Manifest, "ZFS does not take this name")
+            .about(key)
+            .expected("at most 255 bytes, in parts of letters, digits, -, _, ., : and spaces")
+            .found(format!("`{}`", shortened(whole.as_bytes(), 80))));
+    }
+    Ok(())
+}
+
+/// Refuses a name that no pool can have.
+fn check_pool(name: &str) -> Result<()> {
+    check_part(name, name, "pool")?;
+    let begins = name.starts_with(|letter: char| letter.is_ascii_alphabetic());
+    if !begins || name == "log" || RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
+        return Err(Error::new(Kind::Manifest, "no ZFS pool can have this name")
+            .about("pool")
+            .expected("a name that begins with a letter, and not with mirror, raidz, draid or spare, nor log")
+            .found(format!("`{name}`")));
+    }
+    Ok(())
+}
+
+impl Dataset {
+    /// One that inherits from its parent.
+    fn below(parent: Option<&Self>, name: String) -> Self {
+        Self {
+            name,
+            mount: None,
+            properties: Vec::new(),
+            compression: parent.map_or_else(Compression::default, |parent| parent.compression),
+            checksum: parent.map_or_else(Checksum::default, |parent| parent.checksum),
+            record: parent.map_or(OLD_LARGEST, |parent| parent.record),
+            copies: parent.map_or(1, |parent| parent.copies),
+            quota: 0,
+            reservation: 0,
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// Takes a property.
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let stored = match properties::dataset(name, value)? {
+            Meaning::Once => return Ok(()),
+            Meaning::Stored(stored) => stored,
+            Meaning::Compression(stored, compression) => {
+                self.compression = compression;
+                stored
+            }
+            Meaning::Checksum(stored, checksum) => {
+                self.checksum = checksum;
+                stored
+            }
+            Meaning::Record(record) => {
+                self.record = record;
+                record.into()
+            }
+            Meaning::Copies(copies) => {
+                self.copies = usize_of(copies);
+                copies.into()
+            }
+            Meaning::Quota(quota) => {
+                self.quota = quota;
+                quota.into()
+            }
+            Meaning::Reservation(reservation) => {
+                self.reservation = reservation;
+                reservation.into()
+            }
+        };
+        self.properties.push((name.to_owned(), stored));
+        Ok(())
+    }
+
+    /// How contents are stored.
+    pub(super) const fn manner(&self, ashift: u8) -> data::Manner {
+        data::Manner { compression: self.compression, checksum: self.checksum, record: self.record, ashift }
+    }
+}
+
+impl Parameters {
+    /// The parameters that options ask for.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] for names and values that OpenZFS would refuse, or that are not written here.
+    pub(super) fn new(options: &Options, at: &Placement) -> Result<Self> {
+        let name = options.pool.clone().unwrap_or_else(|| USUAL.to_owned());
+        check_pool(&name)?;
+        let mut parameters = Self {
+            ids: Ids(at.id),
+            time: at.time,
+            ashift: options.ashift.unwrap_or(ASHIFT),
+            free: options.free,
+            grow_to: options.grow_to,
+            enabled: Enabled::new("off", &[])?,
+            compatibility: None,
+            comment: None,
+            properties: Vec::new(),
+            boot: None,
+            is_whole_disk: options.whole_disk.unwrap_or_default(),
+            datasets: Vec::new(),
+            name,
+        };
+        parameters.add_datasets(options)?;
+        parameters.set_pool(options).map_err(|error| error.about("pool_properties"))?;
+        if !(9..=16).contains(&parameters.ashift) {
+            return Err(Error::new(Kind::Manifest, "ZFS cannot allocate in units of that size")
+                .about("ashift")
+                .expected("9 to 16, which is 512 bytes to 64 KiB")
+                .found(parameters.ashift));
+        }
+        parameters.check_features()?;
+        Ok(parameters)
+    }
+
+    /// Takes the datasets, parents first.
+    fn add_datasets(&mut self, options: &Options) -> Result<()> {
+        let mut own = Dataset::below(None, self.name.clone());
+        if let Some(compress) = &options.compress {
+            if options.properties.contains_key("compression") {
+                return Err(Error::new(Kind::Manifest, "the compression is said twice")
+                    .about("compress")
+                    .expected("`compress`, or the property `compression`"));
+            }
+            own.set("compression", compress).map_err(|error| error.about("compress"))?;
+        }
+        for (name, value) in &options.properties {
+            own.set(name, &value.0).map_err(|error| error.about("properties"))?;
+        }
+        let is_root = |dataset: &DatasetOptions| {
+            dataset.mount.as_ref().is_some_and(|mount| mount.trim_matches('/').is_empty())
+        };
+        // What no other dataset has is the pool's own.
+        own.mount = (!options.datasets.values().any(is_root)).then(|| "/".to_owned());
+        self.datasets.push(own);
+        for (name, dataset) in &options.datasets {
+            self.add(name, dataset).map_err(|error| error.about("datasets"))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, options: &DatasetOptions) -> Result<()> {
+        let whole = format!("{}/{name}", self.name);
+        for part in name.split('/') {
+            check_part(part, &whole, "datasets")?;
+        }
+        let parent = whole.rsplit_once('/').map_or("", |(parent, _)| parent);
+        // Names are sorted, so parents came before.
+        let parent = self.datasets.iter().find(|dataset| dataset.name == parent).ok_or_else(|| {
+            Error::new(Kind::Manifest, format!("the dataset {whole} has no parent"))
+                .expected(format!("a dataset {parent} too"))
+        })?;
+        let mut dataset = Dataset::below(Some(parent), whole);
+        if let Some(mount) = options.mount.as_ref().filter(|mount| !mount.starts_with('/')) {
+            return Err(Error::new(Kind::Manifest, format!("{} cannot be mounted there", dataset.name))
+                .expected("an absolute path")
+                .found(format!("`{}`", shortened(mount.as_bytes(), 80))));
+        }
+        dataset.mount.clone_from(&options.mount);
+        for (name, value) in &options.properties {
+            dataset.set(name, &value.0)?;
+        }
+        for (at, snapshot) in options.snapshots.iter().enumerate() {
+            check_part(snapshot, &format!("{}@{snapshot}", dataset.name), "datasets")?;
+            if options.snapshots[..at].contains(snapshot) {
+                return Err(Error::new(
+                    Kind::Manifest,
+                    format!("{} has two snapshots `{snapshot}`", dataset.name),
+                ));
+            }
+        }
+        dataset.snapshots.clone_from(&options.snapshots);
+        self.datasets.push(dataset);
+        Ok(())
+    }
+
+    /// Takes the properties of the pool.
+    fn set_pool(&mut self, options: &Options) -> Result<()> {
+        let mut set = options.compatibility.clone();
+        let mut chosen = Vec::new();
+        for (name, value) in &options.pool_properties {
+            match properties::pool(name, &value.0)? {
+                PoolMeaning::Stored(number) => self.properties.push((name.clone(), number)),
+                PoolMeaning::Ashift(ashift) => self.ashift = options.ashift.unwrap_or(ashift),
+                PoolMeaning::Boot => self.boot = Some(self.boot(&value.0)?),
+                PoolMeaning::Cache => {}
+                PoolMeaning::Comment => self.comment = Some(value.0.clone()),
+                PoolMeaning::Compatibility => set = set.or_else(|| Some(value.0.clone())),
+                PoolMeaning::Feature(name, enabled) => chosen.push((name, enabled)),
+            }
+        }
+        let set = set.unwrap_or_else(|| "off".to_owned());
+        if !SETS.contains(&set.as_str()) {
+            let error = Error::new(Kind::Manifest, "a pool is not written with this set of features")
+                .about("compatibility")
+                .expected(SETS.join(", "))
+                .found(shortened(set.as_bytes(), 80));
+            return Err(match nearest(&set, SETS) {
+                Some(near) => error.hint(format!("`{near}` is one")),
+                None => error,
+            });
+        }
+        let chosen: Vec<(&str, bool)> =
+            chosen.iter().map(|(name, enabled)| (name.as_str(), *enabled)).collect();
+        self.enabled = Enabled::new(&set, &chosen)?;
+        self.compatibility = (set != "off").then_some(set);
+        Ok(())
+    }
+
+    /// The number of the dataset that `bootfs` names, with the pool or without.
+    fn boot(&self, name: &str) -> Result<usize> {
+        let prefix = format!("{}/", self.name);
+        let bare = name.strip_prefix(&prefix).unwrap_or(name);
+        let found = self
+            .datasets
+            .iter()
+            .position(|dataset| dataset.name == name || dataset.name.strip_prefix(&prefix) == Some(bare));
+        found.ok_or_else(|| {
+            Error::new(Kind::Manifest, "`bootfs` is no dataset of the pool")
+                .found(shortened(name.as_bytes(), 80))
+        })
+    }
+
+    /// Refuses what needs a feature that the pool does not have.
+    fn check_features(&self) -> Result<()> {
+        for dataset in &self.datasets {
+            for (uses, guid, what) in [
+                (matches!(dataset.compression, Compression::Zstd(_)), features::ZSTD, "compresses by zstd"),
+                (dataset.record > OLD_LARGEST, features::LARGE_BLOCKS, "has records of more than 128 KiB"),
+            ] {
+                let all = [guid, features::EXTENSIBLE_DATASET];
+                if uses && !all.iter().all(|guid| self.enabled.has(guid)) {
+                    let name = guid.split_once(':').map_or(guid, |(_, name)| name);
+                    return Err(Error::new(Kind::Manifest, format!("{} {what}", dataset.name))
+                        .about("compatibility")
+                        .expected(format!("a set of features with {name}"))
+                        .found(self.compatibility.as_deref().unwrap_or("off")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A dataset by its number.
+    pub(super) fn dataset(&self, number: u16) -> Result<&Dataset> {
+        let dataset = self.datasets.get(usize::from(number));
+        dataset.ok_or_else(|| Error::bug("a node belongs to a dataset that is not there"))
+    }
+
+    /// The metaslabs of a device of `size` bytes.
+    pub(super) fn geometry(&self, size: Bytes) -> Result<Geometry> {
+        Geometry::new(size, self.ashift, self.grow_to)
+    }
+
+    /// Whether filesystems count the objects of owners, and give files a project.
+    pub(super) fn accounts_objects(&self) -> bool {
+        [features::EXTENSIBLE_DATASET, features::OBJECT_ACCOUNTING, features::PROJECT_QUOTA]
+            .iter()
+            .all(|guid| self.enabled.has(guid))
+    }
+
+    /// Features that a dataset uses.
+    pub(super) fn features(&self, dataset: &Dataset) -> Vec<&'static str> {
+        [
+            (self.accounts_objects(), features::OBJECT_ACCOUNTING),
+            (self.accounts_objects(), features::PROJECT_QUOTA),
+            (matches!(dataset.compression, Compression::Zstd(_)), features::ZSTD),
+            (dataset.record > OLD_LARGEST, features::LARGE_BLOCKS),
+        ]
+        .into_iter()
+        .filter_map(|(uses, guid)| uses.then_some(guid))
+        .collect()
+    }
+
+    /// The pool itself.
+    pub(super) fn pool(&self) -> pool::Wish<'_> {
+        pool::Wish {
+            name: &self.name,
+            ids: self.ids,
+            time: u64::try_from(self.time.seconds).unwrap_or_default(),
+            enabled: &self.enabled,
+            compatibility: self.compatibility.as_deref(),
+            comment: self.comment.as_deref(),
+            properties: &self.properties,
+            boot: self.boot,
+            is_whole_disk: self.is_whole_disk,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::Property;
+    use uuid::Uuid;
+
+    fn parameters(edit: impl FnOnce(&mut Options)) -> Result<Parameters> {
+        let mut options = Options::default();
+        edit(&mut options);
+        Parameters::new(&options, &Placement::alone(Uuid::nil()))
+    }
+
+    fn property(name: &str, value: &str) -> (String, Property) {
+        (name.to_owned(), Property(value.to_owned()))
+    }
+
+    fn dataset(name: &str, mount: Option<&str>) -> (String, DatasetOptions) {
+        let options = DatasetOptions { mount: mount.map(str::to_owned), ..DatasetOptions::default() };
+        (name.to_owned(), options)
+    }
+
+    #[test]
+    fn datasets_inherit_and_stand_behind_their_parents() {
+        let parameters = parameters(|options| {
+            options.compress = Some("zstd-5".to_owned());
+            options.properties.extend([property("recordsize", "1M")]);
+            options.datasets.extend([
+                dataset("a b", None),
+                dataset("a", Some("/")),
+                dataset("a/b", Some("/x")),
+            ]);
+            let inner = &mut options.datasets.get_mut("a/b").unwrap();
+            inner.properties.extend([property("compression", "off"), property("copies", "2")]);
+        })
+        .unwrap();
+        let names: Vec<&str> = parameters.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+        assert_eq!(names, ["tank", "tank/a", "tank/a b", "tank/a/b"]);
+        let [own, a, _, b] = parameters.datasets.as_slice() else { panic!() };
+        assert_eq!(
+            (own.compression, a.compression, b.compression),
+            (Compression::Zstd(5), Compression::Zstd(5), Compression::Off)
+        );
+        assert_eq!((b.record, b.copies, own.mount.as_deref()), (1 << 20, 2, None));
+        assert_eq!(a.properties, []);
+        assert!(parameters.features(a).contains(&features::ZSTD));
+        assert!(!parameters.features(b).contains(&features::ZSTD));
+    }
+
+    #[test]
+    fn what_openzfs_would_refuse_is_refused() {
+        type Edit = fn(&mut Options);
+        let edits: [(Edit, &str); 14] = [
+            (|options| options.pool = Some("1tank".to_owned()), "begins with a letter"),
+            (|options| options.pool = Some("mirror-1".to_owned()), "begins with a letter"),
+            (|options| options.pool = Some("log".to_owned()), "begins with a letter"),
+            (|options| options.pool = Some("a/b".to_owned()), "letters, digits"),
+            (|options| options.pool = Some(String::new()), "letters, digits"),
+            (|options| options.ashift = Some(8), "9 to 16"),
+            (|options| options.ashift = Some(17), "9 to 16"),
+            (|options| options.datasets.extend([dataset("a/b", None)]), "a dataset tank/a too"),
+            (|options| options.datasets.extend([dataset("a", Some("x"))]), "an absolute path"),
+            (|options| options.datasets.extend([dataset("..", None)]), "letters, digits"),
+            (|options| options.compatibility = Some("grub2-2.13".to_owned()), "grub2-2.12"),
+            (
+                |options| {
+                    options.compress = Some("zstd".to_owned());
+                    options.compatibility = Some("grub2".to_owned());
+                },
+                "a set of features with zstd_compress",
+            ),
+            (
+                |options| {
+                    options.compress = Some("lz4".to_owned());
+                    options.properties.extend([property("compression", "off")]);
+                },
+                "said twice",
+            ),
+            (
+                |options| options.pool_properties.extend([property("bootfs", "tank/none")]),
+                "no dataset of the pool",
+            ),
+        ];
+        for (edit, words) in edits {
+            let error = parameters(edit).unwrap_err();
+            assert_eq!(error.kind(), Kind::Manifest);
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(error.key().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn properties_of_the_pool_are_taken() {
+        let parameters = parameters(|options| {
+            options.datasets.extend([dataset("root", Some("/"))]);
+            options.pool_properties.extend([
+                property("ashift", "13"),
+                property("autoexpand", "on"),
+                property("bootfs", "root"),
+                property("comment", "a pool"),
+                property("compatibility", "openzfs-2.1-linux"),
+                property("feature@draid", "disabled"),
+            ]);
+        })
+        .unwrap();
+        let pool = parameters.pool();
+        assert_eq!((parameters.ashift, pool.boot, pool.comment), (13, Some(1), Some("a pool")));
+        assert_eq!(pool.properties, [("autoexpand".to_owned(), 1)]);
+        assert_eq!(pool.compatibility, Some("openzfs-2.1-linux"));
+        assert!(!pool.enabled.has("org.openzfs:draid"));
+    }
+}

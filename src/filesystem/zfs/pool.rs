@@ -1,0 +1,211 @@
+//! The pool around its datasets: configuration, features, space, and what leads to all of it.
+
+use super::dsl::{self, Filled};
+use super::features::{self, Enabled, Features};
+use super::format::{BlockPointer, Uberblock, VERSION, kind};
+use super::ids::Ids;
+use super::mos::{Late, Mos, OBJECT_DIRECTORY};
+use super::nvlist::{List, Value};
+use super::objects::Object;
+use super::store::Store;
+use super::zap;
+use crate::error::Result;
+use crate::wire::Wire;
+
+/// What a pool is besides its datasets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) name: &'a str,
+    pub(super) ids: Ids,
+    /// Seconds since 1970.
+    pub(super) time: u64,
+    pub(super) enabled: &'a Enabled,
+    /// The name of the set of features, if there is one.
+    pub(super) compatibility: Option<&'a str>,
+    pub(super) comment: Option<&'a str>,
+    /// Numbers among the pool's properties.
+    pub(super) properties: &'a [(String, u64)],
+    /// The dataset that is to be booted from.
+    pub(super) boot: Option<usize>,
+    /// Whether the pool has a whole disk with a table of its own.
+    pub(super) is_whole_disk: bool,
+}
+
+/// The transaction group in which everything is written: the first of a new pool (txg.h, TXG_INITIAL).
+pub(super) const BIRTH: u64 = 4;
+/// How much newer the uberblock is. The first import reads all blocks of the last three transaction groups
+/// (module/zfs/spa.c, spa_load_verify), which is then none.
+const NEWER: u64 = 4;
+
+/// What labels say.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) config: List,
+    pub(super) uberblock: Uberblock,
+}
+
+/// The objects that the configuration names.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    array: u64,
+    leaf: u64,
+    top: u64,
+}
+
+/// Writes the pool's own objects around datasets that are written.
+///
+/// # Errors
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) where there is no space left.
+pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Result<Ready> {
+    store.owner("pool");
+    let mut mos = Mos::new(BIRTH, wish.ids.number("salt"));
+    let mut features = Features::new(wish.enabled);
+    let lists = [mos.new_list(false)?, mos.new_list(false)?, mos.new_list(true)?];
+    let [empty, free, sync] = lists;
+    let layer = dsl::Wish {
+        pool: wish.name,
+        ids: wish.ids,
+        time: wish.time,
+        birth: BIRTH,
+        is_extensible: wish.enabled.has(features::EXTENSIBLE_DATASET),
+    };
+    let (directories, heads) = dsl::write(&layer, filled, (&mut mos, store), &mut features, empty)?;
+    let for_read = mos.new_zap(store, kind::ZAP, &features.for_read())?;
+    let descriptions = mos.new_zap(store, kind::ZAP, &features.descriptions())?;
+    let recorded: Vec<_> =
+        features.recorded().into_iter().map(|guid| (guid, zap::Value::from(BIRTH))).collect();
+    let recorded = mos.new_zap(store, kind::ZAP, &recorded)?;
+    let properties = wish.properties(&heads);
+    let properties = mos.new_zap(store, kind::POOL_PROPERTIES, &properties)?;
+    let (leaf, top, vdevs) = vdev_tables(&mut mos, store)?;
+    let (for_write, array, config) = (mos.number(), mos.number(), mos.number());
+    let named = Named { array, leaf, top };
+    mos.nvlist(store, config, &wish.config(store, named, Place::Set).packed()?)?;
+    let entries: Vec<(&str, zap::Value)> = vec![
+        ("root_dataset", directories.root().into()),
+        ("free_bpobj", free.into()),
+        ("empty_bpobj", empty.into()),
+        ("sync_bplist", sync.into()),
+        ("config", config.into()),
+        ("features_for_read", for_read.into()),
+        ("features_for_write", for_write.into()),
+        ("feature_descriptions", descriptions.into()),
+        ("feature_enabled_txg", recorded.into()),
+        ("pool_props", properties.into()),
+        ("com.delphix:vdev_zap_map", vdevs.into()),
+        ("deflate", 1.into()),
+        ("creation_version", VERSION.into()),
+        ("org.illumos:checksum_salt", zap::Value::Bytes(wish.ids.salt("checksum").to_vec())),
+    ];
+    let directory = Object::plain(kind::OBJECT_DIRECTORY, 512);
+    mos.zap(store, OBJECT_DIRECTORY, &directory, &entries)?;
+    // As long as it will be, whatever it counts.
+    let length = zap::build(mos.objects.salt, &features.for_write())?.size;
+    let late = Late::reserve(&mos, store, length)?;
+    features.count(features::SPACEMAP_HISTOGRAM, late.map_count());
+    let counted = zap::build(mos.objects.salt, &features.for_write())?;
+    late.write_tables(&mut mos, store, (for_write, array), &counted)?;
+    let mut sums = late.sums();
+    sums += mos.objects.sums;
+    directories.write(&mut mos, sums)?;
+    let root = late.write_set(mos, store)?;
+    let newest = filled.iter().map(|dataset| crate::units::u64_of(dataset.snapshots.len())).max();
+    let uberblock = Uberblock {
+        ub_txg: BIRTH + newest.unwrap_or_default() + NEWER,
+        ub_guid_sum: wish.guid().wrapping_add(wish.vdev()),
+        ub_timestamp: wish.time,
+        ub_rootbp: BlockPointer::read(&root.bytes)?,
+        ..Uberblock::BLANK
+    };
+    Ok(Ready { config: wish.config(store, named, Place::Label), uberblock })
+}
+
+/// The empty tables of the disk, as a leaf and as a top-level vdev, and the table that lists both.
+fn vdev_tables(mos: &mut Mos, store: &mut Store) -> Result<(u64, u64, u64)> {
+    let nothing: [(&str, zap::Value); 0] = [];
+    let (leaf, top) = (mos.new_zap(store, kind::ZAP, &nothing)?, mos.new_zap(store, kind::ZAP, &nothing)?);
+    let both = [leaf, top].map(|object| (format!("{object:x}"), object.into()));
+    Ok((leaf, top, mos.new_zap(store, kind::ZAP, &both)?))
+}
+
+/// Where a configuration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Label,
+    /// In the pool's own set of objects.
+    Set,
+}
+
+/// State of a pool that no system has imported (fs/zfs.h, POOL_STATE_EXPORTED).
+const EXPORTED: u64 = 1;
+
+impl<'a> Wish<'a> {
+    /// The pool's GUID.
+    pub(super) fn guid(&self) -> u64 {
+        self.ids.number("pool")
+    }
+
+    /// The GUID of its disk.
+    fn vdev(&self) -> u64 {
+        self.ids.number("vdev")
+    }
+
+    /// The entries of the pool's properties.
+    fn properties(&self, heads: &[u64]) -> Vec<(&'a str, zap::Value)> {
+        let numbers = self.properties.iter().map(|(name, value)| (name.as_str(), (*value).into()));
+        let boot = self.boot.and_then(|boot| heads.get(boot)).map(|head| ("bootfs", (*head).into()));
+        numbers.chain(boot).collect()
+    }
+
+    /// The configuration (module/zfs/spa_config.c, spa_config_generate; vdev.c, vdev_config_generate).
+    fn config(&self, store: &Store, named: Named, place: Place) -> List {
+        let geometry = store.space.geometry;
+        let mut disk = List::default()
+            .with("type", "disk")
+            .with("id", 0)
+            .with("guid", self.vdev())
+            .with("path", if self.is_whole_disk { "/dev/vda1" } else { "/dev/vda" })
+            .with("whole_disk", u64::from(self.is_whole_disk))
+            .with("metaslab_array", named.array)
+            .with("metaslab_shift", u64::from(geometry.shift))
+            .with("ashift", u64::from(geometry.ashift))
+            .with("asize", geometry.space())
+            .with("is_log", 0)
+            .with("create_txg", BIRTH);
+        let mut config = List::default()
+            .with("version", VERSION)
+            .with("name", self.name)
+            .with("state", EXPORTED)
+            .with("txg", BIRTH)
+            .with("pool_guid", self.guid())
+            .with("errata", 0);
+        if let Some(comment) = self.comment {
+            config = config.with("comment", comment);
+        }
+        if let Some(name) = self.compatibility {
+            config = config.with("compatibility", name);
+        }
+        let tree = if place == Place::Label {
+            config = config.with("top_guid", self.vdev()).with("guid", self.vdev());
+            disk
+        } else {
+            config = config.with("com.delphix:has_per_vdev_zaps", Value::Present);
+            disk = disk
+                .with("com.delphix:vdev_zap_leaf", named.leaf)
+                .with("com.delphix:vdev_zap_top", named.top);
+            List::default()
+                .with("type", "root")
+                .with("id", 0)
+                .with("guid", self.guid())
+                .with("create_txg", BIRTH)
+                .with("children", Value::Lists(vec![disk]))
+        };
+        // Features without which the pool's own set cannot be read, and that are in use.
+        let needed = [features::HOLE_BIRTH, features::EMBEDDED_DATA];
+        let needed = needed.iter().fold(List::default(), |list, guid| list.with(guid, Value::Present));
+        config
+            .with("vdev_children", 1)
+            .with("vdev_tree", Value::List(tree))
+            .with("features_for_read", Value::List(needed))
+    }
+}

@@ -1,0 +1,329 @@
+//! What a new partition holds.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Options;
+use super::definition::{CopyFiles, Definition, Line};
+use super::kind::Designator;
+use super::plan::{Part, Plan};
+use crate::disk::{Entry, Payload};
+use crate::error::{Error, Kind, Result};
+use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, swap};
+use crate::identity;
+use crate::nix::STORE;
+use crate::tree::xattr::Patterns;
+use crate::tree::{Exclusions, Hardlinks, Meta, Owner, Rules, Time, Xattr};
+use crate::units::Bytes;
+use crate::values::{FatBits, Guid, VolumeId};
+
+/// What is in these directories of a running system is never copied, the directories themselves are.
+const NEVER: [&str; 6] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp"];
+
+/// What filesystems are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Making<'a> {
+    pub(super) options: &'a Options,
+    pub(super) definitions: &'a [Definition],
+    pub(super) plan: &'a Plan,
+}
+
+/// What a filesystem holds, and where each of it was written.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    pub(super) entries: Vec<Entry>,
+    pub(super) lines: Vec<Option<Line>>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Filled {
+    pub(super) fn add(&mut self, target: &str, payload: Payload, line: Option<Line>) {
+        self.entries.push(Entry { target: target.to_owned(), payload });
+        self.lines.push(line);
+    }
+}
+
+impl Making<'_> {
+    /// The time of whatever has no time of its own.
+    pub(super) fn time(&self) -> Time {
+        Time::seconds(self.options.epoch.unwrap_or(0))
+    }
+
+    /// What files may not be later than.
+    fn latest(&self) -> Option<Time> {
+        self.options.epoch.filter(|_| self.options.level.clamps()).map(Time::seconds)
+    }
+
+    /// The filesystem of a partition of `size`, where that is given.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] for a name that was not refused before.
+    pub(super) fn spec(
+        &self,
+        definition: &Definition,
+        part: &Part,
+        size: Option<Bytes>,
+        sector: u32,
+    ) -> Result<Spec> {
+        let uuid = identity::filesystem_uuid(part.guid);
+        let name = definition.filesystem().unwrap_or_default();
+        let label = Some(label(name, &part.label)).filter(|label| !label.is_empty());
+        Ok(match name {
+            // Nothing more fits, and nothing is kept free, as small as it is.
+            "ext4" => Spec::Ext4(ext4::Options {
+                label,
+                uuid: Some(Guid(uuid)),
+                free: Some(Bytes::ZERO),
+                ..ext4::Options::default()
+            }),
+            "vfat" => Spec::Vfat(fat::Options {
+                label,
+                volume_id: Some(VolumeId(identity::fat_volume_id(uuid))),
+                free: Some(Bytes::ZERO),
+                fat: fat_bits(part, size, sector),
+                ..fat::Options::default()
+            }),
+            "erofs" => Spec::Erofs(self.erofs(definition, uuid, sector)?),
+            "squashfs" => Spec::Squashfs(squashfs(definition)?),
+            "swap" => Spec::Swap(swap::Options { label, uuid: Some(Guid(uuid)) }),
+            other => return Err(Error::bug(format!("no {other} is made, and that was not refused"))),
+        })
+    }
+
+    /// An EROFS: blocks as large as the sectors where the release has it so. What is compressed needs blocks of 4 KiB.
+    fn erofs(&self, definition: &Definition, uuid: uuid::Uuid, sector: u32) -> Result<erofs::Options> {
+        let compress = word(definition)?;
+        let small = self.options.level.erofs_blocks_are_sectors() && compress.is_none();
+        Ok(erofs::Options {
+            uuid: Some(Guid(uuid)),
+            free: Some(Bytes::ZERO),
+            compress,
+            level: level(definition)?,
+            block_size: small.then_some(sector.min(4096)),
+            ..erofs::Options::default()
+        })
+    }
+
+    /// What a filesystem holds.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] for a source that is not there and has to be, with its line.
+    pub(super) fn fill(&self, definition: &Definition, part: &Part) -> Result<Filled> {
+        let mut filled = Filled::default();
+        for copy in &definition.copy_files {
+            self.copy(definition, part, copy, &mut filled)?;
+        }
+        definition.nix.fill(definition, self.time(), &mut filled)?;
+        let meta = Meta::root(0o755, self.time());
+        for directory in &definition.directories {
+            filled.add(
+                directory,
+                Payload::Fallback { meta },
+                definition.lines.get("MakeDirectories").cloned(),
+            );
+        }
+        for (link, to) in &definition.symlinks {
+            let meta = Meta::root(0o777, self.time());
+            let line = definition.lines.get("MakeSymlinks").cloned();
+            filled.add(link, Payload::Symlink { to: to.clone(), meta }, line);
+        }
+        let xattrs = self.marks(definition, part);
+        if !xattrs.is_empty() {
+            filled.add("/", Payload::Attributes { xattrs: xattrs.into() }, None);
+        }
+        Ok(filled)
+    }
+
+    fn copy(
+        &self,
+        definition: &Definition,
+        part: &Part,
+        copy: &CopyFiles,
+        filled: &mut Filled,
+    ) -> Result<()> {
+        let host = self.options.below_source(&copy.source);
+        let real = match host.canonicalize() {
+            Ok(real) => real,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !copy.wanted => {
+                let source = crate::text::printable_path(&host);
+                filled.warnings.push(format!(
+                    "{source} does not exist, it is not copied (CopyFiles={} without a target)",
+                    copy.source
+                ));
+                return Ok(());
+            }
+            Err(error) => {
+                let Line { path, number, text } = copy.line.clone();
+                return Err(Error::io(Kind::Source, "cannot read the source", &host, error)
+                    .at_line(path, number, text));
+            }
+        };
+        let Some(without) = self.without(definition, part, copy, &host, &real) else { return Ok(()) };
+        // What Nix has made is the same whatever the host keeps of it.
+        let store = real.starts_with(STORE) && real != Path::new(STORE);
+        let rules = Rules {
+            store,
+            owner: self.options.owner,
+            hardlinks: if store { Hardlinks::Dissolve } else { Hardlinks::Preserve },
+            latest: self.latest(),
+            tell_owners: self.options.owner == Owner::Root && !store,
+            merge: true,
+            without: Arc::new(without),
+            ..Rules::default()
+        };
+        let payload = Payload::Source { path: host, rules, xattrs: Patterns::default() };
+        filled.add(&copy.target, payload, Some(copy.line.clone()));
+        Ok(())
+    }
+
+    /// What is left out below a source; `None` where that is the source itself.
+    fn without(
+        &self,
+        definition: &Definition,
+        part: &Part,
+        copy: &CopyFiles,
+        host: &Path,
+        real: &Path,
+    ) -> Option<Exclusions> {
+        let mut exclusions = Exclusions::default();
+        let source = |path: &str| self.options.below_source(path);
+        // The target `path` of this entry, as a path of the host.
+        let target = |path: &str| Some(host.join(Path::new(path).strip_prefix(&copy.target).ok()?));
+        let mut contents: BTreeSet<PathBuf> = NEVER.iter().map(|path| source(path)).collect();
+        if part.kind.designator == Designator::Root {
+            let others = self.plan.parts.iter().filter(|other| !std::ptr::eq(*other, part));
+            let mounted = others.flat_map(|other| other.kind.mount_points().iter().copied());
+            let below = NEVER.into_iter().chain(mounted).filter(|path| *path != copy.target && *path != "/");
+            contents.extend(below.filter_map(target));
+        }
+        let written = definition.exclude_sources.iter().map(|path| (path, Some(source(path))));
+        let written = written.chain(definition.exclude_targets.iter().map(|path| (path, target(path))));
+        let mut paths = BTreeSet::new();
+        for (text, path) in written {
+            let Some(path) = path else { continue };
+            if text.ends_with('/') {
+                contents.insert(path)
+            } else {
+                paths.insert(path)
+            };
+        }
+        if paths.iter().any(|path| host.starts_with(path)) {
+            return None;
+        }
+        let below = |path: PathBuf| Some(real.join(path.strip_prefix(host).ok()?));
+        exclusions.paths = paths.into_iter().filter_map(below).collect();
+        exclusions.contents = contents.into_iter().filter_map(below).collect();
+        Some(exclusions)
+    }
+
+    /// The attributes that systemd-validatefs holds against the partition table: labels, types and mount points.
+    fn marks(&self, definition: &Definition, part: &Part) -> Vec<Xattr> {
+        let name = definition.filesystem().unwrap_or_default();
+        let wanted = definition.add_validatefs.unwrap_or_else(|| self.options.level.validates());
+        if !wanted || matches!(name, "swap" | "vfat") {
+            return Vec::new();
+        }
+        // Hashes and signature of the same set have their own.
+        let set = self.plan.parts.iter().filter(|other| {
+            let other = other.definition.and_then(|number| self.definitions.get(number));
+            other.is_some_and(|other| other.match_key.is_some() && other.match_key == definition.match_key)
+        });
+        let mut set: Vec<&Part> = set.collect();
+        if set.is_empty() {
+            set.push(part);
+        }
+        let labels: BTreeSet<String> = set.iter().map(|part| part.label.clone()).collect();
+        let kinds: BTreeSet<String> = set.iter().map(|part| part.kind.guid.to_string()).collect();
+        let usual = || part.kind.mount_points().iter().map(|place| (*place).to_owned()).collect();
+        let places: Vec<String> = match definition.mounts.as_slice() {
+            [] => usual(),
+            written => written.iter().map(|(place, _)| place.clone()).collect(),
+        };
+        [
+            ("gpt_label", labels.into_iter().collect::<Vec<_>>()),
+            ("gpt_type_uuid", kinds.into_iter().collect()),
+            ("mount_point", places),
+        ]
+        .into_iter()
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(name, values)| Xattr {
+            name: format!("user.validatefs.{name}").into_bytes(),
+            // Each value ends with NUL.
+            value: (values.join("\0") + "\0").into_bytes(),
+        })
+        .collect()
+    }
+}
+
+/// A SquashFS: gzip where nothing is said, as mksquashfs has it.
+fn squashfs(definition: &Definition) -> Result<squashfs::Options> {
+    let gzip = || "gzip".parse().ok();
+    Ok(squashfs::Options {
+        compress: word(definition)?.or_else(gzip),
+        level: level(definition)?,
+        free: Some(Bytes::ZERO),
+        ..squashfs::Options::default()
+    })
+}
+
+/// `Compression=`.
+fn word<T: std::str::FromStr>(definition: &Definition) -> Result<Option<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    let Some(text) = &definition.compression else { return Ok(None) };
+    text.parse().map(Some).map_err(|error: T::Err| {
+        let name = definition.filesystem().unwrap_or_default();
+        let what = format!("no {name} is compressed with {text} here");
+        definition.place(Error::new(Kind::Manifest, what), "Compression").why(error.to_string())
+    })
+}
+
+/// `CompressionLevel=`.
+fn level(definition: &Definition) -> Result<Option<u8>> {
+    let Some(text) = &definition.compression_level else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let error = Error::new(Kind::Manifest, "CompressionLevel= is no level").found(text);
+        definition.place(error, "CompressionLevel")
+    })
+}
+
+/// The width of a FAT that nobody asked for: systemd-repart always asks for 32 bits, also where there are too few clusters
+/// for that. Of a system partition the writer itself prefers FAT32, and says where it cannot be.
+fn fat_bits(part: &Part, size: Option<Bytes>, sector: u32) -> Option<FatBits> {
+    let fits = size.is_some_and(|size| size >= fat::least_fat32(u64::from(sector)));
+    (!part.kind.is_system() && fits).then_some(FatBits::Fixed(fat::FatType::Fat32))
+}
+
+/// The label of a filesystem, from that of its partition (systemd `src/shared/mkfs-util.c`).
+pub(super) fn label(filesystem: &str, label: &str) -> String {
+    let most = match filesystem {
+        "ext4" => 16,
+        "swap" => 15,
+        "vfat" => return fat_label(label),
+        _ => return label.to_owned(),
+    };
+    let cut = (0..=label.len().min(most)).rev().find(|end| label.is_char_boundary(*end)).unwrap_or(0);
+    label[..cut].to_owned()
+}
+
+/// A label that FAT allows: 11 characters of ASCII, upper case.
+fn fat_label(label: &str) -> String {
+    let allowed = |c: char| c.is_ascii() && !c.is_ascii_control() && !"*?.,;:/\\|+=<>[]\"".contains(c);
+    label.chars().take(11).map(|c| if allowed(c) { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_cut_and_changed_as_systemd_does() {
+        assert_eq!(label("vfat", "boot é.x"), "BOOT __X");
+        assert_eq!(label("vfat", "very long label"), "VERY LONG L");
+        assert_eq!(label("ext4", "0123456789abcdeé"), "0123456789abcde");
+        assert_eq!(label("swap", "0123456789abcdef"), "0123456789abcde");
+        assert_eq!(label("erofs", "any label of any length"), "any label of any length");
+    }
+}

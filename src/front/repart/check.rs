@@ -1,0 +1,262 @@
+//! What follows from a definition by itself, and what does not fit together: of one, and of several.
+
+use super::Options;
+use super::definition::{Definition, Format, Minimize, Verity};
+use super::kind::Designator;
+use crate::error::{Error, Kind, Result};
+
+/// The filesystems that are made here; others are refused by name.
+pub(super) const FILESYSTEMS: [&str; 5] = ["ext4", "vfat", "erofs", "squashfs", "swap"];
+
+/// Those that nothing can be added to when they are made.
+pub(super) const READ_ONLY: [&str; 2] = ["erofs", "squashfs"];
+
+/// Fills in the defaults that follow from other keys, and refuses what does not fit together.
+///
+/// # Errors
+/// [`Kind::Manifest`] with file and line.
+pub(super) fn complete(definition: &mut Definition, options: &Options) -> Result<()> {
+    sizes(definition)?;
+    formats(definition, options)?;
+    protection(definition)?;
+    let verity = definition.verity;
+    let locked = matches!(definition.kind.designator, Designator::Verity)
+        || verity == Verity::Data
+        || (definition.kind.designator == Designator::Signature && options.level.locks_signatures());
+    if locked && definition.read_only.is_none() {
+        definition.read_only = Some(true);
+    }
+    let grows = definition.kind.may_grow() && definition.read_only != Some(true);
+    // systemd sets it whatever was written.
+    if grows && (definition.grow.is_none() || options.faithful) {
+        definition.grow = Some(true);
+    }
+    Ok(())
+}
+
+fn refuse(definition: &Definition, key: &str, what: &str) -> Error {
+    definition.place(Error::new(Kind::Manifest, what), key)
+}
+
+fn sizes(definition: &Definition) -> Result<()> {
+    for (range, least, most) in [
+        (definition.size, "SizeMinBytes", "SizeMaxBytes"),
+        (definition.padding, "PaddingMinBytes", "PaddingMaxBytes"),
+    ] {
+        if let (Some(low), Some(high)) = (range.least, range.most)
+            && low > high
+        {
+            return Err(refuse(definition, least, &format!("{least}= is larger than {most}="))
+                .expected(format!("at most {high}"))
+                .found(low));
+        }
+    }
+    if definition.verity == Verity::Signature {
+        for key in ["SizeMinBytes", "SizeMaxBytes"] {
+            if definition.lines.contains_key(key) {
+                return Err(refuse(definition, key, "a signature partition has a size of its own: 16 KiB"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn formats(definition: &mut Definition, options: &Options) -> Result<()> {
+    let copies = definition.copy_blocks.is_some();
+    if copies && (definition.format.is_some() || definition.populates()) {
+        return Err(refuse(definition, "CopyBlocks", "CopyBlocks= is everything that a partition holds")
+            .hint("leave out Format=, CopyFiles=, MakeDirectories= and MakeSymlinks=, or CopyBlocks="));
+    }
+    if let (Some(name), Some(Format::Filesystem(_))) = (&options.filesystem, &definition.format) {
+        definition.format = Some(Format::Filesystem(name.clone()));
+    }
+    if definition.format.is_none() && !copies {
+        definition.format = match definition.kind.designator {
+            Designator::Esp | Designator::Xbootldr if definition.populates() => named("vfat"),
+            _ if definition.populates() => named("ext4"),
+            Designator::Swap => named("swap"),
+            _ => None,
+        };
+    }
+    if definition.format == Some(Format::Empty) {
+        definition.label.get_or_insert_with(|| "_empty".to_owned());
+        definition.no_auto.get_or_insert(true);
+    }
+    filesystem(definition)?;
+    if !definition.subvolumes.is_empty() {
+        return Err(refuse(definition, "Subvolumes", "subvolumes are not made")
+            .why("only btrfs has them, and no btrfs is written here yet"));
+    }
+    if definition.minimize != Minimize::Off
+        && definition.filesystem().is_none()
+        && definition.verity != Verity::Hash
+    {
+        return Err(refuse(
+            definition,
+            "Minimize",
+            "Minimize= needs a filesystem or hashes that it is about",
+        )
+        .expected("Format= or Verity=hash"));
+    }
+    Ok(())
+}
+
+fn named(name: &str) -> Option<Format> {
+    Some(Format::Filesystem(name.to_owned()))
+}
+
+/// What goes with a filesystem.
+fn filesystem(definition: &Definition) -> Result<()> {
+    let Some(name) = definition.filesystem() else { return Ok(()) };
+    if !FILESYSTEMS.contains(&name) {
+        let names: Vec<&str> = FILESYSTEMS.into_iter().chain(["empty"]).collect();
+        return Err(refuse(definition, "Format", &format!("no {name} is written here"))
+            .expected(names.join(", "))
+            .why("every format is written by this program itself, without mkfs programs"));
+    }
+    if name == "swap" && definition.populates() {
+        return Err(refuse(definition, "Format", "swap holds no files"));
+    }
+    if READ_ONLY.contains(&name) && !definition.populates() {
+        return Err(refuse(definition, "Format", &format!("{name} is made of files, and there are none"))
+            .expected("CopyFiles= or MakeDirectories="));
+    }
+    if definition.compression.is_some() && !READ_ONLY.contains(&name) {
+        return Err(refuse(definition, "Compression", &format!("{name} has no compression"))
+            .expected("Format=erofs or squashfs"));
+    }
+    Ok(())
+}
+
+fn protection(definition: &Definition) -> Result<()> {
+    if definition.encrypt {
+        return Err(refuse(definition, "Encrypt", "no LUKS2 volume is made")
+            .why("its keys and salts are random, so it cannot be the same twice; the header, the key slots and a cipher are not written here yet")
+            .hint("leave Encrypt= out, and encrypt when the system is installed (systemd-repart, cryptsetup reencrypt)"));
+    }
+    let Some(match_key) = &definition.match_key else {
+        return match definition.verity {
+            Verity::Off => Ok(()),
+            _ => Err(refuse(definition, "Verity", "Verity= has no VerityMatchKey=")
+                .expected("the same VerityMatchKey= in the data, hash and signature partitions")),
+        };
+    };
+    if definition.verity == Verity::Off {
+        return Err(
+            refuse(definition, "VerityMatchKey", "VerityMatchKey= is without Verity=").found(match_key)
+        );
+    }
+    let holds = [
+        ("CopyBlocks", definition.copy_blocks.is_some()),
+        ("Format", definition.format.is_some()),
+        ("CopyFiles", !definition.copy_files.is_empty()),
+        ("MakeDirectories", !definition.directories.is_empty()),
+        ("MakeSymlinks", !definition.symlinks.is_empty()),
+    ];
+    if matches!(definition.verity, Verity::Hash | Verity::Signature)
+        && let Some((key, _)) = holds.iter().find(|(_, there)| *there)
+    {
+        return Err(refuse(definition, key, &format!("{key}= is in a partition of hashes or a signature"))
+            .why("what such a partition holds follows from its data partition"));
+    }
+    if definition.verity == Verity::Data
+        && definition.copy_blocks.is_none()
+        && definition.filesystem().is_none()
+    {
+        return Err(refuse(definition, "Verity", "there is nothing that hashes could be of")
+            .expected("CopyBlocks=, Format= or CopyFiles="));
+    }
+    Ok(())
+}
+
+/// Refuses what does not fit together of several definitions.
+///
+/// # Errors
+/// [`Kind::Manifest`] with file and line.
+pub(super) fn together(definitions: &[Definition]) -> Result<()> {
+    for definition in definitions {
+        if definition.verity != Verity::Off {
+            siblings(definition, definitions)?;
+        }
+        if let Some(name) = &definition.supplement_for {
+            supplement(definition, name, definitions)?;
+        }
+    }
+    Ok(())
+}
+
+/// The partitions of one set of dm-verity.
+fn siblings(definition: &Definition, all: &[Definition]) -> Result<()> {
+    let set = || all.iter().filter(|other| other.match_key == definition.match_key);
+    let key = definition.match_key.as_deref().unwrap_or_default();
+    for (verity, name, needed) in
+        [(Verity::Data, "data", true), (Verity::Hash, "hash", true), (Verity::Signature, "signature", false)]
+    {
+        let mut those = set().filter(|other| other.verity == verity);
+        let first = those.next();
+        if let Some(second) = those.next() {
+            let error = refuse(
+                second,
+                "Verity",
+                &format!("there are two partitions with Verity={name} and VerityMatchKey={key}"),
+            );
+            return Err(
+                first.map_or_else(|| Error::bug("there is no first"), |first| first.place(error, "Verity"))
+            );
+        }
+        if needed && first.is_none() {
+            return Err(refuse(
+                definition,
+                "VerityMatchKey",
+                &format!("no partition has Verity={name} and VerityMatchKey={key}"),
+            )
+            .expected("one data and one hash partition of each key"));
+        }
+    }
+    if let Some(other) = set().find(|other| other.priority != definition.priority) {
+        let error =
+            refuse(definition, "Priority", "partitions of one dm-verity set have different priorities");
+        return Err(other
+            .place(error, "Priority")
+            .expected("one Priority= for all, since they are dropped together"));
+    }
+    let data = set().find(|other| other.verity == Verity::Data);
+    let exact = data.is_some_and(|data| data.minimize != Minimize::Off || data.copy_blocks.is_some());
+    if definition.verity == Verity::Hash && definition.minimize != Minimize::Off && !exact {
+        return Err(refuse(
+            definition,
+            "Minimize",
+            "the size of the data is not known when the hashes are sized",
+        )
+        .expected("Minimize= or CopyBlocks= in the data partition"));
+    }
+    Ok(())
+}
+
+fn supplement(definition: &Definition, name: &str, all: &[Definition]) -> Result<()> {
+    let key = "SupplementFor";
+    let Some(target) = all.iter().find(|other| other.name() == name) else {
+        return Err(refuse(definition, key, "SupplementFor= names no definition").found(name));
+    };
+    let set = |it: &Definition| it.copy_blocks.is_some() || it.encrypt || it.verity != Verity::Off;
+    if set(definition) || set(target) {
+        return Err(refuse(
+            definition,
+            key,
+            "SupplementFor= does not go with CopyBlocks=, Encrypt= or Verity=",
+        ));
+    }
+    if target.supplement_for.is_some() {
+        return Err(refuse(definition, key, "a supplement is no target of another supplement").found(name));
+    }
+    let twin = all
+        .iter()
+        .find(|other| other.path != definition.path && other.supplement_for.as_deref() == Some(name));
+    match twin {
+        Some(twin) => {
+            let error = refuse(definition, key, &format!("{name} has two supplements"));
+            Err(twin.place(error, key))
+        }
+        None => Ok(()),
+    }
+}

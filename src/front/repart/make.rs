@@ -1,0 +1,415 @@
+//! The disk that definitions describe, made with everything in its place.
+
+use std::collections::BTreeMap;
+
+use super::allocate::{Usable, allocate};
+use super::body::Making;
+use super::definition::{CopyBlocks, Definition, Line, Verity};
+use super::existing::{self, Existing, bits, kind_of};
+use super::locator::{Located, Locations};
+use super::measure::Content;
+use super::outcome::{Outcome, Row};
+use super::plan::{Part, Plan, Sizing, grain, is_deferred, usable};
+use super::specifier::Specifiers;
+use super::{Options, Size, read, split, verity};
+use crate::container::Settings;
+use crate::disk::{self, Body, Built, Disk, Guid, Partition, Work};
+use crate::error::{Error, Kind, Result, Warning};
+use crate::front::Description;
+use crate::image::{Builder, Image};
+use crate::table::Scheme;
+use crate::units::{Bytes, usize_of};
+
+/// A disk whose every partition has its place.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The disk.
+    pub description: Description,
+    outcome: Outcome,
+    existing: Option<Existing>,
+    specifiers: Specifiers,
+    split: bool,
+    image: std::path::PathBuf,
+    level: super::Level,
+}
+
+/// A disk that is laid out but not yet written.
+#[derive(Debug)]
+pub struct Finished {
+    /// The disk, with what was on it before.
+    pub built: Built,
+    /// What became of each partition.
+    pub outcome: Outcome,
+    /// The partitions that go to files of their own, with the names of these.
+    pub splits: Vec<(std::path::PathBuf, Image)>,
+}
+
+/// Reads the definitions, looks at what is there, and gives every partition its place. What is minimized is built.
+///
+/// # Errors
+/// [`Kind::Manifest`] with file and line for definitions that do not fit together, [`Kind::Capacity`] where they do not fit
+/// the disk, [`Kind::Usage`] where the options do not suit each other or the image.
+pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
+    options.check()?;
+    let specifiers = Specifiers::new(options.native(), options.root.as_deref());
+    let (mut definitions, mut warnings) = read::definitions(options, &specifiers)?;
+    let copied = existing::copied(options)?;
+    definitions.splice(0..0, copied);
+    let existing = existing::existing(options)?;
+    let supplements = definitions.iter().any(|definition| definition.supplement_for.is_some());
+    let maker = Maker { options, existing: existing.as_ref(), work };
+    let made = match maker.make(&definitions, supplements) {
+        // What does not fit merged may fit apart.
+        Err(error) if supplements && error.kind() == Kind::Capacity => maker.make(&definitions, false),
+        made => made,
+    };
+    let mut made = made?;
+    warnings.append(&mut made.warnings);
+    let description = Description {
+        disk: made.disk,
+        locator: Box::new(made.locations),
+        settings: Settings::default(),
+        closure: None,
+        warnings: warnings.into_iter().map(Warning).collect(),
+        beside: Vec::new(),
+    };
+    Ok(Prepared {
+        description,
+        outcome: made.outcome,
+        existing,
+        specifiers,
+        split: options.split,
+        image: options.image.clone(),
+        level: options.level,
+    })
+}
+
+struct Maker<'a> {
+    options: &'a Options,
+    existing: Option<&'a Existing>,
+    work: &'a Work,
+}
+
+/// A disk, and what is to be known of it.
+struct Made {
+    disk: Disk,
+    locations: Locations,
+    outcome: Outcome,
+    warnings: Vec<String>,
+}
+
+impl Maker<'_> {
+    /// `merge` is whether supplements are put into their targets.
+    fn make(&self, definitions: &[Definition], merge: bool) -> Result<Made> {
+        let options = self.options;
+        let mut definitions = definitions.to_vec();
+        let mut plan = Plan::new(&definitions, self.existing, options)?;
+        if merge {
+            plan.merge(&mut definitions);
+        }
+        let table = self.existing.and_then(|existing| existing.table.as_ref());
+        let sector_size = match table {
+            Some(table) if table.sector_size == 4096 => 4096,
+            Some(_) => 512,
+            None => options.sector_size.unwrap_or(512),
+        };
+        // Filesystems have sectors of 4096 bytes unless something is said, whatever the disk has.
+        let sizing = Sizing {
+            level: options.level,
+            sector_size: options.sector_size.unwrap_or(4096).max(sector_size),
+        };
+        let making = Making { options, definitions: &definitions, plan: &plan };
+        let contents = making.contents(sizing.sector_size, self.work)?;
+        let length = self.place(&mut plan, &definitions, &contents, (sector_size, sizing))?;
+        clashes(&plan, &definitions, options)?;
+        let making = Making { options, definitions: &definitions, plan: &plan };
+        let mut made = self.disk(&making, contents, length, (sector_size, sizing.sector_size))?;
+        made.warnings.append(&mut plan.warnings);
+        Ok(made)
+    }
+
+    /// Gives every partition its place, and returns the length of the disk.
+    fn place(
+        &self,
+        plan: &mut Plan,
+        definitions: &[Definition],
+        contents: &[Content],
+        (sector_size, sizing): (u32, Sizing),
+    ) -> Result<Bytes> {
+        let grain = grain(self.options, sector_size);
+        let sizes: Vec<Option<Bytes>> = contents.iter().map(|content| content.size).collect();
+        let there = self.existing.map_or(Bytes::ZERO, |existing| existing.image.length());
+        let first = self.existing.and_then(Existing::first);
+        // What is merged into another definition wants nothing itself.
+        let apart: Vec<usize> =
+            (0..).zip(&plan.parts).filter(|(_, part)| !part.merged).map(|(number, _)| number).collect();
+        let items = |plan: &Plan, usable: Usable| -> Vec<super::allocate::Item> {
+            let all = plan.items(definitions, &sizes, usable, sizing);
+            all.into_iter().zip(&plan.parts).filter(|(_, part)| !part.merged).map(|(item, _)| item).collect()
+        };
+        let wanted = match self.options.size {
+            Size::Given => there,
+            Size::Fixed(size) => size.round_up(4096),
+            Size::Auto => {
+                let (_, usable) = usable(there, sector_size, grain, first);
+                let least = |item: &super::allocate::Item| item.least_with_padding(grain);
+                items(plan, usable).iter().map(least).sum::<Bytes>()
+                    + self.options.level.overhead(sector_size, grain)
+            }
+        };
+        let length = wanted.max(there).round_up(u64::from(sector_size));
+        let (_, usable) = usable(length, sector_size, grain, first);
+        let items = items(plan, usable);
+        plan.measure(&items, usable);
+        let named = |number: usize| {
+            let part = apart.get(number).and_then(|number| plan.parts.get(*number));
+            part.and_then(|part| definitions.get(part.definition?))
+        };
+        let allocation = allocate(&items, usable).map_err(|(number, error)| match named(number) {
+            Some(definition) => definition.place(error, "SizeMinBytes"),
+            None => error.at(&self.options.image),
+        })?;
+        let dropped = allocation.dropped.iter().filter_map(|number| named(*number)).map(|definition| {
+            let file = crate::text::printable_path(self.options.shown(&definition.path));
+            format!("Can't fit partition {file} of priority {}, dropping.", definition.priority)
+        });
+        let ignored = allocation.ignored.iter().filter_map(|number| {
+            let label = &plan.parts.get(*apart.get(*number)?)?.label;
+            let priority = named(*number)?.priority;
+            Some(format!("Can't grow existing partition {label} of priority {priority}, ignoring."))
+        });
+        let warnings: Vec<String> = dropped.chain(ignored).collect();
+        plan.warnings.extend(warnings);
+        plan.take(allocation, &apart);
+        plan.number(self.options);
+        Ok(length)
+    }
+
+    /// The disk without its partitions.
+    fn frame(&self, making: &Making<'_>, length: Bytes, sector_size: u32) -> Result<Disk> {
+        let options = self.options;
+        let (first, _) =
+            usable(length, sector_size, grain(options, sector_size), self.existing.and_then(Existing::first));
+        let boot = self.existing.map(Existing::boot_code).transpose()?.unwrap_or_default();
+        let hybrid =
+            self.existing.and_then(|existing| existing.table.as_ref()).map(|table| table.hybrid.clone());
+        Ok(Disk {
+            size: Some(length),
+            sector_size,
+            first_lba: Some(crate::units::Sectors::new(first.get() / u64::from(sector_size))),
+            guid: Some(making.plan.disk_guid),
+            hybrid: hybrid.unwrap_or_default(),
+            boot: disk::BootArea { code: boot, gap: std::sync::Arc::from([]) },
+            time: making.time(),
+            same_guids: true,
+            ..Disk::new(Scheme::Gpt, options.seed)
+        })
+    }
+
+    /// The disk with all partitions that are written now.
+    fn disk(
+        &self,
+        making: &Making<'_>,
+        contents: Vec<Content>,
+        length: Bytes,
+        (sector_size, filesystem_sector): (u32, u32),
+    ) -> Result<Made> {
+        let options = self.options;
+        let mut disk = self.frame(making, length, sector_size)?;
+        let sets = sets(making)?;
+        let (mut located, mut rows, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        for (part, content) in making.plan.parts.iter().zip(contents) {
+            let Some(place) = part.place else { continue };
+            let definition = part.definition.and_then(|number| making.definitions.get(number));
+            let deferred = match definition.filter(|_| part.is_new()) {
+                Some(definition) => is_deferred(definition, options)?,
+                None => false,
+            };
+            let position = disk.partitions.len();
+            rows.push(Row::new(part, definition, place, (!deferred).then_some(position), options));
+            if deferred {
+                continue;
+            }
+            let mut partition = Partition {
+                kind: kind_of(&part.kind),
+                label: part.label.clone(),
+                guid: Guid::Given(part.guid),
+                number: Some(part.number),
+                start: Some(place.span.offset),
+                size: disk::Size::Fixed(place.span.size),
+                attributes: bits(part.attributes),
+                ..Partition::new(kind_of(&part.kind))
+            };
+            let Some(definition) = definition.filter(|_| part.is_new()) else {
+                disk.partitions.push(partition);
+                located.push(None);
+                continue;
+            };
+            warnings.extend(content.warnings);
+            let sector = definition.sector_size.unwrap_or(filesystem_sector).max(sector_size);
+            partition.apart = Some(sector);
+            let (body, lines, told) =
+                held(making, (definition, part), content.image, place.span.size, sector)?;
+            warnings.extend(told);
+            partition.body = body;
+            let set =
+                definition.match_key.as_ref().and_then(|key| sets.get(key)).copied().unwrap_or_default();
+            if let Some((body, guid)) = verity::body((definition, part), set, options, sector)? {
+                partition.guid = guid;
+                partition.body = body.unwrap_or(partition.body);
+            }
+            disk.partitions.push(partition);
+            located.push(Some(Located { definition: definition.clone(), lines }));
+        }
+        rows.sort_by_key(|row| row.offset);
+        Ok(Made { disk, locations: Locations::of(located), outcome: Outcome::new(rows), warnings })
+    }
+}
+
+/// What a new partition of `size` holds by itself, where each of it was written, and what is told of it.
+fn held(
+    making: &Making<'_>,
+    (definition, part): (&Definition, &Part),
+    image: Option<Image>,
+    size: Bytes,
+    sector: u32,
+) -> Result<(Body, Vec<Option<Line>>, Vec<String>)> {
+    let body = match (&definition.copy_blocks, image) {
+        (_, Some(image)) => Body::Image(image),
+        (Some(CopyBlocks::File(path)), None) => Body::File(path.clone()),
+        (Some(CopyBlocks::Partition(slice)), None) => Body::Image(whole(slice)?),
+        (None, None) if definition.filesystem().is_some() => {
+            let filled = making.fill(definition, part)?;
+            let spec = making.spec(definition, part, Some(size), sector)?;
+            return Ok((Body::Filesystem(spec, filled.entries.into()), filled.lines, filled.warnings));
+        }
+        (None, None) => Body::Empty,
+    };
+    Ok((body, Vec::new(), Vec::new()))
+}
+
+/// The sets of dm-verity, by their keys: which partitions of the disk belong together.
+fn sets(making: &Making<'_>) -> Result<BTreeMap<String, verity::Set>> {
+    let mut sets: BTreeMap<String, verity::Set> = BTreeMap::new();
+    let mut position = 0;
+    for part in making.plan.parts.iter().filter(|part| part.place.is_some()) {
+        let definition = part.definition.and_then(|number| making.definitions.get(number));
+        let definition = definition.filter(|_| part.is_new());
+        if let Some(definition) = definition {
+            if is_deferred(definition, making.options)? {
+                continue;
+            }
+            if let Some(key) = &definition.match_key {
+                let set = sets.entry(key.clone()).or_default();
+                match definition.verity {
+                    Verity::Data => set.data = Some(position),
+                    Verity::Hash => set.hash = Some(position),
+                    Verity::Signature | Verity::Off => {}
+                }
+            }
+        }
+        position += 1;
+    }
+    // Hashes without data that is written now are not known, and what follows from them is not either.
+    sets.retain(|_, set| set.data.is_some());
+    Ok(sets)
+}
+
+/// A slice as an image of its own.
+fn whole(slice: &crate::image::Slice) -> Result<Image> {
+    let mut image = Builder::new(slice.length());
+    image.put(Bytes::ZERO, slice);
+    image.finish()
+}
+
+/// Refuses two partitions with one GUID, where one of them is new. systemd-repart writes such a disk without a word.
+fn clashes(plan: &Plan, definitions: &[Definition], options: &Options) -> Result<()> {
+    let placed: Vec<&Part> = plan.parts.iter().filter(|part| part.place.is_some()).collect();
+    for (number, part) in placed.iter().enumerate() {
+        let twin = placed.iter().take(number).find(|other| other.guid == part.guid && !part.guid.is_nil());
+        let Some(twin) = twin.filter(|twin| (twin.is_new() || part.is_new()) && !options.faithful) else {
+            continue;
+        };
+        let error = Error::new(Kind::Manifest, "two partitions have the same UUID")
+            .found(part.guid)
+            .why("a partition is found by its UUID")
+            .hint("give one of them another UUID=, or none");
+        let named = |part: &Part| part.definition.and_then(|number| definitions.get(number));
+        let both = [named(part), named(twin)].into_iter().flatten();
+        return Err(both.fold(error, |error, definition| definition.place(error, "UUID")));
+    }
+    Ok(())
+}
+
+impl Prepared {
+    /// The partitions as they are known before anything is built: without root hashes, and what follows from them.
+    #[must_use]
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// Whether an existing partition is one that a factory reset removes.
+    #[must_use]
+    pub fn resets(&self) -> bool {
+        self.outcome.rows.iter().any(|row| row.resets && row.activity != super::Activity::Create)
+    }
+
+    /// Lays the disk out, over what was on it before.
+    ///
+    /// # Errors
+    /// As [`Description::build`].
+    pub fn build(&self, work: &Work) -> Result<Finished> {
+        let mut built = self.description.build(work)?;
+        built.settle(work)?;
+        let mut outcome = self.outcome.clone();
+        outcome.complete(&built.report);
+        if let Some(existing) = &self.existing {
+            built.image = overlay(existing, &built, &outcome)?;
+        }
+        for row in outcome.rows.iter_mut().filter(|row| row.is_signature && row.is_written()) {
+            let mut bytes = vec![0; usize_of(row.size.get())];
+            built.image.read(row.offset.get(), &mut bytes)?;
+            row.own_length = verity::text_length(&bytes, self.level);
+        }
+        let splits = match self.split {
+            true => split::files(&mut outcome, &built.image, &self.specifiers, &self.image)?,
+            false => Vec::new(),
+        };
+        Ok(Finished { built, outcome, splits })
+    }
+}
+
+/// The new table and the new partitions, over what is on the disk. What lies in no partition stays too, for a boot loader
+/// may be there.
+fn overlay(existing: &Existing, built: &Built, outcome: &Outcome) -> Result<Image> {
+    let Some(table) = &existing.table else { return Ok(built.image.clone()) };
+    let (length, old) = (built.image.length(), existing.image.length());
+    let array = Bytes::new(128 * 128).round_up(table.sector_size);
+    let sector = Bytes::new(table.sector_size);
+    let tail = |length: Bytes| (length.saturating_sub(array + sector), length);
+    let mut new: Vec<(Bytes, Bytes)> = vec![(Bytes::ZERO, sector + sector + array), tail(length)];
+    if old < length {
+        // Where the backup was, and what was not there.
+        new.extend([tail(old), (old, length)]);
+    }
+    new.extend(
+        outcome.rows.iter().filter(|row| row.is_written()).map(|row| (row.offset, row.offset + row.size)),
+    );
+    new.sort();
+    let mut image = Builder::new(length);
+    let mut at = Bytes::ZERO;
+    for (start, end) in new {
+        if start > at {
+            image.put(at, &existing.image.slice(at, start.min(old)));
+        }
+        let start = start.max(at);
+        if start < end {
+            image.put(start, &built.image.slice(start, end));
+        }
+        at = at.max(end);
+    }
+    if at < old {
+        image.put(at, &existing.image.slice(at, old));
+    }
+    image.finish()
+}

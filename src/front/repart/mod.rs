@@ -1,0 +1,60 @@
+//! The front end of systemd-repart: definitions in `*.conf` files, and what its command line says.
+//!
+//! | step | module |
+//! |---|---|
+//! | the syntax of a file, its values, its specifiers | `ini`, `value`, `specifier` |
+//! | files with drop-ins, every key, what fits together | `read`, `keys`, `definition`, `check` |
+//! | what a type is to systemd, what changed between its releases | `kind`, [`Level`] |
+//! | ids, labels, attributes, slots; sizes | `plan` |
+//! | who gets how much of the disk, as sums | `allocate` |
+//! | an image that is there already | `existing` |
+//! | what a partition holds, and the [`Disk`](crate::disk::Disk) | `body`, `make` |
+//! | JSON and tables, split files, fstab | [`Outcome`] |
+//!
+//! docs/repart.md says what is equal to systemd-repart and what differs.
+
+mod allocate;
+mod body;
+mod check;
+mod ddi;
+mod definition;
+mod existing;
+mod ini;
+mod keys;
+mod kind;
+mod level;
+mod locator;
+mod make;
+mod measure;
+mod nix;
+mod options;
+mod outcome;
+mod plan;
+mod read;
+mod specifier;
+mod split;
+mod tabs;
+mod value;
+mod verity;
+
+pub use ddi::Ddi;
+pub use level::Level;
+pub use make::{Finished, Prepared, prepare};
+pub use options::{Empty, Options, Size};
+pub use outcome::{Activity, Outcome, Row};
+pub use tabs::{Joining, fstab};
+pub use verity::Signing;
+
+use crate::units::Bytes;
+
+/// A size as systemd writes it: `64M`, `1.5G`; powers of 1024. `None` where it is none.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<Bytes> {
+    value::size(text)
+}
+
+/// A truth value as systemd reads it: `yes`, `no`, `true`, `0`, … `None` where it is none.
+#[must_use]
+pub fn parse_boolean(text: &str) -> Option<bool> {
+    value::boolean(text)
+}

@@ -1,0 +1,156 @@
+//! Finding and reading definition files with their drop-ins.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::Options;
+use super::check;
+use super::definition::Definition;
+use super::ini::{self, Parsed};
+use super::keys::Reader;
+use super::kind::Kind;
+use super::options::option_key;
+use super::specifier::Specifiers;
+use crate::error::{Error, Kind as ErrorKind, Result};
+
+/// Where definitions are looked for below a root, the first being the strongest.
+const FOLDERS: [&str; 4] = ["etc/repart.d", "run/repart.d", "usr/local/lib/repart.d", "usr/lib/repart.d"];
+
+/// The sections that mean something here.
+const SECTIONS: [&str; 2] = ["Partition", super::nix::SECTION];
+
+/// All definitions, in the order of their names, and what is told of them.
+///
+/// # Errors
+/// [`ErrorKind::Manifest`] with file and line for what systemd refuses; [`ErrorKind::Source`] for what cannot be read.
+pub(super) fn definitions(
+    options: &Options,
+    specifiers: &Specifiers,
+) -> Result<(Vec<Definition>, Vec<String>)> {
+    let (mut definitions, mut warnings) = (Vec::new(), Vec::new());
+    for Found { path, text, drop_ins } in found(options)? {
+        let kind = Kind::new(Uuid::nil());
+        let mut reader = Reader {
+            options,
+            specifiers,
+            definition: Definition::new(path.clone(), kind),
+            typed: false,
+            warnings: Vec::new(),
+        };
+        match text {
+            Some(text) => take(&mut reader, &path, text.as_bytes())?,
+            None => read(&mut reader, &path)?,
+        }
+        for path in drop_ins {
+            read(&mut reader, &path)?;
+            reader.definition.drop_ins.push(path);
+        }
+        let Reader { typed, mut definition, warnings: told, .. } = reader;
+        warnings.extend(told);
+        if !typed {
+            return Err(Error::new(ErrorKind::Manifest, "Type= is not defined")
+                .at(&path)
+                .hint("a definition begins with [Partition] and a line such as Type=linux-generic"));
+        }
+        check::complete(&mut definition, options)?;
+        if !options.leaves_out(&definition.kind)? {
+            definitions.push(definition);
+        }
+    }
+    check::together(&definitions)?;
+    Ok((definitions, warnings))
+}
+
+/// A definition to read.
+struct Found {
+    path: PathBuf,
+    /// Its text, where it is no file.
+    text: Option<String>,
+    drop_ins: Vec<PathBuf>,
+}
+
+/// The definitions there are, in their order.
+fn found(options: &Options) -> Result<Vec<Found>> {
+    if let Some(ddi) = options.ddi {
+        let found = |(path, text): (String, String)| Found {
+            path: path.into(),
+            text: Some(text),
+            drop_ins: Vec::new(),
+        };
+        return Ok(ddi.definitions().into_iter().map(found).collect());
+    }
+    let folders = folders(options)?;
+    let found = |(name, path): (OsString, PathBuf)| {
+        let mut drop_ins = name;
+        drop_ins.push(".d");
+        let drop_ins: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&drop_ins)).collect();
+        let drop_ins = files(&drop_ins, ".conf")?.into_values().collect();
+        Ok(Found { path, text: None, drop_ins })
+    };
+    files(&folders, ".conf")?.into_iter().map(found).collect()
+}
+
+/// The folders that are searched.
+fn folders(options: &Options) -> Result<Vec<PathBuf>> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|error| {
+            Error::io(ErrorKind::Usage, "the folder of the definitions has no name", path, error)
+        })
+    };
+    if !options.definitions.is_empty() {
+        if let Some(folder) = options.definitions.iter().find(|folder| !folder.is_dir()) {
+            return Err(Error::new(ErrorKind::Usage, "there is no such folder with definitions")
+                .at(folder)
+                .at_key(&option_key("definitions")));
+        }
+        return options.definitions.iter().map(|path| absolute(path)).collect();
+    }
+    match &options.root {
+        Some(root) => FOLDERS.iter().map(|folder| absolute(&root.join(folder))).collect(),
+        None => Err(Error::new(ErrorKind::Usage, "there are no definitions")
+            .expected("a folder with definitions, or a root with etc/repart.d or usr/lib/repart.d in it")
+            .why("those of the machine that builds would make another image on each")),
+    }
+}
+
+/// The files in `folders` whose names end so, by name: of two with one name the one in the earlier folder. An empty file
+/// and a link to /dev/null stand for nothing, and hide those in later folders.
+fn files(folders: &[PathBuf], ending: &str) -> Result<BTreeMap<OsString, PathBuf>> {
+    let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        let failed =
+            |error| Error::io(ErrorKind::Source, "cannot read the folder of the definitions", folder, error);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let fits = name.to_str().is_some_and(|name| name.ends_with(ending) && !name.starts_with('.'));
+            if fits {
+                found.entry(name.clone()).or_insert_with(|| folder.join(&name));
+            }
+        }
+    }
+    found.retain(|_, path| {
+        let masked = path.canonicalize().is_ok_and(|path| path == Path::new("/dev/null"));
+        !masked && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0)
+    });
+    Ok(found)
+}
+
+/// Reads one file.
+fn read(reader: &mut Reader<'_>, path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Error::io(ErrorKind::Source, "cannot read the definition", path, error))?;
+    take(reader, path, &bytes)
+}
+
+/// Takes all that a file says.
+fn take(reader: &mut Reader<'_>, path: &Path, bytes: &[u8]) -> Result<()> {
+    let Parsed { assignments, remarks } =
+        ini::parse(bytes, &SECTIONS).map_err(|(line, error)| error.at_line(path, line, ""))?;
+    for remark in remarks {
+        reader.tell(path, remark.line, remark.text)?;
+    }
+    assignments.iter().try_for_each(|assignment| reader.take(assignment, path))
+}

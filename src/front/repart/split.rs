@@ -1,0 +1,77 @@
+//! Partitions as files of their own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::outcome::{Outcome, Row};
+use super::specifier::{Own, Specifiers};
+use crate::error::{Error, Kind, Result};
+use crate::image::{Builder, Image};
+use crate::text::printable_path;
+use crate::units::Bytes;
+
+/// The files that partitions are written to as well, with their bytes; their names are noted in `outcome`.
+///
+/// # Errors
+/// [`Kind::Manifest`] for a name that is none, and for two partitions with one name.
+pub(super) fn files(
+    outcome: &mut Outcome,
+    image: &Image,
+    specifiers: &Specifiers,
+    disk: &Path,
+) -> Result<Vec<(PathBuf, Image)>> {
+    let mut seen: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
+    let mut files = Vec::new();
+    for row in outcome.rows.iter_mut().filter(|row| row.position.is_some()) {
+        let Some(name) = row.split_name.clone() else { continue };
+        let place = |error: Error, row: &Row| match &row.file {
+            Some(file) => error.at(file),
+            None => error,
+        };
+        let own = Own {
+            kind: &row.kind,
+            kind_guid: row.kind_guid,
+            guid: row.guid,
+            number: row.number.saturating_sub(1),
+        };
+        let name = specifiers.expand_for(&name, own).map_err(|error| place(error, row))?;
+        if name.is_empty() || name.contains(['/', '\0']) {
+            let error = Error::new(Kind::Manifest, "SplitName= is no part of a file's name").found(&name);
+            return Err(place(error, row));
+        }
+        let path = named(disk, &name);
+        if let Some(other) = seen.insert(path.clone(), row.file.clone()) {
+            let error = Error::new(Kind::Manifest, "two partitions would be written to one file")
+                .found(printable_path(&path))
+                .hint("give one of them another SplitName=, as %t_%n, or SplitName=- for none");
+            let error = place(error, row);
+            return Err(other.into_iter().fold(error, Error::at));
+        }
+        let length = row.own_length.unwrap_or(row.size);
+        let mut file = Builder::new(length);
+        file.put(Bytes::ZERO, &image.slice(row.offset, row.offset + length));
+        files.push((path.clone(), file.finish()?));
+        row.split = Some(path);
+    }
+    Ok(files)
+}
+
+/// The name of a part of `disk`: before the suffix `.raw`, or else behind the name.
+fn named(disk: &Path, name: &str) -> PathBuf {
+    let whole = disk.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    disk.with_file_name(match whole.strip_suffix(".raw") {
+        Some(stem) => format!("{stem}.{name}.raw"),
+        None => format!("{whole}.{name}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_named_beside_their_disk() {
+        assert_eq!(named(Path::new("a/image.raw"), "esp"), Path::new("a/image.esp.raw"));
+        assert_eq!(named(Path::new("disk.img"), "usr_0"), Path::new("disk.img.usr_0"));
+    }
+}

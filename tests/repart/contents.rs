@@ -1,0 +1,237 @@
+//! What partitions hold: copied files, what is left out of them, directories, links, attributes, least sizes.
+
+use crate::run::{Folder, rows};
+use crate::support::tools::{command, run};
+
+/// What debugfs says of a path in the split file of a partition.
+fn stat(folder: &Folder, part: &str, path: &str) -> String {
+    let request = format!("stat {path}");
+    let image = format!("image.{part}.raw");
+    let said = run(command("debugfs").args(["-R", &request, &image]).current_dir(folder.0.path()));
+    said.text() + &said.error()
+}
+
+fn exists(folder: &Folder, part: &str, path: &str) -> bool {
+    !stat(folder, part, path).contains("File not found")
+}
+
+#[test]
+fn trees_are_laid_over_each_other_and_parts_are_left_out() {
+    let folder = Folder::new(&[
+        ("one/etc/a", "one"),
+        ("one/etc/b", "one"),
+        ("one/secret/x", "no"),
+        ("one/cache/deep/x", "no"),
+        ("one/keep/drop", "no"),
+        ("two/etc/b", "two!"),
+        ("two/c", "c"),
+        ("file", "alone"),
+        (
+            "repart.d/1.conf",
+            "[Partition]\nType=linux-generic\nFormat=ext4\nCopyFiles=/one:/\nCopyFiles=/two:/\nCopyFiles=/file:/deep/er/name\n\
+             ExcludeFiles=/one/secret /one/cache/\nExcludeFilesTarget=/keep/drop\nMakeDirectories=/etc /made/deep\n\
+             MakeSymlinks=/link:../target\nSplitName=fs\n",
+        ),
+    ]);
+    folder.create(&["--split=yes", "--copy-source=."]);
+    for (path, there) in [
+        ("/etc/a", true),
+        ("/c", true),
+        ("/secret", false),
+        ("/cache", true),
+        ("/cache/deep", false),
+        ("/keep", true),
+        ("/keep/drop", false),
+        ("/made/deep", true),
+        ("/deep/er/name", true),
+    ] {
+        assert_eq!(exists(&folder, "fs", path), there, "{path}");
+    }
+    // The later tree's file took the place of the earlier one's.
+    assert!(stat(&folder, "fs", "/etc/b").contains("Size: 4"), "{}", stat(&folder, "fs", "/etc/b"));
+    assert!(stat(&folder, "fs", "/link").contains("../target"));
+}
+
+#[test]
+fn mount_points_of_other_partitions_stay_empty_on_the_root() {
+    let folder = Folder::new(&[
+        ("tree/usr/bin/x", "x"),
+        ("tree/boot/kernel", "k"),
+        ("tree/run/x", "x"),
+        ("tree/var/tmp/x", "x"),
+        ("tree/var/lib/x", "x"),
+        ("tree/home/me", "x"),
+        ("repart.d/1.conf", "[Partition]\nType=root\nFormat=ext4\nCopyFiles=/tree:/\nSplitName=root\n"),
+        ("repart.d/2.conf", "[Partition]\nType=usr\nFormat=ext4\nCopyFiles=/tree/usr:/\nSplitName=usr\n"),
+        ("repart.d/3.conf", "[Partition]\nType=srv\nFormat=ext4\nCopyFiles=/tree:/\nSplitName=srv\n"),
+        ("repart.d/4.conf", "[Partition]\nType=xbootldr\nFormat=ext4\nSplitName=-\n"),
+    ]);
+    folder.create(&["--split=yes", "--copy-source=."]);
+    for (part, path, there) in [
+        ("root", "/usr", true),
+        ("root", "/usr/bin", false),
+        ("root", "/boot/kernel", false),
+        ("root", "/run/x", false),
+        ("root", "/var/tmp/x", false),
+        ("root", "/var/lib/x", true),
+        ("root", "/home/me", true),
+        ("usr", "/bin/x", true),
+        // Only a root is mounted over.
+        ("srv", "/run/x", true),
+        ("srv", "/usr/bin/x", true),
+    ] {
+        assert_eq!(exists(&folder, part, path), there, "{part} {path}");
+    }
+    folder.write("repart.d/1.conf", "[Partition]\nType=root\nFormat=ext4\nCopyFiles=/tree:/\nCopyFiles=/tree/boot:/boot\nSplitName=root\n");
+    folder.create(&["--split=yes", "--copy-source=."]);
+    assert!(exists(&folder, "root", "/boot/kernel"));
+}
+
+#[test]
+fn a_source_may_be_missing_only_where_nobody_says_where_it_goes() {
+    let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=linux-generic\nCopyFiles=/gone\n")]);
+    let said = folder.create(&["--copy-source=."]);
+    assert!(said.error().contains("does not exist, it is not copied"), "{}", said.error());
+    folder.write("repart.d/1.conf", "[Partition]\nType=linux-generic\nCopyFiles=/gone:/there\n");
+    let said = folder.repart(&[
+        "--empty=create",
+        "--size=auto",
+        "--definitions=repart.d",
+        crate::run::SEED,
+        "--copy-source=.",
+        "image.raw",
+    ]);
+    assert_eq!(said.code, 1);
+    assert!(said.error().contains("repart.d/1.conf:3: CopyFiles=/gone:/there"), "{}", said.error());
+}
+
+/// The attributes that systemd-validatefs reads, as systemd-repart 262.1 writes them: each value ends with NUL.
+#[test]
+fn roots_carry_what_systemd_validatefs_reads() {
+    let folder = Folder::new(&[(
+        "repart.d/1.conf",
+        "[Partition]\nType=root\nFormat=ext4\nLabel=boo\nSplitName=fs\nMakeDirectories=/x\n",
+    )]);
+    let read = |name: &str| {
+        let request = format!("ea_get -V / user.validatefs.{name}");
+        let said =
+            run(command("debugfs").args(["-R", &request, "image.fs.raw"]).current_dir(folder.0.path()));
+        // debugfs ends what it shows with a newline of its own.
+        String::from_utf8_lossy(&said.out).trim_end_matches('\n').to_owned()
+    };
+    folder.create(&["--split=yes", "--architecture=x86-64"]);
+    assert_eq!(read("gpt_label"), "boo\0");
+    assert_eq!(read("gpt_type_uuid"), "4f68bce3-e8cd-4db1-96e7-fbcaf984b709\0");
+    assert_eq!(read("mount_point"), "/\0");
+    folder.create(&["--split=yes", "--level=257"]);
+    assert_eq!(read("gpt_label"), "");
+}
+
+#[test]
+fn what_is_minimized_is_exactly_as_large_as_it_has_to_be() {
+    let text = "x".repeat(3_000_000);
+    let folder = Folder::new(&[
+        ("tree/file", &text),
+        (
+            "repart.d/1.conf",
+            "[Partition]\nType=linux-generic\nFormat=ext4\nSizeMinBytes=4K\nMinimize=guess\nCopyFiles=/tree:/\nSplitName=fs\n",
+        ),
+        (
+            "repart.d/2.conf",
+            "[Partition]\nType=linux-generic\nFormat=vfat\nSizeMinBytes=4K\nMinimize=guess\nCopyFiles=/tree:/\nSplitName=-\n",
+        ),
+    ]);
+    let said = folder.create(&["--split=yes", "--copy-source=.", "--json=short"]);
+    let rows = rows(&said);
+    let size = |number: usize| rows[number]["raw_size"].as_u64().unwrap();
+    assert!(size(0) > 3_000_000 && size(0) < 8 << 20, "{}", size(0));
+    assert!(size(1) > 3_000_000 && size(1) < 4 << 20, "{}", size(1));
+    let said = run(command("e2fsck").args(["-fn", "image.fs.raw"]).current_dir(folder.0.path()));
+    assert_eq!(said.code, 0, "{}", said.text());
+}
+
+/// A FAT as mkfs.fat makes it in a file of its own: nothing of the disk is in it.
+#[test]
+fn fats_are_those_of_files_of_their_own() {
+    for (flags, sector, size) in
+        [(&["--sector-size=512"][..], 512_u64, 100_u64 << 20), (&[], 4096, 260 << 20)]
+    {
+        let folder =
+            Folder::new(&[("repart.d/1.conf", "[Partition]\nType=esp\nFormat=vfat\nSplitName=esp\n")]);
+        let usual = [
+            "--empty=create",
+            "--size=auto",
+            "--definitions=repart.d",
+            "--split=yes",
+            crate::run::SEED,
+            "image.raw",
+        ];
+        let said = folder.repart(&[usual.as_slice(), flags].concat());
+        assert_eq!(said.code, 0, "{}", said.error());
+        let theirs = folder.path("theirs");
+        std::fs::File::create(&theirs).unwrap().set_len(size).unwrap();
+        let sector = sector.to_string();
+        let made = run(command("mkfs.fat")
+            .args(["-i", "793a442b", "-n", "ESP", "-F", "32", "-S", &sector])
+            .arg(&theirs));
+        assert_eq!(made.code, 0, "{}", made.error());
+        let read = |path| std::fs::read(path).unwrap();
+        let (ours, theirs) = (read(folder.path("image.esp.raw")), read(theirs));
+        assert_eq!(ours.len(), theirs.len());
+        // The boot sector but for the code that says that the disk does not boot, and both tables.
+        assert_eq!(ours[3..90], theirs[3..90]);
+        let first = 32 * sector.parse::<usize>().unwrap();
+        assert_eq!(ours[first..first + 8], theirs[first..first + 8]);
+    }
+}
+
+#[test]
+fn the_same_twice_and_whatever_the_number_of_jobs() {
+    let folder = Folder::new(&[
+        ("tree/etc/a", "a"),
+        ("tree/b", "b"),
+        ("repart.d/1.conf", "[Partition]\nType=esp\nFormat=vfat\nCopyFiles=/tree:/\n"),
+        ("repart.d/2.conf", "[Partition]\nType=root\nFormat=ext4\nMinimize=best\nCopyFiles=/tree:/\n"),
+    ]);
+    let mut digests = Vec::new();
+    for jobs in ["1", "4", "1"] {
+        folder.create(&["--copy-source=.", "--jobs", jobs]);
+        digests.push(crate::support::tools::digest(&folder.path("image.raw")));
+    }
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+/// Filesystems that are made of files once and for all, as small as they are.
+#[test]
+fn read_only_filesystems_are_made_too() {
+    for (keys, judge) in [
+        ("Format=erofs\n", ["fsck.erofs"].as_slice()),
+        ("Format=erofs\nCompression=lz4hc\nCompressionLevel=9\n", &["fsck.erofs"]),
+        ("Format=squashfs\n", &["unsquashfs", "-lls"]),
+        ("Format=squashfs\nCompression=zstd\n", &["unsquashfs", "-lls"]),
+    ] {
+        let folder = Folder::new(&[
+            ("tree/etc/a", "a"),
+            ("tree/big", &"text ".repeat(40_000)),
+            (
+                "repart.d/1.conf",
+                &format!(
+                    "[Partition]\nType=root\nLabel=ro\nMinimize=best\nCopyFiles=/tree:/\nSplitName=fs\n{keys}"
+                ),
+            ),
+        ]);
+        let usual = [
+            "--empty=create",
+            "--size=auto",
+            "--definitions=repart.d",
+            "--split=yes",
+            crate::run::SEED,
+            "--copy-source=.",
+        ];
+        let said = folder.repart(&[usual.as_slice(), &["image.raw"]].concat());
+        assert_eq!(said.code, 0, "{keys}: {}", said.error());
+        let (name, flags) = judge.split_first().unwrap();
+        let said = run(command(name).args(flags).arg("image.fs.raw").current_dir(folder.0.path()));
+        assert_eq!(said.code, 0, "{keys}: {} {}", said.text(), said.error());
+    }
+}

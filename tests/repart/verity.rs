@@ -1,0 +1,174 @@
+//! Partitions of dm-verity: judged by veritysetup and by openssl.
+
+use crate::run::{Folder, SEED, rows};
+use crate::support::tools::{command, must, run};
+
+const DATA: &str =
+    "[Partition]\nType=usr\nFormat=ext4\nCopyFiles=/tree:/\nMinimize=best\nVerity=data\nVerityMatchKey=u\n";
+const HASH: &str = "[Partition]\nType=usr-verity\nMinimize=best\nVerity=hash\nVerityMatchKey=u\n";
+const SIGNATURE: &str = "[Partition]\nType=usr-verity-sig\nVerity=signature\nVerityMatchKey=u\n";
+
+fn folder() -> Folder {
+    Folder::new(&[
+        ("tree/etc/a", "a"),
+        ("tree/b", &"b".repeat(100_000)),
+        ("repart.d/1.conf", DATA),
+        ("repart.d/2.conf", HASH),
+    ])
+}
+
+/// The hashes are those that veritysetup finds right, and the GUIDs the halves of the root hash.
+#[test]
+fn hashes_are_right_and_ids_follow_from_them() {
+    for sector in ["512", "4096"] {
+        let folder = folder();
+        let arguments =
+            ["--empty=create", "--size=auto", "--definitions=repart.d", "--split=yes", "--json=short", SEED];
+        let own = ["--copy-source=.", "--architecture=x86-64", "image.raw"];
+        let block = format!("--sector-size={sector}");
+        let said = folder.repart(&[arguments.as_slice(), &[&block], &own].concat());
+        assert_eq!(said.code, 0, "{}", said.error());
+        let rows = rows(&said);
+        let text = |row: usize, key: &str| rows[row][key].as_str().unwrap().to_owned();
+        let root = text(0, "roothash");
+        assert_eq!((root.len(), &root), (64, &text(1, "roothash")));
+        assert_eq!(text(0, "uuid").replace('-', ""), root[..32]);
+        assert_eq!(text(1, "uuid").replace('-', ""), root[32..]);
+        let mut judge = command("veritysetup");
+        judge.args(["verify", "image.usr-x86-64.raw", "image.usr-x86-64-verity.raw", &root]);
+        assert_eq!(run(judge.current_dir(folder.0.path())).code, 0, "{sector}");
+        // A flipped bit is seen.
+        let path = folder.path("image.usr-x86-64.raw");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[5000] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let mut judge = command("veritysetup");
+        judge.args(["verify", "image.usr-x86-64.raw", "image.usr-x86-64-verity.raw", &root]);
+        assert_ne!(run(judge.current_dir(folder.0.path())).code, 0, "{sector}");
+    }
+}
+
+#[test]
+fn root_hashes_are_signed_here_or_elsewhere() {
+    let folder = folder();
+    folder.write("repart.d/3.conf", SIGNATURE);
+    let mut openssl = command("openssl");
+    openssl.args([
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj",
+        "/CN=t",
+    ]);
+    must(openssl.current_dir(folder.0.path()));
+    let usual = ["--split=yes", "--json=short", "--copy-source=.", "--architecture=x86-64"];
+    let signed =
+        folder.create(&[usual.as_slice(), &["--private-key=key.pem", "--certificate=cert.pem"]].concat());
+    let root = rows(&signed)[2]["roothash"].as_str().unwrap().to_owned();
+    let json = std::fs::read(folder.path("image.usr-x86-64-verity-sig.raw")).unwrap();
+    // The text alone, as 262 has it.
+    let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(value["rootHash"], root.as_str());
+    let image = std::fs::read(folder.path("image.raw")).unwrap();
+    folder.write("signature.b64", value["signature"].as_str().unwrap());
+    folder.write("root", &root);
+    must(
+        command("openssl")
+            .args(["base64", "-d", "-A", "-in", "signature.b64", "-out", "signature.der"])
+            .current_dir(folder.0.path()),
+    );
+    let mut judge = command("openssl");
+    judge.args([
+        "smime",
+        "-verify",
+        "-content",
+        "root",
+        "-inform",
+        "der",
+        "-in",
+        "signature.der",
+        "-noverify",
+        "-binary",
+    ]);
+    must(judge.current_dir(folder.0.path()));
+    // The same signature, given.
+    for joined in
+        [format!("{root}:signature.der"), format!("{root}:base64:{}", value["signature"].as_str().unwrap())]
+    {
+        std::fs::remove_file(folder.path("image.raw")).unwrap();
+        folder.create(&[usual.as_slice(), &[&format!("--join-signature={joined}")]].concat());
+        assert!(std::fs::read(folder.path("image.raw")).unwrap() == image);
+    }
+    // Nobody signs, or somebody something else.
+    let arguments = |own: &[&str]| {
+        let usual = [
+            "--empty=create",
+            "--size=auto",
+            "--definitions=repart.d",
+            "--sector-size=512",
+            SEED,
+            "--copy-source=.",
+        ];
+        folder.repart(&[usual.as_slice(), own, &["other.raw"]].concat())
+    };
+    let said = arguments(&[]);
+    assert!(
+        said.code == 2 && said.error().contains("repart.d/3.conf:3: Verity=signature"),
+        "{}",
+        said.error()
+    );
+    let said = arguments(&[&format!("--join-signature={}:signature.der", root.replace('a', "b"))]);
+    assert!(said.code != 0 && said.error().contains("another root hash"), "{}", said.error());
+    assert!(!folder.path("other.raw").exists());
+}
+
+/// What is deferred is not known, and what is there already stays.
+#[test]
+fn a_deferred_signature_is_joined_later() {
+    let folder = folder();
+    folder.write("repart.d/3.conf", SIGNATURE);
+    let said = folder.create(&[
+        "--json=short",
+        "--copy-source=.",
+        "--architecture=x86-64",
+        "--defer-partitions=usr-verity-sig",
+    ]);
+    let rows = rows(&said);
+    assert_eq!(rows[2]["roothash"], rows[0]["roothash"]);
+    let before = std::fs::read(folder.path("image.raw")).unwrap();
+    let offset = usize::try_from(rows[2]["offset"].as_u64().unwrap()).unwrap();
+    assert!(before[offset..offset + 16384].iter().all(|byte| *byte == 0));
+}
+
+/// `--make-ddi=`: a signed EROFS with its hashes, by definitions that are built in.
+#[test]
+fn extensions_are_signed_images() {
+    let folder = Folder::new(&[
+        ("tree/usr/lib/extension-release.d/extension-release.x", "ID=_any\n"),
+        ("tree/usr/bin/tool", "tool"),
+        ("tree/etc/not", "not in a sysext"),
+    ]);
+    let mut openssl = command("openssl");
+    openssl.args([
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj",
+        "/CN=t",
+    ]);
+    must(openssl.current_dir(folder.0.path()));
+    let arguments = [
+        "-S",
+        "-s",
+        "tree",
+        "--private-key=key.pem",
+        "--certificate=cert.pem",
+        "--json=short",
+        "--split=yes",
+        SEED,
+    ];
+    let said = folder.repart(&[arguments.as_slice(), &["--architecture=x86-64", "x.raw"]].concat());
+    assert_eq!(said.code, 0, "{}", said.error());
+    let rows = rows(&said);
+    let types: Vec<_> = rows.iter().map(|row| row["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["root-x86-64", "root-x86-64-verity", "root-x86-64-verity-sig"]);
+    let root = rows[0]["roothash"].as_str().unwrap();
+    let mut judge = command("veritysetup");
+    judge.args(["verify", "x.root-x86-64.raw", "x.root-x86-64-verity.raw", root]);
+    assert_eq!(run(judge.current_dir(folder.0.path())).code, 0);
+    must(command("fsck.erofs").arg("x.root-x86-64.raw").current_dir(folder.0.path()));
+}
