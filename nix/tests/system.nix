@@ -249,7 +249,12 @@ let
         for input in ''${nativeBuildInputs:-}; do export PATH=$PATH:$input/bin; done
         ${script}
       '' ];
-    } // builtins.removeAttrs attributes [ "passthru" ]) // (attributes.passthru or { });
+    } // builtins.removeAttrs attributes [ "passthru" "meta" "preferLocalBuild" ]) // (attributes.passthru or { });
+    stdenv.hostPlatform = { system = "x86_64-linux"; isx86 = true; };
+    runtimeShell = "${busybox}/bin/sh";
+    # Names of what a script only mentions.
+    qemu_kvm = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-qemu";
+    nix = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-nix";
   };
   lib = { };
   diskwright = build "diskwright" { files = path "program" program; } ''
@@ -300,6 +305,35 @@ let
       e2fsck -fn data > said 2>&1 && echo "data at $START is clean" >> $out/after
     '';
   };
+
+  # The machine by the module, with the loader that the system has.
+  machine = (import (/. + function + "/tests/nixpkgs/lib.nix")).evalModules {
+    specialArgs = { inherit pkgs; modulesPath = "/none"; };
+    modules = [
+      (/. + function + "/qemu-vm.nix")
+      ({ lib, ... }: {
+        options.assertions = lib.mkOption { type = lib.types.listOf lib.types.raw; default = [ ]; };
+        options.boot.initrd.availableKernelModules = lib.mkOption { type = lib.types.listOf lib.types.raw; default = [ ]; };
+        config = {
+          system.name = "tried";
+          system.build.toplevel = system;
+          system.nixos.version = "26.05";
+          boot.loader.grub = { enable = true; devices = [ "/dev/vda" ]; };
+          boot.loader.timeout = 1;
+          virtualisation = {
+            graphics = false;
+            bootDiskAdditionalSpace = "64M";
+            sharedDirectories = lib.mkVMOverride { };
+            diskwright = { package = diskwright; imageArguments = {
+              grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
+              grubMkimage = "${grubBios}/bin/grub-mkimage";
+            }; };
+          };
+        };
+      })
+    ];
+  };
+  inherit (machine.config.system.build) vm vmWithBootLoader;
 
   # The same system with its root on ZFS.
   zfs = kind: import (/. + function + "/make-${kind}-disk-zfs-image.nix") {
@@ -404,7 +438,7 @@ let
   };
 in
 {
-  inherit system earlier special channel image package repart repartVerity;
+  inherit system earlier special channel image package repart repartVerity vm vmWithBootLoader;
   zfsMulti = zfs "multi";
   zfsSingle = zfs "single";
   # All of them under one name, so that one build makes all.

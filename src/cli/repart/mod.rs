@@ -10,7 +10,7 @@ use super::bar::Bar;
 use super::job::{Jobs, epoch};
 use super::signals::watch;
 use super::{Severity, complain};
-use crate::disk::Work;
+use crate::disk::{Built, Work};
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::{
     Activity, Ddi, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean, parse_size, prepare,
@@ -388,6 +388,13 @@ fn flags(error: Error) -> Error {
         Some(flag) => error.at_flag(flag),
         None => error.at_key(key),
     })
+}
+
+/// The disk that the arguments describe, in the container of `work`. It is not written, so that it needs no name.
+pub(super) fn built(args: &Args, work: &Work) -> Result<Built> {
+    args.refused.check()?;
+    let image = args.image.clone().unwrap_or_else(|| PathBuf::from("image.raw"));
+    Ok(prepare(&args.options(image)?, work)?.build(work)?.built)
 }
 
 /// Whether a factory reset would remove something.
