@@ -19,7 +19,7 @@ pub(crate) const fn civil(days: i64) -> (i64, u32, u32) {
     let in_month = day - (153 * month + 2) / 5 + 1;
     let year = era * 400 + year;
     let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    (year, crate::units::low32(month.unsigned_abs()), crate::units::low32(in_month.unsigned_abs()))
+    (year, crate::units::half_lo(month.unsigned_abs()), crate::units::half_lo(in_month.unsigned_abs()))
 }
 
 /// The days from 1970-01-01 to a date; the inverse of [`civil`] (Howard Hinnant, `days_from_civil`).

@@ -12,6 +12,7 @@ use crate::container::{
     qcow2, same_file, vmdk,
 };
 use crate::error::{Error, Kind, Result, Warning};
+use crate::host::folder_of;
 use crate::image::{Builder, Image};
 use crate::pour::zeros::{is_zero, without_empty, without_zeros};
 use crate::pour::{PourOptions, Sink, Zeros};
@@ -210,7 +211,7 @@ pub fn open_stream(
     options: &OpenOptions,
     progress: &Progress,
 ) -> Result<Opened> {
-    let folder = near.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let folder = folder_of(near);
     let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot keep what is read", folder, error);
     let file = tempfile::tempfile_in(folder).map_err(failed)?;
     let mut buffer = vec![0; usize_of(MIB)];

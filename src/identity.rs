@@ -92,6 +92,12 @@ impl Seed {
         derive(self.0, "container-uuid")
     }
 
+    /// The seed of the disk that boots the system on this one.
+    #[must_use]
+    pub fn boot_disk(self) -> Self {
+        Self(derive(self.0, "boot-disk"))
+    }
+
     /// UUID in the superblock of dm-verity.
     #[must_use]
     pub fn verity_uuid(self) -> Uuid {

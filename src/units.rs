@@ -90,21 +90,6 @@ pub fn joined(low: u32, high: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// The low 32 bits of a value, for fields that are stored in two halves.
-#[must_use]
-pub const fn low32(value: u64) -> u32 {
-    #[expect(clippy::as_conversions, reason = "masked to 32 bits")]
-    {
-        (value & 0xffff_ffff) as u32
-    }
-}
-
-/// The high 32 bits of a value, for fields that are stored in two halves.
-#[must_use]
-pub const fn high32(value: u64) -> u32 {
-    low32(value >> 32)
-}
-
 /// The low 16 bits of a value, for fields that are stored in two halves.
 #[must_use]
 pub const fn low16(value: u64) -> u16 {

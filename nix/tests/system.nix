@@ -249,7 +249,7 @@ let
         for input in ''${nativeBuildInputs:-}; do export PATH=$PATH:$input/bin; done
         ${script}
       '' ];
-    } // builtins.removeAttrs attributes [ "passthru" ]);
+    } // builtins.removeAttrs attributes [ "passthru" ]) // (attributes.passthru or { });
   };
   lib = { };
   diskwright = build "diskwright" { files = path "program" program; } ''
@@ -301,6 +301,32 @@ let
     '';
   };
 
+  # The same system with its root on ZFS.
+  zfs = kind: import (/. + function + "/make-${kind}-disk-zfs-image.nix") {
+    inherit pkgs lib diskwright format;
+    config = {
+      system.build.toplevel = system;
+      system.nixos = { version = "26.05"; versionSuffix = "pre-git"; };
+      boot.loader = { grub.enable = true; timeout = 1; };
+    };
+    grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
+    grubMkimage = "${grubBios}/bin/grub-mkimage";
+    bootSize = 128;
+    rootSize = 640;
+    rootPoolProperties = { autoexpand = "on"; ashift = 12; };
+    datasets = {
+      "tank/system/root".mount = "/";
+      "tank/local/nix" = { mount = "/nix"; properties = { compression = "zstd-3"; recordsize = "1M"; }; };
+      "tank/user/home".mount = "/home";
+    };
+    contents = [ { source = builtins.toFile "motd" "Welcome.\n"; target = "/etc/motd"; mode = "0644"; } ];
+    configFile = builtins.toFile "configuration.nix" "{ pkgs, ... }:\n{ networking.hostId = \"0123abcd\"; }\n";
+    verifyClosure = true;
+    postVM = ''
+      echo "after ''${bootDiskImage:-} $rootDiskImage" > $out/after
+    '';
+  };
+
   # The same system on a disk as image.repart describes it: systemd-boot with an entry, and a root that Nix knows.
   repart = import (/. + function + "/repart-image.nix") {
     inherit pkgs lib diskwright;
@@ -311,20 +337,10 @@ let
     partitions = {
       "10-esp" = {
         contents = {
-          "/EFI/BOOT/BOOTX64.EFI".source = "${systemd}/lib/systemd/boot/efi/systemd-bootx64.efi";
-          "/kernel".source = "${kernel}/bzImage";
-          "/initrd".source = "${initrd}/initrd";
-          "/loader/entries/nixos.conf".source = build "nixos.conf" {
-            text = ''
-              title NixOS
-              linux /kernel
-              initrd /initrd
-              options init=${system}/init root=LABEL=nixos console=ttyS0 panic=-1 loglevel=4 no_timer_check
-            '';
-          } ''
-            echo "$text" > $out
-          '';
+          "/about".source = builtins.toFile "about" "An appliance.\n";
         };
+        # Loader, kernel, initrd and entry, as the system's bootspec has them.
+        diskwright = { NixSystem = system; BootLoader = "systemd-boot"; CommandLine = "trial=1"; };
         repartConfig = { Type = "esp"; Format = "vfat"; SplitName = "-"; };
       };
       "20-root" = {
@@ -342,6 +358,15 @@ let
         };
       };
     };
+  };
+
+  # The same system with a store that the kernel verifies, and a unified kernel image that has its root hash.
+  repartVerity = import (/. + function + "/repart-image.nix") {
+    inherit pkgs lib diskwright;
+    name = "verified";
+    architecture = "x86-64";
+    verityStore = { enable = true; inherit system; ukiPath = "/EFI/BOOT/BOOTX64.EFI"; };
+    partitions."20-store".repartConfig.Compression = "lz4";
   };
 
   # The package with a cargo that has built the program already: what is around the building is nixpkgs' own.
@@ -379,7 +404,9 @@ let
   };
 in
 {
-  inherit system earlier special channel image package repart;
+  inherit system earlier special channel image package repart repartVerity;
+  zfsMulti = zfs "multi";
+  zfsSingle = zfs "single";
   # All of them under one name, so that one build makes all.
   all = build "all" { main = system; inherit earlier channel; } "$bb mkdir $out; $bb ln -s $main $out/system; $bb ln -s $earlier $out/earlier; $bb ln -s $channel $out/channel";
 }

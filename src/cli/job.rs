@@ -11,7 +11,7 @@ use super::{Severity, complain};
 use crate::container::{self, Format, Settings};
 use crate::disk::{Built, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result, Subject};
-use crate::front::Description;
+use crate::front::{self, Description, Finished, boot_disk};
 use crate::host::kind_of;
 use crate::image::dump::dump;
 use crate::nix::verify::Expected;
@@ -265,15 +265,30 @@ impl Common {
         watch(&work.progress.stop_flag())?;
         let bar = Bar::start(&work.progress);
         let mut built = description.build(work)?;
+        // No store path lies on the disk that boots.
+        let boot = description
+            .boot
+            .as_deref()
+            .map(|boot| boot.build(&Work { verify: None, ..work.clone() }))
+            .transpose()?;
         if self.dry_run {
             built.settle(work)?;
             drop(bar);
-            warn(&built);
-            return self.show(folder, &built);
+            return [&built].into_iter().chain(&boot).try_for_each(|built| {
+                warn(built);
+                self.show(folder, built)
+            });
         }
         match target {
             None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => description.write(&built, path, work),
+            Some(Target::File(path)) => {
+                let mut disks = vec![Finished { description, built: &built, path }];
+                let other = boot_disk(path);
+                if let (Some(description), Some(built)) = (description.boot.as_deref(), &boot) {
+                    disks.push(Finished { description, built, path: &other });
+                }
+                front::write(&disks, work)
+            }
             Some(Target::Stdout) => {
                 let mut out = standard_output(&work.progress)?;
                 let done = description.stream(&built, &mut out, work);
@@ -283,11 +298,11 @@ impl Common {
         }?;
         built.settle(work)?;
         drop(bar);
-        warn(&built);
-        match target {
-            Some(Target::File(path)) => self.report(&built, path, work.container.format()),
-            _ => Ok(()),
-        }
+        [&built].into_iter().chain(&boot).for_each(warn);
+        let Some(Target::File(path)) = target else { return Ok(()) };
+        let format = work.container.format();
+        self.report(&built, path, format)?;
+        boot.map_or(Ok(()), |boot| self.report(&boot, &boot_disk(path), format))
     }
 
     /// Prints what would be built: the report, or the map.

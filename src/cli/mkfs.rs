@@ -183,6 +183,7 @@ impl Shared {
             closure: None,
             warnings: Vec::new(),
             beside: Vec::new(),
+            boot: None,
         })
     }
 

@@ -67,9 +67,13 @@ impl Args {
             settings: Settings::default(),
             progress: progress.clone(),
         };
-        let description = describe(&self.section, &context).map_err(in_flags)?;
-        let locator = Box::new(InFlags(description.locator));
-        Ok(Description { locator, ..description })
+        let mut description = describe(&self.section, &context).map_err(in_flags)?;
+        let in_flags = |description: Description| {
+            let locator = Box::new(InFlags(description.locator));
+            Description { locator, ..description }
+        };
+        description.boot = description.boot.take().map(|boot| Box::new(in_flags(*boot)));
+        Ok(in_flags(description))
     }
 }
 

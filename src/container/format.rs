@@ -27,7 +27,7 @@ pub enum Format {
 /// Every format with its names (the first one is printed), and the suffixes of file names that stand for it.
 /// The suffixes of raw include those that people give to a single filesystem.
 const FORMATS: [(Format, &[&str], &[&str]); 6] = [
-    (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat"]),
+    (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat", "erofs", "squashfs"]),
     (Format::Qcow2, &["qcow2"], &["qcow2"]),
     (Format::Vhd, &["vpc", "vhd"], &["vhd", "vpc"]),
     (Format::Vdi, &["vdi"], &["vdi"]),

@@ -46,9 +46,7 @@ pub(crate) fn read_header(slice: &Slice) -> Result<Option<SwapHeader>> {
     if slice.length().get() < PAGE {
         return Ok(None);
     }
-    let mut bytes = vec![0; SwapHeader::LENGTH];
-    slice.read(0, &mut bytes)?;
-    Ok(SwapHeader::read(&bytes).ok())
+    Ok(SwapHeader::read(&slice.bytes(0, SwapHeader::LENGTH)?).ok())
 }
 
 /// The options of a swap area: keys of a manifest, and what a caller of the library sets.

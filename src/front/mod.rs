@@ -1,6 +1,7 @@
 //! The front ends. Each makes a [`Disk`] from what a user wrote, and turns the subject of an error into the
 //! line, flag or file where the user wrote it.
 
+mod loader;
 pub mod manifest;
 pub mod nixos;
 pub mod repart;
@@ -53,6 +54,27 @@ pub struct Description {
     pub warnings: Vec<Warning>,
     /// The files that appear together with that of the disk, or not at all.
     pub beside: Vec<Beside>,
+    /// The disk that boots the system on this one, if that is another one. Its file is [`boot_disk`]'s, and both appear or
+    /// none.
+    pub boot: Option<Box<Self>>,
+}
+
+/// The file of the disk that boots a system: beside the file of the system's own disk, with `boot` in the place of `root`, or
+/// else before the suffix.
+#[must_use]
+pub fn boot_disk(path: &Path) -> PathBuf {
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_owned();
+    let (mut name, suffix) = (part(path.file_stem()), part(path.extension()));
+    let stem = Path::new(&name);
+    if stem.extension() == Some("root".as_ref()) {
+        name = part(stem.file_stem());
+    }
+    name.push(".boot");
+    if !suffix.is_empty() {
+        name.push(".");
+        name.push(&suffix);
+    }
+    path.with_file_name(name)
 }
 
 /// A file that appears together with that of the disk, or not at all.
@@ -134,7 +156,8 @@ impl Description {
         }
     }
 
-    /// Writes the disk and the files beside it. Errors say where their cause was written.
+    /// Writes the disk and the files beside it, but not the disk that boots it: [`write()`] writes both. Errors say where
+    /// their cause was written.
     ///
     /// # Errors
     /// As [`write()`].
@@ -151,6 +174,10 @@ impl Description {
             return Err(Error::new(Kind::Usage, "files beside the disk appear with it or not at all")
                 .at(&beside.path)
                 .hint("write the disk to a file, and not to a stream"));
+        }
+        if self.boot.is_some() {
+            return Err(Error::new(Kind::Usage, "two disks appear together or not at all")
+                .hint("write them to files, and not to a stream"));
         }
         built.stream(out, work).map_err(|error| self.locator.locate(self.disk.blame(error)))
     }

@@ -58,6 +58,11 @@ pub(crate) fn hides_content(file: &File) -> std::io::Result<bool> {
 /// What to do with a file that says it is empty and has content.
 pub(crate) const COPY_IT: &str = "copy it to a file that has a length: cat FILE > COPY";
 
+/// The folder in which a file has its name.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
 /// How a source is opened: for reading, without following a link or waiting for a pipe.
 pub(crate) const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);

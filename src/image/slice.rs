@@ -103,6 +103,16 @@ impl Slice {
     pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         self.cursor().read(offset, out)
     }
+
+    /// `length` bytes at `offset`, as [`Slice::read`] reads them.
+    ///
+    /// # Errors
+    /// As [`Slice::read`].
+    pub fn bytes(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.read(offset, &mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
+use crate::host::folder_of;
 use crate::image::{Data, Image};
 use crate::progress::Progress;
 use crate::units::{Bytes, KIB, MIB, usize_of};
@@ -209,9 +210,7 @@ fn shares_blocks(image: &Image, output: &Output) -> bool {
     let Data::File { files, file, .. } = largest.data else { return false };
     let mut cursor = image.cursor();
     let Ok(source) = cursor.source(files, file) else { return false };
-    let Some(folder) = output.target().parent() else { return false };
-    let folder = if folder == Path::new("") { Path::new(".") } else { folder };
-    let Ok(probe) = tempfile::tempfile_in(folder) else { return false };
+    let Ok(probe) = tempfile::tempfile_in(folder_of(output.target())) else { return false };
     rustix::fs::ioctl_ficlone(&probe, source.file()).is_ok()
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::error::{Error, Kind, Result};
-use crate::host::{kind_of, links};
+use crate::host::{folder_of, kind_of, links};
 
 /// A file that does not exist under its name yet. If it is dropped before it is published, it leaves nothing
 /// behind.
@@ -159,11 +159,6 @@ pub(super) fn beside<T>(
         Ok(made) => Ok(made.into_temp_path()),
         Err(error) => Err(refused.map_or(error, std::io::Error::from_raw_os_error)),
     }
-}
-
-/// The folder that a file is in.
-fn folder_of(target: &Path) -> &Path {
-    target.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// The error of a refused write at `path`, with a hint.

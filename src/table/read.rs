@@ -47,7 +47,7 @@ pub struct Found {
 /// [`Kind::Source`](crate::error::Kind::Source) where the disk cannot be read. A damaged table is a remark.
 pub fn read(disk: &Slice) -> Result<Found> {
     let mut found = Found::default();
-    let record = BootRecord::read(&bytes(disk, RECORD_AT, BootRecord::LENGTH)?).ok();
+    let record = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?).ok();
     for sector in [512, 4096] {
         found.table = gpt::read(disk, sector, &mut found.remarks)?;
         if let Some(table) = &mut found.table {
@@ -67,16 +67,9 @@ pub fn read(disk: &Slice) -> Result<Found> {
     Ok(found)
 }
 
-/// `length` bytes of a disk at `offset`; bytes outside the disk are zero.
-pub(super) fn bytes(disk: &Slice, offset: u64, length: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    disk.read(offset, &mut bytes)?;
-    Ok(bytes)
-}
-
 /// `length` bytes of a disk from sector `lba` on; bytes outside the disk are zero.
 pub(super) fn sectors(disk: &Slice, lba: u64, sector: u64, length: u64) -> Result<Vec<u8>> {
-    bytes(disk, Sectors::new(lba).bytes(sector).get(), usize_of(length))
+    disk.bytes(Sectors::new(lba).bytes(sector).get(), usize_of(length))
 }
 
 #[cfg(test)]

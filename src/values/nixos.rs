@@ -10,12 +10,12 @@ use crate::tree::Chmod;
 words!(
     Layout, "a layout is",
     "legacy" => Legacy, "legacy+boot" => LegacyBoot, "legacy+gpt" => LegacyGpt, "efi" => Efi,
-    "efixbootldr" => EfiXbootldr, "hybrid" => Hybrid, "none" => None
+    "efixbootldr" => EfiXbootldr, "hybrid" => Hybrid, "none" => None, "zfs" => Zfs, "zfs-single" => ZfsSingle
 );
 
 value!(Layout, text, "Layout", "the name of a layout, such as \"efi\"", {
     "description": "The partitions, by the names that make-disk-image.nix gives them.",
-    "enum": ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"]
+    "enum": ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none", "zfs", "zfs-single"]
 });
 
 words!(

@@ -9,6 +9,7 @@ use crate::filesystem::erofs::{Compress, Kernel};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
 use crate::filesystem::squashfs;
+use crate::filesystem::zfs::DatasetKind;
 use crate::table::Scheme;
 use crate::verity::Algorithm;
 
@@ -87,6 +88,13 @@ words!(
 value!(squashfs::Compression, text, "SquashfsCompression", "\"zstd\", \"gzip\", \"xz\", \"lz4\" or \"none\"", {
     "description": "How the blocks of a SquashFS are compressed.",
     "enum": ["zstd", "gzip", "xz", "lz4", "none"]
+});
+
+words!(DatasetKind, "a dataset of ZFS is", "filesystem" => Filesystem, "volume" => Volume);
+
+value!(DatasetKind, text, "ZfsDatasetType", "\"filesystem\" or \"volume\"", {
+    "description": "Whether a dataset of ZFS holds files or is a block device.",
+    "enum": ["filesystem", "volume"]
 });
 
 words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);

@@ -11,6 +11,7 @@ use crate::image::{Cursor, Image, Slice};
 use crate::pour::Packer;
 use crate::pour::spool::Pack;
 use crate::pour::zeros::is_zero;
+use crate::progress::Progress;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
 /// How much data a worker reads at a time, at least one block.
@@ -71,14 +72,13 @@ pub(super) fn build<D: Digest + Clone + Send + Sync>(
     let mut levels: Vec<Image> = Vec::new();
     let mut below = Below { data: data.clone(), block: options.data_block_size.length(), blocks };
     for blocks in packing.levels(blocks) {
-        let mut spool = packer.spool("hashes of dm-verity")?;
-        spool.pack(&Level::new(&below, &hashing, packing), &packer.options())?;
-        let level = spool.finish()?;
+        let level = Level::new(&below, &hashing, packing, packer.progress());
+        let bytes = below.blocks * u64_of(below.block);
+        let (level, _) = packer.pack("hashes of dm-verity", &level, (bytes, 0))?;
         below = Below { data: level.whole(), block: packing.block, blocks };
         levels.push(level);
     }
-    let mut top = vec![0; below.block];
-    below.data.read(0, &mut top)?;
+    let top = below.data.bytes(0, below.block)?;
     let mut root = vec![0; options.algorithm.length()];
     hashing.hash(&top, &mut root)?;
     Ok(Tree { levels, root })
@@ -123,6 +123,7 @@ struct Level<'a, D> {
     below: &'a Below,
     hashing: &'a Hashing<D>,
     packing: Packing,
+    progress: &'a Progress,
     /// Blocks of data that are read together.
     piece: u64,
     /// Blocks of data in a chunk.
@@ -130,10 +131,10 @@ struct Level<'a, D> {
 }
 
 impl<'a, D> Level<'a, D> {
-    fn new(below: &'a Below, hashing: &'a Hashing<D>, packing: Packing) -> Self {
+    fn new(below: &'a Below, hashing: &'a Hashing<D>, packing: Packing, progress: &'a Progress) -> Self {
         let piece = (PIECE / u64_of(below.block)).max(1);
         let chunk = piece.next_multiple_of(packing.per_block);
-        Self { below, hashing, packing, piece, chunk }
+        Self { below, hashing, packing, progress, piece, chunk }
     }
 }
 
@@ -176,6 +177,7 @@ impl<D: Digest + Clone + Send + Sync> Pack for Level<'_, D> {
                 let place = self.packing.place(number - first);
                 out[place..place + hash.len()].copy_from_slice(hash);
             })?;
+            self.progress.advance((next - at) * u64_of(self.below.block), 0);
             at = next;
         }
         Ok(())

@@ -34,7 +34,10 @@ fn every_judge_is_there() {
 #[test]
 fn each_line_of_the_list_is_right_and_they_are_in_order() {
     let lines: Vec<_> = judges::list().collect();
-    assert!(lines.is_sorted() && lines.iter().all(|(how, _, _)| ["base", "install", "unpack"].contains(how)));
+    assert!(
+        lines.is_sorted()
+            && lines.iter().all(|(how, _, _)| ["base", "build", "install", "unpack"].contains(how))
+    );
     assert_eq!(judges::package("qemu-img"), "qemu-img of Debian's package qemu-utils");
     assert_eq!(judges::package("/usr/lib/grub"), "/usr/lib/grub of Debian's package grub-efi-amd64-bin");
 }

@@ -21,3 +21,4 @@ mod same;
 mod sandbox;
 mod strange;
 mod tiny;
+mod zfs;

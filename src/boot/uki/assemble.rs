@@ -101,12 +101,12 @@ impl Uki {
                 .expected(expected)
                 .hint("a kernel that is compressed as a whole has to be decompressed first")
         };
-        let dos = Dos::read(&read(kernel, 0, Dos::LENGTH)?)
+        let dos = Dos::read(&kernel.bytes(0, Dos::LENGTH)?)
             .map_err(|_| refused("a PE file, which begins with MZ"))?;
         let at = u64::from(dos.e_lfanew);
-        let coff = Coff::read(&read(kernel, at, Coff::LENGTH)?)
+        let coff = Coff::read(&kernel.bytes(at, Coff::LENGTH)?)
             .map_err(|_| refused("a PE signature where the DOS header says it is"))?;
-        let optional = Optional::read(&read(kernel, at + u64_of(Coff::LENGTH), Optional::LENGTH)?)?;
+        let optional = Optional::read(&kernel.bytes(at + u64_of(Coff::LENGTH), Optional::LENGTH)?)?;
         if coff.machine != stub.machine() {
             return Err(Error::new(Kind::Source, "kernel and stub are for different processors")
                 .at(&self.kernel)
@@ -155,30 +155,23 @@ fn text(path: &Path, what: &str) -> Result<Vec<u8>> {
             .at(path)
             .expected(format!("at most {} bytes", LONGEST_TEXT.get())));
     }
-    read(&slice, 0, usize_of(slice.length().get()))
-}
-
-/// `length` bytes at `at`; zeros behind the end.
-fn read(slice: &Slice, at: u64, length: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    slice.read(at, &mut bytes)?;
-    Ok(bytes)
+    slice.bytes(0, usize_of(slice.length().get()))
 }
 
 /// The bytes of a section of an EFI program that was checked; none where it has none, or one that is no text.
 fn section_of(program: &Slice, name: &[u8]) -> Result<Vec<u8>> {
     use crate::boot::pe::Section;
-    let dos = Dos::read(&read(program, 0, Dos::LENGTH)?)?;
+    let dos = Dos::read(&program.bytes(0, Dos::LENGTH)?)?;
     let at = u64::from(dos.e_lfanew);
-    let coff = Coff::read(&read(program, at, Coff::LENGTH)?)?;
+    let coff = Coff::read(&program.bytes(at, Coff::LENGTH)?)?;
     let table = at + u64_of(Coff::LENGTH) + u64::from(coff.size_of_optional_header);
-    let table = read(program, table, usize::from(coff.number_of_sections) * Section::LENGTH)?;
+    let table = program.bytes(table, usize::from(coff.number_of_sections) * Section::LENGTH)?;
     for header in table.chunks_exact(Section::LENGTH) {
         let section = Section::read(header)?;
         let length = section.virtual_size.min(section.size_of_raw_data);
         if section.name() == name && u64::from(length) <= LONGEST_TEXT.get() {
             let length = usize_of(u64::from(length));
-            return read(program, u64::from(section.pointer_to_raw_data), length);
+            return program.bytes(u64::from(section.pointer_to_raw_data), length);
         }
     }
     Ok(Vec::new())

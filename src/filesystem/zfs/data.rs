@@ -19,6 +19,8 @@ pub(super) struct Manner {
     pub(super) checksum: Checksum,
     /// Bytes of a block of files that are longer than one.
     pub(super) record: u64,
+    /// Whether shorter files have blocks of that size too: those of volumes.
+    pub(super) is_fixed: bool,
     /// log2 of the bytes that are allocated together.
     pub(super) ashift: u8,
 }
@@ -26,7 +28,7 @@ pub(super) struct Manner {
 impl Manner {
     /// Bytes of each block of a file: those of the file if one holds it all.
     pub(super) fn block(&self, size: u64) -> u64 {
-        if size <= self.record {
+        if size <= self.record && !self.is_fixed {
             size.next_multiple_of(super::format::SECTOR).max(super::format::SECTOR)
         } else {
             self.record

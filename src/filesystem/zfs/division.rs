@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::mode::{self, MODE_FILE, MODE_TYPE};
+use crate::text::shortened;
 use crate::tree::{Content, NodeId, Tree};
 use crate::units::{low16, narrow, u64_of};
 
@@ -16,6 +18,16 @@ pub(super) const LAYOUTS: u64 = 5;
 pub(super) const ROOT: u64 = 6;
 const FIRST: u32 = 7;
 
+/// A dataset, as far as a tree is divided by it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member<'a> {
+    /// For errors.
+    pub(super) name: &'a str,
+    /// The directory that it is mounted on; of a volume, the file that it has.
+    pub(super) mount: Option<&'a [u8]>,
+    pub(super) is_volume: bool,
+}
+
 /// The nodes of a tree divided among datasets, with their object numbers.
 #[derive(Debug)]
 pub(super) struct Division {
@@ -23,26 +35,31 @@ pub(super) struct Division {
     inside: Vec<u16>,
     /// The object that a name leads to, in the dataset of the directory that the name is in; 0 for a further name.
     numbers: Vec<u32>,
-    /// The mount point of each dataset, if the tree has it.
+    /// The mount point of each dataset, if the tree has it; of a volume its file.
     roots: Vec<Option<NodeId>>,
+    /// Which datasets are volumes.
+    volumes: Vec<bool>,
     /// Names of files that have more than one.
     links: HashMap<NodeId, u64>,
 }
 
 impl Division {
-    /// Divides `tree` among datasets with these mount points; the first has what no other has. `names` are for errors.
+    /// Divides `tree` among datasets; the first has what no other has.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where a mount point is no directory, where two datasets have the same, and where names of one file
-    /// are in two datasets.
-    pub(super) fn new(tree: &Tree, datasets: &[(&str, Option<&[u8]>)]) -> Result<Self> {
+    /// [`Kind::Manifest`] where a mount point is no directory, where the file of a volume is no file, where two datasets have
+    /// the same, and where names of one file are in two datasets.
+    pub(super) fn new(tree: &Tree, datasets: &[Member<'_>]) -> Result<Self> {
         let mut roots = Vec::new();
         let mut mounted: HashMap<NodeId, u16> = HashMap::new();
-        for (number, (name, mount)) in datasets.iter().enumerate() {
+        for (number, Member { name, mount, is_volume }) in datasets.iter().enumerate() {
             let root = mount.and_then(|mount| tree.find(mount));
             roots.push(root);
+            if *is_volume {
+                volume_file(tree, root, *mount, name)?;
+            }
             let Some(root) = root else { continue };
-            if !tree.is_directory(root) {
+            if !is_volume && !tree.is_directory(root) {
                 return Err(Error::new(
                     Kind::Manifest,
                     format!("{name} is to be mounted on what is no directory"),
@@ -50,23 +67,20 @@ impl Division {
                 .at(tree.path(root)));
             }
             if let Some(other) = mounted.insert(root, narrow(number, "the number of a dataset")?) {
-                let other = datasets.get(usize::from(other)).map_or("another dataset", |(name, _)| *name);
+                let other = datasets.get(usize::from(other)).map_or("another dataset", |other| other.name);
                 return Err(Error::new(Kind::Manifest, "two datasets have the same mount point")
                     .at(tree.path(root))
                     .found(format!("{other} and {name}")));
             }
         }
-        let mut division = Self { inside: Vec::new(), numbers: Vec::new(), roots, links: HashMap::new() };
+        let volumes = datasets.iter().map(|dataset| dataset.is_volume).collect();
+        let (inside, numbers, links) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut division = Self { inside, numbers, roots, volumes, links };
         division.number(tree, &mounted, datasets)?;
         Ok(division)
     }
 
-    fn number(
-        &mut self,
-        tree: &Tree,
-        mounted: &HashMap<NodeId, u16>,
-        datasets: &[(&str, Option<&[u8]>)],
-    ) -> Result<()> {
+    fn number(&mut self, tree: &Tree, mounted: &HashMap<NodeId, u16>, datasets: &[Member<'_>]) -> Result<()> {
         let mut next = vec![FIRST; datasets.len()];
         for node in tree.ids() {
             let home = if node == NodeId::ROOT { 0 } else { self.inside(tree.parent(node)) };
@@ -78,8 +92,7 @@ impl Division {
                 Content::Link { to } => {
                     let there = self.inside(to);
                     if there != home {
-                        let name =
-                            |number: u16| datasets.get(usize::from(number)).map_or("", |(name, _)| *name);
+                        let name = |number: u16| datasets.get(usize::from(number)).map_or("", |own| own.name);
                         return Err(Error::new(Kind::Manifest, "names of one file are in two datasets")
                             .at(tree.path(node))
                             .at(tree.path(to))
@@ -89,7 +102,7 @@ impl Division {
                     *self.links.entry(to).or_insert(1) += 1;
                     0
                 }
-                _ if node == NodeId::ROOT => 0,
+                _ if node == NodeId::ROOT || self.is_volume(inside) => 0,
                 _ => {
                     *next += 1;
                     *next - 1
@@ -105,7 +118,11 @@ impl Division {
         self.inside.get(node.index()).copied().unwrap_or_default()
     }
 
-    /// The mount point of a dataset.
+    fn is_volume(&self, dataset: u16) -> bool {
+        self.volumes.get(usize::from(dataset)).copied().unwrap_or_default()
+    }
+
+    /// The mount point of a dataset, or the file of a volume.
     pub(super) fn root(&self, dataset: u16) -> Option<NodeId> {
         self.roots.get(usize::from(dataset)).copied().flatten()
     }
@@ -118,6 +135,7 @@ impl Division {
         below.filter(move |node| {
             Some(*node) != root
                 && self.inside(tree.parent(*node)) == dataset
+                && !self.is_volume(self.inside(*node))
                 && !matches!(tree.node(*node).content, Content::Link { .. })
         })
     }
@@ -145,7 +163,8 @@ impl Division {
         directory: NodeId,
         dataset: u16,
     ) -> impl Iterator<Item = NodeId> + 'a {
-        tree.children(directory).filter(move |_| self.inside(directory) == dataset)
+        let own = tree.children(directory).filter(move |_| self.inside(directory) == dataset);
+        own.filter(|child| !self.is_volume(self.inside(*child)))
     }
 
     /// The files of all datasets with contents, dataset by dataset, in the order of their objects.
@@ -153,10 +172,26 @@ impl Division {
         let mut files = Vec::new();
         for dataset in 0..u64_of(self.roots.len()) {
             let dataset = low16(dataset);
-            files.extend(
-                self.nodes(tree, dataset).filter(|node| tree.size(*node) > 0).map(|node| (node, dataset)),
-            );
+            let volume = self.root(dataset).filter(|_| self.is_volume(dataset));
+            let all = self.nodes(tree, dataset).chain(volume);
+            files.extend(all.filter(|node| tree.size(*node) > 0).map(|node| (node, dataset)));
         }
         files
     }
+}
+
+/// Refuses what cannot be the contents of a volume.
+fn volume_file(tree: &Tree, found: Option<NodeId>, named: Option<&[u8]>, name: &str) -> Result<()> {
+    let Some(named) = named else { return Ok(()) };
+    let is_file = |node: NodeId| {
+        mode::mode(tree, node) & MODE_TYPE == MODE_FILE
+            && !matches!(tree.node(node).content, Content::Link { .. })
+    };
+    if found.is_some_and(is_file) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Manifest, format!("the volume {name} has no contents"))
+        .about("datasets")
+        .expected("a file among the contents, with one name")
+        .found(format!("`{}`", shortened(named, 80))))
 }

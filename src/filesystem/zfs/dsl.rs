@@ -1,5 +1,6 @@
 //! The dataset layer: directories, datasets and snapshots (module/zfs/dsl_dir.c, dsl_dataset.c, dsl_pool.c).
 
+use super::dataset::Dataset as Options;
 use super::features::{self, Features};
 use super::format::{BlockPointer, Dataset, Deadlist, Directory, kind};
 use super::ids::Ids;
@@ -8,24 +9,38 @@ use super::objects::Object;
 use super::pointer::{Pointer, Sums};
 use super::store::Store;
 use super::zap;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::units::{Bytes, u64_of};
 use crate::wire::Wire;
+
+/// A dataset without contents, which its first snapshots have and itself has no more.
+#[derive(Clone, Debug)]
+pub(super) struct Empty {
+    pub(super) root: Pointer,
+    pub(super) sums: Sums,
+    /// All blocks of it.
+    pub(super) dead: Vec<Pointer>,
+}
 
 /// A dataset that is written, as the layer sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Filled {
-    /// The whole name: `tank/root`.
-    pub(super) name: String,
-    /// Local properties.
-    pub(super) properties: Vec<(String, zap::Value)>,
-    pub(super) quota: u64,
-    pub(super) reservation: u64,
-    /// Names of snapshots of what was written.
-    pub(super) snapshots: Vec<String>,
+    /// Its name, properties and snapshots.
+    pub(super) options: Options,
     /// Features that it uses.
     pub(super) features: Vec<&'static str>,
+    /// The transaction group in which it was written.
+    pub(super) birth: u64,
+    pub(super) empty: Option<Empty>,
     pub(super) root: Pointer,
     pub(super) sums: Sums,
+}
+
+impl Filled {
+    /// The newest transaction group: that of its last snapshot.
+    pub(super) fn newest(&self) -> u64 {
+        self.birth + u64_of(self.options.snapshots.len())
+    }
 }
 
 /// What is the same for all of the layer.
@@ -35,7 +50,7 @@ pub(super) struct Wish<'a> {
     pub(super) ids: Ids,
     /// Seconds since 1970 at which everything was created.
     pub(super) time: u64,
-    /// The transaction group in which everything was written.
+    /// The transaction group in which datasets were made.
     pub(super) birth: u64,
     /// Whether datasets record which features they use.
     pub(super) is_extensible: bool,
@@ -53,9 +68,13 @@ struct Node {
     head: u64,
     origin: u64,
     clones: u64,
-    quota: u64,
-    reservation: u64,
+    /// What is promised to the dataset, as options have it; the directories that are none have nothing.
+    options: Option<Options>,
+    /// What its head has, and what only snapshots of it have.
     own: Sums,
+    snapshots: Sums,
+    /// Bytes that only the head has.
+    unique: u64,
 }
 
 /// The directories, whose sums are known last.
@@ -139,6 +158,13 @@ pub(super) fn write(
     Ok((Directories { nodes: layer.nodes, time: wish.time }, heads))
 }
 
+/// The sums of blocks.
+fn sum(blocks: &[Pointer]) -> Sums {
+    let mut sums = Sums::default();
+    blocks.iter().for_each(|block| sums += block.sums);
+    sums
+}
+
 /// The place of a dataset's directory among all.
 const fn place(dataset: usize) -> usize {
     if dataset == 0 { 0 } else { FIRST - 1 + dataset }
@@ -157,9 +183,10 @@ impl Layer<'_, '_> {
                 head: 0,
                 origin: 0,
                 clones: 0,
-                quota: 0,
-                reservation: 0,
+                options: None,
                 own: Sums::default(),
+                snapshots: Sums::default(),
+                unique: 0,
             };
             self.nodes.push(node);
         };
@@ -168,21 +195,32 @@ impl Layer<'_, '_> {
             add(name, Some(0));
         }
         for (number, dataset) in filled.iter().enumerate().skip(1) {
-            let (before, last) = split(&dataset.name);
-            let parent = filled[..number].iter().position(|other| other.name == before);
-            let parent = parent.ok_or_else(|| Error::bug(format!("{} has no parent", dataset.name)))?;
+            let (before, last) = split(&dataset.options.name);
+            let parent = filled[..number].iter().position(|other| other.options.name == before);
+            let parent =
+                parent.ok_or_else(|| Error::bug(format!("{} has no parent", dataset.options.name)))?;
             add(last, Some(place(parent)));
         }
         Ok(())
     }
 
-    /// A deadlist whose entries, by the transaction group of their snapshot, are all empty.
-    fn deadlist(&mut self, snapshots: &[u64]) -> Result<u64> {
+    /// A deadlist: of each snapshot before it, by its transaction group, the blocks that are younger and died. Those in
+    /// `dead` are younger than the origin.
+    fn deadlist(&mut self, snapshots: &[u64], dead: &[Pointer]) -> Result<u64> {
         let number = self.mos.number();
-        let entries: Vec<(String, zap::Value)> =
-            snapshots.iter().map(|txg| (format!("{txg:x}"), self.empty.into())).collect();
-        self.shared += crate::units::u64_of(snapshots.len());
-        let header = Deadlist::BLANK.bytes();
+        let mut entries: Vec<(String, zap::Value)> = Vec::new();
+        for txg in snapshots {
+            let list = if *txg == INITIAL && !dead.is_empty() {
+                self.mos.new_list_of(self.store, dead)?
+            } else {
+                self.shared += 1;
+                self.empty
+            };
+            entries.push((format!("{txg:x}"), list.into()));
+        }
+        let sums = sum(dead);
+        let header =
+            Deadlist { dl_used: sums.allocated, dl_comp: sums.physical, dl_uncomp: sums.logical }.bytes();
         let object = Object::plain(kind::DEADLIST, 512).with_bonus(kind::DEADLIST_HEADER, &header);
         self.mos.zap(self.store, number, &object, &entries)?;
         Ok(number)
@@ -191,70 +229,85 @@ impl Layer<'_, '_> {
     /// Writes a dataset with its snapshots; its head.
     fn dataset(&mut self, filled: &[Filled], number: usize) -> Result<u64> {
         let own = filled.get(number).ok_or_else(|| Error::bug("a dataset is not there"))?;
-        let snapshots: Vec<u64> = own.snapshots.iter().map(|_| self.mos.number()).collect();
-        let (head, names) = (self.mos.number(), self.mos.number());
-        let chain: Vec<u64> = snapshots.iter().copied().chain([head]).collect();
-        let directory = self.nodes[place(number)].object;
-        let id = |what: &str| self.wish.ids.number(&format!("{what} {}", own.name));
-        let common = Dataset {
-            ds_dir_obj: directory,
-            ds_creation_time: self.wish.time,
-            ds_referenced_bytes: own.sums.allocated,
-            ds_compressed_bytes: own.sums.physical,
-            ds_uncompressed_bytes: own.sums.logical,
-            ds_flags: UNIQUE_ACCURATE,
-            ds_bp: BlockPointer::read(&own.root.bytes)?,
-            ..Dataset::BLANK
-        };
+        let options = &own.options;
+        let empties = options.empty_snapshots.len();
+        let names: Vec<&String> = options.empty_snapshots.iter().chain(&options.snapshots).collect();
+        let snapshots: Vec<u64> = names.iter().map(|_| self.mos.number()).collect();
+        let (head, table) = (self.mos.number(), self.mos.number());
+        let id = |what: &str| self.wish.ids.number(&format!("{what} {}", options.name));
+        let (guid, fsid_guid) = (id("guid"), fsid(id("fsid")));
+        let ids: Vec<(u64, u64)> = names
+            .iter()
+            .map(|name| (id(&format!("guid @{name}")), fsid(id(&format!("fsid @{name}")))))
+            .collect();
+        let nothing = Empty { root: own.root, sums: own.sums, dead: Vec::new() };
+        let empty = own.empty.as_ref().unwrap_or(&nothing);
         let (mut previous, mut previous_txg, mut deadlist) = (self.origin, INITIAL, vec![0]);
-        for (at, (object, name)) in (1..).zip(snapshots.iter().zip(&own.snapshots)) {
-            // Newer than what it has.
-            let txg = self.wish.birth + at;
+        for (at, object) in snapshots.iter().enumerate() {
+            // Newer than what it has, and older than what it does not have.
+            let (txg, root, sums) = match at.checked_sub(empties) {
+                None => (self.wish.birth + 1 + u64_of(at), empty.root, empty.sums),
+                Some(at) => (own.birth + 1 + u64_of(at), own.root, own.sums),
+            };
+            // What died with the last of the empty ones.
+            let dead: &[Pointer] = if at == empties { &empty.dead } else { &[] };
+            let (ds_guid, ds_fsid_guid) = ids.get(at).copied().unwrap_or_default();
             let snapshot = Dataset {
                 ds_prev_snap_obj: previous,
                 ds_prev_snap_txg: previous_txg,
-                ds_next_snap_obj: chain.get(crate::units::usize_of(at)).copied().unwrap_or(head),
+                ds_next_snap_obj: snapshots.get(at + 1).copied().unwrap_or(head),
                 ds_num_children: 1,
                 ds_creation_txg: txg,
-                ds_deadlist_obj: self.deadlist(&deadlist)?,
-                // All that it has its head has too.
-                ds_unique_bytes: 0,
-                ds_fsid_guid: fsid(id(&format!("fsid @{name}"))),
-                ds_guid: id(&format!("guid @{name}")),
-                ..common.clone()
+                ds_deadlist_obj: self.deadlist(&deadlist, dead)?,
+                // All that it has its head has too, or the next one that is empty.
+                ds_unique_bytes: if empties == 1 && at == 0 { sums.allocated } else { 0 },
+                ds_fsid_guid,
+                ds_guid,
+                ..self.common(number, root, sums)?
             };
             self.put_dataset(*object, &snapshot, own)?;
             deadlist.push(previous_txg);
             (previous, previous_txg) = (*object, txg);
         }
+        let unique = if snapshots.len() > empties { 0 } else { own.sums.allocated };
+        let dead: &[Pointer] = if snapshots.len() > empties { &[] } else { &empty.dead };
         let dataset = Dataset {
             ds_prev_snap_obj: previous,
             ds_prev_snap_txg: previous_txg,
-            ds_snapnames_zapobj: names,
+            ds_snapnames_zapobj: table,
             ds_creation_txg: if number == 0 { INITIAL } else { self.wish.birth },
-            ds_deadlist_obj: self.deadlist(&deadlist)?,
-            ds_unique_bytes: if snapshots.is_empty() { own.sums.allocated } else { 0 },
-            ds_fsid_guid: fsid(id("fsid")),
-            ds_guid: id("guid"),
-            ..common
+            ds_deadlist_obj: self.deadlist(&deadlist, dead)?,
+            ds_unique_bytes: unique,
+            ds_fsid_guid: fsid_guid,
+            ds_guid: guid,
+            ..self.common(number, own.root, own.sums)?
         };
         self.put_dataset(head, &dataset, own)?;
-        self.snapshot_names(names, own, &snapshots)?;
+        let entries: Vec<(&String, zap::Value)> =
+            names.into_iter().zip(snapshots.iter().map(|object| (*object).into())).collect();
+        self.mos.zap(self.store, table, &Object::plain(kind::DSL_SNAPSHOTS, 512), &entries)?;
         self.clones.push(member(head));
         // The oldest of the chain is the clone of the origin.
-        self.next_clones.push(member(chain.first().copied().unwrap_or(head)));
+        self.next_clones.push(member(snapshots.first().copied().unwrap_or(head)));
         let node = &mut self.nodes[place(number)];
-        (node.head, node.origin, node.own) = (head, self.origin, own.sums);
-        (node.quota, node.reservation) = (own.quota, own.reservation);
+        (node.head, node.origin, node.own, node.unique) = (head, self.origin, own.sums, unique);
+        node.snapshots = sum(&empty.dead);
+        node.options = Some(options.clone());
         Ok(head)
     }
 
-    /// Makes the table of a dataset's snapshots the object `number`.
-    fn snapshot_names(&mut self, number: u64, own: &Filled, snapshots: &[u64]) -> Result<()> {
-        let names = own.snapshots.iter().map(String::as_str);
-        let entries: Vec<(&str, zap::Value)> =
-            names.zip(snapshots.iter().map(|object| (*object).into())).collect();
-        self.mos.zap(self.store, number, &Object::plain(kind::DSL_SNAPSHOTS, 512), &entries)
+    /// What the snapshots of a dataset and itself have in common.
+    fn common(&self, number: usize, root: Pointer, sums: Sums) -> Result<Dataset> {
+        Ok(Dataset {
+            ds_dir_obj: self.nodes[place(number)].object,
+            ds_creation_time: self.wish.time,
+            ds_referenced_bytes: sums.allocated,
+            ds_compressed_bytes: sums.physical,
+            ds_uncompressed_bytes: sums.logical,
+            ds_flags: UNIQUE_ACCURATE,
+            ds_bp: BlockPointer::read(&root.bytes)?,
+            ..Dataset::BLANK
+        })
     }
 
     /// A dataset's object: its bonus, and as a ZAP the features that it uses.
@@ -292,7 +345,7 @@ impl Layer<'_, '_> {
             ds_prev_snap_obj: snapshot,
             ds_prev_snap_txg: INITIAL,
             ds_snapnames_zapobj: names,
-            ds_deadlist_obj: self.deadlist(&[0])?,
+            ds_deadlist_obj: self.deadlist(&[0], &[])?,
             ds_fsid_guid: fsid(ids.number("fsid $ORIGIN")),
             ds_guid: ids.number("guid $ORIGIN"),
             ..common.clone()
@@ -301,8 +354,8 @@ impl Layer<'_, '_> {
         let own = Dataset {
             ds_next_snap_obj: head,
             // Its head, and what was cloned from it.
-            ds_num_children: 1 + crate::units::u64_of(datasets),
-            ds_deadlist_obj: self.deadlist(&[])?,
+            ds_num_children: 1 + u64_of(datasets),
+            ds_deadlist_obj: self.deadlist(&[], &[])?,
             ds_fsid_guid: fsid(ids.number("fsid $ORIGIN@$ORIGIN")),
             ds_guid: ids.number("guid $ORIGIN@$ORIGIN"),
             ds_next_clones_obj: next,
@@ -324,7 +377,8 @@ impl Layer<'_, '_> {
                 .map(|node| (node.name.clone(), node.object.into()))
                 .collect();
             let own = (0..filled.len()).find(|dataset| place(*dataset) == number);
-            let properties = own.and_then(|dataset| filled.get(dataset)).map(|own| own.properties.clone());
+            let properties =
+                own.and_then(|dataset| filled.get(dataset)).map(|own| own.options.properties.clone());
             let (object, list) = (self.nodes[number].children, self.nodes[number].properties);
             self.mos.zap(self.store, object, &Object::plain(kind::DSL_CHILDREN, 512), &children)?;
             let plain = Object::plain(kind::DSL_PROPERTIES, 512);
@@ -345,24 +399,35 @@ impl Directories {
         self.nodes.first().map_or(0, |node| node.object)
     }
 
-    /// Reserves nothing and writes the directories: all that their sums count is known, `mos` is what the pool's own set
-    /// takes.
+    /// Writes the directories: all that their sums count is known, `mos` is what the pool's own set takes. Bytes that the
+    /// whole pool takes, with those that are reserved.
+    ///
+    /// # Errors
+    /// [`Kind::Capacity`] for datasets that have more than their quotas allow.
     pub(super) fn write(mut self, set: &mut Mos, mos: Sums) -> Result<u64> {
         // As the pool counts itself: uncompressed as it is stored.
         self.nodes[MOS_DIR].own = Sums { logical: mos.physical, ..mos };
-        let mut total: Vec<Sums> = self.nodes.iter().map(|node| node.own).collect();
+        let mut total: Vec<Sums> = Vec::new();
+        for node in &self.nodes {
+            let mut own = node.own;
+            own += node.snapshots;
+            total.push(Sums { allocated: own.allocated + node.kept(), ..own });
+        }
         // What children take, and what is kept for them beyond that.
         let mut children = vec![(0, 0); self.nodes.len()];
         // Children come after their parents.
         for number in (0..self.nodes.len()).rev() {
+            self.nodes[number].check(total[number].allocated)?;
             if let Some(parent) = self.nodes[number].parent {
                 let own = total[number];
-                let kept = self.nodes[number].reservation.saturating_sub(own.allocated);
+                let reservation = self.nodes[number].options.as_ref().map_or(0, |own| own.reservation);
+                let kept = reservation.saturating_sub(own.allocated);
                 total[parent] += Sums { allocated: own.allocated + kept, ..own };
                 children[parent] = (children[parent].0 + own.allocated, children[parent].1 + kept);
             }
         }
         for (number, node) in self.nodes.iter().enumerate() {
+            let (taken, kept) = children[number];
             let directory = Directory {
                 dd_creation_time: self.time,
                 dd_head_dataset_obj: node.head,
@@ -372,16 +437,40 @@ impl Directories {
                 dd_used_bytes: total[number].allocated,
                 dd_compressed_bytes: total[number].physical,
                 dd_uncompressed_bytes: total[number].logical,
-                dd_quota: node.quota,
-                dd_reserved: node.reservation,
+                dd_quota: node.options.as_ref().map_or(0, |own| own.quota),
+                dd_reserved: node.options.as_ref().map_or(0, |own| own.reservation),
                 dd_props_zapobj: node.properties,
                 dd_flags: USED_BREAKDOWN,
-                dd_used_breakdown: [node.own.allocated, 0, children[number].0, children[number].1, 0],
+                dd_used_breakdown: [node.own.allocated, node.snapshots.allocated, taken, kept, node.kept()],
                 dd_clones: node.clones,
                 ..Directory::BLANK
             };
             set.bonus(node.object, kind::DSL_DIR, &directory.bytes())?;
         }
         Ok(total.first().map_or(0, |total| total.allocated))
+    }
+}
+
+impl Node {
+    /// What is kept for the head beyond what it alone has (dsl_dataset.c, dsl_dataset_set_refreservation_sync_impl).
+    fn kept(&self) -> u64 {
+        self.options.as_ref().map_or(0, |own| own.referenced_reservation.saturating_sub(self.unique))
+    }
+
+    /// Refuses contents beyond a quota, as `zfs set` does.
+    fn check(&self, used: u64) -> Result<()> {
+        let Some(options) = &self.options else { return Ok(()) };
+        for (quota, used, name) in
+            [(options.quota, used, "quota"), (options.referenced_quota, self.own.allocated, "refquota")]
+        {
+            if quota > 0 && used > quota {
+                let what = format!("{} has more than its `{name}` allows", options.name);
+                return Err(Error::new(Kind::Capacity, what)
+                    .about("datasets")
+                    .expected(format!("at most {}", Bytes::new(quota).to_write()))
+                    .found(Bytes::new(used).to_write()));
+            }
+        }
+        Ok(())
     }
 }

@@ -38,6 +38,7 @@ pub(super) const EMBEDDED_DATA: &str = "com.delphix:embedded_data";
 pub(super) const LZ4: &str = "org.illumos:lz4_compress";
 pub(super) const EXTENSIBLE_DATASET: &str = "com.delphix:extensible_dataset";
 pub(super) const LARGE_BLOCKS: &str = "org.open-zfs:large_blocks";
+pub(super) const LARGE_DNODE: &str = "org.zfsonlinux:large_dnode";
 pub(super) const ZSTD: &str = "org.freebsd:zstd_compress";
 pub(super) const OBJECT_ACCOUNTING: &str = "org.zfsonlinux:userobj_accounting";
 pub(super) const PROJECT_QUOTA: &str = "org.zfsonlinux:project_quota";
@@ -81,7 +82,7 @@ const ALL: [Feature; 47] = [
     feature("com.delphix:device_removal", false, 20, Grub::None),
     feature(LZ4, false, 20, Grub::Old),
     feature("com.delphix:redacted_datasets", false, 20, Grub::None),
-    feature("org.zfsonlinux:large_dnode", false, 20, Grub::None),
+    feature(LARGE_DNODE, false, 20, Grub::None),
     feature("com.datto:bookmark_v2", false, 20, Grub::None),
     feature("com.joyent:multi_vdev_crash_dump", false, 20, Grub::None),
     feature("org.illumos:skein", false, 20, Grub::None),
@@ -179,6 +180,11 @@ impl Enabled {
         let has =
             |feature: &&Feature| choice(feature).map_or_else(|| is_in(set, feature), |(_, enabled)| *enabled);
         Ok(Self(ALL.iter().filter(has).collect()))
+    }
+
+    /// The names of those that a set does not have.
+    pub(super) fn beyond(&self, set: &str) -> Vec<&'static str> {
+        self.0.iter().filter(|feature| !is_in(set, feature)).map(|feature| short(feature.guid)).collect()
     }
 
     /// Whether the feature of this name is among them.

@@ -3,22 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::attributes::{self, Attribute, Attributes, Layouts};
-use super::compress::Compression;
-use super::data::{self, Contents, Note};
+use super::blocks::{File, Places, Source};
 use super::division::{self, Division};
 use super::format::{
     DNODE, DNODE_OBJECT_ACCOUNTED, DNODE_USED_BYTES, DNODE_USER_ACCOUNTED, OBJSET_OBJECTS, OBJSET_PROJECTS,
     OBJSET_USERS, ObjectSet, SECTOR, kind,
 };
+use super::names::Names;
 use super::nvlist;
 use super::objects::{Dnodes, Made, Object, Objects};
-use super::pointer::{About, Pointer, Stored, Sums};
-use super::space::Run;
+use super::pointer::{About, Pointer, Sums};
 use super::store::{Manner, Store};
-use super::zap;
+use super::zap::{self, Form};
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::mode::{self, MODE_DIRECTORY, MODE_FILE, MODE_TYPE};
-use crate::pour::spool::Packed;
 use crate::tree::{Content, Meta, NodeId, Time, Tree};
 use crate::units::{u64_of, usize_of};
 use crate::wire::Wire;
@@ -28,20 +26,33 @@ use crate::wire::Wire;
 pub(super) struct Wish<'a> {
     pub(super) tree: &'a Tree,
     pub(super) division: &'a Division,
-    pub(super) contents: &'a Contents,
     /// The number of the dataset.
     pub(super) dataset: u16,
-    /// How contents are stored, and how many copies there are.
-    pub(super) data: data::Manner,
-    pub(super) copies: usize,
+    /// Whether it is as it was before it got its contents.
+    pub(super) is_empty: bool,
+    pub(super) source: Source<'a>,
+    pub(super) names: Names,
     /// How metadata is stored.
     pub(super) metadata: Manner,
-    pub(super) birth: u64,
     pub(super) salt: u64,
     /// Whether objects are counted and belong to projects.
     pub(super) accounts_objects: bool,
     /// The time of change and creation of everything.
     pub(super) time: Time,
+}
+
+impl<'a> Wish<'a> {
+    /// The directory that becomes the root, or the file that becomes the volume.
+    pub(super) fn root(&self) -> Option<NodeId> {
+        if self.is_empty { None } else { self.division.root(self.dataset) }
+    }
+
+    /// The nodes below the root.
+    fn nodes(&self) -> impl Iterator<Item = NodeId> + 'a {
+        let (tree, division, dataset) = (self.tree, self.division, self.dataset);
+        let has_nodes = !self.is_empty;
+        has_nodes.then(|| division.nodes(tree, dataset)).into_iter().flatten()
+    }
 }
 
 /// A filesystem that is written.
@@ -51,9 +62,6 @@ pub(super) struct Written {
     pub(super) root: Pointer,
     pub(super) sums: Sums,
 }
-
-/// The places of blocks of contents: offset, and number of the block.
-pub(super) type Places = Vec<(u64, u64)>;
 
 /// What an owner has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,7 +88,7 @@ struct Filesystem<'a> {
 pub(super) fn write(wish: &Wish<'_>, store: &mut Store, places: &mut Places) -> Result<Written> {
     let mut filesystem = Filesystem {
         wish,
-        objects: Objects::new(wish.metadata, wish.birth, wish.salt),
+        objects: Objects::new(wish.metadata, wish.source.birth, wish.salt),
         dnodes: Dnodes::default(),
         layouts: Layouts::default(),
         users: BTreeMap::new(),
@@ -119,92 +127,39 @@ struct Shape {
     links: u64,
 }
 
-/// Bytes that a block of contents has as it is stored; `None` if it takes no space.
-fn physical(packed: &Packed<Note>, logical: u64) -> Option<u64> {
-    match packed.note {
-        Note::Hole | Note::Embedded(_) => None,
-        Note::Compressed(_) => Some(packed.end.get() - packed.start.get()),
-        Note::Plain(_) => Some(logical),
-    }
-}
-
 impl<'a> Filesystem<'a> {
     /// Gives places to the contents of all files, file after file, so that they lie together.
     fn contents(&self, store: &mut Store, places: &mut Places) -> Result<()> {
         let wish = self.wish;
-        for node in wish.division.nodes(wish.tree, wish.dataset) {
-            let logical = wish.data.block(wish.tree.size(node));
-            for block in wish.contents.blocks_of(node) {
-                let Some(physical) = physical(wish.contents.block(block.chunk)?, logical) else { continue };
-                let runs = store.places(physical, wish.copies)?;
-                places.extend(runs.iter().map(|run| (run.start, block.chunk)));
-            }
+        for node in wish.nodes() {
+            wish.source.reserve(File { node, size: wish.tree.size(node) }, store, places)?;
         }
         Ok(())
-    }
-
-    /// The blocks of a file, whose places are the next in `places`.
-    fn file(&self, store: &mut Store, places: &mut &[(u64, u64)], node: NodeId) -> Result<Blocks<'static>> {
-        let wish = self.wish;
-        let size = wish.tree.size(node);
-        let block = wish.data.block(size);
-        let mut tree = self.objects.tree(&Object::plain(kind::FILE, block));
-        let mut next = 0;
-        for own in wish.contents.blocks_of(node) {
-            tree.push_holes(store, self.objects.manner, own.number - next)?;
-            let pointer = self.block(store, places, block, own.chunk)?;
-            tree.push(store, self.objects.manner, pointer)?;
-            next = own.number + 1;
-        }
-        tree.push_holes(store, self.objects.manner, size.div_ceil(block) - next)?;
-        Ok(Blocks::File(tree))
-    }
-
-    /// The pointer to a block of contents.
-    fn block(&self, store: &Store, places: &mut &[(u64, u64)], logical: u64, chunk: u64) -> Result<Pointer> {
-        let wish = self.wish;
-        let about = About::contents(kind::FILE, wish.birth);
-        let packed = wish.contents.block(chunk)?;
-        let own = wish.data.compression.number();
-        let (compression, sum) = match &packed.note {
-            Note::Hole => return Ok(Pointer::HOLE),
-            Note::Embedded(bytes) => return Pointer::embedded(about, logical, own, bytes),
-            Note::Compressed(sum) => (own, *sum),
-            Note::Plain(sum) => (Compression::Off.number(), *sum),
-        };
-        let physical = physical(packed, logical).unwrap_or_default();
-        let taken =
-            places.split_off(..wish.copies).filter(|taken| taken.iter().all(|(_, own)| *own == chunk));
-        let taken = taken.ok_or_else(|| Error::bug("a block of a file has no place"))?;
-        let length = store.space.geometry.allocated(physical);
-        let runs: Vec<Run> = taken.iter().map(|(start, _)| Run { start: *start, length }).collect();
-        let stored = Stored { logical, physical, compression, checksum: wish.data.checksum.number(), sum };
-        Pointer::new(about, &stored, &runs)
     }
 
     /// The objects of the tree's nodes, ascending.
     fn nodes(&mut self, store: &mut Store, mut places: &[(u64, u64)]) -> Result<()> {
         let wish = self.wish;
         let (tree, division) = (wish.tree, wish.division);
-        let (entries, shape) = match division.root(wish.dataset) {
-            Some(root) => self.directory(root),
+        let (entries, shape) = match wish.root() {
+            Some(root) => self.directory(root)?,
             None => (Vec::new(), Shape { size: 2, links: 2, parent: 0 }),
         };
         // The root is its own parent.
         let shape = Shape { parent: division::ROOT, ..shape };
-        let meta = division.root(wish.dataset).map(|root| tree.node(root).meta);
+        let meta = wish.root().map(|root| tree.node(root).meta);
         let meta = meta.unwrap_or_else(|| Meta::root(0o755, wish.time));
         let attributes = self.attributes(MODE_DIRECTORY | meta.mode, &meta, shape, Vec::new());
-        let attributes = self.with_xattrs(attributes, &meta, division.root(wish.dataset))?;
+        let attributes = self.with_xattrs(attributes, &meta, wish.root())?;
         self.node(store, division::ROOT, &meta, &attributes, Blocks::Entries(entries))?;
-        for node in division.nodes(tree, wish.dataset) {
+        for node in wish.nodes() {
             let number = division.object(tree, node);
             let meta = tree.node(node).meta;
             let parent = division.parent(tree, node, wish.dataset);
             let links = division.links(node);
             let (shape, blocks, special) = match tree.node(node).content {
                 Content::Directory => {
-                    let (entries, shape) = self.directory(node);
+                    let (entries, shape) = self.directory(node)?;
                     (shape, Blocks::Entries(entries), Vec::new())
                 }
                 Content::Symlink { .. } => {
@@ -217,7 +172,11 @@ impl<'a> Filesystem<'a> {
                 }
                 _ => {
                     let size = tree.size(node);
-                    let blocks = if size > 0 { self.file(store, &mut places, node)? } else { Blocks::None };
+                    let file = File { node, size };
+                    let blocks = match size {
+                        0 => Blocks::None,
+                        _ => Blocks::File(wish.source.tree(file, &self.objects, store, &mut places)?),
+                    };
                     (Shape { size, links, parent }, blocks, Vec::new())
                 }
             };
@@ -231,7 +190,7 @@ impl<'a> Filesystem<'a> {
     }
 
     /// The entries of a directory, and what follows from them.
-    fn directory(&self, directory: NodeId) -> (Entries<'a>, Shape) {
+    fn directory(&self, directory: NodeId) -> Result<(Entries<'a>, Shape)> {
         let Wish { tree, division, dataset, .. } = *self.wish;
         let mut shape = Shape { size: 2, links: 2, parent: 0 };
         let mut entries = Vec::new();
@@ -242,7 +201,8 @@ impl<'a> Filesystem<'a> {
             shape.size += 1;
             shape.links += u64::from(tree.is_directory(child));
         }
-        (entries, shape)
+        self.wish.names.check(tree, directory, entries.iter().map(|(name, _)| *name))?;
+        Ok((entries, shape))
     }
 
     /// The attributes of a file, in the order that readers expect (module/os/linux/zfs/zfs_znode_os.c, zfs_mknode).
@@ -262,7 +222,7 @@ impl<'a> Filesystem<'a> {
         let mut list = vec![
             (Attribute::Mode, number(mode.into())),
             (Attribute::Size, number(shape.size)),
-            (Attribute::Generation, number(self.wish.birth)),
+            (Attribute::Generation, number(self.wish.source.birth)),
             (Attribute::User, number(meta.uid.into())),
             (Attribute::Group, number(meta.gid.into())),
             (Attribute::Parent, number(shape.parent)),
@@ -330,7 +290,11 @@ impl<'a> Filesystem<'a> {
             None => None,
             Some(mut bytes) => {
                 bytes.resize(usize_of(u64_of(bytes.len()).next_multiple_of(SECTOR)), 0);
-                Some(store.write(About::contents(kind::ATTRIBUTES, self.wish.birth), manner, &bytes)?)
+                Some(store.write(
+                    About::contents(kind::ATTRIBUTES, self.wish.source.birth),
+                    manner,
+                    &bytes,
+                )?)
             }
         };
         let spill = spill.as_ref();
@@ -339,14 +303,18 @@ impl<'a> Filesystem<'a> {
             Object { flags, ..Object::plain(kind, block) }.with_bonus(kind::ATTRIBUTES, &packed.bonus)
         };
         let made = match blocks {
-            Blocks::Entries(entries) => {
-                self.objects.zap(store, &object(kind::DIRECTORY, SECTOR), &entries, spill)?
-            }
+            Blocks::Entries(entries) => self.objects.zap(
+                store,
+                &object(kind::DIRECTORY, SECTOR),
+                self.wish.names.form(),
+                &entries,
+                spill,
+            )?,
             Blocks::File(tree) => {
                 let size = attributes.iter().find(|(attribute, _)| *attribute == Attribute::Size);
                 let size =
                     size.and_then(|(_, value)| value.first_chunk().copied()).map_or(0, u64::from_le_bytes);
-                let object = object(kind::FILE, self.wish.data.block(size));
+                let object = object(kind::FILE, self.wish.source.manner.block(size));
                 self.objects.end(store, &object, tree, spill)?
             }
             Blocks::None => self.objects.write(store, &object(kind::FILE, SECTOR), &[], spill)?,
@@ -373,22 +341,22 @@ impl<'a> Filesystem<'a> {
         let flags = dnode_flags(self.wish.accounts_objects);
         let mut put = |number: u64, kind: u8, entries: &[(String, zap::Value)]| -> Result<()> {
             let object = Object { flags, ..Object::plain(kind, SECTOR) };
-            let made = self.objects.zap(store, &object, entries, None)?;
+            let made = self.objects.zap(store, &object, Form::BYTES, entries, None)?;
             self.dnodes.put(number, &made.dnode);
             Ok(())
         };
         let named = |list: &[(&str, u64)]| -> Vec<(String, zap::Value)> {
             list.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
         };
+        let names = self.wish.names;
         let master = named(&[
             ("VERSION", VERSION),
             ("SA_ATTRS", division::ATTRIBUTE_MASTER),
             ("DELETE_QUEUE", division::UNLINKED),
             ("ROOT", division::ROOT),
-            // Names are bytes, and all that differ are different.
-            ("normalization", 0),
-            ("utf8only", 0),
-            ("casesensitivity", 0),
+            ("normalization", names.normalization),
+            ("utf8only", u64::from(names.utf8_only)),
+            ("casesensitivity", names.case),
         ]);
         let attributes = named(&[("REGISTRY", division::REGISTRATION), ("LAYOUTS", division::LAYOUTS)]);
         let registration: Vec<(String, zap::Value)> =
@@ -412,7 +380,10 @@ impl<'a> Filesystem<'a> {
                     entries.push((format!("obj-{owner:x}"), zap::Value::from(usage.objects)));
                 }
             }
-            Ok(self.objects.zap(store, &Object::plain(kind::USED, SECTOR), &entries, None)?.dnode)
+            Ok(self
+                .objects
+                .zap(store, &Object::plain(kind::USED, SECTOR), Form::BYTES, &entries, None)?
+                .dnode)
         };
         let (users, groups) = (used(&self.users)?, used(&self.groups)?);
         let projects = if counts { used(&self.projects)? } else { [0; DNODE] };
@@ -425,7 +396,7 @@ impl<'a> Filesystem<'a> {
             os_projectused_dnode: projects,
             ..ObjectSet::BLANK
         };
-        let about = About { kind: kind::OBJSET, level: 0, fill: count, birth: self.wish.birth };
+        let about = About { kind: kind::OBJSET, level: 0, fill: count, birth: self.wish.source.birth };
         let root = store.write(about, self.objects.manner, &set.bytes())?;
         self.objects.sums += root.sums;
         Ok(Written { root, sums: self.objects.sums })

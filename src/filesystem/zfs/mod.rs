@@ -2,13 +2,15 @@
 //! it, and zdb finds no fault.
 //!
 //! A pool is a tree of checksums: what leads to a block has the checksum of the block. So contents are compressed and
-//! summed first ([`data`]), and then blocks are made from the leaves to the root: files, directories, a set of objects for
+//! summed first (`data`), and then blocks are made from the leaves to the root: files, directories, a set of objects for
 //! each dataset, the pool's own set, the labels. docs/formats/zfs.md lists every field with its reason.
 
 mod attributes;
+mod blocks;
 mod checksum;
 mod compress;
 mod data;
+mod dataset;
 mod division;
 mod dsl;
 mod features;
@@ -17,6 +19,7 @@ mod format;
 mod ids;
 mod label;
 mod mos;
+mod names;
 mod nvlist;
 mod objects;
 mod options;
@@ -27,6 +30,7 @@ mod properties;
 mod size;
 mod space;
 mod store;
+mod volume;
 mod zap;
 
 use std::sync::Arc;
@@ -36,13 +40,16 @@ use crate::error::Result;
 use crate::image::Builder;
 use crate::pour::Packer;
 use crate::tree::Tree;
-use crate::units::Bytes;
+use crate::units::{Bytes, u64_of};
+use blocks::{Places, Source};
 use data::Contents;
-use division::Division;
-use dsl::Filled;
-use files::Places;
+use dataset::{Dataset, Shape};
+use division::{Division, Member};
+use dsl::{Empty, Filled};
+use files::{Wish, Written};
 pub(crate) use format::STRUCTURES;
-pub use options::{DatasetOptions, Options};
+use format::kind;
+pub use options::{DatasetKind, DatasetOptions, Options};
 use parameters::Parameters;
 use space::{Geometry, Space};
 use store::Store;
@@ -59,11 +66,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(tree: &Arc<Tree>, parameters: &Parameters, packer: &Packer) -> Result<Self> {
-        let datasets: Vec<(&str, Option<&[u8]>)> = parameters
-            .datasets
-            .iter()
-            .map(|dataset| (dataset.name.as_str(), dataset.mount.as_deref().map(str::as_bytes)))
-            .collect();
+        let datasets: Vec<Member<'_>> = parameters.datasets.iter().map(Dataset::member).collect();
         let division = Division::new(tree, &datasets)?;
         let mut files = Vec::new();
         for (node, dataset) in division.files(tree) {
@@ -93,39 +96,61 @@ impl Pool {
         let mut filled = Vec::new();
         for (number, dataset) in (0..).zip(&parameters.datasets) {
             store.owner(&dataset.name);
-            let wish = files::Wish {
-                tree,
-                division: &prepared.division,
-                contents: &prepared.contents,
-                dataset: number,
-                data: dataset.manner(parameters.ashift),
-                copies: dataset.copies,
-                metadata: store::Manner { copies: (dataset.copies + 1).min(3), checksum: dataset.checksum },
-                birth: pool::BIRTH,
-                salt: parameters.ids.number(&format!("salt {}", dataset.name)),
-                accounts_objects: parameters.accounts_objects(),
-                time: parameters.time,
-            };
-            let written = files::write(&wish, &mut store, &mut places)?;
-            filled.push(Filled {
-                name: dataset.name.clone(),
-                properties: dataset.properties.clone(),
-                quota: dataset.quota,
-                reservation: dataset.reservation,
-                snapshots: dataset.snapshots.clone(),
-                features: parameters.features(dataset),
-                root: written.root,
-                sums: written.sums,
-            });
+            filled.push(fill(tree, parameters, prepared, (number, dataset), (&mut store, &mut places))?);
         }
         let ready = pool::write(&parameters.pool(), &filled, &mut store)?;
         Ok(Self { store, places, ready })
     }
 
-    /// Bytes that are taken.
+    /// Bytes that are taken, and those that are reserved.
     fn used(&self) -> u64 {
-        self.store.space.used()
+        self.store.space.used().max(self.ready.used)
     }
+}
+
+/// Writes a dataset.
+fn fill(
+    tree: &Tree,
+    parameters: &Parameters,
+    prepared: &Prepared,
+    (number, dataset): (u16, &Dataset),
+    (store, places): (&mut Store, &mut Places),
+) -> Result<Filled> {
+    let (kind, names) = match dataset.shape {
+        Shape::Filesystem(names) => (kind::FILE, names),
+        Shape::Volume { .. } => (kind::VOLUME, names::Names::default()),
+    };
+    let manner = dataset.manner(parameters.ashift);
+    let empties = u64_of(dataset.empty_snapshots.len());
+    // Contents are newer than the snapshots that do not have them.
+    let birth = pool::BIRTH + if empties > 0 { empties + 1 } else { 0 };
+    let source = Source { contents: &prepared.contents, manner, copies: dataset.copies, kind, birth };
+    let wish = Wish {
+        tree,
+        division: &prepared.division,
+        dataset: number,
+        is_empty: false,
+        source,
+        names,
+        metadata: store::Manner { copies: (dataset.copies + 1).min(3), checksum: dataset.checksum },
+        salt: parameters.ids.number(&format!("salt {}", dataset.name)),
+        accounts_objects: parameters.accounts_objects(),
+        time: parameters.time,
+    };
+    let mut write = |wish: &Wish<'_>, store: &mut Store| match dataset.shape {
+        Shape::Filesystem(_) => files::write(wish, store, places),
+        Shape::Volume { size, .. } => volume::write(wish, size, store, places),
+    };
+    let empty = if empties > 0 {
+        store.remember();
+        let source = Source { birth: pool::BIRTH, ..source };
+        let Written { root, sums } = write(&Wish { is_empty: true, source, ..wish }, store)?;
+        Some(Empty { root, sums, dead: store.remembered() })
+    } else {
+        None
+    };
+    let Written { root, sums } = write(&wish, store)?;
+    Ok(Filled { options: dataset.clone(), features: parameters.features(dataset), birth, empty, root, sums })
 }
 
 /// Builds the pool.
@@ -140,7 +165,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
     let prepared = packer.once(|packer| Prepared::new(tree, &parameters, packer))?;
     let (pool, length) = size::fit(tree, &parameters, &prepared, at.size)?;
     let geometry = pool.store.space.geometry;
-    let used = pool.used();
+    let used = pool.store.space.used();
     let mut image = Builder::new(length);
     for offset in label::offsets(&geometry) {
         let label = label::label(&geometry, offset, &pool.ready.config, &pool.ready.uberblock)?;
@@ -162,5 +187,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
         inodes: None,
         free_inodes: None,
     };
-    Ok(Filesystem { image: image.finish()?, facts, warnings: tree.owner_warnings() })
+    let mut warnings = tree.owner_warnings();
+    warnings.extend(tree.find(b"/boot/grub").and_then(|_| parameters.grub_warning()));
+    Ok(Filesystem { image: image.finish()?, facts, warnings })
 }

@@ -64,7 +64,7 @@ impl Mos {
         object: &Object<'_>,
         entries: &[(impl AsRef<[u8]>, zap::Value)],
     ) -> Result<()> {
-        let made = self.objects.zap(store, object, entries, None)?;
+        let made = self.objects.zap(store, object, zap::Form::BYTES, entries, None)?;
         self.put(number, &made.dnode);
         Ok(())
     }
@@ -104,6 +104,27 @@ impl Mos {
         // A dnode has no space for three pointers beside a bonus of more than 64 bytes; this one has 48.
         let dnode = dnode_of(&object, None)?;
         self.put(number, &dnode);
+        Ok(number)
+    }
+
+    /// A new list of blocks that died (module/zfs/bpobj.c, bpobj_enqueue: without checksums, and without what is embedded).
+    pub(super) fn new_list_of(&mut self, store: &mut Store, blocks: &[Pointer]) -> Result<u64> {
+        let mut header =
+            BlockPointerObject { bpo_num_blkptrs: u64_of(blocks.len()), ..BlockPointerObject::BLANK };
+        let mut bytes = Vec::new();
+        for block in blocks {
+            header.bpo_bytes += block.sums.allocated;
+            header.bpo_comp += block.sums.physical;
+            header.bpo_uncomp += block.sums.logical;
+            bytes.extend(block.without_contents()?);
+        }
+        let header = header.bytes();
+        let object = Object { pointers: 3, ..Object::plain(kind::BPOBJ, OLD_LARGEST) };
+        let object = Object { bonus_kind: kind::BPOBJ_HEADER, bonus: &header, ..object };
+        let blocks: Vec<Vec<u8>> = bytes.chunks(usize_of(OLD_LARGEST)).map(<[u8]>::to_vec).collect();
+        let made = self.objects.write(store, &object, &blocks, None)?;
+        let number = self.number();
+        self.put(number, &made.dnode);
         Ok(number)
     }
 

@@ -251,10 +251,11 @@ impl Objects {
         &mut self,
         store: &mut Store,
         object: &Object<'_>,
+        form: zap::Form,
         entries: &[(impl AsRef<[u8]>, zap::Value)],
         spill: Option<&Pointer>,
     ) -> Result<Made> {
-        let zap = zap::build(self.salt, entries)?;
+        let zap = zap::build(self.salt, form, entries)?;
         self.write(store, &Object { block: zap.size, ..*object }, &zap.blocks, spill)
     }
 }

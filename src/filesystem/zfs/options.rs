@@ -59,19 +59,41 @@ pub struct Options {
     pub datasets: BTreeMap<String, DatasetOptions>,
 }
 
+/// What a dataset of a ZFS pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DatasetKind {
+    /// It holds files.
+    #[default]
+    Filesystem,
+    /// It is a block device.
+    Volume,
+}
+
 /// The options of a dataset of a ZFS pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ZfsDataset")]
 pub struct DatasetOptions {
-    /// Directory of the contents that goes to this dataset, with all below that no other dataset has; default none, an empty
-    /// dataset.
+    /// Whether it is a filesystem (default) or a volume, which is a block device.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DatasetKind>,
+    /// Directory of the contents that goes to this filesystem, with all below that no other dataset has; default none, an
+    /// empty filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
+    /// Bytes of a volume: a multiple of its property `volblocksize`, which is 16 KiB by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volsize: Option<Bytes>,
+    /// File of the contents that a volume holds, which is then no file of a filesystem; default none, an empty volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Properties, as `zfs create -o` takes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Property>,
-    /// Names of snapshots of the contents, as `blank`.
+    /// Names of snapshots of the dataset without contents, as `zfs snapshot` makes them right after `zfs create`: `blank`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty_snapshots: Vec<String>,
+    /// Names of snapshots of the contents, as `installed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<String>,
 }

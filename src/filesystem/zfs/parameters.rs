@@ -1,39 +1,18 @@
 //! What a pool is, with every default filled in and every name and value checked.
 
-use super::checksum::Checksum;
 use super::compress::Compression;
-use super::data;
+use super::dataset::{Dataset, check_part};
 use super::features::{self, Enabled, SETS};
-use super::format::OLD_LARGEST;
 use super::ids::Ids;
 use super::options::{DatasetOptions, Options};
 use super::pool;
-use super::properties::{self, Meaning, PoolMeaning};
+use super::properties::{self, PoolMeaning};
 use super::space::Geometry;
-use super::zap;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::Placement;
 use crate::text::{nearest, shortened};
 use crate::tree::Time;
-use crate::units::{Bytes, usize_of};
-
-/// A dataset with every default filled in.
-#[derive(Clone, Debug)]
-pub(super) struct Dataset {
-    /// The whole name.
-    pub(super) name: String,
-    /// The directory whose contents it has.
-    pub(super) mount: Option<String>,
-    /// Local properties as they are stored.
-    pub(super) properties: Vec<(String, zap::Value)>,
-    pub(super) compression: Compression,
-    pub(super) checksum: Checksum,
-    pub(super) record: u64,
-    pub(super) copies: usize,
-    pub(super) quota: u64,
-    pub(super) reservation: u64,
-    pub(super) snapshots: Vec<String>,
-}
+use crate::units::Bytes;
 
 /// The parameters of a pool.
 #[derive(Clone, Debug)]
@@ -54,30 +33,12 @@ pub(super) struct Parameters {
     pub(super) datasets: Vec<Dataset>,
 }
 
-/// Bytes of the longest name of a dataset, with its pool and a snapshot (fs/zfs.h, ZFS_MAX_DATASET_NAME_LEN less a NUL).
-const LONGEST_NAME: usize = 255;
 /// Names of pools that mean something else, or begin so (module/zcommon/zfs_namecheck.c, pool_namecheck).
 const RESERVED: [&str; 4] = ["mirror", "raidz", "draid", "spare"];
 /// The usual name of a pool.
 const USUAL: &str = "tank";
 /// The usual unit: pages of disks that say 512 bytes are 4 KiB all the same.
 const ASHIFT: u8 = 12;
-
-/// Refuses a part of a name that OpenZFS does not take.
-fn check_part(part: &str, whole: &str, key: &'static str) -> Result<()> {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.: ".contains(letter);
-    if part.is_empty()
-        || matches!(part, "." | "..")
-        || !part.chars().all(allowed)
-        || whole.len() > LONGEST_NAME
-    {
-        return Err(Error::new(Kind::Manifest, "ZFS does not take this name")
-            .about(key)
-            .expected("at most 255 bytes, in parts of letters, digits, -, _, ., : and spaces")
-            .found(format!("`{}`", shortened(whole.as_bytes(), 80))));
-    }
-    Ok(())
-}
 
 /// Refuses a name that no pool can have.
 fn check_pool(name: &str) -> Result<()> {
@@ -90,63 +51,6 @@ fn check_pool(name: &str) -> Result<()> {
             .found(format!("`{name}`")));
     }
     Ok(())
-}
-
-impl Dataset {
-    /// One that inherits from its parent.
-    fn below(parent: Option<&Self>, name: String) -> Self {
-        Self {
-            name,
-            mount: None,
-            properties: Vec::new(),
-            compression: parent.map_or_else(Compression::default, |parent| parent.compression),
-            checksum: parent.map_or_else(Checksum::default, |parent| parent.checksum),
-            record: parent.map_or(OLD_LARGEST, |parent| parent.record),
-            copies: parent.map_or(1, |parent| parent.copies),
-            quota: 0,
-            reservation: 0,
-            snapshots: Vec::new(),
-        }
-    }
-
-    /// Takes a property.
-    fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let stored = match properties::dataset(name, value)? {
-            Meaning::Once => return Ok(()),
-            Meaning::Stored(stored) => stored,
-            Meaning::Compression(stored, compression) => {
-                self.compression = compression;
-                stored
-            }
-            Meaning::Checksum(stored, checksum) => {
-                self.checksum = checksum;
-                stored
-            }
-            Meaning::Record(record) => {
-                self.record = record;
-                record.into()
-            }
-            Meaning::Copies(copies) => {
-                self.copies = usize_of(copies);
-                copies.into()
-            }
-            Meaning::Quota(quota) => {
-                self.quota = quota;
-                quota.into()
-            }
-            Meaning::Reservation(reservation) => {
-                self.reservation = reservation;
-                reservation.into()
-            }
-        };
-        self.properties.push((name.to_owned(), stored));
-        Ok(())
-    }
-
-    /// How contents are stored.
-    pub(super) const fn manner(&self, ashift: u8) -> data::Manner {
-        data::Manner { compression: self.compression, checksum: self.checksum, record: self.record, ashift }
-    }
 }
 
 impl Parameters {
@@ -221,26 +125,17 @@ impl Parameters {
             Error::new(Kind::Manifest, format!("the dataset {whole} has no parent"))
                 .expected(format!("a dataset {parent} too"))
         })?;
-        let mut dataset = Dataset::below(Some(parent), whole);
-        if let Some(mount) = options.mount.as_ref().filter(|mount| !mount.starts_with('/')) {
-            return Err(Error::new(Kind::Manifest, format!("{} cannot be mounted there", dataset.name))
-                .expected("an absolute path")
-                .found(format!("`{}`", shortened(mount.as_bytes(), 80))));
+        if parent.is_volume() {
+            return Err(Error::new(Kind::Manifest, format!("the dataset {whole} is below a volume"))
+                .expected("a filesystem as its parent"));
         }
-        dataset.mount.clone_from(&options.mount);
+        let mut dataset = Dataset::below(Some(parent), whole);
+        dataset.choose(options)?;
         for (name, value) in &options.properties {
             dataset.set(name, &value.0)?;
         }
-        for (at, snapshot) in options.snapshots.iter().enumerate() {
-            check_part(snapshot, &format!("{}@{snapshot}", dataset.name), "datasets")?;
-            if options.snapshots[..at].contains(snapshot) {
-                return Err(Error::new(
-                    Kind::Manifest,
-                    format!("{} has two snapshots `{snapshot}`", dataset.name),
-                ));
-            }
-        }
-        dataset.snapshots.clone_from(&options.snapshots);
+        dataset.check_volume(options)?;
+        dataset.take_snapshots(options)?;
         self.datasets.push(dataset);
         Ok(())
     }
@@ -297,7 +192,8 @@ impl Parameters {
         for dataset in &self.datasets {
             for (uses, guid, what) in [
                 (matches!(dataset.compression, Compression::Zstd(_)), features::ZSTD, "compresses by zstd"),
-                (dataset.record > OLD_LARGEST, features::LARGE_BLOCKS, "has records of more than 128 KiB"),
+                (dataset.has_large_records(), features::LARGE_BLOCKS, "has records of more than 128 KiB"),
+                (dataset.has_large_dnodes(), features::LARGE_DNODE, "has a `dnodesize` that is not legacy"),
             ] {
                 let all = [guid, features::EXTENSIBLE_DATASET];
                 if uses && !all.iter().all(|guid| self.enabled.has(guid)) {
@@ -310,6 +206,20 @@ impl Parameters {
             }
         }
         Ok(())
+    }
+
+    /// What a GRUB whose files lie in the pool may stumble over.
+    pub(super) fn grub_warning(&self) -> Option<Warning> {
+        let unknown = self.enabled.beyond("grub2-2.12");
+        let names = unknown.get(..unknown.len().min(3))?.join(", ");
+        (!unknown.is_empty()).then(|| {
+            Warning(format!(
+                "/boot/grub lies in the pool {}, and GRUB 2.12 reads no pool once features are used that it does not know \
+                 ({} are enabled: {names}, …): compatibility = \"grub2-2.12\" leaves them out",
+                self.name,
+                unknown.len()
+            ))
+        })
     }
 
     /// A dataset by its number.
@@ -332,11 +242,13 @@ impl Parameters {
 
     /// Features that a dataset uses.
     pub(super) fn features(&self, dataset: &Dataset) -> Vec<&'static str> {
+        // A volume has no owners.
+        let accounts = self.accounts_objects() && !dataset.is_volume();
         [
-            (self.accounts_objects(), features::OBJECT_ACCOUNTING),
-            (self.accounts_objects(), features::PROJECT_QUOTA),
+            (accounts, features::OBJECT_ACCOUNTING),
+            (accounts, features::PROJECT_QUOTA),
             (matches!(dataset.compression, Compression::Zstd(_)), features::ZSTD),
-            (dataset.record > OLD_LARGEST, features::LARGE_BLOCKS),
+            (dataset.has_large_records(), features::LARGE_BLOCKS),
         ]
         .into_iter()
         .filter_map(|(uses, guid)| uses.then_some(guid))

@@ -118,6 +118,21 @@ impl Pointer {
         Ok(Self { bytes: pointer.bytes(), sums, fill: about.fill })
     }
 
+    /// The pointer without what it says of the block's bytes: checksum, embedded bytes, fill.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for one that is none.
+    pub(super) fn without_contents(&self) -> Result<[u8; POINTER]> {
+        let own = BlockPointer::read(&self.bytes)?;
+        let BlockPointer { blk_prop, blk_birth, .. } = own;
+        let bare = if blk_prop & FLAG_EMBEDDED == 0 {
+            BlockPointer { blk_fill: 0, blk_cksum: BlockPointer::BLANK.blk_cksum, ..own }
+        } else {
+            BlockPointer { blk_prop, blk_birth, ..BlockPointer::BLANK }
+        };
+        Ok(bare.bytes())
+    }
+
     /// With the block inside: `compressed` is at most [`EMBEDDED`] bytes.
     ///
     /// # Errors

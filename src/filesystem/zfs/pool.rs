@@ -31,7 +31,8 @@ pub(super) struct Wish<'a> {
     pub(super) is_whole_disk: bool,
 }
 
-/// The transaction group in which everything is written: the first of a new pool (txg.h, TXG_INITIAL).
+/// The transaction group in which everything is written, but for what is newer than a snapshot: the first of a new pool
+/// (txg.h, TXG_INITIAL).
 pub(super) const BIRTH: u64 = 4;
 /// How much newer the uberblock is. The first import reads all blocks of the last three transaction groups
 /// (module/zfs/spa.c, spa_load_verify), which is then none.
@@ -42,6 +43,8 @@ const NEWER: u64 = 4;
 pub(super) struct Ready {
     pub(super) config: List,
     pub(super) uberblock: Uberblock,
+    /// Bytes that are taken, with those that are reserved.
+    pub(super) used: u64,
 }
 
 /// The objects that the configuration names.
@@ -58,7 +61,8 @@ struct Named {
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where there is no space left.
 pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Result<Ready> {
     store.owner("pool");
-    let mut mos = Mos::new(BIRTH, wish.ids.number("salt"));
+    let newest = filled.iter().map(Filled::newest).max().unwrap_or(BIRTH);
+    let mut mos = Mos::new(newest, wish.ids.number("salt"));
     let mut features = Features::new(wish.enabled);
     let lists = [mos.new_list(false)?, mos.new_list(false)?, mos.new_list(true)?];
     let [empty, free, sync] = lists;
@@ -100,24 +104,23 @@ pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Re
     let directory = Object::plain(kind::OBJECT_DIRECTORY, 512);
     mos.zap(store, OBJECT_DIRECTORY, &directory, &entries)?;
     // As long as it will be, whatever it counts.
-    let length = zap::build(mos.objects.salt, &features.for_write())?.size;
+    let length = zap::build(mos.objects.salt, zap::Form::BYTES, &features.for_write())?.size;
     let late = Late::reserve(&mos, store, length)?;
     features.count(features::SPACEMAP_HISTOGRAM, late.map_count());
-    let counted = zap::build(mos.objects.salt, &features.for_write())?;
+    let counted = zap::build(mos.objects.salt, zap::Form::BYTES, &features.for_write())?;
     late.write_tables(&mut mos, store, (for_write, array), &counted)?;
     let mut sums = late.sums();
     sums += mos.objects.sums;
-    directories.write(&mut mos, sums)?;
+    let used = directories.write(&mut mos, sums)?;
     let root = late.write_set(mos, store)?;
-    let newest = filled.iter().map(|dataset| crate::units::u64_of(dataset.snapshots.len())).max();
     let uberblock = Uberblock {
-        ub_txg: BIRTH + newest.unwrap_or_default() + NEWER,
+        ub_txg: newest + NEWER,
         ub_guid_sum: wish.guid().wrapping_add(wish.vdev()),
         ub_timestamp: wish.time,
         ub_rootbp: BlockPointer::read(&root.bytes)?,
         ..Uberblock::BLANK
     };
-    Ok(Ready { config: wish.config(store, named, Place::Label), uberblock })
+    Ok(Ready { config: wish.config(store, named, Place::Label), uberblock, used })
 }
 
 /// The empty tables of the disk, as a leaf and as a top-level vdev, and the table that lists both.

@@ -3,6 +3,7 @@
 
 use super::checksum::Checksum;
 use super::compress::Compression;
+use super::format::OLD_LARGEST;
 use super::zap;
 use crate::error::{Error, Kind, Result};
 use crate::text::{nearest, shortened};
@@ -23,11 +24,11 @@ const SWITCH: Form = Form::Words(&[("off", 0), ("on", 1)]);
 const CACHE: Form = Form::Words(&[("none", 0), ("metadata", 1), ("all", 2)]);
 
 /// The properties of datasets.
-const DATASET: [(&str, Form); 25] = [
+const DATASET: [(&str, Form); 33] = [
     ("acltype", Form::Words(&[("off", 0), ("noacl", 0), ("posix", 1), ("posixacl", 1), ("nfsv4", 2)])),
     ("atime", SWITCH),
     ("canmount", Form::Words(&[("off", 0), ("on", 1), ("noauto", 2)])),
-    ("casesensitivity", Form::Words(&[("sensitive", 0)])),
+    ("casesensitivity", Form::Words(&[("sensitive", 0), ("insensitive", 1), ("mixed", 2)])),
     ("checksum", Form::Checksum),
     ("compression", Form::Compression),
     ("copies", Form::Words(&[("1", 1), ("2", 2), ("3", 3)])),
@@ -47,23 +48,50 @@ const DATASET: [(&str, Form); 25] = [
     ("exec", SWITCH),
     ("logbias", Form::Words(&[("latency", 0), ("throughput", 1)])),
     ("mountpoint", Form::Mountpoint),
-    ("normalization", Form::Words(&[("none", 0)])),
+    ("nbmand", SWITCH),
+    // sys/u8_textprep.h.
+    (
+        "normalization",
+        Form::Words(&[("none", 0), ("formD", 0x10), ("formKC", 0x60), ("formC", 0x50), ("formKD", 0x20)]),
+    ),
+    ("overlay", SWITCH),
     ("primarycache", CACHE),
     ("quota", Form::Size),
     ("readonly", SWITCH),
     ("recordsize", Form::Record),
     ("redundant_metadata", Form::Words(&[("all", 0), ("most", 1), ("some", 2), ("none", 3)])),
     ("refquota", Form::Size),
+    ("refreservation", Form::Size),
     ("relatime", SWITCH),
     ("reservation", Form::Size),
+    ("secondarycache", CACHE),
     ("setuid", SWITCH),
+    ("snapdev", Form::Words(&[("hidden", 0), ("visible", 1)])),
     ("snapdir", Form::Words(&[("hidden", 0), ("visible", 1)])),
     ("sync", Form::Words(&[("standard", 0), ("always", 1), ("disabled", 2)])),
+    ("utf8only", SWITCH),
+    ("volblocksize", Form::Size),
+    ("volmode", Form::Words(&[("default", 0), ("full", 1), ("geom", 1), ("dev", 2), ("none", 3)])),
     ("xattr", Form::Words(&[("off", 0), ("dir", 1), ("sa", 2)])),
 ];
 
-/// Properties that are fixed when a dataset is made, and stand in its master node.
-const ONCE: [&str; 2] = ["casesensitivity", "normalization"];
+/// Properties of volumes alone, and those that volumes and filesystems have; all others are of filesystems alone.
+const VOLUME: [&str; 1] = ["volblocksize"];
+const BOTH: [&str; 13] = [
+    "checksum",
+    "compression",
+    "copies",
+    "logbias",
+    "primarycache",
+    "readonly",
+    "redundant_metadata",
+    "refreservation",
+    "reservation",
+    "secondarycache",
+    "snapdev",
+    "sync",
+    "volmode",
+];
 
 /// The properties of pools that are stored as numbers.
 const POOL: [(&str, Form); 5] = [
@@ -85,14 +113,20 @@ const LONGEST_VALUE: usize = 8191;
 pub(super) enum Meaning {
     /// Stored and nothing else.
     Stored(zap::Value),
-    /// Fixed, and the same for all that is written here.
-    Once,
+    /// Of names: fixed when a filesystem is made, and in its master node.
+    Case(u64),
+    Normalization(u64),
+    Utf8Only(bool),
     Compression(zap::Value, Compression),
     Checksum(zap::Value, Checksum),
     Record(u64),
     Copies(u64),
     Quota(u64),
     Reservation(u64),
+    ReferencedQuota(u64),
+    ReferencedReservation(u64),
+    /// Bytes of a block of a volume.
+    Block(u64),
 }
 
 /// The error for a value that OpenZFS would refuse, or that is not written here.
@@ -167,22 +201,35 @@ pub(super) fn compression(name: &str, value: &str) -> Result<(u64, Compression)>
 ///
 /// # Errors
 /// [`Kind::Manifest`] for a property that is not written here, and for a value that OpenZFS would refuse.
-pub(super) fn dataset(name: &str, value: &str) -> Result<Meaning> {
+pub(super) fn dataset(name: &str, value: &str, is_volume: bool) -> Result<Meaning> {
     if name.contains(':') {
         return user(name, value);
+    }
+    let alone = if is_volume { !VOLUME.contains(&name) } else { VOLUME.contains(&name) };
+    if alone && !BOTH.contains(&name) && DATASET.iter().any(|(own, _)| *own == name) {
+        let (what, other) = if is_volume { ("volume", "filesystem") } else { ("filesystem", "volume") };
+        return Err(Error::new(Kind::Manifest, format!("no {what} has the property `{name}`"))
+            .hint(format!("a {other} has it")));
     }
     let form = DATASET.iter().find(|(own, _)| *own == name).map(|(_, form)| *form);
     let form = form.ok_or_else(|| unknown(name, "a dataset", DATASET.iter().map(|(own, _)| *own)))?;
     Ok(match form {
-        Form::Words(words) => match word(name, value, words)? {
-            _ if ONCE.contains(&name) => Meaning::Once,
-            number if name == "copies" => Meaning::Copies(number),
-            number => Meaning::Stored(number.into()),
+        Form::Words(words) => match (name, word(name, value, words)?) {
+            ("casesensitivity", number) => Meaning::Case(number),
+            ("normalization", number) => Meaning::Normalization(number),
+            ("utf8only", number) => Meaning::Utf8Only(number == 1),
+            ("copies", number) => Meaning::Copies(number),
+            (_, number) => Meaning::Stored(number.into()),
         },
         Form::Size => match (size(name, value)?, name) {
             (size, "quota") => Meaning::Quota(size),
             (size, "reservation") => Meaning::Reservation(size),
-            (size, _) => Meaning::Stored(size.into()),
+            (size, "refquota") => Meaning::ReferencedQuota(size),
+            (size, "volblocksize") => match size {
+                512..=OLD_LARGEST if size.is_power_of_two() => Meaning::Block(size),
+                _ => return Err(refused(name, value, "a power of two from 512 to 128K")),
+            },
+            (size, _) => Meaning::ReferencedReservation(size),
         },
         Form::Compression => {
             let (stored, own) = compression(name, value)?;
@@ -282,9 +329,9 @@ mod tests {
             ("canmount", "noauto", 2),
             ("dnodesize", "auto", 1),
             ("sync", "disabled", 2),
-            ("refquota", "10G", 10 << 30),
+            ("secondarycache", "metadata", 1),
         ] {
-            assert_eq!(dataset(name, value).unwrap(), Meaning::Stored(stored.into()), "{name}");
+            assert_eq!(dataset(name, value, false).unwrap(), Meaning::Stored(stored.into()), "{name}");
         }
         for (value, stored, own) in [
             ("on", 1, Compression::Lz4),
@@ -294,16 +341,25 @@ mod tests {
             ("zstd-19", 16 | 19 << 7, Compression::Zstd(19)),
         ] {
             assert_eq!(
-                dataset("compression", value).unwrap(),
+                dataset("compression", value, true).unwrap(),
                 Meaning::Compression(stored.into(), own),
                 "{value}"
             );
         }
-        assert_eq!(dataset("recordsize", "1M").unwrap(), Meaning::Record(1 << 20));
-        assert_eq!(dataset("mountpoint", "legacy").unwrap(), Meaning::Stored("legacy".into()));
-        assert_eq!(dataset("com.example:a", "b").unwrap(), Meaning::Stored("b".into()));
-        assert_eq!(dataset("normalization", "none").unwrap(), Meaning::Once);
-        assert_eq!(dataset("quota", "none").unwrap(), Meaning::Quota(0));
+        for (name, value, meaning) in [
+            ("recordsize", "1M", Meaning::Record(1 << 20)),
+            ("mountpoint", "legacy", Meaning::Stored("legacy".into())),
+            ("com.example:a", "b", Meaning::Stored("b".into())),
+            ("normalization", "formC", Meaning::Normalization(0x50)),
+            ("casesensitivity", "mixed", Meaning::Case(2)),
+            ("utf8only", "on", Meaning::Utf8Only(true)),
+            ("quota", "none", Meaning::Quota(0)),
+            ("refquota", "10G", Meaning::ReferencedQuota(10 << 30)),
+            ("refreservation", "3G", Meaning::ReferencedReservation(3 << 30)),
+        ] {
+            assert_eq!(dataset(name, value, false).unwrap(), meaning, "{name}");
+        }
+        assert_eq!(dataset("volblocksize", "8K", true).unwrap(), Meaning::Block(8 << 10));
         assert_eq!(pool("failmode", "panic").unwrap(), PoolMeaning::Stored(2));
         assert_eq!(
             pool("feature@edonr", "disabled").unwrap(),
@@ -324,12 +380,13 @@ mod tests {
             ("mountpoint", "relative", "an absolute path"),
             ("quota", "much", "512M"),
             ("quota", "99E", "512M"),
-            ("casesensitivity", "mixed", "sensitive"),
+            ("casesensitivity", "any", "sensitive, insensitive, mixed"),
+            ("volblocksize", "8K", "a volume has it"),
             ("xatr", "sa", "`xattr` is one"),
             ("encryption", "on", "acltype, atime"),
             ("COM:x", "y", "lower-case"),
         ] {
-            let error = dataset(name, value).unwrap_err();
+            let error = dataset(name, value, false).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }
         for (name, value, words) in [

@@ -23,6 +23,9 @@ pub(super) fn fit(
         Size::Fixed(size) => {
             let geometry = parameters.geometry(size)?;
             match Pool::new(tree, parameters, prepared, geometry) {
+                Ok(pool) if pool.used() > geometry.capacity() => {
+                    Err(too_small(tree, parameters, prepared, size)?)
+                }
                 Ok(pool) => Ok((pool, size)),
                 Err(error) if is_full(&error) => Err(too_small(tree, parameters, prepared, size)?),
                 Err(error) => Err(error),

@@ -38,6 +38,8 @@ pub(super) struct Store {
     blocks: Vec<Block>,
     /// The places of copies: offset and block.
     placed: Vec<(u64, u32)>,
+    /// The pointers to what is written, while somebody wants to know them.
+    written: Option<Vec<Pointer>>,
     compressed: Vec<u8>,
 }
 
@@ -56,6 +58,7 @@ impl Store {
             arena: Vec::new(),
             blocks: Vec::new(),
             placed: Vec::new(),
+            written: None,
             compressed: Vec::new(),
         }
     }
@@ -63,6 +66,16 @@ impl Store {
     /// Says whose blocks come now, for maps.
     pub(super) fn owner(&mut self, owner: impl Into<String>) {
         self.owner = owner.into();
+    }
+
+    /// Keeps the pointers to what is written from now on.
+    pub(super) fn remember(&mut self) {
+        self.written = Some(Vec::new());
+    }
+
+    /// The pointers to what was written since then.
+    pub(super) fn remembered(&mut self) -> Vec<Pointer> {
+        self.written.take().unwrap_or_default()
     }
 
     /// log2 of the bytes that are allocated together.
@@ -99,6 +112,9 @@ impl Store {
             self.stored(about, manner, logical, Compression::Off.number(), bytes)
         };
         self.compressed = compressed;
+        if let (Some(written), Ok(pointer)) = (&mut self.written, &pointer) {
+            written.push(*pointer);
+        }
         pointer
     }
 

@@ -1,6 +1,8 @@
 //! ZAP objects: tables of names and values, hashed. Small ones are one block (micro), others have leaves behind a table of
 //! pointers (fat).
 
+use std::borrow::Cow;
+
 use super::format::{ArrayChunk, EntryChunk, FatHeader, FreeChunk, LeafHeader, MicroEntry, MicroHeader};
 use super::format::{OLD_LARGEST, SECTOR};
 use crate::error::{Error, Kind, Result};
@@ -120,16 +122,37 @@ const NONE: u16 = 0xffff;
 /// Entries of a chain are sorted by their differentiator (zap_leaf.h, ZLF_ENTRIES_CDSORTED).
 const SORTED: u8 = 1;
 
+/// How names are hashed: as they are, or in a normal form (sys/u8_textprep.h has the flags). Names of ASCII, and no others
+/// are here with flags, are their own normal forms but for upper case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form(u64);
+
+impl Form {
+    /// Every byte counts.
+    pub(super) const BYTES: Self = Self(0);
+    /// U8_TEXTPREP_TOUPPER.
+    const UPPER: u64 = 2;
+
+    pub(super) const fn new(normalization: u64, folds_case: bool) -> Self {
+        Self(normalization | if folds_case { Self::UPPER } else { 0 })
+    }
+
+    /// What is hashed of a name.
+    pub(super) fn of(self, name: &[u8]) -> Cow<'_, [u8]> {
+        if self.0 & Self::UPPER == 0 { name.into() } else { name.to_ascii_uppercase().into() }
+    }
+}
+
 /// The blocks of a ZAP with `entries`, whose names are unique, hashed with `salt`, which is not 0.
 ///
 /// # Errors
 /// [`Kind::Capacity`] for more names of one hash than a leaf holds, which no one meets by chance.
-pub(super) fn build(salt: u64, entries: &[(impl AsRef<[u8]>, Value)]) -> Result<Blocks> {
+pub(super) fn build(salt: u64, form: Form, entries: &[(impl AsRef<[u8]>, Value)]) -> Result<Blocks> {
     let mut sorted: Vec<Entry<'_>> = entries
         .iter()
         .map(|(name, value)| {
             let name = name.as_ref();
-            Entry { hash: hash(salt, name), differentiator: 0, name, value }
+            Entry { hash: hash(salt, &form.of(name)), differentiator: 0, name, value }
         })
         .collect();
     sorted.sort_by(|a, b| (a.hash, a.name).cmp(&(b.hash, b.name)));
@@ -141,15 +164,16 @@ pub(super) fn build(salt: u64, entries: &[(impl AsRef<[u8]>, Value)]) -> Result<
     let small =
         |entry: &Entry<'_>| matches!(entry.value, Value::Number(_)) && entry.name.len() <= LONGEST_MICRO;
     if sorted.len() <= MOST_MICRO && sorted.iter().all(small) {
-        micro(salt, &sorted)
+        micro(salt, form, &sorted)
     } else {
-        fat(salt, &sorted)
+        fat(salt, form, &sorted)
     }
 }
 
 /// A micro ZAP: its one block.
-fn micro(salt: u64, entries: &[Entry<'_>]) -> Result<Blocks> {
-    let mut block = MicroHeader { mz_salt: salt, ..MicroHeader::BLANK }.bytes().to_vec();
+fn micro(salt: u64, form: Form, entries: &[Entry<'_>]) -> Result<Blocks> {
+    let mut block =
+        MicroHeader { mz_salt: salt, mz_normflags: form.0, ..MicroHeader::BLANK }.bytes().to_vec();
     for entry in entries {
         let Value::Number(number) = entry.value else {
             return Err(Error::bug("a micro ZAP has a value that is not a number"));
@@ -191,7 +215,7 @@ fn split<'a>(entries: &'a [Entry<'a>], prefix: u64, length: u32, leaves: &mut Ve
     split(ones, prefix << 1 | 1, length + 1, leaves)
 }
 
-fn fat(salt: u64, entries: &[Entry<'_>]) -> Result<Blocks> {
+fn fat(salt: u64, form: Form, entries: &[Entry<'_>]) -> Result<Blocks> {
     let mut leaves = Vec::new();
     split(entries, 0, 0, &mut leaves)?;
     let longest = leaves.iter().map(|leaf| leaf.length).max().unwrap_or_default();
@@ -213,6 +237,7 @@ fn fat(salt: u64, entries: &[Entry<'_>]) -> Result<Blocks> {
         zap_num_leafs: u64_of(leaves.len()),
         zap_num_entries: u64_of(entries.len()),
         zap_salt: salt,
+        zap_normflags: form.0,
         ..FatHeader::BLANK
     };
     let mut head = vec![0; BLOCK];
@@ -374,7 +399,7 @@ mod tests {
     fn every_name_is_found_in_tables_of_any_size() {
         for (count, length, blocks) in [(0, 1, 1), (2047, 49, 1), (2048, 4, 0), (5, 50, 2), (100_000, 8, 0)] {
             let entries = named(count, length);
-            let zap = build(0x1234_5678_9abc_def1, &entries).unwrap();
+            let zap = build(0x1234_5678_9abc_def1, Form::BYTES, &entries).unwrap();
             assert!(blocks == 0 || blocks == zap.blocks.len(), "{count}: {}", zap.blocks.len());
             assert!(zap.blocks.iter().all(|block| u64_of(block.len()) == zap.size));
             for (name, value) in &entries {
@@ -392,12 +417,25 @@ mod tests {
             ("bytes", Value::Bytes(vec![9; 32])),
             ("number", Value::Number(5)),
         ];
-        let zap = build(1, &entries).unwrap();
+        let zap = build(1, Form::BYTES, &entries).unwrap();
         for (name, value) in &entries {
             assert_eq!(look(&zap, name.as_bytes()), Some(value.parts().2), "{name}");
         }
         assert_eq!(look(&zap, b"shorts").unwrap(), [1, 2, 0, 3]);
         assert_eq!(look(&zap, b"text").unwrap().last(), Some(&0));
+    }
+
+    /// Upper and lower case have the same hash where a filesystem folds them, and flags say so.
+    #[test]
+    fn names_are_hashed_in_their_form() {
+        let form = Form::new(0x10, true);
+        let entries = [("Read Me", Value::Number(1)), ("READ ME", Value::Number(2))];
+        let zap = build(1, form, &entries).unwrap();
+        assert_eq!(number(&zap.blocks[0], 16), 0x12);
+        let entries: Vec<_> =
+            zap.blocks[0][64..].chunks(64).map(|entry| MicroEntry::read(entry).unwrap()).collect();
+        assert_eq!((entries[0].mze_cd, entries[1].mze_cd), (0, 1));
+        assert_eq!(hash(1, &form.of(b"read me")), hash(1, b"READ ME"));
     }
 
     /// mze_cd is part of the key of the kernel's tree.
@@ -409,7 +447,7 @@ mod tests {
         let entries: Vec<(String, Value)> = (0..60_000).map(|number| (name(number), number.into())).collect();
         let twins = entries.iter().filter(|(name, _)| !seen.insert(hash(1, name.as_bytes()))).count();
         assert!(twins > 0);
-        let zap = build(1, &entries).unwrap();
+        let zap = build(1, Form::BYTES, &entries).unwrap();
         let mut differ = 0;
         for block in zap.blocks.iter().filter(|block| number(block, 0) == 1 << 63) {
             let leaf = LeafHeader::read(block).unwrap();

@@ -28,7 +28,14 @@ pub(super) fn place(
     section: &Section,
     path: &KeyPath,
 ) -> Result<()> {
-    if let Some(file) = &section.config_file {
+    if let Some(pool) = &system.pool {
+        let own = match &section.config_file {
+            Some(file) => Some(read(&context.path(file), &path.key("config_file"))?),
+            None => None,
+        };
+        let text = pool.configuration(own.as_deref());
+        entries.file(&path.key("datasets"), CONFIGURATION, 0o644, text.into_bytes());
+    } else if let Some(file) = &section.config_file {
         let path = path.key("config_file");
         if context.path(file).is_dir() {
             return Err(Error::new(Kind::Manifest, "the configuration is a directory")
@@ -65,6 +72,12 @@ pub(super) fn place(
         entries.push(&path, content.target.clone(), payload);
     }
     Ok(())
+}
+
+/// A configuration that becomes part of another one.
+fn read(file: &Path, key: &KeyPath) -> Result<String> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Error::io(Kind::Source, "cannot read the configuration", file, error).at_key(key))
 }
 
 /// Refuses a `source` that is not a path of this machine, and a `target` that is not an absolute path of the

@@ -24,6 +24,12 @@ pub(super) const ROOT: Uuid = uuid!("f222513b-ded1-49fa-b591-20ce86a2fe7f");
 
 /// Where the EFI system partition begins.
 const ESP_START: Bytes = Bytes::new(8 * MIB);
+/// Where it begins where the root is on ZFS.
+const ZFS_ESP_START: Bytes = Bytes::new(2 * MIB);
+/// The type that parted gives to a partition without flags on a GPT (EFI_BASIC_DATA).
+const BASIC_DATA: Uuid = uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7");
+/// What OpenZFS keeps behind a pool (lib/libefi/rdwr_efi.c, EFI_MIN_RESV_SIZE).
+const RESERVED: Bytes = Bytes::new(8 * MIB);
 /// Where the EFI system partition of efixbootldr ends.
 const ESP_END: Bytes = Bytes::new(100 * MIB);
 /// The BIOS boot partition of hybrid: from the first sector after the table, 34, to sector 2048. That is one
@@ -49,6 +55,8 @@ pub(super) enum Role {
     Bios,
     /// The root.
     Root,
+    /// What OpenZFS keeps behind a pool that has a disk alone.
+    Reserved,
 }
 
 impl Role {
@@ -57,7 +65,7 @@ impl Role {
         match self {
             Self::Esp => "ESP",
             Self::Boot => "BOOT",
-            Self::Bios | Self::Root => "",
+            Self::Bios | Self::Root | Self::Reserved => "",
         }
     }
 
@@ -79,6 +87,8 @@ pub(super) struct Slot {
     pub(super) size: Size,
     /// Whether it is marked as the partition to boot from.
     pub(super) active: bool,
+    /// Its slot in the table, if that is not the first free one.
+    pub(super) number: Option<u32>,
 }
 
 /// The disk of a layout.
@@ -86,6 +96,7 @@ pub(super) struct Slot {
 pub(super) struct Geometry {
     pub(super) table: Scheme,
     pub(super) guid: Option<DiskId>,
+    pub(super) size: Option<Bytes>,
     pub(super) slots: Vec<Slot>,
 }
 
@@ -123,6 +134,7 @@ impl Wish {
             start,
             size: root_size,
             active: false,
+            number: None,
         };
         let named = self.gpt_uuid.or(self.compat.then_some(ROOT));
         let esp = |end| self.fat(Role::Esp, "esp", "ESP", Some(FIRST), ESP_START, end);
@@ -154,19 +166,83 @@ impl Wish {
                 vec![esp(boot_end)?, bios, root("primary", named, Some(boot_end))]
             }
             Layout::None => vec![Slot { label: "", ..root("", None, None) }],
+            Layout::Zfs => return self.pool_disk(root_size),
+            Layout::ZfsSingle => {
+                let mut slots = self.boot_slots(boot_end, "primary")?;
+                let pool = Slot { kind: self.zfs_type("zfs")?, ..root("primary", None, Some(boot_end)) };
+                slots.push(pool);
+                slots
+            }
         };
         let table = match self.layout {
             Layout::Legacy | Layout::LegacyBoot => Scheme::Mbr,
             Layout::None => Scheme::None,
             _ => Scheme::Gpt,
         };
-        let guid = (self.compat && table == Scheme::Gpt).then_some(DiskId::Guid(DISK));
-        Ok(Geometry { table, guid, slots })
+        // nixpkgs leaves the ids of disks with ZFS to chance.
+        let is_named = self.compat && table == Scheme::Gpt && !self.layout.has_pool();
+        let guid = is_named.then_some(DiskId::Guid(DISK));
+        let size = self.given_size();
+        Ok(Geometry { table, guid, size, slots })
+    }
+
+    fn given_size(&self) -> Option<Bytes> {
+        match self.disk_size {
+            DiskSize::Auto => None,
+            DiskSize::Fixed(size) => Some(size),
+        }
+    }
+
+    /// The disk that boots, where the pool has one alone.
+    ///
+    /// # Errors
+    /// As [`Wish::geometry`].
+    pub(super) fn boot_disk(&self) -> Result<Geometry> {
+        // parted leaves a MiB at the end.
+        let end = self.boot_end()?.saturating_sub(Bytes::new(MIB));
+        let slots = self.boot_slots(end, "ESP")?;
+        Ok(Geometry { table: Scheme::Gpt, guid: None, size: Some(self.boot_end()?), slots })
+    }
+
+    /// The boot partitions of a system on ZFS.
+    fn boot_slots(&self, end: Bytes, label: &'static str) -> Result<Vec<Slot>> {
+        let bios = self.bios(FIRST, Bytes::new(MIB), Bytes::new(MIB))?;
+        let esp = self.fat(Role::Esp, "esp", label, None, ZFS_ESP_START, end)?;
+        Ok(vec![Slot { guid: None, ..bios }, Slot { kind: self.zfs_type("esp")?, ..esp }])
+    }
+
+    /// The type of a partition for which nixpkgs sets none, so that parted takes its own.
+    fn zfs_type(&self, kind: &str) -> Result<Type> {
+        if self.compat { Ok(Type::Guid(BASIC_DATA)) } else { Type::parse(kind, None) }
+    }
+
+    /// The disk of the pool as `zpool create` lays it out.
+    fn pool_disk(&self, size: Size) -> Result<Geometry> {
+        let pool = Slot {
+            role: Role::Root,
+            kind: Type::parse("zfs", None)?,
+            label: "",
+            guid: None,
+            start: Some(Bytes::new(MIB)),
+            size,
+            active: false,
+            number: None,
+        };
+        let reserved = Slot {
+            role: Role::Reserved,
+            kind: Type::parse("solaris-reserved", None)?,
+            start: None,
+            size: Size::Fixed(RESERVED),
+            number: Some(9),
+            ..pool.clone()
+        };
+        let size = self.given_size();
+        Ok(Geometry { table: Scheme::Gpt, guid: None, size, slots: vec![pool, reserved] })
     }
 
     /// Where the boot partition ends. nixpkgs rounds to the next whole MiB even if the size is whole already.
     fn boot_end(&self) -> Result<Bytes> {
-        let end = match self.compat {
+        let end = match self.compat && !self.layout.has_pool() {
             true => self.boot_size.round_down(MIB) + Bytes::new(MIB),
             false => self.boot_size.round_up(MIB),
         };
@@ -174,6 +250,8 @@ impl Wish {
             Layout::Efi | Layout::Hybrid => ESP_START,
             Layout::EfiXbootldr => ESP_END,
             Layout::LegacyBoot => Bytes::new(MIB),
+            Layout::Zfs => ZFS_ESP_START + Bytes::new(MIB),
+            Layout::ZfsSingle => ZFS_ESP_START,
             Layout::Legacy | Layout::LegacyGpt | Layout::None => return Ok(end),
         };
         if end <= start {
@@ -203,6 +281,7 @@ impl Wish {
             start: Some(start),
             size: Size::Fixed(end.saturating_sub(start)),
             active: false,
+            number: None,
         })
     }
 
@@ -215,6 +294,7 @@ impl Wish {
             start: Some(start),
             size: Size::Fixed(size),
             active: false,
+            number: None,
         })
     }
 

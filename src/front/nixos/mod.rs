@@ -8,6 +8,7 @@
 //! | the store, Nix's database, the system profile, the directories of a root | `root` |
 //! | host files that go into the root, and their owners | `contents`, `users` |
 //! | the boot loader: files and embedded programs | `boot` |
+//! | the pool of a root on ZFS | `zfs` |
 //!
 //! The result is a [`Disk`] like that of any other front end. Nothing here writes. docs/formats/nixos.md
 //! explains every choice.
@@ -22,15 +23,16 @@ mod root;
 mod schema;
 mod section;
 mod users;
+mod zfs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Dates, Description};
 use crate::container::Settings;
-use crate::disk::{Body, Disk, Guid, Partition, Size};
+use crate::disk::{Body, Disk, Guid, Partition};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::filesystem::{ext4, fat};
+use crate::filesystem::{Spec, ext4, fat};
 use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::nix::verify::Expected;
@@ -40,12 +42,14 @@ use crate::table::Scheme;
 use crate::values::{DiskId, DiskSize, FatBits, Guid as GuidValue, VolumeId};
 
 pub use crate::boot::Timeout;
+use boot::Booted;
 use layout::{Geometry, Role, Slot};
 use locator::{Keys, Place};
 pub use options::{BootLoader, EntryNames, Layout};
 use root::Entries;
-pub use schema::{Content, Section};
+pub use schema::{Content, Dataset, Properties, Section};
 use section::System;
+use zfs::Pool;
 
 /// The time at which Nix registers a path, and which it gives to the path's files: second 1 (`mtimeStore`).
 const REGISTERED: i64 = 1;
@@ -84,42 +88,115 @@ impl Context {
 pub fn describe(section: &Section, context: &Context) -> Result<Description> {
     let path = KeyPath::top("nixos");
     let system = System::read(section, context, &path)?;
-    let mut geometry = system.geometry().map_err(|error| error.at_key(&path.key("boot_size")))?;
-    boot::mark(&mut geometry, &system);
-    let mut disk = Disk::new(geometry.table, context.seed).time(context.dates.time);
-    disk.size = match system.disk_size {
-        DiskSize::Auto => None,
-        DiskSize::Fixed(size) => Some(size),
-    };
-    identify(&mut disk, context, &geometry)?;
-    let placed_by = |slot: &Slot| path.key(sized_by(slot, system.layout));
-    disk.partitions = geometry.slots.iter().map(|slot| empty(slot, geometry.table)).collect();
-    let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(number)).collect();
-    let ids = boot::Ids::new(&geometry, &keys, system.root_uuid)?;
-    let booted =
-        boot::plan(&system, &geometry, &ids, &context.progress).map_err(|error| error.or_at_key(&path))?;
-    disk.boot = booted.area.clone();
-    let (mut warnings, mut closure, mut places) = (Vec::<Warning>::new(), None, Vec::new());
-    warnings.extend(booted.warnings.iter().cloned());
-    for (slot, partition) in geometry.slots.iter().zip(&mut disk.partitions) {
-        let (body, entries) = match slot.role {
-            Role::Bios if booted.core.is_empty() => (Body::Empty, Vec::new()),
-            Role::Bios => (Body::Bytes(Arc::clone(&booted.core)), Vec::new()),
-            Role::Esp => fat(&system, slot, &ids, &booted.esp, context.dates, &path),
-            Role::Boot => fat(&system, slot, &ids, &booted.boot, context.dates, &path),
-            Role::Root => {
-                let store = if system.only_nix_store { "/" } else { STORE };
-                let store = store.as_bytes().to_vec();
-                closure = Some(Expected { closure: Arc::clone(&system.closure), store });
-                ext4(section, context, &system, &geometry, &ids, &booted.root, &path)?
-            }
+    let place = |error: Error| error.at_key(&path.key("boot_size"));
+    let geometry = system.geometry().map_err(place)?;
+    let maker = Maker { section, context, system: &system, path: &path };
+    let Some(boot) = system.boot_disk().map_err(place)? else { return maker.describe(geometry, None) };
+    // The disk that boots has ids of its own.
+    let other = Context { seed: context.seed.boot_disk(), id: None, ..context.clone() };
+    let mut described = maker.describe(geometry, Some(Booted::default()))?;
+    let boot = Maker { context: &other, ..maker }.describe(boot, None)?;
+    described.boot = Some(Box::new(boot));
+    Ok(described)
+}
+
+/// What makes the disks of a system.
+#[derive(Clone, Copy)]
+struct Maker<'a> {
+    section: &'a Section,
+    context: &'a Context,
+    system: &'a System,
+    path: &'a KeyPath,
+}
+
+impl Maker<'_> {
+    /// A disk of this geometry. `booted` is what it boots, if it is known.
+    fn describe(&self, mut geometry: Geometry, booted: Option<Booted>) -> Result<Description> {
+        let Self { context, system, path, .. } = *self;
+        boot::mark(&mut geometry, system);
+        let mut disk = Disk::new(geometry.table, context.seed).time(context.dates.time);
+        disk.size = geometry.size;
+        identify(&mut disk, context, &geometry)?;
+        let placed_by = |slot: &Slot| path.key(sized_by(slot, system.layout));
+        disk.partitions = geometry.slots.iter().map(|slot| empty(slot, geometry.table)).collect();
+        let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(number)).collect();
+        let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
+        let booted = match booted {
+            Some(booted) => booted,
+            None => boot::plan(system, &geometry, &ids, &context.progress)
+                .map_err(|error| error.or_at_key(path))?,
         };
-        partition.body = body;
-        places.push(Place { key: placed_by(slot), entries, role: slot.role, start: partition.start });
+        disk.boot = booted.area.clone();
+        let (mut warnings, mut closure, mut places) = (Vec::<Warning>::new(), None, Vec::new());
+        warnings.extend(booted.warnings.iter().cloned());
+        for (slot, partition) in geometry.slots.iter().zip(&mut disk.partitions) {
+            let (body, entries) = match slot.role {
+                Role::Reserved => (Body::Empty, Vec::new()),
+                Role::Bios if booted.core.is_empty() => (Body::Empty, Vec::new()),
+                Role::Bios => (Body::Bytes(Arc::clone(&booted.core)), Vec::new()),
+                Role::Esp => fat(system, slot, &ids, &booted.esp, context.dates, path),
+                Role::Boot => fat(system, slot, &ids, &booted.boot, context.dates, path),
+                Role::Root => {
+                    let store = if system.only_nix_store { "/" } else { STORE };
+                    let store = store.as_bytes().to_vec();
+                    closure = Some(Expected { closure: Arc::clone(&system.closure), store });
+                    if system.layout == Layout::Zfs {
+                        // zpool(8) names the partition so.
+                        partition.label =
+                            format!("zfs-{:016x}", keys.first().map_or(0, |key| key.as_u64_pair().0));
+                    }
+                    self.root(&ids, &booted.root)?
+                }
+            };
+            partition.body = body;
+            places.push(Place { key: placed_by(slot), entries, role: slot.role, start: partition.start });
+        }
+        let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
+        let locator = Box::new(Keys { section: path.clone(), places, scheme: disk.scheme, size: disk.size });
+        Ok(Description { disk, locator, settings, closure, warnings, beside: Vec::new(), boot: None })
     }
-    let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
-    let locator = Box::new(Keys { section: path, places, scheme: disk.scheme, size: disk.size });
-    Ok(Description { disk, locator, settings, closure, warnings, beside: Vec::new() })
+
+    /// The root filesystem, and the key that brings each of its entries.
+    fn root(&self, ids: &boot::Ids, files: &boot::Files) -> Result<(Body, Vec<KeyPath>)> {
+        let Self { section, context, system, path } = *self;
+        let mut entries = Entries::new(context.dates.time);
+        root::store(
+            &mut entries,
+            &path.key("closure"),
+            &system.closure,
+            &system.store,
+            system.only_nix_store,
+        );
+        if system.only_nix_store {
+            entries.directory(path, "/", 0o755);
+        } else {
+            root::skeleton(&mut entries, path, system.layout.mount_points());
+            for target in system.pool.iter().flat_map(Pool::mount_points) {
+                entries.directory(&path.key("datasets"), target, 0o755);
+            }
+            let bytes = database::build(&system.closure, REGISTERED)
+                .map_err(|error| error.or_at_key(&path.key("closure")))?;
+            root::database(&mut entries, path, bytes);
+            root::profile(&mut entries, path, &system.generations)?;
+            if let Some(channel) = &system.channel {
+                root::channel(&mut entries, &path.key("channel"), channel);
+            }
+            boot::place(&mut entries, path, "/boot", files);
+            contents::place(&mut entries, context, system, section, path)?;
+        }
+        let spec: Spec = match &system.pool {
+            Some(pool) => pool.options.clone().into(),
+            None => ext4::Options {
+                label: Some(system.label.clone()),
+                uuid: Some(GuidValue(ids.root)),
+                free: (system.disk_size == DiskSize::Auto).then_some(system.additional_space),
+                ..ext4::Options::default()
+            }
+            .into(),
+        };
+        let (entries, keys) = entries.finish();
+        Ok((Body::Filesystem(spec, entries.into()), keys))
+    }
 }
 
 /// Gives the disk the id that was asked for, or that of the layout.
@@ -142,7 +219,7 @@ fn identify(disk: &mut Disk, context: &Context, geometry: &Geometry) -> Result<(
 /// The key that decides how large a partition is.
 fn sized_by(slot: &Slot, layout: Layout) -> &'static str {
     match (slot.role, layout) {
-        (Role::Root, _) => "disk_size",
+        (Role::Root | Role::Reserved, _) => "disk_size",
         (Role::Esp, Layout::EfiXbootldr) | (Role::Bios, _) => "layout",
         (Role::Esp | Role::Boot, _) => "boot_size",
     }
@@ -155,6 +232,7 @@ fn empty(slot: &Slot, table: Scheme) -> Partition {
         guid: slot.guid.map_or(Guid::Seed, Guid::Given),
         start: slot.start,
         size: slot.size,
+        number: slot.number,
         attributes: slot.attributes(table),
         ..Partition::new(slot.kind)
     }
@@ -183,41 +261,4 @@ fn fat(
     };
     let (entries, keys) = entries.finish();
     (Body::Filesystem(options.into(), entries.into()), keys)
-}
-
-/// The root filesystem, and the key that brings each of its entries.
-fn ext4(
-    section: &Section,
-    context: &Context,
-    system: &System,
-    geometry: &Geometry,
-    ids: &boot::Ids,
-    files: &boot::Files,
-    path: &KeyPath,
-) -> Result<(Body, Vec<KeyPath>)> {
-    let mut entries = Entries::new(context.dates.time);
-    root::store(&mut entries, &path.key("closure"), &system.closure, &system.store, system.only_nix_store);
-    if system.only_nix_store {
-        entries.directory(path, "/", 0o755);
-    } else {
-        root::skeleton(&mut entries, path, system.layout.mount_points());
-        let bytes = database::build(&system.closure, REGISTERED)
-            .map_err(|error| error.or_at_key(&path.key("closure")))?;
-        root::database(&mut entries, path, bytes);
-        root::profile(&mut entries, path, &system.generations)?;
-        if let Some(channel) = &system.channel {
-            root::channel(&mut entries, &path.key("channel"), channel);
-        }
-        boot::place(&mut entries, path, "/boot", files);
-        contents::place(&mut entries, context, system, section, path)?;
-    }
-    let auto = geometry.slots.iter().any(|slot| slot.role == Role::Root && slot.size == Size::Auto);
-    let options = ext4::Options {
-        label: Some(system.label.clone()),
-        uuid: Some(GuidValue(ids.root)),
-        free: auto.then_some(system.additional_space),
-        ..ext4::Options::default()
-    };
-    let (entries, keys) = entries.finish();
-    Ok((Body::Filesystem(options.into(), entries.into()), keys))
 }

@@ -18,19 +18,29 @@ pub enum Layout {
     Hybrid,
     /// The root filesystem alone.
     None,
+    /// Two disks: a GPT with a BIOS boot partition and the EFI system partition at /boot, and the pool of the root.
+    Zfs,
+    /// GPT with a BIOS boot partition, the EFI system partition at /boot and the pool of the root.
+    ZfsSingle,
 }
 
 impl Layout {
     /// Whether UEFI firmware can boot it.
     #[must_use]
     pub const fn has_esp(self) -> bool {
-        matches!(self, Self::Efi | Self::EfiXbootldr | Self::Hybrid)
+        matches!(self, Self::Efi | Self::EfiXbootldr | Self::Hybrid | Self::Zfs | Self::ZfsSingle)
     }
 
     /// Whether it has space for what a BIOS boots.
     #[must_use]
     pub const fn has_bios(self) -> bool {
-        matches!(self, Self::Legacy | Self::LegacyBoot | Self::LegacyGpt | Self::Hybrid)
+        matches!(self, Self::Legacy | Self::LegacyBoot | Self::LegacyGpt | Self::Hybrid) || self.has_pool()
+    }
+
+    /// Whether the root is on ZFS.
+    #[must_use]
+    pub const fn has_pool(self) -> bool {
+        matches!(self, Self::Zfs | Self::ZfsSingle)
     }
 }
 

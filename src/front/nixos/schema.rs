@@ -1,5 +1,7 @@
 //! The `nixos` section: a whole NixOS system instead of partitions.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +9,7 @@ use super::{BootLoader, EntryNames, Layout, Timeout};
 use crate::container::Format;
 use crate::tree::Chmod;
 use crate::units::Bytes;
-use crate::values::{DiskSize, Guid, IdName, NixosFilesystem};
+use crate::values::{DiskSize, Guid, IdName, NixosFilesystem, Property};
 
 /// A NixOS system: its closure, its Nix database, its profile and its boot loader, on a disk with one of the layouts of
 /// nixpkgs' make-disk-image.nix.
@@ -29,12 +31,14 @@ pub struct Section {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub store_root: Option<String>,
-    /// The partitions: legacy (default), legacy+boot, legacy+gpt, efi, efixbootldr, hybrid or none.
+    /// The partitions: legacy (default), legacy+boot, legacy+gpt, efi, efixbootldr, hybrid or none; zfs for a disk that
+    /// boots and one that is a pool alone, zfs-single for both on one disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYOUT"))]
     pub layout: Option<Layout>,
     /// Where the boot partition ends, counted from the start of the disk; default 256MiB. With `compat` it ends at the
-    /// next whole MiB above that, as nixpkgs rounds it.
+    /// next whole MiB above that, as nixpkgs rounds it. Of zfs the size of the disk that boots, of zfs-single where the
+    /// partition ends; default 1GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub boot_size: Option<Bytes>,
@@ -54,6 +58,23 @@ pub struct Section {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "LABEL"))]
     pub label: Option<String>,
+    /// With zfs and zfs-single, the name of the pool; default tank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    pub pool: Option<String>,
+    /// Its properties, as `zpool create -o` takes them; default autoexpand = on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME=VALUE,…"))]
+    pub pool_properties: Option<Properties>,
+    /// Properties of its own dataset, as `zpool create -O` takes them; default acltype = posixacl, atime = off, compression
+    /// = on, mountpoint = legacy, xattr = sa.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME=VALUE,…"))]
+    pub filesystem_properties: Option<Properties>,
+    /// Its datasets; what is missing above one is made too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DATASET"))]
+    pub datasets: Vec<Dataset>,
     /// UUID of the root filesystem; default that of nixpkgs, or with `compat = false` one derived from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
@@ -130,6 +151,27 @@ pub struct Section {
         arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
     )]
     pub compat: Option<bool>,
+}
+
+/// Properties of ZFS by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "ZfsProperties")]
+pub struct Properties(pub BTreeMap<String, Property>);
+
+/// A dataset of the pool of a NixOS system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "NixosDataset")]
+pub struct Dataset {
+    /// Its name, with that of the pool.
+    pub name: String,
+    /// Where the system mounts it; default nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// Its properties, as `zfs create -o` takes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, Property>,
 }
 
 /// A file or directory of this machine that goes into the root of a NixOS system.

@@ -9,6 +9,7 @@ use super::Context;
 use super::layout::{Geometry, ROOT, Wish};
 use super::options::{BootLoader, EntryNames, Layout};
 use super::schema::Section;
+use super::zfs::Pool;
 use crate::boot::{Generations, Timeout, architecture};
 use crate::container::Format;
 use crate::error::{Error, Kind, Result};
@@ -21,6 +22,8 @@ use crate::values::DiskSize;
 
 /// Where the boot partition ends (`bootSize`).
 const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
+/// Where the boot partition ends if the root is on ZFS.
+const ZFS_BOOT_SIZE: Bytes = Bytes::new(1024 * MIB);
 /// The space that is left free (`additionalSpace`).
 const ADDITIONAL_SPACE: Bytes = Bytes::new(512 * MIB);
 
@@ -36,6 +39,8 @@ pub(super) struct System {
     pub(super) boot_size: Bytes,
     pub(super) disk_size: DiskSize,
     pub(super) additional_space: Bytes,
+    /// The pool that has the root, where one has.
+    pub(super) pool: Option<Pool>,
     pub(super) label: String,
     pub(super) root_uuid: Option<Uuid>,
     pub(super) gpt_uuid: Option<Uuid>,
@@ -57,7 +62,7 @@ impl Layout {
     pub(super) const fn mount_points(self) -> &'static [&'static str] {
         match self {
             Self::EfiXbootldr => &["/boot", "/efi"],
-            Self::Efi | Self::Hybrid | Self::LegacyBoot => &["/boot"],
+            Self::Efi | Self::Hybrid | Self::LegacyBoot | Self::Zfs | Self::ZfsSingle => &["/boot"],
             Self::Legacy | Self::LegacyGpt | Self::None => &[],
         }
     }
@@ -67,6 +72,7 @@ impl Layout {
         match self {
             Self::Efi | Self::EfiXbootldr => BootLoader::SystemdBoot,
             Self::Legacy | Self::LegacyBoot | Self::LegacyGpt | Self::Hybrid => BootLoader::Grub,
+            Self::Zfs | Self::ZfsSingle => BootLoader::Grub,
             Self::None => BootLoader::None,
         }
     }
@@ -119,8 +125,17 @@ impl System {
 
     /// Where its partitions lie.
     pub(super) fn geometry(&self) -> Result<Geometry> {
+        self.wish().geometry()
+    }
+
+    /// Where the partitions of the disk that boots lie, if that is another one.
+    pub(super) fn boot_disk(&self) -> Result<Option<Geometry>> {
+        if self.layout == Layout::Zfs { self.wish().boot_disk().map(Some) } else { Ok(None) }
+    }
+
+    const fn wish(&self) -> Wish {
         let Self { layout, boot_size, disk_size, gpt_uuid, compat, architecture, .. } = *self;
-        Wish { layout, boot_size, disk_size, gpt_uuid, compat, architecture }.geometry()
+        Wish { layout, boot_size, disk_size, gpt_uuid, compat, architecture }
     }
 }
 
@@ -149,6 +164,14 @@ impl Reading<'_> {
                 self.place(key, toplevel(path, &store))?;
             }
         }
+        let additional_space = written.additional_space.unwrap_or(ADDITIONAL_SPACE);
+        let pool = if layout.has_pool() {
+            let auto = written.disk_size.unwrap_or_default() == DiskSize::Auto;
+            let pool = Pool::new(written, layout, auto.then_some(additional_space));
+            Some(pool.map_err(|error| error.at_key(&self.path.key("datasets")))?)
+        } else {
+            None
+        };
         let Paths { system, generations, channel, .. } = paths;
         let compat = written.compat.unwrap_or(true);
         Ok(System {
@@ -158,9 +181,10 @@ impl Reading<'_> {
             generations: Generations::profile(generations, system, self.context.dates.time.seconds)?,
             channel,
             layout,
-            boot_size: written.boot_size.unwrap_or(BOOT_SIZE),
+            boot_size: written.boot_size.unwrap_or(if layout.has_pool() { ZFS_BOOT_SIZE } else { BOOT_SIZE }),
             disk_size: written.disk_size.unwrap_or_default(),
-            additional_space: written.additional_space.unwrap_or(ADDITIONAL_SPACE),
+            additional_space,
+            pool,
             label: written
                 .label
                 .clone()
@@ -215,7 +239,17 @@ impl Reading<'_> {
         if layout.takes(loader) {
             return Ok(loader);
         }
-        let layouts = ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"];
+        let layouts = [
+            "legacy",
+            "legacy+boot",
+            "legacy+gpt",
+            "efi",
+            "efixbootldr",
+            "hybrid",
+            "none",
+            "zfs",
+            "zfs-single",
+        ];
         let fit =
             layouts.into_iter().filter(|name| name.parse().is_ok_and(|layout: Layout| layout.takes(loader)));
         Err(self
@@ -230,15 +264,24 @@ impl Reading<'_> {
         let fixed = matches!(written.disk_size, Some(DiskSize::Fixed(_)));
         let has_boot = !layout.mount_points().is_empty();
         let grub = loader == BootLoader::Grub;
+        let (has_pool, zfs, other) = (layout.has_pool(), "a root on ZFS", "a root that is not on ZFS");
         for (key, there, fits, with) in [
             ("additional_space", written.additional_space.is_some(), !fixed, "a disk whose size is given"),
             ("boot_size", written.boot_size.is_some(), has_boot, "a layout without boot partition"),
             (
                 "gpt_uuid",
                 written.gpt_uuid.is_some(),
-                matches!(layout, Layout::LegacyGpt) || layout.has_esp(),
-                "a layout without GPT",
+                matches!(layout, Layout::LegacyGpt) || (layout.has_esp() && !has_pool),
+                "a layout without GPT, or one of ZFS",
             ),
+            ("fs_type", written.fs_type.is_some(), !has_pool, zfs),
+            ("label", written.label.is_some(), !has_pool, zfs),
+            ("root_uuid", written.root_uuid.is_some(), !has_pool, zfs),
+            ("only_nix_store", only_nix_store, !has_pool, zfs),
+            ("pool", written.pool.is_some(), has_pool, other),
+            ("pool_properties", written.pool_properties.is_some(), has_pool, other),
+            ("filesystem_properties", written.filesystem_properties.is_some(), has_pool, other),
+            ("datasets", !written.datasets.is_empty(), has_pool, other),
             (
                 "systemd_boot",
                 written.systemd_boot.is_some(),

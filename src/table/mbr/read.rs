@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::image::Slice;
 use crate::table::format::{ACTIVE, BootRecord, EXTENDED, PartitionRecord, RECORD_AT};
-use crate::table::read::{Table, bytes};
+use crate::table::read::Table;
 use crate::table::{Placed, Scheme, Type};
 use crate::units::Sectors;
 use crate::wire::Wire;
@@ -59,7 +59,7 @@ fn logical(
     let mut next = extended;
     for number in 5..5 + MOST_LOGICAL {
         let at = Sectors::new(next).bytes(super::SECTOR).get() + RECORD_AT;
-        let Ok(record) = BootRecord::read(&bytes(disk, at, BootRecord::LENGTH)?) else {
+        let Ok(record) = BootRecord::read(&disk.bytes(at, BootRecord::LENGTH)?) else {
             remarks.push(format!("there is no extended boot record in sector {next}"));
             return Ok(());
         };

@@ -21,6 +21,9 @@ const BEGIN: &str = "guest: begin";
 /// The modules a disk needs, as far as they are not built into the kernel.
 const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "crc32c_generic"];
 
+/// The module that tests/install builds.
+const ZFS: &str = "zfs";
+
 /// How long a guest may take: a guard against one that hangs.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -31,6 +34,8 @@ pub struct Guest {
     disks: Vec<(PathBuf, &'static str)>,
     programs: Vec<&'static str>,
     modules: Vec<&'static str>,
+    /// Files of the initrd, by their paths without the first slash.
+    files: Vec<(&'static str, Vec<u8>)>,
     /// The keys that are typed once the console has printed a text.
     typed: Option<(&'static str, &'static [u8])>,
 }
@@ -63,6 +68,18 @@ impl Guest {
     pub fn program(mut self, name: &'static str) -> Self {
         self.programs.push(name);
         self
+    }
+
+    /// Puts a file into the initrd; `path` has no slash at its start.
+    pub fn file(mut self, path: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.files.push((path, bytes.into()));
+        self
+    }
+
+    /// Loads the modules of ZFS, and brings its programs.
+    pub fn zfs(self) -> Self {
+        let programs = ["zpool", "zfs"];
+        programs.into_iter().fold(self.module(ZFS), Self::program)
     }
 
     /// Loads a module of the kernel and what it depends on, before anything else is done.
@@ -155,11 +172,16 @@ impl Guest {
     /// An initrd that runs `script` as [`Guest::run`] does, for a machine that finds it by itself.
     pub fn initrd(&self, script: &str) -> Vec<u8> {
         let mut cpio = Cpio::default();
-        let (_, modules) = kernel();
+        let has_zfs = self.modules.contains(&ZFS);
+        let modules = if has_zfs { judges::zfs_modules() } else { kernel().1 };
         // The kernel opens this as the first three file descriptors before /dev is mounted.
         cpio.device("dev/console", (5, 1));
         for directory in ["proc", "sys", "mnt", "tmp", "etc"] {
             cpio.directory(directory);
+        }
+        if has_zfs {
+            // Its programs read there what is mounted.
+            cpio.symlink("etc/mtab", "/proc/mounts");
         }
         let (busybox, _) = judges::binary("busybox");
         cpio.file("bin/busybox", 0o755, &std::fs::read(busybox).unwrap());
@@ -184,6 +206,9 @@ impl Guest {
                 };
                 cpio.file(&place, 0o755, &std::fs::read(&library).unwrap());
             }
+        }
+        for (path, bytes) in &self.files {
+            cpio.file(path, 0o644, bytes);
         }
         cpio.file("script", 0o755, format!("#!/bin/sh\nset -e\n{script}\n").as_bytes());
         let init = format!(

@@ -70,6 +70,21 @@ pub fn kernel() -> (PathBuf, PathBuf) {
     kernel_below(&unpacked).or_else(|| kernel_below(Path::new("/"))).unwrap_or_else(|| missing(KERNEL))
 }
 
+/// The folder with the modules of that kernel and of ZFS, as `tests/install` builds it. If there is none, the test is left
+/// out.
+pub fn zfs_modules() -> PathBuf {
+    let (_, modules) = kernel();
+    let release = modules.file_name().unwrap();
+    let folder = unpacked().join("root").join(&ZFS_MODULES[1..ZFS_MODULES.find('*').unwrap()]).join(release);
+    if !folder.join("modules.dep").exists() {
+        missing(ZFS_MODULES);
+    }
+    folder
+}
+
+/// Their place in the list.
+const ZFS_MODULES: &str = "/usr/lib/zfs-modules/*/modules.dep";
+
 /// The kernel in the list.
 const KERNEL: &str = "/boot/vmlinuz-*-cloud-amd64";
 

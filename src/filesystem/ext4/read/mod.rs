@@ -48,8 +48,7 @@ pub(crate) fn superblock(slice: &Slice) -> Result<Option<(Superblock, Vec<u8>)>>
     if slice.length().get() < SUPERBLOCK_AT + u64_of(Superblock::LENGTH) {
         return Ok(None);
     }
-    let mut bytes = vec![0; Superblock::LENGTH];
-    slice.read(SUPERBLOCK_AT, &mut bytes)?;
+    let bytes = slice.bytes(SUPERBLOCK_AT, Superblock::LENGTH)?;
     Ok(Superblock::read(&bytes).ok().map(|superblock| (superblock, bytes)))
 }
 

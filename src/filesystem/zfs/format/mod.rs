@@ -82,6 +82,7 @@ pub(super) mod kind {
     pub(in super::super) const MASTER: u8 = 21;
     pub(in super::super) const UNLINKED: u8 = 22;
     pub(in super::super) const VOLUME: u8 = 23;
+    pub(in super::super) const VOLUME_PROPERTIES: u8 = 24;
     pub(in super::super) const POOL_PROPERTIES: u8 = 31;
     pub(in super::super) const NEXT_CLONES: u8 = 37;
     pub(in super::super) const USED: u8 = 39;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Manifest;
 use super::super::schema;
 use super::Reading;
+use super::entry::quoted;
 use crate::disk::verity::{By, Covers, DATA_GUID, HASH_GUID, Hash, Signature};
 use crate::disk::{Body, Guid};
 use crate::encoding::from_hex;
@@ -110,10 +111,6 @@ fn named(manifest: &Manifest, name: &str, path: &KeyPath) -> Result<usize> {
     }
 }
 
-fn quoted(text: &str) -> String {
-    format!("`{}`", shown(text))
-}
-
 impl Reading<'_> {
     /// What a partition holds that follows from another one.
     pub(super) fn derived(&self, written: &schema::Partition, path: &KeyPath) -> Result<Option<Body>> {
@@ -172,7 +169,7 @@ impl Reading<'_> {
                 let certificate = certificate.map(|file| Certificate::open(&file)).transpose();
                 let certificate = certificate.map_err(place("certificate"))?;
                 let signed = Signed::joined(root, bytes, certificate.as_ref());
-                By::Joined(Arc::new(signed.map_err(|error| error.at(&file)).map_err(place("pkcs7"))?))
+                By::Joined(Arc::from([signed.map_err(|error| error.at(&file)).map_err(place("pkcs7"))?]))
             }
             _ => {
                 return Err(self

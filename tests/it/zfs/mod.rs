@@ -1,5 +1,8 @@
 //! ZFS pools made by the program, before zdb and an independent reader.
 
+mod datasets;
+mod guest;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

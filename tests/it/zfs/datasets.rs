@@ -1,0 +1,135 @@
+//! Datasets of every kind, before zdb.
+
+use std::path::Path;
+
+use super::{manifest, places};
+use crate::support::program::{build, diskwright};
+use crate::support::snapshot::Snapshot;
+use crate::support::tools::{command, must, run, scratch};
+use crate::support::tree;
+use crate::support::zfs::{assert_clean, assert_contents};
+
+/// What zdb says of a dataset.
+fn zdb(image: &Path, arguments: &[&str]) -> String {
+    must(command("zdb").arg("-e").arg("-p").arg(image.parent().unwrap()).args(arguments)).text()
+}
+
+const KINDS: &str = r#"
+[partition.filesystem.datasets.root]
+mount = "/"
+empty_snapshots = [ "blank", "second" ]
+snapshots = [ "installed", "again" ]
+properties = { refreservation = "30M" }
+[partition.filesystem.datasets."root/one"]
+empty_snapshots = [ "blank" ]
+properties = { quota = "1G", reservation = "50M", refreservation = "20M", compression = "zstd-3", recordsize = "1M" }
+[partition.filesystem.datasets."root/one/disk"]
+type = "volume"
+volsize = "10MiB"
+file = "/images/disk.img"
+empty_snapshots = [ "blank" ]
+snapshots = [ "installed" ]
+properties = { volblocksize = "8K", copies = "2" }
+[partition.filesystem.datasets.nothing]
+type = "volume"
+volsize = "1GiB"
+properties = { refreservation = "none", checksum = "sha256" }
+"#;
+
+#[test]
+fn volumes_and_empty_snapshots_are_clean() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    tree::plain(&source);
+    let mut maker = tree::Maker::new(&source);
+    maker.directory("images").file("images/other", "no volume").finish();
+    let expected = Snapshot::of(&source).links_as_in_ext4().owned_by(0, 0);
+    let mut maker = tree::Maker::new(&source);
+    maker.sparse("images/disk.img", 9_000_001, &[(0, 100_000), (8_000_000, 50_000)]).finish();
+    build(&manifest(folder.path(), KINDS), &image);
+    assert_clean(&image, "tank");
+    // What the volume has is no file.
+    assert_contents(&image, &["root"], &expected);
+    let said = zdb(&image, &["-dd", "tank"]);
+    for line in [
+        "Dataset tank/root@blank [ZPL]",
+        "Dataset tank/root@second [ZPL]",
+        "Dataset tank/root@installed [ZPL]",
+        "Dataset tank/root/one@blank [ZPL]",
+        "Dataset tank/root/one/disk@blank [ZVOL]",
+        "Dataset tank/root/one/disk [ZVOL]",
+        "Dataset tank/nothing [ZVOL]",
+    ] {
+        assert!(said.contains(line), "{line}:\n{said}");
+    }
+    // The tables and the root directory of an empty filesystem, with the three of its owners.
+    for name in ["tank/root@blank", "tank/root@second"] {
+        let line = said.lines().find(|line| line.contains(&format!("Dataset {name} "))).unwrap();
+        assert!(line.ends_with(" 6 objects"), "{line}");
+    }
+    let said = zdb(&image, &["-ddddd", "tank/root/one/disk", "1"]);
+    // Blocks of 8 KiB: 13 at the start, and 8 from 8,000,000 on; each copy counts.
+    assert_eq!(said.matches("L0 ").count(), 13 + 8, "{said}");
+    assert!(said.contains("zvol object"), "{said}");
+}
+
+#[test]
+fn what_a_dataset_cannot_be_is_told() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    tree::Maker::new(&source)
+        .file("noise", tree::noise(1, 3_000_000))
+        .directory("a")
+        .file("a/name", "")
+        .file("a/NAME", "")
+        .file("a/\u{e9}", "")
+        .finish();
+    for (options, code, words) in [
+        ("a]\nquota = \"1M\"", 2, "unknown"),
+        ("a]\nmount = \"/\"\nproperties = { quota = \"1M\" }", 1, "tank/a has more than its `quota` allows"),
+        ("a]\nmount = \"/\"\nproperties = { refquota = \"2M\" }", 1, "more than its `refquota` allows"),
+        ("a]\nmount = \"/a\"\nproperties = { casesensitivity = \"insensitive\" }", 2, "ASCII"),
+        ("a]\nmount = \"/a\"\nproperties = { normalization = \"formC\" }", 2, "its own normal form"),
+        ("a]\ntype = \"volume\"", 2, "the volume tank/a has no size"),
+        ("a]\ntype = \"volume\"\nvolsize = 1000", 2, "a multiple of its volblocksize"),
+        ("a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nfile = \"/noise\"", 1, "longer than the volume"),
+        (
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nfile = \"/absent\"",
+            2,
+            "the volume tank/a has no contents",
+        ),
+        (
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nmount = \"/a\"",
+            2,
+            "`mount` means nothing for a volume",
+        ),
+        ("a]\nvolsize = \"2MiB\"", 2, "`volsize` means nothing for a filesystem"),
+        ("a]\nproperties = { volblocksize = \"8K\" }", 2, "a volume has it"),
+        ("a]\nsnapshots = [ \"x\" ]\nempty_snapshots = [ \"x\" ]", 2, "two snapshots `x`"),
+        (
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\n[partition.filesystem.datasets.\"a/b\"]",
+            2,
+            "the dataset tank/a/b is below a volume",
+        ),
+    ] {
+        let manifest = manifest(folder.path(), &format!("[partition.filesystem.datasets.{options}"));
+        let said = run(diskwright().arg("build").arg(manifest).arg("-o").arg(&image));
+        assert!(
+            said.code == code && said.error().contains(words),
+            "{options}\n{}\n{}",
+            said.code,
+            said.error()
+        );
+        assert!(!image.exists());
+    }
+    // A reservation takes space that a disk of that size does not have.
+    let text = "[partition.filesystem.datasets.a]\nproperties = { reservation = \"1G\" }";
+    let path = manifest(folder.path(), text);
+    let small = std::fs::read_to_string(&path).unwrap().replace("[disk]", "[disk]\nsize = \"500MiB\"");
+    std::fs::write(&path, small).unwrap();
+    let said = run(diskwright().arg("build").arg(&path).arg("-o").arg(&image));
+    assert!(said.code == 1 && said.error().contains("do not fit the ZFS pool"), "{}", said.error());
+    build(&manifest(folder.path(), text), &image);
+    assert!(std::fs::metadata(&image).unwrap().len() > 1 << 30);
+    assert_clean(&image, "tank");
+}

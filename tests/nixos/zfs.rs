@@ -1,0 +1,168 @@
+//! Systems with their root on ZFS: what nix/zfs-image.nix makes of its arguments, and images that Nix itself builds.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use diskwright::front::manifest::Manifest;
+use serde_json::{Value, json};
+
+use crate::closure::{build, host, nix};
+use crate::support::nix::program;
+use crate::support::tools::{command, must, scratch};
+use crate::support::zfs::{assert_clean, names, view};
+use crate::support::{fat, table};
+
+/// Name, script, manifest and filename for these arguments. The manifest must parse.
+fn image(kind: &str, more: &str) -> Value {
+    let mut eval = nix("nix-instantiate");
+    eval.args(["--eval", "--strict", "--json"]);
+    eval.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/zfs-function.nix"));
+    let said = must(eval.args(["--argstr", "kind", kind, "--arg", "more", more])).text();
+    let value: Value = serde_json::from_str(&said).unwrap();
+    let manifest = value["manifest"].to_string();
+    Manifest::read(manifest.as_bytes(), Path::new("manifest.json"), Path::new("/"))
+        .unwrap_or_else(|error| panic!("{more}: {error}"));
+    value
+}
+
+#[test]
+fn arguments_and_defaults_are_those_of_nixpkgs() {
+    let found = image("multi", "{ }");
+    assert_eq!((&found["name"], &found["filename"]), (&json!("nixos-disk-image"), &json!("nixos.root.img")));
+    let section = &found["manifest"]["nixos"];
+    for (key, expected) in [
+        ("layout", json!("zfs")),
+        ("boot_size", json!("1024MiB")),
+        ("disk_size", json!("2048MiB")),
+        ("pool", json!("tank")),
+        ("pool_properties", json!({ "autoexpand": "on" })),
+        (
+            "filesystem_properties",
+            json!({ "acltype": "posixacl", "atime": "off", "compression": "on", "mountpoint": "legacy", "xattr": "sa" }),
+        ),
+        ("datasets", json!([])),
+        ("boot_loader", json!("grub")),
+    ] {
+        assert_eq!(section[key], expected, "{key}");
+    }
+    assert!(section.get("channel").is_some() && section.get("label").is_none());
+    let more = "{ bootSize = 1000; rootSize = 3000; rootPoolName = \"pool\"; rootPoolProperties.ashift = 12; format = \"vpc\"; \
+                memSize = 4096; includeChannel = false; configFile = \"/x.nix\"; name = \"mine\"; postVM = \"after $rootDiskImage\"; \
+                datasets.\"pool/b\" = { }; datasets.\"pool/a\" = { mount = \"/\"; properties.atime = \"on\"; }; \
+                contents = [ { source = \"/y\"; target = \"/y\"; } ]; }";
+    let found = image("single", more);
+    assert_eq!((&found["name"], &found["filename"]), (&json!("mine"), &json!("nixos.root.vhd")));
+    let section = &found["manifest"]["nixos"];
+    for (key, expected) in [
+        ("layout", json!("zfs-single")),
+        ("boot_size", json!("1000MiB")),
+        ("disk_size", json!("4000MiB")),
+        ("pool", json!("pool")),
+        ("pool_properties", json!({ "ashift": 12 })),
+        (
+            "datasets",
+            json!([
+                { "name": "pool/a", "mount": "/", "properties": { "atime": "on" } },
+                { "name": "pool/b", "properties": {} },
+            ]),
+        ),
+        ("config_file", json!("/x.nix")),
+        ("contents", json!([{ "source": "/y", "target": "/y" }])),
+    ] {
+        assert_eq!(section[key], expected, "{key}");
+    }
+    assert!(section.get("channel").is_none());
+    let script = found["script"].as_str().unwrap();
+    assert!(script.contains("--format vpc") && script.contains("after $rootDiskImage"), "{script}");
+    assert_eq!(image("multi", "{ rootSize = \"auto\"; }")["manifest"]["nixos"]["disk_size"], "auto");
+}
+
+/// The page names every argument, and the older name leads to the same function.
+#[test]
+fn the_page_names_every_argument() {
+    let page = std::fs::read_to_string("docs/nix.md").unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix");
+    let expression =
+        format!("builtins.attrNames (builtins.functionArgs (import {}/zfs-image.nix))", folder.display());
+    let mut eval = nix("nix-instantiate");
+    let said = must(eval.args(["--eval", "--strict", "--json", "-E", &expression])).text();
+    let arguments: Vec<String> = serde_json::from_str(&said).unwrap();
+    assert!(arguments.len() > 20, "{arguments:?}");
+    for argument in arguments {
+        assert!(page.contains(&format!("`{argument}`")), "docs/nix.md does not name {argument}");
+    }
+    let old = std::fs::read_to_string(folder.join("make-zfs-image.nix")).unwrap();
+    assert!(old.ends_with("import ./make-multi-disk-zfs-image.nix\n"), "{old}");
+}
+
+/// Nix builds the images in its sandbox, as a build user without /dev/kvm, twice the same.
+#[test]
+fn the_functions_build_in_the_sandbox_twice_the_same() {
+    let folder = scratch();
+    let place = folder.path().join("program");
+    program(&place);
+    let function = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix");
+    let paths: [(&str, &Path); 2] = [("program", &place), ("function", &function)];
+    let esp = "type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7";
+    let bios = "start= 2048, size= 2048, type=21686148-6449-6E6F-744E-656564454649, name=\"no-fs\"";
+    for (attribute, disk, partitions, boot) in [
+        ("zfsMulti", "root", vec![format!("start= 4096, size= 256000, {esp}, name=\"ESP\"")], Some("boot")),
+        (
+            "zfsSingle",
+            "root",
+            vec![
+                format!("start= 4096, size= 258048, {esp}, name=\"primary\""),
+                format!("start= 262144, size= 1308672, {esp}, name=\"primary\""),
+            ],
+            None,
+        ),
+    ] {
+        let text = [("layout", "efi"), ("format", "raw")];
+        let image = build(attribute, "", &paths, &text);
+        assert_eq!(build(attribute, "--check", &paths, &text), image);
+        let out = host(image.to_str().unwrap());
+        let after = std::fs::read_to_string(out.join("after")).unwrap();
+        assert!(after.trim_end().ends_with(&format!("{}/nixos.root.img", image.display())), "{after}");
+        let copy = |name: &str| {
+            let file = folder.path().join(format!("{attribute}-{name}.img"));
+            must(command("cp").arg("--sparse=always").arg(out.join(format!("nixos.{name}.img"))).arg(&file));
+            must(command("chmod").arg("u+w").arg(&file));
+            file
+        };
+        let root = copy(disk);
+        let boots = boot.map_or_else(|| root.clone(), copy);
+        for disk in [&root, &boots] {
+            table::assert_clean(disk);
+        }
+        let dump = must(command("sfdisk").arg("--dump").arg(&boots)).text();
+        let squeezed = dump.split_whitespace().collect::<Vec<_>>().join(" ");
+        for line in partitions.iter().map(String::as_str).chain([bios]) {
+            // GUIDs derive from the seed.
+            let parts: Vec<&str> = line.split(", ").collect();
+            assert!(parts.iter().all(|part| squeezed.contains(part)), "{line}\n{squeezed}");
+        }
+        let found = table::partitions(&boots);
+        let filesystem = folder.path().join("esp.img");
+        table::extract(&boots, found[1], &filesystem);
+        fat::assert_clean(&filesystem);
+        assert!(fat::view(&filesystem).keys().any(|name| name.ends_with("grub.cfg")));
+        // The pool is in the first partition of its own disk, or in the third.
+        let pool = folder.path().join(attribute);
+        std::fs::create_dir(&pool).unwrap();
+        let pool = pool.join("image");
+        let found = table::partitions(&root);
+        table::extract(&root, found[if boot.is_some() { 0 } else { 2 }], &pool);
+        assert_clean(&pool, "tank");
+        let system = view(&pool, &["system", "root"]);
+        for (path, size) in
+            [("etc/motd", Some(9)), ("etc/nixos/configuration.nix", None), ("home", None), ("nix", None)]
+        {
+            let entry = &system.0.get(path.as_bytes()).unwrap_or_else(|| panic!("no {path}"));
+            assert!(size.is_none_or(|size| size == entry.size), "{path}");
+        }
+        assert!(!system.0.contains_key(b"nix/store".as_slice()), "the store is in a dataset of its own");
+        assert_eq!(names(&pool, &["local", "nix"]), BTreeSet::from(["store".to_owned(), "var".to_owned()]));
+        assert_eq!(names(&pool, &["user", "home"]), BTreeSet::new());
+    }
+    must(nix("nix-store").arg("--gc"));
+}
