@@ -54,6 +54,8 @@
       });
       overlays.default = final: _: { diskwright = final.callPackage ./nix/package.nix { }; };
       nixosModules.default = ./nix/module.nix;
+      # Runs the system in QEMU: system.build.vm and system.build.vmWithBootLoader.
+      nixosModules.qemu-vm = ./nix/qemu-vm.nix;
       lib = {
         makeDiskImage = import ./nix/make-disk-image.nix;
         makeMultiDiskZfsImage = import ./nix/make-multi-disk-zfs-image.nix;

@@ -23,8 +23,13 @@
   version ? null,
   baseName ? if version == null then name else "${name}_${version}",
 
-  # By name, which decides the order: { storePaths?, nixStorePrefix?, contents?, repartConfig, nixDatabase?, nixProfile? }.
-  partitions,
+  # By name, which decides the order: { storePaths?, nixStorePrefix?, contents?, repartConfig, nixDatabase?, nixProfile?,
+  # diskwright? }, the last with more keys of [X-Diskwright] (docs/repart.md).
+  partitions ? { },
+
+  # A store that the kernel verifies, mounted at /usr, and a unified kernel image that has its root hash: { enable, system,
+  # ukiPath?, partitionIds? }. What `partitions` say of these partitions counts more.
+  verityStore ? { },
 
   # What ids derive from.
   seed ? "0867da16-f251-457d-a9e8-c31f9a3c220b",
@@ -78,6 +83,71 @@
 let
   build = pkgs.buildPackages or pkgs;
 
+  verified = {
+    enable = false;
+    ukiPath = "/EFI/Linux/${baseName}.efi";
+  }
+  // verityStore;
+  ids = {
+    esp = "00-esp";
+    store-verity = "10-store-verity";
+    store = "20-store";
+  }
+  // (verityStore.partitionIds or { });
+  # A partition with what is usual of it.
+  usual =
+    id: defaults:
+    let
+      given = partitions.${id} or { };
+    in
+    defaults // given // {
+      # A module gives an empty list where nothing is said.
+      storePaths = (defaults.storePaths or [ ]) ++ (given.storePaths or [ ]);
+      repartConfig = defaults.repartConfig // (given.repartConfig or { });
+      diskwright = (defaults.diskwright or { }) // (given.diskwright or { });
+    };
+  all =
+    partitions
+    // (
+      if !verified.enable then
+        { }
+      else
+        {
+          ${ids.esp} = usual ids.esp {
+            diskwright = {
+              NixSystem = verified.system;
+              UkiTarget = verified.ukiPath;
+              CommandLine = "usrhash={roothash:store}";
+            };
+            repartConfig = {
+              Type = "esp";
+              Format = "vfat";
+              SizeMinBytes = "96M";
+            };
+          };
+          ${ids.store-verity} = usual ids.store-verity {
+            repartConfig = {
+              Type = "usr-verity";
+              Label = "store-verity";
+              Verity = "hash";
+              VerityMatchKey = "store";
+              Minimize = "best";
+            };
+          };
+          ${ids.store} = usual ids.store {
+            storePaths = [ verified.system ];
+            repartConfig = {
+              Type = "usr";
+              Label = "store";
+              Format = "erofs";
+              Verity = "data";
+              VerityMatchKey = "store";
+              Minimize = "best";
+            };
+          };
+        }
+    );
+
   text =
     value:
     if value == true then
@@ -102,14 +172,13 @@ let
       closure = pkgs.closureInfo { rootPaths = paths; };
       copies = map (target: "CopyFiles=${contents.${target}.source}:${target}\n") (builtins.attrNames contents);
       config = partition.repartConfig;
+      more = partition.diskwright or { };
       own =
-        if paths == [ ] then
-          ""
-        else
-          ''
-            [X-Diskwright]
-            NixClosure=${closure}
-          ''
+        (if paths == [ ] && more == { } then "" else "[X-Diskwright]\n")
+        + builtins.concatStringsSep "" (map (key: lines key more.${key}) (builtins.attrNames more))
+        + (if paths == [ ] then "" else store);
+      store =
+        "NixClosure=${closure}\n"
           + (if prefix == "/nix/store" then "" else "NixStorePrefix=${prefix}\n")
           + (if partition.nixDatabase or false then "NixDatabase=yes\n" else "")
           + (if partition.nixProfile or null == null then "" else "NixProfile=${partition.nixProfile}\n");
@@ -120,7 +189,7 @@ let
     + builtins.concatStringsSep "" copies
     + own;
 
-  definitions = builtins.mapAttrs (_: definition) partitions;
+  definitions = builtins.mapAttrs (_: definition) all;
   scripts = map (
     name: ''
       printf '%s' ${quoted definitions.${name}} > repart.d/${quoted "${name}.conf"}
@@ -182,9 +251,9 @@ pkgs.runCommand baseName
   {
     nativeBuildInputs = [ diskwright ] ++ (if compressed.enable then compressor.tools else [ ]);
     passthru = {
+      partitions = all;
       inherit
         definitions
-        partitions
         baseName
         extension
         ;

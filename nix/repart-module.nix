@@ -27,6 +27,9 @@ let
         compression
         level
         ;
+      verityStore = lib.optionalAttrs cfg.verityStore.enable (
+        cfg.verityStore // { system = config.system.build.toplevel; }
+      );
       partitions = lib.mapAttrs (_: partition: partition // { repartConfig = partition.repartConfig; }) cfg.partitions;
     }
     // lib.optionalAttrs (cfg.package != null) { diskwright = cfg.package; }
@@ -44,6 +47,7 @@ let
       contents = option (types.attrsOf (
         types.submodule { options.source = lib.mkOption { type = types.path; description = "What goes there."; }; }
       )) { } "Files by their places in the partition.";
+      diskwright = option (types.attrsOf types.anything) { } "More keys of [X-Diskwright].";
       repartConfig = lib.mkOption {
         type = types.attrsOf (
           types.oneOf [
@@ -53,6 +57,7 @@ let
             (types.listOf types.str)
           ]
         );
+        default = { };
         description = "Keys of repart.d(5).";
       };
     };
@@ -71,6 +76,17 @@ in
     sectorSize = option (types.nullOr (types.enum [ 512 4096 ])) 512 "Bytes in a sector.";
     imageSize = option (types.strMatching "[0-9]+[KMGTP]?|auto") "auto" "Size of the image.";
     level = option (types.enum [ "257" "260" "262" ]) "262" "Release of systemd-repart that is imitated.";
+    verityStore = {
+      enable = option types.bool false "Whether the store is a partition that the kernel verifies, started by a unified kernel image.";
+      ukiPath = option types.str (
+        "/EFI/Linux/" + (config.system.boot.loader.ukiFile or "nixos.efi")
+      ) "Where the unified kernel image lies in the ESP.";
+      partitionIds = {
+        esp = option types.str "00-esp" "Name of the ESP in `partitions`.";
+        store-verity = option types.str "10-store-verity" "Name of the partition with the hashes.";
+        store = option types.str "20-store" "Name of the partition with the store.";
+      };
+    };
     compression = {
       enable = option types.bool false "Whether the image is compressed.";
       algorithm = option (types.enum [ "zstd" "xz" "zstd-seekable" ]) "zstd" "How it is compressed.";

@@ -58,25 +58,56 @@ pub fn convert(
     container: &Container,
     options: &Options<'_>,
 ) -> Result<Vec<Warning>> {
-    let pour = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(options.jobs, options.progress) };
     if let Target::File(path) = &target {
         spare(opened, source, path)?;
     }
-    let gpt = gpt_sectors(&opened.image)?;
-    let sector_size = options.sector_size.or(opened.sector_size).or(gpt).unwrap_or_default();
-    // This is checked before the disk is read for its zeros.
-    container.check_sector_size(sector_size).map_err(|error| error.at(source))?;
-    let container = &keep_adapter(container, opened);
-    let (image, fingerprint) = sparse(&opened.image, container, &pour)?;
-    let identity =
-        Identity { seed: id_of(image.length(), fingerprint), id: None, time: options.time, sector_size };
+    let Ready { container, image, identity, has_gpt, pour } = Ready::new(opened, source, container, options)?;
     let (bytes, files) = image.file_data();
     options.progress.begin(bytes, files);
     match target {
         Target::File(path) => container.write(&image, &identity, path, &pour)?,
         Target::Stream(out) => container.stream(&image, &identity, out, &pour)?,
     }
-    Ok(lengthened(container, image.length(), sector_size, gpt.is_some()).into_iter().collect())
+    Ok(lengthened(&container, opened.image.length(), identity.sector_size, has_gpt).into_iter().collect())
+}
+
+/// The file that [`convert`] would write, as an image, without writing it.
+///
+/// # Errors
+/// As [`Container::wrap`], and as [`convert`] for reading.
+pub fn wrapped(
+    opened: &Opened,
+    source: &Path,
+    container: &Container,
+    options: &Options<'_>,
+) -> Result<Image> {
+    let ready = Ready::new(opened, source, container, options)?;
+    ready.container.wrap(&ready.image, &ready.identity)
+}
+
+/// What is needed to write a disk in another format.
+struct Ready<'a> {
+    container: Container,
+    /// The parts of the disk that the container must place.
+    image: Cow<'a, Image>,
+    identity: Identity,
+    has_gpt: bool,
+    pour: PourOptions<'a>,
+}
+
+impl<'a> Ready<'a> {
+    fn new(opened: &'a Opened, source: &Path, container: &Container, options: &Options<'a>) -> Result<Self> {
+        let pour = PourOptions { zeros: Zeros::Skip, ..PourOptions::new(options.jobs, options.progress) };
+        let gpt = gpt_sectors(&opened.image)?;
+        let sector_size = options.sector_size.or(opened.sector_size).or(gpt).unwrap_or_default();
+        // This is checked before the disk is read for its zeros.
+        container.check_sector_size(sector_size).map_err(|error| error.at(source))?;
+        let container = keep_adapter(container, opened);
+        let (image, fingerprint) = sparse(&opened.image, &container, &pour)?;
+        let seed = id_of(image.length(), fingerprint);
+        let identity = Identity { seed, id: None, time: options.time, sector_size };
+        Ok(Self { container, image, identity, has_gpt: gpt.is_some(), pour })
+    }
 }
 
 /// The sector size that the GPT of `image` uses, if there is a GPT.

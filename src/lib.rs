@@ -20,6 +20,8 @@
 //! | the picture of a disk, its slices, and cursors that read it | [`image`] |
 //! | threads and output: pour, stream, ordered pipeline, spool, digests | [`pour`] |
 //! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
+//! | a system in QEMU, from a disk that was never written | [`vm`] |
+//! | images over NBD, without writing them | [`serve`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
@@ -82,6 +84,7 @@ pub mod nix;
 mod numbers;
 pub mod pour;
 pub mod progress;
+pub mod serve;
 #[doc(hidden)]
 pub mod structures;
 pub mod table;
@@ -90,6 +93,7 @@ pub mod tree;
 pub mod units;
 pub mod values;
 pub mod verity;
+pub mod vm;
 pub mod wire;
 
 pub use uuid;

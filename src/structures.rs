@@ -6,7 +6,7 @@ use crate::wire::Structure;
 /// All structures, with the page of docs/formats that describes them. A format adds its `STRUCTURES` here.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Structure)> {
-    let pages: [(&str, &[Structure]); 14] = [
+    let pages: [(&str, &[Structure]); 15] = [
         ("ext4", crate::filesystem::ext4::STRUCTURES),
         ("fat", crate::filesystem::fat::STRUCTURES),
         ("erofs", crate::filesystem::erofs::STRUCTURES),
@@ -21,6 +21,7 @@ pub fn all() -> Vec<(&'static str, Structure)> {
         ("vhdx", crate::container::vhdx::STRUCTURES),
         ("verity", crate::verity::STRUCTURES),
         ("uki", crate::boot::pe::STRUCTURES),
+        ("nbd", crate::serve::STRUCTURES),
     ];
     let with_page = |(page, structures): (&'static str, &'static [Structure])| {
         structures.iter().map(move |structure| (page, *structure))

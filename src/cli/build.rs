@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use super::job::{Common, Target};
 use crate::container::same_file;
 use crate::error::{Error, Kind, Result};
+use crate::front::Description;
 use crate::front::manifest::Manifest;
+use crate::progress::Progress;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -43,17 +45,27 @@ pub(super) struct Args {
     common: Common,
 }
 
+/// The manifest at `path`; `-` is standard input.
+pub(super) fn load(path: &Path) -> Result<Manifest> {
+    if path.as_os_str() == "-" {
+        Manifest::read(std::io::stdin().lock(), Path::new("<stdin>"), Path::new("."))
+    } else {
+        Manifest::load(path)
+    }
+}
+
+/// The disk that the arguments describe.
+pub(super) fn described(args: &Args, progress: &Progress) -> Result<Description> {
+    load(&args.manifest)?.describe(super::job::epoch()?, progress)
+}
+
 /// Runs `build`.
 pub(super) fn run(args: Args) -> Result<()> {
     let mut work = args.common.work();
     let stdin = args.manifest.as_os_str() == "-";
     let target = args.output.map(Target::of);
     args.common.check(target.as_ref())?;
-    let manifest = if stdin {
-        Manifest::read(std::io::stdin().lock(), Path::new("<stdin>"), Path::new("."))?
-    } else {
-        Manifest::load(&args.manifest)?
-    };
+    let manifest = load(&args.manifest)?;
     let folder = manifest.folder().to_owned();
     let description = manifest.describe(super::job::epoch()?, &work.progress)?;
     work.verify = args.verify.expected(&description)?;

@@ -29,7 +29,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    const fn options(&self) -> OpenOptions {
+    pub(super) const fn options(&self) -> OpenOptions {
         OpenOptions { format: self.from, allow_backing: self.allow_backing }
     }
 }
@@ -157,7 +157,9 @@ pub(super) fn look(args: &Inspect) -> Result<()> {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   diskwright create data.qcow2 --size 100GiB
-  diskwright create overlay.qcow2 -b base.qcow2 -F qcow2")]
+  diskwright create overlay.qcow2 -b base.qcow2 -F qcow2
+  diskwright create overlay.qcow2 --size 10GiB \\
+      --backing-uri 'nbd+unix:///?socket=/run/disk.sock'")]
 pub(super) struct Create {
     /// Image to make
     #[arg(value_name = "IMAGE")]
@@ -172,6 +174,10 @@ pub(super) struct Create {
     /// Format of the backing file
     #[arg(short = 'F', long, value_name = "FORMAT", requires = "backing")]
     backing_format: Option<Format>,
+    /// NBD URI of a backing disk, as of `diskwright serve`: nbd+unix:///NAME?socket=PATH, or nbd://HOST:PORT/NAME; its disk
+    /// is raw, and nobody connects to it now, so that --size is needed
+    #[arg(long, value_name = "URI", conflicts_with = "backing", requires = "size")]
+    backing_uri: Option<String>,
     #[command(flatten)]
     container: Container,
     /// Bytes in a logical sector of the disk, 512 or 4096 [default: 512]
@@ -195,15 +201,13 @@ pub(super) fn create(args: Create) -> Result<()> {
         if is_below(path, &below, format, opened.backing.as_deref()) {
             return Err(Error::new(Kind::Usage, "an image cannot be its own backing file").at(path));
         }
-        let container::Container::Qcow2(options) = &mut container else {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("{} does not have a backing file", container.format()),
-            )
-            .about("backing")
-            .expected("qcow2"));
-        };
-        options.backing = Some(qcow2::Backing { path: name, format: format.qemu_name() });
+        let format = format.qemu_name();
+        lay_on(&mut container, "backing", qcow2::Backing { path: name, is_uri: false, format })?;
+    }
+    if let Some(uri) = args.backing_uri {
+        check_uri(&uri)?;
+        let format = Format::Raw.qemu_name();
+        lay_on(&mut container, "backing_uri", qcow2::Backing { path: uri, is_uri: true, format })?;
     }
     let size = size.ok_or_else(|| Error::new(Kind::Usage, "the image has no size").hint("add --size"))?;
     if let Some(question) = size.unit_forgotten().filter(|_| !size.is_multiple_of(512)) {
@@ -214,6 +218,43 @@ pub(super) fn create(args: Create) -> Result<()> {
     let options = convert::Options { time, sector_size: args.sector_size, jobs: 1, progress: &progress };
     warn(&convert::create(path, size, &container, &options)?);
     Ok(())
+}
+
+/// Makes `container` an overlay on `backing`, which the option `key` gave.
+fn lay_on(container: &mut container::Container, key: &'static str, backing: qcow2::Backing) -> Result<()> {
+    let container::Container::Qcow2(options) = container else {
+        return Err(Error::new(Kind::Usage, format!("{} does not have a backing file", container.format()))
+            .about(key)
+            .expected("qcow2"));
+    };
+    options.backing = Some(backing);
+    Ok(())
+}
+
+/// Refuses what QEMU would not take for an NBD server (block/nbd.c, nbd_parse_uri).
+fn check_uri(uri: &str) -> Result<()> {
+    let refused = |expected: &str| {
+        Err(Error::new(Kind::Usage, "this is no URI of NBD")
+            .about("backing_uri")
+            .expected(expected)
+            .found(crate::text::printable(uri.as_bytes())))
+    };
+    if uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return refused("no blanks; %20 stands for one");
+    }
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return refused("nbd+unix:///NAME?socket=PATH, or nbd://HOST:PORT/NAME");
+    };
+    let socket = rest.split_once('?').is_some_and(|(_, query)| {
+        query.strip_prefix("socket=").is_some_and(|path| !path.is_empty() && !path.contains(['&', ';']))
+    });
+    match scheme {
+        "nbd+unix" if rest.starts_with('/') && socket => Ok(()),
+        "nbd+unix" => refused("nbd+unix:///NAME?socket=PATH"),
+        "nbd" | "nbd+tcp" if !rest.is_empty() && !rest.starts_with('/') && !rest.contains('?') => Ok(()),
+        "nbd" | "nbd+tcp" => refused("nbd://HOST:PORT/NAME"),
+        _ => refused("a scheme of nbd, nbd+tcp or nbd+unix"),
+    }
 }
 
 /// Whether `path` is the backing file `below`, or one further down; `named` is the first one that `below`

@@ -29,7 +29,7 @@ pub(super) struct Container {
 impl Container {
     /// The container that these arguments and, where they say nothing, the keys of a manifest ask for. Keys that were
     /// written for another format than that of the output say nothing.
-    fn with(&self, format: Format, description: &Description) -> Result<container::Container> {
+    pub(super) fn with(&self, format: Format, description: &Description) -> Result<container::Container> {
         let written = &description.settings;
         let theirs = match written.format {
             Some(other) if other != format => &Settings::default(),

@@ -137,15 +137,28 @@ struct Shared {
     common: Common,
 }
 
+impl Args {
+    fn parts(self) -> (Shared, Spec) {
+        match self.kind {
+            Kind::Ext4(make) => (make.shared, Spec::Ext4(make.options)),
+            Kind::Vfat(make) => (make.shared, Spec::Vfat(make.options)),
+            Kind::Erofs(make) => (make.0.shared, Spec::Erofs(make.0.options)),
+            Kind::Squashfs(make) => (make.0.shared, Spec::Squashfs(make.0.options)),
+            Kind::Zfs(make) => (make.0.shared, Spec::Zfs(make.0.options)),
+        }
+    }
+}
+
 /// Runs `mkfs`.
 pub(super) fn run(args: Args) -> Result<()> {
-    match args.kind {
-        Kind::Ext4(make) => make.shared.run(&Spec::Ext4(make.options)),
-        Kind::Vfat(make) => make.shared.run(&Spec::Vfat(make.options)),
-        Kind::Erofs(make) => make.0.shared.run(&Spec::Erofs(make.0.options)),
-        Kind::Squashfs(make) => make.0.shared.run(&Spec::Squashfs(make.0.options)),
-        Kind::Zfs(make) => make.0.shared.run(&Spec::Zfs(make.0.options)),
-    }
+    let (shared, spec) = args.parts();
+    shared.run(&spec)
+}
+
+/// The disk that the arguments describe.
+pub(super) fn described(args: Args) -> Result<Description> {
+    let (shared, spec) = args.parts();
+    shared.checked(&spec)
 }
 
 impl Shared {
@@ -303,13 +316,17 @@ impl Shared {
         Ok(())
     }
 
+    fn checked(&self, spec: &Spec) -> Result<Description> {
+        self.check(self.sector_size.unwrap_or(512))?;
+        self.check_options(spec)?;
+        self.described(spec)
+    }
+
     fn run(&self, spec: &Spec) -> Result<()> {
         let work = self.common.work();
         let target = self.output.clone().map(Target::of);
         self.common.check(target.as_ref())?;
-        self.check(self.sector_size.unwrap_or(512))?;
-        self.check_options(spec)?;
-        let description = self.described(spec)?;
+        let description = self.checked(spec)?;
         let folder = self.source.as_deref().unwrap_or(Path::new("."));
         self.common.run(&description, Some(folder), target.as_ref(), &work)
     }

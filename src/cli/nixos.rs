@@ -78,7 +78,7 @@ impl Args {
 }
 
 /// Turns keys into the flags that stand for them.
-fn in_flags(error: Error) -> Error {
+pub(super) fn in_flags(error: Error) -> Error {
     error.find_keys(|error, key| match key.flag() {
         Some(flag) => error.at_flag(flag),
         None => error,
@@ -108,15 +108,20 @@ impl Locator for InFlags {
     }
 }
 
+/// The disk that the arguments describe.
+pub(super) fn described(args: &Args, progress: &Progress) -> Result<Description> {
+    if args.section.system.is_empty() {
+        return Err(Error::new(Kind::Usage, "there is no system").hint("add --system TOPLEVEL"));
+    }
+    args.describe(progress)
+}
+
 /// Runs `nixos`.
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut work = args.common.work();
     let target = args.output.clone().map(Target::of);
     args.common.check(target.as_ref())?;
-    if args.section.system.is_empty() {
-        return Err(Error::new(Kind::Usage, "there is no system").hint("add --system TOPLEVEL"));
-    }
-    let description = args.describe(&work.progress)?;
+    let description = described(args, &work.progress)?;
     work.verify = args.verify.expected(&description)?;
     args.common.run(&description, None, target.as_ref(), &work)
 }

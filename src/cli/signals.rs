@@ -1,6 +1,7 @@
 //! Signals: the first one lets the work end and clean up, and then the process ends by that signal.
 
 use std::ffi::c_int;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -46,6 +47,16 @@ pub(super) fn watch(stop: &Arc<AtomicBool>) -> Result<()> {
     // A file that grows past the limit of the process (ulimit -f) makes the write fail with a message.
     // Without this, the signal would end the program without one.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(unwatched)?;
+    Ok(())
+}
+
+/// Each of these signals also writes a byte to `waker`, for what waits in the kernel. Call it after [`watch`].
+pub(super) fn wake(waker: &UnixStream) -> Result<()> {
+    let ignored = ignored_signals();
+    for signal in WATCHED.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
+        let waker = waker.try_clone().map_err(unwatched)?;
+        signal_hook::low_level::pipe::register(signal, waker).map_err(unwatched)?;
+    }
     Ok(())
 }
 

@@ -131,6 +131,27 @@ pub enum Piece {
     },
 }
 
+impl Piece {
+    /// The pieces of a text in which `{roothash:NAME}` stands for what `value` gives of NAME; none of an empty text.
+    ///
+    /// # Errors
+    /// Those of `value`.
+    pub(crate) fn split(text: &str, value: impl Fn(&str) -> Result<Self>) -> Result<Vec<Self>> {
+        let bytes = |text: &str| (!text.is_empty()).then(|| Self::Bytes(text.as_bytes().into()));
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, (name, behind))) =
+            rest.split_once("{roothash:").and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+        {
+            pieces.extend(bytes(before));
+            pieces.push(value(name)?);
+            rest = behind;
+        }
+        pieces.extend(bytes(rest));
+        Ok(pieces)
+    }
+}
+
 impl Payload {
     /// Whether it is made from the description rather than copied.
     #[must_use]

@@ -107,6 +107,14 @@ impl Built {
         Ok(file.verified(self.verification.as_ref()))
     }
 
+    /// The file that [`Built::write`] would write, as an image: the disk in the container of `work`, for which it was built.
+    ///
+    /// # Errors
+    /// As [`Container::wrap`].
+    pub fn wrapped(&self, work: &Work) -> Result<Image> {
+        work.container.wrap(&self.image, &self.identity()?)
+    }
+
     /// The bytes of a partition, by its position in the disk, as long as its place: what a file of its own holds. Where they
     /// follow from digests of others that are not taken, those are read once for it.
     ///

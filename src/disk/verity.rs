@@ -88,8 +88,29 @@ pub enum By {
     /// A private key that is here.
     #[cfg(feature = "verity-sign")]
     Key(Arc<Signer>),
-    /// Somebody elsewhere, who signed this root hash.
-    Joined(Arc<Signed>),
+    /// Somebody elsewhere, who signed these root hashes.
+    Joined(Arc<[Signed]>),
+}
+
+impl By {
+    /// The signature of `root`.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where only other root hashes are signed.
+    pub fn sign(&self, root: &RootHash) -> Result<Signed> {
+        let all = match self {
+            #[cfg(feature = "verity-sign")]
+            Self::Key(signer) => return signer.sign(root),
+            Self::Joined(all) => all,
+        };
+        all.iter().find(|signed| signed.root() == root).cloned().ok_or_else(|| {
+            let found: Vec<String> = all.iter().map(|signed| signed.root().to_string()).collect();
+            Error::new(Kind::Source, "the signature is of another root hash")
+                .expected(root)
+                .found(found.join(", "))
+                .hint("sign the root hash that is expected, and build again")
+        })
+    }
 }
 
 impl Derived for Signature {
@@ -104,17 +125,7 @@ impl Derived for Signature {
     fn build(&self, needed: &[Needed], request: &Request<'_>) -> Result<Made> {
         let [hash] = needed else { return Err(Error::bug("a signature is of one root hash")) };
         let root: RootHash = super::derived::value(&hash.values, ROOT_HASH)?.parse()?;
-        let signed = match &self.by {
-            #[cfg(feature = "verity-sign")]
-            By::Key(signer) => Arc::new(signer.sign(&root)?),
-            By::Joined(signed) => Arc::clone(signed),
-        };
-        if *signed.root() != root {
-            return Err(Error::new(Kind::Source, "the signature is of another root hash")
-                .expected(root)
-                .found(signed.root())
-                .hint("sign the root hash that is expected, and build again"));
-        }
+        let signed = self.by.sign(&root)?;
         let bytes = signed.padded(request.length)?;
         let image = Slice::ready("signature of dm-verity", bytes).image().clone();
         let values = Values::from([(ROOT_HASH, root.to_string())]);
@@ -186,7 +197,7 @@ mod tests {
         let certificate = Certificate::open(&file).unwrap();
         let root = "ab".repeat(32);
         let signed = Signed::with_rsa(root.parse().unwrap(), &certificate, &[1; 256]);
-        let signature = Signature { hash: 0, by: By::Joined(Arc::new(signed.clone())) };
+        let signature = Signature { hash: 0, by: By::Joined(Arc::from([signed.clone()])) };
         let of = |root: &str| needed(512, 512, Values::from([(ROOT_HASH, root.to_owned())]));
         assert_eq!(signature.size(&[Bytes::new(512)]).unwrap(), SIZE);
         let made = build(&signature, of(&root), SIZE.get()).unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::closure::{build, host, nix};
 use crate::support::guest::Guest;
 use crate::support::nix::program;
+use crate::support::table::{extract, partitions};
 use crate::support::tools::{command, must, run, scratch};
 
 #[test]
@@ -85,6 +86,46 @@ fn the_function_of_repart_builds_in_the_sandbox_twice_the_same_and_boots() {
     ] {
         assert!(console.contains(line), "no `{line}` in\n{console}");
     }
+    must(nix("nix-store").arg("--gc"));
+}
+
+/// A store that the kernel verifies, as nixpkgs' verityStore has it: one run, and the kernel image knows the root hash.
+#[test]
+fn the_function_of_repart_verifies_a_store() {
+    let folder = scratch();
+    let place = folder.path().join("program");
+    program(&place);
+    let function = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix");
+    let paths: [(&str, &Path); 2] = [("program", &place), ("function", &function)];
+    let image = build("repartVerity", "", &paths, &[]);
+    assert_eq!(build("repartVerity", "--check", &paths, &[]), image);
+    let out = host(image.to_str().unwrap());
+    let rows: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("repart-output.json")).unwrap()).unwrap();
+    let told: Vec<_> = (0..3).map(|row| (rows[row]["type"].clone(), rows[row]["label"].clone())).collect();
+    let expected = [("esp", "esp"), ("usr-x86-64-verity", "store-verity"), ("usr-x86-64", "store")];
+    assert_eq!(told, expected.map(|(kind, label)| (kind.into(), label.into())));
+    let root = rows[2]["roothash"].as_str().unwrap();
+    let disk = out.join("verified.raw");
+    let parts: Vec<_> = partitions(&disk)
+        .into_iter()
+        .zip(["esp", "hash", "data"])
+        .map(|(extent, name)| {
+            let file = folder.path().join(name);
+            extract(&disk, extent, &file);
+            file
+        })
+        .collect();
+    must(command("veritysetup").arg("verify").args([&parts[2], &parts[1]]).arg(root));
+    let uki = folder.path().join("uki");
+    must(command("mcopy").arg("-i").arg(&parts[0]).arg("::/EFI/BOOT/BOOTX64.EFI").arg(&uki));
+    let line = folder.path().join("line");
+    let mut dump = command("objcopy");
+    dump.args(["-O", "binary", "--dump-section"]).arg(format!(".cmdline={}", line.display()));
+    must(dump.arg(&uki).arg(folder.path().join("copy")));
+    let line = std::fs::read_to_string(line).unwrap();
+    assert!(line.starts_with("init=/nix/store/") && line.ends_with(&format!(" usrhash={root}")), "{line}");
+    must(command("fsck.erofs").arg(&parts[2]));
     must(nix("nix-store").arg("--gc"));
 }
 

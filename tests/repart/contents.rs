@@ -235,3 +235,25 @@ fn read_only_filesystems_are_made_too() {
         assert_eq!(said.code, 0, "{keys}: {} {}", said.text(), said.error());
     }
 }
+
+/// Attributes that are kept by default, and others where that is said.
+#[test]
+fn extended_attributes_are_kept_by_patterns() {
+    let definition =
+        "[Partition]\nType=linux-generic\nFormat=ext4\nCopyFiles=/tree:/\nSplitName=fs\nAddValidateFS=no\n";
+    let folder = Folder::new(&[("tree/a", "a"), ("repart.d/1.conf", definition)]);
+    for name in ["user.kept", "user.other"] {
+        rustix::fs::setxattr(folder.path("tree/a"), name, b"1", rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    let usual = ["--split=yes", "--copy-source=."];
+    for (own, kept) in
+        [([].as_slice(), "user.kept user.other"), (&["--xattrs=user.k*"], "user.kept"), (&["--xattrs="], "")]
+    {
+        folder.create(&[usual.as_slice(), own].concat());
+        let request = "ea_list /a";
+        let said = run(command("debugfs").args(["-R", request, "image.fs.raw"]).current_dir(folder.0.path()));
+        let text = said.text();
+        let names: Vec<&str> = text.split_whitespace().filter(|word| word.starts_with("user.")).collect();
+        assert_eq!(names.join(" "), kept, "{text}");
+    }
+}

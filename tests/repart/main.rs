@@ -6,6 +6,7 @@
 #[macro_use]
 extern crate diskwright_testing as support;
 
+mod boot;
 mod cases;
 mod contents;
 mod existing;

@@ -119,7 +119,20 @@ fn root_hashes_are_signed_here_or_elsewhere() {
     assert!(!folder.path("other.raw").exists());
 }
 
-/// What is deferred is not known, and what is there already stays.
+/// A key with its certificate, and a signature by it of `root`, as openssl makes it.
+fn sign(folder: &Folder, root: &str, out: &str) {
+    let openssl = |arguments: &[&str]| must(command("openssl").args(arguments).current_dir(folder.0.path()));
+    if !folder.path("key.pem").exists() {
+        let key = ["-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem"];
+        openssl(&[["req", "-x509", "-subj", "/CN=t"].as_slice(), &key].concat());
+    }
+    folder.write("root", root);
+    let files = ["-in", "root", "-inkey", "key.pem", "-signer", "cert.pem", "-out", out];
+    openssl(&[["smime", "-sign", "-binary", "-noattr", "-outform", "der"].as_slice(), &files].concat());
+}
+
+/// As systemd-repart 262.1 does it: the signature is put into the image that is there, whose GUIDs tell the root hash. Without
+/// one it leaves the partition empty, with a key too; here that is an error.
 #[test]
 fn a_deferred_signature_is_joined_later() {
     let folder = folder();
@@ -135,6 +148,77 @@ fn a_deferred_signature_is_joined_later() {
     let before = std::fs::read(folder.path("image.raw")).unwrap();
     let offset = usize::try_from(rows[2]["offset"].as_u64().unwrap()).unwrap();
     assert!(before[offset..offset + 16384].iter().all(|byte| *byte == 0));
+    let root = rows[0]["roothash"].as_str().unwrap();
+    sign(&folder, root, "signature.der");
+    let again = |own: &[&str]| {
+        let usual = ["--dry-run=no", "--definitions=repart.d", "--sector-size=512", SEED, "--copy-source=."];
+        folder.repart(
+            &[usual.as_slice(), own, &["--architecture=x86-64", "--json=short", "image.raw"]].concat(),
+        )
+    };
+    for own in [[].as_slice(), &["--private-key=key.pem", "--certificate=cert.pem"]] {
+        let said = again(own);
+        assert!(said.code == 2 && said.error().contains("--join-signature="), "{}", said.error());
+    }
+    assert!(std::fs::read(folder.path("image.raw")).unwrap() == before);
+    let said = again(&[&format!("--join-signature={root}:signature.der"), "--certificate=cert.pem"]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    let activities: Vec<_> = crate::run::rows(&said).iter().map(|row| row["activity"].clone()).collect();
+    assert_eq!(activities, ["unchanged", "unchanged", "create"]);
+    assert!(crate::run::rows(&said).iter().all(|row| row["roothash"] == root));
+    let after = std::fs::read(folder.path("image.raw")).unwrap();
+    let text = std::str::from_utf8(&after[offset..offset + 16384]).unwrap().trim_end_matches('\0');
+    let value: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(value["rootHash"], root);
+    // Nothing else has changed but the table and its backup.
+    assert!(after[1 << 20..offset] == before[1 << 20..offset]);
+}
+
+/// Each set of partitions gets the signature of its own root hash.
+#[test]
+fn several_signatures_are_joined() {
+    let other =
+        |text: &str| text.replace("usr", "root").replace("=u\n", "=r\n").replace("/tree:/", "/tree/etc:/etc");
+    let folder = folder();
+    for (name, text) in
+        [("3", SIGNATURE.to_owned()), ("4", other(DATA)), ("5", other(HASH)), ("6", other(SIGNATURE))]
+    {
+        folder.write(&format!("repart.d/{name}.conf"), &text);
+    }
+    let usual = ["--json=short", "--copy-source=.", "--architecture=x86-64", "--split=yes"];
+    let deferred = "--defer-partitions=usr-verity-sig,root-verity-sig";
+    let rows = rows(&folder.create(&[usual.as_slice(), &[deferred]].concat()));
+    let roots: Vec<_> = [0, 3].map(|row| rows[row]["roothash"].as_str().unwrap().to_owned()).to_vec();
+    assert_ne!(roots[0], roots[1]);
+    sign(&folder, &roots[0], "0.der");
+    sign(&folder, &roots[1], "1.der");
+    let joined: Vec<String> =
+        (0..2).map(|number| format!("--join-signature={}:{number}.der", roots[number])).collect();
+    std::fs::remove_file(folder.path("image.raw")).unwrap();
+    folder.create(&[usual.as_slice(), &[&joined[1], &joined[0]]].concat());
+    for (name, root) in [("usr", &roots[0]), ("root", &roots[1])] {
+        let text = std::fs::read(folder.path(&format!("image.{name}-x86-64-verity-sig.raw"))).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(value["rootHash"], root.as_str());
+    }
+}
+
+/// What would stay empty without a word is told or refused.
+#[test]
+fn hashes_of_what_is_not_written_now_are_told() {
+    let folder = folder();
+    let usual = ["--copy-source=.", "--architecture=x86-64"];
+    let said = folder.create(&[usual.as_slice(), &["--defer-partitions=usr"]].concat());
+    assert!(said.error().contains("2.conf: the partition stays empty"), "{}", said.error());
+    std::fs::remove_file(folder.path("image.raw")).unwrap();
+    folder.create(&[usual.as_slice(), &["--defer-partitions=usr-verity"]].concat());
+    let again = ["--dry-run=no", "--definitions=repart.d", "--sector-size=512", SEED];
+    let said = folder.repart(&[again.as_slice(), &usual, &["image.raw"]].concat());
+    assert!(
+        said.code == 2 && said.error().contains("the data of these hashes is on the disk already"),
+        "{}",
+        said.error()
+    );
 }
 
 /// `--make-ddi=`: a signed EROFS with its hashes, by definitions that are built in.

@@ -9,6 +9,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::architecture::{self, Firmware};
 use super::source::Source;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::nix::Store;
@@ -113,6 +114,18 @@ impl System {
     pub fn command_line(&self) -> String {
         let init = std::iter::once(format!("init={}", self.init));
         init.chain(self.kernel_params.iter().cloned()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The firmware that its EFI programs are for.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] for a system that does not say its processor, and for a processor without EFI.
+    pub fn firmware(&self) -> Result<Firmware> {
+        match architecture::of_system(&self.system)? {
+            Some(architecture) => Firmware::of(architecture),
+            None => Err(Error::new(Kind::Source, "the system does not say for which processor it is")
+                .expected("a file `system`, or the field `system` of boot.json, such as x86_64-linux")),
+        }
     }
 
     /// The name of the toplevel in the store: `HASH-nixos-system-NAME-VERSION`.

@@ -10,7 +10,7 @@ use super::bar::Bar;
 use super::job::{Jobs, epoch};
 use super::signals::watch;
 use super::{Severity, complain};
-use crate::disk::Work;
+use crate::disk::{Built, Work};
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::{
     Activity, Ddi, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean, parse_size, prepare,
@@ -21,14 +21,17 @@ use crate::pour::outputs::Outputs;
 use crate::pour::{PourOptions, fill};
 use crate::table::Architecture;
 use crate::tree::Owner;
+use crate::tree::xattr::Patterns;
 use refused::Refused;
 use sign::Sign;
 
 /// Arguments of `repart`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  diskwright repart --empty=create --size=auto --seed=UUID --definitions=repart.d image.raw
-  diskwright repart --dry-run=no --seed=UUID --definitions=repart.d image.raw    adds to the image's table
+  diskwright repart --empty=create --size=auto --definitions=repart.d image.raw
+  diskwright repart --dry-run=no --definitions=repart.d image.raw
+
+The first one makes a new image, the second one adds to the table of an image. --seed=UUID gives the same ids each time.
 
 The options are those of systemd-repart 262; docs/repart.md says what is equal and what differs. A link to this program that \
 is named systemd-repart behaves as `diskwright repart`. An image that exists is written anew and takes the place of the old \
@@ -207,6 +210,10 @@ struct Own {
     /// Owner of what is copied: root, preserve (as on the host), or UID:GID
     #[arg(long, value_name = "OWNER", default_value = "root")]
     owner: Owner,
+    /// Extended attributes of what is copied that are kept, as a pattern with `*`; may be given several times; '' keeps none
+    /// [default: user.*, security.capability and POSIX ACLs]
+    #[arg(long, value_name = "PATTERN")]
+    xattrs: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -284,6 +291,10 @@ impl Args {
             signing: self.sign.signing()?,
             filesystem: overridden,
             owner: self.own.owner,
+            xattrs: match self.own.xattrs.as_slice() {
+                [] => Patterns::default(),
+                patterns => Patterns::new(patterns.to_vec()),
+            },
             epoch: epoch()?,
             strict: self.own.strict,
             faithful: self.own.faithful,
@@ -377,6 +388,13 @@ fn flags(error: Error) -> Error {
         Some(flag) => error.at_flag(flag),
         None => error.at_key(key),
     })
+}
+
+/// The disk that the arguments describe, in the container of `work`. It is not written, so that it needs no name.
+pub(super) fn built(args: &Args, work: &Work) -> Result<Built> {
+    args.refused.check()?;
+    let image = args.image.clone().unwrap_or_else(|| PathBuf::from("image.raw"));
+    Ok(prepare(&args.options(image)?, work)?.build(work)?.built)
 }
 
 /// Whether a factory reset would remove something.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::encoding::from_base64;
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::Signing;
+use crate::verity::RootHash;
 
 /// Who signs root hashes.
 #[derive(Debug, clap::Args)]
@@ -46,7 +47,7 @@ impl Sign {
 }
 
 /// A root hash and its signature.
-fn joined(text: &str) -> Result<(String, Vec<u8>)> {
+fn joined(text: &str) -> Result<(RootHash, Vec<u8>)> {
     let refuse = |what: &str| Error::new(Kind::Usage, what).at_flag("--join-signature").found(text);
     let parts = text.split_once(':').filter(|(root, _)| !root.is_empty());
     let (root, signature) = parts.ok_or_else(|| {
@@ -57,5 +58,7 @@ fn joined(text: &str) -> Result<(String, Vec<u8>)> {
         None => std::fs::read(signature)
             .map_err(|error| Error::io(Kind::Source, "cannot read the signature", signature, error))?,
     };
-    Ok((root.to_owned(), bytes))
+    let root =
+        root.parse().map_err(|error: Error| error.with_kind(Kind::Usage).at_flag("--join-signature"))?;
+    Ok((root, bytes))
 }

@@ -231,8 +231,9 @@ impl Head<'_> {
         // The end of the extensions: type 0, length 0.
         extend(&mut extensions, 0, &[])?;
         let name = self.backing.map_or("", |backing| &backing.path);
+        let is_uri = self.backing.is_some_and(|backing| backing.is_uri);
         let name_offset = if name.is_empty() { 0 } else { Header::LENGTH + extensions.len() };
-        self.check_name(name, name_offset)?;
+        self.check_name(name, is_uri, name_offset)?;
         let header = Header {
             version: 3,
             backing_file_offset: u64_of(name_offset),
@@ -253,15 +254,15 @@ impl Head<'_> {
     }
 
     /// Refuses a name of a backing file that does not fit, or that QEMU reads as something else.
-    fn check_name(&self, name: &str, offset: usize) -> Result<()> {
+    fn check_name(&self, name: &str, is_uri: bool, offset: usize) -> Result<()> {
         let most = usize_of(self.cluster_size.bytes());
         if name.len() > LONGEST_BACKING || offset + name.len() > most {
             return Err(Error::new(Kind::Usage, "the name of the backing file is too long for qcow2")
-                .about("backing")
+                .about(if is_uri { "backing_uri" } else { "backing" })
                 .expected(format!("at most 1023 bytes, in a first cluster of {most} bytes"))
                 .found(format!("{} bytes", name.len())));
         }
-        if crate::container::open::has_protocol(name.as_bytes()) {
+        if !is_uri && crate::container::open::has_protocol(name.as_bytes()) {
             let what = "QEMU would take the name of the backing file for a protocol";
             return Err(Error::new(Kind::Usage, what)
                 .about("backing")

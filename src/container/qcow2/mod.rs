@@ -39,8 +39,10 @@ pub struct Options {
 /// A backing file as an overlay names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backing {
-    /// Path as it is recorded, relative to the overlay; at most 1023 bytes.
+    /// Path as it is recorded, relative to the overlay, or a URI; at most 1023 bytes.
     pub path: String,
+    /// Whether that is the URI of a server, such as `nbd+unix:///?socket=…`, and no path.
+    pub is_uri: bool,
     /// Its format, as QEMU calls it: `raw`, `qcow2`, …
     pub format: &'static str,
 }

@@ -2,7 +2,7 @@
 //! it, and zdb finds no fault.
 //!
 //! A pool is a tree of checksums: what leads to a block has the checksum of the block. So contents are compressed and
-//! summed first ([`data`]), and then blocks are made from the leaves to the root: files, directories, a set of objects for
+//! summed first (`data`), and then blocks are made from the leaves to the root: files, directories, a set of objects for
 //! each dataset, the pool's own set, the labels. docs/formats/zfs.md lists every field with its reason.
 
 mod attributes;

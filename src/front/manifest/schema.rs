@@ -213,11 +213,17 @@ pub struct Signature {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Uki {
-    /// The EFI program that starts the kernel: systemd-stub.
-    pub stub: String,
-    /// The kernel, an EFI program itself.
-    pub kernel: String,
-    /// Initrds, one behind the other.
+    /// The toplevel of a NixOS system: a path of the store of this machine. It brings kernel, initrd, stub and os-release, and
+    /// its parameters stand before `cmdline`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// The EFI program that starts the kernel: systemd-stub. Needed without `system`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stub: Option<String>,
+    /// The kernel, an EFI program itself. Needed without `system`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Initrds, one behind the other, and behind that of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<Vec<String>>,
     /// The kernel's command line. `{roothash:NAME}` in it stands for the root hash of the partition NAME.

@@ -10,18 +10,17 @@ use super::layout::{Geometry, Role};
 use super::options::{BootLoader, EntryNames, Layout};
 use super::root::Entries;
 use super::section::System;
-use crate::boot::files::Content;
 use crate::boot::grub::options::{Options as Menu, State};
 use crate::boot::grub::{self, Grub, Place, Search, bios, config};
 use crate::boot::{Firmware, Generations, Secrets, architecture, bootspec, extlinux, systemd_boot, uki};
-use crate::disk::{BootArea, Payload, Size};
+use crate::disk::{BootArea, Size};
 use crate::error::{Error, Kind, Result, Warning};
+use crate::front::loader;
 use crate::identity;
 use crate::key::KeyPath;
 use crate::nix::Store;
 use crate::progress::Progress;
 use crate::table::Architecture;
-use crate::tree::{Hardlinks, Rules};
 use crate::units::{Bytes, MIB, Sectors};
 
 pub(super) use crate::boot::Files;
@@ -170,12 +169,7 @@ impl Planner<'_> {
 
     /// The firmware that the EFI programs are for.
     fn firmware(&self) -> Result<Firmware> {
-        match self.architecture()? {
-            Some(architecture) => Firmware::of(architecture).map_err(|error| error.at(self.toplevel())),
-            None => Err(Error::new(Kind::Source, "the system does not say for which processor it is")
-                .at(self.toplevel())
-                .expected("a file `system`, or the field `system` of boot.json, such as x86_64-linux")),
-        }
+        self.generations.default_system().firmware().map_err(|error| error.at(self.toplevel()))
     }
 
     /// The path of the default system on this host.
@@ -459,23 +453,6 @@ fn on_path() -> Option<PathBuf> {
 /// Adds the files of a loader below the directory `above` of a filesystem.
 pub(super) fn place(entries: &mut Entries, path: &KeyPath, above: &str, files: &Files) {
     for (name, file) in files.iter() {
-        let target = format!("{above}{name}");
-        match &file.content {
-            Content::Directory => entries.directory(path, &target, file.mode),
-            Content::Bytes(bytes) => entries.file(path, target, file.mode, bytes.as_slice()),
-            Content::Symlink(to) => entries.link(path, target, to.as_str()),
-            Content::Host(source) => {
-                let rules = Rules {
-                    hardlinks: Hardlinks::Dissolve,
-                    mode: Some(file.mode),
-                    // Files of a store are dated 1970, before FAT's first day. The loader's copies are made
-                    // now, so they get the time of the disk.
-                    mtime: Some(entries.time()),
-                    ..Rules::default()
-                };
-                let xattrs = crate::tree::xattr::Patterns::new(Vec::new());
-                entries.push(path, target, Payload::Source { path: source.clone(), rules, xattrs });
-            }
-        }
+        entries.push(path, format!("{above}{name}"), loader::payload(file, entries.time()));
     }
 }

@@ -1,6 +1,6 @@
 //! What a new partition holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use super::Options;
 use super::definition::{CopyFiles, Definition, Line};
 use super::kind::Designator;
 use super::plan::{Part, Plan};
+use super::verity::Set;
 use crate::disk::{Entry, Payload};
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, swap};
 use crate::identity;
 use crate::nix::STORE;
-use crate::tree::xattr::Patterns;
 use crate::tree::{Exclusions, Hardlinks, Meta, Owner, Rules, Time, Xattr};
 use crate::units::Bytes;
 use crate::values::{FatBits, Guid, VolumeId};
@@ -27,6 +27,8 @@ pub(super) struct Making<'a> {
     pub(super) options: &'a Options,
     pub(super) definitions: &'a [Definition],
     pub(super) plan: &'a Plan,
+    /// The sets of dm-verity by their keys; `None` before partitions have places.
+    pub(super) sets: Option<&'a BTreeMap<String, Set>>,
 }
 
 /// What a filesystem holds, and where each of it was written.
@@ -115,6 +117,7 @@ impl Making<'_> {
             self.copy(definition, part, copy, &mut filled)?;
         }
         definition.nix.fill(definition, self.time(), &mut filled)?;
+        definition.boot.fill(definition, self, &mut filled)?;
         let meta = Meta::root(0o755, self.time());
         for directory in &definition.directories {
             filled.add(
@@ -172,7 +175,7 @@ impl Making<'_> {
             without: Arc::new(without),
             ..Rules::default()
         };
-        let payload = Payload::Source { path: host, rules, xattrs: Patterns::default() };
+        let payload = Payload::Source { path: host, rules, xattrs: self.options.xattrs.clone() };
         filled.add(&copy.target, payload, Some(copy.line.clone()));
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::boot::Boot;
 use super::kind::Kind;
 use super::nix::Nix;
 use crate::error::Error;
@@ -50,8 +51,10 @@ pub(super) struct Definition {
     pub(super) hash_block_size: Option<u32>,
     pub(super) supplement_for: Option<String>,
     pub(super) mounts: Vec<(String, String)>,
-    /// What `[X-Diskwright]` adds.
+    /// What `[X-Diskwright]` adds of the store.
     pub(super) nix: Nix,
+    /// What it adds that boots.
+    pub(super) boot: Boot,
 }
 
 /// Where a value was written.
@@ -158,6 +161,7 @@ impl Definition {
             supplement_for: None,
             mounts: Vec::new(),
             nix: Nix::default(),
+            boot: Boot::default(),
         }
     }
 
@@ -198,7 +202,7 @@ impl Definition {
 
     /// Whether something is put into a filesystem.
     pub(super) fn populates(&self) -> bool {
-        let files = !self.copy_files.is_empty() || self.nix.populates();
+        let files = !self.copy_files.is_empty() || self.nix.populates() || self.boot.populates();
         files || !self.directories.is_empty() || !self.symlinks.is_empty()
     }
 

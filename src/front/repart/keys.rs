@@ -105,7 +105,10 @@ impl Reader<'_> {
         let text = format!("{key}={value}");
         if section == super::nix::SECTION {
             let line = Line { path: path.to_owned(), number: *line, text: text.clone() };
-            let taken = self.definition.nix.take(key, value, &line, self.options);
+            let taken = match super::boot::KEYS.contains(&key.as_str()) {
+                true => self.definition.boot.take(key, value, &line, self.options),
+                false => self.definition.nix.take(key, value, &line, self.options),
+            };
             self.definition.lines.insert(key.clone(), line.clone());
             return taken.map_err(|error| error.at_line(path, line.number, text));
         }

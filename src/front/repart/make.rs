@@ -119,12 +119,13 @@ impl Maker<'_> {
             level: options.level,
             sector_size: options.sector_size.unwrap_or(4096).max(sector_size),
         };
-        let making = Making { options, definitions: &definitions, plan: &plan };
+        let making = Making { options, definitions: &definitions, plan: &plan, sets: None };
         let contents = making.contents(sizing.sector_size, self.work)?;
         let length = self.place(&mut plan, &definitions, &contents, (sector_size, sizing))?;
         clashes(&plan, &definitions, options)?;
-        let making = Making { options, definitions: &definitions, plan: &plan };
-        let mut made = self.disk(&making, contents, length, (sector_size, sizing.sector_size))?;
+        let sets = sets(options, &definitions, &plan)?;
+        let making = Making { options, definitions: &definitions, plan: &plan, sets: Some(&sets) };
+        let mut made = self.disk(&making, &sets, contents, length, (sector_size, sizing.sector_size))?;
         made.warnings.append(&mut plan.warnings);
         Ok(made)
     }
@@ -211,13 +212,13 @@ impl Maker<'_> {
     fn disk(
         &self,
         making: &Making<'_>,
+        sets: &Sets,
         contents: Vec<Content>,
         length: Bytes,
         (sector_size, filesystem_sector): (u32, u32),
     ) -> Result<Made> {
         let options = self.options;
         let mut disk = self.frame(making, length, sector_size)?;
-        let sets = sets(making)?;
         let (mut located, mut rows, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         for (part, content) in making.plan.parts.iter().zip(contents) {
             let Some(place) = part.place else { continue };
@@ -255,12 +256,19 @@ impl Maker<'_> {
             partition.body = body;
             let set =
                 definition.match_key.as_ref().and_then(|key| sets.get(key)).copied().unwrap_or_default();
-            if let Some((body, guid)) = verity::body((definition, part), set, options, sector)? {
-                partition.guid = guid;
-                partition.body = body.unwrap_or(partition.body);
+            match verity::body((definition, part), set, options, sector)? {
+                Some((body, guid)) => {
+                    partition.guid = guid;
+                    partition.body = body.unwrap_or(partition.body);
+                }
+                None => warnings.extend(verity::left_empty(definition, options)),
             }
             disk.partitions.push(partition);
             located.push(Some(Located { definition: definition.clone(), lines }));
+        }
+        for row in &mut rows {
+            let set = row.match_key.as_ref().and_then(|key| sets.get(key));
+            row.root_hash = set.and_then(|set| set.joined(options)).map(ToString::to_string);
         }
         rows.sort_by_key(|row| row.offset);
         Ok(Made { disk, locations: Locations::of(located), outcome: Outcome::new(rows), warnings })
@@ -289,30 +297,35 @@ fn held(
     Ok((body, Vec::new(), Vec::new()))
 }
 
-/// The sets of dm-verity, by their keys: which partitions of the disk belong together.
-fn sets(making: &Making<'_>) -> Result<BTreeMap<String, verity::Set>> {
-    let mut sets: BTreeMap<String, verity::Set> = BTreeMap::new();
+/// The sets of dm-verity, by their keys.
+type Sets = BTreeMap<String, verity::Set>;
+
+/// The sets of dm-verity: which partitions of the disk belong together.
+fn sets(options: &Options, definitions: &[Definition], plan: &Plan) -> Result<Sets> {
+    let mut sets = Sets::new();
     let mut position = 0;
-    for part in making.plan.parts.iter().filter(|part| part.place.is_some()) {
-        let definition = part.definition.and_then(|number| making.definitions.get(number));
-        let definition = definition.filter(|_| part.is_new());
-        if let Some(definition) = definition {
-            if is_deferred(definition, making.options)? {
-                continue;
-            }
-            if let Some(key) = &definition.match_key {
-                let set = sets.entry(key.clone()).or_default();
-                match definition.verity {
-                    Verity::Data => set.data = Some(position),
-                    Verity::Hash => set.hash = Some(position),
-                    Verity::Signature | Verity::Off => {}
-                }
-            }
+    for part in plan.parts.iter().filter(|part| part.place.is_some()) {
+        let definition = part.definition.and_then(|number| definitions.get(number));
+        let member = match (definition, &part.current) {
+            (_, Some(current)) => verity::Member::There(current.guid),
+            (Some(definition), None) if is_deferred(definition, options)? => verity::Member::Nowhere,
+            _ => verity::Member::New(position),
+        };
+        if member != verity::Member::Nowhere {
+            position += 1;
         }
-        position += 1;
+        let Some((definition, key)) =
+            definition.and_then(|definition| Some((definition, definition.match_key.as_ref()?)))
+        else {
+            continue;
+        };
+        let set = sets.entry(key.clone()).or_default();
+        match definition.verity {
+            Verity::Data => set.data = member,
+            Verity::Hash => set.hash = member,
+            Verity::Signature | Verity::Off => {}
+        }
     }
-    // Hashes without data that is written now are not known, and what follows from them is not either.
-    sets.retain(|_, set| set.data.is_some());
     Ok(sets)
 }
 

@@ -87,6 +87,7 @@ impl Making<'_> {
             return Err(definition.place(error, "Minimize").expected("SizeMinBytes= and SizeMaxBytes="));
         }
         let filled = self.fill(definition, part)?;
+        let refers = definition.boot.populates();
         let partition = Partition {
             size: Size::Auto,
             apart: Some(sector),
@@ -101,7 +102,9 @@ impl Making<'_> {
         let built = disk.build(&work).map_err(|error| locations.locate(error))?;
         let told = built.warnings.iter().map(|(_, warning)| locations.told(0, &warning.to_string()));
         let warnings = filled.warnings.into_iter().chain(told).collect();
-        Ok(Content { size: Some(built.image.length()), image: Some(built.image), warnings })
+        // What holds a root hash is built again when that is known, and is as long then.
+        let image = Some(built.image.clone()).filter(|_| !refers);
+        Ok(Content { size: Some(built.image.length()), image, warnings })
     }
 }
 

@@ -8,13 +8,14 @@
 //! | ids, labels, attributes, slots; sizes | `plan` |
 //! | who gets how much of the disk, as sums | `allocate` |
 //! | an image that is there already | `existing` |
-//! | what a partition holds, and the [`Disk`](crate::disk::Disk) | `body`, `make` |
+//! | what a partition holds, what boots, and the [`Disk`](crate::disk::Disk) | `body`, `boot`, `make` |
 //! | JSON and tables, split files, fstab | [`Outcome`] |
 //!
 //! docs/repart.md says what is equal to systemd-repart and what differs.
 
 mod allocate;
 mod body;
+mod boot;
 mod check;
 mod ddi;
 mod definition;

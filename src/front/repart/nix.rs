@@ -52,8 +52,10 @@ impl Nix {
             }
             "NixProfile" => self.profile = Some(value.to_owned()),
             _ => {
-                let error = refuse(format!("[{SECTION}] has no key {key}")).expected(KEYS.join(", "));
-                return Err(match nearest(key, KEYS) {
+                let keys = KEYS.into_iter().chain(super::boot::KEYS);
+                let all = keys.clone().collect::<Vec<_>>().join(", ");
+                let error = refuse(format!("[{SECTION}] has no key {key}")).expected(all);
+                return Err(match nearest(key, keys) {
                     Some(near) => error.hint(format!("did you mean {near}?")),
                     None => error,
                 });

@@ -11,6 +11,7 @@ use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::table::Architecture;
 use crate::tree::Owner;
+use crate::tree::xattr::Patterns;
 use crate::units::Bytes;
 
 /// What the command line of systemd-repart says, as far as it is about files.
@@ -62,6 +63,8 @@ pub struct Options {
     pub filesystem: Option<String>,
     /// Who owns what is copied.
     pub owner: Owner,
+    /// Which extended attributes of what is copied are kept.
+    pub xattrs: Patterns,
     /// SOURCE_DATE_EPOCH.
     pub epoch: Option<i64>,
     /// Whether what systemd only tells is an error.
@@ -126,6 +129,7 @@ impl Options {
             signing: Signing::default(),
             filesystem: None,
             owner: Owner::Root,
+            xattrs: Patterns::default(),
             epoch: None,
             strict: false,
             faithful: false,

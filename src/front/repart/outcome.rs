@@ -182,7 +182,8 @@ impl Outcome {
             .collect();
         for row in &mut self.rows {
             // Known of the whole set, also of what is deferred.
-            row.root_hash = row.match_key.as_ref().and_then(|key| hashes.get(key)).cloned();
+            let known = row.match_key.as_ref().and_then(|key| hashes.get(key)).cloned();
+            row.root_hash = known.or(row.root_hash.take());
             let Some(partition) = row.position.and_then(|position| report.partitions.get(position)) else {
                 continue;
             };

@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn words_and_fields_are_cut_where_systemd_cuts() {
-        assert_eq!(words(r#" /a  "/b c" /d e '' "#).unwrap(), ["/a", "/b c", "/d e", ""]);
+        assert_eq!(words(r#" /a  "/b c" /d\x20e '' "#).unwrap(), ["/a", "/b c", "/d e", ""]);
         assert_eq!(words("\"/a"), None);
         assert_eq!(words("/a\\q"), None);
         assert_eq!(fields("/a:/b\\:c:", false).unwrap(), ["/a", "/b:c", ""]);

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::definition::{Definition, Verity};
-use super::plan::Part;
+use super::plan::{Part, SIGNATURE};
 use super::{Level, Options};
 use crate::disk::verity::{By, Covers, DATA_GUID, HASH_GUID, Hash, Signature};
 use crate::disk::{Body, Guid};
@@ -20,8 +22,8 @@ pub struct Signing {
     pub private_key: Option<PathBuf>,
     /// Its certificate, in PEM.
     pub certificate: Option<PathBuf>,
-    /// Signatures that were made elsewhere: the root hash in hexadecimal digits, and PKCS#7 in DER.
-    pub joined: Vec<(String, Vec<u8>)>,
+    /// Signatures that were made elsewhere: the root hash, and PKCS#7 in DER.
+    pub joined: Vec<(RootHash, Vec<u8>)>,
 }
 
 /// What decides the hashes of a partition. `sector` is that of filesystems, where no block size is written.
@@ -43,11 +45,32 @@ pub(super) fn size(hash: &Definition, data: Bytes, options: &Options, sector: u3
     verity::size(&verity, data).map_err(|error| hash.place(error, "Minimize"))
 }
 
-/// The partitions of one set, by their positions in the disk.
+/// Where a partition of a set is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Member {
+    /// Nowhere: it is deferred, or dropped, or there is none.
+    #[default]
+    Nowhere,
+    /// It is made now, at this position in the disk.
+    New(usize),
+    /// It is on the disk already, with this GUID.
+    There(Uuid),
+}
+
+/// The partitions of one set.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Set {
-    pub(super) data: Option<usize>,
-    pub(super) hash: Option<usize>,
+    pub(super) data: Member,
+    pub(super) hash: Member,
+}
+
+impl Set {
+    /// The signature that was made elsewhere of what is on the disk already. The GUIDs of data and hashes tell the root hash.
+    pub(super) fn joined<'a>(&self, options: &'a Options) -> Option<&'a RootHash> {
+        let (Member::There(data), Member::There(hash)) = (self.data, self.hash) else { return None };
+        let mut roots = options.signing.joined.iter().map(|(root, _)| root);
+        roots.find(|root| (root.data_guid(), root.hash_guid()) == (data, hash))
+    }
 }
 
 /// What a partition of a set holds, and where its GUID comes from; `None` where that is not known now: what it follows from
@@ -58,29 +81,70 @@ pub(super) fn body(
     options: &Options,
     sector: u32,
 ) -> Result<Option<(Option<Body>, Guid)>> {
+    use Member::{New, There};
     let given = Guid::Given(part.guid);
     let follows = |of: usize, value| match definition.uuid {
         Some(_) => Guid::Given(part.guid),
         None => Guid::Derived { of, value },
     };
     Ok(match (definition.verity, set.data, set.hash) {
-        (Verity::Off, ..) | (Verity::Data | Verity::Signature, _, None) | (Verity::Hash, None, _) => None,
-        (Verity::Data, _, Some(hash)) => Some((None, follows(hash, DATA_GUID))),
-        (Verity::Hash, Some(data), hash) => {
+        (Verity::Data, _, New(hash)) => Some((None, follows(hash, DATA_GUID))),
+        (Verity::Hash, There(_), _) => {
+            let error = Error::new(Kind::Manifest, "the data of these hashes is on the disk already")
+                .why("its GUID would not be that of the root hash, so that nothing finds it")
+                .hint("make data and hashes together, or --defer-partitions= both");
+            return Err(definition.place(error, "Verity"));
+        }
+        (Verity::Hash, New(data), New(own)) => {
             let minimized = definition.minimize != super::definition::Minimize::Off;
             let covers = match minimized && options.level.covers_image() {
                 true => Covers::Contents,
                 false => Covers::Partition,
             };
             let hashes = Hash { data, options: self::options(definition, options, sector)?, covers };
-            let own = hash.ok_or_else(|| Error::bug("a partition of hashes has no position"))?;
             Some((Some(Body::Derived(Arc::new(hashes))), follows(own, HASH_GUID)))
         }
-        (Verity::Signature, _, Some(hash)) => {
+        (Verity::Signature, New(_), New(hash)) => {
             let by = signer(definition, options)?;
             Some((Some(Body::Derived(Arc::new(Signature { hash, by }))), given))
         }
+        (Verity::Signature, There(_), There(_)) => {
+            let bytes = later(definition, set, options)?;
+            Some((Some(Body::Bytes(bytes.into())), given))
+        }
+        _ => None,
     })
+}
+
+/// The signature of partitions that are on the disk already.
+fn later(definition: &Definition, set: Set, options: &Options) -> Result<Vec<u8>> {
+    let Some(root) = set.joined(options) else {
+        let error =
+            Error::new(Kind::Usage, "no signature is of the root hash of the partitions that are there");
+        let error = error.expected("--join-signature= of that root hash");
+        let error = match (set.data, set.hash) {
+            (Member::There(data), Member::There(hash)) => {
+                error.found(format!("partitions {data} and {hash}"))
+            }
+            _ => error,
+        };
+        return Err(definition
+            .place(error, "Verity")
+            .why("the root hash of what is there is not computed again, and systemd-repart leaves the partition empty")
+            .hint("--defer-partitions= leaves the partition out for now"));
+    };
+    signer(definition, options)?.sign(root)?.padded(SIGNATURE)
+}
+
+/// What is told of a partition of hashes or of a signature that nothing is written to.
+pub(super) fn left_empty(definition: &Definition, options: &Options) -> Option<String> {
+    if !matches!(definition.verity, Verity::Hash | Verity::Signature) {
+        return None;
+    }
+    let file = crate::text::printable_path(options.shown(&definition.path));
+    Some(format!(
+        "{file}: the partition stays empty, for what it follows from is deferred; defer it too, so that it is made later"
+    ))
 }
 
 /// Who signs.
@@ -93,11 +157,12 @@ fn signer(definition: &Definition, options: &Options) -> Result<By> {
             .expected("a private key and its certificate, or a signature made elsewhere that is joined")
             .hint("a deferred partition is left out for now")
     };
-    if let Some((root, pkcs7)) = signing.joined.first() {
-        let root: RootHash = root.parse()?;
+    if !signing.joined.is_empty() {
         let certificate = signing.certificate.as_deref().map(Certificate::open).transpose()?;
-        let signed = Signed::joined(root, pkcs7.clone(), certificate.as_ref())?;
-        return Ok(By::Joined(Arc::new(signed)));
+        let joined = signing.joined.iter();
+        let signed =
+            joined.map(|(root, pkcs7)| Signed::joined(root.clone(), pkcs7.clone(), certificate.as_ref()));
+        return Ok(By::Joined(signed.collect::<Result<_>>()?));
     }
     match (&signing.private_key, &signing.certificate) {
         #[cfg(feature = "verity-sign")]

@@ -70,7 +70,7 @@ fn qcow2() -> Vec<Seed> {
     let options = Options { cluster_size, ..Options::default() };
     let plain = written(options.clone());
     let by = |codec| written(Options { codec: Some(codec), ..options.clone() });
-    let backing = Some(Backing { path: "base.raw".to_owned(), format: "raw" });
+    let backing = Some(Backing { path: "base.raw".to_owned(), is_uri: false, format: "raw" });
     let overlay = written(Options { backing, ..options.clone() });
     // The tables of a disk of 16 sectors in clusters of 512 bytes: header, L1, one L2.
     let (l1, l2) = (512, 1024);

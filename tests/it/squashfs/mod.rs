@@ -48,6 +48,28 @@ fn the_strange_tree_comes_out_as_it_is() {
     }
 }
 
+/// GRUB 2.06 reads what it has a decompressor for, and says so of the rest.
+#[test]
+fn grub_reads_what_it_can_decompress() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("out.img"));
+    let text = "a text that grub reads\n".repeat(9000);
+    tree::Maker::new(&source).directory("boot").file("boot/text", &text).file("boot/small", "small").finish();
+    for (compress, known) in [("none", true), ("gzip", true), ("xz", true), ("lz4", false), ("zstd", false)] {
+        mkfs_squashfs(&source, &image, &["--compress", compress]);
+        for (name, expected) in [("text", text.as_str()), ("small", "small")] {
+            let said = run(command("grub-fstest").arg(&image).args(["cat", &format!("(loop0)/boot/{name}")]));
+            assert_eq!(said.text() == expected, known, "{compress} {name}: {}", said.error());
+            assert_eq!(
+                said.error().contains("unknown filesystem"),
+                !known,
+                "{compress} {name}: {}",
+                said.error()
+            );
+        }
+    }
+}
+
 /// Links that are no longer than `backhand` reads, so that it judges too.
 #[test]
 fn a_plain_tree_is_read_by_all() {

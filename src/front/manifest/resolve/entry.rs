@@ -1,6 +1,7 @@
 //! The meaning of one entry of `contents`.
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::Manifest;
@@ -9,9 +10,10 @@ use super::verity::Verified;
 use crate::boot::uki::Uki;
 use crate::disk::verity::ROOT_HASH;
 use crate::disk::{Entry, Payload, Piece};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warning};
 use crate::filesystem::Spec;
 use crate::front::Dates;
+use crate::front::loader::Started;
 use crate::key::KeyPath;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Content, Hardlinks, Meta, Owner, Rules, Time};
@@ -33,6 +35,7 @@ struct Reading<'a> {
     path: &'a KeyPath,
     dates: Dates,
     verified: &'a Verified,
+    told: &'a RefCell<Vec<Warning>>,
 }
 
 /// The meaning of `written`, the entry at `path`, in a filesystem of kind `filesystem`.
@@ -42,9 +45,9 @@ pub(super) fn entry(
     path: &KeyPath,
     dates: Dates,
     filesystem: &Spec,
-    verified: &Verified,
+    (verified, told): (&Verified, &RefCell<Vec<Warning>>),
 ) -> Result<Entry> {
-    let reading = Reading { manifest, written, path, dates, verified };
+    let reading = Reading { manifest, written, path, dates, verified, told };
     let kind = reading.kind()?;
     reading.keys(kind)?;
     if matches!(filesystem, Spec::Vfat(_)) {
@@ -216,13 +219,23 @@ impl Reading<'_> {
     fn uki(&self, written: &schema::Uki) -> Result<Payload> {
         let place = self.path.key("uki");
         let path = |key: &'static str, path: &str| self.path_at(key, &place.key(key), path);
+        let written_system = written.system.as_ref().map(PathBuf::from);
         let optional = |key: &'static str, written: &Option<String>| {
             written.as_ref().map(|written| path(key, written)).transpose()
         };
         let initrds = written.initrd.iter().flatten().map(|initrd| path("initrd", initrd));
-        let uki = Uki {
-            stub: path("stub", &written.stub)?,
-            kernel: path("kernel", &written.kernel)?,
+        let needed = |key: &'static str, written: &Option<String>| match (written, &written_system) {
+            (Some(written), _) => path(key, written),
+            // The system brings it.
+            (None, Some(_)) => Ok(PathBuf::new()),
+            (None, None) => Err(self
+                .manifest
+                .refuse(&place, format!("`uki` has no `{key}`"))
+                .expected("that, or `system`")),
+        };
+        let mut uki = Uki {
+            stub: needed("stub", &written.stub)?,
+            kernel: needed("kernel", &written.kernel)?,
             initrds: initrds.collect::<Result<_>>()?,
             os_release: optional("os_release", &written.os_release)?,
             uname: written.uname.clone(),
@@ -231,23 +244,24 @@ impl Reading<'_> {
             microcode: optional("microcode", &written.microcode)?,
             sbat: optional("sbat", &written.sbat)?,
         };
-        let command_line =
-            self.pieces(written.cmdline.as_deref().unwrap_or_default(), &place.key("cmdline"))?;
+        let mut line = written.cmdline.clone().unwrap_or_default();
+        if let Some(toplevel) = &written_system {
+            let started = Started::read(Path::new("/"), toplevel, &line, &mut self.told.borrow_mut());
+            let at_system = |error: Error| self.manifest.place(error, &place.key("system"));
+            let started = started.map_err(at_system)?;
+            started.complete(&mut uki).map_err(at_system)?;
+            line = started.command_line();
+        }
+        let command_line = self.pieces(&line, &place.key("cmdline"))?;
         Ok(Payload::Uki { uki: Arc::new(uki), command_line: command_line.into(), meta: self.meta(0o644) })
     }
 
     /// A text with the values that it refers to; no piece for an empty one.
     fn pieces(&self, text: &str, place: &KeyPath) -> Result<Vec<Piece>> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some((before, name, behind)) = reference(rest) {
-            let of = self.verified.hashes_of(self.manifest, name, place)?;
-            pieces.extend(bytes(before));
-            pieces.push(Piece::Value { of, value: ROOT_HASH });
-            rest = behind;
-        }
-        pieces.extend(bytes(rest));
-        Ok(pieces)
+        let value = |name: &str| {
+            Ok(Piece::Value { of: self.verified.hashes_of(self.manifest, name, place)?, value: ROOT_HASH })
+        };
+        Piece::split(text, value)
     }
 
     fn path_of(&self, key: &'static str, written: &str) -> Result<PathBuf> {
@@ -287,18 +301,6 @@ impl Reading<'_> {
         self.path_of("source", source)?;
         Ok(Payload::of_host(self.manifest.folder(), source, rules, xattrs))
     }
-}
-
-/// What a text says before its first reference, the name in that, and what it says behind.
-fn reference(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = text.split_once("{roothash:")?;
-    let (name, behind) = rest.split_once('}')?;
-    Some((before, name, behind))
-}
-
-/// A piece of a text that says something.
-fn bytes(text: &str) -> Option<Piece> {
-    (!text.is_empty()).then(|| Piece::Bytes(text.as_bytes().into()))
 }
 
 /// A value as an error shows it; an empty value must be visible too.

@@ -1,17 +1,19 @@
 //! The meaning of a manifest. All defaults are set here, and all contradictions refused.
 //!
-//! This module looks at no disk. Of host files it reads only keys and signatures. What depends on contents, such
+//! This module looks at no disk. Of host files it reads only keys, signatures, and what
+//! a NixOS system says of its start. What depends on contents, such
 //! as sizes and places of partitions, is decided while the disk is built.
 
 mod entry;
 mod verity;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::Manifest;
 use super::schema;
 use crate::disk::{Body, Disk, Guid, Partition, Size};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Result, Subject, Warning};
 use crate::filesystem::Spec;
 use crate::front::{Dates, Description, Locator, nixos, seed};
 use crate::identity::Seed;
@@ -62,7 +64,8 @@ pub(super) fn describe(
         description.boot = description.boot.take().map(|boot| Box::new(in_text(*boot)));
         return Ok(in_text(description));
     }
-    let disk = disk(&manifest, seed, dates)?;
+    let told = RefCell::default();
+    let disk = disk(&manifest, seed, dates, &told)?;
     let settings = written.disk.settings();
     let keys = Box::new(Keys::new(&disk));
     let locator = Box::new(InText { manifest, keys });
@@ -71,7 +74,7 @@ pub(super) fn describe(
         locator,
         settings,
         closure: None,
-        warnings: Vec::new(),
+        warnings: told.into_inner(),
         beside: Vec::new(),
         boot: None,
     })
@@ -159,7 +162,7 @@ impl Locator for Keys {
 }
 
 /// The disk that `manifest` describes; the manifest has no `nixos` section.
-fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
+fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warning>>) -> Result<Disk> {
     let written = &manifest.written.disk;
     let scheme = written.table.unwrap_or_default();
     belongs(manifest, scheme)?;
@@ -173,7 +176,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates) -> Result<Disk> {
         DiskSize::Fixed(size) => Some(size),
     };
     let (architecture, verified) = (architecture(manifest)?, Verified::new(manifest)?);
-    let reading = Reading { manifest, scheme, size, dates, architecture, seed, verified };
+    let reading = Reading { manifest, scheme, size, dates, architecture, seed, verified, told };
     let partitions = (0..).zip(&manifest.written.partition);
     Ok(Disk {
         size,
@@ -289,6 +292,8 @@ struct Reading<'a> {
     architecture: Option<Architecture>,
     seed: Seed,
     verified: Verified,
+    /// What is told of the systems that are started.
+    told: &'a RefCell<Vec<Warning>>,
 }
 
 impl Reading<'_> {
@@ -394,7 +399,8 @@ impl Reading<'_> {
         let entries = contents
             .map(|(number, written)| {
                 let path = path.index(number);
-                entry::entry(self.manifest, written, &path, self.dates, spec, &self.verified)
+                let verified = (&self.verified, self.told);
+                entry::entry(self.manifest, written, &path, self.dates, spec, verified)
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Body::Filesystem(spec.clone(), entries.into()))

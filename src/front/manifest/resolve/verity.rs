@@ -169,7 +169,7 @@ impl Reading<'_> {
                 let certificate = certificate.map(|file| Certificate::open(&file)).transpose();
                 let certificate = certificate.map_err(place("certificate"))?;
                 let signed = Signed::joined(root, bytes, certificate.as_ref());
-                By::Joined(Arc::new(signed.map_err(|error| error.at(&file)).map_err(place("pkcs7"))?))
+                By::Joined(Arc::from([signed.map_err(|error| error.at(&file)).map_err(place("pkcs7"))?]))
             }
             _ => {
                 return Err(self
