@@ -54,7 +54,13 @@
       });
       overlays.default = final: _: { diskwright = final.callPackage ./nix/package.nix { }; };
       nixosModules.default = ./nix/module.nix;
-      lib.makeDiskImage = import ./nix/make-disk-image.nix;
+      # Runs the system in QEMU: system.build.vm and system.build.vmWithBootLoader.
+      nixosModules.qemu-vm = ./nix/qemu-vm.nix;
+      lib = {
+        makeDiskImage = import ./nix/make-disk-image.nix;
+        makeMultiDiskZfsImage = import ./nix/make-multi-disk-zfs-image.nix;
+        makeSingleDiskZfsImage = import ./nix/make-single-disk-zfs-image.nix;
+      };
       templates.default = {
         path = ./nix/examples/flake;
         description = "A NixOS system and the image of its disk";

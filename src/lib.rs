@@ -20,6 +20,7 @@
 //! | the picture of a disk, its slices, and cursors that read it | [`image`] |
 //! | threads and output: pour, stream, ordered pipeline, spool, digests | [`pour`] |
 //! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
+//! | a system in QEMU, from a disk that was never written | [`vm`] |
 //! | images over NBD, without writing them | [`serve`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
@@ -92,6 +93,7 @@ pub mod tree;
 pub mod units;
 pub mod values;
 pub mod verity;
+pub mod vm;
 pub mod wire;
 
 pub use uuid;

@@ -15,6 +15,7 @@ mod repart;
 mod serve;
 mod signals;
 mod standard;
+mod vm;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -50,6 +51,9 @@ enum Command {
     Nixos(Box<nixos::Args>),
     /// Make or extend a disk from repart.d definitions, as systemd-repart does
     Repart(Box<repart::Args>),
+    /// Run a NixOS system in QEMU, from a disk that was never written
+    #[command(mut_arg("system", vm::optional))]
+    Vm(Box<vm::Args>),
     /// Let QEMU and others read a disk that is never written, over NBD
     Serve(Box<serve::Args>),
     /// Convert an image from one format to another
@@ -109,6 +113,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Nixos(args) => nixos::run(&args),
         Command::Repart(args) => repart::run(&args),
         Command::Serve(args) => match serve::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Vm(args) => match vm::run(&args) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

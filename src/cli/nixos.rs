@@ -78,7 +78,7 @@ impl Args {
 }
 
 /// Turns keys into the flags that stand for them.
-fn in_flags(error: Error) -> Error {
+pub(super) fn in_flags(error: Error) -> Error {
     error.find_keys(|error, key| match key.flag() {
         Some(flag) => error.at_flag(flag),
         None => error,

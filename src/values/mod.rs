@@ -166,6 +166,7 @@ mod nixos;
 mod size;
 #[cfg(test)]
 mod tests;
+mod vm;
 mod word;
 
 pub use id::{DiskId, Guid, VolumeId};

@@ -22,19 +22,30 @@ pub(crate) struct Tiny {
 }
 
 impl Tiny {
-    /// A store with a kernel and an initrd.
+    /// A store with a kernel and an initrd, which nothing boots.
     pub(crate) fn new() -> Self {
+        Self::with("a kernel".as_bytes(), "an initrd".as_bytes())
+    }
+
+    /// A store with this kernel and this initrd.
+    pub(crate) fn with(kernel: &[u8], initrd: &[u8]) -> Self {
         let folder = scratch();
         let mut tiny = Self { folder, members: Vec::new(), kernel: String::new(), initrd: String::new() };
         tiny.kernel = tiny.object("linux-6.1", &[], |place| {
             std::fs::create_dir(place).unwrap();
-            std::fs::write(place.join("bzImage"), "a kernel").unwrap();
+            std::fs::write(place.join("bzImage"), kernel).unwrap();
         });
         tiny.initrd = tiny.object("initrd-linux-6.1", &[], |place| {
             std::fs::create_dir(place).unwrap();
-            std::fs::write(place.join("initrd"), "an initrd").unwrap();
+            std::fs::write(place.join("initrd"), initrd).unwrap();
         });
         tiny
+    }
+
+    /// Makes the kernel and the initrd such as boot. It is for before the systems are made.
+    pub(crate) fn boots(&self, kernel: &Path, initrd: &[u8]) {
+        std::fs::copy(kernel, self.host(&self.kernel).join("bzImage")).unwrap();
+        std::fs::write(self.host(&self.initrd).join("initrd"), initrd).unwrap();
     }
 
     /// A folder for other files of a test.

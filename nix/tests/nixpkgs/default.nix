@@ -23,6 +23,7 @@ let
       package (wanted // more);
     rustPlatform.buildRustPackage = attributes: attributes // { outPath = path "diskwright"; type = "derivation"; };
     installShellFiles = path "install-shell-files";
+    runtimeShell = path "bash/bin/bash";
     mkShell = attributes: attributes // { type = "derivation"; };
     runCommand = name: attributes: script: (attributes.passthru or { }) // {
       inherit name script attributes;
@@ -47,12 +48,16 @@ let
     "grub2"
     "grub2_efi"
     "mtools"
+    "netcat"
+    "nix"
     "parted"
     "qemu"
+    "qemu_kvm"
     "rsync"
     "rustfmt"
     "sqlite"
     "util-linux"
+    "virtiofsd"
   ] path;
 in
 pkgs

@@ -12,6 +12,8 @@ let
     optionalAttrs = condition: set: if condition then set else { };
     optionalString = condition: text: if condition then text else "";
     escapeShellArg = text: "'${text}'";
+    escapeShellArgs = texts: builtins.concatStringsSep " " (map escapeShellArg texts);
+    mapAttrsToList = make: set: map (name: make name set.${name}) (builtins.attrNames set);
     literalExpression = text: text;
     literalMD = text: text;
     licenses = {
@@ -28,14 +30,50 @@ let
       _default = true;
       inherit value;
     };
+    mkVMOverride = value: {
+      _override = true;
+      inherit value;
+    };
+    mkIf = condition: value: {
+      _if = condition;
+      inherit value;
+    };
+    # An option that is gone: whoever defines it is told why.
+    mkRemovedOptionModule =
+      path: reason:
+      { config, ... }:
+      let
+        value = builtins.foldl' (set: name: set.${name}) config path;
+      in
+      {
+        options = builtins.foldl' (set: name: { ${name} = set; }) (mkOption {
+          type = one;
+          default = null;
+        }) (reverse path);
+        config.assertions = [
+          {
+            assertion = value == null;
+            message = "The option `${builtins.concatStringsSep "." path}' is gone. ${reason}";
+          }
+        ];
+      };
+    reverse = list: builtins.foldl' (all: item: [ item ] ++ all) [ ] list;
+
     types = {
       raw = one;
+      str = checked "text" builtins.isString;
+      bool = checked "truth value" builtins.isBool;
+      ints.positive = checked "positive number" (value: builtins.isInt value && value > 0);
+      nullOr = type: { merge = values: if values == [ null ] then null else type.merge values; };
+      either = a: b: checked "${a.name} or ${b.name}" (value: a.check value || b.check value);
       package = one;
       enum = values: {
+        name = "one of ${toString values}";
+        check = value: builtins.elem value values;
         merge = values': check values (one.merge values');
       };
       listOf = _: { merge = builtins.concatLists; };
-      attrsOf = _: one;
+      attrsOf = _: { merge = builtins.foldl' (all: value: all // value) { }; };
       submodule = module: {
         merge =
           values:
@@ -49,13 +87,39 @@ let
     one.merge =
       values:
       if builtins.length values == 1 then builtins.head values else throw "one value of ${toString (builtins.length values)}";
+    checked = name: check: {
+      inherit name check;
+      merge =
+        values:
+        let
+          value = one.merge values;
+        in
+        if check value then value else throw "`${builtins.toJSON value}` is no ${name}";
+    };
     check =
       values: value: if builtins.elem value values then value else throw "`${toString value}` is none of ${toString values}";
 
+    # What remains of values under conditions, and of those that override others.
+    remaining =
+      values:
+      let
+        flat = flattened values;
+        overrides = builtins.filter (value: builtins.isAttrs value && value._override or false) flat;
+      in
+      if overrides != [ ] then map (value: value.value) overrides else flat;
+    flattened = builtins.concatMap (
+      value:
+      if builtins.isAttrs value && value ? _if then
+        (if value._if then flattened [ value.value ] else [ ])
+      else
+        [ value ]
+    );
+
     # The value of an option that is defined as `values`.
     merged =
-      option: values:
+      option: given:
       let
+        values = remaining given;
         isDefault = value: builtins.isAttrs value && value._default or false;
         set = builtins.filter (value: !isDefault value) values;
         own =
@@ -75,7 +139,14 @@ let
           module:
           let
             it = if builtins.isFunction module then module else if builtins.isAttrs module then module else import module;
-            set = if builtins.isFunction it then it (specialArgs // { inherit config lib; }) else it;
+            arguments = specialArgs // {
+              inherit config lib;
+              extendModules = more: evalModules {
+                inherit specialArgs;
+                modules = modules ++ more.modules;
+              };
+            };
+            set = if builtins.isFunction it then it arguments else it;
           in
           builtins.concatMap read (set.imports or [ ])
           ++ [
@@ -86,7 +157,10 @@ let
           ];
         all = builtins.concatMap read modules;
         collect =
-          options: values:
+          options: given:
+          let
+            values = remaining given;
+          in
           if options._option or false then
             merged options values
           else
@@ -99,7 +173,11 @@ let
               if options ? ${name} then
                 collect options.${name} (of name)
               # An undeclared option is kept as it is: systems have options that are not ours.
-              else if builtins.all (value: builtins.isAttrs value && !(value ? type) && !(value._default or false)) (of name) then
+              else if
+                builtins.all (
+                  value: builtins.isAttrs value && !(value ? type) && !(value._default or false)
+                ) (remaining (of name))
+              then
                 collect { } (of name)
               else
                 merged { type = one; } (of name)

@@ -9,7 +9,10 @@ use diskwright::front::manifest::Manifest;
 use diskwright::pour::{PourOptions, pour};
 use diskwright::progress::Progress;
 
-use crate::support::tools::{command, must};
+use crate::support::pinned::pinned;
+use crate::support::program::diskwright;
+use crate::support::table;
+use crate::support::tools::{command, must, scratch};
 
 /// The records of fixtures/layouts.txt: the output of sfdisk for the image of each name.
 fn records() -> BTreeMap<String, String> {
@@ -30,6 +33,39 @@ fn build(name: &str) -> (Built, Work) {
     let built =
         manifest.describe(None, &Progress::default()).and_then(|description| description.build(&work));
     (built.unwrap_or_else(|error| panic!("{error}")), work)
+}
+
+/// The example of the boot disk of 2018: the table of its record, the hybrid MBR that sgdisk 1.0.9 writes for it, and a FAT16
+/// by the name that nixpkgs gave it.
+#[test]
+fn the_boot_disk_of_2018_is_an_example() {
+    let folder = scratch();
+    let disk = folder.path().join("qemu2018.img");
+    let manifest = Path::new("examples/vm-boot.toml");
+    let said = crate::support::program::build(manifest, &disk);
+    assert!(said.error().contains("the FAT label `boot` has lower-case letters"), "{}", said.error());
+    let map = must(diskwright().arg("build").arg(manifest).args(["--dry-run", "--map"]));
+    pinned("golden/vm-boot.map", &map.text());
+
+    let said = must(command("sfdisk").args(["--dump", "qemu2018.img"]).current_dir(folder.path()));
+    let lines: Vec<_> = said.text().lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    assert_eq!(lines.join("\n"), records()["qemu2018"]);
+    table::assert_clean(&disk);
+    let bytes = std::fs::read(&disk).unwrap();
+    let entry = |number: usize| {
+        let entry = &bytes[446 + 16 * number..][..16];
+        let word = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().unwrap());
+        (entry[4], word(8), word(12))
+    };
+    assert_eq!([0, 1, 2].map(entry), [(0xee, 1, 2047), (0xef, 2048, 79_839), (0, 0, 0)]);
+
+    let boot = folder.path().join("boot.img");
+    table::extract(&disk, (2048, 79_839), &boot);
+    crate::support::fat::assert_clean(&boot);
+    let value = |name: &str| {
+        must(command("blkid").args(["-p", "-o", "value", "-s", name]).arg(&boot)).text().trim().to_owned()
+    };
+    assert_eq!((value("VERSION"), value("LABEL")), ("FAT16".to_owned(), "boot".to_owned()));
 }
 
 /// The output of sfdisk for `disk`, with the name of the record.

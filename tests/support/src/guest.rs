@@ -233,7 +233,7 @@ const GUESTS: u32 = 2;
 
 /// Waits until fewer than [`GUESTS`] run, in all processes that test this build. The lock of the file stands
 /// for one guest; it ends with the process that holds it.
-fn turn() -> File {
+pub fn turn() -> File {
     loop {
         for number in 0..GUESTS {
             let place = build_folder().join(format!("guest-{number}"));

@@ -12,6 +12,8 @@ lib.evalModules {
       options.boot.loader.timeout = lib.mkOption { type = lib.types.raw; default = 5; };
       options.boot.loader.systemd-boot.enable = lib.mkOption { type = lib.types.raw; default = false; };
       options.boot.loader.grub.enable = lib.mkOption { type = lib.types.raw; default = true; };
+      options.assertions = lib.mkOption { type = lib.types.listOf lib.types.raw; default = [ ]; };
+      options.boot.initrd.availableKernelModules = lib.mkOption { type = lib.types.listOf lib.types.raw; default = [ ]; };
       config.system.build.toplevel = path "nixos-system";
       config.system.nixos = { version = "26.05"; versionSuffix = "pre"; };
     }
