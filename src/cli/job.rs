@@ -9,8 +9,9 @@ use super::signals::watch;
 use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::{self, Format, Settings};
-use crate::disk::{Built, Partition, Payload, Work};
+use crate::disk::{Body, Built, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result, Subject};
+use crate::filesystem::Spec;
 use crate::front::{self, Description, Finished, boot_disk};
 use crate::host::kind_of;
 use crate::image::dump::dump;
@@ -170,6 +171,11 @@ impl Verify {
     pub(super) fn expected(&self, description: &Description) -> Result<Option<Expected>> {
         if !self.verify_closure {
             return Ok(None);
+        }
+        let in_pool = |partition: &Partition| matches!(partition.body, Body::Filesystem(Spec::Zfs(_), _));
+        if description.disk.partitions.iter().any(in_pool) {
+            return Err(Error::new(Kind::Usage, "--verify-closure does not read ZFS pools")
+                .hint("every block of a pool has a checksum, which `zpool scrub` compares"));
         }
         if description.closure.is_some() {
             return Ok(description.closure.clone());

@@ -131,10 +131,9 @@ impl Plan {
         std::thread::scope(|scope| {
             // The server answers before QEMU starts: QEMU asks for the size of its disk at once.
             let serving = scope.spawn(|| server.serve_one(ours, &stop));
-            let theirs = OwnedFd::from(theirs);
-            let there = inherited(&theirs);
-            drop(theirs);
-            let ended = there
+            // Only QEMU keeps its end open from here on.
+            let handed = inherited(&theirs.into());
+            let ended = handed
                 .and_then(|theirs| {
                     let qemu = start(&self.command, Stdio::inherit());
                     drop(theirs);

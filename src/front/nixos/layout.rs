@@ -29,7 +29,7 @@ const ZFS_ESP_START: Bytes = Bytes::new(2 * MIB);
 /// The type that parted gives to a partition without flags on a GPT (EFI_BASIC_DATA).
 const BASIC_DATA: Uuid = uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7");
 /// What OpenZFS keeps behind a pool (lib/libefi/rdwr_efi.c, EFI_MIN_RESV_SIZE).
-const RESERVED: Bytes = Bytes::new(8 * MIB);
+pub(super) const RESERVED: Bytes = Bytes::new(8 * MIB);
 /// Where the EFI system partition of efixbootldr ends.
 const ESP_END: Bytes = Bytes::new(100 * MIB);
 /// The BIOS boot partition of hybrid: from the first sector after the table, 34, to sector 2048. That is one
