@@ -138,11 +138,12 @@ fn definitions_of_repart() {
     must(diskwright().current_dir(folder).args(words).args(["--dry-run=no", "built.raw"]));
     let served = {
         let mut serve = diskwright();
-        serve.current_dir(folder).args(["serve", "--socket", "socket", "--"]).args(words);
+        serve.current_dir(folder).args(["serve", "--socket", "socket", "--"]).args(words).arg("image.raw");
         Served::of(serve, folder.join("socket"))
     };
     assert_eq!(read(&served.uri, folder), digest(&built));
     assert_ne!(read(&served.export("data"), folder), digest(&built));
+    assert!(!folder.join("image.raw").exists());
 }
 
 /// An image of any format is a disk again, and its partitions are exports.

@@ -393,10 +393,10 @@ fn flags(error: Error) -> Error {
     })
 }
 
-/// The disk that the arguments describe, in the container of `work`. It is not written, so that it needs no name.
+/// The disk that the arguments describe, in the container of `work`. It is not written.
 pub(super) fn built(args: &Args, work: &Work) -> Result<Built> {
     args.refused.check()?;
-    let image = args.image.clone().unwrap_or_else(|| PathBuf::from("image.raw"));
+    let image = args.image.clone().ok_or_else(|| Error::new(Kind::Usage, "there is no image"))?;
     Ok(prepare(&args.options(image)?, work)?.build(work)?.built)
 }
 
