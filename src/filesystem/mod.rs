@@ -16,7 +16,7 @@ pub mod squashfs;
 pub mod swap;
 mod volume;
 
-pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Volume, contents, open};
+pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Space, Volume, contents, open};
 
 use std::sync::Arc;
 
