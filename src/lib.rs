@@ -20,6 +20,7 @@
 //! | the picture of a disk, its slices, and cursors that read it | [`image`] |
 //! | threads and output: pour, stream, ordered pipeline, spool, digests | [`pour`] |
 //! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
+//! | names, metadata and bytes of the files in any image | [`look`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
@@ -78,6 +79,7 @@ pub mod identity;
 pub mod image;
 pub mod inspect;
 pub mod key;
+pub mod look;
 pub mod nix;
 mod numbers;
 pub mod pour;
