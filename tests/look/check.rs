@@ -136,7 +136,12 @@ fn faults_of_a_table_are_found() {
         let image = copy(&whole);
         change(&image, at, &[0xa5]);
         let theirs = run(command("sgdisk").arg("-v").arg(&image));
-        assert!(!theirs.text().contains("No problems found"), "{name}: sgdisk finds nothing");
+        let silent = theirs.error().is_empty()
+            && !theirs.text().contains("aution")
+            && !theirs.text().contains("arning");
+        // sgdisk does not ask for the mark of the protective record.
+        let silent = silent && name != "the protective record";
+        assert!(!(silent && theirs.text().contains("No problems found")), "{name}: sgdisk finds nothing");
         finds(&image, words, name);
     }
     // Partitions over each other: sgdisk does not make them, so the entry of one gets the start of the other.
@@ -167,8 +172,6 @@ const EXT4: &[&str] = &[
     "sif /etc links_count 9",
     "rm /etc/a.conf\nlink <12> /x",
     "unlink /secret",
-    "sif /large size_high 7",
-    "sif /large extra_isize 300",
     "ln /etc /tmp/loop",
 ];
 
@@ -182,10 +185,10 @@ fn faults_of_an_ext4_are_found() {
     for commands in EXT4 {
         let image = copy(&whole);
         debugfs::damage(&image, &format!("{commands}\n"));
-        let theirs = run(command("e2fsck").arg("-fn").arg(&image));
-        assert_ne!(theirs.code, 0, "{commands}: e2fsck finds nothing");
+        let theirs = crate::support::ext4::remarks(&image);
+        assert!(!theirs.is_empty(), "{commands}: e2fsck finds nothing");
         if check(&image).code != 1 {
-            missed.push(format!("{commands}: {}", theirs.text()));
+            missed.push(format!("{commands}: {theirs:?}"));
         }
     }
     assert!(missed.is_empty(), "not found:\n{}", missed.join("\n"));
@@ -220,11 +223,14 @@ fn faults_of_other_filesystems_are_found() {
     }
     mkfs_squashfs(&source, &image, &[]);
     assert_eq!(check(&image).code, 0);
+    // The superblock has the places of inodes, directories and fragments; a block of metadata begins with its length.
     let bytes = std::fs::read(&image).unwrap();
-    for at in [100, bytes.len() / 2, bytes.len() * 3 / 4] {
+    for (name, field) in [("inodes", 64), ("directories", 72)] {
+        let start = u64::from_le_bytes(bytes[field..field + 8].try_into().unwrap());
         let damaged = copy(&image);
-        change(&damaged, u64::try_from(at).unwrap(), &[!bytes[at], !bytes[at + 1]]);
-        assert_eq!(check(&damaged).code, 1, "byte {at} of a SquashFS");
+        change(&damaged, start + 3, &[0xa5, 0x5a]);
+        assert_ne!(run(command("unsquashfs").args(["-l"]).arg(&damaged)).code, 0, "{name} of a SquashFS");
+        assert_eq!(check(&damaged).code, 1, "{name} of a SquashFS");
     }
     mkfs_erofs(&source, &image, &[]);
     assert_eq!(check(&image).code, 0);

@@ -96,7 +96,7 @@ fn an_image_is_compared_with_a_folder() {
     let folder = scratch();
     let source = folder.path().join("source");
     tree::plain(&source);
-    let (ext4, squashfs) = (folder.path().join("root.ext4.img"), folder.path().join("root.squashfs"));
+    let (ext4, squashfs) = (folder.path().join("root.ext4.img"), folder.path().join("root.squashfs.img"));
     mkfs_ext4(&source, &ext4, &["--owner", "preserve"]);
     mkfs_squashfs(&source, &squashfs, &["--owner", "preserve"]);
     let said = diff(&format!("{}:/", text(&squashfs)), text(&source), &[]);
