@@ -107,7 +107,7 @@ fn near_standard_input() -> PathBuf {
 }
 
 /// Prints what was asked for and could not be kept.
-fn warn(warnings: &[Warning]) {
+pub(super) fn warn(warnings: &[Warning]) {
     for warning in warnings {
         complain(Severity::Warning, &warning.to_string());
     }

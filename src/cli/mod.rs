@@ -4,10 +4,13 @@
 
 mod bar;
 mod build;
+mod check;
 mod convert;
+mod diff;
 mod docs;
 mod init;
 mod job;
+mod look;
 mod manual;
 mod mkfs;
 mod nixos;
@@ -64,6 +67,16 @@ enum Command {
     Resize(convert::Resize),
     /// Show what an image is and what is in it
     Inspect(convert::Inspect),
+    /// List files in an image
+    Ls(look::List),
+    /// Print files of an image
+    Cat(look::Cat),
+    /// Copy files out of an image, into a folder or as a tar archive
+    Copy(look::Copy),
+    /// Compare two images, or an image with a folder
+    Diff(diff::Args),
+    /// Find the faults of an image: its container, its table and its filesystems
+    Check(check::Args),
     /// Write a commented manifest to start from: nixos, esp+root, bios or data
     Init(init::Args),
     /// Print the JSON Schema of manifests, for editors
@@ -107,6 +120,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    // As diff(1) has it: 1 says that there are differences, and 2 that they could not be found.
+    let mut different = false;
+    let compares = matches!(cli.command, Command::Diff(_));
     let done = match cli.command {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
@@ -124,12 +140,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),
         Command::Inspect(args) => convert::look(&args),
+        Command::Ls(args) => look::ls(&args),
+        Command::Cat(args) => look::cat(&args),
+        Command::Copy(args) => look::copy(&args),
+        Command::Diff(args) => diff::run(&args).map(|equal| different |= !equal),
+        Command::Check(args) => check::run(&args),
         Command::Init(args) => init::run(args),
         Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     };
     match done {
+        Ok(()) if different => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Another command may have another flag for the same option.
@@ -140,7 +162,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             if error.kind() == Kind::Interrupted {
                 signals::end_by_signal();
             }
-            ExitCode::from(error.kind().exit_code())
+            ExitCode::from(if compares { 2 } else { error.kind().exit_code() })
         }
     }
 }

@@ -117,6 +117,17 @@ fn open_as(source: &Arc<Source>, options: &OpenOptions) -> Result<Opened> {
     Ok(opened)
 }
 
+/// The faults of the file at `path`, which was opened as `opened`, besides those that keep it from being opened.
+///
+/// # Errors
+/// [`Kind::Source`] where it cannot be read.
+pub(crate) fn check(path: &Path, opened: &Opened) -> Result<Vec<String>> {
+    match opened.format {
+        Format::Qcow2 => super::qcow2::check::check(&Source::open(path)?),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Opens the image at `path` alone: the data of a backing file is missing in it.
 ///
 /// # Errors
