@@ -121,8 +121,11 @@ fn text(name: &str) -> Vec<u8> {
     data
 }
 
-/// The replies to options: option, kind, data. What follows them is returned too.
-fn replies(mut bytes: &[u8]) -> (Vec<(u32, u32, Vec<u8>)>, &[u8]) {
+/// A reply to an option: option, kind, data.
+type Reply = (u32, u32, Vec<u8>);
+
+/// The replies to options, and what follows them.
+fn replies(mut bytes: &[u8]) -> (Vec<Reply>, &[u8]) {
     let mut found = Vec::new();
     while let Ok(head) = OptionReply::read(bytes) {
         let end = 20 + usize::try_from(head.length).unwrap();
