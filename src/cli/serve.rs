@@ -236,7 +236,10 @@ impl Args {
             let path = printable_path(&beside.path);
             complain(Severity::Warning, &format!("a file beside the disk is not served: {path}"));
         }
-        self.add_built(name, &built, &work, exports)
+        self.add_built(name, &built, &work, exports)?;
+        let Some(boot) = &description.boot else { return Ok(()) };
+        let name = if name.is_empty() { "boot".to_owned() } else { format!("{name}.boot") };
+        self.add_built(&name, &boot.build(&work)?, &work, exports)
     }
 
     /// Adds a disk that is laid out, or with a format its file.
