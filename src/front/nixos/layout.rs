@@ -114,6 +114,17 @@ pub(super) struct Wish {
     pub(super) architecture: Option<Architecture>,
 }
 
+impl Layout {
+    /// The table of the root's disk.
+    const fn table(self) -> Scheme {
+        match self {
+            Self::Legacy | Self::LegacyBoot => Scheme::Mbr,
+            Self::None => Scheme::None,
+            _ => Scheme::Gpt,
+        }
+    }
+}
+
 impl Wish {
     /// The partitions.
     ///
@@ -168,17 +179,11 @@ impl Wish {
             Layout::None => vec![Slot { label: "", ..root("", None, None) }],
             Layout::Zfs => return self.pool_disk(root_size),
             Layout::ZfsSingle => {
-                let mut slots = self.boot_slots(boot_end, "primary")?;
                 let pool = Slot { kind: self.zfs_type("zfs")?, ..root("primary", None, Some(boot_end)) };
-                slots.push(pool);
-                slots
+                self.boot_slots(boot_end, "primary")?.into_iter().chain([pool]).collect()
             }
         };
-        let table = match self.layout {
-            Layout::Legacy | Layout::LegacyBoot => Scheme::Mbr,
-            Layout::None => Scheme::None,
-            _ => Scheme::Gpt,
-        };
+        let table = self.layout.table();
         // nixpkgs leaves the ids of disks with ZFS to chance.
         let is_named = self.compat && table == Scheme::Gpt && !self.layout.has_pool();
         let guid = is_named.then_some(DiskId::Guid(DISK));
