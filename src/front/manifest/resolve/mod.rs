@@ -1,7 +1,7 @@
 //! The meaning of a manifest. All defaults are set here, and all contradictions refused.
 //!
-//! This module looks at no disk. Of host files it reads only keys, signatures, and what
-//! a NixOS system says of its start. What depends on contents, such
+//! This module looks at no disk. Of host files it reads only keys, signatures, what
+//! a NixOS system says of its start, and what kind of file a ready image is. What depends on contents, such
 //! as sizes and places of partitions, is decided while the disk is built.
 
 mod entry;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::Manifest;
 use super::schema;
+use crate::container::check_partition;
 use crate::disk::{Body, Disk, Guid, Partition, Size};
 use crate::error::{Error, Result, Subject, Warning};
 use crate::filesystem::Spec;
@@ -367,7 +368,14 @@ impl Reading<'_> {
             if image.is_empty() || image.contains('\0') {
                 return Err(refuse("image", "`image` is not a path"));
             }
-            return Ok(Body::File(self.manifest.path(image)));
+            let image = self.manifest.path(image);
+            if written.image_format.is_none() {
+                check_partition(&image).map_err(|error| self.manifest.place(error, &path.key("image")))?;
+            }
+            return Ok(Body::File(image));
+        }
+        if written.image_format.is_some() {
+            return Err(refuse("image_format", "there is no `image` whose format this could be"));
         }
         if let Some(body) = self.derived(written, path)? {
             return Ok(body);
