@@ -302,7 +302,19 @@ fn an_empty_system_partition_is_said() {
         let words = "partition[0] (esp.toml:4): there is nothing on the EFI system partition";
         assert_eq!(said.matches(words).count(), expected, "{table} {kind}: {said}");
         assert_eq!(said.lines().count(), expected, "{table} {kind}: {said}");
+        bench.write("esp.toml", manifest("contents = [ { directory = true, target = \"/EFI/BOOT\" } ]"));
+        let said = text(&bench.run(&["build", "esp.toml", "-o", "esp.img"]).stderr);
+        let words = "partition[0] (esp.toml:4): there is no file on the EFI system partition";
+        assert_eq!(said.matches(words).count(), expected, "{table} {kind}: {said}");
         bench.write("esp.toml", manifest("contents = [ { text = \"x\", target = \"/x\" } ]"));
         bench.good(&["build", "esp.toml", "-o", "esp.img"]);
+        let bare = format!(
+            "version = 1\n[disk]\ntable = \"{table}\"\n[[partition]]\ntype = \"{kind}\"\nsize = \"1MiB\"\n"
+        );
+        bench.write("esp.toml", bare);
+        let said = text(&bench.run(&["build", "esp.toml", "-o", "esp.img"]).stderr);
+        let words = "partition[0] (esp.toml:4): the EFI system partition has no filesystem";
+        assert_eq!(said.matches(words).count(), expected, "{table} {kind}: {said}");
+        assert_eq!(said.lines().count(), expected, "{table} {kind}: {said}");
     }
 }

@@ -384,7 +384,10 @@ impl Reading<'_> {
             return match written.contents {
                 Some(_) => Err(refuse("contents", "there are contents, but no filesystem to hold them")
                     .hint("add filesystem = { type = \"ext4\" } or another")),
-                None => Ok(Body::Empty),
+                None => {
+                    self.tell_bootless(written, path);
+                    Ok(Body::Empty)
+                }
             };
         };
         let Some(spec) = filesystem.get() else {
@@ -412,6 +415,20 @@ impl Reading<'_> {
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Body::Filesystem(spec.clone(), entries.into()))
+    }
+
+    /// Warns of an EFI system partition without a filesystem.
+    fn tell_bootless(&self, written: &schema::Partition, path: &KeyPath) {
+        let kind = written.kind.as_deref().and_then(|name| Type::parse(name, self.architecture).ok());
+        if kind.is_some_and(Type::is_esp) {
+            let text = "the EFI system partition has no filesystem: UEFI firmware finds nothing to start";
+            self.tell(path, text);
+        }
+    }
+
+    /// Adds a warning about the part of the manifest at `path`.
+    fn tell(&self, path: &KeyPath, text: impl std::fmt::Display) {
+        self.told.borrow_mut().push(Warning(format!("{}: {text}", self.manifest.describe_key(path))));
     }
 
     /// Refuses a partition that is to hold two things.
