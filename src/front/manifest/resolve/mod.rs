@@ -17,6 +17,7 @@ use crate::disk::{Body, Disk, Guid, Partition, Size};
 use crate::error::{Error, Result, Subject, Warning};
 use crate::filesystem::Spec;
 use crate::front::{Dates, Description, Locator, nixos, seed};
+use crate::host::elsewhere;
 use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::progress::Progress;
@@ -368,6 +369,9 @@ impl Reading<'_> {
             if image.is_empty() || image.contains('\0') {
                 return Err(refuse("image", "`image` is not a path"));
             }
+            if let Some((what, hint)) = elsewhere(image) {
+                return Err(refuse("image", what).found(entry::quoted(image)).hint(hint));
+            }
             let image = self.manifest.path(image);
             if written.image_format.is_none() {
                 check_partition(&image).map_err(|error| self.manifest.place(error, &path.key("image")))?;
@@ -393,6 +397,7 @@ impl Reading<'_> {
         let Some(spec) = filesystem.get() else {
             return Err(Error::bug("a filesystem that does not parse was not refused"));
         };
+        self.ask_unit(spec.free(), &path.key("filesystem").key("free"));
         if spec.free().is_some() && written.size.is_some_and(|size| size != Size::Auto) {
             return Err(self
                 .manifest
@@ -431,6 +436,14 @@ impl Reading<'_> {
         self.told.borrow_mut().push(Warning(format!("{}: {text}", self.manifest.describe_key(path))));
     }
 
+    /// Asks for the unit of a size below 64 KiB that is a number alone.
+    fn ask_unit(&self, size: Option<Bytes>, path: &KeyPath) {
+        let Some((size, question)) = size.and_then(|size| Some((size, size.number_alone()?))) else { return };
+        if self.manifest.is_number_alone(path) {
+            self.tell(path, format!("only {} bytes: {question}", size.get()));
+        }
+    }
+
     /// Refuses a partition that is to hold two things.
     fn one_body(&self, written: &schema::Partition, path: &KeyPath) -> Result<()> {
         let filesystem = written.filesystem.is_some() || written.contents.is_some();
@@ -463,6 +476,9 @@ impl Reading<'_> {
             _ => "",
         };
         let path = path.key("size");
+        if let Some(Size::Fixed(size)) = written.size {
+            self.ask_unit(Some(size), &path);
+        }
         match size {
             Size::Auto if !what.is_empty() => Err(self
                 .manifest
