@@ -82,6 +82,7 @@ pub(super) fn convert(args: Convert) -> Result<()> {
         };
         open_stream(&mut standard_input(&progress)?, &near, &args.from.options(), &progress)?
     } else {
+        super::check_path(&args.source)?;
         open(&args.source, &args.from.options())?
     };
     let mut out;

@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
@@ -111,7 +112,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let (name, cli) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => {
+        Err(mut error) => {
+            if let Some(tip) = other_filesystem(&error) {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
             // Help and version are not errors and go to standard output; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print() {
@@ -180,6 +184,28 @@ fn renamed(mut arguments: Vec<OsString>) -> std::result::Result<Vec<OsString>, E
     }
     arguments.insert(1, "repart".into());
     Ok(arguments)
+}
+
+/// How to make a filesystem that `mkfs` knows by another name.
+fn other_filesystem(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let own = match name.as_str() {
+        "fat" | "msdos" | "dos" => "mkfs vfat".to_owned(),
+        "fat12" | "fat16" | "fat32" => format!("mkfs vfat --fat {}", name.trim_start_matches("fat")),
+        "ext2" | "ext3" => "mkfs ext4".to_owned(),
+        _ => return None,
+    };
+    Some(format!("write `diskwright {own}`"))
+}
+
+/// Refuses a path that a shell or a browser would understand and that is not there.
+fn check_path(path: &std::path::Path) -> Result<()> {
+    match path.to_str().and_then(crate::host::elsewhere) {
+        Some((what, hint)) if path.symlink_metadata().is_err() => {
+            Err(Error::new(Kind::Usage, what).found(crate::text::printable_path(path)).hint(hint))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The flag that `command`, or a command below it, has for the option `key`.
@@ -315,6 +341,19 @@ mod tests {
             assert!(ext4.contains(flag) && !vfat.contains(flag), "{flag}");
         }
         assert!(vfat.contains("--label") && vfat.contains("--seed"));
+    }
+
+    /// What `mkfs` makes, a manifest can have too.
+    #[test]
+    fn help_of_build_lists_all_filesystems() {
+        let mut command = Cli::command();
+        let mkfs = command.find_subcommand("mkfs").unwrap();
+        let names: Vec<String> = mkfs.get_subcommands().map(|kind| kind.get_name().to_owned()).collect();
+        let help = command.find_subcommand_mut("build").unwrap().render_long_help().to_string();
+        let list = help.split("Filesystems: ").nth(1).unwrap().split('.').next().unwrap();
+        let listed: Vec<&str> = list.split(',').map(str::trim).collect();
+        assert!(names.len() > 3 && names.iter().all(|name| listed.contains(&name.as_str())), "{listed:?}");
+        assert!(listed.contains(&"swap") && listed.len() == names.len() + 1, "{listed:?}");
     }
 
     #[test]
