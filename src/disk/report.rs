@@ -155,7 +155,8 @@ impl Report {
         }
         for partition in &self.partitions {
             let filesystem = partition.filesystem.as_ref();
-            let lines = filesystem.map_or([String::new(), String::new()], Filesystem::lines);
+            let lines = filesystem
+                .map_or([String::new(), String::new()], |filesystem| filesystem.lines(partition.size));
             if self.table == "none" {
                 lines.iter().filter(|line| !line.is_empty()).for_each(|line| {
                     let _ = writeln!(text, "  {line}");
@@ -277,8 +278,9 @@ impl Filesystem {
     }
 
     /// `ext4 nixos 5e1f…`, and how full it is: `1.2 GiB used (64 MiB of it the journal), 512 MiB free`. Each
-    /// has a line of its own, so that the table fits a terminal of 100 columns.
-    fn lines(&self) -> [String; 2] {
+    /// has a line of its own, so that the table fits a terminal of 100 columns. Where the last block is not whole, as in
+    /// SquashFS, what is used ends with the `size` bytes of the partition.
+    fn lines(&self, size: u64) -> [String; 2] {
         let mut name = self.kind.to_owned();
         for part in [shortened(&self.label), printable(self.uuid.as_bytes())] {
             if !part.is_empty() {
@@ -288,7 +290,7 @@ impl Filesystem {
         if self.kind == "swap" {
             return [name, String::new()];
         }
-        let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size)).human();
+        let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size).min(size)).human();
         let mut full = format!("{} used", human(self.used_blocks));
         if self.journal > 0 {
             let _ = write!(full, " ({} of it the journal)", Bytes::new(self.journal).human());
@@ -309,5 +311,30 @@ fn shortened(name: &str) -> String {
     match name.char_indices().nth(LONGEST_NAME) {
         Some((cut, _)) if name.chars().nth(LONGEST_NAME + 1).is_some() => format!("{}…", &name[..cut]),
         _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::KIB;
+
+    #[test]
+    fn what_is_used_ends_with_the_partition() {
+        let facts = Facts {
+            kind: "squashfs",
+            label: String::new(),
+            uuid: String::new(),
+            block_size: 128 * KIB,
+            blocks: 1,
+            free_blocks: 0,
+            journal: 0,
+            inodes: Some(1),
+            free_inodes: Some(0),
+        };
+        for (size, used) in [(4 * KIB, 4 * KIB), (1024 * KIB, 128 * KIB)] {
+            let expected = format!("{} used, {} free", Bytes::new(used).human(), Bytes::ZERO.human());
+            assert_eq!(Filesystem::new(&facts).lines(size)[1], expected);
+        }
     }
 }
