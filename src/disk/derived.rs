@@ -27,6 +27,15 @@ pub trait Derived: Send + Sync + fmt::Debug {
     /// Where it cannot be made for partitions of these sizes.
     fn size(&self, needed: &[Bytes]) -> Result<Bytes>;
 
+    /// Refuses what cannot be read on a disk with logical sectors of this many bytes. It is asked before any work.
+    ///
+    /// # Errors
+    /// Where the disk's sectors are too large for it.
+    fn check_sector_size(&self, sector_size: u64) -> Result<()> {
+        let _ = sector_size;
+        Ok(())
+    }
+
     /// Its bytes, and everything else that follows from the partitions that it depends on.
     ///
     /// # Errors

@@ -157,11 +157,12 @@ impl Report {
         for partition in &self.partitions {
             let filesystem = partition.filesystem.as_ref();
             if self.table == "none" {
-                filesystem.map_or_else(Vec::new, |filesystem| filesystem.lines(WIDTH - 2)).iter().for_each(
-                    |line| {
+                filesystem
+                    .map_or_else(Vec::new, |filesystem| filesystem.lines(WIDTH - 2, partition.size))
+                    .iter()
+                    .for_each(|line| {
                         let _ = writeln!(text, "  {line}");
-                    },
-                );
+                    });
                 continue;
             }
             let cells = [
@@ -171,7 +172,10 @@ impl Report {
                 shortened(partition.kind.as_deref().unwrap_or_default()),
                 shortened(partition.label.as_deref().unwrap_or_default()),
             ];
-            rows.push((cells, filesystem.map_or(Filled::Nothing, Filled::By)));
+            rows.push((
+                cells,
+                filesystem.map_or(Filled::Nothing, |filesystem| Filled::By(filesystem, partition.size)),
+            ));
         }
         columns(&rows, &mut text);
         for partition in &self.partitions {
@@ -209,7 +213,8 @@ impl Report {
 enum Filled<'a> {
     Title,
     Nothing,
-    By(&'a Filesystem),
+    /// A filesystem, and the bytes of its partition.
+    By(&'a Filesystem, u64),
 }
 
 /// Appends `rows` in columns as wide as their widest cell. Numbers, places and sizes are aligned right, words
@@ -231,7 +236,7 @@ fn columns(rows: &[([String; 5], Filled<'_>)], text: &mut String) {
         let lines = match filled {
             Filled::Title => vec!["filesystem".to_owned()],
             Filled::Nothing => Vec::new(),
-            Filled::By(filesystem) => filesystem.lines(WIDTH.saturating_sub(column)),
+            Filled::By(filesystem, size) => filesystem.lines(WIDTH.saturating_sub(column), *size),
         };
         let (first, others) =
             lines.split_first().map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
@@ -288,8 +293,9 @@ impl Filesystem {
     }
 
     /// `ext4 nixos 5e1f…`, with the UUID on a line of its own if `space` columns do not hold both, and how full it is:
-    /// `1.2 GiB used (64 MiB of it the journal), 512 MiB free`.
-    fn lines(&self, space: usize) -> Vec<String> {
+    /// `1.2 GiB used (64 MiB of it the journal), 512 MiB free`. Where the last block is not whole, as in SquashFS, what is
+    /// used ends with the `size` bytes of the partition.
+    fn lines(&self, space: usize, size: u64) -> Vec<String> {
         let mut name = self.kind.to_owned();
         let (label, uuid) = (shortened(&self.label), printable(self.uuid.as_bytes()));
         if !label.is_empty() {
@@ -305,7 +311,7 @@ impl Filesystem {
         if self.kind == "swap" {
             return lines;
         }
-        let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size)).human();
+        let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size).min(size)).human();
         let mut full = format!("{} used", human(self.used_blocks));
         if self.journal > 0 {
             let _ = write!(full, " ({} of it the journal)", Bytes::new(self.journal).human());
@@ -336,6 +342,7 @@ fn shortened(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::KIB;
 
     /// Every filesystem with the widest label and id that it can have, in the widest partition.
     fn widest(table: &'static str) -> Report {
@@ -411,5 +418,24 @@ mod tests {
         report.partitions[0].filesystem.as_mut().unwrap().label = "root".to_owned();
         let text = report.text();
         assert!(text.contains("ext4 root ffffffff-ffff-"), "{text}");
+    }
+
+    #[test]
+    fn what_is_used_ends_with_the_partition() {
+        let facts = Facts {
+            kind: "squashfs",
+            label: String::new(),
+            uuid: String::new(),
+            block_size: 128 * KIB,
+            blocks: 1,
+            free_blocks: 0,
+            journal: 0,
+            inodes: Some(1),
+            free_inodes: Some(0),
+        };
+        for (size, used) in [(4 * KIB, 4 * KIB), (1024 * KIB, 128 * KIB)] {
+            let expected = format!("{} used, {} free", Bytes::new(used).human(), Bytes::ZERO.human());
+            assert_eq!(Filesystem::new(&facts).lines(WIDTH, size)[1], expected);
+        }
     }
 }

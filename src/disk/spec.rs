@@ -2,7 +2,9 @@
 //! contains no text of a manifest, no flag and no line number; errors name a
 //! [`Subject`](crate::error::Subject) of it.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -14,7 +16,8 @@ use crate::identity::{self, Seed};
 use crate::image::Image;
 use crate::table::{Attribute, Scheme, Type};
 use crate::tree::Time;
-use crate::units::{Bytes, Sectors, u64_of};
+use crate::units::{Bytes, Sectors, SizeError, u64_of};
+use crate::values::{ValueError, refuse, size_pattern, value};
 
 /// A disk to build.
 #[derive(Clone, Debug)]
@@ -108,6 +111,36 @@ pub enum Size {
     /// Exactly this size.
     Fixed(Bytes),
 }
+
+impl FromStr for Size {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "fill" => Ok(Self::Fill),
+            size => size
+                .parse()
+                .map(Self::Fixed)
+                .or_else(|why: SizeError| refuse(format!("{why}; or write auto or fill"))),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fill => f.write_str("fill"),
+            Self::Fixed(size) => size.fmt(f),
+        }
+    }
+}
+
+value!(Size, number, "PartitionSize", "a size such as \"256MiB\", \"auto\" or \"fill\"", {
+    "description": "`auto` (as small as the contents allow), `fill` (what is left of the disk), or a size.",
+    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^(auto|fill|", size_pattern!(), ")$") }]
+});
 
 /// What a partition holds.
 #[derive(Clone, Debug, Default)]

@@ -49,6 +49,21 @@ impl Derived for Hash {
         verity::size(&self.options, *data)
     }
 
+    /// Linux refuses a device whose blocks of data or hashes are smaller than its sectors (drivers/md/dm-verity-target.c,
+    /// verity_ctr).
+    fn check_sector_size(&self, sector_size: u64) -> Result<()> {
+        let (data, hashes) = (self.options.data_block_size, self.options.hash_block_size);
+        for (what, block) in [("data", data), ("hashes", hashes)] {
+            if u64::from(block.get()) < sector_size {
+                let refused = "the blocks of dm-verity cannot be smaller than the sectors of the disk";
+                return Err(Error::new(Kind::Manifest, refused)
+                    .expected(format!("at least {sector_size} bytes, as the disk's sectors have"))
+                    .found(format!("blocks of {what} with {} bytes", block.get())));
+            }
+        }
+        Ok(())
+    }
+
     fn build(&self, needed: &[Needed], request: &Request<'_>) -> Result<Made> {
         let [data] = needed else { return Err(Error::bug("hashes are of one partition")) };
         let block = u64::from(self.options.data_block_size.get());
@@ -174,6 +189,23 @@ mod tests {
             assert_eq!(made.values[DATA_GUID], root.data_guid().to_string());
             assert_eq!(made.values[HASH_GUID], root.hash_guid().to_string());
         }
+    }
+
+    #[test]
+    fn blocks_below_a_sector_are_refused() {
+        let small = hash(Covers::Partition);
+        small.check_sector_size(512).unwrap();
+        let large = BlockSize::default();
+        for (data, hashes, found) in [
+            (small.options.data_block_size, large, "blocks of data with 512 bytes"),
+            (large, small.options.data_block_size, "blocks of hashes with 512 bytes"),
+        ] {
+            let options = Options { data_block_size: data, hash_block_size: hashes, ..small.options.clone() };
+            let error = Hash { options, ..small.clone() }.check_sector_size(4096).unwrap_err().to_string();
+            assert!(error.contains("at least 4096 bytes") && error.contains(found), "{error}");
+        }
+        let options = Options { data_block_size: large, hash_block_size: large, ..small.options.clone() };
+        Hash { options, ..small }.check_sector_size(4096).unwrap();
     }
 
     #[test]

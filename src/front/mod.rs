@@ -5,6 +5,7 @@ mod loader;
 pub mod manifest;
 pub mod nixos;
 pub mod repart;
+mod section;
 pub mod seed;
 
 use std::fmt;

@@ -2,6 +2,9 @@
 //!
 //! [`FromStr`] parses a value. [`Display`](fmt::Display) prints it in a form that parses back to the same
 //! value. A manifest holds that text, or also a number or a truth value where that is natural.
+//!
+//! This module knows the values of what is below a description of a disk. What is above, such as [`Disk`](crate::disk) and
+//! the front ends, has the texts of its own values, made with the same macros.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +26,7 @@ impl fmt::Display for ValueError {
 impl std::error::Error for ValueError {}
 
 /// A [`ValueError`] as a result.
-fn refuse<T>(why: impl Into<String>) -> Result<T, ValueError> {
+pub(crate) fn refuse<T>(why: impl Into<String>) -> Result<T, ValueError> {
     Err(ValueError(why.into()))
 }
 
@@ -61,11 +64,11 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// Reads a value from text; from a number or a truth value only if it is told to.
-struct Visitor<T> {
-    expected: &'static str,
-    numbers: bool,
-    truth: bool,
-    value: std::marker::PhantomData<T>,
+pub(crate) struct Visitor<T> {
+    pub(crate) expected: &'static str,
+    pub(crate) numbers: bool,
+    pub(crate) truth: bool,
+    pub(crate) value: std::marker::PhantomData<T>,
 }
 
 impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for Visitor<T> {
@@ -160,13 +163,14 @@ macro_rules! words {
     };
 }
 
+pub(crate) use {size_pattern, value, words};
+
 mod id;
 mod metadata;
 mod nixos;
 mod size;
 #[cfg(test)]
 mod tests;
-mod vm;
 mod word;
 
 pub use id::{DiskId, Guid, VolumeId};

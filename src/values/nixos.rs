@@ -4,63 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ValueError, refuse};
-use crate::front::nixos::{BootLoader, EntryNames, Layout, Timeout};
 use crate::tree::Chmod;
-
-words!(
-    Layout, "a layout is",
-    "legacy" => Legacy, "legacy+boot" => LegacyBoot, "legacy+gpt" => LegacyGpt, "efi" => Efi,
-    "efixbootldr" => EfiXbootldr, "hybrid" => Hybrid, "none" => None, "zfs" => Zfs, "zfs-single" => ZfsSingle
-);
-
-value!(Layout, text, "Layout", "the name of a layout, such as \"efi\"", {
-    "description": "The partitions, by the names that make-disk-image.nix gives them.",
-    "enum": ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none", "zfs", "zfs-single"]
-});
-
-words!(
-    BootLoader, "a boot loader is",
-    "systemd-boot" => SystemdBoot, "grub" => Grub, "extlinux" => Extlinux, "none" => None
-);
-
-value!(BootLoader, text, "BootLoader", "\"systemd-boot\", \"grub\", \"extlinux\" or \"none\"", {
-    "description": "What boots the system.",
-    "enum": ["systemd-boot", "grub", "extlinux", "none"]
-});
-
-words!(EntryNames, "entries are named by", "hash" => Hash, "generation" => Generation);
-
-value!(EntryNames, text, "EntryNames", "\"hash\" or \"generation\"", {
-    "description": "How systemd-boot's entries are named.",
-    "enum": ["hash", "generation"]
-});
-
-impl FromStr for Timeout {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match (text, text.parse()) {
-            ("forever", _) => Ok(Self::Forever),
-            // GRUB counts the seconds in 31 bits.
-            (_, Ok(seconds)) if seconds <= i32::MAX.unsigned_abs() => Ok(Self::Seconds(seconds)),
-            _ => refuse("a timeout is a number of seconds, or forever"),
-        }
-    }
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Seconds(seconds) => seconds.fmt(f),
-            Self::Forever => f.write_str("forever"),
-        }
-    }
-}
-
-value!(Timeout, number, "Timeout", "a number of seconds, or \"forever\"", {
-    "description": "Seconds that a menu waits, or `forever`.",
-    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^(forever|[0-9]+)$" }]
-});
 
 /// The filesystem of the root of a NixOS system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

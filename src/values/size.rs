@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ValueError, number, refuse};
-use crate::disk::Size;
 use crate::filesystem::ext4::{Journal, Reserved};
 use crate::units::{Bytes, SizeError};
 
@@ -44,36 +43,6 @@ impl fmt::Display for DiskSize {
 value!(DiskSize, number, "DiskSize", "a size such as \"10GiB\", or \"auto\"", {
     "description": "`auto`, or a size: bytes, or a number with KiB, MiB, GiB, TiB, PiB or EiB.",
     "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^(auto|", size_pattern!(), ")$") }]
-});
-
-impl FromStr for Size {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "fill" => Ok(Self::Fill),
-            size => size
-                .parse()
-                .map(Self::Fixed)
-                .map_err(|why: SizeError| ValueError(format!("{why}; or write auto or fill"))),
-        }
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fill => f.write_str("fill"),
-            Self::Fixed(size) => size.fmt(f),
-        }
-    }
-}
-
-value!(Size, number, "PartitionSize", "a size such as \"256MiB\", \"auto\" or \"fill\"", {
-    "description": "`auto` (as small as the contents allow), `fill` (what is left of the disk), or a size.",
-    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": concat!("^(auto|fill|", size_pattern!(), ")$") }]
 });
 
 value!(Bytes, number, "Bytes", "a size such as \"64KiB\"", {

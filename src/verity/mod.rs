@@ -42,8 +42,7 @@ pub struct Hashes {
 /// blocks, of which the kernel would not verify the last one, and for no data.
 pub fn size(options: &Options, data: Bytes) -> Result<Bytes> {
     let levels = Packing::new(options).levels(blocks(options, data)?);
-    let blocks = levels.fold(1_u64, u64::saturating_add);
-    Ok(Bytes::new(blocks.saturating_mul(options.hash_block_size.bytes())))
+    length(levels, options.hash_block_size)
 }
 
 /// Hashes `length` bytes of `data`, which is read once, on all threads of `packer`; where `data` ends earlier, zeros follow.
@@ -70,6 +69,16 @@ pub fn build(options: &Options, data: &Slice, length: Bytes, packer: &Packer) ->
         at += level.length();
     }
     Ok(Hashes { image: image.finish()?, root: RootHash::new(root)?, data_blocks })
+}
+
+/// The bytes of a superblock and of levels with so many blocks each.
+fn length(mut levels: impl Iterator<Item = u64>, block: BlockSize) -> Result<Bytes> {
+    // Hashes take at most as many bytes as the data that they are of, with the superblock.
+    levels
+        .try_fold(1_u64, u64::checked_add)
+        .and_then(|blocks| blocks.checked_mul(block.bytes()))
+        .map(Bytes::new)
+        .ok_or_else(|| Error::bug("the hashes of dm-verity have no length"))
 }
 
 /// How many blocks of data there are.

@@ -166,6 +166,16 @@ fn values_read_back_and_others_are_refused() {
     }
 }
 
+/// Poisoned: levels with more blocks than there are bytes.
+#[test]
+fn hashes_without_a_length_are_a_bug() {
+    let block = BlockSize::default();
+    assert_eq!(length([3, 1].into_iter(), block).unwrap(), Bytes::new(5 * 4096));
+    for levels in [vec![u64::MAX], vec![u64::MAX / 4096, 1]] {
+        assert_eq!(length(levels.into_iter(), block).unwrap_err().kind(), Kind::Bug);
+    }
+}
+
 #[test]
 fn another_block_salt_or_uuid_is_seen() {
     let data = |byte: u8| Slice::ready("data", vec![byte; 16_384]);

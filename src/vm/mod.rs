@@ -28,6 +28,7 @@ mod run;
 pub mod script;
 mod share;
 pub mod state;
+mod words;
 
 pub use command::Command;
 pub use device::{Drive, EmptyDisk, Options, Share};

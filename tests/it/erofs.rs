@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use diskwright::error::Kind;
 use diskwright::filesystem::{Content as Read, Filesystem, Placement, Size, erofs, open};
 use diskwright::image::Builder as ImageBuilder;
 use diskwright::pour::Packer;
@@ -287,6 +288,28 @@ fn with(xattrs: &[(&[u8], usize)]) -> Arc<Tree> {
 fn build(tree: &Arc<Tree>, options: &erofs::Options) -> diskwright::error::Result<Filesystem> {
     let at = Placement { size: Size::Auto, ..Placement::alone(Uuid::from_u128(7)) };
     erofs::build(tree, options, &at, &Packer::default())
+}
+
+/// The kernel does not mount blocks that are smaller than a sector.
+#[test]
+fn blocks_below_a_sector_are_refused() {
+    let tree = with(&[]);
+    for (sector_size, block_size) in [(4096, 512), (4096, 2048), (512, 512), (4096, 4096)] {
+        let options = erofs::Options { block_size: Some(block_size), ..erofs::Options::default() };
+        let at = Placement { sector_size, ..Placement::alone(Uuid::from_u128(7)) };
+        let built = erofs::build(&tree, &options, &at, &Packer::default());
+        if u64::from(block_size) >= sector_size {
+            built.unwrap();
+            continue;
+        }
+        let error = built.unwrap_err();
+        assert_eq!((error.kind(), error.key()), (Kind::Manifest, Some("block_size")));
+        let text = error.to_string();
+        assert!(
+            text.contains("at least 4096 bytes") && text.contains(&format!("{block_size} bytes")),
+            "{text}"
+        );
+    }
 }
 
 #[test]

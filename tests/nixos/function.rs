@@ -449,6 +449,66 @@ fn the_flakes_evaluate_wherever_they_lie() {
     assert_eq!(evaluate(&own, "templates.default.path", "builtins.pathExists"), true);
 }
 
+/// The text that the package runs after installing, with `execute` as the builder's ability to run the program.
+fn post_install(execute: bool) -> String {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let package = format!(
+        "(import {root}/nix/package.nix {{
+          lib = import {root}/nix/tests/nixpkgs/lib.nix;
+          stdenv = {{ buildPlatform.canExecute = _: {execute}; hostPlatform = {{ }}; }};
+          installShellFiles = \"\";
+          rustPlatform.buildRustPackage = attributes: attributes;
+        }}).postInstall"
+    );
+    let said = must(nix("nix-instantiate").args(["--eval", "--strict", "--json", "-E", &package])).text();
+    serde_json::from_str(&said).unwrap()
+}
+
+/// What stands for nixpkgs' installShellFiles: every file that is given is there, and is not empty.
+const INSTALL: &str = r#"
+set -eu
+note() { for file in "${@:2}"; do [ -s "$file" ] || exit 9; echo "$1 $file"; done; }
+installShellCompletion() { note completion "$@"; }
+installManPage() { note page "$@"; }
+eval "$postInstall"
+"#;
+
+/// The package's text for after the installation runs with the program as it is: a completion for each shell, and each page
+/// that the program writes.
+#[test]
+fn the_package_installs_completions_and_pages() {
+    assert_eq!(post_install(false), "");
+    let folder = scratch();
+    let (bin, pages) = (folder.path().join("out/bin"), folder.path().join("pages"));
+    std::fs::create_dir_all(&bin).unwrap();
+    std::os::unix::fs::symlink(diskwright().get_program(), bin.join("diskwright")).unwrap();
+    let install = |text: &str| {
+        let mut bash = command("bash");
+        bash.args(["-c", INSTALL]).current_dir(folder.path());
+        run(bash.env("out", folder.path().join("out")).env("postInstall", text))
+    };
+    let text = post_install(true);
+    let said = install(&text);
+    assert_eq!(said.code, 0, "{}", said.error());
+    must(diskwright().arg("man").arg("--dir").arg(&pages));
+    let mut expected: Vec<String> =
+        ["bash", "fish", "zsh"].map(|shell| format!("completion diskwright.{shell}")).into();
+    let page = |entry: std::io::Result<std::fs::DirEntry>| {
+        format!("page man/{}", entry.unwrap().file_name().into_string().unwrap())
+    };
+    expected.extend(std::fs::read_dir(&pages).unwrap().map(page));
+    let said = said.text();
+    let mut found: Vec<&str> = said.lines().collect();
+    expected.sort();
+    found.sort_unstable();
+    assert!(expected.len() > 4);
+    assert_eq!(found, expected);
+    // A command that is not there fails, and so does a file that nothing wrote.
+    for wrong in ["$out/bin/diskwrong completions bash > diskwright.bash", "installManPage man/none.1"] {
+        assert_ne!(install(&format!("{text}\n{wrong}\n")).code, 0, "{wrong}");
+    }
+}
+
 #[test]
 fn what_nixpkgs_refuses_is_refused() {
     for (more, words) in [

@@ -369,16 +369,16 @@ fn runs(lengths: &[u8]) -> Vec<(u8, u8, u8)> {
             left -= 1;
         }
         while left > 0 {
-            let (symbol, least, most, extra) = match (length, left) {
+            let (symbol, least, most, extra): (u8, u8, u8, u8) = match (length, left) {
                 (_, ..3) => (*length, 0, 1, 0),
                 (0, ..11) => (17, 3, 10, 3),
                 (0, _) => (18, 11, 138, 7),
                 _ => (16, 3, 6, 2),
             };
-            let taken = left.min(most);
-            let value = u8::try_from(taken.saturating_sub(least)).unwrap_or(0);
-            runs.push((symbol, if extra == 0 { 0 } else { value }, extra));
-            left -= taken;
+            let taken = u8::try_from(left).map_or(most, |left| left.min(most));
+            // Where there are no extra bits there is no number for them.
+            runs.push((symbol, if extra == 0 { 0 } else { taken - least }, extra));
+            left -= usize::from(taken);
         }
     }
     runs

@@ -47,20 +47,19 @@ fn leaves_by_depth(used: &[u64], longest: u8) -> [u32; 16] {
     for made in 0..inner {
         let mut weight = 0;
         for _ in 0..2 {
-            let next_leaf = used.get(leaf).map(|key| key >> 9);
-            let take_leaf = match (next_leaf, weights.get(node)) {
-                (Some(leaf), Some(node)) => leaf <= *node,
-                (Some(_), None) => true,
-                _ => false,
-            };
-            if take_leaf {
-                weight += next_leaf.unwrap_or(0);
-                parents[leaf] = made;
-                leaf += 1;
-            } else {
-                weight += weights.get(node).copied().unwrap_or(0);
-                parents[used.len() + node] = made;
-                node += 1;
+            let lighter = |leaf: &u64| weights.get(node).is_none_or(|node| leaf <= node);
+            match used.get(leaf).map(|key| key >> 9).filter(lighter) {
+                Some(of_leaf) => {
+                    weight += of_leaf;
+                    parents[leaf] = made;
+                    leaf += 1;
+                }
+                // As long as less than all nodes are made, two are left.
+                None => {
+                    weight += weights[node];
+                    parents[used.len() + node] = made;
+                    node += 1;
+                }
             }
         }
         weights.push(weight);

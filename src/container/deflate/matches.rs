@@ -2,7 +2,7 @@
 //! within the window.
 
 use super::WINDOW;
-use crate::units::usize_of;
+use crate::units::{self, u64_of, usize_of};
 
 /// log2 of the heads of chains. With positions of two bytes each, all tables take 32 KiB, so they stay in the
 /// first cache of a core together with the window.
@@ -128,7 +128,7 @@ impl Matcher {
 /// The low 16 bits of a position.
 #[inline]
 fn low16(at: usize) -> u16 {
-    u16::try_from(at & 0xffff).unwrap_or(0)
+    units::low16(u64_of(at))
 }
 
 /// How far a position, known modulo 2^16, lies before `at`; 0 for `at` itself.
@@ -172,6 +172,11 @@ fn common(a: &[u8], b: &[u8]) -> u32 {
         }
     }
     let rest = usize_of(u64::from(length));
-    let more = a[rest..].iter().zip(&b[rest..]).take_while(|(a, b)| a == b).count();
-    (length + u32::try_from(more).unwrap_or(0)).min(LONGEST)
+    for (a, b) in a[rest..].iter().zip(&b[rest..]) {
+        if a != b || length == LONGEST {
+            break;
+        }
+        length += 1;
+    }
+    length
 }

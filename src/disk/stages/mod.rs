@@ -339,11 +339,17 @@ impl<'a> Stages<'a> {
         Ok(self.work.container.lengthened(given, self.sector_size()))
     }
 
-    /// Refuses, before any work, a disk that the container cannot hold.
+    /// Refuses, before any work, a disk that the container cannot hold, and what its sectors are too large for.
     fn check_container(&self) -> Result<()> {
         let (container, sector_size) = (&self.work.container, self.sector_size());
         let of_the_disk = |error: Error, key| error.about(key).on(Subject::Disk);
         container.check_sector_size(sector_size).map_err(|error| of_the_disk(error, "sector_size"))?;
+        for (number, partition) in self.disk.partitions.iter().enumerate() {
+            if let Body::Derived(derived) = &partition.body {
+                let checked = derived.check_sector_size(u64::from(self.disk.sector_size));
+                checked.map_err(|error| error.on(Subject::Partition(number)))?;
+            }
+        }
         let Some(size) = self.disk.size else { return Ok(()) };
         container.check_length(size, sector_size).map_err(|error| of_the_disk(error, "size"))
     }

@@ -152,6 +152,14 @@ impl Parameters {
                 .expected("512, 1024, 2048 or 4096")
                 .found(block));
         }
+        // sb_set_blocksize of Linux refuses blocks below the logical sector, so the mount fails.
+        if block < at.sector_size {
+            let what = "the blocks of an erofs cannot be smaller than the sectors of its disk";
+            return Err(Error::new(Kind::Manifest, what)
+                .about("block_size")
+                .expected(format!("at least {} bytes, as the disk's sectors have", at.sector_size))
+                .found(format!("{block} bytes")));
+        }
         if codec.is_some() && block != BLOCK {
             return Err(Error::new(Kind::Manifest, "compressed files need blocks of 4096 bytes")
                 .about("block_size")

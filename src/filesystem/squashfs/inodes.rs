@@ -12,7 +12,7 @@ use super::format::{
     MOST_IDS, NONE, Place, Symlink, Type, device,
 };
 use super::losses::seconds;
-use super::metadata::{Stream, Tables};
+use super::metadata::{Stream, Tables, address};
 use super::xattr::Xattrs;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Content, NodeId, Tree};
@@ -164,7 +164,7 @@ pub(super) fn write(tree: &Tree, data: &Data, start: u64, settings: Settings) ->
     let root = writer.all(start)?;
     let mut fragments = stream()?;
     for fragment in &data.fragments {
-        let start_block = start.saturating_add(fragment.start);
+        let start_block = address(start, fragment.start)?;
         fragments.put(&Fragment { start_block, size: fragment.size, unused: 0 }.bytes())?;
     }
     let mut ids = stream()?;
@@ -301,7 +301,7 @@ impl Writer<'_> {
         let (fragment, offset) = fragment.unwrap_or((NONE, 0));
         let list = self.data.list(stored)?;
         // Nothing is read from where no block is.
-        let start = if list.is_empty() { 0 } else { start.saturating_add(stored.start) };
+        let start = if list.is_empty() { 0 } else { address(start, stored.start)? };
         let (size, nlink) = (self.tree.size(node), self.links(node));
         let xattr = self.xattr(node)?;
         let short = (u32::try_from(start), u32::try_from(size));

@@ -75,9 +75,18 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// The index that stands behind a table which begins at byte `start` of the image: where each of its blocks begins.
-    pub(super) fn index(&self, start: u64) -> Vec<u8> {
-        self.blocks.iter().flat_map(|block| start.saturating_add(*block).to_le_bytes()).collect()
+    pub(super) fn index(&self, start: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.blocks.len() * size_of::<u64>());
+        for block in &self.blocks {
+            bytes.extend(address(start, *block)?.to_le_bytes());
+        }
+        Ok(bytes)
     }
+}
+
+/// The byte of the image that is `offset` behind byte `start`.
+pub(super) fn address(start: u64, offset: u64) -> Result<u64> {
+    start.checked_add(offset).ok_or_else(|| Error::bug("a SquashFS has an address behind all addresses"))
 }
 
 /// The streams in the order in which they stand behind the data.
@@ -109,19 +118,19 @@ impl Tables {
     /// tables: kernels check where each ends.
     pub(super) fn place(self, start: u64, table: impl Fn(u64) -> Vec<u8>) -> Result<(Vec<Part>, Starts)> {
         let mut parts = Parts { parts: Vec::new(), end: start };
-        let inodes = parts.put("inode table", self.inodes.bytes);
-        let directories = parts.put("directory table", self.directories.bytes);
-        let fragments = parts.indexed("fragment table", "fragment index", self.fragments);
-        let exports = parts.indexed("export table", "export index", self.exports);
-        let ids = parts.indexed("id table", "id index", self.ids);
+        let inodes = parts.put("inode table", self.inodes.bytes)?;
+        let directories = parts.put("directory table", self.directories.bytes)?;
+        let fragments = parts.indexed("fragment table", "fragment index", self.fragments)?;
+        let exports = parts.indexed("export table", "export index", self.exports)?;
+        let ids = parts.indexed("id table", "id index", self.ids)?;
         let xattrs = match self.xattrs {
             None => None,
             Some((data, sets)) => {
-                let start = parts.put("attributes", data.bytes);
-                let index = sets.index(parts.end);
-                parts.put("attribute sets", sets.bytes);
-                let header = parts.put("attribute table", table(start));
-                parts.put("attribute index", index);
+                let start = parts.put("attributes", data.bytes)?;
+                let index = sets.index(parts.end)?;
+                parts.put("attribute sets", sets.bytes)?;
+                let header = parts.put("attribute table", table(start))?;
+                parts.put("attribute index", index)?;
                 Some(header)
             }
         };
@@ -148,18 +157,18 @@ struct Parts {
 
 impl Parts {
     /// Appends bytes, and returns where they begin.
-    fn put(&mut self, label: &'static str, bytes: Vec<u8>) -> u64 {
+    fn put(&mut self, label: &'static str, bytes: Vec<u8>) -> Result<u64> {
         let start = self.end;
-        self.end = start.saturating_add(u64_of(bytes.len()));
+        self.end = address(start, u64_of(bytes.len()))?;
         self.parts.push(Part { start, label, bytes });
-        start
+        Ok(start)
     }
 
     /// Appends a table and its index, and returns where the index begins.
-    fn indexed(&mut self, label: &'static str, index: &'static str, table: Blocks) -> u64 {
+    fn indexed(&mut self, label: &'static str, index: &'static str, table: Blocks) -> Result<u64> {
         let start = self.end;
-        let positions = table.index(start);
-        self.put(label, table.bytes);
+        let positions = table.index(start)?;
+        self.put(label, table.bytes)?;
         self.put(index, positions)
     }
 }
@@ -190,6 +199,7 @@ mod tests {
             let blocks = stream.finish().unwrap();
             let index: Vec<u64> = blocks
                 .index(1000)
+                .unwrap()
                 .chunks(8)
                 .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
                 .collect();
@@ -197,6 +207,9 @@ mod tests {
                 (index.len(), index[0], index[1], index[3]),
                 (4, 1000, 1000 + next.block, 1000 + last.block)
             );
+            let error = blocks.index(u64::MAX - last.block + 1).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug);
+            blocks.index(u64::MAX - last.block).unwrap();
             let header = u16::from_le_bytes([blocks.bytes[0], blocks.bytes[1]]);
             match compress {
                 Compression::None => assert_eq!((header, next.block), (0xa000, 8194)),
@@ -205,5 +218,16 @@ mod tests {
             let short = usize_of(last.block);
             assert_eq!(blocks.bytes.len() == short + 2 + 3616, compress == Compression::None);
         }
+    }
+
+    /// Poisoned: the tables begin so far behind that their bytes have no addresses.
+    #[test]
+    fn tables_behind_all_addresses_are_a_bug() {
+        let mut parts = Parts { parts: Vec::new(), end: u64::MAX - 3 };
+        assert_eq!(parts.put("three", vec![0; 3]).unwrap(), u64::MAX - 3);
+        assert_eq!(parts.put("more", vec![0; 1]).unwrap_err().kind(), crate::error::Kind::Bug);
+        let table = Blocks { bytes: vec![0; 9], blocks: vec![0, 5] };
+        let mut parts = Parts { parts: Vec::new(), end: u64::MAX - 4 };
+        assert_eq!(parts.indexed("table", "index", table).unwrap_err().kind(), crate::error::Kind::Bug);
     }
 }

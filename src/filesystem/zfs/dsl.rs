@@ -401,8 +401,9 @@ const fn fsid(number: u64) -> u64 {
 
 impl Directories {
     /// The object of the pool's own directory.
-    pub(super) fn root(&self) -> u64 {
-        self.nodes.first().map_or(0, |node| node.object)
+    pub(super) fn root(&self) -> Result<u64> {
+        let root = self.nodes.first().map(|node| node.object);
+        root.ok_or_else(|| Error::bug("a pool has no directory of its own"))
     }
 
     /// Writes the directories: all that their sums count is known, `mos` is what the pool's own set takes. Bytes that the
@@ -453,7 +454,8 @@ impl Directories {
             };
             set.bonus(node.object, kind::DSL_DIR, &directory.bytes())?;
         }
-        Ok(total.first().map_or(0, |total| total.allocated))
+        let all = total.first().map(|total| total.allocated);
+        all.ok_or_else(|| Error::bug("a pool has no directory of its own"))
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Re
     let named = Named { array, leaf, top };
     mos.nvlist(store, config, &wish.config(store, named, Place::Set).packed()?)?;
     let entries: Vec<(&str, zap::Value)> = vec![
-        ("root_dataset", directories.root().into()),
+        ("root_dataset", directories.root()?.into()),
         ("free_bpobj", free.into()),
         ("empty_bpobj", empty.into()),
         ("sync_bplist", sync.into()),

@@ -11,7 +11,7 @@ use super::strict;
 use crate::container::{Compression, Format, Settings, Subformat};
 use crate::disk::Size;
 use crate::filesystem::Spec;
-use crate::front::nixos::Section;
+use crate::front::section::System;
 use crate::table::Scheme;
 use crate::tree::{Hardlinks, Owner};
 use crate::units::Bytes;
@@ -33,7 +33,7 @@ pub struct Manifest {
     pub partition: Vec<Partition>,
     /// A NixOS system instead of partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nixos: Option<Section>,
+    pub nixos: Option<System>,
 }
 
 /// The disk as a whole.

@@ -1,5 +1,7 @@
 //! The words of the `nixos` section.
 
+use crate::values::{value, words};
+
 /// The partitions of a NixOS disk, by the names of make-disk-image.nix (`partitionTableType`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
@@ -66,3 +68,31 @@ pub enum EntryNames {
     /// `nixos-generation-<N>.conf`, nixpkgs to 2025.
     Generation,
 }
+
+words!(
+    Layout, "a layout is",
+    "legacy" => Legacy, "legacy+boot" => LegacyBoot, "legacy+gpt" => LegacyGpt, "efi" => Efi,
+    "efixbootldr" => EfiXbootldr, "hybrid" => Hybrid, "none" => None, "zfs" => Zfs, "zfs-single" => ZfsSingle
+);
+
+value!(Layout, text, "Layout", "the name of a layout, such as \"efi\"", {
+    "description": "The partitions, by the names that make-disk-image.nix gives them.",
+    "enum": ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none", "zfs", "zfs-single"]
+});
+
+words!(
+    BootLoader, "a boot loader is",
+    "systemd-boot" => SystemdBoot, "grub" => Grub, "extlinux" => Extlinux, "none" => None
+);
+
+value!(BootLoader, text, "BootLoader", "\"systemd-boot\", \"grub\", \"extlinux\" or \"none\"", {
+    "description": "What boots the system.",
+    "enum": ["systemd-boot", "grub", "extlinux", "none"]
+});
+
+words!(EntryNames, "entries are named by", "hash" => Hash, "generation" => Generation);
+
+value!(EntryNames, text, "EntryNames", "\"hash\" or \"generation\"", {
+    "description": "How systemd-boot's entries are named.",
+    "enum": ["hash", "generation"]
+});

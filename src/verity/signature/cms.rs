@@ -41,6 +41,51 @@ pub(super) fn signed_data(certificate: &Certificate, signature: &[u8]) -> Vec<u8
     value(der::SEQUENCE, &[&object(SIGNED_DATA), &value(der::CONTEXT_0, &[&signed])])
 }
 
+/// What one signer says.
+#[cfg(feature = "verity-sign")]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SignerInfo<'a> {
+    /// What the text is hashed with: the name of an algorithm as an object.
+    pub(super) digest: &'a [u8],
+    /// Attributes, which are signed in the place of the text.
+    pub(super) attributes: Option<Values<'a>>,
+    pub(super) signature: &'a [u8],
+}
+
+/// Who signed: RFC 5652, section 5.3. Empty for what is no signature.
+#[cfg(feature = "verity-sign")]
+pub(super) fn signers(bytes: &[u8]) -> Vec<SignerInfo<'_>> {
+    let infos = || -> Option<Values<'_>> {
+        let mut content = Values(bytes).enter(der::SEQUENCE)?;
+        content.expect(der::OBJECT)?;
+        let mut signed = content.enter(der::CONTEXT_0)?.enter(der::SEQUENCE)?;
+        signed.expect(der::INTEGER)?;
+        signed.expect(der::SET)?;
+        signed.expect(der::SEQUENCE)?;
+        // Certificates, and lists of those that were withdrawn.
+        signed.skip(der::CONTEXT_0);
+        signed.skip(der::CONTEXT_1);
+        signed.enter(der::SET)
+    };
+    let mut infos = infos().unwrap_or(Values(&[]));
+    std::iter::from_fn(|| infos.enter(der::SEQUENCE)).filter_map(signer).collect()
+}
+
+#[cfg(feature = "verity-sign")]
+fn signer(mut info: Values<'_>) -> Option<SignerInfo<'_>> {
+    info.expect(der::INTEGER)?;
+    let _who = info.next()?;
+    let digest = info.enter(der::SEQUENCE)?.expect(der::OBJECT)?.contents;
+    let mut rest = info;
+    let attributes = rest.enter(der::CONTEXT_0);
+    if attributes.is_some() {
+        info = rest;
+    }
+    info.expect(der::SEQUENCE)?;
+    let signature = info.expect(der::OCTET_STRING)?.contents;
+    Some(SignerInfo { digest, attributes, signature })
+}
+
 /// The first certificate of a signature, where it has one; `None` for what is no signature.
 pub(super) fn certificate(bytes: &[u8]) -> Option<Option<Certificate>> {
     let mut whole = Values(bytes);

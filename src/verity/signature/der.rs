@@ -9,6 +9,9 @@ pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 /// `[0]`, constructed.
 pub(super) const CONTEXT_0: u8 = 0xa0;
+/// `[1]`, constructed.
+#[cfg(feature = "verity-sign")]
+pub(super) const CONTEXT_1: u8 = 0xa1;
 
 /// A value with this tag, whose contents are `parts` one behind the other.
 pub(super) fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -13,6 +13,8 @@ mod pem;
 mod sign;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "verity-sign")]
+mod verify;
 
 pub use certificate::Certificate;
 #[cfg(feature = "verity-sign")]
@@ -42,16 +44,27 @@ impl Signed {
         Self { root, fingerprint: certificate.fingerprint(), pkcs7: cms::signed_data(certificate, rsa) }
     }
 
-    /// A signature that was made elsewhere: PKCS#7 in DER. Where no certificate is given it is the one inside. Who is to trust
-    /// it checks it; here it is only looked at.
+    /// A signature that was made elsewhere: PKCS#7 in DER. A certificate that is given must be of the key that signed this root
+    /// hash; keys other than RSA are not checked, and nothing is without the feature `verity-sign`. Where no certificate is
+    /// given it is the one inside, and the signature is checked where it is trusted, and not here.
     ///
     /// # Errors
-    /// [`Kind::Source`] for bytes that are no signature, and where there is no certificate.
+    /// [`Kind::Source`] for bytes that are no signature, where there is no certificate, and for a signature by another key or of
+    /// another text.
     pub fn joined(root: RootHash, pkcs7: Vec<u8>, certificate: Option<&Certificate>) -> Result<Self> {
         let inside = cms::certificate(&pkcs7).ok_or_else(|| {
             Error::new(Kind::Source, "this is no signature of a root hash")
                 .expected("PKCS#7 SignedData in DER")
         })?;
+        #[cfg(feature = "verity-sign")]
+        if let Some(certificate) = certificate
+            && verify::is_signed(certificate, &pkcs7, root.to_string().as_bytes()) == Some(false)
+        {
+            return Err(Error::new(Kind::Source, "the signature does not verify with the certificate")
+                .expected(format!("a signature of {root}, in lower-case digits without a line end"))
+                .why("another key made it, or it is of another text")
+                .hint("give the certificate of the key that signed, or sign the root hash again"));
+        }
         let certificate = certificate.or(inside.as_ref()).ok_or_else(|| {
             Error::new(Kind::Source, "the signature has no certificate inside, and none is given")
                 .hint("give the certificate of the signer")

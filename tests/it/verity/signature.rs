@@ -71,6 +71,33 @@ fn a_signature_is_that_of_openssl() {
         // Joined, it is the same again.
         let joined = Signed::joined(root(), std::fs::read(&out).unwrap(), None).unwrap();
         assert_eq!(joined.padded(SIZE).unwrap(), signed.padded(SIZE).unwrap());
+        let read = Certificate::open(&certificate).unwrap();
+        let bytes = std::fs::read(&out).unwrap();
+        Signed::joined(root(), bytes.clone(), Some(&read)).unwrap();
+        // By another key, of another root hash, with a bit that is wrong.
+        let other = Certificate::open(&other).unwrap();
+        let changed = |at: usize| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        for (root, bytes, certificate) in [
+            (root(), bytes.clone(), &other),
+            ("0".repeat(64).parse().unwrap(), bytes.clone(), &read),
+            (root(), changed(bytes.len() - 1), &read),
+        ] {
+            let error = Signed::joined(root, bytes, Some(certificate)).unwrap_err();
+            assert_eq!(error.what(), "the signature does not verify with the certificate");
+        }
+        // With attributes, which are signed in the place of the text, and with another digest.
+        for digest in ["sha256", "sha384", "sha512"] {
+            let mut sign = command("openssl");
+            sign.args(["cms", "-sign", "-binary", "-outform", "der", "-md", digest, "-in"]).arg(&content);
+            must(sign.arg("-signer").arg(&certificate).arg("-inkey").arg(&key).arg("-out").arg(&out));
+            let bytes = std::fs::read(&out).unwrap();
+            Signed::joined(root(), bytes.clone(), Some(&read)).unwrap();
+            Signed::joined("0".repeat(64).parse().unwrap(), bytes, Some(&read)).unwrap_err();
+        }
         let fingerprint = must(
             command("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(&certificate),
         );
@@ -80,7 +107,6 @@ fn a_signature_is_that_of_openssl() {
             "{}",
             signed.json()
         );
-        let read = Certificate::open(&certificate).unwrap();
         assert_eq!(read.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect::<String>(), digits);
     }
 }
@@ -121,5 +147,10 @@ fn keys_of_other_forms_and_for_other_certificates_are_told_apart() {
     must(sign.arg("-signer").arg(&of_curve).arg("-inkey").arg(&curve).arg("-out").arg(&out));
     let joined = Signed::joined(root(), std::fs::read(&out).unwrap(), None).unwrap();
     assert!(verified(folder, joined.pkcs7(), &root().to_string(), &of_curve));
+    // Only RSA is checked.
+    let of_curve = Certificate::open(&of_curve).unwrap();
+    assert_eq!(Signed::joined(root(), std::fs::read(&out).unwrap(), Some(&of_curve)).unwrap(), joined);
+    let of_key = Certificate::open(&certificate).unwrap();
+    Signed::joined(root(), std::fs::read(&out).unwrap(), Some(&of_key)).unwrap_err();
     assert_ne!(joined.json(), signed.json());
 }

@@ -16,7 +16,8 @@ use crate::container::check_partition;
 use crate::disk::{Body, Disk, Guid, Partition, Size};
 use crate::error::{Error, Result, Subject, Warning};
 use crate::filesystem::Spec;
-use crate::front::{Dates, Description, Locator, nixos, seed};
+use crate::front::section::{self, Around};
+use crate::front::{Dates, Description, Locator, seed};
 use crate::host::elsewhere;
 use crate::identity::Seed;
 use crate::key::KeyPath;
@@ -31,7 +32,7 @@ use verity::Verified;
 ///
 /// # Errors
 /// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for parts that do not fit together; as
-/// [`nixos::describe`] for a NixOS system.
+/// [`nixos::describe`](crate::front::nixos::describe) for a NixOS system.
 pub(super) fn describe(
     manifest: Arc<Manifest>,
     epoch: Option<i64>,
@@ -46,9 +47,9 @@ pub(super) fn describe(
     }
     let dates = Dates::new(written.disk.time, epoch);
     let seed = written.disk.seed.map_or_else(|| seed::derived(&manifest.said()), |seed| Seed::new(seed.0));
-    if let Some(section) = &written.nixos {
+    if let Some(system) = &written.nixos {
         beside_nixos(&manifest)?;
-        let context = nixos::Context {
+        let around = Around {
             seed,
             id: written.disk.guid,
             dates,
@@ -56,7 +57,7 @@ pub(super) fn describe(
             settings: written.disk.settings(),
             progress: progress.clone(),
         };
-        let found = nixos::describe(section, &context);
+        let found = section::system(system, around);
         let description = found.map_err(|error| manifest.place_keys(error))?;
         let in_text = |description: Description| {
             let locator = Box::new(InText { manifest: Arc::clone(&manifest), keys: description.locator });

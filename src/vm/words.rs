@@ -1,6 +1,7 @@
 //! The words of a machine's description.
 
-use crate::vm::{Accel, Interface, Mode, ShareBy, StoreType};
+use super::{Accel, Interface, Mode, ShareBy, StoreType};
+use crate::values::{value, words};
 
 words!(
     Mode, "a machine gets its disks by",
