@@ -71,7 +71,7 @@ struct Operation {
     dry_run: Option<bool>,
     /// What may be there [default: refuse, and create with --make-ddi]: refuse (an image with a GPT has to be), allow (with or without), require (without), force (what is
     /// on it is lost), create (a new image)
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", hide_possible_values = true)]
     empty: Option<EmptyMode>,
     /// Size of the image, as 10G, or auto; a larger one stays as it is
     #[arg(long, value_name = "SIZE")]
@@ -128,7 +128,7 @@ impl Kinds {
 #[derive(Debug, clap::Args)]
 struct Shown {
     /// Print JSON: pretty, short or off
-    #[arg(long, value_name = "FORMAT", default_value = "off")]
+    #[arg(long, value_name = "FORMAT", default_value = "off", hide_possible_values = true)]
     json: Json,
     /// Whether a table is printed before anything is written [default: yes on a terminal]
     #[arg(long, value_name = "BOOL", value_parser = boolean)]
@@ -185,7 +185,7 @@ struct Beside {
     #[arg(long, value_name = "PATH")]
     generate_fstab: Option<PathBuf>,
     /// What becomes of lines that are there: no, auto or replace
-    #[arg(long, value_name = "MODE", default_value = "no")]
+    #[arg(long, value_name = "MODE", default_value = "no", hide_possible_values = true)]
     append_fstab: Append,
     /// Where the lines of crypttab(5) go; there are none, since nothing is encrypted
     #[arg(long, value_name = "PATH")]
