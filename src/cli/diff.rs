@@ -44,7 +44,7 @@ pub(super) struct Args {
 /// One of the two.
 enum Operand {
     Folder(OsString),
-    Medium(Medium, Address),
+    Medium(Box<Medium>, Address),
 }
 
 impl Operand {
@@ -53,7 +53,7 @@ impl Operand {
             return Ok(Self::Folder(text.clone()));
         }
         let address = Address::parse(text)?;
-        Ok(Self::Medium(Medium::open(&address.image, &from.options())?, address))
+        Ok(Self::Medium(Box::new(Medium::open(&address.image, &from.options())?), address))
     }
 
     /// Whether it is a tree of files: a folder, or a path.
@@ -109,7 +109,8 @@ pub(super) fn run(args: &Args) -> Result<bool> {
         (Operand::Medium(one, of_one), Operand::Medium(other, of_other))
             if !first.is_tree() && !second.is_tree() =>
         {
-            let (one, other) = ((one, of_one.partition.as_deref()), (other, of_other.partition.as_deref()));
+            let one = (&**one, of_one.partition.as_deref());
+            let other = (&**other, of_other.partition.as_deref());
             media(one, other, &options, &mut each)?
         }
         _ => {

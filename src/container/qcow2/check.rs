@@ -131,7 +131,7 @@ impl Check<'_> {
         let mut flags = Vec::new();
         for (cluster, sole, place) in &self.entries {
             let told = recorded.get(usize_of(*cluster)).copied().unwrap_or(0);
-            if *sole != (told == 1) && !(snapshots && !sole) {
+            if (*sole || !snapshots) && *sole != (told == 1) {
                 let what = if *sole { "has" } else { "lacks" };
                 flags.push(format!(
                     "the entry at byte {place} {what} the flag of a sole reference, and cluster {cluster} has the refcount {told}"

@@ -136,44 +136,44 @@ impl Work<'_> {
                 directories.push((path, step.node.meta.clone()));
                 return Ok(());
             }
-            self.file(step, path, folder)
+            self.file(step, &path, folder)
         })?;
         Ok(directories)
     }
 
     /// Copies what is no directory.
-    fn file(&mut self, step: Step<'_>, path: Vec<u8>, folder: &mut Folder) -> Result<()> {
+    fn file(&mut self, step: Step<'_>, path: &[u8], folder: &mut Folder) -> Result<()> {
         let Node { meta, content } = step.node;
         if meta.links > 1 {
             if let Some(first) = self.links.get(&step.inode) {
-                return folder.link(first, &path);
+                return folder.link(first, path);
             }
-            self.links.insert(step.inode, path.clone());
+            self.links.insert(step.inode, path.to_vec());
         }
         let made = match content {
             Content::Directory { .. } => return Err(Error::bug("a directory is copied as a file")),
             Content::File { size } => {
-                let file = folder.file(&path)?;
+                let file = folder.file(path)?;
                 self.reader.write(self.volume, step.inode, *size, &file, folder, self.options.progress)?;
                 self.options.progress.advance(0, 1);
                 true
             }
-            Content::Symlink { target } => folder.symlink(&path, target).map(|()| true)?,
+            Content::Symlink { target } => folder.symlink(path, target).map(|()| true)?,
             Content::CharacterDevice(device) => {
-                folder.special(&path, rustix::fs::FileType::CharacterDevice, *device)?
+                folder.special(path, rustix::fs::FileType::CharacterDevice, *device)?
             }
             Content::BlockDevice(device) => {
-                folder.special(&path, rustix::fs::FileType::BlockDevice, *device)?
+                folder.special(path, rustix::fs::FileType::BlockDevice, *device)?
             }
-            Content::Fifo => folder.special(&path, rustix::fs::FileType::Fifo, (0, 0))?,
-            Content::Socket => folder.special(&path, rustix::fs::FileType::Socket, (0, 0))?,
+            Content::Fifo => folder.special(path, rustix::fs::FileType::Fifo, (0, 0))?,
+            Content::Socket => folder.special(path, rustix::fs::FileType::Socket, (0, 0))?,
         };
         if made {
             let link = matches!(content, Content::Symlink { .. });
-            self.metadata(&path, meta, link, folder)
+            self.metadata(path, meta, link, folder)
         } else {
             self.links.remove(&step.inode);
-            self.lose("devices, which only root can make".to_owned(), &path);
+            self.lose("devices, which only root can make".to_owned(), path);
             Ok(())
         }
     }

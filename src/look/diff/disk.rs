@@ -15,6 +15,9 @@ use crate::table::{Placed, Scheme};
 use crate::text::printable;
 use crate::units::Bytes;
 
+/// The name of a value, and how it is shown.
+type Value<T> = (&'static str, fn(&T) -> String);
+
 /// Compares two disks, or two partitions where they are named. Returns whether they are equal.
 ///
 /// # Errors
@@ -43,7 +46,7 @@ pub fn media(
 fn disks(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>) -> Result<()> {
     let length = |medium: &Medium| Some(medium.opened().image.length().get().to_string());
     note("disk", "size", length(first), length(second), each)?;
-    let of_table: [(&str, fn(&Table) -> String); 3] = [
+    let of_table: [Value<Table>; 3] = [
         ("table", |table| scheme(table.scheme).to_owned()),
         ("id", |table| match table.scheme {
             Scheme::Gpt => table.guid.to_string(),
@@ -108,7 +111,7 @@ const fn scheme(scheme: Scheme) -> &'static str {
 
 /// Compares the entries of two partitions.
 fn entries(place: &str, first: &Placed, second: &Placed, each: Each<'_>) -> Result<()> {
-    let of_partition: [(&str, fn(&Placed) -> String); 7] = [
+    let of_partition: [Value<Placed>; 7] = [
         ("start", |placed| placed.offset.get().to_string()),
         ("size", |placed| placed.length.get().to_string()),
         ("type", |placed| placed.kind.to_string()),
