@@ -179,6 +179,26 @@ fn front_ends_do_not_import_each_other() {
     }
 }
 
+/// A filesystem is its own folder, and what lists all of them: the structures, the table of kinds, `mkfs`, `inspect`, and the
+/// front end of systemd-repart, which has words of its own for their options.
+#[test]
+fn a_filesystem_stands_in_its_folder_and_in_five_other_places() {
+    let places = |name: &str| -> Vec<String> {
+        let own = Path::new("filesystem").join(name);
+        let names = |text: &str| code(text).any(|line| line.to_lowercase().contains(name));
+        let named = sources().into_iter().filter(|(path, text)| !path.starts_with(&own) && names(text));
+        named.map(|(path, _)| path.display().to_string()).collect()
+    };
+    let expected = [
+        "cli/mkfs.rs",
+        "filesystem/mod.rs",
+        "front/repart/body.rs",
+        "inspect/filesystem.rs",
+        "structures.rs",
+    ];
+    assert_eq!(places("squashfs"), expected);
+}
+
 /// A library says what is wrong in the words of its options; the command line alone knows how they are spelled there.
 #[test]
 fn only_the_command_line_names_flags() {
