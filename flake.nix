@@ -56,7 +56,11 @@
       nixosModules.default = ./nix/module.nix;
       # Runs the system in QEMU: system.build.vm and system.build.vmWithBootLoader.
       nixosModules.qemu-vm = ./nix/qemu-vm.nix;
-      lib.makeDiskImage = import ./nix/make-disk-image.nix;
+      lib = {
+        makeDiskImage = import ./nix/make-disk-image.nix;
+        makeMultiDiskZfsImage = import ./nix/make-multi-disk-zfs-image.nix;
+        makeSingleDiskZfsImage = import ./nix/make-single-disk-zfs-image.nix;
+      };
       templates.default = {
         path = ./nix/examples/flake;
         description = "A NixOS system and the image of its disk";

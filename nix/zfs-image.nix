@@ -62,7 +62,6 @@
   grubMkimage ? null,
   additionalPaths ? [ ],
   generations ? [ ],
-  verifyClosure ? false,
   extraNixos ? { },
   extraDisk ? { },
 }:
@@ -144,8 +143,8 @@ pkgs.runCommand name
     mkdir -p $out
     rootDiskImage=$out/${rootFilename}
     ${if isSingle then "" else "bootDiskImage=$out/${bootFilename}"}
-    diskwright build "$manifestPath" -o "$rootDiskImage" --format ${if format == "qcow2-compressed" then "qcow2" else format} \
-      ${if isSingle then "" else ''--boot-disk "$bootDiskImage"''} \
-      ${if verifyClosure then "--verify-closure" else ""} --jobs ''${NIX_BUILD_CORES:-1}
+    # The boot disk's name follows from that of the pool's.
+    diskwright build "$manifestPath" -o "$rootDiskImage" --jobs ''${NIX_BUILD_CORES:-1} \
+      --format ${if format == "qcow2-compressed" then "qcow2" else format}
     ${postVM}
   ''

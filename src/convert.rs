@@ -46,11 +46,12 @@ pub struct Options<'a> {
 ///
 /// What the source records about the disk is kept if the new format can record it: the sector size, from the
 /// source or from the place of its GPT; and from VMDK to VMDK the controller, unless `container` names one.
-/// No byte of the disk changes. If the format has only longer disks, zeros follow, and a warning says so.
+/// No byte of the disk changes. If the format has only longer disks, zeros follow, and a warning says so; a disk with a GPT
+/// is refused then, since the backup of its GPT belongs at its end.
 ///
 /// # Errors
 /// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file, or cannot
-/// record the sector size of the disk.
+/// record the sector size or the length of the disk.
 pub fn convert(
     opened: &Opened,
     source: &Path,
@@ -61,14 +62,14 @@ pub fn convert(
     if let Target::File(path) = &target {
         spare(opened, source, path)?;
     }
-    let Ready { container, image, identity, has_gpt, pour } = Ready::new(opened, source, container, options)?;
+    let Ready { container, image, identity, pour } = Ready::new(opened, source, container, options)?;
     let (bytes, files) = image.file_data();
     options.progress.begin(bytes, files);
     match target {
         Target::File(path) => container.write(&image, &identity, path, &pour)?,
         Target::Stream(out) => container.stream(&image, &identity, out, &pour)?,
     }
-    Ok(lengthened(&container, opened.image.length(), identity.sector_size, has_gpt).into_iter().collect())
+    Ok(container.lengthened(opened.image.length(), identity.sector_size).into_iter().collect())
 }
 
 /// The file that [`convert`] would write, as an image, without writing it.
@@ -91,7 +92,6 @@ struct Ready<'a> {
     /// The parts of the disk that the container must place.
     image: Cow<'a, Image>,
     identity: Identity,
-    has_gpt: bool,
     pour: PourOptions<'a>,
 }
 
@@ -101,12 +101,19 @@ impl<'a> Ready<'a> {
         let gpt = gpt_sectors(&opened.image)?;
         let sector_size = options.sector_size.or(opened.sector_size).or(gpt).unwrap_or_default();
         // This is checked before the disk is read for its zeros.
-        container.check_sector_size(sector_size).map_err(|error| error.at(source))?;
+        container.check_sector_size(sector_size).map_err(|error| match options.sector_size {
+            Some(_) => error.at(source),
+            None => error.of_source(source),
+        })?;
+        if gpt.is_some() {
+            check_end(container, opened.image.length(), sector_size)
+                .map_err(|error| error.of_source(source))?;
+        }
         let container = keep_adapter(container, opened);
         let (image, fingerprint) = sparse(&opened.image, &container, &pour)?;
         let seed = id_of(image.length(), fingerprint);
         let identity = Identity { seed, id: None, time: options.time, sector_size };
-        Ok(Self { container, image, identity, has_gpt: gpt.is_some(), pour })
+        Ok(Self { container, image, identity, pour })
     }
 }
 
@@ -128,30 +135,14 @@ fn keep_adapter(container: &Container, opened: &Opened) -> Container {
     }
 }
 
-/// The warning that a container makes a disk of `length` longer, if it does.
-fn lengthened(
-    container: &Container,
-    length: Bytes,
-    sector_size: SectorSize,
-    has_gpt: bool,
-) -> Option<Warning> {
-    let seen = container.disk_length(length, sector_size);
-    if seen == length {
-        return None;
-    }
-    let mut text = format!(
-        "the disk has {} bytes, and {} in {}, which has none of exactly its length; zeros follow it",
-        length.get(),
-        seen.get(),
-        container.described()
-    );
-    if has_gpt {
-        text.push_str(
-            ". So the backup of its GPT is not at its end: let the system in it move that when it boots, as it does \
-             when a disk has grown, or resize the source before and run `sgdisk --move-second-header` on it",
-        );
-    }
-    Some(Warning(text))
+/// Refuses a disk with a GPT that the container would make longer: the backup of the table belongs at the end of the disk.
+fn check_end(container: &Container, length: Bytes, sector_size: SectorSize) -> Result<()> {
+    container.check_length(length, sector_size).map_err(|error| {
+        let seen = container.disk_length(length, sector_size);
+        error.why("the backup of its GPT has to be at its end").hint(format!(
+            "resize the source to {seen} and move the backup there (sgdisk -e), or take another format or subformat"
+        ))
+    })
 }
 
 /// The parts of `image` that the container must place. Also the fingerprint of all its bytes if ids derive
@@ -260,7 +251,7 @@ pub fn create(
     let sector_size = options.sector_size.unwrap_or_default();
     let identity = Identity { seed: id_of(size, 0), id: None, time: options.time, sector_size };
     container.write(&image, &identity, path, &PourOptions::new(options.jobs, options.progress))?;
-    Ok(lengthened(container, size, sector_size, false).into_iter().collect())
+    Ok(container.lengthened(size, sector_size).into_iter().collect())
 }
 
 /// Makes the disk in `path` larger, and keeps its format, kind and compression.
@@ -320,5 +311,5 @@ pub fn resize(
             container.replace(&sparse.image, &identity, path, &old, &options)?;
         }
     }
-    Ok(lengthened(&container, size, sector_size, false).into_iter().collect())
+    Ok(container.lengthened(size, sector_size).into_iter().collect())
 }

@@ -209,6 +209,13 @@ impl Error {
         self
     }
 
+    /// The same error about the file `path`, whatever option it was about: none was given.
+    #[must_use]
+    pub(crate) fn of_source(mut self, path: &Path) -> Self {
+        self.0.key = None;
+        self.at(path)
+    }
+
     /// Adds the key of a description that the error is about. A front end that knows the place of the key
     /// finds it later.
     #[must_use]

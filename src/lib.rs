@@ -22,6 +22,7 @@
 //! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
 //! | a system in QEMU, from a disk that was never written | [`vm`] |
 //! | images over NBD, without writing them | [`serve`] |
+//! | names, metadata and bytes of the files in any image | [`look`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
@@ -80,6 +81,7 @@ pub mod identity;
 pub mod image;
 pub mod inspect;
 pub mod key;
+pub mod look;
 pub mod nix;
 mod numbers;
 pub mod pour;

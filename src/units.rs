@@ -261,12 +261,18 @@ impl Bytes {
         if human.contains('.') { format!("{human} ({} bytes)", self.0) } else { human }
     }
 
-    /// What to ask somebody who wrote a number alone, which counts bytes, where so few of them make no sense: nothing
-    /// that has partitions or holds files is smaller than 64 KiB. Whole KiB may be meant as they are.
+    /// What to ask somebody who may have written a number alone, which counts bytes, where so few of them make no sense.
+    /// Whole KiB may be meant as they are.
     #[must_use]
     pub fn unit_forgotten(self) -> Option<String> {
-        ((1..64 * KIB).contains(&self.0) && !self.is_multiple_of(KIB))
-            .then(|| format!("a number alone counts bytes; was {0}MiB or {0}GiB meant?", self.0))
+        self.number_alone().filter(|_| !self.is_multiple_of(KIB))
+    }
+
+    /// What to ask somebody who wrote this number alone: nothing that has partitions or holds files is smaller than
+    /// 64 KiB.
+    pub(crate) fn number_alone(self) -> Option<String> {
+        let few = (1..64 * KIB).contains(&self.0);
+        few.then(|| format!("a number alone counts bytes; was {0}MiB or {0}GiB meant?", self.0))
     }
 
     /// A size for people: the largest unit with one decimal, and the exact bytes if the first is rounded.

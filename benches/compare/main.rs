@@ -15,6 +15,7 @@ mod floor;
 mod nixos;
 mod others;
 mod run;
+mod serve;
 mod trees;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ fn main() {
     }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 8] = [
+    let known: [(&str, Run); 9] = [
         ("release", release),
         ("ext4", ext4),
         ("million", million),
@@ -44,6 +45,7 @@ fn main() {
         ("convert", convert),
         ("compression", compression),
         ("nixos", nixos::run),
+        ("serve", serve::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");

@@ -355,7 +355,6 @@ let
     };
     contents = [ { source = builtins.toFile "motd" "Welcome.\n"; target = "/etc/motd"; mode = "0644"; } ];
     configFile = builtins.toFile "configuration.nix" "{ pkgs, ... }:\n{ networking.hostId = \"0123abcd\"; }\n";
-    verifyClosure = true;
     postVM = ''
       echo "after ''${bootDiskImage:-} $rootDiskImage" > $out/after
     '';

@@ -25,8 +25,8 @@ A whole manifest:
     include_str!("starters/esp+root.toml"),
     "
 Partition types: esp, xbootldr, linux, swap, home, srv, var, tmp, bios-boot, root and usr (with [disk] architecture, or \
-as root-x86-64), a GUID, or the byte of an MBR as 0x83. Filesystems: ext4, vfat, swap. `diskwright init` writes a manifest to \
-start from, `diskwright man` has the page diskwright.toml(5) with every key, and `diskwright schema` is for editors.
+as root-x86-64), a GUID, or the byte of an MBR as 0x83. Filesystems: ext4, vfat, erofs, squashfs, zfs, swap. \
+`diskwright init` writes a manifest to start from, `diskwright man` has the page diskwright.toml(5) with every key, and `diskwright schema` is for editors.
 
 The image appears under its name when it is complete; until then, and after any failure, an older one stays as it is. \
 SOURCE_DATE_EPOCH gives the time where the manifest has none, and no file gets a later one."
@@ -50,6 +50,7 @@ pub(super) fn load(path: &Path) -> Result<Manifest> {
     if path.as_os_str() == "-" {
         Manifest::read(std::io::stdin().lock(), Path::new("<stdin>"), Path::new("."))
     } else {
+        super::check_path(path)?;
         Manifest::load(path)
     }
 }

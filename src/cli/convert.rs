@@ -82,6 +82,7 @@ pub(super) fn convert(args: Convert) -> Result<()> {
         };
         open_stream(&mut standard_input(&progress)?, &near, &args.from.options(), &progress)?
     } else {
+        super::check_path(&args.source)?;
         open(&args.source, &args.from.options())?
     };
     let mut out;
@@ -107,7 +108,7 @@ fn near_standard_input() -> PathBuf {
 }
 
 /// Prints what was asked for and could not be kept.
-fn warn(warnings: &[Warning]) {
+pub(super) fn warn(warnings: &[Warning]) {
     for warning in warnings {
         complain(Severity::Warning, &warning.to_string());
     }

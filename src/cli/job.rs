@@ -9,8 +9,9 @@ use super::signals::watch;
 use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::{self, Format, Settings};
-use crate::disk::{Built, Partition, Payload, Work};
+use crate::disk::{Body, Built, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result, Subject};
+use crate::filesystem::Spec;
 use crate::front::{self, Description, Finished, boot_disk};
 use crate::host::kind_of;
 use crate::image::dump::dump;
@@ -27,11 +28,20 @@ pub(super) struct Container {
 
 impl Container {
     /// The container that these arguments and, where they say nothing, the keys of a manifest ask for. Keys that were
-    /// written for another format than that of the output say nothing.
+    /// written for another format than that of the output say nothing, and a warning tells of them.
     pub(super) fn with(&self, format: Format, description: &Description) -> Result<container::Container> {
         let written = &description.settings;
         let theirs = match written.format {
-            Some(other) if other != format => &Settings::default(),
+            Some(other) if other != format => {
+                if (Settings { format: None, ..written.clone() }) != Settings::default() {
+                    let text = format!(
+                        "the output is {format}: what the description says of the file as {other}, such as its subformat, is left \
+                         out"
+                    );
+                    complain(Severity::Warning, &text);
+                }
+                &Settings::default()
+            }
             _ => written,
         };
         let own = &self.settings;
@@ -91,6 +101,7 @@ impl Container {
 
 /// Refuses an output that is there and is no file: standard output by the name of its device, a pipe, a disk.
 fn check_output(path: &Path) -> Result<()> {
+    super::check_path(path)?;
     let kind = match path.metadata() {
         Ok(meta) if !meta.is_file() && !meta.is_dir() => kind_of(meta.file_type()),
         _ => return Ok(()),
@@ -170,6 +181,11 @@ impl Verify {
     pub(super) fn expected(&self, description: &Description) -> Result<Option<Expected>> {
         if !self.verify_closure {
             return Ok(None);
+        }
+        let in_pool = |partition: &Partition| matches!(partition.body, Body::Filesystem(Spec::Zfs(_), _));
+        if description.disk.partitions.iter().any(in_pool) {
+            return Err(Error::new(Kind::Usage, "--verify-closure does not read ZFS pools")
+                .hint("every block of a pool has a checksum, which `zpool scrub` compares"));
         }
         if description.closure.is_some() {
             return Ok(description.closure.clone());

@@ -272,6 +272,7 @@ impl Shared {
                     .hint("leave it out, or give a directory"));
             }
         }
+        self.source.as_deref().map_or(Ok(()), super::check_path)?;
         match &self.source {
             Some(source) if source.metadata().is_ok_and(|meta| !meta.is_dir()) => Err(Error::new(
                 ErrorKind::Usage,

@@ -4,10 +4,13 @@
 
 mod bar;
 mod build;
+mod check;
 mod convert;
+mod diff;
 mod docs;
 mod init;
 mod job;
+mod look;
 mod manual;
 mod mkfs;
 mod nixos;
@@ -21,6 +24,7 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
@@ -64,6 +68,16 @@ enum Command {
     Resize(convert::Resize),
     /// Show what an image is and what is in it
     Inspect(convert::Inspect),
+    /// List files in an image
+    Ls(look::List),
+    /// Print files of an image
+    Cat(look::Cat),
+    /// Copy files out of an image, into a folder or as a tar archive
+    Copy(look::Copy),
+    /// Compare two images, or an image with a folder
+    Diff(diff::Args),
+    /// Find the faults of an image: its container, its table and its filesystems
+    Check(check::Args),
     /// Write a commented manifest to start from: nixos, esp+root, bios or data
     Init(init::Args),
     /// Print the JSON Schema of manifests, for editors
@@ -98,7 +112,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let (name, cli) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => {
+        Err(mut error) => {
+            if let Some(tip) = other_filesystem(&error) {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
             // Help and version are not errors and go to standard output; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print() {
@@ -107,6 +124,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    // As diff(1) has it: 1 says that there are differences, and 2 that they could not be found.
+    let mut different = false;
+    let compares = matches!(cli.command, Command::Diff(_));
     let done = match cli.command {
         Command::Build(args) => build::run(args),
         Command::Mkfs(args) => mkfs::run(args),
@@ -124,12 +144,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Create(args) => convert::create(args),
         Command::Resize(args) => convert::resize(&args),
         Command::Inspect(args) => convert::look(&args),
+        Command::Ls(args) => look::ls(&args),
+        Command::Cat(args) => look::cat(&args),
+        Command::Copy(args) => look::copy(&args),
+        Command::Diff(args) => diff::run(&args).map(|equal| different |= !equal),
+        Command::Check(args) => check::run(&args),
         Command::Init(args) => init::run(args),
         Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     };
     match done {
+        Ok(()) if different => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Another command may have another flag for the same option.
@@ -140,7 +166,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             if error.kind() == Kind::Interrupted {
                 signals::end_by_signal();
             }
-            ExitCode::from(error.kind().exit_code())
+            ExitCode::from(if compares { 2 } else { error.kind().exit_code() })
         }
     }
 }
@@ -158,6 +184,28 @@ fn renamed(mut arguments: Vec<OsString>) -> std::result::Result<Vec<OsString>, E
     }
     arguments.insert(1, "repart".into());
     Ok(arguments)
+}
+
+/// How to make a filesystem that `mkfs` knows by another name.
+fn other_filesystem(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let own = match name.as_str() {
+        "fat" | "msdos" | "dos" => "mkfs vfat".to_owned(),
+        "fat12" | "fat16" | "fat32" => format!("mkfs vfat --fat {}", name.trim_start_matches("fat")),
+        "ext2" | "ext3" => "mkfs ext4".to_owned(),
+        _ => return None,
+    };
+    Some(format!("write `diskwright {own}`"))
+}
+
+/// Refuses a path that a shell or a browser would understand and that is not there.
+fn check_path(path: &std::path::Path) -> Result<()> {
+    match path.to_str().and_then(crate::host::elsewhere) {
+        Some((what, hint)) if path.symlink_metadata().is_err() => {
+            Err(Error::new(Kind::Usage, what).found(crate::text::printable_path(path)).hint(hint))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The flag that `command`, or a command below it, has for the option `key`.
@@ -293,6 +341,19 @@ mod tests {
             assert!(ext4.contains(flag) && !vfat.contains(flag), "{flag}");
         }
         assert!(vfat.contains("--label") && vfat.contains("--seed"));
+    }
+
+    /// What `mkfs` makes, a manifest can have too.
+    #[test]
+    fn help_of_build_lists_all_filesystems() {
+        let mut command = Cli::command();
+        let mkfs = command.find_subcommand("mkfs").unwrap();
+        let names: Vec<String> = mkfs.get_subcommands().map(|kind| kind.get_name().to_owned()).collect();
+        let help = command.find_subcommand_mut("build").unwrap().render_long_help().to_string();
+        let list = help.split("Filesystems: ").nth(1).unwrap().split('.').next().unwrap();
+        let listed: Vec<&str> = list.split(',').map(str::trim).collect();
+        assert!(names.len() > 3 && names.iter().all(|name| listed.contains(&name.as_str())), "{listed:?}");
+        assert!(listed.contains(&"swap") && listed.len() == names.len() + 1, "{listed:?}");
     }
 
     #[test]

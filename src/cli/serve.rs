@@ -35,7 +35,7 @@ use crate::units::Bytes;
   diskwright serve --socket root.sock -- mkfs ext4 rootfs --free 512MiB
   diskwright serve --socket nixos.sock -- nixos --system ./result --layout efi
   diskwright serve --socket disk.sock -- \\
-      repart --definitions repart.d --empty=create --size=auto --seed=UUID
+      repart --definitions repart.d --empty=create --size=auto --seed=UUID IMAGE
   diskwright serve a=disk.toml b=old.vmdk --socket disks.sock
 
 One source is the export with the empty name, which every client takes by itself; its partitions are exports by number \
@@ -236,7 +236,10 @@ impl Args {
             let path = printable_path(&beside.path);
             complain(Severity::Warning, &format!("a file beside the disk is not served: {path}"));
         }
-        self.add_built(name, &built, &work, exports)
+        self.add_built(name, &built, &work, exports)?;
+        let Some(boot) = &description.boot else { return Ok(()) };
+        let name = if name.is_empty() { "boot".to_owned() } else { format!("{name}.boot") };
+        self.add_built(&name, &boot.build(&work)?, &work, exports)
     }
 
     /// Adds a disk that is laid out, or with a format its file.
@@ -338,7 +341,7 @@ fn is_text(path: &Path) -> Result<bool> {
 fn parsed(command: &[OsString]) -> Result<super::Command> {
     let mut words = vec![OsString::from("diskwright")];
     words.extend_from_slice(command);
-    // So that they need no output. That of repart is a name only, until it is written.
+    // So that they need no output. The image of repart is a name, as long as it is not written.
     if command.first().is_none_or(|name| name != "repart") && !command.iter().any(|word| word == "--dry-run")
     {
         words.push("--dry-run".into());
@@ -346,8 +349,10 @@ fn parsed(command: &[OsString]) -> Result<super::Command> {
     let parsed = Cli::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found));
     let cli = parsed.map_err(|error| {
         let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        undescribed(first.strip_prefix("error: ").unwrap_or(first))
+        // After its first paragraph comes what is known anyway.
+        let paragraph = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<&str> = paragraph.split_whitespace().skip_while(|word| *word == "error:").collect();
+        undescribed(&words.join(" "))
     })?;
     Ok(cli.command)
 }

@@ -1,7 +1,7 @@
 //! Which disks a container can hold: their lengths and sector sizes.
 
 use super::{Container, Format, SectorSize, qcow2, vdi, vhd, vhdx, vmdk};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::units::Bytes;
 
 /// The lengths of disks that a container can hold.
@@ -42,6 +42,19 @@ impl Container {
     #[must_use]
     pub fn disk_length(&self, length: Bytes, sector_size: SectorSize) -> Bytes {
         self.lengths(sector_size).round_up(length)
+    }
+
+    /// The warning that a disk of `length` bytes becomes longer in this container, if it does.
+    pub(crate) fn lengthened(&self, length: Bytes, sector_size: SectorSize) -> Option<Warning> {
+        let seen = self.disk_length(length, sector_size);
+        (seen != length).then(|| {
+            Warning(format!(
+                "the disk has {} bytes, and {} in {}, which has none of exactly its length; zeros follow it",
+                length.get(),
+                seen.get(),
+                self.described()
+            ))
+        })
     }
 
     /// Refuses a length that the container would round up.

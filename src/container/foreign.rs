@@ -1,6 +1,7 @@
 //! Recognises files that are not disk images: images in formats that are not read, compressed files,
 //! archives. Otherwise they would be taken for raw disks, like every file without a mark.
 
+use super::Format;
 use super::source::Source;
 use super::vmdk::read::is_descriptor;
 use crate::error::{Error, Kind, Result};
@@ -16,17 +17,35 @@ pub(super) struct Foreign {
 /// The hint for images that another program can read.
 const CONVERT: &str = "convert it first (qemu-img convert)";
 
+/// The hint for the cloop images that QEMU does not read.
+const EXTRACT: &str = "unpack it first (extract_compressed_fs)";
+
+const LUKS: &str = "a LUKS container";
+const BITLOCKER: &str = "a volume of BitLocker";
+const PROGRAM: &str = "a program";
+const UIMAGE: &str = "a uImage of U-Boot";
+
+/// What a partition holds as it is: encrypted volumes, which are opened there, and what firmware starts from a
+/// partition without a filesystem, GRUB's ELF from PReP and U-Boot's images.
+const OF_PARTITIONS: [&str; 4] = [LUKS, BITLOCKER, PROGRAM, UIMAGE];
+
 /// The first bytes of files. Sources: QEMU, docs/interop/qed_spec.txt, block/bochs.c, cloop.c, parallels.c;
-/// cryptsetup, LUKS on-disk format; Android, libsparse/sparse_format.h; libewf, EWF specification; wimlib,
+/// Linux, arch/um/drivers/cow_user.c; U-Boot, include/image.h; RPM, lib/rpmlead.c; OpenSSL, apps/enc.c; RFC 9580,
+/// 6.2; cryptsetup, LUKS on-disk format; Android, libsparse/sparse_format.h; libewf, EWF specification; wimlib,
 /// header.h; for compressed files RFC 1952, RFC 8878 and the formats' own descriptions; for the rest
 /// file(1)'s magic.
-const MARKS: [(&[u8], Foreign); 31] = [
+const MARKS: [(&[u8], Foreign); 38] = [
     (b"QED\0", Foreign { name: "a QED image", remedy: CONVERT }),
     (b"Bochs Virtual HD Image", Foreign { name: "a Bochs image", remedy: CONVERT }),
     (b"WithoutFreeSpace", Foreign { name: "a Parallels image", remedy: CONVERT }),
     (b"WithouFreSpacExt", Foreign { name: "a Parallels image", remedy: CONVERT }),
     (b"#!/bin/sh\n#V2.0 Format\n", Foreign { name: "a cloop image", remedy: CONVERT }),
-    (b"LUKS\xba\xbe", Foreign { name: "a LUKS container", remedy: "open it first (cryptsetup open)" }),
+    (b"#!/bin/sh\n#V1.0", Foreign { name: "a cloop image", remedy: EXTRACT }),
+    (b"#!/bin/sh\n#V3.0", Foreign { name: "a cloop image", remedy: EXTRACT }),
+    (b"OOOM", Foreign { name: "an overlay of User Mode Linux", remedy: "merge it first (uml_moo)" }),
+    (b"LUKS\xba\xbe", Foreign { name: LUKS, remedy: "open it first (cryptsetup open)" }),
+    (b"Salted__", Foreign { name: "a file encrypted by OpenSSL", remedy: "decrypt it first (openssl enc)" }),
+    (b"-----BEGIN PGP ", Foreign { name: "a text of OpenPGP", remedy: "decrypt it first (gpg)" }),
     (b"\x3a\xff\x26\xed", Foreign { name: "an Android sparse image", remedy: "unpack it first (simg2img)" }),
     (b"EVF\x09\x0d\x0a\xff\0", Foreign { name: "an EnCase image", remedy: "unpack it first (ewfexport)" }),
     (b"MSWIM\0\0\0", Foreign { name: "a WIM archive", remedy: "unpack it first (wimapply)" }),
@@ -52,7 +71,9 @@ const MARKS: [(&[u8], Foreign); 31] = [
             remedy: "convert it first (diskutil image create from)",
         },
     ),
-    (b"\x7fELF", Foreign { name: "a program", remedy: "see whether another file was meant" }),
+    (b"\xed\xab\xee\xdb", Foreign { name: "an RPM package", remedy: "unpack it first (rpm2archive)" }),
+    (b"\x27\x05\x19\x56", Foreign { name: UIMAGE, remedy: "unpack it first (dumpimage)" }),
+    (b"\x7fELF", Foreign { name: PROGRAM, remedy: "see whether another file was meant" }),
     (b"%PDF-", Foreign { name: "a PDF", remedy: "see whether another file was meant" }),
     (b"<?xml", Foreign { name: "an XML text", remedy: "the disk of an OVF is the .vmdk that it names" }),
     (
@@ -72,6 +93,8 @@ const BZIP2: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x
 /// Frames that decoders skip, at the start of some files of zstd and lz4: 0x184d2a50 to 0x184d2a5f (RFC 8878,
 /// 3.1.2).
 const SKIPPABLE: &[u8] = b"\x2a\x4d\x18";
+/// The name of the filesystem in the boot sector of a volume of BitLocker (cryptsetup, lib/bitlk/bitlk.c).
+const FVE: &[u8] = b"-FVE-FS-";
 /// The first bytes of the last sector of an Apple disk image (the trailer of UDIF).
 const KOLY: &[u8] = b"koly";
 /// Bytes of a sector, and of the header of a file in a tar archive.
@@ -95,6 +118,13 @@ impl Foreign {
         } else if is_tar(head) {
             let remedy = "unpack it first (tar -x); the disk of an OVA is a .vmdk in it";
             Some(Self { name: "a tar archive", remedy })
+        } else if head.get(3..11) == Some(FVE) {
+            Some(Self { name: BITLOCKER, remedy: "unlock it first (cryptsetup bitlkOpen)" })
+        } else if is_lzma(head) {
+            Some(Self { name: "an lzma file", remedy: "unpack it first (xz -d)" })
+        } else if is_manifest(head) {
+            let remedy = "the command build makes a disk of it";
+            Some(Self { name: "a manifest, which describes one", remedy })
         } else if is_wide_descriptor(head) {
             Some(Self { name: "a VMDK descriptor in UTF-16", remedy: "save it as UTF-8 first" })
         } else if is_named_vmdk(source) && is_text(head) {
@@ -114,6 +144,49 @@ impl Foreign {
             format!("{}; where its own bytes are the disk, say that its format is raw", self.remedy),
         )
     }
+
+    /// The error about it as the bytes of a partition; `None` if partitions hold such files.
+    pub(super) fn in_partition(self) -> Option<Error> {
+        (!OF_PARTITIONS.contains(&self.name)).then(|| {
+            Error::new(Kind::Format, format!("the image of a partition is {}", self.name))
+                .hint(format!("{}; {AS_THEY_ARE}", self.remedy))
+        })
+    }
+
+    /// The error about an image of `format` as the bytes of a partition, which holds a filesystem and no container.
+    pub(super) fn container_in_partition(format: Format) -> Error {
+        Error::new(Kind::Format, format!("the image of a partition is a container of format {format}"))
+            .hint(format!("convert it to raw first; {AS_THEY_ARE}"))
+    }
+}
+
+/// How to take a file into a partition whatever it is.
+const AS_THEY_ARE: &str = "where its own bytes are meant, say image_format = \"raw\"";
+
+/// Whether it is a file of LZMA alone, as far as xz believes it (liblzma, alone_decoder.c): the usual properties, a
+/// dictionary of 2^n or 2^n + 2^(n-1) bytes, a length below 256 GiB or none, and the zero that the range coder begins with.
+fn is_lzma(head: &[u8]) -> bool {
+    let Some((header, _)) = head.split_first_chunk::<14>() else { return false };
+    let [0x5d, a, b, c, d, length @ .., 0] = *header else { return false };
+    let (dictionary, length) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(length));
+    let usual = dictionary.is_power_of_two()
+        || dictionary.is_multiple_of(3) && (dictionary / 3).is_power_of_two() && dictionary > 3;
+    usual && dictionary >= 4096 && (length == u64::MAX || (1..1 << 38).contains(&length))
+}
+
+/// Whether it begins as a manifest: a text with a line `version = 1`, or the same key in JSON.
+fn is_manifest(head: &[u8]) -> bool {
+    let says = |line: &str, key: &str, sign: char| {
+        let value =
+            line.split_once(sign).filter(|(left, _)| left.trim().trim_start_matches(['{', ' ']) == key);
+        let rest = value.and_then(|(_, value)| value.trim_start().strip_prefix('1'));
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+    };
+    let text = String::from_utf8_lossy(head);
+    // The descriptor of a VMDK says `version=1` too, and is known by its other lines.
+    is_text(head)
+        && !is_descriptor(head)
+        && text.lines().any(|line| says(line, "version", '=') || says(line, "\"version\"", ':'))
 }
 
 fn is_bzip2(head: &[u8]) -> bool {

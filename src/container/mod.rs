@@ -21,7 +21,7 @@ mod write;
 pub use format::{Format, UnknownFormat};
 pub use identity::{Identity, SectorSize};
 pub use open::{OpenOptions, Opened, backing_path, open};
-pub(crate) use open::{open_alone, open_file};
+pub(crate) use open::{check, check_partition, open_alone, open_file};
 pub use settings::{Compression, Settings, Subformat, UnknownWord};
 pub(crate) use source::{open_to_change, same_file};
 

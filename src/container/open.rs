@@ -117,6 +117,17 @@ fn open_as(source: &Arc<Source>, options: &OpenOptions) -> Result<Opened> {
     Ok(opened)
 }
 
+/// The faults of the file at `path`, which was opened as `opened`, besides those that keep it from being opened.
+///
+/// # Errors
+/// [`Kind::Source`] where it cannot be read.
+pub(crate) fn check(path: &Path, opened: &Opened) -> Result<Vec<String>> {
+    match opened.format {
+        Format::Qcow2 => super::qcow2::check::check(&Source::open(path)?),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Opens the image at `path` alone: the data of a backing file is missing in it.
 ///
 /// # Errors
@@ -181,22 +192,43 @@ fn open_source(
 /// [`Kind::Format`] for a file that is not a disk image, with its kind.
 fn detect(source: &Source) -> Result<Format> {
     let head = source.read_some(0, 512)?;
-    Ok(if qcow2::detect(&head) {
-        Format::Qcow2
-    } else if vdi::read::detect(&head) {
-        Format::Vdi
+    match known(source, &head)? {
+        Some(format) => Ok(format),
+        None => match Foreign::of(source, &head)? {
+            Some(foreign) => Err(foreign.error(source)),
+            None => Ok(Format::Raw),
+        },
+    }
+}
+
+/// The container that a file is, by its first sector and its last bytes.
+fn known(source: &Source, head: &[u8]) -> Result<Option<Format>> {
+    Ok(if qcow2::detect(head) {
+        Some(Format::Qcow2)
+    } else if vdi::read::detect(head) {
+        Some(Format::Vdi)
     } else if vhd::read::detect(source)? {
-        Format::Vhd
-    } else if vmdk::detect(&head) {
-        Format::Vmdk
-    } else if vhdx::read::detect(&head) {
-        Format::Vhdx
+        Some(Format::Vhd)
+    } else if vmdk::detect(head) {
+        Some(Format::Vmdk)
     } else {
-        match Foreign::of(source, &head)? {
-            Some(foreign) => return Err(foreign.error(source)),
-            None => Format::Raw,
-        }
+        vhdx::read::detect(head).then_some(Format::Vhdx)
     })
+}
+
+/// Refuses what a partition does not hold as it is, though its file was given for one: an image in a container, a
+/// compressed file, an archive. A file that cannot be read is left to its reader.
+///
+/// # Errors
+/// [`Kind::Format`] with its kind.
+pub(crate) fn check_partition(path: &Path) -> Result<()> {
+    let Ok(source) = Source::open(path) else { return Ok(()) };
+    let Ok(head) = source.read_some(0, 512) else { return Ok(()) };
+    let refused = match known(&source, &head)? {
+        Some(format) => Some(Foreign::container_in_partition(format)),
+        None => Foreign::of(&source, &head)?.and_then(Foreign::in_partition),
+    };
+    refused.map_or(Ok(()), Err)
 }
 
 /// A raw disk: everything that is not a hole.

@@ -151,37 +151,31 @@ impl Report {
         let _ = writeln!(text, ", {} of data", human(self.data));
         let mut rows = Vec::new();
         if self.table != "none" {
-            rows.push(["", "start", "size", "type", "label", "filesystem"].map(str::to_owned));
+            let titles = ["", "start", "size", "type", "label"].map(str::to_owned);
+            rows.push((titles, Filled::Title));
         }
         for partition in &self.partitions {
             let filesystem = partition.filesystem.as_ref();
-            let lines = filesystem
-                .map_or([String::new(), String::new()], |filesystem| filesystem.lines(partition.size));
             if self.table == "none" {
-                lines.iter().filter(|line| !line.is_empty()).for_each(|line| {
-                    let _ = writeln!(text, "  {line}");
-                });
+                filesystem
+                    .map_or_else(Vec::new, |filesystem| filesystem.lines(WIDTH - 2, partition.size))
+                    .iter()
+                    .for_each(|line| {
+                        let _ = writeln!(text, "  {line}");
+                    });
                 continue;
             }
-            let [first, second] = lines;
-            rows.push([
+            let cells = [
                 partition.number.to_string(),
                 human(partition.offset),
                 human(partition.size),
                 shortened(partition.kind.as_deref().unwrap_or_default()),
                 shortened(partition.label.as_deref().unwrap_or_default()),
-                first,
-            ]);
-            if !second.is_empty() {
-                rows.push([
-                    String::new(),
-                    String::new(),
-                    String::new(),
-                    String::new(),
-                    String::new(),
-                    second,
-                ]);
-            }
+            ];
+            rows.push((
+                cells,
+                filesystem.map_or(Filled::Nothing, |filesystem| Filled::By(filesystem, partition.size)),
+            ));
         }
         columns(&rows, &mut text);
         for partition in &self.partitions {
@@ -215,23 +209,44 @@ impl Report {
     }
 }
 
+/// What the last column of a row says.
+enum Filled<'a> {
+    Title,
+    Nothing,
+    /// A filesystem, and the bytes of its partition.
+    By(&'a Filesystem, u64),
+}
+
 /// Appends `rows` in columns as wide as their widest cell. Numbers, places and sizes are aligned right, words
-/// left.
-fn columns(rows: &[[String; 6]], text: &mut String) {
-    let mut widths = [0; 6];
-    for row in rows {
+/// left. A filesystem has the last column and as many lines as it needs; those after the first begin further to the left
+/// if they would not fit otherwise.
+fn columns(rows: &[([String; 5], Filled<'_>)], text: &mut String) {
+    let mut widths = [0; 5];
+    for (row, _) in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    for row in rows {
+    let column = widths.iter().map(|width| width + 2).sum::<usize>() + 2;
+    for (row, filled) in rows {
         let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let _ =
-                if column < 3 { write!(line, "  {cell:>width$}") } else { write!(line, "  {cell:<width$}") };
+        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let _ = if at < 3 { write!(line, "  {cell:>width$}") } else { write!(line, "  {cell:<width$}") };
         }
+        let lines = match filled {
+            Filled::Title => vec!["filesystem".to_owned()],
+            Filled::Nothing => Vec::new(),
+            Filled::By(filesystem, size) => filesystem.lines(WIDTH.saturating_sub(column), *size),
+        };
+        let (first, others) =
+            lines.split_first().map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
+        let _ = write!(line, "  {first}");
         text.push_str(line.trim_end());
         text.push('\n');
+        for other in others {
+            let column = column.min(WIDTH.saturating_sub(other.chars().count()));
+            let _ = writeln!(text, "{:column$}{other}", "");
+        }
     }
 }
 
@@ -277,18 +292,24 @@ impl Filesystem {
         }
     }
 
-    /// `ext4 nixos 5e1f…`, and how full it is: `1.2 GiB used (64 MiB of it the journal), 512 MiB free`. Each
-    /// has a line of its own, so that the table fits a terminal of 100 columns. Where the last block is not whole, as in
-    /// SquashFS, what is used ends with the `size` bytes of the partition.
-    fn lines(&self, size: u64) -> [String; 2] {
+    /// `ext4 nixos 5e1f…`, with the UUID on a line of its own if `space` columns do not hold both, and how full it is:
+    /// `1.2 GiB used (64 MiB of it the journal), 512 MiB free`. Where the last block is not whole, as in SquashFS, what is
+    /// used ends with the `size` bytes of the partition.
+    fn lines(&self, space: usize, size: u64) -> Vec<String> {
         let mut name = self.kind.to_owned();
-        for part in [shortened(&self.label), printable(self.uuid.as_bytes())] {
-            if !part.is_empty() {
-                let _ = write!(name, " {part}");
-            }
+        let (label, uuid) = (shortened(&self.label), printable(self.uuid.as_bytes()));
+        if !label.is_empty() {
+            let _ = write!(name, " {label}");
         }
+        let mut lines = if uuid.is_empty() {
+            vec![name]
+        } else if name.chars().count() + 1 + uuid.chars().count() <= space {
+            vec![format!("{name} {uuid}")]
+        } else {
+            vec![name, uuid]
+        };
         if self.kind == "swap" {
-            return [name, String::new()];
+            return lines;
         }
         let human = |blocks: u64| Bytes::new(blocks.saturating_mul(self.block_size).min(size)).human();
         let mut full = format!("{} used", human(self.used_blocks));
@@ -296,13 +317,17 @@ impl Filesystem {
             let _ = write!(full, " ({} of it the journal)", Bytes::new(self.journal).human());
         }
         let _ = write!(full, ", {} free", human(self.free_blocks));
-        [name, full]
+        lines.push(full);
+        lines
     }
 }
 
-/// The longest name that the table shows whole, in characters. The columns before the filesystem take at most
-/// 2 + 3 numbers of 10 characters and two names; a filesystem takes at most `ext4`, a label of 16 and a UUID
-/// of 36.
+/// Columns of the terminal that the table fits.
+const WIDTH: usize = 100;
+
+/// The longest name that the table cuts to, in characters; one more is shown whole. Two blanks before each column, a
+/// number of 3 digits, two sizes of 10 characters and two names are 2 * 6 + 3 + 2 * 10 + 2 * 17 = 69 columns, which
+/// leaves 31: the longest kind, `squashfs`, and a label take 8 + 1 + 17 = 26 of them.
 const LONGEST_NAME: usize = 16;
 
 /// A name as the table shows it: printable, and cut if it is long.
@@ -319,6 +344,82 @@ mod tests {
     use super::*;
     use crate::units::KIB;
 
+    /// Every filesystem with the widest label and id that it can have, in the widest partition.
+    fn widest(table: &'static str) -> Report {
+        let id = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+        let filesystems = [
+            ("ext4", 16, id),
+            ("vfat", 11, "FFFF-FFFF"),
+            ("swap", 15, id),
+            ("erofs", 16, id),
+            ("squashfs", 0, ""),
+            ("zfs", 255, "18446744073709551615"),
+        ];
+        let size = 1024 * 1024 * 1024 * 1024 - 1;
+        let partitions = filesystems.map(|(kind, label, uuid)| Partition {
+            number: 128,
+            offset: size,
+            size,
+            kind: Some("k".repeat(36)),
+            type_guid: None,
+            type_byte: None,
+            guid: None,
+            label: Some("w".repeat(36)),
+            attributes: Vec::new(),
+            logical: false,
+            filesystem: Some(Filesystem {
+                kind,
+                label: "l".repeat(label),
+                uuid: uuid.to_owned(),
+                block_size: 1,
+                blocks: 2 * size,
+                used_blocks: size,
+                free_blocks: size,
+                journal: size,
+                inodes: None,
+                used_inodes: None,
+                free_inodes: None,
+            }),
+            values: Values::new(),
+        });
+        Report {
+            size,
+            data: size,
+            sector_size: 512,
+            table,
+            guid: Some(id.to_owned()),
+            signature: None,
+            partitions: partitions.into(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_widest_filesystems_fit_a_hundred_columns() {
+        for table in ["gpt", "none"] {
+            let report = widest(table);
+            let text = report.text();
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{}: {line}", line.chars().count());
+            }
+            for partition in &report.partitions {
+                let uuid = &partition.filesystem.as_ref().unwrap().uuid;
+                assert!(text.contains(uuid.as_str()), "{uuid} is not in:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_stays_beside_the_name_where_both_fit() {
+        let mut report = widest("gpt");
+        report.partitions.truncate(1);
+        report.partitions[0].label = None;
+        report.partitions[0].kind = None;
+        report.partitions[0].filesystem.as_mut().unwrap().label = "root".to_owned();
+        let text = report.text();
+        assert!(text.contains("ext4 root ffffffff-ffff-"), "{text}");
+    }
+
     #[test]
     fn what_is_used_ends_with_the_partition() {
         let facts = Facts {
@@ -334,7 +435,7 @@ mod tests {
         };
         for (size, used) in [(4 * KIB, 4 * KIB), (1024 * KIB, 128 * KIB)] {
             let expected = format!("{} used, {} free", Bytes::new(used).human(), Bytes::ZERO.human());
-            assert_eq!(Filesystem::new(&facts).lines(size)[1], expected);
+            assert_eq!(Filesystem::new(&facts).lines(WIDTH, size)[1], expected);
         }
     }
 }

@@ -17,7 +17,7 @@ pub mod swap;
 mod volume;
 pub mod zfs;
 
-pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Volume, contents, open};
+pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Space, Volume, contents, open};
 
 use std::sync::Arc;
 

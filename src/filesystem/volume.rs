@@ -7,7 +7,7 @@ use super::{Facts, OPENERS};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Slice};
 use crate::tree::{Time, Xattr};
-use crate::units::Bytes;
+use crate::units::{Bytes, u64_of};
 
 /// The number of an inode in a volume. ext4 has inode numbers; FAT has none, so the number is the offset of
 /// the directory entry. In SquashFS it is the reference of the inode.
@@ -68,6 +68,15 @@ pub struct Node {
     pub meta: Meta,
     /// What it is.
     pub content: Content,
+}
+
+/// The space of an inode, as stat(2) shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// `st_size`: the length of a file, of the target of a link, or of the entries of a directory.
+    pub size: Bytes,
+    /// `st_blocks` in bytes: what it occupies in the filesystem.
+    pub allocated: Bytes,
 }
 
 /// The kind of fault that a [`Remark`] is about.
@@ -154,12 +163,34 @@ pub trait Volume: Send + Sync + fmt::Debug {
     /// Also if the inode is not in use.
     fn node(&self, inode: Inode) -> Result<Node>;
 
+    /// The space of an inode.
+    ///
+    /// # Errors
+    /// As [`Volume::node`].
+    fn space(&self, inode: Inode) -> Result<Space> {
+        let size = match self.node(inode)?.content {
+            Content::File { size } => size,
+            Content::Symlink { target } => Bytes::new(u64_of(target.len())),
+            _ => Bytes::ZERO,
+        };
+        Ok(Space { size, allocated: size.round_up(self.facts().block_size) })
+    }
+
     /// Passes the pieces of a regular file's data to `each`, ascending: the offset of each in the file, and
     /// its bytes. What no piece covers is a hole.
     ///
     /// # Errors
     /// Also if `inode` is not a regular file, and any error of `each`.
     fn data(&self, inode: Inode, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()>;
+
+    /// The name of the structure at a byte of the volume: `the superblock, s_wtime`. `None` where no names are known.
+    ///
+    /// # Errors
+    /// Where the structures around it cannot be read.
+    fn structure(&self, offset: Bytes) -> Result<Option<String>> {
+        let _ = offset;
+        Ok(None)
+    }
 
     /// Checks the whole filesystem and passes each fault to `remark`.
     ///

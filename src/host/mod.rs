@@ -30,6 +30,23 @@ pub fn stamp(seconds: i64, nanoseconds: u32) -> u64 {
 /// The longest path the kernel takes in one call, without the final NUL (PATH_MAX, linux/limits.h).
 pub(crate) const LONGEST_PATH: usize = 4095;
 
+/// What is wrong with a path that a shell or a browser would understand, and what to do.
+pub(crate) fn elsewhere(path: &str) -> Option<(&'static str, &'static str)> {
+    let scheme = path.split_once("://").map(|(scheme, _)| scheme);
+    if path == "~" || path.starts_with("~/") {
+        Some(("`~` stands for nobody's home here", "write the whole path"))
+    } else if scheme.is_some_and(|scheme| {
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
+    }) {
+        Some((
+            "a source is on this machine and not behind a URL",
+            "fetch it first, and give the path of the file",
+        ))
+    } else {
+        None
+    }
+}
+
 /// What something of the host is that is no regular file.
 #[must_use]
 pub(crate) fn kind_of(kind: FileType) -> &'static str {

@@ -251,6 +251,12 @@ impl Image {
         self.0.length
     }
 
+    /// Whether `other` is a handle of the same image.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Its segments, by offset.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::container::Opened;
 use crate::error::Result;
+use crate::image::Slice;
 
 pub use filesystem::Found;
 pub use table::{Entry, Table};
@@ -71,6 +72,14 @@ pub fn inspect(opened: &Opened) -> Result<Inspection> {
         filesystem,
         remarks,
     })
+}
+
+/// The contents of a partition, or of a disk without a table; `None` if they are unknown.
+///
+/// # Errors
+/// [`Kind::Source`](crate::error::Kind::Source) where they cannot be read.
+pub(crate) fn contents(slice: &Slice) -> Result<Option<Found>> {
+    filesystem::find(slice, &mut { filesystem::PATIENCE })
 }
 
 /// Bytes up to the first NUL, as text without blanks at its ends.

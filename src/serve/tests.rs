@@ -1,6 +1,6 @@
 //! Conversations without sockets, byte by byte, and the server with them.
 
-use std::io::{Cursor as Bytes8, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -109,7 +109,7 @@ impl Client {
 
     fn hear_from(&self, exports: &Exports) -> (Vec<u8>, Talk, Ear) {
         let (mut out, mut ear) = (Vec::new(), Ear::default());
-        let talk = converse(exports, Bytes8::new(&self.0), &mut out, &mut ear);
+        let talk = converse(exports, std::io::Cursor::new(&self.0), &mut out, &mut ear);
         assert_eq!(&out[..18], b"NBDMAGICIHAVEOPT\0\x03");
         (out.split_off(18), talk, ear)
     }
@@ -121,8 +121,11 @@ fn text(name: &str) -> Vec<u8> {
     data
 }
 
-/// The replies to options: option, kind, data. What follows them is returned too.
-fn replies(mut bytes: &[u8]) -> (Vec<(u32, u32, Vec<u8>)>, &[u8]) {
+/// A reply to an option: option, kind, data.
+type Reply = (u32, u32, Vec<u8>);
+
+/// The replies to options, and what follows them.
+fn replies(mut bytes: &[u8]) -> (Vec<Reply>, &[u8]) {
     let mut found = Vec::new();
     while let Ok(head) = OptionReply::read(bytes) {
         let end = 20 + usize::try_from(head.length).unwrap();

@@ -36,6 +36,14 @@ impl Type {
     /// The place of GRUB's core image on a disk with a GPT, for a BIOS.
     pub const BIOS_BOOT: Self = Self::Guid(BIOS_BOOT);
 
+    /// Whether it is an EFI system partition, in a GPT or by its byte in an MBR.
+    pub(crate) const fn is_esp(self) -> bool {
+        match self {
+            Self::Guid(guid) => guid.as_u128() == ESP.as_u128(),
+            Self::Mbr(byte) => byte == 0xef,
+        }
+    }
+
     /// Whether firmware or a boot loader reads files from it: an EFI system partition or an XBOOTLDR
     /// partition, in a GPT or by its byte in an MBR.
     #[must_use]

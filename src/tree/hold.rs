@@ -5,10 +5,12 @@
 //! A file whose size is 0 is read too: files of /proc and of some filesystems in user space have content
 //! without a size.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, Statx, statx};
 use rustix::io::Errno;
@@ -23,16 +25,21 @@ const LONGEST: usize = 4096;
 const MOST: u64 = 24 * MIB;
 /// The longest content of a file whose size is 0.
 const UNTOLD: usize = 1 << 20;
-/// How much older than the scan a file's modification time must be, in seconds, to prove that nobody has
-/// written to the file since the scan began. It is more than the difference between the clocks of a host and
-/// of its file server.
-const SETTLED: i64 = 60;
+/// How much older than the scan a file's modification time must be to prove that nobody has written to the file
+/// since the scan began. It is more than the difference between the clocks of a host and of its file server.
+const SETTLED: Duration = Duration::from_secs(60);
+/// The same for filesystems of this machine, whose clock is the scan's. They count in ticks of at most a hundredth
+/// of a second (`current_time` in linux/fs/inode.c; HZ is 100 or more).
+const SETTLED_HERE: Duration = Duration::from_millis(100);
 
 /// How much may still be held, and since when a file must be unchanged.
 #[derive(Debug)]
 pub(super) struct Hold {
     left: AtomicU64,
-    settled: i64,
+    /// When the scan began, from 1970 on.
+    began: Duration,
+    /// Whether a device, by its number, is a filesystem of this machine.
+    here: Mutex<HashMap<(u32, u32), bool>>,
     /// System calls that were saved so far, plus [`CREDIT`].
     saved: AtomicI64,
 }
@@ -54,9 +61,8 @@ pub(super) struct Looked {
 impl Hold {
     /// For a scan that begins now. The clock only decides how often a file is read.
     pub(super) fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let settled = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(SETTLED);
-        Self { left: AtomicU64::new(MOST), settled, saved: AtomicI64::new(CREDIT) }
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { left: AtomicU64::new(MOST), began, here: Mutex::default(), saved: AtomicI64::new(CREDIT) }
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -114,7 +120,7 @@ impl Hold {
             return Ok(None);
         };
         let whole = length <= LONGEST && u64_of(length) == stat.stx_size && length > 0;
-        let settled = || stat.stx_mtime.tv_sec < self.settled || same(&file, &held[start..], &stat);
+        let settled = || self.is_settled(&file, &stat) || same(&file, &held[start..], &stat);
         if whole && settled() && self.take(length) {
             return Ok(Some(Looked { stat, file: Some(file), bytes: Some(start..start + length) }));
         }
@@ -122,6 +128,23 @@ impl Hold {
         let untold = length > 0 && stat.stx_size == 0;
         let bytes = if untold { self.untold(&file, at, held)? } else { None };
         Ok(Some(Looked { stat, file: Some(file), bytes }))
+    }
+
+    /// Whether nobody has written to the file since the scan began.
+    fn is_settled(&self, file: &OwnedFd, stat: &Statx) -> bool {
+        let time = stat.stx_mtime;
+        let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+        let age = self.began.saturating_sub(seconds + Duration::from_nanos(time.tv_nsec.into()));
+        age > SETTLED || (age > SETTLED_HERE && self.is_here(file, stat))
+    }
+
+    /// Whether the file is on a filesystem of this machine.
+    fn is_here(&self, file: &OwnedFd, stat: &Statx) -> bool {
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        *here.entry((stat.stx_dev_major, stat.stx_dev_minor)).or_insert_with(|| {
+            let kind = rustix::fs::fstatfs(file).ok().and_then(|stat| u64::try_from(stat.f_type).ok());
+            kind.is_some_and(|kind| HERE.contains(&kind))
+        })
     }
 
     /// The content of a file whose size is 0; `None` if it has none.
@@ -150,6 +173,20 @@ impl Hold {
         }
     }
 }
+
+/// Filesystems that take their times from this machine's clock: ext2 to ext4, XFS, btrfs, F2FS, bcachefs, ZFS, tmpfs, ramfs,
+/// and overlayfs, whose lower filesystem nobody may write to (linux/magic.h; bcachefs and ZFS in their sources).
+const HERE: [u64; 9] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0xca45_1a4e,
+    0x2fc1_2fc1,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+];
 
 /// Whether a file that cannot be read may have content although its size is 0: files of /proc and of
 /// filesystems in user space. On other filesystems the size is right.
@@ -249,7 +286,7 @@ mod tests {
         let hold = hold(10_000);
         let looked = look(&hold, &path);
         let file = looked.file.unwrap();
-        assert!(looked.stat.stx_mtime.tv_sec >= hold.settled);
+        assert!(!hold.is_settled(&file, &looked.stat));
         assert!(same(&file, b"content", &looked.stat));
         for other in [b"Content".as_slice(), b"contes", b"content!"] {
             assert!(!same(&file, other, &looked.stat));
@@ -258,6 +295,36 @@ mod tests {
         options.set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
         assert!(!same(&file, b"content", &looked.stat), "the time is another");
         assert_eq!(held(&hold, &path).unwrap(), b"content");
+    }
+
+    #[test]
+    fn the_clock_of_this_machine_proves_more_than_that_of_a_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let options = std::fs::File::options().write(true).open(&path).unwrap();
+        let file = Name::whole(&path).open().unwrap();
+        let settled = |hold: &Hold, time: SystemTime| {
+            options.set_modified(time).unwrap();
+            hold.is_settled(&file, &stat(&file).unwrap())
+        };
+        let (here, elsewhere) = (Hold::new(), Hold::new());
+        let looked = stat(&file).unwrap();
+        elsewhere.here.lock().unwrap().insert((looked.stx_dev_major, looked.stx_dev_minor), false);
+        for hold in [&here, &elsewhere] {
+            let began = UNIX_EPOCH + hold.began;
+            assert!(settled(hold, began - Duration::from_millis(60_001)));
+            assert!(!settled(hold, began - Duration::from_millis(99)));
+            assert!(!settled(hold, began + Duration::from_secs(99)));
+            assert!(settled(hold, UNIX_EPOCH - Duration::from_secs(9)));
+            for age in [101, 59_000] {
+                let young = began - Duration::from_millis(age);
+                assert_eq!(settled(hold, young), std::ptr::eq(hold, &here), "{age}");
+            }
+        }
+        // /proc is nobody's disk.
+        let file = Name::whole(Path::new("/proc/version")).open().unwrap();
+        assert!(!here.is_here(&file, &stat(&file).unwrap()));
     }
 
     #[test]

@@ -229,6 +229,16 @@ impl Tree {
         self.nodes.len() <= 1
     }
 
+    /// Whether there is a regular file.
+    pub(crate) fn holds_a_file(&self) -> bool {
+        self.ids().any(|id| {
+            matches!(
+                self.node(id).content,
+                Content::File { .. } | Content::Text { .. } | Content::Slice { .. }
+            )
+        })
+    }
+
     /// All nodes in preorder: a directory before its children, siblings by the bytes of their names.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId)

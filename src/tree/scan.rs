@@ -151,6 +151,12 @@ fn no_file(path: &Path, kind: &str) -> Error {
     Error::new(Kind::Source, "the source is neither a file nor a folder").at(path).found(kind)
 }
 
+/// The hint for a name that may have been meant as a pattern of a shell.
+fn literal(path: &Path) -> Option<&'static str> {
+    let marked = path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b'?' | b'['));
+    marked.then_some("only `*` makes a pattern; `?` and `[` stand for themselves")
+}
+
 /// Examines the top of a request. If it is a directory, `spawn` reads it and returns the number of its
 /// listing.
 fn root<'r>(
@@ -160,7 +166,7 @@ fn root<'r>(
 ) -> Result<Root> {
     let failed = |error: Errno| {
         let what = if error == Errno::NOENT { "the source does not exist" } else { "cannot read the source" };
-        Error::io(Kind::Source, what, &request.path, error)
+        Error::io(Kind::Source, what, &request.path, error).or_hint(literal(&request.path))
     };
     let path = if request.follow {
         request.path.canonicalize().map_err(|error| {
@@ -171,7 +177,7 @@ fn root<'r>(
                 _ if missing => "the source does not exist",
                 _ => "cannot read the source",
             };
-            Error::io(Kind::Source, what, &request.path, error)
+            Error::io(Kind::Source, what, &request.path, error).or_hint(literal(&request.path))
         })?
     } else {
         request.path.clone()

@@ -123,6 +123,10 @@ fn check(machine: &Machine) -> Result<()> {
             .about("system")
             .expected("the store path of `config.system.build.toplevel`, or a link to it"));
     }
+    if section.layout == Some(Layout::Zfs) {
+        return refuse("layout", "the layout zfs is two disks, and a machine has one of a system".to_owned())
+            .map_err(|error: Error| error.hint("zfs-single has all on one disk"));
+    }
     if machine.mode() == Mode::BootLoader {
         if machine.root_disk == Some(false) {
             return refuse("root_disk", "the full disk of a system is its root".to_owned());

@@ -283,7 +283,7 @@ impl Machine {
                 .about("memory")
                 .expected("at least 1MiB")
                 .found(self.memory.unwrap_or(MEMORY).in_full())
-                .or_hint(self.memory.and_then(|memory| memory.unit_forgotten()))),
+                .or_hint(self.memory.and_then(Bytes::unit_forgotten))),
             mebibytes => Ok(mebibytes),
         }
     }

@@ -131,7 +131,9 @@ impl Plan {
         std::thread::scope(|scope| {
             // The server answers before QEMU starts: QEMU asks for the size of its disk at once.
             let serving = scope.spawn(|| server.serve_one(ours, &stop));
-            let ended = inherited(theirs.into())
+            // Only QEMU keeps its end open from here on.
+            let handed = inherited(&theirs.into());
+            let ended = handed
                 .and_then(|theirs| {
                     let qemu = start(&self.command, Stdio::inherit());
                     drop(theirs);
@@ -147,11 +149,11 @@ impl Plan {
 }
 
 /// `file` as the descriptor that QEMU is told about, which a program that is started now inherits.
-fn inherited(file: OwnedFd) -> Result<OwnedFd> {
+fn inherited(file: &OwnedFd) -> Result<OwnedFd> {
     let failed = |error: rustix::io::Errno| {
         Error::new(Kind::Output, "cannot hand a connection on to QEMU").because(std::io::Error::from(error))
     };
-    let there = fcntl_dupfd_cloexec(&file, DESCRIPTOR).map_err(failed)?;
+    let there = fcntl_dupfd_cloexec(file, DESCRIPTOR).map_err(failed)?;
     if there.as_raw_fd() != DESCRIPTOR {
         return Err(Error::new(Kind::Usage, format!("the descriptor {DESCRIPTOR} is taken already"))
             .hint(format!("close it: {DESCRIPTOR}>&- in a shell")));

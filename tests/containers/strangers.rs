@@ -87,6 +87,8 @@ fn files_of_other_programs_are_named() {
     for (out, program, arguments) in [
         ("a.xz", "xz", &["-0", "-c", "disk.raw"][..]),
         ("a.gz", "gzip", &["-c", "disk.raw"]),
+        ("a.lzma", "xz", &["-0", "-c", "--format=lzma", "disk.raw"]),
+        ("empty.lzma", "xz", &["-c", "--format=lzma", "empty"]),
         ("a.zst", "zstd", &["-q", "-c", "disk.raw"]),
         ("a.bz2", "bzip2", &["-c", "disk.raw"]),
         ("empty.bz2", "bzip2", &["-c", "empty"]),
@@ -124,6 +126,8 @@ fn files_of_other_programs_are_named() {
     for (name, what, remedy) in [
         ("a.xz", "an xz file", "xz -d"),
         ("a.gz", "a gzip file", "gzip -d"),
+        ("a.lzma", "an lzma file", "xz -d"),
+        ("empty.lzma", "an lzma file", "xz -d"),
         ("a.zst", "a zstd file", "zstd -d"),
         ("a.bz2", "a bzip2 file", "bzip2 -d"),
         ("empty.bz2", "a bzip2 file", "bzip2 -d"),
@@ -162,6 +166,14 @@ fn marks_of_programs_that_are_not_here() {
         ("a.img", b"Bochs Virtual HD Image".to_vec(), &[][..], "a Bochs image", "qemu-img"),
         ("a.img", b"WithoutFreeSpace".to_vec(), &[], "a Parallels image", "qemu-img"),
         ("a.img", b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop".to_vec(), &[], "a cloop image", "qemu-img"),
+        ("a.img", b"#!/bin/sh\n#V1.0 Format\n".to_vec(), &[], "a cloop image", "extract_compressed_fs"),
+        ("a.img", b"#!/bin/sh\n#V3.0 Format\n".to_vec(), &[], "a cloop image", "extract_compressed_fs"),
+        ("a.img", b"OOOM\0\0\0\x02".to_vec(), &[], "an overlay of User Mode Linux", "uml_moo"),
+        ("a.img", b"\xed\xab\xee\xdb\x03\0".to_vec(), &[], "an RPM package", "rpm2archive"),
+        ("a.img", b"\xeb\x58\x90-FVE-FS-\0\x02".to_vec(), &[], "a volume of BitLocker", "cryptsetup"),
+        ("a.img", b"Salted__01234567".to_vec(), &[], "a file encrypted by OpenSSL", "openssl enc"),
+        ("a.img", b"-----BEGIN PGP MESSAGE-----\n\n".to_vec(), &[], "a text of OpenPGP", "gpg"),
+        ("a.img", b"\x27\x05\x19\x56\0\0\0\0".to_vec(), &[], "a uImage of U-Boot", "dumpimage"),
         ("a.img", b"\x3a\xff\x26\xed\x01\0\0\0".to_vec(), &[], "an Android sparse image", "simg2img"),
         ("a.img", b"EVF\x09\x0d\x0a\xff\0\x01".to_vec(), &[], "an EnCase image", "ewfexport"),
         ("a.img", b"MSWIM\0\0\0".to_vec(), &[], "a WIM archive", "wimapply"),
@@ -198,6 +210,14 @@ fn marks_of_programs_that_are_not_here() {
         std::fs::write(folder.path().join(name), bytes).unwrap();
         named(folder.path(), name, what, remedy);
     }
+    for manifest in [
+        "version = 1\n[disk]\n",
+        "# A disk.\n\nversion=1 # of this format\n",
+        "{\"version\": 1, \"partition\": []}\n",
+    ] {
+        std::fs::write(folder.path().join("a.img"), manifest).unwrap();
+        named(folder.path(), "a.img", "a manifest", "the command build");
+    }
     let text = "a text of a page that someone gave this name, grüße\n".repeat(20);
     std::fs::write(folder.path().join("a.VMDK"), &text).unwrap();
     named(folder.path(), "a.VMDK", "no descriptor of a VMDK", "createType");
@@ -223,6 +243,11 @@ fn disks_stay_disks() {
         b"\x60\x2a\x4d\x18".to_vec(),
         b"07070".to_vec(),
         b"\xff\xfea text".to_vec(),
+        // No dictionary of LZMA, and no start of its range coder.
+        b"\x5d\0\0\0\x05\xff\xff\xff\xff\xff\xff\xff\xff\0".to_vec(),
+        b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\x01".to_vec(),
+        b"version = 12\n".to_vec(),
+        b"version = 1.5\n".to_vec(),
         // An archive with a wrong checksum, which tar refuses.
         tar,
         vec![0; 4096],
@@ -307,4 +332,54 @@ fn standard_input_is_any_image() {
     assert!(message.contains("backing file") && message.contains("standard input"), "{message}");
     assert_eq!(names_in(folder.path()), ["disk", "disk.raw", "over"]);
     assert!(std::fs::metadata(path("disk")).unwrap().len() > MIB);
+}
+
+/// The image of a partition is a filesystem, and no container, archive or compressed file: those would be copied as they
+/// are. Encrypted volumes, and what firmware starts from a bare partition, stay allowed.
+#[test]
+fn partitions_hold_no_container_by_accident() {
+    let folder = scratch();
+    let at = folder.path();
+    raw(&usual().image(), at);
+    let manifest = at.join("disk.toml");
+    let build = |name: &str, more: &str| {
+        std::fs::write(&manifest, format!("version = 1\n[[partition]]\nimage = \"{name}\"\n{more}")).unwrap();
+        let mut build = diskwright();
+        build.args(["build", "--dry-run"]).arg(&manifest);
+        run(&mut build)
+    };
+    let mut koly = noise(4, 4096);
+    koly[3584..3592].copy_from_slice(b"koly\0\0\0\x04");
+    std::fs::write(at.join("a.dmg"), koly).unwrap();
+    made(at, "a.xz", "xz", &["-0", "-c", "disk.raw"]);
+    made(at, "a.tar", "tar", &["-c", "disk.raw"]);
+    let mut refused = vec![
+        ("a.dmg".to_owned(), "an Apple disk image"),
+        ("a.xz".to_owned(), "an xz file"),
+        ("a.tar".to_owned(), "a tar archive"),
+    ];
+    for format in ["qcow2", "vdi", "vmdk", "vhdx", "vpc"] {
+        let name = format!("a.{format}");
+        must(
+            diskwright()
+                .arg("convert")
+                .arg(at.join("disk.raw"))
+                .arg(at.join(&name))
+                .args(["--format", format]),
+        );
+        refused.push((name, format));
+    }
+    for (name, what) in refused {
+        let message = complaint(&build(&name, ""), 1);
+        for part in [what, "disk.toml:3: image = ", "image_format = \"raw\""] {
+            assert!(message.contains(part), "{name}: `{part}` is not in: {message}");
+        }
+        assert_eq!(build(&name, "image_format = \"raw\"\n").code, 0, "{name}");
+    }
+    for head in
+        [&b"LUKS\xba\xbe\0\x02"[..], b"\xeb\x58\x90-FVE-FS-", b"\x7fELF\x01\x02\x01", b"\x27\x05\x19\x56"]
+    {
+        std::fs::write(at.join("volume"), [head, &noise(7, 4096)].concat()).unwrap();
+        assert_eq!(build("volume", "").code, 0, "{head:02x?}");
+    }
 }

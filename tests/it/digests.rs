@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::pinned::pinned;
-use crate::support::program::{build, diskwright, mkfs_erofs, mkfs_ext4, mkfs_squashfs, mkfs_vfat, project};
+use crate::support::program::{
+    build, diskwright, mkfs_erofs, mkfs_ext4, mkfs_squashfs, mkfs_vfat, mkfs_zfs, project,
+};
 use crate::support::tools::{digest, must, scratch};
 use crate::support::tree;
 
@@ -34,6 +36,9 @@ fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     for compress in ["zstd", "gzip", "xz", "lz4", "none"] {
         mkfs_squashfs(&portable, &path(&format!("squashfs-{compress}")), &["--compress", compress]);
     }
+    for compress in ["lz4", "zstd-3", "gzip-6", "zle", "off"] {
+        mkfs_zfs(&portable, &path(&format!("zfs-{compress}")), &["--compress", compress]);
+    }
     let names = [
         "gpt",
         "mbr",
@@ -51,6 +56,11 @@ fn images(folder: &Path) -> Vec<(&'static str, PathBuf)> {
         "squashfs-xz",
         "squashfs-lz4",
         "squashfs-none",
+        "zfs-lz4",
+        "zfs-zstd-3",
+        "zfs-gzip-6",
+        "zfs-zle",
+        "zfs-off",
     ];
     names.into_iter().map(|name| (name, path(name))).collect()
 }
@@ -83,6 +93,17 @@ fn golden_maps_of_fixture_disks() {
         assert!(!said.text().contains(folder.path().to_str().unwrap()), "paths are relative to the manifest");
         pinned(&format!("golden/disk-{name}.map"), &said.text());
     }
+}
+
+#[test]
+fn golden_map_of_a_zfs_pool() {
+    let folder = scratch();
+    let source = folder.path().join("tree");
+    tree::plain(&source);
+    let mut command = diskwright();
+    command.args(["mkfs", "zfs", "--dry-run", "--map"]).arg(&source);
+    let map = must(&mut command).text().replace(&*source.to_string_lossy(), "tree");
+    pinned("golden/zfs-lz4.map", &map);
 }
 
 #[test]

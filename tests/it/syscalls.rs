@@ -103,6 +103,32 @@ fn a_small_file_costs_four_calls_and_one_for_its_attributes() {
     Scene::new(|number| usize::try_from(number * 7919 % 4096).unwrap() + 1).assert_calls(420, 520);
 }
 
+/// Files that were made a second ago. The clock that gave them their times is the scan's, so that second proves that nobody
+/// has written to them since it began; on a file server they would be read twice.
+#[test]
+fn a_young_file_costs_no_more() {
+    let scene = Scene::new(|number| usize::try_from(number * 7919 % 4096).unwrap() + 1);
+    let young = std::time::SystemTime::now() - std::time::Duration::from_secs(1);
+    let mut folders = vec![scene.folder.path().join("nix/store/path")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                std::fs::File::open(&path).unwrap().set_modified(young).unwrap();
+            }
+        }
+    }
+    scene.assert_calls(420, 520);
+}
+
+/// Files of a page fill what the scan holds: 6,000 of these 10,000 cost four calls, and the others five.
+#[test]
+fn files_that_are_too_many_to_hold_cost_one_call_more() {
+    Scene::new(|_| 4000).assert_calls(460, 560);
+}
+
 /// A file longer than a page is checked when the image is laid out and again after it was read. So is a small
 /// file once the scan holds enough.
 #[test]

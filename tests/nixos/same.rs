@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::closure::{grub, grub_mkimage};
 use crate::support::left_out;
-use crate::support::program::{self, diskwright};
+use crate::support::program::{self, arguments, diskwright};
 use crate::support::tools::{command, digest, must, quiet};
 use crate::tiny::Tiny;
 
@@ -79,6 +79,14 @@ fn flags_and_a_section_in_both_spellings_are_one() {
     flags.args(["--boot-size", "160MiB", "--additional-space", "4MiB", "--label", "root"]);
     flags.args(["--contents", "source=motd,target=/etc/motd,user=root,group=7", "-o", "out.img"]);
     must(&mut flags);
+    found.push(digest(&out));
+    // What a client reads of a disk that is not written, by the section and by the flags.
+    let copy = "nbdcopy \"$uri\" out.img";
+    must(diskwright().current_dir(folder).args(["serve", "disk.toml", "--run", copy]));
+    found.push(digest(&out));
+    let words: Vec<_> = arguments(&flags);
+    let words = words.iter().take_while(|word| *word != "-o");
+    must(diskwright().current_dir(folder).args(["serve", "--run", copy, "--"]).args(words));
     found.push(digest(&out));
     assert!(found.iter().all(|digest| *digest == found[0]), "{found:?}");
     // Another word makes another disk with other ids.

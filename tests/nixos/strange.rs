@@ -203,12 +203,19 @@ fn processors_and_firmware_have_to_go_together() {
         1,
         &["does not say for which processor it is", "x86_64-linux", &unknown],
     );
+    refused(
+        tiny.nixos("~/result", "efi", &out).args(systemd_boot()),
+        1,
+        &["the store path does not exist", "`~` stands for nobody's home", "write the whole path"],
+    );
     // A processor with an unknown name is not taken for another one.
-    for (system, name) in [
-        ("powerpc64le-linux", "one for ppc64-le"),
-        ("s390x-linux", "one for s390x"),
-        ("mips64el-linux", "one for mips64-le"),
-        ("aarch64-linux", "one for arm64"),
+    let uefi = "choose the layout efi, or the boot loader extlinux";
+    let no_uefi = "no loader for UEFI firmware of this processor is known";
+    for (system, name, hint) in [
+        ("powerpc64le-linux", "one for ppc64-le", no_uefi),
+        ("s390x-linux", "one for s390x", no_uefi),
+        ("mips64el-linux", "one for mips64-le", no_uefi),
+        ("aarch64-linux", "one for arm64", uefi),
     ] {
         let other = tiny.system_with(&format!("26.05-{system}"), |place| {
             std::fs::write(place.join("system"), system).unwrap();
@@ -217,7 +224,7 @@ fn processors_and_firmware_have_to_go_together() {
             refused(
                 tiny.nixos(&other, layout, &out).args(grub),
                 2,
-                &["boots by a BIOS, which only x86 has", name],
+                &["boots by a BIOS, which only x86 has", name, hint],
             );
         }
     }

@@ -42,6 +42,12 @@ impl Tiny {
         tiny
     }
 
+    /// Makes the kernel and the initrd such as boot. It is for before the systems are made.
+    pub(crate) fn boots(&self, kernel: &Path, initrd: &[u8]) {
+        std::fs::copy(kernel, self.host(&self.kernel).join("bzImage")).unwrap();
+        std::fs::write(self.host(&self.initrd).join("initrd"), initrd).unwrap();
+    }
+
     /// A folder for other files of a test.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()

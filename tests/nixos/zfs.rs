@@ -6,11 +6,13 @@ use std::path::Path;
 use diskwright::front::manifest::Manifest;
 use serde_json::{Value, json};
 
-use crate::closure::{build, host, nix};
+use crate::closure::{build, grub, grub_mkimage, host, nix};
+use crate::support::guest::Guest;
 use crate::support::nix::program;
 use crate::support::tools::{command, must, scratch};
 use crate::support::zfs::{assert_clean, names, view};
-use crate::support::{fat, table};
+use crate::support::{fat, judges, table};
+use crate::tiny::Tiny;
 
 /// Name, script, manifest and filename for these arguments. The manifest must parse.
 fn image(kind: &str, more: &str) -> Value {
@@ -93,6 +95,49 @@ fn the_page_names_every_argument() {
     }
     let old = std::fs::read_to_string(folder.join("make-zfs-image.nix")).unwrap();
     assert!(old.ends_with("import ./make-multi-disk-zfs-image.nix\n"), "{old}");
+}
+
+/// An initrd of a system whose root is in the pool: it shows the configuration and the system profile.
+const INITRD: &str = r"
+zpool import -d /dev tank
+mount -t zfs tank/system/root /mnt; mount -t zfs tank/local/nix /mnt/nix
+cat /mnt/etc/nixos/configuration.nix; ls -l /mnt/nix/var/nix/profiles
+zpool status tank
+umount /mnt/nix; umount /mnt; zpool export tank; echo 'root: read'
+";
+
+/// Firmware of both kinds starts a kernel from the boot partition, and OpenZFS finds the root in the pool.
+#[test]
+fn a_root_on_zfs_boots_by_both_kinds_of_firmware() {
+    let initrd = Guest::new().zfs().initrd(INITRD);
+    for layout in ["zfs", "zfs-single"] {
+        let mut tiny = Tiny::new();
+        tiny.boots(&judges::kernel().0, &initrd);
+        let system = tiny.system_with("26.05", |place| {
+            let parameters = "console=ttyS0 panic=-1 quiet loglevel=4 no_timer_check";
+            std::fs::write(place.join("kernel-params"), parameters).unwrap();
+        });
+        let root = tiny.path().join("nixos.root.img");
+        let mut command = tiny.nixos(&system, layout, &root);
+        command.args(["--boot-size", "128MiB", "--timeout", "0", "--grub", grub()]);
+        command.args(["--grub-mkimage", grub_mkimage()]);
+        command.args(["--datasets", "name=tank/system/root,mount=/"]);
+        must(command.args(["--datasets", "name=tank/local/nix,mount=/nix,compression=zstd-3"]));
+        let guest = || match layout {
+            "zfs" => Guest::new().disk(&tiny.path().join("nixos.boot.img")).disk(&root),
+            _ => Guest::new().disk(&root),
+        };
+        for console in [guest().boot_by_bios(), guest().boot_by_firmware()] {
+            for line in [
+                "device = \"tank/system/root\"",
+                "system-1-link -> /nix/store/",
+                "errors: No known data errors",
+                "root: read",
+            ] {
+                assert!(console.contains(line), "{layout}: no `{line}` in\n{console}");
+            }
+        }
+    }
 }
 
 /// Nix builds the images in its sandbox, as a build user without /dev/kvm, twice the same.

@@ -58,6 +58,7 @@ cases! {
     split => "split",
     tiny => "tiny",
     verity => "verity",
+    verity_least => "verity-least",
     weights => "weights",
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::served::Served;
+use crate::served::{Served, nbdsh};
 use crate::support::program::diskwright;
 use crate::support::tree::noise;
 use crate::talk::{Talk, request};
@@ -59,7 +59,7 @@ fn reads_of_what_changed_fail_with_its_path_and_the_rest_goes_on() {
     let script = format!(
         "try:\n    h.pread(512, {gone})\nexcept nbd.Error as error:\n    print(error.errno)\nprint(len(h.pread(512, {calm})))"
     );
-    let said = must(command("nbdsh").args(["-u", &served.uri, "-c", &script]));
+    let said = must(&mut nbdsh(&served.uri, &script));
     assert_eq!(said.text(), "EIO\n512\n");
     let copied = run(command("nbdcopy").args([&served.uri, "null:"]));
     assert_ne!(copied.code, 0);

@@ -16,7 +16,7 @@ fn mistakes_are_told_and_nothing_is_left_behind() {
     let folder = folder.path();
     let gpt = names_in(folder).into_iter().find(|name| name.to_string_lossy().contains("gpt")).unwrap();
     let gpt = gpt.to_str().unwrap();
-    std::fs::write(folder.join("bad.toml"), "version = 1\n[disk]\ntabel = \"gpt\"\n").unwrap();
+    std::fs::write(folder.join("bad.toml"), "version = 1\n[disk]\ntable_ = \"gpt\"\n").unwrap();
     std::fs::write(folder.join("file"), "text").unwrap();
     std::fs::write(folder.join("other.zip"), [b"PK\x03\x04".as_slice(), &[0; 600]].concat()).unwrap();
     let before = names_in(folder);
@@ -30,7 +30,7 @@ fn mistakes_are_told_and_nothing_is_left_behind() {
         ),
         (&[gpt, "--socket", "file"], 2, &["there is something else at the path of the socket", "file"]),
         (&[gpt, "--socket", "nowhere/s"], 1, &["cannot make the socket", "nowhere/s"]),
-        (&["bad.toml", "--socket", "s"], 2, &["bad.toml:3", "tabel", "table"]),
+        (&["bad.toml", "--socket", "s"], 2, &["bad.toml:3", "table_", "table"]),
         (&["missing.toml", "--socket", "s"], 1, &["missing.toml"]),
         (&["other.zip", "--socket", "s"], 1, &["other.zip"]),
         (&[gpt, "--socket", "s", "--tcp", "127.0.0.1:0"], 2, &["--tcp"]),

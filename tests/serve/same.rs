@@ -115,6 +115,37 @@ fn filesystems_of_mkfs() {
     }
 }
 
+/// The disk of systemd-repart's definitions.
+#[test]
+fn definitions_of_repart() {
+    let (folder, _) = fixture();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("repart.d")).unwrap();
+    std::fs::write(
+        folder.join("repart.d/10-root.conf"),
+        "[Partition]\nType=linux-generic\nLabel=data\nFormat=ext4\nCopyFiles=/tree:/\nMinimize=guess\n",
+    )
+    .unwrap();
+    let built = folder.join("built.raw");
+    let words = [
+        "repart",
+        "--definitions=repart.d",
+        "--root=.",
+        "--empty=create",
+        "--size=auto",
+        "--seed=0867da16-f251-457d-a9e8-c31f9a3c220b",
+    ];
+    must(diskwright().current_dir(folder).args(words).args(["--dry-run=no", "built.raw"]));
+    let served = {
+        let mut serve = diskwright();
+        serve.current_dir(folder).args(["serve", "--socket", "socket", "--"]).args(words).arg("image.raw");
+        Served::of(serve, folder.join("socket"))
+    };
+    assert_eq!(read(&served.uri, folder), digest(&built));
+    assert_ne!(read(&served.export("data"), folder), digest(&built));
+    assert!(!folder.join("image.raw").exists());
+}
+
 /// An image of any format is a disk again, and its partitions are exports.
 #[test]
 fn images_of_every_format() {
@@ -173,6 +204,6 @@ fn several_sources_have_names() {
     must(command("nbdinfo").arg("--size").arg(uri(&format!("{stem}/root"))));
     must(command("nbdinfo").arg("--size").arg(uri("other/1")));
     let missing = run(command("nbdinfo").arg(uri("")));
-    assert!(missing.code != 0 && missing.error().contains("there is no export ``"), "{}", missing.error());
+    assert!(missing.code != 0 && missing.error().contains("use --list"), "{}", missing.error());
     assert!(served.uri.contains(&format!("///{stem}?")), "{}", served.uri);
 }

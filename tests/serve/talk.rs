@@ -7,11 +7,11 @@ use std::time::Duration;
 
 /// One connection.
 #[derive(Debug)]
-pub struct Talk(pub UnixStream);
+pub(crate) struct Talk(pub(crate) UnixStream);
 
 impl Talk {
     /// Connects, and hears the greeting.
-    pub fn greeted(socket: &Path) -> Self {
+    pub(crate) fn greeted(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let mut talk = Self(stream);
@@ -20,14 +20,14 @@ impl Talk {
     }
 
     /// The same, with the flags of a client sent.
-    pub fn begun(socket: &Path) -> Self {
+    pub(crate) fn begun(socket: &Path) -> Self {
         let mut talk = Self::greeted(socket);
         talk.say(&[0, 0, 0, 3]);
         talk
     }
 
     /// The same, in the export `name`, by the oldest way: simple replies.
-    pub fn old(socket: &Path, name: &str) -> Self {
+    pub(crate) fn old(socket: &Path, name: &str) -> Self {
         let mut talk = Self::begun(socket);
         talk.say(&option(1, name.as_bytes()));
         talk.hear(10);
@@ -35,7 +35,7 @@ impl Talk {
     }
 
     /// The same with structured replies.
-    pub fn chunked(socket: &Path, name: &str) -> Self {
+    pub(crate) fn chunked(socket: &Path, name: &str) -> Self {
         let mut talk = Self::begun(socket);
         talk.say(&option(8, &[]));
         talk.hear(20);
@@ -44,18 +44,18 @@ impl Talk {
         talk
     }
 
-    pub fn say(&mut self, bytes: &[u8]) {
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }
 
-    pub fn hear(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn hear(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes).unwrap();
         bytes
     }
 
     /// A read answered by a simple reply: the error, or the data.
-    pub fn read(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, u32> {
+    pub(crate) fn read(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, u32> {
         self.say(&request(0, offset, length));
         let head = self.hear(16);
         assert_eq!(head[..4], [0x67, 0x44, 0x66, 0x98]);
@@ -66,7 +66,7 @@ impl Talk {
     }
 
     /// One chunk of a structured reply: flags, kind, payload.
-    pub fn chunk(&mut self) -> (u16, u16, Vec<u8>) {
+    pub(crate) fn chunk(&mut self) -> (u16, u16, Vec<u8>) {
         let head = self.hear(20);
         assert_eq!(head[..4], [0x66, 0x8e, 0x33, 0xef]);
         let number = |at: usize| u16::from_be_bytes(head[at..at + 2].try_into().unwrap());
@@ -75,7 +75,7 @@ impl Talk {
     }
 
     /// Whether the server has closed the connection, after anything that it still said.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
             Ok(_) => true,
@@ -85,7 +85,7 @@ impl Talk {
 }
 
 /// An option with its data.
-pub fn option(number: u32, data: &[u8]) -> Vec<u8> {
+pub(crate) fn option(number: u32, data: &[u8]) -> Vec<u8> {
     let mut bytes = b"IHAVEOPT".to_vec();
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes.extend_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes());
@@ -94,7 +94,7 @@ pub fn option(number: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// A request without flags.
-pub fn request(kind: u16, offset: u64, length: u32) -> Vec<u8> {
+pub(crate) fn request(kind: u16, offset: u64, length: u32) -> Vec<u8> {
     let mut bytes = vec![0x25, 0x60, 0x95, 0x13, 0, 0];
     bytes.extend_from_slice(&kind.to_be_bytes());
     bytes.extend_from_slice(&offset.rotate_left(7).to_be_bytes());

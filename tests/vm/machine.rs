@@ -92,15 +92,14 @@ impl Bench {
 /// Runs a machine to its end under TCG, when fewer than two others run.
 pub(crate) fn boot(command: &mut Command) -> Said {
     let _turn = turn();
-    // A kernel that gives up ends the machine.
-    command.args(["--qemu-options", "-no-reboot"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait(child, LIMIT)
 }
 
 /// What a machine printed on its console; it must have ended well.
 pub(crate) fn console(command: &mut Command) -> String {
-    let said = boot(command);
+    // A kernel that gives up ends the machine.
+    let said = boot(command.args(["--qemu-options", "-no-reboot"]));
     let text = said.text().replace('\r', "");
     assert!(
         said.code == 0 && text.contains("guest: done"),

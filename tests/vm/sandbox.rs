@@ -47,6 +47,7 @@ fn the_script_of_the_sandbox_runs_a_machine_with_its_boot_loader() {
     machine.as_object_mut().unwrap().remove("qemu");
     machine.as_object_mut().unwrap().remove("virtiofsd");
     machine["share_by"] = json!("9p");
+    machine["qemu_options"] = json!(["-no-reboot"]);
     let mut vm = diskwright();
     vm.current_dir(folder.path()).env("TMPDIR", folder.path()).args([
         "vm",

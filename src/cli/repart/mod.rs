@@ -38,7 +38,7 @@ is named systemd-repart behaves as `diskwright repart`. An image that exists is 
 one when it is complete.")]
 pub(super) struct Args {
     /// The image, which is made with --empty=create, and exists otherwise
-    #[arg(value_name = "IMAGE", required_unless_present = "list_devices")]
+    #[arg(value_name = "IMAGE")]
     image: Option<PathBuf>,
     #[command(flatten)]
     operation: Operation,
@@ -349,7 +349,10 @@ impl Args {
 /// Runs `repart`.
 pub(super) fn run(args: &Args) -> Result<()> {
     args.refused.check()?;
-    let image = args.image.clone().ok_or_else(|| Error::new(Kind::Usage, "there is no image"))?;
+    let image = args.image.clone().ok_or_else(|| {
+        Error::new(Kind::Usage, "there is no image")
+            .hint("name one: diskwright repart --empty=create … image.raw")
+    })?;
     let options = args.options(image)?;
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
@@ -390,10 +393,10 @@ fn flags(error: Error) -> Error {
     })
 }
 
-/// The disk that the arguments describe, in the container of `work`. It is not written, so that it needs no name.
+/// The disk that the arguments describe, in the container of `work`. It is not written.
 pub(super) fn built(args: &Args, work: &Work) -> Result<Built> {
     args.refused.check()?;
-    let image = args.image.clone().unwrap_or_else(|| PathBuf::from("image.raw"));
+    let image = args.image.clone().ok_or_else(|| Error::new(Kind::Usage, "there is no image"))?;
     Ok(prepare(&args.options(image)?, work)?.build(work)?.built)
 }
 

@@ -4,6 +4,7 @@
 //! So runs of data stay runs, and are poured, or shared with the host, whole. The lengths of compressed
 //! clusters are known only after compression; the module `compress` writes them.
 
+pub(super) mod check;
 mod compress;
 mod format;
 mod grow;

@@ -57,6 +57,12 @@ impl ClusterSize {
         let sectors = (entry & !(COPIED | COMPRESSED)) >> shift;
         Stream { offset, length: (sectors + 1) * SECTOR - offset % SECTOR }
     }
+
+    /// Where the stream begins that a level 2 entry refers to, and its largest length.
+    pub(super) const fn stream_of(self, entry: u64) -> (u64, u64) {
+        let Stream { offset, length } = self.stream(entry);
+        (offset, length)
+    }
 }
 
 /// The walk through the tables.

@@ -9,20 +9,20 @@ use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::filesystem::{self, Filesystem, Placement};
 use crate::identity;
 use crate::image::{Builder, Image};
-use crate::table::{Placed, Plan, Scheme, Type};
+use crate::table::{Placed, Plan, Scheme};
 use crate::units::{Bytes, u64_of};
 
 impl Stages<'_> {
-    /// Warns of an EFI system partition that nothing was put into.
+    /// Warns of an EFI system partition without a file, whatever else is in it.
     fn bootless(&mut self, number: usize) -> Result<Option<Warning>> {
-        let is_esp = matches!(self.partition(number)?.kind, Type::ESP | Type::Mbr(0xef));
-        let is_empty = self.tree(number)?.is_some_and(|tree| tree.is_empty());
-        Ok((is_esp && is_empty).then(|| {
-            Warning(
-                "there is nothing on the EFI system partition: UEFI firmware finds nothing to start"
-                    .to_owned(),
-            )
-        }))
+        let is_esp = self.partition(number)?.kind.is_esp();
+        let Some(tree) = self.tree(number)?.filter(|tree| is_esp && !tree.holds_a_file()) else {
+            return Ok(None);
+        };
+        let what = if tree.is_empty() { "nothing" } else { "no file" };
+        Ok(Some(Warning(format!(
+            "there is {what} on the EFI system partition: UEFI firmware finds nothing to start"
+        ))))
     }
 
     /// The bytes of a partition, once all that they depend on is known.

@@ -139,6 +139,7 @@ impl<'a> Stages<'a> {
             let subject = (self.disk.scheme != Scheme::None).then_some(Subject::Partition(number));
             warnings.extend(holds.warnings.into_iter().map(|warning| (subject, warning)));
         }
+        warnings.extend(self.lengthened()?.map(|warning| (None, warning)));
         let image = image.finish()?;
         let mut report = Report::new(&plan, image.covered(), &facts, &warnings);
         for (partition, values) in report.partitions.iter_mut().zip(values) {
@@ -327,6 +328,15 @@ impl<'a> Stages<'a> {
                 table::place(&table::Request { disk_size: Some(length), ..request.clone() })
             }
         }
+    }
+
+    /// The warning that a bare filesystem whose size was given is followed by zeros, since the container rounds up.
+    fn lengthened(&self) -> Result<Option<Warning>> {
+        let given = match (self.disk.scheme, self.disk.partitions.first().map(|partition| partition.size)) {
+            (Scheme::None, Some(Size::Fixed(size))) => size,
+            _ => return Ok(None),
+        };
+        Ok(self.work.container.lengthened(given, self.sector_size()))
     }
 
     /// Refuses, before any work, a disk that the container cannot hold, and what its sectors are too large for.

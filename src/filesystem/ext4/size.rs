@@ -258,7 +258,8 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
                     Bytes::new(SMALLEST_JOURNAL * BLOCK).human(),
                     Bytes::new(LARGEST_JOURNAL * BLOCK).human()
                 ))
-                .found(size.human()))
+                .found(size.human())
+                .or_hint(size.number_alone()))
         }
     }
 }

@@ -280,19 +280,34 @@ fn fit(
     let (size, geometry) = fit_as(contents, wish, options)?;
     let warning = (options.system && geometry.fat != FatType::Fat32).then(|| {
         Warning(format!(
-            "it is {} and too small for FAT32, and some firmware reads nothing else from a system partition: FAT32 takes \
-             {} or more",
+            "it is {} and too small for FAT32, and some firmware reads nothing else from a system partition: {}",
             geometry.fat,
-            least_fat32(options.sector_size).human()
+            least_wanted(options)
         ))
     });
     Ok((size, geometry, warning))
 }
 
-/// A lower bound for the size of a FAT32 volume, in whole MiB: its fewest clusters of one sector, and two
-/// FATs with 4 bytes for each.
-pub(crate) fn least_fat32(sector_size: u64) -> Bytes {
-    Bytes::new(FatType::Fat32.fewest().get() * (sector_size + 8)).round_up(MIB)
+/// What FAT32 takes, with the clusters that were asked for, and with the smallest.
+fn least_wanted(options: &Parameters) -> String {
+    let least = least_fat32(options.sector_size).human();
+    match options.sectors_per_cluster.filter(|sectors| *sectors > 1) {
+        None => format!("FAT32 takes {least} or more"),
+        Some(sectors) => {
+            let cluster = u64::from(sectors) * options.sector_size;
+            format!(
+                "with clusters of {} FAT32 takes {} or more, with the smallest {least}",
+                Bytes::new(cluster),
+                least_fat32(cluster).human()
+            )
+        }
+    }
+}
+
+/// A lower bound for the size of a FAT32 volume, in whole MiB: its fewest clusters, and two FATs with 4 bytes
+/// for each. The smallest cluster is one sector.
+pub(crate) fn least_fat32(cluster_size: u64) -> Bytes {
+    Bytes::new(FatType::Fat32.fewest().get() * (cluster_size + 8)).round_up(MIB)
 }
 
 /// The size and layout of a volume of the type in `wish`.

@@ -28,7 +28,10 @@ pub(super) fn full(contents: &Contents<'_>, wish: &Wish, geometry: &Geometry, ne
 
 /// The error if there is no volume of a given size, or with `size` of `None` of any size.
 pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, misfit: Misfit) -> Error {
-    let (volume, filesystem) = match size {
+    // A number alone would lack its unit.
+    let written =
+        |size: Bytes| if size.is_multiple_of(KIB) { size.to_string() } else { format!("{size} bytes") };
+    let (volume, filesystem) = match size.map(written) {
         Some(size) => (format!("a FAT filesystem of {size} is"), format!("a filesystem of {size} has")),
         None => ("the contents are".to_owned(), "the contents have".to_owned()),
     };

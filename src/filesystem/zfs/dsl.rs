@@ -286,14 +286,20 @@ impl Layer<'_, '_> {
         let entries: Vec<(&String, zap::Value)> =
             names.into_iter().zip(snapshots.iter().map(|object| (*object).into())).collect();
         self.mos.zap(self.store, table, &Object::plain(kind::DSL_SNAPSHOTS, 512), &entries)?;
-        self.clones.push(member(head));
         // The oldest of the chain is the clone of the origin.
         self.next_clones.push(member(snapshots.first().copied().unwrap_or(head)));
-        let node = &mut self.nodes[place(number)];
-        (node.head, node.origin, node.own, node.unique) = (head, self.origin, own.sums, unique);
-        node.snapshots = sum(&empty.dead);
-        node.options = Some(options.clone());
+        self.register(number, own, (head, unique));
         Ok(head)
+    }
+
+    /// Gives the directory of a dataset what it says of the head, of which only it has so many bytes.
+    fn register(&mut self, number: usize, own: &Filled, (head, unique): (u64, u64)) {
+        self.clones.push(member(head));
+        let origin = self.origin;
+        let node = &mut self.nodes[place(number)];
+        (node.head, node.origin, node.own, node.unique) = (head, origin, own.sums, unique);
+        node.snapshots = own.empty.as_ref().map_or_else(Sums::default, |empty| sum(&empty.dead));
+        node.options = Some(own.options.clone());
     }
 
     /// What the snapshots of a dataset and itself have in common.

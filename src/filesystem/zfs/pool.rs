@@ -66,13 +66,7 @@ pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Re
     let mut features = Features::new(wish.enabled);
     let lists = [mos.new_list(false)?, mos.new_list(false)?, mos.new_list(true)?];
     let [empty, free, sync] = lists;
-    let layer = dsl::Wish {
-        pool: wish.name,
-        ids: wish.ids,
-        time: wish.time,
-        birth: BIRTH,
-        is_extensible: wish.enabled.has(features::EXTENSIBLE_DATASET),
-    };
+    let layer = wish.layer();
     let (directories, heads) = dsl::write(&layer, filled, (&mut mos, store), &mut features, empty)?;
     let for_read = mos.new_zap(store, kind::ZAP, &features.for_read())?;
     let descriptions = mos.new_zap(store, kind::ZAP, &features.descriptions())?;
@@ -143,6 +137,17 @@ enum Place {
 const EXPORTED: u64 = 1;
 
 impl<'a> Wish<'a> {
+    /// The layer of its datasets.
+    fn layer(&self) -> dsl::Wish<'_> {
+        dsl::Wish {
+            pool: self.name,
+            ids: self.ids,
+            time: self.time,
+            birth: BIRTH,
+            is_extensible: self.enabled.has(features::EXTENSIBLE_DATASET),
+        }
+    }
+
     /// The pool's GUID.
     pub(super) fn guid(&self) -> u64 {
         self.ids.number("pool")

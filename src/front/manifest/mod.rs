@@ -150,6 +150,14 @@ impl Manifest {
         }
     }
 
+    /// Whether the size at `path` was written without a unit.
+    fn is_number_alone(&self, path: &KeyPath) -> bool {
+        let value = self.text.as_ref().and_then(|text| text.text.get(text.index.offset(path)..));
+        value
+            .and_then(|value| value.split([',', '}', '\n']).next())
+            .is_some_and(|value| !value.contains("iB"))
+    }
+
     /// A new error at `path`.
     #[must_use]
     pub fn refuse(&self, path: &KeyPath, what: impl Into<String>) -> Error {

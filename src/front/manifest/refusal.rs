@@ -129,6 +129,8 @@ fn is_yaml(text: &str) -> bool {
     first.is_some_and(|line| {
         let key = line.split_once(':').map(|(key, rest)| (key, rest.is_empty() || rest.starts_with(' ')));
         line == "---"
+            || line == "-"
+            || ["--- ", "- ", "%YAML"].iter().any(|start| line.starts_with(start))
             || key.is_some_and(|(key, apart)| {
                 apart
                     && !key.is_empty()
@@ -190,10 +192,17 @@ mod tests {
 
     #[test]
     fn yaml_is_told_from_a_slip_in_toml() {
-        for text in ["version: 1\n", "# a disk\n\nversion: 1", "---\n", "disk:\n  size: 1"] {
+        for text in [
+            "version: 1\n",
+            "# a disk\n\nversion: 1",
+            "---\n",
+            "disk:\n  size: 1",
+            "- a\n- b\n",
+            "%YAML 1.2\n---\n",
+        ] {
             assert!(is_yaml(text), "{text}");
         }
-        for text in ["version = 1", "[disk", "version 1", "\"a\": 1", "x = \"a: b\"", ""] {
+        for text in ["version = 1", "[disk", "version 1", "\"a\": 1", "x = \"a: b\"", "-1", ""] {
             assert!(!is_yaml(text), "{text}");
         }
     }

@@ -150,6 +150,10 @@ pub struct Partition {
     /// A file with the bytes of the partition, such as an existing filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// With raw, `image` is taken as it is, whatever it is; default: an image in a container, a compressed file and an
+    /// archive are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_format: Option<ImageFormat>,
     /// The hashes by which the kernel verifies another partition (dm-verity).
     #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
     pub verity: Option<Verity>,
@@ -162,6 +166,14 @@ pub struct Partition {
     /// What the filesystem holds.
     #[serde(default, deserialize_with = "strict::optional_tables", skip_serializing_if = "Option::is_none")]
     pub contents: Option<Vec<Entry>>,
+}
+
+/// How the file of a partition is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// As it is.
+    Raw,
 }
 
 /// Hashes by which the kernel verifies another partition.

@@ -197,7 +197,10 @@ impl Planner<'_> {
                 )
                 .expected("a system for i686 or x86_64")
                 .found(format!("one for {other}"))
-                .hint("choose the layout efi, or the boot loader extlinux")),
+                .hint(match Firmware::of(other) {
+                    Ok(_) => "choose the layout efi, or the boot loader extlinux",
+                    Err(_) => "choose the boot loader extlinux: no loader for UEFI firmware of this processor is known",
+                })),
             },
             _ => Ok(true),
         }

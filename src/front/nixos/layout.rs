@@ -29,7 +29,7 @@ const ZFS_ESP_START: Bytes = Bytes::new(2 * MIB);
 /// The type that parted gives to a partition without flags on a GPT (EFI_BASIC_DATA).
 const BASIC_DATA: Uuid = uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7");
 /// What OpenZFS keeps behind a pool (lib/libefi/rdwr_efi.c, EFI_MIN_RESV_SIZE).
-const RESERVED: Bytes = Bytes::new(8 * MIB);
+pub(super) const RESERVED: Bytes = Bytes::new(8 * MIB);
 /// Where the EFI system partition of efixbootldr ends.
 const ESP_END: Bytes = Bytes::new(100 * MIB);
 /// The BIOS boot partition of hybrid: from the first sector after the table, 34, to sector 2048. That is one
@@ -114,6 +114,17 @@ pub(super) struct Wish {
     pub(super) architecture: Option<Architecture>,
 }
 
+impl Layout {
+    /// The table of the root's disk.
+    const fn table(self) -> Scheme {
+        match self {
+            Self::Legacy | Self::LegacyBoot => Scheme::Mbr,
+            Self::None => Scheme::None,
+            _ => Scheme::Gpt,
+        }
+    }
+}
+
 impl Wish {
     /// The partitions.
     ///
@@ -168,17 +179,11 @@ impl Wish {
             Layout::None => vec![Slot { label: "", ..root("", None, None) }],
             Layout::Zfs => return self.pool_disk(root_size),
             Layout::ZfsSingle => {
-                let mut slots = self.boot_slots(boot_end, "primary")?;
                 let pool = Slot { kind: self.zfs_type("zfs")?, ..root("primary", None, Some(boot_end)) };
-                slots.push(pool);
-                slots
+                self.boot_slots(boot_end, "primary")?.into_iter().chain([pool]).collect()
             }
         };
-        let table = match self.layout {
-            Layout::Legacy | Layout::LegacyBoot => Scheme::Mbr,
-            Layout::None => Scheme::None,
-            _ => Scheme::Gpt,
-        };
+        let table = self.layout.table();
         // nixpkgs leaves the ids of disks with ZFS to chance.
         let is_named = self.compat && table == Scheme::Gpt && !self.layout.has_pool();
         let guid = is_named.then_some(DiskId::Guid(DISK));

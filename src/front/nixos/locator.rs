@@ -1,7 +1,7 @@
 //! Finds the key of a `nixos` section that an error is about. The partitions of a system have no lines of
 //! their own, and their sizes follow from other keys.
 
-use super::layout::Role;
+use super::layout::{RESERVED, Role};
 use crate::error::{Error, Kind, Subject};
 use crate::front::Locator;
 use crate::key::KeyPath;
@@ -79,7 +79,12 @@ impl Keys {
         let start = place.start.unwrap_or_default();
         if place.role == Role::Root {
             // The backup of a GPT lies after the root, and partitions are whole MiB.
-            let tail = if self.scheme == Scheme::Gpt { MIB } else { 0 };
+            let behind = self.places.iter().any(|place| place.role == Role::Reserved);
+            let tail = match self.scheme {
+                Scheme::Gpt if behind => MIB + RESERVED.get(),
+                Scheme::Gpt => MIB,
+                _ => 0,
+            };
             let whole = if self.scheme == Scheme::None { 1 } else { MIB };
             let least = (start + size).round_up(whole) + Bytes::new(tail);
             let error = error.expected(format!("at least {least}"));

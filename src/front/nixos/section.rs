@@ -13,7 +13,7 @@ use super::zfs::Pool;
 use crate::boot::{Generations, Timeout, architecture};
 use crate::container::Format;
 use crate::error::{Error, Kind, Result};
-use crate::host::links;
+use crate::host::{elsewhere, links};
 use crate::key::KeyPath;
 use crate::nix::{Closure, Nix, Store, StorePath};
 use crate::table::Architecture;
@@ -331,9 +331,13 @@ impl Reading<'_> {
         if let Some(path) = links::chain(&path).skip(1).find_map(|to| to.to_str()?.parse().ok()) {
             return Ok(path);
         }
-        let real = path
-            .canonicalize()
-            .map_err(|error| Error::io(Kind::Source, "the store path does not exist", &path, error))?;
+        let real = path.canonicalize().map_err(|error| {
+            let error = Error::io(Kind::Source, "the store path does not exist", &path, error);
+            match elsewhere(text) {
+                Some((why, hint)) => error.why(why).hint(hint),
+                None => error,
+            }
+        })?;
         let root = store.root().canonicalize().unwrap_or_else(|_| store.root().to_owned());
         // For a store in another root, the path inside that root.
         let inside = real.strip_prefix(&root).map_or(real.clone(), |rest| Path::new("/").join(rest));

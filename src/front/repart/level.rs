@@ -80,6 +80,12 @@ impl Level {
         Bytes::new(MIB).round_up(grain) + Bytes::new(backup)
     }
 
+    /// Whether read-only filesystems and partitions of dm-verity, which can make nothing of more space, have no usual least
+    /// size (10 MiB in 257; seen in 262).
+    pub(super) fn fits_what_cannot_grow(self) -> bool {
+        self >= Self::V260
+    }
+
     /// Whether root directories carry the attributes of systemd-validatefs (258).
     pub(super) fn validates(self) -> bool {
         self >= Self::V260

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Options;
 use super::allocate::{Allocation, Item, Place, Span, Usable, padding_behind};
+use super::check::READ_ONLY as READ_ONLY_FILESYSTEMS;
 use super::definition::{Definition, Format, Minimize, Range, Verity};
 use super::existing::Existing;
 use super::kind::{Designator, Kind};
@@ -318,7 +319,10 @@ impl Part {
         let sector = definition.sector_size.unwrap_or(sizing.sector_size);
         let system = self.kind.is_system() && definition.filesystem() == Some("vfat") && there.is_none();
         let system = if system { sizing.level.least_esp(sector) } else { Bytes::ZERO };
-        let least = definition.size.least.unwrap_or(USUAL).round_up(grain).max(held).max(system);
+        let fixed = definition.filesystem().is_some_and(|name| READ_ONLY_FILESYSTEMS.contains(&name))
+            || definition.verity != Verity::Off;
+        let usual = if fixed && sizing.level.fits_what_cannot_grow() { LEAST } else { USUAL };
+        let least = definition.size.least.unwrap_or(usual).round_up(grain).max(held).max(system);
         let most =
             definition.size.most.map(|most| most.round_down(grain).max(there.unwrap_or_default()).max(least));
         (least, most)

@@ -302,7 +302,44 @@ fn an_empty_system_partition_is_said() {
         let words = "partition[0] (esp.toml:4): there is nothing on the EFI system partition";
         assert_eq!(said.matches(words).count(), expected, "{table} {kind}: {said}");
         assert_eq!(said.lines().count(), expected, "{table} {kind}: {said}");
+        bench.write("esp.toml", manifest("contents = [ { directory = true, target = \"/EFI/BOOT\" } ]"));
+        let said = text(&bench.run(&["build", "esp.toml", "-o", "esp.img"]).stderr);
+        let words = "partition[0] (esp.toml:4): there is no file on the EFI system partition";
+        assert_eq!(said.matches(words).count(), expected, "{table} {kind}: {said}");
         bench.write("esp.toml", manifest("contents = [ { text = \"x\", target = \"/x\" } ]"));
         bench.good(&["build", "esp.toml", "-o", "esp.img"]);
+        let bare = format!(
+            "version = 1\n[disk]\ntable = \"{table}\"\n[[partition]]\ntype = \"{kind}\"\nsize = \"1MiB\"\n"
+        );
+        bench.write("esp.toml", bare);
+        let said = text(&bench.run(&["build", "esp.toml", "-o", "esp.img"]).stderr);
+        let words = "partition[0] (esp.toml:4): the EFI system partition has no filesystem";
+        assert_eq!(said.matches(words).count(), expected, "{table} {kind}: {said}");
+        assert_eq!(said.lines().count(), expected, "{table} {kind}: {said}");
+    }
+}
+
+/// Where a system partition is too small for FAT32, the size that FAT32 takes is that of the wanted clusters, and is right.
+#[test]
+fn the_size_that_fat32_takes_is_that_of_its_clusters() {
+    let bench = Bench::new();
+    let warning = |size: &str, more: &str| {
+        bench.write(
+            "esp.toml",
+            format!(
+                "version = 1\n[[partition]]\ntype = \"esp\"\nsize = \"{size}\"\nfilesystem = {{ type = \"vfat\"{more} }}\n\
+                 contents = [ {{ text = \"x\", target = \"/x\" }} ]\n"
+            ),
+        );
+        text(&bench.run(&["build", "esp.toml", "-o", "esp.img"]).stderr)
+    };
+    let wide = ", cluster_size = \"4KiB\"";
+    let said = warning("100MiB", wide);
+    let words = "with clusters of 4KiB FAT32 takes 257 MiB or more, with the smallest 33 MiB";
+    assert!(said.contains("it is FAT16") && said.contains(words), "{said}");
+    let said = warning("32MiB", "");
+    assert!(said.contains("FAT32 takes 33 MiB or more"), "{said}");
+    for (size, more) in [("258MiB", wide), ("34MiB", ""), ("32MiB", ", fat = 16"), ("100MiB", ", fat = 16")] {
+        assert_eq!(warning(size, more), "", "{size}{more}");
     }
 }

@@ -318,3 +318,103 @@ fn sources_go_where_rsync_would_put_them() {
         assert!(said.starts_with(bytes), "{path}: {said}");
     }
 }
+
+/// Paths that a shell or a browser would understand are told from files that are missing.
+#[test]
+fn paths_of_shells_and_browsers_are_known() {
+    let bench = Bench::new();
+    let (home, url) = ("`~` stands for nobody's home here", "not behind a URL");
+    bench.write("image.toml", "version = 1\n[[partition]]\nimage = \"~/root.img\"\n");
+    for (arguments, words) in [
+        (&["build", "~/disk.toml", "-o", "x.img"][..], home),
+        (&["build", "https://example.org/disk.toml", "-o", "x.img"], url),
+        (&["build", "image.toml", "-o", "x.img"], home),
+        (&["convert", "https://example.org/disk.qcow2", "x.img"], url),
+        (&["convert", "~/disk.qcow2", "x.img"], home),
+        (&["mkfs", "ext4", "~/root", "-o", "x.img"], home),
+        (&["mkfs", "ext4", "-o", "~/x.img"], home),
+    ] {
+        let message = bench.bad(2, arguments);
+        assert!(message.contains(words) && message.contains("hint: "), "{arguments:?}: {message}");
+    }
+}
+
+/// The names of other programs for a filesystem lead to ours.
+#[test]
+fn other_names_of_filesystems_are_known() {
+    let bench = Bench::new();
+    for (name, words) in [
+        ("fat32", "diskwright mkfs vfat --fat 32"),
+        ("msdos", "diskwright mkfs vfat`"),
+        ("ext3", "mkfs ext4"),
+    ] {
+        let output = bench.run(&["mkfs", name, "-o", "x.img"]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let said = text(&output.stderr);
+        assert!(said.contains(words), "{name}: {said}");
+    }
+}
+
+/// A number alone below 64 KiB is asked about; a size with a unit is not.
+#[test]
+fn numbers_alone_are_asked_about() {
+    let bench = Bench::new();
+    let told = |size: &str, more: &str| {
+        let manifest = format!("version = 1\n[[partition]]\nsize = {size}\n{more}\n");
+        bench.write("disk.toml", manifest);
+        text(&bench.run(&["build", "disk.toml", "-o", "disk.img"]).stderr)
+    };
+    for size in ["512", "1024", "2048", "4096", "\"4096\""] {
+        let said = told(size, "");
+        let number = size.trim_matches('"');
+        let words = format!(
+            "partition[0].size (disk.toml:3): only {number} bytes: a number alone counts bytes; was {number}MiB"
+        );
+        assert!(said.contains(&words), "{size}: {said}");
+    }
+    for size in ["\"4KiB\"", "65536", "\"1MiB\""] {
+        assert_eq!(told(size, ""), "", "{size}");
+    }
+    let said = told("\"auto\"", "filesystem = { type = \"ext4\", free = 512 }");
+    assert!(
+        said.contains("filesystem.free (disk.toml:4): only 512 bytes") && said.contains("512MiB"),
+        "{said}"
+    );
+    let said = told("\"64MiB\"", "filesystem = { type = \"ext4\", journal = 1024 }");
+    assert!(said.contains("was 1024MiB or 1024GiB meant?"), "{said}");
+}
+
+/// Characters that are a pattern elsewhere are told of where no file has that name.
+#[test]
+fn other_patterns_are_told_from_missing_files() {
+    let bench = Bench::new();
+    for (name, told) in [("ssh_host_?", true), ("etc/[ab]", true), ("none", false)] {
+        bench.write(
+            "disk.toml",
+            format!(
+                "version = 1\n[[partition]]\nfilesystem = {{ type = \"ext4\" }}\ncontents = [ {{ source = \"{name}\", target = \
+                 \"/x\" }} ]\n"
+            ),
+        );
+        let message = bench.bad(1, &["build", "disk.toml", "-o", "disk.img"]);
+        assert_eq!(message.contains("only `*` makes a pattern"), told, "{name}: {message}");
+    }
+}
+
+/// What a manifest says of its file is left out of a file of another format, and that is told.
+#[test]
+fn settings_of_another_format_are_told_of() {
+    let bench = Bench::new();
+    let told = |settings: &str| {
+        bench
+            .write("disk.toml", format!("version = 1\n[disk]\n{settings}\n[[partition]]\nsize = \"1MiB\"\n"));
+        let output = bench.run(&["build", "disk.toml", "-o", "t.qcow2"]);
+        assert!(output.status.success());
+        text(&output.stderr)
+    };
+    let said = told("format = \"vpc\"\nsubformat = \"fixed\"");
+    assert!(said.contains("the output is qcow2") && said.contains("as vpc"), "{said}");
+    for settings in ["format = \"vpc\"", "format = \"qcow2\"\ncompress = \"zlib\"", ""] {
+        assert_eq!(told(settings), "", "{settings}");
+    }
+}

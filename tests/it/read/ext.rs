@@ -215,15 +215,13 @@ fn the_comparison_sees_differences() {
 fn what_cannot_be_read_is_named() {
     let folder = quick_scratch();
     let image = folder.path().join("image.img");
-    for (form, words) in
-        [("-t ext4 -O encrypt", "found: encrypt"), ("-b 4096 -O journal_dev", "found: journal_dev")]
-    {
-        mke2fs(&image, form, None);
-        let error = diskwright::filesystem::open(&slice(&image)).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("a feature that is not understood") && text.contains(words), "{text}");
-        std::fs::remove_file(&image).unwrap();
-    }
+    mke2fs(&image, "-b 4096 -O journal_dev", None);
+    let text = diskwright::filesystem::open(&slice(&image)).unwrap_err().to_string();
+    assert!(
+        text.contains("a feature that is not understood") && text.contains("found: journal_dev"),
+        "{text}"
+    );
+    std::fs::remove_file(&image).unwrap();
     // A journal that was not replayed, as after a power failure.
     mke2fs(&image, "-t ext4", None);
     debugfs::damage(&image, "feature needs_recovery\n");

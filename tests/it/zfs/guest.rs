@@ -128,7 +128,10 @@ fn openzfs_imports_reads_writes_and_grows_a_pool() {
     assert!(!said.contains("action:") && !said.contains("status:"), "{said}");
     for line in [
         " state: ONLINE",
-        "compression\tzstd-3\nchecksum\tsha256",
+        "recordsize\t1M\n",
+        "checksum\tsha256\n",
+        "compression\tzstd-3\n",
+        "copies\t2\n",
         "equal: as written",
         "equal: received",
         "written\n",

@@ -10,12 +10,12 @@ mod map;
 
 use std::sync::{Arc, OnceLock};
 
-use super::format::{SLOT, SUPERBLOCK_AT, Superblock, compat, incompat};
+use super::format::{Layout, SLOT, SUPERBLOCK_AT, Superblock, compat, incompat};
 use super::superblock::{checksum, covered};
 use crate::error::{Error, Result, Warning};
 use crate::filesystem::Facts;
 use crate::filesystem::device::{Device, damaged};
-use crate::filesystem::volume::{Content, Inode, Node, Remark, Volume};
+use crate::filesystem::volume::{Content, Inode, Node, Remark, Space, Volume};
 use crate::image::Slice;
 use crate::text::printable;
 use crate::tree::Time;
@@ -178,6 +178,19 @@ impl Volume for Erofs {
     fn node(&self, inode: Inode) -> Result<Node> {
         let raw = self.inode(inode.0)?;
         Ok(Node { meta: self.meta(&raw)?, content: self.content(&raw)? })
+    }
+
+    /// As the kernel computes it (linux/fs/erofs/inode.c, erofs_read_inode).
+    fn space(&self, inode: Inode) -> Result<Space> {
+        let raw = self.inode(inode.0)?;
+        let compressed = matches!(raw.layout, Layout::Full | Layout::Compact);
+        let size = Bytes::new(raw.size);
+        let allocated = if compressed {
+            Bytes::new(raw.block().saturating_mul(self.block))
+        } else {
+            size.round_up(self.block)
+        };
+        Ok(Space { size, allocated })
     }
 
     fn data(&self, inode: Inode, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()> {

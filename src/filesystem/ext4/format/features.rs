@@ -22,6 +22,7 @@ pub(crate) mod incompat {
     pub(crate) const CSUM_SEED: u32 = 0x2000;
     pub(crate) const LARGEDIR: u32 = 0x4000;
     pub(crate) const INLINE_DATA: u32 = 0x8000;
+    pub(crate) const ENCRYPT: u32 = 0x1_0000;
     pub(crate) const CASEFOLD: u32 = 0x2_0000;
 }
 
@@ -64,7 +65,7 @@ const INCOMPAT: Names = &[
     (incompat::CSUM_SEED, "metadata_csum_seed"),
     (incompat::LARGEDIR, "large_dir"),
     (incompat::INLINE_DATA, "inline_data"),
-    (0x1_0000, "encrypt"),
+    (incompat::ENCRYPT, "encrypt"),
     (incompat::CASEFOLD, "casefold"),
 ];
 
@@ -98,6 +99,8 @@ pub(crate) fn unreadable(superblock: &Superblock) -> Vec<String> {
         | incompat::CSUM_SEED
         | incompat::LARGEDIR
         | incompat::INLINE_DATA
+        // Only what is encrypted is refused, and the rest is read.
+        | incompat::ENCRYPT
         | incompat::CASEFOLD;
     named(superblock.s_feature_incompat & !known, INCOMPAT)
 }

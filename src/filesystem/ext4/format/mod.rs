@@ -11,7 +11,9 @@ pub(super) use inode::{EARLIEST, LATEST, device, device_of, time_of, time_words}
 pub(crate) use inode::{
     ExtentEntry, ExtentHeader, ExtentIndex, ExtentTail, Inode, XattrEntry, XattrHeader, XattrInodeHeader,
 };
-pub(crate) use superblock::{GroupDescriptor, JournalSuperblock, Superblock};
+pub(crate) use superblock::{
+    GroupDescriptor, JournalHeader, JournalSuperblock, JournalTag, JournalTag3, Superblock,
+};
 
 use super::checksum::Checksum;
 use crate::error::{Error, Result};
@@ -38,6 +40,9 @@ pub(crate) const STRUCTURES: &[Structure] = &[
     XattrHeader::STRUCTURE,
     XattrEntry::STRUCTURE,
     JournalSuperblock::STRUCTURE,
+    JournalHeader::STRUCTURE,
+    JournalTag::STRUCTURE,
+    JournalTag3::STRUCTURE,
 ];
 
 /// Bytes of a block; always 4 KiB, so that bitmaps, growth and page size agree (docs/formats/ext4.md).

@@ -102,7 +102,38 @@ wire! {
         0x14 s_first: u32,
         0x18 s_sequence: u32,
         0x1c s_start: u32,
+        0x28 s_feature_incompat: u32,
         0x30 s_uuid: Uuid,
         0x40 s_nr_users: u32,
+        0x54 s_num_fc_blks: u32,
+    }
+}
+
+wire! {
+    /// The beginning of every block of a journal's log (kernel.org, ext4, "Journal (jbd2)", `journal_header_s`).
+    pub(crate) struct JournalHeader: "jbd2 header", big, 12 {
+        0x00 h_magic: u32 = 0xc03b_3998,
+        0x04 h_blocktype: u32,
+        0x08 h_sequence: u32,
+    }
+}
+
+wire! {
+    /// A block that a transaction wrote (`journal_block_tag_s`).
+    pub(crate) struct JournalTag: "jbd2 tag", big, 12 {
+        0x00 t_blocknr: u32,
+        0x04 t_checksum: u16,
+        0x06 t_flags: u16,
+        0x08 t_blocknr_high: u32,
+    }
+}
+
+wire! {
+    /// The same with checksums of the third version (`journal_block_tag3_s`).
+    pub(crate) struct JournalTag3: "jbd2 tag of version 3", big, 16 {
+        0x00 t_blocknr: u32,
+        0x04 t_flags: u32,
+        0x08 t_blocknr_high: u32,
+        0x0c t_checksum: u32,
     }
 }

@@ -2,7 +2,7 @@
 //! without names to a reader that does not know indexes.
 
 use super::Ext4;
-use super::inode::{FLAG_INDEX, FLAG_INLINE_DATA, Raw};
+use super::inode::{FLAG_ENCRYPT, FLAG_INDEX, FLAG_INLINE_DATA, Raw};
 use super::map::{Go, Mapped};
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
@@ -119,7 +119,9 @@ impl Ext4 {
                 return Err(wrong(raw, "an entry leads to an inode that does not exist").found(head.inode));
             }
             let name = &entry[DirectoryEntry::LENGTH..][..name];
-            if name.is_empty() || name.len() > 255 || name.contains(&b'/') || name.contains(&0) {
+            // An encrypted name may be any bytes.
+            let is_name = raw.has(FLAG_ENCRYPT) || !name.contains(&b'/') && !name.contains(&0);
+            if name.is_empty() || name.len() > 255 || !is_name {
                 return Err(wrong(raw, "a name in it is not valid").found(crate::text::printable(name)));
             }
             each(Name { inode: head.inode, kind, name })?;

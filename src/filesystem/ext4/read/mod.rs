@@ -5,24 +5,26 @@
 mod check;
 mod directory;
 mod inode;
+mod journal;
 mod layout;
 mod map;
+mod place;
 mod xattr;
 
-use inode::{FLAG_INLINE_DATA, Raw};
+use inode::{FLAG_CASEFOLD, FLAG_ENCRYPT, FLAG_INLINE_DATA, Raw};
 use layout::{Layout, SUPERBLOCK_AT};
 use map::{Go, Mapped};
 
 use super::checksum::Checksum;
 use super::format::features::{self, incompat, ro_compat};
 use super::format::{ROOT, Superblock, device_of};
-use crate::error::{Error, Result, Warning};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::Facts;
 use crate::filesystem::device::{Device, damaged};
 use crate::filesystem::mode::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK,
 };
-use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Volume};
+use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Space, Volume};
 use crate::image::Slice;
 use crate::text::printable;
 use crate::units::{Bytes, joined, u64_of, usize_of};
@@ -52,8 +54,39 @@ pub(crate) fn superblock(slice: &Slice) -> Result<Option<(Superblock, Vec<u8>)>>
     Ok(Superblock::read(&bytes).ok().map(|superblock| (superblock, bytes)))
 }
 
-/// Opens an ext filesystem; `None` if there is none.
+/// Opens an ext filesystem; `None` if there is none. One that was not unmounted is read through its journal.
 pub(crate) fn open(slice: &Slice) -> Result<Option<Ext4>> {
+    let Some(volume) = open_as_it_is(slice)? else { return Ok(None) };
+    if !volume.layout.incompatible(incompat::RECOVER) {
+        return Ok(Some(volume));
+    }
+    let missing = |volume: Ext4, why: &str| {
+        let what = format!(
+            "the journal of the ext4 filesystem was not replayed (needs_recovery), so what was written last is missing: {why}"
+        );
+        Ok(Some(volume.warned(what)))
+    };
+    match journal::replay(&volume, slice) {
+        Ok(replayed) => {
+            let Some(newer) = open_as_it_is(&replayed.slice)? else {
+                return missing(volume, "with it, there is no filesystem");
+            };
+            let what = format!(
+                "the ext4 filesystem was not unmounted (needs_recovery) and is read through its journal, which has {} newer \
+                 blocks",
+                replayed.blocks
+            );
+            let newer = newer.warned(what);
+            let fast = "fast commits in the journal of the ext4 filesystem are not read";
+            Ok(Some(if replayed.fast { newer.warned(fast.to_owned()) } else { newer }))
+        }
+        Err(error) if error.kind() == Kind::Format => missing(volume, error.what()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens an ext filesystem as it is on the disk.
+fn open_as_it_is(slice: &Slice) -> Result<Option<Ext4>> {
     let Some((superblock, bytes)) = superblock(slice)? else { return Ok(None) };
     if superblock.s_feature_ro_compat & ro_compat::METADATA_CSUM != 0
         && Checksum::START.with(&bytes[..CHECKSUM.offset]).value() != superblock.s_checksum
@@ -96,12 +129,8 @@ fn label(superblock: &Superblock) -> String {
 /// Reasons why the data may not be what was written last.
 fn warnings(superblock: &Superblock) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    if superblock.s_feature_incompat & incompat::RECOVER != 0 {
-        warnings.push(Warning(
-            "the journal of the ext4 filesystem was not replayed (needs_recovery): what was written last is missing"
-                .to_owned(),
-        ));
-    } else if superblock.s_state & STATE_CLEAN == 0 {
+    // What needs recovery is told by whoever reads the journal.
+    if superblock.s_feature_incompat & incompat::RECOVER == 0 && superblock.s_state & STATE_CLEAN == 0 {
         warnings.push(Warning("the ext4 filesystem was not unmounted".to_owned()));
     }
     if superblock.s_state & STATE_ERRORS != 0 {
@@ -111,6 +140,21 @@ fn warnings(superblock: &Superblock) -> Vec<Warning> {
 }
 
 impl Ext4 {
+    /// The same with one more warning, before the others.
+    fn warned(mut self, what: String) -> Self {
+        self.warnings.insert(0, Warning(what));
+        self
+    }
+
+    /// Refuses what nobody can read without a key.
+    fn unless_encrypted(raw: &Raw, what: &str) -> Result<()> {
+        if raw.has(FLAG_ENCRYPT) {
+            return Err(damaged(format!("{what} is encrypted (fscrypt), and its key is not in the image"))
+                .found(format!("inode {}", raw.number)));
+        }
+        Ok(())
+    }
+
     /// The block that keeps two machines from mounting the volume at once (mmp), if it has one.
     fn mmp_block(&self) -> Option<u64> {
         let block = self.layout.superblock.s_mmp_block;
@@ -215,17 +259,24 @@ impl Volume for Ext4 {
         if matches!(name, b"." | b"..") {
             return Ok(None);
         }
+        Self::unless_encrypted(&raw, "a directory")?;
+        let mut folded = None;
+        let fold = |name: &[u8]| std::str::from_utf8(name).ok().map(str::to_lowercase);
+        let wanted = if raw.has(FLAG_CASEFOLD) { fold(name) } else { None };
         self.names(&raw, &mut |entry| {
             if entry.name == name {
                 found = found.or(Some(Inode(entry.inode.into())));
+            } else if wanted.is_some() && fold(entry.name) == wanted {
+                folded = folded.or(Some(Inode(entry.inode.into())));
             }
             Ok(())
         })?;
-        Ok(found)
+        Ok(found.or(folded))
     }
 
     fn list(&self, directory: Inode, each: &mut dyn FnMut(&[u8], Inode) -> Result<()>) -> Result<()> {
         let raw = self.used(directory.0)?;
+        Self::unless_encrypted(&raw, "a directory")?;
         self.names(&raw, &mut |entry| match entry.name {
             b"." | b".." => Ok(()),
             name => each(name, Inode(entry.inode.into())),
@@ -234,6 +285,9 @@ impl Volume for Ext4 {
 
     fn node(&self, inode: Inode) -> Result<Node> {
         let raw = self.used(inode.0)?;
+        if raw.kind() == MODE_SYMLINK {
+            Self::unless_encrypted(&raw, "a symbolic link")?;
+        }
         let own = &raw.inode;
         let whole = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
         let meta = Meta {
@@ -247,11 +301,23 @@ impl Volume for Ext4 {
         Ok(Node { meta, content: self.content(&raw)? })
     }
 
+    fn space(&self, inode: Inode) -> Result<Space> {
+        let raw = self.used(inode.0)?;
+        let size = Bytes::new(raw.size(self));
+        let mut allocated = raw.occupied(self);
+        // The kernel counts the bytes of a file inside its inode too (linux/fs/ext4/inode.c, ext4_file_getattr).
+        if raw.kind() == MODE_FILE && raw.has(FLAG_INLINE_DATA) {
+            allocated += size.round_up(512).get();
+        }
+        Ok(Space { size, allocated: Bytes::new(allocated) })
+    }
+
     fn data(&self, inode: Inode, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()> {
         let raw = self.used(inode.0)?;
         if raw.kind() != MODE_FILE {
             return Err(damaged("this inode is no regular file").found(format!("inode {}", inode.0)));
         }
+        Self::unless_encrypted(&raw, "a file")?;
         if !raw.has(FLAG_INLINE_DATA) {
             return self.pieces(&raw, each);
         }
@@ -262,6 +328,10 @@ impl Volume for Ext4 {
             at += length;
         }
         Ok(())
+    }
+
+    fn structure(&self, offset: Bytes) -> Result<Option<String>> {
+        place::structure(self, offset.get()).map(Some)
     }
 
     fn check(&self, remark: &mut dyn FnMut(Remark) -> Result<()>) -> Result<()> {

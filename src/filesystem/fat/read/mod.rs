@@ -21,7 +21,7 @@ use super::names::fold;
 use crate::error::{Kind, Result, Warning};
 use crate::filesystem::Facts;
 use crate::filesystem::device::{Device, damaged};
-use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Volume};
+use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Space, Volume};
 use crate::image::Slice;
 use crate::tree::Time;
 use crate::units::{Bytes, u64_of};
@@ -259,6 +259,31 @@ impl Volume for Fat {
         };
         let mode = if raw.attr & READ_ONLY == 0 { mode } else { mode & !0o222 };
         Ok(Node { meta: meta(mode, Date::time(raw.wrt_date, raw.wrt_time)), content })
+    }
+
+    /// A directory is as long as its clusters, as in the kernel (linux/fs/fat/inode.c, fat_calc_dir_size).
+    fn space(&self, inode: Inode) -> Result<Space> {
+        let first = if inode == ROOT {
+            match self.layout.root {
+                Root::Fixed(_, length) => {
+                    return Ok(Space { size: Bytes::new(length), allocated: Bytes::new(length) });
+                }
+                Root::Chain(cluster) => cluster,
+            }
+        } else {
+            let raw = self.entry(inode)?;
+            if what(&raw) == What::File {
+                let size = Bytes::new(raw.file_size.into());
+                return Ok(Space { size, allocated: size.round_up(self.layout.cluster) });
+            }
+            first_cluster(&self.layout, &raw)
+        };
+        let (mut chain, mut clusters) = (Chain::new(first), 0_u64);
+        while chain.next(&self.table())?.is_some() {
+            clusters += 1;
+        }
+        let size = Bytes::new(clusters.saturating_mul(self.layout.cluster));
+        Ok(Space { size, allocated: size })
     }
 
     fn data(&self, inode: Inode, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()> {

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use super::codec::Compressor;
 use super::facts;
-use super::format::{CHUNKS, Fragment, METADATA, MODE, NO_TABLE, Place, Superblock};
+use super::format::{CHUNKS, DOTS, Fragment, METADATA, MODE, NO_TABLE, Place, Superblock};
 use crate::error::{Error, Result, Warning};
 use crate::filesystem::Facts;
 use crate::filesystem::device::{Device, damaged};
-use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Volume};
+use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Space, Volume};
 use crate::image::Slice;
 use crate::tree::Time;
 use crate::units::{Bytes, u64_of};
@@ -199,6 +199,20 @@ impl Volume for Squashfs {
             Body::Socket => Content::Socket,
         };
         Ok(Node { meta, content })
+    }
+
+    /// As the kernel computes it (linux/fs/squashfs/inode.c, squashfs_read_inode).
+    fn space(&self, inode: Inode) -> Result<Space> {
+        let space = |size: u64, stored: u64| Space {
+            size: Bytes::new(size),
+            allocated: Bytes::new(stored).round_up(512),
+        };
+        Ok(match self.raw(inode.0)?.body {
+            Body::Directory(names) => space(names.length + DOTS, 0),
+            Body::File(blocks) => space(blocks.size, blocks.size.saturating_sub(blocks.sparse)),
+            Body::Symlink { target } => space(u64_of(target.len()), 0),
+            _ => Space::default(),
+        })
     }
 
     fn data(&self, inode: Inode, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::error::{Error, Result, Warning};
 use crate::filesystem::Spec;
 use crate::front::Dates;
 use crate::front::loader::Started;
+use crate::host::elsewhere;
 use crate::key::KeyPath;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Content, Hardlinks, Meta, Owner, Rules, Time};
@@ -274,15 +275,9 @@ impl Reading<'_> {
         if written.is_empty() || written.contains('\0') {
             return Err(refuse(format!("`{key}` is not a path")).found(quoted(written)));
         }
-        let remark = if written == "~" || written.starts_with("~/") {
-            Some(("`~` stands for nobody's home here", "write the whole path"))
-        } else if written.split_once("://").is_some_and(|(scheme, _)| {
-            !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
-        }) {
-            Some((
-                "a source is on this machine and not behind a URL",
-                "fetch it first, and give the path of the file",
-            ))
+        let remark = elsewhere(written);
+        let remark = if remark.is_some() {
+            remark
         } else if written.starts_with('$') && !self.manifest.path(written).exists() {
             Some(("no variable of a shell is looked up in a path", "write the whole path"))
         } else {

@@ -1,7 +1,7 @@
 //! The meaning of a manifest. All defaults are set here, and all contradictions refused.
 //!
-//! This module looks at no disk. Of host files it reads only keys, signatures, and what
-//! a NixOS system says of its start. What depends on contents, such
+//! This module looks at no disk. Of host files it reads only keys, signatures, what
+//! a NixOS system says of its start, and what kind of file a ready image is. What depends on contents, such
 //! as sizes and places of partitions, is decided while the disk is built.
 
 mod entry;
@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use super::Manifest;
 use super::schema;
+use crate::container::check_partition;
 use crate::disk::{Body, Disk, Guid, Partition, Size};
 use crate::error::{Error, Result, Subject, Warning};
 use crate::filesystem::Spec;
 use crate::front::section::{self, Around};
 use crate::front::{Dates, Description, Locator, seed};
+use crate::host::elsewhere;
 use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::progress::Progress;
@@ -368,7 +370,17 @@ impl Reading<'_> {
             if image.is_empty() || image.contains('\0') {
                 return Err(refuse("image", "`image` is not a path"));
             }
-            return Ok(Body::File(self.manifest.path(image)));
+            if let Some((what, hint)) = elsewhere(image) {
+                return Err(refuse("image", what).found(entry::quoted(image)).hint(hint));
+            }
+            let image = self.manifest.path(image);
+            if written.image_format.is_none() {
+                check_partition(&image).map_err(|error| self.manifest.place(error, &path.key("image")))?;
+            }
+            return Ok(Body::File(image));
+        }
+        if written.image_format.is_some() {
+            return Err(refuse("image_format", "there is no `image` whose format this could be"));
         }
         if let Some(body) = self.derived(written, path)? {
             return Ok(body);
@@ -377,12 +389,16 @@ impl Reading<'_> {
             return match written.contents {
                 Some(_) => Err(refuse("contents", "there are contents, but no filesystem to hold them")
                     .hint("add filesystem = { type = \"ext4\" } or another")),
-                None => Ok(Body::Empty),
+                None => {
+                    self.tell_bootless(written, path);
+                    Ok(Body::Empty)
+                }
             };
         };
         let Some(spec) = filesystem.get() else {
             return Err(Error::bug("a filesystem that does not parse was not refused"));
         };
+        self.ask_unit(spec.free(), &path.key("filesystem").key("free"));
         if spec.free().is_some() && written.size.is_some_and(|size| size != Size::Auto) {
             return Err(self
                 .manifest
@@ -405,6 +421,28 @@ impl Reading<'_> {
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Body::Filesystem(spec.clone(), entries.into()))
+    }
+
+    /// Warns of an EFI system partition without a filesystem.
+    fn tell_bootless(&self, written: &schema::Partition, path: &KeyPath) {
+        let kind = written.kind.as_deref().and_then(|name| Type::parse(name, self.architecture).ok());
+        if kind.is_some_and(Type::is_esp) {
+            let text = "the EFI system partition has no filesystem: UEFI firmware finds nothing to start";
+            self.tell(path, text);
+        }
+    }
+
+    /// Adds a warning about the part of the manifest at `path`.
+    fn tell(&self, path: &KeyPath, text: impl std::fmt::Display) {
+        self.told.borrow_mut().push(Warning(format!("{}: {text}", self.manifest.describe_key(path))));
+    }
+
+    /// Asks for the unit of a size below 64 KiB that is a number alone.
+    fn ask_unit(&self, size: Option<Bytes>, path: &KeyPath) {
+        let Some((size, question)) = size.and_then(|size| Some((size, size.number_alone()?))) else { return };
+        if self.manifest.is_number_alone(path) {
+            self.tell(path, format!("only {} bytes: {question}", size.get()));
+        }
     }
 
     /// Refuses a partition that is to hold two things.
@@ -439,6 +477,9 @@ impl Reading<'_> {
             _ => "",
         };
         let path = path.key("size");
+        if let Some(Size::Fixed(size)) = written.size {
+            self.ask_unit(Some(size), &path);
+        }
         match size {
             Size::Auto if !what.is_empty() => Err(self
                 .manifest
