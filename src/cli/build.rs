@@ -25,7 +25,7 @@ A whole manifest:
     include_str!("starters/esp+root.toml"),
     "
 Partition types: esp, xbootldr, linux, swap, home, srv, var, tmp, bios-boot, root and usr (with [disk] architecture, or \
-as root-x86-64), a GUID, or the byte of an MBR as 0x83. Filesystems: ext4, vfat, erofs, squashfs, zfs, swap. \
+as root-x86-64), a GUID, or the byte of an MBR as 0x83. Filesystems: swap, and those of `diskwright mkfs`. \
 `diskwright init` writes a manifest to start from, `diskwright man` has the page diskwright.toml(5) with every key, and `diskwright schema` is for editors.
 
 The image appears under its name when it is complete; until then, and after any failure, an older one stays as it is. \

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::Subformat;
+use crate::filesystem::SUFFIXES;
 
 /// The format of an output file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,9 +26,9 @@ pub enum Format {
 }
 
 /// Every format with its names (the first one is printed), and the suffixes of file names that stand for it.
-/// The suffixes of raw include those that people give to a single filesystem.
+/// Those that people give to a single filesystem stand for raw, too.
 const FORMATS: [(Format, &[&str], &[&str]); 6] = [
-    (Format::Raw, &["raw"], &["img", "raw", "ext4", "vfat", "fat", "erofs", "squashfs"]),
+    (Format::Raw, &["raw"], &["img", "raw"]),
     (Format::Qcow2, &["qcow2"], &["qcow2"]),
     (Format::Vhd, &["vpc", "vhd"], &["vhd", "vpc"]),
     (Format::Vdi, &["vdi"], &["vdi"]),
@@ -42,8 +43,14 @@ impl Format {
         let suffix = path.extension()?.to_str()?.to_ascii_lowercase();
         FORMATS
             .iter()
-            .find(|(_, _, suffixes)| suffixes.contains(&suffix.as_str()))
+            .find(|(format, _, suffixes)| format.all_suffixes(suffixes).any(|known| known == suffix))
             .map(|(format, _, _)| *format)
+    }
+
+    /// The suffixes of the format itself, and of what is written as it.
+    fn all_suffixes(self, own: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
+        let more: &[&str] = if self == Self::Raw { &SUFFIXES } else { &[] };
+        own.iter().chain(more).copied()
     }
 
     /// The suffix of an output that is named after its manifest.
@@ -98,7 +105,10 @@ impl Format {
     pub fn list() -> String {
         FORMATS
             .iter()
-            .map(|(format, _, suffixes)| format!("{} (.{})", format.name(), suffixes.join(" .")))
+            .map(|(format, _, suffixes)| {
+                let all: Vec<&str> = format.all_suffixes(suffixes).collect();
+                format!("{} (.{})", format.name(), all.join(" ."))
+            })
             .collect::<Vec<_>>()
             .join(", ")
     }

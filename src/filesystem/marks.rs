@@ -8,15 +8,15 @@ use crate::units::{u64_of, usize_of};
 
 /// A mark that identifies a format.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
-    kind: &'static str,
+pub(super) struct Mark {
+    pub(super) kind: &'static str,
     /// Its offset and its bytes.
-    offset: u64,
-    bytes: &'static [u8],
+    pub(super) offset: u64,
+    pub(super) bytes: &'static [u8],
     /// The offset of the label, and its largest length.
-    label: Option<(u64, usize)>,
+    pub(super) label: Option<(u64, usize)>,
     /// The offset of the UUID.
-    uuid: Option<u64>,
+    pub(super) uuid: Option<u64>,
 }
 
 /// Each with its source: the magic number, then label and UUID.
@@ -31,16 +31,9 @@ const MARKS: &[Mark] = &[
         label: Some((0x1_012b, 256)),
         uuid: Some(0x1_0020),
     },
-    // linux/fs/erofs/erofs_fs.h, erofs_super_block at 1 KiB: magic, volume_name, uuid.
-    Mark {
-        kind: "erofs",
-        offset: 1024,
-        bytes: &[0xe2, 0xe1, 0xf5, 0xe0],
-        label: Some((1088, 16)),
-        uuid: Some(1072),
-    },
-    // linux/fs/squashfs/squashfs_fs.h: s_magic.
-    Mark { kind: "squashfs", offset: 0, bytes: b"hsqs", label: None, uuid: None },
+    // Of the kinds that are made here, beside their table.
+    super::MARKS[0],
+    super::MARKS[1],
     // ECMA-119, 8.4, in sector 16: standard identifier, volume identifier.
     Mark { kind: "iso9660", offset: 0x8001, bytes: b"CD001", label: Some((0x8028, 32)), uuid: None },
     // LUKS on-disk format: magic.

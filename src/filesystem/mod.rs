@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, Result, Warning};
-use crate::image::Image;
+use crate::image::{Image, Slice};
 use crate::pour::Packer;
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
@@ -49,6 +49,38 @@ pub enum Spec {
     /// A ZFS pool on one disk.
     Zfs(zfs::Options),
 }
+
+/// Suffixes of files that are one filesystem.
+pub(crate) const SUFFIXES: [&str; 5] = ["ext4", "vfat", "fat", "erofs", "squashfs"];
+
+/// Opens a filesystem of one kind.
+type Open = fn(&Slice) -> Result<Option<Box<dyn Volume>>>;
+
+/// The kinds that can be read, in the order in which they are tried. FAT is the last, as it has the weakest mark.
+const OPENERS: [Open; 4] = [
+    |slice| boxed(ext4::open(slice)),
+    |slice| boxed(erofs::open(slice)),
+    |slice| boxed(squashfs::open(slice)),
+    |slice| boxed(fat::open(slice)),
+];
+
+fn boxed<V: Volume + 'static>(opened: Result<Option<V>>) -> Result<Option<Box<dyn Volume>>> {
+    opened.map(|volume| volume.map(|volume| -> Box<dyn Volume> { Box::new(volume) }))
+}
+
+/// The marks of kinds that are opened before, which tell a damaged one.
+const MARKS: [marks::Mark; 2] = [
+    // linux/fs/erofs/erofs_fs.h, erofs_super_block at 1 KiB: magic, volume_name, uuid.
+    marks::Mark {
+        kind: "erofs",
+        offset: 1024,
+        bytes: &[0xe2, 0xe1, 0xf5, 0xe0],
+        label: Some((1088, 16)),
+        uuid: Some(1072),
+    },
+    // linux/fs/squashfs/squashfs_fs.h: s_magic.
+    marks::Mark { kind: "squashfs", offset: 0, bytes: b"hsqs", label: None, uuid: None },
+];
 
 impl From<ext4::Options> for Spec {
     fn from(options: ext4::Options) -> Self {

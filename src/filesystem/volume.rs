@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Facts, erofs, ext4, fat, squashfs};
+use super::{Facts, OPENERS};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Builder, Slice};
 use crate::tree::{Time, Xattr};
@@ -225,17 +225,10 @@ pub fn contents(volume: &dyn Volume, inode: Inode) -> Result<Slice> {
 /// [`Kind::Format`] for a damaged one, and for one with a feature that is not understood, with the name of
 /// the feature.
 pub fn open(volume: &Slice) -> Result<Option<Box<dyn Volume>>> {
-    if let Some(ext4) = ext4::open(volume)? {
-        return Ok(Some(Box::new(ext4)));
-    }
-    if let Some(erofs) = erofs::open(volume)? {
-        return Ok(Some(Box::new(erofs)));
-    }
-    if let Some(squashfs) = squashfs::open(volume)? {
-        return Ok(Some(Box::new(squashfs)));
-    }
-    if let Some(fat) = fat::open(volume)? {
-        return Ok(Some(Box::new(fat)));
+    for open in OPENERS {
+        if let Some(opened) = open(volume)? {
+            return Ok(Some(opened));
+        }
     }
     Ok(None)
 }

@@ -5,11 +5,8 @@ use std::str::FromStr;
 
 use super::{ValueError, refuse};
 use crate::container::{Compression, Format, Subformat};
-use crate::filesystem::erofs::{Compress, Kernel};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
-use crate::filesystem::squashfs;
-use crate::filesystem::zfs::DatasetKind;
 use crate::table::Scheme;
 use crate::verity::Algorithm;
 
@@ -63,38 +60,6 @@ words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => C
 value!(TimePolicy, text, "TimePolicy", "\"refuse\" or \"clamp\"", {
     "description": "What becomes of times that do not fit: an error (`refuse`), or the nearest that does (`clamp`).",
     "enum": ["refuse", "clamp"]
-});
-
-words!(Compress, "erofs compresses files with", "none" => None, "lz4" => Lz4, "lz4hc" => Lz4hc, "zstd" => Zstd);
-
-value!(Compress, text, "ErofsCompress", "\"none\", \"lz4\", \"lz4hc\" or \"zstd\"", {
-    "description": "How files are compressed.",
-    "enum": ["none", "lz4", "lz4hc", "zstd"]
-});
-
-words!(Kernel, "the oldest kernel that reads an erofs is", "any" => Any, "6.15" => Since615);
-
-value!(Kernel, text, "ErofsKernel", "\"any\" or \"6.15\"", {
-    "description": "The oldest version of Linux that reads it.",
-    "enum": ["any", "6.15"]
-});
-
-words!(
-    squashfs::Compression,
-    "the compression of a SquashFS is",
-    "zstd" => Zstd, "gzip" => Gzip, "xz" => Xz, "lz4" => Lz4, "none" => None
-);
-
-value!(squashfs::Compression, text, "SquashfsCompression", "\"zstd\", \"gzip\", \"xz\", \"lz4\" or \"none\"", {
-    "description": "How the blocks of a SquashFS are compressed.",
-    "enum": ["zstd", "gzip", "xz", "lz4", "none"]
-});
-
-words!(DatasetKind, "a dataset of ZFS is", "filesystem" => Filesystem, "volume" => Volume);
-
-value!(DatasetKind, text, "ZfsDatasetType", "\"filesystem\" or \"volume\"", {
-    "description": "Whether a dataset of ZFS holds files or is a block device.",
-    "enum": ["filesystem", "volume"]
 });
 
 words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);

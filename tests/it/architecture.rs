@@ -27,7 +27,7 @@ const LOWER: [&str; 20] = [
 ];
 
 /// Modules beside the description of a disk, and above it: none of the lower ones names them.
-const UPPER: [&str; 8] = ["boot", "cli", "convert", "disk", "front", "inspect", "nix", "vm"];
+const UPPER: [&str; 9] = ["boot", "cli", "convert", "disk", "front", "inspect", "look", "nix", "vm"];
 
 /// What is neither: the top of the crate, and the list of all structures, which names every format.
 const TOP: [&str; 3] = ["lib", "main", "structures"];
@@ -180,6 +180,26 @@ fn front_ends_do_not_import_each_other() {
     ] {
         assert!(!strangers("manifest", text).is_empty() && strangers("nixos", text).is_empty(), "{text}");
     }
+}
+
+/// A filesystem is its own folder, and what lists all of them: the structures, the table of kinds, `mkfs`, `inspect`, and the
+/// front end of systemd-repart, which has words of its own for their options.
+#[test]
+fn a_filesystem_stands_in_its_folder_and_in_five_other_places() {
+    let places = |name: &str| -> Vec<String> {
+        let own = Path::new("filesystem").join(name);
+        let names = |text: &str| code(text).any(|line| line.to_lowercase().contains(name));
+        let named = sources().into_iter().filter(|(path, text)| !path.starts_with(&own) && names(text));
+        named.map(|(path, _)| path.display().to_string()).collect()
+    };
+    let expected = [
+        "cli/mkfs.rs",
+        "filesystem/mod.rs",
+        "front/repart/body.rs",
+        "inspect/filesystem.rs",
+        "structures.rs",
+    ];
+    assert_eq!(places("squashfs"), expected);
 }
 
 /// A library says what is wrong in the words of its options; the command line alone knows how they are spelled there.

@@ -35,7 +35,7 @@ use crate::pour::Packer;
 use crate::text::printable;
 use crate::tree::Tree;
 use crate::units::{Blocks, Bytes, KIB, u64_of};
-use crate::values::Guid;
+use crate::values::{Guid, value, words};
 use codec::Codec;
 pub(crate) use format::STRUCTURES;
 use format::{LARGEST_CLUSTER, LONGEST_NAME, MOST_BLOCKS};
@@ -111,6 +111,20 @@ pub enum Kernel {
     /// Linux 6.15, with pieces of compressed files in any byte.
     Since615,
 }
+
+words!(Compress, "erofs compresses files with", "none" => None, "lz4" => Lz4, "lz4hc" => Lz4hc, "zstd" => Zstd);
+
+value!(Compress, text, "ErofsCompress", "\"none\", \"lz4\", \"lz4hc\" or \"zstd\"", {
+    "description": "How files are compressed.",
+    "enum": ["none", "lz4", "lz4hc", "zstd"]
+});
+
+words!(Kernel, "the oldest kernel that reads an erofs is", "any" => Any, "6.15" => Since615);
+
+value!(Kernel, text, "ErofsKernel", "\"any\" or \"6.15\"", {
+    "description": "The oldest version of Linux that reads it.",
+    "enum": ["any", "6.15"]
+});
 
 /// What an EROFS filesystem is to be, with every default filled in.
 #[derive(Clone, Debug)]

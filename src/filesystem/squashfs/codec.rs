@@ -10,6 +10,7 @@ use super::format::{self, GzipOptions, Lz4Options, ZstdOptions};
 use crate::container::codec::{self, Codec, Level, ZlibEncoder};
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, MIB, u64_of};
+use crate::values::{value, words};
 use crate::wire::Wire;
 
 /// How the blocks of a SquashFS are compressed.
@@ -27,6 +28,17 @@ pub enum Compression {
     /// LZ4, without levels: the fastest to read.
     Lz4,
 }
+
+words!(
+    Compression,
+    "the compression of a SquashFS is",
+    "zstd" => Zstd, "gzip" => Gzip, "xz" => Xz, "lz4" => Lz4, "none" => None
+);
+
+value!(Compression, text, "SquashfsCompression", "\"zstd\", \"gzip\", \"xz\", \"lz4\" or \"none\"", {
+    "description": "How the blocks of a SquashFS are compressed.",
+    "enum": ["zstd", "gzip", "xz", "lz4", "none"]
+});
 
 /// A compression with its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

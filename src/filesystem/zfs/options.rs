@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
-use crate::values::Property;
+use crate::values::{Property, value, words};
 
 /// The options of a ZFS pool: keys of a manifest, flags of `mkfs zfs`, and what a caller of the library sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -68,6 +68,13 @@ pub enum DatasetKind {
     /// It is a block device.
     Volume,
 }
+
+words!(DatasetKind, "a dataset of ZFS is", "filesystem" => Filesystem, "volume" => Volume);
+
+value!(DatasetKind, text, "ZfsDatasetType", "\"filesystem\" or \"volume\"", {
+    "description": "Whether a dataset of ZFS holds files or is a block device.",
+    "enum": ["filesystem", "volume"]
+});
 
 /// The options of a dataset of a ZFS pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -18,6 +18,12 @@ use crate::tree::{Exclusions, Hardlinks, Meta, Owner, Rules, Time, Xattr};
 use crate::units::Bytes;
 use crate::values::{FatBits, Guid, VolumeId};
 
+/// The filesystems that are made here; others are refused by name.
+pub(super) const FILESYSTEMS: [&str; 5] = ["ext4", "vfat", "erofs", "squashfs", "swap"];
+
+/// Those that nothing can be added to when they are made.
+pub(super) const READ_ONLY: [&str; 2] = ["erofs", "squashfs"];
+
 /// What is in these directories of a running system is never copied, the directories themselves are.
 const NEVER: [&str; 6] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp"];
 

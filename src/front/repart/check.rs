@@ -1,15 +1,10 @@
 //! What follows from a definition by itself, and what does not fit together: of one, and of several.
 
 use super::Options;
+use super::body::{FILESYSTEMS, READ_ONLY};
 use super::definition::{Definition, Format, Minimize, Verity};
 use super::kind::Designator;
 use crate::error::{Error, Kind, Result};
-
-/// The filesystems that are made here; others are refused by name.
-pub(super) const FILESYSTEMS: [&str; 5] = ["ext4", "vfat", "erofs", "squashfs", "swap"];
-
-/// Those that nothing can be added to when they are made.
-pub(super) const READ_ONLY: [&str; 2] = ["erofs", "squashfs"];
 
 /// Fills in the defaults that follow from other keys, and refuses what does not fit together.
 ///
@@ -123,7 +118,7 @@ fn filesystem(definition: &Definition) -> Result<()> {
     }
     if definition.compression.is_some() && !READ_ONLY.contains(&name) {
         return Err(refuse(definition, "Compression", &format!("{name} has no compression"))
-            .expected("Format=erofs or squashfs"));
+            .expected(format!("Format={}", READ_ONLY.join(" or "))));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Options;
 use super::allocate::{Allocation, Item, Place, Span, Usable, padding_behind};
-use super::check::READ_ONLY as READ_ONLY_FILESYSTEMS;
+use super::body::READ_ONLY as READ_ONLY_FILESYSTEMS;
 use super::definition::{Definition, Format, Minimize, Range, Verity};
 use super::existing::Existing;
 use super::kind::{Designator, Kind};

@@ -1,5 +1,6 @@
 //! fstab(5) for the partitions of a disk, as systemd-repart writes it.
 
+use super::body::READ_ONLY;
 use super::outcome::{Outcome, Row};
 
 /// What happens with lines that are there already.
@@ -50,7 +51,7 @@ fn lines(row: &Row) -> Vec<String> {
 /// What a partition is mounted with by default (systemd `partition_pick_mount_options`; seen with 262.1 for each type).
 fn options(kind: &str, filesystem: &str) -> String {
     let system = matches!(kind, "esp" | "xbootldr");
-    let discards = !system && !matches!(filesystem, "swap" | "erofs" | "squashfs");
+    let discards = !system && filesystem != "swap" && !READ_ONLY.contains(&filesystem);
     let masks = system && filesystem == "vfat";
     let rest = match kind {
         _ if system => "rw,nodev,nosuid,noexec,nosymfollow",
