@@ -112,6 +112,7 @@ fn scan(criterion: &mut Criterion) {
             follow: true,
             xattrs: Patterns::default(),
             holes: true,
+            select: None,
         }]
     };
     let progress = Progress::default();
@@ -218,8 +219,13 @@ fn pours(criterion: &mut Criterion) {
             std::fs::write(source.join(format!("{number}")), vec![7; usize_of(length)])
                 .expect("a file can be made");
         }
-        let request =
-            tree::Request { path: source, follow: true, xattrs: Patterns::new(Vec::new()), holes: true };
+        let request = tree::Request {
+            path: source,
+            follow: true,
+            xattrs: Patterns::new(Vec::new()),
+            holes: true,
+            select: None,
+        };
         let scanned = tree::scan(&[request], 2, &progress).expect("the files can be read");
         let mut builder = tree::Builder::new(Time::default());
         let origin = builder.origin("bench");

@@ -22,6 +22,7 @@
 //! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
+//! | archives as contents: tar, cpio, images of containers | [`archive`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
 //! | every id that nobody gave | [`identity`] |
 //! | on-disk structures, each declared once | [`wire`] |
@@ -62,6 +63,7 @@
 //! The features are `cli` (the program's command line), `nix-database` (SQLite), `verity-sign` (RSA signatures) and `zstd`
 //! (the C library). Without default features the library is pure Rust.
 
+pub mod archive;
 pub mod boot;
 mod calendar;
 #[cfg(feature = "cli")]

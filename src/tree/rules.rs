@@ -1,7 +1,10 @@
 //! How host paths are taken over into a tree.
 
+use std::sync::Arc;
+
 use super::Time;
 use super::chmod::Chmod;
+use super::select::Selection;
 
 /// Owner of the entry that a host directory or file becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct Rules {
     pub latest: Option<Time>,
     /// Whether to warn of names whose owner differs from the one on the host.
     pub tell_owners: bool,
+    /// Which paths are taken over; `None` takes all.
+    pub select: Option<Arc<Selection>>,
     /// Metadata as in the Nix store, whatever the host has: modes 0444 and 0555, second 1, no attributes.
     pub store: bool,
 }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::hold::Hold;
 use super::look::{Asked, Entry, Name, What};
+use super::select::Selection;
 use super::xattr::{self, Patterns};
 use crate::error::{Error, Kind, Result};
 use crate::host::{kind_of, open_any_length};
@@ -33,6 +34,8 @@ pub struct Request {
     pub xattrs: Patterns,
     /// Whether to ask for holes. If not, all files count as having no holes.
     pub holes: bool,
+    /// Which paths below it are looked at; `None` looks at all.
+    pub select: Option<Arc<Selection>>,
 }
 
 /// The result: one root per request, in their order.
@@ -150,7 +153,8 @@ fn root<'r>(
     } else {
         request.path.clone()
     };
-    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes };
+    let select = request.select.as_deref().map(|select| (select, path.clone()));
+    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes, select };
     let at = Name::whole(&path);
     // If nothing exists there, that is the error.
     let _ = at.stat().map_err(failed)?;
@@ -211,6 +215,9 @@ impl Work<'_> {
         for (start, length, kind) in spans {
             let name = OsStr::from_bytes(span(names, (start, length, kind)));
             let at = Name { directory: Some(&directory), name, path: child.path(name) };
+            if !asked.takes(at, kind) {
+                continue;
+            }
             let mut entry = Entry::look(at, (start, length), kind, (&self.hold, held), asked)?;
             if let What::Directory(listing) = &mut entry.what {
                 *listing = self.spawn(scope, at.path.to_owned(), Arc::clone(asked));
@@ -316,7 +323,13 @@ mod tests {
     use super::*;
 
     fn request(path: &Path) -> Request {
-        Request { path: path.to_owned(), follow: true, xattrs: Patterns::default(), holes: true }
+        Request {
+            path: path.to_owned(),
+            follow: true,
+            xattrs: Patterns::default(),
+            holes: true,
+            select: None,
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of a disk's description, of front ends and of the command line.
-const LOWER: [&str; 16] = [
+const LOWER: [&str; 17] = [
+    "archive",
     "calendar",
     "container",
     "error",

@@ -207,7 +207,9 @@ impl<'a> Stages<'a> {
             match contents {
                 Contents::Tree(tree) => Ok(Arc::clone(tree)),
                 Contents::Entries(entries) => {
+                    let packer = Arc::clone(&stages.part(number)?.packer);
                     let reading = Reading {
+                        packer: &packer,
                         partition: number,
                         boot,
                         time: stages.disk.time,

@@ -88,6 +88,7 @@ fn value(about: &Value) -> String {
         "string" => "text".to_owned(),
         "integer" => "a number".to_owned(),
         "boolean" => "true or false".to_owned(),
+        "object" => format!("a table of {}", value(&about["additionalProperties"])),
         other => panic!("{other} has no word"),
     }
 }
