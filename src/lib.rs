@@ -22,6 +22,7 @@
 //! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
+//! | what a disk is packed into for its way somewhere | [`package`] |
 //! | archives as contents: tar, cpio, images of containers | [`archive`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
 //! | every id that nobody gave | [`identity`] |
@@ -82,6 +83,7 @@ pub mod inspect;
 pub mod key;
 pub mod nix;
 mod numbers;
+pub mod package;
 pub mod pour;
 pub mod progress;
 #[doc(hidden)]

@@ -1,4 +1,5 @@
-//! Archives as contents: tar, images of containers and cpio, compared with what the programs that they come from unpack.
+//! What comes in and goes out in archives: tar, images of containers and cpio as contents, compared with what the programs
+//! that they come from unpack; packages of disks, each before a reader of others.
 
 #![cfg(test)]
 
@@ -10,6 +11,7 @@ mod cpio;
 mod hostile;
 mod laid;
 mod oci;
+mod packages;
 mod tar;
 
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of a disk's description, of front ends and of the command line.
-const LOWER: [&str; 17] = [
+const LOWER: [&str; 18] = [
     "archive",
     "calendar",
     "container",
@@ -14,6 +14,7 @@ const LOWER: [&str; 17] = [
     "image",
     "key",
     "numbers",
+    "package",
     "pour",
     "progress",
     "table",

@@ -319,6 +319,7 @@ impl<'a> Stages<'a> {
     /// GPT belongs at the end.
     fn fit(&self, request: &table::Request, plan: Plan) -> Result<Plan> {
         let length = self.work.container.disk_length(plan.length, self.sector_size());
+        let length = self.work.package.map_or(length, |package| package.disk_length(length));
         match request.scheme {
             _ if length == plan.length => Ok(plan),
             // The partition keeps its size; there is nothing to move.
