@@ -192,6 +192,7 @@ fn tables(criterion: &mut Criterion) {
         guid: Uuid::from_u128(1),
         signature: 0,
         first_lba: None,
+        array: diskwright::table::Array::default(),
         hybrid: Vec::new(),
         partitions: partitions.collect(),
     };

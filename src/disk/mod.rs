@@ -11,6 +11,7 @@
 mod contents;
 mod derived;
 mod files;
+mod raw;
 pub mod report;
 mod scan;
 mod spec;
@@ -35,7 +36,7 @@ pub use contents::{Contents, Entry, Payload, Piece};
 pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
 pub use files::{OutputFile, write};
 use report::Report;
-pub use spec::{Body, BootArea, Disk, Guid, Partition, Size};
+pub use spec::{Body, BootArea, Disk, Guid, Partition, Raw, Size};
 
 /// Files that appear beside an output, and whether it is one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::contents::{Contents, Entry};
 use super::derived::Derived;
 use crate::filesystem::Spec;
 use crate::identity::{self, Seed};
-use crate::table::{Attribute, Scheme, Type};
+use crate::table::{Array, Attribute, Scheme, Type};
 use crate::tree::Time;
 use crate::units::{Bytes, Sectors, u64_of};
 
@@ -32,12 +32,16 @@ pub struct Disk {
     pub guid: Option<Uuid>,
     /// Signature of an MBR; with `None` it derives from the seed.
     pub signature: Option<u32>,
+    /// The array of entries of a GPT.
+    pub array: Array,
     /// Numbers of the partitions that a hybrid MBR shows; empty for a protective MBR.
     pub hybrid: Vec<u32>,
     /// The time of everything that the writer dates.
     pub time: Time,
     /// Boot code for a BIOS outside of the partitions.
     pub boot: BootArea,
+    /// Other data outside of the partitions.
+    pub raw: Vec<Raw>,
     /// The partitions, in the order in which they are placed.
     pub partitions: Vec<Partition>,
 }
@@ -49,6 +53,17 @@ pub struct BootArea {
     pub code: Arc<[u8]>,
     /// Bytes from the second sector on, which end before the first partition of an MBR.
     pub gap: Arc<[u8]>,
+}
+
+/// Data outside of the partitions, such as the boot loader of a board, where its processor looks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// The file with the bytes.
+    pub path: PathBuf,
+    /// Where they go.
+    pub offset: Bytes,
+    /// How many bytes it may have.
+    pub most: Option<Bytes>,
 }
 
 /// A partition to build.
@@ -128,12 +143,14 @@ impl Disk {
             size: None,
             sector_size: 512,
             first_lba: None,
+            array: Array::default(),
             seed,
             guid: None,
             signature: None,
             hybrid: Vec::new(),
             time: Time::default(),
             boot: BootArea::default(),
+            raw: Vec::new(),
             partitions: Vec::new(),
         }
     }

@@ -1,5 +1,5 @@
 //! What comes in and goes out in archives: tar, images of containers and cpio as contents, compared with what the programs
-//! that they come from unpack; packages of disks, each before a reader of others.
+//! that they come from unpack; packages of disks, and data outside of partitions, each before a reader of others.
 
 #![cfg(test)]
 
@@ -12,6 +12,7 @@ mod hostile;
 mod laid;
 mod oci;
 mod packages;
+mod raw;
 mod tar;
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::contents::Contents;
 use super::derived::{LateValues, Values};
+use super::raw;
 use super::report::Report;
 use super::scan::Reading;
 use super::spec::{Body, Disk, Partition, Size};
@@ -121,6 +122,7 @@ impl<'a> Stages<'a> {
         plan.write(&mut image)?;
         image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
         image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
+        raw::put(self.disk, &plan, &mut image)?;
         let (mut facts, mut warnings, mut values, mut late) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((number, holds), placed) in holds.into_iter().enumerate().zip(&plan.partitions) {
@@ -306,6 +308,7 @@ impl<'a> Stages<'a> {
                 guid,
                 signature,
                 first_lba: stages.disk.first_lba,
+                array: stages.disk.array,
                 hybrid: stages.disk.hybrid.clone(),
                 partitions,
             };

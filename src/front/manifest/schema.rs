@@ -72,6 +72,19 @@ pub struct Disk {
     /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_lba: Option<u64>,
+    /// How many partitions the GPT can have: 1 to 16384; default 128. Fewer than 128 make space for a boot loader before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16384))]
+    pub entries: Option<u32>,
+    /// Sector in which the entries of the GPT begin; default 2. The space before them is then free for a boot loader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries_at: Option<u64>,
+    /// A file with the boot code of the first sector, at most 440 bytes, such as the mbr.bin of syslinux.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_code: Option<String>,
+    /// Data outside of the partitions, such as the boot loader of a board.
+    #[serde(default, deserialize_with = "strict::optional_tables", skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Vec<Raw>>,
     /// Format of the output file, if neither `--format` nor its suffix decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -117,6 +130,19 @@ impl Disk {
     }
 }
 
+/// Data outside of the partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// A file with the bytes.
+    pub source: String,
+    /// Where they go, from the start of the disk.
+    pub offset: Bytes,
+    /// How many bytes the file may have; default as many as fit before what follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
+}
+
 /// A partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -134,7 +160,7 @@ pub struct Partition {
     pub guid: Option<Guid>,
     /// Slot in the table; default the next free one, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 128))]
+    #[schemars(range(min = 1, max = 16384))]
     pub number: Option<u32>,
     /// Where it begins; default the next multiple of 1 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
