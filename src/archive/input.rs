@@ -201,6 +201,11 @@ impl<'a> Input<'a> {
         Self { from, ahead: Vec::new(), at: 0, progress: reading.packer.progress() }
     }
 
+    /// The offset of the next byte.
+    pub(super) fn at(&self) -> u64 {
+        self.at - u64_of(self.ahead.len())
+    }
+
     /// Fills `out`, or as much of it as there are bytes left, without going on.
     pub(super) fn peek(&mut self, out: &mut [u8]) -> Result<usize> {
         let length = self.fill(out)?;
@@ -288,7 +293,7 @@ impl<'a> Input<'a> {
         see: Option<&mut dyn FnMut(&[u8])>,
     ) -> Result<u64> {
         let start = match &self.from {
-            From::Lying(_) => self.at - u64_of(self.ahead.len()),
+            From::Lying(_) => self.at(),
             From::Flowing { start, buffer, .. } => *start + u64_of(buffer.len()),
         };
         match (see, &self.from) {

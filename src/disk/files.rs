@@ -156,12 +156,21 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Cuts an output into parts of at most `most` bytes, with numbers of three digits or more behind its name, as `split -d -a 3`
-/// does.
+/// The most parts: all that have numbers of three digits. A process may have 1024 files open by default (getrlimit(2)).
+const MOST_PARTS: u64 = 1000;
+
+/// Cuts an output into parts of at most `most` bytes, with numbers of three digits behind its name, as `split -d -a 3` does.
 fn split(whole: &Output, path: &Path, most: Bytes, work: &Work, outputs: &mut Outputs) -> Result<()> {
     use std::os::unix::fs::FileExt;
     let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot read the output back", path, error);
     let length = whole.file().metadata().map_err(failed)?.len();
+    let least = Bytes::new(length.div_ceil(MOST_PARTS));
+    if most < least {
+        return Err(Error::new(Kind::Usage, "the output has too many parts")
+            .at(path)
+            .expected(format!("at most {MOST_PARTS}, so parts of at least {}", least.in_full()))
+            .found(format!("parts of {}", most.in_full())));
+    }
     let mut buffer = vec![0; usize_of(MIB)];
     let (mut number, mut start) = (0, 0);
     while start < length || number == 0 {

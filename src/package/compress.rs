@@ -214,16 +214,26 @@ impl Encoder {
             Self::Gzip(encoder) => {
                 encoder.reset();
                 let flush = if last { flate2::FlushCompress::Finish } else { flate2::FlushCompress::Sync };
-                // Blocks that are stored take five bytes each, of which there is one for 64 KiB and some.
-                packed.reserve(plain.len() + plain.len() / 4096 + 64);
-                let status = encoder.compress_vec(plain, packed, flush);
-                let status = status.map_err(|error| failed(std::io::Error::other(error)))?;
-                let whole = encoder.total_in() == u64_of(plain.len());
-                let ended = !last || status == flate2::Status::StreamEnd;
-                if !whole || !ended || packed.len() == packed.capacity() {
-                    return Err(Error::bug("deflate needs more space than it may need"));
+                loop {
+                    // A few more bytes than before, if it cannot be compressed.
+                    packed.reserve(plain.len() / 4 + 4096);
+                    let (taken, made) = (encoder.total_in(), encoder.total_out());
+                    let rest = plain.get(usize_of(taken)..).unwrap_or_default();
+                    let status = encoder.compress_vec(rest, packed, flush);
+                    let status = status.map_err(|error| failed(std::io::Error::other(error)))?;
+                    let whole = encoder.total_in() == u64_of(plain.len());
+                    // Space that is left says that nothing waits any more.
+                    let ended = match last {
+                        true => status == flate2::Status::StreamEnd,
+                        false => packed.len() < packed.capacity(),
+                    };
+                    if whole && ended {
+                        return Ok(());
+                    }
+                    if (encoder.total_in(), encoder.total_out()) == (taken, made) {
+                        return Err(Error::bug("deflate does not go on"));
+                    }
                 }
-                Ok(())
             }
             Self::Xz(options) => {
                 let mut writer = lzma_rust2::XzWriter::new(packed, options.clone()).map_err(failed)?;

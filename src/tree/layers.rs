@@ -75,6 +75,17 @@ struct Name {
     layer: u32,
 }
 
+/// What a path may lead to other than a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing else.
+    Directory,
+    /// A file, as its last part.
+    File,
+    /// A file in any part: then nothing is there.
+    Nothing,
+}
+
 /// What the members of one or several archives come to.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
@@ -187,7 +198,8 @@ impl Layers {
     pub(crate) fn white_out(&mut self, path: &[u8]) -> Result<()> {
         let parts = parts(path)?;
         if let Some((name, above)) = parts.split_last() {
-            let at = join(&self.directory(above, path)?, name);
+            // Below what the layer has made a file, there is nothing left to take away.
+            let at = join(&self.resolve(above, path, End::Nothing)?, name);
             self.remove(&at, self.layer);
         }
         Ok(())
@@ -198,7 +210,7 @@ impl Layers {
     /// # Errors
     /// As [`Layers::insert`].
     pub(crate) fn make_opaque(&mut self, path: &[u8]) -> Result<()> {
-        let at = self.directory(&parts(path)?, path)?;
+        let at = self.resolve(&parts(path)?, path, End::Nothing)?;
         self.remove_below(&at, self.layer);
         Ok(())
     }
@@ -208,7 +220,7 @@ impl Layers {
     /// # Errors
     /// As [`Layers::insert`].
     pub(crate) fn file(&self, path: &[u8]) -> Result<Option<Slice>> {
-        let at = self.resolve(&parts(path)?, path, true)?;
+        let at = self.resolve(&parts(path)?, path, End::File)?;
         Ok(match self.names.get(&at).map(|name| &self.inodes[index(name.inode)].what) {
             Some(What::File(slice)) => Some(slice.clone()),
             _ => None,
@@ -224,7 +236,7 @@ impl Layers {
         };
         let parts = parts(to)?;
         let Some((name, above)) = parts.split_last() else { return Err(missing("the top of the archive")) };
-        let at = join(&self.resolve(above, path, false)?, name);
+        let at = join(&self.resolve(above, path, End::Directory)?, name);
         match self.names.get(&at) {
             None => Err(missing("nothing")),
             Some(name) if self.is_directory(*name) => Err(missing("a directory")),
@@ -240,14 +252,14 @@ impl Layers {
         {
             return Ok(at.clone());
         }
-        let at = self.resolve(above, path, false)?;
+        let at = self.resolve(above, path, End::Directory)?;
         self.last = Some((key, at.clone()));
         Ok(at)
     }
 
-    /// Where `path` leads to inside the archive. An absolute link begins at the top of the archive. Only with `file` may the
-    /// last part be something other than a directory.
-    fn resolve(&self, path: &[&[u8]], member: &[u8], file: bool) -> Result<Vec<u8>> {
+    /// Where `path` leads to inside the archive. An absolute link begins at the top of the archive. `end`
+    /// says what may be there that is not a directory.
+    fn resolve(&self, path: &[&[u8]], member: &[u8], end: End) -> Result<Vec<u8>> {
         let mut todo: Vec<&[u8]> = path.iter().rev().copied().collect();
         let mut at: Vec<u8> = Vec::new();
         let mut links = 0;
@@ -276,7 +288,9 @@ impl Layers {
                     }
                     todo.extend(to.rsplit(|byte| *byte == b'/'));
                 }
-                Some(_) if file && todo.is_empty() => at = below,
+                Some(_) if end == End::File && todo.is_empty() => at = below,
+                // No name holds NUL, so nothing is there.
+                Some(_) if end == End::Nothing => return Ok(join(&below, b"\0")),
                 Some(_) => {
                     return Err(refuse("a member lies below one that is not a directory", member)
                         .expected(format!("{} to be a directory", printable(&below))));
@@ -435,6 +449,8 @@ mod tests {
         layers.white_out(b"f/g").unwrap();
         layers.white_out(b"./e").unwrap();
         layers.white_out(b"none/at/all").unwrap();
+        layers.white_out(b"f/g/below/it").unwrap();
+        layers.make_opaque(b"f/g/").unwrap();
         assert_eq!(paths(&layers), ["d/b/new", "d/new", "f/g"]);
         layers.next_layer();
         layers.make_opaque(b"").unwrap();

@@ -57,7 +57,7 @@ fn a_compressed_disk_is_the_disk_with_any_number_of_jobs() {
     }
     // Each of the programs sees a damaged byte, so they do compare.
     shell(
-        "cp disk.raw.gz bad.gz; printf X | dd of=bad.gz bs=1 seek=5000 conv=notrunc status=none; ! gzip -t bad.gz 2>/dev/null",
+        "cp disk.raw.gz bad.gz; printf XXXXXXXX | dd of=bad.gz bs=1 seek=5000 conv=notrunc status=none; ! gzip -t bad.gz 2>/dev/null",
         folder.path(),
     );
 }
@@ -148,16 +148,16 @@ fn bmaptool_writes_the_disk_and_sees_damage() {
 fn parts_are_the_whole() {
     let folder = scratch();
     let (manifest, _) = disk(folder.path());
-    for name in ["plain.img", "disk.qcow2", "disk.raw.zst"] {
+    for (name, size) in [("plain.img", "9000000"), ("disk.qcow2", "1000000"), ("disk.raw.zst", "10000")] {
         let whole = folder.path().join(name);
         made(&manifest, &whole, &[]);
         let expected = digest(&whole);
         std::fs::remove_file(&whole).unwrap();
-        made(&manifest, &whole, &["--split", "20000", "--sha256"]);
+        made(&manifest, &whole, &["--split", size, "--sha256"]);
         assert!(!whole.exists());
         shell(
             &format!(
-                "cat {name}.[0-9]* > {name}; sha256sum -c --quiet {name}.sha256; test $(stat -c %s {name}.000) = 20000"
+                "cat {name}.[0-9]* > {name}; sha256sum -c --quiet {name}.sha256; test $(stat -c %s {name}.000) = {size}"
             ),
             folder.path(),
         );
@@ -185,6 +185,7 @@ fn what_does_not_fit_a_package_is_refused() {
         ("a.qcow2", &["--bmap"], &["the blocks of a raw disk"]),
         ("-", &["--sha256"], &["standard output"]),
         ("a.img", &["--split", "0"], &["parts of no bytes"]),
+        ("a.img", &["--split", "1000"], &["too many parts", "at most 1000"]),
     ] {
         let out = if name == "-" { PathBuf::from(name) } else { folder.path().join(name) };
         let said = build(&manifest, &out, arguments);

@@ -36,9 +36,8 @@ struct Before {
 pub(super) fn read(input: &mut Input<'_>) -> Result<Members> {
     let mut found = Members::default();
     let mut before = Before::default();
-    let mut at = 0;
     loop {
-        let mut block = [0; BLOCK];
+        let (at, mut block) = (input.at(), [0; BLOCK]);
         let length = input.fill(&mut block)?;
         match length {
             0 if at == 0 => return Err(damaged("the archive is not a tar").found("an empty file")),
@@ -62,7 +61,6 @@ pub(super) fn read(input: &mut Input<'_>) -> Result<Members> {
             return Ok(found);
         }
         let header = Header::new(block, at)?;
-        at = 1;
         if !before.take(&header, input)? {
             member(&header, &before, input, &mut found)?;
             before.records.next_member();
