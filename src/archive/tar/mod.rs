@@ -15,7 +15,7 @@ use crate::image::Slice;
 use crate::text::printable;
 use crate::tree::Time;
 use crate::tree::layers::{Member, Stat, What};
-use crate::units::u64_of;
+use crate::units::{u64_of, usize_of};
 use header::{BLOCK, Header, bad_number};
 use pax::Records;
 use sparse::Map;
@@ -84,7 +84,7 @@ impl Before {
         let mut body = |most: u64| -> Result<Vec<u8>> {
             let size = header.size(&name)?;
             let bytes = input.bytes(size, most, &name)?;
-            pad(size, input, &name)?;
+            pad(size, input)?;
             Ok(bytes)
         };
         match header.kind() {
@@ -107,11 +107,15 @@ fn ended(mut text: Vec<u8>) -> Vec<u8> {
 }
 
 /// Goes on to the next block.
-fn pad(size: u64, input: &mut Input<'_>, name: &[u8]) -> Result<()> {
+fn pad(size: u64, input: &mut Input<'_>) -> Result<()> {
     let block = u64_of(BLOCK);
     match size % block {
         0 => Ok(()),
-        part => input.skip(block - part, name),
+        // umoci ends a layer without filling its last block up. The reader then finds no end, and tells of that.
+        part => {
+            let mut filling = [0; BLOCK];
+            input.fill(&mut filling[usize_of(part)..]).map(|_| ())
+        }
     }
 }
 
@@ -161,7 +165,7 @@ fn member(header: &Header, before: &Before, input: &mut Input<'_>, found: &mut M
                 }
                 None => {
                     let start = input.keep(stored, &name, None)?;
-                    pad(stored, input, &name)?;
+                    pad(stored, input)?;
                     Data::whole(start, stored)
                 }
             };
@@ -179,13 +183,13 @@ fn member(header: &Header, before: &Before, input: &mut Input<'_>, found: &mut M
 
 fn skip(stored: u64, input: &mut Input<'_>, name: &[u8]) -> Result<()> {
     input.skip(stored, name)?;
-    pad(stored, input, name)
+    pad(stored, input)
 }
 
 /// The contents of a file with holes.
 fn kept(map: Map, stored: u64, input: &mut Input<'_>, name: &[u8]) -> Result<Data> {
     let data = map.keep(stored, input, name)?;
-    pad(stored, input, name)?;
+    pad(stored, input)?;
     Ok(data)
 }
 
