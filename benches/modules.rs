@@ -112,6 +112,7 @@ fn scan(criterion: &mut Criterion) {
             follow: true,
             xattrs: Patterns::default(),
             holes: true,
+            select: None,
         }]
     };
     let progress = Progress::default();
@@ -191,6 +192,7 @@ fn tables(criterion: &mut Criterion) {
         guid: Uuid::from_u128(1),
         signature: 0,
         first_lba: None,
+        array: diskwright::table::Array::default(),
         hybrid: Vec::new(),
         same_guids: false,
         partitions: partitions.collect(),
@@ -219,8 +221,13 @@ fn pours(criterion: &mut Criterion) {
             std::fs::write(source.join(format!("{number}")), vec![7; usize_of(length)])
                 .expect("a file can be made");
         }
-        let request =
-            tree::Request { path: source, follow: true, xattrs: Patterns::new(Vec::new()), holes: true };
+        let request = tree::Request {
+            path: source,
+            follow: true,
+            xattrs: Patterns::new(Vec::new()),
+            holes: true,
+            select: None,
+        };
         let scanned = tree::scan(&[request], 2, &progress).expect("the files can be read");
         let mut builder = tree::Builder::new(Time::default());
         let origin = builder.origin("bench");

@@ -25,6 +25,8 @@
 //! | names, metadata and bytes of the files in any image | [`look`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
 //! | what a boot loader needs, as files and boot code | [`boot`] |
+//! | what a disk is packed into for its way somewhere | [`package`] |
+//! | archives as contents: tar, cpio, images of containers | [`archive`] |
 //! | the formats of Nix: closures, its database, its archive | [`nix`] |
 //! | every id that nobody gave | [`identity`] |
 //! | on-disk structures, each declared once | [`wire`] |
@@ -65,6 +67,7 @@
 //! The features are `cli` (the program's command line), `nix-database` (SQLite), `verity-sign` (RSA signatures) and `zstd`
 //! (the C library). Without default features the library is pure Rust.
 
+pub mod archive;
 pub mod boot;
 mod calendar;
 #[cfg(feature = "cli")]
@@ -84,6 +87,7 @@ pub mod key;
 pub mod look;
 pub mod nix;
 mod numbers;
+pub mod package;
 pub mod pour;
 pub mod progress;
 pub mod serve;

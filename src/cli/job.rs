@@ -9,7 +9,7 @@ use super::signals::watch;
 use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::{self, Format, Settings};
-use crate::disk::{Body, Built, Partition, Payload, Work};
+use crate::disk::{Body, Built, Extra, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result, Subject};
 use crate::filesystem::Spec;
 use crate::front::{self, Description, Finished, boot_disk};
@@ -17,7 +17,9 @@ use crate::host::kind_of;
 use crate::image::dump::dump;
 use crate::nix::verify::Expected;
 use crate::nix::{Closure, STORE};
+use crate::package::Package;
 use crate::pour::output::Output;
+use crate::units::Bytes;
 
 /// Arguments of every command that writes an image.
 #[derive(Debug, clap::Args)]
@@ -128,17 +130,16 @@ fn instead_of(path: &Path) -> &'static str {
         return "write the image without this suffix, and compress that file; a qcow2 compresses itself: --compress zstd";
     }
     match suffix.as_str() {
-        "tar" | "tgz" => TAR,
-        "gz" if stem.extension().is_some_and(|suffix| suffix == "tar") => TAR,
+        "tar" | "tgz" => {
+            "for Google's cloud, name it FILE.tar.gz; otherwise FILE.raw.zst, FILE.raw.xz or FILE.raw.gz"
+        }
         "qcow" => "the format is called qcow2: -o FILE.qcow2",
         "dmg" | "zip" | "7z" => "write a raw image, -o FILE.img, and pack that",
-        "zst" | "zstd" => "write the raw image to standard output and compress it: -o - | zstd -o FILE",
-        "gz" => "write the raw image to standard output and compress it: -o - | gzip > FILE",
-        "xz" => "write the raw image to standard output and compress it: -o - | xz > FILE",
+        "zst" | "zstd" => "say what is compressed: -o FILE.raw.zst",
+        "gz" => "say what is compressed: -o FILE.raw.gz",
+        "xz" => "say what is compressed: -o FILE.raw.xz",
         "bz2" => "write the raw image to standard output and compress it: -o - | bzip2 > FILE",
-        "ova" | "ovf" => {
-            "write its disk with -o disk.vmdk --subformat streamOptimized, and add the OVF description to it"
-        }
+        "ovf" => "the description and the disk go into one file: -o FILE.ova",
         "iso" => {
             "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: -o FILE.img"
         }
@@ -146,14 +147,24 @@ fn instead_of(path: &Path) -> &'static str {
     }
 }
 
-/// How to get an image in a tar archive.
-const TAR: &str = "write a raw image and pack it: -o disk.raw, and then tar -czSf FILE disk.raw";
-
 /// Arguments of every command that makes an image of files.
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
     #[command(flatten)]
     pub(super) container: Container,
+    /// What the disk is packed into: gzip, xz or zstd (raw, compressed on all cores), gce, ova or android-sparse [default:
+    /// what OUT ends with: .raw.gz .raw.xz .raw.zst, the same with .img, .tar.gz, .ova, .simg]
+    #[arg(long, value_name = "PACKAGE")]
+    package: Option<Package>,
+    /// Write OUT.bmap too, by which bmaptool writes the image to a device
+    #[arg(long)]
+    bmap: bool,
+    /// Write OUT.sha256 too
+    #[arg(long)]
+    sha256: bool,
+    /// Cut the output into OUT.000, OUT.001 and so on, of at most this size each
+    #[arg(long, value_name = "SIZE")]
+    split: Option<Bytes>,
     #[command(flatten)]
     pub(super) jobs: Jobs,
     /// Write nothing; print what would be built
@@ -242,6 +253,58 @@ impl Common {
         Work { jobs: self.jobs.count(), ..Work::default() }
     }
 
+    /// The package of the output: what the flag says, or else the end of its name.
+    fn package(&self, target: Option<&Target>) -> Result<Option<Package>> {
+        let given = &self.container.settings;
+        let named = match target {
+            Some(Target::File(path)) if given.format.is_none() => Package::of_path(path),
+            _ => None,
+        };
+        let Some(package) = self.package.or(named) else { return Ok(None) };
+        if let Some(Target::File(path)) = target {
+            check_output(path)?;
+        }
+        if let Some(format) = given.format.filter(|format| *format != package.format()) {
+            let own = format == Format::Qcow2;
+            return Err(Error::new(Kind::Usage, format!("{package} is not for this format"))
+                .at_flag("--package")
+                .expected(package.format())
+                .found(format)
+                .or_hint(own.then_some("a qcow2 compresses itself: --compress zstd")));
+        }
+        for (flag, there) in [
+            ("--subformat", given.subformat.is_some()),
+            ("--compress", given.compress.is_some()),
+            ("--cluster-size", given.cluster_size.is_some()),
+        ] {
+            if there {
+                return Err(Error::new(Kind::Usage, format!("{package} decides by itself what is in it"))
+                    .at_flag(flag)
+                    .hint("leave it out"));
+            }
+        }
+        package.with_level(given.level).map(Some)
+    }
+
+    /// The files that appear beside an output.
+    fn extra(&self, target: Option<&Target>, format: Format, package: Option<Package>) -> Result<Extra> {
+        let extra = Extra { bmap: self.bmap, sha256: self.sha256, split: self.split };
+        let refuse = |flag: &str, what: &str| Err(Error::new(Kind::Usage, what.to_owned()).at_flag(flag));
+        let flags = [("--bmap", self.bmap), ("--sha256", self.sha256), ("--split", self.split.is_some())];
+        if let (Some(Target::Stdout), Some((flag, _))) = (target, flags.into_iter().find(|(_, given)| *given))
+        {
+            return refuse(flag, "there is no file on standard output that others could stand beside");
+        }
+        if self.split == Some(Bytes::ZERO) {
+            return refuse("--split", "parts of no bytes hold nothing");
+        }
+        let raw = format == Format::Raw && matches!(package, None | Some(Package::Compressed(_)));
+        if self.bmap && !raw {
+            return refuse("--bmap", "a bmap file is about the blocks of a raw disk");
+        }
+        Ok(extra)
+    }
+
     /// Refuses arguments that do not fit together, before any work.
     pub(super) fn check(&self, target: Option<&Target>) -> Result<()> {
         if self.dry_run || !matches!(target, Some(Target::Stdout)) {
@@ -269,9 +332,16 @@ impl Common {
         target: Option<&Target>,
         work: &Work,
     ) -> Result<()> {
-        let format = self.container.format(target, description.settings.format)?;
-        let container = self.container.with(format, description)?;
-        let mut work = Work { container, ..work.clone() };
+        let package = self.package(target)?;
+        let container = match package {
+            Some(package) => package.container()?,
+            None => {
+                let format = self.container.format(target, description.settings.format)?;
+                self.container.with(format, description)?
+            }
+        };
+        let extra = self.extra(target, container.format(), package)?;
+        let mut work = Work { container, package, extra, ..work.clone() };
         if let (false, Some(Target::File(path))) = (self.dry_run, target) {
             // An output that cannot be is told before the work and not after it.
             let output = Output::create(path)?;
@@ -316,9 +386,9 @@ impl Common {
         drop(bar);
         [&built].into_iter().chain(&boot).for_each(warn);
         let Some(Target::File(path)) = target else { return Ok(()) };
-        let format = work.container.format();
-        self.report(&built, path, format)?;
-        boot.map_or(Ok(()), |boot| self.report(&boot, &boot_disk(path), format))
+        let format = work.package.map_or(work.container.format().to_string(), |package| package.to_string());
+        self.report(&built, path, &format)?;
+        boot.map_or(Ok(()), |boot| self.report(&boot, &boot_disk(path), &format))
     }
 
     /// Prints what would be built: the report, or the map.
@@ -341,10 +411,10 @@ impl Common {
     }
 
     /// What was built.
-    fn report(&self, built: &Built, path: &Path, format: Format) -> Result<()> {
+    fn report(&self, built: &Built, path: &Path, format: &str) -> Result<()> {
         let shown = crate::text::printable_path(path);
         let text = if self.json {
-            built.report.json(Some((&shown, format.name())))
+            built.report.json(Some((&shown, format)))
         } else {
             format!("{shown}: {format}, {}", built.report.text())
         };

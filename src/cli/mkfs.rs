@@ -1,8 +1,10 @@
 //! `diskwright mkfs`: one filesystem from one directory. It is a disk with one partition and no table.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::job::{Common, Target, epoch};
+use crate::archive::{Archive, Format};
 use crate::container::Settings;
 use crate::disk::{Contents, Disk, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
@@ -12,7 +14,7 @@ use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::table::{Scheme, Type};
 use crate::tree::xattr::Patterns;
-use crate::tree::{self, Hardlinks, Meta, Owner, Rules};
+use crate::tree::{self, Hardlinks, Meta, Owner, Rules, Selection};
 use crate::units::Bytes;
 use crate::values::{DiskSize, Guid};
 
@@ -28,6 +30,8 @@ enum Kind {
     /// Make an ext4 filesystem
     #[command(after_help = "Examples:
   diskwright mkfs ext4 rootfs -o root.img --label nixos --free 512MiB
+  diskwright mkfs ext4 rootfs.tar.zst -o root.img
+  docker save trial | diskwright mkfs ext4 - --from oci -o root.img
   diskwright mkfs ext4 -o empty.img --size 10GiB --owner 1000:100")]
     Ext4(Box<Make<ext4::Options>>),
     /// Make a FAT filesystem: FAT12, FAT16 or FAT32 with long names
@@ -100,12 +104,38 @@ impl<O: clap::Args> clap::Args for Packed<O> {
     }
 }
 
+/// What kind of source it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum From {
+    Directory,
+    Archive,
+    Oci,
+}
+
 /// The flags of all filesystems.
 #[derive(Debug, clap::Args)]
 struct Shared {
-    /// Directory whose contents the filesystem holds [default: none, an empty filesystem]
+    /// What the filesystem holds: the contents of a directory, or of a tar or cpio, which may be compressed; `-` is one on
+    /// standard input [default: none, an empty filesystem]
     #[arg(value_name = "SOURCE")]
     source: Option<PathBuf>,
+    /// What the source is: directory, archive (a tar or cpio), or oci (an image of a container: an OCI image layout, or what
+    /// `docker save` writes) [default: directory or archive, whichever it is]
+    #[arg(long, value_name = "KIND")]
+    from: Option<From>,
+    /// Which image of an oci source, where there are several: a tag or a name
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
+    /// Which platform of an oci source, where there are several, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Path of the source to leave out with all that is below it, from its top; `*` stands for anything in one name, `**` for
+    /// any number of directories; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Path of the source to take over with all that is below it, in place of everything; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
     /// Where the filesystem goes; `-` is standard output
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
@@ -119,7 +149,8 @@ struct Shared {
     /// Time at which the filesystem was made, in seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 0]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
-    /// Owner of all files: root, preserve (as they are owned on this machine), or UID:GID [default: root]
+    /// Owner of all files: root, preserve (as they are owned on this machine, or in the archive), or UID:GID [default: root,
+    /// and preserve for an archive]
     #[arg(long, value_name = "OWNER")]
     owner: Option<Owner>,
     /// What becomes of hard links: preserve keeps them, dissolve makes every name a file of its own, dedupe also makes
@@ -187,6 +218,13 @@ impl Shared {
         })
     }
 
+    /// What kind of source it is. A path that leads nowhere is told of where it is read.
+    fn kind(&self) -> From {
+        let Some(source) = &self.source else { return From::Directory };
+        let file = source.as_os_str() == "-" || source.metadata().is_ok_and(|meta| !meta.is_dir());
+        self.from.unwrap_or(if file { From::Archive } else { From::Directory })
+    }
+
     /// The contents of the filesystem.
     fn payload(&self, dates: Dates) -> Option<Payload> {
         let owner = self.owner.unwrap_or_default();
@@ -194,16 +232,35 @@ impl Shared {
             (Some(source), _) => {
                 // FAT has no hard links; a warning says how many were dissolved.
                 let hardlinks = self.hardlinks.unwrap_or_default();
+                let select = Selection::new(
+                    self.include.iter().map(String::as_str),
+                    self.exclude.iter().map(String::as_str),
+                );
                 let rules = Rules {
                     owner,
                     hardlinks,
                     latest: dates.latest,
                     tell_owners: self.owner.is_none(),
+                    select: (select != Selection::default()).then(|| Arc::new(select)),
                     ..Rules::default()
                 };
                 let patterns = Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty());
                 let xattrs = patterns.map(Patterns::new).unwrap_or_default();
-                Some(Payload::Source { path: source.clone(), rules, xattrs })
+                let format = match self.kind() {
+                    From::Directory => return Some(Payload::Source { path: source.clone(), rules, xattrs }),
+                    From::Archive => Format::TarOrCpio,
+                    From::Oci => {
+                        Format::Container { image: self.image.clone(), platform: self.platform.clone() }
+                    }
+                };
+                let rules =
+                    Rules { owner: self.owner.unwrap_or(Owner::Preserve), tell_owners: false, ..rules };
+                let written = source.to_str().unwrap_or_default();
+                Some(Payload::Archive {
+                    archive: Archive::new(written, source.clone(), format),
+                    rules,
+                    xattrs,
+                })
             }
             // In an empty filesystem, only the root has an owner.
             (None, Owner::Ids { uid, gid }) => {
@@ -229,7 +286,18 @@ impl Shared {
         set(&mut top, "owner", self.owner.map(|owner| owner.to_string().into()));
         let contents = match (&self.source, self.owner) {
             (Some(_), _) => {
-                set(&mut top, "source", Some(".".into()));
+                let kind = match self.kind() {
+                    From::Directory => "source",
+                    From::Archive => "tar",
+                    From::Oci => "oci",
+                };
+                set(&mut top, kind, Some(".".into()));
+                set(&mut top, "image", self.image.clone().map(Into::into));
+                set(&mut top, "platform", self.platform.clone().map(Into::into));
+                for (key, patterns) in [("include", &self.include), ("exclude", &self.exclude)] {
+                    let patterns = Some(patterns).filter(|patterns| !patterns.is_empty());
+                    set(&mut top, key, patterns.map(|patterns| patterns.clone().into()));
+                }
                 set(&mut top, "hardlinks", self.hardlinks.map(|links| links.to_string().into()));
                 let patterns = Some(&self.xattrs).filter(|patterns| !patterns.is_empty());
                 set(&mut top, "xattrs", patterns.map(|patterns| patterns.clone().into()));
@@ -264,23 +332,37 @@ impl Shared {
                 .found(size.in_full())
                 .or_hint(size.unit_forgotten()));
         }
-        for (flag, given) in
-            [("--hardlinks", self.hardlinks.is_some()), ("--xattrs", !self.xattrs.is_empty())]
-        {
+        for (flag, given) in [
+            ("--hardlinks", self.hardlinks.is_some()),
+            ("--xattrs", !self.xattrs.is_empty()),
+            ("--from", self.from.is_some()),
+            ("--exclude", !self.exclude.is_empty()),
+            ("--include", !self.include.is_empty()),
+        ] {
             if given && self.source.is_none() {
                 return Err(Error::new(ErrorKind::Usage, format!("{flag} is for what a SOURCE brings"))
                     .hint("leave it out, or give a directory"));
             }
         }
         self.source.as_deref().map_or(Ok(()), super::check_path)?;
+        for (flag, given) in [("--image", self.image.is_some()), ("--platform", self.platform.is_some())] {
+            if given && self.kind() != From::Oci {
+                return Err(Error::new(ErrorKind::Usage, format!("{flag} is for an image of a container"))
+                    .hint("add --from oci, or leave it out"));
+            }
+        }
         match &self.source {
-            Some(source) if source.metadata().is_ok_and(|meta| !meta.is_dir()) => Err(Error::new(
-                ErrorKind::Usage,
-                "the source of a filesystem is a directory, whose contents it holds",
-            )
-            .at(source)
-            .found("something else")
-            .hint("give the directory that holds it, or describe the filesystem in a manifest")),
+            Some(source)
+                if self.kind() == From::Directory && source.metadata().is_ok_and(|meta| !meta.is_dir()) =>
+            {
+                Err(Error::new(ErrorKind::Usage, "the source is not a directory")
+                    .at(source)
+                    .found("something else")
+                    .hint("give the directory that holds it, or describe the filesystem in a manifest"))
+            }
+            Some(source) if self.kind() == From::Archive && source.is_dir() => {
+                Err(Error::new(ErrorKind::Usage, "the source is a directory, and not an archive").at(source))
+            }
             _ => Ok(()),
         }
     }
@@ -328,7 +410,10 @@ impl Shared {
         let target = self.output.clone().map(Target::of);
         self.common.check(target.as_ref())?;
         let description = self.checked(spec)?;
-        let folder = self.source.as_deref().unwrap_or(Path::new("."));
+        let folder = match self.kind() {
+            From::Directory => self.source.as_deref().unwrap_or(Path::new(".")),
+            From::Archive | From::Oci => Path::new("."),
+        };
         self.common.run(&description, Some(folder), target.as_ref(), &work)
     }
 }

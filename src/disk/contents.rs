@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::scan::glob;
+use crate::archive::Archive;
 use crate::boot::uki::Uki;
 use crate::error::Result;
 use crate::tree::xattr::Patterns;
-use crate::tree::{Content, Meta, Rules, Time, Tree, Xattr};
+use crate::tree::{Accounts, Change, Content, Meta, Rules, Time, Tree, Xattr};
 
 /// The contents of a filesystem.
 #[derive(Clone, Debug)]
@@ -27,6 +28,18 @@ pub struct Entry {
     pub target: String,
     /// What it brings.
     pub payload: Payload,
+    /// Whether it takes the place of what entries before it brought. Otherwise two entries with one target are an error.
+    pub replace: bool,
+    /// The owner of all that it brings, by names that the contents of the filesystem have. It goes before any other.
+    pub owner: Option<Accounts>,
+}
+
+impl Entry {
+    /// An entry that replaces nothing.
+    #[must_use]
+    pub fn new(target: impl Into<String>, payload: Payload) -> Self {
+        Self { target: target.into(), payload, replace: false, owner: None }
+    }
 }
 
 /// What an entry brings.
@@ -49,6 +62,15 @@ pub enum Payload {
         /// A path below it; `*` in a part of it stands for any run of bytes.
         pattern: String,
         /// How each is copied.
+        rules: Rules,
+        /// Which extended attributes are kept.
+        xattrs: Patterns,
+    },
+    /// The members of an archive. The top of the archive becomes the target.
+    Archive {
+        /// Where it is, and what it is.
+        archive: Archive,
+        /// How they are taken over. The owner `preserve` is that of the archive.
         rules: Rules,
         /// Which extended attributes are kept.
         xattrs: Patterns,
@@ -108,6 +130,13 @@ pub enum Payload {
         /// Them.
         xattrs: Arc<[Xattr]>,
     },
+    /// Other metadata for what all other entries bring to the target, in which a part may hold `*`.
+    Change {
+        /// What it becomes.
+        change: Change,
+        /// Whether that is also for all that is below.
+        below: bool,
+    },
     /// A directory, device or named pipe.
     Node {
         /// What it is.
@@ -163,8 +192,13 @@ impl Payload {
             | Self::Symlink { .. }
             | Self::Node { .. }
             | Self::Attributes { .. }
+            | Self::Change { .. }
             | Self::Fallback { .. } => true,
-            Self::Source { .. } | Self::Glob { .. } | Self::Closure { .. } | Self::Store { .. } => false,
+            Self::Source { .. }
+            | Self::Glob { .. }
+            | Self::Archive { .. }
+            | Self::Closure { .. }
+            | Self::Store { .. } => false,
         }
     }
 
@@ -230,7 +264,7 @@ impl Contents {
     #[must_use]
     pub fn entry(mut self, target: impl Into<String>, payload: Payload) -> Self {
         if let Self::Entries(entries) = &mut self {
-            entries.push(Entry { target: target.into(), payload });
+            entries.push(Entry::new(target, payload));
         }
         self
     }

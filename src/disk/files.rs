@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{Work, verify};
+use super::{Extra, Work, verify};
 use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Image, Segment};
 use crate::nix::verify::Verification;
+use crate::package::compress::sha256;
+use crate::package::{Package, bmap};
 use crate::pour::PourOptions;
 use crate::pour::output::Output;
 use crate::pour::outputs::Outputs;
+use crate::units::{Bytes, MIB, u64_of, usize_of};
 
 /// A file to write.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub struct OutputFile<'a> {
     image: Image,
     container: Container,
     identity: Identity,
+    package: Option<Package>,
+    extra: Extra,
     verification: Option<&'a Verification>,
 }
 
@@ -27,7 +32,15 @@ impl<'a> OutputFile<'a> {
     /// The file `path` with a disk in a container.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, image: Image, container: Container, identity: Identity) -> Self {
-        Self { path: path.into(), image, container, identity, verification: None }
+        Self {
+            path: path.into(),
+            image,
+            container,
+            identity,
+            package: None,
+            extra: Extra::default(),
+            verification: None,
+        }
     }
 
     /// The file `path` that has just these bytes: a partition, or something else that is no disk.
@@ -43,11 +56,67 @@ impl<'a> OutputFile<'a> {
         Self { verification, ..self }
     }
 
+    /// The same file, whose container is packed.
+    #[must_use]
+    pub fn packed(self, package: Option<Package>) -> Self {
+        Self { package, ..self }
+    }
+
+    /// The same file, with others beside it.
+    #[must_use]
+    pub fn with(self, extra: Extra) -> Self {
+        Self { extra, ..self }
+    }
+
+    /// The names of the files that appear.
+    fn names(&self) -> impl Iterator<Item = PathBuf> {
+        let Extra { bmap, sha256, split } = self.extra;
+        let whole = split.is_none().then(|| self.path.clone());
+        let parts = split.map(|_| with_suffix(&self.path, "000"));
+        let bmap = bmap.then(|| with_suffix(&self.path, "bmap"));
+        let sha256 = sha256.then(|| with_suffix(&self.path, "sha256"));
+        [whole, parts, bmap, sha256].into_iter().flatten()
+    }
+
+    /// Writes all that appears for the file, without names.
+    fn all_unpublished(&self, work: &Work, outputs: &mut Outputs) -> Result<()> {
+        let written = self.unpublished(work)?;
+        let small = |suffix: &str, text: String| -> Result<Output> {
+            let output = Output::create(&with_suffix(&self.path, suffix))?;
+            output.write_at(text.as_bytes(), 0)?;
+            output.set_length(u64_of(text.len()))?;
+            Ok(output)
+        };
+        if self.extra.bmap {
+            let options = PourOptions::new(work.jobs, &work.progress);
+            outputs.push(small("bmap", bmap::of(&self.image, &options)?)?)?;
+        }
+        if self.extra.sha256 {
+            let digest = sha256(written.file(), || work.progress.check())?;
+            let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+            // sha256sum(1): the digest, two spaces, the name.
+            outputs.push(small("sha256", format!("{digest}  {name}\n"))?)?;
+        }
+        match self.extra.split {
+            None => outputs.push(written),
+            Some(most) => split(&written, &self.path, most, work, outputs),
+        }
+    }
+
     /// Writes the file, without its name.
     fn unpublished(&self, work: &Work) -> Result<Output> {
         let (bytes, files) = self.image.file_data();
         work.progress.begin(bytes, files);
         let options = PourOptions::new(work.jobs, &work.progress);
+        if let Some(package) = self.package {
+            // What is packed cannot be read back, so store paths are compared before.
+            if let Some(verification) = self.verification {
+                verify(verification, &self.image, work)?;
+            }
+            let stem = self.path.file_name().and_then(|name| name.to_str()).unwrap_or("disk");
+            let name = stem.split('.').next().filter(|name| !name.is_empty()).unwrap_or("disk");
+            return package.unpublished(&self.image, (&self.identity, name), &self.path, &work.packer());
+        }
         let output = self.container.unpublished(&self.image, &self.identity, &self.path, &options)?;
         if let Some(verification) = self.verification {
             verify(verification, &self.container.read_back(&output)?, work)?;
@@ -66,15 +135,63 @@ pub fn write(files: &[OutputFile<'_>], work: &Work) -> Result<()> {
     // What cannot be written, and two of one name, are told before the work and not after it.
     let mut names = Outputs::new();
     for file in files {
-        names.push(Output::create(&file.path)?)?;
-        files.iter().try_for_each(|other| spare(&file.path, &other.image))?;
+        for name in file.names() {
+            names.push(Output::create(&name)?)?;
+            files.iter().try_for_each(|other| spare(&name, &other.image))?;
+        }
     }
     drop(names);
     let mut outputs = Outputs::new();
     for file in files {
-        outputs.push(file.unpublished(work)?)?;
+        file.all_unpublished(work, &mut outputs)?;
     }
     outputs.publish()
+}
+
+/// `path` with a suffix behind its whole name.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// The most parts: all that have numbers of three digits. A process may have 1024 files open by default (getrlimit(2)).
+const MOST_PARTS: u64 = 1000;
+
+/// Cuts an output into parts of at most `most` bytes, with numbers of three digits behind its name, as `split -d -a 3` does.
+fn split(whole: &Output, path: &Path, most: Bytes, work: &Work, outputs: &mut Outputs) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let failed = |error: std::io::Error| Error::io(Kind::Output, "cannot read the output back", path, error);
+    let length = whole.file().metadata().map_err(failed)?.len();
+    let least = Bytes::new(length.div_ceil(MOST_PARTS));
+    if most < least {
+        return Err(Error::new(Kind::Usage, "the output has too many parts")
+            .at(path)
+            .expected(format!("at most {MOST_PARTS}, so parts of at least {}", least.in_full()))
+            .found(format!("parts of {}", most.in_full())));
+    }
+    let mut buffer = vec![0; usize_of(MIB)];
+    let (mut number, mut start) = (0, 0);
+    while start < length || number == 0 {
+        let end = length.min(start.saturating_add(most.get().max(1)));
+        let part = Output::create(&with_suffix(path, &format!("{number:03}")))?;
+        let mut at = start;
+        while at < end {
+            work.progress.check()?;
+            let piece = &mut buffer[..usize_of((end - at).min(MIB))];
+            whole.file().read_exact_at(piece, at).map_err(failed)?;
+            // Holes stay holes.
+            if piece.iter().any(|byte| *byte != 0) {
+                part.write_at(piece, at - start)?;
+            }
+            at += u64_of(piece.len());
+        }
+        part.set_length(end - start)?;
+        outputs.push(part)?;
+        (number, start) = (number + 1, end);
+    }
+    Ok(())
 }
 
 /// Refuses an output that would take the place of a source of `image`.

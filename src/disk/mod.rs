@@ -11,6 +11,7 @@
 mod contents;
 mod derived;
 mod files;
+mod raw;
 pub mod report;
 mod scan;
 mod spec;
@@ -26,6 +27,7 @@ use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::image::{Builder, Image};
 use crate::nix::verify::{Expected, Verification};
+use crate::package::Package;
 use crate::pour::{Packer, PourOptions, Sink};
 use crate::progress::Progress;
 use crate::units::Bytes;
@@ -34,13 +36,28 @@ pub use contents::{Contents, Entry, Payload, Piece};
 pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
 pub use files::{OutputFile, write};
 use report::Report;
-pub use spec::{Body, BootArea, Disk, Guid, Partition, Size};
+pub use spec::{Body, BootArea, Disk, Guid, Partition, Raw, Size};
 
-/// How a disk is built and written. Only `container` changes bytes of the result.
+/// Files that appear beside an output, and whether it is one file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// `OUT.bmap`: which blocks of the disk have data, for bmaptool.
+    pub bmap: bool,
+    /// `OUT.sha256`: the SHA-256 of the output, for sha256sum.
+    pub sha256: bool,
+    /// The output is cut into `OUT.000`, `OUT.001` and so on, of at most so many bytes.
+    pub split: Option<Bytes>,
+}
+
+/// How a disk is built and written. Only `container` and `package` change bytes of the result.
 #[derive(Clone, Debug)]
 pub struct Work {
     /// The format of the output, which limits the lengths that the disk can have.
     pub container: Container,
+    /// What the container is packed into.
+    pub package: Option<Package>,
+    /// Files that appear beside the output.
+    pub extra: Extra,
     /// Worker threads, at least 1; default: as many as the machine has cores.
     pub jobs: usize,
     /// Receives the progress, and may ask to stop.
@@ -55,7 +72,15 @@ pub struct Work {
 impl Default for Work {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { container: Container::Raw, jobs, progress: Progress::default(), spool: None, verify: None }
+        Self {
+            container: Container::Raw,
+            package: None,
+            extra: Extra::default(),
+            jobs,
+            progress: Progress::default(),
+            spool: None,
+            verify: None,
+        }
     }
 }
 
@@ -104,7 +129,7 @@ impl Built {
     /// [`Kind::Bug`] where the disk has sectors of a size that no disk has.
     pub fn file(&self, path: impl Into<PathBuf>, work: &Work) -> Result<OutputFile<'_>> {
         let file = OutputFile::new(path, self.image.clone(), work.container.clone(), self.identity()?);
-        Ok(file.verified(self.verification.as_ref()))
+        Ok(file.packed(work.package).with(work.extra).verified(self.verification.as_ref()))
     }
 
     /// The file that [`Built::write`] would write, as an image: the disk in the container of `work`, for which it was built.
@@ -169,7 +194,11 @@ impl Built {
         if let Some(verification) = &self.verification {
             verify(verification, &self.image, work)?;
         }
-        work.container.stream(&self.image, &self.identity()?, out, &self.begin(work))
+        let (identity, options) = (self.identity()?, self.begin(work));
+        match work.package {
+            Some(package) => package.stream(&self.image, (&identity, "disk"), out, &work.packer()),
+            None => work.container.stream(&self.image, &identity, out, &options),
+        }
     }
 
     /// Tells the progress how much there is to do.

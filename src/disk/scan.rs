@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use super::contents::{Entry, Payload, Piece};
 use super::derived::{self, Values};
-use crate::error::{Error, Kind, Result, Subject};
+use crate::archive::Read;
+use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::host::fakeroot;
+use crate::pour::Packer;
 use crate::progress::Progress;
 use crate::text::printable_path;
 use crate::tree::build::Origin;
 use crate::tree::xattr::{Patterns, matches};
-use crate::tree::{self, Owner, Request, Rules, Scan, Time, Tree};
+use crate::tree::{self, Accounts, Owner, Request, Rules, Scan, Time, Tree};
 
 /// A host path that goes to a place in the tree.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub(super) struct Reading<'a> {
     /// Threads.
     pub(super) jobs: usize,
     pub(super) progress: &'a Progress,
+    /// Keeps what cannot be read in place.
+    pub(super) packer: &'a Packer,
     /// The values that texts refer to.
     pub(super) values: &'a dyn Fn(usize) -> Result<&'a Values>,
 }
@@ -97,9 +101,11 @@ impl Reading<'_> {
         })?;
         let mut builder = tree::Builder::new(self.time);
         builder.begin_boot_with_data(self.boot);
+        let mut named = Vec::new();
         for ((number, entry), span) in entries.iter().enumerate().zip(spans) {
             self.progress.check()?;
             let origin = builder.origin(self.subject(number));
+            let _ = builder.replace(entry.replace);
             let placed = match grafts.get(span.clone()) {
                 Some(own) if !own.is_empty() => span
                     .zip(own)
@@ -107,7 +113,15 @@ impl Reading<'_> {
                 _ => self.put_made(&mut builder, entry, origin),
             };
             placed.map_err(|error| self.blame(error, number))?;
+            if !builder.replace(false) && entry.replace {
+                let target = crate::text::printable(entry.target.as_bytes());
+                builder.warn(Warning(format!(
+                    "the entry for {target} is to replace something, and replaces nothing"
+                )));
+            }
+            named.extend(entry.owner.as_ref().map(|owner| (number, origin, owner)));
         }
+        self.change(&mut builder, entries, &named)?;
         builder.finish_watched(self.jobs, self.progress).map(Arc::new).map_err(|error| {
             let cause = error.path().and_then(|path| bringer(entries, path));
             match cause {
@@ -115,6 +129,31 @@ impl Reading<'_> {
                 None => error,
             }
         })
+    }
+
+    /// Does what needs all names: owners by their names, and metadata of what other entries brought.
+    fn change(
+        &self,
+        builder: &mut tree::Builder,
+        entries: &[Entry],
+        named: &[(usize, Origin, &Accounts)],
+    ) -> Result<()> {
+        for (number, origin, owner) in named {
+            let ids = builder.ids(owner).map_err(|error| self.blame(error.about("owner"), *number))?;
+            builder.own(*origin, ids);
+        }
+        for (number, entry) in entries.iter().enumerate() {
+            let Payload::Change { change, below } = &entry.payload else { continue };
+            let mut changed = || -> Result<()> {
+                let mut change = change.clone();
+                if let Some(owner) = &entry.owner {
+                    change.owner = Some(builder.ids(owner)?);
+                }
+                builder.change(entry.target.as_bytes(), *below, &change)
+            };
+            changed().map_err(|error| self.blame(error, number))?;
+        }
+        Ok(())
     }
 
     /// Puts what is made rather than copied.
@@ -132,8 +171,17 @@ impl Reading<'_> {
             Payload::Node { content, meta } => builder.put(target, *meta, *content, origin),
             Payload::Attributes { xattrs } => builder.attach(target, xattrs),
             Payload::Fallback { meta } => builder.fallback(target, *meta, origin),
-            // An empty list is not a mistake.
-            Payload::Store { .. } => Ok(()),
+            Payload::Archive { archive, rules, xattrs } => {
+                let Read { layers, warnings } = archive.read(self.packer)?;
+                if layers.is_empty() {
+                    let name = archive.path().map(printable_path).unwrap_or_default();
+                    builder.warn(Warning(format!("the archive {name} holds nothing")));
+                }
+                warnings.into_iter().for_each(|warning| builder.warn(warning));
+                builder.layers(target, &layers, (rules, xattrs), origin)
+            }
+            // An empty list is not a mistake. Metadata changes when everything is there.
+            Payload::Store { .. } | Payload::Change { .. } => Ok(()),
             Payload::Source { .. } | Payload::Glob { .. } | Payload::Closure { .. } => {
                 Err(Error::bug("an entry that copies brought nothing"))
             }
@@ -170,7 +218,9 @@ pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
             Payload::Closure { path, .. } => closure(path).unwrap_or_default().iter().filter_map(above).max(),
             Payload::Store { paths, .. } => paths.iter().filter_map(|(path, _)| above(path)).max(),
             Payload::Uki { uki, .. } => uki.files().into_iter().filter_map(above).max(),
-            Payload::Text { .. }
+            Payload::Archive { archive, .. } => archive.path().and_then(|path| above(&path.to_owned())),
+            Payload::Change { .. }
+            | Payload::Text { .. }
             | Payload::Template { .. }
             | Payload::Symlink { .. }
             | Payload::Node { .. }
@@ -201,13 +251,15 @@ pub(super) fn cause(entries: &[Entry], path: &Path) -> Option<usize> {
 fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
     match &entry.payload {
         Payload::Source { path, rules, xattrs } => {
-            let request = Request { path: path.clone(), follow: true, xattrs: xattrs.clone(), holes: true };
+            let (select, xattrs) = (rules.select.clone(), xattrs.clone());
+            let request = Request { path: path.clone(), follow: true, xattrs, holes: true, select };
             grafts.push(Graft { request, target: entry.target.clone().into_bytes(), rules, named: true });
         }
         Payload::Glob { folder, pattern, rules, xattrs } => {
             for path in glob(folder, pattern)? {
                 let target = join(&entry.target, path.file_name().unwrap_or_default().as_bytes());
-                let request = Request { path, follow: false, xattrs: xattrs.clone(), holes: true };
+                let (select, xattrs) = (rules.select.clone(), xattrs.clone());
+                let request = Request { path, follow: false, xattrs, holes: true, select };
                 grafts.push(Graft { request, target, rules, named: false });
             }
         }
@@ -224,7 +276,9 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
                 grafts.push(Graft { request, target: join(&entry.target, name), rules, named: false });
             }
         }
-        Payload::Text { .. }
+        Payload::Archive { .. }
+        | Payload::Change { .. }
+        | Payload::Text { .. }
         | Payload::Template { .. }
         | Payload::Uki { .. }
         | Payload::Symlink { .. }
@@ -238,7 +292,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
 /// The request for a store path. Its metadata is known, so nothing has to be asked. Its contents are a
 /// sequence of bytes, even if the host stores zeros as holes (decision 6).
 fn of_the_store(path: PathBuf) -> Request {
-    Request { path, follow: false, xattrs: Patterns::new(Vec::new()), holes: false }
+    Request { path, follow: false, xattrs: Patterns::new(Vec::new()), holes: false, select: None }
 }
 
 /// `name` below the directory `target`.
@@ -379,9 +433,9 @@ mod tests {
 
     #[test]
     fn the_entry_with_the_nearest_target_is_the_cause() {
-        let entry = |target: &str| Entry {
-            target: target.to_owned(),
-            payload: Payload::Text { text: Arc::from([]), meta: tree::Meta::root(0o644, Time::default()) },
+        let entry = |target: &str| {
+            let meta = tree::Meta::root(0o644, Time::default());
+            Entry::new(target, Payload::Text { text: Arc::from([]), meta })
         };
         let entries = ["/", "/etc/", "//etc/nix", "/etcetera"].map(entry);
         for (path, target) in [

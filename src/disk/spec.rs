@@ -14,7 +14,7 @@ use super::derived::Derived;
 use crate::filesystem::Spec;
 use crate::identity::{self, Seed};
 use crate::image::Image;
-use crate::table::{Attribute, Scheme, Type};
+use crate::table::{Array, Attribute, Scheme, Type};
 use crate::tree::Time;
 use crate::units::{Bytes, Sectors, SizeError, u64_of};
 use crate::values::{ValueError, refuse, size_pattern, value};
@@ -36,6 +36,8 @@ pub struct Disk {
     pub guid: Option<Uuid>,
     /// Signature of an MBR; with `None` it derives from the seed.
     pub signature: Option<u32>,
+    /// The array of entries of a GPT.
+    pub array: Array,
     /// Numbers of the partitions that a hybrid MBR shows; empty for a protective MBR.
     pub hybrid: Vec<u32>,
     /// The time of everything that the writer dates.
@@ -44,6 +46,8 @@ pub struct Disk {
     pub boot: BootArea,
     /// Whether partitions may have one GUID, as other tools write them; otherwise that is refused.
     pub same_guids: bool,
+    /// Other data outside of the partitions.
+    pub raw: Vec<Raw>,
     /// The partitions, in the order in which they are placed.
     pub partitions: Vec<Partition>,
 }
@@ -55,6 +59,17 @@ pub struct BootArea {
     pub code: Arc<[u8]>,
     /// Bytes from the second sector on, which end before the first partition of an MBR.
     pub gap: Arc<[u8]>,
+}
+
+/// Data outside of the partitions, such as the boot loader of a board, where its processor looks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// The file with the bytes.
+    pub path: PathBuf,
+    /// Where they go.
+    pub offset: Bytes,
+    /// How many bytes it may have.
+    pub most: Option<Bytes>,
 }
 
 /// A partition to build.
@@ -169,6 +184,7 @@ impl Disk {
             size: None,
             sector_size: 512,
             first_lba: None,
+            array: Array::default(),
             seed,
             guid: None,
             signature: None,
@@ -176,6 +192,7 @@ impl Disk {
             time: Time::default(),
             boot: BootArea::default(),
             same_guids: false,
+            raw: Vec::new(),
             partitions: Vec::new(),
         }
     }

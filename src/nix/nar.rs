@@ -63,6 +63,7 @@ pub fn hash_host(path: &Path, jobs: usize, progress: &Progress) -> Result<Digest
         follow: false,
         xattrs: Patterns::new(Vec::new()),
         holes: false,
+        select: None,
     };
     let scan = tree::scan(&[request], jobs, progress)?;
     let mut builder = tree::Builder::new(Time::default());

@@ -59,12 +59,38 @@ pub struct Request {
     /// First sector of a GPT that partitions may use; with `None` the one after the table, 34 with sectors of
     /// 512 bytes.
     pub first_lba: Option<Sectors>,
+    /// The array of entries of a GPT.
+    pub array: Array,
     /// Numbers of up to three partitions of a GPT that a hybrid MBR also shows, in its order.
     pub hybrid: Vec<u32>,
     /// Whether partitions of a GPT may have one GUID.
     pub same_guids: bool,
     /// The partitions, in the order in which they are placed.
     pub partitions: Vec<Wish>,
+}
+
+/// The array of entries of a GPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Array {
+    /// How many entries it has, 1 to 16,384. Tools write 128, and expect no fewer.
+    pub entries: u32,
+    /// The sector in which the primary array begins; with `None` the one after the header.
+    pub lba: Option<Sectors>,
+}
+
+impl Default for Array {
+    fn default() -> Self {
+        Self { entries: 128, lba: None }
+    }
+}
+
+/// A range of the disk that belongs to the table or to a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    /// What it is, for errors.
+    pub(crate) what: String,
+    pub(crate) start: Bytes,
+    pub(crate) end: Bytes,
 }
 
 /// The wish for a partition.
@@ -118,6 +144,8 @@ pub struct Plan {
     pub first_usable: Sectors,
     /// Last sector that partitions may use.
     pub last_usable: Sectors,
+    /// The array of entries of a GPT.
+    pub array: Array,
     /// Numbers of the partitions that a hybrid MBR shows, in its order.
     pub hybrid: Vec<u32>,
     /// The extended partition that holds the logical ones.
@@ -179,6 +207,28 @@ impl Plan {
             Scheme::Mbr => mbr::write(self, image),
             Scheme::None => Ok(()),
         }
+    }
+
+    /// What the table and the partitions take.
+    pub(crate) fn regions(&self) -> Vec<Region> {
+        let region = |what: String, start: Bytes, end: Bytes| Region { what, start, end };
+        let mut regions = match self.scheme {
+            Scheme::Gpt => gpt::regions(self),
+            Scheme::Mbr | Scheme::None => Vec::new(),
+        };
+        if self.scheme != Scheme::None {
+            // Signature, table and mark, behind the boot code.
+            regions.push(region("the table of the MBR".to_owned(), mbr::RECORD_AT, Bytes::new(512)));
+        }
+        let extended = self.extended.map(|extended| {
+            region("the extended partition".to_owned(), extended.offset, extended.offset + extended.length)
+        });
+        let partitions = self
+            .partitions
+            .iter()
+            .map(|placed| region(format!("partition {}", placed.number), placed.offset, placed.end()));
+        regions.extend(partitions.chain(extended));
+        regions
     }
 
     /// A length in whole sectors.
@@ -296,6 +346,7 @@ mod tests {
             signature: 7,
             first_usable: Sectors::new(34),
             last_usable: Sectors::new(8158),
+            array: Array::default(),
             hybrid: Vec::new(),
             extended: None,
             partitions: vec![placed(1, "esp"), placed(2, "linux-generic")],

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Area, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
+use super::{Area, Array, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
 use crate::error::{Error, Subject};
 use crate::units::{Bytes, MIB, Sectors};
 
@@ -90,6 +90,7 @@ fn plan(request: &Request) -> Result<Plan, Refusal> {
         signature: request.signature,
         first_usable: sectors(area.start),
         last_usable: sectors(usable).saturating_sub(Sectors::new(1)),
+        array: request.array,
         hybrid: request.hybrid.clone(),
         extended,
         partitions,
@@ -141,6 +142,11 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
                 .about("first_lba")
                 .expected("no first_lba, or table gpt")
                 .found(first.get()));
+        }
+        if request.array != Array::default() {
+            return Err(Refusal::disk("only a GPT has an array of entries")
+                .about("entries")
+                .expected("neither entries nor entries_at, or table gpt"));
         }
         if !request.hybrid.is_empty() {
             return Err(Refusal::disk("only a GPT can have a hybrid MBR")
@@ -284,6 +290,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
         signature: request.signature,
         first_usable: Sectors::ZERO,
         last_usable: last,
+        array: request.array,
         hybrid: Vec::new(),
         extended: None,
         partitions: vec![placed(wish, 1, Bytes::ZERO, length)?],

@@ -101,6 +101,7 @@ mod tests {
             guid: if scheme == Scheme::Gpt { Uuid::from_u128(99) } else { Uuid::nil() },
             signature: 0x1234_5678,
             first_lba: None,
+            array: crate::table::Array::default(),
             hybrid: Vec::new(),
             same_guids: false,
             partitions,

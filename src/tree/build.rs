@@ -2,18 +2,11 @@
 //! devices. They are laid over each other by rules that do not depend on their order.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::look::{Entry, What};
 use super::owners::Owners;
-use super::rules::{Hardlinks, Owner, Rules};
-use super::scan::Scan;
 use super::{Content, Meta, Node, Place, Range, Time, Xattr};
-use crate::error::{Error, Kind, Result, Subject};
-use crate::host::stamp;
+use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::image::Slice;
 use crate::text::{printable, shortened};
 use crate::units::{index, u64_of};
@@ -42,6 +35,12 @@ impl From<&str> for Cause {
 /// Number of the [`Cause`] of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(pub(super) u32);
+
+impl Origin {
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// A node under construction.
 #[derive(Debug)]
@@ -78,6 +77,10 @@ pub struct Builder {
     /// No file below these paths begins with a hole.
     pub(super) begun: Vec<Vec<u8>>,
     pub(super) boots: bool,
+    /// Whether what is put now takes the place of what another entry put before, and whether it did.
+    pub(super) replacing: bool,
+    replaced: bool,
+    pub(super) warnings: Vec<Warning>,
     time: Time,
 }
 
@@ -110,6 +113,9 @@ impl Builder {
             longest: 0,
             begun: Vec::new(),
             boots: false,
+            replacing: false,
+            replaced: false,
+            warnings: Vec::new(),
             time,
         };
         let _ = builder.draft(0, b"", Meta::root(0o755, time), Content::Directory, 0, 0);
@@ -121,6 +127,18 @@ impl Builder {
         let number = u32::try_from(self.origins.len()).unwrap_or(u32::MAX);
         self.origins.push(cause.into());
         Origin(number)
+    }
+
+    /// Lets what is put from now on take the place of what entries before put, or not. The result says whether anything was
+    /// replaced since the last call.
+    pub fn replace(&mut self, replacing: bool) -> bool {
+        self.replacing = replacing;
+        std::mem::take(&mut self.replaced)
+    }
+
+    /// Adds a warning about the contents.
+    pub fn warn(&mut self, warning: Warning) {
+        self.warnings.push(warning);
     }
 
     /// Puts a symbolic link at `target` that leads to `to`: 1 to 4095 bytes, no NUL (PATH_MAX, symlink(7)).
@@ -137,7 +155,7 @@ impl Builder {
         self.place(target, meta, content, origin).map(|_| ())
     }
 
-    fn link_target(&mut self, to: &[u8]) -> Result<Content> {
+    pub(super) fn link_target(&mut self, to: &[u8]) -> Result<Content> {
         let target = u64_of(self.names.len());
         let length = u16::try_from(to.len()).map_err(|_| too_many())?;
         self.names.extend_from_slice(to);
@@ -174,12 +192,24 @@ impl Builder {
     ) -> Result<u32> {
         let parts = parts(target)?;
         let rank = rank(&parts);
+        self.place_at(&parts, meta, content, origin, rank)
+    }
+
+    /// As [`Builder::place`], for the components of a path, and a rank that need not be its own.
+    pub(super) fn place_at(
+        &mut self,
+        parts: &[&[u8]],
+        meta: Meta,
+        content: Content,
+        origin: Origin,
+        rank: u16,
+    ) -> Result<u32> {
         match parts.split_last() {
             None if matches!(content, Content::Directory) => {
                 self.claim(0, meta, origin, rank, false).map(|()| 0)
             }
             None => Err(Error::new(Kind::Manifest, "the root of a filesystem can only be a directory")
-                .at(printable(target))
+                .at("/")
                 .hint("give the name it shall have as target")),
             Some((name, above)) => {
                 let parent = self.parents(above, origin)?;
@@ -209,171 +239,24 @@ impl Builder {
         }
     }
 
-    /// Puts what request `number` of a scan found at `target`: a directory's children into it, a file under its name.
-    ///
-    /// # Errors
-    /// As [`Builder::put`].
-    pub fn graft(
-        &mut self,
-        target: &[u8],
-        scan: &Scan,
-        number: usize,
-        rules: &Rules,
-        origin: Origin,
-    ) -> Result<()> {
-        let parts = parts(target)?;
-        let rank = rank(&parts);
-        let root = scan.roots.get(number).ok_or_else(|| Error::bug("no such request in the scan"))?;
-        storable(&root.entry, rules, || root.path.clone())?;
-        let meta = self.meta(&root.entry, rules, rules.mode);
-        self.owners.note(&root.entry, rules, &meta, || root.path.clone());
-        let content = self.content(&root.entry, None, (&root.path, &root.held))?;
-        let top = match parts.split_last() {
-            None if matches!(content, Content::Directory) => {
-                self.claim(0, meta, origin, rank, rules.merge)?;
-                0
-            }
-            None => {
-                return Err(Error::new(Kind::Manifest, "a file cannot be the root of a filesystem")
-                    .at(&root.path)
-                    .hint("give the name it shall have as target"));
-            }
-            Some((name, above)) => {
-                let parent = self.parents(above, origin)?;
-                let merge = rules.merge && matches!(content, Content::Directory);
-                self.add(parent, name, meta, content, origin, rank, merge)?
-            }
-        };
-        self.rarities(top, &root.entry, rules, origin);
-        self.listing(top, scan, &root.entry, rules, origin, rank)
-    }
-
-    /// Grafts the listings below `entry`, breadth first. The stack is explicit, because the host chooses the
-    /// depth.
-    fn listing(
-        &mut self,
-        top: u32,
-        scan: &Scan,
-        entry: &Entry,
-        rules: &Rules,
-        origin: Origin,
-        rank: u16,
-    ) -> Result<()> {
-        let mut stack = Vec::new();
-        if let What::Directory(listing) = entry.what {
-            stack.push((top, listing));
-        }
-        while let Some((parent, number)) = stack.pop() {
-            let (folder, shelf, entries) = scan.listing(number)?;
-            let place = self.host_place(Place::Directory(folder.to_owned()))?;
-            for entry in entries {
-                let path = || folder.join(OsStr::from_bytes(shelf.name(entry)));
-                storable(entry, rules, path)?;
-                let meta = self.meta(entry, rules, None);
-                self.owners.note(entry, rules, &meta, path);
-                let content = self.content(entry, Some(place), (folder, &shelf.held))?;
-                let id = self.add(parent, shelf.name(entry), meta, content, origin, rank, rules.merge)?;
-                self.rarities(id, entry, rules, origin);
-                if let What::Directory(below) = entry.what {
-                    stack.push((id, below));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The metadata of a scanned inode under `rules`. `mode` replaces the inode's mode where it is given. A
-    /// link has no mode to change. The entries of an access ACL follow the mode, as they do on chmod(2).
-    fn meta(&mut self, entry: &Entry, rules: &Rules, mode: Option<u16>) -> Meta {
-        if rules.store {
-            let executable = matches!(entry.what, What::Directory(_)) || entry.mode & 0o100 != 0;
-            let mode = match entry.what {
-                What::Symlink(_) => 0o777,
-                _ if executable => 0o555,
-                _ => 0o444,
-            };
-            return Meta::root(mode, Time::seconds(1));
-        }
-        let (uid, gid) = match rules.owner {
-            Owner::Root => (0, 0),
-            Owner::Preserve => (entry.uid, entry.gid),
-            Owner::Ids { uid, gid } => (uid, gid),
-        };
-        let mode = match (mode, &rules.chmod, &entry.what) {
-            (_, _, What::Symlink(_)) | (None, None, _) => entry.mode,
-            (Some(mode), ..) => mode,
-            (None, Some(chmod), what) => chmod.apply(entry.mode, matches!(what, What::Directory(_))),
-        };
-        let xattrs = match &entry.rare {
-            Some(rare) if mode != entry.mode => {
-                self.xattr_set(&super::xattr::after_chmod(&rare.xattrs, mode))
-            }
-            Some(rare) if !rare.xattrs.is_empty() => self.xattr_set(&rare.xattrs),
-            _ => 0,
-        };
-        let mtime = rules.mtime.unwrap_or(entry.mtime);
-        let mtime = rules.latest.map_or(mtime, |latest| mtime.min(latest));
-        Meta { mode, uid, gid, mtime, xattrs }
-    }
-
-    /// The content of a scanned inode. `place` is that of its directory; without it, its own path becomes
-    /// one. `held` has what was read along with it.
-    fn content(
-        &mut self,
-        entry: &Entry,
-        place: Option<u32>,
-        (path, held): (&Path, &Arc<Vec<u8>>),
-    ) -> Result<Content> {
-        Ok(match &entry.what {
-            What::Directory(_) => Content::Directory,
-            What::File => {
-                let place = match place {
-                    Some(place) => place,
-                    None => self.host_place(Place::File(path.to_owned()))?,
-                };
-                let place = match entry.rare.as_ref().and_then(|rare| rare.bytes.clone()) {
-                    Some(own) => self.host_place(Place::Held { place, held: Arc::clone(held), own })?,
-                    None => place,
-                };
-                let stamp = stamp(entry.mtime.seconds, entry.mtime.nanoseconds);
-                Content::File { place, size: entry.size, stamp }
-            }
-            What::Symlink(target) => self.link_target(target)?,
-            What::CharacterDevice(device) => Content::CharacterDevice { device: *device },
-            What::BlockDevice(device) => Content::BlockDevice { device: *device },
-            What::Fifo => Content::Fifo,
-            What::Socket => Content::Socket,
-        })
-    }
-
     pub(super) fn host_place(&mut self, place: Place) -> Result<u32> {
         let number = u32::try_from(self.places.len()).map_err(|_| too_many())?;
         self.places.push(place);
         Ok(number)
     }
 
-    /// Notes holes and hard links of a scanned inode.
-    fn rarities(&mut self, id: u32, entry: &Entry, rules: &Rules, origin: Origin) {
-        if let Some(ranges) = entry.rare.as_ref().and_then(|rare| rare.ranges.as_ref()) {
-            self.ranges.insert(id, ranges.clone());
+    /// Makes a node a name of the inode that `key` stands for.
+    pub(super) fn join_group(&mut self, key: (u32, u64, u64), id: u32) {
+        let next = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+        let group = *self.group_numbers.entry(key).or_insert(next);
+        if group == next {
+            self.groups.push(Vec::new());
         }
-        match rules.hardlinks {
-            Hardlinks::Preserve if entry.links > 1 && !matches!(entry.what, What::Directory(_)) => {
-                let key = (origin.0, entry.inode.0, entry.inode.1);
-                let next = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-                let group = *self.group_numbers.entry(key).or_insert(next);
-                if group == next {
-                    self.groups.push(Vec::new());
-                }
-                self.groups[index(group)].push(id);
-            }
-            Hardlinks::Dedupe if matches!(entry.what, What::File) => self.dedupe.push(id),
-            _ => {}
-        }
+        self.groups[index(group)].push(id);
     }
 
     /// The directory that `above` names. Makes the directories that are missing.
-    fn parents(&mut self, above: &[&[u8]], origin: Origin) -> Result<u32> {
+    pub(super) fn parents(&mut self, above: &[&[u8]], origin: Origin) -> Result<u32> {
         let mut at = 0;
         for (depth, part) in above.iter().enumerate() {
             at = match self.find(at, part) {
@@ -428,7 +311,7 @@ impl Builder {
     /// Adds a child. Where one of that name exists, two directories become one; anything else is an error, unless they are
     /// merged: then a file takes the place of another.
     #[expect(clippy::too_many_arguments, reason = "what a name is, where it goes, and by whose wish")]
-    fn add(
+    pub(super) fn add(
         &mut self,
         parent: u32,
         name: &[u8],
@@ -446,14 +329,22 @@ impl Builder {
                 let directory = matches!(content, Content::Directory)
                     || matches!(self.drafts[index(there)].node.content, Content::Directory);
                 if merge && !directory {
-                    self.replace(there, meta, content, origin, rank);
+                    self.supplant(there, meta, content, origin, rank);
                     return Ok(there);
                 }
-                if !both {
+                if both {
+                    self.claim(there, meta, origin, rank, merge)?;
+                    return Ok(there);
+                }
+                if !self.replacing || self.drafts[index(there)].origin == origin.0 {
                     return Err(self.conflict(there, origin));
                 }
-                self.claim(there, meta, origin, rank, merge)?;
-                Ok(there)
+                // What was there is in no list of children any more, and so in no tree.
+                self.replaced = true;
+                let id = self.draft(parent, name, meta, content, origin.0, rank)?;
+                let list = index(self.drafts[index(parent)].children);
+                self.children[list][position] = id;
+                Ok(id)
             }
             Err(position) => {
                 let id = self.draft(parent, name, meta, content, origin.0, rank)?;
@@ -515,19 +406,8 @@ pub(super) fn parts(target: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(parts)
 }
 
-fn rank(parts: &[&[u8]]) -> u16 {
+pub(super) fn rank(parts: &[&[u8]]) -> u16 {
     u16::try_from(parts.len().saturating_add(1)).unwrap_or(u16::MAX)
-}
-
-/// Refuses what Nix never puts in a store path: it makes only files, directories and links.
-fn storable(entry: &Entry, rules: &Rules, path: impl FnOnce() -> PathBuf) -> Result<()> {
-    if !rules.store || matches!(entry.what, What::Directory(_) | What::File | What::Symlink(_)) {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Source, "a store path holds what Nix keeps in none")
-        .at(path())
-        .expected("files, directories and symbolic links")
-        .found("a device, pipe or socket"))
 }
 
 pub(super) fn too_many() -> Error {

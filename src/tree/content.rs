@@ -51,14 +51,20 @@ impl Builder {
     /// # Errors
     /// As [`Builder::put`].
     pub fn slice(&mut self, target: &[u8], slice: Slice, meta: Meta, origin: Origin) -> Result<()> {
-        let number = u32::try_from(self.slices.len()).map_err(|_| too_many())?;
         let ranges = ranges(&slice);
-        self.slices.push(slice);
-        let id = self.place(target, meta, Content::Slice { slice: number }, origin)?;
+        let content = self.slice_content(slice)?;
+        let id = self.place(target, meta, content, origin)?;
         if let Some(ranges) = ranges {
             self.ranges.insert(id, ranges);
         }
         Ok(())
+    }
+
+    /// The content of a file whose bytes are `slice`.
+    pub(super) fn slice_content(&mut self, slice: Slice) -> Result<Content> {
+        let number = u32::try_from(self.slices.len()).map_err(|_| too_many())?;
+        self.slices.push(slice);
+        Ok(Content::Slice { slice: number })
     }
 
     /// Puts the regular host file `path` at `target` without examining it. The file is `size` bytes long, and

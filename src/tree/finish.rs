@@ -11,6 +11,9 @@ use crate::units::index;
 /// what the Boot Loader Specification and U-Boot look for.
 const BOOT: [&[u8]; 6] = [b"/grub", b"/grub2", b"/loader", b"/EFI", b"/extlinux", b"/boot.scr"];
 
+/// The number of a draft that another one replaced. No tree has so many nodes.
+const REPLACED: u32 = u32::MAX;
+
 impl Builder {
     /// Makes the first block of every file at `path` and below data, so that none begins with a hole. GRUB (2.06,
     /// 2.14) cannot read a file of ext4 whose first extent begins later.
@@ -40,7 +43,8 @@ impl Builder {
     /// As [`Builder::finish`], and [`Kind::Interrupted`](crate::error::Kind::Interrupted) after a signal.
     pub fn finish_watched(mut self, jobs: usize, progress: &Progress) -> Result<Tree> {
         let mut order = Vec::with_capacity(self.drafts.len());
-        let mut numbers = vec![0_u32; self.drafts.len()];
+        // What was replaced is in no list of children, and keeps this number.
+        let mut numbers = vec![REPLACED; self.drafts.len()];
         let mut stack = vec![0_u32];
         while let Some(draft) = stack.pop() {
             numbers[index(draft)] = u32::try_from(order.len()).map_err(|_| too_many())?;
@@ -59,9 +63,11 @@ impl Builder {
         self.drafts = Vec::new();
         drop(order);
         close_subtrees(&mut nodes)?;
-        let ranges = self.ranges.into_iter().map(|(draft, ranges)| (numbers[index(draft)], ranges)).collect();
+        let ranges = self.ranges.into_iter().map(|(draft, ranges)| (numbers[index(draft)], ranges));
+        let ranges = ranges.filter(|(number, _)| *number != REPLACED).collect();
         let renumber = |group: &Vec<u32>| {
-            let mut group: Vec<u32> = group.iter().map(|draft| numbers[index(*draft)]).collect();
+            let group = group.iter().map(|draft| numbers[index(*draft)]);
+            let mut group: Vec<u32> = group.filter(|number| *number != REPLACED).collect();
             group.sort_unstable();
             group
         };
@@ -76,6 +82,7 @@ impl Builder {
             xattrs: self.xattrs,
             ranges,
             owners: self.owners,
+            warnings: self.warnings,
             longest: self.longest,
         };
         let equal = super::links::equal(&tree, &dedupe, jobs, progress)?;

@@ -3,13 +3,15 @@
 use std::ffi::OsStr;
 use std::ops;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
 use super::hold::{Hold, Looked};
 use super::scan::Exclusions;
+use super::select::Selection;
 use super::xattr;
 use super::{Range, Time, Xattr};
 use crate::error::{Error, Kind, Result};
@@ -187,6 +189,24 @@ pub(super) struct Asked<'a> {
     pub(super) xattrs: xattr::Reader<'a>,
     pub(super) holes: bool,
     pub(super) without: &'a Exclusions,
+    /// Which paths are looked at, and where the source begins on the host.
+    pub(super) select: Option<(&'a Selection, PathBuf)>,
+}
+
+impl Asked<'_> {
+    /// Whether a name of the host is looked at. Its directory need not say what kind it is.
+    pub(super) fn takes(&self, at: Name<'_>, kind: FileType) -> bool {
+        let Some((select, top)) = &self.select else { return true };
+        let below = at.path.strip_prefix(top).unwrap_or(at.path);
+        let directory = match kind {
+            FileType::Directory => true,
+            FileType::Unknown => at
+                .stat()
+                .is_ok_and(|stat| FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory),
+            _ => false,
+        };
+        select.takes(below.as_os_str().as_bytes(), directory)
+    }
 }
 
 /// A file up to this length has at most four pieces, whose map fits in the inode of an ext4 host.

@@ -4,11 +4,17 @@
 //! A [`Tree`] is plain memory, and a filesystem's `build` is a pure function of it. Nodes are in preorder.
 //! Siblings are sorted by the bytes of their names, whatever order the host listed them in.
 
+mod accounts;
+pub(crate) mod acl;
 pub mod build;
+pub(crate) mod capability;
+mod change;
 pub mod chmod;
 mod content;
 mod finish;
+mod graft;
 mod hold;
+pub(crate) mod layers;
 mod links;
 mod look;
 mod overlay;
@@ -16,6 +22,7 @@ mod owners;
 mod ready;
 mod rules;
 mod scan;
+pub mod select;
 pub mod xattr;
 
 use std::borrow::Cow;
@@ -29,7 +36,9 @@ use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Files, HostFile, NamedFile, Slice};
 use crate::units::{index, u64_of, usize_of};
 
+pub use accounts::{Account, Accounts};
 pub use build::Builder;
+pub use change::Change;
 pub use chmod::Chmod;
 pub use content::FileData;
 pub(crate) use look::ranges as data_ranges;
@@ -37,6 +46,7 @@ pub(crate) use owners::Names;
 pub(crate) use ready::Ready;
 pub use rules::{Hardlinks, Owner, Rules};
 pub use scan::{Exclusions, Request, Scan, scan, scan_without};
+pub use select::Selection;
 pub use xattr::Xattr;
 
 /// The number of a node of a [`Tree`]; the root is [`NodeId::ROOT`].
@@ -212,6 +222,7 @@ pub struct Tree {
     /// holes.
     ranges: BTreeMap<u32, Vec<Range>>,
     owners: owners::Owners,
+    warnings: Vec<Warning>,
     /// Bytes of the longest name.
     longest: u16,
 }
@@ -280,6 +291,12 @@ impl Tree {
     #[must_use]
     pub fn owner_warnings(&self) -> Vec<Warning> {
         self.owners.warnings()
+    }
+
+    /// Warnings about what the contents came from, whatever filesystem they go to.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Its directory; the root is its own parent.

@@ -9,7 +9,7 @@ use crate::units::index;
 
 impl Builder {
     /// Puts one file in the place of another, whose other names and holes are its no more.
-    pub(super) fn replace(&mut self, there: u32, meta: Meta, content: Content, origin: Origin, rank: u16) {
+    pub(super) fn supplant(&mut self, there: u32, meta: Meta, content: Content, origin: Origin, rank: u16) {
         self.ranges.remove(&there);
         self.groups.iter_mut().for_each(|group| group.retain(|id| *id != there));
         self.dedupe.retain(|id| *id != there);
@@ -53,10 +53,11 @@ impl Builder {
         if merge && draft.rank > 0 {
             return Ok(());
         }
-        if draft.rank == rank && rank > 0 && draft.origin != origin.0 {
+        let other = draft.rank == rank && rank > 0 && draft.origin != origin.0;
+        if other && !self.replacing {
             return Err(self.conflict(directory, origin));
         }
-        if rank > draft.rank {
+        if rank > draft.rank || other {
             draft.node.meta = meta;
             draft.rank = rank;
             draft.origin = origin.0;

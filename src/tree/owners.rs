@@ -170,6 +170,7 @@ mod tests {
             follow: true,
             xattrs: Patterns::new(Vec::new()),
             holes: false,
+            select: None,
         };
         let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
         let mut builder = Builder::new(Time::default());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Time;
 use super::chmod::Chmod;
 use super::scan::Exclusions;
+use super::select::Selection;
 
 /// Owner of the entry that a host directory or file becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Rules {
     pub latest: Option<Time>,
     /// Whether to warn of names whose owner differs from the one on the host.
     pub tell_owners: bool,
+    /// Which paths are taken over; `None` takes all.
+    pub select: Option<Arc<Selection>>,
     /// Metadata as in the Nix store, whatever the host has: modes 0444 and 0555, second 1, no attributes.
     pub store: bool,
     /// Whether it is laid over what other entries brought: directories keep what the first said of them, and a file takes the

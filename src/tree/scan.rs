@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::hold::Hold;
 use super::look::{Asked, Entry, Name, What};
+use super::select::Selection;
 use super::xattr::{self, Patterns};
 use crate::error::{Error, Kind, Result};
 use crate::host::{kind_of, open_any_length};
@@ -34,6 +35,8 @@ pub struct Request {
     pub xattrs: Patterns,
     /// Whether to ask for holes. If not, all files count as having no holes.
     pub holes: bool,
+    /// Which paths below it are looked at; `None` looks at all.
+    pub select: Option<Arc<Selection>>,
 }
 
 /// Host paths that a scan leaves out, links above them resolved as those of its requests are.
@@ -182,7 +185,8 @@ fn root<'r>(
     } else {
         request.path.clone()
     };
-    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes, without };
+    let select = request.select.as_deref().map(|select| (select, path.clone()));
+    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes, without, select };
     let at = Name::whole(&path);
     // If nothing exists there, that is the error.
     let _ = at.stat().map_err(failed)?;
@@ -249,6 +253,9 @@ impl Work<'_> {
         for (start, length, kind) in spans {
             let name = OsStr::from_bytes(span(names, (start, length, kind)));
             let at = Name { directory: Some(&directory), name, path: child.path(name) };
+            if !asked.takes(at, kind) {
+                continue;
+            }
             let mut entry = Entry::look(at, (start, length), kind, (&self.hold, held), asked)?;
             if let What::Directory(listing) = &mut entry.what {
                 *listing = self.spawn(scope, at.path.to_owned(), Arc::clone(asked));
@@ -354,7 +361,13 @@ mod tests {
     use super::*;
 
     fn request(path: &Path) -> Request {
-        Request { path: path.to_owned(), follow: true, xattrs: Patterns::default(), holes: true }
+        Request {
+            path: path.to_owned(),
+            follow: true,
+            xattrs: Patterns::default(),
+            holes: true,
+            select: None,
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::look::Name;
+use crate::encoding::{from_base64, from_hex};
 use crate::error::{Error, Kind, Result};
 use crate::host::{LONGEST_PATH, open_any_length};
 
@@ -21,6 +22,33 @@ pub struct Xattr {
     pub name: Vec<u8>,
     /// Value as getxattr(2) gives it; a POSIX ACL is in the kernel's exchange form (linux/posix_acl_xattr.h).
     pub value: Vec<u8>,
+}
+
+impl Xattr {
+    /// An attribute from text: `0x` and hexadecimal digits, `0s` and base 64, or the value itself, as setfattr(1) has them;
+    /// for `security.capability` a text as setcap(8) takes it.
+    ///
+    /// # Errors
+    /// What would have been right.
+    pub fn from_text(name: &str, text: &str) -> Result<Self, String> {
+        let namespaces = ["user.", "trusted.", "security.", "system."];
+        if !namespaces
+            .iter()
+            .any(|namespace| name.strip_prefix(namespace).is_some_and(|rest| !rest.is_empty()))
+        {
+            return Err("a name that begins with user., trusted., security. or system.".to_owned());
+        }
+        let value = if let Some(digits) = text.strip_prefix("0x") {
+            from_hex(digits.as_bytes()).ok_or("hexadecimal digits behind 0x, two a byte")?
+        } else if let Some(digits) = text.strip_prefix("0s") {
+            from_base64(digits.as_bytes()).ok_or("base 64 behind 0s")?
+        } else if name == "security.capability" {
+            super::capability::binary(text)?
+        } else {
+            text.as_bytes().to_vec()
+        };
+        Ok(Self { name: name.as_bytes().to_vec(), value })
+    }
 }
 
 /// The names of attributes that are kept: patterns in which `*` stands for any run of bytes.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ValueError, number, refuse};
-use crate::tree::{Hardlinks, Owner};
+use crate::tree::{Account, Accounts, Hardlinks, Owner};
 
 /// Permissions with setuid, setgid and sticky: 0 to 0o7777.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,56 @@ impl fmt::Display for Owner {
 value!(Owner, text, "Owner", "\"root\", \"preserve\" or \"UID:GID\"", {
     "description": "`root` (the default), `preserve` (as on the host), or numbers as UID:GID.",
     "type": "string", "pattern": "^(root|preserve|[0-9]+:[0-9]+)$"
+});
+
+/// The owner of an entry: a rule, or the names of a user and a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryOwner {
+    /// The same for every image.
+    Rule(Owner),
+    /// Names, which the image itself gives numbers.
+    Named(Accounts),
+}
+
+impl FromStr for EntryOwner {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if let Ok(rule) = text.parse() {
+            return Ok(Self::Rule(rule));
+        }
+        let account = |text: &str| {
+            // No name begins with a digit.
+            if text.starts_with(|first: char| first.is_ascii_digit()) {
+                return number(text).filter(|id| *id != u32::MAX).map(Account::Id);
+            }
+            // What useradd(8) takes as a name.
+            let rest = text.strip_suffix('$').unwrap_or(text);
+            let first = rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            let plain = rest.bytes().all(|c| c.is_ascii_alphanumeric() || b"_.-".contains(&c));
+            (first && plain).then(|| Account::Name(text.to_owned()))
+        };
+        let accounts = || {
+            let (user, group) = text.split_once(':')?;
+            Some(Accounts { user: account(user)?, group: account(group)? })
+        };
+        let why = "an owner is root, preserve or USER:GROUP, two numbers below 4294967295 or names that the image has";
+        accounts().map_or_else(|| refuse(why), |accounts| Ok(Self::Named(accounts)))
+    }
+}
+
+impl fmt::Display for EntryOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rule) => rule.fmt(f),
+            Self::Named(accounts) => accounts.fmt(f),
+        }
+    }
+}
+
+value!(EntryOwner, text, "EntryOwner", "\"root\", \"preserve\" or \"USER:GROUP\"", {
+    "description": "`root` (the default of most entries), `preserve` (as in the source), or USER:GROUP, each a number or a name that the image has in its own /etc/passwd or /etc/group.",
+    "type": "string", "pattern": r"^(root|preserve|([0-9]+|[A-Za-z_][A-Za-z0-9_.-]*\$?):([0-9]+|[A-Za-z_][A-Za-z0-9_.-]*\$?))$"
 });
 
 words!(Hardlinks, "hard links are", "preserve" => Preserve, "dissolve" => Dissolve, "dedupe" => Dedupe);

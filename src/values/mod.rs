@@ -174,7 +174,7 @@ mod tests;
 mod word;
 
 pub use id::{DiskId, Guid, VolumeId};
-pub use metadata::{Device, Mode};
+pub use metadata::{Device, EntryOwner, Mode};
 pub use nixos::{IdName, NixosFilesystem};
 pub use size::{DiskSize, Inodes};
 pub use word::{Attribute, FatBits, Property};

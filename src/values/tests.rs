@@ -10,7 +10,7 @@ use crate::disk::Size;
 use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
 use crate::filesystem::fat::FatType;
 use crate::table::Scheme;
-use crate::tree::{Hardlinks, Owner};
+use crate::tree::{Account, Hardlinks, Owner};
 use crate::units::{Bytes, GIB, MIB};
 
 /// Each text gives the value, and the value's text gives the value again.
@@ -89,6 +89,13 @@ fn metadata() {
         ("1000:100", Owner::Ids { uid: 1000, gid: 100 }),
         ("4294967294:1", Owner::Ids { uid: u32::MAX - 1, gid: 1 }),
     ]);
+    for (text, names) in [("www-data:adm", 2), ("0:adm", 1), ("_x:1", 1), ("machine$:1", 1)] {
+        let Ok(EntryOwner::Named(accounts)) = text.parse() else { panic!("{text}") };
+        let named = [&accounts.user, &accounts.group].map(|account| matches!(account, Account::Name(_)));
+        assert_eq!(named.into_iter().filter(|named| *named).count(), names, "{text}");
+        assert_eq!(EntryOwner::Named(accounts).to_string(), text);
+    }
+    refuses::<EntryOwner>(&["", "nobody", "a:", ":a", "a:b:c", "1a:0", "a b:c", "../x:y", "0:4294967295"]);
     refuses::<Owner>(&["", "nobody", "0", ":", "0:", "0:4294967295", "+1:1", "1:1:1", "-1:0"]);
     reads(&[
         ("preserve", Hardlinks::Preserve),

@@ -234,7 +234,7 @@ fn store_disk(machine: &Machine, epoch: Option<i64>, work: &Work) -> Result<(Des
     if let Some(text) = registration {
         let text = text.into_bytes().into();
         let meta = Meta::root(0o444, Time::seconds(1));
-        entries.push(Entry { target: REGISTRATION.to_owned(), payload: Payload::Text { text, meta } });
+        entries.push(Entry::new(REGISTRATION, Payload::Text { text, meta }));
     }
     if machine.store_type == Some(StoreType::Erofs) {
         *spec = Spec::Erofs(erofs::Options {

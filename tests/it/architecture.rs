@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of a disk's description, of front ends and of the command line.
-const LOWER: [&str; 20] = [
+const LOWER: [&str; 22] = [
+    "archive",
     "calendar",
     "container",
     "encoding",
@@ -14,6 +15,7 @@ const LOWER: [&str; 20] = [
     "image",
     "key",
     "numbers",
+    "package",
     "pour",
     "progress",
     "serve",

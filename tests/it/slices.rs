@@ -33,7 +33,13 @@ fn write(folder: &Path) {
 
 /// The folder as the host has it.
 fn of_files(folder: &Path) -> Arc<Tree> {
-    let request = Request { path: folder.to_owned(), follow: true, xattrs: Patterns::default(), holes: true };
+    let request = Request {
+        path: folder.to_owned(),
+        follow: true,
+        xattrs: Patterns::default(),
+        holes: true,
+        select: None,
+    };
     let found = scan(&[request], 2, &diskwright::progress::Progress::default()).unwrap();
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("test");

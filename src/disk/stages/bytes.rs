@@ -49,6 +49,7 @@ impl Stages<'_> {
                 let built = stages.finished(number, spec)?;
                 let (facts, mut warnings) = (Some(built.facts), built.warnings);
                 warnings.extend(stages.bootless(number)?);
+                warnings.extend(stages.tree(number)?.iter().flat_map(|tree| tree.warnings().to_vec()));
                 Ok(Holds { image: Some(built.image), facts, warnings, ..Holds::default() })
             }
             Body::Derived(derived) => stages.derived(number, derived.as_ref()),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::contents::Contents;
 use super::derived::{LateValues, Values};
+use super::raw;
 use super::report::Report;
 use super::scan::Reading;
 use super::spec::{Body, Disk, Partition, Size};
@@ -121,6 +122,7 @@ impl<'a> Stages<'a> {
         plan.write(&mut image)?;
         image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
         image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
+        raw::put(self.disk, &plan, &mut image)?;
         let (mut facts, mut warnings, mut values, mut late) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((number, holds), placed) in holds.into_iter().enumerate().zip(&plan.partitions) {
@@ -208,7 +210,9 @@ impl<'a> Stages<'a> {
             match contents {
                 Contents::Tree(tree) => Ok(Arc::clone(tree)),
                 Contents::Entries(entries) => {
+                    let packer = Arc::clone(&stages.part(number)?.packer);
                     let reading = Reading {
+                        packer: &packer,
                         partition: number,
                         boot,
                         time: stages.disk.time,
@@ -306,6 +310,7 @@ impl<'a> Stages<'a> {
                 guid,
                 signature,
                 first_lba: stages.disk.first_lba,
+                array: stages.disk.array,
                 hybrid: stages.disk.hybrid.clone(),
                 same_guids: stages.disk.same_guids,
                 partitions,
@@ -320,6 +325,7 @@ impl<'a> Stages<'a> {
     /// GPT belongs at the end.
     fn fit(&self, request: &table::Request, plan: Plan) -> Result<Plan> {
         let length = self.work.container.disk_length(plan.length, self.sector_size());
+        let length = self.work.package.map_or(length, |package| package.disk_length(length));
         match request.scheme {
             _ if length == plan.length => Ok(plan),
             // The partition keeps its size; there is nothing to move.

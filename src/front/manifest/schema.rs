@@ -3,6 +3,8 @@
 //!
 //! `diskwright schema` prints this module as a JSON Schema; the comments here are its descriptions.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +15,9 @@ use crate::disk::Size;
 use crate::filesystem::Spec;
 use crate::front::section::System;
 use crate::table::Scheme;
-use crate::tree::{Hardlinks, Owner};
+use crate::tree::Hardlinks;
 use crate::units::Bytes;
-use crate::values::{Attribute, Device, DiskId, DiskSize, Guid, Mode};
+use crate::values::{Attribute, Device, DiskId, DiskSize, EntryOwner, Guid, Mode};
 use crate::verity::Algorithm;
 
 /// A description of one disk image.
@@ -70,6 +72,19 @@ pub struct Disk {
     /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_lba: Option<u64>,
+    /// How many partitions the GPT can have: 1 to 16384; default 128. Fewer than 128 make space for a boot loader before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16384))]
+    pub entries: Option<u32>,
+    /// Sector in which the entries of the GPT begin; default 2. The space before them is then free for a boot loader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries_at: Option<u64>,
+    /// A file with the boot code of the first sector, at most 440 bytes, such as the mbr.bin of syslinux.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_code: Option<String>,
+    /// Data outside of the partitions, such as the boot loader of a board.
+    #[serde(default, deserialize_with = "strict::optional_tables", skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Vec<Raw>>,
     /// Format of the output file, if neither `--format` nor its suffix decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -115,6 +130,19 @@ impl Disk {
     }
 }
 
+/// Data outside of the partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// A file with the bytes.
+    pub source: String,
+    /// Where they go, from the start of the disk.
+    pub offset: Bytes,
+    /// How many bytes the file may have; default as many as fit before what follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
+}
+
 /// A partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -132,7 +160,7 @@ pub struct Partition {
     pub guid: Option<Guid>,
     /// Slot in the table; default the next free one, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 128))]
+    #[schemars(range(min = 1, max = 16384))]
     pub number: Option<u32>,
     /// Where it begins; default the next multiple of 1 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -262,14 +290,16 @@ pub struct Uki {
 }
 
 /// The keys for the content of an entry. Each entry has exactly one of them.
-pub(super) const WHAT: [&str; 7] = ["source", "closure", "text", "uki", "symlink", "directory", "device"];
+pub(super) const WHAT: [&str; 11] =
+    ["source", "tar", "oci", "cpio", "closure", "text", "uki", "symlink", "directory", "device", "metadata"];
 
 /// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
 fn brings(key: &str) -> serde_json::Value {
     serde_json::json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
 }
 
-/// One thing that a filesystem holds: exactly one of source, closure, text, uki, symlink, directory and device, at a target.
+/// One thing that a filesystem holds: exactly one of source, tar, oci, cpio, closure, text, uki, symlink, directory, device
+/// and metadata, at a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = WHAT.map(brings)))]
@@ -279,6 +309,16 @@ pub struct Entry {
     /// link given here is followed; one that is found below, or matched, is copied as a link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// A tar, plain or compressed (gzip, xz, zstd), whose members go into target; `-` is standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tar: Option<String>,
+    /// An image of a container, whose layers go into target: an OCI image layout, as a directory or a tar, or what `docker
+    /// save` writes; `-` is standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oci: Option<String>,
+    /// A cpio of the format newc, plain or compressed, such as an initrd, whose members go into target; `-` is standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpio: Option<String>,
     /// A file of absolute store paths, one a line, or a directory that holds one named store-paths, as closureInfo of
     /// nixpkgs makes it. Each path is copied to target followed by the path, with the metadata of the Nix store.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -300,17 +340,38 @@ pub struct Entry {
     /// A device or a named pipe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// Other metadata for what all other entries bring to the target, where a part of it may hold `*`: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [true, null]))]
+    pub metadata: Option<bool>,
     /// Absolute path inside the filesystem.
     #[schemars(regex(pattern = "^/"))]
     pub target: String,
+    /// Whether it takes the place of what entries before it brought to the same paths; default false, which makes that an
+    /// error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace: Option<bool>,
+    /// Which paths of a source or archive are taken over, with all that is below them: patterns from its top, in which `*`
+    /// stands for anything in one name and a part `**` for any number of directories; default all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include: Option<Vec<String>>,
+    /// Which paths of a source or archive are left out, with all that is below them: patterns as in include; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Vec<String>>,
+    /// Which image of an oci source, where there are several: a tag or a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Which platform of an oci source, where there are several, such as linux/arm64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
     /// Permissions. For a source they replace those of the file or directory itself, but not those below it;
     /// default those of the host. For other entries the default is 0755 for a directory and 0644 for text and
     /// devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Owner of everything that the entry brings; default root.
+    /// Owner of everything that the entry brings; default root, and for an archive preserve.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
+    pub owner: Option<EntryOwner>,
     /// How hard links among a source's files are treated; default preserve, for a closure and on vfat dissolve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hardlinks: Option<Hardlinks>,
@@ -321,6 +382,13 @@ pub struct Entry {
     /// Seconds since 1970, for an entry that is made rather than copied; default the time of the disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtime: Option<i64>,
+    /// Extended attributes that metadata sets, by name: a text, `0x` and hexadecimal digits, or `0s` and base 64, as
+    /// setfattr(1) has them; for security.capability also a text such as `cap_net_raw+ep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_xattrs: Option<BTreeMap<String, String>>,
+    /// Whether metadata is also for everything below the target; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below: Option<bool>,
 }
 
 /// The JSON Schema of a manifest, indented, with a final newline.

@@ -43,7 +43,7 @@ impl Entries {
 
     /// Adds what the key `path` of the section brings to `target`.
     pub(super) fn push(&mut self, path: &KeyPath, target: impl Into<String>, payload: Payload) {
-        self.list.push(Entry { target: target.into(), payload });
+        self.list.push(Entry::new(target, payload));
         self.keys.push(path.clone());
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Filled {
 
 impl Filled {
     pub(super) fn add(&mut self, target: &str, payload: Payload, line: Option<Line>) {
-        self.entries.push(Entry { target: target.to_owned(), payload });
+        self.entries.push(Entry::new(target, payload));
         self.lines.push(line);
     }
 }

@@ -74,8 +74,13 @@ impl<'a> Listing<'a> {
     }
 
     fn of_folder(path: &std::path::Path, progress: &Progress) -> Result<Self> {
-        let request =
-            tree::Request { path: path.to_owned(), follow: true, xattrs: Default::default(), holes: true };
+        let request = tree::Request {
+            path: path.to_owned(),
+            follow: true,
+            xattrs: Default::default(),
+            holes: true,
+            select: None,
+        };
         let scan = tree::scan(&[request], 1, progress)?;
         let mut builder = tree::Builder::new(Time::default());
         let origin = builder.origin("folder");

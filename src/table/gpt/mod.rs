@@ -13,15 +13,12 @@ pub(super) use read::read;
 
 use crate::error::{Error, Result};
 use crate::image::Builder;
-use crate::table::{Area, Placed, Plan, Refusal, Request, Wish, hybrid};
+use crate::table::{Area, Array, Placed, Plan, Refusal, Region, Request, Wish, hybrid};
 use crate::units::{Bytes, MIB, Sectors, index, narrow, u64_of};
 use crate::wire::{Guid, Wire};
 
-/// The number of entries of the table: the number that every tool writes, and the minimum of the
-/// specification (16 KiB).
-const ENTRIES: u32 = 128;
-/// Bytes in the array of entries.
-const ARRAY: usize = index(ENTRIES) * GptEntry::LENGTH;
+/// The most entries of an array: 2 MiB of them, as many as our own reader takes.
+const MOST_ENTRIES: u32 = 16_384;
 /// UTF-16 units in a name.
 const NAME: usize = 36;
 /// The sector of the primary header; the array follows it.
@@ -29,26 +26,68 @@ const HEADER_LBA: u64 = 1;
 /// The sector of the primary array.
 const ARRAY_LBA: u64 = 2;
 
-/// Sectors of the array.
-const fn array_sectors(sector_size: u64) -> u64 {
-    Bytes::new(u64_of(ARRAY)).div_ceil(sector_size)
+/// Bytes in an array of entries.
+const fn array_length(array: Array) -> usize {
+    index(array.entries) * GptEntry::LENGTH
+}
+
+/// Sectors of an array.
+const fn array_sectors(array: Array, sector_size: u64) -> u64 {
+    Bytes::new(u64_of(array_length(array))).div_ceil(sector_size)
+}
+
+/// The sector in which the primary array begins.
+fn array_lba(array: Array) -> u64 {
+    array.lba.map_or(ARRAY_LBA, Sectors::get)
+}
+
+/// What the table takes, apart from the MBR.
+pub(super) fn regions(plan: &Plan) -> Vec<Region> {
+    let sectors = array_sectors(plan.array, plan.sector_size);
+    let last = plan.sectors(plan.length).saturating_sub(1);
+    let region = |what: &str, lba: u64, count: u64| {
+        let at = |lba: u64| Sectors::new(lba).bytes(plan.sector_size);
+        Region { what: what.to_owned(), start: at(lba), end: at(lba + count) }
+    };
+    vec![
+        region("the header of the GPT", HEADER_LBA, 1),
+        region("the entries of the GPT", array_lba(plan.array), sectors),
+        region("the backup of the GPT", last.saturating_sub(sectors), sectors + 1),
+    ]
 }
 
 /// What partitions may use: the part after the primary array and before the backup array. The backup header
 /// follows that array in the last sector.
 pub(super) fn area(request: &Request) -> Result<Area, Refusal> {
     let sector = request.sector_size;
-    let least = Sectors::new(ARRAY_LBA + array_sectors(sector));
+    if !(1..=MOST_ENTRIES).contains(&request.array.entries) {
+        return Err(Refusal::disk("a GPT cannot have so many entries")
+            .about("entries")
+            .expected(format!("1 to {MOST_ENTRIES}"))
+            .found(request.array.entries));
+    }
+    if array_lba(request.array) < ARRAY_LBA {
+        return Err(Refusal::disk("the entries of the GPT lie over its header")
+            .about("entries_at")
+            .expected(format!("a sector from {ARRAY_LBA} on"))
+            .found(array_lba(request.array)));
+    }
+    let least = Sectors::new(array_lba(request.array).saturating_add(array_sectors(request.array, sector)));
     let first = request.first_lba.unwrap_or(least);
     if first < least {
         return Err(Refusal::disk("the first usable sector lies in the partition table")
             .about("first_lba")
             .expected(format!("first_lba of at least {}", least.get()))
             .found(first.get())
-            .why("the GPT has a protective MBR, a header and 16 KiB of entries before the first partition"));
+            .why(match request.array == Array::default() {
+                true => {
+                    "the GPT has a protective MBR, a header and 16 KiB of entries before the first partition"
+                }
+                false => "the first partition lies behind the entries of the GPT",
+            }));
     }
     let start = first.bytes(sector);
-    let tail = Sectors::new(array_sectors(sector) + 1).bytes(sector);
+    let tail = Sectors::new(array_sectors(request.array, sector) + 1).bytes(sector);
     // Without a size, the disk gets a length in whole MiB, and no file is longer than the limit.
     let disk = request.disk_size.unwrap_or(Bytes::LIMIT.round_down(MIB));
     let end = disk.saturating_sub(tail);
@@ -123,12 +162,13 @@ pub(super) fn check_guids(request: &Request) -> Result<(), Refusal> {
 
 /// The slot of each partition: the given one, or the first free one.
 pub(super) fn numbers(request: &Request) -> Result<Vec<u32>, Refusal> {
-    let taken = taken(request, ENTRIES, |_| true)?;
-    let mut free = (1..=ENTRIES).filter(|number| !taken.contains_key(number));
+    let entries = request.array.entries;
+    let taken = taken(request, entries, |_| true)?;
+    let mut free = (1..=entries).filter(|number| !taken.contains_key(number));
     let next = |(at, wish): (usize, &Wish)| {
         wish.number.or_else(|| free.next()).ok_or_else(|| {
             Refusal::of(at, "there is no slot left in the GPT")
-                .expected(format!("at most {ENTRIES} partitions"))
+                .expected(format!("at most {entries} partitions"))
                 .found(request.partitions.len())
         })
     };
@@ -143,7 +183,7 @@ pub(super) fn write(plan: &Plan, image: &mut Builder) -> Result<()> {
     let sector = plan.sector_size;
     let at = |lba: u64| Sectors::new(lba).bytes(sector);
     let last = plan.sectors(plan.length) - 1;
-    let backup_array = last - array_sectors(sector);
+    let backup_array = last - array_sectors(plan.array, sector);
     let entries = entries(plan)?;
     let crc = crc32fast::hash(&entries);
     let (label, slots) = if plan.hybrid.is_empty() {
@@ -153,10 +193,10 @@ pub(super) fn write(plan: &Plan, image: &mut Builder) -> Result<()> {
     };
     // No signature, as with every tool: the disk is identified by its GUID.
     image.bytes(mbr::RECORD_AT, label, mbr::record(0, &slots)?);
-    let primary = header(plan, HEADER_LBA, last, ARRAY_LBA, crc)?;
+    let primary = header(plan, HEADER_LBA, last, array_lba(plan.array), crc)?;
     let backup = header(plan, last, HEADER_LBA, backup_array, crc)?;
     image.bytes(at(HEADER_LBA), "gpt: primary header", primary);
-    image.bytes(at(ARRAY_LBA), "gpt: primary entries", entries.clone());
+    image.bytes(at(array_lba(plan.array)), "gpt: primary entries", entries.clone());
     image.bytes(at(backup_array), "gpt: backup entries", entries);
     image.bytes(at(last), "gpt: backup header", backup);
     Ok(())
@@ -185,7 +225,7 @@ fn header(plan: &Plan, own: u64, other: u64, array: u64, array_crc: u32) -> Resu
         last_usable_lba: plan.last_usable.get(),
         disk_guid: Guid(plan.guid),
         partition_entry_lba: array,
-        number_of_partition_entries: ENTRIES,
+        number_of_partition_entries: plan.array.entries,
         size_of_partition_entry: narrow(GptEntry::LENGTH, "SizeOfPartitionEntry")?,
         partition_entry_array_crc32: array_crc,
         ..GptHeader::BLANK
@@ -197,13 +237,13 @@ fn header(plan: &Plan, own: u64, other: u64, array: u64, array_crc: u32) -> Resu
 
 /// The array: each partition in its slot, all others zero.
 fn entries(plan: &Plan) -> Result<Vec<u8>> {
-    let mut array = vec![0; ARRAY];
+    let mut array = vec![0; array_length(plan.array)];
     for partition in &plan.partitions {
         let slot = partition.number.checked_sub(1).map(index);
         let place = slot.and_then(|slot| array.chunks_exact_mut(GptEntry::LENGTH).nth(slot));
         let place = place.ok_or_else(|| {
             Error::bug("a partition has no slot in the GPT")
-                .expected(format!("1 to {ENTRIES}"))
+                .expected(format!("1 to {}", plan.array.entries))
                 .found(partition.number)
         })?;
         entry(plan, partition)?.write_to(place);

@@ -78,7 +78,13 @@ pub(crate) fn files(listing: &Listing, host: &Path) -> Arc<Tree> {
 
 /// The tree of a host directory.
 pub(crate) fn scanned(host: &Path, hardlinks: Hardlinks) -> Arc<Tree> {
-    let request = Request { path: host.to_owned(), follow: true, xattrs: Patterns::default(), holes: true };
+    let request = Request {
+        path: host.to_owned(),
+        follow: true,
+        xattrs: Patterns::default(),
+        holes: true,
+        select: None,
+    };
     let found = scan(&[request], 2, &Progress::default()).unwrap();
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("host");

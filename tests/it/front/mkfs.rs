@@ -112,7 +112,6 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
         (&["ext4", "--size", "1000"], "expected: a multiple of 512 bytes, or auto"),
         (&["vfat", "--sector-size", "4096", "--size", "513KiB"], "a multiple of 4096 bytes"),
         (&["ext4", "--size", "0"], "cannot have this size"),
-        (&["ext4", "etc/hosts"], "the source of a filesystem is a directory"),
         (&["ext4", "--hardlinks", "dedupe"], "--hardlinks is for what a SOURCE brings"),
         (&["ext4", "--xattrs", "user.*"], "--xattrs is for what a SOURCE brings"),
         (&["ext4", "--owner", "preserve"], "no owner to preserve"),
@@ -122,6 +121,8 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(text(&output.stderr).contains(what), "{arguments:?}: {}", text(&output.stderr));
     }
+    let message = bench.bad(1, &["mkfs", "ext4", "etc/hosts", "-o", "x.img"]);
+    assert!(message.contains("the archive is not a tar") && message.contains("etc/hosts"), "{message}");
     let message = bench.bad(1, &["mkfs", "ext4", "missing", "-o", "x.img"]);
     assert!(message.contains("the source does not exist") && message.contains("at missing"), "{message}");
     assert_eq!(bench.names("."), ["disk.toml", "esp", "etc"]);

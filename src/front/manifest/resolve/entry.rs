@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::Manifest;
 use super::super::schema::{self, WHAT};
 use super::verity::Verified;
+use crate::archive::{Archive, Format};
 use crate::boot::uki::Uki;
 use crate::disk::verity::ROOT_HASH;
 use crate::disk::{Entry, Payload, Piece};
@@ -17,16 +18,26 @@ use crate::front::loader::Started;
 use crate::host::elsewhere;
 use crate::key::KeyPath;
 use crate::tree::xattr::Patterns;
-use crate::tree::{Content, Hardlinks, Meta, Owner, Rules, Time};
-use crate::values::{self, Device};
+use crate::tree::{Change, Content, Hardlinks, Meta, Owner, Rules, Selection, Time, Xattr};
+use crate::values::{self, Device, EntryOwner};
 
 /// The keys that go with each kind of entry.
-const GOES_WITH: [(&str, &[&str]); 5] = [
-    ("mode", &["source", "text", "uki", "directory", "device"]),
-    ("owner", &["source", "text", "uki", "symlink", "directory", "device"]),
-    ("hardlinks", &["source", "closure"]),
-    ("xattrs", &["source"]),
-    ("mtime", &["text", "uki", "symlink", "directory", "device"]),
+const GOES_WITH: [(&str, &[&str]); 12] = [
+    ("mode", &["source", "text", "uki", "directory", "device", "metadata"]),
+    ("owner", &["source", "tar", "oci", "cpio", "text", "uki", "symlink", "directory", "device", "metadata"]),
+    ("hardlinks", &["source", "tar", "oci", "cpio", "closure"]),
+    ("xattrs", &["source", "tar", "oci", "cpio"]),
+    ("mtime", &["text", "uki", "symlink", "directory", "device", "metadata"]),
+    (
+        "replace",
+        &["source", "tar", "oci", "cpio", "closure", "text", "uki", "symlink", "directory", "device"],
+    ),
+    ("include", &["source", "tar", "oci", "cpio"]),
+    ("exclude", &["source", "tar", "oci", "cpio"]),
+    ("image", &["oci"]),
+    ("platform", &["oci"]),
+    ("set_xattrs", &["metadata"]),
+    ("below", &["metadata"]),
 ];
 
 /// An entry whose meaning is being worked out.
@@ -55,7 +66,12 @@ pub(super) fn entry(
         reading.vfat(kind)?;
     }
     reading.target(kind)?;
-    Ok(Entry { target: written.target.clone(), payload: reading.payload()? })
+    let owner = match &written.owner {
+        Some(EntryOwner::Named(accounts)) => Some(accounts.clone()),
+        _ => None,
+    };
+    let replace = written.replace == Some(true);
+    Ok(Entry { target: written.target.clone(), payload: reading.payload()?, replace, owner })
 }
 
 impl Reading<'_> {
@@ -68,12 +84,16 @@ impl Reading<'_> {
         let written = self.written;
         let there = [
             written.source.is_some(),
+            written.tar.is_some(),
+            written.oci.is_some(),
+            written.cpio.is_some(),
             written.closure.is_some(),
             written.text.is_some(),
             written.uki.is_some(),
             written.symlink.is_some(),
             written.directory.is_some(),
             written.device.is_some(),
+            written.metadata.is_some(),
         ];
         let mut kinds = WHAT.into_iter().zip(there).filter(|(_, there)| *there).map(|(kind, _)| kind);
         let expected = format!("one of {}", WHAT.join(", "));
@@ -98,6 +118,13 @@ impl Reading<'_> {
             written.hardlinks.is_some(),
             written.xattrs.is_some(),
             written.mtime.is_some(),
+            written.replace.is_some(),
+            written.include.is_some(),
+            written.exclude.is_some(),
+            written.image.is_some(),
+            written.platform.is_some(),
+            written.set_xattrs.is_some(),
+            written.below.is_some(),
         ];
         for ((key, kinds), there) in GOES_WITH.into_iter().zip(there) {
             if there && !kinds.contains(&kind) {
@@ -112,23 +139,42 @@ impl Reading<'_> {
                 });
             }
         }
-        if written.directory == Some(false) {
-            return Err(self.refuse("directory", "`directory` can only be true").hint("leave the entry out"));
+        for (key, value) in [("directory", written.directory), ("metadata", written.metadata)] {
+            if value == Some(false) {
+                return Err(self
+                    .refuse(key, format!("`{key}` can only be true"))
+                    .hint("leave the entry out"));
+            }
         }
-        if written.owner == Some(Owner::Preserve) && kind != "source" {
+        if kind == "metadata" {
+            self.changes()?;
+        }
+        let copied = matches!(kind, "source" | "tar" | "oci" | "cpio");
+        if written.owner == Some(EntryOwner::Rule(Owner::Preserve)) && !copied {
             return Err(self.refuse("owner", "there is no owner to preserve").expected("root or UID:GID"));
         }
         Ok(())
     }
 
+    /// Refuses metadata that changes nothing.
+    fn changes(&self) -> Result<()> {
+        let written = self.written;
+        let set = written.set_xattrs.as_ref().is_some_and(|xattrs| !xattrs.is_empty());
+        if set || written.mode.is_some() || written.owner.is_some() || written.mtime.is_some() {
+            return Ok(());
+        }
+        Err(self.refuse("metadata", "the entry changes nothing").expected("mode, owner, mtime or set_xattrs"))
+    }
+
     /// Refuses what FAT cannot hold.
     fn vfat(&self, kind: &'static str) -> Result<()> {
         let written = self.written;
-        let owner = written.owner.is_some_and(|owner| owner != Owner::Root);
+        let owner = written.owner.as_ref().is_some_and(|owner| *owner != EntryOwner::Rule(Owner::Root));
         let links = written.hardlinks.is_some_and(|links| links != Hardlinks::Dissolve);
         let xattrs = written.xattrs.as_ref().is_some_and(|patterns| !patterns.is_empty());
         for (key, there, what) in [
             (kind, matches!(kind, "symlink" | "device"), "symbolic links or devices"),
+            (kind, kind == "metadata", "modes, owners, attributes or times of its own"),
             ("mode", written.mode.is_some(), "modes"),
             ("owner", owner, "owners"),
             ("hardlinks", links, "hard links"),
@@ -160,21 +206,34 @@ impl Reading<'_> {
         let time = self.written.mtime.map_or(self.dates.time, Time::seconds);
         let time = self.dates.latest.map_or(time, |latest| time.min(latest));
         let mut meta = Meta::root(self.written.mode.map_or(mode, |mode| mode.0), time);
-        if let Some(Owner::Ids { uid, gid }) = self.written.owner {
+        if let Some(EntryOwner::Rule(Owner::Ids { uid, gid })) = self.written.owner {
             (meta.uid, meta.gid) = (uid, gid);
         }
         meta
     }
 
-    fn rules(&self) -> Rules {
+    /// How a source or an archive is taken over, whose files are by default those of `owner`.
+    fn rules(&self, owner: Owner) -> Rules {
+        let written = self.written;
+        let select = Selection::new(
+            written.include.iter().flatten().map(String::as_str),
+            written.exclude.iter().flatten().map(String::as_str),
+        );
+        let select = (select != Selection::default()).then(|| Arc::new(select));
         Rules {
-            owner: self.written.owner.unwrap_or_default(),
+            select,
+            owner: match written.owner {
+                Some(EntryOwner::Rule(rule)) => rule,
+                // Names get their numbers when the whole image is there.
+                Some(EntryOwner::Named(_)) => Owner::Root,
+                None => owner,
+            },
             hardlinks: self.written.hardlinks.unwrap_or_default(),
             mode: self.written.mode.map(|mode| mode.0),
             chmod: None,
             mtime: None,
             latest: self.dates.latest,
-            tell_owners: self.written.owner.is_none(),
+            tell_owners: owner == Owner::Root && self.written.owner.is_none(),
             store: false,
             merge: false,
             without: Arc::default(),
@@ -185,6 +244,13 @@ impl Reading<'_> {
         let written = self.written;
         if let Some(source) = &written.source {
             return self.source(source);
+        }
+        if let Some(archive) = self.archive()? {
+            let xattrs = written.xattrs.clone().map(Patterns::new).unwrap_or_default();
+            return Ok(Payload::Archive { archive, rules: self.rules(Owner::Preserve), xattrs });
+        }
+        if written.metadata == Some(true) {
+            return Ok(Payload::Change { change: self.change()?, below: written.below == Some(true) });
         }
         if let Some(closure) = &written.closure {
             let hardlinks = written.hardlinks.unwrap_or(Hardlinks::Dissolve);
@@ -214,6 +280,44 @@ impl Reading<'_> {
             None => (Content::Directory, 0o755),
         };
         Ok(Payload::Node { content, meta: self.meta(mode) })
+    }
+
+    /// The archive that the entry brings, if it brings one.
+    fn archive(&self) -> Result<Option<Archive>> {
+        let written = self.written;
+        let container =
+            || Format::Container { image: written.image.clone(), platform: written.platform.clone() };
+        let (key, text, format) = match (&written.tar, &written.oci, &written.cpio) {
+            (Some(text), ..) => ("tar", text, Format::Tar),
+            (_, Some(text), _) => ("oci", text, container()),
+            (.., Some(text)) => ("cpio", text, Format::Cpio),
+            _ => return Ok(None),
+        };
+        Ok(Some(Archive::new(text, self.path_of(key, text)?, format)))
+    }
+
+    /// What metadata becomes.
+    fn change(&self) -> Result<Change> {
+        let written = self.written;
+        let owner = match written.owner {
+            Some(EntryOwner::Rule(Owner::Ids { uid, gid })) => Some((uid, gid)),
+            Some(EntryOwner::Rule(_)) => Some((0, 0)),
+            _ => None,
+        };
+        let mtime = written.mtime.map(Time::seconds);
+        let mtime = mtime.map(|time| self.dates.latest.map_or(time, |latest| time.min(latest)));
+        let set = written.set_xattrs.iter().flatten();
+        let xattrs = set.map(|(name, text)| {
+            Xattr::from_text(name, text).map_err(|expected| {
+                let place = self.path.key("set_xattrs").key(name.clone());
+                self.manifest
+                    .refuse(&place, "the attribute cannot have this value")
+                    .expected(expected)
+                    .found(quoted(text))
+            })
+        });
+        let xattrs = xattrs.collect::<Result<_>>()?;
+        Ok(Change { mode: written.mode.map(|mode| mode.0), owner, mtime, xattrs })
     }
 
     /// A unified kernel image.
@@ -290,7 +394,7 @@ impl Reading<'_> {
     }
 
     fn source(&self, source: &str) -> Result<Payload> {
-        let rules = self.rules();
+        let rules = self.rules(Owner::Root);
         // FAT keeps neither attributes nor links, and a warning says how many it lost.
         let xattrs = self.written.xattrs.clone().map(Patterns::new).unwrap_or_default();
         self.path_of("source", source)?;
@@ -307,6 +411,10 @@ pub(super) fn quoted(text: &str) -> String {
 fn an_entry(kind: &str) -> &'static str {
     match kind {
         "source" => "a source",
+        "tar" => "a tar",
+        "oci" => "an image of a container",
+        "cpio" => "a cpio",
+        "metadata" => "metadata",
         "closure" => "a closure",
         "text" => "a text",
         "uki" => "a unified kernel image",

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use super::Manifest;
 use super::schema;
 use crate::container::check_partition;
-use crate::disk::{Body, Disk, Guid, Partition, Size};
-use crate::error::{Error, Result, Subject, Warning};
+use crate::disk::{Body, BootArea, Disk, Guid, Partition, Raw, Size};
+use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::filesystem::Spec;
 use crate::front::section::{self, Around};
 use crate::front::{Dates, Description, Locator, seed};
@@ -22,7 +22,7 @@ use crate::host::elsewhere;
 use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::progress::Progress;
-use crate::table::{Architecture, Attribute, Scheme, Type};
+use crate::table::{Architecture, Array, Attribute, Scheme, Type};
 use crate::units::{Bytes, Sectors};
 use crate::values::{DiskId, DiskSize};
 use verity::Verified;
@@ -187,6 +187,17 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
         first_lba: written.first_lba.map(Sectors::new),
         guid,
         signature,
+        array: Array {
+            entries: written.entries.unwrap_or(Array::default().entries),
+            lba: written.entries_at.map(Sectors::new),
+        },
+        boot: boot_code(manifest)?,
+        raw: written
+            .raw
+            .iter()
+            .flatten()
+            .map(|raw| Raw { path: manifest.path(&raw.source), offset: raw.offset, most: raw.size })
+            .collect(),
         hybrid: written.hybrid.clone().unwrap_or_default(),
         same_guids: false,
         time: dates.time,
@@ -197,6 +208,25 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
     })
 }
 
+/// The boot code of the first sector.
+fn boot_code(manifest: &Manifest) -> Result<BootArea> {
+    /// The table and its signature are behind it (UEFI specification, 5.2.1).
+    const MOST: usize = 440;
+    let Some(written) = &manifest.written.disk.boot_code else { return Ok(BootArea::default()) };
+    let key = KeyPath::top("disk").key("boot_code");
+    let path = manifest.path(written);
+    let failed =
+        |error| manifest.place(Error::io(Kind::Source, "cannot read the boot code", &path, error), &key);
+    let bytes = std::fs::read(&path).map_err(failed)?;
+    if bytes.is_empty() || bytes.len() > MOST {
+        return Err(manifest
+            .refuse(&key, "the boot code does not fit before the table")
+            .expected(format!("1 to {MOST} bytes"))
+            .found(format!("{} bytes", bytes.len())));
+    }
+    Ok(BootArea { code: bytes.into(), ..BootArea::default() })
+}
+
 /// Refuses keys of the disk that have no meaning with its table.
 fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
     let disk = &manifest.written.disk;
@@ -204,6 +234,10 @@ fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
         ("guid", disk.guid.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),
         ("hybrid", disk.hybrid.is_some(), &[Scheme::Gpt]),
         ("first_lba", disk.first_lba.is_some(), &[Scheme::Gpt]),
+        ("entries", disk.entries.is_some(), &[Scheme::Gpt]),
+        ("entries_at", disk.entries_at.is_some(), &[Scheme::Gpt]),
+        ("boot_code", disk.boot_code.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
+        ("raw", disk.raw.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
         ("sector_size", disk.sector_size.is_some_and(|size| size != 512), &[Scheme::Gpt, Scheme::None]),
     ] {
         if there && !schemes.contains(&scheme) {

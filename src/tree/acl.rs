@@ -1,0 +1,82 @@
+//! POSIX access control lists as text, as archives have them, and as the kernel takes them.
+
+/// The version of the kernel's exchange form (linux/posix_acl_xattr.h).
+const VERSION: u32 = 2;
+/// Tags of entries (linux/posix_acl.h).
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+/// The id of an entry that has none.
+const NO_ID: u32 = u32::MAX;
+
+/// The list that a text describes: `user::rwx,group::r-x,other::r-x,user:1000:rw-`, with commas or newlines between the
+/// entries, comments behind `#`, and, from bsdtar, the number of the user as a fourth part. `None` where it is no such
+/// list, or names a user without its number.
+pub(crate) fn binary(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let lines = text.split(['\n', ',']).map(|line| line.split('#').next().unwrap_or_default().trim());
+    let mut entries = lines.filter(|line| !line.is_empty()).map(entry).collect::<Option<Vec<_>>>()?;
+    // The kernel wants them by tag and id (posix_acl_valid, linux/posix_acl.c).
+    entries.sort_unstable();
+    let mut bytes = VERSION.to_le_bytes().to_vec();
+    for (tag, id, permissions) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    Some(bytes)
+}
+
+/// The tag, id and permissions of an entry.
+fn entry(text: &str) -> Option<(u16, u32, u16)> {
+    let mut parts = text.split(':').map(str::trim);
+    let (kind, who, permissions) = (parts.next()?, parts.next()?, parts.next()?);
+    let number = parts.next();
+    let id = || number.unwrap_or(who).parse().ok().filter(|id| *id != NO_ID);
+    let (tag, id) = match (kind, who) {
+        ("user" | "u", "") => (USER_OBJ, NO_ID),
+        ("user" | "u", _) => (USER, id()?),
+        ("group" | "g", "") => (GROUP_OBJ, NO_ID),
+        ("group" | "g", _) => (GROUP, id()?),
+        ("mask" | "m", "") => (MASK, NO_ID),
+        ("other" | "o", "") => (OTHER, NO_ID),
+        _ => return None,
+    };
+    let bit = |bits: u16, letter: char| match letter {
+        'r' => Some(bits | 4),
+        'w' => Some(bits | 2),
+        'x' => Some(bits | 1),
+        '-' => Some(bits),
+        _ => None,
+    };
+    Some((tag, id, permissions.chars().try_fold(0, bit)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::binary;
+
+    #[test]
+    fn a_list_is_read_in_any_order_and_spelling() {
+        // As getfattr shows what `setfacl -m u:1000:rw-` makes of mode 0754.
+        let expected = crate::encoding::from_hex(
+            b"020000000100070\
+              0ffffffff02000600e803000004000500ffffffff10000700ffffffff20000400ffffffff"
+                .as_slice(),
+        )
+        .unwrap();
+        for text in [
+            "user::rwx,user:1000:rw-,group::r-x,mask::rwx,other::r--",
+            "other::r--\nuser:joe:rw-:1000\nuser::rwx # the owner\n\ngroup::r-x\nmask::rwx\n",
+            "u::rwx,u:1000:rw,g::rx,m::rwx,o::r",
+        ] {
+            assert_eq!(binary(text.as_bytes()).unwrap(), expected, "{text}");
+        }
+        for bad in ["user:joe:rw-", "user::q", "x::r--", "user:1", "other:1:r--"] {
+            assert_eq!(binary(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

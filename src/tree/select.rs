@@ -1,0 +1,116 @@
+//! Which paths of a source are taken over: patterns that are matched with the path from the top of the source.
+
+use super::xattr::matches;
+
+/// Patterns of paths. A part of a pattern may hold `*`, which stands for any run of bytes of one name; a part `**` stands
+/// for any number of directories, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    include: Vec<Vec<Vec<u8>>>,
+    exclude: Vec<Vec<Vec<u8>>>,
+}
+
+impl Selection {
+    /// Takes what matches one of `include`, with everything below it, or everything where that is empty; but nothing that
+    /// matches one of `exclude`, or lies below such a path.
+    #[must_use]
+    pub fn new<'a>(
+        include: impl IntoIterator<Item = &'a str>,
+        exclude: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let parse = |pattern: &'a str| split(pattern.as_bytes()).map(<[u8]>::to_vec).collect();
+        Self {
+            include: include.into_iter().map(parse).collect(),
+            exclude: exclude.into_iter().map(parse).collect(),
+        }
+    }
+
+    /// Whether the path is taken. A directory above one that may be taken is taken too. The top always is.
+    #[must_use]
+    pub fn takes(&self, path: &[u8], directory: bool) -> bool {
+        let path: Vec<&[u8]> = split(path).collect();
+        if path.is_empty() {
+            return true;
+        }
+        let at_or_above = |patterns: &[Vec<Vec<u8>>]| {
+            (1..=path.len()).any(|end| patterns.iter().any(|pattern| fits(pattern, &path[..end], false)))
+        };
+        if at_or_above(&self.exclude) {
+            return false;
+        }
+        self.include.is_empty()
+            || at_or_above(&self.include)
+            || directory && self.include.iter().any(|pattern| fits(pattern, &path, true))
+    }
+}
+
+fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+}
+
+/// Whether the path matches the pattern; or, with `leads`, whether a path below it may.
+fn fits(pattern: &[Vec<u8>], path: &[&[u8]], leads: bool) -> bool {
+    match (pattern.split_first(), path.split_first()) {
+        (None, None) => !leads,
+        (Some(_), None) => leads || pattern.iter().all(|part| part == b"**"),
+        (None, Some(_)) => false,
+        (Some((first, rest)), Some((_, below))) if first == b"**" => {
+            fits(rest, path, leads) || fits(pattern, below, leads)
+        }
+        (Some((first, rest)), Some((name, below))) => matches(first, name) && fits(rest, below, leads),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_matched_from_the_top() {
+        for (patterns, path, excluded) in [
+            (&["var/cache"][..], "var/cache", true),
+            (&["var/cache"], "var/cache/apt/x", true),
+            (&["var/cache"], "var", false),
+            (&["var/cache"], "var/cached", false),
+            (&["var/cache"], "srv/var/cache", false),
+            (&["/var/cache/"], "var/cache", true),
+            (&["var/*/x"], "var/a/x", true),
+            (&["var/*/x"], "var/a/b/x", false),
+            (&["**/*.pyc"], "a.pyc", true),
+            (&["**/*.pyc"], "usr/lib/a.pyc", true),
+            (&["**/*.pyc"], "usr/lib/a.py", false),
+            (&["usr/**/doc"], "usr/doc", true),
+            (&["usr/**/doc"], "usr/a/b/doc/c", true),
+            (&["usr/**"], "usr/a", true),
+            (&["*"], "a", true),
+            (&["*"], "", false),
+            (&["a", "b*"], "bc/d", true),
+        ] {
+            let selection = Selection::new([], patterns.iter().copied());
+            assert_eq!(!selection.takes(path.as_bytes(), false), excluded, "{patterns:?} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_included_brings_its_directories() {
+        let selection = Selection::new(["usr/lib/*/x", "etc"], ["etc/ssl"]);
+        for (path, directory, taken) in [
+            ("etc", true, true),
+            ("etc/passwd", false, true),
+            ("etc/ssl", true, false),
+            ("etc/ssl/a", false, false),
+            ("usr", true, true),
+            ("usr", false, false),
+            ("usr/lib/y", true, true),
+            ("usr/lib/y/x", false, true),
+            ("usr/lib/y/x/z", false, true),
+            ("usr/lib/y/z", true, false),
+            ("usr/bin", true, false),
+            ("bin", true, false),
+        ] {
+            assert_eq!(selection.takes(path.as_bytes(), directory), taken, "{path}");
+        }
+        let any = Selection::new(["**/x"], []);
+        assert!(any.takes(b"a/b", true) && any.takes(b"a/b/x", false) && !any.takes(b"a/b/y", false));
+    }
+}
