@@ -115,7 +115,7 @@ fn data_over_something_else_is_refused() {
             &["the source does not exist", "none"],
         ),
         ("boot_code = \"code\"".to_owned(), &["the boot code does not fit", "441 bytes", "disk.toml:4"]),
-        ("entries = 0".to_owned(), &["cannot have so many entries", "disk.toml:4"]),
+        ("entries = 0".to_owned(), &["no slot left in the GPT", "at most 0"]),
         ("entries = 20000".to_owned(), &["cannot have so many entries"]),
         ("entries_at = 1".to_owned(), &["lie over its header"]),
         ("table = \"mbr\"\nentries = 4".to_owned(), &["`entries` means nothing"]),

@@ -73,7 +73,11 @@ fn an_image_of_a_tar_of_bsdtar_is_what_bsdtar_unpacks() {
     must(command("bsdtar").arg("-C").arg(&top).arg("-xpf").arg(&archive));
     let image = folder.path().join("bsd.img");
     made(&archive, &image, &[]);
-    judge(&image, &expected(&top));
+    let mut expected = expected(&top);
+    // bsdtar does not date the directory that it unpacks into.
+    let dated = Snapshot::of(&source).0[&Vec::new()].mtime;
+    expected.0.entry(Vec::new()).and_modify(|top| top.mtime = dated);
+    judge(&image, &expected);
 }
 
 /// The same bytes, however the archive is compressed and comes in, and whoever makes the image.

@@ -25,7 +25,8 @@ impl Image {
 
     fn is_named(&self, wanted: &str) -> bool {
         self.names().iter().any(|name| {
-            name == wanted
+            // docker.io/library/trial:latest is trial:latest to its user.
+            name.strip_suffix(wanted).is_some_and(|before| before.is_empty() || before.ends_with('/'))
                 || name.rsplit_once(':').is_some_and(|(before, tag)| tag == wanted || before == wanted)
         })
     }
