@@ -113,6 +113,7 @@ fn run_to(step: &str, folder: &Path) {
                 follow: true,
                 xattrs: Patterns::default(),
                 holes: true,
+                select: None,
             };
             let scanned = tree::scan(&[request], 1, &Progress::default()).expect("the files can be read");
             if step == "graft" {

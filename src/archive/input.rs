@@ -67,12 +67,12 @@ pub(super) fn with<T>(
                     checked.in_place(&slice, reading.packer.progress())?;
                     let mut input = Input::new(From::Lying(cursor), reading);
                     let found = read(&mut input)?;
-                    input.to_the_end()?;
+                    input.drain()?;
                     Ok((found, slice))
                 }
                 Some(compression) => {
                     let source = Box::new(Slices { cursor, at: 0 });
-                    flowing(source, Some(compression), checked, reading, read)
+                    flowing(source, Some(compression), &checked, reading, read)
                 }
             }
         }
@@ -86,7 +86,7 @@ pub(super) fn with<T>(
             }
             let compression = Compression::of(&head[..length])?;
             let source = Box::new(io::Cursor::new(head[..length].to_vec()).chain(source));
-            flowing(source, compression, checked, reading, read)
+            flowing(source, compression, &checked, reading, read)
         }
         Bytestream::Checked(..) => Err(Error::bug("bytes to check are read unchecked")),
     }
@@ -100,11 +100,14 @@ fn unreadable(error: io::Error, reading: &Reading<'_>) -> Error {
     }
 }
 
+/// What sees bytes as they come by.
+type Seer<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Reads bytes that come once. They are decompressed by a thread of their own.
 fn flowing<T>(
     source: Box<dyn Read + Send + '_>,
     compression: Option<Compression>,
-    checked: Checked,
+    checked: &Checked,
     reading: &Reading<'_>,
     read: impl FnOnce(&mut Input<'_>) -> Result<T>,
 ) -> Result<(T, Slice)> {
@@ -116,7 +119,7 @@ fn flowing<T>(
         let read_from = Box::new(Pieces { receive, piece: Vec::new(), at: 0, check: inner });
         let from = From::Flowing { read: read_from, spool, start: 0, buffer: Vec::new() };
         let mut input = Input::new(from, reading);
-        let found = read(&mut input).and_then(|found| input.to_the_end().map(|()| found));
+        let found = read(&mut input).and_then(|found| input.drain().map(|()| found));
         let kept = found.and_then(|found| Ok((found, input.finish()?)));
         match worker.join() {
             // What the worker could not send, nobody waited for; what it was told is told by the reader.
@@ -286,19 +289,14 @@ impl<'a> Input<'a> {
     }
 
     /// Keeps the next `length` bytes, and returns where they are in what is kept. `see` sees them, if that is asked for.
-    pub(super) fn keep(
-        &mut self,
-        length: u64,
-        member: &[u8],
-        see: Option<&mut dyn FnMut(&[u8])>,
-    ) -> Result<u64> {
+    pub(super) fn keep(&mut self, length: u64, member: &[u8], see: Option<Seer<'_>>) -> Result<u64> {
         let start = match &self.from {
             From::Lying(_) => self.at(),
             From::Flowing { start, buffer, .. } => *start + u64_of(buffer.len()),
         };
         match (see, &self.from) {
             (None, From::Lying(_)) => self.skip(length, member)?,
-            (None, _) => self.pass(length, member, |from, bytes| from.keep(bytes))?,
+            (None, _) => self.pass(length, member, From::keep)?,
             (Some(see), _) => self.pass(length, member, |from, bytes| {
                 see(bytes);
                 from.keep(bytes)
@@ -330,7 +328,7 @@ impl<'a> Input<'a> {
     }
 
     /// Reads what is left, so that checks at the end are made.
-    fn to_the_end(&mut self) -> Result<()> {
+    fn drain(&mut self) -> Result<()> {
         if matches!(self.from, From::Lying(_)) {
             return Ok(());
         }

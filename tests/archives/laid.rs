@@ -123,7 +123,7 @@ fn capabilities_are_what_setcap_sets() {
     ] {
         std::fs::write(&path, "").unwrap();
         tools::must(tools::command("setcap").arg(text).arg(&path));
-        let mut value = vec![0; 64];
+        let mut value = [0; 64];
         let length = rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]).unwrap();
         let ours = diskwright_xattr(text);
         assert_eq!(value[..length], ours, "{text}");
