@@ -79,7 +79,7 @@ mod tests {
         for other in [
             vec![image(4097, 512, b"abc")],
             vec![image(4096, 513, b"abc")],
-            vec![image(4096, 512, b"abd")],
+            vec![image(4096, 512, b"abf")],
             vec![image(4096, 512, b"abc"), image(4096, 512, b"abc")],
             vec![],
         ] {
