@@ -121,7 +121,7 @@ struct Shared {
     source: Option<PathBuf>,
     /// What the source is: directory, archive (a tar or cpio), or oci (an image of a container: an OCI image layout, or what
     /// `docker save` writes) [default: directory or archive, whichever it is]
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", hide_possible_values = true)]
     from: Option<From>,
     /// Which image of an oci source, where there are several: a tag or a name
     #[arg(long, value_name = "NAME")]

@@ -481,7 +481,7 @@ fn the_package_installs_completions_and_pages() {
     let folder = scratch();
     let (bin, pages) = (folder.path().join("out/bin"), folder.path().join("pages"));
     std::fs::create_dir_all(&bin).unwrap();
-    std::os::unix::fs::symlink(diskwright().get_program(), bin.join("diskwright")).unwrap();
+    std::os::unix::fs::symlink(crate::support::program::path(), bin.join("diskwright")).unwrap();
     let install = |text: &str| {
         let mut bash = command("bash");
         bash.args(["-c", INSTALL]).current_dir(folder.path());

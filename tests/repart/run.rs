@@ -40,6 +40,7 @@ impl Folder {
     /// The same; a new image of the definitions in `repart.d`, which has to succeed.
     pub(crate) fn create(&self, arguments: &[&str]) -> Said {
         let usual = ["--empty=create", "--size=auto", "--definitions=repart.d", "--sector-size=512", SEED];
+        let _ = std::fs::remove_file(self.path("image.raw"));
         let said = self.repart(&[&usual, arguments, &["image.raw"]].concat());
         assert_eq!(said.code, 0, "{}", said.error());
         said

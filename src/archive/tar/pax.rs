@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_value_may_hold_newlines() {
-        let bytes = b"14 a=1\n2\n=\n =\n6 b=\n\0\0";
+        let bytes = b"14 a=1\n2\n=\n =\n5 b=\n\0\0";
         let records = parse(bytes).unwrap();
         assert_eq!(records, [(b"a".to_vec(), b"1\n2\n=\n =".to_vec()), (b"b".to_vec(), Vec::new())]);
         for bad in

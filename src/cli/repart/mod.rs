@@ -363,6 +363,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut work = Work { jobs: args.jobs.count(), ..Work::default() };
     let dry = args.is_dry();
     if !dry {
+        // As systemd-repart, which makes the file and opens none that is there.
+        if options.empty == Empty::Create && options.image.symlink_metadata().is_ok() {
+            return Err(Error::new(Kind::Usage, "the image exists already")
+                .at(&options.image)
+                .at_flag("--empty=create")
+                .hint("remove it first; --empty=force makes a new table in it"));
+        }
         // An output that cannot be is told before the work and not after it.
         let output = Output::create(&options.image)?;
         work.spool = output.target().parent().map(Path::to_owned);

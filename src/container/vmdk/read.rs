@@ -37,8 +37,9 @@ pub(in crate::container) fn is_descriptor(text: &[u8]) -> bool {
     }
     let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let first = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with(b"#"));
-    let value = first.and_then(|line| line.strip_prefix(b"version"));
-    value.is_some_and(|value| matches!(value.trim_ascii(), [b'=', rest @ ..] if rest.trim_ascii_start().first().is_some_and(u8::is_ascii_digit)))
+    // A manifest may begin so too, and then has a table.
+    let has_table = || text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"["));
+    matches!(first, Some(b"version=1" | b"version=2" | b"version=3")) && !has_table()
 }
 
 /// A run of bytes of the file.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::allocate::{Usable, allocate};
 use super::body::Making;
-use super::definition::{CopyBlocks, Definition, Line, Verity};
+use super::definition::{CopyBlocks, Definition, Line, Minimize, Verity};
 use super::existing::{self, Existing, bits, kind_of};
 use super::locator::{Located, Locations};
 use super::measure::Content;
@@ -140,6 +140,7 @@ impl Maker<'_> {
     ) -> Result<Bytes> {
         let grain = grain(self.options, sector_size);
         let sizes: Vec<Option<Bytes>> = contents.iter().map(|content| content.size).collect();
+        check_most(plan, definitions, &sizes, grain)?;
         let there = self.existing.map_or(Bytes::ZERO, |existing| existing.image.length());
         let first = self.existing.and_then(Existing::first);
         // What is merged into another definition wants nothing itself.
@@ -351,6 +352,29 @@ fn clashes(plan: &Plan, definitions: &[Definition], options: &Options) -> Result
         let named = |part: &Part| part.definition.and_then(|number| definitions.get(number));
         let both = [named(part), named(twin)].into_iter().flatten();
         return Err(both.fold(error, |error, definition| definition.place(error, "UUID")));
+    }
+    Ok(())
+}
+
+/// Refuses contents that are larger than `SizeMaxBytes=` where they decide the size (`context_minimize`).
+///
+/// # Errors
+/// [`Kind::Capacity`], with the key.
+fn check_most(plan: &Plan, definitions: &[Definition], sizes: &[Option<Bytes>], grain: u64) -> Result<()> {
+    for (part, size) in plan.parts.iter().zip(sizes) {
+        let definition = part.definition.and_then(|number| definitions.get(number));
+        let Some((definition, size)) = definition.zip(*size) else { continue };
+        let Some(most) = definition.size.most else { continue };
+        if definition.minimize != Minimize::Off && part.current.is_none() && size.round_up(grain) > most {
+            let error = Error::new(
+                Kind::Capacity,
+                "the contents are larger than the largest size of their partition",
+            );
+            return Err(definition
+                .place(error, "SizeMaxBytes")
+                .expected(format!("at most {}", most.human()))
+                .found(size.round_up(grain).human()));
+        }
     }
     Ok(())
 }

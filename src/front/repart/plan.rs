@@ -320,7 +320,8 @@ impl Part {
         let system = self.kind.is_system() && definition.filesystem() == Some("vfat") && there.is_none();
         let system = if system { sizing.level.least_esp(sector) } else { Bytes::ZERO };
         let fixed = definition.filesystem().is_some_and(|name| READ_ONLY_FILESYSTEMS.contains(&name))
-            || definition.verity != Verity::Off;
+            || definition.verity != Verity::Off
+            || definition.minimize != Minimize::Off;
         let usual = if fixed && sizing.level.fits_what_cannot_grow() { LEAST } else { USUAL };
         let least = definition.size.least.unwrap_or(usual).round_up(grain).max(held).max(system);
         let most =

@@ -92,7 +92,7 @@ pub(super) fn body(
         (Verity::Hash, There(_), _) => {
             let error = Error::new(Kind::Manifest, "the data of these hashes is on the disk already")
                 .why("its GUID would not be that of the root hash, so that nothing finds it")
-                .hint("make data and hashes together, or --defer-partitions= both");
+                .hint("make data and hashes together, or defer both");
             return Err(definition.place(error, "Verity"));
         }
         (Verity::Hash, New(data), New(own)) => {
@@ -121,7 +121,7 @@ fn later(definition: &Definition, set: Set, options: &Options) -> Result<Vec<u8>
     let Some(root) = set.joined(options) else {
         let error =
             Error::new(Kind::Usage, "no signature is of the root hash of the partitions that are there");
-        let error = error.expected("--join-signature= of that root hash");
+        let error = error.expected("a joined signature of that root hash");
         let error = match (set.data, set.hash) {
             (Member::There(data), Member::There(hash)) => {
                 error.found(format!("partitions {data} and {hash}"))
@@ -131,7 +131,7 @@ fn later(definition: &Definition, set: Set, options: &Options) -> Result<Vec<u8>
         return Err(definition
             .place(error, "Verity")
             .why("the root hash of what is there is not computed again, and systemd-repart leaves the partition empty")
-            .hint("--defer-partitions= leaves the partition out for now"));
+            .hint("a deferred partition is left out for now"));
     };
     signer(definition, options)?.sign(root)?.padded(SIGNATURE)
 }

@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_record_counts_itself() {
         for (keyword, value, expected) in
-            [("path", "x", "10 path=x\n"), ("a", "bc", "8 a=bc\n"), ("a", "b", "7 a=b\n")]
+            [("path", "x", "9 path=x\n"), ("path", "xy", "11 path=xy\n"), ("a", "b", "6 a=b\n")]
         {
             let mut header = Header::default();
             header.record(keyword.as_bytes(), value.as_bytes());
