@@ -93,6 +93,7 @@ fn a_source_may_be_missing_only_where_nobody_says_where_it_goes() {
     let said = folder.create(&["--copy-source=."]);
     assert!(said.error().contains("does not exist, it is not copied"), "{}", said.error());
     folder.write("repart.d/1.conf", "[Partition]\nType=linux-generic\nCopyFiles=/gone:/there\n");
+    std::fs::remove_file(folder.path("image.raw")).unwrap();
     let said = folder.repart(&[
         "--empty=create",
         "--size=auto",

@@ -106,6 +106,45 @@ fn what_may_be_there_is_what_empty_says() {
     }
 }
 
+/// As with systemd-repart 262.1, which makes the file and opens none that is there.
+#[test]
+fn a_new_image_takes_no_place_of_another() {
+    let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=home\n")]);
+    folder.create(&[]);
+    let before = std::fs::read(folder.path("image.raw")).unwrap();
+    let arguments = ["--empty=create", "--size=40M", "--definitions=repart.d", SEED, "image.raw"];
+    let said = folder.repart(&arguments);
+    assert_eq!(said.code, 2);
+    for words in ["the image exists already", "image.raw", "--empty=create", "--empty=force"] {
+        assert!(said.error().contains(words), "{}", said.error());
+    }
+    assert_eq!(std::fs::read(folder.path("image.raw")).unwrap(), before);
+    // Nothing is written, so nothing is in the way.
+    assert_eq!(folder.repart(&[&["--dry-run=yes"], &arguments[..]].concat()).code, 0);
+}
+
+/// systemd-repart 262.1 says "Minimal partition size of … exceeds configured maximum size".
+#[test]
+fn contents_that_decide_a_size_do_not_exceed_the_largest_one() {
+    let definition =
+        "[Partition]\nType=root\nFormat=erofs\nCopyFiles=/tree:/\nMinimize=best\nSizeMaxBytes=100K\n";
+    let content = "not much ".repeat(40_000);
+    let folder = Folder::new(&[("repart.d/1.conf", definition), ("tree/file", &content)]);
+    let said = folder.repart(&[
+        "--empty=create",
+        "--size=auto",
+        "--definitions=repart.d",
+        "--copy-source=.",
+        SEED,
+        "image.raw",
+    ]);
+    assert_eq!(said.code, 1, "{}", said.error());
+    for words in ["1.conf:6: SizeMaxBytes=100K", "at most 100 KiB"] {
+        assert!(said.error().contains(words), "{}", said.error());
+    }
+    assert!(!folder.path("image.raw").exists());
+}
+
 #[test]
 fn a_factory_reset_is_told() {
     let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=home\nFactoryReset=yes\n")]);

@@ -158,7 +158,11 @@ fn a_deferred_signature_is_joined_later() {
     };
     for own in [[].as_slice(), &["--private-key=key.pem", "--certificate=cert.pem"]] {
         let said = again(own);
-        assert!(said.code == 2 && said.error().contains("--join-signature="), "{}", said.error());
+        assert!(
+            said.code == 2 && said.error().contains("a joined signature of that root hash"),
+            "{}",
+            said.error()
+        );
     }
     assert!(std::fs::read(folder.path("image.raw")).unwrap() == before);
     let said = again(&[&format!("--join-signature={root}:signature.der"), "--certificate=cert.pem"]);
