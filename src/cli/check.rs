@@ -19,7 +19,7 @@ use crate::progress::Progress;
 
 Nothing is repaired. The exit code is 1 if there are faults.")]
 pub(super) struct Args {
-    /// Image, or one partition of it: IMAGE[:PARTITION]
+    /// Image, or one partition of it: IMAGE, or IMAGE:PARTITION
     #[arg(value_name = "IMAGE")]
     image: OsString,
     /// Print JSON: a list of faults

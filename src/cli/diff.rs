@@ -25,10 +25,10 @@ reader sees differs, but bytes do, the first structure that differs is named.
 
 Exit codes: 0 equal, 1 different, 2 trouble.")]
 pub(super) struct Args {
-    /// IMAGE[:PARTITION][:/PATH], or a folder
+    /// Image as IMAGE, IMAGE:PARTITION or IMAGE:PARTITION:/PATH, or a folder
     #[arg(value_name = "FIRST")]
     first: OsString,
-    /// IMAGE[:PARTITION][:/PATH], or a folder
+    /// The other one, in the same form
     #[arg(value_name = "SECOND")]
     second: OsString,
     /// Show the bytes that differ first

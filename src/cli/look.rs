@@ -55,7 +55,7 @@ impl Place {
 
 With -l, the extended attributes of a file stand below it. Times are UTC, owners are numbers.")]
 pub(super) struct List {
-    /// Image, with a partition and a path in it: IMAGE[:PARTITION][:/PATH]; the path may have patterns
+    /// Image, with a partition and a path in it: IMAGE, IMAGE:PARTITION or IMAGE:PARTITION:/PATH; the path may have patterns
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<OsString>,
     /// Show mode, links, owner, size, time and attributes
@@ -122,7 +122,7 @@ fn unwritten(error: std::io::Error) -> Error {
   diskwright cat disk.qcow2:root:/etc/os-release
   diskwright cat 'disk.img:2:/etc/fstab' --from raw")]
 pub(super) struct Cat {
-    /// Image, with a partition and the path of a file in it: IMAGE[:PARTITION]:/PATH; the path may have patterns
+    /// Image, with a partition and the path of a file in it: IMAGE:/PATH or IMAGE:PARTITION:/PATH; the path may have patterns
     #[arg(value_name = "IMAGE:/PATH", required = true)]
     images: Vec<OsString>,
     #[command(flatten)]
@@ -170,7 +170,7 @@ pub(super) fn cat(args: &Cat) -> Result<()> {
 If FOLDER exists, the copy goes into it; the root of a filesystem has no name, so its contents do. Otherwise the copy \
 gets the name FOLDER. Nothing that exists is replaced, and nothing is written outside of FOLDER.")]
 pub(super) struct Copy {
-    /// Image, with a partition and a path in it: IMAGE[:PARTITION][:/PATH]; the path may have patterns
+    /// Image, with a partition and a path in it: IMAGE, IMAGE:PARTITION or IMAGE:PARTITION:/PATH; the path may have patterns
     #[arg(value_name = "IMAGE:/PATH")]
     image: OsString,
     /// Where the copy goes

@@ -126,7 +126,7 @@ fn member(number: u64) -> (String, zap::Value) {
 /// children. The list `empty` is shared by deadlists. Returns the directories and the heads of all datasets.
 ///
 /// # Errors
-/// [`Kind::Capacity`](crate::error::Kind::Capacity) where there is no space left.
+/// [`Kind::Capacity`] where there is no space left.
 pub(super) fn write(
     wish: &Wish<'_>,
     filled: &[Filled],

@@ -31,7 +31,7 @@ use verity::Verified;
 /// time if the manifest gives none, and makes the times of files be clamped.
 ///
 /// # Errors
-/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the line for parts that do not fit together; as
+/// [`Kind::Manifest`] with the line for parts that do not fit together; as
 /// [`nixos::describe`](crate::front::nixos::describe) for a NixOS system.
 pub(super) fn describe(
     manifest: Arc<Manifest>,
@@ -300,7 +300,7 @@ fn sector_size(manifest: &Manifest) -> Result<u32> {
 /// The id of the disk, of the kind that its table has.
 ///
 /// # Errors
-/// [`Kind::Manifest`](crate::error::Kind::Manifest) where it is of another kind.
+/// [`Kind::Manifest`] where it is of another kind.
 fn disk_id(manifest: &Manifest, scheme: Scheme) -> Result<Option<DiskId>> {
     match manifest.written.disk.guid {
         Some(id) => {
