@@ -1,7 +1,6 @@
 //! Menus compared with texts that people have read, and options that GRUB cannot have.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::options::{DefaultEntry, Options, Splash, State, TimeoutStyle, User};
@@ -247,8 +246,13 @@ fn fake(script: &str) -> (tempfile::TempDir, Grub) {
     }
     std::fs::create_dir(folder.path().join("bin")).unwrap();
     let program = folder.path().join("bin/grub-mkimage");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // A program that this process wrote is busy as long as a child that another test just started has its descriptor, so
+    // another process writes it.
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod 755 "$2""#, "sh", script])
+        .arg(&program);
+    assert!(shell.status().unwrap().success());
     let grub = Grub::new(&folder.path().join("lib/grub"), None).unwrap();
     (folder, grub)
 }
