@@ -17,7 +17,6 @@ use std::sync::Arc;
 use diskwright::filesystem::{Placement, ext4};
 use diskwright::image::{Data, Image};
 use diskwright::progress::Progress;
-use diskwright::tree::xattr::Patterns;
 use diskwright::tree::{self, Meta, Rules, Time, Tree};
 use diskwright::units::usize_of;
 use uuid::Uuid;
@@ -108,13 +107,7 @@ fn run_to(step: &str, folder: &Path) {
     match step {
         "start" => drop(black_box(folder.to_owned())),
         "scan" | "graft" => {
-            let request = tree::Request {
-                path: folder.to_owned(),
-                follow: true,
-                xattrs: Patterns::default(),
-                holes: true,
-                select: None,
-            };
+            let request = tree::Request::new(folder);
             let scanned = tree::scan(&[request], 1, &Progress::default()).expect("the files can be read");
             if step == "graft" {
                 let mut builder = tree::Builder::new(Time::default());

@@ -106,15 +106,7 @@ fn scan(criterion: &mut Criterion) {
         std::fs::create_dir_all(&place).expect("a directory can be made");
         std::fs::write(place.join(format!("file-{number}")), "content").expect("a file can be made");
     }
-    let request = || {
-        vec![tree::Request {
-            path: folder.path().to_owned(),
-            follow: true,
-            xattrs: Patterns::default(),
-            holes: true,
-            select: None,
-        }]
-    };
+    let request = || vec![tree::Request::new(folder.path())];
     let progress = Progress::default();
     let mut group = criterion.benchmark_group("scan");
     group.throughput(Throughput::Elements(5000));

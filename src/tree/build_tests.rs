@@ -3,7 +3,6 @@
 use super::*;
 use crate::progress::Progress;
 use crate::tree::scan::Request;
-use crate::tree::xattr::Patterns;
 use crate::tree::{Hardlinks, NodeId, Rules, Tree};
 
 fn meta(mode: u16) -> Meta {
@@ -60,13 +59,7 @@ fn the_more_specific_entry_decides_a_directory_in_any_order() {
     let host = tempfile::tempdir().unwrap();
     std::fs::create_dir(host.path().join("tmp")).unwrap();
     std::fs::write(host.path().join("tmp/file"), b"x").unwrap();
-    let request = Request {
-        path: host.path().to_owned(),
-        follow: true,
-        xattrs: Patterns::default(),
-        holes: true,
-        select: None,
-    };
+    let request = Request::new(host.path());
     let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
     for order in [[0, 1], [1, 0]] {
         let mut builder = Builder::new(Time::default());
@@ -95,13 +88,7 @@ fn hard_links_follow_their_policy() {
     for name in ["a", "c", "d"] {
         std::fs::File::options().write(true).open(host.path().join(name)).unwrap().set_times(times).unwrap();
     }
-    let request = Request {
-        path: host.path().to_owned(),
-        follow: true,
-        xattrs: Patterns::default(),
-        holes: true,
-        select: None,
-    };
+    let request = Request::new(host.path());
     let scan = crate::tree::scan(&[request], 2, &Progress::default()).unwrap();
     let links = |hardlinks| {
         let mut builder = Builder::new(Time::default());
@@ -139,13 +126,7 @@ fn what_a_boot_loader_reads_begins_with_data() {
     sparse("second", 10 * block, &[1]);
     sparse("first", 10 * block, &[0, 5]);
     sparse("two", 2 * block, &[1]);
-    let request = Request {
-        path: host.path().to_owned(),
-        follow: true,
-        xattrs: Patterns::default(),
-        holes: true,
-        select: None,
-    };
+    let request = Request::new(host.path());
     let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
     let mut builder = Builder::new(Time::default());
     let origin = builder.origin("contents[0]");
@@ -179,13 +160,7 @@ fn what_a_boot_partition_holds_begins_with_data() {
     for name in ["image", "grub/image"] {
         std::fs::File::create(host.path().join(name)).unwrap().set_len(40_960).unwrap();
     }
-    let request = Request {
-        path: host.path().to_owned(),
-        follow: true,
-        xattrs: Patterns::default(),
-        holes: true,
-        select: None,
-    };
+    let request = Request::new(host.path());
     let scan = crate::tree::scan(&[request], 1, &Progress::default()).unwrap();
     let first = |target: &[u8], boot: Option<bool>| {
         let mut builder = Builder::new(Time::default());

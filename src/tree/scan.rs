@@ -39,6 +39,14 @@ pub struct Request {
     pub select: Option<Arc<Selection>>,
 }
 
+impl Request {
+    /// For all that is at `path`, or where a link there leads, with holes and the usual attributes.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), follow: true, xattrs: Patterns::default(), holes: true, select: None }
+    }
+}
+
 /// Host paths that a scan leaves out, links above them resolved as those of its requests are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclusions {
@@ -360,16 +368,6 @@ impl Scan {
 mod tests {
     use super::*;
 
-    fn request(path: &Path) -> Request {
-        Request {
-            path: path.to_owned(),
-            follow: true,
-            xattrs: Patterns::default(),
-            holes: true,
-            select: None,
-        }
-    }
-
     #[test]
     fn a_tree_is_found_sorted_whatever_the_number_of_threads() {
         let top = tempfile::tempdir().unwrap();
@@ -380,7 +378,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("a", top.path().join("link")).unwrap();
         for jobs in [1, 4] {
-            let scan = scan(&[request(top.path())], jobs, &Progress::default()).unwrap();
+            let scan = scan(&[Request::new(top.path())], jobs, &Progress::default()).unwrap();
             let What::Directory(number) = scan.roots[0].entry.what else { panic!() };
             let (_, shelf, entries) = scan.listing(number).unwrap();
             let names: Vec<_> = entries.iter().map(|entry| shelf.name(entry)).collect();
@@ -414,7 +412,7 @@ mod tests {
             contents: [real.join("d/e"), real.join("elsewhere")].into(),
         };
         let names = |without: Exclusions| {
-            let request = (request(top.path()), Arc::new(without));
+            let request = (Request::new(top.path()), Arc::new(without));
             scan_without(&[request], 2, &Progress::default()).unwrap().names()
         };
         // The root, a, a/b, a/c, d, d/e, d/e/f, g.
@@ -425,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_missing_source_is_named() {
-        let error = scan(&[request(Path::new("/nonexistent/x"))], 2, &Progress::default()).unwrap_err();
+        let error = scan(&[Request::new("/nonexistent/x")], 2, &Progress::default()).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/x"), "{error}");
         assert_eq!(error.kind(), Kind::Source);
     }

@@ -117,6 +117,14 @@ impl Pairs {
         taken.into_iter().map(|(key, value)| (key[prefix.len()..].to_owned(), value)).collect()
     }
 
+    /// What every disk may have: its name, and the options of its drive and of its device.
+    fn disk(&mut self) -> Result<(Option<String>, Options, Options), String> {
+        let name = self.take("name", false)?;
+        let (drive, mut device) = (self.options("drive."), self.options("device."));
+        put(&mut device, "serial", self.take("serial", false)?);
+        Ok((name, drive, device))
+    }
+
     /// Refuses what nobody took; `known` are the keys.
     fn finish(self, known: &str) -> Result<(), String> {
         match (self.first, self.pairs.first()) {
@@ -129,9 +137,19 @@ impl Pairs {
     }
 }
 
-/// A value as JSON, where the text begins like it.
-fn json<T: for<'de> Deserialize<'de>>(text: &str) -> Option<Result<T, String>> {
-    text.trim_start().starts_with('{').then(|| serde_json::from_str(text).map_err(|error| error.to_string()))
+/// A value from JSON, where the text begins like it, or else from its keys and values, of which `known` lists the keys.
+fn parsed<T: for<'de> Deserialize<'de>>(
+    text: &str,
+    known: &str,
+    of: impl FnOnce(&mut Pairs) -> Result<T, String>,
+) -> Result<T, String> {
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(text).map_err(|error| error.to_string());
+    }
+    let mut pairs = Pairs::new(text)?;
+    let value = of(&mut pairs)?;
+    pairs.finish(known)?;
+    Ok(value)
 }
 
 /// Adds what has a key of its own to options.
@@ -143,17 +161,12 @@ impl FromStr for EmptyDisk {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(disk) = json(text) {
-            return disk;
-        }
-        let mut pairs = Pairs::new(text)?;
-        let size = pairs.take("size", true)?.ok_or("an empty disk has a size")?;
-        let size = size.parse().map_err(|why: crate::units::SizeError| format!("size: {why}"))?;
-        let name = pairs.take("name", false)?;
-        let (drive, mut device) = (pairs.options("drive."), pairs.options("device."));
-        put(&mut device, "serial", pairs.take("serial", false)?);
-        pairs.finish("size, serial, name, drive.KEY, device.KEY")?;
-        Ok(Self { size, name, drive, device })
+        parsed(text, "size, serial, name, drive.KEY, device.KEY", |pairs| {
+            let size = pairs.take("size", true)?.ok_or("an empty disk has a size")?;
+            let size = size.parse().map_err(|why: crate::units::SizeError| format!("size: {why}"))?;
+            let (name, drive, device) = pairs.disk()?;
+            Ok(Self { size, name, drive, device })
+        })
     }
 }
 
@@ -161,17 +174,12 @@ impl FromStr for Drive {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(disk) = json(text) {
-            return disk;
-        }
-        let mut pairs = Pairs::new(text)?;
-        let file = pairs.take("file", true)?.ok_or("a disk has a file")?;
-        let name = pairs.take("name", false)?;
-        let (mut drive, mut device) = (pairs.options("drive."), pairs.options("device."));
-        put(&mut drive, "format", pairs.take("format", false)?);
-        put(&mut device, "serial", pairs.take("serial", false)?);
-        pairs.finish("file, format, serial, name, drive.KEY, device.KEY")?;
-        Ok(Self { file, name, drive, device })
+        parsed(text, "file, format, serial, name, drive.KEY, device.KEY", |pairs| {
+            let file = pairs.take("file", true)?.ok_or("a disk has a file")?;
+            let (name, mut drive, device) = pairs.disk()?;
+            put(&mut drive, "format", pairs.take("format", false)?);
+            Ok(Self { file, name, drive, device })
+        })
     }
 }
 
@@ -179,19 +187,16 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(share) = json(text) {
-            return share;
-        }
-        let mut pairs = Pairs::new(text)?;
-        let tag = pairs.take("tag", false)?.ok_or("a share has a tag")?;
-        let source = pairs.take("source", false)?.ok_or("a share has a source")?;
-        let writable = match pairs.take("writable", false)?.as_deref() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => return Err(format!("writable: true or false, not `{other}`")),
-        };
-        pairs.finish("tag, source, writable")?;
-        Ok(Self { tag, source, writable })
+        parsed(text, "tag, source, writable", |pairs| {
+            let tag = pairs.take("tag", false)?.ok_or("a share has a tag")?;
+            let source = pairs.take("source", false)?.ok_or("a share has a source")?;
+            let writable = match pairs.take("writable", false)?.as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(other) => return Err(format!("writable: true or false, not `{other}`")),
+            };
+            Ok(Self { tag, source, writable })
+        })
     }
 }
 

@@ -273,17 +273,7 @@ fn an_archive_has_everything() {
         }
     }
     let aspects: &[Aspect] = if is_root() {
-        &[
-            Aspect::Mode,
-            Aspect::Owner,
-            Aspect::Time,
-            Aspect::Links,
-            Aspect::Groups,
-            Aspect::Bytes,
-            Aspect::Target,
-            Aspect::Device,
-            Aspect::Xattrs,
-        ]
+        &ALL_BUT_HOLES
     } else {
         &[Aspect::Time, Aspect::Links, Aspect::Groups, Aspect::Bytes, Aspect::Target]
     };

@@ -14,7 +14,7 @@ use crate::tiny::Tiny;
 const PATH: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-";
 
 /// The evaluation of a file of this repository.
-fn evaluation(file: &str) -> Command {
+pub(crate) fn evaluation(file: &str) -> Command {
     let mut eval = nix("nix-instantiate");
     eval.args(["--eval", "--strict", "--json"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
     eval
@@ -29,11 +29,15 @@ fn evaluate(more: &str) -> Command {
 
 /// The result: name, script, manifest and filename. The manifest must parse.
 fn image(more: &str) -> Value {
-    let said = must(&mut evaluate(more)).text();
-    let value: Value = serde_json::from_str(&said).unwrap();
+    image_of(&mut evaluate(more))
+}
+
+/// The result of an evaluation with them. The manifest must parse.
+pub(crate) fn image_of(evaluation: &mut Command) -> Value {
+    let value: Value = serde_json::from_str(&must(evaluation).text()).unwrap();
     let manifest = value["manifest"].to_string();
     Manifest::read(manifest.as_bytes(), Path::new("manifest.json"), Path::new("/"))
-        .unwrap_or_else(|error| panic!("{more}: {error}"));
+        .unwrap_or_else(|error| panic!("{evaluation:?}: {error}"));
     value
 }
 

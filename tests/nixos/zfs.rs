@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use diskwright::front::manifest::Manifest;
 use serde_json::{Value, json};
 
 use crate::closure::{build, grub, grub_mkimage, host, nix};
+use crate::function::{evaluation, image_of};
 use crate::support::guest::Guest;
 use crate::support::nix::program;
 use crate::support::tools::{command, must, scratch};
@@ -16,15 +16,7 @@ use crate::tiny::Tiny;
 
 /// Name, script, manifest and filename for these arguments. The manifest must parse.
 fn image(kind: &str, more: &str) -> Value {
-    let mut eval = nix("nix-instantiate");
-    eval.args(["--eval", "--strict", "--json"]);
-    eval.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/zfs-function.nix"));
-    let said = must(eval.args(["--argstr", "kind", kind, "--arg", "more", more])).text();
-    let value: Value = serde_json::from_str(&said).unwrap();
-    let manifest = value["manifest"].to_string();
-    Manifest::read(manifest.as_bytes(), Path::new("manifest.json"), Path::new("/"))
-        .unwrap_or_else(|error| panic!("{more}: {error}"));
-    value
+    image_of(evaluation("nix/tests/zfs-function.nix").args(["--argstr", "kind", kind, "--arg", "more", more]))
 }
 
 #[test]

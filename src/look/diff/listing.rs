@@ -74,13 +74,7 @@ impl<'a> Listing<'a> {
     }
 
     fn of_folder(path: &std::path::Path, progress: &Progress) -> Result<Self> {
-        let request = tree::Request {
-            path: path.to_owned(),
-            follow: true,
-            xattrs: Default::default(),
-            holes: true,
-            select: None,
-        };
+        let request = tree::Request::new(path);
         let scan = tree::scan(&[request], 1, progress)?;
         let mut builder = tree::Builder::new(Time::default());
         let origin = builder.origin("folder");
