@@ -246,19 +246,21 @@ fn long(rows: &[Row], text: &mut String) {
     let minor = width(&|row| device(row).map(|(_, minor)| minor.into()));
     let devices = if major > 0 { major + 2 + minor } else { 0 };
     let size = width(&|row| device(row).is_none().then(|| row.space.size.get())).max(devices);
+    let has_acl =
+        |row: &Row| row.node.meta.xattrs.iter().any(|own| own.name.starts_with(b"system.posix_acl_"));
+    // Where one file of a list has an ACL, the others have a blank in its place.
+    let any_has_acl = rows.iter().any(has_acl);
     for row in rows {
         let meta = &row.node.meta;
         let length = match device(row) {
             Some((number, sub)) => format!("{number:>0$}, {sub:>minor$}", major + size - devices),
             None => format!("{:>size$}", row.space.size.get()),
         };
-        let mark =
-            if meta.xattrs.iter().any(|own| own.name.starts_with(b"system.posix_acl_")) { "+" } else { "" };
-        // Where one file of a list has an ACL, the others have a blank in its place.
-        let any = rows
-            .iter()
-            .any(|row| row.node.meta.xattrs.iter().any(|own| own.name.starts_with(b"system.posix_acl_")));
-        let mark = if any && mark.is_empty() { " " } else { mark };
+        let mark = match (has_acl(row), any_has_acl) {
+            (true, _) => "+",
+            (false, true) => " ",
+            (false, false) => "",
+        };
         text.push_str(&format!(
             "{}{mark} {:>links$} {:>uid$} {:>gid$} {length} {} {}",
             mode(&row.node),
