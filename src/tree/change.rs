@@ -1,5 +1,7 @@
 //! Metadata for what other entries have brought.
 
+use std::collections::{HashMap, HashSet};
+
 use super::build::{Builder, parts};
 use super::xattr::{after_chmod, matches};
 use super::{Content, Time, Xattr};
@@ -48,14 +50,26 @@ impl Builder {
                 .expected("another entry to bring it")
                 .found(printable(target)));
         }
+        let mut group_of = HashMap::new();
+        for (group, names) in self.groups.iter().enumerate() {
+            for name in names {
+                group_of.entry(*name).or_insert(group);
+            }
+        }
+        let mut changed = HashSet::new();
         while let Some(id) = found.pop() {
             if below {
                 found.extend_from_slice(self.children_of(id));
             }
-            // All names of an inode have its metadata.
-            let names = self.groups.iter().find(|group| group.contains(&id)).cloned();
-            for name in names.unwrap_or_else(|| vec![id]) {
-                self.change_one(name, change);
+            // All names of an inode have its metadata. They change together, and once.
+            match group_of.get(&id) {
+                Some(group) if changed.insert(*group) => {
+                    for name in self.groups[*group].clone() {
+                        self.change_one(name, change);
+                    }
+                }
+                Some(_) => {}
+                None => self.change_one(id, change),
             }
         }
         Ok(())
