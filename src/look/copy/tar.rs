@@ -264,9 +264,21 @@ impl Archive<'_> {
         self.header(header)
     }
 
+    /// Writes a regular file with zeros for its holes.
+    fn plain(&mut self, volume: &dyn Volume, inode: Inode, size: Bytes, mut header: Header) -> Result<()> {
+        header.size = size.get();
+        self.header(header)?;
+        self.reader.stream(volume, inode, size, self.out, self.progress)?;
+        self.pad(size.get())
+    }
+
     /// Writes a regular file; without its holes if they are large.
     fn file(&mut self, volume: &dyn Volume, inode: Inode, size: Bytes, mut header: Header) -> Result<()> {
         header.kind = b'0';
+        // A small file has no large holes, so nothing has to ask where its data is.
+        if size.get() < HOLES {
+            return self.plain(volume, inode, size, header);
+        }
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         volume.data(inode, &mut |at, piece| {
             for segment in piece.segments() {
@@ -280,10 +292,7 @@ impl Archive<'_> {
         })?;
         let stored: u64 = ranges.iter().map(|(start, end)| end - start).sum();
         if size.get() - stored.min(size.get()) < HOLES {
-            header.size = size.get();
-            self.header(header)?;
-            self.reader.stream(volume, inode, size, self.out, self.progress)?;
-            return self.pad(size.get());
+            return self.plain(volume, inode, size, header);
         }
         // The end of the file is a range of its own, if the last one ends before.
         if ranges.last().is_none_or(|(_, end)| *end < size.get()) {
