@@ -1,6 +1,6 @@
 //! From the entries of a filesystem to a [`Tree`]: one scan of all host paths, then one name after another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -132,14 +132,16 @@ impl Reading<'_> {
     }
 
     /// Does what needs all names: owners by their names, and metadata of what other entries brought.
-    fn change(
+    fn change<'a>(
         &self,
         builder: &mut tree::Builder,
-        entries: &[Entry],
-        named: &[(usize, Origin, &Accounts)],
+        entries: &'a [Entry],
+        named: &[(usize, Origin, &'a Accounts)],
     ) -> Result<()> {
+        let mut known = HashMap::new();
         for (number, origin, owner) in named {
-            let ids = builder.ids(owner).map_err(|error| self.blame(error.about("owner"), *number))?;
+            let ids =
+                ids(builder, owner, &mut known).map_err(|error| self.blame(error.about("owner"), *number))?;
             builder.own(*origin, ids);
         }
         for (number, entry) in entries.iter().enumerate() {
@@ -147,7 +149,7 @@ impl Reading<'_> {
             let mut changed = || -> Result<()> {
                 let mut change = change.clone();
                 if let Some(owner) = &entry.owner {
-                    change.owner = Some(builder.ids(owner)?);
+                    change.owner = Some(ids(builder, owner, &mut known)?);
                 }
                 builder.change(entry.target.as_bytes(), *below, &change)
             };
@@ -203,6 +205,20 @@ impl Reading<'_> {
         }
         Ok(text)
     }
+}
+
+/// As [`tree::Builder::ids`]. Accounts that are `known` already are not looked up again.
+fn ids<'a>(
+    builder: &tree::Builder,
+    owner: &'a Accounts,
+    known: &mut HashMap<&'a Accounts, (u32, u32)>,
+) -> Result<(u32, u32)> {
+    if let Some(ids) = known.get(owner) {
+        return Ok(*ids);
+    }
+    let ids = builder.ids(owner)?;
+    known.insert(owner, ids);
+    Ok(ids)
 }
 
 /// The number of the entry that brings the host file `path`. If several do, it is the one with the longest
