@@ -1,57 +1,12 @@
 //! Extended attributes for people: text as getfattr(1) shows it, file capabilities as getcap(8) does.
 
+use crate::encoding::to_hex;
 use crate::text::printable;
+use crate::tree::capability::{EFFECTIVE, NAMES};
+use crate::units::{index, joined};
 
 /// The attribute that has the capabilities of a program.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
-
-/// Names of capabilities by number (linux/include/uapi/linux/capability.h).
-const NAMES: [&str; 41] = [
-    "cap_chown",
-    "cap_dac_override",
-    "cap_dac_read_search",
-    "cap_fowner",
-    "cap_fsetid",
-    "cap_kill",
-    "cap_setgid",
-    "cap_setuid",
-    "cap_setpcap",
-    "cap_linux_immutable",
-    "cap_net_bind_service",
-    "cap_net_broadcast",
-    "cap_net_admin",
-    "cap_net_raw",
-    "cap_ipc_lock",
-    "cap_ipc_owner",
-    "cap_sys_module",
-    "cap_sys_rawio",
-    "cap_sys_chroot",
-    "cap_sys_ptrace",
-    "cap_sys_pacct",
-    "cap_sys_admin",
-    "cap_sys_boot",
-    "cap_sys_nice",
-    "cap_sys_resource",
-    "cap_sys_time",
-    "cap_sys_tty_config",
-    "cap_mknod",
-    "cap_lease",
-    "cap_audit_write",
-    "cap_audit_control",
-    "cap_setfcap",
-    "cap_mac_override",
-    "cap_mac_admin",
-    "cap_syslog",
-    "cap_wake_alarm",
-    "cap_block_suspend",
-    "cap_audit_read",
-    "cap_perfmon",
-    "cap_bpf",
-    "cap_checkpoint_restore",
-];
-
-/// The flag of the first word that makes permitted capabilities effective (VFS_CAP_FLAGS_EFFECTIVE).
-const EFFECTIVE: u32 = 1;
 
 /// The capabilities in a value of `security.capability`, as getcap(8) prints them; `None` for bytes that are none
 /// (linux/include/uapi/linux/capability.h, vfs_cap_data and vfs_ns_cap_data).
@@ -91,11 +46,7 @@ pub(super) fn capabilities(value: &[u8]) -> Option<String> {
 }
 
 fn name(bit: u32) -> String {
-    NAMES.get(crate::units::index(bit)).map_or_else(|| bit.to_string(), |name| (*name).to_owned())
-}
-
-fn joined(low: u32, high: u32) -> u64 {
-    crate::units::joined(low, high)
+    NAMES.get(index(bit)).map_or_else(|| bit.to_string(), |name| format!("cap_{name}"))
 }
 
 /// The value of an attribute: in quotation marks where all of it is text, else in hexadecimal.
@@ -110,8 +61,7 @@ pub(super) fn value(bytes: &[u8]) -> String {
 
 /// Bytes in hexadecimal after `0x`, as getfattr(1) has them.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("0x{digits}")
+    format!("0x{}", to_hex(bytes))
 }
 
 #[cfg(test)]

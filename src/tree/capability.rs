@@ -1,7 +1,7 @@
 //! Capabilities of a file as text (cap_from_text(3)), and as the kernel keeps them in `security.capability`.
 
-/// The names, by their numbers (linux/capability.h).
-const NAMES: [&str; 41] = [
+/// The names without their prefix `cap_`, by their numbers (linux/capability.h).
+pub(crate) const NAMES: [&str; 41] = [
     "chown",
     "dac_override",
     "dac_read_search",
@@ -45,10 +45,10 @@ const NAMES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
-/// Revision 2 of the attribute, and the bit of its first word that makes the permitted ones effective
-/// (linux/capability.h, VFS_CAP_REVISION_2 and VFS_CAP_FLAGS_EFFECTIVE).
+/// Revision 2 of the attribute (linux/capability.h, VFS_CAP_REVISION_2).
 const REVISION: u32 = 0x0200_0000;
-const EFFECTIVE: u32 = 1;
+/// The bit of its first word that makes the permitted ones effective (linux/capability.h, VFS_CAP_FLAGS_EFFECTIVE).
+pub(crate) const EFFECTIVE: u32 = 1;
 
 /// The three sets of capabilities, as bits.
 #[derive(Clone, Copy, Default)]
