@@ -31,7 +31,7 @@ impl Map {
             let (others, extended) = more_sparse(&block, member)?;
             pieces.extend(others);
             more = extended;
-            few(&pieces, member)?;
+            few(pieces.len(), member)?;
         }
         Ok(Self { size, pieces })
     }
@@ -93,8 +93,9 @@ impl Map {
     }
 }
 
-fn few(pieces: &[(u64, u64)], member: &[u8]) -> Result<()> {
-    if pieces.len() <= MOST {
+/// Refuses a `count` of pieces that is too large.
+fn few(count: usize, member: &[u8]) -> Result<()> {
+    if count <= MOST {
         return Ok(());
     }
     Err(damaged("a file of the archive has too many holes")
@@ -127,7 +128,7 @@ fn listed(records: &Records, member: &[u8]) -> Result<Vec<(u64, u64)>> {
         return Err(bad_number("map of a sparse file", b"an odd count of numbers", member));
     }
     let pieces: Vec<(u64, u64)> = pairs.iter().map(|[offset, length]| (*offset, *length)).collect();
-    few(&pieces, member).map(|()| pieces)
+    few(pieces.len(), member).map(|()| pieces)
 }
 
 /// The pieces in front of the data (1.0): how many, then the numbers, each on a line; filled up to whole blocks. With them,
@@ -135,9 +136,7 @@ fn listed(records: &Records, member: &[u8]) -> Result<Vec<(u64, u64)>> {
 fn leading(stored: u64, input: &mut Input<'_>, member: &[u8]) -> Result<(Vec<(u64, u64)>, u64)> {
     let mut lines = Lines { input, stored, taken: 0, block: Vec::new(), member };
     let count = usize::try_from(lines.next()?).unwrap_or(usize::MAX);
-    if count > MOST {
-        few(&vec![(0, 0); MOST + 1], member)?;
-    }
+    few(count, member)?;
     let mut pieces = Vec::new();
     for _ in 0..count {
         pieces.push((lines.next()?, lines.next()?));
