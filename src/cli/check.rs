@@ -1,11 +1,10 @@
 //! `diskwright check`: faults of an image.
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use super::convert::Source;
+use super::rows::Rows;
 use super::signals::watch;
-use super::unless_nobody_reads;
 use crate::error::{Error, Kind, Result};
 use crate::look::check::{Finding, check};
 use crate::look::{Address, Medium};
@@ -40,28 +39,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
             .expected("IMAGE or IMAGE:PARTITION"));
     }
     let medium = Medium::open(&address.image, &args.from.options())?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let unwritten = |error| Error::new(Kind::Output, "cannot write to standard output").because(error);
-    let (mut faults, mut lines) = (0_u64, 0_u64);
+    let (mut rows, mut faults) = (Rows::new(args.json), 0_u64);
     check(&medium, address.partition.as_deref(), &mut |finding: Finding| {
         progress.check()?;
-        let line = if args.json {
-            let text = serde_json::to_string(&finding)
-                .map_err(|error| Error::bug("a finding is no JSON").because(error))?;
-            format!("{}\n  {text}", if lines == 0 { "[" } else { "," })
-        } else {
-            format!("{finding}\n")
-        };
-        lines += 1;
         faults += u64::from(!finding.unjudged);
-        unless_nobody_reads(out.write_all(line.as_bytes()).map_err(unwritten))
+        rows.row(&finding)
     })?;
-    let end = match (args.json, lines) {
-        (false, _) => "",
-        (true, 0) => "[]\n",
-        (true, _) => "\n]\n",
-    };
-    unless_nobody_reads(out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(unwritten))?;
+    rows.end()?;
     match faults {
         0 => Ok(()),
         1 => Err(Error::new(Kind::Format, "the image has a fault").at(address.place())),

@@ -1,12 +1,11 @@
 //! `diskwright diff`: what differs between two images, or an image and a folder.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
 
 use super::convert::{Source, warn};
+use super::rows::Rows;
 use super::signals::watch;
-use super::unless_nobody_reads;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::Volume;
 use crate::look::diff::{Difference, Options, Side, media, trees};
@@ -91,20 +90,8 @@ pub(super) fn run(args: &Args) -> Result<bool> {
     watch(&progress.stop_flag())?;
     let (first, second) = (Operand::open(&args.first, &args.from)?, Operand::open(&args.second, &args.from)?);
     let options = Options { content: args.content, progress: &progress };
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let unwritten = |error| Error::new(Kind::Output, "cannot write to standard output").because(error);
-    let mut count = 0_u64;
-    let mut each = |difference: Difference| {
-        let line = if args.json {
-            let text = serde_json::to_string(&difference)
-                .map_err(|error| Error::bug("a difference is no JSON").because(error))?;
-            format!("{}\n  {text}", if count == 0 { "[" } else { "," })
-        } else {
-            format!("{difference}\n")
-        };
-        count += 1;
-        unless_nobody_reads(out.write_all(line.as_bytes()).map_err(unwritten))
-    };
+    let mut rows = Rows::new(args.json);
+    let mut each = |difference: Difference| rows.row(&difference);
     let equal = match (&first, &second) {
         (Operand::Medium(one, of_one), Operand::Medium(other, of_other))
             if !first.is_tree() && !second.is_tree() =>
@@ -118,11 +105,6 @@ pub(super) fn run(args: &Args) -> Result<bool> {
             trees(side(&first, one.as_ref())?, side(&second, other.as_ref())?, "", &options, &mut each)?
         }
     };
-    let end = match (args.json, count) {
-        (false, _) => "",
-        (true, 0) => "[]\n",
-        (true, _) => "\n]\n",
-    };
-    unless_nobody_reads(out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(unwritten))?;
+    rows.end()?;
     Ok(equal)
 }

@@ -15,6 +15,7 @@ mod manual;
 mod mkfs;
 mod nixos;
 mod repart;
+mod rows;
 mod serve;
 mod signals;
 mod standard;
@@ -248,10 +249,7 @@ fn wants_colour() -> bool {
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     unless_nobody_reads(
-        stdout
-            .write_all(bytes)
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error)),
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(crate::pour::write_error),
     )
 }
 
