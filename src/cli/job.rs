@@ -401,10 +401,8 @@ impl Common {
         }
         let root = folder.and_then(|folder| folder.canonicalize().ok());
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        let written = dump(&built.image, root.as_deref(), &mut out).and_then(|()| {
-            out.flush()
-                .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))
-        });
+        let written = dump(&built.image, root.as_deref(), &mut out)
+            .and_then(|()| out.flush().map_err(crate::pour::write_error));
         // The rest in the buffer has no reader either.
         let _ = out.into_parts();
         super::unless_nobody_reads(written)

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::filesystem::{Content, Volume};
 use crate::look::copy::{self, Owner, Reader, copy as copy_item, tar};
 use crate::look::{Address, Item, Last, Medium, expand, list};
+use crate::pour::write_error;
 use crate::progress::Progress;
 
 /// How a place in an image is found.
@@ -93,7 +94,7 @@ pub(super) fn ls(args: &List) -> Result<()> {
         let (volume, items) = args.place.items(&address, Last::Kept)?;
         if args.images.len() > 1 && !args.json {
             let gap = if number > 0 { "\n" } else { "" };
-            unless_nobody_reads(writeln!(out, "{gap}{address}").map_err(unwritten))?;
+            unless_nobody_reads(writeln!(out, "{gap}{address}").map_err(write_error))?;
         }
         let mut trouble = |error: Error| {
             if error.kind() == Kind::Interrupted {
@@ -105,15 +106,11 @@ pub(super) fn ls(args: &List) -> Result<()> {
         };
         unless_nobody_reads(list::list(&*volume, items, options, &mut out, &mut trouble))?;
     }
-    unless_nobody_reads(out.flush().map_err(unwritten))?;
+    unless_nobody_reads(out.flush().map_err(write_error))?;
     match failed {
         None => Ok(()),
         Some(kind) => Err(Error::new(kind, "some files could not be listed")),
     }
-}
-
-fn unwritten(error: std::io::Error) -> Error {
-    Error::new(Kind::Output, "cannot write to standard output").because(error)
 }
 
 /// Arguments of `cat`.

@@ -95,8 +95,7 @@ pub(super) struct Standard {
 /// [`Kind::Output`] where it is closed.
 pub(super) fn standard_output(progress: &Progress) -> Result<Standard> {
     let stdout = std::io::stdout().lock();
-    let out = rustix::io::dup(&stdout)
-        .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))?;
+    let out = rustix::io::dup(&stdout).map_err(|error| crate::pour::write_error(error.into()))?;
     Ok(Standard::over(out.into(), progress.clone()))
 }
 

@@ -11,6 +11,7 @@ use super::walk::entries;
 use crate::calendar::date;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::{Content, Inode, Node, Space, Volume};
+use crate::pour::write_error;
 use crate::text::printable;
 use crate::tree::Time;
 use crate::units::{Bytes, KIB};
@@ -120,9 +121,7 @@ struct Lister<'a> {
 
 impl Lister<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out
-            .write_all(bytes)
-            .map_err(|error| Error::new(Kind::Output, "cannot write to standard output").because(error))
+        self.out.write_all(bytes).map_err(write_error)
     }
 
     /// Whether an item that was named is shown by what is in it: a directory, and without `-l` a link to one.

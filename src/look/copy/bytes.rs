@@ -5,9 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use super::folder::Folder;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::filesystem::{Inode, Volume};
 use crate::image::{Cursor, Image, Slice};
+use crate::pour::write_error;
 use crate::progress::Progress;
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
@@ -98,7 +99,7 @@ impl Reader {
             self.pieces(&piece, &mut |offset, bytes| {
                 progress.check()?;
                 zeros(at.get() + offset - done, out)?;
-                out.write_all(bytes).map_err(unwritten)?;
+                out.write_all(bytes).map_err(write_error)?;
                 done = at.get() + offset + u64_of(bytes.len());
                 Ok(())
             })
@@ -113,12 +114,8 @@ pub(super) fn zeros(count: u64, out: &mut dyn Write) -> Result<()> {
     let mut left = count;
     while left > 0 {
         let length = left.min(u64_of(ZEROS.len()));
-        out.write_all(&ZEROS[..usize_of(length)]).map_err(unwritten)?;
+        out.write_all(&ZEROS[..usize_of(length)]).map_err(write_error)?;
         left -= length;
     }
     Ok(())
-}
-
-pub(super) fn unwritten(error: std::io::Error) -> Error {
-    Error::new(Kind::Output, "cannot write to standard output").because(error)
 }

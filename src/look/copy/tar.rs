@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::bytes::{Reader, unwritten, zeros};
+use super::bytes::{Reader, zeros};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Content, Inode, Node, Volume};
 use crate::look::find::Item;
 use crate::look::walk::{Step, walk};
+use crate::pour::write_error;
 use crate::progress::Progress;
 use crate::text::printable;
 use crate::tree::Time;
@@ -76,7 +77,7 @@ pub fn write(
     }
     // Two records of zeros are the end.
     archive.put(&[0; 2 * RECORD])?;
-    archive.out.flush().map_err(unwritten)?;
+    archive.out.flush().map_err(write_error)?;
     let warning = |(count, path): (u64, Vec<u8>)| {
         Warning(format!("no archive has sockets: {count} of them are left out, {} first", printable(&path)))
     };
@@ -187,7 +188,7 @@ fn decimal(time: Time) -> String {
 
 impl Archive<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(unwritten)
+        self.out.write_all(bytes).map_err(write_error)
     }
 
     /// Fills the last record of so many bytes with zeros.
@@ -316,7 +317,7 @@ impl Archive<'_> {
         volume.data(inode, &mut |_, piece| {
             reader.pieces(&piece, &mut |_, bytes| {
                 progress.check()?;
-                out.write_all(bytes).map_err(unwritten)
+                out.write_all(bytes).map_err(write_error)
             })
         })?;
         self.pad(stored)
