@@ -9,7 +9,7 @@ use crate::container;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::{self, Fault};
 use crate::inspect;
-use crate::table::{Scheme, Type};
+use crate::table::Scheme;
 use crate::text::printable;
 
 /// A fault of an image.
@@ -66,7 +66,6 @@ pub fn check(medium: &Medium, partition: Option<&str>, each: Each<'_>) -> Result
 fn places(medium: &Medium, each: Each<'_>) -> Result<()> {
     let Some(table) = medium.table() else { return Ok(()) };
     let length = medium.opened().image.length();
-    let extended = |kind: Type| matches!(kind, Type::Mbr(0x05 | 0x0f | 0x85));
     for (number, placed) in (1..).zip(&table.partitions) {
         let subject = format!("partition {}", placed.number);
         if placed.end() > length {
@@ -84,7 +83,8 @@ fn places(medium: &Medium, each: Each<'_>) -> Result<()> {
             }
         }
         let overlaps = |other: &&crate::table::Placed| {
-            let inside = extended(placed.kind) && other.logical || extended(other.kind) && placed.logical;
+            let inside =
+                placed.kind.is_extended() && other.logical || other.kind.is_extended() && placed.logical;
             !inside && placed.offset < other.end() && other.offset < placed.end()
         };
         for other in table.partitions.iter().skip(number).filter(overlaps) {

@@ -9,11 +9,8 @@ use crate::filesystem::{self, Volume};
 use crate::image::Slice;
 use crate::inspect;
 use crate::table::read::Table;
-use crate::table::{self, Placed, Scheme, Type};
+use crate::table::{self, Placed, Scheme};
 use crate::text::{nearest, printable};
-
-/// The types of an MBR partition that holds logical partitions and no filesystem.
-const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 
 /// An open image with its partition table.
 #[derive(Debug)]
@@ -230,9 +227,7 @@ impl Part {
             return Ok(volume);
         }
         let error = |what: &str| Error::new(Kind::Format, what).at(&self.place);
-        if let Some(Type::Mbr(kind)) = self.partition.as_ref().map(|placed| placed.kind)
-            && EXTENDED.contains(&kind)
-        {
+        if self.partition.as_ref().is_some_and(|placed| placed.kind.is_extended()) {
             return Err(error("an extended partition has no filesystem of its own")
                 .hint("name one of the logical partitions in it, from 5 on"));
         }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use uuid::{Uuid, uuid};
 
+use super::format::EXTENDED;
 use super::processors::{PROCESSORS, Processor};
 use crate::error::{Error, Kind, Result};
 use crate::text::{nearest, printable};
@@ -42,6 +43,11 @@ impl Type {
             Self::Guid(guid) => guid.as_u128() == ESP.as_u128(),
             Self::Mbr(byte) => byte == 0xef,
         }
+    }
+
+    /// Whether it is an extended partition of an MBR: it holds logical partitions and no filesystem.
+    pub(crate) fn is_extended(self) -> bool {
+        matches!(self, Self::Mbr(byte) if EXTENDED.contains(&byte))
     }
 
     /// Whether firmware or a boot loader reads files from it: an EFI system partition or an XBOOTLDR
