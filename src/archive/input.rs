@@ -387,7 +387,5 @@ pub(super) fn read_small(slice: &Slice, most: u64, what: &str) -> Result<Vec<u8>
             .expected(format!("at most {}", Bytes::new(most).in_full()))
             .found(Bytes::new(length).in_full()));
     }
-    let mut bytes = vec![0; usize_of(length)];
-    slice.read(0, &mut bytes)?;
-    Ok(bytes)
+    slice.bytes(0, usize_of(length))
 }

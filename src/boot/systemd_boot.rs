@@ -17,6 +17,7 @@ use super::generations::{Generation, Generations};
 use super::pe;
 use super::source::Source;
 use super::timeout::Timeout;
+use crate::encoding::to_hex;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::text::printable;
 
@@ -247,9 +248,7 @@ impl Writer<'_> {
         let (id, contents) = match self.options.naming {
             Naming::Hash => {
                 let contents = lines.join("\n");
-                let hash: [u8; 32] = Sha256::digest(&contents).into();
-                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-                (format!("nixos-{hash}"), contents)
+                (format!("nixos-{}", to_hex(&Sha256::digest(&contents))), contents)
             }
             Naming::Generation => {
                 let profile = entry.generation.profile.as_ref().map(|name| format!("-{name}"));

@@ -118,9 +118,7 @@ pub(crate) fn find(slice: &Slice) -> Result<Option<Marked>> {
     let length = slice.length().get();
     let part = |offset: u64, count: usize| -> Result<Vec<u8>> {
         // At the end of the slice, fewer bytes are read.
-        let mut bytes = vec![0; count.min(usize_of(length.saturating_sub(offset)))];
-        slice.read(offset, &mut bytes)?;
-        Ok(bytes)
+        slice.bytes(offset, count.min(usize_of(length.saturating_sub(offset))))
     };
     for mark in MARKS {
         if part(mark.offset, mark.bytes.len())? != mark.bytes {

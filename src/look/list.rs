@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::capability::{CAPABILITY, capabilities, hex, value};
 use super::find::{Item, Last, find};
 use super::walk::entries;
-use crate::calendar::date;
+use crate::calendar::minute;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::{Content, Inode, Node, Space, Volume};
 use crate::pour::write_error;
@@ -332,15 +332,8 @@ pub fn mode(node: &Node) -> String {
 /// A time in UTC with all of its digits: `2001-09-09 01:46:40.000000000 +0000`.
 #[must_use]
 pub fn time(time: Time) -> String {
-    let second = time.seconds.rem_euclid(86_400);
-    format!(
-        "{} {:02}:{:02}:{:02}.{:09} +0000",
-        date(time.seconds),
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        time.nanoseconds
-    )
+    let Time { seconds, nanoseconds } = time;
+    format!("{}:{:02}.{nanoseconds:09} +0000", minute(seconds), seconds.rem_euclid(60))
 }
 
 /// The name of a file type.

@@ -8,8 +8,9 @@ use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::Package;
 use super::tar::{File, archive as tar};
-use crate::container::{Container, Format, Identity, Settings, Subformat};
+use crate::container::Identity;
 use crate::encoding::to_hex;
 use crate::error::{Error, Result};
 use crate::image::{Image, Slice};
@@ -24,8 +25,7 @@ const DISK: &str = "disk.vmdk";
 
 /// The archive with the disk `image`, which is called `name`.
 pub(super) fn archive(image: &Image, identity: &Identity, name: &str, packer: &Packer) -> Result<Image> {
-    let settings = Settings { subformat: Some(Subformat::StreamOptimized), ..Settings::default() };
-    let container = Container::new(Format::Vmdk, &settings)?;
+    let container = Package::Ova.container()?;
     let mut spool =
         ToSpool { spool: packer.spool("the disk of an OVA")?, at: 0, hash: Sha256::new(), fault: None };
     let written = container.stream(image, identity, &mut spool, &packer.options());

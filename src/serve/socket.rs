@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::error::{Error, Kind, Result};
+use crate::host::folder_of;
 use crate::text::printable_path;
 
 /// The longest path of a socket: `sun_path` has 108 bytes, and the last one is zero (unix(7)).
@@ -64,7 +65,7 @@ impl Listener {
         let failed = |error| Error::io(Kind::Output, "cannot make the socket", path, error);
         // Between bind and chmod anybody could connect. So it is made in a folder that only its owner enters, and appears
         // in its place with its final mode.
-        let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        let parent = folder_of(path);
         let folder = tempfile::Builder::new()
             .prefix(".socket")
             .permissions(Permissions::from_mode(0o700))

@@ -7,7 +7,7 @@ use super::build::{Builder, Origin};
 use super::{Content, Place};
 use crate::error::{Error, Kind, Result};
 use crate::text::{nearest, printable};
-use crate::units::index;
+use crate::units::{index, usize_of};
 
 /// The largest file of accounts that is read.
 const LARGEST: u64 = 16 << 20;
@@ -100,9 +100,7 @@ impl Builder {
                 if size > LARGEST {
                     return Err(too_large(size));
                 }
-                let mut bytes = vec![0; crate::units::usize_of(size)];
-                slice.read(0, &mut bytes)?;
-                Ok(Some(bytes))
+                slice.bytes(0, usize_of(size)).map(Some)
             }
             Content::File { size, .. } if size > LARGEST => Err(too_large(size)),
             Content::File { place, .. } => self.host_bytes(place, name).map(Some),

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::encoding::to_hex;
 use crate::error::Result;
 use crate::image::Image;
 use crate::progress::Progress;
@@ -57,7 +58,7 @@ pub fn digest<'a>(
             }
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(to_hex(&hash.finalize()))
 }
 
 #[cfg(test)]

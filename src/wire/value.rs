@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::Order;
+use crate::encoding::to_hex;
 use crate::error::Result;
 
 /// A type that a field of a structure can have.
@@ -115,6 +116,5 @@ pub(super) fn shown<T: Value>(value: &T, order: Order) -> String {
     if order == Order::Little && bytes.len() <= 8 {
         bytes.reverse();
     }
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("0x{digits}")
+    format!("0x{}", to_hex(&bytes))
 }

@@ -90,10 +90,10 @@ impl Work<'_> {
         if target.symlink_metadata().is_ok() {
             return Err(exists());
         }
-        let (Some(name), parent) = (target.file_name(), target.parent()) else {
+        let Some(name) = target.file_name() else {
             return Err(Error::new(Kind::Output, "the target has no name").at(target));
         };
-        let parent = parent.filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        let parent = crate::host::folder_of(target);
         let temporary =
             tempfile::Builder::new().prefix(".diskwright-").tempdir_in(parent).map_err(refused)?;
         let mut folder = Folder::open(temporary.path())?;

@@ -124,8 +124,7 @@ impl Comparer {
 
 /// Some bytes from `at` on, for people: the rest of a line of text, or hexadecimal.
 pub(super) fn shown(slice: &Slice, at: u64) -> Result<String> {
-    let mut bytes = vec![0; usize_of(SHOWN.min(slice.length().get().saturating_sub(at)))];
-    slice.read(at, &mut bytes)?;
+    let bytes = slice.bytes(at, usize_of(SHOWN.min(slice.length().get().saturating_sub(at))))?;
     let line = bytes
         .iter()
         .position(|byte| *byte == b'\n')

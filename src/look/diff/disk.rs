@@ -47,7 +47,7 @@ fn disks(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>)
     let length = |medium: &Medium| Some(medium.opened().image.length().get().to_string());
     note("disk", "size", length(first), length(second), each)?;
     let of_table: [Value<Table>; 3] = [
-        ("table", |table| scheme(table.scheme).to_owned()),
+        ("table", |table| table.scheme.to_string()),
         ("id", |table| match table.scheme {
             Scheme::Gpt => table.guid.to_string(),
             _ => format!("{:08x}", table.signature),
@@ -99,14 +99,6 @@ fn disks(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>)
     }
     // Tables, gaps, and whatever else is outside of partitions.
     bytes("disk", &first.opened().image.whole(), &second.opened().image.whole(), None, options, each)
-}
-
-const fn scheme(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::Gpt => "gpt",
-        Scheme::Mbr => "mbr",
-        Scheme::None => "none",
-    }
 }
 
 /// Compares the entries of two partitions.

@@ -140,9 +140,7 @@ impl Erofs {
         if raw.size == 0 || raw.size > LONGEST_TARGET {
             return Err(raw.wrong("a symbolic link cannot have its length"));
         }
-        let mut target = vec![0; crate::units::usize_of(raw.size)];
-        self.whole(raw)?.read(0, &mut target)?;
-        Ok(target)
+        self.whole(raw)?.bytes(0, crate::units::usize_of(raw.size))
     }
 
     /// The attributes of an inode, sorted by name.
