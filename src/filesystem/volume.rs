@@ -70,6 +70,13 @@ pub struct Node {
     pub content: Content,
 }
 
+impl Node {
+    /// Whether it is a directory.
+    pub(crate) const fn is_directory(&self) -> bool {
+        matches!(self.content, Content::Directory { .. })
+    }
+}
+
 /// The space of an inode, as stat(2) shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {

@@ -30,7 +30,7 @@ impl Item {
     /// Whether it is a directory.
     #[must_use]
     pub const fn is_directory(&self) -> bool {
-        matches!(self.node.content, Content::Directory { .. })
+        self.node.is_directory()
     }
 }
 
@@ -57,7 +57,7 @@ pub fn find(volume: &dyn Volume, path: &[u8], last: Last) -> Result<Option<Item>
     while let Some(name) = rest.pop_front() {
         // A slash at the end wants a directory.
         let here = way.last().map_or_else(|| volume.root(), |(_, inode)| *inode);
-        if !matches!(volume.node(here)?.content, Content::Directory { .. }) {
+        if !volume.node(here)?.is_directory() {
             return Err(Error::new(Kind::Source, "a part of the path is no directory").found(shown(&way)));
         }
         match name.as_slice() {

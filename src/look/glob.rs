@@ -141,7 +141,7 @@ fn below(
     };
     if part == b"**" {
         return walk(volume, directory.inode, &mut |step| {
-            let is_directory = matches!(step.node.content, Content::Directory { .. });
+            let is_directory = step.node.is_directory();
             let hidden = step.path.split(|byte| *byte == b'/').any(|name| name.starts_with(b"."));
             if !hidden && (is_directory || is_last) && !(is_last && step.path.is_empty()) {
                 let path = if step.path.is_empty() { directory.path.clone() } else { path(step.path) };

@@ -189,7 +189,7 @@ impl Lister<'_> {
             }
             self.rows(&rows, true)?;
             if self.options.recursive {
-                let directories = rows.into_iter().rev().filter(|row| is_directory(&row.node));
+                let directories = rows.into_iter().rev().filter(|row| row.node.is_directory());
                 stack.extend(directories.map(|row| (row.path, row.inode)));
             }
         }
@@ -227,10 +227,6 @@ impl Lister<'_> {
 fn place(path: &[u8]) -> &std::path::Path {
     use std::os::unix::ffi::OsStrExt;
     std::path::Path::new(std::ffi::OsStr::from_bytes(path))
-}
-
-const fn is_directory(node: &Node) -> bool {
-    matches!(node.content, Content::Directory { .. })
 }
 
 /// The lines of `ls -ln --time-style=full-iso`, each followed by the extended attributes of its file.

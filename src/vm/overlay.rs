@@ -102,10 +102,9 @@ impl Make {
     pub(super) fn make(&self, work: &Work) -> Result<()> {
         let there = self.path.exists();
         match &self.what {
-            What::Copy(_) if there => Ok(()),
+            // The plan has checked it; a copy may have become anything since.
+            What::Copy(_) | What::Filesystem(_) | What::Overlay { .. } if there => Ok(()),
             What::Copy(from) => copy(from, &self.path),
-            // The plan has checked it.
-            What::Filesystem(_) | What::Overlay { .. } if there => Ok(()),
             What::Filesystem(built) => {
                 let work = Work { container: Container::of(Format::Qcow2), ..work.clone() };
                 built.write(&self.path, &work)

@@ -144,9 +144,7 @@ fn of_manifest(blobs: &Blobs, manifest: Document) -> Result<Vec<Layer>> {
 
 fn of_descriptor(blobs: &Blobs, layer: &Descriptor, content: Digest) -> Result<Layer> {
     let kind = layer.media_type.as_str();
-    if !kind.is_empty()
-        && (!kind.contains(".tar") && !kind.contains("diff.tar") || kind.contains("encrypted"))
-    {
+    if !kind.is_empty() && (!kind.contains(".tar") || kind.contains("encrypted")) {
         return Err(damaged("a layer of the image is not one that is read here")
             .expected("a tar, perhaps compressed")
             .found(crate::text::shortened(kind.as_bytes(), 100)));

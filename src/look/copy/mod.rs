@@ -129,7 +129,7 @@ impl Work<'_> {
                 (false, true) => name.to_vec(),
                 (false, false) => [name, b"/", step.path].concat(),
             };
-            if matches!(step.node.content, Content::Directory { .. }) {
+            if step.node.is_directory() {
                 if !path.is_empty() {
                     folder.directory(&path)?;
                 }

@@ -37,7 +37,6 @@ const LINK: Field = (157, 100);
 const MAGIC: Field = (257, 8);
 const MAJOR: Field = (329, 8);
 const MINOR: Field = (337, 8);
-const PREFIX: Field = (345, 155);
 
 /// Writes archives.
 struct Archive<'a> {
@@ -166,7 +165,6 @@ impl Header {
             text(field, &octal(field, number));
         }
         text(MAGIC, b"ustar\x0000");
-        text(PREFIX, b"");
         text(CHECKSUM, &[b' '; 8]);
         header[TYPE] = self.kind;
         let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();

@@ -56,7 +56,7 @@ impl<'a> Listing<'a> {
             progress.check()?;
             let (key, meta) = (key(step.path), &step.node.meta);
             let mut first = None;
-            if meta.links > 1 && !matches!(step.node.content, Content::Directory { .. }) {
+            if meta.links > 1 && !step.node.is_directory() {
                 let known: &Vec<u8> = links.entry(step.inode).or_insert_with(|| key.clone());
                 first = (*known != key).then(|| known.clone());
             }
