@@ -315,7 +315,7 @@ impl<'a> Filesystem<'a> {
                 let object = object(kind::FILE, block);
                 self.objects.end(store, &object, tree, spill)?
             }
-            Blocks::None => self.objects.write(store, &object(kind::FILE, SECTOR), &[], spill)?,
+            Blocks::None => self.objects.write(store, &object(kind::FILE, SECTOR), Vec::new(), spill)?,
         };
         self.charge(meta, &made);
         self.dnodes.put(number, &made.dnode);
