@@ -56,9 +56,8 @@ let
   fullDisk =
     (import ./make-disk-image.nix ({
       inherit config lib pkgs;
-      inherit (cfg) additionalPaths;
+      inherit (cfg) additionalPaths diskSize;
       diskwright = cfg.diskwright.package;
-      diskSize = if cfg.diskSize == "auto" then "auto" else cfg.diskSize;
       additionalSpace = cfg.bootDiskAdditionalSpace;
       partitionTableType = layout;
       installBootLoader = cfg.installBootLoader;

@@ -257,6 +257,8 @@ let
     nix = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-nix";
   };
   lib = { };
+  # The modules of both platforms in one folder.
+  grubPlatforms = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
   diskwright = build "diskwright" { files = path "program" program; } ''
     $bb mkdir -p $out/bin
     {
@@ -274,7 +276,7 @@ let
     };
     partitionTableType = layout;
     bootLoader = if builtins.elem layout [ "efi" "efixbootldr" ] then "systemd-boot" else if layout == "none" then "none" else "grub";
-    grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
+    grub = grubPlatforms;
     grubMkimage = "${grubBios}/bin/grub-mkimage";
     generations = [ earlier ];
     additionalSpace = "64M";
@@ -325,7 +327,7 @@ let
             bootDiskAdditionalSpace = "64M";
             sharedDirectories = lib.mkVMOverride { };
             diskwright = { package = diskwright; imageArguments = {
-              grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
+              grub = grubPlatforms;
               grubMkimage = "${grubBios}/bin/grub-mkimage";
             }; };
           };
@@ -343,7 +345,7 @@ let
       system.nixos = { version = "26.05"; versionSuffix = "pre-git"; };
       boot.loader = { grub.enable = true; timeout = 1; };
     };
-    grub = "${build "grub-platforms" { } "$bb mkdir $out; $bb ln -s ${grubBios}/lib/grub/* ${grubEfi}/lib/grub/* $out/"}";
+    grub = grubPlatforms;
     grubMkimage = "${grubBios}/bin/grub-mkimage";
     bootSize = 128;
     rootSize = 640;

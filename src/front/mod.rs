@@ -201,4 +201,9 @@ impl Dates {
         let time = Time::seconds(time.or(epoch).unwrap_or(0));
         Self { time, latest: epoch.map(|_| time) }
     }
+
+    /// `time`, or the latest time if that is earlier.
+    fn clamp(&self, time: Time) -> Time {
+        self.latest.map_or(time, |latest| time.min(latest))
+    }
 }

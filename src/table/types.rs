@@ -314,10 +314,7 @@ fn all_names() -> Vec<String> {
 
 /// Adds the known word that was probably meant.
 pub(super) fn suggest<'a>(error: Error, word: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
-    match nearest(word, known) {
-        Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error,
-    }
+    error.or_hint(nearest(word, known).map(|near| format!("did you mean `{near}`?")))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Files, HostFile, NamedFile, Slice};
-use crate::units::{index, u64_of, usize_of};
+use crate::units::{Bytes, index, u64_of, usize_of};
 
 pub use accounts::{Account, Accounts};
 pub use build::Builder;
@@ -435,6 +435,13 @@ impl Tree {
         files.sort_by_key(|(id, size)| (std::cmp::Reverse(*size), *id));
         files.truncate(count);
         files
+    }
+
+    /// Says which files are largest, as the hint of an error about contents that do not fit.
+    pub(crate) fn largest_hint(&self) -> Option<String> {
+        let named = |(id, size)| format!("{} ({})", self.path(id), Bytes::new(size).human());
+        let largest: Vec<String> = self.largest(5).into_iter().map(named).collect();
+        (!largest.is_empty()).then(|| format!("the largest files are {}", largest.join(", ")))
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 
 use crate::support::kernel::{Mount, can_judge};
 use crate::support::left_out;
-use crate::support::program::{arguments, diskwright, path, project};
+use crate::support::program::{arguments, as_nobody, copy_to, diskwright, project};
 use crate::support::snapshot::{Kind, Snapshot, parent};
 use crate::support::tools::{command, digest, must, names_in, quick_scratch, quiet, scratch};
 use crate::support::tree;
@@ -122,20 +122,13 @@ fn another_user_makes_the_same() {
     let out = folder.path().join("out.img");
     let usual = digests(&jobs, &out, |command| command);
     std::fs::remove_file(&out).unwrap();
-    let program = folder.path().join("diskwright");
-    std::fs::copy(path(), &program).unwrap();
+    let program = copy_to(folder.path());
     let found = digests(&jobs, &out, |command| {
-        let mut nobody = command_as_nobody(&program);
+        let mut nobody = as_nobody(&program);
         nobody.args(arguments(&command));
         nobody
     });
     assert_eq!(found, usual);
-}
-
-fn command_as_nobody(program: &Path) -> Command {
-    let mut nobody = command("setpriv");
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).arg(program);
-    nobody
 }
 
 /// Makes all names below `top` anew in descending order: moves them out of their directory and back.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::kernel::{Mount, can_judge};
-use crate::support::program::{diskwright, path};
+use crate::support::program::{as_nobody, copy_to, diskwright};
 use crate::support::tools::{Said, command, is_root, must, names_in, run, scratch, wait};
 use crate::support::tree::{self, noise};
 
@@ -280,8 +280,7 @@ fn what_nobody_may_read_or_write() {
     // Root may do everything, so another user tries, in a place that everybody can enter.
     let folder = tempfile::Builder::new().prefix("diskwright").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let program = folder.path().join("diskwright");
-    std::fs::copy(path(), &program).unwrap();
+    let program = copy_to(folder.path());
     let scene =
         Scene { source: folder.path().join("source"), out: folder.path().join("output/out.img"), folder };
     let mut maker = tree::Maker::new(&scene.source);
@@ -297,11 +296,7 @@ fn what_nobody_may_read_or_write() {
     ] {
         std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
     }
-    assert_forbidden(&scene, || {
-        let mut nobody = command("setpriv");
-        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
-        nobody
-    });
+    assert_forbidden(&scene, || as_nobody(&program));
 }
 
 /// A file, a directory and an output folder without permission, one after the other.

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::support::compare::{ALL, ALL_BUT_HOLES, Aspect, assert_same};
 use crate::support::left_out;
-use crate::support::program::{arguments, diskwright, mkfs_erofs, mkfs_ext4, mkfs_squashfs, mkfs_vfat, path};
+use crate::support::program::{
+    as_nobody, copy_to, diskwright, mkfs_erofs, mkfs_ext4, mkfs_squashfs, mkfs_vfat,
+};
 use crate::support::snapshot::{Kind, Snapshot};
 use crate::support::tools::{Said, command, is_root, must, names_in, quick_scratch, run, scratch};
 use crate::support::tree::{self, Maker};
@@ -63,18 +65,6 @@ fn squashfs_and_fat_are_copied_too() {
     assert_same("FAT", &expected, &Snapshot::of(&out), &[Aspect::Bytes]);
 }
 
-/// A program that another user may run, and how to run it as that user.
-fn as_nobody(folder: &Path, command: &Command) -> Command {
-    let program = folder.join("diskwright");
-    if !program.exists() {
-        std::fs::copy(path(), &program).unwrap();
-    }
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).arg(program);
-    nobody.args(arguments(command)).env_clear();
-    nobody
-}
-
 #[test]
 fn anybody_can_copy_and_is_told_what_is_lost() {
     left_out::need_root("another user who copies");
@@ -83,9 +73,8 @@ fn anybody_can_copy_and_is_told_what_is_lost() {
     let source = crate::list::source(folder.path());
     let (image, out) = (folder.path().join("image.img"), folder.path().join("out"));
     mkfs_ext4(&source, &image, &["--owner", "preserve"]);
-    let mut theirs = diskwright();
-    theirs.arg("copy").arg(address(&image, "/")).arg(&out);
-    let said = run(&mut as_nobody(folder.path(), &theirs));
+    let program = copy_to(folder.path());
+    let said = run(as_nobody(&program).arg("copy").arg(address(&image, "/")).arg(&out));
     assert_eq!(said.code, 0, "{}", said.error());
     for words in
         ["2 files lack devices", "2 files lack set-id bits", "1 file lacks the attribute security.capability"]
@@ -106,13 +95,9 @@ fn anybody_can_copy_and_is_told_what_is_lost() {
     assert!(found.0.remove(b"lost+found".as_slice()).is_some());
     found.0.get_mut(b"".as_slice()).unwrap().mtime = expected.0[b"".as_slice()].mtime;
     assert_same("the copy", &expected, &found, &ALL);
-    let mut theirs = diskwright();
-    theirs
-        .arg("copy")
-        .arg(address(&image, "/"))
-        .arg(folder.path().join("more"))
-        .args(["--owner", "preserve"]);
-    let said = run(&mut as_nobody(folder.path(), &theirs));
+    let mut theirs = as_nobody(&program);
+    theirs.arg("copy").arg(address(&image, "/")).arg(folder.path().join("more"));
+    let said = run(theirs.args(["--owner", "preserve"]));
     assert!(said.code == 2 && said.error().contains("--tar"), "{}", said.error());
 }
 

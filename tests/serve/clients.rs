@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::served::{Served, fixture, nbdsh};
 use crate::support::judges::{file, find};
 use crate::support::left_out;
-use crate::support::program::{build, path, project};
+use crate::support::program::{as_nobody, build, copy_to, project};
 use crate::support::table::{Extent, partitions};
 use crate::tools::{command, digest, is_root, must, run};
 
@@ -291,15 +291,9 @@ fn nobody_serves_and_reads() {
     let [gpt, _] = project(folder);
     let built = folder.join("built.img");
     build(&gpt, &built);
-    let program = folder.join("diskwright");
-    std::fs::copy(path(), &program).unwrap();
+    let program = copy_to(folder);
     let nobody = |program: &Path| {
-        if !is_root() {
-            return crate::tools::quiet(Command::new(program));
-        }
-        let mut nobody = command("setpriv");
-        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).arg(program);
-        nobody
+        if is_root() { as_nobody(program) } else { crate::tools::quiet(Command::new(program)) }
     };
     let mut serve = nobody(&program);
     let socket = folder.join("socket");

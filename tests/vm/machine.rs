@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::guest::{Guest, turn};
 use crate::support::judges;
 use crate::support::program::diskwright;
-use crate::support::tools::{Said, wait};
+use crate::support::tools::{Said, command, must, wait};
 use crate::tiny::Tiny;
 
 /// How long a machine may run: a guard against one that hangs.
@@ -79,10 +79,12 @@ impl Bench {
 
     /// The same with a program in place of QEMU, which runs this script of a shell. Bash knows descriptors above 9.
     pub(crate) fn with_qemu(&self, script: &str) -> Command {
-        use std::os::unix::fs::PermissionsExt;
         let path = self.folder().join("qemu");
-        std::fs::write(&path, format!("#!/bin/bash\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Another process writes it: a program that this process wrote is busy as long as a child that another test just
+        // started has its descriptor.
+        let mut shell = command("sh");
+        shell.args(["-c", r#"printf '#!/bin/bash\n%s\n' "$1" > "$2" && chmod 755 "$2""#, "sh", script]);
+        must(shell.arg(&path));
         let mut command = self.vm();
         command.arg("--qemu").arg(path);
         command

@@ -258,21 +258,12 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
 
 /// The error for contents that do not fit: by how much, and what is large.
 fn too_small(tree: &Tree, length: Bytes, used: Bytes, missing: Bytes) -> Error {
-    let largest: Vec<String> = tree
-        .largest(5)
-        .into_iter()
-        .map(|(node, bytes)| format!("{} ({})", tree.path(node), Bytes::new(bytes).human()))
-        .collect();
     let what = format!("the contents do not fit the erofs filesystem: {} too much", missing.human());
-    let error = Error::new(Kind::Capacity, what)
+    Error::new(Kind::Capacity, what)
         .needs(used)
         .expected(format!("a size of at least {}", used.to_write()))
-        .found(length.human());
-    if largest.is_empty() {
-        error
-    } else {
-        error.hint(format!("the largest files are {}", largest.join(", ")))
-    }
+        .found(length.human())
+        .or_hint(tree.largest_hint())
 }
 
 /// Puts inodes and what they hold, in the order in which blocks were given out.

@@ -266,23 +266,13 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
 
 /// The error for contents that do not fit: by how much, and which of them are large.
 fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
-    let largest: Vec<String> = contents
-        .tree
-        .largest(5)
-        .into_iter()
-        .map(|(node, bytes)| format!("{} ({})", contents.tree.path(node), Bytes::new(bytes).human()))
-        .collect();
     let missing = Bytes::new(missing.saturating_mul(BLOCK));
-    let error = Error::new(
+    Error::new(
         Kind::Capacity,
         format!("the contents do not fit the ext4 filesystem: {} too much", missing.human()),
     )
     .needs(size.round_down(BLOCK) + missing)
     .expected(format!("a size of at least {}", (size.round_down(BLOCK) + missing).to_write()))
-    .found(size.human());
-    if largest.is_empty() {
-        error
-    } else {
-        error.hint(format!("the largest files are {}", largest.join(", ")))
-    }
+    .found(size.human())
+    .or_hint(contents.tree.largest_hint())
 }

@@ -142,21 +142,14 @@ fn length(tree: &Tree, options: &Options, size: Size, used: u64) -> Result<Bytes
 
 /// The error for contents that do not fit: by how much, and what is large.
 fn too_small(tree: &Tree, size: Bytes, used: Bytes) -> Error {
-    let largest = tree.largest(5).into_iter();
-    let largest: Vec<String> =
-        largest.map(|(node, bytes)| format!("{} ({})", tree.path(node), Bytes::new(bytes).human())).collect();
     let needed = used.round_up(PADDING);
     let missing = used.saturating_sub(size).human();
     let what = format!("the contents do not fit the SquashFS: {missing} too much");
-    let error = Error::new(Kind::Capacity, what)
+    Error::new(Kind::Capacity, what)
         .needs(needed)
         .expected(format!("a size of at least {}", needed.to_write()))
-        .found(size.human());
-    if largest.is_empty() {
-        error
-    } else {
-        error.hint(format!("the largest files are {}", largest.join(", ")))
-    }
+        .found(size.human())
+        .or_hint(tree.largest_hint())
 }
 
 /// What stands before the data.

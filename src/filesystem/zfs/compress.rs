@@ -119,19 +119,21 @@ impl Encoder {
             Self::Zle => return Ok(zle(bytes, out)),
             #[cfg(feature = "zstd")]
             Self::Zstd { level, compressor } => {
-                let mut frame = vec![0; zstd::zstd_safe::compress_bound(bytes.len())];
+                // The header is as long as a length and the magic number, which it replaces.
+                let start = before + 4;
+                out.resize(start + zstd::zstd_safe::compress_bound(bytes.len()), 0);
                 let length = compressor
-                    .compress_to_buffer(bytes, &mut frame)
+                    .compress_to_buffer(bytes, &mut out[start..])
                     .map_err(|error| Error::bug("zstd cannot compress").because(error))?;
-                let frame = frame.get(ZSTD_MAGIC..length);
-                let frame =
-                    frame.ok_or_else(|| Error::bug("a frame of zstd is shorter than its magic number"))?;
+                out.truncate(start + length);
+                let rest = length.checked_sub(ZSTD_MAGIC);
+                let rest =
+                    rest.ok_or_else(|| Error::bug("a frame of zstd is shorter than its magic number"))?;
                 // zfs_zstd.h, zfs_zstdhdr_t: length, version and level, both big-endian.
-                out.extend(
-                    narrow::<u32>(u64_of(frame.len()), "the length of a frame of zstd")?.to_be_bytes(),
-                );
-                out.extend((ZSTD_VERSION << 8 | u32::from(*level)).to_be_bytes());
-                out.extend_from_slice(frame);
+                let rest: u32 = narrow(u64_of(rest), "the length of a frame of zstd")?;
+                out[before..start].copy_from_slice(&rest.to_be_bytes());
+                let version = ZSTD_VERSION << 8 | u32::from(*level);
+                out[start..start + ZSTD_MAGIC].copy_from_slice(&version.to_be_bytes());
             }
         }
         Ok(true)

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::{Builder, Cursor, Image};
 use crate::pour::Packer;
 use crate::pour::spool::{Pack, Packed};
+use crate::pour::zeros::is_zero;
 use crate::tree::{NodeId, Tree};
 use crate::units::{Bytes, index, narrow, u64_of, usize_of};
 
@@ -281,7 +282,7 @@ fn note(
     if compression == Compression::Off {
         return Ok(Note::Plain(checksum.of(block)));
     }
-    if block.iter().all(|byte| *byte == 0) {
+    if is_zero(block) {
         return Ok(Note::Hole);
     }
     if !worker.encoder(compression)?.encode(block, out)? {

@@ -153,7 +153,7 @@ pub(super) fn write(
         heads.push(layer.dataset(filled, number)?);
     }
     layer.write_origin(filled.len())?;
-    layer.tables(filled)?;
+    layer.tables()?;
     layer.features.count(features::EMPTY_BPOBJ, layer.shared);
     Ok((Directories { nodes: layer.nodes, time: wish.time }, heads))
 }
@@ -374,7 +374,7 @@ impl Layer<'_, '_> {
     }
 
     /// The children and properties of each directory.
-    fn tables(&mut self, filled: &[Filled]) -> Result<()> {
+    fn tables(&mut self) -> Result<()> {
         for number in 0..self.nodes.len() {
             let children: Vec<(String, zap::Value)> = self
                 .nodes
@@ -382,13 +382,12 @@ impl Layer<'_, '_> {
                 .filter(|node| node.parent == Some(number))
                 .map(|node| (node.name.clone(), node.object.into()))
                 .collect();
-            let own = (0..filled.len()).find(|dataset| place(*dataset) == number);
-            let properties =
-                own.and_then(|dataset| filled.get(dataset)).map(|own| own.options.properties.clone());
-            let (object, list) = (self.nodes[number].children, self.nodes[number].properties);
+            let node = &self.nodes[number];
+            let (object, list) = (node.children, node.properties);
+            let properties = node.options.as_ref().map_or(&[][..], |own| &own.properties);
             self.mos.zap(self.store, object, &Object::plain(kind::DSL_CHILDREN, 512), &children)?;
             let plain = Object::plain(kind::DSL_PROPERTIES, 512);
-            self.mos.zap(self.store, list, &plain, &properties.unwrap_or_default())?;
+            self.mos.zap(self.store, list, &plain, properties)?;
         }
         Ok(())
     }

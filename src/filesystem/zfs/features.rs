@@ -144,7 +144,7 @@ fn is_in(set: &str, feature: &Feature) -> bool {
 }
 
 /// The name of a feature without that of who made it.
-fn short(guid: &str) -> &str {
+pub(super) fn short(guid: &str) -> &str {
     guid.split_once(':').map_or(guid, |(_, name)| name)
 }
 
@@ -162,11 +162,8 @@ impl Enabled {
             let known = ALL.iter().find(|feature| short(feature.guid) == *name);
             let Some(known) = known else {
                 let near = nearest(name, ALL.iter().map(|feature| short(feature.guid)));
-                let error = Error::new(Kind::Manifest, format!("OpenZFS 2.4 has no feature `{name}`"));
-                return Err(match near {
-                    Some(near) => error.hint(format!("`{near}` is one")),
-                    None => error,
-                });
+                return Err(Error::new(Kind::Manifest, format!("OpenZFS 2.4 has no feature `{name}`"))
+                    .or_hint(near.map(|near| format!("`{near}` is one"))));
             };
             if !enabled && ALWAYS.contains(&known.guid) {
                 return Err(Error::new(

@@ -175,7 +175,10 @@ impl<'a> Filesystem<'a> {
                     let file = File { node, size };
                     let blocks = match size {
                         0 => Blocks::None,
-                        _ => Blocks::File(wish.source.tree(file, &self.objects, store, &mut places)?),
+                        _ => {
+                            let tree = wish.source.tree(file, &self.objects, store, &mut places)?;
+                            Blocks::File { tree, size }
+                        }
                     };
                     (Shape { size, links, parent }, blocks, Vec::new())
                 }
@@ -310,12 +313,12 @@ impl<'a> Filesystem<'a> {
                 &entries,
                 spill,
             )?,
-            Blocks::File(tree) => {
-                let block = self.wish.source.manner.block(size_of_file(attributes)?);
+            Blocks::File { tree, size } => {
+                let block = self.wish.source.manner.block(size);
                 let object = object(kind::FILE, block);
                 self.objects.end(store, &object, tree, spill)?
             }
-            Blocks::None => self.objects.write(store, &object(kind::FILE, SECTOR), &[], spill)?,
+            Blocks::None => self.objects.write(store, &object(kind::FILE, SECTOR), Vec::new(), spill)?,
         };
         self.charge(meta, &made);
         self.dnodes.put(number, &made.dnode);
@@ -412,7 +415,7 @@ type Entries<'a> = Vec<(&'a [u8], zap::Value)>;
 enum Blocks<'a> {
     None,
     Entries(Entries<'a>),
-    File(super::objects::Tree),
+    File { tree: super::objects::Tree, size: u64 },
 }
 
 /// A device as Linux numbers it for OpenZFS (include/os/linux/spl/sys/sysmacros.h, makedev through zfs_cmpldev).
@@ -424,25 +427,4 @@ fn device_number((major, minor): (u32, u32)) -> (Attribute, Vec<u8>) {
 /// Seconds and nanoseconds.
 fn time(time: Time) -> Vec<u8> {
     [time.seconds.to_le_bytes(), u64::from(time.nanoseconds).to_le_bytes()].concat()
-}
-
-/// The size of a file among its attributes.
-fn size_of_file(attributes: &[(Attribute, Vec<u8>)]) -> Result<u64> {
-    let size = attributes.iter().find(|(attribute, _)| *attribute == Attribute::Size);
-    let bytes = size.and_then(|(_, value)| value.first_chunk().copied());
-    bytes.map(u64::from_le_bytes).ok_or_else(|| Error::bug("a file of ZFS has no size"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_without_a_size_is_a_bug() {
-        let size = (Attribute::Size, 77_u64.to_le_bytes().to_vec());
-        assert_eq!(size_of_file(&[size]).unwrap(), 77);
-        for poisoned in [vec![], vec![(Attribute::Size, vec![77])], vec![(Attribute::Mode, vec![0; 8])]] {
-            assert_eq!(size_of_file(&poisoned).unwrap_err().kind(), Kind::Bug);
-        }
-    }
 }

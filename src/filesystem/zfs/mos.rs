@@ -121,8 +121,8 @@ impl Mos {
         let header = header.bytes();
         let object = Object { pointers: 3, ..Object::plain(kind::BPOBJ, OLD_LARGEST) };
         let object = Object { bonus_kind: kind::BPOBJ_HEADER, bonus: &header, ..object };
-        let blocks: Vec<Vec<u8>> = bytes.chunks(usize_of(OLD_LARGEST)).map(<[u8]>::to_vec).collect();
-        let made = self.objects.write(store, &object, &blocks, None)?;
+        let blocks = bytes.chunks(usize_of(OLD_LARGEST)).map(<[u8]>::to_vec).collect();
+        let made = self.objects.write(store, &object, blocks, None)?;
         let number = self.number();
         self.put(number, &made.dnode);
         Ok(number)
@@ -137,8 +137,8 @@ impl Mos {
             bonus: &length,
             ..Object::plain(kind::PACKED_NVLIST, block)
         };
-        let blocks: Vec<Vec<u8>> = bytes.chunks(usize_of(block)).map(<[u8]>::to_vec).collect();
-        let made = self.objects.write(store, &object, &blocks, None)?;
+        let blocks = bytes.chunks(usize_of(block)).map(<[u8]>::to_vec).collect();
+        let made = self.objects.write(store, &object, blocks, None)?;
         self.put(number, &made.dnode);
         Ok(())
     }

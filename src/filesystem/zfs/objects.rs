@@ -233,14 +233,13 @@ impl Objects {
         &mut self,
         store: &mut Store,
         object: &Object<'_>,
-        blocks: &[Vec<u8>],
+        blocks: Vec<Vec<u8>>,
         spill: Option<&Pointer>,
     ) -> Result<Made> {
         let mut tree = self.tree(object);
-        for block in blocks {
-            let mut padded = block.clone();
-            padded.resize(usize_of(object.block), 0);
-            let pointer = store.write(About::contents(object.kind, self.birth), self.manner, &padded)?;
+        for mut block in blocks {
+            block.resize(usize_of(object.block), 0);
+            let pointer = store.write(About::contents(object.kind, self.birth), self.manner, &block)?;
             tree.push(store, self.manner, pointer)?;
         }
         self.end(store, object, tree, spill)
@@ -256,7 +255,7 @@ impl Objects {
         spill: Option<&Pointer>,
     ) -> Result<Made> {
         let zap = zap::build(self.salt, form, entries)?;
-        self.write(store, &Object { block: zap.size, ..*object }, &zap.blocks, spill)
+        self.write(store, &Object { block: zap.size, ..*object }, zap.blocks, spill)
     }
 }
 

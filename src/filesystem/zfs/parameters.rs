@@ -157,14 +157,11 @@ impl Parameters {
         }
         let set = set.unwrap_or_else(|| "off".to_owned());
         if !SETS.contains(&set.as_str()) {
-            let error = Error::new(Kind::Manifest, "a pool is not written with this set of features")
+            return Err(Error::new(Kind::Manifest, "a pool is not written with this set of features")
                 .about("compatibility")
                 .expected(SETS.join(", "))
-                .found(shortened(set.as_bytes(), 80));
-            return Err(match nearest(&set, SETS) {
-                Some(near) => error.hint(format!("`{near}` is one")),
-                None => error,
-            });
+                .found(shortened(set.as_bytes(), 80))
+                .or_hint(nearest(&set, SETS).map(|near| format!("`{near}` is one"))));
         }
         let chosen: Vec<(&str, bool)> =
             chosen.iter().map(|(name, enabled)| (name.as_str(), *enabled)).collect();
@@ -197,7 +194,7 @@ impl Parameters {
             ] {
                 let all = [guid, features::EXTENSIBLE_DATASET];
                 if uses && !all.iter().all(|guid| self.enabled.has(guid)) {
-                    let name = guid.split_once(':').map_or(guid, |(_, name)| name);
+                    let name = features::short(guid);
                     return Err(Error::new(Kind::Manifest, format!("{} {what}", dataset.name))
                         .about("compatibility")
                         .expected(format!("a set of features with {name}"))

@@ -80,11 +80,6 @@ fn too_small(tree: &Tree, parameters: &Parameters, prepared: &Prepared, size: By
     let pool = smallest(tree, parameters, prepared, None)?;
     let needed = Bytes::new(pool.store.space.geometry.device).max(size + Bytes::new(MIB));
     let missing = needed.saturating_sub(size);
-    let largest: Vec<String> = tree
-        .largest(5)
-        .into_iter()
-        .map(|(node, bytes)| format!("{} ({})", tree.path(node), Bytes::new(bytes).human()))
-        .collect();
     let error = Error::new(
         Kind::Capacity,
         format!("the contents do not fit the ZFS pool: {} too much", missing.human()),
@@ -92,9 +87,5 @@ fn too_small(tree: &Tree, parameters: &Parameters, prepared: &Prepared, size: By
     .needs(needed)
     .expected(format!("a size of at least {}", needed.to_write()))
     .found(size.human());
-    Ok(if largest.is_empty() {
-        error
-    } else {
-        error.hint(format!("the largest files are {}", largest.join(", ")))
-    })
+    Ok(error.or_hint(tree.largest_hint()))
 }

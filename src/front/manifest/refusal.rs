@@ -180,10 +180,8 @@ fn suggest(error: Error, name: &str, known: &[String]) -> Error {
         _ => error.expected(format!("one of {}", known.join(", "))),
     };
     // Keys are written with underscores here and with dashes elsewhere.
-    match nearest(&name.to_lowercase().replace('-', "_"), known.iter().map(String::as_str)) {
-        Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error,
-    }
+    let near = nearest(&name.to_lowercase().replace('-', "_"), known.iter().map(String::as_str));
+    error.or_hint(near.map(|near| format!("did you mean `{near}`?")))
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl Existing {
         // The table begins with the disk signature at byte 440.
         let mut code = vec![0; 440];
         self.image.read(0, &mut code)?;
-        Ok(if code.iter().all(|byte| *byte == 0) { Arc::from([]) } else { code.into() })
+        Ok(if crate::pour::zeros::is_zero(&code) { Arc::from([]) } else { code.into() })
     }
 
     /// Refuses a table that this program would not write again as it is.

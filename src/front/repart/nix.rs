@@ -54,11 +54,9 @@ impl Nix {
             _ => {
                 let keys = KEYS.into_iter().chain(super::boot::KEYS);
                 let all = keys.clone().collect::<Vec<_>>().join(", ");
-                let error = refuse(format!("[{SECTION}] has no key {key}")).expected(all);
-                return Err(match nearest(key, keys) {
-                    Some(near) => error.hint(format!("did you mean {near}?")),
-                    None => error,
-                });
+                let near = nearest(key, keys).map(|near| format!("did you mean {near}?"));
+                let error = refuse(format!("[{SECTION}] has no key {key}"));
+                return Err(error.expected(all).or_hint(near));
             }
         }
         Ok(())

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::bench::{Bench, MANIFEST, interrupted, judge, refused, text};
+use crate::support::kernel;
+use crate::support::program::{as_nobody, copy_to, path};
 use crate::support::tools::{command, is_root};
-use crate::support::{kernel, program::path};
 
 #[test]
 fn an_output_that_cannot_be_is_one_error() {
@@ -65,16 +66,8 @@ fn unprivileged(bench: &Bench, arguments: &[&str]) -> Output {
     // Other users cannot enter the folder of the program.
     let copy = TempDir::new_in("/tmp").unwrap();
     fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = copy.path().join("diskwright");
-    // By another process: a file that a thread of this one writes while others fork is busy when it is to be run.
-    judge("install", &["-m", "755", path().to_str().unwrap(), program.to_str().unwrap()]);
-    command("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-        .arg(program)
-        .args(arguments)
-        .current_dir(bench.folder.path())
-        .output()
-        .unwrap()
+    let program = copy_to(copy.path());
+    as_nobody(&program).args(arguments).current_dir(bench.folder.path()).output().unwrap()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::judges::find;
-use super::tools::{Said, must, quiet};
+use super::tools::{Said, command, must, quiet};
 use super::tree;
 
 /// Signals that a shell may have made its children ignore, as a shell without job control does with SIGINT in
@@ -27,6 +27,21 @@ pub fn diskwright() -> Command {
 pub fn by_way_of_env(program: &Path) -> Command {
     let mut command = quiet(Command::new(find("env")));
     command.arg(RESET).arg(program);
+    command
+}
+
+/// A copy of the program in `folder`, for users who cannot enter the folder of the build. Another process writes it: a
+/// program that this process wrote is busy as long as a child that another test just started has its descriptor.
+pub fn copy_to(folder: &Path) -> PathBuf {
+    let program = folder.join("diskwright");
+    must(command("install").args(["-m", "755"]).arg(path()).arg(&program));
+    program
+}
+
+/// A program that the user nobody runs, in a bare environment. Root may begin that.
+pub fn as_nobody(program: &Path) -> Command {
+    let mut command = command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).arg(program);
     command
 }
 

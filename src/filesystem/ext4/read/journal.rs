@@ -128,13 +128,16 @@ impl<'a> Log<'a> {
         let mut log = Self { volume, superblock: JournalSuperblock::BLANK, runs, end: 1, seed: None };
         let bytes = log.block(0)?;
         log.superblock = JournalSuperblock::read(&bytes)?;
+        // The superblock of the first version has no features.
+        if log.superblock.h_blocktype != 4 {
+            log.superblock.s_feature_incompat = 0;
+        }
         let superblock = &log.superblock;
         if u64::from(superblock.s_blocksize) != volume.layout.block {
             return Err(damaged("the journal has blocks of another size").found(superblock.s_blocksize));
         }
         let known = WITH_REVOKES | WIDE | ASYNC_COMMIT | CHECKSUMS_2 | CHECKSUMS_3 | FAST_COMMIT;
-        // The superblock of the first version has no features.
-        let features = if superblock.h_blocktype == 4 { superblock.s_feature_incompat } else { 0 };
+        let features = superblock.s_feature_incompat;
         if features & !known != 0 {
             return Err(damaged("the journal has features that are not read")
                 .found(format!("{:#x}", features & !known)));

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Ext4;
-use super::inode::FLAG_INLINE_DATA;
+use super::inode::{FLAG_INLINE_DATA, Raw};
 use super::layout::SUPERBLOCK_AT;
 use super::map::{Go, Mapped};
 use crate::error::Result;
@@ -75,7 +75,7 @@ fn in_group(volume: &Ext4, number: u64, offset: u64) -> Result<Option<String>> {
 /// The file that has a block.
 fn of_file(volume: &Ext4, block: u64) -> Result<Option<String>> {
     let journal = volume.layout.superblock.s_journal_inum;
-    if journal != 0 && owns(volume, journal, block)?.is_some() {
+    if journal != 0 && owns(volume, &volume.used(journal.into())?, block)?.is_some() {
         return Ok(Some("the journal".to_owned()));
     }
     let mut seen = HashSet::new();
@@ -87,7 +87,7 @@ fn of_file(volume: &Ext4, block: u64) -> Result<Option<String>> {
             return Ok(Some(format!("the attributes of {}", shown())));
         }
         let has_blocks = (raw.is_directory() || !raw.is_fast_symlink(volume)) && !raw.has(FLAG_INLINE_DATA);
-        if has_blocks && let Some(what) = owns(volume, number, block)? {
+        if has_blocks && let Some(what) = owns(volume, &raw, block)? {
             return Ok(Some(format!("{what} of {}", shown())));
         }
         if raw.is_directory() && seen.insert(number) {
@@ -103,15 +103,14 @@ fn of_file(volume: &Ext4, block: u64) -> Result<Option<String>> {
 }
 
 /// What a block is to an inode.
-fn owns(volume: &Ext4, number: u32, block: u64) -> Result<Option<&'static str>> {
-    let raw = volume.used(number.into())?;
+fn owns(volume: &Ext4, raw: &Raw, block: u64) -> Result<Option<&'static str>> {
     if !matches!(raw.kind(), crate::filesystem::mode::MODE_FILE | crate::filesystem::mode::MODE_DIRECTORY)
         && raw.kind() != crate::filesystem::mode::MODE_SYMLINK
     {
         return Ok(None);
     }
     let mut found = None;
-    volume.walk(&raw, &mut |mapped| {
+    volume.walk(raw, &mut |mapped| {
         match mapped {
             Mapped::Data { physical, length, .. } if (physical..physical + length).contains(&block) => {
                 found = Some(if raw.is_directory() { "the entries" } else { "the data" });

@@ -204,8 +204,8 @@ impl Reading<'_> {
     /// The metadata of a node that is made rather than copied.
     fn meta(&self, mode: u16) -> Meta {
         let time = self.written.mtime.map_or(self.dates.time, Time::seconds);
-        let time = self.dates.latest.map_or(time, |latest| time.min(latest));
-        let mut meta = Meta::root(self.written.mode.map_or(mode, |mode| mode.0), time);
+        let mode = self.written.mode.map_or(mode, |mode| mode.0);
+        let mut meta = Meta::root(mode, self.dates.clamp(time));
         if let Some(EntryOwner::Rule(Owner::Ids { uid, gid })) = self.written.owner {
             (meta.uid, meta.gid) = (uid, gid);
         }
@@ -304,8 +304,7 @@ impl Reading<'_> {
             Some(EntryOwner::Rule(_)) => Some((0, 0)),
             _ => None,
         };
-        let mtime = written.mtime.map(Time::seconds);
-        let mtime = mtime.map(|time| self.dates.latest.map_or(time, |latest| time.min(latest)));
+        let mtime = written.mtime.map(|seconds| self.dates.clamp(Time::seconds(seconds)));
         let set = written.set_xattrs.iter().flatten();
         let xattrs = set.map(|(name, text)| {
             Xattr::from_text(name, text).map_err(|expected| {

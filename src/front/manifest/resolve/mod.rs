@@ -57,7 +57,7 @@ pub(super) fn describe(
             settings: written.disk.settings(),
             progress: progress.clone(),
         };
-        let found = section::system(system, around);
+        let found = section::system(system, &around);
         let description = found.map_err(|error| manifest.place_keys(error))?;
         let in_text = |description: Description| {
             let locator = Box::new(InText { manifest: Arc::clone(&manifest), keys: description.locator });
