@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{gnu_tar, made, unpacked};
 use crate::support::compare::{Aspect, assert_same};
 use crate::support::ext4::judge;
-use crate::support::program::{as_nobody, diskwright, path};
+use crate::support::program::{as_nobody, diskwright};
 use crate::support::snapshot::Snapshot;
 use crate::support::tools::{command, digest, must, quick_scratch, run, scratch};
 use crate::support::tree::{Host, strange};
@@ -112,7 +112,7 @@ fn compression_pipes_and_users_change_nothing() {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(folder.path(), open).unwrap();
         let out = folder.path().join("nobody.img");
-        let mut nobody = as_nobody(&path());
+        let mut nobody = as_nobody(&crate::support::program::path());
         nobody.args(["mkfs", "ext4"]).arg(&archive).arg("-o").arg(&out);
         let said = run(nobody.args(arguments));
         assert_eq!(said.code, 0, "{}", said.error());
