@@ -4,10 +4,12 @@
 //! |---|---|
 //! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
+//! | what boots the system on a disk | [`boot`] |
 //! | partitions of dm-verity | [`verity`] |
 //! | the stages that give every byte its place | `stages` |
 //! | a report for people and machines | [`report`] |
 
+pub mod boot;
 mod contents;
 mod derived;
 mod files;

@@ -40,6 +40,18 @@ pub fn place(request: &Request) -> Result<Plan, Error> {
     Ok(plan(request)?)
 }
 
+/// The numbers of the partitions, which do not depend on their sizes and places.
+///
+/// # Errors
+/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the partitions in question, where the table has no such slots.
+pub fn numbers(request: &Request) -> Result<Vec<u32>, Error> {
+    Ok(match request.scheme {
+        Scheme::None => request.partitions.iter().map(|_| 1).collect(),
+        Scheme::Gpt => gpt::numbers(request)?,
+        Scheme::Mbr => mbr::numbers(request)?.0,
+    })
+}
+
 fn plan(request: &Request) -> Result<Plan, Refusal> {
     check_disk(request)?;
     let (area, numbers, extended) = match request.scheme {

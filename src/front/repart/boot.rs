@@ -199,10 +199,10 @@ impl Boot {
     /// A unified kernel image without its command line, and that.
     fn image(&self, definition: &Definition, started: Option<&Started>) -> Result<(Uki, String)> {
         let mut uki = Uki {
-            stub: self.stub.clone().unwrap_or_default(),
-            kernel: self.kernel.clone().unwrap_or_default(),
-            initrds: self.initrds.clone(),
-            os_release: self.os_release.clone(),
+            stub: self.stub.clone().unwrap_or_default().into(),
+            kernel: self.kernel.clone().unwrap_or_default().into(),
+            initrds: self.initrds.iter().cloned().map(Into::into).collect(),
+            os_release: self.os_release.clone().map(Into::into),
             ..Uki::default()
         };
         if let Some(started) = started {

@@ -4,6 +4,7 @@
 //! a NixOS system says of its start, and what kind of file a ready image is. What depends on contents, such
 //! as sizes and places of partitions, is decided while the disk is built.
 
+mod boot;
 mod entry;
 mod verity;
 
@@ -181,7 +182,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
     let (architecture, verified) = (architecture(manifest)?, Verified::new(manifest)?);
     let reading = Reading { manifest, scheme, size, dates, architecture, seed, verified, told };
     let partitions = (0..).zip(&manifest.written.partition);
-    Ok(Disk {
+    let mut disk = Disk {
         size,
         sector_size: sector_size(manifest)?,
         first_lba: written.first_lba.map(Sectors::new),
@@ -205,7 +206,9 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
             .map(|(number, partition)| reading.partition(partition, number))
             .collect::<Result<_>>()?,
         ..Disk::new(scheme, seed)
-    })
+    };
+    reading.boot(&mut disk)?;
+    Ok(disk)
 }
 
 /// The boot code of the first sector.
@@ -256,6 +259,12 @@ fn beside_nixos(manifest: &Manifest) -> Result<()> {
             .refuse(&path, "a NixOS system brings its own partitions")
             .expected("either [nixos] or [[partition]]")
             .hint("choose them by `layout`, or describe all of them without [nixos]"));
+    }
+    if manifest.written.boot.is_some() {
+        return Err(manifest
+            .refuse(&KeyPath::top("boot"), "a NixOS system brings its own boot loader")
+            .expected("either [nixos] or [boot]")
+            .hint("choose it by `boot_loader`"));
     }
     for (key, there, instead) in [
         ("table", disk.table.is_some(), "layout"),
