@@ -77,13 +77,13 @@ fn ext(slice: &Slice) -> Result<Option<Found>> {
     }))
 }
 
-/// Swap space of version 1 with pages of 4 KiB.
+/// Swap space of version 1.
 fn swap(slice: &Slice) -> Result<Option<Found>> {
-    Ok(swap::read_header(slice)?.map(|header| Found {
+    Ok(swap::read_header(slice)?.map(|(header, page)| Found {
         kind: "swap".to_owned(),
         label: text_of(&header.volume_name),
         uuid: shown(header.uuid),
-        block_size: Some(swap::PAGE),
+        block_size: Some(page),
         blocks: Some(u64::from(header.last_page) + 1),
         ..Found::default()
     }))

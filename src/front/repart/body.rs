@@ -94,7 +94,7 @@ impl Making<'_> {
             }),
             "erofs" => Spec::Erofs(self.erofs(definition, uuid, sector)?),
             "squashfs" => Spec::Squashfs(squashfs(definition)?),
-            "swap" => Spec::Swap(swap::Options { label, uuid: Some(Guid(uuid)) }),
+            "swap" => Spec::Swap(swap::Options { label, uuid: Some(Guid(uuid)), ..swap::Options::default() }),
             other => return Err(Error::bug(format!("no {other} is made, and that was not refused"))),
         })
     }
