@@ -17,6 +17,7 @@ mod others;
 mod run;
 mod serve;
 mod trees;
+mod zfs;
 
 use std::path::{Path, PathBuf};
 
@@ -34,9 +35,14 @@ fn main() {
     {
         return floor::copy(Path::new(list), Path::new(out), jobs.parse().expect("jobs is a number"));
     }
+    if let [first, list, jobs] = arguments.as_slice()
+        && first == "records"
+    {
+        return zfs::records(Path::new(list), jobs.parse().expect("jobs is a number"));
+    }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 9] = [
+    let known: [(&str, Run); 10] = [
         ("release", release),
         ("ext4", ext4),
         ("million", million),
@@ -46,6 +52,7 @@ fn main() {
         ("compression", compression),
         ("nixos", nixos::run),
         ("serve", serve::run),
+        ("zfs", zfs::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");
