@@ -21,6 +21,7 @@ mod serve;
 mod soak;
 mod trees;
 mod vm;
+mod zfs;
 
 use std::path::{Path, PathBuf};
 
@@ -41,9 +42,14 @@ fn main() {
     {
         return floor::copy(Path::new(list), Path::new(out), jobs.parse().expect("jobs is a number"));
     }
+    if let [first, list, jobs] = arguments.as_slice()
+        && first == "records"
+    {
+        return zfs::records(Path::new(list), jobs.parse().expect("jobs is a number"));
+    }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 11] = [
+    let known: &[(&str, Run)] = &[
         ("release", release),
         ("ext4", ext4),
         ("million", million),
@@ -55,6 +61,7 @@ fn main() {
         ("serve", serve::run),
         ("vm", vm::run),
         (SOAK, soak::run),
+        ("zfs", zfs::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");

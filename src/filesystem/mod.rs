@@ -57,10 +57,11 @@ pub(crate) const SUFFIXES: [&str; 5] = ["ext4", "vfat", "fat", "erofs", "squashf
 type Open = fn(&Slice) -> Result<Option<Box<dyn Volume>>>;
 
 /// The kinds that can be read, in the order in which they are tried. FAT is the last, as it has the weakest mark.
-const OPENERS: [Open; 4] = [
+const OPENERS: [Open; 5] = [
     |slice| boxed(ext4::open(slice)),
     |slice| boxed(erofs::open(slice)),
     |slice| boxed(squashfs::open(slice)),
+    |slice| boxed(zfs::open(slice)),
     |slice| boxed(fat::open(slice)),
 ];
 
