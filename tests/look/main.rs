@@ -8,8 +8,10 @@
 extern crate diskwright_testing as support;
 
 mod address;
+mod browser;
 mod check;
 mod copy;
 mod diff;
 mod ext;
 mod list;
+mod report;
