@@ -12,6 +12,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
 mod floor;
+mod look;
 mod nixos;
 mod others;
 mod run;
@@ -36,7 +37,7 @@ fn main() {
     }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 9] = [
+    let known: [(&str, Run); 10] = [
         ("release", release),
         ("ext4", ext4),
         ("million", million),
@@ -46,6 +47,7 @@ fn main() {
         ("compression", compression),
         ("nixos", nixos::run),
         ("serve", serve::run),
+        ("look", look::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");

@@ -14,4 +14,5 @@ mod copy;
 mod diff;
 mod ext;
 mod list;
+mod planted;
 mod report;
