@@ -14,6 +14,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
 mod floor;
+mod look;
 mod nixos;
 mod others;
 mod run;
@@ -62,12 +63,13 @@ fn main() {
         ("vm", vm::run),
         (SOAK, soak::run),
         ("zfs", zfs::run),
+        ("look", look::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");
     }
     for (name, group) in known {
-        if (arguments.is_empty() && name != SOAK) || arguments.iter().any(|argument| argument == name) {
+        if (arguments.is_empty() && *name != SOAK) || arguments.iter().any(|argument| argument == name) {
             group(&folder);
         }
     }

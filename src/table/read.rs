@@ -67,6 +67,20 @@ pub fn read(disk: &Slice) -> Result<Found> {
     Ok(found)
 }
 
+/// The faults of the boot record of a disk with a GPT. Readers of the GPT do not need it, and old programs do.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(crate) fn record_faults(disk: &Slice, table: &Table) -> Result<Vec<String>> {
+    let record = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?);
+    match record {
+        Ok(record) if table.scheme == Scheme::Gpt => {
+            Ok(super::hybrid::faults(&record, table, disk.length().get() / table.sector_size))
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// `length` bytes of a disk from sector `lba` on; bytes outside the disk are zero.
 pub(super) fn sectors(disk: &Slice, lba: u64, sector: u64, length: u64) -> Result<Vec<u8>> {
     disk.bytes(Sectors::new(lba).bytes(sector).get(), usize_of(length))
