@@ -228,16 +228,14 @@ impl Maker<'_> {
         for (part, content) in making.plan.parts.iter().zip(contents) {
             let Some(place) = part.place else { continue };
             let definition = part.definition.and_then(|number| making.definitions.get(number));
-            let deferred = match definition.filter(|_| part.is_new()) {
-                Some(definition) => is_deferred(definition, options)?,
-                None => false,
-            };
+            let new = definition.filter(|_| part.is_new());
+            let deferred = new.map(|it| is_deferred(it, options)).transpose()?.unwrap_or_default();
             let position = disk.partitions.len();
             let mut row = Row::new(part, definition, place, (!deferred).then_some(position), options);
             let set = definition.and_then(|it| sets.get(it.match_key.as_ref()?)).copied().unwrap_or_default();
             let mut partition = bare(part, place.span);
             // A GUID that follows from a root hash is not known before the hash is; systemd writes zeros then.
-            let open = definition.is_some_and(|it| part.is_new() && verity::is_open(it, set));
+            let open = new.is_some_and(|it| verity::is_open(it, set));
             if open && (deferred || options.faithful) {
                 row.guid = Uuid::nil();
                 partition.guid = Guid::Given(row.guid);
@@ -246,7 +244,7 @@ impl Maker<'_> {
             if deferred {
                 continue;
             }
-            let Some(definition) = definition.filter(|_| part.is_new()) else {
+            let Some(definition) = new else {
                 disk.partitions.push(partition);
                 located.push(None);
                 continue;
