@@ -126,7 +126,7 @@ pub struct Placement {
     pub size: Size,
     /// Where it begins on its disk; some formats record that.
     pub offset: Bytes,
-    /// Bytes in a logical sector of its disk: 512 or 4096.
+    /// Bytes in a logical sector of its disk: 512, 1024, 2048 or 4096.
     pub sector_size: u64,
     /// The key that its ids derive from: its UUID, unless its options give one.
     pub id: Uuid,
