@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 
-use super::convert::Source;
+use super::look::Place;
 use super::rows::Rows;
 use super::signals::watch;
 use crate::error::{Error, Kind, Result};
-use crate::look::check::{Finding, check};
-use crate::look::{Address, Medium};
+use crate::look::Medium;
+use crate::look::check::{Finding, check, unopened};
 use crate::progress::Progress;
 
 /// Arguments of `check`.
@@ -25,26 +25,29 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    from: Source,
+    place: Place,
 }
 
 /// Runs `check`.
 pub(super) fn run(args: &Args) -> Result<()> {
     let progress = Progress::default();
     watch(&progress.stop_flag())?;
-    let address = Address::parse(&args.image)?;
+    let address = args.place.address(&args.image)?;
     if address.path.is_some() {
         return Err(Error::new(Kind::Usage, "a path cannot be checked by itself")
             .at(address.place())
             .expected("IMAGE or IMAGE:PARTITION"));
     }
-    let medium = Medium::open(&address.image, &args.from.options())?;
     let (mut rows, mut faults) = (Rows::new(args.json), 0_u64);
-    check(&medium, address.partition.as_deref(), &mut |finding: Finding| {
+    let mut each = |finding: Finding| {
         progress.check()?;
         faults += u64::from(!finding.unjudged);
         rows.row(&finding)
-    })?;
+    };
+    match Medium::open(&address.image, &args.place.from.options()) {
+        Ok(medium) => check(&medium, address.partition.as_deref(), &mut each)?,
+        Err(error) => each(unopened(error)?)?,
+    }
     rows.end()?;
     match faults {
         0 => Ok(()),

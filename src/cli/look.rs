@@ -23,12 +23,12 @@ pub(super) struct Place {
     #[arg(long, value_name = "PARTITION")]
     partition: Option<String>,
     #[command(flatten)]
-    from: Source,
+    pub(super) from: Source,
 }
 
 impl Place {
     /// The address that an argument is.
-    fn address(&self, text: &OsString) -> Result<Address> {
+    pub(super) fn address(&self, text: &OsString) -> Result<Address> {
         Address::parse(text)?.in_partition(self.partition.clone())
     }
 

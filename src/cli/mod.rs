@@ -15,6 +15,7 @@ mod manual;
 mod mkfs;
 mod nixos;
 mod repart;
+mod report;
 mod rows;
 mod serve;
 mod signals;
@@ -79,6 +80,8 @@ enum Command {
     Diff(diff::Args),
     /// Find the faults of an image: its container, its table and its filesystems
     Check(check::Args),
+    /// Show what fills an image, as text or as an HTML page
+    Report(report::Args),
     /// Write a commented manifest to start from: nixos, esp+root, bios or data
     Init(init::Args),
     /// Print the JSON Schema of manifests, for editors
@@ -150,6 +153,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Copy(args) => look::copy(&args),
         Command::Diff(args) => diff::run(&args).map(|equal| different |= !equal),
         Command::Check(args) => check::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Init(args) => init::run(args),
         Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),

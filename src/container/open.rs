@@ -117,15 +117,35 @@ fn open_as(source: &Arc<Source>, options: &OpenOptions) -> Result<Opened> {
     Ok(opened)
 }
 
-/// The faults of the file at `path`, which was opened as `opened`, besides those that keep it from being opened.
+/// The faults of an image that opened, and of the files that were opened for it, besides those that keep one from being
+/// opened.
 ///
 /// # Errors
-/// [`Kind::Source`] where it cannot be read.
-pub(crate) fn check(path: &Path, opened: &Opened) -> Result<Vec<String>> {
-    match opened.format {
-        Format::Qcow2 => super::qcow2::check::check(&Source::open(path)?),
-        _ => Ok(Vec::new()),
+/// [`Kind::Source`] where one cannot be read.
+pub(crate) fn check(opened: &Opened) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for (number, path) in opened.files.iter().enumerate() {
+        let source = Source::open(path)?;
+        let format = if number == 0 { Ok(opened.format) } else { detect(&source) };
+        let faults = match format.unwrap_or(Format::Raw) {
+            Format::Raw => Ok(Vec::new()),
+            Format::Qcow2 => super::qcow2::check::check(&source),
+            Format::Vhd => vhd::read::check(&source),
+            Format::Vdi => vdi::read::check(&source),
+            Format::Vmdk => vmdk::check(&source),
+            Format::Vhdx => vhdx::read::check(&source),
+        };
+        let faults = match faults {
+            Err(error) if error.kind() == Kind::Format => vec![error.to_string().replace("\n  ", ", ")],
+            faults => faults?,
+        };
+        let named = |fault: String| match number {
+            0 => fault,
+            _ => format!("{}: {fault}", crate::text::printable_path(path)),
+        };
+        all.extend(faults.into_iter().map(named));
     }
+    Ok(all)
 }
 
 /// Opens the image at `path` alone: the data of a backing file is missing in it.

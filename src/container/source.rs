@@ -198,6 +198,13 @@ impl Files for Source {
     }
 }
 
+/// A fault of a file of `size` bytes of which only `used` belong to something. Gaps that are shorter than a block are left
+/// by writers that align what they write.
+pub(super) fn leaked(size: u64, used: u64, block: u64) -> Option<String> {
+    let lost = size.saturating_sub(used);
+    (lost >= block.max(1)).then(|| format!("{lost} bytes of the file are leaked: they belong to nothing"))
+}
+
 /// What is neither a file nor a block device.
 fn no_image(path: &Path, meta: &std::fs::Metadata) -> Error {
     Error::new(Kind::Source, "an image is a file or a block device")

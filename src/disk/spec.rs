@@ -27,7 +27,7 @@ pub struct Disk {
     pub scheme: Scheme,
     /// Its size; with `None` it is as large as the partitions need.
     pub size: Option<Bytes>,
-    /// Bytes in a logical sector: 512 or 4096.
+    /// Bytes in a logical sector: 512 or 4096; 1024 and 2048 only in raw images.
     pub sector_size: u32,
     /// First usable sector of a GPT; with `None` the first one after the table.
     pub first_lba: Option<Sectors>,

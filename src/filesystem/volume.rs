@@ -190,6 +190,16 @@ pub trait Volume: Send + Sync + fmt::Debug {
     /// Also if `inode` is not a regular file, and any error of `each`.
     fn data(&self, inode: Inode, each: &mut dyn FnMut(Bytes, Slice) -> Result<()>) -> Result<()>;
 
+    /// Passes each range of bytes of the volume that nothing uses to `each`, ascending: its first byte, and one past its
+    /// last. A filesystem that is only read has none.
+    ///
+    /// # Errors
+    /// Where the tables of free space cannot be read, and any error of `each`.
+    fn free(&self, each: &mut dyn FnMut(Bytes, Bytes) -> Result<()>) -> Result<()> {
+        let _ = each;
+        Ok(())
+    }
+
     /// The name of the structure at a byte of the volume: `the superblock, s_wtime`. `None` where no names are known.
     ///
     /// # Errors

@@ -38,6 +38,14 @@ impl fmt::Display for Finding {
     }
 }
 
+/// The finding for an image that cannot be opened since it is damaged.
+///
+/// # Errors
+/// The error itself, if it is of another kind.
+pub fn unopened(error: Error) -> Result<Finding> {
+    if error.kind() == Kind::Format { Ok(Finding::new("container", "", details(&error))) } else { Err(error) }
+}
+
 /// Hears of each fault.
 type Each<'a> = &'a mut dyn FnMut(Finding) -> Result<()>;
 
@@ -49,11 +57,16 @@ pub fn check(medium: &Medium, partition: Option<&str>, each: Each<'_>) -> Result
     if let Some(name) = partition {
         return part(&medium.partition(name)?, each);
     }
-    for what in container::check(medium.path(), medium.opened())? {
+    for what in container::check(medium.opened())? {
         each(Finding::new("container", "", what))?;
     }
     for what in medium.remarks() {
         each(Finding::new("table", "", what.clone()))?;
+    }
+    if let Some(table) = medium.table() {
+        for what in crate::table::read::record_faults(&medium.opened().image.whole(), table)? {
+            each(Finding::new("table", "MBR", what))?;
+        }
     }
     places(medium, each)?;
     for own in medium.parts() {
@@ -104,11 +117,19 @@ fn part(part: &Part, each: Each<'_>) -> Result<()> {
         Err(error) => return Err(error),
     };
     let Some(volume) = volume else {
-        if let Some(found) = inspect::contents(&part.slice)?.filter(|found| found.kind != "swap") {
-            let what = format!("{} is known by name and was not checked", found.kind);
-            each(Finding { unjudged: true, ..Finding::new(&layer, "", what) })?;
-        }
-        return Ok(());
+        return match inspect::contents(&part.slice)? {
+            Some(found) if found.kind == "swap" => Ok(()),
+            Some(found) => {
+                let what = format!("{} is known by name and was not checked", found.kind);
+                each(Finding { unjudged: true, ..Finding::new(&layer, "", what) })
+            }
+            // A partition may hold anything. An image that holds nothing at all is empty.
+            None if part.partition.is_some() || part.slice.segments().next().is_none() => Ok(()),
+            None => {
+                let what = "there is neither a partition table nor a filesystem that is known";
+                each(Finding::new(&layer, "", what))
+            }
+        };
     };
     for warning in volume.warnings() {
         each(Finding::new(&layer, "", warning.to_string()))?;

@@ -2,8 +2,8 @@
 //!
 //! An [`Address`] names an image, a partition and a path. A [`Medium`] is an open image with its partition table, and a
 //! [`Part`] is the partition, or the whole disk, that an address names. [`find()`] follows a path in a volume, [`expand`] a
-//! pattern, and [`walk()`] visits a whole tree. On these stand [`list`], [`copy`], [`diff`] and
-//! [`check`].
+//! pattern, and [`walk()`] visits a whole tree. On these stand [`list`], [`copy`], [`diff`],
+//! [`check`] and [`report`].
 //!
 //! An image may come from anybody. So a path never leaves its volume, a tree with a loop is an error, and a copy never
 //! writes outside its folder.
@@ -17,6 +17,7 @@ mod find;
 mod glob;
 pub mod list;
 mod medium;
+pub mod report;
 mod walk;
 
 pub use address::Address;

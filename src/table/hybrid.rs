@@ -3,7 +3,7 @@
 //! Source: gdisk 1.0.9, `GPTDataTextUI::MakeHybrid` and `MBRData::MakePart`. No standard has it. UEFI only
 //! allows the protective MBR, so a hybrid MBR is written only on request.
 
-use super::format::{BootRecord, PROTECTIVE, PartitionRecord};
+use super::format::{ACTIVE, BootRecord, PROTECTIVE, PartitionRecord};
 use super::mbr::{self, Entry};
 use super::read::Table;
 use super::{Placed, Plan, Refusal, Request};
@@ -109,6 +109,32 @@ pub(super) fn shown(record: &BootRecord, table: &Table) -> Vec<u32> {
     };
     let shown = |record: &&PartitionRecord| !record.is_unused() && record.os_type != PROTECTIVE;
     record.partition_record.iter().filter(shown).filter_map(number).collect()
+}
+
+/// The faults of the boot record of a disk of `total` sectors with a GPT (UEFI 2.10, 5.2.3).
+pub(super) fn faults(record: &BootRecord, table: &Table, total: u64) -> Vec<String> {
+    let mut faults = Vec::new();
+    let used: Vec<&PartitionRecord> = record.partition_record.iter().filter(|own| own.os_type != 0).collect();
+    if let Some(own) = used.iter().find(|own| !matches!(own.boot_indicator, 0 | ACTIVE)) {
+        faults.push(format!("a record of the MBR has the boot indicator {:#04x}", own.boot_indicator));
+    }
+    let Some(protective) = used.iter().find(|own| own.os_type == PROTECTIVE) else {
+        faults.push("the MBR has no record that protects the GPT".to_owned());
+        return faults;
+    };
+    if protective.starting_lba != 1 {
+        faults.push(format!("the protective record begins in sector {}", protective.starting_lba));
+    }
+    let shown = shown(record, table).len();
+    let others = used.iter().filter(|own| !own.is_unused() && own.os_type != PROTECTIVE).count();
+    if others > shown {
+        faults.push("the MBR has a partition that the GPT does not have".to_owned());
+    }
+    let size = u64::from(protective.size_in_lba);
+    if others == 0 && size != u64::from(u32::MAX) && size + 1 != total {
+        faults.push(format!("the protective record has {size} sectors of a disk of {total}"));
+    }
+    faults
 }
 
 fn list(numbers: &[u32]) -> String {

@@ -127,10 +127,10 @@ fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, 
 /// Checks the disk without its partitions.
 fn check_disk(request: &Request) -> Result<(), Refusal> {
     let sector = request.sector_size;
-    if sector != 512 && sector != 4096 {
+    if !matches!(sector, 512 | 1024 | 2048 | 4096) {
         return Err(Refusal::disk("no disk has sectors of this size")
             .about("sector_size")
-            .expected("512 or 4096")
+            .expected("512, 1024, 2048 or 4096")
             .found(sector));
     }
     if let Some(size) = request.disk_size {

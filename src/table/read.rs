@@ -40,7 +40,7 @@ pub struct Found {
     pub remarks: Vec<String>,
 }
 
-/// Reads the partition table of a disk: GPT with sectors of 512 or 4096 bytes, by its primary or its backup header, or MBR
+/// Reads the partition table of a disk: GPT with sectors of 512 to 4096 bytes, by its primary or its backup header, or MBR
 /// with logical partitions.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ pub struct Found {
 pub fn read(disk: &Slice) -> Result<Found> {
     let mut found = Found::default();
     let record = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?).ok();
-    for sector in [512, 4096] {
+    for sector in [512, 4096, 1024, 2048] {
         found.table = gpt::read(disk, sector, &mut found.remarks)?;
         if let Some(table) = &mut found.table {
             match &record {
@@ -65,6 +65,20 @@ pub fn read(disk: &Slice) -> Result<Found> {
         found.table = mbr::read(disk, record, &mut found.remarks)?;
     }
     Ok(found)
+}
+
+/// The faults of the boot record of a disk with a GPT. Readers of the GPT do not need it, and old programs do.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(crate) fn record_faults(disk: &Slice, table: &Table) -> Result<Vec<String>> {
+    let record = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?);
+    match record {
+        Ok(record) if table.scheme == Scheme::Gpt => {
+            Ok(super::hybrid::faults(&record, table, disk.length().get() / table.sector_size))
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// `length` bytes of a disk from sector `lba` on; bytes outside the disk are zero.

@@ -254,3 +254,97 @@ fn findings_are_json_too_and_one_partition_can_be_checked() {
     // The table is none of a partition's.
     must(diskwright().arg("check").arg(format!("{}:root", disk.display())));
 }
+
+#[test]
+fn faults_of_other_containers_are_found() {
+    let folder = scratch();
+    let [_, mbr] = project(folder.path());
+    let built = |suffix: &str| {
+        let whole = folder.path().join(format!("disk.{suffix}"));
+        build(&mbr, &whole);
+        whole
+    };
+    let [vdi, vmdk, vhdx, vhd] = ["vdi", "vmdk", "vhdx", "vhd"].map(built);
+    let length = |image: &Path| std::fs::metadata(image).unwrap().len();
+    for whole in [&vdi, &vmdk, &vhdx] {
+        let image = copy(whole);
+        File::options().write(true).open(&image).unwrap().set_len(length(whole) + (64 << 20)).unwrap();
+        finds(&image, "of the file are leaked", &whole.display().to_string());
+    }
+    // The footer at the end of a VHD, and the copy of a grain table of a VMDK.
+    let image = copy(&vhd);
+    change(&image, length(&vhd) - 512, &[0; 512]);
+    finds(&image, "its copy at the start counts", "the footer of a VHD");
+    let image = copy(&vmdk);
+    let bytes = std::fs::read(&image).unwrap();
+    let number = |at: usize, length: usize| {
+        bytes[at..at + length].iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    let directory = usize::try_from(number(48, 8) * 512).unwrap();
+    change(&image, number(directory, 4) * 512 + 4, &[0xff]);
+    finds(&image, "redundant grain tables differ", "a redundant grain table");
+    // What cannot be opened is a finding too.
+    let image = copy(&vdi);
+    change(&image, 376, &[3]);
+    let said = run(diskwright().args(["check", "--json"]).arg(&image));
+    let findings: Value = serde_json::from_str(&said.text()).unwrap();
+    assert_eq!((said.code, &findings[0]["layer"]), (1, &"container".into()), "{}", said.error());
+    // The files of a chain are checked one by one.
+    let (base, over) = (folder.path().join("base.qcow2"), folder.path().join("over.qcow2"));
+    must(diskwright().arg("convert").args([&vdi, &base]));
+    must(diskwright().arg("create").arg(&over).arg("-b").arg(&base).args(["-F", "qcow2"]));
+    let check = || run(diskwright().args(["check", "--allow-backing"]).arg(&over));
+    assert_eq!(check().code, 0, "{}", check().text());
+    // The first refcount block has the count of the header's cluster.
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        File::open(&base).unwrap().read_exact_at(&mut bytes, at).unwrap();
+        u64::from_be_bytes(bytes)
+    };
+    change(&base, word(word(48)), &[0, 3]);
+    assert!(qemu_finds(&base));
+    assert!(
+        check().code == 1 && check().text().contains("base.qcow2: cluster 0 is leaked"),
+        "{}",
+        check().text()
+    );
+}
+
+/// Names of a directory lie in the block that the index leads to.
+#[test]
+fn faults_of_an_index_are_found() {
+    let folder = scratch();
+    let (source, whole) = (folder.path().join("many"), folder.path().join("whole.img"));
+    std::fs::create_dir(&source).unwrap();
+    for number in 0..2000 {
+        std::fs::write(source.join(format!("a name of some length, number {number}")), "").unwrap();
+    }
+    must(
+        command("mke2fs")
+            .args(["-q", "-t", "ext4", "-b", "4096", "-O", "^metadata_csum,dir_index", "-N", "3000", "-d"])
+            .arg(&source)
+            .arg(&whole)
+            .arg("32M"),
+    );
+    // mke2fs makes no index; e2fsck does.
+    assert!(run(command("e2fsck").args(["-fyD"]).arg(&whole)).code < 4);
+    assert_eq!(check(&whole).code, 0, "{}", check(&whole).text());
+    let block = |number: u32| -> u64 {
+        let said = debugfs::debugfs(&whole, &format!("bmap / {number}\n")).text();
+        said.lines().last().unwrap().trim().parse().unwrap()
+    };
+    let (root, size) = (block(0), 4096);
+    for (name, at, bytes, words) in [
+        ("the hash of a pointer", root * size + 40, vec![0xff, 0xff, 0xff, 0xff], "do not ascend"),
+        ("the count of pointers", root * size + 34, vec![0xff, 0xff], "pointers, and space for"),
+        ("a block that it does not have", root * size + 44, vec![0xff, 0x0f, 0, 0], "which it does not have"),
+        ("a block twice", root * size + 44, vec![1, 0, 0, 0], "two pointers lead to block 1"),
+        ("the levels", root * size + 30, vec![9], "it has 9 levels"),
+        ("a name elsewhere", block(1) * size + 8, vec![b'b'], "where its hash does not lead"),
+    ] {
+        let image = copy(&whole);
+        change(&image, at, &bytes);
+        assert!(!crate::support::ext4::remarks(&image).is_empty(), "{name}: e2fsck finds nothing");
+        finds(&image, words, name);
+    }
+}

@@ -8,8 +8,11 @@
 extern crate diskwright_testing as support;
 
 mod address;
+mod browser;
 mod check;
 mod copy;
 mod diff;
 mod ext;
 mod list;
+mod planted;
+mod report;

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use super::format::{COMPRESSED, COPIED, OFFSET};
-use super::read::Info;
+use super::format::{COMPRESSED, COPIED, INCOMPATIBLE_COMPRESSION, LEAST_HEADER_3, OFFSET};
+use super::read::{Info, read_header};
 use crate::container::source::{Source, be64s};
 use crate::error::Result;
 use crate::units::{u64_of, usize_of};
 
+/// The feature of an image whose data are in a raw file (autoclear bit 1).
+const AUTOCLEAR_RAW: u64 = 1 << 1;
 /// At most this many clusters of one kind of fault are named.
 const NAMED: u64 = 16;
 
@@ -35,12 +37,56 @@ pub(in crate::container) fn check(source: &Arc<Source>) -> Result<Vec<String>> {
     if check.info.dirty() {
         check.faults.push("it was not closed (dirty), so its refcounts may be stale".to_owned());
     }
+    check.header()?;
     check.tables()?;
     check.compare()?;
     Ok(check.faults)
 }
 
 impl Check<'_> {
+    /// Checks the fields of the header that reading does not need, and the table of snapshots.
+    fn header(&mut self) -> Result<()> {
+        let header = read_header(self.source)?;
+        let cluster = self.info.cluster();
+        for (wrong, what) in [
+            (
+                header.autoclear_features & AUTOCLEAR_RAW != 0,
+                "its data are said to be a raw file, and are in this one (autoclear_features)".to_owned(),
+            ),
+            (
+                header.header_length > LEAST_HEADER_3
+                    && header.compression_type != 0
+                    && header.incompatible_features & INCOMPATIBLE_COMPRESSION == 0,
+                format!(
+                    "compression_type is {}, and the feature for that is missing",
+                    header.compression_type
+                ),
+            ),
+            (
+                !header.snapshots_offset.is_multiple_of(cluster)
+                    || header.snapshots_offset > self.source.size,
+                format!("the table of snapshots cannot be at {}", header.snapshots_offset),
+            ),
+        ] {
+            if wrong {
+                self.faults.push(what);
+            }
+        }
+        let mut at = header.snapshots_offset;
+        for number in 0..header.nb_snapshots {
+            let Some((l1, next)) = snapshot(self.source, at)? else {
+                self.faults.push(format!("snapshot {number} of {} is cut off", header.nb_snapshots));
+                break;
+            };
+            if l1 == 0 || !l1.is_multiple_of(cluster) || l1 >= self.source.size {
+                self.faults.push(format!("the L1 table of snapshot {number} cannot be at {l1}"));
+                break;
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
     /// Counts a reference to `length` bytes at `offset`.
     fn refer(&mut self, offset: u64, length: u64) {
         let cluster = self.info.cluster();
@@ -150,6 +196,22 @@ impl Check<'_> {
             self.faults.push(format!("and {} more clusters or entries like this", count - NAMED));
         }
     }
+}
+
+/// The place of the L1 table of the snapshot at `at`, and where the next one begins; `None` if the file ends before it
+/// (QEMU docs/interop/qcow2.txt, "Snapshots").
+fn snapshot(source: &Source, at: u64) -> Result<Option<(u64, u64)>> {
+    let head = source.read_some(at, 40)?;
+    let part = |from: usize, length: usize| {
+        head.get(from..from + length)
+            .map(|bytes| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
+    };
+    let (Some(l1), Some(id), Some(name), Some(extra)) = (part(0, 8), part(12, 2), part(14, 2), part(36, 4))
+    else {
+        return Ok(None);
+    };
+    let next = (at + 40 + extra + id + name).next_multiple_of(8);
+    Ok((next <= source.size.next_multiple_of(8)).then_some((l1, next)))
 }
 
 /// Refcount `number` of a block, of so many bits. Refcounts of less than a byte begin with its lowest bits.

@@ -157,7 +157,7 @@ pub(in crate::container) fn detect(head: &[u8]) -> bool {
 }
 
 /// The header of the file. Fields that version 2 lacks have the defaults of version 3.
-fn read_header(source: &Source) -> Result<Header> {
+pub(super) fn read_header(source: &Source) -> Result<Header> {
     let head = source.read_some(0, u64_of(Header::LENGTH))?;
     let marked = detect(&head);
     if head.len() < HEADER_2 || !marked {

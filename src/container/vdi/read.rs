@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::format::{
     BEFORE, DIFFERENCING, DYNAMIC, Header, LARGEST_READ, LEAST_HEADER, SECTOR, STATIC, UNDO, VERSION, ZERO,
 };
-use crate::container::source::{Mapping, Source, le32s, shown};
+use crate::container::source::{Mapping, Source, le32s, leaked, shown};
 use crate::container::{Format, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -28,6 +28,8 @@ struct Info {
     block: u64,
     extra: u64,
     blocks: u64,
+    /// Blocks that are in the file, as the header counts them.
+    allocated: u64,
     id: Uuid,
 }
 
@@ -102,6 +104,7 @@ impl Info {
             block: u64::from(header.block_size),
             extra: u64::from(header.block_extra),
             blocks: u64::from(header.blocks),
+            allocated: u64::from(header.blocks_allocated),
             id: header.image.0,
         };
         info.check(source, &header)?;
@@ -175,6 +178,32 @@ impl Info {
         })?;
         mapping.finish()
     }
+}
+
+/// The faults of a file that opens: a wrong count of blocks, and bytes that belong to nothing.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(in crate::container) fn check(source: &Source) -> Result<Vec<String>> {
+    let info = Info::read(source)?;
+    let (mut faults, mut blocks, mut outside) = (Vec::new(), 0_u64, 0_u64);
+    source.table(info.map, info.blocks, "the map of blocks", |_, map| {
+        for entry in le32s(map).filter(|entry| *entry < ZERO) {
+            blocks += 1;
+            outside += u64::from(u64::from(entry) >= info.blocks);
+        }
+        Ok(())
+    })?;
+    if outside > 0 {
+        faults.push(format!("{outside} entries of the map name a block that the disk does not have"));
+    }
+    if blocks != info.allocated {
+        let told = info.allocated;
+        faults.push(format!("the header counts {told} blocks in the file, and the map names {blocks}"));
+    }
+    let stride = info.block + info.extra;
+    faults.extend(leaked(source.size, info.data + blocks * stride, stride));
+    Ok(faults)
 }
 
 /// Refuses an image that is not a disk by itself.

@@ -7,7 +7,7 @@ use super::format::{
     COOKIE, DIFFERENCING, DYNAMIC, DynamicHeader, FIXED, FOOTER, FOOTER_CHECKSUM, Footer, HEADER,
     HEADER_CHECKSUM, HEADER_COOKIE, LARGEST, OLD_FOOTER, SECTOR, UNUSED, VERSION, checksum,
 };
-use crate::container::source::{Mapping, Source, be32s, shown};
+use crate::container::source::{Mapping, Source, be32s, leaked, shown};
 use crate::container::{Format, Opened, Subformat};
 use crate::error::{Error, Result};
 use crate::image::{Image, Render};
@@ -152,6 +152,46 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         time: Some(footer.time()),
         ..Opened::new(source, Format::Vhd, image)
     })
+}
+
+/// The faults of a file that opens: copies that are missing or damaged, and bytes that belong to nothing.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(in crate::container) fn check(source: &Source) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    let place = Place::find(source)?;
+    let sound = |place: Option<Place>| place.is_some_and(|place| place.sound());
+    if !sound(Place::last(source)?) {
+        faults
+            .push("the footer at the end is missing or damaged, and its copy at the start counts".to_owned());
+    }
+    if place.footer.disk_type == FIXED {
+        return Ok(faults);
+    }
+    if !sound(Place::look(source, Some(0), FOOTER)?) {
+        faults.push("the copy of the footer at the start is missing or damaged".to_owned());
+    }
+    let header = Header::read(source, &place.footer)?;
+    let bitmap = (header.block / SECTOR).div_ceil(8).next_multiple_of(SECTOR);
+    let needed = place.footer.disk_size().div_ceil(header.block);
+    let (mut blocks, mut behind) = (0, 0_u64);
+    source.table(header.table, header.entries, "the block allocation table", |first, table| {
+        for (number, entry) in (first..).zip(be32s(table)).filter(|(_, entry)| *entry != UNUSED) {
+            blocks += 1;
+            behind += u64::from(number >= needed);
+            if number >= needed {
+                source.within(u64::from(entry) * SECTOR, bitmap + header.block, "a block")?;
+            }
+        }
+        Ok(())
+    })?;
+    if behind > 0 {
+        faults.push(format!("{behind} blocks are behind the end of the disk"));
+    }
+    let used = 2 * FOOTER + HEADER + header.entries * 4 + blocks * (bitmap + header.block);
+    faults.extend(leaked(source.size, used, bitmap + header.block));
+    Ok(faults)
 }
 
 /// A fixed disk: everything before the footer that is not a hole.

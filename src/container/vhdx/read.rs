@@ -13,7 +13,7 @@ use super::format::{
     RegionEntry, RegionHead, STATE, UNDEFINED, UNMAPPED, UNMAPPED_095, ZERO, checksum,
 };
 use super::log::View;
-use crate::container::source::{Mapping, Source, le64s, shown};
+use crate::container::source::{Mapping, Source, le64s, leaked, shown};
 use crate::container::{Format, Opened, SectorSize, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -48,6 +48,44 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
         sector_size: Some(disk.sector),
         ..Opened::new(source, Format::Vhdx, disk.image()?)
     })
+}
+
+/// The faults of a file that opens: copies that are damaged, a log that was not applied, and bytes that belong to nothing.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(in crate::container) fn check(source: &Arc<Source>) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for (place, which) in HEADERS.into_iter().zip(["first", "second"]) {
+        let bytes = source.read(place, HEADER, "a header")?;
+        let sound = Header::read(&bytes).is_ok_and(|own| own.checksum == checksum(&bytes, HEADER_CHECKSUM));
+        if !sound {
+            faults.push(format!("the {which} header is damaged"));
+        }
+    }
+    let disk = Disk::read(source)?;
+    for (place, which) in REGION_TABLES.into_iter().zip(["first", "second"]) {
+        let bytes = disk.view.read(place, REGION_TABLE, "a region table")?;
+        let sound =
+            RegionHead::read(&bytes).is_ok_and(|own| own.checksum == checksum(&bytes, REGION_CHECKSUM));
+        if !sound {
+            faults.push(format!("the {which} region table is damaged"));
+        }
+    }
+    if disk.view.applied > 0 {
+        faults.push(format!("its log has {} entries that were not applied", disk.view.applied));
+    }
+    let mut blocks = 0;
+    let length = disk.geometry.entries() * 8;
+    for start in (0..length).step_by(usize_of(PIECE)) {
+        let count = PIECE.min(length - start);
+        let table = disk.view.read(disk.bat.offset + start, count, "the block allocation table")?;
+        blocks += le64s(&table).filter(|entry| entry & STATE == FULLY_PRESENT).count();
+    }
+    let regions: u64 = disk.regions.iter().map(|region| region.length).sum();
+    let used = GRAIN + disk.header.log.length + regions + u64_of(blocks) * disk.geometry.block;
+    faults.extend(leaked(source.size, used, disk.geometry.block));
+    Ok(faults)
 }
 
 /// The values of headers, regions and metadata.

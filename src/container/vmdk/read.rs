@@ -42,6 +42,14 @@ pub(in crate::container) fn is_descriptor(text: &[u8]) -> bool {
     matches!(first, Some(b"version=1" | b"version=2" | b"version=3")) && !has_table()
 }
 
+/// The faults of a file that opens. A descriptor by itself has none; its parts are files of their own.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(in crate::container) fn check(source: &Source) -> Result<Vec<String>> {
+    if is_descriptor(&source.read_some(0, SECTOR)?) { Ok(Vec::new()) } else { super::sparse::check(source) }
+}
+
 /// A run of bytes of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {

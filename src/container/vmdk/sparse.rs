@@ -10,7 +10,7 @@ use super::format::{
 };
 use super::read::Place;
 use crate::container::codec::inflate_whole;
-use crate::container::source::{Mapping, Source, le32s, shown};
+use crate::container::source::{Mapping, Source, le32s, leaked, shown};
 use crate::error::{Error, Result};
 use crate::image::{Image, Render};
 use crate::units::{Bytes, index, u64_of, usize_of};
@@ -210,6 +210,49 @@ impl Sparse {
         walk.directory(self.directory, &USED)?;
         walk.finish()
     }
+}
+
+/// The faults of a sparse file that opens: a copy of the tables that differs, and bytes that belong to nothing.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(super) fn check(source: &Source) -> Result<Vec<String>> {
+    let sparse = Sparse::read(source)?;
+    let header: Header = source.structure(0)?;
+    let mut faults = Vec::new();
+    if header.unclean_shutdown != 0 {
+        faults.push("it was not closed (uncleanShutdown)".to_owned());
+    }
+    let count = sparse.capacity.div_ceil(sparse.entries * sparse.grain).min(MOST_DIRECTORY);
+    let length = sparse.table_bytes();
+    let (mut tables, mut grains, mut differ) = (0_u64, 0_u64, 0_u64);
+    source.table(sparse.directory, count, USED.directory, |first, entries| {
+        for (number, sector) in (first..).zip(le32s(entries)) {
+            let table =
+                source.read(u64::from(sector) * SECTOR, if sector == 0 { 0 } else { length }, USED.table)?;
+            tables += u64::from(sector != 0);
+            grains += u64_of(le32s(&table).filter(|grain| *grain > ZERO_GRAIN).count());
+            let Some(redundant) = sparse.redundant else { continue };
+            let copy = source.read(redundant + number * 4, 4, REDUNDANT.directory)?;
+            let copy = u64::from(le32s(&copy).next().unwrap_or(0)) * SECTOR;
+            let copy = source.read(copy, if copy == 0 { 0 } else { length }, REDUNDANT.table)?;
+            differ += u64::from(copy != table);
+        }
+        Ok(())
+    })?;
+    if differ > 0 {
+        faults.push(format!("{differ} redundant grain tables differ from the grain tables"));
+    }
+    if !sparse.compressed {
+        let copies = 1 + u64::from(sparse.redundant.is_some());
+        let overhead = header.overhead.saturating_mul(SECTOR);
+        let own = copies * (count * 4).next_multiple_of(SECTOR)
+            + copies * tables * length
+            + sparse.descriptor.length;
+        let used = overhead.max(own) + grains * sparse.grain_bytes();
+        faults.extend(leaked(source.size, used, sparse.grain_bytes()));
+    }
+    Ok(faults)
 }
 
 /// Names of the parts of a directory for errors. The tables of the redundant one are not read.

@@ -387,6 +387,12 @@ impl<'a> Stages<'a> {
         let (container, sector_size) = (&self.work.container, self.sector_size());
         let of_the_disk = |error: Error, key| error.about(key).on(Subject::Disk);
         container.check_sector_size(sector_size).map_err(|error| of_the_disk(error, "sector_size"))?;
+        if matches!(self.disk.sector_size, 1024 | 2048)
+            && !matches!(container, crate::container::Container::Raw)
+        {
+            let error = Error::new(Kind::Usage, "only a raw image has sectors of this size");
+            return Err(of_the_disk(error.found(self.disk.sector_size), "sector_size"));
+        }
         for (number, partition) in self.disk.partitions.iter().enumerate() {
             if let Body::Derived(derived) = &partition.body {
                 let checked = derived.check_sector_size(u64::from(self.disk.sector_size));
@@ -397,7 +403,7 @@ impl<'a> Stages<'a> {
         container.check_length(size, sector_size).map_err(|error| of_the_disk(error, "size"))
     }
 
-    /// Bytes in a logical sector. The table refuses any size other than 512 and 4096.
+    /// Bytes in a logical sector, for containers that know of 512 and 4096 only.
     fn sector_size(&self) -> SectorSize {
         SectorSize::of(u64::from(self.disk.sector_size)).unwrap_or_default()
     }

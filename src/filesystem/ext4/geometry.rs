@@ -413,12 +413,12 @@ mod tests {
         fn metadata_never_overlaps(
             blocks in 1_u64..LARGEST, used in 11_u64..200_000_000, grow in proptest::option::of(1_u64..LARGEST)
         ) {
-            check(&Geometry::new(&Wish { blocks, used_inodes: used, inodes: None, grow_to: grow }).unwrap());
+            check(&Geometry::new(&Wish { used_inodes: used, grow_to: grow, ..wish(blocks) }).unwrap());
         }
 
         #[test]
         fn small_volumes_hold_too(blocks in 1_u64..3_000_000, used in 11_u64..3_000_000) {
-            check(&Geometry::new(&Wish { blocks, used_inodes: used, inodes: None, grow_to: None }).unwrap());
+            check(&Geometry::new(&Wish { used_inodes: used, ..wish(blocks) }).unwrap());
         }
 
         #[test]

@@ -243,8 +243,16 @@ fn entries(out: &mut [u8], first: usize, origin: usize, stored: &[Stored], hashe
 /// ext4_xattr_hash_entry: the name with a rotation of 5 bits, then the value with 16 bits for each word.
 /// Names are hashed as unsigned bytes, as in Linux since 6.2; for ASCII both ways agree.
 fn entry_hash(xattr: &Stored) -> u32 {
-    let hash = xattr.name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ u32::from(*byte));
-    xattr.value.chunks(4).fold(hash, |hash, chunk| {
+    hash(&xattr.name, &xattr.value, false)
+}
+
+/// The hash of a name and a value. Kernels whose bytes are signed took them so in names, and readers accept both
+/// (linux/fs/ext4/xattr.c, ext4_xattr_hash_entry_signed).
+pub(super) fn hash(name: &[u8], value: &[u8], signed: bool) -> u32 {
+    let wide =
+        |byte: u8| if signed { i32::from(byte.cast_signed()).cast_unsigned() } else { u32::from(byte) };
+    let hash = name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ wide(*byte));
+    value.chunks(4).fold(hash, |hash, chunk| {
         let mut word = [0; 4];
         word[..chunk.len()].copy_from_slice(chunk);
         hash.rotate_left(16) ^ u32::from_le_bytes(word)

@@ -15,7 +15,7 @@ use crate::container::{Compression, Format, Settings, Subformat};
 use crate::disk::Size;
 use crate::filesystem::Spec;
 use crate::front::boot::{Loader, RootBy};
-use crate::front::section::System;
+use crate::front::section::{Repart, System};
 use crate::table::Scheme;
 use crate::tree::Hardlinks;
 use crate::units::Bytes;
@@ -41,6 +41,9 @@ pub struct Manifest {
     /// A NixOS system instead of partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nixos: Option<System>,
+    /// Definitions of systemd-repart instead of partitions.
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub repart: Option<Repart>,
 }
 
 /// The disk as a whole.

@@ -122,6 +122,14 @@ pub(crate) fn unreadable(superblock: &Superblock) -> Vec<String> {
     named(superblock.s_feature_incompat & !known, INCOMPAT)
 }
 
+/// The bits of features that have no name. Readers may ignore those, and checkers may not.
+pub(crate) fn unknown(superblock: &Superblock) -> Vec<String> {
+    let known = |names: Names| names.iter().fold(0, |all, (mask, _)| all | mask);
+    let mut all = named(superblock.s_feature_compat & !known(COMPAT), COMPAT);
+    all.extend(named(superblock.s_feature_ro_compat & !known(RO_COMPAT), RO_COMPAT));
+    all
+}
+
 /// The names of all features, compatible ones first.
 pub(crate) fn names(superblock: &Superblock) -> Vec<String> {
     let mut all = named(superblock.s_feature_compat, COMPAT);

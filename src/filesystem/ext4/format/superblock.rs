@@ -36,6 +36,7 @@ wire! {
         0x78 s_volume_name: [u8; 16],
         0xce s_reserved_gdt_blocks: u16,
         0xe0 s_journal_inum: u32,
+        0xe8 s_last_orphan: u32,
         0xec s_hash_seed: [u8; 16],
         0xfc s_def_hash_version: u8,
         0xfd s_jnl_backup_type: u8,

@@ -23,6 +23,7 @@ pub(super) const FLAG_ENCRYPT: u32 = 0x800;
 pub(super) const FLAG_INDEX: u32 = 0x1000;
 const FLAG_HUGE_FILE: u32 = 0x4_0000;
 pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
+pub(super) const FLAG_VERITY: u32 = 0x10_0000;
 pub(super) const FLAG_EA_INODE: u32 = 0x20_0000;
 pub(super) const FLAG_INLINE_DATA: u32 = 0x1000_0000;
 pub(super) const FLAG_CASEFOLD: u32 = 0x4000_0000;

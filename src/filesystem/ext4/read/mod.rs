@@ -4,6 +4,7 @@
 
 mod check;
 mod directory;
+mod free;
 mod inode;
 mod journal;
 mod layout;
@@ -328,6 +329,10 @@ impl Volume for Ext4 {
             at += length;
         }
         Ok(())
+    }
+
+    fn free(&self, each: &mut dyn FnMut(Bytes, Bytes) -> Result<()>) -> Result<()> {
+        free::ranges(self, each)
     }
 
     fn structure(&self, offset: Bytes) -> Result<Option<String>> {

@@ -8,7 +8,7 @@ use super::map::{Go, Mapped};
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
 use crate::filesystem::ext4::format::{Inode, XattrEntry, XattrHeader, XattrInodeHeader};
-use crate::filesystem::ext4::xattr::{acl_exchanged, prefix};
+use crate::filesystem::ext4::xattr::{acl_exchanged, hash, prefix};
 use crate::tree::Xattr;
 use crate::units::{index, u64_of, usize_of};
 use crate::wire::{Field, Wire, field};
@@ -27,6 +27,8 @@ const BLOCK: Field = field(Inode::FIELDS, "i_block");
 
 /// An attribute as it is in an area.
 struct Stored<'a> {
+    /// The hash that its entry tells; 0 for none.
+    hash: u32,
     namespace: u8,
     name: &'a [u8],
     value: Value,
@@ -67,7 +69,7 @@ fn stored(bytes: &[u8], first: usize, origin: usize) -> Result<Vec<Stored<'_>>> 
             }
             Value::Here(range)
         };
-        found.push(Stored { namespace: entry.e_name_index, name, value });
+        found.push(Stored { hash: entry.e_hash, namespace: entry.e_name_index, name, value });
         at = end.next_multiple_of(4);
     }
 }
@@ -83,6 +85,25 @@ impl Ext4 {
         }
         all.sort();
         Ok(all)
+    }
+
+    /// The names of attributes whose entries tell a wrong hash.
+    pub(super) fn wrong_hashes(&self, raw: &Raw) -> Result<Vec<String>> {
+        let wrong = |bytes: &[u8], stored: Vec<Stored<'_>>| -> Vec<String> {
+            let is_wrong = |own: &Stored<'_>| match &own.value {
+                Value::Here(range) if own.hash != 0 => bytes.get(range.clone()).is_some_and(|value| {
+                    [false, true].iter().all(|signed| hash(own.name, value, *signed) != own.hash)
+                }),
+                _ => false,
+            };
+            stored.iter().filter(|own| is_wrong(own)).map(|own| crate::text::printable(own.name)).collect()
+        };
+        let mut found = wrong(&raw.bytes, inside(raw)?);
+        if raw.xattr_block() != 0 {
+            let bytes = self.xattr_block(raw.xattr_block())?;
+            found.extend(wrong(&bytes, stored(&bytes, XattrHeader::LENGTH, 0)?));
+        }
+        Ok(found)
     }
 
     /// Clusters of values that are inodes of their own. They also count for the inode that has the attributes
@@ -123,7 +144,7 @@ impl Ext4 {
 
     /// Attributes as the kernel presents them.
     fn xattrs_of(&self, bytes: &[u8], stored: Vec<Stored<'_>>, all: &mut Vec<Xattr>) -> Result<()> {
-        for Stored { namespace, name, value } in stored {
+        for Stored { namespace, name, value, .. } in stored {
             if namespace == SYSTEM && name == DATA {
                 continue;
             }

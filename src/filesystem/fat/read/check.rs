@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::directory::{Entries, Entry, What, first_cluster, short_name, what};
+use super::directory::{Entries, Entry, LOWER_BASE, LOWER_EXTENSION, What, first_cluster, short_name, what};
 use super::layout::{BOOT, FIRST, Root};
 use super::table::{Chain, Link, Table};
 use super::{Fat, wrong};
@@ -220,6 +220,13 @@ impl Walk<'_> {
             What::File | What::Directory => {}
         }
         let name = entry.name();
+        let reserved = entry.raw.nt_res & !(LOWER_BASE | LOWER_EXTENSION) != 0;
+        for (is, what) in [(reserved, "DIR_NTRes"), (entry.odd, "LDIR_Type or LDIR_FstClusLO")] {
+            if is {
+                let what = format!("the name {name} has reserved bits in {what}");
+                remark(Remark::new(Fault::Structure, &directory, what))?;
+            }
+        }
         if let Some(why) = wrong(&name) {
             remark(Remark::new(Fault::Structure, &directory, format!("a name in it is not valid: {why}")))?;
         }

@@ -31,8 +31,8 @@ const DELETED: u8 = 0xe5;
 const KANJI: u8 = 0x05;
 /// DIR_NTRes: the parts of the name that are shown in lower case (Linux, `CASE_LOWER_BASE`,
 /// `CASE_LOWER_EXT`).
-const LOWER_BASE: u8 = 0x08;
-const LOWER_EXTENSION: u8 = 0x10;
+pub(super) const LOWER_BASE: u8 = 0x08;
+pub(super) const LOWER_EXTENSION: u8 = 0x10;
 
 /// The upper half of code page 437, the default for short names (Linux, `CONFIG_FAT_DEFAULT_CODEPAGE`).
 const CODE_PAGE: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub(super) long: Option<String>,
     /// Whether parts of a long name before it belong to no entry.
     pub(super) orphans: bool,
+    /// Whether parts of its long name have fields that are not zero and must be.
+    pub(super) odd: bool,
 }
 
 /// The kind of an entry, as far as the entry alone shows it.
@@ -121,6 +123,8 @@ struct Long {
     /// The next part; 0 if the name is complete.
     next: u8,
     checksum: u8,
+    /// Whether fields of its parts are not zero that must be.
+    odd: bool,
 }
 
 /// A walk along the entries of a directory.
@@ -209,7 +213,8 @@ impl Entries {
                     let long = self.long.take();
                     let name = long.as_ref().and_then(|long| long.name(ShortName(raw.name).checksum()));
                     let orphans = std::mem::take(&mut self.orphans) || (long.is_some() && name.is_none());
-                    return Ok(Some(Entry { at, raw, long: name, orphans }));
+                    let odd = long.is_some_and(|long| long.odd);
+                    return Ok(Some(Entry { at, raw, long: name, orphans, odd }));
                 }
             }
         }
@@ -233,13 +238,14 @@ impl Entries {
         if part.ord & LAST_LONG_ENTRY != 0 {
             self.drop_long();
             if (1..=MOST_PARTS).contains(&number) {
-                self.long = Some(Long { units: Vec::new(), next: number, checksum: part.chksum });
+                self.long = Some(Long { next: number, checksum: part.chksum, ..Long::default() });
             }
         }
         match &mut self.long {
             Some(long) if number != 0 && long.next == number && long.checksum == part.chksum => {
                 let units = [&part.name1[..], &part.name2, &part.name3].concat();
                 long.units.splice(0..0, units);
+                long.odd |= part.kind != 0 || part.fst_clus_lo != 0;
                 long.next -= 1;
             }
             _ => {

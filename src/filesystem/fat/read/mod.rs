@@ -8,7 +8,7 @@ mod layout;
 mod table;
 
 use directory::{Entries, Entry, READ_ONLY, What, first_cluster, is_there, what};
-use layout::{BOOT, Root};
+use layout::{BOOT, FIRST, Root};
 use table::Chain;
 
 use directory::letter;
@@ -321,6 +321,24 @@ impl Volume for Fat {
             Some((from, start, long)) => each(Bytes::new(from), self.device.slice(start, long)?),
             None => Ok(()),
         }
+    }
+
+    fn free(&self, each: &mut dyn FnMut(Bytes, Bytes) -> Result<()>) -> Result<()> {
+        let layout = &self.layout;
+        let at = |cluster: u32| layout.at(cluster);
+        let mut give = |first: u32, end: u32| match (at(first), end.checked_sub(1).and_then(at)) {
+            (Some(start), Some(last)) if first < end => {
+                each(Bytes::new(start), Bytes::new(last + layout.cluster))
+            }
+            _ => Ok(()),
+        };
+        let mut next = FIRST;
+        self.table().used(&mut |cluster, _| {
+            give(next, cluster)?;
+            next = cluster + 1;
+            Ok(())
+        })?;
+        give(next, FIRST.saturating_add(layout.clusters))
     }
 
     fn check(&self, remark: &mut dyn FnMut(Remark) -> Result<()>) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::format::{DirectoryIndex, LONGEST_NAME, MODE, Type};
+use super::super::format::{DirectoryIndex, LONGEST_NAME, MODE, Type, flag};
 use super::data::Stored;
 use super::directory::Go;
 use super::inode::{Blocks, Body, Names, Raw};
@@ -51,6 +51,9 @@ struct Check<'a> {
     data: u64,
 }
 
+/// A bit of `flags` for a check of data that was never written (linux/fs/squashfs/squashfs_fs.h).
+const UNUSED_FLAG: u16 = 1 << 2;
+
 /// Looks at `volume`.
 pub(super) fn run(volume: &Squashfs, tell: Tell<'_>) -> Result<()> {
     tables(volume, tell)?;
@@ -90,6 +93,27 @@ pub(super) fn run(volume: &Squashfs, tell: Tell<'_>) -> Result<()> {
 /// next table begins.
 fn tables(volume: &Squashfs, tell: Tell<'_>) -> Result<()> {
     let superblock = &volume.superblock;
+    let inodes = u64::from(superblock.inodes);
+    // squashfs-tools, unsquash-4.c, read_filesystem_tables.
+    for (wrong, what) in [
+        (
+            u64::from(superblock.fragments) > inodes,
+            format!("{} fragments for {inodes} inodes", superblock.fragments),
+        ),
+        (
+            superblock.no_ids == 0 || u64::from(superblock.no_ids) > inodes * 2,
+            format!("{} owners for {inodes} inodes", superblock.no_ids),
+        ),
+        (superblock.flags & UNUSED_FLAG != 0, "a flag that is no longer used".to_owned()),
+        (
+            (superblock.flags & flag::EXPORT != 0) != volume.exports.is_some(),
+            "a flag of exports that contradicts its tables".to_owned(),
+        ),
+    ] {
+        if wrong {
+            tell(Remark::new(Fault::Structure, "superblock", format!("it has {what}")))?;
+        }
+    }
     let first = |index: Stream| -> Result<u64> {
         let mut start = [0; 8];
         volume.metadata.device.read(index.start, &mut start)?;

@@ -11,6 +11,9 @@ use crate::filesystem::volume::{Fault, Remark};
 use crate::units::{half_lo16, narrow, usize_of};
 use crate::wire::Wire;
 
+/// Features of a journal: revoke, 64bit, async_commit, checksums of the second and third version, fast_commit.
+const JOURNAL_FEATURES: u32 = 0x3f;
+
 pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     state(volume, remark)?;
     for group in (1..volume.layout.groups).filter(|group| volume.layout.has_superblock(*group)) {
@@ -31,6 +34,7 @@ fn state(volume: &Ext4, remark: Say<'_>) -> Result<()> {
         (!recover && superblock.s_state & STATE_CLEAN == 0, "it was not unmounted"),
         (superblock.s_state & STATE_ERRORS != 0, "the kernel found errors"),
         (volume.layout.ro_compatible(ro_compat::ORPHAN_PRESENT), "deleted files wait to be freed"),
+        (!recover && superblock.s_last_orphan != 0, "deleted files wait to be freed (s_last_orphan)"),
     ] {
         if is {
             remark(Remark::new(Fault::State, "superblock", what))?;
@@ -120,9 +124,29 @@ fn journal(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     let Some(journal) = told(JournalSuperblock::read(&volume.block(block)?), "journal", remark)? else {
         return Ok(());
     };
-    if u64::from(journal.s_blocksize) != volume.layout.block {
-        let what = format!("its blocks have {} bytes", journal.s_blocksize);
-        remark(Remark::new(Fault::Structure, "journal", what))?;
+    let blocks = volume.used(number.into())?.size(volume) / volume.layout.block;
+    for (wrong, what) in [
+        (
+            u64::from(journal.s_blocksize) != volume.layout.block,
+            format!("its blocks have {} bytes", journal.s_blocksize),
+        ),
+        (
+            !(3..=4).contains(&journal.h_blocktype),
+            format!("its superblock is of type {}", journal.h_blocktype),
+        ),
+        (
+            u64::from(journal.s_maxlen) > blocks,
+            format!("it claims {} blocks, and has {blocks}", journal.s_maxlen),
+        ),
+        (
+            journal.s_feature_incompat & !JOURNAL_FEATURES != 0,
+            "it has a feature that is not known".to_owned(),
+        ),
+        (journal.s_nr_users > 1, format!("it is inside, and has {} users", journal.s_nr_users)),
+    ] {
+        if wrong {
+            remark(Remark::new(Fault::Structure, "journal", what))?;
+        }
     }
     if journal.s_start != 0 && !volume.layout.incompatible(incompat::RECOVER) {
         let what = "it has something to replay, and the superblock does not say needs_recovery";

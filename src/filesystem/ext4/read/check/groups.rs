@@ -106,7 +106,15 @@ impl Pass<'_> {
                 let own = own.to_le_bytes();
                 crc16(&[layout.superblock.s_uuid.as_bytes(), own.as_slice(), before, behind].concat())
             }
-            None => return Ok(()),
+            None => {
+                let unused = whole(group.raw.bg_itable_unused_lo, group.raw.bg_itable_unused_hi);
+                let unused = if layout.descriptor > 32 { unused } else { unused & 0xffff };
+                if group.raw.bg_flags & (GROUP_BLOCK_UNINIT | GROUP_INODE_UNINIT) != 0 || unused != 0 {
+                    let what = "it is marked as not yet written, which only filesystems with checksums have";
+                    remark(Remark::new(Fault::Structure, subject, what))?;
+                }
+                return Ok(());
+            }
         };
         if found != group.raw.bg_checksum {
             remark(Remark::new(Fault::Checksum, subject, "the checksum of its descriptor is wrong"))?;

@@ -6,7 +6,7 @@ use super::{Pass, Say};
 use crate::error::Result;
 use crate::filesystem::ext4::format::features::ro_compat;
 use crate::filesystem::ext4::format::{FIRST, GROUP_INODE_UNINIT, RESIZE, ROOT, XattrHeader};
-use crate::filesystem::ext4::read::inode::{FLAG_EA_INODE, FLAG_INLINE_DATA, Raw};
+use crate::filesystem::ext4::read::inode::{FLAG_EA_INODE, FLAG_INLINE_DATA, FLAG_VERITY, Raw};
 use crate::filesystem::ext4::read::map::{Go, Mapped};
 use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, file_type};
 use crate::filesystem::volume::{Fault, Remark};
@@ -22,6 +22,8 @@ struct Blocks {
     last: Option<u64>,
     /// Whether none of them belongs to something else.
     own: bool,
+    /// The last block of the file that is written.
+    end: Option<u64>,
 }
 
 /// Blocks of attributes, which several inodes may share: how many inodes do, and how many the block records.
@@ -78,6 +80,18 @@ impl Pass<'_> {
         let mut count = self.attributes(raw, subject, shared, remark)?;
         // Unreadable attributes were reported already.
         count += volume.charged(raw).unwrap_or(0) * volume.layout.cluster;
+        if raw.inode.i_dtime != 0 {
+            self.once(Fault::Structure, subject, "it is in use, and has a time of deletion", remark)?;
+        }
+        let hashes = volume.wrong_hashes(raw).unwrap_or_default();
+        for name in hashes {
+            self.once(
+                Fault::Checksum,
+                subject,
+                format!("the hash of its attribute {name} is wrong"),
+                remark,
+            )?;
+        }
         let mut own = true;
         let has_blocks = match raw.kind() {
             MODE_FILE | MODE_DIRECTORY => !raw.has(FLAG_INLINE_DATA),
@@ -88,6 +102,11 @@ impl Pass<'_> {
             let blocks = self.blocks(raw, subject, remark)?;
             own = blocks.own;
             count += blocks.count;
+            let behind = |end: u64| raw.size(volume) < end.saturating_mul(volume.layout.block);
+            // The hashes of a file with fs-verity lie behind its data.
+            if raw.kind() == MODE_FILE && !raw.has(FLAG_VERITY) && blocks.end.is_some_and(behind) {
+                self.once(Fault::Count, subject, "it has data behind its end", remark)?;
+            }
         }
         // The block count of the resize inode includes blocks that belong to groups.
         let told = raw.occupied(volume);
@@ -135,8 +154,11 @@ impl Pass<'_> {
     /// Claims the blocks of an inode.
     fn blocks(&mut self, raw: &Raw, subject: &str, remark: Say<'_>) -> Result<Blocks> {
         let volume = self.volume;
-        let mut blocks = Blocks { count: 0, last: None, own: true };
+        let mut blocks = Blocks { count: 0, last: None, own: true, end: None };
         let walked = volume.walk(raw, &mut |mapped| {
+            if let Mapped::Data { logical, length, .. } = mapped {
+                blocks.end = blocks.end.max(Some((logical + length).saturating_sub(1)));
+            }
             let (first, length) = match mapped {
                 Mapped::Data { physical, length, .. } | Mapped::Unwritten { physical, length, .. } => {
                     (physical, length)
@@ -181,7 +203,7 @@ impl Pass<'_> {
         let Ok(header) = volume.block(block).and_then(|bytes| XattrHeader::read(&bytes)) else {
             return Ok(cluster);
         };
-        let mut blocks = Blocks { count: 0, last: None, own: true };
+        let mut blocks = Blocks { count: 0, last: None, own: true, end: None };
         self.claim(block, 1, &mut blocks, subject, remark)?;
         shared.insert(block, (1, header.h_refcount));
         Ok(cluster)
@@ -220,6 +242,7 @@ impl Pass<'_> {
             if above.is_none() {
                 self.once(Fault::Structure, subject, "it has no entry `..`", remark)?;
             }
+            self.index(raw, subject, remark)?;
         }
         Ok(())
     }
@@ -227,6 +250,9 @@ impl Pass<'_> {
     /// The fault of a name that leads to this inode, if there is one.
     fn leads_to(&self, number: u32, kind: u8) -> Option<String> {
         let volume = self.volume;
+        if number != ROOT && number < volume.layout.superblock.s_first_ino.max(FIRST - 1) {
+            return Some(format!("inode {number} is reserved"));
+        }
         let raw = match volume.raw(number) {
             Ok(raw) => raw,
             Err(error) => return Some(error.what().to_owned()),

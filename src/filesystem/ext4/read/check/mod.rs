@@ -1,7 +1,7 @@
 //! Checks an ext filesystem.
 //!
-//! 1. `copies`: the superblock, its copies and those of the descriptors, the journal's superblock.
-//! 2. `inodes`: every inode in use, with its blocks, attributes and names.
+//! 1. `superblock`, `copies`: the superblock, its copies and those of the descriptors, the journal's superblock.
+//! 2. `inodes`, `index`: every inode in use, with its blocks, attributes and names.
 //! 3. `groups`: bitmaps, counts and checksums of groups, compared with what was found.
 //!
 //! Blocks in use are kept as bits, and the number of names of an inode as a number. To limit memory for
@@ -11,7 +11,9 @@
 
 mod copies;
 mod groups;
+mod index;
 mod inodes;
+mod superblock;
 
 use std::ops::Range;
 
@@ -49,6 +51,7 @@ pub(super) struct Pass<'a> {
 
 /// Passes every fault to `remark`.
 pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
+    superblock::fields(volume, remark)?;
     copies::check(volume, remark)?;
     let layout = &volume.layout;
     let clusters = (layout.blocks - layout.first).div_ceil(layout.cluster);
