@@ -27,8 +27,6 @@ pub(super) struct Member {
     /// The datasets below it and the snapshots of it: their places in the list of all.
     pub(super) children: BTreeMap<Vec<u8>, u64>,
     pub(super) snapshots: BTreeMap<Vec<u8>, u64>,
-    /// Its directory, where it has one: of bytes that it and all below it take.
-    pub(super) used: u64,
 }
 
 /// The list on the way.
@@ -79,7 +77,6 @@ impl Walk<'_> {
             before: dataset.ds_prev_snap_txg,
             children: BTreeMap::new(),
             snapshots: BTreeMap::new(),
-            used: 0,
         });
         Ok((u64_of(self.members.len()) - 1, dataset))
     }
@@ -96,7 +93,6 @@ impl Walk<'_> {
         }
         let directory: format::Directory = self.mos.object(self.blocks, object)?.bonus(kind::DSL_DIR)?;
         let (place, head) = self.add(directory.dd_head_dataset_obj, name.clone())?;
-        self.member(place)?.used = directory.dd_used_bytes;
         if let Some(above) = above {
             let part = name.rsplit('/').next().unwrap_or(&name).as_bytes().to_vec();
             self.member(above)?.children.insert(part, place);
