@@ -162,6 +162,10 @@ value!(Size, number, "PartitionSize", "a size such as \"256MiB\", \"auto\" or \"
 
 /// What a partition holds.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a disk has a handful of partitions, and most hold a filesystem"
+)]
 pub enum Body {
     /// Nothing.
     #[default]
