@@ -193,6 +193,12 @@ impl Spec {
         }
     }
 
+    /// Whether a running system can write to it.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        !matches!(self, Self::Erofs(_) | Self::Squashfs(_))
+    }
+
     /// Whether it holds files.
     #[must_use]
     pub const fn holds_files(&self) -> bool {

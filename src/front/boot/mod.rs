@@ -148,10 +148,6 @@ impl Volume {
         }
     }
 
-    /// Whether a running system can write to it.
-    const fn is_writable(&self) -> bool {
-        !matches!(self.spec, Spec::Erofs(_) | Spec::Squashfs(_))
-    }
 }
 
 /// A filesystem with the files of a loader, and the directory above them.
