@@ -17,6 +17,8 @@ use crate::trees;
 /// Connections at a time.
 const CONNECTIONS: u64 = 8;
 const SECONDS: u64 = 600;
+/// A server that says nothing for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A client leaves after so many reads, and another one comes.
 const READS: u32 = 5000;
 
@@ -29,6 +31,7 @@ struct Client {
 impl Client {
     fn new(socket: &Path, chunked: bool) -> Self {
         let stream = UnixStream::connect(socket).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time limit");
         let mut client = Self { stream, chunked };
         client.hear(18);
         client.say(&[0, 0, 0, 3]);
@@ -71,9 +74,14 @@ impl Client {
             let number = |at: usize, count: usize| {
                 head[at..at + count].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
             };
+            let kind = number(6, 2);
+            if kind == 0 {
+                // The end of a reply that has all its data.
+                return;
+            }
             let place = self.hear(8).iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
             let at = usize::try_from(place - offset).expect("a chunk lies in its read");
-            match number(6, 2) {
+            match kind {
                 1 => {
                     let length = usize::try_from(number(16, 4) - 8).expect("a chunk is short");
                     self.stream.read_exact(&mut out[at..at + length]).expect("the server answers");
