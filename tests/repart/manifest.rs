@@ -99,8 +99,8 @@ fn faults_are_told_with_their_lines() {
         ("[repart.partitions.1.Partition]\nLabel = \"x\"\n", &["Type= is not defined", "disk.toml:6"]),
         ("[repart.partitions.1.Part]\nType = \"esp\"\n", &["no section of this name", "disk.toml:6"]),
         (
-            &format!("{one}Formt = \"ext4\"\n"),
-            &["Unknown key 'Formt'", "Did you mean 'Format'", "disk.toml:8"],
+            &format!("{one}Formats = \"ext4\"\n"),
+            &["Unknown key 'Formats'", "Did you mean 'Format'", "disk.toml:8"],
         ),
         (&format!("{one}SizeMinBytes = 5000\n"), &["Rounded SizeMinBytes=", "disk.toml:8"]),
         (

@@ -71,12 +71,12 @@ fn run(case: &Case) -> String {
 #[test]
 fn what_is_passed_over_is_told_with_its_line() {
     let definition =
-        "[Partition]\nType=linux-generic\nFormt=ext4\nSizeMinBytes=5000\n[Other]\nx=1\n[X-Mine]\ny=2\n";
+        "[Partition]\nType=linux-generic\nFormats=ext4\nSizeMinBytes=5000\n[Other]\nx=1\n[X-Mine]\ny=2\n";
     let folder = Folder::new(&[("repart.d/1.conf", definition)]);
     let said = folder.create(&[]);
     let told = folder.relative(&said.error());
     for line in [
-        "repart.d/1.conf:3: Unknown key 'Formt' in section [Partition], ignoring. Did you mean 'Format'?",
+        "repart.d/1.conf:3: Unknown key 'Formats' in section [Partition], ignoring. Did you mean 'Format'?",
         "repart.d/1.conf:4: Rounded SizeMinBytes= size 5000 \u{2192} 8192, a multiple of 4096.",
         "repart.d/1.conf:5: Unknown section 'Other'. Ignoring.",
     ] {

@@ -72,7 +72,7 @@ impl ElTorito {
             return Err(refuse("the first partition is where the ISO 9660 goes")
                 .expected(format!("a start of at least {}", end.in_full()))
                 .found(first.offset.in_full())
-                .hint("--grain-size=1M, or more partitions: a disk of more than 4 MiB begins at 1 MiB"));
+                .hint("a grain of 1 MiB, or more partitions: a disk of more than 4 MiB begins at 1 MiB"));
         }
         let at = u32::try_from(esp.offset.get() / SECTOR).ok();
         let at = at.filter(|_| esp.offset.is_multiple_of(SECTOR));
