@@ -81,7 +81,8 @@ fn newest(device: &Device, label: u64, ashift: u64, verifies: bool) -> Result<Op
 pub(super) fn read(device: &Device, verifies: bool) -> Result<Labels> {
     let end = device.length() / LABEL * LABEL;
     let offsets = [0, LABEL, end.saturating_sub(END), end.saturating_sub(LABEL)];
-    let (mut best, mut faults): (Option<(Uberblock, List)>, Vec<(usize, String)>) = (None, Vec::new());
+    let mut best: Option<(Uberblock, List)> = None;
+    let mut faults: Vec<(usize, String)> = Vec::new();
     let mut first = None;
     for (number, offset) in offsets.into_iter().enumerate() {
         let found = config(device, offset, verifies).and_then(|config| {

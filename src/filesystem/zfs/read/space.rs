@@ -78,11 +78,11 @@ impl Entries {
         for word in bytes.as_chunks::<8>().0 {
             let word = u64::from_le_bytes(*word);
             match (self.run.take(), word >> 62) {
-                (Some(run), _) => each(word & (1 << 63) - 1, run, word >> 63 == 0),
+                (Some(run), _) => each(word & !(1 << 63), run, word >> 63 == 0),
                 // A remark, and the first word of two.
                 (None, 2) => {}
-                (None, 3) => self.run = Some((word >> 24 & (1 << 36) - 1) + 1),
-                (None, _) => each(word >> 16 & (1 << 47) - 1, (word & 0x7fff) + 1, word >> 15 & 1 == 0),
+                (None, 3) => self.run = Some((word >> 24 & 0xf_ffff_ffff) + 1),
+                (None, _) => each(word >> 16 & 0x7fff_ffff_ffff, (word & 0x7fff) + 1, word >> 15 & 1 == 0),
             }
         }
     }

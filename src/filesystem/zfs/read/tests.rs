@@ -229,7 +229,7 @@ fn a_file_of_ten_tebibytes_is_in_a_pool_of_sixteen() {
     let built = zfs::build(&tree, &Options::default(), &at, &Packer::default()).unwrap();
     let pool = opened(&built.image, None).unwrap().unwrap();
     assert_eq!(pool.facts(), &built.facts);
-    assert_eq!(built.facts.blocks * 4096 >> 34, 1023, "metaslabs of 16 GiB");
+    assert_eq!((built.facts.blocks * 4096) >> 34, 1023, "metaslabs of 16 GiB");
     assert_eq!(remarks(&pool), [""; 0]);
     let long = pool.lookup(pool.root(), b"long").unwrap().unwrap();
     assert_eq!(pool.node(long).unwrap().content, Content::File { size: Bytes::new(length) });
