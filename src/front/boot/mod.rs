@@ -292,7 +292,7 @@ impl Plan {
             return Ok(cmdline.to_owned());
         }
         let root = self.root()?;
-        let way = if root.is_writable() { "rw" } else { "ro" };
+        let way = if root.spec.is_writable() { "rw" } else { "ro" };
         let name = match self.wish.root {
             RootBy::None => return Ok(cmdline.to_owned()),
             RootBy::Label => match root.spec.label() {

@@ -79,7 +79,7 @@ impl Making<'_> {
             let (options, pass) = match &volume.spec {
                 Spec::Swap(_) => ("sw", 0),
                 Spec::Vfat(_) => ("umask=0077", 2),
-                _ if !volume.is_writable() => ("ro", 0),
+                _ if !volume.spec.is_writable() => ("ro", 0),
                 _ => ("defaults", 2),
             };
             lines.push(format!("{} {place} {} {options} 0 {pass}", plan.named(volume)?, volume.spec.name()));
@@ -99,8 +99,8 @@ impl Making<'_> {
             (RootBy::Label, label) if !label.is_empty() => format!("LABEL={label}"),
             _ => self.plan.named(root)?,
         };
-        let grows = self.plan.wish.grow && root.is_writable();
-        let (options, pass) = match (root.is_writable(), grows) {
+        let grows = self.plan.wish.grow && root.spec.is_writable();
+        let (options, pass) = match (root.spec.is_writable(), grows) {
             (false, _) => ("ro", 0),
             (true, true) => ("defaults,x-systemd.growfs", 1),
             (true, false) => ("defaults", 1),
