@@ -131,7 +131,7 @@ fn grouped(
     for (file, digest) in files.into_iter().zip(digests) {
         match digest {
             Ok(digest) => {
-                groups.entry((contents.inventory.entries[file].size, digest)).or_default().push(file)
+                groups.entry((contents.inventory.entries[file].size, digest)).or_default().push(file);
             }
             Err(error) => tolerate(Err(error), "equal files", remarks)?,
         }
