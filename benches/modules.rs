@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
 use diskwright::container::{Container, Format, Identity};
+use diskwright::disk::Work;
 use diskwright::filesystem::{Placement, ext4, fat};
 use diskwright::front::manifest::Manifest;
 use diskwright::image::{Builder, Data, Image};
@@ -93,7 +94,7 @@ fn manifest(criterion: &mut Criterion) {
     group.bench_function("1,000 entries", |bencher| {
         bencher.iter(|| {
             let manifest = Manifest::parse(text.clone(), Path::new("disk.toml"), Path::new("."));
-            manifest.expect("it is right").describe(None, &Progress::default()).map(drop)
+            manifest.expect("it is right").describe(None, &Work::default()).map(drop)
         });
     });
     group.finish();

@@ -27,6 +27,58 @@ let
     path: reason: lib.mkRemovedOptionModule ([ "virtualisation" ] ++ path) reason;
 
   guestProfile = "${toString modulesPath}/profiles/qemu-guest.nix";
+  # The networks of the test driver have a module of their own in newer nixpkgs. Older versions have its options in qemu-vm.nix.
+  guestNetworks = "${toString modulesPath}/virtualisation/guest-networking-options.nix";
+  ownNetworks =
+    { config, ... }:
+    let
+      own = config.virtualisation;
+      # `vlans` are interfaces with numbers for names.
+      numbered = builtins.listToAttrs (
+        builtins.genList (
+          index:
+          let
+            name = "eth${toString (index + 1)}";
+          in
+          {
+            inherit name;
+            value = {
+              inherit name;
+              vlan = builtins.elemAt own.vlans index;
+              assignIP = true;
+            };
+          }
+        ) (builtins.length own.vlans)
+      );
+      named = builtins.mapAttrs (
+        name: interface:
+        {
+          inherit name;
+          assignIP = false;
+        }
+        // interface
+      ) own.interfaces;
+    in
+    {
+      options = {
+        virtualisation.vlans = lib.mkOption {
+          type = types.listOf types.ints.unsigned;
+          default = if own.interfaces == { } then [ 1 ] else [ ];
+          defaultText = lib.literalMD "`[ 1 ]`, or none where there are `interfaces`";
+          description = "Networks of the test driver: an interface and an address for each.";
+        };
+        virtualisation.interfaces = option (types.attrsOf types.raw) { } "Interfaces by name: { vlan; assignIP = false; name; }.";
+        virtualisation.allInterfaces = lib.mkOption {
+          type = types.attrsOf types.raw;
+          readOnly = true;
+          default = numbered // named;
+          defaultText = lib.literalMD "`vlans` and `interfaces`";
+          description = "All interfaces of the test driver's networks.";
+        };
+        networking.primaryIPAddress = option types.str "" "The address by which the test driver's other machines know this one.";
+        networking.primaryIPv6Address = option types.str "" "The same of IPv6.";
+      };
+    };
 
   # How the system gets its disks.
   mode =
@@ -146,7 +198,15 @@ let
     kernel_params = map (console: "console=${console}") cfg.qemu.consoles;
     qemu = "${cfg.qemu.package}/bin/qemu-system-${processor}";
     qemu_options =
-      cfg.qemu.options
+      (if cfg.qemu.virtioKeyboard then [ "-device virtio-keyboard" ] else [ ])
+      # virtiofs brings its own.
+      ++ (
+        if cfg.qemu.enableSharedMemory && cfg.diskwright.shareBy != "virtiofs" then
+          [ "-object memory-backend-memfd,id=mem0,size=${toString cfg.memorySize}M,share=on -machine memory-backend=mem0" ]
+        else
+          [ ]
+      )
+      ++ cfg.qemu.options
       ++ (if cfg.qemu.networkingOptions == null then [ ] else cfg.qemu.networkingOptions)
       ++ (if cfg.bios == null then [ ] else [ "-bios ${cfg.bios}/bios.bin" ])
       ++ lib.mapAttrsToList credential cfg.credentials;
@@ -163,9 +223,30 @@ let
     efi_variables = "${cfg.efi.variables}";
     keep_variables = cfg.efi.keepVariables;
   }
+  // given cfg.tpm.enable (
+    {
+      tpm = true;
+      swtpm = "${cfg.tpm.package}/bin/swtpm";
+    }
+    // given (cfg.tpm.deviceModel != null) { tpm_device = cfg.tpm.deviceModel; }
+    // given (cfg.tpm.provisioning != null) { tpm_provisioning = provisioning; }
+  )
   // given (cfg.directBoot.initrd != null) { initrd = "${cfg.directBoot.initrd}"; }
   // given (cfg.qemu.networkingOptions != null) { network = false; }
   // given (networkOptions != [ ]) { network_options = builtins.concatStringsSep "," networkOptions; };
+
+  # The TPM is started and shut down around the script, as firmware would.
+  provisioning = builtins.concatStringsSep "\n" [
+    "set -e"
+    "PATH=${host.tpm2-tools}/bin:$PATH"
+    "tpm2_startup --clear"
+    "tpm2_startup"
+    "("
+    cfg.tpm.provisioning
+    ")"
+    "tpm2_shutdown"
+    "tpm2_shutdown --clear"
+  ];
 
   # A credential of systemd: in a table of SMBIOS where the machine has one, else in a file of the firmware.
   credential =
@@ -302,12 +383,15 @@ let
 in
 {
   imports = lib.optional (builtins.pathExists guestProfile) guestProfile ++ [
+    (if builtins.pathExists guestNetworks then guestNetworks else ownNetworks)
     (removed [ "msize" ] "The store is a disk, and folders are shared with the size of messages that fits them.")
     (removed [ "nixStore9pCache" ] "The store is a disk and not shared by 9p.")
     (removed [ "useSecureBoot" ] "Give `virtualisation.efi.firmware` and `.variables` a firmware that can.")
     (removed [ "bootDevice" ] "It is `virtualisation.rootDevice` now.")
     (removed [ "pathsInNixDB" ] "It is `virtualisation.additionalPaths` now.")
-    (removed [ "tpm" "enable" ] "Start swtpm and name its socket in `virtualisation.qemu.options`; this machine starts QEMU and virtiofsd alone.")
+    (removed [ "efiVars" ] "Give `virtualisation.efi.variables`, or name the file by NIX_EFI_VARS.")
+    (removed [ "persistBootDevice" ] "A full disk keeps what is written to it.")
+    (removed [ "useHostCerts" ] "Share a folder with the certificates by `virtualisation.sharedDirectories`.")
   ];
 
   options.virtualisation = {
@@ -384,6 +468,21 @@ in
     restrictNetwork = option types.bool false "Whether the machine reaches nothing but what is forwarded.";
     graphics = option types.bool true "Whether the machine has a screen.";
     bios = option (types.nullOr types.raw) null "A package with another bios.bin.";
+    resolution = option types.raw {
+      x = 1024;
+      y = 768;
+    } "Size of the screen.";
+    tpm = {
+      enable = option types.bool false "Whether the machine has a TPM 2.0, by swtpm.";
+      package = lib.mkOption {
+        type = types.package;
+        default = host.swtpm;
+        defaultText = lib.literalExpression "host.pkgs.swtpm";
+        description = "The program that is the TPM.";
+      };
+      deviceModel = option (types.nullOr types.str) null "QEMU's device of the TPM; null is what the processor's machine has.";
+      provisioning = option (types.nullOr types.str) null "A script with tpm2-tools that is run before each start.";
+    };
     credentials = option (types.attrsOf types.raw) { } "Credentials of systemd by name: { text or source; mechanism = \"smbios\" or \"fw_cfg\"; }.";
     host.pkgs = lib.mkOption {
       type = types.raw;
@@ -411,6 +510,14 @@ in
     qemu.networkingOptions = option (types.nullOr (types.listOf types.str)) null "Arguments of QEMU in place of the user network.";
     qemu.drives = option (types.listOf types.raw) [ ] "Disks that are there: { file; name; driveExtraOpts; deviceExtraOpts; }.";
     qemu.diskInterface = option (types.enum [ "virtio" "scsi" "ide" ]) "virtio" "The bus of the disks.";
+    qemu.guestAgent.enable = option types.bool true "Whether the machine runs QEMU's agent.";
+    qemu.virtioKeyboard = option types.bool true "Whether the machine has a virtio keyboard.";
+    qemu.enableSharedMemory = lib.mkOption {
+      type = types.bool;
+      default = cfg.diskwright.shareBy == "virtiofs";
+      defaultText = lib.literalMD "where folders are shared by virtiofs, which needs it";
+      description = "Whether other processes can map the machine's memory.";
+    };
     qemu.forceAccel = option types.bool false "Whether it is an error that the host has no KVM.";
     efi.OVMF = lib.mkOption {
       type = types.raw;
@@ -514,6 +621,7 @@ in
       "virtio_pci"
     ]
     ++ lib.optional (cfg.useNixStoreImage && cfg.diskwright.storeType == "erofs") "erofs"
+    ++ lib.optional cfg.tpm.enable "tpm_tis"
     ++ (if cfg.qemu.diskInterface == "scsi" then [ "virtio_scsi" "sd_mod" ] else [ ])
     ++ (if cfg.qemu.diskInterface == "ide" then [ "ata_piix" "sd_mod" ] else [ ])
     ++ (if shareType == "virtiofs" then [ "virtiofs" ] else [ "9p" "9pnet_virtio" ]);
@@ -521,6 +629,16 @@ in
     boot.loader.grub.device = lib.mkIf cfg.useBootLoader (
       lib.mkVMOverride (if cfg.useEFIBoot then "nodev" else cfg.bootLoaderDevice)
     );
+
+    boot.loader.grub.gfxmodeBios = "${toString cfg.resolution.x}x${toString cfg.resolution.y}";
+    services.xserver.resolutions = lib.mkVMOverride [ cfg.resolution ];
+    services.qemuGuest.enable = cfg.qemu.guestAgent.enable;
+    # Interfaces are eth0, eth1 and so on, as the test driver expects them; the first one is QEMU's user network.
+    networking.usePredictableInterfaceNames = false;
+    networking.dhcpcd.extraConfig = "noarp";
+    networking.wireless.enable = lib.mkVMOverride false;
+    # The machine has the time of its host.
+    services.timesyncd.enable = false;
 
     fileSystems = lib.mkIf cfg.useDefaultFilesystems (lib.mkVMOverride cfg.fileSystems);
     swapDevices = lib.mkIf cfg.useDefaultFilesystems (lib.mkVMOverride [ ]);

@@ -73,7 +73,7 @@ in
     partitions = option (types.attrsOf partition) { } "The partitions, in the order of their names.";
     seed = option (types.nullOr types.str) "0867da16-f251-457d-a9e8-c31f9a3c220b" "UUID that ids derive from.";
     split = option types.bool false "Whether partitions are files of their own too.";
-    sectorSize = option (types.nullOr (types.enum [ 512 4096 ])) 512 "Bytes in a sector.";
+    sectorSize = option (types.nullOr (types.enum [ 512 1024 2048 4096 ])) 512 "Bytes in a sector.";
     imageSize = option (types.strMatching "[0-9]+[KMGTP]?|auto") "auto" "Size of the image.";
     level = option (types.enum [ "257" "260" "262" ]) "262" "Release of systemd-repart that is imitated.";
     verityStore = {

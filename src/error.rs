@@ -27,6 +27,8 @@ pub enum Kind {
     Output,
     /// A file that was read as an image is not a correct one.
     Format,
+    /// The image has a partition table that is to stay as it is, or none that could be added to.
+    Unsuited,
     /// A signal asked the program to stop.
     Interrupted,
     /// The program broke a promise of its own: two segments overlap, for example.
@@ -34,11 +36,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The exit code of the program: 2 for what the caller wrote, 1 for what happened at work.
+    /// The exit code of the program: 2 for what the caller wrote, 1 for what happened at work, 77 as systemd-repart has it for
+    /// an image that it does not touch.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Usage | Self::Manifest => 2,
+            Self::Unsuited => 77,
             _ => 1,
         }
     }

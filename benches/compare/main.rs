@@ -6,6 +6,8 @@
 //! differ. It needs e2fsprogs, tar, coreutils, qemu-utils, and for `nixos` dosfstools, mtools, gdisk and
 //! systemd-boot-efi; `target/tmp/compare` takes about 20 GB.
 //!
+//! `soak` compares nothing: it reads a served disk at random for ten minutes.
+//!
 //! `release` compares the program with an older one (`DISKWRIGHT_BASELINE`, or `DISKWRIGHT_REVISION`, which
 //! is built). With `DISKWRIGHT_SID` the newest mke2fs and qemu-img are compared too.
 
@@ -17,12 +19,18 @@ mod nixos;
 mod others;
 mod run;
 mod serve;
+mod soak;
 mod trees;
+mod vm;
+mod zfs;
 
 use std::path::{Path, PathBuf};
 
 use others::Newest;
 use run::{Case, Group, program};
+
+/// The group that compares nothing, and runs only where it is named.
+const SOAK: &str = "soak";
 
 /// A group: makes its trees in the given folder, and runs.
 type Run = fn(&Path);
@@ -35,9 +43,14 @@ fn main() {
     {
         return floor::copy(Path::new(list), Path::new(out), jobs.parse().expect("jobs is a number"));
     }
+    if let [first, list, jobs] = arguments.as_slice()
+        && first == "records"
+    {
+        return zfs::records(Path::new(list), jobs.parse().expect("jobs is a number"));
+    }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
     std::fs::create_dir_all(&folder).expect("the folder for the trees can be made");
-    let known: [(&str, Run); 10] = [
+    let known: &[(&str, Run)] = &[
         ("release", release),
         ("ext4", ext4),
         ("million", million),
@@ -47,13 +60,16 @@ fn main() {
         ("compression", compression),
         ("nixos", nixos::run),
         ("serve", serve::run),
+        ("vm", vm::run),
+        (SOAK, soak::run),
+        ("zfs", zfs::run),
         ("look", look::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");
     }
     for (name, group) in known {
-        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
+        if (arguments.is_empty() && *name != SOAK) || arguments.iter().any(|argument| argument == name) {
             group(&folder);
         }
     }

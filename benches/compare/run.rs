@@ -1,16 +1,21 @@
 //! Runs commands in turn and prints their cost.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The default number of rounds.
 pub(crate) const ROUNDS: usize = 5;
 
-/// The program under test, built like this bench.
+/// The program under test: `DISKWRIGHT_PROGRAM`, or the one that is built like this bench.
 pub(crate) fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_diskwright")
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        std::env::var("DISKWRIGHT_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_diskwright").to_owned())
+    })
 }
 
 /// A command to time.
@@ -20,6 +25,7 @@ pub(crate) struct Case {
     args: Vec<std::ffi::OsString>,
     makes: Option<PathBuf>,
     per: Option<u64>,
+    until: Option<&'static str>,
 }
 
 impl Case {
@@ -30,6 +36,7 @@ impl Case {
             args: Vec::new(),
             makes: None,
             per: None,
+            until: None,
         }
     }
 
@@ -50,6 +57,12 @@ impl Case {
         self
     }
 
+    /// Its time ends with the first line of its output that contains `text`, and not with its own end.
+    pub(crate) const fn until(mut self, text: &'static str) -> Self {
+        self.until = Some(text);
+        self
+    }
+
     /// What it took.
     fn time(&self) -> Took {
         self.clear();
@@ -58,9 +71,13 @@ impl Case {
         let mut child = Command::new(&self.program)
             .args(&self.args)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(if self.until.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stderr(if self.until.is_some() { Stdio::null() } else { Stdio::inherit() })
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
+        let seen = self
+            .until
+            .map(|text| seen(&mut child, text).unwrap_or_else(|| panic!("{}: no `{text}`", self.name)));
         // VmHWM is a high-water mark, so a look now and then is enough; the last one comes shortly before the
         // end.
         let status = format!("/proc/{}/status", child.id());
@@ -74,7 +91,7 @@ impl Case {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(5));
         };
-        let took = start.elapsed();
+        let took = seen.map_or_else(|| start.elapsed(), |seen| seen - start);
         assert!(code.success(), "{} failed: {code}", self.name);
         let file = self.makes.as_deref().and_then(size);
         self.clear();
@@ -102,6 +119,20 @@ struct Took {
     memory: u64,
     /// Length of its output, if that is a file.
     file: Option<u64>,
+}
+
+/// When a child has printed a line that contains `text`; the rest of its output is read too.
+fn seen(child: &mut std::process::Child, text: &str) -> Option<Instant> {
+    let mut seen = None;
+    let mut output = BufReader::new(child.stdout.take()?);
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line).ok()? > 0 {
+        if seen.is_none() && String::from_utf8_lossy(&line).contains(text) {
+            seen = Some(Instant::now());
+        }
+        line.clear();
+    }
+    seen
 }
 
 /// Processor time of all children that have ended (cutime and cstime, proc_pid_stat(5)), in ticks; on all

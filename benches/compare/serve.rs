@@ -8,7 +8,14 @@ use crate::run::{Case, Group, program};
 use crate::trees;
 
 /// A server that runs while clients are timed.
-struct Server(Child);
+pub(crate) struct Server(Child);
+
+impl Server {
+    /// Its number among the processes.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -18,7 +25,7 @@ impl Drop for Server {
 }
 
 /// Starts `diskwright serve` of what `arguments` say, and waits until clients can connect.
-fn ours(socket: &Path, arguments: &[&str]) -> Server {
+pub(crate) fn ours(socket: &Path, arguments: &[&str]) -> Server {
     let mut child = Command::new(program())
         .arg("serve")
         .arg("--socket")
@@ -82,26 +89,36 @@ pub(crate) fn run(folder: &Path) {
     let copies = names.iter().zip(&sockets);
     let copies = copies.map(|(name, socket)| Case::new(name, "nbdcopy").args([&*uri(socket), "null:"]));
     Group { title: "serve: all bytes to nbdcopy", cases: copies.collect() }.run();
-    let random = names.iter().zip(&sockets).map(|(name, socket)| {
+    // The one that the others are compared with is the first.
+    let mut both: Vec<_> = names.iter().zip(&sockets).collect();
+    both.rotate_right(1);
+    let random = both.iter().map(|(name, socket)| {
         let arguments = ["bench", "-f", "raw", "-c", "20000", "-d", "8", "-s", "4096", "-S", "7340032"];
         Case::new(name, "qemu-img").args(arguments).args([uri(socket)])
     });
     Group { title: "serve: 20,000 reads of 4 KiB, 7 MiB apart, by qemu-img bench", cases: random.collect() }
         .run();
+    let fio = both.iter().map(|(name, socket)| {
+        let arguments =
+            ["--name=x", "--ioengine=nbd", "--rw=randread", "--bs=4k", "--iodepth=8", "--number_ios=20000"];
+        Case::new(name, "fio").args(arguments).args([format!("--uri={}", uri(socket))])
+    });
+    if Command::new("fio").arg("--version").stdout(Stdio::null()).status().is_ok() {
+        Group { title: "serve: 20,000 random reads of 4 KiB, by fio", cases: fio.collect() }.run();
+    }
 }
 
-/// From a folder to a client's first answer.
+/// From a folder to a socket that listens.
 fn start(folder: &Path, tree: &str) {
-    let size = "nbdinfo --size \"$uri\"";
     let image = folder.join("out.img");
     let cases = vec![
-        Case::new("diskwright serve", program()).args(["serve", "--run", size, "--", "mkfs", "ext4", tree]),
-        Case::new("nbdkit linuxdisk", "nbdkit").args(["-r", "-U", "-", "linuxdisk", tree, "--run", size]),
+        Case::new("diskwright serve", program()).args(["serve", "--run", "true", "--", "mkfs", "ext4", tree]),
+        Case::new("nbdkit linuxdisk", "nbdkit").args(["-r", "-U", "-", "linuxdisk", tree, "--run", "true"]),
         Case::new("mke2fs -d", "mke2fs")
             .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d", tree])
             .args([&image])
             .args(["3G"])
             .makes(&image),
     ];
-    Group { title: "serve: from a store of small files to the first answer", cases }.run();
+    Group { title: "serve: from a store of small files to a socket that listens", cases }.run();
 }

@@ -30,6 +30,9 @@ pub(crate) fn store(folder: &Path) -> PathBuf {
         }
     }
     assert!(bytes(&tree) >= BYTES, "{} have too little to copy", SOURCES.join(", "));
+    // Nobody may write a file of a store.
+    let all = tree.to_str().expect("is text");
+    command("find", &[all, "-type", "f", "-exec", "chmod", "a-w", "{}", "+"]);
     std::fs::write(tree.join("done"), "").expect("the store can be marked as made");
     tree
 }

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::bootspec::System;
+use super::entry;
 use super::files::Files;
 use super::generations::{Generation, Generations};
 use super::source::Source;
@@ -60,13 +61,7 @@ impl Default for Options {
 /// [`Kind::Source`] where the device tree that is named does not exist, [`Kind::Manifest`] for text that would break a
 /// line.
 pub fn build(store: &Store, generations: &Generations, options: &Options) -> Result<Files> {
-    // U-Boot takes 0 for "wait forever" and a negative number for "do not wait"; the unit is a tenth of a
-    // second.
-    let timeout = match options.timeout {
-        Timeout::Forever => 0,
-        Timeout::Seconds(0) => -10,
-        Timeout::Seconds(seconds) => i64::from(seconds) * 10,
-    };
+    let timeout = tenths(options.timeout);
     let mut writer = Writer { store, options, files: Files::new(), text: String::new() };
     let _ = write!(
         writer.text,
@@ -84,6 +79,47 @@ pub fn build(store: &Store, generations: &Generations, options: &Options) -> Res
     let Writer { mut files, text, .. } = writer;
     files.bytes("/extlinux/extlinux.conf", text)?;
     Ok(files)
+}
+
+/// U-Boot takes 0 for "wait forever" and a negative number for "do not wait"; the unit is a tenth of a second.
+fn tenths(timeout: Timeout) -> i64 {
+    match timeout {
+        Timeout::Forever => 0,
+        Timeout::Seconds(0) => -10,
+        Timeout::Seconds(seconds) => i64::from(seconds) * 10,
+    }
+}
+
+/// The text of extlinux.conf for systems of any kind, of which the first boots if nobody chooses.
+///
+/// # Errors
+/// [`Kind::Manifest`] for a menu without entries and for text that would break a line.
+pub fn menu(title: &str, entries: &[entry::Entry], timeout: Timeout) -> Result<String> {
+    entry::some(entries)?;
+    let first = entries.first().map(|entry| entry.id.as_str()).unwrap_or_default();
+    // U-Boot 2023.01 rounds a negative number to 0 and waits forever, so the shortest time is a tenth of a second.
+    let tenths = if timeout == Timeout::Seconds(0) { 1 } else { tenths(timeout) };
+    let mut text = format!("DEFAULT {first}\nMENU TITLE {title}\nTIMEOUT {tenths}\n");
+    for entry in entries {
+        let mut lines = vec![
+            format!("LABEL {}", entry.id),
+            format!("  MENU LABEL {}", entry.title),
+            format!("  LINUX {}", entry.kernel),
+        ];
+        // One line for all: a second one would take the place of the first.
+        lines.extend((!entry.initrds.is_empty()).then(|| format!("  INITRD {}", entry.initrds.join(","))));
+        lines.push(format!("  APPEND {}", entry.parameters));
+        match (&entry.devicetree, &entry.devicetrees) {
+            (Some(file), _) => lines.push(format!("  FDT {file}")),
+            (None, Some(folder)) => lines.push(format!("  FDTDIR {folder}")),
+            (None, None) => {}
+        }
+        text.push('\n');
+        lines.iter().for_each(|line| {
+            let _ = writeln!(text, "{line}");
+        });
+    }
+    Ok(text)
 }
 
 struct Writer<'a> {
@@ -285,6 +321,32 @@ mod tests {
         }
         let bare = Generations::single(system("a"), 0);
         assert_eq!(refused(&bare, "vendor/board.dtb"), "the system has no device trees");
+    }
+
+    #[test]
+    fn a_menu_for_any_system_names_its_files() {
+        let entry = entry::Entry {
+            id: "x-1".to_owned(),
+            title: "X".to_owned(),
+            kernel: "/boot/vmlinuz-1".to_owned(),
+            initrds: vec!["/boot/initrd".to_owned()],
+            devicetrees: Some("/boot/dtbs/1".to_owned()),
+            parameters: "root=/dev/x".to_owned(),
+            ..entry::Entry::default()
+        };
+        let lines = "LABEL x-1\n  MENU LABEL X\n  LINUX /boot/vmlinuz-1\n  INITRD /boot/initrd\n  APPEND root=/dev/x\n";
+        for (timeout, tenths) in [(Timeout::Seconds(0), 1), (Timeout::Seconds(5), 50), (Timeout::Forever, 0)]
+        {
+            assert_eq!(
+                menu("T", std::slice::from_ref(&entry), timeout).unwrap(),
+                format!("DEFAULT x-1\nMENU TITLE T\nTIMEOUT {tenths}\n\n{lines}  FDTDIR /boot/dtbs/1\n")
+            );
+        }
+        let named = entry::Entry { devicetree: Some("/a.dtb".to_owned()), ..entry.clone() };
+        assert!(menu("T", &[named], Timeout::Forever).unwrap().ends_with("  FDT /a.dtb\n"));
+        assert_eq!(menu("T", &[], Timeout::Forever).unwrap_err().what(), "there is nothing to boot");
+        let evil = entry::Entry { title: "X\nLABEL evil".to_owned(), ..entry };
+        assert!(menu("T", &[evil], Timeout::Forever).is_err());
     }
 
     #[test]

@@ -147,6 +147,13 @@ impl Files {
         }
     }
 
+    /// Gives a file that was added other bytes.
+    pub(super) fn set_bytes(&mut self, path: &str, bytes: &[u8]) {
+        if let Some(file) = self.entries.get_mut(path) {
+            file.content = Content::Bytes(bytes.to_vec());
+        }
+    }
+
     /// Adds a copy of a directory of the store with everything below it. Links are followed, because a FAT
     /// has none.
     ///

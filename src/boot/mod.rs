@@ -11,15 +11,18 @@
 //! | the files of a system, wherever its root is on the host | [`source`] |
 //! | the systems, from `boot.json` or the files beside it | [`bootspec`] |
 //! | the systems in the menu | [`generations`] |
-//! | the files of a loader | [`systemd_boot`], [`grub`], [`extlinux`], [`uki`] |
+//! | an entry of a menu, for a system of any kind | [`entry`](mod@entry) |
+//! | the files of a loader | [`systemd_boot`], [`grub`], [`extlinux`], [`limine`], [`uki`] |
 //! | their places | [`files`] |
 
 pub mod architecture;
 pub mod bootspec;
+pub mod entry;
 pub mod extlinux;
 pub mod files;
 pub mod generations;
 pub mod grub;
+pub mod limine;
 pub(crate) mod pe;
 pub mod source;
 pub mod systemd_boot;
@@ -30,6 +33,7 @@ pub mod uki;
 
 pub use architecture::Firmware;
 pub use bootspec::{Secrets, System};
+pub use entry::Entry;
 pub use files::{Content, Files};
 pub use generations::{Generation, Generations};
 pub use source::Source;

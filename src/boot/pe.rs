@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::architecture::Firmware;
 use crate::error::{Error, Kind, Result};
+use crate::image::Slice;
 use crate::text::printable;
 use crate::units::u64_of;
 use crate::wire::{Structure, Wire, wire};
@@ -119,6 +120,13 @@ pub(super) fn read(path: &Path) -> Result<Headers> {
     let name = |section: &[u8]| Ok(Section::read(section)?.name().to_vec());
     let sections = table.chunks_exact(Section::LENGTH).map(name).collect::<Result<_>>()?;
     Ok(Headers { machine: coff.machine, sections })
+}
+
+/// The machine type of an EFI program; `None` for anything else.
+pub(crate) fn machine(program: &Slice) -> Result<Option<u16>> {
+    let Ok(dos) = Dos::read(&program.bytes(0, Dos::LENGTH)?) else { return Ok(None) };
+    let coff = Coff::read(&program.bytes(u64::from(dos.e_lfanew), Coff::LENGTH)?);
+    Ok(coff.ok().map(|coff| coff.machine))
 }
 
 /// Refuses a file that is not an EFI program for `firmware`. Returns its headers.

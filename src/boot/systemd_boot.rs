@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::architecture::Firmware;
 use super::bootspec::System;
+use super::entry;
 use super::files::{Content, Files};
 use super::generations::{Generation, Generations};
 use super::pe;
@@ -165,14 +166,71 @@ pub fn build(generations: &Generations, options: &Options, xbootldr: bool) -> Re
     for folder in ["/EFI", "/EFI/BOOT", "/EFI/systemd", "/loader"] {
         esp.directory(folder)?;
     }
-    esp.host(format!("/EFI/systemd/systemd-boot{}.efi", options.firmware.efi()), &options.loader)?;
-    esp.host(format!("/EFI/BOOT/{}", options.firmware.removable()), &options.loader)?;
+    for program in programs(options.firmware) {
+        esp.host(program, &options.loader)?;
+    }
     esp.bytes("/loader/loader.conf", loader_conf)?;
     if xbootldr {
         return Ok(Trees { esp, xbootldr: Some(boot), warnings });
     }
     esp.merge("", boot)?;
     Ok(Trees { esp, xbootldr: None, warnings })
+}
+
+/// Where systemd-boot lies on the ESP: under its own name, and under the one that firmware starts from a disk it does not
+/// know.
+#[must_use]
+pub fn programs(firmware: Firmware) -> [String; 2] {
+    [
+        format!("/EFI/systemd/systemd-boot{}.efi", firmware.efi()),
+        format!("/EFI/BOOT/{}", firmware.removable()),
+    ]
+}
+
+/// The files of a menu with these entries, for systems of any kind: what is in the folder `loader` of the boot partition. The
+/// pattern `default` says which of them boots if nobody chooses.
+///
+/// # Errors
+/// [`Kind::Manifest`] for a menu without entries, and for names and lines that the Boot Loader Specification forbids.
+pub fn menu(entries: &[entry::Entry], timeout: Timeout, default: &str) -> Result<Files> {
+    entry::some(entries)?;
+    let mut files = Files::new();
+    files.bytes("/loader/entries.srel", "type1\n")?;
+    for entry in entries {
+        let mut lines = vec![format!("title {}", entry.title)];
+        for (key, value) in [("version", &entry.version), ("sort-key", &entry.sort_key)] {
+            lines.extend((!value.is_empty()).then(|| format!("{key} {value}")));
+        }
+        lines.extend(boots(&entry.kernel, &entry.initrds, &entry.parameters, entry.devicetree.as_deref()));
+        let name = format!("{}.conf", entry.id);
+        check_name(&name)?;
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        files.bytes(format!("{ENTRIES}/{name}"), text)?;
+    }
+    files.bytes("/loader/loader.conf", conf(timeout, default))?;
+    Ok(files)
+}
+
+/// A loader.conf for a menu of these entries.
+#[must_use]
+pub fn conf(timeout: Timeout, default: &str) -> String {
+    format!("{}\ndefault {default}\n", timeout_line(timeout))
+}
+
+/// What an entry starts, in the lines of the Boot Loader Specification.
+fn boots(kernel: &str, initrds: &[String], parameters: &str, devicetree: Option<&str>) -> Vec<String> {
+    let mut lines = vec![format!("linux {kernel}")];
+    lines.extend(initrds.iter().map(|initrd| format!("initrd {initrd}")));
+    lines.push(format!("options {parameters}"));
+    lines.extend(devicetree.map(|devicetree| format!("devicetree {devicetree}")));
+    lines
+}
+
+fn timeout_line(timeout: Timeout) -> String {
+    match timeout {
+        Timeout::Seconds(seconds) => format!("timeout {seconds}"),
+        Timeout::Forever => "timeout menu-force".to_owned(),
+    }
 }
 
 /// The files of the boot partition while they are written.
@@ -295,10 +353,7 @@ impl Writer<'_> {
             generation.day()
         );
         let sort_key = format!("sort-key {}", system.sort_key);
-        let mut boots = vec![format!("linux {kernel}")];
-        boots.extend(initrds.iter().map(|initrd| format!("initrd {initrd}")));
-        boots.push(format!("options {}", system.command_line()));
-        boots.extend(devicetree.map(|devicetree| format!("devicetree {devicetree}")));
+        let boots = boots(kernel, initrds, &system.command_line(), devicetree);
         match self.options.naming {
             Naming::Hash => [vec![title, version], boots, vec![sort_key]].concat(),
             Naming::Generation => [vec![title, sort_key, version], boots].concat(),
@@ -318,10 +373,7 @@ impl Writer<'_> {
 
     fn loader_conf(&self) -> String {
         let options = self.options;
-        let mut lines = vec![match options.timeout {
-            Timeout::Seconds(seconds) => format!("timeout {seconds}"),
-            Timeout::Forever => "timeout menu-force".to_owned(),
-        }];
+        let mut lines = vec![timeout_line(options.timeout)];
         match &self.default {
             // The pattern matches the entry that the Boot Loader Specification sorts first: the newest that
             // is not bad.

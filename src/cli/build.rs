@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::job::{Common, Target};
 use crate::container::same_file;
+use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
 use crate::front::Description;
 use crate::front::manifest::Manifest;
-use crate::progress::Progress;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -56,8 +56,8 @@ pub(super) fn load(path: &Path) -> Result<Manifest> {
 }
 
 /// The disk that the arguments describe.
-pub(super) fn described(args: &Args, progress: &Progress) -> Result<Description> {
-    load(&args.manifest)?.describe(super::job::epoch()?, progress)
+pub(super) fn described(args: &Args, work: &Work) -> Result<Description> {
+    load(&args.manifest)?.describe(super::job::epoch()?, work)
 }
 
 /// Runs `build`.
@@ -68,7 +68,11 @@ pub(super) fn run(args: Args) -> Result<()> {
     args.common.check(target.as_ref())?;
     let manifest = load(&args.manifest)?;
     let folder = manifest.folder().to_owned();
-    let description = manifest.describe(super::job::epoch()?, &work.progress)?;
+    // What has to be built to find sizes lies beside the output.
+    if let Some(Target::File(path)) = &target {
+        work.spool = path.parent().filter(|folder| folder.is_dir()).map(Path::to_owned);
+    }
+    let description = manifest.describe(super::job::epoch()?, &work)?;
     work.verify = args.verify.expected(&description)?;
     let target = match target {
         Some(target) => Some(target),

@@ -191,7 +191,7 @@ impl Args {
             };
             if path.as_os_str() == "-" || (self.from.options().format.is_none() && is_text(path)?) {
                 let manifest = super::build::load(path)?;
-                let description = manifest.describe(epoch()?, &work.progress)?;
+                let description = manifest.describe(epoch()?, work)?;
                 self.add_description(&name, &description, work, &mut exports)?;
             } else {
                 self.add_image(&name, path, work, &mut exports)?;
@@ -210,7 +210,7 @@ impl Args {
     /// Adds what a command describes.
     fn add_command(&self, work: &Work, exports: &mut Exports) -> Result<()> {
         let description = match parsed(&self.command)? {
-            super::Command::Build(args) => super::build::described(&args, &work.progress)?,
+            super::Command::Build(args) => super::build::described(&args, work)?,
             super::Command::Mkfs(args) => super::mkfs::described(args)?,
             super::Command::Nixos(args) => super::nixos::described(&args, &work.progress)?,
             super::Command::Repart(args) => {

@@ -30,7 +30,7 @@ The disk of the system is never written: QEMU reads it from the store by way of 
 writes goes to a state that is named by what it lies upon. The exit code is that of QEMU.
 
 The variables of nixpkgs' run script mean the same here: NIX_DISK_IMAGE, NIX_EFI_VARS, TMPDIR with USE_TMPDIR, \
-SHARED_DIR, QEMU_OPTS, QEMU_KERNEL_PARAMS, QEMU_NET_OPTS, NIXPKGS_QEMU_KERNEL_NAME."
+SHARED_DIR, NIX_SWTPM_DIR, QEMU_OPTS, QEMU_KERNEL_PARAMS, QEMU_NET_OPTS, NIXPKGS_QEMU_KERNEL_NAME."
 )]
 pub(super) struct Args {
     #[command(subcommand)]

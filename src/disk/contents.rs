@@ -9,6 +9,7 @@ use super::scan::glob;
 use crate::archive::Archive;
 use crate::boot::uki::Uki;
 use crate::error::Result;
+use crate::image::Slice;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Accounts, Change, Content, Meta, Rules, Time, Tree, Xattr};
 
@@ -104,6 +105,13 @@ pub enum Payload {
         /// Its metadata.
         meta: Meta,
     },
+    /// A file whose bytes are those of a slice: a file of another filesystem.
+    Slice {
+        /// The bytes.
+        slice: Slice,
+        /// Its metadata.
+        meta: Meta,
+    },
     /// A unified kernel image, whose command line may follow in part from other partitions.
     Uki {
         /// What it is made of.
@@ -189,6 +197,7 @@ impl Payload {
             Self::Text { .. }
             | Self::Template { .. }
             | Self::Uki { .. }
+            | Self::Slice { .. }
             | Self::Symlink { .. }
             | Self::Node { .. }
             | Self::Attributes { .. }

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
+//! | what boots the system on a disk | [`boot`] |
 //! | partitions of dm-verity | [`verity`] |
 //! | the stages that give every byte its place | `stages` |
 //! | a report for people and machines | [`report`] |
 
+pub mod boot;
 mod contents;
 mod derived;
 mod files;
@@ -128,7 +130,7 @@ impl Built {
     /// # Errors
     /// [`Kind::Bug`] where the disk has sectors of a size that no disk has.
     pub fn file(&self, path: impl Into<PathBuf>, work: &Work) -> Result<OutputFile<'_>> {
-        let file = OutputFile::new(path, self.image.clone(), work.container.clone(), self.identity()?);
+        let file = OutputFile::new(path, self.image.clone(), work.container.clone(), self.identity());
         Ok(file.packed(work.package).with(work.extra).verified(self.verification.as_ref()))
     }
 
@@ -137,7 +139,7 @@ impl Built {
     /// # Errors
     /// As [`Container::wrap`].
     pub fn wrapped(&self, work: &Work) -> Result<Image> {
-        work.container.wrap(&self.image, &self.identity()?)
+        work.container.wrap(&self.image, &self.identity())
     }
 
     /// The bytes of a partition, by its position in the disk, as long as its place: what a file of its own holds. Where they
@@ -178,10 +180,10 @@ impl Built {
     }
 
     /// What the container records about the disk.
-    fn identity(&self) -> Result<Identity> {
-        let sector_size = SectorSize::of(self.report.sector_size)
-            .ok_or_else(|| Error::bug("a disk has an impossible sector size"))?;
-        Ok(Identity { seed: self.id, id: None, time: self.time, sector_size })
+    fn identity(&self) -> Identity {
+        // A raw image records none, and may have others.
+        let sector_size = SectorSize::of(self.report.sector_size).unwrap_or_default();
+        Identity { seed: self.id, id: None, time: self.time, sector_size }
     }
 
     /// Writes the disk to `out`, from its first byte to its last. A stream cannot be read back, so store
@@ -194,7 +196,7 @@ impl Built {
         if let Some(verification) = &self.verification {
             verify(verification, &self.image, work)?;
         }
-        let (identity, options) = (self.identity()?, self.begin(work));
+        let (identity, options) = (self.identity(), self.begin(work));
         match work.package {
             Some(package) => package.stream(&self.image, (&identity, "disk"), out, &work.packer()),
             None => work.container.stream(&self.image, &identity, out, &options),

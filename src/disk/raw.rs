@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use super::spec::{Disk, Raw};
+use super::spec::{BootArea, Disk, Raw};
 use crate::error::{Error, Kind, Result, Subject};
 use crate::image::Builder;
 use crate::table::{Plan, Region, Scheme};
 use crate::tree::Ready;
 use crate::units::{Bytes, u64_of};
 
-/// Puts the data into the disk.
+/// Puts the data into the disk, whose boot code is `boot`.
 ///
 /// # Errors
 /// [`Kind::Source`] for a file that cannot be read; [`Kind::Manifest`] where it lies over something else or behind the disk,
 /// saying what and by how much.
-pub(super) fn put(disk: &Disk, plan: &Plan, image: &mut Builder) -> Result<()> {
+pub(super) fn put(disk: &Disk, boot: &BootArea, plan: &Plan, image: &mut Builder) -> Result<()> {
     let mut taken = plan.regions();
     let end = |start: Bytes, bytes: &Arc<[u8]>| start + Bytes::new(u64_of(bytes.len()));
     for (what, start, bytes) in [
-        ("the boot code", Bytes::ZERO, &disk.boot.code),
-        ("the boot program", Bytes::new(plan.sector_size), &disk.boot.gap),
+        ("the boot code", Bytes::ZERO, &boot.code),
+        ("the boot program", Bytes::new(plan.sector_size), &boot.gap),
     ] {
         taken.push(Region { what: what.to_owned(), start, end: end(start, bytes) });
     }

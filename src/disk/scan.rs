@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::text::printable_path;
 use crate::tree::build::Origin;
 use crate::tree::xattr::{Patterns, matches};
-use crate::tree::{self, Accounts, Owner, Request, Rules, Scan, Time, Tree};
+use crate::tree::{self, Accounts, Owner, Request, Rules, Scan, Time, Tree, View};
 
 /// A host path that goes to a place in the tree.
 #[derive(Debug)]
@@ -78,7 +78,13 @@ impl Reading<'_> {
     /// Each error names its entry: [`Kind::Source`] for a host path that is missing or unreadable;
     /// [`Kind::Manifest`] for two entries with one target, a target outside its root or below a symbolic
     /// link, and a closure that does not parse.
-    pub(super) fn tree(&self, entries: &[Entry]) -> Result<Arc<Tree>> {
+    ///
+    /// `more` is asked what else goes there, once all that is there; it takes the place of what is there.
+    pub(super) fn tree(
+        &self,
+        entries: &[Entry],
+        more: impl FnOnce(View<'_>) -> Result<Vec<Entry>>,
+    ) -> Result<Arc<Tree>> {
         let mut grafts = Vec::new();
         // The range of grafts of each entry.
         let mut spans = Vec::with_capacity(entries.len());
@@ -121,6 +127,7 @@ impl Reading<'_> {
             }
             named.extend(entry.owner.as_ref().map(|owner| (number, origin, owner)));
         }
+        self.put_more(&mut builder, more)?;
         self.change(&mut builder, entries, &named)?;
         builder.finish_watched(self.jobs, self.progress).map(Arc::new).map_err(|error| {
             let cause = error.path().and_then(|path| bringer(entries, path));
@@ -129,6 +136,20 @@ impl Reading<'_> {
                 None => error,
             }
         })
+    }
+
+    /// Puts what boots the system.
+    fn put_more(
+        &self,
+        builder: &mut tree::Builder,
+        more: impl FnOnce(View<'_>) -> Result<Vec<Entry>>,
+    ) -> Result<()> {
+        let more = more(builder.view())?;
+        let origin = builder.origin("what boots the system");
+        let _ = builder.replace(true);
+        more.iter().try_for_each(|entry| self.put_made(builder, entry, origin))?;
+        let _ = builder.replace(false);
+        Ok(())
     }
 
     /// Does what needs all names: owners by their names, and metadata of what other entries brought.
@@ -169,6 +190,7 @@ impl Reading<'_> {
                 let image = uki.assemble((!command_line.is_empty()).then_some(&line))?;
                 builder.slice(target, image.whole(), *meta, origin)
             }
+            Payload::Slice { slice, meta } => builder.slice(target, slice.clone(), *meta, origin),
             Payload::Symlink { to, meta } => builder.symlink(target, to.as_bytes(), *meta, origin),
             Payload::Node { content, meta } => builder.put(target, *meta, *content, origin),
             Payload::Attributes { xattrs } => builder.attach(target, xattrs),
@@ -233,11 +255,14 @@ pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
             // no path.
             Payload::Closure { path, .. } => closure(path).unwrap_or_default().iter().filter_map(above).max(),
             Payload::Store { paths, .. } => paths.iter().filter_map(|(path, _)| above(path)).max(),
-            Payload::Uki { uki, .. } => uki.files().into_iter().filter_map(above).max(),
+            Payload::Uki { uki, .. } => {
+                uki.files().into_iter().filter_map(|path| above(&path.to_owned())).max()
+            }
             Payload::Archive { archive, .. } => archive.path().and_then(|path| above(&path.to_owned())),
             Payload::Change { .. }
             | Payload::Text { .. }
             | Payload::Template { .. }
+            | Payload::Slice { .. }
             | Payload::Symlink { .. }
             | Payload::Node { .. }
             | Payload::Attributes { .. }
@@ -297,6 +322,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
         | Payload::Text { .. }
         | Payload::Template { .. }
         | Payload::Uki { .. }
+        | Payload::Slice { .. }
         | Payload::Symlink { .. }
         | Payload::Node { .. }
         | Payload::Attributes { .. }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::boot::Boot;
 use super::contents::{Contents, Entry};
 use super::derived::Derived;
 use crate::filesystem::Spec;
@@ -26,7 +27,7 @@ pub struct Disk {
     pub scheme: Scheme,
     /// Its size; with `None` it is as large as the partitions need.
     pub size: Option<Bytes>,
-    /// Bytes in a logical sector: 512 or 4096.
+    /// Bytes in a logical sector: 512 or 4096; 1024 and 2048 only in raw images.
     pub sector_size: u32,
     /// First usable sector of a GPT; with `None` the first one after the table.
     pub first_lba: Option<Sectors>,
@@ -44,6 +45,8 @@ pub struct Disk {
     pub time: Time,
     /// Boot code for a BIOS outside of the partitions.
     pub boot: BootArea,
+    /// What boots the system on it, if that follows from the files of the system.
+    pub loader: Option<Arc<dyn Boot>>,
     /// Whether partitions may have one GUID, as other tools write them; otherwise that is refused.
     pub same_guids: bool,
     /// Other data outside of the partitions.
@@ -159,6 +162,10 @@ value!(Size, number, "PartitionSize", "a size such as \"256MiB\", \"auto\" or \"
 
 /// What a partition holds.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a disk has a handful of partitions, and most hold a filesystem"
+)]
 pub enum Body {
     /// Nothing.
     #[default]
@@ -191,6 +198,7 @@ impl Disk {
             hybrid: Vec::new(),
             time: Time::default(),
             boot: BootArea::default(),
+            loader: None,
             same_guids: false,
             raw: Vec::new(),
             partitions: Vec::new(),
@@ -254,7 +262,8 @@ impl Disk {
     }
 
     /// GUID and signature of the disk.
-    pub(super) fn ids(&self) -> (Uuid, u32) {
+    #[must_use]
+    pub fn ids(&self) -> (Uuid, u32) {
         let guid = self.guid.unwrap_or_else(|| self.seed.disk_guid());
         (guid, self.signature.unwrap_or_else(|| identity::mbr_signature(guid)))
     }

@@ -57,10 +57,11 @@ pub(crate) const SUFFIXES: [&str; 5] = ["ext4", "vfat", "fat", "erofs", "squashf
 type Open = fn(&Slice) -> Result<Option<Box<dyn Volume>>>;
 
 /// The kinds that can be read, in the order in which they are tried. FAT is the last, as it has the weakest mark.
-const OPENERS: [Open; 4] = [
+const OPENERS: [Open; 5] = [
     |slice| boxed(ext4::open(slice)),
     |slice| boxed(erofs::open(slice)),
     |slice| boxed(squashfs::open(slice)),
+    |slice| boxed(zfs::open(slice)),
     |slice| boxed(fat::open(slice)),
 ];
 
@@ -125,7 +126,7 @@ pub struct Placement {
     pub size: Size,
     /// Where it begins on its disk; some formats record that.
     pub offset: Bytes,
-    /// Bytes in a logical sector of its disk: 512 or 4096.
+    /// Bytes in a logical sector of its disk: 512, 1024, 2048 or 4096.
     pub sector_size: u64,
     /// The key that its ids derive from: its UUID, unless its options give one.
     pub id: Uuid,

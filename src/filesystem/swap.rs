@@ -8,7 +8,7 @@ use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Slice};
 use crate::text::printable;
-use crate::units::{Bytes, narrow, u64_of};
+use crate::units::{Bytes, narrow, u64_of, usize_of};
 use crate::values::Guid;
 use crate::wire::{Structure, Wire, wire};
 
@@ -28,9 +28,13 @@ wire! {
     }
 }
 
-/// Bytes in a page. The header does not record the page size: a kernel looks for the signature at the end of
-/// its own page. So this header is for x86, and for Arm kernels with pages of 4 KiB.
-pub(crate) const PAGE: u64 = u64_of(SwapHeader::LENGTH);
+/// Bytes in a page, unless another size is asked for: that of x86, and of Arm kernels with pages of 4 KiB. The header does not
+/// record it: a kernel looks for the signature at the end of its own page.
+const PAGE: u64 = u64_of(SwapHeader::LENGTH);
+/// The sizes that kernels have (`PAGE_SIZE`; 64 KiB for arm64, powerpc and loongarch).
+const PAGES: [u64; 5] = [PAGE, 2 * PAGE, 4 * PAGE, 8 * PAGE, 16 * PAGE];
+/// Where the signature is in a page of 4 KiB, and in any other the same distance before its end.
+const MAGIC: usize = 4086;
 /// The fewest pages that make sense (`mkswap.c`, `MIN_GOODPAGES`).
 const FEWEST: u64 = 10;
 /// The most pages, counted in 32 bits (`mkswap.c`).
@@ -38,15 +42,22 @@ const MOST: u64 = 0xffff_ffff;
 /// The longest label in bytes: the field has 16, and `mkswap` keeps the last one for a NUL.
 const LABEL: usize = 15;
 
-/// The header of a swap area; `None` if there is none.
+/// The header of a swap area and the size of its pages; `None` if there is none.
 ///
 /// # Errors
 /// [`Kind::Source`] where it cannot be read.
-pub(crate) fn read_header(slice: &Slice) -> Result<Option<SwapHeader>> {
-    if slice.length().get() < PAGE {
-        return Ok(None);
+pub(crate) fn read_header(slice: &Slice) -> Result<Option<(SwapHeader, u64)>> {
+    for page in PAGES {
+        if slice.length().get() < page {
+            return Ok(None);
+        }
+        let mut bytes = slice.bytes(0, MAGIC)?;
+        bytes.extend(slice.bytes(page - u64_of(SwapHeader::LENGTH - MAGIC), SwapHeader::LENGTH - MAGIC)?);
+        if let Ok(header) = SwapHeader::read(&bytes) {
+            return Ok(Some((header, page)));
+        }
     }
-    Ok(SwapHeader::read(&slice.bytes(0, SwapHeader::LENGTH)?).ok())
+    Ok(None)
 }
 
 /// The options of a swap area: keys of a manifest, and what a caller of the library sets.
@@ -60,6 +71,9 @@ pub struct Options {
     /// UUID; default derived from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<Guid>,
+    /// Bytes in a page of the kernel that swaps to it: a power of two from 4KiB to 64KiB; default 4KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page_size: Option<Bytes>,
 }
 
 /// Builds a swap area of the size that `at` gives it. The rest after the last whole page is not used.
@@ -75,15 +89,22 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
     };
     let (label, uuid) =
         (options.label.as_deref().unwrap_or_default(), options.uuid.map_or(at.id, |uuid| uuid.0));
-    let pages = size.get() / PAGE;
+    let page = options.page_size.map_or(PAGE, Bytes::get);
+    if !PAGES.contains(&page) {
+        return Err(Error::new(Kind::Manifest, "no kernel has pages of this size")
+            .about("page_size")
+            .expected("4KiB, 8KiB, 16KiB, 32KiB or 64KiB")
+            .found(Bytes::new(page).in_full()));
+    }
+    let pages = size.get() / page;
     if !(FEWEST..=MOST).contains(&pages) {
         let what = if pages < FEWEST { "a swap area is too small" } else { "a swap area is too large" };
         return Err(Error::new(Kind::Capacity, what)
             .about("size")
             .expected(format!(
                 "{} to {} ({FEWEST} to {MOST} pages)",
-                Bytes::new(FEWEST * PAGE),
-                Bytes::new(MOST * PAGE).human()
+                Bytes::new(FEWEST * page),
+                Bytes::new(MOST * page).human()
             ))
             .found(size.in_full())
             .or_hint(size.unit_forgotten()));
@@ -101,14 +122,14 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
         SwapHeader { version: 1, last_page: narrow(pages - 1, "last_page")?, uuid, ..SwapHeader::BLANK };
     header.volume_name[..label.len()].copy_from_slice(label.as_bytes());
     let mut builder = Builder::new(size);
-    builder.bytes(Bytes::ZERO, "swap header", header.bytes().to_vec());
+    builder.bytes(Bytes::ZERO, "swap header", at_the_end_of(page, &header.bytes()));
     Ok(Filesystem {
         image: builder.finish()?,
         facts: Facts {
             kind: "swap",
             label: printable(label.as_bytes()),
             uuid: uuid.hyphenated().to_string(),
-            block_size: PAGE,
+            block_size: page,
             blocks: pages,
             free_blocks: pages - 1,
             journal: 0,
@@ -119,13 +140,22 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
     })
 }
 
+/// A header whose signature is at the end of a page of this size.
+fn at_the_end_of(page: u64, header: &[u8]) -> Vec<u8> {
+    let (head, magic) = header.split_at(MAGIC);
+    let mut bytes = head.to_vec();
+    bytes.resize(usize_of(page) - magic.len(), 0);
+    bytes.extend(magic);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use uuid::Uuid;
 
     fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
-        let options = Options { label: Some(label.to_owned()), uuid: Some(Guid(uuid)) };
+        let options = Options { label: Some(label.to_owned()), uuid: Some(Guid(uuid)), ..Options::default() };
         super::build(&options, &Placement { size: Size::Fixed(size), ..Placement::alone(Uuid::nil()) })
     }
     use crate::units::{GIB, KIB, TIB};
@@ -140,6 +170,24 @@ mod tests {
         }
         for size in [40 * KIB, 16 * TIB - 1] {
             assert!(build(Bytes::new(size), "", Uuid::nil()).is_ok(), "{size}");
+        }
+    }
+
+    #[test]
+    fn pages_are_those_of_a_kernel() {
+        let build = |page: u64| {
+            let options = Options { page_size: Some(Bytes::new(page)), ..Options::default() };
+            let size = Size::Fixed(Bytes::new(GIB));
+            super::build(&options, &Placement { size, ..Placement::alone(Uuid::nil()) })
+        };
+        for page in [4, 8, 16, 32, 64].map(|page| page * KIB) {
+            let built = build(page).unwrap();
+            assert_eq!((built.facts.block_size, built.facts.blocks), (page, GIB / page));
+            let (header, found) = read_header(&built.image.whole()).unwrap().unwrap();
+            assert_eq!((found, u64::from(header.last_page) + 1), (page, GIB / page));
+        }
+        for page in [0, 4095, 2 * KIB, 12 * KIB, 128 * KIB] {
+            assert_eq!(build(page).unwrap_err().what(), "no kernel has pages of this size");
         }
     }
 

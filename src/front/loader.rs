@@ -33,6 +33,12 @@ pub(super) fn payload(file: &File, time: Time) -> Payload {
     }
 }
 
+/// grub-mkimage on PATH.
+pub(super) fn mkimage_on_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("grub-mkimage")).find(|program| program.is_file())
+}
+
 /// Where systemd keeps EFI programs in a toplevel.
 const PROGRAMS: &str = "systemd/lib/systemd/boot/efi";
 
@@ -81,21 +87,22 @@ impl Started {
     /// # Errors
     /// As [`System::firmware`]; [`Kind::Source`] for a system without stub.
     pub(super) fn complete(&self, uki: &mut Uki) -> Result<()> {
-        if uki.kernel.as_os_str().is_empty() {
-            uki.kernel.clone_from(&self.system.kernel.host);
+        if uki.kernel.is_missing() {
+            uki.kernel = self.system.kernel.host.clone().into();
         }
         if let Some(initrd) = &self.system.initrd {
-            uki.initrds.insert(0, initrd.host.clone());
+            uki.initrds.insert(0, initrd.host.clone().into());
         }
-        if uki.stub.as_os_str().is_empty() {
+        if uki.stub.is_missing() {
             let name = format!("linux{}.efi.stub", self.system.firmware()?.efi());
-            uki.stub = self.below(&format!("{PROGRAMS}/{name}")).ok_or_else(|| {
+            let stub = self.below(&format!("{PROGRAMS}/{name}")).ok_or_else(|| {
                 Error::new(Kind::Source, "the systemd of the system has no stub for unified kernel images")
                     .expected(format!("{PROGRAMS}/{name} in the toplevel"))
                     .hint("name the stub; it is in lib/systemd/boot/efi of nixpkgs' systemd")
             })?;
+            uki.stub = stub.into();
         }
-        uki.os_release = uki.os_release.take().or_else(|| self.below("etc/os-release"));
+        uki.os_release = uki.os_release.take().or_else(|| self.below("etc/os-release").map(Into::into));
         Ok(())
     }
 

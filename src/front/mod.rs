@@ -1,6 +1,7 @@
 //! The front ends. Each makes a [`Disk`] from what a user wrote, and turns the subject of an error into the
 //! line, flag or file where the user wrote it.
 
+pub mod boot;
 mod loader;
 pub mod manifest;
 pub mod nixos;

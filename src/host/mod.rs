@@ -154,6 +154,13 @@ impl<'a> Source<'a> {
         &self.file
     }
 
+    /// Whether nobody may write the file, whose state is known: the kernel can hand its pages on, and they stay as they are.
+    /// Every file of a Nix store is such.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let is_closed = |meta: std::fs::Metadata| meta.is_file() && meta.mode() & 0o222 == 0;
+        self.expected.stamp.is_some() && self.file.metadata().is_ok_and(is_closed)
+    }
+
     /// Fills `out` from byte `offset` of the file.
     ///
     /// # Errors

@@ -24,6 +24,21 @@ pub struct Cursor {
     settles: bool,
 }
 
+/// A part of a slice that lies in a file which nobody may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AtRest {
+    /// Where it is in the slice.
+    pub(crate) offset: u64,
+    /// How long it is.
+    pub(crate) length: u64,
+    /// The table of its file.
+    pub(crate) files: u32,
+    /// The file in the table.
+    pub(crate) file: u32,
+    /// Where it is in the file.
+    pub(crate) skip: u64,
+}
+
 impl Cursor {
     pub(super) const fn new(slice: Slice, settles: bool) -> Self {
         Self { slice, open: Vec::new(), folders: Folders::new(), settles }
@@ -105,6 +120,25 @@ impl Cursor {
                 source.verify()
             }
         }
+    }
+
+    /// The first part of at least `least` bytes, among `length` bytes at `offset` of the slice, that lies in a file which nobody may
+    /// write: calls that send a file without a copy can have it.
+    pub(crate) fn at_rest(&mut self, offset: u64, length: u64, least: u64) -> Option<AtRest> {
+        let start = self.slice.start() + Bytes::new(offset);
+        let end = (start + Bytes::new(length)).min(self.slice.end());
+        let image = self.image().clone();
+        let found = image.clipped(start, end).find_map(|piece| match piece.data {
+            Data::File { files, file, skip } if piece.length.get() >= least => {
+                let offset = offset + (piece.offset.get() - start.get());
+                Some(AtRest { offset, length: piece.length.get(), files, file, skip })
+            }
+            _ => None,
+        })?;
+        // Whatever is wrong with it, a read will say so.
+        let is_held = image.0.tables.files(found.files).ok()?.held(found.file).ok()?.is_some();
+        let source = if is_held { None } else { self.source(found.files, found.file).ok() };
+        source?.is_at_rest().then_some(found)
     }
 
     /// The open host file behind `files`, `file`.
@@ -214,6 +248,26 @@ mod tests {
         let error = std::thread::spawn(move || number(&mut cursor, 1).unwrap_err()).join().unwrap();
         assert_eq!(error.kind(), Kind::Source);
         assert_eq!(error.path().unwrap(), folder.path().join("1"));
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_at_rest_where_nobody_may_write_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, _) = image(folder.path(), 3);
+        let set = |name: &str, mode: u32| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(folder.path().join(name), mode).unwrap();
+        };
+        set("1", 0o444);
+        let mut cursor = image.slice(Bytes::new(2), image.length()).cursor();
+        // The first one that is long enough may be written.
+        assert_eq!(cursor.at_rest(0, 100, 2), None);
+        let part = AtRest { offset: 6, length: 4, files: 0, file: 1, skip: 0 };
+        assert_eq!(cursor.at_rest(0, 100, 3), Some(part));
+        assert_eq!(cursor.at_rest(7, 2, 2), Some(AtRest { offset: 7, length: 2, skip: 1, ..part }));
+        assert_eq!(cursor.at_rest(0, 100, 5), None);
+        std::fs::remove_file(folder.path().join("2")).unwrap();
+        assert_eq!(cursor.at_rest(10, 100, 1), None);
     }
 
     #[derive(Debug)]

@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::units::Bytes;
 
 pub use builder::{Builder, FilesId, RendererId};
+pub(crate) use cursor::AtRest;
 pub use cursor::Cursor;
 pub use digest::Digest;
 use digest::Observed;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::text_of;
 use crate::error::Result;
-use crate::filesystem::{Volume, ext4, fat, marks, squashfs, swap};
+use crate::filesystem::{Volume, ext4, fat, marks, squashfs, swap, zfs};
 use crate::image::Slice;
 use crate::units::joined;
 
@@ -49,6 +49,9 @@ pub(super) fn find(slice: &Slice, patience: &mut u64) -> Result<Option<Found>> {
     if let Some(found) = squashfs(slice) {
         return Ok(Some(found));
     }
+    if let Some(found) = zfs(slice) {
+        return Ok(Some(found));
+    }
     if let Some(marked) = marks::find(slice)? {
         let uuid = marked.uuid.map_or(String::new(), shown);
         let (kind, label) = (marked.kind.to_owned(), text_of(&marked.label));
@@ -77,13 +80,13 @@ fn ext(slice: &Slice) -> Result<Option<Found>> {
     }))
 }
 
-/// Swap space of version 1 with pages of 4 KiB.
+/// Swap space of version 1.
 fn swap(slice: &Slice) -> Result<Option<Found>> {
-    Ok(swap::read_header(slice)?.map(|header| Found {
+    Ok(swap::read_header(slice)?.map(|(header, page)| Found {
         kind: "swap".to_owned(),
         label: text_of(&header.volume_name),
         uuid: shown(header.uuid),
-        block_size: Some(swap::PAGE),
+        block_size: Some(page),
         blocks: Some(u64::from(header.last_page) + 1),
         ..Found::default()
     }))
@@ -101,6 +104,22 @@ fn squashfs(slice: &Slice) -> Option<Found> {
         free_blocks: Some(facts.free_blocks),
         inodes: facts.inodes,
         free_inodes: facts.free_inodes,
+        ..Found::default()
+    })
+}
+
+/// A ZFS pool, by its labels and its own set of objects. One that is damaged, or not read here, is told by its mark alone.
+fn zfs(slice: &Slice) -> Option<Found> {
+    let pool = zfs::open(slice).ok().flatten()?;
+    let facts = pool.facts();
+    Some(Found {
+        kind: facts.kind.to_owned(),
+        label: crate::text::printable(facts.label.as_bytes()),
+        uuid: facts.uuid.clone(),
+        features: pool.features().to_vec(),
+        block_size: Some(facts.block_size),
+        blocks: Some(facts.blocks),
+        free_blocks: Some(facts.free_blocks),
         ..Found::default()
     })
 }

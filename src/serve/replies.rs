@@ -51,6 +51,11 @@ pub(super) fn data(last: bool, cookie: u64, offset: u64, length: usize) -> [u8; 
     bytes
 }
 
+/// The end of a structured reply that has all its data.
+pub(super) fn end(cookie: u64, out: &mut Vec<u8>) {
+    put_chunk(chunk::DONE, chunk::NONE, cookie, &[], out);
+}
+
 /// A range of zeros that is not sent.
 pub(super) fn hole(last: bool, cookie: u64, offset: u64, length: u32, out: &mut Vec<u8>) {
     let payload = HoleChunk { offset, length }.bytes();

@@ -231,7 +231,7 @@ impl Server {
                 }
             }
         }
-        converse(&self.exports, input, output, &mut Silent(self));
+        converse(&self.exports, input, output, None, &mut Silent(self));
     }
 
     /// Serves everybody who connects to `listener`, until `stop` is used.
@@ -298,7 +298,7 @@ impl Server {
             (self.log)(&Event::Connected { client });
             let mut ear = Ear { server: self, clients, client };
             let input = BufReader::with_capacity(AHEAD, &*stream);
-            let talk = converse(&self.exports, input, &*stream, &mut ear);
+            let talk = converse(&self.exports, input, &*stream, Some(stream.socket()), &mut ear);
             stream.shutdown();
             (self.log)(&Event::Left {
                 client,

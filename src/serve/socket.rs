@@ -295,6 +295,14 @@ impl Stream {
         Ok((Self(Kinds::Unix(own)), other))
     }
 
+    /// The socket itself, for calls that send files.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Kinds::Unix(stream) => stream.as_fd(),
+            Kinds::Tcp(stream) => stream.as_fd(),
+        }
+    }
+
     /// Ends the conversation, for both sides and every thread.
     pub(super) fn shutdown(&self) {
         // It fails if the other side was faster.

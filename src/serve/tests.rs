@@ -109,7 +109,7 @@ impl Client {
 
     fn hear_from(&self, exports: &Exports) -> (Vec<u8>, Talk, Ear) {
         let (mut out, mut ear) = (Vec::new(), Ear::default());
-        let talk = converse(exports, std::io::Cursor::new(&self.0), &mut out, &mut ear);
+        let talk = converse(exports, std::io::Cursor::new(&self.0), &mut out, None, &mut ear);
         assert_eq!(&out[..18], b"NBDMAGICIHAVEOPT\0\x03");
         (out.split_off(18), talk, ear)
     }

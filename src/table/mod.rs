@@ -26,7 +26,7 @@ use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
 pub use attributes::{Attribute, names as attribute_names};
-pub use place::{GRAIN, place};
+pub use place::{GRAIN, numbers, place};
 pub use read::read;
 pub use types::{Architecture, Type};
 

@@ -40,6 +40,18 @@ pub fn place(request: &Request) -> Result<Plan, Error> {
     Ok(plan(request)?)
 }
 
+/// The numbers of the partitions, which do not depend on their sizes and places.
+///
+/// # Errors
+/// [`Kind::Manifest`](crate::error::Kind::Manifest) with the partitions in question, where the table has no such slots.
+pub fn numbers(request: &Request) -> Result<Vec<u32>, Error> {
+    Ok(match request.scheme {
+        Scheme::None => request.partitions.iter().map(|_| 1).collect(),
+        Scheme::Gpt => gpt::numbers(request)?,
+        Scheme::Mbr => mbr::numbers(request)?.0,
+    })
+}
+
 fn plan(request: &Request) -> Result<Plan, Refusal> {
     check_disk(request)?;
     let (area, numbers, extended) = match request.scheme {
@@ -115,10 +127,10 @@ fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, 
 /// Checks the disk without its partitions.
 fn check_disk(request: &Request) -> Result<(), Refusal> {
     let sector = request.sector_size;
-    if sector != 512 && sector != 4096 {
+    if !matches!(sector, 512 | 1024 | 2048 | 4096) {
         return Err(Refusal::disk("no disk has sectors of this size")
             .about("sector_size")
-            .expected("512 or 4096")
+            .expected("512, 1024, 2048 or 4096")
             .found(sector));
     }
     if let Some(size) = request.disk_size {

@@ -40,7 +40,7 @@ pub struct Found {
     pub remarks: Vec<String>,
 }
 
-/// Reads the partition table of a disk: GPT with sectors of 512 or 4096 bytes, by its primary or its backup header, or MBR
+/// Reads the partition table of a disk: GPT with sectors of 512 to 4096 bytes, by its primary or its backup header, or MBR
 /// with logical partitions.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ pub struct Found {
 pub fn read(disk: &Slice) -> Result<Found> {
     let mut found = Found::default();
     let record = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?).ok();
-    for sector in [512, 4096] {
+    for sector in [512, 4096, 1024, 2048] {
         found.table = gpt::read(disk, sector, &mut found.remarks)?;
         if let Some(table) = &mut found.table {
             match &record {

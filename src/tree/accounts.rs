@@ -4,10 +4,9 @@
 use std::fmt;
 
 use super::build::{Builder, Origin};
-use super::{Content, Place};
 use crate::error::{Error, Kind, Result};
 use crate::text::{nearest, printable};
-use crate::units::{index, usize_of};
+use crate::units::usize_of;
 
 /// The largest file of accounts that is read.
 const LARGEST: u64 = 16 << 20;
@@ -86,40 +85,14 @@ impl Builder {
     /// The bytes of a file in `/etc`, if it is there as a regular file.
     fn account_file(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(id) = self.child(0, b"etc").and_then(|etc| self.child(etc, name)) else { return Ok(None) };
-        let node = self.drafts[index(id)].node;
-        let too_large = |size: u64| {
-            Error::new(Kind::Manifest, "a file of accounts is too large")
+        let Some(slice) = self.bytes_of(id)? else { return Ok(None) };
+        let size = slice.length().get();
+        if size > LARGEST {
+            return Err(Error::new(Kind::Manifest, "a file of accounts is too large")
                 .at(printable(&[b"/etc/", name].concat()))
-                .found(format!("{size} bytes"))
-        };
-        match node.content {
-            Content::Text { text } => Ok(Some(self.texts[index(text)].to_vec())),
-            Content::Slice { slice } => {
-                let slice = &self.slices[index(slice)];
-                let size = slice.length().get();
-                if size > LARGEST {
-                    return Err(too_large(size));
-                }
-                slice.bytes(0, usize_of(size)).map(Some)
-            }
-            Content::File { size, .. } if size > LARGEST => Err(too_large(size)),
-            Content::File { place, .. } => self.host_bytes(place, name).map(Some),
-            _ => Ok(None),
+                .found(format!("{size} bytes")));
         }
-    }
-
-    fn host_bytes(&self, place: u32, name: &[u8]) -> Result<Vec<u8>> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = match &self.places[index(place)] {
-            Place::Held { held, own, .. } => {
-                let bytes = held.get(own.clone());
-                return bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::bug("a held file is not held"));
-            }
-            Place::File(path) => path.clone(),
-            Place::Directory(folder) => folder.join(std::ffi::OsStr::from_bytes(name)),
-        };
-        let read = std::fs::read(&path);
-        read.map_err(|error| Error::io(Kind::Source, "cannot read the source", &path, error))
+        slice.bytes(0, usize_of(size)).map(Some)
     }
 
     /// Gives everything that was put with this origin an owner.

@@ -23,6 +23,7 @@ mod ready;
 mod rules;
 mod scan;
 pub mod select;
+mod view;
 pub mod xattr;
 
 use std::borrow::Cow;
@@ -47,6 +48,7 @@ pub(crate) use ready::Ready;
 pub use rules::{Hardlinks, Owner, Rules};
 pub use scan::{Exclusions, Request, Scan, scan, scan_without};
 pub use select::Selection;
+pub use view::View;
 pub use xattr::Xattr;
 
 /// The number of a node of a [`Tree`]; the root is [`NodeId::ROOT`].

@@ -157,6 +157,25 @@ pub struct Machine {
         arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
     )]
     pub keep_variables: Option<bool>,
+    /// Whether the machine has a TPM 2.0, by the program swtpm; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
+    )]
+    pub tpm: Option<bool>,
+    /// The program swtpm; default the one on PATH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    pub swtpm: Option<String>,
+    /// QEMU's device of the TPM; default tpm-tis, or what the machine has instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DEVICE"))]
+    pub tpm_device: Option<String>,
+    /// A command of the shell that is run with the TPM before each start; TPM2TOOLS_TCTI leads there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COMMAND"))]
+    pub tpm_provisioning: Option<String>,
     /// Initrd of a machine that boots without a loader; default that of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
@@ -238,7 +257,8 @@ impl Machine {
         if let Some(store_path) = store_path(&fixed.nixos.system) {
             fixed.nixos.system = store_path.to_string();
         }
-        let programs = [&mut fixed.qemu, &mut fixed.virtiofsd, &mut fixed.nixos.grub_mkimage];
+        let programs =
+            [&mut fixed.qemu, &mut fixed.virtiofsd, &mut fixed.swtpm, &mut fixed.nixos.grub_mkimage];
         let programs = programs.into_iter().flatten().filter(|program| program.contains('/'));
         let closure = fixed.nixos.closure.iter_mut().filter(|closure| *closure != "auto");
         let files = [

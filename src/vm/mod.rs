@@ -8,6 +8,7 @@
 //! | their digest, and the folder that is named by it | [`base`], [`state`] |
 //! | the files that a machine writes | `overlay` |
 //! | folders of the host | `share` |
+//! | a TPM | `tpm` |
 //! | the command of QEMU, as data | [`Command`], [`Plan`] |
 //! | the machine while it runs | `run` |
 //! | the script that runs it | [`script`] |
@@ -28,6 +29,7 @@ mod run;
 pub mod script;
 mod share;
 pub mod state;
+mod tpm;
 mod words;
 
 pub use command::Command;

@@ -33,6 +33,8 @@ pub(super) enum What {
     Empty(Bytes),
     /// A copy of a file.
     Copy(PathBuf),
+    /// A folder that only its owner enters.
+    Folder,
 }
 
 /// The name by which an overlay records what it lies upon. No file has it, so nothing opens the overlay that was not told what
@@ -90,6 +92,7 @@ impl fmt::Display for Make {
             What::Overlay { name, .. } => write!(f, "what is written over {name}"),
             What::Empty(size) => write!(f, "an empty disk of {}", size.human()),
             What::Copy(from) => write!(f, "a copy of {}", crate::text::printable_path(from)),
+            What::Folder => write!(f, "a folder for what a program keeps"),
         }
     }
 }
@@ -103,7 +106,8 @@ impl Make {
         let there = self.path.exists();
         match &self.what {
             // The plan has checked it; a copy may have become anything since.
-            What::Copy(_) | What::Filesystem(_) | What::Overlay { .. } if there => Ok(()),
+            What::Copy(_) | What::Filesystem(_) | What::Overlay { .. } | What::Folder if there => Ok(()),
+            What::Folder => folder(&self.path),
             What::Copy(from) => copy(from, &self.path),
             What::Filesystem(built) => {
                 let work = Work { container: Container::of(Format::Qcow2), ..work.clone() };
@@ -124,6 +128,16 @@ impl Make {
         let options = convert::Options { time: 0, sector_size: None, jobs: 1, progress: &work.progress };
         convert::create(&self.path, size, &container, &options).map(|_| ())
     }
+}
+
+/// Makes a folder for secrets.
+fn folder(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Error::io(Kind::Output, "cannot make a folder for the machine", path, error))
 }
 
 /// Copies a file that may be read only to one that can be written.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::base;
-use super::command::{Command, Drives, Keys};
+use super::command::{Command, Drives, Keys, quoted};
 use super::device::Options;
 use super::disks::{Disks, Root};
 use super::environment::{Environment, split};
@@ -13,6 +13,7 @@ use super::overlay::{self, Make, What};
 use super::program::{self, Processor};
 use super::share::{self, Helper};
 use super::state::{self, Record};
+use super::tpm;
 use crate::boot::architecture;
 use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
@@ -82,7 +83,8 @@ impl Plan {
             true => around.work_folder.join("state"),
             false => state::folder(&machine.states(), &record)?,
         };
-        let shares = share::plan(machine, around, &disks.store)?;
+        let mut shares = share::plan(machine, around, &disks.store)?;
+        let tpm = tpm::plan(machine, around, &processor, &state)?;
         let mut planner =
             Planner { machine, around, disks, state, record, makes: Vec::new(), command: Command::new(qemu) };
         let mut base = match processor.machine {
@@ -105,6 +107,11 @@ impl Plan {
         planner.command.arguments.extend(shares.arguments);
         planner.drives()?;
         planner.firmware()?;
+        if let Some(tpm) = tpm {
+            planner.command.arguments.extend(tpm.arguments);
+            planner.makes.push(tpm.make);
+            shares.helpers.push(tpm.helper);
+        }
         if planner.disks.direct {
             planner.direct(&processor)?;
         }
@@ -339,7 +346,8 @@ impl Planner<'_> {
             self.command.push("-nographic");
         }
         for options in &self.machine.qemu_options {
-            self.command.arguments.extend(split(options)?.into_iter().map(Into::into));
+            let words = split(options, self.around.environment, self.around.work_folder)?;
+            self.command.arguments.extend(words.into_iter().map(Into::into));
         }
         let words = self.around.environment.words("QEMU_OPTS")?;
         self.command.arguments.extend(words.into_iter().map(Into::into));
@@ -363,6 +371,12 @@ impl fmt::Display for Plan {
         }
         for helper in &self.helpers {
             writeln!(f, "{} &", helper.command.to_string().trim_end())?;
+            if let Some(prepare) = &helper.prepare {
+                for (name, value) in &prepare.variables {
+                    write!(f, "{name}={} ", quoted(value))?;
+                }
+                write!(f, "{}", prepare.command)?;
+            }
         }
         write!(f, "{}", self.command)
     }

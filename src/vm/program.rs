@@ -16,6 +16,8 @@ pub(super) struct Processor {
     pub(super) machine: Option<&'static str>,
     /// The device of its first serial port in Linux.
     pub(super) console: &'static str,
+    /// The device that is a TPM in it, if QEMU has one.
+    pub(super) tpm: Option<&'static str>,
     /// What this host is called where it has this processor ([`std::env::consts::ARCH`]).
     host: &'static str,
 }
@@ -23,19 +25,35 @@ pub(super) struct Processor {
 /// By the names of the Discoverable Partitions Specification. The machines and serial ports are those of nixpkgs
 /// (`nixos/lib/qemu-common.nix`).
 const PROCESSORS: [(&str, Processor); 5] = [
-    ("x86-64", Processor { name: "x86_64", machine: None, console: "ttyS0", host: "x86_64" }),
-    ("x86", Processor { name: "i386", machine: None, console: "ttyS0", host: "x86" }),
+    (
+        "x86-64",
+        Processor { name: "x86_64", machine: None, console: "ttyS0", tpm: Some("tpm-tis"), host: "x86_64" },
+    ),
+    ("x86", Processor { name: "i386", machine: None, console: "ttyS0", tpm: Some("tpm-tis"), host: "x86" }),
     (
         "arm64",
         Processor {
             name: "aarch64",
             machine: Some("virt,gic-version=max"),
             console: "ttyAMA0",
+            tpm: Some("tpm-tis-device"),
             host: "aarch64",
         },
     ),
-    ("arm", Processor { name: "arm", machine: Some("virt"), console: "ttyAMA0", host: "arm" }),
-    ("riscv64", Processor { name: "riscv64", machine: Some("virt"), console: "ttyS0", host: "riscv64" }),
+    (
+        "arm",
+        Processor {
+            name: "arm",
+            machine: Some("virt"),
+            console: "ttyAMA0",
+            tpm: Some("tpm-tis-device"),
+            host: "arm",
+        },
+    ),
+    (
+        "riscv64",
+        Processor { name: "riscv64", machine: Some("virt"), console: "ttyS0", tpm: None, host: "riscv64" },
+    ),
 ];
 
 impl Processor {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::command::Command;
 use super::environment::Environment;
 use super::plan::{DESCRIPTOR, Plan};
-use super::share::Helper;
+use super::share::{Helper, Prepare};
 use super::state::State;
 use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
@@ -170,8 +170,13 @@ struct Running {
 }
 
 fn start(command: &Command, input: Stdio) -> Result<Running> {
+    start_with(command, &[], input)
+}
+
+fn start_with(command: &Command, variables: &[(&str, String)], input: Stdio) -> Result<Running> {
     let child = std::process::Command::new(&command.program)
         .args(&command.arguments)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(input)
         .spawn()
         .map_err(|error| Error::io(Kind::Source, "cannot run the program", &command.program, error))?;
@@ -180,12 +185,14 @@ fn start(command: &Command, input: Stdio) -> Result<Running> {
 
 /// Starts a program and waits until it listens.
 fn start_helper(helper: &Helper, progress: &Progress) -> Result<Running> {
-    // A socket of an earlier start would be taken for this one's.
-    let _ = std::fs::remove_file(&helper.socket);
+    // Sockets of an earlier start would be taken for this one's.
+    for socket in &helper.sockets {
+        let _ = std::fs::remove_file(socket);
+    }
     // The terminal is QEMU's.
     let mut running = start(&helper.command, Stdio::null())?;
     let begun = Instant::now();
-    while !helper.socket.exists() {
+    while let Some(socket) = helper.sockets.iter().find(|socket| !socket.exists()) {
         progress.check()?;
         let failed = |what: String| Error::new(Kind::Source, what).at(&helper.command.program);
         if let Some(status) = running.ended()? {
@@ -194,11 +201,25 @@ fn start_helper(helper: &Helper, progress: &Progress) -> Result<Running> {
         if begun.elapsed() > READY {
             return Err(failed("the program does not listen".to_owned())
                 .expected("a socket within 10 s")
-                .at(&helper.socket));
+                .at(socket));
         }
         std::thread::sleep(BEAT);
     }
+    if let Some(prepare) = &helper.prepare {
+        run_before(prepare, progress)?;
+    }
     Ok(running)
+}
+
+/// Runs a command to its end, which must be a good one.
+fn run_before(prepare: &Prepare, progress: &Progress) -> Result<()> {
+    match wait(start_with(&prepare.command, &prepare.variables, Stdio::null())?, progress)? {
+        0 => Ok(()),
+        code => Err(Error::new(Kind::Usage, "the command that prepares the TPM failed")
+            .about("tpm_provisioning")
+            .expected("the exit code 0")
+            .found(code)),
+    }
 }
 
 /// Waits for the end of QEMU; after a signal it ends QEMU first.
@@ -297,7 +318,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket");
         let progress = Progress::default();
-        let helper = |script: &str| Helper { command: shell(script), socket: socket.clone() };
+        let helper =
+            |script: &str| Helper { command: shell(script), sockets: vec![socket.clone()], prepare: None };
         let error = start_helper(&helper("exit 3"), &progress).unwrap_err().to_string();
         assert!(error.contains("ended before the machine began: exit status: 3"), "{error}");
         let script = format!("touch {}; exec sleep 60", socket.display());

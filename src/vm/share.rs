@@ -21,7 +21,34 @@ const LONGEST_SOCKET: usize = 107;
 pub(super) struct Helper {
     pub(super) command: Command,
     /// Where it listens once it is ready.
-    pub(super) socket: PathBuf,
+    pub(super) sockets: Vec<PathBuf>,
+    /// What is run with it before QEMU starts.
+    pub(super) prepare: Option<Prepare>,
+}
+
+/// A command that ends before QEMU starts.
+#[derive(Debug)]
+pub(super) struct Prepare {
+    pub(super) command: Command,
+    /// Variables that it has beside those of this process.
+    pub(super) variables: Vec<(&'static str, String)>,
+}
+
+/// The path of a socket in the work folder.
+///
+/// # Errors
+/// [`Kind::Usage`] for one that the kernel does not take.
+pub(super) fn socket(work: &Path, name: &str) -> Result<PathBuf> {
+    let socket = work.join(name);
+    let length = socket.as_os_str().len();
+    if length > LONGEST_SOCKET {
+        return Err(Error::new(Kind::Usage, "the path of a socket is too long")
+            .at(&socket)
+            .expected(format!("at most {LONGEST_SOCKET} bytes"))
+            .found(format!("{length} bytes"))
+            .hint("set TMPDIR to a shorter path"));
+    }
+    Ok(socket)
 }
 
 /// What shared folders need.
@@ -110,15 +137,7 @@ impl Shares {
         (number, share, folder): (usize, &Share, &Path),
         work: &Path,
     ) -> Result<()> {
-        let socket = work.join(format!("virtiofs{number}"));
-        let length = socket.as_os_str().len();
-        if length > LONGEST_SOCKET {
-            return Err(Error::new(Kind::Usage, "the path of a socket is too long")
-                .at(&socket)
-                .expected(format!("at most {LONGEST_SOCKET} bytes"))
-                .found(format!("{length} bytes"))
-                .hint("set TMPDIR to a shorter path"));
-        }
+        let socket = socket(work, &format!("virtiofs{number}"))?;
         let mut command = Command::new(program);
         for (name, path) in [("--socket-path", socket.as_path()), ("--shared-dir", folder)] {
             command.option(name, path.as_os_str());
@@ -128,7 +147,7 @@ impl Shares {
             command.push(argument);
         }
         command.push(if share.writable { "--writeback" } else { "--readonly" });
-        self.helpers.push(Helper { command, socket: socket.clone() });
+        self.helpers.push(Helper { command, sockets: vec![socket.clone()], prepare: None });
         let name = format!("virtiofs{number}");
         let backend = Keys::new("socket").with("id", &name).path("path", &socket)?;
         let device = Keys::new("vhost-user-fs-pci").with("chardev", &name).with("tag", &share.tag);

@@ -194,8 +194,12 @@ fn remove_all(folder: &Path, whole: bool) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if entry.file_name() != RECORD {
-            std::fs::remove_file(entry.path())
-                .map_err(|error| Error::io(Kind::Output, "cannot remove the state", entry.path(), error))?;
+            // The state of a TPM is a folder.
+            let path = entry.path();
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed =
+                if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(|error| Error::io(Kind::Output, "cannot remove the state", path, error))?;
         }
     }
     if whole {

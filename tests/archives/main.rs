@@ -7,6 +7,7 @@
 #[macro_use]
 extern crate diskwright_testing as support;
 
+mod boot;
 mod cpio;
 mod hostile;
 mod laid;

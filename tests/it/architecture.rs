@@ -218,10 +218,10 @@ fn only_the_command_line_names_flags() {
     };
     assert!(named(r#".hint("add --format raw")"#) && !named(r#".hint("`qemu-img bitmap --remove`")"#));
     for (path, text) in sources() {
-        // GRUB's scripts, the store's programs and virtiofsd have flags of their own, and the script of a machine runs the
+        // GRUB's scripts, the store's programs, virtiofsd and swtpm have flags of their own, and the script of a machine runs the
         // command line; their callers are not asked for any. The front end of systemd-repart speaks as that does, whose options
         // are its flags.
-        let exempt = ["cli", "boot/grub", "nix/query.rs", "vm/share.rs", "vm/script.rs"]
+        let exempt = ["cli", "boot/grub", "nix/query.rs", "vm/share.rs", "vm/tpm.rs", "vm/script.rs"]
             .iter()
             .any(|known| path.starts_with(known));
         if exempt || is_test(&path) {

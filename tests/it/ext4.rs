@@ -454,6 +454,42 @@ fn what_was_asked_for_stands_in_the_superblock() {
     assert!(!superblock(&image, "Filesystem features").contains("has_journal"));
 }
 
+/// Features, the shape of a RAID and the number of inodes, before e2fsck, dumpe2fs and the kernel.
+#[test]
+fn further_choices_stand_in_the_superblock() {
+    let folder = scratch();
+    let (source, image) = empty(folder.path());
+    let choices = ["--stride", "64KiB", "--stripe-width", "192KiB", "--bytes-per-inode", "4KiB"];
+    let flags = ["--features", "verity,stable_inodes,project,encrypt"];
+    mkfs_ext4(&source, &image, &[&["--size", "300MiB"], &choices[..], &flags[..]].concat());
+    assert_clean(&image);
+    let found = superblock(&image, "Filesystem features");
+    for name in ["verity", "stable_inodes", "project", "encrypt", "metadata_csum", "64bit"] {
+        assert!(found.split(' ').any(|known| known == name), "{name}: {found}");
+    }
+    assert_eq!((count(&image, "RAID stride"), count(&image, "RAID stripe width")), (16, 48));
+    assert_eq!(count(&image, "Inode count"), 300 * 1024 / 4);
+    // A kernel without quotas mounts no `project` to write to it.
+    mkfs_ext4(&source, &image, &[&["--size", "300MiB", "--features", "verity"], &choices[..]].concat());
+    kernel::judge(&image, &Snapshot::of(&source));
+    // Not every kernel has the tables of Unicode, and GRUB reads no large_dir.
+    mkfs_ext4(&source, &image, &["--size", "100MiB", "--features", "casefold,large_dir"]);
+    assert_clean(&image);
+    assert_eq!(superblock(&image, "Character encoding"), "utf8-12.1");
+    assert!(superblock(&image, "Filesystem features").contains("large_dir"));
+    for (flag, value, word) in [
+        ("--features", "quota", "tune2fs makes"),
+        ("--features", "^extent", "cannot be left out"),
+        ("--stride", "5000", "a multiple of 4KiB"),
+        ("--stride", "256MiB", "below 256MiB"),
+        ("--bytes-per-inode", "100", "1KiB to 64MiB"),
+    ] {
+        let said =
+            run(diskwright().args(["mkfs", "ext4"]).arg(&source).arg("-o").arg(&image).args([flag, value]));
+        assert!(said.code != 0 && said.error().contains(word), "{flag} {value}: {}", said.error());
+    }
+}
+
 #[test]
 fn times_outside_of_ext4_are_refused_or_clamped() {
     // A host that holds such times is a tmpfs, which only root mounts.

@@ -504,7 +504,7 @@ fn files_beside_a_described_disk_appear_with_it_and_errors_have_its_lines() {
     std::fs::write(at("disk.toml"), text).unwrap();
     let describe = || {
         let manifest = Manifest::load(&at("disk.toml")).unwrap();
-        let mut description = manifest.describe(None, &Progress::default()).unwrap();
+        let mut description = manifest.describe(None, &Work::default()).unwrap();
         description.beside = vec![
             Beside { path: at("root.raw"), what: What::Partition(0) },
             Beside { path: at("vars.fd"), what: What::Bytes(Arc::from(*b"variables")) },

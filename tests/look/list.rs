@@ -24,8 +24,9 @@ pub(crate) fn source(folder: &Path) -> std::path::PathBuf {
     maker.symlink("link", "etc/a.conf").symlink("to-directory", "etc").symlink("nowhere", "not/there");
     maker.special("pipe", rustix::fs::FileType::Fifo, (0, 0));
     maker.special("socket", rustix::fs::FileType::Socket, (0, 0));
-    maker.directory("tmp").mode("tmp", 0o1777).file("secret", "s").mode("secret", 0);
+    maker.directory("tmp").mode("tmp", 0o1777).file("secret", "s").mode("secret", 0o400);
     if is_root() {
+        maker.mode("secret", 0);
         maker.special("tty", rustix::fs::FileType::CharacterDevice, (5, 1));
         maker.special("disk", rustix::fs::FileType::BlockDevice, (259, 12345));
         maker.owner("etc/b.conf", 70_000, 8).owner("link", 5, 600_000).owner("empty", 1, 2);

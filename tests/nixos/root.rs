@@ -272,7 +272,7 @@ fn archives_have_the_hash_that_nix_has() {
         std::fs::write(top.join(format!("length-{length}")), vec![b'x'; length]).unwrap();
     }
     std::fs::File::create(top.join("hole")).unwrap().set_len(1_000_003).unwrap();
-    for (name, mode) in [("run-owner", 0o100), ("run-others", 0o455), ("run-all", 0o777)] {
+    for (name, mode) in [("run-owner", 0o500), ("run-others", 0o455), ("run-all", 0o777)] {
         std::fs::write(top.join(name), name).unwrap();
         std::fs::set_permissions(top.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }

@@ -40,6 +40,11 @@ cases! {
     blank => "blank",
     copy_from => "copy-from",
     defer => "defer",
+    copy_empty => "copy-empty",
+    defer_data => "defer-data",
+    defer_hash => "defer-hash",
+    defer_set => "defer-set",
+    el_torito => "el-torito",
     existing => "existing",
     existing_areas => "existing-areas",
     existing_auto => "existing-auto",
@@ -51,12 +56,22 @@ cases! {
     flags => "flags",
     folders => "folders",
     grain_1m => "grain-1m",
+    join => "join",
+    labels => "labels",
+    levels_of_squashfs => "levels-of-squashfs",
+    mounts => "mounts",
     names_and_ids => "names-and-ids",
+    nothing => "nothing",
+    paddings => "paddings",
     priority => "priority",
     root => "root",
+    sector_1024 => "sector-1024",
+    sector_2048 => "sector-2048",
     sector_4096 => "sector-4096",
+    sector_of_filesystem => "sector-of-filesystem",
     split => "split",
     tiny => "tiny",
+    unchanged => "unchanged",
     verity => "verity",
     verity_least => "verity-least",
     weights => "weights",
@@ -132,6 +147,11 @@ fn facts(folder: &Folder, case: &str) {
             ["sha256", "of", "the", "whole", "hash", "partition:", digest, "-"] => {
                 let digested = crate::support::tools::digest(&folder.path("image.usr-x86-64-verity.raw"));
                 assert_eq!(digested, *digest, "{case}");
+            }
+            ["sha256", "of", "the", "first", "MiB:", digest] => {
+                let start = std::fs::read(folder.path("image.raw")).unwrap()[..1 << 20].to_vec();
+                folder.write_bytes("start", &start);
+                assert_eq!(crate::support::tools::digest(&folder.path("start")), *digest, "{case}");
             }
             ["split:", size, name] => assert_eq!(length(name).to_string(), *size, "{case}: {name}"),
             ["partition", number, seen @ ..] => {

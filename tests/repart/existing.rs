@@ -67,21 +67,25 @@ fn a_dry_run_is_the_default_and_writes_nothing() {
     }
 }
 
+/// The exit codes are those of systemd-repart 262.1, but for filesystems, over which it writes a table.
 #[test]
 fn what_may_be_there_is_what_empty_says() {
     let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=srv\n")]);
     for (there, mode, code, what) in [
         ("table", "refuse", 0, ""),
         ("table", "allow", 0, ""),
-        ("table", "require", 2, "has a partition table already"),
+        ("table", "require", 77, "has a partition table already"),
         ("table", "force", 0, ""),
-        ("blank", "refuse", 2, "has no partition table"),
+        ("blank", "refuse", 77, "has no partition table"),
         ("blank", "allow", 0, ""),
         ("blank", "require", 0, ""),
         ("blank", "force", 0, ""),
-        ("dos", "allow", 2, "no GPT"),
+        ("dos", "allow", 77, "no GPT"),
+        ("dos", "refuse", 77, "no GPT"),
+        ("dos", "require", 77, "no GPT"),
         ("dos", "force", 0, ""),
         ("damaged", "allow", 1, "not in order"),
+        ("filesystem", "refuse", 77, "has no partition table"),
         ("filesystem", "allow", 2, "holds a filesystem"),
         ("filesystem", "force", 0, ""),
         ("none", "refuse", 1, "does not exist"),

@@ -10,6 +10,7 @@ mod boot;
 mod cases;
 mod contents;
 mod existing;
+mod manifest;
 mod refusals;
 mod run;
 mod verity;

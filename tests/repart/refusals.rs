@@ -67,6 +67,24 @@ fn run(case: &Case) -> String {
     format!("{}\n{}", said.code, folder.relative(&said.error()).trim_end())
 }
 
+/// What systemd-repart passes over makes no error without `--strict`, and is told with file and line.
+#[test]
+fn what_is_passed_over_is_told_with_its_line() {
+    let definition =
+        "[Partition]\nType=linux-generic\nFormt=ext4\nSizeMinBytes=5000\n[Other]\nx=1\n[X-Mine]\ny=2\n";
+    let folder = Folder::new(&[("repart.d/1.conf", definition)]);
+    let said = folder.create(&[]);
+    let told = folder.relative(&said.error());
+    for line in [
+        "repart.d/1.conf:3: Unknown key 'Formt' in section [Partition], ignoring. Did you mean 'Format'?",
+        "repart.d/1.conf:4: Rounded SizeMinBytes= size 5000 \u{2192} 8192, a multiple of 4096.",
+        "repart.d/1.conf:5: Unknown section 'Other'. Ignoring.",
+    ] {
+        assert!(told.contains(line), "no `{line}` in {told}");
+    }
+    assert!(!told.contains("X-Mine") && !told.contains("1.conf:8"), "{told}");
+}
+
 #[test]
 fn what_is_refused_is_said_with_its_place() {
     let text = std::fs::read_to_string(FILE).unwrap();

@@ -30,6 +30,10 @@ impl Folder {
         std::fs::write(path, text).unwrap();
     }
 
+    pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
     /// The program with `repart` and these arguments.
     pub(crate) fn repart(&self, arguments: &[&str]) -> Said {
         let mut command = program::diskwright();

@@ -119,6 +119,27 @@ fn root_hashes_are_signed_here_or_elsewhere() {
     assert!(!folder.path("other.raw").exists());
 }
 
+/// A signature by a key that the certificate does not know verifies nowhere.
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let folder = folder();
+    folder.write("repart.d/3.conf", SIGNATURE);
+    for name in ["one", "two"] {
+        let mut openssl = command("openssl");
+        openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=t"]);
+        openssl.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]);
+        must(openssl.current_dir(folder.0.path()));
+    }
+    let usual = ["--empty=create", "--size=auto", "--definitions=repart.d", SEED, "--copy-source=."];
+    let own = ["--architecture=x86-64", "--private-key=one.key", "--certificate=two.crt", "image.raw"];
+    let said = folder.repart(&[usual.as_slice(), &own].concat());
+    assert_eq!(said.code, 1);
+    for words in ["the private key does not fit the certificate", "one.key"] {
+        assert!(said.error().contains(words), "{}", said.error());
+    }
+    assert!(!folder.path("image.raw").exists());
+}
+
 /// A key with its certificate, and a signature by it of `root`, as openssl makes it.
 fn sign(folder: &Folder, root: &str, out: &str) {
     let openssl = |arguments: &[&str]| must(command("openssl").args(arguments).current_dir(folder.0.path()));

@@ -247,34 +247,6 @@ fn e2fsck_judges_a_filesystem_that_was_never_written() {
     assert_eq!(checked.code, 0, "{}{}", checked.text(), checked.error());
 }
 
-/// QEMU's daemon exports it again, by a protocol that virtual machines use; here again as NBD, through its block layer.
-#[test]
-fn the_storage_daemon_of_qemu_passes_it_on() {
-    let (folder, served, built) = both();
-    let again = folder.path().join("again");
-    let mut daemon = command("qemu-storage-daemon");
-    let node = format!(
-        "driver=nbd,node-name=disk,read-only=on,server.type=unix,server.path={}",
-        served.socket.display()
-    );
-    daemon
-        .args(["--blockdev", &node, "--nbd-server"])
-        .arg(format!("addr.type=unix,addr.path={}", again.display()));
-    daemon.args(["--export", "type=nbd,id=e,node-name=disk,name=disk"]);
-    let mut daemon = daemon.spawn().unwrap();
-    for _ in 0..600 {
-        if again.exists() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let uri = format!("nbd+unix:///disk?socket={}", again.display());
-    let same = run(command("qemu-img").args(["compare", "-f", "raw", "-F", "raw", &uri]).arg(&built));
-    let _ = daemon.kill();
-    daemon.wait().unwrap();
-    assert_eq!(same.code, 0, "{}", same.error());
-}
-
 /// Server and clients without any privilege.
 #[test]
 fn nobody_serves_and_reads() {
@@ -301,10 +273,17 @@ fn nobody_serves_and_reads() {
     let served = Served::of(serve, socket);
     let out = folder.join("out.img");
     let uri = served.uri.as_str();
-    let (out, built) = (out.to_str().unwrap(), built.to_str().unwrap());
+    let copy = folder.join("copy.qcow2");
+    let (out, built, copy) = (out.to_str().unwrap(), built.to_str().unwrap(), copy.to_str().unwrap());
     for arguments in [
         &["nbdinfo", "--map", uri][..],
-        &["nbdcopy", uri, out],
+        &["nbdinfo", "--list", uri],
+        &["nbdinfo", "--can", "multi-conn", uri],
+        &["nbdcopy", "--connections", "1", uri, out],
+        &["nbdcopy", "--connections", "4", uri, out],
+        &["qemu-img", "info", uri],
+        &["qemu-img", "map", "-f", "raw", uri],
+        &["qemu-img", "convert", "-f", "raw", "-O", "qcow2", uri, copy],
         &["qemu-img", "compare", "-f", "raw", "-F", "raw", uri, built],
         &["qemu-io", "-r", "-f", "raw", "-c", "read 0 4k", uri],
         &["qemu-nbd", "-L", "-k", served.socket.to_str().unwrap()],

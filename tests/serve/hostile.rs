@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use crate::served::{Served, fixture};
+use crate::support::dice::Dice;
 use crate::support::program::build;
 use crate::talk::{Talk, option, request};
 use crate::tools::{command, must};
@@ -126,19 +127,6 @@ fn who_does_not_listen_costs_a_buffer_and_no_more() {
     serves(&served.socket);
 }
 
-/// Numbers in an order without a pattern (SplitMix64; Steele, Lea, Flood, OOPSLA 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % most
-    }
-}
-
 /// Random reads by several connections, against the written image.
 #[test]
 fn random_reads_by_eight_connections_are_right() {
@@ -151,13 +139,13 @@ fn random_reads_by_eight_connections_are_right() {
         for seed in 0..8 {
             let (disk, socket) = (&disk, &served.socket);
             scope.spawn(move || {
-                let mut random = Random(seed);
+                let mut dice = Dice::new(seed);
                 let mut talk = Talk::old(socket, "");
                 let size = u64::try_from(disk.len()).unwrap();
                 for _ in 0..400 {
-                    let most = [512, 4096, 100_000, 3 << 20][usize::try_from(random.below(4)).unwrap()];
-                    let length = 1 + random.below(most);
-                    let at = random.below(size - length);
+                    let most = [512, 4096, 100_000, 3 << 20][usize::try_from(dice.below(4)).unwrap()];
+                    let length = 1 + dice.below(most);
+                    let at = dice.below(size - length);
                     let found = talk.read(at, u32::try_from(length).unwrap()).unwrap();
                     let at = usize::try_from(at).unwrap();
                     assert!(found == disk[at..at + found.len()], "{at}");

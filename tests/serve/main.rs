@@ -4,6 +4,7 @@
 //! | part | file |
 //! |---|---|
 //! | libnbd, QEMU, nbdkit, a crate, the kernel by way of FUSE | [`clients`] |
+//! | QEMU's storage daemon and what reads it, Linux's own client | [`daemon`] |
 //! | every manifest and format of the fixtures, byte for byte | [`same`] |
 //! | sockets, activation, descriptors, commands, signals | [`ways`] |
 //! | sources that change | [`changed`] |
@@ -20,6 +21,7 @@ use support::tools;
 
 mod changed;
 mod clients;
+mod daemon;
 mod hostile;
 mod refused;
 mod same;

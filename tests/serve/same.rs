@@ -89,6 +89,28 @@ contents = [{ source = "tree", target = "/" }]
     assert_eq!(read(&served.uri, folder), digest(&built));
 }
 
+/// The partition tables of all systems that are imitated, and the examples.
+#[test]
+fn manifests_of_the_fixtures() {
+    let folder = scratch();
+    let folder = folder.path();
+    let in_folder = |path: &str| -> Vec<PathBuf> {
+        let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|suffix| suffix == "toml")).collect()
+    };
+    let manifests = [in_folder("fixtures/layouts"), in_folder("examples")].concat();
+    assert!(manifests.len() > 12, "{manifests:?}");
+    for manifest in manifests {
+        let built = folder.join("built.img");
+        must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&built));
+        let served = Served::start(folder, &[&manifest]);
+        let same = ["compare", "-f", "raw", "-F", "raw", &served.uri];
+        let said = run(command("qemu-img").args(same).arg(&built));
+        assert_eq!(said.code, 0, "{}: {}", manifest.display(), said.text());
+        served.end();
+    }
+}
+
 /// Anything that a command describes.
 #[test]
 fn filesystems_of_mkfs() {
@@ -102,6 +124,8 @@ fn filesystems_of_mkfs() {
         &["erofs", source, "--compress", "lz4"],
         &["squashfs", source, "--compress", "zstd"],
         &["ext4", "--size", "64MiB"],
+        &["vfat", "--size", "8MiB"],
+        &["zfs", source],
     ] {
         let built = folder.join("built.img");
         must(diskwright().arg("mkfs").args(arguments).arg("-o").arg(&built));

@@ -68,6 +68,18 @@ fn every_key_is_seen_in_the_command() {
                 "-drive if=pflash,format=raw,unit=0,readonly=on,file={doubled} -drive if=pflash,format=raw,unit=1,file="
             ),
         ),
+        (
+            &["--tpm", "--swtpm", "/bin/true"],
+            "-tpmdev emulator,id=tpm0,chardev=tpm -device tpm-tis,tpmdev=tpm0".to_owned(),
+        ),
+        (
+            &["--tpm", "--swtpm", "/bin/true", "--tpm-device", "tpm-crb", "--tpm-provisioning", "a b"],
+            format!(
+                " TCTI=swtpm:path={}/nix-vm.XXXXXXXXXX/swtpm /bin/sh -c 'a b'\n",
+                bench.folder().display()
+            ),
+        ),
+        (&["--tpm", "--swtpm", "/bin/true", "--tpm-device", "tpm-crb"], "-device tpm-crb,".to_owned()),
         (&["--", "-S", "--x y"], "-nographic -S '--x y'\n".to_owned()),
     ] {
         let found = printed(&bench, more);
@@ -90,16 +102,29 @@ fn variables_of_the_run_script_mean_what_they_mean_there() {
         ("QEMU_NET_OPTS", "hostfwd=tcp::2222-:22", "-netdev user,id=user.0,hostfwd=tcp::2222-:22".to_owned()),
         ("NIXPKGS_QEMU_KERNEL_nixos", "/k", "-kernel /k".to_owned()),
         ("NIX_DISK_IMAGE", "other.qcow2", format!("\"filename\":\"{there}/other.qcow2\"")),
+        ("NIX_SWTPM_DIR", "tpm", "--tpmstate dir=tpm --ctrl ".to_owned()),
         ("NIX_EFI_VARS", "vars", "-drive if=pflash,format=raw,unit=1,file=vars".to_owned()),
         ("SHARED_DIR", &there, format!("path={there},security_model=none,mount_tag=shared")),
     ] {
         let mut vm = bench.vm();
         vm.args(["--print", "--accel", "tcg", "--qemu", "/bin/true", "--share-by", "9p"]);
-        vm.args(["--share", "tag=shared,source=${SHARED_DIR:-$TMPDIR/xchg}"]);
+        vm.args([
+            "--share",
+            "tag=shared,source=${SHARED_DIR:-$TMPDIR/xchg}",
+            "--tpm",
+            "--swtpm",
+            "/bin/true",
+        ]);
         vm.arg("--efi-firmware").arg(bench.closure()).arg("--efi-variables").arg(bench.closure());
         let said = must(vm.env(name, value)).text().replace(" \\\n  ", " ");
         assert!(said.contains(&expected), "{name}: no `{expected}` in\n{said}");
     }
+    // The networks of the test driver.
+    let mut vm = bench.vm();
+    vm.args(["--print", "--accel", "tcg", "--qemu", "/bin/true"]).env("QEMU_VDE_SOCKET_1", "/tmp/vde1 ctl");
+    vm.args(["--qemu-options", "-netdev vde,id=vlan1,sock=\"$QEMU_VDE_SOCKET_1\""]);
+    let said = must(&mut vm).text().replace(" \\\n  ", " ");
+    assert!(said.contains("-netdev 'vde,id=vlan1,sock=/tmp/vde1 ctl'"), "{said}");
     // TMPDIR counts where USE_TMPDIR says so.
     let share = [
         "--print",
@@ -189,6 +214,7 @@ fn the_page_names_every_key_and_every_variable() {
     for name in [
         "NIX_DISK_IMAGE",
         "NIX_EFI_VARS",
+        "NIX_SWTPM_DIR",
         "USE_TMPDIR",
         "SHARED_DIR",
         "QEMU_OPTS",

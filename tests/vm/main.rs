@@ -20,3 +20,4 @@ mod states;
 #[path = "../nixos/tiny.rs"]
 #[allow(dead_code, reason = "machines need fewer kinds of systems than images")]
 mod tiny;
+mod tpm;

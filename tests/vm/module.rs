@@ -66,7 +66,7 @@ fn a_machine_has_a_store_disk_by_default() {
             "virtiofsd": format!("{PATH}virtiofsd/bin/virtiofsd"),
             "kernel_params": ["console=ttyS0,115200n8", "console=tty0"],
             "qemu": format!("{PATH}qemu_kvm/bin/qemu-system-x86_64"),
-            "qemu_options": [],
+            "qemu_options": ["-device virtio-keyboard"],
         })
     );
 }
@@ -92,23 +92,41 @@ fn every_option_becomes_a_key() {
         ),
         ("qemu.diskInterface = \"ide\";", "/disk_interface", json!("ide")),
         ("qemu.forceAccel = true;", "/accel", json!("kvm")),
-        ("qemu.options = [ \"-vga std\" ];", "/qemu_options/0", json!("-vga std")),
+        ("qemu.options = [ \"-vga std\" ];", "/qemu_options/1", json!("-vga std")),
+        ("qemu.virtioKeyboard = false;", "/qemu_options", json!([])),
+        (
+            "qemu.enableSharedMemory = true; diskwright.shareBy = \"9p\";",
+            "/qemu_options/1",
+            json!("-object memory-backend-memfd,id=mem0,size=1024M,share=on -machine memory-backend=mem0"),
+        ),
+        ("tpm.enable = true;", "/tpm", json!(true)),
+        ("tpm.enable = true;", "/swtpm", json!(format!("{PATH}swtpm/bin/swtpm"))),
+        ("tpm.enable = true;", "/tpm_provisioning", Value::Null),
+        ("tpm.enable = true; tpm.deviceModel = \"tpm-crb\";", "/tpm_device", json!("tpm-crb")),
+        (
+            "tpm.enable = true; tpm.provisioning = \"tpm2_nvdefine 1\";",
+            "/tpm_provisioning",
+            json!(format!(
+                "set -e\nPATH={PATH}tpm2-tools/bin:$PATH\ntpm2_startup --clear\ntpm2_startup\n(\ntpm2_nvdefine 1\n)\n\
+                 tpm2_shutdown\ntpm2_shutdown --clear"
+            )),
+        ),
         ("qemu.networkingOptions = [ \"-nic x\" ];", "/network", json!(false)),
-        ("qemu.networkingOptions = [ \"-nic x\" ];", "/qemu_options/0", json!("-nic x")),
+        ("qemu.networkingOptions = [ \"-nic x\" ];", "/qemu_options/1", json!("-nic x")),
         (
             "restrictNetwork = true; forwardPorts = [ { host.port = 2222; guest.port = 22; } ];",
             "/network_options",
             json!("restrict=on,hostfwd=tcp::2222-:22"),
         ),
-        ("bios = \"/b\";", "/qemu_options/0", json!("-bios /b/bios.bin")),
+        ("bios = \"/b\";", "/qemu_options/1", json!("-bios /b/bios.bin")),
         (
             "credentials.a.text = \"t\";",
-            "/qemu_options/0",
+            "/qemu_options/1",
             json!("'-smbios' 'type=11,value=io.systemd.credential:a=t'"),
         ),
         (
             "credentials.a = { text = \"t\"; mechanism = \"fw_cfg\"; };",
-            "/qemu_options/0",
+            "/qemu_options/1",
             json!("'-fw_cfg' 'name=opt/io.systemd.credentials/a,string=t'"),
         ),
         ("graphics = false;", "/kernel_params", json!(["console=tty0", "console=ttyS0,115200n8"])),
@@ -238,7 +256,9 @@ fn what_is_gone_or_contradicts_itself_is_refused_with_the_reason() {
         ("useSecureBoot = true;", "virtualisation.efi.firmware"),
         ("bootDevice = \"/dev/vda\";", "virtualisation.rootDevice"),
         ("pathsInNixDB = [ ];", "virtualisation.additionalPaths"),
-        ("tpm.enable = true;", "swtpm"),
+        ("useHostCerts = true;", "sharedDirectories"),
+        ("efiVars = \"x\";", "NIX_EFI_VARS"),
+        ("persistBootDevice = true;", "keeps what is written"),
         ("diskSize = \"auto\";", "give MiB"),
         ("mountHostNixStore = true;", "not both"),
         ("useNixStoreImage = false; mountHostNixStore = false;", "without a boot loader the store is"),
@@ -259,6 +279,34 @@ fn what_is_gone_or_contradicts_itself_is_refused_with_the_reason() {
         ));
         assert_ne!(said.code, 0, "{more}: {}", said.text());
     }
+}
+
+/// Interfaces for the networks of the test driver (nixpkgs, `nixos/lib/testing/network.nix`), which adds the arguments of QEMU by
+/// itself: what it asks for is there, and its variables reach QEMU.
+#[test]
+fn the_test_drivers_networks_are_interfaces() {
+    let of = |more: &str| {
+        evaluate(&format!("{{ virtualisation = {{ {more} }}; }}"), "config.virtualisation.allInterfaces")
+    };
+    let eth = |name: &str, vlan: u32| json!({ "name": name, "vlan": vlan, "assignIP": true });
+    assert_eq!(of(""), json!({ "eth1": eth("eth1", 1) }));
+    assert_eq!(of("vlans = [ ];"), json!({}));
+    assert_eq!(of("vlans = [ 3 1 ];"), json!({ "eth1": eth("eth1", 3), "eth2": eth("eth2", 1) }));
+    let own = json!({ "name": "lan", "vlan": 2, "assignIP": false });
+    assert_eq!(of("interfaces.lan.vlan = 2;"), json!({ "lan": own }));
+    let found = of("vlans = [ 1 ]; interfaces.lan = { vlan = 2; assignIP = true; name = \"enp1\"; };");
+    assert_eq!(found, json!({ "eth1": eth("eth1", 1), "lan": eth("enp1", 2) }));
+    let network =
+        evaluate("", "{ inherit (config.networking) primaryIPAddress usePredictableInterfaceNames; }");
+    assert_eq!(network, json!({ "primaryIPAddress": "", "usePredictableInterfaceNames": false }));
+    let modules =
+        evaluate("{ virtualisation.tpm.enable = true; }", "config.boot.initrd.availableKernelModules");
+    assert!(modules.as_array().unwrap().contains(&json!("tpm_tis")), "{modules}");
+    let agent =
+        evaluate("{ virtualisation.qemu.guestAgent.enable = false; }", "config.services.qemuGuest.enable");
+    assert_eq!(agent, json!(false));
+    let screen = "{ virtualisation.resolution = { x = 640; y = 480; }; }";
+    assert_eq!(evaluate(screen, "config.boot.loader.grub.gfxmodeBios"), "640x480");
 }
 
 /// The script of the build runs the program, and the machine needs neither KVM nor an image.
@@ -282,7 +330,16 @@ fn the_page_names_every_option() {
     let names = evaluate("", "builtins.attrNames config.virtualisation");
     let names = names.as_array().unwrap();
     assert!(names.len() > 30, "{names:?}");
-    let gone = ["msize", "nixStore9pCache", "useSecureBoot", "bootDevice", "pathsInNixDB", "tpm"];
+    let gone = [
+        "msize",
+        "nixStore9pCache",
+        "useSecureBoot",
+        "bootDevice",
+        "pathsInNixDB",
+        "efiVars",
+        "persistBootDevice",
+        "useHostCerts",
+    ];
     for name in names.iter().map(|name| name.as_str().unwrap()) {
         assert!(page.contains(&format!("`{name}")), "docs/vm.md does not name {name}");
     }

@@ -34,6 +34,9 @@ fn what_no_machine_can_be_is_refused() {
         (&["--empty-disk", "100"], &["multiple of 512", "--empty-disk"]),
         (&["--share", "tag=a,source=/nowhere"], &["the shared folder is not there", "/nowhere", "--share"]),
         (&["--share", "tag=a,source=$NOTHING"], &["`NOTHING`", "is not set"]),
+        (&["--tpm-device", "tpm-crb"], &["the machine has no TPM", "--tpm-device", "set `tpm` too"]),
+        (&["--tpm-provisioning", "true"], &["the machine has no TPM", "--tpm-provisioning"]),
+        (&["--qemu-options", "$(id)"], &["run no commands", "--qemu-options"]),
         (&["--qemu-options", "'a"], &["a quote in QEMU's options has no end", "--qemu-options"]),
         (&["--fresh", "--disk-image", "x"], &["a disk image that was named is not"]),
         (&["--machine", "{"], &["the description of the machine is wrong"]),
@@ -71,6 +74,12 @@ fn what_this_host_does_not_have_is_named() {
         1,
         &["no virtiofsd", "9p"],
     );
+    refused(
+        &bench,
+        &["--tpm", "--swtpm", "/nowhere/x"],
+        1,
+        &["there is no swtpm", "the package swtpm has it"],
+    );
     // A system for a processor that this host does not have runs under TCG, and under nothing else.
     std::fs::write(bench.tiny.host(&bench.system).join("system"), "aarch64-linux").unwrap();
     std::fs::write(bench.closure(), bench.tiny.registration()).unwrap();
@@ -79,6 +88,9 @@ fn what_this_host_does_not_have_is_named() {
     let said = must(bench.with_qemu("echo \"$@\"").args(["--accel", "auto"]));
     assert!(said.text().contains("-machine virt,gic-version=max,accel=tcg"), "{}", said.text());
     assert!(said.error().contains("runs under TCG, since there is no KVM: this host has another processor"));
+    std::fs::write(bench.tiny.host(&bench.system).join("system"), "riscv64-linux").unwrap();
+    std::fs::write(bench.closure(), bench.tiny.registration()).unwrap();
+    refused(&bench, &["--tpm"], 2, &["QEMU has no TPM for this processor (riscv64)", "--tpm"]);
 }
 
 #[test]

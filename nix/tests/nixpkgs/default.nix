@@ -56,6 +56,8 @@ let
     "rsync"
     "rustfmt"
     "sqlite"
+    "swtpm"
+    "tpm2-tools"
     "util-linux"
     "virtiofsd"
   ] path;

@@ -4,6 +4,8 @@
 //! Sources: GRUB's `include/grub/i386/pc/boot.h`, `util/setup.c` and `grub-core/boot/i386/pc`, and the effect
 //! of grub-bios-setup on a device. Offsets are beside the fields; docs/formats/boot.md explains each value.
 
+use std::path::PathBuf;
+
 use super::mkimage::Core;
 use super::{Filesystem, Grub, Place, Search};
 use crate::boot::files::Files;
@@ -87,6 +89,31 @@ pub struct Embedding {
     pub core: Vec<u8>,
 }
 
+/// GRUB for a BIOS, before it is known where its core image goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// boot.img.
+    boot: Vec<u8>,
+    /// Where that is.
+    image: PathBuf,
+    /// The core image as grub-mkimage writes it.
+    core: Vec<u8>,
+    /// The contents of the boot directory: modules, lists, and copies of both images, as `/grub/i386-pc/...`.
+    pub files: Files,
+}
+
+impl Made {
+    /// The code outside of all filesystems, with the core image in `area`.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] for files that do not belong to a GRUB; [`Kind::Capacity`] where the core image is larger than the
+    /// area.
+    pub fn embed(&self, area: Area) -> Result<Embedding> {
+        let boot_code = boot_code(&self.boot, area.first).map_err(|error| error.at(&self.image))?;
+        Ok(Embedding { boot_code, first: area.first, core: embed(self.core.clone(), area)? })
+    }
+}
+
 /// GRUB for a BIOS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bios {
@@ -103,6 +130,19 @@ pub struct Bios {
 /// [`Kind::Source`] where GRUB's files or grub-mkimage are missing, or do not belong to a GRUB;
 /// [`Kind::Capacity`] where the core image is larger than the area.
 pub fn build(grub: &Grub, home: &Home, area: Area, progress: &Progress) -> Result<Bios> {
+    let made = make(grub, home, progress)?;
+    let embedding = made.embed(area)?;
+    let mut files = made.files;
+    // grub-bios-setup records in the copy where it put the image.
+    files.set_bytes(&format!("/grub/{PLATFORM}/core.img"), &embedding.core);
+    Ok(Bios { embedding, files })
+}
+
+/// As [`build`], for a core image whose place is decided later.
+///
+/// # Errors
+/// [`Kind::Source`] where GRUB's files or grub-mkimage are missing.
+pub fn make(grub: &Grub, home: &Home, progress: &Progress) -> Result<Made> {
     // The configuration must be able to name the directory too.
     let directory = Place { search: Search::Root, path: home.path.clone() };
     directory.check()?;
@@ -122,14 +162,12 @@ pub fn build(grub: &Grub, home: &Home, area: Area, progress: &Progress) -> Resul
     let image = grub.platform(PLATFORM)?.join("boot.img");
     let boot = std::fs::read(&image)
         .map_err(|error| Error::io(Kind::Source, "cannot read GRUB's boot.img", &image, error))?;
-    let boot_code = boot_code(&boot, area.first).map_err(|error| error.at(&image))?;
-    let core = embed(core, area)?;
 
     let mut files = Files::new();
     grub.modules(PLATFORM, &mut files)?;
     files.host(format!("/grub/{PLATFORM}/boot.img"), &image)?;
     files.bytes(format!("/grub/{PLATFORM}/core.img"), core.clone())?;
-    Ok(Bios { embedding: Embedding { boot_code, first: area.first, core }, files })
+    Ok(Made { boot, image, core, files })
 }
 
 /// The boot code of a disk whose core image begins at sector `first`. `boot` is boot.img.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::options::{DefaultEntry, Options, Splash, State, TimeoutStyle};
 use super::{Place, script};
 use crate::boot::bootspec::System;
+use crate::boot::entry;
 use crate::boot::files::{Content, Files};
 use crate::boot::generations::{Generation, Generations};
 use crate::boot::source::{STORE, Source};
@@ -49,6 +50,42 @@ pub fn build(store: &Store, generations: &Generations, options: &Options) -> Res
     if let Some(state) = &options.state {
         files.bytes("/grub/state", state_text(state)?)?;
     }
+    Ok(files)
+}
+
+/// The files below the boot directory for systems of any kind: `/grub/grub.cfg` and `/grub/grubenv`. The paths of the entries
+/// begin at the top of the filesystem that has the boot directory.
+///
+/// # Errors
+/// [`Kind::Manifest`] for a menu without entries, text that would break a line of a script, and values that GRUB does not
+/// know.
+pub fn menu(entries: &[entry::Entry], options: &Options) -> Result<Files> {
+    options.check()?;
+    entry::some(entries)?;
+    let mut writer = Writer::new(options);
+    writer.header();
+    // The drive that was searched for stands before the path of the boot directory.
+    let drive = writer.boot.strip_suffix(options.boot.path.as_str()).unwrap_or_default().to_owned();
+    let word = |path: &String| script::word_of_path(&format!("{drive}{path}"));
+    for entry in entries {
+        let title = match entry.version.as_str() {
+            "" => entry.title.clone(),
+            version => format!("{}, with Linux {version}", entry.title),
+        };
+        writer.begin_entry(&title, &options.entry_options);
+        writer.line(1, &format!("linux {} {}", word(&entry.kernel), script::parameters(&entry.parameters)));
+        if !entry.initrds.is_empty() {
+            writer
+                .line(1, &format!("initrd {}", entry.initrds.iter().map(word).collect::<Vec<_>>().join(" ")));
+        }
+        if let Some(devicetree) = &entry.devicetree {
+            writer.line(1, &format!("devicetree {}", word(devicetree)));
+        }
+        writer.lines(0, &["}", ""]);
+    }
+    let Writer { mut files, text, .. } = writer;
+    files.bytes("/grub/grub.cfg", text)?;
+    files.bytes("/grub/grubenv", environment(&options.environment)?)?;
     Ok(files)
 }
 
@@ -337,6 +374,20 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// The lines of an entry up to what it starts.
+    fn begin_entry(&mut self, title: &str, options: &str) {
+        let options = if options.is_empty() { String::new() } else { format!(" {options}") };
+        self.line(0, &format!("menuentry {}{options} {{", script::quoted(title)));
+        if self.options.default == DefaultEntry::Saved {
+            self.line(1, "savedefault");
+        }
+        for search in self.searches.clone().into_iter().flatten() {
+            self.line(1, &search);
+        }
+        let extra = self.options.extra_per_entry_config.clone();
+        self.block(&extra);
+    }
+
     fn entry(&mut self, title: &str, options: &str, system: &System) -> Result<()> {
         let kernel = script::word_of_path(&self.file(&system.kernel)?);
         let initrd = match &system.initrd {
@@ -357,16 +408,7 @@ impl<'a> Writer<'a> {
                     .found(printable(text.as_bytes())));
             }
         }
-        let options = if options.is_empty() { String::new() } else { format!(" {options}") };
-        self.line(0, &format!("menuentry {}{options} {{", script::quoted(title)));
-        if self.options.default == DefaultEntry::Saved {
-            self.line(1, "savedefault");
-        }
-        for search in self.searches.clone().into_iter().flatten() {
-            self.line(1, &search);
-        }
-        let extra = self.options.extra_per_entry_config.clone();
-        self.block(&extra);
+        self.begin_entry(title, options);
         let (linux, module) = if xen.is_some() { ("module", "module") } else { ("linux", "initrd") };
         if let Some(xen) = xen {
             self.line(1, &format!("multiboot {}", xen.trim_end()));

@@ -1,13 +1,9 @@
 //! Putting a unified kernel image together: headers and small sections in memory, kernel and initrds by reference.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use super::{Uki, sbat, stub::Stub, uname};
+use super::{Part, Uki, sbat, stub::Stub, uname};
 use crate::boot::pe::{Coff, Dos, Optional};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Slice};
-use crate::tree::Ready;
 use crate::units::{Bytes, u64_of, usize_of};
 use crate::wire::Wire;
 
@@ -31,7 +27,7 @@ impl Uki {
     /// space for another section, and for more than 4 GiB.
     pub fn assemble(&self, command_line: Option<&[u8]>) -> Result<Image> {
         let mut stub = Stub::open(&self.stub)?;
-        let kernel = whole(&self.kernel, "a kernel")?;
+        let kernel = self.kernel.whole("a kernel")?;
         self.take_over(&mut stub, &kernel)?;
         self.revisions(&mut stub, &kernel)?;
         let mut end = u64_of(stub.bytes.len());
@@ -53,9 +49,7 @@ impl Uki {
 
     /// What is added to the stub, in the order of ukify.
     fn sections(&self, kernel: Slice, command_line: Option<&[u8]>) -> Result<Vec<(&'static str, Slice)>> {
-        let file = |path: &Option<_>, what| {
-            path.as_ref().map(|path: &std::path::PathBuf| whole(path, what)).transpose()
-        };
+        let file = |part: &Option<Part>, what| part.as_ref().map(|part| part.whole(what)).transpose();
         let text = |what: &'static str, bytes: &[u8]| Slice::ready(what, bytes);
         let release = match &self.uname {
             Some(release) => Some(release.clone()),
@@ -78,7 +72,7 @@ impl Uki {
 
     /// The initrds as one.
     fn initrd(&self) -> Result<Option<Slice>> {
-        let initrds = self.initrds.iter().map(|path| whole(path, "an initrd"));
+        let initrds = self.initrds.iter().map(|part| part.whole("an initrd"));
         let initrds = initrds.collect::<Result<Vec<_>>>()?;
         if let [] | [_] = initrds.as_slice() {
             return Ok(initrds.into_iter().next());
@@ -96,8 +90,9 @@ impl Uki {
     /// Checks the kernel against the stub, and takes over what the firmware is to know of it.
     fn take_over(&self, stub: &mut Stub, kernel: &Slice) -> Result<()> {
         let refused = |expected: &str| {
-            Error::new(Kind::Source, "the kernel of a unified kernel image is an EFI program")
-                .at(&self.kernel)
+            let error = Error::new(Kind::Source, "the kernel of a unified kernel image is an EFI program");
+            self.kernel
+                .place(error)
                 .expected(expected)
                 .hint("a kernel that is compressed as a whole has to be decompressed first")
         };
@@ -108,9 +103,10 @@ impl Uki {
             .map_err(|_| refused("a PE signature where the DOS header says it is"))?;
         let optional = Optional::read(&kernel.bytes(at + u64_of(Coff::LENGTH), Optional::LENGTH)?)?;
         if coff.machine != stub.machine() {
-            return Err(Error::new(Kind::Source, "kernel and stub are for different processors")
-                .at(&self.kernel)
-                .at(&self.stub)
+            let error = Error::new(Kind::Source, "kernel and stub are for different processors");
+            return Err(self
+                .stub
+                .place(self.kernel.place(error))
                 .expected(format!("machine type {:#06x}, as the stub has", stub.machine()))
                 .found(format!("{:#06x}", coff.machine)));
         }
@@ -126,7 +122,7 @@ impl Uki {
         let own = stub.own(b".sbat").map(<[u8]>::to_vec).unwrap_or_default();
         let kernels = section_of(kernel, b".sbat")?;
         let given = match &self.sbat {
-            Some(path) => Some(text(path, "a list of generations (SBAT)")?),
+            Some(part) => Some(text(part, "a list of generations (SBAT)")?),
             None => None,
         };
         let last = given.as_deref().unwrap_or(sbat::UKI.as_bytes());
@@ -134,25 +130,21 @@ impl Uki {
         if stub.replace(b".sbat", merged.as_bytes())? || self.sbat.is_none() {
             return Ok(());
         }
-        Err(Error::new(Kind::Capacity, "the stub has no space for the list of generations (SBAT)")
-            .at(&self.stub)
+        let error = Error::new(Kind::Capacity, "the stub has no space for the list of generations (SBAT)");
+        Err(self
+            .stub
+            .place(error)
             .found(format!("{} bytes", merged.len()))
             .hint("take the stub of a newer systemd, or leave `sbat` out"))
     }
 }
 
-/// A host file, by reference.
-fn whole(path: &Path, what: &str) -> Result<Slice> {
-    let ready = Arc::new(Ready::look(path, what)?);
-    Ok(ready.image(ready.size())?.whole())
-}
-
-/// The bytes of a small host file.
-fn text(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let slice = whole(path, what)?;
+/// The bytes of a small file.
+fn text(part: &Part, what: &str) -> Result<Vec<u8>> {
+    let slice = part.whole(what)?;
     if slice.length() > LONGEST_TEXT {
-        return Err(Error::new(Kind::Source, format!("{what} is too long"))
-            .at(path)
+        return Err(part
+            .place(Error::new(Kind::Source, format!("{what} is too long")))
             .expected(format!("at most {} bytes", LONGEST_TEXT.get())));
     }
     slice.bytes(0, usize_of(slice.length().get()))

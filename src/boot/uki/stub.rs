@@ -1,7 +1,6 @@
 //! The stub: an EFI program whose sections are the first of a unified kernel image. More are added behind them.
 
-use std::path::{Path, PathBuf};
-
+use super::Part;
 use crate::boot::pe::{Coff, Dos, Optional, Section};
 use crate::error::{Error, Kind, Result};
 use crate::numbers::Numbers;
@@ -22,7 +21,7 @@ const LONGEST: u64 = 64 << 20;
 /// A stub that sections are added to.
 #[derive(Debug)]
 pub(super) struct Stub {
-    path: PathBuf,
+    part: Part,
     /// The file, without symbols behind its sections.
     pub(super) bytes: Vec<u8>,
     coff: Coff,
@@ -38,17 +37,14 @@ pub(super) struct Stub {
 
 impl Stub {
     /// Reads a stub.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let unreadable = |error| Error::io(Kind::Source, "cannot read the stub", path, error);
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > LONGEST {
-            return Err(refused(path, "a stub of at most 64 MiB"));
+    pub(super) fn open(part: &Part) -> Result<Self> {
+        let refused = |expected: &str| refused(part, expected);
+        let slice = part.whole("the stub of a unified kernel image")?;
+        if slice.length().get() > LONGEST {
+            return Err(refused("a stub of at most 64 MiB"));
         }
-        Self::parse(path, std::fs::read(path).map_err(unreadable)?)
-    }
-
-    pub(super) fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let refused = |expected: &str| refused(path, expected);
+        let bytes = slice.bytes(0, usize_of(slice.length().get()))?;
+        let given = part;
         let part = |at: usize, length: usize| bytes.get(at..at.saturating_add(length));
         let dos = part(0, Dos::LENGTH).and_then(|dos| Dos::read(dos).ok());
         let coff_at = index(dos.ok_or_else(|| refused("a PE file, which begins with MZ"))?.e_lfanew);
@@ -68,9 +64,9 @@ impl Stub {
         let table = part(table_at, count * Section::LENGTH)
             .ok_or_else(|| refused("as many sections as the COFF header says"))?;
         let sections = table.chunks_exact(Section::LENGTH).map(Section::read).collect::<Result<Vec<_>>>()?;
-        let path = path.to_owned();
+        let part = given.clone();
         let own = sections.len();
-        let mut stub = Self { path, bytes, coff, optional, sections, own, coff_at, optional_at, table_at };
+        let mut stub = Self { part, bytes, coff, optional, sections, own, coff_at, optional_at, table_at };
         stub.check()?;
         stub.strip();
         Ok(stub)
@@ -82,7 +78,7 @@ impl Stub {
         let sizes = [file, memory].iter().all(|size| size.is_power_of_two() && *size <= 1 << 20);
         let headers = u64::from(self.optional.size_of_headers) <= u64_of(self.bytes.len());
         if !sizes || !headers || self.sections.is_empty() {
-            return Err(refused(&self.path, "headers, sections, and alignments that are powers of two"));
+            return Err(refused(&self.part, "headers, sections, and alignments that are powers of two"));
         }
         let aligned = |section: &Section| {
             let (start, length) = (section.pointer_to_raw_data, section.size_of_raw_data);
@@ -96,7 +92,7 @@ impl Stub {
         };
         match self.sections.iter().find(|section| !aligned(section)) {
             None => Ok(()),
-            Some(section) => Err(refused(&self.path, "sections at multiples of the file alignment")
+            Some(section) => Err(refused(&self.part, "sections at multiples of the file alignment")
                 .found(format!("section {}", printable(section.name())))),
         }
     }
@@ -159,16 +155,19 @@ impl Stub {
         let (file, memory) =
             (u64::from(self.optional.file_alignment), u64::from(self.optional.section_alignment));
         let too_large = || {
-            Error::new(Kind::Capacity, "a unified kernel image is at most 4 GiB long")
-                .at(&self.path)
+            let error = Error::new(Kind::Capacity, "a unified kernel image is at most 4 GiB long");
+            self.part
+                .place(error)
                 .found(format!("a section {name} of {length} bytes"))
                 .why("PE Format: places and sizes have 32 bits")
         };
         let fits = |value: u64| u32::try_from(value).map_err(|_| too_large());
         let header = self.table_at + (self.sections.len() + 1) * Section::LENGTH;
         if header > index(self.size_of_headers()) {
-            return Err(Error::new(Kind::Capacity, "the stub has no space for another section")
-                .at(&self.path)
+            let error = Error::new(Kind::Capacity, "the stub has no space for another section");
+            return Err(self
+                .part
+                .place(error)
                 .found(format!("{} sections before {name}", self.sections.len()))
                 .hint("take a stub of systemd 252 or newer, or leave out what is not needed"));
         }
@@ -225,6 +224,6 @@ impl Stub {
     }
 }
 
-fn refused(path: &Path, expected: &str) -> Error {
-    Error::new(Kind::Source, "this is no stub for a unified kernel image").at(path).expected(expected)
+fn refused(part: &Part, expected: &str) -> Error {
+    part.place(Error::new(Kind::Source, "this is no stub for a unified kernel image")).expected(expected)
 }

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
@@ -111,10 +111,10 @@ fn kernel() -> Vec<u8> {
 
 /// The files of an image in `folder`.
 fn files(folder: &Path) -> Uki {
-    let put = |name: &str, bytes: &[u8]| -> PathBuf {
+    let put = |name: &str, bytes: &[u8]| -> Part {
         let path = folder.join(name);
         std::fs::write(&path, bytes).unwrap();
-        path
+        path.into()
     };
     Uki {
         stub: put("stub", &stub().bytes()),
@@ -170,7 +170,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let uki = files(folder.path());
-        let path = if of_kernel { &uki.kernel } else { &uki.stub };
+        let path = if of_kernel { uki.kernel.host().unwrap() } else { uki.stub.host().unwrap() };
         let mut bytes = std::fs::read(path).unwrap();
         changes.into_iter().for_each(|(at, byte)| bytes[at] = byte);
         std::fs::write(path, bytes).unwrap();
@@ -224,7 +224,7 @@ fn a_stub_that_takes_no_sections_is_refused() {
     let refused = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
         change(&mut bytes);
-        std::fs::write(&uki.stub, bytes).unwrap();
+        std::fs::write(uki.stub.host().unwrap(), bytes).unwrap();
         uki.assemble(Some(LINE)).unwrap_err()
     };
     let changes: [fn(&mut Vec<u8>); 12] = [
@@ -248,10 +248,7 @@ fn a_stub_that_takes_no_sections_is_refused() {
     for change in changes {
         let error = refused(&change);
         let what = "this is no stub for a unified kernel image";
-        assert_eq!(
-            (error.kind(), error.what(), error.path()),
-            (Kind::Source, what, Some(uki.stub.as_path()))
-        );
+        assert_eq!((error.kind(), error.what(), error.path()), (Kind::Source, what, uki.stub.host()));
     }
     let error = refused(&|bytes| bytes[0x84] = 0x65);
     assert_eq!(error.what(), "kernel and stub are for different processors");
@@ -263,7 +260,7 @@ fn headers_without_space_and_lists_that_do_not_fit_are_refused() {
     let uki = files(folder.path());
     // 1024 bytes take (1024 - 0x98 - 240) / 40 = 15 headers.
     let many = Program { sections: vec![(".x", vec![1]); 12], ..stub() };
-    std::fs::write(&uki.stub, many.bytes()).unwrap();
+    std::fs::write(uki.stub.host().unwrap(), many.bytes()).unwrap();
     let error = uki.assemble(Some(LINE)).unwrap_err();
     assert_eq!(error.what(), "the stub has no space for another section");
     // A list has as much space as the section has in the file, and in memory before the next section.
@@ -273,16 +270,16 @@ fn headers_without_space_and_lists_that_do_not_fit_are_refused() {
     std::fs::write(&sbat, format!("sbat,1,x\nlong,1,{}\n", "x".repeat(500))).unwrap();
     for alignment in [16, 4096] {
         std::fs::write(
-            &uki.stub,
+            uki.stub.host().unwrap(),
             Program { alignment, ..Program { sections: small.sections.clone(), ..stub() } }.bytes(),
         )
         .unwrap();
-        let given = Uki { sbat: Some(sbat.clone()), ..uki.clone() };
+        let given = Uki { sbat: Some(sbat.clone().into()), ..uki.clone() };
         let error = given.assemble(None).unwrap_err();
         assert_eq!(error.what(), "the stub has no space for the list of generations (SBAT)");
     }
     // Where nobody asked for more the list of the stub stays as it is.
-    std::fs::write(&uki.stub, Program { alignment: 16, ..small }.bytes()).unwrap();
+    std::fs::write(uki.stub.host().unwrap(), Program { alignment: 16, ..small }.bytes()).unwrap();
     let image = bytes(&uki.assemble(None).unwrap());
     assert_eq!(sections(&image)[0].1, b"sbat,1,x\nstub,1\n");
 }
@@ -292,15 +289,15 @@ fn a_kernel_that_firmware_cannot_start_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let uki = files(folder.path());
     for bytes in [&b"\x1f\x8b a compressed kernel"[..], b"MZ"] {
-        std::fs::write(&uki.kernel, bytes).unwrap();
+        std::fs::write(uki.kernel.host().unwrap(), bytes).unwrap();
         let error = uki.assemble(None).unwrap_err();
         assert_eq!(error.what(), "the kernel of a unified kernel image is an EFI program");
     }
-    std::fs::write(&uki.kernel, "").unwrap();
+    std::fs::write(uki.kernel.host().unwrap(), "").unwrap();
     assert!(
         uki.assemble(None).unwrap_err().to_string().starts_with("a kernel is a file that holds something")
     );
-    std::fs::remove_file(&uki.kernel).unwrap();
+    std::fs::remove_file(uki.kernel.host().unwrap()).unwrap();
     assert_eq!(uki.assemble(None).unwrap_err().what(), "the source does not exist");
 }
 

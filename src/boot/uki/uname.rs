@@ -16,7 +16,7 @@ const LONGEST: usize = 128;
 
 /// The release in a kernel for x86: the first word of its version, `6.1.0-13-amd64 (builder@host) #1 SMP …`. `None` for a
 /// kernel without that header, which is any other, and for a version of another form.
-pub(super) fn of(kernel: &Slice) -> Result<Option<String>> {
+pub(crate) fn of(kernel: &Slice) -> Result<Option<String>> {
     let mut head = [0; VERSION_AT + 2];
     kernel.read(0, &mut head)?;
     if !head[MAGIC_AT..].starts_with(MAGIC) {

@@ -13,7 +13,8 @@ use super::{Severity, complain};
 use crate::disk::{Built, Work};
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::{
-    Activity, Ddi, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean, parse_size, prepare,
+    Activity, Ddi, ElTorito, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean,
+    parse_size, prepare,
 };
 use crate::identity::Seed;
 use crate::pour::output::Output;
@@ -37,7 +38,7 @@ The options are those of systemd-repart 262; docs/repart.md says what is equal a
 is named systemd-repart behaves as `diskwright repart`. An image that exists is written anew and takes the place of the old \
 one when it is complete.")]
 pub(super) struct Args {
-    /// The image, which is made with --empty=create, and exists otherwise
+    /// The image, which is made with --empty=create, and exists otherwise; `-` only tells how large it would be at least
     #[arg(value_name = "IMAGE")]
     image: Option<PathBuf>,
     #[command(flatten)]
@@ -52,6 +53,8 @@ pub(super) struct Args {
     filter: Filter,
     #[command(flatten)]
     beside: Beside,
+    #[command(flatten)]
+    torito: Torito,
     #[command(flatten)]
     own: Own,
     #[command(flatten)]
@@ -81,7 +84,7 @@ struct Operation {
     /// UUID that all ids derive from, or random [default: etc/machine-id of --root]
     #[arg(long, value_name = "UUID")]
     seed: Option<String>,
-    /// Bytes in a sector of the disk and of its filesystems: 512 or 4096 [default: 512, and 4096 for filesystems]
+    /// Bytes in a sector of the disk and of its filesystems: 512, 1024, 2048 or 4096 [default: 512, and 4096 for filesystems]
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
     /// What starts and sizes are multiples of [default: 4096]
@@ -194,6 +197,34 @@ struct Beside {
     generate_crypttab: Option<PathBuf>,
 }
 
+/// An ISO 9660 in front of the partitions.
+#[derive(Debug, clap::Args)]
+struct Torito {
+    /// Whether an empty ISO 9660 with a boot catalog stands in front of the partitions, so that firmware that takes the disk
+    /// for a CD starts the EFI system partition
+    #[arg(long, value_name = "BOOL", value_parser = boolean, default_value = "no", action = clap::ArgAction::Set)]
+    el_torito: bool,
+    /// Its system identifier, at most 32 characters
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    el_torito_system: String,
+    /// Its volume identifier, at most 32 characters
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    el_torito_volume: String,
+    /// Its publisher identifier, at most 128 characters
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    el_torito_publisher: String,
+}
+
+impl Torito {
+    fn wanted(&self) -> Option<ElTorito> {
+        self.el_torito.then(|| ElTorito {
+            system: self.el_torito_system.clone(),
+            volume: self.el_torito_volume.clone(),
+            publisher: self.el_torito_publisher.clone(),
+        })
+    }
+}
+
 /// What systemd-repart does not have.
 #[derive(Debug, clap::Args)]
 struct Own {
@@ -288,6 +319,7 @@ impl Args {
             defer_factory_reset: self.filter.defer_partitions_factory_reset,
             factory_reset: self.operation.factory_reset,
             split: self.operation.split,
+            el_torito: self.torito.wanted(),
             signing: self.sign.signing()?,
             filesystem: overridden,
             owner: self.own.owner,
@@ -354,6 +386,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
             .hint("name one: diskwright repart --empty=create … image.raw")
     })?;
     let options = args.options(image)?;
+    if options.image.as_os_str() == "-" {
+        return args.least(options);
+    }
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("SYSTEMD_REPART_MKFS_OPTIONS_") {
@@ -407,6 +442,20 @@ pub(super) fn built(args: &Args, work: &Work) -> Result<Built> {
     Ok(prepare(&args.options(image)?, work)?.build(work)?.built)
 }
 
+/// A size as systemd shows it: `6M`, `1.5G`; what is less than a tenth is left out.
+fn short(size: u64) -> String {
+    let units = [("E", 60), ("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    let Some((name, bits)) = units.into_iter().find(|(_, bits)| size >> bits > 0) else {
+        return format!("{size}B");
+    };
+    let (whole, rest) = (size >> bits, size & ((1 << bits) - 1));
+    // Of a unit above 2^60 a rest times ten fits in 64 bits no more.
+    match (u128::from(rest) * 10) >> bits {
+        0 => format!("{whole}{name}"),
+        tenths => format!("{whole}.{tenths}{name}"),
+    }
+}
+
 /// Whether a factory reset would remove something.
 fn can_reset(prepared: &crate::front::repart::Prepared) -> Result<()> {
     match prepared.resets() {
@@ -416,6 +465,23 @@ fn can_reset(prepared: &crate::front::repart::Prepared) -> Result<()> {
 }
 
 impl Args {
+    /// Tells how large an image of the definitions is at least.
+    fn least(&self, options: Options) -> Result<()> {
+        if self.operation.empty.is_some_and(|mode| !matches!(mode, EmptyMode::Refuse | EmptyMode::Allow))
+            || options.ddi.is_some()
+        {
+            return Err(Error::new(Kind::Usage, "without an image nothing is made")
+                .at_flag("--empty")
+                .expected("the name of an image"));
+        }
+        let options = Options { empty: Empty::Create, size: Size::Auto, ..options };
+        let work = Work { jobs: self.jobs.count(), ..Work::default() };
+        let prepared = prepare(&options, &work).map_err(flags)?;
+        let size = prepared.description.disk.size.unwrap_or_default();
+        eprintln!("Automatically determined minimal disk image size as {}.", short(size.get()));
+        Ok(())
+    }
+
     fn show(&self, finished: &Finished, dry: bool) -> Result<()> {
         let outcome = &finished.outcome;
         if self.shown.json != Json::Off {

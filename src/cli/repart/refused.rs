@@ -15,18 +15,6 @@ pub(super) struct Refused {
     /// Only auto: attributes of the host's filesystem stay as they are
     #[arg(long, value_name = "BOOL", hide = true)]
     cow: Option<String>,
-    /// Only no: no ISO 9660 is written
-    #[arg(long, value_name = "BOOL", hide = true)]
-    el_torito: Option<String>,
-    /// Refused: no ISO 9660 is written
-    #[arg(long, value_name = "TEXT", hide = true)]
-    el_torito_system: Option<String>,
-    /// Refused: no ISO 9660 is written
-    #[arg(long, value_name = "TEXT", hide = true)]
-    el_torito_volume: Option<String>,
-    /// Refused: no ISO 9660 is written
-    #[arg(long, value_name = "TEXT", hide = true)]
-    el_torito_publisher: Option<String>,
     /// Refused: no image is mounted
     #[arg(long = "image", value_name = "IMAGE", hide = true)]
     image_root: Option<String>,
@@ -70,14 +58,13 @@ impl Refused {
     pub(super) fn check(&self) -> Result<()> {
         let encrypted =
             "nothing is encrypted here: LUKS2 is not written yet, and a TPM belongs to one machine";
-        let iso = "no ISO 9660 is written";
         let mounted = "no image is mounted, since that takes root; unpack it, and give the folder as --root";
         let is = |value: &Option<String>, allowed: &[bool], auto: bool| match value.as_deref() {
             None => true,
             Some("auto") => auto,
             Some(text) => parse_boolean(text).is_some_and(|truth| allowed.contains(&truth)),
         };
-        let refused: [(&str, bool, &str); 19] = [
+        let refused: [(&str, bool, &str); 15] = [
             (
                 "--offline",
                 !is(&self.offline, &[true], true),
@@ -93,10 +80,6 @@ impl Refused {
                 !is(&self.cow, &[], true),
                 "attributes of files on btrfs are left as the folder has them; chattr +C changes that of the folder",
             ),
-            ("--el-torito", !is(&self.el_torito, &[false], false), iso),
-            ("--el-torito-system", self.el_torito_system.is_some(), iso),
-            ("--el-torito-volume", self.el_torito_volume.is_some(), iso),
-            ("--el-torito-publisher", self.el_torito_publisher.is_some(), iso),
             ("--image", self.image_root.is_some(), mounted),
             ("--image-policy", self.image_policy.is_some(), mounted),
             ("--list-devices", self.list_devices, "no device is looked at: this program writes files"),

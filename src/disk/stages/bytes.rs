@@ -115,6 +115,7 @@ impl Stages<'_> {
                 }
         };
         !self.disk.partitions.iter().any(asks)
+            && !self.disk.loader.as_ref().is_some_and(|loader| loader.needs().contains(&number))
             && !needed.iter().any(|needed| needed.image.is_observed())
             && !needs.iter().any(|number| self.observed.contains(number))
     }

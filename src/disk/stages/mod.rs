@@ -12,7 +12,8 @@ mod bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::contents::Contents;
+use super::boot::Booted;
+use super::contents::{Contents, Entry};
 use super::derived::{LateValues, Values};
 use super::raw;
 use super::report::Report;
@@ -25,7 +26,7 @@ use crate::filesystem::{self, Filesystem};
 use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
-use crate::table::{self, Attribute, Placed, Plan, Scheme, Wish};
+use crate::table::{self, Placed, Plan, Scheme};
 use crate::tree::{Ready, Tree};
 use crate::units::{Bytes, u64_of};
 
@@ -93,6 +94,8 @@ pub(super) struct Stages<'a> {
     work: &'a Work,
     parts: Vec<Part>,
     plan: Option<Arc<Plan>>,
+    /// What boots the disk, once the files of its root are known.
+    booted: Option<Arc<Booted>>,
     /// The partitions that a digest observes while they are poured.
     observed: BTreeSet<usize>,
     /// The stages that run. Each was asked for by the one before it.
@@ -102,7 +105,7 @@ pub(super) struct Stages<'a> {
 impl<'a> Stages<'a> {
     pub(super) fn new(disk: &'a Disk, work: &'a Work) -> Self {
         let parts = disk.partitions.iter().map(|_| Part::new(work.packer())).collect();
-        Self { disk, work, parts, plan: None, observed: BTreeSet::new(), running: Vec::new() }
+        Self { disk, work, parts, plan: None, booted: None, observed: BTreeSet::new(), running: Vec::new() }
     }
 
     /// Runs all stages.
@@ -120,9 +123,14 @@ impl<'a> Stages<'a> {
         self.parts.iter_mut().for_each(|part| part.bytes = None);
         let mut image = Builder::new(plan.length);
         plan.write(&mut image)?;
-        image.bytes(Bytes::ZERO, "boot code", Arc::clone(&self.disk.boot.code));
-        image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&self.disk.boot.gap));
-        raw::put(self.disk, &plan, &mut image)?;
+        let booted = self.booted()?;
+        let boot = match &booted {
+            Some(booted) => booted.area(self.disk, &plan, &mut image)?,
+            None => self.disk.boot.clone(),
+        };
+        image.bytes(Bytes::ZERO, "boot code", Arc::clone(&boot.code));
+        image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&boot.gap));
+        raw::put(self.disk, &boot, &plan, &mut image)?;
         let (mut facts, mut warnings, mut values, mut late) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((number, holds), placed) in holds.into_iter().enumerate().zip(&plan.partitions) {
@@ -141,6 +149,7 @@ impl<'a> Stages<'a> {
             let subject = (self.disk.scheme != Scheme::None).then_some(Subject::Partition(number));
             warnings.extend(holds.warnings.into_iter().map(|warning| (subject, warning)));
         }
+        warnings.extend(booted.iter().flat_map(|booted| &booted.warnings).map(|told| (None, told.clone())));
         warnings.extend(self.lengthened()?.map(|warning| (None, warning)));
         let image = image.finish()?;
         let mut report = Report::new(&plan, image.covered(), &facts, &warnings);
@@ -197,38 +206,79 @@ impl<'a> Stages<'a> {
         if !spec.holds_files() {
             return Ok(None);
         }
-        let boot = partition.kind.is_system();
-        let tree = self.run(Stage::Scan(number), |stages| {
-            let mut values = BTreeMap::new();
-            for of in contents.needs() {
-                values.insert(of, stages.bytes(of)?);
-            }
-            let find = |of: usize| {
-                let found = values.get(&of).map(|holds| &holds.values);
-                found.ok_or_else(|| Error::bug("a text refers to a partition that was not built"))
-            };
-            match contents {
-                Contents::Tree(tree) => Ok(Arc::clone(tree)),
-                Contents::Entries(entries) => {
-                    let packer = Arc::clone(&stages.part(number)?.packer);
-                    let reading = Reading {
-                        packer: &packer,
-                        partition: number,
-                        boot,
-                        time: stages.disk.time,
-                        jobs: stages.work.jobs,
-                        progress: &stages.work.progress,
-                        values: &find,
-                    };
-                    if spec.keeps_owners() {
-                        reading.check_owners(entries)?;
-                    }
-                    reading.tree(entries)
-                }
-            }
+        let tree = self.run(Stage::Scan(number), |stages| match contents {
+            Contents::Tree(tree) => Ok(Arc::clone(tree)),
+            Contents::Entries(entries) => stages.scan(number, entries, contents.needs(), spec.keeps_owners()),
         })?;
         self.part(number)?.tree = Some(Arc::clone(&tree));
         Ok(Some(tree))
+    }
+
+    /// Reads what `entries` bring to a partition, and what boots the disk: that is decided when the files of the root are
+    /// there.
+    fn scan(
+        &mut self,
+        number: usize,
+        entries: &[Entry],
+        mut needs: BTreeSet<usize>,
+        keeps_owners: bool,
+    ) -> Result<Arc<Tree>> {
+        let boot = self.disk.loader.as_ref();
+        let own = boot.filter(|boot| boot.root() == number);
+        let more = match (boot, own) {
+            (Some(boot), None) => {
+                let booted = self.booted()?.ok_or_else(|| Error::bug("nothing boots the disk"))?;
+                let more = booted.entries.get(&number).cloned().unwrap_or_default();
+                needs.extend(boot.needs().into_iter().filter(|_| !more.is_empty()));
+                more
+            }
+            _ => Vec::new(),
+        };
+        let mut values = BTreeMap::new();
+        for of in needs {
+            values.insert(of, self.bytes(of)?);
+        }
+        let find = |of: usize| {
+            let found = values.get(&of).map(|holds| &holds.values);
+            found.ok_or_else(|| Error::bug("a text refers to a partition that was not built"))
+        };
+        let packer = Arc::clone(&self.part(number)?.packer);
+        let reading = Reading {
+            packer: &packer,
+            partition: number,
+            boot: self.partition(number)?.kind.is_system(),
+            time: self.disk.time,
+            jobs: self.work.jobs,
+            progress: &self.work.progress,
+            values: &find,
+        };
+        if keeps_owners {
+            reading.check_owners(entries)?;
+        }
+        let mut booted = None;
+        let tree = reading.tree(entries, |view| match own {
+            Some(boot) => {
+                let mut planned = boot.plan(view, &self.work.progress)?;
+                let more = planned.entries.remove(&number).unwrap_or_default();
+                booted = Some(Arc::new(planned));
+                Ok(more)
+            }
+            None => Ok(more),
+        })?;
+        if own.is_some() {
+            self.booted = booted;
+        }
+        Ok(tree)
+    }
+
+    /// What boots the disk, if anything is to.
+    fn booted(&mut self) -> Result<Option<Arc<Booted>>> {
+        let Some(boot) = &self.disk.loader else { return Ok(None) };
+        if self.booted.is_none() {
+            self.tree(boot.root())?;
+        }
+        let booted = self.booted.clone().ok_or_else(|| Error::bug("the root of a system has no entries"))?;
+        Ok(Some(booted))
     }
 
     /// The file that a partition takes as it is.
@@ -300,21 +350,8 @@ impl<'a> Stages<'a> {
             return Ok(Arc::clone(plan));
         }
         let plan = self.run(Stage::Place, |stages| {
-            let count = stages.parts.len();
-            let partitions = (0..count).map(|number| stages.wish(number)).collect::<Result<Vec<_>>>()?;
-            let (guid, signature) = stages.disk.ids();
-            let request = table::Request {
-                scheme: stages.disk.scheme,
-                sector_size: u64::from(stages.disk.sector_size),
-                disk_size: stages.disk.size,
-                guid,
-                signature,
-                first_lba: stages.disk.first_lba,
-                array: stages.disk.array,
-                hybrid: stages.disk.hybrid.clone(),
-                same_guids: stages.disk.same_guids,
-                partitions,
-            };
+            let disk = stages.disk;
+            let request = disk.request(|number| stages.size(number))?;
             Ok(Arc::new(stages.fit(&request, table::place(&request)?)?))
         })?;
         self.plan = Some(Arc::clone(&plan));
@@ -350,6 +387,12 @@ impl<'a> Stages<'a> {
         let (container, sector_size) = (&self.work.container, self.sector_size());
         let of_the_disk = |error: Error, key| error.about(key).on(Subject::Disk);
         container.check_sector_size(sector_size).map_err(|error| of_the_disk(error, "sector_size"))?;
+        if matches!(self.disk.sector_size, 1024 | 2048)
+            && !matches!(container, crate::container::Container::Raw)
+        {
+            let error = Error::new(Kind::Usage, "only a raw image has sectors of this size");
+            return Err(of_the_disk(error.found(self.disk.sector_size), "sector_size"));
+        }
         for (number, partition) in self.disk.partitions.iter().enumerate() {
             if let Body::Derived(derived) = &partition.body {
                 let checked = derived.check_sector_size(u64::from(self.disk.sector_size));
@@ -360,7 +403,7 @@ impl<'a> Stages<'a> {
         container.check_length(size, sector_size).map_err(|error| of_the_disk(error, "size"))
     }
 
-    /// Bytes in a logical sector. The table refuses any size other than 512 and 4096.
+    /// Bytes in a logical sector, for containers that know of 512 and 4096 only.
     fn sector_size(&self) -> SectorSize {
         SectorSize::of(u64::from(self.disk.sector_size)).unwrap_or_default()
     }
@@ -369,20 +412,5 @@ impl<'a> Stages<'a> {
         let plan = self.place()?;
         let placed = plan.partitions.get(number).cloned();
         placed.ok_or_else(|| Error::bug("a partition has no place"))
-    }
-
-    fn wish(&mut self, number: usize) -> Result<Wish> {
-        let partition = self.partition(number)?;
-        Ok(Wish {
-            number: partition.number,
-            start: partition.start,
-            size: self.size(number)?,
-            kind: partition.kind,
-            guid: self.disk.partition_key(number),
-            label: partition.label.clone(),
-            attributes: partition.attributes.iter().fold(0, |all, attribute| all | attribute.mask()),
-            active: partition.attributes.contains(&Attribute::Active),
-            logical: partition.logical,
-        })
     }
 }

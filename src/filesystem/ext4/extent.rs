@@ -281,8 +281,14 @@ mod tests {
 
     #[test]
     fn a_file_of_a_million_pieces_has_its_tree() {
-        let geometry =
-            Geometry::new(&Wish { blocks: 1 << 24, used_inodes: 12, inodes: None, grow_to: None }).unwrap();
+        let geometry = Geometry::new(&Wish {
+            blocks: 1 << 24,
+            used_inodes: 12,
+            inodes: None,
+            ratio: 16 << 10,
+            grow_to: None,
+        })
+        .unwrap();
         let mut allocator = Allocator::new(&geometry);
         let pieces = (0..1_000_000).map(|number| (number * 3, 1));
         let blocks = FileBlocks::allocate(&mut allocator, pieces);
@@ -306,8 +312,14 @@ mod tests {
     #[test]
     fn a_file_of_ten_tebibytes_has_its_tree() {
         let length = 10 * (1_u64 << 40) / 4096;
-        let geometry =
-            Geometry::new(&Wish { blocks: 1 << 32, used_inodes: 12, inodes: None, grow_to: None }).unwrap();
+        let geometry = Geometry::new(&Wish {
+            blocks: 1 << 32,
+            used_inodes: 12,
+            inodes: None,
+            ratio: 16 << 10,
+            grow_to: None,
+        })
+        .unwrap();
         let mut allocator = Allocator::new(&geometry);
         let blocks = FileBlocks::allocate(&mut allocator, std::iter::once((0, length)));
         assert!(blocks.extent_count() >= length / LONGEST_EXTENT);

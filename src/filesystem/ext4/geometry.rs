@@ -28,8 +28,10 @@ pub(super) struct Wish {
     pub(super) blocks: u64,
     /// Inodes in use, including the eleven reserved ones.
     pub(super) used_inodes: u64,
-    /// The number of inodes that was asked for; with `None` one for 16 KiB.
+    /// The number of inodes that was asked for; with `None` one for `ratio` bytes.
     pub(super) inodes: Option<u64>,
+    /// Bytes for one inode.
+    pub(super) ratio: u64,
     /// Blocks to which the kernel can grow the volume before it needs meta_bg; with `None` 1024 times its own
     /// size.
     pub(super) grow_to: Option<u64>,
@@ -269,8 +271,8 @@ pub(super) const fn with_spare(used: u64) -> u64 {
 
 /// Inodes in a group: a whole number of table blocks.
 fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
-    // One inode for 16 KiB, as in mke2fs.
-    let ratio = blocks / 4;
+    let for_blocks = |blocks: u64| blocks.saturating_mul(BLOCK) / wish.ratio.max(1);
+    let ratio = for_blocks(blocks);
     let wanted = match wish.inodes {
         Some(inodes) => inodes.max(wish.used_inodes),
         None => ratio.max(with_spare(wish.used_inodes)),
@@ -281,7 +283,7 @@ fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
     {
         // Groups that growth adds get as many inodes as these, so a small volume that is meant to grow gets
         // those of a whole group.
-        each = each.max((BLOCKS_PER_GROUP / 4).min(grown / 4));
+        each = each.max(for_blocks(BLOCKS_PER_GROUP.min(grown)));
     }
     let most = most_inodes_per_group(groups);
     // A number that does not fit in 32 bits is above the limit anyway.
@@ -345,7 +347,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn wish(blocks: u64) -> Wish {
-        Wish { blocks, used_inodes: 11, inodes: None, grow_to: None }
+        Wish { blocks, used_inodes: 11, inodes: None, ratio: 16 << 10, grow_to: None }
     }
 
     #[test]
@@ -411,12 +413,12 @@ mod tests {
         fn metadata_never_overlaps(
             blocks in 1_u64..LARGEST, used in 11_u64..200_000_000, grow in proptest::option::of(1_u64..LARGEST)
         ) {
-            check(&Geometry::new(&Wish { blocks, used_inodes: used, inodes: None, grow_to: grow }).unwrap());
+            check(&Geometry::new(&Wish { used_inodes: used, grow_to: grow, ..wish(blocks) }).unwrap());
         }
 
         #[test]
         fn small_volumes_hold_too(blocks in 1_u64..3_000_000, used in 11_u64..3_000_000) {
-            check(&Geometry::new(&Wish { blocks, used_inodes: used, inodes: None, grow_to: None }).unwrap());
+            check(&Geometry::new(&Wish { used_inodes: used, ..wish(blocks) }).unwrap());
         }
 
         #[test]

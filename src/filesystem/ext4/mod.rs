@@ -12,6 +12,7 @@
 mod checksum;
 mod directory;
 mod extent;
+mod feature;
 mod format;
 mod geometry;
 mod hash;
@@ -37,6 +38,7 @@ use crate::tree::{Content, Time, Tree};
 use crate::units::{Blocks, Bytes, narrow, u64_of};
 use crate::values::{Guid, Inodes};
 use extent::FileBlocks;
+pub use feature::Feature;
 use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
 pub(crate) use format::{STRUCTURES, features};
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
@@ -84,6 +86,23 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
     pub hash_seed: Option<Guid>,
+    /// Bytes for which there is one inode, from 1 KiB to 64 MiB; default 16KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub bytes_per_inode: Option<Bytes>,
+    /// Features beside the usual ones: casefold, encrypt, large_dir, project, stable_inodes and verity, which files take up in
+    /// the running system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", value_delimiter = ','))]
+    pub features: Option<Vec<Feature>>,
+    /// Bytes on a disk of a RAID before the next disk, in whole blocks of 4 KiB; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub stride: Option<Bytes>,
+    /// Bytes of a RAID that are written together, without parity, in whole blocks of 4 KiB; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub stripe_width: Option<Bytes>,
     /// Times before 1901 and after 2446: refuse them, or clamp them to the nearest that ext4 holds; default refuse.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "POLICY"))]
@@ -111,12 +130,30 @@ struct Parameters {
     /// The time at which it was made.
     time: Time,
     times: TimePolicy,
+    /// Bytes for one inode.
+    ratio: Bytes,
+    features: Vec<Feature>,
+    /// In blocks; 0 for none.
+    stride: u16,
+    stripe_width: u32,
 }
 
+/// The default of mke2fs (mke2fs.conf, inode_ratio).
+const RATIO: Bytes = Bytes::new(16 << 10);
+/// The limits of mke2fs (misc/mke2fs.c, EXT2_MIN_BLOCK_SIZE and EXT2_MAX_BLOCK_SIZE * 1024).
+const RATIOS: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 20;
+
 impl Parameters {
-    fn new(options: &Options, at: &Placement) -> Self {
+    fn new(options: &Options, at: &Placement) -> Result<Self> {
         let uuid = options.uuid.map_or(at.id, |uuid| uuid.0);
-        Self {
+        let ratio = options.bytes_per_inode.unwrap_or(RATIO);
+        if !RATIOS.contains(&ratio.get()) {
+            return Err(Error::new(Kind::Manifest, "ext4 has no inode for so many bytes")
+                .about("bytes_per_inode")
+                .expected("1KiB to 64MiB")
+                .found(ratio.in_full()));
+        }
+        Ok(Self {
             size: at.size,
             free: options.free,
             grow_to: options.grow_to,
@@ -128,8 +165,24 @@ impl Parameters {
             reserved: options.reserved.unwrap_or_default(),
             time: at.time,
             times: options.times.unwrap_or_default(),
-        }
+            ratio,
+            features: options.features.clone().unwrap_or_default(),
+            stride: in_blocks("stride", options.stride)?,
+            stripe_width: in_blocks("stripe_width", options.stripe_width)?,
+        })
     }
+}
+
+/// A size as the number of its blocks.
+fn in_blocks<T: TryFrom<u64> + Default>(key: &'static str, size: Option<Bytes>) -> Result<T> {
+    let Some(size) = size else { return Ok(T::default()) };
+    let blocks = size.is_multiple_of(BLOCK).then(|| T::try_from(size.get() / BLOCK).ok()).flatten();
+    blocks.ok_or_else(|| {
+        Error::new(Kind::Manifest, "this is no number of blocks that ext4 records")
+            .about(key)
+            .expected("a multiple of 4KiB, for a stride below 256MiB")
+            .found(size.in_full())
+    })
 }
 
 /// The journal of an ext4 filesystem.
@@ -182,7 +235,7 @@ const LONGEST_LABEL: usize = 16;
 /// them: a time, a device number, extended attributes, too many names in a directory, each with its path;
 /// [`Kind::Manifest`] for an impossible label or size of the journal.
 pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
-    let options = &Parameters::new(options, at);
+    let options = &Parameters::new(options, at)?;
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
         return Err(Error::new(Kind::Manifest, "an ext4 label cannot be that")
             .about("label")

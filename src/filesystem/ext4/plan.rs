@@ -407,7 +407,8 @@ mod tests {
         let options = Parameters::new(
             &super::super::Options::default(),
             &crate::filesystem::Placement::alone(Uuid::from_u128(1)),
-        );
+        )
+        .unwrap();
         let (contents, _) = Contents::new(&tree, &options).unwrap();
         Plan::new(contents, &options).unwrap()
     }

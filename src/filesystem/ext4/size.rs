@@ -192,6 +192,7 @@ fn geometry(contents: &Contents, options: &Parameters, blocks: u64) -> Result<Ge
         blocks,
         used_inodes,
         inodes: options.inodes,
+        ratio: options.ratio.get(),
         grow_to: options.grow_to.map(|size| size.get() / BLOCK),
     })?;
     let inodes = wanted_inodes(contents, options);

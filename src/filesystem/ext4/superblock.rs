@@ -48,6 +48,8 @@ pub(super) fn superblock(plan: &Plan, options: &Parameters, group: u64) -> Resul
         s_min_extra_isize: 32,
         s_want_extra_isize: 32,
         s_flags: 1, // names are hashed as signed bytes
+        s_raid_stride: options.stride,
+        s_raid_stripe_width: options.stripe_width,
         s_log_groups_per_flex: LOG_FLEX_GROUPS,
         s_checksum_type: 1, // crc32c
         s_wtime_hi: high,
@@ -64,6 +66,7 @@ pub(super) fn superblock(plan: &Plan, options: &Parameters, group: u64) -> Resul
         superblock.s_jnl_size_high = half_hi(size);
         superblock.s_jnl_size_low = half_lo(size);
     }
+    options.features.iter().for_each(|feature| feature.set(&mut superblock));
     superblock.s_checksum = Checksum::START.with(&superblock.bytes()[..CHECKSUM]).value();
     Ok(superblock.bytes())
 }

@@ -102,7 +102,7 @@ const FAT32_LARGEST: u64 = 64;
 /// The requirements of a volume, without its size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
-    /// Bytes in a sector: 512 or 4096.
+    /// Bytes in a sector: 512, 1024, 2048 or 4096.
     pub(super) sector_size: u64,
     /// The type, unless the size decides it.
     pub(super) fat: Option<FatType>,

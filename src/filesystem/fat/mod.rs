@@ -94,7 +94,7 @@ struct Parameters {
     fat: Option<FatType>,
     /// Whether firmware or a boot loader reads it and no type is given.
     system: bool,
-    /// Bytes in a sector: 512 or 4096.
+    /// Bytes in a sector: 512, 1024, 2048 or 4096.
     sector_size: u64,
     /// Sectors in a cluster: 1, 2, 4, … 128; `None` chooses by the size.
     sectors_per_cluster: Option<u8>,
@@ -108,9 +108,9 @@ struct Parameters {
 
 impl Parameters {
     fn new(options: &Options, at: &Placement) -> Result<Self> {
-        if !matches!(at.sector_size, 512 | 4096) {
+        if !matches!(at.sector_size, 512 | 1024 | 2048 | 4096) {
             return Err(Error::new(Kind::Manifest, "FAT is not made with sectors of this size")
-                .expected("512 or 4096 bytes")
+                .expected("512, 1024, 2048 or 4096 bytes")
                 .found(at.sector_size));
         }
         let sectors_per_cluster = match options.cluster_size {

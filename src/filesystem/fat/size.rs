@@ -137,7 +137,7 @@ mod tests {
 
     fn wishes(root_entries: u64) -> Vec<Wish> {
         let mut wishes = Vec::new();
-        for sector_size in [512, 4096] {
+        for sector_size in [512, 1024, 2048, 4096] {
             for fat in [None, Some(FatType::Fat12), Some(FatType::Fat16), Some(FatType::Fat32)] {
                 for sectors_per_cluster in [None, Some(1), Some(8), Some(128)] {
                     wishes.push(Wish { sector_size, fat, sectors_per_cluster, root_entries });

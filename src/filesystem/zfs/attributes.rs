@@ -22,6 +22,7 @@ pub(super) enum Attribute {
     Size,
     Parent,
     Links,
+    XattrDirectory,
     Device,
     Flags,
     User,
@@ -73,6 +74,7 @@ impl Attribute {
             Self::Size => 6,
             Self::Parent => 7,
             Self::Links => 8,
+            Self::XattrDirectory => 9,
             Self::Device => 10,
             Self::Flags => 11,
             Self::User => 12,
@@ -83,6 +85,35 @@ impl Attribute {
             Self::Xattrs => 20,
             Self::Project => 21,
         }
+    }
+
+    /// All that are read.
+    const ALL: [Self; 19] = [
+        Self::AccessTime,
+        Self::ModificationTime,
+        Self::ChangeTime,
+        Self::CreationTime,
+        Self::Generation,
+        Self::Mode,
+        Self::Size,
+        Self::Parent,
+        Self::Links,
+        Self::XattrDirectory,
+        Self::Device,
+        Self::Flags,
+        Self::User,
+        Self::Group,
+        Self::AclCount,
+        Self::Target,
+        Self::AclEntries,
+        Self::Xattrs,
+        Self::Project,
+    ];
+
+    /// The one that is registered under a name.
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        let number = REGISTERED.iter().position(|(own, _, _)| own.as_bytes() == name)?;
+        Self::ALL.into_iter().find(|own| usize::from(own.number()) == number)
     }
 
     /// Whether its length differs from file to file.

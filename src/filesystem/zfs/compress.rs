@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::container::codec::{Level, ZlibEncoder};
+use crate::container::codec::{self, Level, ZlibEncoder};
 use crate::error::{Error, Result};
-use crate::units::{narrow, u64_of};
+use crate::units::{index, narrow, u64_of};
 
 /// How the contents of files are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,8 @@ impl Compression {
 /// the block would be made again.
 #[cfg(feature = "zstd")]
 const ZSTD_VERSION: u32 = 10_405;
-/// Bytes of the magic number of a frame, which OpenZFS leaves out (ZSTD_f_zstd1_magicless).
+/// The magic number of a frame, which OpenZFS leaves out (ZSTD_f_zstd1_magicless; RFC 8878, 3.1.1), and its bytes.
+const ZSTD_MAGIC_NUMBER: u32 = 0xfd2f_b528;
 #[cfg(feature = "zstd")]
 const ZSTD_MAGIC: usize = 4;
 
@@ -178,6 +179,55 @@ fn zle(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// The `length` bytes of a block that is stored as `stored` with the compression of a number.
+///
+/// # Errors
+/// Why it cannot be.
+pub(super) fn decode(number: u8, stored: &[u8], length: usize) -> Result<Vec<u8>, String> {
+    // The length of what is compressed, before it, big-endian.
+    let counted = |head: usize| {
+        let count = stored.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))?;
+        stored.get(head..)?.get(..index(count))
+    };
+    let cut = || "it is cut off".to_owned();
+    let mut out = vec![0; length];
+    let found = match number {
+        2 => {
+            out.copy_from_slice(stored.get(..length).ok_or_else(cut)?);
+            length
+        }
+        3 => return Err("lzjb is not read here".to_owned()),
+        5..=13 => codec::inflate_whole(stored, &mut out)?,
+        14 => unzle(stored, &mut out).ok_or_else(cut)?,
+        15 => lz4_flex::block::decompress_into(counted(4).ok_or_else(cut)?, &mut out)
+            .map_err(|error| error.to_string())?,
+        16 => {
+            let frame = counted(8).ok_or_else(cut)?;
+            let frame = [&ZSTD_MAGIC_NUMBER.to_le_bytes(), frame].concat();
+            codec::unzstd_whole(&frame, &mut out)?
+        }
+        _ => return Err(format!("no compression has the number {number}")),
+    };
+    if found == length { Ok(out) } else { Err(format!("it has {found} bytes, and not {length}")) }
+}
+
+/// Fills `out` from a block of zle, behind which zeros follow; how many bytes there are.
+fn unzle(bytes: &[u8], out: &mut [u8]) -> Option<usize> {
+    let (mut at, mut done) = (0, 0);
+    while done < out.len() {
+        let length = 1 + usize::from(*bytes.get(at)?);
+        at += 1;
+        if length <= ZLE {
+            out.get_mut(done..done + length)?.copy_from_slice(bytes.get(at..at + length)?);
+            at += length;
+            done += length;
+        } else {
+            done += length - ZLE;
+        }
+    }
+    (done == out.len()).then_some(done)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,20 +270,25 @@ mod tests {
         assert!(zstd::bulk::decompress(&frame, text.len()).unwrap() == text);
     }
 
-    /// As zle_decompress does it.
-    fn unzle(bytes: &[u8]) -> Vec<u8> {
-        let (mut out, mut at) = (Vec::new(), 0);
-        while at < bytes.len() {
-            let length = 1 + usize::from(bytes[at]);
-            at += 1;
-            if length <= ZLE {
-                out.extend_from_slice(&bytes[at..at + length]);
-                at += length;
-            } else {
-                out.resize(out.len() + length - ZLE, 0);
+    #[test]
+    fn blocks_come_back_with_their_padding() {
+        let text = text();
+        let mut all = vec![Compression::Lz4, Compression::Gzip(1), Compression::Gzip(9)];
+        if cfg!(feature = "zstd") {
+            all.extend([Compression::Zstd(1), Compression::Zstd(19)]);
+        }
+        for compression in all {
+            let mut packed = encoded(compression, &text).unwrap();
+            packed.resize(packed.len().next_multiple_of(4096), 0);
+            assert!(decode(compression.number(), &packed, text.len()).unwrap() == text, "{compression:?}");
+            for (length, count) in [(16, text.len()), (2, text.len()), (packed.len(), text.len() - 1)] {
+                assert!(decode(compression.number(), &packed[..length], count).is_err(), "{compression:?}");
             }
         }
-        out
+        assert!(decode(2, &text, text.len()).unwrap() == text);
+        for number in [0, 1, 2, 3, 17, 127] {
+            assert!(decode(number, &[0; 16], 512).is_err(), "{number}");
+        }
     }
 
     #[test]
@@ -243,7 +298,9 @@ mod tests {
         bytes.extend([0, 2, 0, 0, 3, 0]);
         bytes.extend([0; 300]);
         bytes.extend([4, 0]);
-        assert!(unzle(&encoded(Compression::Zle, &bytes).unwrap()) == bytes);
+        let packed = encoded(Compression::Zle, &bytes).unwrap();
+        assert!(decode(14, &packed, bytes.len()).unwrap() == bytes);
+        assert!(decode(14, &packed, bytes.len() + 1).is_err());
         assert_eq!(encoded(Compression::Zle, &[9; 512]), None);
     }
 }

@@ -406,7 +406,7 @@ impl<'a> Filesystem<'a> {
 
 /// The version of filesystems (zfs_znode.h, ZPL_VERSION), and their type among object sets (dmu.h, DMU_OST_ZFS).
 const VERSION: u64 = 5;
-const FILESYSTEM: u64 = 2;
+pub(super) const FILESYSTEM: u64 = 2;
 
 /// Names of a directory with what they lead to.
 type Entries<'a> = Vec<(&'a [u8], zap::Value)>;

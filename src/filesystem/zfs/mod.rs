@@ -27,6 +27,7 @@ mod parameters;
 mod pointer;
 mod pool;
 mod properties;
+mod read;
 mod size;
 mod space;
 mod store;
@@ -51,6 +52,7 @@ pub(crate) use format::STRUCTURES;
 use format::kind;
 pub use options::{DatasetKind, DatasetOptions, Options};
 use parameters::Parameters;
+pub(crate) use read::open;
 use space::{Geometry, Space};
 use store::Store;
 

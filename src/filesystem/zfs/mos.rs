@@ -22,7 +22,7 @@ use crate::wire::Wire;
 const COPIES: usize = 3;
 
 /// The type of the pool's own set (dmu.h, DMU_OST_META).
-const META: u64 = 1;
+pub(super) const META: u64 = 1;
 
 /// The set on the way.
 #[derive(Debug)]
@@ -401,8 +401,11 @@ fn space_map(geometry: &Geometry, metaslab: u64, taken: &[Run], object: u64) -> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::units::{Bytes, GIB, MIB};
+    use crate::filesystem::zfs::read::space::{Entries, Moments};
+    use crate::units::{Bytes, GIB, MIB, TIB};
 
     #[test]
     fn space_maps_say_what_is_taken_and_what_is_free() {
@@ -431,6 +434,79 @@ mod tests {
         let all = [Run { start: 0, length: large.metaslab() }];
         let (entries, _) = space_map(&large, 0, &all, 40).unwrap();
         assert_eq!(words(entries), [3 << 62 | ((1 << 21) - 1) << 24, 0]);
+    }
+
+    proptest! {
+        /// Of pools up to the largest, with any unit: entries, sums and histogram are those of the runs.
+        #[test]
+        fn space_maps_of_pools_that_are_never_written_are_right(
+            ashift in 9_u8..=16,
+            size in 64 * MIB..256 * TIB,
+            steps in prop::collection::vec((0_u64..1 << 20, 1_u64..1 << 24), 1..30),
+        ) {
+            let geometry = Geometry::new(Bytes::new(size), ashift, None).unwrap();
+            let units = geometry.metaslab() >> ashift;
+            let metaslab = geometry.metaslabs() - 1;
+            let (mut at, mut own) = (0, Vec::new());
+            for (gap, length) in steps {
+                let start = at + gap % units;
+                if start + 1 > units {
+                    break;
+                }
+                let length = length.min(units - start);
+                own.push((start, length));
+                // Runs that touch are one.
+                at = start + length + 1;
+            }
+            let runs: Vec<Run> = own
+                .iter()
+                .map(|(start, length)| Run {
+                    start: metaslab * geometry.metaslab() + (start << ashift),
+                    length: length << ashift,
+                })
+                .collect();
+            let (entries, header) = space_map(&geometry, metaslab, &runs, 40).unwrap();
+            prop_assert_eq!(header.smp_length, u64_of(entries.len()));
+            let (mut expected, mut found, mut sum) = (Moments::default(), Moments::default(), 0);
+            own.iter().for_each(|(start, length)| expected.add(*start, *length, true));
+            Entries::default().read(&entries, &mut |start, length, is_taken| {
+                found.add(start, length, is_taken);
+                sum += length;
+            });
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(header.smp_alloc, sum << ashift);
+            let mut histogram = [0; 32];
+            let mut free_from = 0;
+            for (start, length) in own.iter().copied().chain([(units, 0)]) {
+                if start > free_from {
+                    histogram[usize::try_from((start - free_from).ilog2()).unwrap()] += 1;
+                }
+                free_from = start + length;
+            }
+            prop_assert_eq!(header.smp_histogram, histogram);
+        }
+
+        /// Metaslabs of a pool up to the largest are as OpenZFS makes them, and all of them lie in it.
+        #[test]
+        fn metaslabs_of_pools_that_are_never_written_lie_in_them(
+            size in 64 * MIB..256 * TIB,
+            grow in prop::option::of(64 * MIB..256 * TIB),
+            ashift in 9_u8..=16,
+        ) {
+            let geometry = Geometry::new(Bytes::new(size), ashift, grow.map(Bytes::new)).unwrap();
+            prop_assert!((24..=34).contains(&geometry.shift));
+            prop_assert!(geometry.capacity() <= geometry.space());
+            prop_assert!(geometry.space() - geometry.capacity() < geometry.metaslab());
+            // Three copies need three, which is what a disk of 64 MiB has.
+            prop_assert!(geometry.metaslabs() >= 3);
+            prop_assert!(array_size(&geometry) >= 8 * geometry.metaslabs());
+            if grow.is_none() {
+                // vdev.c, vdev_metaslab_set_size: about 16 below 8 GiB, of 512 MiB up to 200, then about 200.
+                let count = geometry.metaslabs();
+                prop_assert!(count <= 200 || geometry.shift == 34, "{count} of 2^{}", geometry.shift);
+                prop_assert!(count >= 16 - 1 - 8 || geometry.shift == 24, "{count} of 2^{}", geometry.shift);
+            }
+        }
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl List {
         self
     }
 
+    /// Names and values.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_slice(), value))
+    }
+
     /// Its bytes.
     ///
     /// # Errors

@@ -80,16 +80,40 @@ impl Tree {
         self.add(store, manner, 0, pointer)
     }
 
-    /// Adds data blocks that were never written.
+    /// Adds data blocks that were never written: as few pointers as lead to them, each as high as it can be.
     pub(super) fn push_holes(&mut self, store: &mut Store, manner: Manner, count: u64) -> Result<()> {
-        (0..count).try_for_each(|_| self.push(store, manner, Pointer::HOLE))
+        let mut left = count;
+        while left > 0 {
+            // Data blocks below a pointer of this level.
+            let (mut level, mut below) = (0, 1_u64);
+            while let Some(more) = below.checked_mul(1 << (self.shift - 7))
+                && self.count.is_multiple_of(more)
+                && left >= more
+            {
+                (level, below) = (level + 1, more);
+            }
+            // What is lower is complete.
+            for lower in 0..level {
+                self.grow(lower);
+                self.close(store, manner, lower)?;
+            }
+            self.add(store, manner, level, Pointer::HOLE)?;
+            self.count += below;
+            left -= below;
+        }
+        Ok(())
+    }
+
+    /// Makes room for the pointers of a level.
+    fn grow(&mut self, level: usize) {
+        while self.levels.len() <= level {
+            self.levels.push(Vec::new());
+        }
     }
 
     fn add(&mut self, store: &mut Store, manner: Manner, level: usize, pointer: Pointer) -> Result<()> {
         self.sums += pointer.sums;
-        if self.levels.len() == level {
-            self.levels.push(Vec::new());
-        }
+        self.grow(level);
         if self.levels[level].len() == 1 << (self.shift - 7) {
             self.close(store, manner, level)?;
         }
@@ -100,6 +124,9 @@ impl Tree {
     /// Writes the indirect block over the pointers of a level.
     fn close(&mut self, store: &mut Store, manner: Manner, level: usize) -> Result<()> {
         let pointers = std::mem::take(&mut self.levels[level]);
+        if pointers.is_empty() {
+            return Ok(());
+        }
         let indirect = if pointers.iter().all(Pointer::is_hole) {
             Pointer::HOLE
         } else {
@@ -353,6 +380,10 @@ pub(super) const OBJECT_SET: u64 = u64_of(format::ObjectSet::LENGTH);
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::filesystem::zfs::checksum::Checksum;
     use crate::filesystem::zfs::space::{Geometry, Space};
@@ -403,6 +434,42 @@ mod tests {
         assert_eq!((dnode.dn_used, sums.physical), (4 * 4096, 4 * 4096));
         let (dnode, _) = file(5000, |_| false);
         assert_eq!((dnode.dn_nlevels, dnode.dn_used), (3, 0));
+    }
+
+    proptest! {
+        /// Of any length, up to 2^63 bytes in records of 512: as deep as they need to be, and the blocks that lead to data.
+        #[test]
+        fn files_that_are_never_written_are_as_deep_as_they_need_to_be(
+            bits in 1_u32..54,
+            low in any::<u64>(),
+            places in prop::collection::vec(any::<u64>(), 0..6),
+            shift in 14_u8..=17,
+            pointers in prop::sample::select(vec![1_u8, 3]),
+        ) {
+            let count = (1 << bits | low & ((1 << bits) - 1)).max(1);
+            let data: BTreeSet<u64> = places.into_iter().map(|place| place % count).collect();
+            let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+            let mut objects = Objects::new(MANNER, 4, 1);
+            let object = Object { pointers, indirect_shift: shift, ..Object::plain(kind::FILE, 512) };
+            let mut tree = objects.tree(&object);
+            let mut next = 0;
+            for place in &data {
+                tree.push_holes(&mut store, MANNER, place - next).unwrap();
+                tree.push(&mut store, MANNER, pointer()).unwrap();
+                next = place + 1;
+            }
+            tree.push_holes(&mut store, MANNER, count - next).unwrap();
+            let made = objects.end(&mut store, &object, tree, None).unwrap();
+            let head = Dnode::read(&made.dnode).unwrap();
+            let fan = u32::from(shift) - 7;
+            let above = |level: u32, block: u64| block.checked_shr(fan * level).unwrap_or(0);
+            let levels = (1..).find(|levels| above(levels - 1, count - 1) < u64::from(pointers)).unwrap();
+            prop_assert_eq!((u32::from(head.dn_nlevels), head.dn_maxblkid), (levels, count - 1));
+            let leading: usize =
+                (1..levels).map(|level| data.iter().map(|block| above(level, *block)).collect::<BTreeSet<_>>().len()).sum();
+            prop_assert_eq!(head.dn_used, 4096 * u64_of(data.len() + leading));
+            prop_assert_eq!(head.dn_used, objects.sums.allocated);
+        }
     }
 
     #[test]

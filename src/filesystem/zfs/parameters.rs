@@ -131,6 +131,7 @@ impl Parameters {
         }
         let mut dataset = Dataset::below(Some(parent), whole);
         dataset.choose(options)?;
+        self.check_mount(&dataset)?;
         for (name, value) in &options.properties {
             dataset.set(name, &value.0)?;
         }
@@ -138,6 +139,23 @@ impl Parameters {
         dataset.take_snapshots(options)?;
         self.datasets.push(dataset);
         Ok(())
+    }
+
+    /// Refuses a mount that another dataset has, also where the contents have no such directory.
+    fn check_mount(&self, dataset: &Dataset) -> Result<()> {
+        let parts = |mount: &str| -> Vec<String> {
+            mount.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let Some(mount) = &dataset.mount else { return Ok(()) };
+        let own = parts(mount);
+        let other =
+            self.datasets.iter().find(|other| other.mount.as_deref().map(parts).as_ref() == Some(&own));
+        match other {
+            Some(other) => Err(Error::new(Kind::Manifest, "two datasets have the same mount point")
+                .expected("a `mount` for each, or none")
+                .found(format!("{mount} of {} and {}", other.name, dataset.name))),
+            None => Ok(()),
+        }
     }
 
     /// Takes the properties of the pool.
@@ -319,7 +337,7 @@ mod tests {
     #[test]
     fn what_openzfs_would_refuse_is_refused() {
         type Edit = fn(&mut Options);
-        let edits: [(Edit, &str); 14] = [
+        let edits: [(Edit, &str); 15] = [
             (|options| options.pool = Some("1tank".to_owned()), "begins with a letter"),
             (|options| options.pool = Some("mirror-1".to_owned()), "begins with a letter"),
             (|options| options.pool = Some("log".to_owned()), "begins with a letter"),
@@ -328,6 +346,10 @@ mod tests {
             (|options| options.ashift = Some(8), "9 to 16"),
             (|options| options.ashift = Some(17), "9 to 16"),
             (|options| options.datasets.extend([dataset("a/b", None)]), "a dataset tank/a too"),
+            (
+                |options| options.datasets.extend([dataset("a", Some("/x")), dataset("b", Some("//x/"))]),
+                "a `mount` for each",
+            ),
             (|options| options.datasets.extend([dataset("a", Some("x"))]), "an absolute path"),
             (|options| options.datasets.extend([dataset("..", None)]), "letters, digits"),
             (|options| options.compatibility = Some("grub2-2.13".to_owned()), "grub2-2.12"),

@@ -12,9 +12,9 @@ use crate::wire::Wire;
 /// The most bytes that a block pointer contains (spa.h, BPE_PAYLOAD_SIZE).
 pub(super) const EMBEDDED: usize = 112;
 /// The kind of what is embedded is data (spa.h, BP_EMBEDDED_TYPE_DATA = 0), so only the flag is set.
-const FLAG_EMBEDDED: u64 = 1 << 39;
+pub(super) const FLAG_EMBEDDED: u64 = 1 << 39;
 /// Numbers of the block are little-endian (spa.h, BP_SET_BYTEORDER).
-const FLAG_LITTLE_ENDIAN: u64 = 1 << 63;
+pub(super) const FLAG_LITTLE_ENDIAN: u64 = 1 << 63;
 
 /// Bytes that blocks take, that they have as they are stored, and that they have for their readers, as the pool counts
 /// them: metadata counts as it is stored (spa.h, BP_GET_UCSIZE).

@@ -12,10 +12,10 @@ use crate::units::Bytes;
 use crate::wire::Wire;
 
 /// The objects of a volume: its contents, and its size (zvol_impl.h, ZVOL_OBJ, ZVOL_ZAP_OBJ).
-const CONTENTS: u64 = 1;
-const PROPERTIES: u64 = 2;
+pub(super) const CONTENTS: u64 = 1;
+pub(super) const PROPERTIES: u64 = 2;
 /// The type of its object set (dmu.h, DMU_OST_ZVOL).
-const VOLUME: u64 = 3;
+pub(super) const VOLUME: u64 = 3;
 
 /// Writes a volume of `size` bytes. The places of its contents are added to `places`.
 ///

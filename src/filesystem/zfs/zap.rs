@@ -82,7 +82,7 @@ const CRC: [u64; 256] = {
 const HASH_BITS: u32 = 28;
 
 /// The hash of a name (module/zfs/zap_micro.c, zap_hash).
-fn hash(salt: u64, name: &[u8]) -> u64 {
+pub(super) fn hash(salt: u64, name: &[u8]) -> u64 {
     let crc = name.iter().fold(salt, |hash, byte| {
         let [low, ..] = hash.to_le_bytes();
         hash >> 8 ^ CRC[usize::from(low ^ byte)]
@@ -116,9 +116,9 @@ const LEAF_SLOTS: usize = 1 << LEAF_SHIFT;
 /// Chunks of a leaf (zap_leaf.h, ZAP_LEAF_NUMCHUNKS): what the hash table leaves, without two that the header takes.
 const CHUNKS: usize = (BLOCK - 2 * LEAF_SLOTS) / EntryChunk::LENGTH - 2;
 /// Bytes of a name or value in a chunk (zap_leaf.h, ZAP_LEAF_ARRAY_BYTES).
-const ARRAY: usize = 21;
+pub(super) const ARRAY: usize = 21;
 /// The end of a chain of chunks.
-const NONE: u16 = 0xffff;
+pub(super) const NONE: u16 = 0xffff;
 /// Entries of a chain are sorted by their differentiator (zap_leaf.h, ZLF_ENTRIES_CDSORTED).
 const SORTED: u8 = 1;
 

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Description, seed};
+use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyPath;
-use crate::progress::Progress;
 use locate::{Index, Spelling};
 
 /// A manifest: its values, their places in the text, and the folder of relative paths.
@@ -196,13 +196,15 @@ impl Manifest {
         serde_json::to_value(&written).unwrap_or_default()
     }
 
-    /// The disk that the manifest describes. `epoch` is the value of SOURCE_DATE_EPOCH, if it is set.
-    /// `progress` may ask to stop. For a NixOS system this reads the closure and the files that boot it.
+    /// The disk that the manifest describes. `epoch` is the value of SOURCE_DATE_EPOCH, if it is set. For a NixOS system this
+    /// reads the closure and the files that boot it; for definitions of systemd-repart it builds what is minimized, as `work`
+    /// says.
     ///
     /// # Errors
     /// [`Kind::Manifest`] with the line for parts that do not fit together; as
-    /// [`nixos::describe`](super::nixos::describe) for a NixOS system.
-    pub fn describe(self, epoch: Option<i64>, progress: &Progress) -> Result<Description> {
-        resolve::describe(Arc::new(self), epoch, progress)
+    /// [`nixos::describe`](super::nixos::describe) for a NixOS system, and as [`repart::prepare`](super::repart::prepare) for
+    /// definitions of systemd-repart.
+    pub fn describe(self, epoch: Option<i64>, work: &Work) -> Result<Description> {
+        resolve::describe(Arc::new(self), epoch, work)
     }
 }

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::checked::Checked;
 use super::strict;
+use crate::boot::Timeout;
 use crate::container::{Compression, Format, Settings, Subformat};
 use crate::disk::Size;
 use crate::filesystem::Spec;
-use crate::front::section::System;
+use crate::front::boot::{Loader, RootBy};
+use crate::front::section::{Repart, System};
 use crate::table::Scheme;
 use crate::tree::Hardlinks;
 use crate::units::Bytes;
@@ -33,9 +35,15 @@ pub struct Manifest {
     /// The partitions, in the order in which they are placed.
     #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<Partition>,
+    /// What boots the system whose root is one of the partitions.
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     /// A NixOS system instead of partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nixos: Option<System>,
+    /// Definitions of systemd-repart instead of partitions.
+    #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
+    pub repart: Option<Repart>,
 }
 
 /// The disk as a whole.
@@ -128,6 +136,70 @@ impl Disk {
             ..self.clone()
         }
     }
+}
+
+/// What boots the system whose root is one of the partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// What starts the kernel. grub is for a BIOS, UEFI firmware or both, extlinux is the file that U-Boot and syslinux read;
+    /// systemd-boot, uki and limine are for UEFI firmware.
+    pub loader: Loader,
+    /// Whether GRUB starts the system from a BIOS, beside the loader for UEFI firmware; default true where loader is grub and
+    /// the disk has an MBR or a partition of type bios-boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bios: Option<bool>,
+    /// The partition with the root, its label or its type; default root. Its /boot and /usr/lib/modules are searched for
+    /// kernels and initrds, and its os-release says what the menu shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// A kernel of this machine, instead of those in the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Initrds of this machine, instead of those in the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<Vec<String>>,
+    /// A devicetree of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devicetree: Option<String>,
+    /// What the kernel is told, behind the root and `rw` or `ro`; with a `root=` of its own nothing is put before it.
+    /// `{roothash:NAME}` in it stands for the root hash of the partition NAME.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// How the kernel finds the root: partuuid (default), label, which needs an initrd, or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootBy>,
+    /// Title in the menu; default the PRETTY_NAME of the root's os-release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Seconds that the menu waits, or forever; default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+    /// Whether /etc/fstab is written, with the root and the partitions whose types say where they belong; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fstab: Option<bool>,
+    /// Whether the root grows at the first start: by an attribute of the partition, x-systemd.growfs in fstab, and a
+    /// definition of systemd-repart where the root has it; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grow: Option<bool>,
+    /// Whether the machine-id in the contents stays; default false, which leaves it to the first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_machine_id: Option<bool>,
+    /// A folder of this machine with GRUB's files for each platform, such as /usr/lib/grub; default that of the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grub: Option<String>,
+    /// grub-mkimage; default the one beside `grub`, or on PATH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grub_mkimage: Option<String>,
+    /// The EFI program of systemd-boot; default that of the root. With uki it shows a menu of all kernels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub systemd_boot: Option<String>,
+    /// The stub of unified kernel images; default that of the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stub: Option<String>,
+    /// The folder with Limine's BOOTX64.EFI; default /usr/share/limine of the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limine: Option<String>,
 }
 
 /// Data outside of the partitions.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-use crate::disk::{Body, Disk, Payload, Size};
+use crate::disk::{Body, Disk, Payload, Size, Work};
 use crate::filesystem::Spec;
 use crate::front::Dates;
 use crate::table::{Attribute, Scheme, Type};
@@ -15,7 +15,7 @@ fn manifest(text: &str) -> Manifest {
 }
 
 fn disk(text: &str) -> Disk {
-    manifest(text).describe(None, &Progress::default()).unwrap().disk
+    manifest(text).describe(None, &Work::default()).unwrap().disk
 }
 
 /// The meaning of the entries of the one partition with these `contents`.

@@ -414,8 +414,12 @@ impl Planner<'_> {
     /// The GRUB that has the files of `platform`: the given one, or else one in the closure.
     fn find_grub(&self, platform: &str) -> Result<Grub> {
         if let Some(folder) = &self.system.grub {
-            let mkimage =
-                self.system.grub_mkimage.clone().or_else(|| self.closure_mkimage()).or_else(on_path);
+            let mkimage = self
+                .system
+                .grub_mkimage
+                .clone()
+                .or_else(|| self.closure_mkimage())
+                .or_else(loader::mkimage_on_path);
             return Grub::new(folder, mkimage.as_deref());
         }
         let store = &self.system.store;
@@ -425,7 +429,8 @@ impl Planner<'_> {
                 let own = folder.join("../../bin/grub-mkimage");
                 let own = own.is_file().then_some(own);
                 let given = self.system.grub_mkimage.clone();
-                let mkimage = given.or(own).or_else(|| self.closure_mkimage()).or_else(on_path);
+                let mkimage =
+                    given.or(own).or_else(|| self.closure_mkimage()).or_else(loader::mkimage_on_path);
                 return Grub::new(&folder, mkimage.as_deref());
             }
         }
@@ -445,12 +450,6 @@ impl Planner<'_> {
             .map(|path| self.system.store.host(path).join("bin/grub-mkimage"))
             .find(|program| program.is_file())
     }
-}
-
-/// grub-mkimage on PATH.
-fn on_path() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("grub-mkimage")).find(|program| program.is_file())
 }
 
 /// Adds the files of a loader below the directory `above` of a filesystem.

@@ -55,12 +55,12 @@ impl Filled {
 impl Making<'_> {
     /// The time of whatever has no time of its own.
     pub(super) fn time(&self) -> Time {
-        Time::seconds(self.options.epoch.unwrap_or(0))
+        self.options.dates().time
     }
 
     /// What files may not be later than.
     fn latest(&self) -> Option<Time> {
-        self.options.epoch.filter(|_| self.options.level.clamps()).map(Time::seconds)
+        self.options.dates().latest.filter(|_| self.options.level.clamps())
     }
 
     /// The filesystem of a partition of `size`, where that is given.
@@ -94,7 +94,7 @@ impl Making<'_> {
             }),
             "erofs" => Spec::Erofs(self.erofs(definition, uuid, sector)?),
             "squashfs" => Spec::Squashfs(squashfs(definition)?),
-            "swap" => Spec::Swap(swap::Options { label, uuid: Some(Guid(uuid)) }),
+            "swap" => Spec::Swap(swap::Options { label, uuid: Some(Guid(uuid)), ..swap::Options::default() }),
             other => return Err(Error::bug(format!("no {other} is made, and that was not refused"))),
         })
     }
@@ -163,9 +163,8 @@ impl Making<'_> {
                 return Ok(());
             }
             Err(error) => {
-                let Line { path, number, text } = copy.line.clone();
-                return Err(Error::io(Kind::Source, "cannot read the source", &host, error)
-                    .at_line(path, number, text));
+                let error = Error::io(Kind::Source, "cannot read the source", &host, error);
+                return Err(copy.line.blame(error));
             }
         };
         let Some(without) = self.without(definition, part, copy, &host, &real) else { return Ok(()) };

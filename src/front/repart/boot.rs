@@ -115,7 +115,7 @@ impl Boot {
     ) -> Result<()> {
         let value = |key: &str| making.root_hash(key);
         for (source, target, line) in &self.templates {
-            let placed = |error: Error| error.at_line(&line.path, line.number, line.text.clone());
+            let placed = |error: Error| line.blame(error);
             let text = std::fs::read(source)
                 .map_err(|error| placed(Error::io(Kind::Source, "cannot read the text", source, error)))?;
             let text = String::from_utf8(text).map_err(|_| {
@@ -173,7 +173,7 @@ impl Boot {
                 .expected("NixSystem=")
         })?;
         let mut warnings = Vec::new();
-        let date = making.options.epoch.unwrap_or(0);
+        let date = making.time().seconds;
         let files = started.systemd_boot(self.loader.as_deref(), date, &mut warnings).map_err(place)?;
         filled.warnings.extend(warnings.into_iter().map(|Warning(text)| text));
         for (target, file) in files.iter() {
@@ -199,10 +199,10 @@ impl Boot {
     /// A unified kernel image without its command line, and that.
     fn image(&self, definition: &Definition, started: Option<&Started>) -> Result<(Uki, String)> {
         let mut uki = Uki {
-            stub: self.stub.clone().unwrap_or_default(),
-            kernel: self.kernel.clone().unwrap_or_default(),
-            initrds: self.initrds.clone(),
-            os_release: self.os_release.clone(),
+            stub: self.stub.clone().unwrap_or_default().into(),
+            kernel: self.kernel.clone().unwrap_or_default().into(),
+            initrds: self.initrds.iter().cloned().map(Into::into).collect(),
+            os_release: self.os_release.clone().map(Into::into),
             ..Uki::default()
         };
         if let Some(started) = started {

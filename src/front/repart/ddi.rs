@@ -1,5 +1,4 @@
-//! The definitions of `--make-ddi=`: a signed EROFS with its hashes, as systemd has them in
-//! /usr/lib/systemd/repart/definitions.
+//! The definitions of `--make-ddi=`: a signed EROFS with its hashes, as systemd has them in files.
 
 use std::str::FromStr;
 
@@ -31,6 +30,9 @@ impl FromStr for Ddi {
     }
 }
 
+/// Where systemd has the definitions.
+const FOLDER: &str = "/usr/lib/systemd/repart/definitions";
+
 impl Ddi {
     /// The definitions: names and texts.
     pub(super) fn definitions(self) -> [(String, String); 3] {
@@ -39,7 +41,7 @@ impl Ddi {
             Self::Confext => ("confext", "CopyFiles=/etc/\n"),
             Self::Portable => ("portable", "CopyFiles=/\n"),
         };
-        let name = |name: &str| format!("{kind}.repart.d/{name}.conf");
+        let name = |name: &str| format!("{FOLDER}/{kind}.repart.d/{name}.conf");
         let text = |kind: &str, verity: &str, rest: &str| {
             format!("[Partition]\nType={kind}\nVerity={verity}\nVerityMatchKey=root\n{rest}")
         };

@@ -9,6 +9,7 @@ use super::boot::Boot;
 use super::kind::Kind;
 use super::nix::Nix;
 use crate::error::Error;
+use crate::key::KeyPath;
 use crate::units::Bytes;
 
 /// One partition as a definition file describes it, with every default that does not depend on the disk.
@@ -16,6 +17,8 @@ use crate::units::Bytes;
 pub(super) struct Definition {
     /// The file, as it was found.
     pub(super) path: PathBuf,
+    /// The table of a manifest, where it is no file.
+    pub(super) key: Option<KeyPath>,
     pub(super) drop_ins: Vec<PathBuf>,
     /// Where each key was written last.
     pub(super) lines: BTreeMap<String, Line>,
@@ -57,12 +60,37 @@ pub(super) struct Definition {
     pub(super) boot: Boot,
 }
 
+/// Where something was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A line of a file.
+    File(PathBuf, u64),
+    /// A key of a manifest.
+    Key(KeyPath),
+}
+
+impl Place {
+    /// Adds the place to an error; `text` is what was written there.
+    pub(super) fn blame(&self, error: Error, text: &str) -> Error {
+        match self {
+            Self::File(path, number) => error.at_line(path, *number, text),
+            Self::Key(key) => error.at_key(key),
+        }
+    }
+}
+
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    pub(super) path: PathBuf,
-    pub(super) number: u64,
+    pub(super) place: Place,
     pub(super) text: String,
+}
+
+impl Line {
+    /// Adds the line to an error.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        self.place.blame(error, &self.text)
+    }
 }
 
 /// How large something may be, and how much of what is left it wants.
@@ -126,6 +154,7 @@ impl Definition {
     pub(super) fn new(path: PathBuf, kind: Kind) -> Self {
         Self {
             path,
+            key: None,
             drop_ins: Vec::new(),
             lines: BTreeMap::new(),
             kind,
@@ -171,11 +200,17 @@ impl Definition {
         name.strip_suffix(".conf").unwrap_or(name)
     }
 
+    /// Its name in warnings.
+    pub(super) fn shown(&self) -> String {
+        self.key.as_ref().map_or_else(|| crate::text::printable_path(&self.path), ToString::to_string)
+    }
+
     /// Adds to `error` where `key` was written, or else the file.
     pub(super) fn place(&self, error: Error, key: &str) -> Error {
-        match self.lines.get(key) {
-            Some(line) => error.at_line(&line.path, line.number, line.text.clone()),
-            None => error.at(&self.path),
+        match (self.lines.get(key), &self.key) {
+            (Some(line), _) => line.blame(error),
+            (None, Some(key)) => error.at_key(key),
+            (None, None) => error.at(&self.path),
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Existing {
 /// The image that `options` name, where one has to be there, and whether what is on it suits them.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where it does not; [`ErrorKind::Source`] where it cannot be read; [`ErrorKind::Format`] for a table
+/// [`ErrorKind::Unsuited`] for a table that is there or is missing, [`ErrorKind::Usage`] for what else does not suit; [`ErrorKind::Source`] where it cannot be read; [`ErrorKind::Format`] for a table
 /// that is damaged, which is better mended than overwritten.
 pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
     let path = &options.image;
@@ -40,6 +40,7 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
     let image = open(path, &OpenOptions { format: Some(Format::Raw), allow_backing: false })?.image;
     let found = read(&image.whole())?;
     let refuse = |what: &str, option| Error::new(ErrorKind::Usage, what).at(path).at_key(&option_key(option));
+    let unsuited = |what: &str| refuse(what, "empty").with_kind(ErrorKind::Unsuited);
     let table = match (options.empty, found.table) {
         (Empty::Force, _) => None,
         (Empty::Require | Empty::Allow, None)
@@ -50,14 +51,14 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
         }
         (Empty::Require | Empty::Allow, None) => None,
         (Empty::Require, Some(_)) => {
-            return Err(refuse("the image has a partition table already", "empty"));
+            return Err(unsuited("the image has a partition table already"));
         }
         (_, None) => {
-            return Err(refuse("the image has no partition table", "empty")
+            return Err(unsuited("the image has no partition table")
                 .hint("empty=allow makes one, empty=create makes a new image"));
         }
         (_, Some(table)) if table.scheme != Scheme::Gpt => {
-            return Err(refuse("the image has a partition table that is no GPT", "empty")
+            return Err(unsuited("the image has a partition table that is no GPT")
                 .why("repart adds to GPTs only")
                 .hint("empty=force makes a new table, and loses what is there"));
         }

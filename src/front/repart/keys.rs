@@ -2,11 +2,8 @@
 //!
 //! What is wrong with a value is fatal where systemd refuses it, and a warning in its words where it goes on.
 
-use std::path::Path;
-
 use super::Options;
-use super::definition::{CopyBlocks, CopyFiles, Definition, Format, Line, Minimize, Verity};
-use super::ini::Assignment;
+use super::definition::{CopyBlocks, CopyFiles, Definition, Format, Line, Minimize, Place, Verity};
 use super::kind::Kind;
 use super::specifier::Specifiers;
 use super::value;
@@ -96,36 +93,34 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Takes one assignment of the file `path`.
+    /// Takes one assignment of a section.
     ///
     /// # Errors
-    /// [`ErrorKind::Manifest`] with the line, for what systemd refuses; with `--strict` also for what it only tells.
-    pub(super) fn take(&mut self, assignment: &Assignment, path: &Path) -> Result<()> {
-        let Assignment { key, value, line, section } = assignment;
-        let text = format!("{key}={value}");
+    /// [`ErrorKind::Manifest`] with the place, for what systemd refuses; with `--strict` and in a manifest also for what it
+    /// only tells.
+    pub(super) fn take(&mut self, section: &str, key: &str, value: &str, place: &Place) -> Result<()> {
+        let line = Line { place: place.clone(), text: format!("{key}={value}") };
         if section == super::nix::SECTION {
-            let line = Line { path: path.to_owned(), number: *line, text: text.clone() };
-            let taken = match super::boot::KEYS.contains(&key.as_str()) {
+            let taken = match super::boot::KEYS.contains(&key) {
                 true => self.definition.boot.take(key, value, &line, self.options),
                 false => self.definition.nix.take(key, value, &line, self.options),
             };
-            self.definition.lines.insert(key.clone(), line.clone());
-            return taken.map_err(|error| error.at_line(path, line.number, text));
+            self.definition.lines.insert(key.to_owned(), line.clone());
+            return taken.map_err(|error| line.blame(error));
         }
-        match self.apply(key, value, (path, *line)) {
+        match self.apply(key, value, place) {
             Ok(()) => {
-                let line = Line { path: path.to_owned(), number: *line, text };
-                self.definition.lines.insert(key.clone(), line);
+                self.definition.lines.insert(key.to_owned(), line);
                 Ok(())
             }
             Err(Trouble::Refused(error)) if error.has_line() => Err(error),
-            Err(Trouble::Refused(error)) => Err(error.at_line(path, *line, text)),
-            Err(Trouble::Told(told)) => self.tell(path, *line, told),
+            Err(Trouble::Refused(error)) => Err(line.blame(error)),
+            Err(Trouble::Told(told)) => self.tell(place, told),
             Err(Trouble::Unknown) if key.starts_with("X-") => Ok(()),
             Err(Trouble::Unknown) => {
                 let near =
                     nearest(key, KEYS).map_or(String::new(), |near| format!(" Did you mean '{near}'?"));
-                self.tell(path, *line, format!("Unknown key '{key}' in section [{section}], ignoring.{near}"))
+                self.tell(place, format!("Unknown key '{key}' in section [{section}], ignoring.{near}"))
             }
         }
     }
@@ -133,18 +128,25 @@ impl Reader<'_> {
     /// Tells what is wrong with a line and does not stop the work.
     ///
     /// # Errors
-    /// [`ErrorKind::Manifest`] with `--strict`.
-    pub(super) fn tell(&mut self, path: &Path, line: u64, told: String) -> Result<()> {
+    /// [`ErrorKind::Manifest`] with `--strict`, and in a manifest, where every key means something.
+    pub(super) fn tell(&mut self, place: &Place, told: String) -> Result<()> {
+        let (path, line) = match place {
+            Place::Key(_) => {
+                let told = told.replacen(", ignoring", "", 1);
+                return Err(place.blame(Error::new(ErrorKind::Manifest, told), ""));
+            }
+            Place::File(path, line) => (path, line),
+        };
         if self.options.strict {
             let hint = "if it need not be strict, it is passed over with a warning, as systemd-repart does";
-            return Err(Error::new(ErrorKind::Manifest, told).at_line(path, line, "").hint(hint));
+            return Err(place.blame(Error::new(ErrorKind::Manifest, told), "").hint(hint));
         }
         let name = self.options.shown(path);
         self.warnings.push(format!("{}:{line}: {told}", printable_path(name)));
         Ok(())
     }
 
-    fn apply(&mut self, key: &str, value: &str, at: (&Path, u64)) -> Read {
+    fn apply(&mut self, key: &str, value: &str, at: &Place) -> Read {
         match self.identity(key, value) {
             Err(Trouble::Unknown) => {}
             done => return done,
@@ -209,7 +211,7 @@ impl Reader<'_> {
     }
 
     /// How large a partition and the space behind it are.
-    fn extent(&mut self, key: &str, value: &str, at: (&Path, u64)) -> Read {
+    fn extent(&mut self, key: &str, value: &str, at: &Place) -> Read {
         let padding = key.starts_with("Padding");
         let level = self.options.level;
         let rounded = match key {
@@ -225,7 +227,7 @@ impl Reader<'_> {
             && written != rounded
         {
             let (from, to) = (written.get(), rounded.get());
-            self.tell(at.0, at.1, format!("Rounded {key}= size {from} \u{2192} {to}, a multiple of 4096."))?;
+            self.tell(at, format!("Rounded {key}= size {from} \u{2192} {to}, a multiple of 4096."))?;
         }
         let range = if padding { &mut self.definition.padding } else { &mut self.definition.size };
         match (key, rounded) {
@@ -301,7 +303,7 @@ impl Reader<'_> {
     }
 
     /// What is put into it.
-    fn contents(&mut self, key: &str, value: &str, at: (&Path, u64)) -> Read {
+    fn contents(&mut self, key: &str, value: &str, at: &Place) -> Read {
         match key {
             "CopyBlocks" if value.is_empty() => self.definition.copy_blocks = None,
             "CopyBlocks" if value == "auto" => {
@@ -365,7 +367,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    fn copy_files(&mut self, value: &str, (path, number): (&Path, u64)) -> Read {
+    fn copy_files(&mut self, value: &str, at: &Place) -> Read {
         if value.is_empty() {
             self.definition.copy_files.clear();
             return Ok(());
@@ -397,7 +399,7 @@ impl Reader<'_> {
             Some(target) => absolute("CopyFiles", &self.specifiers.expand(target)?)?,
             None => source.clone(),
         };
-        let line = Line { path: path.to_owned(), number, text: format!("CopyFiles={value}") };
+        let line = Line { place: at.clone(), text: format!("CopyFiles={value}") };
         self.definition.copy_files.push(CopyFiles { source, target, wanted, line });
         Ok(())
     }

@@ -4,7 +4,6 @@ use super::definition::{Definition, Line};
 use crate::error::{Error, Subject};
 use crate::front::Locator;
 use crate::key::KeyPath;
-use crate::text::printable_path;
 
 /// Where a partition and what it holds were written.
 #[derive(Clone, Debug)]
@@ -33,10 +32,18 @@ impl Locations {
         self.partitions.get(number)?.as_ref()
     }
 
+    fn of_subject(&self, subject: Subject) -> Option<&Located> {
+        match subject {
+            Subject::Disk => None,
+            Subject::Partition(number) | Subject::Filesystem(number) => self.located(number),
+            Subject::Entry { partition, .. } => self.located(partition),
+        }
+    }
+
     /// A warning about a partition as it is told.
     pub(super) fn told(&self, number: usize, warning: &str) -> String {
         match self.located(number) {
-            Some(located) => format!("{}: {warning}", printable_path(&located.definition.path)),
+            Some(located) => format!("{}: {warning}", located.definition.shown()),
             None => warning.to_owned(),
         }
     }
@@ -49,7 +56,7 @@ impl Locations {
         };
         let Some(located) = self.located(number) else { return error };
         if let Some(line) = entry.and_then(|entry| located.lines.get(entry)?.clone()) {
-            return error.at_line(line.path, line.number, line.text);
+            return line.blame(error);
         }
         let sized = |key: &str| located.definition.lines.contains_key(key);
         let key = match key {
@@ -71,18 +78,18 @@ impl Locator for Locations {
     }
 
     fn describe(&self, subject: Subject) -> String {
-        let number = match subject {
-            Subject::Disk => return subject.to_string(),
-            Subject::Partition(number) | Subject::Filesystem(number) => number,
-            Subject::Entry { partition, .. } => partition,
-        };
-        match self.located(number) {
-            Some(located) => printable_path(&located.definition.path),
+        match self.of_subject(subject) {
+            Some(located) => located.definition.shown(),
             None => subject.to_string(),
         }
     }
 
-    fn key(&self, _: Subject) -> KeyPath {
-        KeyPath::default()
+    fn key(&self, subject: Subject) -> KeyPath {
+        self.of_subject(subject).and_then(|located| located.definition.key.clone()).unwrap_or_default()
+    }
+
+    fn name(&self, subject: Subject) -> Option<String> {
+        let located = self.of_subject(subject).filter(|located| located.definition.key.is_none());
+        located.map(|located| located.definition.shown())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::allocate::{Usable, allocate};
+use uuid::Uuid;
+
+use super::allocate::{Span, Usable, allocate};
 use super::body::Making;
 use super::definition::{CopyBlocks, Definition, Line, Minimize, Verity};
 use super::existing::{self, Existing, bits, kind_of};
@@ -31,6 +33,7 @@ pub struct Prepared {
     split: bool,
     image: std::path::PathBuf,
     level: super::Level,
+    el_torito: Option<super::ElTorito>,
 }
 
 /// A disk that is laid out but not yet written.
@@ -82,6 +85,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         split: options.split,
         image: options.image.clone(),
         level: options.level,
+        el_torito: options.el_torito.clone(),
     })
 }
 
@@ -110,8 +114,8 @@ impl Maker<'_> {
         }
         let table = self.existing.and_then(|existing| existing.table.as_ref());
         let sector_size = match table {
-            Some(table) if table.sector_size == 4096 => 4096,
-            Some(_) => 512,
+            Some(table) => u32::try_from(table.sector_size)
+                .map_err(|_| Error::bug("the sectors of a table are larger than any"))?,
             None => options.sector_size.unwrap_or(512),
         };
         // Filesystems have sectors of 4096 bytes unless something is said, whatever the disk has.
@@ -224,26 +228,23 @@ impl Maker<'_> {
         for (part, content) in making.plan.parts.iter().zip(contents) {
             let Some(place) = part.place else { continue };
             let definition = part.definition.and_then(|number| making.definitions.get(number));
-            let deferred = match definition.filter(|_| part.is_new()) {
-                Some(definition) => is_deferred(definition, options)?,
-                None => false,
-            };
+            let new = definition.filter(|_| part.is_new());
+            let deferred = new.map(|it| is_deferred(it, options)).transpose()?.unwrap_or_default();
             let position = disk.partitions.len();
-            rows.push(Row::new(part, definition, place, (!deferred).then_some(position), options));
+            let mut row = Row::new(part, definition, place, (!deferred).then_some(position), options);
+            let set = definition.and_then(|it| sets.get(it.match_key.as_ref()?)).copied().unwrap_or_default();
+            let mut partition = bare(part, place.span);
+            // A GUID that follows from a root hash is not known before the hash is; systemd writes zeros then.
+            let open = new.is_some_and(|it| verity::is_open(it, set));
+            if open && (deferred || options.faithful) {
+                row.guid = Uuid::nil();
+                partition.guid = Guid::Given(row.guid);
+            }
+            rows.push(row);
             if deferred {
                 continue;
             }
-            let mut partition = Partition {
-                kind: kind_of(&part.kind),
-                label: part.label.clone(),
-                guid: Guid::Given(part.guid),
-                number: Some(part.number),
-                start: Some(place.span.offset),
-                size: disk::Size::Fixed(place.span.size),
-                attributes: bits(part.attributes),
-                ..Partition::new(kind_of(&part.kind))
-            };
-            let Some(definition) = definition.filter(|_| part.is_new()) else {
+            let Some(definition) = new else {
                 disk.partitions.push(partition);
                 located.push(None);
                 continue;
@@ -255,8 +256,6 @@ impl Maker<'_> {
                 held(making, (definition, part), content.image, place.span.size, sector)?;
             warnings.extend(told);
             partition.body = body;
-            let set =
-                definition.match_key.as_ref().and_then(|key| sets.get(key)).copied().unwrap_or_default();
             match verity::body((definition, part), set, options, sector)? {
                 Some((body, guid)) => {
                     partition.guid = guid;
@@ -273,6 +272,19 @@ impl Maker<'_> {
         }
         rows.sort_by_key(|row| row.offset);
         Ok(Made { disk, locations: Locations::of(located), outcome: Outcome::new(rows), warnings })
+    }
+}
+
+/// A partition in its place, which holds nothing yet.
+fn bare(part: &Part, span: Span) -> Partition {
+    Partition {
+        label: part.label.clone(),
+        guid: Guid::Given(part.guid),
+        number: Some(part.number),
+        start: Some(span.offset),
+        size: disk::Size::Fixed(span.size),
+        attributes: bits(part.attributes),
+        ..Partition::new(kind_of(&part.kind))
     }
 }
 
@@ -403,6 +415,9 @@ impl Prepared {
         outcome.complete(&built.report);
         if let Some(existing) = &self.existing {
             built.image = overlay(existing, &built, &outcome)?;
+        }
+        if let Some(el_torito) = &self.el_torito {
+            built.image = el_torito.put(&built.image, &outcome, self.description.disk.time.seconds)?;
         }
         for row in outcome.rows.iter_mut().filter(|row| row.is_signature && row.is_written()) {
             let mut bytes = vec![0; usize_of(row.size.get())];

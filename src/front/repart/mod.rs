@@ -1,4 +1,4 @@
-//! The front end of systemd-repart: definitions in `*.conf` files, and what its command line says.
+//! The front end of systemd-repart: definitions in `*.conf` files or in a manifest, and what its command line says.
 //!
 //! | step | module |
 //! |---|---|
@@ -10,6 +10,8 @@
 //! | an image that is there already | `existing` |
 //! | what a partition holds, what boots, and the [`Disk`](crate::disk::Disk) | `body`, `boot`, `make` |
 //! | JSON and tables, split files, fstab | [`Outcome`] |
+//! | an ISO 9660 that leads to the ESP | [`ElTorito`] |
+//! | the section of a manifest | [`Section`] |
 //!
 //! docs/repart.md says what is equal to systemd-repart and what differs.
 
@@ -32,9 +34,11 @@ mod options;
 mod outcome;
 mod plan;
 mod read;
+mod section;
 mod specifier;
 mod split;
 mod tabs;
+mod torito;
 mod value;
 mod verity;
 
@@ -43,7 +47,9 @@ pub use level::Level;
 pub use make::{Finished, Prepared, prepare};
 pub use options::{Empty, Options, Size};
 pub use outcome::{Activity, Outcome, Row};
+pub use section::{Context, Joined, Section, Sections, Setting, describe};
 pub use tabs::{Joining, fstab};
+pub use torito::ElTorito;
 pub use verity::Signing;
 
 use crate::units::Bytes;

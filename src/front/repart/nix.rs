@@ -75,7 +75,7 @@ impl Nix {
         let mut all: Option<Closure> = None;
         let mut at = None;
         for (path, line) in &self.closures {
-            let placed = |error: Error| error.at_line(&line.path, line.number, line.text.clone());
+            let placed = |error: Error| line.blame(error);
             let closure = Closure::load(path).map_err(placed)?;
             all = Some(match all {
                 None => closure,

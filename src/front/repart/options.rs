@@ -1,12 +1,16 @@
 //! What the command line of systemd-repart says, as far as it is about files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::ddi::Ddi;
 use super::kind::Kind;
 use super::level::Level;
+use super::section::Sections;
+use super::torito::ElTorito;
 use super::verity::Signing;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::front::Dates;
 use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::table::Architecture;
@@ -23,6 +27,8 @@ pub struct Options {
     pub image: PathBuf,
     /// Folders with definitions.
     pub definitions: Vec<PathBuf>,
+    /// Definitions that are in no file, by their names without `.conf`; each hides files of its name.
+    pub written: BTreeMap<String, Sections>,
     /// The kind of image whose definitions are built in, in place of all others.
     pub ddi: Option<Ddi>,
     /// What paths in definitions are below, and where else definitions are looked for.
@@ -37,12 +43,14 @@ pub struct Options {
     pub empty: Empty,
     /// How large the image is at least.
     pub size: Size,
-    /// Bytes in a logical sector of the disk: 512 or 4096.
+    /// Bytes in a logical sector of the disk: 512, 1024, 2048 or 4096.
     pub sector_size: Option<u32>,
     /// What starts and sizes are multiples of.
     pub grain: Option<u32>,
     /// The processor of the types that depend on one, whatever definitions say.
     pub architecture: Option<Architecture>,
+    /// The processor of such types without one, where `architecture` names none.
+    pub native: Option<Architecture>,
     /// The types that are looked at; empty for all.
     pub include: Vec<String>,
     /// The types that are not looked at.
@@ -57,6 +65,8 @@ pub struct Options {
     pub factory_reset: bool,
     /// Whether partitions are written to files of their own too.
     pub split: bool,
+    /// The ISO 9660 in front of the partitions, where there is one.
+    pub el_torito: Option<ElTorito>,
     /// Who signs root hashes.
     pub signing: Signing,
     /// The filesystem in place of every one that definitions name (`SYSTEMD_REPART_OVERRIDE_FSTYPE`).
@@ -65,7 +75,9 @@ pub struct Options {
     pub owner: Owner,
     /// Which extended attributes of what is copied are kept.
     pub xattrs: Patterns,
-    /// SOURCE_DATE_EPOCH.
+    /// The time of what has none of its own, in seconds since 1970, in place of `epoch`.
+    pub time: Option<i64>,
+    /// SOURCE_DATE_EPOCH. Where it is given, files are not later than the time.
     pub epoch: Option<i64>,
     /// Whether what systemd only tells is an error.
     pub strict: bool,
@@ -109,6 +121,7 @@ impl Options {
             level: Level::default(),
             image,
             definitions: Vec::new(),
+            written: BTreeMap::new(),
             ddi: None,
             root: None,
             copy_source: None,
@@ -119,6 +132,7 @@ impl Options {
             sector_size: None,
             grain: None,
             architecture: None,
+            native: host(),
             include: Vec::new(),
             exclude: Vec::new(),
             defer: Vec::new(),
@@ -126,10 +140,12 @@ impl Options {
             defer_factory_reset: false,
             factory_reset: false,
             split: false,
+            el_torito: None,
             signing: Signing::default(),
             filesystem: None,
             owner: Owner::Root,
             xattrs: Patterns::default(),
+            time: None,
             epoch: None,
             strict: false,
             faithful: false,
@@ -138,7 +154,12 @@ impl Options {
 
     /// The processor of types without one: that which was given, or else that of the host, as systemd has it.
     pub(super) fn native(&self) -> Option<Architecture> {
-        self.architecture.or_else(host)
+        self.architecture.or(self.native)
+    }
+
+    /// The times of what is made.
+    pub(super) fn dates(&self) -> Dates {
+        Dates::new(self.time, self.epoch)
     }
 
     /// A path of the definitions on this host.
@@ -196,10 +217,10 @@ impl Options {
                 .at_key(&option_key("exclude_partitions")));
         }
         if let Some(sector) = self.sector_size
-            && !matches!(sector, 512 | 4096)
+            && !matches!(sector, 512 | 1024 | 2048 | 4096)
         {
             return Err(usage("no disk has sectors of this size", "sector_size")
-                .expected("512 or 4096")
+                .expected("512, 1024, 2048 or 4096")
                 .found(sector));
         }
         if let Some(grain) = self.grain
@@ -209,11 +230,14 @@ impl Options {
                 .expected("a power of two that is at least the sector")
                 .found(grain));
         }
-        if self.ddi.is_some() && !self.definitions.is_empty() {
+        if self.ddi.is_some() && !(self.definitions.is_empty() && self.written.is_empty()) {
             return Err(usage("an image of that kind has definitions of its own", "definitions"));
         }
         if self.ddi.is_some() && self.copy_source.is_none() {
             return Err(usage("there is no tree to make the image of", "copy_source"));
+        }
+        if let Some(el_torito) = &self.el_torito {
+            el_torito.check()?;
         }
         if self.empty == Empty::Create && self.size == Size::Given {
             return Err(usage("a new image needs a size", "size").expected("auto, or a size such as 10G"));

@@ -131,7 +131,7 @@ impl Row {
             number: part.number,
             file: definition.map(|definition| options.shown(&definition.path)),
             drop_ins: drop_ins.unwrap_or_default(),
-            node: node(&options.image, part.number),
+            node: node(&options.image, options.empty != super::Empty::Create, part.number),
             offset: place.span.offset,
             old_size,
             size: place.span.size,
@@ -159,8 +159,10 @@ impl Row {
 }
 
 /// What a partition of an image is called: a number behind a digit is told apart by a `p` (libfdisk `fdisk_partname`).
-fn node(image: &Path, number: u32) -> String {
-    let image = printable_path(image);
+fn node(image: &Path, there: bool, number: u32) -> String {
+    // systemd opens an image that is there, and calls it by the name that the kernel gives it.
+    let real = there.then(|| image.canonicalize().ok()).flatten();
+    let image = printable_path(real.as_deref().unwrap_or(image));
     let p = if image.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
     format!("{image}{p}{number}")
 }

@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use super::Options;
 use super::check;
-use super::definition::Definition;
+use super::definition::{Definition, Place};
 use super::ini::{self, Parsed};
 use super::keys::Reader;
 use super::kind::Kind;
 use super::options::option_key;
+use super::section::Sections;
 use super::specifier::Specifiers;
 use crate::error::{Error, Kind as ErrorKind, Result};
 
@@ -31,7 +32,7 @@ pub(super) fn definitions(
     specifiers: &Specifiers,
 ) -> Result<(Vec<Definition>, Vec<String>)> {
     let (mut definitions, mut warnings) = (Vec::new(), Vec::new());
-    for Found { path, text, drop_ins } in found(options)? {
+    for Found { path, said, drop_ins } in found(options)? {
         let kind = Kind::new(Uuid::nil());
         let mut reader = Reader {
             options,
@@ -40,9 +41,10 @@ pub(super) fn definitions(
             typed: false,
             warnings: Vec::new(),
         };
-        match text {
-            Some(text) => take(&mut reader, &path, text.as_bytes())?,
-            None => read(&mut reader, &path)?,
+        match said {
+            Said::Here => read(&mut reader, &path)?,
+            Said::Text(text) => take(&mut reader, &path, text.as_bytes())?,
+            Said::Manifest(name) => written(&mut reader, &name)?,
         }
         for path in drop_ins {
             read(&mut reader, &path)?;
@@ -51,9 +53,9 @@ pub(super) fn definitions(
         let Reader { typed, mut definition, warnings: told, .. } = reader;
         warnings.extend(told);
         if !typed {
-            return Err(Error::new(ErrorKind::Manifest, "Type= is not defined")
-                .at(&path)
-                .hint("a definition begins with [Partition] and a line such as Type=linux-generic"));
+            let error = Error::new(ErrorKind::Manifest, "Type= is not defined")
+                .hint("a definition begins with [Partition] and a line such as Type=linux-generic");
+            return Err(definition.place(error, "Type"));
         }
         check::complete(&mut definition, options)?;
         if !options.leaves_out(&definition.kind)? {
@@ -67,9 +69,18 @@ pub(super) fn definitions(
 /// A definition to read.
 struct Found {
     path: PathBuf,
-    /// Its text, where it is no file.
-    text: Option<String>,
+    said: Said,
     drop_ins: Vec<PathBuf>,
+}
+
+/// Where what it says is.
+enum Said {
+    /// In its file.
+    Here,
+    /// It is this text.
+    Text(String),
+    /// In a manifest, under this name.
+    Manifest(String),
 }
 
 /// The definitions there are, in their order.
@@ -77,21 +88,33 @@ fn found(options: &Options) -> Result<Vec<Found>> {
     if let Some(ddi) = options.ddi {
         let found = |(path, text): (String, String)| Found {
             path: path.into(),
-            text: Some(text),
+            said: Said::Text(text),
             drop_ins: Vec::new(),
         };
         return Ok(ddi.definitions().into_iter().map(found).collect());
     }
     let folders = folders(options)?;
     let found = |(name, path): (OsString, PathBuf)| {
+        let own = name.to_str().and_then(|name| name.strip_suffix(ENDING));
+        let own = own.filter(|own| options.written.contains_key(*own));
+        let said = own.map_or(Said::Here, |own| Said::Manifest(own.to_owned()));
         let mut drop_ins = name;
         drop_ins.push(".d");
         let drop_ins: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&drop_ins)).collect();
-        let drop_ins = files(&drop_ins, ".conf")?.into_values().collect();
-        Ok(Found { path, text: None, drop_ins })
+        let drop_ins = files(&drop_ins, ENDING)?.into_values().collect();
+        Ok(Found { path, said, drop_ins })
     };
-    files(&folders, ".conf")?.into_iter().map(found).collect()
+    let mut names = files(&folders, ENDING)?;
+    // A definition of a manifest hides files of its name, as one in an earlier folder does.
+    names.extend(options.written.keys().map(|name| {
+        let name = format!("{name}{ENDING}");
+        (OsString::from(&name), PathBuf::from(name))
+    }));
+    names.into_iter().map(found).collect()
 }
+
+/// How the names of definitions end.
+const ENDING: &str = ".conf";
 
 /// The folders that are searched.
 fn folders(options: &Options) -> Result<Vec<PathBuf>> {
@@ -109,6 +132,8 @@ fn folders(options: &Options) -> Result<Vec<PathBuf>> {
         return options.definitions.iter().map(|path| absolute(path)).collect();
     }
     match &options.root {
+        // Those of a manifest are all there are, where it names no folders.
+        _ if !options.written.is_empty() => Ok(Vec::new()),
         Some(root) => FOLDERS.iter().map(|folder| absolute(&root.join(folder))).collect(),
         None => Err(Error::new(ErrorKind::Usage, "there are no definitions")
             .expected("a folder with definitions, or a root with etc/repart.d or usr/lib/repart.d in it")
@@ -147,10 +172,36 @@ fn read(reader: &mut Reader<'_>, path: &Path) -> Result<()> {
 
 /// Takes all that a file says.
 fn take(reader: &mut Reader<'_>, path: &Path, bytes: &[u8]) -> Result<()> {
+    let place = |line| Place::File(path.to_owned(), line);
     let Parsed { assignments, remarks } =
-        ini::parse(bytes, &SECTIONS).map_err(|(line, error)| error.at_line(path, line, ""))?;
+        ini::parse(bytes, &SECTIONS).map_err(|(line, error)| place(line).blame(error, ""))?;
     for remark in remarks {
-        reader.tell(path, remark.line, remark.text)?;
+        reader.tell(&place(remark.line), remark.text)?;
     }
-    assignments.iter().try_for_each(|assignment| reader.take(assignment, path))
+    assignments.iter().try_for_each(|it| reader.take(&it.section, &it.key, &it.value, &place(it.line)))
+}
+
+/// Takes what a manifest says of the definition `name`.
+fn written(reader: &mut Reader<'_>, name: &str) -> Result<()> {
+    let none = Sections::new();
+    let sections = reader.options.written.get(name).unwrap_or(&none);
+    let table = option_key("partitions").key(name.to_owned());
+    reader.definition.key = Some(table.clone());
+    for (section, keys) in sections {
+        let table = table.key(section.clone());
+        if !SECTIONS.contains(&section.as_str()) {
+            return Err(Error::new(ErrorKind::Manifest, "definitions have no section of this name")
+                .at_key(&table)
+                .expected(SECTIONS.join(" or "))
+                .found(section));
+        }
+        for (key, setting) in keys {
+            let path = table.key(key.clone());
+            for (number, value) in setting.values().iter().enumerate() {
+                let place = Place::Key(if setting.is_list() { path.index(number) } else { path.clone() });
+                reader.take(section, key, value, &place)?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -136,6 +136,12 @@ fn later(definition: &Definition, set: Set, options: &Options) -> Result<Vec<u8>
     signer(definition, options)?.sign(root)?.padded(SIGNATURE)
 }
 
+/// Whether the GUID of a partition that is made now follows from a root hash that is not made now.
+pub(super) fn is_open(definition: &Definition, set: Set) -> bool {
+    let made = matches!((set.data, set.hash), (Member::New(_), Member::New(_)));
+    matches!(definition.verity, Verity::Data | Verity::Hash) && definition.uuid.is_none() && !made
+}
+
 /// What is told of a partition of hashes or of a signature that nothing is written to.
 pub(super) fn left_empty(definition: &Definition, options: &Options) -> Option<String> {
     if !matches!(definition.verity, Verity::Hash | Verity::Signature) {

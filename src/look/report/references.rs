@@ -50,7 +50,7 @@ pub(super) fn references(
         for (path, read) in sources {
             let Some(file) = contents.inventory.find(top, path, children) else { continue };
             let name = super::shown(contents.inventory, file);
-            let known = bytes(contents, file).and_then(|bytes| read(&bytes, Path::new(&name)));
+            let known = bytes(contents, file).and_then(|mut bytes| read(&mut bytes, Path::new(&name)));
             let known = match known {
                 Ok(known) => known,
                 Err(error) if matches!(error.kind(), Kind::Interrupted | Kind::Source) => return Err(error),
@@ -76,7 +76,7 @@ pub(super) fn references(
 /// What a source says: the references of each store path that it knows.
 type Graph = HashMap<StorePath, Vec<StorePath>>;
 /// Reads a source.
-type Known = fn(&[u8], &Path) -> Result<Graph>;
+type Known = fn(&mut [u8], &Path) -> Result<Graph>;
 
 fn numbered(own: &StorePath, of: &[StorePath], numbers: &HashMap<&StorePath, usize>) -> BTreeSet<usize> {
     of.iter().filter(|path| *path != own).filter_map(|path| numbers.get(path).copied()).collect()
@@ -98,7 +98,7 @@ fn bytes(contents: &Contents<'_>, file: usize) -> Result<Vec<u8>> {
 }
 
 /// What `nix-store --load-db` reads.
-fn registration(bytes: &[u8], name: &Path) -> Result<Graph> {
+fn registration(bytes: &mut [u8], name: &Path) -> Result<Graph> {
     let closure = Closure::from_registration(bytes, name)?;
     let of = |path: &StorePath| {
         closure.facts(path).map_or_else(Vec::new, |facts| facts.references.iter().cloned().collect())
@@ -109,19 +109,18 @@ fn registration(bytes: &[u8], name: &Path) -> Result<Graph> {
 /// Nix's database. Its bytes come from the image, so nothing of it is trusted: both tables must be tables, and it is open
 /// for reading only.
 #[cfg(feature = "nix-database")]
-fn database(bytes: &[u8], _: &Path) -> Result<Graph> {
-    let mut bytes = bytes.to_vec();
+fn database(bytes: &mut [u8], _: &Path) -> Result<Graph> {
     // Nix writes ahead to a log. A database in memory has none, and refuses a file that says so.
     for version in bytes.iter_mut().skip(18).take(2) {
         *version = 1;
     }
     let refused = |error: rusqlite::Error| Error::new(Kind::Format, "SQLite cannot read it").because(error);
-    query(&bytes).map_err(refused)?.ok_or_else(|| Error::new(Kind::Format, "it is no database of Nix"))
+    query(bytes).map_err(refused)?.ok_or_else(|| Error::new(Kind::Format, "it is no database of Nix"))
 }
 
 /// Nix's database.
 #[cfg(not(feature = "nix-database"))]
-fn database(_: &[u8], _: &Path) -> Result<Graph> {
+fn database(_: &mut [u8], _: &Path) -> Result<Graph> {
     Err(Error::new(Kind::Format, "this diskwright was built without SQLite"))
 }
 

@@ -179,7 +179,7 @@ fn thresholds(sector_size: u64) -> Vec<u64> {
 #[test]
 fn volumes_are_those_of_mkfs_around_every_threshold() {
     let mut count = 0;
-    for sector_size in [512, 4096] {
+    for sector_size in [512, 1024, 2048, 4096] {
         for size in thresholds(sector_size) {
             for less in [-33_i64, -16, -1, 0, 1, 63] {
                 let less = less * i64::try_from(sector_size).unwrap();

@@ -251,10 +251,10 @@ fn impossible_labels_are_told() {
 
 #[test]
 fn impossible_sectors_and_clusters_are_told() {
-    for sector_size in [0, 1, 1024, 8192] {
+    for sector_size in [0, 1, 1000, 8192] {
         let message =
             refused(fat::build(&nothing(), &fat::Options { sector_size, ..fixed(MIB) }), Kind::Manifest);
-        assert!(message.contains("expected: 512 or 4096 bytes"), "{message}");
+        assert!(message.contains("expected: 512, 1024, 2048 or 4096 bytes"), "{message}");
     }
     for (sectors, rule) in [
         (0, "expected: 1, 2, 4, … 128 sectors"),

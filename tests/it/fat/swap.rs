@@ -10,19 +10,30 @@ const UUID: Uuid = Uuid::from_u128(0x0867da16_f251_457d_a9e8_c31f9a3c220b);
 
 /// A swap area of ours.
 fn build(size: u64, label: &str, uuid: Uuid) -> Filesystem {
-    let options = swap::Options { label: Some(label.to_owned()), uuid: Some(uuid.into()) };
+    build_for(None, size, label, uuid)
+}
+
+/// A swap area of ours for a kernel with pages of this size.
+fn build_for(page_size: Option<u64>, size: u64, label: &str, uuid: Uuid) -> Filesystem {
+    let page_size = page_size.map(diskwright::units::Bytes::new);
+    let options = swap::Options { label: Some(label.to_owned()), uuid: Some(uuid.into()), page_size };
     let size = Size::Fixed(diskwright::units::Bytes::new(size));
     swap::build(&options, &Placement { size, ..Placement::alone(Uuid::nil()) }).unwrap()
 }
 
 /// The header of `mkswap` for a file of `size` bytes.
 fn theirs(size: u64, label: &str) -> Vec<u8> {
+    theirs_for(4096, size, label)
+}
+
+/// The same for a kernel with pages of this size.
+fn theirs_for(page: u64, size: u64, label: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("swap.img");
     let file = std::fs::File::create_new(&path).unwrap();
     file.set_len(size).unwrap();
     let mut command = tool("mkswap");
-    command.args(["-p", "4096", "-U", &UUID.to_string()]);
+    command.args(["-p", &page.to_string(), "-U", &UUID.to_string()]);
     if !label.is_empty() {
         command.args(["-L", label]);
     }
@@ -48,6 +59,16 @@ fn the_header_is_that_of_mkswap() {
             let volume = poured(&built, 2);
             assert_eq!(std::fs::metadata(volume.path()).unwrap().len(), size);
             assert!(head(&volume.path()) == theirs(size, label), "{size} {label}");
+        }
+    }
+}
+
+#[test]
+fn the_header_is_that_of_mkswap_for_every_size_of_pages() {
+    for page in [8, 16, 32, 64].map(|page| page * KIB) {
+        for size in [10 * page, MIB, 100 * MIB + 4096] {
+            let volume = poured(&build_for(Some(page), size, "swap", UUID), 1);
+            assert!(head(&volume.path()) == theirs_for(page, size, "swap"), "{page} {size}");
         }
     }
 }

@@ -14,10 +14,11 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 12] = [
+const TABLES: [(&str, &str); 15] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[disk.raw]]`", "Raw"),
+    ("`[boot]`", "Boot"),
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),
     ("A dataset of `filesystem.datasets`, of type zfs", "ZfsDataset"),
@@ -27,6 +28,8 @@ const TABLES: [(&str, &str); 12] = [
     ("`uki` of an entry", "Uki"),
     ("`[nixos]`", "Nixos"),
     ("An entry of `nixos.contents`", "NixosContent"),
+    ("`[repart]`", "Repart"),
+    ("An entry of `repart.join_signature`", "JoinedSignature"),
 ];
 
 fn page(schema: &Value) -> String {

@@ -7,7 +7,6 @@ use std::path::Path;
 use diskwright::disk::{Built, Work};
 use diskwright::front::manifest::Manifest;
 use diskwright::pour::{PourOptions, pour};
-use diskwright::progress::Progress;
 
 use crate::support::pinned::pinned;
 use crate::support::program::diskwright;
@@ -30,8 +29,7 @@ fn build(name: &str) -> (Built, Work) {
     let path = format!("fixtures/layouts/{name}.toml");
     let manifest = Manifest::load(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"));
     let work = Work { jobs: 2, ..Work::default() };
-    let built =
-        manifest.describe(None, &Progress::default()).and_then(|description| description.build(&work));
+    let built = manifest.describe(None, &Work::default()).and_then(|description| description.build(&work));
     (built.unwrap_or_else(|error| panic!("{error}")), work)
 }
 

@@ -9,7 +9,6 @@ use std::path::Path;
 use diskwright::disk::Work;
 use diskwright::error::Error;
 use diskwright::front::manifest::Manifest;
-use diskwright::progress::Progress;
 
 use super::cases::{Case, FOLDER, all, bless};
 
@@ -25,10 +24,7 @@ fn refusal(manifest: Result<Manifest, Error>) -> Option<Error> {
         Err(error) => Some(error),
         Ok(manifest) => {
             let work = Work { jobs: 2, ..Work::default() };
-            manifest
-                .describe(None, &Progress::default())
-                .and_then(|description| description.build(&work))
-                .err()
+            manifest.describe(None, &Work::default()).and_then(|description| description.build(&work)).err()
         }
     }
 }

@@ -12,8 +12,8 @@ use diskwright::units::Bytes;
 
 use super::erofs;
 use super::ext::{FORMS, mke2fs_of};
-use crate::support::program::{mkfs_erofs, mkfs_squashfs, mkfs_vfat};
-use crate::support::tools::{quick_scratch, scratch};
+use crate::support::program::{self, mkfs_erofs, mkfs_squashfs, mkfs_vfat};
+use crate::support::tools::{command, must, quick_scratch, run, scratch};
 use crate::support::tree;
 
 /// An error of these is no surprise.
@@ -55,6 +55,21 @@ fn exercise(volume: &dyn Volume) -> u64 {
     names
 }
 
+/// Memory of the program on a small image that is whole: under 4 MiB of it is not shared with its file.
+const OWN: u64 = 4 << 20;
+/// What an image may make it ask for beyond that, whether it is touched or not.
+const MOST: u64 = 64 << 20;
+
+/// Looks at an image with no more memory than is promised; without enough the program would abort.
+fn frugal(image: &Path) {
+    for words in [&["check"][..], &["ls", "-lR"]] {
+        let mut limited = command("prlimit");
+        limited.arg(format!("--data={}", OWN + MOST)).arg(program::path()).args(words).arg(image);
+        let said = run(&mut limited);
+        assert!((0..=2).contains(&said.code), "{limited:?}\n{}", said.error());
+    }
+}
+
 /// Changes a few bytes that are not zero, again and again, and reads the result.
 fn mutated(image: &Path, rounds: u64) {
     let bytes = std::fs::read(image).unwrap();
@@ -70,6 +85,11 @@ fn mutated(image: &Path, rounds: u64) {
             let at = used[(usize::from(pick[0]) << 8 | usize::from(pick[1])) % used.len()] * 256;
             let value = if pick[3] & 2 == 0 { 0xff } else { pick[3] & 0xf0 };
             changed[at + usize::from(pick[2])] = value;
+        }
+        if round % 10 == 0 {
+            let damaged = image.with_extension("damaged");
+            std::fs::write(&damaged, &changed).unwrap();
+            frugal(&damaged);
         }
         let mut disk = Builder::new(Bytes::new(changed.len().try_into().unwrap()));
         disk.bytes(Bytes::ZERO, "bytes", changed);
@@ -154,4 +174,17 @@ fn squashfs_that_is_damaged_at_random_is_no_danger() {
         mutated(&image, 150);
         std::fs::remove_file(&image).unwrap();
     }
+}
+
+#[test]
+fn memory_beyond_what_is_promised_would_be_seen() {
+    let folder = quick_scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    tree::plain(&source);
+    mkfs_squashfs(&source, &image, &[]);
+    frugal(&image);
+    // The limit is one: without any memory nothing runs.
+    let said = run(command("prlimit").arg("--data=1").arg(program::path()).arg("check").arg(&image));
+    assert!(!(0..=2).contains(&said.code), "{}", said.code);
+    must(command("prlimit").arg(format!("--data={OWN}")).arg(program::path()).arg("check").arg(&image));
 }

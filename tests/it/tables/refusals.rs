@@ -288,10 +288,10 @@ fn disks_are_large_enough_for_their_table() {
 }
 
 #[test]
-fn sectors_are_512_or_4096() {
-    for size in [0, 1, 1024, 8192] {
+fn sectors_are_512_to_4096() {
+    for size in [0, 1, 1000, 8192] {
         let request = Request { sector_size: size, ..gpt() };
-        refused(&request, &[], &["512 or 4096", &format!("found: {size}")]);
+        refused(&request, &[], &["512, 1024, 2048 or 4096", &format!("found: {size}")]);
     }
     refused(&Request { sector_size: 4096, ..mbr() }, &[], &["an MBR", "512"]);
 }

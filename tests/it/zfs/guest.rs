@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use diskwright::filesystem::Fault;
+use diskwright::tree::Xattr;
+
+use super::reader;
+use crate::read;
 use crate::support::guest::Guest;
 use crate::support::program::{build, mkfs_ext4};
 use crate::support::tools::{command, must, scratch};
@@ -76,7 +81,7 @@ zpool scrub -w tank; zpool status tank | grep -E '(scan|errors):'
 
 cp data/noise data/copy; rm data/text; mkdir -p new/deep; mv data/many data/fewer; chmod 0700 new
 for name in $(seq 1 300); do echo $name > new/a-name-that-is-too-long-for-the-small-form-of-a-table-$name; done
-rm new/*7; ln data/noise data/second; setfattr -n user.new -v value new/deep
+rm new/*7; ln data/noise data/second; setfattr -n user.new -v value new/deep; setfattr -n user.other -v file data/copy
 dd if=/dev/zero of=data/noise bs=4096 seek=3 count=5 conv=notrunc 2>/dev/null; sync; echo 'written'
 zfs snapshot -r tank@now; zfs list -H -o name -t snapshot
 zfs rollback -r tank/root@installed; zfs destroy -r tank/root/data@now
@@ -154,4 +159,15 @@ fn openzfs_imports_reads_writes_and_grows_a_pool() {
     std::fs::create_dir(&pool).unwrap();
     table::extract(&disk, table::partitions(&disk)[0], &pool.join("image"));
     assert_clean(&pool.join("image"), "tank");
+    // The reader has nothing to say of it either, but that the log of space maps is not read.
+    let volume = read::opened(&pool.join("image"));
+    let remarks = read::remarks(&*volume);
+    assert!(remarks.iter().all(|remark| remark.fault == Fault::Unjudged), "{remarks:?}");
+    assert_eq!(reader::names(&*volume, "/"), ["clone", "fresh", "root"]);
+    assert_eq!(reader::names(&*volume, "/clone@installed"), reader::names(&*volume, "/clone"));
+    // Attributes as files of a directory of their own, which the program does not write.
+    let copy = volume.node(reader::find(&*volume, "root/data/copy")).unwrap().meta;
+    let other = Xattr { name: b"user.other".to_vec(), value: b"file".to_vec() };
+    assert_eq!((copy.links, copy.xattrs), (1, vec![other]));
+    assert_eq!(volume.node(reader::find(&*volume, "root/data/second")).unwrap().meta.links, 2);
 }

@@ -2,12 +2,14 @@
 
 mod datasets;
 mod guest;
+mod reader;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use diskwright::units::{KIB, MIB};
 
+use crate::read;
 use crate::support::program::{build, diskwright, mkfs_zfs};
 use crate::support::snapshot::{Entry, Kind, Snapshot};
 use crate::support::tools::{command, digest, must, quick_scratch, run, scratch};
@@ -53,6 +55,7 @@ fn pools_of_every_unit_and_compression_are_clean() {
         mkfs_zfs(&source, &image, &arguments);
         assert_clean(&image, "a pool");
         assert_objects(&image, "a pool", &expected);
+        reader::assert_read(&image, &expected);
         if compress != "zle" {
             assert_contents(&image, &[], &expected);
         }
@@ -66,7 +69,9 @@ fn the_strange_tree_comes_out_as_it_is() {
     tree::strange(&source, 3000, tree::Host::Linux);
     mkfs_zfs(&source, &image, &["--owner", "preserve"]);
     assert_clean(&image, "tank");
-    assert_objects(&image, "tank", &Snapshot::of(&source).links_as_in_ext4().without_host_labels());
+    let expected = Snapshot::of(&source).links_as_in_ext4().without_host_labels();
+    assert_objects(&image, "tank", &expected);
+    reader::assert_read(&image, &expected);
 }
 
 /// More names than the pointers in the first block of a ZAP lead to.
@@ -83,6 +88,13 @@ fn a_directory_has_any_number_of_names() {
     mkfs_zfs(&source, &image, &[]);
     assert_clean(&image, "tank");
     assert!(zfs::names(&image, &[]) == names);
+    let volume = read::opened(&image);
+    assert!(reader::names(&*volume, "/").into_iter().collect::<BTreeSet<_>>() == names);
+    let (first, last) = (names.first().unwrap(), names.last().unwrap());
+    assert!(
+        [first, last].iter().all(|name| volume.lookup(volume.root(), name.as_bytes()).unwrap().is_some())
+    );
+    assert!(volume.lookup(volume.root(), b"none").unwrap().is_none());
 }
 
 /// The manifest of a pool without table.

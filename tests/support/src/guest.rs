@@ -38,6 +38,8 @@ pub struct Guest {
     files: Vec<(&'static str, Vec<u8>)>,
     /// The keys that are typed once the console has printed a text.
     typed: Option<(&'static str, &'static [u8])>,
+    /// More arguments of QEMU.
+    arguments: Vec<String>,
 }
 
 impl Guest {
@@ -54,6 +56,12 @@ impl Guest {
     /// Adds a disk in a format that QEMU knows.
     pub fn disk_as(mut self, image: &Path, format: &'static str) -> Self {
         self.disks.push((image.to_owned(), format));
+        self
+    }
+
+    /// Adds arguments of QEMU.
+    pub fn arguments<S: Into<String>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
@@ -148,6 +156,7 @@ impl Guest {
                 format!("file={},format={format},if=virtio,cache=unsafe,discard=unmap", disk.display());
             qemu.arg("-drive").arg(drive);
         }
+        qemu.args(&self.arguments);
         qemu
     }
 

@@ -9,6 +9,7 @@ pub use diskwright_testing_attribute::test;
 pub mod compare;
 pub mod cpio;
 pub mod debugfs;
+pub mod dice;
 pub mod erofs;
 pub mod ext4;
 pub mod fat;

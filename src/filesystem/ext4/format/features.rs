@@ -86,6 +86,23 @@ const RO_COMPAT: Names = &[
     (ro_compat::ORPHAN_PRESENT, "orphan_present"),
 ];
 
+/// The word of a feature in the superblock, and its bit there, by its name; `None` for a name that nothing has.
+pub(crate) fn find(name: &str) -> Option<(Word, u32)> {
+    let words = [(Word::Compat, COMPAT), (Word::Incompat, INCOMPAT), (Word::RoCompat, RO_COMPAT)];
+    words.into_iter().find_map(|(word, names)| {
+        let (mask, _) = names.iter().find(|(_, known)| *known == name)?;
+        Some((word, *mask))
+    })
+}
+
+/// A word of features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Compat,
+    Incompat,
+    RoCompat,
+}
+
 /// The names of features that the reader does not understand.
 pub(crate) fn unreadable(superblock: &Superblock) -> Vec<String> {
     let known = incompat::FILETYPE

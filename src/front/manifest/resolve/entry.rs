@@ -8,7 +8,7 @@ use super::super::Manifest;
 use super::super::schema::{self, WHAT};
 use super::verity::Verified;
 use crate::archive::{Archive, Format};
-use crate::boot::uki::Uki;
+use crate::boot::uki::{Part, Uki};
 use crate::disk::verity::ROOT_HASH;
 use crate::disk::{Entry, Payload, Piece};
 use crate::error::{Error, Result, Warning};
@@ -325,13 +325,13 @@ impl Reading<'_> {
         let path = |key: &'static str, path: &str| self.path_at(key, &place.key(key), path);
         let written_system = written.system.as_ref().map(PathBuf::from);
         let optional = |key: &'static str, written: &Option<String>| {
-            written.as_ref().map(|written| path(key, written)).transpose()
+            written.as_ref().map(|written| path(key, written).map(Part::from)).transpose()
         };
-        let initrds = written.initrd.iter().flatten().map(|initrd| path("initrd", initrd));
+        let initrds = written.initrd.iter().flatten().map(|initrd| path("initrd", initrd).map(Part::from));
         let needed = |key: &'static str, written: &Option<String>| match (written, &written_system) {
-            (Some(written), _) => path(key, written),
+            (Some(written), _) => path(key, written).map(Part::from),
             // The system brings it.
-            (None, Some(_)) => Ok(PathBuf::new()),
+            (None, Some(_)) => Ok(Part::default()),
             (None, None) => Err(self
                 .manifest
                 .refuse(&place, format!("`uki` has no `{key}`"))
@@ -374,22 +374,7 @@ impl Reading<'_> {
 
     /// The host path that is written at `place`, the value of `key`.
     fn path_at(&self, key: &'static str, place: &KeyPath, written: &str) -> Result<PathBuf> {
-        let refuse = |what: String| self.manifest.refuse(place, what);
-        if written.is_empty() || written.contains('\0') {
-            return Err(refuse(format!("`{key}` is not a path")).found(quoted(written)));
-        }
-        let remark = elsewhere(written);
-        let remark = if remark.is_some() {
-            remark
-        } else if written.starts_with('$') && !self.manifest.path(written).exists() {
-            Some(("no variable of a shell is looked up in a path", "write the whole path"))
-        } else {
-            None
-        };
-        match remark {
-            Some((what, hint)) => Err(refuse(what.to_owned()).found(quoted(written)).hint(hint)),
-            None => Ok(self.manifest.path(written)),
-        }
+        host_path(self.manifest, key, place, written)
     }
 
     fn source(&self, source: &str) -> Result<Payload> {
@@ -398,6 +383,31 @@ impl Reading<'_> {
         let xattrs = self.written.xattrs.clone().map(Patterns::new).unwrap_or_default();
         self.path_of("source", source)?;
         Ok(Payload::of_host(self.manifest.folder(), source, rules, xattrs))
+    }
+}
+
+/// The host path that is written at `place`, the value of `key`.
+pub(super) fn host_path(
+    manifest: &Manifest,
+    key: &'static str,
+    place: &KeyPath,
+    written: &str,
+) -> Result<PathBuf> {
+    let refuse = |what: String| manifest.refuse(place, what);
+    if written.is_empty() || written.contains('\0') {
+        return Err(refuse(format!("`{key}` is not a path")).found(quoted(written)));
+    }
+    let remark = elsewhere(written);
+    let remark = if remark.is_some() {
+        remark
+    } else if written.starts_with('$') && !manifest.path(written).exists() {
+        Some(("no variable of a shell is looked up in a path", "write the whole path"))
+    } else {
+        None
+    };
+    match remark {
+        Some((what, hint)) => Err(refuse(what.to_owned()).found(quoted(written)).hint(hint)),
+        None => Ok(manifest.path(written)),
     }
 }
 

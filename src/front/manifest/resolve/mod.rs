@@ -4,6 +4,8 @@
 //! a NixOS system says of its start, and what kind of file a ready image is. What depends on contents, such
 //! as sizes and places of partitions, is decided while the disk is built.
 
+mod beside;
+mod boot;
 mod entry;
 mod verity;
 
@@ -13,18 +15,18 @@ use std::sync::Arc;
 use super::Manifest;
 use super::schema;
 use crate::container::check_partition;
-use crate::disk::{Body, BootArea, Disk, Guid, Partition, Raw, Size};
+use crate::disk::{Body, BootArea, Disk, Guid, Partition, Raw, Size, Work};
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::filesystem::Spec;
-use crate::front::section::{self, Around};
+use crate::front::section::{self, Around, AroundRepart};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::host::elsewhere;
 use crate::identity::Seed;
 use crate::key::KeyPath;
-use crate::progress::Progress;
 use crate::table::{Architecture, Array, Attribute, Scheme, Type};
 use crate::units::{Bytes, Sectors};
 use crate::values::{DiskId, DiskSize};
+use beside::{beside_nixos, beside_repart};
 use verity::Verified;
 
 /// The disk that `manifest` describes. `epoch` is the value of SOURCE_DATE_EPOCH, if it is set. It is the
@@ -32,12 +34,9 @@ use verity::Verified;
 ///
 /// # Errors
 /// [`Kind::Manifest`] with the line for parts that do not fit together; as
-/// [`nixos::describe`](crate::front::nixos::describe) for a NixOS system.
-pub(super) fn describe(
-    manifest: Arc<Manifest>,
-    epoch: Option<i64>,
-    progress: &Progress,
-) -> Result<Description> {
+/// [`nixos::describe`](crate::front::nixos::describe) for a NixOS system, and as
+/// [`repart::describe`](crate::front::repart::describe) for definitions of systemd-repart.
+pub(super) fn describe(manifest: Arc<Manifest>, epoch: Option<i64>, work: &Work) -> Result<Description> {
     let written = &manifest.written;
     if written.version != 1 {
         return Err(manifest
@@ -55,17 +54,16 @@ pub(super) fn describe(
             dates,
             folder: manifest.folder().to_owned(),
             settings: written.disk.settings(),
-            progress: progress.clone(),
+            progress: work.progress.clone(),
         };
         let found = section::system(system, &around);
         let description = found.map_err(|error| manifest.place_keys(error))?;
-        let in_text = |description: Description| {
-            let locator = Box::new(InText { manifest: Arc::clone(&manifest), keys: description.locator });
-            Description { locator, ..description }
-        };
         let mut description = description;
-        description.boot = description.boot.take().map(|boot| Box::new(in_text(*boot)));
-        return Ok(in_text(description));
+        description.boot = description.boot.take().map(|boot| Box::new(in_text(&manifest, *boot)));
+        return Ok(in_text(&manifest, description));
+    }
+    if let Some(repart) = &written.repart {
+        return definitions(&manifest, repart, (seed, epoch), work);
     }
     let told = RefCell::default();
     let disk = disk(&manifest, seed, dates, &told)?;
@@ -81,6 +79,36 @@ pub(super) fn describe(
         beside: Vec::new(),
         boot: None,
     })
+}
+
+/// The disk of the `repart` section.
+fn definitions(
+    manifest: &Arc<Manifest>,
+    section: &section::Repart,
+    (seed, epoch): (Seed, Option<i64>),
+    work: &Work,
+) -> Result<Description> {
+    beside_repart(manifest)?;
+    let disk = &manifest.written.disk;
+    let sector_size = disk.sector_size.map(|_| sector_size(manifest)).transpose()?;
+    let around = AroundRepart {
+        seed,
+        time: disk.time,
+        epoch,
+        size: disk.size.unwrap_or_default(),
+        sector_size,
+        architecture: architecture(manifest)?,
+        folder: manifest.folder().to_owned(),
+        settings: disk.settings(),
+    };
+    let found = section::repart(section, &around, work);
+    found.map(|description| in_text(manifest, description)).map_err(|error| manifest.place_keys(error))
+}
+
+/// A description whose keys become lines of the manifest.
+fn in_text(manifest: &Arc<Manifest>, description: Description) -> Description {
+    let locator = Box::new(InText { manifest: Arc::clone(manifest), keys: description.locator });
+    Description { locator, ..description }
 }
 
 /// Turns keys that another locator finds into lines of the manifest.
@@ -181,7 +209,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
     let (architecture, verified) = (architecture(manifest)?, Verified::new(manifest)?);
     let reading = Reading { manifest, scheme, size, dates, architecture, seed, verified, told };
     let partitions = (0..).zip(&manifest.written.partition);
-    Ok(Disk {
+    let mut disk = Disk {
         size,
         sector_size: sector_size(manifest)?,
         first_lba: written.first_lba.map(Sectors::new),
@@ -205,7 +233,9 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
             .map(|(number, partition)| reading.partition(partition, number))
             .collect::<Result<_>>()?,
         ..Disk::new(scheme, seed)
-    })
+    };
+    reading.boot(&mut disk)?;
+    Ok(disk)
 }
 
 /// The boot code of the first sector.
@@ -245,38 +275,6 @@ fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Refuses keys that have no meaning beside a NixOS system.
-fn beside_nixos(manifest: &Manifest) -> Result<()> {
-    let disk = &manifest.written.disk;
-    if !manifest.written.partition.is_empty() {
-        let path = KeyPath::top("partition").index(0);
-        return Err(manifest
-            .refuse(&path, "a NixOS system brings its own partitions")
-            .expected("either [nixos] or [[partition]]")
-            .hint("choose them by `layout`, or describe all of them without [nixos]"));
-    }
-    for (key, there, instead) in [
-        ("table", disk.table.is_some(), "layout"),
-        ("size", disk.size.is_some(), "disk_size"),
-        ("architecture", disk.architecture.is_some(), "nothing: the system says it"),
-        ("hybrid", disk.hybrid.is_some(), "layout = \"hybrid\""),
-        (
-            "sector_size",
-            disk.sector_size.is_some_and(|size| size != 512),
-            "nothing: nixpkgs' layouts have sectors of 512 bytes",
-        ),
-        ("first_lba", disk.first_lba.is_some(), "nothing: nixpkgs' layouts begin at sector 34"),
-    ] {
-        if there {
-            let path = KeyPath::top("disk").key(key);
-            return Err(manifest
-                .refuse(&path, format!("`{key}` means nothing beside [nixos]"))
-                .expected(instead));
-        }
-    }
-    sector_size(manifest).map(|_| ())
 }
 
 /// The processor that partition types stand for, if it is given.

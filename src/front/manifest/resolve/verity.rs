@@ -82,7 +82,7 @@ impl Verified {
 }
 
 /// The partition with this label, or of this type, which is written at `path`.
-fn named(manifest: &Manifest, name: &str, path: &KeyPath) -> Result<usize> {
+pub(super) fn named(manifest: &Manifest, name: &str, path: &KeyPath) -> Result<usize> {
     let partitions = &manifest.written.partition;
     let numbers = |of: fn(&schema::Partition) -> Option<&String>| -> Vec<usize> {
         let with =

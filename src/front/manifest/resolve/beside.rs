@@ -1,0 +1,86 @@
+//! What has no meaning beside a section of another front end, which brings its own.
+
+use super::super::Manifest;
+use super::sector_size;
+use crate::error::Result;
+use crate::key::KeyPath;
+use crate::table::Scheme;
+
+/// Refuses what has no meaning beside definitions of systemd-repart.
+pub(super) fn beside_repart(manifest: &Manifest) -> Result<()> {
+    if !manifest.written.partition.is_empty() {
+        let path = KeyPath::top("partition").index(0);
+        return Err(manifest
+            .refuse(&path, "definitions of systemd-repart bring all partitions")
+            .expected("either [repart] or [[partition]]")
+            .hint("a definition in the manifest itself is a table of [repart.partitions]"));
+    }
+    if manifest.written.boot.is_some() {
+        return Err(manifest
+            .refuse(&KeyPath::top("boot"), "definitions of systemd-repart bring what boots")
+            .expected("either [repart] or [boot]"));
+    }
+    let disk = &manifest.written.disk;
+    for (key, there, instead) in [
+        ("table", disk.table.is_some_and(|table| table != Scheme::Gpt), "nothing: it is a GPT"),
+        ("guid", disk.guid.is_some(), "nothing: it derives from the seed"),
+        ("hybrid", disk.hybrid.is_some(), "nothing: systemd-repart makes no hybrid tables"),
+        ("first_lba", disk.first_lba.is_some(), "repart.grain_size"),
+        ("entries", disk.entries.is_some(), "nothing: there are 128"),
+        ("entries_at", disk.entries_at.is_some(), "nothing: they begin at sector 2"),
+        ("boot_code", disk.boot_code.is_some(), "nothing: systemd-repart writes none"),
+        ("raw", disk.raw.is_some(), "a partition with CopyBlocks"),
+    ] {
+        if there {
+            let path = KeyPath::top("disk").key(key);
+            return Err(manifest
+                .refuse(&path, format!("`{key}` means nothing beside [repart]"))
+                .expected(instead));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses keys that have no meaning beside a NixOS system.
+pub(super) fn beside_nixos(manifest: &Manifest) -> Result<()> {
+    let disk = &manifest.written.disk;
+    if !manifest.written.partition.is_empty() {
+        let path = KeyPath::top("partition").index(0);
+        return Err(manifest
+            .refuse(&path, "a NixOS system brings its own partitions")
+            .expected("either [nixos] or [[partition]]")
+            .hint("choose them by `layout`, or describe all of them without [nixos]"));
+    }
+    if manifest.written.boot.is_some() {
+        return Err(manifest
+            .refuse(&KeyPath::top("boot"), "a NixOS system brings its own boot loader")
+            .expected("either [nixos] or [boot]")
+            .hint("choose it by `boot_loader`"));
+    }
+    if manifest.written.repart.is_some() {
+        return Err(manifest
+            .refuse(&KeyPath::top("repart"), "a disk is described once")
+            .expected("either [nixos] or [repart]")
+            .hint("NixSystem= of [X-Diskwright] brings a NixOS system to definitions"));
+    }
+    for (key, there, instead) in [
+        ("table", disk.table.is_some(), "layout"),
+        ("size", disk.size.is_some(), "disk_size"),
+        ("architecture", disk.architecture.is_some(), "nothing: the system says it"),
+        ("hybrid", disk.hybrid.is_some(), "layout = \"hybrid\""),
+        (
+            "sector_size",
+            disk.sector_size.is_some_and(|size| size != 512),
+            "nothing: nixpkgs' layouts have sectors of 512 bytes",
+        ),
+        ("first_lba", disk.first_lba.is_some(), "nothing: nixpkgs' layouts begin at sector 34"),
+    ] {
+        if there {
+            let path = KeyPath::top("disk").key(key);
+            return Err(manifest
+                .refuse(&path, format!("`{key}` means nothing beside [nixos]"))
+                .expected(instead));
+        }
+    }
+    sector_size(manifest).map(|_| ())
+}
