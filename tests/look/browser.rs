@@ -30,6 +30,8 @@ impl Browser {
     /// Starts it. It reads commands from descriptor 3 and answers on descriptor 4.
     pub(crate) fn start() -> Self {
         let program = file("/usr/lib/chromium/chromium-headless-shell");
+        // Without any font, boxes have no text.
+        let _ = file("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf");
         let profile = scratch();
         let mut shell = command("sh");
         shell.arg("-c").arg("exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null").arg(program);

@@ -107,7 +107,7 @@ fn samples(contents: &Contents<'_>) -> Vec<Sample> {
     let length = |file: usize| inventory.entries[file].size.min(inventory.entries[file].own);
     let all = sum(inventory.files().map(length));
     let step = (all / SAMPLES).max(SAMPLE);
-    let (mut found, mut next, mut at) = (Vec::new(), step / 2, 0_u64);
+    let (mut found, mut next, mut at) = (Vec::new(), (step / 2).min(all / 2), 0_u64);
     for file in inventory.files() {
         let end = at.saturating_add(length(file));
         while next < end && u64_of(found.len()) <= SAMPLES {

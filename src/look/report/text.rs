@@ -15,6 +15,8 @@ const ROWS: usize = 12;
 const TREE: usize = 24;
 /// Cells of the bar of an area.
 const CELLS: u64 = 40;
+/// The place of holes in [`USES`].
+const HOLE: usize = 3;
 /// The letter of each use, in the order of [`USES`].
 const LETTERS: [char; 5] = ['#', 'm', '-', '.', '?'];
 
@@ -91,7 +93,8 @@ fn disk(out: &mut String, report: &Report) {
     }
 }
 
-/// The use of most bytes in each of `count` equal parts of a range.
+/// The use of most bytes in each of `count` equal parts of a range. A hole is shown only where nothing else is, so that
+/// a small file of a large disk is seen.
 pub(super) fn cells(start: u64, end: u64, extents: &[super::Extent], count: u64) -> Vec<Use> {
     let length = end - start;
     let count = count.min(length).max(1);
@@ -111,6 +114,9 @@ pub(super) fn cells(start: u64, end: u64, extents: &[super::Extent], count: u64)
             if let Some(at) = USES.iter().position(|own| *own == extent.of) {
                 sums[at] += bytes;
             }
+        }
+        if sums.iter().zip(USES).any(|(sum, of)| *sum > 0 && of != Use::Hole) {
+            sums[HOLE] = 0;
         }
         let most = sums.iter().max().copied().unwrap_or(0);
         let at = sums.iter().position(|sum| *sum == most).unwrap_or(0);
@@ -246,6 +252,10 @@ mod tests {
             Extent { start: 14, end: 19, of: Use::Free },
             Extent { start: 19, end: 20, of: Use::Hole },
         ];
+        assert_eq!(USES[HOLE], Use::Hole);
+        let few =
+            [Extent { start: 0, end: 99, of: Use::Hole }, Extent { start: 99, end: 100, of: Use::Data }];
+        assert_eq!(cells(0, 100, &few, 4), [Use::Hole, Use::Hole, Use::Hole, Use::Data]);
         assert_eq!(cells(10, 20, &extents, 2), [Use::Data, Use::Free]);
         assert_eq!(cells(10, 20, &extents, 100).len(), 10);
         assert_eq!(cells(10, 20, &extents, 1), [Use::Free]);
