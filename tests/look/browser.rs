@@ -67,9 +67,9 @@ impl Browser {
     }
 
     /// Sends a command and waits for its result.
-    pub(crate) fn ask(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, parameters: impl Into<Value>) -> Value {
         self.last += 1;
-        let mut message = json!({ "id": self.last, "method": method, "params": parameters });
+        let mut message = json!({ "id": self.last, "method": method, "params": parameters.into() });
         if let Some(session) = &self.session {
             message["sessionId"] = session.as_str().into();
         }

@@ -224,13 +224,14 @@ fn disks(folder: &Path, subjects: &mut Vec<Subject>) {
         ("GPT entry", end - 33 * 512),
     ];
     subjects.push(Subject { name: "GPT", tool: "sgdisk -v, sfdisk --verify", image, judge: tables, places });
-    for (name, suffix, judge, tool) in [
-        ("qcow2", "qcow2", qemu as Judge, "qemu-img check"),
+    let containers: [(_, _, Judge, _); 5] = [
+        ("qcow2", "qcow2", qemu, "qemu-img check"),
         ("VDI", "vdi", qemu, "qemu-img check"),
         ("VMDK", "vmdk", qemu, "qemu-img check"),
         ("VHDX", "vhdx", qemu, "qemu-img check"),
         ("VHD", "vhd", qemu_opens, "qemu-img info"),
-    ] {
+    ];
+    for (name, suffix, judge, tool) in containers {
         let image = disk(&mbr, &format!("disk.{suffix}"));
         let kib = 1 << 10;
         let places = match suffix {

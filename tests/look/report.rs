@@ -123,9 +123,12 @@ fn equal_files_links_and_types_are_told() {
     assert!(all["compressed"].as_u64().unwrap() > 1_500_000, "{all}");
     assert_eq!(found["largest"][0]["size"], 600_000);
     // The same files in other filesystems.
-    for (name, make) in [("erofs", mkfs_erofs as fn(&Path, &Path, &[&str]) -> _), ("squashfs", mkfs_squashfs)]
-    {
-        make(&source, &image, &[]);
+    for name in ["erofs", "squashfs"] {
+        if name == "erofs" {
+            mkfs_erofs(&source, &image, &[]);
+        } else {
+            mkfs_squashfs(&source, &image, &[]);
+        }
         let found = report(&[], &image);
         assert_eq!(found["links"]["names"], 2, "{name}");
         assert_eq!(found["remarks"], serde_json::json!([]), "{name}");
@@ -161,15 +164,15 @@ fn store(folder: &Path, beside: &dyn Fn(&mut Maker)) -> PathBuf {
     maker.directory("nix").directory("nix/store");
     for (name, length) in NAMES.iter().zip([5_000, 10_000, 40_000, 20_000]) {
         maker
-            .directory(&format!("nix/store/{name}"))
-            .file(&format!("nix/store/{name}/file"), noise(length, length));
+            .directory(format!("nix/store/{name}"))
+            .file(format!("nix/store/{name}/file"), noise(length, length));
     }
-    maker.symlink(&format!("nix/store/{}/link", NAMES[0]), format!("/nix/store/{}", NAMES[1]));
+    maker.symlink(format!("nix/store/{}/link", NAMES[0]), format!("/nix/store/{}", NAMES[1]));
     // The hash lies over the end of a piece of 1 MiB.
     let mut long = noise(9, (1 << 20) - 27);
     long.extend_from_slice(format!("/nix/store/{}/file", NAMES[2]).as_bytes());
-    maker.file(&format!("nix/store/{}/long", NAMES[1]), long);
-    maker.file(&format!("nix/store/{}/text", NAMES[3]), format!("see {}", &NAMES[2][..32]));
+    maker.file(format!("nix/store/{}/long", NAMES[1]), long);
+    maker.file(format!("nix/store/{}/text", NAMES[3]), format!("see {}", &NAMES[2][..32]));
     beside(&mut maker);
     maker.finish();
     source

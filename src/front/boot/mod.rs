@@ -147,7 +147,6 @@ impl Volume {
             _ => None,
         }
     }
-
 }
 
 /// A filesystem with the files of a loader, and the directory above them.
