@@ -92,10 +92,36 @@ impl Browser {
 
     /// Opens a file and waits until it is loaded.
     pub(crate) fn open(&mut self, path: &std::path::Path) {
-        self.ask("Page.navigate", json!({ "url": format!("file://{}", path.display()) }));
-        while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
+        self.load("Page.navigate", json!({ "url": format!("file://{}", path.display()) }));
+    }
+
+    /// Loads the page again.
+    pub(crate) fn reload(&mut self) {
+        self.load("Page.reload", json!({}));
+    }
+
+    /// Sends a command that loads a page, and waits until that is loaded.
+    fn load(&mut self, method: &str, parameters: Value) {
+        let loads =
+            |events: &[Value]| events.iter().filter(|event| event["method"] == "Page.loadEventFired").count();
+        let before = loads(&self.events);
+        self.ask(method, parameters);
+        while loads(&self.events) == before {
             let heard = self.hear();
             self.events.push(heard);
+        }
+    }
+
+    /// Waits until an expression has this value.
+    pub(crate) fn until(&mut self, expression: &str, value: &str) {
+        let start = std::time::Instant::now();
+        loop {
+            let found = self.value(expression);
+            if found == value {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{expression}: {found}, not {value}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
 

@@ -311,13 +311,11 @@ fn the_page_works_in_a_browser() {
     assert!(browser.value(active).as_str().unwrap().starts_with("<!--: "), "Tab goes on");
     // The address leads to the same place again, and back.
     browser.value("history.back()");
-    browser.value("new Promise((done) => setTimeout(done, 200))");
-    assert_eq!(browser.value("location.hash"), "#0.0");
-    assert_eq!(browser.value(depth), "2");
+    browser.until("location.hash", "#0.0");
+    browser.until(depth, "2");
     // Whoever opens that address is there at once.
-    browser.value("location.reload()");
-    browser.value("new Promise((done) => setTimeout(done, 500))");
-    assert_eq!(browser.value(depth), "2");
+    browser.reload();
+    browser.until(depth, "2");
     // On a phone nothing is wider than the screen, and the colours follow the system.
     let back = browser.value("getComputedStyle(document.body).backgroundColor");
     browser.window((390, 800), true);
