@@ -82,7 +82,7 @@ fn what_may_be_there_is_what_empty_says() {
         ("blank", "force", 0, ""),
         ("dos", "allow", 77, "no GPT"),
         ("dos", "refuse", 77, "no GPT"),
-        ("dos", "require", 77, "no GPT"),
+        ("dos", "require", 77, "has a partition table already"),
         ("dos", "force", 0, ""),
         ("damaged", "allow", 1, "not in order"),
         ("filesystem", "refuse", 77, "has no partition table"),
