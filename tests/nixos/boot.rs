@@ -205,7 +205,8 @@ fn another_generation_boots_from_the_menu_of_systemd_boot() {
 
 #[test]
 fn a_specialisation_boots_from_the_menu_of_grub() {
-    let said = choose("legacy", Start::Bios, "selected OS", NEXT_IN_GRUB);
+    // The last entry that GRUB draws: keys before that are lost where the guest is slow.
+    let said = choose("legacy", Start::Bios, "All configurations", NEXT_IN_GRUB);
     assert!(said.contains("init: end of special"), "{said}");
 }
 
