@@ -187,7 +187,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
     let facts = Facts {
         kind: "vfat",
         label: label.map_or(String::new(), |label| printable(label.trim_ascii_end())),
-        uuid: format!("{:04X}-{:04X}", options.volume_id >> 16, options.volume_id & 0xffff),
+        uuid: VolumeId(options.volume_id).to_string(),
         block_size: geometry.cluster(),
         blocks: geometry.clusters.get(),
         free_blocks: free.get(),

@@ -28,7 +28,7 @@ use crate::key::KeyPath;
 use crate::progress::Progress;
 use crate::table::{Architecture, Scheme, Type};
 use crate::tree::{Meta, Time, View};
-use crate::values::{value, words};
+use crate::values::{VolumeId, value, words};
 
 /// What starts a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +125,7 @@ impl Volume {
         let uuid = match spec {
             Spec::Ext4(options) => options.uuid.map_or(own, |uuid| uuid.0).to_string(),
             Spec::Vfat(options) => {
-                let id = options.volume_id.map_or_else(|| identity::fat_volume_id(own), |id| id.0);
-                format!("{:04X}-{:04X}", id >> 16, id & 0xffff)
+                options.volume_id.unwrap_or_else(|| VolumeId(identity::fat_volume_id(own))).to_string()
             }
             _ => String::new(),
         };

@@ -22,6 +22,7 @@ use crate::nix::Store;
 use crate::progress::Progress;
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB, Sectors};
+use crate::values::VolumeId;
 
 pub(super) use crate::boot::Files;
 
@@ -373,7 +374,7 @@ impl Planner<'_> {
             return Ok(Place { search, path: "/boot".to_owned() });
         }
         let id = self.ids.volume(role).ok_or_else(|| Error::bug("the filesystem of /boot has no id"))?;
-        let search = Search::Uuid(format!("{:04X}-{:04X}", id >> 16, id & 0xffff));
+        let search = Search::Uuid(VolumeId(id).to_string());
         Ok(Place { search, path: "/".to_owned() })
     }
 

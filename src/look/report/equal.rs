@@ -58,22 +58,29 @@ impl Group {
     /// What all but one of them occupy, or would.
     #[must_use]
     pub const fn more(&self) -> u64 {
-        self.occupied.saturating_mul(self.count.saturating_sub(1))
+        more(self.occupied, self.count)
     }
 
     fn of(inventory: &Inventory, members: &[usize]) -> Self {
-        let occupied = members.first().map_or(0, |first| inventory.entries[*first].own);
+        let occupied = occupied(inventory, members);
         let paths = members.iter().take(NAMED).map(|member| shown(inventory, *member)).collect();
         Self { occupied, count: u64_of(members.len()), paths }
     }
 }
 
+/// What all but one of `count` files of these bytes occupy.
+const fn more(occupied: u64, count: u64) -> u64 {
+    occupied.saturating_mul(count.saturating_sub(1))
+}
+
+/// Bytes that one of the members occupies.
+fn occupied(inventory: &Inventory, members: &[usize]) -> u64 {
+    members.first().map_or(0, |first| inventory.entries[*first].own)
+}
+
 /// The most expensive groups, and what all of them cost.
 fn largest(inventory: &Inventory, mut groups: Vec<Vec<usize>>) -> (u64, Vec<Group>) {
-    let cost = |members: &Vec<usize>| {
-        let own = members.first().map_or(0, |first| inventory.entries[*first].own);
-        own.saturating_mul(u64_of(members.len().saturating_sub(1)))
-    };
+    let cost = |members: &Vec<usize>| more(occupied(inventory, members), u64_of(members.len()));
     let all = sum(groups.iter().map(cost));
     groups.sort_by_key(|members| (std::cmp::Reverse(cost(members)), members.first().copied()));
     groups.truncate(LISTED);

@@ -115,8 +115,16 @@ fn head(out: &mut String, report: &Report) {
     put(out, format_args!("</dl>\n</header>\n"));
 }
 
+/// Begins a section that is called by its heading. `title` is markup.
+fn section(out: &mut String, name: &str, title: &str) {
+    put(
+        out,
+        format_args!("<section aria-labelledby=\"{name}-title\">\n<h2 id=\"{name}-title\">{title}</h2>\n"),
+    );
+}
+
 fn disk(out: &mut String, report: &Report) {
-    put(out, format_args!("<section aria-labelledby=\"disk-title\">\n<h2 id=\"disk-title\">The disk</h2>\n"));
+    section(out, "disk", "The disk");
     put(out, format_args!("<ul class=\"legend\">"));
     for of in USES {
         put(out, format_args!("<li><i class=\"{0}\"></i>{0}</li>", of.name()));
@@ -189,11 +197,11 @@ fn table(out: &mut String, label: &str, columns: &[&str]) {
 const TABLE_END: &str = "</tbody></table></div>\n";
 
 fn store_paths(out: &mut String, store: &Store) {
+    section(out, "store", "Store paths");
     put(
         out,
         format_args!(
-            "<section aria-labelledby=\"store-title\">\n<h2 id=\"store-title\">Store paths</h2>\n\
-             <p>{} has {} store paths, which occupy {}. References: {}. What goes <em>with it</em> is what is only there because \
+            "<p>{} has {} store paths, which occupy {}. References: {}. What goes <em>with it</em> is what is only there because \
              of it.</p>\n",
             escaped(&store.place),
             store.count,
@@ -236,12 +244,7 @@ fn files(out: &mut String, report: &Report) {
     if report.largest.is_empty() {
         return;
     }
-    put(
-        out,
-        format_args!(
-            "<section aria-labelledby=\"files-title\">\n<h2 id=\"files-title\">The largest files</h2>\n"
-        ),
-    );
+    section(out, "files", "The largest files");
     table(out, "The largest files", &["#occupied", "#length", "path"]);
     for file in &report.largest {
         put(
@@ -279,10 +282,7 @@ fn groups(out: &mut String, label: &str, column: &str, all: &[Group]) {
 }
 
 fn duplicates(out: &mut String, found: &Duplicates) {
-    put(
-        out,
-        format_args!("<section aria-labelledby=\"equal-title\">\n<h2 id=\"equal-title\">Equal files</h2>\n"),
-    );
+    section(out, "equal", "Equal files");
     if found.groups == 0 {
         put(out, format_args!("<p>No two files have the same bytes.</p>\n</section>\n"));
         return;
@@ -304,11 +304,11 @@ fn links(out: &mut String, found: &Links) {
     if found.files == 0 {
         return;
     }
+    section(out, "links", "Hard links");
     put(
         out,
         format_args!(
-            "<section aria-labelledby=\"links-title\">\n<h2 id=\"links-title\">Hard links</h2>\n\
-             <p>{} files have {} names. Dissolving these links costs {}.</p>\n",
+            "<p>{} files have {} names. Dissolving these links costs {}.</p>\n",
             found.files,
             found.names,
             size(found.dissolved)
@@ -322,11 +322,11 @@ fn compression(out: &mut String, found: &Compression) {
     if found.samples == 0 {
         return;
     }
+    section(out, "compress", "What compresses");
     put(
         out,
         format_args!(
-            "<section aria-labelledby=\"compress-title\">\n<h2 id=\"compress-title\">What compresses</h2>\n\
-             <p>An estimate: {}, by {} samples of {}. All files: {} to {}.</p>\n",
+            "<p>An estimate: {}, by {} samples of {}. All files: {} to {}.</p>\n",
             found.method,
             found.samples,
             size(found.bytes),
@@ -354,12 +354,11 @@ fn compression(out: &mut String, found: &Compression) {
 
 fn changes(out: &mut String, found: &Changes) {
     let shown = |bytes: Option<u64>| bytes.map_or("\u{2013}".to_owned(), size);
+    section(out, "change", &format!("Since {}", escaped(&found.since)));
     put(
         out,
         format_args!(
-            "<section aria-labelledby=\"change-title\">\n<h2 id=\"change-title\">Since {}</h2>\n\
-             <p>Files occupied {} and now occupy {}. There are {} differences.</p>\n",
-            escaped(&found.since),
+            "<p>Files occupied {} and now occupy {}. There are {} differences.</p>\n",
             size(found.before),
             size(found.after),
             found.count
@@ -386,12 +385,8 @@ fn remarks(out: &mut String, remarks: &[String]) {
     if remarks.is_empty() {
         return;
     }
-    put(
-        out,
-        format_args!(
-            "<section aria-labelledby=\"remarks-title\">\n<h2 id=\"remarks-title\">Remarks</h2>\n<ul>\n"
-        ),
-    );
+    section(out, "remarks", "Remarks");
+    put(out, format_args!("<ul>\n"));
     for remark in remarks {
         put(out, format_args!("<li>{}</li>\n", escaped(&crate::text::printable(remark.as_bytes()))));
     }

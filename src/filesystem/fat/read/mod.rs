@@ -25,6 +25,7 @@ use crate::filesystem::volume::{Content, Inode, Meta, Node, Remark, Space, Volum
 use crate::image::Slice;
 use crate::tree::Time;
 use crate::units::{Bytes, u64_of};
+use crate::values::VolumeId;
 use crate::wire::Wire;
 
 /// The root directory.
@@ -71,11 +72,10 @@ impl Fat {
             return Ok(None);
         }
         let Some(layout) = Layout::new(&device.bytes(0, BOOT)?) else { return Ok(None) };
-        let id = layout.extended.vol_id;
         let facts = Facts {
             kind: "vfat",
             label: String::new(),
-            uuid: format!("{:04X}-{:04X}", id >> 16, id & 0xffff),
+            uuid: VolumeId(layout.extended.vol_id).to_string(),
             block_size: layout.cluster,
             blocks: layout.clusters.into(),
             free_blocks: 0,

@@ -21,7 +21,7 @@ pub(super) fn beside_repart(manifest: &Manifest) -> Result<()> {
             .expected("either [repart] or [boot]"));
     }
     let disk = &manifest.written.disk;
-    for (key, there, instead) in [
+    let keys = [
         ("table", disk.table.is_some_and(|table| table != Scheme::Gpt), "nothing: it is a GPT"),
         ("guid", disk.guid.is_some(), "nothing: it derives from the seed"),
         ("hybrid", disk.hybrid.is_some(), "nothing: systemd-repart makes no hybrid tables"),
@@ -30,15 +30,8 @@ pub(super) fn beside_repart(manifest: &Manifest) -> Result<()> {
         ("entries_at", disk.entries_at.is_some(), "nothing: they begin at sector 2"),
         ("boot_code", disk.boot_code.is_some(), "nothing: systemd-repart writes none"),
         ("raw", disk.raw.is_some(), "a partition with CopyBlocks"),
-    ] {
-        if there {
-            let path = KeyPath::top("disk").key(key);
-            return Err(manifest
-                .refuse(&path, format!("`{key}` means nothing beside [repart]"))
-                .expected(instead));
-        }
-    }
-    Ok(())
+    ];
+    refuse_keys(manifest, "[repart]", &keys)
 }
 
 /// Refuses keys that have no meaning beside a NixOS system.
@@ -63,7 +56,7 @@ pub(super) fn beside_nixos(manifest: &Manifest) -> Result<()> {
             .expected("either [nixos] or [repart]")
             .hint("NixSystem= of [X-Diskwright] brings a NixOS system to definitions"));
     }
-    for (key, there, instead) in [
+    let keys = [
         ("table", disk.table.is_some(), "layout"),
         ("size", disk.size.is_some(), "disk_size"),
         ("architecture", disk.architecture.is_some(), "nothing: the system says it"),
@@ -74,13 +67,17 @@ pub(super) fn beside_nixos(manifest: &Manifest) -> Result<()> {
             "nothing: nixpkgs' layouts have sectors of 512 bytes",
         ),
         ("first_lba", disk.first_lba.is_some(), "nothing: nixpkgs' layouts begin at sector 34"),
-    ] {
-        if there {
-            let path = KeyPath::top("disk").key(key);
-            return Err(manifest
-                .refuse(&path, format!("`{key}` means nothing beside [nixos]"))
-                .expected(instead));
-        }
-    }
+    ];
+    refuse_keys(manifest, "[nixos]", &keys)?;
     sector_size(manifest).map(|_| ())
+}
+
+/// Refuses the first of these keys of [disk] that is there: each with what takes its place beside the section.
+fn refuse_keys(manifest: &Manifest, section: &str, keys: &[(&'static str, bool, &str)]) -> Result<()> {
+    match keys.iter().find(|(_, there, _)| *there) {
+        Some((key, _, instead)) => Err(manifest
+            .refuse(&KeyPath::top("disk").key(*key), format!("`{key}` means nothing beside {section}"))
+            .expected(*instead)),
+        None => Ok(()),
+    }
 }
