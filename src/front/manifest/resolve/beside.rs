@@ -72,7 +72,7 @@ pub(super) fn beside_nixos(manifest: &Manifest) -> Result<()> {
     sector_size(manifest).map(|_| ())
 }
 
-/// Refuses the first of these keys of [disk] that is there: each with what takes its place beside the section.
+/// Refuses the first of these keys of `[disk]` that is there: each with what takes its place beside the section.
 fn refuse_keys(manifest: &Manifest, section: &str, keys: &[(&'static str, bool, &str)]) -> Result<()> {
     match keys.iter().find(|(_, there, _)| *there) {
         Some((key, _, instead)) => Err(manifest
