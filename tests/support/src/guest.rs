@@ -240,7 +240,7 @@ fn ends_after(seen: &[u8], cue: &str) -> bool {
 /// firmware that gets too little processor time runs into its own timeouts.
 const GUESTS: u32 = 2;
 
-/// Waits until fewer than [`GUESTS`] run, in all processes that test this build. The lock of the file stands
+/// Waits until fewer than `GUESTS` run, in all processes that test this build. The lock of the file stands
 /// for one guest; it ends with the process that holds it.
 pub fn turn() -> File {
     loop {
