@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Package:   the crate backhand 0.25.5, with mksquashfs of Debian 12 as the writer
-# Behaviour: a filesystem with more than 2048 different owners, whose table of ids has more than one block, is refused:
-#            "invalid id_table for node". A symbolic link of 256 bytes is refused, too; one of 255 bytes is read.
+# Behaviour: a filesystem with more than 2048 different owners, whose table of ids has more than one block, is refused
+#            without a word. A symbolic link of 256 bytes is refused, too; one of 255 bytes is read.
 # Rule:      Linux, Documentation/filesystems/squashfs.rst, 3.6: ids are stored in metadata blocks of 8 KiB, 2048 ids
 #            each; fs/squashfs/id.c. A link may have up to 65,535 bytes there (fs/squashfs/squashfs_fs.h, symlink_size).
 # Needs:     mksquashfs and unsquashfs, a Rust toolchain, a network.
@@ -35,7 +35,7 @@ fn main() {
     for path in std::env::args().skip(1) {
         let file = BufReader::new(std::fs::File::open(&path).unwrap());
         match backhand::FilesystemReader::from_reader(file) {
-            Err(error) => println!("{path}: refused: {error}"),
+            Err(error) => println!("{path}: refused: {error:?}"),
             Ok(volume) => {
                 let right = volume.files().filter(|node| {
                     let name = node.fullpath.display().to_string();
