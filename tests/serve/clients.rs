@@ -297,7 +297,7 @@ fn nobody_serves_and_reads() {
     }
     assert_eq!(digest(Path::new(out)), digest(Path::new(built)));
     let shell = nbdsh(uri, "print(h.pread(2, 510).hex())");
-    assert_eq!(must(&mut of_nobody(shell, &nobody)).text().trim(), "55aa");
+    assert_eq!(must(&mut of_nobody(&shell, &nobody)).text().trim(), "55aa");
     let part = folder.join("part.img");
     let mut kit = nobody(&find("nbdkit"));
     for filter in ["partition", "cow"] {
@@ -323,7 +323,7 @@ fn nobody_serves_and_reads() {
 }
 
 /// A command as another user begins it.
-fn of_nobody(command: Command, nobody: &dyn Fn(&Path) -> Command) -> Command {
+fn of_nobody(command: &Command, nobody: &dyn Fn(&Path) -> Command) -> Command {
     let mut whole = nobody(Path::new(command.get_program()));
     whole.args(command.get_args());
     whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
