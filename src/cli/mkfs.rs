@@ -214,6 +214,7 @@ impl Shared {
             closure: None,
             warnings: Vec::new(),
             beside: Vec::new(),
+            outputs: Vec::new(),
             boot: None,
         })
     }
@@ -408,13 +409,14 @@ impl Shared {
     fn run(&self, spec: &Spec) -> Result<()> {
         let work = self.common.work();
         let target = self.output.clone().map(Target::of);
-        self.common.check(target.as_ref())?;
-        let description = self.checked(spec)?;
+        self.common.check(target.as_slice())?;
+        let mut description = self.checked(spec)?;
+        self.common.fit(&mut description, target.as_slice())?;
         let folder = match self.kind() {
             From::Directory => self.source.as_deref().unwrap_or(Path::new(".")),
             From::Archive | From::Oci => Path::new("."),
         };
-        self.common.run(&description, Some(folder), target.as_ref(), &work)
+        self.common.run(&description, Some(folder), target.as_slice(), &work)
     }
 }
 

@@ -37,6 +37,11 @@ impl Container {
         }
     }
 
+    /// What all lengths of disks in this container are a multiple of.
+    pub(crate) fn step(&self, sector_size: SectorSize) -> u64 {
+        self.lengths(sector_size).step
+    }
+
     /// The length that a guest sees of a disk of `length` bytes in this container. If the container rounds
     /// up, zeros fill the rest. The backup of a GPT belongs at the end of that length.
     #[must_use]

@@ -89,9 +89,12 @@ impl Opened {
             Format::Vmdk => {
                 let create_type = match self.subformat {
                     Some(Subformat::StreamOptimized) => CreateType::StreamOptimized(Level::default()),
+                    Some(Subformat::MonolithicFlat) => CreateType::MonolithicFlat,
+                    Some(Subformat::TwoGbMaxExtentSparse) => CreateType::TwoGbMaxExtentSparse,
+                    Some(Subformat::TwoGbMaxExtentFlat) => CreateType::TwoGbMaxExtentFlat,
                     _ => CreateType::MonolithicSparse,
                 };
-                Container::Vmdk(super::vmdk::Options { create_type, adapter: self.adapter })
+                Container::Vmdk(super::vmdk::Options { create_type, adapter: self.adapter, hardware: None })
             }
         }
     }

@@ -51,7 +51,20 @@ pub struct Extra {
     pub split: Option<Bytes>,
 }
 
-/// How a disk is built and written. Only `container` and `package` change bytes of the result.
+/// What a disk becomes in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The format of the file.
+    pub container: Container,
+    /// What the container is packed into.
+    pub package: Option<Package>,
+    /// Files that appear beside it.
+    pub extra: Extra,
+    /// The length of the disk is a multiple of this.
+    pub size_multiple: Option<Bytes>,
+}
+
+/// How a disk is built and written. Only `container`, `package`, `size_multiple` and `also` change bytes of the result.
 #[derive(Clone, Debug)]
 pub struct Work {
     /// The format of the output, which limits the lengths that the disk can have.
@@ -60,6 +73,10 @@ pub struct Work {
     pub package: Option<Package>,
     /// Files that appear beside the output.
     pub extra: Extra,
+    /// The length of the disk is a multiple of this.
+    pub size_multiple: Option<Bytes>,
+    /// What else the same disk becomes. Its length is one that all of them have.
+    pub also: Vec<Form>,
     /// Worker threads, at least 1; default: as many as the machine has cores.
     pub jobs: usize,
     /// Receives the progress, and may ask to stop.
@@ -78,6 +95,8 @@ impl Default for Work {
             container: Container::Raw,
             package: None,
             extra: Extra::default(),
+            size_multiple: None,
+            also: Vec::new(),
             jobs,
             progress: Progress::default(),
             spool: None,
@@ -92,6 +111,31 @@ impl Work {
     pub fn packer(&self) -> Packer {
         let folder = self.spool.clone().unwrap_or_else(std::env::temp_dir);
         Packer::new(self.jobs, self.progress.clone(), folder)
+    }
+
+    /// What the disk becomes: the file of this work, and the others.
+    #[must_use]
+    pub fn forms(&self) -> Vec<Form> {
+        [self.form()].into_iter().chain(self.also.iter().cloned()).collect()
+    }
+
+    /// What the disk becomes in the file of this work.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        Form {
+            container: self.container.clone(),
+            package: self.package,
+            extra: self.extra,
+            size_multiple: self.size_multiple,
+        }
+    }
+
+    /// The same work for a disk that becomes `forms`, the first of which is the file that it writes.
+    #[must_use]
+    pub fn of_forms(self, forms: &[Form]) -> Self {
+        let Some((own, also)) = forms.split_first() else { return self };
+        let Form { container, package, extra, size_multiple } = own.clone();
+        Self { container, package, extra, size_multiple, also: also.to_vec(), ..self }
     }
 }
 
@@ -130,8 +174,14 @@ impl Built {
     /// # Errors
     /// [`Kind::Bug`] where the disk has sectors of a size that no disk has.
     pub fn file(&self, path: impl Into<PathBuf>, work: &Work) -> Result<OutputFile<'_>> {
-        let file = OutputFile::new(path, self.image.clone(), work.container.clone(), self.identity());
-        Ok(file.packed(work.package).with(work.extra).verified(self.verification.as_ref()))
+        Ok(self.file_as(path, &work.form()))
+    }
+
+    /// The disk as a file `path` of any of the forms that it was built for.
+    #[must_use]
+    pub fn file_as(&self, path: impl Into<PathBuf>, form: &Form) -> OutputFile<'_> {
+        let file = OutputFile::new(path, self.image.clone(), form.container.clone(), self.identity());
+        file.packed(form.package).with(form.extra).verified(self.verification.as_ref())
     }
 
     /// The file that [`Built::write`] would write, as an image: the disk in the container of `work`, for which it was built.

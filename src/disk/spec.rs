@@ -27,6 +27,8 @@ pub struct Disk {
     pub scheme: Scheme,
     /// Its size; with `None` it is as large as the partitions need.
     pub size: Option<Bytes>,
+    /// Its length is a multiple of this.
+    pub size_multiple: Option<Bytes>,
     /// Bytes in a logical sector: 512 or 4096; 1024 and 2048 only in raw images.
     pub sector_size: u32,
     /// First usable sector of a GPT; with `None` the first one after the table.
@@ -189,6 +191,7 @@ impl Disk {
         Self {
             scheme,
             size: None,
+            size_multiple: None,
             sector_size: 512,
             first_lba: None,
             array: Array::default(),

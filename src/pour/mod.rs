@@ -5,6 +5,7 @@
 //! segment covers stays a hole. Every byte has its place before the first one is written, so it does not
 //! matter which worker writes a unit, and in which way.
 
+mod device;
 pub mod digest;
 mod observed;
 pub(crate) mod ordered;
@@ -120,6 +121,10 @@ pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()>
 /// # Errors
 /// As [`pour`].
 pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result<()> {
+    output.clear(image, options.progress)?;
+    // A device has older data where zeros belong.
+    let zeros = if output.device().is_some() { Zeros::Write } else { options.zeros };
+    let options = &PourOptions { zeros, ..*options };
     let share = shares_blocks(image, output);
     let left = observed::write(image, output, share, options)?;
     let image = left.as_ref().unwrap_or(image);
@@ -197,6 +202,9 @@ fn cut(image: &Image) -> Vec<Unit> {
 /// file that is then thrown away, because the type of a filesystem does not tell (XFS may be made without
 /// reflink).
 fn shares_blocks(image: &Image, output: &Output) -> bool {
+    if output.device().is_some() {
+        return false;
+    }
     let Some(largest) = image
         .segments()
         .iter()

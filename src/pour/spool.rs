@@ -120,7 +120,7 @@ impl Spool {
     pub fn finish(self) -> Result<Image> {
         let length = self.length();
         let mut builder = Builder::new(length);
-        let files = builder.files(Arc::new(Kept { file: self.file, label: self.label, length: self.length }));
+        let files = builder.files(Arc::new(Kept::new(self.file, self.label, self.length)));
         builder.file(Bytes::ZERO, length, files, 0, 0);
         builder.finish()
     }
@@ -180,10 +180,17 @@ impl<P: Pack> Stage for Packing<'_, P> {
 
 /// The file of a finished spool, as a table of files.
 #[derive(Debug)]
-struct Kept {
+pub(crate) struct Kept {
     file: File,
     label: String,
     length: u64,
+}
+
+impl Kept {
+    /// A file that nobody else can reach, as a table of files.
+    pub(crate) const fn new(file: File, label: String, length: u64) -> Self {
+        Self { file, label, length }
+    }
 }
 
 impl Files for Kept {

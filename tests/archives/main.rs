@@ -9,9 +9,11 @@ extern crate diskwright_testing as support;
 
 mod boot;
 mod cpio;
+mod device;
 mod hostile;
 mod laid;
 mod oci;
+mod outputs;
 mod packages;
 mod raw;
 mod tar;

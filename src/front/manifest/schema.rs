@@ -9,8 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checked::Checked;
+pub use super::output::Output;
 use super::strict;
 use crate::boot::Timeout;
+use crate::container::qcow2::Compat;
+use crate::container::vmdk::Adapter;
 use crate::container::{Compression, Format, Settings, Subformat};
 use crate::disk::Size;
 use crate::filesystem::Spec;
@@ -35,6 +38,9 @@ pub struct Manifest {
     /// The partitions, in the order in which they are placed.
     #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<Partition>,
+    /// The files that the disk goes to: made from one read, all of them appear or none.
+    #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<Output>,
     /// What boots the system whose root is one of the partitions.
     #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
@@ -56,6 +62,9 @@ pub struct Disk {
     /// Size of the whole disk; default auto, as large as the partitions need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<DiskSize>,
+    /// The length of the disk is a multiple of this, such as 1MiB. A size that is given must be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_multiple: Option<Bytes>,
     /// Every id that is not given derives from this; default: derived from the manifest itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<Guid>,
@@ -96,8 +105,8 @@ pub struct Disk {
     /// Format of the output file, if neither `--format` nor its suffix decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk; default
-    /// the first.
+    /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx; monolithicSparse, streamOptimized, monolithicFlat,
+    /// twoGbMaxExtentSparse or twoGbMaxExtentFlat for vmdk; default the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subformat: Option<Subformat>,
     /// How the data of the output file is compressed: none, zlib or zstd for qcow2, zlib for a streamOptimized vmdk;
@@ -111,6 +120,16 @@ pub struct Disk {
     /// Size of a cluster of a qcow2: a power of two from 512 to 2MiB; default 64KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<Bytes>,
+    /// Version of a qcow2 by the QEMU that reads it: 0.10 (version 2) or 1.1 (version 3, default).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compat: Option<Compat>,
+    /// Controller that a vmdk is for: ide (default), buslogic, lsilogic (default of streamOptimized) or legacyESX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
+    /// Version of virtual hardware that a vmdk is for: 3 to 99, default 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3, max = 99))]
+    pub hardware_version: Option<u8>,
 }
 
 impl Disk {
@@ -122,6 +141,9 @@ impl Disk {
             compress: self.compress,
             level: self.level,
             cluster_size: self.cluster_size,
+            compat: self.compat,
+            adapter: self.adapter,
+            hardware_version: self.hardware_version,
         }
     }
 
@@ -133,6 +155,9 @@ impl Disk {
             compress: None,
             level: None,
             cluster_size: None,
+            compat: None,
+            adapter: None,
+            hardware_version: None,
             ..self.clone()
         }
     }

@@ -153,7 +153,8 @@ impl Maker<'_> {
         }
         let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
         let locator = Box::new(Keys { section: path.clone(), places, scheme: disk.scheme, size: disk.size });
-        Ok(Description { disk, locator, settings, closure, warnings, beside: Vec::new(), boot: None })
+        let (outputs, beside) = (Vec::new(), Vec::new());
+        Ok(Description { disk, locator, settings, outputs, closure, warnings, beside, boot: None })
     }
 
     /// The root filesystem, and the key that brings each of its entries.

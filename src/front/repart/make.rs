@@ -74,6 +74,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         settings: Settings::default(),
         closure: None,
         warnings: warnings.into_iter().map(Warning).collect(),
+        outputs: Vec::new(),
         beside: Vec::new(),
         boot: None,
     };

@@ -14,10 +14,11 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 15] = [
+const TABLES: [(&str, &str); 16] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[disk.raw]]`", "Raw"),
+    ("`[[output]]`", "Output"),
     ("`[boot]`", "Boot"),
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),

@@ -76,6 +76,7 @@ pub(super) fn describe(manifest: Arc<Manifest>, epoch: Option<i64>, work: &Work)
         settings,
         closure: None,
         warnings: told.into_inner(),
+        outputs: Vec::new(),
         beside: Vec::new(),
         boot: None,
     })
