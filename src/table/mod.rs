@@ -17,6 +17,7 @@ mod mbr;
 mod place;
 mod processors;
 pub mod read;
+pub(crate) mod structure;
 mod types;
 
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Master boot record, with an extended partition for the logical ones. There is no standard; this is the
 //! common ground of Linux (`block/partitions/msdos.c`), util-linux (`libfdisk/src/dos.c`) and parted.
 
-mod read;
+pub(super) mod read;
 
 pub(super) use read::read;
 
@@ -23,7 +23,7 @@ const LINK: u8 = 0x05;
 /// Types that a wish cannot ask for: unused, extended (three), protective.
 const RESERVED: [u8; 5] = [0x00, 0x05, 0x0f, 0x85, PROTECTIVE];
 /// Bytes in a sector; an MBR is only written for this size.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 /// Space reserved before a logical partition for its boot record: 2048 sectors, as in util-linux, so that
 /// both are aligned.
 pub(super) const LEAD: Bytes = Bytes::new(MIB);
