@@ -1,8 +1,10 @@
 //! Master boot record, with an extended partition for the logical ones. There is no standard; this is the
 //! common ground of Linux (`block/partitions/msdos.c`), util-linux (`libfdisk/src/dos.c`) and parted.
 
+mod grow;
 pub(super) mod read;
 
+pub(super) use grow::{grow, is_extended, longer, put};
 pub(super) use read::read;
 
 use crate::error::{Error, Result};

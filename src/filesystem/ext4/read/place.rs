@@ -42,7 +42,7 @@ fn in_group(volume: &Ext4, number: u64, offset: u64) -> Result<Option<String>> {
         )));
     }
     let each = layout.descriptors_per_block();
-    let descriptors = layout.descriptor_blocks();
+    let descriptors = layout.common_blocks(number).min(layout.descriptor_blocks());
     let first = if number == 0 { layout.superblock_block() + 1 } else { start + 1 };
     if layout.has_superblock(number) && (first..first + descriptors).contains(&block) {
         let of = (block - first) * each + within / layout.descriptor;
