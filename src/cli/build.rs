@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::job::{Common, Goal, Target};
+use super::standard::standard_input;
 use crate::container::same_file;
 use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
 use crate::front::Description;
 use crate::front::manifest::Manifest;
 use crate::front::output::Output;
+use crate::progress::Progress;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -48,10 +50,12 @@ pub(super) struct Args {
     common: Common,
 }
 
-/// The manifest at `path`; `-` is standard input.
-pub(super) fn load(path: &Path) -> Result<Manifest> {
+/// The manifest at `path`; `-` is standard input, until `progress` says to stop.
+pub(super) fn load(path: &Path, progress: &Progress) -> Result<Manifest> {
     if path.as_os_str() == "-" {
-        Manifest::read(std::io::stdin().lock(), Path::new("<stdin>"), Path::new("."))
+        let read = Manifest::read(standard_input(progress)?, Path::new("<stdin>"), Path::new("."));
+        // If a signal ended the read, the signal is the cause.
+        progress.check().and(read)
     } else {
         super::check_path(path)?;
         Manifest::load(path)
@@ -60,7 +64,7 @@ pub(super) fn load(path: &Path) -> Result<Manifest> {
 
 /// The disk that the arguments describe.
 pub(super) fn described(args: &Args, work: &Work) -> Result<Description> {
-    load(&args.manifest)?.describe(super::job::epoch()?, work)
+    load(&args.manifest, &work.progress)?.describe(super::job::epoch()?, work)
 }
 
 /// Runs `build`.
@@ -68,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut work = args.common.work();
     let mut targets: Vec<Target> = args.output.iter().cloned().map(Target::of).collect();
     args.common.check(&targets)?;
-    let manifest = load(&args.manifest)?;
+    let manifest = load(&args.manifest, &work.progress)?;
     let folder = manifest.folder().to_owned();
     // What has to be built to find sizes lies beside the output.
     if let Some(Target::File(path)) = targets.first() {

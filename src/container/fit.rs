@@ -62,6 +62,19 @@ impl Container {
         })
     }
 
+    /// The warning that the container does not say how long a sector of its disk is, where that is not 512 bytes.
+    pub(crate) fn sectors_untold(&self, sector_size: SectorSize) -> Option<Warning> {
+        let untold = matches!(self, Self::Raw | Self::Qcow2(_)) && sector_size != SectorSize::B512;
+        untold.then(|| {
+            Warning(format!(
+                "{} does not record that sectors have {bytes} bytes; a guest sees 512 unless its device says so \
+                 (QEMU: logical_block_size={bytes})",
+                self.format(),
+                bytes = sector_size.get(),
+            ))
+        })
+    }
+
     /// Refuses a length that the container would round up.
     ///
     /// # Errors

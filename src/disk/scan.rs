@@ -107,6 +107,10 @@ impl Reading<'_> {
         })?;
         let mut builder = tree::Builder::new(self.time);
         builder.begin_boot_with_data(self.boot);
+        let reads = |entry: &Entry| matches!(entry.payload, Payload::Source { .. } | Payload::Glob { .. });
+        if entries.iter().any(reads) {
+            fakeroot::warning_here().into_iter().for_each(|warning| builder.warn(warning));
+        }
         let mut named = Vec::new();
         for ((number, entry), span) in entries.iter().enumerate().zip(spans) {
             self.progress.check()?;

@@ -14,7 +14,7 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 16] = [
+const TABLES: [(&str, &str); 17] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[disk.raw]]`", "Raw"),
@@ -29,6 +29,7 @@ const TABLES: [(&str, &str); 16] = [
     ("`uki` of an entry", "Uki"),
     ("`[nixos]`", "Nixos"),
     ("An entry of `nixos.contents`", "NixosContent"),
+    ("An entry of `nixos.datasets`", "NixosDataset"),
     ("`[repart]`", "Repart"),
     ("An entry of `repart.join_signature`", "JoinedSignature"),
 ];
