@@ -29,7 +29,8 @@ const LOWER: [&str; 22] = [
 ];
 
 /// Modules beside the description of a disk, and above it: none of the lower ones names them.
-const UPPER: [&str; 9] = ["boot", "cli", "convert", "disk", "front", "inspect", "look", "nix", "vm"];
+const UPPER: [&str; 10] =
+    ["boot", "cli", "convert", "resize", "disk", "front", "inspect", "look", "nix", "vm"];
 
 /// What is neither: the top of the crate, and the list of all structures, which names every format.
 const TOP: [&str; 3] = ["lib", "main", "structures"];
