@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::permissions::Table;
 use super::scan::glob;
 use crate::archive::Archive;
 use crate::boot::uki::Uki;
@@ -145,6 +146,13 @@ pub enum Payload {
         /// Whether that is also for all that is below.
         below: bool,
     },
+    /// What a table says of names below the target, when all other entries are in place.
+    Table {
+        /// The table.
+        table: Table,
+        /// The time of what it makes.
+        time: Time,
+    },
     /// A directory, device or named pipe.
     Node {
         /// What it is.
@@ -202,6 +210,7 @@ impl Payload {
             | Self::Node { .. }
             | Self::Attributes { .. }
             | Self::Change { .. }
+            | Self::Table { .. }
             | Self::Fallback { .. } => true,
             Self::Source { .. }
             | Self::Glob { .. }

@@ -5,6 +5,7 @@
 //! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
 //! | what boots the system on a disk | [`boot`] |
+//! | tables of permissions and devices | [`permissions`] |
 //! | partitions of dm-verity | [`verity`] |
 //! | the stages that give every byte its place | `stages` |
 //! | a report for people and machines | [`report`] |
@@ -13,6 +14,7 @@ pub mod boot;
 mod contents;
 mod derived;
 mod files;
+pub mod permissions;
 mod raw;
 pub mod report;
 mod scan;

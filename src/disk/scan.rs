@@ -170,6 +170,11 @@ impl Reading<'_> {
             builder.own(*origin, ids);
         }
         for (number, entry) in entries.iter().enumerate() {
+            if let Payload::Table { table, time } = &entry.payload {
+                let origin = builder.origin(self.subject(number));
+                let applied = table.apply(builder, (&entry.target, *time), origin);
+                applied.map_err(|error| self.blame(error, number))?;
+            }
             let Payload::Change { change, below } = &entry.payload else { continue };
             let mut changed = || -> Result<()> {
                 let mut change = change.clone();
@@ -209,7 +214,7 @@ impl Reading<'_> {
                 builder.layers(target, &layers, (rules, xattrs), origin)
             }
             // An empty list is not a mistake. Metadata changes when everything is there.
-            Payload::Store { .. } | Payload::Change { .. } => Ok(()),
+            Payload::Store { .. } | Payload::Change { .. } | Payload::Table { .. } => Ok(()),
             Payload::Source { .. } | Payload::Glob { .. } | Payload::Closure { .. } => {
                 Err(Error::bug("an entry that copies brought nothing"))
             }
@@ -264,6 +269,7 @@ pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
             }
             Payload::Archive { archive, .. } => archive.path().and_then(|path| above(&path.to_owned())),
             Payload::Change { .. }
+            | Payload::Table { .. }
             | Payload::Text { .. }
             | Payload::Template { .. }
             | Payload::Slice { .. }
@@ -323,6 +329,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
         }
         Payload::Archive { .. }
         | Payload::Change { .. }
+        | Payload::Table { .. }
         | Payload::Text { .. }
         | Payload::Template { .. }
         | Payload::Uki { .. }

@@ -39,6 +39,8 @@ pub struct Disk {
     pub guid: Option<Uuid>,
     /// Signature of an MBR; with `None` it derives from the seed.
     pub signature: Option<u32>,
+    /// What places that are not given are a multiple of; with `None` 1 MiB.
+    pub align: Option<Bytes>,
     /// The array of entries of a GPT.
     pub array: Array,
     /// Numbers of the partitions that a hybrid MBR shows; empty for a protective MBR.
@@ -194,6 +196,7 @@ impl Disk {
             size_multiple: None,
             sector_size: 512,
             first_lba: None,
+            align: None,
             array: Array::default(),
             seed,
             guid: None,

@@ -39,7 +39,7 @@ fn disk(folder: &Path, length: u64) -> (PathBuf, Vec<u8>) {
     (manifest, std::fs::read(out).unwrap())
 }
 
-const LENGTH: u64 = 80 << 20;
+const LENGTH: u64 = 192 << 20;
 
 #[test]
 fn a_device_becomes_the_disk_and_nothing_of_its_past_is_left() {

@@ -341,7 +341,7 @@ impl<'a> Stages<'a> {
     fn whole(&self, size: Bytes) -> table::Size {
         table::Size::Exactly(match self.disk.scheme {
             Scheme::None => size.round_up(u64::from(self.disk.sector_size)),
-            Scheme::Gpt | Scheme::Mbr => size.round_up(table::GRAIN),
+            Scheme::Gpt | Scheme::Mbr => size.round_up(self.disk.align.map_or(table::GRAIN, Bytes::get)),
         })
     }
 

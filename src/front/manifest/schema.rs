@@ -89,6 +89,9 @@ pub struct Disk {
     /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_lba: Option<u64>,
+    /// What the places of partitions without a start are a multiple of, and sizes of auto; default 1MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub align: Option<Bytes>,
     /// How many partitions the GPT can have: 1 to 16384; default 128. Fewer than 128 make space for a boot loader before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16384))]
@@ -387,16 +390,29 @@ pub struct Uki {
 }
 
 /// The keys for the content of an entry. Each entry has exactly one of them.
-pub(super) const WHAT: [&str; 11] =
-    ["source", "tar", "oci", "cpio", "closure", "text", "uki", "symlink", "directory", "device", "metadata"];
+pub(super) const WHAT: [&str; 13] = [
+    "source",
+    "tar",
+    "oci",
+    "cpio",
+    "closure",
+    "text",
+    "uki",
+    "symlink",
+    "directory",
+    "device",
+    "metadata",
+    "device_table",
+    "pseudo",
+];
 
 /// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
 fn brings(key: &str) -> serde_json::Value {
     serde_json::json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
 }
 
-/// One thing that a filesystem holds: exactly one of source, tar, oci, cpio, closure, text, uki, symlink, directory, device
-/// and metadata, at a target.
+/// One thing that a filesystem holds: exactly one of source, tar, oci, cpio, closure, text, uki, symlink, directory, device,
+/// metadata, device_table and pseudo, at a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = WHAT.map(brings)))]
@@ -461,6 +477,13 @@ pub struct Entry {
     /// Which platform of an oci source, where there are several, such as linux/arm64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// A file with a device table, as genext2fs and Buildroot have them: devices, directories and permissions below target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_table: Option<String>,
+    /// A file with definitions of pseudo files, as mksquashfs has them: devices, directories, links, permissions and
+    /// attributes below target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pseudo: Option<String>,
     /// Permissions. For a source they replace those of the file or directory itself, but not those below it;
     /// default those of the host. For other entries the default is 0755 for a directory and 0644 for text and
     /// devices.

@@ -216,6 +216,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
         first_lba: written.first_lba.map(Sectors::new),
         guid,
         signature,
+        align: written.align,
         array: Array {
             entries: written.entries.unwrap_or(Array::default().entries),
             lba: written.entries_at.map(Sectors::new),
@@ -265,6 +266,7 @@ fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
         ("guid", disk.guid.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),
         ("hybrid", disk.hybrid.is_some(), &[Scheme::Gpt]),
         ("first_lba", disk.first_lba.is_some(), &[Scheme::Gpt]),
+        ("align", disk.align.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
         ("entries", disk.entries.is_some(), &[Scheme::Gpt]),
         ("entries_at", disk.entries_at.is_some(), &[Scheme::Gpt]),
         ("boot_code", disk.boot_code.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
