@@ -7,7 +7,8 @@
 //! ```text
 //! front ends                          stages                                                         ends
 //! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► pack ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
-//! nixos, you                          threads threads  pure    pure    threads   pure               pure         threads
+//! nixos, repart,                      threads threads  pure    pure    threads   pure               pure         threads
+//! boot, you
 //! ```
 //!
 //! | what | module |

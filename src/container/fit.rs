@@ -54,7 +54,7 @@ impl Container {
         let seen = self.disk_length(length, sector_size);
         (seen != length).then(|| {
             Warning(format!(
-                "the disk has {} bytes, and {} in {}, which has none of exactly its length; zeros follow it",
+                "the disk has {} bytes, and {} in {}, which holds no disk of exactly this length; zeros follow it",
                 length.get(),
                 seen.get(),
                 self.described()

@@ -34,7 +34,7 @@ pub(crate) const LONGEST_PATH: usize = 4095;
 pub(crate) fn elsewhere(path: &str) -> Option<(&'static str, &'static str)> {
     let scheme = path.split_once("://").map(|(scheme, _)| scheme);
     if path == "~" || path.starts_with("~/") {
-        Some(("`~` stands for nobody's home here", "write the whole path"))
+        Some(("`~` is not expanded here", "write the whole path"))
     } else if scheme.is_some_and(|scheme| {
         !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
     }) {

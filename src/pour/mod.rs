@@ -1,4 +1,5 @@
-//! The pour: writes one image to one file, in parallel, and keeps its holes. Only this module writes images.
+//! The pour: writes one image to one file, in parallel, and keeps its holes. What has to be compressed as a
+//! whole, a package or the growth of a qcow2 in place are streams and files of their own modules.
 //!
 //! The image is cut into units of a few MiB. Each worker takes the next unit, gathers its segments in a
 //! buffer (so that thousands of small files become few large writes), and writes runs of bytes. What no

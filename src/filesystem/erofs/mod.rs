@@ -153,7 +153,7 @@ impl Parameters {
     fn new(options: &Options, at: &Placement) -> Result<Self> {
         let label = options.label.clone().unwrap_or_default();
         if label.len() > LONGEST_LABEL || label.contains('\0') {
-            return Err(Error::new(Kind::Manifest, "an erofs label cannot be that")
+            return Err(Error::new(Kind::Manifest, "this cannot be the label of an EROFS filesystem")
                 .about("label")
                 .expected(format!("at most {LONGEST_LABEL} bytes without NUL"))
                 .found(format!("{} bytes: {}", label.len(), printable(label.as_bytes()))));

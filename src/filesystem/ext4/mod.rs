@@ -239,7 +239,7 @@ const LONGEST_LABEL: usize = 16;
 pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
     let options = &Parameters::new(options, at)?;
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
-        return Err(Error::new(Kind::Manifest, "an ext4 label cannot be that")
+        return Err(Error::new(Kind::Manifest, "this cannot be the label of an ext4 filesystem")
             .about("label")
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));

@@ -340,7 +340,7 @@ fn sources_go_where_rsync_would_put_them() {
 #[test]
 fn paths_of_shells_and_browsers_are_known() {
     let bench = Bench::new();
-    let (home, url) = ("`~` stands for nobody's home here", "not behind a URL");
+    let (home, url) = ("`~` is not expanded here", "not behind a URL");
     bench.write("image.toml", "version = 1\n[[partition]]\nimage = \"~/root.img\"\n");
     for (arguments, words) in [
         (&["build", "~/disk.toml", "-o", "x.img"][..], home),
