@@ -1,4 +1,4 @@
-//! Converts an image from one container to another, creates an empty one, and makes one larger.
+//! Converts an image from one container to another, and creates an empty one.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -8,8 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::container::{
-    Container, Format, Identity, OpenOptions, Opened, SectorSize, open_alone, open_file, open_to_change,
-    qcow2, same_file, vmdk,
+    Container, Identity, OpenOptions, Opened, SectorSize, open_file, qcow2, same_file, vmdk,
 };
 use crate::error::{Error, Kind, Result, Warning};
 use crate::host::folder_of;
@@ -140,7 +139,7 @@ fn check_end(container: &Container, length: Bytes, sector_size: SectorSize) -> R
     container.check_length(length, sector_size).map_err(|error| {
         let seen = container.disk_length(length, sector_size);
         error.why("the backup of its GPT has to be at its end").hint(format!(
-            "resize the source to {seen} and move the backup there (sgdisk -e), or take another format or subformat"
+            "resize the source to {seen} (diskwright resize moves the backup there), or take another format or subformat"
         ))
     })
 }
@@ -180,7 +179,7 @@ fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
 
 /// The UUID that ids inside a container derive from if there is no seed. It follows from the size of the disk
 /// and all its bytes, so equal disks get equal ids, and different disks different ids.
-fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
+pub(crate) fn id_of(length: Bytes, fingerprint: u128) -> Uuid {
     let mut hash = Sha256::new();
     hash.update(length.get().to_le_bytes());
     hash.update(fingerprint.to_le_bytes());
@@ -251,65 +250,5 @@ pub fn create(
     let sector_size = options.sector_size.unwrap_or_default();
     let identity = Identity { seed: id_of(size, 0), id: None, time: options.time, sector_size };
     container.write(&image, &identity, path, &PourOptions::new(options.jobs, options.progress))?;
-    Ok(container.lengthened(size, sector_size).into_iter().collect())
-}
-
-/// Makes the disk in `path` larger, and keeps its format, kind and compression.
-///
-/// A raw file only gets longer. The header of a qcow2 file is changed in one write. Files of other formats
-/// are written anew beside the old file and replace it when they are complete; they keep its id, mode and
-/// owner.
-///
-/// If the format has no disk of exactly this size, the disk is longer, and a warning says so.
-///
-/// # Errors
-/// [`Kind::Usage`] where the disk would get smaller, where its format cannot grow, and where a file that is
-/// written anew has several names; otherwise as [`convert`].
-pub fn resize(
-    path: &Path,
-    size: Bytes,
-    format: Option<Format>,
-    jobs: usize,
-    progress: &Progress,
-) -> Result<Vec<Warning>> {
-    // Only the header of an overlay changes, so its backing file is not read.
-    let opened = open_alone(path, format)?;
-    let now = opened.image.length();
-    if size < now {
-        return Err(Error::new(Kind::Usage, "an image is not made smaller: data would be lost")
-            .at(path)
-            .expected(format!("at least {}", now.in_full()))
-            .found(size.in_full())
-            .or_hint(size.unit_forgotten()));
-    }
-    let container = opened.container();
-    let sector_size = opened.sector_size.unwrap_or_default();
-    match opened.format {
-        Format::Raw => {
-            let file = open_to_change(path)?;
-            let failed = |error| Error::io(Kind::Output, "cannot make the image larger", path, error);
-            if !file.metadata().map_err(failed)?.is_file() {
-                return Err(Error::new(Kind::Usage, "a device has the size that it has").at(path));
-            }
-            file.set_len(size.get()).map_err(failed)?;
-        }
-        Format::Qcow2 => qcow2::grow(path, size)?,
-        Format::Vhd | Format::Vdi | Format::Vmdk | Format::Vhdx => {
-            // A program that uses the old file would go on writing to it after it is replaced. So the file
-            // stays locked until then.
-            let old = open_to_change(path)?;
-            let mut larger = Builder::new(size);
-            larger.put(Bytes::ZERO, &opened.image.whole());
-            let options = PourOptions::new(jobs, progress);
-            let sparse = without_zeros(&larger.finish()?, &options)?;
-            let identity = Identity {
-                seed: id_of(size, sparse.fingerprint),
-                id: opened.id,
-                time: opened.time.unwrap_or(0),
-                sector_size,
-            };
-            container.replace(&sparse.image, &identity, path, &old, &options)?;
-        }
-    }
     Ok(container.lengthened(size, sector_size).into_iter().collect())
 }

@@ -19,7 +19,7 @@
 //! | the bytes of a partition table, and tables that can be read | [`table`] |
 //! | the picture of a disk, its slices, and cursors that read it | [`image`] |
 //! | threads and output: pour, stream, ordered pipeline, spool, digests | [`pour`] |
-//! | the file formats it is written in, from one to another, and what is in one | [`container`], [`convert`], [`inspect`] |
+//! | the file formats it is written in, from one to another, larger, and what is in one | [`container`], [`convert`], [`mod@resize`], [`inspect`] |
 //! | a system in QEMU, from a disk that was never written | [`vm`] |
 //! | images over NBD, without writing them | [`serve`] |
 //! | names, metadata and bytes of the files in any image | [`look`] |
@@ -90,6 +90,7 @@ mod numbers;
 pub mod package;
 pub mod pour;
 pub mod progress;
+pub mod resize;
 pub mod serve;
 #[doc(hidden)]
 pub mod structures;

@@ -15,6 +15,7 @@ use crate::convert::{self, open_stream};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::inspect::inspect;
 use crate::progress::Progress;
+use crate::resize::{self, Grow};
 use crate::units::Bytes;
 
 /// How the source image is opened.
@@ -277,8 +278,11 @@ fn is_below(path: &Path, below: &Path, format: Format, named: Option<&Path>) -> 
 #[command(after_help = "Examples:
   diskwright resize disk.qcow2 100GiB
   diskwright resize disk.img +10GiB
+  diskwright resize disk.img 20GiB --grow partition
 
-The partitions in it stay as they are; the system in the image grows them when it boots.")]
+The backup of a GPT moves to the end of the disk, the last partition takes the new space, and an ext2, ext3 or ext4 \
+filesystem in it grows too. Other filesystems grow when the system in the image boots; a warning says so. What is \
+written anew replaces the old file when it is complete, so a failure changes nothing.")]
 pub(super) struct Resize {
     /// Image to make larger
     #[arg(value_name = "IMAGE")]
@@ -289,6 +293,13 @@ pub(super) struct Resize {
     /// Format of the image [default: what its bytes say]
     #[arg(long = "format", value_name = "FORMAT")]
     from: Option<Format>,
+    /// What grows with the disk: auto (as much as can), disk (nothing), partition (the table and the last partition), or
+    /// filesystem (that and its ext4, or an error)
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    grow: Grow,
+    /// Print what grew as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     jobs: Jobs,
 }
@@ -308,8 +319,21 @@ pub(super) fn resize(args: &Resize) -> Result<()> {
     let progress = Progress::default();
     watch(&progress.stop_flag())?;
     let bar = Bar::start(&progress);
-    let warnings = convert::resize(&args.image, size, args.from, args.jobs.count(), &progress)?;
+    let options =
+        resize::Options { format: args.from, grow: args.grow, jobs: args.jobs.count(), progress: &progress };
+    let report = resize::resize(&args.image, size, &options)?;
     drop(bar);
-    warn(&warnings);
-    Ok(())
+    warn(&report.warnings);
+    let text = if args.json {
+        let mut text = serde_json::to_string_pretty(&report)
+            .map_err(|error| Error::bug("a report is no JSON").because(error))?;
+        text.push('\n');
+        text
+    } else {
+        let line = |grown: &resize::Grown| {
+            format!("{}: {} to {}\n", grown.what, Bytes::new(grown.from), Bytes::new(grown.to))
+        };
+        report.grown.iter().map(line).collect()
+    };
+    super::print(text.as_bytes())
 }

@@ -151,6 +151,20 @@ pub(crate) fn check(opened: &Opened) -> Result<Vec<String>> {
     Ok(all)
 }
 
+/// The name of the structure at byte `at` of the file of an open image.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn structure(opened: &Opened, at: u64) -> Result<String> {
+    let Some(path) = opened.files.first() else { return Err(Error::bug("an image has no file")) };
+    let source = Source::noting(path)?;
+    let descriptor = opened.format == Format::Vmdk && vmdk::is_descriptor(&source.read_some(0, 512)?);
+    if !descriptor {
+        open_source(&source, Some(opened.format), Chain::Ignored, &mut Vec::new())?;
+    }
+    super::structure::named_at(&source, opened.format, descriptor, at)
+}
+
 /// Opens the image at `path` alone: the data of a backing file is missing in it.
 ///
 /// # Errors

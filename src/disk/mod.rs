@@ -40,6 +40,7 @@ pub use contents::{Contents, Entry, Payload, Piece};
 pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
 pub use files::{OutputFile, write};
 use report::Report;
+pub(crate) use scan::closure;
 pub use spec::{Body, BootArea, Disk, Guid, Partition, Raw, Size};
 
 /// Files that appear beside an output, and whether it is one file.

@@ -419,7 +419,7 @@ fn names(folder: &Path) -> Result<Vec<OsString>> {
 }
 
 /// The store paths that `path` lists, or `path/store-paths` if it is a directory: sorted, without duplicates.
-fn closure(path: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn closure(path: &Path) -> Result<BTreeSet<PathBuf>> {
     let failed = |path: &Path, error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let what = if missing { "the closure does not exist" } else { "cannot read the closure" };

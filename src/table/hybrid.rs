@@ -3,12 +3,15 @@
 //! Source: gdisk 1.0.9, `GPTDataTextUI::MakeHybrid` and `MBRData::MakePart`. No standard has it. UEFI only
 //! allows the protective MBR, so a hybrid MBR is written only on request.
 
-use super::format::{ACTIVE, BootRecord, PROTECTIVE, PartitionRecord};
+use super::format::{ACTIVE, BootRecord, PROTECTIVE, PartitionRecord, RECORD_AT};
+use super::grow::{Last, Moved};
 use super::mbr::{self, Entry};
 use super::read::Table;
 use super::{Placed, Plan, Refusal, Request};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warning};
+use crate::image::Slice;
 use crate::units::Sectors;
+use crate::wire::Wire;
 
 /// How many partitions of the GPT fit beside the protective entry.
 const SHOWN: usize = 3;
@@ -109,6 +112,44 @@ pub(super) fn shown(record: &BootRecord, table: &Table) -> Vec<u32> {
     };
     let shown = |record: &&PartitionRecord| !record.is_unused() && record.os_type != PROTECTIVE;
     record.partition_record.iter().filter(shown).filter_map(number).collect()
+}
+
+/// Fits the boot record to a disk with last sector `end` and to its last partition.
+pub(super) fn grow(
+    disk: &Slice,
+    table: &Table,
+    end: u64,
+    last: Option<&Last>,
+    moved: &mut Moved,
+) -> Result<()> {
+    let Ok(record) = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?) else { return Ok(()) };
+    let alone = record.partition_record.iter().filter(|own| own.os_type != 0).count() == 1;
+    for (slot, own) in (0..).zip(&record.partition_record) {
+        if own.os_type == PROTECTIVE && alone && own.starting_lba == 1 && own.size_in_lba != u32::MAX {
+            let size_in_lba = u32::try_from(end).unwrap_or(u32::MAX);
+            mbr::put(
+                &mut moved.patch,
+                0,
+                slot,
+                &PartitionRecord { size_in_lba, ending_chs: [0xff; 3], ..own.clone() },
+            );
+        }
+        let at = |lba: u32| Sectors::new(lba.into()).bytes(table.sector_size);
+        let shows = |last: &&Last| last.offset == at(own.starting_lba) && last.from == at(own.size_in_lba);
+        let Some(last) = last.filter(|last| own.os_type != PROTECTIVE && last.to > last.from).filter(shows)
+        else {
+            continue;
+        };
+        match mbr::longer(own, last)? {
+            Some(longer) => mbr::put(&mut moved.patch, 0, slot, &longer),
+            None => moved.notes.push(Warning(format!(
+                "the hybrid MBR shows partition {} as long as it was: it reaches only the first {} of the disk",
+                last.number,
+                mbr::reach().human()
+            ))),
+        }
+    }
+    Ok(())
 }
 
 /// The faults of the boot record of a disk of `total` sectors with a GPT (UEFI 2.10, 5.2.3).

@@ -12,11 +12,13 @@
 mod attributes;
 pub(crate) mod format;
 mod gpt;
+mod grow;
 mod hybrid;
 mod mbr;
 mod place;
 mod processors;
 pub mod read;
+pub(crate) mod structure;
 mod types;
 
 use uuid::Uuid;
@@ -26,6 +28,7 @@ use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
 pub use attributes::{Attribute, names as attribute_names};
+pub(crate) use grow::grow;
 pub use place::{GRAIN, numbers, place};
 pub use read::read;
 pub use types::{Architecture, Type};

@@ -25,6 +25,7 @@ mod observed;
 mod pages;
 mod partitions;
 mod read;
+mod resize;
 mod slices;
 mod sources;
 mod squashfs;

@@ -14,5 +14,6 @@ mod copy;
 mod diff;
 mod ext;
 mod list;
+mod names;
 mod planted;
 mod report;

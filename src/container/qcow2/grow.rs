@@ -32,22 +32,7 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     let source = Source::open(path)?;
     let info = Info::read(&source)?;
     let size = LENGTHS.round_up(size).get();
-    let refuse = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what).at(path).hint(hint));
-    if info.snapshots > 0 {
-        return refuse(
-            "an image with snapshots is not made larger",
-            "delete them first (qemu-img snapshot -d), or convert it into a new image",
-        );
-    }
-    if info.autoclear != 0 {
-        return refuse(
-            "an image with bitmaps is not made larger",
-            "remove them first (qemu-img bitmap --remove)",
-        );
-    }
-    if info.dirty() {
-        return refuse("the image was not closed properly", "repair it first (qemu-img check -r all)");
-    }
+    check_state(path, &info)?;
     let entries = size.div_ceil(info.covered()).max(info.l1.entries);
     if entries * 8 > MOST_L1 {
         return Err(Error::new(Kind::Capacity, "the disk is too large for qcow2 with this cluster size")
@@ -73,6 +58,36 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
         });
     }
     stretch(&source, &info, &file, size, entries)
+}
+
+/// Whether the file is in a state in which its disk can become larger, in place or anew.
+///
+/// # Errors
+/// [`Kind::Usage`] as [`grow`].
+pub fn check_growth(path: &Path) -> Result<()> {
+    let source = Source::open(path)?;
+    check_state(path, &Info::read(&source)?)
+}
+
+/// Refuses snapshots and bitmaps, which record the smaller size, and a file that was not closed properly.
+fn check_state(path: &Path, info: &Info) -> Result<()> {
+    let refuse = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what).at(path).hint(hint));
+    if info.snapshots > 0 {
+        return refuse(
+            "an image with snapshots is not made larger",
+            "delete them first (qemu-img snapshot -d), or convert it into a new image",
+        );
+    }
+    if info.autoclear != 0 {
+        return refuse(
+            "an image with bitmaps is not made larger",
+            "remove them first (qemu-img bitmap --remove)",
+        );
+    }
+    if info.dirty() {
+        return refuse("the image was not closed properly", "repair it first (qemu-img check -r all)");
+    }
+    Ok(())
 }
 
 /// Gives the file a level 1 table of `entries`, and its disk `size`.

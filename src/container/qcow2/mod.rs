@@ -27,7 +27,7 @@ use format::{COPIED, Head, Level1, RefcountSizes, RefcountTable};
 pub(super) use compress::compress;
 pub use format::ClusterSize;
 pub(crate) use format::STRUCTURES;
-pub use grow::grow;
+pub use grow::{check_growth, grow};
 
 /// The options of a qcow2 file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

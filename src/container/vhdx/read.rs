@@ -88,6 +88,23 @@ pub(in crate::container) fn check(source: &Arc<Source>) -> Result<Vec<String>> {
     Ok(faults)
 }
 
+/// The name of the region at byte `at`, and where that region begins; `None` for one that is not known.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(in crate::container) fn region(source: &Arc<Source>, at: u64) -> Result<Option<(&'static str, u64)>> {
+    let disk = Disk::read(source)?;
+    let Region { offset, length } = disk.metadata;
+    let table = Region { offset, length: METADATA_TABLE };
+    let known = [
+        (disk.bat, "the block allocation table"),
+        (table, "the metadata table"),
+        (Region { offset, length }, "the items of metadata"),
+    ];
+    let has = |region: &Region| (region.offset..region.offset + region.length).contains(&at);
+    Ok(known.into_iter().find(|(region, _)| has(region)).map(|(region, name)| (name, region.offset)))
+}
+
 /// The values of headers, regions and metadata.
 #[derive(Debug)]
 struct Disk {
@@ -95,6 +112,7 @@ struct Disk {
     header: Current,
     regions: Vec<Region>,
     bat: Region,
+    metadata: Region,
     size: u64,
     sector: SectorSize,
     physical: SectorSize,
@@ -151,7 +169,7 @@ impl Disk {
         }
         let Guid(id) = items.value(DISK_ID)?;
         let geometry = Geometry::new(size, block, sector.get());
-        let disk = Self { view, header, regions, bat, size, sector, physical, flags, geometry, id };
+        let disk = Self { view, header, regions, bat, metadata, size, sector, physical, flags, geometry, id };
         if disk.geometry.entries() * 8 > bat.length {
             return Err(source
                 .wrong("the block allocation table is too small for the disk", bat.offset)

@@ -1,5 +1,6 @@
 //! GUID partition table. UEFI specification 2.10, chapter 5.3; the protective MBR is in 5.2.3.
 
+mod grow;
 mod read;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use crate::table::format::{GptEntry, GptHeader, PROTECTIVE};
 use crate::table::mbr::{self, Entry};
 use crate::table::place::taken;
+pub(super) use grow::grow;
 pub(super) use read::read;
 
 use crate::error::{Error, Result};
@@ -22,7 +24,7 @@ const MOST_ENTRIES: u32 = 16_384;
 /// UTF-16 units in a name.
 const NAME: usize = 36;
 /// The sector of the primary header; the array follows it.
-const HEADER_LBA: u64 = 1;
+pub(super) const HEADER_LBA: u64 = 1;
 /// The sector of the primary array.
 const ARRAY_LBA: u64 = 2;
 

@@ -12,7 +12,7 @@ use crate::wire::Wire;
 const MOST_ARRAY: u64 = 2 << 20;
 
 /// What was found at the place of a header.
-enum Copy {
+pub(super) enum Copy {
     Absent,
     Damaged(String),
     Good(Table),
@@ -48,7 +48,7 @@ pub(in crate::table) fn read(disk: &Slice, sector: u64, remarks: &mut Vec<String
 }
 
 /// The GPT whose header is sector `lba`.
-fn copy(disk: &Slice, sector: u64, lba: u64) -> Result<Copy> {
+pub(super) fn copy(disk: &Slice, sector: u64, lba: u64) -> Result<Copy> {
     let bytes = sectors(disk, lba, sector, sector)?;
     let Ok(header) = GptHeader::read(&bytes) else { return Ok(Copy::Absent) };
     // The checksum covers the header with its own field zero.

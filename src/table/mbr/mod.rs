@@ -1,8 +1,10 @@
 //! Master boot record, with an extended partition for the logical ones. There is no standard; this is the
 //! common ground of Linux (`block/partitions/msdos.c`), util-linux (`libfdisk/src/dos.c`) and parted.
 
-mod read;
+mod grow;
+pub(super) mod read;
 
+pub(super) use grow::{grow, is_extended, longer, put};
 pub(super) use read::read;
 
 use crate::error::{Error, Result};
@@ -23,7 +25,7 @@ const LINK: u8 = 0x05;
 /// Types that a wish cannot ask for: unused, extended (three), protective.
 const RESERVED: [u8; 5] = [0x00, 0x05, 0x0f, 0x85, PROTECTIVE];
 /// Bytes in a sector; an MBR is only written for this size.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 /// The number of primary partitions, including the extended one.
 const PRIMARIES: u32 = 4;
 /// The highest number of a logical partition that util-linux reads (`MAXIMUM_PARTS` in `libfdisk/src/dos.c`).

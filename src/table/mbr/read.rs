@@ -11,7 +11,7 @@ use crate::units::{Bytes, Sectors};
 use crate::wire::Wire;
 
 /// The largest number of logical partitions that are followed; a chain may be a loop.
-const MOST_LOGICAL: u32 = 256;
+pub(in crate::table) const MOST_LOGICAL: u32 = 256;
 
 /// The partitions of a master boot record; `None` if it is the boot sector of a filesystem.
 pub(in crate::table) fn read(

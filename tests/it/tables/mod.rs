@@ -9,4 +9,4 @@ mod record;
 mod refusals;
 mod request;
 mod sums;
-mod tools;
+pub(crate) mod tools;

@@ -38,7 +38,7 @@ pub(super) struct Raw {
     gid: u32,
     mtime: Time,
     /// Bytes of the attributes; 0 for none.
-    xattrs: u64,
+    pub(super) xattrs: u64,
 }
 
 impl Raw {
@@ -170,9 +170,35 @@ impl Erofs {
         Ok(found)
     }
 
+    /// Where a shared attribute is.
+    fn shared_at(&self, id: u32) -> u64 {
+        u64::from(self.superblock.xattr_blkaddr) * self.block + 4 * u64::from(id)
+    }
+
+    /// Which byte of a shared attribute of an inode is at `offset`, if one is there.
+    pub(super) fn in_shared(&self, raw: &Raw, offset: u64) -> Result<Option<u64>> {
+        if raw.xattrs == 0 {
+            return Ok(None);
+        }
+        let start = raw.behind - raw.xattrs;
+        let header: XattrHeader = self.device.structure(start)?;
+        for number in 0..u64::from(header.h_shared_count) {
+            let mut id = [0; 4];
+            self.device.read(start + u64_of(XattrHeader::LENGTH) + 4 * number, &mut id)?;
+            let at = self.shared_at(u32::from_le_bytes(id));
+            let entry: XattrEntry = self.device.structure(at)?;
+            let length =
+                u64_of(XattrEntry::LENGTH) + u64::from(entry.e_name_len) + u64::from(entry.e_value_size);
+            if (at..at + length.next_multiple_of(4)).contains(&offset) {
+                return Ok(Some(offset - at));
+            }
+        }
+        Ok(None)
+    }
+
     /// A shared attribute.
     fn shared(&self, raw: &Raw, id: u32) -> Result<Xattr> {
-        let at = u64::from(self.superblock.xattr_blkaddr) * self.block + 4 * u64::from(id);
+        let at = self.shared_at(id);
         let entry: XattrEntry = self.device.structure(at)?;
         let length = XattrEntry::LENGTH + usize::from(entry.e_name_len) + usize::from(entry.e_value_size);
         let bytes = self.device.bytes(at, length)?;

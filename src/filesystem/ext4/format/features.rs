@@ -5,6 +5,7 @@ use super::Superblock;
 /// Features that a reader may ignore.
 pub(crate) mod compat {
     pub(crate) const HAS_JOURNAL: u32 = 0x4;
+    pub(crate) const RESIZE_INODE: u32 = 0x10;
     pub(crate) const SPARSE_SUPER2: u32 = 0x200;
 }
 
@@ -44,7 +45,7 @@ const COMPAT: Names = &[
     (0x1, "dir_prealloc"),
     (compat::HAS_JOURNAL, "has_journal"),
     (0x8, "ext_attr"),
-    (0x10, "resize_inode"),
+    (compat::RESIZE_INODE, "resize_inode"),
     (0x20, "dir_index"),
     (compat::SPARSE_SUPER2, "sparse_super2"),
     (0x400, "fast_commit"),

@@ -58,6 +58,7 @@ wire! {
         0x170 s_raid_stripe_width: u32,
         0x174 s_log_groups_per_flex: u8,
         0x175 s_checksum_type: u8,
+        0x248 s_overhead_clusters: u32,
         0x24c s_backup_bgs: [u32; 2],
         0x254 s_encrypt_algos: [u8; 4],
         0x26c s_prj_quota_inum: u32,

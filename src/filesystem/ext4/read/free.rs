@@ -15,7 +15,7 @@ pub(super) fn ranges(volume: &Ext4, each: &mut dyn FnMut(Bytes, Bytes) -> Result
     let mut run: Option<(u64, u64)> = None;
     for number in 0..layout.groups {
         let group = volume.group(number)?;
-        let bitmap = bitmap(volume, number, &group)?;
+        let bitmap = volume.block_bitmap(number, &group)?;
         let (start, end) = (layout.group_start(number), layout.group_end(number));
         for cluster in 0..(end - start).div_ceil(layout.cluster) {
             let byte = bitmap.get(usize_of(cluster / 8)).copied().unwrap_or(0xff);
@@ -36,34 +36,34 @@ pub(super) fn ranges(volume: &Ext4, each: &mut dyn FnMut(Bytes, Bytes) -> Result
     run.map_or(Ok(()), |(from, to)| give(from, to))
 }
 
-/// The block bitmap of a group. One that was never written is what the kernel would write
-/// (linux/fs/ext4/balloc.c, ext4_init_block_bitmap).
-fn bitmap(volume: &Ext4, number: u64, group: &Group) -> Result<Vec<u8>> {
-    let layout = &volume.layout;
-    let reliable = layout.seed.is_some() || layout.ro_compatible(ro_compat::GDT_CSUM);
-    if !reliable || group.raw.bg_flags & GROUP_BLOCK_UNINIT == 0 {
-        return volume.block(group.block_bitmap);
-    }
-    let (start, end) = (layout.group_start(number), layout.group_end(number));
-    let mut bitmap = vec![0_u8; usize_of(layout.block)];
-    let mut mark = |first: u64, count: u64| {
-        for block in first.max(start)..first.saturating_add(count).min(end) {
-            let cluster = (block - start) / layout.cluster;
-            if let Some(byte) = bitmap.get_mut(usize_of(cluster / 8)) {
-                *byte |= 1 << (cluster % 8);
-            }
+impl Ext4 {
+    /// The block bitmap of a group. One that was never written is what the kernel would write
+    /// (linux/fs/ext4/balloc.c, ext4_init_block_bitmap).
+    pub(in crate::filesystem::ext4) fn block_bitmap(&self, number: u64, group: &Group) -> Result<Vec<u8>> {
+        let layout = &self.layout;
+        let reliable = layout.seed.is_some() || layout.ro_compatible(ro_compat::GDT_CSUM);
+        if !reliable || group.raw.bg_flags & GROUP_BLOCK_UNINIT == 0 {
+            return self.block(group.block_bitmap);
         }
-    };
-    if layout.has_superblock(number) {
-        let reserved = u64::from(layout.superblock.s_reserved_gdt_blocks);
-        mark(start, 1 + layout.descriptor_blocks() + reserved);
+        let (start, end) = (layout.group_start(number), layout.group_end(number));
+        let mut bitmap = vec![0_u8; usize_of(layout.block)];
+        let mut mark = |first: u64, count: u64| {
+            for block in first.max(start)..first.saturating_add(count).min(end) {
+                let cluster = (block - start) / layout.cluster;
+                if let Some(byte) = bitmap.get_mut(usize_of(cluster / 8)) {
+                    *byte |= 1 << (cluster % 8);
+                }
+            }
+        };
+        if layout.has_superblock(number) {
+            mark(start, 1 + layout.common_blocks(number));
+        }
+        if layout.has_meta_descriptors(number) {
+            mark(start, 1 + u64::from(layout.has_superblock(number)));
+        }
+        mark(group.block_bitmap, 1);
+        mark(group.inode_bitmap, 1);
+        mark(group.inode_table, layout.table_blocks());
+        Ok(bitmap)
     }
-    if layout.has_meta_descriptors(number) {
-        mark(start, 1 + u64::from(layout.has_superblock(number)));
-    }
-    let table = (u64::from(layout.inodes_per_group) * layout.inode).div_ceil(layout.block);
-    mark(group.block_bitmap, 1);
-    mark(group.inode_bitmap, 1);
-    mark(group.inode_table, table);
-    Ok(bitmap)
 }

@@ -30,31 +30,31 @@ pub(super) const FLAG_CASEFOLD: u32 = 0x4000_0000;
 
 /// The places of a group's own structures.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
+pub(in crate::filesystem::ext4) struct Group {
     pub(super) block_bitmap: u64,
     pub(super) inode_bitmap: u64,
     pub(super) inode_table: u64,
-    pub(super) raw: GroupDescriptor,
+    pub(in crate::filesystem::ext4) raw: GroupDescriptor,
     /// All bytes of the descriptor.
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::filesystem::ext4) bytes: Vec<u8>,
 }
 
 /// An inode as it is in its table.
 #[derive(Clone, Debug)]
-pub(super) struct Raw {
+pub(in crate::filesystem::ext4) struct Raw {
     pub(super) number: u32,
     /// Its offset in the volume.
-    pub(super) at: u64,
+    pub(in crate::filesystem::ext4) at: u64,
     /// All of its bytes, including its attributes.
-    pub(super) bytes: Vec<u8>,
-    pub(super) inode: Inode,
+    pub(in crate::filesystem::ext4) bytes: Vec<u8>,
+    pub(in crate::filesystem::ext4) inode: Inode,
     /// How many of the bytes after the first 128 are fields.
     pub(super) extra: usize,
 }
 
 impl Ext4 {
     /// The descriptor of a group.
-    pub(super) fn group(&self, number: u64) -> Result<Group> {
+    pub(in crate::filesystem::ext4) fn group(&self, number: u64) -> Result<Group> {
         let layout = &self.layout;
         let each = layout.descriptors_per_block();
         let block = layout.descriptor_block(number / each);
@@ -73,7 +73,7 @@ impl Ext4 {
     }
 
     /// The bytes of a block.
-    pub(super) fn block(&self, number: u64) -> Result<Vec<u8>> {
+    pub(in crate::filesystem::ext4) fn block(&self, number: u64) -> Result<Vec<u8>> {
         let at = number.checked_mul(self.layout.block).filter(|_| number < self.layout.blocks);
         let at = at.ok_or_else(|| no_block(number, self.layout.blocks))?;
         self.device.bytes(at, usize_of(self.layout.block))
@@ -110,7 +110,7 @@ impl Ext4 {
     }
 
     /// An inode that is in use and has the right checksum.
-    pub(super) fn used(&self, number: u64) -> Result<Raw> {
+    pub(in crate::filesystem::ext4) fn used(&self, number: u64) -> Result<Raw> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let raw = self.raw(number)?;
         if !raw.is_sound(self.layout.seed) {
@@ -190,16 +190,24 @@ impl Raw {
 
     /// Whether the checksum is right; true if there is none.
     pub(super) fn is_sound(&self, seed: Option<Checksum>) -> bool {
-        let Some(seed) = seed else { return true };
-        // Bytes that no field declares are covered unchanged.
         let mut bytes = self.bytes.clone();
-        CHECKSUM_LO.clear(&mut bytes);
+        self.seal(seed, &mut bytes);
+        bytes == self.bytes
+    }
+
+    /// Puts the right checksum into other bytes of this inode, if it has one.
+    pub(in crate::filesystem::ext4) fn seal(&self, seed: Option<Checksum>, bytes: &mut [u8]) {
+        let Some(seed) = seed else { return };
+        // Bytes that no field declares are covered unchanged.
+        CHECKSUM_LO.clear(bytes);
         let wide = self.reaches(CHECKSUM_HI);
         if wide {
-            CHECKSUM_HI.clear(&mut bytes);
+            CHECKSUM_HI.clear(bytes);
         }
-        let found = self.seed(seed).with(&bytes).value();
-        half_lo16(found) == self.inode.l_i_checksum_lo
-            && (!wide || half_hi16(found) == self.inode.i_checksum_hi)
+        let sum = self.seed(seed).with(bytes).value();
+        bytes[CHECKSUM_LO.offset..CHECKSUM_LO.end()].copy_from_slice(&half_lo16(sum).to_le_bytes());
+        if wide {
+            bytes[CHECKSUM_HI.offset..CHECKSUM_HI.end()].copy_from_slice(&half_hi16(sum).to_le_bytes());
+        }
     }
 }

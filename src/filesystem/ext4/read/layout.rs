@@ -6,8 +6,8 @@ use crate::filesystem::ext4::checksum::Checksum;
 use crate::filesystem::ext4::format::features::{compat, incompat, ro_compat, unreadable};
 use crate::filesystem::ext4::format::{GroupDescriptor, Superblock};
 use crate::filesystem::ext4::geometry;
-use crate::units::{joined, u64_of};
-use crate::wire::Wire;
+use crate::units::{half_lo16, joined, narrow, u64_of};
+use crate::wire::{Field, Wire, field};
 
 /// The offset of the superblock, for every block size.
 pub(crate) const SUPERBLOCK_AT: u64 = 1024;
@@ -18,6 +18,7 @@ const MOST_LOG_CLUSTER: u32 = 30;
 /// Bytes of an inode, and of a descriptor, in the first revision and without 64bit.
 const OLD_INODE: u16 = 128;
 const OLD_DESCRIPTOR: u64 = 32;
+const DESCRIPTOR_CHECKSUM: Field = field(GroupDescriptor::FIELDS, "bg_checksum");
 
 /// The numbers of a volume, checked against each other as in the kernel (linux/fs/ext4/super.c).
 #[derive(Clone, Debug)]
@@ -199,6 +200,50 @@ impl Layout {
         behind + self.group_start(group)
     }
 
+    /// The first meta group whose descriptors lie in its own groups; without meta_bg there is none.
+    pub(crate) fn meta_from(&self) -> u64 {
+        if self.incompatible(incompat::META_BG) { self.superblock.s_first_meta_bg.into() } else { u64::MAX }
+    }
+
+    /// Blocks at the start of a group, other than group 0, that superblock and descriptors take, with those that are reserved
+    /// (linux/fs/ext4/balloc.c, ext4_num_base_meta_clusters).
+    pub(crate) fn head(&self, group: u64) -> u64 {
+        let copy = u64::from(self.has_superblock(group));
+        copy * (1 + self.common_blocks(group)) + u64::from(self.has_meta_descriptors(group))
+    }
+
+    /// Blocks of descriptors, and of reserved ones, that follow a superblock in this group. With meta_bg they end with the
+    /// groups that they describe.
+    pub(crate) fn common_blocks(&self, group: u64) -> u64 {
+        if group / self.descriptors_per_block() >= self.meta_from() {
+            return 0;
+        }
+        self.descriptor_blocks() + u64::from(self.superblock.s_reserved_gdt_blocks)
+    }
+
+    /// Blocks of the inode table of a group.
+    pub(crate) fn table_blocks(&self) -> u64 {
+        (u64::from(self.inodes_per_group) * self.inode).div_ceil(self.block)
+    }
+
+    /// The checksum of the descriptor of group `number` in `bytes`; `None` if the filesystem has none.
+    pub(crate) fn descriptor_checksum(&self, number: u64, bytes: &[u8]) -> Result<Option<u16>> {
+        let own: u32 = narrow(number, "a group's number")?;
+        let mut bytes = bytes.to_vec();
+        DESCRIPTOR_CHECKSUM.clear(&mut bytes);
+        if let Some(seed) = self.seed {
+            return Ok(Some(half_lo16(seed.with(&own.to_le_bytes()).with(&bytes).value())));
+        }
+        if !self.ro_compatible(ro_compat::GDT_CSUM) {
+            return Ok(None);
+        }
+        // The old form skips the checksum field; the new form takes it as zero.
+        let (before, rest) = bytes.split_at(DESCRIPTOR_CHECKSUM.offset);
+        let behind = &rest[DESCRIPTOR_CHECKSUM.length..];
+        let own = own.to_le_bytes();
+        Ok(Some(crc16(&[self.superblock.s_uuid.as_bytes(), own.as_slice(), before, behind].concat())))
+    }
+
     /// Whether a group contains the descriptors of its meta group: the first, second and last group of it do.
     pub(crate) fn has_meta_descriptors(&self, group: u64) -> bool {
         let (each, number) = (self.descriptors_per_block(), group / self.descriptors_per_block());
@@ -247,4 +292,20 @@ fn descriptor(superblock: &Superblock, block: u64) -> Result<u64> {
         return Err(error.found(size));
     }
     Ok(size)
+}
+
+/// CRC-16/ARC from all ones, as the kernel's crc16() (lib/crc16.c): polynomial 0x8005, reflected.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(u16::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u16::from(*byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0xa001 } else { sum >> 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_published_check_value_holds() {
+        // CRC-16/MODBUS of "123456789" is 4b37 (CRC catalogue): that polynomial from all ones.
+        assert_eq!(super::crc16(b"123456789"), 0x4b37);
+    }
 }

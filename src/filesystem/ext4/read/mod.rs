@@ -13,7 +13,7 @@ mod place;
 mod xattr;
 
 use inode::{FLAG_CASEFOLD, FLAG_ENCRYPT, FLAG_INLINE_DATA, Raw};
-use layout::{Layout, SUPERBLOCK_AT};
+pub(super) use layout::{Layout, SUPERBLOCK_AT};
 use map::{Go, Mapped};
 
 use super::checksum::Checksum;
@@ -34,14 +34,14 @@ use crate::wire::{Field, Wire, field};
 /// The superblock's own checksum covers everything before it.
 const CHECKSUM: Field = field(Superblock::FIELDS, "s_checksum");
 /// s_state: cleanly unmounted; errors were found.
-const STATE_CLEAN: u16 = 1;
-const STATE_ERRORS: u16 = 2;
+pub(super) const STATE_CLEAN: u16 = 1;
+pub(super) const STATE_ERRORS: u16 = 2;
 
 /// An open volume.
 #[derive(Debug)]
 pub(crate) struct Ext4 {
     device: Device,
-    layout: Layout,
+    pub(super) layout: Layout,
     facts: Facts,
     warnings: Vec<Warning>,
 }
@@ -87,7 +87,7 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Ext4>> {
 }
 
 /// Opens an ext filesystem as it is on the disk.
-fn open_as_it_is(slice: &Slice) -> Result<Option<Ext4>> {
+pub(super) fn open_as_it_is(slice: &Slice) -> Result<Option<Ext4>> {
     let Some((superblock, bytes)) = superblock(slice)? else { return Ok(None) };
     if superblock.s_feature_ro_compat & ro_compat::METADATA_CSUM != 0
         && Checksum::START.with(&bytes[..CHECKSUM.offset]).value() != superblock.s_checksum
@@ -145,6 +145,11 @@ impl Ext4 {
     fn warned(mut self, what: String) -> Self {
         self.warnings.insert(0, Warning(what));
         self
+    }
+
+    /// The first superblock, with what no field declares.
+    pub(super) fn superblock_bytes(&self) -> Result<Vec<u8>> {
+        self.device.bytes(SUPERBLOCK_AT, Superblock::LENGTH)
     }
 
     /// Refuses what nobody can read without a key.

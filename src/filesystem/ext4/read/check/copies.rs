@@ -85,7 +85,8 @@ fn superblock(volume: &Ext4, group: u64, subject: &str, remark: Say<'_>) -> Resu
 fn descriptors(volume: &Ext4, group: u64, remark: Say<'_>) -> Result<()> {
     let layout = &volume.layout;
     let each = layout.descriptors_per_block();
-    let described = layout.groups.min(layout.descriptor_blocks() * each);
+    let blocks = layout.common_blocks(group).min(layout.descriptor_blocks());
+    let described = layout.groups.min(blocks * each);
     for number in 0..described {
         let block = layout.group_start(group) + 1 + number / each;
         let at = block * layout.block + number % each * layout.descriptor;

@@ -3,13 +3,10 @@
 use super::{Pass, Say, set_bits};
 use crate::error::Result;
 use crate::filesystem::ext4::format::features::ro_compat;
-use crate::filesystem::ext4::format::{GROUP_BLOCK_UNINIT, GROUP_INODE_UNINIT, GroupDescriptor};
+use crate::filesystem::ext4::format::{GROUP_BLOCK_UNINIT, GROUP_INODE_UNINIT};
 use crate::filesystem::ext4::read::inode::Group;
 use crate::filesystem::volume::{Fault, Remark};
-use crate::units::{half_lo16, index, joined, narrow, u64_of, usize_of};
-use crate::wire::{Field, Wire, field};
-
-const CHECKSUM: Field = field(GroupDescriptor::FIELDS, "bg_checksum");
+use crate::units::{index, joined, narrow, u64_of, usize_of};
 
 /// Sums over all groups, for the superblock's counts.
 #[derive(Debug, Default)]
@@ -33,10 +30,9 @@ impl Pass<'_> {
             let start = layout.group_start(number);
             let mut runs = Vec::new();
             if layout.has_superblock(number) {
-                let reserved = u64::from(layout.superblock.s_reserved_gdt_blocks);
                 // If group 0 begins with blocks of 1 KiB, its first block is the boot sector.
                 let own = if number == 0 { layout.superblock_block() + 1 - start } else { 1 };
-                runs.push((start, own + layout.descriptor_blocks() + reserved));
+                runs.push((start, own + layout.common_blocks(number)));
             }
             if layout.has_meta_descriptors(number) {
                 let meta = number / layout.descriptors_per_block() * layout.descriptors_per_block();
@@ -94,18 +90,8 @@ impl Pass<'_> {
     /// The checksum of a descriptor.
     fn descriptor(&self, number: u64, group: &Group, subject: &str, remark: Say<'_>) -> Result<()> {
         let layout = &self.volume.layout;
-        let own: u32 = narrow(number, "a group's number")?;
-        let mut bytes = group.bytes.clone();
-        CHECKSUM.clear(&mut bytes);
-        let found = match layout.seed {
-            Some(seed) => half_lo16(seed.with(&own.to_le_bytes()).with(&bytes).value()),
-            None if layout.ro_compatible(ro_compat::GDT_CSUM) => {
-                // The old form skips the checksum field; the new form takes it as zero.
-                let (before, rest) = bytes.split_at(CHECKSUM.offset);
-                let behind = &rest[CHECKSUM.length..];
-                let own = own.to_le_bytes();
-                crc16(&[layout.superblock.s_uuid.as_bytes(), own.as_slice(), before, behind].concat())
-            }
+        let found = match layout.descriptor_checksum(number, &group.bytes)? {
+            Some(sum) => sum,
             None => {
                 let unused = whole(group.raw.bg_itable_unused_lo, group.raw.bg_itable_unused_hi);
                 let unused = if layout.descriptor > 32 { unused } else { unused & 0xffff };
@@ -285,21 +271,5 @@ impl Pass<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// CRC-16/ARC from all ones, as the kernel's crc16() (lib/crc16.c): polynomial 0x8005, reflected.
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(u16::MAX, |sum, byte| {
-        (0..8).fold(sum ^ u16::from(*byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0xa001 } else { sum >> 1 })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_published_check_value_holds() {
-        // CRC-16/MODBUS of "123456789" is 4b37 (CRC catalogue): that polynomial from all ones.
-        assert_eq!(super::crc16(b"123456789"), 0x4b37);
     }
 }
