@@ -100,6 +100,12 @@ pub(super) fn outputs(manifest: &Manifest) -> Result<Vec<output::Output>> {
             .refuse(&KeyPath::top("disk").key(key), format!("`{key}` means nothing beside [[output]]"))
             .hint("write it at the output that it is for"));
     }
+    let own_format = written.nixos.as_ref().is_some_and(|system| system.format.is_some());
+    if own_format && !written.output.is_empty() {
+        return Err(manifest
+            .refuse(&KeyPath::top("nixos").key("format"), "`format` means nothing beside [[output]]")
+            .hint("write it at the output that it is for"));
+    }
     let mut outputs: Vec<output::Output> = Vec::new();
     for (number, one) in written.output.iter().enumerate() {
         let at = top.clone().index(number);
