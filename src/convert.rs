@@ -59,7 +59,9 @@ pub fn convert(
     options: &Options<'_>,
 ) -> Result<Vec<Warning>> {
     if let Target::File(path) = &target {
-        spare(opened, source, path)?;
+        for name in container.names(opened.image.length(), path)? {
+            spare(opened, source, &name)?;
+        }
     }
     let Ready { container, image, identity, pour, gpt } = Ready::new(opened, source, container, options)?;
     let (bytes, files) = image.file_data();

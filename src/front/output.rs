@@ -67,14 +67,12 @@ impl Wanted {
         let named = path.filter(|_| given.format.is_none()).and_then(Package::of_path);
         let Some(package) = self.package.or(named) else { return Ok(None) };
         if let Some(format) = given.format.filter(|format| *format != package.format()) {
-            let own = format == Format::Qcow2;
-            return Err(Error::new(Kind::Usage, format!("{package} is not for this format"))
-                .about("package")
-                .expected(package.format())
-                .found(format)
-                .or_hint(
-                    own.then_some("a qcow2 compresses itself: compress = \"zstd\", or --compress zstd"),
-                ));
+            let error = Error::new(Kind::Usage, format!("{package} is not for this format"));
+            let error = error.about("package").expected(package.format()).found(format);
+            return Err(match format {
+                Format::Qcow2 => error.remedy("compress", "a qcow2 compresses itself, by zstd or zlib"),
+                _ => error,
+            });
         }
         // A name that says another format than what it is packed into: disk.qcow2 of package zstd.
         if let Some(format) =
@@ -114,10 +112,14 @@ impl Wanted {
                 .found("a folder")
                 .hint("add the name that the image shall have in it")),
             (None, Some(path)) => {
-                Err(Error::new(Kind::Usage, "the name of the output does not tell its format")
+                let error = Error::new(Kind::Usage, "the name of the output does not tell its format")
                     .at(path)
-                    .expected(Format::list())
-                    .hint(instead_of(path)))
+                    .expected(Format::list());
+                let (text, key) = instead_of(path);
+                Err(match key {
+                    Some(key) => error.remedy(key, text),
+                    None => error.hint(text),
+                })
             }
             (None, None) => Ok(Format::default()),
         }
@@ -174,15 +176,16 @@ pub fn fit(description: &mut Description, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What to do if the suffix of an output belongs to no known format.
-fn instead_of(path: &Path) -> &'static str {
+/// What to do if the suffix of an output belongs to no known format, and by which option.
+fn instead_of(path: &Path) -> (&'static str, Option<&'static str>) {
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
     let stem = path.file_stem().map(Path::new).unwrap_or(Path::new(""));
     let packed = ["zst", "zstd", "gz", "xz", "bz2", "zip", "7z", "lz4"].contains(&suffix.as_str());
     if packed && Format::of_path(stem).is_some_and(|format| format != Format::Raw) {
-        return "write the image without this suffix, and compress that file; a qcow2 compresses itself: --compress zstd";
+        let text = "write the image without this suffix, and compress that file; a qcow2 compresses itself";
+        return (text, Some("compress"));
     }
-    match suffix.as_str() {
+    let text = match suffix.as_str() {
         "tar" | "tgz" => {
             "for Google's cloud, name it FILE.tar.gz; otherwise FILE.raw.zst, FILE.raw.xz or FILE.raw.gz"
         }
@@ -196,6 +199,7 @@ fn instead_of(path: &Path) -> &'static str {
         "iso" => {
             "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: -o FILE.img"
         }
-        _ => "name it otherwise, or add --format raw",
-    }
+        _ => return ("name it otherwise, or say the format, such as raw", Some("format")),
+    };
+    (text, None)
 }

@@ -174,7 +174,7 @@ fn what_does_not_fit_a_package_is_refused() {
         (
             "a.qcow2",
             &["--package", "zstd", "--format", "qcow2"][..],
-            &["zstd is not for this format", "--compress zstd"][..],
+            &["zstd is not for this format", "by zstd or zlib (--compress)"][..],
         ),
         ("a.qcow2.zst", &[], &["does not tell its format"]),
         ("a.zst", &[], &["FILE.raw.zst"]),

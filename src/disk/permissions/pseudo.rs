@@ -14,7 +14,9 @@ pub(super) fn row(line: &str) -> Result<Row, Wrong> {
         b'x' => return attribute(&name, rest),
         b'f' | b'F' => return Err("a source or a text among the contents: no program is run".to_owned()),
         b'l' | b'L' | b'R' | b'r' => {
-            return Err("an entry of the contents: only a SquashFS has a file of this type".to_owned());
+            return Err(
+                "an entry of the contents, since not every filesystem has files of this type".to_owned()
+            );
         }
         _ => {}
     }
