@@ -117,6 +117,7 @@ pub fn write(disks: &[Finished<'_>], work: &Work) -> Result<()> {
     let mut files = Vec::new();
     for Finished { description, built, path } in disks {
         files.push(built.file(*path, work)?);
+        files.extend(built.other_files(path, work));
         for Beside { path, what } in &description.beside {
             let image = match what {
                 What::Partition(number) => built.partition(*number, work)?,
