@@ -54,7 +54,7 @@ impl Container {
             compress: own.compress.or(theirs.compress),
             level: own.level.or(theirs.level),
             cluster_size: own.cluster_size.or(theirs.cluster_size),
-            compat: own.compat.or(theirs.compat),
+            qcow2_compat: own.qcow2_compat.or(theirs.qcow2_compat),
             adapter: own.adapter.or(theirs.adapter),
             hardware_version: own.hardware_version.or(theirs.hardware_version),
         };
@@ -64,7 +64,7 @@ impl Container {
                 Some("compress") => own.compress.is_some(),
                 Some("level") => own.level.is_some(),
                 Some("cluster_size") => own.cluster_size.is_some(),
-                Some("compat") => own.compat.is_some(),
+                Some("qcow2_compat") => own.qcow2_compat.is_some(),
                 Some("adapter") => own.adapter.is_some(),
                 Some("hardware_version") => own.hardware_version.is_some(),
                 _ => true,

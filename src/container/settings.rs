@@ -41,7 +41,7 @@ pub struct Settings {
     /// Version of qcow2 by the QEMU that reads it: 0.10 (version 2) or 1.1 (version 3) [default: 1.1]
     #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub compat: Option<qcow2::Compat>,
+    pub qcow2_compat: Option<qcow2::Compat>,
     /// Controller that a vmdk is for: ide, buslogic, lsilogic or legacyESX [default: ide; for streamOptimized lsilogic]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,12 +177,12 @@ impl Container {
         match format {
             Format::Raw => settings.only(format, &[]).map(|()| Self::Raw),
             Format::Qcow2 => {
-                settings.only(format, &["compress", "level", "cluster_size", "compat"])?;
-                let compat = settings.compat.unwrap_or_default();
+                settings.only(format, &["compress", "level", "cluster_size", "qcow2_compat"])?;
+                let compat = settings.qcow2_compat.unwrap_or_default();
                 if compat == qcow2::Compat::V2 && settings.compress == Some(Compression::Zstd) {
                     return Err(Error::new(Kind::Usage, "version 2 of qcow2 has no zstd")
                         .about("compress")
-                        .expected("zlib, or compat 1.1"));
+                        .expected("zlib, or version 1.1"));
                 }
                 let usual = qcow2::Options::default();
                 let cluster_size = settings.cluster_size.map(qcow2::ClusterSize::new).transpose()?;
@@ -214,7 +214,7 @@ impl Settings {
             ("subformat", self.subformat.is_some()),
             ("compress", self.compress.is_some()),
             ("cluster_size", self.cluster_size.is_some()),
-            ("compat", self.compat.is_some()),
+            ("qcow2_compat", self.qcow2_compat.is_some()),
             ("adapter", self.adapter.is_some()),
             ("hardware_version", self.hardware_version.is_some()),
         ];
@@ -237,7 +237,7 @@ impl Settings {
             (compressed, "compress", "compression", COMPRESSED),
             (self.level.is_some(), "level", "levels of compression", COMPRESSED),
             (self.cluster_size.is_some(), "cluster_size", "a cluster size", "qcow2"),
-            (self.compat.is_some(), "compat", "versions to choose from", "qcow2"),
+            (self.qcow2_compat.is_some(), "qcow2_compat", "versions to choose from", "qcow2"),
             (self.adapter.is_some(), "adapter", "a controller", "vmdk"),
             (self.hardware_version.is_some(), "hardware_version", "a version of virtual hardware", "vmdk"),
         ];
@@ -396,10 +396,14 @@ mod tests {
             (Format::Vmdk, Settings { hardware_version: Some(2), ..usual.clone() }, Err("hardware_version")),
             (Format::Qcow2, Settings { hardware_version: Some(4), ..usual.clone() }, Err("hardware_version")),
             (Format::Vdi, Settings { adapter: "ide".parse().ok(), ..usual.clone() }, Err("adapter")),
-            (Format::Raw, Settings { compat: Some(qcow2::Compat::V2), ..usual.clone() }, Err("compat")),
+            (
+                Format::Raw,
+                Settings { qcow2_compat: Some(qcow2::Compat::V2), ..usual.clone() },
+                Err("qcow2_compat"),
+            ),
             (
                 Format::Qcow2,
-                Settings { compat: Some(qcow2::Compat::V2), ..by(Compression::Zstd) },
+                Settings { qcow2_compat: Some(qcow2::Compat::V2), ..by(Compression::Zstd) },
                 Err("compress"),
             ),
             (Format::Vmdk, of(fixed), Err("subformat")),

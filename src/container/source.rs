@@ -183,27 +183,10 @@ impl Source {
     /// The parts of `from..to` that are not holes of the file.
     fn data_ranges(&self, from: u64, to: u64) -> Vec<Range<u64>> {
         let to = to.min(self.size);
-        let mut ranges = Vec::new();
-        let mut at = from;
-        while at < to {
-            let Ok(start) = rustix::fs::seek(&self.file, SeekFrom::Data(at)) else {
-                // NXIO means that only hole is left. Any other error means a device or filesystem without
-                // holes.
-                let rest = !self.is_hole(at, to - at);
-                if rest {
-                    ranges.push(at..to);
-                }
-                break;
-            };
-            if start >= to {
-                break;
-            }
-            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(to).min(to);
-            if end <= start {
-                break;
-            }
-            ranges.push(start..end);
-            at = end;
+        let (mut ranges, untold) = crate::host::data_ranges(&self.file, from, to);
+        // Only hole is left, or this is a device or filesystem without holes.
+        if let Some(at) = untold.filter(|at| !self.is_hole(*at, to - at)) {
+            ranges.push(at..to);
         }
         ranges
     }

@@ -11,6 +11,7 @@ use crate::archive::Archive;
 use crate::boot::uki::Uki;
 use crate::error::Result;
 use crate::image::Slice;
+use crate::nix::{Closure, StorePath};
 use crate::tree::xattr::Patterns;
 use crate::tree::{Accounts, Change, Content, Meta, Rules, Time, Tree, Xattr};
 
@@ -241,6 +242,21 @@ impl Payload {
 }
 
 impl Payload {
+    /// Folders of this machine that it brings: a source, or the store paths of a closure. A closure that cannot be read
+    /// brings none, which its own error tells of.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Source { path, .. } => vec![path.clone()],
+            Self::Closure { path, .. } => {
+                let closure = Closure::load(path);
+                closure.map(|closure| closure.paths().map(StorePath::to_path).collect()).unwrap_or_default()
+            }
+            Self::Store { paths, .. } => paths.iter().map(|(host, _)| host.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The host paths that match the pattern, sorted. Empty for any other payload.
     ///
     /// # Errors

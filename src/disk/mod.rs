@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Subject, Warning};
+use crate::filesystem::Other;
 use crate::image::{Builder, Image};
 use crate::nix::verify::{Expected, Verification};
 use crate::package::Package;
@@ -158,6 +159,8 @@ pub struct Built {
     pub time: i64,
     /// The store paths to compare, if that was asked for.
     pub verification: Option<Verification>,
+    /// Further disks that belong to it: those of a pool on several. Their files are named by [`other_disk`].
+    pub others: Vec<Other>,
     /// Values that follow from digests which are taken while the disk is poured, with their partitions.
     late: Vec<(usize, Arc<dyn LateValues>)>,
 }
@@ -168,7 +171,10 @@ impl Built {
     /// # Errors
     /// As [`write()`].
     pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
-        write(&[self.file(path, work)?], work)
+        let form = work.form();
+        let files: Vec<_> =
+            std::iter::once(self.file(path, work)?).chain(self.other_files(path, &form)).collect();
+        write(&files, work)
     }
 
     /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write())
@@ -185,6 +191,19 @@ impl Built {
     pub fn file_as(&self, path: impl Into<PathBuf>, form: &Form) -> OutputFile<'_> {
         let file = OutputFile::new(path, self.image.clone(), form.container.clone(), self.identity());
         file.packed(form.package).with(form.extra).verified(self.verification.as_ref())
+    }
+
+    /// The files of further disks, if that of this one is `path`; all are [written](write()) together.
+    pub fn other_files<'a>(
+        &'a self,
+        path: &'a Path,
+        form: &'a Form,
+    ) -> impl Iterator<Item = OutputFile<'a>> + 'a {
+        self.others.iter().map(move |other| {
+            let path = other_disk(path, &other.name);
+            let file = OutputFile::new(path, other.image.clone(), form.container.clone(), self.identity());
+            file.packed(form.package).with(form.extra)
+        })
     }
 
     /// The file that [`Built::write`] would write, as an image: the disk in the container of `work`, for which it was built.
@@ -246,6 +265,10 @@ impl Built {
     /// # Errors
     /// As [`Container::stream`], and [`Verification::run`] before a byte is written.
     pub fn stream(&self, out: Sink<'_>, work: &Work) -> Result<()> {
+        if !self.others.is_empty() {
+            return Err(Error::new(Kind::Usage, "the disks of a pool appear together or not at all")
+                .hint("write them to files, and not to a stream"));
+        }
         if let Some(verification) = &self.verification {
             verify(verification, &self.image, work)?;
         }
@@ -262,6 +285,19 @@ impl Built {
         work.progress.begin(bytes, files);
         PourOptions::new(work.jobs, &work.progress)
     }
+}
+
+/// The file of a further disk: that of the first with its name before the suffix.
+#[must_use]
+pub fn other_disk(path: &Path, name: &str) -> PathBuf {
+    let mut file = path.file_stem().unwrap_or_default().to_owned();
+    file.push(".");
+    file.push(name);
+    if let Some(suffix) = path.extension() {
+        file.push(".");
+        file.push(suffix);
+    }
+    path.with_file_name(file)
 }
 
 /// Compares the store paths on `disk`, as a stage of its own.

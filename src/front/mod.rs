@@ -122,6 +122,7 @@ pub fn write(disks: &[Finished<'_>], work: &Work) -> Result<()> {
     let mut files: Vec<OutputFile<'_>> = Vec::new();
     for (number, Finished { description, built, path, form }) in disks.iter().enumerate() {
         files.push(built.file_as(*path, form));
+        files.extend(built.other_files(path, form));
         // What stands beside a disk does so once, whatever the disk becomes.
         if disks.iter().take(number).any(|other| std::ptr::eq(other.built, *built)) {
             continue;

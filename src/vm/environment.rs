@@ -28,6 +28,11 @@ impl Environment {
         self.0.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
     }
 
+    /// The folders with programs.
+    pub(super) fn folders(&self) -> Option<&std::ffi::OsStr> {
+        self.get("PATH").map(OsString::as_os_str)
+    }
+
     /// A variable as text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>> {
         let Some(value) = self.get(name) else { return Ok(None) };

@@ -93,9 +93,9 @@ fn what_several_files_cannot_be_is_refused() {
         ("a.vmdk", &["--hardware-version", "2"], "3 to 99"),
         ("a.vmdk", &["--adapter", "nvme"], "legacyESX"),
         ("a.qcow2", &["--adapter", "ide"], "qcow2 does not have a controller"),
-        ("a.vmdk", &["--compat", "0.10"], "vmdk does not have"),
-        ("a.qcow2", &["--compat", "0.9"], "0.10 (version 2)"),
-        ("a.qcow2", &["--compat", "0.10", "--compress", "zstd"], "version 2 of qcow2 has no zstd"),
+        ("a.vmdk", &["--qcow2-compat", "0.10"], "vmdk does not have"),
+        ("a.qcow2", &["--qcow2-compat", "0.9"], "0.10 (version 2)"),
+        ("a.qcow2", &["--qcow2-compat", "0.10", "--compress", "zstd"], "version 2 of qcow2 has no zstd"),
     ] {
         let said = run(diskwright().arg("convert").arg(&file).arg(folder.path().join(name)).args(arguments));
         let message = complaint(&said, 2);
@@ -117,7 +117,14 @@ fn a_qcow2_of_version_2_is_one() {
     let file = raw(&usual().image(), folder.path());
     let disk = folder.path().join("disk.qcow2");
     for arguments in [&[][..], &["--compress", "zlib"], &["--cluster-size", "512"]] {
-        must(diskwright().arg("convert").arg(&file).arg(&disk).args(["--compat", "0.10"]).args(arguments));
+        must(
+            diskwright()
+                .arg("convert")
+                .arg(&file)
+                .arg(&disk)
+                .args(["--qcow2-compat", "0.10"])
+                .args(arguments),
+        );
         let bytes = std::fs::read(&disk).unwrap();
         assert_eq!(bytes[4..8], 2_u32.to_be_bytes());
         let said = must(command("qemu-img").args(["info", "--output=json"]).arg(&disk));
@@ -131,7 +138,14 @@ fn a_qcow2_of_version_2_is_one() {
     }
     // An overlay, and growth by QEMU.
     let over = folder.path().join("over.qcow2");
-    must(diskwright().arg("create").arg(&over).args(["--compat", "0.10", "-b", "disk.qcow2", "-F", "qcow2"]));
+    must(diskwright().arg("create").arg(&over).args([
+        "--qcow2-compat",
+        "0.10",
+        "-b",
+        "disk.qcow2",
+        "-F",
+        "qcow2",
+    ]));
     compare(&file, "qcow2", &over).unwrap();
     qemu_img(&[&"resize", &"-q", &disk, &"1G"]);
     must(command("qemu-img").args(["check", "-q"]).arg(&disk));

@@ -23,7 +23,7 @@ use super::spec::{Body, Disk, Partition, Size};
 use super::{Built, Form, Work};
 use crate::container::SectorSize;
 use crate::error::{Error, Kind, Result, Subject, Warning};
-use crate::filesystem::{self, Filesystem};
+use crate::filesystem::{self, Filesystem, Other};
 use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
@@ -82,6 +82,8 @@ struct Holds {
     image: Option<Image>,
     facts: Option<filesystem::Facts>,
     warnings: Vec<Warning>,
+    /// Further disks.
+    others: Vec<Other>,
     values: Values,
     /// Digests of whole partitions that the bytes are rendered from, taken while the disk is poured.
     digests: Vec<(usize, Arc<dyn Digest>)>,
@@ -132,8 +134,8 @@ impl<'a> Stages<'a> {
         image.bytes(Bytes::ZERO, "boot code", Arc::clone(&boot.code));
         image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&boot.gap));
         raw::put(self.disk, &boot, &plan, &mut image)?;
-        let (mut facts, mut warnings, mut values, mut late) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut facts, mut warnings, mut values, mut late, mut others) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((number, holds), placed) in holds.into_iter().enumerate().zip(&plan.partitions) {
             let holds = Arc::into_inner(holds).ok_or_else(|| Error::bug("a partition is still used"))?;
             if let Some(bytes) = holds.image {
@@ -145,6 +147,7 @@ impl<'a> Stages<'a> {
                 image.digested(placed.offset, placed.offset + placed.length, digest);
             }
             late.extend(holds.late.map(|late| (number, late)));
+            others.extend(holds.others);
             values.push(holds.values);
             facts.push(holds.facts);
             let subject = (self.disk.scheme != Scheme::None).then_some(Subject::Partition(number));
@@ -165,7 +168,7 @@ impl<'a> Stages<'a> {
             None => None,
         };
         let (id, time) = (self.disk.seed.container_uuid(), self.disk.time.seconds);
-        Ok(Built { image, report, warnings, id, time, verification, late })
+        Ok(Built { image, report, warnings, id, time, verification, others, late })
     }
 
     fn partition(&self, number: usize) -> Result<&'a Partition> {

@@ -253,7 +253,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
         inodes: Some(u64_of(plan.contents.inodes.len())),
         free_inodes: Some(0),
     };
-    Ok(Filesystem { image: image.finish()?, facts, warnings: tree.owner_warnings() })
+    Ok(Filesystem { image: image.finish()?, facts, warnings: tree.owner_warnings(), others: Vec::new() })
 }
 
 /// The error for contents that do not fit: by how much, and what is large.

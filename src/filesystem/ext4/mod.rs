@@ -268,7 +268,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
         inodes: Some(plan.geometry.inodes()),
         free_inodes: Some(plan.free_inodes()),
     };
-    Ok(Filesystem { image: image.finish()?, facts, warnings })
+    Ok(Filesystem { image: image.finish()?, facts, warnings, others: Vec::new() })
 }
 
 /// A warning if the filesystem cannot be prepared for all the growth that was asked for.

@@ -194,6 +194,11 @@ impl Manifest {
         let mut written = self.written.clone();
         written.disk = written.disk.without_settings();
         written.output.clear();
+        for filesystem in written.partition.iter_mut().filter_map(|partition| partition.filesystem.as_mut()) {
+            if let Some(spec) = filesystem.get() {
+                *filesystem = checked::Checked::new(spec.without_way());
+            }
+        }
         // Keys are texts, and values are numbers, texts, truth values and lists, so this cannot fail.
         serde_json::to_value(&written).unwrap_or_default()
     }

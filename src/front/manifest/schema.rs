@@ -125,7 +125,7 @@ pub struct Disk {
     pub cluster_size: Option<Bytes>,
     /// Version of a qcow2 by the QEMU that reads it: 0.10 (version 2) or 1.1 (version 3, default).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub compat: Option<Compat>,
+    pub qcow2_compat: Option<Compat>,
     /// Controller that a vmdk is for: ide (default), buslogic, lsilogic (default of streamOptimized) or legacyESX.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<Adapter>,
@@ -144,7 +144,7 @@ impl Disk {
             compress: self.compress,
             level: self.level,
             cluster_size: self.cluster_size,
-            compat: self.compat,
+            qcow2_compat: self.qcow2_compat,
             adapter: self.adapter,
             hardware_version: self.hardware_version,
         }
@@ -158,7 +158,7 @@ impl Disk {
             compress: None,
             level: None,
             cluster_size: None,
-            compat: None,
+            qcow2_compat: None,
             adapter: None,
             hardware_version: None,
             ..self.clone()

@@ -185,7 +185,7 @@ impl Maker<'_> {
             boot::place(&mut entries, path, "/boot", files);
             contents::place(&mut entries, context, system, section, path)?;
         }
-        let spec: Spec = match &system.pool {
+        let mut spec: Spec = match &system.pool {
             Some(pool) => pool.options.clone().into(),
             None => ext4::Options {
                 label: Some(system.label.clone()),
@@ -196,6 +196,12 @@ impl Maker<'_> {
             .into(),
         };
         let (entries, keys) = entries.finish();
+        spec.place(&|path| context.path(path));
+        // The system leads to its kernel, modules and programs.
+        let own = system.store.host(system.generations.default_system());
+        spec.look_in(|| {
+            std::iter::once(own).chain(entries.iter().flat_map(|entry| entry.payload.folders())).collect()
+        });
         Ok((Body::Filesystem(spec, entries.into()), keys))
     }
 }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootLoader, EntryNames, Layout, Timeout};
 use crate::container::Format;
+use crate::filesystem::zfs::Via;
+use crate::helper;
 use crate::tree::Chmod;
 use crate::units::Bytes;
 use crate::values::{DiskSize, Guid, IdName, NixosFilesystem, Property};
@@ -75,6 +77,14 @@ pub struct Section {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "DATASET"))]
     pub datasets: Vec<Dataset>,
+    /// How the pool is made: process (default), in this process; or vm, by OpenZFS in a helper VM of the system's kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WAY"))]
+    pub via: Option<Via>,
+    /// The helper VM.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub vm: helper::Options,
     /// UUID of the root filesystem; default that of nixpkgs, or with `compat = false` one derived from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
@@ -151,6 +161,11 @@ pub struct Section {
         arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
     )]
     pub compat: Option<bool>,
+}
+
+/// Whether nothing is said of a helper VM.
+fn is_default(options: &helper::Options) -> bool {
+    *options == helper::Options::default()
 }
 
 /// Properties of ZFS by their names.

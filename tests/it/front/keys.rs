@@ -23,6 +23,7 @@ const TABLES: [(&str, &str); 17] = [
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),
     ("A dataset of `filesystem.datasets`, of type zfs", "ZfsDataset"),
+    ("`vm` of a filesystem of type zfs, and of `nixos`", "HelperVm"),
     ("`verity` of a partition", "Verity"),
     ("`signature` of a partition", "Signature"),
     ("An entry of `contents`", "Entry"),

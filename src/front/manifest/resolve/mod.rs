@@ -455,7 +455,10 @@ impl Reading<'_> {
                 entry::entry(self.manifest, written, &path, self.dates, spec, verified)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Body::Filesystem(spec.clone(), entries.into()))
+        let mut spec = spec.clone();
+        spec.place(&|path| self.manifest.path(path));
+        spec.look_in(|| entries.iter().flat_map(|entry| entry.payload.folders()).collect());
+        Ok(Body::Filesystem(spec, entries.into()))
     }
 
     /// Warns of an EFI system partition without a filesystem.
