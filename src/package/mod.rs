@@ -140,6 +140,13 @@ impl Package {
         Container::new(self.format(), &Settings { subformat, ..Settings::default() })
     }
 
+    /// Whether the machines that take it show its disk in sectors of 512 bytes, whatever it was laid out for. A disk of Compute
+    /// Engine has logical sectors of 512 bytes unless it is attached otherwise (cloud.google.com/compute/docs/disks, block size),
+    /// and Proxmox VE and Vagrant start QEMU with its default.
+    pub(crate) const fn is_of_512(self) -> bool {
+        matches!(self, Self::Gce | Self::Vagrant(_) | Self::Vma(_))
+    }
+
     /// The length that a disk of `length` gets.
     #[must_use]
     pub fn disk_length(self, length: Bytes) -> Bytes {

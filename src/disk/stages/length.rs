@@ -57,6 +57,12 @@ pub(super) fn check(form: &Form, disk: &Disk, sector_size: SectorSize) -> Result
         let error = Error::new(Kind::Usage, "only a raw image has sectors of this size");
         return Err(error.found(disk.sector_size).about("sector_size"));
     }
+    if let Some(package) = form.package.filter(|package| package.is_of_512() && disk.sector_size != 512) {
+        return Err(Error::new(Kind::Usage, format!("{package} has only disks with sectors of 512 bytes"))
+            .about("sector_size")
+            .expected(512)
+            .found(disk.sector_size));
+    }
     let Some(size) = disk.size else { return Ok(()) };
     container.check_length(size, sector_size).map_err(|error| error.about("size"))?;
     match form.size_multiple {
