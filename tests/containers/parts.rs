@@ -98,8 +98,8 @@ fn what_several_files_cannot_be_is_refused() {
         ("a.qcow2", &["--qcow2-compat", "0.10", "--compress", "zstd"], "version 2 of qcow2 has no zstd"),
     ] {
         let said = run(diskwright().arg("convert").arg(&file).arg(folder.path().join(name)).args(arguments));
-        let message = complaint(&said, 2);
-        assert!(message.contains(words), "no `{words}` in\n{message}");
+        let message = said.error();
+        assert!(said.code == 2 && message.contains(words), "no `{words}` in\n{message}");
     }
     let said = run(diskwright().arg("convert").arg(&file).args([
         "-",
