@@ -20,7 +20,7 @@ use crate::progress::Progress;
   diskwright build disk.toml -o /srv/vm.qcow2    writes it there
   diskwright build disk.toml --dry-run           shows what would be built
   diskwright build disk.toml --dry-run --map     shows where every byte would go
-  diskwright build disk.toml -o vm.qcow2 -o vm.raw.zst   writes both from one read
+  diskwright build disk.toml -o vm.qcow2 -o vm.raw.zst   writes both
   diskwright build disk.toml -o - | ssh host 'cat > /dev/vdb'
 
 A whole manifest:

@@ -14,7 +14,7 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 17] = [
+const TABLES: [(&str, &str); 18] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[disk.raw]]`", "Raw"),
