@@ -61,7 +61,7 @@ mod tests {
         {
             builder.put(target.as_bytes(), meta(0o750), content, origin).unwrap();
         }
-        builder.text(b"/a/b/text", b"hello".as_slice().into(), meta(0o640), origin).unwrap();
+        builder.text(b"/a/b/text", b"hello".as_slice(), meta(0o640), origin).unwrap();
         builder.symlink(b"/a/link", b"b/text", meta(0o777), origin).unwrap();
         let tree = builder.finish(1).unwrap();
         let below = tree.below(tree.find(b"/a").unwrap()).unwrap();
