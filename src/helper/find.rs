@@ -49,7 +49,7 @@ pub(super) struct Parts {
 /// What is missing.
 fn missing(what: String, key: &'static str, looked: &[PathBuf], hint: &str) -> Error {
     let error = Error::new(Kind::Source, what).about(key).hint(hint);
-    let looked: Vec<String> = looked.iter().map(|path| crate::text::printable_path(path)).collect();
+    let looked: Vec<String> = looked.iter().map(crate::text::printable_path).collect();
     match looked.is_empty() {
         true => error,
         false => error.found(format!("none in {}", looked.join(", "))),

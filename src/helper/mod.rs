@@ -7,7 +7,7 @@
 //! | the libraries of a program | `elf` |
 //! | modules in the order of their dependencies | `modules` |
 //! | what the machine starts with | `initrd`, `cpio` |
-//! | QEMU, and what the machine says | `machine`, [`program`] |
+//! | QEMU, and what the machine says | `machine`, `program` |
 //! | the work of the machine, as data | `job` |
 //! | the first process of the machine, which does the work | [`guest`] |
 //!

@@ -80,10 +80,8 @@ impl Options {
         let paths = [&mut self.kernel, &mut self.modules, &mut self.tools, &mut self.program];
         // QEMU is a name that is looked up, unless it has a slash.
         let qemu = Some(&mut self.qemu).filter(|qemu| qemu.as_ref().is_some_and(|qemu| qemu.contains('/')));
-        for path in paths.into_iter().chain(qemu) {
-            if let Some(text) = path {
-                *text = place(text).to_string_lossy().into_owned();
-            }
+        for text in paths.into_iter().chain(qemu).flatten() {
+            *text = place(text).to_string_lossy().into_owned();
         }
     }
 

@@ -46,6 +46,9 @@ pub(super) struct Volume {
     pub(super) image: Image,
 }
 
+/// Volumes with how their contents are stored.
+pub(super) type Volumes = Vec<(Volume, Manner)>;
+
 /// A file with contents.
 #[derive(Clone, Copy, Debug)]
 struct File {
@@ -126,7 +129,7 @@ impl Contents {
     /// of volumes that are no files of the tree.
     pub(super) fn pack(
         tree: &Arc<Tree>,
-        (files, own): (&[(NodeId, Manner)], Vec<(Volume, Manner)>),
+        (files, own): (&[(NodeId, Manner)], Volumes),
         packer: &Packer,
     ) -> Result<Self> {
         let (mut list, mut stretches) = (Vec::new(), Vec::new());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::data::{Manner, Volume};
+use super::data::{Volume, Volumes};
 use super::division::Division;
 use super::parameters::Parameters;
 use crate::error::{Result, Warning};
@@ -23,7 +23,7 @@ pub(super) fn build(
     parameters: &Parameters,
     division: &Division,
     packer: &Packer,
-) -> Result<(Vec<(Volume, Manner)>, Vec<Warning>)> {
+) -> Result<(Volumes, Vec<Warning>)> {
     let (mut volumes, mut warnings) = (Vec::new(), Vec::new());
     for (number, dataset) in (0..).zip(&parameters.datasets) {
         let (Some(spec), Some((size, _))) = (&dataset.filesystem, dataset.volume()) else { continue };

@@ -80,7 +80,7 @@ pub struct Options {
     /// The helper VM.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "cli", command(flatten))]
-    pub vm: helper::Options,
+    pub vm: Box<helper::Options>,
 }
 
 /// Whether nothing is said of a helper VM.
@@ -119,7 +119,7 @@ impl Options {
 
     /// The same but for how it is made, which decides no id.
     pub(in crate::filesystem) fn without_way(&self) -> Self {
-        Self { via: None, vm: helper::Options::default(), ..self.clone() }
+        Self { via: None, vm: Box::default(), ..self.clone() }
     }
 }
 

@@ -53,7 +53,7 @@ impl Pool {
             pool_properties: properties(section.pool_properties.as_ref(), &POOL_PROPERTIES),
             properties: properties(section.filesystem_properties.as_ref(), &FILESYSTEM_PROPERTIES),
             via: section.via,
-            vm: section.vm.clone(),
+            vm: Box::new(section.vm.clone()),
             ..Options::default()
         };
         let mut mounts = Vec::new();

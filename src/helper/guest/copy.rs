@@ -198,7 +198,8 @@ impl<'a> Copier<'a> {
             match lsetxattr(to, OsStr::from_bytes(name), &value, XattrFlags::empty()) {
                 Err(Errno::OPNOTSUPP) if name.starts_with(ACL) => self.without_acl += 1,
                 done => {
-                    at(path, done.map_err(|error| format!("{}: {error}", String::from_utf8_lossy(name))))?
+                    let name = String::from_utf8_lossy(name);
+                    at(path, done.map_err(|error| format!("{name}: {error}")))?;
                 }
             }
         }
