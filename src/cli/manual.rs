@@ -9,7 +9,7 @@ use super::docs::{DATE, escaped};
 use crate::front::manifest::schema;
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 17] = [
+const TABLES: [(&str, &str); 18] = [
     ("AT THE TOP", ""),
     ("[disk]", "Disk"),
     ("[[disk.raw]]", "Raw"),
@@ -18,6 +18,7 @@ const TABLES: [(&str, &str); 17] = [
     ("[[partition]]", "Partition"),
     ("filesystem of a partition", "Filesystem"),
     ("a dataset of a filesystem of type zfs", "ZfsDataset"),
+    ("vm of a filesystem of type zfs, and of nixos", "HelperVm"),
     ("verity of a partition", "Verity"),
     ("signature of a partition", "Signature"),
     ("an entry of contents", "Entry"),
