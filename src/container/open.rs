@@ -136,7 +136,7 @@ pub(crate) fn check(opened: &Opened) -> Result<Vec<String>> {
             Format::Vhd => vhd::read::check(&source),
             Format::Vdi => vdi::read::check(&source),
             Format::Vmdk => vmdk::check(&source),
-            Format::Vhdx => vhdx::read::check(&source),
+            Format::Vhdx => vhdx::check::check(&source),
         };
         let faults = match faults {
             Err(error) if error.kind() == Kind::Format => vec![error.to_string().replace("\n  ", ", ")],

@@ -147,11 +147,15 @@ fn an_image_is_compared_with_a_closure() {
         &manifest,
         "version = 1\n[disk]\ntable = \"gpt\"\n[[partition]]\ntype = \"esp\"\nsize = \"40MiB\"\n\
          filesystem = { type = \"vfat\" }\n[[partition]]\ntype = \"linux\"\nsize = \"auto\"\n\
-         filesystem = { type = \"ext4\" }\ncontents = [ { source = \"root\", target = \"/\", mode = \"a-w\" } ]\n",
+         filesystem = { type = \"ext4\" }\ncontents = [ { source = \"root\", target = \"/\" } ]\n",
     )
     .unwrap();
     let image = folder.path().join("disk.img");
+    // Nobody may write into a store, and everybody may remove this one again.
+    let store = root.join("nix/store");
+    must(command("chmod").args(["-R", "a-w"]).arg(&store));
     build(&manifest, &image);
+    must(command("chmod").args(["-R", "u+w"]).arg(&store));
     let root_flag = ["--store-root", text(&host)];
     for closure in [text(&paths), text(&info), &format!("closure:{}", text(&info))] {
         let said = diff(text(&image), closure, &root_flag);

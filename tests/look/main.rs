@@ -11,6 +11,7 @@ mod address;
 mod browser;
 mod check;
 mod copy;
+mod damage;
 mod diff;
 mod ext;
 mod list;

@@ -81,6 +81,7 @@ pub(super) const INCOMPATIBLE_EXTENDED_L2: u64 = 16;
 /// Header extensions: the name of the backing file's format, and the names of features.
 pub(super) const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 pub(super) const EXTENSION_FEATURE_NAMES: u32 = 0x6803_f857;
+pub(super) const EXTENSION_BITMAPS: u32 = 0x2385_2875;
 /// Names of features: type (0 incompatible, 1 compatible, 2 autoclear), bit and name. They are those that
 /// QEMU knows, in its order (block/qcow2.c, qcow2_update_header).
 const FEATURE_NAMES: [(u8, u8, &str); 8] = [

@@ -8,6 +8,7 @@ pub(super) mod check;
 mod compress;
 mod format;
 mod grow;
+mod kept;
 pub(super) mod read;
 mod walk;
 

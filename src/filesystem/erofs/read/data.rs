@@ -237,6 +237,14 @@ impl Pieces {
         Ok(bytes)
     }
 
+    /// Whether a compressed extent gives as many bytes as it should.
+    ///
+    /// # Errors
+    /// [`Kind::Format`](crate::error::Kind::Format) where it does not.
+    pub(super) fn decodes(&self, extent: &Extent) -> Result<()> {
+        self.make(extent).map(drop)
+    }
+
     /// The bytes of an extent.
     fn extent(&self, extent: &Extent) -> Result<Arc<Vec<u8>>> {
         {

@@ -4,8 +4,9 @@ use super::Erofs;
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
 use crate::filesystem::erofs::format::{
-    CompactInode, ExtendedInode, Layout, XattrEntry, XattrHeader, device_of, incompat, inode,
+    CompactInode, ExtendedInode, Layout, XattrEntry, XattrHeader, compat, device_of, incompat, inode,
 };
+use crate::filesystem::erofs::xattr::filter_bit;
 use crate::filesystem::mode::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK, MODE_TYPE,
 };
@@ -141,6 +142,19 @@ impl Erofs {
             return Err(raw.wrong("a symbolic link cannot have its length"));
         }
         self.whole(raw)?.bytes(0, crate::units::usize_of(raw.size))
+    }
+
+    /// A name that the filter of an inode hides from the kernel, which looks there first.
+    pub(super) fn hidden(&self, raw: &Raw) -> Result<Option<Vec<u8>>> {
+        if raw.xattrs == 0 || self.superblock.feature_compat & compat::XATTR_FILTER == 0 {
+            return Ok(None);
+        }
+        let header: XattrHeader = self.device.structure(raw.behind - raw.xattrs)?;
+        let is_hidden = |xattr: &Xattr| {
+            let (index, name) = namespace::split(&xattr.name)?;
+            Some(header.h_name_filter & filter_bit(index, name) != 0)
+        };
+        Ok(self.xattrs(raw)?.into_iter().find(|xattr| is_hidden(xattr) == Some(true)).map(|xattr| xattr.name))
     }
 
     /// The attributes of an inode, sorted by name.
