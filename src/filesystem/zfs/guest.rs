@@ -354,7 +354,8 @@ impl Making<'_> {
         self.copy(&mut steps);
         for dataset in &self.parameters.datasets {
             // Snapshots of volumes of our own are there already.
-            for snapshot in dataset.snapshots.iter().chain(self.late_snapshots(dataset)) {
+            let made = dataset.snapshots.iter().filter(|_| !self.is_own);
+            for snapshot in made.chain(self.late_snapshots(dataset)) {
                 steps.push(Step::Run {
                     words: command(["zfs", "snapshot", &format!("{}@{snapshot}", dataset.name)]),
                 });

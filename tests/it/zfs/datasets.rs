@@ -138,6 +138,8 @@ fn what_a_dataset_cannot_be_is_told() {
     let (source, image) = places(folder.path());
     tree::Maker::new(&source)
         .file("noise", tree::noise(1, 3_000_000))
+        .directory("b")
+        .file("b/noise", tree::noise(2, 3_000_000))
         .directory("a")
         .file("a/name", "")
         .file("a/NAME", "")
@@ -167,7 +169,7 @@ fn what_a_dataset_cannot_be_is_told() {
             "holds two things",
         ),
         (
-            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nmount = \"/\"\nfilesystem = { type = \"vfat\" }",
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nmount = \"/b\"\nfilesystem = { type = \"vfat\" }",
             "do not fit",
         ),
         ("a]\nproperties = { volblocksize = \"8K\" }", "a volume has it"),
