@@ -387,7 +387,10 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
             })
             .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
         return Err(if early && wish.logical {
-            refusal.why(format!("the boot record of a logical partition lies {} before it", request.align))
+            refusal.why(format!(
+                "the boot record of a logical partition lies {} before it",
+                request.align.human()
+            ))
         } else if early {
             refusal.why("the table itself is there")
         } else if request.disk_size.is_some() && !area.beyond {

@@ -94,7 +94,7 @@ fn ext_filesystems_grow_as_by_resize2fs() {
         ("-t ext4 -b 1024 -O ^resize_inode,meta_bg", "20M", "600M"),
         ("-t ext4 -b 4096 -O sparse_super2,^resize_inode", "100M", "2G"),
         ("-t ext4 -b 4096 -O sparse_super2,^resize_inode", "300M", "2G"),
-        ("-t ext4 -b 4096 -O ^sparse_super", "100M", "600M"),
+        ("-t ext4 -b 4096 -O ^sparse_super,^resize_inode", "100M", "600M"),
         ("-t ext4 -b 4096 -O orphan_file,metadata_csum_seed", "100M", "2G"),
         ("-t ext4 -b 1024 -g 256", "10M", "40M"),
         ("-t ext2", "20M", "600M"),

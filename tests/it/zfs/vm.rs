@@ -77,16 +77,17 @@ volsize = "8MiB"
 file = "/disk.img"
 "#;
 
-/// What OpenZFS says of both pools, of which the second has another name now.
+/// What OpenZFS says of both pools, one after the other: they have one GUID, and OpenZFS imports such pools once.
 const SCRIPT: &str = r"
-zpool import -N -d /dev/vda tank aaaa; zpool import -N -d /dev/vdb tank bbbb
 for pool in aaaa bbbb; do
+    disk=/dev/vda; [ $pool = aaaa ] || disk=/dev/vdb
+    zpool import -N -d $disk tank $pool
     zfs get -H -r -o name,property,value,source all $pool | grep -v -E '	(guid|createtxg|objsetid|creation|.*used.*|available|.*referenced|written|.*ratio|snapshots_changed)	' | sed s/$pool/tank/g > /tmp/$pool
     zpool get -H -o property,value,source all $pool | grep -v -E '^(name|guid|load_guid|allocated|free|capacity|fragmentation|freeing)	' | sed 's/active/enabled/; s/'$pool/tank/ >> /tmp/$pool
+    cat /dev/zd* | sha256sum > /tmp/$pool.volume; zpool export $pool
 done
 wc -l < /tmp/aaaa; diff /tmp/aaaa /tmp/bbbb; echo 'properties: equal'
-cmp /dev/zd0 /dev/zd16; echo 'volumes: equal'
-zpool export aaaa; zpool export bbbb
+cmp /tmp/aaaa.volume /tmp/bbbb.volume; echo 'volumes: equal'
 zpool import -d /dev/vdc -d /dev/vdd -d /dev/vde -d /dev/vdf -N tank
 zpool status tank; zpool scrub -w tank; zpool status tank | grep -E '(scan|errors):'
 zfs get -H -o property,value dedup,encryption,keylocation,com.example:note tank/secret
