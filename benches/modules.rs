@@ -185,6 +185,7 @@ fn tables(criterion: &mut Criterion) {
         guid: Uuid::from_u128(1),
         signature: 0,
         first_lba: None,
+        align: Bytes::new(diskwright::table::GRAIN),
         array: diskwright::table::Array::default(),
         hybrid: Vec::new(),
         same_guids: false,

@@ -59,16 +59,26 @@ pub fn convert(
     options: &Options<'_>,
 ) -> Result<Vec<Warning>> {
     if let Target::File(path) = &target {
-        spare(opened, source, path)?;
+        for name in container.names(opened.image.length(), path)? {
+            spare(opened, source, &name)?;
+        }
     }
-    let Ready { container, image, identity, pour } = Ready::new(opened, source, container, options)?;
+    let Ready { container, image, identity, pour, gpt } = Ready::new(opened, source, container, options)?;
     let (bytes, files) = image.file_data();
     options.progress.begin(bytes, files);
     match target {
         Target::File(path) => container.write(&image, &identity, path, &pour)?,
         Target::Stream(out) => container.stream(&image, &identity, out, &pour)?,
     }
-    Ok(container.lengthened(opened.image.length(), identity.sector_size).into_iter().collect())
+    let (length, sector_size) = (opened.image.length(), identity.sector_size);
+    let of_sectors = match gpt {
+        None => container.sectors_untold(sector_size),
+        Some(found) => (found != sector_size).then(|| {
+            let (found, sector_size) = (found.get(), sector_size.get());
+            Warning(format!("the GPT is for sectors of {found} bytes, and a guest with sectors of {sector_size} finds none"))
+        }),
+    };
+    Ok(container.lengthened(length, sector_size).into_iter().chain(of_sectors).collect())
 }
 
 /// The file that [`convert`] would write, as an image, without writing it.
@@ -92,6 +102,8 @@ struct Ready<'a> {
     image: Cow<'a, Image>,
     identity: Identity,
     pour: PourOptions<'a>,
+    /// The sectors that a GPT is for, if there is one.
+    gpt: Option<SectorSize>,
 }
 
 impl<'a> Ready<'a> {
@@ -112,7 +124,7 @@ impl<'a> Ready<'a> {
         let (image, fingerprint) = sparse(&opened.image, &container, &pour)?;
         let seed = id_of(image.length(), fingerprint);
         let identity = Identity { seed, id: None, time: options.time, sector_size };
-        Ok(Self { container, image, identity, pour })
+        Ok(Self { container, image, identity, pour, gpt })
     }
 }
 
@@ -231,6 +243,13 @@ pub fn open_stream(
         at += u64_of(length);
         progress.advance(u64_of(length), 0);
     }
+    // The end of the stream may be that of a program which the same signal ended.
+    progress.check()?;
+    if at == 0 {
+        return Err(Error::new(Kind::Source, "standard input is empty")
+            .expected("an image")
+            .hint("the program before the pipe has written nothing"));
+    }
     file.set_len(at).map_err(failed)?;
     open_file(file, "standard input", options)
 }
@@ -250,5 +269,6 @@ pub fn create(
     let sector_size = options.sector_size.unwrap_or_default();
     let identity = Identity { seed: id_of(size, 0), id: None, time: options.time, sector_size };
     container.write(&image, &identity, path, &PourOptions::new(options.jobs, options.progress))?;
-    Ok(container.lengthened(size, sector_size).into_iter().collect())
+    let untold = container.sectors_untold(sector_size);
+    Ok(container.lengthened(size, sector_size).into_iter().chain(untold).collect())
 }

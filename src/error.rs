@@ -125,6 +125,18 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// What to do about a path that a shell or a browser would understand, also where a folder was put before it.
+fn unexpanded(path: &Path) -> Option<&'static str> {
+    let mut parts = path.components().map(|part| part.as_os_str().as_encoded_bytes());
+    parts.find_map(|part| match part {
+        b"~" => Some("`~` is not expanded here: write the whole path"),
+        b"http:" | b"https:" | b"file:" | b"ftp:" | b"ssh:" => {
+            Some("a source is on this machine and not behind a URL: fetch it first")
+        }
+        _ => None,
+    })
+}
+
 impl Error {
     /// An error of `kind`; `what` is one sentence without a full stop.
     #[must_use]
@@ -152,7 +164,11 @@ impl Error {
         path: impl AsRef<Path>,
         source: impl Into<std::io::Error>,
     ) -> Self {
-        Self::new(kind, what).at(path).because(source.into())
+        let (path, source) = (path.as_ref(), source.into());
+        let hint = Some(source.kind())
+            .filter(|kind| *kind == std::io::ErrorKind::NotFound)
+            .and_then(|_| unexpanded(path));
+        Self::new(kind, what).at(path).because(source).or_hint(hint)
     }
 
     /// A broken promise of our own.

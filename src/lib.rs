@@ -7,7 +7,8 @@
 //! ```text
 //! front ends                          stages                                                         ends
 //! manifest, mkfs,  ─►  disk::Disk ─►  scan ─► pack ─► size ─► place ─► digest ─► name ─►  Image ─►  container ─► file
-//! nixos, you                          threads threads  pure    pure    threads   pure               pure         threads
+//! nixos, repart,                      threads threads  pure    pure    threads   pure               pure         threads
+//! boot, you
 //! ```
 //!
 //! | what | module |
@@ -21,6 +22,7 @@
 //! | threads and output: pour, stream, ordered pipeline, spool, digests | [`pour`] |
 //! | the file formats it is written in, from one to another, larger, and what is in one | [`container`], [`convert`], [`mod@resize`], [`inspect`] |
 //! | a system in QEMU, from a disk that was never written | [`vm`] |
+//! | a VM that does what only a kernel can | [`helper`] |
 //! | images over NBD, without writing them | [`serve`] |
 //! | names, metadata and bytes of the files in any image | [`look`] |
 //! | hashes of dm-verity, and signatures of their roots | [`verity`] |
@@ -79,6 +81,7 @@ mod encoding;
 pub mod error;
 pub mod filesystem;
 pub mod front;
+pub mod helper;
 pub mod host;
 pub mod identity;
 pub mod image;

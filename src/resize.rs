@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::container::{Container, Format, Identity, Opened, SectorSize, open_alone, open_to_change, qcow2};
+use crate::container::{Container, Format, Identity, Opened, open_alone, open_to_change, qcow2};
 use crate::convert::id_of;
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{self, ext4};
@@ -267,7 +267,7 @@ fn anew(path: &Path, larger: &Image, opened: &Opened, options: &Options<'_>) -> 
         seed: id_of(larger.length(), fingerprint),
         id: opened.id,
         time: opened.time.unwrap_or(0),
-        sector_size: opened.sector_size.unwrap_or_else(SectorSize::default),
+        sector_size: opened.sector_size.unwrap_or_default(),
     };
     container.replace(&image, &identity, path, &old, &pour)
 }

@@ -262,3 +262,16 @@ fn whole(path: &Path, what: &str) -> Result<Slice> {
 fn damaged(what: impl Into<String>) -> Error {
     Error::new(Kind::Source, what)
 }
+
+/// What takes `bytes` apart if they are compressed by gzip, xz or zstd; else they are read as they are.
+///
+/// # Errors
+/// [`Kind::Source`] for what is compressed in a way that is not read here.
+pub(crate) fn uncompressed(bytes: Vec<u8>) -> Result<Box<dyn std::io::Read + Send>> {
+    let compression = compression::Compression::of(&bytes)?;
+    let read: Box<dyn std::io::Read + Send> = Box::new(std::io::Cursor::new(bytes));
+    match compression {
+        Some(compression) => compression.open(read),
+        None => Ok(read),
+    }
+}

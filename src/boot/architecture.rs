@@ -66,7 +66,13 @@ pub fn of_system(system: &str) -> Result<Option<Architecture>> {
     if system.is_empty() {
         return Ok(None);
     }
-    let processor = system.split('-').next().unwrap_or(system);
+    let (processor, kernel) = system.split_once('-').unwrap_or((system, "linux"));
+    // What boots here is Linux; a processor alone names no other kernel.
+    if !kernel.split('-').any(|part| part.starts_with("linux")) {
+        return Err(Error::new(Kind::Source, "the system is not for Linux")
+            .expected("a platform such as x86_64-linux or aarch64-linux")
+            .found(printable(system.as_bytes())));
+    }
     let known = OF_NIX.iter().find(|(nix, _)| *nix == processor).map_or(processor, |(_, name)| name);
     match known.parse() {
         Ok(architecture) => Ok(Some(architecture)),
@@ -198,7 +204,7 @@ mod tests {
             );
         }
         assert_eq!(of_system("").unwrap(), None);
-        for system in ["m68k-linux", " ", "-linux", "X86_64-linux"] {
+        for system in ["m68k-linux", " ", "-linux", "X86_64-linux", "x86_64-darwin", "aarch64-freebsd"] {
             let error = of_system(system).unwrap_err().to_string();
             assert!(error.ends_with(&format!("\n  found: {system}")), "{error}");
         }

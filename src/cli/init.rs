@@ -1,7 +1,8 @@
 //! `diskwright init`: a commented manifest to start from.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::job::Target;
 use crate::error::{Error, Kind, Result};
@@ -47,6 +48,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     let text = args.kind.text().as_bytes();
     let path = match Target::of(args.output) {
         Target::Stdout => return super::print(text),
+        // `init > disk.toml`: the shell has made the file, and the manifest is to be in it.
+        Target::File(path) if is_standard_output(&path) => return super::print(text),
         Target::File(path) => path,
     };
     let failed = |error: std::io::Error| match error.kind() {
@@ -59,6 +62,14 @@ pub(super) fn run(args: Args) -> Result<()> {
     file.write_all(text).map_err(failed)?;
     let shown = crate::text::printable_path(&path);
     super::print(format!("{shown}: change what it names, then run diskwright build {shown}\n").as_bytes())
+}
+
+/// Whether standard output goes to the file that has this name.
+fn is_standard_output(path: &Path) -> bool {
+    let (Ok(there), Ok(standard)) = (path.metadata(), rustix::fs::fstat(std::io::stdout())) else {
+        return false;
+    };
+    (there.dev(), there.ino(), there.len()) == (standard.st_dev, standard.st_ino, 0)
 }
 
 #[cfg(test)]

@@ -9,16 +9,17 @@ use super::signals::watch;
 use super::standard::standard_output;
 use super::{Severity, complain};
 use crate::container::{self, Format, Settings};
-use crate::disk::{Body, Built, Extra, Partition, Payload, Work};
+use crate::disk::{Body, Built, Form, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result, Subject};
 use crate::filesystem::Spec;
+use crate::front::output::{Output, Wanted};
 use crate::front::{self, Description, Finished, boot_disk};
 use crate::host::kind_of;
 use crate::image::dump::dump;
 use crate::nix::verify::Expected;
 use crate::nix::{Closure, STORE};
 use crate::package::Package;
-use crate::pour::output::Output;
+use crate::pour::output;
 use crate::units::Bytes;
 
 /// Arguments of every command that writes an image.
@@ -53,6 +54,9 @@ impl Container {
             compress: own.compress.or(theirs.compress),
             level: own.level.or(theirs.level),
             cluster_size: own.cluster_size.or(theirs.cluster_size),
+            qcow2_compat: own.qcow2_compat.or(theirs.qcow2_compat),
+            adapter: own.adapter.or(theirs.adapter),
+            hardware_version: own.hardware_version.or(theirs.hardware_version),
         };
         container::Container::new(format, &settings).map_err(|error| {
             let flag = match error.key() {
@@ -60,6 +64,9 @@ impl Container {
                 Some("compress") => own.compress.is_some(),
                 Some("level") => own.level.is_some(),
                 Some("cluster_size") => own.cluster_size.is_some(),
+                Some("qcow2_compat") => own.qcow2_compat.is_some(),
+                Some("adapter") => own.adapter.is_some(),
+                Some("hardware_version") => own.hardware_version.is_some(),
                 _ => true,
             };
             if flag { error } else { description.locator.locate(error.on(Subject::Disk)) }
@@ -70,34 +77,14 @@ impl Container {
     pub(super) fn options(&self, format: Format) -> Result<container::Container> {
         container::Container::new(format, &self.settings)
     }
+}
 
+impl Container {
     /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
     pub(super) fn format(&self, target: Option<&Target>, other: Option<Format>) -> Result<Format> {
-        if let Some(Target::File(path)) = target {
-            check_output(path)?;
-        }
-        let named = match target {
-            Some(Target::File(path)) => Format::of_path(path),
-            // There is no suffix to tell otherwise.
-            Some(Target::Stdout) | None => Some(other.unwrap_or_default()),
-        };
-        match (self.settings.format.or(named).or(other), target) {
-            (Some(format), _) => Ok(format),
-            (None, Some(Target::File(path))) if path.is_dir() => {
-                Err(Error::new(Kind::Output, "the output is not a file")
-                    .at(path)
-                    .expected("the name of a file")
-                    .found("a folder")
-                    .hint("add the name that the image shall have in it"))
-            }
-            (None, Some(Target::File(path))) => {
-                Err(Error::new(Kind::Usage, "the name of the output does not tell its format")
-                    .at(path)
-                    .expected(Format::list())
-                    .hint(instead_of(path)))
-            }
-            (None, _) => Ok(Format::default()),
-        }
+        let path = target.and_then(Target::path);
+        path.map_or(Ok(()), check_output)?;
+        Wanted { settings: self.settings.clone(), ..Wanted::default() }.format(path, other)
     }
 }
 
@@ -121,32 +108,6 @@ fn check_output(path: &Path) -> Result<()> {
         }))
 }
 
-/// What to do if the suffix of an output belongs to no known format.
-fn instead_of(path: &Path) -> &'static str {
-    let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let stem = path.file_stem().map(Path::new).unwrap_or(Path::new(""));
-    let packed = ["zst", "zstd", "gz", "xz", "bz2", "zip", "7z", "lz4"].contains(&suffix.as_str());
-    if packed && Format::of_path(stem).is_some_and(|format| format != Format::Raw) {
-        return "write the image without this suffix, and compress that file; a qcow2 compresses itself: --compress zstd";
-    }
-    match suffix.as_str() {
-        "tar" | "tgz" => {
-            "for Google's cloud, name it FILE.tar.gz; otherwise FILE.raw.zst, FILE.raw.xz or FILE.raw.gz"
-        }
-        "qcow" => "the format is called qcow2: -o FILE.qcow2",
-        "dmg" | "zip" | "7z" => "write a raw image, -o FILE.img, and pack that",
-        "zst" | "zstd" => "say what is compressed: -o FILE.raw.zst",
-        "gz" => "say what is compressed: -o FILE.raw.gz",
-        "xz" => "say what is compressed: -o FILE.raw.xz",
-        "bz2" => "write the raw image to standard output and compress it: -o - | bzip2 > FILE",
-        "ovf" => "the description and the disk go into one file: -o FILE.ova",
-        "iso" => {
-            "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: -o FILE.img"
-        }
-        _ => "name it otherwise, or add --format raw",
-    }
-}
-
 /// Arguments of every command that makes an image of files.
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
@@ -165,6 +126,9 @@ pub(super) struct Common {
     /// Cut the output into OUT.000, OUT.001 and so on, of at most this size each
     #[arg(long, value_name = "SIZE")]
     split: Option<Bytes>,
+    /// Make the disk a multiple of this in length, such as 1GiB
+    #[arg(long, value_name = "SIZE")]
+    size_multiple: Option<Bytes>,
     #[command(flatten)]
     pub(super) jobs: Jobs,
     /// Write nothing; print what would be built
@@ -245,6 +209,14 @@ impl Target {
     pub(super) fn of(out: PathBuf) -> Self {
         if out.as_os_str() == "-" { Self::Stdout } else { Self::File(out) }
     }
+
+    /// The name of the file.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(path),
+        }
+    }
 }
 
 impl Common {
@@ -253,61 +225,92 @@ impl Common {
         Work { jobs: self.jobs.count(), ..Work::default() }
     }
 
-    /// The package of the output: what the flag says, or else the end of its name.
-    fn package(&self, target: Option<&Target>) -> Result<Option<Package>> {
-        let given = &self.container.settings;
-        let named = match target {
-            Some(Target::File(path)) if given.format.is_none() => Package::of_path(path),
-            _ => None,
-        };
-        let Some(package) = self.package.or(named) else { return Ok(None) };
-        if let Some(Target::File(path)) = target {
-            check_output(path)?;
+    /// What the flags say of every output.
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            settings: self.container.settings.clone(),
+            package: self.package,
+            bmap: self.bmap,
+            sha256: self.sha256,
+            split: self.split,
+            size_multiple: self.size_multiple,
         }
-        if let Some(format) = given.format.filter(|format| *format != package.format()) {
-            let own = format == Format::Qcow2;
-            return Err(Error::new(Kind::Usage, format!("{package} is not for this format"))
-                .at_flag("--package")
-                .expected(package.format())
-                .found(format)
-                .or_hint(own.then_some("a qcow2 compresses itself: --compress zstd")));
-        }
-        for (flag, there) in [
-            ("--subformat", given.subformat.is_some()),
-            ("--compress", given.compress.is_some()),
-            ("--cluster-size", given.cluster_size.is_some()),
-        ] {
-            if there {
-                return Err(Error::new(Kind::Usage, format!("{package} decides by itself what is in it"))
-                    .at_flag(flag)
-                    .hint("leave it out"));
-            }
-        }
-        package.with_level(given.level).map(Some)
     }
 
-    /// The files that appear beside an output.
-    fn extra(&self, target: Option<&Target>, format: Format, package: Option<Package>) -> Result<Extra> {
-        let extra = Extra { bmap: self.bmap, sha256: self.sha256, split: self.split };
-        let refuse = |flag: &str, what: &str| Err(Error::new(Kind::Usage, what.to_owned()).at_flag(flag));
-        let flags = [("--bmap", self.bmap), ("--sha256", self.sha256), ("--split", self.split.is_some())];
-        if let (Some(Target::Stdout), Some((flag, _))) = (target, flags.into_iter().find(|(_, given)| *given))
-        {
-            return refuse(flag, "there is no file on standard output that others could stand beside");
+    /// What the disk becomes in each file that is named, or on standard output, or without any name.
+    fn forms(&self, description: &Description, targets: &[Target]) -> Result<Vec<Output>> {
+        let mut wanted = self.wanted();
+        let form = |wanted: &Wanted, path: Option<&Path>| {
+            let other = description.settings.format;
+            wanted.form(path, other, |format| self.container.with(format, description))
+        };
+        let several = targets.len() > 1;
+        let files = targets.iter().map(|target| match target {
+            Target::Stdout if several => {
+                Err(Error::new(Kind::Usage, "standard output is no file that appears together with others")
+                    .hint("leave out `-o -`, or write only there"))
+            }
+            Target::Stdout => Ok(Output { path: PathBuf::new(), form: form(&wanted, None)? }),
+            Target::File(path) => {
+                if !output::is_device(path) {
+                    check_output(path)?;
+                }
+                // Of several outputs those have a bmap file that are a raw disk.
+                let own = Wanted { bmap: false, ..wanted.clone() };
+                let form = match form(&wanted, Some(path)) {
+                    Err(error) if several && error.key() == Some("bmap") => form(&own, Some(path))?,
+                    form => form?,
+                };
+                Ok(Output { path: path.clone(), form })
+            }
+        });
+        let files = files.collect::<Result<Vec<_>>>()?;
+        if self.bmap && several && !files.iter().any(|file| file.form.extra.bmap) {
+            return Err(
+                Error::new(Kind::Usage, "no output is a raw disk, which a bmap file is about").about("bmap")
+            );
         }
-        if self.split == Some(Bytes::ZERO) {
-            return refuse("--split", "parts of no bytes hold nothing");
+        if !files.is_empty() {
+            return Ok(files);
         }
-        let raw = format == Format::Raw && matches!(package, None | Some(Package::Compressed(_)));
-        if self.bmap && !raw {
-            return refuse("--bmap", "a bmap file is about the blocks of a raw disk");
+        // Nothing is written, so nothing stands beside it.
+        (wanted.bmap, wanted.sha256, wanted.split) = (false, false, None);
+        Ok(vec![Output { path: PathBuf::new(), form: form(&wanted, None)? }])
+    }
+
+    /// Fits a disk without a given size to the device that it goes to.
+    pub(super) fn fit(&self, description: &mut Description, targets: &[Target]) -> Result<()> {
+        match targets {
+            [Target::File(path)] if !self.dry_run && output::is_device(path) => {
+                front::output::fit(description, path)
+            }
+            _ => Ok(()),
         }
-        Ok(extra)
+    }
+
+    /// Refuses what is said of outputs by flags, where the manifest says it.
+    pub(super) fn leave_outputs(&self) -> Result<()> {
+        let said = &self.container.settings;
+        let flags = [
+            ("format", said.format.is_some()),
+            ("package", self.package.is_some()),
+            ("level", said.level.is_some()),
+            ("bmap", self.bmap),
+            ("sha256", self.sha256),
+            ("split", self.split.is_some()),
+            ("size_multiple", self.size_multiple.is_some()),
+        ];
+        let given = flags.into_iter().find(|(_, given)| *given).map(|(key, _)| key).or(said.detail());
+        given.map_or(Ok(()), |key| {
+            Err(Error::new(Kind::Usage, "the manifest names its outputs and says what each is")
+                .about(key)
+                .hint("write it there, or name another output by -o"))
+        })
     }
 
     /// Refuses arguments that do not fit together, before any work.
-    pub(super) fn check(&self, target: Option<&Target>) -> Result<()> {
-        if self.dry_run || !matches!(target, Some(Target::Stdout)) {
+    pub(super) fn check(&self, targets: &[Target]) -> Result<()> {
+        if self.dry_run || !matches!(targets, [Target::Stdout]) {
             return Ok(());
         }
         if self.json {
@@ -324,28 +327,42 @@ impl Common {
         Ok(())
     }
 
-    /// Builds the disk that `description` describes, whose relative paths begin at `folder`, and writes it to `target`.
+    /// Builds the disk that `description` describes, whose relative paths begin at `folder`, and writes it to `targets`.
     pub(super) fn run(
         &self,
         description: &Description,
         folder: Option<&Path>,
-        target: Option<&Target>,
+        targets: &[Target],
         work: &Work,
     ) -> Result<()> {
-        let package = self.package(target)?;
-        let container = match package {
-            Some(package) => package.container()?,
-            None => {
-                let format = self.container.format(target, description.settings.format)?;
-                self.container.with(format, description)?
-            }
+        let outputs = self.forms(description, targets)?;
+        let goal = match targets {
+            [] => Goal::Nothing,
+            [Target::Stdout] => Goal::Stream,
+            _ => Goal::Files,
         };
-        let extra = self.extra(target, container.format(), package)?;
-        let mut work = Work { container, package, extra, ..work.clone() };
-        if let (false, Some(Target::File(path))) = (self.dry_run, target) {
+        self.write(description, folder, &outputs, goal, work)
+    }
+
+    /// As [`Common::run`], for outputs that are decided.
+    pub(super) fn write(
+        &self,
+        description: &Description,
+        folder: Option<&Path>,
+        outputs: &[Output],
+        goal: Goal,
+        work: &Work,
+    ) -> Result<()> {
+        let forms: Vec<Form> = outputs.iter().map(|output| output.form.clone()).collect();
+        let mut work = work.clone().of_forms(&forms);
+        if !self.dry_run && goal == Goal::Files {
             // An output that cannot be is told before the work and not after it.
-            let output = Output::create(path)?;
-            work.spool = output.target().parent().map(Path::to_owned);
+            for path in outputs.iter().rev().map(|output| &output.path) {
+                let output = output::Output::open(path)?;
+                // Beside a device there is no space for anything.
+                let folder = output.target().parent().filter(|_| output.device().is_none());
+                work.spool = folder.map(Path::to_owned);
+            }
         }
         let work = &work;
         watch(&work.progress.stop_flag())?;
@@ -365,17 +382,10 @@ impl Common {
                 self.show(folder, built)
             });
         }
-        match target {
-            None => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
-            Some(Target::File(path)) => {
-                let mut disks = vec![Finished { description, built: &built, path }];
-                let other = boot_disk(path);
-                if let (Some(description), Some(built)) = (description.boot.as_deref(), &boot) {
-                    disks.push(Finished { description, built, path: &other });
-                }
-                front::write(&disks, work)
-            }
-            Some(Target::Stdout) => {
+        match goal {
+            Goal::Nothing => Err(Error::new(Kind::Usage, "there is no output").hint("add -o OUT")),
+            Goal::Files => write_all(description, &built, boot.as_ref(), outputs, work),
+            Goal::Stream => {
                 let mut out = standard_output(&work.progress)?;
                 let done = description.stream(&built, &mut out, work);
                 // Of a write that was given up the signal is the cause.
@@ -385,16 +395,18 @@ impl Common {
         built.settle(work)?;
         drop(bar);
         [&built].into_iter().chain(&boot).for_each(warn);
-        let Some(Target::File(path)) = target else { return Ok(()) };
-        let format = work.package.map_or(work.container.format().to_string(), |package| package.to_string());
-        self.report(&built, path, &format)?;
-        boot.map_or(Ok(()), |boot| self.report(&boot, &boot_disk(path), &format))
+        if goal != Goal::Files {
+            return Ok(());
+        }
+        self.report(&built, outputs)?;
+        let beside = |output: &Output| Output { path: boot_disk(&output.path), ..output.clone() };
+        boot.map_or(Ok(()), |boot| self.report(&boot, &outputs.iter().map(beside).collect::<Vec<_>>()))
     }
 
     /// Prints what would be built: the report, or the map.
     fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
-            return super::print(built.report.json(None).as_bytes());
+            return super::print(built.report.json(&[]).as_bytes());
         }
         if !self.map {
             return super::print(built.report.text().as_bytes());
@@ -409,15 +421,52 @@ impl Common {
     }
 
     /// What was built.
-    fn report(&self, built: &Built, path: &Path, format: &str) -> Result<()> {
-        let shown = crate::text::printable_path(path);
+    fn report(&self, built: &Built, outputs: &[Output]) -> Result<()> {
+        let named = |output: &Output| {
+            let Form { container, package, .. } = &output.form;
+            let format = package.map_or(container.format().to_string(), |package| package.to_string());
+            (crate::text::printable_path(&output.path), format)
+        };
+        let mut files: Vec<(String, String)> = outputs.iter().map(named).collect();
         let text = if self.json {
-            built.report.json(Some((&shown, format)))
+            built.report.json(&files)
         } else {
-            format!("{shown}: {format}, {}", built.report.text())
+            let (shown, format) = files.pop().unwrap_or_default();
+            let others = files.iter().map(|(shown, format)| format!("{shown}: {format}\n"));
+            format!("{}{shown}: {format}, {}", others.collect::<String>(), built.report.text())
         };
         super::print(text.as_bytes())
     }
+}
+
+/// Writes a disk, and the one that boots it, to all outputs.
+fn write_all(
+    description: &Description,
+    built: &Built,
+    boot: Option<&Built>,
+    outputs: &[Output],
+    work: &Work,
+) -> Result<()> {
+    let others: Vec<PathBuf> = outputs.iter().map(|output| boot_disk(&output.path)).collect();
+    let mut disks = Vec::new();
+    for (Output { path, form }, other) in outputs.iter().zip(&others) {
+        disks.push(Finished { description, built, path, form: form.clone() });
+        if let (Some(description), Some(built)) = (description.boot.as_deref(), boot) {
+            disks.push(Finished { description, built, path: other, form: form.clone() });
+        }
+    }
+    front::write(&disks, work)
+}
+
+/// What is done with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// It is laid out only.
+    Nothing,
+    /// It goes to standard output.
+    Stream,
+    /// It goes to files.
+    Files,
 }
 
 fn warn(built: &Built) {

@@ -9,14 +9,25 @@ use super::docs::{DATE, escaped};
 use crate::front::manifest::schema;
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 18] = [
     ("AT THE TOP", ""),
     ("[disk]", "Disk"),
+    ("[[disk.raw]]", "Raw"),
+    ("[[output]]", "Output"),
+    ("[boot]", "Boot"),
     ("[[partition]]", "Partition"),
     ("filesystem of a partition", "Filesystem"),
+    ("a dataset of a filesystem of type zfs", "ZfsDataset"),
+    ("vm of a filesystem of type zfs, and of nixos", "HelperVm"),
+    ("verity of a partition", "Verity"),
+    ("signature of a partition", "Signature"),
     ("an entry of contents", "Entry"),
+    ("uki of an entry", "Uki"),
     ("[nixos]", "Nixos"),
     ("an entry of nixos.contents", "NixosContent"),
+    ("an entry of nixos.datasets", "NixosDataset"),
+    ("[repart]", "Repart"),
+    ("an entry of repart.join_signature", "JoinedSignature"),
 ];
 
 /// The page, in roff.
@@ -42,6 +53,7 @@ pub(super) fn page() -> String {
             }
         }
     }
+    worded(&mut page, &schema);
     page.push_str(".SH EXAMPLE\n.nf\n");
     for line in include_str!("starters/esp+root.toml").lines() {
         let _ = writeln!(page, "{}", escaped(line));
@@ -52,20 +64,28 @@ pub(super) fn page() -> String {
     page
 }
 
+/// The values that keys name in brackets, each with what it is.
+fn worded(page: &mut String, schema: &Value) {
+    page.push_str(".SH VALUES\n");
+    let sorted: BTreeMap<_, _> = schema["$defs"].as_object().into_iter().flatten().collect();
+    for (name, about) in sorted.into_iter().filter(|(name, _)| TABLES.iter().all(|(_, table)| table != name))
+    {
+        let _ = writeln!(page, ".TP\n\\fB{}\\fR\n{}", escaped(name), escaped(&in_a_line(about)));
+    }
+}
+
+/// A description without its line breaks.
+fn in_a_line(about: &Value) -> String {
+    about["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The keys of a table, each with its values and its meaning.
 fn keys(page: &mut String, schema: &Value, title: &str, table: &Value) {
     let _ = writeln!(page, ".SH {}", escaped(title));
     let sorted: BTreeMap<_, _> = table["properties"].as_object().into_iter().flatten().collect();
     for (key, about) in sorted.into_iter().filter(|(_, about)| about["const"].is_null()) {
-        let meaning = about["description"].as_str().unwrap_or_default();
-        let meaning = meaning.split_whitespace().collect::<Vec<_>>().join(" ");
-        let _ = writeln!(
-            page,
-            ".TP\n\\fB{}\\fR {}\n{}",
-            escaped(key),
-            escaped(&values(schema, about)),
-            escaped(&meaning)
-        );
+        let (values, meaning) = (escaped(&values(schema, about)), escaped(&in_a_line(about)));
+        let _ = writeln!(page, ".TP\n\\fB{}\\fR {values}\n{meaning}", escaped(key));
     }
 }
 
@@ -106,6 +126,16 @@ mod tests {
         let page = page();
         for key in ["grow_to", "hybrid", "hardlinks", "boot_loader", "cluster_size"] {
             assert!(page.contains(&format!("\\fB{}\\fR", escaped(key))), "{key}");
+        }
+        // No table is left out: each definition with keys has its own section, and each key its line.
+        let schema: Value = serde_json::from_str(&schema::json()).unwrap();
+        for (name, about) in schema["$defs"].as_object().unwrap() {
+            let shapes = about["oneOf"].as_array().into_iter().flatten().chain([about]);
+            for key in shapes.flat_map(|shape| shape["properties"].as_object().into_iter().flatten()) {
+                assert!(TABLES.iter().any(|(_, table)| table == name), "{name} is no table");
+                let is_named = page.contains(&format!("\\fB{}\\fR", escaped(key.0)));
+                assert!(is_named || !key.1["const"].is_null(), "{name} {}", key.0);
+            }
         }
         let lines: Vec<&str> = page.lines().collect();
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| **line == ".TP") {

@@ -212,18 +212,22 @@ impl Shared {
         };
         let partition = Partition { size, ..Partition::new(Type::LINUX) };
         let contents = Contents::new();
-        let contents = match self.payload(dates) {
+        let payload = self.payload(dates);
+        let mut spec = spec.clone();
+        spec.look_in(|| payload.iter().flat_map(Payload::folders).collect());
+        let contents = match payload {
             Some(payload) => contents.entry("/", payload),
             None => contents,
         };
         let disk = Disk { sector_size: self.sector_size.unwrap_or(512), ..Disk::new(Scheme::None, seed) };
         Ok(Description {
-            disk: disk.time(dates.time).partition(partition.filesystem(spec.clone(), contents)),
-            locator: Box::new(Flags { vfat: matches!(spec, Spec::Vfat(_)) }),
+            locator: Box::new(Flags { vfat: matches!(&spec, Spec::Vfat(_)) }),
+            disk: disk.time(dates.time).partition(partition.filesystem(spec, contents)),
             settings: Settings::default(),
             closure: None,
             warnings: Vec::new(),
             beside: Vec::new(),
+            outputs: Vec::new(),
             boot: None,
         })
     }
@@ -320,7 +324,7 @@ impl Shared {
             (None, None | Some(Owner::Root)) => None,
         };
         let size = self.size.unwrap_or(DiskSize::Auto).to_string();
-        let mut partition = serde_json::json!({ "size": size, "filesystem": spec });
+        let mut partition = serde_json::json!({ "size": size, "filesystem": spec.without_way() });
         set(&mut partition, "contents", contents.map(|entry| vec![entry].into()));
         serde_json::json!({ "version": 1, "disk": disk, "partition": [partition] })
     }
@@ -418,13 +422,14 @@ impl Shared {
     fn run(&self, spec: &Spec) -> Result<()> {
         let work = self.common.work();
         let target = self.output.clone().map(Target::of);
-        self.common.check(target.as_ref())?;
-        let description = self.checked(spec)?;
+        self.common.check(target.as_slice())?;
+        let mut description = self.checked(spec)?;
+        self.common.fit(&mut description, target.as_slice())?;
         let folder = match self.kind() {
             From::Directory => self.source.as_deref().unwrap_or(Path::new(".")),
             From::Archive | From::Oci => Path::new("."),
         };
-        self.common.run(&description, Some(folder), target.as_ref(), &work)
+        self.common.run(&description, Some(folder), target.as_slice(), &work)
     }
 }
 

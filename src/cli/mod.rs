@@ -92,6 +92,9 @@ enum Command {
         after_help = "Example:\n  diskwright completions bash \\\n      > ~/.local/share/bash-completion/completions/diskwright"
     )]
     Completions(docs::Completions),
+    /// Do the work of a helper VM, as its first process
+    #[command(hide = true)]
+    Guest,
     /// Print the manual pages: of all commands, and diskwright.toml(5) of manifests
     #[command(after_help = "Examples:\n  diskwright man | man -l -\n  diskwright man --dir share/man/man1")]
     Man(docs::Man),
@@ -132,7 +135,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut different = false;
     let compares = matches!(cli.command, Command::Diff(_));
     let done = match cli.command {
-        Command::Build(args) => build::run(args),
+        Command::Build(args) => build::run(&args),
         Command::Mkfs(args) => mkfs::run(args),
         Command::Nixos(args) => nixos::run(&args),
         Command::Repart(args) => repart::run(&args),
@@ -157,6 +160,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Schema => print(crate::front::manifest::schema::json().as_bytes()),
         Command::Completions(args) => docs::completions(&args, &mut Cli::command()),
+        Command::Guest => crate::helper::guest::run()
+            .map_err(|error| Error::new(Kind::Usage, "this is no helper VM").because(error)),
         Command::Man(args) => docs::man(&args, Cli::command()),
     };
     match done {

@@ -120,8 +120,9 @@ pub(super) fn described(args: &Args, progress: &Progress) -> Result<Description>
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut work = args.common.work();
     let target = args.output.clone().map(Target::of);
-    args.common.check(target.as_ref())?;
-    let description = described(args, &work.progress)?;
+    args.common.check(target.as_slice())?;
+    let mut description = described(args, &work.progress)?;
+    args.common.fit(&mut description, target.as_slice())?;
     work.verify = args.verify.expected(&description)?;
-    args.common.run(&description, None, target.as_ref(), &work)
+    args.common.run(&description, None, target.as_slice(), &work)
 }

@@ -190,7 +190,7 @@ impl Args {
                 None => printable_path(path.file_stem().unwrap_or(path.as_os_str())),
             };
             if path.as_os_str() == "-" || (self.from.options().format.is_none() && is_text(path)?) {
-                let manifest = super::build::load(path)?;
+                let manifest = super::build::load(path, &work.progress)?;
                 let description = manifest.describe(epoch()?, work)?;
                 self.add_description(&name, &description, work, &mut exports)?;
             } else {

@@ -37,6 +37,11 @@ impl Container {
         }
     }
 
+    /// What all lengths of disks in this container are a multiple of.
+    pub(crate) fn step(&self, sector_size: SectorSize) -> u64 {
+        self.lengths(sector_size).step
+    }
+
     /// The length that a guest sees of a disk of `length` bytes in this container. If the container rounds
     /// up, zeros fill the rest. The backup of a GPT belongs at the end of that length.
     #[must_use]
@@ -49,10 +54,23 @@ impl Container {
         let seen = self.disk_length(length, sector_size);
         (seen != length).then(|| {
             Warning(format!(
-                "the disk has {} bytes, and {} in {}, which has none of exactly its length; zeros follow it",
+                "the disk has {} bytes, and {} in {}, which holds no disk of exactly this length; zeros follow it",
                 length.get(),
                 seen.get(),
                 self.described()
+            ))
+        })
+    }
+
+    /// The warning that the container does not say how long a sector of its disk is, where that is not 512 bytes.
+    pub(crate) fn sectors_untold(&self, sector_size: SectorSize) -> Option<Warning> {
+        let untold = matches!(self, Self::Raw | Self::Qcow2(_)) && sector_size != SectorSize::B512;
+        untold.then(|| {
+            Warning(format!(
+                "{} does not record that sectors have {bytes} bytes; a guest sees 512 unless its device says so \
+                 (QEMU: logical_block_size={bytes})",
+                self.format(),
+                bytes = sector_size.get(),
             ))
         })
     }

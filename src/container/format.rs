@@ -85,7 +85,13 @@ impl Format {
         match self {
             Self::Raw | Self::Qcow2 => &[],
             Self::Vhd | Self::Vdi | Self::Vhdx => &[Subformat::Dynamic, Subformat::Fixed],
-            Self::Vmdk => &[Subformat::MonolithicSparse, Subformat::StreamOptimized],
+            Self::Vmdk => &[
+                Subformat::MonolithicSparse,
+                Subformat::StreamOptimized,
+                Subformat::MonolithicFlat,
+                Subformat::TwoGbMaxExtentSparse,
+                Subformat::TwoGbMaxExtentFlat,
+            ],
         }
     }
 

@@ -12,6 +12,7 @@ mod open;
 pub mod qcow2;
 mod settings;
 mod source;
+mod structure;
 pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
@@ -21,7 +22,7 @@ mod write;
 pub use format::{Format, UnknownFormat};
 pub use identity::{Identity, SectorSize};
 pub use open::{OpenOptions, Opened, backing_path, open};
-pub(crate) use open::{check, check_partition, open_alone, open_file};
+pub(crate) use open::{check, check_partition, open_alone, open_file, structure};
 pub use settings::{Compression, Settings, Subformat, UnknownWord};
 pub(crate) use source::{open_to_change, same_file};
 

@@ -89,9 +89,12 @@ impl Opened {
             Format::Vmdk => {
                 let create_type = match self.subformat {
                     Some(Subformat::StreamOptimized) => CreateType::StreamOptimized(Level::default()),
+                    Some(Subformat::MonolithicFlat) => CreateType::MonolithicFlat,
+                    Some(Subformat::TwoGbMaxExtentSparse) => CreateType::TwoGbMaxExtentSparse,
+                    Some(Subformat::TwoGbMaxExtentFlat) => CreateType::TwoGbMaxExtentFlat,
                     _ => CreateType::MonolithicSparse,
                 };
-                Container::Vmdk(super::vmdk::Options { create_type, adapter: self.adapter })
+                Container::Vmdk(super::vmdk::Options { create_type, adapter: self.adapter, hardware: None })
             }
         }
     }
@@ -133,7 +136,7 @@ pub(crate) fn check(opened: &Opened) -> Result<Vec<String>> {
             Format::Vhd => vhd::read::check(&source),
             Format::Vdi => vdi::read::check(&source),
             Format::Vmdk => vmdk::check(&source),
-            Format::Vhdx => vhdx::read::check(&source),
+            Format::Vhdx => vhdx::check::check(&source),
         };
         let faults = match faults {
             Err(error) if error.kind() == Kind::Format => vec![error.to_string().replace("\n  ", ", ")],
@@ -146,6 +149,20 @@ pub(crate) fn check(opened: &Opened) -> Result<Vec<String>> {
         all.extend(faults.into_iter().map(named));
     }
     Ok(all)
+}
+
+/// The name of the structure at byte `at` of the file of an open image.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn structure(opened: &Opened, at: u64) -> Result<String> {
+    let Some(path) = opened.files.first() else { return Err(Error::bug("an image has no file")) };
+    let source = Source::noting(path)?;
+    let descriptor = opened.format == Format::Vmdk && vmdk::is_descriptor(&source.read_some(0, 512)?);
+    if !descriptor {
+        open_source(&source, Some(opened.format), Chain::Ignored, &mut Vec::new())?;
+    }
+    super::structure::named_at(&source, opened.format, descriptor, at)
 }
 
 /// Opens the image at `path` alone: the data of a backing file is missing in it.

@@ -21,8 +21,8 @@ pub struct Settings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Variant of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk
-    /// [default: the first]
+    /// Variant of the format: dynamic or fixed for vpc, vdi and vhdx; monolithicSparse, streamOptimized, monolithicFlat,
+    /// twoGbMaxExtentSparse or twoGbMaxExtentFlat for vmdk [default: the first]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subformat: Option<Subformat>,
@@ -38,6 +38,18 @@ pub struct Settings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<Bytes>,
+    /// Version of qcow2 by the QEMU that reads it: 0.10 (version 2) or 1.1 (version 3) [default: 1.1]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qcow2_compat: Option<qcow2::Compat>,
+    /// Controller that a vmdk is for: ide, buslogic, lsilogic or legacyESX [default: ide; for streamOptimized lsilogic]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<vmdk::Adapter>,
+    /// Version of virtual hardware that a vmdk is for, 3 to 99 [default: 4]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware_version: Option<u8>,
 }
 
 /// A word without a meaning.
@@ -66,14 +78,23 @@ pub enum Subformat {
     MonolithicSparse,
     /// Compressed grains in one stream, for OVF (VMDK).
     StreamOptimized,
+    /// A descriptor, and the raw disk beside it (VMDK).
+    MonolithicFlat,
+    /// A descriptor, and files of grains for at most 2 GiB each (VMDK).
+    TwoGbMaxExtentSparse,
+    /// A descriptor, and the raw disk in files of at most 2 GiB (VMDK).
+    TwoGbMaxExtentFlat,
 }
 
 /// Names of subformats; the first one is printed.
-const SUBFORMATS: [(Subformat, &[&str]); 4] = [
+const SUBFORMATS: [(Subformat, &[&str]); 7] = [
     (Subformat::Dynamic, &["dynamic"]),
     (Subformat::Fixed, &["fixed", "static"]),
     (Subformat::MonolithicSparse, &["monolithicSparse"]),
     (Subformat::StreamOptimized, &["streamOptimized"]),
+    (Subformat::MonolithicFlat, &["monolithicFlat"]),
+    (Subformat::TwoGbMaxExtentSparse, &["twoGbMaxExtentSparse"]),
+    (Subformat::TwoGbMaxExtentFlat, &["twoGbMaxExtentFlat"]),
 ];
 
 impl Subformat {
@@ -91,19 +112,16 @@ impl FromStr for Subformat {
             .iter()
             .find(|(_, names)| names.iter().any(|known| known.eq_ignore_ascii_case(name)))
             .map(|(subformat, _)| *subformat);
-        let known = "dynamic, fixed or static, monolithicSparse, streamOptimized";
+        let known = "dynamic, fixed or static, monolithicSparse, streamOptimized, monolithicFlat, twoGbMaxExtentSparse, \
+                     twoGbMaxExtentFlat";
         found.ok_or(UnknownWord { what: "subformat", known })
     }
 }
 
 impl fmt::Display for Subformat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dynamic => "dynamic",
-            Self::Fixed => "fixed",
-            Self::MonolithicSparse => "monolithicSparse",
-            Self::StreamOptimized => "streamOptimized",
-        })
+        let own = SUBFORMATS.iter().find(|(subformat, _)| subformat == self);
+        f.write_str(own.and_then(|(_, names)| names.first()).copied().unwrap_or_default())
     }
 }
 
@@ -159,33 +177,69 @@ impl Container {
         match format {
             Format::Raw => settings.only(format, &[]).map(|()| Self::Raw),
             Format::Qcow2 => {
-                settings.only(format, &["compress", "level", "cluster_size"])?;
+                settings.only(format, &["compress", "level", "cluster_size", "qcow2_compat"])?;
+                let compat = settings.qcow2_compat.unwrap_or_default();
+                if compat == qcow2::Compat::V2 && settings.compress == Some(Compression::Zstd) {
+                    return Err(Error::new(Kind::Usage, "version 2 of qcow2 has no zstd")
+                        .about("compress")
+                        .expected("zlib, or version 1.1"));
+                }
                 let usual = qcow2::Options::default();
                 let cluster_size = settings.cluster_size.map(qcow2::ClusterSize::new).transpose()?;
                 let cluster_size = cluster_size.unwrap_or(usual.cluster_size);
-                Ok(Self::Qcow2(qcow2::Options { cluster_size, codec: settings.codec()?, ..usual }))
+                Ok(Self::Qcow2(qcow2::Options { cluster_size, codec: settings.codec()?, compat, ..usual }))
             }
             Format::Vhd => settings.fixed(format).map(|fixed| Self::Vhd(vhd::Options { fixed })),
             Format::Vdi => settings.fixed(format).map(|fixed| Self::Vdi(vdi::Options { fixed })),
             Format::Vhdx => settings.fixed(format).map(|fixed| Self::Vhdx(vhdx::Options { fixed })),
             Format::Vmdk => {
-                let create_type = settings.create_type()?;
-                Ok(Self::Vmdk(vmdk::Options { create_type, adapter: None }))
+                let (create_type, adapter) = (settings.create_type()?, settings.adapter);
+                let hardware = settings.hardware_version;
+                if let Some(wrong) = hardware.filter(|version| !(3..=99).contains(version)) {
+                    return Err(Error::new(Kind::Usage, "there is no such version of virtual hardware")
+                        .about("hardware_version")
+                        .expected("3 to 99")
+                        .found(wrong));
+                }
+                Ok(Self::Vmdk(vmdk::Options { create_type, adapter, hardware }))
             }
         }
     }
 }
 
 impl Settings {
+    /// The first of them that is given and says something of the inside of the container, except a level.
+    pub(crate) fn detail(&self) -> Option<&'static str> {
+        let given = [
+            ("subformat", self.subformat.is_some()),
+            ("compress", self.compress.is_some()),
+            ("cluster_size", self.cluster_size.is_some()),
+            ("qcow2_compat", self.qcow2_compat.is_some()),
+            ("adapter", self.adapter.is_some()),
+            ("hardware_version", self.hardware_version.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
+    }
+
+    /// The first of them that is given.
+    pub(crate) fn first(&self) -> Option<&'static str> {
+        let format = self.format.map(|_| "format");
+        format.or(self.detail()).or(self.level.map(|_| "level"))
+    }
+
     /// Refuses every setting except `keys`.
     fn only(&self, format: Format, keys: &[&str]) -> Result<()> {
         let compressed = self.compress.is_some_and(|codec| codec != Compression::None);
-        let subformats = "vpc, vdi and vhdx (dynamic, fixed), vmdk (monolithicSparse, streamOptimized)";
+        let subformats = "vpc, vdi and vhdx (dynamic, fixed), vmdk (monolithicSparse, streamOptimized, monolithicFlat, \
+                          twoGbMaxExtentSparse, twoGbMaxExtentFlat)";
         let options = [
             (self.subformat.is_some(), "subformat", "this subformat", subformats),
             (compressed, "compress", "compression", COMPRESSED),
             (self.level.is_some(), "level", "levels of compression", COMPRESSED),
             (self.cluster_size.is_some(), "cluster_size", "a cluster size", "qcow2"),
+            (self.qcow2_compat.is_some(), "qcow2_compat", "versions to choose from", "qcow2"),
+            (self.adapter.is_some(), "adapter", "a controller", "vmdk"),
+            (self.hardware_version.is_some(), "hardware_version", "a version of virtual hardware", "vmdk"),
         ];
         match options.into_iter().find(|(given, key, ..)| *given && !keys.contains(key)) {
             None => Ok(()),
@@ -217,13 +271,17 @@ impl Settings {
     }
 
     fn create_type(&self) -> Result<CreateType> {
+        let plain = |create_type| {
+            self.only(Format::Vmdk, &["subformat", "adapter", "hardware_version"]).map(|()| create_type)
+        };
         match self.subformat {
-            None | Some(Subformat::MonolithicSparse) => {
-                self.only(Format::Vmdk, &["subformat"])?;
-                Ok(CreateType::MonolithicSparse)
-            }
+            None | Some(Subformat::MonolithicSparse) => plain(CreateType::MonolithicSparse),
+            Some(Subformat::MonolithicFlat) => plain(CreateType::MonolithicFlat),
+            Some(Subformat::TwoGbMaxExtentSparse) => plain(CreateType::TwoGbMaxExtentSparse),
+            Some(Subformat::TwoGbMaxExtentFlat) => plain(CreateType::TwoGbMaxExtentFlat),
             Some(Subformat::StreamOptimized) => {
-                self.only(Format::Vmdk, &["subformat", "compress", "level"])?;
+                let keys = ["subformat", "compress", "level", "adapter", "hardware_version"];
+                self.only(Format::Vmdk, &keys)?;
                 match self.compress {
                     // A stream is always compressed.
                     None | Some(Compression::Zlib) => Ok(CreateType::StreamOptimized(self.level()?)),
@@ -293,7 +351,8 @@ mod tests {
         let cluster = |size| Settings { cluster_size: Some(Bytes::new(size)), ..Settings::default() };
         let qcow2 = qcow2::Options::default();
         let with = |codec| Ok(Container::Qcow2(qcow2::Options { codec: Some(codec), ..qcow2.clone() }));
-        let vmdk = |create_type| Ok(Container::Vmdk(vmdk::Options { create_type, adapter: None }));
+        let vmdk =
+            |create_type| Ok(Container::Vmdk(vmdk::Options { create_type, ..vmdk::Options::default() }));
         let clusters = qcow2::ClusterSize::new(Bytes::new(4096)).unwrap();
         let (nothing, dynamic, fixed) = (Compression::None, Subformat::Dynamic, Subformat::Fixed);
         for (format, settings, expected) in [
@@ -330,6 +389,23 @@ mod tests {
             (Format::Vhdx, of(fixed), Ok(Container::Vhdx(vhdx::Options { fixed: true }))),
             (Format::Vhdx, of(Subformat::MonolithicSparse), Err("subformat")),
             (Format::Vmdk, usual.clone(), vmdk(CreateType::MonolithicSparse)),
+            (Format::Vmdk, of(Subformat::MonolithicFlat), vmdk(CreateType::MonolithicFlat)),
+            (Format::Vmdk, of(Subformat::TwoGbMaxExtentSparse), vmdk(CreateType::TwoGbMaxExtentSparse)),
+            (Format::Vmdk, of(Subformat::TwoGbMaxExtentFlat), vmdk(CreateType::TwoGbMaxExtentFlat)),
+            (Format::Vmdk, Settings { level: Some(1), ..of(Subformat::MonolithicFlat) }, Err("level")),
+            (Format::Vmdk, Settings { hardware_version: Some(2), ..usual.clone() }, Err("hardware_version")),
+            (Format::Qcow2, Settings { hardware_version: Some(4), ..usual.clone() }, Err("hardware_version")),
+            (Format::Vdi, Settings { adapter: "ide".parse().ok(), ..usual.clone() }, Err("adapter")),
+            (
+                Format::Raw,
+                Settings { qcow2_compat: Some(qcow2::Compat::V2), ..usual.clone() },
+                Err("qcow2_compat"),
+            ),
+            (
+                Format::Qcow2,
+                Settings { qcow2_compat: Some(qcow2::Compat::V2), ..by(Compression::Zstd) },
+                Err("compress"),
+            ),
             (Format::Vmdk, of(fixed), Err("subformat")),
             (Format::Vmdk, by(Compression::Zlib), Err("compress")),
             (

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::SeekFrom;
 
@@ -32,9 +32,30 @@ pub(super) struct Source {
     file: File,
     /// For regular files; a block device has no stamp.
     stamp: Option<u64>,
+    /// The uses of its bytes, once it was mapped, where they are asked for.
+    uses: Option<OnceLock<Uses>>,
 }
 
+/// Uses of bytes of a file: start to end and name.
+type Uses = BTreeMap<u64, (u64, &'static str)>;
+
 impl Source {
+    /// As [`Source::open`]. The uses of its bytes are kept.
+    pub(super) fn noting(path: &Path) -> Result<Arc<Self>> {
+        let mut source = Self::open(path)?;
+        if let Some(own) = Arc::get_mut(&mut source) {
+            own.uses = Some(OnceLock::new());
+        }
+        Ok(source)
+    }
+
+    /// The use of a byte, and where the run of this use begins.
+    pub(super) fn use_of(&self, offset: u64) -> Option<(u64, &'static str)> {
+        let uses = self.uses.as_ref()?.get()?;
+        let (start, (end, what)) = uses.range(..=offset).next_back()?;
+        (offset < *end).then_some((*start, *what))
+    }
+
     /// Opens a regular file or a block device. A link is followed, since the caller named it.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>> {
         use rustix::fs::OFlags;
@@ -72,7 +93,7 @@ impl Source {
         }
         let nanoseconds = narrow(meta.mtime_nsec(), "the nanoseconds of a time")?;
         let stamp = meta.is_file().then(|| stamp(meta.mtime(), nanoseconds));
-        Ok(Arc::new(Self { path, size, file, stamp }))
+        Ok(Arc::new(Self { path, size, file, stamp, uses: None }))
     }
 
     /// `length` bytes at `offset`; `what` names them in errors.
@@ -162,27 +183,10 @@ impl Source {
     /// The parts of `from..to` that are not holes of the file.
     fn data_ranges(&self, from: u64, to: u64) -> Vec<Range<u64>> {
         let to = to.min(self.size);
-        let mut ranges = Vec::new();
-        let mut at = from;
-        while at < to {
-            let Ok(start) = rustix::fs::seek(&self.file, SeekFrom::Data(at)) else {
-                // NXIO means that only hole is left. Any other error means a device or filesystem without
-                // holes.
-                let rest = !self.is_hole(at, to - at);
-                if rest {
-                    ranges.push(at..to);
-                }
-                break;
-            };
-            if start >= to {
-                break;
-            }
-            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(to).min(to);
-            if end <= start {
-                break;
-            }
-            ranges.push(start..end);
-            at = end;
+        let (mut ranges, untold) = crate::host::data_ranges(&self.file, from, to);
+        // Only hole is left, or this is a device or filesystem without holes.
+        if let Some(at) = untold.filter(|at| !self.is_hole(*at, to - at)) {
+            ranges.push(at..to);
         }
         ranges
     }
@@ -278,8 +282,8 @@ pub(super) struct Mapping {
     files: FilesId,
     /// A run that may still grow.
     open: Option<Run>,
-    /// The uses of the bytes of the file: start to end and name.
-    used: BTreeMap<u64, (u64, &'static str)>,
+    /// The uses of the bytes of the file.
+    used: Uses,
     size: u64,
     /// Whether holes of the file are holes of the disk. Not for an overlay, because the backing file would
     /// show through.
@@ -396,6 +400,10 @@ impl Mapping {
     /// The disk.
     pub(super) fn finish(mut self) -> Result<crate::image::Image> {
         self.flush();
+        if let Some(uses) = &self.source.uses {
+            // A file is mapped once.
+            let _ = uses.set(self.used);
+        }
         self.builder.finish()
     }
 }

@@ -1,7 +1,7 @@
 //! Writes an [`Image`] as a container.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::open::open_output;
 use super::vmdk::CreateType;
@@ -9,7 +9,9 @@ use super::{Container, Identity, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::pour::output::Output;
+use crate::pour::outputs::Outputs;
 use crate::pour::{PourOptions, Sink, fill, stream};
+use crate::units::Bytes;
 
 impl Container {
     /// The container as an image again, if it is a pure function of the disk.
@@ -30,6 +32,7 @@ impl Container {
             Self::Vmdk(options) => match options.create_type {
                 CreateType::MonolithicSparse => vmdk::wrap(image, options, identity),
                 CreateType::StreamOptimized(_) => Err(streamed()),
+                _ => Err(Error::new(Kind::Usage, "such a vmdk is several files").about("subformat")),
             },
             Self::Vhdx(options) => vhdx::wrap(image, options, identity),
         }
@@ -46,7 +49,46 @@ impl Container {
         path: &Path,
         options: &PourOptions<'_>,
     ) -> Result<()> {
-        self.unpublished(image, identity, path, options)?.publish()
+        let Some(files) = self.files(image, identity, path)? else {
+            return self.unpublished(image, identity, path, options)?.publish();
+        };
+        let mut outputs = Outputs::new();
+        for (path, image) in files {
+            let output = Output::create(&path)?;
+            fill(&image, &output, options)?;
+            outputs.push(output)?;
+        }
+        outputs.publish()
+    }
+
+    /// The files of a disk that lies in several, the one called `path` first.
+    ///
+    /// # Errors
+    /// As [`Container::wrap`], and [`Kind::Usage`] for a name that no file of the format can have.
+    pub(crate) fn files(
+        &self,
+        image: &Image,
+        identity: &Identity,
+        path: &Path,
+    ) -> Result<Option<Vec<(PathBuf, Image)>>> {
+        self.check_sector_size(identity.sector_size)?;
+        match self {
+            Self::Vmdk(options) if options.create_type.is_several() => {
+                vmdk::files(image, options, identity, path).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The names of the files that a disk of `length` bytes becomes.
+    ///
+    /// # Errors
+    /// As [`Container::files`].
+    pub(crate) fn names(&self, length: Bytes, path: &Path) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Vmdk(options) if options.create_type.is_several() => vmdk::names(options, length, path),
+            _ => Ok(vec![path.to_owned()]),
+        }
     }
 
     /// As [`Container::write`], but replaces `old`, the present file `path`, and keeps its mode and owner.
@@ -98,8 +140,13 @@ impl Container {
             Self::Qcow2(qcow2 @ qcow2::Options { codec: Some(codec), .. }) => {
                 qcow2::compress(image, path, qcow2, *codec, options)
             }
-            Self::Vmdk(vmdk::Options { create_type: CreateType::StreamOptimized(level), adapter }) => {
-                let stream = vmdk::Stream { level: *level, adapter: *adapter, identity: *identity };
+            Self::Vmdk(vmdk::Options {
+                create_type: CreateType::StreamOptimized(level),
+                adapter,
+                hardware,
+            }) => {
+                let (level, adapter, hardware) = (*level, *adapter, *hardware);
+                let stream = vmdk::Stream { level, adapter, hardware, identity: *identity };
                 stream.write(image, path, options)
             }
             _ => self.wrap(image, identity).and_then(|image| {
@@ -125,8 +172,13 @@ impl Container {
         self.check_sector_size(identity.sector_size)?;
         match self {
             Self::Raw => stream(image, out, options),
-            Self::Vmdk(vmdk::Options { create_type: CreateType::StreamOptimized(level), adapter }) => {
-                let stream = vmdk::Stream { level: *level, adapter: *adapter, identity: *identity };
+            Self::Vmdk(vmdk::Options {
+                create_type: CreateType::StreamOptimized(level),
+                adapter,
+                hardware,
+            }) => {
+                let (level, adapter, hardware) = (*level, *adapter, *hardware);
+                let stream = vmdk::Stream { level, adapter, hardware, identity: *identity };
                 stream.send(image, out, options)
             }
             _ => Err(Error::new(Kind::Usage, format!("{} cannot be streamed", self.format()))

@@ -94,6 +94,7 @@ impl Disk {
             guid,
             signature,
             first_lba: self.first_lba,
+            align: self.align.unwrap_or(Bytes::new(table::GRAIN)),
             array: self.array,
             hybrid: self.hybrid.clone(),
             same_guids: self.same_guids,

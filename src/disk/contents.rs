@@ -5,11 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::permissions::Table;
 use super::scan::glob;
 use crate::archive::Archive;
 use crate::boot::uki::Uki;
 use crate::error::Result;
 use crate::image::Slice;
+use crate::nix::{Closure, StorePath};
 use crate::tree::xattr::Patterns;
 use crate::tree::{Accounts, Change, Content, Meta, Rules, Time, Tree, Xattr};
 
@@ -145,6 +147,13 @@ pub enum Payload {
         /// Whether that is also for all that is below.
         below: bool,
     },
+    /// What a table says of names below the target, when all other entries are in place.
+    Table {
+        /// The table.
+        table: Table,
+        /// The time of what it makes.
+        time: Time,
+    },
     /// A directory, device or named pipe.
     Node {
         /// What it is.
@@ -202,6 +211,7 @@ impl Payload {
             | Self::Node { .. }
             | Self::Attributes { .. }
             | Self::Change { .. }
+            | Self::Table { .. }
             | Self::Fallback { .. } => true,
             Self::Source { .. }
             | Self::Glob { .. }
@@ -232,6 +242,21 @@ impl Payload {
 }
 
 impl Payload {
+    /// Folders of this machine that it brings: a source, or the store paths of a closure. A closure that cannot be read
+    /// brings none, which its own error tells of.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Source { path, .. } => vec![path.clone()],
+            Self::Closure { path, .. } => {
+                let closure = Closure::load(path);
+                closure.map(|closure| closure.paths().map(StorePath::to_path).collect()).unwrap_or_default()
+            }
+            Self::Store { paths, .. } => paths.iter().map(|(host, _)| host.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The host paths that match the pattern, sorted. Empty for any other payload.
     ///
     /// # Errors

@@ -1,19 +1,21 @@
 //! Files that are written together, all or none: a disk and its partitions, two disks of one system, variables of a firmware.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::{Extra, Work, verify};
 use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Image, Segment};
+use crate::image::{Builder, Image, Segment};
 use crate::nix::verify::Verification;
 use crate::package::compress::sha256;
 use crate::package::{Package, bmap};
-use crate::pour::PourOptions;
-use crate::pour::output::Output;
+use crate::pour::output::{Output, is_device};
 use crate::pour::outputs::Outputs;
+use crate::pour::spool::Kept;
+use crate::pour::{PourOptions, fill};
 use crate::units::{Bytes, MIB, u64_of, usize_of};
 
 /// A file to write.
@@ -68,34 +70,81 @@ impl<'a> OutputFile<'a> {
         Self { extra, ..self }
     }
 
+    /// Whether the file has just the bytes of the disk.
+    fn is_raw(&self) -> bool {
+        self.package.is_none() && self.container == Container::Raw
+    }
+
     /// The names of the files that appear.
-    fn names(&self) -> impl Iterator<Item = PathBuf> {
+    fn names(&self) -> Result<Vec<PathBuf>> {
         let Extra { bmap, sha256, split } = self.extra;
-        let whole = split.is_none().then(|| self.path.clone());
+        let whole = match (split, self.package) {
+            (Some(_), _) => Vec::new(),
+            (None, Some(_)) => vec![self.path.clone()],
+            (None, None) => self.container.names(self.image.length(), &self.path)?,
+        };
         let parts = split.map(|_| with_suffix(&self.path, "000"));
         let bmap = bmap.then(|| with_suffix(&self.path, "bmap"));
         let sha256 = sha256.then(|| with_suffix(&self.path, "sha256"));
-        [whole, parts, bmap, sha256].into_iter().flatten()
+        Ok(whole.into_iter().chain(parts).chain(bmap).chain(sha256).collect())
     }
 
     /// Writes all that appears for the file, without names.
     fn all_unpublished(&self, work: &Work, outputs: &mut Outputs) -> Result<()> {
-        let written = self.unpublished(work)?;
-        let small = |suffix: &str, text: String| -> Result<Output> {
-            let output = Output::create(&with_suffix(&self.path, suffix))?;
-            output.write_at(text.as_bytes(), 0)?;
-            output.set_length(u64_of(text.len()))?;
-            Ok(output)
+        let files = match self.package {
+            Some(_) => None,
+            None => self.container.files(&self.image, &self.identity, &self.path)?,
         };
-        if self.extra.bmap {
-            let options = PourOptions::new(work.jobs, &work.progress);
-            outputs.push(small("bmap", bmap::of(&self.image, &options)?)?)?;
+        match files {
+            Some(files) => self.several(files, work, outputs),
+            None => self.complete(self.unpublished(work)?, work, outputs),
+        }
+    }
+
+    /// Writes a disk that lies in several files.
+    fn several(&self, files: Vec<(PathBuf, Image)>, work: &Work, outputs: &mut Outputs) -> Result<()> {
+        if self.extra.split.is_some() {
+            return Err(
+                Error::new(Kind::Usage, "a vmdk of several files is not cut once more").about("split")
+            );
+        }
+        // A descriptor without names cannot be read back, so store paths are compared before.
+        if let Some(verification) = self.verification {
+            verify(verification, &self.image, work)?;
+        }
+        let (bytes, count) = self.image.file_data();
+        work.progress.begin(bytes, count);
+        let mut digests = String::new();
+        for (path, image) in files {
+            let output = Output::create(&path)?;
+            fill(&image, &output, &PourOptions::new(work.jobs, &work.progress))?;
+            if self.extra.sha256 {
+                digests += &digest_line(&output, &path, work)?;
+            }
+            outputs.push(output)?;
         }
         if self.extra.sha256 {
-            let digest = sha256(written.file(), || work.progress.check())?;
-            let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-            // sha256sum(1): the digest, two spaces, the name.
-            outputs.push(small("sha256", format!("{digest}  {name}\n"))?)?;
+            outputs.push(self.small("sha256", &digests)?)?;
+        }
+        Ok(())
+    }
+
+    /// A small file beside this one, without its name.
+    fn small(&self, suffix: &str, text: &str) -> Result<Output> {
+        let output = Output::create(&with_suffix(&self.path, suffix))?;
+        output.write_at(text.as_bytes(), 0)?;
+        output.set_length(u64_of(text.len()))?;
+        Ok(output)
+    }
+
+    /// Writes what stands beside the file, which is written.
+    fn complete(&self, written: Output, work: &Work, outputs: &mut Outputs) -> Result<()> {
+        if self.extra.bmap {
+            let options = PourOptions::new(work.jobs, &work.progress);
+            outputs.push(self.small("bmap", &bmap::of(&self.image, &options)?)?)?;
+        }
+        if self.extra.sha256 {
+            outputs.push(self.small("sha256", &digest_line(&written, &self.path, work)?)?)?;
         }
         match self.extra.split {
             None => outputs.push(written),
@@ -103,11 +152,29 @@ impl<'a> OutputFile<'a> {
         }
     }
 
+    /// Refuses a device that cannot hold the disk.
+    fn check_device(&self, device: &Output) -> Result<()> {
+        if !self.is_raw() {
+            let form =
+                self.package.map_or(self.container.format().to_string(), |package| package.to_string());
+            return Err(Error::new(Kind::Usage, "a device holds only a raw disk").at(&self.path).found(form));
+        }
+        device.set_length(self.image.length().get())
+    }
+
     /// Writes the file, without its name.
     fn unpublished(&self, work: &Work) -> Result<Output> {
         let (bytes, files) = self.image.file_data();
         work.progress.begin(bytes, files);
         let options = PourOptions::new(work.jobs, &work.progress);
+        if is_device(&self.path) {
+            let output = Output::open(&self.path)?;
+            fill(&self.image, &output, &options)?;
+            if let Some(verification) = self.verification {
+                verify(verification, &self.container.read_back(&output)?, work)?;
+            }
+            return Ok(output);
+        }
         if let Some(package) = self.package {
             // What is packed cannot be read back, so store paths are compared before.
             if let Some(verification) = self.verification {
@@ -135,17 +202,77 @@ pub fn write(files: &[OutputFile<'_>], work: &Work) -> Result<()> {
     // What cannot be written, and two of one name, are told before the work and not after it.
     let mut names = Outputs::new();
     for file in files {
-        for name in file.names() {
-            names.push(Output::create(&name)?)?;
+        for name in file.names()? {
+            let output = Output::open(&name)?;
+            if output.device().is_some() {
+                file.check_device(&output)?;
+            }
+            names.push(output)?;
             files.iter().try_for_each(|other| spare(&name, &other.image))?;
         }
     }
+    names.check_devices()?;
     drop(names);
     let mut outputs = Outputs::new();
-    for file in files {
-        file.all_unpublished(work, &mut outputs)?;
+    let mut left: Vec<&OutputFile<'_>> = files.iter().collect();
+    while let Some(first) = left.first().copied() {
+        let (same, others): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|file| file.image.is_same(&first.image));
+        all_of_one(&same, work, &mut outputs)?;
+        left = others;
     }
     outputs.publish()
+}
+
+/// Writes files with the same disk. Its sources are read once: where there are several files, all but a raw one are made from
+/// that raw one, or else from a raw file that never gets a name.
+fn all_of_one(files: &[&OutputFile<'_>], work: &Work, outputs: &mut Outputs) -> Result<()> {
+    let (first, others) = match files {
+        [] => return Ok(()),
+        [only] => return only.all_unpublished(work, outputs),
+        several => {
+            let raw = several.iter().position(|file| file.is_raw());
+            let others = several.iter().enumerate().filter(move |(number, _)| Some(*number) != raw);
+            (raw.and_then(|raw| several.get(raw)), others.map(|(_, file)| *file))
+        }
+    };
+    let image = &files[0].image;
+    let written = match first {
+        Some(first) => first.unpublished(work)?,
+        None => {
+            let (bytes, count) = image.file_data();
+            work.progress.begin(bytes, count);
+            let output = Output::create(&files[0].path)?;
+            fill(image, &output, &PourOptions::new(work.jobs, &work.progress))?;
+            output
+        }
+    };
+    let copy = rehosted(image, &written)?;
+    if let Some(first) = first {
+        first.complete(written, work, outputs)?;
+    }
+    for file in others {
+        OutputFile { image: copy.clone(), ..file.clone() }.all_unpublished(work, outputs)?;
+    }
+    Ok(())
+}
+
+/// The image whose bytes were written to `output`, over that file: the same holes, and no source is read any more.
+fn rehosted(image: &Image, output: &Output) -> Result<Image> {
+    let file = output.file().try_clone().map_err(|error| output.failed(error))?;
+    let kept = Kept::new(file, crate::text::printable_path(output.target()), image.length().get());
+    let mut copy = Builder::new(image.length());
+    let files = copy.files(Arc::new(kept));
+    for segment in image.segments() {
+        copy.file(segment.offset, segment.length, files, 0, segment.offset.get());
+    }
+    copy.finish()
+}
+
+/// A line as sha256sum(1) writes it: the digest, two spaces, the name.
+fn digest_line(output: &Output, path: &Path, work: &Work) -> Result<String> {
+    let digest = sha256(output.file(), || work.progress.check())?;
+    Ok(format!("{digest}  {}\n", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
 /// `path` with a suffix behind its whole name.
@@ -197,9 +324,11 @@ fn split(whole: &Output, path: &Path, most: Bytes, work: &Work, outputs: &mut Ou
 /// Refuses an output that would take the place of a source of `image`.
 fn spare(path: &Path, image: &Image) -> Result<()> {
     let (Ok(real), Ok(meta)) = (path.canonicalize(), path.metadata()) else { return Ok(()) };
+    let length = if is_device(path) { None } else { Some(meta.len()) };
     // Few files have the length and the name of the output, so few are asked where they really are.
     let own = |segment: &Segment| -> Result<bool> {
-        let alike = image.host_file_size(segment)? == Some(meta.len());
+        let size = image.host_file_size(segment)?;
+        let alike = size.is_some() && (length.is_none() || size == length);
         let file = if alike { image.host_file(segment)? } else { None };
         // What is not checked for change has no name: a spool, whose label is no path.
         Ok(file

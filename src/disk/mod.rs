@@ -5,6 +5,7 @@
 //! | the description of a disk | [`Disk`], [`Partition`], [`Contents`], [`Derived`] |
 //! | names and metadata of a filesystem | `scan` |
 //! | what boots the system on a disk | [`boot`] |
+//! | tables of permissions and devices | [`permissions`] |
 //! | partitions of dm-verity | [`verity`] |
 //! | the stages that give every byte its place | `stages` |
 //! | a report for people and machines | [`report`] |
@@ -13,6 +14,7 @@ pub mod boot;
 mod contents;
 mod derived;
 mod files;
+pub mod permissions;
 mod raw;
 pub mod report;
 mod scan;
@@ -27,6 +29,7 @@ use uuid::Uuid;
 
 use crate::container::{Container, Identity, SectorSize};
 use crate::error::{Error, Kind, Result, Subject, Warning};
+use crate::filesystem::Other;
 use crate::image::{Builder, Image};
 use crate::nix::verify::{Expected, Verification};
 use crate::package::Package;
@@ -38,6 +41,7 @@ pub use contents::{Contents, Entry, Payload, Piece};
 pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
 pub use files::{OutputFile, write};
 use report::Report;
+pub(crate) use scan::closure;
 pub use spec::{Body, BootArea, Disk, Guid, Partition, Raw, Size};
 
 /// Files that appear beside an output, and whether it is one file.
@@ -51,7 +55,20 @@ pub struct Extra {
     pub split: Option<Bytes>,
 }
 
-/// How a disk is built and written. Only `container` and `package` change bytes of the result.
+/// What a disk becomes in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The format of the file.
+    pub container: Container,
+    /// What the container is packed into.
+    pub package: Option<Package>,
+    /// Files that appear beside it.
+    pub extra: Extra,
+    /// The length of the disk is a multiple of this.
+    pub size_multiple: Option<Bytes>,
+}
+
+/// How a disk is built and written. Only `container`, `package`, `size_multiple` and `also` change bytes of the result.
 #[derive(Clone, Debug)]
 pub struct Work {
     /// The format of the output, which limits the lengths that the disk can have.
@@ -60,6 +77,10 @@ pub struct Work {
     pub package: Option<Package>,
     /// Files that appear beside the output.
     pub extra: Extra,
+    /// The length of the disk is a multiple of this.
+    pub size_multiple: Option<Bytes>,
+    /// What else the same disk becomes. Its length is one that all of them have.
+    pub also: Vec<Form>,
     /// Worker threads, at least 1; default: as many as the machine has cores.
     pub jobs: usize,
     /// Receives the progress, and may ask to stop.
@@ -78,6 +99,8 @@ impl Default for Work {
             container: Container::Raw,
             package: None,
             extra: Extra::default(),
+            size_multiple: None,
+            also: Vec::new(),
             jobs,
             progress: Progress::default(),
             spool: None,
@@ -92,6 +115,31 @@ impl Work {
     pub fn packer(&self) -> Packer {
         let folder = self.spool.clone().unwrap_or_else(std::env::temp_dir);
         Packer::new(self.jobs, self.progress.clone(), folder)
+    }
+
+    /// What the disk becomes: the file of this work, and the others.
+    #[must_use]
+    pub fn forms(&self) -> Vec<Form> {
+        [self.form()].into_iter().chain(self.also.iter().cloned()).collect()
+    }
+
+    /// What the disk becomes in the file of this work.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        Form {
+            container: self.container.clone(),
+            package: self.package,
+            extra: self.extra,
+            size_multiple: self.size_multiple,
+        }
+    }
+
+    /// The same work for a disk that becomes `forms`, the first of which is the file that it writes.
+    #[must_use]
+    pub fn of_forms(self, forms: &[Form]) -> Self {
+        let Some((own, also)) = forms.split_first() else { return self };
+        let Form { container, package, extra, size_multiple } = own.clone();
+        Self { container, package, extra, size_multiple, also: also.to_vec(), ..self }
     }
 }
 
@@ -111,6 +159,8 @@ pub struct Built {
     pub time: i64,
     /// The store paths to compare, if that was asked for.
     pub verification: Option<Verification>,
+    /// Further disks that belong to it: those of a pool on several. Their files are named by [`other_disk`].
+    pub others: Vec<Other>,
     /// Values that follow from digests which are taken while the disk is poured, with their partitions.
     late: Vec<(usize, Arc<dyn LateValues>)>,
 }
@@ -121,7 +171,10 @@ impl Built {
     /// # Errors
     /// As [`write()`].
     pub fn write(&self, path: &Path, work: &Work) -> Result<()> {
-        write(&[self.file(path, work)?], work)
+        let form = work.form();
+        let files: Vec<_> =
+            std::iter::once(self.file(path, work)?).chain(self.other_files(path, &form)).collect();
+        write(&files, work)
     }
 
     /// The disk as a file `path` in the container of `work`, for which it was built: one of several that are [written](write())
@@ -130,8 +183,27 @@ impl Built {
     /// # Errors
     /// [`Kind::Bug`] where the disk has sectors of a size that no disk has.
     pub fn file(&self, path: impl Into<PathBuf>, work: &Work) -> Result<OutputFile<'_>> {
-        let file = OutputFile::new(path, self.image.clone(), work.container.clone(), self.identity());
-        Ok(file.packed(work.package).with(work.extra).verified(self.verification.as_ref()))
+        Ok(self.file_as(path, &work.form()))
+    }
+
+    /// The disk as a file `path` of any of the forms that it was built for.
+    #[must_use]
+    pub fn file_as(&self, path: impl Into<PathBuf>, form: &Form) -> OutputFile<'_> {
+        let file = OutputFile::new(path, self.image.clone(), form.container.clone(), self.identity());
+        file.packed(form.package).with(form.extra).verified(self.verification.as_ref())
+    }
+
+    /// The files of further disks, if that of this one is `path`; all are [written](write()) together.
+    pub fn other_files<'a>(
+        &'a self,
+        path: &'a Path,
+        form: &'a Form,
+    ) -> impl Iterator<Item = OutputFile<'a>> + 'a {
+        self.others.iter().map(move |other| {
+            let path = other_disk(path, &other.name);
+            let file = OutputFile::new(path, other.image.clone(), form.container.clone(), self.identity());
+            file.packed(form.package).with(form.extra)
+        })
     }
 
     /// The file that [`Built::write`] would write, as an image: the disk in the container of `work`, for which it was built.
@@ -193,6 +265,10 @@ impl Built {
     /// # Errors
     /// As [`Container::stream`], and [`Verification::run`] before a byte is written.
     pub fn stream(&self, out: Sink<'_>, work: &Work) -> Result<()> {
+        if !self.others.is_empty() {
+            return Err(Error::new(Kind::Usage, "the disks of a pool appear together or not at all")
+                .hint("write them to files, and not to a stream"));
+        }
         if let Some(verification) = &self.verification {
             verify(verification, &self.image, work)?;
         }
@@ -209,6 +285,19 @@ impl Built {
         work.progress.begin(bytes, files);
         PourOptions::new(work.jobs, &work.progress)
     }
+}
+
+/// The file of a further disk: that of the first with its name before the suffix.
+#[must_use]
+pub fn other_disk(path: &Path, name: &str) -> PathBuf {
+    let mut file = path.file_stem().unwrap_or_default().to_owned();
+    file.push(".");
+    file.push(name);
+    if let Some(suffix) = path.extension() {
+        file.push(".");
+        file.push(suffix);
+    }
+    path.with_file_name(file)
 }
 
 /// Compares the store paths on `disk`, as a stage of its own.

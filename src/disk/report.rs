@@ -189,7 +189,7 @@ impl Report {
     /// For machines: indented JSON with a final newline. `output` is the name and format of the file, if
     /// there is one.
     #[must_use]
-    pub fn json(&self, output: Option<(&str, &str)>) -> String {
+    pub fn json(&self, files: &[(String, String)]) -> String {
         /// A report of something that was written.
         #[derive(Serialize)]
         struct Written<'a> {
@@ -197,13 +197,26 @@ impl Report {
             output: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             format: Option<&'a str>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            outputs: Vec<File<'a>>,
             #[serde(flatten)]
             report: &'a Report,
         }
-        let (output, format) = output.unzip();
+        /// One of several files.
+        #[derive(Serialize)]
+        struct File<'a> {
+            output: &'a str,
+            format: &'a str,
+        }
+        let (output, format) = match files {
+            [(output, format)] => (Some(output.as_str()), Some(format.as_str())),
+            _ => (None, None),
+        };
+        let several = files.iter().filter(|_| files.len() > 1);
+        let outputs = several.map(|(output, format)| File { output, format }).collect();
         // The report holds only numbers, texts and lists, so its conversion to JSON cannot fail.
-        let mut text =
-            serde_json::to_string_pretty(&Written { output, format, report: self }).unwrap_or_default();
+        let mut text = serde_json::to_string_pretty(&Written { output, format, outputs, report: self })
+            .unwrap_or_default();
         text.push('\n');
         text
     }

@@ -107,6 +107,10 @@ impl Reading<'_> {
         })?;
         let mut builder = tree::Builder::new(self.time);
         builder.begin_boot_with_data(self.boot);
+        let reads = |entry: &Entry| matches!(entry.payload, Payload::Source { .. } | Payload::Glob { .. });
+        if entries.iter().any(reads) {
+            fakeroot::warning_here().into_iter().for_each(|warning| builder.warn(warning));
+        }
         let mut named = Vec::new();
         for ((number, entry), span) in entries.iter().enumerate().zip(spans) {
             self.progress.check()?;
@@ -166,6 +170,11 @@ impl Reading<'_> {
             builder.own(*origin, ids);
         }
         for (number, entry) in entries.iter().enumerate() {
+            if let Payload::Table { table, time } = &entry.payload {
+                let origin = builder.origin(self.subject(number));
+                let applied = table.apply(builder, (&entry.target, *time), origin);
+                applied.map_err(|error| self.blame(error, number))?;
+            }
             let Payload::Change { change, below } = &entry.payload else { continue };
             let mut changed = || -> Result<()> {
                 let mut change = change.clone();
@@ -205,7 +214,7 @@ impl Reading<'_> {
                 builder.layers(target, &layers, (rules, xattrs), origin)
             }
             // An empty list is not a mistake. Metadata changes when everything is there.
-            Payload::Store { .. } | Payload::Change { .. } => Ok(()),
+            Payload::Store { .. } | Payload::Change { .. } | Payload::Table { .. } => Ok(()),
             Payload::Source { .. } | Payload::Glob { .. } | Payload::Closure { .. } => {
                 Err(Error::bug("an entry that copies brought nothing"))
             }
@@ -260,6 +269,7 @@ pub(super) fn bringer(entries: &[Entry], path: &Path) -> Option<usize> {
             }
             Payload::Archive { archive, .. } => archive.path().and_then(|path| above(&path.to_owned())),
             Payload::Change { .. }
+            | Payload::Table { .. }
             | Payload::Text { .. }
             | Payload::Template { .. }
             | Payload::Slice { .. }
@@ -319,6 +329,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
         }
         Payload::Archive { .. }
         | Payload::Change { .. }
+        | Payload::Table { .. }
         | Payload::Text { .. }
         | Payload::Template { .. }
         | Payload::Uki { .. }
@@ -412,7 +423,7 @@ fn names(folder: &Path) -> Result<Vec<OsString>> {
 }
 
 /// The store paths that `path` lists, or `path/store-paths` if it is a directory: sorted, without duplicates.
-fn closure(path: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn closure(path: &Path) -> Result<BTreeSet<PathBuf>> {
     let failed = |path: &Path, error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let what = if missing { "the closure does not exist" } else { "cannot read the closure" };

@@ -27,6 +27,8 @@ pub struct Disk {
     pub scheme: Scheme,
     /// Its size; with `None` it is as large as the partitions need.
     pub size: Option<Bytes>,
+    /// Its length is a multiple of this.
+    pub size_multiple: Option<Bytes>,
     /// Bytes in a logical sector: 512 or 4096; 1024 and 2048 only in raw images.
     pub sector_size: u32,
     /// First usable sector of a GPT; with `None` the first one after the table.
@@ -37,6 +39,8 @@ pub struct Disk {
     pub guid: Option<Uuid>,
     /// Signature of an MBR; with `None` it derives from the seed.
     pub signature: Option<u32>,
+    /// What places that are not given are a multiple of; with `None` 1 MiB.
+    pub align: Option<Bytes>,
     /// The array of entries of a GPT.
     pub array: Array,
     /// Numbers of the partitions that a hybrid MBR shows; empty for a protective MBR.
@@ -189,8 +193,10 @@ impl Disk {
         Self {
             scheme,
             size: None,
+            size_multiple: None,
             sector_size: 512,
             first_lba: None,
+            align: None,
             array: Array::default(),
             seed,
             guid: None,

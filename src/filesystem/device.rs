@@ -63,6 +63,12 @@ impl Device {
         })
     }
 
+    /// Where a part of the volume begins in it; `None` for bytes that are not stored there as they are.
+    pub(super) fn offset_of(&self, part: &Slice) -> Option<u64> {
+        let own = part.image().is_same(self.slice.image()).then(|| part.start().get());
+        own.and_then(|start| start.checked_sub(self.slice.start().get()))
+    }
+
     /// Whether nothing is stored in `length` bytes from `offset`, so that they read as zero.
     pub(super) fn is_hole(&self, offset: u64, length: u64) -> bool {
         self.slice

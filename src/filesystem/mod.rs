@@ -19,6 +19,7 @@ pub mod zfs;
 
 pub use volume::{Content, Fault, Inode, Meta, Node, Remark, Space, Volume, contents, open};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -138,6 +139,8 @@ pub struct Placement {
     pub time: Time,
     /// Whether firmware or a boot loader reads it: an EFI system partition, or the partition at /boot beside it.
     pub system: bool,
+    /// Whether it is its disk, which has no table.
+    pub bare: bool,
 }
 
 impl Placement {
@@ -152,6 +155,7 @@ impl Placement {
             id,
             time: Time::default(),
             system: false,
+            bare: true,
         }
     }
 }
@@ -229,6 +233,31 @@ impl Spec {
         matches!(self, Self::Vfat(_))
     }
 
+    /// Makes every path of this machine in its options one that `place` gives.
+    pub fn place(&mut self, place: &dyn Fn(&str) -> PathBuf) {
+        if let Self::Zfs(options) = self {
+            options.place(place);
+        }
+    }
+
+    /// Says which folders of this machine become its contents, for what is looked for there.
+    pub fn look_in(&mut self, folders: impl FnOnce() -> Vec<PathBuf>) {
+        if let Self::Zfs(options) = self
+            && options.via == Some(zfs::Via::Vm)
+        {
+            options.vm.contents = folders();
+        }
+    }
+
+    /// The same options but for those that only say how it is made, which decide no id.
+    #[must_use]
+    pub fn without_way(&self) -> Self {
+        match self {
+            Self::Zfs(options) => Self::Zfs(options.without_way()),
+            other => other.clone(),
+        }
+    }
+
     /// Builds it. A filesystem without files ignores `tree`. A filesystem that compresses its data packs it with
     /// `packer`, once for all calls with the same packer; the others ignore `packer`.
     ///
@@ -267,6 +296,17 @@ pub struct Filesystem {
     pub facts: Facts,
     /// What was asked for and could not be kept.
     pub warnings: Vec<Warning>,
+    /// Further disks that it is on.
+    pub others: Vec<Other>,
+}
+
+/// A further disk of a filesystem that is on several.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// Its name, which is that of its file before the suffix.
+    pub name: String,
+    /// Its bytes.
+    pub image: Image,
 }
 
 /// Facts about a filesystem, for reports.

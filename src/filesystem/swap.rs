@@ -137,6 +137,7 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
             free_inodes: None,
         },
         warnings: Vec::new(),
+        others: Vec::new(),
     })
 }
 

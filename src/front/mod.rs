@@ -5,6 +5,7 @@ pub mod boot;
 mod loader;
 pub mod manifest;
 pub mod nixos;
+pub mod output;
 pub mod repart;
 mod section;
 pub mod seed;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::container::Settings;
-use crate::disk::{self, Built, Disk, OutputFile, Work};
+use crate::disk::{self, Built, Disk, Form, OutputFile, Work};
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::image::Slice;
 use crate::key::KeyPath;
@@ -50,6 +51,8 @@ pub struct Description {
     pub locator: Box<dyn Locator>,
     /// The settings of the output file.
     pub settings: Settings,
+    /// The files that the disk goes to, if the description names them; then `settings` says nothing.
+    pub outputs: Vec<output::Output>,
     /// The store paths of a NixOS system: where they are, and what Nix knows about them.
     pub closure: Option<Expected>,
     /// What was asked for and cannot be kept.
@@ -98,7 +101,7 @@ pub enum What {
 }
 
 /// A disk that was built, and the file that it goes to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Finished<'a> {
     /// How a front end described it.
     pub description: &'a Description,
@@ -106,6 +109,8 @@ pub struct Finished<'a> {
     pub built: &'a Built,
     /// The file of the disk.
     pub path: &'a Path,
+    /// What the disk becomes in it.
+    pub form: Form,
 }
 
 /// Writes disks that belong together, and the files beside them: all appear, or none. Errors say where their cause was
@@ -114,9 +119,14 @@ pub struct Finished<'a> {
 /// # Errors
 /// As [`disk::write()`].
 pub fn write(disks: &[Finished<'_>], work: &Work) -> Result<()> {
-    let mut files = Vec::new();
-    for Finished { description, built, path } in disks {
-        files.push(built.file(*path, work)?);
+    let mut files: Vec<OutputFile<'_>> = Vec::new();
+    for (number, Finished { description, built, path, form }) in disks.iter().enumerate() {
+        files.push(built.file_as(*path, form));
+        files.extend(built.other_files(path, form));
+        // What stands beside a disk does so once, whatever the disk becomes.
+        if disks.iter().take(number).any(|other| std::ptr::eq(other.built, *built)) {
+            continue;
+        }
         for Beside { path, what } in &description.beside {
             let image = match what {
                 What::Partition(number) => built.partition(*number, work)?,
@@ -164,7 +174,7 @@ impl Description {
     /// # Errors
     /// As [`write()`].
     pub fn write(&self, built: &Built, path: &Path, work: &Work) -> Result<()> {
-        write(&[Finished { description: self, built, path }], work)
+        write(&[Finished { description: self, built, path, form: work.form() }], work)
     }
 
     /// As [`Built::stream`], with errors that say where their cause was written.

@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 
 /// Beginnings of the names of such libraries: those of fakeroot and of Yocto's pseudo.
 const LIBRARIES: [&str; 2] = ["libfakeroot", "libpseudo"];
@@ -14,16 +14,7 @@ const LIBRARIES: [&str; 2] = ["libfakeroot", "libpseudo"];
 /// # Errors
 /// [`Kind::Source`] naming the library, with the way out.
 pub fn refuse(variable: impl Fn(&str) -> Option<OsString>) -> Result<()> {
-    let key = variable("FAKEROOTKEY").filter(|key| !key.is_empty()).map(|_| "FAKEROOTKEY".to_owned());
-    let preload = variable("LD_PRELOAD").unwrap_or_default();
-    let found = key.or_else(|| {
-        // Separated by colons or blanks (ld.so(8)).
-        let text = preload.to_string_lossy();
-        let mut names = text.split([':', ' ']).filter_map(|path| path.rsplit('/').next());
-        let name = names.find(|name| LIBRARIES.iter().any(|library| name.starts_with(library)))?;
-        Some(format!("LD_PRELOAD with {name}"))
-    });
-    match found {
+    match found(variable) {
         None => Ok(()),
         Some(found) => Err(Error::new(
             Kind::Source,
@@ -31,8 +22,31 @@ pub fn refuse(variable: impl Fn(&str) -> Option<OsString>) -> Result<()> {
         )
         .found(format!("the variable {found}"))
         .why("fakeroot takes the place of the C library's functions, and this program asks the kernel itself")
-        .hint("make the tree and the image in `unshare --map-auto --map-root-user`, or give `owner`, with which no owner is read")),
+        .hint("make the tree and the image in `unshare --map-auto --map-root-user`; with an owner for all files no owner is read, and devices of fakeroot are empty files")),
     }
+}
+
+/// What shows that such a library is there.
+fn found(variable: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+    let key = variable("FAKEROOTKEY").filter(|key| !key.is_empty()).map(|_| "FAKEROOTKEY".to_owned());
+    let preload = variable("LD_PRELOAD").unwrap_or_default();
+    key.or_else(|| {
+        // Separated by colons or blanks (ld.so(8)).
+        let text = preload.to_string_lossy();
+        let mut names = text.split([':', ' ']).filter_map(|path| path.rsplit('/').next());
+        let name = names.find(|name| LIBRARIES.iter().any(|library| name.starts_with(library)))?;
+        Some(format!("LD_PRELOAD with {name}"))
+    })
+}
+
+/// What is said of files that are read in spite of fakeroot, whose owners are given: a device that it shows is an empty file.
+#[must_use]
+pub fn warning_here() -> Option<Warning> {
+    found(|name| std::env::var_os(OsStr::new(name))).map(|found| {
+        Warning(format!(
+            "devices and modes that fakeroot shows are not seen ({found}); such a device is an empty file here"
+        ))
+    })
 }
 
 /// As [`refuse`], in the environment of this process.

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, SeekFrom, openat, seek};
 
 use crate::error::{Error, Kind, Result};
 use crate::image::{HostFile, NamedFile};
@@ -34,7 +34,7 @@ pub(crate) const LONGEST_PATH: usize = 4095;
 pub(crate) fn elsewhere(path: &str) -> Option<(&'static str, &'static str)> {
     let scheme = path.split_once("://").map(|(scheme, _)| scheme);
     if path == "~" || path.starts_with("~/") {
-        Some(("`~` stands for nobody's home here", "write the whole path"))
+        Some(("`~` is not expanded here", "write the whole path"))
     } else if scheme.is_some_and(|scheme| {
         !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
     }) {
@@ -70,6 +70,26 @@ pub(crate) fn hides_content(file: &File) -> std::io::Result<bool> {
     // linux/Documentation/admin-guide/devices.txt). Those of a disk know how long their files are.
     let may = meta.is_file() && meta.len() == 0 && rustix::fs::major(meta.dev()) == 0;
     Ok(may && file.read_at(&mut [0], 0)? > 0)
+}
+
+/// The ranges of `file` between two places that have data, and where it says nothing more: only hole is left there, or the
+/// device or filesystem tells of no holes (SEEK_DATA, SEEK_HOLE; lseek(2)).
+pub(crate) fn data_ranges(file: &File, from: u64, to: u64) -> (Vec<std::ops::Range<u64>>, Option<u64>) {
+    let mut ranges = Vec::new();
+    let mut at = from;
+    while at < to {
+        let Ok(start) = seek(file, SeekFrom::Data(at)) else { return (ranges, Some(at)) };
+        if start >= to {
+            break;
+        }
+        let end = seek(file, SeekFrom::Hole(start)).unwrap_or(to).min(to);
+        if end <= start {
+            break;
+        }
+        ranges.push(start..end);
+        at = end;
+    }
+    (ranges, None)
 }
 
 /// What to do with a file that says it is empty and has content.

@@ -6,12 +6,19 @@
 //! | [`Package::Gce`] | `disk.raw` in a tar in gzip, for Google Compute Engine |
 //! | [`Package::Ova`] | an OVF description with a streamOptimized VMDK, in a tar |
 //! | [`Package::AndroidSparse`] | the sparse image of Android's fastboot |
+//! | [`Package::Azure`] | a fixed VHD with the length that Azure takes |
+//! | [`Package::HyperV`] | a dynamic VHDX of whole MiB |
+//! | [`Package::Vagrant`] | a box for libvirt or VirtualBox |
+//! | [`Package::Vma`] | the archive of a machine that Proxmox VE restores |
 
 mod android;
+mod blocks;
 pub(crate) mod bmap;
 pub(crate) mod compress;
 mod ova;
 mod tar;
+mod vagrant;
+mod vma;
 
 use std::fmt;
 use std::path::Path;
@@ -22,9 +29,10 @@ use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::pour::output::Output;
 use crate::pour::{Packer, Sink, fill, stream};
-use crate::units::{Bytes, GIB};
+use crate::units::{Bytes, GIB, MIB};
 
 pub use compress::{Codec, Compress};
+pub use vagrant::Provider;
 
 /// What a disk is packed into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +45,31 @@ pub enum Package {
     Ova,
     /// For fastboot.
     AndroidSparse,
+    /// For Microsoft Azure. The disk has whole MiB.
+    Azure,
+    /// For Hyper-V. The disk has whole MiB.
+    HyperV,
+    /// For Vagrant.
+    Vagrant(Provider),
+    /// For Proxmox VE, compressed or not.
+    Vma(Option<Compress>),
 }
 
 /// The names of packages, and the ends of file names that stand for them.
-const NAMES: [(&str, &[&str]); 6] = [
+const NAMES: [(&str, &[&str]); 13] = [
     ("gzip", &[".raw.gz", ".img.gz"]),
     ("xz", &[".raw.xz", ".img.xz"]),
     ("zstd", &[".raw.zst", ".img.zst"]),
     ("gce", &[".tar.gz"]),
     ("ova", &[".ova"]),
     ("android-sparse", &[".simg"]),
+    ("azure", &[]),
+    ("hyper-v", &[]),
+    ("vagrant-virtualbox", &[".virtualbox.box"]),
+    ("vagrant-libvirt", &[".box"]),
+    ("vma", &[".vma"]),
+    ("vma-gzip", &[".vma.gz"]),
+    ("vma-zstd", &[".vma.zst"]),
 ];
 
 impl Package {
@@ -60,10 +83,18 @@ impl Package {
         NAMES.iter().find(|(_, suffixes)| ends(suffixes)).and_then(|(name, _)| name.parse().ok())
     }
 
+    /// All names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|(name, _)| *name)
+    }
+
     /// All names, with the ends of file names: `gzip (.raw.gz .img.gz)`.
     #[must_use]
     pub fn list() -> String {
-        let list = NAMES.iter().map(|(name, suffixes)| format!("{name} ({})", suffixes.join(" ")));
+        let list = NAMES.iter().map(|(name, suffixes)| match suffixes {
+            [] => (*name).to_owned(),
+            suffixes => format!("{name} ({})", suffixes.join(" ")),
+        });
         list.collect::<Vec<_>>().join(", ")
     }
 
@@ -75,9 +106,12 @@ impl Package {
         match (self, level) {
             (package, None) => Ok(package),
             (Self::Compressed(compress), Some(level)) => compress.with_level(level).map(Self::Compressed),
+            (Self::Vma(Some(compress)), Some(level)) => {
+                compress.with_level(level).map(|compress| Self::Vma(Some(compress)))
+            }
             (package, Some(_)) => Err(Error::new(Kind::Usage, format!("{package} does not have levels"))
                 .about("level")
-                .expected("gzip, xz or zstd")),
+                .expected("gzip, xz, zstd, vma-gzip or vma-zstd")),
         }
     }
 
@@ -85,8 +119,11 @@ impl Package {
     #[must_use]
     pub const fn format(self) -> Format {
         match self {
-            Self::Ova => Format::Vmdk,
-            Self::Compressed(_) | Self::Gce | Self::AndroidSparse => Format::Raw,
+            Self::Ova | Self::Vagrant(Provider::VirtualBox) => Format::Vmdk,
+            Self::Vagrant(Provider::Libvirt) => Format::Qcow2,
+            Self::Azure => Format::Vhd,
+            Self::HyperV => Format::Vhdx,
+            Self::Compressed(_) | Self::Gce | Self::AndroidSparse | Self::Vma(_) => Format::Raw,
         }
     }
 
@@ -95,19 +132,68 @@ impl Package {
     /// # Errors
     /// As [`Container::new`].
     pub fn container(self) -> Result<Container> {
-        let subformat = (self == Self::Ova).then_some(Subformat::StreamOptimized);
+        let subformat = match self {
+            Self::Ova | Self::Vagrant(Provider::VirtualBox) => Some(Subformat::StreamOptimized),
+            Self::Azure => Some(Subformat::Fixed),
+            _ => None,
+        };
         Container::new(self.format(), &Settings { subformat, ..Settings::default() })
+    }
+
+    /// Whether the machines that take it show its disk in sectors of 512 bytes, whatever it was laid out for. A disk of Compute
+    /// Engine has logical sectors of 512 bytes unless it is attached otherwise (cloud.google.com/compute/docs/disks, block size),
+    /// and Proxmox VE and Vagrant start QEMU with its default.
+    pub(crate) const fn is_of_512(self) -> bool {
+        matches!(self, Self::Gce | Self::Vagrant(_) | Self::Vma(_))
     }
 
     /// The length that a disk of `length` gets.
     #[must_use]
-    pub const fn disk_length(self, length: Bytes) -> Bytes {
+    pub fn disk_length(self, length: Bytes) -> Bytes {
+        self.least().max(length.round_up(self.step()))
+    }
+
+    /// What all lengths of disks in it are a multiple of.
+    pub(crate) const fn step(self) -> u64 {
         match self {
             // "The size of disk.raw must be a multiple of 1 GB" (cloud.google.com/compute/docs/images/import-existing-image).
-            Self::Gce => length.round_up(GIB),
-            Self::AndroidSparse => length.round_up(android::BLOCK),
-            Self::Compressed(_) | Self::Ova => length,
+            Self::Gce => GIB,
+            Self::AndroidSparse => android::BLOCK,
+            // "All VHDs on Azure must have a virtual size aligned to 1 MB" (learn.microsoft.com/azure/virtual-machines/linux/
+            // create-upload-generic). Hyper-V resizes by whole MiB, too.
+            Self::Azure | Self::HyperV => MIB,
+            Self::Compressed(_) | Self::Ova | Self::Vagrant(_) | Self::Vma(_) => 1,
         }
+    }
+
+    /// The shortest disk in it.
+    pub(crate) const fn least(self) -> Bytes {
+        match self {
+            // A disk for upload has 20,972,032 bytes or more with its footer of 512 (az disk create, --upload-size-bytes).
+            Self::Azure => Bytes::new(20 * MIB),
+            _ => Bytes::ZERO,
+        }
+    }
+
+    /// Refuses a length that nobody who takes the package takes.
+    ///
+    /// # Errors
+    /// [`Kind::Capacity`] about `size`.
+    pub(crate) fn check_length(self, length: Bytes) -> Result<()> {
+        let most = match self {
+            // A VHD has at most 2040 GiB, which is less than the 4095 GiB of Azure's disks with an operating system.
+            Self::Azure => Bytes::gib(2040),
+            // learn.microsoft.com/windows-server/virtualization/hyper-v/maximum-scale-limits: 64 TB for VHDX.
+            Self::HyperV => Bytes::gib(64 << 10),
+            _ => return Ok(()),
+        };
+        if length <= most {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Capacity, format!("{self} takes no disk of this length"))
+            .about("size")
+            .expected(format!("at most {most}"))
+            .found(length.in_full()))
     }
 
     /// Writes `image` to the future file `path`.
@@ -172,6 +258,12 @@ impl Package {
             }
             Self::Ova => (ova::archive(image, identity, name, packer)?, None),
             Self::AndroidSparse => (android::wrap(image)?, None),
+            Self::Azure | Self::HyperV => (self.container()?.wrap(image, identity)?, None),
+            Self::Vagrant(provider) => {
+                let bundle = vagrant::bundle(provider, image, identity, name, packer)?;
+                (bundle, Some(Compress::new(Codec::Gzip)))
+            }
+            Self::Vma(compress) => (vma::wrap(image, identity, name)?, compress),
         })
     }
 }
@@ -183,6 +275,16 @@ impl fmt::Display for Package {
             Self::Gce => "gce",
             Self::Ova => "ova",
             Self::AndroidSparse => "android-sparse",
+            Self::Azure => "azure",
+            Self::HyperV => "hyper-v",
+            Self::Vagrant(Provider::Libvirt) => "vagrant-libvirt",
+            Self::Vagrant(Provider::VirtualBox) => "vagrant-virtualbox",
+            Self::Vma(None) => "vma",
+            Self::Vma(Some(compress)) => match compress.codec() {
+                Codec::Gzip => "vma-gzip",
+                Codec::Xz => "vma-xz",
+                Codec::Zstd => "vma-zstd",
+            },
         })
     }
 }
@@ -211,6 +313,13 @@ impl FromStr for Package {
             "gce" => Self::Gce,
             "ova" => Self::Ova,
             "android-sparse" => Self::AndroidSparse,
+            "azure" => Self::Azure,
+            "hyper-v" | "hyperv" => Self::HyperV,
+            "vagrant-libvirt" => Self::Vagrant(Provider::Libvirt),
+            "vagrant-virtualbox" => Self::Vagrant(Provider::VirtualBox),
+            "vma" => Self::Vma(None),
+            "vma-gzip" => Self::Vma(Some(Compress::new(Codec::Gzip))),
+            "vma-zstd" => Self::Vma(Some(Compress::new(Codec::Zstd))),
             _ => return Err(UnknownPackage),
         })
     }
@@ -229,6 +338,9 @@ mod tests {
             ("disk.tar.gz", Some("gce")),
             ("disk.ova", Some("ova")),
             ("disk.simg", Some("android-sparse")),
+            ("disk.box", Some("vagrant-libvirt")),
+            ("disk.virtualbox.box", Some("vagrant-virtualbox")),
+            ("vzdump-qemu-100.vma.zst", Some("vma-zstd")),
             ("disk.qcow2.zst", None),
             ("disk.zst", None),
             (".ova", None),

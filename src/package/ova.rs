@@ -21,10 +21,29 @@ use crate::units::u64_of;
 /// The names of the files.
 const OVF: &str = "disk.ovf";
 const MANIFEST: &str = "disk.mf";
-const DISK: &str = "disk.vmdk";
+pub(super) const DISK: &str = "disk.vmdk";
 
 /// The archive with the disk `image`, which is called `name`.
 pub(super) fn archive(image: &Image, identity: &Identity, name: &str, packer: &Packer) -> Result<Image> {
+    let (ovf, disk, digest) = parts(image, identity, name, packer)?;
+    let digests =
+        format!("SHA256({OVF})= {}\nSHA256({DISK})= {digest}\n", to_hex(&Sha256::digest(ovf.as_bytes())));
+    let text = |label: &'static str, text: String| Slice::ready(label, text.into_bytes());
+    let files = [
+        File { name: OVF, bytes: text("OVF", ovf) },
+        File { name: MANIFEST, bytes: text("digests of an OVA", digests) },
+        File { name: DISK, bytes: disk },
+    ];
+    tar(&files, identity.time)
+}
+
+/// The description, the disk that it names, and the SHA-256 of the disk's file.
+pub(super) fn parts(
+    image: &Image,
+    identity: &Identity,
+    name: &str,
+    packer: &Packer,
+) -> Result<(String, Slice, String)> {
     let container = Package::Ova.container()?;
     let mut spool =
         ToSpool { spool: packer.spool("the disk of an OVA")?, at: 0, hash: Sha256::new(), fault: None };
@@ -37,18 +56,7 @@ pub(super) fn archive(image: &Image, identity: &Identity, name: &str, packer: &P
     spool.extend(at);
     let disk = spool.finish()?.whole();
     let ovf = description(name, image.length().get(), disk.length().get());
-    let digests = format!(
-        "SHA256({OVF})= {}\nSHA256({DISK})= {}\n",
-        to_hex(&Sha256::digest(ovf.as_bytes())),
-        to_hex(&hash.finalize())
-    );
-    let text = |label: &'static str, text: String| Slice::ready(label, text.into_bytes());
-    let files = [
-        File { name: OVF, bytes: text("OVF", ovf) },
-        File { name: MANIFEST, bytes: text("digests of an OVA", digests) },
-        File { name: DISK, bytes: disk },
-    ];
-    tar(&files, identity.time)
+    Ok((ovf, disk, to_hex(&hash.finalize())))
 }
 
 /// A stream into a spool, with its digest.

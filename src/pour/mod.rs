@@ -1,10 +1,12 @@
-//! The pour: writes one image to one file, in parallel, and keeps its holes. Only this module writes images.
+//! The pour: writes one image to one file, in parallel, and keeps its holes. What has to be compressed as a
+//! whole, a package or the growth of a qcow2 in place are streams and files of their own modules.
 //!
 //! The image is cut into units of a few MiB. Each worker takes the next unit, gathers its segments in a
 //! buffer (so that thousands of small files become few large writes), and writes runs of bytes. What no
 //! segment covers stays a hole. Every byte has its place before the first one is written, so it does not
 //! matter which worker writes a unit, and in which way.
 
+mod device;
 pub mod digest;
 mod observed;
 pub(crate) mod ordered;
@@ -120,6 +122,10 @@ pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()>
 /// # Errors
 /// As [`pour`].
 pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result<()> {
+    output.clear(image, options.progress)?;
+    // A device has older data where zeros belong.
+    let zeros = if output.device().is_some() { Zeros::Write } else { options.zeros };
+    let options = &PourOptions { zeros, ..*options };
     let share = shares_blocks(image, output);
     let left = observed::write(image, output, share, options)?;
     let image = left.as_ref().unwrap_or(image);
@@ -197,6 +203,9 @@ fn cut(image: &Image) -> Vec<Unit> {
 /// file that is then thrown away, because the type of a filesystem does not tell (XFS may be made without
 /// reflink).
 fn shares_blocks(image: &Image, output: &Output) -> bool {
+    if output.device().is_some() {
+        return false;
+    }
     let Some(largest) = image
         .segments()
         .iter()

@@ -3,15 +3,19 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
+use super::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::host::{folder_of, kind_of, links};
+use crate::image::Image;
+use crate::progress::Progress;
+use crate::units::Bytes;
 
 /// A file that does not exist under its name yet. If it is dropped before it is published, it leaves nothing
 /// behind.
@@ -29,6 +33,14 @@ enum Temporary {
     Nameless,
     /// Under a name beside the target, removed on drop.
     Named(TempPath),
+    /// On the device that is the target.
+    Device(Device),
+}
+
+/// Whether `path` is a block device, or leads to one.
+#[must_use]
+pub fn is_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device())
 }
 
 impl Output {
@@ -72,6 +84,39 @@ impl Output {
         }
     }
 
+    /// As [`Output::create`], or the block device `path`, which gets its bytes at once.
+    ///
+    /// # Errors
+    /// As [`Output::create`]; [`Kind::Output`] for a device that is in use.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !is_device(path) {
+            return Self::create(path);
+        }
+        let target = real_target(path)?;
+        let (file, device) = Device::open(&target)?;
+        Ok(Self { file, target, temporary: Temporary::Device(device) })
+    }
+
+    /// Bytes of the device, and of its sectors, if it is one.
+    #[must_use]
+    pub const fn device(&self) -> Option<(Bytes, u64)> {
+        match &self.temporary {
+            Temporary::Device(device) => Some((Bytes::new(device.length()), device.sector())),
+            _ => None,
+        }
+    }
+
+    /// Makes a device zero where `image` has holes, and behind it. A new file is.
+    pub(super) fn clear(&self, image: &Image, progress: &Progress) -> Result<()> {
+        match &self.temporary {
+            Temporary::Device(device) => {
+                self.set_length(image.length().get())?;
+                device.clear(image, progress).map_err(|error| self.failed(error))?
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The open file.
     #[must_use]
     pub const fn file(&self) -> &File {
@@ -95,15 +140,30 @@ impl Output {
     /// Makes the file `length` bytes long; what was not written reads as zero.
     ///
     /// # Errors
-    /// [`Kind::Output`] where the host does not have files of that length.
+    /// [`Kind::Output`] where the host does not have files of that length, [`Kind::Capacity`] where a device is shorter.
     pub fn set_length(&self, length: u64) -> Result<()> {
+        if let Some((most, _)) = self.device() {
+            if length <= most.get() {
+                return Ok(());
+            }
+            return Err(Error::new(Kind::Capacity, "the device is shorter than the disk")
+                .at(&self.target)
+                .expected(format!("at least {}", Bytes::new(length).in_full()))
+                .found(most.in_full()));
+        }
         self.file.set_len(length).map_err(|error| self.failed(error))
     }
 
     /// The error of a refused write, with a hint.
     #[must_use]
     pub fn failed(&self, error: std::io::Error) -> Error {
-        refused("cannot write the output", &self.target, error)
+        match self.temporary {
+            Temporary::Device(_) => {
+                Error::io(Kind::Output, "cannot write to the device", &self.target, error)
+                    .hint("what was on it is gone, and its first and last MiB are zero")
+            }
+            _ => refused("cannot write the output", &self.target, error),
+        }
     }
 
     /// Gives the file its name and replaces an older file in one step.
@@ -111,6 +171,9 @@ impl Output {
     /// # Errors
     /// [`Kind::Output`] where the folder no longer permits it.
     pub fn publish(self) -> Result<()> {
+        if let Temporary::Device(device) = &self.temporary {
+            return device.complete().map_err(|error| self.failed(error));
+        }
         if let Temporary::Nameless = self.temporary {
             match linkat(CWD, own_path(&self.file), CWD, &self.target, AtFlags::SYMLINK_FOLLOW) {
                 Ok(()) => return Ok(()),
@@ -130,6 +193,7 @@ impl Output {
     pub(super) fn named(self) -> Result<TempPath> {
         match self.temporary {
             Temporary::Named(temporary) => Ok(temporary),
+            Temporary::Device(_) => Err(alone(&self.target)),
             Temporary::Nameless => {
                 let own = own_path(&self.file);
                 let link = |path: &Path| Ok(linkat(CWD, &own, CWD, path, AtFlags::SYMLINK_FOLLOW)?);
@@ -141,6 +205,14 @@ impl Output {
     fn unnamed(&self, error: impl Into<std::io::Error>) -> Error {
         Error::io(Kind::Output, "cannot give the output its name", &self.target, error)
     }
+}
+
+/// The error for a device that is to be one of several outputs.
+pub(crate) fn alone(path: &Path) -> Error {
+    Error::new(Kind::Usage, "a device does not appear together with other outputs")
+        .at(path)
+        .why("it has its bytes at once, and cannot be what it was before")
+        .hint("write the disk to the device alone")
 }
 
 /// Makes something under a temporary name beside `target`.

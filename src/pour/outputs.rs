@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
-use super::output::{Output, beside};
+use super::output::{Output, alone, beside};
 use crate::error::{Error, Kind, Result};
 
 /// Outputs that appear all or none. If they are dropped before they are published, they leave nothing behind.
@@ -38,6 +38,18 @@ impl Outputs {
         }
         self.outputs.push(output);
         Ok(())
+    }
+
+    /// Refuses a device among several outputs.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where there is one.
+    pub fn check_devices(&self) -> Result<()> {
+        let device = self.outputs.iter().find(|output| output.device().is_some());
+        match device.filter(|_| self.outputs.len() > 1) {
+            Some(device) => Err(alone(device.target())),
+            None => Ok(()),
+        }
     }
 
     /// Gives all files their names and replaces older files.

@@ -36,6 +36,12 @@ impl Packer {
         Self { jobs, progress, folder: folder.into(), kept: Mutex::default() }
     }
 
+    /// Another one that works the same way, and has kept nothing yet.
+    #[must_use]
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.jobs, self.progress.clone(), self.folder.clone())
+    }
+
     /// Options for work on all threads.
     #[must_use]
     pub const fn options(&self) -> PourOptions<'_> {

@@ -113,6 +113,41 @@ impl Spool {
         self.length = self.length.max(end);
     }
 
+    /// The file, for programs that write it.
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes it `length` bytes long; what is not written there reads as zero.
+    ///
+    /// # Errors
+    /// [`Kind::Output`](crate::error::Kind::Output) where the host does not have files of that length.
+    pub(crate) fn lengthen(&mut self, length: Bytes) -> Result<()> {
+        let failed = |error| refused("cannot make a file for a disk", &self.folder, error);
+        self.file.set_len(length.get()).map_err(failed)?;
+        self.extend(length.get());
+        Ok(())
+    }
+
+    /// Everything that is in it, as an image with holes where the file has them.
+    ///
+    /// # Errors
+    /// As [`Spool::finish`].
+    pub(crate) fn finish_sparse(self) -> Result<Image> {
+        let length = self.length();
+        let (mut ranges, untold) = crate::host::data_ranges(&self.file, 0, self.length);
+        // A hole up to the end, or a filesystem without holes: what is read there is the same.
+        if let Some(at) = untold.filter(|_| ranges.is_empty()) {
+            ranges.push(at..self.length);
+        }
+        let mut builder = Builder::new(length);
+        let files = builder.files(Arc::new(Kept { file: self.file, label: self.label, length: self.length }));
+        for range in ranges {
+            builder.file(Bytes::new(range.start), Bytes::new(range.end - range.start), files, 0, range.start);
+        }
+        builder.finish()
+    }
+
     /// Everything that was appended, as an image.
     ///
     /// # Errors
@@ -120,7 +155,7 @@ impl Spool {
     pub fn finish(self) -> Result<Image> {
         let length = self.length();
         let mut builder = Builder::new(length);
-        let files = builder.files(Arc::new(Kept { file: self.file, label: self.label, length: self.length }));
+        let files = builder.files(Arc::new(Kept::new(self.file, self.label, self.length)));
         builder.file(Bytes::ZERO, length, files, 0, 0);
         builder.finish()
     }
@@ -180,10 +215,17 @@ impl<P: Pack> Stage for Packing<'_, P> {
 
 /// The file of a finished spool, as a table of files.
 #[derive(Debug)]
-struct Kept {
+pub(crate) struct Kept {
     file: File,
     label: String,
     length: u64,
+}
+
+impl Kept {
+    /// A file that nobody else can reach, as a table of files.
+    pub(crate) const fn new(file: File, label: String, length: u64) -> Self {
+        Self { file, label, length }
+    }
 }
 
 impl Files for Kept {

@@ -18,6 +18,7 @@ mod mbr;
 mod place;
 mod processors;
 pub mod read;
+pub(crate) mod structure;
 mod types;
 
 use uuid::Uuid;
@@ -61,6 +62,8 @@ pub struct Request {
     /// First sector of a GPT that partitions may use; with `None` the one after the table, 34 with sectors of
     /// 512 bytes.
     pub first_lba: Option<Sectors>,
+    /// What places that are not given are a multiple of, and the end of a partition that fills; usually [`GRAIN`].
+    pub align: Bytes,
     /// The array of entries of a GPT.
     pub array: Array,
     /// Numbers of up to three partitions of a GPT that a hybrid MBR also shows, in its order.
@@ -100,7 +103,7 @@ pub(crate) struct Region {
 pub struct Wish {
     /// Its slot in the table, from 1; with `None` the first free one.
     pub number: Option<u32>,
-    /// Where it begins. With `None`, at the first multiple of [`GRAIN`] after everything that is listed
+    /// Where it begins. With `None`, at the first multiple of [`Request::align`] after everything that is listed
     /// before it, if it fits there between the partitions with a start.
     pub start: Option<Bytes>,
     /// How long it is.
@@ -125,7 +128,7 @@ pub enum Size {
     /// Exactly this length, a multiple of the sector and not zero.
     Exactly(Bytes),
     /// The space up to the next partition with a start, or up to the end of the disk, rounded down to a
-    /// multiple of [`GRAIN`].
+    /// multiple of [`Request::align`].
     Fill,
 }
 
@@ -177,6 +180,8 @@ pub struct Placed {
     pub active: bool,
     /// Whether it lies in the extended partition.
     pub logical: bool,
+    /// The space before it for the boot record of a logical partition.
+    pub lead: Bytes,
 }
 
 impl Placed {
@@ -339,6 +344,7 @@ mod tests {
             attributes: 0,
             active: false,
             logical: false,
+            lead: Bytes::new(GRAIN),
         };
         Plan {
             scheme: Scheme::Gpt,

@@ -1,7 +1,7 @@
 //! Calculates number, place and length of every partition.
 //!
 //! Partitions with a start keep it. The others follow in the order of the list, each at the first multiple of
-//! [`GRAIN`] after everything that is listed before it where it does not overlap one with a start. At first,
+//! [`Request::align`] after everything that is listed before it where it does not overlap one with a start. At first,
 //! a partition that fills counts as one grain. Then the partitions after it in the same gap move to the end
 //! of the gap, and it takes the space that is left. A gap ends at the next partition that cannot move, or at
 //! the end of the disk.
@@ -78,7 +78,7 @@ fn plan(request: &Request) -> Result<Plan, Refusal> {
         .iter()
         .zip(&spans)
         .zip(&numbers)
-        .map(|((wish, span), number)| placed(wish, *number, span.start, span.end))
+        .map(|((wish, span), number)| placed(request, wish, *number, span.start, span.end))
         .collect::<Result<_, Refusal>>()?;
     hybrid::check_reach(request, &partitions)?;
     let extended = match extended {
@@ -109,7 +109,7 @@ fn plan(request: &Request) -> Result<Plan, Refusal> {
     })
 }
 
-fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, Refusal> {
+fn placed(request: &Request, wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, Refusal> {
     let length = end.checked_sub(start).filter(|length| *length > Bytes::ZERO);
     Ok(Placed {
         number,
@@ -121,6 +121,7 @@ fn placed(wish: &Wish, number: u32, start: Bytes, end: Bytes) -> Result<Placed, 
         attributes: wish.attributes,
         active: wish.active,
         logical: wish.logical,
+        lead: lead(request, wish),
     })
 }
 
@@ -132,6 +133,12 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
             .about("sector_size")
             .expected("512, 1024, 2048 or 4096")
             .found(sector));
+    }
+    if request.align == Bytes::ZERO || !request.align.is_multiple_of(sector) {
+        return Err(Refusal::disk("partitions cannot be aligned to this")
+            .about("align")
+            .expected(format!("a multiple of {sector} bytes"))
+            .found(request.align.in_full()));
     }
     if let Some(size) = request.disk_size {
         if !size.is_multiple_of(sector) {
@@ -305,13 +312,13 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
         array: request.array,
         hybrid: Vec::new(),
         extended: None,
-        partitions: vec![placed(wish, 1, Bytes::ZERO, length)?],
+        partitions: vec![placed(request, wish, 1, Bytes::ZERO, length)?],
     })
 }
 
 /// The space that a partition needs before it.
-fn lead(wish: &Wish) -> Bytes {
-    if wish.logical { mbr::LEAD } else { Bytes::ZERO }
+fn lead(request: &Request, wish: &Wish) -> Bytes {
+    if wish.logical { request.align } else { Bytes::ZERO }
 }
 
 /// Places everything. A partition that fills gets one grain, or the space up to the next multiple of a grain.
@@ -323,11 +330,12 @@ fn arrange(request: &Request, area: &Area) -> Vec<Span> {
         let span = own.unwrap_or_else(|| {
             let length = match wish.size {
                 Size::Exactly(size) => size,
-                Size::Fill => Bytes::new(GRAIN),
+                Size::Fill => request.align,
             };
             let at = |from: Bytes| {
-                let start = from.round_up(GRAIN) + lead(wish);
-                Span { from: from.round_up(GRAIN), start, end: start + length }
+                let from = from.round_up(request.align.get());
+                let start = from + lead(request, wish);
+                Span { from, start, end: start + length }
             };
             let mut span = at(cursor);
             // Each step passes a partition with a start for good, so there are no more steps than partitions.
@@ -347,10 +355,10 @@ fn fixed(request: &Request, wish: &Wish) -> Option<Span> {
     let start = wish.start?;
     let end = match wish.size {
         Size::Exactly(size) => start + size,
-        Size::Fill => (start + Bytes::new(request.sector_size)).round_up(GRAIN),
+        Size::Fill => (start + Bytes::new(request.sector_size)).round_up(request.align.get()),
     };
     // If there is too little space before the start, the place lies in the table, which is refused later.
-    Some(Span { from: start.saturating_sub(lead(wish)), start, end })
+    Some(Span { from: start.saturating_sub(lead(request, wish)), start, end })
 }
 
 /// A place for people: bytes as a manifest has them, and the sector.
@@ -379,7 +387,7 @@ fn check_area(request: &Request, area: &Area, spans: &[Span]) -> Result<(), Refu
             })
             .found(format!("from {} to {}", shown(request, span.from), shown(request, span.end)));
         return Err(if early && wish.logical {
-            refusal.why("the boot record of a logical partition lies 1 MiB before it")
+            refusal.why(format!("the boot record of a logical partition lies {} before it", request.align))
         } else if early {
             refusal.why("the table itself is there")
         } else if request.disk_size.is_some() && !area.beyond {
@@ -429,19 +437,24 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
             if let (Some(span), Some(wish)) = (spans.get_mut(mover), wishes.get(mover)) {
                 let length = span.end.saturating_sub(span.start);
                 // If they do not fit, they end up before the start of the gap, and nothing is left to fill.
-                let from = end.saturating_sub(length + lead(wish)).round_down(GRAIN);
-                *span = Span { from, start: from + lead(wish), end: from + lead(wish) + length };
+                let from = end.saturating_sub(length + lead(request, wish)).round_down(request.align.get());
+                *span = Span {
+                    from,
+                    start: from + lead(request, wish),
+                    end: from + lead(request, wish) + length,
+                };
                 end = from;
             }
         }
-        end = end.round_down(GRAIN);
+        end = end.round_down(request.align.get());
         if end <= own.start {
             let before =
                 next.map_or("the end of the disk".to_owned(), |next| Subject::Partition(next).to_string());
             return Err(Refusal::of(at, "nothing is left for it to fill")
                 .about("size")
                 .expected(format!(
-                    "at least one boundary of 1 MiB between {} and {before}",
+                    "at least one boundary of {} between {} and {before}",
+                    request.align,
                     shown(request, own.start)
                 ))
                 .found(format!("{before} at {}", shown(request, limit))));
@@ -477,7 +490,7 @@ fn check_overlap(request: &Request, spans: &[Span]) -> Result<(), Refusal> {
             return Err(match span.from < span.start || other.from < other.start {
                 true => refusal.why(format!(
                     "the boot record of a logical partition stands before it, and has {} of its own",
-                    mbr::LEAD
+                    request.align
                 )),
                 false => refusal,
             });

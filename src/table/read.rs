@@ -115,6 +115,7 @@ mod tests {
             guid: if scheme == Scheme::Gpt { Uuid::from_u128(99) } else { Uuid::nil() },
             signature: 0x1234_5678,
             first_lba: None,
+            align: Bytes::new(crate::table::GRAIN),
             array: crate::table::Array::default(),
             hybrid: Vec::new(),
             same_guids: false,

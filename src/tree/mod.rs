@@ -6,6 +6,7 @@
 
 mod accounts;
 pub(crate) mod acl;
+mod below;
 pub mod build;
 pub(crate) mod capability;
 mod change;

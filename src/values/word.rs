@@ -4,9 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ValueError, refuse};
+use crate::container::qcow2::Compat;
+use crate::container::vmdk::Adapter;
 use crate::container::{Compression, Format, Subformat};
 use crate::filesystem::ext4::TimePolicy;
 use crate::filesystem::fat::FatType;
+use crate::package::Package;
 use crate::table::Scheme;
 use crate::verity::Algorithm;
 
@@ -121,8 +124,24 @@ value!(Format, text, "Format", "the name of a format, such as \"raw\"", {
 });
 
 value!(Subformat, text, "Subformat", "the name of a subformat, such as \"fixed\"", {
-    "description": "The kind of the format: dynamic or fixed, monolithicSparse or streamOptimized.",
+    "description": "The kind of the format: dynamic or fixed; for vmdk monolithicSparse, streamOptimized, monolithicFlat, \
+        twoGbMaxExtentSparse or twoGbMaxExtentFlat.",
     "enum": Subformat::names().collect::<Vec<_>>()
+});
+
+value!(Compat, text, "Compat", "\"0.10\" or \"1.1\"", {
+    "description": "The version of qcow2, by the QEMU that reads it: 0.10 (version 2) or 1.1 (version 3).",
+    "enum": Compat::NAMES
+});
+
+value!(Adapter, text, "Adapter", "the name of a controller, such as \"lsilogic\"", {
+    "description": "The controller that a vmdk is for: ide, buslogic, lsilogic or legacyESX.",
+    "enum": Adapter::NAMES
+});
+
+value!(Package, text, "Package", "the name of a package, such as \"zstd\"", {
+    "description": "What a disk is packed into.",
+    "enum": Package::names().collect::<Vec<_>>()
 });
 
 value!(Compression, text, "Compression", "\"none\", \"zlib\" or \"zstd\"", {

@@ -28,6 +28,11 @@ impl Environment {
         self.0.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
     }
 
+    /// The folders with programs.
+    pub(super) fn folders(&self) -> Option<&std::ffi::OsStr> {
+        self.get("PATH").map(OsString::as_os_str)
+    }
+
     /// A variable as text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>> {
         let Some(value) = self.get(name) else { return Ok(None) };
@@ -247,27 +252,26 @@ mod tests {
     fn a_shared_folder_may_name_variables() {
         let own = environment(&[("HOME", "/home/a")]);
         let expand =
-            |text: &str| own.expand(text, Path::new("/work")).map(|path| path.to_str().unwrap().to_owned());
+            |text: &str| own.expand(text, Path::new("/vm")).map(|path| path.to_str().unwrap().to_owned());
         for (text, expected) in [
             ("/a", "/a"),
             ("$HOME/b", "/home/a/b"),
-            ("${HOME}b$TMPDIR", "/home/ab/work"),
-            ("$SHARED_DIR", "/work/xchg"),
-            ("${SHARED_DIR:-$TMPDIR/a}/b", "/work/a/b"),
+            ("${HOME}b$TMPDIR", "/home/ab/vm"),
+            ("$SHARED_DIR", "/vm/xchg"),
+            ("${SHARED_DIR:-$TMPDIR/a}/b", "/vm/a/b"),
             ("${HOME:-/x}", "/home/a"),
         ] {
             assert_eq!(expand(text).unwrap(), expected, "{text}");
         }
         assert!(expand("$NOTHING/b").unwrap_err().to_string().contains("`NOTHING`"));
-        let shared =
-            environment(&[("SHARED_DIR", "/s")]).expand("$SHARED_DIR/x", Path::new("/work")).unwrap();
+        let shared = environment(&[("SHARED_DIR", "/s")]).expand("$SHARED_DIR/x", Path::new("/vm")).unwrap();
         assert_eq!(shared, Path::new("/s/x"));
     }
 
     #[test]
     fn options_are_split_as_a_shell_splits_them() {
         let own = environment(&[("QEMU_VDE_SOCKET_1", "/tmp/v 1"), ("NET", "a=1"), ("TMPDIR", "/not this")]);
-        let split = |text: &str| split(text, &own, Path::new("/work"));
+        let split = |text: &str| split(text, &own, Path::new("/vm"));
         for (text, words) in [
             ("", &[][..]),
             ("  -vga std\t-smp 2 ", &["-vga", "std", "-smp", "2"]),
@@ -277,7 +281,7 @@ mod tests {
             ("user,id=u${NET:+,$NET}\"$NOTHING\" x", &["user,id=u,a=1", "x"]),
             ("$NOTHING ${NOTHING:+x} \"$NOTHING\" ${NOTHING:-y}", &["", "y"]),
             ("$QEMU_VDE_SOCKET_1 '$NET' \\$NET \"\\$NET\"", &["/tmp/v", "1", "$NET", "$NET", "$NET"]),
-            ("\"$TMPDIR\"/eth1.pcap 5$ $", &["/work/eth1.pcap", "5$", "$"]),
+            ("\"$TMPDIR\"/eth1.pcap 5$ $", &["/vm/eth1.pcap", "5$", "$"]),
         ] {
             assert_eq!(split(text).unwrap(), words, "{text}");
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::device::{Drive, EmptyDisk, Share};
 use crate::error::{Error, Kind, Result};
 use crate::front::nixos::Section;
+use crate::helper::Accel;
 use crate::host::links;
 use crate::nix::StorePath;
 use crate::units::{Bytes, GIB, MIB};
@@ -62,18 +63,6 @@ pub enum ShareBy {
     Virtiofs,
     /// By 9p, in QEMU itself.
     NineP,
-}
-
-/// What runs the machine's instructions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Accel {
-    /// KVM where this host has it, else TCG.
-    #[default]
-    Auto,
-    /// KVM or nothing.
-    Kvm,
-    /// QEMU's own translation.
-    Tcg,
 }
 
 /// A machine: a system, its disks, and what QEMU gives it.

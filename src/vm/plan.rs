@@ -10,7 +10,6 @@ use super::disks::{Disks, Root};
 use super::environment::{Environment, split};
 use super::machine::{Machine, Mode, ShareBy};
 use super::overlay::{self, Make, What};
-use super::program::{self, Processor};
 use super::share::{self, Helper};
 use super::state::{self, Record};
 use super::tpm;
@@ -18,6 +17,7 @@ use crate::boot::architecture;
 use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
 use crate::front::nixos::Layout;
+use crate::helper::program::{self, Processor};
 use crate::image::Image;
 use crate::units::Bytes;
 
@@ -77,7 +77,7 @@ impl Plan {
         let disks = Disks::new(machine, around.epoch, around.work)?;
         let processor = Processor::of(processor(&disks)?)?;
         let (accel, said) = processor.accel(machine.accel.unwrap_or_default())?;
-        let qemu = program::qemu(machine.qemu.as_deref(), &processor, around.environment)?;
+        let qemu = program::qemu(machine.qemu.as_deref(), &processor, around.environment.folders())?;
         let record = record(machine, &disks, around)?;
         let state = match around.temporary {
             true => around.work_folder.join("state"),

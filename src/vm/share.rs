@@ -7,8 +7,8 @@ use super::command::{Command, Keys};
 use super::device::Share;
 use super::machine::{Machine, Mode, ShareBy};
 use super::plan::Around;
-use super::program;
 use crate::error::{Error, Kind, Result};
+use crate::helper::program;
 use crate::nix::{STORE, Store};
 
 /// The tag of the store (nixpkgs, `virtualisation.mountHostNixStore`).
@@ -104,7 +104,7 @@ pub(super) fn plan(machine: &Machine, around: &Around<'_>, store: &Store) -> Res
 /// The program virtiofsd, where folders are shared by it.
 fn virtiofsd(machine: &Machine, around: &Around<'_>) -> Result<Option<PathBuf>> {
     let name = machine.virtiofsd.as_deref().unwrap_or("virtiofsd");
-    let found = program::find(Path::new(name), around.environment);
+    let found = program::find(Path::new(name), around.environment.folders());
     match machine.share_by.unwrap_or_default() {
         ShareBy::NineP => Ok(None),
         ShareBy::Auto if machine.virtiofsd.is_none() => Ok(found),

@@ -7,9 +7,9 @@ use super::command::{Command, Keys};
 use super::machine::Machine;
 use super::overlay::{Make, What};
 use super::plan::Around;
-use super::program::{self, Processor};
 use super::share::{Helper, Prepare, socket};
 use crate::error::{Error, Kind, Result};
+use crate::helper::program::{self, Processor};
 
 /// What a TPM needs.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) fn plan(
         .about("tpm"));
     };
     let name = machine.swtpm.as_deref().unwrap_or("swtpm");
-    let program = program::find(Path::new(name), around.environment).ok_or_else(|| {
+    let program = program::find(Path::new(name), around.environment.folders()).ok_or_else(|| {
         Error::new(Kind::Source, "there is no swtpm to be a TPM")
             .at(name)
             .about("swtpm")

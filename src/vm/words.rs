@@ -1,6 +1,6 @@
 //! The words of a machine's description.
 
-use super::{Accel, Interface, Mode, ShareBy, StoreType};
+use super::{Interface, Mode, ShareBy, StoreType};
 use crate::values::{value, words};
 
 words!(
@@ -32,11 +32,4 @@ words!(ShareBy, "folders are shared by", "auto" => Auto, "virtiofs" => Virtiofs,
 value!(ShareBy, text, "VmShareBy", "\"auto\", \"virtiofs\" or \"9p\"", {
     "description": "How folders are shared.",
     "enum": ["auto", "virtiofs", "9p"]
-});
-
-words!(Accel, "a machine is run by", "auto" => Auto, "kvm" => Kvm, "tcg" => Tcg);
-
-value!(Accel, text, "VmAccel", "\"auto\", \"kvm\" or \"tcg\"", {
-    "description": "What runs the machine.",
-    "enum": ["auto", "kvm", "tcg"]
 });

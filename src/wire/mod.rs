@@ -110,6 +110,13 @@ impl Field {
     }
 }
 
+/// The name of the field at `offset` of a structure, or the offset itself where it is in none.
+pub(crate) fn named(fields: &[Field], offset: u64) -> String {
+    let offset = crate::units::usize_of(offset);
+    let found = fields.iter().find(|field| (field.offset..field.end()).contains(&offset));
+    found.map_or_else(|| format!("byte {offset}"), |field| field.name.to_owned())
+}
+
 /// The field with this name. In a constant, a name that no field has does not compile.
 pub(crate) const fn field(fields: &[Field], name: &str) -> Field {
     let mut at = 0;

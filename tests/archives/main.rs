@@ -9,11 +9,15 @@ extern crate diskwright_testing as support;
 
 mod boot;
 mod cpio;
+mod device;
+mod genimage;
 mod hostile;
 mod laid;
 mod oci;
+mod outputs;
 mod packages;
 mod raw;
+mod tables;
 mod tar;
 
 use std::path::{Path, PathBuf};

@@ -104,7 +104,7 @@ fn arguments_that_do_not_fit_together() {
         (&["convert", "disk.raw", "out.img", "--subformat", "fixed"], 2, "does not have this subformat"),
         (&["convert", "disk.raw", "out.img", "--subformat", "flat"], 2, "no such subformat"),
         (&["convert", "disk.raw", "-", "--format", "qcow2"], 2, "cannot be streamed"),
-        (&["convert", "-", "out.img", "--from", "qcow2"], 1, "this is no qcow2 image"),
+        (&["convert", "-", "out.img", "--from", "qcow2"], 1, "standard input is empty"),
         (&["convert", "none.raw", "out.img"], 1, "does not exist"),
         (&["convert", ".", "out.img"], 1, "a file or a block device"),
         (&["convert", "/dev/null", "out.img"], 1, "a file or a block device"),
@@ -256,6 +256,18 @@ fn a_source_that_changes_is_noticed() {
         assert!(error.to_string().contains("changed while"), "{}: {error}", row.name);
         assert!(!target.exists());
     }
+}
+
+/// A program before the pipe that has failed leaves the image of an earlier day alone.
+#[test]
+fn input_that_is_empty_is_no_disk() {
+    let folder = scratch();
+    let image = folder.path().join("disk.img");
+    std::fs::write(&image, "an image").unwrap();
+    let mut program = diskwright();
+    program.args(["convert", "-"]).arg(&image).stdin(Stdio::null());
+    assert!(complaint(&run(&mut program), 1).contains("standard input is empty"));
+    assert_eq!(std::fs::read(&image).unwrap(), b"an image");
 }
 
 /// A signal ends the program even if the writer of its input has stopped writing, and the input gets no name.

@@ -114,13 +114,24 @@ fn a_disk_of_large_sectors_is_converted() {
                 assert!(!path(to).exists());
             }
         }
-        // An explicit sector size takes precedence.
-        must(
-            diskwright().arg("convert").args([path("a.img"), path("b.vhdx")]).args(["--sector-size", other]),
-        );
+        // An explicit sector size takes precedence, and what that means is said.
+        let said = convert("a.img", "b.vhdx", &["--sector-size", other]);
+        let expected =
+            format!("the GPT is for sectors of {sector} bytes, and a guest with sectors of {other}");
+        assert!(said.code == 0 && said.error().contains(&expected), "{}", said.error());
         assert_eq!(sector_of_vhdx(&path("b.vhdx")).to_string(), other);
     }
     must(diskwright().arg("convert").args([path("c.qcow2"), path("e.vmdk")]).args(["--sector-size", "512"]));
+    // Without a GPT, nothing in a qcow2 says what a VHDX recorded.
+    must(diskwright().arg("create").arg(path("f.vhdx")).args(["--size", "8MiB", "--sector-size", "4096"]));
+    for suffix in ["qcow2", "img"] {
+        let said = convert("f.vhdx", &format!("f.{suffix}"), &[]);
+        assert!(said.code == 0 && said.error().contains("logical_block_size=4096"), "{}", said.error());
+        let mut create = diskwright();
+        create.arg("create").arg(path("g").with_extension(suffix)).args(["--size", "8MiB"]);
+        let said = run(create.args(["--sector-size", "4096"]));
+        assert!(said.code == 0 && said.error().contains("logical_block_size=4096"), "{}", said.error());
+    }
     // Without a GPT a disk has sectors of 512 bytes; a header in the wrong place does not count.
     std::fs::write(path("a.img"), vec![0; 1 << 20]).unwrap();
     for (offset, own) in [(4096, 7_u64), (8192, 1)] {

@@ -27,6 +27,7 @@ mod inspect;
 mod judge;
 mod overlay;
 mod pages;
+mod parts;
 mod pinned;
 mod properties;
 mod qcow2;

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of a disk's description, of front ends and of the command line.
-const LOWER: [&str; 22] = [
+const LOWER: [&str; 23] = [
     "archive",
     "calendar",
     "container",
     "encoding",
     "error",
     "filesystem",
+    "helper",
     "host",
     "identity",
     "image",
@@ -219,7 +220,7 @@ fn only_the_command_line_names_flags() {
     };
     assert!(named(r#".hint("add --format raw")"#) && !named(r#".hint("`qemu-img bitmap --remove`")"#));
     for (path, text) in sources() {
-        // GRUB's scripts, the store's programs, virtiofsd and swtpm have flags of their own, and the script of a machine runs the
+        // GRUB's scripts, the store's programs, the loader of programs, virtiofsd and swtpm have flags of their own, and the script of a machine runs the
         // command line; their callers are not asked for any. The front end of systemd-repart speaks as that does, whose options
         // are its flags.
         let exempt = [
@@ -227,6 +228,7 @@ fn only_the_command_line_names_flags() {
             "boot/grub",
             "front/boot/grub.rs",
             "nix/query.rs",
+            "helper/guest/mod.rs",
             "vm/share.rs",
             "vm/tpm.rs",
             "vm/script.rs",

@@ -109,6 +109,84 @@ fn an_image_is_compared_with_a_folder() {
     assert_eq!((said.code, said.text().as_str()), (1, "/motd: content from byte 2: \"llo\" -> \"123\"\n"));
 }
 
+/// Gives everything the time that it has in a store.
+fn dated(path: &Path) {
+    if path.is_dir() && !path.is_symlink() {
+        std::fs::read_dir(path).unwrap().for_each(|entry| dated(&entry.unwrap().path()));
+    }
+    tree::date(path, (1, 0));
+}
+
+/// A filesystem with a store and the closure that it holds, in every form that tells one.
+#[test]
+fn an_image_is_compared_with_a_closure() {
+    let folder = scratch();
+    let (root, host) = (folder.path().join("root"), folder.path().join("host"));
+    let names = ["00bgd045z0d4icpbc2yyz4gx48ak44la-hello-2.12", "10bgd045z0d4icpbc2yyz4gx48ak44la-world"];
+    for top in [&root, &host] {
+        let store = top.join("nix/store");
+        for name in names {
+            let mut maker = tree::Maker::new(&store.join(name));
+            maker
+                .directory("bin")
+                .file("bin/tool", name)
+                .mode("bin/tool", 0o555)
+                .file("text", "some words\n");
+            maker.mode("text", 0o444).link("text", "same").symlink("link", "bin/tool").finish();
+        }
+    }
+    dated(&root.join("nix/store"));
+    let list: String = names.iter().map(|name| format!("/nix/store/{name}\n")).collect();
+    let (paths, info) = (folder.path().join("paths"), folder.path().join("closure-info"));
+    std::fs::write(&paths, &list).unwrap();
+    std::fs::create_dir(&info).unwrap();
+    std::fs::write(info.join("store-paths"), &list).unwrap();
+    // The image gets the metadata of a store from the front end for systems; here they are given.
+    let manifest = folder.path().join("disk.toml");
+    std::fs::write(
+        &manifest,
+        "version = 1\n[disk]\ntable = \"gpt\"\n[[partition]]\ntype = \"esp\"\nsize = \"40MiB\"\n\
+         filesystem = { type = \"vfat\" }\n[[partition]]\ntype = \"linux\"\nsize = \"auto\"\n\
+         filesystem = { type = \"ext4\" }\ncontents = [ { source = \"root\", target = \"/\" } ]\n",
+    )
+    .unwrap();
+    let image = folder.path().join("disk.img");
+    // Nobody may write into a store, and everybody may remove this one again.
+    let store = root.join("nix/store");
+    must(command("chmod").args(["-R", "a-w"]).arg(&store));
+    build(&manifest, &image);
+    must(command("chmod").args(["-R", "u+w"]).arg(&store));
+    let root_flag = ["--store-root", text(&host)];
+    for closure in [text(&paths), text(&info), &format!("closure:{}", text(&info))] {
+        let said = diff(text(&image), closure, &root_flag);
+        assert_eq!((said.code, said.text().as_str()), (0, ""), "{closure}: {}", said.error());
+        let said = diff(closure, text(&image), &root_flag);
+        assert_eq!((said.code, said.text().as_str()), (0, ""), "{closure}: {}", said.error());
+    }
+    // A store in a folder has the metadata of its files, which here are none of a store.
+    let said = diff(text(&paths), text(&root), &root_flag);
+    assert!(
+        said.code == 1 && said.text().contains("/bin: mode: 0555 -> 0755\n"),
+        "{}{}",
+        said.text(),
+        said.error()
+    );
+    // Less in the closure, and other bytes on this machine.
+    std::fs::write(&paths, format!("/nix/store/{}\n", names[0])).unwrap();
+    let tool = host.join("nix/store").join(names[0]).join("bin/tool");
+    std::fs::remove_file(&tool).unwrap();
+    std::fs::write(&tool, names[1]).unwrap();
+    let lines = diff(text(&image), text(&paths), &root_flag).text();
+    for words in [
+        format!("/{}/bin/tool: mode: 0555 -> 0444\n", names[0]),
+        format!("/{}: name only in the first: directory\n", names[1]),
+    ] {
+        assert!(lines.contains(&words), "no `{words}` in {lines}");
+    }
+    let missing = diff(text(&image), text(&paths), &["--store-root", text(&info)]);
+    assert!(missing.code == 2 && missing.error().contains("is missing on this host"), "{}", missing.error());
+}
+
 /// What differs in bytes and in nothing that a reader sees is told, with the structure.
 #[test]
 fn the_structure_that_differs_is_named() {

@@ -196,6 +196,7 @@ fn filesystems(folder: &Path, subjects: &mut Vec<Subject>) {
         judge: fsck_erofs,
         places: vec![("erofs superblock", 1024)],
     });
+    subjects.push(erofs_of_attributes(folder, &source));
     let squashfs = folder.join("image.squashfs");
     mkfs_squashfs(&source, &squashfs, &["--owner", "preserve"]);
     subjects.push(Subject {
@@ -205,6 +206,94 @@ fn filesystems(folder: &Path, subjects: &mut Vec<Subject>) {
         judge: unsquashfs,
         places: vec![("squashfs superblock", 0)],
     });
+    let plain = folder.join("plain.squashfs");
+    mkfs_squashfs(&source, &plain, &["--owner", "preserve", "--compress", "none"]);
+    let places = places_of_squashfs(&plain);
+    subjects.push(Subject {
+        name: "SquashFS, not compressed",
+        tool: "unsquashfs",
+        image: plain,
+        judge: unsquashed,
+        places,
+    });
+}
+
+/// Unpacks everything.
+fn unsquashed(image: &Path) -> bool {
+    let folder = scratch();
+    let mut unsquashfs = command("unsquashfs");
+    unsquashfs.args(["-q", "-n", "-f", "-d"]).arg(folder.path().join("out")).arg(image);
+    let said = run(&mut unsquashfs);
+    said.code != 0 || !said.err.is_empty()
+}
+
+fn extracted(image: &Path) -> bool {
+    run(command("fsck.erofs").arg("--extract").arg(image)).code != 0
+}
+
+/// Structures behind the superblock: the root's inode and its second entry, and the attributes of a file.
+fn erofs_of_attributes(folder: &Path, source: &Path) -> Subject {
+    let image = folder.join("attributes.erofs");
+    mkfs_erofs(source, &image, &["--owner", "preserve"]);
+    let bytes = std::fs::read(&image).unwrap();
+    let of = |text: &[u8]| {
+        u64::try_from(bytes.windows(text.len()).position(|window| window == text).unwrap()).unwrap()
+    };
+    let root = little(&image, 1024 + 40, 4) * 4096 + 32 * little(&image, 1024 + 14, 2);
+    let (title, length) = match little(&image, root, 2) & 1 {
+        0 => ("erofs compact inode", 32),
+        _ => ("erofs extended inode", 64),
+    };
+    // The attributes of the file begin with this one, by its name.
+    let entry = of(b"bytes\x01\x02") - 4;
+    let places = vec![
+        (title, root),
+        ("erofs directory entry", root + length + 12),
+        ("erofs xattr header", entry - 12),
+        ("erofs xattr entry", entry),
+    ];
+    Subject { name: "EROFS, behind it", tool: "fsck.erofs --extract", image, judge: extracted, places }
+}
+
+/// The structures of a SquashFS whose tables are not compressed: the first of each kind.
+fn places_of_squashfs(image: &Path) -> Vec<(&'static str, u64)> {
+    let word = |at: u64| little(image, at, 8);
+    let (mut at, mut places) = (word(64) + 2, vec![("squashfs inode head", word(64) + 2)]);
+    let block = little(image, 12, 4);
+    let end = word(72).min(at + 8192);
+    while at + 16 < end {
+        let kind = little(image, at, 2);
+        let data = |size: u64, fragment: u64| match fragment {
+            0xffff_ffff => 4 * size.div_ceil(block),
+            _ => 4 * (size / block),
+        };
+        let (title, length) = match kind {
+            1 => ("squashfs directory inode", 32),
+            2 => ("squashfs file inode", 32 + data(little(image, at + 28, 4), little(image, at + 20, 4))),
+            3 => ("squashfs symbolic link inode", 24 + little(image, at + 20, 4)),
+            4 | 5 => ("squashfs device inode", 24),
+            6 | 7 => ("squashfs pipe or socket inode", 20),
+            9 => ("squashfs long file inode", 56 + data(word(at + 24), little(image, at + 44, 4))),
+            // A long directory without an index.
+            8 => ("squashfs long directory inode", 40),
+            _ => break,
+        };
+        // Only root makes devices.
+        if kind != 4 && kind != 5 && places.iter().all(|(own, _)| *own != title) {
+            places.push((title, at));
+        }
+        at += length;
+    }
+    let (directories, fragments, attributes) = (word(72) + 2, word(80), word(56));
+    places.extend([
+        ("squashfs directory header", directories),
+        ("squashfs directory entry", directories + 12),
+        ("squashfs fragment entry", word(fragments) + 2),
+        ("squashfs xattr table", attributes),
+        ("squashfs xattr id", word(attributes + 16) + 2),
+        ("squashfs xattr entry", word(attributes) + 2),
+    ]);
+    places
 }
 
 fn disks(folder: &Path, subjects: &mut Vec<Subject>) {
@@ -241,13 +330,20 @@ fn disks(folder: &Path, subjects: &mut Vec<Subject>) {
             "vhd" => {
                 vec![("VHD footer", 0), ("VHD dynamic header", 512), ("VHD footer", length(&image) - 512)]
             }
-            _ => vec![
-                ("VHDX header", 64 * kib),
-                ("VHDX header", 128 * kib),
-                ("VHDX region table header", 192 * kib),
-                ("VHDX region table entry", 192 * kib + 16),
-                ("VHDX region table header", 256 * kib),
-            ],
+            _ => {
+                // The second region is that of the metadata.
+                let metadata = little(&image, 192 * kib + 16 + 32 + 16, 8);
+                vec![
+                    ("VHDX metadata table header", metadata),
+                    ("VHDX metadata table entry", metadata + 32),
+                    ("VHDX file parameters", metadata + 64 * kib),
+                    ("VHDX header", 64 * kib),
+                    ("VHDX header", 128 * kib),
+                    ("VHDX region table header", 192 * kib),
+                    ("VHDX region table entry", 192 * kib + 16),
+                    ("VHDX region table header", 256 * kib),
+                ]
+            }
         };
         subjects.push(Subject { name, tool, image, judge, places });
     }

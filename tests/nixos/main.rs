@@ -7,8 +7,9 @@
 #[macro_use]
 extern crate diskwright_testing as support;
 
+use support::{closure, tiny};
+
 mod boot;
-mod closure;
 mod contents;
 mod digests;
 mod formats;
@@ -20,5 +21,4 @@ mod root;
 mod same;
 mod sandbox;
 mod strange;
-mod tiny;
 mod zfs;

@@ -206,7 +206,7 @@ fn processors_and_firmware_have_to_go_together() {
     refused(
         tiny.nixos("~/result", "efi", &out).args(systemd_boot()),
         1,
-        &["the store path does not exist", "`~` stands for nobody's home", "write the whole path"],
+        &["the store path does not exist", "`~` is not expanded", "write the whole path"],
     );
     // A processor with an unknown name is not taken for another one.
     let uefi = "choose the layout efi, or the boot loader extlinux";
@@ -395,7 +395,11 @@ fn ids_and_errors_belong_to_their_keys() {
         ("efi", ["--guid", "deadbeef"], ["of the wrong kind", "a UUID, for a GPT", "at --guid"]),
         ("legacy", ["--guid", uuid], ["of the wrong kind", "8 hex digits", "at --guid"]),
         ("none", ["--guid", uuid], ["means nothing with the layout none", "leave it out", "at --guid"]),
-        ("none", ["--label", "aaaaaaaaaaaaaaaaa"], ["an ext4 label cannot be that", "16", "at --label"]),
+        (
+            "none",
+            ["--label", "aaaaaaaaaaaaaaaaa"],
+            ["this cannot be the label of an ext4 filesystem", "16", "at --label"],
+        ),
         ("none", ["--time", "99999999999999"], ["outside what ext4 holds", "a time in between", "at --time"]),
     ] {
         let mut build = tiny.nixos(&system, layout, &out);

@@ -67,7 +67,7 @@ fn a_dry_run_is_the_default_and_writes_nothing() {
     }
 }
 
-/// The exit codes are those of systemd-repart 262.1, but for filesystems, over which it writes a table.
+/// The exit codes are those of systemd-repart 262.1, and so is whether the image changes.
 #[test]
 fn what_may_be_there_is_what_empty_says() {
     let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=srv\n")]);
@@ -84,10 +84,29 @@ fn what_may_be_there_is_what_empty_says() {
         ("dos", "refuse", 77, "no GPT"),
         ("dos", "require", 77, "has a partition table already"),
         ("dos", "force", 0, ""),
-        ("damaged", "allow", 1, "not in order"),
+        ("damaged", "refuse", 0, "the primary GPT is damaged"),
+        ("damaged", "allow", 0, "it is written anew"),
+        ("damaged", "require", 77, "has a partition table already"),
+        ("no backup", "allow", 0, "there is no backup GPT"),
+        ("unprotected", "refuse", 77, "has no partition table"),
+        ("unprotected", "allow", 0, ""),
+        ("unprotected", "require", 0, ""),
+        ("protected", "allow", 77, "no GPT"),
+        ("protected", "require", 77, "has a partition table already"),
         ("filesystem", "refuse", 77, "has no partition table"),
-        ("filesystem", "allow", 2, "holds a filesystem"),
+        ("filesystem", "allow", 0, "held ext2 and no partition table"),
+        ("filesystem", "require", 0, "held ext2 and no partition table"),
         ("filesystem", "force", 0, ""),
+        ("fat", "refuse", 77, "no GPT"),
+        ("fat", "allow", 77, "no GPT"),
+        ("fat", "require", 77, "has a partition table already"),
+        ("fat", "force", 0, ""),
+        ("swap", "allow", 0, "held swap"),
+        ("sun", "allow", 77, "a label of Sun"),
+        ("sun", "refuse", 77, ""),
+        ("sun", "force", 0, ""),
+        ("sgi", "require", 77, "has a partition table already"),
+        ("sgi", "allow", 77, "a label of SGI"),
         ("none", "refuse", 1, "does not exist"),
     ] {
         let _ = std::fs::remove_file(folder.path("image.raw"));
@@ -96,15 +115,29 @@ fn what_may_be_there_is_what_empty_says() {
             "blank" => "truncate -s 30M image.raw".to_owned(),
             "dos" => "truncate -s 30M image.raw && echo 'label: dos' | sfdisk -q image.raw".to_owned(),
             "filesystem" => "truncate -s 30M image.raw && mke2fs -q image.raw".to_owned(),
+            "fat" => "truncate -s 30M image.raw && mkfs.fat image.raw".to_owned(),
+            "swap" => "truncate -s 30M image.raw && mkswap -q image.raw".to_owned(),
+            "sun" | "sgi" => {
+                format!("truncate -s 30M image.raw && echo 'label: {there}' | sfdisk -q image.raw")
+            }
             _ => "truncate -s 60M image.raw && sfdisk -q image.raw < table.txt".to_owned(),
         };
         folder.write("table.txt", TABLE);
         let said = folder.shell(&line);
         assert_eq!(said.code, 0, "{}", said.error());
-        if there == "damaged" {
-            folder.shell("printf X | dd of=image.raw bs=1 seek=1100 conv=notrunc");
-        }
+        let zero = "dd if=/dev/zero of=image.raw bs=512 conv=notrunc count=1 seek=";
+        let _ = match there {
+            "damaged" => folder.shell("printf X | dd of=image.raw bs=1 seek=1100 conv=notrunc"),
+            // 60 MiB have 122,880 sectors.
+            "no backup" => folder.shell(&format!("{zero}122879")),
+            "unprotected" => folder.shell(&format!("{zero}0")),
+            "protected" => folder.shell(&format!("{zero}1 && {zero}122879")),
+            _ => said,
+        };
+        let before = std::fs::read(folder.path("image.raw")).unwrap_or_default();
         let said = folder.repart(&[ADD.as_slice(), &[&format!("--empty={mode}")]].concat());
+        let after = std::fs::read(folder.path("image.raw")).unwrap_or_default();
+        assert_eq!(before != after, code == 0, "{there} {mode}");
         assert_eq!(said.code, code, "{there} {mode}: {}", said.error());
         assert!(said.error().contains(what), "{there} {mode}: {}", said.error());
     }

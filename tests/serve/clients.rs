@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
+use crate::daemon::Daemon;
 use crate::served::{Served, fixture, nbdsh};
 use crate::support::judges::{file, find};
 use crate::support::left_out;
@@ -26,6 +27,11 @@ fn both() -> (tempfile::TempDir, Served, std::path::PathBuf) {
 fn bytes((start, length): Extent) -> std::ops::Range<usize> {
     let index = |sectors: u64| usize::try_from(sectors * 512).unwrap();
     index(start)..index(start + length)
+}
+
+/// A plugin or a filter of nbdkit.
+fn nbdkit_file(name: &str) -> std::path::PathBuf {
+    file(&format!("/usr/lib/x86_64-linux-gnu/nbdkit/{name}.so"))
 }
 
 fn said(program: &str, arguments: &[&str]) -> String {
@@ -186,12 +192,11 @@ fn an_overlay_of_qemu_lies_on_a_disk_that_was_never_written() {
 #[test]
 fn nbdkit_partitions_and_writes_over_it() {
     let (folder, served, built) = both();
-    let plugin = |name: &str| file(&format!("/usr/lib/x86_64-linux-gnu/nbdkit/{name}.so"));
     let out = folder.path().join("part.img");
     let part = |filter: &str, more: &[&str], run: &str| {
         let mut nbdkit = command("nbdkit");
-        nbdkit.args(["-U", "-"]).arg("--filter").arg(plugin(&format!("filters/nbdkit-{filter}-filter")));
-        nbdkit.arg(plugin("plugins/nbdkit-nbd-plugin")).arg(format!("uri={}", served.uri)).args(more);
+        nbdkit.args(["-U", "-"]).arg("--filter").arg(nbdkit_file(&format!("filters/nbdkit-{filter}-filter")));
+        nbdkit.arg(nbdkit_file("plugins/nbdkit-nbd-plugin")).arg(format!("uri={}", served.uri)).args(more);
         must(nbdkit.args(["--run", run]).env("out", &out))
     };
     part("partition", &["partition=3"], "nbdcopy \"$uri\" \"$out\"");
@@ -291,7 +296,36 @@ fn nobody_serves_and_reads() {
         must(nobody(&find(arguments[0])).args(&arguments[1..]));
     }
     assert_eq!(digest(Path::new(out)), digest(Path::new(built)));
+    let shell = nbdsh(uri, "print(h.pread(2, 510).hex())");
+    assert_eq!(must(&mut of_nobody(&shell, &nobody)).text().trim(), "55aa");
+    let part = folder.join("part.img");
+    let mut kit = nobody(&find("nbdkit"));
+    for filter in ["partition", "cow"] {
+        kit.arg("--filter").arg(nbdkit_file(&format!("filters/nbdkit-{filter}-filter")));
+    }
+    kit.args(["-U", "-"])
+        .arg(nbdkit_file("plugins/nbdkit-nbd-plugin"))
+        .arg(format!("uri={uri}"))
+        .arg("partition=3");
+    must(kit.args(["--run", "nbdcopy \"$uri\" \"$out\""]).env("out", &part));
+    let disk = std::fs::read(built).unwrap();
+    assert!(std::fs::read(&part).unwrap() == disk[bytes(partitions(Path::new(built))[2])]);
+    let again = folder.join("again");
+    let server = format!("addr.type=unix,addr.path={}", again.display());
+    let export = ["--nbd-server", &server, "--export", "type=nbd,id=e,node-name=disk,name=disk"];
+    let daemon = Daemon::of(nobody(&find("qemu-storage-daemon")), &served, &export, || again.exists());
+    let by_daemon = format!("nbd+unix:///disk?socket={}", again.display());
+    must(nobody(&find("qemu-img")).args(["compare", "-f", "raw", "-F", "raw", &by_daemon, built]));
+    drop(daemon);
     let mut activated = nobody(&find("nbdcopy"));
     activated.args(["--", "["]).arg(&program).arg("serve").arg(&gpt).args(["]", "null:"]);
     must(&mut activated);
+}
+
+/// A command as another user begins it.
+fn of_nobody(command: &Command, nobody: &dyn Fn(&Path) -> Command) -> Command {
+    let mut whole = nobody(Path::new(command.get_program()));
+    whole.args(command.get_args());
+    whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    whole
 }

@@ -2,7 +2,7 @@
 //! own client, in such a machine.
 
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command};
 
 use crate::served::{Served, fixture};
 use crate::support::guest::Guest;
@@ -11,7 +11,7 @@ use crate::support::program::{build, diskwright};
 use crate::tools::{command, digest, must, run};
 
 /// The daemon, with the disk of `served` as its node `disk`. It ends when this is dropped.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -23,7 +23,16 @@ impl Drop for Daemon {
 impl Daemon {
     /// Starts it and waits until `is_ready`. None where it ended before.
     fn start(served: &Served, arguments: &[&str], is_ready: impl Fn() -> bool) -> Option<Self> {
-        let mut daemon = command("qemu-storage-daemon");
+        Self::of(command("qemu-storage-daemon"), served, arguments, is_ready)
+    }
+
+    /// The same of a daemon that another user runs.
+    pub(crate) fn of(
+        mut daemon: Command,
+        served: &Served,
+        arguments: &[&str],
+        is_ready: impl Fn() -> bool,
+    ) -> Option<Self> {
         let node = format!(
             "driver=nbd,node-name=disk,read-only=on,server.type=unix,server.path={}",
             served.socket.display()
@@ -80,7 +89,8 @@ fn the_storage_daemon_makes_it_a_file() {
 }
 
 /// Linux reads the disk by itself: as a device of the machine, from the storage daemon by vhost-user, and by its module nbd, which
-/// asks for nothing but the oldest replies, over one connection and over four.
+/// asks for nothing but the oldest replies, over one connection and over four. And as a disk that QEMU lays its own snapshot over,
+/// which takes what the guest writes and is gone with it.
 #[test]
 fn linux_reads_it_by_vhost_user_and_by_its_own_client() {
     let (folder, [gpt, _]) = fixture();
@@ -98,8 +108,16 @@ fn linux_reads_it_by_vhost_user_and_by_its_own_client() {
     let root = root_digest(&served, folder.path());
     let script = format!(
         r#"
-echo "vhost: $(sha256sum < /dev/vda)"
-echo "ro: $(cat /sys/block/vda/ro)"
+for disk in /sys/block/vd?; do
+    if [ "$(cat "$disk/serial")" = snapshot ]; then snapshot=/dev/${{disk##*/}}; else vhost=/dev/${{disk##*/}}; fi
+done
+echo "vhost: $(sha256sum < "$vhost")"
+echo "ro: $(cat "/sys/block/${{vhost##*/}}/ro")"
+echo "snapshot: $(sha256sum < "$snapshot")"
+echo written | dd of="$snapshot" bs=512 seek=1 conv=notrunc,sync 2> /dev/null
+sync
+echo 3 > /proc/sys/vm/drop_caches
+dd if="$snapshot" bs=512 skip=1 count=1 2> /dev/null | head -n 1
 ifconfig lo up
 ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
 nbd-client 10.0.2.2 {port} /dev/nbd0 -N root
@@ -123,9 +141,17 @@ nbd-client -d /dev/nbd1
         .arguments(["-object", "memory-backend-memfd,id=memory,size=1024M,share=on"])
         .arguments(["-machine", "memory-backend=memory", "-chardev", &chardev])
         .arguments(["-device", "vhost-user-blk-pci,chardev=device"])
+        .arguments(["-drive", &format!("file={},format=raw,if=none,id=snapshot,snapshot=on", served.uri)])
+        .arguments(["-device", "virtio-blk-pci,drive=snapshot,serial=snapshot"])
         .run(&script);
     let whole = digest(&built);
-    for line in [format!("vhost: {whole}"), format!("four: {whole}"), format!("root: {root}")] {
+    for line in [
+        format!("vhost: {whole}"),
+        format!("snapshot: {whole}"),
+        "\nwritten\n".to_owned(),
+        format!("four: {whole}"),
+        format!("root: {root}"),
+    ] {
         assert!(said.contains(&line), "no `{line}` in\n{said}");
     }
     assert_eq!(said.matches("ro: 1\n").count(), 2, "{said}");

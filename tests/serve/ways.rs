@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::served::{LIMIT, Served, fixture, signal};
 use crate::support::program::{build, diskwright, path};
 use crate::talk::{Talk, option};
-use crate::tools::{attend, command, digest, must, names_in, quiet, run};
+use crate::tools::{attend, command, digest, must, names_in, quiet, run, scratch};
 
 #[test]
 fn a_signal_ends_it_by_that_signal_and_the_socket_goes_away() {
@@ -27,6 +27,31 @@ fn a_signal_ends_it_by_that_signal_and_the_socket_goes_away() {
     }
     let names = names_in(folder.path());
     assert!(!names.iter().any(|name| name.to_string_lossy().starts_with('.')), "{names:?}");
+}
+
+/// A manifest that never comes keeps nobody waiting.
+#[test]
+fn the_first_signal_ends_it_while_it_reads_its_manifest() {
+    let folder = scratch();
+    let socket = folder.path().join("socket");
+    for (name, number) in [("TERM", 15), ("INT", 2)] {
+        let mut serve = diskwright();
+        serve.args(["serve", "-", "--socket"]).arg(&socket);
+        let mut child = serve.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take().unwrap();
+        for _ in 0..600 {
+            if socket.exists() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        signal(child.id(), name);
+        let said = attend(child, LIMIT, |_| {});
+        assert_eq!(said.code, 128 + number, "{}", said.error());
+        assert!(said.error().contains("stopped by a signal"), "{}", said.error());
+        assert!(!socket.exists(), "{name}");
+        drop(input);
+    }
 }
 
 #[test]

@@ -7,17 +7,13 @@
 #[macro_use]
 extern crate diskwright_testing as support;
 
+use support::{closure, tiny};
+
 mod boot;
-#[path = "../nixos/closure.rs"]
-#[allow(dead_code, reason = "the systems are used here, and not all that images them")]
-mod closure;
 mod command;
 mod machine;
 mod module;
 mod run;
 mod sandbox;
 mod states;
-#[path = "../nixos/tiny.rs"]
-#[allow(dead_code, reason = "machines need fewer kinds of systems than images")]
-mod tiny;
 mod tpm;

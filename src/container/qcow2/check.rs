@@ -1,9 +1,11 @@
 //! Compares the refcounts of a qcow2 file with the clusters that its tables refer to, as `qemu-img check` does (QEMU
 //! block/qcow2-refcount.c, qcow2_check_refcounts).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::format::{COMPRESSED, COPIED, INCOMPATIBLE_COMPRESSION, LEAST_HEADER_3, OFFSET};
+use super::format::{COMPRESSED, COPIED, INCOMPATIBLE_COMPRESSION, LEAST_HEADER_3, Level1, OFFSET};
+use super::kept::{self, Snapshots};
 use super::read::{Info, read_header};
 use crate::container::source::{Source, be64s};
 use crate::error::Result;
@@ -44,7 +46,7 @@ pub(in crate::container) fn check(source: &Arc<Source>) -> Result<Vec<String>> {
 }
 
 impl Check<'_> {
-    /// Checks the fields of the header that reading does not need, and the table of snapshots.
+    /// Checks the fields of the header that reading does not need.
     fn header(&mut self) -> Result<()> {
         let header = read_header(self.source)?;
         let cluster = self.info.cluster();
@@ -72,54 +74,72 @@ impl Check<'_> {
                 self.faults.push(what);
             }
         }
-        let mut at = header.snapshots_offset;
-        for number in 0..header.nb_snapshots {
-            let Some((l1, next)) = snapshot(self.source, at)? else {
-                self.faults.push(format!("snapshot {number} of {} is cut off", header.nb_snapshots));
-                break;
-            };
-            if l1 == 0 || !l1.is_multiple_of(cluster) || l1 >= self.source.size {
-                self.faults.push(format!("the L1 table of snapshot {number} cannot be at {l1}"));
-                break;
-            }
-            at = next;
-        }
         Ok(())
     }
 
-    /// Counts a reference to `length` bytes at `offset`.
-    fn refer(&mut self, offset: u64, length: u64) {
+    /// Counts so many references to `length` bytes at `offset`.
+    fn refer(&mut self, offset: u64, length: u64, times: u32) {
         let cluster = self.info.cluster();
-        for number in offset / cluster..(offset + length).div_ceil(cluster) {
+        let end = offset.saturating_add(length).min(self.source.size.next_multiple_of(cluster));
+        for number in offset / cluster..end.div_ceil(cluster) {
             if let Some(count) = self.found.get_mut(usize_of(number)) {
-                *count = count.saturating_add(1);
+                *count = count.saturating_add(times);
             }
         }
     }
 
-    /// Counts what the header and all tables refer to. They were checked when the image was opened.
+    /// Counts what the header and all tables refer to. Those of the disk were checked when the image was opened.
     fn tables(&mut self) -> Result<()> {
         let cluster = self.info.cluster();
-        self.refer(0, cluster);
+        self.refer(0, cluster, 1);
         let refcounts = self.info.refcounts;
-        self.refer(refcounts.offset, refcounts.clusters * cluster);
+        self.refer(refcounts.offset, refcounts.clusters * cluster, 1);
         let table = self.source.read(refcounts.offset, refcounts.clusters * cluster, "the refcount table")?;
         for block in be64s(&table).map(|entry| entry & OFFSET).filter(|block| *block != 0) {
-            self.refer(block, cluster);
+            self.refer(block, cluster, 1);
         }
-        let l1 = self.info.l1;
-        self.refer(l1.offset, l1.entries * 8);
+        let header = read_header(self.source)?;
+        let Snapshots { tables, end, faults } = kept::snapshots(self.source, &header, cluster)?;
+        self.faults.extend(faults);
+        self.refer(header.snapshots_offset, end.saturating_sub(header.snapshots_offset), 1);
+        // How many L1 tables refer to each L2 table, and whether that of the disk does.
+        let mut level_2 = BTreeMap::new();
+        self.level_1(self.info.l1, true, &mut level_2)?;
+        for table in tables {
+            self.level_1(table, false, &mut level_2)?;
+        }
+        for (offset, (times, active)) in level_2 {
+            self.refer(offset, cluster, times);
+            self.level_2(offset, times, active)?;
+        }
+        let mut kept = Vec::new();
+        kept::bitmaps(self.source, &header, cluster, &mut |at, length| kept.push((at, length)))?;
+        kept.into_iter().for_each(|(at, length)| self.refer(at, length, 1));
+        Ok(())
+    }
+
+    /// Counts what an L1 table refers to.
+    fn level_1(&mut self, l1: Level1, active: bool, found: &mut BTreeMap<u64, (u32, bool)>) -> Result<()> {
+        self.refer(l1.offset, l1.entries * 8, 1);
         let table = self.source.read(l1.offset, l1.entries * 8, "the L1 table")?;
         for (number, entry) in (0..).zip(be64s(&table)).filter(|(_, entry)| entry & OFFSET != 0) {
             let offset = entry & OFFSET;
-            self.refer(offset, cluster);
-            self.entries.push((offset / cluster, entry & COPIED != 0, l1.offset + number * 8));
-            self.level_2(offset)?;
+            let (times, own) = found.entry(offset).or_default();
+            *times = times.saturating_add(1);
+            *own |= active;
+            if active {
+                self.entries.push((
+                    offset / self.info.cluster(),
+                    entry & COPIED != 0,
+                    l1.offset + number * 8,
+                ));
+            }
         }
         Ok(())
     }
 
-    fn level_2(&mut self, offset: u64) -> Result<()> {
+    /// Counts what an L2 table refers to, to which so many L1 tables refer.
+    fn level_2(&mut self, offset: u64, times: u32, active: bool) -> Result<()> {
         let cluster = self.info.cluster();
         let table = self.source.read(offset, cluster, "an L2 table")?;
         let step = usize_of(self.info.entry() / 8);
@@ -127,10 +147,12 @@ impl Check<'_> {
             let place = offset + slot * 8;
             if entry & COMPRESSED != 0 {
                 let (start, length) = self.info.cluster_size.stream_of(entry);
-                self.refer(start, length);
+                self.refer(start, length, times);
             } else if entry & OFFSET != 0 {
-                self.refer(entry & OFFSET, cluster);
-                self.entries.push(((entry & OFFSET) / cluster, entry & COPIED != 0, place));
+                self.refer(entry & OFFSET, cluster, times);
+                if active {
+                    self.entries.push(((entry & OFFSET) / cluster, entry & COPIED != 0, place));
+                }
             }
         }
         Ok(())
@@ -159,14 +181,12 @@ impl Check<'_> {
 
     fn compare(&mut self) -> Result<()> {
         let recorded = self.recorded()?;
-        // The tables of snapshots refer to clusters too, and are not read.
-        let snapshots = self.info.snapshots > 0;
         let (mut low, mut high) = (Vec::new(), Vec::new());
         for (number, (found, told)) in (0_u64..).zip(self.found.iter().zip(&recorded)) {
             let found = u64::from(*found);
             if *told < found {
                 low.push(format!("cluster {number} has the refcount {told}, and {found} references"));
-            } else if *told > found && !snapshots {
+            } else if *told > found {
                 high.push(format!(
                     "cluster {number} is leaked: it has the refcount {told}, and {found} references"
                 ));
@@ -177,7 +197,7 @@ impl Check<'_> {
         let mut flags = Vec::new();
         for (cluster, sole, place) in &self.entries {
             let told = recorded.get(usize_of(*cluster)).copied().unwrap_or(0);
-            if (*sole || !snapshots) && *sole != (told == 1) {
+            if *sole != (told == 1) {
                 let what = if *sole { "has" } else { "lacks" };
                 flags.push(format!(
                     "the entry at byte {place} {what} the flag of a sole reference, and cluster {cluster} has the refcount {told}"
@@ -196,22 +216,6 @@ impl Check<'_> {
             self.faults.push(format!("and {} more clusters or entries like this", count - NAMED));
         }
     }
-}
-
-/// The place of the L1 table of the snapshot at `at`, and where the next one begins; `None` if the file ends before it
-/// (QEMU docs/interop/qcow2.txt, "Snapshots").
-fn snapshot(source: &Source, at: u64) -> Result<Option<(u64, u64)>> {
-    let head = source.read_some(at, 40)?;
-    let part = |from: usize, length: usize| {
-        head.get(from..from + length)
-            .map(|bytes| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
-    };
-    let (Some(l1), Some(id), Some(name), Some(extra)) = (part(0, 8), part(12, 2), part(14, 2), part(36, 4))
-    else {
-        return Ok(None);
-    };
-    let next = (at + 40 + extra + id + name).next_multiple_of(8);
-    Ok((next <= source.size.next_multiple_of(8)).then_some((l1, next)))
 }
 
 /// Refcount `number` of a block, of so many bits. Refcounts of less than a byte begin with its lowest bits.

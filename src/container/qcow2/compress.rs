@@ -43,7 +43,8 @@ pub(in crate::container) fn compress(
     let l1 = Level1 { offset: tables.append(&l1)?, entries: l1_entries };
     let refcounts = tables.refcounts()?;
     let backing = options.backing.as_ref();
-    let head = Head { cluster_size, size, l1, refcounts, codec: Some(codec), backing };
+    let head =
+        Head { cluster_size, size, l1, refcounts, codec: Some(codec), compat: options.compat, backing };
     output.write_at(&head.bytes()?, 0)?;
     output.set_length(tables.end)?;
     Ok(output)

@@ -1,6 +1,6 @@
 //! The bytes of qcow2: header, table entries, limits (QEMU docs/interop/qcow2.txt). All integers are big-endian.
 
-use super::Backing;
+use super::{Backing, Compat};
 use crate::container::codec::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::units::{Bytes, narrow, u64_of, usize_of};
@@ -81,6 +81,7 @@ pub(super) const INCOMPATIBLE_EXTENDED_L2: u64 = 16;
 /// Header extensions: the name of the backing file's format, and the names of features.
 pub(super) const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 pub(super) const EXTENSION_FEATURE_NAMES: u32 = 0x6803_f857;
+pub(super) const EXTENSION_BITMAPS: u32 = 0x2385_2875;
 /// Names of features: type (0 incompatible, 1 compatible, 2 autoclear), bit and name. They are those that
 /// QEMU knows, in its order (block/qcow2.c, qcow2_update_header).
 const FEATURE_NAMES: [(u8, u8, &str); 8] = [
@@ -210,6 +211,7 @@ pub(super) struct Head<'a> {
     pub(super) l1: Level1,
     pub(super) refcounts: RefcountTable,
     pub(super) codec: Option<Codec>,
+    pub(super) compat: Compat,
     pub(super) backing: Option<&'a Backing>,
 }
 
@@ -232,10 +234,14 @@ impl Head<'_> {
         extend(&mut extensions, 0, &[])?;
         let name = self.backing.map_or("", |backing| &backing.path);
         let is_uri = self.backing.is_some_and(|backing| backing.is_uri);
-        let name_offset = if name.is_empty() { 0 } else { Header::LENGTH + extensions.len() };
+        let (version, length) = match self.compat {
+            Compat::V2 => (2, HEADER_2),
+            Compat::V3 => (3, Header::LENGTH),
+        };
+        let name_offset = if name.is_empty() { 0 } else { length + extensions.len() };
         self.check_name(name, is_uri, name_offset)?;
         let header = Header {
-            version: 3,
+            version,
             backing_file_offset: u64_of(name_offset),
             backing_file_size: narrow(name.len(), "the length of a backing file's name")?,
             cluster_bits: self.cluster_size.bits,
@@ -250,7 +256,7 @@ impl Head<'_> {
             compression_type,
             ..Header::BLANK
         };
-        Ok([&header.bytes(), extensions.as_slice(), name.as_bytes()].concat())
+        Ok([&header.bytes()[..length], extensions.as_slice(), name.as_bytes()].concat())
     }
 
     /// Refuses a name of a backing file that does not fit, or that QEMU reads as something else.

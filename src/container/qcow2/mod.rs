@@ -1,4 +1,4 @@
-//! qcow2, version 3: the format of QEMU (QEMU docs/interop/qcow2.txt).
+//! qcow2, versions 2 and 3: the format of QEMU (QEMU docs/interop/qcow2.txt).
 //!
 //! `wrap` is a pure function: header, tables, then the clusters that contain data in the order of the disk.
 //! So runs of data stay runs, and are poured, or shared with the host, whole. The lengths of compressed
@@ -8,11 +8,15 @@ pub(super) mod check;
 mod compress;
 mod format;
 mod grow;
+mod kept;
 pub(super) mod read;
 mod walk;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use super::UnknownWord;
 use super::allocated::Allocated;
 use super::codec::Codec;
 use super::fit::Lengths;
@@ -33,8 +37,46 @@ pub struct Options {
     pub cluster_size: ClusterSize,
     /// How clusters are compressed; `None` stores them uncompressed.
     pub codec: Option<Codec>,
+    /// The version of the format.
+    pub compat: Compat,
     /// The backing file, from which the missing clusters are read.
     pub backing: Option<Backing>,
+}
+
+/// The version of the format, by the release of QEMU that reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// Version 2, for QEMU 0.10 and newer: no zstd.
+    V2,
+    /// Version 3, for QEMU 1.1 and newer.
+    #[default]
+    V3,
+}
+
+impl Compat {
+    /// Its names as QEMU has them, for the schema of manifests.
+    pub const NAMES: [&'static str; 2] = ["0.10", "1.1"];
+}
+
+impl FromStr for Compat {
+    type Err = UnknownWord;
+
+    fn from_str(name: &str) -> Result<Self, UnknownWord> {
+        match name {
+            "0.10" | "v2" => Ok(Self::V2),
+            "1.1" | "v3" => Ok(Self::V3),
+            _ => Err(UnknownWord { what: "version of qcow2", known: "0.10 (version 2) and 1.1 (version 3)" }),
+        }
+    }
+}
+
+impl fmt::Display for Compat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "0.10",
+            Self::V3 => "1.1",
+        })
+    }
 }
 
 /// A backing file as an overlay names it.
@@ -165,6 +207,7 @@ pub(super) fn wrap(image: &Image, options: &Options) -> Result<Image> {
         l1: layout.l1,
         refcounts: layout.refcounts,
         codec: None,
+        compat: options.compat,
         backing: options.backing.as_ref(),
     };
     let mut file = Builder::new(Bytes::new(layout.clusters * cluster));

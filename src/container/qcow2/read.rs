@@ -261,16 +261,16 @@ fn feature_names(source: &Source, header: &Header, bits: u64) -> Result<Vec<Stri
 
 /// A header extension.
 #[derive(Clone, Copy, Debug)]
-struct Extension {
-    kind: u32,
+pub(super) struct Extension {
+    pub(super) kind: u32,
     /// The offset and length of its data.
-    data: u64,
-    length: u64,
+    pub(super) data: u64,
+    pub(super) length: u64,
 }
 
 /// The header extensions. They lie between the header and the name of the backing file, or the end of the
 /// first cluster. At most 64 are read, which is more than the number of kinds.
-fn extensions(source: &Source, header: &Header) -> Result<Vec<Extension>> {
+pub(super) fn extensions(source: &Source, header: &Header) -> Result<Vec<Extension>> {
     let cluster = ClusterSize { bits: header.cluster_bits }.bytes();
     let end = if header.backing_file_offset == 0 { cluster } else { header.backing_file_offset };
     let mut at = u64::from(header.header_length);

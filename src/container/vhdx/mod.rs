@@ -3,6 +3,7 @@
 //! `wrap` is a pure function: header section, an empty log, metadata, the block allocation table, then the
 //! blocks with data in the order of the disk (all blocks if the disk is fixed), each at a multiple of 1 MiB.
 
+pub(super) mod check;
 mod format;
 mod log;
 pub(super) mod read;

@@ -13,7 +13,7 @@ use super::format::{
     RegionEntry, RegionHead, STATE, UNDEFINED, UNMAPPED, UNMAPPED_095, ZERO, checksum,
 };
 use super::log::View;
-use crate::container::source::{Mapping, Source, le64s, leaked, shown};
+use crate::container::source::{Mapping, Source, le64s, shown};
 use crate::container::{Format, Opened, SectorSize, Subformat};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -21,7 +21,7 @@ use crate::units::{u64_of, usize_of};
 use crate::wire::{self, Guid, Order, Wire};
 
 /// How many bytes of the block allocation table are read at a time.
-const PIECE: u64 = 64 << 10;
+pub(super) const PIECE: u64 = 64 << 10;
 
 /// Whether these are the first bytes of a VHDX file.
 pub(in crate::container) fn detect(head: &[u8]) -> bool {
@@ -50,61 +50,41 @@ pub(in crate::container) fn open(source: &Arc<Source>) -> Result<Opened> {
     })
 }
 
-/// The faults of a file that opens: copies that are damaged, a log that was not applied, and bytes that belong to nothing.
+/// The name of the region at byte `at`, and where that region begins; `None` for one that is not known.
 ///
 /// # Errors
 /// Where the file cannot be read.
-pub(in crate::container) fn check(source: &Arc<Source>) -> Result<Vec<String>> {
-    let mut faults = Vec::new();
-    for (place, which) in HEADERS.into_iter().zip(["first", "second"]) {
-        let bytes = source.read(place, HEADER, "a header")?;
-        let sound = Header::read(&bytes).is_ok_and(|own| own.checksum == checksum(&bytes, HEADER_CHECKSUM));
-        if !sound {
-            faults.push(format!("the {which} header is damaged"));
-        }
-    }
+pub(in crate::container) fn region(source: &Arc<Source>, at: u64) -> Result<Option<(&'static str, u64)>> {
     let disk = Disk::read(source)?;
-    for (place, which) in REGION_TABLES.into_iter().zip(["first", "second"]) {
-        let bytes = disk.view.read(place, REGION_TABLE, "a region table")?;
-        let sound =
-            RegionHead::read(&bytes).is_ok_and(|own| own.checksum == checksum(&bytes, REGION_CHECKSUM));
-        if !sound {
-            faults.push(format!("the {which} region table is damaged"));
-        }
-    }
-    if disk.view.applied > 0 {
-        faults.push(format!("its log has {} entries that were not applied", disk.view.applied));
-    }
-    let mut blocks = 0;
-    let length = disk.geometry.entries() * 8;
-    for start in (0..length).step_by(usize_of(PIECE)) {
-        let count = PIECE.min(length - start);
-        let table = disk.view.read(disk.bat.offset + start, count, "the block allocation table")?;
-        blocks += le64s(&table).filter(|entry| entry & STATE == FULLY_PRESENT).count();
-    }
-    let regions: u64 = disk.regions.iter().map(|region| region.length).sum();
-    let used = GRAIN + disk.header.log.length + regions + u64_of(blocks) * disk.geometry.block;
-    faults.extend(leaked(source.size, used, disk.geometry.block));
-    Ok(faults)
+    let Region { offset, length } = disk.metadata;
+    let table = Region { offset, length: METADATA_TABLE };
+    let known = [
+        (disk.bat, "the block allocation table"),
+        (table, "the metadata table"),
+        (Region { offset, length }, "the items of metadata"),
+    ];
+    let has = |region: &Region| (region.offset..region.offset + region.length).contains(&at);
+    Ok(known.into_iter().find(|(region, _)| has(region)).map(|(region, name)| (name, region.offset)))
 }
 
 /// The values of headers, regions and metadata.
 #[derive(Debug)]
-struct Disk {
-    view: View,
-    header: Current,
-    regions: Vec<Region>,
-    bat: Region,
+pub(super) struct Disk {
+    pub(super) view: View,
+    pub(super) header: Current,
+    pub(super) regions: Vec<Region>,
+    pub(super) bat: Region,
+    pub(super) metadata: Region,
     size: u64,
     sector: SectorSize,
     physical: SectorSize,
-    flags: u32,
-    geometry: Geometry,
+    pub(super) flags: u32,
+    pub(super) geometry: Geometry,
     id: Uuid,
 }
 
 impl Disk {
-    fn read(source: &Arc<Source>) -> Result<Self> {
+    pub(super) fn read(source: &Arc<Source>) -> Result<Self> {
         if !detect(&source.read_some(0, 8)?) {
             return Err(source
                 .wrong("this is no VHDX image", 0)
@@ -151,7 +131,7 @@ impl Disk {
         }
         let Guid(id) = items.value(DISK_ID)?;
         let geometry = Geometry::new(size, block, sector.get());
-        let disk = Self { view, header, regions, bat, size, sector, physical, flags, geometry, id };
+        let disk = Self { view, header, regions, bat, metadata, size, sector, physical, flags, geometry, id };
         if disk.geometry.entries() * 8 > bat.length {
             return Err(source
                 .wrong("the block allocation table is too small for the disk", bat.offset)
@@ -238,10 +218,10 @@ impl Disk {
 
 /// The values of the current header.
 #[derive(Clone, Debug)]
-struct Current {
+pub(super) struct Current {
     /// `None` if the log is empty.
-    log_id: Option<Uuid>,
-    log: Region,
+    pub(super) log_id: Option<Uuid>,
+    pub(super) log: Region,
 }
 
 impl Current {

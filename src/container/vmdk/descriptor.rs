@@ -1,12 +1,13 @@
 //! The descriptor: lines of text that describe a disk and name its extents (VDF, "The Descriptor File").
 
 use std::fmt;
+use std::str::FromStr;
 
 use uuid::Uuid;
 
 use super::format::{DESCRIPTOR_SECTORS, SECTOR};
 use super::read::MARK;
-use crate::container::Identity;
+use crate::container::{Identity, UnknownWord};
 use crate::text::printable;
 use crate::units::{u64_of, usize_of};
 
@@ -19,6 +20,9 @@ impl Adapter {
     pub(super) const IDE: Self = Self(*b"ide\0\0\0\0\0\0\0\0\0\0\0\0\0");
     /// The value in streams by VMware (open-vmdk, sparse.c); ESXi has no IDE disks.
     pub(super) const LSI_LOGIC: Self = Self(*b"lsilogic\0\0\0\0\0\0\0\0");
+
+    /// The controllers that a descriptor may name (VDF, "The Disk Database"), for the schema of manifests.
+    pub const NAMES: [&'static str; 4] = ["ide", "buslogic", "lsilogic", "legacyESX"];
 
     /// A controller by its name.
     fn named(name: &str) -> Option<Self> {
@@ -42,6 +46,16 @@ impl fmt::Display for Adapter {
     }
 }
 
+impl FromStr for Adapter {
+    type Err = UnknownWord;
+
+    fn from_str(name: &str) -> Result<Self, UnknownWord> {
+        let known = Self::NAMES.iter().find(|known| known.eq_ignore_ascii_case(name));
+        let unknown = UnknownWord { what: "controller", known: "ide, buslogic, lsilogic, legacyESX" };
+        known.and_then(|known| Self::named(known)).ok_or(unknown)
+    }
+}
+
 /// createType of a sparse file, and of a stream.
 pub(super) const SPARSE: &str = "monolithicSparse";
 pub(super) const STREAM: &str = "streamOptimized";
@@ -55,9 +69,30 @@ const TRACK: u64 = 63;
 /// into its exports).
 const EXTENT: &str = "disk.vmdk";
 
-/// The descriptor of a disk of `capacity` sectors in one file, padded with NUL to the sectors reserved for
-/// it.
-pub(super) fn embedded(kind: &str, adapter: Adapter, capacity: u64, identity: &Identity) -> Vec<u8> {
+/// The version of virtual hardware that every VMware product runs, as VMware, VirtualBox and QEMU write it.
+const HARDWARE: u8 = 4;
+
+/// What a descriptor says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Says<'a> {
+    pub(super) kind: &'a str,
+    pub(super) adapter: Adapter,
+    pub(super) hardware: Option<u8>,
+    /// Sectors of the disk.
+    pub(super) capacity: u64,
+    pub(super) identity: &'a Identity,
+}
+
+/// The descriptor of a disk in one file, padded with NUL to the sectors reserved for it.
+pub(super) fn embedded(says: &Says<'_>) -> Vec<u8> {
+    let mut bytes = text(says, &[format!("RW {} SPARSE \"{EXTENT}\"", says.capacity)]).into_bytes();
+    bytes.resize(usize_of(DESCRIPTOR_SECTORS * SECTOR), 0);
+    bytes
+}
+
+/// The descriptor of a disk in these extents.
+pub(super) fn text(says: &Says<'_>, extents: &[String]) -> String {
+    let Says { kind, adapter, capacity, identity, .. } = says;
     let image = identity.id.unwrap_or(identity.seed);
     let number = identity.seed.as_u128();
     // The content id is the end of the long one (open-vmdk). VMware uses fffffffe for a disk that nobody has
@@ -77,7 +112,7 @@ pub(super) fn embedded(kind: &str, adapter: Adapter, capacity: u64, identity: &I
         format!("createType=\"{kind}\""),
         String::new(),
         "# Extent description".to_owned(),
-        format!("RW {capacity} SPARSE \"{EXTENT}\""),
+        extents.join("\n"),
         String::new(),
         "# The Disk Data Base".to_owned(),
         "#DDB".to_owned(),
@@ -90,12 +125,9 @@ pub(super) fn embedded(kind: &str, adapter: Adapter, capacity: u64, identity: &I
         // Tools that VMware does not manage: open-vm-tools, or none.
         "ddb.toolsVersion = \"2147483647\"".to_owned(),
         format!("ddb.uuid.image=\"{}\"", image.hyphenated()),
-        "ddb.virtualHWVersion = \"4\"".to_owned(),
+        format!("ddb.virtualHWVersion = \"{}\"", says.hardware.unwrap_or(HARDWARE)),
     ];
-    let mut bytes: Vec<u8> =
-        lines.into_iter().flat_map(|line| line.into_bytes().into_iter().chain([b'\n'])).collect();
-    bytes.resize(usize_of(DESCRIPTOR_SECTORS * SECTOR), 0);
-    bytes
+    lines.map(|line| line + "\n").concat()
 }
 
 /// An extent: a part of the disk.

@@ -8,6 +8,7 @@ mod descriptor;
 mod format;
 pub(super) mod read;
 mod sparse;
+mod split;
 mod stream;
 
 use std::sync::Arc;
@@ -21,7 +22,9 @@ use crate::image::{Builder, Image, Render, records};
 use crate::units::{Bytes, index, narrow};
 use crate::wire::Wire;
 pub use descriptor::Adapter;
+use descriptor::Says;
 pub(crate) use format::STRUCTURES;
+pub(super) use split::{files, names};
 pub(super) use stream::Stream;
 
 use format::{
@@ -36,6 +39,8 @@ pub struct Options {
     pub create_type: CreateType,
     /// The controller that it is meant for; `None` is the default.
     pub adapter: Option<Adapter>,
+    /// The version of virtual hardware; `None` is 4, which every product runs.
+    pub hardware: Option<u8>,
 }
 
 /// The lengths of disks. The smallest is a sector: a capacity of 0 means that the file is only a descriptor.
@@ -49,15 +54,26 @@ pub enum CreateType {
     MonolithicSparse,
     /// Compressed grains in one stream, for OVF.
     StreamOptimized(ZlibLevel),
+    /// A descriptor, and the raw disk beside it.
+    MonolithicFlat,
+    /// A descriptor, and files of grains for at most 2 GiB each.
+    TwoGbMaxExtentSparse,
+    /// A descriptor, and the raw disk in files of at most 2 GiB.
+    TwoGbMaxExtentFlat,
 }
 
 impl CreateType {
     /// The default controller of such a disk.
     pub(crate) const fn usual_adapter(self) -> Adapter {
         match self {
-            Self::MonolithicSparse => Adapter::IDE,
             Self::StreamOptimized(_) => Adapter::LSI_LOGIC,
+            _ => Adapter::IDE,
         }
+    }
+
+    /// Whether the disk lies in several files.
+    pub(crate) const fn is_several(self) -> bool {
+        matches!(self, Self::MonolithicFlat | Self::TwoGbMaxExtentSparse | Self::TwoGbMaxExtentFlat)
     }
 }
 
@@ -173,21 +189,33 @@ impl Render for Layout {
 /// [`Kind::Capacity`] for a disk of 2 TiB or more, or one that makes a file of more than 2 TiB.
 pub(super) fn wrap(image: &Image, options: &Options, identity: &Identity) -> Result<Image> {
     let layout = Layout::new(image)?;
-    let header = Header {
+    let descriptor = descriptor::embedded(&options.says(descriptor::SPARSE, layout.capacity, identity));
+    sparse_file(image, layout, Some(descriptor))
+}
+
+impl Options {
+    /// What the descriptor of such a disk says.
+    fn says<'a>(&self, kind: &'a str, capacity: u64, identity: &'a Identity) -> Says<'a> {
+        let adapter = self.adapter.unwrap_or(self.create_type.usual_adapter());
+        Says { kind, adapter, hardware: self.hardware, capacity, identity }
+    }
+}
+
+/// A sparse file, with its descriptor inside if it is a whole disk.
+fn sparse_file(image: &Image, layout: Layout, descriptor: Option<Vec<u8>>) -> Result<Image> {
+    let mut header = Header {
         redundant_offset: layout.redundant,
         directory_offset: layout.directory,
         overhead: layout.data_start,
         ..Header::new(1, FLAG_NEWLINES | FLAG_REDUNDANT, layout.capacity)?
     };
     let mut file = Builder::new(bytes(layout.sectors()));
+    match descriptor {
+        Some(descriptor) => file.bytes(bytes(DESCRIPTOR_AT), "vmdk: descriptor", descriptor),
+        // The part of a disk has none (VDF, "Hosted Sparse Extents").
+        None => (header.descriptor_offset, header.descriptor_size) = (0, 0),
+    }
     file.bytes(Bytes::ZERO, "vmdk: header", header.bytes().to_vec());
-    let descriptor = descriptor::embedded(
-        descriptor::SPARSE,
-        options.adapter.unwrap_or(options.create_type.usual_adapter()),
-        layout.capacity,
-        identity,
-    );
-    file.bytes(bytes(DESCRIPTOR_AT), "vmdk: descriptor", descriptor);
     layout.data.place(image, &mut file, bytes(layout.data_start), GRAIN);
     let directories = [(PART_REDUNDANT, layout.redundant), (PART_DIRECTORY, layout.directory)];
     let first_tables = directories.map(|(_, at)| layout.tables_at(at));

@@ -151,7 +151,7 @@ impl Disk {
 
     /// Its kind, if it is one that can be written.
     pub(in crate::container) fn subformat(&self) -> Option<Subformat> {
-        let sparse = self.sparse.as_ref()?;
+        let Some(sparse) = self.sparse.as_ref() else { return self.descriptor.create_type.parse().ok() };
         Some(if sparse.compressed { Subformat::StreamOptimized } else { Subformat::MonolithicSparse })
     }
 

@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::descriptor::{STREAM, embedded};
+use super::descriptor::{STREAM, Says, embedded};
 use super::format::{
     self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_SECTORS, GrainMarker, Header, MARKER_DIRECTORY,
     MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, Marker, SECTOR, TABLE_SECTORS,
@@ -39,6 +39,8 @@ pub(in crate::container) struct Stream {
     pub(in crate::container) level: ZlibLevel,
     /// The controller that the disk is meant for; `None` is the default.
     pub(in crate::container) adapter: Option<Adapter>,
+    /// The version of virtual hardware; `None` is the default.
+    pub(in crate::container) hardware: Option<u8>,
     pub(in crate::container) identity: Identity,
 }
 
@@ -82,7 +84,13 @@ impl Stream {
         let header = Header { directory_offset: AT_END, overhead: OVERHEAD, ..usual };
         let mut head = header.bytes().to_vec();
         let adapter = self.adapter.unwrap_or(CreateType::StreamOptimized(self.level).usual_adapter());
-        head.extend(embedded(STREAM, adapter, capacity, &self.identity));
+        head.extend(embedded(&Says {
+            kind: STREAM,
+            adapter,
+            hardware: self.hardware,
+            capacity,
+            identity: &self.identity,
+        }));
         head.resize(usize_of(OVERHEAD * SECTOR), 0);
         let output = match &put {
             Put::File(output) => Some(*output),

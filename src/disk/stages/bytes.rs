@@ -47,10 +47,10 @@ impl Stages<'_> {
             }
             Body::Filesystem(spec, _) => {
                 let built = stages.finished(number, spec)?;
-                let (facts, mut warnings) = (Some(built.facts), built.warnings);
+                let (facts, mut warnings, others) = (Some(built.facts), built.warnings, built.others);
                 warnings.extend(stages.bootless(number)?);
                 warnings.extend(stages.tree(number)?.iter().flat_map(|tree| tree.warnings().to_vec()));
-                Ok(Holds { image: Some(built.image), facts, warnings, ..Holds::default() })
+                Ok(Holds { image: Some(built.image), facts, warnings, others, ..Holds::default() })
             }
             Body::Derived(derived) => stages.derived(number, derived.as_ref()),
         })?;
@@ -161,6 +161,7 @@ impl Stages<'_> {
             id: identity::filesystem_uuid(self.disk.partition_key(number)),
             time: self.disk.time,
             system: self.partition(number)?.kind.is_system(),
+            bare: self.disk.scheme == Scheme::None,
         };
         spec.build(tree.as_ref(), &at, &self.part(number)?.packer)
     }

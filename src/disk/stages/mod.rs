@@ -8,6 +8,7 @@
 
 mod blame;
 mod bytes;
+mod length;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,10 +20,10 @@ use super::raw;
 use super::report::Report;
 use super::scan::Reading;
 use super::spec::{Body, Disk, Partition, Size};
-use super::{Built, Work};
+use super::{Built, Form, Work};
 use crate::container::SectorSize;
 use crate::error::{Error, Kind, Result, Subject, Warning};
-use crate::filesystem::{self, Filesystem};
+use crate::filesystem::{self, Filesystem, Other};
 use crate::image::{Builder, Digest, Image};
 use crate::nix::verify::Verification;
 use crate::pour::Packer;
@@ -81,6 +82,8 @@ struct Holds {
     image: Option<Image>,
     facts: Option<filesystem::Facts>,
     warnings: Vec<Warning>,
+    /// Further disks.
+    others: Vec<Other>,
     values: Values,
     /// Digests of whole partitions that the bytes are rendered from, taken while the disk is poured.
     digests: Vec<(usize, Arc<dyn Digest>)>,
@@ -131,8 +134,8 @@ impl<'a> Stages<'a> {
         image.bytes(Bytes::ZERO, "boot code", Arc::clone(&boot.code));
         image.bytes(Bytes::new(plan.sector_size), "boot program", Arc::clone(&boot.gap));
         raw::put(self.disk, &boot, &plan, &mut image)?;
-        let (mut facts, mut warnings, mut values, mut late) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut facts, mut warnings, mut values, mut late, mut others) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((number, holds), placed) in holds.into_iter().enumerate().zip(&plan.partitions) {
             let holds = Arc::into_inner(holds).ok_or_else(|| Error::bug("a partition is still used"))?;
             if let Some(bytes) = holds.image {
@@ -144,13 +147,14 @@ impl<'a> Stages<'a> {
                 image.digested(placed.offset, placed.offset + placed.length, digest);
             }
             late.extend(holds.late.map(|late| (number, late)));
+            others.extend(holds.others);
             values.push(holds.values);
             facts.push(holds.facts);
             let subject = (self.disk.scheme != Scheme::None).then_some(Subject::Partition(number));
             warnings.extend(holds.warnings.into_iter().map(|warning| (subject, warning)));
         }
         warnings.extend(booted.iter().flat_map(|booted| &booted.warnings).map(|told| (None, told.clone())));
-        warnings.extend(self.lengthened()?.map(|warning| (None, warning)));
+        warnings.extend(self.lengthened().map(|warning| (None, warning)));
         let image = image.finish()?;
         let mut report = Report::new(&plan, image.covered(), &facts, &warnings);
         for (partition, values) in report.partitions.iter_mut().zip(values) {
@@ -164,7 +168,7 @@ impl<'a> Stages<'a> {
             None => None,
         };
         let (id, time) = (self.disk.seed.container_uuid(), self.disk.time.seconds);
-        Ok(Built { image, report, warnings, id, time, verification, late })
+        Ok(Built { image, report, warnings, id, time, verification, others, late })
     }
 
     fn partition(&self, number: usize) -> Result<&'a Partition> {
@@ -340,7 +344,7 @@ impl<'a> Stages<'a> {
     fn whole(&self, size: Bytes) -> table::Size {
         table::Size::Exactly(match self.disk.scheme {
             Scheme::None => size.round_up(u64::from(self.disk.sector_size)),
-            Scheme::Gpt | Scheme::Mbr => size.round_up(table::GRAIN),
+            Scheme::Gpt | Scheme::Mbr => size.round_up(self.disk.align.map_or(table::GRAIN, Bytes::get)),
         })
     }
 
@@ -358,11 +362,18 @@ impl<'a> Stages<'a> {
         Ok(plan)
     }
 
+    /// What the disk becomes, and what it is a multiple of by itself.
+    fn forms(&self) -> Vec<Form> {
+        let own = Form { size_multiple: self.disk.size_multiple, ..Form::default() };
+        let own = own.size_multiple.map(|_| Form { container: self.work.container.clone(), ..own });
+        self.work.forms().into_iter().chain(own).collect()
+    }
+
     /// The plan for the length that a guest sees. A container may round the length up, and the backup of a
     /// GPT belongs at the end.
     fn fit(&self, request: &table::Request, plan: Plan) -> Result<Plan> {
-        let length = self.work.container.disk_length(plan.length, self.sector_size());
-        let length = self.work.package.map_or(length, |package| package.disk_length(length));
+        let length = length::of(&self.forms(), plan.length, self.sector_size())
+            .map_err(|error| error.on(Subject::Disk))?;
         match request.scheme {
             _ if length == plan.length => Ok(plan),
             // The partition keeps its size; there is nothing to move.
@@ -374,24 +385,18 @@ impl<'a> Stages<'a> {
     }
 
     /// The warning that a bare filesystem whose size was given is followed by zeros, since the container rounds up.
-    fn lengthened(&self) -> Result<Option<Warning>> {
+    fn lengthened(&self) -> Option<Warning> {
         let given = match (self.disk.scheme, self.disk.partitions.first().map(|partition| partition.size)) {
             (Scheme::None, Some(Size::Fixed(size))) => size,
-            _ => return Ok(None),
+            _ => return None,
         };
-        Ok(self.work.container.lengthened(given, self.sector_size()))
+        self.forms().iter().find_map(|form| form.container.lengthened(given, self.sector_size()))
     }
 
-    /// Refuses, before any work, a disk that the container cannot hold, and what its sectors are too large for.
+    /// Refuses, before any work, a disk that the containers cannot hold, and what its sectors are too large for.
     fn check_container(&self) -> Result<()> {
-        let (container, sector_size) = (&self.work.container, self.sector_size());
-        let of_the_disk = |error: Error, key| error.about(key).on(Subject::Disk);
-        container.check_sector_size(sector_size).map_err(|error| of_the_disk(error, "sector_size"))?;
-        if matches!(self.disk.sector_size, 1024 | 2048)
-            && !matches!(container, crate::container::Container::Raw)
-        {
-            let error = Error::new(Kind::Usage, "only a raw image has sectors of this size");
-            return Err(of_the_disk(error.found(self.disk.sector_size), "sector_size"));
+        for form in self.forms() {
+            length::check(&form, self.disk, self.sector_size()).map_err(|error| error.on(Subject::Disk))?;
         }
         for (number, partition) in self.disk.partitions.iter().enumerate() {
             if let Body::Derived(derived) = &partition.body {
@@ -399,8 +404,7 @@ impl<'a> Stages<'a> {
                 checked.map_err(|error| error.on(Subject::Partition(number)))?;
             }
         }
-        let Some(size) = self.disk.size else { return Ok(()) };
-        container.check_length(size, sector_size).map_err(|error| of_the_disk(error, "size"))
+        Ok(())
     }
 
     /// Bytes in a logical sector, for containers that know of 512 and 4096 only.

@@ -153,7 +153,7 @@ impl Parameters {
     fn new(options: &Options, at: &Placement) -> Result<Self> {
         let label = options.label.clone().unwrap_or_default();
         if label.len() > LONGEST_LABEL || label.contains('\0') {
-            return Err(Error::new(Kind::Manifest, "an erofs label cannot be that")
+            return Err(Error::new(Kind::Manifest, "this cannot be the label of an EROFS filesystem")
                 .about("label")
                 .expected(format!("at most {LONGEST_LABEL} bytes without NUL"))
                 .found(format!("{} bytes: {}", label.len(), printable(label.as_bytes()))));
@@ -253,7 +253,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
         inodes: Some(u64_of(plan.contents.inodes.len())),
         free_inodes: Some(0),
     };
-    Ok(Filesystem { image: image.finish()?, facts, warnings: tree.owner_warnings() })
+    Ok(Filesystem { image: image.finish()?, facts, warnings: tree.owner_warnings(), others: Vec::new() })
 }
 
 /// The error for contents that do not fit: by how much, and what is large.

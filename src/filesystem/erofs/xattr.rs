@@ -59,8 +59,13 @@ impl Stored {
 
     /// The bit of a name filter that says whether an attribute with this name may be there.
     fn filter(&self) -> u32 {
-        1 << (xxh32(&self.name, FILTER_SEED + u32::from(self.index)) % 32)
+        filter_bit(self.index, &self.name)
     }
+}
+
+/// The bit of a name filter for a name without its prefix, whose number is `index`.
+pub(super) fn filter_bit(index: u8, name: &[u8]) -> u32 {
+    1 << (xxh32(name, FILTER_SEED + u32::from(index)) % 32)
 }
 
 /// The attributes of all inodes.

@@ -308,7 +308,7 @@ pub fn build_as(
     let options = &Parameters::new(revision, options, at)?;
     let form = options.form;
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
-        return Err(Error::new(Kind::Manifest, "an ext4 label cannot be that")
+        return Err(Error::new(Kind::Manifest, "this cannot be the label of an ext4 filesystem")
             .about("label")
             .expected("at most 16 bytes without NUL")
             .found(format!("{} bytes: {}", options.label.len(), options.label)));
@@ -337,7 +337,7 @@ pub fn build_as(
         inodes: Some(plan.geometry.inodes()),
         free_inodes: Some(plan.free_inodes()),
     };
-    Ok(Filesystem { image: image.finish()?, facts, warnings })
+    Ok(Filesystem { image: image.finish()?, facts, warnings, others: Vec::new() })
 }
 
 /// A warning if the filesystem cannot be prepared for all the growth that was asked for.

@@ -197,7 +197,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
     };
     let identity = Identity { label, volume_id: options.volume_id, hidden: options.hidden_sectors };
     let image = compose(tree, &contents, size, geometry, chains, identity, Date::new(options.time)?)?;
-    Ok(Filesystem { image, facts, warnings })
+    Ok(Filesystem { image, facts, warnings, others: Vec::new() })
 }
 
 /// The label as it is on the disk, by the rules of `mkfs.fat -n`; `None` for none. Lower case is kept with a

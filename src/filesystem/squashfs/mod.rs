@@ -112,7 +112,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
     let mut warnings = losses::warnings(tree, at.time);
     warnings.extend(tree.owner_warnings());
     let facts = facts(starts.end, chunk, inodes);
-    Ok(Filesystem { image: image.finish()?, facts, warnings })
+    Ok(Filesystem { image: image.finish()?, facts, warnings, others: Vec::new() })
 }
 
 /// What a SquashFS of `used` bytes says about itself. As the kernel has it (squashfs_statfs), nothing in it is free.

@@ -37,7 +37,7 @@ fn physical(packed: &Packed<Note>, logical: u64) -> Option<u64> {
     match packed.note {
         Note::Hole | Note::Embedded(_) => None,
         Note::Compressed(_) => Some(packed.end.get() - packed.start.get()),
-        Note::Plain(_) => Some(logical),
+        Note::Plain(_) | Note::Kept(_) => Some(logical),
     }
 }
 
@@ -92,7 +92,7 @@ impl Source<'_> {
             Note::Hole => return Ok(Pointer::HOLE),
             Note::Embedded(bytes) => return Pointer::embedded(about, logical, own, bytes),
             Note::Compressed(sum) => (own, *sum),
-            Note::Plain(sum) => (Compression::Off.number(), *sum),
+            Note::Plain(sum) | Note::Kept(sum) => (Compression::Off.number(), *sum),
         };
         let physical = physical(packed, logical).unwrap_or_default();
         let taken =

@@ -10,7 +10,7 @@ use crate::image::{Builder, Cursor, Image};
 use crate::pour::Packer;
 use crate::pour::spool::{Pack, Packed};
 use crate::pour::zeros::is_zero;
-use crate::tree::{NodeId, Tree};
+use crate::tree::{NodeId, Range, Tree};
 use crate::units::{Bytes, index, narrow, u64_of, usize_of};
 
 /// How the contents of a dataset's files are stored.
@@ -37,9 +37,22 @@ impl Manner {
     }
 }
 
+/// A volume whose contents are no file of the tree.
+#[derive(Clone, Debug)]
+pub(super) struct Volume {
+    /// The number of its dataset.
+    pub(super) dataset: u16,
+    /// Its contents.
+    pub(super) image: Image,
+}
+
+/// Volumes with how their contents are stored.
+pub(super) type Volumes = Vec<(Volume, Manner)>;
+
 /// A file with contents.
 #[derive(Clone, Copy, Debug)]
 struct File {
+    /// Its node, or a number behind those of all nodes.
     node: NodeId,
     manner: Manner,
     size: u64,
@@ -69,6 +82,8 @@ pub(super) enum Note {
     Compressed(Sum),
     /// It is stored as it is.
     Plain(Sum),
+    /// So too, and what its file has of it is in the spool: of a small file, opening that again takes longer than a copy.
+    Kept(Sum),
 }
 
 /// The contents of all files of a pool, as they are stored.
@@ -81,6 +96,22 @@ pub(super) struct Contents {
     data: Image,
     spool: Image,
     blocks: Vec<Packed<Note>>,
+    /// The numbers of volumes that are no files of the tree, by their datasets, and how long they are.
+    volumes: Vec<(u16, NodeId, u64)>,
+}
+
+/// The longest file that is kept in the spool when it is stored as it is. Opening, reading, checking and closing a file takes
+/// about as long as writing and reading so many bytes more.
+const KEPT: u64 = 16 << 10;
+/// How many bytes of files are packed together, at least one block: many small files are one piece of work.
+const BATCH: u64 = 1 << 20;
+
+/// Blocks that follow each other and are packed together.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    /// Number of the first among all blocks.
+    first: u64,
+    count: u64,
 }
 
 /// No file of that node has contents.
@@ -94,34 +125,71 @@ pub(super) struct Block {
 }
 
 impl Contents {
-    /// Reads, compresses and sums the contents of `files`, each with the manner of its dataset, in this order.
-    pub(super) fn pack(tree: &Arc<Tree>, files: &[(NodeId, Manner)], packer: &Packer) -> Result<Self> {
-        let (mut list, mut stretches, mut by_node) = (Vec::new(), Vec::new(), vec![NONE; tree.len()]);
+    /// Reads, compresses and sums the contents of `files`, each with the manner of its dataset, in this order, and then those
+    /// of volumes that are no files of the tree.
+    pub(super) fn pack(
+        tree: &Arc<Tree>,
+        (files, own): (&[(NodeId, Manner)], Volumes),
+        packer: &Packer,
+    ) -> Result<Self> {
+        let (mut list, mut stretches) = (Vec::new(), Vec::new());
+        let mut by_node = vec![NONE; tree.len() + own.len()];
         let (mut start, mut first) = (0, 0);
-        for (node, manner) in files {
-            let size = tree.size(*node);
-            if size == 0 {
-                continue;
-            }
+        let mut add = |node: NodeId, manner: Manner, size: u64, ranges: Option<Vec<Range>>| -> Result<()> {
             let file = narrow(list.len(), "the number of a file")?;
             by_node[node.index()] = narrow(stretches.len(), "the number of a stretch")?;
-            list.push(File { node: *node, manner: *manner, size, start });
+            list.push(File { node, manner, size, start });
             start += size;
-            for (block, count) in stretches_of(tree, *node, size, manner.block(size)) {
+            for (block, count) in stretches_of(ranges.as_deref(), size, manner.block(size)) {
                 stretches.push(Stretch { file, block, first, count });
                 first += count;
             }
+            Ok(())
+        };
+        for (node, manner) in files {
+            let size = tree.size(*node);
+            if size > 0 {
+                add(*node, *manner, size, tree.ranges(*node).map(<[Range]>::to_vec))?;
+            }
+        }
+        let mut volumes = Vec::new();
+        for (number, (Volume { dataset, image }, manner)) in (tree.len()..).zip(&own) {
+            let (node, size) = (NodeId::new(narrow(number, "the number of a volume")?), image.length().get());
+            let ranges = image.segments().iter();
+            let ranges =
+                ranges.map(|segment| Range { start: segment.offset.get(), length: segment.length.get() });
+            add(node, *manner, size, Some(ranges.collect()))?;
+            volumes.push((*dataset, node, size));
         }
         let mut data = Builder::new(Bytes::new(start));
         let table = data.files(Arc::<Tree>::clone(tree));
-        for file in &list {
+        let (files, inside) = list.split_at(list.len() - own.len());
+        for file in files {
             tree.data(file.node, table)?.put(&mut data, Bytes::new(file.start), Bytes::new(file.size), 0)?;
         }
+        for (file, (volume, _)) in inside.iter().zip(&own) {
+            data.put(Bytes::new(file.start), &volume.image.whole());
+        }
         let data = data.finish()?;
-        let work = Work { files: &list, stretches: &stretches, count: first, data: &data, packer };
+        let batches = batches(&list, &stretches);
+        let work = Work { files: &list, stretches: &stretches, batches: &batches, data: &data, packer };
         let bytes = data.covered().get();
-        let (spool, blocks) = packer.pack("ZFS data", &work, (bytes, u64_of(list.len())))?;
-        Ok(Self { files: list, stretches, by_node, data, spool, blocks })
+        let (spool, packed) = packer.pack("ZFS data", &work, (bytes, u64_of(list.len())))?;
+        let mut blocks = Vec::with_capacity(usize_of(first));
+        for batch in packed {
+            let mut start = batch.start;
+            for (note, length) in batch.note {
+                let end = start + Bytes::new(length);
+                blocks.push(Packed { start, end, note });
+                start = end;
+            }
+        }
+        Ok(Self { files: list, stretches, by_node, data, spool, blocks, volumes })
+    }
+
+    /// The contents of a volume that are no file of the tree, and how long they are.
+    pub(super) fn volume(&self, dataset: u16) -> Option<(NodeId, u64)> {
+        self.volumes.iter().find(|(own, ..)| *own == dataset).map(|(_, node, size)| (*node, *size))
     }
 
     /// The blocks of a file that have data, ascending.
@@ -150,7 +218,7 @@ impl Contents {
             Note::Hole | Note::Embedded(_) => {
                 return Err(Error::bug("a block without space is put somewhere"));
             }
-            Note::Compressed(_) => self.spool.slice(block.start, block.end),
+            Note::Compressed(_) | Note::Kept(_) => self.spool.slice(block.start, block.end),
             Note::Plain(_) => {
                 let (file, start, length) = place(&self.files, &self.stretches, chunk)?;
                 let start = Bytes::new(file.start + start);
@@ -168,7 +236,7 @@ impl Contents {
             sum += match block.note {
                 Note::Hole | Note::Embedded(_) => 0,
                 Note::Compressed(_) => block.end.get() - block.start.get(),
-                Note::Plain(_) => {
+                Note::Plain(_) | Note::Kept(_) => {
                     let (file, ..) = place(&self.files, &self.stretches, chunk)?;
                     file.manner.block(file.size).next_multiple_of(1 << file.manner.ashift)
                 }
@@ -179,8 +247,8 @@ impl Contents {
 }
 
 /// The stretches of blocks of a file that have data: first block and how many.
-fn stretches_of(tree: &Tree, node: NodeId, size: u64, block: u64) -> Vec<(u64, u64)> {
-    let Some(ranges) = tree.ranges(node) else { return vec![(0, size.div_ceil(block))] };
+fn stretches_of(ranges: Option<&[Range]>, size: u64, block: u64) -> Vec<(u64, u64)> {
+    let Some(ranges) = ranges else { return vec![(0, size.div_ceil(block))] };
     let mut stretches: Vec<(u64, u64)> = Vec::new();
     for range in ranges.iter().filter(|range| range.length > 0) {
         let (first, end) = (range.start / block, (range.start + range.length).div_ceil(block));
@@ -205,11 +273,34 @@ fn place<'a>(files: &'a [File], stretches: &[Stretch], chunk: u64) -> Result<(&'
     Ok((file, start, block.min(file.size.saturating_sub(start))))
 }
 
+/// All blocks, cut into what is packed together.
+fn batches(files: &[File], stretches: &[Stretch]) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut space = 0;
+    for stretch in stretches {
+        let block = files.get(index(stretch.file)).map_or(BATCH, |file| file.manner.block(file.size));
+        let (mut first, mut left) = (stretch.first, stretch.count);
+        while left > 0 {
+            if space < block || batches.is_empty() {
+                batches.push(Batch { first, count: 0 });
+                space = BATCH;
+            }
+            // A block that is longer than a batch is one by itself.
+            let taken = (space / block).clamp(1, left);
+            if let Some(last) = batches.last_mut() {
+                last.count += taken;
+            }
+            (first, left, space) = (first + taken, left - taken, space.saturating_sub(taken * block));
+        }
+    }
+    batches
+}
+
 /// The work of packing.
 struct Work<'a> {
     files: &'a [File],
     stretches: &'a [Stretch],
-    count: u64,
+    batches: &'a [Batch],
     data: &'a Image,
     packer: &'a Packer,
 }
@@ -219,6 +310,7 @@ struct Worker {
     cursor: Cursor,
     encoders: Vec<(Compression, Encoder)>,
     block: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 impl Worker {
@@ -238,39 +330,65 @@ impl Worker {
 
 impl Pack for Work<'_> {
     type Worker = Worker;
-    type Note = Note;
+    /// What became of each block, and how many bytes of the spool it has.
+    type Note = Vec<(Note, u64)>;
 
     fn count(&self) -> u64 {
-        self.count
+        u64_of(self.batches.len())
     }
 
     fn memory(&self) -> Bytes {
-        // A block before and after it is compressed, and the tables of zstd, which are at most so many times a block.
+        // A block before and after it is compressed, a batch, and the tables of zstd, which are at most so many times a block.
         let largest = self.files.iter().map(|file| file.manner.block(file.size)).max().unwrap_or_default();
         let zstd = self.files.iter().any(|file| matches!(file.manner.compression, Compression::Zstd(_)));
-        Bytes::new(largest * if zstd { 20 } else { 3 } + (1 << 20))
+        Bytes::new(largest * if zstd { 20 } else { 3 } + BATCH + (1 << 20))
     }
 
     fn worker(&self) -> Result<Worker> {
-        Ok(Worker { cursor: self.data.cursor(), encoders: Vec::new(), block: Vec::new() })
+        let cursor = self.data.cursor();
+        Ok(Worker { cursor, encoders: Vec::new(), block: Vec::new(), packed: Vec::new() })
     }
 
-    fn pack(&self, chunk: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Note> {
-        let (file, start, length) = place(self.files, self.stretches, chunk)?;
-        let Manner { compression, checksum, ashift, .. } = file.manner;
-        let mut block = std::mem::take(&mut worker.block);
-        block.resize(usize_of(file.manner.block(file.size)), 0);
-        let (own, tail) = block.split_at_mut(usize_of(length));
-        worker.cursor.read(file.start + start, own)?;
-        tail.fill(0);
-        let note = note(worker, compression, checksum, ashift, &block, out);
-        worker.block = block;
-        self.packer.progress().advance(length, u64::from(start + length == file.size));
-        note
+    fn pack(&self, batch: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Self::Note> {
+        let batch = self.batches.get(usize_of(batch)).ok_or_else(|| Error::bug("there is no such batch"))?;
+        let mut notes = Vec::with_capacity(usize_of(batch.count));
+        for chunk in batch.first..batch.first + batch.count {
+            let before = out.len();
+            let note = self.block(chunk, worker, out)?;
+            notes.push((note, u64_of(out.len() - before)));
+        }
+        Ok(notes)
     }
 }
 
-/// Compresses and sums a block.
+impl Work<'_> {
+    /// Reads a block, compresses and sums it, and appends to `out` what the spool is to have of it.
+    fn block(&self, chunk: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Note> {
+        let (file, start, length) = place(self.files, self.stretches, chunk)?;
+        let Manner { compression, checksum, ashift, .. } = file.manner;
+        let (mut block, mut packed) = (std::mem::take(&mut worker.block), std::mem::take(&mut worker.packed));
+        block.resize(usize_of(file.manner.block(file.size)), 0);
+        packed.clear();
+        let (own, tail) = block.split_at_mut(usize_of(length));
+        worker.cursor.read(file.start + start, own)?;
+        tail.fill(0);
+        let note = match note(worker, compression, checksum, ashift, &block, &mut packed)? {
+            Note::Plain(sum) if file.size <= KEPT => {
+                out.extend_from_slice(&block[..usize_of(length)]);
+                Note::Kept(sum)
+            }
+            note => {
+                out.extend_from_slice(&packed);
+                note
+            }
+        };
+        (worker.block, worker.packed) = (block, packed);
+        self.packer.progress().advance(length, u64::from(start + length == file.size));
+        Ok(note)
+    }
+}
+
+/// Compresses and sums a block. `out` is empty, and then has what goes to the spool.
 fn note(
     worker: &mut Worker,
     compression: Compression,
@@ -286,6 +404,7 @@ fn note(
         return Ok(Note::Hole);
     }
     if !worker.encoder(compression)?.encode(block, out)? {
+        out.clear();
         return Ok(Note::Plain(checksum.of(block)));
     }
     if out.len() <= EMBEDDED {

@@ -13,6 +13,7 @@ use super::properties::{self, Meaning};
 use super::volume;
 use super::zap;
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::Spec;
 use crate::text::shortened;
 use crate::units::{Bytes, u64_of, usize_of};
 
@@ -35,6 +36,8 @@ pub(super) struct Dataset {
     pub(super) shape: Shape,
     /// The directory whose contents it has; of a volume the file.
     pub(super) mount: Option<String>,
+    /// What a volume holds, if that is not a file of the contents.
+    pub(super) filesystem: Option<Box<Spec>>,
     /// Local properties as they are stored.
     pub(super) properties: Vec<(String, zap::Value)>,
     pub(super) compression: Compression,
@@ -75,6 +78,7 @@ impl Dataset {
             name,
             shape: parent.map_or(Shape::Filesystem(Names::default()), |parent| parent.shape),
             mount: None,
+            filesystem: None,
             properties: Vec::new(),
             compression: parent.map_or_else(Compression::default, |parent| parent.compression),
             checksum: parent.map_or_else(Checksum::default, |parent| parent.checksum),
@@ -162,12 +166,20 @@ impl Dataset {
     /// It as a tree is divided by it.
     pub(super) fn member(&self) -> Member<'_> {
         let mount = self.mount.as_deref().map(str::as_bytes);
-        Member { name: &self.name, mount, is_volume: self.is_volume() }
+        Member { name: &self.name, mount, is_volume: self.is_volume(), is_inside: self.filesystem.is_some() }
     }
 
     /// Whether it is a block device.
     pub(super) const fn is_volume(&self) -> bool {
         matches!(self.shape, Shape::Volume { .. })
+    }
+
+    /// Bytes of a volume, and those of its blocks.
+    pub(super) const fn volume(&self) -> Option<(u64, u64)> {
+        match self.shape {
+            Shape::Filesystem(_) => None,
+            Shape::Volume { size, block } => Some((size, block)),
+        }
     }
 
     pub(super) fn has_large_records(&self) -> bool {
@@ -198,8 +210,11 @@ impl Dataset {
     pub(super) fn choose(&mut self, options: &DatasetOptions) -> Result<()> {
         let kind = options.kind.unwrap_or_default();
         let is_volume = kind == DatasetKind::Volume;
+        let inside = options.filesystem.as_deref();
+        let has_files = inside.is_some_and(Spec::holds_files);
         for (key, there, fits) in [
-            ("mount", options.mount.is_some(), !is_volume),
+            ("mount", options.mount.is_some(), !is_volume || has_files),
+            ("filesystem", inside.is_some(), is_volume),
             ("volsize", options.volsize.is_some(), is_volume),
             ("file", options.file.is_some(), is_volume),
         ] {
@@ -210,6 +225,11 @@ impl Dataset {
                     .hint("a dataset is a filesystem, unless it has type = \"volume\""));
             }
         }
+        if inside.is_some() && options.file.is_some() {
+            return Err(Error::new(Kind::Manifest, format!("the volume {} holds two things", self.name))
+                .expected("`file`, which is an image, or `filesystem`"));
+        }
+        self.filesystem.clone_from(&options.filesystem);
         let named = options.mount.as_ref().or(options.file.as_ref());
         if let Some(mount) = named.filter(|mount| !mount.starts_with('/')) {
             return Err(Error::new(Kind::Manifest, format!("{} cannot have what lies there", self.name))

@@ -26,6 +26,8 @@ pub(super) struct Member<'a> {
     /// The directory that it is mounted on; of a volume, the file that it has.
     pub(super) mount: Option<&'a [u8]>,
     pub(super) is_volume: bool,
+    /// Whether the volume has a filesystem with what is below a directory.
+    pub(super) is_inside: bool,
 }
 
 /// The nodes of a tree divided among datasets, with their object numbers.
@@ -52,14 +54,14 @@ impl Division {
     pub(super) fn new(tree: &Tree, datasets: &[Member<'_>]) -> Result<Self> {
         let mut roots = Vec::new();
         let mut mounted: HashMap<NodeId, u16> = HashMap::new();
-        for (number, Member { name, mount, is_volume }) in datasets.iter().enumerate() {
+        for (number, Member { name, mount, is_volume, is_inside }) in datasets.iter().enumerate() {
             let root = mount.and_then(|mount| tree.find(mount));
             roots.push(root);
-            if *is_volume {
+            if *is_volume && !is_inside {
                 volume_file(tree, root, *mount, name)?;
             }
             let Some(root) = root else { continue };
-            if !is_volume && !tree.is_directory(root) {
+            if (!is_volume || *is_inside) && !tree.is_directory(root) {
                 return Err(Error::new(
                     Kind::Manifest,
                     format!("{name} is to be mounted on what is no directory"),

@@ -148,6 +148,11 @@ pub(super) fn short(guid: &str) -> &str {
     guid.split_once(':').map_or(guid, |(_, name)| name)
 }
 
+/// Whether a set has the feature of this name.
+pub(super) fn set_has(set: &str, guid: &str) -> bool {
+    ALL.iter().any(|feature| feature.guid == guid && is_in(set, feature))
+}
+
 /// The features that a pool may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Enabled(Vec<&'static Feature>);
@@ -179,9 +184,10 @@ impl Enabled {
         Ok(Self(ALL.iter().filter(has).collect()))
     }
 
-    /// The names of those that a set does not have.
-    pub(super) fn beyond(&self, set: &str) -> Vec<&'static str> {
-        self.0.iter().filter(|feature| !is_in(set, feature)).map(|feature| short(feature.guid)).collect()
+    /// The names of those that software must know to read a pool which uses them, and that it does not know.
+    pub(super) fn unread(&self, knows: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        let needed = self.0.iter().filter(|feature| !feature.readable && !knows(feature.guid));
+        needed.map(|feature| short(feature.guid)).collect()
     }
 
     /// Whether the feature of this name is among them.

@@ -10,7 +10,7 @@ use crate::wire::Wire;
 
 /// The parts of a label (vdev_impl.h, vdev_label_t): 8 KiB that a partition table may use, the boot environment, the
 /// list of names and values, the ring of uberblocks.
-const ENVIRONMENT: usize = 8 << 10;
+pub(super) const ENVIRONMENT: usize = 8 << 10;
 pub(super) const CONFIG: usize = 16 << 10;
 pub(super) const RING: usize = 128 << 10;
 

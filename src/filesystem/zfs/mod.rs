@@ -16,7 +16,10 @@ mod dsl;
 mod features;
 mod files;
 mod format;
+mod grub;
+mod guest;
 mod ids;
+mod inside;
 mod label;
 mod mos;
 mod names;
@@ -31,13 +34,14 @@ mod read;
 mod size;
 mod space;
 mod store;
+mod vdevs;
 mod volume;
 mod zap;
 
 use std::sync::Arc;
 
-use super::{Facts, Filesystem, Placement};
-use crate::error::Result;
+use super::{Facts, Filesystem, Placement, Size};
+use crate::error::{Result, Warning};
 use crate::image::Builder;
 use crate::pour::Packer;
 use crate::tree::Tree;
@@ -50,7 +54,7 @@ use dsl::{Empty, Filled};
 use files::{Wish, Written};
 pub(crate) use format::STRUCTURES;
 use format::kind;
-pub use options::{DatasetKind, DatasetOptions, Options};
+pub use options::{DatasetKind, DatasetOptions, Options, Via};
 use parameters::Parameters;
 pub(crate) use read::open;
 use space::{Geometry, Space};
@@ -64,6 +68,8 @@ const LONGEST_NAME: u16 = 255;
 struct Prepared {
     division: Division,
     contents: Contents,
+    /// What is told of filesystems in volumes.
+    warnings: Vec<Warning>,
 }
 
 impl Prepared {
@@ -72,10 +78,14 @@ impl Prepared {
         let division = Division::new(tree, &datasets)?;
         let mut files = Vec::new();
         for (node, dataset) in division.files(tree) {
+            if parameters.is_left(parameters.dataset(dataset)?) {
+                continue;
+            }
             files.push((node, parameters.dataset(dataset)?.manner(parameters.ashift)));
         }
-        let contents = Contents::pack(tree, &files, packer)?;
-        Ok(Self { division, contents })
+        let (volumes, warnings) = inside::build(tree, parameters, &division, packer)?;
+        let contents = Contents::pack(tree, (&files, volumes), packer)?;
+        Ok(Self { division, contents, warnings })
     }
 }
 
@@ -131,7 +141,7 @@ fn fill(
         tree,
         division: &prepared.division,
         dataset: number,
-        is_empty: false,
+        is_empty: parameters.is_left(dataset),
         source,
         names,
         metadata: store::Manner { copies: (dataset.copies + 1).min(3), checksum: dataset.checksum },
@@ -160,12 +170,23 @@ fn fill(
 /// # Errors
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where the contents do not fit the size (by how much), or where ZFS cannot
 /// hold part of them; [`Kind::Manifest`](crate::error::Kind::Manifest) for names, properties and sizes that OpenZFS would
-/// refuse; errors of the files of the host, which are read here.
+/// refuse; errors of the files of the host, which are read here; where a helper VM makes the pool,
+/// [`Kind::Source`](crate::error::Kind::Source) for what it needs and for what it says.
 pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packer) -> Result<Filesystem> {
+    if options.via.unwrap_or_default() == Via::Vm {
+        return guest::build(tree, options, at, packer);
+    }
+    guest::refuse(options)?;
     let parameters = Parameters::new(options, at)?;
     tree.check_names(LONGEST_NAME)?;
+    parameters.check_grub(tree)?;
     let prepared = packer.once(|packer| Prepared::new(tree, &parameters, packer))?;
-    let (pool, length) = size::fit(tree, &parameters, &prepared, at.size)?;
+    made(tree, &parameters, &prepared, at.size)
+}
+
+/// Lays out the pool.
+fn made(tree: &Tree, parameters: &Parameters, prepared: &Prepared, size: Size) -> Result<Filesystem> {
+    let (pool, length) = size::fit(tree, parameters, prepared, size)?;
     let geometry = pool.store.space.geometry;
     let used = pool.store.space.used();
     let mut image = Builder::new(length);
@@ -189,7 +210,6 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
         inodes: None,
         free_inodes: None,
     };
-    let mut warnings = tree.owner_warnings();
-    warnings.extend(tree.find(b"/boot/grub").and_then(|_| parameters.grub_warning()));
-    Ok(Filesystem { image: image.finish()?, facts, warnings })
+    let warnings = tree.owner_warnings().into_iter().chain(prepared.warnings.iter().cloned()).collect();
+    Ok(Filesystem { image: image.finish()?, facts, warnings, others: Vec::new() })
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::filesystem::Spec;
+use crate::helper;
 use crate::units::Bytes;
 use crate::values::{Property, value, words};
 
@@ -57,6 +59,68 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub datasets: BTreeMap<String, DatasetOptions>,
+    /// How the pool is made: process (default), in this process; or vm, by OpenZFS in a helper VM, which takes every property
+    /// and vdev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WAY"))]
+    pub via: Option<Via>,
+    /// With vm, the vdevs as `zpool create` takes them, with names in the place of devices: `mirror a b log c`. The first
+    /// name is this disk; each other one is a disk of its own, in a file with that name before its suffix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "VDEVS"))]
+    pub vdevs: Option<String>,
+    /// Sizes of further disks by their names; default that of the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub vdev_sizes: BTreeMap<String, Bytes>,
+    /// With vm, files with the keys of encrypted datasets, by the datasets' names with the pool.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub keys: BTreeMap<String, String>,
+    /// The helper VM.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub vm: Box<helper::Options>,
+}
+
+/// Whether nothing is said of a helper VM.
+fn is_default(options: &helper::Options) -> bool {
+    *options == helper::Options::default()
+}
+
+/// How a pool is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Via {
+    /// In this process.
+    #[default]
+    Process,
+    /// By OpenZFS in a helper VM.
+    Vm,
+}
+
+words!(Via, "a pool is made by", "process" => Process, "vm" => Vm);
+
+value!(Via, text, "ZfsVia", "\"process\" or \"vm\"", {
+    "description": "How a pool is made: in this process, or by OpenZFS in a helper VM.",
+    "enum": ["process", "vm"]
+});
+
+impl Options {
+    /// Makes every path of this machine one that `place` gives.
+    pub(in crate::filesystem) fn place(&mut self, place: &dyn Fn(&str) -> std::path::PathBuf) {
+        self.vm.place(place);
+        for spec in self.datasets.values_mut().filter_map(|dataset| dataset.filesystem.as_mut()) {
+            spec.place(place);
+        }
+        for key in self.keys.values_mut() {
+            *key = place(key).to_string_lossy().into_owned();
+        }
+    }
+
+    /// The same but for how it is made, which decides no id.
+    pub(in crate::filesystem) fn without_way(&self) -> Self {
+        Self { via: None, vm: Box::default(), ..self.clone() }
+    }
 }
 
 /// What a dataset of a ZFS pool is.
@@ -84,8 +148,8 @@ pub struct DatasetOptions {
     /// Whether it is a filesystem (default) or a volume, which is a block device.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<DatasetKind>,
-    /// Directory of the contents that goes to this filesystem, with all below that no other dataset has; default none, an
-    /// empty filesystem.
+    /// Directory of the contents that goes to this filesystem, or to the one in a volume, with all below that no other dataset
+    /// has; default none, an empty filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
     /// Bytes of a volume: a multiple of its property `volblocksize`, which is 16 KiB by default.
@@ -94,6 +158,9 @@ pub struct DatasetOptions {
     /// File of the contents that a volume holds, which is then no file of a filesystem; default none, an empty volume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// The filesystem that a volume holds, with its options as those of a partition; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Box<Spec>>,
     /// Properties, as `zfs create -o` takes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Property>,

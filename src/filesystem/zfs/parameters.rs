@@ -1,17 +1,20 @@
 //! What a pool is, with every default filled in and every name and value checked.
 
+use std::sync::Arc;
+
 use super::compress::Compression;
 use super::dataset::{Dataset, check_part};
 use super::features::{self, Enabled, SETS};
+use super::grub;
 use super::ids::Ids;
 use super::options::{DatasetOptions, Options};
 use super::pool;
 use super::properties::{self, PoolMeaning};
 use super::space::Geometry;
-use crate::error::{Error, Kind, Result, Warning};
+use crate::error::{Error, Kind, Result};
 use crate::filesystem::Placement;
 use crate::text::{nearest, shortened};
-use crate::tree::Time;
+use crate::tree::{Time, Tree};
 use crate::units::Bytes;
 
 /// The parameters of a pool.
@@ -29,6 +32,8 @@ pub(super) struct Parameters {
     properties: Vec<(String, u64)>,
     boot: Option<usize>,
     is_whole_disk: bool,
+    /// Whether filesystems are left empty, for OpenZFS to fill.
+    is_empty: bool,
     /// Parents before children; the first is the pool's own.
     pub(super) datasets: Vec<Dataset>,
 }
@@ -38,7 +43,7 @@ const RESERVED: [&str; 4] = ["mirror", "raidz", "draid", "spare"];
 /// The usual name of a pool.
 const USUAL: &str = "tank";
 /// The usual unit: pages of disks that say 512 bytes are 4 KiB all the same.
-const ASHIFT: u8 = 12;
+pub(super) const ASHIFT: u8 = 12;
 
 /// Refuses a name that no pool can have.
 fn check_pool(name: &str) -> Result<()> {
@@ -73,6 +78,7 @@ impl Parameters {
             properties: Vec::new(),
             boot: None,
             is_whole_disk: options.whole_disk.unwrap_or_default(),
+            is_empty: false,
             datasets: Vec::new(),
             name,
         };
@@ -223,18 +229,36 @@ impl Parameters {
         Ok(())
     }
 
-    /// What a GRUB whose files lie in the pool may stumble over.
-    pub(super) fn grub_warning(&self) -> Option<Warning> {
-        let unknown = self.enabled.beyond("grub2-2.12");
-        let names = unknown.get(..unknown.len().min(3))?.join(", ");
-        (!unknown.is_empty()).then(|| {
-            Warning(format!(
-                "/boot/grub lies in the pool {}, and GRUB 2.12 reads no pool once features are used that it does not know \
-                 ({} are enabled: {names}, …): compatibility = \"grub2-2.12\" leaves them out",
-                self.name,
-                unknown.len()
-            ))
-        })
+    /// Leaves filesystems empty, for OpenZFS to fill; snapshots of what is in them come later too.
+    pub(super) fn empty(&mut self) {
+        self.is_empty = true;
+        for dataset in self.datasets.iter_mut().filter(|dataset| !dataset.is_volume()) {
+            dataset.snapshots.clear();
+        }
+    }
+
+    /// Whether a dataset is left empty.
+    pub(super) const fn is_left(&self, dataset: &Dataset) -> bool {
+        self.is_empty && !dataset.is_volume()
+    }
+
+    /// Refuses features that a GRUB whose files lie in the pool cannot read once they are used.
+    pub(super) fn check_grub(&self, tree: &Arc<Tree>) -> Result<()> {
+        let Some(grub) = grub::inside(tree)? else { return Ok(()) };
+        let unknown = self.enabled.unread(|guid| grub.reads(guid));
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Manifest,
+            format!("GRUB, whose files lie in the pool {}, cannot read it", self.name),
+        )
+        .at(grub.path)
+        .about("compatibility")
+        .expected(format!("a set of features that {} reads: grub2-2.12, grub2-2.06", grub.name))
+        .found(unknown.join(", "))
+        .why("once a pool uses a feature that GRUB does not know, GRUB reads nothing of it")
+        .hint("the contents without /boot, which then lies on another partition, have no such limit"))
     }
 
     /// A dataset by its number.

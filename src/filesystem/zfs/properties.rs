@@ -131,7 +131,7 @@ pub(super) enum Meaning {
 
 /// The error for a value that OpenZFS would refuse, or that is not written here.
 fn refused(name: &str, value: &str, expected: impl Into<String>) -> Error {
-    Error::new(Kind::Manifest, format!("the property `{name}` cannot be that"))
+    Error::new(Kind::Manifest, format!("this cannot be the value of the property `{name}`"))
         .expected(expected.into())
         .found(shortened(value.as_bytes(), 80))
 }

@@ -24,11 +24,12 @@ pub(super) const VOLUME: u64 = 3;
 pub(super) fn write(wish: &Wish<'_>, size: u64, store: &mut Store, places: &mut Places) -> Result<Written> {
     let mut objects = Objects::new(wish.metadata, wish.source.birth, wish.salt);
     let object = Object::plain(kind::VOLUME, wish.source.manner.block(size));
-    let tree = match wish.root() {
+    let own = wish.source.contents.volume(wish.dataset).filter(|_| !wish.is_empty);
+    let file = wish.root().filter(|_| own.is_none()).map(|node| (node, wish.tree.size(node)));
+    let tree = match own.or(file) {
         None => objects.tree(&object),
-        Some(node) => {
-            let file = File { node, size: wish.tree.size(node) };
-            if file.size > size {
+        Some((node, length)) => {
+            if length > size {
                 return Err(Error::new(
                     Kind::Capacity,
                     "a file is longer than the volume that is to have it",
@@ -36,9 +37,9 @@ pub(super) fn write(wish: &Wish<'_>, size: u64, store: &mut Store, places: &mut 
                 .at(wish.tree.path(node))
                 .about("datasets")
                 .expected(format!("at most {}", Bytes::new(size).to_write()))
-                .found(Bytes::new(file.size).to_write()));
+                .found(Bytes::new(length).to_write()));
             }
-            let first = places.len();
+            let (file, first) = (File { node, size: length }, places.len());
             wish.source.reserve(file, store, places)?;
             wish.source.tree(file, &objects, store, &mut &places[first..])?
         }

@@ -17,7 +17,8 @@ const KERNELS: [&str; 6] = ["vmlinuz", "vmlinux", "Image", "bzImage", "zImage", 
 const MODULES: [&str; 2] = ["/usr/lib/modules", "/lib/modules"];
 
 /// What is not a kernel but begins like one.
-const OTHERS: [&str; 4] = [".old", ".bak", ".hmac", ".sig"];
+/// `vmlinux` compressed as a whole is for debuggers.
+const OTHERS: [&str; 7] = [".old", ".bak", ".hmac", ".sig", ".gz", ".xz", ".zst"];
 
 /// A kernel that was found.
 #[derive(Clone, Debug)]
@@ -52,7 +53,12 @@ pub(super) fn kernels(view: View<'_>) -> Result<Vec<Kernel>> {
     for folder in MODULES {
         for version in view.names(folder) {
             let path = format!("{folder}/{version}/vmlinuz");
-            if view.is_file(&path) && found.iter().all(|known| known.version != version) {
+            // Arch Linux copies it to /boot under the name of its package, which this file says.
+            let package = view.text(&format!("{folder}/{version}/pkgbase"))?;
+            let package = package.as_deref().map_or(version.as_str(), str::trim);
+            let is_known =
+                found.iter().any(|known| [version.as_str(), package].contains(&known.version.as_str()));
+            if view.is_file(&path) && !is_known {
                 found.extend(kernel(view, &path, &version)?);
             }
         }

@@ -88,6 +88,24 @@ fn kernels_of_distributions_are_found_the_newest_first() {
         found(&["/boot/vmlinuz-linux", "/boot/initramfs-linux.img", "/boot/initramfs-linux-fallback.img"]),
         of("linux", "/boot/vmlinuz-linux", "/boot/initramfs-linux.img")
     );
+    // Arch's modules have the kernel of /boot again, and say the name that it has there.
+    let mut arch = root(&["/boot/vmlinuz-linux", "/boot/initramfs-linux.img"]);
+    let (origin, meta) = (arch.origin("test"), Meta::root(0o644, Time::default()));
+    for (name, package) in [("6.6.1-arch1-1", "linux\n"), ("6.6.1-zen1-1", "linux-zen\n")] {
+        for (file, text) in [("vmlinuz", "kernel"), ("pkgbase", package)] {
+            let path = format!("/usr/lib/modules/{name}/{file}");
+            arch.text(path.as_bytes(), text.as_bytes().to_vec(), meta, origin).unwrap();
+        }
+    }
+    let versions = kernels(arch.view()).unwrap();
+    let mut versions: Vec<&str> = versions.iter().map(|kernel| kernel.version.as_str()).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, ["6.6.1-zen1-1", "linux"]);
+    // What debuggers read is no kernel.
+    assert_eq!(
+        found(&["/boot/vmlinuz-6.4", "/boot/vmlinux-6.4.gz", "/boot/vmlinux-6.4.xz"]),
+        of("6.4", "/boot/vmlinuz-6.4", "")
+    );
     assert_eq!(found(&["/boot/Image"]), of("", "/boot/Image", ""));
 }
 

@@ -147,6 +147,11 @@ impl<T: JsonSchema> JsonSchema for Checked<T> {
         T::schema_name()
     }
 
+    // Where a table stands unchecked inside of another, it is the same one.
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        T::schema_id()
+    }
+
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         T::json_schema(generator)
     }

@@ -4,6 +4,7 @@
 
 mod checked;
 pub mod locate;
+mod output;
 mod refusal;
 pub mod resolve;
 pub mod schema;
@@ -192,6 +193,12 @@ impl Manifest {
     fn said(&self) -> serde_json::Value {
         let mut written = self.written.clone();
         written.disk = written.disk.without_settings();
+        written.output.clear();
+        for filesystem in written.partition.iter_mut().filter_map(|partition| partition.filesystem.as_mut()) {
+            if let Some(spec) = filesystem.get() {
+                *filesystem = checked::Checked::new(spec.without_way());
+            }
+        }
         // Keys are texts, and values are numbers, texts, truth values and lists, so this cannot fail.
         serde_json::to_value(&written).unwrap_or_default()
     }
@@ -205,6 +212,11 @@ impl Manifest {
     /// [`nixos::describe`](super::nixos::describe) for a NixOS system, and as [`repart::prepare`](super::repart::prepare) for
     /// definitions of systemd-repart.
     pub fn describe(self, epoch: Option<i64>, work: &Work) -> Result<Description> {
-        resolve::describe(Arc::new(self), epoch, work)
+        let outputs = output::outputs(&self)?;
+        let size_multiple = self.written.disk.size_multiple;
+        let mut description = resolve::describe(Arc::new(self), epoch, work)?;
+        description.outputs = outputs;
+        description.disk.size_multiple = size_multiple;
+        Ok(description)
     }
 }

@@ -9,8 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checked::Checked;
+pub use super::output::Output;
 use super::strict;
 use crate::boot::Timeout;
+use crate::container::qcow2::Compat;
+use crate::container::vmdk::Adapter;
 use crate::container::{Compression, Format, Settings, Subformat};
 use crate::disk::Size;
 use crate::filesystem::Spec;
@@ -35,6 +38,9 @@ pub struct Manifest {
     /// The partitions, in the order in which they are placed.
     #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<Partition>,
+    /// The files that the disk goes to: made from one read, all of them appear or none.
+    #[serde(default, deserialize_with = "strict::tables", skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<Output>,
     /// What boots the system whose root is one of the partitions.
     #[serde(default, deserialize_with = "strict::optional_table", skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
@@ -56,6 +62,9 @@ pub struct Disk {
     /// Size of the whole disk; default auto, as large as the partitions need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<DiskSize>,
+    /// The length of the disk is a multiple of this, such as 1MiB. A size that is given must be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_multiple: Option<Bytes>,
     /// Every id that is not given derives from this; default: derived from the manifest itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<Guid>,
@@ -80,6 +89,9 @@ pub struct Disk {
     /// First sector of a GPT that partitions may use; default the one after the table, 34 with sectors of 512 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_lba: Option<u64>,
+    /// What the places of partitions without a start are a multiple of, and sizes of auto; default 1MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub align: Option<Bytes>,
     /// How many partitions the GPT can have: 1 to 16384; default 128. Fewer than 128 make space for a boot loader before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16384))]
@@ -96,8 +108,8 @@ pub struct Disk {
     /// Format of the output file, if neither `--format` nor its suffix decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx, monolithicSparse or streamOptimized for vmdk; default
-    /// the first.
+    /// Kind of the format: dynamic or fixed for vpc, vdi and vhdx; monolithicSparse, streamOptimized, monolithicFlat,
+    /// twoGbMaxExtentSparse or twoGbMaxExtentFlat for vmdk; default the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subformat: Option<Subformat>,
     /// How the data of the output file is compressed: none, zlib or zstd for qcow2, zlib for a streamOptimized vmdk;
@@ -111,6 +123,16 @@ pub struct Disk {
     /// Size of a cluster of a qcow2: a power of two from 512 to 2MiB; default 64KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<Bytes>,
+    /// Version of a qcow2 by the QEMU that reads it: 0.10 (version 2) or 1.1 (version 3, default).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qcow2_compat: Option<Compat>,
+    /// Controller that a vmdk is for: ide (default), buslogic, lsilogic (default of streamOptimized) or legacyESX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
+    /// Version of virtual hardware that a vmdk is for: 3 to 99, default 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3, max = 99))]
+    pub hardware_version: Option<u8>,
 }
 
 impl Disk {
@@ -122,6 +144,9 @@ impl Disk {
             compress: self.compress,
             level: self.level,
             cluster_size: self.cluster_size,
+            qcow2_compat: self.qcow2_compat,
+            adapter: self.adapter,
+            hardware_version: self.hardware_version,
         }
     }
 
@@ -133,6 +158,9 @@ impl Disk {
             compress: None,
             level: None,
             cluster_size: None,
+            qcow2_compat: None,
+            adapter: None,
+            hardware_version: None,
             ..self.clone()
         }
     }
@@ -362,16 +390,29 @@ pub struct Uki {
 }
 
 /// The keys for the content of an entry. Each entry has exactly one of them.
-pub(super) const WHAT: [&str; 11] =
-    ["source", "tar", "oci", "cpio", "closure", "text", "uki", "symlink", "directory", "device", "metadata"];
+pub(super) const WHAT: [&str; 13] = [
+    "source",
+    "tar",
+    "oci",
+    "cpio",
+    "closure",
+    "text",
+    "uki",
+    "symlink",
+    "directory",
+    "device",
+    "metadata",
+    "device_table",
+    "pseudo",
+];
 
 /// The schema of an entry that brings `key`. In JSON a key may be null, which is as if it were not there.
 fn brings(key: &str) -> serde_json::Value {
     serde_json::json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
 }
 
-/// One thing that a filesystem holds: exactly one of source, tar, oci, cpio, closure, text, uki, symlink, directory, device
-/// and metadata, at a target.
+/// One thing that a filesystem holds: exactly one of source, tar, oci, cpio, closure, text, uki, symlink, directory, device,
+/// metadata, device_table and pseudo, at a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = WHAT.map(brings)))]
@@ -436,6 +477,13 @@ pub struct Entry {
     /// Which platform of an oci source, where there are several, such as linux/arm64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// A file with a device table, as genext2fs and Buildroot have them: devices, directories and permissions below target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_table: Option<String>,
+    /// A file with definitions of pseudo files, as mksquashfs has them: devices, directories, links, permissions and
+    /// attributes below target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pseudo: Option<String>,
     /// Permissions. For a source they replace those of the file or directory itself, but not those below it;
     /// default those of the host. For other entries the default is 0755 for a directory and 0644 for text and
     /// devices.

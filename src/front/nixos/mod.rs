@@ -161,7 +161,8 @@ impl Maker<'_> {
         }
         let settings = Settings { format: system.format.or(context.settings.format), ..context.settings };
         let locator = Box::new(Keys { section: path.clone(), places, scheme: disk.scheme, size: disk.size });
-        Ok(Description { disk, locator, settings, closure, warnings, beside: Vec::new(), boot: None })
+        let (outputs, beside) = (Vec::new(), Vec::new());
+        Ok(Description { disk, locator, settings, outputs, closure, warnings, beside, boot: None })
     }
 
     /// The path of the store in its own filesystem.
@@ -194,8 +195,8 @@ impl Maker<'_> {
 
     /// The root filesystem.
     fn root(&self, ids: &boot::Ids, entries: Vec<Entry>) -> Body {
-        let system = self.system;
-        let spec: Spec = match &system.pool {
+        let (system, context) = (self.system, self.context);
+        let mut spec: Spec = match &system.pool {
             Some(pool) => pool.options.clone().into(),
             None => ext4::Options {
                 label: Some(system.label.clone()),
@@ -205,6 +206,12 @@ impl Maker<'_> {
             }
             .into(),
         };
+        spec.place(&|path| context.path(path));
+        // The system leads to its kernel, modules and programs.
+        let own = system.store.host(system.generations.default_system());
+        spec.look_in(|| {
+            std::iter::once(own).chain(entries.iter().flat_map(|entry| entry.payload.folders())).collect()
+        });
         Body::Filesystem(spec, entries.into())
     }
 

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{BootLoader, EntryNames, Layout, Timeout};
 use crate::container::Format;
 use crate::filesystem::Spec;
+use crate::filesystem::zfs::Via;
+use crate::helper;
 use crate::tree::Chmod;
 use crate::units::Bytes;
 use crate::values::{DiskSize, Guid, IdName, NixosFilesystem, Property};
@@ -85,6 +87,14 @@ pub struct Section {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "DATASET"))]
     pub datasets: Vec<Dataset>,
+    /// How the pool is made: process (default), in this process; or vm, by OpenZFS in a helper VM of the system's kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WAY"))]
+    pub via: Option<Via>,
+    /// The helper VM.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub vm: helper::Options,
     /// UUID of the root filesystem; default that of nixpkgs, or with `compat = false` one derived from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "UUID"))]
@@ -185,6 +195,11 @@ pub struct More {
     /// Its GUID in a GPT; default derived from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guid: Option<Guid>,
+}
+
+/// Whether nothing is said of a helper VM.
+fn is_default(options: &helper::Options) -> bool {
+    *options == helper::Options::default()
 }
 
 /// Properties of ZFS by their names.

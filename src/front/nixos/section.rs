@@ -302,6 +302,7 @@ impl Reading<'_> {
             ("pool_properties", written.pool_properties.is_some(), has_pool, other),
             ("filesystem_properties", written.filesystem_properties.is_some(), has_pool, other),
             ("datasets", !written.datasets.is_empty(), has_pool, other),
+            ("via", written.via.is_some(), has_pool, other),
             (
                 "systemd_boot",
                 written.systemd_boot.is_some(),

@@ -52,6 +52,8 @@ impl Pool {
             whole_disk: Some(layout == Layout::Zfs),
             pool_properties: properties(section.pool_properties.as_ref(), &POOL_PROPERTIES),
             properties: properties(section.filesystem_properties.as_ref(), &FILESYSTEM_PROPERTIES),
+            via: section.via,
+            vm: Box::new(section.vm.clone()),
             ..Options::default()
         };
         let mut mounts = Vec::new();

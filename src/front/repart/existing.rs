@@ -13,10 +13,11 @@ use super::plan::Current;
 use super::{Empty, Options};
 use crate::container::{Format, OpenOptions, open};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::filesystem;
 use crate::image::Image;
+use crate::inspect;
 use crate::table::read::{Table, read};
 use crate::table::{Attribute, Scheme, Type};
+use crate::text::printable_path;
 use crate::units::Bytes;
 
 /// The image that is worked on.
@@ -25,13 +26,59 @@ pub(super) struct Existing {
     pub(super) image: Image,
     /// Its table; `None` where it has none, or where that is lost.
     pub(super) table: Option<Table>,
+    /// What is lost or mended.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Bytes in which tables are told from each other: two sectors.
+const HEAD: usize = 1024;
+/// What the tables of other systems begin with (util-linux, libfdisk: src/sun.c, src/sgi.c, src/bsd.c).
+const SUN: (usize, [u8; 2]) = (508, [0xda, 0xbe]);
+const SGI: (usize, [u8; 4]) = (0, [0x0b, 0xe5, 0xa9, 0x41]);
+const BSD: (usize, [u8; 4]) = (512, [0x57, 0x45, 0x56, 0x82]);
+
+/// The table of an image, as libfdisk finds it for systemd-repart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Label {
+    None,
+    Gpt,
+    /// Another one, by its name.
+    Other(&'static str),
+}
+
+impl Label {
+    /// The table in the first bytes of an image, where `table` is the one that was read. A GPT without a protective MBR is
+    /// none; whatever else has the mark of an MBR is one, the boot sector of a FAT too.
+    fn of(head: &[u8], table: Option<&Table>) -> Self {
+        let has = |at: usize, mark: &[u8]| head.get(at..at + mark.len()) == Some(mark);
+        let is_mbr = has(510, &[0x55, 0xaa]);
+        // The types of the four partitions, of which one protects a GPT.
+        let protects = is_mbr && (0..4).any(|record| has(446 + 16 * record + 4, &[0xee]));
+        match table {
+            Some(table) if protects && table.scheme == Scheme::Gpt => Self::Gpt,
+            _ if is_mbr => Self::Other("an MBR, or a boot sector"),
+            _ if has(SUN.0, &SUN.1) => Self::Other("a label of Sun"),
+            _ if has(SGI.0, &SGI.1) => Self::Other("a label of SGI"),
+            _ if has(BSD.0, &BSD.1) => Self::Other("a label of BSD"),
+            _ => Self::None,
+        }
+    }
+}
+
+/// A warning of a filesystem that a table takes the place of.
+fn lost(image: &Image, path: &Path) -> Result<Option<String>> {
+    let found = inspect::contents(&image.whole())?;
+    Ok(found.map(|found| {
+        let path = printable_path(path);
+        format!("{path} held {} and no partition table; the new table takes its place", found.kind)
+    }))
 }
 
 /// The image that `options` name, where one has to be there, and whether what is on it suits them.
 ///
 /// # Errors
-/// [`ErrorKind::Unsuited`] for a table that is there or is missing, [`ErrorKind::Usage`] for what else does not suit; [`ErrorKind::Source`] where it cannot be read; [`ErrorKind::Format`] for a table
-/// that is damaged, which is better mended than overwritten.
+/// [`ErrorKind::Unsuited`] for a table that is there or is missing, [`ErrorKind::Usage`] for what else does not suit;
+/// [`ErrorKind::Source`] where it cannot be read.
 pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
     let path = &options.image;
     if options.empty == Empty::Create {
@@ -41,34 +88,33 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
     let found = read(&image.whole())?;
     let refuse = |what: &str, option| Error::new(ErrorKind::Usage, what).at(path).at_key(&option_key(option));
     let unsuited = |what: &str| refuse(what, "empty").with_kind(ErrorKind::Unsuited);
-    let table = match (options.empty, found.table) {
+    let label = Label::of(&image.whole().bytes(0, HEAD)?, found.table.as_ref());
+    let mut warnings = Vec::new();
+    let table = match (options.empty, label) {
         (Empty::Force, _) => None,
-        (Empty::Require | Empty::Allow, None)
-            if filesystem::open(&image.whole()).map_or(true, |there| there.is_some()) =>
-        {
-            return Err(refuse("the image holds a filesystem and no partition table", "empty")
-                .hint("empty=force makes a table, and loses what is there"));
+        (Empty::Require | Empty::Allow, Label::None) => {
+            warnings.extend(lost(&image, path)?);
+            None
         }
-        (Empty::Require | Empty::Allow, None) => None,
-        (Empty::Require, Some(_)) => {
+        (Empty::Require, _) => {
             return Err(unsuited("the image has a partition table already"));
         }
-        (_, None) => {
+        (_, Label::None) => {
             return Err(unsuited("the image has no partition table")
                 .hint("empty=allow makes one, empty=create makes a new image"));
         }
-        (_, Some(table)) if table.scheme != Scheme::Gpt => {
+        (_, Label::Other(name)) => {
             return Err(unsuited("the image has a partition table that is no GPT")
+                .found(name)
                 .why("repart adds to GPTs only")
                 .hint("empty=force makes a new table, and loses what is there"));
         }
-        (_, Some(table)) => Some(table),
+        (_, Label::Gpt) => found.table,
     };
-    if let (Some(_), Some(remark)) = (&table, found.remarks.first()) {
-        return Err(Error::new(ErrorKind::Format, "the partition table is not in order")
-            .at(path)
-            .found(remark)
-            .hint("mend it first, with sgdisk or gdisk"));
+    if table.is_some() {
+        // Both copies are written anew.
+        let mended = |remark: &String| format!("{}: {remark}; it is written anew", printable_path(path));
+        warnings.extend(found.remarks.iter().map(mended));
     }
     if let (Some(table), Some(sector)) = (&table, options.sector_size)
         && table.sector_size != u64::from(sector)
@@ -77,7 +123,7 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
             .expected(table.sector_size)
             .found(sector));
     }
-    let existing = Existing { image, table };
+    let existing = Existing { image, table, warnings };
     existing.check(path)?;
     Ok(Some(existing))
 }

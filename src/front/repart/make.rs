@@ -59,6 +59,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
     let copied = existing::copied(options)?;
     definitions.splice(0..0, copied);
     let existing = existing::existing(options)?;
+    warnings.extend(existing.iter().flat_map(|existing| existing.warnings.clone()));
     let supplements = definitions.iter().any(|definition| definition.supplement_for.is_some());
     let maker = Maker { options, existing: existing.as_ref(), work };
     let made = match maker.make(&definitions, supplements) {
@@ -74,6 +75,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         settings: Settings::default(),
         closure: None,
         warnings: warnings.into_iter().map(Warning).collect(),
+        outputs: Vec::new(),
         beside: Vec::new(),
         boot: None,
     };

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::bytes::{Comparer, shown};
 use super::{Difference, Each, Options, Side, note, trees};
+use crate::container::{self, Format};
 use crate::error::Result;
 use crate::filesystem::{self, Volume};
 use crate::image::Slice;
@@ -11,9 +12,9 @@ use crate::inspect;
 use crate::look::find::{Last, find};
 use crate::look::medium::{Medium, Part};
 use crate::table::read::Table;
-use crate::table::{Placed, Scheme};
+use crate::table::{self, Placed, Scheme};
 use crate::text::printable;
-use crate::units::Bytes;
+use crate::units::{Bytes, Sectors};
 
 /// The name of a value, and how it is shown.
 type Value<T> = (&'static str, fn(&T) -> String);
@@ -28,9 +29,9 @@ pub fn media(
     options: &Options<'_>,
     each: Each<'_>,
 ) -> Result<bool> {
-    let mut equal = true;
+    let equal = Cell::new(true);
     let mut each = |difference| {
-        equal = false;
+        equal.set(false);
         each(difference)
     };
     let whole = of_first.is_none() && of_second.is_none();
@@ -39,7 +40,10 @@ pub fn media(
     } else {
         parts("", &first.part(of_first)?, &second.part(of_second)?, options, &mut each)?;
     }
-    Ok(equal)
+    if whole && equal.get() {
+        containers(first, second, options, &mut each)?;
+    }
+    Ok(equal.get())
 }
 
 /// Compares disks of which at least one has a partition table.
@@ -54,8 +58,14 @@ fn disks(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>)
         }),
         ("sector size", |table| table.sector_size.to_string()),
     ];
+    let told = Cell::new(false);
+    let tell = |difference: Difference, each: Each<'_>| {
+        told.set(true);
+        each(difference)
+    };
     for (what, value) in of_table {
-        note("table", what, first.table().map(value), second.table().map(value), each)?;
+        let (one, other) = (first.table().map(value), second.table().map(value));
+        note("table", what, one, other, &mut |difference| tell(difference, each))?;
     }
     let numbers = |medium: &Medium| -> Vec<u32> {
         medium
@@ -65,7 +75,6 @@ fn disks(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>)
     let mut all = [numbers(first), numbers(second)].concat();
     all.sort_unstable();
     all.dedup();
-    let mut seen = false;
     for number in all {
         let place = format!("partition {number}");
         let of = |medium: &Medium| {
@@ -73,32 +82,94 @@ fn disks(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>)
         };
         match (of(first).transpose()?, of(second).transpose()?) {
             (Some(one), Some(other)) => {
+                let is_extended =
+                    |part: &Part| part.partition.as_ref().is_some_and(|own| own.kind.is_extended());
                 if let (Some(one), Some(other)) = (&one.partition, &other.partition) {
-                    entries(&place, one, other, &mut |difference| {
-                        seen = true;
-                        each(difference)
-                    })?;
+                    entries(&place, one, other, &mut |difference| tell(difference, each))?;
                 }
-                parts(&place, &one, &other, options, &mut |difference| {
-                    seen = true;
-                    each(difference)
-                })?;
+                // The logical partitions in an extended one have numbers of their own.
+                if !is_extended(&one) || !is_extended(&other) {
+                    parts(&place, &one, &other, options, each)?;
+                }
             }
             (one, other) => {
-                seen = true;
                 let shown = |part: Option<Part>| {
                     part.and_then(|part| part.partition)
                         .map(|placed| format!("{}, {}", placed.kind, placed.length.human()))
                 };
-                note(&place, "partition", shown(one), shown(other), each)?;
+                let (one, other) = (shown(one), shown(other));
+                note(&place, "partition", one, other, &mut |difference| tell(difference, each))?;
             }
         }
     }
-    if seen {
+    gaps(first, second, told.get() || length(first) != length(second), options, each)
+}
+
+/// Compares tables, gaps, and whatever else is outside of partitions, where both disks have the same partitions. If what
+/// tables say was told already, they are not compared again.
+fn gaps(first: &Medium, second: &Medium, told: bool, options: &Options<'_>, each: Each<'_>) -> Result<()> {
+    let (Some(table), Some(other)) = (first.table(), second.table()) else { return Ok(()) };
+    let taken = |table: &Table| -> Vec<(Bytes, Bytes)> {
+        let own = table.partitions.iter().filter(|placed| !placed.kind.is_extended());
+        let mut own: Vec<_> = own.map(|placed| (placed.offset, placed.end())).collect();
+        own.sort_unstable();
+        own
+    };
+    let mut all = taken(table);
+    if all != taken(other) {
         return Ok(());
     }
-    // Tables, gaps, and whatever else is outside of partitions.
-    bytes("disk", &first.opened().image.whole(), &second.opened().image.whole(), None, options, each)
+    let (one, two) = (&first.opened().image, &second.opened().image);
+    let length = one.length().min(two.length());
+    if told {
+        let sector = table.sector_size;
+        let usable = match table.scheme {
+            Scheme::Gpt => {
+                let end = |table: &Table| (table.last_usable + Sectors::new(1)).bytes(sector);
+                (table.first_usable.max(other.first_usable).bytes(sector), end(table).min(end(other)))
+            }
+            _ => (Bytes::new(sector), length),
+        };
+        all.extend([(Bytes::ZERO, usable.0), (usable.1, length)]);
+        all.sort_unstable();
+    }
+    let (mut at, disk) = (Bytes::ZERO, one.whole());
+    for (start, end) in all.into_iter().chain([(length, length)]) {
+        let start = start.min(length);
+        if start > at {
+            let name = |within: u64| Ok(Some(outside(&disk, table, at.get() + within)?));
+            let place = At { name: "disk", base: at.get() };
+            bytes(&place, &one.slice(at, start), &two.slice(at, start), &name, options, each)?;
+        }
+        at = at.max(end);
+    }
+    Ok(())
+}
+
+/// The name of a byte outside of partitions.
+fn outside(disk: &Slice, table: &Table, at: u64) -> Result<String> {
+    if let Some(name) = table::structure::structure(disk, table, at)? {
+        return Ok(name);
+    }
+    let own = table.partitions.iter().filter(|placed| !placed.kind.is_extended());
+    let next = own.filter(|placed| placed.offset.get() > at).min_by_key(|placed| placed.offset);
+    Ok(match next {
+        Some(next) => format!("the gap before partition {}", next.number),
+        None => "the gap behind the last partition".to_owned(),
+    })
+}
+
+/// Compares the files of two disks in one format, which are equal as disks.
+fn containers(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>) -> Result<()> {
+    let (one, two) = (first.opened(), second.opened());
+    if one.format != two.format || one.format == Format::Raw {
+        return Ok(());
+    }
+    let raw = |medium: &Medium| -> Result<Slice> {
+        Ok(container::open_alone(medium.path(), Some(Format::Raw))?.image.whole())
+    };
+    let name = |at: u64| container::structure(one, at).map(Some);
+    bytes(&At { name: "container", base: 0 }, &raw(first)?, &raw(second)?, &name, options, each)
 }
 
 /// Compares the entries of two partitions.
@@ -152,7 +223,11 @@ fn parts(place: &str, first: &Part, second: &Part, options: &Options<'_>, each: 
         _ => None,
     };
     if equal.get() {
-        bytes(named, &first.slice, &second.slice, volume.as_deref(), options, &mut each)?;
+        let name = |at: u64| match &volume {
+            Some(volume) => volume.structure(Bytes::new(at)),
+            None => Ok(None),
+        };
+        bytes(&At { name: named, base: 0 }, &first.slice, &second.slice, &name, options, &mut each)?;
     }
     Ok(())
 }
@@ -171,25 +246,29 @@ fn compared(
     Ok(())
 }
 
+/// What a range of bytes is a part of, and where it begins there.
+struct At<'a> {
+    name: &'a str,
+    base: u64,
+}
+
 /// Compares bytes that no reader shows, and names the structure that differs first.
 fn bytes(
-    place: &str,
+    place: &At<'_>,
     first: &Slice,
     second: &Slice,
-    volume: Option<&dyn Volume>,
+    name: &dyn Fn(u64) -> Result<Option<String>>,
     options: &Options<'_>,
     each: Each<'_>,
 ) -> Result<()> {
     let Some(at) = Comparer::default().first_difference(first, second, options.progress)? else {
         return Ok(());
     };
-    let structure = match volume {
-        Some(volume) => volume.structure(Bytes::new(at))?,
-        None => None,
-    };
+    // Both can be read. That their structures cannot be followed to the byte is no reason to be silent about it.
+    let structure = name(at).unwrap_or_default();
     let structure = structure.map_or_else(String::new, |name| format!(", in {name}"));
-    let what = format!("bytes that no reader shows, from byte {at}{structure}");
+    let what = format!("bytes that no reader shows, from byte {}{structure}", place.base + at);
     let (one, other) =
         if options.content { (Some(shown(first, at)?), Some(shown(second, at)?)) } else { (None, None) };
-    each(Difference { place: place.to_owned(), what, first: one, second: other })
+    each(Difference { place: place.name.to_owned(), what, first: one, second: other })
 }

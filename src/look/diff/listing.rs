@@ -1,9 +1,10 @@
 //! A tree of files with its metadata, from a volume or from a folder of the host.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use super::Side;
+use super::{Side, StorePaths};
 use crate::error::{Error, Result};
 use crate::filesystem::{Content, Inode, Volume, contents};
 use crate::image::{Builder, Slice};
@@ -47,7 +48,19 @@ impl<'a> Listing<'a> {
         match side {
             Side::Volume(volume, item) => Self::of_volume(volume, item.inode, progress),
             Side::Folder(path) => Self::of_folder(path, progress),
+            Side::Closure(closure) => Self::of_closure(closure, progress),
         }
+    }
+
+    /// Leaves out what is no matter of store paths: the folder of the store itself, the links by which Nix finds equal files,
+    /// and which files are names of one inode.
+    pub(super) fn only_store_paths(&mut self) {
+        let links = key(b".links");
+        let is_link = |path: &[u8]| {
+            path.strip_prefix(links.as_slice()).is_some_and(|rest| matches!(rest, [] | [0, ..]))
+        };
+        self.files.retain(|path, _| !path.is_empty() && !is_link(path));
+        self.files.values_mut().for_each(|file| file.first = None);
     }
 
     fn of_volume(volume: &'a dyn Volume, top: Inode, progress: &Progress) -> Result<Self> {
@@ -74,12 +87,29 @@ impl<'a> Listing<'a> {
     }
 
     fn of_folder(path: &std::path::Path, progress: &Progress) -> Result<Self> {
-        let request = tree::Request::new(path);
-        let scan = tree::scan(&[request], 1, progress)?;
+        let rules = Rules { owner: Owner::Preserve, hardlinks: Hardlinks::Preserve, ..Rules::default() };
+        Self::of_host(vec![(tree::Request::new(path), b"/".to_vec())], &rules, progress)
+    }
+
+    fn of_closure(closure: &StorePaths, progress: &Progress) -> Result<Self> {
+        let rules = Rules { hardlinks: Hardlinks::Dissolve, store: true, ..Rules::default() };
+        let own = closure.paths.iter();
+        let requests = own.map(|(path, name)| {
+            let request = tree::Request { follow: false, holes: false, ..tree::Request::new(path) };
+            (request, [b"/", name.as_bytes()].concat())
+        });
+        Self::of_host(requests.collect(), &rules, progress)
+    }
+
+    /// A tree of this machine: each request below its path.
+    fn of_host(requests: Vec<(tree::Request, Vec<u8>)>, rules: &Rules, progress: &Progress) -> Result<Self> {
+        let (requests, targets): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        let scan = tree::scan(&requests, 1, progress)?;
         let mut builder = tree::Builder::new(Time::default());
         let origin = builder.origin("folder");
-        let rules = Rules { owner: Owner::Preserve, hardlinks: Hardlinks::Preserve, ..Rules::default() };
-        builder.graft(b"/", &scan, 0, &rules, origin)?;
+        for (number, target) in targets.iter().enumerate() {
+            builder.graft(target, &scan, number, rules, origin)?;
+        }
         let tree = builder.finish(1)?;
         let mut files = BTreeMap::new();
         let path_of = |id: NodeId| key(tree.path_bytes(id).strip_prefix(b"/").unwrap_or_default());

@@ -4,6 +4,7 @@
 //! nothing that a reader sees are told apart too, with the structure that differs first.
 
 mod bytes;
+mod closure;
 mod disk;
 mod listing;
 
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use closure::StorePaths;
 pub use disk::media;
 
 use super::find::Item;
@@ -69,6 +71,8 @@ pub enum Side<'a> {
     Volume(&'a dyn Volume, &'a Item),
     /// A folder of the host.
     Folder(&'a Path),
+    /// The store paths of a closure. Their metadata are those of every Nix store, whatever this machine has.
+    Closure(&'a StorePaths),
 }
 
 /// Something is in one place only, or differs there.
@@ -96,7 +100,13 @@ pub fn trees(
     options: &Options<'_>,
     each: Each<'_>,
 ) -> Result<bool> {
-    let (first, second) = (Listing::of(first, options.progress)?, Listing::of(second, options.progress)?);
+    let store = matches!(first, Side::Closure(_)) || matches!(second, Side::Closure(_));
+    let (mut first, mut second) =
+        (Listing::of(first, options.progress)?, Listing::of(second, options.progress)?);
+    if store {
+        first.only_store_paths();
+        second.only_store_paths();
+    }
     let mut work = Work { comparer: Comparer::default(), options, first: &first, second: &second };
     let mut equal = true;
     let mut each = |difference| {

@@ -24,7 +24,7 @@ const MOST_ENTRIES: u32 = 16_384;
 /// UTF-16 units in a name.
 const NAME: usize = 36;
 /// The sector of the primary header; the array follows it.
-const HEADER_LBA: u64 = 1;
+pub(super) const HEADER_LBA: u64 = 1;
 /// The sector of the primary array.
 const ARRAY_LBA: u64 = 2;
 

@@ -5,7 +5,7 @@ use crate::image::Slice;
 use crate::table::format::{GptEntry, GptHeader, name};
 use crate::table::read::{Table, sectors};
 use crate::table::{Placed, Scheme, Type};
-use crate::units::{Sectors, index, u64_of, usize_of};
+use crate::units::{Bytes, Sectors, index, u64_of, usize_of};
 use crate::wire::Wire;
 
 /// The largest array that is read, in bytes: 128 times what all tools write.
@@ -106,5 +106,6 @@ fn placed(sector: u64, number: u32, entry: &GptEntry) -> Placed {
         attributes: entry.attributes,
         active: false,
         logical: false,
+        lead: Bytes::ZERO,
     }
 }

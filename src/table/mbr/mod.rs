@@ -2,7 +2,7 @@
 //! common ground of Linux (`block/partitions/msdos.c`), util-linux (`libfdisk/src/dos.c`) and parted.
 
 mod grow;
-mod read;
+pub(super) mod read;
 
 pub(super) use grow::{grow, is_extended, longer, put};
 pub(super) use read::read;
@@ -12,7 +12,7 @@ use crate::image::Builder;
 use crate::table::format::{self, ACTIVE, BootRecord, PROTECTIVE, PartitionRecord};
 use crate::table::place::taken;
 use crate::table::{Area, Extended, Placed, Plan, Refusal, Request, Wish};
-use crate::units::{Bytes, MIB, narrow};
+use crate::units::{Bytes, narrow};
 use crate::wire::Wire;
 
 /// The offset of [`record`] in its sector: after the boot code.
@@ -25,10 +25,7 @@ const LINK: u8 = 0x05;
 /// Types that a wish cannot ask for: unused, extended (three), protective.
 const RESERVED: [u8; 5] = [0x00, 0x05, 0x0f, 0x85, PROTECTIVE];
 /// Bytes in a sector; an MBR is only written for this size.
-const SECTOR: u64 = 512;
-/// Space reserved before a logical partition for its boot record: 2048 sectors, as in util-linux, so that
-/// both are aligned.
-pub(super) const LEAD: Bytes = Bytes::new(MIB);
+pub(super) const SECTOR: u64 = 512;
 /// The number of primary partitions, including the extended one.
 const PRIMARIES: u32 = 4;
 /// The highest number of a logical partition that util-linux reads (`MAXIMUM_PARTS` in `libfdisk/src/dos.c`).
@@ -253,9 +250,10 @@ pub(super) fn extended(number: u32, placed: &[Placed]) -> Result<Extended, Refus
     Ok(Extended { number, offset, length })
 }
 
-/// Where the boot record of a logical partition lies.
+/// Where the boot record of a logical partition lies: as far before it as partitions are aligned, so that both are. With 1 MiB that is
+/// as in util-linux.
 fn boot_record(partition: &Placed) -> Result<Bytes> {
-    let at = partition.offset.checked_sub(LEAD);
+    let at = partition.offset.checked_sub(partition.lead);
     at.ok_or_else(|| Error::bug(format!("partition {} has no space for its boot record", partition.number)))
 }
 
@@ -369,7 +367,7 @@ mod tests {
             assert!(text.contains(words), "no `{words}` in {text}");
         }
         let text = poisoned(&|plan| {
-            plan.extended = Some(Extended { number: 2, offset: Bytes::ZERO, length: Bytes::new(MIB) });
+            plan.extended = Some(Extended { number: 2, offset: Bytes::ZERO, length: Bytes::mib(1) });
             plan.partitions[0].logical = true;
             plan.partitions[0].offset = Bytes::new(512);
         });

@@ -7,11 +7,11 @@ use crate::image::Slice;
 use crate::table::format::{ACTIVE, BootRecord, EXTENDED, PartitionRecord, RECORD_AT};
 use crate::table::read::Table;
 use crate::table::{Placed, Scheme, Type};
-use crate::units::Sectors;
+use crate::units::{Bytes, Sectors};
 use crate::wire::Wire;
 
 /// The largest number of logical partitions that are followed; a chain may be a loop.
-const MOST_LOGICAL: u32 = 256;
+pub(in crate::table) const MOST_LOGICAL: u32 = 256;
 
 /// The partitions of a master boot record; `None` if it is the boot sector of a filesystem.
 pub(in crate::table) fn read(
@@ -65,7 +65,8 @@ fn logical(
         };
         let [own, link, ..] = &record.partition_record;
         if !own.is_unused() {
-            partitions.push(Placed { logical: true, ..placed(own, number, next) });
+            let lead = Sectors::new(own.starting_lba.into()).bytes(super::SECTOR);
+            partitions.push(Placed { logical: true, lead, ..placed(own, number, next) });
         }
         if link.os_type == 0 || link.starting_lba == 0 {
             return Ok(());
@@ -88,5 +89,6 @@ fn placed(record: &PartitionRecord, number: u32, base: u64) -> Placed {
         attributes: 0,
         active: record.boot_indicator == ACTIVE,
         logical: false,
+        lead: Bytes::ZERO,
     }
 }

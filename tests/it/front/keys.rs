@@ -14,20 +14,23 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 15] = [
+const TABLES: [(&str, &str); 18] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[disk.raw]]`", "Raw"),
+    ("`[[output]]`", "Output"),
     ("`[boot]`", "Boot"),
     ("`[[partition]]`", "Partition"),
     ("`filesystem` of a partition", "Filesystem"),
     ("A dataset of `filesystem.datasets`, of type zfs", "ZfsDataset"),
+    ("`vm` of a filesystem of type zfs, and of `nixos`", "HelperVm"),
     ("`verity` of a partition", "Verity"),
     ("`signature` of a partition", "Signature"),
     ("An entry of `contents`", "Entry"),
     ("`uki` of an entry", "Uki"),
     ("`[nixos]`", "Nixos"),
     ("An entry of `nixos.contents`", "NixosContent"),
+    ("An entry of `nixos.datasets`", "NixosDataset"),
     ("`[repart]`", "Repart"),
     ("An entry of `repart.join_signature`", "JoinedSignature"),
 ];

@@ -37,6 +37,23 @@ fn help_and_version_are_results_and_no_arguments_are_bad_usage() {
 }
 
 #[test]
+fn a_manifest_to_start_from_replaces_no_file() {
+    let bench = Bench::new();
+    let own = bench.read("disk.toml");
+    assert!(bench.bad(1, &["init"]).contains("there is a file of this name already"));
+    assert!(bench.read("disk.toml") == own);
+    let printed = bench.good(&["init", "data", "-o", "-"]);
+    assert!(bench.good(&["init", "data", "-o", "data.toml"]).contains("data.toml"));
+    assert!(bench.read("data.toml") == printed.as_bytes());
+    // A shell has made the file when the program begins.
+    let folder = TempDir::new().unwrap();
+    let there = fs::File::create(folder.path().join("disk.toml")).unwrap();
+    let status = bench.command(&["init", "data"]).current_dir(folder.path()).stdout(there).status().unwrap();
+    assert!(status.success());
+    assert!(fs::read(folder.path().join("disk.toml")).unwrap() == printed.as_bytes());
+}
+
+#[test]
 fn an_image_is_named_after_its_manifest_and_judged() {
     let bench = Bench::new();
     let summary = bench.good(&["build", "disk.toml"]);
@@ -323,7 +340,7 @@ fn sources_go_where_rsync_would_put_them() {
 #[test]
 fn paths_of_shells_and_browsers_are_known() {
     let bench = Bench::new();
-    let (home, url) = ("`~` stands for nobody's home here", "not behind a URL");
+    let (home, url) = ("`~` is not expanded here", "not behind a URL");
     bench.write("image.toml", "version = 1\n[[partition]]\nimage = \"~/root.img\"\n");
     for (arguments, words) in [
         (&["build", "~/disk.toml", "-o", "x.img"][..], home),

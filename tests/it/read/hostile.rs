@@ -1,5 +1,5 @@
 //! Arbitrary bytes: the result is an answer or an error for people, soon and with little memory. The fuzz
-//! targets `ext4`, `fat`, `erofs` and `squashfs` continue from here.
+//! targets `ext4`, `fat`, `erofs`, `squashfs` and `zfs` continue from here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -173,6 +173,29 @@ fn squashfs_that_is_damaged_at_random_is_no_danger() {
         mkfs_squashfs(&source, &image, &["--chunk", "4KiB", "--compress", compress]);
         mutated(&image, 150);
         std::fs::remove_file(&image).unwrap();
+    }
+}
+
+#[test]
+fn zfs_that_is_damaged_at_random_is_no_danger() {
+    let folder = quick_scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    tree::plain(&source);
+    // One block of the largest size, of which little is stored.
+    tree::Maker::new(&source).file("large", vec![b'a'; 16 << 20]).finish();
+    let manifest = folder.path().join("disk.toml");
+    for properties in
+        ["compression = \"off\"", "compression = \"zstd-3\", recordsize = \"16M\", copies = \"2\""]
+    {
+        let text = format!(
+            "version = 1\n[disk]\ntable = \"none\"\nsize = \"64MiB\"\n[[partition]]\n\
+             contents = [ {{ source = \"source\", target = \"/\" }} ]\n\
+             [partition.filesystem]\ntype = \"zfs\"\nproperties = {{ {properties} }}\n"
+        );
+        std::fs::write(&manifest, text).unwrap();
+        program::build(&manifest, &image);
+        frugal(&image);
+        mutated(&image, 40);
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn gpt() -> Request {
         guid: Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888),
         signature: 0,
         first_lba: None,
+        align: Bytes::new(diskwright::table::GRAIN),
         array: diskwright::table::Array::default(),
         hybrid: Vec::new(),
         same_guids: false,

@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use super::{manifest, places};
+use diskwright::filesystem::contents;
+
+use super::{manifest, places, reader};
+use crate::read;
+use crate::support::compare::assert_same;
+use crate::support::ext4;
 use crate::support::pinned::pinned;
 use crate::support::program::{build, diskwright};
 use crate::support::snapshot::Snapshot;
@@ -76,6 +81,57 @@ fn volumes_and_empty_snapshots_are_clean() {
     assert!(said.contains("zvol object"), "{said}");
 }
 
+/// What is below a directory becomes a filesystem that a volume has, and is nothing of the pool's own.
+#[test]
+fn a_volume_holds_a_filesystem_that_is_described() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    let guest = source.join("srv/guest");
+    std::fs::create_dir_all(&guest).unwrap();
+    tree::plain(&guest);
+    tree::Maker::new(&guest).sparse("sparse", 3 << 20, &[(1 << 20, 4096)]).finish();
+    tree::date(&source, tree::USUAL);
+    let expected = Snapshot::of(&guest).links_as_in_ext4().owned_by(0, 0);
+    let options = r#"
+properties = { compression = "zle" }
+[partition.filesystem.datasets.guest]
+type = "volume"
+volsize = "24MiB"
+mount = "/srv/guest"
+filesystem = { type = "ext4", label = "guest" }
+snapshots = [ "made" ]
+[partition.filesystem.datasets.swap]
+type = "volume"
+volsize = "4MiB"
+properties = { volblocksize = "4K", compression = "off" }
+filesystem = { type = "swap", label = "swap" }
+"#;
+    build(&manifest(folder.path(), options), &image);
+    assert_clean(&image, "tank");
+    let volume = read::opened(&image);
+    assert_eq!(reader::names(&*volume, "/"), ["guest", "srv", "swap"]);
+    assert_eq!(reader::names(&*volume, "/srv"), [""; 0]);
+    let extract = |path: &str| {
+        let slice = contents(&*volume, reader::find(&*volume, path)).unwrap();
+        let out = folder.path().join(path.replace('@', "-"));
+        std::fs::write(&out, slice.bytes(0, slice.length().get().try_into().unwrap()).unwrap()).unwrap();
+        out
+    };
+    for path in ["guest", "guest@made"] {
+        let guest = extract(path);
+        ext4::assert_clean(&guest);
+        assert_eq!(ext4::superblock(&guest, "Filesystem volume name"), "guest");
+        let found = read::view(&*read::opened(&guest)).unwrap().without_lost_and_found();
+        assert_same("the reader", &expected, &found, &reader::ASPECTS);
+    }
+    let swap = must(command("blkid").arg("-p").arg(extract("swap"))).text();
+    assert!(swap.contains("LABEL=\"swap\"") && swap.contains("TYPE=\"swap\""), "{swap}");
+    // Another build gives the same bytes, ids inside of volumes too.
+    let again = folder.path().join("again.img");
+    build(&manifest(folder.path(), options), &again);
+    assert_eq!(digest(&image), digest(&again));
+}
+
 #[test]
 fn what_a_dataset_cannot_be_is_told() {
     let folder = scratch();
@@ -105,6 +161,15 @@ fn what_a_dataset_cannot_be_is_told() {
         ),
         ("a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nmount = \"/a\"", "`mount` means nothing for a volume"),
         ("a]\nvolsize = \"2MiB\"", "`volsize` means nothing for a filesystem"),
+        ("a]\nfilesystem = { type = \"ext4\" }", "`filesystem` means nothing for a filesystem"),
+        (
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nfile = \"/noise\"\nfilesystem = { type = \"ext4\" }",
+            "holds two things",
+        ),
+        (
+            "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\nmount = \"/\"\nfilesystem = { type = \"vfat\" }",
+            "do not fit",
+        ),
         ("a]\nproperties = { volblocksize = \"8K\" }", "a volume has it"),
         ("a]\nsnapshots = [ \"x\" ]\nempty_snapshots = [ \"x\" ]", "two snapshots `x`"),
         (

@@ -3,6 +3,7 @@
 mod datasets;
 mod guest;
 mod reader;
+mod vm;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -174,6 +175,35 @@ fn grub_reads_its_set_of_features() {
     mkfs_zfs(&source, &image, &["--compress", "zstd-3"]);
     let said = run(command("grub-fstest").arg(&image).args(["cat", "(loop0)/@/boot/text"]));
     assert_ne!(said.text(), text);
+}
+
+/// A menu of GRUB in a pool that its GRUB would not read is refused; what it reads is what its module knows, if that is there.
+#[test]
+fn a_pool_that_its_own_grub_cannot_read_is_refused() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    let mut maker = tree::Maker::new(&source);
+    maker.directory("boot").directory("boot/grub").file("boot/grub/grub.cfg", "set timeout=0\n").finish();
+    let refused = |arguments: &[&str]| {
+        let mut mkfs = diskwright();
+        let said = run(mkfs.args(["mkfs", "zfs"]).arg(&source).arg("-o").arg(&image).args(arguments));
+        assert_eq!(said.code, 2, "{}", said.error());
+        said.error()
+    };
+    let said = refused(&[]);
+    assert!(said.contains("/boot/grub/grub.cfg") && said.contains("vdev_zaps_v2"), "{said}");
+    assert!(said.contains("grub2-2.12"), "{said}");
+    mkfs_zfs(&source, &image, &["--compatibility", "grub2-2.12"]);
+    assert!(refused(&["--compatibility", "openzfs-2.1-linux"]).contains("zstd_compress"));
+    // GRUB 2.06 has a module that does not know edonr, nor what this set has beyond it.
+    let mut maker = tree::Maker::new(&source);
+    let known = "com.delphix:hole_birth com.delphix:embedded_data com.delphix:extensible_dataset org.open-zfs:large_blocks";
+    maker.directory("boot/grub/i386-pc").file("boot/grub/i386-pc/zfs.mod", known).finish();
+    let said = refused(&["--compatibility", "grub2-2.06"]);
+    assert!(said.contains("/boot/grub/i386-pc/zfs.mod") && said.contains("found: lz4_compress\n"), "{said}");
+    let mut maker = tree::Maker::new(&source);
+    maker.file("boot/grub/i386-pc/zfs.mod", format!("{known} org.illumos:lz4_compress")).finish();
+    mkfs_zfs(&source, &image, &["--compatibility", "grub2-2.06"]);
 }
 
 /// As `zpool create` lays out a disk, so that OpenZFS grows the pool with it.

@@ -23,7 +23,7 @@ pub(super) fn assert_read(image: &Path, expected: &Snapshot) {
 }
 
 /// What is compared of a tree that is not at the root: inodes have the paths of their first names.
-const ASPECTS: [Aspect; 8] = [
+pub(super) const ASPECTS: [Aspect; 8] = [
     Aspect::Mode,
     Aspect::Owner,
     Aspect::Time,

@@ -6,6 +6,7 @@
 /// `#[test]`, whose body may be left out. A test crate has it for all its tests by `#[macro_use] extern crate`.
 pub use diskwright_testing_attribute::test;
 
+pub mod closure;
 pub mod compare;
 pub mod cpio;
 pub mod debugfs;
@@ -17,6 +18,7 @@ pub mod guest;
 pub mod judges;
 pub mod kernel;
 pub mod left_out;
+pub mod nar;
 pub mod nix;
 mod numbers;
 pub mod pieces;
@@ -26,6 +28,7 @@ pub mod random;
 pub mod snapshot;
 pub mod squashfs;
 pub mod table;
+pub mod tiny;
 pub mod tools;
 pub mod tree;
 pub mod zfs;

@@ -26,6 +26,24 @@ const CHUNK_INDEXES: u32 = 0x20;
 
 type Each<'a> = &'a mut dyn FnMut(Bytes, Slice) -> Result<()>;
 
+/// The table of a file in chunks: where it is, the bytes of an entry and how many there are.
+pub(super) struct ChunkTable {
+    pub(super) at: u64,
+    entry: u64,
+    count: u64,
+    /// Bytes of the file in a chunk.
+    chunk: u64,
+    /// Whether entries have the long form.
+    long: bool,
+}
+
+impl ChunkTable {
+    /// Where it ends.
+    pub(super) const fn end(&self) -> u64 {
+        self.at + self.count * self.entry
+    }
+}
+
 impl Erofs {
     /// The pieces of an inode's data, ascending; what none covers is a hole.
     pub(super) fn pieces(&self, raw: &Raw, each: Each<'_>) -> Result<()> {
@@ -67,21 +85,32 @@ impl Erofs {
         Ok(image.finish()?.whole())
     }
 
-    /// The pieces of a file in chunks. Chunks that follow each other are one piece.
-    fn chunks(&self, raw: &Raw, each: Each<'_>) -> Result<()> {
+    /// The table of a file in chunks.
+    pub(super) fn chunk_table(&self, raw: &Raw) -> Result<ChunkTable> {
         let long = raw.place & CHUNK_INDEXES != 0;
         if raw.place & !(CHUNK_BITS | CHUNK_INDEXES) != 0 {
             return Err(raw.wrong("its chunks have an unknown format"));
         }
         let chunk = self.block.checked_shl(raw.place & CHUNK_BITS).filter(|chunk| *chunk >= self.block);
         let chunk = chunk.ok_or_else(|| raw.wrong("its chunks are too long"))?;
-        let length = if long { u64_of(ChunkIndex::LENGTH) } else { 4 };
-        let table = raw.behind.next_multiple_of(length);
+        let entry = if long { u64_of(ChunkIndex::LENGTH) } else { 4 };
+        Ok(ChunkTable {
+            at: raw.behind.next_multiple_of(entry),
+            entry,
+            count: raw.size.div_ceil(chunk),
+            chunk,
+            long,
+        })
+    }
+
+    /// The pieces of a file in chunks. Chunks that follow each other are one piece.
+    fn chunks(&self, raw: &Raw, each: Each<'_>) -> Result<()> {
+        let ChunkTable { at: table, entry: length, count, chunk, long } = self.chunk_table(raw)?;
         // First byte in the file and in the volume, and how many.
         let mut run: Option<(u64, u64, u64)> = None;
         let mut give =
             |(at, from, length): (u64, u64, u64)| each(Bytes::new(at), self.device.slice(from, length)?);
-        for number in 0..raw.size.div_ceil(chunk) {
+        for number in 0..count {
             let entry = table + number * length;
             let block = if long {
                 let index: ChunkIndex = self.device.structure(entry)?;
@@ -206,6 +235,14 @@ impl Pieces {
         let mut bytes = vec![0; usize_of(length)];
         self.cursor.lock().unwrap_or_else(PoisonError::into_inner).read(at, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Whether a compressed extent gives as many bytes as it should.
+    ///
+    /// # Errors
+    /// [`Kind::Format`](crate::error::Kind::Format) where it does not.
+    pub(super) fn decodes(&self, extent: &Extent) -> Result<()> {
+        self.make(extent).map(drop)
     }
 
     /// The bytes of an extent.

@@ -4,8 +4,9 @@ use super::Erofs;
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
 use crate::filesystem::erofs::format::{
-    CompactInode, ExtendedInode, Layout, XattrEntry, XattrHeader, device_of, incompat, inode,
+    CompactInode, ExtendedInode, Layout, XattrEntry, XattrHeader, compat, device_of, incompat, inode,
 };
+use crate::filesystem::erofs::xattr::filter_bit;
 use crate::filesystem::mode::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK, MODE_TYPE,
 };
@@ -38,7 +39,7 @@ pub(super) struct Raw {
     gid: u32,
     mtime: Time,
     /// Bytes of the attributes; 0 for none.
-    xattrs: u64,
+    pub(super) xattrs: u64,
 }
 
 impl Raw {
@@ -143,6 +144,19 @@ impl Erofs {
         self.whole(raw)?.bytes(0, crate::units::usize_of(raw.size))
     }
 
+    /// A name that the filter of an inode hides from the kernel, which looks there first.
+    pub(super) fn hidden(&self, raw: &Raw) -> Result<Option<Vec<u8>>> {
+        if raw.xattrs == 0 || self.superblock.feature_compat & compat::XATTR_FILTER == 0 {
+            return Ok(None);
+        }
+        let header: XattrHeader = self.device.structure(raw.behind - raw.xattrs)?;
+        let is_hidden = |xattr: &Xattr| {
+            let (index, name) = namespace::split(&xattr.name)?;
+            Some(header.h_name_filter & filter_bit(index, name) != 0)
+        };
+        Ok(self.xattrs(raw)?.into_iter().find(|xattr| is_hidden(xattr) == Some(true)).map(|xattr| xattr.name))
+    }
+
     /// The attributes of an inode, sorted by name.
     fn xattrs(&self, raw: &Raw) -> Result<Vec<Xattr>> {
         if raw.xattrs == 0 {
@@ -170,9 +184,35 @@ impl Erofs {
         Ok(found)
     }
 
+    /// Where a shared attribute is.
+    fn shared_at(&self, id: u32) -> u64 {
+        u64::from(self.superblock.xattr_blkaddr) * self.block + 4 * u64::from(id)
+    }
+
+    /// Which byte of a shared attribute of an inode is at `offset`, if one is there.
+    pub(super) fn in_shared(&self, raw: &Raw, offset: u64) -> Result<Option<u64>> {
+        if raw.xattrs == 0 {
+            return Ok(None);
+        }
+        let start = raw.behind - raw.xattrs;
+        let header: XattrHeader = self.device.structure(start)?;
+        for number in 0..u64::from(header.h_shared_count) {
+            let mut id = [0; 4];
+            self.device.read(start + u64_of(XattrHeader::LENGTH) + 4 * number, &mut id)?;
+            let at = self.shared_at(u32::from_le_bytes(id));
+            let entry: XattrEntry = self.device.structure(at)?;
+            let length =
+                u64_of(XattrEntry::LENGTH) + u64::from(entry.e_name_len) + u64::from(entry.e_value_size);
+            if (at..at + length.next_multiple_of(4)).contains(&offset) {
+                return Ok(Some(offset - at));
+            }
+        }
+        Ok(None)
+    }
+
     /// A shared attribute.
     fn shared(&self, raw: &Raw, id: u32) -> Result<Xattr> {
-        let at = u64::from(self.superblock.xattr_blkaddr) * self.block + 4 * u64::from(id);
+        let at = self.shared_at(id);
         let entry: XattrEntry = self.device.structure(at)?;
         let length = XattrEntry::LENGTH + usize::from(entry.e_name_len) + usize::from(entry.e_value_size);
         let bytes = self.device.bytes(at, length)?;

@@ -85,14 +85,41 @@ impl Erofs {
         if full && header.h_advise & advise::EXTENTS != 0 {
             return self.extent_list(raw, &header, header_at + 8, each);
         }
+        self.clusters(raw, header)?.walk(each)
+    }
+
+    /// The map of a file in entries of logical clusters.
+    fn clusters<'a>(&'a self, raw: &'a Raw, header: MapHeader) -> Result<Map<'a>> {
         let size = self.block << (header.h_clusterbits & 15);
         if size > LARGEST_CLUSTER {
             return Err(raw.wrong("its logical clusters are too large"));
         }
         // The full form has eight more bytes in front.
-        let at = header_at + 8 + if full { 8 } else { 0 };
-        let map = Map { volume: self, raw, header, size, total: raw.size.div_ceil(size), at };
-        map.walk(each)
+        let full = raw.layout == Layout::Full;
+        let at = raw.behind.next_multiple_of(8) + 8 + if full { 8 } else { 0 };
+        Ok(Map { volume: self, raw, header, size, total: raw.size.div_ceil(size), at })
+    }
+
+    /// Where the map of an inode begins and ends; `None` for one that needs none.
+    pub(super) fn map_place(&self, raw: &Raw) -> Result<Option<(u64, u64)>> {
+        let start = raw.behind.next_multiple_of(8);
+        match raw.layout {
+            _ if raw.size == 0 => Ok(None),
+            Layout::Plain | Layout::Inline => Ok(None),
+            Layout::Chunked => self.chunk_table(raw).map(|table| Some((table.at, table.end()))),
+            Layout::Full | Layout::Compact => {
+                let header: MapHeader = self.device.structure(start)?;
+                let full = raw.layout == Layout::Full;
+                if header.h_clusterbits & 0x80 != 0 {
+                    return Ok(Some((start, start + u64_of(MapHeader::LENGTH))));
+                }
+                if full && header.h_advise & advise::EXTENTS != 0 {
+                    let list = self.list(raw, &header, start + u64_of(MapHeader::LENGTH))?.0;
+                    return Ok(Some((start, list.at + list.count.saturating_mul(list.entry))));
+                }
+                Ok(Some((start, self.clusters(raw, header)?.end())))
+            }
+        }
     }
 }
 
@@ -108,14 +135,8 @@ struct List {
 }
 
 impl Erofs {
-    /// The extents of a file whose map is a list of them, which begins at byte `at` (z_erofs_map_blocks_ext).
-    fn extent_list(
-        &self,
-        raw: &Raw,
-        header: &MapHeader,
-        at: u64,
-        each: &mut dyn FnMut(Extent) -> Result<()>,
-    ) -> Result<()> {
+    /// The list of extents at byte `at`, and the address that stands in front of its shortest form.
+    fn list(&self, raw: &Raw, header: &MapHeader, at: u64) -> Result<(List, Option<u64>)> {
         let entry = 4 << (header.h_advise >> 1 & 3);
         let mut list =
             List { entry, at: at.next_multiple_of(entry), count: header.h_fragmentoff.into(), each: 0 };
@@ -130,6 +151,18 @@ impl Erofs {
             next = bytes.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
             list.at += 8;
         }
+        Ok((list, next))
+    }
+
+    /// The extents of a file whose map is a list of them, which begins at byte `at` (z_erofs_map_blocks_ext).
+    fn extent_list(
+        &self,
+        raw: &Raw,
+        header: &MapHeader,
+        at: u64,
+        each: &mut dyn FnMut(Extent) -> Result<()>,
+    ) -> Result<()> {
+        let (list, mut next) = self.list(raw, header, at)?;
         let mut open: Option<(u64, u32, u64)> = None;
         for number in 0..list.count {
             let (start, plen, stored) = self.listed(&list, number)?;
@@ -144,7 +177,7 @@ impl Erofs {
         }
         let Some(last) = open else { return Ok(()) };
         if header.h_advise & advise::FRAGMENT != 0 {
-            let high = if entry > 4 { last.2 << 32 } else { 0 };
+            let high = if list.entry > 4 { last.2 << 32 } else { 0 };
             let length = raw.size.checked_sub(last.0).filter(|length| *length > 0);
             let length = length.ok_or_else(|| raw.wrong("a piece of it cannot have its length"))?;
             return each(Extent {

@@ -7,6 +7,7 @@ mod data;
 mod directory;
 mod inode;
 mod map;
+mod place;
 
 use std::sync::{Arc, OnceLock};
 
@@ -199,6 +200,10 @@ impl Volume for Erofs {
             Content::File { .. } => self.pieces(&raw, each),
             _ => Err(no_file(inode.0)),
         }
+    }
+
+    fn structure(&self, offset: Bytes) -> Result<Option<String>> {
+        place::structure(self, offset.get()).map(Some)
     }
 
     fn check(&self, remark: &mut dyn FnMut(Remark) -> Result<()>) -> Result<()> {

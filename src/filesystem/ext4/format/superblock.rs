@@ -111,7 +111,9 @@ wire! {
         0x28 s_feature_incompat: u32,
         0x30 s_uuid: Uuid,
         0x40 s_nr_users: u32,
+        0x50 s_checksum_type: u8,
         0x54 s_num_fc_blks: u32,
+        0xfc s_checksum: u32,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The resize inode, which keeps blocks for more descriptors (e2fsprogs, lib/ext2fs/res_gdt.c).
 
 use super::{Work, pointer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::filesystem::device::damaged;
 use crate::filesystem::ext4::format::features::compat;
 use crate::filesystem::ext4::format::{Inode, RESIZE};
@@ -28,7 +28,7 @@ impl Work<'_> {
         }
         let raw = self.volume.used(RESIZE.into())?;
         let wrong = |what: &str| {
-            Error::from(damaged("the resize inode of an ext4 filesystem is wrong"))
+            damaged("the resize inode of an ext4 filesystem is wrong")
                 .found(what)
                 .hint("run `e2fsck -f` on it first")
         };

@@ -8,7 +8,7 @@ use crate::units::{Bytes, KIB, narrow};
 /// Blocks that a short last group must have besides its own metadata (resize/resize2fs.c, adjust_fs_info).
 const SMALLEST_GROUP: u64 = 50;
 /// The most blocks that numbers of 32 bits count.
-const NARROW: u64 = u32::MAX as u64;
+const NARROW: u64 = 0xffff_ffff;
 
 /// A layout, and what its owner should know.
 #[derive(Debug)]

@@ -58,6 +58,15 @@ struct Newer {
     /// Where in the journal it is.
     at: u64,
     escaped: bool,
+    /// Its checksum, and the bits of it that are recorded.
+    checksum: Option<(u32, u32)>,
+}
+
+/// What a descriptor block tells of a block of the volume.
+struct Tag {
+    block: u64,
+    escaped: bool,
+    checksum: Option<(u32, u32)>,
 }
 
 /// The log of a volume.
@@ -109,6 +118,30 @@ pub(super) fn replay(volume: &Ext4, slice: &Slice) -> Result<Replayed> {
     }
     let (blocks, fast) = (u64_of(newer.len()), log.superblock.s_feature_incompat & FAST_COMMIT != 0);
     Ok(Replayed { slice: log.over(slice, newer)?, blocks, fast })
+}
+
+/// The faults of the log of a volume: blocks whose checksum is wrong.
+///
+/// # Errors
+/// As [`replay`].
+pub(super) fn faults(volume: &Ext4) -> Result<Vec<String>> {
+    let log = Log::open(volume)?;
+    let mut found = Vec::new();
+    let mut last = None;
+    for transaction in log.transactions_with(&mut |at| last = Some(at))? {
+        for (block, newer) in &transaction.written {
+            if !log.data_is_sound(transaction.sequence, newer)? {
+                let (at, sequence) = (newer.at, transaction.sequence);
+                found.push(format!(
+                    "its block {at}, a copy of block {block} by transaction {sequence}, has a wrong checksum"
+                ));
+            }
+        }
+    }
+    if let Some(at) = last {
+        found.push(format!("its block {at} has a wrong checksum, and what follows is not replayed"));
+    }
+    Ok(found)
 }
 
 impl<'a> Log<'a> {
@@ -183,6 +216,11 @@ impl<'a> Log<'a> {
 
     /// The transactions that were committed. The first block that is not of the expected one ends the log.
     fn transactions(&self) -> Result<Vec<Transaction>> {
+        self.transactions_with(&mut |_| {})
+    }
+
+    /// The same; `damaged` hears of the block that ends the log though it is of the expected transaction.
+    fn transactions_with(&self, damaged: &mut dyn FnMut(u64)) -> Result<Vec<Transaction>> {
         let (mut at, mut sequence) = (u64::from(self.superblock.s_start), self.superblock.s_sequence);
         let mut found = Vec::new();
         if at == 0 {
@@ -200,10 +238,10 @@ impl<'a> Log<'a> {
             }
             match header.h_blocktype {
                 DESCRIPTOR if self.tail_is_sound(&bytes) => {
-                    for (block, escaped) in self.tags(&bytes)? {
+                    for Tag { block, escaped, checksum } in self.tags(&bytes)? {
                         at = self.next(at);
                         left = left.saturating_sub(1);
-                        open.written.push((block, Newer { at, escaped }));
+                        open.written.push((block, Newer { at, escaped, checksum }));
                     }
                 }
                 REVOKE if self.tail_is_sound(&bytes) => open.revoked.extend(self.revoked(&bytes)?),
@@ -214,6 +252,10 @@ impl<'a> Log<'a> {
                         Transaction { sequence, ..Transaction::default() },
                     ));
                 }
+                DESCRIPTOR | REVOKE | COMMIT => {
+                    damaged(at);
+                    break;
+                }
                 _ => break,
             }
             at = self.next(at);
@@ -221,8 +263,8 @@ impl<'a> Log<'a> {
         Ok(found)
     }
 
-    /// The blocks that a descriptor block tells, and whether each is escaped.
-    fn tags(&self, bytes: &[u8]) -> Result<Vec<(u64, bool)>> {
+    /// The blocks that a descriptor block tells.
+    fn tags(&self, bytes: &[u8]) -> Result<Vec<Tag>> {
         let features = self.superblock.s_feature_incompat;
         let (third, wide) = (features & CHECKSUMS_3 != 0, features & WIDE != 0);
         // linux/fs/jbd2/journal.c, journal_tag_bytes.
@@ -240,18 +282,19 @@ impl<'a> Log<'a> {
             let mut tag = [0; JournalTag3::LENGTH];
             let rest = &bytes[at..bytes.len().min(at + tag.len())];
             tag[..rest.len()].copy_from_slice(rest);
-            let (low, high, flags) = if third {
+            let (low, high, flags, checksum) = if third {
                 let tag = JournalTag3::read(&tag)?;
-                (tag.t_blocknr, tag.t_blocknr_high, tag.t_flags)
+                (tag.t_blocknr, tag.t_blocknr_high, tag.t_flags, (tag.t_checksum, u32::MAX))
             } else {
                 let tag = JournalTag::read(&tag)?;
-                (tag.t_blocknr, tag.t_blocknr_high, tag.t_flags.into())
+                (tag.t_blocknr, tag.t_blocknr_high, tag.t_flags.into(), (tag.t_checksum.into(), 0xffff))
             };
             let block = joined(low, if wide { high } else { 0 });
             if block >= self.volume.layout.blocks {
                 return Err(damaged("the journal has a block that lies outside the filesystem").found(block));
             }
-            found.push((block, flags & ESCAPED != 0));
+            let checksum = self.seed.map(|_| checksum);
+            found.push(Tag { block, escaped: flags & ESCAPED != 0, checksum });
             if flags & LAST != 0 {
                 break;
             }
@@ -281,6 +324,13 @@ impl<'a> Log<'a> {
         let (covered, tail) = bytes.split_at(bytes.len() - TAIL);
         // The checksum covers itself as zero.
         seed.with(covered).with(&[0; TAIL]).value().to_be_bytes() == tail
+    }
+
+    /// Whether the checksum of a block of the volume, as the log has it, is right; true if there is none.
+    fn data_is_sound(&self, sequence: u32, newer: &Newer) -> Result<bool> {
+        let (Some(seed), Some((told, mask))) = (self.seed, newer.checksum) else { return Ok(true) };
+        let sum = seed.with(&sequence.to_be_bytes()).with(&self.block(newer.at)?);
+        Ok(sum.value() & mask == told)
     }
 
     /// The same for a commit block, whose checksum is at its beginning.

@@ -9,15 +9,8 @@ use super::map::{Go, Mapped};
 use crate::error::Result;
 use crate::filesystem::ext4::format::{GroupDescriptor, Inode, ROOT, Superblock};
 use crate::text::printable;
-use crate::units::{u64_of, usize_of};
-use crate::wire::{Field, Wire};
-
-/// The name of the field at `offset` of a structure.
-fn field(fields: &[Field], offset: u64) -> String {
-    let offset = usize_of(offset);
-    let found = fields.iter().find(|field| (field.offset..field.end()).contains(&offset));
-    found.map_or_else(|| format!("byte {offset}"), |field| field.name.to_owned())
-}
+use crate::units::u64_of;
+use crate::wire::{Wire, named};
 
 /// The name of the structure at byte `offset`.
 pub(super) fn structure(volume: &Ext4, offset: u64) -> Result<String> {
@@ -26,7 +19,7 @@ pub(super) fn structure(volume: &Ext4, offset: u64) -> Result<String> {
         return Ok("the boot sector".to_owned());
     }
     if let Some(within) = offset.checked_sub(SUPERBLOCK_AT).filter(|at| *at < u64_of(Superblock::LENGTH)) {
-        return Ok(format!("the superblock, {}", field(Superblock::FIELDS, within)));
+        return Ok(format!("the superblock, {}", named(Superblock::FIELDS, within)));
     }
     let block = offset / layout.block;
     for group in 0..layout.groups {
@@ -45,7 +38,7 @@ fn in_group(volume: &Ext4, number: u64, offset: u64) -> Result<Option<String>> {
     if layout.has_superblock(number) && block == start && number > 0 {
         return Ok(Some(format!(
             "the copy of the superblock in group {number}, {}",
-            field(Superblock::FIELDS, within)
+            named(Superblock::FIELDS, within)
         )));
     }
     let each = layout.descriptors_per_block();
@@ -53,7 +46,7 @@ fn in_group(volume: &Ext4, number: u64, offset: u64) -> Result<Option<String>> {
     let first = if number == 0 { layout.superblock_block() + 1 } else { start + 1 };
     if layout.has_superblock(number) && (first..first + descriptors).contains(&block) {
         let of = (block - first) * each + within / layout.descriptor;
-        let name = field(GroupDescriptor::FIELDS, within % layout.descriptor);
+        let name = named(GroupDescriptor::FIELDS, within % layout.descriptor);
         let copy = if number == 0 { String::new() } else { format!(" (copy in group {number})") };
         return Ok(Some(format!("the descriptor of group {of}{copy}, {name}")));
     }
@@ -68,7 +61,7 @@ fn in_group(volume: &Ext4, number: u64, offset: u64) -> Result<Option<String>> {
     let length = u64::from(layout.inodes_per_group) * layout.inode;
     Ok(offset.checked_sub(table).filter(|at| *at < length).map(|at| {
         let inode = number * u64::from(layout.inodes_per_group) + at / layout.inode + 1;
-        format!("inode {inode}, {}", field(Inode::FIELDS, at % layout.inode))
+        format!("inode {inode}, {}", named(Inode::FIELDS, at % layout.inode))
     }))
 }
 

@@ -23,7 +23,7 @@ pub(super) const READ_ONLY: u8 = 0x01;
 const LABEL: u8 = 0x08;
 const DIRECTORY: u8 = 0x10;
 /// All bits with a meaning.
-const MEANT: u8 = 0x3f;
+pub(super) const MEANT: u8 = 0x3f;
 /// First byte of a name: this entry and all that follow were never used; the entry was deleted; the byte
 /// stands for 0xe5 itself.
 const NEVER: u8 = 0;

@@ -5,6 +5,7 @@
 mod check;
 mod directory;
 mod layout;
+mod place;
 mod table;
 
 use directory::{Entries, Entry, READ_ONLY, What, first_cluster, is_there, what};
@@ -339,6 +340,10 @@ impl Volume for Fat {
             Ok(())
         })?;
         give(next, FIRST.saturating_add(layout.clusters))
+    }
+
+    fn structure(&self, offset: Bytes) -> Result<Option<String>> {
+        place::structure(self, offset.get()).map(Some)
     }
 
     fn check(&self, remark: &mut dyn FnMut(Remark) -> Result<()>) -> Result<()> {

@@ -174,7 +174,7 @@ impl Squashfs {
     }
 
     /// Refuses a block that lies outside the data, or is stored with more bytes than it has; where the next one is.
-    fn check(&self, stored: &Stored, most: u64) -> Result<u64> {
+    pub(super) fn check(&self, stored: &Stored, most: u64) -> Result<u64> {
         let (count, most) = (stored.stored(), if stored.is_raw() { most } else { self.block });
         let end = stored.start.checked_add(count).filter(|end| *end <= self.inodes.start);
         let end = end.filter(|_| count > 0 && count <= most).ok_or_else(|| {

@@ -64,6 +64,18 @@ impl Metadata {
         reader.bytes(length)
     }
 
+    /// Looks at all blocks of a table; the last one ends with it.
+    ///
+    /// # Errors
+    /// [`Kind::Format`](crate::error::Kind::Format) where one cannot be read.
+    pub(super) fn walk(&self, table: Stream) -> Result<()> {
+        let mut at = table.start;
+        while at < table.end {
+            at = self.read(at, table.end)?.next;
+        }
+        Ok(())
+    }
+
     /// The block whose header is at `at`, all of which is before `end`.
     fn block(&self, at: u64, end: u64) -> Result<Arc<Block>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ mod data;
 mod directory;
 mod inode;
 mod metadata;
+mod place;
 mod xattr;
 
 use std::sync::Arc;
@@ -220,6 +221,10 @@ impl Volume for Squashfs {
             Body::File(blocks) => self.pieces(blocks, each),
             _ => Err(damaged("this inode is no regular file").found(format!("inode {}", inode.0))),
         }
+    }
+
+    fn structure(&self, offset: Bytes) -> Result<Option<String>> {
+        place::structure(self, offset.get()).map(Some)
     }
 
     fn check(&self, remark: &mut dyn FnMut(Remark) -> Result<()>) -> Result<()> {

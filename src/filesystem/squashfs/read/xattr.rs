@@ -19,7 +19,8 @@ const MOST: u64 = 16 * u64_of(LONGEST_XATTR_VALUE);
 /// Where the attributes of an image are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Xattrs {
-    data: Stream,
+    /// The attributes themselves.
+    pub(super) data: Stream,
     /// The index over the sets.
     pub(super) index: Stream,
     pub(super) count: u32,

@@ -34,6 +34,21 @@ struct Check<'a> {
     ashift: u32,
     /// Bytes that may yet be read.
     left: u64,
+    /// A byte behind the first labels whose owner is looked for, and the owner.
+    wanted: Option<u64>,
+    owner: Option<String>,
+}
+
+/// What has the block at byte `wanted` behind the first labels; `None` if nothing has it.
+pub(super) fn owner(pool: &Zfs, wanted: u64) -> Result<Option<String>> {
+    let left = pool.blocks.length().saturating_mul(4);
+    let ashift = pool.facts.block_size.trailing_zeros();
+    let (wanted, owner) = (Some(wanted), None);
+    let mut check = Check { pool, taken: Moments::default(), ashift, left, wanted, owner };
+    match check.blocks(&mut |_| Ok(())) {
+        Err(error) if error.kind() != Kind::Interrupted => Err(error),
+        _ => Ok(check.owner),
+    }
 }
 
 /// Looks at `pool`.
@@ -45,7 +60,8 @@ pub(super) fn run(pool: &Zfs, tell: Tell<'_>) -> Result<()> {
     let shares = has("block_cloning") || has("fast_dedup") || pool.has_dedup()?;
     let unit = pool.facts.block_size;
     let left = pool.blocks.length().saturating_mul(if shares { PATIENCE } else { 4 });
-    let mut check = Check { pool, taken: Moments::default(), ashift: unit.trailing_zeros(), left };
+    let ashift = unit.trailing_zeros();
+    let mut check = Check { pool, taken: Moments::default(), ashift, left, wanted: None, owner: None };
     match check.blocks(tell) {
         Err(error) if error.kind() == Kind::Interrupted && check.left == 0 => {
             return tell(Remark::new(
@@ -192,6 +208,10 @@ impl Check<'_> {
         let mut sound = None;
         for (number, copy) in pointer.copies().enumerate() {
             let Copy { start, allocated } = copy;
+            if self.wanted.is_some_and(|wanted| (start..start.saturating_add(allocated)).contains(&wanted)) {
+                self.owner = Some(subject.to_owned());
+                return Err(Error::new(Kind::Interrupted, "the owner was found"));
+            }
             self.taken.add(start >> self.ashift, allocated >> self.ashift, true);
             match self.pool.blocks.copy(pointer, copy) {
                 Ok(bytes) => sound = Some(bytes),

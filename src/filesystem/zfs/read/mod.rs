@@ -15,6 +15,7 @@ mod features;
 mod label;
 mod nvlist;
 mod object;
+mod place;
 pub(super) mod space;
 #[cfg(test)]
 mod tests;
@@ -440,6 +441,10 @@ impl Volume for Zfs {
             return Err(absent());
         }
         self.pieces(&own, attributes.required(Attribute::Size)?, each)
+    }
+
+    fn structure(&self, offset: Bytes) -> Result<Option<String>> {
+        place::structure(self, offset.get()).map(Some)
     }
 
     fn check(&self, remark: &mut dyn FnMut(Remark) -> Result<()>) -> Result<()> {

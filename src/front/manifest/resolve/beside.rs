@@ -26,6 +26,8 @@ pub(super) fn beside_repart(manifest: &Manifest) -> Result<()> {
         ("guid", disk.guid.is_some(), "nothing: it derives from the seed"),
         ("hybrid", disk.hybrid.is_some(), "nothing: systemd-repart makes no hybrid tables"),
         ("first_lba", disk.first_lba.is_some(), "repart.grain_size"),
+        ("size_multiple", disk.size_multiple.is_some(), "size"),
+        ("align", disk.align.is_some(), "repart.grain_size"),
         ("entries", disk.entries.is_some(), "nothing: there are 128"),
         ("entries_at", disk.entries_at.is_some(), "nothing: they begin at sector 2"),
         ("boot_code", disk.boot_code.is_some(), "nothing: systemd-repart writes none"),
@@ -67,6 +69,7 @@ pub(super) fn beside_nixos(manifest: &Manifest) -> Result<()> {
             "nothing: nixpkgs' layouts have sectors of 512 bytes",
         ),
         ("first_lba", disk.first_lba.is_some(), "nothing: nixpkgs' layouts begin at sector 34"),
+        ("align", disk.align.is_some(), "nothing: nixpkgs' layouts have their places"),
     ];
     refuse_keys(manifest, "[nixos]", &keys)?;
     sector_size(manifest).map(|_| ())

@@ -9,6 +9,7 @@ use super::super::schema::{self, WHAT};
 use super::verity::Verified;
 use crate::archive::{Archive, Format};
 use crate::boot::uki::{Part, Uki};
+use crate::disk::permissions::{self, Table};
 use crate::disk::verity::ROOT_HASH;
 use crate::disk::{Entry, Payload, Piece};
 use crate::error::{Error, Result, Warning};
@@ -94,6 +95,8 @@ impl Reading<'_> {
             written.directory.is_some(),
             written.device.is_some(),
             written.metadata.is_some(),
+            written.device_table.is_some(),
+            written.pseudo.is_some(),
         ];
         let mut kinds = WHAT.into_iter().zip(there).filter(|(_, there)| *there).map(|(kind, _)| kind);
         let expected = format!("one of {}", WHAT.join(", "));
@@ -174,7 +177,11 @@ impl Reading<'_> {
         let xattrs = written.xattrs.as_ref().is_some_and(|patterns| !patterns.is_empty());
         for (key, there, what) in [
             (kind, matches!(kind, "symlink" | "device"), "symbolic links or devices"),
-            (kind, kind == "metadata", "modes, owners, attributes or times of its own"),
+            (
+                kind,
+                matches!(kind, "metadata" | "device_table" | "pseudo"),
+                "modes, owners, attributes or times of its own",
+            ),
             ("mode", written.mode.is_some(), "modes"),
             ("owner", owner, "owners"),
             ("hardlinks", links, "hard links"),
@@ -249,6 +256,9 @@ impl Reading<'_> {
             let xattrs = written.xattrs.clone().map(Patterns::new).unwrap_or_default();
             return Ok(Payload::Archive { archive, rules: self.rules(Owner::Preserve), xattrs });
         }
+        if let Some(table) = self.table()? {
+            return Ok(table);
+        }
         if written.metadata == Some(true) {
             return Ok(Payload::Change { change: self.change()?, below: written.below == Some(true) });
         }
@@ -294,6 +304,18 @@ impl Reading<'_> {
             _ => return Ok(None),
         };
         Ok(Some(Archive::new(text, self.path_of(key, text)?, format)))
+    }
+
+    /// The table of permissions that the entry names, if it names one.
+    fn table(&self) -> Result<Option<Payload>> {
+        let (key, text, format) = match (&self.written.device_table, &self.written.pseudo) {
+            (Some(text), _) => ("device_table", text, permissions::Format::Devices),
+            (_, Some(text)) => ("pseudo", text, permissions::Format::Pseudo),
+            _ => return Ok(None),
+        };
+        let table = Table::load(&self.path_of(key, text)?, format)
+            .map_err(|error| self.manifest.place(error, &self.path.key(key)))?;
+        Ok(Some(Payload::Table { table, time: self.dates.time }))
     }
 
     /// What metadata becomes.
@@ -428,6 +450,8 @@ fn an_entry(kind: &str) -> &'static str {
         "text" => "a text",
         "uki" => "a unified kernel image",
         "symlink" => "a symbolic link",
+        "device_table" => "a device table",
+        "pseudo" => "a table of pseudo files",
         "directory" => "a directory",
         _ => "a device",
     }

@@ -76,6 +76,7 @@ pub(super) fn describe(manifest: Arc<Manifest>, epoch: Option<i64>, work: &Work)
         settings,
         closure: None,
         warnings: told.into_inner(),
+        outputs: Vec::new(),
         beside: Vec::new(),
         boot: None,
     })
@@ -215,6 +216,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
         first_lba: written.first_lba.map(Sectors::new),
         guid,
         signature,
+        align: written.align,
         array: Array {
             entries: written.entries.unwrap_or(Array::default().entries),
             lba: written.entries_at.map(Sectors::new),
@@ -264,6 +266,7 @@ fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
         ("guid", disk.guid.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),
         ("hybrid", disk.hybrid.is_some(), &[Scheme::Gpt]),
         ("first_lba", disk.first_lba.is_some(), &[Scheme::Gpt]),
+        ("align", disk.align.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
         ("entries", disk.entries.is_some(), &[Scheme::Gpt]),
         ("entries_at", disk.entries_at.is_some(), &[Scheme::Gpt]),
         ("boot_code", disk.boot_code.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
@@ -452,7 +455,10 @@ impl Reading<'_> {
                 entry::entry(self.manifest, written, &path, self.dates, spec, verified)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Body::Filesystem(spec.clone(), entries.into()))
+        let mut spec = spec.clone();
+        spec.place(&|path| self.manifest.path(path));
+        spec.look_in(|| entries.iter().flat_map(|entry| entry.payload.folders()).collect());
+        Ok(Body::Filesystem(spec, entries.into()))
     }
 
     /// Warns of an EFI system partition without a filesystem.

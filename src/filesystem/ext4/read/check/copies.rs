@@ -5,14 +5,19 @@ use crate::error::Result;
 use crate::filesystem::ext4::checksum::Checksum;
 use crate::filesystem::ext4::format::features::{compat, incompat, ro_compat};
 use crate::filesystem::ext4::format::{GroupDescriptor, JournalSuperblock, Superblock};
+use crate::filesystem::ext4::read::journal::faults;
 use crate::filesystem::ext4::read::map::{Go, Mapped};
 use crate::filesystem::ext4::read::{CHECKSUM, Ext4, STATE_CLEAN, STATE_ERRORS};
 use crate::filesystem::volume::{Fault, Remark};
 use crate::units::{half_lo16, narrow, usize_of};
-use crate::wire::Wire;
+use crate::wire::{Field, Wire, field};
 
 /// Features of a journal: revoke, 64bit, async_commit, checksums of the second and third version, fast_commit.
 const JOURNAL_FEATURES: u32 = 0x3f;
+/// Those of checksums (JBD2_FEATURE_INCOMPAT_CSUM_V2 and _V3), and the only kind of them (JBD2_CRC32C_CHKSUM).
+const CHECKSUMS: u32 = 0x8 | 0x10;
+const CRC32C: u8 = 4;
+const JOURNAL_CHECKSUM: Field = field(JournalSuperblock::FIELDS, "s_checksum");
 
 pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     state(volume, remark)?;
@@ -122,9 +127,8 @@ fn journal(volume: &Ext4, remark: Say<'_>) -> Result<()> {
             format!("inode {number} has no first block"),
         ));
     };
-    let Some(journal) = told(JournalSuperblock::read(&volume.block(block)?), "journal", remark)? else {
-        return Ok(());
-    };
+    let bytes = volume.block(block)?;
+    let Some(journal) = told(JournalSuperblock::read(&bytes), "journal", remark)? else { return Ok(()) };
     let blocks = volume.used(number.into())?.size(volume) / volume.layout.block;
     for (wrong, what) in [
         (
@@ -144,6 +148,11 @@ fn journal(volume: &Ext4, remark: Say<'_>) -> Result<()> {
             "it has a feature that is not known".to_owned(),
         ),
         (journal.s_nr_users > 1, format!("it is inside, and has {} users", journal.s_nr_users)),
+        (
+            journal.h_blocktype == 4 && journal.s_feature_incompat & CHECKSUMS == CHECKSUMS,
+            "it has checksums of two versions".to_owned(),
+        ),
+        (!checksum_is_right(&journal, &bytes), "the checksum of its superblock is wrong".to_owned()),
     ] {
         if wrong {
             remark(Remark::new(Fault::Structure, "journal", what))?;
@@ -153,7 +162,22 @@ fn journal(volume: &Ext4, remark: Say<'_>) -> Result<()> {
         let what = "it has something to replay, and the superblock does not say needs_recovery";
         remark(Remark::new(Fault::State, "journal", what))?;
     }
+    if journal.s_start != 0 {
+        for what in told(faults(volume), "journal", remark)?.unwrap_or_default() {
+            remark(Remark::new(Fault::Checksum, "journal", what))?;
+        }
+    }
     Ok(())
+}
+
+/// Whether the superblock of a journal has the right checksum, or needs none (linux/fs/jbd2/journal.c, jbd2_superblock_csum).
+fn checksum_is_right(journal: &JournalSuperblock, bytes: &[u8]) -> bool {
+    if journal.h_blocktype != 4 || journal.s_feature_incompat & CHECKSUMS == 0 {
+        return true;
+    }
+    let mut own = bytes.get(..JournalSuperblock::LENGTH).unwrap_or_default().to_vec();
+    JOURNAL_CHECKSUM.clear(&mut own);
+    journal.s_checksum_type == CRC32C && Checksum::START.with(&own).value() == journal.s_checksum
 }
 
 /// The first block of an inode.

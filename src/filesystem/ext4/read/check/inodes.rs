@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Pass, Say};
+use super::{Pass, Say, Seen};
 use crate::error::Result;
 use crate::filesystem::ext4::format::features::ro_compat;
 use crate::filesystem::ext4::format::{FIRST, GROUP_INODE_UNINIT, RESIZE, ROOT, XattrHeader};
-use crate::filesystem::ext4::read::inode::{FLAG_EA_INODE, FLAG_INLINE_DATA, FLAG_VERITY, Raw};
+use crate::filesystem::ext4::read::inode::{FLAG_INLINE_DATA, FLAG_VERITY, InodeTable, Raw};
 use crate::filesystem::ext4::read::map::{Go, Mapped};
 use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, file_type};
 use crate::filesystem::volume::{Fault, Remark};
@@ -32,17 +32,27 @@ type Shared = BTreeMap<u64, (u32, u32)>;
 impl Pass<'_> {
     /// Checks every inode in use.
     pub(super) fn inodes(&mut self, remark: Say<'_>) -> Result<()> {
-        let mut shared = Shared::new();
+        let (mut shared, mut names) = (Shared::new(), Vec::new());
         for number in 0..self.volume.layout.groups {
             // The fault of the descriptor was reported already.
             let Ok(group) = self.volume.group(number) else { continue };
             let mut directories = 0_u64;
-            for inode in self.inode_bitmap(number, &group, remark)? {
+            let used = self.inode_bitmap(number, &group, remark)?;
+            let table = if used.is_empty() { None } else { Some(InodeTable::new(self.volume, &group)) };
+            let subject = format!("group {number}");
+            let mut table = match table {
+                Some(table) => self.told(table, &subject, remark)?,
+                None => None,
+            };
+            for inode in used {
+                let Some(table) = &mut table else { break };
                 let subject = format!("inode {inode}");
-                let raw = self.volume.raw_in(&group, inode);
-                let Some(raw) = self.told(raw, &subject, remark)? else { continue };
+                let Some(raw) = self.told(table.raw(inode), &subject, remark)? else { continue };
                 directories += u64::from(raw.is_directory());
-                self.inode(&raw, &subject, &mut shared, remark)?;
+                self.see(&raw);
+                if self.inode(&raw, &subject, &mut shared, remark)? {
+                    names.push(inode);
+                }
             }
             let told =
                 u64::from(group.raw.bg_used_dirs_count_hi) << 16 | u64::from(group.raw.bg_used_dirs_count_lo);
@@ -55,25 +65,41 @@ impl Pass<'_> {
             let what = format!("{found} inodes have it, and it tells {told}");
             self.once(Fault::Count, &format!("attribute block {block}"), what, remark)?;
         }
+        // All inodes were read, so what names lead to is known.
+        for inode in names {
+            let subject = format!("inode {inode}");
+            let raw = self.volume.raw(inode);
+            let Some(raw) = self.told(raw, &subject, remark)? else { continue };
+            self.spend(raw.size(self.volume).div_ceil(self.volume.layout.block))?;
+            self.directory(&raw, &subject, remark)?;
+        }
         Ok(())
     }
 
-    /// Checks one inode.
-    fn inode(&mut self, raw: &Raw, subject: &str, shared: &mut Shared, remark: Say<'_>) -> Result<()> {
+    /// Keeps what an inode in use says of itself.
+    fn see(&mut self, raw: &Raw) {
+        let place = self.covered(raw.number);
+        if let Some(own) = place.and_then(|place| self.seen.get_mut(place)) {
+            *own = Seen::of(raw);
+        }
+    }
+
+    /// Checks one inode. Returns whether it is a directory whose names can be checked.
+    fn inode(&mut self, raw: &Raw, subject: &str, shared: &mut Shared, remark: Say<'_>) -> Result<bool> {
         let volume = self.volume;
         let special = raw.number < volume.layout.superblock.s_first_ino.max(FIRST - 1);
         if raw.inode.i_mode == 0 && special {
-            return if raw.number == BAD_BLOCKS {
-                self.blocks(raw, subject, remark).map(|_| ())
-            } else {
-                Ok(())
-            };
+            if raw.number == BAD_BLOCKS {
+                self.blocks(raw, subject, remark)?;
+            }
+            return Ok(false);
         }
         if !raw.is_sound(volume.layout.seed) {
             self.once(Fault::Checksum, subject, "its checksum is wrong", remark)?;
         }
         if raw.inode.i_mode == 0 || raw.inode.i_links_count == 0 {
-            return self.once(Fault::Bitmap, subject, "it is marked as used, and is deleted", remark);
+            self.once(Fault::Bitmap, subject, "it is marked as used, and is deleted", remark)?;
+            return Ok(false);
         }
         self.told(volume.content(raw), subject, remark)?;
         self.told(volume.xattrs(raw), subject, remark)?;
@@ -114,11 +140,7 @@ impl Pass<'_> {
             let what = format!("it tells {told} bytes of blocks, and has {}", count * volume.layout.block);
             self.once(Fault::Count, subject, what, remark)?;
         }
-        if raw.is_directory() && own {
-            self.spend(raw.size(volume).div_ceil(volume.layout.block))?;
-            self.directory(raw, subject, remark)?;
-        }
-        Ok(())
+        Ok(raw.is_directory() && own)
     }
 
     /// Claims blocks for an owner and reports those that have one already. Returns whether none had one.
@@ -253,14 +275,18 @@ impl Pass<'_> {
         if number != ROOT && number < volume.layout.superblock.s_first_ino.max(FIRST - 1) {
             return Some(format!("inode {number} is reserved"));
         }
-        let raw = match volume.raw(number) {
-            Ok(raw) => raw,
-            Err(error) => return Some(error.what().to_owned()),
+        let seen = match self.seen_of(number) {
+            Some(seen) => seen,
+            None => match volume.raw(number) {
+                Ok(raw) if self.is_marked(number) => Seen::of(&raw),
+                Ok(_) => Seen::default(),
+                Err(error) => return Some(error.what().to_owned()),
+            },
         };
-        if raw.inode.i_mode == 0 || raw.inode.i_links_count == 0 || !self.is_marked(number) {
+        if seen.links == 0 || !seen.read {
             return Some(format!("inode {number} is not in use"));
         }
-        let expected = file_type(raw.inode.i_mode);
+        let expected = seen.kind;
         (kind != 0 && kind != expected)
             .then(|| format!("its entry says file type {kind}, and inode {number} is of type {expected}"))
     }
@@ -281,40 +307,25 @@ impl Pass<'_> {
 
     /// Compares the number of names of each inode with its link count.
     pub(super) fn links(&mut self, remark: Say<'_>) -> Result<()> {
-        let layout = &self.volume.layout;
-        let each = u64::from(layout.inodes_per_group);
-        for number in self.inodes.start / each..self.inodes.end.div_ceil(each) {
-            let Ok(group) = self.volume.group(number) else { continue };
-            if self.has_flag(&group, GROUP_INODE_UNINIT) {
+        let superblock = &self.volume.layout.superblock;
+        for (number, (seen, found)) in (self.inodes.start + 1..).zip(self.seen.iter().zip(&self.names)) {
+            let Ok(inode) = u32::try_from(number) else { break };
+            let nameless = inode != ROOT && inode < superblock.s_first_ino.max(FIRST - 1)
+                || inode == superblock.s_orphan_file_inum
+                || inode == superblock.s_prj_quota_inum
+                || seen.value;
+            let told = u32::from(seen.links);
+            // If the links of a directory do not fit in the field, they are not counted.
+            let uncounted = told == 1
+                && seen.kind == file_type(MODE_DIRECTORY)
+                && self.volume.layout.ro_compatible(ro_compat::DIR_NLINK)
+                && *found > 1;
+            if !seen.read || nameless || told == 0 || told == *found || uncounted {
                 continue;
             }
-            let Ok(bitmap) = self.volume.block(group.inode_bitmap) else { continue };
-            for within in super::set_bits(&bitmap, layout.inodes_per_group) {
-                let inode = u32::try_from(number * each + 1).unwrap_or(u32::MAX).saturating_add(within);
-                let Some(found) = self.named(inode) else { continue };
-                let Ok(raw) = self.volume.raw_in(&group, inode) else { continue };
-                self.link(&raw, found, remark)?;
-            }
+            let what = format!("it tells {told} names, and has {found}");
+            remark(Remark::new(Fault::Count, format!("inode {inode}"), what))?;
         }
         Ok(())
-    }
-
-    fn link(&self, raw: &Raw, found: u32, remark: Say<'_>) -> Result<()> {
-        let superblock = &self.volume.layout.superblock;
-        let nameless = raw.number != ROOT && raw.number < superblock.s_first_ino.max(FIRST - 1)
-            || raw.number == superblock.s_orphan_file_inum
-            || raw.number == superblock.s_prj_quota_inum
-            || raw.has(FLAG_EA_INODE);
-        let told = u32::from(raw.inode.i_links_count);
-        // If the links of a directory do not fit in the field, they are not counted.
-        let uncounted = told == 1
-            && raw.is_directory()
-            && self.volume.layout.ro_compatible(ro_compat::DIR_NLINK)
-            && found > 1;
-        if nameless || raw.inode.i_mode == 0 || told == 0 || told == found || uncounted {
-            return Ok(());
-        }
-        let what = format!("it tells {told} names, and has {found}");
-        remark(Remark::new(Fault::Count, format!("inode {}", raw.number), what))
     }
 }

@@ -1,7 +1,7 @@
 //! Checks an ext filesystem.
 //!
 //! 1. `superblock`, `copies`: the superblock, its copies and those of the descriptors, the journal's superblock.
-//! 2. `inodes`, `index`: every inode in use, with its blocks, attributes and names.
+//! 2. `inodes`, `index`: every inode in use, with its blocks and attributes, and then the names of every directory.
 //! 3. `groups`: bitmaps, counts and checksums of groups, compared with what was found.
 //!
 //! Blocks in use are kept as bits, and the number of names of an inode as a number. To limit memory for
@@ -18,18 +18,39 @@ mod superblock;
 use std::ops::Range;
 
 use super::Ext4;
+use super::inode::{FLAG_EA_INODE, Raw};
 use crate::error::{Kind, Result};
 use crate::filesystem::bits::Bits;
 use crate::filesystem::device::damaged;
+use crate::filesystem::mode::file_type;
 use crate::filesystem::volume::{Fault, Remark};
 use crate::units::{index, usize_of};
 
 /// Clusters in a pass: 16 MiB for those in use, and the same for those of metadata.
 const BLOCKS: u64 = 1 << 27;
-/// Inodes in a pass: 16 MiB for the number of names of each.
+/// Inodes in a pass: 16 MiB for the number of names of each, and 24 MiB for what each says of itself.
 const INODES: u64 = 1 << 22;
 
 type Say<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
+
+/// What an inode in use says of itself, for those who look at its names.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    links: u16,
+    /// The file type, as entries of directories have it.
+    kind: u8,
+    /// Whether it was read, and whether it is the value of an attribute.
+    read: bool,
+    value: bool,
+}
+
+impl Seen {
+    /// One without a mode has no names.
+    fn of(raw: &Raw) -> Self {
+        let links = if raw.inode.i_mode == 0 { 0 } else { raw.inode.i_links_count };
+        Self { links, kind: file_type(raw.inode.i_mode), read: true, value: raw.has(FLAG_EA_INODE) }
+    }
+}
 
 /// The results of one pass.
 pub(super) struct Pass<'a> {
@@ -40,9 +61,10 @@ pub(super) struct Pass<'a> {
     clusters: Range<u64>,
     used: Bits,
     metadata: Bits,
-    /// The inodes that it covers, and the number of names of each.
+    /// The inodes that it covers, the number of names of each, and what each says of itself.
     inodes: Range<u64>,
     names: Vec<u32>,
+    seen: Vec<Seen>,
     /// How many more blocks files and directories may have, and whether they have too many.
     left: u64,
     exhausted: bool,
@@ -65,6 +87,7 @@ pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
         metadata: Bits::new(clusters.min(BLOCKS)),
         inodes: 0..0,
         names: vec![0; usize_of(inodes.min(INODES))],
+        seen: vec![Seen::default(); usize_of(inodes.min(INODES))],
         left: 0,
         exhausted: false,
         sums: groups::Sums::default(),
@@ -76,6 +99,7 @@ pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
         pass.used.clear();
         pass.metadata.clear();
         pass.names.fill(0);
+        pass.seen.fill(Seen::default());
         pass.left = layout.blocks.saturating_mul(2);
         pass.metadata(remark)?;
         if let Err(error) = pass.inodes(remark) {
@@ -154,10 +178,15 @@ impl Pass<'_> {
         }
     }
 
-    /// The number of names of an inode, if this pass covers it.
-    fn named(&self, inode: u32) -> Option<u32> {
+    /// Where an inode is among those that this pass covers.
+    fn covered(&self, inode: u32) -> Option<usize> {
         let number = u64::from(inode).checked_sub(1).filter(|number| self.inodes.contains(number))?;
-        self.names.get(usize_of(number - self.inodes.start)).copied()
+        Some(usize_of(number - self.inodes.start))
+    }
+
+    /// What an inode in use says of itself, if this pass has read it.
+    fn seen_of(&self, inode: u32) -> Option<Seen> {
+        self.seen.get(self.covered(inode)?).copied().filter(|seen| seen.read)
     }
 }
 

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::support;
-use crate::support::judges;
-use crate::support::program::diskwright;
-use crate::support::tools::must;
+use crate::program::diskwright;
+use crate::tools::{build_folder, must};
+use crate::{judges, nix as of_nix};
 
 /// What the systems are made of.
 const PACKAGES: [&str; 30] = [
@@ -45,19 +44,20 @@ const PACKAGES: [&str; 30] = [
 
 /// The folder of Debian's GRUB (packages grub-pc-bin and grub-efi-amd64-bin) with its program (grub-common).
 /// A system's own GRUB only runs if its store is the host's, as in the test in the sandbox.
-pub(crate) fn grub() -> &'static str {
+pub fn grub() -> &'static str {
     for platform in ["i386-pc/boot.img", "x86_64-efi/moddep.lst"] {
         judges::file(&format!("/usr/lib/grub/{platform}"));
     }
     text(judges::file("/usr/lib/grub"))
 }
 
-pub(crate) fn grub_mkimage() -> &'static str {
+/// GRUB's program that makes its core.
+pub fn grub_mkimage() -> &'static str {
     text(judges::find("grub-mkimage"))
 }
 
 /// systemd-boot as Debian has it, and its option.
-pub(crate) fn systemd_boot() -> [&'static str; 2] {
+pub fn systemd_boot() -> [&'static str; 2] {
     ["--systemd-boot", text(judges::file("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"))]
 }
 
@@ -68,46 +68,46 @@ fn text(path: PathBuf) -> &'static str {
 
 /// A folder that later runs use again: packages and Nix's builds of them do not change.
 fn cache(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nixos").join(name);
+    let folder = build_folder().join("tmp/nixos").join(name);
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
 /// The folder below which the systems' `/nix/store` lies.
-pub(crate) fn store_root() -> PathBuf {
+pub fn store_root() -> PathBuf {
     cache("root")
 }
 
 /// A command of Nix on the store of the systems.
-pub(crate) fn nix(name: &str) -> Command {
+pub fn nix(name: &str) -> Command {
     nix_at(name, &store_root())
 }
 
 /// A command of Nix on the store below `root`.
-pub(crate) fn nix_at(name: &str, root: &Path) -> Command {
-    support::nix::nix(name, root, &cache("home"))
+pub fn nix_at(name: &str, root: &Path) -> Command {
+    of_nix::nix(name, root, &cache("home"))
 }
 
 /// The results of Nix builds.
 #[derive(Debug)]
-pub(crate) struct Systems {
+pub struct Systems {
     /// The system that boots, with a specialisation.
-    pub(crate) system: String,
+    pub system: String,
     /// An earlier one.
-    pub(crate) earlier: String,
+    pub earlier: String,
     /// A channel.
-    pub(crate) channel: String,
+    pub channel: String,
 }
 
 /// The expression and its arguments, for `nix-build`.
-pub(crate) fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &[(&str, &str)]) -> PathBuf {
+pub fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &[(&str, &str)]) -> PathBuf {
     let debs = cache("debs");
-    support::nix::packages(&debs, &PACKAGES);
+    of_nix::packages(&debs, &PACKAGES);
     let tools = cache("tools");
     if !tools.join("busybox").exists() {
-        support::nix::keep(&judges::binary("busybox").0, &tools.join("busybox"));
+        of_nix::keep(&judges::binary("busybox").0, &tools.join("busybox"));
     }
-    let expression = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/tests/system.nix");
+    let expression = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nix/tests/system.nix");
     let mut build = nix("nix-build");
     build.arg(expression).args(["-A", attribute]).current_dir(cache("roots"));
     match link {
@@ -126,7 +126,7 @@ pub(crate) fn build(attribute: &str, link: &str, more: &[(&str, &Path)], text: &
 
 /// The systems; Nix builds them if they do not exist yet. Tests of one run build once; those of other
 /// processes wait for Nix's own locks.
-pub(crate) fn systems() -> &'static Systems {
+pub fn systems() -> &'static Systems {
     static SYSTEMS: OnceLock<Systems> = OnceLock::new();
     SYSTEMS.get_or_init(|| {
         let all = build("all", "all", &[], &[]);
@@ -139,12 +139,12 @@ pub(crate) fn systems() -> &'static Systems {
 }
 
 /// Where a path of the store lies on this host.
-pub(crate) fn host(path: &str) -> PathBuf {
+pub fn host(path: &str) -> PathBuf {
     store_root().join(path.trim_start_matches('/'))
 }
 
 /// The output of `nix-store --dump-db` for everything that `roots` need, in a file of `folder`.
-pub(crate) fn registration(folder: &Path, roots: &[&str]) -> PathBuf {
+pub fn registration(folder: &Path, roots: &[&str]) -> PathBuf {
     let list = must(nix("nix-store").arg("-qR").args(roots)).text();
     let dump = must(nix("nix-store").arg("--dump-db").args(list.lines())).out;
     let file = folder.join("registration");
@@ -153,11 +153,11 @@ pub(crate) fn registration(folder: &Path, roots: &[&str]) -> PathBuf {
 }
 
 /// All layouts.
-pub(crate) const LAYOUTS: [&str; 7] =
+pub const LAYOUTS: [&str; 7] =
     ["legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "none"];
 
 /// `diskwright nixos` for the main system and the earlier one; the size of the disk is the caller's.
-pub(crate) fn nixos(closure: &Path, layout: &str, out: &Path) -> Command {
+pub fn nixos(closure: &Path, layout: &str, out: &Path) -> Command {
     let mut command = bare(closure, layout, out);
     if ["legacy", "legacy+boot", "legacy+gpt", "hybrid"].contains(&layout) {
         command.args(["--grub", grub(), "--grub-mkimage", grub_mkimage()]);
@@ -166,7 +166,7 @@ pub(crate) fn nixos(closure: &Path, layout: &str, out: &Path) -> Command {
 }
 
 /// The same without a boot loader of its own.
-pub(crate) fn bare(closure: &Path, layout: &str, out: &Path) -> Command {
+pub fn bare(closure: &Path, layout: &str, out: &Path) -> Command {
     let systems = systems();
     let mut command = diskwright();
     command.args(["nixos", "--system", &systems.system, "--generations", &systems.earlier]);
@@ -176,7 +176,7 @@ pub(crate) fn bare(closure: &Path, layout: &str, out: &Path) -> Command {
 }
 
 /// A small disk for the kernels and initrds of all generations: they share one of each, 20 MiB together.
-pub(crate) fn small(layout: &str) -> &'static [&'static str] {
+pub fn small(layout: &str) -> &'static [&'static str] {
     match layout {
         "efixbootldr" => &["--additional-space", "48MiB", "--boot-size", "160MiB"],
         "legacy+boot" | "efi" | "hybrid" => &["--additional-space", "48MiB", "--boot-size", "64MiB"],

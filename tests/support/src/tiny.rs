@@ -5,15 +5,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use diskwright::nix::nar::hash_host;
-use diskwright::progress::Progress;
-
-use crate::support::program::diskwright;
-use crate::support::tools::scratch;
+use crate::nar;
+use crate::program::diskwright;
+use crate::tools::scratch;
 
 /// A store and what Nix would know about it.
 #[derive(Debug)]
-pub(crate) struct Tiny {
+pub struct Tiny {
     folder: tempfile::TempDir,
     /// Each store path with its references.
     members: Vec<(String, Vec<String>)>,
@@ -21,14 +19,20 @@ pub(crate) struct Tiny {
     initrd: String,
 }
 
+impl Default for Tiny {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Tiny {
     /// A store with a kernel and an initrd, which nothing boots.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::with("a kernel".as_bytes(), "an initrd".as_bytes())
     }
 
     /// A store with this kernel and this initrd.
-    pub(crate) fn with(kernel: &[u8], initrd: &[u8]) -> Self {
+    pub fn with(kernel: &[u8], initrd: &[u8]) -> Self {
         let folder = scratch();
         let mut tiny = Self { folder, members: Vec::new(), kernel: String::new(), initrd: String::new() };
         tiny.kernel = tiny.object("linux-6.1", &[], |place| {
@@ -43,28 +47,28 @@ impl Tiny {
     }
 
     /// Makes the kernel and the initrd such as boot. It is for before the systems are made.
-    pub(crate) fn boots(&self, kernel: &Path, initrd: &[u8]) {
+    pub fn boots(&self, kernel: &Path, initrd: &[u8]) {
         std::fs::copy(kernel, self.host(&self.kernel).join("bzImage")).unwrap();
         std::fs::write(self.host(&self.initrd).join("initrd"), initrd).unwrap();
     }
 
     /// A folder for other files of a test.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Where the store's root lies.
-    pub(crate) fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
     /// Where a store path lies on this host.
-    pub(crate) fn host(&self, path: &str) -> PathBuf {
+    pub fn host(&self, path: &str) -> PathBuf {
         self.root().join(path.trim_start_matches('/'))
     }
 
     /// Adds a store path called `name`, which `make` makes, with references to others and never to itself.
-    pub(crate) fn object(&mut self, name: &str, references: &[&str], make: impl FnOnce(&Path)) -> String {
+    pub fn object(&mut self, name: &str, references: &[&str], make: impl FnOnce(&Path)) -> String {
         // Digits are digits of Nix's base 32, too.
         let path = format!("/nix/store/{:0>32}-{name}", self.members.len());
         let place = self.host(&path);
@@ -75,18 +79,18 @@ impl Tiny {
     }
 
     /// Adds a reference from one store path to another.
-    pub(crate) fn refer(&mut self, from: &str, to: &str) {
+    pub fn refer(&mut self, from: &str, to: &str) {
         let member = self.members.iter_mut().find(|(path, _)| path == from).unwrap();
         member.1.push(to.to_owned());
     }
 
     /// Adds a system without boot.json.
-    pub(crate) fn system(&mut self, version: &str) -> String {
+    pub fn system(&mut self, version: &str) -> String {
         self.system_with(version, |_| {})
     }
 
     /// The same, with `more` in its toplevel.
-    pub(crate) fn system_with(&mut self, version: &str, more: impl FnOnce(&Path)) -> String {
+    pub fn system_with(&mut self, version: &str, more: impl FnOnce(&Path)) -> String {
         let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
         // A store path's name has fewer characters than a version may.
         let plain: String =
@@ -108,33 +112,32 @@ impl Tiny {
     }
 
     /// The output that `nix-store --dump-db` would give for the whole store.
-    pub(crate) fn registration(&self) -> String {
+    pub fn registration(&self) -> String {
         let mut text = String::new();
         for (path, references) in &self.members {
-            let digested = hash_host(&self.host(path), 1, &Progress::default()).unwrap();
-            let hash = digested.hash.to_string();
-            text += &format!("{path}\n{}\n{}\n\n{}\n", &hash[7..], digested.size, references.len());
+            let (hash, size) = nar::hashed(&self.host(path));
+            text += &format!("{path}\n{hash}\n{size}\n\n{}\n", references.len());
             text.extend(references.iter().map(|reference| format!("{reference}\n")));
         }
         text
     }
 
     /// `diskwright nixos` for one of the systems, with the whole store as its closure and 4 MiB left.
-    pub(crate) fn nixos(&self, system: &str, layout: &str, out: &Path) -> Command {
+    pub fn nixos(&self, system: &str, layout: &str, out: &Path) -> Command {
         let mut command = self.bare(system, layout, out);
         command.args(["--additional-space", "4MiB"]);
         command
     }
 
     /// The same without a size.
-    pub(crate) fn bare(&self, system: &str, layout: &str, out: &Path) -> Command {
+    pub fn bare(&self, system: &str, layout: &str, out: &Path) -> Command {
         let closure = self.path().join("registration");
         std::fs::write(&closure, self.registration()).unwrap();
         self.with_closure(system, layout, out, &closure)
     }
 
     /// The same with another closure.
-    pub(crate) fn with_closure(&self, system: &str, layout: &str, out: &Path, closure: &Path) -> Command {
+    pub fn with_closure(&self, system: &str, layout: &str, out: &Path, closure: &Path) -> Command {
         let mut command = diskwright();
         command.args(["nixos", "--system", system, "--layout", layout, "--jobs", "2"]);
         command.arg("--store-root").arg(self.root()).arg("--closure").arg(closure).arg("-o").arg(out);

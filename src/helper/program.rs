@@ -1,23 +1,23 @@
 //! Programs that a machine needs: which, and where they are.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::environment::Environment;
-use super::machine::Accel;
+use super::Accel;
 use crate::error::{Error, Kind, Result};
 use crate::table::Architecture;
 
 /// What QEMU has to be told about a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Processor {
+pub(crate) struct Processor {
     /// What its programs are called by: `qemu-system-NAME`.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// The machine, if QEMU has no default for it, with its options.
-    pub(super) machine: Option<&'static str>,
+    pub(crate) machine: Option<&'static str>,
     /// The device of its first serial port in Linux.
-    pub(super) console: &'static str,
+    pub(crate) console: &'static str,
     /// The device that is a TPM in it, if QEMU has one.
-    pub(super) tpm: Option<&'static str>,
+    pub(crate) tpm: Option<&'static str>,
     /// What this host is called where it has this processor ([`std::env::consts::ARCH`]).
     host: &'static str,
 }
@@ -61,7 +61,7 @@ impl Processor {
     ///
     /// # Errors
     /// [`Kind::Usage`] for one that no machine here has.
-    pub(super) fn of(architecture: Option<Architecture>) -> Result<Self> {
+    pub(crate) fn of(architecture: Option<Architecture>) -> Result<Self> {
         let found = match architecture {
             Some(architecture) => {
                 let name = architecture.to_string();
@@ -82,7 +82,7 @@ impl Processor {
     ///
     /// # Errors
     /// [`Kind::Usage`] where KVM was asked for and is not there.
-    pub(super) fn accel(&self, wanted: Accel) -> Result<(&'static str, String)> {
+    pub(crate) fn accel(&self, wanted: Accel) -> Result<(&'static str, String)> {
         if wanted == Accel::Tcg {
             return Ok(("tcg", "TCG, as asked".to_owned()));
         }
@@ -109,8 +109,8 @@ impl Processor {
     }
 }
 
-/// The program `name`: a path, or a name that is looked up in PATH.
-pub(super) fn find(name: &Path, environment: &Environment) -> Option<PathBuf> {
+/// The program `name`: a path, or a name that is looked up in `folders`, the value of PATH.
+pub(crate) fn find(name: &Path, folders: Option<&OsStr>) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let runs = |path: &PathBuf| {
         path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
@@ -118,17 +118,16 @@ pub(super) fn find(name: &Path, environment: &Environment) -> Option<PathBuf> {
     if name.components().count() > 1 {
         return Some(name.to_owned()).filter(runs);
     }
-    let folders = environment.get("PATH")?;
-    std::env::split_paths(folders).map(|folder| folder.join(name)).find(runs)
+    std::env::split_paths(folders?).map(|folder| folder.join(name)).find(runs)
 }
 
 /// QEMU for a processor.
 ///
 /// # Errors
 /// [`Kind::Source`] where it is not there, with the package that has it.
-pub(super) fn qemu(own: Option<&str>, processor: &Processor, environment: &Environment) -> Result<PathBuf> {
+pub(crate) fn qemu(own: Option<&str>, processor: &Processor, folders: Option<&OsStr>) -> Result<PathBuf> {
     let name = own.map_or_else(|| format!("qemu-system-{}", processor.name), str::to_owned);
-    find(Path::new(&name), environment).ok_or_else(|| {
+    find(Path::new(&name), folders).ok_or_else(|| {
         Error::new(Kind::Source, "there is no QEMU to run the machine")
             .at(&name)
             .about("qemu")
@@ -152,18 +151,18 @@ mod tests {
     #[test]
     fn a_program_is_found_as_a_shell_finds_it() {
         let folder = tempfile::tempdir().unwrap();
-        let environment: Environment = [("PATH".into(), folder.path().into())].into_iter().collect();
+        let folders = Some(folder.path().as_os_str());
         let processor = Processor::of(None).unwrap();
-        let error = qemu(Some("no-such-qemu"), &processor, &environment).unwrap_err().to_string();
+        let error = qemu(Some("no-such-qemu"), &processor, folders).unwrap_err().to_string();
         assert!(
             error.contains("no-such-qemu") && error.contains("qemu-system-x86 (arm, misc) of Debian"),
             "{error}"
         );
-        assert!(qemu(Some("/bin/sh"), &processor, &environment).is_ok());
+        assert!(qemu(Some("/bin/sh"), &processor, folders).is_ok());
         let own = folder.path().join("own");
         std::fs::write(&own, "").unwrap();
-        assert_eq!(find(Path::new("own"), &environment), None);
+        assert_eq!(find(Path::new("own"), folders), None);
         std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        assert_eq!(find(Path::new("own"), &environment), Some(own));
+        assert_eq!(find(Path::new("own"), folders), Some(own));
     }
 }

@@ -1,5 +1,7 @@
-//! Whether an EROFS is in order: every inode that can be reached, its attributes, its names and the map of its data.
-//! Compressed pieces are not read, as the data of other files is not.
+//! Whether an EROFS is in order: every inode that can be reached, its attributes, its names, the map of its data, and what is
+//! compressed. Plain data have no checksum, and are not read.
+
+mod data;
 
 use std::collections::BTreeMap;
 
@@ -7,11 +9,12 @@ use super::Erofs;
 use super::directory::Name;
 use super::inode::Raw;
 use crate::error::{Error, Kind, Result};
-use crate::filesystem::erofs::format::Layout;
-use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, file_type};
+use crate::filesystem::erofs::format::{Layout, incompat};
+use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, file_type};
 use crate::filesystem::volume::{Fault, Remark};
 use crate::text::printable;
 use crate::units::u64_of;
+use data::Data;
 
 /// The most inodes that are counted, and names of one directory: their numbers are kept, some 48 MiB.
 const MOST: usize = 1 << 20;
@@ -29,24 +32,39 @@ struct Open {
 
 /// Gives `remark` whatever is not in order.
 pub(super) fn check(volume: &Erofs, remark: Say<'_>) -> Result<()> {
+    let blocks = u64::from(volume.superblock.blocks).saturating_mul(volume.block);
+    if blocks > volume.device.length() {
+        let what = format!("it has {blocks} bytes, and {} are there: it is cut off", volume.device.length());
+        remark(Remark::new(Fault::Count, "superblock", what))?;
+    }
     let root = volume.root_nid();
     let open = vec![Open { nid: root, parent: root }];
     let left = LEAST + 8 * volume.device.length();
-    let mut walk = Walk { volume, names: BTreeMap::new(), open, left };
+    let mut walk = Walk { volume, names: BTreeMap::new(), open, left, data: Data::new(volume) };
     walk.names.insert(root, 0);
     while let Some(open) = walk.open.pop() {
-        if let Err(error) = walk.inode(&open, remark) {
-            if error.kind() != Kind::Format {
-                return Err(error);
-            }
-            remark(Remark::of(format!("inode {}", open.nid), &error))?;
-        }
-        if walk.names.len() > MOST || walk.left == 0 {
+        let looked = walk.inode(&open, remark);
+        told(looked, open.nid, remark)?;
+        if walk.names.len() > MOST || walk.left == 0 || walk.data.is_full() {
             let what = "there is more in it than is looked at";
             return remark(Remark::new(Fault::Unjudged, "filesystem", what));
         }
     }
-    walk.links(remark)
+    if volume.superblock.feature_incompat & incompat::FRAGMENTS != 0 && volume.superblock.packed_nid != 0 {
+        let nid = volume.superblock.packed_nid;
+        let packed = volume.inode(nid).and_then(|raw| walk.data.inode(&raw, remark));
+        told(packed, nid, remark)?;
+    }
+    walk.links(remark)?;
+    walk.data.end(remark)
+}
+
+/// Turns damage of an inode into a remark.
+fn told(result: Result<()>, nid: u64, remark: Say<'_>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == Kind::Format => remark(Remark::of(format!("inode {nid}"), &error)),
+        result => result,
+    }
 }
 
 struct Walk<'a> {
@@ -56,6 +74,7 @@ struct Walk<'a> {
     open: Vec<Open>,
     /// How many bytes of directories and maps are still looked at. Those of a sound image do not overlap.
     left: u64,
+    data: Data<'a>,
 }
 
 impl Walk<'_> {
@@ -63,9 +82,16 @@ impl Walk<'_> {
         let raw = self.volume.inode(open.nid)?;
         self.volume.meta(&raw)?;
         self.volume.content(&raw)?;
+        if let Some(name) = self.volume.hidden(&raw)? {
+            let what = format!("its filter of attributes hides {}", printable(&name));
+            remark(Remark::new(Fault::Structure, format!("inode {}", raw.nid), what))?;
+        }
         self.left = self.left.saturating_sub(self.effort(&raw));
         if self.left == 0 {
             return Ok(());
+        }
+        if matches!(raw.kind(), MODE_DIRECTORY | MODE_FILE | MODE_SYMLINK) {
+            self.data.inode(&raw, remark)?;
         }
         match raw.kind() {
             MODE_DIRECTORY => self.directory(&raw, open.parent, remark),
@@ -145,6 +171,10 @@ impl Walk<'_> {
 
 /// Compares where `.` or `..` leads with the inode that it should lead to.
 fn dot(entry: &Name<'_>, expected: u64, subject: &str, remark: Say<'_>) -> Result<()> {
+    if entry.file_type != file_type(MODE_DIRECTORY) {
+        let what = format!("{} has file type {}", printable(entry.name), entry.file_type);
+        remark(Remark::new(Fault::Structure, subject, what))?;
+    }
     if entry.nid == expected {
         return Ok(());
     }

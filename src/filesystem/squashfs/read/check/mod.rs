@@ -1,18 +1,21 @@
 //! Looking whether everything is in order: what kernels check of the tables, every inode that can be reached, and every
 //! block of data, whose compressor tells most of what is damaged.
 
+mod tables;
+
 use std::collections::{HashMap, HashSet};
 
-use super::super::format::{DirectoryIndex, LONGEST_NAME, MODE, Type, flag};
 use super::data::Stored;
 use super::directory::Go;
 use super::inode::{Blocks, Body, Names, Raw};
 use super::metadata::Stream;
 use super::{Squashfs, shown};
 use crate::error::Result;
+use crate::filesystem::squashfs::format::{DirectoryIndex, LONGEST_NAME, MODE, Type, flag};
 use crate::filesystem::volume::{Fault, Remark};
 use crate::text::printable;
 use crate::units::{u64_of, usize_of};
+use tables::{Owner, Ranges};
 
 type Tell<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
 
@@ -45,6 +48,8 @@ struct Check<'a> {
     /// Data that was looked at: where a file begins and how long it is; fragments by number.
     files: HashSet<(u64, u64)>,
     fragments: HashSet<u32>,
+    /// Where all of it is.
+    ranges: Ranges,
     /// Bytes of names, and of stored data, that may yet be looked at: no two directories or files of a sound image have
     /// the same.
     names: u64,
@@ -73,6 +78,7 @@ pub(super) fn run(volume: &Squashfs, tell: Tell<'_>) -> Result<()> {
         waiting: vec![root],
         files: HashSet::new(),
         fragments: HashSet::new(),
+        ranges: Ranges::default(),
         names,
         data: volume.inodes.start,
     };
@@ -86,7 +92,8 @@ pub(super) fn run(volume: &Squashfs, tell: Tell<'_>) -> Result<()> {
             ));
         }
     }
-    check.counts(tell)
+    check.counts(tell)?;
+    check.rest(tell)
 }
 
 /// What kernels check before they mount (linux/fs/squashfs/super.c, id.c, export.c, xattr_id.c): each index ends where the
@@ -177,7 +184,7 @@ impl Check<'_> {
         let number = raw.head.inode_number;
         match raw.body {
             Body::Directory(names) => self.directory(names, (raw.nlink, number), expected, tell),
-            Body::File(blocks) => self.file(blocks, &subject, tell),
+            Body::File(blocks) => self.file(blocks, (number, &subject), tell),
             _ => Ok(()),
         }
     }
@@ -300,14 +307,14 @@ impl Check<'_> {
     }
 
     /// Decompresses what was not looked at yet.
-    fn file(&mut self, blocks: Blocks<'_>, subject: &str, tell: Tell<'_>) -> Result<()> {
+    fn file(&mut self, blocks: Blocks<'_>, (own, subject): (u32, &str), tell: Tell<'_>) -> Result<()> {
         if blocks.sparse > 0 && blocks.sparse >= blocks.size {
             let what = format!("{} of its {} bytes are said to be holes", blocks.sparse, blocks.size);
             tell(Remark::new(Fault::Count, subject, what))?;
         }
         let new = self.files.insert((blocks.start, blocks.size)) || blocks.count == 0;
         let (volume, size) = (self.volume, blocks.size);
-        let (data, fragments) = (&mut self.data, &mut self.fragments);
+        let (data, fragments, ranges) = (&mut self.data, &mut self.fragments, &mut self.ranges);
         let fragment = blocks.fragment.map(|(number, _)| number);
         let mut bytes = vec![0; usize_of(volume.block.min(size))];
         let looked = volume.blocks(blocks, &mut |_, stored| {
@@ -316,6 +323,8 @@ impl Check<'_> {
             if !fresh {
                 return outside(&stored, volume);
             }
+            let owner = fragment.filter(|_| !stored.whole).map_or(Owner::Inode(own), Owner::Fragment);
+            ranges.add(&stored, owner);
             *data = data.checked_sub(stored.stored()).ok_or_else(|| {
                 crate::filesystem::device::damaged(
                     "files have the same blocks in common, and are not the same",

@@ -1,0 +1,180 @@
+//! A disk that is written to a block device at once. Loop devices stand for disks; they need root.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::kernel;
+use crate::support::program::{diskwright, project};
+use crate::support::tools::{Said, command, must, run, scratch};
+
+/// A loop device over a file full of ones.
+struct Loop(String);
+
+impl Loop {
+    fn new(file: &Path, length: u64, arguments: &[&str]) -> Self {
+        let script = format!("head -c {length} /dev/zero | tr '\\0' '\\377' > \"$0\"");
+        must(command("sh").args(["-ec", &script]).arg(file));
+        let said = must(command("losetup").args(["--find", "--show"]).args(arguments).arg(file));
+        Self(said.text().trim().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = command("losetup").args(["--detach", &self.0]).output();
+    }
+}
+
+fn build(manifest: &Path, device: &str, arguments: &[&str]) -> Said {
+    run(diskwright().arg("build").arg(manifest).args(["-o", device]).args(arguments))
+}
+
+/// The manifest of a disk, and the disk as a file of `length`.
+fn disk(folder: &Path, length: u64) -> (PathBuf, Vec<u8>) {
+    let [manifest, _] = project(folder);
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let sized = folder.join("sized.toml");
+    std::fs::write(&sized, text.replace("[disk]", &format!("[disk]\nsize = {length}"))).unwrap();
+    let out = folder.join("file.img");
+    must(diskwright().arg("build").arg(&sized).arg("-o").arg(&out));
+    (manifest, std::fs::read(out).unwrap())
+}
+
+const LENGTH: u64 = 192 << 20;
+
+#[test]
+fn a_device_becomes_the_disk_and_nothing_of_its_past_is_left() {
+    kernel::need();
+    let folder = scratch();
+    let (manifest, _) = disk(folder.path(), LENGTH);
+    let seeded = std::fs::read_to_string(&manifest).unwrap();
+    assert!(seeded.contains("seed ="), "ids do not follow from the size");
+    let (_, expected) = disk(folder.path(), LENGTH);
+    let backing = folder.path().join("device");
+    let device = Loop::new(&backing, LENGTH, &[]);
+    // Without a given size the disk is as long as the device.
+    let said = build(&manifest, &device.0, &["--jobs", "3"]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    must(command("blockdev").args(["--flushbufs", &device.0]));
+    assert!(std::fs::read(&device.0).unwrap() == expected);
+    assert!(std::fs::read(&backing).unwrap() == expected);
+    let text = must(command("sgdisk").args(["-v", &device.0])).text();
+    assert!(text.contains("No problems found"), "{text}");
+    // What the disk does not use is discarded.
+    use std::os::unix::fs::MetadataExt;
+    let taken = std::fs::metadata(&backing).unwrap().blocks() * 512;
+    assert!(taken < LENGTH / 2, "{taken} bytes are in use");
+}
+
+#[test]
+fn a_device_that_cannot_discard_becomes_the_same_disk() {
+    kernel::need();
+    let folder = scratch();
+    let (manifest, expected) = disk(folder.path(), LENGTH);
+    let backing = folder.path().join("device");
+    let device = Loop::new(&backing, LENGTH, &[]);
+    // The kernel then refuses every fallocate of the device.
+    let build = diskwright();
+    let mut strace = command("strace");
+    strace.args(["-f", "-e", "inject=fallocate:error=EOPNOTSUPP", "-o"]).arg(folder.path().join("log"));
+    strace.arg(build.get_program()).args(build.get_args());
+    must(strace.arg("build").arg(&manifest).args(["-o", &device.0]));
+    must(command("blockdev").args(["--flushbufs", &device.0]));
+    assert!(std::fs::read(&backing).unwrap() == expected);
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("fallocate"), "the calls were refused");
+}
+
+#[test]
+fn a_device_in_use_or_too_short_is_left_alone() {
+    kernel::need();
+    let folder = scratch();
+    let (manifest, _) = disk(folder.path(), LENGTH);
+    let backing = folder.path().join("device");
+    let device = Loop::new(&backing, LENGTH, &["--partscan"]);
+    // A mounted device.
+    must(command("mke2fs").args(["-q", "-F", "-t", "ext4", &device.0]));
+    let place = folder.path().join("mounted");
+    std::fs::create_dir(&place).unwrap();
+    must(command("mount").arg(&device.0).arg(&place));
+    let before = std::fs::read(&backing).unwrap();
+    let said = build(&manifest, &device.0, &[]);
+    must(command("umount").arg(&place));
+    assert!(said.code == 1 && said.error().contains("the device is in use"), "{}", said.error());
+    assert!(said.error().contains("unmount"), "{}", said.error());
+    // A device with a mounted partition.
+    must(command("sgdisk").args(["-Z", &device.0]));
+    must(command("sgdisk").args(["-n", "1:2048:40000", &device.0]));
+    must(command("partx").args(["--update", &device.0]));
+    let part = format!("{}p1", device.0);
+    must(command("mke2fs").args(["-q", "-F", "-t", "ext4", &part]));
+    must(command("mount").arg(&part).arg(&place));
+    let said = build(&manifest, &device.0, &[]);
+    must(command("umount").arg(&place));
+    assert!(said.code == 1 && said.error().contains("the device is in use"), "{}", said.error());
+    // The partition by itself may be written: a filesystem, without a table.
+    must(
+        diskwright()
+            .args(["mkfs", "ext4"])
+            .arg(folder.path().join("tree"))
+            .args(["--size", "16MiB", "-o", &part]),
+    );
+    must(command("e2fsck").args(["-fn", &part]));
+    // One that is too short, and other formats.
+    let now = std::fs::read(&backing).unwrap();
+    let large = folder.path().join("large.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&large, text.replace("[disk]", "[disk]\nsize = \"1GiB\"")).unwrap();
+    for (manifest, arguments, words) in [
+        (&large, &[][..], &["the device is shorter than the disk", "1GiB"][..]),
+        (&manifest, &["--format", "qcow2"], &["a device holds only a raw disk"]),
+        (&manifest, &["--package", "zstd"], &["a device holds only a raw disk"]),
+        (&manifest, &["-o", "other.img"], &["a device does not appear together"]),
+        (&manifest, &["--sha256"], &["a device does not appear together"]),
+    ] {
+        let said = build(manifest, &device.0, arguments);
+        assert_ne!(said.code, 0, "{arguments:?}");
+        for word in words {
+            assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+        }
+    }
+    assert!(std::fs::read(&backing).unwrap() == now && now != before);
+}
+
+#[test]
+fn sectors_of_the_device_are_those_of_the_disk() {
+    kernel::need();
+    let folder = scratch();
+    let (manifest, _) = disk(folder.path(), LENGTH);
+    let device = Loop::new(&folder.path().join("device"), LENGTH, &["--sector-size", "4096"]);
+    let said = build(&manifest, &device.0, &[]);
+    assert!(said.code == 2 && said.error().contains("sectors of another size"), "{}", said.error());
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let large = folder.path().join("large.toml");
+    std::fs::write(&large, text.replace("[disk]", "[disk]\nsector_size = 4096")).unwrap();
+    let said = build(&large, &device.0, &[]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    let text = must(command("sgdisk").args(["-v", &device.0])).text();
+    assert!(text.contains("No problems found"), "{text}");
+}
+
+/// What fails in the middle leaves no disk that somebody could take for a whole one.
+#[test]
+fn half_a_disk_is_no_disk() {
+    kernel::need();
+    let folder = scratch();
+    let (manifest, _) = disk(folder.path(), LENGTH);
+    let backing = folder.path().join("device");
+    let device = Loop::new(&backing, LENGTH, &[]);
+    must(command("sgdisk").args(["-n", "1:2048:40000", &device.0]));
+    let build = diskwright();
+    let mut strace = command("strace");
+    strace.args(["-f", "-e", "inject=fsync:error=EIO", "-o", "/dev/null"]);
+    strace.arg(build.get_program()).args(build.get_args());
+    let said = run(strace.arg("build").arg(&manifest).args(["-o", &device.0]));
+    assert!(said.code == 1 && said.error().contains("first and last MiB are zero"), "{}", said.error());
+    must(command("blockdev").args(["--flushbufs", &device.0]));
+    let bytes = std::fs::read(&backing).unwrap();
+    let mib = 1 << 20;
+    assert!(bytes[..mib].iter().all(|byte| *byte == 0));
+    assert!(bytes[bytes.len() - mib..].iter().all(|byte| *byte == 0));
+}

@@ -1,0 +1,285 @@
+//! Several outputs of one build: made from one read, all or none, each the same as by itself.
+
+use std::path::Path;
+
+use crate::support::program::{diskwright, project};
+use crate::support::tools::{Said, command, digest, must, names_in, run, scratch};
+
+/// The manifest of a disk without outputs; its tree is made once.
+fn plain(folder: &Path) -> std::path::PathBuf {
+    let made = std::fs::read_to_string(folder.join("which")).ok();
+    let path = made.map_or_else(|| project(folder)[0].clone(), Into::into);
+    std::fs::write(folder.join("which"), path.to_str().unwrap()).unwrap();
+    path
+}
+
+/// The manifest of a disk, with more lines at its end.
+fn manifest(folder: &Path, more: &str) -> std::path::PathBuf {
+    let manifest = plain(folder);
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let path = folder.join("several.toml");
+    std::fs::write(&path, format!("{text}\n{more}")).unwrap();
+    path
+}
+
+/// `diskwright build` of a manifest in `folder`/out, where outputs without a folder go.
+fn build(folder: &Path, manifest: &Path, arguments: &[&str]) -> Said {
+    let out = folder.join("out");
+    std::fs::create_dir_all(&out).unwrap();
+    run(diskwright().current_dir(&out).arg("build").arg(manifest).args(arguments))
+}
+
+/// Every form but those that make the disk longer.
+const FORMS: [&str; 11] = [
+    "a.img",
+    "b.qcow2",
+    "c.vhd",
+    "d.vdi",
+    "e.vmdk",
+    "f.vhdx",
+    "g.raw.zst",
+    "h.raw.gz",
+    "i.raw.xz",
+    "j.simg",
+    "k.ova",
+];
+
+#[test]
+fn each_of_several_outputs_is_what_it_is_alone() {
+    let folder = scratch();
+    let plain = plain(folder.path());
+    let alone = folder.path().join("alone");
+    std::fs::create_dir(&alone).unwrap();
+    for name in FORMS {
+        must(diskwright().current_dir(&alone).arg("build").arg(&plain).args(["-o", name]));
+    }
+    let expected: Vec<String> = FORMS.iter().map(|name| digest(&alone.join(name))).collect();
+    // With a raw one among them, and without, when they are made from a file that has no name.
+    for first in [0, 1] {
+        let forms = &FORMS[first..];
+        let list: String = forms.iter().map(|name| format!("[[output]]\npath = \"{name}\"\n")).collect();
+        let several = manifest(folder.path(), &list);
+        let flags: Vec<&str> = forms.iter().flat_map(|name| ["-o", name]).collect();
+        for (manifest, arguments) in [(&several, &["--jobs", "3"][..]), (&plain, flags.as_slice())] {
+            let said = build(folder.path(), manifest, arguments);
+            assert_eq!(said.code, 0, "{}", said.error());
+            let out = folder.path().join("out");
+            assert_eq!(names_in(&out).len(), forms.len());
+            for (name, expected) in FORMS.iter().zip(&expected).skip(first) {
+                assert_eq!(&digest(&out.join(name)), expected, "{name} of {} outputs", forms.len());
+            }
+            std::fs::remove_dir_all(out).unwrap();
+        }
+    }
+}
+
+/// The bytes that are read from files below the sources of the manifest.
+fn read_bytes(folder: &Path, manifest: &Path, arguments: &[&str]) -> u64 {
+    let log = folder.join("log");
+    let out = folder.join("out");
+    std::fs::create_dir_all(&out).unwrap();
+    let build = diskwright();
+    let mut strace = command("strace");
+    strace.args(["-f", "-y", "-e", "trace=read,pread64,copy_file_range", "-o"]).arg(&log).current_dir(&out);
+    strace.arg(build.get_program()).args(build.get_args());
+    // A call that another one interrupts has its file in one line and its result in another.
+    must(strace.arg("build").arg(manifest).args(["--jobs", "1"]).args(arguments));
+    let source = format!("{}/tree/", folder.display());
+    let log = std::fs::read_to_string(&log).unwrap();
+    let reads = log.lines().filter(|line| line.contains(&source));
+    reads.filter_map(|line| line.rsplit_once("= ")?.1.trim().parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn sources_are_read_once_for_all_outputs() {
+    let folder = scratch();
+    let plain = manifest(folder.path(), "");
+    let once = read_bytes(folder.path(), &plain, &["-o", "a.img"]);
+    assert!(once > 1_000_000, "{once}");
+    for outputs in [
+        &["-o", "a.img", "-o", "b.qcow2", "-o", "c.raw.zst"][..],
+        &["-o", "b.qcow2", "-o", "c.ova", "-o", "d.tar.gz"],
+    ] {
+        assert_eq!(read_bytes(folder.path(), &plain, outputs), once, "{outputs:?}");
+    }
+    // Two builds read twice, so the sum would show it.
+    let two: u64 =
+        ["a.img", "b.qcow2"].iter().map(|name| read_bytes(folder.path(), &plain, &["-o", name])).sum();
+    assert_eq!(two, 2 * once);
+}
+
+#[test]
+fn keys_of_an_output_decide_about_it_alone() {
+    let folder = scratch();
+    let several = manifest(
+        folder.path(),
+        r#"
+[[output]]
+path = "one"
+format = "qcow2"
+compress = "zstd"
+level = 9
+cluster_size = "128KiB"
+sha256 = true
+[[output]]
+path = "sub/two.img"
+bmap = true
+sha256 = true
+[[output]]
+path = "three.bin"
+package = "zstd"
+level = 1
+split = "1MiB"
+[[output]]
+path = "four.vhd"
+subformat = "fixed"
+"#,
+    );
+    let out = folder.path().join("out");
+    std::fs::create_dir_all(out.join("sub")).unwrap();
+    let said = build(folder.path(), &several, &["--json"]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    let report: serde_json::Value = serde_json::from_str(&said.text()).unwrap();
+    assert_eq!(report["outputs"].as_array().unwrap().len(), 4);
+    assert_eq!(report["outputs"][2], serde_json::json!({ "output": "three.bin", "format": "zstd" }));
+    let script = "
+        sha256sum -c --quiet one.sha256; cd sub; sha256sum -c --quiet two.img.sha256; cd ..
+        qemu-img info one | grep -q 'cluster_size: 131072'; qemu-img info one | grep -q 'compression type: zstd'
+        qemu-img compare -q -f raw -F qcow2 sub/two.img one
+        cat three.bin.[0-9]* | zstd -dc | cmp - sub/two.img
+        qemu-img compare -q -f raw -F vpc sub/two.img four.vhd
+        truncate -s 1G target; bmaptool --quiet copy --bmap sub/two.img.bmap sub/two.img target
+        cmp -n $(stat -c %s sub/two.img) sub/two.img target; sgdisk -v sub/two.img | grep -q 'No problems found'";
+    must(command("bash").args(["-euc", script]).current_dir(&out));
+    // A folder of `-o` is where the outputs go.
+    let other = folder.path().join("other");
+    std::fs::create_dir_all(other.join("sub")).unwrap();
+    let said = build(folder.path(), &several, &["-o", other.to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    assert_eq!(digest(&other.join("one")), digest(&out.join("one")));
+    // A file of `-o` takes the place of all outputs.
+    let said = build(folder.path(), &several, &["-o", other.join("only.img").to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    assert_eq!(digest(&other.join("only.img")), digest(&out.join("sub/two.img")));
+}
+
+/// The disk is one, so its length is one that all of its outputs can have.
+#[test]
+fn outputs_have_one_length_that_fits_all() {
+    let folder = scratch();
+    let plain = manifest(folder.path(), "");
+    let said = build(folder.path(), &plain, &["-o", "a.img", "-o", "b.tar.gz", "-o", "c.qcow2"]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    let out = folder.path().join("out");
+    let script = "
+        test $(stat -c %s a.img) = 1073741824; tar -xzf b.tar.gz; cmp a.img disk.raw
+        qemu-img compare -q -f raw -F qcow2 a.img c.qcow2
+        sgdisk -v a.img | grep -q 'No problems found'";
+    must(command("bash").args(["-euc", script]).current_dir(&out));
+    for (multiple, length) in [("3MiB", 3 << 20), ("16MiB", 16 << 20)] {
+        let said = build(folder.path(), &plain, &["-o", "m.img", "--size-multiple", multiple]);
+        assert_eq!(said.code, 0, "{}", said.error());
+        assert_eq!(std::fs::metadata(out.join("m.img")).unwrap().len() % length, 0, "{multiple}");
+        must(command("sgdisk").arg("-v").arg(out.join("m.img")));
+    }
+    let said = build(folder.path(), &plain, &["-o", "m.img", "--size-multiple", "0"]);
+    assert!(said.code == 2 && said.error().contains("--size-multiple"), "{}", said.error());
+}
+
+#[test]
+fn lists_of_outputs_that_make_no_sense_are_refused_with_their_lines() {
+    let folder = scratch();
+    let text = |lines: &[&str]| lines.iter().map(|line| format!("[[output]]\n{line}\n")).collect::<String>();
+    for (more, arguments, words) in [
+        (
+            text(&["path = \"a.img\"", "path = \"a.img\""]),
+            &[][..],
+            &["two outputs have one name", "several.toml:", "output[0].path"][..],
+        ),
+        (text(&["path = \"a.img\"", "path = \"./a.img\""]), &[], &["two outputs have one name"]),
+        (
+            text(&["path = \"a.img\"\nsha256 = true", "path = \"a.img.sha256\"\nformat = \"raw\""]),
+            &[],
+            &["two outputs have one name"],
+        ),
+        (
+            text(&["path = \"a.qcow2\"\npackage = \"zstd\""]),
+            &[],
+            &["zstd is not for", "package = \"zstd\"", "qcow2"],
+        ),
+        (
+            text(&["path = \"a.x\"\nformat = \"qcow2\"\npackage = \"xz\""]),
+            &[],
+            &["xz is not for this format", "compresses itself"],
+        ),
+        (text(&["path = \"a.qcow2.zst\""]), &[], &["does not tell its format"]),
+        (
+            text(&["path = \"a.img\"\ncompress = \"zstd\""]),
+            &[],
+            &["raw does not have compression", "compress = \"zstd\""],
+        ),
+        (text(&["path = \"a.raw.zst\"\ncompress = \"zstd\""]), &[], &["zstd decides by itself"]),
+        (text(&["path = \"a.img\"\nlevel = 3"]), &[], &["raw does not have levels"]),
+        (text(&["path = \"a.raw.xz\"\nlevel = 12"]), &[], &["xz does not have this level", "level = 12"]),
+        (text(&["path = \"a.vhd\"\ncluster_size = 4096"]), &[], &["vpc does not have a cluster size"]),
+        (text(&["path = \"a.qcow2\"\nbmap = true"]), &[], &["the blocks of a raw disk", "bmap = true"]),
+        (text(&["path = \"a.img\"\nsplit = 0"]), &[], &["parts of no bytes"]),
+        (text(&["path = \"a.img\"\nsize_multiple = 0"]), &[], &["multiple of nothing"]),
+        (text(&["path = \"\""]), &[], &["not the name of a file"]),
+        (text(&["path = \"-\""]), &[], &["standard output"]),
+        (text(&["path = \"https://example.org/a.img\""]), &[], &["URL"]),
+        (text(&["format = \"raw\""]), &[], &["the key `path` is missing"]),
+        (text(&["path = \"a.img\"\nformt = \"raw\""]), &[], &["unknown key `formt`", "format"]),
+        (
+            text(&["path = \"a.img\""]),
+            &["--format", "qcow2"],
+            &["the manifest names its outputs", "--format"],
+        ),
+        (text(&["path = \"a.img\""]), &["--sha256"], &["the manifest names its outputs", "--sha256"]),
+        (String::new(), &["-o", "a.img", "-o", "-"], &["standard output"]),
+        (String::new(), &["-o", "a.img", "-o", "a.img"], &["two outputs have one name"]),
+        (String::new(), &["-o", "a.qcow2", "-o", "b.vdi", "--bmap"], &["no output is a raw disk"]),
+    ] {
+        let several = manifest(folder.path(), &more);
+        let said = build(folder.path(), &several, arguments);
+        assert_eq!(said.code, 2, "{more} {arguments:?}: {}", said.error());
+        for word in words {
+            assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+        }
+        assert!(names_in(&folder.path().join("out")).is_empty(), "{more}");
+    }
+    let path = manifest(folder.path(), &text(&["path = \"a.img\""]));
+    let text = std::fs::read_to_string(&path).unwrap().replace("[disk]", "[disk]\nsubformat = \"fixed\"");
+    std::fs::write(&path, text).unwrap();
+    let said = build(folder.path(), &path, &[]);
+    assert!(said.code == 2 && said.error().contains("means nothing beside [[output]]"), "{}", said.error());
+}
+
+#[test]
+fn all_outputs_appear_or_none() {
+    let folder = scratch();
+    let out = folder.path().join("out");
+    std::fs::create_dir_all(out.join("three.img")).unwrap();
+    std::fs::write(out.join("one.img"), "old").unwrap();
+    let plain = manifest(folder.path(), "");
+    for last in ["three.img", "no/where.img"] {
+        let said = build(folder.path(), &plain, &["-o", "one.img", "-o", "two.qcow2", "-o", last]);
+        assert_ne!(said.code, 0, "{last}");
+        assert_eq!(std::fs::read_to_string(out.join("one.img")).unwrap(), "old");
+        assert_eq!(names_in(&out).len(), 2, "{last}");
+    }
+    // No file may be longer than the raw disk's first MiB, so the raw one fails when it is written.
+    let script = "ulimit -f 1024; trap '' XFSZ; exec \"$@\"";
+    let build = diskwright();
+    let said = run(command("bash")
+        .args(["-c", script, "bash"])
+        .arg(build.get_program())
+        .args(build.get_args())
+        .arg("build")
+        .arg(&plain)
+        .args(["-o", "one.img", "-o", "two.raw.zst"])
+        .current_dir(&out));
+    assert_ne!(said.code, 0);
+    assert_eq!(std::fs::read_to_string(out.join("one.img")).unwrap(), "old");
+    assert_eq!(names_in(&out).len(), 2);
+}
