@@ -172,7 +172,9 @@ fn the_esp_can_have_its_own_size() {
     ] {
         let mut command = tiny.bare(&system, layout, &out);
         command.args(["--disk-size", "200MiB", "--boot-loader", "none", "--esp-size", "40MiB"]);
-        more.into_iter().for_each(|size| drop(command.args(["--boot-size", size])));
+        for size in more {
+            command.args(["--boot-size", size]);
+        }
         must(&mut command);
         let found = crate::support::table::partitions(&out);
         for (own, (start, length)) in found.iter().zip(starts) {
@@ -242,10 +244,19 @@ fn a_system_can_have_more_partitions() {
         }
     }
     for (text, words) in [
-        ("layout = \"none\"\n[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"swap\" }\n", "means nothing"),
+        (
+            "layout = \"none\"\n[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"swap\" }\n",
+            "means nothing",
+        ),
         ("[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"ext4\" }\n", "mounted nowhere"),
-        ("[[nixos.partitions]]\nsize = \"16MiB\"\nmount = \"/boot\"\nfilesystem = { type = \"ext4\" }\n", "nothing of a system"),
-        ("[[nixos.partitions]]\nsize = \"1MiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\", journal = false }\n", "nixos.partitions"),
+        (
+            "[[nixos.partitions]]\nsize = \"16MiB\"\nmount = \"/boot\"\nfilesystem = { type = \"ext4\" }\n",
+            "nothing of a system",
+        ),
+        (
+            "[[nixos.partitions]]\nsize = \"1MiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\", journal = false }\n",
+            "nixos.partitions",
+        ),
     ] {
         let said = build(text);
         assert!(said.code != 0 && said.error().contains(words), "{text}: {}", said.error());

@@ -281,7 +281,7 @@ impl Form {
 
     /// The last second that a time can be.
     pub(super) const fn latest(&self) -> i64 {
-        if self.inode == BASE_INODE { i32::MAX as i64 } else { LATEST }
+        if self.inode == BASE_INODE { 0x7fff_ffff } else { LATEST }
     }
 
     /// Blocks of lost+found, so that e2fsck can put files there without needing space.
