@@ -454,7 +454,7 @@ fn fill(request: &Request, area: &Area, spans: &mut [Span]) -> Result<(), Refusa
                 .about("size")
                 .expected(format!(
                     "at least one boundary of {} between {} and {before}",
-                    request.align,
+                    request.align.human(),
                     shown(request, own.start)
                 ))
                 .found(format!("{before} at {}", shown(request, limit))));

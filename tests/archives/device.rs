@@ -45,10 +45,9 @@ const LENGTH: u64 = 192 << 20;
 fn a_device_becomes_the_disk_and_nothing_of_its_past_is_left() {
     kernel::need();
     let folder = scratch();
-    let (manifest, _) = disk(folder.path(), LENGTH);
+    let (manifest, expected) = disk(folder.path(), LENGTH);
     let seeded = std::fs::read_to_string(&manifest).unwrap();
     assert!(seeded.contains("seed ="), "ids do not follow from the size");
-    let (_, expected) = disk(folder.path(), LENGTH);
     let backing = folder.path().join("device");
     let device = Loop::new(&backing, LENGTH, &[]);
     // Without a given size the disk is as long as the device.
@@ -125,7 +124,7 @@ fn a_device_in_use_or_too_short_is_left_alone() {
     let text = std::fs::read_to_string(&manifest).unwrap();
     std::fs::write(&large, text.replace("[disk]", "[disk]\nsize = \"1GiB\"")).unwrap();
     for (manifest, arguments, words) in [
-        (&large, &[][..], &["the device is shorter than the disk", "1GiB"][..]),
+        (&large, &[][..], &["the device is shorter than the disk", "1 GiB"][..]),
         (&manifest, &["--format", "qcow2"], &["a device holds only a raw disk"]),
         (&manifest, &["--package", "zstd"], &["a device holds only a raw disk"]),
         (&manifest, &["-o", "other.img"], &["a device does not appear together"]),

@@ -47,15 +47,17 @@ fn pseudo_files_are_those_of_mksquashfs() {
     tree(folder.path());
     // What is there already is changed by m; mksquashfs leaves it alone otherwise.
     let table = "dev d 755 0 0\ndev/null c 666 0 0 1 3\ndev/sda b 660 0 6 8 0\nlink s 777 0 0 bin/su\nrun d 1777 0 0\nrun/p i 600 7 8 f\n\
-                 run/s i 620 7 8 s\nbin/su m 4755 0 0\nvar/log m 2750 33 34\n\"a name\" d 700 1 2\nold D 77 700 0 0\n# a comment\n\n\
-                 bin/ping x user.kind=0ttool\nbin/ping x security.capability=0x0100000200200000000000000000000000000000\n";
-    std::fs::write(folder.path().join("table"), table).unwrap();
+                 run/s i 620 7 8 s\nbin/su m 4755 0 0\nvar/log m 2750 33 34\n\"a name\" d 700 1 2\nold D 77 700 0 0\n# a comment\n\n";
+    std::fs::write(folder.path().join("theirs"), table).unwrap();
+    // squashfs-tools 4.5 do not know x, which is new in 4.6.
+    let more = "bin/ping x user.kind=0ttool\nbin/ping x security.capability=0x0100000200200000000000000000000000000000\n";
+    std::fs::write(folder.path().join("table"), format!("{table}{more}")).unwrap();
     let theirs = folder.path().join("theirs.img");
     must(command("mksquashfs").current_dir(folder.path()).args([
         "tree",
         "theirs.img",
         "-pf",
-        "table",
+        "theirs",
         "-all-root",
         "-no-progress",
         "-quiet",

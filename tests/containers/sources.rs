@@ -65,7 +65,7 @@ fn a_block_device_is_a_raw_disk() {
 #[test]
 fn standard_input_is_a_raw_disk() {
     let folder = scratch();
-    for sample in [usual(), Sample::new("nothing", 0, &[]), Sample::new("odd", MIB + 5, &[])] {
+    for sample in [usual(), Sample::new("least", 1, &[]), Sample::new("odd", MIB + 5, &[])] {
         let file = raw(&sample.image(), folder.path());
         for row in ROWS {
             let target = folder.path().join("disk.out");

@@ -68,6 +68,8 @@ fn sample() -> (tempfile::TempDir, PathBuf) {
     let folder = scratch();
     let source = folder.path().join("source");
     tree::portable(&source);
+    // Linux has no symbolic link that is longer than a block, which here may have 1 KiB.
+    must(command("find").arg(&source).args(["-type", "l", "-size", "+1000c", "-delete"]));
     (folder, source)
 }
 
@@ -104,7 +106,7 @@ fn ext_filesystems_grow_as_by_resize2fs() {
 }
 
 #[test]
-fn the_kernel_uses_what_grew_and_grows_it_further() {
+fn the_kernel_uses_what_grew_and_resize2fs_grows_it_further() {
     kernel::need();
     let (_kept, source) = sample();
     for (options, from, to) in [
@@ -115,12 +117,11 @@ fn the_kernel_uses_what_grew_and_grows_it_further() {
         let (_folder, image) = twins(&source, options, from, to);
         kernel::writes(&image);
         let size = superblock(&image, "Block count");
+        // Another program grows it further.
         must(command("truncate").args(["-s", "12G"]).arg(&image));
-        let mount = kernel::Mount::new(&image, "rw");
-        let found = must(command("findmnt").args(["-no", "SOURCE"]).arg(mount.path()));
-        must(command("resize2fs").arg(found.text().trim()));
-        mount.unmount();
+        must(command("resize2fs").arg("-f").arg(&image));
         assert_clean(&image);
+        kernel::writes(&image);
         assert!(count(&image, "Block count") > size.parse().unwrap());
     }
 }

@@ -195,7 +195,7 @@ fn a_dry_run_shows_and_writes_nothing() {
 fn the_suffix_or_a_flag_tells_the_format() {
     let bench = Bench::new();
     let message = bench.bad(2, &["build", "disk.toml", "-o", "disk.qcow9"]);
-    assert!(message.contains("disk.qcow9") && message.contains("--format raw"), "{message}");
+    assert!(message.contains("disk.qcow9") && message.contains("such as raw (--format)"), "{message}");
     bench.good(&["build", "disk.toml", "-o", "disk.qcow9", "--format", "raw"]);
     bench.good(&["build", "disk.toml", "-o", "DISK.RAW"]);
     assert!(bench.read("disk.qcow9") == bench.read("DISK.RAW"));
