@@ -157,7 +157,9 @@ fn grub_reads_the_plain_ones() {
     let image = folder.path().join("out.img");
     for (kind, own, _, size) in FORMS.into_iter().filter(|form| !form.1.contains("casefold")) {
         mkfs(kind, &source, &image, &format!("--times clamp --size {size}iB {own}"));
-        for file in ["direct", "single", "double", "triple"] {
+        // Where a file has extents and begins with a hole, as the last one, GRUB 2.06 reads nothing of it.
+        let files = ["direct", "single", "double", "triple"];
+        for file in files.into_iter().take(if kind == "ext4" { 3 } else { 4 }) {
             let said = run(command("grub-fstest")
                 .arg(&image)
                 .args(["cmp", &format!("/{file}")])
