@@ -34,6 +34,14 @@ enum Kind {
   docker save trial | diskwright mkfs ext4 - --from oci -o root.img
   diskwright mkfs ext4 -o empty.img --size 10GiB --owner 1000:100")]
     Ext4(Box<Make<ext4::Options>>),
+    /// Make an ext3 filesystem: block pointers and a journal
+    #[command(after_help = "Examples:
+  diskwright mkfs ext3 rootfs -o root.img --inode-size 128")]
+    Ext3(Box<Make<ext4::Options>>),
+    /// Make an ext2 filesystem: block pointers and no journal
+    #[command(after_help = "Examples:
+  diskwright mkfs ext2 boot -o boot.img --block-size 1KiB --size 32MiB")]
+    Ext2(Box<Make<ext4::Options>>),
     /// Make a FAT filesystem: FAT12, FAT16 or FAT32 with long names
     #[command(
         // FAT holds none of these, and says so where they are given.
@@ -172,6 +180,8 @@ impl Args {
     fn parts(self) -> (Shared, Spec) {
         match self.kind {
             Kind::Ext4(make) => (make.shared, Spec::Ext4(make.options)),
+            Kind::Ext3(make) => (make.shared, Spec::Ext3(make.options)),
+            Kind::Ext2(make) => (make.shared, Spec::Ext2(make.options)),
             Kind::Vfat(make) => (make.shared, Spec::Vfat(make.options)),
             Kind::Erofs(make) => (make.0.shared, Spec::Erofs(make.0.options)),
             Kind::Squashfs(make) => (make.0.shared, Spec::Squashfs(make.0.options)),

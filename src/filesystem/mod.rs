@@ -39,6 +39,10 @@ use crate::units::Bytes;
 pub enum Spec {
     /// The fourth extended filesystem of Linux.
     Ext4(ext4::Options),
+    /// The third, with block pointers and a journal; the keys are those of ext4.
+    Ext3(ext4::Options),
+    /// The second, without a journal; the keys are those of ext4.
+    Ext2(ext4::Options),
     /// FAT12, FAT16 or FAT32 with long names.
     Vfat(fat::Options),
     /// The enhanced read-only filesystem of Linux.
@@ -52,7 +56,7 @@ pub enum Spec {
 }
 
 /// Suffixes of files that are one filesystem.
-pub(crate) const SUFFIXES: [&str; 5] = ["ext4", "vfat", "fat", "erofs", "squashfs"];
+pub(crate) const SUFFIXES: [&str; 7] = ["ext4", "ext3", "ext2", "vfat", "fat", "erofs", "squashfs"];
 
 /// Opens a filesystem of one kind.
 type Open = fn(&Slice) -> Result<Option<Box<dyn Volume>>>;
@@ -162,6 +166,8 @@ impl Spec {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Ext4(_) => "ext4",
+            Self::Ext3(_) => "ext3",
+            Self::Ext2(_) => "ext2",
             Self::Vfat(_) => "vfat",
             Self::Erofs(_) => "erofs",
             Self::Squashfs(_) => "squashfs",
@@ -174,7 +180,7 @@ impl Spec {
     #[must_use]
     pub fn label(&self) -> &str {
         let label = match self {
-            Self::Ext4(options) => &options.label,
+            Self::Ext4(options) | Self::Ext3(options) | Self::Ext2(options) => &options.label,
             Self::Vfat(options) => &options.label,
             Self::Erofs(options) => &options.label,
             Self::Squashfs(_) => &None,
@@ -188,7 +194,7 @@ impl Spec {
     #[must_use]
     pub const fn free(&self) -> Option<Bytes> {
         match self {
-            Self::Ext4(options) => options.free,
+            Self::Ext4(options) | Self::Ext3(options) | Self::Ext2(options) => options.free,
             Self::Vfat(options) => options.free,
             Self::Erofs(options) => options.free,
             Self::Squashfs(options) => options.free,
@@ -212,7 +218,7 @@ impl Spec {
     /// Whether it keeps the owners of files.
     #[must_use]
     pub const fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Ext4(_) | Self::Erofs(_) | Self::Squashfs(_) | Self::Zfs(_))
+        !matches!(self, Self::Vfat(_) | Self::Swap(_))
     }
 
     /// Whether its contents can decide its size.
@@ -261,6 +267,8 @@ impl Spec {
         let tree = || tree.ok_or_else(|| Error::bug("a filesystem that holds files has no tree"));
         match self {
             Self::Ext4(options) => ext4::build(tree()?, options, at),
+            Self::Ext3(options) => ext4::build_as(ext4::Revision::Ext3, tree()?, options, at),
+            Self::Ext2(options) => ext4::build_as(ext4::Revision::Ext2, tree()?, options, at),
             Self::Vfat(options) => fat::build(tree()?, options, at),
             Self::Erofs(options) => erofs::build(tree()?, options, at, packer),
             Self::Squashfs(options) => squashfs::build(tree()?, options, at, packer),
@@ -304,7 +312,7 @@ pub struct Other {
 /// Facts about a filesystem, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `ext4`, `vfat`, `erofs`, `squashfs`, `swap`, `zfs`.
+    /// `ext4`, `ext3`, `ext2`, `vfat`, `erofs`, `squashfs`, `swap`, `zfs`.
     pub kind: &'static str,
     /// The label as it is on the disk; empty for none.
     pub label: String,

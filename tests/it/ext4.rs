@@ -479,9 +479,9 @@ fn further_choices_stand_in_the_superblock() {
     assert!(superblock(&image, "Filesystem features").contains("large_dir"));
     for (flag, value, word) in [
         ("--features", "quota", "tune2fs makes"),
-        ("--features", "^extent", "cannot be left out"),
+        ("--features", "^dir_index", "cannot be left out"),
         ("--stride", "5000", "a multiple of 4KiB"),
-        ("--stride", "256MiB", "below 256MiB"),
+        ("--stride", "256MiB", "fewer than 65536 blocks"),
         ("--bytes-per-inode", "100", "1KiB to 64MiB"),
     ] {
         let said =

@@ -14,6 +14,7 @@ mod digests;
 mod disk;
 mod erofs;
 mod ext4;
+mod ext4_forms;
 mod fat;
 mod faults;
 mod front;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::closure::{nixos, registration, systems};
-use crate::support::tools::{command, must, scratch};
+use crate::support::program::diskwright;
+use crate::support::tools::{command, must, run, scratch};
 use crate::tiny::Tiny;
 
 /// The records of fixtures/layouts.txt: the output of sfdisk for the image of each name.
@@ -155,5 +156,109 @@ fn boot_partitions_are_fat32(disk: &Path, layout: &str) {
         crate::support::fat::assert_clean(&part);
         let said = must(command("blkid").args(["-p", "-o", "value", "-s", "VERSION"]).arg(&part)).text();
         assert_eq!(said.trim(), "FAT32", "{layout}");
+    }
+}
+
+/// An EFI system partition of its own size: what follows it moves.
+#[test]
+fn the_esp_can_have_its_own_size() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let out = tiny.path().join("disk.img");
+    for (layout, more, starts) in [
+        ("efi", None, vec![(16384, 81920), (98304, 0)]),
+        ("hybrid", None, vec![(16384, 81920), (34, 2015), (98304, 0)]),
+        ("efixbootldr", Some("127MiB"), vec![(16384, 81920), (98304, 163840), (262144, 0)]),
+    ] {
+        let mut command = tiny.bare(&system, layout, &out);
+        command.args(["--disk-size", "200MiB", "--boot-loader", "none", "--esp-size", "40MiB"]);
+        for size in more {
+            command.args(["--boot-size", size]);
+        }
+        must(&mut command);
+        let found = crate::support::table::partitions(&out);
+        for (own, (start, length)) in found.iter().zip(starts) {
+            assert_eq!(own.0, start, "{layout}: {found:?}");
+            assert!(length == 0 || own.1 == length, "{layout}: {found:?}");
+        }
+        std::fs::remove_file(&out).unwrap();
+    }
+    for (layout, arguments, words) in [
+        ("legacy", vec!["--esp-size", "40MiB"], "without EFI system partition"),
+        ("efi", vec!["--esp-size", "40MiB", "--boot-size", "64MiB"], "esp_size"),
+    ] {
+        let said = run(tiny.bare(&system, layout, &out).args(["--boot-loader", "none"]).args(arguments));
+        assert!(said.code == 2 && said.error().contains(words), "{}", said.error());
+    }
+}
+
+/// Swap, /home, and a store of its own, in front of the root.
+#[test]
+fn a_system_can_have_more_partitions() {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let registration = tiny.path().join("registration");
+    std::fs::write(&registration, tiny.registration()).unwrap();
+    let manifest = tiny.path().join("disk.toml");
+    let head = format!(
+        "version = 1\n[nixos]\nsystem = \"{system}\"\nclosure = \"{}\"\nstore_root = \"{}\"\n\
+         boot_loader = \"none\"\n",
+        registration.display(),
+        tiny.root().display()
+    );
+    let build = |text: &str| {
+        std::fs::write(&manifest, format!("{head}{text}")).unwrap();
+        run(diskwright().arg("build").arg(&manifest).arg("-o").arg(tiny.path().join("disk.img")))
+    };
+    let said = build(
+        "layout = \"efi\"\nesp_size = \"40MiB\"\n\
+         [[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"swap\" }\n\
+         [[nixos.partitions]]\nsize = \"32MiB\"\nmount = \"/home\"\nlabel = \"home\"\n\
+         filesystem = { type = \"ext4\", label = \"home\" }\n\
+         [[nixos.partitions]]\nsize = \"64MiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\" }\n",
+    );
+    assert_eq!(said.code, 0, "{}", said.error());
+    let image = tiny.path().join("disk.img");
+    crate::support::table::assert_clean(&image);
+    let found = crate::support::table::partitions(&image);
+    let mib = 2048;
+    // In the order of their slots: the ESP, the root at the end, swap, /home and /nix between them.
+    assert_eq!(found[0], (8 * mib, 40 * mib));
+    assert_eq!(found[1].0, 160 * mib);
+    assert_eq!(found[2..], [(48 * mib, 16 * mib), (64 * mib, 32 * mib), (96 * mib, 64 * mib)]);
+    let part = tiny.path().join("part.img");
+    for (number, there, not_there) in [
+        (1, vec!["/home", "/nix", "/etc/NIXOS"], vec!["/nix/store"]),
+        (3, vec!["/lost+found"], vec!["/nix"]),
+        (4, vec!["/store", "/var/nix/db/db.sqlite", "/var/nix/profiles/system"], vec!["/nix"]),
+    ] {
+        crate::support::table::extract(&image, found[number], &part);
+        crate::support::ext4::assert_clean(&part);
+        let names = crate::support::debugfs::view(&part);
+        let has = |path: &str| names.0.contains_key(path.trim_start_matches('/').as_bytes());
+        for path in there {
+            assert!(has(path), "{number} lacks {path}");
+        }
+        for path in not_there {
+            assert!(!has(path), "{number} has {path}");
+        }
+    }
+    for (text, words) in [
+        (
+            "layout = \"none\"\n[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"swap\" }\n",
+            "means nothing",
+        ),
+        ("[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"ext4\" }\n", "mounted nowhere"),
+        (
+            "[[nixos.partitions]]\nsize = \"16MiB\"\nmount = \"/boot\"\nfilesystem = { type = \"ext4\" }\n",
+            "nothing of a system",
+        ),
+        (
+            "[[nixos.partitions]]\nsize = \"1MiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\", journal = false }\n",
+            "nixos.partitions",
+        ),
+    ] {
+        let said = build(text);
+        assert!(said.code != 0 && said.error().contains(words), "{text}: {}", said.error());
     }
 }

@@ -7,9 +7,11 @@
 //! subdirectories.
 
 use super::checksum::Checksum;
+use super::form::Form;
+use super::format::features::incompat;
 use super::format::{
-    BLOCK_LENGTH, DirectoryEntry, DirectoryTail, IndexCount, IndexEntry, IndexRoot, IndexTail,
-    LOST_AND_FOUND, ROOT, entry_length,
+    DirectoryEntry, DirectoryTail, IndexCount, IndexEntry, IndexRoot, IndexTail, LOST_AND_FOUND, ROOT,
+    entry_length,
 };
 use super::hash::{NameHash, half_md4};
 use super::inodes::Inodes;
@@ -19,29 +21,48 @@ use crate::tree::{NodeId, Tree};
 use crate::units::{index, narrow, u64_of, usize_of};
 use crate::wire::Wire;
 
-/// Bytes of a block that entries can use.
-const ENTRY_SPACE: usize = BLOCK_LENGTH - DirectoryTail::LENGTH;
-/// How full leaves are made: a quarter stays free, so that the first names added at run time do not split
-/// every leaf.
-const COMFORTABLE: usize = ENTRY_SPACE / 4 * 3;
 /// Bytes of the entries `.` and `..`, each as short as possible.
 const DOT: usize = entry_length(1);
 const DOTS: usize = DOT + entry_length(2);
 /// Where the pointers of the root block begin: after `.`, `..` and the index root.
 const ROOT_POINTERS: usize = DOTS + IndexRoot::LENGTH;
-/// Index entries of the root block: (4096 - 32 - 8 of tail) / 8 = 507.
-const ROOT_LIMIT: usize = (BLOCK_LENGTH - ROOT_POINTERS - IndexTail::LENGTH) / IndexEntry::LENGTH;
 /// Where the pointers of an inner block begin: after a blank entry as long as the block.
 const NODE_POINTERS: usize = DirectoryEntry::LENGTH;
-/// Index entries of an inner block: (4096 - 8 - 8 of tail) / 8 = 510.
-const NODE_LIMIT: usize = (BLOCK_LENGTH - NODE_POINTERS - IndexTail::LENGTH) / IndexEntry::LENGTH;
-/// Leaves below one inner block; the rest is free for leaves that splits will add.
-const NODE_COMFORTABLE: usize = NODE_LIMIT / 4 * 3;
-/// The largest number of leaves under two levels. The feature large_dir allows a third level, but GRUB
-/// refuses it.
-const MOST_LEAVES: usize = ROOT_LIMIT * NODE_LIMIT;
-/// Blocks of lost+found, so that e2fsck can put files there without needing space: 16 KiB, as mke2fs makes it.
-pub(super) const LOST_AND_FOUND_BLOCKS: u64 = 4;
+/// The space that blocks of directories have.
+impl Form {
+    /// Bytes of a block that entries can use.
+    fn entry_space(&self) -> usize {
+        self.block_length() - if self.has_checksums() { DirectoryTail::LENGTH } else { 0 }
+    }
+
+    /// How full leaves are made: a quarter stays free, so that the first names added at run time do not split
+    /// every leaf.
+    fn comfortable(&self) -> usize {
+        self.entry_space() / 4 * 3
+    }
+
+    /// Index entries of a block from byte `from` on.
+    fn index_limit(&self, from: usize) -> usize {
+        let tail = if self.has_checksums() { IndexTail::LENGTH } else { 0 };
+        (self.block_length() - from - tail) / IndexEntry::LENGTH
+    }
+
+    /// Index entries of the root block: (4096 - 32 - 8 of tail) / 8 = 507.
+    fn root_limit(&self) -> usize {
+        self.index_limit(ROOT_POINTERS)
+    }
+
+    /// Index entries of an inner block: (4096 - 8 - 8 of tail) / 8 = 510.
+    fn node_limit(&self) -> usize {
+        self.index_limit(NODE_POINTERS)
+    }
+
+    /// The largest number of leaves under two levels. The feature large_dir allows a third level, but GRUB
+    /// refuses it.
+    fn most_leaves(&self) -> usize {
+        self.root_limit() * self.node_limit()
+    }
+}
 
 /// The name of the directory that e2fsck needs.
 pub(super) const LOST_AND_FOUND_NAME: &[u8] = b"lost+found";
@@ -116,6 +137,7 @@ fn missing(what: &str, number: usize) -> Error {
 /// Everything that the entries of directories depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Directories<'a> {
+    pub(super) form: &'a Form,
     pub(super) tree: &'a Tree,
     pub(super) inodes: &'a Inodes,
     pub(super) hash_seed: &'a [u8; 16],
@@ -140,7 +162,7 @@ impl Directories<'_> {
         let mut length = DOTS;
         self.children(directory).all(|child| {
             length += entry_length(self.name(child).len());
-            length <= ENTRY_SPACE
+            length <= self.form.entry_space()
         })
     }
 
@@ -149,7 +171,7 @@ impl Directories<'_> {
     /// # Errors
     /// [`Kind::Capacity`] where two levels cannot hold the names.
     pub(super) fn index(&self, directory: NodeId) -> Result<Index> {
-        self.index_within(directory, MOST_LEAVES)
+        self.index_within(directory, self.form.most_leaves())
     }
 
     /// The index of a directory with at most `most` leaves.
@@ -165,9 +187,9 @@ impl Directories<'_> {
             })
             .collect();
         hashed.sort_unstable();
-        let mut leaves = self.leaves(&hashed, COMFORTABLE)?;
+        let mut leaves = self.leaves(&hashed, self.form.comfortable())?;
         if leaves.len() > most {
-            leaves = self.leaves(&hashed, ENTRY_SPACE)?;
+            leaves = self.leaves(&hashed, self.form.entry_space())?;
         }
         if leaves.len() > most {
             return Err(Error::new(Kind::Capacity, "too many names in one directory for an ext4 index")
@@ -178,7 +200,7 @@ impl Directories<'_> {
                     "an index has two levels; the feature large_dir would add a third, and GRUB refuses it",
                 ));
         }
-        let nodes = inner_blocks(leaves.len())?;
+        let nodes = inner_blocks(self.form, leaves.len())?;
         let order = hashed.into_iter().map(|(_, number)| number).collect();
         Ok(Index { order, leaves, nodes })
     }
@@ -208,10 +230,10 @@ impl Directories<'_> {
         let seed = self.inodes.seed(self.inodes.number(directory)?);
         let number = usize_of(number);
         match index {
-            None if number > 0 => lost_and_found(seed, number),
+            None if number > 0 => lost_and_found(self.form, seed, number),
             None => self.plain(directory, seed),
             Some(index) if number == 0 => self.index_root(directory, index, seed),
-            Some(index) if number <= index.nodes.len() => index_node(index, number - 1, seed),
+            Some(index) if number <= index.nodes.len() => index_node(self.form, index, number - 1, seed),
             Some(index) => self.leaf(index, number - 1 - index.nodes.len(), seed),
         }
     }
@@ -220,17 +242,17 @@ impl Directories<'_> {
     fn dots(&self, out: &mut Block, directory: NodeId, length: usize) -> Result<()> {
         let own = self.inodes.number(directory)?;
         let parent = self.inodes.number(self.tree.parent(directory))?;
-        dots(out, own, parent, length)
+        dots(self.form, out, own, parent, length)
     }
 
     /// The block of a directory without index.
     fn plain(&self, directory: NodeId, seed: Checksum) -> Result<Block> {
-        let mut out = [0; BLOCK_LENGTH];
+        let mut out = vec![0; self.form.block_length()];
         let mut children = self.children(directory).peekable();
-        let dotdot = if children.peek().is_some() { DOTS - DOT } else { ENTRY_SPACE - DOT };
+        let dotdot = if children.peek().is_some() { DOTS - DOT } else { self.form.entry_space() - DOT };
         self.dots(&mut out, directory, dotdot)?;
         self.entries(&mut out, DOTS, children)?;
-        tail(&mut out, seed);
+        tail(self.form, &mut out, seed);
         Ok(out)
     }
 
@@ -240,13 +262,16 @@ impl Directories<'_> {
         let mut children = children.peekable();
         while let Some(child) = children.next() {
             let name = self.name(child);
-            let length =
-                if children.peek().is_some() { entry_length(name.len()) } else { ENTRY_SPACE - offset };
+            let length = if children.peek().is_some() {
+                entry_length(name.len())
+            } else {
+                self.form.entry_space() - offset
+            };
             let (inode, mode) = match child {
                 Child::Node(node) => (self.inodes.number(node)?, mode(self.tree, node)),
                 Child::LostAndFound => (LOST_AND_FOUND, MODE_DIRECTORY),
             };
-            entry(out, offset, length, inode, mode, name)?;
+            entry(self.form, out, offset, length, inode, mode, name)?;
             offset += length;
         }
         Ok(())
@@ -254,17 +279,17 @@ impl Directories<'_> {
 
     /// Leaf `number` of an index.
     fn leaf(&self, index: &Index, number: usize, seed: Checksum) -> Result<Block> {
-        let mut out = [0; BLOCK_LENGTH];
+        let mut out = vec![0; self.form.block_length()];
         self.entries(&mut out, 0, index.in_leaf(number)?.iter().map(|number| child(*number)))?;
-        tail(&mut out, seed);
+        tail(self.form, &mut out, seed);
         Ok(out)
     }
 
     /// The first block. Its entry `..` is long enough to hide the root of the index from readers that do not
     /// know indexes.
     fn index_root(&self, directory: NodeId, index: &Index, seed: Checksum) -> Result<Block> {
-        let mut out = [0; BLOCK_LENGTH];
-        self.dots(&mut out, directory, BLOCK_LENGTH - DOT)?;
+        let mut out = vec![0; self.form.block_length()];
+        self.dots(&mut out, directory, self.form.block_length() - DOT)?;
         let root = IndexRoot {
             hash_version: 1, // half MD4; s_flags says how bytes are signed
             indirect_levels: u8::from(!index.nodes.is_empty()),
@@ -280,21 +305,32 @@ impl Directories<'_> {
             };
             (0..index.nodes.len()).map(to_node).collect::<Result<_>>()?
         };
-        index_entries(&mut out, ROOT_POINTERS, ROOT_LIMIT, &pointers, seed)?;
+        index_entries(self.form, &mut out, ROOT_POINTERS, &pointers, seed)?;
         Ok(out)
     }
 }
 
 /// A block of a directory.
-pub(super) type Block = [u8; BLOCK_LENGTH];
+pub(super) type Block = Vec<u8>;
+
+/// rec_len of an entry as long as a block of 64 KiB (linux/fs/ext4/ext4.h, ext4_rec_len_to_disk).
+const WHOLE_BLOCK: usize = 0xffff;
 
 /// One directory entry at `offset`, `length` bytes long.
-fn entry(out: &mut Block, offset: usize, length: usize, inode: u32, mode: u16, name: &[u8]) -> Result<()> {
+fn entry(
+    form: &Form,
+    out: &mut Block,
+    offset: usize,
+    length: usize,
+    inode: u32,
+    mode: u16,
+    name: &[u8],
+) -> Result<()> {
     let head = DirectoryEntry {
         inode,
-        rec_len: narrow(length, "rec_len")?,
+        rec_len: narrow(length.min(WHOLE_BLOCK), "rec_len")?,
         name_len: narrow(name.len(), "name_len")?,
-        file_type: file_type(mode),
+        file_type: if form.is_incompat(incompat::FILETYPE) { file_type(mode) } else { 0 },
     };
     head.write_to(&mut out[offset..]);
     let from = offset + DirectoryEntry::LENGTH;
@@ -303,26 +339,29 @@ fn entry(out: &mut Block, offset: usize, length: usize, inode: u32, mode: u16, n
 }
 
 /// `.` and `..`, the second `length` bytes long.
-fn dots(out: &mut Block, own: u32, parent: u32, length: usize) -> Result<()> {
-    entry(out, 0, DOT, own, MODE_DIRECTORY, b".")?;
-    entry(out, DOT, length, parent, MODE_DIRECTORY, b"..")
+fn dots(form: &Form, out: &mut Block, own: u32, parent: u32, length: usize) -> Result<()> {
+    entry(form, out, 0, DOT, own, MODE_DIRECTORY, b".")?;
+    entry(form, out, DOT, length, parent, MODE_DIRECTORY, b"..")
 }
 
 /// The checksum of a block without index, in its tail.
-fn tail(out: &mut Block, seed: Checksum) {
-    let det_checksum = seed.with(&out[..ENTRY_SPACE]).value();
-    DirectoryTail { det_checksum, ..DirectoryTail::BLANK }.write_to(&mut out[ENTRY_SPACE..]);
+fn tail(form: &Form, out: &mut Block, seed: Checksum) {
+    if form.has_checksums() {
+        let at = form.entry_space();
+        let det_checksum = seed.with(&out[..at]).value();
+        DirectoryTail { det_checksum, ..DirectoryTail::BLANK }.write_to(&mut out[at..]);
+    }
 }
 
 /// Block `number` of the lost+found that is not a node: empty, but allocated.
-pub(super) fn lost_and_found(seed: Checksum, number: usize) -> Result<Block> {
-    let mut out = [0; BLOCK_LENGTH];
+pub(super) fn lost_and_found(form: &Form, seed: Checksum, number: usize) -> Result<Block> {
+    let mut out = vec![0; form.block_length()];
     if number == 0 {
-        dots(&mut out, LOST_AND_FOUND, ROOT, ENTRY_SPACE - DOT)?;
+        dots(form, &mut out, LOST_AND_FOUND, ROOT, form.entry_space() - DOT)?;
     } else {
-        entry(&mut out, 0, ENTRY_SPACE, 0, 0, b"")?;
+        entry(form, &mut out, 0, form.entry_space(), 0, 0, b"")?;
     }
-    tail(&mut out, seed);
+    tail(form, &mut out, seed);
     Ok(out)
 }
 
@@ -333,22 +372,23 @@ const fn child(number: u32) -> Child {
 
 /// How many leaves each inner block gets; empty if the root has space for all. Leaves are spread evenly, so
 /// that every inner block can grow.
-fn inner_blocks(leaves: usize) -> Result<Vec<u32>> {
-    if leaves <= ROOT_LIMIT {
+fn inner_blocks(form: &Form, leaves: usize) -> Result<Vec<u32>> {
+    if leaves <= form.root_limit() {
         return Ok(Vec::new());
     }
-    let nodes = leaves.div_ceil(NODE_COMFORTABLE).min(ROOT_LIMIT);
+    // A quarter of each is free for leaves that splits will add.
+    let nodes = leaves.div_ceil(form.node_limit() / 4 * 3).min(form.root_limit());
     let share =
         |node| narrow((node + 1) * leaves / nodes - node * leaves / nodes, "leaves of an inner block");
     (0..nodes).map(share).collect()
 }
 
 /// Inner block `node` of an index: a blank entry as long as the block, then pointers.
-fn index_node(index: &Index, node: usize, seed: Checksum) -> Result<Block> {
-    let mut out = [0; BLOCK_LENGTH];
-    entry(&mut out, 0, BLOCK_LENGTH, 0, 0, b"")?;
+fn index_node(form: &Form, index: &Index, node: usize, seed: Checksum) -> Result<Block> {
+    let mut out = vec![0; form.block_length()];
+    entry(form, &mut out, 0, form.block_length(), 0, 0, b"")?;
     let (from, count) = index.below(node)?;
-    index_entries(&mut out, NODE_POINTERS, NODE_LIMIT, &index.to_leaves(from, from + count)?, seed)?;
+    index_entries(form, &mut out, NODE_POINTERS, &index.to_leaves(from, from + count)?, seed)?;
     Ok(out)
 }
 
@@ -356,12 +396,13 @@ fn index_node(index: &Index, node: usize, seed: Checksum) -> Result<Block> {
 /// comes after the last possible pointer. It covers the pointers in use, four reserved bytes, and its own
 /// four bytes as zero.
 fn index_entries(
+    form: &Form,
     out: &mut Block,
     offset: usize,
-    limit: usize,
     pointers: &[IndexEntry],
     seed: Checksum,
 ) -> Result<()> {
+    let limit = form.index_limit(offset);
     if pointers.is_empty() || pointers.len() > limit {
         return Err(Error::bug("an index block has no pointer, or more than its limit")
             .expected(format!("1 to {limit}"))
@@ -372,6 +413,9 @@ fn index_entries(
     }
     let count = IndexCount { limit: narrow(limit, "limit")?, count: narrow(pointers.len(), "count")? };
     count.write_to(&mut out[offset..]);
+    if !form.has_checksums() {
+        return Ok(());
+    }
     let used = offset + pointers.len() * IndexEntry::LENGTH;
     let dt_checksum = seed.with(&out[..used]).with(&[0; IndexTail::LENGTH]).value();
     IndexTail { dt_checksum, ..IndexTail::BLANK }.write_to(&mut out[offset + limit * IndexEntry::LENGTH..]);
@@ -396,7 +440,8 @@ mod tests {
         }
         let tree = builder.finish(1).unwrap();
         let (inodes, _) = Inodes::new(&tree, Checksum::START).unwrap();
-        let directories = Directories { tree: &tree, inodes: &inodes, hash_seed: &[1; 16] };
+        let directories =
+            Directories { form: &Form::default(), tree: &tree, inodes: &inodes, hash_seed: &[1; 16] };
         let directory = tree.find(b"/d").unwrap();
         assert_eq!(directories.index_within(directory, 14).unwrap().leaves.len(), 14);
         assert_eq!(directories.index_within(directory, 13).unwrap().leaves.len(), 10);
@@ -412,11 +457,14 @@ mod tests {
 
     #[test]
     fn inner_blocks_share_the_leaves_evenly_and_within_their_limits() {
-        assert!(inner_blocks(ROOT_LIMIT).unwrap().is_empty());
-        for leaves in [ROOT_LIMIT + 1, 1000, 100_000, MOST_LEAVES - 1, MOST_LEAVES] {
-            let nodes = inner_blocks(leaves).unwrap();
-            assert!(nodes.len() <= ROOT_LIMIT);
-            assert!(nodes.iter().all(|count| *count >= 1 && index(*count) <= NODE_LIMIT));
+        let form = Form::default();
+        let (root, node, most) = (form.root_limit(), form.node_limit(), form.most_leaves());
+        assert_eq!((root, node), (507, 510));
+        assert!(inner_blocks(&form, root).unwrap().is_empty());
+        for leaves in [root + 1, 1000, 100_000, most - 1, most] {
+            let nodes = inner_blocks(&form, leaves).unwrap();
+            assert!(nodes.len() <= root);
+            assert!(nodes.iter().all(|count| *count >= 1 && index(*count) <= node));
             assert_eq!(nodes.iter().map(|count| index(*count)).sum::<usize>(), leaves);
         }
     }

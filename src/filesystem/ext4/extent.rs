@@ -1,11 +1,13 @@
-//! The places of a file's blocks: runs, the extents that they make, and the tree of extents of any depth.
+//! The places of a file's blocks: runs, the extents that they make, and the tree of extents of any depth. Without extents
+//! there are blocks of pointers in its place.
 
 use super::checksum::Checksum;
+use super::form::{DIRECT, Form};
 use super::format::{
-    BLOCK_LENGTH, EXTENTS_IN_BLOCK, EXTENTS_IN_INODE, Extent, ExtentEntry, ExtentHeader, ExtentIndex,
-    ExtentTail, LONGEST_EXTENT,
+    EXTENTS_IN_INODE, Extent, ExtentEntry, ExtentHeader, ExtentIndex, ExtentTail, LONGEST_EXTENT,
 };
 use super::geometry::{Allocator, Run};
+use super::indirect::{self, Node};
 use crate::error::{Error, Result};
 use crate::units::{half_hi, half_lo, narrow, u64_of, usize_of};
 use crate::wire::Wire;
@@ -33,8 +35,11 @@ pub(super) struct FileBlocks {
     /// Sorted by logical block.
     pub(super) runs: Vec<FileRun>,
     /// Blocks of the extent tree: the leaves first, then each level above. Empty if the inode holds all
-    /// extents.
+    /// extents. Without extents, blocks of pointers.
     pub(super) nodes: Vec<Run>,
+    form: Form,
+    /// What the blocks of pointers are, without extents.
+    map: Vec<Node>,
 }
 
 /// How many extents a run needs.
@@ -44,20 +49,25 @@ const fn extents_of(length: u64) -> u64 {
 
 /// The number of blocks in each level of a tree over `extents` extents, leaves first. Empty if the inode
 /// holds all of them.
-pub(super) fn levels(extents: u64) -> Vec<u64> {
+pub(super) fn levels(form: &Form, extents: u64) -> Vec<u64> {
     let mut levels = Vec::new();
     let mut entries = extents;
     while entries > u64_of(EXTENTS_IN_INODE) {
-        entries = entries.div_ceil(u64_of(EXTENTS_IN_BLOCK));
+        entries = entries.div_ceil(u64_of(form.extents_in_block()));
         levels.push(entries);
     }
     levels
 }
 
 impl FileBlocks {
+    /// A file without blocks.
+    pub(super) fn new(form: Form) -> Self {
+        Self { form, ..Self::default() }
+    }
+
     /// Allocates blocks for the given parts of a file (first logical block and count), then for the tree.
     pub(super) fn allocate(allocator: &mut Allocator<'_>, parts: impl Iterator<Item = (u64, u64)>) -> Self {
-        let mut blocks = Self::default();
+        let mut blocks = Self::new(allocator.form);
         for (logical, length) in parts {
             let mut at = logical;
             allocator.take(length, |run| {
@@ -78,7 +88,7 @@ impl FileBlocks {
     /// A file without holes over these runs; allocates blocks for the tree.
     pub(super) fn of_runs(allocator: &mut Allocator<'_>, runs: &[Run]) -> Self {
         let mut logical = 0;
-        let mut blocks = Self::default();
+        let mut blocks = Self::new(allocator.form);
         for run in runs {
             blocks.push(logical, *run);
             logical += run.length;
@@ -93,15 +103,20 @@ impl FileBlocks {
         self.runs.push(FileRun { logical, run, before });
     }
 
-    /// Allocates blocks for the tree over the existing extents.
+    /// Allocates blocks for the tree over the existing extents, or for pointers.
     fn take_nodes(&mut self, allocator: &mut Allocator<'_>) {
-        let nodes = levels(self.extent_count()).into_iter().sum();
+        let nodes = if self.form.has_extents() {
+            levels(&self.form, self.extent_count()).into_iter().sum()
+        } else {
+            self.map = indirect::nodes(&self.form, &self.runs);
+            u64_of(self.map.len())
+        };
         allocator.take(nodes, |run| self.nodes.push(run));
     }
 
     /// A file of one run from its start.
-    pub(super) fn single(start: u64, length: u64) -> Self {
-        let mut blocks = Self::default();
+    pub(super) fn single(form: Form, start: u64, length: u64) -> Self {
+        let mut blocks = Self::new(form);
         if length > 0 {
             blocks.push(0, Run { start, length });
         }
@@ -156,11 +171,18 @@ impl FileBlocks {
             .skip(usize_of(skip))
     }
 
-    /// The root of the tree, which the inode holds.
+    /// The root of the tree, or the pointers, which the inode holds.
     pub(super) fn root(&self) -> Result<[u8; 60]> {
         let mut bytes = [0; 60];
+        if !self.form.has_extents() {
+            let direct = (0..DIRECT).map(|logical| self.physical(logical));
+            let tops = indirect::tops(&self.form);
+            let pointers = direct.map(Ok).chain(tops.into_iter().map(|top| self.pointer_to(top)));
+            put_pointers(&mut bytes, pointers)?;
+            return Ok(bytes);
+        }
         let count = self.extent_count();
-        let levels = levels(count);
+        let levels = levels(&self.form, count);
         let entries = usize_of(levels.last().copied().unwrap_or(count));
         header(&mut bytes, entries, EXTENTS_IN_INODE, levels.len())?;
         self.entries(&mut bytes, &levels, levels.len(), 0, entries)?;
@@ -168,17 +190,30 @@ impl FileBlocks {
     }
 
     /// Tree node `number`, with its checksum.
-    pub(super) fn node_bytes(&self, number: u64, seed: Checksum) -> Result<[u8; BLOCK_LENGTH]> {
-        let mut bytes = [0; BLOCK_LENGTH];
+    pub(super) fn node_bytes(&self, number: u64, seed: Checksum) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.form.block_length()];
+        if !self.form.has_extents() {
+            let node = self.map.get(usize_of(number));
+            let node =
+                *node.ok_or_else(|| Error::bug(format!("a file has no block of pointers {number}")))?;
+            put_pointers(
+                &mut bytes,
+                (0..self.form.pointers()).map(|slot| match node.below(&self.form, slot) {
+                    Ok(below) => self.pointer_to(below),
+                    Err(logical) => Ok(self.physical(logical)),
+                }),
+            )?;
+            return Ok(bytes);
+        }
         let count = self.extent_count();
-        let levels = levels(count);
+        let levels = levels(&self.form, count);
         let mut level = 0;
         let mut within = number;
         while let Some(blocks) = levels.get(level).filter(|blocks| within >= **blocks) {
             within -= blocks;
             level += 1;
         }
-        let capacity = u64_of(EXTENTS_IN_BLOCK);
+        let capacity = u64_of(self.form.extents_in_block());
         if level == levels.len() {
             return Err(Error::bug(format!("an extent tree has no node {number}"))
                 .found(format!("{} nodes", levels.iter().sum::<u64>())));
@@ -187,12 +222,27 @@ impl FileBlocks {
         let first = within * capacity;
         // Each level has just as many nodes as its entries fill, so this is at least one.
         let entries = usize_of((below - first).min(capacity));
-        header(&mut bytes, entries, EXTENTS_IN_BLOCK, level)?;
+        header(&mut bytes, entries, self.form.extents_in_block(), level)?;
         self.entries(&mut bytes, &levels, level, first, entries)?;
-        let tail = BLOCK_LENGTH - ExtentTail::LENGTH;
-        let eb_checksum = seed.with(&bytes[..tail]).value();
-        ExtentTail { eb_checksum }.write_to(&mut bytes[tail..]);
+        if self.form.has_checksums() {
+            // It follows the last slot (linux/fs/ext4/ext4_extents.h, EXT4_EXTENT_TAIL_OFFSET).
+            let tail = ExtentHeader::LENGTH + self.form.extents_in_block() * ExtentEntry::LENGTH;
+            let eb_checksum = seed.with(&bytes[..tail]).value();
+            ExtentTail { eb_checksum }.write_to(&mut bytes[tail..]);
+        }
         Ok(bytes)
+    }
+
+    /// The block of the volume that block `logical` of the file has; 0 in a hole.
+    fn physical(&self, logical: u64) -> u64 {
+        let at = self.runs.partition_point(|run| run.logical + run.run.length <= logical);
+        let run = self.runs.get(at).filter(|run| run.logical <= logical);
+        run.map_or(0, |run| run.run.start + (logical - run.logical))
+    }
+
+    /// The place of a block of pointers; 0 if the file has no blocks below it.
+    fn pointer_to(&self, node: Node) -> Result<u64> {
+        self.map.binary_search(&node).map_or(Ok(0), |number| self.node(u64_of(number)))
     }
 
     /// Fills a node of level `level`: a leaf with extents from number `first` on, an inner node with pointers
@@ -215,7 +265,7 @@ impl FileBlocks {
         };
         let before: u64 = levels[..below].iter().sum();
         // How many extents one node of the level below covers.
-        let span = u64_of(EXTENTS_IN_BLOCK).pow(narrow(level, "a level of an extent tree")?);
+        let span = u64_of(self.form.extents_in_block()).pow(narrow(level, "a level of an extent tree")?);
         for (node, place) in (first..).zip(places) {
             let block = self.node(before + node)?;
             let pointer = ExtentIndex {
@@ -227,6 +277,15 @@ impl FileBlocks {
         }
         Ok(())
     }
+}
+
+/// Writes pointers of 32 bits side by side.
+fn put_pointers(out: &mut [u8], pointers: impl Iterator<Item = Result<u64>>) -> Result<()> {
+    for (pointer, place) in pointers.zip(out.chunks_exact_mut(4)) {
+        let pointer: u32 = narrow(pointer?, "a pointer of a file")?;
+        place.copy_from_slice(&pointer.to_le_bytes());
+    }
+    Ok(())
 }
 
 /// The next of the extents that the header of a node promises.
@@ -275,13 +334,14 @@ mod tests {
             (340 * 340, vec![340, 1]),
             (340 * 340 * 4 + 1, vec![340 * 4 + 1, 5, 1]),
         ] {
-            assert_eq!(levels(extents), expected, "{extents}");
+            assert_eq!(levels(&Form::default(), extents), expected, "{extents}");
         }
     }
 
     #[test]
     fn a_file_of_a_million_pieces_has_its_tree() {
         let geometry = Geometry::new(&Wish {
+            form: Form::default(),
             blocks: 1 << 24,
             used_inodes: 12,
             inodes: None,
@@ -294,7 +354,7 @@ mod tests {
         let blocks = FileBlocks::allocate(&mut allocator, pieces);
         assert_eq!(blocks.extent_count(), 1_000_000);
         // 2942 leaves below 9 nodes below one.
-        assert_eq!(levels(1_000_000), [2942, 9, 1]);
+        assert_eq!(levels(&Form::default(), 1_000_000), [2942, 9, 1]);
         let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         for leaf in 0..2942 {
             let bytes = blocks.node_bytes(leaf, Checksum::START).unwrap();
@@ -313,6 +373,7 @@ mod tests {
     fn a_file_of_ten_tebibytes_has_its_tree() {
         let length = 10 * (1_u64 << 40) / 4096;
         let geometry = Geometry::new(&Wish {
+            form: Form::default(),
             blocks: 1 << 32,
             used_inodes: 12,
             inodes: None,
@@ -323,7 +384,7 @@ mod tests {
         let mut allocator = Allocator::new(&geometry);
         let blocks = FileBlocks::allocate(&mut allocator, std::iter::once((0, length)));
         assert!(blocks.extent_count() >= length / LONGEST_EXTENT);
-        let levels = levels(blocks.extent_count());
+        let levels = levels(&Form::default(), blocks.extent_count());
         assert_eq!(levels.len(), 2);
         assert_eq!(blocks.node_count(), levels.iter().sum::<u64>());
         assert_eq!(blocks.used(), allocator.used);

@@ -1,21 +1,16 @@
 //! The layout of an ext4 volume: groups, the places of their metadata, and the blocks that are left for
 //! files. It is a pure function, and is tested at sizes that nobody writes.
 //!
-//! A volume is `groups` groups of 32768 blocks. Group 0 and the groups whose number is 1 or a power of 3, 5
+//! A volume is `groups` groups of 32768 blocks, or of another number for other blocks than of 4 KiB. Group 0 and the groups whose number is 1 or a power of 3, 5
 //! or 7 begin with a superblock, the group descriptors and the blocks reserved for more descriptors
 //! (sparse_super). The bitmaps and inode tables of 16 groups lie together at the start of the first of them
 //! (flex_bg).
 
-use super::format::{
-    BLOCK, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, FLEX_GROUPS, INODES_PER_BLOCK, MOST_INODES_PER_GROUP,
-    POINTERS_PER_BLOCK,
-};
+use super::form::Form;
+use super::format::features::compat;
 use crate::error::{Error, Kind, Result};
-use crate::units::{TIB, usize_of};
+use crate::units::{narrow, u64_of, usize_of};
 
-/// The largest volume. Descriptors and their copies must leave space in a group: 96 TiB need 12288 descriptor
-/// blocks, less than half a group. A larger volume would need meta_bg, which excludes the resize inode.
-pub(super) const LARGEST: u64 = 96 * TIB / BLOCK;
 /// The resize inode cannot grow a volume beyond this: its pointers have 32 bits.
 const LARGEST_POINTER: u64 = 1 << 32;
 /// Blocks that a short last group must have besides its own metadata, as in mke2fs (lib/ext2fs/initialize.c).
@@ -24,6 +19,7 @@ const SMALLEST_GROUP: u64 = 50;
 /// The requirements of a volume.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
+    pub(super) form: Form,
     /// Blocks of the volume.
     pub(super) blocks: u64,
     /// Inodes in use, including the eleven reserved ones.
@@ -40,6 +36,7 @@ pub(super) struct Wish {
 /// The layout of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
+    pub(super) form: Form,
     pub(super) blocks: u64,
     pub(super) groups: u64,
     pub(super) inodes_per_group: u32,
@@ -89,26 +86,28 @@ pub(super) fn has_superblock(group: u64) -> bool {
 }
 
 /// The error for a volume with too many blocks.
-pub(super) fn too_large(blocks: u64) -> Error {
+pub(super) fn too_large(form: &Form, blocks: u64) -> Error {
     Error::new(Kind::Capacity, "an ext4 filesystem cannot be that large here")
-        .expected(format!("at most {} bytes", LARGEST * BLOCK))
-        .found(format!("{} bytes", u128::from(blocks) * u128::from(BLOCK)))
+        .expected(format!("at most {} bytes", form.most_blocks() * form.block))
+        .found(format!("{} bytes", u128::from(blocks) * u128::from(form.block)))
 }
 
 impl Geometry {
     /// The layout of a volume of `wish.blocks` blocks. It may be too short for its own metadata: see
     /// [`Geometry::shortest`].
     pub(super) fn new(wish: &Wish) -> Result<Self> {
-        let blocks = wish.blocks.max(1);
-        if blocks > LARGEST {
-            return Err(too_large(blocks));
+        let form = wish.form;
+        let blocks = wish.blocks.max(1 + form.first());
+        if blocks > form.most_blocks() {
+            return Err(too_large(&form, blocks));
         }
-        let groups = blocks.div_ceil(BLOCKS_PER_GROUP);
-        let descriptor_blocks = groups.div_ceil(DESCRIPTORS_PER_BLOCK);
-        let resize_inode = blocks <= LARGEST_POINTER;
+        let groups = form.groups(blocks);
+        let descriptor_blocks = groups.div_ceil(form.descriptors_per_block());
+        let resize_inode = blocks <= LARGEST_POINTER && form.is_compat(compat::RESIZE_INODE);
         let reserved = if resize_inode { reserved_blocks(wish, blocks, descriptor_blocks) } else { 0 };
-        let inodes_per_group = inodes_per_group(wish, blocks, groups);
+        let inodes_per_group = inodes_per_group(wish, blocks, groups)?;
         let mut geometry = Self {
+            form,
             blocks,
             groups,
             inodes_per_group,
@@ -129,7 +128,7 @@ impl Geometry {
 
     /// Blocks of one group's inode table.
     pub(super) fn table_blocks(&self) -> u64 {
-        u64::from(self.inodes_per_group.div_ceil(INODES_PER_BLOCK))
+        (u64::from(self.inodes_per_group) * u64_of(self.form.inode)).div_ceil(self.form.block)
     }
 
     /// The number of inodes.
@@ -139,7 +138,7 @@ impl Geometry {
 
     /// The largest number of inodes that its groups could have.
     pub(super) fn most_inodes(&self) -> u64 {
-        u64::from(most_inodes_per_group(self.groups)) * self.groups
+        most_inodes_per_group(&self.form, self.groups) * self.groups
     }
 
     /// The groups with a backup copy, without group 0.
@@ -161,8 +160,9 @@ impl Geometry {
     /// The largest volume for which its descriptor blocks, including the reserved ones, have space. Beyond
     /// 2^32 blocks, where the resize inode ends, it is the volume's own size.
     pub(super) fn reach(&self) -> u64 {
-        let described = (self.descriptor_blocks + self.reserved) * DESCRIPTORS_PER_BLOCK * BLOCKS_PER_GROUP;
-        described.min(LARGEST_POINTER).max(self.blocks)
+        let form = &self.form;
+        let groups = (self.descriptor_blocks + self.reserved) * form.descriptors_per_block();
+        form.group_start(groups).min(LARGEST_POINTER).min(form.most_blocks()).max(self.blocks)
     }
 
     /// Blocks that metadata occupies.
@@ -172,8 +172,9 @@ impl Geometry {
 
     /// The smallest number of blocks at which the last group of this volume holds its metadata.
     pub(super) fn shortest(&self) -> u64 {
-        let start = (self.groups - 1) * BLOCKS_PER_GROUP;
-        let own = if self.groups > 1 { start + self.base(self.groups - 1) + SMALLEST_GROUP } else { 1 };
+        let start = self.form.group_start(self.groups - 1);
+        let own =
+            if self.groups > 1 { start + self.base(self.groups - 1) + SMALLEST_GROUP } else { 1 + start };
         let metadata = self.taken.last().map_or(0, |run| run.end());
         own.max(metadata)
     }
@@ -182,9 +183,10 @@ impl Geometry {
     /// copies.
     fn place(&mut self) {
         let table = self.table_blocks();
-        for first in (0..self.groups).step_by(usize_of(FLEX_GROUPS)) {
-            let count = FLEX_GROUPS.min(self.groups - first);
-            let mut at = Placer { geometry: self, next: first * BLOCKS_PER_GROUP, runs: Vec::new() };
+        let (form, flex) = (self.form, self.form.flex_groups());
+        for first in (0..self.groups).step_by(usize_of(flex)) {
+            let count = flex.min(self.groups - first);
+            let mut at = Placer { geometry: self, next: form.group_start(first), runs: Vec::new() };
             let mut placed = vec![Placed::default(); usize_of(count)];
             for group in &mut placed {
                 group.block_bitmap = at.take(1);
@@ -199,7 +201,7 @@ impl Geometry {
             let mut runs = at.runs;
             // The superblock copies in the groups that the placer did not reach.
             for group in first..first + count {
-                let (start, length) = (group * BLOCKS_PER_GROUP, self.base(group));
+                let (start, length) = (form.group_start(group), self.base(group));
                 if start >= end && length > 0 {
                     runs.push(Run { start, length });
                 }
@@ -233,15 +235,16 @@ struct Placer<'a> {
 impl Placer<'_> {
     /// The first of `length` blocks in one run.
     fn take(&mut self, length: u64) -> u64 {
+        let form = &self.geometry.form;
         loop {
             // Skips a copy at the start of the current group, and one that begins inside the run.
-            let group = self.next / BLOCKS_PER_GROUP;
+            let group = (self.next - form.first()) / form.blocks_per_group();
             let base = self.geometry.base(group);
-            if self.next == group * BLOCKS_PER_GROUP && base > 0 {
+            if self.next == form.group_start(group) && base > 0 {
                 self.runs.push(Run { start: self.next, length: base });
                 self.next += base;
             }
-            let following = (group + 1) * BLOCKS_PER_GROUP;
+            let following = form.group_start(group + 1);
             if self.next + length <= following || self.geometry.base(group + 1) == 0 {
                 break;
             }
@@ -259,9 +262,10 @@ impl Placer<'_> {
 /// to.
 fn reserved_blocks(wish: &Wish, blocks: u64, descriptor_blocks: u64) -> u64 {
     let grown = wish.grow_to.unwrap_or(blocks.saturating_mul(1024)).min(LARGEST_POINTER - 1);
-    let needed = grown.div_ceil(BLOCKS_PER_GROUP).div_ceil(DESCRIPTORS_PER_BLOCK);
+    let form = &wish.form;
+    let needed = form.groups(grown).div_ceil(form.descriptors_per_block());
     // Nothing is reserved if there are enough already.
-    needed.saturating_sub(descriptor_blocks).min(POINTERS_PER_BLOCK)
+    needed.saturating_sub(descriptor_blocks).min(form.pointers())
 }
 
 /// The number of inodes if none is given: those in use, a sixteenth more, and one block of them.
@@ -270,8 +274,9 @@ pub(super) const fn with_spare(used: u64) -> u64 {
 }
 
 /// Inodes in a group: a whole number of table blocks.
-fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
-    let for_blocks = |blocks: u64| blocks.saturating_mul(BLOCK) / wish.ratio.max(1);
+fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> Result<u32> {
+    let form = &wish.form;
+    let for_blocks = |blocks: u64| blocks.saturating_mul(form.block) / wish.ratio.max(1);
     let ratio = for_blocks(blocks);
     let wanted = match wish.inodes {
         Some(inodes) => inodes.max(wish.used_inodes),
@@ -283,26 +288,37 @@ fn inodes_per_group(wish: &Wish, blocks: u64, groups: u64) -> u32 {
     {
         // Groups that growth adds get as many inodes as these, so a small volume that is meant to grow gets
         // those of a whole group.
-        each = each.max(for_blocks(BLOCKS_PER_GROUP.min(grown)));
+        each = each.max(for_blocks(form.blocks_per_group().min(grown)));
     }
-    let most = most_inodes_per_group(groups);
-    // A number that does not fit in 32 bits is above the limit anyway.
-    u32::try_from(each.next_multiple_of(INODES_PER_BLOCK.into()))
-        .map_or(most, |each| each.clamp(INODES_PER_BLOCK, most))
+    let (step, most) = (inode_step(form), most_inodes_per_group(form, groups));
+    narrow(each.next_multiple_of(step).clamp(step.min(most), most), "s_inodes_per_group")
+}
+
+/// What the number of inodes of a group is a multiple of: a block of the table, and a byte of the bitmap
+/// (lib/ext2fs/initialize.c). The smallest number holds the reserved inodes and lost+found.
+fn inode_step(form: &Form) -> u64 {
+    (form.block / u64_of(form.inode)).max(16)
 }
 
 /// The largest number of inodes in each of `groups` groups: as many as a bitmap has bits, and few enough that
 /// all inode numbers fit in 32 bits.
-fn most_inodes_per_group(groups: u64) -> u32 {
-    let step = u64::from(INODES_PER_BLOCK);
-    let most = u64::from(u32::MAX) / groups / step * step;
-    u32::try_from(most).map_or(MOST_INODES_PER_GROUP, |most| most.min(MOST_INODES_PER_GROUP))
+pub(super) fn most_inodes_per_group(form: &Form, groups: u64) -> u64 {
+    let step = inode_step(form);
+    let each = (u64::from(u32::MAX) / groups).min(form.most_inodes_per_group());
+    (each / step).min(table_limit(form) / step) * step
+}
+
+/// The inodes of a group whose table, with bitmaps and superblock, leaves a quarter of the group to files. It counts only where
+/// inodes are as long as blocks, or nearly.
+fn table_limit(form: &Form) -> u64 {
+    form.blocks_per_group() / 2 * (form.block / u64_of(form.inode))
 }
 
 /// Allocates free blocks in ascending order. Past the end of the volume it continues as if there were more
 /// blocks, so that one run tells how much too small the volume is.
 #[derive(Clone, Debug)]
 pub(super) struct Allocator<'a> {
+    pub(super) form: Form,
     taken: &'a [Run],
     /// The next block to allocate, if it is free.
     next: u64,
@@ -312,7 +328,7 @@ pub(super) struct Allocator<'a> {
 
 impl<'a> Allocator<'a> {
     pub(super) fn new(geometry: &'a Geometry) -> Self {
-        Self { taken: &geometry.taken, next: 0, used: 0 }
+        Self { form: geometry.form, taken: &geometry.taken, next: geometry.form.first(), used: 0 }
     }
 
     /// Gives `length` blocks to `each`, in as few runs as the metadata in between allows.
@@ -346,8 +362,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The usual form.
+    const BLOCKS_PER_GROUP: u64 = 32_768;
+    const LARGEST: u64 = 96 * crate::units::TIB / 4096;
+
+    #[test]
+    fn the_largest_volumes_are_those_whose_descriptors_have_space() {
+        assert_eq!(Form::default().most_blocks(), LARGEST);
+        assert_eq!(Form { block: 1024, ..Form::default() }.most_blocks() * 1024, 384 << 30);
+        assert_eq!(Form::of(crate::filesystem::ext4::Revision::Ext3).most_blocks(), u64::from(u32::MAX));
+    }
+
     fn wish(blocks: u64) -> Wish {
-        Wish { blocks, used_inodes: 11, inodes: None, ratio: 16 << 10, grow_to: None }
+        Wish { form: Form::default(), blocks, used_inodes: 11, inodes: None, ratio: 16 << 10, grow_to: None }
     }
 
     #[test]
@@ -404,6 +431,14 @@ mod tests {
         let placed: u64 = geometry.groups * (2 + table);
         let bases: u64 = geometry.backups().chain([0]).map(|group| geometry.base(group)).sum();
         assert_eq!(geometry.metadata(), placed + bases);
+        let starts = (0..geometry.groups).map(|group| geometry.form.group_start(group));
+        for ((start, own), group) in starts.zip(&geometry.placed).zip(0..) {
+            let end = start + geometry.form.blocks_per_group();
+            let all = [own.block_bitmap, own.inode_bitmap, own.inode_table + table - 1];
+            // Without flex_bg the kernel wants them in their own group.
+            let inside = all.iter().all(|block| (start..end).contains(block));
+            assert!(inside || geometry.form.flex_groups() > 1, "group {group}: {own:?}");
+        }
         assert_eq!(usize_of(geometry.groups), geometry.placed.len());
         assert!(geometry.inodes() <= u64::from(u32::MAX));
     }
@@ -414,6 +449,23 @@ mod tests {
             blocks in 1_u64..LARGEST, used in 11_u64..200_000_000, grow in proptest::option::of(1_u64..LARGEST)
         ) {
             check(&Geometry::new(&Wish { used_inodes: used, grow_to: grow, ..wish(blocks) }).unwrap());
+        }
+
+        #[test]
+        fn every_form_has_space_for_its_metadata(
+            log in 0_u32..7, inode in 7_u32..17, wide in any::<bool>(), flex in any::<bool>(),
+            blocks in 1_u64..100_000_000, used in 11_u64..3_000_000
+        ) {
+            let block = 1024_u64 << log;
+            let mut form = Form { block, inode: usize_of((1 << inode).min(block)), ..Form::default() };
+            if !wide {
+                form.incompat &= !super::super::format::features::incompat::WIDE;
+            }
+            if !flex {
+                form.incompat &= !super::super::format::features::incompat::FLEX_BG;
+            }
+            let blocks = blocks.min(form.most_blocks());
+            check(&Geometry::new(&Wish { form, used_inodes: used, ..wish(blocks) }).unwrap());
         }
 
         #[test]

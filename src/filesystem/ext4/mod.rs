@@ -1,10 +1,10 @@
 //! ext4: a pure function from a [`Tree`] to an [`Image`](crate::image::Image). The kernel mounts the image,
 //! writes to it and grows it; e2fsck finds no fault; GRUB 2.06 and U-Boot read it.
 //!
-//! The features are those of mke2fs without the two that old boot loaders refuse (metadata_csum_seed,
+//! The usual features are those of mke2fs without the two that old boot loaders refuse (metadata_csum_seed,
 //! orphan_file): has_journal, ext_attr, resize_inode, dir_index, filetype, extents, 64bit, flex_bg,
 //! sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum. Blocks are 4 KiB, inodes 256
-//! bytes. docs/formats/ext4.md lists every field with its reason.
+//! bytes. `form` has the other choices, down to ext3 and ext2. docs/formats/ext4.md lists every field with its reason.
 //!
 //! Blocks are allocated in one ascending run around the fixed metadata. So a filesystem has no gaps, its
 //! smallest size is known exactly, and a bitmap is computed rather than stored.
@@ -13,10 +13,12 @@ mod checksum;
 mod directory;
 mod extent;
 mod feature;
+mod form;
 mod format;
 mod geometry;
 mod grow;
 mod hash;
+mod indirect;
 mod inodes;
 mod plan;
 mod read;
@@ -35,12 +37,15 @@ use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::identity;
 use crate::image::{Builder, Files, Slice};
+use crate::tree::Owner;
 use crate::tree::{Content, Time, Tree};
 use crate::units::{Blocks, Bytes, narrow, u64_of};
-use crate::values::{Guid, Inodes};
+use crate::values::{Guid, Inodes, Mode};
 use extent::FileBlocks;
 pub use feature::Feature;
-use format::{BLOCK, BLOCKS_PER_GROUP, INODE, JOURNAL, LOST_AND_FOUND};
+use form::Form;
+pub use form::Revision;
+use format::{JOURNAL, LOST_AND_FOUND};
 pub(crate) use format::{STRUCTURES, features};
 pub(crate) use grow::grow;
 use plan::{Contents, Pass, Plan, SLOW_SYMLINK, Shape};
@@ -92,16 +97,32 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub bytes_per_inode: Option<Bytes>,
-    /// Features beside the usual ones: casefold, encrypt, large_dir, project, stable_inodes and verity, which files take up in
-    /// the running system.
+    /// Features beside the usual ones, such as verity or casefold, which files take up in the running system; or without one
+    /// of them, such as ^64bit or ^metadata_csum. Any that is not written is refused by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", value_delimiter = ','))]
     pub features: Option<Vec<Feature>>,
-    /// Bytes on a disk of a RAID before the next disk, in whole blocks of 4 KiB; default none.
+    /// Bytes of a block, a power of two from 1 KiB to 64 KiB; default 4KiB. Linux mounts blocks up to its pages, usually 4 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub block_size: Option<Bytes>,
+    /// Bytes of an inode, a power of two from 128 to the size of a block; default 256. Those of 128 bytes end in 2038.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub inode_size: Option<Bytes>,
+    /// Permissions of the root directory; default those of the contents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "MODE"))]
+    pub root_mode: Option<Mode>,
+    /// Owner of the root directory: root or UID:GID; default that of the contents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "OWNER"))]
+    pub root_owner: Option<Owner>,
+    /// Bytes on a disk of a RAID before the next disk, in whole blocks; default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub stride: Option<Bytes>,
-    /// Bytes of a RAID that are written together, without parity, in whole blocks of 4 KiB; default none.
+    /// Bytes of a RAID that are written together, without parity, in whole blocks; default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub stripe_width: Option<Bytes>,
@@ -114,7 +135,9 @@ pub struct Options {
 /// The parameters of an ext4 filesystem, with every default filled in.
 #[derive(Clone, Debug)]
 struct Parameters {
-    /// Its size; a fixed one is rounded down to 4 KiB.
+    revision: Revision,
+    form: Form,
+    /// Its size; a fixed one is rounded down to whole blocks.
     size: Size,
     /// With [`Size::Auto`], the space that `df` should show as available.
     free: Option<Bytes>,
@@ -135,6 +158,9 @@ struct Parameters {
     /// Bytes for one inode.
     ratio: Bytes,
     features: Vec<Feature>,
+    /// Permissions and owner of the root directory, if the contents do not decide them.
+    root_mode: Option<u16>,
+    root_owner: Option<(u32, u32)>,
     /// In blocks; 0 for none.
     stride: u16,
     stripe_width: u32,
@@ -146,7 +172,9 @@ const RATIO: Bytes = Bytes::new(16 << 10);
 const RATIOS: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 20;
 
 impl Parameters {
-    fn new(options: &Options, at: &Placement) -> Result<Self> {
+    fn new(revision: Revision, options: &Options, at: &Placement) -> Result<Self> {
+        let features = options.features.clone().unwrap_or_default();
+        let form = Form::new(revision, options.block_size, options.inode_size, &features)?;
         let uuid = options.uuid.map_or(at.id, |uuid| uuid.0);
         let ratio = options.bytes_per_inode.unwrap_or(RATIO);
         if !RATIOS.contains(&ratio.get()) {
@@ -156,6 +184,8 @@ impl Parameters {
                 .found(ratio.in_full()));
         }
         Ok(Self {
+            revision,
+            form,
             size: at.size,
             free: options.free,
             grow_to: options.grow_to,
@@ -163,26 +193,51 @@ impl Parameters {
             uuid,
             hash_seed: options.hash_seed.map_or_else(|| identity::hash_seed(uuid), |seed| seed.0),
             inodes: options.inodes.and_then(Inodes::count),
-            journal: options.journal.unwrap_or_default(),
+            journal: journal(revision, options.journal, &features)?,
             reserved: options.reserved.unwrap_or_default(),
             time: at.time,
             times: options.times.unwrap_or_default(),
             ratio,
-            features: options.features.clone().unwrap_or_default(),
-            stride: in_blocks("stride", options.stride)?,
-            stripe_width: in_blocks("stripe_width", options.stripe_width)?,
+            features,
+            root_mode: options.root_mode.map(|mode| mode.0),
+            root_owner: match options.root_owner {
+                Some(Owner::Root) => Some((0, 0)),
+                Some(Owner::Ids { uid, gid }) => Some((uid, gid)),
+                Some(Owner::Preserve) | None => None,
+            },
+            stride: in_blocks("stride", &form, options.stride)?,
+            stripe_width: in_blocks("stripe_width", &form, options.stripe_width)?,
         })
     }
 }
 
+/// The journal that is asked for, by its own option or as a feature. ext2 has none.
+fn journal(revision: Revision, option: Option<Journal>, features: &[Feature]) -> Result<Journal> {
+    let named = features.iter().rev().find_map(|feature| feature.journal());
+    let has = |journal: Journal| journal != Journal::None;
+    match (option, named) {
+        (Some(journal), Some(named)) if has(journal) != named => {
+            Err(Error::new(Kind::Manifest, "the journal is asked for and refused at once")
+                .about("journal")
+                .expected("the same as of has_journal in `features`"))
+        }
+        (Some(journal), _) => Ok(journal),
+        (None, Some(true)) => Ok(Journal::Auto),
+        (None, Some(false)) => Ok(Journal::None),
+        (None, None) if revision == Revision::Ext2 => Ok(Journal::None),
+        (None, None) => Ok(Journal::Auto),
+    }
+}
+
 /// A size as the number of its blocks.
-fn in_blocks<T: TryFrom<u64> + Default>(key: &'static str, size: Option<Bytes>) -> Result<T> {
+fn in_blocks<T: TryFrom<u64> + Default>(key: &'static str, form: &Form, size: Option<Bytes>) -> Result<T> {
     let Some(size) = size else { return Ok(T::default()) };
-    let blocks = size.is_multiple_of(BLOCK).then(|| T::try_from(size.get() / BLOCK).ok()).flatten();
+    let block = form.block;
+    let blocks = size.is_multiple_of(block).then(|| T::try_from(size.get() / block).ok()).flatten();
     blocks.ok_or_else(|| {
         Error::new(Kind::Manifest, "this is no number of blocks that ext4 records")
             .about(key)
-            .expected("a multiple of 4KiB, for a stride below 256MiB")
+            .expected(format!("a multiple of {}, for a stride fewer than 65536 blocks", Bytes::new(block)))
             .found(size.in_full())
     })
 }
@@ -237,7 +292,21 @@ const LONGEST_LABEL: usize = 16;
 /// them: a time, a device number, extended attributes, too many names in a directory, each with its path;
 /// [`Kind::Manifest`] for an impossible label or size of the journal.
 pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<Filesystem> {
-    let options = &Parameters::new(options, at)?;
+    build_as(Revision::Ext4, tree, options, at)
+}
+
+/// Builds ext2, ext3 or ext4.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_as(
+    revision: Revision,
+    tree: &Arc<Tree>,
+    options: &Options,
+    at: &Placement,
+) -> Result<Filesystem> {
+    let options = &Parameters::new(revision, options, at)?;
+    let form = options.form;
     if options.label.len() > LONGEST_LABEL || options.label.contains('\0') {
         return Err(Error::new(Kind::Manifest, "this cannot be the label of an ext4 filesystem")
             .about("label")
@@ -250,7 +319,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
     let plan = Arc::new(Plan::new(contents, options)?);
     warnings.extend(short_of_growth(&plan, options));
     let length = match options.size {
-        Size::Auto => Blocks::new(plan.geometry.blocks).bytes(BLOCK),
+        Size::Auto => Blocks::new(plan.geometry.blocks).bytes(form.block),
         Size::Fixed(size) => size,
     };
     let mut image = Builder::new(length);
@@ -258,10 +327,10 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
     put_beside(&mut image, &plan, options)?;
     put_contents(&mut image, &plan)?;
     let facts = Facts {
-        kind: "ext4",
+        kind: options.revision.name(),
         label: options.label.clone(),
         uuid: options.uuid.to_string(),
-        block_size: BLOCK,
+        block_size: form.block,
         blocks: plan.geometry.blocks,
         free_blocks: plan.free_blocks(),
         journal: superblock::journal_length(&plan),
@@ -274,8 +343,9 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
 /// A warning if the filesystem cannot be prepared for all the growth that was asked for.
 fn short_of_growth(plan: &Plan, options: &Parameters) -> Option<Warning> {
     let wanted = options.grow_to?;
-    let reach = Blocks::new(plan.geometry.reach()).bytes(BLOCK);
-    (wanted.round_down(BLOCK) > reach).then(|| {
+    let block = plan.contents.form.block;
+    let reach = Blocks::new(plan.geometry.reach()).bytes(block);
+    (wanted.round_down(block) > reach).then(|| {
         Warning(format!(
             "the kernel can grow this ext4 filesystem to {} online before it needs meta_bg, not to the {} of grow_to: \
              no more descriptor blocks can be reserved",
@@ -285,9 +355,11 @@ fn short_of_growth(plan: &Plan, options: &Parameters) -> Option<Warning> {
     })
 }
 
-/// Byte offset of a block.
-fn offset(block: u64) -> Bytes {
-    Blocks::new(block).bytes(BLOCK)
+impl Plan {
+    /// Byte offset of a block, or the length of so many blocks.
+    fn at(&self, block: u64) -> Bytes {
+        Blocks::new(block).bytes(self.contents.form.block)
+    }
 }
 
 /// Puts the metadata of each group: superblocks, descriptors, bitmaps, tables.
@@ -298,12 +370,15 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Re
     let superblock = superblock::superblock(plan, options, 0)?;
     image.bytes(Bytes::new(1024), "ext4: superblock", superblock);
     let descriptors = Slice::ready("ext4: group descriptors", superblock::descriptors(plan)?);
-    image.put(offset(1), &descriptors);
+    let form = &plan.contents.form;
+    let block = Bytes::new(form.block);
+    let first = form.superblock_block() + 1;
+    image.put(plan.at(first), &descriptors);
     for group in geometry.backups() {
-        let start = group * BLOCKS_PER_GROUP;
+        let start = form.group_start(group);
         let copy = superblock::superblock(plan, options, group)?;
-        image.bytes(offset(start), format!("ext4: superblock copy in group {group}"), copy);
-        image.put(offset(start + 1), &descriptors);
+        image.bytes(plan.at(start), format!("ext4: superblock copy in group {group}"), copy);
+        image.put(plan.at(start + 1), &descriptors);
     }
     let mut renderer = |what| image.renderer(Arc::new(Renderer { plan: Arc::clone(plan), what }));
     let (blocks, inodes, tables) =
@@ -312,20 +387,22 @@ fn put_groups(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Re
     for (group, placed) in (0..geometry.groups).zip(&geometry.placed) {
         let part = narrow(group, "a group's number")?;
         if !superblock::block_bitmap_is_implied(plan, group) {
-            image.rendered(offset(placed.block_bitmap), Bytes::new(BLOCK), blocks, part);
+            image.rendered(plan.at(placed.block_bitmap), block, blocks, part);
         }
         let used = u64::from(plan.used_inodes(group)?);
+        if used > 0 || !form.has_flags() {
+            image.rendered(plan.at(placed.inode_bitmap), block, inodes, part);
+        }
         if used > 0 {
-            image.rendered(offset(placed.inode_bitmap), Bytes::new(BLOCK), inodes, part);
-            image.rendered(offset(placed.inode_table), Bytes::new(used * u64_of(INODE)), tables, part);
+            let length = Bytes::new(used * u64_of(form.inode));
+            image.rendered(plan.at(placed.inode_table), length, tables, part);
         }
     }
     if geometry.resize_inode {
-        image.rendered(offset(plan.allocation.resize), Bytes::new(BLOCK), indirect, 0);
+        image.rendered(plan.at(plan.allocation.resize), block, indirect, 0);
         for number in 0..geometry.reserved {
-            let block = 1 + geometry.descriptor_blocks + number;
-            let part = narrow(number, "a reserved descriptor block")?;
-            image.rendered(offset(block), Bytes::new(BLOCK), backups, part);
+            let place = plan.at(first + geometry.descriptor_blocks + number);
+            image.rendered(place, block, backups, narrow(number, "a reserved descriptor block")?);
         }
     }
     Ok(())
@@ -339,25 +416,25 @@ fn put_beside(image: &mut Builder, plan: &Arc<Plan>, options: &Parameters) -> Re
         (renderer(What::ExtentNodes), renderer(What::Xattrs), renderer(What::Directory));
     if let Some(first) = plan.allocation.journal.runs.first() {
         let bytes = superblock::journal_superblock(plan, options)?;
-        image.bytes(offset(first.run.start), "ext4: journal superblock", bytes);
+        image.bytes(plan.at(first.run.start), "ext4: journal superblock", bytes);
     }
     let journal = std::iter::once((JOURNAL, &plan.allocation.journal));
     for (number, blocks) in plan.allocation.many().chain(journal) {
         let mut skip = Bytes::ZERO;
         for run in &blocks.nodes {
-            let length = offset(run.length);
-            image.rendered_from(offset(run.start), length, nodes, number, skip.get());
+            let length = plan.at(run.length);
+            image.rendered_from(plan.at(run.start), length, nodes, number, skip.get());
             skip += length;
         }
     }
     let copies = plan.allocation.xattrs.iter().flatten();
     for (part, block) in (0..).zip(copies) {
-        image.rendered(offset(*block), Bytes::new(BLOCK), xattrs, part);
+        image.rendered(plan.at(*block), plan.at(1), xattrs, part);
     }
     if contents.inodes.lost_and_found_is_ours() {
-        let length = directory::LOST_AND_FOUND_BLOCKS;
+        let length = contents.form.lost_and_found_blocks();
         let blocks = plan.allocation.blocks(LOST_AND_FOUND, Shape::Dense(length))?;
-        each_piece(&blocks, length * BLOCK, |at, length, skip| {
+        each_piece(plan, &blocks, length * contents.form.block, |at, length, skip| {
             image.rendered_from(at, length, directories, LOST_AND_FOUND, skip);
             Ok(())
         })?;
@@ -382,21 +459,21 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
         let blocks = || plan.allocation.blocks(number, contents.shape(number, node));
         match contents.tree.node(node).content {
             Content::Directory => {
-                let length = contents.directory_blocks(number) * BLOCK;
-                each_piece(&blocks()?, length, |at, length, skip| {
+                let length = contents.directory_blocks(number) * contents.form.block;
+                each_piece(plan, &blocks()?, length, |at, length, skip| {
                     image.rendered_from(at, length, directories, number, skip);
                     Ok(())
                 })?;
             }
             Content::Symlink { length, .. } if usize::from(length) >= SLOW_SYMLINK => {
-                each_piece(&blocks()?, u64::from(length), |at, length, skip| {
+                each_piece(plan, &blocks()?, u64::from(length), |at, length, skip| {
                     image.rendered_from(at, length, symlinks, number, skip);
                     Ok(())
                 })?;
             }
             Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
                 let data = contents.tree.data(node, files)?;
-                each_piece(&blocks()?, contents.tree.size(node), |at, length, skip| {
+                each_piece(plan, &blocks()?, contents.tree.size(node), |at, length, skip| {
                     data.put(image, at, length, skip)
                 })?;
             }
@@ -409,15 +486,16 @@ fn put_contents(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
 /// The pieces of `length` bytes of content: the place of each, its length, and where it begins in the
 /// content.
 fn each_piece(
+    plan: &Plan,
     blocks: &FileBlocks,
     length: u64,
     mut each: impl FnMut(Bytes, Bytes, u64) -> Result<()>,
 ) -> Result<()> {
     for run in &blocks.runs {
-        let skip = run.logical * BLOCK;
+        let skip = plan.at(run.logical).get();
         let left = length.checked_sub(skip).filter(|left| *left > 0);
         let left = left.ok_or_else(|| Error::bug("blocks were given to a file behind its end"))?;
-        each(offset(run.run.start), Bytes::new((run.run.length * BLOCK).min(left)), skip)?;
+        each(plan.at(run.run.start), plan.at(run.run.length).min(Bytes::new(left)), skip)?;
     }
     Ok(())
 }

@@ -5,16 +5,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::checksum::Checksum;
-use super::directory::{Directories, Index, LOST_AND_FOUND_BLOCKS};
+use super::directory::{Directories, Index};
 use super::extent::FileBlocks;
-use super::format::{BLOCK, EARLIEST, LATEST, LOST_AND_FOUND, MOST_FILE_BLOCKS};
+use super::form::Form;
+use super::format::features::ro_compat;
+use super::format::{EARLIEST, LOST_AND_FOUND, MOST_LINKS};
 use super::geometry::{Allocator, Geometry, Run};
 use super::inodes::{Inodes, source};
 use super::xattr::Xattrs;
 use super::{Parameters, TimePolicy};
 use crate::error::{Error, Kind, Result, Warning};
+use crate::filesystem::mode::MODE_DIRECTORY;
 use crate::tree::{Content, NodeId, Range as Data, Time, Tree};
 use crate::units::{Bytes, index, narrow, usize_of};
+use uuid::Uuid;
 
 /// A symbolic link's target of at least this length has a block of its own; a shorter one is in the inode.
 pub(super) const SLOW_SYMLINK: usize = 60;
@@ -22,6 +26,7 @@ pub(super) const SLOW_SYMLINK: usize = 60;
 /// The contents of a filesystem before it has a size.
 #[derive(Debug)]
 pub(super) struct Contents {
+    pub(super) form: Form,
     pub(super) tree: Arc<Tree>,
     pub(super) inodes: Inodes,
     pub(super) xattrs: Xattrs,
@@ -29,8 +34,11 @@ pub(super) struct Contents {
     pub(super) indexes: BTreeMap<u32, Index>,
     pub(super) hash_seed: [u8; 16],
     pub(super) seed: Checksum,
+    pub(super) uuid: Uuid,
     /// The time of the writer.
     pub(super) time: Time,
+    /// Mode, uid and gid of the root directory.
+    pub(super) root: (u16, u32, u32),
 }
 
 /// The shape of an inode's data.
@@ -44,14 +52,14 @@ pub(super) enum Shape<'a> {
 
 impl Shape<'_> {
     /// The parts that have blocks: first block of the file and count.
-    fn parts(self) -> impl Iterator<Item = (u64, u64)> {
+    fn parts(self, block: u64) -> impl Iterator<Item = (u64, u64)> {
         let (dense, ranges) = match self {
             Self::Dense(length) => (Some((0, length)).filter(|_| length > 0), [].as_slice()),
             Self::Sparse(ranges) => (None, ranges),
         };
-        dense.into_iter().chain(ranges.iter().map(|range| {
-            let first = range.start / BLOCK;
-            (first, (range.start + range.length).div_ceil(BLOCK) - first)
+        dense.into_iter().chain(ranges.iter().map(move |range| {
+            let first = range.start / block;
+            (first, (range.start + range.length).div_ceil(block) - first)
         }))
     }
 }
@@ -69,6 +77,7 @@ pub(super) struct Plan {
 /// The blocks of everything.
 #[derive(Debug, Default)]
 pub(super) struct Allocation {
+    form: Form,
     /// First block of each inode whose blocks are one run without holes, by inode number; 0 for the others.
     starts: Vec<u64>,
     /// The blocks of all other inodes.
@@ -87,15 +96,17 @@ pub(super) struct Allocation {
 
 impl Contents {
     pub(super) fn new(tree: &Arc<Tree>, options: &Parameters) -> Result<(Self, Vec<Warning>)> {
+        let form = options.form;
         let seed = Checksum::of_filesystem(options.uuid);
         let (inodes, mut warnings) = Inodes::new(tree, seed)?;
         let hash_seed = *options.hash_seed.as_bytes();
         let mut indexes = BTreeMap::new();
-        let directories = Directories { tree, inodes: &inodes, hash_seed: &hash_seed };
-        let (mut outside, mut doubted) = (0_u64, 0_u64);
-        if is_outside(options.time) {
+        let directories = Directories { form: &form, tree, inodes: &inodes, hash_seed: &hash_seed };
+        let (mut outside, mut doubted, mut whole) = (0_u64, 0_u64, 0_u64);
+        if is_outside(&form, options.time) {
             if options.times == TimePolicy::Refuse {
                 return Err(unfit(
+                    &form,
                     Kind::Manifest,
                     "the time of the disk lies outside what ext4 holds",
                     options.time,
@@ -109,27 +120,50 @@ impl Contents {
             if tree.is_directory(own) && !directories.fits_one_block(own) {
                 indexes.insert(number, directories.index(own)?);
             }
-            outside += u64::from(check(tree, node, options.times)?);
+            outside += u64::from(check(&form, tree, node, options.times)?);
+            let nanoseconds = tree.node(source(tree, node)).meta.mtime.nanoseconds;
+            whole += u64::from(form.extra_size() == 0 && nanoseconds > 0);
             doubted += u64::from(DOUBTED.contains(&tree.node(own).meta.mtime.seconds));
         }
-        if doubted > 0 {
+        if whole > 0 {
+            warnings.push(Warning(format!(
+                "inodes of 128 bytes have no fractions of seconds: {whole} times lose theirs"
+            )));
+        }
+        if doubted > 0 && form.extra_size() > 0 {
             warnings.push(Warning(format!(
                 "e2fsck takes times from 2310-04-04 to 2378-04-22 for such before 1970 that an old kernel wrote, and would change \
                  them: {doubted} of them"
             )));
         }
         if outside > 0 {
+            let last = if form.extra_size() > 0 { "2446-05-10" } else { "2038-01-19" };
             warnings.push(Warning(format!(
-                "times outside 1901-12-13 to 2446-05-10 became the nearest that ext4 can hold: {outside} of them"
+                "times outside 1901-12-13 to {last} became the nearest that ext4 can hold: {outside} of them"
             )));
         }
-        let xattrs = Xattrs::new(tree, inodes.all().map(|(_, node)| source(tree, node)))?;
-        let time = clamp(options.time);
-        Ok((Self { tree: Arc::clone(tree), inodes, xattrs, indexes, hash_seed, seed, time }, warnings))
+        let xattrs = Xattrs::new(&form, tree, inodes.all().map(|(_, node)| source(tree, node)))?;
+        let time = clamp(&form, options.time);
+        let root = root(tree, options);
+        Ok((
+            Self {
+                form,
+                tree: Arc::clone(tree),
+                inodes,
+                xattrs,
+                indexes,
+                hash_seed,
+                seed,
+                uuid: options.uuid,
+                time,
+                root,
+            },
+            warnings,
+        ))
     }
 
     pub(super) fn directories(&self) -> Directories<'_> {
-        Directories { tree: &self.tree, inodes: &self.inodes, hash_seed: &self.hash_seed }
+        Directories { form: &self.form, tree: &self.tree, inodes: &self.inodes, hash_seed: &self.hash_seed }
     }
 
     /// The shape of an inode's data.
@@ -141,7 +175,7 @@ impl Contents {
             Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => {
                 match self.tree.ranges(node) {
                     Some(ranges) => return Shape::Sparse(ranges),
-                    None => Bytes::new(self.tree.size(node)).div_ceil(BLOCK),
+                    None => Bytes::new(self.tree.size(node)).div_ceil(self.form.block),
                 }
             }
             _ => 0,
@@ -153,15 +187,16 @@ impl Contents {
     pub(super) fn directory_blocks(&self, number: u32) -> u64 {
         match self.indexes.get(&number) {
             Some(index) => index.blocks(),
-            None if number == LOST_AND_FOUND => LOST_AND_FOUND_BLOCKS,
+            None if number == LOST_AND_FOUND => self.form.lost_and_found_blocks(),
             None => 1,
         }
     }
 
     /// Blocks of everything except the extent trees, which depend on where the blocks lie.
     pub(super) fn surely_used(&self) -> u64 {
-        let own = if self.inodes.lost_and_found_is_ours() { LOST_AND_FOUND_BLOCKS } else { 0 };
-        let parts = self.inodes.all().flat_map(|(number, node)| self.shape(number, node).parts());
+        let own = if self.inodes.lost_and_found_is_ours() { self.form.lost_and_found_blocks() } else { 0 };
+        let block = self.form.block;
+        let parts = self.inodes.all().flat_map(|(number, node)| self.shape(number, node).parts(block));
         own + parts.map(|(_, length)| length).sum::<u64>() + self.xattrs.copies().sum::<u64>()
     }
 
@@ -169,15 +204,18 @@ impl Contents {
     /// data. So the blocks that the kernel reads first lie together.
     pub(super) fn allocate(&self, geometry: &Geometry, journal: u64) -> Result<Allocation> {
         let mut allocator = Allocator::new(geometry);
-        let mut found =
-            Allocation { starts: vec![0; usize_of(self.inodes.used()) + 1], ..Allocation::default() };
+        let mut found = Allocation {
+            form: self.form,
+            starts: vec![0; usize_of(self.inodes.used()) + 1],
+            ..Allocation::default()
+        };
         if geometry.resize_inode {
             allocator.take(1, |run| found.resize = run.start);
         }
         found.journal =
             FileBlocks::allocate(&mut allocator, std::iter::once((0, journal)).filter(|part| part.1 > 0));
         if self.inodes.lost_and_found_is_ours() {
-            found.give(&mut allocator, LOST_AND_FOUND, Shape::Dense(LOST_AND_FOUND_BLOCKS))?;
+            found.give(&mut allocator, LOST_AND_FOUND, Shape::Dense(self.form.lost_and_found_blocks()))?;
         }
         for pass in Pass::ALL {
             if pass == Pass::Files {
@@ -242,7 +280,7 @@ impl Allocation {
             Shape::Dense(0) => Ok(()),
             Shape::Dense(length) => self.dense(allocator, number, length),
             Shape::Sparse(_) => {
-                self.many.insert(number, FileBlocks::allocate(allocator, shape.parts()));
+                self.many.insert(number, FileBlocks::allocate(allocator, shape.parts(self.form.block)));
                 Ok(())
             }
         }
@@ -254,7 +292,7 @@ impl Allocation {
         allocator.take(length, |run| runs.push(run));
         // One run of at most four extents needs no tree. Nearly every file is such a run.
         if let [run] = runs.as_slice()
-            && super::extent::levels(length.div_ceil(super::format::LONGEST_EXTENT)).is_empty()
+            && self.form.fits_inode(length)
         {
             *self.starts.get_mut(index(number)).ok_or_else(|| no_blocks(number))? = run.start;
         } else {
@@ -269,10 +307,10 @@ impl Allocation {
             return Ok(blocks.clone());
         }
         match shape {
-            Shape::Dense(0) => Ok(FileBlocks::default()),
+            Shape::Dense(0) => Ok(FileBlocks::new(self.form)),
             Shape::Dense(length) => {
                 let start = self.starts.get(index(number)).copied().filter(|start| *start != 0);
-                Ok(FileBlocks::single(start.ok_or_else(|| no_blocks(number))?, length))
+                Ok(FileBlocks::single(self.form, start.ok_or_else(|| no_blocks(number))?, length))
             }
             Shape::Sparse(_) => Err(no_blocks(number)),
         }
@@ -311,13 +349,14 @@ fn no_blocks(number: u32) -> Error {
 
 /// Whether a node's time lies outside the range of ext4. That is an error if times may not be clamped. It
 /// also refuses everything else that an inode cannot hold.
-fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
+fn check(form: &Form, tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
     let own = source(tree, node);
     let meta = tree.node(own).meta;
-    if tree.size(own).div_ceil(BLOCK) > MOST_FILE_BLOCKS {
+    check_form(form, tree, own)?;
+    if tree.size(own).div_ceil(form.block) > form.most_file_blocks() {
         return Err(Error::new(Kind::Capacity, "a file is too large for ext4")
             .at(tree.path(own))
-            .expected(format!("at most {}", Bytes::new(MOST_FILE_BLOCKS * BLOCK).in_full()))
+            .expected(format!("at most {}", Bytes::new(form.most_file_blocks() * form.block).in_full()))
             .found(Bytes::new(tree.size(own)).in_full()));
     }
     if let Content::CharacterDevice { device } | Content::BlockDevice { device } = tree.node(own).content
@@ -328,12 +367,52 @@ fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
             .expected("a major number below 4096 and a minor number below 1048576")
             .found(format!("{} {}", device.0, device.1)));
     }
-    let outside = is_outside(meta.mtime);
+    let outside = is_outside(form, meta.mtime);
     if outside && times == TimePolicy::Refuse {
-        let error = unfit(Kind::Capacity, "a time of change lies outside what ext4 holds", meta.mtime);
+        let error = unfit(form, Kind::Capacity, "a time of change lies outside what ext4 holds", meta.mtime);
         return Err(error.at(tree.path(own)));
     }
     Ok(outside)
+}
+
+/// Mode, uid and gid of the root directory.
+fn root(tree: &Tree, options: &Parameters) -> (u16, u32, u32) {
+    let meta = tree.node(NodeId::ROOT).meta;
+    let (uid, gid) = options.root_owner.unwrap_or((meta.uid, meta.gid));
+    let bits = options.root_mode.unwrap_or(meta.mode & 0o7777);
+    (MODE_DIRECTORY | bits, uid, gid)
+}
+
+/// Refuses what only other forms hold: long targets of links need long blocks, and many subdirectories dir_nlink.
+fn check_form(form: &Form, tree: &Tree, own: NodeId) -> Result<()> {
+    if let Content::Symlink { length, .. } = tree.node(own).content
+        && u64::from(length) >= form.block
+    {
+        return Err(Error::new(
+            Kind::Capacity,
+            "the target of a symbolic link is longer than a block of the filesystem",
+        )
+        .at(tree.path(own))
+        .expected(format!("less than {} bytes", form.block))
+        .found(format!("{length} bytes"))
+        .remedy("block_size", "make the blocks 4KiB"));
+    }
+    if form.is_ro_compat(ro_compat::DIR_NLINK) || !tree.is_directory(own) {
+        return Ok(());
+    }
+    let subdirectories = tree.children(own).filter(|child| tree.is_directory(*child)).count();
+    // Two of its own, and that of lost+found.
+    let most = index(MOST_LINKS) - 3;
+    if subdirectories <= most {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Capacity,
+        "a directory has too many subdirectories for a filesystem without dir_nlink",
+    )
+    .at(tree.path(own))
+    .expected(format!("at most {most}"))
+    .found(subdirectories))
 }
 
 /// 2310-04-04 to 2378-04-22: e2fsck takes such a time for one before 1970, which kernels before 3.14 wrote
@@ -341,24 +420,25 @@ fn check(tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
 const DOUBTED: Range<i64> = 3 * (1 << 32) - (1 << 31)..3 * (1 << 32);
 
 /// Whether a time lies outside the range of ext4.
-const fn is_outside(time: Time) -> bool {
-    time.seconds < EARLIEST || time.seconds > LATEST
+const fn is_outside(form: &Form, time: Time) -> bool {
+    time.seconds < EARLIEST || time.seconds > form.latest()
 }
 
 /// The error for such a time.
-fn unfit(kind: Kind, what: &str, time: Time) -> Error {
+fn unfit(form: &Form, kind: Kind, what: &str, time: Time) -> Error {
+    let last = if form.extra_size() > 0 { "2446-05-10" } else { "2038-01-19" };
     Error::new(kind, what)
-        .expected(format!("{EARLIEST} to {LATEST} seconds since 1970 (1901-12-13 to 2446-05-10)"))
+        .expected(format!("{EARLIEST} to {} seconds since 1970 (1901-12-13 to {last})", form.latest()))
         .found(format!("{} seconds", time.seconds))
         .remedy("times", "clamp such times with `times = \"clamp\"`")
 }
 
 /// The nearest time ext4 can hold.
-pub(super) fn clamp(time: Time) -> Time {
+pub(super) fn clamp(form: &Form, time: Time) -> Time {
     if time.seconds < EARLIEST {
         Time::seconds(EARLIEST)
-    } else if time.seconds > LATEST {
-        Time { seconds: LATEST, nanoseconds: 999_999_999 }
+    } else if time.seconds > form.latest() {
+        Time { seconds: form.latest(), nanoseconds: 999_999_999 }
     } else {
         time
     }
@@ -366,7 +446,7 @@ pub(super) fn clamp(time: Time) -> Time {
 
 impl Plan {
     pub(super) fn free_blocks(&self) -> u64 {
-        self.geometry.blocks - self.geometry.metadata() - self.allocation.used
+        self.geometry.blocks - self.geometry.form.first() - self.geometry.metadata() - self.allocation.used
     }
 
     pub(super) fn free_inodes(&self) -> u64 {
@@ -388,7 +468,6 @@ mod tests {
     use crate::filesystem::ext4::render::{Renderer, What};
     use crate::image::Render;
     use crate::tree::{Builder, Meta, Xattr};
-    use uuid::Uuid;
 
     /// A plan with a directory that has an index, a long link, a text, and attributes outside of inodes.
     fn plan() -> Plan {
@@ -405,6 +484,7 @@ mod tests {
         }
         let tree = Arc::new(builder.finish(1).unwrap());
         let options = Parameters::new(
+            super::super::Revision::Ext4,
             &super::super::Options::default(),
             &crate::filesystem::Placement::alone(Uuid::from_u128(1)),
         )
@@ -475,7 +555,7 @@ mod tests {
         // A bitmap for more inodes than a group has.
         let renderer = Renderer { plan: Arc::new(plan()), what: What::Directory };
         assert!(renderer.render(many, 0, &mut [0; 4096]).is_ok());
-        let far = good.contents.indexes[&many].blocks() * BLOCK;
+        let far = good.contents.indexes[&many].blocks() * 4096;
         let error = renderer.render(many, far, &mut [0; 16]).unwrap_err();
         assert!(error.what().starts_with("the index of a directory has no leaf"), "{error}");
     }
@@ -488,8 +568,8 @@ mod tests {
         for error in [
             plan.contents.xattrs.inside(sets).unwrap_err(),
             plan.contents.xattrs.block(sets).unwrap_err(),
-            plan.contents.xattrs.block_bytes(9, 0, 1, plan.contents.seed).unwrap_err(),
-            plan.contents.xattrs.block_bytes(0, 1, 1, plan.contents.seed).unwrap_err(),
+            plan.contents.xattrs.block_bytes(&plan.contents.form, 9, 0, 1, plan.contents.seed).unwrap_err(),
+            plan.contents.xattrs.block_bytes(&plan.contents.form, 0, 1, 1, plan.contents.seed).unwrap_err(),
             plan.contents.inodes.number(NodeId::new(1 << 20)).unwrap_err(),
         ] {
             assert_eq!(error.kind(), Kind::Bug, "{error}");

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::extent::FileBlocks;
 use super::format::{
-    BLOCK, BLOCK_LENGTH, BLOCKS_PER_GROUP, FLAG_EXTENTS, FLAG_INDEX, INODE, InodeRecord, JOURNAL,
-    LOST_AND_FOUND, MOST_LINKS, POINTERS_PER_BLOCK, RESIZE, device,
+    FLAG_EXTENTS, FLAG_INDEX, InodeRecord, JOURNAL, LOST_AND_FOUND, MOST_LINKS, RESIZE, device,
 };
 use super::inodes::source;
 use super::plan::{Plan, SLOW_SYMLINK, Shape, clamp};
@@ -51,7 +50,7 @@ impl Render for Renderer {
         match self.what {
             What::InodeTable => inode_table(&self.plan, part, skip, out),
             What::Symlink => symlink(&self.plan, part, skip, out),
-            _ => records(u64_of(BLOCK_LENGTH), skip, out, |number| self.block(part, number)),
+            _ => records(self.plan.contents.form.block, skip, out, |number| self.block(part, number)),
         }
     }
 
@@ -82,7 +81,7 @@ impl Renderer {
     /// Block `number` of a part.
     fn block(&self, part: u32, number: u64) -> Result<Vec<u8>> {
         let plan = &self.plan;
-        let mut bytes = [0; BLOCK_LENGTH];
+        let mut bytes = vec![0; plan.contents.form.block_length()];
         match self.what {
             What::BlockBitmap => {
                 let _ = block_bitmap(plan, u64::from(part), &mut bytes);
@@ -103,7 +102,7 @@ impl Renderer {
                 return Err(Error::bug(format!("{} is not made of blocks", self.label(part))));
             }
         }
-        Ok(bytes.to_vec())
+        Ok(bytes)
     }
 }
 
@@ -121,13 +120,15 @@ fn symlink(plan: &Plan, inode: u32, skip: u64, out: &mut [u8]) -> Result<()> {
 }
 
 /// Block `number` of a directory.
-fn directory_block(plan: &Plan, inode: u32, number: u64) -> Result<[u8; BLOCK_LENGTH]> {
+fn directory_block(plan: &Plan, inode: u32, number: u64) -> Result<Vec<u8>> {
     let contents = &plan.contents;
     match contents.inodes.node(inode) {
         Some(node) => contents.directories().block(node, contents.indexes.get(&inode), number),
-        None if inode == LOST_AND_FOUND => {
-            super::directory::lost_and_found(contents.inodes.seed(LOST_AND_FOUND), usize_of(number))
-        }
+        None if inode == LOST_AND_FOUND => super::directory::lost_and_found(
+            &contents.form,
+            contents.inodes.seed(LOST_AND_FOUND),
+            usize_of(number),
+        ),
         None => Err(Error::bug(format!("inode {inode} of a directory has no node"))),
     }
 }
@@ -138,7 +139,13 @@ fn xattr_block(plan: &Plan, part: u32) -> Result<Vec<u8>> {
     for (content, copies) in plan.allocation.xattrs.iter().enumerate() {
         if let Some(address) = copies.get(left) {
             let copy = narrow(left, "a copy of a block of attributes")?;
-            return plan.contents.xattrs.block_bytes(content, copy, *address, plan.contents.seed);
+            return plan.contents.xattrs.block_bytes(
+                &plan.contents.form,
+                content,
+                copy,
+                *address,
+                plan.contents.seed,
+            );
         }
         left -= copies.len();
     }
@@ -161,9 +168,10 @@ fn set_bits(bitmap: &mut [u8], from: usize, to: usize) {
 }
 
 /// Marks the used blocks of a group, and bits past the volume's end. Returns how many blocks are free.
-pub(super) fn block_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENGTH]) -> u64 {
-    let start = group * BLOCKS_PER_GROUP;
-    let end = (start + BLOCKS_PER_GROUP).min(plan.geometry.blocks);
+pub(super) fn block_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8]) -> u64 {
+    let form = &plan.contents.form;
+    let start = form.group_start(group);
+    let end = form.group_start(group + 1).min(plan.geometry.blocks);
     bitmap.fill(0);
     let taken = &plan.geometry.taken;
     let first = taken.partition_point(|run| run.end() <= start);
@@ -177,27 +185,30 @@ pub(super) fn block_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENG
             free -= to - from;
         }
     }
-    set_bits(bitmap, usize_of(end - start), usize_of(BLOCKS_PER_GROUP));
+    set_bits(bitmap, usize_of(end - start), form.block_length() * 8);
     free
 }
 
 /// Marks the used inodes of a group, and bits past the last inode of the group.
-pub(super) fn inode_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8; BLOCK_LENGTH]) -> Result<()> {
+pub(super) fn inode_bitmap(plan: &Plan, group: u64, bitmap: &mut [u8]) -> Result<()> {
     bitmap.fill(0);
     set_bits(bitmap, 0, index(plan.used_inodes(group)?));
-    set_bits(bitmap, index(plan.geometry.inodes_per_group), BLOCK_LENGTH * 8);
+    set_bits(bitmap, index(plan.geometry.inodes_per_group), plan.contents.form.block_length() * 8);
     Ok(())
 }
 
 /// Bytes of the inode table of a group from `skip` on.
 fn inode_table(plan: &Plan, group: u32, skip: u64, out: &mut [u8]) -> Result<()> {
     let first = u64::from(group) * u64::from(plan.geometry.inodes_per_group) + 1;
-    records(u64_of(INODE), skip, out, |number| inode(plan, narrow(first + number, "the number of an inode")?))
+    records(u64_of(plan.contents.form.inode), skip, out, |number| {
+        inode(plan, narrow(first + number, "the number of an inode")?)
+    })
 }
 
-/// The 256 bytes of an inode; unused reserved inodes are zero.
-fn inode(plan: &Plan, number: u32) -> Result<[u8; INODE]> {
+/// The bytes of an inode; unused reserved inodes are zero.
+fn inode(plan: &Plan, number: u32) -> Result<Vec<u8>> {
     let contents = &plan.contents;
+    let form = &contents.form;
     let record = match number {
         RESIZE if plan.geometry.resize_inode => resize_inode(plan)?,
         JOURNAL if plan.allocation.journal.used() > 0 => {
@@ -205,17 +216,22 @@ fn inode(plan: &Plan, number: u32) -> Result<[u8; INODE]> {
             own_inode(plan, MODE_FILE | 0o600, journal_length(plan), blocks, 1)?
         }
         LOST_AND_FOUND if contents.inodes.lost_and_found_is_ours() => {
-            let length = super::directory::LOST_AND_FOUND_BLOCKS;
+            let length = form.lost_and_found_blocks();
             let blocks = plan.allocation.blocks(number, Shape::Dense(length))?;
-            own_inode(plan, MODE_DIRECTORY | 0o700, length * BLOCK, &blocks, 2)?
+            own_inode(plan, MODE_DIRECTORY | 0o700, length * form.block, &blocks, 2)?
         }
         _ => match contents.inodes.node(number) {
             Some(node) => node_inode(plan, number, node)?,
-            None if number < LOST_AND_FOUND => return Ok([0; INODE]),
+            None if number < LOST_AND_FOUND => return Ok(vec![0; form.inode]),
             None => return Err(Error::bug(format!("inode {number} is in use and has no node"))),
         },
     };
-    record.bytes(number, contents.seed)
+    record.bytes(number, form, contents.seed)
+}
+
+/// The flags of an inode with blocks.
+const fn data_flags(plan: &Plan) -> u32 {
+    if plan.contents.form.has_extents() { FLAG_EXTENTS } else { 0 }
 }
 
 /// An inode of the filesystem itself.
@@ -233,7 +249,7 @@ fn own_inode(
         size,
         links,
         blocks: blocks.used(),
-        flags: FLAG_EXTENTS,
+        flags: data_flags(plan),
         mtime: plan.contents.time,
         ctime: plan.contents.time,
         block: blocks.root()?,
@@ -248,16 +264,17 @@ fn own_inode(
 /// (linux/fs/ext4/resize.c).
 fn resize_inode(plan: &Plan) -> Result<InodeRecord<'static>> {
     let backups = u64_of(plan.geometry.backups().count());
+    let each = plan.contents.form.pointers();
     let mut block = [0; 60];
     let pointer: u32 = narrow(plan.allocation.resize, "the resize inode's pointer")?;
     // i_block[13], the double-indirect pointer
     block[13 * 4..14 * 4].copy_from_slice(&pointer.to_le_bytes());
     Ok(InodeRecord {
-        size: (POINTERS_PER_BLOCK * POINTERS_PER_BLOCK + POINTERS_PER_BLOCK + 12) * BLOCK,
+        size: (each * each + each + 12) * plan.contents.form.block,
         blocks: 1 + plan.geometry.reserved * (1 + backups),
         flags: 0,
         block,
-        ..own_inode(plan, MODE_FILE | 0o600, 0, &FileBlocks::default(), 1)?
+        ..own_inode(plan, MODE_FILE | 0o600, 0, &FileBlocks::new(plan.contents.form), 1)?
     })
 }
 
@@ -270,15 +287,16 @@ fn node_inode(plan: &Plan, number: u32, first: NodeId) -> Result<InodeRecord<'_>
     let content = contents.xattrs.block(meta.xattrs)?;
     let xattr_block = plan.allocation.xattr_block(number, content)?;
     let blocks = plan.allocation.blocks(number, contents.shape(number, first))?;
+    let own = if node == NodeId::ROOT { contents.root } else { (mode(tree, node), meta.uid, meta.gid) };
     let mut record = InodeRecord {
-        mode: mode(tree, node),
-        uid: meta.uid,
-        gid: meta.gid,
+        mode: own.0,
+        uid: own.1,
+        gid: own.2,
         size: tree.size(node),
         links: narrow(contents.inodes.links(number), "i_links_count")?,
         blocks: blocks.used() + u64::from(xattr_block != 0),
-        flags: FLAG_EXTENTS,
-        mtime: clamp(meta.mtime),
+        flags: data_flags(plan),
+        mtime: clamp(&contents.form, meta.mtime),
         ctime: Time { nanoseconds: contents.time.nanoseconds, ..contents.time },
         block: [0; 60],
         xattr_block,
@@ -286,7 +304,7 @@ fn node_inode(plan: &Plan, number: u32, first: NodeId) -> Result<InodeRecord<'_>
     };
     match tree.node(node).content {
         Content::Directory => {
-            record.size = contents.directory_blocks(number) * BLOCK;
+            record.size = contents.directory_blocks(number) * contents.form.block;
             record.links = directory_links(plan, node)?;
             if contents.indexes.contains_key(&number) {
                 record.flags |= FLAG_INDEX;

@@ -1,7 +1,7 @@
 //! The size of a volume: the smallest one that holds its contents, or a given one if that is large enough.
 
-use super::format::{BLOCK, BLOCKS_PER_GROUP, MOST_INODES_PER_GROUP};
-use super::geometry::{Geometry, LARGEST, Wish, too_large, with_spare};
+use super::form::Form;
+use super::geometry::{Geometry, Wish, most_inodes_per_group, too_large, with_spare};
 use super::plan::{Allocation, Contents, Plan};
 use super::{Journal, Parameters, Reserved};
 use crate::error::{Error, Kind, Result};
@@ -52,7 +52,7 @@ impl Plan {
     /// additional group makes the tables smaller, the result is a few blocks too large, so the size that it
     /// needs is tried as well.
     fn smallest(contents: Contents, options: &Parameters) -> Result<Self> {
-        let mut blocks = 1;
+        let mut blocks = 1 + contents.form.first();
         let sure = contents.surely_used();
         loop {
             let geometry = geometry(&contents, options, blocks)?;
@@ -84,28 +84,29 @@ impl Plan {
         if geometry.inodes() < inodes {
             return Err(too_many_inodes(inodes, &geometry));
         }
-        let reserved_blocks = reserved(options, geometry.blocks);
+        let reserved_blocks = reserved(options, &geometry.form, geometry.blocks);
         Ok(Self { contents, geometry, allocation, reserved_blocks })
     }
 
     /// A volume of a given size.
     fn fixed(contents: Contents, options: &Parameters, size: Bytes) -> Result<Self> {
-        let blocks = size.get() / BLOCK;
-        if blocks > LARGEST {
-            return Err(too_large(blocks).about("size"));
+        let form = contents.form;
+        let blocks = size.get() / form.block;
+        if blocks > form.most_blocks() {
+            return Err(too_large(&form, blocks).about("size"));
         }
         match fit(&contents, options, blocks)? {
             Ok((geometry, allocation)) => {
-                let reserved_blocks = reserved(options, geometry.blocks);
+                let reserved_blocks = reserved(options, &form, geometry.blocks);
                 if reserved_blocks > geometry.blocks / 2 {
-                    let half = Bytes::new(geometry.blocks / 2 * BLOCK);
+                    let half = Bytes::new(geometry.blocks / 2 * form.block);
                     return Err(Error::new(
                         Kind::Capacity,
                         "ext4 keeps no more than half of itself for the super-user",
                     )
                     .about("reserved")
                     .expected(format!("at most {}", half.human()))
-                    .found(Bytes::new(reserved_blocks * BLOCK).human()));
+                    .found(Bytes::new(reserved_blocks * form.block).human()));
                 }
                 Ok(Self { contents, geometry, allocation, reserved_blocks })
             }
@@ -122,11 +123,12 @@ impl Plan {
 
 /// Blocks that a volume of this geometry must have if its contents use `used` blocks.
 fn needed(contents: &Contents, options: &Parameters, geometry: &Geometry, used: u64) -> u64 {
-    let reserved = reserved(options, geometry.blocks);
-    let free = Bytes::new(options.free.map_or(DEFAULT_FREE, Bytes::get)).div_ceil(BLOCK)
+    let form = &geometry.form;
+    let reserved = reserved(options, form, geometry.blocks);
+    let free = Bytes::new(options.free.map_or(DEFAULT_FREE, Bytes::get)).div_ceil(form.block)
         + kept_back(geometry.blocks)
         + reserved;
-    (geometry.metadata() + used)
+    (form.first() + geometry.metadata() + used)
         .saturating_add(free)
         .max(geometry.shortest())
         .max(inodes_need(wanted_inodes(contents, options), geometry))
@@ -147,7 +149,7 @@ fn fit(
     let mut geometry = geometry(contents, options, blocks)?;
     if geometry.shortest() > blocks && geometry.groups > 1 {
         // A last group that is too short for its own metadata is left out, as in mke2fs.
-        blocks = (geometry.groups - 1) * BLOCKS_PER_GROUP;
+        blocks = geometry.form.group_start(geometry.groups - 1);
         geometry = self::geometry(contents, options, blocks)?;
     }
     let wanted = journal(options, blocks)?;
@@ -158,7 +160,7 @@ fn fit(
     let mut needed = 0;
     for journal in sizes {
         let allocation = contents.allocate(&geometry, journal)?;
-        needed = (geometry.metadata() + allocation.used).max(geometry.shortest());
+        needed = (geometry.form.first() + geometry.metadata() + allocation.used).max(geometry.shortest());
         if needed <= blocks {
             return Ok(Ok((geometry, allocation)));
         }
@@ -188,12 +190,14 @@ fn geometry(contents: &Contents, options: &Parameters, blocks: u64) -> Result<Ge
             .expected(format!("at most {}, as their numbers have 32 bits", u32::MAX))
             .found(inodes));
     }
+    let form = contents.form;
     let geometry = Geometry::new(&Wish {
+        form,
         blocks,
         used_inodes,
         inodes: options.inodes,
         ratio: options.ratio.get(),
-        grow_to: options.grow_to.map(|size| size.get() / BLOCK),
+        grow_to: options.grow_to.map(|size| size.get() / form.block),
     })?;
     let inodes = wanted_inodes(contents, options);
     match options.size {
@@ -219,7 +223,7 @@ fn too_many_inodes(inodes: u64, geometry: &Geometry) -> Error {
         .expected(format!(
             "at most {} for {}",
             geometry.most_inodes(),
-            Bytes::new(geometry.blocks * BLOCK).human()
+            Bytes::new(geometry.blocks * geometry.form.block).human()
         ))
         .found(inodes)
 }
@@ -229,26 +233,28 @@ fn inodes_need(inodes: u64, geometry: &Geometry) -> u64 {
     if geometry.inodes() >= inodes {
         return 0;
     }
-    (inodes.div_ceil(u64::from(MOST_INODES_PER_GROUP)) - 1) * BLOCKS_PER_GROUP + 1
+    let most = most_inodes_per_group(&geometry.form, 1);
+    geometry.form.group_start(inodes.div_ceil(most) - 1) + 1
 }
 
-fn reserved(options: &Parameters, blocks: u64) -> u64 {
+fn reserved(options: &Parameters, form: &Form, blocks: u64) -> u64 {
     match options.reserved {
-        Reserved::Bytes(bytes) => bytes.div_ceil(BLOCK),
+        Reserved::Bytes(bytes) => bytes.div_ceil(form.block),
         Reserved::Percent(percent) => blocks * u64::from(percent.min(50)) / 100,
     }
 }
 
 /// Blocks of the journal, for the size to which the volume may grow.
 fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
+    let block = options.form.block;
     match options.journal {
         Journal::None => Ok(0),
         Journal::Auto => {
-            let grown = options.grow_to.map_or(0, |size| size.get() / BLOCK);
+            let grown = options.grow_to.map_or(0, |size| size.get() / block);
             Ok(default_journal(blocks.max(grown)))
         }
         Journal::Size(size) => {
-            let journal = size.div_ceil(BLOCK);
+            let journal = size.div_ceil(block);
             if (SMALLEST_JOURNAL..=LARGEST_JOURNAL).contains(&journal) {
                 return Ok(journal);
             }
@@ -256,8 +262,8 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
                 .about("journal")
                 .expected(format!(
                     "{} to {}",
-                    Bytes::new(SMALLEST_JOURNAL * BLOCK).human(),
-                    Bytes::new(LARGEST_JOURNAL * BLOCK).human()
+                    Bytes::new(SMALLEST_JOURNAL * block).human(),
+                    Bytes::new(LARGEST_JOURNAL * block).human()
                 ))
                 .found(size.human())
                 .or_hint(size.number_alone()))
@@ -267,13 +273,14 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
 
 /// The error for contents that do not fit: by how much, and which of them are large.
 fn too_small(contents: &Contents, size: Bytes, missing: u64) -> Error {
-    let missing = Bytes::new(missing.saturating_mul(BLOCK));
+    let block = contents.form.block;
+    let missing = Bytes::new(missing.saturating_mul(block));
     Error::new(
         Kind::Capacity,
         format!("the contents do not fit the ext4 filesystem: {} too much", missing.human()),
     )
-    .needs(size.round_down(BLOCK) + missing)
-    .expected(format!("a size of at least {}", (size.round_down(BLOCK) + missing).to_write()))
+    .needs(size.round_down(block) + missing)
+    .expected(format!("a size of at least {}", (size.round_down(block) + missing).to_write()))
     .found(size.human())
     .or_hint(contents.tree.largest_hint())
 }

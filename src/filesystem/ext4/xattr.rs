@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::checksum::Checksum;
-use super::format::{BLOCK_LENGTH, INODE, XATTRS_IN_INODE, XattrEntry, XattrHeader, XattrInodeHeader};
+use super::form::Form;
+use super::format::{XattrEntry, XattrHeader, XattrInodeHeader};
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::namespace;
 use crate::text::printable;
@@ -14,10 +15,18 @@ use crate::wire::Wire;
 
 /// The largest number of inodes that share one block (EXT4_XATTR_REFCOUNT_MAX).
 const MOST_SHARERS: u32 = 1024;
-/// Space for entries and values inside the inode, after the magic word.
-const SPACE_IN_INODE: usize = INODE - XATTRS_IN_INODE - XattrInodeHeader::LENGTH;
-/// Space for entries and values in the block.
-const SPACE_IN_BLOCK: usize = BLOCK_LENGTH - XattrHeader::LENGTH;
+/// The space that attributes have.
+impl Form {
+    /// Space for entries and values inside the inode, after the magic word; 0 in an inode of 128 bytes.
+    fn space_in_inode(&self) -> usize {
+        (self.inode - self.attributes_at()).saturating_sub(XattrInodeHeader::LENGTH)
+    }
+
+    /// Space for entries and values in the block.
+    fn space_in_block(&self) -> usize {
+        self.block_length() - XattrHeader::LENGTH
+    }
+}
 
 /// An attribute in its stored form: its namespace is a number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +61,7 @@ pub(super) struct Xattrs {
 
 impl Xattrs {
     /// Lays out every set of `tree`. `users` are the nodes that have inodes of their own.
-    pub(super) fn new(tree: &Tree, users: impl Iterator<Item = NodeId>) -> Result<Self> {
+    pub(super) fn new(form: &Form, tree: &Tree, users: impl Iterator<Item = NodeId>) -> Result<Self> {
         let mut plan = Self::default();
         let mut known: BTreeMap<Vec<Stored>, usize> = BTreeMap::new();
         let mut first_user = BTreeMap::new();
@@ -67,7 +76,7 @@ impl Xattrs {
         for (set, xattrs) in tree.xattr_sets().iter().enumerate() {
             let number = narrow(set, "the number of a set of attributes")?;
             let (inside, rest) = match first_user.get(&number) {
-                Some(node) => split(xattrs).map_err(|error| error.at(tree.path(*node)))?,
+                Some(node) => split(form, xattrs).map_err(|error| error.at(tree.path(*node)))?,
                 None => (Vec::new(), Vec::new()),
             };
             let block = if rest.is_empty() {
@@ -110,6 +119,7 @@ impl Xattrs {
     /// Copy `copy` of a block content, for block `address`.
     pub(super) fn block_bytes(
         &self,
+        form: &Form,
         content: usize,
         copy: u32,
         address: u64,
@@ -121,13 +131,15 @@ impl Xattrs {
         let sharers = users.checked_sub(copy * MOST_SHARERS).filter(|sharers| *sharers > 0);
         let sharers = sharers
             .ok_or_else(|| Error::bug(format!("copy {copy} of a block of attributes has no inode")))?;
-        let mut bytes = vec![0; BLOCK_LENGTH];
+        let mut bytes = vec![0; form.block_length()];
         let h_hash = entries(&mut bytes, XattrHeader::LENGTH, 0, stored, true)?;
         let mut header =
             XattrHeader { h_refcount: sharers.min(MOST_SHARERS), h_blocks: 1, h_hash, ..XattrHeader::BLANK };
         header.write_to(&mut bytes);
-        header.h_checksum = seed.with(&address.to_le_bytes()).with(&bytes).value();
-        header.write_to(&mut bytes);
+        if form.has_checksums() {
+            header.h_checksum = seed.with(&address.to_le_bytes()).with(&bytes).value();
+            header.write_to(&mut bytes);
+        }
         Ok(bytes)
     }
 }
@@ -141,25 +153,25 @@ fn no_set(set: u32) -> Error {
 /// namespaces, so that ACLs and capabilities, which every access needs, are read with the inode. If the rest
 /// is then too much for the block, the inode is filled as well as possible. So every set that another ext4
 /// could hold also fits here.
-fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
+fn split(form: &Form, xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
     let mut all = xattrs.iter().map(stored).collect::<Result<Vec<_>>>()?;
     all.sort_by(|a, b| (a.index == 1).cmp(&(b.index == 1)).then_with(|| a.order().cmp(&b.order())));
     let lengths: Vec<usize> = all.iter().map(Stored::length).collect();
     let whole: usize = lengths.iter().sum();
     let length = |chosen: &[usize]| chosen.iter().filter_map(|at| lengths.get(*at)).sum::<usize>();
     // In both areas four zero bytes end the entries.
-    let mut chosen = in_order(&lengths, SPACE_IN_INODE - 4);
-    if whole - length(&chosen) + 4 > SPACE_IN_BLOCK {
-        chosen = tightest(&lengths, SPACE_IN_INODE - 4);
+    let mut chosen = in_order(&lengths, form.space_in_inode().saturating_sub(4));
+    if whole - length(&chosen) + 4 > form.space_in_block() {
+        chosen = tightest(&lengths, form.space_in_inode().saturating_sub(4));
     }
     let needed = whole - length(&chosen);
-    if needed + 4 > SPACE_IN_BLOCK {
+    if needed + 4 > form.space_in_block() {
         let largest = xattrs.iter().max_by_key(|xattr| xattr.value.len());
         let name = largest.map_or(String::new(), |xattr| {
             format!("; the largest is `{}` with {} bytes", printable(&xattr.name), xattr.value.len())
         });
         return Err(Error::new(Kind::Capacity, "the extended attributes do not fit an ext4 inode")
-            .expected(format!("at most {} bytes beside those in the inode", SPACE_IN_BLOCK - 4))
+            .expected(format!("at most {} bytes beside those in the inode", form.space_in_block() - 4))
             .found(format!("{needed} bytes{name}"))
             .why("without ea_inode, which GRUB refuses, one block holds them all"));
     }
@@ -171,7 +183,7 @@ fn split(xattrs: &[Xattr]) -> Result<(Vec<u8>, Vec<Stored>)> {
     inside.sort_by(|a, b| a.order().cmp(&b.order()));
     let mut bytes = Vec::new();
     if !inside.is_empty() {
-        bytes = vec![0; INODE - XATTRS_IN_INODE];
+        bytes = vec![0; form.inode - form.attributes_at()];
         XattrInodeHeader::BLANK.write_to(&mut bytes);
         // Offsets of values count from the first entry in an inode, and from the start of a block.
         let first = XattrInodeHeader::LENGTH;
@@ -193,8 +205,8 @@ fn in_order(lengths: &[usize], space: usize) -> Vec<usize> {
 /// The attributes that fill `space` best. Of equal choices, it takes the one whose last attribute is the
 /// earliest.
 fn tightest(lengths: &[usize], space: usize) -> Vec<usize> {
-    // For each total length, the first choice found with that length. The space is 88 bytes and lengths are
-    // multiples of 4, so there are 23 lengths.
+    // For each total length, the first choice found with that length. In an inode of 256 bytes the space is 88 bytes and
+    // lengths are multiples of 4, so there are 23 lengths.
     let mut found: Vec<Option<Vec<usize>>> = vec![None; space + 1];
     found[0] = Some(Vec::new());
     for (at, length) in lengths.iter().enumerate() {
@@ -359,21 +371,28 @@ mod tests {
 
     #[test]
     fn what_fits_stands_in_the_inode_and_the_rest_in_the_block() {
-        let (inside, rest) = split(&[xattr("user.a", b"1"), xattr("user.b", &[7; 300])]).unwrap();
+        let (inside, rest) =
+            split(&Form::default(), &[xattr("user.a", b"1"), xattr("user.b", &[7; 300])]).unwrap();
         assert_eq!(inside.len(), 96);
         assert_eq!(rest.len(), 1);
         // 92 bytes minus 4 of end mark: an entry of 20 and a value of 68 fill them.
-        let (_, rest) = split(&[xattr("user.abcd", &[1; 68])]).unwrap();
+        let (_, rest) = split(&Form::default(), &[xattr("user.abcd", &[1; 68])]).unwrap();
         assert!(rest.is_empty());
-        let (_, rest) = split(&[xattr("user.abcd", &[1; 69])]).unwrap();
+        let (_, rest) = split(&Form::default(), &[xattr("user.abcd", &[1; 69])]).unwrap();
         assert_eq!(rest.len(), 1);
-        assert!(split(&[xattr("user.big", &[1; 5000])]).unwrap_err().to_string().contains("big"));
-        assert!(split(&[xattr("btrfs.compression", b"zstd")]).is_err());
-        let error = split(&[xattr("user.big", &[1; 5000]), xattr("user.b", b"")]).unwrap_err();
+        assert!(
+            split(&Form::default(), &[xattr("user.big", &[1; 5000])])
+                .unwrap_err()
+                .to_string()
+                .contains("big")
+        );
+        assert!(split(&Form::default(), &[xattr("btrfs.compression", b"zstd")]).is_err());
+        let error =
+            split(&Form::default(), &[xattr("user.big", &[1; 5000]), xattr("user.b", b"")]).unwrap_err();
         assert!(error.to_string().contains("`user.big` with 5000 bytes"), "{error}");
         // 4096 - 32 - 4 = 4060: an entry of 20 and a value of 4040 fill the block.
-        assert!(split(&[xattr("user.abcd", &[1; 4040])]).is_ok());
-        assert!(split(&[xattr("user.abcd", &[1; 4041])]).is_err());
+        assert!(split(&Form::default(), &[xattr("user.abcd", &[1; 4040])]).is_ok());
+        assert!(split(&Form::default(), &[xattr("user.abcd", &[1; 4041])]).is_err());
     }
 
     #[test]
@@ -382,17 +401,17 @@ mod tests {
         // be left for the 4060 of the block.
         let lengths = [("user.a", 40), ("user.b", 68), ("user.c", 4040 - 60)];
         let set: Vec<Xattr> = lengths.iter().map(|(name, length)| xattr(name, &vec![1; *length])).collect();
-        let (inside, rest) = split(&set).unwrap();
+        let (inside, rest) = split(&Form::default(), &set).unwrap();
         assert_eq!(inside.len(), 96);
         let names: Vec<&[u8]> = rest.iter().map(|stored| stored.name.as_slice()).collect();
         assert_eq!(names, [b"a", b"c"]);
         // If there is enough space, the order of namespaces decides.
-        let (_, rest) = split(&set[..2]).unwrap();
+        let (_, rest) = split(&Form::default(), &set[..2]).unwrap();
         assert_eq!(rest[0].name, b"b");
         assert_eq!(tightest(&[60, 88, 28, 88], 88), [1]);
         assert_eq!(tightest(&[60, 40, 28], 88), [0, 2]);
         assert!(tightest(&[92, 100], 88).is_empty());
         let set = [xattr("user.a", &[1; 40]), xattr("user.b", &[1; 68]), xattr("user.c", &[1; 3984])];
-        assert!(split(&set).is_err(), "4 bytes too much");
+        assert!(split(&Form::default(), &set).is_err(), "4 bytes too much");
     }
 }

@@ -123,7 +123,9 @@ impl Volume {
         let key = disk.partition_key(number);
         let own = identity::filesystem_uuid(key);
         let uuid = match spec {
-            Spec::Ext4(options) => options.uuid.map_or(own, |uuid| uuid.0).to_string(),
+            Spec::Ext4(options) | Spec::Ext3(options) | Spec::Ext2(options) => {
+                options.uuid.map_or(own, |uuid| uuid.0).to_string()
+            }
             Spec::Vfat(options) => {
                 options.volume_id.unwrap_or_else(|| VolumeId(identity::fat_volume_id(own))).to_string()
             }
@@ -141,7 +143,7 @@ impl Volume {
     /// The filesystem as GRUB calls it, where GRUB reads every one that is written here.
     fn of_grub(&self) -> Option<Filesystem> {
         match self.spec {
-            Spec::Ext4(_) => Some(Filesystem::Ext),
+            Spec::Ext4(_) | Spec::Ext3(_) | Spec::Ext2(_) => Some(Filesystem::Ext),
             Spec::Vfat(_) => Some(Filesystem::Fat),
             _ => None,
         }

@@ -215,7 +215,8 @@ impl Planner<'_> {
     fn boot_partition(&self) -> Result<u32> {
         let role = self.boot_on().role();
         let mut numbered = (1..).zip(&self.geometry.slots);
-        let found = numbered.find(|(_, slot)| slot.role == role).map(|(number, _)| number);
+        let found = numbered.find(|(_, slot)| slot.role == role);
+        let found = found.map(|(number, slot)| slot.number.unwrap_or(number));
         found.ok_or_else(|| Error::bug("no partition of the layout has /boot"))
     }
 

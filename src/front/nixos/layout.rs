@@ -57,6 +57,8 @@ pub(super) enum Role {
     Root,
     /// What OpenZFS keeps behind a pool that has a disk alone.
     Reserved,
+    /// One more partition that the section asks for, by its number there.
+    More(usize),
 }
 
 impl Role {
@@ -65,7 +67,7 @@ impl Role {
         match self {
             Self::Esp => "ESP",
             Self::Boot => "BOOT",
-            Self::Bios | Self::Root | Self::Reserved => "",
+            Self::Bios | Self::Root | Self::Reserved | Self::More(_) => "",
         }
     }
 
@@ -105,6 +107,8 @@ pub(super) struct Geometry {
 pub(super) struct Wish {
     pub(super) layout: Layout,
     pub(super) boot_size: Bytes,
+    /// The size of the EFI system partition, if it has one of its own.
+    pub(super) esp_size: Option<Bytes>,
     pub(super) disk_size: DiskSize,
     pub(super) gpt_uuid: Option<Uuid>,
     /// As nixpkgs has it, odd choices included.
@@ -167,8 +171,8 @@ impl Wish {
             }
             Layout::Efi => vec![esp(boot_end)?, root("primary", named, Some(boot_end))],
             Layout::EfiXbootldr => vec![
-                esp(ESP_END)?,
-                self.fat(Role::Boot, "xbootldr", "BOOT", Some(SECOND), ESP_END, boot_end)?,
+                esp(self.esp_end())?,
+                self.fat(Role::Boot, "xbootldr", "BOOT", Some(SECOND), self.esp_end(), boot_end)?,
                 root("ROOT", named, Some(boot_end)),
             ],
             Layout::Hybrid => {
@@ -245,15 +249,40 @@ impl Wish {
         Ok(Geometry { table: Scheme::Gpt, guid: None, size, slots: vec![pool, reserved] })
     }
 
+    /// Where the EFI system partition of efixbootldr ends.
+    fn esp_end(&self) -> Bytes {
+        self.esp_size.map_or(ESP_END, |size| (ESP_START + size).round_up(MIB))
+    }
+
     /// Where the boot partition ends. nixpkgs rounds to the next whole MiB even if the size is whole already.
     fn boot_end(&self) -> Result<Bytes> {
+        let own = |start: Bytes| self.esp_size.map(|size| (start + size).round_up(MIB));
+        match self.layout {
+            Layout::Efi | Layout::Hybrid => {
+                if let Some(end) = own(ESP_START) {
+                    return Ok(end);
+                }
+            }
+            // parted leaves a MiB at the end of the disk.
+            Layout::Zfs => {
+                if let Some(end) = own(ZFS_ESP_START) {
+                    return Ok(end + Bytes::new(MIB));
+                }
+            }
+            Layout::ZfsSingle => {
+                if let Some(end) = own(ZFS_ESP_START) {
+                    return Ok(end);
+                }
+            }
+            _ => {}
+        }
         let end = match self.compat && !self.layout.has_pool() {
             true => self.boot_size.round_down(MIB) + Bytes::new(MIB),
             false => self.boot_size.round_up(MIB),
         };
         let start = match self.layout {
             Layout::Efi | Layout::Hybrid => ESP_START,
-            Layout::EfiXbootldr => ESP_END,
+            Layout::EfiXbootldr => self.esp_end(),
             Layout::LegacyBoot => Bytes::new(MIB),
             Layout::Zfs => ZFS_ESP_START + Bytes::new(MIB),
             Layout::ZfsSingle => ZFS_ESP_START,

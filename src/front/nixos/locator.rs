@@ -60,6 +60,7 @@ impl Keys {
             // The partitions of a system have no keys. Their places and sizes follow from a key of the
             // section.
             (Subject::Partition(_), _) | (_, Some("size")) => place.key.clone(),
+            (_, Some(key)) if matches!(place.role, Role::More(_)) => place.key.key("filesystem").key(key),
             (_, Some("uuid")) => self.section.key("root_uuid"),
             (_, Some(key)) => self.section.key(key),
             _ if error.kind() == Kind::Capacity || needs.is_some() => place.key.clone(),
@@ -92,6 +93,9 @@ impl Keys {
                 Some(size) => error.found(size),
                 None => error,
             };
+        }
+        if matches!(place.role, Role::More(_)) || place.key == self.section.key("esp_size") {
+            return error.expected(format!("at least {size}"));
         }
         match place.key == self.section.key("boot_size") {
             true => error.hint(format!(

@@ -18,6 +18,7 @@ mod content;
 mod contents;
 mod layout;
 mod locator;
+mod more;
 mod options;
 mod root;
 mod schema;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use super::{Dates, Description};
 use crate::container::Settings;
-use crate::disk::{Body, Disk, Guid, Partition};
+use crate::disk::{Body, Disk, Entry, Guid, Partition};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Spec, ext4, fat};
 use crate::identity::Seed;
@@ -47,7 +48,7 @@ use layout::{Geometry, Role, Slot};
 use locator::{Keys, Place};
 pub use options::{BootLoader, EntryNames, Layout};
 use root::Entries;
-pub use schema::{Content, Dataset, Properties, Section};
+pub use schema::{Content, Dataset, More, Properties, Section};
 use section::System;
 use zfs::Pool;
 
@@ -89,7 +90,8 @@ pub fn describe(section: &Section, context: &Context) -> Result<Description> {
     let path = KeyPath::top("nixos");
     let system = System::read(section, context, &path)?;
     let place = |error: Error| error.at_key(&path.key("boot_size"));
-    let geometry = system.geometry().map_err(place)?;
+    let mut geometry = system.geometry().map_err(place)?;
+    more::insert(&mut geometry, &section.partitions, &path.key("partitions"))?;
     let maker = Maker { section, context, system: &system, path: &path };
     let Some(boot) = system.boot_disk().map_err(place)? else { return maker.describe(geometry, None) };
     // The disk that boots has ids of its own.
@@ -117,7 +119,10 @@ impl Maker<'_> {
         let mut disk = Disk::new(geometry.table, context.seed).time(context.dates.time);
         disk.size = geometry.size;
         identify(&mut disk, context, &geometry)?;
-        let placed_by = |slot: &Slot| path.key(sized_by(slot, system.layout));
+        let placed_by = |slot: &Slot| match slot.role {
+            Role::More(number) => path.key("partitions").index(number),
+            _ => path.key(sized_by(slot, system)),
+        };
         disk.partitions = geometry.slots.iter().map(|slot| empty(slot, geometry.table)).collect();
         let keys: Vec<_> = (0..disk.partitions.len()).map(|number| disk.partition_key(number)).collect();
         let ids = boot::Ids::new(&geometry, &keys, system.root_uuid);
@@ -129,23 +134,26 @@ impl Maker<'_> {
         disk.boot = booted.area.clone();
         let (mut warnings, mut closure, mut places) = (Vec::<Warning>::new(), None, Vec::new());
         warnings.extend(booted.warnings.iter().cloned());
+        let has_root = geometry.slots.iter().any(|slot| slot.role == Role::Root);
+        let (mut own, mut keys_of_own) =
+            if has_root { self.root_entries(&booted.root)? } else { Default::default() };
         for (slot, partition) in geometry.slots.iter().zip(&mut disk.partitions) {
             let (body, entries) = match slot.role {
+                Role::More(number) => self.more(number, partition, &mut own, &mut keys_of_own)?,
                 Role::Reserved => (Body::Empty, Vec::new()),
                 Role::Bios if booted.core.is_empty() => (Body::Empty, Vec::new()),
                 Role::Bios => (Body::Bytes(Arc::clone(&booted.core)), Vec::new()),
                 Role::Esp => fat(system, slot, &ids, &booted.esp, context.dates, path),
                 Role::Boot => fat(system, slot, &ids, &booted.boot, context.dates, path),
                 Role::Root => {
-                    let store = if system.only_nix_store { "/" } else { STORE };
-                    let store = store.as_bytes().to_vec();
-                    closure = Some(Expected { closure: Arc::clone(&system.closure), store });
+                    closure = Some(Expected { closure: Arc::clone(&system.closure), store: self.store() });
                     if system.layout == Layout::Zfs {
                         // zpool(8) names the partition so.
                         partition.label =
                             format!("zfs-{:016x}", keys.first().map_or(0, |key| key.as_u64_pair().0));
                     }
-                    self.root(&ids, &booted.root)?
+                    let entries = std::mem::take(&mut own);
+                    (self.root(&ids, entries), std::mem::take(&mut keys_of_own))
                 }
             };
             partition.body = body;
@@ -157,8 +165,58 @@ impl Maker<'_> {
         Ok(Description { disk, locator, settings, outputs, closure, warnings, beside, boot: None })
     }
 
-    /// The root filesystem, and the key that brings each of its entries.
-    fn root(&self, ids: &boot::Ids, files: &boot::Files) -> Result<(Body, Vec<KeyPath>)> {
+    /// The path of the store in its own filesystem.
+    fn store(&self) -> Vec<u8> {
+        let mounts = self.section.partitions.iter().filter_map(more::mount);
+        let inside =
+            |mount: &str| STORE.strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let own = mounts.filter_map(inside).next();
+        let path = if self.system.only_nix_store { "" } else { own.unwrap_or(STORE) };
+        if path.is_empty() { b"/".to_vec() } else { path.as_bytes().to_vec() }
+    }
+
+    /// One more partition, with what the root would have below its mount point.
+    fn more(
+        &self,
+        number: usize,
+        partition: &mut Partition,
+        entries: &mut Vec<Entry>,
+        keys: &mut Vec<KeyPath>,
+    ) -> Result<(Body, Vec<KeyPath>)> {
+        let own = self.section.partitions.get(number);
+        let own = own.ok_or_else(|| Error::bug("a partition of a system is not in its section"))?;
+        partition.label = own.label.clone().unwrap_or_default();
+        let (taken, taken_keys) = match more::mount(own) {
+            Some(mount) => more::take(mount, entries, keys),
+            None => (Vec::new(), Vec::new()),
+        };
+        Ok((Body::Filesystem(own.filesystem.clone(), taken.into()), taken_keys))
+    }
+
+    /// The root filesystem.
+    fn root(&self, ids: &boot::Ids, entries: Vec<Entry>) -> Body {
+        let (system, context) = (self.system, self.context);
+        let mut spec: Spec = match &system.pool {
+            Some(pool) => pool.options.clone().into(),
+            None => ext4::Options {
+                label: Some(system.label.clone()),
+                uuid: Some(GuidValue(ids.root)),
+                free: (system.disk_size == DiskSize::Auto).then_some(system.additional_space),
+                ..ext4::Options::default()
+            }
+            .into(),
+        };
+        spec.place(&|path| context.path(path));
+        // The system leads to its kernel, modules and programs.
+        let own = system.store.host(system.generations.default_system());
+        spec.look_in(|| {
+            std::iter::once(own).chain(entries.iter().flat_map(|entry| entry.payload.folders())).collect()
+        });
+        Body::Filesystem(spec, entries.into())
+    }
+
+    /// The entries of the root filesystem, and the key that brings each of them.
+    fn root_entries(&self, files: &boot::Files) -> Result<(Vec<Entry>, Vec<KeyPath>)> {
         let Self { section, context, system, path } = *self;
         let mut entries = Entries::new(context.dates.time);
         root::store(
@@ -175,6 +233,9 @@ impl Maker<'_> {
             for target in system.pool.iter().flat_map(Pool::mount_points) {
                 entries.directory(&path.key("datasets"), target, 0o755);
             }
+            for mount in section.partitions.iter().filter_map(more::mount).filter(|mount| *mount != "/nix") {
+                entries.directory(&path.key("partitions"), mount, 0o755);
+            }
             let bytes = database::build(&system.closure, REGISTERED)
                 .map_err(|error| error.or_at_key(&path.key("closure")))?;
             root::database(&mut entries, path, bytes);
@@ -185,24 +246,7 @@ impl Maker<'_> {
             boot::place(&mut entries, path, "/boot", files);
             contents::place(&mut entries, context, system, section, path)?;
         }
-        let mut spec: Spec = match &system.pool {
-            Some(pool) => pool.options.clone().into(),
-            None => ext4::Options {
-                label: Some(system.label.clone()),
-                uuid: Some(GuidValue(ids.root)),
-                free: (system.disk_size == DiskSize::Auto).then_some(system.additional_space),
-                ..ext4::Options::default()
-            }
-            .into(),
-        };
-        let (entries, keys) = entries.finish();
-        spec.place(&|path| context.path(path));
-        // The system leads to its kernel, modules and programs.
-        let own = system.store.host(system.generations.default_system());
-        spec.look_in(|| {
-            std::iter::once(own).chain(entries.iter().flat_map(|entry| entry.payload.folders())).collect()
-        });
-        Ok((Body::Filesystem(spec, entries.into()), keys))
+        Ok(entries.finish())
     }
 }
 
@@ -224,9 +268,11 @@ fn identify(disk: &mut Disk, context: &Context, geometry: &Geometry) -> Result<(
 }
 
 /// The key that decides how large a partition is.
-fn sized_by(slot: &Slot, layout: Layout) -> &'static str {
-    match (slot.role, layout) {
+fn sized_by(slot: &Slot, system: &System) -> &'static str {
+    match (slot.role, system.layout) {
         (Role::Root | Role::Reserved, _) => "disk_size",
+        (Role::More(_), _) => "partitions",
+        (Role::Esp, _) if system.esp_size.is_some() => "esp_size",
         (Role::Esp, Layout::EfiXbootldr) | (Role::Bios, _) => "layout",
         (Role::Esp | Role::Boot, _) => "boot_size",
     }

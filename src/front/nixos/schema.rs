@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootLoader, EntryNames, Layout, Timeout};
 use crate::container::Format;
+use crate::filesystem::Spec;
 use crate::filesystem::zfs::Via;
 use crate::helper;
 use crate::tree::Chmod;
@@ -44,6 +45,15 @@ pub struct Section {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub boot_size: Option<Bytes>,
+    /// How large the EFI system partition is, of efi, efixbootldr, hybrid and the layouts of zfs; what follows it moves. Default
+    /// what `boot_size` leaves it, and of efixbootldr 92MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
+    pub esp_size: Option<Bytes>,
+    /// More partitions, between those for booting and the root: swap, /home and others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub partitions: Vec<More>,
     /// Size of the disk; default auto, as small as everything fits with `additional_space` left.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
@@ -161,6 +171,30 @@ pub struct Section {
         arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
     )]
     pub compat: Option<bool>,
+}
+
+/// One more partition of a NixOS system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "NixosPartition")]
+pub struct More {
+    /// How large it is.
+    pub size: Bytes,
+    /// Its filesystem, which is empty; with a mount of /nix it has the store and Nix's database.
+    pub filesystem: Spec,
+    /// Where the system mounts it, such as /home or /nix; the directory is made there. None for swap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^/"))]
+    pub mount: Option<String>,
+    /// Its type; default swap, home for /home, or else linux.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its name in a GPT; default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its GUID in a GPT; default derived from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guid: Option<Guid>,
 }
 
 /// Whether nothing is said of a helper VM.

@@ -37,6 +37,7 @@ pub(super) struct System {
     pub(super) channel: Option<StorePath>,
     pub(super) layout: Layout,
     pub(super) boot_size: Bytes,
+    pub(super) esp_size: Option<Bytes>,
     pub(super) disk_size: DiskSize,
     pub(super) additional_space: Bytes,
     /// The pool that has the root, where one has.
@@ -134,8 +135,8 @@ impl System {
     }
 
     const fn wish(&self) -> Wish {
-        let Self { layout, boot_size, disk_size, gpt_uuid, compat, architecture, .. } = *self;
-        Wish { layout, boot_size, disk_size, gpt_uuid, compat, architecture }
+        let Self { layout, boot_size, esp_size, disk_size, gpt_uuid, compat, architecture, .. } = *self;
+        Wish { layout, boot_size, esp_size, disk_size, gpt_uuid, compat, architecture }
     }
 }
 
@@ -182,6 +183,7 @@ impl Reading<'_> {
             channel,
             layout,
             boot_size: written.boot_size.unwrap_or(if layout.has_pool() { ZFS_BOOT_SIZE } else { BOOT_SIZE }),
+            esp_size: written.esp_size,
             disk_size: written.disk_size.unwrap_or_default(),
             additional_space,
             pool,
@@ -268,6 +270,24 @@ impl Reading<'_> {
         for (key, there, fits, with) in [
             ("additional_space", written.additional_space.is_some(), !fixed, "a disk whose size is given"),
             ("boot_size", written.boot_size.is_some(), has_boot, "a layout without boot partition"),
+            (
+                "boot_size",
+                written.boot_size.is_some() && written.esp_size.is_some(),
+                layout == Layout::EfiXbootldr,
+                "esp_size, after which the boot partition is as long as it says",
+            ),
+            (
+                "esp_size",
+                written.esp_size.is_some(),
+                layout.has_esp(),
+                "a layout without EFI system partition",
+            ),
+            (
+                "partitions",
+                !written.partitions.is_empty(),
+                !has_pool && !only_nix_store && layout != Layout::None,
+                "ZFS, where they are datasets, with the layout none and with only_nix_store",
+            ),
             (
                 "gpt_uuid",
                 written.gpt_uuid.is_some(),

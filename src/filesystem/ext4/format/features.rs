@@ -5,7 +5,9 @@ use super::Superblock;
 /// Features that a reader may ignore.
 pub(crate) mod compat {
     pub(crate) const HAS_JOURNAL: u32 = 0x4;
+    pub(crate) const EXT_ATTR: u32 = 0x8;
     pub(crate) const RESIZE_INODE: u32 = 0x10;
+    pub(crate) const DIR_INDEX: u32 = 0x20;
     pub(crate) const SPARSE_SUPER2: u32 = 0x200;
 }
 
@@ -30,10 +32,13 @@ pub(crate) mod incompat {
 /// Features that a writer must know.
 pub(crate) mod ro_compat {
     pub(crate) const SPARSE_SUPER: u32 = 0x1;
+    pub(crate) const LARGE_FILE: u32 = 0x2;
     pub(crate) const HUGE_FILE: u32 = 0x8;
     pub(crate) const GDT_CSUM: u32 = 0x10;
     pub(crate) const DIR_NLINK: u32 = 0x20;
+    pub(crate) const EXTRA_ISIZE: u32 = 0x40;
     pub(crate) const BIGALLOC: u32 = 0x200;
+    pub(crate) const PROJECT: u32 = 0x2000;
     pub(crate) const METADATA_CSUM: u32 = 0x400;
     pub(crate) const ORPHAN_PRESENT: u32 = 0x1_0000;
 }
@@ -44,9 +49,9 @@ type Names = &'static [(u32, &'static str)];
 const COMPAT: Names = &[
     (0x1, "dir_prealloc"),
     (compat::HAS_JOURNAL, "has_journal"),
-    (0x8, "ext_attr"),
+    (compat::EXT_ATTR, "ext_attr"),
     (compat::RESIZE_INODE, "resize_inode"),
-    (0x20, "dir_index"),
+    (compat::DIR_INDEX, "dir_index"),
     (compat::SPARSE_SUPER2, "sparse_super2"),
     (0x400, "fast_commit"),
     (0x800, "stable_inodes"),
@@ -72,16 +77,16 @@ const INCOMPAT: Names = &[
 
 const RO_COMPAT: Names = &[
     (ro_compat::SPARSE_SUPER, "sparse_super"),
-    (0x2, "large_file"),
+    (ro_compat::LARGE_FILE, "large_file"),
     (ro_compat::HUGE_FILE, "huge_file"),
     (ro_compat::GDT_CSUM, "uninit_bg"),
     (ro_compat::DIR_NLINK, "dir_nlink"),
-    (0x40, "extra_isize"),
+    (ro_compat::EXTRA_ISIZE, "extra_isize"),
     (0x100, "quota"),
     (ro_compat::BIGALLOC, "bigalloc"),
     (ro_compat::METADATA_CSUM, "metadata_csum"),
     (0x1000, "read-only"),
-    (0x2000, "project"),
+    (ro_compat::PROJECT, "project"),
     (0x4000, "shared_blocks"),
     (0x8000, "verity"),
     (ro_compat::ORPHAN_PRESENT, "orphan_present"),

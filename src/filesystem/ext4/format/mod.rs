@@ -16,10 +16,11 @@ pub(crate) use superblock::{
 };
 
 use super::checksum::Checksum;
+use super::form::Form;
 use crate::error::{Error, Result};
 use crate::tree::Time;
 use crate::units::{half_hi, half_hi16, half_lo, half_lo16, narrow};
-use crate::wire::{Structure, Wire};
+use crate::wire::{Field, Structure, Wire, field};
 
 /// Every structure, for the tables of docs/formats/ext4.md.
 pub(crate) const STRUCTURES: &[Structure] = &[
@@ -45,33 +46,14 @@ pub(crate) const STRUCTURES: &[Structure] = &[
     JournalTag3::STRUCTURE,
 ];
 
-/// Bytes of a block; always 4 KiB, so that bitmaps, growth and page size agree (docs/formats/ext4.md).
-pub(super) const BLOCK: u64 = 4096;
-/// [`BLOCK`] as a length in memory.
-pub(super) const BLOCK_LENGTH: usize = 4096;
-/// Blocks in a group: as many as one bitmap block has bits.
-pub(super) const BLOCKS_PER_GROUP: u64 = BLOCK * 8;
-/// The largest number of inodes in a group: as many as one bitmap block has bits.
-pub(super) const MOST_INODES_PER_GROUP: u32 = 32768;
-/// Bytes of an inode.
-pub(super) const INODE: usize = 256;
-/// Inodes of a block.
-pub(super) const INODES_PER_BLOCK: u32 = 16;
 /// Bytes of a group descriptor with the 64bit feature.
 pub(super) const DESCRIPTOR: usize = 64;
-/// Group descriptors in a block.
-pub(super) const DESCRIPTORS_PER_BLOCK: u64 = 64;
-/// Groups whose bitmaps and inode tables lie together (flex_bg), and its logarithm.
-pub(super) const FLEX_GROUPS: u64 = 16;
+/// The logarithm of the number of groups whose bitmaps and inode tables lie together with flex_bg: 16, as of mke2fs.
 pub(super) const LOG_FLEX_GROUPS: u8 = 4;
-/// Block pointers in a block of the old, indirect form; only the resize inode uses it.
-pub(super) const POINTERS_PER_BLOCK: u64 = BLOCK / 4;
 /// The most blocks of one initialised extent (EXT_INIT_MAX_LEN).
 pub(super) const LONGEST_EXTENT: u64 = 32768;
-/// Extents or index entries that fit in an inode, and in a block with its checksum tail: (4096 - 12 - 4) /
-/// 12.
+/// Extents or index entries that fit in an inode.
 pub(super) const EXTENTS_IN_INODE: usize = 4;
-pub(super) const EXTENTS_IN_BLOCK: usize = 340;
 /// The largest number of blocks of a file: logical block numbers have 32 bits and the last one is reserved
 /// (EXT_MAX_BLOCKS).
 pub(super) const MOST_FILE_BLOCKS: u64 = 0xffff_ffff;
@@ -96,17 +78,10 @@ pub(super) const GROUP_INODE_UNINIT: u16 = 1;
 pub(super) const GROUP_BLOCK_UNINIT: u16 = 2;
 pub(super) const GROUP_INODE_ZEROED: u16 = 4;
 
-/// Features a reader may ignore.
-pub(super) const COMPAT_HAS_JOURNAL: u32 = 0x4;
-pub(super) const COMPAT_EXT_ATTR: u32 = 0x8;
-pub(super) const COMPAT_RESIZE_INODE: u32 = 0x10;
-pub(super) const COMPAT_DIR_INDEX: u32 = 0x20;
-/// Features a reader must know: filetype, extents, 64bit, flex_bg.
-pub(super) const INCOMPAT: u32 = 0x2 | 0x40 | 0x80 | 0x200;
-/// Features a writer must know: sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum.
-pub(super) const RO_COMPAT: u32 = 0x1 | 0x2 | 0x8 | 0x20 | 0x40 | 0x400;
+const CHECKSUM_LO: Field = field(Inode::FIELDS, "l_i_checksum_lo");
+const CHECKSUM_HI: Field = field(Inode::FIELDS, "i_checksum_hi");
 
-/// An inode by its values; [`InodeRecord::bytes`] gives its 256 bytes.
+/// An inode by its values; [`InodeRecord::bytes`] gives its bytes.
 #[derive(Clone, Debug)]
 pub(super) struct InodeRecord<'a> {
     /// File type and permissions.
@@ -126,22 +101,17 @@ pub(super) struct InodeRecord<'a> {
     pub(super) block: [u8; 60],
     /// Block of extended attributes, or 0.
     pub(super) xattr_block: u64,
-    /// Extended attributes inside the inode, at most 96 bytes.
+    /// Extended attributes inside the inode.
     pub(super) xattrs: &'a [u8],
 }
-
-/// The length of our fields after the first 128 of the 256 bytes: up to and including i_projid (offset 156).
-const EXTRA_SIZE: u16 = 32;
-/// Where attributes inside the inode begin.
-pub(super) const XATTRS_IN_INODE: usize = Inode::LENGTH;
 
 impl InodeRecord<'_> {
     /// The inode as it is in the table. Access time equals modification time, since nothing was read yet.
     ///
     /// # Errors
     /// [`Kind::Bug`](crate::error::Kind::Bug) for a value that does not fit in its field or in the inode.
-    pub(super) fn bytes(&self, number: u32, seed: Checksum) -> Result<[u8; INODE]> {
-        let sectors = self.blocks * (BLOCK / 512);
+    pub(super) fn bytes(&self, number: u32, form: &Form, seed: Checksum) -> Result<Vec<u8>> {
+        let sectors = self.blocks * (form.block / 512);
         let (mtime, mtime_extra) = time_words(self.mtime);
         let (ctime, ctime_extra) = time_words(self.ctime);
         let inode = Inode {
@@ -162,7 +132,7 @@ impl InodeRecord<'_> {
             l_i_file_acl_high: narrow(half_hi(self.xattr_block), "l_i_file_acl_high")?,
             l_i_uid_high: half_hi16(self.uid),
             l_i_gid_high: half_hi16(self.gid),
-            i_extra_isize: EXTRA_SIZE,
+            i_extra_isize: form.extra_size(),
             i_ctime_extra: ctime_extra,
             i_mtime_extra: mtime_extra,
             i_atime_extra: mtime_extra,
@@ -170,16 +140,21 @@ impl InodeRecord<'_> {
             i_crtime_extra: ctime_extra,
             ..Inode::BLANK
         };
-        let mut bytes = [0; INODE];
+        let mut bytes = vec![0; form.inode.max(Inode::LENGTH)];
         inode.write_to(&mut bytes);
+        bytes.truncate(form.inode);
+        let from = form.attributes_at();
         let attributes = bytes
-            .get_mut(XATTRS_IN_INODE..XATTRS_IN_INODE + self.xattrs.len())
+            .get_mut(from..from + self.xattrs.len())
             .ok_or_else(|| Error::bug("the attributes inside an inode are longer than its space for them"))?;
         attributes.copy_from_slice(self.xattrs);
-        let checksum = seed.of_inode(number).with(&bytes).value();
-        let inode =
-            Inode { l_i_checksum_lo: half_lo16(checksum), i_checksum_hi: half_hi16(checksum), ..inode };
-        bytes[..Inode::LENGTH].copy_from_slice(&inode.bytes());
+        if form.has_checksums() {
+            let sum = seed.of_inode(number).with(&bytes).value();
+            bytes[CHECKSUM_LO.offset..CHECKSUM_LO.end()].copy_from_slice(&half_lo16(sum).to_le_bytes());
+            if form.extra_size() > 0 {
+                bytes[CHECKSUM_HI.offset..CHECKSUM_HI.end()].copy_from_slice(&half_hi16(sum).to_le_bytes());
+            }
+        }
         Ok(bytes)
     }
 }

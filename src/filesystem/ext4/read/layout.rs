@@ -295,7 +295,7 @@ fn descriptor(superblock: &Superblock, block: u64) -> Result<u64> {
 }
 
 /// CRC-16/ARC from all ones, as the kernel's crc16() (lib/crc16.c): polynomial 0x8005, reflected.
-fn crc16(bytes: &[u8]) -> u16 {
+pub(crate) fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(u16::MAX, |sum, byte| {
         (0..8).fold(sum ^ u16::from(*byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0xa001 } else { sum >> 1 })
     })

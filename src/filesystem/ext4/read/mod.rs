@@ -13,7 +13,7 @@ mod place;
 mod xattr;
 
 use inode::{FLAG_CASEFOLD, FLAG_ENCRYPT, FLAG_INLINE_DATA, Raw};
-pub(super) use layout::{Layout, SUPERBLOCK_AT};
+pub(super) use layout::{Layout, SUPERBLOCK_AT, crc16};
 use map::{Go, Mapped};
 
 use super::checksum::Checksum;
