@@ -242,10 +242,19 @@ fn a_system_can_have_more_partitions() {
         }
     }
     for (text, words) in [
-        ("layout = \"none\"\n[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"swap\" }\n", "means nothing"),
+        (
+            "layout = \"none\"\n[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"swap\" }\n",
+            "means nothing",
+        ),
         ("[[nixos.partitions]]\nsize = \"16MiB\"\nfilesystem = { type = \"ext4\" }\n", "mounted nowhere"),
-        ("[[nixos.partitions]]\nsize = \"16MiB\"\nmount = \"/boot\"\nfilesystem = { type = \"ext4\" }\n", "nothing of a system"),
-        ("[[nixos.partitions]]\nsize = \"1MiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\", journal = false }\n", "nixos.partitions"),
+        (
+            "[[nixos.partitions]]\nsize = \"16MiB\"\nmount = \"/boot\"\nfilesystem = { type = \"ext4\" }\n",
+            "nothing of a system",
+        ),
+        (
+            "[[nixos.partitions]]\nsize = \"1MiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\", journal = false }\n",
+            "nixos.partitions",
+        ),
     ] {
         let said = build(text);
         assert!(said.code != 0 && said.error().contains(words), "{text}: {}", said.error());
