@@ -25,6 +25,7 @@ mod read;
 mod render;
 mod size;
 mod superblock;
+mod times;
 mod xattr;
 
 use std::sync::Arc;

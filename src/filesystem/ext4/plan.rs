@@ -1,19 +1,19 @@
 //! Decides which blocks hold what, for a volume whose size `size` finds. Everything after that is rendering.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::sync::Arc;
 
+use super::Parameters;
 use super::checksum::Checksum;
 use super::directory::{Directories, Index};
 use super::extent::FileBlocks;
 use super::form::Form;
 use super::format::features::ro_compat;
-use super::format::{EARLIEST, LOST_AND_FOUND, MOST_LINKS};
+use super::format::{LOST_AND_FOUND, MOST_LINKS};
 use super::geometry::{Allocator, Geometry, Run};
 use super::inodes::{Inodes, source};
+use super::times::{Odd, clamp};
 use super::xattr::Xattrs;
-use super::{Parameters, TimePolicy};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::mode::MODE_DIRECTORY;
 use crate::tree::{Content, NodeId, Range as Data, Time, Tree};
@@ -102,46 +102,17 @@ impl Contents {
         let hash_seed = *options.hash_seed.as_bytes();
         let mut indexes = BTreeMap::new();
         let directories = Directories { form: &form, tree, inodes: &inodes, hash_seed: &hash_seed };
-        let (mut outside, mut doubted, mut whole) = (0_u64, 0_u64, 0_u64);
-        if is_outside(&form, options.time) {
-            if options.times == TimePolicy::Refuse {
-                return Err(unfit(
-                    &form,
-                    Kind::Manifest,
-                    "the time of the disk lies outside what ext4 holds",
-                    options.time,
-                )
-                .about("time"));
-            }
-            outside += 1;
-        }
+        let mut odd = Odd::of_disk(&form, options)?;
         for (number, node) in inodes.all() {
             let own = source(tree, node);
             if tree.is_directory(own) && !directories.fits_one_block(own) {
                 indexes.insert(number, directories.index(own)?);
             }
-            outside += u64::from(check(&form, tree, node, options.times)?);
-            let nanoseconds = tree.node(source(tree, node)).meta.mtime.nanoseconds;
-            whole += u64::from(form.extra_size() == 0 && nanoseconds > 0);
-            doubted += u64::from(DOUBTED.contains(&tree.node(own).meta.mtime.seconds));
+            check(&form, tree, own)?;
+            let time = tree.node(own).meta.mtime;
+            odd.add(&form, time, options.times).map_err(|error| error.at(tree.path(own)))?;
         }
-        if whole > 0 {
-            warnings.push(Warning(format!(
-                "inodes of 128 bytes have no fractions of seconds: {whole} times lose theirs"
-            )));
-        }
-        if doubted > 0 && form.extra_size() > 0 {
-            warnings.push(Warning(format!(
-                "e2fsck takes times from 2310-04-04 to 2378-04-22 for such before 1970 that an old kernel wrote, and would change \
-                 them: {doubted} of them"
-            )));
-        }
-        if outside > 0 {
-            let last = if form.extra_size() > 0 { "2446-05-10" } else { "2038-01-19" };
-            warnings.push(Warning(format!(
-                "times outside 1901-12-13 to {last} became the nearest that ext4 can hold: {outside} of them"
-            )));
-        }
+        warnings.extend(odd.warnings(&form));
         let xattrs = Xattrs::new(&form, tree, inodes.all().map(|(_, node)| source(tree, node)))?;
         let time = clamp(&form, options.time);
         let root = root(tree, options);
@@ -347,11 +318,8 @@ fn no_blocks(number: u32) -> Error {
     Error::bug(format!("inode {number} has no blocks"))
 }
 
-/// Whether a node's time lies outside the range of ext4. That is an error if times may not be clamped. It
-/// also refuses everything else that an inode cannot hold.
-fn check(form: &Form, tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bool> {
-    let own = source(tree, node);
-    let meta = tree.node(own).meta;
+/// Refuses what an inode cannot hold.
+fn check(form: &Form, tree: &Tree, own: NodeId) -> Result<()> {
     check_form(form, tree, own)?;
     if tree.size(own).div_ceil(form.block) > form.most_file_blocks() {
         return Err(Error::new(Kind::Capacity, "a file is too large for ext4")
@@ -367,12 +335,7 @@ fn check(form: &Form, tree: &Tree, node: NodeId, times: TimePolicy) -> Result<bo
             .expected("a major number below 4096 and a minor number below 1048576")
             .found(format!("{} {}", device.0, device.1)));
     }
-    let outside = is_outside(form, meta.mtime);
-    if outside && times == TimePolicy::Refuse {
-        let error = unfit(form, Kind::Capacity, "a time of change lies outside what ext4 holds", meta.mtime);
-        return Err(error.at(tree.path(own)));
-    }
-    Ok(outside)
+    Ok(())
 }
 
 /// Mode, uid and gid of the root directory.
@@ -413,35 +376,6 @@ fn check_form(form: &Form, tree: &Tree, own: NodeId) -> Result<()> {
     .at(tree.path(own))
     .expected(format!("at most {most}"))
     .found(subdirectories))
-}
-
-/// 2310-04-04 to 2378-04-22: e2fsck takes such a time for one before 1970, which kernels before 3.14 wrote
-/// with both upper bits set (e2fsck/pass1.c, `check_inode_extra_negative_epoch`).
-const DOUBTED: Range<i64> = 3 * (1 << 32) - (1 << 31)..3 * (1 << 32);
-
-/// Whether a time lies outside the range of ext4.
-const fn is_outside(form: &Form, time: Time) -> bool {
-    time.seconds < EARLIEST || time.seconds > form.latest()
-}
-
-/// The error for such a time.
-fn unfit(form: &Form, kind: Kind, what: &str, time: Time) -> Error {
-    let last = if form.extra_size() > 0 { "2446-05-10" } else { "2038-01-19" };
-    Error::new(kind, what)
-        .expected(format!("{EARLIEST} to {} seconds since 1970 (1901-12-13 to {last})", form.latest()))
-        .found(format!("{} seconds", time.seconds))
-        .remedy("times", "clamp such times with `times = \"clamp\"`")
-}
-
-/// The nearest time ext4 can hold.
-pub(super) fn clamp(form: &Form, time: Time) -> Time {
-    if time.seconds < EARLIEST {
-        Time::seconds(EARLIEST)
-    } else if time.seconds > form.latest() {
-        Time { seconds: form.latest(), nanoseconds: 999_999_999 }
-    } else {
-        time
-    }
 }
 
 impl Plan {

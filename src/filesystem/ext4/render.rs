@@ -7,8 +7,9 @@ use super::format::{
     FLAG_EXTENTS, FLAG_INDEX, InodeRecord, JOURNAL, LOST_AND_FOUND, MOST_LINKS, RESIZE, device,
 };
 use super::inodes::source;
-use super::plan::{Plan, SLOW_SYMLINK, Shape, clamp};
+use super::plan::{Plan, SLOW_SYMLINK, Shape};
 use super::superblock::{journal_length, resize_backups, resize_indirect};
+use super::times::clamp;
 use crate::error::{Error, Result};
 use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, mode};
 use crate::image::{Render, records};

@@ -267,27 +267,10 @@ impl Reading<'_> {
         let has_boot = !layout.mount_points().is_empty();
         let grub = loader == BootLoader::Grub;
         let (has_pool, zfs, other) = (layout.has_pool(), "a root on ZFS", "a root that is not on ZFS");
-        for (key, there, fits, with) in [
+        self.exclude_partitions(layout, only_nix_store)?;
+        self.refuse_any(&[
             ("additional_space", written.additional_space.is_some(), !fixed, "a disk whose size is given"),
             ("boot_size", written.boot_size.is_some(), has_boot, "a layout without boot partition"),
-            (
-                "boot_size",
-                written.boot_size.is_some() && written.esp_size.is_some(),
-                layout == Layout::EfiXbootldr,
-                "esp_size, after which the boot partition is as long as it says",
-            ),
-            (
-                "esp_size",
-                written.esp_size.is_some(),
-                layout.has_esp(),
-                "a layout without EFI system partition",
-            ),
-            (
-                "partitions",
-                !written.partitions.is_empty(),
-                !has_pool && !only_nix_store && layout != Layout::None,
-                "ZFS, where they are datasets, with the layout none and with only_nix_store",
-            ),
             (
                 "gpt_uuid",
                 written.gpt_uuid.is_some(),
@@ -329,14 +312,44 @@ impl Reading<'_> {
                 !only_nix_store || loader == BootLoader::None,
                 "only_nix_store",
             ),
-        ] {
-            if there && !fits {
-                return Err(self
-                    .refuse(key, format!("`{key}` means nothing with {with}"))
-                    .hint("leave it out"));
+        ])
+    }
+
+    /// Refuses keys of partitions that have no meaning together with others.
+    fn exclude_partitions(&self, layout: Layout, only_nix_store: bool) -> Result<()> {
+        let written = self.written;
+        let more = !layout.has_pool() && !only_nix_store && layout != Layout::None;
+        self.refuse_any(&[
+            (
+                "boot_size",
+                written.boot_size.is_some() && written.esp_size.is_some(),
+                layout == Layout::EfiXbootldr,
+                "esp_size, after which the boot partition is as long as it says",
+            ),
+            (
+                "esp_size",
+                written.esp_size.is_some(),
+                layout.has_esp(),
+                "a layout without EFI system partition",
+            ),
+            (
+                "partitions",
+                !written.partitions.is_empty(),
+                more,
+                "ZFS, where they are datasets, with the layout none and with only_nix_store",
+            ),
+        ])
+    }
+
+    /// Refuses the first key that is there and does not fit: its name, whether it is there, whether it fits, and with what it
+    /// does not.
+    fn refuse_any(&self, rules: &[(&'static str, bool, bool, &str)]) -> Result<()> {
+        match rules.iter().find(|(_, there, fits, _)| *there && !fits) {
+            Some((key, _, _, with)) => {
+                Err(self.refuse(key, format!("`{key}` means nothing with {with}")).hint("leave it out"))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The store path that `text` names: `text` itself, or the target of a link on this host (`./result`).
