@@ -9,7 +9,7 @@ use super::docs::{DATE, escaped};
 use crate::front::manifest::schema;
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 18] = [
+const TABLES: [(&str, &str); 19] = [
     ("AT THE TOP", ""),
     ("[disk]", "Disk"),
     ("[[disk.raw]]", "Raw"),
@@ -26,6 +26,7 @@ const TABLES: [(&str, &str); 18] = [
     ("[nixos]", "Nixos"),
     ("an entry of nixos.contents", "NixosContent"),
     ("an entry of nixos.datasets", "NixosDataset"),
+    ("[[nixos.partitions]]", "NixosPartition"),
     ("[repart]", "Repart"),
     ("an entry of repart.join_signature", "JoinedSignature"),
 ];

@@ -14,7 +14,7 @@ const HEAD: &str = "# The keys of a manifest\n\n\
     keys. The keys of a filesystem depend on its type.\n";
 
 /// The tables of a manifest: their names there and in the schema.
-const TABLES: [(&str, &str); 18] = [
+const TABLES: [(&str, &str); 19] = [
     ("At the top", ""),
     ("`[disk]`", "Disk"),
     ("`[[disk.raw]]`", "Raw"),
@@ -31,6 +31,7 @@ const TABLES: [(&str, &str); 18] = [
     ("`[nixos]`", "Nixos"),
     ("An entry of `nixos.contents`", "NixosContent"),
     ("An entry of `nixos.datasets`", "NixosDataset"),
+    ("`[[nixos.partitions]]`", "NixosPartition"),
     ("`[repart]`", "Repart"),
     ("An entry of `repart.join_signature`", "JoinedSignature"),
 ];
