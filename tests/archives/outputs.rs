@@ -238,7 +238,7 @@ fn lists_of_outputs_that_make_no_sense_are_refused_with_their_lines() {
         (text(&["path = \"-\""]), &[], &["standard output"]),
         (text(&["path = \"https://example.org/a.img\""]), &[], &["URL"]),
         (text(&["format = \"raw\""]), &[], &["the key `path` is missing"]),
-        (text(&["path = \"a.img\"\nformt = \"raw\""]), &[], &["unknown key `formt`", "format"]),
+        (text(&["path = \"a.img\"\nformats = \"raw\""]), &[], &["unknown key `formats`", "format"]),
         (
             text(&["path = \"a.img\""]),
             &["--format", "qcow2"],

@@ -46,7 +46,7 @@ impl Header {
     }
 }
 
-/// The changes for a disk of `length`; see [`crate::table::grow`].
+/// The changes for a disk of `length`; see [`crate::table::grow()`].
 pub(in crate::table) fn grow(disk: &Slice, table: &Table, length: Bytes, extend: bool) -> Result<Moved> {
     let sector = table.sector_size;
     check(disk, sector)?;

@@ -47,7 +47,7 @@ pub(in crate::table) fn put(patch: &mut Patch, sector: u64, slot: u64, record: &
     patch.put(at, "mbr: a partition", record.bytes());
 }
 
-/// The changes for a disk of `length`; see [`crate::table::grow`].
+/// The changes for a disk of `length`; see [`crate::table::grow()`].
 pub(in crate::table) fn grow(disk: &Slice, table: &Table, length: Bytes, extend: bool) -> Result<Moved> {
     let mut moved = Moved::default();
     let Some((own, mut last)) = last(table, length.min(reach()), extend) else { return Ok(moved) };
