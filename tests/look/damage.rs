@@ -47,7 +47,7 @@ fn checksums_of_a_journal() {
     let folder = scratch();
     let image = folder.path().join("image.ext4");
     must(command("mke2fs").args(["-q", "-t", "ext4", "-b", "4096"]).arg(&image).arg("32M"));
-    crate::support::debugfs::damage(&image, "jo -c -v 3\njw -b 900 /dev/urandom\njw -r 901\njc\n");
+    crate::support::debugfs::damage(&image, "jo -c -v 3\njw -b 900 /dev/zero\njw -r 901\njc\n");
     let block = |number: u32| -> u64 {
         let text = debugfs(&image, &format!("bmap <8> {number}\n")).text();
         text.lines().last().unwrap().trim().parse::<u64>().unwrap() * 4096

@@ -546,7 +546,8 @@ fn the_page_names_every_key_and_every_argument() {
     for key in section.iter().chain(&keys("NixosContent")) {
         assert!(page.contains(&format!("`{key}`")), "docs/nix.md does not name {key}");
     }
-    for key in section {
+    // Partitions are tables, which no flag holds.
+    for key in section.into_iter().filter(|key| key != "partitions") {
         assert!(help.contains(&format!("--{}", key.replace('_', "-"))), "{key} is no flag");
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/make-disk-image.nix");

@@ -254,7 +254,7 @@ fn a_system_can_have_more_partitions() {
             "nothing of a system",
         ),
         (
-            "[[nixos.partitions]]\nsize = \"1MiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\", journal = false }\n",
+            "[[nixos.partitions]]\nsize = \"64KiB\"\nmount = \"/nix\"\nfilesystem = { type = \"ext4\", journal = false }\n",
             "nixos.partitions",
         ),
     ] {
