@@ -143,7 +143,8 @@ fn every_form_is_that_of_mke2fs_and_is_read_by_all() {
         }
         let mounts = !own.contains("64KiB") && !own.contains("16KiB") && !own.contains("casefold");
         if mounts && kernel::can_judge() {
-            if !own.contains("128") {
+            // It counts the space of files in blocks of 4 KiB.
+            if !own.contains("128") && !own.contains("1KiB") && !own.contains("2KiB") {
                 kernel::reads(&ours, &expected);
             }
             kernel::writes(&ours);
