@@ -73,7 +73,11 @@ fn each_of_several_outputs_is_what_it_is_alone() {
     }
 }
 
-/// The bytes that are read from files below the sources of the manifest.
+/// How many bytes a scan asks for when it looks whether a file is small enough to be held: one more than the longest.
+const LOOK: u64 = 4097;
+
+/// The bytes that are read from files below the sources of the manifest, without those that a scan looks at in vain: it
+/// stops looking where most files are longer, and which of its threads sees that first differs from run to run.
 fn read_bytes(folder: &Path, manifest: &Path, arguments: &[&str]) -> u64 {
     let log = folder.join("log");
     let out = folder.join("out");
@@ -93,7 +97,9 @@ fn read_bytes(folder: &Path, manifest: &Path, arguments: &[&str]) -> u64 {
         if line.contains(&source) && line.ends_with("<unfinished ...>") {
             interrupted.insert(thread);
         } else if line.contains(&source) || (line.contains(" resumed>") && interrupted.remove(thread)) {
-            sum += line.rsplit_once("= ").and_then(|(_, read)| read.trim().parse().ok()).unwrap_or(0);
+            let (call, read) = line.rsplit_once("= ").unwrap_or_default();
+            let in_vain = call.trim_end().ends_with(&format!(", {LOOK}, 0)"));
+            sum += read.trim().parse().ok().filter(|read| !(in_vain && *read == LOOK)).unwrap_or(0);
         }
     }
     sum
@@ -103,6 +109,8 @@ fn read_bytes(folder: &Path, manifest: &Path, arguments: &[&str]) -> u64 {
 fn sources_are_read_once_for_all_outputs() {
     let folder = scratch();
     let plain = manifest(folder.path(), "");
+    // A scan reads a small file twice if it was written a moment ago; after one build the files are older.
+    must(diskwright().current_dir(&folder).arg("build").arg(&plain).args(["-o", "first.img"]));
     let once = read_bytes(folder.path(), &plain, &["-o", "a.img"]);
     assert!(once > 1_000_000, "{once}");
     for outputs in [
