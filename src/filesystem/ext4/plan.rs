@@ -57,10 +57,19 @@ impl Shape<'_> {
             Self::Dense(length) => (Some((0, length)).filter(|_| length > 0), [].as_slice()),
             Self::Sparse(ranges) => (None, ranges),
         };
-        dense.into_iter().chain(ranges.iter().map(move |range| {
+        let touched = ranges.iter().map(move |range| {
             let first = range.start / block;
             (first, (range.start + range.length).div_ceil(block) - first)
-        }))
+        });
+        let mut parts = dense.into_iter().chain(touched).peekable();
+        // Ranges are whole blocks of 4 KiB. Several of them may touch one larger block, which is there once.
+        std::iter::from_fn(move || {
+            let (first, mut length) = parts.next()?;
+            while let Some((next, more)) = parts.next_if(|(next, _)| *next <= first + length) {
+                length = length.max(next + more - first);
+            }
+            Some((first, length))
+        })
     }
 }
 

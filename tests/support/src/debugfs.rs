@@ -178,7 +178,10 @@ fn stat(answer: &str) -> super::snapshot::Entry {
     if matches!(kind, Kind::File | Kind::Symlink) {
         entry.size = whole("Size:");
     }
-    entry.mtime = time(field(" mtime: "));
+    // Of inodes of 128 bytes it stands at the beginning of its line, and behind a blank of others.
+    let mtime = answer.lines().find_map(|line| line.trim_start().strip_prefix("mtime: "));
+    let mtime = mtime.and_then(|rest| rest.split_whitespace().next());
+    entry.mtime = time(mtime.unwrap_or_else(|| panic!("no time in\n{answer}")));
     if let Some((_, device)) = answer.split_once("Device major/minor number: ") {
         // "05:01 (hex 05:01)"
         let (major, minor) = device.split_whitespace().next().and_then(|pair| pair.split_once(':')).unwrap();

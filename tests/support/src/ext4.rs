@@ -42,15 +42,28 @@ pub fn assert_clean(image: &Path) {
     assert!(remarks.is_empty(), "e2fsck -fn {}:\n{}", image.display(), remarks.join("\n"));
 }
 
+/// What `dumpe2fs -h` shows.
+fn header(image: &Path) -> String {
+    must(command("dumpe2fs").arg("-h").arg(image)).text()
+}
+
+/// The value of a field in what `dumpe2fs -h` shows.
+fn value(header: &str, field: &str) -> Option<String> {
+    let mut values = header.lines().filter_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    values.next().map(|value| value.trim().to_owned())
+}
+
 /// A field of the superblock as `dumpe2fs -h` names it.
 pub fn superblock(image: &Path, field: &str) -> String {
-    let said = must(command("dumpe2fs").arg("-h").arg(image));
-    let prefix = format!("{field}:");
-    said.text()
-        .lines()
-        .find_map(|line| line.strip_prefix(&prefix))
-        .map(|value| value.trim().to_owned())
-        .unwrap_or_else(|| panic!("dumpe2fs -h {} shows no `{field}`:\n{}", image.display(), said.text()))
+    let header = header(image);
+    value(&header, field)
+        .unwrap_or_else(|| panic!("dumpe2fs -h {} shows no `{field}`:\n{header}", image.display()))
+}
+
+/// Fields of the superblock with their values; one that is not shown is empty.
+pub fn fields<'a>(image: &Path, names: &[&'a str]) -> Vec<(&'a str, String)> {
+    let header = header(image);
+    names.iter().map(|name| (*name, value(&header, name).unwrap_or_default())).collect()
 }
 
 /// The same as a number.
