@@ -127,6 +127,14 @@ impl Container {
         open_output(output, self.format()).map(|opened| opened.image)
     }
 
+    /// The stream that it is, if it is a vmdk that is one.
+    fn streamed(&self, identity: &Identity) -> Option<vmdk::Stream> {
+        match self {
+            Self::Vmdk(options) => vmdk::Stream::of(options, identity),
+            _ => None,
+        }
+    }
+
     /// The whole file, without its name.
     pub(crate) fn unpublished(
         &self,
@@ -136,19 +144,11 @@ impl Container {
         options: &PourOptions<'_>,
     ) -> Result<Output> {
         self.check_sector_size(identity.sector_size)?;
-        let written = match self {
-            Self::Qcow2(qcow2 @ qcow2::Options { codec: Some(codec), .. }) => {
+        let written = match (self, self.streamed(identity)) {
+            (Self::Qcow2(qcow2 @ qcow2::Options { codec: Some(codec), .. }), _) => {
                 qcow2::compress(image, path, qcow2, *codec, options)
             }
-            Self::Vmdk(vmdk::Options {
-                create_type: CreateType::StreamOptimized(level),
-                adapter,
-                hardware,
-            }) => {
-                let (level, adapter, hardware) = (*level, *adapter, *hardware);
-                let stream = vmdk::Stream { level, adapter, hardware, identity: *identity };
-                stream.write(image, path, options)
-            }
+            (_, Some(stream)) => stream.write(image, path, options),
             _ => self.wrap(image, identity).and_then(|image| {
                 let output = Output::create(path)?;
                 fill(&image, &output, options)?;
@@ -170,17 +170,9 @@ impl Container {
         options: &PourOptions<'_>,
     ) -> Result<()> {
         self.check_sector_size(identity.sector_size)?;
-        match self {
-            Self::Raw => stream(image, out, options),
-            Self::Vmdk(vmdk::Options {
-                create_type: CreateType::StreamOptimized(level),
-                adapter,
-                hardware,
-            }) => {
-                let (level, adapter, hardware) = (*level, *adapter, *hardware);
-                let stream = vmdk::Stream { level, adapter, hardware, identity: *identity };
-                stream.send(image, out, options)
-            }
+        match (self, self.streamed(identity)) {
+            (Self::Raw, _) => stream(image, out, options),
+            (_, Some(stream)) => stream.send(image, out, options),
             _ => Err(Error::new(Kind::Usage, format!("{} cannot be streamed", self.format()))
                 .expected("raw, or vmdk of subformat streamOptimized")
                 .hint("write it to a file")),

@@ -13,7 +13,7 @@ use super::format::{
     self, AT_END, ENTRIES, FLAGS_STREAM, GRAIN, GRAIN_SECTORS, GrainMarker, Header, MARKER_DIRECTORY,
     MARKER_END, MARKER_FOOTER, MARKER_TABLE, MOST_FILE, MOST_STREAM, Marker, SECTOR, TABLE_SECTORS,
 };
-use super::{Adapter, CreateType, directory_sectors, file_too_long};
+use super::{Adapter, CreateType, Options, directory_sectors, file_too_long};
 use crate::container::Identity;
 use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, ZlibEncoder, ZlibLevel};
@@ -45,6 +45,12 @@ pub(in crate::container) struct Stream {
 }
 
 impl Stream {
+    /// The stream that these options ask for, if they ask for one.
+    pub(in crate::container) fn of(options: &Options, identity: &Identity) -> Option<Self> {
+        let CreateType::StreamOptimized(level) = options.create_type else { return None };
+        Some(Self { level, adapter: options.adapter, hardware: options.hardware, identity: *identity })
+    }
+
     /// Writes the stream that holds `image` to the future file `path`.
     ///
     /// # Errors
