@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::host::elsewhere_behind;
 use crate::key::KeyPath;
 use crate::text::{printable, printable_path};
 use crate::units::Bytes;
@@ -125,18 +126,6 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What to do about a path that a shell or a browser would understand, also where a folder was put before it.
-fn unexpanded(path: &Path) -> Option<&'static str> {
-    let mut parts = path.components().map(|part| part.as_os_str().as_encoded_bytes());
-    parts.find_map(|part| match part {
-        b"~" => Some("`~` is not expanded here: write the whole path"),
-        b"http:" | b"https:" | b"file:" | b"ftp:" | b"ssh:" => {
-            Some("a source is on this machine and not behind a URL: fetch it first")
-        }
-        _ => None,
-    })
-}
-
 impl Error {
     /// An error of `kind`; `what` is one sentence without a full stop.
     #[must_use]
@@ -165,9 +154,9 @@ impl Error {
         source: impl Into<std::io::Error>,
     ) -> Self {
         let (path, source) = (path.as_ref(), source.into());
-        let hint = Some(source.kind())
-            .filter(|kind| *kind == std::io::ErrorKind::NotFound)
-            .and_then(|_| unexpanded(path));
+        let is_missing = source.kind() == std::io::ErrorKind::NotFound;
+        let text = path.to_str().filter(|_| is_missing);
+        let hint = text.and_then(elsewhere_behind).map(|(what, hint)| format!("{what}: {hint}"));
         Self::new(kind, what).at(path).because(source).or_hint(hint)
     }
 

@@ -47,6 +47,12 @@ pub(crate) fn elsewhere(path: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// As [`elsewhere`], of a path that was missing, and that a folder may have been put before.
+pub(crate) fn elsewhere_behind(path: &str) -> Option<(&'static str, &'static str)> {
+    let behind = path.match_indices('/').map(|(at, slash)| &path[at + slash.len()..]);
+    std::iter::once(path).chain(behind).find_map(elsewhere)
+}
+
 /// What something of the host is that is no regular file.
 #[must_use]
 pub(crate) fn kind_of(kind: FileType) -> &'static str {
