@@ -267,6 +267,13 @@ fn input_that_is_empty_is_no_disk() {
     let mut program = diskwright();
     program.args(["convert", "-"]).arg(&image).stdin(Stdio::null());
     assert!(complaint(&run(&mut program), 1).contains("standard input is empty"));
+    // What is there and is not what was said has its own message.
+    let other = folder.path().join("other");
+    std::fs::write(&other, "text").unwrap();
+    let mut program = diskwright();
+    program.args(["convert", "-"]).arg(&image).args(["--from", "qcow2"]);
+    let said = run(program.stdin(std::fs::File::open(&other).unwrap()));
+    assert!(complaint(&said, 1).contains("this is no qcow2 image"));
     assert_eq!(std::fs::read(&image).unwrap(), b"an image");
 }
 
