@@ -67,6 +67,14 @@ fn mkfs_makes_filesystems_that_their_judges_accept() {
     let list = judge("mdir", &["-i", image.to_str().unwrap(), "-/", "-b", "::"]);
     assert!(list.contains("BOOTX64.EFI"), "{list}");
     assert!(judge("blkid", &["-p", "-o", "export", image.to_str().unwrap()]).contains("UUID=1234-ABCD"));
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_426_325_213);
+    fs::File::open(bench.path("esp/EFI/BOOT/BOOTX64.EFI")).unwrap().set_modified(time).unwrap();
+    for (flags, date) in [(&[][..], "1980-01-01"), (&["--times", "source"], "2015-03-14")] {
+        bench.good(&[&["mkfs", "vfat", "esp", "-o", "esp.img"], flags].concat());
+        let list = judge("mdir", &["-i", image.to_str().unwrap(), "::EFI/BOOT"]);
+        let line = list.lines().find(|line| line.starts_with("BOOTX64")).unwrap_or_default();
+        assert!(line.contains(date), "{flags:?}: {list}");
+    }
 }
 
 #[test]
