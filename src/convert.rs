@@ -1,8 +1,11 @@
 //! Converts an image from one container to another, and creates an empty one.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -13,6 +16,7 @@ use crate::container::{
 use crate::error::{Error, Kind, Result, Warning};
 use crate::host::folder_of;
 use crate::image::{Builder, Image};
+use crate::pour::output::{Output, is_device, only_raw};
 use crate::pour::zeros::{is_zero, without_empty, without_zeros};
 use crate::pour::{PourOptions, Sink, Zeros};
 use crate::progress::Progress;
@@ -22,7 +26,7 @@ use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 /// Where a converted disk goes.
 #[expect(missing_debug_implementations, reason = "a stream has nothing to show")]
 pub enum Target<'a> {
-    /// A new file that appears when it is complete.
+    /// A new file that appears when it is complete, or a block device, which gets a raw disk at once.
     File(&'a Path),
     /// A stream.
     Stream(Sink<'a>),
@@ -50,7 +54,7 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// As [`Container::write`]; [`Kind::Usage`] where the target is the source or its backing file, or cannot
-/// record the sector size or the length of the disk.
+/// record the sector size or the length of the disk; [`Kind::Capacity`] for a device that is shorter than the disk.
 pub fn convert(
     opened: &Opened,
     source: &Path,
@@ -58,10 +62,12 @@ pub fn convert(
     container: &Container,
     options: &Options<'_>,
 ) -> Result<Vec<Warning>> {
+    let mut of_device = None;
     if let Target::File(path) = &target {
         for name in container.names(opened.image.length(), path)? {
             spare(opened, source, &name)?;
         }
+        of_device = check_device(&opened.image, container, path)?;
     }
     let Ready { container, image, identity, pour, gpt } = Ready::new(opened, source, container, options)?;
     let (bytes, files) = image.file_data();
@@ -78,7 +84,24 @@ pub fn convert(
             Warning(format!("the GPT is for sectors of {found} bytes, and a guest with sectors of {sector_size} finds none"))
         }),
     };
-    Ok(container.lengthened(length, sector_size).into_iter().chain(of_sectors).collect())
+    Ok(container.lengthened(length, sector_size).into_iter().chain(of_sectors).chain(of_device).collect())
+}
+
+/// Refuses a device that cannot hold the disk, and tells what is to be known of the disk there.
+fn check_device(image: &Image, container: &Container, path: &Path) -> Result<Option<Warning>> {
+    if !is_device(path) {
+        return Ok(None);
+    }
+    if *container != Container::Raw {
+        return Err(only_raw(path, container.format()));
+    }
+    let output = Output::open(path)?;
+    output.set_length(image.length().get())?;
+    let (Some(device), Some(table)) = (output.device(), table::read(&image.whole())?.table) else {
+        return Ok(None);
+    };
+    let disk = (image.length(), table.sector_size);
+    table::on_device(table.scheme, disk, device).map_err(|error| error.at(path))
 }
 
 /// The file that [`convert`] would write, as an image, without writing it.
@@ -181,12 +204,39 @@ fn sparse<'a>(
 
 /// Refuses a target that is the source of the disk, or a backing file of it.
 fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
-    if same_file(source, target) || opened.files.iter().any(|file| same_file(file, target)) {
+    let below = backing_file(target);
+    let is_below = |file: &Path| below.as_ref().is_some_and(|below| same_file(file, below));
+    let is_target = |file: &Path| same_file(file, target) || shares_device(file, target) || is_below(file);
+    if is_target(source) || opened.files.iter().any(|file| is_target(file)) {
         return Err(Error::new(Kind::Usage, "the destination is the source")
             .at(target)
             .hint("write it elsewhere"));
     }
     Ok(())
+}
+
+/// The folder of a block device in /sys. That of a partition is in that of its disk (Linux, Documentation/ABI/stable/
+/// sysfs-block).
+fn folder_in_sys(path: &Path) -> Option<PathBuf> {
+    let meta = std::fs::metadata(path).ok().filter(|_| is_device(path))?;
+    let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}")).canonicalize().ok()
+}
+
+/// Whether both are block devices, of which one is a partition of the other.
+fn shares_device(one: &Path, other: &Path) -> bool {
+    match (folder_in_sys(one), folder_in_sys(other)) {
+        (Some(one), Some(other)) => one.starts_with(&other) || other.starts_with(&one),
+        _ => false,
+    }
+}
+
+/// The file whose bytes a loop device, or a partition of it, has.
+fn backing_file(device: &Path) -> Option<PathBuf> {
+    let folder = folder_in_sys(device)?;
+    let text =
+        folder.ancestors().take(2).find_map(|folder| std::fs::read(folder.join("loop/backing_file")).ok())?;
+    Some(PathBuf::from(OsStr::from_bytes(text.trim_ascii_end())))
 }
 
 /// The UUID that ids inside a container derive from if there is no seed. It follows from the size of the disk
@@ -265,6 +315,8 @@ pub fn create(
     container: &Container,
     options: &Options<'_>,
 ) -> Result<Vec<Warning>> {
+    // Nothing but a file: a device would only lose what is on it.
+    Output::create(path).map(drop)?;
     let image = Builder::new(size).finish()?;
     let sector_size = options.sector_size.unwrap_or_default();
     let identity = Identity { seed: id_of(size, 0), id: None, time: options.time, sector_size };

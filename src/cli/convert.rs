@@ -14,6 +14,7 @@ use crate::container::{
 use crate::convert::{self, open_stream};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::inspect::inspect;
+use crate::pour::output::is_device;
 use crate::progress::Progress;
 use crate::resize::{self, Grow};
 use crate::units::Bytes;
@@ -43,6 +44,7 @@ impl Source {
   diskwright convert disk.img azure.vhd --subformat fixed
   diskwright convert disk.img disk.vmdk --subformat streamOptimized
   zcat disk.img.gz | diskwright convert - disk.vdi
+  diskwright convert disk.qcow2 /dev/sdX
 
 Blocks of zeros become holes. A source from a stranger is safe to read: it cannot make diskwright open another file \
 unless --allow-backing is given.")]
@@ -50,7 +52,7 @@ pub(super) struct Convert {
     /// Image to read, a file or a block device; `-` is standard input
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// Where the result goes; `-` is standard output, for raw and streamOptimized
+    /// Where the result goes, a file or, for raw, a block device; `-` is standard output, for raw and streamOptimized
     #[arg(value_name = "DST")]
     target: PathBuf,
     #[command(flatten)]
@@ -78,8 +80,8 @@ pub(super) fn convert(args: Convert) -> Result<()> {
     }
     let opened = if args.source.as_os_str() == "-" {
         let near = match &target {
-            Target::File(path) => path.clone(),
-            Target::Stdout => near_standard_input(),
+            Target::File(path) if !is_device(path) => path.clone(),
+            Target::File(_) | Target::Stdout => near_standard_input(),
         };
         open_stream(&mut standard_input(&progress)?, &near, &args.from.options(), &progress)?
     } else {

@@ -83,7 +83,7 @@ impl Container {
     /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
     pub(super) fn format(&self, target: Option<&Target>, other: Option<Format>) -> Result<Format> {
         let path = target.and_then(Target::path);
-        path.map_or(Ok(()), check_output)?;
+        path.filter(|path| !output::is_device(path)).map_or(Ok(()), check_output)?;
         Wanted { settings: self.settings.clone(), ..Wanted::default() }.format(path, other)
     }
 }

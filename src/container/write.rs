@@ -8,7 +8,7 @@ use super::vmdk::CreateType;
 use super::{Container, Identity, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
-use crate::pour::output::Output;
+use crate::pour::output::{Output, is_device, only_raw};
 use crate::pour::outputs::Outputs;
 use crate::pour::{PourOptions, Sink, fill, stream};
 use crate::units::Bytes;
@@ -38,10 +38,10 @@ impl Container {
         }
     }
 
-    /// Writes `image` to the file `path`.
+    /// Writes `image` to the file `path`, or a raw disk to the block device `path`.
     ///
     /// # Errors
-    /// As [`Container::wrap`] and [`pour`](crate::pour::pour).
+    /// As [`Container::wrap`] and [`pour`](crate::pour::pour); [`Kind::Output`] for a device that is in use.
     pub fn write(
         &self,
         image: &Image,
@@ -144,13 +144,16 @@ impl Container {
         options: &PourOptions<'_>,
     ) -> Result<Output> {
         self.check_sector_size(identity.sector_size)?;
+        if is_device(path) && *self != Self::Raw {
+            return Err(only_raw(path, self.format()));
+        }
         let written = match (self, self.streamed(identity)) {
             (Self::Qcow2(qcow2 @ qcow2::Options { codec: Some(codec), .. }), _) => {
                 qcow2::compress(image, path, qcow2, *codec, options)
             }
             (_, Some(stream)) => stream.write(image, path, options),
             _ => self.wrap(image, identity).and_then(|image| {
-                let output = Output::create(path)?;
+                let output = Output::open(path)?;
                 fill(&image, &output, options)?;
                 Ok(output)
             }),

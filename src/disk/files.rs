@@ -12,7 +12,7 @@ use crate::image::{Builder, Image, Segment};
 use crate::nix::verify::Verification;
 use crate::package::compress::sha256;
 use crate::package::{Package, bmap};
-use crate::pour::output::{Output, is_device};
+use crate::pour::output::{Output, is_device, only_raw};
 use crate::pour::outputs::Outputs;
 use crate::pour::spool::Kept;
 use crate::pour::{PourOptions, fill};
@@ -157,7 +157,7 @@ impl<'a> OutputFile<'a> {
         if !self.is_raw() {
             let form =
                 self.package.map_or(self.container.format().to_string(), |package| package.to_string());
-            return Err(Error::new(Kind::Usage, "a device holds only a raw disk").at(&self.path).found(form));
+            return Err(only_raw(&self.path, form));
         }
         device.set_length(self.image.length().get())
     }
@@ -167,14 +167,6 @@ impl<'a> OutputFile<'a> {
         let (bytes, files) = self.image.file_data();
         work.progress.begin(bytes, files);
         let options = PourOptions::new(work.jobs, &work.progress);
-        if is_device(&self.path) {
-            let output = Output::open(&self.path)?;
-            fill(&self.image, &output, &options)?;
-            if let Some(verification) = self.verification {
-                verify(verification, &self.container.read_back(&output)?, work)?;
-            }
-            return Ok(output);
-        }
         if let Some(package) = self.package {
             // What is packed cannot be read back, so store paths are compared before.
             if let Some(verification) = self.verification {

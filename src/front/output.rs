@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::container::{Container, Format, Settings};
 use crate::disk::{Extra, Form};
-use crate::error::{Error, Kind, Result, Subject, Warning};
+use crate::error::{Error, Kind, Result, Subject};
 use crate::front::Description;
 use crate::package::Package;
 use crate::pour::output::is_device;
-use crate::table::Scheme;
+use crate::table::{Scheme, on_device};
 use crate::units::Bytes;
 
 /// A file that a disk goes to.
@@ -156,23 +156,12 @@ pub fn fit(description: &mut Description, path: &Path) -> Result<()> {
     if disk.scheme == Scheme::None {
         return Ok(());
     }
-    if sector != u64::from(disk.sector_size) {
-        let error = Error::new(Kind::Usage, "the device has sectors of another size than the disk");
-        let error = error.about("sector_size").expected(sector).found(disk.sector_size).on(Subject::Disk);
-        return Err(description.locator.locate(error.at(path)));
-    }
-    match disk.size {
-        None => disk.size = Some(length.round_down(sector)),
-        Some(size) if size < length && disk.scheme == Scheme::Gpt => {
-            let text = format!(
-                "the disk has {} and the device {}, so the backup of the GPT is not at its end (sgdisk -e moves it)",
-                size.in_full(),
-                length.in_full()
-            );
-            description.warnings.push(Warning(text));
-        }
-        Some(_) => {}
-    }
+    let size = disk.size.unwrap_or(length.round_down(sector));
+    let told = on_device(disk.scheme, (size, disk.sector_size.into()), (length, sector));
+    let told = told
+        .map_err(|error| description.locator.locate(error.about("sector_size").on(Subject::Disk).at(path)))?;
+    disk.size = Some(size);
+    description.warnings.extend(told);
     Ok(())
 }
 

@@ -69,12 +69,13 @@ impl Device {
         self.sector
     }
 
-    /// Makes everything zero that no segment of `image` covers, to the end of the device.
-    pub(super) fn clear(&self, image: &Image, progress: &Progress) -> std::io::Result<Result<()>> {
+    /// Makes everything zero that no segment of `image` covers, to the end of the device. Returns whether all of it is zero
+    /// now.
+    pub(super) fn clear(&self, image: &Image, progress: &Progress) -> std::io::Result<Result<bool>> {
         self.begun.store(true, Ordering::Relaxed);
         let all = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         if fallocate(&self.file, all, 0, self.length).is_ok() {
-            return Ok(Ok(()));
+            return Ok(Ok(true));
         }
         let mut at = 0;
         for segment in image.segments() {
@@ -87,7 +88,7 @@ impl Device {
         self.hole(at, image.length().get())?;
         // A backup of an older GPT may be at the end. What is between is not part of the disk.
         self.zeros(image.length().get().max(self.length.saturating_sub(ENDS)), self.length)?;
-        Ok(Ok(()))
+        Ok(Ok(false))
     }
 
     /// Makes `start..end` zero.

@@ -122,9 +122,8 @@ pub fn pour(image: &Image, path: &Path, options: &PourOptions<'_>) -> Result<()>
 /// # Errors
 /// As [`pour`].
 pub fn fill(image: &Image, output: &Output, options: &PourOptions<'_>) -> Result<()> {
-    output.clear(image, options.progress)?;
-    // A device has older data where zeros belong.
-    let zeros = if output.device().is_some() { Zeros::Write } else { options.zeros };
+    // A device that cannot discard has older data where zeros belong.
+    let zeros = if output.clear(image, options.progress)? { options.zeros } else { Zeros::Write };
     let options = &PourOptions { zeros, ..*options };
     let share = shares_blocks(image, output);
     let left = observed::write(image, output, share, options)?;

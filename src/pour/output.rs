@@ -106,14 +106,14 @@ impl Output {
         }
     }
 
-    /// Makes a device zero where `image` has holes, and behind it. A new file is.
-    pub(super) fn clear(&self, image: &Image, progress: &Progress) -> Result<()> {
+    /// Makes a device zero where `image` has holes, and behind it. A new file is. Returns whether all of it is zero now.
+    pub(super) fn clear(&self, image: &Image, progress: &Progress) -> Result<bool> {
         match &self.temporary {
             Temporary::Device(device) => {
                 self.set_length(image.length().get())?;
                 device.clear(image, progress).map_err(|error| self.failed(error))?
             }
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 
@@ -205,6 +205,11 @@ impl Output {
     fn unnamed(&self, error: impl Into<std::io::Error>) -> Error {
         Error::io(Kind::Output, "cannot give the output its name", &self.target, error)
     }
+}
+
+/// The error for a device that is to hold anything else than the bytes of the disk.
+pub(crate) fn only_raw(path: &Path, form: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Usage, "a device holds only a raw disk").at(path).found(form)
 }
 
 /// The error for a device that is to be one of several outputs.

@@ -23,7 +23,7 @@ mod types;
 
 use uuid::Uuid;
 
-use crate::error::{Error, Kind, Result, Subject};
+use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
@@ -242,6 +242,29 @@ impl Plan {
     fn sectors(&self, bytes: Bytes) -> u64 {
         bytes.div_ceil(self.sector_size)
     }
+}
+
+/// What is to be known of a disk, with its length and the bytes of its sectors, on a device with its own.
+///
+/// # Errors
+/// [`Kind::Usage`] for a table of sectors that the device does not have.
+pub(crate) fn on_device(
+    scheme: Scheme,
+    (size, sector_size): (Bytes, u64),
+    (length, sector): (Bytes, u64),
+) -> Result<Option<Warning>> {
+    if scheme != Scheme::None && sector != sector_size {
+        return Err(Error::new(Kind::Usage, "the device has sectors of another size than the disk")
+            .expected(sector)
+            .found(sector_size));
+    }
+    Ok((scheme == Scheme::Gpt && size < length.round_down(sector)).then(|| {
+        Warning(format!(
+            "the disk has {} and the device {}, so the backup of the GPT is not at its end (sgdisk -e moves it)",
+            size.in_full(),
+            length.in_full()
+        ))
+    }))
 }
 
 /// A request that cannot be met, and the partitions that it is about.

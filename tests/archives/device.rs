@@ -177,3 +177,88 @@ fn half_a_disk_is_no_disk() {
     assert!(bytes[..mib].iter().all(|byte| *byte == 0));
     assert!(bytes[bytes.len() - mib..].iter().all(|byte| *byte == 0));
 }
+
+/// `convert` writes to a device what it writes to a file.
+#[test]
+fn a_disk_is_converted_onto_a_device() {
+    kernel::need();
+    let folder = scratch();
+    let (_, expected) = disk(folder.path(), LENGTH);
+    let at = |name: &str| folder.path().join(name);
+    must(command("qemu-img").args(["convert", "-O", "qcow2"]).arg(at("file.img")).arg(at("disk.qcow2")));
+    // A raw file without holes: its zeros are no data on the device either.
+    std::fs::write(at("solid.img"), &expected).unwrap();
+    for (source, name) in [("disk.qcow2", "one"), ("solid.img", "two")] {
+        let device = Loop::new(&at(name), LENGTH, &[]);
+        let said = run(diskwright().arg("convert").arg(at(source)).arg(&device.0));
+        assert_eq!((said.code, said.error().as_str()), (0, ""), "{source}");
+        must(command("blockdev").args(["--flushbufs", &device.0]));
+        assert!(std::fs::read(at(name)).unwrap() == expected, "{source}");
+        use std::os::unix::fs::MetadataExt;
+        let taken = std::fs::metadata(at(name)).unwrap().blocks() * 512;
+        assert!(taken < LENGTH / 2, "{source}: {taken} bytes are in use");
+    }
+    // From standard input, and without a discard: the same bytes.
+    let device = Loop::new(&at("three"), LENGTH, &[]);
+    let convert = diskwright();
+    let script = "exec strace -f -e inject=fallocate:error=EOPNOTSUPP -o /dev/null \"$@\" < \"$0\"";
+    let mut piped = command("sh");
+    piped.args(["-ec", script]).arg(at("disk.qcow2")).arg(convert.get_program()).args(convert.get_args());
+    must(piped.args(["convert", "-", &device.0]));
+    must(command("blockdev").args(["--flushbufs", &device.0]));
+    assert!(std::fs::read(at("three")).unwrap() == expected);
+    // A longer device keeps nothing of its past, and the place of the backup is told.
+    let device = Loop::new(&at("four"), LENGTH + (8 << 20), &[]);
+    let said = run(diskwright().arg("convert").arg(at("disk.qcow2")).arg(&device.0));
+    assert!(said.code == 0 && said.error().contains("sgdisk -e moves it"), "{}", said.error());
+    must(command("blockdev").args(["--flushbufs", &device.0]));
+    let found = std::fs::read(at("four")).unwrap();
+    assert!(found[..expected.len()] == expected && found[expected.len()..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_device_that_cannot_be_the_disk_is_left_alone_by_convert() {
+    kernel::need();
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name);
+    let (_, disk) = disk(folder.path(), LENGTH);
+    let device = Loop::new(&at("device"), LENGTH, &["--partscan"]);
+    std::fs::write(at("large.img"), []).unwrap();
+    must(command("truncate").args(["-s", "1G"]).arg(at("large.img")));
+    let whole = Loop::new(&at("sectors"), LENGTH, &["--sector-size", "4096"]);
+    let before = std::fs::read(at("device")).unwrap();
+    for (source, target, arguments, words) in [
+        ("large.img", &device.0, &[][..], &["the device is shorter than the disk", "1 GiB"][..]),
+        ("file.img", &device.0, &["--format", "qcow2"], &["a device holds only a raw disk", "qcow2"]),
+        ("file.img", &whole.0, &[], &["sectors of another size", "expected: 4096"]),
+        (device.0.as_str(), &device.0, &[], &["the destination is the source"]),
+    ] {
+        let said = run(diskwright().arg("convert").arg(at(source)).arg(target).args(arguments));
+        assert_ne!(said.code, 0, "{source} {arguments:?}");
+        for word in words {
+            assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+        }
+    }
+    let said = run(diskwright().args(["create", "--format", "raw", "--size", "1MiB", &device.0]));
+    assert!(said.code != 0 && said.error().contains("the output is not a file"), "{}", said.error());
+    assert!(std::fs::read(at("device")).unwrap() == before);
+    // A partition of the device is no source for it, and one that is mounted keeps it.
+    must(
+        command("dd")
+            .args(["bs=1M", "conv=notrunc", "status=none"])
+            .arg(format!("if={}", at("file.img").display()))
+            .arg(format!("of={}", device.0)),
+    );
+    must(command("partx").args(["--update", &device.0]));
+    let part = format!("{}p1", device.0);
+    let said = run(diskwright().args(["convert", "--from", "raw", &part, &device.0]));
+    assert!(said.code != 0 && said.error().contains("the destination is the source"), "{}", said.error());
+    must(command("mke2fs").args(["-q", "-F", "-t", "ext4", &part]));
+    let place = at("mounted");
+    std::fs::create_dir(&place).unwrap();
+    must(command("mount").arg(&part).arg(&place));
+    let said = run(diskwright().arg("convert").arg(at("file.img")).arg(&device.0));
+    must(command("umount").arg(&place));
+    assert!(said.code == 1 && said.error().contains("the device is in use"), "{}", said.error());
+    assert_eq!(disk.len(), usize::try_from(LENGTH).unwrap());
+}
