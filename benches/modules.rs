@@ -187,7 +187,8 @@ fn tables(criterion: &mut Criterion) {
         first_lba: None,
         align: Bytes::new(diskwright::table::GRAIN),
         array: diskwright::table::Array::default(),
-        hybrid: Vec::new(),
+        hybrid: diskwright::table::Hybrid::default(),
+        extended: None,
         same_guids: false,
         partitions: partitions.collect(),
     };

@@ -97,6 +97,7 @@ impl Disk {
             align: self.align.unwrap_or(Bytes::new(table::GRAIN)),
             array: self.array,
             hybrid: self.hybrid.clone(),
+            extended: self.extended,
             same_guids: self.same_guids,
             partitions,
         })

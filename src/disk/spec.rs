@@ -15,7 +15,7 @@ use super::derived::Derived;
 use crate::filesystem::Spec;
 use crate::identity::{self, Seed};
 use crate::image::Image;
-use crate::table::{Array, Attribute, Scheme, Type};
+use crate::table::{Array, Attribute, Hybrid, Scheme, Type};
 use crate::tree::Time;
 use crate::units::{Bytes, Sectors, SizeError, u64_of};
 use crate::values::{ValueError, refuse, size_pattern, value};
@@ -43,8 +43,10 @@ pub struct Disk {
     pub align: Option<Bytes>,
     /// The array of entries of a GPT.
     pub array: Array,
-    /// Numbers of the partitions that a hybrid MBR shows; empty for a protective MBR.
-    pub hybrid: Vec<u32>,
+    /// What a hybrid MBR shows; nothing for a protective MBR.
+    pub hybrid: Hybrid,
+    /// Slot of the extended partition of an MBR; with `None` the first that is free.
+    pub extended: Option<u32>,
     /// The time of everything that the writer dates.
     pub time: Time,
     /// Boot code for a BIOS outside of the partitions.
@@ -201,7 +203,8 @@ impl Disk {
             seed,
             guid: None,
             signature: None,
-            hybrid: Vec::new(),
+            hybrid: Hybrid::default(),
+            extended: None,
             time: Time::default(),
             boot: BootArea::default(),
             loader: None,

@@ -161,7 +161,8 @@ pub fn fit(description: &mut Description, path: &Path) -> Result<()> {
     let told = told
         .map_err(|error| description.locator.locate(error.about("sector_size").on(Subject::Disk).at(path)))?;
     disk.size = Some(size);
-    description.warnings.extend(told);
+    let has_backup = disk.array.backup;
+    description.warnings.extend(told.filter(|_| has_backup));
     Ok(())
 }
 

@@ -16,15 +16,76 @@ use crate::wire::Wire;
 /// How many partitions of the GPT fit beside the protective entry.
 const SHOWN: usize = 3;
 
+/// What a hybrid MBR shows of a GPT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hybrid {
+    /// Numbers of up to three partitions, in its order; none for an MBR that only protects the GPT.
+    pub shown: Vec<u32>,
+    /// The bytes of their types, one for each; none for those that their types in the GPT stand for.
+    pub kinds: Vec<u8>,
+    /// Whether the entry that protects the GPT is behind those of the partitions, and not before them. Some firmware takes
+    /// only the first entry for the partition that it boots.
+    pub protective_last: bool,
+    /// Signature of the disk; 0 for none.
+    pub signature: u32,
+}
+
+impl From<Vec<u32>> for Hybrid {
+    fn from(shown: Vec<u32>) -> Self {
+        Self { shown, ..Self::default() }
+    }
+}
+
+impl Hybrid {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.shown.is_empty()
+    }
+
+    /// The byte for the partition at this place of the list, whose type in the GPT is `kind`.
+    fn kind(&self, at: usize, kind: super::Type) -> Option<u8> {
+        self.kinds.get(at).copied().or_else(|| kind.hybrid())
+    }
+
+    /// Refuses what there is of a hybrid MBR that shows nothing, and types that are no partitions'.
+    fn check(&self) -> Result<(), Refusal> {
+        let only = |key, there| (there && self.is_empty()).then_some(key);
+        let lone = only("hybrid_types", !self.kinds.is_empty())
+            .or_else(|| only("protective_last", self.protective_last))
+            .or_else(|| only("hybrid_signature", self.signature != 0));
+        if let Some(key) = lone {
+            return Err(Refusal::disk(format!("`{key}` is for a hybrid MBR"))
+                .about(key)
+                .expected("numbers of partitions under `hybrid`"));
+        }
+        if !self.kinds.is_empty() && self.kinds.len() != self.shown.len() {
+            return Err(Refusal::disk("the types of a hybrid MBR are not as many as its partitions")
+                .about("hybrid_types")
+                .expected(format!("{} types", self.shown.len()))
+                .found(self.kinds.len()));
+        }
+        match self.kinds.iter().find(|kind| mbr::RESERVED.contains(kind)) {
+            Some(kind) => Err(Refusal::disk("a hybrid MBR shows no partition of this type")
+                .about("hybrid_types")
+                .expected("the type of a partition, such as 0x0c or 0x83")
+                .found(format!("{kind:#04x}"))
+                .why("it stands for an unused entry, an extended partition or the GPT")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Checks a hybrid MBR before anything is placed.
 pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
-    let shown = &request.hybrid;
+    request.hybrid.check()?;
+    let shown = &request.hybrid.shown;
     if shown.len() > SHOWN {
         return Err(Refusal::disk("a hybrid MBR shows too many partitions")
             .about("hybrid")
             .expected(format!("at most {SHOWN}"))
             .found(shown.len())
-            .why("an MBR has four entries, and the first protects the GPT"));
+            .why("an MBR has four entries, and one protects the GPT"));
     }
     if !shown.is_empty() && request.sector_size != 512 {
         return Err(Refusal::disk("a hybrid MBR is for sectors of 512 bytes only")
@@ -46,10 +107,11 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
                 .found(list(shown)));
         }
         let kind = request.partitions.get(partition).map(|wish| wish.kind);
-        if kind.and_then(super::Type::hybrid).is_none() {
-            let refusal = Refusal::of(partition, "its type has no byte for a hybrid MBR")
-                .about("type")
-                .expected("a type with a name, such as esp, linux or microsoft-basic-data");
+        if kind.and_then(|kind| request.hybrid.kind(at, kind)).is_none() {
+            let refusal =
+                Refusal::of(partition, "its type has no byte for a hybrid MBR").about("type").expected(
+                    "a type with a name, such as esp, linux or microsoft-basic-data, or `hybrid_types`",
+                );
             return Err(match kind {
                 Some(kind) => refusal.found(kind),
                 None => refusal,
@@ -71,7 +133,7 @@ pub(super) fn check(request: &Request, numbers: &[u32]) -> Result<(), Refusal> {
 /// Checks that shown partitions are within reach of 32 bits.
 pub(super) fn check_reach(request: &Request, placed: &[Placed]) -> Result<(), Refusal> {
     for (at, partition) in placed.iter().enumerate() {
-        if request.hybrid.contains(&partition.number) && partition.end() > mbr::reach() {
+        if request.hybrid.shown.contains(&partition.number) && partition.end() > mbr::reach() {
             return Err(Refusal::of(at, "a hybrid MBR cannot reach the end of the partition")
                 .expected(format!("an end at or before {}", mbr::reach()))
                 .found(partition.end())
@@ -81,22 +143,29 @@ pub(super) fn check_reach(request: &Request, placed: &[Placed]) -> Result<(), Re
     Ok(())
 }
 
-/// The protective entry from sector 1 up to the first shown partition, then the shown partitions in the given
+/// The protective entry from sector 1 up to the first shown partition, before or behind the shown partitions in the given
 /// order.
 pub(super) fn entries(plan: &Plan) -> Result<[Entry; 4]> {
-    let missing = |number| Error::bug(format!("the hybrid MBR cannot show partition {number}"));
+    let missing = |number: &u32| Error::bug(format!("the hybrid MBR cannot show partition {number}"));
     let mut slots = [Entry::default(); 4];
     let mut first = u64::MAX;
-    for (at, number) in (1..).zip(&plan.hybrid) {
-        let slot = slots.get_mut(at).ok_or_else(|| missing(number))?;
+    let (ahead, protective) = match plan.hybrid.protective_last {
+        true => (0, plan.hybrid.shown.len()),
+        false => (1, 0),
+    };
+    for (at, number) in plan.hybrid.shown.iter().enumerate() {
+        let slot = slots.get_mut(ahead + at).ok_or_else(|| missing(number))?;
         let partition = plan.partitions.iter().find(|partition| partition.number == *number);
         let partition = partition.ok_or_else(|| missing(number))?;
-        let kind = partition.kind.hybrid().ok_or_else(|| missing(number).found(partition.kind))?;
+        let kind = plan.hybrid.kind(at, partition.kind);
+        let kind = kind.ok_or_else(|| missing(number).found(partition.kind))?;
         *slot = Entry::of(plan, partition, kind, 0);
         first = first.min(plan.sectors(partition.offset));
     }
     // A partition begins after the table, and so after sector 1.
-    slots[0] = Entry { kind: PROTECTIVE, start: 1, sectors: first - 1, ..Entry::default() };
+    let slot =
+        slots.get_mut(protective).ok_or_else(|| Error::bug("a hybrid MBR has no slot left for its GPT"))?;
+    *slot = Entry { kind: PROTECTIVE, start: 1, sectors: first - 1, ..Entry::default() };
     Ok(slots)
 }
 
@@ -190,14 +259,14 @@ mod tests {
 
     #[test]
     fn a_partition_that_cannot_be_shown_is_a_bug() {
-        let shown = |hybrid: Vec<u32>| entries(&Plan { hybrid, ..plan() });
+        let shown = |hybrid: Vec<u32>| entries(&Plan { hybrid: hybrid.into(), ..plan() });
         assert!(shown(vec![1, 2]).is_ok());
         for numbers in [vec![3], vec![1, 2, 1, 2]] {
             let error = shown(numbers).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Bug);
             assert!(error.what().contains("the hybrid MBR cannot show partition"), "{error}");
         }
-        let mut plan = Plan { hybrid: vec![1], ..plan() };
+        let mut plan = Plan { hybrid: vec![1].into(), ..plan() };
         plan.partitions[0].kind = Type::Guid(uuid::Uuid::from_u128(1));
         assert!(entries(&plan).unwrap_err().to_string().contains("cannot show partition 1"));
     }

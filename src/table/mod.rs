@@ -29,6 +29,7 @@ use crate::units::{Bytes, Sectors};
 
 pub use attributes::{Attribute, names as attribute_names};
 pub(crate) use grow::grow;
+pub use hybrid::Hybrid;
 pub use place::{GRAIN, numbers, place};
 pub use read::read;
 pub use types::{Architecture, Type};
@@ -66,8 +67,10 @@ pub struct Request {
     pub align: Bytes,
     /// The array of entries of a GPT.
     pub array: Array,
-    /// Numbers of up to three partitions of a GPT that a hybrid MBR also shows, in its order.
-    pub hybrid: Vec<u32>,
+    /// What a hybrid MBR shows of a GPT; nothing for a protective one.
+    pub hybrid: Hybrid,
+    /// Slot of the extended partition of an MBR; with `None` the first that is free at the first logical one.
+    pub extended: Option<u32>,
     /// Whether partitions of a GPT may have one GUID.
     pub same_guids: bool,
     /// The partitions, in the order in which they are placed.
@@ -81,11 +84,14 @@ pub struct Array {
     pub entries: u32,
     /// The sector in which the primary array begins; with `None` the one after the header.
     pub lba: Option<Sectors>,
+    /// Whether a copy of it and of the header is at the end of the disk. Without one the header names itself as its copy, and
+    /// the space for the copy stays free, so that a tool can add it.
+    pub backup: bool,
 }
 
 impl Default for Array {
     fn default() -> Self {
-        Self { entries: 128, lba: None }
+        Self { entries: 128, lba: None, backup: true }
     }
 }
 
@@ -151,8 +157,8 @@ pub struct Plan {
     pub last_usable: Sectors,
     /// The array of entries of a GPT.
     pub array: Array,
-    /// Numbers of the partitions that a hybrid MBR shows, in its order.
-    pub hybrid: Vec<u32>,
+    /// What a hybrid MBR shows of a GPT.
+    pub hybrid: Hybrid,
     /// The extended partition that holds the logical ones.
     pub extended: Option<Extended>,
     /// The partitions, in the order of the request.
@@ -378,7 +384,7 @@ mod tests {
             first_usable: Sectors::new(34),
             last_usable: Sectors::new(8158),
             array: Array::default(),
-            hybrid: Vec::new(),
+            hybrid: Hybrid::default(),
             extended: None,
             partitions: vec![placed(1, "esp"), placed(2, "linux-generic")],
         }

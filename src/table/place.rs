@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Area, Array, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
+use super::{Area, Array, Hybrid, Placed, Plan, Refusal, Request, Scheme, Size, Wish, gpt, hybrid, mbr};
 use crate::error::{Error, Subject};
 use crate::units::{Bytes, MIB, Sectors};
 
@@ -155,6 +155,12 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
                 .found(size.in_full()));
         }
     }
+    if let Some(number) = request.extended.filter(|_| request.scheme != Scheme::Mbr) {
+        return Err(Refusal::disk("only an MBR has an extended partition")
+            .about("extended")
+            .expected("no extended, or table mbr")
+            .found(number));
+    }
     if request.scheme != Scheme::Gpt {
         if let Some(first) = request.first_lba {
             return Err(Refusal::disk("only a GPT says which sector is the first usable one")
@@ -165,9 +171,9 @@ fn check_disk(request: &Request) -> Result<(), Refusal> {
         if request.array != Array::default() {
             return Err(Refusal::disk("only a GPT has an array of entries")
                 .about("entries")
-                .expected("neither entries nor entries_at, or table gpt"));
+                .expected("neither entries nor entries_at nor gpt_backup, or table gpt"));
         }
-        if !request.hybrid.is_empty() {
+        if request.hybrid != Hybrid::default() {
             return Err(Refusal::disk("only a GPT can have a hybrid MBR")
                 .about("hybrid")
                 .expected("no `hybrid`, or table gpt"));
@@ -310,7 +316,7 @@ fn whole(request: &Request) -> Result<Plan, Refusal> {
         first_usable: Sectors::ZERO,
         last_usable: last,
         array: request.array,
-        hybrid: Vec::new(),
+        hybrid: Hybrid::default(),
         extended: None,
         partitions: vec![placed(request, wish, 1, Bytes::ZERO, length)?],
     })

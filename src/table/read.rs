@@ -117,7 +117,8 @@ mod tests {
             first_lba: None,
             align: Bytes::new(crate::table::GRAIN),
             array: crate::table::Array::default(),
-            hybrid: Vec::new(),
+            hybrid: crate::table::Hybrid::default(),
+            extended: None,
             same_guids: false,
             partitions,
         }
@@ -158,7 +159,7 @@ mod tests {
     fn a_hybrid_mbr_shows_what_it_was_written_for() {
         let shown = vec![3, 1];
         let request = Request {
-            hybrid: shown.clone(),
+            hybrid: shown.clone().into(),
             ..request(Scheme::Gpt, vec![wish(1, "esp"), wish(2, "swap"), wish(3, "linux-generic")])
         };
         let (table, remarks) = table(&written(&place(&request).unwrap()));

@@ -1,6 +1,6 @@
 //! Disks of genimage's own tests (github.com/pengutronix/genimage, test/hdimage*.config) as manifests: sfdisk shows the partition
-//! table that genimage makes of them (test/*.fdisk). What is not here has no counterpart: a hybrid MBR with its protective entry
-//! behind the others, a GPT without a backup, and two partitions of one GUID, which is refused.
+//! table that genimage makes of them (test/*.fdisk). Two partitions of one GUID are refused, so those that share one there have
+//! their own here.
 
 use crate::support::program::diskwright;
 use crate::support::tools::{command, must, scratch};
@@ -66,6 +66,13 @@ fn tables_are_those_of_genimage() {
                 "8 18432,2048,83",
                 "9 22528,2048,83",
             ],
+        ),
+        (
+            // extended-partition of genimage: another slot than the first that is free.
+            "extended",
+            "table = \"mbr\"\nextended = 4",
+            vec![linux.clone(), logical.clone(), logical.clone()],
+            &["1 2048,2048,83", "4 4096,8192,f", "5 6144,2048,83", "6 10240,2048,83"],
         ),
         (
             "hdimage6",
@@ -166,6 +173,55 @@ fn gpts_are_those_of_genimage() {
         .map(|(number, (_, guid))| format!("{} {},2048,{guid}", number + 1, 34 + number * 2048))
         .collect();
     assert_eq!(found, expected);
+}
+
+/// The six partitions of hdimage4, hdimage5 and hdimage-hybrid: a GPT, one without a backup, and one with a hybrid MBR.
+#[test]
+fn options_of_gpts_are_those_of_genimage() {
+    const LINUX: &str = "0FC63DAF-8483-4772-8E79-3D69D8477DE4";
+    let types = [
+        ("linux", LINUX),
+        ("linux", LINUX),
+        ("swap", "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"),
+        ("microsoft-basic-data", "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"),
+        ("2a422a42-2a42-2a42-2a42-2a422a422a42", "2A422A42-2A42-2A42-2A42-2A422A422A42"),
+        ("linux", LINUX),
+    ];
+    let part = |(number, (kind, _)): (usize, (&str, &str))| {
+        format!("type = \"{kind}\"\nlabel = \"part{}\"\nsize = \"1MiB\"", number + 1)
+    };
+    let partitions: Vec<String> = types.into_iter().enumerate().map(part).collect();
+    let partitions: Vec<&str> = partitions.iter().map(String::as_str).collect();
+    let expected: Vec<String> = (1..)
+        .zip(types)
+        .map(|(number, (_, guid))| format!("{number} {},2048,{guid},name=\"part{number}\"", number * 2048))
+        .collect();
+    let guid = "guid = \"afcfea87-e41a-40e0-85ae-295c60773c7a\"";
+    let hybrid = format!(
+        "{guid}\nhybrid = [1, 2, 3]\nhybrid_types = [\"0x83\", \"0x83\", \"0x83\"]\nprotective_last = true\n\
+         hybrid_signature = \"12345678\""
+    );
+    let bare = format!("{guid}\ngpt_backup = false");
+    for (disk, backup) in [(guid, true), (&bare, false), (&hybrid, true)] {
+        let (found, bytes) = table(disk, &partitions);
+        assert_eq!(found, expected, "{disk}");
+        let end = bytes.len() - 512;
+        assert_eq!(bytes[end..].starts_with(b"EFI PART"), backup, "{disk}");
+        // genimage names the header itself where there is no backup, and counts its space anyway.
+        let at = |place: usize| u64::from_le_bytes(bytes[place..place + 8].try_into().unwrap());
+        let sectors = u64::try_from(bytes.len()).unwrap() / 512;
+        assert_eq!((at(512 + 32), at(512 + 48)), (if backup { sectors - 1 } else { 1 }, sectors - 34));
+    }
+    // The hybrid MBR: the three partitions as its bytes have them there, and the protective entry behind them. genimage ends
+    // that at the table, and sgdisk, as here, at the first partition.
+    let (_, bytes) = table(&hybrid, &partitions);
+    assert_eq!(bytes[440..444], 0x1234_5678_u32.to_le_bytes());
+    for (slot, (kind, start)) in
+        [(0x83, 2048_u32), (0x83, 4096), (0x83, 6144), (0xee, 1)].into_iter().enumerate()
+    {
+        let record = &bytes[446 + 16 * slot..][..16];
+        assert_eq!((record[0], record[4], &record[8..12]), (0, kind, &start.to_le_bytes()[..]), "{slot}");
+    }
 }
 
 /// Places of other alignments, and sizes of auto.

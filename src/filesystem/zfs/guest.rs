@@ -278,7 +278,8 @@ impl Making<'_> {
             first_lba: None,
             array: Array::default(),
             align: Bytes::new(table::GRAIN),
-            hybrid: Vec::new(),
+            hybrid: table::Hybrid::default(),
+            extended: None,
             same_guids: false,
             partitions,
         })?;

@@ -82,6 +82,21 @@ pub struct Disk {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 3))]
     pub hybrid: Option<Vec<u32>>,
+    /// Types of the partitions that hybrid shows, in its order, as bytes such as `0x0c` or names; default those that sgdisk
+    /// gives to their types in the GPT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
+    pub hybrid_types: Option<Vec<String>>,
+    /// Signature of the disk in a hybrid MBR (8 hex digits); default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hybrid_signature: Option<DiskId>,
+    /// Whether the entry of a hybrid MBR that protects the GPT is behind those of hybrid; default false, before them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protective_last: Option<bool>,
+    /// Slot of the extended partition of an MBR, from 1 to 4; default the first that is free at the first logical partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4))]
+    pub extended: Option<u32>,
     /// Bytes in a logical sector: 512 (default), or 4096 with gpt and none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = [512, 4096, null]))]
@@ -99,6 +114,9 @@ pub struct Disk {
     /// Sector in which the entries of the GPT begin; default 2. The space before them is then free for a boot loader.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries_at: Option<u64>,
+    /// Whether the GPT has its backup at the end of the disk; default true. Without one its space stays free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpt_backup: Option<bool>,
     /// A file with the boot code of the first sector, at most 440 bytes, such as the mbr.bin of syslinux.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_code: Option<String>,
@@ -471,6 +489,9 @@ pub struct Entry {
     /// Which paths of a source or archive are left out, with all that is below them: patterns as in include; default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclude: Option<Vec<String>>,
+    /// Whether a source ends where another filesystem is mounted, of which it has only the directory, empty; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_file_system: Option<bool>,
     /// Which image of an oci source, where there are several: a tag or a name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -489,9 +510,6 @@ pub struct Entry {
     /// devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Whether a source ends where another filesystem is mounted, of which it has only the directory, empty; default false.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub one_file_system: Option<bool>,
     /// Owner of everything that the entry brings; default root, and for an archive preserve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<EntryOwner>,

@@ -207,7 +207,7 @@ impl Maker<'_> {
             sector_size,
             first_lba: Some(crate::units::Sectors::new(first.get() / u64::from(sector_size))),
             guid: Some(making.plan.disk_guid),
-            hybrid: hybrid.unwrap_or_default(),
+            hybrid: hybrid.unwrap_or_default().into(),
             boot: disk::BootArea { code: boot, gap: std::sync::Arc::from([]) },
             time: making.time(),
             same_guids: true,

@@ -51,11 +51,14 @@ pub(super) fn regions(plan: &Plan) -> Vec<Region> {
         let at = |lba: u64| Sectors::new(lba).bytes(plan.sector_size);
         Region { what: what.to_owned(), start: at(lba), end: at(lba + count) }
     };
-    vec![
+    let mut regions = vec![
         region("the header of the GPT", HEADER_LBA, 1),
         region("the entries of the GPT", array_lba(plan.array), sectors),
-        region("the backup of the GPT", last.saturating_sub(sectors), sectors + 1),
-    ]
+    ];
+    if plan.array.backup {
+        regions.push(region("the backup of the GPT", last.saturating_sub(sectors), sectors + 1));
+    }
+    regions
 }
 
 /// What partitions may use: the part after the primary array and before the backup array. The backup header
@@ -193,14 +196,18 @@ pub(super) fn write(plan: &Plan, image: &mut Builder) -> Result<()> {
     } else {
         ("gpt: hybrid mbr", hybrid::entries(plan)?)
     };
-    // No signature, as with every tool: the disk is identified by its GUID.
-    image.bytes(mbr::RECORD_AT, label, mbr::record(0, &slots)?);
-    let primary = header(plan, HEADER_LBA, last, array_lba(plan.array), crc)?;
-    let backup = header(plan, last, HEADER_LBA, backup_array, crc)?;
+    // Usually no signature, as with every tool: the disk is identified by its GUID.
+    image.bytes(mbr::RECORD_AT, label, mbr::record(plan.hybrid.signature, &slots)?);
+    // Without a backup the header names itself, as genimage writes it: the field is of no use, and zero is no sector of a header.
+    let other = if plan.array.backup { last } else { HEADER_LBA };
+    let primary = header(plan, HEADER_LBA, other, array_lba(plan.array), crc)?;
     image.bytes(at(HEADER_LBA), "gpt: primary header", primary);
     image.bytes(at(array_lba(plan.array)), "gpt: primary entries", entries.clone());
-    image.bytes(at(backup_array), "gpt: backup entries", entries);
-    image.bytes(at(last), "gpt: backup header", backup);
+    if plan.array.backup {
+        let backup = header(plan, last, HEADER_LBA, backup_array, crc)?;
+        image.bytes(at(backup_array), "gpt: backup entries", entries);
+        image.bytes(at(last), "gpt: backup header", backup);
+    }
     Ok(())
 }
 

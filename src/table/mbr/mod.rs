@@ -7,6 +7,8 @@ pub(super) mod read;
 pub(super) use grow::{grow, is_extended, longer, put};
 pub(super) use read::read;
 
+use std::collections::BTreeMap;
+
 use crate::error::{Error, Result};
 use crate::image::Builder;
 use crate::table::format::{self, ACTIVE, BootRecord, PROTECTIVE, PartitionRecord};
@@ -23,7 +25,7 @@ const EXTENDED: u8 = 0x0f;
 /// partition.
 const LINK: u8 = 0x05;
 /// Types that a wish cannot ask for: unused, extended (three), protective.
-const RESERVED: [u8; 5] = [0x00, 0x05, 0x0f, 0x85, PROTECTIVE];
+pub(super) const RESERVED: [u8; 5] = [0x00, 0x05, 0x0f, 0x85, PROTECTIVE];
 /// Bytes in a sector; an MBR is only written for this size.
 pub(super) const SECTOR: u64 = 512;
 /// The number of primary partitions, including the extended one.
@@ -173,11 +175,33 @@ pub(super) fn check(at: usize, wish: &Wish) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks the slot that is asked for the extended partition.
+fn check_extended(request: &Request, taken: &BTreeMap<u32, usize>) -> Result<(), Refusal> {
+    let Some(number) = request.extended else { return Ok(()) };
+    let refuse = |what| Refusal::disk(what).about("extended").found(number);
+    if !(1..=PRIMARIES).contains(&number) {
+        return Err(
+            refuse("the extended partition cannot have this number").expected(format!("1 to {PRIMARIES}"))
+        );
+    }
+    if !request.partitions.iter().any(|wish| wish.logical) {
+        return Err(refuse("there is no extended partition").why("no partition is a logical one"));
+    }
+    match taken.get(&number) {
+        Some(at) => {
+            Err(Refusal::of(*at, "it has the number of the extended partition").about("number").found(number))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The slot of each partition, and of the extended one if there are logical ones. Primary partitions have 1
 /// to 4: the given number or the first free one. Logical ones count from 5 in the order of the chain.
 pub(super) fn numbers(request: &Request) -> Result<(Vec<u32>, Option<u32>), Refusal> {
     let taken = taken(request, PRIMARIES, |wish| !wish.logical)?;
-    let mut free = (1..=PRIMARIES).filter(|number| !taken.contains_key(number));
+    check_extended(request, &taken)?;
+    let mut free =
+        (1..=PRIMARIES).filter(|number| !taken.contains_key(number) && request.extended != Some(*number));
     let mut extended = None;
     let mut previous = false;
     let mut numbers = Vec::with_capacity(request.partitions.len());
@@ -193,7 +217,7 @@ pub(super) fn numbers(request: &Request) -> Result<(Vec<u32>, Option<u32>), Refu
                     .why("they share the one extended partition, and a primary one stands between them"));
             }
             if extended.is_none() {
-                extended = Some(free.next().ok_or_else(|| full(at))?);
+                extended = Some(request.extended.or_else(|| free.next()).ok_or_else(|| full(at))?);
             }
             logical(request, at)?
         } else {

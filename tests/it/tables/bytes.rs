@@ -1,12 +1,12 @@
 //! Tables compared byte for byte with those of sfdisk and sgdisk for the same wishes, also at the limits of
 //! the formats.
 
-use diskwright::table::{Plan, Request, Size, Wish, attribute_names};
+use diskwright::table::{Array, Hybrid, Plan, Request, Size, Type, Wish, attribute_names};
 use diskwright::units::{Bytes, GIB, MIB, Sectors, TIB};
 use uuid::Uuid;
 
 use super::judges::{all, dump, fdisk_dump};
-use super::request::{Disk, data, gpt, kind, mbr, mib, placed, wish};
+use super::request::{Disk, data, gpt, image, kind, mbr, mib, placed, wish};
 use super::tools::must;
 
 fn numbered(number: u32, wish: Wish) -> Wish {
@@ -116,10 +116,11 @@ fn large_disks_saturate_the_protective_entry() {
 
 /// sgdisk's hybrid of our GPT, compared with our own.
 fn compare_hybrid(request: &Request) {
-    let shown: Vec<String> = request.hybrid.iter().map(u32::to_string).collect();
+    let mut shown: Vec<String> = request.hybrid.shown.iter().map(u32::to_string).collect();
+    shown.extend(request.hybrid.protective_last.then(|| "EE".to_owned()));
     let plan = placed(request);
     let ours = all(&plan);
-    let theirs = Disk::new(&placed(&Request { hybrid: Vec::new(), ..request.clone() }));
+    let theirs = Disk::new(&placed(&Request { hybrid: Hybrid::default(), ..request.clone() }));
     assert!(boot_record(&ours, 0) != boot_record(&theirs, 0));
     must("sgdisk", &["--hybrid", &shown.join(":"), &theirs.text()], "");
     assert_eq!(boot_record(&ours, 0), boot_record(&theirs, 0));
@@ -154,17 +155,78 @@ fn a_hybrid_mbr_is_what_sgdisk_makes() {
         .map(|it| it.number)
         .collect();
     for shown in numbers.chunks(3).chain([&[15, 3, 1][..], &[14]]) {
-        compare_hybrid(&Request { hybrid: shown.to_vec(), partitions: partitions.clone(), ..gpt() });
+        for protective_last in [false, true] {
+            let hybrid = Hybrid { protective_last, ..shown.to_vec().into() };
+            compare_hybrid(&Request { hybrid, partitions: partitions.clone(), ..gpt() });
+        }
     }
 }
 
 #[test]
 fn a_partition_of_a_hybrid_mbr_can_be_active() {
     let partitions = vec![data(1, 1), Wish { active: true, ..data(2, 1) }];
-    let plan = placed(&Request { hybrid: vec![1, 2], partitions, ..gpt() });
+    let plan = placed(&Request { hybrid: vec![1, 2].into(), partitions, ..gpt() });
     let disk = all(&plan);
     let flags: Vec<u8> = (0..4).map(|slot| disk.read(446 + 16 * slot, 1)[0]).collect();
     assert_eq!(flags, [0, 0, 0x80, 0]);
+}
+
+/// Types and signature that are given, as fdisk and sfdisk show them in the MBR of a hybrid disk.
+#[test]
+fn a_hybrid_mbr_has_the_types_and_the_signature_that_are_given() {
+    let partitions = vec![data(1, 1), Wish { kind: Type::Guid(Uuid::from_u128(5)), ..data(2, 2) }];
+    let hybrid = Hybrid {
+        kinds: vec![0x0c, 0xda],
+        signature: 0x1234_abcd,
+        protective_last: true,
+        ..vec![2, 1].into()
+    };
+    let disk = all(&placed(&Request { hybrid, partitions, ..gpt() }));
+    assert_eq!(disk.read(440, 4), 0x1234_abcd_u32.to_le_bytes());
+    let kinds: Vec<u8> = (0..4).map(|slot| disk.read(446 + 16 * slot + 4, 1)[0]).collect();
+    assert_eq!(kinds, [0x0c, 0xda, 0xee, 0]);
+    let dumped = must("sfdisk", &["--dump", "--label-nested", "dos", &disk.text()], "");
+    assert!(dumped.contains("label-id: 0x1234abcd"), "{dumped}");
+    for line in
+        ["start=        4096, size=        4096, type=c", "start=        2048, size=        2048, type=da"]
+    {
+        assert!(dumped.contains(line), "no `{line}` in {dumped}");
+    }
+}
+
+/// A GPT without its backup: the primary one is sound, and nothing is at the end of the disk.
+#[test]
+fn a_gpt_without_a_backup_is_read_by_others() {
+    for sector_size in [512, 4096] {
+        let array = Array { backup: false, ..Array::default() };
+        let partitions = vec![data(1, 3), data(2, 4)];
+        let whole = Request { sector_size, partitions, ..gpt() };
+        let (with, without) = (placed(&whole), placed(&Request { array, ..whole.clone() }));
+        assert_eq!(with.partitions, without.partitions);
+        assert_eq!((with.length, with.last_usable), (without.length, without.last_usable));
+        let [theirs, ours] = [&with, &without].map(Disk::new);
+        let tail = without.length.get() - 5 * 4096;
+        assert!(ours.read(tail, 5 * 4096).iter().all(|byte| *byte == 0));
+        // The header differs in the place of its copy, which is its own, and in its checksum.
+        let own: Vec<u64> = (0..1024)
+            .filter(|at| ours.read(sector_size + at, 1) != theirs.read(sector_size + at, 1))
+            .collect();
+        assert!(own.iter().all(|at| (16..20).contains(at) || (32..40).contains(at)), "{own:?}");
+        assert_eq!(ours.read(sector_size + 32, 8), 1_u64.to_le_bytes());
+        let found = diskwright::table::read(&image(&without).whole()).unwrap();
+        assert_eq!(found.table.unwrap().partitions, without.partitions);
+        assert_eq!(found.remarks, ["there is no backup GPT at the end of the disk"]);
+        if sector_size == 512 {
+            let listed = must("sfdisk", &["--dump", &ours.text()], "");
+            assert_eq!(listed.matches("type=0FC63DAF").count(), 2, "{listed}");
+            // sgdisk adds the backup, and then it is the disk that has one.
+            must("sgdisk", &["--move-second-header", &ours.text()], "");
+            assert_eq!(
+                ours.read(0, usize::try_from(without.length.get()).unwrap()),
+                theirs.read(0, usize::try_from(with.length.get()).unwrap())
+            );
+        }
+    }
 }
 
 /// The disk by sfdisk for each partition of the plan, including the extended one.
@@ -286,7 +348,7 @@ fn the_maps_are_golden() {
     ];
     assert_eq!(map(&gpt), expected);
     expected[2] = "440 72 bytes 0caebfcf gpt: hybrid mbr";
-    assert_eq!(map(&Request { hybrid: vec![1], ..gpt.clone() }), expected);
+    assert_eq!(map(&Request { hybrid: vec![1].into(), ..gpt.clone() }), expected);
     assert_eq!(
         map(&Request { sector_size: 4096, ..gpt }),
         [

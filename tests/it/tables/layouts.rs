@@ -43,7 +43,7 @@ fn every_record_comes_out_field_for_field() {
         let size = Bytes::new(sizes[name.as_str()]);
         let mut request = record.request(size);
         if name == "qemu2018" {
-            request.hybrid = vec![2];
+            request.hybrid = vec![2].into();
         }
         let disk = all(&placed(&request));
         assert_eq!(record.differences(&dump(&disk)), Vec::<String>::new(), "{name}");
@@ -152,7 +152,7 @@ fn the_mbr_of_a_gpt_has_the_bytes_the_records_note() {
     expected.extend([0x55, 0xaa]);
     assert_eq!(protected.read(0, 512), expected);
 
-    let request = Request { hybrid: vec![2], ..records["qemu2018"].request(mib(40)) };
+    let request = Request { hybrid: vec![2].into(), ..records["qemu2018"].request(mib(40)) };
     let hybrid = Disk::new(&placed(&request));
     let mbr = hybrid.read(0, 512);
     let entry = |slot: usize| &mbr[446 + 16 * slot..462 + 16 * slot];

@@ -1,7 +1,7 @@
 //! Each wish that cannot be met is one error with the partitions, the expectation and what was found.
 
 use diskwright::error::{Error, Kind, Subject};
-use diskwright::table::{Request, Scheme, Size, Type, Wish, place};
+use diskwright::table::{Hybrid, Request, Scheme, Size, Type, Wish, place};
 use diskwright::units::{Bytes, MIB, Sectors, TIB};
 use uuid::Uuid;
 
@@ -297,9 +297,34 @@ fn sectors_are_512_to_4096() {
 }
 
 #[test]
+fn the_extended_partition_has_a_slot_of_its_own() {
+    let logical = || Wish { logical: true, ..data(2, 1) };
+    let asked = |number, partitions| Request { extended: Some(number), ..with(mbr(), partitions) };
+    refused(&asked(5, vec![logical()]), &[], &["cannot have this number", "1 to 4", "found: 5"]);
+    refused(
+        &asked(2, vec![data(1, 1)]),
+        &[],
+        &["there is no extended partition", "no partition is a logical one"],
+    );
+    let first = Wish { number: Some(3), ..data(1, 1) };
+    refused(&asked(3, vec![first, logical()]), &[0], &["the number of the extended partition", "found: 3"]);
+    refused(
+        &Request { scheme: Scheme::Gpt, ..asked(3, vec![data(1, 1)]) },
+        &[],
+        &["only an MBR has an extended"],
+    );
+    // The others take what is left, and there are no more than four.
+    let plan = place(&asked(1, vec![data(1, 1), logical(), logical()])).unwrap();
+    let numbers: Vec<u32> = plan.partitions.iter().map(|placed| placed.number).collect();
+    assert_eq!((numbers, plan.extended.unwrap().number), (vec![2, 5, 6], 1));
+    let four: Vec<Wish> = (1..=4).map(|number| data(number, 1)).chain([logical()]).collect();
+    refused(&asked(2, four), &[3], &["no slot left"]);
+}
+
+#[test]
 fn hybrid_shows_what_there_is() {
     let hybrid =
-        |shown: &[u32], partitions: Vec<Wish>| Request { hybrid: shown.to_vec(), partitions, ..gpt() };
+        |shown: &[u32], partitions: Vec<Wish>| Request { hybrid: shown.to_vec().into(), partitions, ..gpt() };
     let five = || (1..=5).map(|number| data(number, 1)).collect::<Vec<_>>();
     refused(&hybrid(&[1, 6], five()), &[], &["does not exist", "1, 2, 3, 4, 5", "found: 6"]);
     refused(&hybrid(&[1, 2, 3, 4], five()), &[], &["too many", "at most 3", "found: 4"]);
@@ -324,6 +349,19 @@ fn hybrid_shows_what_there_is() {
     );
     let both = vec![Wish { active: true, ..data(1, 1) }, Wish { active: true, ..data(2, 1) }];
     refused(&hybrid(&[1, 2], both), &[1, 0], &["is active beside"]);
+    let with_types = |shown: &[u32], kinds: &[u8]| {
+        let hybrid = Hybrid { kinds: kinds.to_vec(), ..shown.to_vec().into() };
+        Request { hybrid, partitions: five(), ..gpt() }
+    };
+    refused(&with_types(&[1, 2], &[0x0c]), &[], &["not as many as its partitions", "2 types", "found: 1"]);
+    refused(&with_types(&[1], &[0xee]), &[], &["no partition of this type", "0xee"]);
+    refused(&with_types(&[], &[0x0c]), &[], &["`hybrid_types` is for a hybrid MBR"]);
+    for (key, alone) in [
+        ("protective_last", Hybrid { protective_last: true, ..Hybrid::default() }),
+        ("hybrid_signature", Hybrid { signature: 5, ..Hybrid::default() }),
+    ] {
+        refused(&Request { hybrid: alone, partitions: five(), ..gpt() }, &[], &[key, "is for a hybrid MBR"]);
+    }
     let far = fixed(1, 0xffff_ffff * 512 - MIB, MIB + 512);
     refused(&hybrid(&[1], vec![far]), &[0], &["cannot reach the end", "32 bits"]);
 }

@@ -21,7 +21,8 @@ pub(crate) fn gpt() -> Request {
         first_lba: None,
         align: Bytes::new(diskwright::table::GRAIN),
         array: diskwright::table::Array::default(),
-        hybrid: Vec::new(),
+        hybrid: diskwright::table::Hybrid::default(),
+        extended: None,
         same_guids: false,
         partitions: Vec::new(),
     }

@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::key::KeyPath;
 use crate::table::Scheme;
 
+const NO_HYBRID: &str = "nothing: systemd-repart makes no hybrid tables";
+const NO_LAYOUT: &str = "nothing: nixpkgs' layouts have none of it";
+
 /// Refuses what has no meaning beside definitions of systemd-repart.
 pub(super) fn beside_repart(manifest: &Manifest) -> Result<()> {
     if !manifest.written.partition.is_empty() {
@@ -24,7 +27,12 @@ pub(super) fn beside_repart(manifest: &Manifest) -> Result<()> {
     let keys = [
         ("table", disk.table.is_some_and(|table| table != Scheme::Gpt), "nothing: it is a GPT"),
         ("guid", disk.guid.is_some(), "nothing: it derives from the seed"),
-        ("hybrid", disk.hybrid.is_some(), "nothing: systemd-repart makes no hybrid tables"),
+        ("hybrid", disk.hybrid.is_some(), NO_HYBRID),
+        ("hybrid_types", disk.hybrid_types.is_some(), NO_HYBRID),
+        ("hybrid_signature", disk.hybrid_signature.is_some(), NO_HYBRID),
+        ("protective_last", disk.protective_last.is_some(), NO_HYBRID),
+        ("gpt_backup", disk.gpt_backup.is_some(), "nothing: systemd-repart always makes one"),
+        ("extended", disk.extended.is_some(), "nothing: a GPT has none"),
         ("first_lba", disk.first_lba.is_some(), "repart.grain_size"),
         ("size_multiple", disk.size_multiple.is_some(), "size"),
         ("align", disk.align.is_some(), "repart.grain_size"),
@@ -63,6 +71,11 @@ pub(super) fn beside_nixos(manifest: &Manifest) -> Result<()> {
         ("size", disk.size.is_some(), "disk_size"),
         ("architecture", disk.architecture.is_some(), "nothing: the system says it"),
         ("hybrid", disk.hybrid.is_some(), "layout = \"hybrid\""),
+        ("hybrid_types", disk.hybrid_types.is_some(), NO_LAYOUT),
+        ("hybrid_signature", disk.hybrid_signature.is_some(), NO_LAYOUT),
+        ("protective_last", disk.protective_last.is_some(), NO_LAYOUT),
+        ("gpt_backup", disk.gpt_backup.is_some(), NO_LAYOUT),
+        ("extended", disk.extended.is_some(), NO_LAYOUT),
         (
             "sector_size",
             disk.sector_size.is_some_and(|size| size != 512),

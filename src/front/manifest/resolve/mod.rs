@@ -23,7 +23,7 @@ use crate::front::{Dates, Description, Locator, seed};
 use crate::host::elsewhere;
 use crate::identity::Seed;
 use crate::key::KeyPath;
-use crate::table::{Architecture, Array, Attribute, Scheme, Type};
+use crate::table::{Architecture, Array, Attribute, Hybrid, Scheme, Type};
 use crate::units::{Bytes, Sectors};
 use crate::values::{DiskId, DiskSize};
 use beside::{beside_nixos, beside_repart};
@@ -220,6 +220,7 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
         array: Array {
             entries: written.entries.unwrap_or(Array::default().entries),
             lba: written.entries_at.map(Sectors::new),
+            backup: written.gpt_backup.unwrap_or(true),
         },
         boot: boot_code(manifest)?,
         raw: written
@@ -228,7 +229,8 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
             .flatten()
             .map(|raw| Raw { path: manifest.path(&raw.source), offset: raw.offset, most: raw.size })
             .collect(),
-        hybrid: written.hybrid.clone().unwrap_or_default(),
+        hybrid: hybrid(manifest, architecture)?,
+        extended: written.extended,
         same_guids: false,
         time: dates.time,
         partitions: partitions
@@ -238,6 +240,30 @@ fn disk(manifest: &Manifest, seed: Seed, dates: Dates, told: &RefCell<Vec<Warnin
     };
     reading.boot(&mut disk)?;
     Ok(disk)
+}
+
+/// What a hybrid MBR shows.
+fn hybrid(manifest: &Manifest, architecture: Option<Architecture>) -> Result<Hybrid> {
+    let written = &manifest.written.disk;
+    let key = |key: &'static str| KeyPath::top("disk").key(key);
+    let kind = |(number, text): (usize, &String)| {
+        let place = key("hybrid_types").index(number);
+        let kind = Type::parse(text, architecture).map_err(|error| manifest.place(error, &place))?;
+        kind.mbr().ok_or_else(|| {
+            manifest.refuse(&place, "an MBR has no such type").expected("a byte such as 0x0c").found(kind)
+        })
+    };
+    let signature = match written.hybrid_signature.map(|id| id.of(Scheme::Mbr)).transpose() {
+        Ok(Some(DiskId::Signature(signature))) => signature,
+        Ok(_) => 0,
+        Err(error) => return Err(manifest.place(error, &key("hybrid_signature"))),
+    };
+    Ok(Hybrid {
+        shown: written.hybrid.clone().unwrap_or_default(),
+        kinds: written.hybrid_types.iter().flatten().enumerate().map(kind).collect::<Result<_>>()?,
+        protective_last: written.protective_last == Some(true),
+        signature,
+    })
 }
 
 /// The boot code of the first sector.
@@ -265,6 +291,11 @@ fn belongs(manifest: &Manifest, scheme: Scheme) -> Result<()> {
     for (key, there, schemes) in [
         ("guid", disk.guid.is_some(), [Scheme::Gpt, Scheme::Mbr].as_slice()),
         ("hybrid", disk.hybrid.is_some(), &[Scheme::Gpt]),
+        ("hybrid_types", disk.hybrid_types.is_some(), &[Scheme::Gpt]),
+        ("hybrid_signature", disk.hybrid_signature.is_some(), &[Scheme::Gpt]),
+        ("protective_last", disk.protective_last.is_some(), &[Scheme::Gpt]),
+        ("gpt_backup", disk.gpt_backup.is_some(), &[Scheme::Gpt]),
+        ("extended", disk.extended.is_some(), &[Scheme::Mbr]),
         ("first_lba", disk.first_lba.is_some(), &[Scheme::Gpt]),
         ("align", disk.align.is_some(), &[Scheme::Gpt, Scheme::Mbr]),
         ("entries", disk.entries.is_some(), &[Scheme::Gpt]),
