@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Cursor, Image};
 use crate::pour::PourOptions;
-use crate::pour::ordered::{self, Stage};
+use crate::pour::ordered::{self, Memory, Stage};
 use crate::units::{Bytes, MIB, half_lo, narrow, u64_of, usize_of};
 
 /// How an image is compressed.
@@ -100,14 +100,14 @@ type Put<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<()> + Send);
 /// Compresses `image`, and returns how many bytes came out.
 pub(super) fn run(image: &Image, compress: Compress, options: &PourOptions<'_>, put: Put<'_>) -> Result<u64> {
     image.settle(options)?;
-    let options = options.packing(compress.codec.memory());
-    let pieces = Pieces { image, compress, options: &options };
+    let memory = Memory::of_package(compress.codec.memory());
+    let pieces = Pieces { image, compress, options };
     let mut state = State { put, length: 0, crc: crc32fast::Hasher::new(), frames: Vec::new() };
     if compress.codec == Codec::Gzip {
         // No name and no time, made by an unknown system (RFC 1952, 2.3).
         state.write(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])?;
     }
-    let mut state = ordered::run(&pieces, state, &options)?;
+    let mut state = ordered::run(&pieces, state, memory, options)?;
     match compress.codec {
         Codec::Gzip => {
             let crc = state.crc.clone().finalize();
