@@ -406,7 +406,7 @@ impl Common {
     /// Prints what would be built: the report, or the map.
     fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
-            return super::print(built.report.json(&[]).as_bytes());
+            return super::print(built.report.json(&[])?.as_bytes());
         }
         if !self.map {
             return super::print(built.report.text().as_bytes());
@@ -429,7 +429,7 @@ impl Common {
         };
         let mut files: Vec<(String, String)> = outputs.iter().map(named).collect();
         let text = if self.json {
-            built.report.json(&files)
+            built.report.json(&files)?
         } else {
             let (shown, format) = files.pop().unwrap_or_default();
             let others = files.iter().map(|(shown, format)| format!("{shown}: {format}\n"));

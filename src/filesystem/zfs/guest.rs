@@ -351,7 +351,7 @@ impl Making<'_> {
         } else {
             self.create(&mut steps);
         }
-        self.copy(&mut steps);
+        self.copy(&mut steps)?;
         for dataset in &self.parameters.datasets {
             // Snapshots of volumes of our own are there already.
             let made = dataset.snapshots.iter().filter(|_| !self.is_own);
@@ -474,14 +474,12 @@ impl Making<'_> {
     }
 
     /// Mounts the datasets with contents, and copies those.
-    fn copy(&self, steps: &mut Vec<Step>) {
+    fn copy(&self, steps: &mut Vec<Step>) -> Result<()> {
         let mut copy = Copy { from: CONTENTS.to_owned(), ..Copy::default() };
         let mut mounted = Vec::new();
         for (number, dataset) in (0..).zip(&self.parameters.datasets) {
-            let Some(mount) = dataset.mount.as_deref().filter(|_| self.division.root(number).is_some())
-            else {
-                continue;
-            };
+            let root = self.division.root(number)?;
+            let Some(mount) = dataset.mount.as_deref().filter(|_| root.is_some()) else { continue };
             if dataset.is_volume() {
                 copy.without.push(normal(mount));
                 continue;
@@ -500,6 +498,7 @@ impl Making<'_> {
         steps.push(Step::Copy(copy));
         mounted.push(CONTENTS.to_owned());
         steps.extend(mounted.into_iter().map(|at| Step::Unmount { at }));
+        Ok(())
     }
 
     /// Where files with holes have data. Names that are not UTF-8 are left out: their zeros are read and become holes all the

@@ -299,7 +299,8 @@ impl Parameters {
         pool::Wish {
             name: &self.name,
             ids: self.ids,
-            time: u64::try_from(self.time.seconds).unwrap_or_default(),
+            // A warning tells of a time before 1970.
+            time: self.time.seconds.max(0).unsigned_abs(),
             enabled: &self.enabled,
             compatibility: self.compatibility.as_deref(),
             comment: self.comment.as_deref(),
