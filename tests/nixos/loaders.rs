@@ -346,7 +346,7 @@ fn what_no_loader_finds_is_said() {
     let marked = |number: u32| {
         format!(
             "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \
-             {number}: with `compat = false` it is marked"
+             {number}: with --compat false it is marked"
         )
     };
     for (layout, compat) in [

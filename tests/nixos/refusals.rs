@@ -204,7 +204,7 @@ fn grub_that_is_not_there_or_too_large_is_named() {
     };
     refused("legacy", &[], 1, &["i386-pc", "grub-pc-bin", "nixpkgs' grub2", "`grub`"]);
     refused("efi", &["--boot-loader", "grub"], 1, &["x86_64-efi", "grub-efi-amd64-bin", "grub2_efi"]);
-    refused("efi", &[], 1, &["the system has no systemd-boot", "`systemd_boot`"]);
+    refused("efi", &[], 1, &["the system has no systemd-boot", "give the file by --systemd-boot;"]);
     let empty = tiny.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let empty = empty.to_str().unwrap();

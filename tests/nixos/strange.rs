@@ -417,7 +417,7 @@ fn ids_and_errors_belong_to_their_keys() {
         symlink(&large, place.join("initrd")).unwrap();
     });
     let said = run(tiny.nixos(&heavy, "efi", &out).args(systemd_boot()).args(["--boot-size", "9MiB"]));
-    let size = said.error().split("a boot_size of ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let size = said.error().split("hint: --boot-size ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     must(tiny.nixos(&heavy, "efi", &out).args(systemd_boot()).args(["--boot-size", &size]));
     let small = ["--boot-size", "20MiB", "--disk-size"];
     let said = run(tiny.bare(&heavy, "efi", &out).args(systemd_boot()).args(small).arg("23MiB"));

@@ -220,7 +220,7 @@ fn journal(revision: Revision, option: Option<Journal>, features: &[Feature]) ->
         (Some(journal), Some(named)) if has(journal) != named => {
             Err(Error::new(Kind::Manifest, "the journal is asked for and refused at once")
                 .about("journal")
-                .expected("the same as of has_journal in `features`"))
+                .expected(format!("the same as of has_journal in {}", crate::option::option("features"))))
         }
         (Some(journal), _) => Ok(journal),
         (None, Some(true)) => Ok(Journal::Auto),

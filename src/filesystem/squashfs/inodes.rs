@@ -15,6 +15,7 @@ use super::losses::seconds;
 use super::metadata::{Stream, Tables, address};
 use super::xattr::Xattrs;
 use crate::error::{Error, Kind, Result};
+use crate::option::option;
 use crate::tree::{Content, NodeId, Tree};
 use crate::units::narrow;
 use crate::wire::Wire;
@@ -54,7 +55,7 @@ impl Ids {
             return Err(Error::new(Kind::Capacity, "a SquashFS cannot hold so many owners and groups")
                 .expected(format!("at most {MOST_IDS} different numbers"))
                 .found(ids.all.len())
-                .hint("give everything one owner with `owner`"));
+                .hint(format!("give everything one owner with {}", option("owner"))));
         }
         Ok(ids)
     }

@@ -20,6 +20,7 @@ use crate::filesystem::{Facts, Filesystem, Other, Placement, Size};
 use crate::helper::job::{Copy, Step, Word};
 use crate::helper::{Disk, Helper, Need, PAYLOAD};
 use crate::image::{Builder, Image};
+use crate::option::setting;
 use crate::pour::Packer;
 use crate::pour::spool::Spool;
 use crate::pour::zeros::is_zero;
@@ -56,12 +57,9 @@ pub(super) fn refuse(options: &Options) -> Result<()> {
         ("keys", !options.keys.is_empty()),
     ] {
         if there {
-            return Err(Error::new(
-                Kind::Manifest,
-                format!("`{key}` is for pools that OpenZFS makes in a helper VM"),
-            )
-            .about(key)
-            .remedy("via", "vm"));
+            return Err(Error::new(Kind::Manifest, "this is for pools that OpenZFS makes in a helper VM")
+                .about(key)
+                .hint(format!("add {}", setting("via", "vm"))));
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use super::properties::{self, PoolMeaning};
 use super::space::Geometry;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::Placement;
+use crate::option::option;
 use crate::text::{nearest, shortened};
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
@@ -101,7 +102,7 @@ impl Parameters {
             if options.properties.contains_key("compression") {
                 return Err(Error::new(Kind::Manifest, "the compression is said twice")
                     .about("compress")
-                    .expected("`compress`, or the property `compression`"));
+                    .expected(format!("{}, or the property `compression`", option("compress"))));
             }
             own.set("compression", compress).map_err(|error| error.about("compress"))?;
         }

@@ -254,7 +254,7 @@ impl Maker<'_> {
 fn identify(disk: &mut Disk, context: &Context, geometry: &Geometry) -> Result<()> {
     let place = KeyPath::top("disk").key("guid");
     if context.id.is_some() && disk.scheme == Scheme::None {
-        return Err(Error::new(Kind::Manifest, "`guid` means nothing with the layout none")
+        return Err(Error::new(Kind::Manifest, "a GUID means nothing with the layout none")
             .at_key(&place)
             .hint("leave it out"));
     }

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::{elsewhere, links};
 use crate::key::KeyPath;
 use crate::nix::{Closure, Nix, Store, StorePath};
+use crate::option::option;
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB};
 use crate::values::DiskSize;
@@ -395,7 +396,10 @@ impl Reading<'_> {
                 return Err(self
                     .refuse(key, format!("{what} is not in the closure"))
                     .expected(format!("{path} among its {} store paths", closure.len()))
-                    .hint("make the closure of this path too (closureInfo's rootPaths), or leave `closure` out where nix is there"));
+                    .hint(format!(
+                        "make the closure of this path too (closureInfo's rootPaths), or leave {} out where nix is there",
+                        option("closure")
+                    )));
             }
         }
         if !bare && let Some(path) = closure.unregistered() {
