@@ -294,6 +294,7 @@ impl Error {
             {
                 *hint = format!("{hint} ({})", spelling.written(key));
             }
+            own.what = option::spelled(&own.what, &spell);
             let texts = [&mut own.expected, &mut own.found, &mut own.why, &mut own.hint];
             for text in texts.into_iter().flatten() {
                 *text = option::spelled(text, &spell);
@@ -462,7 +463,8 @@ fn plain(text: &str) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain = self.chain();
-        let whats: Vec<String> = chain.iter().map(|inner| plain(&inner.what)).collect();
+        let keys = |text: &str| plain(&option::spelled(text, |_| None));
+        let whats: Vec<String> = chain.iter().map(|inner| keys(&inner.what)).collect();
         f.write_str(&whats.join(": "))?;
         if let Some(source) = chain.last().and_then(|inner| inner.source.as_ref()) {
             write!(f, ": {}", plain(&source.to_string()))?;
@@ -482,7 +484,7 @@ impl fmt::Display for Error {
             ("hint", chain.iter().find_map(|inner| inner.hint.as_ref())),
         ] {
             if let Some(value) = value {
-                write!(f, "\n  {name}: {}", plain(&option::spelled(value, |_| None)))?;
+                write!(f, "\n  {name}: {}", keys(value))?;
             }
         }
         Ok(())

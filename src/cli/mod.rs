@@ -30,6 +30,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::unwritten;
 use crate::option::Spelling;
 
 /// Writes bootable disk images in user space: no root, no VM, no mount, the same bytes every time.
@@ -122,6 +123,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(mut error) => {
             if let Some(tip) = other_filesystem(&error) {
+                error.remove(ContextKind::SuggestedSubcommand);
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
             // Help and version are not errors and go to standard output; clap knows which is which.
@@ -208,8 +210,13 @@ fn other_filesystem(error: &clap::Error) -> Option<String> {
     let own = match name.as_str() {
         "fat" | "msdos" | "dos" => "mkfs vfat".to_owned(),
         "fat12" | "fat16" | "fat32" => format!("mkfs vfat --fat {}", name.trim_start_matches("fat")),
-        "ext2" | "ext3" => "mkfs ext4".to_owned(),
-        _ => return None,
+        other => {
+            return unwritten(other).map(|name| {
+                format!(
+                    "{name} is not written here; a manifest takes a file that its own mkfs made, by `image`"
+                )
+            });
+        }
     };
     Some(format!("write `diskwright {own}`"))
 }

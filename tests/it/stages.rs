@@ -461,7 +461,7 @@ fn several_outputs_appear_all_or_none() {
     let error = write(&together(&out, &disks, &work), &work).unwrap_err();
     assert_eq!((error.kind(), error.path()), (Kind::Source, Some(other.join("file").as_path())), "{error}");
     untouched();
-    // Two of one name, and a folder in the place of one, are told before any is written.
+    // Two of one name, and a folder in place of one, are told before any is written.
     let disks = build();
     let mut twice = together(&out, &disks, &work);
     twice.push(OutputFile::raw(out.join("./boot.img"), disks[0].partition(0, &work).unwrap()));

@@ -176,7 +176,7 @@ impl Parameters {
     fn new(revision: Revision, options: &Options, at: &Placement) -> Result<Self> {
         let features = options.features.clone().unwrap_or_default();
         let form = Form::new(revision, options.block_size, options.inode_size, &features)?;
-        let uuid = options.uuid.map_or(at.id, |uuid| uuid.0);
+        let uuid = at.uuid(options.uuid)?;
         let ratio = options.bytes_per_inode.unwrap_or(RATIO);
         if !RATIOS.contains(&ratio.get()) {
             return Err(Error::new(Kind::Manifest, "ext4 has no inode for so many bytes")

@@ -20,7 +20,7 @@ use crate::filesystem::{Facts, Filesystem, Other, Placement, Size};
 use crate::helper::job::{Copy, Step, Word};
 use crate::helper::{Disk, Helper, Need, PAYLOAD};
 use crate::image::{Builder, Image};
-use crate::option::setting;
+use crate::option::{option, setting};
 use crate::pour::Packer;
 use crate::pour::spool::Spool;
 use crate::pour::zeros::is_zero;
@@ -57,9 +57,12 @@ pub(super) fn refuse(options: &Options) -> Result<()> {
         ("keys", !options.keys.is_empty()),
     ] {
         if there {
-            return Err(Error::new(Kind::Manifest, "this is for pools that OpenZFS makes in a helper VM")
-                .about(key)
-                .hint(format!("add {}", setting("via", "vm"))));
+            return Err(Error::new(
+                Kind::Manifest,
+                format!("{} is for pools that OpenZFS makes in a helper VM", option(key)),
+            )
+            .about(key)
+            .hint(format!("add {}", setting("via", "vm"))));
         }
     }
     Ok(())
@@ -68,7 +71,8 @@ pub(super) fn refuse(options: &Options) -> Result<()> {
 /// Builds a pool.
 ///
 /// # Errors
-/// As [`super::build`] for what is no pool; [`Kind::Source`] where the machine has not what it needs, or fails, with its words.
+/// As [`super::build`] for options that make no pool; [`Kind::Source`] where the machine lacks something, or fails, with its
+/// words.
 pub(super) fn build(
     tree: &std::sync::Arc<Tree>,
     options: &Options,
@@ -91,9 +95,7 @@ pub(super) fn build(
     {
         return Err(Error::new(Kind::Manifest, "the volume of a pool that OpenZFS makes holds an image")
             .about("datasets")
-            .expected(
-                "`file`, an image of `diskwright mkfs` among the contents, in the place of `filesystem`",
-            )
+            .expected("`file`, an image of `diskwright mkfs` among the contents, in place of `filesystem`")
             .found(&dataset.name));
     }
     let members: Vec<_> = parameters.datasets.iter().map(Dataset::member).collect();
@@ -328,7 +330,7 @@ impl Making<'_> {
         Ok(files)
     }
 
-    /// The words that take a dataset's key from its file, in the place of where it is later.
+    /// The words that take a dataset's key from its file, in place of where it is later.
     fn key(&self, name: &str) -> Option<String> {
         let number = self.options.keys.keys().position(|key| key == name)?;
         Some(format!("keylocation=file:///{KEYS}/{number}"))
@@ -365,7 +367,7 @@ impl Making<'_> {
         Ok(steps)
     }
 
-    /// Snapshots of the contents, which the empty pool has not.
+    /// Snapshots of the contents, which the empty pool does not have.
     fn late_snapshots(&self, dataset: &Dataset) -> impl Iterator<Item = &String> {
         let late = self.is_own && !dataset.is_volume();
         let options = self.options_of(dataset).filter(|_| late);

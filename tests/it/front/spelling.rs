@@ -18,8 +18,6 @@ fn a_hint_has_a_flag_where_flags_were_written_and_a_key_where_keys_were() {
     let bench = Bench::new();
     bench.write("time.toml", manifest("type = \"ext4\"", "[disk]\ntime = -9999999999"));
     bench.write("pool.toml", manifest("type = \"zfs\", vdevs = \"mirror a b\"", ""));
-    let text = "type = \"zfs\", compress = \"lz4\", properties = { compression = \"off\" }";
-    bench.write("twice.toml", manifest(text, ""));
     for (flags, file, in_flags, in_text) in [
         (
             &["ext4", "--time=-9999999999"][..],
@@ -35,11 +33,6 @@ fn a_hint_has_a_flag_where_flags_were_written_and_a_key_where_keys_were() {
         let said = bench.bad(2, &["build", file]);
         assert_eq!(hint(&said), in_text);
     }
-    let flags = ["mkfs", "zfs", "-o", "x.img", "--compress", "lz4", "--properties", "compression=off"];
-    let said = bench.bad(2, &flags);
-    assert!(said.contains("expected: --compress, or the property `compression`"), "{said}");
-    let said = bench.bad(2, &["build", "twice.toml"]);
-    assert!(said.contains("expected: `compress`, or the property `compression`"), "{said}");
 }
 
 #[test]
