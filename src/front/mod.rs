@@ -70,7 +70,7 @@ pub struct Description {
     pub boot: Option<Box<Self>>,
 }
 
-/// The file of the disk that boots a system: beside the file of the system's own disk, with `boot` in the place of `root`, or
+/// The file of the disk that boots a system: beside the file of the system's own disk, with `boot` in place of `root`, or
 /// else before the suffix.
 #[must_use]
 pub fn boot_disk(path: &Path) -> PathBuf {

@@ -248,7 +248,7 @@ impl Encoder {
     }
 }
 
-/// What is left of a piece of which `taken` bytes were compressed.
+/// What is left of a piece after its first `taken` bytes.
 fn rest(plain: &[u8], taken: u64) -> Result<&[u8]> {
     plain.get(usize_of(taken)..).ok_or_else(|| Error::bug("deflate took more than it was given"))
 }

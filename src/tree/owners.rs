@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_that_act_for_another_are_named_whoever_the_files_belong_to() {
+    fn bits_that_act_for_another_are_named_for_files_of_any_user() {
         let files = [("plain", 0o755), ("user", 0o4755), ("group", 0o2755), ("both", 0o6711)];
         let rules = Rules { owner: OTHER, ..Rules::default() };
         let expected = "set-user-ID and set-group-ID bits that act for another user or group than on this machine, of 3 \

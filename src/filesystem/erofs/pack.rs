@@ -242,7 +242,7 @@ const fn chunks_of_unit(chunk: u64) -> u64 {
     if chunk < UNIT { UNIT / chunk } else { 1 }
 }
 
-/// Whether a file is compressed: it is longer than a block, which it takes anyhow, and no more of it is hole than data.
+/// Whether a file is compressed: it is longer than the one block that any file takes, and it has no more holes than data.
 /// A file with more holes has its holes kept instead.
 fn compresses(tree: &Tree, node: NodeId, block: u64) -> bool {
     tree.size(node) > block && !holds_holes(tree, node, true)

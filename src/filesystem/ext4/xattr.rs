@@ -203,7 +203,7 @@ fn in_order(lengths: &[usize], space: usize) -> Vec<usize> {
     lengths.iter().enumerate().filter_map(fits).collect()
 }
 
-/// The attributes that fill `space` best. Of equal choices, it takes the one whose last attribute is the
+/// The attributes that fill `space` best. Among equal choices, it takes the one whose last attribute is the
 /// earliest.
 fn tightest(lengths: &[usize], space: usize) -> Vec<usize> {
     // For each total length, the first choice found with that length. In an inode of 256 bytes the space is 88 bytes and

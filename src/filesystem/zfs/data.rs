@@ -82,7 +82,8 @@ pub(super) enum Note {
     Compressed(Sum),
     /// It is stored as it is.
     Plain(Sum),
-    /// So too, and what its file has of it is in the spool: of a small file, opening that again takes longer than a copy.
+    /// It is stored as it is, and the spool has a copy of the bytes of its file. Opening a small file again takes longer than
+    /// a copy.
     Kept(Sum),
 }
 

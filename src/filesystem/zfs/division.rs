@@ -64,7 +64,7 @@ impl Division {
             if (!is_volume || *is_inside) && !tree.is_directory(root) {
                 return Err(Error::new(
                     Kind::Manifest,
-                    format!("{name} is to be mounted on what is no directory"),
+                    format!("{name} is to be mounted on something that is not a directory"),
                 )
                 .at(tree.path(root)));
             }
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(bug(gone.object(&tree, file)), text);
         let zero = poisoned(&|division| division.numbers[file.index()] = 0);
         assert_eq!(bug(zero.object(&tree, file)), text);
-        // A volume is no file of the dataset that its file lies in.
+        // The dataset that the file of a volume lies in has no object for it.
         assert_eq!(bug(good.object(&tree, disk)), format!("node {} has no object", disk.get()));
     }
 }

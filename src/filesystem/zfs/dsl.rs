@@ -288,7 +288,7 @@ impl Layer<'_, '_> {
         Ok(head)
     }
 
-    /// Gives the directory of a dataset what it says of the head, of which only it has so many bytes.
+    /// Gives the directory of a dataset what it says of the head: its number, and how many bytes only the head has.
     fn register(&mut self, number: usize, own: &Filled, (head, unique): (u64, u64)) {
         self.clones.push(member(head));
         let origin = self.origin;

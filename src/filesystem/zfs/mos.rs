@@ -83,7 +83,7 @@ impl Mos {
 
     /// Makes an object that is its bonus a new object, or the object `number`.
     pub(super) fn bonus(&mut self, number: u64, kind: u8, bonus: &[u8]) -> Result<()> {
-        // Neither has it blocks, so that it counts no bytes.
+        // It has no blocks either, so it counts no bytes.
         let object = Object { flags: 0, ..Object::plain(kind, 512).with_bonus(kind, bonus) };
         let dnode = dnode_of(&object, None)?;
         self.put(number, &dnode);
@@ -207,7 +207,7 @@ impl Late {
         }
         let set = Reserved::new(store, OBJECT_SET)?;
         let mut late = Self { features, array, levels, set, maps: Vec::new(), first_map };
-        // A map takes space too, which may be in a metaslab that had none taken before.
+        // A map takes space too, and it may be in a metaslab that was free before.
         let mut known = BTreeSet::new();
         loop {
             let fresh: Vec<u64> =

@@ -31,7 +31,7 @@ pub(super) struct Wish<'a> {
     pub(super) is_whole_disk: bool,
 }
 
-/// The transaction group in which everything is written, but for what is newer than a snapshot: the first of a new pool
+/// The transaction group in which everything is written, except for what is newer than a snapshot: the first of a new pool
 /// (txg.h, TXG_INITIAL).
 pub(super) const BIRTH: u64 = 4;
 /// How much newer the uberblock is. The first import reads all blocks of the last three transaction groups

@@ -43,7 +43,7 @@ pub(super) struct Store {
     compressed: Vec<u8>,
 }
 
-/// The error where there is no space left; how much is missing is found out by whoever gave the size.
+/// The error where there is no space left; the code that gave the size finds out how much is missing.
 pub(super) fn full() -> Error {
     Error::new(Kind::Capacity, "the contents do not fit the ZFS pool").about("size")
 }
