@@ -202,8 +202,8 @@ impl Files for Source {
     }
 }
 
-/// A fault of a file of `size` bytes of which only `used` belong to something. Gaps that are shorter than a block are left
-/// by writers that align what they write.
+/// A fault of a file of `size` bytes where only `used` bytes belong to something. Writers that align what they write leave
+/// gaps that are shorter than a block.
 pub(super) fn leaked(size: u64, used: u64, block: u64) -> Option<String> {
     let lost = size.saturating_sub(used);
     (lost >= block.max(1)).then(|| format!("{lost} bytes of the file are leaked: they belong to nothing"))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::contents::{Entry, Payload, Piece};
 use super::derived::{self, Values};
+use super::files::last_part;
 use crate::archive::Read;
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::host::fakeroot;
@@ -308,7 +309,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
         }
         Payload::Glob { folder, pattern, rules, xattrs } => {
             for path in glob(folder, pattern)? {
-                let target = join(&entry.target, path.file_name().unwrap_or_default().as_bytes());
+                let target = join(&entry.target, last_part(&path)?.as_bytes());
                 let (select, xattrs) = (rules.select.clone(), xattrs.clone());
                 let request = Request { path, follow: false, xattrs, holes: true, select };
                 grafts.push(Graft { request, target, rules, named: false });

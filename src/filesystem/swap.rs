@@ -87,8 +87,7 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
             .about("size")
             .expected("a size or fill"));
     };
-    let (label, uuid) =
-        (options.label.as_deref().unwrap_or_default(), options.uuid.map_or(at.id, |uuid| uuid.0));
+    let (label, uuid) = (options.label.as_deref().unwrap_or_default(), at.uuid(options.uuid)?);
     let page = options.page_size.map_or(PAGE, Bytes::get);
     if !PAGES.contains(&page) {
         return Err(Error::new(Kind::Manifest, "no kernel has pages of this size")

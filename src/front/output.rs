@@ -195,6 +195,17 @@ fn instead_of(path: &Path) -> (&'static str, Option<&'static str>) {
         "gz" => "say what is compressed: -o FILE.raw.gz",
         "xz" => "say what is compressed: -o FILE.raw.xz",
         "bz2" => "write the raw image to standard output and compress it: -o - | bzip2 > FILE",
+        "lz4" => "write the raw image to standard output and compress it: -o - | lz4 > FILE",
+        "lzma" | "lzo" | "lz" | "br" | "z" => {
+            "this packs by zstd, xz or gzip: -o FILE.raw.zst, FILE.raw.xz or FILE.raw.gz"
+        }
+        "qed" | "parallels" | "hdd" | "bochs" | "cloop" => {
+            "this format is not written; write a qcow2, -o FILE.qcow2, and convert that (qemu-img convert)"
+        }
+        "wim" | "esd" | "cab" => "this writes disks and no archives of Windows: -o FILE.vhdx",
+        "xfs" | "btrfs" | "f2fs" | "bcachefs" | "ntfs" | "exfat" => {
+            "this filesystem is not written; a partition takes the file that its own mkfs made"
+        }
         "ovf" => "the description and the disk go into one file: -o FILE.ova",
         "iso" => {
             "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: -o FILE.img"

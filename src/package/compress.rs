@@ -218,8 +218,7 @@ impl Encoder {
                     // A few more bytes than before, if it cannot be compressed.
                     packed.reserve(plain.len() / 4 + 4096);
                     let (taken, made) = (encoder.total_in(), encoder.total_out());
-                    let rest = plain.get(usize_of(taken)..).unwrap_or_default();
-                    let status = encoder.compress_vec(rest, packed, flush);
+                    let status = encoder.compress_vec(rest(plain, taken)?, packed, flush);
                     let status = status.map_err(|error| failed(std::io::Error::other(error)))?;
                     let whole = encoder.total_in() == u64_of(plain.len());
                     // Space that is left says that nothing waits any more.
@@ -247,6 +246,11 @@ impl Encoder {
             }
         }
     }
+}
+
+/// What is left of a piece after its first `taken` bytes.
+fn rest(plain: &[u8], taken: u64) -> Result<&[u8]> {
+    plain.get(usize_of(taken)..).ok_or_else(|| Error::bug("deflate took more than it was given"))
 }
 
 impl Pieces<'_> {
@@ -335,5 +339,18 @@ pub(crate) fn sha256(file: &std::fs::File, check: impl Fn() -> Result<()>) -> Re
         }
         hash.update(&buffer[..length]);
         at += u64_of(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoder_that_took_too_much_is_a_bug_and_not_at_its_end() {
+        assert_eq!(rest(b"ab", 1).unwrap(), b"b");
+        assert_eq!(rest(b"ab", 2).unwrap(), b"");
+        let error = rest(b"ab", 3).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "deflate took more than it was given"));
     }
 }

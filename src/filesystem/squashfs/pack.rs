@@ -2,7 +2,7 @@
 //!
 //! A thread takes a chunk: a few small files, or a few blocks of a large one. It reads them, each byte once, and compresses
 //! the blocks. Then, in the order of the chunks, files that are equal to earlier ones are found, and small files are put
-//! together to fragments. Whoever fills a fragment compresses it, while others go on. So which files share a fragment
+//! together to fragments. The thread that fills a fragment compresses it, while others go on. So which files share a fragment
 //! depends on their order and contents alone.
 
 use std::collections::{BTreeMap, HashMap};

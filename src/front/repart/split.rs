@@ -13,7 +13,7 @@ use crate::units::Bytes;
 /// The files that partitions are written to as well, with their bytes; their names are noted in `outcome`.
 ///
 /// # Errors
-/// [`Kind::Manifest`] for a name that is none, and for two partitions with one name.
+/// [`Kind::Manifest`] for a bad name, and for two partitions with one name.
 pub(super) fn files(
     outcome: &mut Outcome,
     image: &Image,

@@ -355,7 +355,9 @@ impl Reading<'_> {
             kind: self.kind(written, &body, path)?,
             label: written.label.clone().unwrap_or_default(),
             guid: match written.guid {
-                Some(guid) => Guid::Given(guid.0),
+                Some(guid) => {
+                    Guid::Given(guid.id().map_err(|error| self.manifest.place(error, &path.key("guid")))?)
+                }
                 None if self.scheme == Scheme::Gpt => self.verified.guid(number),
                 None => Guid::Seed,
             },
