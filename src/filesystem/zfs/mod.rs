@@ -27,6 +27,7 @@ mod nvlist;
 mod objects;
 mod options;
 mod parameters;
+mod payload;
 mod pointer;
 mod pool;
 mod properties;
