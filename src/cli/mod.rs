@@ -115,11 +115,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
-        let name = matches.subcommand_name().map(str::to_owned);
-        Ok((name, Cli::from_arg_matches(&matches)?))
-    });
-    let (name, cli) = match parsed {
+    let parsed = command
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| Ok((names(&matches), Cli::from_arg_matches(&matches)?)));
+    let (names, cli) = match parsed {
         Ok(parsed) => parsed,
         Err(mut error) => {
             if let Some(tip) = other_filesystem(&error) {
@@ -172,7 +171,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Another command may have another flag for the same option.
-            let own = name.and_then(|name| command.find_subcommand(name));
+            let own = own_command(&command, &names);
             let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
             let in_text = error.is_in_text();
             let spell = |key: &str| match own.and_then(|own| flag_of(own, key)) {
@@ -210,6 +209,11 @@ fn other_filesystem(error: &clap::Error) -> Option<String> {
     let own = match name.as_str() {
         "fat" | "msdos" | "dos" => "mkfs vfat".to_owned(),
         "fat12" | "fat16" | "fat32" => format!("mkfs vfat --fat {}", name.trim_start_matches("fat")),
+        "swap" => {
+            return Some(
+                "a manifest makes it: a partition of type swap, and a filesystem of type swap".to_owned(),
+            );
+        }
         other => {
             return unwritten(other).map(|name| {
                 format!(
@@ -229,6 +233,19 @@ fn check_path(path: &std::path::Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The names of the commands that were given, such as `mkfs` and `ext4`.
+fn names(matches: &clap::ArgMatches) -> Vec<String> {
+    let below = std::iter::successors(matches.subcommand(), |(_, matches)| matches.subcommand());
+    below.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The command of these names, where one has flags of its own for options of the others.
+fn own_command<'a>(command: &'a clap::Command, names: &[String]) -> Option<&'a clap::Command> {
+    let (first, more) = names.split_first()?;
+    let own = command.find_subcommand(first)?;
+    Some(own_command(own, more).unwrap_or(own))
 }
 
 /// The flag that `command`, or a command below it, has for the option `key`.

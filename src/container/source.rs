@@ -211,10 +211,13 @@ pub(super) fn leaked(size: u64, used: u64, block: u64) -> Option<String> {
 
 /// What is neither a file nor a block device.
 fn no_image(path: &Path, meta: &std::fs::Metadata) -> Error {
-    Error::new(Kind::Source, "an image is a file or a block device")
+    let error = Error::new(Kind::Source, "an image is a file or a block device")
         .at(path)
-        .found(kind_of(meta.file_type()))
-        .hint("convert and inspect read an image from standard input, as `-`")
+        .found(kind_of(meta.file_type()));
+    match meta.is_dir() {
+        true => error.hint("name an image in it"),
+        false => error.hint("convert and inspect read an image from standard input, as `-`"),
+    }
 }
 
 /// The bytes in place of a mark, as an error shows them.

@@ -123,7 +123,11 @@ impl Reading<'_> {
                     .try_for_each(|(number, graft)| put_graft(&mut builder, graft, &scan, number, origin)),
                 _ => self.put_made(&mut builder, entry, origin),
             };
-            placed.map_err(|error| self.blame(error, number))?;
+            placed.map_err(|error| {
+                // A target is what the description says, and a file that it names is not at fault.
+                let written = error.kind() == Kind::Capacity && entry.payload.is_made();
+                self.blame(if written { error.with_kind(Kind::Manifest) } else { error }, number)
+            })?;
             if !builder.replace(false) && entry.replace {
                 let target = crate::text::printable(entry.target.as_bytes());
                 builder.warn(Warning(format!(

@@ -316,7 +316,7 @@ fn all_names() -> Vec<String> {
 }
 
 /// What to write for a type that other programs call `text`: by the codes of sgdisk(8), the bytes of sfdisk(8), the flags of
-/// parted(8), or by what the partition holds.
+/// parted(8).
 fn elsewhere(text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let own = match text.as_str() {
@@ -324,9 +324,6 @@ fn elsewhere(text: &str) -> Option<String> {
         "bios" | "bios_grub" | "bios-grub" | "biosboot" | "ef02" => "bios-boot",
         "linux-swap" | "8200" => "swap",
         "linux-filesystem" | "8300" => "linux",
-        "ext2" | "ext3" | "ext4" | "vfat" | "erofs" | "squashfs" | "zfs" => {
-            return Some(format!("this is a filesystem: filesystem = {{ type = \"{text}\" }}"));
-        }
         digits => {
             let byte = parse_byte(digits).filter(|_| digits.len() <= 2)?;
             return Some(format!("the byte of an MBR is written 0x{byte:02x}"));
@@ -429,7 +426,6 @@ mod tests {
             ("efi", "write `esp`"),
             ("EF00", "write `esp`"),
             ("bios_grub", "write `bios-boot`"),
-            ("ext4", "filesystem = { type = \"ext4\" }"),
             ("83", "0x83"),
             ("c", "0x0c"),
         ] {

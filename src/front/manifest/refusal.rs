@@ -82,12 +82,15 @@ impl Fault {
 /// What to write in place of the header `line` of a table, where `message` wants several tables or one.
 fn brackets(message: &str, line: &str) -> Option<String> {
     let (found, expected) = typed(message)?;
-    let name = line.trim().trim_start_matches('[').split(']').next()?.trim();
+    let name = line.trim_start_matches('[').split([']', '.']).next()?.trim();
+    let is_one = ["disk", "boot", "nixos", "repart"].contains(&name) || expected == "a table";
     match (found.as_str(), expected.as_str()) {
         ("a table", "an array") if line.starts_with('[') => {
             Some(format!("write [[{name}]]: there may be several"))
         }
-        ("an array", "a table") if line.starts_with("[[") => Some(format!("write [{name}]: there is one")),
+        ("a table" | "an array", _) if line.starts_with("[[") && is_one => {
+            Some(format!("write [{name}]: there is one"))
+        }
         _ => None,
     }
 }
@@ -133,6 +136,7 @@ fn other_name(value: &str, known: &[String]) -> Option<String> {
         return None;
     }
     let own = match value.to_ascii_lowercase().as_str() {
+        "linux-swap" => "write type = \"swap\"",
         "fat" | "msdos" | "dos" => "write type = \"vfat\"",
         "fat12" => "write type = \"vfat\" and fat = 12",
         "fat16" => "write type = \"vfat\" and fat = 16",
@@ -153,7 +157,9 @@ fn other_table(message: &str) -> Option<&'static str> {
         return None;
     }
     match value.to_ascii_lowercase().as_str() {
-        "dos" | "msdos" | "bios" => Some("write table = \"mbr\""),
+        "gpt" => Some("write table = \"gpt\""),
+        "none" => Some("write table = \"none\""),
+        "mbr" | "dos" | "msdos" | "bios" => Some("write table = \"mbr\""),
         "efi" | "uefi" | "guid" => Some("write table = \"gpt\""),
         "hybrid" => Some("write table = \"gpt\", and hybrid = [1] for the partitions that the MBR shows too"),
         "loop" | "raw" => Some("write table = \"none\""),

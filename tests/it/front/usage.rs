@@ -372,7 +372,7 @@ fn other_names_of_filesystems_are_known() {
         assert!(!said.contains("similar"), "{said}");
     }
     for (name, words) in [
-        ("x.raw.lz4", "| lz4 > FILE"),
+        ("x.raw.lz4", "FILE.raw.zst"),
         ("x.img.Z", "FILE.raw.zst"),
         ("x.qed", "qemu-img convert"),
         ("x.xfs", "its own mkfs"),
@@ -382,6 +382,14 @@ fn other_names_of_filesystems_are_known() {
         assert!(said.contains(words) && !said.contains("--format"), "{name}: {said}");
     }
     bench.good(&["mkfs", "zfs", "-o", "o.zfs", "--size", "64MiB"]);
+    // This command packs nothing, so its hint names no suffix of a package.
+    for name in ["x.raw.zst", "x.gz", "x.tar.gz", "x.lz4"] {
+        let said = bench.bad(2, &["convert", "o.zfs", name]);
+        assert!(said.contains("hint: write a raw image, FILE.img, and pack that\n"), "{name}: {said}");
+    }
+    // The flag is the one that this command has.
+    let said = bench.bad(2, &["mkfs", "squashfs", "esp", "-o", "x.vhd", "--container-compress", "zlib"]);
+    assert!(said.contains("at --container-compress\n"), "{said}");
 }
 
 /// A number alone below 64 KiB is asked about; a size with a unit is not.
