@@ -15,7 +15,7 @@ use crate::key::KeyPath;
 use crate::option::Spelling;
 use crate::table::{Scheme, Type};
 use crate::tree::xattr::Patterns;
-use crate::tree::{self, Hardlinks, Meta, Owner, Rules, Selection};
+use crate::tree::{self, Exclusions, Hardlinks, Meta, Owner, Rules, Selection};
 use crate::units::Bytes;
 use crate::values::{DiskSize, Guid};
 
@@ -145,6 +145,9 @@ struct Shared {
     /// Path of the source to take over with all that is below it, in place of everything; may be given several times
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
+    /// Leave out what other filesystems hold that are mounted below SOURCE; the directories on which they are stay, empty
+    #[arg(long)]
+    one_file_system: bool,
     /// Where the filesystem goes; `-` is standard output
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
@@ -257,6 +260,10 @@ impl Shared {
                     latest: dates.latest,
                     tell_owners: self.owner.is_none(),
                     select: (select != Selection::default()).then(|| Arc::new(select)),
+                    without: Arc::new(Exclusions {
+                        other_filesystems: self.one_file_system,
+                        ..Exclusions::default()
+                    }),
                     ..Rules::default()
                 };
                 let patterns = Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty());
@@ -313,6 +320,7 @@ impl Shared {
                     let patterns = Some(patterns).filter(|patterns| !patterns.is_empty());
                     set(&mut top, key, patterns.map(|patterns| patterns.clone().into()));
                 }
+                set(&mut top, "one_file_system", self.one_file_system.then_some(true.into()));
                 set(&mut top, "hardlinks", self.hardlinks.map(|links| links.to_string().into()));
                 let patterns = Some(&self.xattrs).filter(|patterns| !patterns.is_empty());
                 set(&mut top, "xattrs", patterns.map(|patterns| patterns.clone().into()));
@@ -353,6 +361,7 @@ impl Shared {
             ("--from", self.from.is_some()),
             ("--exclude", !self.exclude.is_empty()),
             ("--include", !self.include.is_empty()),
+            ("--one-file-system", self.one_file_system),
         ] {
             if given && self.source.is_none() {
                 return Err(Error::new(ErrorKind::Usage, format!("{flag} is for what a SOURCE brings"))
@@ -365,6 +374,11 @@ impl Shared {
                 return Err(Error::new(ErrorKind::Usage, format!("{flag} is for an image of a container"))
                     .hint("add --from oci, or leave it out"));
             }
+        }
+        if self.one_file_system && self.kind() != From::Directory {
+            return Err(Error::new(ErrorKind::Usage, "--one-file-system is for a directory")
+                .why("nothing is mounted in an archive")
+                .hint("leave it out"));
         }
         match &self.source {
             Some(source)

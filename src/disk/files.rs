@@ -259,7 +259,7 @@ fn all_of_one(files: &[&OutputFile<'_>], work: &Work, outputs: &mut Outputs) -> 
 }
 
 /// The image whose bytes were written to `output`, over that file: the same holes, and no source is read any more.
-fn rehosted(image: &Image, output: &Output) -> Result<Image> {
+pub(crate) fn rehosted(image: &Image, output: &Output) -> Result<Image> {
     let file = output.file().try_clone().map_err(|error| output.failed(error))?;
     let kept = Kept::new(file, crate::text::printable_path(output.target()), image.length().get());
     let mut copy = Builder::new(image.length());

@@ -48,6 +48,7 @@ pub use make::{Finished, Prepared, prepare};
 pub use options::{Empty, Options, Size};
 pub use outcome::{Activity, Outcome, Row};
 pub use section::{Context, Joined, Section, Sections, Setting, describe};
+pub use split::Split;
 pub use tabs::{Joining, fstab};
 pub use torito::ElTorito;
 pub use verity::Signing;
