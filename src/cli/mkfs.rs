@@ -12,6 +12,7 @@ use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, zfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
+use crate::option::Spelling;
 use crate::table::{Scheme, Type};
 use crate::tree::xattr::Patterns;
 use crate::tree::{self, Exclusions, Hardlinks, Meta, Owner, Rules, Selection};
@@ -400,9 +401,9 @@ impl Shared {
         if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
             return Err(Error::new(
                 ErrorKind::Usage,
-                "`free` means nothing for a filesystem whose size is given",
+                "--free means nothing for a filesystem whose size is given",
             )
-            .expected("a size of auto, which leaves that much space, or a size without `free`"));
+            .expected("a size of auto, which leaves that much space, or a size without --free"));
         }
         if self.source.is_none() && self.owner == Some(Owner::Preserve) {
             return Err(Error::new(ErrorKind::Usage, "there is no owner to preserve")
@@ -455,6 +456,7 @@ struct Flags {
 
 impl Locator for Flags {
     fn locate(&self, error: Error) -> Error {
+        let error = error.spelled(|key| self.spell(key));
         let key = error.key();
         let error = error.without_subjects();
         match key {
@@ -471,5 +473,13 @@ impl Locator for Flags {
 
     fn key(&self, _: Subject) -> KeyPath {
         KeyPath::default()
+    }
+
+    fn spell(&self, key: &str) -> Option<Spelling> {
+        match key {
+            "cluster_size" if self.vfat => Some(Spelling::Flag("--fat-cluster-size".to_owned())),
+            "volume_id" => Some(Spelling::Flag("--uuid".to_owned())),
+            _ => super::spelling("mkfs", key),
+        }
     }
 }

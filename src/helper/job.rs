@@ -62,14 +62,16 @@ pub(crate) enum Step {
         /// Its name, and its arguments.
         words: Vec<Word>,
     },
-    /// Runs programs that make a block device appear, and fills that with the bytes of a file.
+    /// Runs programs that make a block device appear, and fills that with bytes of a file or a disk.
     Fill {
         /// The programs with their arguments.
         commands: Vec<Vec<Word>>,
         /// What the names of such devices begin with.
         device: String,
-        /// The file.
-        from: String,
+        /// The file or the disk.
+        from: Word,
+        /// What of it goes to the device; `None` is the whole file.
+        pieces: Option<Vec<Piece>>,
     },
     /// Mounts a filesystem on a folder, which is made.
     Mount {
@@ -89,6 +91,24 @@ pub(crate) enum Step {
     },
     /// Copies a tree.
     Copy(Copy),
+}
+
+/// Bytes that go from one place to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    /// Where they begin.
+    pub(crate) from: u64,
+    /// Where they are to begin.
+    pub(crate) to: u64,
+    /// How many there are.
+    pub(crate) length: u64,
+}
+
+impl Piece {
+    /// Bytes that keep their place.
+    pub(crate) const fn at(start: u64, length: u64) -> Self {
+        Self { from: start, to: start, length }
+    }
 }
 
 /// A tree that is copied to one or several filesystems.

@@ -1,8 +1,8 @@
 //! Verifies the store paths on a disk. The archive of each is made from the names and modes of its tree and
 //! from the bytes that are read back from the disk. Its hash is compared with the one in the closure.
 //!
-//! An [`Image`] records which range of which file is where, so the place of every byte is known. So this
-//! needs no reader of the filesystem, and reads as parallel as the pour.
+//! An [`Image`] records which range of which file is where, so the place of every byte is known. This
+//! needs no reader of the filesystem, and reads in parallel as the pour does.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -112,7 +112,7 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
     scan_without(&all, jobs, progress)
 }
 
-/// As [`scan()`], of paths each of which comes with what is left out below it.
+/// As [`scan()`]. Each path comes with what is left out below it.
 ///
 /// # Errors
 /// As [`scan()`].

@@ -450,7 +450,7 @@ fn short(size: u64) -> String {
         return format!("{size}B");
     };
     let (whole, rest) = (size >> bits, size & ((1 << bits) - 1));
-    // Of a unit above 2^60 a rest times ten fits in 64 bits no more.
+    // Above 2^60, ten times the rest does not fit in 64 bits.
     match (u128::from(rest) * 10) >> bits {
         0 => format!("{whole}{name}"),
         tenths => format!("{whole}.{tenths}{name}"),

@@ -12,14 +12,15 @@ use super::division::Division;
 use super::ids::Ids;
 use super::options::{DatasetOptions, Options};
 use super::parameters::{ASHIFT, Parameters};
+use super::payload::Payload;
 use super::vdevs::Vdevs;
-use super::{Prepared, properties, size};
+use super::{Prepared, inside, properties, size};
 use crate::error::{Error, Kind, Result, Warning};
-use crate::filesystem::erofs;
 use crate::filesystem::{Facts, Filesystem, Other, Placement, Size};
 use crate::helper::job::{Copy, Step, Word};
 use crate::helper::{Disk, Helper, Need, PAYLOAD};
 use crate::image::{Builder, Image};
+use crate::option::{option, setting};
 use crate::pour::Packer;
 use crate::pour::spool::Spool;
 use crate::pour::zeros::is_zero;
@@ -58,10 +59,10 @@ pub(super) fn refuse(options: &Options) -> Result<()> {
         if there {
             return Err(Error::new(
                 Kind::Manifest,
-                format!("`{key}` is for pools that OpenZFS makes in a helper VM"),
+                format!("{} is for pools that OpenZFS makes in a helper VM", option(key)),
             )
             .about(key)
-            .remedy("via", "vm"));
+            .hint(format!("add {}", setting("via", "vm"))));
         }
     }
     Ok(())
@@ -70,7 +71,8 @@ pub(super) fn refuse(options: &Options) -> Result<()> {
 /// Builds a pool.
 ///
 /// # Errors
-/// As [`super::build`] for what is no pool; [`Kind::Source`] where the machine has not what it needs, or fails, with its words.
+/// As [`super::build`] for options that make no pool; [`Kind::Source`] where the machine lacks something, or fails, with its
+/// words.
 pub(super) fn build(
     tree: &std::sync::Arc<Tree>,
     options: &Options,
@@ -89,15 +91,6 @@ pub(super) fn build(
         // Names and mount points are refused here as ever; what properties mean is for OpenZFS to say.
         _ => Parameters::new(&plain(options), at)?,
     };
-    if let Some(dataset) = parameters.datasets.iter().find(|dataset| dataset.filesystem.is_some() && !is_own)
-    {
-        return Err(Error::new(Kind::Manifest, "the volume of a pool that OpenZFS makes holds an image")
-            .about("datasets")
-            .expected(
-                "`file`, an image of `diskwright mkfs` among the contents, in the place of `filesystem`",
-            )
-            .found(&dataset.name));
-    }
     let members: Vec<_> = parameters.datasets.iter().map(Dataset::member).collect();
     let division = Division::new(tree, &members)?;
     let length = match at.size {
@@ -112,6 +105,12 @@ pub(super) fn build(
                 .expected("a size, which is that of the first disk"));
         }
     };
+    // The writer in process fills volumes itself.
+    let (volumes, warnings) = match is_own {
+        true => Default::default(),
+        false => inside::build(tree, &parameters, &division, packer)?,
+    };
+    let payload = Payload::new(tree, &volumes, at, packer)?;
     let is_whole = options.whole_disk.unwrap_or_default();
     if is_whole && !length.is_multiple_of(MIB) {
         return Err(Error::new(Kind::Manifest, "a pool that has a disk alone is whole MiB large")
@@ -125,6 +124,8 @@ pub(super) fn build(
         packer,
         parameters,
         division,
+        payload,
+        warnings,
         vdevs,
         length,
         is_own,
@@ -160,6 +161,8 @@ struct Making<'a> {
     packer: &'a Packer,
     parameters: Parameters,
     division: Division,
+    payload: Payload,
+    warnings: Vec<Warning>,
     vdevs: Vdevs,
     /// Bytes of the first vdev.
     length: Bytes,
@@ -194,25 +197,25 @@ impl Making<'_> {
         let disks =
             self.vdevs.disks.iter().zip(&spools).map(|(name, spool)| Disk { name, file: spool.file() });
         let disks: Vec<Disk<'_>> = disks.collect();
-        let at = Placement { size: Size::Auto, ..Placement::alone(self.at.id) };
-        let payload = erofs::build(self.tree, &erofs::Options::default(), &at, self.packer)?;
         let files = self.keys()?;
         let helper = Helper {
             options: &self.options.vm,
             need: &NEED,
             files: &files,
             disks: &disks,
-            payload: &payload.image,
+            payload: &self.payload.image,
             packer: self.packer,
         };
         let outcome = helper.run(self.steps()?)?;
         drop(disks);
         let facts = self.facts(outcome.told.first().map_or("", String::as_str))?;
         let (image, others) = self.images(spools)?;
-        let mut warnings = made.as_mut().map(|made| std::mem::take(&mut made.warnings)).unwrap_or_default();
-        if made.is_none() {
-            warnings = self.tree.owner_warnings();
-        }
+        let mut warnings = match &mut made {
+            Some(made) => std::mem::take(&mut made.warnings),
+            None => {
+                self.tree.owner_warnings().into_iter().chain(std::mem::take(&mut self.warnings)).collect()
+            }
+        };
         warnings.extend(outcome.warnings.into_iter().map(Warning));
         Ok(Filesystem { image, facts, warnings, others })
     }
@@ -331,7 +334,7 @@ impl Making<'_> {
         Ok(files)
     }
 
-    /// The words that take a dataset's key from its file, in the place of where it is later.
+    /// The words that take a dataset's key from its file, in place of where it is later.
     fn key(&self, name: &str) -> Option<String> {
         let number = self.options.keys.keys().position(|key| key == name)?;
         Some(format!("keylocation=file:///{KEYS}/{number}"))
@@ -352,7 +355,7 @@ impl Making<'_> {
         } else {
             self.create(&mut steps);
         }
-        self.copy(&mut steps);
+        self.copy(&mut steps)?;
         for dataset in &self.parameters.datasets {
             // Snapshots of volumes of our own are there already.
             let made = dataset.snapshots.iter().filter(|_| !self.is_own);
@@ -368,7 +371,7 @@ impl Making<'_> {
         Ok(steps)
     }
 
-    /// Snapshots of the contents, which the empty pool has not.
+    /// Snapshots of the contents, which the empty pool does not have.
     fn late_snapshots(&self, dataset: &Dataset) -> impl Iterator<Item = &String> {
         let late = self.is_own && !dataset.is_volume();
         let options = self.options_of(dataset).filter(|_| late);
@@ -406,8 +409,8 @@ impl Making<'_> {
         create.push(name.into());
         create.extend(self.vdevs.words(self.is_whole));
         run(create);
-        for dataset in self.parameters.datasets.iter().skip(1) {
-            self.create_dataset(dataset, steps);
+        for (number, dataset) in (0..).zip(&self.parameters.datasets).skip(1) {
+            self.create_dataset((number, dataset), steps);
         }
         if let Some(boot) = given.get("bootfs") {
             let whole = boot.0 == name || boot.0.starts_with(&format!("{name}/"));
@@ -436,7 +439,7 @@ impl Making<'_> {
         properties.get("keylocation").map_or("prompt", |value| value.0.as_str())
     }
 
-    fn create_dataset(&self, dataset: &Dataset, steps: &mut Vec<Step>) {
+    fn create_dataset(&self, (number, dataset): (u16, &Dataset), steps: &mut Vec<Step>) {
         let none = DatasetOptions::default();
         let options = self.options_of(dataset).unwrap_or(&none);
         let mut create = command(["zfs", "create"]);
@@ -464,25 +467,28 @@ impl Making<'_> {
         let snapshots =
             snapshots.map(|name| command(["zfs", "snapshot", &format!("{}@{name}", dataset.name)]));
         let commands: Vec<Vec<Word>> = std::iter::once(create).chain(snapshots).collect();
-        match &options.file {
-            Some(file) if dataset.is_volume() => steps.push(Step::Fill {
-                commands,
-                device: "zd".to_owned(),
-                from: format!("{CONTENTS}{}", normal(file)),
-            }),
-            _ => steps.extend(commands.into_iter().map(|words| Step::Run { words })),
+        let filled = match (self.payload.of(number), &options.file) {
+            (Some(pieces), _) => Some((Word::Disk(PAYLOAD.to_owned()), Some(pieces.to_vec()))),
+            (None, Some(file)) if dataset.is_volume() => {
+                Some((Word::Text(format!("{CONTENTS}{}", normal(file))), None))
+            }
+            _ => None,
+        };
+        match filled {
+            Some((from, pieces)) => {
+                steps.push(Step::Fill { commands, device: "zd".to_owned(), from, pieces });
+            }
+            None => steps.extend(commands.into_iter().map(|words| Step::Run { words })),
         }
     }
 
     /// Mounts the datasets with contents, and copies those.
-    fn copy(&self, steps: &mut Vec<Step>) {
+    fn copy(&self, steps: &mut Vec<Step>) -> Result<()> {
         let mut copy = Copy { from: CONTENTS.to_owned(), ..Copy::default() };
         let mut mounted = Vec::new();
         for (number, dataset) in (0..).zip(&self.parameters.datasets) {
-            let Some(mount) = dataset.mount.as_deref().filter(|_| self.division.root(number).is_some())
-            else {
-                continue;
-            };
+            let root = self.division.root(number)?;
+            let Some(mount) = dataset.mount.as_deref().filter(|_| root.is_some()) else { continue };
             if dataset.is_volume() {
                 copy.without.push(normal(mount));
                 continue;
@@ -501,6 +507,7 @@ impl Making<'_> {
         steps.push(Step::Copy(copy));
         mounted.push(CONTENTS.to_owned());
         steps.extend(mounted.into_iter().map(|at| Step::Unmount { at }));
+        Ok(())
     }
 
     /// Where files with holes have data. Names that are not UTF-8 are left out: their zeros are read and become holes all the

@@ -36,7 +36,7 @@ impl Split {
 /// The partitions that go to files of their own; the names are noted in `outcome`.
 ///
 /// # Errors
-/// [`Kind::Manifest`] for a name that is none, and for two partitions with one name.
+/// [`Kind::Manifest`] for a bad name, and for two partitions with one name.
 pub(super) fn files(outcome: &mut Outcome, specifiers: &Specifiers, disk: &Path) -> Result<Vec<Split>> {
     let mut seen: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
     let mut files = Vec::new();

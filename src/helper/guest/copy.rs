@@ -13,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::super::job::{Copy, Message};
+use super::super::job::{Copy, Message, Piece};
 use super::{Failure, PIECE, say};
 use crate::pour::zeros::is_zero;
 use crate::units::{u64_of, usize_of};
@@ -158,11 +158,12 @@ impl<'a> Copier<'a> {
         let to = File::options().write(true).create_new(true).mode(0o600).open(to)?;
         to.set_len(length)?;
         let whole = [(0, length)];
-        let copy = self.copy;
-        let known = path.to_str().and_then(|path| copy.ranges.get(path));
+        let ranges = &self.copy.ranges;
+        let known = path.to_str().and_then(|path| ranges.get(path));
         let mut piece = std::mem::take(&mut self.piece);
         for own in known.map_or(whole.as_slice(), Vec::as_slice) {
-            range(&from, &to, *own, &mut piece, &mut |bytes| self.count(bytes, 0))?;
+            let own = Piece::at(own.0, own.1);
+            copy(&from, &to, own, &mut piece, &mut |bytes| self.count(bytes, 0))?;
         }
         self.piece = piece;
         Ok(())
@@ -207,21 +208,21 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// Copies a range of a file, start and length, to the same place of another; what is zero stays a hole.
-pub(super) fn range(
+/// Copies bytes of a file to another; what is zero stays a hole.
+pub(super) fn copy(
     from: &File,
     to: &File,
-    (start, length): (u64, u64),
-    piece: &mut [u8],
+    piece: Piece,
+    buffer: &mut [u8],
     tell: &mut dyn FnMut(u64),
 ) -> std::io::Result<()> {
     let mut done = 0;
-    while done < length {
-        let count = usize_of((length - done).min(u64_of(piece.len())));
-        let Some(piece) = piece.get_mut(..count) else { break };
-        from.read_exact_at(piece, start + done)?;
-        if !is_zero(piece) {
-            to.write_all_at(piece, start + done)?;
+    while done < piece.length {
+        let count = usize_of((piece.length - done).min(u64_of(buffer.len())));
+        let Some(bytes) = buffer.get_mut(..count) else { break };
+        from.read_exact_at(bytes, piece.from + done)?;
+        if !is_zero(bytes) {
+            to.write_all_at(bytes, piece.to + done)?;
         }
         done += u64_of(count);
         tell(u64_of(count));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::system::{RebootCommand, init_module, reboot};
 
-use super::job::{JOB, Job, LIBRARIES, LOADER, MODULES, Message, PROGRAMS, Step, Word};
+use super::job::{JOB, Job, LIBRARIES, LOADER, MODULES, Message, PROGRAMS, Piece, Step, Word};
 use copy::Copier;
 
 /// Why something failed, in words.
@@ -101,12 +101,13 @@ impl Machine<'_> {
         match step {
             Step::Run { words } => self.run(words).map(drop),
             Step::Ask { words } => self.run(words).map(|said| say(&Message::Told(said))),
-            Step::Fill { commands, device, from } => {
-                let before = devices(device);
+            Step::Fill { commands, device: kind, from, pieces } => {
+                let before = devices(kind);
                 commands.iter().try_for_each(|words| self.run(words).map(drop))?;
-                let found = appears(|| devices(device).into_iter().find(|name| !before.contains(name)));
+                let found = appears(|| devices(kind).into_iter().find(|name| !before.contains(name)));
                 let found = found.ok_or("no block device appeared")?;
-                fill(Path::new(from), &Path::new("/dev").join(found)).map_err(text)
+                let from = device(from)?;
+                fill(Path::new(&from), pieces.as_deref(), &Path::new("/dev").join(found)).map_err(text)
             }
             Step::Mount { kind, source, at, is_read } => {
                 let source = device(source)?;
@@ -213,11 +214,14 @@ fn appears<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Fills a block device with the bytes of a file; what is zero stays as it is.
-fn fill(from: &Path, device: &Path) -> std::io::Result<()> {
+/// Fills a block device with the pieces of a file or a disk, or with a whole file; what is zero stays as it is.
+fn fill(from: &Path, pieces: Option<&[Piece]>, device: &Path) -> std::io::Result<()> {
     appears(|| device.exists().then_some(()));
     let (from, to) = (std::fs::File::open(from)?, std::fs::File::options().write(true).open(device)?);
-    let length = from.metadata()?.len();
-    copy::range(&from, &to, (0, length), &mut vec![0; PIECE], &mut |bytes| say(&Message::Copied(bytes, 0)))?;
+    let whole = [Piece::at(0, from.metadata()?.len())];
+    let mut buffer = vec![0; PIECE];
+    for piece in pieces.unwrap_or(&whole) {
+        copy::copy(&from, &to, *piece, &mut buffer, &mut |bytes| say(&Message::Copied(bytes, 0)))?;
+    }
     to.sync_all()
 }

@@ -107,7 +107,7 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
     for (arguments, what) in [
         (&["ext4", "--size", "64M"][..], "64MiB"),
         (&["ext4", "--size", "fill"], "auto"),
-        (&["ext4", "--free", "1MiB", "--size", "64MiB"], "`free` means nothing"),
+        (&["ext4", "--free", "1MiB", "--size", "64MiB"], "--free means nothing"),
         (&["ext4", "--uuid", "1234-ABCD"], "the volume id of a FAT"),
         (&["ext4", "--fat", "32"], "--fat"),
         (&["vfat", "--journal", "false"], "--journal"),

@@ -55,6 +55,11 @@ type = "volume"
 volsize = "8MiB"
 file = "/disk.img"
 snapshots = [ "installed" ]
+[partition.filesystem.datasets.guest]
+type = "volume"
+volsize = "24MiB"
+mount = "/srv/guest"
+filesystem = { type = "ext4", label = "guest", uuid = "6d1d3f6e-9a1b-4b5e-8c7d-2f0e1a3b5c7d" }
 "#;
 
 /// What only OpenZFS does: a raidz, a log, encryption, deduplication, a property that is not written in process.
@@ -75,20 +80,30 @@ properties = { encryption = "on", keyformat = "passphrase", "com.example:note" =
 type = "volume"
 volsize = "8MiB"
 file = "/disk.img"
+[partition.filesystem.datasets.guest]
+type = "volume"
+volsize = "24MiB"
+mount = "/srv/guest"
+filesystem = { type = "ext4", label = "guest", uuid = "6d1d3f6e-9a1b-4b5e-8c7d-2f0e1a3b5c7d" }
 "#;
 
 /// What OpenZFS says of both pools, one after the other: they have one GUID, and OpenZFS imports such pools once.
 const SCRIPT: &str = r"
+guest() {
+    until [ $(ls /dev/zd* 2> /dev/null | wc -l) = 2 ]; do sleep 1; done
+    for volume in /sys/block/zd*; do [ $(cat $volume/size) != 49152 ] || sha256sum < /dev/${volume##*/}; done
+}
 for pool in aaaa bbbb; do
     disk=/dev/vda; [ $pool = aaaa ] || disk=/dev/vdb
     zpool import -N -d $disk tank $pool
     zfs get -H -r -o name,property,value,source all $pool | grep -v -E '	(guid|createtxg|objsetid|creation|.*used.*|available|.*referenced|written|.*ratio|snapshots_changed)	' | sed s/$pool/tank/g > /tmp/$pool
     zpool get -H -o property,value,source all $pool | grep -v -E '^(name|guid|load_guid|allocated|free|capacity|fragmentation|freeing)	' | sed 's/active/enabled/; s/'$pool/tank/ >> /tmp/$pool
-    cat /dev/zd* | sha256sum > /tmp/$pool.volume; zpool export $pool
+    guest > /tmp/$pool.guest; cat /dev/zd* | sha256sum > /tmp/$pool.volume; zpool export $pool
 done
 wc -l < /tmp/aaaa; diff /tmp/aaaa /tmp/bbbb; echo 'properties: equal'
 cmp /tmp/aaaa.volume /tmp/bbbb.volume; echo 'volumes: equal'
 zpool import -d /dev/vdc -d /dev/vdd -d /dev/vde -d /dev/vdf -N tank
+guest > /tmp/many.guest; wc -l < /tmp/many.guest; cmp /tmp/aaaa.guest /tmp/many.guest; echo 'guests: equal'
 zpool status tank; zpool scrub -w tank; zpool status tank | grep -E '(scan|errors):'
 zfs get -H -o property,value dedup,encryption,keylocation,com.example:note tank/secret
 echo 'a secret of ours' | zfs load-key tank/secret; zpool get -H -o value bootfs tank; zfs list -H -o name -t all
@@ -104,6 +119,8 @@ fn source(folder: &Path) -> Vec<u8> {
     let mut maker = tree::Maker::new(&source);
     maker.directory("data").file("data/noise", &noise).file("disk.img", tree::noise(2, 5_000_000));
     maker.directory("etc").file("etc/motd", "hello\n").sparse("data/sparse", 300 << 20, &[(250 << 20, 8192)]);
+    maker.directory("srv").directory("srv/guest").file("srv/guest/noise", tree::noise(3, 2_000_000));
+    maker.sparse("srv/guest/sparse", 9 << 20, &[(8 << 20, 4096)]);
     maker.finish();
     noise
 }
@@ -142,6 +159,7 @@ fn a_pool_made_in_process_and_one_that_openzfs_filled_are_equal() {
     for line in [
         "properties: equal",
         "volumes: equal",
+        "1\nguests: equal",
         " state: ONLINE",
         "raidz1-0",
         "logs",
