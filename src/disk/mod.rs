@@ -39,6 +39,7 @@ use crate::units::Bytes;
 
 pub use contents::{Contents, Entry, Payload, Piece};
 pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
+#[cfg(feature = "cli")]
 pub(crate) use files::rehosted;
 pub use files::{OutputFile, write};
 use report::Report;
