@@ -175,10 +175,16 @@ impl Verify {
         if !self.verify_closure {
             return Ok(None);
         }
-        let in_pool = |partition: &Partition| matches!(partition.body, Body::Filesystem(Spec::Zfs(_), _));
-        if description.disk.partitions.iter().any(in_pool) {
-            return Err(Error::new(Kind::Usage, "--verify-closure does not read ZFS pools")
-                .hint("every block of a pool has a checksum, which `zpool scrub` compares"));
+        let scattered = |partition: &Partition| match &partition.body {
+            Body::Filesystem(Spec::Zfs(options), _) => options.vdevs.is_some() || !options.keys.is_empty(),
+            _ => false,
+        };
+        if description.disk.partitions.iter().any(scattered) {
+            return Err(Error::new(
+                Kind::Usage,
+                "--verify-closure does not read ZFS pools on several disks, nor encrypted ones",
+            )
+            .hint("every block of a pool has a checksum, which `zpool scrub` compares"));
         }
         if description.closure.is_some() {
             return Ok(description.closure.clone());

@@ -254,6 +254,18 @@ impl Spec {
         matches!(self, Self::Vfat(_))
     }
 
+    /// Where a reader of the filesystem shows the directories of its tree: their paths, and those in the volume. `None` where
+    /// the bytes of files lie on the disk as they are, so that their places alone lead to them.
+    #[must_use]
+    pub fn shown_at(&self) -> Option<Vec<(String, String)>> {
+        match self {
+            Self::Zfs(options) => Some(options.shown_at()),
+            // Files are compressed, or share blocks with equal ones.
+            Self::Squashfs(_) | Self::Erofs(_) => Some(vec![("/".to_owned(), "/".to_owned())]),
+            Self::Ext4(_) | Self::Ext3(_) | Self::Ext2(_) | Self::Vfat(_) | Self::Swap(_) => None,
+        }
+    }
+
     /// Makes every path of this machine in its options one that `place` gives.
     pub fn place(&mut self, place: &dyn Fn(&str) -> PathBuf) {
         if let Self::Zfs(options) = self {

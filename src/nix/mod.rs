@@ -20,6 +20,7 @@ pub mod hash;
 pub mod nar;
 mod query;
 mod registration;
+mod reread;
 pub mod store;
 pub mod verify;
 

@@ -1,23 +1,26 @@
 //! Verifies the store paths on a disk. The archive of each is made from the names and modes of its tree and
 //! from the bytes that are read back from the disk. Its hash is compared with the one in the closure.
 //!
-//! An [`Image`] records which range of which file is where, so the place of every byte is known. This
-//! needs no reader of the filesystem, and reads in parallel as the pour does.
+//! An [`Image`] records which range of which file is where, so the place of every byte is known where files lie on the disk
+//! as they are. This needs no reader of the filesystem then, and reads in parallel as the pour does. Files of other filesystems,
+//! such as pools of ZFS, are read by the filesystem's reader, one for each thread.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::closure::Closure;
 use super::nar::{self, Digested};
+use super::reread::Reader;
 use super::store::{STORE, StorePath};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Cursor, Data, Image};
 use crate::progress::Progress;
 use crate::tree::{NodeId, Tree};
-use crate::units::{KIB, u64_of, usize_of};
+use crate::units::{Bytes, KIB, u64_of, usize_of};
 
 /// The store paths to compare.
 #[derive(Clone, Debug)]
@@ -36,11 +39,23 @@ impl Expected {
     }
 }
 
-/// The places of the files of a filesystem on a disk.
+/// A filesystem on a disk.
+#[derive(Debug)]
+pub struct Filesystem {
+    /// What is in it.
+    pub tree: Arc<Tree>,
+    /// Where the disk has it: its first byte, and one past its last.
+    pub place: (Bytes, Bytes),
+    /// Where its reader shows the directories of the tree, if files do not lie on the disk as they are: their paths, and those
+    /// in the volume.
+    pub shown_at: Option<Vec<(String, String)>>,
+}
+
+/// A filesystem, and how its files are found.
 #[derive(Debug)]
 struct Placed {
-    tree: Arc<Tree>,
-    /// Sorted by file and offset in it.
+    filesystem: Filesystem,
+    /// The places of the files, by file and offset in it.
     pieces: Vec<Piece>,
 }
 
@@ -72,14 +87,14 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Prepares the comparison of a disk whose filesystems hold `trees`.
+    /// Prepares the comparison of a disk with these filesystems.
     ///
     /// # Errors
     /// [`Kind::Manifest`] where a store path of the closure is in none of the trees, or only its name is
     /// known.
-    pub fn new(disk: &Image, trees: &[Arc<Tree>], expected: &Expected) -> Result<Self> {
+    pub fn new(disk: &Image, filesystems: Vec<Filesystem>, expected: &Expected) -> Result<Self> {
         let mut there: HashMap<&[u8], (usize, NodeId)> = HashMap::new();
-        for (number, tree) in trees.iter().enumerate() {
+        for (number, Filesystem { tree, .. }) in filesystems.iter().enumerate() {
             let store = tree.find(&expected.store);
             for node in store.iter().flat_map(|store| tree.children(*store)) {
                 there.entry(tree.name(node)).or_insert((number, node));
@@ -96,11 +111,13 @@ impl Verification {
             members.push(Member { path: path.clone(), expected, filesystem, node });
         }
         let used = |number| members.iter().any(|member| member.filesystem == number);
-        let filesystems = trees.iter().enumerate().map(|(number, tree)| Placed {
-            tree: Arc::clone(tree),
-            pieces: if used(number) { pieces(disk, tree) } else { Vec::new() },
+        let used: Vec<bool> = (0..filesystems.len()).map(used).collect();
+        let placed = filesystems.into_iter().zip(used).map(|(filesystem, used)| {
+            let by_place = used && filesystem.shown_at.is_none();
+            let pieces = if by_place { pieces(disk, &filesystem.tree) } else { Vec::new() };
+            Placed { filesystem, pieces }
         });
-        Ok(Self { filesystems: filesystems.collect(), members })
+        Ok(Self { filesystems: placed.collect(), members })
     }
 
     /// The total length and the number of all archives, for a progress that counts them.
@@ -114,7 +131,7 @@ impl Verification {
     ///
     /// # Errors
     /// [`Kind::Source`] naming the first store path that is wrong, and the number of the others; any error of
-    /// reading `disk`; [`Kind::Interrupted`] after a signal.
+    /// reading `disk` and its filesystems; [`Kind::Interrupted`] after a signal.
     pub fn run(&self, disk: &Image, jobs: usize, progress: &Progress) -> Result<()> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(jobs.max(1))
@@ -124,7 +141,8 @@ impl Verification {
         let mut order: Vec<usize> = (0..self.members.len()).collect();
         order.sort_by_key(|number| Reverse(self.members[*number].expected.size));
         let mut found: Vec<(usize, Digested)> = pool.install(|| {
-            let window = || Window { disk: disk.cursor(), start: 0, bytes: Vec::new() };
+            let window =
+                || Window { disk: disk.cursor(), start: 0, bytes: Vec::new(), readers: HashMap::new() };
             let each = order.into_par_iter().with_max_len(1).map_init(window, |window, number| {
                 let member = &self.members[number];
                 let found = self.archive(member, window, progress)?;
@@ -153,7 +171,15 @@ impl Verification {
     /// The archive of a store path, with its files read through `window`.
     fn archive(&self, member: &Member, window: &mut Window, progress: &Progress) -> Result<Digested> {
         let placed = &self.filesystems[member.filesystem];
-        nar::hash(&placed.tree, member.node, &mut |node, at, out| {
+        let tree = &placed.filesystem.tree;
+        if let Some(shown_at) = &placed.filesystem.shown_at {
+            let reader = window.reader(member.filesystem, &placed.filesystem, shown_at)?;
+            return nar::hash(tree, member.node, &mut |node, at, out| {
+                progress.check()?;
+                reader.read(tree, node, at, out)
+            });
+        }
+        nar::hash(tree, member.node, &mut |node, at, out| {
             progress.check()?;
             out.fill(0);
             let end = at + u64_of(out.len());
@@ -204,9 +230,28 @@ struct Window {
     disk: Cursor,
     start: u64,
     bytes: Vec<u8>,
+    /// Readers of filesystems, by their numbers.
+    readers: HashMap<usize, Reader>,
 }
 
 impl Window {
+    /// The reader of a filesystem.
+    fn reader(
+        &mut self,
+        number: usize,
+        filesystem: &Filesystem,
+        shown_at: &[(String, String)],
+    ) -> Result<&mut Reader> {
+        Ok(match self.readers.entry(number) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(free) => {
+                let (start, end) = filesystem.place;
+                let volume = self.disk.image().slice(start, end);
+                free.insert(Reader::open(&volume, &filesystem.tree, shown_at)?)
+            }
+        })
+    }
+
     /// Fills `out` with the bytes of the disk at `offset`.
     fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
         let length = u64_of(out.len());

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::support::program::{diskwright, project};
 use crate::support::reads;
 use crate::support::tools::{Said, command, digest, must, names_in, run, scratch};
+use crate::support::tree::{Maker, noise};
 
 /// The manifest of a disk without outputs; its tree is made once.
 fn plain(folder: &Path) -> std::path::PathBuf {
@@ -100,6 +101,42 @@ fn sources_are_read_once_for_all_outputs() {
     let two: u64 =
         ["a.img", "b.qcow2"].iter().map(|name| read_bytes(folder.path(), &plain, &["-o", name])).sum();
     assert_eq!(two, 2 * once);
+}
+
+/// A pool is packed before it is laid out. What is compressed is read for that alone, and so are small files; long files that
+/// stay as they are are read again while the disk is written.
+#[test]
+fn what_a_pool_compresses_is_read_once() {
+    let folder = scratch();
+    let mut maker = Maker::new(&folder.path().join("tree"));
+    for number in 0..40_u32 {
+        let line = format!("line {number} of a text that is long and says little\n");
+        maker.file(format!("text-{number}"), line.repeat(1000));
+        maker.file(format!("small-{number}"), noise(number.into(), 10_000));
+    }
+    maker.finish();
+    let read = |filesystem: &str| {
+        let manifest = folder.path().join("disk.toml");
+        let text = format!(
+            "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = {{ {filesystem} }}\n\
+             contents = [ {{ source = \"tree\", target = \"/\" }} ]\n"
+        );
+        std::fs::write(&manifest, text).unwrap();
+        read_bytes(folder.path(), &manifest, &["-o", "a.img"])
+    };
+    // The first reads small files twice where they were written a moment ago.
+    read("type = \"ext4\"");
+    let once = read("type = \"ext4\"");
+    assert!(once > 2_000_000, "{once}");
+    for compress in ["lz4", "gzip-6"] {
+        assert_eq!(read(&format!("type = \"zfs\", compress = \"{compress}\"")), once, "{compress}");
+    }
+    // Of the texts, which are longer than what is kept, each byte is read twice, and of the other files once.
+    let long: u64 = (0..40)
+        .map(|number| folder.path().join(format!("tree/text-{number}")))
+        .map(|path| std::fs::metadata(path).unwrap().len())
+        .sum();
+    assert_eq!(read("type = \"zfs\", compress = \"off\""), once + long);
 }
 
 #[test]

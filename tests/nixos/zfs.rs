@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use crate::closure::{build, grub, grub_mkimage, host, nix};
 use crate::function::{evaluation, image_of};
-use crate::support::guest::Guest;
+use crate::support::compare::{Aspect, assert_same};
+use crate::support::guest::{Guest, turn};
 use crate::support::nix::program;
-use crate::support::tools::{command, must, scratch};
+use crate::support::tools::{command, must, run, scratch};
+use crate::support::tree::noise;
 use crate::support::zfs::{assert_clean, names, view};
 use crate::support::{fat, judges, table};
 use crate::tiny::Tiny;
@@ -87,6 +89,105 @@ fn the_page_names_every_argument() {
     }
     let old = std::fs::read_to_string(folder.join("make-zfs-image.nix")).unwrap();
     assert!(old.ends_with("import ./make-multi-disk-zfs-image.nix\n"), "{old}");
+}
+
+/// Datasets of a system whose store is compressed by itself.
+const DATASETS: [&str; 4] = [
+    "--datasets",
+    "name=tank/system/root,mount=/",
+    "--datasets",
+    "name=tank/local/nix,mount=/nix,compression=zstd-3,recordsize=1M",
+];
+
+/// A system with files of several records, of one block and of none, and the path of the store path that has them.
+fn with_files() -> (Tiny, String, String) {
+    let mut tiny = Tiny::new();
+    let system = tiny.system("26.05");
+    let path = tiny.object("files", &[], |place| {
+        std::fs::create_dir_all(place.join("share/empty")).unwrap();
+        for (name, length) in [("none", 0), ("short", 50), ("block", 4096), ("long", 3_000_001)] {
+            std::fs::write(place.join("share").join(name), noise(7, length)).unwrap();
+        }
+        std::fs::write(place.join("share/same"), noise(7, 3_000_001)).unwrap();
+        std::fs::write(place.join("share/zeros"), vec![0; 400_000]).unwrap();
+        std::os::unix::fs::symlink("long", place.join("share/link")).unwrap();
+    });
+    (tiny, system, path)
+}
+
+/// Store paths in pools are read back by the pool's own reader, from any container.
+#[test]
+fn store_paths_in_a_pool_are_compared_with_what_nix_knows() {
+    let (tiny, system, path) = with_files();
+    let long = tiny.host(&path).join("share/long");
+    for (layout, more) in [("zfs", &[][..]), ("zfs-single", &["--format", "qcow2", "--compress", "zstd"])] {
+        let out = tiny.path().join("nixos.root.img");
+        let verified = |closure: &Path| {
+            let mut command = tiny.with_closure(&system, layout, &out, closure);
+            command.args(["--additional-space", "4MiB", "--boot-size", "40MiB", "--boot-loader", "none"]);
+            command.args(DATASETS).args(more).arg("--verify-closure");
+            command
+        };
+        let closure = tiny.path().join("closure");
+        std::fs::write(&closure, tiny.registration()).unwrap();
+        must(&mut verified(&closure));
+        std::fs::remove_file(&out).unwrap();
+        // A byte in the last record of a file.
+        let mut bytes = noise(7, 3_000_001);
+        bytes[3_000_000] ^= 1;
+        std::fs::write(&long, &bytes).unwrap();
+        let said = run(&mut verified(&closure));
+        assert_eq!(said.code, 1, "{layout}: {}", said.error());
+        for word in ["a store path is not what Nix says it is", &*path, "expected: sha256:", "found: sha256:"]
+        {
+            assert!(said.error().contains(word), "{layout}: no `{word}` in\n{}", said.error());
+        }
+        assert!(!out.exists(), "{layout}");
+        std::fs::write(&long, noise(7, 3_000_001)).unwrap();
+    }
+}
+
+/// A helper VM fills the pool of a system, and what is in it is what the writer in process has there.
+#[test]
+fn a_helper_vm_fills_the_pool_of_a_system() {
+    let (tiny, system, _) = with_files();
+    let (zpool, _) = judges::binary("zpool");
+    let mut views = Vec::new();
+    for via in ["process", "vm"] {
+        let out = tiny.path().join(format!("{via}.root.img"));
+        let mut command = tiny.nixos(&system, "zfs", &out);
+        command.args(["--boot-size", "40MiB", "--boot-loader", "none", "--verify-closure"]).args(DATASETS);
+        command.args(["--via", via, "--vm-accel", "tcg", "--vm-kernel"]).arg(judges::kernel().0);
+        command.arg("--vm-modules").arg(judges::zfs_modules()).arg("--vm-tools").arg(zpool.parent().unwrap());
+        command.arg("--vm-qemu").arg(judges::find("qemu-system-x86_64"));
+        {
+            let _turn = turn();
+            must(&mut command);
+        }
+        table::assert_clean(&out);
+        let folder = tiny.path().join(via);
+        std::fs::create_dir(&folder).unwrap();
+        let pool = folder.join("image");
+        table::extract(&out, table::partitions(&out)[0], &pool);
+        assert_clean(&pool, "tank");
+        views.push([&["system", "root"][..], &["local", "nix"]].map(|dataset| view(&pool, dataset)));
+        assert!(tiny.path().join(format!("{via}.boot.img")).exists());
+    }
+    let [process, vm] = <[_; 2]>::try_from(views).unwrap();
+    for (process, vm) in process.iter().zip(&vm) {
+        assert!(process.0.len() > 10, "{}", process.0.len());
+        assert_same("the helper VM", process, vm, &[Aspect::Bytes]);
+    }
+    // A machine that misses a part says which.
+    let out = tiny.path().join("lacking.root.img");
+    let mut command = tiny.nixos(&system, "zfs", &out);
+    command.args(["--via", "vm", "--vm-accel", "tcg", "--vm-modules", "/nonexistent"]).args(DATASETS);
+    let said = run(command.args(["--boot-size", "40MiB", "--boot-loader", "none"]));
+    assert_eq!(said.code, 1, "{}", said.error());
+    for word in ["modules of a kernel, zfs among them", "--vm-modules", "zfs-dkms of Debian"] {
+        assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
+    }
+    assert!(!out.exists() && !tiny.path().join("lacking.boot.img").exists());
 }
 
 /// An initrd of a system whose root is in the pool: it shows the configuration and the system profile.

@@ -25,7 +25,7 @@ use crate::container::SectorSize;
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::filesystem::{self, Filesystem, Other};
 use crate::image::{Builder, Digest, Image};
-use crate::nix::verify::Verification;
+use crate::nix::verify::{self, Verification};
 use crate::pour::Packer;
 use crate::table::{self, Placed, Plan, Scheme};
 use crate::tree::{Ready, Tree};
@@ -161,14 +161,25 @@ impl<'a> Stages<'a> {
             partition.values = values;
         }
         let verification = match &self.work.verify {
-            Some(expected) => {
-                let trees: Vec<_> = self.parts.iter().filter_map(|part| part.tree.clone()).collect();
-                Some(Verification::new(&image, &trees, expected)?)
-            }
+            Some(expected) => Some(Verification::new(&image, self.filesystems(&plan), expected)?),
             None => None,
         };
         let (id, time) = (self.disk.seed.container_uuid(), self.disk.time.seconds);
         Ok(Built { image, report, warnings, id, time, verification, others, late })
+    }
+
+    /// The filesystems on the disk that hold files.
+    fn filesystems(&self, plan: &Plan) -> Vec<verify::Filesystem> {
+        let parts = self.disk.partitions.iter().zip(&self.parts).zip(&plan.partitions);
+        let held = parts.filter_map(|((partition, part), placed)| match (&partition.body, &part.tree) {
+            (Body::Filesystem(spec, _), Some(tree)) => Some(verify::Filesystem {
+                tree: Arc::clone(tree),
+                place: (placed.offset, placed.offset + placed.length),
+                shown_at: spec.shown_at(),
+            }),
+            _ => None,
+        });
+        held.collect()
     }
 
     fn partition(&self, number: usize) -> Result<&'a Partition> {

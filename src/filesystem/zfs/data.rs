@@ -250,6 +250,22 @@ impl Contents {
     }
 }
 
+impl Contents {
+    /// About how many bytes indirect blocks take that lead to the blocks of files with several, one copy of each.
+    pub(super) fn leading(&self) -> u64 {
+        let mut counts = vec![0; self.files.len()];
+        for stretch in &self.stretches {
+            counts[index(stretch.file)] += stretch.count;
+        }
+        let several = self.files.iter().zip(counts).filter(|(_, count)| *count > 1);
+        several.map(|(file, count)| (count * PACKED_POINTER).next_multiple_of(1 << file.manner.ashift)).sum()
+    }
+}
+
+/// Bytes of a block pointer in an indirect block that is compressed: its checksum has 32, and its place and properties differ
+/// little from those before.
+const PACKED_POINTER: u64 = 80;
+
 /// The stretches of blocks of a file that have data: first block and how many.
 fn stretches_of(ranges: Option<&[Range]>, size: u64, block: u64) -> Vec<(u64, u64)> {
     let Some(ranges) = ranges else { return vec![(0, size.div_ceil(block))] };

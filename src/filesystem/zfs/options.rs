@@ -117,6 +117,14 @@ impl Options {
         }
     }
 
+    /// Where the reader shows the directories of the tree: their mount points, and the datasets' own names.
+    pub(in crate::filesystem) fn shown_at(&self) -> Vec<(String, String)> {
+        let mounted = self.datasets.iter().filter(|(_, own)| own.kind != Some(DatasetKind::Volume));
+        let mounted = mounted.filter_map(|(name, own)| Some((own.mount.clone()?, format!("/{name}"))));
+        // What no dataset has is the pool's own, unless one is mounted at the root: of two with one path the later one counts.
+        std::iter::once(("/".to_owned(), "/".to_owned())).chain(mounted).collect()
+    }
+
     /// The same except for how it is made, which decides no id.
     pub(in crate::filesystem) fn without_way(&self) -> Self {
         Self { via: None, vm: Box::default(), ..self.clone() }
