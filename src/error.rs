@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::elsewhere_behind;
 use crate::key::KeyPath;
+use crate::option::{self, Spelling};
 use crate::text::{printable, printable_path};
 use crate::units::Bytes;
 
@@ -225,6 +226,12 @@ impl Error {
         self.at(path)
     }
 
+    /// Whether the error names a line of a text file.
+    #[must_use]
+    pub fn is_in_text(&self) -> bool {
+        self.chain().iter().any(|inner| inner.places.iter().any(|place| matches!(place, Place::Line { .. })))
+    }
+
     /// Adds the key of a description that the error is about. A front end that knows the place of the key
     /// finds it later.
     #[must_use]
@@ -266,15 +273,34 @@ impl Error {
         self.hint(text)
     }
 
-    /// Adds the flags of the options that the error is about: as the place, unless the error names a line of
-    /// a text file, and after the hint.
+    /// Adds the flag of the option that the error is about as the place, unless the error names a place in what the user
+    /// wrote.
     #[must_use]
-    pub fn spelled(mut self, flag: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn flagged(mut self, flag: impl Fn(&str) -> Option<String>) -> Self {
         if let (false, Some(flag)) = (self.has_line(), self.0.key.and_then(&flag)) {
             self.0.places.push(Place::Flag(flag));
         }
-        if let (Some(flag), Some(hint)) = (self.0.remedy.take().and_then(flag), &mut self.0.hint) {
-            *hint = format!("{hint} ({flag})");
+        self
+    }
+
+    /// Writes the options in the texts of the error and of its causes as the user writes them, and adds that of a
+    /// [`remedy`](Self::remedy) to its hint. Where `spell` knows no spelling, a text has the key, and a hint no addition.
+    #[must_use]
+    pub fn spelled(mut self, spell: impl Fn(&str) -> Option<Spelling>) -> Self {
+        let mut inner = Some(&mut self.0);
+        while let Some(own) = inner {
+            if let (Some((key, spelling)), Some(hint)) =
+                (own.remedy.take().and_then(|key| Some((key, spell(key)?))), &mut own.hint)
+            {
+                *hint = format!("{hint} ({})", spelling.written(key));
+            }
+            own.what = option::spelled(&own.what, &spell);
+            let texts = [&mut own.expected, &mut own.found, &mut own.why, &mut own.hint];
+            for text in texts.into_iter().flatten() {
+                *text = option::spelled(text, &spell);
+            }
+            let source = own.source.as_mut().and_then(|source| source.downcast_mut::<Self>());
+            inner = source.map(|source| &mut source.0);
         }
         self
     }
@@ -437,7 +463,8 @@ fn plain(text: &str) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain = self.chain();
-        let whats: Vec<String> = chain.iter().map(|inner| plain(&inner.what)).collect();
+        let keys = |text: &str| plain(&option::spelled(text, |_| None));
+        let whats: Vec<String> = chain.iter().map(|inner| keys(&inner.what)).collect();
         f.write_str(&whats.join(": "))?;
         if let Some(source) = chain.last().and_then(|inner| inner.source.as_ref()) {
             write!(f, ": {}", plain(&source.to_string()))?;
@@ -457,7 +484,7 @@ impl fmt::Display for Error {
             ("hint", chain.iter().find_map(|inner| inner.hint.as_ref())),
         ] {
             if let Some(value) = value {
-                write!(f, "\n  {name}: {}", plain(value))?;
+                write!(f, "\n  {name}: {}", keys(value))?;
             }
         }
         Ok(())
@@ -474,9 +501,17 @@ impl std::error::Error for Error {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning(pub String);
 
+impl Warning {
+    /// Writes the options in the text as the user writes them.
+    #[must_use]
+    pub fn spelled(&self, spell: impl Fn(&str) -> Option<Spelling>) -> Self {
+        Self(option::spelled(&self.0, spell))
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&printable(self.0.as_bytes()))
+        f.write_str(&printable(option::spelled(&self.0, |_| None).as_bytes()))
     }
 }
 

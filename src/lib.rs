@@ -90,6 +90,7 @@ pub mod key;
 pub mod look;
 pub mod nix;
 mod numbers;
+pub mod option;
 pub mod package;
 pub mod pour;
 pub mod progress;

@@ -9,7 +9,8 @@
 //! `soak` compares nothing: it reads a served disk at random for ten minutes.
 //!
 //! `release` compares the program with an older one (`DISKWRIGHT_BASELINE`, or `DISKWRIGHT_REVISION`, which
-//! is built). With `DISKWRIGHT_SID` the newest mke2fs and qemu-img are compared too.
+//! is built). With `DISKWRIGHT_SID` the newest mke2fs and qemu-img are compared too;
+//! `readonly` compares only with the newest programs.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
@@ -17,6 +18,7 @@ mod floor;
 mod look;
 mod nixos;
 mod others;
+mod readonly;
 mod run;
 mod serve;
 mod soak;
@@ -64,6 +66,7 @@ fn main() {
         (SOAK, soak::run),
         ("zfs", zfs::run),
         ("look", look::run),
+        ("readonly", readonly::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");
@@ -95,20 +98,30 @@ fn release(folder: &Path) {
             let arguments = [Path::new("mkfs"), Path::new("ext4"), &tree, Path::new("-o"), &image];
             Case::new(name, program).args(arguments).makes(&image)
         };
-        let cases = vec![case("as it was", &baseline), case("as it is", Path::new(program()))];
+        let cases = vec![
+            case("as it was", &baseline),
+            case("as it is", Path::new(program())),
+            floor_of(&tree, folder),
+        ];
         Group { title, cases }.run_rounds(rounds);
     }
+}
+
+/// The floor for the files of a tree.
+fn floor_of(tree: &Path, folder: &Path) -> Case {
+    let (list, floor) = (trees::list(tree, folder), folder.join("floor.img"));
+    let own = std::env::current_exe().expect("this program has a path");
+    Case::new("floor: the same bytes into one sparse file", &own)
+        .args([Path::new("floor"), &list, &floor, Path::new(&jobs())])
+        .makes(&floor)
 }
 
 /// A store of at least 45,000 files and 1.7 GB into one ext4 filesystem.
 fn ext4(folder: &Path) {
     let tree = trees::store(folder);
-    let list = trees::list(&tree, folder);
     let image = folder.join("out.img");
-    let floor = folder.join("floor.img");
     let copy = folder.join("copy");
     let size = format!("{}K", trees::bytes(&tree) / 1024 * 5 / 4 + 262_144);
-    let own = std::env::current_exe().expect("this program has a path");
     let shell = format!("tar -cf - -C {} . | cat > /dev/null", tree.display());
     let mke2fs = |case: Case| {
         case.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
@@ -117,9 +130,7 @@ fn ext4(folder: &Path) {
             .makes(&image)
     };
     let mut cases = vec![
-        Case::new("floor: the same bytes into one sparse file", &own)
-            .args([Path::new("floor"), &list, &floor, Path::new(&jobs())])
-            .makes(&floor),
+        floor_of(&tree, folder),
         Case::new("diskwright mkfs ext4", program())
             .args([Path::new("mkfs"), Path::new("ext4"), &tree, Path::new("-o"), &image])
             .makes(&image),

@@ -59,14 +59,16 @@ impl Newest {
         let root = std::env::var_os("DISKWRIGHT_SID").map(PathBuf::from);
         if root.is_none() {
             eprintln!(
-                "\nSKIPPED: the newest mke2fs and qemu-img. Set DISKWRIGHT_SID to a folder made by\n    \
-                 debootstrap --variant=minbase --include=e2fsprogs,qemu-utils sid FOLDER"
+                "\nSKIPPED: the newest of the other programs. Set DISKWRIGHT_SID to a folder made by\n    debootstrap \
+                 --variant=minbase --include=e2fsprogs,qemu-utils,erofs-utils,squashfs-tools,systemd-repart sid FOLDER"
             );
         }
         let root = root?;
         let newest = Self { root };
-        for program in ["usr/sbin/mke2fs", "usr/bin/qemu-img"] {
-            let path = newest.root.join(program);
+        for program in
+            ["sbin/mke2fs", "bin/qemu-img", "bin/mkfs.erofs", "bin/mksquashfs", "bin/systemd-repart"]
+        {
+            let path = newest.root.join("usr").join(program);
             assert!(path.exists(), "DISKWRIGHT_SID has no {}", path.display());
         }
         Some(newest)
@@ -84,7 +86,7 @@ impl Newest {
             format!("MKE2FS_CONFIG={root}/etc/mke2fs.conf"),
             format!("{root}/lib64/ld-linux-x86-64.so.2"),
             "--library-path".to_owned(),
-            format!("{root}/usr/lib/x86_64-linux-gnu"),
+            format!("{root}/usr/lib/x86_64-linux-gnu:{root}/usr/lib/x86_64-linux-gnu/systemd"),
             format!("{root}/usr/{program}"),
         ]
     }

@@ -120,7 +120,7 @@ fn member(
     names: &mut HashMap<(u32, u32, u32), Vec<Vec<u8>>>,
     found: &mut Members,
 ) -> Result<()> {
-    // 2^32 - 1 is no number of a user (chown(2)).
+    // No user has the number 2^32 - 1 (chown(2)).
     if header.uid == u32::MAX || header.gid == u32::MAX {
         return Err(damaged("a member of the archive has no owner that can be kept").found(printable(&name)));
     }

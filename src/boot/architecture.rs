@@ -66,13 +66,7 @@ pub fn of_system(system: &str) -> Result<Option<Architecture>> {
     if system.is_empty() {
         return Ok(None);
     }
-    let (processor, kernel) = system.split_once('-').unwrap_or((system, "linux"));
-    // What boots here is Linux; a processor alone names no other kernel.
-    if !kernel.split('-').any(|part| part.starts_with("linux")) {
-        return Err(Error::new(Kind::Source, "the system is not for Linux")
-            .expected("a platform such as x86_64-linux or aarch64-linux")
-            .found(printable(system.as_bytes())));
-    }
+    let processor = of_linux(system)?;
     let known = OF_NIX.iter().find(|(nix, _)| *nix == processor).map_or(processor, |(_, name)| name);
     match known.parse() {
         Ok(architecture) => Ok(Some(architecture)),
@@ -80,6 +74,22 @@ pub fn of_system(system: &str) -> Result<Option<Architecture>> {
             .expected("a platform such as x86_64-linux or aarch64-linux")
             .found(printable(system.as_bytes()))),
     }
+}
+
+/// The processor of Nix's platform `system`, as Nix calls it.
+///
+/// # Errors
+/// [`Kind::Source`] for the platform of another kernel than Linux.
+pub fn of_linux(system: &str) -> Result<&str> {
+    let (processor, kernel) = system.split_once('-').unwrap_or((system, "linux"));
+    // A processor alone names no other kernel.
+    if kernel.split('-').any(|part| part.starts_with("linux")) {
+        return Ok(processor);
+    }
+    Err(Error::new(Kind::Source, "the system is not for Linux")
+        .expected("a platform such as x86_64-linux or aarch64-linux")
+        .found(printable(system.as_bytes()))
+        .why("an image boots a Linux kernel with the system's programs"))
 }
 
 /// Whether machines with this processor have a BIOS; only x86 machines do.
@@ -206,7 +216,12 @@ mod tests {
         assert_eq!(of_system("").unwrap(), None);
         for system in ["m68k-linux", " ", "-linux", "X86_64-linux", "x86_64-darwin", "aarch64-freebsd"] {
             let error = of_system(system).unwrap_err().to_string();
-            assert!(error.ends_with(&format!("\n  found: {system}")), "{error}");
+            assert!(error.contains(&format!("\n  found: {system}")), "{error}");
+            assert_eq!(
+                of_linux(system).is_err(),
+                error.starts_with("the system is not for Linux"),
+                "{system}"
+            );
         }
     }
 }

@@ -90,7 +90,7 @@ fn tenths(timeout: Timeout) -> i64 {
     }
 }
 
-/// The text of extlinux.conf for systems of any kind, of which the first boots if nobody chooses.
+/// The text of extlinux.conf for systems of any kind. The first one boots if nobody chooses.
 ///
 /// # Errors
 /// [`Kind::Manifest`] for a menu without entries and for text that would break a line.

@@ -8,7 +8,7 @@ use super::entry::{self, Entry};
 use super::timeout::Timeout;
 use crate::error::Result;
 
-/// The text of limine.conf for systems of any kind, of which the first boots if nobody chooses.
+/// The text of limine.conf for systems of any kind. The first one boots if nobody chooses.
 ///
 /// # Errors
 /// [`Kind::Manifest`](crate::error::Kind::Manifest) for a menu without entries and for text that would break a line.

@@ -193,7 +193,7 @@ pub(super) fn create(args: Create) -> Result<()> {
     let Target::File(path) = &target else {
         return Err(Error::new(Kind::Usage, "an empty image goes to a file"));
     };
-    let format = args.container.format(Some(&target), None)?;
+    let format = args.container.format_of_file(path)?;
     let mut container = args.container.options(format)?;
     let mut size = args.size;
     if let (Some(name), Some(format)) = (args.backing, args.backing_format) {

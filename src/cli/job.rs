@@ -8,7 +8,7 @@ use super::bar::Bar;
 use super::signals::watch;
 use super::standard::standard_output;
 use super::{Severity, complain};
-use crate::container::{self, Format, Settings};
+use crate::container::{self, Format, Settings, Subformat};
 use crate::disk::{Body, Built, Form, Partition, Payload, Work};
 use crate::error::{Error, Kind, Result, Subject};
 use crate::filesystem::Spec;
@@ -80,32 +80,49 @@ impl Container {
 }
 
 impl Container {
+    /// Whether an output of this name could go to standard output in its place: it is written from its first byte to its
+    /// last.
+    fn streams(&self, path: &Path) -> bool {
+        match self.settings.format.or(Format::of_path(path)) {
+            None | Some(Format::Raw) => true,
+            Some(Format::Vmdk) => self.settings.subformat == Some(Subformat::StreamOptimized),
+            Some(_) => false,
+        }
+    }
+
+    /// The format of the file `path`, which cannot be standard output.
+    pub(super) fn format_of_file(&self, path: &Path) -> Result<Format> {
+        check_output(path, false)?;
+        Wanted { settings: self.settings.clone(), ..Wanted::default() }.format(Some(path), None)
+    }
+
     /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
     pub(super) fn format(&self, target: Option<&Target>, other: Option<Format>) -> Result<Format> {
         let path = target.and_then(Target::path);
-        path.map_or(Ok(()), check_output)?;
+        path.map_or(Ok(()), |path| check_output(path, self.streams(path)))?;
         Wanted { settings: self.settings.clone(), ..Wanted::default() }.format(path, other)
     }
 }
 
-/// Refuses an output that is there and is no file: standard output by the name of its device, a pipe, a disk.
-fn check_output(path: &Path) -> Result<()> {
+/// Refuses an output that is there and is no file: standard output by the name of its device, a pipe, a disk. `streams` says
+/// whether `-` would do.
+fn check_output(path: &Path, streams: bool) -> Result<()> {
     super::check_path(path)?;
     let kind = match path.metadata() {
         Ok(meta) if !meta.is_file() && !meta.is_dir() => kind_of(meta.file_type()),
         _ => return Ok(()),
     };
+    let error = Error::new(Kind::Output, "the output is not a file").at(path).found(kind);
+    if !streams {
+        return Err(error.expected("the name of a file"));
+    }
     let open = path == Path::new("/dev/stdout") || path.starts_with("/dev/fd") || path.starts_with("/proc");
-    let hint = "write `-` in its place: the raw image then goes to standard output";
-    Err(Error::new(Kind::Output, "the output is not a file")
-        .at(path)
-        .expected("the name of a file, or `-`")
-        .found(kind)
-        .hint(if open {
-            hint.to_owned()
-        } else {
-            format!("{hint}, which `> {}` sends there", crate::text::printable_path(path))
-        }))
+    let hint = "write `-` in its place: the image then goes to standard output";
+    Err(error.expected("the name of a file, or `-`").hint(if open {
+        hint.to_owned()
+    } else {
+        format!("{hint}, which `> {}` sends there", crate::text::printable_path(path))
+    }))
 }
 
 /// Arguments of every command that makes an image of files.
@@ -259,9 +276,9 @@ impl Common {
             Target::Stdout => Ok(Output { path: PathBuf::new(), form: form(&wanted, None)? }),
             Target::File(path) => {
                 if !output::is_device(path) {
-                    check_output(path)?;
+                    check_output(path, !several && self.container.streams(path))?;
                 }
-                // Of several outputs those have a bmap file that are a raw disk.
+                // Only outputs that are a raw disk have a bmap file.
                 let own = Wanted { bmap: false, ..wanted.clone() };
                 let form = match form(&wanted, Some(path)) {
                     Err(error) if several && error.key() == Some("bmap") => form(&own, Some(path))?,
@@ -394,7 +411,7 @@ impl Common {
             Goal::Stream => {
                 let mut out = standard_output(&work.progress)?;
                 let done = description.stream(&built, &mut out, work);
-                // Of a write that was given up the signal is the cause.
+                // If a write was given up, the signal is the cause.
                 done.or_else(|error| work.progress.check().and(Err(error)))
             }
         }?;
@@ -412,7 +429,7 @@ impl Common {
     /// Prints what would be built: the report, or the map.
     fn show(&self, folder: Option<&Path>, built: &Built) -> Result<()> {
         if self.json {
-            return super::print(built.report.json(&[]).as_bytes());
+            return super::print(built.report.json(&[])?.as_bytes());
         }
         if !self.map {
             return super::print(built.report.text().as_bytes());
@@ -435,7 +452,7 @@ impl Common {
         };
         let mut files: Vec<(String, String)> = outputs.iter().map(named).collect();
         let text = if self.json {
-            built.report.json(&files)
+            built.report.json(&files)?
         } else {
             let (shown, format) = files.pop().unwrap_or_default();
             let others = files.iter().map(|(shown, format)| format!("{shown}: {format}\n"));

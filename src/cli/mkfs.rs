@@ -12,9 +12,10 @@ use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, zfs};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
+use crate::option::Spelling;
 use crate::table::{Scheme, Type};
 use crate::tree::xattr::Patterns;
-use crate::tree::{self, Hardlinks, Meta, Owner, Rules, Selection};
+use crate::tree::{self, Exclusions, Hardlinks, Meta, Owner, Rules, Selection};
 use crate::units::Bytes;
 use crate::values::{DiskSize, Guid};
 
@@ -144,6 +145,9 @@ struct Shared {
     /// Path of the source to take over with all that is below it, in place of everything; may be given several times
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
+    /// Leave out what other filesystems hold that are mounted below SOURCE; the directories on which they are stay, empty
+    #[arg(long)]
+    one_file_system: bool,
     /// Where the filesystem goes; `-` is standard output
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
@@ -256,6 +260,10 @@ impl Shared {
                     latest: dates.latest,
                     tell_owners: self.owner.is_none(),
                     select: (select != Selection::default()).then(|| Arc::new(select)),
+                    without: Arc::new(Exclusions {
+                        other_filesystems: self.one_file_system,
+                        ..Exclusions::default()
+                    }),
                     ..Rules::default()
                 };
                 let patterns = Some(self.xattrs.clone()).filter(|patterns| !patterns.is_empty());
@@ -312,6 +320,7 @@ impl Shared {
                     let patterns = Some(patterns).filter(|patterns| !patterns.is_empty());
                     set(&mut top, key, patterns.map(|patterns| patterns.clone().into()));
                 }
+                set(&mut top, "one_file_system", self.one_file_system.then_some(true.into()));
                 set(&mut top, "hardlinks", self.hardlinks.map(|links| links.to_string().into()));
                 let patterns = Some(&self.xattrs).filter(|patterns| !patterns.is_empty());
                 set(&mut top, "xattrs", patterns.map(|patterns| patterns.clone().into()));
@@ -352,6 +361,7 @@ impl Shared {
             ("--from", self.from.is_some()),
             ("--exclude", !self.exclude.is_empty()),
             ("--include", !self.include.is_empty()),
+            ("--one-file-system", self.one_file_system),
         ] {
             if given && self.source.is_none() {
                 return Err(Error::new(ErrorKind::Usage, format!("{flag} is for what a SOURCE brings"))
@@ -364,6 +374,11 @@ impl Shared {
                 return Err(Error::new(ErrorKind::Usage, format!("{flag} is for an image of a container"))
                     .hint("add --from oci, or leave it out"));
             }
+        }
+        if self.one_file_system && self.kind() != From::Directory {
+            return Err(Error::new(ErrorKind::Usage, "--one-file-system is for a directory")
+                .why("nothing is mounted in an archive")
+                .hint("leave it out"));
         }
         match &self.source {
             Some(source)
@@ -386,9 +401,9 @@ impl Shared {
         if spec.free().is_some() && matches!(self.size, Some(DiskSize::Fixed(_))) {
             return Err(Error::new(
                 ErrorKind::Usage,
-                "`free` means nothing for a filesystem whose size is given",
+                "--free means nothing for a filesystem whose size is given",
             )
-            .expected("a size of auto, which leaves that much space, or a size without `free`"));
+            .expected("a size of auto, which leaves that much space, or a size without --free"));
         }
         if self.source.is_none() && self.owner == Some(Owner::Preserve) {
             return Err(Error::new(ErrorKind::Usage, "there is no owner to preserve")
@@ -441,6 +456,7 @@ struct Flags {
 
 impl Locator for Flags {
     fn locate(&self, error: Error) -> Error {
+        let error = error.spelled(|key| self.spell(key));
         let key = error.key();
         let error = error.without_subjects();
         match key {
@@ -457,5 +473,13 @@ impl Locator for Flags {
 
     fn key(&self, _: Subject) -> KeyPath {
         KeyPath::default()
+    }
+
+    fn spell(&self, key: &str) -> Option<Spelling> {
+        match key {
+            "cluster_size" if self.vfat => Some(Spelling::Flag("--fat-cluster-size".to_owned())),
+            "volume_id" => Some(Spelling::Flag("--uuid".to_owned())),
+            _ => super::spelling("mkfs", key),
+        }
     }
 }

@@ -30,6 +30,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::unwritten;
+use crate::option::Spelling;
 
 /// Writes bootable disk images in user space: no root, no VM, no mount, the same bytes every time.
 #[derive(Debug, Parser)]
@@ -113,14 +115,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
-        let name = matches.subcommand_name().map(str::to_owned);
-        Ok((name, Cli::from_arg_matches(&matches)?))
-    });
-    let (name, cli) = match parsed {
+    let parsed = command
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| Ok((names(&matches), Cli::from_arg_matches(&matches)?)));
+    let (names, cli) = match parsed {
         Ok(parsed) => parsed,
         Err(mut error) => {
             if let Some(tip) = other_filesystem(&error) {
+                error.remove(ContextKind::SuggestedSubcommand);
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
             // Help and version are not errors and go to standard output; clap knows which is which.
@@ -169,9 +171,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Another command may have another flag for the same option.
-            let own = name.and_then(|name| command.find_subcommand(name));
+            let own = own_command(&command, &names);
             let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
-            let error = error.spelled(flag);
+            let in_text = error.is_in_text();
+            let spell = |key: &str| match own.and_then(|own| flag_of(own, key)) {
+                Some(flag) if !in_text => Some(Spelling::Flag(flag)),
+                _ => in_text.then_some(Spelling::Key),
+            };
+            let error = error.flagged(flag).spelled(spell);
             complain(Severity::Error, &error.to_string());
             if error.kind() == Kind::Interrupted {
                 signals::end_by_signal();
@@ -202,8 +209,18 @@ fn other_filesystem(error: &clap::Error) -> Option<String> {
     let own = match name.as_str() {
         "fat" | "msdos" | "dos" => "mkfs vfat".to_owned(),
         "fat12" | "fat16" | "fat32" => format!("mkfs vfat --fat {}", name.trim_start_matches("fat")),
-        "ext2" | "ext3" => "mkfs ext4".to_owned(),
-        _ => return None,
+        "swap" => {
+            return Some(
+                "a manifest makes it: a partition of type swap, and a filesystem of type swap".to_owned(),
+            );
+        }
+        other => {
+            return unwritten(other).map(|name| {
+                format!(
+                    "{name} is not written here; a manifest takes a file that its own mkfs made, by `image`"
+                )
+            });
+        }
     };
     Some(format!("write `diskwright {own}`"))
 }
@@ -218,11 +235,29 @@ fn check_path(path: &std::path::Path) -> Result<()> {
     }
 }
 
+/// The names of the commands that were given, such as `mkfs` and `ext4`.
+fn names(matches: &clap::ArgMatches) -> Vec<String> {
+    let below = std::iter::successors(matches.subcommand(), |(_, matches)| matches.subcommand());
+    below.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The command of these names, where one has flags of its own for options of the others.
+fn own_command<'a>(command: &'a clap::Command, names: &[String]) -> Option<&'a clap::Command> {
+    let (first, more) = names.split_first()?;
+    let own = command.find_subcommand(first)?;
+    Some(own_command(own, more).unwrap_or(own))
+}
+
 /// The flag that `command`, or a command below it, has for the option `key`.
 fn flag_of(command: &clap::Command, key: &str) -> Option<String> {
     let own = command.get_arguments().find(|argument| argument.get_id() == key);
     let flag = own.and_then(clap::Arg::get_long).map(|long| format!("--{long}"));
     flag.or_else(|| command.get_subcommands().find_map(|command| flag_of(command, key)))
+}
+
+/// How the options of a command are written: as its flags.
+fn spelling(command: &str, key: &str) -> Option<Spelling> {
+    flag_of(Cli::command().find_subcommand(command)?, key).map(Spelling::Flag)
 }
 
 /// The severity of a message on standard error.
@@ -276,6 +311,7 @@ fn unless_nobody_reads(written: Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::option::setting;
 
     #[test]
     fn the_arguments_are_sound() {
@@ -293,7 +329,9 @@ mod tests {
             ("allow_backing", "--allow-backing"),
             ("backing", "--backing"),
         ] {
-            let spelled = |error: Error| error.spelled(|key| flag_of(&Cli::command(), key)).to_string();
+            let find = |key: &str| flag_of(&Cli::command(), key);
+            let spelled =
+                |error: Error| error.flagged(find).spelled(|key| find(key).map(Spelling::Flag)).to_string();
             let error = || Error::new(Kind::Usage, "no");
             assert_eq!(spelled(error().about(key)), format!("no\n  at {flag}"));
             let text = spelled(error().remedy(key, "take another"));
@@ -302,6 +340,21 @@ mod tests {
             assert!(!spelled(placed).contains(flag));
         }
         assert_eq!(flag_of(&Cli::command(), "no-such-option"), None);
+    }
+
+    /// A warning names an option as a flag where flags were written.
+    #[test]
+    fn options_of_warnings_are_spelled_as_flags() {
+        let text = setting("owner", "preserve");
+        let flags = |command: &'static str| move |key: &str| spelling(command, key);
+        let warning = crate::error::Warning(format!("no owners; {text} keeps them"));
+        assert_eq!(warning.to_string(), "no owners; `owner = \"preserve\"` keeps them");
+        assert_eq!(warning.spelled(flags("mkfs")).to_string(), "no owners; --owner preserve keeps them");
+        // A system has no such flag.
+        assert_eq!(warning.spelled(flags("nixos")).to_string(), warning.to_string());
+        let compat = crate::error::Warning(setting("compat", false));
+        assert_eq!(compat.spelled(flags("nixos")).to_string(), "--compat false");
+        assert_eq!(compat.to_string(), "`compat = false`");
     }
 
     /// Runs `check` on every command.

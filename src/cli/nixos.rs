@@ -9,6 +9,7 @@ use crate::front::nixos::{Context, Section, describe};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::identity::Seed;
 use crate::key::KeyPath;
+use crate::option::Spelling;
 use crate::progress::Progress;
 use crate::values::{DiskId, Guid};
 
@@ -79,10 +80,15 @@ impl Args {
 
 /// Turns keys into the flags that stand for them.
 pub(super) fn in_flags(error: Error) -> Error {
-    error.find_keys(|error, key| match key.flag() {
+    let found = error.find_keys(|error, key| match key.flag() {
         Some(flag) => error.at_flag(flag),
         None => error,
-    })
+    });
+    found.spelled(spell)
+}
+
+fn spell(key: &str) -> Option<Spelling> {
+    super::spelling("nixos", key)
 }
 
 /// Turns the keys that another locator finds into flags.
@@ -105,6 +111,10 @@ impl Locator for InFlags {
 
     fn key(&self, subject: Subject) -> KeyPath {
         self.0.key(subject)
+    }
+
+    fn spell(&self, key: &str) -> Option<Spelling> {
+        spell(key)
     }
 }
 

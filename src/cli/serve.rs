@@ -42,7 +42,7 @@ One source is the export with the empty name, which every client takes by itself
 (1) and by label (esp). Several sources are exports by their names (a, a/1, a/esp).
 
 Everything is read-only. Nothing is written: the files that a disk is made of are read when a client asks for them, and \
-must stay as they are. Bytes of a file that changed are an error for whoever reads them, and the rest is served on.
+must stay as they are. A client that reads bytes of a file that changed gets an error, and the rest is served on.
 
 Without --socket, --tcp, --fd and --run, the socket is that of socket activation (systemd, nbdcopy).")]
 pub(super) struct Args {

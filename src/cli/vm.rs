@@ -27,7 +27,7 @@ use crate::vm::{Around, Environment, Machine, Plan, WorkFolder, script};
   diskwright vm --system ./result -- -monitor unix:monitor,server,nowait
 
 The disk of the system is never written: QEMU reads it from the store by way of this program, and what the machine \
-writes goes to a state that is named by what it lies upon. The exit code is that of QEMU.
+writes goes to a state that is named by what it lies on. The exit code is that of QEMU.
 
 The variables of nixpkgs' run script mean the same here: NIX_DISK_IMAGE, NIX_EFI_VARS, TMPDIR with USE_TMPDIR, \
 SHARED_DIR, NIX_SWTPM_DIR, QEMU_OPTS, QEMU_KERNEL_PARAMS, QEMU_NET_OPTS, NIXPKGS_QEMU_KERNEL_NAME."
@@ -50,7 +50,7 @@ enum Command {
 Paths in the script are absolute, so it runs in any folder. Its arguments are those of QEMU."
     )]
     Script(Box<Script>),
-    /// Show the states of machines: what they have written, and upon which system
+    /// Show the states of machines: what they have written, and on which system
     #[command(after_help = "Example:\n  diskwright vm list --json | jq '.[].folder'")]
     List(List),
     /// Remove states whose system is no longer in the store

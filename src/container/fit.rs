@@ -6,22 +6,47 @@ use crate::units::Bytes;
 
 /// The lengths of disks that a container can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lengths {
+pub(crate) struct Lengths {
     /// All are multiples of this.
-    pub(super) step: u64,
+    pub(crate) step: u64,
     /// The smallest.
-    pub(super) least: u64,
+    pub(crate) least: u64,
 }
 
 impl Lengths {
     /// The smallest length that is not below `length`.
-    pub(super) fn round_up(self, length: Bytes) -> Bytes {
+    pub(crate) fn round_up(self, length: Bytes) -> Bytes {
         length.round_up(self.step).max(Bytes::new(self.least))
     }
 
     /// The largest length that is not above `length`, or else the smallest.
     fn round_down(self, length: Bytes) -> Bytes {
         length.round_down(self.step).max(Bytes::new(self.least))
+    }
+
+    /// The warning that a disk of `length` bytes becomes longer in `what`, if it does.
+    pub(crate) fn lengthened(self, length: Bytes, what: impl std::fmt::Display) -> Option<Warning> {
+        let seen = self.round_up(length);
+        (seen != length).then(|| {
+            Warning(format!(
+                "the disk has {} bytes, and {} in {what}, which holds no disk of exactly this length; zeros follow it",
+                length.get(),
+                seen.get(),
+            ))
+        })
+    }
+
+    /// Refuses a length that is none of them, with the nearest that are. `what` is the error.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] about `size`.
+    pub(crate) fn check(self, length: Bytes, what: impl FnOnce() -> String) -> Result<()> {
+        let (below, above) = (self.round_down(length), self.round_up(length));
+        if above == length {
+            return Ok(());
+        }
+        let nearest = if below < above { format!("{below} or {above}") } else { above.to_string() };
+        Err(Error::new(Kind::Usage, what()).about("size").expected(nearest).found(length.in_full()))
     }
 }
 
@@ -51,15 +76,7 @@ impl Container {
 
     /// The warning that a disk of `length` bytes becomes longer in this container, if it does.
     pub(crate) fn lengthened(&self, length: Bytes, sector_size: SectorSize) -> Option<Warning> {
-        let seen = self.disk_length(length, sector_size);
-        (seen != length).then(|| {
-            Warning(format!(
-                "the disk has {} bytes, and {} in {}, which holds no disk of exactly this length; zeros follow it",
-                length.get(),
-                seen.get(),
-                self.described()
-            ))
-        })
+        self.lengths(sector_size).lengthened(length, self.described())
     }
 
     /// The warning that the container does not say how long a sector of its disk is, where that is not 512 bytes.
@@ -80,16 +97,8 @@ impl Container {
     /// # Errors
     /// [`Kind::Usage`] about `size`, with the nearest lengths that the container can hold.
     pub fn check_length(&self, length: Bytes, sector_size: SectorSize) -> Result<()> {
-        let lengths = self.lengths(sector_size);
-        let (below, above) = (lengths.round_down(length), lengths.round_up(length));
-        if above == length {
-            return Ok(());
-        }
-        let nearest = if below < above { format!("{below} or {above}") } else { above.to_string() };
-        Err(Error::new(Kind::Usage, format!("{} holds no disk of exactly this length", self.described()))
-            .about("size")
-            .expected(nearest)
-            .found(length.in_full()))
+        let what = || format!("{} holds no disk of exactly this length", self.described());
+        self.lengths(sector_size).check(length, what)
     }
 
     /// Refuses a sector size that readers of the container would not see.

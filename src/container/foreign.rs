@@ -1,6 +1,8 @@
 //! Recognises files that are not disk images: images in formats that are not read, compressed files,
 //! archives. Otherwise they would be taken for raw disks, like every file without a mark.
 
+use std::path::Path;
+
 use super::Format;
 use super::source::Source;
 use super::vmdk::read::is_descriptor;
@@ -20,6 +22,11 @@ const CONVERT: &str = "convert it first (qemu-img convert)";
 /// The hint for the cloop images that QEMU does not read.
 const EXTRACT: &str = "unpack it first (extract_compressed_fs)";
 
+/// The hint for files that hold no disk in any form.
+const OTHER: &str = "see whether another file was meant";
+
+const XML: &str = "an XML text";
+const OVF: &str = "the disk of an OVF is the .vmdk that it names";
 const LUKS: &str = "a LUKS container";
 const BITLOCKER: &str = "a volume of BitLocker";
 const PROGRAM: &str = "a program";
@@ -34,7 +41,7 @@ const OF_PARTITIONS: [&str; 4] = [LUKS, BITLOCKER, PROGRAM, UIMAGE];
 /// 6.2; cryptsetup, LUKS on-disk format; Android, libsparse/sparse_format.h; libewf, EWF specification; wimlib,
 /// header.h; for compressed files RFC 1952, RFC 8878 and the formats' own descriptions; for the rest
 /// file(1)'s magic.
-const MARKS: [(&[u8], Foreign); 38] = [
+const MARKS: [(&[u8], Foreign); 51] = [
     (b"QED\0", Foreign { name: "a QED image", remedy: CONVERT }),
     (b"Bochs Virtual HD Image", Foreign { name: "a Bochs image", remedy: CONVERT }),
     (b"WithoutFreeSpace", Foreign { name: "a Parallels image", remedy: CONVERT }),
@@ -57,6 +64,12 @@ const MARKS: [(&[u8], Foreign); 38] = [
     (b"LZIP", Foreign { name: "an lzip file", remedy: "unpack it first (lzip -d)" }),
     (b"\x89LZO\0\x0d\x0a\x1a\x0a", Foreign { name: "an lzop file", remedy: "unpack it first (lzop -d)" }),
     (b"PK\x03\x04", Foreign { name: "a zip archive", remedy: "unpack it first (unzip)" }),
+    (b"PK\x05\x06", Foreign { name: "an empty zip archive", remedy: OTHER }),
+    (b"PK\x07\x08", Foreign { name: "a part of a zip archive", remedy: "unpack it first (unzip)" }),
+    (b"\x1f\x1e", Foreign { name: "a file packed by pack", remedy: "unpack it first (gzip -d)" }),
+    (b"\x1f\xa0", Foreign { name: "a file packed by compress -H", remedy: "unpack it first (gzip -d)" }),
+    (b"MSCF\0\0\0\0", Foreign { name: "a CAB archive", remedy: "unpack it first (cabextract)" }),
+    (b"xar!", Foreign { name: "a xar archive", remedy: "unpack it first (bsdtar -x)" }),
     (b"7z\xbc\xaf\x27\x1c", Foreign { name: "a 7-Zip archive", remedy: "unpack it first (7zz x)" }),
     (b"Rar!\x1a\x07", Foreign { name: "a RAR archive", remedy: "unpack it first" }),
     (b"070701", Foreign { name: "a cpio archive", remedy: "unpack it first (cpio -i)" }),
@@ -73,9 +86,16 @@ const MARKS: [(&[u8], Foreign); 38] = [
     ),
     (b"\xed\xab\xee\xdb", Foreign { name: "an RPM package", remedy: "unpack it first (rpm2archive)" }),
     (b"\x27\x05\x19\x56", Foreign { name: UIMAGE, remedy: "unpack it first (dumpimage)" }),
-    (b"\x7fELF", Foreign { name: PROGRAM, remedy: "see whether another file was meant" }),
-    (b"%PDF-", Foreign { name: "a PDF", remedy: "see whether another file was meant" }),
-    (b"<?xml", Foreign { name: "an XML text", remedy: "the disk of an OVF is the .vmdk that it names" }),
+    (b"\x7fELF", Foreign { name: PROGRAM, remedy: OTHER }),
+    (b"#!/", Foreign { name: "a script", remedy: OTHER }),
+    (b"%PDF-", Foreign { name: "a PDF", remedy: OTHER }),
+    (b"\x89PNG\x0d\x0a\x1a\x0a", Foreign { name: "a PNG picture", remedy: OTHER }),
+    (b"\xff\xd8\xff", Foreign { name: "a JPEG picture", remedy: OTHER }),
+    (b"GIF8", Foreign { name: "a GIF picture", remedy: OTHER }),
+    (b"SQLite format 3\0", Foreign { name: "a database of SQLite", remedy: OTHER }),
+    (b"<?xml", Foreign { name: XML, remedy: OVF }),
+    (b"\xff\xfe<\0?\0x\0m\0l\0", Foreign { name: XML, remedy: OVF }),
+    (b"\xfe\xff\0<\0?\0x\0m\0l", Foreign { name: XML, remedy: OVF }),
     (
         b"version https://git-lfs.github.com/spec/",
         Foreign { name: "a pointer of Git LFS", remedy: "fetch its file first (git lfs pull)" },
@@ -87,6 +107,8 @@ const MARKS: [(&[u8], Foreign); 38] = [
     (b"<html", Foreign { name: "an HTML page", remedy: "see what it says: a download may have failed" }),
 ];
 
+/// The byte order mark of UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The mark of a stream's first block, after `BZh` and its level: pi. An empty stream has the mark of the
 /// end: the root of pi.
 const BZIP2: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90"];
@@ -103,6 +125,8 @@ const SECTOR: u64 = 512;
 impl Foreign {
     /// The kind of a file whose first sector is `head`; `None` if it may be a raw disk.
     pub(super) fn of(source: &Source, head: &[u8]) -> Result<Option<Self>> {
+        // A text may begin with a byte order mark.
+        let head = head.strip_prefix(BOM).unwrap_or(head);
         let lower = |mark: &[u8]| head.get(..mark.len()).is_some_and(|own| own.eq_ignore_ascii_case(mark));
         let marked = MARKS
             .iter()
@@ -115,6 +139,8 @@ impl Foreign {
             Some(Self { name: "a bzip2 file", remedy: "unpack it first (bzip2 -d)" })
         } else if head.get(1..4) == Some(SKIPPABLE) && head[0] & 0xf0 == 0x50 {
             Some(Self { name: "a zstd or lz4 file", remedy: "unpack it first (zstd -d, lz4 -d)" })
+        } else if is_compress(head) {
+            Some(Self { name: "a file packed by compress (.Z)", remedy: "unpack it first (uncompress)" })
         } else if is_tar(head) {
             let remedy = "unpack it first (tar -x); the disk of an OVA is a .vmdk in it";
             Some(Self { name: "a tar archive", remedy })
@@ -133,8 +159,28 @@ impl Foreign {
         } else if source.size >= SECTOR && tail == KOLY {
             Some(Self { name: "an Apple disk image", remedy: CONVERT })
         } else {
-            None
+            Self::named(&source.path)
         })
+    }
+
+    /// A file without the beginning of the container that it is named after: it is damaged, or cut, or another file. Taken for
+    /// a raw disk it would be a disk of noise. The file with the bytes of a flat VMDK is one.
+    fn named(path: &Path) -> Option<Self> {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let part = stem.rsplit_once('-').map_or("", |(_, part)| part);
+        let number = part.strip_prefix('f').unwrap_or_default();
+        let is_part =
+            part == "flat" || !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let name = match Format::of_path(path)? {
+            Format::Raw => return None,
+            Format::Vmdk if is_part => return None,
+            Format::Qcow2 => "a file that is called a qcow2 and does not begin as one",
+            Format::Vhd => "a file that is called a VHD and neither begins nor ends as one",
+            Format::Vdi => "a file that is called a VDI and does not begin as one",
+            Format::Vmdk => "a file that is called a VMDK and does not begin as one",
+            Format::Vhdx => "a file that is called a VHDX and does not begin as one",
+        };
+        Some(Self { name, remedy: "it may be damaged or cut short" })
     }
 
     /// The error about it.
@@ -187,6 +233,11 @@ fn is_manifest(head: &[u8]) -> bool {
     is_text(head)
         && !is_descriptor(head)
         && text.lines().any(|line| says(line, "version", '=') || says(line, "\"version\"", ':'))
+}
+
+/// Whether it begins as compress(1) writes: its mark, and flags of codes of 9 to 16 bits.
+fn is_compress(head: &[u8]) -> bool {
+    matches!(head, [0x1f, 0x9d, flags, ..] if flags & 0x60 == 0 && (9..=16).contains(&(flags & 0x1f)))
 }
 
 fn is_bzip2(head: &[u8]) -> bool {

@@ -19,6 +19,7 @@ pub mod vhdx;
 pub mod vmdk;
 mod write;
 
+pub(crate) use fit::Lengths;
 pub use format::{Format, UnknownFormat};
 pub use identity::{Identity, SectorSize};
 pub use open::{OpenOptions, Opened, backing_path, open};

@@ -202,8 +202,8 @@ impl Files for Source {
     }
 }
 
-/// A fault of a file of `size` bytes of which only `used` belong to something. Gaps that are shorter than a block are left
-/// by writers that align what they write.
+/// A fault of a file of `size` bytes where only `used` bytes belong to something. Writers that align what they write leave
+/// gaps that are shorter than a block.
 pub(super) fn leaked(size: u64, used: u64, block: u64) -> Option<String> {
     let lost = size.saturating_sub(used);
     (lost >= block.max(1)).then(|| format!("{lost} bytes of the file are leaked: they belong to nothing"))
@@ -211,10 +211,13 @@ pub(super) fn leaked(size: u64, used: u64, block: u64) -> Option<String> {
 
 /// What is neither a file nor a block device.
 fn no_image(path: &Path, meta: &std::fs::Metadata) -> Error {
-    Error::new(Kind::Source, "an image is a file or a block device")
+    let error = Error::new(Kind::Source, "an image is a file or a block device")
         .at(path)
-        .found(kind_of(meta.file_type()))
-        .hint("convert and inspect read an image from standard input, as `-`")
+        .found(kind_of(meta.file_type()));
+    match meta.is_dir() {
+        true => error.hint("name an image in it"),
+        false => error.hint("convert and inspect read an image from standard input, as `-`"),
+    }
 }
 
 /// The bytes in place of a mark, as an error shows them.

@@ -233,9 +233,11 @@ impl Payload {
         let source = Path::new(source);
         let star = |part: &std::path::Component<'_>| part.as_os_str().as_bytes().contains(&b'*');
         let folder: PathBuf = source.components().take_while(|part| !star(part)).collect();
-        let pattern = source.strip_prefix(&folder).ok().and_then(Path::to_str).unwrap_or_default();
-        if pattern.contains('*') {
-            return Self::Glob { folder: below(&folder), pattern: pattern.to_owned(), rules, xattrs };
+        let pattern: PathBuf = source.components().skip_while(|part| !star(part)).collect();
+        if pattern != Path::new("") {
+            // A text before, so that nothing of it is lost.
+            let pattern = pattern.to_string_lossy().into_owned();
+            return Self::Glob { folder: below(&folder), pattern, rules, xattrs };
         }
         Self::Source { path: below(source), rules, xattrs }
     }

@@ -118,7 +118,7 @@ pub type Values = BTreeMap<&'static str, String>;
 /// The value `name` of a partition, which has `values`.
 ///
 /// # Errors
-/// [`Kind::Manifest`] where it has none of that name.
+/// [`Kind::Manifest`] where it has no value of that name.
 pub(super) fn value<'a>(values: &'a Values, name: &str) -> Result<&'a str> {
     let value = values.get(name).map(String::as_str);
     value.ok_or_else(|| {

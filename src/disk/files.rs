@@ -1,5 +1,6 @@
 //! Files that are written together, all or none: a disk and its partitions, two disks of one system, variables of a firmware.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -258,7 +259,7 @@ fn all_of_one(files: &[&OutputFile<'_>], work: &Work, outputs: &mut Outputs) -> 
 }
 
 /// The image whose bytes were written to `output`, over that file: the same holes, and no source is read any more.
-fn rehosted(image: &Image, output: &Output) -> Result<Image> {
+pub(crate) fn rehosted(image: &Image, output: &Output) -> Result<Image> {
     let file = output.file().try_clone().map_err(|error| output.failed(error))?;
     let kept = Kept::new(file, crate::text::printable_path(output.target()), image.length().get());
     let mut copy = Builder::new(image.length());
@@ -272,7 +273,12 @@ fn rehosted(image: &Image, output: &Output) -> Result<Image> {
 /// A line as sha256sum(1) writes it: the digest, two spaces, the name.
 fn digest_line(output: &Output, path: &Path, work: &Work) -> Result<String> {
     let digest = sha256(output.file(), || work.progress.check())?;
-    Ok(format!("{digest}  {}\n", path.file_name().unwrap_or_default().to_string_lossy()))
+    Ok(format!("{digest}  {}\n", last_part(path)?.to_string_lossy()))
+}
+
+/// The last part of a path to something in a folder.
+pub(super) fn last_part(path: &Path) -> Result<&OsStr> {
+    path.file_name().ok_or_else(|| Error::bug("a path has no name").at(path))
 }
 
 /// `path` with a suffix behind its whole name.
@@ -344,4 +350,18 @@ fn spare(path: &Path, image: &Image) -> Result<()> {
             .hint("write it elsewhere, or leave it out of the contents"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_without_a_name_is_a_bug_and_no_empty_name() {
+        assert_eq!(last_part(Path::new("a/b.img")).unwrap(), "b.img");
+        for path in ["/", "a/..", ""] {
+            let error = last_part(Path::new(path)).unwrap_err();
+            assert_eq!((error.kind(), error.what()), (Kind::Bug, "a path has no name"));
+        }
+    }
 }

@@ -39,6 +39,7 @@ use crate::units::Bytes;
 
 pub use contents::{Contents, Entry, Payload, Piece};
 pub use derived::{Derived, LateValues, Made, Needed, Observing, Request, Values};
+pub(crate) use files::rehosted;
 pub use files::{OutputFile, write};
 use report::Report;
 pub(crate) use scan::closure;
@@ -134,7 +135,7 @@ impl Work {
         }
     }
 
-    /// The same work for a disk that becomes `forms`, the first of which is the file that it writes.
+    /// The same work for a disk that becomes `forms`. The first one is the file that it writes.
     #[must_use]
     pub fn of_forms(self, forms: &[Form]) -> Self {
         let Some((own, also)) = forms.split_first() else { return self };
@@ -223,7 +224,7 @@ impl Built {
         let placed = self.report.partitions.get(number).ok_or_else(|| {
             Error::new(Kind::Usage, "there is no such partition").on(Subject::Partition(number))
         })?;
-        // By itself it shows the digests nothing of the other partitions.
+        // A partition by itself shows the digests no byte of the other partitions.
         if self.late.iter().any(|(late, _)| *late == number) {
             self.image.settle(&PourOptions::new(work.jobs, &work.progress))?;
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Values;
-use crate::error::{Subject, Warning};
+use crate::error::{Error, Result, Subject, Warning};
 use crate::filesystem::Facts;
 use crate::table::{Placed, Plan, Scheme, attribute_names};
 use crate::text::printable;
@@ -188,8 +188,10 @@ impl Report {
 
     /// For machines: indented JSON with a final newline. `output` is the name and format of the file, if
     /// there is one.
-    #[must_use]
-    pub fn json(&self, files: &[(String, String)]) -> String {
+    ///
+    /// # Errors
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for what JSON cannot hold: a report has only numbers, texts and lists.
+    pub fn json(&self, files: &[(String, String)]) -> Result<String> {
         /// A report of something that was written.
         #[derive(Serialize)]
         struct Written<'a> {
@@ -214,11 +216,10 @@ impl Report {
         };
         let several = files.iter().filter(|_| files.len() > 1);
         let outputs = several.map(|(output, format)| File { output, format }).collect();
-        // The report holds only numbers, texts and lists, so its conversion to JSON cannot fail.
-        let mut text = serde_json::to_string_pretty(&Written { output, format, outputs, report: self })
-            .unwrap_or_default();
+        let text = serde_json::to_string_pretty(&Written { output, format, outputs, report: self });
+        let mut text = text.map_err(|error| Error::bug("a report is no JSON").because(error))?;
         text.push('\n');
-        text
+        Ok(text)
     }
 }
 

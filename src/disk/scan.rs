@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::contents::{Entry, Payload, Piece};
 use super::derived::{self, Values};
+use super::files::last_part;
 use crate::archive::Read;
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::host::fakeroot;
@@ -122,7 +123,11 @@ impl Reading<'_> {
                     .try_for_each(|(number, graft)| put_graft(&mut builder, graft, &scan, number, origin)),
                 _ => self.put_made(&mut builder, entry, origin),
             };
-            placed.map_err(|error| self.blame(error, number))?;
+            placed.map_err(|error| {
+                // A target is what the description says, and a file that it names is not at fault.
+                let written = error.kind() == Kind::Capacity && entry.payload.is_made();
+                self.blame(if written { error.with_kind(Kind::Manifest) } else { error }, number)
+            })?;
             if !builder.replace(false) && entry.replace {
                 let target = crate::text::printable(entry.target.as_bytes());
                 builder.warn(Warning(format!(
@@ -308,7 +313,7 @@ fn expand<'a>(entry: &'a Entry, grafts: &mut Vec<Graft<'a>>) -> Result<()> {
         }
         Payload::Glob { folder, pattern, rules, xattrs } => {
             for path in glob(folder, pattern)? {
-                let target = join(&entry.target, path.file_name().unwrap_or_default().as_bytes());
+                let target = join(&entry.target, last_part(&path)?.as_bytes());
                 let (select, xattrs) = (rules.select.clone(), xattrs.clone());
                 let request = Request { path, follow: false, xattrs, holes: true, select };
                 grafts.push(Graft { request, target, rules, named: false });

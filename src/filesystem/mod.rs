@@ -31,6 +31,7 @@ use crate::image::{Image, Slice};
 use crate::pour::Packer;
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
+use crate::values::Guid;
 
 /// A filesystem to make, and its options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,7 +57,19 @@ pub enum Spec {
 }
 
 /// Suffixes of files that are one filesystem.
-pub(crate) const SUFFIXES: [&str; 7] = ["ext4", "ext3", "ext2", "vfat", "fat", "erofs", "squashfs"];
+pub(crate) const SUFFIXES: [&str; 8] = ["ext4", "ext3", "ext2", "vfat", "fat", "erofs", "squashfs", "zfs"];
+
+/// Filesystems that users ask for and that are not written here.
+const UNWRITTEN: [&str; 16] = [
+    "apfs", "bcachefs", "btrfs", "cramfs", "exfat", "f2fs", "hfs", "hfsplus", "iso9660", "jffs2", "jfs",
+    "nilfs2", "ntfs", "reiserfs", "ubifs", "xfs",
+];
+
+/// The filesystem of this name, if it is one that is not written here.
+pub(crate) fn unwritten(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    UNWRITTEN.iter().copied().find(|known| *known == name)
+}
 
 /// Opens a filesystem of one kind.
 type Open = fn(&Slice) -> Result<Option<Box<dyn Volume>>>;
@@ -157,6 +170,14 @@ impl Placement {
             system: false,
             bare: true,
         }
+    }
+
+    /// The UUID of the filesystem, where its options give `given`.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`](crate::error::Kind::Manifest) for a UUID of zeros.
+    pub(crate) fn uuid(&self, given: Option<Guid>) -> Result<Uuid> {
+        given.map_or(Ok(self.id), Guid::id).map_err(|error| error.about("uuid"))
     }
 }
 
@@ -261,7 +282,7 @@ impl Spec {
         }
     }
 
-    /// The same options but for those that only say how it is made, which decide no id.
+    /// The same options except for those that only say how it is made, which decide no id.
     #[must_use]
     pub fn without_way(&self) -> Self {
         match self {

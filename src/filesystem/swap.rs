@@ -87,8 +87,7 @@ pub fn build(options: &Options, at: &Placement) -> Result<Filesystem> {
             .about("size")
             .expected("a size or fill"));
     };
-    let (label, uuid) =
-        (options.label.as_deref().unwrap_or_default(), options.uuid.map_or(at.id, |uuid| uuid.0));
+    let (label, uuid) = (options.label.as_deref().unwrap_or_default(), at.uuid(options.uuid)?);
     let page = options.page_size.map_or(PAGE, Bytes::get);
     if !PAGES.contains(&page) {
         return Err(Error::new(Kind::Manifest, "no kernel has pages of this size")
@@ -157,20 +156,20 @@ mod tests {
 
     fn build(size: Bytes, label: &str, uuid: Uuid) -> Result<Filesystem> {
         let options = Options { label: Some(label.to_owned()), uuid: Some(Guid(uuid)), ..Options::default() };
-        super::build(&options, &Placement { size: Size::Fixed(size), ..Placement::alone(Uuid::nil()) })
+        super::build(&options, &Placement { size: Size::Fixed(size), ..Placement::alone(Uuid::max()) })
     }
     use crate::units::{GIB, KIB, TIB};
 
     #[test]
     fn limits_are_told() {
         for (size, what) in [(40 * KIB - 1, "too small"), (0, "too small"), (16 * TIB, "too large")] {
-            let error = build(Bytes::new(size), "", Uuid::nil()).unwrap_err();
+            let error = build(Bytes::new(size), "", Uuid::max()).unwrap_err();
             assert_eq!(error.kind(), Kind::Capacity);
             assert!(error.to_string().contains(what), "{error}");
             assert!(error.to_string().contains("40KiB to "), "{error}");
         }
         for size in [40 * KIB, 16 * TIB - 1] {
-            assert!(build(Bytes::new(size), "", Uuid::nil()).is_ok(), "{size}");
+            assert!(build(Bytes::new(size), "", Uuid::max()).is_ok(), "{size}");
         }
     }
 
@@ -179,7 +178,7 @@ mod tests {
         let build = |page: u64| {
             let options = Options { page_size: Some(Bytes::new(page)), ..Options::default() };
             let size = Size::Fixed(Bytes::new(GIB));
-            super::build(&options, &Placement { size, ..Placement::alone(Uuid::nil()) })
+            super::build(&options, &Placement { size, ..Placement::alone(Uuid::max()) })
         };
         for page in [4, 8, 16, 32, 64].map(|page| page * KIB) {
             let built = build(page).unwrap();
@@ -194,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_label_is_never_cut() {
-        assert!(build(Bytes::new(GIB), "fifteen bytes!!", Uuid::nil()).is_ok());
+        assert!(build(Bytes::new(GIB), "fifteen bytes!!", Uuid::max()).is_ok());
         for label in ["sixteen bytes!!!", "grüngrüngrüngr", "a\0b"] {
-            let error = build(Bytes::new(GIB), label, Uuid::nil()).unwrap_err();
+            let error = build(Bytes::new(GIB), label, Uuid::max()).unwrap_err();
             assert_eq!(error.kind(), Kind::Manifest, "{label}");
             assert!(error.to_string().contains("at most 15 bytes"), "{error}");
         }

@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::image::Slice;
 use crate::key::KeyPath;
 use crate::nix::verify::Expected;
+use crate::option::Spelling;
 use crate::pour::Sink;
 use crate::tree::Time;
 
@@ -34,6 +35,11 @@ pub trait Locator: Send + Sync + fmt::Debug {
 
     /// The key of a subject in a manifest.
     fn key(&self, subject: Subject) -> KeyPath;
+
+    /// How an option is written in the texts of warnings.
+    fn spell(&self, _key: &str) -> Option<Spelling> {
+        Some(Spelling::Key)
+    }
 
     /// The name of a subject in a warning, if it is better known by another one than that of its key. Locators that
     /// wrap another one take the other's.
@@ -64,7 +70,7 @@ pub struct Description {
     pub boot: Option<Box<Self>>,
 }
 
-/// The file of the disk that boots a system: beside the file of the system's own disk, with `boot` in the place of `root`, or
+/// The file of the disk that boots a system: beside the file of the system's own disk, with `boot` in place of `root`, or
 /// else before the suffix.
 #[must_use]
 pub fn boot_disk(path: &Path) -> PathBuf {
@@ -162,6 +168,7 @@ impl Description {
 
     /// A warning as it is shown: if there may be several partitions, with the one that it is about.
     fn warning(&self, subject: Option<Subject>, warning: &Warning) -> String {
+        let warning = warning.spelled(|key| self.locator.spell(key));
         match subject {
             Some(subject) => format!("{}: {warning}", self.locator.describe(subject)),
             None => warning.to_string(),

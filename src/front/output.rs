@@ -52,7 +52,7 @@ impl Wanted {
         let package = self.package(path)?;
         let container = match package {
             Some(package) => package.container()?,
-            None => make(self.format(path, other)?)?,
+            None => make(self.named(path, other, true)?)?,
         };
         let extra = self.extra(path, container.format(), package)?;
         if self.size_multiple == Some(Bytes::ZERO) {
@@ -93,11 +93,17 @@ impl Wanted {
         package.with_level(given.level).map(Some)
     }
 
-    /// The format of the container: what is said, or else the suffix of the name, or else `other`.
+    /// The format of the container of an output that is not packed: what is said, or else the suffix of the name, or else
+    /// `other`.
     ///
     /// # Errors
     /// [`Kind::Usage`] where nothing tells the format, [`Kind::Output`] for a folder.
     pub fn format(&self, path: Option<&Path>, other: Option<Format>) -> Result<Format> {
+        self.named(path, other, false)
+    }
+
+    /// As [`Self::format`]. `packs` says whether the output may be packed.
+    fn named(&self, path: Option<&Path>, other: Option<Format>, packs: bool) -> Result<Format> {
         // Without a name there is no suffix to tell otherwise, and a device holds a raw disk.
         let named = match path {
             Some(path) if is_device(path) => Some(Format::Raw),
@@ -115,7 +121,7 @@ impl Wanted {
                 let error = Error::new(Kind::Usage, "the name of the output does not tell its format")
                     .at(path)
                     .expected(Format::list());
-                let (text, key) = instead_of(path);
+                let (text, key) = instead_of(path, packs);
                 Err(match key {
                     Some(key) => error.remedy(key, text),
                     None => error.hint(text),
@@ -176,30 +182,46 @@ pub fn fit(description: &mut Description, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What to do if the suffix of an output belongs to no known format, and by which option.
-fn instead_of(path: &Path) -> (&'static str, Option<&'static str>) {
+/// What to do if the suffix of an output belongs to no known format, and by which option. `packs` says whether this command
+/// packs its output.
+fn instead_of(path: &Path, packs: bool) -> (&'static str, Option<&'static str>) {
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
     let stem = path.file_stem().map(Path::new).unwrap_or(Path::new(""));
-    let packed = ["zst", "zstd", "gz", "xz", "bz2", "zip", "7z", "lz4"].contains(&suffix.as_str());
+    let packed = PACKED.contains(&suffix.as_str());
     if packed && Format::of_path(stem).is_some_and(|format| format != Format::Raw) {
         let text = "write the image without this suffix, and compress that file; a qcow2 compresses itself";
         return (text, Some("compress"));
     }
     let text = match suffix.as_str() {
+        _ if packed && !packs => "write a raw image, FILE.img, and pack that",
+        "ova" | "ovf" if !packs => "write a VMDK, or have the commands that build disks write an OVA",
+        "zst" | "zstd" => "say what is compressed: FILE.raw.zst",
+        "gz" => "say what is compressed: FILE.raw.gz",
+        "xz" => "say what is compressed: FILE.raw.xz",
         "tar" | "tgz" => {
             "for Google's cloud, name it FILE.tar.gz; otherwise FILE.raw.zst, FILE.raw.xz or FILE.raw.gz"
         }
-        "qcow" => "the format is called qcow2: -o FILE.qcow2",
-        "dmg" | "zip" | "7z" => "write a raw image, -o FILE.img, and pack that",
-        "zst" | "zstd" => "say what is compressed: -o FILE.raw.zst",
-        "gz" => "say what is compressed: -o FILE.raw.gz",
-        "xz" => "say what is compressed: -o FILE.raw.xz",
-        "bz2" => "write the raw image to standard output and compress it: -o - | bzip2 > FILE",
-        "ovf" => "the description and the disk go into one file: -o FILE.ova",
+        "lz4" | "bz2" | "lzma" | "lzo" | "lz" | "br" | "z" => {
+            "this packs by zstd, xz or gzip: FILE.raw.zst, FILE.raw.xz or FILE.raw.gz; or pack a FILE.img by another program"
+        }
+        "dmg" | "zip" | "7z" => "write a raw image, FILE.img, and pack that",
+        "qcow" => "the format is called qcow2: FILE.qcow2",
+        "qed" | "parallels" | "hdd" | "bochs" | "cloop" => {
+            "this format is not written; write a qcow2, FILE.qcow2, and convert that (qemu-img convert)"
+        }
+        "wim" | "esd" | "cab" => "this writes disks and no archives of Windows: FILE.vhdx",
+        "xfs" | "btrfs" | "f2fs" | "bcachefs" | "ntfs" | "exfat" => {
+            "this filesystem is not written; a partition takes the file that its own mkfs made"
+        }
+        "ovf" => "the description and the disk go into one file: FILE.ova",
         "iso" => {
-            "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: -o FILE.img"
+            "this writes disks and no ISO 9660; firmware boots a raw disk from a USB stick too: FILE.img"
         }
         _ => return ("name it otherwise, or say the format, such as raw", Some("format")),
     };
     (text, None)
 }
+
+/// Suffixes of what is packed.
+const PACKED: [&str; 15] =
+    ["zst", "zstd", "gz", "xz", "bz2", "zip", "7z", "lz4", "lzma", "lzo", "lz", "br", "z", "tar", "tgz"];

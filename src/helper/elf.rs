@@ -133,7 +133,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 /// A program with all that it loads. Libraries are those of the system with the root `root`, or else of this machine.
 ///
 /// # Errors
-/// [`Kind::Source`] for what is no program, and for a library that is nowhere.
+/// [`Kind::Source`] for a file that is no program, and for a library that is not found.
 pub(super) fn load(program: &Path, root: &Path) -> Result<Loaded> {
     let bytes = read(program)?;
     let elf = Elf::of(&bytes).ok_or_else(|| {

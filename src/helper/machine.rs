@@ -92,7 +92,7 @@ impl Helper<'_> {
         self.serve(&qemu, arguments)
     }
 
-    /// The arguments of QEMU, but for the disk that is served.
+    /// The arguments of QEMU, except for the disk that is served.
     fn machine(&self, accel: &str, processor: &Processor) -> Result<Vec<String>> {
         let memory = self.options.memory.map_or(MEMORY, crate::units::Bytes::get) / MIB;
         let machine = match processor.machine {

@@ -23,7 +23,7 @@ fn name(file: &str) -> Option<String> {
 }
 
 impl Modules {
-    /// Reads the lists of a folder; `None` if it is none of modules.
+    /// Reads the lists of a folder; `None` if it is no folder of modules.
     pub(super) fn open(folder: &Path) -> Option<Self> {
         let list = std::fs::read_to_string(folder.join("modules.dep")).ok()?;
         let files = list.lines().filter_map(|line| line.split_once(':'));

@@ -439,7 +439,7 @@ mod tests {
         let error =
             shell("yes", &progress).most(u64::MAX).limit(Duration::from_millis(200)).output().unwrap_err();
         assert_eq!(error.what(), "sh takes too long");
-        // So is one that closed its outputs.
+        // A program that closed its outputs is ended too.
         let error = shell("exec >&- 2>&-; sleep 9", &progress).limit(Duration::from_millis(200)).output();
         assert_eq!(error.unwrap_err().what(), "sh takes too long");
     }

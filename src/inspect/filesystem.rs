@@ -1,4 +1,4 @@
-//! Recognises filesystems by their bytes. Of those that can be read, it also finds label, id, features and
+//! Recognises filesystems by their bytes. Where it can read a filesystem, it also finds label, id, features and
 //! free space.
 
 use serde::Serialize;

@@ -12,7 +12,7 @@
 //! entry     = "entry" "(" "name" NAME "node" node ")"
 //! ```
 //!
-//! Entries are in the order of the bytes of their names, like the nodes of a [`Tree`]. Of a mode only the
+//! Entries are in the order of the bytes of their names, like the nodes of a [`Tree`]. In a mode only the
 //! owner's execute bit counts. Owners, times and attributes are not included, so every copy of a store path
 //! has the same hash. (E. Dolstra, The Purely Functional Software Deployment Model, section 5.2.)
 

@@ -2,7 +2,7 @@
 //! from the bytes that are read back from the disk. Its hash is compared with the one in the closure.
 //!
 //! An [`Image`] records which range of which file is where, so the place of every byte is known where files lie on the disk
-//! as they are. This needs no reader of the filesystem then, and reads as parallel as the pour. Files of other filesystems,
+//! as they are. This needs no reader of the filesystem then, and reads in parallel as the pour does. Files of other filesystems,
 //! such as pools of ZFS, are read by the filesystem's reader, one for each thread.
 
 use std::cmp::Reverse;

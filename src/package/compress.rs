@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Cursor, Image};
 use crate::pour::PourOptions;
-use crate::pour::ordered::{self, Stage};
+use crate::pour::ordered::{self, Memory, Stage};
 use crate::units::{Bytes, MIB, half_lo, narrow, u64_of, usize_of};
 
 /// How an image is compressed.
@@ -100,14 +100,14 @@ type Put<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<()> + Send);
 /// Compresses `image`, and returns how many bytes came out.
 pub(super) fn run(image: &Image, compress: Compress, options: &PourOptions<'_>, put: Put<'_>) -> Result<u64> {
     image.settle(options)?;
-    let options = options.packing(compress.codec.memory());
-    let pieces = Pieces { image, compress, options: &options };
+    let memory = Memory::of_package(compress.codec.memory());
+    let pieces = Pieces { image, compress, options };
     let mut state = State { put, length: 0, crc: crc32fast::Hasher::new(), frames: Vec::new() };
     if compress.codec == Codec::Gzip {
         // No name and no time, made by an unknown system (RFC 1952, 2.3).
         state.write(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])?;
     }
-    let mut state = ordered::run(&pieces, state, &options)?;
+    let mut state = ordered::run(&pieces, state, memory, options)?;
     match compress.codec {
         Codec::Gzip => {
             let crc = state.crc.clone().finalize();
@@ -218,8 +218,7 @@ impl Encoder {
                     // A few more bytes than before, if it cannot be compressed.
                     packed.reserve(plain.len() / 4 + 4096);
                     let (taken, made) = (encoder.total_in(), encoder.total_out());
-                    let rest = plain.get(usize_of(taken)..).unwrap_or_default();
-                    let status = encoder.compress_vec(rest, packed, flush);
+                    let status = encoder.compress_vec(rest(plain, taken)?, packed, flush);
                     let status = status.map_err(|error| failed(std::io::Error::other(error)))?;
                     let whole = encoder.total_in() == u64_of(plain.len());
                     // Space that is left says that nothing waits any more.
@@ -247,6 +246,11 @@ impl Encoder {
             }
         }
     }
+}
+
+/// What is left of a piece after its first `taken` bytes.
+fn rest(plain: &[u8], taken: u64) -> Result<&[u8]> {
+    plain.get(usize_of(taken)..).ok_or_else(|| Error::bug("deflate took more than it was given"))
 }
 
 impl Pieces<'_> {
@@ -335,5 +339,18 @@ pub(crate) fn sha256(file: &std::fs::File, check: impl Fn() -> Result<()>) -> Re
         }
         hash.update(&buffer[..length]);
         at += u64_of(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoder_that_took_too_much_is_a_bug_and_not_at_its_end() {
+        assert_eq!(rest(b"ab", 1).unwrap(), b"b");
+        assert_eq!(rest(b"ab", 2).unwrap(), b"");
+        let error = rest(b"ab", 3).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "deflate took more than it was given"));
     }
 }

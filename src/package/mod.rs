@@ -24,11 +24,12 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::container::{Container, Format, Identity, Settings, Subformat};
-use crate::error::{Error, Kind, Result};
+use crate::container::{Container, Format, Identity, Lengths, Settings, Subformat};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::image::Image;
 use crate::pour::output::Output;
 use crate::pour::{Packer, Sink, fill, stream};
+use crate::table::{Plan, Scheme};
 use crate::units::{Bytes, GIB, MIB};
 
 pub use compress::{Codec, Compress};
@@ -150,12 +151,12 @@ impl Package {
     /// The length that a disk of `length` gets.
     #[must_use]
     pub fn disk_length(self, length: Bytes) -> Bytes {
-        self.least().max(length.round_up(self.step()))
+        self.lengths().round_up(length)
     }
 
-    /// What all lengths of disks in it are a multiple of.
-    pub(crate) const fn step(self) -> u64 {
-        match self {
+    /// The lengths that its disks can have.
+    pub(crate) const fn lengths(self) -> Lengths {
+        let step = match self {
             // "The size of disk.raw must be a multiple of 1 GB" (cloud.google.com/compute/docs/images/import-existing-image).
             Self::Gce => GIB,
             Self::AndroidSparse => android::BLOCK,
@@ -163,16 +164,13 @@ impl Package {
             // create-upload-generic). Hyper-V resizes by whole MiB, too.
             Self::Azure | Self::HyperV => MIB,
             Self::Compressed(_) | Self::Ova | Self::Vagrant(_) | Self::Vma(_) => 1,
-        }
-    }
-
-    /// The shortest disk in it.
-    pub(crate) const fn least(self) -> Bytes {
-        match self {
+        };
+        let least = match self {
             // A disk for upload has 20,972,032 bytes or more with its footer of 512 (az disk create, --upload-size-bytes).
-            Self::Azure => Bytes::new(20 * MIB),
-            _ => Bytes::ZERO,
-        }
+            Self::Azure => 20 * MIB,
+            _ => 0,
+        };
+        Lengths { step, least }
     }
 
     /// Refuses a length that nobody who takes the package takes.
@@ -194,6 +192,20 @@ impl Package {
             .about("size")
             .expected(format!("at most {most}"))
             .found(length.in_full()))
+    }
+
+    /// What is to be known of a disk with this table where it goes.
+    pub(crate) fn remark(self, plan: &Plan) -> Option<Warning> {
+        let for_uefi = plan.scheme == Scheme::Gpt && plan.partitions.iter().any(|own| own.kind.is_esp());
+        // "Generation 2 … UEFI-based firmware", and no BIOS (learn.microsoft.com/windows-server/virtualization/hyper-v/plan/
+        // should-i-create-a-generation-1-or-2-virtual-machine-in-hyper-v).
+        (self == Self::HyperV && !for_uefi).then(|| {
+            Warning(
+                "a machine of generation 2 does not start from this disk: Hyper-V starts it by UEFI, from the EFI system \
+                 partition of a GPT; one of generation 1 starts by a BIOS"
+                    .to_owned(),
+            )
+        })
     }
 
     /// Writes `image` to the future file `path`.

@@ -2,7 +2,7 @@
 //! vma-writer.c and vma-reader.c).
 //!
 //! A header with a table of texts is followed by extents of up to 59 clusters of 64 KiB. Each cluster of the disk is in exactly
-//! one extent, with a bit for each of its 16 blocks; only blocks with data are stored. All integers are big-endian, but for the
+//! one extent, with a bit for each of its 16 blocks; only blocks with data are stored. All integers are big-endian, except for the
 //! lengths in the table of texts.
 
 use std::sync::Arc;

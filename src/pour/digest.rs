@@ -1,7 +1,7 @@
 //! Digests of data: of the chunks of a slice, read once on all threads, and those that an image takes of
 //! itself ([`Digest`](crate::image::Digest)).
 
-use super::ordered::{self, Stage};
+use super::ordered::{self, Memory, Stage};
 use super::{PourOptions, observed};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image, Slice};
@@ -44,7 +44,8 @@ pub fn chunks<T: Send>(
     slice.image().settle(options)?;
     let piece = (PIECE / size.get()).max(1).saturating_mul(size.get());
     let results = Vec::with_capacity(usize_of(slice.length().div_ceil(size.get())));
-    ordered::run(&Chunks { slice, size: usize_of(size.get()), piece, of, options }, results, options)
+    let memory = Memory::of_output(Bytes::new(piece));
+    ordered::run(&Chunks { slice, size: usize_of(size.get()), piece, of, options }, results, memory, options)
 }
 
 /// The chunks of a slice.

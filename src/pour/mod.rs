@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::host::folder_of;
 use crate::image::{Data, Image};
 use crate::progress::Progress;
-use crate::units::{Bytes, KIB, MIB, usize_of};
+use crate::units::{Bytes, KIB, MIB};
 use output::Output;
 use run::Run;
 use way::Ways;
@@ -64,27 +64,6 @@ impl<'a> PourOptions<'a> {
     #[must_use]
     pub const fn new(jobs: usize, progress: &'a Progress) -> Self {
         Self { jobs, progress, zeros: Zeros::Write }
-    }
-
-    /// The same options with fewer threads, if each thread takes `each` bytes of memory: all threads together
-    /// take at most 56 MiB. Compression stays below 64 MiB beside the tables, and 8 MiB are for the rest of
-    /// the program.
-    pub(crate) fn within(self, each: Bytes) -> Self {
-        const MEMORY: u64 = 56 * MIB;
-        self.sharing(Bytes::new(MEMORY), each)
-    }
-
-    /// The same with so few threads that they do not take more than 112 MiB where each takes `each`: a filesystem that is
-    /// compressed is to stay under 128 MiB beyond its metadata, with 16 for the rest of the program.
-    pub(crate) fn packing(self, each: Bytes) -> Self {
-        const MEMORY: u64 = 112 * MIB;
-        self.sharing(Bytes::new(MEMORY), each)
-    }
-
-    /// The same with so few threads that they do not take more than `memory` where each takes `each`.
-    fn sharing(self, memory: Bytes, each: Bytes) -> Self {
-        let jobs = usize_of((memory.get() / each.get().max(1)).max(1));
-        Self { jobs: self.jobs.min(jobs), ..self }
     }
 
     /// Tells the progress that the file data in `start..end` of `image` was copied.
@@ -266,6 +245,7 @@ impl Work<'_> {
 mod tests {
     use super::*;
     use crate::image::Builder;
+    use crate::units::usize_of;
 
     #[test]
     fn units_neither_overlap_nor_share_a_page_nor_lose_a_byte() {

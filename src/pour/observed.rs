@@ -6,7 +6,7 @@
 //! written. The two steps never write to the same page. If a range has other data on its first or last page,
 //! the first step only shows it, and the second step reads it again and writes it.
 
-use super::ordered::{self, Stage};
+use super::ordered::{self, Memory, Stage};
 use super::output::Output;
 use super::share::{share, shareable};
 use super::{PAGE, PourOptions, UNIT, Zeros};
@@ -152,7 +152,9 @@ fn show(ranges: Vec<Range>, target: Option<Target<'_>>, options: &PourOptions<'_
             open = true;
         }
     }
-    ordered::run(&Show { ranges: &ranges, items: &items, target, options }, (), options)?;
+    // The buffer, and a grain that makes it longer.
+    let memory = Memory::of_output(Bytes::new(2 * BUFFER));
+    ordered::run(&Show { ranges: &ranges, items: &items, target, options }, (), memory, options)?;
     ranges.iter().for_each(|range| range.pending.observation.settle());
     Ok(ranges)
 }

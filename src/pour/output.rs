@@ -54,11 +54,14 @@ impl Output {
         if let Ok(meta) = std::fs::metadata(path)
             && !meta.is_file()
         {
-            return Err(Error::new(Kind::Output, "the output is not a file")
+            let error = Error::new(Kind::Output, "the output is not a file")
                 .at(path)
                 .expected("a file, or a name that is free")
-                .found(kind_of(meta.file_type()))
-                .hint("write the raw image to standard output and send it there"));
+                .found(kind_of(meta.file_type()));
+            return Err(match meta.is_dir() {
+                true => error.hint("add the name that the file shall have in it"),
+                false => error,
+            });
         }
         let target = real_target(path)?;
         if target.file_name().is_none() || target.as_os_str().as_bytes().ends_with(b"/") {

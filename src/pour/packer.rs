@@ -173,10 +173,12 @@ mod tests {
     fn workers_that_take_much_memory_are_few() {
         let folder = tempfile::tempdir().unwrap();
         let packer = Packer::new(8, Progress::default(), folder.path());
-        for (memory, most) in [(KIB, 8), (30 * MIB, 3), (1024 * MIB, 1)] {
+        // Two for each thread; a worker is made only where one is missing.
+        for (memory, most) in [(KIB, 16), (30 * MIB, 3), (1024 * MIB, 1)] {
             let letters = Letters::new(20, memory);
             packer.pack("letters", &letters, (20, 1)).unwrap();
-            assert_eq!(letters.workers.into_inner(), most, "{memory}");
+            let workers = letters.workers.into_inner();
+            assert!((1..=most).contains(&workers), "{memory}: {workers}");
         }
         assert_eq!(u64_of(packer.options().jobs), 8);
     }

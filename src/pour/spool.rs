@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::PourOptions;
-use super::ordered::{self, Stage};
+use super::ordered::{self, Memory, Stage};
 use super::output::refused;
 use crate::error::{Error, Result};
 use crate::image::{Builder, Files, HostFile, Image};
@@ -20,7 +20,7 @@ use crate::units::{Bytes, u64_of};
 /// Chunks that are made before the layout.
 pub trait Pack: Sync {
     /// What a worker keeps between chunks: a cursor, an encoder.
-    type Worker;
+    type Worker: Send;
     /// What is known about a chunk besides its bytes.
     type Note: Send;
 
@@ -94,8 +94,8 @@ impl Spool {
     pub fn pack<P: Pack>(&mut self, work: &P, options: &PourOptions<'_>) -> Result<Vec<Packed<P::Note>>> {
         let chunks = Vec::with_capacity(crate::units::usize_of(work.count().min(1 << 20)));
         let stage = Packing { work, spool: self };
-        let options = options.packing(work.memory());
-        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, &options)?;
+        let memory = Memory::of_packing(work.memory());
+        let appended = ordered::run(&stage, Appended { end: self.length, chunks }, memory, options)?;
         self.length = appended.end;
         Ok(appended.chunks)
     }

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use super::PourOptions;
-use super::ordered::{self, Stage};
+use super::ordered::{self, Memory, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Cursor, Image};
 use crate::units::{Bytes, MIB, usize_of};
@@ -22,7 +22,8 @@ pub type Sink<'a> = &'a mut (dyn Write + Send);
 /// or changed, [`Kind::Interrupted`] after a signal.
 pub fn stream(image: &Image, out: Sink<'_>, options: &PourOptions<'_>) -> Result<()> {
     image.settle(options)?;
-    let out = ordered::run(&Whole { image, options }, out, options)?;
+    let memory = Memory::of_output(Bytes::new(CHUNK));
+    let out = ordered::run(&Whole { image, options }, out, memory, options)?;
     out.flush().map_err(write_error)
 }
 

@@ -19,7 +19,7 @@ const SKIPPED: u64 = 65_536;
 /// What to do after a message of the client.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
-    /// Nothing but to send what was put out.
+    /// It only sends what was put out.
     Continue,
     /// The client has chosen this export; from now on it reads.
     Chosen(&'a Export),

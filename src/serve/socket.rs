@@ -198,7 +198,7 @@ impl Inherited {
     /// A socket that a parent has opened.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where it is none of the kinds that carry the protocol.
+    /// [`Kind::Usage`] where it is of a kind that does not carry the protocol.
     pub fn over(descriptor: OwnedFd) -> Result<Self> {
         let refused = |found: &str| {
             Error::new(Kind::Usage, "the descriptor is nothing to serve on")

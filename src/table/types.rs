@@ -182,7 +182,10 @@ impl Type {
         .expected(
             "a name such as esp, linux, swap or root-x86-64, a GUID, or the byte of an MBR such as 0x83",
         );
-        Err(suggest(error, text, names.iter().map(String::as_str)))
+        Err(match elsewhere(text) {
+            Some(hint) => error.hint(hint),
+            None => suggest(error, text, names.iter().map(String::as_str)),
+        })
     }
 
     /// The type GUID; `None` for the byte of an MBR.
@@ -312,6 +315,23 @@ fn all_names() -> Vec<String> {
     names
 }
 
+/// What to write for a type that other programs call `text`: by the codes of sgdisk(8), the bytes of sfdisk(8), the flags of
+/// parted(8).
+fn elsewhere(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let own = match text.as_str() {
+        "efi" | "uefi" | "efi-system" | "boot" | "ef00" => "esp",
+        "bios" | "bios_grub" | "bios-grub" | "biosboot" | "ef02" => "bios-boot",
+        "linux-swap" | "8200" => "swap",
+        "linux-filesystem" | "8300" => "linux",
+        digits => {
+            let byte = parse_byte(digits).filter(|_| digits.len() <= 2)?;
+            return Some(format!("the byte of an MBR is written 0x{byte:02x}"));
+        }
+    };
+    Some(format!("write `{own}`"))
+}
+
 /// Adds the known word that was probably meant.
 pub(super) fn suggest<'a>(error: Error, word: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
     error.or_hint(nearest(word, known).map(|near| format!("did you mean `{near}`?")))
@@ -403,13 +423,17 @@ mod tests {
             ("xboot-ldr", "`xbootldr`"),
             ("Linux", "`linux`"),
             ("usr-x86-64-verify", "`usr-x86-64-verity`"),
+            ("efi", "write `esp`"),
+            ("EF00", "write `esp`"),
+            ("bios_grub", "write `bios-boot`"),
+            ("83", "0x83"),
+            ("c", "0x0c"),
         ] {
             let error = Type::parse(text, None).unwrap_err();
             assert_eq!(error.kind(), Kind::Manifest);
             assert!(error.to_string().contains(hint) && error.what().contains(text), "{error}");
         }
-        for text in ["", "0x", "0x100", "0x+8", "83", "rootx86-64", "root-", "c12a7328", "root-verity-verity"]
-        {
+        for text in ["", "0x", "0x100", "0x+8", "rootx86-64", "root-", "c12a7328", "root-verity-verity"] {
             let error = Type::parse(text, Some("arm".parse().unwrap())).unwrap_err();
             assert!(error.what().contains("unknown partition type"), "{text}: {error}");
         }

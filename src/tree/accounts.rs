@@ -29,7 +29,7 @@ impl fmt::Display for Account {
     }
 }
 
-/// A user and a group, of which at least one has a name.
+/// A user and a group. At least one of them has a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Accounts {
     /// The user.

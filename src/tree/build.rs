@@ -367,7 +367,7 @@ impl Builder {
         let id = u32::try_from(self.drafts.len()).map_err(|_| too_many())?;
         let name_length = u16::try_from(name.len()).ok().filter(|length| *length <= LONGEST_NAME);
         let name_length = name_length.ok_or_else(|| {
-            Error::new(Kind::Manifest, "a name is too long")
+            Error::new(Kind::Capacity, "a name is too long")
                 .expected(format!("at most {LONGEST_NAME} bytes"))
                 .found(format!("{} bytes: {}", name.len(), shortened(name, 80)))
         })?;

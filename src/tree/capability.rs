@@ -100,8 +100,7 @@ fn apply(clause: &str, sets: &mut Sets) -> Result<(), String> {
                 Some(known) => NAMES.iter().position(|other| *other == known),
                 None => None,
             };
-            let number =
-                number.ok_or_else(|| format!("the name of a capability in the place of `{name}`"))?;
+            let number = number.ok_or_else(|| format!("the name of a capability in place of `{name}`"))?;
             Ok::<_, String>(bits | 1 << number)
         })?,
     };
@@ -121,7 +120,7 @@ fn apply(clause: &str, sets: &mut Sets) -> Result<(), String> {
                 'e' => &mut sets.effective,
                 'i' => &mut sets.inheritable,
                 'p' => &mut sets.permitted,
-                other => return Err(format!("one of e, i and p in the place of `{other}`")),
+                other => return Err(format!("one of e, i and p in place of `{other}`")),
             };
             if sign == '-' { *set &= !named } else { *set |= named }
         }

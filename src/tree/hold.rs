@@ -322,7 +322,7 @@ mod tests {
                 assert_eq!(settled(hold, young), std::ptr::eq(hold, &here), "{age}");
             }
         }
-        // /proc is nobody's disk.
+        // /proc is on no disk.
         let file = Name::whole(Path::new("/proc/version")).open().unwrap();
         assert!(!here.is_here(&file, &stat(&file).unwrap()));
     }

@@ -91,6 +91,11 @@ pub(super) struct Rare {
     pub(super) bytes: Option<ops::Range<usize>>,
 }
 
+/// The number of the filesystem that an inode is in.
+pub(super) fn filesystem(stat: &Statx) -> u64 {
+    u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor)
+}
+
 /// The type of an inode and what belongs to it.
 #[derive(Debug)]
 pub(super) enum What {
@@ -135,7 +140,7 @@ impl Entry {
             links: stat.stx_nlink,
             size: stat.stx_size,
             mtime: Time { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
-            inode: (u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor), stat.stx_ino),
+            inode: (filesystem(stat), stat.stx_ino),
             what,
             rare: None,
         })
@@ -191,6 +196,8 @@ pub(super) struct Asked<'a> {
     pub(super) without: &'a Exclusions,
     /// Which paths are looked at, and where the source begins on the host.
     pub(super) select: Option<(&'a Selection, PathBuf)>,
+    /// The number of the filesystem that the source begins in.
+    pub(super) filesystem: u64,
 }
 
 impl Asked<'_> {

@@ -275,14 +275,14 @@ impl Tree {
     /// Refuses names longer than `most` bytes, for a filesystem that has no longer ones.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] naming the first name that is too long.
+    /// [`Kind::Capacity`] naming the first name that is too long.
     pub fn check_names(&self, most: u16) -> Result<()> {
         if self.longest <= most {
             return Ok(());
         }
         match self.ids().find(|id| self.node(*id).name_length > most) {
             None => Ok(()),
-            Some(id) => Err(Error::new(Kind::Manifest, "a name is too long for this filesystem")
+            Some(id) => Err(Error::new(Kind::Capacity, "a name is too long for this filesystem")
                 .at(self.path(id))
                 .expected(format!("at most {most} bytes"))
                 .found(format!("{} bytes", self.node(id).name_length))),

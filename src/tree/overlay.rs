@@ -8,7 +8,7 @@ use crate::text::printable;
 use crate::units::index;
 
 impl Builder {
-    /// Puts one file in the place of another, whose other names and holes are its no more.
+    /// Puts one file in place of another. The other names and the holes of the old file do not pass to it.
     pub(super) fn supplant(&mut self, there: u32, meta: Meta, content: Content, origin: Origin, rank: u16) {
         self.ranges.remove(&there);
         self.groups.iter_mut().for_each(|group| group.retain(|id| *id != there));

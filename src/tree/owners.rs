@@ -9,6 +9,7 @@ use super::Meta;
 use super::look::{Entry, What};
 use super::rules::{Owner, Rules};
 use crate::error::Warning;
+use crate::option::setting;
 use crate::text::printable_path;
 
 /// Set-user-ID and set-group-ID (inode(7)).
@@ -129,10 +130,9 @@ impl Owners {
 
     /// The warnings about it.
     pub(super) fn warnings(&self) -> Vec<Warning> {
-        let changed = self
-            .changed
-            .list()
-            .map(|list| format!("owners replaced by root, of {list}; the owner `preserve` keeps them"));
+        let changed = self.changed.list().map(|list| {
+            format!("owners replaced by root, of {list}; {} keeps them", setting("owner", "preserve"))
+        });
         let set_id = self.set_id.list().map(|list| {
             format!("set-user-ID and set-group-ID bits that act for another user or group than on this machine, of {list}")
         });
@@ -204,7 +204,7 @@ mod tests {
         // The folder itself, which becomes the root, and `b` count as names too.
         assert!(warning.starts_with("owners replaced by root, of 6 names: "), "{warning}");
         assert!(
-            warning.ends_with(" (U:G), /a (U:G), /b (U:G) and 3 more; the owner `preserve` keeps them"),
+            warning.ends_with(" (U:G), /a (U:G), /b (U:G) and 3 more; `owner = \"preserve\"` keeps them"),
             "{warning}"
         );
         // No warning for the user's own files, for owners that do not change, and for owners that somebody
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_that_act_for_another_are_named_whoever_the_files_belong_to() {
+    fn bits_that_act_for_another_are_named_for_files_of_any_user() {
         let files = [("plain", 0o755), ("user", 0o4755), ("group", 0o2755), ("both", 0o6711)];
         let rules = Rules { owner: OTHER, ..Rules::default() };
         let expected = "set-user-ID and set-group-ID bits that act for another user or group than on this machine, of 3 \
@@ -258,7 +258,7 @@ mod tests {
                 };
                 owners.note(&entry(uid, gid), rules, &meta, || PathBuf::from("/x"));
             }
-            owners.warnings().into_iter().map(|warning| warning.0).collect::<Vec<_>>()
+            owners.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let kept = Rules { owner: Owner::Preserve, ..Rules::default() };
         let unknown = "owners that are not known, since the user namespace of this process does not have them, of 2 names: \
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(found(&kept, true), [unknown]);
         assert_eq!(found(&kept, false), [""; 0]);
         let told = Rules { tell_owners: true, ..Rules::default() };
-        let one = "owners replaced by root, of 1 name: /x (5:5); the owner `preserve` keeps them";
+        let one = "owners replaced by root, of 1 name: /x (5:5); `owner = \"preserve\"` keeps them";
         assert_eq!(found(&told, true), [one]);
         assert_eq!(found(&told, false).len(), 1);
         assert!(found(&told, false)[0].contains("of 3 names"), "{:?}", found(&told, false));

@@ -15,7 +15,7 @@ use rustix::fs::{FileType, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::hold::Hold;
-use super::look::{Asked, Entry, Name, What};
+use super::look::{Asked, Entry, Name, What, filesystem};
 use super::select::Selection;
 use super::xattr::{self, Patterns};
 use crate::error::{Error, Kind, Result};
@@ -54,6 +54,8 @@ pub struct Exclusions {
     pub paths: BTreeSet<PathBuf>,
     /// Directories that stay, empty.
     pub contents: BTreeSet<PathBuf>,
+    /// Whether directories of other filesystems than that of the top stay, empty.
+    pub other_filesystems: bool,
 }
 
 /// The result: one root per request, in their order.
@@ -110,7 +112,7 @@ pub fn scan(requests: &[Request], jobs: usize, progress: &Progress) -> Result<Sc
     scan_without(&all, jobs, progress)
 }
 
-/// As [`scan()`], of paths each of which comes with what is left out below it.
+/// As [`scan()`]. Each path comes with what is left out below it.
 ///
 /// # Errors
 /// As [`scan()`].
@@ -194,10 +196,11 @@ fn root<'r>(
         request.path.clone()
     };
     let select = request.select.as_deref().map(|select| (select, path.clone()));
-    let asked = Asked { xattrs: xattr::Reader::new(&request.xattrs), holes: request.holes, without, select };
     let at = Name::whole(&path);
     // If nothing exists there, that is the error.
-    let _ = at.stat().map_err(failed)?;
+    let filesystem = filesystem(&at.stat().map_err(failed)?);
+    let xattrs = xattr::Reader::new(&request.xattrs);
+    let asked = Asked { xattrs, holes: request.holes, without, select, filesystem };
     let mut held = Vec::new();
     let mut entry = Entry::look(at, (0, 0), FileType::Unknown, (hold, &mut held), &asked)?;
     if let What::Directory(listing) = &mut entry.what {
@@ -234,6 +237,13 @@ impl Work<'_> {
         number
     }
 
+    /// The number of the listing of a directory that is not read.
+    fn empty(&self, path: PathBuf) -> u32 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.listings).push((number, Listing { path, shelf: 0, entries: 0..0 }));
+        number
+    }
+
     fn directory<'s>(
         &'s self,
         scope: &rayon::Scope<'s>,
@@ -266,7 +276,11 @@ impl Work<'_> {
             }
             let mut entry = Entry::look(at, (start, length), kind, (&self.hold, held), asked)?;
             if let What::Directory(listing) = &mut entry.what {
-                *listing = self.spawn(scope, at.path.to_owned(), Arc::clone(asked));
+                let path = at.path.to_owned();
+                *listing = match asked.without.other_filesystems && entry.inode.0 != asked.filesystem {
+                    true => self.empty(path),
+                    false => self.spawn(scope, path, Arc::clone(asked)),
+                };
             }
             shelf.entries.push(entry);
         }
@@ -410,6 +424,7 @@ mod tests {
         let without = Exclusions {
             paths: [real.join("a/b"), real.join("g")].into(),
             contents: [real.join("d/e"), real.join("elsewhere")].into(),
+            ..Exclusions::default()
         };
         let names = |without: Exclusions| {
             let request = (Request::new(top.path()), Arc::new(without));

@@ -33,6 +33,21 @@ impl FromStr for Guid {
     }
 }
 
+impl Guid {
+    /// The UUID as the id of something on a disk.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] for the UUID of zeros, which says that there is no id.
+    pub fn id(self) -> crate::error::Result<Uuid> {
+        if self.0.is_nil() {
+            return Err(Error::new(Kind::Manifest, "a UUID of zeros names nothing")
+                .expected("another UUID, or none: the id then derives from the seed")
+                .found(self));
+        }
+        Ok(self.0)
+    }
+}
+
 impl From<Uuid> for Guid {
     fn from(uuid: Uuid) -> Self {
         Self(uuid)
@@ -75,11 +90,12 @@ impl DiskId {
     /// This id, for a disk with the table `scheme`.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] where a disk with this table has another kind of id.
+    /// [`Kind::Manifest`] where a disk with this table has another kind of id, and for a GUID of zeros.
     pub fn of(self, scheme: Scheme) -> crate::error::Result<Self> {
         let expected = match (self, scheme) {
             (Self::Signature(_), Scheme::Gpt) => "a UUID, for a GPT",
             (Self::Guid(_), Scheme::Mbr) => "8 hex digits such as 0x2178694e, for an MBR",
+            (Self::Guid(guid), _) => return Guid(guid).id().map(Self::Guid),
             (id, _) => return Ok(id),
         };
         Err(Error::new(Kind::Manifest, "the disk's id is of the wrong kind").expected(expected))

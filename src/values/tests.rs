@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::disk::Size;
 use crate::filesystem::ext4::{Journal, Reserved, TimePolicy};
-use crate::filesystem::fat::FatType;
+use crate::filesystem::fat::{FatType, Times};
 use crate::table::Scheme;
 use crate::tree::{Account, Hardlinks, Owner};
 use crate::units::{Bytes, GIB, MIB};
@@ -115,6 +115,7 @@ fn metadata() {
 fn words() {
     reads(&[("gpt", Scheme::Gpt), ("mbr", Scheme::Mbr), ("none", Scheme::None)]);
     reads(&[("refuse", TimePolicy::Refuse), ("clamp", TimePolicy::Clamp)]);
+    reads(&[("disk", Times::Disk), ("source", Times::Source)]);
     reads(&[
         ("12", FatBits::Fixed(FatType::Fat12)),
         ("32", FatBits::Fixed(FatType::Fat32)),
@@ -122,6 +123,7 @@ fn words() {
     ]);
     refuses::<Scheme>(&["", "GPT", "dos"]);
     refuses::<FatBits>(&["", "24", "016"]);
+    refuses::<Times>(&["", "host", "Source"]);
 }
 
 #[test]

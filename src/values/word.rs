@@ -8,7 +8,7 @@ use crate::container::qcow2::Compat;
 use crate::container::vmdk::Adapter;
 use crate::container::{Compression, Format, Subformat};
 use crate::filesystem::ext4::TimePolicy;
-use crate::filesystem::fat::FatType;
+use crate::filesystem::fat::{FatType, Times};
 use crate::package::Package;
 use crate::table::Scheme;
 use crate::verity::Algorithm;
@@ -63,6 +63,13 @@ words!(TimePolicy, "times that do not fit are", "refuse" => Refuse, "clamp" => C
 value!(TimePolicy, text, "TimePolicy", "\"refuse\" or \"clamp\"", {
     "description": "What becomes of times that do not fit: an error (`refuse`), or the nearest that does (`clamp`).",
     "enum": ["refuse", "clamp"]
+});
+
+words!(Times, "times of files are those of", "disk" => Disk, "source" => Source);
+
+value!(Times, text, "FatTimes", "\"disk\" or \"source\"", {
+    "description": "Whose times files and directories have: that of the `disk`, or those of the `source`.",
+    "enum": ["disk", "source"]
 });
 
 words!(Scheme, "a partition table is", "gpt" => Gpt, "mbr" => Mbr, "none" => None);

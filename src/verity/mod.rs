@@ -39,7 +39,7 @@ pub struct Hashes {
 ///
 /// # Errors
 /// [`Kind::Manifest`] for options that do not fit the format; [`Kind::Capacity`] for data that is not a whole number of
-/// blocks, of which the kernel would not verify the last one, and for no data.
+/// blocks, since the kernel would not verify the last block, and for no data.
 pub fn size(options: &Options, data: Bytes) -> Result<Bytes> {
     let levels = Packing::new(options).levels(blocks(options, data)?);
     length(levels, options.hash_block_size)

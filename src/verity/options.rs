@@ -99,7 +99,7 @@ impl BlockSize {
     /// A block of `size`.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for what is no power of two from 512 bytes to 64 KiB.
+    /// [`Kind::Manifest`] for a number that is not a power of two from 512 bytes to 64 KiB.
     pub fn new(size: Bytes) -> Result<Self> {
         let fits = |bytes: &u32| bytes.is_power_of_two() && (512..=65_536).contains(bytes);
         u32::try_from(size.get()).ok().filter(fits).map(Self).ok_or_else(|| {

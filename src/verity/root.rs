@@ -1,4 +1,4 @@
-//! The root hash: what all of a verified partition hangs from, and what is told of it.
+//! The root hash, which decides every byte of a verified partition, and the texts that have it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use crate::text;
 /// The longest hash, in bytes: SHA-512.
 const LONGEST: usize = 64;
 
-/// The root hash of a tree: whoever trusts it can trust every block of the data. `Display` and `FromStr` are lower-case
+/// The root hash of a tree. If it can be trusted, so can every block of the data. `Display` and `FromStr` are lower-case
 /// hexadecimal digits, as `roothash=` and `usrhash=` take them.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RootHash(Vec<u8>);
@@ -21,7 +21,7 @@ impl RootHash {
     /// A root hash of these bytes.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for fewer than 16 bytes, of which no GUID could be made, and for more than 64.
+    /// [`Kind::Manifest`] for fewer than 16 bytes, which are too few for a GUID, and for more than 64.
     pub fn new(bytes: Vec<u8>) -> Result<Self> {
         if (16..=LONGEST).contains(&bytes.len()) {
             return Ok(Self(bytes));

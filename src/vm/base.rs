@@ -1,4 +1,4 @@
-//! The digest of what a state lies upon.
+//! The digest of what a state lies on.
 
 use sha2::{Digest, Sha256};
 

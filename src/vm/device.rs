@@ -137,7 +137,7 @@ impl Pairs {
     }
 }
 
-/// A value from JSON, where the text begins like it, or else from its keys and values, of which `known` lists the keys.
+/// A value from JSON, where the text begins like it, or else from its keys and values. `known` lists the keys.
 fn parsed<T: for<'de> Deserialize<'de>>(
     text: &str,
     known: &str,

@@ -47,7 +47,7 @@ impl Environment {
         Ok(self.text(name)?.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect())
     }
 
-    /// The folder for work that the caller gives: TMPDIR, where USE_TMPDIR says so too.
+    /// The folder for work that the caller gives: TMPDIR, where USE_TMPDIR is set too.
     pub(super) fn work(&self) -> Option<PathBuf> {
         self.get("USE_TMPDIR").and(self.get("TMPDIR")).map(PathBuf::from)
     }
@@ -174,8 +174,8 @@ impl Words {
     }
 }
 
-/// Splits the arguments that a description gives for QEMU as a shell would: at blanks, with quotes, backslashes and variables,
-/// of which `work` is TMPDIR. A variable that is not set is empty.
+/// Splits the arguments that a description gives for QEMU as a shell would: at blanks, with quotes, backslashes and
+/// variables. `work` is TMPDIR. A variable that is not set is empty.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a quote without its end, and for a command in place of a variable.

@@ -101,7 +101,7 @@ pub struct Machine {
         arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
     )]
     pub root_disk: Option<bool>,
-    /// File that keeps what is written to the root disk, in place of a state that is named by what it lies upon;
+    /// File that keeps what is written to the root disk, in place of a state that is named by what it lies on;
     /// NIX_DISK_IMAGE takes precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
@@ -135,7 +135,7 @@ pub struct Machine {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub efi_firmware: Option<String>,
-    /// Variables of the EFI firmware, of which the machine gets a copy.
+    /// Variables of the EFI firmware. The machine gets a copy of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub efi_variables: Option<String>,

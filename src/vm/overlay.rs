@@ -37,17 +37,17 @@ pub(super) enum What {
     Folder,
 }
 
-/// The name by which an overlay records what it lies upon. No file has it, so nothing opens the overlay that was not told what
+/// The name by which an overlay records what it lies on. No file has it, so nothing opens the overlay that was not told what
 /// is below.
 pub(super) fn name(record: &Record) -> String {
     format!("unwritten-sha256-{}", record.digest)
 }
 
-/// Checks a disk that is there already: its size, and that it lies upon `base`. Returns its format, `None` where there is no
+/// Checks a disk that is there already: its size, and that it lies on `base`. Returns its format, `None` where there is no
 /// such file.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a disk of another size, or one that lies upon something else.
+/// [`Kind::Usage`] for a disk of another size, or one that lies on something else.
 pub(super) fn check(path: &Path, size: Bytes, base: Option<&str>) -> Result<Option<&'static str>> {
     if !path.exists() {
         return Ok(None);
@@ -60,7 +60,7 @@ pub(super) fn check(path: &Path, size: Bytes, base: Option<&str>) -> Result<Opti
             |base: Option<&str>| base.map_or_else(|| "no other disk".to_owned(), |base| format!("`{base}`"));
         return Err(Error::new(
             Kind::Usage,
-            "the disk image belongs to another machine: it lies upon another disk",
+            "the disk image belongs to another machine: it lies on another disk",
         )
         .at(path)
         .expected(shown(base))
@@ -70,7 +70,7 @@ pub(super) fn check(path: &Path, size: Bytes, base: Option<&str>) -> Result<Opti
     let own = opened.image.length();
     if own != size {
         let what = if base.is_some() && own < size {
-            "the disk image is smaller than the disk that it lies upon"
+            "the disk image is smaller than the disk that it lies on"
         } else {
             "the disk image has another size than the machine's disk"
         };
@@ -169,11 +169,11 @@ mod tests {
         assert_eq!(check(&plain, size, None).unwrap(), Some("qcow2"));
         assert_eq!(check(&over, size, Some("unwritten-1")).unwrap(), Some("qcow2"));
         for (path, size, base, words) in [
-            (&plain, size, Some("unwritten-1"), "lies upon another disk"),
+            (&plain, size, Some("unwritten-1"), "lies on another disk"),
             (&over, size, Some("unwritten-2"), "found: `unwritten-1`"),
             (&over, size, None, "expected: no other disk"),
             (&plain, size + size, None, "has another size"),
-            (&over, size + size, Some("unwritten-1"), "smaller than the disk that it lies upon"),
+            (&over, size + size, Some("unwritten-1"), "smaller than the disk that it lies on"),
         ] {
             let error = check(path, size, base).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

@@ -145,7 +145,7 @@ fn processor(disks: &Disks) -> Result<Option<crate::table::Architecture>> {
     }
 }
 
-/// What a state lies upon.
+/// What a state lies on.
 fn record(machine: &Machine, disks: &Disks, around: &Around<'_>) -> Result<Record> {
     let root = match &disks.root {
         Root::Empty(built) => Some(&built.image),

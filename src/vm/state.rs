@@ -1,4 +1,4 @@
-//! What a machine keeps from one start to the next, in a folder that is named by the digest of what it lies upon.
+//! What a machine keeps from one start to the next, in a folder that is named by the digest of what it lies on.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The largest record that is read.
 const LARGEST: u64 = 1 << 20;
 
-/// What a state lies upon.
+/// What a state lies on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The version of this record: 1.
@@ -52,7 +52,7 @@ pub(super) struct State {
 pub struct Listed {
     /// The folder.
     pub folder: PathBuf,
-    /// What it lies upon.
+    /// What it lies on.
     #[serde(flatten)]
     pub record: Record,
     /// Bytes that it takes on this host.
@@ -69,7 +69,7 @@ pub struct Listed {
 /// The folder of a state: `states` itself, where that is one, or else the folder in it that is named by the digest.
 ///
 /// # Errors
-/// [`Kind::Usage`] where the folder lies upon something else.
+/// [`Kind::Usage`] where the folder lies on something else.
 pub(super) fn folder(states: &Path, record: &Record) -> Result<PathBuf> {
     let own = states.join(RECORD).exists();
     let folder = if own {
@@ -99,7 +99,7 @@ fn in_use(folder: &Path) -> Error {
         .hint("end it, or name another folder of states")
 }
 
-/// Locks a record. Whoever lists states has it for a moment.
+/// Locks a record. A process that lists states has the lock for a moment.
 fn lock(file: &File, folder: &Path) -> Result<()> {
     for _ in 0..ATTEMPTS {
         match file.try_lock() {
@@ -117,7 +117,7 @@ fn check(folder: &Path, found: &Record, wanted: &Record) -> Result<()> {
     if found.digest == wanted.digest {
         return Ok(());
     }
-    Err(Error::new(Kind::Usage, "the state lies upon other disks than those of this machine")
+    Err(Error::new(Kind::Usage, "the state lies on other disks than those of this machine")
         .at(folder)
         .about("state")
         .expected(format!("the digest {}", wanted.digest))
@@ -135,7 +135,7 @@ fn read(folder: &Path) -> Result<Option<Record>> {
         {
             return Ok(None);
         }
-        Err(error) => return Err(Error::io(Kind::Source, "cannot read what a state lies upon", path, error)),
+        Err(error) => return Err(Error::io(Kind::Source, "cannot read what a state lies on", path, error)),
     };
     parse(&file, &path)
 }
@@ -145,7 +145,7 @@ fn parse(file: &File, path: &Path) -> Result<Option<Record>> {
     let mut text = String::new();
     file.take(LARGEST)
         .read_to_string(&mut text)
-        .map_err(|error| Error::io(Kind::Source, "cannot read what a state lies upon", path, error))?;
+        .map_err(|error| Error::io(Kind::Source, "cannot read what a state lies on", path, error))?;
     if text.is_empty() {
         return Ok(None);
     }
@@ -163,7 +163,7 @@ impl State {
     /// Makes the folder, unless it is there, and locks it. `fresh` removes what it holds before.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where another machine runs with it, or it lies upon something else.
+    /// [`Kind::Usage`] where another machine runs with it, or it lies on something else.
     pub(super) fn open(folder: &Path, record: &Record, fresh: bool) -> Result<Self> {
         let failed = |error| Error::io(Kind::Output, "cannot make the state of the machine", folder, error);
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -286,7 +286,7 @@ mod tests {
         assert_ne!(folder(&states, &other).unwrap(), place);
         // The folder of the state itself, named by hand.
         let error = folder(&place, &other).unwrap_err().to_string();
-        assert!(error.contains("lies upon other disks"), "{error}");
+        assert!(error.contains("lies on other disks"), "{error}");
         assert!(folder(&place, &one).unwrap_err().to_string().contains("runs with this state already"));
         let listed = list(&states).unwrap();
         assert_eq!((listed.len(), listed[0].in_use, listed[0].orphaned), (1, true, true));

@@ -10,6 +10,7 @@ use super::plan::Around;
 use super::share::{Helper, Prepare, socket};
 use crate::error::{Error, Kind, Result};
 use crate::helper::program::{self, Processor};
+use crate::option::option;
 
 /// What a TPM needs.
 #[derive(Debug)]
@@ -33,8 +34,8 @@ pub(super) fn plan(
     state: &Path,
 ) -> Result<Option<Tpm>> {
     if machine.tpm != Some(true) {
-        let without =
-            |key| Error::new(Kind::Usage, "the machine has no TPM").about(key).hint("set `tpm` too");
+        let hint = || format!("set {} too", option("tpm"));
+        let without = |key| Error::new(Kind::Usage, "the machine has no TPM").about(key).hint(hint());
         return match (&machine.tpm_device, &machine.tpm_provisioning) {
             (Some(_), _) => Err(without("tpm_device")),
             (None, Some(_)) => Err(without("tpm_provisioning")),

@@ -183,6 +183,10 @@ fn what_does_not_fit_together_is_refused() {
         (r#"{ oci = "base.tar", target = "/t" }"#, &["the source is not an image of a container"]),
         (r#"{ tar = "base.tar", target = "/t", mode = "0755" }"#, &["`mode` means nothing for a tar"]),
         (r#"{ text = "", target = "/x", exclude = ["a"] }"#, &["`exclude` means nothing for a text"]),
+        (
+            r#"{ tar = "x.tar", target = "/x", one_file_system = true }"#,
+            &["`one_file_system` means nothing for a tar"],
+        ),
     ] {
         refused(folder.path(), &format!("{base}\n  {entry},"), words);
     }

@@ -13,6 +13,7 @@ mod device;
 mod genimage;
 mod hostile;
 mod laid;
+mod mounts;
 mod oci;
 mod outputs;
 mod packages;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::program::{diskwright, project};
+use crate::support::reads;
 use crate::support::tools::{Said, command, digest, must, names_in, run, scratch};
 use crate::support::tree::{Maker, noise};
 
@@ -74,36 +75,12 @@ fn each_of_several_outputs_is_what_it_is_alone() {
     }
 }
 
-/// How many bytes a scan asks for when it looks whether a file is small enough to be held: one more than the longest.
-const LOOK: u64 = 4097;
-
-/// The bytes that are read from files below the sources of the manifest, without those that a scan looks at in vain: it
-/// stops looking where most files are longer, and which of its threads sees that first differs from run to run.
+/// The bytes that are read from files below the sources of the manifest.
 fn read_bytes(folder: &Path, manifest: &Path, arguments: &[&str]) -> u64 {
-    let log = folder.join("log");
     let out = folder.join("out");
     std::fs::create_dir_all(&out).unwrap();
-    let build = diskwright();
-    let mut strace = command("strace");
-    strace.args(["-f", "-y", "-e", "trace=read,pread64,copy_file_range", "-o"]).arg(&log).current_dir(&out);
-    strace.arg(build.get_program()).args(build.get_args());
-    // A call that another one interrupts has its file in one line and its result in another.
-    must(strace.arg("build").arg(manifest).args(arguments));
-    let source = format!("{}/tree/", folder.display());
-    let log = std::fs::read_to_string(&log).unwrap();
-    let mut interrupted = std::collections::BTreeSet::new();
-    let mut sum = 0;
-    for line in log.lines() {
-        let thread = line.split_whitespace().next().unwrap_or_default();
-        if line.contains(&source) && line.ends_with("<unfinished ...>") {
-            interrupted.insert(thread);
-        } else if line.contains(&source) || (line.contains(" resumed>") && interrupted.remove(thread)) {
-            let (call, read) = line.rsplit_once("= ").unwrap_or_default();
-            let in_vain = call.trim_end().ends_with(&format!(", {LOOK}, 0)"));
-            sum += read.trim().parse().ok().filter(|read| !(in_vain && *read == LOOK)).unwrap_or(0);
-        }
-    }
-    sum
+    let mut build = diskwright();
+    reads::below(&folder.join("tree"), build.arg("build").arg(manifest).args(arguments).current_dir(&out))
 }
 
 #[test]

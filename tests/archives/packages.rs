@@ -231,7 +231,7 @@ fn a_disk_for_azure_is_a_fixed_vhd_of_whole_mib() {
     assert_eq!(std::fs::metadata(folder.path().join("small.vhd")).unwrap().len(), 20 * 1_048_576 + 512);
     let said = build(&small, &folder.path().join("small.vhdx"), &["--package", "azure"]);
     assert!(said.code == 2 && said.error().contains("azure is not for"), "{}", said.error());
-    std::fs::write(&small, "version = 1\n[disk]\nsize = \"3000GiB\"\n[[partition]]\nsize = \"1MiB\"\n")
+    std::fs::write(&small, "version = 1\n[disk]\nsize = \"2041GiB\"\n[[partition]]\nsize = \"1MiB\"\n")
         .unwrap();
     let said = build(&small, &folder.path().join("small.vhd"), &["--package", "azure"]);
     assert!(said.code != 0 && said.error().contains("at most"), "{}", said.error());
@@ -243,9 +243,66 @@ fn a_disk_for_hyper_v_is_a_vhdx_of_whole_mib() {
     let small = folder.path().join("small.toml");
     std::fs::write(&small, "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nsize = \"1025KiB\"\n")
         .unwrap();
-    made(&small, &folder.path().join("small.vhdx"), &["--package", "hyper-v"]);
+    let said = build(&small, &folder.path().join("small.vhdx"), &["--package", "hyper-v"]);
+    assert_eq!(said.code, 0, "{}", said.error());
+    assert!(said.error().contains("1049600 bytes, and 2097152 in hyper-v"), "{}", said.error());
     assert_eq!(seen_size("vhdx", &folder.path().join("small.vhdx")), 2 << 20);
     shell("qemu-img check -q -f vhdx small.vhdx", folder.path());
+}
+
+/// Generation 2 has UEFI alone, so a disk for it has a GPT with an EFI system partition.
+#[test]
+fn a_disk_that_generation_2_of_hyper_v_does_not_start_is_told() {
+    let folder = scratch();
+    let path = folder.path().join("disk.toml");
+    let out = folder.path().join("disk.vhdx");
+    for (table, kind, package, told) in [
+        ("gpt", "linux", "hyper-v", true),
+        ("mbr", "0xef", "hyper-v", true),
+        ("gpt", "esp", "hyper-v", false),
+        ("gpt", "linux", "azure", false),
+    ] {
+        let partition = format!("[[partition]]\ntype = \"{kind}\"\nsize = \"1MiB\"\n");
+        std::fs::write(&path, format!("version = 1\n[disk]\ntable = \"{table}\"\n{partition}")).unwrap();
+        let out = if package == "azure" { folder.path().join("disk.vhd") } else { out.clone() };
+        let said = build(&path, &out, &["--package", package]);
+        assert_eq!(said.code, 0, "{}", said.error());
+        assert_eq!(said.error().contains("generation 2 does not start"), told, "{}", said.error());
+    }
+}
+
+/// A size that is given is the length of the disk in every file, or an error that names the nearest.
+#[test]
+fn a_size_that_a_package_cannot_have_is_refused_with_the_nearest() {
+    let folder = scratch();
+    let path = folder.path().join("disk.toml");
+    for (size, name, package, nearest) in [
+        ("1537MiB", "a.tar.gz", "gce", Some("1GiB or 2GiB")),
+        ("512MiB", "a.tar.gz", "gce", Some("1GiB")),
+        ("2GiB", "a.tar.gz", "gce", None),
+        ("31457792", "a.vhd", "azure", Some("30MiB or 31MiB")),
+        ("4MiB", "a.vhd", "azure", Some("20MiB")),
+        ("20MiB", "a.vhd", "azure", None),
+        ("10486272", "a.vhdx", "hyper-v", Some("10MiB or 11MiB")),
+        ("10486272", "a.simg", "android-sparse", Some("10244KiB")),
+        ("10486272", "a.raw.zst", "zstd", None),
+    ] {
+        std::fs::write(
+            &path,
+            format!("version = 1\n[disk]\nsize = \"{size}\"\n[[partition]]\nsize = \"1MiB\"\n"),
+        )
+        .unwrap();
+        let said = build(&path, &folder.path().join(name), &["--package", package, "--dry-run"]);
+        match nearest {
+            None => assert_eq!(said.code, 0, "{size} {package}: {}", said.error()),
+            Some(nearest) => {
+                assert_eq!(said.code, 2, "{size} {package}: {}", said.error());
+                for words in ["disk of exactly this length", nearest, "disk.toml:3"] {
+                    assert!(said.error().contains(words), "no `{words}` in {}", said.error());
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn an_image_of_a_tar_of_bsdtar_is_what_bsdtar_unpacks() {
     judge(&image, &expected);
 }
 
-/// The same bytes, however the archive is compressed and comes in, and whoever makes the image.
+/// The same bytes, however the archive is compressed and comes in, and for any user who makes the image.
 #[test]
 fn compression_pipes_and_users_change_nothing() {
     let folder = quick_scratch();

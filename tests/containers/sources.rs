@@ -143,24 +143,40 @@ fn pipes_by_the_names_of_devices_are_refused_with_their_own_name() {
         (
             ["convert", file, "/dev/stdout", "--format", "raw"],
             "a pipe",
-            "write `-` in its place: the raw image then goes",
+            "write `-` in its place: the image then goes",
         ),
         (
             ["convert", file, "/dev/fd/1", "--format", "raw"],
             "a pipe",
-            "write `-` in its place: the raw image then goes",
+            "write `-` in its place: the image then goes",
         ),
         (
             ["convert", file, "/dev/stdout", "--jobs", "1"],
             "a pipe",
-            "write `-` in its place: the raw image then goes",
+            "write `-` in its place: the image then goes",
         ),
         (
             ["convert", file, "/dev/null", "--format", "raw"],
             "a character device",
             "which `> /dev/null` sends there",
         ),
-        (["create", "/dev/null", "--size", "1MiB", "--format=raw"], "a character device", "write `-`"),
+        // An image that is not written from its first byte to its last goes to no stream, and neither does an empty one.
+        (
+            ["create", "/dev/null", "--size", "1MiB", "--format=raw"],
+            "a character device",
+            "expected: the name of a file\n",
+        ),
+        (["convert", file, "/dev/stdout", "--format", "qcow2"], "a pipe", "expected: the name of a file\n"),
+        (
+            ["convert", file, "/dev/fd", "--format", "raw"],
+            "a folder",
+            "hint: add the name that the file shall have in it",
+        ),
+        (
+            ["create", "/dev/fd", "--size", "1MiB", "--format=raw"],
+            "a folder",
+            "add the name that the file shall have in it",
+        ),
     ] {
         let mut program = diskwright();
         program.args(arguments).current_dir(folder.path());
@@ -169,6 +185,11 @@ fn pipes_by_the_names_of_devices_are_refused_with_their_own_name() {
         for word in [format!("  at {place}\n"), format!("  found: {found}\n"), hint.to_owned()] {
             assert!(message.contains(&word), "{arguments:?}: no `{word}` in\n{message}");
         }
+        assert_eq!(
+            message.contains("`-`"),
+            hint.contains("`-`") || hint.contains("sends there"),
+            "{message}"
+        );
     }
     assert_eq!(names_in(folder.path()), ["disk.raw"]);
 }

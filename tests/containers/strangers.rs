@@ -51,7 +51,7 @@ fn named(folder: &Path, name: &str, what: &str, remedy: &str) {
         assert!(message.contains(flag), "{message}");
     }
     // From standard input too, which has no name that would tell.
-    if !name.ends_with("VMDK") {
+    if !name.ends_with("VMDK") && !what.starts_with("called a ") {
         let mut program = diskwright();
         program.args(["convert", "-"]).arg(&out).stdin(std::fs::File::open(&path).unwrap());
         let message = complaint(&run(&mut program), 1);
@@ -186,6 +186,22 @@ fn marks_of_programs_that_are_not_here() {
         ("a.img", b"shdw\0\0\0\x01".to_vec(), &[], "an Apple sparse image (ASIF)", "diskutil image"),
         ("a.img", b"\x7fELF\x02\x01\x01".to_vec(), &[], "a program", "another file"),
         ("a.img", b"%PDF-1.7\n".to_vec(), &[], "a PDF", "another file"),
+        ("a.img", b"\x1f\x9d\x90\x1e".to_vec(), &[], "a file packed by compress (.Z)", "uncompress"),
+        ("a.img", b"\x1f\xa0\0\0".to_vec(), &[], "a file packed by compress -H", "gzip -d"),
+        ("a.img", b"\x1f\x1e\0\0".to_vec(), &[], "a file packed by pack", "gzip -d"),
+        ("a.img", b"PK\x05\x06\0\0".to_vec(), &[], "an empty zip archive", "another file"),
+        ("a.img", b"PK\x07\x08PK\x03\x04".to_vec(), &[], "a part of a zip archive", "unzip"),
+        ("a.img", b"MSCF\0\0\0\0".to_vec(), &[], "a CAB archive", "cabextract"),
+        ("a.img", b"xar!\0\x1c".to_vec(), &[], "a xar archive", "bsdtar"),
+        ("a.img", b"#!/usr/bin/env python3\n".to_vec(), &[], "a script", "another file"),
+        ("a.img", b"\x89PNG\x0d\x0a\x1a\x0a\0\0\0\x0dIHDR".to_vec(), &[], "a PNG picture", "another file"),
+        ("a.img", b"\xff\xd8\xff\xe0\0\x10JFIF".to_vec(), &[], "a JPEG picture", "another file"),
+        ("a.img", b"GIF89a".to_vec(), &[], "a GIF picture", "another file"),
+        ("a.img", b"SQLite format 3\0".to_vec(), &[], "a database of SQLite", "another file"),
+        ("a.img", "\u{feff}<?xml version=\"1.0\"?>\n".into(), &[], "an XML text", "the .vmdk that it names"),
+        ("a.img", "\u{feff}<!doctype html>".into(), &[], "an HTML page", "a download may have failed"),
+        ("a.img", wide(u16::to_le_bytes, "<?xml version"), &[], "an XML text", "the .vmdk that it names"),
+        ("a.img", wide(u16::to_be_bytes, "<?xml version"), &[], "an XML text", "the .vmdk that it names"),
         (
             "a.img",
             b"<?xml version=\"1.0\"?>\n<Envelope".to_vec(),
@@ -225,11 +241,39 @@ fn marks_of_programs_that_are_not_here() {
     must(diskwright().arg("inspect").arg(folder.path().join("a.img")));
 }
 
+/// A file that is named after a container and is none is damaged, cut, or another file: no disk of its bytes is made unless
+/// they are meant.
+#[test]
+fn a_container_without_its_mark_is_no_raw_disk() {
+    let folder = scratch();
+    for (name, what) in [
+        ("a.qcow2", "called a qcow2"),
+        ("a.vhdx", "called a VHDX"),
+        ("a.VHD", "called a VHD"),
+        ("a.vdi", "called a VDI"),
+        ("a.vmdk", "called a VMDK"),
+        ("a-b.vmdk", "called a VMDK"),
+        ("a-f.vmdk", "called a VMDK"),
+    ] {
+        std::fs::write(folder.path().join(name), noise(3, 4096)).unwrap();
+        named(folder.path(), name, what, "damaged or cut short");
+        std::fs::write(folder.path().join(name), "").unwrap();
+        named(folder.path(), name, what, "damaged or cut short");
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    // The files with the data of a flat VMDK have names of their own.
+    for name in ["a-flat.vmdk", "a-f001.vmdk", "a.raw", "a"] {
+        std::fs::write(folder.path().join(name), noise(3, 4096)).unwrap();
+        let text = must(diskwright().arg("inspect").arg(folder.path().join(name))).text();
+        assert!(text.starts_with("format         raw\n"), "{name}: {text}");
+    }
+}
+
 /// Files that only begin like a mark, and disks with a bare filesystem, are raw.
 #[test]
 fn disks_stay_disks() {
     let folder = scratch();
-    let path = folder.path().join("a.vmdk");
+    let path = folder.path().join("a-flat.vmdk");
     let mut tar = vec![0; 1024];
     tar[..8].copy_from_slice(b"disk.raw");
     tar[148..156].copy_from_slice(b"000001\0 ");

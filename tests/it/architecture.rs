@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of a disk's description, of front ends and of the command line.
-const LOWER: [&str; 23] = [
+const LOWER: [&str; 24] = [
     "archive",
     "calendar",
     "container",
@@ -16,6 +16,7 @@ const LOWER: [&str; 23] = [
     "image",
     "key",
     "numbers",
+    "option",
     "package",
     "pour",
     "progress",

@@ -277,7 +277,7 @@ fn texts_and_guids_follow_from_a_digest_in_any_order_of_the_partitions() {
         let report = &built.report.partitions;
         assert_eq!(report[at(1)].guid.as_ref(), Some(&values["guid"]));
         assert_eq!(report[at(2)].values, values);
-        assert!(built.report.json(&[]).contains(&format!("\"sum\": \"{}\"", values["sum"])));
+        assert!(built.report.json(&[]).unwrap().contains(&format!("\"sum\": \"{}\"", values["sum"])));
         assert!(built.report.text().contains(&format!("sum {}\n", values["sum"])));
         assert!(report[at(1)].values.is_empty());
         // The entry of the table, as the firmware sees it (UEFI 2.10, 5.3.3): from LBA 2, 128 bytes each, GUID at 16.
@@ -461,7 +461,7 @@ fn several_outputs_appear_all_or_none() {
     let error = write(&together(&out, &disks, &work), &work).unwrap_err();
     assert_eq!((error.kind(), error.path()), (Kind::Source, Some(other.join("file").as_path())), "{error}");
     untouched();
-    // Two of one name, and a folder in the place of one, are told before any is written.
+    // Two of one name, and a folder in place of one, are told before any is written.
     let disks = build();
     let mut twice = together(&out, &disks, &work);
     twice.push(OutputFile::raw(out.join("./boot.img"), disks[0].partition(0, &work).unwrap()));

@@ -1,4 +1,4 @@
-//! `copy`: what was copied is what the kernel's mount shows, whoever copies; and nothing is written elsewhere.
+//! `copy`: what was copied is what the kernel's mount shows, for any user who copies; and nothing is written elsewhere.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};

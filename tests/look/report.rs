@@ -313,7 +313,7 @@ fn the_page_works_in_a_browser() {
     browser.value("history.back()");
     browser.until("location.hash", "#0.0");
     browser.until(depth, "2");
-    // Whoever opens that address is there at once.
+    // A user who opens that address is there at once.
     browser.reload();
     browser.until(depth, "2");
     // On a phone nothing is wider than the screen, and the colours follow the system.

@@ -346,7 +346,7 @@ fn what_no_loader_finds_is_said() {
     let marked = |number: u32| {
         format!(
             "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \
-             {number}: with `compat = false` it is marked"
+             {number}: with --compat false it is marked"
         )
     };
     for (layout, compat) in [
@@ -425,7 +425,7 @@ fn without_a_loader_there_is_none() {
         "3",
     ]));
     assert!(
-        said.code == 2 && said.error().contains("`timeout` means nothing with no boot loader"),
+        said.code == 2 && said.error().contains("--timeout means nothing with no boot loader"),
         "{}",
         said.error()
     );
@@ -481,7 +481,7 @@ fn a_unified_kernel_image_lies_where_loaders_look_for_it() {
         let said = run(build.args(["--boot-loader", "none", "--uki"]).arg(uki));
         assert!(said.code == code && said.error().contains(words), "{layout}: {}", said.error());
     };
-    refused("legacy", &image, 2, "`uki` means nothing with a layout without EFI system partition");
+    refused("legacy", &image, 2, "--uki means nothing with a layout without EFI system partition");
     refused("efi", Path::new(loader[1]), 1, "no unified kernel image");
     refused("efi", &kernel, 1, "no EFI program");
     refused("efi", Path::new("/nonexistent.efi"), 1, "cannot read the EFI program");

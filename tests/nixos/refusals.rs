@@ -40,10 +40,15 @@ fn what_does_not_go_together_is_refused() {
         "legacy",
         &["--boot-size", "64MiB"],
         2,
-        &["`boot_size` means nothing with a layout without boot partition"],
+        &["--boot-size means nothing with a layout without boot partition"],
     );
-    refused("none", &["--disk-size", "1GiB", "--additional-space", "1MiB"], 2, &["additional_space"]);
-    refused("efi", &["--boot-size", "4MiB"], 2, &["boot_size leaves no space"]);
+    refused(
+        "none",
+        &["--disk-size", "1GiB", "--additional-space", "1MiB"],
+        2,
+        &["--additional-space means nothing"],
+    );
+    refused("efi", &["--boot-size", "4MiB"], 2, &["there is no space for the boot partition"]);
     refused("none", &["--channel", &systems.channel], 2, &["is not in the closure", &systems.channel]);
     refused("none", &["--only-nix-store"], 2, &["generations"]);
     // The kernel and the initrd are some 20 MiB.
@@ -202,9 +207,9 @@ fn grub_that_is_not_there_or_too_large_is_named() {
         }
         assert!(!out.exists());
     };
-    refused("legacy", &[], 1, &["i386-pc", "grub-pc-bin", "nixpkgs' grub2", "`grub`"]);
+    refused("legacy", &[], 1, &["i386-pc", "grub-pc-bin", "nixpkgs' grub2", "by --grub:"]);
     refused("efi", &["--boot-loader", "grub"], 1, &["x86_64-efi", "grub-efi-amd64-bin", "grub2_efi"]);
-    refused("efi", &[], 1, &["the system has no systemd-boot", "`systemd_boot`"]);
+    refused("efi", &[], 1, &["the system has no systemd-boot", "give the file by --systemd-boot;"]);
     let empty = tiny.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let empty = empty.to_str().unwrap();

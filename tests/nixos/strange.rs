@@ -173,6 +173,30 @@ fn two_hundred_generations_with_two_kernels_of_one_name_share_what_they_can() {
     assert_eq!(conf.matches("\nLABEL ").count(), 21);
 }
 
+/// It is refused with any loader, and without one.
+#[test]
+fn a_system_of_another_kernel_is_refused() {
+    let mut tiny = Tiny::new();
+    let out = tiny.path().join("out.img");
+    for kernel in ["x86_64-darwin", "aarch64-freebsd"] {
+        let system = tiny.system_with(&format!("26.05-{kernel}"), |place| {
+            std::fs::write(place.join("system"), kernel).unwrap();
+        });
+        for layout in ["none", "efi"] {
+            let mut build = tiny.nixos(&system, layout, &out);
+            let words = ["the system is not for Linux", "boots a Linux kernel", &format!("found: {kernel}")];
+            refused(build.args(["--boot-loader", "none"]), 1, &words);
+        }
+    }
+    let system = tiny.system("26.05");
+    let zeros = "00000000-0000-0000-0000-000000000000";
+    for flag in ["--root-uuid", "--gpt-uuid", "--guid"] {
+        let mut build = tiny.nixos(&system, "efi", &out);
+        let words = ["a UUID of zeros names nothing", &format!("at {flag}")];
+        refused(build.args(["--boot-loader", "none", flag, zeros]), 2, &words);
+    }
+}
+
 #[test]
 fn processors_and_firmware_have_to_go_together() {
     let mut tiny = Tiny::new();
@@ -254,7 +278,11 @@ fn sizes_at_their_edges_fit_or_say_why_not() {
     must(tiny.nixos(&system, "efi", &out).args(systemd_boot()).args(["--boot-size", "8MiB"]));
     table::assert_clean(&out);
     for (more, code, words) in [
-        (["--boot-size", "7MiB"].as_slice(), 2, ["boot_size leaves no space", "at --boot-size"]),
+        (
+            ["--boot-size", "7MiB"].as_slice(),
+            2,
+            ["there is no space for the boot partition", "at --boot-size"],
+        ),
         (&["--boot-size", "1TiB", "--disk-size", "4GiB"], 2, ["lies outside", "at --boot-size"]),
         (&["--boot-size", "3TiB", "--compat", "false"], 2, ["too large", "at the partition ESP"]),
         (&["--disk-size", "100MiB"], 2, ["lies outside", "a disk larger than 258MiB would hold it"]),
@@ -394,7 +422,11 @@ fn ids_and_errors_belong_to_their_keys() {
     for (layout, more, words) in [
         ("efi", ["--guid", "deadbeef"], ["of the wrong kind", "a UUID, for a GPT", "at --guid"]),
         ("legacy", ["--guid", uuid], ["of the wrong kind", "8 hex digits", "at --guid"]),
-        ("none", ["--guid", uuid], ["means nothing with the layout none", "leave it out", "at --guid"]),
+        (
+            "none",
+            ["--guid", uuid],
+            ["--guid means nothing with the layout none", "leave it out", "at --guid"],
+        ),
         (
             "none",
             ["--label", "aaaaaaaaaaaaaaaaa"],
@@ -417,7 +449,7 @@ fn ids_and_errors_belong_to_their_keys() {
         symlink(&large, place.join("initrd")).unwrap();
     });
     let said = run(tiny.nixos(&heavy, "efi", &out).args(systemd_boot()).args(["--boot-size", "9MiB"]));
-    let size = said.error().split("a boot_size of ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let size = said.error().split("hint: --boot-size ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     must(tiny.nixos(&heavy, "efi", &out).args(systemd_boot()).args(["--boot-size", &size]));
     let small = ["--boot-size", "20MiB", "--disk-size"];
     let said = run(tiny.bare(&heavy, "efi", &out).args(systemd_boot()).args(small).arg("23MiB"));

@@ -1,7 +1,9 @@
 //! What partitions hold: copied files, what is left out of them, directories, links, attributes, least sizes.
 
-use crate::run::{Folder, rows};
+use crate::run::{Folder, SEED, rows};
+use crate::support::program::diskwright;
 use crate::support::tools::{command, run};
+use crate::support::{reads, tree};
 
 /// What debugfs says of a path in the split file of a partition.
 fn stat(folder: &Folder, part: &str, path: &str) -> String {
@@ -256,5 +258,54 @@ fn extended_attributes_are_kept_by_patterns() {
         let text = said.text();
         let names: Vec<&str> = text.split_whitespace().filter(|word| word.starts_with("user.")).collect();
         assert_eq!(names.join(" "), kept, "{text}");
+    }
+}
+
+/// The whole disk and its parts come from one read.
+#[test]
+fn sources_are_read_once_for_the_disk_and_its_parts() {
+    let folder = Folder::new(&[
+        (
+            "repart.d/1.conf",
+            "[Partition]\nType=esp\nFormat=vfat\nCopyFiles=/tree/boot:/\nSizeMinBytes=64M\nSplitName=esp\n",
+        ),
+        (
+            "repart.d/2.conf",
+            "[Partition]\nType=linux-generic\nFormat=ext4\nCopyFiles=/tree:/\nSplitName=fs\n",
+        ),
+        ("tree/boot/small", "s"),
+    ]);
+    folder.write_bytes("tree/boot/kernel", &tree::noise(1, 1_000_000));
+    folder.write_bytes("tree/large", &tree::noise(2, 3_000_000));
+    let read = |split: &str| {
+        let _ = std::fs::remove_file(folder.path("image.raw"));
+        let mut repart = diskwright();
+        repart.current_dir(folder.0.path()).args([
+            "repart",
+            "--empty=create",
+            "--size=auto",
+            "--definitions=repart.d",
+        ]);
+        repart.args(["--copy-source=.", split, SEED, "image.raw"]);
+        reads::below(&folder.path("tree"), &repart)
+    };
+    // A scan reads a small file twice if it was written a moment ago; after one run the files are older.
+    read("--split=no");
+    let once = read("--split=no");
+    // The kernel is in both partitions.
+    assert!(once > 5_000_000, "{once}");
+    assert_eq!(read("--split=yes"), once);
+    let whole = std::fs::read(folder.path("image.raw")).unwrap();
+    let table = run(command("sfdisk").args(["--json", "image.raw"]).current_dir(folder.0.path()));
+    let table: serde_json::Value = serde_json::from_slice(&table.out).unwrap();
+    for (number, name) in [(0, "esp"), (1, "fs")] {
+        let partition = &table["partitiontable"]["partitions"][number];
+        let [start, size] =
+            ["start", "size"].map(|key| usize::try_from(partition[key].as_u64().unwrap()).unwrap() * 512);
+        let part = folder.path(&format!("image.{name}.raw"));
+        assert!(std::fs::read(&part).unwrap() == whole[start..start + size], "{name}");
+        // Its holes are holes.
+        let taken = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&part).unwrap()) * 512;
+        assert!(usize::try_from(taken).unwrap() < size / 2, "{name}: {taken} of {size}");
     }
 }

@@ -1,4 +1,4 @@
-//! Sources that change or vanish while they are served: an error for whoever reads them, and nothing else.
+//! Sources that change or vanish while they are served: a client that reads them gets an error, and nothing else happens.
 
 use std::path::Path;
 
@@ -128,7 +128,7 @@ fn files_that_nobody_may_write_are_sent_without_a_copy() {
         }
         assert!(found == disk[usize::try_from(at).unwrap()..][..found.len()], "{at}");
     }
-    // Whoever may change the mode may change the file.
+    // A user who may change the mode may change the file.
     must(command("chmod").arg("u+w").arg(&source).arg(source.join("changed")).arg(source.join("short")));
     std::fs::write(source.join("changed"), noise(9, 1 << 20)).unwrap();
     std::fs::write(source.join("short"), noise(8, 300_000)).unwrap();

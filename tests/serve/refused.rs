@@ -111,7 +111,7 @@ fn an_overlay_lies_on_an_nbd_uri_or_on_nothing() {
     );
     assert_eq!(names_in(folder.path()).len(), 0);
     assert_eq!(create(&["a.qcow2", "--size", "1GiB", "--backing-uri", good]).code, 0);
-    // Opened again, it says what it lies upon; we do not follow it.
+    // Opened again, it says what it lies on; we do not follow it.
     let seen = run(diskwright().args(["inspect", "a.qcow2"]).current_dir(folder.path()));
     assert!(seen.text().contains(good), "{}", seen.text());
     let refused =

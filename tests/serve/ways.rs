@@ -58,7 +58,7 @@ fn the_first_signal_ends_it_while_it_reads_its_manifest() {
 fn once_means_until_the_last_client_leaves() {
     let (folder, [gpt, _]) = fixture();
     let served = Served::start(folder.path(), &[gpt.to_str().unwrap(), "--once"]);
-    // Whoever only looks around does not end it.
+    // A client that only looks around does not end it.
     must(command("nbdinfo").args(["--list", &served.uri]));
     let mut looks = Talk::begun(&served.socket);
     looks.say(&option(2, &[]));

@@ -142,12 +142,12 @@ fn a_disk_image_that_is_there_has_to_fit() {
         assert!(said.error().contains("own.qcow2") && said.error().contains("64 MiB"), "{}", said.error());
     }
     let said = image("boot-loader", &[]);
-    assert!(said.code == 2 && said.error().contains("it lies upon another disk"), "{}", said.error());
+    assert!(said.code == 2 && said.error().contains("it lies on another disk"), "{}", said.error());
     std::fs::remove_file(&file).unwrap();
     assert_eq!(image("boot-loader", &["--additional-space", "8MiB"]).code, 0);
     for more in [&["--additional-space", "8MiB", "--label", "other"][..], &["--additional-space", "16MiB"]] {
         let said = image("boot-loader", more);
-        assert!(said.code == 2 && said.error().contains("it lies upon another disk"), "{}", said.error());
+        assert!(said.code == 2 && said.error().contains("it lies on another disk"), "{}", said.error());
     }
     // One that was made smaller by hand.
     let name =
@@ -160,7 +160,7 @@ fn a_disk_image_that_is_there_has_to_fit() {
     must(&mut small);
     let said = image("boot-loader", &["--additional-space", "8MiB"]);
     assert!(
-        said.code == 2 && said.error().contains("smaller than the disk that it lies upon"),
+        said.code == 2 && said.error().contains("smaller than the disk that it lies on"),
         "{}",
         said.error()
     );
@@ -201,7 +201,7 @@ fn states_are_listed_and_those_without_a_system_go() {
     let folder = left[0]["folder"].as_str().unwrap().to_owned();
     std::fs::rename(&away, &place).unwrap();
     bench.system.clone_from(&other);
-    refused(&bench, &["--state", &folder, "--label", "x"], 2, &["lies upon other disks", "--state"]);
+    refused(&bench, &["--state", &folder, "--label", "x"], 2, &["lies on other disks", "--state"]);
     assert!(vm(&["gc", "--all"]).contains(&other));
     assert_eq!(vm(&["list"]), "");
 }

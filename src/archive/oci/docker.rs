@@ -9,6 +9,7 @@ use super::super::input::read_small;
 use super::{Blobs, LARGEST_JSON, Layer, Wanted, content_digests, list, parse};
 use crate::error::Result;
 use crate::image::Slice;
+use crate::option::option;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -43,7 +44,9 @@ pub(super) fn layers(blobs: &Blobs, manifest: &Slice, wanted: &Wanted<'_>) -> Re
         (Some(image), true) => image,
         (None, _) => return Err(damaged("there is no such image").found(found)),
         (Some(_), false) => {
-            return Err(damaged("there are several images").found(found).hint("name one with `image`"));
+            return Err(damaged("there are several images")
+                .found(found)
+                .hint(format!("name one with {}", option("image"))));
         }
     };
     let name = "the configuration of the image";

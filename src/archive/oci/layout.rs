@@ -10,6 +10,7 @@ use super::super::input::read_small;
 use super::{Blobs, LARGEST_JSON, Layer, Wanted, content_digests, list, parse};
 use crate::error::Result;
 use crate::image::Slice;
+use crate::option::option;
 
 /// How deep an index may lie in others.
 const DEEPEST: u32 = 4;
@@ -117,7 +118,11 @@ fn choose(manifests: Vec<Descriptor>, name: Option<&str>, platform: Option<&str>
         (Some(_), false) => Err(damaged("there are several images")
             .expected("one, or the name or the platform of one")
             .found(found)
-            .hint("name it with `image`, or its platform, such as linux/arm64, with `platform`")),
+            .hint(format!(
+                "name it with {}, or its platform, such as linux/arm64, with {}",
+                option("image"),
+                option("platform")
+            ))),
     }
 }
 

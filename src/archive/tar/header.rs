@@ -141,7 +141,7 @@ pub(super) fn more_sparse(block: &[u8; BLOCK], member: &[u8]) -> Result<(Vec<(u6
     Ok((pieces(&block[MORE_SPARSE], member)?, block[MORE_EXTENDED] != 0))
 }
 
-/// Offset and length of each piece. A piece without a length is none.
+/// Offset and length of each piece. A piece without a length does not count.
 fn pieces(field: &[u8], member: &[u8]) -> Result<Vec<(u64, u64)>> {
     let parse = |field: &[u8]| {
         let value = number(field).and_then(|value| u64::try_from(value).ok());

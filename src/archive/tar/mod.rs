@@ -201,7 +201,7 @@ pub(super) fn empty() -> Slice {
 fn stat(header: &Header, records: &Records, name: &[u8], found: &mut Members, symlink: bool) -> Result<Stat> {
     let owner = |key: &[u8], what: &str, own: i64| {
         let number = records.number(key, what, name)?.unwrap_or(own);
-        // 2^32 - 1 is no number of a user (chown(2)).
+        // No user has the number 2^32 - 1 (chown(2)).
         let id = u32::try_from(number).ok().filter(|id| *id != u32::MAX);
         id.ok_or_else(|| bad_number(what, number.to_string().as_bytes(), name))
     };

@@ -63,7 +63,7 @@ impl Records {
         Ok(())
     }
 
-    /// Whether a member has none of its own.
+    /// Whether a member has no values of its own.
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty()
     }

@@ -4,6 +4,7 @@ use super::{Part, Uki, sbat, stub::Stub, uname};
 use crate::boot::pe::{Coff, Dos, Optional};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Slice};
+use crate::option::option;
 use crate::units::{Bytes, u64_of, usize_of};
 use crate::wire::Wire;
 
@@ -135,7 +136,7 @@ impl Uki {
             .stub
             .place(error)
             .found(format!("{} bytes", merged.len()))
-            .hint("take the stub of a newer systemd, or leave `sbat` out"))
+            .hint(format!("take the stub of a newer systemd, or leave {} out", option("sbat"))))
     }
 }
 

@@ -10,8 +10,8 @@ use crate::wire::Wire;
 
 /// The optional header of a PE32+ and of a PE32, and where their data directories begin (PE Format, "Optional Header").
 const MAGICS: [(u16, usize); 2] = [(0x20b, 112), (0x10b, 96)];
-/// The directory of signatures, of which each has 8 bytes: address and length (PE Format, "Optional Header Data
-/// Directories").
+/// The number of the data directory of signatures. Each data directory has 8 bytes: address and length (PE Format, "Optional
+/// Header Data Directories").
 const CERTIFICATES: usize = 4;
 /// Bytes of a symbol; the table of strings follows the symbols and begins with its length (PE Format, "COFF Symbol Table").
 const SYMBOL: u64 = 18;

@@ -10,13 +10,14 @@ use super::bar::Bar;
 use super::job::{Jobs, epoch};
 use super::signals::watch;
 use super::{Severity, complain};
-use crate::disk::{Built, Work};
+use crate::disk::{Built, Work, rehosted};
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::{
     Activity, Ddi, ElTorito, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean,
     parse_size, prepare,
 };
 use crate::identity::Seed;
+use crate::image::Image;
 use crate::pour::output::Output;
 use crate::pour::outputs::Outputs;
 use crate::pour::{PourOptions, fill};
@@ -449,7 +450,7 @@ fn short(size: u64) -> String {
         return format!("{size}B");
     };
     let (whole, rest) = (size >> bits, size & ((1 << bits) - 1));
-    // Of a unit above 2^60 a rest times ten fits in 64 bits no more.
+    // Above 2^60, ten times the rest does not fit in 64 bits.
     match (u128::from(rest) * 10) >> bits {
         0 => format!("{whole}{name}"),
         tenths => format!("{whole}.{tenths}{name}"),
@@ -506,17 +507,22 @@ impl Args {
         work: &Work,
     ) -> Result<()> {
         let mut outputs = Outputs::new();
-        let disk = (&options.image, &finished.built.image);
-        let (bytes, files) = finished.built.image.file_data();
+        let disk = &finished.built.image;
+        let (bytes, files) = disk.file_data();
         work.progress.begin(bytes, files);
-        for (path, image) in
-            std::iter::once(disk).chain(finished.splits.iter().map(|(path, image)| (path, image)))
-        {
+        let filled = |path: &Path, image: &Image| -> Result<Output> {
             let output = Output::create(path)?;
             fill(image, &output, &PourOptions::new(work.jobs, &work.progress)).map_err(|error| {
                 prepared.description.locator.locate(prepared.description.disk.blame(error))
             })?;
-            outputs.push(output)?;
+            Ok(output)
+        };
+        let whole = filled(&options.image, disk)?;
+        // The parts are read from the disk that was written, so the sources are read once.
+        let copy = rehosted(disk, &whole)?;
+        outputs.push(whole)?;
+        for split in &finished.splits {
+            outputs.push(filled(&split.path, &split.of(&copy)?)?)?;
         }
         if let Some(path) = &self.beside.generate_fstab {
             let path = self.beside_root(path);

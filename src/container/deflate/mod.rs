@@ -1,7 +1,7 @@
 //! Deflate (RFC 1951) with a window of 4 KiB, for the clusters of qcow2.
 //!
 //! QEMU inflates clusters with that window (block/qcow2-threads.c), and few encoders can limit themselves to
-//! it. Of those, zlib is slow, and its descendants gave up matches of three bytes for speed; in a small
+//! it. zlib is slow, and its descendants gave up matches of three bytes for speed; in a small
 //! window such matches are frequent. docs/decisions/0010-own-deflate.md has the figures.
 //!
 //! Matches are found by hash chains with lazy evaluation of one step. A block ends where the bytes change

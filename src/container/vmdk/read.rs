@@ -37,7 +37,7 @@ pub(in crate::container) fn is_descriptor(text: &[u8]) -> bool {
     }
     let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let first = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with(b"#"));
-    // A manifest may begin so too, and then has a table.
+    // A manifest may begin with the same line. It has a table.
     let has_table = || text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"["));
     matches!(first, Some(b"version=1" | b"version=2" | b"version=3")) && !has_table()
 }

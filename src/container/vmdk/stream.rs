@@ -19,7 +19,7 @@ use crate::container::allocated::Allocated;
 use crate::container::codec::{Codec, ZlibEncoder, ZlibLevel};
 use crate::error::{Error, Result};
 use crate::image::{Cursor, Image};
-use crate::pour::ordered::{self, Stage};
+use crate::pour::ordered::{self, Memory, Stage};
 use crate::pour::output::Output;
 use crate::pour::zeros::is_zero;
 use crate::pour::{PourOptions, Sink, write_error};
@@ -107,8 +107,9 @@ impl Stream {
         let data = Allocated::of(image, GRAIN);
         let mut appender = Appender { put, sector: 0, table: Table::default(), directory: Vec::new() };
         appender.append(&head)?;
-        let pour = &pour.within(Codec::Zlib(level).memory(GRAIN));
-        let mut appender = ordered::run(&Work { image, data: &data, output, level, pour }, appender, pour)?;
+        let memory = Memory::of_output(Codec::Zlib(level).memory(GRAIN));
+        let work = Work { image, data: &data, output, level, pour };
+        let mut appender = ordered::run(&work, appender, memory, pour)?;
         appender.finish(&header)?;
         Ok(appender.sector * SECTOR)
     }

@@ -65,6 +65,6 @@ pub(super) fn rows(line: &str, last: Option<&mut Row>) -> Result<Vec<Row>, Wrong
                 .map(|place| device(place, &format!("{name}{}", u64::from(start) + u64::from(place))))
                 .collect()
         }
-        other => Err(format!("a type d, f, F, r, c, b or p in the place of `{other}`")),
+        other => Err(format!("a type d, f, F, r, c, b or p in place of `{other}`")),
     }
 }

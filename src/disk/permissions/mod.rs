@@ -175,7 +175,7 @@ fn mode(text: &str) -> Result<u16, Wrong> {
     u16::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o7777)
-        .ok_or_else(|| format!("a mode in octal digits in the place of `{text}`"))
+        .ok_or_else(|| format!("a mode in octal digits in place of `{text}`"))
 }
 
 /// A user and a group, by number or name.
@@ -185,13 +185,13 @@ fn owner(user: &str, group: &str) -> Result<Accounts, Wrong> {
         Err(_) if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
             Ok(Account::Name(text.to_owned()))
         }
-        _ => Err(format!("a {what} in the place of `{text}`")),
+        _ => Err(format!("a {what} in place of `{text}`")),
     };
     Ok(Accounts { user: account(user, "user")?, group: account(group, "group")? })
 }
 
 fn number(text: &str, what: &str) -> Result<u32, Wrong> {
-    text.parse().map_err(|_| format!("{what} in the place of `{text}`"))
+    text.parse().map_err(|_| format!("{what} in place of `{text}`"))
 }
 
 /// A device by the letter of its type.

@@ -8,7 +8,7 @@ pub(super) fn row(line: &str) -> Result<Row, Wrong> {
     let (name, rest) = name(line)?;
     let (kind, rest) = word(rest);
     let Some(letter) = kind.bytes().next().filter(|_| kind.len() == 1) else {
-        return Err(format!("a type d, m, b, c, s, i or x in the place of `{kind}`"));
+        return Err(format!("a type d, m, b, c, s, i or x in place of `{kind}`"));
     };
     match letter {
         b'x' => return attribute(&name, rest),
@@ -24,7 +24,7 @@ pub(super) fn row(line: &str) -> Result<Row, Wrong> {
         false => (None, rest),
         true => {
             let (text, rest) = word(rest);
-            let time = text.parse().map_err(|_| format!("seconds since 1970 in the place of `{text}`"))?;
+            let time = text.parse().map_err(|_| format!("seconds since 1970 in place of `{text}`"))?;
             (Some(time), rest)
         }
     };
@@ -36,7 +36,7 @@ pub(super) fn row(line: &str) -> Result<Row, Wrong> {
     }
     let (action, rest) = action(letter.to_ascii_lowercase(), rest)?;
     if !rest.is_empty() {
-        return Err(format!("nothing behind the definition in the place of `{rest}`"));
+        return Err(format!("nothing behind the definition in place of `{rest}`"));
     }
     let (mode, owner) = (Some(mode(permissions)?), Some(owner(user, group)?));
     Ok(Row { mode, owner, mtime, ..Row::new(&name, action) })
@@ -52,7 +52,7 @@ fn action(letter: u8, rest: &str) -> Result<(Action, &str), Wrong> {
         b'i' => match word(rest) {
             ("f", rest) => (Action::Node(Content::Fifo), rest),
             ("s", rest) => (Action::Node(Content::Socket), rest),
-            (other, _) => return Err(format!("f or s in the place of `{other}`")),
+            (other, _) => return Err(format!("f or s in place of `{other}`")),
         },
         b'b' | b'c' => {
             let (major, rest) = word(rest);

@@ -1,8 +1,8 @@
 //! The length of a disk that all of its files can hold.
 
-use crate::container::{Container, SectorSize};
+use crate::container::{Container, Lengths, SectorSize};
 use crate::disk::{Disk, Form};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::package::Package;
 use crate::units::Bytes;
 
@@ -15,7 +15,7 @@ pub(super) fn of(forms: &[Form], length: Bytes, sector_size: SectorSize) -> Resu
         }
     }
     let least = forms.iter().map(|form| {
-        let package = form.package.map_or(Bytes::ZERO, Package::least);
+        let package = form.package.map_or(Bytes::ZERO, |package| package.disk_length(Bytes::ZERO));
         form.container.disk_length(Bytes::ZERO, sector_size).max(package)
     });
     let least = least.max().unwrap_or_default().max(length).get();
@@ -28,7 +28,7 @@ pub(super) fn of(forms: &[Form], length: Bytes, sector_size: SectorSize) -> Resu
 
 /// What the length of a disk in this form is a multiple of.
 fn steps(form: &Form, sector_size: SectorSize) -> impl Iterator<Item = u64> {
-    let package = form.package.map(Package::step);
+    let package = form.package.map(|package| package.lengths().step);
     let multiple = form.size_multiple.map(Bytes::get);
     [Some(form.container.step(sector_size)), package, multiple].into_iter().flatten()
 }
@@ -63,20 +63,21 @@ pub(super) fn check(form: &Form, disk: &Disk, sector_size: SectorSize) -> Result
             .expected(512)
             .found(disk.sector_size));
     }
+    // A size that is given is the length of the disk in every file, or an error.
     let Some(size) = disk.size else { return Ok(()) };
-    container.check_length(size, sector_size).map_err(|error| error.about("size"))?;
-    match form.size_multiple {
-        Some(multiple) if !size.get().is_multiple_of(multiple.get().max(1)) => {
-            let below = size.round_down(multiple.get());
-            let above = below + multiple;
-            let nearest = if below > Bytes::ZERO { format!("{below} or {above}") } else { above.to_string() };
-            Err(Error::new(Kind::Usage, "the size of the disk is not the multiple that is asked for")
-                .about("size")
-                .expected(nearest)
-                .found(size.in_full()))
-        }
-        _ => Ok(()),
+    container.check_length(size, sector_size)?;
+    if let Some(package) = form.package {
+        package.lengths().check(size, || format!("{package} takes no disk of exactly this length"))?;
     }
+    let Some(multiple) = form.size_multiple.map(Bytes::get) else { return Ok(()) };
+    let what = || "the size of the disk is not the multiple that is asked for".to_owned();
+    Lengths { step: multiple, least: multiple }.check(size, what)
+}
+
+/// The warning that a bare filesystem of `length` becomes longer in this form, if it does: zeros follow it.
+pub(super) fn lengthened(form: &Form, length: Bytes, sector_size: SectorSize) -> Option<Warning> {
+    let package = |package: Package| package.lengths().lengthened(length, package);
+    form.container.lengthened(length, sector_size).or_else(|| form.package.and_then(package))
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl<'a> Stages<'a> {
             warnings.extend(holds.warnings.into_iter().map(|warning| (subject, warning)));
         }
         warnings.extend(booted.iter().flat_map(|booted| &booted.warnings).map(|told| (None, told.clone())));
-        warnings.extend(self.lengthened().map(|warning| (None, warning)));
+        warnings.extend(self.remarks(&plan).map(|warning| (None, warning)));
         let image = image.finish()?;
         let mut report = Report::new(&plan, image.covered(), &facts, &warnings);
         for (partition, values) in report.partitions.iter_mut().zip(values) {
@@ -395,13 +395,21 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// The warning that a bare filesystem whose size was given is followed by zeros, since the container rounds up.
+    /// The warning that a bare filesystem whose size was given is followed by zeros, since its file rounds up.
     fn lengthened(&self) -> Option<Warning> {
         let given = match (self.disk.scheme, self.disk.partitions.first().map(|partition| partition.size)) {
             (Scheme::None, Some(Size::Fixed(size))) => size,
             _ => return None,
         };
-        self.forms().iter().find_map(|form| form.container.lengthened(given, self.sector_size()))
+        self.forms().iter().find_map(|form| length::lengthened(form, given, self.sector_size()))
+    }
+
+    /// What is to be known of the disk in the files that it goes to.
+    fn remarks(&self, plan: &Plan) -> impl Iterator<Item = Warning> {
+        let forms = self.forms();
+        let packages: BTreeSet<_> =
+            forms.iter().filter_map(|form| form.package?.remark(plan)).map(|told| told.0).collect();
+        self.lengthened().into_iter().chain(packages.into_iter().map(Warning))
     }
 
     /// Refuses, before any work, a disk that the containers cannot hold, and what its sectors are too large for.

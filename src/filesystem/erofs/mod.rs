@@ -203,7 +203,7 @@ impl Parameters {
                 .expected("any, or a compression"));
         }
         let free = options.free.unwrap_or_default();
-        let uuid = options.uuid.map_or(at.id, |uuid| uuid.0);
+        let uuid = at.uuid(options.uuid)?;
         Ok(Self { size: at.size, free, label, uuid, codec, chunk, block, loose })
     }
 

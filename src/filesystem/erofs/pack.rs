@@ -204,15 +204,17 @@ impl Source {
     }
 
     /// The chunks of a unit: each with its file, and its number in it.
-    fn chunks(&self, unit: usize) -> impl Iterator<Item = (&Part, u64)> {
+    fn chunks(&self, unit: usize) -> Result<impl Iterator<Item = (&Part, u64)>> {
+        let next = self.units.get(unit).copied();
+        let mut next = next.ok_or_else(|| Error::bug(format!("there is no unit {unit} to compress")))?;
+        // The last unit ends behind all files.
         let end = self.units.get(unit + 1).copied().unwrap_or((self.files.len(), 0));
-        let mut next = self.units.get(unit).copied().unwrap_or(end);
-        std::iter::from_fn(move || {
+        Ok(std::iter::from_fn(move || {
             let part = self.files.get(next.0).filter(|_| next < end)?;
             let chunk = next.1;
             next = if (chunk + 1) * self.chunk < part.size { (next.0, chunk + 1) } else { (next.0 + 1, 0) };
             Some((part, chunk))
-        })
+        }))
     }
 }
 
@@ -240,7 +242,7 @@ const fn chunks_of_unit(chunk: u64) -> u64 {
     if chunk < UNIT { UNIT / chunk } else { 1 }
 }
 
-/// Whether a file is compressed: it is longer than a block, which it takes anyhow, and no more of it is hole than data.
+/// Whether a file is compressed: it is longer than the one block that any file takes, and it has no more holes than data.
 /// A file with more holes has its holes kept instead.
 fn compresses(tree: &Tree, node: NodeId, block: u64) -> bool {
     tree.size(node) > block && !holds_holes(tree, node, true)
@@ -317,7 +319,7 @@ impl Pack for Work<'_> {
     fn pack(&self, unit: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Unit> {
         let (mut made, mut file) = (Unit::default(), None);
         let mut digest = Sha256::new();
-        for (part, chunk) in self.source.chunks(usize_of(unit)) {
+        for (part, chunk) in self.source.chunks(usize_of(unit))? {
             if file.is_some_and(|file| file != part.inode) {
                 made.digests.push(digest.finalize_reset().into());
             }
@@ -375,4 +377,24 @@ impl Work<'_> {
 /// So that the number of an algorithm is that of the file's only one.
 pub(super) fn algorithm(codec: Option<Codec>) -> u8 {
     codec.map_or(0, Codec::algorithm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_unit_that_is_not_there_is_a_bug_and_not_empty() {
+        let part = |inode, at, size| Part { inode, at, size };
+        let files = vec![part(1, 0, UNIT), part(2, UNIT, 1)];
+        let units = units(&files, UNIT);
+        let image = Builder::new(Bytes::new(UNIT + 1)).finish().unwrap();
+        let source = Source { image, files, bytes: UNIT + 1, chunk: UNIT, units };
+        let inodes =
+            |unit| -> Result<Vec<u32>> { Ok(source.chunks(unit)?.map(|(part, _)| part.inode).collect()) };
+        assert_eq!((inodes(0).unwrap(), inodes(1).unwrap()), (vec![1], vec![2]));
+        let error = inodes(2).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "there is no unit 2 to compress"));
+    }
 }

@@ -11,7 +11,7 @@ use super::map::Packs;
 use super::pack::{File, Packed, holds_holes};
 use super::superblock;
 use crate::error::{Error, Result};
-use crate::tree::{Content, NodeId};
+use crate::tree::{Content, NodeId, Tree};
 use crate::units::{Bytes, index, narrow, u64_of};
 use crate::wire::Wire;
 
@@ -267,8 +267,7 @@ impl Plan {
                     Some(file) if self.packed.is_stored(file)? => Data::Stored { file },
                     Some(file) => Data::Compressed { file },
                     None if holds_holes(tree, node, self.contents.options.codec.is_some()) => {
-                        let ranges = tree.ranges(node).unwrap_or_default();
-                        Data::Chunked { size, chunks: Chunks::new(ranges, size, self.contents.options.block) }
+                        Data::Chunked { size, chunks: chunks(tree, node, self.contents.options.block)? }
                     }
                     None => Data::Host { length: size },
                 }
@@ -288,6 +287,12 @@ impl Plan {
         }
         Ok(false)
     }
+}
+
+/// The chunks of a file whose holes are kept.
+fn chunks(tree: &Tree, node: NodeId, block: u64) -> Result<Chunks> {
+    let ranges = tree.ranges(node).ok_or_else(|| Error::bug(format!("node {} has no holes", node.get())))?;
+    Ok(Chunks::new(ranges, tree.size(node), block))
 }
 
 /// The blocks that are left, and the blocks of inodes that are not full.
@@ -336,5 +341,26 @@ impl Space {
         let start = self.end;
         self.end += blocks;
         start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::tree::{Builder, Meta, Time};
+
+    #[test]
+    fn a_file_whose_holes_are_not_known_is_a_bug_and_no_hole() {
+        let mut builder = Builder::new(Time::default());
+        let (meta, origin) = (Meta::root(0o644, Time::default()), builder.origin("test"));
+        builder.text(b"/full", vec![1; 9000], meta, origin).unwrap();
+        let tree = builder.finish(1).unwrap();
+        let full = tree.find(b"/full").unwrap();
+        let error = chunks(&tree, full, 4096).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.what()),
+            (Kind::Bug, format!("node {} has no holes", full.get()).as_str())
+        );
     }
 }

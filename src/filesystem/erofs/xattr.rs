@@ -15,7 +15,7 @@ use crate::wire::Wire;
 const FEW: u64 = 2;
 /// The most shared attributes of an inode: their count has 8 bits.
 const MOST_SHARED: usize = 255;
-/// Of the hash of a name (EROFS_XATTR_FILTER_SEED); the number of its namespace is added.
+/// The seed of the hash of a name (EROFS_XATTR_FILTER_SEED). The number of the namespace is added to it.
 const FILTER_SEED: u32 = 0x25bb_e08f;
 
 /// An attribute as it is stored: its namespace is a number.

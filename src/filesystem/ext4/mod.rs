@@ -176,7 +176,7 @@ impl Parameters {
     fn new(revision: Revision, options: &Options, at: &Placement) -> Result<Self> {
         let features = options.features.clone().unwrap_or_default();
         let form = Form::new(revision, options.block_size, options.inode_size, &features)?;
-        let uuid = options.uuid.map_or(at.id, |uuid| uuid.0);
+        let uuid = at.uuid(options.uuid)?;
         let ratio = options.bytes_per_inode.unwrap_or(RATIO);
         if !RATIOS.contains(&ratio.get()) {
             return Err(Error::new(Kind::Manifest, "ext4 has no inode for so many bytes")
@@ -220,7 +220,7 @@ fn journal(revision: Revision, option: Option<Journal>, features: &[Feature]) ->
         (Some(journal), Some(named)) if has(journal) != named => {
             Err(Error::new(Kind::Manifest, "the journal is asked for and refused at once")
                 .about("journal")
-                .expected("the same as of has_journal in `features`"))
+                .expected(format!("the same as of has_journal in {}", crate::option::option("features"))))
         }
         (Some(journal), _) => Ok(journal),
         (None, Some(true)) => Ok(Journal::Auto),

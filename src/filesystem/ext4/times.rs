@@ -6,6 +6,7 @@ use super::form::Form;
 use super::format::EARLIEST;
 use super::{Parameters, TimePolicy};
 use crate::error::{Error, Kind, Result, Warning};
+use crate::option::setting;
 use crate::tree::Time;
 
 /// How many times are odd, and in which way.
@@ -88,7 +89,7 @@ fn unfit(form: &Form, kind: Kind, what: &str, time: Time) -> Error {
             last_day(form)
         ))
         .found(format!("{} seconds", time.seconds))
-        .remedy("times", "clamp such times with `times = \"clamp\"`")
+        .hint(format!("clamp such times with {}", setting("times", "clamp")))
 }
 
 /// The nearest time ext4 can hold.

@@ -8,6 +8,7 @@ use super::form::Form;
 use super::format::{XattrEntry, XattrHeader, XattrInodeHeader};
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::namespace;
+use crate::option::option;
 use crate::text::printable;
 use crate::tree::{NodeId, Tree, Xattr};
 use crate::units::{index, narrow};
@@ -202,7 +203,7 @@ fn in_order(lengths: &[usize], space: usize) -> Vec<usize> {
     lengths.iter().enumerate().filter_map(fits).collect()
 }
 
-/// The attributes that fill `space` best. Of equal choices, it takes the one whose last attribute is the
+/// The attributes that fill `space` best. Among equal choices, it takes the one whose last attribute is the
 /// earliest.
 fn tightest(lengths: &[usize], space: usize) -> Vec<usize> {
     // For each total length, the first choice found with that length. In an inode of 256 bytes the space is 88 bytes and
@@ -289,7 +290,7 @@ fn stored(xattr: &Xattr) -> Result<Stored> {
     Err(Error::new(Kind::Capacity, "ext4 cannot hold this extended attribute")
         .expected("user.*, trusted.*, security.* or a POSIX ACL")
         .found(printable(&xattr.name))
-        .hint("leave it out of the patterns of `xattrs`"))
+        .hint(format!("leave it out of the patterns of {}", option("xattrs"))))
 }
 
 /// Converts a POSIX ACL from the kernel's exchange form (version 2: tag, permissions and id for every entry;

@@ -3,7 +3,8 @@
 
 use super::chain::Chains;
 use super::contents::Contents;
-use super::format::{Attribute, Date, entry, long_entries};
+use super::dates::Dates;
+use super::format::{Attribute, entry, long_entries};
 use super::names::{self, ShortName};
 use crate::error::{Error, Result};
 use crate::tree::NodeId;
@@ -15,7 +16,7 @@ pub(super) struct Writer<'a> {
     pub(super) contents: &'a Contents<'a>,
     pub(super) chains: &'a Chains,
     pub(super) label: Option<[u8; 11]>,
-    pub(super) date: Date,
+    pub(super) dates: Dates,
 }
 
 impl Writer<'_> {
@@ -25,15 +26,17 @@ impl Writer<'_> {
         let mut bytes = Vec::new();
         if id == NodeId::ROOT {
             if let Some(label) = self.label {
-                bytes.extend(entry(ShortName(label), Attribute::Label, 0, 0, self.date));
+                bytes.extend(entry(ShortName(label), Attribute::Label, 0, 0, self.dates.of_disk()));
             }
         } else {
             let parent = tree.parent(id);
             // For its children the root is cluster 0, even if it has a chain (fatgen103, "FAT Directory
             // Structure").
             let above = if parent == NodeId::ROOT { 0 } else { self.chains.start(parent) };
+            // Both have the dates of the directory itself, as with Linux (fs/fat/dir.c, fat_alloc_new_dir).
+            let dates = self.dates.of(tree, id)?;
             for (name, cluster) in [(*b".          ", self.chains.start(id)), (*b"..         ", above)] {
-                bytes.extend(entry(ShortName(name), Attribute::Directory, cluster, 0, self.date));
+                bytes.extend(entry(ShortName(name), Attribute::Directory, cluster, 0, dates));
             }
         }
         let children: Vec<NodeId> = tree.children(id).collect();
@@ -52,7 +55,8 @@ impl Writer<'_> {
                 (Attribute::File, self.contents.size(*child))
             };
             let size = narrow(size, "DIR_FileSize")?;
-            bytes.extend(entry(name.short, attribute, self.chains.start(*child), size, self.date));
+            let dates = self.dates.of(tree, *child)?;
+            bytes.extend(entry(name.short, attribute, self.chains.start(*child), size, dates));
         }
         Ok(bytes)
     }

@@ -249,6 +249,11 @@ impl Date {
     const FIRST: i64 = 315_532_800;
     const LAST: i64 = 4_354_819_199;
 
+    /// Whether FAT has the second of this time, or the one before it.
+    pub(super) fn holds(time: Time) -> bool {
+        (Self::FIRST..=Self::LAST).contains(&time.seconds)
+    }
+
     /// The time that a date and a time of day in a directory entry mean. An invalid date becomes one near it,
     /// as in Linux (fs/fat/misc.c, fat_time_fat2unix).
     pub(super) fn time(day: u16, time: u16) -> Time {
@@ -271,25 +276,25 @@ impl Date {
     }
 }
 
-/// A directory entry with a short name. All its times are equal.
+/// A directory entry with a short name: when the writer made it, and when it was last written, which is its last access too.
 pub(super) fn entry(
     name: ShortName,
     attribute: Attribute,
     cluster: u32,
     size: u32,
-    date: Date,
+    (made, written): (Date, Date),
 ) -> [u8; ENTRY_LENGTH] {
     let entry = DirectoryEntry {
         name: name.0,
         attr: attribute.byte(),
         nt_res: 0,
         crt_time_tenth: 0,
-        crt_time: date.time,
-        crt_date: date.day,
-        lst_acc_date: date.day,
+        crt_time: made.time,
+        crt_date: made.day,
+        lst_acc_date: written.day,
         fst_clus_hi: half_hi16(cluster),
-        wrt_time: date.time,
-        wrt_date: date.day,
+        wrt_time: written.time,
+        wrt_date: written.day,
         fst_clus_lo: half_lo16(cluster),
         file_size: size,
     };

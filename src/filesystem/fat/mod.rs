@@ -10,6 +10,7 @@
 
 mod chain;
 mod contents;
+mod dates;
 mod directory;
 mod format;
 mod geometry;
@@ -22,8 +23,9 @@ use std::sync::Arc;
 
 use chain::Chains;
 use contents::Contents;
+use dates::Dates;
 use directory::Writer;
-use format::{BACKUP, Date, FSINFO, Identity};
+use format::{BACKUP, FSINFO, Identity};
 use geometry::{Geometry, Wish};
 use size::{Demand, smallest};
 
@@ -74,6 +76,21 @@ pub struct Options {
         arg(id = "fat_cluster_size", long = "fat-cluster-size", value_name = "SIZE")
     )]
     pub cluster_size: Option<Bytes>,
+    /// Times of modification: disk (default), the time of the disk for all files, or source, those of the contents, which
+    /// become the nearest that FAT has: in UTC, even seconds from 1980 to 2107.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHOSE"))]
+    pub times: Option<Times>,
+}
+
+/// Whose times the entries have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Times {
+    /// That of the disk, so that no time of the host is in the volume.
+    #[default]
+    Disk,
+    /// Those of the contents.
+    Source,
 }
 
 /// The parameters of a volume, with every default filled in.
@@ -101,9 +118,9 @@ struct Parameters {
     /// Sectors before the volume on its disk: the partition's start. A start that does not fit in 32 bits is
     /// recorded as 0.
     hidden_sectors: Sectors,
-    /// The time of every entry, in UTC and steps of two seconds, from 1980 to 2107. Other times become the
-    /// first or last of these.
+    /// When every entry was made, and with [`Times::Disk`] last written.
     time: Time,
+    times: Times,
 }
 
 impl Parameters {
@@ -141,6 +158,7 @@ impl Parameters {
             sectors_per_cluster,
             hidden_sectors: Sectors::new(at.offset.get() / at.sector_size),
             time: at.time,
+            times: options.times.unwrap_or_default(),
         })
     }
 }
@@ -160,6 +178,7 @@ impl Default for Parameters {
             sectors_per_cluster: None,
             hidden_sectors: Sectors::ZERO,
             time: Time::default(),
+            times: Times::Disk,
         }
     }
 }
@@ -196,7 +215,9 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement) -> Result<File
         free_inodes: None,
     };
     let identity = Identity { label, volume_id: options.volume_id, hidden: options.hidden_sectors };
-    let image = compose(tree, &contents, size, geometry, chains, identity, Date::new(options.time)?)?;
+    let dates = Dates::new(options.times, options.time)?;
+    warnings.extend(dates.moved(tree));
+    let image = compose(tree, &contents, size, geometry, chains, identity, dates)?;
     Ok(Filesystem { image, facts, warnings, others: Vec::new() })
 }
 
@@ -345,7 +366,7 @@ fn compose(
     geometry: Geometry,
     chains: Chains,
     identity: Identity,
-    date: Date,
+    dates: Dates,
 ) -> Result<Image> {
     let mut builder = Builder::new(size);
     let sector = |number: u64| Sectors::new(number).bytes(geometry.sector_size);
@@ -359,7 +380,7 @@ fn compose(
         builder.put(sector(BACKUP), &boot);
         builder.put(sector(BACKUP + FSINFO), &info);
     }
-    let writer = Writer { contents, chains: &chains, label: identity.label, date };
+    let writer = Writer { contents, chains: &chains, label: identity.label, dates };
     for directory in &contents.directories {
         let at = if directory.id == NodeId::ROOT {
             geometry.root()

@@ -26,7 +26,7 @@ pub(super) fn full(contents: &Contents<'_>, wish: &Wish, geometry: &Geometry, ne
     with_hint(error, contents, wish)
 }
 
-/// The error if there is no volume of a given size, or with `size` of `None` of any size.
+/// The error if no volume has a given size; with a `size` of `None`, if no volume has any size.
 pub(super) fn misfit(contents: &Contents<'_>, wish: &Wish, size: Option<Bytes>, misfit: Misfit) -> Error {
     // A number alone would lack its unit.
     let written =

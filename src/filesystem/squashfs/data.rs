@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::codec::data_length;
 use crate::error::{Error, Kind, Result};
 use crate::image::{self, Files, Image};
+use crate::option::option;
 use crate::tree::{Content, NodeId, Tree};
 use crate::units::{Bytes, narrow, u64_of, usize_of};
 
@@ -86,7 +87,7 @@ fn check_sizes(tree: &Tree, nodes: &[NodeId], chunk: u64) -> Result<()> {
                     Bytes::new(chunk).human()
                 ))
                 .found(format!("{} and more", Bytes::new(blocks.saturating_mul(chunk)).human()))
-                .hint("larger blocks (`chunk`) make shorter lists"));
+                .hint(format!("larger blocks ({}) make shorter lists", option("chunk"))));
         }
     }
     Ok(())

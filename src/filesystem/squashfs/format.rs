@@ -287,7 +287,7 @@ pub(super) const DOTS: u64 = 3;
 pub(super) const LONGEST_NAME: u16 = 255;
 /// Bytes of a symbolic link's target (linux/limits.h, PATH_MAX less its NUL; the kernel refuses more than a page).
 pub(super) const LONGEST_TARGET: usize = 4095;
-/// Different owners: their count has 16 bits (no_ids), and 0 is none.
+/// Different owners: their count has 16 bits (no_ids), and a count of 0 is not allowed.
 pub(super) const MOST_IDS: usize = 0xffff;
 /// The bits of a mode; newer kernels refuse one with the file type (since 7.2, linux/fs/squashfs/inode.c).
 pub(super) const MODE: u16 = 0o7777;

@@ -15,6 +15,7 @@ use super::losses::seconds;
 use super::metadata::{Stream, Tables, address};
 use super::xattr::Xattrs;
 use crate::error::{Error, Kind, Result};
+use crate::option::option;
 use crate::tree::{Content, NodeId, Tree};
 use crate::units::narrow;
 use crate::wire::Wire;
@@ -54,7 +55,7 @@ impl Ids {
             return Err(Error::new(Kind::Capacity, "a SquashFS cannot hold so many owners and groups")
                 .expected(format!("at most {MOST_IDS} different numbers"))
                 .found(ids.all.len())
-                .hint("give everything one owner with `owner`"));
+                .hint(format!("give everything one owner with {}", option("owner"))));
         }
         Ok(ids)
     }
@@ -113,6 +114,17 @@ struct Waiting {
     node: NodeId,
     kind: Type,
     place: Place,
+}
+
+/// The names that wait for a directory; anything else has none.
+fn names_of(tree: &Tree, node: NodeId, waiting: &mut HashMap<NodeId, Vec<Waiting>>) -> Result<Vec<Waiting>> {
+    // No name waits for a directory that is empty.
+    let names = waiting.remove(&node).unwrap_or_default();
+    let due = if tree.is_directory(node) { tree.children(node).count() } else { 0 };
+    if names.len() == due {
+        return Ok(names);
+    }
+    Err(Error::bug(format!("directory {} lost names", node.get())).expected(due).found(names.len()))
 }
 
 /// Inodes that are being written.
@@ -206,7 +218,7 @@ impl Writer<'_> {
                     let place = self.inodes.place();
                     place.block32("inodes")?;
                     self.exports.put(&place.reference().to_le_bytes())?;
-                    let names = waiting.remove(&node).unwrap_or_default();
+                    let names = names_of(tree, node, &mut waiting)?;
                     match kind {
                         Type::Directory => self.directory(node, &names),
                         Type::File => self.file(node, start),
@@ -366,5 +378,33 @@ fn kind(tree: &Tree, node: NodeId) -> Type {
         Content::BlockDevice { .. } => Type::BlockDevice,
         Content::Fifo => Type::Fifo,
         Content::Socket => Type::Socket,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Builder, Meta, Time};
+
+    #[test]
+    fn a_directory_that_lost_a_name_is_a_bug_and_not_empty() {
+        let mut builder = Builder::new(Time::default());
+        let (meta, origin) = (Meta::root(0o644, Time::default()), builder.origin("test"));
+        builder.text(b"/a/file", b"x".to_vec(), meta, origin).unwrap();
+        builder.put(b"/empty", Meta { mode: 0o755, ..meta }, Content::Directory, origin).unwrap();
+        let tree = builder.finish(1).unwrap();
+        let [full, empty, file] = ["/a", "/empty", "/a/file"].map(|path| tree.find(path.as_bytes()).unwrap());
+        let name = Waiting { node: file, kind: Type::File, place: Place::default() };
+        let names = |node, names: Vec<Waiting>| {
+            names_of(&tree, node, &mut [(node, names)].into()).map(|names| names.len())
+        };
+        assert_eq!(names(full, vec![name]).unwrap(), 1);
+        assert_eq!(names_of(&tree, empty, &mut HashMap::new()).unwrap().len(), 0);
+        assert_eq!(names_of(&tree, file, &mut HashMap::new()).unwrap().len(), 0);
+        for lost in [names_of(&tree, full, &mut HashMap::new()).map(|_| 0), names(full, vec![name; 2])] {
+            let error = lost.unwrap_err();
+            let text = format!("directory {} lost names", full.get());
+            assert_eq!((error.kind(), error.what()), (Kind::Bug, text.as_str()));
+        }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::xattr::can_be_kept;
-use crate::error::Warning;
+use crate::error::{Error, Result, Warning};
 use crate::text::printable;
 use crate::tree::{Names, Time, Tree};
+use crate::units::index;
 
 /// Names that a warning shows.
 const EXAMPLES: usize = 3;
@@ -21,7 +22,10 @@ fn is_outside(time: Time) -> bool {
 }
 
 /// What becomes of `tree`, and of `time`, when the image was made.
-pub(super) fn warnings(tree: &Tree, time: Time) -> Vec<Warning> {
+///
+/// # Errors
+/// [`Kind::Bug`](crate::error::Kind::Bug) for a file whose attributes are not in the tree.
+pub(super) fn warnings(tree: &Tree, time: Time) -> Result<Vec<Warning>> {
     let (mut outside, mut fractions, mut attributes) = (Names::default(), Names::default(), Names::default());
     let mut kinds = BTreeSet::new();
     let lost: Vec<bool> = tree
@@ -42,7 +46,7 @@ pub(super) fn warnings(tree: &Tree, time: Time) -> Vec<Warning> {
         if meta.mtime.nanoseconds != 0 {
             fractions.add(EXAMPLES, path);
         }
-        if lost.get(crate::units::index(meta.xattrs)).copied().unwrap_or(false) {
+        if is_lost(&lost, meta.xattrs)? {
             attributes.add(EXAMPLES, path);
         }
     }
@@ -59,12 +63,19 @@ pub(super) fn warnings(tree: &Tree, time: Time) -> Vec<Warning> {
         let kinds: Vec<String> = kinds.into_iter().collect();
         format!("SquashFS holds no {}: lost of {list}", kinds.join(", "))
     });
-    [made, outside, fractions, attributes].into_iter().flatten().map(Warning).collect()
+    Ok([made, outside, fractions, attributes].into_iter().flatten().map(Warning).collect())
+}
+
+/// Whether part of a set of attributes is lost.
+fn is_lost(lost: &[bool], set: u32) -> Result<bool> {
+    let found = lost.get(index(set)).copied();
+    found.ok_or_else(|| Error::bug(format!("there is no set {set} of attributes")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::tree::{Builder, Content, Meta, Xattr};
 
     #[test]
@@ -86,14 +97,22 @@ mod tests {
             builder.put(name.as_bytes(), meta, Content::Fifo, origin).unwrap();
         }
         let tree = builder.finish(1).unwrap();
-        let said: Vec<String> = warnings(&tree, Time::seconds(-5)).iter().map(ToString::to_string).collect();
+        let said: Vec<String> =
+            warnings(&tree, Time::seconds(-5)).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 4, "{said:?}");
         assert!(said[0].ends_with("that of the disk became the nearest"), "{said:?}");
         assert!(said[1].ends_with("others became the nearest, of 2 names: /c, /d"), "{said:?}");
         assert!(said[2].ends_with("the times of 4 names: /d, /e, /f and 1 more"), "{said:?}");
         assert_eq!(said[3], "SquashFS holds no system.posix_acl_default: lost of 1 name: /e");
         let plain = Builder::new(Time::default()).finish(1).unwrap();
-        assert!(warnings(&plain, Time::default()).is_empty());
+        assert!(warnings(&plain, Time::default()).unwrap().is_empty());
         assert_eq!((seconds(Time::seconds(-1)), seconds(Time::seconds(1 << 40))), (0, u32::MAX));
+    }
+
+    #[test]
+    fn a_set_that_is_not_there_is_a_bug_and_not_kept() {
+        assert!(is_lost(&[false, true], 1).unwrap());
+        let error = is_lost(&[false, true], 2).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "there is no set 2 of attributes"));
     }
 }

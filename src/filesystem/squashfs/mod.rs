@@ -109,7 +109,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
     for part in parts {
         image.bytes(Bytes::new(part.start), format!("squashfs: {}", part.label), part.bytes);
     }
-    let mut warnings = losses::warnings(tree, at.time);
+    let mut warnings = losses::warnings(tree, at.time)?;
     warnings.extend(tree.owner_warnings());
     let facts = facts(starts.end, chunk, inodes);
     Ok(Filesystem { image: image.finish()?, facts, warnings, others: Vec::new() })

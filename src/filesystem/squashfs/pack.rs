@@ -2,7 +2,7 @@
 //!
 //! A thread takes a chunk: a few small files, or a few blocks of a large one. It reads them, each byte once, and compresses
 //! the blocks. Then, in the order of the chunks, files that are equal to earlier ones are found, and small files are put
-//! together to fragments. Whoever fills a fragment compresses it, while others go on. So which files share a fragment
+//! together to fragments. The thread that fills a fragment compresses it, while others go on. So which files share a fragment
 //! depends on their order and contents alone.
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use super::data::{Data, Input, Inputs, Stored, StoredFragment, sparse};
 use crate::error::{Error, Result};
 use crate::image::Cursor;
 use crate::pour::Packer;
-use crate::pour::ordered::{self, Stage};
+use crate::pour::ordered::{self, Memory, Stage};
 use crate::pour::spool::Spool;
 use crate::pour::zeros::is_zero;
 use crate::units::{Bytes, KIB, narrow, u64_of, usize_of};
@@ -55,7 +55,7 @@ pub(super) fn pack(inputs: &Inputs, block: u64, settings: Settings, packer: &Pac
     // A chunk as it is read, its small files, what it becomes, and the fragments that it fills.
     let each = settings.memory(block) + Bytes::new(4 * CHUNK.max(block) + 2 * block);
     packer.progress().begin(inputs.image.covered().get(), u64_of(inputs.files.len()));
-    let state = ordered::run(&work, State::default(), &packer.options().packing(each))?;
+    let state = ordered::run(&work, State::default(), Memory::of_packing(each), &packer.options())?;
     packer.progress().begin(0, 0);
     let last = state.last_fragment();
     let mut end = state.spooled;

@@ -222,7 +222,7 @@ const DENY: u16 = 1;
 
 /// The ACL that says the same as a mode (module/zcommon/zfs_acl.c, acl_trivial_access_masks): its entries and their number.
 pub(super) fn trivial_acl(mode: u16, is_directory: bool) -> (Vec<u8>, u64) {
-    // Read; write and append; execute. In a directory whoever writes may delete too.
+    // Read; write and append; execute. A user who may write to a directory may delete in it too.
     let rights = [(4, 0x1), (2, if is_directory { 0x46 } else { 0x6 }), (1, 0x20)];
     let (mut owner, mut group, mut everyone) = (ALWAYS_OWNER, ALWAYS, ALWAYS);
     let (mut allow_owner, mut deny_owner, mut deny_group) = (0, 0, 0);

@@ -36,9 +36,14 @@ pub(super) type Places = Vec<(u64, u64)>;
 fn physical(packed: &Packed<Note>, logical: u64) -> Option<u64> {
     match packed.note {
         Note::Hole | Note::Embedded(_) => None,
-        Note::Compressed(_) => Some(packed.end.get() - packed.start.get()),
+        Note::Compressed(_) => Some(compressed(packed)),
         Note::Plain(_) | Note::Kept(_) => Some(logical),
     }
+}
+
+/// Bytes of a block of contents that is compressed.
+const fn compressed(packed: &Packed<Note>) -> u64 {
+    packed.end.get() - packed.start.get()
 }
 
 impl Source<'_> {
@@ -48,7 +53,7 @@ impl Source<'_> {
     /// [`Kind::Capacity`](crate::error::Kind::Capacity) where there is no space left.
     pub(super) fn reserve(&self, file: File, store: &mut Store, places: &mut Places) -> Result<()> {
         let logical = self.manner.block(file.size);
-        for block in self.contents.blocks_of(file.node) {
+        for block in self.contents.blocks_of(file.node)? {
             let Some(physical) = physical(self.contents.block(block.chunk)?, logical) else { continue };
             let runs = store.places(physical, self.copies)?;
             places.extend(runs.iter().map(|run| (run.start, block.chunk)));
@@ -67,7 +72,7 @@ impl Source<'_> {
         let block = self.manner.block(file.size);
         let mut tree = objects.tree(&Object::plain(self.kind, block));
         let mut next = 0;
-        for own in self.contents.blocks_of(file.node) {
+        for own in self.contents.blocks_of(file.node)? {
             tree.push_holes(store, objects.manner, own.number - next)?;
             let pointer = self.pointer(store, places, block, own.chunk)?;
             tree.push(store, objects.manner, pointer)?;
@@ -88,13 +93,12 @@ impl Source<'_> {
         let about = About::contents(self.kind, self.birth);
         let packed = self.contents.block(chunk)?;
         let own = self.manner.compression.number();
-        let (compression, sum) = match &packed.note {
+        let (compression, sum, physical) = match &packed.note {
             Note::Hole => return Ok(Pointer::HOLE),
             Note::Embedded(bytes) => return Pointer::embedded(about, logical, own, bytes),
-            Note::Compressed(sum) => (own, *sum),
-            Note::Plain(sum) | Note::Kept(sum) => (Compression::Off.number(), *sum),
+            Note::Compressed(sum) => (own, *sum, compressed(packed)),
+            Note::Plain(sum) | Note::Kept(sum) => (Compression::Off.number(), *sum, logical),
         };
-        let physical = physical(packed, logical).unwrap_or_default();
         let taken =
             places.split_off(..self.copies).filter(|taken| taken.iter().all(|(_, own)| *own == chunk));
         let taken = taken.ok_or_else(|| Error::bug("a block of a file has no place"))?;

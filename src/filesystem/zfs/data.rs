@@ -82,7 +82,8 @@ pub(super) enum Note {
     Compressed(Sum),
     /// It is stored as it is.
     Plain(Sum),
-    /// So too, and what its file has of it is in the spool: of a small file, opening that again takes longer than a copy.
+    /// It is stored as it is, and the spool has a copy of the bytes of its file. Opening a small file again takes longer than
+    /// a copy.
     Kept(Sum),
 }
 
@@ -171,7 +172,7 @@ impl Contents {
             data.put(Bytes::new(file.start), &volume.image.whole());
         }
         let data = data.finish()?;
-        let batches = batches(&list, &stretches);
+        let batches = batches(&list, &stretches)?;
         let work = Work { files: &list, stretches: &stretches, batches: &batches, data: &data, packer };
         let bytes = data.covered().get();
         let (spool, packed) = packer.pack("ZFS data", &work, (bytes, u64_of(list.len())))?;
@@ -193,17 +194,20 @@ impl Contents {
     }
 
     /// The blocks of a file that have data, ascending.
-    pub(super) fn blocks_of(&self, node: NodeId) -> impl Iterator<Item = Block> + '_ {
-        let first = self.by_node.get(node.index()).copied().unwrap_or(NONE);
-        let stretches = self.stretches.get(index(first)..).unwrap_or_default();
-        let file = stretches.first().map(|stretch| stretch.file);
-        stretches
-            .iter()
-            .take_while(move |stretch| Some(stretch.file) == file)
-            .filter(move |stretch| self.files.get(index(stretch.file)).is_some_and(|file| file.node == node))
-            .flat_map(|stretch| {
-                (0..stretch.count).map(|at| Block { number: stretch.block + at, chunk: stretch.first + at })
-            })
+    pub(super) fn blocks_of(&self, node: NodeId) -> Result<impl Iterator<Item = Block> + '_> {
+        let lost = || Error::bug(format!("the contents of node {} are lost", node.get()));
+        let own = match self.by_node.get(node.index()).copied().ok_or_else(lost)? {
+            NONE => &[],
+            first => self.stretches.get(index(first)..).ok_or_else(lost)?,
+        };
+        // A file that is all hole has none: the first there is that of another.
+        let file = own.first().map(|stretch| stretch.file);
+        let found = file.map(|file| self.files.get(index(file)).ok_or_else(lost)).transpose()?;
+        let own = if found.is_some_and(|file| file.node == node) { own } else { &[] };
+        let own = own.iter().take_while(move |stretch| Some(stretch.file) == file);
+        Ok(own.flat_map(|stretch| {
+            (0..stretch.count).map(|at| Block { number: stretch.block + at, chunk: stretch.first + at })
+        }))
     }
 
     /// What became of a block.
@@ -290,11 +294,13 @@ fn place<'a>(files: &'a [File], stretches: &[Stretch], chunk: u64) -> Result<(&'
 }
 
 /// All blocks, cut into what is packed together.
-fn batches(files: &[File], stretches: &[Stretch]) -> Vec<Batch> {
+fn batches(files: &[File], stretches: &[Stretch]) -> Result<Vec<Batch>> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut space = 0;
     for stretch in stretches {
-        let block = files.get(index(stretch.file)).map_or(BATCH, |file| file.manner.block(file.size));
+        let file = files.get(index(stretch.file));
+        let file = file.ok_or_else(|| Error::bug(format!("block {} belongs to no file", stretch.first)))?;
+        let block = file.manner.block(file.size);
         let (mut first, mut left) = (stretch.first, stretch.count);
         while left > 0 {
             if space < block || batches.is_empty() {
@@ -309,7 +315,7 @@ fn batches(files: &[File], stretches: &[Stretch]) -> Vec<Batch> {
             (first, left, space) = (first + taken, left - taken, space.saturating_sub(taken * block));
         }
     }
-    batches
+    Ok(batches)
 }
 
 /// The work of packing.
@@ -432,4 +438,65 @@ fn note(
     };
     out.resize(usize_of(physical), 0);
     Ok(Note::Compressed(checksum.of(out)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    const MANNER: Manner = Manner {
+        compression: Compression::Off,
+        checksum: Checksum::Fletcher4,
+        record: 4096,
+        is_fixed: false,
+        ashift: 12,
+    };
+
+    /// Of four nodes, the second is a file of three blocks, the third one that is all hole, and the fourth has one block.
+    fn contents() -> Contents {
+        let file = |node, size, start| File { node: NodeId::new(node), manner: MANNER, size, start };
+        Contents {
+            files: vec![file(1, 12_288, 0), file(2, 8192, 12_288), file(3, 100, 20_480)],
+            stretches: vec![
+                Stretch { file: 0, block: 0, first: 0, count: 2 },
+                Stretch { file: 0, block: 2, first: 2, count: 1 },
+                Stretch { file: 2, block: 0, first: 3, count: 1 },
+            ],
+            by_node: vec![NONE, 0, 2, 2],
+            data: Builder::new(Bytes::new(1)).finish().unwrap(),
+            spool: Builder::new(Bytes::new(1)).finish().unwrap(),
+            blocks: Vec::new(),
+            volumes: Vec::new(),
+        }
+    }
+
+    fn chunks(contents: &Contents, node: u32) -> Result<Vec<u64>> {
+        Ok(contents.blocks_of(NodeId::new(node))?.map(|block| block.chunk).collect())
+    }
+
+    #[test]
+    fn contents_without_what_is_looked_up_are_a_bug_and_no_hole() {
+        let good = contents();
+        let all: Vec<Vec<u64>> = (0..4).map(|node| chunks(&good, node).unwrap()).collect();
+        assert_eq!(all, [vec![], vec![0, 1, 2], vec![], vec![3]]);
+        assert_eq!(batches(&good.files, &good.stretches).unwrap().len(), 1);
+
+        let poisoned = |change: &dyn Fn(&mut Contents), node: u32| {
+            let mut contents = contents();
+            change(&mut contents);
+            let error = chunks(&contents, node).unwrap_err();
+            assert_eq!(error.kind(), Kind::Bug, "{error}");
+            error.what().to_owned()
+        };
+        assert_eq!(poisoned(&|own| own.by_node.truncate(3), 3), "the contents of node 3 are lost");
+        assert_eq!(poisoned(&|own| own.by_node[1] = 4, 1), "the contents of node 1 are lost");
+        assert_eq!(poisoned(&|own| own.stretches[2].file = 3, 3), "the contents of node 3 are lost");
+        let error = good.block(0).unwrap_err();
+        assert_eq!(error.what(), "a block of a file was not packed");
+        let error = batches(&good.files[..2], &good.stretches).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "block 3 belongs to no file"));
+        let error = place(&good.files[..2], &good.stretches, 3).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "block 3 belongs to no file"));
+    }
 }

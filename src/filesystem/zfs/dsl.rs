@@ -234,16 +234,13 @@ impl Layer<'_, '_> {
         let names: Vec<&String> = options.empty_snapshots.iter().chain(&options.snapshots).collect();
         let snapshots: Vec<u64> = names.iter().map(|_| self.mos.number()).collect();
         let (head, table) = (self.mos.number(), self.mos.number());
-        let id = |what: &str| self.wish.ids.number(&format!("{what} {}", options.name));
+        let ids = self.wish.ids;
+        let id = |what: &str| ids.number(&format!("{what} {}", options.name));
         let (guid, fsid_guid) = (id("guid"), fsid(id("fsid")));
-        let ids: Vec<(u64, u64)> = names
-            .iter()
-            .map(|name| (id(&format!("guid @{name}")), fsid(id(&format!("fsid @{name}")))))
-            .collect();
         let nothing = Empty { root: own.root, sums: own.sums, dead: Vec::new() };
         let empty = own.empty.as_ref().unwrap_or(&nothing);
         let (mut previous, mut previous_txg, mut deadlist) = (self.origin, INITIAL, vec![0]);
-        for (at, object) in snapshots.iter().enumerate() {
+        for (at, (name, object)) in names.iter().zip(&snapshots).enumerate() {
             // Newer than what it has, and older than what it does not have.
             let (txg, root, sums) = match at.checked_sub(empties) {
                 None => (self.wish.birth + 1 + u64_of(at), empty.root, empty.sums),
@@ -251,7 +248,6 @@ impl Layer<'_, '_> {
             };
             // What died with the last of the empty ones.
             let dead: &[Pointer] = if at == empties { &empty.dead } else { &[] };
-            let (ds_guid, ds_fsid_guid) = ids.get(at).copied().unwrap_or_default();
             let snapshot = Dataset {
                 ds_prev_snap_obj: previous,
                 ds_prev_snap_txg: previous_txg,
@@ -261,8 +257,8 @@ impl Layer<'_, '_> {
                 ds_deadlist_obj: self.deadlist(&deadlist, dead)?,
                 // All that it has its head has too, or the next one that is empty.
                 ds_unique_bytes: if empties == 1 && at == 0 { sums.allocated } else { 0 },
-                ds_fsid_guid,
-                ds_guid,
+                ds_fsid_guid: fsid(id(&format!("fsid @{name}"))),
+                ds_guid: id(&format!("guid @{name}")),
                 ..self.common(number, root, sums)?
             };
             self.put_dataset(*object, &snapshot, own)?;
@@ -292,7 +288,7 @@ impl Layer<'_, '_> {
         Ok(head)
     }
 
-    /// Gives the directory of a dataset what it says of the head, of which only it has so many bytes.
+    /// Gives the directory of a dataset what it says of the head: its number, and how many bytes only the head has.
     fn register(&mut self, number: usize, own: &Filled, (head, unique): (u64, u64)) {
         self.clones.push(member(head));
         let origin = self.origin;

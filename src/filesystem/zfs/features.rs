@@ -158,7 +158,7 @@ pub(super) fn set_has(set: &str, guid: &str) -> bool {
 pub(super) struct Enabled(Vec<&'static Feature>);
 
 impl Enabled {
-    /// Those of a set of [`SETS`], but for those that `chosen` names: a feature is enabled or not.
+    /// Those of a set of [`SETS`], except for those that `chosen` names: a feature is enabled or not.
     ///
     /// # Errors
     /// [`Kind::Manifest`] for a feature that there is not, or that no pool can be without.

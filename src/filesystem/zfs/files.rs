@@ -43,15 +43,15 @@ pub(super) struct Wish<'a> {
 
 impl<'a> Wish<'a> {
     /// The directory that becomes the root, or the file that becomes the volume.
-    pub(super) fn root(&self) -> Option<NodeId> {
-        if self.is_empty { None } else { self.division.root(self.dataset) }
+    pub(super) fn root(&self) -> Result<Option<NodeId>> {
+        if self.is_empty { Ok(None) } else { self.division.root(self.dataset) }
     }
 
     /// The nodes below the root.
-    fn nodes(&self) -> impl Iterator<Item = NodeId> + 'a {
+    fn nodes(&self) -> Result<impl Iterator<Item = Result<NodeId>> + 'a> {
         let (tree, division, dataset) = (self.tree, self.division, self.dataset);
-        let has_nodes = !self.is_empty;
-        has_nodes.then(|| division.nodes(tree, dataset)).into_iter().flatten()
+        let nodes = (!self.is_empty).then(|| division.nodes(tree, dataset)).transpose()?;
+        Ok(nodes.into_iter().flatten())
     }
 }
 
@@ -131,7 +131,8 @@ impl<'a> Filesystem<'a> {
     /// Gives places to the contents of all files, file after file, so that they lie together.
     fn contents(&self, store: &mut Store, places: &mut Places) -> Result<()> {
         let wish = self.wish;
-        for node in wish.nodes() {
+        for node in wish.nodes()? {
+            let node = node?;
             wish.source.reserve(File { node, size: wish.tree.size(node) }, store, places)?;
         }
         Ok(())
@@ -141,21 +142,23 @@ impl<'a> Filesystem<'a> {
     fn nodes(&mut self, store: &mut Store, mut places: &[(u64, u64)]) -> Result<()> {
         let wish = self.wish;
         let (tree, division) = (wish.tree, wish.division);
-        let (entries, shape) = match wish.root() {
+        let root = wish.root()?;
+        let (entries, shape) = match root {
             Some(root) => self.directory(root)?,
             None => (Vec::new(), Shape { size: 2, links: 2, parent: 0 }),
         };
         // The root is its own parent.
         let shape = Shape { parent: division::ROOT, ..shape };
-        let meta = wish.root().map(|root| tree.node(root).meta);
+        let meta = root.map(|root| tree.node(root).meta);
         let meta = meta.unwrap_or_else(|| Meta::root(0o755, wish.time));
         let attributes = self.attributes(MODE_DIRECTORY | meta.mode, &meta, shape, Vec::new());
-        let attributes = self.with_xattrs(attributes, &meta, wish.root())?;
+        let attributes = self.with_xattrs(attributes, &meta, root)?;
         self.node(store, division::ROOT, &meta, &attributes, Blocks::Entries(entries))?;
-        for node in wish.nodes() {
-            let number = division.object(tree, node);
+        for node in wish.nodes()? {
+            let node = node?;
+            let number = division.object(tree, node)?;
             let meta = tree.node(node).meta;
-            let parent = division.parent(tree, node, wish.dataset);
+            let parent = division.parent(tree, node, wish.dataset)?;
             let links = division.links(node);
             let (shape, blocks, special) = match tree.node(node).content {
                 Content::Directory => {
@@ -197,10 +200,11 @@ impl<'a> Filesystem<'a> {
         let Wish { tree, division, dataset, .. } = *self.wish;
         let mut shape = Shape { size: 2, links: 2, parent: 0 };
         let mut entries = Vec::new();
-        for child in division.entries(tree, directory, dataset) {
+        for child in division.entries(tree, directory, dataset)? {
+            let child = child?;
             // zfs_znode.h, ZFS_DIRENT_MAKE: the type of the file in the uppermost bits.
             let kind = u64::from(mode::mode(tree, child) >> 12);
-            entries.push((tree.name(child), (kind << 60 | division.object(tree, child)).into()));
+            entries.push((tree.name(child), (kind << 60 | division.object(tree, child)?).into()));
             shape.size += 1;
             shape.links += u64::from(tree.is_directory(child));
         }

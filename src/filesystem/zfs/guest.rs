@@ -20,6 +20,7 @@ use crate::filesystem::{Facts, Filesystem, Other, Placement, Size};
 use crate::helper::job::{Copy, Step, Word};
 use crate::helper::{Disk, Helper, Need, PAYLOAD};
 use crate::image::{Builder, Image};
+use crate::option::{option, setting};
 use crate::pour::Packer;
 use crate::pour::spool::Spool;
 use crate::pour::zeros::is_zero;
@@ -58,10 +59,10 @@ pub(super) fn refuse(options: &Options) -> Result<()> {
         if there {
             return Err(Error::new(
                 Kind::Manifest,
-                format!("`{key}` is for pools that OpenZFS makes in a helper VM"),
+                format!("{} is for pools that OpenZFS makes in a helper VM", option(key)),
             )
             .about(key)
-            .remedy("via", "vm"));
+            .hint(format!("add {}", setting("via", "vm"))));
         }
     }
     Ok(())
@@ -70,7 +71,8 @@ pub(super) fn refuse(options: &Options) -> Result<()> {
 /// Builds a pool.
 ///
 /// # Errors
-/// As [`super::build`] for what is no pool; [`Kind::Source`] where the machine has not what it needs, or fails, with its words.
+/// As [`super::build`] for options that make no pool; [`Kind::Source`] where the machine lacks something, or fails, with its
+/// words.
 pub(super) fn build(
     tree: &std::sync::Arc<Tree>,
     options: &Options,
@@ -331,7 +333,7 @@ impl Making<'_> {
         Ok(files)
     }
 
-    /// The words that take a dataset's key from its file, in the place of where it is later.
+    /// The words that take a dataset's key from its file, in place of where it is later.
     fn key(&self, name: &str) -> Option<String> {
         let number = self.options.keys.keys().position(|key| key == name)?;
         Some(format!("keylocation=file:///{KEYS}/{number}"))
@@ -352,7 +354,7 @@ impl Making<'_> {
         } else {
             self.create(&mut steps);
         }
-        self.copy(&mut steps);
+        self.copy(&mut steps)?;
         for dataset in &self.parameters.datasets {
             // Snapshots of volumes of our own are there already.
             let made = dataset.snapshots.iter().filter(|_| !self.is_own);
@@ -368,7 +370,7 @@ impl Making<'_> {
         Ok(steps)
     }
 
-    /// Snapshots of the contents, which the empty pool has not.
+    /// Snapshots of the contents, which the empty pool does not have.
     fn late_snapshots(&self, dataset: &Dataset) -> impl Iterator<Item = &String> {
         let late = self.is_own && !dataset.is_volume();
         let options = self.options_of(dataset).filter(|_| late);
@@ -480,14 +482,12 @@ impl Making<'_> {
     }
 
     /// Mounts the datasets with contents, and copies those.
-    fn copy(&self, steps: &mut Vec<Step>) {
+    fn copy(&self, steps: &mut Vec<Step>) -> Result<()> {
         let mut copy = Copy { from: CONTENTS.to_owned(), ..Copy::default() };
         let mut mounted = Vec::new();
         for (number, dataset) in (0..).zip(&self.parameters.datasets) {
-            let Some(mount) = dataset.mount.as_deref().filter(|_| self.division.root(number).is_some())
-            else {
-                continue;
-            };
+            let root = self.division.root(number)?;
+            let Some(mount) = dataset.mount.as_deref().filter(|_| root.is_some()) else { continue };
             if dataset.is_volume() {
                 copy.without.push(normal(mount));
                 continue;
@@ -506,6 +506,7 @@ impl Making<'_> {
         steps.push(Step::Copy(copy));
         mounted.push(CONTENTS.to_owned());
         steps.extend(mounted.into_iter().map(|at| Step::Unmount { at }));
+        Ok(())
     }
 
     /// Where files with holes have data. Names that are not UTF-8 are left out: their zeros are read and become holes all the

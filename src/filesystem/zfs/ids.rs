@@ -1,4 +1,4 @@
-//! The random numbers of a pool, none of which is random: GUIDs and salts.
+//! The numbers that are random in other pools: GUIDs and salts. Here they derive from the id of the pool.
 
 use uuid::Uuid;
 

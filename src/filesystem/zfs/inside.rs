@@ -27,7 +27,7 @@ pub(super) fn build(
     let (mut volumes, mut warnings) = (Vec::new(), Vec::new());
     for (number, dataset) in (0..).zip(&parameters.datasets) {
         let (Some(spec), Some((size, _))) = (&dataset.filesystem, dataset.volume()) else { continue };
-        let contents = match division.root(number) {
+        let contents = match division.root(number)? {
             Some(top) => tree.below(top)?,
             None => Builder::new(parameters.time).finish(1)?,
         };

@@ -78,7 +78,7 @@ impl Prepared {
         let datasets: Vec<Member<'_>> = parameters.datasets.iter().map(Dataset::member).collect();
         let division = Division::new(tree, &datasets)?;
         let mut files = Vec::new();
-        for (node, dataset) in division.files(tree) {
+        for (node, dataset) in division.files(tree)? {
             if parameters.is_left(parameters.dataset(dataset)?) {
                 continue;
             }
@@ -158,7 +158,7 @@ fn fill(
         store.remember();
         let source = Source { birth: pool::BIRTH, ..source };
         let Written { root, sums } = write(&Wish { is_empty: true, source, ..wish }, store)?;
-        Some(Empty { root, sums, dead: store.remembered() })
+        Some(Empty { root, sums, dead: store.remembered()? })
     } else {
         None
     };
@@ -211,6 +211,10 @@ fn made(tree: &Tree, parameters: &Parameters, prepared: &Prepared, size: Size) -
         inodes: None,
         free_inodes: None,
     };
-    let warnings = tree.owner_warnings().into_iter().chain(prepared.warnings.iter().cloned()).collect();
+    let early = (parameters.time.seconds < 0).then(|| {
+        Warning("a ZFS pool is made in 1970 or later: the time of the disk became 1970-01-01".to_owned())
+    });
+    let own = tree.owner_warnings().into_iter().chain(prepared.warnings.iter().cloned());
+    let warnings = own.chain(early).collect();
     Ok(Filesystem { image: image.finish()?, facts, warnings, others: Vec::new() })
 }

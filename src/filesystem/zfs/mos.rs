@@ -83,7 +83,7 @@ impl Mos {
 
     /// Makes an object that is its bonus a new object, or the object `number`.
     pub(super) fn bonus(&mut self, number: u64, kind: u8, bonus: &[u8]) -> Result<()> {
-        // Neither has it blocks, so that it counts no bytes.
+        // It has no blocks either, so it counts no bytes.
         let object = Object { flags: 0, ..Object::plain(kind, 512).with_bonus(kind, bonus) };
         let dnode = dnode_of(&object, None)?;
         self.put(number, &dnode);
@@ -207,7 +207,7 @@ impl Late {
         }
         let set = Reserved::new(store, OBJECT_SET)?;
         let mut late = Self { features, array, levels, set, maps: Vec::new(), first_map };
-        // A map takes space too, which may be in a metaslab that had none taken before.
+        // A map takes space too, and it may be in a metaslab that was free before.
         let mut known = BTreeSet::new();
         loop {
             let fresh: Vec<u64> =
@@ -285,7 +285,8 @@ impl Late {
         let mut pointers = Vec::new();
         let mut sums = Sums::default();
         let depth = self.levels.len();
-        let dnode_blocks = self.levels.first().map_or(0, Vec::len);
+        let dnode_blocks = self.levels.first().map(Vec::len);
+        let dnode_blocks = dnode_blocks.ok_or_else(|| Error::bug("the dnodes of a pool have no places"))?;
         for (level, reserved) in self.levels.iter().enumerate() {
             let below = std::mem::take(&mut pointers);
             for (number, own) in reserved.iter().enumerate() {
@@ -307,6 +308,9 @@ impl Late {
                 sums += pointer.sums;
                 pointers.push(pointer);
             }
+        }
+        if blocks.next().is_some() {
+            return Err(Error::bug("a block of dnodes has no place"));
         }
         let object = Object::plain(kind::DNODE, DNODE_BLOCK);
         let set = ObjectSet {
@@ -379,9 +383,8 @@ fn space_map(geometry: &Geometry, metaslab: u64, taken: &[Run], object: u64) -> 
         if offset > free_from {
             // The number of free runs by the bits of their length (module/zfs/space_map.c, space_map_histogram_add).
             let bucket: u32 = narrow(63 - (offset - free_from).leading_zeros(), "a bucket")?;
-            if let Some(count) = header.smp_histogram.get_mut(index(bucket)) {
-                *count += 1;
-            }
+            let count = header.smp_histogram.get_mut(index(bucket));
+            *count.ok_or_else(|| Error::bug("a free run of a metaslab is longer than a metaslab"))? += 1;
         }
         free_from = offset + length;
         header.smp_alloc += length << geometry.ashift;
@@ -404,7 +407,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Kind;
     use crate::filesystem::zfs::read::space::{Entries, Moments};
+    use crate::filesystem::zfs::space::Space;
     use crate::units::{Bytes, GIB, MIB, TIB};
 
     #[test]
@@ -434,6 +439,35 @@ mod tests {
         let all = [Run { start: 0, length: large.metaslab() }];
         let (entries, _) = space_map(&large, 0, &all, 40).unwrap();
         assert_eq!(words(entries), [3 << 62 | ((1 << 21) - 1) << 24, 0]);
+    }
+
+    #[test]
+    fn a_set_without_what_is_looked_up_is_a_bug_and_no_zero() {
+        // A metaslab so large that its free runs have no place in the histogram.
+        let huge = Geometry { device: 1 << 62, ashift: 9, shift: 42 };
+        let error = space_map(&huge, 0, &[], 40).unwrap_err();
+        let text = "a free run of a metaslab is longer than a metaslab";
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, text));
+
+        let poisoned = |change: &dyn Fn(&mut Late)| {
+            let geometry = Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap();
+            let mut store = Store::new(Space::new(geometry));
+            let mut mos = Mos::new(4, 1);
+            let number = mos.number();
+            mos.bonus(number, kind::DSL_DIR, &[]).unwrap();
+            let mut late = Late::reserve(&mos, &mut store, 512).unwrap();
+            change(&mut late);
+            late.write_set(mos, &mut store).map(|_| ()).map_err(|error| error.what().to_owned())
+        };
+        assert_eq!(poisoned(&|_| {}), Ok(()));
+        assert_eq!(
+            poisoned(&|late| late.levels.clear()),
+            Err("the dnodes of a pool have no places".to_owned())
+        );
+        assert_eq!(
+            poisoned(&|late| late.levels[0].clear()),
+            Err("a block of dnodes has no place".to_owned())
+        );
     }
 
     proptest! {

@@ -104,7 +104,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes room for the pointers of a level.
+    /// Adds what levels are missing up to this one.
     fn grow(&mut self, level: usize) {
         while self.levels.len() <= level {
             self.levels.push(Vec::new());
@@ -155,7 +155,11 @@ impl Tree {
             self.close(store, manner, level)?;
             level += 1;
         }
-        let pointers = self.levels.pop().unwrap_or_default();
+        let pointers = match self.levels.pop() {
+            // An object without blocks.
+            None if self.count == 0 => Vec::new(),
+            top => top.ok_or_else(|| Error::bug("the blocks of an object are lost"))?,
+        };
         Ok(Top {
             pointers,
             levels: narrow(level + 1, "the levels of an object")?,
@@ -385,6 +389,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Kind;
     use crate::filesystem::zfs::checksum::Checksum;
     use crate::filesystem::zfs::space::{Geometry, Space};
     use crate::units::{Bytes, MIB};
@@ -470,6 +475,19 @@ mod tests {
             prop_assert_eq!(head.dn_used, 4096 * u64_of(data.len() + leading));
             prop_assert_eq!(head.dn_used, objects.sums.allocated);
         }
+    }
+
+    #[test]
+    fn an_object_that_lost_its_blocks_is_a_bug_and_not_empty() {
+        let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+        let objects = Objects::new(MANNER, 4, 1);
+        let tree = || objects.tree(&Object::plain(kind::FILE, 131_072));
+        assert_eq!(tree().finish(&mut store, MANNER, 1).unwrap().count, 0);
+        let mut poisoned = tree();
+        poisoned.push(&mut store, MANNER, pointer()).unwrap();
+        poisoned.levels.clear();
+        let error = poisoned.finish(&mut store, MANNER, 1).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "the blocks of an object are lost"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WAY"))]
     pub via: Option<Via>,
-    /// With vm, the vdevs as `zpool create` takes them, with names in the place of devices: `mirror a b log c`. The first
+    /// With vm, the vdevs as `zpool create` takes them, with names in place of devices: `mirror a b log c`. The first
     /// name is this disk; each other one is a disk of its own, in a file with that name before its suffix.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "VDEVS"))]
@@ -125,7 +125,7 @@ impl Options {
         std::iter::once(("/".to_owned(), "/".to_owned())).chain(mounted).collect()
     }
 
-    /// The same but for how it is made, which decides no id.
+    /// The same except for how it is made, which decides no id.
     pub(in crate::filesystem) fn without_way(&self) -> Self {
         Self { via: None, vm: Box::default(), ..self.clone() }
     }

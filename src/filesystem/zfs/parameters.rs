@@ -13,6 +13,7 @@ use super::properties::{self, PoolMeaning};
 use super::space::Geometry;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::Placement;
+use crate::option::option;
 use crate::text::{nearest, shortened};
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
@@ -101,7 +102,7 @@ impl Parameters {
             if options.properties.contains_key("compression") {
                 return Err(Error::new(Kind::Manifest, "the compression is said twice")
                     .about("compress")
-                    .expected("`compress`, or the property `compression`"));
+                    .expected(format!("{}, or the property `compression`", option("compress"))));
             }
             own.set("compression", compress).map_err(|error| error.about("compress"))?;
         }
@@ -299,7 +300,8 @@ impl Parameters {
         pool::Wish {
             name: &self.name,
             ids: self.ids,
-            time: u64::try_from(self.time.seconds).unwrap_or_default(),
+            // A warning tells of a time before 1970.
+            time: self.time.seconds.max(0).unsigned_abs(),
             enabled: &self.enabled,
             compatibility: self.compatibility.as_deref(),
             comment: self.comment.as_deref(),

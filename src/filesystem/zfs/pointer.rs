@@ -121,7 +121,7 @@ impl Pointer {
     /// The pointer without what it says of the block's bytes: checksum, embedded bytes, fill.
     ///
     /// # Errors
-    /// [`Kind::Bug`](crate::error::Kind::Bug) for one that is none.
+    /// [`Kind::Bug`](crate::error::Kind::Bug) for bytes that are no block pointer.
     pub(super) fn without_contents(&self) -> Result<[u8; POINTER]> {
         let own = BlockPointer::read(&self.bytes)?;
         let BlockPointer { blk_prop, blk_birth, .. } = own;

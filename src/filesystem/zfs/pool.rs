@@ -9,7 +9,7 @@ use super::nvlist::{List, Value};
 use super::objects::Object;
 use super::store::Store;
 use super::zap;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::wire::Wire;
 
 /// What a pool is besides its datasets.
@@ -31,7 +31,7 @@ pub(super) struct Wish<'a> {
     pub(super) is_whole_disk: bool,
 }
 
-/// The transaction group in which everything is written, but for what is newer than a snapshot: the first of a new pool
+/// The transaction group in which everything is written, except for what is newer than a snapshot: the first of a new pool
 /// (txg.h, TXG_INITIAL).
 pub(super) const BIRTH: u64 = 4;
 /// How much newer the uberblock is. The first import reads all blocks of the last three transaction groups
@@ -61,7 +61,8 @@ struct Named {
 /// [`Kind::Capacity`](crate::error::Kind::Capacity) where there is no space left.
 pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Result<Ready> {
     store.owner("pool");
-    let newest = filled.iter().map(Filled::newest).max().unwrap_or(BIRTH);
+    let newest = filled.iter().map(Filled::newest).max();
+    let newest = newest.ok_or_else(|| Error::bug("a pool has no dataset of its own"))?;
     let mut mos = Mos::new(newest, wish.ids.number("salt"));
     let mut features = Features::new(wish.enabled);
     let lists = [mos.new_list(false)?, mos.new_list(false)?, mos.new_list(true)?];
@@ -73,7 +74,7 @@ pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Re
     let recorded: Vec<_> =
         features.recorded().into_iter().map(|guid| (guid, zap::Value::from(BIRTH))).collect();
     let recorded = mos.new_zap(store, kind::ZAP, &recorded)?;
-    let properties = wish.properties(&heads);
+    let properties = wish.properties(&heads)?;
     let properties = mos.new_zap(store, kind::POOL_PROPERTIES, &properties)?;
     let (leaf, top, vdevs) = vdev_tables(&mut mos, store)?;
     let (for_write, array, config) = (mos.number(), mos.number(), mos.number());
@@ -159,10 +160,11 @@ impl<'a> Wish<'a> {
     }
 
     /// The entries of the pool's properties.
-    fn properties(&self, heads: &[u64]) -> Vec<(&'a str, zap::Value)> {
+    fn properties(&self, heads: &[u64]) -> Result<Vec<(&'a str, zap::Value)>> {
         let numbers = self.properties.iter().map(|(name, value)| (name.as_str(), (*value).into()));
-        let boot = self.boot.and_then(|boot| heads.get(boot)).map(|head| ("bootfs", (*head).into()));
-        numbers.chain(boot).collect()
+        let lost = || Error::bug("the dataset to boot from has no head");
+        let head = self.boot.map(|boot| heads.get(boot).copied().ok_or_else(lost)).transpose()?;
+        Ok(numbers.chain(head.map(|head| ("bootfs", head.into()))).collect())
     }
 
     /// The configuration (module/zfs/spa_config.c, spa_config_generate; vdev.c, vdev_config_generate).
@@ -215,5 +217,35 @@ impl<'a> Wish<'a> {
             .with("vdev_children", 1)
             .with("vdev_tree", Value::List(tree))
             .with("features_for_read", Value::List(needed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::filesystem::zfs::space::{Geometry, Space};
+    use crate::units::{Bytes, MIB};
+
+    #[test]
+    fn a_pool_without_what_is_looked_up_is_a_bug_and_no_zero() {
+        let enabled = Enabled::new("off", &[]).unwrap();
+        let wish = Wish {
+            name: "tank",
+            ids: Ids(uuid::Uuid::nil()),
+            time: 0,
+            enabled: &enabled,
+            compatibility: None,
+            comment: None,
+            properties: &[],
+            boot: Some(1),
+            is_whole_disk: false,
+        };
+        assert_eq!(wish.properties(&[7, 8]).unwrap(), [("bootfs", 8.into())]);
+        let error = wish.properties(&[7]).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "the dataset to boot from has no head"));
+        let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+        let error = write(&wish, &[], &mut store).unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "a pool has no dataset of its own"));
     }
 }

@@ -136,7 +136,7 @@ fn refused(name: &str, value: &str, expected: impl Into<String>) -> Error {
         .found(shortened(value.as_bytes(), 80))
 }
 
-/// The error for a property that is none of `known`.
+/// The error for a property that is not among `known`.
 fn unknown<'a>(name: &str, what: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
     let shown = shortened(name.as_bytes(), 80);
     let error = Error::new(Kind::Manifest, format!("{what} is not written with the property `{shown}`"));

@@ -43,7 +43,7 @@ pub(super) struct Store {
     compressed: Vec<u8>,
 }
 
-/// The error where there is no space left; how much is missing is found out by whoever gave the size.
+/// The error where there is no space left; the code that gave the size finds out how much is missing.
 pub(super) fn full() -> Error {
     Error::new(Kind::Capacity, "the contents do not fit the ZFS pool").about("size")
 }
@@ -74,8 +74,11 @@ impl Store {
     }
 
     /// The pointers to what was written since then.
-    pub(super) fn remembered(&mut self) -> Vec<Pointer> {
-        self.written.take().unwrap_or_default()
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] where nothing was to be remembered.
+    pub(super) fn remembered(&mut self) -> Result<Vec<Pointer>> {
+        self.written.take().ok_or_else(|| Error::bug("no blocks of metadata were remembered"))
     }
 
     /// log2 of the bytes that are allocated together.
@@ -247,6 +250,16 @@ mod tests {
             image.read(image.segments()[segment].offset.get(), &mut read).unwrap();
             assert!(read == bytes);
         }
+    }
+
+    #[test]
+    fn what_was_not_remembered_is_a_bug_and_not_nothing() {
+        let mut store = store();
+        store.remember();
+        store.write(About::contents(kind::ZAP, 4), MANNER, &[0; 4096]).unwrap();
+        assert_eq!(store.remembered().unwrap().len(), 1);
+        let error = store.remembered().unwrap_err();
+        assert_eq!((error.kind(), error.what()), (Kind::Bug, "no blocks of metadata were remembered"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) fn write(wish: &Wish<'_>, size: u64, store: &mut Store, places: &mut 
     let mut objects = Objects::new(wish.metadata, wish.source.birth, wish.salt);
     let object = Object::plain(kind::VOLUME, wish.source.manner.block(size));
     let own = wish.source.contents.volume(wish.dataset).filter(|_| !wish.is_empty);
-    let file = wish.root().filter(|_| own.is_none()).map(|node| (node, wish.tree.size(node)));
+    let file = wish.root()?.filter(|_| own.is_none()).map(|node| (node, wish.tree.size(node)));
     let tree = match own.or(file) {
         None => objects.tree(&object),
         Some((node, length)) => {

@@ -123,7 +123,7 @@ pub(super) const NONE: u16 = 0xffff;
 const SORTED: u8 = 1;
 
 /// How names are hashed: as they are, or in a normal form (sys/u8_textprep.h has the flags). Names of ASCII, and no others
-/// are here with flags, are their own normal forms but for upper case.
+/// are here with flags, are their own normal forms except for upper case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Form(u64);
 

@@ -167,7 +167,7 @@ impl Manifest {
 
     /// Replaces the keys that an error names by their lines.
     fn place_keys(&self, error: Error) -> Error {
-        error.find_keys(|error, key| self.place(error, key))
+        error.find_keys(|error, key| self.place(error, key)).spelled(|_| Some(crate::option::Spelling::Key))
     }
 
     /// A short name of the value at `path`: `contents[2] (disk.toml:14)`.

@@ -9,6 +9,7 @@ use super::locate::Spelling;
 use super::schema;
 use super::strict::Strict;
 use crate::error::{Error, Kind, Result};
+use crate::filesystem::unwritten;
 use crate::text::{Line, line_at, nearest, offset_of, printable};
 
 /// The version alone. It is read first, because a manifest of another version may have other keys.
@@ -73,7 +74,24 @@ impl Fault {
             true => self.message.replacen("invalid type: map", "invalid type: a date", 1),
             false => self.message,
         };
-        error(&message, spelling).at_line(name, self.line.number, self.line.text)
+        let hint = brackets(&message, &self.line.text);
+        error(&message, spelling).at_line(name, self.line.number, self.line.text).or_hint(hint)
+    }
+}
+
+/// What to write in place of the header `line` of a table, where `message` wants several tables or one.
+fn brackets(message: &str, line: &str) -> Option<String> {
+    let (found, expected) = typed(message)?;
+    let name = line.trim_start_matches('[').split([']', '.']).next()?.trim();
+    let is_one = ["disk", "boot", "nixos", "repart"].contains(&name) || expected == "a table";
+    match (found.as_str(), expected.as_str()) {
+        ("a table", "an array") if line.starts_with('[') => {
+            Some(format!("write [[{name}]]: there may be several"))
+        }
+        ("a table" | "an array", _) if line.starts_with("[[") && is_one => {
+            Some(format!("write [{name}]: there is one"))
+        }
+        _ => None,
     }
 }
 
@@ -85,7 +103,7 @@ pub(super) fn error(message: &str, spelling: Spelling) -> Error {
         suggest(error, &key, &known)
     } else if let Some((value, known)) = named(&message, "unknown variant `") {
         let error = Error::new(Kind::Manifest, format!("bad value `{value}`"));
-        match other_name(&value) {
+        match other_name(&value, &known) {
             Some(hint) => error.expected(format!("one of {}", known.join(", "))).hint(hint),
             None => suggest(error, &value, &known),
         }
@@ -100,7 +118,8 @@ pub(super) fn error(message: &str, spelling: Spelling) -> Error {
     } else if let Some((found, expected)) = typed(&message) {
         Error::new(Kind::Manifest, "a value of the wrong type").expected(expected).found(found)
     } else if message.starts_with("bad value `") {
-        Error::new(Kind::Manifest, message)
+        let hint = other_table(&message);
+        Error::new(Kind::Manifest, message).or_hint(hint)
     } else {
         let kind = match spelling {
             Spelling::Toml => "TOML",
@@ -110,14 +129,40 @@ pub(super) fn error(message: &str, spelling: Spelling) -> Error {
     }
 }
 
-/// The name that a filesystem has here, if `value` is another name of it.
-fn other_name(value: &str) -> Option<&'static str> {
+/// What to write for the type of a filesystem, one of `known`, if `value` is another name of it, or that of one that is not
+/// written.
+fn other_name(value: &str, known: &[String]) -> Option<String> {
+    if !known.iter().any(|known| known == "vfat") {
+        return None;
+    }
+    let own = match value.to_ascii_lowercase().as_str() {
+        "linux-swap" => "write type = \"swap\"",
+        "fat" | "msdos" | "dos" => "write type = \"vfat\"",
+        "fat12" => "write type = \"vfat\" and fat = 12",
+        "fat16" => "write type = \"vfat\" and fat = 16",
+        "fat32" => "write type = \"vfat\" and fat = 32",
+        other => {
+            return unwritten(other).map(|name| {
+                format!("{name} is not written here: make it by its own mkfs, and take its file by `image`")
+            });
+        }
+    };
+    Some(own.to_owned())
+}
+
+/// What to write for the table of a disk, if `message` refuses another name of it.
+fn other_table(message: &str) -> Option<&'static str> {
+    let (value, known) = message.strip_prefix("bad value `")?.split_once('`')?;
+    if !known.contains("a partition table is") {
+        return None;
+    }
     match value.to_ascii_lowercase().as_str() {
-        "fat" | "msdos" | "dos" => Some("write type = \"vfat\""),
-        "fat12" => Some("write type = \"vfat\" and fat = 12"),
-        "fat16" => Some("write type = \"vfat\" and fat = 16"),
-        "fat32" => Some("write type = \"vfat\" and fat = 32"),
-        "ext2" | "ext3" => Some("write type = \"ext4\""),
+        "gpt" => Some("write table = \"gpt\""),
+        "none" => Some("write table = \"none\""),
+        "mbr" | "dos" | "msdos" | "bios" => Some("write table = \"mbr\""),
+        "efi" | "uefi" | "guid" => Some("write table = \"gpt\""),
+        "hybrid" => Some("write table = \"gpt\", and hybrid = [1] for the partitions that the MBR shows too"),
+        "loop" | "raw" => Some("write table = \"none\""),
         _ => None,
     }
 }

@@ -489,6 +489,9 @@ pub struct Entry {
     /// devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// Whether a source ends where another filesystem is mounted, of which it has only the directory, empty; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_file_system: Option<bool>,
     /// Owner of everything that the entry brings; default root, and for an archive preserve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<EntryOwner>,

@@ -174,7 +174,7 @@ contents = [ { text = \"ü\\n\", target = \"/x\", mode = \"644\" } ]
 ";
 
 #[test]
-fn the_canonical_form_does_not_hang_on_the_spelling() {
+fn the_canonical_form_does_not_depend_on_the_spelling() {
     let one = manifest(SPELLED).canonical();
     assert_eq!(
         one,

@@ -19,6 +19,7 @@ use crate::front::loader;
 use crate::identity;
 use crate::key::KeyPath;
 use crate::nix::Store;
+use crate::option::{option, setting};
 use crate::progress::Progress;
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB, Sectors};
@@ -243,13 +244,18 @@ impl Planner<'_> {
 
     /// The loader of the system's own systemd.
     fn own_systemd_boot(&self) -> Result<PathBuf> {
-        let hint = "give the file by `systemd_boot`; it is lib/systemd/boot/efi of nixpkgs' systemd";
+        let hint = || {
+            format!(
+                "give the file by {}; it is lib/systemd/boot/efi of nixpkgs' systemd",
+                option("systemd_boot")
+            )
+        };
         let toplevel = Path::new(&self.generations.default_system().toplevel);
         let folder =
             self.system.store.resolve(&toplevel.join("systemd/lib/systemd/boot/efi")).map_err(|error| {
-                Error::new(Kind::Source, "the system has no systemd-boot").because(error).hint(hint)
+                Error::new(Kind::Source, "the system has no systemd-boot").because(error).hint(hint())
             })?;
-        systemd_boot::loader(&folder.host, self.firmware()?).map_err(|error| error.hint(hint))
+        systemd_boot::loader(&folder.host, self.firmware()?).map_err(|error| error.hint(hint()))
     }
 
     /// A unified kernel image goes where systemd-boot looks for it. If no other program has to be started by
@@ -279,7 +285,8 @@ impl Planner<'_> {
         if number != 1 && !self.geometry.slots.iter().any(|slot| slot.active) {
             booted.warnings.push(Warning(format!(
                 "U-Boot looks for extlinux.conf on partition 1 unless another one is marked, and /boot is on partition \
-                 {number}: with `compat = false` it is marked"
+                 {number}: with {} it is marked",
+                setting("compat", false)
             )));
         }
         for generation in
@@ -442,7 +449,10 @@ impl Planner<'_> {
         };
         Err(Error::new(Kind::Source, format!("no store path of the closure has GRUB's files for {platform}"))
             .expected(format!("lib/grub/{platform} in one of {} store paths", self.system.closure.len()))
-            .hint(format!("give the folder that holds {platform} by `grub`: lib/grub of nixpkgs' {nixpkgs}, or /usr/lib/grub of Debian's {debian}")))
+            .hint(format!(
+                "give the folder that holds {platform} by {}: lib/grub of nixpkgs' {nixpkgs}, or /usr/lib/grub of Debian's {debian}",
+                option("grub")
+            )))
     }
 
     /// grub-mkimage in the closure.

@@ -9,6 +9,7 @@ use super::{Content, Context, Section};
 use crate::disk::Payload;
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyPath;
+use crate::option::option;
 use crate::tree::xattr::Patterns;
 use crate::tree::{Hardlinks, Meta, Owner, Rules};
 use crate::values::IdName;
@@ -42,7 +43,7 @@ pub(super) fn place(
                 .at_key(&path)
                 .expected("a file, which becomes /etc/nixos/configuration.nix")
                 .found(crate::text::printable(file.as_bytes()))
-                .hint("bring directories by `contents`"));
+                .hint(format!("bring directories by {}", option("contents"))));
         }
         let rules =
             Rules { latest: context.dates.latest, hardlinks: Hardlinks::Dissolve, ..Rules::default() };

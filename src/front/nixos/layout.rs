@@ -289,10 +289,10 @@ impl Wish {
             Layout::Legacy | Layout::LegacyGpt | Layout::None => return Ok(end),
         };
         if end <= start {
-            return Err(Error::new(Kind::Manifest, "boot_size leaves no space for the boot partition")
+            return Err(Error::new(Kind::Manifest, "there is no space for the boot partition")
                 .expected(format!("more than {start}, where the partition begins"))
                 .found(self.boot_size)
-                .why("boot_size is where the partition ends, counted from the start of the disk"));
+                .why("this is where the partition ends, counted from the start of the disk"));
         }
         Ok(end)
     }

@@ -5,6 +5,7 @@ use super::layout::{RESERVED, Role};
 use crate::error::{Error, Kind, Subject};
 use crate::front::Locator;
 use crate::key::KeyPath;
+use crate::option::setting;
 use crate::table::Scheme;
 use crate::units::{Bytes, MIB};
 
@@ -99,8 +100,8 @@ impl Keys {
         }
         match place.key == self.section.key("boot_size") {
             true => error.hint(format!(
-                "a boot_size of {} suffices: it counts from the start of the disk",
-                (start + size).round_up(MIB)
+                "{} suffices: it counts from the start of the disk",
+                setting("boot_size", (start + size).round_up(MIB))
             )),
             false => error.hint("this partition has the size that nixpkgs gives it; choose another layout"),
         }

@@ -38,6 +38,7 @@ use crate::identity::Seed;
 use crate::key::KeyPath;
 use crate::nix::verify::Expected;
 use crate::nix::{STORE, database};
+use crate::option::option;
 use crate::progress::Progress;
 use crate::table::Scheme;
 use crate::values::{DiskId, DiskSize, FatBits, Guid as GuidValue, VolumeId};
@@ -254,9 +255,12 @@ impl Maker<'_> {
 fn identify(disk: &mut Disk, context: &Context, geometry: &Geometry) -> Result<()> {
     let place = KeyPath::top("disk").key("guid");
     if context.id.is_some() && disk.scheme == Scheme::None {
-        return Err(Error::new(Kind::Manifest, "`guid` means nothing with the layout none")
-            .at_key(&place)
-            .hint("leave it out"));
+        return Err(Error::new(
+            Kind::Manifest,
+            format!("{} means nothing with the layout none", option("guid")),
+        )
+        .at_key(&place)
+        .hint("leave it out"));
     }
     let given = context.id.map(|id| id.of(disk.scheme)).transpose();
     match given.map_err(|error| error.at_key(&place))?.or(geometry.guid) {

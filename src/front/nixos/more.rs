@@ -8,6 +8,7 @@ use crate::filesystem::Spec;
 use crate::key::KeyPath;
 use crate::table::{Scheme, Type};
 use crate::units::narrow;
+use crate::values::Guid;
 
 /// The most partitions of an MBR without logical ones.
 const PRIMARIES: usize = 4;
@@ -21,7 +22,7 @@ pub(super) fn mount(more: &More) -> Option<&str> {
 /// the root, so boot loaders find what they know.
 ///
 /// # Errors
-/// [`Kind::Manifest`] for a type that does not exist, for a mount point that is none, and past what the table holds.
+/// [`Kind::Manifest`] for a type that does not exist, for a bad mount point, and past what the table holds.
 pub(super) fn insert(geometry: &mut Geometry, more: &[More], path: &KeyPath) -> Result<()> {
     let root = geometry.slots.iter().position(|slot| slot.role == Role::Root);
     let Some(at) = root.filter(|_| !more.is_empty()) else { return Ok(()) };
@@ -35,11 +36,12 @@ pub(super) fn insert(geometry: &mut Geometry, more: &[More], path: &KeyPath) -> 
     let mut slots = Vec::with_capacity(more.len());
     for (number, own) in more.iter().enumerate() {
         check(own, more, &path.index(number))?;
+        let id = own.guid.map(Guid::id).transpose();
         slots.push(Slot {
             role: Role::More(number),
             kind: kind(own).map_err(|error| error.at_key(&path.index(number).key("type")))?,
             label: "",
-            guid: own.guid.map(|guid| guid.0),
+            guid: id.map_err(|error| error.at_key(&path.index(number).key("guid")))?,
             start: None,
             size: Size::Fixed(own.size),
             active: false,

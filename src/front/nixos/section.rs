@@ -16,9 +16,10 @@ use crate::error::{Error, Kind, Result};
 use crate::host::{elsewhere, links};
 use crate::key::KeyPath;
 use crate::nix::{Closure, Nix, Store, StorePath};
+use crate::option::option;
 use crate::table::Architecture;
 use crate::units::{Bytes, MIB};
-use crate::values::DiskSize;
+use crate::values::{DiskSize, Guid};
 
 /// Where the boot partition ends (`bootSize`).
 const BOOT_SIZE: Bytes = Bytes::new(256 * MIB);
@@ -175,6 +176,8 @@ impl Reading<'_> {
         };
         let Paths { system, generations, channel, .. } = paths;
         let compat = written.compat.unwrap_or(true);
+        let id = |key: &'static str, id: Option<Guid>| self.place(key, id.map(Guid::id).transpose());
+        let (root_uuid, gpt_uuid) = (id("root_uuid", written.root_uuid)?, id("gpt_uuid", written.gpt_uuid)?);
         Ok(System {
             architecture: processor(&store, &system)?,
             store,
@@ -191,12 +194,8 @@ impl Reading<'_> {
                 .label
                 .clone()
                 .unwrap_or_else(|| if only_nix_store { "nix-store" } else { "nixos" }.to_owned()),
-            root_uuid: written
-                .root_uuid
-                .or(written.gpt_uuid.filter(|_| compat))
-                .map(|uuid| uuid.0)
-                .or(compat.then_some(ROOT)),
-            gpt_uuid: written.gpt_uuid.map(|uuid| uuid.0),
+            root_uuid: root_uuid.or(gpt_uuid.filter(|_| compat)).or(compat.then_some(ROOT)),
+            gpt_uuid,
             only_nix_store,
             boot_loader,
             systemd_boot: written.systemd_boot.as_deref().map(|path| self.context.path(path)),
@@ -265,7 +264,7 @@ impl Reading<'_> {
         let written = self.written;
         let fixed = matches!(written.disk_size, Some(DiskSize::Fixed(_)));
         let has_boot = !layout.mount_points().is_empty();
-        let grub = loader == BootLoader::Grub;
+        let (grub, alone) = (loader == BootLoader::Grub, option("only_nix_store"));
         let (has_pool, zfs, other) = (layout.has_pool(), "a root on ZFS", "a root that is not on ZFS");
         self.exclude_partitions(layout, only_nix_store)?;
         self.refuse_any(&[
@@ -302,15 +301,15 @@ impl Reading<'_> {
             ("grub_mkimage", written.grub_mkimage.is_some(), grub, "another boot loader"),
             ("uki", written.uki.is_some(), layout.has_esp(), "a layout without EFI system partition"),
             ("timeout", written.timeout.is_some(), loader != BootLoader::None, "no boot loader"),
-            ("contents", !written.contents.is_empty(), !only_nix_store, "only_nix_store"),
-            ("config_file", written.config_file.is_some(), !only_nix_store, "only_nix_store"),
-            ("channel", written.channel.is_some(), !only_nix_store, "only_nix_store"),
-            ("generations", !written.generations.is_empty(), !only_nix_store, "only_nix_store"),
+            ("contents", !written.contents.is_empty(), !only_nix_store, &alone),
+            ("config_file", written.config_file.is_some(), !only_nix_store, &alone),
+            ("channel", written.channel.is_some(), !only_nix_store, &alone),
+            ("generations", !written.generations.is_empty(), !only_nix_store, &alone),
             (
                 "boot_loader",
                 written.boot_loader.is_some(),
                 !only_nix_store || loader == BootLoader::None,
-                "only_nix_store",
+                &alone,
             ),
         ])
     }
@@ -324,7 +323,7 @@ impl Reading<'_> {
                 "boot_size",
                 written.boot_size.is_some() && written.esp_size.is_some(),
                 layout == Layout::EfiXbootldr,
-                "esp_size, after which the boot partition is as long as it says",
+                &format!("{}, after which the boot partition is as long as it says", option("esp_size")),
             ),
             (
                 "esp_size",
@@ -336,7 +335,10 @@ impl Reading<'_> {
                 "partitions",
                 !written.partitions.is_empty(),
                 more,
-                "ZFS, where they are datasets, with the layout none and with only_nix_store",
+                &format!(
+                    "ZFS, where they are datasets, with the layout none and with {}",
+                    option("only_nix_store")
+                ),
             ),
         ])
     }
@@ -345,9 +347,9 @@ impl Reading<'_> {
     /// does not.
     fn refuse_any(&self, rules: &[(&'static str, bool, bool, &str)]) -> Result<()> {
         match rules.iter().find(|(_, there, fits, _)| *there && !fits) {
-            Some((key, _, _, with)) => {
-                Err(self.refuse(key, format!("`{key}` means nothing with {with}")).hint("leave it out"))
-            }
+            Some((key, _, _, with)) => Err(self
+                .refuse(key, format!("{} means nothing with {with}", option(key)))
+                .hint("leave it out")),
             None => Ok(()),
         }
     }
@@ -395,7 +397,10 @@ impl Reading<'_> {
                 return Err(self
                     .refuse(key, format!("{what} is not in the closure"))
                     .expected(format!("{path} among its {} store paths", closure.len()))
-                    .hint("make the closure of this path too (closureInfo's rootPaths), or leave `closure` out where nix is there"));
+                    .hint(format!(
+                        "make the closure of this path too (closureInfo's rootPaths), or leave {} out where nix is there",
+                        option("closure")
+                    )));
             }
         }
         if !bare && let Some(path) = closure.unregistered() {
@@ -426,11 +431,15 @@ fn toplevel(path: &StorePath, store: &Store) -> Result<()> {
 }
 
 /// The processor that a system is for, from its file `system`: `x86_64-linux`. An unknown one gives `None`:
-/// it only matters when something boots, and that code asks again.
+/// it only matters when something boots, and that code asks again. A system of another kernel is refused.
 fn processor(store: &Store, system: &StorePath) -> Result<Option<Architecture>> {
     let file = store.host(system).join("system");
     match std::fs::read_to_string(&file) {
-        Ok(text) => Ok(architecture::of_system(text.trim()).ok().flatten()),
+        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) => {
+            architecture::of_linux(text.trim()).map_err(|error| error.at(&file))?;
+            Ok(architecture::of_system(text.trim()).ok().flatten())
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(Kind::Source, "cannot read a part of the system", file, error)),
     }

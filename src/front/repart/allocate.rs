@@ -3,8 +3,8 @@
 //!
 //! Each new partition goes into the smallest free area that takes its minimum. What is left of an area is shared among the
 //! partitions in it, and the one before it, and the space behind each of them, by weight: those that need more than their
-//! share get their minimum, then those that take less get their maximum, then the others get their share. Whoever is served
-//! leaves the sum at once, so that those behind see less.
+//! share get their minimum, then those that take less get their maximum, then the others get their share. A partition that
+//! got its size leaves the sum at once, so that those behind see less.
 
 use crate::error::{Error, Kind, Result};
 use crate::units::Bytes;

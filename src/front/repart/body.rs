@@ -53,7 +53,7 @@ impl Filled {
 }
 
 impl Making<'_> {
-    /// The time of whatever has no time of its own.
+    /// The time of everything without a time of its own.
     pub(super) fn time(&self) -> Time {
         self.options.dates().time
     }
@@ -298,7 +298,7 @@ fn level(definition: &Definition) -> Result<Option<u8>> {
 }
 
 /// The width of a FAT that nobody asked for: systemd-repart always asks for 32 bits, also where there are too few clusters
-/// for that. Of a system partition the writer itself prefers FAT32, and says where it cannot be.
+/// for that. On a system partition the writer itself prefers FAT32, and says where that is impossible.
 fn fat_bits(part: &Part, size: Option<Bytes>, sector: u32) -> Option<FatBits> {
     let fits = size.is_some_and(|size| size >= fat::least_fat32(u64::from(sector)));
     (!part.kind.is_system() && fits).then_some(FatBits::Fixed(fat::FatType::Fat32))

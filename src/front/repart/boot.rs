@@ -55,7 +55,7 @@ impl Boot {
     /// Takes one assignment of [`KEYS`].
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for a value that is none.
+    /// [`Kind::Manifest`] for a bad value.
     pub(super) fn take(&mut self, key: &str, value: &str, line: &Line, options: &Options) -> Result<()> {
         let refuse = |expected: &str| {
             Error::new(Kind::Manifest, format!("{key}= has no such value")).expected(expected)

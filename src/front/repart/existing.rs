@@ -52,7 +52,7 @@ impl Label {
     fn of(head: &[u8], table: Option<&Table>) -> Self {
         let has = |at: usize, mark: &[u8]| head.get(at..at + mark.len()) == Some(mark);
         let is_mbr = has(510, &[0x55, 0xaa]);
-        // The types of the four partitions, of which one protects a GPT.
+        // The types of the four partitions. One type protects a GPT.
         let protects = is_mbr && (0..4).any(|record| has(446 + 16 * record + 4, &[0xee]));
         match table {
             Some(table) if protects && table.scheme == Scheme::Gpt => Self::Gpt,

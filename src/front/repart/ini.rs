@@ -44,7 +44,7 @@ enum Section {
 /// Reads the bytes of a file whose sections are `known`.
 ///
 /// # Errors
-/// [`Kind::Manifest`] for a section header that is none, without a place.
+/// [`Kind::Manifest`] for a bad section header, without a place.
 pub(super) fn parse(bytes: &[u8], known: &[&str]) -> Result<Parsed, (u64, Error)> {
     let mut parsed = Parsed::default();
     let mut section = Section::None;
@@ -61,7 +61,7 @@ pub(super) fn parse(bytes: &[u8], known: &[&str]) -> Result<Parsed, (u64, Error)
             continue;
         }
         continued.push_str(line);
-        // An odd number of backslashes at the end: the last of them is no part of a pair.
+        // An odd number of backslashes at the end: the last of them belongs to no pair.
         let slashes = continued.len() - continued.trim_end_matches('\\').len();
         if slashes % 2 == 1 {
             continued.pop();

@@ -47,13 +47,13 @@ impl fmt::Display for Level {
 }
 
 impl Level {
-    /// A minimum that is no multiple of 4096, as it counts: 262 rounds it up, older ones down
+    /// How a minimum that is not a multiple of 4096 counts: 262 rounds it up, older ones down
     /// ([systemd#42529](https://github.com/systemd/systemd/pull/42529)).
     pub(super) fn minimum(self, size: Bytes) -> Bytes {
         if self >= Self::V262 { size.round_up(4 * KIB) } else { size.round_down(4 * KIB) }
     }
 
-    /// A maximum that is no multiple of 4096, as it counts: the other way round.
+    /// How a maximum that is not a multiple of 4096 counts: the other way round.
     pub(super) fn maximum(self, size: Bytes) -> Bytes {
         if self >= Self::V262 { size.round_down(4 * KIB) } else { size.round_up(4 * KIB) }
     }

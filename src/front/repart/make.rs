@@ -13,7 +13,7 @@ use super::measure::Content;
 use super::outcome::{Outcome, Row};
 use super::plan::{Part, Plan, Sizing, grain, is_deferred, usable};
 use super::specifier::Specifiers;
-use super::{Options, Size, read, split, verity};
+use super::{Options, Size, Split, read, split, verity};
 use crate::container::Settings;
 use crate::disk::{self, Body, Built, Disk, Guid, Partition, Work};
 use crate::error::{Error, Kind, Result, Warning};
@@ -43,8 +43,8 @@ pub struct Finished {
     pub built: Built,
     /// What became of each partition.
     pub outcome: Outcome,
-    /// The partitions that go to files of their own, with the names of these.
-    pub splits: Vec<(std::path::PathBuf, Image)>,
+    /// The partitions that go to files of their own.
+    pub splits: Vec<Split>,
 }
 
 /// Reads the definitions, looks at what is there, and gives every partition its place. What is minimized is built.
@@ -427,7 +427,7 @@ impl Prepared {
             row.own_length = verity::text_length(&bytes, self.level);
         }
         let splits = match self.split {
-            true => split::files(&mut outcome, &built.image, &self.specifiers, &self.image)?,
+            true => split::files(&mut outcome, &self.specifiers, &self.image)?,
             false => Vec::new(),
         };
         Ok(Finished { built, outcome, splits })

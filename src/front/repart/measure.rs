@@ -97,7 +97,7 @@ impl Making<'_> {
         let disk = Disk::bare(self.options.seed).time(self.time()).partition(partition);
         let located = Located { definition: definition.clone(), lines: filled.lines };
         let locations = Locations::new(vec![located]);
-        // The container of the whole disk is no matter of a part.
+        // The container of the whole disk does not concern a part.
         let work = Work { container: crate::container::Container::Raw, verify: None, ..work.clone() };
         let built = disk.build(&work).map_err(|error| locations.locate(error))?;
         let told = built.warnings.iter().map(|(_, warning)| locations.told(0, &warning.to_string()));

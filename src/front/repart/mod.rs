@@ -48,19 +48,20 @@ pub use make::{Finished, Prepared, prepare};
 pub use options::{Empty, Options, Size};
 pub use outcome::{Activity, Outcome, Row};
 pub use section::{Context, Joined, Section, Sections, Setting, describe};
+pub use split::Split;
 pub use tabs::{Joining, fstab};
 pub use torito::ElTorito;
 pub use verity::Signing;
 
 use crate::units::Bytes;
 
-/// A size as systemd writes it: `64M`, `1.5G`; powers of 1024. `None` where it is none.
+/// A size as systemd writes it: `64M`, `1.5G`; powers of 1024. `None` where the text is no size.
 #[must_use]
 pub fn parse_size(text: &str) -> Option<Bytes> {
     value::size(text)
 }
 
-/// A truth value as systemd reads it: `yes`, `no`, `true`, `0`, … `None` where it is none.
+/// A truth value as systemd reads it: `yes`, `no`, `true`, `0`, … `None` where the text is no truth value.
 #[must_use]
 pub fn parse_boolean(text: &str) -> Option<bool> {
     value::boolean(text)

@@ -36,7 +36,7 @@ impl Nix {
     /// Takes one assignment.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for an unknown key, and a value that is none.
+    /// [`Kind::Manifest`] for an unknown key, and for a bad value.
     pub(super) fn take(&mut self, key: &str, value: &str, line: &Line, options: &Options) -> Result<()> {
         let refuse = |what: String| Error::new(Kind::Manifest, what);
         match key {

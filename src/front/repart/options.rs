@@ -75,7 +75,7 @@ pub struct Options {
     pub owner: Owner,
     /// Which extended attributes of what is copied are kept.
     pub xattrs: Patterns,
-    /// The time of what has none of its own, in seconds since 1970, in place of `epoch`.
+    /// The time of everything without a time of its own, in seconds since 1970, in place of `epoch`.
     pub time: Option<i64>,
     /// SOURCE_DATE_EPOCH. Where it is given, files are not later than the time.
     pub epoch: Option<i64>,

@@ -214,7 +214,7 @@ impl JsonSchema for Setting {
 pub struct Context {
     /// The seed of ids.
     pub seed: Seed,
-    /// The time of what has none of its own, in seconds since 1970.
+    /// The time of everything without a time of its own, in seconds since 1970.
     pub time: Option<i64>,
     /// SOURCE_DATE_EPOCH.
     pub epoch: Option<i64>,

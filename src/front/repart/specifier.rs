@@ -1,4 +1,4 @@
-//! `%` and a letter in values: what systemd puts there, as far as that is no matter of the running machine.
+//! `%` and a letter in values: what systemd puts there, as far as that does not depend on the running machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

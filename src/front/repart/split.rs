@@ -10,16 +10,34 @@ use crate::image::{Builder, Image};
 use crate::text::printable_path;
 use crate::units::Bytes;
 
-/// The files that partitions are written to as well, with their bytes; their names are noted in `outcome`.
+/// A partition that is written to a file of its own as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The name of the file.
+    pub path: PathBuf,
+    /// Where its bytes begin on the disk.
+    pub offset: Bytes,
+    /// How many there are.
+    pub length: Bytes,
+}
+
+impl Split {
+    /// The bytes of the file, as `disk` has them. Where that is the file of the disk, no source is read for them.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] for another disk.
+    pub fn of(&self, disk: &Image) -> Result<Image> {
+        let mut file = Builder::new(self.length);
+        file.put(Bytes::ZERO, &disk.slice(self.offset, self.offset + self.length));
+        file.finish()
+    }
+}
+
+/// The partitions that go to files of their own; the names are noted in `outcome`.
 ///
 /// # Errors
-/// [`Kind::Manifest`] for a name that is none, and for two partitions with one name.
-pub(super) fn files(
-    outcome: &mut Outcome,
-    image: &Image,
-    specifiers: &Specifiers,
-    disk: &Path,
-) -> Result<Vec<(PathBuf, Image)>> {
+/// [`Kind::Manifest`] for a bad name, and for two partitions with one name.
+pub(super) fn files(outcome: &mut Outcome, specifiers: &Specifiers, disk: &Path) -> Result<Vec<Split>> {
     let mut seen: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
     let mut files = Vec::new();
     for row in outcome.rows.iter_mut().filter(|row| row.position.is_some()) {
@@ -48,9 +66,7 @@ pub(super) fn files(
             return Err(other.into_iter().fold(error, Error::at));
         }
         let length = row.own_length.unwrap_or(row.size);
-        let mut file = Builder::new(length);
-        file.put(Bytes::ZERO, &image.slice(row.offset, row.offset + length));
-        files.push((path.clone(), file.finish()?));
+        files.push(Split { path: path.clone(), offset: row.offset, length });
         row.split = Some(path);
     }
     Ok(files)

@@ -11,7 +11,7 @@ pub enum Joining {
     No,
     /// The generated ones take the place of those that were generated before.
     Auto,
-    /// Nothing of them stays.
+    /// They are left out.
     Replace,
 }
 

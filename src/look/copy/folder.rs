@@ -179,7 +179,7 @@ impl Folder {
         })
     }
 
-    /// Sets the permissions of what is no link.
+    /// Sets the permissions of anything except a link.
     pub(super) fn mode(&mut self, path: &[u8], mode: u16) -> Result<()> {
         let mode = Mode::from_raw_mode(mode.into());
         self.at(path, |above, name| {

@@ -27,7 +27,7 @@ use folder::Folder;
 /// Who owns a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owner {
-    /// Whoever runs the program. Set-id bits are left out, since they would be for another user.
+    /// The user who runs the program. Set-id bits are left out, since they would be for another user.
     #[default]
     Own,
     /// The owner of the original; only root can give files away.
@@ -141,7 +141,7 @@ impl Work<'_> {
         Ok(directories)
     }
 
-    /// Copies what is no directory.
+    /// Copies anything except a directory.
     fn file(&mut self, step: Step<'_>, path: &[u8], folder: &mut Folder) -> Result<()> {
         let Node { meta, content } = step.node;
         if meta.links > 1 {

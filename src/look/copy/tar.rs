@@ -15,7 +15,7 @@ use crate::text::printable;
 use crate::tree::Time;
 use crate::units::{Bytes, KIB, u64_of};
 
-/// Bytes of a record, of which an archive consists.
+/// Bytes of a record. An archive consists of records.
 const RECORD: usize = 512;
 /// Holes of a file take space in the archive if there are fewer bytes of them: a map takes a kilobyte or two.
 const HOLES: u64 = 64 * KIB;

@@ -1,4 +1,4 @@
-//! Compares bytes. What is a hole in both, and what is the same range of the same file of the host, is not read.
+//! Compares bytes. Holes on both sides are not read, and neither is the same range of the same file of the host.
 
 use std::path::PathBuf;
 

@@ -46,7 +46,7 @@ pub fn media(
     Ok(equal.get())
 }
 
-/// Compares disks of which at least one has a partition table.
+/// Compares disks. At least one of them has a partition table.
 fn disks(first: &Medium, second: &Medium, options: &Options<'_>, each: Each<'_>) -> Result<()> {
     let length = |medium: &Medium| Some(medium.opened().image.length().get().to_string());
     note("disk", "size", length(first), length(second), each)?;

@@ -52,7 +52,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Leaves out what is no matter of store paths: the folder of the store itself, the links by which Nix finds equal files,
+    /// Leaves out what does not belong to store paths: the folder of the store itself, the links by which Nix finds equal files,
     /// and which files are names of one inode.
     pub(super) fn only_store_paths(&mut self) {
         let links = key(b".links");

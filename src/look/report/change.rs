@@ -26,7 +26,7 @@ pub struct Changes {
     pub before: u64,
     /// What they occupy now.
     pub after: u64,
-    /// Files and store paths whose size changed, the largest change first. Of a store path, the hash is left out, so that
+    /// Files and store paths whose size changed, the largest change first. The hash of a store path is left out, so that
     /// two versions of one package are one change.
     pub sizes: Vec<Change>,
     /// How many differences `diff` finds.

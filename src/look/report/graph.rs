@@ -97,7 +97,7 @@ fn meet(one: usize, other: usize, above: &[Option<usize>], number: &[usize]) -> 
     one
 }
 
-/// The nodes that `top` reaches, each after those that it refers to, but for circles.
+/// The nodes that `top` reaches, each after those that it refers to, except for circles.
 fn postorder<'a>(top: usize, next: impl Fn(usize) -> &'a BTreeSet<usize>) -> Vec<usize> {
     let mut order = Vec::new();
     let mut seen = vec![false; top + 1];
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(retained(&[], &[], &[]), Vec::<u64>::new());
     }
 
-    /// What a node retains is what is no longer reached without it.
+    /// A node retains the nodes that are not reached without it.
     #[test]
     fn what_a_node_retains_is_what_is_lost_without_it() {
         let mut state = 7_u64;

@@ -143,8 +143,8 @@ fn tree(out: &mut String, inventory: &Inventory, width: usize) {
         let size = Bytes::new(entry.total).human();
         let name = if depth == 0 { shown(inventory, at) } else { printable(&entry.name) };
         let left = format!("{size:>12} {percent:>3} %  {}{name}", "  ".repeat(depth));
-        let room = width.saturating_sub(left.chars().count() + 2);
-        let bar = usize_of(u64_of(room.min(40)) * percent / 100);
+        let space = width.saturating_sub(left.chars().count() + 2);
+        let bar = usize_of(u64_of(space.min(40)) * percent / 100);
         let gap = width.saturating_sub(left.chars().count() + bar);
         line(
             out,

@@ -47,12 +47,12 @@ pub(super) fn signed_data(certificate: &Certificate, signature: &[u8]) -> Vec<u8
 pub(super) struct SignerInfo<'a> {
     /// What the text is hashed with: the name of an algorithm as an object.
     pub(super) digest: &'a [u8],
-    /// Attributes, which are signed in the place of the text.
+    /// Attributes, which are signed in place of the text.
     pub(super) attributes: Option<Values<'a>>,
     pub(super) signature: &'a [u8],
 }
 
-/// Who signed: RFC 5652, section 5.3. Empty for what is no signature.
+/// Who signed: RFC 5652, section 5.3. Empty for bytes that are no signature.
 #[cfg(feature = "verity-sign")]
 pub(super) fn signers(bytes: &[u8]) -> Vec<SignerInfo<'_>> {
     let infos = || -> Option<Values<'_>> {
@@ -86,7 +86,7 @@ fn signer(mut info: Values<'_>) -> Option<SignerInfo<'_>> {
     Some(SignerInfo { digest, attributes, signature })
 }
 
-/// The first certificate of a signature, where it has one; `None` for what is no signature.
+/// The first certificate of a signature, where it has one; `None` for bytes that are no signature.
 pub(super) fn certificate(bytes: &[u8]) -> Option<Option<Certificate>> {
     let mut whole = Values(bytes);
     let mut content = whole.enter(der::SEQUENCE)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use diskwright::filesystem::fat::FatType;
+use diskwright::filesystem::fat::{FatType, Times};
 use diskwright::tree::{Builder, Content, Hardlinks, Meta, Time, Tree, Xattr};
 use diskwright::units::{GIB, MIB, Sectors};
 use hadris_fat::{FatDateTime, FatVolume};
@@ -115,6 +115,83 @@ fn dates_are_those_of_the_options() {
             (&entry[24..26], &entry[24..26], &entry[22..24])
         );
     }
+}
+
+/// A source with times, each with the second that FAT has for it and the minute that mtools show.
+const TIMES: [(&str, (i64, u32), i64, &str); 7] = [
+    ("folder/below", (1_426_325_213, 0), 1_426_325_212, "2015-03-14   9:26"),
+    ("folder", (1_000_000_001, 0), 1_000_000_000, "2001-09-09   1:46"),
+    ("odd", (951_782_399, 999_999_999), 951_782_398, "2000-02-28  23:59"),
+    ("leap", (951_782_400, 0), 951_782_400, "2000-02-29   0:00"),
+    // A further name of the one before it.
+    ("link", (951_782_400, 0), 951_782_400, "2000-02-29   0:00"),
+    ("early", (-5, 0), 315_532_800, "1980-01-01   0:00"),
+    ("late", (9_999_999_999, 7), 4_354_819_198, "2107-12-31  23:59"),
+];
+
+fn timed(host: &std::path::Path) -> Arc<Tree> {
+    std::fs::create_dir(host.join("folder")).unwrap();
+    for (name, ..) in TIMES.iter().filter(|(name, ..)| !matches!(*name, "folder" | "link")) {
+        std::fs::write(host.join(name), b"1").unwrap();
+    }
+    std::fs::hard_link(host.join("leap"), host.join("link")).unwrap();
+    for (name, (seconds, nanoseconds), ..) in TIMES {
+        let time = format!("@{seconds}.{nanoseconds:09}");
+        let (good, said) = run(tool("touch").args(["-d", &time]).arg(host.join(name)));
+        assert!(good, "{said}");
+    }
+    scanned(host, Hardlinks::Preserve)
+}
+
+/// The dates of what the source has, as mtools and our own reader show them: even seconds from 1980 to 2107, in UTC.
+#[test]
+fn dates_are_those_of_the_source_if_that_is_asked_for() {
+    let host = tempfile::tempdir().unwrap();
+    let tree = timed(host.path());
+    let made = Time::seconds(1_700_000_000);
+    let options = fat::Options { times: Some(Times::Source), time: made, ..fixed(MIB) };
+    let built = fat::build(&tree, &options).unwrap();
+    let said: Vec<_> = built.warnings.iter().map(ToString::to_string).collect();
+    let clamped = "times outside 1980 to 2107 became the nearest that FAT can hold: 2 of them, first /early";
+    assert!(said.contains(&clamped.to_owned()), "{said:?}");
+    let volume = poured(&built, 1);
+    let (good, said) = run(tool("fsck.fat").arg("-n").arg(volume.path()));
+    assert!(good, "{said}");
+    let mdir = |path| run(tool("mdir").env("TZ", "UTC").arg("-i").arg(volume.path()).arg(path)).1;
+    let [top, dots] = ["::/", "::/folder"].map(mdir);
+    let read = diskwright::filesystem::open(&built.image.whole()).unwrap().unwrap();
+    for (name, _, seconds, shown) in TIMES {
+        let last = name.rsplit('/').next().unwrap();
+        let mut lines = top.lines().chain(dots.lines());
+        let line = lines.find(|line| line.ends_with(&format!("  {last}"))).unwrap_or_default();
+        assert!(line.contains(shown), "{name} {shown}: {top}{dots}");
+        let inode =
+            name.split('/').fold(read.root(), |at, part| read.lookup(at, part.as_bytes()).unwrap().unwrap());
+        assert_eq!(read.node(inode).unwrap().meta.mtime, Time::seconds(seconds), "{name}");
+    }
+    let of_dots: Vec<_> = dots.lines().filter(|line| line.starts_with('.')).collect();
+    assert!(of_dots.len() == 2 && of_dots.iter().all(|line| line.contains("2001-09-09")), "{dots}");
+    // Each was made when the disk was.
+    let disk = FatVolume::open(std::fs::File::open(volume.path()).unwrap()).unwrap();
+    let root = disk.root_dir();
+    let mut entries = root.entries();
+    while let Some(entry) = entries.next_entry() {
+        let entry = entry.unwrap();
+        let created = entry.as_entry().unwrap().created().to_raw();
+        assert_eq!(created, FatDateTime::new(2023, 11, 14, 22, 13, 20).to_raw());
+    }
+}
+
+/// Otherwise no time of the source is in the volume, and none is told of.
+#[test]
+fn dates_of_the_source_are_left_out_unless_they_are_asked_for() {
+    let host = tempfile::tempdir().unwrap();
+    let tree = timed(host.path());
+    let made = |times| fat::build(&tree, &fat::Options { times, ..fixed(MIB) }).unwrap();
+    let [default, disk, source] = [None, Some(Times::Disk), Some(Times::Source)].map(made);
+    assert!(poured(&default, 1).bytes() == poured(&disk, 1).bytes());
+    assert!(poured(&default, 1).bytes() != poured(&source, 1).bytes());
+    assert!(disk.warnings.iter().all(|warning| !warning.to_string().contains("times")));
 }
 
 /// FSInfo has the number of free clusters, and the first of them.

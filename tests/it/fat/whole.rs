@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use diskwright::error::Result;
-use diskwright::filesystem::fat::{self, FatType};
+use diskwright::filesystem::fat::{self, FatType, Times};
 use diskwright::filesystem::{Filesystem, Placement, Size};
 use diskwright::tree::{Time, Tree};
 use diskwright::units::{Bytes, Sectors};
@@ -22,6 +22,7 @@ pub(crate) struct Options {
     pub(crate) sectors_per_cluster: Option<u8>,
     pub(crate) hidden_sectors: Sectors,
     pub(crate) time: Time,
+    pub(crate) times: Option<Times>,
 }
 
 impl Default for Options {
@@ -36,6 +37,7 @@ impl Default for Options {
             sectors_per_cluster: None,
             hidden_sectors: Sectors::ZERO,
             time: Time::default(),
+            times: None,
         }
     }
 }
@@ -49,6 +51,7 @@ pub(crate) fn build(tree: &Arc<Tree>, options: &Options) -> Result<Filesystem> {
         free: Some(options.free),
         fat: options.fat.map(Into::into),
         cluster_size: options.sectors_per_cluster.map(cluster),
+        times: options.times,
     };
     let at = Placement {
         size: options.size,

@@ -99,7 +99,7 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
     for (arguments, what) in [
         (&["ext4", "--size", "64M"][..], "64MiB"),
         (&["ext4", "--size", "fill"], "auto"),
-        (&["ext4", "--free", "1MiB", "--size", "64MiB"], "`free` means nothing"),
+        (&["ext4", "--free", "1MiB", "--size", "64MiB"], "--free means nothing"),
         (&["ext4", "--uuid", "1234-ABCD"], "the volume id of a FAT"),
         (&["ext4", "--fat", "32"], "--fat"),
         (&["vfat", "--journal", "false"], "--journal"),
@@ -114,6 +114,9 @@ fn flags_of_mkfs_are_checked_as_keys_are() {
         (&["ext4", "--size", "0"], "cannot have this size"),
         (&["ext4", "--hardlinks", "dedupe"], "--hardlinks is for what a SOURCE brings"),
         (&["ext4", "--xattrs", "user.*"], "--xattrs is for what a SOURCE brings"),
+        (&["ext4", "--one-file-system"], "--one-file-system is for what a SOURCE brings"),
+        (&["ext4", "etc/hosts", "--one-file-system"], "--one-file-system is for a directory"),
+        (&["vfat", "--times", "host"], "disk, source"),
         (&["ext4", "--owner", "preserve"], "no owner to preserve"),
         (&["vfat", "--owner", "5:5"], "vfat holds no owners"),
     ] {

@@ -8,5 +8,6 @@ mod layouts;
 mod manifest;
 mod mkfs;
 mod schema;
+mod spelling;
 mod terminal;
 mod usage;

@@ -11,6 +11,7 @@ use diskwright::container::Format;
 use diskwright::disk::Size;
 use diskwright::filesystem::erofs::{Compress, Kernel};
 use diskwright::filesystem::ext4::{Journal, Reserved, TimePolicy};
+use diskwright::filesystem::fat::Times;
 use diskwright::front::manifest::Manifest;
 use diskwright::front::manifest::schema;
 use diskwright::table::Scheme;
@@ -133,7 +134,7 @@ fn manifests_with_a_wrong_key_type_or_value_are_wrong_by_the_schema() {
 /// be whole bytes or not, and attributes are words that the table knows.
 const TEXTS: &str = "| |auto|Auto|fill|none|true|false|yes|0|00|1|12|16|24|32|016|512|+5|-5|5 | 5|1e3|1.|.5|4096|64KiB|\
     64 KiB|1.5GiB|64M|64MB|10B|5%|50%|51%|007%|+5%|1.5%|%|644|0644|1777|07777|17777|64|0888|u=rw|root|\
-    preserve|nobody|nobody:nogroup|_a-b.c$:0|a$b:c|0x:0|é:0|0:0|1000:100|0:|:|1:1:1|dissolve|dedupe|copy|refuse|clamp|zstd|lz4hc|lz4|any|gpt|mbr|GPT|c 5 1|b  8\t1| p |\
+    preserve|nobody|nobody:nogroup|_a-b.c$:0|a$b:c|0x:0|é:0|0:0|1000:100|0:|:|1:1:1|dissolve|dedupe|copy|refuse|clamp|disk|source|zstd|lz4hc|lz4|any|gpt|mbr|GPT|c 5 1|b  8\t1| p |\
     c 5|p 1|u 1 1|c +5 1|1234-ABCD|1234abcd|raw|qcow2|img|0x2178694e|0x2178-694e|123-4ABCD|\
     0867da16-f251-457d-a9e8-c31f9a3c220b|0867da16f251457da9e8c31f9a3c220b";
 
@@ -173,6 +174,7 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
     cases::<Reserved>("Reserved", &mut all);
     cases::<Scheme>("Table", &mut all);
     cases::<TimePolicy>("TimePolicy", &mut all);
+    cases::<Times>("FatTimes", &mut all);
     let asked: Vec<_> = all.iter().map(|(name, value, _)| (*name, value.clone())).collect();
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
@@ -184,7 +186,7 @@ fn a_value_is_one_to_the_schema_where_it_is_one_to_the_program() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Every type accepts one text and refuses another; otherwise nothing was compared.
-    assert_eq!(seen.len(), 2 * 19, "{seen:?}");
+    assert_eq!(seen.len(), 2 * 20, "{seen:?}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn an_image_is_named_after_its_manifest_and_judged() {
 }
 
 #[test]
-fn the_bytes_hang_on_neither_jobs_nor_place_nor_output() {
+fn the_bytes_depend_on_neither_jobs_nor_place_nor_output() {
     let bench = Bench::new();
     bench.good(&["build", "disk.toml"]);
     let expected = bench.read("disk.img");
@@ -366,6 +366,30 @@ fn other_names_of_filesystems_are_known() {
         let said = text(&output.stderr);
         assert!(said.contains(words), "{name}: {said}");
     }
+    for name in ["xfs", "btrfs", "NTFS"] {
+        let said = text(&bench.run(&["mkfs", name, "-o", "x.img"]).stderr);
+        assert!(said.contains(&format!("{} is not written here", name.to_lowercase())), "{said}");
+        assert!(!said.contains("similar"), "{said}");
+    }
+    for (name, words) in [
+        ("x.raw.lz4", "FILE.raw.zst"),
+        ("x.img.Z", "FILE.raw.zst"),
+        ("x.qed", "qemu-img convert"),
+        ("x.xfs", "its own mkfs"),
+        ("x.wim", "FILE.vhdx"),
+    ] {
+        let said = bench.bad(2, &["build", "disk.toml", "-o", name]);
+        assert!(said.contains(words) && !said.contains("--format"), "{name}: {said}");
+    }
+    bench.good(&["mkfs", "zfs", "-o", "o.zfs", "--size", "64MiB"]);
+    // This command packs nothing, so its hint names no suffix of a package.
+    for name in ["x.raw.zst", "x.gz", "x.tar.gz", "x.lz4"] {
+        let said = bench.bad(2, &["convert", "o.zfs", name]);
+        assert!(said.contains("hint: write a raw image, FILE.img, and pack that\n"), "{name}: {said}");
+    }
+    // The flag is the one that this command has.
+    let said = bench.bad(2, &["mkfs", "squashfs", "esp", "-o", "x.vhd", "--container-compress", "zlib"]);
+    assert!(said.contains("at --container-compress\n"), "{said}");
 }
 
 /// A number alone below 64 KiB is asked about; a size with a unit is not.

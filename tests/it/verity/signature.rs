@@ -89,7 +89,7 @@ fn a_signature_is_that_of_openssl() {
             let error = Signed::joined(root, bytes, Some(certificate)).unwrap_err();
             assert_eq!(error.what(), "the signature does not verify with the certificate");
         }
-        // With attributes, which are signed in the place of the text, and with another digest.
+        // With attributes, which are signed in place of the text, and with another digest.
         for digest in ["sha256", "sha384", "sha512"] {
             let mut sign = command("openssl");
             sign.args(["cms", "-sign", "-binary", "-outform", "der", "-md", digest, "-in"]).arg(&content);

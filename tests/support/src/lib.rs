@@ -25,6 +25,7 @@ pub mod pieces;
 pub mod pinned;
 pub mod program;
 pub mod random;
+pub mod reads;
 pub mod snapshot;
 pub mod squashfs;
 pub mod table;

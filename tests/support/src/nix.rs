@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::guest::libraries;
 use super::left_out;
-use super::tools::{command, is_root, must, names_in, run, scratch};
+use super::tools::{command, is_root, must, names_in, own_mounts, run, scratch};
 
 /// The packages of these names in `folder`, downloaded once, each as PACKAGE.deb; the kernel as linux-image.deb.
 pub fn packages(folder: &Path, names: &[&str]) {
@@ -24,17 +24,9 @@ pub fn packages(folder: &Path, names: &[&str]) {
     }
 }
 
-/// Ends this test if Nix can have no sandbox. A sandbox needs namespaces, which some machines deny to
-/// ordinary users, and containers often to everybody.
+/// Ends this test if Nix can have no sandbox.
 fn need_sandbox() {
-    let mut unshare = command("unshare");
-    if !is_root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let script = "mount -t tmpfs tmpfs /tmp";
-    if run(unshare.args(["--mount", "--pid", "--fork", "sh", "-c", script])).code != 0 {
-        left_out::leave("the sandbox of Nix", "run tests/run where users may make namespaces, or as root");
-    }
+    own_mounts(&["--pid", "--fork"], "the sandbox of Nix");
 }
 
 /// Downloads a package. If the lists are older than the archive, root renews them first.

@@ -105,6 +105,24 @@ pub fn attend(mut child: Child, limit: Duration, heard: impl FnMut(&[u8]) + Send
     Said { code: code(status), out: out.join().unwrap(), err: err.join().unwrap() }
 }
 
+/// `unshare` with mounts of its own and `more`, in which an ordinary user may mount too. Where the machine denies that, the test,
+/// which needs it for `what`, ends.
+pub fn own_mounts(more: &[&str], what: &str) -> Command {
+    let unshare = || {
+        let mut unshare = command("unshare");
+        if !is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        unshare.arg("--mount").args(more);
+        unshare
+    };
+    // Namespaces need what some machines deny to ordinary users, and containers often to everybody.
+    if run(unshare().args(["sh", "-c", "mount -t tmpfs tmpfs /tmp"])).code != 0 {
+        crate::left_out::leave(what, "run tests/run where users may make namespaces, or as root");
+    }
+    unshare()
+}
+
 /// Whether the tests run as root, so that they may make devices, change owners, and mount.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

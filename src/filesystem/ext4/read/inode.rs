@@ -134,7 +134,7 @@ impl Ext4 {
 /// Bytes of a table of inodes that are read at a time.
 const PIECE: u64 = 64 << 10;
 
-/// The table of inodes of a group, read in large pieces: for whoever looks at most of it.
+/// The table of inodes of a group, read in large pieces. It is for code that looks at most of it.
 #[derive(Debug)]
 pub(super) struct InodeTable<'a> {
     volume: &'a Ext4,

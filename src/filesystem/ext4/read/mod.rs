@@ -130,7 +130,7 @@ fn label(superblock: &Superblock) -> String {
 /// Reasons why the data may not be what was written last.
 fn warnings(superblock: &Superblock) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    // What needs recovery is told by whoever reads the journal.
+    // The reader of the journal tells of what needs recovery.
     if superblock.s_feature_incompat & incompat::RECOVER == 0 && superblock.s_state & STATE_CLEAN == 0 {
         warnings.push(Warning("the ext4 filesystem was not unmounted".to_owned()));
     }

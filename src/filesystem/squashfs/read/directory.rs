@@ -90,7 +90,7 @@ impl Squashfs {
     }
 }
 
-/// The error for a directory that is none.
+/// The error for a bad directory.
 pub(super) fn wrong(what: &str) -> Error {
     damaged(format!("a directory is wrong: {what}"))
 }

@@ -76,7 +76,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// The block whose header is at `at`, all of which is before `end`.
+    /// The block whose header is at `at`. The whole block is before `end`.
     fn block(&self, at: u64, end: u64) -> Result<Arc<Block>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = kept.iter().rposition(|block| block.at == at) {

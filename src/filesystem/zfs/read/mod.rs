@@ -271,7 +271,7 @@ impl Zfs {
         }
     }
 
-    /// What a directory that is none of a filesystem leads to by a name; `None` for others.
+    /// What a directory outside of all filesystems leads to by a name; `None` for other directories.
     fn control(&self, place: u64, object: u64, name: &[u8]) -> Result<Option<Option<Inode>>> {
         let member = self.member(place)?;
         Ok(match object {

@@ -7,7 +7,7 @@ use super::object::{Object, Set};
 use crate::error::Result;
 
 /// Sums over units of space: how many, of their numbers, of the squares of these. Two lists of units with the same sums are the
-/// same, but for what is made to look so.
+/// same, except for what is made to look so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Moments(pub(super) [u128; 3]);
 

@@ -27,7 +27,7 @@ fn scrambled(number: u64) -> u64 {
     (number ^ number >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ number >> 32
 }
 
-/// A block, every few of which have a few words changed, the same ones each time.
+/// A block. A few words of some blocks are changed, the same ones each time.
 pub(super) fn tampered(by: Option<u64>, pointer: &Pointer, mut bytes: Vec<u8>) -> Vec<u8> {
     let Some(by) = by else { return bytes };
     let own = scrambled(by ^ pointer.place().unwrap_or(pointer.logical()));
@@ -246,6 +246,6 @@ fn a_file_of_ten_tebibytes_is_in_a_pool_of_sixteen() {
     }
     assert_eq!(bytes.bytes(7 << 40, 100).unwrap(), [0; 100]);
     let (object, _, _) = pool.file(&pool.opened(0).unwrap(), parts(long).1).unwrap();
-    // 83,886,080 records, of which 1024 are below a pointer, and so on: 81,920, 80, 1.
+    // 83,886,080 records. A pointer leads to 1024 of them, and so on: 81,920, 80, 1.
     assert_eq!((object.head.dn_nlevels, object.head.dn_maxblkid), (4, length / RECORD - 1));
 }

@@ -19,11 +19,11 @@ use crate::front::loader::Started;
 use crate::host::elsewhere;
 use crate::key::KeyPath;
 use crate::tree::xattr::Patterns;
-use crate::tree::{Change, Content, Hardlinks, Meta, Owner, Rules, Selection, Time, Xattr};
+use crate::tree::{Change, Content, Exclusions, Hardlinks, Meta, Owner, Rules, Selection, Time, Xattr};
 use crate::values::{self, Device, EntryOwner};
 
 /// The keys that go with each kind of entry.
-const GOES_WITH: [(&str, &[&str]); 12] = [
+const GOES_WITH: [(&str, &[&str]); 13] = [
     ("mode", &["source", "text", "uki", "directory", "device", "metadata"]),
     ("owner", &["source", "tar", "oci", "cpio", "text", "uki", "symlink", "directory", "device", "metadata"]),
     ("hardlinks", &["source", "tar", "oci", "cpio", "closure"]),
@@ -39,6 +39,7 @@ const GOES_WITH: [(&str, &[&str]); 12] = [
     ("platform", &["oci"]),
     ("set_xattrs", &["metadata"]),
     ("below", &["metadata"]),
+    ("one_file_system", &["source"]),
 ];
 
 /// An entry whose meaning is being worked out.
@@ -128,6 +129,7 @@ impl Reading<'_> {
             written.platform.is_some(),
             written.set_xattrs.is_some(),
             written.below.is_some(),
+            written.one_file_system.is_some(),
         ];
         for ((key, kinds), there) in GOES_WITH.into_iter().zip(there) {
             if there && !kinds.contains(&kind) {
@@ -243,7 +245,10 @@ impl Reading<'_> {
             tell_owners: owner == Owner::Root && self.written.owner.is_none(),
             store: false,
             merge: false,
-            without: Arc::default(),
+            without: Arc::new(Exclusions {
+                other_filesystems: written.one_file_system == Some(true),
+                ..Exclusions::default()
+            }),
         }
     }
 

@@ -17,7 +17,7 @@ use super::schema;
 use crate::container::check_partition;
 use crate::disk::{Body, BootArea, Disk, Guid, Partition, Raw, Size, Work};
 use crate::error::{Error, Kind, Result, Subject, Warning};
-use crate::filesystem::Spec;
+use crate::filesystem::{SUFFIXES, Spec};
 use crate::front::section::{self, Around, AroundRepart};
 use crate::front::{Dates, Description, Locator, seed};
 use crate::host::elsewhere;
@@ -355,7 +355,9 @@ impl Reading<'_> {
             kind: self.kind(written, &body, path)?,
             label: written.label.clone().unwrap_or_default(),
             guid: match written.guid {
-                Some(guid) => Guid::Given(guid.0),
+                Some(guid) => {
+                    Guid::Given(guid.id().map_err(|error| self.manifest.place(error, &path.key("guid")))?)
+                }
                 None if self.scheme == Scheme::Gpt => self.verified.guid(number),
                 None => Guid::Seed,
             },
@@ -377,7 +379,13 @@ impl Reading<'_> {
             _ => "linux",
         };
         let name = written.kind.as_deref().unwrap_or(usual);
-        Type::parse(name, self.architecture).map_err(|error| self.manifest.place(error, &path.key("type")))
+        Type::parse(name, self.architecture).map_err(|error| {
+            let error = match SUFFIXES.contains(&name) {
+                true => error.hint("this is a filesystem, which is the `type` of `filesystem`"),
+                false => error,
+            };
+            self.manifest.place(error, &path.key("type"))
+        })
     }
 
     fn attributes(

@@ -61,7 +61,7 @@ impl Verified {
         })
     }
 
-    /// Where the GUID of a partition comes from that has none of its own.
+    /// Where the GUID of a partition comes from, if the manifest gives none.
     pub(super) fn guid(&self, number: usize) -> Guid {
         for (hashes, data) in &self.pairs {
             if number == *hashes {
@@ -74,7 +74,7 @@ impl Verified {
         Guid::Seed
     }
 
-    /// Whether a partition is verified, or has hashes or a signature: whoever writes to it makes it useless.
+    /// Whether a partition is verified, or has hashes or a signature. A write to it makes it useless.
     pub(super) fn concerns(&self, number: usize) -> bool {
         self.signatures.contains(&number)
             || self.pairs.iter().any(|(hashes, data)| number == *hashes || number == *data)

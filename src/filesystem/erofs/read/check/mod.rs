@@ -182,7 +182,7 @@ fn dot(entry: &Name<'_>, expected: u64, subject: &str, remark: Say<'_>) -> Resul
     remark(Remark::new(Fault::Structure, subject, what))
 }
 
-/// The inode of a name, and whether it is a directory; `None` where it cannot be read, which is remarked upon.
+/// The inode of a name, and whether it is a directory; `None` where it cannot be read, which is reported.
 fn named(volume: &Erofs, entry: &Name<'_>, subject: &str, remark: Say<'_>) -> Result<Option<(u64, bool)>> {
     let named = match volume.inode(entry.nid) {
         Ok(named) => named,
