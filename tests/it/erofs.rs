@@ -257,7 +257,7 @@ fn what_cannot_be_is_refused_by_its_name() {
         (&["--compress", "lz4", "--kernel", "6.1"], "any, 6.15"),
         (&["--block-size", "8192"], "512, 1024, 2048 or 4096"),
         (&["--block-size", "1024", "--compress", "lz4"], "--block-size"),
-        (&["--free", "1MiB", "--size", "2MiB"], "`free`"),
+        (&["--free", "1MiB", "--size", "2MiB"], "without --free"),
     ] {
         let mut command = diskwright();
         command

@@ -185,7 +185,11 @@ fn the_esp_can_have_its_own_size() {
     }
     for (layout, arguments, words) in [
         ("legacy", vec!["--esp-size", "40MiB"], "without EFI system partition"),
-        ("efi", vec!["--esp-size", "40MiB", "--boot-size", "64MiB"], "esp_size"),
+        (
+            "efi",
+            vec!["--esp-size", "40MiB", "--boot-size", "64MiB"],
+            "--boot-size means nothing with --esp-size",
+        ),
     ] {
         let said = run(tiny.bare(&system, layout, &out).args(["--boot-loader", "none"]).args(arguments));
         assert!(said.code == 2 && said.error().contains(words), "{}", said.error());

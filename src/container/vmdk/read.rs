@@ -214,7 +214,10 @@ pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error
         .at(&source.path)
         .found(printable(name))
         .why("a descriptor may name any file of this machine")
-        .remedy("allow_backing", "allow the files that it names if you trust it")
+        .remedy(
+            "allow_backing",
+            "allow the files that it names if you trust it; `diskwright convert` makes one file of them",
+        )
 }
 
 /// The part of a raw file that makes an extent.

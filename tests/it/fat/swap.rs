@@ -80,7 +80,7 @@ fn another_label_size_or_uuid_is_seen() {
     assert!(ours(MIB, "swap", UUID) == theirs);
     assert!(ours(MIB, "swaq", UUID) != theirs);
     assert!(ours(MIB + 4096, "swap", UUID) != theirs);
-    assert!(ours(MIB, "swap", Uuid::nil()) != theirs);
+    assert!(ours(MIB, "swap", Uuid::from_u128(1)) != theirs);
 }
 
 #[test]
