@@ -140,7 +140,7 @@ mod tests {
         };
         for spec in [
             r#"{"type":"ext4"}"#,
-            r#"{"type":"squashfs"}"#,
+            r#"{"type":"squashfs","compress":"gzip"}"#,
             r#"{"type":"erofs"}"#,
             r#"{"type":"erofs","compress":"lz4"}"#,
             r#"{"type":"zfs","compress":"off"}"#,
@@ -164,7 +164,7 @@ mod tests {
         }
         // A filesystem that is not there, and a file that it lacks.
         let other = Arc::new(Builder::new(Time::seconds(1)).finish(1).unwrap());
-        let options: Spec = serde_json::from_str(r#"{"type":"squashfs"}"#).unwrap();
+        let options: Spec = serde_json::from_str(r#"{"type":"squashfs","compress":"gzip"}"#).unwrap();
         let at = Placement { size: Size::Auto, ..Placement::alone(uuid::Uuid::from_u128(1)) };
         let empty = options.build(Some(&other), &at, &Packer::default()).unwrap().image;
         let nothing = crate::image::Builder::new(Bytes::new(MIB)).finish().unwrap();
