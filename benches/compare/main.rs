@@ -14,6 +14,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot measure stops and says why")]
 
+mod archives;
 mod floor;
 mod look;
 mod nixos;
@@ -67,6 +68,7 @@ fn main() {
         ("zfs", zfs::run),
         ("look", look::run),
         ("readonly", readonly::run),
+        ("archives", archives::run),
     ];
     for name in &arguments {
         assert!(known.iter().any(|(known, _)| known == name), "no group {name}");
