@@ -26,16 +26,16 @@ pub(crate) fn run(folder: &Path) {
         ours(&[Path::new("mkfs"), Path::new("ext4"), &archive], "out.qcow2"),
     ];
     Group { title: "archives: a tar.zst into a disk", cases: disks }.run();
-    let converted = |output: &str| {
-        let output = folder.join(output);
-        Case::new("diskwright convert", program()).args([Path::new("convert"), &raw, &output]).makes(&output)
-    };
-    let packed =
-        vec![shell("zstd", format!("zstd -3 -T{} -qf {disk} -o {out}", jobs())), converted("out.raw.zst")];
-    Group { title: "archives: a raw disk by zstd", cases: packed }.run();
-    let zipped =
-        vec![shell("pigz", format!("pigz -6 -p {} -c {disk} > {out}", jobs())), converted("out.raw.gz")];
-    Group { title: "archives: a raw disk by gzip", cases: zipped }.run();
+    let packed = vec![
+        shell("zstd", format!("zstd -3 -T{} -qf {disk} -o {out}", jobs())),
+        ours(&[Path::new("mkfs"), Path::new("ext4"), &tree], "out.raw.zst"),
+    ];
+    Group { title: "archives: a store into a disk by zstd, against the ready disk", cases: packed }.run();
+    let zipped = vec![
+        shell("pigz", format!("pigz -6 -p {} -c {disk} > {out}", jobs())),
+        ours(&[Path::new("mkfs"), Path::new("ext4"), &tree], "out.raw.gz"),
+    ];
+    Group { title: "archives: a store into a disk by gzip, against the ready disk", cases: zipped }.run();
 }
 
 /// The tree as a tar.zst.
