@@ -284,15 +284,16 @@ impl Error {
     }
 
     /// Writes the options in the texts of the error and of its causes as the user writes them, and adds that of a
-    /// [`remedy`](Self::remedy) to its hint. Where `spell` knows no spelling, a text has the key, and a hint no addition.
+    /// [`remedy`](Self::remedy) to its hint. An option that `spell` does not know is left for the next call; in the end a text
+    /// has its key, and a hint no addition.
     #[must_use]
     pub fn spelled(mut self, spell: impl Fn(&str) -> Option<Spelling>) -> Self {
         let mut inner = Some(&mut self.0);
         while let Some(own) = inner {
-            if let (Some((key, spelling)), Some(hint)) =
-                (own.remedy.take().and_then(|key| Some((key, spell(key)?))), &mut own.hint)
-            {
+            let remedy = own.remedy.and_then(|key| Some((key, spell(key)?)));
+            if let (Some((key, spelling)), Some(hint)) = (remedy, &mut own.hint) {
                 *hint = format!("{hint} ({})", spelling.written(key));
+                own.remedy = None;
             }
             own.what = option::spelled(&own.what, &spell);
             let texts = [&mut own.expected, &mut own.found, &mut own.why, &mut own.hint];
@@ -463,7 +464,7 @@ fn plain(text: &str) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain = self.chain();
-        let keys = |text: &str| plain(&option::spelled(text, |_| None));
+        let keys = |text: &str| plain(&option::in_keys(text));
         let whats: Vec<String> = chain.iter().map(|inner| keys(&inner.what)).collect();
         f.write_str(&whats.join(": "))?;
         if let Some(source) = chain.last().and_then(|inner| inner.source.as_ref()) {
@@ -511,7 +512,7 @@ impl Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&printable(option::spelled(&self.0, |_| None).as_bytes()))
+        f.write_str(&printable(option::in_keys(&self.0).as_bytes()))
     }
 }
 

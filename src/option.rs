@@ -31,14 +31,22 @@ pub(crate) fn setting(key: &str, value: impl std::fmt::Display) -> String {
     format!("{MARK}{key}={value}{MARK}")
 }
 
-/// A text whose options are written as `spell` says. An option that it does not know is written as a key.
+/// A text whose options are written as `spell` says. An option that it does not know stays marked, for another front end to
+/// spell.
 pub(crate) fn spelled(text: &str, spell: impl Fn(&str) -> Option<Spelling>) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once(MARK) {
         out.push_str(before);
-        match after.split_once(MARK).map(|(option, rest)| (split(option), rest)) {
-            Some((Some((key, value)), behind)) => {
-                out.push_str(&written(spell(key).unwrap_or(Spelling::Key), key, value));
+        match after.split_once(MARK).map(|(option, rest)| (split(option), option, rest)) {
+            Some((Some((key, value)), option, behind)) => {
+                match spell(key) {
+                    Some(spelling) => out.push_str(&written(spelling, key, value)),
+                    None => {
+                        out.push(MARK);
+                        out.push_str(option);
+                        out.push(MARK);
+                    }
+                }
                 rest = behind;
             }
             _ => {
@@ -49,6 +57,11 @@ pub(crate) fn spelled(text: &str, spell: impl Fn(&str) -> Option<Spelling>) -> S
     }
     out.push_str(rest);
     out
+}
+
+/// A text whose options that nobody has spelled are written as keys.
+pub(crate) fn in_keys(text: &str) -> String {
+    spelled(text, |_| Some(Spelling::Key))
 }
 
 /// The key and the value of what stands between two marks, if that is an option.
@@ -82,16 +95,25 @@ mod tests {
             setting("owner", "root")
         );
         let flag = |key: &str| (key != "owner").then(|| Spelling::Flag(format!("--{key}")));
-        assert_eq!(spelled(&text, |_| None), "give `grub`, or set `compat = false` or `owner = \"root\"`");
-        assert_eq!(spelled(&text, flag), "give --grub, or set --compat false or `owner = \"root\"`");
+        assert_eq!(in_keys(&text), "give `grub`, or set `compat = false` or `owner = \"root\"`");
+        assert_eq!(
+            in_keys(&spelled(&text, flag)),
+            "give --grub, or set --compat false or `owner = \"root\"`"
+        );
         assert_eq!(spelled(&option("grub"), flag), "--grub");
+        // What one front end does not know, another one spells.
+        let first = spelled(&text, |key| (key == "grub").then_some(Spelling::Key));
+        assert_eq!(
+            spelled(&first, |key| Some(Spelling::Flag(format!("--{key}")))),
+            "give `grub`, or set --compat false or --owner root"
+        );
     }
 
     #[test]
     fn a_text_from_outside_is_kept() {
-        assert_eq!(spelled(&format!("a\u{1}B {}", option("key")), |_| None), "a\u{1}B `key`");
+        assert_eq!(in_keys(&format!("a\u{1}B {}", option("key"))), "a\u{1}B `key`");
         for text in ["", "a", "a\u{1}b", "\u{1}A b\u{1}", "\u{1}\u{1}", "\u{1}\u{1}\u{1}a"] {
-            assert_eq!(spelled(text, |_| None), text, "{text:?}");
+            assert_eq!(in_keys(text), text, "{text:?}");
         }
     }
 }

@@ -454,15 +454,27 @@ struct Flags {
     vfat: bool,
 }
 
+impl Flags {
+    /// The flag of an option that has another name as a flag of `mkfs`.
+    fn own(&self, key: &str) -> Option<&'static str> {
+        match key {
+            "cluster_size" if self.vfat => Some("--fat-cluster-size"),
+            "volume_id" => Some("--uuid"),
+            _ => None,
+        }
+    }
+}
+
 impl Locator for Flags {
     fn locate(&self, error: Error) -> Error {
         let error = error.spelled(|key| self.spell(key));
         let key = error.key();
         let error = error.without_subjects();
         match key {
-            Some("cluster_size") if self.vfat => error.at_flag("--fat-cluster-size"),
-            Some("volume_id") => error.at_flag("--uuid"),
-            Some(key) => error.at_flag(format!("--{}", key.replace('_', "-"))),
+            Some(key) => error.at_flag(match self.own(key) {
+                Some(flag) => flag.to_owned(),
+                None => format!("--{}", key.replace('_', "-")),
+            }),
             None => error,
         }
     }
@@ -476,10 +488,8 @@ impl Locator for Flags {
     }
 
     fn spell(&self, key: &str) -> Option<Spelling> {
-        match key {
-            "cluster_size" if self.vfat => Some(Spelling::Flag("--fat-cluster-size".to_owned())),
-            "volume_id" => Some(Spelling::Flag("--uuid".to_owned())),
-            _ => super::spelling("mkfs", key),
-        }
+        // Hints speak of the clusters of qcow2, and never of FAT's.
+        let own = self.own(key).filter(|_| key != "cluster_size");
+        own.map(|flag| Spelling::Flag(flag.to_owned())).or_else(|| super::spelling("mkfs", key))
     }
 }

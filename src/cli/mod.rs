@@ -174,9 +174,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let own = own_command(&command, &names);
             let flag = |key: &str| own.and_then(|own| flag_of(own, key)).or_else(|| flag_of(&command, key));
             let in_text = error.is_in_text();
-            let spell = |key: &str| match own.and_then(|own| flag_of(own, key)) {
-                Some(flag) if !in_text => Some(Spelling::Flag(flag)),
-                _ => in_text.then_some(Spelling::Key),
+            let spell = |key: &str| match in_text {
+                true => Some(Spelling::Key),
+                false => own.and_then(|own| flag_of(own, key)).map(Spelling::Flag),
             };
             let error = error.flagged(flag).spelled(spell);
             complain(Severity::Error, &error.to_string());

@@ -34,7 +34,7 @@ fn what_no_machine_can_be_is_refused() {
         (&["--empty-disk", "100"], &["multiple of 512", "--empty-disk"]),
         (&["--share", "tag=a,source=/nowhere"], &["the shared folder is not there", "/nowhere", "--share"]),
         (&["--share", "tag=a,source=$NOTHING"], &["`NOTHING`", "is not set"]),
-        (&["--tpm-device", "tpm-crb"], &["the machine has no TPM", "--tpm-device", "set `tpm` too"]),
+        (&["--tpm-device", "tpm-crb"], &["the machine has no TPM", "--tpm-device", "set --tpm too"]),
         (&["--tpm-provisioning", "true"], &["the machine has no TPM", "--tpm-provisioning"]),
         (&["--qemu-options", "$(id)"], &["run no commands", "--qemu-options"]),
         (&["--qemu-options", "'a"], &["a quote in QEMU's options has no end", "--qemu-options"]),

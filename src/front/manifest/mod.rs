@@ -165,9 +165,10 @@ impl Manifest {
         self.place(Error::new(Kind::Manifest, what), path)
     }
 
-    /// Replaces the keys that an error names by their lines.
+    /// Replaces the keys that an error names by their lines. An error about what is in no text may be about a flag.
     fn place_keys(&self, error: Error) -> Error {
-        error.find_keys(|error, key| self.place(error, key)).spelled(|_| Some(crate::option::Spelling::Key))
+        let error = error.find_keys(|error, key| self.place(error, key));
+        if error.is_in_text() { error.spelled(|_| Some(crate::option::Spelling::Key)) } else { error }
     }
 
     /// A short name of the value at `path`: `contents[2] (disk.toml:14)`.

@@ -35,6 +35,22 @@ fn a_hint_has_a_flag_where_flags_were_written_and_a_key_where_keys_were() {
     }
 }
 
+/// The size of clusters is an option of qcow2, and of FAT; and a flag that overrides a manifest is spelled as one.
+#[test]
+fn a_hint_about_the_container_has_the_flag_of_the_container() {
+    let bench = Bench::new();
+    bench.write("large.toml", "version = 1\n[[partition]]\ntype = \"linux-generic\"\nsize = \"1TiB\"\n");
+    let clusters = ["--cluster-size", "512", "-o", "x.qcow2"];
+    for command in [
+        &["mkfs", "vfat", "--size", "1TiB"][..],
+        &["mkfs", "ext4", "--size", "1TiB"],
+        &["build", "large.toml"],
+    ] {
+        let said = bench.bad(1, &[command, &clusters].concat());
+        assert_eq!(hint(&said), "take larger clusters, up to 2MiB (--cluster-size)", "{command:?}");
+    }
+}
+
 #[test]
 fn a_hint_of_a_system_has_a_flag_or_a_key() {
     let mut tiny = Tiny::new();
