@@ -9,8 +9,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::closure::Closure;
 use super::nar::{self, Digested};
@@ -137,20 +136,26 @@ impl Verification {
             .num_threads(jobs.max(1))
             .build()
             .map_err(|error| Error::new(Kind::Source, "cannot start threads").because(error))?;
-        // The largest first, so that no thread is left with a large one at the end.
+        // The largest first, so that no thread is left with a large one at the end. Each thread keeps its readers.
         let mut order: Vec<usize> = (0..self.members.len()).collect();
         order.sort_by_key(|number| Reverse(self.members[*number].expected.size));
-        let mut found: Vec<(usize, Digested)> = pool.install(|| {
-            let window =
-                || Window { disk: disk.cursor(), start: 0, bytes: Vec::new(), readers: HashMap::new() };
-            let each = order.into_par_iter().with_max_len(1).map_init(window, |window, number| {
-                let member = &self.members[number];
-                let found = self.archive(member, window, progress)?;
-                progress.advance(found.size, 1);
-                Ok((number, found))
-            });
-            each.collect::<Result<_>>()
-        })?;
+        let next = AtomicUsize::new(0);
+        let archives = pool.broadcast(|_| {
+            let mut window =
+                Window { disk: disk.cursor(), start: 0, bytes: Vec::new(), readers: HashMap::new() };
+            let mut found = Vec::new();
+            while let Some(number) = order.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
+                let archive =
+                    self.archive(&self.members[number], &mut window, progress).inspect_err(|_| {
+                        // The other threads end, too.
+                        next.store(order.len(), Ordering::Relaxed);
+                    })?;
+                progress.advance(archive.size, 1);
+                found.push((number, archive));
+            }
+            Ok(found)
+        });
+        let mut found: Vec<(usize, Digested)> = archives.into_iter().collect::<Result<Vec<_>>>()?.concat();
         found.retain(|(number, found)| self.members[*number].expected != *found);
         found.sort_by_key(|(number, _)| *number);
         let Some((first, digested)) = found.first() else { return Ok(()) };
