@@ -105,18 +105,18 @@ pub(super) fn build(
                 .expected("a size, which is that of the first disk"));
         }
     };
-    // The writer in process fills volumes itself.
-    let (volumes, warnings) = match is_own {
-        true => Default::default(),
-        false => inside::build(tree, &parameters, &division, packer)?,
-    };
-    let payload = Payload::new(tree, &volumes, at, packer)?;
     let is_whole = options.whole_disk.unwrap_or_default();
     if is_whole && !length.is_multiple_of(MIB) {
         return Err(Error::new(Kind::Manifest, "a pool that has a disk alone is whole MiB large")
             .about("size")
             .found(length.in_full()));
     }
+    // The writer in process fills volumes itself.
+    let (volumes, warnings) = match is_own {
+        true => Default::default(),
+        false => inside::build(tree, &parameters, &division, packer)?,
+    };
+    let payload = Payload::new(tree, &volumes, at, packer)?;
     let making = Making {
         tree,
         options,
