@@ -43,7 +43,7 @@ impl<'a> Contents<'a> {
         let root = Directory { id: NodeId::ROOT, entries: 0 };
         let mut contents = Self { tree, root, directories: Vec::new(), warnings: Vec::new() };
         for id in tree.ids() {
-            match tree.node(source(tree, id)).content {
+            match tree.node(tree.source(id)).content {
                 Content::Directory => contents.directory(id, label)?,
                 Content::File { .. } | Content::Text { .. } | Content::Slice { .. } => contents.file(id)?,
                 Content::Symlink { .. } => return Err(contents.no_symlink(id)),
@@ -62,7 +62,7 @@ impl<'a> Contents<'a> {
     }
 
     fn no_symlink(&self, id: NodeId) -> Error {
-        let target = crate::text::printable(self.tree.target(source(self.tree, id)));
+        let target = crate::text::printable(self.tree.target(self.tree.source(id)));
         self.no_node(id, "symbolic link").found(format!("a link to {target}"))
     }
 
@@ -125,7 +125,7 @@ impl<'a> Contents<'a> {
 
     /// Length of a regular file; any of its names may be given.
     pub(super) fn size(&self, id: NodeId) -> u64 {
-        self.tree.size(source(self.tree, id))
+        self.tree.size(self.tree.source(id))
     }
 
     /// Regular files, in preorder, with their lengths; every name of a linked file counts.
@@ -196,13 +196,5 @@ impl<'a> Contents<'a> {
             lost.join(", "),
             tree.path(first)
         )));
-    }
-}
-
-/// The node that has the content of `id`: itself, or for a further name the first name.
-pub(super) fn source(tree: &Tree, id: NodeId) -> NodeId {
-    match tree.node(id).content {
-        Content::Link { to } => to,
-        _ => id,
     }
 }
