@@ -93,7 +93,7 @@ impl Container {
     /// The format of the file `path`, which cannot be standard output.
     pub(super) fn format_of_file(&self, path: &Path) -> Result<Format> {
         check_output(path, false)?;
-        Wanted { settings: self.settings.clone(), ..Wanted::default() }.format(Some(path), None)
+        self.named(Some(path), None)
     }
 
     /// The format of the output: what the flag says, or else the suffix of its name, or else `other`.
@@ -101,6 +101,10 @@ impl Container {
         let path = target.and_then(Target::path);
         let file = path.filter(|path| !output::is_device(path));
         file.map_or(Ok(()), |path| check_output(path, self.streams(path)))?;
+        self.named(path, other)
+    }
+
+    fn named(&self, path: Option<&Path>, other: Option<Format>) -> Result<Format> {
         Wanted { settings: self.settings.clone(), ..Wanted::default() }.format(path, other)
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::container::{Container, Format, Settings};
 use crate::disk::{Extra, Form};
 use crate::error::{Error, Kind, Result, Subject};
+use crate::filesystem::unwritten;
 use crate::front::Description;
 use crate::package::Package;
 use crate::pour::output::is_device;
@@ -200,7 +201,7 @@ fn instead_of(path: &Path, packs: bool) -> (&'static str, Option<&'static str>) 
             "this format is not written; write a qcow2, FILE.qcow2, and convert that (qemu-img convert)"
         }
         "wim" | "esd" | "cab" => "this writes disks and no archives of Windows: FILE.vhdx",
-        "xfs" | "btrfs" | "f2fs" | "bcachefs" | "ntfs" | "exfat" => {
+        other if unwritten(other).is_some() => {
             "this filesystem is not written; a partition takes the file that its own mkfs made"
         }
         "ovf" => "the description and the disk go into one file: FILE.ova",

@@ -407,9 +407,8 @@ impl<'a> Stages<'a> {
     /// What is to be known of the disk in the files that it goes to.
     fn remarks(&self, plan: &Plan) -> impl Iterator<Item = Warning> {
         let forms = self.forms();
-        let packages: BTreeSet<_> =
-            forms.iter().filter_map(|form| form.package?.remark(plan)).map(|told| told.0).collect();
-        self.lengthened().into_iter().chain(packages.into_iter().map(Warning))
+        let of_package = forms.iter().find_map(|form| form.package?.remark(plan));
+        self.lengthened().into_iter().chain(of_package)
     }
 
     /// Refuses, before any work, a disk that the containers cannot hold, and what its sectors are too large for.

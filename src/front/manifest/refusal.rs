@@ -157,12 +157,10 @@ fn other_table(message: &str) -> Option<&'static str> {
         return None;
     }
     match value.to_ascii_lowercase().as_str() {
-        "gpt" => Some("write table = \"gpt\""),
-        "none" => Some("write table = \"none\""),
         "mbr" | "dos" | "msdos" | "bios" => Some("write table = \"mbr\""),
-        "efi" | "uefi" | "guid" => Some("write table = \"gpt\""),
+        "gpt" | "efi" | "uefi" | "guid" => Some("write table = \"gpt\""),
         "hybrid" => Some("write table = \"gpt\", and hybrid = [1] for the partitions that the MBR shows too"),
-        "loop" | "raw" => Some("write table = \"none\""),
+        "none" | "loop" | "raw" => Some("write table = \"none\""),
         _ => None,
     }
 }
