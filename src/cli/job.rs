@@ -180,13 +180,20 @@ impl Verify {
             return Ok(None);
         }
         let scattered = |partition: &Partition| match &partition.body {
-            Body::Filesystem(Spec::Zfs(options), _) => options.vdevs.is_some() || !options.keys.is_empty(),
+            Body::Filesystem(Spec::Zfs(options), _) => {
+                let in_volume =
+                    |at: &str| Path::new(STORE).starts_with(at) || Path::new(at).starts_with(STORE);
+                let mut volumes = options.datasets.values().filter(|own| own.filesystem.is_some());
+                options.vdevs.is_some()
+                    || !options.keys.is_empty()
+                    || volumes.any(|own| own.mount.as_deref().is_some_and(in_volume))
+            }
             _ => false,
         };
         if description.disk.partitions.iter().any(scattered) {
             return Err(Error::new(
                 Kind::Usage,
-                "--verify-closure does not read ZFS pools on several disks, nor encrypted ones",
+                "--verify-closure does not read ZFS pools on several disks, encrypted ones, and filesystems in volumes",
             )
             .hint("every block of a pool has a checksum, which `zpool scrub` compares"));
         }

@@ -10,6 +10,7 @@ use crate::function::{evaluation, image_of};
 use crate::support::compare::{Aspect, assert_same};
 use crate::support::guest::{Guest, turn};
 use crate::support::nix::program;
+use crate::support::program::diskwright;
 use crate::support::tools::{command, must, run, scratch};
 use crate::support::tree::noise;
 use crate::support::zfs::{assert_clean, names, view};
@@ -145,6 +146,39 @@ fn store_paths_in_a_pool_are_compared_with_what_nix_knows() {
         assert!(!out.exists(), "{layout}");
         std::fs::write(&long, noise(7, 3_000_001)).unwrap();
     }
+}
+
+/// What the pool's reader does not reach is refused before anything is written.
+#[test]
+fn store_paths_in_a_volume_are_not_compared() {
+    let (tiny, _, _) = with_files();
+    let closure = tiny.path().join("registration");
+    std::fs::write(&closure, tiny.registration()).unwrap();
+    let (manifest, out) = (tiny.path().join("disk.toml"), tiny.path().join("x.img"));
+    let text = |mount: &str| {
+        format!(
+            "version = 1\n[[partition]]\nsize = \"160MiB\"\nfilesystem = {{ type = \"zfs\", datasets = {{ part = {{ type = \
+             \"volume\", volsize = \"64MiB\", mount = \"{mount}\", filesystem = {{ type = \"ext4\" }} }} }} }}\n\
+             [[partition.contents]]\nclosure = \"{}\"\ntarget = \"/\"\n[[partition.contents]]\ndirectory = true\ntarget = \"/srv\"\n",
+            closure.display()
+        )
+    };
+    let build = |mount: &str| {
+        std::fs::write(&manifest, text(mount)).unwrap();
+        run(diskwright().arg("build").arg(&manifest).arg("-o").arg(&out).arg("--verify-closure"))
+    };
+    for mount in ["/nix", "/nix/store"] {
+        let said = build(mount);
+        assert!(
+            said.code == 2 && said.error().contains("filesystems in volumes"),
+            "{mount}: {}",
+            said.error()
+        );
+        assert!(!out.exists());
+    }
+    // A store beside a volume is no reason; here the closure itself is wrong, as it has more than names.
+    let said = build("/srv");
+    assert!(said.error().contains("a line of the closure is no store path"), "{}", said.error());
 }
 
 /// A helper VM fills the pool of a system, and what is in it is what the writer in process has there.
