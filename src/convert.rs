@@ -101,7 +101,8 @@ fn check_device(image: &Image, container: &Container, path: &Path) -> Result<Opt
         return Ok(None);
     };
     let disk = (image.length(), table.sector_size);
-    table::on_device(table.scheme, disk, device).map_err(|error| error.at(path))
+    let has_backup = table.scheme == Scheme::Gpt && table::has_backup(&image.whole(), table.sector_size)?;
+    table::on_device(table.scheme, disk, device, has_backup).map_err(|error| error.at(path))
 }
 
 /// The file that [`convert`] would write, as an image, without writing it.

@@ -492,6 +492,13 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// All that it says on one line, to stand in another sentence.
+    pub(crate) fn in_one_line(&self) -> String {
+        self.to_string().replace("\n  ", ", ")
+    }
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| -> &(dyn std::error::Error + 'static) { source })

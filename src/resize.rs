@@ -15,7 +15,8 @@ use crate::image::{Builder, Image, Patch, Slice};
 use crate::pour::PourOptions;
 use crate::pour::zeros::without_zeros;
 use crate::progress::Progress;
-use crate::table;
+use crate::table::read::Table;
+use crate::table::{self, Scheme};
 use crate::units::Bytes;
 use crate::values::words;
 
@@ -117,7 +118,7 @@ pub fn resize(path: &Path, size: Bytes, options: &Options<'_>) -> Result<Report>
         lengthen(path, size, &opened, options)?;
     } else {
         if opened.format == Format::Qcow2 {
-            qcow2::check_growth(path)?;
+            report.warnings.extend(qcow2::check_growth(path)?);
         }
         let larger = patch.over(&opened.image.whole(), length)?;
         anew(path, &larger, &opened, options)?;
@@ -142,7 +143,10 @@ fn changes(opened: &Opened, length: Bytes, grow: Grow, report: &mut Report) -> R
         return Ok(Patch::default());
     }
     let disk = opened.image.whole();
-    let table = table::read(&disk)?.table.filter(|table| !table.partitions.is_empty());
+    // A filesystem on a whole disk has a boot record without partitions, and perhaps a GPT of the past behind its end.
+    let is_empty_gpt = |table: &Table| table.scheme == Scheme::Gpt && kind(&disk).is_none();
+    let table = table::read(&disk)?.table;
+    let table = table.filter(|table| !table.partitions.is_empty() || is_empty_gpt(table));
     let Some(table) = table else {
         return volume(&disk, length, grow, "the disk", report);
     };

@@ -1,6 +1,8 @@
 //! What an archive is compressed with, by its first bytes, and what takes it apart.
 
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::GzDecoder;
 
 use crate::error::{Error, Kind, Result};
 
@@ -35,6 +37,44 @@ const XZ_MEMORY: u32 = 256 * 1024;
 #[cfg(feature = "zstd")]
 const ZSTD_WINDOW: u32 = 31;
 
+/// The bytes of all members of a gzip file. Zeros may follow, which the last block of a tape has; gzip(1) ignores them too.
+struct Gzip<R> {
+    /// What is behind the member, unless one is being read or all was read.
+    rest: Option<BufReader<R>>,
+    member: Option<GzDecoder<BufReader<R>>>,
+}
+
+impl<R: Read> Read for Gzip<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(rest) = self.rest.take() {
+                self.member = Some(GzDecoder::new(rest));
+            }
+            let Some(member) = &mut self.member else { return Ok(0) };
+            let length = member.read(out)?;
+            if length > 0 || out.is_empty() {
+                return Ok(length);
+            }
+            let Some(mut rest) = self.member.take().map(GzDecoder::into_inner) else { return Ok(0) };
+            self.rest = has_more(&mut rest)?.then_some(rest);
+        }
+    }
+}
+
+/// Whether anything but zeros is left; the zeros before it are passed over.
+fn has_more(rest: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = rest.fill_buf()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        if bytes.is_empty() || zeros < bytes.len() {
+            let more = !bytes.is_empty();
+            rest.consume(zeros);
+            return Ok(more);
+        }
+        rest.consume(zeros);
+    }
+}
+
 impl Compression {
     /// What begins with `head`; `None` for what is not compressed.
     ///
@@ -63,7 +103,7 @@ impl Compression {
     /// The bytes that `read` has compressed, of all members, streams and frames one behind the other.
     pub(super) fn open<'a>(self, read: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + Send + 'a>> {
         match self {
-            Self::Gzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(read))),
+            Self::Gzip => Ok(Box::new(Gzip { rest: Some(BufReader::new(read)), member: None })),
             Self::Xz => Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(read, true, XZ_MEMORY))),
             #[cfg(feature = "zstd")]
             Self::Zstd => {

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::job::{Common, Goal, Target};
+use super::job::{Common, Container, Goal, Target};
 use super::standard::standard_input;
 use crate::container::same_file;
-use crate::disk::Work;
+use crate::disk::{Form, Work};
 use crate::error::{Error, Kind, Result};
 use crate::front::Description;
 use crate::front::manifest::Manifest;
@@ -62,9 +62,11 @@ pub(super) fn load(path: &Path, progress: &Progress) -> Result<Manifest> {
     }
 }
 
-/// The disk that the arguments describe.
-pub(super) fn described(args: &Args, work: &Work) -> Result<Description> {
-    load(&args.manifest, &work.progress)?.describe(super::job::epoch()?, work)
+/// The disk that the arguments describe, and what a server shows of it.
+pub(super) fn served(args: &Args, outer: &Container, work: &Work) -> Result<(Description, Form)> {
+    let description = load(&args.manifest, &work.progress)?.describe(super::job::epoch()?, work)?;
+    let form = args.common.served(&description, &args.output, outer)?;
+    Ok((description, form))
 }
 
 /// Runs `build`.

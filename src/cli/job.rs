@@ -280,6 +280,11 @@ impl Common {
             wanted.form(path, other, |format| self.container.with(format, description))
         };
         let several = targets.len() > 1;
+        if several && wanted.settings.format.is_some() {
+            return Err(Error::new(Kind::Usage, "the names of several outputs decide about their formats")
+                .about("format")
+                .hint("leave it out, or write [[output]] with `format` in a manifest"));
+        }
         let files = targets.iter().map(|target| match target {
             Target::Stdout if several => {
                 Err(Error::new(Kind::Usage, "standard output is no file that appears together with others")
@@ -311,6 +316,49 @@ impl Common {
         // Nothing is written, so nothing stands beside it.
         (wanted.bmap, wanted.sha256, wanted.split) = (false, false, None);
         Ok(vec![Output { path: PathBuf::new(), form: form(&wanted, None)? }])
+    }
+
+    /// What a server shows of the disk: the file that these arguments would write to `outputs`. Where they say nothing of its
+    /// format, `outer` decides, and the disk itself is shown where that says nothing either.
+    pub(super) fn served(
+        &self,
+        description: &Description,
+        outputs: &[PathBuf],
+        outer: &Container,
+    ) -> Result<Form> {
+        let refuse = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what.to_owned()).hint(hint));
+        let own = self.package.is_some() || self.container.settings != Settings::default();
+        if own && outer.settings != Settings::default() {
+            return refuse(
+                "the command that is served says a format too",
+                "say it once, before -- or after it",
+            );
+        }
+        if self.bmap || self.sha256 || self.split.is_some() {
+            let what = "nothing is written, so that nothing can stand beside it";
+            return refuse(what, "leave out --bmap, --sha256 and --split");
+        }
+        let file = match outputs {
+            [] => None,
+            [one] => Some(one.as_path()).filter(|path| path.as_os_str() != "-" && !path.is_dir()),
+            _ => return refuse("a disk is served as one file", "name one output, or none"),
+        };
+        let container = if own { &self.container } else { outer };
+        let wanted = Wanted {
+            settings: container.settings.clone(),
+            package: self.package,
+            size_multiple: self.size_multiple,
+            ..Wanted::default()
+        };
+        let other = file.and(description.settings.format);
+        let form = wanted.form(file, other, |format| container.with(format, description))?;
+        match form.package {
+            None => Ok(form),
+            Some(package) => refuse(
+                &format!("{package} is laid out while it is written, so that it cannot be served"),
+                "serve the disk itself, or in a format without compression, such as qcow2",
+            ),
+        }
     }
 
     /// Fits a disk without a given size to the device that it goes to.

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::job::{Common, Target, epoch};
+use super::job::{Common, Container, Target, epoch};
 use crate::archive::{Archive, Format};
 use crate::container::Settings;
-use crate::disk::{Contents, Disk, Partition, Payload, Size};
+use crate::disk::{Contents, Disk, Form, Partition, Payload, Size};
 use crate::error::{Error, Kind as ErrorKind, Result, Subject};
 use crate::filesystem::{Spec, erofs, ext4, fat, squashfs, zfs};
 use crate::front::{Dates, Description, Locator, seed};
@@ -200,10 +200,12 @@ pub(super) fn run(args: Args) -> Result<()> {
     shared.run(&spec)
 }
 
-/// The disk that the arguments describe.
-pub(super) fn described(args: Args) -> Result<Description> {
+/// The disk that the arguments describe, and what a server shows of it.
+pub(super) fn served(args: Args, outer: &Container) -> Result<(Description, Form)> {
     let (shared, spec) = args.parts();
-    shared.checked(&spec)
+    let description = shared.checked(&spec)?;
+    let form = shared.common.served(&description, shared.output.as_slice(), outer)?;
+    Ok((description, form))
 }
 
 impl Shared {

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::job::{Common, Target};
+use super::job::{Common, Container, Target};
 use crate::container::Settings;
+use crate::disk::Form;
 use crate::error::{Error, Kind, Result, Subject};
 use crate::front::nixos::{Context, Section, describe};
 use crate::front::{Dates, Description, Locator, seed};
@@ -119,11 +120,18 @@ impl Locator for InFlags {
 }
 
 /// The disk that the arguments describe.
-pub(super) fn described(args: &Args, progress: &Progress) -> Result<Description> {
+fn described(args: &Args, progress: &Progress) -> Result<Description> {
     if args.section.system.is_empty() {
         return Err(Error::new(Kind::Usage, "there is no system").hint("add --system TOPLEVEL"));
     }
     args.describe(progress)
+}
+
+/// The disk that the arguments describe, and what a server shows of it.
+pub(super) fn served(args: &Args, outer: &Container, progress: &Progress) -> Result<(Description, Form)> {
+    let description = described(args, progress)?;
+    let form = args.common.served(&description, args.output.as_slice(), outer)?;
+    Ok((description, form))
 }
 
 /// Runs `nixos`.

@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
 use super::job::{Container, Jobs, epoch};
@@ -163,7 +164,13 @@ impl Args {
                 let folder = tempfile::Builder::new().prefix("diskwright").tempdir().map_err(|error| {
                     Error::new(Kind::Output, "cannot make a folder for the socket").because(error)
                 })?;
-                let listener = Listener::unix(&folder.path().join("socket"))?;
+                let listener =
+                    Listener::unix(&folder.path().join("socket")).map_err(|error| match error.kind() {
+                        Kind::Usage => {
+                            error.hint("set TMPDIR to a folder with a shorter path, or add --socket PATH")
+                        }
+                        _ => error,
+                    })?;
                 Ok(Way::Own { listener, _folder: folder })
             }
             None => Err(Error::new(Kind::Usage, "there is no socket to serve on")
@@ -192,7 +199,9 @@ impl Args {
             if path.as_os_str() == "-" || (self.from.options().format.is_none() && is_text(path)?) {
                 let manifest = super::build::load(path, &work.progress)?;
                 let description = manifest.describe(epoch()?, work)?;
-                self.add_description(&name, &description, work, &mut exports)?;
+                let container = self.container.with(self.format(), &description)?;
+                let work = Work { container, ..work.clone() };
+                self.add_description(&name, &description, &work, &mut exports)?;
             } else {
                 self.add_image(&name, path, work, &mut exports)?;
             }
@@ -209,20 +218,20 @@ impl Args {
 
     /// Adds what a command describes.
     fn add_command(&self, work: &Work, exports: &mut Exports) -> Result<()> {
-        let description = match parsed(&self.command)? {
-            super::Command::Build(args) => super::build::described(&args, work)?,
-            super::Command::Mkfs(args) => super::mkfs::described(args)?,
-            super::Command::Nixos(args) => super::nixos::described(&args, &work.progress)?,
+        let (description, form) = match parsed(&self.command)? {
+            super::Command::Build(args) => super::build::served(&args, &self.container, work)?,
+            super::Command::Mkfs(args) => super::mkfs::served(args, &self.container)?,
+            super::Command::Nixos(args) => super::nixos::served(&args, &self.container, &work.progress)?,
             super::Command::Repart(args) => {
                 let work = Work { container: self.container.options(self.format())?, ..work.clone() };
                 return self.add_built("", &super::repart::built(&args, &work)?, &work, exports);
             }
             _ => return Err(undescribed(&self.command.first().map(printable_path).unwrap_or_default())),
         };
-        self.add_description("", &description, work, exports)
+        self.add_description("", &description, &work.clone().of_forms(&[form]), exports)
     }
 
-    /// Adds the disk of a description.
+    /// Adds the disk of a description, in the container of `work`.
     fn add_description(
         &self,
         name: &str,
@@ -230,24 +239,24 @@ impl Args {
         work: &Work,
         exports: &mut Exports,
     ) -> Result<()> {
-        let work = Work { container: self.container.with(self.format(), description)?, ..work.clone() };
-        let built = description.build(&work)?;
+        let built = description.build(work)?;
         for beside in &description.beside {
             let path = printable_path(&beside.path);
             complain(Severity::Warning, &format!("a file beside the disk is not served: {path}"));
         }
-        self.add_built(name, &built, &work, exports)?;
+        self.add_built(name, &built, work, exports)?;
         let Some(boot) = &description.boot else { return Ok(()) };
         let name = if name.is_empty() { "boot".to_owned() } else { format!("{name}.boot") };
-        self.add_built(&name, &boot.build(&work)?, &work, exports)
+        self.add_built(&name, &boot.build(work)?, work, exports)
     }
 
     /// Adds a disk that is laid out, or with a format its file.
     fn add_built(&self, name: &str, built: &Built, work: &Work, exports: &mut Exports) -> Result<()> {
         built.report.warnings.iter().for_each(|warning| complain(Severity::Warning, warning));
         let image = built.wrapped(work)?;
-        if self.format() != Format::Raw {
-            return push_file(name, &image, self.format(), exports);
+        let format = work.container.format();
+        if format != Format::Raw {
+            return push_file(name, &image, format, exports);
         }
         let parts = built.report.partitions.iter().map(|partition| Part {
             number: partition.number,
@@ -339,15 +348,30 @@ fn is_text(path: &Path) -> Result<bool> {
 
 /// A command that describes a disk.
 fn parsed(command: &[OsString]) -> Result<super::Command> {
+    let name = command.first().map(printable_path).unwrap_or_default();
+    let place = match name.as_str() {
+        "build" | "nixos" => Some(2),
+        // Behind the filesystem, whose flags they are.
+        "mkfs" => Some(3),
+        "repart" => None,
+        _ => return Err(undescribed(&name)),
+    };
     let mut words = vec![OsString::from("diskwright")];
     words.extend_from_slice(command);
     // So that they need no output. The image of repart is a name, as long as it is not written.
-    if command.first().is_none_or(|name| name != "repart") && !command.iter().any(|word| word == "--dry-run")
-    {
-        words.push("--dry-run".into());
+    let place = place.filter(|_| !command.iter().any(|word| word == "--dry-run"));
+    if let Some(place) = place.filter(|place| *place <= words.len()) {
+        words.insert(place, "--dry-run".into());
     }
     let parsed = Cli::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found));
     let cli = parsed.map_err(|error| {
+        // Help is no error that would have a first paragraph, also where a command gets it without asking.
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return undescribed(&format!("{name} without them"));
+        }
+        if !error.use_stderr() {
+            return undescribed("a request for help");
+        }
         let text = error.to_string();
         // After its first paragraph comes what is known anyway.
         let paragraph = text.split("\n\n").next().unwrap_or_default();

@@ -12,7 +12,7 @@ use super::{Severity, complain};
 use crate::disk::Work;
 use crate::error::{Error, Kind, Result};
 use crate::units::Bytes;
-use crate::vm::state::{self, Listed};
+use crate::vm::state::{self, Found, Listed};
 use crate::vm::{Around, Environment, Machine, Plan, WorkFolder, script};
 
 /// Arguments of `vm`.
@@ -232,7 +232,7 @@ fn write_executable(path: &Path, text: &str) -> std::io::Result<()> {
 impl States {
     fn list(&self) -> Result<Vec<Listed>> {
         if let Some(folder) = &self.state {
-            return state::list(folder);
+            return Ok(told(state::list(folder)?));
         }
         let here = Path::new(".");
         let entries = std::fs::read_dir(here)
@@ -241,10 +241,21 @@ impl States {
             entries.filter_map(|entry| Some(PathBuf::from(entry.ok()?.file_name()))).collect();
         folders.retain(|folder| folder.is_dir() && folder.to_string_lossy().ends_with(state::SUFFIX));
         folders.sort();
-        let all: Vec<Vec<Listed>> =
-            folders.iter().map(|folder| state::list(folder)).collect::<Result<_>>()?;
-        Ok(all.into_iter().flatten().collect())
+        // A folder that cannot be read hides no other one.
+        let found = folders.iter().map(|folder| {
+            let damaged = |error| Found { damaged: vec![error], ..Found::default() };
+            told(state::list(folder).unwrap_or_else(damaged))
+        });
+        Ok(found.flatten().collect())
     }
+}
+
+/// The states that can be read. Tells which cannot.
+fn told(found: Found) -> Vec<Listed> {
+    for error in &found.damaged {
+        complain(Severity::Warning, &format!("a state cannot be read, and stays as it is: {error}"));
+    }
+    found.states
 }
 
 fn list(args: &List) -> Result<()> {
@@ -274,15 +285,22 @@ fn line(state: &Listed) -> String {
 }
 
 fn gc(args: &Gc) -> Result<()> {
-    let mut removed = String::new();
+    let (mut removed, mut failed) = (String::new(), None);
     for state in args.states.list()? {
         if state.in_use || !(args.all || state.orphaned) {
             continue;
         }
-        if !args.dry_run {
-            state.remove()?;
+        if !args.dry_run
+            && let Err(error) = state.remove()
+        {
+            // The others go all the same.
+            if let Some(earlier) = failed.replace(error) {
+                complain(Severity::Error, &earlier.to_string());
+            }
+            continue;
         }
         removed.push_str(&line(&state));
     }
-    super::print(removed.as_bytes())
+    super::print(removed.as_bytes())?;
+    failed.map_or(Ok(()), Err)
 }

@@ -237,6 +237,14 @@ impl Decoder {
         }
     }
 
+    /// What compresses for it, at the usual level.
+    pub(super) fn codec(self) -> Codec {
+        match self {
+            Self::Deflate | Self::Zlib => Codec::Zlib(Level::default()),
+            Self::Zstd => Codec::Zstd(Level::default()),
+        }
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Deflate | Self::Zlib => "zlib",

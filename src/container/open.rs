@@ -57,6 +57,15 @@ pub struct Opened {
     pub adapter: Option<Adapter>,
     /// All files that were opened for it, itself first.
     pub files: Vec<PathBuf>,
+    /// Settings of its kind of file that none of the fields above says: those of a qcow2, the hardware of a VMDK.
+    pub(crate) kept: Kept,
+}
+
+/// Settings that a file keeps when it is written anew to grow.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    qcow2: super::qcow2::Options,
+    hardware: Option<u8>,
 }
 
 impl Opened {
@@ -75,6 +84,7 @@ impl Opened {
             time: None,
             adapter: None,
             files: Vec::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -82,7 +92,8 @@ impl Opened {
     pub(crate) fn container(&self) -> Container {
         let fixed = self.subformat == Some(Subformat::Fixed);
         match self.format {
-            Format::Raw | Format::Qcow2 => Container::of(self.format),
+            Format::Raw => Container::Raw,
+            Format::Qcow2 => Container::Qcow2(self.kept.qcow2.clone()),
             Format::Vhd => Container::Vhd(vhd::Options { fixed }),
             Format::Vdi => Container::Vdi(vdi::Options { fixed }),
             Format::Vhdx => Container::Vhdx(vhdx::Options { fixed }),
@@ -94,7 +105,11 @@ impl Opened {
                     Some(Subformat::TwoGbMaxExtentFlat) => CreateType::TwoGbMaxExtentFlat,
                     _ => CreateType::MonolithicSparse,
                 };
-                Container::Vmdk(super::vmdk::Options { create_type, adapter: self.adapter, hardware: None })
+                Container::Vmdk(super::vmdk::Options {
+                    create_type,
+                    adapter: self.adapter,
+                    hardware: self.kept.hardware,
+                })
             }
         }
     }
@@ -299,7 +314,8 @@ fn open_qcow2(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> 
         }
         backing = Some(name.clone());
     }
-    Ok(Opened { details, backing, ..Opened::new(source, Format::Qcow2, image) })
+    let kept = Kept { qcow2: info.options(disk.compressed), hardware: None };
+    Ok(Opened { details, backing, kept, ..Opened::new(source, Format::Qcow2, image) })
 }
 
 /// A VMDK; if it names files with its parts, those are opened too.
@@ -321,6 +337,7 @@ fn open_vmdk(source: &Arc<Source>, follow: Chain, chain: &mut Vec<PathBuf>) -> R
         subformat: disk.subformat(),
         id: disk.id(),
         adapter: disk.adapter(),
+        kept: Kept { hardware: disk.hardware(), ..Kept::default() },
         ..Opened::new(source, Format::Vmdk, image)
     })
 }

@@ -195,7 +195,7 @@ impl Container {
             Format::Vmdk => {
                 let (create_type, adapter) = (settings.create_type()?, settings.adapter);
                 let hardware = settings.hardware_version;
-                if let Some(wrong) = hardware.filter(|version| !(3..=99).contains(version)) {
+                if let Some(wrong) = hardware.filter(|version| !vmdk::HARDWARES.contains(version)) {
                     return Err(Error::new(Kind::Usage, "there is no such version of virtual hardware")
                         .about("hardware_version")
                         .expected("3 to 99")

@@ -13,7 +13,7 @@ use crate::image::{Builder, Image, Segment};
 use crate::nix::verify::Verification;
 use crate::package::compress::sha256;
 use crate::package::{Package, bmap};
-use crate::pour::output::{Output, is_device, only_raw};
+use crate::pour::output::{Output, alone, is_device, only_raw};
 use crate::pour::outputs::Outputs;
 use crate::pour::spool::Kept;
 use crate::pour::{PourOptions, fill};
@@ -115,12 +115,12 @@ impl<'a> OutputFile<'a> {
         }
         let (bytes, count) = self.image.file_data();
         work.progress.begin(bytes, count);
-        let mut digests = String::new();
+        let mut digests = Vec::new();
         for (path, image) in files {
             let output = Output::create(&path)?;
             fill(&image, &output, &PourOptions::new(work.jobs, &work.progress))?;
             if self.extra.sha256 {
-                digests += &digest_line(&output, &path, work)?;
+                digests.append(&mut digest_line(&output, &path, work)?);
             }
             outputs.push(output)?;
         }
@@ -131,9 +131,9 @@ impl<'a> OutputFile<'a> {
     }
 
     /// A small file beside this one, without its name.
-    fn small(&self, suffix: &str, text: &str) -> Result<Output> {
+    fn small(&self, suffix: &str, text: &[u8]) -> Result<Output> {
         let output = Output::create(&with_suffix(&self.path, suffix))?;
-        output.write_at(text.as_bytes(), 0)?;
+        output.write_at(text, 0)?;
         output.set_length(u64_of(text.len()))?;
         Ok(output)
     }
@@ -142,7 +142,7 @@ impl<'a> OutputFile<'a> {
     fn complete(&self, written: Output, work: &Work, outputs: &mut Outputs) -> Result<()> {
         if self.extra.bmap {
             let options = PourOptions::new(work.jobs, &work.progress);
-            outputs.push(self.small("bmap", &bmap::of(&self.image, &options)?)?)?;
+            outputs.push(self.small("bmap", bmap::of(&self.image, &options)?.as_bytes())?)?;
         }
         if self.extra.sha256 {
             outputs.push(self.small("sha256", &digest_line(&written, &self.path, work)?)?)?;
@@ -195,6 +195,14 @@ pub fn write(files: &[OutputFile<'_>], work: &Work) -> Result<()> {
     // What cannot be written, and two of one name, are told before the work and not after it.
     let mut names = Outputs::new();
     for file in files {
+        if file.extra.split.is_some() {
+            if is_device(&file.path) {
+                return Err(alone(&file.path).about("split"));
+            }
+            // Each of them may be replaced or removed.
+            let mut older = parts(&file.path, 0).filter(|part| part.symlink_metadata().is_ok());
+            older.try_for_each(|part| files.iter().try_for_each(|other| spare(&part, &other.image)))?;
+        }
         for name in file.names()? {
             let output = Output::open(&name)?;
             if output.device().is_some() {
@@ -263,9 +271,26 @@ pub(crate) fn rehosted(image: &Image, output: &Output) -> Result<Image> {
 }
 
 /// A line as sha256sum(1) writes it: the digest, two spaces, the name.
-fn digest_line(output: &Output, path: &Path, work: &Work) -> Result<String> {
+fn digest_line(output: &Output, path: &Path, work: &Work) -> Result<Vec<u8>> {
     let digest = sha256(output.file(), || work.progress.check())?;
-    Ok(format!("{digest}  {}\n", last_part(path)?.to_string_lossy()))
+    Ok(line_of(&digest, last_part(path)?))
+}
+
+/// The line of a digest. A name that would end the line, or has the character that marks such a name, is escaped, and the
+/// line begins with that character (sha256sum(1)).
+fn line_of(digest: &str, name: &OsStr) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut escaped = Vec::new();
+    for byte in name.as_bytes() {
+        match byte {
+            b'\\' => escaped.extend_from_slice(br"\\"),
+            b'\n' => escaped.extend_from_slice(br"\n"),
+            b'\r' => escaped.extend_from_slice(br"\r"),
+            other => escaped.push(*other),
+        }
+    }
+    let mark: &[u8] = if escaped == name.as_bytes() { b"" } else { br"\" };
+    [mark, digest.as_bytes(), b"  ", &escaped, b"\n"].concat()
 }
 
 /// The last part of a path to something in a folder.
@@ -300,7 +325,7 @@ fn split(whole: &Output, path: &Path, most: Bytes, work: &Work, outputs: &mut Ou
     let (mut number, mut start) = (0, 0);
     while start < length || number == 0 {
         let end = length.min(start.saturating_add(most.get().max(1)));
-        let part = Output::create(&with_suffix(path, &format!("{number:03}")))?;
+        let part = Output::create(&part(path, number))?;
         let mut at = start;
         while at < end {
             work.progress.check()?;
@@ -316,7 +341,38 @@ fn split(whole: &Output, path: &Path, most: Bytes, work: &Work, outputs: &mut Ou
         outputs.push(part)?;
         (number, start) = (number + 1, end);
     }
+    older_parts(path, number)?.into_iter().for_each(|part| outputs.remove(part));
     Ok(())
+}
+
+/// Part `number` of the file `path`.
+fn part(path: &Path, number: u64) -> PathBuf {
+    with_suffix(path, &format!("{number:03}"))
+}
+
+/// The names of all parts from number `first` on.
+fn parts(path: &Path, first: u64) -> impl Iterator<Item = PathBuf> {
+    (first..MOST_PARTS).map(move |number| part(path, number))
+}
+
+/// The parts of an earlier output of this name from number `first` on. They have to go: what joins the parts by their numbers
+/// would join them too.
+///
+/// # Errors
+/// [`Kind::Output`] for what has the name of a part and is none: it is no file, or does not follow the last part.
+fn older_parts(path: &Path, first: u64) -> Result<Vec<PathBuf>> {
+    let is_file = |part: &PathBuf| part.symlink_metadata().is_ok_and(|meta| meta.is_file());
+    let older: Vec<PathBuf> = parts(path, first).take_while(is_file).collect();
+    let stray = parts(path, first).skip(older.len()).find(|part| part.symlink_metadata().is_ok());
+    match stray {
+        None => Ok(older),
+        Some(stray) => {
+            Err(Error::new(Kind::Output, "something else has the name of a further part of the output")
+                .at(stray)
+                .why("what joins the parts by their numbers would take it for one of them")
+                .hint("remove it, or name the output otherwise"))
+        }
+    }
 }
 
 /// Refuses an output that would take the place of a source of `image`.
@@ -347,6 +403,18 @@ fn spare(path: &Path, image: &Image) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_would_end_its_line_is_escaped() {
+        use std::os::unix::ffi::OsStrExt;
+        for (name, line) in [
+            (&b"a b.img"[..], &b"12  a b.img\n"[..]),
+            (b"n\xff.img", b"12  n\xff.img\n"),
+            (b"a\nb\\c\rd", b"\\12  a\\nb\\\\c\\rd\n"),
+        ] {
+            assert_eq!(line_of("12", OsStr::from_bytes(name)), line);
+        }
+    }
 
     #[test]
     fn a_path_without_a_name_is_a_bug_and_no_empty_name() {

@@ -66,6 +66,7 @@ fn one(raw: &Raw, plan: &Plan, taken: &[Region], image: &mut Builder) -> Result<
         let free = region.start.saturating_sub(start);
         let expected = match region.start > start {
             true => format!("at most {} there", free.in_full()),
+            false if region.end >= plan.length => format!("an end before byte {}", region.start.get()),
             false => format!("a place behind byte {}", region.end.get()),
         };
         let hint = match region.what.as_str() {

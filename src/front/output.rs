@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result, Subject};
 use crate::filesystem::unwritten;
 use crate::front::Description;
 use crate::package::Package;
-use crate::pour::output::is_device;
+use crate::pour::output::{alone, is_device};
 use crate::table::{Scheme, on_device};
 use crate::units::Bytes;
 
@@ -121,7 +121,10 @@ impl Wanted {
             (None, Some(path)) => {
                 let error = Error::new(Kind::Usage, "the name of the output does not tell its format")
                     .at(path)
-                    .expected(Format::list());
+                    .expected(match packs {
+                        true => format!("{}; or packed: {}", Format::list(), Package::suffixes()),
+                        false => Format::list(),
+                    });
                 let (text, key) = instead_of(path, packs);
                 Err(match key {
                     Some(key) => error.remedy(key, text),
@@ -139,6 +142,11 @@ impl Wanted {
         let said = [("bmap", bmap), ("sha256", sha256), ("split", split.is_some())];
         if let (None, Some((key, _))) = (path, said.into_iter().find(|(_, given)| *given)) {
             return refuse(key, "there is no file on standard output that others could stand beside");
+        }
+        if let (Some(path), Some((key, _))) =
+            (path.filter(|path| is_device(path)), said.into_iter().find(|(_, given)| *given))
+        {
+            return Err(alone(path).about(key));
         }
         if split == Some(Bytes::ZERO) {
             return refuse("split", "parts of no bytes hold nothing");
@@ -164,12 +172,11 @@ pub fn fit(description: &mut Description, path: &Path) -> Result<()> {
         return Ok(());
     }
     let size = disk.size.unwrap_or(length.round_down(sector));
-    let told = on_device(disk.scheme, (size, disk.sector_size.into()), (length, sector));
-    let told = told
+    let sizes = ((size, disk.sector_size.into()), (length, sector));
+    let told = on_device(disk.scheme, sizes.0, sizes.1, disk.array.backup)
         .map_err(|error| description.locator.locate(error.about("sector_size").on(Subject::Disk).at(path)))?;
     disk.size = Some(size);
-    let has_backup = disk.array.backup;
-    description.warnings.extend(told.filter(|_| has_backup));
+    description.warnings.extend(told);
     Ok(())
 }
 

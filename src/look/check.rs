@@ -43,7 +43,11 @@ impl fmt::Display for Finding {
 /// # Errors
 /// The error itself, if it is of another kind.
 pub fn unopened(error: Error) -> Result<Finding> {
-    if error.kind() == Kind::Format { Ok(Finding::new("container", "", details(&error))) } else { Err(error) }
+    if error.kind() == Kind::Format {
+        Ok(Finding::new("container", "", error.in_one_line()))
+    } else {
+        Err(error)
+    }
 }
 
 /// Hears of each fault.
@@ -55,7 +59,7 @@ type Each<'a> = &'a mut dyn FnMut(Finding) -> Result<()>;
 /// Where it cannot be read, and any error of `each`. Damage is a finding.
 pub fn check(medium: &Medium, partition: Option<&str>, each: Each<'_>) -> Result<()> {
     if let Some(name) = partition {
-        return part(&medium.partition(name)?, each);
+        return part(&medium.partition(name)?, true, each);
     }
     for what in container::check(medium.opened())? {
         each(Finding::new("container", "", what))?;
@@ -70,7 +74,7 @@ pub fn check(medium: &Medium, partition: Option<&str>, each: Each<'_>) -> Result
     }
     places(medium, each)?;
     for own in medium.parts() {
-        part(&own, each)?;
+        part(&own, medium.has_empty_gpt(), each)?;
     }
     Ok(())
 }
@@ -107,13 +111,15 @@ fn places(medium: &Medium, each: Each<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks what is in a partition.
-fn part(part: &Part, each: Each<'_>) -> Result<()> {
+/// Checks what is in a partition, or on a whole disk; `in_table` says whether the disk has a GPT without partitions.
+fn part(part: &Part, in_table: bool, each: Each<'_>) -> Result<()> {
     let layer =
         part.partition.as_ref().map_or_else(|| "disk".to_owned(), |own| format!("partition {}", own.number));
     let volume = match filesystem::open(&part.slice) {
         Ok(volume) => volume,
-        Err(error) if error.kind() == Kind::Format => return each(Finding::new(&layer, "", details(&error))),
+        Err(error) if error.kind() == Kind::Format => {
+            return each(Finding::new(&layer, "", error.in_one_line()));
+        }
         Err(error) => return Err(error),
     };
     let Some(volume) = volume else {
@@ -124,7 +130,7 @@ fn part(part: &Part, each: Each<'_>) -> Result<()> {
                 each(Finding { unjudged: true, ..Finding::new(&layer, "", what) })
             }
             // A partition may hold anything. An image that holds nothing at all is empty.
-            None if part.partition.is_some() || part.slice.segments().next().is_none() => Ok(()),
+            None if part.partition.is_some() || in_table || part.slice.segments().next().is_none() => Ok(()),
             None => {
                 let what = "there is neither a partition table nor a filesystem that is known";
                 each(Finding::new(&layer, "", what))
@@ -139,12 +145,7 @@ fn part(part: &Part, each: Each<'_>) -> Result<()> {
         each(Finding { unjudged, ..Finding::new(&layer, &remark.subject, remark.what) })
     });
     match checked {
-        Err(error) if error.kind() == Kind::Format => each(Finding::new(&layer, "", details(&error))),
+        Err(error) if error.kind() == Kind::Format => each(Finding::new(&layer, "", error.in_one_line())),
         checked => checked,
     }
-}
-
-/// An error in one line.
-fn details(error: &Error) -> String {
-    error.to_string().replace("\n  ", ", ")
 }

@@ -18,6 +18,7 @@ pub struct Medium {
     path: PathBuf,
     opened: Opened,
     table: Option<Table>,
+    has_empty_gpt: bool,
     remarks: Vec<String>,
 }
 
@@ -40,9 +41,13 @@ impl Medium {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         let opened = open(path, options)?;
         let found = table::read(&opened.image.whole())?;
+        let has_empty_gpt = found
+            .table
+            .as_ref()
+            .is_some_and(|table| table.scheme == Scheme::Gpt && table.partitions.is_empty());
         // The boot sector of a filesystem looks like an empty table.
         let table = found.table.filter(|table| !table.partitions.is_empty());
-        Ok(Self { path: path.to_owned(), opened, table, remarks: found.remarks })
+        Ok(Self { path: path.to_owned(), opened, table, has_empty_gpt, remarks: found.remarks })
     }
 
     /// The file.
@@ -61,6 +66,12 @@ impl Medium {
     #[must_use]
     pub const fn table(&self) -> Option<&Table> {
         self.table.as_ref()
+    }
+
+    /// Whether it has a GPT that has no partition.
+    #[must_use]
+    pub(crate) const fn has_empty_gpt(&self) -> bool {
+        self.has_empty_gpt
     }
 
     /// Faults of the partition table, as sentences.

@@ -21,6 +21,7 @@ mod vagrant;
 mod vma;
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -77,9 +78,12 @@ impl Package {
     /// The package that the end of a file's name stands for.
     #[must_use]
     pub fn of_path(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        // A name need not be UTF-8, as long as its end is one of these.
+        let name = path.file_name()?.as_bytes().to_ascii_lowercase();
         let ends = |suffixes: &[&str]| {
-            suffixes.iter().any(|suffix| name.strip_suffix(suffix).is_some_and(|stem| !stem.is_empty()))
+            suffixes
+                .iter()
+                .any(|suffix| name.strip_suffix(suffix.as_bytes()).is_some_and(|stem| !stem.is_empty()))
         };
         NAMES.iter().find(|(_, suffixes)| ends(suffixes)).and_then(|(name, _)| name.parse().ok())
     }
@@ -97,6 +101,12 @@ impl Package {
             suffixes => format!("{name} ({})", suffixes.join(" ")),
         });
         list.collect::<Vec<_>>().join(", ")
+    }
+
+    /// All ends of file names that stand for a package.
+    pub(crate) fn suffixes() -> String {
+        let all: Vec<&str> = NAMES.iter().flat_map(|(_, suffixes)| suffixes.iter().copied()).collect();
+        all.join(" ")
     }
 
     /// The same package with another level of compression.
@@ -364,6 +374,11 @@ mod tests {
                 "{path}"
             );
         }
+        let strange = std::ffi::OsStr::from_bytes(b"n\xff.raw.zst");
+        assert_eq!(
+            Package::of_path(Path::new(strange)).map(|package| package.to_string()).as_deref(),
+            Some("zstd")
+        );
         for (name, _) in NAMES {
             assert_eq!(name.parse::<Package>().unwrap().to_string(), name);
         }

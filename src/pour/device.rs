@@ -42,6 +42,11 @@ impl Device {
         let failed = |error: Errno| {
             Error::io(Kind::Output, "cannot write to the device", path, std::io::Error::from(error))
         };
+        if is_read_only(path) {
+            return Err(Error::new(Kind::Output, "the device is read-only")
+                .at(path)
+                .hint("blockdev(8) lets it be written, unless its hardware or what it lies on does not"));
+        }
         let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -59,6 +64,11 @@ impl Device {
             .try_clone()
             .map_err(|error| Error::io(Kind::Output, "cannot write to the device", path, error))?;
         Ok((file, Self { file: own, length, sector, begun: AtomicBool::new(false) }))
+    }
+
+    /// Whether the disk was begun, so that what was on the device is gone.
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     pub(super) const fn length(&self) -> u64 {
@@ -124,6 +134,15 @@ impl Device {
         self.begun.store(false, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Whether the kernel says that the device `path` cannot be written (sysfs(5), block/…/ro). It opens such a device all the
+/// same, and refuses each write.
+fn is_read_only(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = std::fs::metadata(path) else { return false };
+    let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|said| said.trim() == "1")
 }
 
 impl Drop for Device {

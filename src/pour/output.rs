@@ -160,10 +160,13 @@ impl Output {
     /// The error of a refused write, with a hint.
     #[must_use]
     pub fn failed(&self, error: std::io::Error) -> Error {
-        match self.temporary {
-            Temporary::Device(_) => {
+        match &self.temporary {
+            Temporary::Device(device) => {
+                // A device that permits no write has what it had.
+                let kept = [std::io::ErrorKind::PermissionDenied, std::io::ErrorKind::ReadOnlyFilesystem];
+                let gone = device.is_begun() && !kept.contains(&error.kind());
                 Error::io(Kind::Output, "cannot write to the device", &self.target, error)
-                    .hint("what was on it is gone, and its first and last MiB are zero")
+                    .or_hint(gone.then_some("what was on it is gone, and its first and last MiB are zero"))
             }
             _ => refused("cannot write the output", &self.target, error),
         }

@@ -14,11 +14,14 @@ use tempfile::TempPath;
 
 use super::output::{Output, alone, beside};
 use crate::error::{Error, Kind, Result};
+use crate::text::printable_path;
 
 /// Outputs that appear all or none. If they are dropped before they are published, they leave nothing behind.
 #[derive(Debug, Default)]
 pub struct Outputs {
     outputs: Vec<Output>,
+    /// Files that have no place beside the new ones.
+    gone: Vec<PathBuf>,
 }
 
 impl Outputs {
@@ -33,11 +36,20 @@ impl Outputs {
     /// # Errors
     /// [`Kind::Usage`] where another output has the same name.
     pub fn push(&mut self, output: Output) -> Result<()> {
-        if self.outputs.iter().any(|other| other.target() == output.target()) {
-            return Err(Error::new(Kind::Usage, "two outputs have one name").at(output.target()));
+        let own = real_name(output.target());
+        if let Some(other) = self.outputs.iter().find(|other| real_name(other.target()) == own) {
+            let error = Error::new(Kind::Usage, "two outputs have one name").at(output.target());
+            // One folder may have several names.
+            let is_elsewhere = other.target() != output.target();
+            return Err(if is_elsewhere { error.found(printable_path(other.target())) } else { error });
         }
         self.outputs.push(output);
         Ok(())
+    }
+
+    /// Removes the file `path` when the outputs get their names, unless one of them has its name.
+    pub(crate) fn remove(&mut self, path: PathBuf) {
+        self.gone.push(path);
     }
 
     /// Refuses a device among several outputs.
@@ -52,13 +64,14 @@ impl Outputs {
         }
     }
 
-    /// Gives all files their names and replaces older files.
+    /// Gives all files their names, replaces older files, and removes those that were to be removed.
     ///
     /// # Errors
-    /// [`Kind::Output`] for the first one that cannot get its name; then every name leads to the same file as
+    /// [`Kind::Output`] for the first one that cannot get its name, or be removed; then every name leads to the same file as
     /// before.
     pub fn publish(mut self) -> Result<()> {
         if self.outputs.len() == 1
+            && self.gone.is_empty()
             && let Some(only) = self.outputs.pop()
         {
             return only.publish();
@@ -66,22 +79,52 @@ impl Outputs {
         self.publish_by(&Exchange::ALL)
     }
 
-    fn publish_by(self, ways: &[Exchange]) -> Result<()> {
+    fn publish_by(mut self, ways: &[Exchange]) -> Result<()> {
+        let outputs = std::mem::take(&mut self.outputs);
         let named = |output: Output| {
             let target = output.target().to_owned();
             output.named().map(|new| (target, new))
         };
-        let staged: Vec<(PathBuf, TempPath)> = self.outputs.into_iter().map(named).collect::<Result<_>>()?;
-        let mut published = Vec::with_capacity(staged.len());
+        let staged: Vec<(PathBuf, TempPath)> = outputs.into_iter().map(named).collect::<Result<_>>()?;
+        let is_new = |path: &PathBuf| {
+            path.canonicalize().is_ok_and(|real| staged.iter().any(|(target, _)| *target == real))
+        };
+        self.gone.retain(|path| !is_new(path));
+        let mut published = Vec::with_capacity(staged.len() + self.gone.len());
         for (target, new) in staged {
             match publish(&target, new, ways) {
                 Ok(old) => published.push((target, old)),
                 Err(error) => return Err(take_back(published, error)),
             }
         }
+        for target in self.gone {
+            match set_aside(&target) {
+                Ok(old) => published.push((target, Some(old))),
+                Err(error) => return Err(take_back(published, error)),
+            }
+        }
         // The older files are removed with their temporary names.
         Ok(())
     }
+}
+
+/// A name by way of the folder that it is in, without links.
+fn real_name(target: &Path) -> PathBuf {
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), target.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => target.to_owned(),
+    }
+}
+
+/// Takes the name of the file `target` away. Returns the file under a temporary name.
+fn set_aside(target: &Path) -> Result<TempPath> {
+    let failed =
+        |error: std::io::Error| Error::io(Kind::Output, "cannot remove an older file", target, error);
+    if !std::fs::symlink_metadata(target).map_err(failed)?.is_file() {
+        return Err(Error::new(Kind::Output, "what was to be removed is no file any more").at(target));
+    }
+    beside(target, |path| std::fs::rename(target, path)).map_err(failed)
 }
 
 /// How a new file and an older one are exchanged.
@@ -177,7 +220,7 @@ fn take_back(published: Vec<(PathBuf, Option<TempPath>)>, error: Error) -> Error
             && let Ok(path) = error.path.keep()
         {
             let [old, new] = [&path, &target].map(crate::text::printable_path);
-            kept.push(format!("{new} is new, and the older file is {old}"));
+            kept.push(format!("what was {new} is now {old}"));
         }
     }
     match kept.is_empty() {
@@ -251,6 +294,32 @@ mod tests {
             assert_eq!(listing(folder.path()), [pair("b", "old b"), pair("d", "a folder")], "{ways:?}");
             assert_eq!(std::fs::metadata(at("b")).unwrap().ino(), inode, "it is the same file");
         }
+    }
+
+    #[test]
+    fn what_has_no_place_beside_new_files_goes_with_them_or_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["a", "b", "c"] {
+            std::fs::write(at(name), format!("old {name}")).unwrap();
+        }
+        let inode = std::fs::metadata(at("b")).unwrap().ino();
+        let without = |names: &[&str]| {
+            let mut outputs = outputs(folder.path(), &["a"]);
+            names.iter().for_each(|name| outputs.remove(at(name)));
+            outputs
+        };
+        // Something else than a file is never removed, and then nothing is.
+        std::fs::create_dir(at("d")).unwrap();
+        let error = without(&["b", "d"]).publish().unwrap_err();
+        assert_eq!((error.kind(), error.path()), (Kind::Output, Some(at("d").as_path())));
+        let old = [pair("a", "old a"), pair("b", "old b"), pair("c", "old c"), pair("d", "a folder")];
+        assert_eq!(listing(folder.path()), old);
+        assert_eq!(std::fs::metadata(at("b")).unwrap().ino(), inode, "it is the same file");
+        // What is an output itself stays.
+        without(&["a", "b"]).publish().unwrap();
+        let new = [pair("a", "new a"), pair("c", "old c"), pair("d", "a folder")];
+        assert_eq!(listing(folder.path()), new);
     }
 
     #[test]

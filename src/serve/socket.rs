@@ -59,7 +59,7 @@ impl Listener {
                 .expected(format!("at most {LONGEST_PATH} bytes"))
                 .found(format!("{length} bytes"))
                 .why("the kernel stores it in 108 bytes (unix(7))")
-                .hint("take a shorter one, or one that is relative to the current directory"));
+                .hint("take a shorter one, or one that is relative to the current directory; a client has to be there too"));
         }
         make_way(path)?;
         let failed = |error| Error::io(Kind::Output, "cannot make the socket", path, error);
@@ -98,7 +98,8 @@ impl Listener {
         Ok(Self { socket: Kinds::Tcp(socket), file: None })
     }
 
-    /// The URI by which clients find the export `name` (NetworkBlockDevice/nbd, doc/uri.md).
+    /// The URI by which clients find the export `name` (NetworkBlockDevice/nbd, doc/uri.md). A socket at a relative path whose
+    /// whole path is too long has a URI with the path as it was given, for clients in the same directory.
     ///
     /// # Errors
     /// [`Kind::Output`] where the socket has no address that it can tell.
@@ -113,7 +114,10 @@ impl Listener {
                 let path = own.or(address.as_pathname()).ok_or_else(|| {
                     Error::new(Kind::Output, "the socket has no path, so that it has no URI")
                 })?;
-                let path = std::path::absolute(path).map_err(failed)?;
+                // No client connects to a path that is too long.
+                let whole = std::path::absolute(path).map_err(failed)?;
+                let fits = whole.as_os_str().as_bytes().len() <= LONGEST_PATH;
+                let path = if fits { whole.as_path() } else { path };
                 Ok(format!("nbd+unix:///{name}?socket={}", escaped(path.as_os_str().as_bytes())))
             }
         }

@@ -250,7 +250,16 @@ impl Plan {
     }
 }
 
-/// What is to be known of a disk, with its length and the bytes of its sectors, on a device with its own.
+/// Whether a GPT for sectors of `sector` bytes, whole or damaged, stands at the end of the disk.
+///
+/// # Errors
+/// Where the disk cannot be read.
+pub(crate) fn has_backup(disk: &crate::image::Slice, sector: u64) -> Result<bool> {
+    gpt::has_backup(disk, sector)
+}
+
+/// What is to be known of a disk, with its length and the bytes of its sectors, on a device with its own. `has_backup` says
+/// whether a GPT stands at the end of the disk too.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a table of sectors that the device does not have.
@@ -258,13 +267,14 @@ pub(crate) fn on_device(
     scheme: Scheme,
     (size, sector_size): (Bytes, u64),
     (length, sector): (Bytes, u64),
+    has_backup: bool,
 ) -> Result<Option<Warning>> {
     if scheme != Scheme::None && sector != sector_size {
         return Err(Error::new(Kind::Usage, "the device has sectors of another size than the disk")
             .expected(sector)
             .found(sector_size));
     }
-    Ok((scheme == Scheme::Gpt && size < length.round_down(sector)).then(|| {
+    Ok((scheme == Scheme::Gpt && has_backup && size < length.round_down(sector)).then(|| {
         Warning(format!(
             "the disk has {} and the device {}, so the backup of the GPT is not at its end (sgdisk -e moves it)",
             size.in_full(),

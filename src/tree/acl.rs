@@ -9,6 +9,10 @@ const GROUP_OBJ: u16 = 0x04;
 const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
+/// The attribute that decides about access.
+pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
+/// The attribute that what is made in a directory inherits.
+pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
 /// The id of an entry that has none.
 const NO_ID: u32 = u32::MAX;
 
@@ -28,6 +32,54 @@ pub(crate) fn binary(text: &[u8]) -> Option<Vec<u8>> {
         bytes.extend(id.to_le_bytes());
     }
     Some(bytes)
+}
+
+/// What an attribute is worth, judged as an access control list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// It is none, or a list that says something.
+    Kept,
+    /// A list that says no more than the mode, or nothing: setxattr(2) stores none of these.
+    Nothing,
+    /// The kernel takes no such list (posix_acl_valid, linux/fs/posix_acl.c).
+    Wrong,
+}
+
+/// Judges the attribute `name` with `value`, in the kernel's exchange form.
+pub(crate) fn worth(name: &[u8], value: &[u8]) -> Worth {
+    let is_access = name == ACCESS;
+    if !is_access && name != DEFAULT {
+        return Worth::Kept;
+    }
+    let Some(entries) = value.strip_prefix(&VERSION.to_le_bytes()) else { return Worth::Wrong };
+    if entries.is_empty() {
+        return Worth::Nothing;
+    }
+    if !entries.len().is_multiple_of(8) {
+        return Worth::Wrong;
+    }
+    // What may stand behind each tag: tags rise, and only those of users and groups occur more than once.
+    let mut before = 0;
+    let mut seen = 0;
+    for entry in entries.chunks_exact(8) {
+        let tag = u16::from_le_bytes([entry[0], entry[1]]);
+        let permissions = u16::from_le_bytes([entry[2], entry[3]]);
+        let is_named = matches!(tag, USER | GROUP);
+        let known = is_named || matches!(tag, USER_OBJ | GROUP_OBJ | MASK | OTHER);
+        if !known || permissions > 7 || tag < before || (tag == before && !is_named) {
+            return Worth::Wrong;
+        }
+        if is_named && entry[4..] == NO_ID.to_le_bytes() {
+            return Worth::Wrong;
+        }
+        before = tag;
+        seen |= tag;
+    }
+    let least = USER_OBJ | GROUP_OBJ | OTHER;
+    if seen & least != least || (seen & (USER | GROUP) != 0 && seen & MASK == 0) {
+        return Worth::Wrong;
+    }
+    if is_access && seen == least { Worth::Nothing } else { Worth::Kept }
 }
 
 /// The tag, id and permissions of an entry.
@@ -57,7 +109,31 @@ fn entry(text: &str) -> Option<(u16, u32, u16)> {
 
 #[cfg(test)]
 mod tests {
-    use super::binary;
+    use super::{ACCESS, DEFAULT, Worth, binary, worth};
+
+    #[test]
+    fn lists_are_judged_as_the_kernel_does() {
+        let list = |text: &str| binary(text.as_bytes()).unwrap();
+        for (name, value, expected) in [
+            (ACCESS, list("u::rwx,u:1000:rw,g::rx,m::rwx,o::r"), Worth::Kept),
+            (ACCESS, list("u::rwx,g::rx,m::rwx,o::r"), Worth::Kept),
+            (ACCESS, list("u::rwx,g::rx,o::r"), Worth::Nothing),
+            (DEFAULT, list("u::rwx,g::rx,o::r"), Worth::Kept),
+            (DEFAULT, list(""), Worth::Nothing),
+            // Without a mask, without one of the three, with one twice.
+            (ACCESS, list("u::rwx,u:1000:rw,g::rx,o::r"), Worth::Wrong),
+            (ACCESS, list("u::rwx,o::r"), Worth::Wrong),
+            (ACCESS, list("u::rwx,g::rx,o::r,o::r"), Worth::Wrong),
+            (DEFAULT, vec![2, 0, 0, 0, 1], Worth::Wrong),
+            (DEFAULT, vec![1, 0, 0, 0], Worth::Wrong),
+            (b"user.a", vec![1], Worth::Kept),
+        ] {
+            assert_eq!(worth(name, &value), expected, "{value:?}");
+        }
+        let mut out_of_order = list("u::rwx,g::rx,m::rwx,o::r");
+        out_of_order[4..20].rotate_left(8);
+        assert_eq!(worth(ACCESS, &out_of_order), Worth::Wrong);
+    }
 
     #[test]
     fn a_list_is_read_in_any_order_and_spelling() {

@@ -79,7 +79,7 @@ pub struct Builder {
     pub(super) boots: bool,
     /// Whether what is put now takes the place of what another entry put before, and whether it did.
     pub(super) replacing: bool,
-    replaced: bool,
+    pub(super) replaced: bool,
     pub(super) warnings: Vec<Warning>,
     time: Time,
 }

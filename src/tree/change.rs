@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::build::{Builder, parts};
 use super::xattr::{after_chmod, matches};
-use super::{Content, Time, Xattr};
+use super::{Content, Time, Xattr, acl};
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 use crate::units::index;
@@ -88,7 +88,14 @@ impl Builder {
         }
         meta.mtime = change.mtime.unwrap_or(meta.mtime);
         xattrs.retain(|own| change.xattrs.iter().all(|new| new.name != own.name));
-        xattrs.extend_from_slice(&change.xattrs);
+        // Only files and directories have attributes of users (xattr(7)).
+        let has_users = matches!(
+            node.content,
+            Content::Directory | Content::File { .. } | Content::Text { .. } | Content::Slice { .. }
+        );
+        let new = change.xattrs.iter().filter(|new| has_users || !new.name.starts_with(b"user."));
+        xattrs.extend(new.cloned());
+        xattrs.retain(|own| acl::worth(&own.name, &own.value) != acl::Worth::Nothing);
         xattrs.sort();
         meta.xattrs = if xattrs.is_empty() { 0 } else { self.xattr_set(&xattrs) };
         self.drafts[index(id)].node.meta = meta;

@@ -62,6 +62,7 @@ impl Builder {
             draft.rank = rank;
             draft.origin = origin.0;
         }
+        self.replaced |= other;
         Ok(())
     }
 

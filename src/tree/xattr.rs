@@ -24,6 +24,9 @@ pub struct Xattr {
     pub value: Vec<u8>,
 }
 
+/// Bytes in the longest name, with its namespace (XATTR_NAME_MAX, linux/limits.h).
+pub(crate) const LONGEST_NAME: usize = 255;
+
 impl Xattr {
     /// An attribute from text: `0x` and hexadecimal digits, `0s` and base 64, or the value itself, as setfattr(1) has them;
     /// for `security.capability` a text as setcap(8) takes it.
@@ -47,6 +50,12 @@ impl Xattr {
         } else {
             text.as_bytes().to_vec()
         };
+        if name.len() > LONGEST_NAME {
+            return Err(format!("a name of at most {LONGEST_NAME} bytes"));
+        }
+        if super::acl::worth(name.as_bytes(), &value) == super::acl::Worth::Wrong {
+            return Err("an access control list as getfattr(1) shows it".to_owned());
+        }
         Ok(Self { name: name.as_bytes().to_vec(), value })
     }
 }

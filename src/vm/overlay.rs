@@ -49,12 +49,17 @@ pub(super) fn name(record: &Record) -> String {
 /// # Errors
 /// [`Kind::Usage`] for a disk of another size, or one that lies on something else.
 pub(super) fn check(path: &Path, size: Bytes, base: Option<&str>) -> Result<Option<&'static str>> {
+    let hint = "remove it, if nothing in it is needed, or name another file (NIX_DISK_IMAGE)";
+    checked(path, size, base, hint)
+}
+
+/// As [`check`], with what may help.
+fn checked(path: &Path, size: Bytes, base: Option<&str>, hint: &str) -> Result<Option<&'static str>> {
     if !path.exists() {
         return Ok(None);
     }
     let opened = open_alone(path, None)?;
     let found = opened.backing.as_deref().and_then(Path::to_str);
-    let hint = "remove it, if nothing in it is needed, or name another file (NIX_DISK_IMAGE)";
     if opened.backing.is_some() && found != base || base.is_some() && found.is_none() {
         let shown =
             |base: Option<&str>| base.map_or_else(|| "no other disk".to_owned(), |base| format!("`{base}`"));
@@ -118,7 +123,11 @@ impl Make {
                 Some(qcow2::Backing { path: name.clone(), is_uri: false, format: Format::Raw.qemu_name() }),
                 work,
             ),
-            What::Empty(size) if there => check(&self.path, *size, None).map(|_| ()),
+            What::Empty(size) if there => {
+                let hint = "remove it, if nothing in it is needed, give the disk its old size, or name another folder of \
+                            states (--state)";
+                checked(&self.path, *size, None, hint).map(|_| ())
+            }
             What::Empty(size) => self.create(*size, None, work),
         }
     }
@@ -184,7 +193,10 @@ mod tests {
         // What was made is kept.
         let before = std::fs::read(&plain).unwrap();
         let bigger = Make { path: plain.clone(), what: What::Empty(size + size) };
-        assert!(bigger.make(&work).unwrap_err().to_string().contains("has another size"));
+        let error = bigger.make(&work).unwrap_err().to_string();
+        assert!(error.contains("has another size") && error.contains("--state"), "{error}");
+        // That is the file of the root disk.
+        assert!(!error.contains("NIX_DISK_IMAGE"), "{error}");
         assert_eq!(std::fs::read(&plain).unwrap(), before);
     }
 }

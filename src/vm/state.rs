@@ -20,6 +20,8 @@ const SHORT: usize = 32;
 /// How often, and after which pauses, a lock is tried.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
+/// What helps with a record that says nothing.
+const REMOVE: &str = "remove the folder that it is in, if nothing there is needed";
 /// The largest record that is read.
 const LARGEST: u64 = 1 << 20;
 
@@ -64,6 +66,15 @@ pub struct Listed {
     /// When a machine was last started with it.
     #[serde(skip)]
     pub started: Option<SystemTime>,
+}
+
+/// What is in a folder of states.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The states, the one that was started last first.
+    pub states: Vec<Listed>,
+    /// Why there are others that cannot be read. Nothing is known of them, so they are left alone.
+    pub damaged: Vec<Error>,
 }
 
 /// The folder of a state: `states` itself, where that is one, or else the folder in it that is named by the digest.
@@ -154,8 +165,12 @@ fn parse(file: &File, path: &Path) -> Result<Option<Record>> {
         Ok(record) => Err(Error::new(Kind::Source, "the state is of another version of diskwright")
             .at(path)
             .expected("version 1")
-            .found(record.version)),
-        Err(error) => Err(Error::new(Kind::Source, "this is no state of a machine").at(path).because(error)),
+            .found(record.version)
+            .hint(REMOVE)),
+        Err(error) => Err(Error::new(Kind::Source, "this is no state of a machine")
+            .at(path)
+            .because(error)
+            .hint(REMOVE)),
     }
 }
 
@@ -211,24 +226,26 @@ fn remove_all(folder: &Path, whole: bool) -> Result<()> {
     Ok(())
 }
 
-/// The states in `states`, or `states` itself where it is one, the one that was started last first.
+/// The states in `states`, or `states` itself where it is one.
 ///
 /// # Errors
-/// [`Kind::Source`] where the folder cannot be read.
-pub fn list(states: &Path) -> Result<Vec<Listed>> {
+/// [`Kind::Source`] where the folder cannot be read, or is itself a state that cannot.
+pub fn list(states: &Path) -> Result<Found> {
     let mut folders = vec![states.to_owned()];
     if read(states)?.is_none() {
         let entries = std::fs::read_dir(states)
             .map_err(|error| Error::io(Kind::Source, "cannot read the folder of states", states, error))?;
         folders = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     }
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for folder in folders {
-        if let Some(record) = read(&folder)? {
-            found.push(Listed::new(folder, record));
+        match read(&folder) {
+            Ok(None) => {}
+            Ok(Some(record)) => found.states.push(Listed::new(folder, record)),
+            Err(error) => found.damaged.push(error),
         }
     }
-    found.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| a.folder.cmp(&b.folder)));
+    found.states.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| a.folder.cmp(&b.folder)));
     Ok(found)
 }
 
@@ -288,15 +305,15 @@ mod tests {
         let error = folder(&place, &other).unwrap_err().to_string();
         assert!(error.contains("lies on other disks"), "{error}");
         assert!(folder(&place, &one).unwrap_err().to_string().contains("runs with this state already"));
-        let listed = list(&states).unwrap();
+        let listed = list(&states).unwrap().states;
         assert_eq!((listed.len(), listed[0].in_use, listed[0].orphaned), (1, true, true));
         assert!(listed[0].remove().is_err());
         drop(held);
         assert_eq!(folder(&place, &one).unwrap(), place);
         drop(State::open(&place, &one, true).unwrap());
         assert!(!place.join("root.qcow2").exists());
-        list(&states).unwrap()[0].remove().unwrap();
-        assert!(!place.exists() && list(&states).unwrap().is_empty());
+        list(&states).unwrap().states[0].remove().unwrap();
+        assert!(!place.exists() && list(&states).unwrap().states.is_empty());
     }
 
     #[test]

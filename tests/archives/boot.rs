@@ -289,6 +289,11 @@ fn what_a_disk_lacks_to_boot_is_told() {
             &["the source does not exist", "vmlinuz", "beside it there is disk.toml, other"],
         ),
         ("loader = \"extlinux\"\nroot = \"label\"", &[&kernel], &["has no label"]),
+        (
+            "loader = \"extlinux\"\nroot = \"label\"",
+            &[&kernel.replace("\"ext4\"", "\"ext4\", label = \"r\"")],
+            &["without an initrd no kernel finds its root by a label", "partuuid"],
+        ),
         ("loader = \"lilo\"", &[&kernel], &["a boot loader is one of", "disk.toml:3"]),
         ("loader = \"grub\"\ncmdline = \"{roothash:root}\"", &[BIOS_BOOT, &kernel], &["no root hash"]),
     ] {

@@ -214,6 +214,14 @@ fn a_disk_is_converted_onto_a_device() {
     must(command("blockdev").args(["--flushbufs", &device.0]));
     let found = std::fs::read(at("four")).unwrap();
     assert!(found[..expected.len()] == expected && found[expected.len()..].iter().all(|byte| *byte == 0));
+    // A GPT that has no backup misses none.
+    let mut disk = expected;
+    let last = disk.len() - 512;
+    disk[last..].fill(0);
+    std::fs::write(at("single.img"), &disk).unwrap();
+    let device = Loop::new(&at("five"), LENGTH + (8 << 20), &[]);
+    let said = run(diskwright().arg("convert").arg(at("single.img")).arg(&device.0));
+    assert_eq!((said.code, said.error().as_str()), (0, ""));
 }
 
 #[test]
@@ -261,4 +269,36 @@ fn a_device_that_cannot_be_the_disk_is_left_alone_by_convert() {
     must(command("umount").arg(&place));
     assert!(said.code == 1 && said.error().contains("the device is in use"), "{}", said.error());
     assert_eq!(disk.len(), usize::try_from(LENGTH).unwrap());
+}
+
+/// Nothing has a place beside a device, and one that cannot be written keeps what it has.
+#[test]
+fn a_device_has_nothing_beside_it_and_one_that_is_read_only_is_left_alone() {
+    kernel::need();
+    let folder = scratch();
+    let (manifest, _) = disk(folder.path(), LENGTH);
+    let backing = folder.path().join("device");
+    let device = Loop::new(&backing, LENGTH, &[]);
+    let before = std::fs::read(&backing).unwrap();
+    let keys = folder.path().join("keys.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let output = format!("[[output]]\npath = \"{}\"\nsplit = \"64MiB\"\n", device.0);
+    std::fs::write(&keys, format!("{text}\n{output}")).unwrap();
+    let of_keys = run(diskwright().arg("build").arg(&keys));
+    assert!(of_keys.error().contains("keys.toml:"), "{}", of_keys.error());
+    let flags = ["--split=64MiB", "--bmap", "--sha256"];
+    for said in flags.iter().map(|flag| build(&manifest, &device.0, &[flag])).chain([of_keys]) {
+        assert!(
+            said.code == 2 && said.error().contains("a device does not appear together"),
+            "{}",
+            said.error()
+        );
+    }
+    assert!(!Path::new(&format!("{}.000", device.0)).exists());
+    must(command("blockdev").args(["--setro", &device.0]));
+    let said = build(&manifest, &device.0, &[]);
+    must(command("blockdev").args(["--setrw", &device.0]));
+    assert!(said.code == 1 && said.error().contains("the device is read-only"), "{}", said.error());
+    assert!(!said.error().contains("what was on it is gone"), "{}", said.error());
+    assert!(std::fs::read(&backing).unwrap() == before);
 }

@@ -223,6 +223,57 @@ fn what_is_not_kept_is_told() {
     assert!(found.0.contains_key(b"c".as_slice()) && !found.0.contains_key(b"behind".as_slice()));
 }
 
+/// Attributes as the kernel would keep them, of members that say more.
+#[test]
+fn attributes_that_linux_does_not_store_are_left_out() {
+    let folder = quick_scratch();
+    let long = format!("SCHILY.xattr.user.{}", "n".repeat(251));
+    let most = format!("SCHILY.xattr.user.{}", "m".repeat(250));
+    let access = |text: &str| record("SCHILY.acl.access", text);
+    let member = |name: &str, kind: u8, link: &str, records: &[String]| {
+        [member("x", b'x', records.concat().as_bytes(), ""), member(name, kind, b"", link)].concat()
+    };
+    let default = record("SCHILY.acl.default", "");
+    let value = "\u{2}\0\0\0\u{1}\0\u{7}\0";
+    let members = [
+        // As GNU tar writes a directory with one list and not the other, and one that says no more than its mode.
+        member("d", b'5', "", &[access("user::rwx,user:55:rwx,group::r-x,mask::rwx,other::r-x"), default]),
+        member("same", b'0', "", &[access("user::rw-,group::r--,other::r--")]),
+        member("wrong", b'0', "", &[access("user::rw-,user:7:r--,group::r--,other::r--")]),
+        member("bytes", b'0', "", &[record("SCHILY.xattr.system.posix_acl_access", value)]),
+        member("long", b'0', "", &[record(&long, "v"), record(&most, "v")]),
+        member("link", b'2', "same", &[record("SCHILY.xattr.user.a", "v")]),
+    ];
+    let (archive, out) = (written(folder.path(), &members), folder.path().join("out.img"));
+    let said = made(&archive, &out, &[]).error();
+    for words in [
+        "an access control list that Linux does not take is left out, of wrong and one other member",
+        "an extended attribute with a name of over 255 bytes is left out, of long",
+        "an attribute of users is left out where only files and directories have some, of link",
+    ] {
+        assert!(said.contains(words), "no `{words}` in\n{said}");
+    }
+    let found = crate::support::debugfs::view(&out);
+    let names = |path: &str| found.0[path.as_bytes()].xattrs.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names("d"), [b"system.posix_acl_access"]);
+    assert_eq!(names("long"), [most.strip_prefix("SCHILY.xattr.").unwrap().as_bytes()]);
+    for path in ["same", "wrong", "bytes", "link"] {
+        assert!(names(path).is_empty(), "{path}");
+    }
+}
+
+/// The size of a directory says how large it may become, and no data follow its header.
+#[test]
+fn a_directory_with_a_size_has_no_data() {
+    let folder = quick_scratch();
+    let members = [header("d/", b'5', 4096, ""), file("f")];
+    let (archive, out) = (written(folder.path(), &members), folder.path().join("out.img"));
+    let listed = must(command("tar").arg("-tf").arg(&archive));
+    assert_eq!(listed.text(), "d/\nf\n");
+    made(&archive, &out, &[]);
+    assert!(view(&out).0.contains_key(b"f".as_slice()));
+}
+
 #[test]
 fn an_archive_without_an_end_may_be_cut_off() {
     let folder = quick_scratch();

@@ -68,7 +68,9 @@ fn later_entries_replace_where_they_are_told_to() {
         r#"  { tar = "base.tar", target = "/", exclude = ["var/cache/*", "usr/share/doc"] },
   { source = "overlay", target = "/", replace = true },
   { text = "last\n", target = "/etc/motd", replace = true, owner = "root:adm" },
-  { symlink = "tool", target = "/usr/bin/ping", replace = true },"#,
+  { symlink = "tool", target = "/usr/bin/ping", replace = true },
+  { directory = true, target = "/tmp" },
+  { directory = true, target = "/tmp", mode = "1777", replace = true },"#,
     );
     let entry = |name: &str| found.0.get(name.as_bytes());
     assert_eq!(entry("etc/hostname").unwrap().size, 8);
@@ -77,6 +79,7 @@ fn later_entries_replace_where_they_are_told_to() {
     assert_eq!(entry("boot/old").unwrap().size, 25);
     assert_eq!((entry("etc/passwd").unwrap().uid, entry("etc/passwd").unwrap().gid), (5, 6));
     assert_eq!(entry("etc/hostname").unwrap().uid, 0);
+    assert_eq!(entry("tmp").unwrap().mode, 0o1777);
     for gone in ["var/cache/x", "usr/share/doc", "boot/old/file"] {
         assert!(entry(gone).is_none(), "{gone}");
     }

@@ -270,6 +270,11 @@ fn lists_of_outputs_that_make_no_sense_are_refused_with_their_lines() {
         (String::new(), &["-o", "a.img", "-o", "-"], &["standard output"]),
         (String::new(), &["-o", "a.img", "-o", "a.img"], &["two outputs have one name"]),
         (String::new(), &["-o", "a.qcow2", "-o", "b.vdi", "--bmap"], &["no output is a raw disk"]),
+        (
+            String::new(),
+            &["-o", "a.qcow2", "-o", "b.raw", "--format", "raw"],
+            &["the names of several outputs decide about their formats", "--format"],
+        ),
     ] {
         let several = manifest(folder.path(), &more);
         let said = build(folder.path(), &several, arguments);
@@ -279,6 +284,12 @@ fn lists_of_outputs_that_make_no_sense_are_refused_with_their_lines() {
         }
         assert!(names_in(&folder.path().join("out")).is_empty(), "{more}");
     }
+    // One folder by two names.
+    std::os::unix::fs::symlink("out", folder.path().join("other")).unwrap();
+    let several = manifest(folder.path(), "");
+    let said = build(folder.path(), &several, &["-o", "../out/a.img", "-o", "../other/a.img"]);
+    assert!(said.code == 2 && said.error().contains("two outputs have one name"), "{}", said.error());
+    assert!(names_in(&folder.path().join("out")).is_empty());
     let path = manifest(folder.path(), &text(&["path = \"a.img\""]));
     let text = std::fs::read_to_string(&path).unwrap().replace("[disk]", "[disk]\nsubformat = \"fixed\"");
     std::fs::write(&path, text).unwrap();
@@ -313,4 +324,74 @@ fn all_outputs_appear_or_none() {
     assert_ne!(said.code, 0);
     assert_eq!(std::fs::read_to_string(out.join("one.img")).unwrap(), "old");
     assert_eq!(names_in(&out).len(), 2);
+}
+
+/// What joins the parts by their numbers gets no part of an earlier build.
+#[test]
+fn parts_of_an_earlier_build_go_with_it() {
+    let folder = scratch();
+    let plain = manifest(folder.path(), "");
+    let out = folder.path().join("out");
+    let split = |size: &str| build(folder.path(), &plain, &["-o", "p.img", "--sha256", "--split", size]);
+    let parts = || -> Vec<String> {
+        let names = names_in(&out).into_iter().map(|name| name.into_string().unwrap());
+        names.filter(|name| !name.ends_with("sha256")).collect()
+    };
+    let said = split("1MiB");
+    assert_eq!(said.code, 0, "{}", said.error());
+    let many = parts();
+    assert!(many.len() > 6, "{many:?}");
+    let said = split("4MiB");
+    assert_eq!(said.code, 0, "{}", said.error());
+    let few = parts();
+    assert!(few.len() < many.len() && !few.is_empty(), "{few:?}");
+    must(
+        command("bash")
+            .args(["-euc", "cat p.img.[0-9]* > p.img; sha256sum -c --quiet p.img.sha256; rm p.img"])
+            .current_dir(&out),
+    );
+    // What is no part of it stays: another name, a folder, and a file behind a gap, which is told.
+    for (stray, is_folder) in [("p.img.900", true), ("p.img.901", false)] {
+        let before = digest(&out.join("p.img.000"));
+        if is_folder {
+            std::fs::create_dir(out.join(stray)).unwrap();
+        } else {
+            std::fs::write(out.join(stray), "old").unwrap();
+        }
+        let said = split("8MiB");
+        assert!(said.code == 1 && said.error().contains(stray), "{}", said.error());
+        assert!(said.error().contains("has the name of a further part"), "{}", said.error());
+        assert_eq!(digest(&out.join("p.img.000")), before);
+        if is_folder {
+            std::fs::remove_dir(out.join(stray)).unwrap();
+        } else {
+            std::fs::remove_file(out.join(stray)).unwrap();
+        }
+    }
+    assert_eq!(parts(), few);
+}
+
+/// A name need not be UTF-8, and may have what ends a line: sha256sum reads what is said of it, and its end tells the format.
+#[test]
+fn strange_names_are_names() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = scratch();
+    let plain = manifest(folder.path(), "");
+    let out = folder.path().join("out");
+    std::fs::create_dir_all(&out).unwrap();
+    for name in [&b"n\xff.raw.zst"[..], b"a\nb\\c\rd.img"] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        must(diskwright().current_dir(&out).arg("build").arg(&plain).arg("--sha256").arg("-o").arg(name));
+        let mut sums = name.to_owned();
+        sums.push(".sha256");
+        must(command("sha256sum").args(["-c", "--quiet", "--strict"]).arg(&sums).current_dir(&out));
+        let own = must(command("sha256sum").arg(name).current_dir(&out)).out;
+        assert_eq!(std::fs::read(out.join(&sums)).unwrap(), own);
+    }
+    must(command("zstd").args(["-tq"]).arg(std::ffi::OsStr::from_bytes(b"n\xff.raw.zst")).current_dir(&out));
+    // Where the name tells nothing, the ends of all packages are told too.
+    let said = build(folder.path(), &plain, &["-o", "a.unknown"]);
+    for word in [".raw.zst", ".ova", ".vma", ".box", "qcow2"] {
+        assert!(said.code == 2 && said.error().contains(word), "no `{word}` in\n{}", said.error());
+    }
 }

@@ -107,6 +107,10 @@ fn data_over_something_else_is_refused() {
         (raw("\"960KiB\""), &["raw data lies over partition 1", "34464 bytes", "at most 64 KiB", "`start`"]),
         (raw("66000000"), &["raw data lies over partition 2"]),
         (raw("67000000"), &["raw data lies over the backup of the GPT"]),
+        (
+            raw("67100000").replace("\"data\"", "\"code\""),
+            &["raw data lies over the backup of the GPT", "an end before byte 67091968"],
+        ),
         (raw("\"1GiB\""), &["raw data ends behind the disk"]),
         (format!("{}{}", raw("20000"), raw("100000")), &["raw data lies over the raw data", "20000 bytes"]),
         (format!("{}size = 1000\n", raw("20000")), &["larger than it may be", "at most 1000 bytes", "99000"]),

@@ -108,6 +108,18 @@ fn compression_pipes_and_users_change_nothing() {
         must(&mut program);
         assert_eq!(digest(&piped), plain, "{suffix} on standard input");
     }
+    // A tape fills its last block with zeros, and anything else is no archive.
+    let tape = folder.path().join("plain.tar.gz");
+    let mut bytes = std::fs::read(&tape).unwrap();
+    bytes.resize(bytes.len() + 100_000, 0);
+    std::fs::write(&tape, &bytes).unwrap();
+    let out = folder.path().join("tape.img");
+    made(&tape, &out, &arguments);
+    assert_eq!(digest(&out), plain, "zeros behind a gzip");
+    bytes.push(1);
+    std::fs::write(&tape, &bytes).unwrap();
+    let said = super::mkfs(&tape, &out, &arguments);
+    assert!(said.code == 1 && said.error().contains("cannot decompress the archive"), "{}", said.error());
     if tools::is_root() {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(folder.path(), open).unwrap();

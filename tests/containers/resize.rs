@@ -202,6 +202,46 @@ fn ids_are_kept() {
     }
 }
 
+/// What a file says of its kind stays when it is written anew: of qcow2 for old programs, with its clusters and compression, and
+/// of a VMDK the hardware. What is not written here is told.
+#[test]
+fn the_kind_of_file_is_kept() {
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name);
+    must(command("truncate").args(["-s", "30M"]).arg(at("raw")));
+    must(command("mkfs.ext4").arg("-qF").arg(at("raw")));
+    for (options, says) in [
+        (&["-o", "compat=0.10"][..], &["compat: 0.10"][..]),
+        (&["-o", "cluster_size=2M"], &["cluster_size: 2097152", "compat: 1.1"]),
+        (&["-c", "-o", "compression_type=zstd"], &["compression type: zstd"]),
+        (&["-c", "-o", "cluster_size=4096"], &["cluster_size: 4096", "compression type: zlib"]),
+    ] {
+        let path = at("disk.qcow2");
+        must(command("qemu-img").args(["convert", "-O", "qcow2"]).args(options).args([&at("raw"), &path]));
+        let said = must(diskwright().arg("resize").arg(&path).arg("100MiB"));
+        assert!(said.text().contains("ext4: 30MiB to 100MiB"), "{}", said.text());
+        assert_eq!(said.error(), "", "{options:?}");
+        let info = must(command("qemu-img").arg("info").arg(&path)).text();
+        for words in says {
+            assert!(info.contains(words), "{options:?}: no `{words}` in\n{info}");
+        }
+        // 30 MiB of ext4 without files has some 4 MiB of journal, and next to nothing that is no zero.
+        let is_small = std::fs::metadata(&path).unwrap().len() < 1 << 20;
+        assert_eq!(is_small, options[0] == "-c", "{options:?}");
+    }
+    let path = at("extended.qcow2");
+    let create = ["convert", "-O", "qcow2", "-o", "extended_l2=on"];
+    must(command("qemu-img").args(create).args([&at("raw"), &path]));
+    let said = must(diskwright().arg("resize").arg(&path).arg("100MiB"));
+    assert!(said.error().contains("without subclusters (extended_l2)"), "{}", said.error());
+    let path = at("disk.vmdk");
+    must(diskwright().arg("convert").args([&at("raw"), &path]).args(["--hardware-version", "14"]));
+    must(diskwright().arg("resize").arg(&path).arg("100MiB"));
+    let bytes = std::fs::read(&path).unwrap();
+    let line = b"ddb.virtualHWVersion = \"14\"";
+    assert!(bytes.windows(line.len()).any(|window| window == line));
+}
+
 /// QEMU locks what it runs on.
 #[test]
 fn an_image_in_use_is_left_alone() {

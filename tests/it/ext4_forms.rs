@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::ext4::{assert_clean, fields, superblock};
 use crate::support::program::diskwright;
 use crate::support::snapshot::Snapshot;
-use crate::support::tools::{Said, command, must, run, scratch};
+use crate::support::tools::{Said, command, must, quick_scratch, run, scratch};
 use crate::support::{debugfs, kernel, tree};
 
 /// `mkfs` of a source, which must succeed.
@@ -125,11 +125,11 @@ fn every_form_is_that_of_mke2fs_and_is_read_by_all() {
         if !own.contains("128") {
             let found = debugfs::view(&ours).without_lost_and_found();
             crate::support::compare::assert_same(&name, &expected, &found, &debugfs::VIEW);
-            let copy = folder.path().join("copy");
+            let copies = quick_scratch();
+            let copy = copies.path().join("copy");
             must(diskwright().arg("copy").arg(format!("{}:/", ours.display())).arg(&copy));
             assert_eq!(std::fs::read(copy.join("double")).unwrap(), vec![3; 3 << 20], "{name}");
             assert_eq!(std::fs::metadata(copy.join("triple")).unwrap().len(), (70 << 20) + 5000);
-            std::fs::remove_dir_all(&copy).unwrap();
         }
         let mounts = !own.contains("64KiB") && !own.contains("16KiB") && !own.contains("casefold");
         if mounts && kernel::can_judge() {

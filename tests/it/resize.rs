@@ -307,7 +307,9 @@ fn a_filesystem_that_is_not_ready_is_left() {
         assert_eq!(digest(&image), before, "{damage}");
         let left = resize(&image, &["300MiB"]);
         assert!(
-            left.error().contains(words) && left.text() == "disk: 100MiB to 300MiB\n",
+            left.error().contains(words)
+                && left.error().lines().count() == 1
+                && left.text() == "disk: 100MiB to 300MiB\n",
             "{}",
             left.error()
         );
@@ -321,6 +323,32 @@ fn a_filesystem_that_is_not_ready_is_left() {
     std::io::Write::write_all(&mut file, &[7; 4096]).unwrap();
     let refused = run(diskwright().arg("resize").arg(&image).args(["300MiB", "--grow", "filesystem"]));
     assert!(refused.error().contains("something follows the ext4"), "{}", refused.error());
+}
+
+/// A GPT without partitions is one all the same; and what is left of one behind a filesystem is none.
+#[test]
+fn a_gpt_without_partitions_moves_its_backup() {
+    let folder = scratch();
+    let image = folder.path().join("disk.img");
+    must(command("truncate").args(["-s", "100M"]).arg(&image));
+    must(command("sgdisk").arg("-o").arg(&image));
+    let clean = |image: &Path| {
+        let said = must(diskwright().arg("check").arg(image));
+        assert_eq!(said.error(), "");
+        let verified = must(command("sgdisk").arg("-v").arg(image)).text();
+        assert!(verified.contains("No problems found"), "{verified}");
+    };
+    clean(&image);
+    resize(&image, &["200MiB"]);
+    clean(&image);
+    let filesystem = folder.path().join("root.img");
+    must(command("truncate").args(["-s", "100M"]).arg(&filesystem));
+    must(command("sgdisk").arg("-o").arg(&filesystem));
+    mke2fs(&sample().1, &filesystem, "-b 4096", "90M");
+    must(command("truncate").args(["-s", "100M"]).arg(&filesystem));
+    let said = resize(&filesystem, &["300MiB"]);
+    assert!(said.error().contains("something follows the ext4"), "{}", said.error());
+    assert_clean(&filesystem);
 }
 
 /// Tables whose copies disagree, and an overlay.

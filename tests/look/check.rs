@@ -266,10 +266,15 @@ fn faults_of_other_containers_are_found() {
     };
     let [vdi, vmdk, vhdx, vhd] = ["vdi", "vmdk", "vhdx", "vhd"].map(built);
     let length = |image: &Path| std::fs::metadata(image).unwrap().len();
-    for whole in [&vdi, &vmdk, &vhdx] {
+    for (whole, leaks) in [(&vdi, true), (&vmdk, true), (&vhdx, false)] {
         let image = copy(whole);
         File::options().write(true).open(&image).unwrap().set_len(length(whole) + (64 << 20)).unwrap();
-        finds(&image, "of the file are leaked", &whole.display().to_string());
+        if leaks {
+            finds(&image, "of the file are leaked", &whole.display().to_string());
+        } else {
+            // A VHDX has free space between its objects.
+            must(diskwright().arg("check").arg(&image));
+        }
     }
     // The footer at the end of a VHD, and the copy of a grain table of a VMDK.
     let image = copy(&vhd);

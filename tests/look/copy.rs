@@ -265,6 +265,38 @@ fn an_archive_has_everything() {
     assert_same("tar", &expected, &found, aspects);
 }
 
+/// Lists of access as `tar --acls` takes them, which does not look at the attributes.
+#[test]
+fn an_archive_has_acls_as_text() {
+    left_out::need_root("ACLs in an archive");
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    let acl =
+        tree::acl(&[(1, 7, u32::MAX), (2, 5, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]);
+    let mut maker = Maker::new(&source);
+    maker.file("file", "f").directory("d").xattr("file", "system.posix_acl_access", &acl);
+    maker.xattr("d", "system.posix_acl_default", &acl).finish();
+    mkfs_ext4(&source, &image, &["--owner", "preserve"]);
+    let out = folder.path().join("out");
+    through_tar(&address(&image, "/"), &out, &["-xp", "--acls", "--numeric-owner"]);
+    for (path, name) in [("file", "system.posix_acl_access"), ("d", "system.posix_acl_default")] {
+        let xattrs = &Snapshot::of(&out).0[path.as_bytes()].xattrs;
+        assert_eq!(xattrs.get(name.as_bytes()), Some(&acl), "{path}");
+    }
+}
+
+/// The error names the folder, and not the name that the copy would have had meanwhile.
+#[test]
+fn a_folder_that_cannot_be_written_is_named_as_it_is() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    tree::plain(&source);
+    mkfs_ext4(&source, &image, &[]);
+    let said = copy(&address(&image, "/"), &folder.path().join("no/where"), &[]);
+    assert!(said.code == 1 && said.error().contains("entity not found"), "{}", said.error());
+    assert!(!said.error().contains(".diskwright-"), "{}", said.error());
+}
+
 /// Holes take no space in an archive, and are there after it.
 #[test]
 fn holes_of_an_archive_are_holes() {

@@ -14,6 +14,7 @@ mod copy;
 mod damage;
 mod diff;
 mod ext;
+mod foreign;
 mod list;
 mod names;
 mod planted;

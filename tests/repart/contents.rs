@@ -106,6 +106,9 @@ fn a_source_may_be_missing_only_where_nobody_says_where_it_goes() {
     ]);
     assert_eq!(said.code, 1);
     assert!(said.error().contains("repart.d/1.conf:3: CopyFiles=/gone:/there"), "{}", said.error());
+    // systemd-repart goes on without it.
+    let said = folder.create(&["--copy-source=.", "--faithful"]);
+    assert!(said.error().contains("does not exist, it is not copied"), "{}", said.error());
 }
 
 /// The attributes that systemd-validatefs reads, as systemd-repart 262.1 writes them: each value ends with NUL.

@@ -13,4 +13,5 @@ mod existing;
 mod manifest;
 mod refusals;
 mod run;
+mod values;
 mod verity;

@@ -48,8 +48,26 @@ fn mistakes_are_told_and_nothing_is_left_behind() {
         (
             &["--socket", "s", "--", "convert", "a", "b"],
             2,
-            &["does not describe a disk", "build, mkfs, nixos or repart"],
+            &["does not describe a disk", "build, mkfs, nixos or repart", "found: convert"],
         ),
+        (&["--socket", "s", "--", "mkfs"], 2, &["does not describe a disk", "found: mkfs without them"]),
+        (
+            &["--socket", "s", "--", "build", gpt, "-o", "a.raw.zst"],
+            2,
+            &["zstd is laid out while it is written"],
+        ),
+        (
+            &["--socket", "s", "--", "build", gpt, "--package", "ova"],
+            2,
+            &["ova is laid out while it is written"],
+        ),
+        (
+            &["--socket", "s", "--format", "vhd", "--", "build", gpt, "--format", "qcow2"],
+            2,
+            &["the command that is served says a format too"],
+        ),
+        (&["--socket", "s", "--", "build", gpt, "--sha256"], 2, &["nothing can stand beside it"]),
+        (&["--socket", "s", "--", "build", gpt, "-o", "a.img", "-o", "b.img"], 2, &["served as one file"]),
         (&["--socket", "s", "--", "mkfs", "ext5"], 2, &["does not describe a disk", "ext5"]),
         (&["--socket", "s", "--", "mkfs", "ext4", "nowhere"], 1, &["nowhere"]),
         (&[gpt, "--socket", "s", "--", "build", gpt], 2, &["cannot be used with"]),

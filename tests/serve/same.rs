@@ -231,3 +231,34 @@ fn several_sources_have_names() {
     assert!(missing.code != 0 && missing.error().contains("use --list"), "{}", missing.error());
     assert!(served.uri.contains(&format!("///{stem}?")), "{}", served.uri);
 }
+
+/// A command after -- says what is served as it says what it would write.
+#[test]
+fn the_format_that_a_command_says() {
+    let folder = scratch();
+    let folder = folder.path();
+    let [manifest, _] = project(folder);
+    let manifest = manifest.to_str().unwrap();
+    let tree = folder.join("tree");
+    let mkfs = ["mkfs", "ext4", tree.to_str().unwrap(), "--seed", "0867da16-f251-457d-a9e8-c31f9a3c220b"];
+    for (arguments, more) in [
+        (&["build", manifest][..], &["--format", "qcow2"][..]),
+        (&["build", manifest], &["--size-multiple", "48MiB"]),
+        (&mkfs, &["--format", "vdi"]),
+    ] {
+        let out = folder.join("built.img");
+        must(diskwright().args(arguments).args(more).arg("-o").arg(&out));
+        let served = [&["--"], arguments, more].concat();
+        let served = Served::start(folder, &served);
+        assert_eq!(read(&served.uri, folder), digest(&out), "{arguments:?} {more:?}");
+        served.end();
+    }
+    // So does the end of a name that is not written.
+    let (out, other) = (folder.join("built.vhdx"), folder.join("other.vhdx"));
+    must(diskwright().args(mkfs).arg("-o").arg(&out));
+    let served = [&["--"], &mkfs[..], &["-o", other.to_str().unwrap()]].concat();
+    let served = Served::start(folder, &served);
+    assert_eq!(read(&served.uri, folder), digest(&out));
+    served.end();
+    assert!(!other.exists());
+}

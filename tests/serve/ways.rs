@@ -231,3 +231,23 @@ fn a_manifest_comes_from_standard_input_too() {
     must(&mut serve);
     assert_eq!(digest(&folder.path().join("out.img")), digest(&built));
 }
+
+/// A client gets a URI that leads to the socket, however deep the folder is.
+#[test]
+fn a_uri_is_short_enough_to_connect() {
+    let (folder, [gpt, _]) = fixture();
+    let deep = folder.path().join("d".repeat(100));
+    std::fs::create_dir(&deep).unwrap();
+    let mut serve = diskwright();
+    serve.args(["serve", "--socket", "near.sock"]).arg(&gpt).current_dir(&deep);
+    let served = Served::of(serve, deep.join("near.sock"));
+    assert_eq!(served.uri, "nbd+unix:///?socket=near.sock");
+    must(command("nbdinfo").arg(&served.uri).current_dir(&deep));
+    served.end();
+    let mut serve = diskwright();
+    serve.args(["serve", "--socket", "near.sock", "--run", "nbdinfo \"$uri\""]).arg(&gpt).current_dir(&deep);
+    must(&mut serve);
+    // Without a path of one's own, the folder of temporary files has to be less deep.
+    let said = run(diskwright().args(["serve", "--run", "true"]).arg(&gpt).env("TMPDIR", &deep));
+    assert!(said.code == 2 && said.error().contains("set TMPDIR"), "{}", said.error());
+}

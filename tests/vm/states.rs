@@ -235,3 +235,54 @@ fn one_machine_at_a_time_has_a_state() {
     crate::support::tools::wait(child, std::time::Duration::from_secs(60));
     assert_eq!(run(bench.vm().args(["--qemu", "/bin/true"])).code, 0);
 }
+
+/// A state that nobody can read hides no other one, and is neither removed nor passed over in silence.
+#[test]
+fn a_damaged_state_is_named_and_the_others_are_shown() {
+    let bench = Bench::new();
+    must(&mut bench.with_qemu("exit 0"));
+    let states = bench.folder().join("nixos-vm");
+    let damaged = states.join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("state.json"), "{ half").unwrap();
+    // A folder whose own record is damaged.
+    let whole = bench.folder().join("other-vm");
+    std::fs::create_dir(&whole).unwrap();
+    std::fs::write(whole.join("state.json"), "{}").unwrap();
+    let vm = |arguments: &[&str]| {
+        let mut vm = crate::support::program::diskwright();
+        must(vm.current_dir(bench.folder()).arg("vm").args(arguments))
+    };
+    for (arguments, lines) in [
+        (&["list"][..], 1),
+        (&["list", "--state", "nixos-vm"], 1),
+        (&["gc", "--all", "--dry-run"], 1),
+        (&["gc", "--all"], 1),
+        (&["gc", "--all"], 0),
+    ] {
+        let said = vm(arguments);
+        assert_eq!(said.text().lines().count(), lines, "{arguments:?}: {}", said.text());
+        for word in
+            ["nixos-vm/damaged/state.json", "cannot be read, and stays as it is", "no state of a machine"]
+        {
+            assert!(said.error().contains(word), "{arguments:?}: no `{word}` in\n{}", said.error());
+        }
+        assert_eq!(
+            said.error().contains("other-vm/state.json"),
+            arguments.len() < 3 || arguments[1] == "--all"
+        );
+    }
+    assert!(damaged.join("state.json").exists() && whole.join("state.json").exists());
+    assert_eq!(names_in(&states), ["damaged"]);
+}
+
+/// The hint is about the disk that does not fit.
+#[test]
+fn an_empty_disk_of_another_size_is_not_the_root_disk() {
+    let bench = Bench::new();
+    must(bench.with_qemu("exit 0").args(["--empty-disk", "4MiB"]));
+    let said = run(bench.with_qemu("exit 0").args(["--empty-disk", "2MiB"]));
+    assert!(said.code == 2 && said.error().contains("has another size"), "{}", said.error());
+    assert!(said.error().contains("empty0.qcow2") && said.error().contains("--state"), "{}", said.error());
+    assert!(!said.error().contains("NIX_DISK_IMAGE"), "{}", said.error());
+}

@@ -172,11 +172,12 @@ fn member(header: &Header, before: &Before, input: &mut Input<'_>, found: &mut M
             (What::File(empty()), Some(data))
         }
     };
-    // Links have no data, whatever their size says; a directory of old programs may have some.
-    if data.is_none() && !matches!(what, What::Link(_) | What::Symlink(_)) {
+    // Links have no data, whatever their size says, and nor have directories, of which it says how large they may become
+    // (POSIX, pax, ustar Interchange Format, typeflag 5). A directory of old programs, without that type, may have some.
+    if data.is_none() && !matches!(header.kind(), b'1' | b'2' | b'5') {
         skip(stored, input, &name)?;
     }
-    let meta = stat(header, records, &name, found, matches!(what, What::Symlink(_)))?;
+    let meta = stat(header, records, &name, found, &what)?;
     found.members.push(Pending { member: Member { path: name, meta, what }, data });
     Ok(())
 }
@@ -198,7 +199,7 @@ pub(super) fn empty() -> Slice {
     Slice::ready("", Vec::new())
 }
 
-fn stat(header: &Header, records: &Records, name: &[u8], found: &mut Members, symlink: bool) -> Result<Stat> {
+fn stat(header: &Header, records: &Records, name: &[u8], found: &mut Members, what: &What) -> Result<Stat> {
     let owner = |key: &[u8], what: &str, own: i64| {
         let number = records.number(key, what, name)?.unwrap_or(own);
         // No user has the number 2^32 - 1 (chown(2)).
@@ -210,10 +211,10 @@ fn stat(header: &Header, records: &Records, name: &[u8], found: &mut Members, sy
         None => Time::seconds(header.mtime(name)?),
     };
     Ok(Stat {
-        mode: if symlink { 0o777 } else { header.mode(name)? },
+        mode: if matches!(what, What::Symlink(_)) { 0o777 } else { header.mode(name)? },
         uid: owner(b"uid", "user", if records.get(b"uid").is_some() { 0 } else { header.uid(name)? })?,
         gid: owner(b"gid", "group", if records.get(b"gid").is_some() { 0 } else { header.gid(name)? })?,
         mtime,
-        xattrs: records.xattrs(name, &mut found.remarks),
+        xattrs: records.xattrs(name, what, &mut found.remarks),
     })
 }

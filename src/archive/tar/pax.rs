@@ -7,8 +7,10 @@ use super::header::bad_number;
 use crate::encoding::from_base64;
 use crate::error::Result;
 use crate::text::shortened;
-use crate::tree::Time;
-use crate::tree::Xattr;
+use crate::tree::acl::{self, Worth};
+use crate::tree::layers::What;
+use crate::tree::xattr::LONGEST_NAME;
+use crate::tree::{Time, Xattr};
 
 /// Keys that change nothing of what is kept: they say again what is known, or what no filesystem keeps.
 const WITHOUT_EFFECT: [&[u8]; 10] = [
@@ -100,8 +102,31 @@ impl Records {
         own.map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 
-    /// The extended attributes. What is unknown, and what cannot be kept, is remarked.
-    pub(super) fn xattrs(&self, member: &[u8], remarks: &mut Remarks) -> Vec<Xattr> {
+    /// The extended attributes that Linux would store. What is unknown, and what cannot be kept, is remarked.
+    pub(super) fn xattrs(&self, member: &[u8], what: &What, remarks: &mut Remarks) -> Vec<Xattr> {
+        // Only files and directories have attributes of users (xattr(7)).
+        let has_users = matches!(what, What::File(_) | What::Directory | What::Link(_));
+        let mut found = self.recorded(member, remarks);
+        found.retain(|name, value| {
+            let why = if name.len() > LONGEST_NAME {
+                "an extended attribute with a name of over 255 bytes is left out"
+            } else if !has_users && name.starts_with(b"user.") {
+                "an attribute of users is left out where only files and directories have some"
+            } else {
+                match acl::worth(name, value) {
+                    Worth::Kept => return true,
+                    Worth::Nothing => return false,
+                    Worth::Wrong => "an access control list that Linux does not take is left out",
+                }
+            };
+            remarks.add(why, member);
+            false
+        });
+        found.into_iter().map(|(name, value)| Xattr { name, value }).collect()
+    }
+
+    /// The extended attributes that are recorded, of several forms of one the most exact.
+    fn recorded(&self, member: &[u8], remarks: &mut Remarks) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut found: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let own = self.own.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let global = self.global.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
@@ -115,11 +140,14 @@ impl Records {
                 }
             } else if let Some(which) = key.strip_prefix(ACL) {
                 let name: &[u8] = match which {
-                    b"access" => b"system.posix_acl_access",
-                    b"default" => b"system.posix_acl_default",
+                    b"access" => acl::ACCESS,
+                    b"default" => acl::DEFAULT,
                     _ => continue,
                 };
-                match crate::tree::acl::binary(value) {
+                // GNU tar can record a list as an attribute too, with numbers.
+                let as_attribute = self.get(&[XATTR, name].concat());
+                match acl::binary(value) {
+                    _ if as_attribute.is_some() => {}
                     Some(value) => _ = found.insert(name.to_vec(), value),
                     None => remarks
                         .add("an access control list that names users without a number is left out", member),
@@ -130,7 +158,7 @@ impl Records {
                 remarks.add(&format!("the unknown pax key {} is left out", shortened(key, 60)), member);
             }
         }
-        found.into_iter().map(|(name, value)| Xattr { name, value }).collect()
+        found
     }
 }
 

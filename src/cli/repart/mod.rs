@@ -29,7 +29,9 @@ use sign::Sign;
 
 /// Arguments of `repart`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
   diskwright repart --empty=create --size=auto --definitions=repart.d image.raw
   diskwright repart --dry-run=no --definitions=repart.d image.raw
 
@@ -37,7 +39,8 @@ The first one makes a new image, the second one adds to the table of an image. -
 
 The options are those of systemd-repart 262; docs/repart.md says what is equal and what differs. A link to this program that \
 is named systemd-repart behaves as `diskwright repart`. An image that exists is written anew and takes the place of the old \
-one when it is complete.")]
+one when it is complete."
+)]
 pub(super) struct Args {
     /// The image, which is made with --empty=create, and exists otherwise; `-` only tells how large it would be at least
     #[arg(value_name = "IMAGE")]
@@ -236,7 +239,7 @@ struct Own {
     #[arg(long)]
     strict: bool,
     /// Write also what systemd-repart writes by mistake: two partitions with one UUID, no attributes where Flags= has one of
-    /// bits 0 to 2, growing in spite of GrowFileSystem=no
+    /// bits 0 to 47, growing in spite of GrowFileSystem=no; it passes over a source of CopyFiles= that is not there
     #[arg(long)]
     faithful: bool,
     /// Owner of what is copied: root, preserve (as on the host), or UID:GID

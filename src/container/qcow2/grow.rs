@@ -16,7 +16,7 @@ use super::LENGTHS;
 use super::format::{COPIED, HEADER_2, Header, Level1, MOST_L1, MOST_REFCOUNT_TABLE, OFFSET, RefcountTable};
 use super::read::Info;
 use crate::container::source::{Source, be64s};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::image::Data;
 use crate::units::{Bytes, narrow, u64_of, usize_of};
 use crate::wire::Wire;
@@ -60,13 +60,20 @@ pub fn grow(path: &Path, size: Bytes) -> Result<()> {
     stretch(&source, &info, &file, size, entries)
 }
 
-/// Whether the file is in a state in which its disk can become larger, in place or anew.
+/// Checks that the file is in a state in which its disk can become larger anew, and tells what it loses then.
 ///
 /// # Errors
 /// [`Kind::Usage`] as [`grow`].
-pub fn check_growth(path: &Path) -> Result<()> {
+pub fn check_growth(path: &Path) -> Result<Option<Warning>> {
     let source = Source::open(path)?;
-    check_state(path, &Info::read(&source)?)
+    let info = Info::read(&source)?;
+    check_state(path, &info)?;
+    Ok(info.extended().then(|| {
+        Warning(
+            "the file is written anew without subclusters (extended_l2), which are not written here"
+                .to_owned(),
+        )
+    }))
 }
 
 /// Refuses snapshots and bitmaps, which record the smaller size, and a file that was not closed properly.

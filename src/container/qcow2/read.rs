@@ -10,6 +10,7 @@ use super::format::{
     MAGIC, MOST_L1, MOST_REFCOUNT_ORDER, MOST_REFCOUNT_TABLE, REFCOUNT_ORDER, RefcountTable, ZERO,
 };
 use super::walk::{Disk, walk};
+use super::{Compat, Options};
 use crate::container::codec::Decoder;
 use crate::container::source::{Source, shown};
 use crate::error::{Error, Kind, Result};
@@ -143,6 +144,16 @@ impl Info {
             return Err(wrong(what, "refcount_table_offset").found(offset));
         }
         source.within(offset, clusters * self.cluster(), "the refcount table")
+    }
+
+    /// The settings that make a file of this kind; `compressed` says whether it has compressed clusters.
+    pub(in crate::container) fn options(&self, compressed: bool) -> Options {
+        Options {
+            cluster_size: self.cluster_size,
+            codec: compressed.then(|| self.decoder.codec()),
+            compat: if self.version == 2 { Compat::V2 } else { Compat::V3 },
+            backing: None,
+        }
     }
 
     /// The disk, without the data of a backing file.

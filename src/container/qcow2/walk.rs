@@ -21,6 +21,8 @@ pub(in crate::container) struct Disk {
     /// Where the image records that the disk is zero, so that a backing file does not show through.
     /// Ascending.
     pub(in crate::container) zero: Vec<Range<u64>>,
+    /// Whether a cluster is compressed.
+    pub(in crate::container) compressed: bool,
 }
 
 /// Walks through all tables that `info` names.
@@ -268,7 +270,8 @@ impl Walk<'_> {
             let part = narrow(number, "the number of a compressed cluster")?;
             builder.rendered(Bytes::new(*disk), Bytes::new(cluster.min(size - disk)), renderer, part);
         }
-        Ok(Disk { image: self.mapping.finish()?, zero: self.zero })
+        let compressed = !self.compressed.is_empty();
+        Ok(Disk { image: self.mapping.finish()?, zero: self.zero, compressed })
     }
 }
 

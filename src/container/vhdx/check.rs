@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use super::format::{
-    DISK_ID, DISK_SIZE, FILE_PARAMETERS, FULLY_PRESENT, FileParameters, GRAIN, HAS_PARENT, HEADER,
-    HEADER_CHECKSUM, HEADERS, Header, ITEM_DISK, ITEM_REQUIRED, LEAVE_ALLOCATED, LOGICAL_SECTOR,
-    METADATA_TABLE, MetadataEntry, MetadataHead, PHYSICAL_SECTOR, REGION_CHECKSUM, REGION_TABLE,
-    REGION_TABLES, RegionEntry, RegionHead, STATE, checksum,
+    DISK_ID, DISK_SIZE, FILE_PARAMETERS, FileParameters, HAS_PARENT, HEADER, HEADER_CHECKSUM, HEADERS,
+    Header, ITEM_DISK, ITEM_REQUIRED, LEAVE_ALLOCATED, LOGICAL_SECTOR, METADATA_TABLE, MetadataEntry,
+    MetadataHead, PHYSICAL_SECTOR, REGION_CHECKSUM, REGION_TABLE, REGION_TABLES, RegionEntry, RegionHead,
+    checksum,
 };
-use super::read::{Disk, PIECE};
-use crate::container::source::{Source, le64s, leaked};
+use super::read::Disk;
+use crate::container::source::Source;
 use crate::error::Result;
-use crate::units::{u64_of, usize_of};
 use crate::wire::{Guid, Wire};
 
 /// The items of metadata that every disk has: their names, bytes, and flags (2.6.2).
@@ -23,8 +22,10 @@ const ITEMS: [(uuid::Uuid, &str, u32, u32); 5] = [
     (PHYSICAL_SECTOR, "Physical Sector Size", 4, ITEM_REQUIRED | ITEM_DISK),
 ];
 
-/// The faults of a file that opens: copies that are damaged, a log that was not applied, tables with what cannot be, and
-/// bytes that belong to nothing.
+/// The faults of a file that opens: copies that are damaged, a log that was not applied, and tables with what cannot be.
+///
+/// Bytes that belong to nothing are none: between its objects, a file has free space of any length (2.1). A fixed one keeps
+/// that of blocks which are not stored, and writers align what they write to whole blocks.
 ///
 /// # Errors
 /// Where the file cannot be read.
@@ -45,16 +46,6 @@ pub(in crate::container) fn check(source: &Arc<Source>) -> Result<Vec<String>> {
         (Some(_), 0) => faults.push("its log is said to have entries, and none is whole".to_owned()),
         (Some(_), count) => faults.push(format!("its log has {count} entries that were not applied")),
     }
-    let mut blocks = 0;
-    let length = disk.geometry.entries() * 8;
-    for start in (0..length).step_by(usize_of(PIECE)) {
-        let count = PIECE.min(length - start);
-        let table = disk.view.read(disk.bat.offset + start, count, "the block allocation table")?;
-        blocks += le64s(&table).filter(|entry| entry & STATE == FULLY_PRESENT).count();
-    }
-    let regions: u64 = disk.regions.iter().map(|region| region.length).sum();
-    let used = GRAIN + disk.header.log.length + regions + u64_of(blocks) * disk.geometry.block;
-    faults.extend(leaked(source.size, used, disk.geometry.block));
     Ok(faults)
 }
 

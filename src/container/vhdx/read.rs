@@ -21,7 +21,7 @@ use crate::units::{u64_of, usize_of};
 use crate::wire::{self, Guid, Order, Wire};
 
 /// How many bytes of the block allocation table are read at a time.
-pub(super) const PIECE: u64 = 64 << 10;
+const PIECE: u64 = 64 << 10;
 
 /// Whether these are the first bytes of a VHDX file.
 pub(in crate::container) fn detect(head: &[u8]) -> bool {

@@ -69,6 +69,8 @@ const TRACK: u64 = 63;
 /// into its exports).
 const EXTENT: &str = "disk.vmdk";
 
+/// The versions of virtual hardware that a descriptor can name.
+pub const HARDWARES: std::ops::RangeInclusive<u8> = 3..=99;
 /// The version of virtual hardware that every VMware product runs, as VMware, VirtualBox and QEMU write it.
 const HARDWARE: u8 = 4;
 
@@ -153,6 +155,8 @@ pub(super) struct Descriptor {
     pub(super) parent: Option<String>,
     pub(super) parent_hint: Option<String>,
     pub(super) adapter: Option<Adapter>,
+    /// The version of virtual hardware, if it is one that can be written.
+    pub(super) hardware: Option<u8>,
     /// The id by which VirtualBox knows the disk.
     pub(super) image: Option<Uuid>,
     pub(super) extents: Vec<Extent>,
@@ -213,6 +217,9 @@ impl Descriptor {
             b"parentcid" if !value.eq_ignore_ascii_case("ffffffff") => self.parent = Some(value),
             b"parentfilenamehint" => self.parent_hint = Some(value),
             b"ddb.adaptertype" => self.adapter = Adapter::named(&value),
+            b"ddb.virtualhwversion" => {
+                self.hardware = value.parse().ok().filter(|version| HARDWARES.contains(version));
+            }
             b"ddb.uuid.image" => self.image = Uuid::try_parse(&value).ok(),
             _ => {}
         }

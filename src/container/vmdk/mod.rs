@@ -21,8 +21,8 @@ use crate::error::{Error, Kind, Result};
 use crate::image::{Builder, Image, Render, records};
 use crate::units::{Bytes, index, narrow};
 use crate::wire::Wire;
-pub use descriptor::Adapter;
 use descriptor::Says;
+pub use descriptor::{Adapter, HARDWARES};
 pub(crate) use format::STRUCTURES;
 pub(super) use split::{files, names};
 pub(super) use stream::Stream;
@@ -39,7 +39,7 @@ pub struct Options {
     pub create_type: CreateType,
     /// The controller that it is meant for; `None` is the default.
     pub adapter: Option<Adapter>,
-    /// The version of virtual hardware; `None` is 4, which every product runs.
+    /// The version of virtual hardware, of [`HARDWARES`]; `None` is 4, which every product runs.
     pub hardware: Option<u8>,
 }
 

@@ -144,6 +144,11 @@ impl Disk {
         self.descriptor.adapter
     }
 
+    /// The version of virtual hardware that it is for.
+    pub(in crate::container) const fn hardware(&self) -> Option<u8> {
+        self.descriptor.hardware
+    }
+
     /// The id by which VirtualBox knows the disk.
     pub(in crate::container) fn id(&self) -> Option<Uuid> {
         self.descriptor.image.filter(|id| !id.is_nil())

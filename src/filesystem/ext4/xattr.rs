@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::filesystem::namespace;
 use crate::option::option;
 use crate::text::printable;
+use crate::tree::xattr::LONGEST_NAME;
 use crate::tree::{NodeId, Tree, Xattr};
 use crate::units::{index, narrow};
 use crate::wire::Wire;
@@ -282,7 +283,7 @@ pub(super) fn prefix(index: u8) -> Option<&'static [u8]> {
 
 /// An attribute in its stored form.
 fn stored(xattr: &Xattr) -> Result<Stored> {
-    if let Some((index, name)) = namespace::split(&xattr.name).filter(|(_, name)| name.len() <= 255) {
+    if let Some((index, name)) = namespace::split(&xattr.name).filter(|_| xattr.name.len() <= LONGEST_NAME) {
         let acl = namespace::is_acl(index);
         let value = if acl { acl_on_disk(&xattr.value)? } else { xattr.value.clone() };
         return Ok(Stored { index, name: name.to_vec(), value });

@@ -57,10 +57,11 @@ impl Inputs {
         Ok(Self { files, image: image.finish()? })
     }
 
-    /// Whether nothing is stored of `length` bytes from byte `from` of a file: they read as zero.
-    pub(super) fn is_hole(&self, file: &Input, from: u64, length: u64) -> bool {
-        let start = Bytes::new(file.offset + from);
-        self.image.clipped(start, start + Bytes::new(length)).next().is_none()
+    /// How many bytes from byte `from` of a file on are not stored: they read as zero.
+    pub(super) fn hole(&self, file: &Input, from: u64) -> u64 {
+        let (start, end) = (Bytes::new(file.offset + from), Bytes::new(file.offset + file.size));
+        let data = self.image.clipped(start, end).next().map_or(end, |segment| segment.offset);
+        data.get().saturating_sub(start.get())
     }
 
     /// A file by its number.
@@ -93,13 +94,63 @@ fn check_sizes(tree: &Tree, nodes: &[NodeId], chunk: u64) -> Result<()> {
     Ok(())
 }
 
+/// Lengths of blocks as their fields have them. No block has the length 0: that is a run of holes, and the number of them
+/// follows. So holes take no memory for each of their blocks.
+#[derive(Debug, Default)]
+pub(super) struct Lengths(Vec<u32>);
+
+impl Lengths {
+    /// How many words there are.
+    pub(super) const fn words(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Appends a block.
+    pub(super) fn block(&mut self, length: u32) {
+        self.0.push(length);
+    }
+
+    /// Appends holes to a list that begins with word `first`.
+    pub(super) fn holes(&mut self, first: usize, count: u64) -> Result<()> {
+        let count = narrow(count, "a number of holes")?;
+        match self.0.get_mut(first..) {
+            Some([.., 0, last]) => *last = last.saturating_add(count),
+            _ if count == 0 => {}
+            _ => self.0.extend([0, count]),
+        }
+        Ok(())
+    }
+
+    /// Appends the list `words` to one that begins with word `first`.
+    pub(super) fn append(&mut self, first: usize, words: &[u32]) -> Result<()> {
+        match words {
+            [0, holes, rest @ ..] => {
+                self.holes(first, u64::from(*holes))?;
+                self.0.extend_from_slice(rest);
+            }
+            words => self.0.extend_from_slice(words),
+        }
+        Ok(())
+    }
+
+    /// The words from `first` on.
+    pub(super) fn from(&self, first: usize) -> &[u32] {
+        self.0.get(first..).unwrap_or_default()
+    }
+
+    /// Forgets the words from `first` on.
+    pub(super) fn truncate(&mut self, first: usize) {
+        self.0.truncate(first);
+    }
+}
+
 /// What is stored of a regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) node: NodeId,
     /// Where its first block is, from the start of the data.
     pub(super) start: u64,
-    /// Which lengths are those of its blocks.
+    /// Which words of the lengths are those of its blocks.
     pub(super) first: usize,
     pub(super) count: usize,
     /// Bytes of it that are not stored, but never all: the kernel counts blocks by the difference.
@@ -120,8 +171,7 @@ pub(super) struct StoredFragment {
 pub(super) struct Data {
     /// In the order of the tree.
     pub(super) files: Vec<Stored>,
-    /// Lengths of blocks as their fields have them; 0 for a hole.
-    pub(super) lengths: Vec<u32>,
+    pub(super) lengths: Lengths,
     pub(super) fragments: Vec<StoredFragment>,
     /// Where the bytes come from.
     pub(super) image: Image,
@@ -132,9 +182,9 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// The lengths of a file's blocks.
+    /// The lengths of a file's blocks, as [`Lengths`] has them.
     pub(super) fn list(&self, file: &Stored) -> Result<&[u32]> {
-        let list = self.lengths.get(file.first..file.first.saturating_add(file.count));
+        let list = self.lengths.0.get(file.first..file.first.saturating_add(file.count));
         list.ok_or_else(|| Error::bug("a file has blocks without lengths"))
     }
 
@@ -179,7 +229,7 @@ pub(super) fn uncompressed(inputs: Inputs, chunk: u64) -> Result<Data> {
 struct Plain {
     chunk: u64,
     files: Vec<Stored>,
-    lengths: Vec<u32>,
+    lengths: Lengths,
     runs: Vec<(u64, u64)>,
     /// Where the tails are read from, which stand behind all blocks.
     tails: Vec<(u64, u64)>,
@@ -193,7 +243,7 @@ struct Plain {
 impl Plain {
     fn file(&mut self, inputs: &Inputs, file: &Input) -> Result<()> {
         let Input { node, size, offset, .. } = *file;
-        let first = self.lengths.len();
+        let first = self.lengths.words();
         let mut stored = Stored { node, start: self.length, first, count: 0, sparse: 0, fragment: None };
         if size > 0 && size < self.chunk {
             if self.tail + size > self.chunk {
@@ -206,7 +256,7 @@ impl Plain {
         } else {
             self.blocks(inputs, file, &mut stored)?;
         }
-        stored.count = self.lengths.len() - first;
+        stored.count = self.lengths.words() - first;
         self.files.push(stored);
         Ok(())
     }
@@ -214,12 +264,14 @@ impl Plain {
     fn blocks(&mut self, inputs: &Inputs, file: &Input, stored: &mut Stored) -> Result<()> {
         let (mut from, mut holes) = (0, 0);
         while from < file.size {
-            let length = self.chunk.min(file.size - from);
-            if inputs.is_hole(file, from, length) {
-                self.lengths.push(0);
+            let (mut length, hole) = (self.chunk.min(file.size - from), inputs.hole(file, from));
+            if hole >= length {
+                // Only the last block of a file may be short.
+                length = if from + hole == file.size { hole } else { hole / self.chunk * self.chunk };
+                self.lengths.holes(stored.first, length.div_ceil(self.chunk))?;
                 holes += length;
             } else {
-                self.lengths.push(data_length(usize_of(length), true)?);
+                self.lengths.block(data_length(usize_of(length), true)?);
                 self.run(file.offset + from, length);
             }
             from += length;
@@ -289,11 +341,28 @@ mod tests {
             (17_192, 1, None),
         ];
         assert_eq!(shown, expected);
-        assert_eq!(data.lengths, [4096, 4096, 4096, 4096, 808, 4096].map(|length| length | 1 << 24));
+        assert_eq!(data.lengths.0, [4096, 4096, 4096, 4096, 808, 4096].map(|length| length | 1 << 24));
         let fragments = [(21_288, 10), (21_298, 4096)];
         let fragments = fragments.map(|(start, size)| StoredFragment { start, size: size | 1 << 24 });
         assert_eq!(data.fragments, fragments);
         assert_eq!(data.length, 21_298 + 4096);
+    }
+
+    #[test]
+    fn holes_are_counted_and_not_listed() {
+        let mut lengths = Lengths::default();
+        lengths.block(7);
+        // The number of holes of one list is that of no other.
+        lengths.holes(1, 3).unwrap();
+        lengths.holes(3, 2).unwrap();
+        lengths.holes(3, 1 << 27).unwrap();
+        lengths.append(3, &[0, 1, 9]).unwrap();
+        lengths.append(3, &[8, 0, 4]).unwrap();
+        lengths.holes(3, 0).unwrap();
+        assert_eq!(lengths.0, [7, 0, 3, 0, 3 + (1 << 27), 9, 8, 0, 4]);
+        assert_eq!((lengths.words(), lengths.from(7)), (9, &[0, 4][..]));
+        lengths.truncate(3);
+        assert_eq!(lengths.0, [7, 0, 3]);
     }
 
     #[test]

@@ -326,7 +326,14 @@ impl Writer<'_> {
             let long = LongFile { head, start_block, file_size, sparse, nlink, fragment, offset, xattr };
             self.inodes.put(&long.bytes())?;
         }
-        list.iter().try_for_each(|length| self.inodes.put(&length.to_le_bytes()))
+        let mut words = list.iter();
+        while let Some(length) = words.next() {
+            match length {
+                0 => self.inodes.zeros(words.next().map_or(0, |holes| 4 * u64::from(*holes)))?,
+                length => self.inodes.put(&length.to_le_bytes())?,
+            }
+        }
+        Ok(())
     }
 
     fn symlink(&mut self, node: NodeId) -> Result<()> {

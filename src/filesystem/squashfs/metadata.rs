@@ -4,7 +4,8 @@
 use super::codec::{Encoder, Settings, metadata_block};
 use super::format::{METADATA, Place};
 use crate::error::{Error, Result};
-use crate::units::{low16, u64_of};
+use crate::pour::zeros::is_zero;
+use crate::units::{low16, u64_of, usize_of};
 
 /// A stream that is being written.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Stream {
     blocks: Vec<u64>,
     /// What is not yet a block: less than one.
     pending: Vec<u8>,
+    /// A block of zeros as it is stored, once there was one: the lists of large holes are nothing else.
+    zeros: Vec<u8>,
 }
 
 impl Stream {
@@ -25,6 +28,7 @@ impl Stream {
             out: Vec::new(),
             blocks: Vec::new(),
             pending: Vec::with_capacity(METADATA),
+            zeros: Vec::new(),
         })
     }
 
@@ -48,9 +52,30 @@ impl Stream {
         Ok(())
     }
 
+    /// Appends so many zeros.
+    pub(super) fn zeros(&mut self, count: u64) -> Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(u64_of(METADATA - self.pending.len()));
+            self.pending.resize(self.pending.len() + usize_of(now), 0);
+            left -= now;
+            if self.pending.len() == METADATA {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<()> {
         self.blocks.push(u64_of(self.out.len()));
-        metadata_block(&mut self.encoder, &self.pending, &mut self.out)?;
+        if self.pending.len() == METADATA && is_zero(&self.pending) {
+            if self.zeros.is_empty() {
+                metadata_block(&mut self.encoder, &self.pending, &mut self.zeros)?;
+            }
+            self.out.extend_from_slice(&self.zeros);
+        } else {
+            metadata_block(&mut self.encoder, &self.pending, &mut self.out)?;
+        }
         self.pending.clear();
         Ok(())
     }
@@ -177,7 +202,6 @@ impl Parts {
 mod tests {
     use super::*;
     use crate::filesystem::squashfs::{Compression, Options};
-    use crate::units::usize_of;
 
     fn stream(compress: Compression) -> Stream {
         let options = Options { compress: Some(compress), ..Options::default() };
@@ -217,6 +241,23 @@ mod tests {
             }
             let short = usize_of(last.block);
             assert_eq!(blocks.bytes.len() == short + 2 + 3616, compress == Compression::None);
+        }
+    }
+
+    #[test]
+    fn zeros_are_the_same_however_they_come() {
+        for compress in [Compression::None, Compression::Gzip] {
+            let finish = |stream: Stream| stream.finish().unwrap().bytes;
+            let (mut one, mut other) = (stream(compress), stream(compress));
+            one.put(&[1; 100]).unwrap();
+            one.put(&[0; 40_000]).unwrap();
+            one.put(&[2; 9]).unwrap();
+            other.put(&[1; 100]).unwrap();
+            other.zeros(39_999).unwrap();
+            other.zeros(0).unwrap();
+            other.zeros(1).unwrap();
+            other.put(&[2; 9]).unwrap();
+            assert_eq!(finish(one), finish(other));
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::codec::{Encoder, Settings, data_length};
-use super::data::{Data, Input, Inputs, Stored, StoredFragment, sparse};
+use super::data::{Data, Input, Inputs, Lengths, Stored, StoredFragment, sparse};
 use crate::error::{Error, Result};
 use crate::image::Cursor;
 use crate::pour::Packer;
@@ -84,8 +84,11 @@ fn cut(inputs: &Inputs, block: u64) -> (Vec<Piece>, Vec<(usize, usize)>) {
     for (number, file) in inputs.files.iter().enumerate() {
         let mut from = 0;
         loop {
-            let piece = Piece { file: number, from, length: most.min(file.size - from) };
-            if length + piece.length > most {
+            // A hole is one piece, however long: of so many short ones, the list would take more than the image. It has whole
+            // pieces of others, so that files with equal bytes and other holes have equal sums.
+            let hole = if file.size < block { 0 } else { inputs.hole(file, from) / most * most };
+            let piece = Piece { file: number, from, length: most.min(file.size - from).max(hole) };
+            if length > 0 && length + piece.length > most {
                 chunks.push((first, pieces.len()));
                 (first, length) = (pieces.len(), 0);
             }
@@ -124,8 +127,8 @@ struct Worker {
     tails: Vec<u8>,
     /// The blocks of the chunk as they are stored, behind each other.
     bytes: Vec<u8>,
-    /// Their lengths as the fields have them.
-    lengths: Vec<u32>,
+    /// Their lengths.
+    lengths: Lengths,
     /// What was made of each piece.
     made: Vec<Made>,
 }
@@ -135,12 +138,13 @@ struct Made {
     piece: Piece,
     /// How many of the worker's bytes (blocks), or of its tails, are of it.
     bytes: usize,
-    /// How many lengths are.
+    /// How many words of lengths are.
     lengths: usize,
     /// Bytes in holes.
     holes: u64,
-    /// The sum of what is stored, where another file may be equal.
+    /// The sum of what is stored, where another file may be equal, and how often: a long hole is many equal pieces.
     sum: Option<Sum>,
+    times: u64,
 }
 
 /// A fragment that is full: its number, where it goes in the spool, and the tails in it.
@@ -154,7 +158,7 @@ struct Full {
 #[derive(Default)]
 struct State {
     files: Vec<Stored>,
-    lengths: Vec<u32>,
+    lengths: Lengths,
     runs: Vec<(u64, u64)>,
     /// Bytes of all runs.
     length: u64,
@@ -186,7 +190,7 @@ impl Stage for Work<'_> {
             piece: Vec::new(),
             tails: Vec::new(),
             bytes: Vec::new(),
-            lengths: Vec::new(),
+            lengths: Lengths::default(),
             made: Vec::new(),
         })
     }
@@ -194,7 +198,7 @@ impl Stage for Work<'_> {
     fn prepare(&self, chunk: u64, worker: &mut Worker) -> Result<()> {
         worker.tails.clear();
         worker.bytes.clear();
-        worker.lengths.clear();
+        worker.lengths.truncate(0);
         worker.made.clear();
         let chunk = self.chunks.get(usize_of(chunk));
         let pieces = chunk.and_then(|(first, end)| self.pieces.get(*first..*end));
@@ -214,7 +218,7 @@ impl Stage for Work<'_> {
     fn append(&self, state: &mut State, worker: &mut Worker) -> Result<Self::Rest> {
         let start = state.spooled;
         state.spooled += u64_of(worker.bytes.len());
-        let (mut bytes, mut tails, mut lengths) = (start, worker.tails.as_slice(), worker.lengths.as_slice());
+        let (mut bytes, mut tails, mut lengths) = (start, worker.tails.as_slice(), worker.lengths.from(0));
         let mut full = Vec::new();
         for made in &worker.made {
             let file = self.inputs.file(made.piece.file)?;
@@ -246,7 +250,7 @@ impl Worker {
         self.cursor.read(file.offset, &mut self.tails[from..])?;
         let own = &self.tails[from..];
         let sum = file.may_repeat.then(|| Sha256::digest(own).into());
-        Ok(Made { piece, bytes: own.len(), lengths: 0, holes: 0, sum })
+        Ok(Made { piece, bytes: own.len(), lengths: 0, holes: 0, sum, times: 1 })
     }
 }
 
@@ -254,32 +258,36 @@ impl Work<'_> {
     /// Reads and compresses blocks of a file.
     fn blocks(&self, piece: Piece, file: &Input, worker: &mut Worker) -> Result<Made> {
         let Worker { cursor, encoder, piece: read, bytes, lengths, .. } = worker;
-        let (bytes_before, lengths_before) = (bytes.len(), lengths.len());
-        let mut holes = 0;
-        if self.inputs.is_hole(file, piece.from, piece.length) {
+        let (bytes_before, lengths_before) = (bytes.len(), lengths.words());
+        let (mut holes, mut times) = (0, 1);
+        if self.inputs.hole(file, piece.from) >= piece.length {
             holes = piece.length;
-            let count = piece.length.div_ceil(self.block);
-            lengths.resize(lengths_before + usize_of(count), 0);
+            times = piece.length.div_ceil(CHUNK.max(self.block)).max(1);
+            lengths.holes(lengths_before, piece.length.div_ceil(self.block))?;
         } else {
             read.resize(usize_of(piece.length), 0);
             cursor.read(file.offset + piece.from, read)?;
             for block in read.chunks(usize_of(self.block)) {
                 if is_zero(block) {
                     holes += u64_of(block.len());
-                    lengths.push(0);
+                    lengths.holes(lengths_before, 1)?;
                 } else {
-                    lengths.push(stored(encoder, block, bytes)?);
+                    lengths.block(stored(encoder, block, bytes)?);
                 }
             }
         }
         let sum = file.may_repeat.then(|| {
             let mut sum = Sha256::new();
-            lengths[lengths_before..].iter().for_each(|length| sum.update(length.to_le_bytes()));
+            match lengths.from(lengths_before) {
+                // The number of holes is that of one piece.
+                [0, count] => sum.update((u64::from(*count) / times).to_le_bytes()),
+                words => words.iter().for_each(|word| sum.update(word.to_le_bytes())),
+            }
             sum.update(&bytes[bytes_before..]);
             sum.finalize().into()
         });
-        let (bytes, lengths) = (bytes.len() - bytes_before, lengths.len() - lengths_before);
-        Ok(Made { piece, bytes, lengths, holes, sum })
+        let (bytes, lengths) = (bytes.len() - bytes_before, lengths.words() - lengths_before);
+        Ok(Made { piece, bytes, lengths, holes, sum, times })
     }
 
     /// Compresses a fragment and keeps it.
@@ -320,7 +328,7 @@ impl State {
         self.files.push(Stored {
             node: file.node,
             start: self.length,
-            first: self.lengths.len(),
+            first: self.lengths.words(),
             count: 0,
             sparse: 0,
             fragment: Some((self.number, place)).filter(|_| file.size > 0),
@@ -349,11 +357,10 @@ impl State {
     /// Appends a piece of a file with these lengths, whose blocks are at `from` of the spool.
     fn blocks(&mut self, file: &Input, made: &Made, lengths: &[u32], from: u64) -> Result<()> {
         if made.piece.from == 0 {
-            let (node, start, first) = (file.node, self.length, self.lengths.len());
+            let (node, start, first) = (file.node, self.length, self.lengths.words());
             let stored = Stored { node, start, first, count: 0, sparse: 0, fragment: None };
             self.open = Some((stored, u64_of(self.runs.len()), Sha256::new()));
         }
-        self.lengths.extend_from_slice(lengths);
         if made.bytes > 0 {
             self.runs.push((from, u64_of(made.bytes)));
             self.length += u64_of(made.bytes);
@@ -361,10 +368,11 @@ impl State {
         let Some((stored, _, sum)) = &mut self.open else {
             return Err(Error::bug("a file does not begin with its first piece"));
         };
-        stored.count += lengths.len();
+        self.lengths.append(stored.first, lengths)?;
+        stored.count = self.lengths.words() - stored.first;
         stored.sparse += made.holes;
         if let Some(own) = made.sum {
-            sum.update(own);
+            (0..made.times).for_each(|_| sum.update(own));
         }
         if made.piece.from + made.piece.length == file.size { self.close(file) } else { Ok(()) }
     }
@@ -399,5 +407,28 @@ impl State {
         if let (Some(sum), Some(number)) = (sum, self.files.len().checked_sub(1)) {
             self.known.insert((file.size, sum), number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Builder;
+    use crate::tree::NodeId;
+
+    /// Of pieces of 256 KiB, the list for a hole of some terabytes would take gigabytes.
+    #[test]
+    fn a_hole_is_one_piece_of_whole_ones() {
+        const TIB: u64 = 1 << 40;
+        let mut image = Builder::new(Bytes::new(2 * TIB + 100));
+        image.bytes(Bytes::new(TIB + 5), "data", vec![1; 10]);
+        let file = |offset, size| Input { node: NodeId::ROOT, offset, size, may_repeat: true };
+        let files = vec![file(0, 2 * TIB + 90), file(2 * TIB + 90, 10)];
+        let (pieces, chunks) = cut(&Inputs { files, image: image.finish().unwrap() }, 128 * KIB);
+        let shown: Vec<_> = pieces.iter().map(|piece| (piece.file, piece.from, piece.length)).collect();
+        let expected =
+            [(0, 0, TIB), (0, TIB, CHUNK), (0, TIB + CHUNK, TIB - CHUNK), (0, 2 * TIB, 90), (1, 0, 10)];
+        assert_eq!(shown, expected);
+        assert_eq!(chunks, [(0, 1), (1, 2), (2, 3), (3, 5)]);
     }
 }

@@ -39,6 +39,8 @@ pub(super) const LZ4: &str = "org.illumos:lz4_compress";
 pub(super) const EXTENSIBLE_DATASET: &str = "com.delphix:extensible_dataset";
 pub(super) const LARGE_BLOCKS: &str = "org.open-zfs:large_blocks";
 pub(super) const LARGE_DNODE: &str = "org.zfsonlinux:large_dnode";
+/// Checksums by Edon-R.
+const EDONR: &str = "org.illumos:edonr";
 pub(super) const ZSTD: &str = "org.freebsd:zstd_compress";
 pub(super) const OBJECT_ACCOUNTING: &str = "org.zfsonlinux:userobj_accounting";
 pub(super) const PROJECT_QUOTA: &str = "org.zfsonlinux:project_quota";
@@ -74,7 +76,7 @@ const ALL: [Feature; 47] = [
     feature("com.delphix:bookmark_written", false, 20, Grub::None),
     feature("com.datto:encryption", false, 20, Grub::None),
     feature("org.openzfs:blake3", false, 22, Grub::None),
-    feature("org.illumos:edonr", false, 20, Grub::None),
+    feature(EDONR, false, 20, Grub::None),
     feature("com.klarasystems:vdev_zaps_v2", false, 22, Grub::None),
     feature(EXTENSIBLE_DATASET, false, 20, Grub::New),
     feature(ZSTD, false, 20, Grub::None),
@@ -110,7 +112,7 @@ const ALWAYS: [&str; 7] =
 /// The sets of features that `zpool create -o compatibility=` reads and a pool can be written with. `off` is no set: all of
 /// OpenZFS 2.4 are enabled, and those that 2.1 does not know are not used, so that 2.1 reads the pool too until a newer one
 /// writes to it.
-pub(super) const SETS: [&str; 15] = [
+pub(super) const SETS: [&str; 17] = [
     "off",
     "openzfs-2.0-freebsd",
     "openzfs-2.0-linux",
@@ -123,6 +125,8 @@ pub(super) const SETS: [&str; 15] = [
     "openzfs-2.3-freebsd",
     "openzfs-2.3-linux",
     "openzfs-2.4",
+    "openzfs-2.4-freebsd",
+    "openzfs-2.4-linux",
     "grub2",
     "grub2-2.06",
     "grub2-2.12",
@@ -138,7 +142,9 @@ fn is_in(set: &str, feature: &Feature) -> bool {
             let release = ["2.0", "2.1", "2.2", "2.3"].iter().position(|release| set.contains(release));
             let releases = [20, 21, 22, 23];
             let newest = release.and_then(|at| releases.get(at)).copied().unwrap_or(24);
-            feature.since <= newest
+            // FreeBSD had no edonr before release 2.2.
+            let is_elsewhere = feature.guid == EDONR && newest < 22 && set.ends_with("-freebsd");
+            feature.since <= newest && !is_elsewhere
         }
     }
 }
@@ -261,7 +267,11 @@ mod tests {
             ("off", 47),
             ("openzfs-2.4", 47),
             ("openzfs-2.3-linux", 44),
+            ("openzfs-2.4-freebsd", 47),
             ("openzfs-2.2", 39),
+            ("openzfs-2.2-freebsd", 39),
+            ("openzfs-2.1-freebsd", 33),
+            ("openzfs-2.0-freebsd", 32),
             ("openzfs-2.1-linux", 34),
             ("openzfs-2.0-linux", 33),
             ("grub2-2.06", 14),

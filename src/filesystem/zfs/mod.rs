@@ -45,7 +45,7 @@ use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Result, Warning};
 use crate::image::Builder;
 use crate::pour::Packer;
-use crate::tree::Tree;
+use crate::tree::{NodeId, Tree, Xattr, acl};
 use crate::units::{Bytes, u64_of};
 use blocks::{Places, Source};
 use data::Contents;
@@ -84,7 +84,8 @@ impl Prepared {
             }
             files.push((node, parameters.dataset(dataset)?.manner(parameters.ashift)));
         }
-        let (volumes, warnings) = inside::build(tree, parameters, &division, packer)?;
+        let (volumes, mut warnings) = inside::build(tree, parameters, &division, packer)?;
+        warnings.extend(without_acl(tree, parameters, &division)?);
         let contents = Contents::pack(tree, (&files, volumes), packer)?;
         Ok(Self { division, contents, warnings })
     }
@@ -164,6 +165,31 @@ fn fill(
     };
     let Written { root, sums } = write(&wish, store)?;
     Ok(Filled { options: dataset.clone(), features: parameters.features(dataset), birth, empty, root, sums })
+}
+
+/// What is to be known of access control lists in datasets that do not look at them.
+fn without_acl(tree: &Tree, parameters: &Parameters, division: &Division) -> Result<Option<Warning>> {
+    let is_acl = |own: &Xattr| own.name == acl::ACCESS || own.name == acl::DEFAULT;
+    let has_acl = |node: NodeId| tree.xattrs(tree.node(node).meta.xattrs).iter().any(is_acl);
+    if !tree.xattr_sets().iter().flatten().any(is_acl) {
+        return Ok(None);
+    }
+    let mut lists = 0_u64;
+    for (number, dataset) in (0..).zip(&parameters.datasets) {
+        if dataset.is_volume() || parameters.is_left(dataset) || parameters.obeys_acl(dataset) {
+            continue;
+        }
+        lists += u64::from(division.root(number)?.is_some_and(has_acl));
+        for node in division.nodes(tree, number)? {
+            lists += u64::from(has_acl(node?));
+        }
+    }
+    Ok((lists > 0).then(|| {
+        Warning(format!(
+            "access control lists of {lists} files have no effect: the property acltype of their dataset is not posix, and the \
+             rights of their groups are those of the mask"
+        ))
+    }))
 }
 
 /// Builds the pool.

@@ -41,6 +41,11 @@ pub(super) struct Parameters {
 
 /// Names of pools that mean something else, or begin so (module/zcommon/zfs_namecheck.c, pool_namecheck).
 const RESERVED: [&str; 4] = ["mirror", "raidz", "draid", "spare"];
+/// Bytes in the longest name of a pool: the 255 of a dataset, without those of `$ORIGIN` twice and of two separators
+/// (module/zcommon/zfs_namecheck.c, pool_namecheck).
+const LONGEST_POOL: usize = 255 - 2 - 2 * "$ORIGIN".len();
+/// Names in the deepest name of a dataset, the pool's among them (the module's parameter zfs_max_dataset_nesting).
+const DEEPEST: usize = 50;
 /// The usual name of a pool.
 const USUAL: &str = "tank";
 /// The usual unit: pages of disks that say 512 bytes are 4 KiB all the same.
@@ -49,6 +54,12 @@ pub(super) const ASHIFT: u8 = 12;
 /// Refuses a name that no pool can have.
 fn check_pool(name: &str) -> Result<()> {
     check_part(name, name, "pool")?;
+    if name.len() > LONGEST_POOL {
+        return Err(Error::new(Kind::Manifest, "the name of the pool is too long")
+            .about("pool")
+            .expected(format!("at most {LONGEST_POOL} bytes"))
+            .found(name.len()));
+    }
     let begins = name.starts_with(|letter: char| letter.is_ascii_alphabetic());
     if !begins || name == "log" || RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
         return Err(Error::new(Kind::Manifest, "no ZFS pool can have this name")
@@ -84,7 +95,10 @@ impl Parameters {
             name,
         };
         parameters.add_datasets(options)?;
-        parameters.set_pool(options).map_err(|error| error.about("pool_properties"))?;
+        parameters.set_pool(options).map_err(|error| match error.key() {
+            Some(_) => error,
+            None => error.about("pool_properties"),
+        })?;
         if !(9..=16).contains(&parameters.ashift) {
             return Err(Error::new(Kind::Manifest, "ZFS cannot allocate in units of that size")
                 .about("ashift")
@@ -116,7 +130,8 @@ impl Parameters {
         own.mount = (!options.datasets.values().any(is_root)).then(|| "/".to_owned());
         self.datasets.push(own);
         for (name, dataset) in &options.datasets {
-            self.add(name, dataset).map_err(|error| error.about("datasets"))?;
+            self.add(name, dataset)
+                .map_err(|error| error.at(format!("dataset {}/{name}", self.name)).about("datasets"))?;
         }
         Ok(())
     }
@@ -125,6 +140,13 @@ impl Parameters {
         let whole = format!("{}/{name}", self.name);
         for part in name.split('/') {
             check_part(part, &whole, "datasets")?;
+        }
+        let depth = whole.split('/').count();
+        if depth > DEEPEST {
+            return Err(Error::new(Kind::Manifest, "the dataset lies too deep for ZFS")
+                .at(shortened(whole.as_bytes(), 80))
+                .expected(format!("at most {DEEPEST} names, the pool's among them"))
+                .found(depth));
         }
         let parent = whole.rsplit_once('/').map_or("", |(parent, _)| parent);
         // Names are sorted, so parents came before.
@@ -207,6 +229,20 @@ impl Parameters {
             Error::new(Kind::Manifest, "`bootfs` is no dataset of the pool")
                 .found(shortened(name.as_bytes(), 80))
         })
+    }
+
+    /// Whether a dataset looks at POSIX access control lists: by its own property, or by that of the nearest one above it.
+    pub(super) fn obeys_acl(&self, dataset: &Dataset) -> bool {
+        let mut name = dataset.name.as_str();
+        loop {
+            let own = self.datasets.iter().find(|dataset| dataset.name == name);
+            let found = own.and_then(|own| own.properties.iter().rfind(|(name, _)| name == "acltype"));
+            match (found, name.rsplit_once('/')) {
+                (Some((_, value)), _) => return *value == properties::POSIX_ACL.into(),
+                (None, Some((above, _))) => name = above,
+                (None, None) => return false,
+            }
+        }
     }
 
     /// Refuses what needs a feature that the pool does not have.
@@ -331,6 +367,22 @@ mod tests {
     fn dataset(name: &str, mount: Option<&str>) -> (String, DatasetOptions) {
         let options = DatasetOptions { mount: mount.map(str::to_owned), ..DatasetOptions::default() };
         (name.to_owned(), options)
+    }
+
+    /// The limits of pool_namecheck and dataset_nestcheck (module/zcommon/zfs_namecheck.c), as libzfs 2.1 answers.
+    #[test]
+    fn names_are_as_long_and_as_deep_as_openzfs_takes_them() {
+        for (length, is_taken) in [(239, true), (240, false), (255, false)] {
+            let found = parameters(|options| options.pool = Some("x".repeat(length)));
+            assert_eq!(found.is_ok(), is_taken, "{length}");
+        }
+        for (depth, is_taken) in [(49, true), (50, false)] {
+            let found = parameters(|options| {
+                let names = (1..=depth).map(|depth| vec!["a"; depth].join("/"));
+                options.datasets.extend(names.map(|name| dataset(&name, None)));
+            });
+            assert_eq!(found.is_ok(), is_taken, "{depth}");
+        }
     }
 
     #[test]

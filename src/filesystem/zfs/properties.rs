@@ -20,12 +20,17 @@ enum Form {
     Mountpoint,
 }
 
+/// How `acltype=posix` is stored (zfs_prop.c, acltype_table).
+pub(super) const POSIX_ACL: u64 = 1;
 const SWITCH: Form = Form::Words(&[("off", 0), ("on", 1)]);
 const CACHE: Form = Form::Words(&[("none", 0), ("metadata", 1), ("all", 2)]);
 
 /// The properties of datasets.
 const DATASET: [(&str, Form); 33] = [
-    ("acltype", Form::Words(&[("off", 0), ("noacl", 0), ("posix", 1), ("posixacl", 1), ("nfsv4", 2)])),
+    (
+        "acltype",
+        Form::Words(&[("off", 0), ("noacl", 0), ("posix", POSIX_ACL), ("posixacl", POSIX_ACL), ("nfsv4", 2)]),
+    ),
     ("atime", SWITCH),
     ("canmount", Form::Words(&[("off", 0), ("on", 1), ("noauto", 2)])),
     ("casesensitivity", Form::Words(&[("sensitive", 0), ("insensitive", 1), ("mixed", 2)])),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::find::{self, Kernel, Release};
-use super::{Making, Seat, Volume};
+use super::{Making, RootBy, Seat, Volume};
 use crate::boot::uki::{Part, Uki, uname};
 use crate::boot::{Entry, Firmware, extlinux, limine, pe, systemd_boot};
 use crate::disk::Payload;
@@ -17,7 +17,22 @@ const PROGRAMS: &str = "/usr/lib/systemd/boot/efi";
 
 impl Making<'_> {
     /// The kernels: that of this machine which was given, or those of the root.
+    ///
+    /// # Errors
+    /// [`Kind::Manifest`] for a root by its label without an initrd: the kernel itself looks at no labels.
     pub(super) fn kernels(&self) -> Result<Vec<Kernel>> {
+        let kernels = self.found_kernels()?;
+        let has_own = self.plan.wish.cmdline.split_whitespace().any(|word| word.starts_with("root="));
+        let by_label = self.plan.wish.root == RootBy::Label && !has_own;
+        if by_label && kernels.iter().any(|kernel| kernel.initrds.is_empty()) {
+            return Err(Error::new(Kind::Manifest, "without an initrd no kernel finds its root by a label")
+                .expected("`initrd`, or `root = \"partuuid\"`")
+                .hint("an initrd inside the kernel is told by `root = \"none\"` and a `cmdline`"));
+        }
+        Ok(kernels)
+    }
+
+    fn found_kernels(&self) -> Result<Vec<Kernel>> {
         let wish = &self.plan.wish;
         let devicetree = || wish.devicetree.clone().map(Part::from);
         let given = |paths: &[PathBuf]| paths.iter().cloned().map(Part::from).collect::<Vec<_>>();

@@ -21,6 +21,8 @@ use crate::values::{FatBits, Guid, VolumeId};
 /// The filesystems that are made here; others are refused by name.
 pub(super) const FILESYSTEMS: [&str; 5] = ["ext4", "vfat", "erofs", "squashfs", "swap"];
 
+/// Filesystems that have no id of their own.
+pub(super) const WITHOUT_ID: [&str; 1] = ["squashfs"];
 /// Those that nothing can be added to when they are made.
 pub(super) const READ_ONLY: [&str; 2] = ["erofs", "squashfs"];
 
@@ -154,10 +156,14 @@ impl Making<'_> {
         let host = self.options.below_source(&copy.source);
         let real = match host.canonicalize() {
             Ok(real) => real,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !copy.wanted => {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && (!copy.wanted || self.options.faithful) =>
+            {
                 let source = crate::text::printable_path(&host);
+                let why = if copy.wanted { "" } else { " without a target" };
                 filled.warnings.push(format!(
-                    "{source} does not exist, it is not copied (CopyFiles={} without a target)",
+                    "{source} does not exist, it is not copied (CopyFiles={}{why})",
                     copy.source
                 ));
                 return Ok(());

@@ -2,9 +2,10 @@
 
 use super::Options;
 use super::body::{FILESYSTEMS, READ_ONLY};
-use super::definition::{Definition, Format, Minimize, Verity};
+use super::definition::{Definition, Format, Minimize, Range, Verity};
 use super::kind::Designator;
 use crate::error::{Error, Kind, Result};
+use crate::units::Bytes;
 
 /// Fills in the defaults that follow from other keys, and refuses what does not fit together.
 ///
@@ -33,18 +34,24 @@ fn refuse(definition: &Definition, key: &str, what: &str) -> Error {
     definition.place(Error::new(Kind::Manifest, what), key)
 }
 
-fn sizes(definition: &Definition) -> Result<()> {
-    for (range, least, most) in [
+/// The keys of a definition whose least size is above its largest, with both sizes.
+fn crossed(definition: &Definition) -> Option<(&'static str, &'static str, Bytes, Bytes)> {
+    let ranges = [
         (definition.size, "SizeMinBytes", "SizeMaxBytes"),
         (definition.padding, "PaddingMinBytes", "PaddingMaxBytes"),
-    ] {
-        if let (Some(low), Some(high)) = (range.least, range.most)
-            && low > high
-        {
-            return Err(refuse(definition, least, &format!("{least}= is larger than {most}="))
-                .expected(format!("at most {high}"))
-                .found(low));
-        }
+    ];
+    let crossed = |(range, least, most): (Range, _, _)| {
+        let (low, high) = (range.least?, range.most?);
+        (low > high).then_some((least, most, low, high))
+    };
+    ranges.into_iter().find_map(crossed)
+}
+
+fn sizes(definition: &Definition) -> Result<()> {
+    if let Some((least, most, low, high)) = crossed(definition) {
+        return Err(refuse(definition, least, &format!("{least}= is larger than {most}="))
+            .expected(format!("at most {high}"))
+            .found(low));
     }
     if definition.verity == Verity::Signature {
         for key in ["SizeMinBytes", "SizeMaxBytes"] {
@@ -111,10 +118,6 @@ fn filesystem(definition: &Definition) -> Result<()> {
     }
     if name == "swap" && definition.populates() {
         return Err(refuse(definition, "Format", "swap holds no files"));
-    }
-    if READ_ONLY.contains(&name) && !definition.populates() {
-        return Err(refuse(definition, "Format", &format!("{name} is made of files, and there are none"))
-            .expected("CopyFiles= or MakeDirectories="));
     }
     if definition.compression.is_some() && !READ_ONLY.contains(&name) {
         return Err(refuse(definition, "Compression", &format!("{name} has no compression"))
@@ -247,10 +250,16 @@ fn supplement(definition: &Definition, name: &str, all: &[Definition]) -> Result
     let twin = all
         .iter()
         .find(|other| other.path != definition.path && other.supplement_for.as_deref() == Some(name));
-    match twin {
-        Some(twin) => {
-            let error = refuse(definition, key, &format!("{name} has two supplements"));
-            Err(twin.place(error, key))
+    if let Some(twin) = twin {
+        let error = refuse(definition, key, &format!("{name} has two supplements"));
+        return Err(twin.place(error, key));
+    }
+    // Also where they would not be merged, as systemd has it.
+    match crossed(&target.clone().with(definition)) {
+        Some((least, most, low, high)) => {
+            let what = format!("{least}= is larger than {most}= once {name} has its supplement");
+            let error = definition.place(Error::new(Kind::Manifest, what), least);
+            Err(target.place(error, most).expected(format!("at most {high}")).found(low))
         }
         None => Ok(()),
     }

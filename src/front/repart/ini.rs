@@ -3,7 +3,6 @@
 //! What systemd only warns of is a remark here, in its words. Source: systemd `src/shared/conf-parser.c`.
 
 use crate::error::{Error, Kind, Result};
-use crate::units::u64_of;
 
 /// One `Key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,49 +43,53 @@ enum Section {
 /// Reads the bytes of a file whose sections are `known`.
 ///
 /// # Errors
-/// [`Kind::Manifest`] for a bad section header, without a place.
+/// [`Kind::Manifest`] for a bad section header and for a line that is not UTF-8, without a place.
 pub(super) fn parse(bytes: &[u8], known: &[&str]) -> Result<Parsed, (u64, Error)> {
     let mut parsed = Parsed::default();
     let mut section = Section::None;
-    let mut continued = String::new();
+    let mut continued = Vec::new();
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let number = u64_of(number) + 1;
-        let Ok(line) = std::str::from_utf8(line) else {
-            parsed.remarks.push(Remark { line: number, text: "the line is not UTF-8, ignoring.".to_owned() });
-            continue;
-        };
-        let line = line.trim_matches(WHITESPACE);
-        if line.starts_with(['#', ';']) {
+    let mut last = 0;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        last += 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.iter().find(|byte| !is_blank(**byte)).is_some_and(|first| matches!(first, b'#' | b';')) {
             continue;
         }
-        continued.push_str(line);
+        // The blanks that a continued line begins with are part of the value.
+        continued.extend_from_slice(line);
         // An odd number of backslashes at the end: the last of them belongs to no pair.
-        let slashes = continued.len() - continued.trim_end_matches('\\').len();
+        let slashes = continued.iter().rev().take_while(|byte| **byte == b'\\').count();
         if slashes % 2 == 1 {
             continued.pop();
-            continued.push(' ');
+            continued.push(b' ');
             continue;
         }
-        let whole = std::mem::take(&mut continued);
-        self::line(whole.trim_matches(WHITESPACE), number, known, &mut section, &mut parsed)?;
+        self::line(&std::mem::take(&mut continued), last, known, &mut section, &mut parsed)?;
     }
-    let last = u64_of(bytes.split(|byte| *byte == b'\n').count());
-    line(continued.trim_matches(WHITESPACE), last, known, &mut section, &mut parsed)?;
+    line(&continued, last, known, &mut section, &mut parsed)?;
     Ok(parsed)
+}
+
+fn is_blank(byte: u8) -> bool {
+    WHITESPACE.contains(&char::from(byte))
 }
 
 /// What systemd takes for blank.
 pub(super) const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 fn line(
-    line: &str,
+    line: &[u8],
     number: u64,
     known: &[&str],
     section: &mut Section,
     parsed: &mut Parsed,
 ) -> Result<(), (u64, Error)> {
     let mut remark = |text: String| parsed.remarks.push(Remark { line: number, text });
+    // Also in a section that is passed over. Comments never come here.
+    let line = std::str::from_utf8(line)
+        .map_err(|error| (number, Error::new(Kind::Manifest, "the line is not UTF-8").because(error)))?;
+    let line = line.trim_matches(WHITESPACE);
     if line.is_empty() {
         return Ok(());
     }
@@ -149,7 +152,7 @@ mod tests {
         let expected = [
             ("Type", "esp", 5),
             ("Label", "", 6),
-            ("MakeDirectories", "/a  /b\\\\", 9),
+            ("MakeDirectories", "/a    /b\\\\", 9),
             ("CopyFiles", "/x=y", 10),
         ];
         assert_eq!(assignments, expected.map(|(key, value, line)| (key.to_owned(), value.to_owned(), line)));
@@ -168,9 +171,42 @@ mod tests {
             (5, "Unknown section 'Bar'. Ignoring."),
         ];
         assert_eq!(remarks, told.map(|(line, text)| (line, text.to_owned())));
-        let parsed = parse(b"[Partition]\nLabel=\xff\n", &["Partition"]).unwrap();
-        assert_eq!((parsed.assignments.len(), parsed.remarks.len()), (0, 1));
         let (line, error) = parse(b"\n[Partition\n", &["Partition"]).unwrap_err();
         assert_eq!((line, error.kind()), (2, Kind::Manifest));
+    }
+
+    /// As systemd-repart 262.1 puts them together.
+    #[test]
+    fn continued_lines_keep_the_blanks_that_they_begin_with() {
+        for (text, label) in [
+            ("Label=con\\\n  more\n", "con   more"),
+            ("Label=con  \\\n\t more \\\n  x\n", "con   \t more    x"),
+            ("Label=con \\\n# c\n  ; d\n  x\n", "con    x"),
+            ("Label=con \\\n  # c\n\n  x\n", "con"),
+            // Behind a backslash that is not the last of its line nothing is continued.
+            ("  Label=con\\  \n  x\n", "con\\"),
+            ("Label=con\\\r\nmore\r\n", "con more"),
+            ("Label=con\\\n", "con"),
+        ] {
+            let (assignments, _) = read(&format!("[Partition]\n{text}"));
+            assert_eq!(assignments.first().map(|(_, value, _)| value.as_str()), Some(label), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_refused_but_in_comments() {
+        let read = |text: &[u8]| parse(text, &["Partition"]);
+        assert_eq!(read(b"# \xff\n[Partition]\n;\xfe\nLabel=x\n").unwrap().assignments.len(), 1);
+        for (text, line) in [
+            (b"[Partition]\nLabel=\xff\xfe\n".as_slice(), 2),
+            (b"[Partition]\nLabel=a\\\n\xff\n", 3),
+            (b"[Partition]\nUnknown=\xff\n", 2),
+            (b"[Other]\nx=\xff\n", 2),
+            (b"x=\xff\n[Partition]\n", 1),
+            (b"[Partition]\nLabel=\xff", 2),
+        ] {
+            let (at, error) = read(text).unwrap_err();
+            assert_eq!((at, error.kind()), (line, Kind::Manifest), "{text:?}");
+        }
     }
 }

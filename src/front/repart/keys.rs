@@ -6,7 +6,7 @@ use super::Options;
 use super::definition::{CopyBlocks, CopyFiles, Definition, Format, Line, Minimize, Place, Verity};
 use super::kind::Kind;
 use super::specifier::Specifiers;
-use super::value;
+use super::value::{self, Cut};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::text::{nearest, printable_path};
 use crate::units::Bytes;
@@ -73,6 +73,12 @@ enum Trouble {
     Refused(Error),
     /// There is no such key.
     Unknown,
+}
+
+impl From<String> for Trouble {
+    fn from(told: String) -> Self {
+        Self::Told(told)
+    }
 }
 
 impl From<Error> for Trouble {
@@ -179,10 +185,9 @@ impl Reader<'_> {
             }
             "Label" => {
                 let label = self.specifiers.expand(value)?;
-                if label.encode_utf16().count() > 36 {
-                    return told(format!(
-                        "Partition label too long for GPT table, ignoring: \"{value}\" \u{2192} \"{label}\""
-                    ));
+                // A GPT has room for 36 units of UTF-16; systemd counts the bytes of UTF-8.
+                if label.len() > 36 {
+                    return told(format!("Failed to expand specifiers in Label=, ignoring: {value}"));
                 }
                 definition.label = Some(label);
             }
@@ -191,16 +196,18 @@ impl Reader<'_> {
                 Some(uuid) => definition.uuid = Some(uuid),
                 None => return told(format!("Failed to parse 128-bit ID/UUID, ignoring: {value}")),
             },
-            "Priority" => definition.priority = parsed(value.parse().ok(), key, value)?,
+            "Priority" => {
+                let number = value::number(value).ok_or_else(|| unread(key, value, INVALID))?;
+                definition.priority = i32::try_from(number).map_err(|_| unread(key, value, RANGE))?;
+            }
             "FactoryReset" => definition.factory_reset = truth(key, value)?,
-            "Flags" if value.is_empty() => definition.flags = 0,
-            "Flags" => match value::number(value) {
+            "Flags" => match value::number(value).and_then(|flags| u64::try_from(flags).ok()) {
                 Some(flags) => definition.flags = flags,
                 None => return told(format!("Failed to parse Flags= value, ignoring: {value}")),
             },
-            "NoAuto" => definition.no_auto = Some(truth(key, value)?),
-            "ReadOnly" => definition.read_only = Some(truth(key, value)?),
-            "GrowFileSystem" => definition.grow = Some(truth(key, value)?),
+            "NoAuto" => definition.no_auto = tristate(key, value)?,
+            "ReadOnly" => definition.read_only = tristate(key, value)?,
+            "GrowFileSystem" => definition.grow = tristate(key, value)?,
             "SplitName" => definition.split_name = if value.is_empty() { "%t" } else { value }.to_owned(),
             "SupplementFor" => {
                 definition.supplement_for = Some(value.to_owned()).filter(|name| !name.is_empty());
@@ -233,15 +240,17 @@ impl Reader<'_> {
         match (key, rounded) {
             ("SizeMinBytes" | "PaddingMinBytes", Some((_, rounded))) => range.least = Some(rounded),
             ("SizeMaxBytes" | "PaddingMaxBytes", Some((_, rounded))) => range.most = Some(rounded),
-            ("Weight" | "PaddingWeight", _) => match value.parse::<u32>() {
-                Ok(weight @ 0..=1_000_000) => range.weight = weight,
-                Ok(_) => {
-                    return told(
-                        "Weight needs to be in range 0\u{2026}1000000, ignoring: ".to_owned() + value,
-                    );
+            ("Weight" | "PaddingWeight", _) => {
+                match value::number(value).and_then(|weight| u32::try_from(weight).ok()) {
+                    Some(weight @ 0..=1_000_000) => range.weight = weight,
+                    Some(_) => {
+                        return told(format!(
+                            "Weight needs to be in range 0\u{2026}1000000, ignoring: {value}"
+                        ));
+                    }
+                    None => return told(format!("Failed to parse weight value, ignoring: {value}")),
                 }
-                Err(_) => return told(format!("Failed to parse weight value, ignoring: {value}")),
-            },
+            }
             _ => return Err(Trouble::Unknown),
         }
         Ok(())
@@ -253,7 +262,7 @@ impl Reader<'_> {
         match key {
             "Format" => {
                 definition.format = match value {
-                    "" => None,
+                    "" => return told("File system type is not valid, refusing: ".to_owned()),
                     "empty" => Some(Format::Empty),
                     name if name.contains('/') || name.starts_with('.') => {
                         return Err(Error::new(ErrorKind::Manifest, "this is no name of a filesystem").into());
@@ -272,7 +281,7 @@ impl Reader<'_> {
             "FileSystemSectorSize" => definition.sector_size = Some(power(key, value, 1 << 20)?),
             "Compression" => definition.compression = some(value),
             "CompressionLevel" => definition.compression_level = some(value),
-            "AddValidateFS" => definition.add_validatefs = Some(truth(key, value)?),
+            "AddValidateFS" => definition.add_validatefs = tristate(key, value)?,
             "MountPoint" => {
                 let fields =
                     value::fields(value, true).filter(|fields| fields.len() <= 2 && !value.is_empty());
@@ -318,60 +327,93 @@ impl Reader<'_> {
                 self.definition.copy_blocks = Some(CopyBlocks::File(path));
             }
             "CopyFiles" => return self.copy_files(value, at),
-            "ExcludeFiles" | "ExcludeFilesTarget" => {
-                let paths = self.paths(key, value)?;
-                match (key, value.is_empty()) {
-                    ("ExcludeFiles", true) => self.definition.exclude_sources.clear(),
-                    ("ExcludeFiles", false) => self.definition.exclude_sources.extend(paths),
-                    (_, true) => self.definition.exclude_targets.clear(),
-                    (_, false) => self.definition.exclude_targets.extend(paths),
-                }
-            }
-            "MakeDirectories" => {
-                let paths = self.paths(key, value)?;
-                self.definition.directories.extend(paths);
-            }
-            "MakeSymlinks" => {
-                for word in self.words(key, value)? {
-                    let fields = value::fields(&word, false).filter(|fields| fields.len() == 2);
-                    let Some([link, target]) = fields.and_then(|fields| <[String; 2]>::try_from(fields).ok())
-                    else {
-                        return told(format!("Failed to parse {key}= parameter, ignoring: {word}"));
-                    };
-                    let link = absolute(key, &self.specifiers.expand(&link)?)?;
-                    let expands = self.options.level >= super::Level::V262;
-                    let target = if expands { self.specifiers.expand(&target)? } else { target };
-                    self.definition.symlinks.push((link, target));
-                }
-            }
+            "ExcludeFiles" | "ExcludeFilesTarget" => return self.exclusions(key, value, at),
+            "MakeDirectories" => return self.directories(value, at),
+            "MakeSymlinks" => return self.symlinks(value, at),
             "Subvolumes" | "DefaultSubvolume" => self.definition.subvolumes.extend(some(value)),
             _ => return Err(Trouble::Unknown),
         }
         Ok(())
     }
 
-    fn words(&self, key: &str, value: &str) -> std::result::Result<Vec<String>, Trouble> {
-        value::words(value)
-            .ok_or_else(|| Trouble::Told(format!("Failed to parse {key}= parameter, ignoring: {value}")))
+    /// Absolute paths between blanks; one that ends with `/` keeps that. Behind one that is wrong systemd reads no further.
+    fn exclusions(&mut self, key: &str, value: &str, at: &Place) -> Read {
+        let mut paths = Vec::new();
+        let mut wrong = None;
+        let Cut { parts, whole } = value::words(value);
+        for word in parts {
+            let path = self.specifiers.expand(&word)?;
+            match absolute(key, &path) {
+                Ok(simple) if path.ends_with('/') && simple != "/" => paths.push(simple + "/"),
+                Ok(simple) => paths.push(simple),
+                Err(told) => {
+                    wrong = Some(told);
+                    break;
+                }
+            }
+        }
+        let list = match key {
+            "ExcludeFiles" => &mut self.definition.exclude_sources,
+            _ => &mut self.definition.exclude_targets,
+        };
+        if value.is_empty() {
+            list.clear();
+        }
+        list.append(&mut paths);
+        match wrong {
+            Some(told) => self.tell(at, told)?,
+            None if !whole => self.tell(at, cut_short(value))?,
+            None => {}
+        }
+        Ok(())
     }
 
-    /// Absolute paths between blanks; one that ends with `/` keeps that.
-    fn paths(&self, key: &str, value: &str) -> std::result::Result<Vec<String>, Trouble> {
-        let words = self.words(key, value)?.into_iter();
-        words
-            .map(|word| {
-                let path = self.specifiers.expand(&word)?;
-                let simple = absolute(key, &path)?;
-                Ok(if path.ends_with('/') && simple != "/" { simple + "/" } else { simple })
-            })
-            .collect()
+    /// Absolute paths between blanks. One that is wrong is passed over, and those behind it are made.
+    fn directories(&mut self, value: &str, at: &Place) -> Read {
+        let Cut { parts, whole } = value::words(value);
+        for word in parts {
+            match absolute("MakeDirectories", &self.specifiers.expand(&word)?) {
+                Ok(path) => self.definition.directories.push(path),
+                Err(told) => self.tell(at, told)?,
+            }
+        }
+        if !whole {
+            self.tell(at, cut_short(value))?;
+        }
+        Ok(())
+    }
+
+    /// `LINK:TARGET` between blanks, of which more fields mean nothing. One that is wrong is passed over, as with directories.
+    fn symlinks(&mut self, value: &str, at: &Place) -> Read {
+        let Cut { parts, whole } = value::words(value);
+        for word in parts {
+            let fields = value::plain_fields(&word);
+            let [link, target, ..] = fields.parts.as_slice() else {
+                let told = match fields.whole {
+                    true => format!("Missing source or target in {value}, ignoring"),
+                    false => cut_short(&word),
+                };
+                self.tell(at, told)?;
+                continue;
+            };
+            let link = match absolute("MakeSymlinks", &self.specifiers.expand(link)?) {
+                Ok(link) => link,
+                Err(told) => {
+                    self.tell(at, told)?;
+                    continue;
+                }
+            };
+            let expands = self.options.level >= super::Level::V262;
+            let target = if expands { self.specifiers.expand(target)? } else { target.clone() };
+            self.definition.symlinks.push((link, target));
+        }
+        if !whole {
+            self.tell(at, cut_short(value))?;
+        }
+        Ok(())
     }
 
     fn copy_files(&mut self, value: &str, at: &Place) -> Read {
-        if value.is_empty() {
-            self.definition.copy_files.clear();
-            return Ok(());
-        }
         let refuse = |what: &str| Error::new(ErrorKind::Manifest, what).expected("SOURCE[:TARGET[:OPTIONS]]");
         let fields = value::fields(value, false).ok_or_else(|| refuse("the value does not parse"))?;
         let (source, target, options) = match fields.as_slice() {
@@ -389,7 +431,10 @@ impl Reader<'_> {
                         .hint("leave fsverity= out, or protect the partition with Verity=")
                         .into());
                 }
-                other => return told(format!("Encountered unknown option '{other}', ignoring.")),
+                other if other.starts_with("fsverity=") => {
+                    self.tell(at, "fsverity= expects either 'off' or 'copy'.".to_owned())?;
+                }
+                other => self.tell(at, format!("Encountered unknown option '{other}', ignoring."))?,
             }
         }
         let target = target.filter(|target| !target.is_empty());
@@ -441,15 +486,27 @@ fn some(value: &str) -> Option<String> {
     Some(value.to_owned()).filter(|value| !value.is_empty())
 }
 
-fn parsed<T>(value: Option<T>, key: &str, text: &str) -> std::result::Result<T, Trouble> {
-    value.ok_or_else(|| Trouble::Told(format!("Failed to parse {key}= value, ignoring: {text}")))
+/// What systemd says of a number or a truth value that it cannot read.
+fn unread(key: &str, value: &str, why: &str) -> Trouble {
+    Trouble::Told(format!("Failed to parse {key}={value}, ignoring: {why}"))
+}
+
+/// What the C library calls these errors.
+const INVALID: &str = "Invalid argument";
+const RANGE: &str = "Numerical result out of range";
+
+/// What systemd says of words that end in the middle of a quote or of an escape.
+fn cut_short(text: &str) -> String {
+    format!("Invalid syntax, ignoring: {text}")
 }
 
 fn truth(key: &str, value: &str) -> std::result::Result<bool, Trouble> {
-    match value::boolean(value) {
-        Some(truth) => Ok(truth),
-        None => told(format!("Failed to parse {key}= as boolean, ignoring: {value}")),
-    }
+    value::boolean(value).ok_or_else(|| unread(key, value, INVALID))
+}
+
+/// A truth value, or nothing for the default.
+fn tristate(key: &str, value: &str) -> std::result::Result<Option<bool>, Trouble> {
+    if value.is_empty() { Ok(None) } else { truth(key, value).map(Some) }
 }
 
 fn choice(key: &str, expected: &str) -> Error {
@@ -476,13 +533,13 @@ fn power(key: &str, value: &str, most: u32) -> Result<u32> {
 ///
 /// # Errors
 /// What systemd says of one that is not absolute or goes up, which it passes over.
-fn absolute(key: &str, path: &str) -> std::result::Result<String, Trouble> {
+fn absolute(key: &str, path: &str) -> std::result::Result<String, String> {
     if !path.starts_with('/') {
-        return told(format!("{key}= path is not absolute, ignoring: {path}"));
+        return Err(format!("{key}= path is not absolute, ignoring: {path}"));
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if parts.contains(&"..") {
-        return told(format!("{key}= path is not normalized, ignoring: {path}"));
+        return Err(format!("{key}= path is not normalized, ignoring: {path}"));
     }
     Ok(format!("/{}", parts.join("/")))
 }

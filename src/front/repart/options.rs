@@ -239,6 +239,13 @@ impl Options {
         if let Some(el_torito) = &self.el_torito {
             el_torito.check()?;
         }
+        // `-` names no image: what it would be made of is only measured, and has no table that a reset could be about.
+        let anew = matches!(self.empty, Empty::Require | Empty::Force | Empty::Create);
+        if self.factory_reset && anew && self.image.as_os_str() != "-" {
+            return Err(usage("there is nothing that a factory reset could remove", "factory_reset")
+                .at_key(&option_key("empty"))
+                .why("the table is made anew"));
+        }
         if self.empty == Empty::Create && self.size == Size::Given {
             return Err(usage("a new image needs a size", "size").expected("auto, or a size such as 10G"));
         }

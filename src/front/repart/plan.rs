@@ -365,8 +365,8 @@ fn reset(definitions: &[Definition], parts: &[Part], there: &mut Vec<(Kind, Curr
 const GROW: u64 = 1 << 59;
 const READ_ONLY: u64 = 1 << 60;
 const NO_AUTO: u64 = 1 << 63;
-/// Those of the UEFI specification. libfdisk writes no attribute at all where one of them is asked for by number.
-const UEFI: u64 = 7;
+/// Those below the bits of a type, 48 to 63. libfdisk writes no attribute at all where one of them is asked for by number.
+const BELOW: u64 = (1 << 48) - 1;
 
 /// The attribute bits of a new partition.
 fn attributes(definition: &Definition, options: &Options, warnings: &mut Vec<String>) -> u64 {
@@ -387,12 +387,12 @@ fn attributes(definition: &Definition, options: &Options, warnings: &mut Vec<Str
             }
         }
     }
-    match (flags & UEFI, options.faithful) {
+    match (flags & BELOW, options.faithful) {
         (0, _) => flags,
         (_, true) => 0,
         (_, false) => {
             let file = crate::text::printable_path(&definition.path);
-            warnings.push(format!("{file}: bits 0 to 2 of Flags= are written; systemd-repart loses all attributes of such a partition"));
+            warnings.push(format!("{file}: bits 0 to 47 of Flags= are written; systemd-repart loses all attributes of such a partition"));
             flags
         }
     }

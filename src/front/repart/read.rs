@@ -101,10 +101,10 @@ fn found(options: &Options) -> Result<Vec<Found>> {
         let mut drop_ins = name;
         drop_ins.push(".d");
         let drop_ins: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&drop_ins)).collect();
-        let drop_ins = files(&drop_ins, ENDING)?.into_values().collect();
+        let drop_ins = files(&drop_ins, Wanted::DropIns)?.into_values().collect();
         Ok(Found { path, said, drop_ins })
     };
-    let mut names = files(&folders, ENDING)?;
+    let mut names = files(&folders, Wanted::Definitions)?;
     // A definition of a manifest hides files of its name, as one in an earlier folder does.
     names.extend(options.written.keys().map(|name| {
         let name = format!("{name}{ENDING}");
@@ -141,26 +141,41 @@ fn folders(options: &Options) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// The files in `folders` whose names end so, by name: of two with one name the one in the earlier folder. An empty file
-/// and a link to /dev/null stand for nothing, and hide those in later folders.
-fn files(folders: &[PathBuf], ending: &str) -> Result<BTreeMap<OsString, PathBuf>> {
+/// What is looked for in a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Definitions: what is no file, as a folder of that name, is passed over, and hides nothing.
+    Definitions,
+    /// Drop-ins, which systemd opens whatever they are.
+    DropIns,
+}
+
+/// The files in `folders` whose names end as those of definitions, by name: of two with one name the one in the earlier folder.
+/// An empty file and a link to /dev/null stand for nothing, and hide those in later folders.
+fn files(folders: &[PathBuf], wanted: Wanted) -> Result<BTreeMap<OsString, PathBuf>> {
     let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    let other = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) && !is_masked(path);
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
         let failed =
             |error| Error::io(ErrorKind::Source, "cannot read the folder of the definitions", folder, error);
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let fits = name.to_str().is_some_and(|name| name.ends_with(ending) && !name.starts_with('.'));
-            if fits {
-                found.entry(name.clone()).or_insert_with(|| folder.join(&name));
+            let fits = name.to_str().is_some_and(|name| name.ends_with(ENDING) && !name.starts_with('.'));
+            let path = folder.join(&name);
+            if fits && !(wanted == Wanted::Definitions && other(&path)) {
+                found.entry(name).or_insert(path);
             }
         }
     }
     found.retain(|_, path| {
-        let masked = path.canonicalize().is_ok_and(|path| path == Path::new("/dev/null"));
-        !masked && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0)
+        !is_masked(path) && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0)
     });
     Ok(found)
+}
+
+/// Whether it leads to /dev/null.
+fn is_masked(path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|path| path == Path::new("/dev/null"))
 }
 
 /// Reads one file.

@@ -125,8 +125,8 @@ impl Specifiers {
         let text = self.read(letter, &["etc/os-release", "usr/lib/os-release"])?;
         let field = |line: &str| {
             let (name, value) = line.trim().split_once('=').filter(|(name, _)| !name.starts_with('#'))?;
-            let value = super::value::words(value)?.into_iter().next().unwrap_or_default();
-            Some((name.to_owned(), value))
+            let value = super::value::words(value);
+            value.whole.then(|| (name.to_owned(), value.parts.into_iter().next().unwrap_or_default()))
         };
         Ok(text.lines().filter_map(field).collect())
     }

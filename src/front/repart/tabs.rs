@@ -1,7 +1,9 @@
 //! fstab(5) for the partitions of a disk, as systemd-repart writes it.
 
-use super::body::READ_ONLY;
+use super::body::{READ_ONLY, WITHOUT_ID};
 use super::outcome::{Outcome, Row};
+use crate::identity;
+use crate::values::VolumeId;
 
 /// What happens with lines that are there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,15 +39,30 @@ pub fn fstab(outcome: &Outcome, old: Option<&str>) -> String {
 
 /// A line for each place where a partition is mounted.
 fn lines(row: &Row) -> Vec<String> {
-    let (Some(id), Some(filesystem)) = (&row.filesystem_id, &row.filesystem) else { return Vec::new() };
+    let (Some(device), Some(filesystem)) = (device(row), &row.filesystem) else { return Vec::new() };
     let options = options(&row.kind, filesystem);
     let fields = row.mounts.iter().map(|(place, own)| {
         let options = if own.is_empty() { options.clone() } else { format!("{options},{own}") };
         // The root is checked before all others.
         let pass = if row.kind.starts_with("root-") { 1 } else { 2 };
-        format!("UUID={id} {place} {filesystem} {options} 0 {pass}\n")
+        format!("{device} {place} {filesystem} {options} 0 {pass}\n")
     });
     fields.collect()
+}
+
+/// What a filesystem is found by: its id, or that of its partition. `None` where neither is known yet.
+fn device(row: &Row) -> Option<String> {
+    let derived = identity::filesystem_uuid(row.guid);
+    let id = match (&row.filesystem_id, row.filesystem.as_deref()?) {
+        // It has no id of its own. systemd-repart writes one all the same, which nothing is found by.
+        (_, kind) if WITHOUT_ID.contains(&kind) => None,
+        (Some(id), _) => return Some(format!("UUID={id}")),
+        // What was made by an earlier run, or will be by a later one, has the id that it has in each.
+        (None, "vfat") => Some(VolumeId(identity::fat_volume_id(derived)).to_string()),
+        (None, _) => Some(derived.to_string()),
+    };
+    let device = id.map_or_else(|| format!("PARTUUID={}", row.guid), |id| format!("UUID={id}"));
+    Some(device).filter(|_| !row.guid.is_nil())
 }
 
 /// What a partition is mounted with by default (systemd `partition_pick_mount_options`; seen with 262.1 for each type).

@@ -60,16 +60,33 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A number of 64 bits: decimal, or behind `0x`, `0b` or `0o`.
-pub(super) fn number(text: &str) -> Option<u64> {
-    let (digits, radix) = match text.get(..2).map(str::to_ascii_lowercase).as_deref() {
-        Some("0x") => (&text[2..], 16),
-        Some("0b") => (&text[2..], 2),
-        Some("0o") => (&text[2..], 8),
-        _ => (text, 10),
+/// A whole number as systemd reads it (`safe_atou`, `safe_atoi`): decimal, behind `0x` hexadecimal, behind `0o` or a further 0
+/// octal, behind `0b` binary. The sign stands behind `0o` and `0b`, as there, and before `0x`.
+pub(super) fn number(text: &str) -> Option<i128> {
+    let text = text.trim_start_matches(WHITESPACE);
+    let marked = |radix, mark| Some((strip_prefix(text, mark)?, radix));
+    let (text, radix) = match marked(2, "0b").or_else(|| marked(8, "0o")) {
+        Some((behind, radix)) => (behind.trim_start_matches(WHITESPACE), Some(radix)),
+        None => (text, None),
     };
+    let negative = text.starts_with('-');
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (digits, radix) = match (radix, strip_prefix(digits, "0x")) {
+        (Some(radix), _) => (digits, radix),
+        (None, Some(behind)) => (behind, 16),
+        (None, None) if digits.starts_with('0') => (digits, 8),
+        (None, None) => (digits, 10),
+    };
+    // The parser of the standard library takes a second sign.
     let plain = digits.chars().all(|digit| digit.is_digit(radix));
-    u64::from_str_radix(digits, radix).ok().filter(|_| plain)
+    let number = i128::from_str_radix(digits, radix).ok().filter(|_| plain)?;
+    Some(if negative { -number } else { number })
+}
+
+/// What is behind a mark of ASCII, in capitals or not.
+fn strip_prefix<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
+    let (head, behind) = text.split_at_checked(mark.len())?;
+    head.eq_ignore_ascii_case(mark).then_some(behind)
 }
 
 /// A UUID, with or without dashes; `null` is that of zeros.
@@ -81,19 +98,41 @@ pub(super) fn uuid(text: &str) -> Option<Uuid> {
     }
 }
 
-/// Words between white space: quotes keep some together, and escapes are those of C.
-pub(super) fn words(text: &str) -> Option<Vec<String>> {
-    split(text, |c| WHITESPACE.contains(&c), true)
+/// What a value was cut into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) parts: Vec<String>,
+    /// Whether that is all of it: where a quote is not closed or an escape means nothing, the parts are those before.
+    pub(super) whole: bool,
 }
 
-/// Fields between colons; `quoted` where quotes keep some together.
+/// What a backslash means.
+#[derive(Clone, Copy)]
+enum Escapes {
+    /// As in C.
+    C,
+    /// What is behind it stands for itself (`extract_first_word` without `EXTRACT_CUNESCAPE`).
+    Plain,
+}
+
+/// Words between white space: quotes keep some together, and a backslash takes the meaning of what is behind it.
+pub(super) fn words(text: &str) -> Cut {
+    cut(text, |c| WHITESPACE.contains(&c), true, Escapes::Plain)
+}
+
+/// Fields between colons in a word, with quotes and backslashes of their own.
+pub(super) fn plain_fields(word: &str) -> Cut {
+    cut(word, |c| c == ':', true, Escapes::Plain)
+}
+
+/// Fields between colons with the escapes of C; `quoted` where quotes keep some together.
 pub(super) fn fields(text: &str, quoted: bool) -> Option<Vec<String>> {
-    split(text, |c| c == ':', quoted)
-        .map(|fields| if fields.is_empty() { vec![String::new()] } else { fields })
+    let Cut { parts, whole } = cut(text, |c| c == ':', quoted, Escapes::C);
+    whole.then(|| if parts.is_empty() { vec![String::new()] } else { parts })
 }
 
 /// Cuts a text at separators. Those that are white space count once however many there are.
-fn split(text: &str, separates: impl Fn(char) -> bool, quoted: bool) -> Option<Vec<String>> {
+fn cut(text: &str, separates: impl Fn(char) -> bool, quoted: bool, escapes: Escapes) -> Cut {
     let blank = separates(' ');
     let mut parts = Vec::new();
     let mut part: Option<String> = None;
@@ -102,7 +141,11 @@ fn split(text: &str, separates: impl Fn(char) -> bool, quoted: bool) -> Option<V
     while let Some(c) = chars.next() {
         match c {
             '\\' => {
-                let escaped = unescaped(&mut chars)?;
+                let escaped = match escapes {
+                    Escapes::C => unescaped(&mut chars),
+                    Escapes::Plain => chars.next(),
+                };
+                let Some(escaped) = escaped else { return Cut { parts, whole: false } };
                 part.get_or_insert_default().push(escaped);
             }
             _ if quote == Some(c) => quote = None,
@@ -117,7 +160,7 @@ fn split(text: &str, separates: impl Fn(char) -> bool, quoted: bool) -> Option<V
         }
     }
     if quote.is_some() {
-        return None;
+        return Cut { parts, whole: false };
     }
     match part {
         Some(part) => parts.push(part),
@@ -125,7 +168,7 @@ fn split(text: &str, separates: impl Fn(char) -> bool, quoted: bool) -> Option<V
         None if !blank && text.ends_with(':') => parts.push(String::new()),
         None => {}
     }
-    Some(parts)
+    Cut { parts, whole: true }
 }
 
 /// The character that an escape stands for (systemd `cunescape_one`, without bytes that are no text).
@@ -176,15 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn truth_numbers_and_uuids() {
+    fn truth_and_uuids() {
         assert_eq!(["yes", "On", "1", "t"].map(boolean), [Some(true); 4]);
         assert_eq!(["no", "OFF", "0", "f"].map(boolean), [Some(false); 4]);
         assert_eq!((boolean(""), boolean("maybe")), (None, None));
-        assert_eq!(
-            (number("0x8000000000000005"), number("0b101"), number("12")),
-            (Some((1 << 63) | 5), Some(5), Some(12))
-        );
-        assert_eq!((number("0x"), number("+1"), number("18446744073709551616")), (None, None, None));
         let text = "0867da16-f251-457d-a9e8-c31f9a3c220b";
         assert_eq!(uuid(text), uuid(&text.replace('-', "")));
         assert_eq!(
@@ -193,12 +231,50 @@ mod tests {
         );
     }
 
+    /// Each as systemd-repart 262.1 takes it for `Weight=`, `Priority=` or `Flags=`.
+    #[test]
+    fn numbers_have_the_bases_of_systemd() {
+        for (text, value) in [
+            ("12", 12),
+            ("0", 0),
+            ("0x8000000000000005", (1 << 63) | 5),
+            ("0X1f", 31),
+            ("010", 8),
+            ("0o17", 15),
+            ("0O17", 15),
+            ("0b101", 5),
+            ("0B11000", 24),
+            ("+5", 5),
+            (" +06", 6),
+            ("-010", -8),
+            ("-0x5", -5),
+            ("0b-1", -1),
+            ("01000000000000000000000", 1 << 63),
+        ] {
+            assert_eq!(number(text), Some(value), "{text}");
+        }
+        for text in ["", "x", "08", "0x", "0o", "0b", "0b2", "-0b1", "0o0b1", "1 ", "1_0", "+-1", "\u{e9}"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    /// Each as systemd-repart 262.1 cuts `MakeDirectories=`, `MakeSymlinks=` and `CopyFiles=`.
     #[test]
     fn words_and_fields_are_cut_where_systemd_cuts() {
-        assert_eq!(words(r#" /a  "/b c" /d\x20e '' "#).unwrap(), ["/a", "/b c", "/d e", ""]);
-        assert_eq!(words("\"/a"), None);
-        assert_eq!(words("/a\\q"), None);
-        assert_eq!(fields("/a:/b\\:c:", false).unwrap(), ["/a", "/b:c", ""]);
+        let cut =
+            |parts: &[&str], whole| Cut { parts: parts.iter().map(|it| (*it).to_owned()).collect(), whole };
+        assert_eq!(
+            words(r#" /a  "/b c" /d\x20e /f\qg /h\\i '' "#),
+            cut(&["/a", "/b c", "/dx20e", "/fqg", r"/h\i", ""], true)
+        );
+        assert_eq!(words("/a \"/b /c"), cut(&["/a"], false));
+        assert_eq!(words(r"/a /b\"), cut(&["/a"], false));
+        assert_eq!(words(r"/x\\:y:z").parts, [r"/x\:y:z"]);
+        assert_eq!(plain_fields(r"/x\:y:z"), cut(&["/x:y", "z"], true));
+        assert_eq!(plain_fields("/p:"), cut(&["/p", ""], true));
+        assert_eq!(fields(r"/a:/b\x20c:", false).unwrap(), ["/a", "/b c", ""]);
+        assert_eq!(fields(r"/a:/b\:c:", false).unwrap(), ["/a", "/b:c", ""]);
+        assert_eq!(fields(r"/a\q", false), None);
         assert_eq!(fields(r#""/a:b":c"#, true).unwrap(), ["/a:b", "c"]);
         assert_eq!(fields("", false).unwrap(), [""]);
     }

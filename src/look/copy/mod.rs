@@ -3,6 +3,7 @@
 //! A copy has the names, bytes, holes, links, modes, times and extended attributes of its original. Only root can give it
 //! the owners too. What the host does not take is a warning.
 
+mod acl;
 mod bytes;
 mod folder;
 pub mod tar;
@@ -16,7 +17,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::find::Item;
-use super::walk::{Step, walk};
+use super::walk::{Step, walk_item};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Content, Inode, Meta, Node, Volume};
 use crate::progress::Progress;
@@ -94,8 +95,9 @@ impl Work<'_> {
             return Err(Error::new(Kind::Output, "the target has no name").at(target));
         };
         let parent = crate::host::folder_of(target);
-        let temporary =
-            tempfile::Builder::new().prefix(".diskwright-").tempdir_in(parent).map_err(refused)?;
+        // An error of tempfile has the name of what it could not make, which nobody asked for.
+        let temporary = tempfile::Builder::new().prefix(".diskwright-").tempdir_in(parent);
+        let temporary = temporary.map_err(|error| refused(error.kind().into()))?;
         let mut folder = Folder::open(temporary.path())?;
         let directories = self.tree(item, name.as_bytes(), &mut folder)?;
         // The metadata of the top is set last: a directory that may not be written to could not be moved.
@@ -122,7 +124,7 @@ impl Work<'_> {
     fn tree(&mut self, item: &Item, name: &[u8], folder: &mut Folder) -> Result<Vec<Made>> {
         let mut directories = Vec::new();
         let volume = self.volume;
-        walk(volume, item.inode, &mut |step| {
+        walk_item(volume, item, &mut |step| {
             self.options.progress.check()?;
             let path = match (name.is_empty(), step.path.is_empty()) {
                 (true, _) => step.path.to_vec(),

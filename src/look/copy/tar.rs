@@ -1,14 +1,15 @@
 //! A tree of a volume as a tar archive: ustar with the extended headers of pax (POSIX.1-2017, pax, "pax Interchange
-//! Format"), attributes as star has them (`SCHILY.xattr.`), holes as GNU tar has them (sparse format 1.0).
+//! Format"), attributes and ACLs as star has them (`SCHILY.xattr.`, `SCHILY.acl.`), holes as GNU tar has them (sparse format 1.0).
 
 use std::collections::HashMap;
 use std::io::Write;
 
+use super::acl;
 use super::bytes::{Reader, zeros};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Content, Inode, Node, Volume};
 use crate::look::find::Item;
-use crate::look::walk::{Step, walk};
+use crate::look::walk::{Step, walk_item};
 use crate::pour::write_error;
 use crate::progress::Progress;
 use crate::text::printable;
@@ -63,7 +64,7 @@ pub fn write(
     let mut archive =
         Archive { out, reader: Reader::default(), progress, links: HashMap::new(), sockets: None };
     for item in items {
-        walk(volume, item.inode, &mut |step| {
+        walk_item(volume, item, &mut |step| {
             progress.check()?;
             let path = match (item.name(), step.path) {
                 (b"", b"") => b".".to_vec(),
@@ -235,6 +236,10 @@ impl Archive<'_> {
                     .found(printable(&xattr.name)));
             }
             header.record(&[b"SCHILY.xattr.", xattr.name.as_slice()].concat(), &xattr.value);
+            // `tar --acls` does not look at the attribute.
+            if let (Some(keyword), Some(text)) = (acl::keyword(&xattr.name), acl::text(&xattr.value)) {
+                header.record(keyword, text.as_bytes());
+            }
         }
         header.kind = match content {
             Content::Directory { .. } => {

@@ -8,9 +8,10 @@ use super::{Side, StorePaths};
 use crate::error::{Error, Result};
 use crate::filesystem::{Content, Inode, Volume, contents};
 use crate::image::{Builder, Slice};
-use crate::look::walk::walk;
+use crate::look::find::Item;
+use crate::look::walk::walk_item;
 use crate::progress::Progress;
-use crate::tree::{self, Hardlinks, NodeId, Owner, Rules, Time, Tree, Xattr};
+use crate::tree::{self, Hardlinks, NodeId, Owner, Rules, Time, Tree, Xattr, xattr::Patterns};
 use crate::units::Bytes;
 
 /// A file.
@@ -46,10 +47,16 @@ fn key(path: &[u8]) -> Vec<u8> {
 impl<'a> Listing<'a> {
     pub(super) fn of(side: Side<'a>, progress: &Progress) -> Result<Self> {
         match side {
-            Side::Volume(volume, item) => Self::of_volume(volume, item.inode, progress),
+            Side::Volume(volume, item) => Self::of_volume(volume, item, progress),
             Side::Folder(path) => Self::of_folder(path, progress),
             Side::Closure(closure) => Self::of_closure(closure, progress),
         }
+    }
+
+    /// Leaves out attributes that a folder of the host does not have for comparison: those that label the host.
+    pub(super) fn only_kept_attributes(&mut self) {
+        let kept = Patterns::default();
+        self.files.values_mut().for_each(|file| file.xattrs.retain(|own| kept.keep(&own.name)));
     }
 
     /// Leaves out what does not belong to store paths: the folder of the store itself, the links by which Nix finds equal files,
@@ -63,9 +70,9 @@ impl<'a> Listing<'a> {
         self.files.values_mut().for_each(|file| file.first = None);
     }
 
-    fn of_volume(volume: &'a dyn Volume, top: Inode, progress: &Progress) -> Result<Self> {
+    fn of_volume(volume: &'a dyn Volume, item: &Item, progress: &Progress) -> Result<Self> {
         let (mut files, mut links) = (BTreeMap::new(), HashMap::new());
-        walk(volume, top, &mut |step| {
+        walk_item(volume, item, &mut |step| {
             progress.check()?;
             let (key, meta) = (key(step.path), &step.node.meta);
             let mut first = None;

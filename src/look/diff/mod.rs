@@ -18,6 +18,7 @@ pub use disk::media;
 
 use super::find::Item;
 use super::list::{kind, time};
+use super::walk::unless_placed;
 use crate::error::Result;
 use crate::filesystem::{Content, Volume};
 use crate::progress::Progress;
@@ -100,9 +101,14 @@ pub fn trees(
     options: &Options<'_>,
     each: Each<'_>,
 ) -> Result<bool> {
+    let folder = matches!(first, Side::Folder(_)) || matches!(second, Side::Folder(_));
     let store = matches!(first, Side::Closure(_)) || matches!(second, Side::Closure(_));
     let (mut first, mut second) =
         (Listing::of(first, options.progress)?, Listing::of(second, options.progress)?);
+    if folder {
+        first.only_kept_attributes();
+        second.only_kept_attributes();
+    }
     if store {
         first.only_store_paths();
         second.only_store_paths();
@@ -174,10 +180,11 @@ impl Work<'_> {
                 compare("size", size.get().to_string(), other.get().to_string())
             }
             (Content::File { .. }, Content::File { .. }) => {
-                let (one, other) = (self.first.data(first)?, self.second.data(second)?);
-                let Some(at) = self.comparer.first_difference(&one, &other, self.options.progress)? else {
-                    return Ok(());
-                };
+                let placed = |error| unless_placed(error, |error| error.at(place));
+                let data = |listing: &Listing<'_>, file| listing.data(file).map_err(placed);
+                let (one, other) = (data(self.first, first)?, data(self.second, second)?);
+                let differs = self.comparer.first_difference(&one, &other, self.options.progress);
+                let Some(at) = differs.map_err(placed)? else { return Ok(()) };
                 let what = format!("content from byte {at}");
                 if !self.options.content {
                     return each(Difference { place: place.to_owned(), what, first: None, second: None });

@@ -11,7 +11,7 @@ use crate::table::format::{GptEntry, GptHeader, PROTECTIVE};
 use crate::table::mbr::{self, Entry};
 use crate::table::place::taken;
 pub(super) use grow::grow;
-pub(super) use read::read;
+pub(in crate::table) use read::{has_backup, read};
 
 use crate::error::{Error, Result};
 use crate::image::Builder;

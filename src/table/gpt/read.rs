@@ -47,6 +47,15 @@ pub(in crate::table) fn read(disk: &Slice, sector: u64, remarks: &mut Vec<String
     Ok(table)
 }
 
+/// Whether a GPT for sectors of `sector` bytes, whole or damaged, stands at the end of the disk.
+///
+/// # Errors
+/// Where the disk cannot be read.
+pub(in crate::table) fn has_backup(disk: &Slice, sector: u64) -> Result<bool> {
+    let total = disk.length().get() / sector;
+    Ok(total > 2 && !matches!(copy(disk, sector, total - 1)?, Copy::Absent))
+}
+
 /// The GPT whose header is sector `lba`.
 pub(super) fn copy(disk: &Slice, sector: u64, lba: u64) -> Result<Copy> {
     let bytes = sectors(disk, lba, sector, sector)?;

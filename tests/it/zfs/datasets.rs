@@ -132,6 +132,38 @@ filesystem = { type = "swap", label = "swap" }
     assert_eq!(digest(&image), digest(&again));
 }
 
+/// Lists in a dataset that looks at none, by its own property or by that of its parent.
+#[test]
+fn access_control_lists_without_effect_are_told() {
+    use tree::{GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ};
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    tree::Maker::new(&source).directory("a").file("a/own", "x").file("other", "x").finish();
+    let list = [(USER_OBJ, 6, NOBODY), (USER, 7, 7), (4, 4, NOBODY), (MASK, 7, NOBODY), (OTHER, 0, NOBODY)];
+    assert_eq!(GROUP_OBJ, 4);
+    for name in ["a/own", "other"] {
+        let (path, value) = (source.join(name), tree::acl(&list));
+        rustix::fs::setxattr(path, "system.posix_acl_access", &value, rustix::fs::XattrFlags::empty())
+            .unwrap();
+    }
+    let posix = "properties = { acltype = \"posix\" }";
+    for (options, lists) in [
+        ("[partition.filesystem.datasets.a]\nmount = \"/a\"".to_owned(), Some(2)),
+        (format!("[partition.filesystem.datasets.a]\nmount = \"/a\"\n{posix}"), Some(1)),
+        (format!("{posix}\n[partition.filesystem.datasets.a]\nmount = \"/a\""), None),
+    ] {
+        let said =
+            must(diskwright().arg("build").arg(manifest(folder.path(), &options)).arg("-o").arg(&image))
+                .error();
+        match lists {
+            Some(lists) => {
+                assert!(said.contains(&format!("lists of {lists} files have no effect")), "{said}");
+            }
+            None => assert_eq!(said, ""),
+        }
+    }
+}
+
 #[test]
 fn what_a_dataset_cannot_be_is_told() {
     let folder = scratch();
@@ -173,6 +205,7 @@ fn what_a_dataset_cannot_be_is_told() {
             "do not fit",
         ),
         ("a]\nproperties = { volblocksize = \"8K\" }", "a volume has it"),
+        ("a]\n[partition.filesystem.datasets.\"a/b\"]\nproperties = { copies = \"4\" }", "dataset tank/a/b"),
         ("a]\nsnapshots = [ \"x\" ]\nempty_snapshots = [ \"x\" ]", "two snapshots `x`"),
         (
             "a]\ntype = \"volume\"\nvolsize = \"2MiB\"\n[partition.filesystem.datasets.\"a/b\"]",

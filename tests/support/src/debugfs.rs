@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::compare::{ALL_BUT_HOLES, Aspect};
 use super::snapshot::{Kind, Snapshot, join};
-use super::tools::{Said, command, must, scratch};
+use super::tools::{Said, command, must, quick_scratch, scratch};
 use super::tree::{self, GROUP, NOBODY, USER};
 
 /// The aspects that debugfs shows: everything except holes.
@@ -32,7 +32,7 @@ pub fn damage(image: &Path, commands: &str) {
 
 /// A filesystem as debugfs shows it.
 pub fn view(image: &Path) -> Snapshot {
-    let folder = scratch();
+    let folder = quick_scratch();
     let said = debugfs(image, &format!("rdump / {}\n", folder.path().display()));
     // Only root may set the owners of the copies; the copies are only used for bytes and targets. Names may contain
     // newlines, so a complaint ends where the next one begins.

@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::directory::{Entries, Entry, LOWER_BASE, LOWER_EXTENSION, What, first_cluster, short_name, what};
+use super::directory::{
+    Entries, Entry, KANJI, LOWER_BASE, LOWER_EXTENSION, What, first_cluster, short_name, what,
+};
 use super::layout::{BOOT, FIRST, Root};
 use super::table::{Chain, Link, Table};
 use super::{Fat, wrong};
@@ -193,6 +195,18 @@ fn orphans(path: &str) -> Remark {
     Remark::new(Fault::Structure, path, "parts of a long name in it belong to no name")
 }
 
+/// Whether a short name has bytes that no system takes (fatgen103, DIR_Name; dosfstools, bad_name): control characters, but
+/// for the first one that stands for 0xe5, a space at the beginning, and what separates names.
+fn is_bad(name: &[u8; 11]) -> bool {
+    let is_bad = |(at, byte): (usize, &u8)| match *byte {
+        KANJI if at == 0 => false,
+        0..0x20 | 0x7f => true,
+        b' ' => at == 0,
+        byte => b"\"*./:<>?\\|".contains(&byte),
+    };
+    name.iter().enumerate().any(is_bad)
+}
+
 impl Walk<'_> {
     /// Checks one entry of the last frame.
     fn entry(&mut self, entry: &Entry, remark: Say<'_>) -> Result<()> {
@@ -229,6 +243,11 @@ impl Walk<'_> {
         }
         if let Some(why) = wrong(&name) {
             remark(Remark::new(Fault::Structure, &directory, format!("a name in it is not valid: {why}")))?;
+        }
+        if is_bad(&entry.raw.name) {
+            let what =
+                format!("the short name {} in it has characters that none can have", short_name(&entry.raw));
+            remark(Remark::new(Fault::Structure, &directory, what))?;
         }
         let path = format!("{}/{name}", self.path);
         if what(&entry.raw) == What::File {

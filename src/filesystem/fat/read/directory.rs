@@ -28,7 +28,7 @@ pub(super) const MEANT: u8 = 0x3f;
 /// stands for 0xe5 itself.
 const NEVER: u8 = 0;
 const DELETED: u8 = 0xe5;
-const KANJI: u8 = 0x05;
+pub(super) const KANJI: u8 = 0x05;
 /// DIR_NTRes: the parts of the name that are shown in lower case (Linux, `CASE_LOWER_BASE`,
 /// `CASE_LOWER_EXT`).
 pub(super) const LOWER_BASE: u8 = 0x08;

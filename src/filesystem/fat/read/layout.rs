@@ -58,7 +58,8 @@ impl Layout {
             && (512..=4096).contains(&sector)
             && per_cluster.is_power_of_two()
             && reserved > 0
-            && (1..=2).contains(&fats)
+            // mkfs.fat makes up to four tables, and Linux reads any number of them.
+            && (1..=4).contains(&fats)
             && bpb.media >= 0xf0;
         if !sound {
             return None;

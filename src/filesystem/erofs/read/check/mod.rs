@@ -86,7 +86,7 @@ impl Walk<'_> {
             let what = format!("its filter of attributes hides {}", printable(&name));
             remark(Remark::new(Fault::Structure, format!("inode {}", raw.nid), what))?;
         }
-        self.left = self.left.saturating_sub(self.effort(&raw));
+        self.left = self.left.saturating_sub(self.effort(&raw)?);
         if self.left == 0 {
             return Ok(());
         }
@@ -101,14 +101,25 @@ impl Walk<'_> {
     }
 
     /// How many bytes of its entries or of its map are looked at.
-    fn effort(&self, raw: &Raw) -> u64 {
-        let blocks = raw.size.div_ceil(self.volume.block);
-        match (raw.kind(), raw.layout) {
-            (MODE_DIRECTORY, _) => raw.size,
-            (MODE_FILE, Layout::Chunked) => 4 * (blocks >> (raw.place & 0x1f)),
-            (MODE_FILE, Layout::Full | Layout::Compact) => 2 * blocks,
-            _ => 0,
+    ///
+    /// # Errors
+    /// [`Kind::Format`] where they cannot be in the image: a size that is wrong is a fault of the inode, and not more than is
+    /// looked at.
+    fn effort(&self, raw: &Raw) -> Result<u64> {
+        let (volume, length) = (self.volume, self.volume.device.length());
+        if !matches!(raw.kind(), MODE_DIRECTORY | MODE_FILE | MODE_SYMLINK) {
+            return Ok(0);
         }
+        let map = volume.map_place(raw)?;
+        if map.is_some_and(|(_, end)| end > length) {
+            return Err(raw.wrong("the map of its data ends behind the image"));
+        }
+        let plain = matches!(raw.layout, Layout::Plain | Layout::Inline);
+        if plain && raw.size > length {
+            return Err(raw.wrong("its data end behind the image"));
+        }
+        let entries = if raw.kind() == MODE_DIRECTORY { raw.size } else { 0 };
+        Ok(entries + map.map_or(0, |(start, end)| end.saturating_sub(start)))
     }
 
     fn directory(&mut self, raw: &Raw, parent: u64, remark: Say<'_>) -> Result<()> {

@@ -219,6 +219,10 @@ impl Pass<'_> {
             let block = self.volume.block(group.inode_bitmap);
             let Some(bitmap) = self.told(block, &subject, remark)? else { return Ok(used) };
             self.inode_bitmap_sum(group, &bitmap, &subject, remark)?;
+            let padding = bitmap.get(index(each.div_ceil(8))..).unwrap_or_default();
+            if padding.iter().any(|byte| *byte != 0xff) {
+                self.once(Fault::Bitmap, &subject, "its inode bitmap is not padded", remark)?;
+            }
             used = set_bits(&bitmap, each).collect();
         }
         if self.first {

@@ -1,19 +1,28 @@
 //! Checks every inode in use: its checksum, blocks, attributes and names, and how many names lead to it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Pass, Say, Seen};
 use crate::error::Result;
-use crate::filesystem::ext4::format::features::ro_compat;
+use crate::filesystem::ext4::format::features::{incompat, ro_compat};
 use crate::filesystem::ext4::format::{FIRST, GROUP_INODE_UNINIT, RESIZE, ROOT, XattrHeader};
-use crate::filesystem::ext4::read::inode::{FLAG_INLINE_DATA, FLAG_VERITY, InodeTable, Raw};
+use crate::filesystem::ext4::read::inode::{
+    FLAG_EXTENTS, FLAG_INLINE_DATA, FLAG_VERITY, Group, InodeTable, Raw,
+};
 use crate::filesystem::ext4::read::map::{Go, Mapped};
 use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, file_type};
 use crate::filesystem::volume::{Fault, Remark};
+use crate::pour::zeros::is_zero;
+use crate::units::narrow;
 use crate::wire::Wire;
 
 /// The inode of bad blocks, which has blocks but is not a file.
 const BAD_BLOCKS: u32 = 1;
+/// Files from this length on need the feature large_file.
+const LARGE: u64 = 1 << 31;
+/// The place of the address of a fragment (i_faddr), which no filesystem ever had.
+const FRAGMENT: Range<usize> = 0x70..0x74;
 
 /// What was found about the blocks of one inode.
 struct Blocks {
@@ -38,14 +47,21 @@ impl Pass<'_> {
             let Ok(group) = self.volume.group(number) else { continue };
             let mut directories = 0_u64;
             let used = self.inode_bitmap(number, &group, remark)?;
-            let table = if used.is_empty() { None } else { Some(InodeTable::new(self.volume, &group)) };
+            let written = self.written(number, &group)?;
+            let table = match used.is_empty() && written.is_empty() {
+                true => None,
+                false => Some(InodeTable::new(self.volume, &group)),
+            };
             let subject = format!("group {number}");
             let mut table = match table {
                 Some(table) => self.told(table, &subject, remark)?,
                 None => None,
             };
+            let mut unused = written.clone();
             for inode in used {
                 let Some(table) = &mut table else { break };
+                self.unused(table, unused.start..inode.min(written.end), remark)?;
+                unused.start = inode + 1;
                 let subject = format!("inode {inode}");
                 let Some(raw) = self.told(table.raw(inode), &subject, remark)? else { continue };
                 directories += u64::from(raw.is_directory());
@@ -53,6 +69,9 @@ impl Pass<'_> {
                 if self.inode(&raw, &subject, &mut shared, remark)? {
                     names.push(inode);
                 }
+            }
+            if let Some(table) = &mut table {
+                self.unused(table, unused, remark)?;
             }
             let told =
                 u64::from(group.raw.bg_used_dirs_count_hi) << 16 | u64::from(group.raw.bg_used_dirs_count_lo);
@@ -76,6 +95,75 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// The inodes of a group whose checksums count: those that were ever written, in use or not.
+    fn written(&self, number: u64, group: &Group) -> Result<Range<u32>> {
+        let layout = &self.volume.layout;
+        let first = narrow(u64::from(layout.inodes_per_group) * number + 1, "the number of an inode")?;
+        if layout.seed.is_none() || !self.first || self.has_flag(group, GROUP_INODE_UNINIT) {
+            return Ok(first..first);
+        }
+        let high = if layout.descriptor > 32 { u32::from(group.raw.bg_itable_unused_hi) << 16 } else { 0 };
+        let unused = high | u32::from(group.raw.bg_itable_unused_lo);
+        Ok(first..first.saturating_add(layout.inodes_per_group.saturating_sub(unused)))
+    }
+
+    /// Checks the checksums of inodes that are not in use: e2fsck looks at them too, unless all is zero.
+    fn unused(&self, table: &mut InodeTable<'_>, inodes: Range<u32>, remark: Say<'_>) -> Result<()> {
+        for inode in inodes {
+            let subject = format!("inode {inode}");
+            let Some(raw) = self.told(table.raw(inode), &subject, remark)? else { continue };
+            if !is_zero(&raw.bytes) && !raw.is_sound(self.volume.layout.seed) {
+                self.once(Fault::Checksum, &subject, "it is not in use, and its checksum is wrong", remark)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the fields that must be zero, or are bounded by what the filesystem can hold (e2fsck, pass1.c).
+    fn fields(&self, raw: &Raw, subject: &str, remark: Say<'_>) -> Result<()> {
+        let (layout, own) = (&self.volume.layout, &raw.inode);
+        if own.i_dtime != 0 {
+            self.once(Fault::Structure, subject, "it is in use, and has a time of deletion", remark)?;
+        }
+        let fragment = raw.bytes.get(FRAGMENT).is_some_and(|bytes| !is_zero(bytes));
+        for (wrong, name) in [
+            (fragment, "i_faddr"),
+            (own.l_i_blocks_high != 0 && !layout.ro_compatible(ro_compat::HUGE_FILE), "i_blocks_hi"),
+            (own.l_i_file_acl_high != 0 && !layout.incompatible(incompat::WIDE), "i_file_acl_hi"),
+            (
+                own.i_size_high != 0 && raw.is_directory() && !layout.incompatible(incompat::LARGEDIR),
+                "i_size_high",
+            ),
+        ] {
+            if wrong {
+                self.once(Fault::Structure, subject, format!("its {name} is not 0, and must be"), remark)?;
+            }
+        }
+        if raw.kind() != MODE_FILE {
+            return Ok(());
+        }
+        let (size, most) = (raw.size(self.volume), self.longest(raw));
+        if size > most {
+            let what = format!("it has {size} bytes, and cannot have more than {most}");
+            self.once(Fault::Structure, subject, what, remark)?;
+        } else if size >= LARGE && !layout.ro_compatible(ro_compat::LARGE_FILE) {
+            let what = format!("it has {size} bytes, and the superblock lacks large_file");
+            self.once(Fault::Structure, subject, what, remark)?;
+        }
+        Ok(())
+    }
+
+    /// The most bytes that a file can have: as many blocks as its map has numbers for.
+    fn longest(&self, raw: &Raw) -> u64 {
+        let block = self.volume.layout.block;
+        if raw.has(FLAG_EXTENTS) {
+            return block.saturating_mul(1 << 32) - 1;
+        }
+        let pointers = block / 4;
+        let blocks = 12 + pointers + pointers.pow(2) + pointers.saturating_pow(3);
+        blocks.saturating_mul(block)
+    }
+
     /// Keeps what an inode in use says of itself.
     fn see(&mut self, raw: &Raw) {
         let place = self.covered(raw.number);
@@ -88,14 +176,14 @@ impl Pass<'_> {
     fn inode(&mut self, raw: &Raw, subject: &str, shared: &mut Shared, remark: Say<'_>) -> Result<bool> {
         let volume = self.volume;
         let special = raw.number < volume.layout.superblock.s_first_ino.max(FIRST - 1);
+        if !is_zero(&raw.bytes) && !raw.is_sound(volume.layout.seed) {
+            self.once(Fault::Checksum, subject, "its checksum is wrong", remark)?;
+        }
         if raw.inode.i_mode == 0 && special {
             if raw.number == BAD_BLOCKS {
                 self.blocks(raw, subject, remark)?;
             }
             return Ok(false);
-        }
-        if !raw.is_sound(volume.layout.seed) {
-            self.once(Fault::Checksum, subject, "its checksum is wrong", remark)?;
         }
         if raw.inode.i_mode == 0 || raw.inode.i_links_count == 0 {
             self.once(Fault::Bitmap, subject, "it is marked as used, and is deleted", remark)?;
@@ -106,9 +194,7 @@ impl Pass<'_> {
         let mut count = self.attributes(raw, subject, shared, remark)?;
         // Unreadable attributes were reported already.
         count += volume.charged(raw).unwrap_or(0) * volume.layout.cluster;
-        if raw.inode.i_dtime != 0 {
-            self.once(Fault::Structure, subject, "it is in use, and has a time of deletion", remark)?;
-        }
+        self.fields(raw, subject, remark)?;
         let hashes = volume.wrong_hashes(raw).unwrap_or_default();
         for name in hashes {
             self.once(
