@@ -1,5 +1,9 @@
 //! What compresses the chunks of files, and what reads compressed pieces.
 
+use std::io::Read;
+
+use lzma_rust2::LzmaReader;
+
 use super::format::algorithm;
 use super::lz4hc;
 use super::{Compress, Parameters};
@@ -145,13 +149,35 @@ pub(super) fn decompress(number: u8, piece: &[u8], out: &mut [u8]) -> Result<()>
         algorithm::ZSTD => unzstd(piece, out).ok_or_else(|| wrong("it is no frame of zstd"))?,
         #[cfg(not(feature = "zstd"))]
         algorithm::ZSTD => return Err(without_zstd().with_kind(Kind::Format)),
-        algorithm::LZMA => return Err(damaged("erofs with lzma is not read here")),
+        algorithm::LZMA => unlzma(piece, out).ok_or_else(|| wrong("it is no lzma"))?,
         _ => return Err(damaged("erofs has no such compression").found(number)),
     };
     if length < out.len() {
         return Err(wrong("it is too short").expected(out.len()).found(length));
     }
     Ok(())
+}
+
+/// Bytes in the least dictionary of LZMA.
+const LEAST_DICTIONARY: u32 = 4096;
+
+/// Reads MicroLZMA as far as `out` goes: LZMA whose first byte, which is always zero, gave its place to the properties, with
+/// all bits changed (liblzma, lzma/container.h, lzma_microlzma_decoder). No reference leads further back than `out`, so that
+/// is the dictionary. Returns how much there was.
+fn unlzma(piece: &[u8], out: &mut [u8]) -> Option<usize> {
+    let (properties, rest) = piece.split_first()?;
+    let length = u64_of(out.len());
+    let dictionary = u32::try_from(out.len()).ok()?.max(LEAST_DICTIONARY);
+    let whole = Read::chain(&[0_u8][..], rest);
+    let mut reader = LzmaReader::new_with_props(whole, length, !properties, dictionary, None).ok()?;
+    let mut done = 0;
+    while done < out.len() {
+        match reader.read(&mut out[done..]).ok()? {
+            0 => break,
+            more => done += more,
+        }
+    }
+    Some(done)
 }
 
 /// Reads a block of lz4 as far as `out` goes: a piece that others share may hold more than is asked for. Returns how much

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{Read, Write};
 
-use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriter};
+use lzma_rust2::{CheckType, LzmaReader, XzOptions, XzReader, XzWriter};
 
 use super::Options;
 use super::format::{self, GzipOptions, Lz4Options, ZstdOptions};
@@ -193,6 +193,10 @@ pub(super) enum Compressor {
     Xz,
     Lz4,
     Zstd,
+    /// LZMA with the header of .lzma files, of old writers. It is only read.
+    Lzma,
+    /// LZO1X. It is only read.
+    Lzo,
 }
 
 impl Compressor {
@@ -200,6 +204,8 @@ impl Compressor {
     const fn number(self) -> u16 {
         match self {
             Self::Gzip => 1,
+            Self::Lzma => 2,
+            Self::Lzo => 3,
             Self::Xz => 4,
             Self::Lz4 => 5,
             Self::Zstd => 6,
@@ -211,16 +217,11 @@ impl Compressor {
     /// # Errors
     /// [`Kind::Format`] for one that is not read here, by its name.
     pub(super) fn of(number: u16) -> Result<Self> {
-        let all = [Self::Gzip, Self::Xz, Self::Lz4, Self::Zstd];
+        let all = [Self::Gzip, Self::Lzma, Self::Lzo, Self::Xz, Self::Lz4, Self::Zstd];
         all.into_iter().find(|compressor| compressor.number() == number).ok_or_else(|| {
-            let name = match number {
-                2 => "lzma".to_owned(),
-                3 => "lzo".to_owned(),
-                other => format!("compressor {other}"),
-            };
             Error::new(Kind::Format, "this SquashFS is compressed with something that is not read here")
-                .expected("gzip, xz, lz4 or zstd")
-                .found(name)
+                .expected("gzip, lzma, lzo, xz, lz4 or zstd")
+                .found(format!("compressor {number}"))
         })
     }
 
@@ -231,6 +232,8 @@ impl Compressor {
             Self::Xz => "xz",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
+            Self::Lzma => "lzma",
+            Self::Lzo => "lzo",
         }
     }
 
@@ -243,17 +246,22 @@ impl Compressor {
             Self::Gzip => codec::inflate_whole(bytes, out),
             Self::Zstd => codec::unzstd_whole(bytes, out),
             Self::Lz4 => lz4_flex::block::decompress_into(bytes, out).map_err(|error| error.to_string()),
-            Self::Xz => unxz(bytes, out),
+            Self::Xz => read_whole(XzReader::new_mem_limit(bytes, false, XZ_MEMORY), out),
+            Self::Lzma => {
+                let reader = LzmaReader::new_mem_limit(bytes, XZ_MEMORY, None);
+                read_whole(reader.map_err(|error| error.to_string())?, out)
+            }
+            Self::Lzo => lzokay::decompress::decompress(bytes, out).map_err(|error| error.to_string()),
         }
     }
 }
 
-/// KiB that decoding xz may take: the largest dictionary that the kernel takes is a block of 1 MiB, and the tables beside
+/// KiB that decoding xz or lzma may take: the largest dictionary that the kernel takes is a block of 1 MiB, and the tables beside
 /// it are less.
 const XZ_MEMORY: u32 = 4 << 10;
 
-fn unxz(bytes: &[u8], out: &mut [u8]) -> Result<usize, String> {
-    let mut reader = XzReader::new_mem_limit(bytes, false, XZ_MEMORY);
+/// All that `reader` gives, which has to fit `out`.
+fn read_whole(mut reader: impl Read, out: &mut [u8]) -> Result<usize, String> {
     let mut done = 0;
     loop {
         // A byte more than there may be tells a stream that ends from one that does not.
@@ -403,13 +411,13 @@ mod tests {
         hostile[16] = 40;
         let crc = crc32fast::hash(&hostile[12..20]);
         hostile[20..24].copy_from_slice(&crc.to_le_bytes());
-        let error = unxz(&hostile, &mut [0; 6000]).unwrap_err();
+        let error = Compressor::Xz.decode(&hostile, &mut [0; 6000]).unwrap_err();
         assert!(error.contains("mem"), "{error}");
     }
 
     #[test]
     fn other_compressors_are_refused_by_name() {
-        for (number, name) in [(2, "lzma"), (3, "lzo"), (0, "compressor 0"), (7, "compressor 7")] {
+        for (number, name) in [(0, "compressor 0"), (7, "compressor 7")] {
             let error = Compressor::of(number).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
         }

@@ -112,9 +112,12 @@ impl Lengths {
 
     /// Appends holes to a list that begins with word `first`.
     pub(super) fn holes(&mut self, first: usize, count: u64) -> Result<()> {
-        let count = narrow(count, "a number of holes")?;
+        let mut count = narrow(count, "a number of holes")?;
         match self.0.get_mut(first..) {
-            Some([.., 0, last]) => *last = last.saturating_add(count),
+            Some([.., 0, last]) => {
+                count = last.checked_add(count).ok_or_else(|| Error::bug("a file has over 2^32 holes"))?;
+                *last = count;
+            }
             _ if count == 0 => {}
             _ => self.0.extend([0, count]),
         }

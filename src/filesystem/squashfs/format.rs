@@ -10,6 +10,7 @@ pub(crate) const STRUCTURES: &[Structure] = &[
     GzipOptions::STRUCTURE,
     XzOptions::STRUCTURE,
     Lz4Options::STRUCTURE,
+    LzoOptions::STRUCTURE,
     ZstdOptions::STRUCTURE,
     Head::STRUCTURE,
     Directory::STRUCTURE,
@@ -78,6 +79,14 @@ wire! {
     pub(super) struct Lz4Options: "squashfs lz4 options", little, 8 {
         0 version: u32 = 1,
         4 flags: u32,
+    }
+}
+
+wire! {
+    /// The options of LZO (squashfs-tools, lzo_wrapper.h).
+    pub(super) struct LzoOptions: "squashfs lzo options", little, 8 {
+        0 algorithm: u32,
+        4 compression_level: u32,
     }
 }
 

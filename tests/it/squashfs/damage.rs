@@ -68,7 +68,7 @@ fn each_kind_of_damage_is_seen() {
         ("the count of owners", 26, 0, "there are no owners"),
         ("the version", 28, 3, "s_major"),
         ("the size of blocks", 12, 1, "the size of its blocks cannot be"),
-        ("the compressor", 20, 3, "lzo"),
+        ("the compressor", 20, 7, "compressor 7"),
         ("a mode with a type", inodes + 2 + 3, good[inodes + 5] | 0x80, "bits that are none of permissions"),
         ("a type", inodes + 2, 15, "an inode is of no type"),
         ("a number in the export table", exports + 2, good[exports + 2] ^ 1, "its number leads to"),
@@ -132,6 +132,9 @@ fn images_of_mksquashfs_are_read() {
         &["-comp", "gzip", "-always-use-fragments", "-b", "4096"],
         &["-comp", "xz", "-b", "8192", "-Xbcj", "x86"],
         &["-comp", "lz4", "-Xhc"],
+        &["-comp", "lzo", "-Xalgorithm", "lzo1x_1_15"],
+        &["-comp", "lzo", "-b", "1M"],
+        &["-comp", "lzma", "-b", "64K"],
         &["-noI", "-noD", "-noF", "-noX", "-no-exports", "-no-duplicates"],
         &["-comp", "zstd", "-no-fragments", "-b", "1M"],
     ]

@@ -1,6 +1,7 @@
-//! Reads EROFS images of any writer: plain, in chunks, compressed by lz4, deflate or zstd, with tails and fragments packed.
+//! Reads EROFS images of any writer: plain, in chunks, compressed by lz4, lzma, deflate or zstd, with tails and fragments
+//! packed.
 //!
-//! Not read are lzma, more devices, long prefixes of attributes, and compressed metadata; each is refused by its name.
+//! Not read are more devices, long prefixes of attributes, and compressed metadata; each is refused by its name.
 
 mod check;
 mod data;

@@ -3,7 +3,7 @@
 use super::super::codec::Compressor;
 use super::super::format::{
     self, Directory, GzipOptions, Head, Ipc, LongDevice, LongDirectory, LongFile, LongIpc, Lz4Options,
-    METADATA_RAW, Place, Superblock, Symlink, Type, XattrTable, XzOptions, ZstdOptions, flag,
+    LzoOptions, METADATA_RAW, Place, Superblock, Symlink, Type, XattrTable, XzOptions, ZstdOptions, flag,
 };
 use super::Squashfs;
 use super::directory::Go;
@@ -50,6 +50,8 @@ fn options(volume: &Squashfs, offset: u64) -> Result<Option<String>> {
         Compressor::Gzip => GzipOptions::FIELDS,
         Compressor::Xz => XzOptions::FIELDS,
         Compressor::Lz4 => Lz4Options::FIELDS,
+        Compressor::Lzo => LzoOptions::FIELDS,
+        Compressor::Lzma => &[],
         Compressor::Zstd => ZstdOptions::FIELDS,
     };
     let within = (offset - OPTIONS_AT).checked_sub(HEADER);

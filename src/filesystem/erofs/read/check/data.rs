@@ -117,7 +117,6 @@ impl<'a> Data<'a> {
     /// Why an extent is not decompressed, if it is not.
     fn unknown(&self, extent: &Extent) -> Option<&'static str> {
         match extent.from {
-            From::Piece { algorithm: algorithm::LZMA, .. } => Some("lzma is not read here"),
             From::Piece { algorithm: algorithm::ZSTD, .. } if !cfg!(feature = "zstd") => {
                 Some("this program was built without zstd")
             }
