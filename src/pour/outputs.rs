@@ -20,6 +20,8 @@ use crate::text::printable_path;
 #[derive(Debug, Default)]
 pub struct Outputs {
     outputs: Vec<Output>,
+    /// Their names, as [`real_name`] has them, in the same order.
+    names: Vec<PathBuf>,
     /// Files that have no place beside the new ones.
     gone: Vec<PathBuf>,
 }
@@ -37,13 +39,15 @@ impl Outputs {
     /// [`Kind::Usage`] where another output has the same name.
     pub fn push(&mut self, output: Output) -> Result<()> {
         let own = real_name(output.target());
-        if let Some(other) = self.outputs.iter().find(|other| real_name(other.target()) == own) {
+        if let Some(at) = self.names.iter().position(|other| *other == own) {
+            let other = &self.outputs[at];
             let error = Error::new(Kind::Usage, "two outputs have one name").at(output.target());
             // One folder may have several names.
             let is_elsewhere = other.target() != output.target();
             return Err(if is_elsewhere { error.found(printable_path(other.target())) } else { error });
         }
         self.outputs.push(output);
+        self.names.push(own);
         Ok(())
     }
 
@@ -86,10 +90,8 @@ impl Outputs {
             output.named().map(|new| (target, new))
         };
         let staged: Vec<(PathBuf, TempPath)> = outputs.into_iter().map(named).collect::<Result<_>>()?;
-        let is_new = |path: &PathBuf| {
-            path.canonicalize().is_ok_and(|real| staged.iter().any(|(target, _)| *target == real))
-        };
-        self.gone.retain(|path| !is_new(path));
+        let names = std::mem::take(&mut self.names);
+        self.gone.retain(|path| !names.contains(&real_name(path)));
         let mut published = Vec::with_capacity(staged.len() + self.gone.len());
         for (target, new) in staged {
             match publish(&target, new, ways) {
