@@ -1,14 +1,23 @@
-//! POSIX access control lists as text, as archives have them, and as the kernel takes them.
+//! POSIX access control lists as text, as archives have them, and as the kernel takes and gives them.
 
 /// The version of the kernel's exchange form (linux/posix_acl_xattr.h).
 const VERSION: u32 = 2;
 /// Tags of entries (linux/posix_acl.h).
-const USER_OBJ: u16 = 0x01;
-const USER: u16 = 0x02;
-const GROUP_OBJ: u16 = 0x04;
-const GROUP: u16 = 0x08;
-const MASK: u16 = 0x10;
-const OTHER: u16 = 0x20;
+pub(crate) const USER_OBJ: u16 = 0x01;
+pub(crate) const USER: u16 = 0x02;
+pub(crate) const GROUP_OBJ: u16 = 0x04;
+pub(crate) const GROUP: u16 = 0x08;
+pub(crate) const MASK: u16 = 0x10;
+pub(crate) const OTHER: u16 = 0x20;
+/// What the text of an entry of each tag begins with.
+const KINDS: [(u16, &str); 6] = [
+    (USER_OBJ, "user"),
+    (USER, "user"),
+    (GROUP_OBJ, "group"),
+    (GROUP, "group"),
+    (MASK, "mask"),
+    (OTHER, "other"),
+];
 /// The attribute that decides about access.
 pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
 /// The attribute that what is made in a directory inherits.
@@ -32,6 +41,29 @@ pub(crate) fn binary(text: &[u8]) -> Option<Vec<u8>> {
         bytes.extend(id.to_le_bytes());
     }
     Some(bytes)
+}
+
+/// The text of a list as the kernel has it: `user::rwx,user:1000:rw-,group::r-x,mask::rwx,other::r--`. Ids are numbers, since
+/// an image knows no names. `None` for what is no such list.
+pub(crate) fn text(value: &[u8]) -> Option<String> {
+    let (entries, rest) = value.strip_prefix(&VERSION.to_le_bytes())?.as_chunks::<8>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let texts = entries.iter().map(entry_text).collect::<Option<Vec<_>>>()?;
+    Some(texts.join(","))
+}
+
+/// The text of an entry: its tag, permissions and id.
+fn entry_text(&[t0, t1, p0, p1, i0, i1, i2, i3]: &[u8; 8]) -> Option<String> {
+    let (tag, permissions) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([p0, p1]));
+    let (_, kind) = KINDS.iter().find(|(own, _)| *own == tag)?;
+    let who = match tag {
+        USER | GROUP => u32::from_le_bytes([i0, i1, i2, i3]).to_string(),
+        _ => String::new(),
+    };
+    let letter = |bit: u16, letter| if permissions & bit != 0 { letter } else { '-' };
+    Some(format!("{kind}:{who}:{}{}{}", letter(4, 'r'), letter(2, 'w'), letter(1, 'x')))
 }
 
 /// What an attribute is worth, judged as an access control list.
@@ -109,7 +141,21 @@ fn entry(text: &str) -> Option<(u16, u32, u16)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ACCESS, DEFAULT, Worth, binary, worth};
+    use super::{ACCESS, DEFAULT, Worth, binary, text, worth};
+    use crate::encoding::from_hex;
+
+    #[test]
+    fn a_list_is_told_as_tar_reads_it() {
+        // As getfattr shows what `setfacl -m u:1000:rw-` makes of mode 0754.
+        let value =
+            "0200000001000700ffffffff02000600e803000004000500ffffffff10000700ffffffff20000400ffffffff";
+        let value = from_hex(value.as_bytes()).unwrap();
+        assert_eq!(text(&value).unwrap(), "user::rwx,user:1000:rw-,group::r-x,mask::rwx,other::r--");
+        for length in [0, 3, 11, value.len() - 1] {
+            assert_eq!(text(&value[..length]), None, "{length}");
+        }
+        assert_eq!(text(&[2, 0, 0, 0, 3, 0, 7, 0, 0, 0, 0, 0]), None);
+    }
 
     #[test]
     fn lists_are_judged_as_the_kernel_does() {

@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::acl;
 use super::look::Name;
 use crate::encoding::{from_base64, from_hex};
 use crate::error::{Error, Kind, Result};
@@ -53,7 +54,7 @@ impl Xattr {
         if name.len() > LONGEST_NAME {
             return Err(format!("a name of at most {LONGEST_NAME} bytes"));
         }
-        if super::acl::worth(name.as_bytes(), &value) == super::acl::Worth::Wrong {
+        if acl::worth(name.as_bytes(), &value) == acl::Worth::Wrong {
             return Err("an access control list as getfattr(1) shows it".to_owned());
         }
         Ok(Self { name: name.as_bytes().to_vec(), value })
@@ -269,24 +270,22 @@ fn grown(length: usize, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>)
     }
 }
 
-/// The ACL that decides access.
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-
 /// The attributes after chmod(2): the entries of an access ACL for the owner, the mask (without a mask, the
 /// group) and others get the permissions of the mode (posix_acl_chmod, linux/posix_acl.c).
 pub(super) fn after_chmod(xattrs: &[Xattr], mode: u16) -> Vec<Xattr> {
     let mut xattrs = xattrs.to_vec();
-    for xattr in xattrs.iter_mut().filter(|xattr| xattr.name == ACCESS_ACL) {
+    for xattr in xattrs.iter_mut().filter(|xattr| xattr.name == acl::ACCESS) {
         // A version of 4 bytes, then entries of tag, permissions and id: 2, 2 and 4 bytes
         // (linux/posix_acl_xattr.h).
         let (entries, _) = xattr.value.get_mut(4..).unwrap_or_default().as_chunks_mut::<8>();
-        let has_mask = entries.iter().any(|entry| entry[0] == MASK);
+        let tag = |entry: &[u8; 8]| u16::from_le_bytes([entry[0], entry[1]]);
+        let has_mask = entries.iter().any(|entry| tag(entry) == acl::MASK);
         for entry in entries {
-            let bits = match entry[0] {
-                OWNER => mode >> 6,
-                MASK => mode >> 3,
-                GROUP if !has_mask => mode >> 3,
-                OTHER => mode,
+            let bits = match tag(entry) {
+                acl::USER_OBJ => mode >> 6,
+                acl::MASK => mode >> 3,
+                acl::GROUP_OBJ if !has_mask => mode >> 3,
+                acl::OTHER => mode,
                 _ => continue,
             };
             entry[2..4].copy_from_slice(&(bits & 7).to_le_bytes());
@@ -294,12 +293,6 @@ pub(super) fn after_chmod(xattrs: &[Xattr], mode: u16) -> Vec<Xattr> {
     }
     xattrs
 }
-
-/// Tags of an ACL's entries (linux/posix_acl.h). All of them fit in their first byte.
-const OWNER: u8 = 0x01;
-const GROUP: u8 = 0x04;
-const MASK: u8 = 0x10;
-const OTHER: u8 = 0x20;
 
 #[cfg(test)]
 mod tests {

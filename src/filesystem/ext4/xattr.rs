@@ -11,7 +11,7 @@ use crate::filesystem::namespace;
 use crate::option::option;
 use crate::text::printable;
 use crate::tree::xattr::LONGEST_NAME;
-use crate::tree::{NodeId, Tree, Xattr};
+use crate::tree::{NodeId, Tree, Xattr, acl};
 use crate::units::{index, narrow};
 use crate::wire::Wire;
 
@@ -310,9 +310,9 @@ fn acl_on_disk(value: &[u8]) -> Result<Vec<u8>> {
         let tag = u16::from_le_bytes([entry[0], entry[1]]);
         match tag {
             // ACL_USER_OBJ, ACL_GROUP_OBJ, ACL_MASK, ACL_OTHER
-            0x01 | 0x04 | 0x10 | 0x20 => out.extend_from_slice(&entry[..4]),
+            acl::USER_OBJ | acl::GROUP_OBJ | acl::MASK | acl::OTHER => out.extend_from_slice(&entry[..4]),
             // ACL_USER, ACL_GROUP
-            0x02 | 0x08 => out.extend_from_slice(entry),
+            acl::USER | acl::GROUP => out.extend_from_slice(entry),
             _ => return bad(&format!("tag {tag:#x}")),
         }
     }
@@ -330,8 +330,8 @@ pub(super) fn acl_exchanged(value: &[u8]) -> Result<Vec<u8>> {
         out.extend_from_slice(entry);
         rest = behind;
         match u16::from_le_bytes([entry[0], entry[1]]) {
-            0x01 | 0x04 | 0x10 | 0x20 => out.extend_from_slice(&NONE),
-            0x02 | 0x08 => {
+            acl::USER_OBJ | acl::GROUP_OBJ | acl::MASK | acl::OTHER => out.extend_from_slice(&NONE),
+            acl::USER | acl::GROUP => {
                 let (id, behind) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
                 out.extend_from_slice(id);
                 rest = behind;

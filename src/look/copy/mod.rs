@@ -3,7 +3,6 @@
 //! A copy has the names, bytes, holes, links, modes, times and extended attributes of its original. Only root can give it
 //! the owners too. What the host does not take is a warning.
 
-mod acl;
 mod bytes;
 mod folder;
 pub mod tar;

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::acl;
 use super::bytes::{Reader, zeros};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Content, Inode, Node, Volume};
@@ -14,6 +13,7 @@ use crate::pour::write_error;
 use crate::progress::Progress;
 use crate::text::printable;
 use crate::tree::Time;
+use crate::tree::acl;
 use crate::units::{Bytes, KIB, u64_of};
 
 /// Bytes of a record. An archive consists of records.
@@ -185,6 +185,15 @@ fn decimal(time: Time) -> String {
     }
 }
 
+/// The keyword of an attribute that is an access control list; `None` for any other one.
+fn acl_keyword(attribute: &[u8]) -> Option<&'static [u8]> {
+    match attribute {
+        acl::ACCESS => Some(b"SCHILY.acl.access"),
+        acl::DEFAULT => Some(b"SCHILY.acl.default"),
+        _ => None,
+    }
+}
+
 impl Archive<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).map_err(write_error)
@@ -237,7 +246,7 @@ impl Archive<'_> {
             }
             header.record(&[b"SCHILY.xattr.", xattr.name.as_slice()].concat(), &xattr.value);
             // `tar --acls` does not look at the attribute.
-            if let (Some(keyword), Some(text)) = (acl::keyword(&xattr.name), acl::text(&xattr.value)) {
+            if let (Some(keyword), Some(text)) = (acl_keyword(&xattr.name), acl::text(&xattr.value)) {
                 header.record(keyword, text.as_bytes());
             }
         }
