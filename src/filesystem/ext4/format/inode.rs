@@ -23,6 +23,7 @@ wire! {
         0x64 i_generation: u32,
         0x68 i_file_acl_lo: u32,
         0x6c i_size_high: u32,
+        0x70 i_obso_faddr: u32,
         0x74 l_i_blocks_high: u16,
         0x76 l_i_file_acl_high: u16,
         0x78 l_i_uid_high: u16,

@@ -87,14 +87,20 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// How many inodes at the end of a group's table were never written.
+    pub(super) fn unused_inodes(&self, group: &Group) -> u64 {
+        let unused = whole(group.raw.bg_itable_unused_lo, group.raw.bg_itable_unused_hi);
+        // A short descriptor has no upper half.
+        if self.volume.layout.descriptor > 32 { unused } else { unused & 0xffff }
+    }
+
     /// The checksum of a descriptor.
     fn descriptor(&self, number: u64, group: &Group, subject: &str, remark: Say<'_>) -> Result<()> {
         let layout = &self.volume.layout;
         let found = match layout.descriptor_checksum(number, &group.bytes)? {
             Some(sum) => sum,
             None => {
-                let unused = whole(group.raw.bg_itable_unused_lo, group.raw.bg_itable_unused_hi);
-                let unused = if layout.descriptor > 32 { unused } else { unused & 0xffff };
+                let unused = self.unused_inodes(group);
                 if group.raw.bg_flags & (GROUP_BLOCK_UNINIT | GROUP_INODE_UNINIT) != 0 || unused != 0 {
                     let what = "it is marked as not yet written, which only filesystems with checksums have";
                     remark(Remark::new(Fault::Structure, subject, what))?;
@@ -232,7 +238,7 @@ impl Pass<'_> {
                 let what = format!("it tells {told} free inodes, and {free} are free");
                 remark(Remark::new(Fault::Count, &subject, what))?;
             }
-            let unused = whole(group.raw.bg_itable_unused_lo, group.raw.bg_itable_unused_hi);
+            let unused = self.unused_inodes(group);
             let sound = layout.seed.is_some() || layout.ro_compatible(ro_compat::GDT_CSUM);
             let last = used.last().map_or(0, |last| u64::from(*last) + 1);
             if sound && unused + last > each.into() {

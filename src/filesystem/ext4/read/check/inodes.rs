@@ -21,8 +21,6 @@ use crate::wire::Wire;
 const BAD_BLOCKS: u32 = 1;
 /// Files from this length on need the feature large_file.
 const LARGE: u64 = 1 << 31;
-/// The place of the address of a fragment (i_faddr), which no filesystem ever had.
-const FRAGMENT: Range<usize> = 0x70..0x74;
 
 /// What was found about the blocks of one inode.
 struct Blocks {
@@ -102,9 +100,8 @@ impl Pass<'_> {
         if layout.seed.is_none() || !self.first || self.has_flag(group, GROUP_INODE_UNINIT) {
             return Ok(first..first);
         }
-        let high = if layout.descriptor > 32 { u32::from(group.raw.bg_itable_unused_hi) << 16 } else { 0 };
-        let unused = high | u32::from(group.raw.bg_itable_unused_lo);
-        Ok(first..first.saturating_add(layout.inodes_per_group.saturating_sub(unused)))
+        let written = u64::from(layout.inodes_per_group).saturating_sub(self.unused_inodes(group));
+        Ok(first..first.saturating_add(narrow(written, "the number of inodes of a group")?))
     }
 
     /// Checks the checksums of inodes that are not in use: e2fsck looks at them too, unless all is zero.
@@ -125,9 +122,8 @@ impl Pass<'_> {
         if own.i_dtime != 0 {
             self.once(Fault::Structure, subject, "it is in use, and has a time of deletion", remark)?;
         }
-        let fragment = raw.bytes.get(FRAGMENT).is_some_and(|bytes| !is_zero(bytes));
         for (wrong, name) in [
-            (fragment, "i_faddr"),
+            (own.i_obso_faddr != 0, "i_faddr"),
             (own.l_i_blocks_high != 0 && !layout.ro_compatible(ro_compat::HUGE_FILE), "i_blocks_hi"),
             (own.l_i_file_acl_high != 0 && !layout.incompatible(incompat::WIDE), "i_file_acl_hi"),
             (
