@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -16,6 +15,7 @@ use crate::container::{
 use crate::error::{Error, Kind, Result, Warning};
 use crate::host::folder_of;
 use crate::image::{Builder, Image};
+use crate::pour::device::folder_in_sys;
 use crate::pour::output::{Output, is_device, only_raw};
 use crate::pour::zeros::{is_zero, without_empty, without_zeros};
 use crate::pour::{PourOptions, Sink, Zeros};
@@ -214,14 +214,6 @@ fn spare(opened: &Opened, source: &Path, target: &Path) -> Result<()> {
             .hint("write it elsewhere"));
     }
     Ok(())
-}
-
-/// The folder of a block device in /sys. That of a partition is in that of its disk (Linux, Documentation/ABI/stable/
-/// sysfs-block).
-fn folder_in_sys(path: &Path) -> Option<PathBuf> {
-    let meta = std::fs::metadata(path).ok().filter(|_| is_device(path))?;
-    let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
-    PathBuf::from(format!("/sys/dev/block/{major}:{minor}")).canonicalize().ok()
 }
 
 /// Whether both are block devices, of which one is a partition of the other.

@@ -15,8 +15,7 @@ use crate::image::{Builder, Image, Patch, Slice};
 use crate::pour::PourOptions;
 use crate::pour::zeros::without_zeros;
 use crate::progress::Progress;
-use crate::table::read::Table;
-use crate::table::{self, Scheme};
+use crate::table::{self, read::Table};
 use crate::units::Bytes;
 use crate::values::words;
 
@@ -144,9 +143,9 @@ fn changes(opened: &Opened, length: Bytes, grow: Grow, report: &mut Report) -> R
     }
     let disk = opened.image.whole();
     // A filesystem on a whole disk has a boot record without partitions, and perhaps a GPT of the past behind its end.
-    let is_empty_gpt = |table: &Table| table.scheme == Scheme::Gpt && kind(&disk).is_none();
+    let is_alone = |table: &Table| table.is_empty_gpt() && kind(&disk).is_none();
     let table = table::read(&disk)?.table;
-    let table = table.filter(|table| !table.partitions.is_empty() || is_empty_gpt(table));
+    let table = table.filter(|table| !table.partitions.is_empty() || is_alone(table));
     let Some(table) = table else {
         return volume(&disk, length, grow, "the disk", report);
     };

@@ -140,13 +140,14 @@ impl Wanted {
         let Self { bmap, sha256, split, .. } = *self;
         let refuse = |key, what: &str| Err(Error::new(Kind::Usage, what.to_owned()).about(key));
         let said = [("bmap", bmap), ("sha256", sha256), ("split", split.is_some())];
-        if let (None, Some((key, _))) = (path, said.into_iter().find(|(_, given)| *given)) {
-            return refuse(key, "there is no file on standard output that others could stand beside");
-        }
-        if let (Some(path), Some((key, _))) =
-            (path.filter(|path| is_device(path)), said.into_iter().find(|(_, given)| *given))
-        {
-            return Err(alone(path).about(key));
+        if let Some((key, _)) = said.into_iter().find(|(_, given)| *given) {
+            match path {
+                None => {
+                    return refuse(key, "there is no file on standard output that others could stand beside");
+                }
+                Some(path) if is_device(path) => return Err(alone(path).about(key)),
+                Some(_) => {}
+            }
         }
         if split == Some(Bytes::ZERO) {
             return refuse("split", "parts of no bytes hold nothing");
@@ -172,8 +173,8 @@ pub fn fit(description: &mut Description, path: &Path) -> Result<()> {
         return Ok(());
     }
     let size = disk.size.unwrap_or(length.round_down(sector));
-    let sizes = ((size, disk.sector_size.into()), (length, sector));
-    let told = on_device(disk.scheme, sizes.0, sizes.1, disk.array.backup)
+    let sizes = (size, disk.sector_size.into());
+    let told = on_device(disk.scheme, sizes, (length, sector), disk.array.backup)
         .map_err(|error| description.locator.locate(error.about("sector_size").on(Subject::Disk).at(path)))?;
     disk.size = Some(size);
     description.warnings.extend(told);

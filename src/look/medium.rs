@@ -41,10 +41,7 @@ impl Medium {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         let opened = open(path, options)?;
         let found = table::read(&opened.image.whole())?;
-        let has_empty_gpt = found
-            .table
-            .as_ref()
-            .is_some_and(|table| table.scheme == Scheme::Gpt && table.partitions.is_empty());
+        let has_empty_gpt = found.table.as_ref().is_some_and(Table::is_empty_gpt);
         // The boot sector of a filesystem looks like an empty table.
         let table = found.table.filter(|table| !table.partitions.is_empty());
         Ok(Self { path: path.to_owned(), opened, table, has_empty_gpt, remarks: found.remarks })

@@ -46,8 +46,8 @@ pub(super) fn entries(volume: &dyn Volume, directory: Inode) -> Result<Vec<(Vec<
 /// Visits everything from `top` on.
 ///
 /// # Errors
-/// As [`Volume::node`] and [`Volume::list`], with the path; any error of `each`, with the path if it is about the volume; and [`Kind::Format`] for a directory that
-/// the walk meets twice.
+/// As [`Volume::node`] and [`Volume::list`], with the path; any error of `each`, with the path if it is about the volume; and
+/// [`Kind::Format`] for a directory that the walk meets twice.
 pub fn walk(volume: &dyn Volume, top: Inode, each: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
     from(volume, top, b"/", each)
 }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
+use crate::pour::output::is_device;
 use crate::progress::Progress;
 use crate::units::{Bytes, KIB, MIB, u64_of, usize_of};
 
@@ -139,10 +140,17 @@ impl Device {
 /// Whether the kernel says that the device `path` cannot be written (sysfs(5), block/…/ro). It opens such a device all the
 /// same, and refuses each write.
 fn is_read_only(path: &Path) -> bool {
+    let said = folder_in_sys(path).and_then(|folder| std::fs::read_to_string(folder.join("ro")).ok());
+    said.is_some_and(|said| said.trim() == "1")
+}
+
+/// The folder of a block device in /sys. That of a partition is in that of its disk (Linux, Documentation/ABI/stable/
+/// sysfs-block).
+pub(crate) fn folder_in_sys(path: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = std::fs::metadata(path) else { return false };
+    let meta = std::fs::metadata(path).ok().filter(|_| is_device(path))?;
     let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
-    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|said| said.trim() == "1")
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}")).canonicalize().ok()
 }
 
 impl Drop for Device {

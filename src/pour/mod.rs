@@ -6,7 +6,7 @@
 //! segment covers stays a hole. Every byte has its place before the first one is written, so it does not
 //! matter which worker writes a unit, and in which way.
 
-mod device;
+pub(crate) mod device;
 pub mod digest;
 mod observed;
 pub(crate) mod ordered;

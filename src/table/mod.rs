@@ -28,6 +28,7 @@ use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
 pub use attributes::{Attribute, names as attribute_names};
+pub(crate) use gpt::has_backup;
 pub(crate) use grow::grow;
 pub use hybrid::Hybrid;
 pub use place::{GRAIN, numbers, place};
@@ -248,14 +249,6 @@ impl Plan {
     fn sectors(&self, bytes: Bytes) -> u64 {
         bytes.div_ceil(self.sector_size)
     }
-}
-
-/// Whether a GPT for sectors of `sector` bytes, whole or damaged, stands at the end of the disk.
-///
-/// # Errors
-/// Where the disk cannot be read.
-pub(crate) fn has_backup(disk: &crate::image::Slice, sector: u64) -> Result<bool> {
-    gpt::has_backup(disk, sector)
 }
 
 /// What is to be known of a disk, with its length and the bytes of its sectors, on a device with its own. `has_backup` says

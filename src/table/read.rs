@@ -31,6 +31,13 @@ pub struct Table {
     pub partitions: Vec<Placed>,
 }
 
+impl Table {
+    /// Whether it is a GPT without partitions. An MBR without any is mostly the boot record of a filesystem.
+    pub(crate) fn is_empty_gpt(&self) -> bool {
+        self.scheme == Scheme::Gpt && self.partitions.is_empty()
+    }
+}
+
 /// The partition table of a disk, if there is one, and its faults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {

@@ -22,8 +22,7 @@ impl Making<'_> {
     /// [`Kind::Manifest`] for a root by its label without an initrd: the kernel itself looks at no labels.
     pub(super) fn kernels(&self) -> Result<Vec<Kernel>> {
         let kernels = self.found_kernels()?;
-        let has_own = self.plan.wish.cmdline.split_whitespace().any(|word| word.starts_with("root="));
-        let by_label = self.plan.wish.root == RootBy::Label && !has_own;
+        let by_label = self.plan.wish.root == RootBy::Label && !self.plan.wish.says_root();
         if by_label && kernels.iter().any(|kernel| kernel.initrds.is_empty()) {
             return Err(Error::new(Kind::Manifest, "without an initrd no kernel finds its root by a label")
                 .expected("`initrd`, or `root = \"partuuid\"`")

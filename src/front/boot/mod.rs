@@ -116,6 +116,13 @@ struct Volume {
     partuuid: Option<String>,
 }
 
+impl Wish {
+    /// Whether the command line itself tells the kernel its root.
+    fn says_root(&self) -> bool {
+        self.cmdline.split_whitespace().any(|word| word.starts_with("root="))
+    }
+}
+
 impl Volume {
     fn of(disk: &Disk, number: usize, slots: &[u32]) -> Option<Self> {
         let partition = disk.partitions.get(number)?;
@@ -288,7 +295,7 @@ impl Plan {
     /// What the kernel is told.
     fn command_line(&self) -> Result<String> {
         let cmdline = self.wish.cmdline.trim();
-        if cmdline.split_whitespace().any(|word| word.starts_with("root=")) {
+        if self.wish.says_root() {
             return Ok(cmdline.to_owned());
         }
         let root = self.root()?;

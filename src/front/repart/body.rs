@@ -21,10 +21,10 @@ use crate::values::{FatBits, Guid, VolumeId};
 /// The filesystems that are made here; others are refused by name.
 pub(super) const FILESYSTEMS: [&str; 5] = ["ext4", "vfat", "erofs", "squashfs", "swap"];
 
-/// Filesystems that have no id of their own.
-pub(super) const WITHOUT_ID: [&str; 1] = ["squashfs"];
 /// Those that nothing can be added to when they are made.
 pub(super) const READ_ONLY: [&str; 2] = ["erofs", "squashfs"];
+/// Those that have no id of their own.
+pub(super) const WITHOUT_ID: [&str; 1] = ["squashfs"];
 
 /// What is in these directories of a running system is never copied, the directories themselves are.
 const NEVER: [&str; 6] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp"];

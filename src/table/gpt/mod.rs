@@ -11,7 +11,8 @@ use crate::table::format::{GptEntry, GptHeader, PROTECTIVE};
 use crate::table::mbr::{self, Entry};
 use crate::table::place::taken;
 pub(super) use grow::grow;
-pub(in crate::table) use read::{has_backup, read};
+pub(crate) use read::has_backup;
+pub(super) use read::read;
 
 use crate::error::{Error, Result};
 use crate::image::Builder;

@@ -51,7 +51,7 @@ pub(in crate::table) fn read(disk: &Slice, sector: u64, remarks: &mut Vec<String
 ///
 /// # Errors
 /// Where the disk cannot be read.
-pub(in crate::table) fn has_backup(disk: &Slice, sector: u64) -> Result<bool> {
+pub(crate) fn has_backup(disk: &Slice, sector: u64) -> Result<bool> {
     let total = disk.length().get() / sector;
     Ok(total > 2 && !matches!(copy(disk, sector, total - 1)?, Copy::Absent))
 }
