@@ -158,6 +158,7 @@ let
   ownDrive =
     drive:
     {
+      # A string is found when the machine runs, and a path of Nix goes into the store.
       file = "${drive.file}";
       drive = texts (drive.driveExtraOpts or { });
       device = texts (drive.deviceExtraOpts or { });
@@ -208,8 +209,7 @@ let
       )
       ++ cfg.qemu.options
       ++ (if cfg.qemu.networkingOptions == null then [ ] else cfg.qemu.networkingOptions)
-      ++ (if cfg.bios == null then [ ] else [ "-bios ${cfg.bios}/bios.bin" ])
-      ++ lib.mapAttrsToList credential cfg.credentials;
+      ++ (if cfg.bios == null then [ ] else [ "-bios ${cfg.bios}/bios.bin" ]);
   }
   // given (mode != "boot-loader" && (cfg.diskImage == null || ownFilesystems)) { root_disk = false; }
   // given (cfg.diskImage != null && cfg.diskImage != "auto") { disk_image = cfg.diskImage; }
@@ -231,6 +231,7 @@ let
     // given (cfg.tpm.deviceModel != null) { tpm_device = cfg.tpm.deviceModel; }
     // given (cfg.tpm.provisioning != null) { tpm_provisioning = provisioning; }
   )
+  // given (cfg.credentials != { }) { credentials = lib.mapAttrsToList credential cfg.credentials; }
   // given (cfg.directBoot.initrd != null) { initrd = "${cfg.directBoot.initrd}"; }
   // given (cfg.qemu.networkingOptions != null) { network = false; }
   // given (networkOptions != [ ]) { network_options = builtins.concatStringsSep "," networkOptions; };
@@ -248,17 +249,22 @@ let
     "tpm2_shutdown --clear"
   ];
 
-  # A credential of systemd: in a table of SMBIOS where the machine has one, else in a file of the firmware.
+  # A credential of systemd. A source is read when the machine starts: no secret comes into the store.
   credential =
     key: value:
     let
-      text = if (value.text or null) != null then value.text else builtins.readFile value.source;
-      smbios = (value.mechanism or (if pkgs.stdenv.hostPlatform.isx86 or true then "smbios" else "fw_cfg")) == "smbios";
+      text = value.text or null;
+      source = value.source or null;
     in
-    if smbios then
-      lib.escapeShellArgs [ "-smbios" "type=11,value=io.systemd.credential:${key}=${text}" ]
+    if (text == null) == (source == null) then
+      throw "virtualisation.credentials.${key}: a credential has a text or a source"
     else
-      lib.escapeShellArgs [ "-fw_cfg" "name=opt/io.systemd.credentials/${key},string=${text}" ];
+      {
+        name = key;
+        by = value.mechanism or (if pkgs.stdenv.hostPlatform.isx86 or true then "smbios" else "fw_cfg");
+      }
+      // given (text != null) { inherit text; }
+      // given (source != null) { file = toString source; };
 
   vm =
     host.runCommand "nixos-vm"
@@ -483,7 +489,7 @@ in
       deviceModel = option (types.nullOr types.str) null "QEMU's device of the TPM; null is what the processor's machine has.";
       provisioning = option (types.nullOr types.str) null "A script with tpm2-tools that is run before each start.";
     };
-    credentials = option (types.attrsOf types.raw) { } "Credentials of systemd by name: { text or source; mechanism = \"smbios\" or \"fw_cfg\"; }.";
+    credentials = option (types.attrsOf types.raw) { } "Credentials of systemd by name: { text or source; mechanism = \"smbios\" or \"fw_cfg\"; }. A source is a file of the host, from the folder where the machine starts, and is read then.";
     host.pkgs = lib.mkOption {
       type = types.raw;
       default = pkgs;

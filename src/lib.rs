@@ -92,6 +92,7 @@ pub mod nix;
 mod numbers;
 pub mod option;
 pub mod package;
+mod pattern;
 pub mod pour;
 pub mod progress;
 pub mod resize;

@@ -44,7 +44,7 @@ struct Header {
     checked: bool,
 }
 
-/// Reads the members of a cpio.
+/// Reads the members of a cpio, and of those that follow it: an initrd is often several, with zeros between them.
 pub(super) fn read(input: &mut Input<'_>) -> Result<Members> {
     let mut found = Members::default();
     // The names of inodes that have several, by device and inode.
@@ -61,10 +61,18 @@ pub(super) fn read(input: &mut Input<'_>) -> Result<Members> {
         }
         pad(u64_of(HEADER) + header.name, input, &name)?;
         if name == TRAILER {
-            if input.more_follows()? {
-                found.remarks.add("what follows the end of the archive is not read", b"the archive");
+            if !input.more_follows()? {
+                return Ok(found);
             }
-            return Ok(found);
+            let mut head = [0; 6];
+            let length = input.peek(&mut head)?;
+            if !is_cpio(&head[..length]) {
+                found.remarks.add("what follows the end of the archive is not read", b"the archive");
+                return Ok(found);
+            }
+            // An inode is one of its own archive (buffer-format.rst, "TRAILER!!!").
+            names.clear();
+            continue;
         }
         member(&header, name, input, &mut names, &mut found)?;
     }

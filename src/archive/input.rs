@@ -339,16 +339,19 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// Whether bytes other than zero are left. It reads them.
+    /// Whether bytes other than zero are left. It goes on to the first of them.
     pub(super) fn more_follows(&mut self) -> Result<bool> {
-        let mut buffer = vec![0; PIECE];
+        // Few enough, because the rest of them is kept before what comes.
+        let mut buffer = [0; 512];
         loop {
             self.progress.check()?;
             let length = self.fill(&mut buffer)?;
-            match length {
-                0 => return Ok(false),
-                _ if buffer[..length].iter().any(|byte| *byte != 0) => return Ok(true),
-                _ => {}
+            if length == 0 {
+                return Ok(false);
+            }
+            if let Some(first) = buffer[..length].iter().position(|byte| *byte != 0) {
+                self.ahead = [&buffer[first..length], &self.ahead].concat();
+                return Ok(true);
             }
         }
     }

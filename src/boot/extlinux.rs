@@ -101,9 +101,13 @@ pub fn menu(title: &str, entries: &[entry::Entry], timeout: Timeout) -> Result<S
     let tenths = if timeout == Timeout::Seconds(0) { 1 } else { tenths(timeout) };
     let mut text = format!("DEFAULT {first}\nMENU TITLE {title}\nTIMEOUT {tenths}\n");
     for entry in entries {
+        let label = match (entry.version.as_str(), entries.len()) {
+            ("", _) | (_, 1) => entry.title.clone(),
+            (version, _) => format!("{}, with Linux {version}", entry.title),
+        };
         let mut lines = vec![
             format!("LABEL {}", entry.id),
-            format!("  MENU LABEL {}", entry.title),
+            format!("  MENU LABEL {label}"),
             format!("  LINUX {}", entry.kernel),
         ];
         // One line for all: a second one would take the place of the first.
@@ -342,6 +346,10 @@ mod tests {
                 format!("DEFAULT x-1\nMENU TITLE T\nTIMEOUT {tenths}\n\n{lines}  FDTDIR /boot/dtbs/1\n")
             );
         }
+        let versions =
+            ["6.1", "6.12"].map(|version| entry::Entry { version: version.to_owned(), ..entry.clone() });
+        let text = menu("T", &versions, Timeout::Forever).unwrap();
+        assert!(text.contains("MENU LABEL X, with Linux 6.1\n") && text.contains("Linux 6.12\n"), "{text}");
         let named = entry::Entry { devicetree: Some("/a.dtb".to_owned()), ..entry.clone() };
         assert!(menu("T", &[named], Timeout::Forever).unwrap().ends_with("  FDT /a.dtb\n"));
         assert_eq!(menu("T", &[], Timeout::Forever).unwrap_err().what(), "there is nothing to boot");

@@ -235,6 +235,16 @@ fn lay_on(container: &mut container::Container, key: &'static str, backing: qcow
     Ok(())
 }
 
+/// Whether what stands behind a host, if anything does, is a port.
+fn has_port(rest: &str) -> bool {
+    let host = rest.split('/').next().unwrap_or_default();
+    // An IPv6 address has colons of its own, in brackets.
+    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+    behind
+        .split_once(':')
+        .is_none_or(|(_, port)| port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
 /// Refuses what QEMU would not take for an NBD server (block/nbd.c, nbd_parse_uri).
 fn check_uri(uri: &str) -> Result<()> {
     let refused = |expected: &str| {
@@ -246,6 +256,11 @@ fn check_uri(uri: &str) -> Result<()> {
     if uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return refused("no blanks; %20 stands for one");
     }
+    // Each % is followed by the two digits of a byte (RFC 3986, 2.1).
+    let mut escapes = uri.split('%').skip(1).map(|rest| rest.as_bytes().get(..2).unwrap_or_default());
+    if !escapes.all(|digits| digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)) {
+        return refused("two hexadecimal digits behind each %; %25 stands for one");
+    }
     let Some((scheme, rest)) = uri.split_once("://") else {
         return refused("nbd+unix:///NAME?socket=PATH, or nbd://HOST:PORT/NAME");
     };
@@ -255,6 +270,7 @@ fn check_uri(uri: &str) -> Result<()> {
     match scheme {
         "nbd+unix" if rest.starts_with('/') && socket => Ok(()),
         "nbd+unix" => refused("nbd+unix:///NAME?socket=PATH"),
+        "nbd" | "nbd+tcp" if !has_port(rest) => refused("a port of 1 to 65535"),
         "nbd" | "nbd+tcp" if !rest.is_empty() && !rest.starts_with('/') && !rest.contains('?') => Ok(()),
         "nbd" | "nbd+tcp" => refused("nbd://HOST:PORT/NAME"),
         _ => refused("a scheme of nbd, nbd+tcp or nbd+unix"),

@@ -11,7 +11,7 @@ use super::standard::standard_output;
 use super::{Severity, complain, unless_nobody_reads};
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::{Content, Volume};
-use crate::look::copy::{self, Owner, Reader, copy as copy_item, tar};
+use crate::look::copy::{self, Owner, Reader, tar};
 use crate::look::{Address, Item, Last, Medium, expand, list};
 use crate::pour::write_error;
 use crate::progress::Progress;
@@ -211,7 +211,7 @@ pub(super) fn copy(args: &Copy) -> Result<()> {
     let inside = |error: Error| if error.kind() == Kind::Format { error.at(&address.image) } else { error };
     let done = match &args.folder {
         Some(folder) => {
-            several(&*volume, &items, folder, &copy::Options { owner: args.owner, progress: &progress })
+            copy::several(&*volume, &items, folder, &copy::Options { owner: args.owner, progress: &progress })
         }
         None => tar::write(&*volume, &items, &mut standard_output(&progress)?, &progress),
     };
@@ -219,21 +219,4 @@ pub(super) fn copy(args: &Copy) -> Result<()> {
     // If a signal ended the write, the signal is the cause.
     warn(&done.or_else(|error| progress.check().and(Err(inside(error))))?);
     Ok(())
-}
-
-/// Copies items; several of them need a folder that exists.
-fn several(
-    volume: &dyn Volume,
-    items: &[Item],
-    folder: &std::path::Path,
-    options: &copy::Options<'_>,
-) -> Result<Vec<crate::error::Warning>> {
-    if items.len() > 1 && !folder.is_dir() {
-        return Err(Error::new(Kind::Usage, "several files need a folder that exists").at(folder));
-    }
-    let mut warnings = Vec::new();
-    for item in items {
-        warnings.extend(copy_item(volume, item, folder, options)?);
-    }
-    Ok(warnings)
 }

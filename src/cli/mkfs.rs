@@ -17,7 +17,7 @@ use crate::table::{Scheme, Type};
 use crate::tree::xattr::Patterns;
 use crate::tree::{self, Exclusions, Hardlinks, Meta, Owner, Rules, Selection};
 use crate::units::Bytes;
-use crate::values::{DiskSize, Guid};
+use crate::values::{DiskSize, Guid, Property};
 
 /// Arguments of `mkfs`.
 #[derive(Debug, clap::Args)]
@@ -67,8 +67,9 @@ enum Kind {
     /// Make a ZFS pool on a disk without partitions
     #[command(after_help = "Examples:
   diskwright mkfs zfs rootfs -o pool.img --label tank --free 1GiB
-  diskwright mkfs zfs rootfs -o pool.img --size 8GiB --grow-to 1TiB")]
-    Zfs(Box<Packed<zfs::Options>>),
+  diskwright mkfs zfs rootfs -o pool.img --size 8GiB --grow-to 1TiB
+  diskwright mkfs zfs rootfs -o pool.img --property atime=off")]
+    Zfs(Box<Packed<Pool>>),
 }
 
 /// A filesystem with its own options.
@@ -113,6 +114,50 @@ impl<O: clap::Args> clap::Args for Packed<O> {
     }
 }
 
+/// The options of a pool, and the properties that a manifest has as tables.
+#[derive(Debug, clap::Args)]
+struct Pool {
+    #[command(flatten)]
+    options: zfs::Options,
+    /// Property of the pool, as `zpool create -o` takes it: autoexpand=on, comment=TEXT, feature@NAME=disabled, …; may be
+    /// given several times
+    #[arg(long = "pool-property", value_name = "NAME=VALUE", value_parser = property)]
+    pool_properties: Vec<(String, Property)>,
+    /// Property of the pool's own dataset, as `zpool create -O` takes it: atime=off, acltype=posix, mountpoint=none, …; may be
+    /// given several times
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = property)]
+    properties: Vec<(String, Property)>,
+}
+
+/// A property and its value.
+fn property(text: &str) -> Result<(String, Property), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), Property(value.to_owned()))),
+        _ => Err("a property is NAME=VALUE".to_owned()),
+    }
+}
+
+impl Pool {
+    /// All options.
+    fn whole(mut self) -> Result<zfs::Options> {
+        for (flag, given, all) in [
+            ("--pool-property", self.pool_properties, &mut self.options.pool_properties),
+            ("--property", self.properties, &mut self.options.properties),
+        ] {
+            for (name, value) in given {
+                if all.contains_key(&name) {
+                    return Err(Error::new(ErrorKind::Usage, "a property is given twice")
+                        .at_flag(flag)
+                        .expected("each property once")
+                        .found(name));
+                }
+                all.insert(name, value);
+            }
+        }
+        Ok(self.options)
+    }
+}
+
 /// What kind of source it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum From {
@@ -138,8 +183,8 @@ struct Shared {
     /// Which platform of an oci source, where there are several, such as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
-    /// Path of the source to leave out with all that is below it, from its top; `*` stands for anything in one name, `**` for
-    /// any number of directories; may be given several times
+    /// Path of the source to leave out with all that is below it, from its top; `*` stands for anything in one name, `?`
+    /// and `[a-z]` for one character, `**` for any number of directories; may be given several times
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
     /// Path of the source to take over with all that is below it, in place of everything; may be given several times
@@ -181,28 +226,28 @@ struct Shared {
 }
 
 impl Args {
-    fn parts(self) -> (Shared, Spec) {
-        match self.kind {
+    fn parts(self) -> Result<(Shared, Spec)> {
+        Ok(match self.kind {
             Kind::Ext4(make) => (make.shared, Spec::Ext4(make.options)),
             Kind::Ext3(make) => (make.shared, Spec::Ext3(make.options)),
             Kind::Ext2(make) => (make.shared, Spec::Ext2(make.options)),
             Kind::Vfat(make) => (make.shared, Spec::Vfat(make.options)),
             Kind::Erofs(make) => (make.0.shared, Spec::Erofs(make.0.options)),
             Kind::Squashfs(make) => (make.0.shared, Spec::Squashfs(make.0.options)),
-            Kind::Zfs(make) => (make.0.shared, Spec::Zfs(make.0.options)),
-        }
+            Kind::Zfs(make) => (make.0.shared, Spec::Zfs(make.0.options.whole()?)),
+        })
     }
 }
 
 /// Runs `mkfs`.
 pub(super) fn run(args: Args) -> Result<()> {
-    let (shared, spec) = args.parts();
+    let (shared, spec) = args.parts()?;
     shared.run(&spec)
 }
 
 /// The disk that the arguments describe, and what a server shows of it.
 pub(super) fn served(args: Args, outer: &Container) -> Result<(Description, Form)> {
-    let (shared, spec) = args.parts();
+    let (shared, spec) = args.parts()?;
     let description = shared.checked(&spec)?;
     let form = shared.common.served(&description, shared.output.as_slice(), outer)?;
     Ok((description, form))
@@ -462,6 +507,8 @@ impl Flags {
         match key {
             "cluster_size" if self.vfat => Some("--fat-cluster-size"),
             "volume_id" => Some("--uuid"),
+            "pool_properties" => Some("--pool-property"),
+            "properties" => Some("--property"),
             _ => None,
         }
     }

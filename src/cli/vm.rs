@@ -47,7 +47,9 @@ enum Command {
         after_help = "Example:
   diskwright vm script --system ./result --mode store-disk && ./run-nixos-vm
 
-Paths in the script are absolute, so it runs in any folder. Its arguments are those of QEMU."
+Paths in the script are absolute, so it runs in any folder. Its arguments are those of QEMU. A path that begins with a \
+variable has its value when the script runs. In JSON (--machine) relative paths of disk images, shared folders, \
+credentials and states are for the folder where the script runs."
     )]
     Script(Box<Script>),
     /// Show the states of machines: what they have written, and on which system
@@ -200,7 +202,10 @@ fn machine(args: &Run) -> Result<u8> {
 }
 
 fn write_script(args: &Script) -> Result<()> {
-    let machine = args.described.machine()?;
+    let mut machine = args.described.machine()?;
+    if args.described.machine.is_none() {
+        machine = machine.anchored()?;
+    }
     if machine.nixos.system.is_empty() {
         return Err(Error::new(Kind::Usage, "there is no system").about("system"));
     }

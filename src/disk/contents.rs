@@ -221,6 +221,16 @@ impl Payload {
         }
     }
 
+    /// A pattern of what is to be taken over that nothing matched, once it was read.
+    pub(crate) fn unmet(&self) -> Option<String> {
+        match self {
+            Self::Source { rules, .. } | Self::Glob { rules, .. } | Self::Archive { rules, .. } => {
+                rules.select.as_ref()?.unmet()
+            }
+            _ => None,
+        }
+    }
+
     /// What `source` brings; a relative one begins at the folder `base`. It is the host path, or all matches
     /// if a part of `source` contains a `*`.
     #[must_use]

@@ -128,6 +128,11 @@ impl Reading<'_> {
                 let written = error.kind() == Kind::Capacity && entry.payload.is_made();
                 self.blame(if written { error.with_kind(Kind::Manifest) } else { error }, number)
             })?;
+            if let Some(pattern) = entry.payload.unmet() {
+                let error =
+                    Error::new(Kind::Source, "nothing of the source matches what is to be taken over");
+                return Err(self.blame(error.about("include").found(pattern), number));
+            }
             if !builder.replace(false) && entry.replace {
                 let target = crate::text::printable(entry.target.as_bytes());
                 builder.warn(Warning(format!(

@@ -28,7 +28,7 @@ use crate::image::Builder;
 use crate::units::{Bytes, Sectors};
 
 pub use attributes::{Attribute, names as attribute_names};
-pub(crate) use gpt::has_backup;
+pub(crate) use gpt::{Frame, end_at, frame, has_backup};
 pub(crate) use grow::grow;
 pub use hybrid::Hybrid;
 pub use place::{GRAIN, numbers, place};

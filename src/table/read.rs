@@ -38,6 +38,9 @@ impl Table {
     }
 }
 
+/// Bytes of a sector with which a GPT is looked for, the usual ones first.
+pub(super) const SECTOR_SIZES: [u64; 4] = [512, 4096, 1024, 2048];
+
 /// The partition table of a disk, if there is one, and its faults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -55,7 +58,7 @@ pub struct Found {
 pub fn read(disk: &Slice) -> Result<Found> {
     let mut found = Found::default();
     let record = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?).ok();
-    for sector in [512, 4096, 1024, 2048] {
+    for sector in SECTOR_SIZES {
         found.table = gpt::read(disk, sector, &mut found.remarks)?;
         if let Some(table) = &mut found.table {
             match &record {
@@ -69,7 +72,12 @@ pub fn read(disk: &Slice) -> Result<Found> {
         }
     }
     if let Some(record) = &record {
+        // A GPT is told here as damaged only where both its copies bear the signature.
+        let told = !found.remarks.is_empty();
         found.table = mbr::read(disk, record, &mut found.remarks)?;
+        if found.table.is_some() && !told && mbr::protects(record) {
+            found.remarks.insert(0, gpt::lost(disk)?);
+        }
     }
     Ok(found)
 }
@@ -240,6 +248,21 @@ mod tests {
         assert!(found.remarks[0].starts_with("both GPTs are damaged"), "{:?}", found.remarks);
         // Only the protective record is left.
         assert_eq!(found.table.unwrap().partitions[0].kind, Type::Mbr(0xee));
+        let (none, entries) = (&b"X"[..], &[9_u8][..]);
+        for (primary, backup, remark) in [
+            ((512, none), (last, none), "the MBR protects a GPT, and the disk has none"),
+            ((1024 + 32, entries), (last, none), "the MBR protects a GPT, and the primary one is damaged"),
+            (
+                (512, none),
+                (last - 512 * 32 + 32, entries),
+                "the MBR protects a GPT, and the backup is damaged",
+            ),
+        ] {
+            let both = changed(&changed(&whole, primary.0, primary.1), backup.0, backup.1);
+            let (table, remarks) = super::tests::table(&both);
+            assert!(remarks.len() == 1 && remarks[0].starts_with(remark), "no `{remark}` in {remarks:?}");
+            assert_eq!(table.partitions[0].kind, Type::Mbr(0xee));
+        }
     }
 
     #[test]
@@ -254,7 +277,16 @@ mod tests {
         link.extend(&back[..4]);
         link.extend([1, 0, 0, 0]);
         let (table, remarks) = table(&changed(&whole, second + 446 + 16, &link));
-        assert!(remarks[0].contains("perhaps a loop") && table.partitions.len() <= 257, "{remarks:?}");
+        assert!(remarks.len() == 1 && remarks[0].contains("leads back to sector"), "{remarks:?}");
+        assert_eq!(table.partitions.len(), 3);
+        // The link of the first record with the relative start 0: back to that record.
+        let first = plan.extended.unwrap().offset.get();
+        let (table, remarks) = super::tests::table(&changed(&whole, first + 446 + 16 + 8, &[0; 4]));
+        assert!(remarks.len() == 1 && remarks[0].contains("leads back to sector"), "{remarks:?}");
+        assert_eq!(table.partitions.len(), 2);
+        // A link without a length is none.
+        let (_, remarks) = super::tests::table(&changed(&whole, first + 446 + 16 + 8, &[0; 8]));
+        assert!(remarks.is_empty(), "{remarks:?}");
         let (table, remarks) = super::tests::table(&changed(&whole, second + 510, &[0]));
         assert!(remarks[0].starts_with("there is no extended boot record in sector"), "{remarks:?}");
         assert_eq!(table.partitions.len(), 2);

@@ -71,10 +71,12 @@ pub(crate) fn binary(text: &str) -> Result<Vec<u8>, String> {
     for clause in clauses {
         apply(clause, &mut sets)?;
     }
-    // A file has one bit for all of them: effective is all that is permitted or inheritable, or none.
+    // A file has one bit for all of them: all that is permitted or inheritable is effective, or nothing is (libcap 2.66,
+    // cap_file.c, _fcaps_save).
+    let kept = sets.permitted | sets.inheritable;
     let flag = match sets.effective {
         0 => 0,
-        all if all == sets.permitted | sets.inheritable => EFFECTIVE,
+        all if all & kept == kept => EFFECTIVE,
         _ => return Err("either all capabilities of a file to be effective, or none".to_owned()),
     };
     let mut bytes = (REVISION | flag).to_le_bytes().to_vec();
@@ -98,7 +100,8 @@ fn apply(clause: &str, sets: &mut Sets) -> Result<(), String> {
             let number = match lower.strip_prefix("cap_") {
                 _ if lower == "all" => return Ok(all),
                 Some(known) => NAMES.iter().position(|other| *other == known),
-                None => None,
+                // A number stands for itself, up to the last that the attribute has a bit for.
+                None => lower.parse().ok().filter(|number| *number < 64),
             };
             let number = number.ok_or_else(|| format!("the name of a capability in place of `{name}`"))?;
             Ok::<_, String>(bits | 1 << number)
@@ -147,14 +150,18 @@ mod tests {
             ("=", "0000000200000000000000000000000000000000"),
             ("cap_checkpoint_restore=ep", "0100000200000000000000000001000000000000"),
             ("all=p", "00000002ffffffff00000000ff01000000000000"),
+            ("13=ep", "0100000200200000000000000000000000000000"),
+            ("40=ep", "0100000200000000000000000001000000000000"),
+            ("63=p", "0000000200000000000000000000008000000000"),
+            ("cap_net_raw+e", "0100000200000000000000000000000000000000"),
         ] {
             assert_eq!(to_hex(&binary(text).unwrap()), value, "{text}");
         }
-        for bad in
-            ["", "cap_net_raw", "net_raw+ep", "cap_no+ep", "cap_chown+x", "cap_chown+", "cap_chown=e", "+ep"]
-        {
+        for bad in ["", "cap_net_raw", "net_raw+ep", "cap_no+ep", "cap_chown+x", "cap_chown+", "+ep"] {
             binary(bad).unwrap_err();
         }
-        binary("cap_chown=p cap_kill=ep").unwrap_err();
+        for bad in ["cap_chown=p cap_kill=ep", "cap_chown=p cap_kill+e", "64=p", "cap_41=p", "-1=p"] {
+            binary(bad).unwrap_err();
+        }
     }
 }

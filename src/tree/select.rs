@@ -1,14 +1,30 @@
 //! Which paths of a source are taken over: patterns that are matched with the path from the top of the source.
 
-use super::xattr::matches;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Patterns of paths. A part of a pattern may hold `*`, which stands for any run of bytes of one name; a part `**` stands
-/// for any number of directories, or none.
+use crate::pattern::matches;
+
+/// Patterns of paths. In a part of a pattern `*` stands for any run of bytes of one name, `?` for one character, and `[a-c_]`
+/// for one of those named, `[!a-c_]` for any other; a part `**` stands for any number of directories, or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     include: Vec<Vec<Vec<u8>>>,
     exclude: Vec<Vec<Vec<u8>>>,
+    met: Met,
 }
+
+/// Which patterns of `include` something was found for. It is no part of what is selected.
+#[derive(Clone, Debug, Default)]
+struct Met(Arc<[AtomicBool]>);
+
+impl PartialEq for Met {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Met {}
 
 impl Selection {
     /// Takes what matches one of `include`, with everything below it, or everything where that is empty; but nothing that
@@ -19,10 +35,16 @@ impl Selection {
         exclude: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let parse = |pattern: &'a str| split(pattern.as_bytes()).map(<[u8]>::to_vec).collect();
-        Self {
-            include: include.into_iter().map(parse).collect(),
-            exclude: exclude.into_iter().map(parse).collect(),
-        }
+        let include: Vec<Vec<Vec<u8>>> = include.into_iter().map(parse).collect();
+        let met = Met(include.iter().map(|_| AtomicBool::new(false)).collect());
+        Self { include, exclude: exclude.into_iter().map(parse).collect(), met }
+    }
+
+    /// A pattern of what is to be taken for which no path was asked for that matches it.
+    #[must_use]
+    pub fn unmet(&self) -> Option<String> {
+        let unmet = self.include.iter().zip(&*self.met.0).find(|(_, met)| !met.load(Ordering::Relaxed));
+        unmet.map(|(pattern, _)| crate::text::printable(&pattern.join(&b'/')))
     }
 
     /// Whether the path is taken. A directory above one that may be taken is taken too. The top always is.
@@ -32,20 +54,24 @@ impl Selection {
         if path.is_empty() {
             return true;
         }
-        let at_or_above = |patterns: &[Vec<Vec<u8>>]| {
-            (1..=path.len()).any(|end| patterns.iter().any(|pattern| fits(pattern, &path[..end], false)))
-        };
-        if at_or_above(&self.exclude) {
+        let at_or_above =
+            |pattern: &Vec<Vec<u8>>| (1..=path.len()).any(|end| fits(pattern, &path[..end], false));
+        if self.exclude.iter().any(at_or_above) {
             return false;
         }
-        self.include.is_empty()
-            || at_or_above(&self.include)
-            || directory && self.include.iter().any(|pattern| fits(pattern, &path, true))
+        let mut included = self.include.is_empty();
+        for (pattern, met) in self.include.iter().zip(&*self.met.0) {
+            if at_or_above(pattern) {
+                met.store(true, Ordering::Relaxed);
+                included = true;
+            }
+        }
+        included || directory && self.include.iter().any(|pattern| fits(pattern, &path, true))
     }
 }
 
 fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+    path.split(|byte| *byte == b'/').filter(|part| !matches!(part, [] | [b'.']))
 }
 
 /// Whether the path matches the pattern; or, with `leads`, whether a path below it may.
@@ -83,12 +109,28 @@ mod tests {
             (&["usr/**/doc"], "usr/a/b/doc/c", true),
             (&["usr/**"], "usr/a", true),
             (&["*"], "a", true),
+            (&["./a"], "a", true),
+            (&["us?"], "usr/a", true),
+            (&["us?"], "us", false),
+            (&["[d-f]"], "e", true),
+            (&["[!d-f]x"], "ex", false),
+            (&["usr/bin/["], "usr/bin/[", true),
             (&["*"], "", false),
             (&["a", "b*"], "bc/d", true),
         ] {
             let selection = Selection::new([], patterns.iter().copied());
             assert_eq!(!selection.takes(path.as_bytes(), false), excluded, "{patterns:?} {path}");
         }
+    }
+
+    #[test]
+    fn what_nothing_matched_is_told() {
+        let selection = Selection::new(["usr/*", "etc", "./srv//x"], []);
+        assert_eq!(selection.unmet().as_deref(), Some("usr/*"));
+        assert!(selection.takes(b"usr", true) && selection.takes(b"usr/bin/x", false));
+        assert_eq!(selection.clone().unmet().as_deref(), Some("etc"));
+        assert!(selection.takes(b"etc", true) && selection.takes(b"srv/x", false));
+        assert_eq!(selection.unmet(), None);
     }
 
     #[test]

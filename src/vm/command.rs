@@ -1,5 +1,6 @@
 //! The command that runs QEMU, as data.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,22 @@ pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// A path that QEMU takes for no protocol, from wherever it runs: what has a colon before its first slash begins with the name of
+/// one (QEMU, block.c, path_has_protocol).
+///
+/// # Errors
+/// [`Kind::Source`] where there is no current directory.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|error| Error::io(Kind::Source, "the path has no absolute form", path, error))
+}
+
+/// Whether QEMU takes `file` for a protocol, such as nbd:…: no file has this name, and a colon is before the first slash.
+pub(super) fn is_protocol(file: &Path) -> bool {
+    let bytes = file.as_os_str().as_encoded_bytes();
+    bytes.iter().find(|byte| b":/".contains(byte)) == Some(&b':') && !file.exists()
+}
+
 /// `key=value,key=value` of QEMU, in which a comma of a value is two commas.
 #[derive(Clone, Debug)]
 pub(super) struct Keys(String);
@@ -66,6 +83,11 @@ impl Keys {
     /// The first part: a driver, or a key with its value.
     pub(super) fn new(first: &str) -> Self {
         Self(first.to_owned())
+    }
+
+    /// The first key with its value, in which a comma is two commas.
+    pub(super) fn first(key: &str, value: &str) -> Self {
+        Self(format!("{key}={}", value.replace(',', ",,")))
     }
 
     pub(super) fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
@@ -96,11 +118,19 @@ impl Keys {
 pub(super) struct Drives {
     interface: Interface,
     count: u32,
+    /// Names of drives and nodes, which QEMU has in one space (block.c, bdrv_assign_node_name).
+    names: BTreeSet<String>,
     arguments: Vec<OsString>,
+    /// What QEMU would do in silence.
+    pub(super) warnings: Vec<String>,
 }
 
 /// The most disks of the machine `pc`'s IDE controller: two on each of its two channels (QEMU, hw/ide/piix.c).
 const IDE_DISKS: u32 = 4;
+/// The bytes of a serial that virtio-blk (VIRTIO_BLK_ID_BYTES, linux/virtio_blk.h) and IDE have.
+const LONGEST_SERIAL: usize = 20;
+/// Those that a disk of SCSI has (QEMU, hw/scsi/scsi-disk.c, the page 0x80 of INQUIRY).
+const LONGEST_SCSI_SERIAL: usize = 36;
 
 impl Drives {
     pub(super) fn new(interface: Interface) -> Self {
@@ -108,7 +138,7 @@ impl Drives {
         if interface == Interface::Scsi {
             arguments.extend(["-device", "virtio-scsi-pci,id=scsi"].map(OsString::from));
         }
-        Self { interface, count: 0, arguments }
+        Self { interface, count: 0, names: BTreeSet::new(), arguments, warnings: Vec::new() }
     }
 
     fn option(&mut self, name: &str, value: String) {
@@ -117,6 +147,7 @@ impl Drives {
 
     /// A node of QEMU's graph of blocks.
     pub(super) fn node(&mut self, node: &serde_json::Value) {
+        self.names.extend(node["node-name"].as_str().map(str::to_owned));
         self.option("-blockdev", node.to_string());
     }
 
@@ -129,9 +160,32 @@ impl Drives {
             Interface::Ide => "ide-hd",
         };
         let mut options = options;
+        let longest = if self.interface == Interface::Scsi { LONGEST_SCSI_SERIAL } else { LONGEST_SERIAL };
+        if let Some(serial) = options.get("serial").filter(|serial| serial.len() > longest) {
+            self.warnings.push(format!(
+                "the machine sees the first {longest} bytes of the serial `{}` of the disk `{name}`",
+                crate::values::shown(serial)
+            ));
+        }
         options.entry("bootindex".to_owned()).or_insert_with(|| self.count.to_string());
         let keys = Keys::new(driver).with("drive", name).all(&options);
         self.option("-device", keys.text());
+    }
+
+    /// Takes a name, which has to be free and one that QEMU takes (QEMU, util/id.c, id_wellformed).
+    fn claim(&mut self, name: &str) -> Result<()> {
+        let refused =
+            |what: &str| Error::new(Kind::Usage, format!("{what}: `{}`", crate::values::shown(name)));
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(is_plain) {
+            return Err(
+                refused("this is no name of a disk").expected("a letter, and then letters, digits and `-._`")
+            );
+        }
+        if !self.names.insert(name.to_owned()) {
+            return Err(refused("another disk of the machine has this name").hint("give it another `name`"));
+        }
+        Ok(())
     }
 
     /// A disk in a file; `format` where it is known.
@@ -142,6 +196,7 @@ impl Drives {
         drive: &Options,
         device: &Options,
     ) -> Result<()> {
+        self.claim(name)?;
         let mut keys = Keys::new("if=none").with("id", name).path("file", file)?;
         if let Some(format) = format.filter(|_| !drive.contains_key("format")) {
             keys = keys.with("format", format);
@@ -212,6 +267,26 @@ mod tests {
         assert!(
             of(Interface::Ide, 4).unwrap().contains(&"ide-hd,drive=d3,bootindex=4,serial=a,,b".to_owned())
         );
+        let mut drives = Drives::new(Interface::Virtio);
+        drives.node(&serde_json::json!({ "node-name": "served" }));
+        for (name, words) in [
+            ("served", "another disk of the machine has this name: `served`"),
+            ("a b", "this is no name of a disk: `a b`"),
+            ("1", "this is no name of a disk"),
+            ("", "this is no name of a disk"),
+            ("ä", "this is no name of a disk"),
+        ] {
+            let file = (name, Path::new("/a"));
+            let error = drives.file(file, None, &Options::new(), &Options::new()).unwrap_err().to_string();
+            assert!(error.contains(words), "{name}: {error}");
+        }
+        for (interface, most) in [(Interface::Virtio, 20), (Interface::Ide, 20), (Interface::Scsi, 36)] {
+            for (length, count) in [(most, 0), (most + 1, 1)] {
+                let mut drives = Drives::new(interface);
+                drives.device("d", [("serial".to_owned(), "s".repeat(length))].into_iter().collect());
+                assert_eq!(drives.warnings.len(), count, "{interface}: {length}");
+            }
+        }
         assert!(of(Interface::Ide, 5).unwrap_err().to_string().contains("at most 4"));
     }
 }

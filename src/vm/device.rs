@@ -31,7 +31,7 @@ pub struct EmptyDisk {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drive {
-    /// Its file, as QEMU takes it.
+    /// Its file, as QEMU takes it; `$NAME` in it is a variable of the environment.
     pub file: String,
     /// The name by which QEMU knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +55,34 @@ pub struct Share {
     /// Whether the machine may write to it.
     #[serde(default)]
     pub writable: bool,
+}
+
+/// How a machine gets a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum By {
+    /// As a string of its SMBIOS.
+    #[serde(rename = "smbios")]
+    Smbios,
+    /// As a file of its firmware.
+    #[serde(rename = "fw_cfg")]
+    FwCfg,
+}
+
+/// A credential of systemd (nixpkgs, `virtualisation.credentials`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The file that has it, which is read when the machine starts; `$NAME` in its path is a variable of the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// How the machine gets it; by its SMBIOS on x86, else by a file of the firmware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
 }
 
 /// Keys and values of one flag.
@@ -200,6 +228,27 @@ impl FromStr for Share {
     }
 }
 
+impl FromStr for Credential {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parsed(text, "name, text, file, by", |pairs| {
+            let name = pairs.take("name", false)?.ok_or("a credential has a name")?;
+            let (text, file) = (pairs.take("text", false)?, pairs.take("file", false)?);
+            let by = match pairs.take("by", false)?.as_deref() {
+                None => None,
+                Some("smbios") => Some(By::Smbios),
+                Some("fw_cfg") => Some(By::FwCfg),
+                Some(other) => return Err(format!("by: smbios or fw_cfg, not `{other}`")),
+            };
+            if text.is_some() == file.is_some() {
+                return Err("a credential has a text or a file".to_owned());
+            }
+            Ok(Self { name, text, file, by })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +262,8 @@ mod tests {
         assert_eq!("size=1GiB".parse::<EmptyDisk>().unwrap(), "1GiB".parse().unwrap());
         let one: Drive = "/a/b,format=raw,serial=s".parse().unwrap();
         assert_eq!(one, "file=/a/b,drive.format=raw,device.serial=s".parse().unwrap());
+        let one: Credential = "name=a,text=x,,y,by=fw_cfg".parse().unwrap();
+        assert_eq!(one, r#"{"name":"a","text":"x,y","by":"fw_cfg"}"#.parse().unwrap());
         let one: Share = "tag=xchg,source=$TMPDIR/xchg,writable=true".parse().unwrap();
         assert_eq!(one, r#"{"tag":"xchg","source":"$TMPDIR/xchg","writable":true}"#.parse().unwrap());
     }
@@ -242,5 +293,14 @@ mod tests {
             assert!(error.contains(words), "{bad}: {error}");
         }
         assert!("serial=a".parse::<Drive>().is_err());
+        for (bad, words) in [
+            ("text=a", "has a name"),
+            ("name=a", "a text or a file"),
+            ("name=a,text=b,file=c", "a text or a file"),
+            ("name=a,text=b,by=post", "smbios or fw_cfg"),
+        ] {
+            let error = bad.parse::<Credential>().unwrap_err();
+            assert!(error.contains(words), "{bad}: {error}");
+        }
     }
 }

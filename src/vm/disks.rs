@@ -161,12 +161,7 @@ fn check(machine: &Machine) -> Result<()> {
 /// The store path of the system. `system` may be a link to it.
 fn system(section: &Section, store: &Store) -> Result<StorePath> {
     let written = &section.system;
-    let found = store_path(written).or_else(|| {
-        let inside = Path::new(written).canonicalize().ok()?;
-        let root = store.root().canonicalize().ok()?;
-        Path::new("/").join(inside.strip_prefix(root).ok()?).to_str()?.parse().ok()
-    });
-    let system = found.ok_or_else(|| {
+    let system = store_path(written, store.root()).ok_or_else(|| {
         Error::new(Kind::Usage, "this is no system in the store")
             .about("system")
             .expected("the store path of `config.system.build.toplevel`, or a link to it")

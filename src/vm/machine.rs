@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::device::{Drive, EmptyDisk, Share};
+use super::command::{absolute, is_protocol};
+use super::device::{Credential, Drive, EmptyDisk, Share};
 use crate::error::{Error, Kind, Result};
 use crate::front::nixos::Section;
 use crate::helper::Accel;
@@ -101,8 +102,8 @@ pub struct Machine {
         arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)
     )]
     pub root_disk: Option<bool>,
-    /// File that keeps what is written to the root disk, in place of a state that is named by what it lies on;
-    /// NIX_DISK_IMAGE takes precedence.
+    /// File that keeps what is written to the root disk, in place of a state that is named by what it lies on. `$NAME` in it
+    /// is a variable of the environment; NIX_DISK_IMAGE takes precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub disk_image: Option<String>,
@@ -110,7 +111,8 @@ pub struct Machine {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "cli", arg(long = "empty-disk", value_name = "DISK"))]
     pub empty_disks: Vec<EmptyDisk>,
-    /// A disk that is there: its file, or file=FILE,format=FORMAT,name=NAME,drive.KEY=VALUE,device.KEY=VALUE.
+    /// A disk that is there: its file, or file=FILE,format=FORMAT,name=NAME,drive.KEY=VALUE,device.KEY=VALUE. In FILE, `$NAME`
+    /// is a variable of the environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "cli", arg(long = "drive", value_name = "DISK"))]
     pub drives: Vec<Drive>,
@@ -165,6 +167,11 @@ pub struct Machine {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "COMMAND"))]
     pub tpm_provisioning: Option<String>,
+    /// A credential of systemd: name=NAME,text=TEXT or name=NAME,file=FILE, with by=smbios or by=fw_cfg. FILE is read when the
+    /// machine starts; `$NAME` in it is a variable of the environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "cli", arg(long = "credential", value_name = "CREDENTIAL"))]
+    pub credentials: Vec<Credential>,
     /// Initrd of a machine that boots without a loader; default that of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
@@ -230,21 +237,44 @@ impl Machine {
         })
     }
 
+    /// The same machine for any folder that it may run in: what is relative to this one becomes absolute, also the files that
+    /// [`fixed`](Self::fixed) leaves to the run. A path that begins with a variable stays.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] where there is no current directory, [`Kind::Usage`] for one whose name would be read as a variable.
+    pub fn anchored(&self) -> Result<Self> {
+        let mut anchored = self.clone();
+        let shares = anchored.shares.iter_mut().map(|share| &mut share.source);
+        let credentials = anchored.credentials.iter_mut().filter_map(|credential| credential.file.as_mut());
+        let drives = anchored.drives.iter_mut().map(|drive| &mut drive.file);
+        let drives = drives.filter(|file| !is_protocol(Path::new(file.as_str())));
+        let paths = anchored.disk_image.iter_mut().chain(shares).chain(credentials).chain(drives);
+        for path in paths.filter(|path| !path.starts_with(['/', '$'])) {
+            let here = absolute(Path::new("."))?;
+            if here.as_os_str().as_encoded_bytes().contains(&b'$') {
+                return Err(Error::new(Kind::Usage, "the name of the folder would be read as a variable")
+                    .at(here)
+                    .hint("give absolute paths, or run the command in another folder"));
+            }
+            make_absolute(path)?;
+        }
+        anchored.state.iter_mut().try_for_each(make_absolute)?;
+        Ok(anchored)
+    }
+
     /// The machine as JSON, with every path that does not depend on where the command runs: a link to the system becomes its
-    /// store path, other paths become absolute.
+    /// store path, other paths become absolute. What the machine gets beside its system is found when it runs, from the folder
+    /// where that is: disk images, shared folders, credentials and states.
     ///
     /// # Errors
     /// [`Kind::Source`] where there is no current directory.
     pub fn fixed(&self) -> Result<String> {
         let mut fixed = self.clone();
-        let absolute = |path: &mut String| -> Result<()> {
-            let there = std::path::absolute(&*path)
-                .map_err(|error| Error::io(Kind::Source, "the path has no absolute form", &*path, error))?;
-            *path = crate::text::printable_path(there);
-            Ok(())
-        };
-        if let Some(store_path) = store_path(&fixed.nixos.system) {
-            fixed.nixos.system = store_path.to_string();
+        let root = fixed.nixos.store_root.as_deref().map_or(Path::new("/"), Path::new);
+        match store_path(&fixed.nixos.system, root) {
+            Some(store_path) => fixed.nixos.system = store_path.to_string(),
+            // It may come into being before the script runs.
+            None => make_absolute(&mut fixed.nixos.system)?,
         }
         let programs =
             [&mut fixed.qemu, &mut fixed.virtiofsd, &mut fixed.swtpm, &mut fixed.nixos.grub_mkimage];
@@ -262,11 +292,7 @@ impl Machine {
         ];
         let files = files.into_iter().flatten();
         let contents = fixed.nixos.contents.iter_mut().map(|content| &mut content.source);
-        // What QEMU takes for a protocol, such as nbd:…, is no path.
-        let drives = fixed.drives.iter_mut().map(|drive| &mut drive.file).filter(|file| !file.contains(':'));
-        for path in programs.chain(closure).chain(files).chain(contents).chain(drives) {
-            absolute(path)?;
-        }
+        programs.chain(closure).chain(files).chain(contents).try_for_each(make_absolute)?;
         serde_json::to_string(&fixed).map_err(|error| Error::bug("a machine is no JSON").because(error))
     }
 
@@ -285,8 +311,15 @@ impl Machine {
     /// Its memory in MiB.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for less than 1 MiB.
+    /// [`Kind::Usage`] for less than 1 MiB, and for what is no number of MiB.
     pub(super) fn memory(&self) -> Result<u64> {
+        if let Some(memory) = self.memory.filter(|memory| memory.get() > MIB && !memory.is_multiple_of(MIB)) {
+            return Err(Error::new(Kind::Usage, "the memory of a machine is a number of MiB")
+                .about("memory")
+                .expected("a multiple of 1MiB")
+                .found(memory.in_full())
+                .or_hint(memory.unit_forgotten()));
+        }
         match self.memory.unwrap_or(MEMORY).get() / MIB {
             0 => Err(Error::new(Kind::Usage, "a machine does not run without memory")
                 .about("memory")
@@ -332,9 +365,23 @@ impl Machine {
     }
 }
 
-/// The store path that `system` is, or leads to by links of this host.
-pub(super) fn store_path(system: &str) -> Option<StorePath> {
+/// Makes a path absolute. One that is not UTF-8 does not come to be: it would be another one in JSON.
+fn make_absolute(path: &mut String) -> Result<()> {
+    let there = absolute(Path::new(path.as_str()))?;
+    let text = there
+        .to_str()
+        .ok_or_else(|| Error::new(Kind::Usage, "a script has no path that is not UTF-8").at(&there))?;
+    *path = text.to_owned();
+    Ok(())
+}
+
+/// The store path that `system` is, or leads to by links of this host, by name or below the folder `root` that holds the store.
+pub(super) fn store_path(system: &str, root: &Path) -> Option<StorePath> {
     let trimmed = system.trim_end_matches('/');
     let own = trimmed.parse().ok();
-    own.or_else(|| links::chain(Path::new(trimmed)).find_map(|path| path.to_str()?.parse().ok()))
+    let by_links = || links::chain(Path::new(trimmed)).find_map(|path| path.to_str()?.parse().ok());
+    own.or_else(by_links).or_else(|| {
+        let (inside, root) = (Path::new(trimmed).canonicalize().ok()?, root.canonicalize().ok()?);
+        Path::new("/").join(inside.strip_prefix(root).ok()?).to_str()?.parse().ok()
+    })
 }

@@ -3,12 +3,13 @@
 //! | part | module |
 //! |---|---|
 //! | the description, as keys and flags | [`Machine`], `device` |
-//! | the variables of the environment | [`Environment`] |
+//! | the variables of the environment, and texts that name some | [`Environment`], `expansion` |
 //! | the disks: what is served, and the empty root | `disks` |
 //! | their digest, and the folder that is named by it | [`base`], [`state`] |
 //! | the files that a machine writes | `overlay` |
 //! | folders of the host | `share` |
 //! | a TPM | `tpm` |
+//! | credentials of systemd | `credential` |
 //! | the command of QEMU, as data | [`Command`], [`Plan`] |
 //! | the machine while it runs | `run` |
 //! | the script that runs it | [`script`] |
@@ -18,9 +19,11 @@
 
 pub mod base;
 mod command;
+mod credential;
 mod device;
 mod disks;
 mod environment;
+mod expansion;
 mod machine;
 mod overlay;
 mod plan;
@@ -33,7 +36,7 @@ mod words;
 
 pub use crate::helper::Accel;
 pub use command::Command;
-pub use device::{Drive, EmptyDisk, Options, Share};
+pub use device::{By, Credential, Drive, EmptyDisk, Options, Share};
 pub use environment::Environment;
 pub use machine::{Interface, Machine, Mode, ShareBy, StoreType};
 pub use plan::{Around, Plan};

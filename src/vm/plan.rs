@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::base;
-use super::command::{Command, Drives, Keys, quoted};
+use super::command::{Command, Drives, Keys, absolute, is_protocol, quoted};
+use super::credential;
 use super::device::Options;
 use super::disks::{Disks, Root};
-use super::environment::{Environment, split};
+use super::environment::Environment;
+use super::expansion::{self, split};
 use super::machine::{Machine, Mode, ShareBy};
 use super::overlay::{self, Make, What};
 use super::share::{self, Helper};
@@ -115,7 +117,7 @@ impl Plan {
         if planner.disks.direct {
             planner.direct(&processor)?;
         }
-        planner.rest()?;
+        planner.rest(&processor)?;
         let Planner { makes, command, disks, state, record, .. } = planner;
         let served = disks.served.map(|built| built.image);
         Ok(Self {
@@ -202,7 +204,7 @@ impl Planner<'_> {
             drives.device(SERVED, Options::from([("serial".to_owned(), "nix-store".to_owned())]));
         }
         for (number, disk) in self.machine.empty_disks.iter().enumerate() {
-            let path = self.state.join(format!("empty{number}.qcow2"));
+            let path = absolute(&self.state.join(format!("empty{number}.qcow2")))?;
             let name = disk.name.clone().unwrap_or_else(|| format!("empty{number}"));
             if disk.size == Bytes::ZERO || !disk.size.is_multiple_of(512) {
                 return Err(Error::new(Kind::Usage, "an empty disk cannot have this size")
@@ -211,21 +213,37 @@ impl Planner<'_> {
                     .found(disk.size.in_full())
                     .or_hint(disk.size.unit_forgotten()));
             }
-            drives.file((&name, &path), Some("qcow2"), &disk.drive, &disk.device)?;
+            drives
+                .file((&name, &path), Some("qcow2"), &disk.drive, &disk.device)
+                .map_err(|error| error.about("empty_disks"))?;
             self.makes.push(Make { path, what: What::Empty(disk.size) });
         }
         for (number, disk) in self.machine.drives.iter().enumerate() {
             let name = disk.name.clone().unwrap_or_else(|| format!("drive{number}"));
-            drives.file((&name, Path::new(&disk.file)), None, &disk.drive, &disk.device)?;
+            let mut file = self.expanded(&disk.file, "drives")?;
+            if !is_protocol(&file) {
+                file = absolute(&file)?;
+            }
+            drives
+                .file((&name, &file), None, &disk.drive, &disk.device)
+                .map_err(|error| error.about("drives"))?;
         }
+        self.disks.warnings.append(&mut drives.warnings);
         self.command.arguments.extend(drives.finish()?);
         Ok(())
     }
 
+    /// A path whose variables have their values.
+    fn expanded(&self, text: &str, key: &'static str) -> Result<PathBuf> {
+        expansion::path(text, key, self.around.environment, self.around.work_folder)
+    }
+
     /// The disk that the machine writes.
     fn root(&mut self, drives: &mut Drives) -> Result<()> {
-        let own = self.machine.disk_image.as_deref().map(PathBuf::from);
-        let given = self.around.environment.disk_image().or(own);
+        let given = match (self.around.environment.disk_image(), &self.machine.disk_image) {
+            (None, Some(own)) => Some(self.expanded(own, "disk_image")?),
+            (given, _) => given,
+        };
         if let (Some(given), true) = (&given, self.around.fresh || self.around.temporary) {
             return Err(Error::new(
                 Kind::Usage,
@@ -235,9 +253,7 @@ impl Planner<'_> {
             .hint("remove the file, or name none (NIX_DISK_IMAGE)"));
         }
         let checked = given.is_some() || !self.around.fresh;
-        // QEMU finds the file from wherever it runs.
-        let path = std::path::absolute(given.unwrap_or_else(|| self.state.join(ROOT_FILE)))
-            .map_err(|error| Error::new(Kind::Source, "there is no current directory").because(error))?;
+        let path = absolute(&given.unwrap_or_else(|| self.state.join(ROOT_FILE)))?;
         let options = Options::from([("serial".to_owned(), "root".to_owned())]);
         match std::mem::replace(&mut self.disks.root, Root::None) {
             Root::None => {}
@@ -298,8 +314,9 @@ impl Planner<'_> {
         let keep = self.machine.keep_variables.unwrap_or(self.machine.mode() == Mode::BootLoader);
         let folder = if keep { self.state.as_path() } else { self.around.work_folder };
         let own = self.around.environment.efi_variables().unwrap_or_else(|| folder.join("efi-vars.fd"));
+        let (own, firmware) = (absolute(&own)?, absolute(firmware)?);
         let flash = |unit: &str| Keys::new("if=pflash").with("format", "raw").with("unit", unit);
-        self.command.option("-drive", flash("0").with("readonly", "on").path("file", firmware)?.text());
+        self.command.option("-drive", flash("0").with("readonly", "on").path("file", &firmware)?.text());
         self.command.option("-drive", flash("1").path("file", &own)?.text());
         self.makes.push(Make { path: own, what: What::Copy(variables.to_owned()) });
         Ok(())
@@ -327,27 +344,31 @@ impl Planner<'_> {
             parameters.push_str(&format!(" regInfo={path}"));
         }
         let added = self.around.environment.text("QEMU_KERNEL_PARAMS")?;
-        for more in self.machine.kernel_params.iter().map(String::as_str).chain(added) {
-            parameters.push_str(&format!(" {more}"));
-        }
-        let has_console = parameters.split_ascii_whitespace().any(|word| word.starts_with("console="));
+        let more: Vec<&str> = self.machine.kernel_params.iter().map(String::as_str).chain(added).collect();
+        // What is behind `--` is for init, so a console is before all that users add.
+        let all = parameters.split_ascii_whitespace();
+        let all = all.chain(more.iter().flat_map(|more| more.split_ascii_whitespace()));
+        let has_console = all.take_while(|word| *word != "--").any(|word| word.starts_with("console="));
         if !has_console && self.machine.graphics != Some(true) {
             parameters.push_str(&format!(" console={}", processor.console));
         }
+        more.iter().for_each(|more| parameters.push_str(&format!(" {more}")));
         self.command.option("-kernel", kernel);
         self.command.option("-initrd", initrd);
         self.command.option("-append", parameters);
         Ok(())
     }
 
-    /// The screen, and what users add.
-    fn rest(&mut self) -> Result<()> {
+    /// Credentials, the screen, and what users add.
+    fn rest(&mut self, processor: &Processor) -> Result<()> {
+        let credentials = credential::arguments(&self.machine.credentials, self.around, processor)?;
+        self.command.arguments.extend(credentials);
         if self.machine.graphics != Some(true) {
             self.command.push("-nographic");
         }
         for options in &self.machine.qemu_options {
             let words = split(options, self.around.environment, self.around.work_folder)?;
-            self.command.arguments.extend(words.into_iter().map(Into::into));
+            self.command.arguments.extend(words);
         }
         let words = self.around.environment.words("QEMU_OPTS")?;
         self.command.arguments.extend(words.into_iter().map(Into::into));

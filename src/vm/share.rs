@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::command::{Command, Keys};
 use super::device::Share;
+use super::expansion;
 use super::machine::{Machine, Mode, ShareBy};
 use super::plan::Around;
 use crate::error::{Error, Kind, Result};
@@ -73,7 +74,7 @@ pub(super) fn plan(machine: &Machine, around: &Around<'_>, store: &Store) -> Res
         all.push((share, folder));
     }
     for share in &machine.shares {
-        let folder = around.environment.expand(&share.source, around.work_folder)?;
+        let folder = expansion::path(&share.source, "shares", around.environment, around.work_folder)?;
         if all.iter().any(|(other, _)| other.tag == share.tag) {
             return Err(Error::new(Kind::Usage, format!("two shared folders have the tag `{}`", share.tag))
                 .about("shares"));

@@ -226,6 +226,13 @@ fn remove_all(folder: &Path, whole: bool) -> Result<()> {
     Ok(())
 }
 
+/// A link is no state: what it leads to is not this program's to remove.
+fn link(folder: &Path) -> Error {
+    Error::new(Kind::Source, "a symbolic link to a state is none itself")
+        .at(folder)
+        .hint("name the folder that it leads to, or remove the link")
+}
+
 /// The states in `states`, or `states` itself where it is one.
 ///
 /// # Errors
@@ -240,6 +247,7 @@ pub fn list(states: &Path) -> Result<Found> {
     let mut found = Found::default();
     for folder in folders {
         match read(&folder) {
+            Ok(Some(_)) if folder.is_symlink() => found.damaged.push(link(&folder)),
             Ok(None) => {}
             Ok(Some(record)) => found.states.push(Listed::new(folder, record)),
             Err(error) => found.damaged.push(error),
@@ -269,6 +277,10 @@ impl Listed {
     /// # Errors
     /// [`Kind::Usage`] where a machine runs with it, [`Kind::Output`] where it cannot be removed.
     pub fn remove(&self) -> Result<()> {
+        // It may have become one since it was listed.
+        if self.folder.is_symlink() {
+            return Err(link(&self.folder));
+        }
         let _locked = State::open(&self.folder, &self.record, false)?;
         remove_all(&self.folder, true)
     }
@@ -314,6 +326,27 @@ mod tests {
         assert!(!place.join("root.qcow2").exists());
         list(&states).unwrap().states[0].remove().unwrap();
         assert!(!place.exists() && list(&states).unwrap().states.is_empty());
+    }
+
+    #[test]
+    fn a_link_is_no_state() {
+        let top = tempfile::tempdir().unwrap();
+        let (states, outside) = (top.path().join("a-vm"), top.path().join("outside"));
+        drop(State::open(&outside, &record("1"), false).unwrap());
+        std::fs::write(outside.join("keep"), "x").unwrap();
+        let own = states.join("2".repeat(32));
+        drop(State::open(&own, &record("2"), false).unwrap());
+        let link = states.join("1".repeat(32));
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        let found = list(&states).unwrap();
+        assert_eq!((found.states.len(), &found.states[0].folder), (1, &own));
+        assert!(found.damaged[0].to_string().contains("symbolic link"), "{}", found.damaged[0]);
+        assert!(list(&link).unwrap().states.is_empty());
+        // A state that has become a link.
+        std::fs::rename(&own, top.path().join("away")).unwrap();
+        std::os::unix::fs::symlink(&outside, &own).unwrap();
+        assert!(found.states[0].remove().is_err());
+        assert!(outside.join("keep").exists() && outside.join(RECORD).exists());
     }
 
     #[test]

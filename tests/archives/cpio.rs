@@ -1,5 +1,7 @@
 //! cpio, against GNU cpio.
 
+use std::io::Write as _;
+
 use super::made;
 use crate::support::ext4::judge;
 use crate::support::snapshot::Snapshot;
@@ -35,4 +37,48 @@ fn an_image_of_a_cpio_is_what_gnu_cpio_unpacks() {
         }
         judge(&image, &expected);
     }
+}
+
+/// An initrd is often several archives, one behind the other: a later file of one name is the one that is there, and inodes
+/// are those of their own archive.
+#[test]
+fn archives_behind_one_another_are_read() {
+    let folder = scratch();
+    let mut whole = Vec::new();
+    for (name, files) in [("a", [("x", "of a"), ("both", "of a")]), ("b", [("y", "of b"), ("both", "of b")])]
+    {
+        let source = folder.path().join(name);
+        std::fs::create_dir(&source).unwrap();
+        for (file, text) in files {
+            std::fs::write(source.join(file), text).unwrap();
+        }
+        let file = folder.path().join(format!("{name}.cpio"));
+        let (from, to) = (source.display(), file.display());
+        // Each has inodes from 0 on, so that the same number is another file.
+        let script =
+            format!("cd {from} && find . | LC_ALL=C sort | cpio --quiet -o -H newc --renumber-inodes > {to}");
+        must(command("sh").args(["-c", &script]));
+        whole.extend(std::fs::read(&file).unwrap());
+        // The kernel takes any multiple of four zeros between them.
+        whole.extend([0; 12]);
+    }
+    let (archive, image) = (folder.path().join("both.cpio"), folder.path().join("both.img"));
+    let text = |name: &str| {
+        must(crate::support::program::diskwright().arg("cat").arg(format!("{}:/{name}", image.display())))
+            .text()
+    };
+    for packed in [false, true] {
+        std::fs::write(&archive, &whole).unwrap();
+        if packed {
+            must(command("gzip").arg("-kf").arg(&archive));
+        }
+        let given = if packed { folder.path().join("both.cpio.gz") } else { archive.clone() };
+        let said = made(&given, &image, &[]);
+        assert!(!said.error().contains("not read"), "{}", said.error());
+        assert_eq!(["x", "y", "both"].map(text), ["of a", "of b", "of b"]);
+    }
+    // What is no cpio is told.
+    std::fs::File::options().append(true).open(&archive).unwrap().write_all(b"something").unwrap();
+    let said = made(&archive, &image, &[]);
+    assert!(said.error().contains("what follows the end of the archive is not read"), "{}", said.error());
 }

@@ -144,7 +144,7 @@ fn an_included_path_brings_its_directories() {
         let (found, _) = built(
             folder.path(),
             &format!(
-                "  {{ {source}, target = \"/\", include = [\"etc\", \"usr/*/ping\"], exclude = [\"etc/group\"] }},"
+                "  {{ {source}, target = \"/\", include = [\"etc\", \"usr/*/ping\"], exclude = [\"./etc/grou?\"] }},"
             ),
         );
         let names: Vec<&[u8]> = found.0.keys().map(Vec::as_slice).collect();
@@ -170,6 +170,14 @@ fn what_does_not_fit_together_is_refused() {
         ),
         (r#"{ text = "", target = "/x", owner = "www-dat:adm" }"#, &["did you mean `www-data`?"]),
         (r#"{ text = "", target = "/x", owner = "root:2x" }"#, &["an owner is"]),
+        (
+            r#"{ tar = "base.tar", target = "/t", include = ["etc", "nothing"] }"#,
+            &["nothing of the source matches", "found: nothing"],
+        ),
+        (
+            r#"{ source = "base", target = "/t", include = ["no/*"] }"#,
+            &["nothing of the source matches", "found: no/*"],
+        ),
         (r#"{ metadata = true, target = "/none", mode = "0644" }"#, &["nothing is there", "/none"]),
         (r#"{ metadata = true, target = "/etc" }"#, &["the entry changes nothing"]),
         (

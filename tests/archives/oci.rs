@@ -118,6 +118,10 @@ fn layers_are_compared_with_their_digests() {
         assert!(!out.exists());
     };
     refused(&["--image", "none"], &["there is no such image", "none", "trial"]);
+    refused(
+        &["--platform", "linux/s390x"],
+        &["the image is for another platform", "linux/s390x", "linux/amd64"],
+    );
     let mut blobs: Vec<PathBuf> = std::fs::read_dir(layout.join("blobs/sha256"))
         .unwrap()
         .map(|blob| blob.unwrap().path())

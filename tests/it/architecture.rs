@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of a disk's description, of front ends and of the command line.
-const LOWER: [&str; 24] = [
+const LOWER: [&str; 25] = [
     "archive",
     "calendar",
     "container",
@@ -18,6 +18,7 @@ const LOWER: [&str; 24] = [
     "numbers",
     "option",
     "package",
+    "pattern",
     "pour",
     "progress",
     "serve",

@@ -219,6 +219,8 @@ fn what_does_not_go_together_is_refused() {
         ("ext4", "--block-size 128KiB", "a power of two from 1KiB to 64KiB"),
         ("ext4", "--inode-size 8KiB", "a power of two from 128"),
         ("ext4", "--inode-size 64", "a power of two from 128"),
+        ("ext4", "--block-size 64KiB --inode-size 64KiB", "a power of two from 128 to 32768"),
+        ("ext4", "--features has_journal --size 4MiB", "the contents do not fit the ext4 filesystem"),
         ("ext4", "--features ^extent", "64bit needs extent"),
         ("ext4", "--features uninit_bg", "add ^metadata_csum"),
         ("ext4", "--features ^metadata_csum,metadata_csum_seed", "needs metadata_csum"),
@@ -247,6 +249,26 @@ fn what_does_not_go_together_is_refused() {
         .arg(&image)
         .args(["--block-size", "1KiB"]));
     assert!(said.code == 1 && said.error().contains("longer than a block"), "{}", said.error());
+}
+
+/// A journal that is asked for by the name of its feature is there, in filesystems that would else have none.
+#[test]
+fn a_journal_is_there_where_its_feature_is_named() {
+    let folder = scratch();
+    let (source, image) = (folder.path().join("empty"), folder.path().join("out.img"));
+    std::fs::create_dir(&source).unwrap();
+    for (kind, options) in [
+        ("ext4", "--features has_journal --size 7MiB"),
+        ("ext2", "--features has_journal --size 6MiB"),
+        ("ext3", "--features has_journal --block-size 16KiB --size 24MiB"),
+        ("ext3", "--features has_journal --block-size 64KiB"),
+    ] {
+        mkfs(kind, &source, &image, options);
+        assert_clean(&image);
+        assert!(superblock(&image, "Filesystem features").contains("has_journal"), "{kind} {options}");
+        assert_eq!(superblock(&image, "Journal inode"), "8", "{kind} {options}");
+        assert_eq!(superblock(&image, "Total journal blocks"), "1024", "{kind} {options}");
+    }
 }
 
 #[test]

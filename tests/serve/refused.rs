@@ -110,6 +110,9 @@ fn an_overlay_lies_on_an_nbd_uri_or_on_nothing() {
         (&["a.qcow2", "--size", "1GiB", "--backing-uri", "nbd+unix:///x?socket="], "socket=PATH"),
         (&["a.qcow2", "--size", "1GiB", "--backing-uri", "nbd:///x"], "nbd://HOST:PORT/NAME"),
         (&["a.qcow2", "--size", "1GiB", "--backing-uri", "nbd://h/a b"], "no blanks"),
+        (&["a.qcow2", "--size", "1GiB", "--backing-uri", "nbd://h/%zz"], "two hexadecimal digits"),
+        (&["a.qcow2", "--size", "1GiB", "--backing-uri", "nbd://h:99999/x"], "a port of 1 to 65535"),
+        (&["a.qcow2", "--size", "1GiB", "--backing-uri", "nbd://[::1]:0/x"], "a port of 1 to 65535"),
         (
             &["a.qcow2", "--size", "1GiB", "-b", "x", "-F", "raw", "--backing-uri", good],
             "cannot be used with",

@@ -44,6 +44,19 @@ fn every_key_is_seen_in_the_command() {
         (&["--share-by", "9p", "--share", &writable], "security_model=mapped-xattr,mount_tag=a -".to_owned()),
         (&[], format!(" init={}/init' -nographic", bench.system)),
         (&["--kernel-param", "a=b"], "/init a=b' -nographic".to_owned()),
+        (
+            &["--credential", "name=a,text=x,,y", "--credential", "name=b,by=fw_cfg,text=x,,y"],
+            "-smbios type=11,value=io.systemd.credential:a=x,,y -fw_cfg name=opt/io.systemd.credentials/b,string=x,,y"
+                .to_owned(),
+        ),
+        (
+            &["--credential", &format!("name=a,file={doubled}")],
+            "-smbios type=11,value=io.systemd.credential.binary:a=eA==".to_owned(),
+        ),
+        (
+            &["--credential", "name=a,by=fw_cfg,file=./a,,b"],
+            format!("-fw_cfg name=opt/io.systemd.credentials/a,file={doubled}"),
+        ),
         (&["--initrd", path], format!("-initrd {path}")),
         (&["--graphics", "--kernel-param", "x"], "/init x'\n".to_owned()),
         (&["--network", "false"], "-nic none".to_owned()),
@@ -103,7 +116,8 @@ fn variables_of_the_run_script_mean_what_they_mean_there() {
         ("NIXPKGS_QEMU_KERNEL_nixos", "/k", "-kernel /k".to_owned()),
         ("NIX_DISK_IMAGE", "other.qcow2", format!("\"filename\":\"{there}/other.qcow2\"")),
         ("NIX_SWTPM_DIR", "tpm", "--tpmstate dir=tpm --ctrl ".to_owned()),
-        ("NIX_EFI_VARS", "vars", "-drive if=pflash,format=raw,unit=1,file=vars".to_owned()),
+        ("NIX_EFI_VARS", "vars", format!("-drive if=pflash,format=raw,unit=1,file={there}/vars")),
+        ("QEMU_KERNEL_PARAMS", "-- 3", "/init -- 3'".to_owned()),
         ("SHARED_DIR", &there, format!("path={there},security_model=none,mount_tag=shared")),
     ] {
         let mut vm = bench.vm();
@@ -141,6 +155,95 @@ fn variables_of_the_run_script_mean_what_they_mean_there() {
     assert!(said.contains(&format!("path={there}/xchg,")), "{said}");
     let said = must(bench.vm().args(share)).text();
     assert!(said.contains(&format!("path={there}/nix-vm.XXXXXXXXXX/xchg,")), "{said}");
+}
+
+/// A colon in a relative path would begin the name of a protocol.
+#[test]
+fn relative_paths_are_absolute_for_qemu() {
+    let bench = Bench::new();
+    let there = bench.folder().to_str().unwrap().to_owned();
+    std::fs::write(bench.folder().join("nbd:x"), "").unwrap();
+    let firmware = bench.closure();
+    let mut vm = bench.vm();
+    vm.args(["--print", "--accel", "tcg", "--qemu", "/bin/true", "--state", "a:b", "--empty-disk", "1MiB"]);
+    vm.args(["--drive", "nbd:x", "--drive", "nbd:y", "--drive", "$DISKS/z", "--drive", "sub/e:f"]);
+    vm.arg("--efi-firmware").arg(&firmware).arg("--efi-variables").arg(&firmware);
+    let said = must(vm.env("NIX_EFI_VARS", "e,f:v").env("DISKS", "d:e")).text();
+    for expected in [
+        format!("file={there}/a:b/"),
+        format!("id=drive0,file={there}/nbd:x,"),
+        "id=drive1,file=nbd:y,".to_owned(),
+        "id=drive2,file=d:e/z,".to_owned(),
+        format!("id=drive3,file={there}/sub/e:f,"),
+        format!("unit=1,file={there}/e,,f:v"),
+    ] {
+        assert!(said.contains(&expected), "no `{expected}` in\n{said}");
+    }
+    let mut vm = bench.vm();
+    vm.args(["--print", "--accel", "tcg", "--qemu", "/bin/true", "--temporary", "--empty-disk", "1MiB"]);
+    let said = must(vm.env("USE_TMPDIR", "1").env("TMPDIR", "tm:p")).text();
+    assert!(said.contains(&format!("file={there}/tm:p/state/empty0.qcow2,")), "{said}");
+}
+
+/// The paths of a script are for any folder: those of flags absolute, those of JSON as they are written.
+#[test]
+fn a_script_runs_in_any_folder() {
+    let bench = Bench::new();
+    let script = |arguments: &[&str]| -> serde_json::Value {
+        let mut vm = crate::support::program::diskwright();
+        vm.current_dir(bench.folder()).args(["vm", "script", "-o", "-"]).args(arguments);
+        serde_json::from_str(must(&mut vm).text().split('\'').nth(1).unwrap()).unwrap()
+    };
+    let there = bench.folder().to_str().unwrap();
+    let place = bench.tiny.host(&bench.system);
+    std::os::unix::fs::symlink(&place, bench.folder().join("result")).unwrap();
+    let root = bench.tiny.root().to_str().unwrap().to_owned();
+    for system in ["./result", "result", place.to_str().unwrap(), &bench.system] {
+        let found = script(&["--system", system, "--store-root", &root]);
+        assert_eq!(found["nixos"]["system"], bench.system, "{system}");
+    }
+    let found = script(&[
+        "--system",
+        &bench.system,
+        "--share",
+        "tag=a,source=sh",
+        "--share",
+        "tag=b,source=$HOME/x",
+        "--drive",
+        "d.img",
+        "--drive",
+        "nbd:y",
+        "--drive",
+        "$TMPDIR/d",
+        "--disk-image",
+        "r.qcow2",
+        "--state",
+        "st",
+        "--credential",
+        "name=a,file=cert",
+    ]);
+    for (key, expected) in [
+        ("/shares/0/source", format!("{there}/sh")),
+        ("/shares/1/source", "$HOME/x".to_owned()),
+        ("/drives/0/file", format!("{there}/d.img")),
+        ("/drives/1/file", "nbd:y".to_owned()),
+        ("/drives/2/file", "$TMPDIR/d".to_owned()),
+        ("/disk_image", format!("{there}/r.qcow2")),
+        ("/state", format!("{there}/st")),
+        ("/credentials/0/file", format!("{there}/cert")),
+    ] {
+        assert_eq!(found.pointer(key).unwrap(), &expected, "{key}");
+    }
+    let json = serde_json::json!({
+        "nixos": { "system": bench.system }, "disk_image": "r.qcow2",
+        "drives": [{ "file": "./data.img" }, { "file": "$TMPDIR/disk.img" }],
+        "shares": [{ "tag": "a", "source": "sh" }], "credentials": [{ "name": "a", "file": "./cert.pem" }],
+    });
+    let found = script(&["--machine", &json.to_string()]);
+    for key in ["disk_image", "drives", "credentials"] {
+        assert_eq!(found[key], json[key], "{key}");
+    }
+    assert_eq!(found["shares"][0]["source"], "sh");
 }
 
 /// A shell takes what is printed, and gives QEMU the same words.

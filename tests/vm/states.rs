@@ -19,6 +19,26 @@ fn what_no_machine_can_be_is_refused() {
     for (more, words) in [
         (&["--memory", "0"][..], &["without memory", "--memory"][..]),
         (&["--memory", "512"], &["without memory", "was 512MiB or 512GiB meant?"]),
+        (&["--memory", "1.5MiB"], &["number of MiB", "--memory"]),
+        (&["--empty-disk", "1MiB,name=root"], &["has this name: `root`", "--empty-disk"]),
+        (&["--empty-disk", "1MiB,name=served"], &["has this name: `served`", "--empty-disk"]),
+        (&["--empty-disk", "1MiB,name=a b"], &["no name of a disk: `a b`", "--empty-disk"]),
+        (&["--drive", "/d,name=1"], &["no name of a disk: `1`", "--drive"]),
+        (&["--drive", "$NOTHING/d"], &["`NOTHING` is not set", "--drive"]),
+        (&["--credential", "name=a/b,text=x"], &["no name of a credential: `a/b`", "--credential"]),
+        (
+            &["--credential", "name=a,text=x", "--credential", "name=a,text=y"],
+            &["two credentials of this name: `a`", "--credential"],
+        ),
+        (
+            &["--credential", "name=a23456789012345678901234567890,text=x,by=fw_cfg"],
+            &["too long for fw_cfg", "at most 28 bytes"],
+        ),
+        (&["--credential", "name=a,file=/dev/zero"], &["too long for an argument", "by=fw_cfg"]),
+        (
+            &["--qemu-options", "${X%y}"],
+            &["`${X%y}` is a form of a variable that is not known", "--qemu-options"],
+        ),
         (&["--cores", "0"], &["without a processor", "--cores"]),
         (&["--name", "a/b"], &["no name of a machine", "--name"]),
         (
@@ -74,6 +94,15 @@ fn what_this_host_does_not_have_is_named() {
         1,
         &["no virtiofsd", "9p"],
     );
+    for by in ["smbios", "fw_cfg"] {
+        let credential = format!("name=a,file=./cert.pem,by={by}");
+        refused(
+            &bench,
+            &["--credential", &credential],
+            1,
+            &["cannot read the credential", "cert.pem", "--credential"],
+        );
+    }
     refused(
         &bench,
         &["--tpm", "--swtpm", "/nowhere/x"],
@@ -285,4 +314,35 @@ fn an_empty_disk_of_another_size_is_not_the_root_disk() {
     assert!(said.code == 2 && said.error().contains("has another size"), "{}", said.error());
     assert!(said.error().contains("empty0.qcow2") && said.error().contains("--state"), "{}", said.error());
     assert!(!said.error().contains("NIX_DISK_IMAGE"), "{}", said.error());
+}
+
+/// What a link leads to is somebody's: it is told, and stays, and the other states go.
+#[test]
+fn a_link_to_a_state_is_left_alone() {
+    let bench = Bench::new();
+    must(&mut bench.with_qemu("exit 0"));
+    let states = bench.folder().join("nixos-vm");
+    let outside = bench.folder().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let name = names_in(&states).remove(0);
+    std::fs::copy(states.join(&name).join("state.json"), outside.join("state.json")).unwrap();
+    std::fs::write(outside.join("keep"), "x").unwrap();
+    std::os::unix::fs::symlink("../outside", states.join("0".repeat(32))).unwrap();
+    std::fs::remove_dir_all(bench.tiny.host(&bench.system)).unwrap();
+    let mut gc = crate::support::program::diskwright();
+    let said = must(gc.current_dir(bench.folder()).args(["vm", "gc"]));
+    assert!(said.text().contains(name.to_str().unwrap()), "{}", said.text());
+    assert!(said.error().contains("symbolic link"), "{}", said.error());
+    assert_eq!(names_in(&states), ["0".repeat(32).as_str()]);
+    assert_eq!(names_in(&outside).len(), 2);
+}
+
+/// QEMU would cut it in silence.
+#[test]
+fn a_serial_that_is_cut_is_told() {
+    let bench = Bench::new();
+    let serial = "s".repeat(21);
+    let mut vm = bench.with_qemu("exit 0");
+    let said = must(vm.args(["--accel", "tcg", "--empty-disk", &format!("1MiB,serial={serial}")]));
+    assert!(said.error().contains("the first 20 bytes of the serial"), "{}", said.error());
 }

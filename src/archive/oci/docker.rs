@@ -57,7 +57,7 @@ pub(super) fn layers(blobs: &Blobs, manifest: &Slice, wanted: &Wanted<'_>) -> Re
     if let Ok(digest) = Digest::parse(&format!("sha256:{stem}")) {
         digest.check(&config, name)?;
     }
-    let contents = content_digests(&config, image.layers.len())?;
+    let contents = content_digests(&config, image.layers.len(), wanted)?;
     let layers = image.layers.into_iter().zip(contents);
     let layer = |(path, content): (String, Digest)| {
         let bytes = blobs.need(&path, "a layer")?;

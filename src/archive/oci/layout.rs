@@ -32,7 +32,7 @@ struct Descriptor {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Platform {
+pub(super) struct Platform {
     architecture: String,
     os: String,
     variant: Option<String>,
@@ -71,9 +71,15 @@ impl Descriptor {
 }
 
 impl Platform {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let variant = self.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
         format!("{}/{}{variant}", self.os, self.architecture)
+    }
+
+    /// Whether `wanted` may be this platform: a variant that is not told is any.
+    pub(super) fn may_be(&self, wanted: &str) -> bool {
+        let any = format!("{}/{}/", self.os, self.architecture);
+        self.is(wanted) || self.variant.is_none() && wanted.starts_with(&any)
     }
 
     /// Whether `wanted` is this platform; without a variant it is any of them.
@@ -88,7 +94,7 @@ pub(super) fn layers(blobs: &Blobs, index: &Slice, wanted: &Wanted<'_>) -> Resul
     let mut document: Document = parse(&bytes, "the index of the image")?;
     let mut named = wanted.image;
     for _ in 0..DEEPEST {
-        let Some(manifests) = document.manifests else { return of_manifest(blobs, document) };
+        let Some(manifests) = document.manifests else { return of_manifest(blobs, document, wanted) };
         let chosen = choose(manifests, named, wanted.platform)?;
         // A name is that of the whole, not of its parts.
         named = None;
@@ -135,14 +141,14 @@ fn describe(name: Option<&str>, platform: Option<&str>) -> String {
     }
 }
 
-fn of_manifest(blobs: &Blobs, manifest: Document) -> Result<Vec<Layer>> {
+fn of_manifest(blobs: &Blobs, manifest: Document, wanted: &Wanted<'_>) -> Result<Vec<Layer>> {
     let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else {
         return Err(
             damaged("the manifest of the image cannot be read").expected("a configuration and layers")
         );
     };
-    let contents =
-        content_digests(&blobs.json(&config.digest, "the configuration of the image")?, layers.len())?;
+    let config = blobs.json(&config.digest, "the configuration of the image")?;
+    let contents = content_digests(&config, layers.len(), wanted)?;
     let layers = layers.into_iter().zip(contents);
     layers.map(|(layer, content)| of_descriptor(blobs, &layer, content)).collect()
 }

@@ -132,10 +132,12 @@ fn parse<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T
     })
 }
 
-/// The digests of the decompressed layers, from the configuration of an image.
-fn content_digests(config: &[u8], layers: usize) -> Result<Vec<Digest>> {
+/// The digests of the decompressed layers, from the configuration of an image, which tells its platform too.
+fn content_digests(config: &[u8], layers: usize, wanted: &Wanted<'_>) -> Result<Vec<Digest>> {
     #[derive(serde::Deserialize)]
     struct Config {
+        #[serde(flatten)]
+        platform: Option<layout::Platform>,
         rootfs: Root,
     }
     #[derive(serde::Deserialize)]
@@ -143,6 +145,13 @@ fn content_digests(config: &[u8], layers: usize) -> Result<Vec<Digest>> {
         diff_ids: Vec<String>,
     }
     let config: Config = parse(config, "the configuration of the image")?;
+    if let (Some(own), Some(wanted)) = (&config.platform, wanted.platform)
+        && !own.may_be(wanted)
+    {
+        return Err(damaged("the image is for another platform")
+            .expected(crate::values::shown(wanted))
+            .found(crate::values::shown(&own.text())));
+    }
     let digests = config.rootfs.diff_ids;
     if digests.len() != layers {
         return Err(damaged("the configuration of the image is not about its layers")

@@ -1,5 +1,6 @@
 //! `diskwright repart`: the command line of systemd-repart.
 
+mod beside;
 mod refused;
 mod sign;
 
@@ -13,8 +14,8 @@ use super::{Severity, complain};
 use crate::disk::{Built, Work, rehosted};
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::{
-    Activity, Ddi, ElTorito, Empty, Finished, Joining, Level, Options, Size, fstab, parse_boolean,
-    parse_size, prepare,
+    Activity, Ddi, ElTorito, Empty, Finished, Level, Options, Size, follow_inside, parse_boolean, parse_size,
+    prepare,
 };
 use crate::identity::Seed;
 use crate::image::Image;
@@ -24,6 +25,7 @@ use crate::pour::{PourOptions, fill};
 use crate::table::Architecture;
 use crate::tree::Owner;
 use crate::tree::xattr::Patterns;
+use beside::Beside;
 use refused::Refused;
 use sign::Sign;
 
@@ -187,20 +189,6 @@ struct Filter {
     defer_partitions_factory_reset: bool,
 }
 
-/// What is written beside the image.
-#[derive(Debug, clap::Args)]
-struct Beside {
-    /// Where the lines of fstab(5) for MountPoint= go, below --copy-source or --root
-    #[arg(long, value_name = "PATH")]
-    generate_fstab: Option<PathBuf>,
-    /// What becomes of lines that are there: no, auto or replace
-    #[arg(long, value_name = "MODE", default_value = "no", hide_possible_values = true)]
-    append_fstab: Append,
-    /// Where the lines of crypttab(5) go; there are none, since nothing is encrypted
-    #[arg(long, value_name = "PATH")]
-    generate_crypttab: Option<PathBuf>,
-}
-
 /// An ISO 9660 in front of the partitions.
 #[derive(Debug, clap::Args)]
 struct Torito {
@@ -265,13 +253,6 @@ enum Json {
     Pretty,
     Short,
     Off,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Append {
-    No,
-    Auto,
-    Replace,
 }
 
 fn boolean(text: &str) -> std::result::Result<bool, String> {
@@ -355,8 +336,9 @@ impl Args {
                 Ok(Seed::new(uuid))
             }
             None => {
-                let id = self.sources.root.as_ref().map(|root| root.join("etc/machine-id"));
-                let id = id.and_then(|path| std::fs::read_to_string(path).ok());
+                let root = self.sources.root.as_deref();
+                let path = root.map(|root| follow_inside(root, Path::new("etc/machine-id"))).transpose()?;
+                let id = path.flatten().and_then(|path| std::fs::read_to_string(path).ok());
                 let id =
                     id.and_then(|text| uuid::Uuid::try_parse(text.trim()).ok()).filter(|id| !id.is_nil());
                 id.map(Seed::new).ok_or_else(|| {
@@ -415,19 +397,29 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     watch(&work.progress.stop_flag())?;
     let bar = Bar::start(&work.progress);
-    let prepared = prepare(&options, &work).map_err(flags)?;
+    let mut prepared = prepare(&options, &work).map_err(flags)?;
     if args.operation.can_factory_reset {
         drop(bar);
         return can_reset(&prepared);
+    }
+    // Before the image, which may hold what is written here.
+    let fstab = if dry { None } else { args.beside.write(prepared.outcome(), &options)? };
+    if fstab.is_some() {
+        // What is minimized was measured without it.
+        prepared = prepare(&options, &work).map_err(flags)?;
     }
     let finished = prepared.build(&work).map_err(flags)?;
     if !dry {
         args.write(&prepared, &finished, &options, &work)?;
     }
+    if let Some(fstab) = fstab {
+        fstab.keep();
+    }
     drop(bar);
     for warning in &finished.built.report.warnings {
         complain(Severity::Warning, warning);
     }
+    args.beside.tell(&finished.outcome);
     args.show(&finished, dry)
 }
 
@@ -501,7 +493,7 @@ impl Args {
         Ok(())
     }
 
-    /// Writes the image, its parts, and the files beside it: all or none.
+    /// Writes the image and its parts: all or none.
     fn write(
         &self,
         prepared: &crate::front::repart::Prepared,
@@ -527,44 +519,6 @@ impl Args {
         for split in &finished.splits {
             outputs.push(filled(&split.path, &split.of(&copy)?)?)?;
         }
-        if let Some(path) = &self.beside.generate_fstab {
-            let path = self.beside_root(path);
-            let joining = match self.beside.append_fstab {
-                Append::No => Joining::No,
-                Append::Auto => Joining::Auto,
-                Append::Replace => Joining::Replace,
-            };
-            let old = match std::fs::read_to_string(&path) {
-                Ok(_) if joining == Joining::No => {
-                    return Err(Error::new(Kind::Usage, "there is an fstab already")
-                        .at(&path)
-                        .at_flag("--append-fstab")
-                        .hint("--append-fstab=auto keeps its other lines, --append-fstab=replace does not"));
-                }
-                Ok(old) => Some(old).filter(|_| joining == Joining::Auto),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                Err(error) => return Err(Error::io(Kind::Output, "cannot read the fstab", &path, error)),
-            };
-            outputs.push(text(&path, &fstab(&finished.outcome, old.as_deref()))?)?;
-        }
-        if let Some(path) = &self.beside.generate_crypttab {
-            outputs.push(text(&self.beside_root(path), "")?)?;
-        }
         outputs.publish()
     }
-
-    /// A path beside the image, below the tree that is copied.
-    fn beside_root(&self, path: &Path) -> PathBuf {
-        match self.sources.copy_source.as_ref().or(self.sources.root.as_ref()) {
-            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
-            None => path.to_owned(),
-        }
-    }
-}
-
-/// A file of this text, without its name.
-fn text(path: &Path, text: &str) -> Result<Output> {
-    let output = Output::create(path)?;
-    output.write_at(text.as_bytes(), 0)?;
-    Ok(output)
 }

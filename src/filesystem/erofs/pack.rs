@@ -1,7 +1,8 @@
 //! What is made before the layout: files in compressed form, and which files are equal.
 //!
 //! Files are read once, chunk by chunk, through an image in which they stand one behind the other. Equal files are those
-//! with one length and one SHA-256, which is taken on the way, of the compressed form where there is one.
+//! with one length and one SHA-256, which is taken on the way, of the compressed form where there is one. A file that is the
+//! only one of its length has none taken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -92,6 +93,9 @@ impl Packed {
             if contents.options.codec.is_some() {
                 files.insert(part.inode, File { first, count, size: part.size });
             }
+            if !part.may_repeat {
+                continue;
+            }
             let mut whole = Sha256::new();
             for digest in digests.by_ref().take(usize_of(chunks.div_ceil(source.chunks_of_unit()))) {
                 whole.update(digest);
@@ -160,6 +164,8 @@ struct Part {
     /// Where it stands in the image of all.
     at: u64,
     size: u64,
+    /// Whether another one has its size.
+    may_repeat: bool,
 }
 
 /// The files that are read, one behind the other, and the work in units.
@@ -175,18 +181,26 @@ struct Source {
 impl Source {
     fn new(contents: &Contents) -> Result<Self> {
         let (tree, options) = (&contents.tree, &contents.options);
-        let chosen = match options.codec {
+        let mut chosen: Vec<(u32, NodeId)> = match options.codec {
             Some(_) => {
                 contents.inodes.all().filter(|(_, node)| compresses(tree, *node, options.block)).collect()
             }
-            None => of_equal_size(contents),
+            None => {
+                let is_whole = |node| tree.size(node) >= options.block && tree.ranges(node).is_none();
+                contents.inodes.all().filter(|(_, node)| is_whole(*node)).collect()
+            }
         };
+        let sizes = Sizes::new(chosen.iter().map(|(_, node)| tree.size(*node)));
+        if options.codec.is_none() {
+            chosen.retain(|(_, node)| sizes.repeat(tree.size(*node)));
+        }
         let chunk = if options.codec.is_some() { options.chunk } else { PIECE };
         let mut files = Vec::with_capacity(chosen.len());
         let mut at = 0;
         for (inode, node) in &chosen {
-            files.push(Part { inode: *inode, at, size: tree.size(*node) });
-            at += tree.size(*node);
+            let size = tree.size(*node);
+            files.push(Part { inode: *inode, at, size, may_repeat: sizes.repeat(size) });
+            at += size;
         }
         let mut image = Builder::new(Bytes::new(at));
         let table: Arc<dyn Files> = Arc::<Tree>::clone(tree);
@@ -255,22 +269,21 @@ pub(super) fn holds_holes(tree: &Tree, node: NodeId, compresses: bool) -> bool {
     !compresses || data * 2 < tree.size(node)
 }
 
-/// The files without holes that another one has the length of, and a whole block at least.
-fn of_equal_size(contents: &Contents) -> Vec<(u32, NodeId)> {
-    let tree = &contents.tree;
-    let regular = || {
-        contents
-            .inodes
-            .all()
-            .filter(|(_, node)| tree.size(*node) >= contents.options.block && tree.ranges(*node).is_none())
-    };
-    let mut sizes: Vec<u64> = regular().map(|(_, node)| tree.size(node)).collect();
-    sizes.sort_unstable();
-    let again = |size: u64| {
-        let at = sizes.partition_point(|other| *other < size);
-        sizes.get(at + 1) == Some(&size)
-    };
-    regular().filter(|(_, node)| again(tree.size(*node))).collect()
+/// The sizes of files, in their order.
+struct Sizes(Vec<u64>);
+
+impl Sizes {
+    fn new(sizes: impl Iterator<Item = u64>) -> Self {
+        let mut sizes: Vec<u64> = sizes.collect();
+        sizes.sort_unstable();
+        Self(sizes)
+    }
+
+    /// Whether several files have that size.
+    fn repeat(&self, size: u64) -> bool {
+        let at = self.0.partition_point(|other| *other < size);
+        self.0.get(at + 1) == Some(&size)
+    }
 }
 
 /// What is known of the chunks of a unit.
@@ -278,7 +291,7 @@ fn of_equal_size(contents: &Contents) -> Vec<(u32, NodeId)> {
 struct Unit {
     /// How many bytes each chunk takes; none where nothing is compressed.
     lengths: Vec<u32>,
-    /// For each file its part of the unit.
+    /// For each file that may be equal to another one, its part of the unit.
     digests: Vec<[u8; 32]>,
 }
 
@@ -318,31 +331,33 @@ impl Pack for Work<'_> {
 
     fn pack(&self, unit: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Unit> {
         let (mut made, mut file) = (Unit::default(), None);
-        let mut digest = Sha256::new();
+        let mut digest: Option<Sha256> = None;
         for (part, chunk) in self.source.chunks(usize_of(unit))? {
-            if file.is_some_and(|file| file != part.inode) {
-                made.digests.push(digest.finalize_reset().into());
+            if file != Some(part.inode) {
+                made.digests.extend(digest.take().map(|digest| <[u8; 32]>::from(digest.finalize())));
+                digest = part.may_repeat.then(Sha256::new);
             }
             file = Some(part.inode);
             let skip = chunk * self.source.chunk;
             let length = self.source.chunk.min(part.size - skip);
             worker.input.resize(usize_of(length), 0);
             worker.cursor.read(part.at + skip, &mut worker.input)?;
+            self.progress.advance(length, u64::from(chunk == 0));
             let Some(encoder) = &mut worker.encoder else {
-                digest.update(&worker.input);
-                self.progress.advance(length, u64::from(chunk == 0));
+                digest.iter_mut().for_each(|digest| digest.update(&worker.input));
                 continue;
             };
             let begin = out.len();
             self.chunk(encoder, &worker.input, &mut worker.output, out)?;
             let taken: u32 = narrow(out.len() - begin, "the bytes of a chunk")?;
-            // The length ends what one chunk is, so that no two lists of chunks have one digest.
-            digest.update(&out[begin..]);
-            digest.update(taken.to_le_bytes());
+            if let Some(digest) = &mut digest {
+                // The length ends what one chunk is, so that no two lists of chunks have one digest.
+                digest.update(&out[begin..]);
+                digest.update(taken.to_le_bytes());
+            }
             made.lengths.push(taken);
-            self.progress.advance(length, u64::from(chunk == 0));
         }
-        made.digests.push(digest.finalize().into());
+        made.digests.extend(digest.map(|digest| <[u8; 32]>::from(digest.finalize())));
         Ok(made)
     }
 }
@@ -386,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_unit_that_is_not_there_is_a_bug_and_not_empty() {
-        let part = |inode, at, size| Part { inode, at, size };
+        let part = |inode, at, size| Part { inode, at, size, may_repeat: false };
         let files = vec![part(1, 0, UNIT), part(2, UNIT, 1)];
         let units = units(&files, UNIT);
         let image = Builder::new(Bytes::new(UNIT + 1)).finish().unwrap();

@@ -12,6 +12,8 @@ use crate::wire::Wire;
 const BLOCKS: std::ops::RangeInclusive<u64> = KIB..=64 * KIB;
 /// Bytes of the fields that every inode has, and of the smallest inode (EXT2_GOOD_OLD_INODE_SIZE).
 pub(super) const BASE_INODE: usize = 128;
+/// The largest power of two that s_inode_size holds, which has 16 bits.
+const LARGEST_INODE: u64 = 1 << 15;
 /// Bytes of a descriptor without 64bit (EXT4_MIN_DESC_SIZE).
 const OLD_DESCRIPTOR: usize = 32;
 /// The most blocks of a group where its free blocks have 16 bits (lib/ext2fs/ext2_fs.h, EXT2_MAX_BLOCKS_PER_GROUP), which mke2fs
@@ -102,10 +104,10 @@ impl Form {
                 .found(Bytes::new(form.block).in_full()));
         }
         let bytes = inode.map_or(u64_of(form.inode), Bytes::get);
-        if !bytes.is_power_of_two() || bytes < u64_of(BASE_INODE) || bytes > form.block {
+        if !bytes.is_power_of_two() || bytes < u64_of(BASE_INODE) || bytes > form.block.min(LARGEST_INODE) {
             return Err(Error::new(Kind::Manifest, "ext4 has no inodes of this size")
                 .about("inode_size")
-                .expected(format!("a power of two from 128 to the {} of a block", form.block))
+                .expected(format!("a power of two from 128 to {}", form.block.min(LARGEST_INODE)))
                 .found(bytes));
         }
         form.inode = usize_of(bytes);

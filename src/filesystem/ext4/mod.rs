@@ -107,7 +107,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub block_size: Option<Bytes>,
-    /// Bytes of an inode, a power of two from 128 to the size of a block; default 256. Those of 128 bytes end in 2038.
+    /// Bytes of an inode, a power of two from 128 to the size of a block, at most 32768; default 256. Those of 128 bytes end in 2038.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub inode_size: Option<Bytes>,

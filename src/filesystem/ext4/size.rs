@@ -154,7 +154,10 @@ fn fit(
     }
     let wanted = journal(options, blocks)?;
     // Only a journal of default size may be smaller than the one for the grown volume.
-    let least = if options.journal == Journal::Auto { default_journal(blocks) } else { wanted };
+    let least = match options.journal {
+        Journal::Auto => default_journal(blocks).max(named_journal(options)),
+        _ => wanted,
+    };
     let sizes = std::iter::once(wanted)
         .chain(JOURNALS.into_iter().filter(|journal| *journal < wanted && *journal >= least));
     let mut needed = 0;
@@ -244,6 +247,12 @@ fn reserved(options: &Parameters, form: &Form, blocks: u64) -> u64 {
     }
 }
 
+/// The fewest blocks of a journal that the feature `has_journal` asks for by its name: without one it would lead nowhere.
+fn named_journal(options: &Parameters) -> u64 {
+    let named = options.features.iter().rev().find_map(|feature| feature.journal());
+    if named == Some(true) { SMALLEST_JOURNAL } else { 0 }
+}
+
 /// Blocks of the journal, for the size to which the volume may grow.
 fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
     let block = options.form.block;
@@ -251,7 +260,7 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
         Journal::None => Ok(0),
         Journal::Auto => {
             let grown = options.grow_to.map_or(0, |size| size.get() / block);
-            Ok(default_journal(blocks.max(grown)))
+            Ok(default_journal(blocks.max(grown)).max(named_journal(options)))
         }
         Journal::Size(size) => {
             let journal = size.div_ceil(block);

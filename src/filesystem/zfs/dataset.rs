@@ -107,8 +107,13 @@ impl Dataset {
                 (names.normalization, names.utf8_only) = (form, form > 0 || names.utf8_only);
                 return Ok(());
             }
+            (Meaning::Utf8Only(false), Shape::Filesystem(names)) if names.normalization > 0 => {
+                return Err(Error::new(Kind::Manifest, "names with a normal form are UTF-8")
+                    .expected("`utf8only` = on, or `normalization` = none")
+                    .found("`utf8only` = off"));
+            }
             (Meaning::Utf8Only(is), Shape::Filesystem(names)) => {
-                names.utf8_only = is || names.normalization > 0;
+                names.utf8_only = is;
                 return Ok(());
             }
             (Meaning::Block(bytes), Shape::Volume { block, .. }) => {
@@ -261,6 +266,27 @@ impl Dataset {
         if !options.properties.contains_key("refreservation") {
             self.referenced_reservation = volume::reservation(size, block, u64_of(self.copies));
             self.properties.push(("refreservation".to_owned(), self.referenced_reservation.into()));
+        }
+        Ok(())
+    }
+
+    /// Refuses to keep more space than there may be (dsl_dir.c, dsl_dir_set_reservation_check; dsl_dataset.c,
+    /// dsl_dataset_set_refreservation_check).
+    pub(super) fn check_sizes(&self) -> Result<()> {
+        for (kept, most, names) in [
+            (self.reservation, self.quota, ["reservation", "quota"]),
+            (self.referenced_reservation, self.quota, ["refreservation", "quota"]),
+            (self.referenced_reservation, self.referenced_quota, ["refreservation", "refquota"]),
+        ] {
+            if most > 0 && kept > most {
+                let [name, limit] = names;
+                return Err(Error::new(
+                    Kind::Manifest,
+                    format!("{} keeps more space than it may have", self.name),
+                )
+                .expected(format!("`{name}` of at most the `{limit}`, {}", Bytes::new(most).to_write()))
+                .found(Bytes::new(kept).to_write()));
+            }
         }
         Ok(())
     }

@@ -449,7 +449,9 @@ impl Directories {
             };
             set.bonus(node.object, kind::DSL_DIR, &directory.bytes())?;
         }
-        let all = total.first().map(|total| total.allocated);
+        // What is kept for the pool's own dataset is kept from nobody, but has to be there.
+        let own = self.nodes.first().and_then(|node| node.options.as_ref()).map_or(0, |own| own.reservation);
+        let all = total.first().map(|total| total.allocated.max(own));
         all.ok_or_else(|| Error::bug("a pool has no directory of its own"))
     }
 }

@@ -109,6 +109,35 @@ const WITHOUT_TXG: [&str; 5] =
 const ALWAYS: [&str; 7] =
     [HOLE_BIRTH, EMBEDDED_DATA, LZ4, SPACEMAP_V2, SPACEMAP_HISTOGRAM, ENABLED_TXG, EMPTY_BPOBJ];
 
+/// What a feature needs (zfeature_common.c, the lists of dependencies; those of [`ALWAYS`] are left out).
+const NEEDS: [(&str, &[&str]); 25] = [
+    ("bookmark_v2", &["extensible_dataset", "bookmarks"]),
+    ("bookmark_written", &["bookmark_v2", "extensible_dataset", "bookmarks"]),
+    ("bookmarks", &["extensible_dataset"]),
+    ("blake3", &["extensible_dataset"]),
+    ("block_cloning_endian", &["block_cloning"]),
+    ("edonr", &["extensible_dataset"]),
+    ("encryption", &["extensible_dataset", "bookmark_v2"]),
+    ("filesystem_limits", &["extensible_dataset"]),
+    ("head_errlog", &["extensible_dataset"]),
+    ("large_blocks", &["extensible_dataset"]),
+    ("large_dnode", &["extensible_dataset"]),
+    ("large_microzap", &["extensible_dataset", "large_blocks"]),
+    ("livelist", &["extensible_dataset"]),
+    ("longname", &["extensible_dataset"]),
+    ("obsolete_counts", &["extensible_dataset", "device_removal"]),
+    ("physical_rewrite", &["extensible_dataset"]),
+    ("project_quota", &["extensible_dataset"]),
+    ("redacted_datasets", &["extensible_dataset"]),
+    ("redaction_bookmarks", &["bookmark_v2", "extensible_dataset", "bookmarks"]),
+    ("redaction_list_spill", &["redaction_bookmarks"]),
+    ("sha512", &["extensible_dataset"]),
+    ("skein", &["extensible_dataset"]),
+    ("userobj_accounting", &["extensible_dataset"]),
+    ("zilsaxattr", &["extensible_dataset"]),
+    ("zstd_compress", &["extensible_dataset"]),
+];
+
 /// The sets of features that `zpool create -o compatibility=` reads and a pool can be written with. `off` is no set: all of
 /// OpenZFS 2.4 are enabled, and those that 2.1 does not know are not used, so that 2.1 reads the pool too until a newer one
 /// writes to it.
@@ -184,10 +213,25 @@ impl Enabled {
                 .expected("enabled"));
             }
         }
-        let choice = |feature: &Feature| chosen.iter().find(|(name, _)| short(feature.guid) == *name);
-        let has =
-            |feature: &&Feature| choice(feature).map_or_else(|| is_in(set, feature), |(_, enabled)| *enabled);
-        Ok(Self(ALL.iter().filter(has).collect()))
+        let choice = |name: &str| chosen.iter().find(|(own, _)| name == *own).map(|(_, enabled)| *enabled);
+        let has = |feature: &&Feature| choice(short(feature.guid)).unwrap_or_else(|| is_in(set, feature));
+        let mut enabled: Vec<&Feature> = ALL.iter().filter(has).collect();
+        let has = |enabled: &[&Feature], name: &str| enabled.iter().any(|own| short(own.guid) == name);
+        // As OpenZFS enables what a feature needs with it. What one needs does need others.
+        loop {
+            let all = NEEDS.iter().flat_map(|(name, needs)| needs.iter().map(move |need| (*name, *need)));
+            let missing = all.into_iter().find(|(name, need)| has(&enabled, name) && !has(&enabled, need));
+            let Some((name, need)) = missing else { break };
+            if choice(need) == Some(false) {
+                return Err(Error::new(
+                    Kind::Manifest,
+                    format!("the feature `{name}` needs the feature `{need}`"),
+                )
+                .expected(format!("feature@{need} enabled, or feature@{name} disabled too")));
+            }
+            enabled.extend(ALL.iter().find(|feature| short(feature.guid) == need));
+        }
+        Ok(Self(ALL.iter().filter(|feature| has(&enabled, short(feature.guid))).collect()))
     }
 
     /// The names of those that software must know to read a pool which uses them, and that it does not know.
@@ -283,6 +327,12 @@ mod tests {
         assert!(!set("grub2-2.06").has(EXTENSIBLE_DATASET));
         for name in SETS {
             assert!(ALWAYS.iter().all(|guid| set(name).has(guid)), "{name}");
+            let own = set(name).0.len();
+            assert_eq!(
+                own,
+                ALL.iter().filter(|feature| is_in(name, feature)).count(),
+                "{name} has all that it needs"
+            );
         }
     }
 
@@ -294,6 +344,17 @@ mod tests {
         assert!(Enabled::new("grub2-2.06", &[("large_blocks", true)]).unwrap().has(LARGE_BLOCKS));
         let error = Enabled::new("off", &[("zstd_compres", false)]).unwrap_err();
         assert!(error.to_string().contains("`zstd_compress` is one"), "{error}");
+        // What a feature needs comes with it, and cannot be left out alone.
+        let own = Enabled::new("grub2-2.06", &[("bookmark_v2", true)]).unwrap();
+        assert!(["com.delphix:bookmarks", EXTENSIBLE_DATASET].iter().all(|guid| own.has(guid)));
+        for (name, needs) in
+            [("extensible_dataset", "extensible_dataset"), ("device_removal", "device_removal")]
+        {
+            let error = Enabled::new("off", &[(name, false)]).unwrap_err();
+            assert!(error.to_string().contains(&format!("needs the feature `{needs}`")), "{error}");
+        }
+        let both = [("device_removal", false), ("obsolete_counts", false)];
+        assert_eq!(Enabled::new("off", &both).unwrap().0.len(), 45);
         let error = Enabled::new("off", &[("hole_birth", false)]).unwrap_err();
         assert!(error.what().contains("no pool is written without"), "{error}");
     }

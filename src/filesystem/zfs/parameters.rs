@@ -123,6 +123,7 @@ impl Parameters {
         for (name, value) in &options.properties {
             own.set(name, &value.0).map_err(|error| error.about("properties"))?;
         }
+        own.check_sizes().map_err(|error| error.about("properties"))?;
         let is_root = |dataset: &DatasetOptions| {
             dataset.mount.as_ref().is_some_and(|mount| mount.trim_matches('/').is_empty())
         };
@@ -165,6 +166,7 @@ impl Parameters {
             dataset.set(name, &value.0)?;
         }
         dataset.check_volume(options)?;
+        dataset.check_sizes()?;
         dataset.take_snapshots(options)?;
         self.datasets.push(dataset);
         Ok(())
@@ -225,8 +227,9 @@ impl Parameters {
             .datasets
             .iter()
             .position(|dataset| dataset.name == name || dataset.name.strip_prefix(&prefix) == Some(bare));
+        let found = found.filter(|number| self.datasets.get(*number).is_some_and(|own| !own.is_volume()));
         found.ok_or_else(|| {
-            Error::new(Kind::Manifest, "`bootfs` is no dataset of the pool")
+            Error::new(Kind::Manifest, "`bootfs` is no filesystem of the pool")
                 .found(shortened(name.as_bytes(), 80))
         })
     }
@@ -415,7 +418,7 @@ mod tests {
     #[test]
     fn what_openzfs_would_refuse_is_refused() {
         type Edit = fn(&mut Options);
-        let edits: [(Edit, &str); 15] = [
+        let edits: [(Edit, &str); 19] = [
             (|options| options.pool = Some("1tank".to_owned()), "begins with a letter"),
             (|options| options.pool = Some("mirror-1".to_owned()), "begins with a letter"),
             (|options| options.pool = Some("log".to_owned()), "begins with a letter"),
@@ -447,7 +450,35 @@ mod tests {
             ),
             (
                 |options| options.pool_properties.extend([property("bootfs", "tank/none")]),
-                "no dataset of the pool",
+                "no filesystem of the pool",
+            ),
+            (
+                |options| {
+                    options.properties.extend([property("reservation", "30M"), property("quota", "20M")]);
+                },
+                "at most the `quota`, 20MiB",
+            ),
+            (
+                |options| {
+                    options
+                        .properties
+                        .extend([property("refreservation", "30M"), property("refquota", "20M")]);
+                },
+                "at most the `refquota`, 20MiB",
+            ),
+            (
+                |options| {
+                    options
+                        .properties
+                        .extend([property("normalization", "formD"), property("utf8only", "off")]);
+                },
+                "`utf8only` = on",
+            ),
+            (
+                |options| {
+                    options.pool_properties.extend([property("feature@extensible_dataset", "disabled")]);
+                },
+                "feature@extensible_dataset enabled",
             ),
         ];
         for (edit, words) in edits {

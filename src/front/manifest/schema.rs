@@ -483,7 +483,8 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace: Option<bool>,
     /// Which paths of a source or archive are taken over, with all that is below them: patterns from its top, in which `*`
-    /// stands for anything in one name and a part `**` for any number of directories; default all.
+    /// stands for anything in one name, `?`, `[a-z]` and `[!a-z]` for one character, and a part `**` for any number of directories.
+    /// One that nothing matches is an error. Default all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include: Option<Vec<String>>,
     /// Which paths of a source or archive are left out, with all that is below them: patterns as in include; default none.

@@ -9,6 +9,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::units::Bytes;
 
+/// The weight of a partition that says nothing of it.
+const WEIGHT: u32 = 1000;
+
 /// A partition that wants space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
@@ -28,12 +31,18 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// The least space with padding, in whole grains.
+    /// The least space with padding, up to a whole grain of the disk (`partition_min_size_with_padding`).
     pub(super) fn least_with_padding(&self, grain: u64) -> Bytes {
-        // A partition that is not aligned grows by what would align the next.
-        let crooked =
-            self.existing.map_or(Bytes::ZERO, |span| span.offset.round_up(grain).saturating_sub(span.offset));
-        (self.least + self.least_padding + crooked).round_up(grain)
+        // A partition that is there may begin within a grain; what follows it does not.
+        let start = self.existing.map_or(Bytes::ZERO, |span| span.offset);
+        (start + self.least + self.least_padding).round_up(grain).saturating_sub(start)
+    }
+
+    /// Makes it one that no definition is about, which is there with `span` (`partition_foreignize`).
+    fn leave(&mut self, span: Span) {
+        (self.foreign, self.least, self.most) = (true, span.size, Some(span.size));
+        (self.least_padding, self.most_padding) = (Bytes::ZERO, None);
+        (self.weight, self.padding_weight) = (WEIGHT, 0);
     }
 }
 
@@ -66,6 +75,8 @@ pub(super) struct Usable {
 pub(super) struct Allocation {
     /// `None` for what was dropped.
     pub(super) places: Vec<Option<Place>>,
+    /// New partitions in the order in which they are placed: by free area, the smallest first.
+    pub(super) order: Vec<usize>,
     /// What was dropped, in that order.
     pub(super) dropped: Vec<usize>,
     /// Existing partitions that stay as they are, since they cannot have what their definitions want.
@@ -117,7 +128,12 @@ pub(super) fn allocate(items: &[Item], usable: Usable) -> Result<Allocation, (us
         }
     }
     work.share();
-    Ok(Allocation { places: work.places(), dropped: work.dropped, ignored: work.ignored })
+    Ok(Allocation {
+        places: work.places(),
+        order: work.order(),
+        dropped: work.dropped,
+        ignored: work.ignored,
+    })
 }
 
 /// How much is free behind an existing partition, in whole grains.
@@ -132,8 +148,7 @@ fn free_areas(items: &[Item], usable: Usable) -> Vec<Area> {
     let area = |after, size| Area { after, size, allocated: Bytes::ZERO };
     let first = items.iter().filter_map(|item| item.existing).map(|span| span.offset).min();
     let before = first.unwrap_or(usable.end).min(usable.end).saturating_sub(usable.start);
-    let mut areas: Vec<Area> =
-        Some(area(None, before)).filter(|area| area.size > Bytes::ZERO).into_iter().collect();
+    let mut areas = Vec::new();
     for (number, item) in items.iter().enumerate() {
         let Some(span) = item.existing else { continue };
         let behind = padding_behind(span, items, usable);
@@ -141,12 +156,16 @@ fn free_areas(items: &[Item], usable: Usable) -> Vec<Area> {
             areas.push(area(Some(number), behind));
         }
     }
+    // Last, as systemd-repart has it: of two areas that are as large the other one is filled first.
+    areas.extend(Some(area(None, before)).filter(|area| area.size > Bytes::ZERO));
     areas
 }
 
 /// What is being shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Those that no definition is about, which stay as they are.
+    Foreign,
     /// Those that need more than their share.
     Overcharge,
     /// Those that take less than their share.
@@ -193,8 +212,16 @@ impl Allocator<'_> {
             }
         }
         for number in 0..self.items.len() {
-            let Some(item) = self.item(number).filter(|item| item.existing.is_none()) else { continue };
+            let Some(item) = self.item(number).filter(|item| !item.foreign) else { continue };
             let needed = self.least(item);
+            if let Some(span) = item.existing {
+                // It grows into what is free behind it, and no further.
+                let room = span.size + padding_behind(span, self.items, self.usable);
+                if room < needed {
+                    return Err((number, self.misfit(number, room)));
+                }
+                continue;
+            }
             let found =
                 self.areas.iter().position(|area| self.available(area).is_some_and(|free| free >= needed));
             let Some(found) = found else {
@@ -243,8 +270,7 @@ impl Allocator<'_> {
                 continue;
             };
             if let Some(item) = self.items.get_mut(number) {
-                (item.foreign, item.least, item.most) = (true, span.size, Some(span.size));
-                (item.least_padding, item.most_padding) = (Bytes::ZERO, None);
+                item.leave(span);
             }
             self.ignored.push(number);
         }
@@ -258,11 +284,21 @@ impl Allocator<'_> {
         }
     }
 
-    /// The partitions in an area, and the one before it.
+    /// The partitions in an area, that which it follows first: systemd-repart 262.1 gives it its share before all others,
+    /// wherever its definition stands.
     fn members(&self, area: usize) -> Vec<usize> {
-        (0..self.items.len())
+        let mut members: Vec<usize> = (0..self.items.len())
             .filter(|number| self.within.get(*number) == Some(&Some(area)) && self.item(*number).is_some())
-            .collect()
+            .collect();
+        let after = self.areas.get(area).and_then(|area| area.after);
+        members.sort_by_key(|member| Some(*member) != after);
+        members
+    }
+
+    /// New partitions in the order of their areas (`context_place_partitions`).
+    fn order(&self) -> Vec<usize> {
+        let is_new = |member: &usize| self.item(*member).is_some_and(|item| item.existing.is_none());
+        (0..self.areas.len()).flat_map(|area| self.members(area)).filter(is_new).collect()
     }
 
     fn share_area(&mut self, number: usize) {
@@ -280,7 +316,7 @@ impl Allocator<'_> {
             + before.map_or(Bytes::ZERO, |span| {
                 (span.offset + span.size).round_up(grain).saturating_sub(span.offset)
             });
-        for phase in [Phase::Overcharge, Phase::Undercharge, Phase::Distribute] {
+        for phase in [Phase::Foreign, Phase::Overcharge, Phase::Undercharge, Phase::Distribute] {
             while self.pass(&members, phase, &mut span, &mut weights) {}
         }
         let last = members.iter().rev().copied().find(|member| Some(*member) != area.after).or(area.after);
@@ -308,18 +344,20 @@ impl Allocator<'_> {
                 let share = share(*span, weight, *weights);
                 let most = most.map(|most| most.max(least));
                 let size = match phase {
+                    // The size alone: what is free behind it may change.
+                    Phase::Foreign if item.foreign && most == Some(least) => least,
                     Phase::Overcharge if least > share => least,
                     Phase::Undercharge if most.is_some_and(|most| most < share) => most.unwrap_or_default(),
                     Phase::Distribute => {
                         let share = share.round_down(grain).max(least);
                         most.map_or(share, |most| share.min(most))
                     }
-                    Phase::Overcharge | Phase::Undercharge => continue,
+                    Phase::Foreign | Phase::Overcharge | Phase::Undercharge => continue,
                 };
                 *given = Some(size);
                 *span = span.saturating_sub(size.round_up(grain));
                 *weights = weights.saturating_sub(u64::from(weight));
-                again |= phase != Phase::Distribute;
+                again |= matches!(phase, Phase::Overcharge | Phase::Undercharge);
             }
         }
         again

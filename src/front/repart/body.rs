@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::Options;
 use super::definition::{CopyFiles, Definition, Line};
+use super::inside;
 use super::kind::Designator;
 use super::plan::{Part, Plan};
+use super::targets::{Last, Targets};
 use super::verity::Set;
 use crate::disk::{Entry, Payload};
 use crate::error::{Error, Kind, Result};
@@ -121,15 +125,18 @@ impl Making<'_> {
     /// [`Kind::Source`] for a source that is not there and has to be, with its line.
     pub(super) fn fill(&self, definition: &Definition, part: &Part) -> Result<Filled> {
         let mut filled = Filled::default();
+        let mut targets = Targets::default();
         for copy in &definition.copy_files {
-            self.copy(definition, part, copy, &mut filled)?;
+            self.copy(definition, part, copy, (&mut filled, &mut targets))?;
         }
         definition.nix.fill(definition, self.time(), &mut filled)?;
         definition.boot.fill(definition, self, &mut filled)?;
         let meta = Meta::root(0o755, self.time());
         for directory in &definition.directories {
+            let directory = targets.resolve(directory, Last::Kept);
+            targets.directory(&directory);
             filled.add(
-                directory,
+                &directory,
                 Payload::Fallback { meta },
                 definition.lines.get("MakeDirectories").cloned(),
             );
@@ -137,7 +144,9 @@ impl Making<'_> {
         for (link, to) in &definition.symlinks {
             let meta = Meta::root(0o777, self.time());
             let line = definition.lines.get("MakeSymlinks").cloned();
-            filled.add(link, Payload::Symlink { to: to.clone(), meta }, line);
+            let link = targets.resolve(link, Last::Kept);
+            targets.link(&link, to);
+            filled.add(&link, Payload::Symlink { to: to.clone(), meta }, line);
         }
         let xattrs = self.marks(definition, part);
         if !xattrs.is_empty() {
@@ -151,11 +160,15 @@ impl Making<'_> {
         definition: &Definition,
         part: &Part,
         copy: &CopyFiles,
-        filled: &mut Filled,
+        (filled, targets): (&mut Filled, &mut Targets),
     ) -> Result<()> {
         let host = self.options.below_source(&copy.source);
-        let real = match host.canonicalize() {
-            Ok(real) => real,
+        let found = inside::find(self.options.source(), Path::new(&copy.source));
+        let path = found.map_err(|error| copy.line.blame(error))?;
+        let missing = || std::io::Error::from(Errno::NOENT);
+        let found = path.ok_or_else(missing).and_then(|path| Ok((path.canonicalize()?, path)));
+        let (real, path) = match found {
+            Ok(found) => found,
             Err(error)
                 if error.kind() == std::io::ErrorKind::NotFound
                     && (!copy.wanted || self.options.faithful) =>
@@ -174,6 +187,10 @@ impl Making<'_> {
             }
         };
         let Some(without) = self.without(definition, part, copy, &host, &real) else { return Ok(()) };
+        let without = Arc::new(without);
+        let last = if real.is_dir() { Last::Followed } else { Last::Kept };
+        let target = targets.resolve(&copy.target, last);
+        targets.copy(&target, &real, &without);
         // What Nix has made is the same whatever the host keeps of it.
         let store = real.starts_with(STORE) && real != Path::new(STORE);
         let rules = Rules {
@@ -183,11 +200,11 @@ impl Making<'_> {
             latest: self.latest(),
             tell_owners: self.options.owner == Owner::Root && !store,
             merge: true,
-            without: Arc::new(without),
+            without,
             ..Rules::default()
         };
-        let payload = Payload::Source { path: host, rules, xattrs: self.options.xattrs.clone() };
-        filled.add(&copy.target, payload, Some(copy.line.clone()));
+        let payload = Payload::Source { path, rules, xattrs: self.options.xattrs.clone() };
+        filled.add(&target, payload, Some(copy.line.clone()));
         Ok(())
     }
 

@@ -61,7 +61,7 @@ impl Boot {
             Error::new(Kind::Manifest, format!("{key}= has no such value")).expected(expected)
         };
         let path = || match value.starts_with('/') {
-            true => Ok(options.below_root(value)),
+            true => options.inside_root(value),
             false => Err(refuse("an absolute path")),
         };
         match key {
@@ -73,7 +73,7 @@ impl Boot {
                 else {
                     return Err(refuse("SOURCE:TARGET, both absolute"));
                 };
-                self.templates.push((options.below_source(&source), target, line.clone()));
+                self.templates.push((options.inside_source(&source)?, target, line.clone()));
             }
             "NixSystem" if value.starts_with('/') => self.system = Some(PathBuf::from(value)),
             "NixSystem" => return Err(refuse("a path of the store")),

@@ -65,6 +65,9 @@ fn sizes(definition: &Definition) -> Result<()> {
 
 fn formats(definition: &mut Definition, options: &Options) -> Result<()> {
     let copies = definition.copy_blocks.is_some();
+    // Marks are something that only a filesystem can hold (systemd `partition_needs_populate`).
+    let marked = definition.add_validatefs == Some(true)
+        && !matches!(definition.verity, Verity::Hash | Verity::Signature);
     if copies && (definition.format.is_some() || definition.populates()) {
         return Err(refuse(definition, "CopyBlocks", "CopyBlocks= is everything that a partition holds")
             .hint("leave out Format=, CopyFiles=, MakeDirectories= and MakeSymlinks=, or CopyBlocks="));
@@ -75,8 +78,10 @@ fn formats(definition: &mut Definition, options: &Options) -> Result<()> {
     if definition.format.is_none() && !copies {
         definition.format = match definition.kind.designator {
             Designator::Esp | Designator::Xbootldr if definition.populates() => named("vfat"),
+            Designator::Esp | Designator::Xbootldr if marked => named("vfat"),
             _ if definition.populates() => named("ext4"),
             Designator::Swap => named("swap"),
+            _ if marked => named("ext4"),
             _ => None,
         };
     }
@@ -127,6 +132,11 @@ fn filesystem(definition: &Definition) -> Result<()> {
 }
 
 fn protection(definition: &Definition) -> Result<()> {
+    // An empty value takes an earlier one back.
+    let named = definition.lines.get("VolumeName").is_some_and(|line| line.text != "VolumeName=");
+    if named && !definition.encrypt {
+        return Err(refuse(definition, "VolumeName", "VolumeName= needs Encrypt="));
+    }
     if definition.encrypt {
         return Err(refuse(definition, "Encrypt", "no LUKS2 volume is made")
             .why("its keys and salts are random, so it cannot be the same twice; the header, the key slots and a cipher are not written here yet")

@@ -16,9 +16,9 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::image::Image;
 use crate::inspect;
 use crate::table::read::{Table, read};
-use crate::table::{Attribute, Scheme, Type};
+use crate::table::{Array, Attribute, Frame, Scheme, Type, frame};
 use crate::text::printable_path;
-use crate::units::Bytes;
+use crate::units::{Bytes, Sectors};
 
 /// The image that is worked on.
 #[derive(Debug)]
@@ -26,8 +26,23 @@ pub(super) struct Existing {
     pub(super) image: Image,
     /// Its table; `None` where it has none, or where that is lost.
     pub(super) table: Option<Table>,
-    /// What is lost or mended.
-    pub(super) warnings: Vec<String>,
+    /// What is to be known of the table beside its partitions.
+    frame: Option<Frame>,
+    /// What is lost.
+    lost: Option<String>,
+    /// What is mended where the table is written.
+    mended: Vec<String>,
+}
+
+/// The space that a table on the disk has for partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Where partitions may begin.
+    pub(super) first: Bytes,
+    /// Where they have to end, exclusive; `None` for as far as a disk of its length lets them.
+    pub(super) end: Option<Bytes>,
+    /// How long the array of entries is, in whole sectors.
+    pub(super) array: Bytes,
 }
 
 /// Bytes in which tables are told from each other: two sectors.
@@ -89,11 +104,11 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
     let refuse = |what: &str, option| Error::new(ErrorKind::Usage, what).at(path).at_key(&option_key(option));
     let unsuited = |what: &str| refuse(what, "empty").with_kind(ErrorKind::Unsuited);
     let label = Label::of(&image.whole().bytes(0, HEAD)?, found.table.as_ref());
-    let mut warnings = Vec::new();
+    let mut gone = None;
     let table = match (options.empty, label) {
         (Empty::Force, _) => None,
         (Empty::Require | Empty::Allow, Label::None) => {
-            warnings.extend(lost(&image, path)?);
+            gone = lost(&image, path)?;
             None
         }
         (Empty::Require, _) => {
@@ -111,11 +126,9 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
         }
         (_, Label::Gpt) => found.table,
     };
-    if table.is_some() {
-        // Both copies are written anew.
-        let mended = |remark: &String| format!("{}: {remark}; it is written anew", printable_path(path));
-        warnings.extend(found.remarks.iter().map(mended));
-    }
+    // Both copies are written anew.
+    let anew = |remark: &String| format!("{}: {remark}; it is written anew", printable_path(path));
+    let mended = table.as_ref().map(|_| found.remarks.iter().map(anew).collect()).unwrap_or_default();
     if let (Some(table), Some(sector)) = (&table, options.sector_size)
         && table.sector_size != u64::from(sector)
     {
@@ -123,7 +136,8 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
             .expected(table.sector_size)
             .found(sector));
     }
-    let existing = Existing { image, table, warnings };
+    let frame = table.as_ref().map(|table| frame(&image.whole(), table.sector_size)).transpose()?.flatten();
+    let existing = Existing { image, table, frame, lost: gone, mended };
     existing.check(path)?;
     Ok(Some(existing))
 }
@@ -177,9 +191,49 @@ impl Existing {
         self.table.as_ref().map_or(Uuid::nil(), |table| table.guid)
     }
 
-    /// Where partitions may begin.
-    pub(super) fn first(&self) -> Option<Bytes> {
-        self.table.as_ref().map(|table| table.first_usable.bytes(table.sector_size))
+    /// The array of entries, whose place and length stay; that of a new table where there is none.
+    pub(super) fn array(&self) -> Array {
+        self.frame.map(|frame| frame.array).unwrap_or_default()
+    }
+
+    /// What partitions may use once the disk is `length` long. The last usable sector stays until the end of the disk moves;
+    /// then it is the last that there can be (libfdisk, `gpt_fix_alternative_lba`).
+    pub(super) fn bounds(&self, length: Bytes) -> Option<Bounds> {
+        let (table, frame) = (self.table.as_ref()?, self.frame?);
+        let (sector, array) = (table.sector_size, frame.array_length(table.sector_size));
+        let stays = frame.reaches_end && length == self.image.length();
+        let end = (frame.last_usable + Sectors::new(1)).bytes(sector);
+        Some(Bounds {
+            first: table.first_usable.bytes(sector),
+            // No table is trusted that lets partitions end within its backup.
+            end: stays.then(|| end.min(length.saturating_sub(array + Bytes::new(sector)))),
+            array,
+        })
+    }
+
+    /// Where the table begins and ends: the MBR with the primary header, the primary array, and the backup on a disk of
+    /// `length`.
+    pub(super) fn regions(&self, length: Bytes) -> Vec<(Bytes, Bytes)> {
+        let (Some(table), Some(frame)) = (&self.table, self.frame) else { return Vec::new() };
+        let sector = Bytes::new(table.sector_size);
+        let (start, array) = (frame.array_start(table.sector_size), frame.array_length(table.sector_size));
+        vec![
+            (Bytes::ZERO, sector + sector),
+            (start, start + array),
+            (length.saturating_sub(array + sector), length),
+        ]
+    }
+
+    /// Whether an image of which all partitions stay is not written at all: as systemd-repart, also where it is longer than
+    /// its table. A copy of the table that is damaged is mended.
+    pub(super) fn may_stay(&self) -> bool {
+        self.table.is_some() && (self.mended.is_empty() || self.frame.is_some_and(|frame| !frame.reaches_end))
+    }
+
+    /// What its owner should know, where the image `stays` or is written.
+    pub(super) fn warnings(&self, stays: bool) -> impl Iterator<Item = String> {
+        let mended = if stays { &[][..] } else { &self.mended[..] };
+        self.lost.iter().chain(mended).cloned()
     }
 
     /// The partitions, by number.
@@ -215,13 +269,16 @@ impl Existing {
             return Err(refuse("a partition reaches behind the end of the image")
                 .found(format!("partition {}", placed.number)));
         }
-        let array = Bytes::new(128 * 128).round_up(table.sector_size);
-        let front = Bytes::new(2 * table.sector_size) + array;
-        if table.first_usable.bytes(table.sector_size) < front {
-            return Err(refuse(
-                "the table has fewer than 128 entries, and would not fit before the first partition",
-            )
-            .why("the tables that are written have 128"));
+        let Some(frame) = self.frame else {
+            return Err(Error::bug("the table that was read has no header"));
+        };
+        let sector = table.sector_size;
+        let (first, end) =
+            (table.first_usable.bytes(sector), frame.array_start(sector) + frame.array_length(sector));
+        if first < end {
+            return Err(refuse("partitions may begin within the entries of the table")
+                .expected(format!("a first usable byte from {} on", end.in_full()))
+                .found(first.in_full()));
         }
         Ok(())
     }

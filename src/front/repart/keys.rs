@@ -274,7 +274,7 @@ impl Reader<'_> {
                 definition.minimize = match (value, value::boolean(value)) {
                     ("best", _) | (_, Some(true)) => Minimize::Best,
                     ("guess", _) => Minimize::Guess,
-                    (_, Some(false)) => Minimize::Off,
+                    ("", _) | (_, Some(false)) => Minimize::Off,
                     _ => return Err(choice(key, "off, best or guess").into()),
                 }
             }
@@ -289,7 +289,8 @@ impl Reader<'_> {
                     return told(format!("Failed to parse {key}= value, ignoring: {value}"));
                 };
                 let mut fields = fields.into_iter();
-                let place = absolute(key, &self.specifiers.expand(&fields.next().unwrap_or_default())?)?;
+                // Specifiers stay as they are (systemd `config_parse_mountpoint`).
+                let place = absolute(key, &fields.next().unwrap_or_default())?;
                 definition.mounts.push((place, fields.next().unwrap_or_default()));
             }
             "EncryptedVolume" | "VolumeLabel" | "VolumeName" | "TPM2PCRs" | "KeyFile" | "Discard"
@@ -323,7 +324,7 @@ impl Reader<'_> {
             }
             "CopyBlocks" => {
                 let path = absolute(key, &self.specifiers.expand(value)?)?;
-                let path = self.options.below_root(&path);
+                let path = self.options.inside_root(&path)?;
                 self.definition.copy_blocks = Some(CopyBlocks::File(path));
             }
             "CopyFiles" => return self.copy_files(value, at),

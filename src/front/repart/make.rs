@@ -19,8 +19,8 @@ use crate::disk::{self, Body, Built, Disk, Guid, Partition, Work};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::front::Description;
 use crate::image::{Builder, Image};
-use crate::table::Scheme;
-use crate::units::{Bytes, usize_of};
+use crate::table::{Array, Scheme, end_at};
+use crate::units::{Bytes, Sectors, usize_of};
 
 /// A disk whose every partition has its place.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Prepared {
     pub description: Description,
     outcome: Outcome,
     existing: Option<Existing>,
+    /// Whether that stays as it is.
+    stays: bool,
     specifiers: Specifiers,
     split: bool,
     image: std::path::PathBuf,
@@ -59,7 +61,6 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
     let copied = existing::copied(options)?;
     definitions.splice(0..0, copied);
     let existing = existing::existing(options)?;
-    warnings.extend(existing.iter().flat_map(|existing| existing.warnings.clone()));
     let supplements = definitions.iter().any(|definition| definition.supplement_for.is_some());
     let maker = Maker { options, existing: existing.as_ref(), work };
     let made = match maker.make(&definitions, supplements) {
@@ -68,6 +69,8 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         made => made,
     };
     let mut made = made?;
+    let stays = existing.as_ref().is_some_and(|existing| stays(existing, &made.disk, &made.outcome));
+    warnings.extend(existing.iter().flat_map(|existing| existing.warnings(stays)));
     warnings.append(&mut made.warnings);
     let description = Description {
         disk: made.disk,
@@ -83,6 +86,7 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         description,
         outcome: made.outcome,
         existing,
+        stays,
         specifiers,
         split: options.split,
         image: options.image.clone(),
@@ -148,7 +152,7 @@ impl Maker<'_> {
         let sizes: Vec<Option<Bytes>> = contents.iter().map(|content| content.size).collect();
         check_most(plan, definitions, &sizes, grain)?;
         let there = self.existing.map_or(Bytes::ZERO, |existing| existing.image.length());
-        let first = self.existing.and_then(Existing::first);
+        let bounds = |length| self.existing.and_then(|existing| existing.bounds(length));
         // What is merged into another definition wants nothing itself.
         let apart: Vec<usize> =
             (0..).zip(&plan.parts).filter(|(_, part)| !part.merged).map(|(number, _)| number).collect();
@@ -160,14 +164,14 @@ impl Maker<'_> {
             Size::Given => there,
             Size::Fixed(size) => size.round_up(4096),
             Size::Auto => {
-                let (_, usable) = usable(there, sector_size, grain, first);
+                let (_, usable) = usable(there, sector_size, grain, bounds(there));
                 let least = |item: &super::allocate::Item| item.least_with_padding(grain);
                 items(plan, usable).iter().map(least).sum::<Bytes>()
                     + self.options.level.overhead(sector_size, grain)
             }
         };
         let length = wanted.max(there).round_up(u64::from(sector_size));
-        let (_, usable) = usable(length, sector_size, grain, first);
+        let (_, usable) = usable(length, sector_size, grain, bounds(length));
         let items = items(plan, usable);
         plan.measure(&items, usable);
         let named = |number: usize| {
@@ -189,16 +193,23 @@ impl Maker<'_> {
         });
         let warnings: Vec<String> = dropped.chain(ignored).collect();
         plan.warnings.extend(warnings);
+        let order: Vec<usize> =
+            allocation.order.iter().filter_map(|number| apart.get(*number)).copied().collect();
         plan.take(allocation, &apart);
-        plan.number(self.options);
+        plan.number(self.options, &order, self.array().entries);
         Ok(length)
+    }
+
+    /// The array of entries of the table.
+    fn array(&self) -> Array {
+        self.existing.map(Existing::array).unwrap_or_default()
     }
 
     /// The disk without its partitions.
     fn frame(&self, making: &Making<'_>, length: Bytes, sector_size: u32) -> Result<Disk> {
         let options = self.options;
-        let (first, _) =
-            usable(length, sector_size, grain(options, sector_size), self.existing.and_then(Existing::first));
+        let bounds = self.existing.and_then(|existing| existing.bounds(length));
+        let (first, _) = usable(length, sector_size, grain(options, sector_size), bounds);
         let boot = self.existing.map(Existing::boot_code).transpose()?.unwrap_or_default();
         let hybrid =
             self.existing.and_then(|existing| existing.table.as_ref()).map(|table| table.hybrid.clone());
@@ -206,6 +217,7 @@ impl Maker<'_> {
             size: Some(length),
             sector_size,
             first_lba: Some(crate::units::Sectors::new(first.get() / u64::from(sector_size))),
+            array: self.array(),
             guid: Some(making.plan.disk_guid),
             hybrid: hybrid.unwrap_or_default().into(),
             boot: disk::BootArea { code: boot, gap: std::sync::Arc::from([]) },
@@ -416,7 +428,10 @@ impl Prepared {
         let mut outcome = self.outcome.clone();
         outcome.complete(&built.report);
         if let Some(existing) = &self.existing {
-            built.image = overlay(existing, &built, &outcome)?;
+            built.image = match self.stays {
+                true => existing.image.clone(),
+                false => overlay(existing, &built, &outcome)?,
+            };
         }
         if let Some(el_torito) = &self.el_torito {
             built.image = el_torito.put(&built.image, &outcome, self.description.disk.time.seconds)?;
@@ -434,18 +449,26 @@ impl Prepared {
     }
 }
 
+/// Whether nothing becomes of an image: its table is not written then, as with systemd-repart ("No changes."), also where a
+/// definition names a partition that has no name.
+fn stays(existing: &Existing, disk: &Disk, outcome: &Outcome) -> bool {
+    let partitions = existing.table.as_ref().map(|table| table.partitions.len());
+    existing.may_stay()
+        && disk.size == Some(existing.image.length())
+        && partitions == Some(outcome.rows.len())
+        && outcome.rows.iter().all(|row| row.activity == super::Activity::Unchanged)
+}
+
 /// The new table and the new partitions, over what is on the disk. What lies in no partition stays too, for a boot loader
 /// may be there.
 fn overlay(existing: &Existing, built: &Built, outcome: &Outcome) -> Result<Image> {
     let Some(table) = &existing.table else { return Ok(built.image.clone()) };
     let (length, old) = (built.image.length(), existing.image.length());
-    let array = Bytes::new(128 * 128).round_up(table.sector_size);
-    let sector = Bytes::new(table.sector_size);
-    let tail = |length: Bytes| (length.saturating_sub(array + sector), length);
-    let mut new: Vec<(Bytes, Bytes)> = vec![(Bytes::ZERO, sector + sector + array), tail(length)];
+    let mut new = existing.regions(length);
     if old < length {
         // Where the backup was, and what was not there.
-        new.extend([tail(old), (old, length)]);
+        new.extend(existing.regions(old).pop());
+        new.push((old, length));
     }
     new.extend(
         outcome.rows.iter().filter(|row| row.is_written()).map(|row| (row.offset, row.offset + row.size)),
@@ -466,5 +489,12 @@ fn overlay(existing: &Existing, built: &Built, outcome: &Outcome) -> Result<Imag
     if at < old {
         image.put(at, &existing.image.slice(at, old));
     }
-    image.finish()
+    let image = image.finish()?;
+    match existing.bounds(length).and_then(|bounds| bounds.end) {
+        Some(end) => {
+            let last = Sectors::new(end.get() / table.sector_size).saturating_sub(Sectors::new(1));
+            end_at(&image.whole(), table.sector_size, last)?.over(&image.whole(), length)
+        }
+        None => Ok(image),
+    }
 }

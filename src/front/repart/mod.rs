@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the syntax of a file, its values, its specifiers | `ini`, `value`, `specifier` |
 //! | files with drop-ins, every key, what fits together | `read`, `keys`, `definition`, `check` |
+//! | paths below a root, targets behind links | `inside`, `targets` |
 //! | what a type is to systemd, what changed between its releases | `kind`, [`Level`] |
 //! | ids, labels, attributes, slots; sizes | `plan` |
 //! | who gets how much of the disk, as sums | `allocate` |
@@ -23,6 +24,7 @@ mod ddi;
 mod definition;
 mod existing;
 mod ini;
+mod inside;
 mod keys;
 mod kind;
 mod level;
@@ -38,6 +40,7 @@ mod section;
 mod specifier;
 mod split;
 mod tabs;
+mod targets;
 mod torito;
 mod value;
 mod verity;
@@ -54,6 +57,15 @@ pub use torito::ElTorito;
 pub use verity::Signing;
 
 use crate::units::Bytes;
+
+/// Where `path` leads to inside `root`, whose links mean paths of that root; `None` where that is nothing.
+#[cfg(feature = "cli")]
+pub(crate) fn follow_inside(
+    root: &std::path::Path,
+    path: &std::path::Path,
+) -> crate::error::Result<Option<std::path::PathBuf>> {
+    inside::find(Some(root), path)
+}
 
 /// A size as systemd writes it: `64M`, `1.5G`; powers of 1024. `None` where the text is no size.
 #[must_use]

@@ -40,7 +40,7 @@ impl Nix {
     pub(super) fn take(&mut self, key: &str, value: &str, line: &Line, options: &Options) -> Result<()> {
         let refuse = |what: String| Error::new(Kind::Manifest, what);
         match key {
-            "NixClosure" => self.closures.push((options.below_root(value), line.clone())),
+            "NixClosure" => self.closures.push((options.inside_root(value)?, line.clone())),
             "NixStorePrefix" if value.starts_with('/') => {
                 self.prefix = Some(value.trim_end_matches('/').to_owned());
             }

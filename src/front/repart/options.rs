@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::ddi::Ddi;
+use super::inside;
 use super::kind::Kind;
 use super::level::Level;
 use super::section::Sections;
@@ -162,14 +163,30 @@ impl Options {
         Dates::new(self.time, self.epoch)
     }
 
-    /// A path of the definitions on this host.
-    pub(super) fn below_root(&self, path: &str) -> PathBuf {
-        below(self.root.as_deref(), path)
+    /// A path of the definitions on this host, with its links followed inside the root.
+    ///
+    /// # Errors
+    /// As [`inside::settled`].
+    pub(super) fn inside_root(&self, path: &str) -> Result<PathBuf> {
+        inside::settled(self.root.as_deref(), path)
     }
 
-    /// A source of `CopyFiles=` on this host.
+    /// A source of `CopyFiles=` on this host, with its links followed inside the tree that is copied.
+    ///
+    /// # Errors
+    /// As [`inside::settled`].
+    pub(super) fn inside_source(&self, path: &str) -> Result<PathBuf> {
+        inside::settled(self.source(), path)
+    }
+
+    /// A source of `CopyFiles=` on this host, as it is written.
     pub(super) fn below_source(&self, path: &str) -> PathBuf {
-        below(self.copy_source.as_deref().or(self.root.as_deref()), path)
+        inside::below(self.source(), path)
+    }
+
+    /// What the sources of `CopyFiles=` are below.
+    pub(super) fn source(&self) -> Option<&Path> {
+        self.copy_source.as_deref().or(self.root.as_deref())
     }
 
     /// A definition as systemd names it: one that was found below the root by its path there.
@@ -267,11 +284,4 @@ fn host() -> Option<Architecture> {
         other => other,
     };
     name.parse().ok()
-}
-
-fn below(root: Option<&Path>, path: &str) -> PathBuf {
-    match root {
-        Some(root) => root.join(path.trim_start_matches('/')),
-        None => PathBuf::from(path),
-    }
 }

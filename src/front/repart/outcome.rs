@@ -75,6 +75,10 @@ pub struct Row {
     pub(super) own_length: Option<Bytes>,
     /// The id of its filesystem as `blkid` prints it.
     pub(super) filesystem_id: Option<String>,
+    /// The GUID that the id of its filesystem derives from.
+    pub(super) own_guid: Uuid,
+    /// Whether its GUID follows from a root hash, which is known once all is built.
+    pub(super) hashed: bool,
 }
 
 /// What is done with a partition.
@@ -149,6 +153,10 @@ impl Row {
             filesystem: definition.and_then(|definition| definition.filesystem().map(str::to_owned)),
             own_length: None,
             filesystem_id: None,
+            own_guid: part.guid,
+            hashed: current.is_none()
+                && definition
+                    .is_some_and(|it| it.uuid.is_none() && matches!(it.verity, Verity::Data | Verity::Hash)),
         }
     }
 
@@ -194,6 +202,12 @@ impl Outcome {
             }
             row.filesystem_id = partition.filesystem.as_ref().map(|filesystem| filesystem.uuid.clone());
         }
+    }
+
+    /// Whether fstab(5) would say something of one of them.
+    #[cfg(feature = "cli")]
+    pub(crate) fn mounts(&self) -> bool {
+        self.rows.iter().any(|row| row.filesystem.is_some() && !row.mounts.is_empty())
     }
 
     /// The JSON of systemd-repart, on one line or indented by its rules, with a final newline.

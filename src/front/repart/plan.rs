@@ -8,10 +8,11 @@ use super::Options;
 use super::allocate::{Allocation, Item, Place, Span, Usable, padding_behind};
 use super::body::READ_ONLY as READ_ONLY_FILESYSTEMS;
 use super::definition::{Definition, Format, Minimize, Range, Verity};
-use super::existing::Existing;
+use super::existing::{Bounds, Existing};
 use super::kind::{Designator, Kind};
 use crate::error::Result;
-use crate::units::{Bytes, KIB, MIB};
+use crate::text::printable;
+use crate::units::{Bytes, KIB, MIB, u64_of};
 
 /// The size of a signature partition.
 pub(super) const SIGNATURE: Bytes = Bytes::kib(16);
@@ -98,48 +99,68 @@ impl Plan {
 
     /// GUIDs and labels. Those that are on the disk stay, unless there are none.
     fn identify(&mut self, definitions: &[Definition], options: &Options) {
+        let count = u64_of(self.parts.len());
+        let taken: BTreeSet<Uuid> =
+            self.parts.iter().filter_map(|part| Some(part.current.as_ref()?.guid)).collect();
+        let given = definitions.iter().filter_map(|definition| definition.uuid);
+        let mut known: BTreeSet<Uuid> = taken.iter().copied().chain(given).collect();
         for number in 0..self.parts.len() {
             let (earlier, rest) = self.parts.split_at_mut(number);
             let Some(part) = rest.first_mut() else { continue };
             let definition = part.definition.and_then(|number| definitions.get(number));
             let current = part.current.as_ref();
             let of_type = earlier.iter().filter(|other| other.kind.guid == part.kind.guid).count();
-            let derived = || options.seed.partition_guid(part.kind.guid, crate::units::u64_of(of_type));
+            let derived = options.seed.partition_guid(part.kind.guid, u64_of(of_type));
+            // Where that is taken, one that counts from behind all partitions, so that no other of them derives it.
+            // systemd-repart 262.1 draws a random one (partition_acquire_uuid).
+            let next = || {
+                let mut guids = (count..).map(|number| options.seed.partition_guid(part.kind.guid, number));
+                guids.find(|guid| !known.contains(guid)).unwrap_or(derived)
+            };
             let given = definition.and_then(|definition| definition.uuid);
             let there =
                 current.map(|current| current.guid).filter(|guid| !guid.is_nil() || definition.is_none());
-            let guid = there.or(given).unwrap_or_else(derived);
+            let own = there.or(given);
+            let clashes = own.is_none() && taken.contains(&derived);
+            let guid = own.unwrap_or_else(|| if clashes { next() } else { derived });
             let there = current
                 .map(|current| current.label.clone())
                 .filter(|label| !label.is_empty() || definition.is_none());
             let given = definition.and_then(|definition| definition.label.clone());
             let label = there.or(given).unwrap_or_else(|| label(part.kind.prefix(), earlier));
+            if clashes {
+                let shown = printable(label.as_bytes());
+                self.warnings.push(format!("Partition UUID calculated from seed for partition {shown} already used, reverting to the next one of the seed."));
+            }
+            known.insert(guid);
             (part.guid, part.label) = (guid, label);
         }
     }
 
     /// Slots of what has a place: of a new partition behind those of its type, so that they are matched in the same order next time, or else the
     /// first that is free.
-    pub(super) fn number(&mut self, options: &Options) {
-        let mut taken: BTreeSet<u32> =
-            self.parts.iter().filter_map(|part| Some(part.current.as_ref()?.number)).collect();
-        for number in 0..self.parts.len() {
-            let Some(part) = self.parts.get(number).filter(|part| part.place.is_some()) else { continue };
-            let slot = match &part.current {
-                Some(current) => current.number,
-                None => {
-                    let of_type = self.parts.iter().filter(|other| other.kind.guid == part.kind.guid);
-                    let behind = of_type.filter_map(|other| Some(other.current.as_ref()?.number)).max();
-                    let behind = behind.filter(|_| options.level.keeps_slots_in_order()).unwrap_or(0);
-                    let free = |range: std::ops::RangeInclusive<u32>| {
-                        range.into_iter().find(|slot| !taken.contains(slot))
-                    };
-                    // The table refuses what is beyond its last slot.
-                    free(behind + 1..=128).or_else(|| free(1..=u32::MAX)).unwrap_or(u32::MAX)
-                }
-            };
+    ///
+    /// `order` is that in which new ones are placed, `slots` how many the table has.
+    pub(super) fn number(&mut self, options: &Options, order: &[usize], slots: u32) {
+        let mut taken = BTreeSet::new();
+        for part in &mut self.parts {
+            if let Some(current) = &part.current {
+                part.number = current.number;
+                taken.insert(current.number);
+            }
+        }
+        for number in order {
+            let Some(part) = self.parts.get(*number) else { continue };
+            let of_type = self.parts.iter().filter(|other| other.kind.guid == part.kind.guid);
+            let behind = of_type.filter_map(|other| Some(other.current.as_ref()?.number)).max();
+            let behind = behind.filter(|_| options.level.keeps_slots_in_order()).unwrap_or(0);
+            let free =
+                |range: std::ops::RangeInclusive<u32>| range.into_iter().find(|slot| !taken.contains(slot));
+            // The table refuses what is beyond its last slot.
+            let behind = behind.saturating_add(1)..=slots;
+            let slot = free(behind).or_else(|| free(1..=u32::MAX)).unwrap_or(u32::MAX);
             taken.insert(slot);
-            if let Some(part) = self.parts.get_mut(number) {
+            if let Some(part) = self.parts.get_mut(*number) {
                 part.number = slot;
             }
         }
@@ -213,6 +234,9 @@ impl Plan {
         for number in allocation.ignored.iter().filter_map(|number| apart.get(*number)) {
             if let Some(part) = self.parts.get_mut(*number) {
                 part.definition = None;
+                if let Some(current) = &part.current {
+                    part.label.clone_from(&current.label);
+                }
             }
         }
         for (number, place) in apart.iter().zip(allocation.places) {
@@ -411,14 +435,15 @@ pub(super) fn is_deferred(definition: &Definition, options: &Options) -> Result<
 }
 
 /// What partitions may use of a disk of `length` with a GPT, as libfdisk has it: from 1 MiB on where the disk is larger than
-/// 4 MiB, or else from behind the table; or from `first` on, which a table on the disk says.
-pub(super) fn usable(length: Bytes, sector_size: u32, grain: u64, first: Option<Bytes>) -> (Bytes, Usable) {
+/// 4 MiB, or else from behind the table; or what a table on the disk says.
+pub(super) fn usable(length: Bytes, sector_size: u32, grain: u64, there: Option<Bounds>) -> (Bytes, Usable) {
     let sector = u64::from(sector_size);
-    let array = Bytes::new(128 * 128).round_up(sector);
+    let array = there.map_or(Bytes::new(128 * 128).round_up(sector), |there| there.array);
     let front = Bytes::new(2 * sector) + array;
     let usual = if length > Bytes::mib(4) { Bytes::new(MIB) } else { front };
-    let first = first.unwrap_or(usual.max(front));
-    let end = length.saturating_sub(array + Bytes::new(sector));
+    let first = there.map_or(usual.max(front), |there| there.first);
+    let most = length.saturating_sub(array + Bytes::new(sector));
+    let end = there.and_then(|there| there.end).unwrap_or(most);
     (first, Usable { start: first.round_up(grain), end: end.round_down(grain), grain })
 }
 

@@ -10,6 +10,7 @@ use super::Options;
 use super::check;
 use super::definition::{Definition, Place};
 use super::ini::{self, Parsed};
+use super::inside;
 use super::keys::Reader;
 use super::kind::Kind;
 use super::options::option_key;
@@ -57,8 +58,9 @@ pub(super) fn definitions(
                 .hint("a definition begins with [Partition] and a line such as Type=linux-generic");
             return Err(definition.place(error, "Type"));
         }
-        check::complete(&mut definition, options)?;
+        // What does not fit together in a definition that is left out does not matter (`partition_read_definition`).
         if !options.leaves_out(&definition.kind)? {
+            check::complete(&mut definition, options)?;
             definitions.push(definition);
         }
     }
@@ -94,17 +96,20 @@ fn found(options: &Options) -> Result<Vec<Found>> {
         return Ok(ddi.definitions().into_iter().map(found).collect());
     }
     let folders = folders(options)?;
+    let root = root(options)?;
+    let root = root.as_deref();
     let found = |(name, path): (OsString, PathBuf)| {
         let own = name.to_str().and_then(|name| name.strip_suffix(ENDING));
         let own = own.filter(|own| options.written.contains_key(*own));
         let said = own.map_or(Said::Here, |own| Said::Manifest(own.to_owned()));
         let mut drop_ins = name;
         drop_ins.push(".d");
-        let drop_ins: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&drop_ins)).collect();
-        let drop_ins = files(&drop_ins, Wanted::DropIns)?.into_values().collect();
+        let drop_ins = folders.iter().map(|folder| settled(root, &folder.join(&drop_ins)));
+        let drop_ins = drop_ins.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+        let drop_ins = files(&drop_ins, Wanted::DropIns, root)?.into_values().collect();
         Ok(Found { path, said, drop_ins })
     };
-    let mut names = files(&folders, Wanted::Definitions)?;
+    let mut names = files(&folders, Wanted::Definitions, root)?;
     // A definition of a manifest hides files of its name, as one in an earlier folder does.
     names.extend(options.written.keys().map(|name| {
         let name = format!("{name}{ENDING}");
@@ -116,13 +121,27 @@ fn found(options: &Options) -> Result<Vec<Found>> {
 /// How the names of definitions end.
 const ENDING: &str = ".conf";
 
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Error::io(ErrorKind::Usage, "the folder of the definitions has no name", path, error)
+    })
+}
+
+/// The root that links of definitions are followed in: none for folders that were named, which are those of this host
+/// (systemd `context_read_definitions`).
+fn root(options: &Options) -> Result<Option<PathBuf>> {
+    let root = options.root.as_deref().filter(|_| options.definitions.is_empty());
+    root.map(absolute).transpose()
+}
+
+/// Where a path below `root` leads to inside of it; `None` where that is nothing. Without a root the path as it is.
+fn settled(root: Option<&Path>, path: &Path) -> Result<Option<PathBuf>> {
+    let inner = root.and_then(|root| path.strip_prefix(root).ok());
+    inside::find(root.filter(|_| inner.is_some()), inner.unwrap_or(path))
+}
+
 /// The folders that are searched.
 fn folders(options: &Options) -> Result<Vec<PathBuf>> {
-    let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|error| {
-            Error::io(ErrorKind::Usage, "the folder of the definitions has no name", path, error)
-        })
-    };
     if !options.definitions.is_empty() {
         if let Some(folder) = options.definitions.iter().find(|folder| !folder.is_dir()) {
             return Err(Error::new(ErrorKind::Usage, "there is no such folder with definitions")
@@ -134,7 +153,11 @@ fn folders(options: &Options) -> Result<Vec<PathBuf>> {
     match &options.root {
         // Those of a manifest are all there are, where it names no folders.
         _ if !options.written.is_empty() => Ok(Vec::new()),
-        Some(root) => FOLDERS.iter().map(|folder| absolute(&root.join(folder))).collect(),
+        Some(root) => {
+            let root = absolute(root)?;
+            let found = |folder: &&str| inside::find(Some(&root), Path::new(folder)).transpose();
+            FOLDERS.iter().filter_map(found).collect()
+        }
         None => Err(Error::new(ErrorKind::Usage, "there are no definitions")
             .expected("a folder with definitions, or a root with etc/repart.d or usr/lib/repart.d in it")
             .why("those of the machine that builds would make another image on each")),
@@ -152,9 +175,8 @@ enum Wanted {
 
 /// The files in `folders` whose names end as those of definitions, by name: of two with one name the one in the earlier folder.
 /// An empty file and a link to /dev/null stand for nothing, and hide those in later folders.
-fn files(folders: &[PathBuf], wanted: Wanted) -> Result<BTreeMap<OsString, PathBuf>> {
-    let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    let other = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) && !is_masked(path);
+fn files(folders: &[PathBuf], wanted: Wanted, root: Option<&Path>) -> Result<BTreeMap<OsString, PathBuf>> {
+    let mut found: BTreeMap<OsString, (PathBuf, Leads)> = BTreeMap::new();
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
         let failed =
             |error| Error::io(ErrorKind::Source, "cannot read the folder of the definitions", folder, error);
@@ -162,26 +184,53 @@ fn files(folders: &[PathBuf], wanted: Wanted) -> Result<BTreeMap<OsString, PathB
             let name = entry.map_err(failed)?.file_name();
             let fits = name.to_str().is_some_and(|name| name.ends_with(ENDING) && !name.starts_with('.'));
             let path = folder.join(&name);
-            if fits && !(wanted == Wanted::Definitions && other(&path)) {
-                found.entry(name).or_insert(path);
+            if !fits {
+                continue;
+            }
+            let leads = leads(root, &path)?;
+            if wanted == Wanted::DropIns || leads != Leads::Other {
+                found.entry(name).or_insert((path, leads));
             }
         }
     }
-    found.retain(|_, path| {
-        !is_masked(path) && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0)
-    });
-    Ok(found)
+    let read = |leads| matches!(leads, Leads::File | Leads::Other);
+    let found = found.into_iter().filter(|(_, (_, leads))| read(*leads));
+    Ok(found.map(|(name, (path, _))| (name, path)).collect())
 }
 
-/// Whether it leads to /dev/null.
-fn is_masked(path: &Path) -> bool {
-    path.canonicalize().is_ok_and(|path| path == Path::new("/dev/null"))
+/// What the name of a definition leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leads {
+    File,
+    /// Something else, as a folder.
+    Other,
+    /// Nothing, an empty file or /dev/null.
+    Nowhere,
+}
+
+/// What `path` leads to inside `root`.
+fn leads(root: Option<&Path>, path: &Path) -> Result<Leads> {
+    const NULL: &str = "/dev/null";
+    // A root need not have that device.
+    if root.is_some() && std::fs::read_link(path).is_ok_and(|to| to == Path::new(NULL)) {
+        return Ok(Leads::Nowhere);
+    }
+    let Some(path) = settled(root, path)? else { return Ok(Leads::Nowhere) };
+    if path.canonicalize().is_ok_and(|path| path == Path::new(NULL)) {
+        return Ok(Leads::Nowhere);
+    }
+    Ok(match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Leads::Other,
+        Ok(meta) if meta.len() > 0 => Leads::File,
+        Ok(_) | Err(_) => Leads::Nowhere,
+    })
 }
 
 /// Reads one file.
 fn read(reader: &mut Reader<'_>, path: &Path) -> Result<()> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Error::io(ErrorKind::Source, "cannot read the definition", path, error))?;
+    const WHAT: &str = "cannot read the definition";
+    let real = settled(root(reader.options)?.as_deref(), path)?.ok_or_else(|| inside::missing(WHAT, path))?;
+    let bytes = std::fs::read(real).map_err(|error| Error::io(ErrorKind::Source, WHAT, path, error))?;
     take(reader, path, &bytes)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::inside;
 use crate::error::{Error, Kind, Result};
 use crate::table::Architecture;
 
@@ -110,7 +111,12 @@ impl Specifiers {
                 .why("without a root that would be the machine that builds it, and another image on each")
                 .hint("name a root, or write what is meant"));
         };
-        let found = names.iter().map(|name| root.join(name)).find(|path| path.exists());
+        let mut found = None;
+        for name in names {
+            if found.is_none() {
+                found = inside::find(Some(root), Path::new(name))?;
+            }
+        }
         let Some(path) = found else {
             return Err(Error::new(Kind::Source, format!("`%{letter}` needs a file that is not there"))
                 .at(root.join(names.first().copied().unwrap_or_default())));

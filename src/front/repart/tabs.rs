@@ -20,7 +20,8 @@ pub enum Joining {
 const START: &str = "# Start section ↓ of automatically generated fstab by systemd-repart";
 const END: &str = "# End section ↑ of automatically generated fstab by systemd-repart";
 
-/// The lines for the mount points of `outcome`, with what stays of `old`.
+/// The lines for the mount points of `outcome`, with what stays of `old`. They are the same before and after the image is made,
+/// which may hold them.
 #[must_use]
 pub fn fstab(outcome: &Outcome, old: Option<&str>) -> String {
     let lines: Vec<String> = outcome.rows.iter().flat_map(lines).collect();
@@ -52,7 +53,7 @@ fn lines(row: &Row) -> Vec<String> {
 
 /// What a filesystem is found by: its id, or that of its partition. `None` where neither is known yet.
 fn device(row: &Row) -> Option<String> {
-    let derived = identity::filesystem_uuid(row.guid);
+    let derived = identity::filesystem_uuid(row.own_guid);
     let id = match (&row.filesystem_id, row.filesystem.as_deref()?) {
         // It has no id of its own. systemd-repart writes one all the same, which nothing is found by.
         (_, kind) if WITHOUT_ID.contains(&kind) => None,
@@ -61,8 +62,11 @@ fn device(row: &Row) -> Option<String> {
         (None, "vfat") => Some(VolumeId(identity::fat_volume_id(derived)).to_string()),
         (None, _) => Some(derived.to_string()),
     };
-    let device = id.map_or_else(|| format!("PARTUUID={}", row.guid), |id| format!("UUID={id}"));
-    Some(device).filter(|_| !row.guid.is_nil())
+    match id {
+        Some(id) => Some(format!("UUID={id}")).filter(|_| row.position.is_some() || !row.guid.is_nil()),
+        // The line is written before the image, which may hold it, and so before root hashes are known.
+        None => Some(format!("PARTUUID={}", row.guid)).filter(|_| !row.hashed && !row.guid.is_nil()),
+    }
 }
 
 /// What a partition is mounted with by default (systemd `partition_pick_mount_options`; seen with 262.1 for each type).

@@ -7,7 +7,7 @@ mod bytes;
 mod folder;
 pub mod tar;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -51,19 +51,42 @@ pub struct Options<'a> {
 /// # Errors
 /// [`Kind::Output`] where the host refuses, or something of that name exists; [`Kind::Format`] where the volume is damaged.
 pub fn copy(volume: &dyn Volume, item: &Item, target: &Path, options: &Options<'_>) -> Result<Vec<Warning>> {
+    several(volume, std::slice::from_ref(item), target, options)
+}
+
+/// Copies items of a volume, as one copy: names of one inode stay names of one, and a warning counts what all of them lack.
+/// Otherwise as [`copy`]. Copies under a new name appear when all of them are complete.
+///
+/// # Errors
+/// As [`copy`]; [`Kind::Output`] where two items have one name, [`Kind::Usage`] for several items without a folder that
+/// exists.
+pub(crate) fn several(
+    volume: &dyn Volume,
+    items: &[Item],
+    target: &Path,
+    options: &Options<'_>,
+) -> Result<Vec<Warning>> {
+    if items.len() > 1 && !target.is_dir() {
+        return Err(Error::new(Kind::Usage, "several files need a folder that exists").at(target));
+    }
     let mut work =
         Work { volume, options, reader: Reader::default(), links: HashMap::new(), lost: BTreeMap::new() };
     let exists = target.symlink_metadata().is_ok();
     if exists && !target.is_dir() {
         return Err(Error::new(Kind::Output, "the target exists and is no folder").at(target));
     }
-    if exists && item.name().is_empty() {
+    let (roots, named): (Vec<&Item>, Vec<&Item>) =
+        items.iter().partition(|item| exists && item.name().is_empty());
+    let place = |item: &Item| match exists {
+        true => target.join(OsStr::from_bytes(item.name())),
+        false => target.to_owned(),
+    };
+    let named: Vec<(&Item, PathBuf)> = named.into_iter().map(|item| (item, place(item))).collect();
+    work.whole(&named)?;
+    for item in roots {
         let mut folder = Folder::open(target)?;
         let directories = work.tree(item, b"", &mut folder)?;
         work.finish(&directories, &mut folder)?;
-    } else {
-        let target = if exists { target.join(OsStr::from_bytes(item.name())) } else { target.to_owned() };
-        work.whole(item, &target)?;
     }
     Ok(work.warnings())
 }
@@ -82,40 +105,38 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Makes the copy in a temporary folder beside `target`, and moves it to its name.
-    fn whole(&mut self, item: &Item, target: &Path) -> Result<()> {
-        let refused = |error: std::io::Error| Error::io(Kind::Output, "cannot make the copy", target, error);
-        let exists =
-            || Error::new(Kind::Output, "something of this name exists").at(target).hint("copy it elsewhere");
-        if target.symlink_metadata().is_ok() {
-            return Err(exists());
+    /// Makes copies, each with the place where it goes, in a temporary folder beside these places, which are in one folder;
+    /// and moves them there. So a path is the same in the temporary folder and where the copy goes, and hard links may lead
+    /// from one copy to another.
+    fn whole(&mut self, copies: &[(&Item, PathBuf)]) -> Result<()> {
+        let Some((_, first)) = copies.first() else { return Ok(()) };
+        let mut names = HashSet::new();
+        for (_, target) in copies {
+            if !names.insert(name_of(target)?) {
+                return Err(Error::new(Kind::Output, "two of the files have one name").at(target));
+            }
+            if target.symlink_metadata().is_ok() {
+                return Err(exists(target));
+            }
         }
-        let Some(name) = target.file_name() else {
-            return Err(Error::new(Kind::Output, "the target has no name").at(target));
-        };
-        let parent = crate::host::folder_of(target);
+        let parent = crate::host::folder_of(first);
         // An error of tempfile has the name of what it could not make, which nobody asked for.
         let temporary = tempfile::Builder::new().prefix(".diskwright-").tempdir_in(parent);
-        let temporary = temporary.map_err(|error| refused(error.kind().into()))?;
+        let temporary = temporary.map_err(|error| refused(first, error.kind().into()))?;
         let mut folder = Folder::open(temporary.path())?;
-        let directories = self.tree(item, name.as_bytes(), &mut folder)?;
-        // The metadata of the top is set last: a directory that may not be written to could not be moved.
-        let (top, below) = match directories.split_first() {
-            Some((top, below)) => (Some(top), below),
-            None => (None, &directories[..]),
-        };
-        self.finish(below, &mut folder)?;
-        match renameat_with(CWD, temporary.path().join(name), CWD, target, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return Err(exists()),
-            // A filesystem that cannot refuse: what exists was looked for before.
-            Err(Errno::INVAL) => std::fs::rename(temporary.path().join(name), target).map_err(refused)?,
-            Err(error) => return Err(refused(error.into())),
+        let mut tops = Vec::new();
+        for (item, target) in copies {
+            let directories = self.tree(item, name_of(target)?.as_bytes(), &mut folder)?;
+            // The metadata of the top is set last: a directory that may not be written to could not be moved.
+            if let Some((top, below)) = directories.split_first() {
+                self.finish(below, &mut folder)?;
+                tops.push(top.clone());
+            }
         }
-        match top {
-            Some(top) => self.finish(std::slice::from_ref(top), &mut Folder::open(parent)?),
-            None => Ok(()),
+        for (_, target) in copies {
+            moved(&temporary.path().join(name_of(target)?), target)?;
         }
+        if tops.is_empty() { Ok(()) } else { self.finish(&tops, &mut Folder::open(parent)?) }
     }
 
     /// Copies everything from `item` on; it gets the name `name`, and with an empty one it is the folder itself. Returns
@@ -218,6 +239,32 @@ impl Work<'_> {
             Warning(format!("{files} {what}; the first is {}", printable(&path)))
         };
         self.lost.into_iter().map(text).collect()
+    }
+}
+
+/// The name of a copy.
+fn name_of(target: &Path) -> Result<&OsStr> {
+    target.file_name().ok_or_else(|| Error::new(Kind::Output, "the target has no name").at(target))
+}
+
+/// The error of a copy that the host refuses.
+fn refused(target: &Path, error: std::io::Error) -> Error {
+    Error::io(Kind::Output, "cannot make the copy", target, error)
+}
+
+/// The error of a copy whose name is taken.
+fn exists(target: &Path) -> Error {
+    Error::new(Kind::Output, "something of this name exists").at(target).hint("copy it elsewhere")
+}
+
+/// Moves a complete copy to its place, where nothing may be.
+fn moved(from: &Path, target: &Path) -> Result<()> {
+    match renameat_with(CWD, from, CWD, target, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(exists(target)),
+        // A filesystem that cannot refuse: what exists was looked for before.
+        Err(Errno::INVAL) => std::fs::rename(from, target).map_err(|error| refused(target, error)),
+        Err(error) => Err(refused(target, error.into())),
     }
 }
 

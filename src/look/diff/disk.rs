@@ -6,7 +6,7 @@ use super::bytes::{Comparer, shown};
 use super::{Difference, Each, Options, Side, note, trees};
 use crate::container::{self, Format};
 use crate::error::Result;
-use crate::filesystem::{self, Volume};
+use crate::filesystem::{self, Volume, fat};
 use crate::image::Slice;
 use crate::inspect;
 use crate::look::find::{Last, find};
@@ -38,7 +38,10 @@ pub fn media(
     if whole && (first.table().is_some() || second.table().is_some()) {
         disks(first, second, options, &mut each)?;
     } else {
-        parts("", &first.part(of_first)?, &second.part(of_second)?, options, &mut each)?;
+        let (one, other) = (first.part(of_first)?, second.part(of_second)?);
+        let size = |part: &Part| Some(part.slice.length().get().to_string());
+        note(if whole { "disk" } else { "partition" }, "size", size(&one), size(&other), &mut each)?;
+        parts("", &one, &other, options, &mut each)?;
     }
     if whole && equal.get() {
         containers(first, second, options, &mut each)?;
@@ -189,7 +192,7 @@ fn entries(place: &str, first: &Placed, second: &Placed, each: Each<'_>) -> Resu
     Ok(())
 }
 
-/// Compares what is in two partitions, or on two disks without partitions.
+/// Compares what is in two partitions, or on two disks without partitions. That they have different sizes is told elsewhere.
 fn parts(place: &str, first: &Part, second: &Part, options: &Options<'_>, each: Each<'_>) -> Result<()> {
     let equal = Cell::new(true);
     let mut each = |difference| {
@@ -223,13 +226,32 @@ fn parts(place: &str, first: &Part, second: &Part, options: &Options<'_>, each: 
         _ => None,
     };
     if equal.get() {
+        let ends = end(&first.slice, volume.as_deref());
         let name = |at: u64| match &volume {
+            Some(_) if ends.is_some_and(|end| at >= end) => {
+                Ok(Some("what lies behind the filesystem".into()))
+            }
             Some(volume) => volume.structure(Bytes::new(at)),
             None => Ok(None),
         };
-        bytes(&At { name: named, base: 0 }, &first.slice, &second.slice, &name, options, &mut each)?;
+        let length = first.slice.length().min(second.slice.length());
+        let common = |part: &Part| part.slice.get(Bytes::ZERO, length);
+        if let (Some(one), Some(other)) = (common(first), common(second)) {
+            bytes(&At { name: named, base: 0 }, &one, &other, &name, options, &mut each)?;
+        }
     }
     Ok(())
+}
+
+/// The first byte behind a filesystem whose structures have no name for it: of ext4 by its blocks, and of FAT by its
+/// sectors, as its clusters need not reach its end.
+fn end(slice: &Slice, volume: Option<&dyn Volume>) -> Option<u64> {
+    let facts = volume?.facts();
+    match facts.kind {
+        "ext2" | "ext3" | "ext4" => facts.blocks.checked_mul(facts.block_size),
+        "vfat" => fat::Fat::look(slice).ok().flatten().map(|fat| fat.layout().length),
+        _ => None,
+    }
 }
 
 /// Compares the trees of two volumes.

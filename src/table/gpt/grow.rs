@@ -14,19 +14,19 @@ use crate::wire::{Field, Wire, field};
 const ENDING: Field = field(GptEntry::FIELDS, "EndingLBA");
 
 /// A header with the sector that holds it, whose other bytes stay.
-struct Header {
-    header: GptHeader,
+pub(super) struct Header {
+    pub(super) header: GptHeader,
     sector: Vec<u8>,
 }
 
 impl Header {
-    fn read(disk: &Slice, sector: u64, lba: u64) -> Result<Self> {
+    pub(super) fn read(disk: &Slice, sector: u64, lba: u64) -> Result<Self> {
         let bytes = sectors(disk, lba, sector, sector)?;
         Ok(Self { header: GptHeader::read(&bytes)?, sector: bytes })
     }
 
     /// The sector, with the checksum of the header.
-    fn sealed(&self) -> Vec<u8> {
+    pub(super) fn sealed(&self) -> Vec<u8> {
         let mut bytes = self.sector.clone();
         let mut header = GptHeader { header_crc32: 0, ..self.header.clone() };
         header.write_to(&mut bytes);

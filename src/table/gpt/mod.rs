@@ -1,5 +1,6 @@
 //! GUID partition table. UEFI specification 2.10, chapter 5.3; the protective MBR is in 5.2.3.
 
+mod frame;
 mod grow;
 mod read;
 
@@ -10,9 +11,10 @@ use uuid::Uuid;
 use crate::table::format::{GptEntry, GptHeader, PROTECTIVE};
 use crate::table::mbr::{self, Entry};
 use crate::table::place::taken;
+pub(crate) use frame::{Frame, end_at, frame};
 pub(super) use grow::grow;
 pub(crate) use read::has_backup;
-pub(super) use read::read;
+pub(super) use read::{lost, read};
 
 use crate::error::{Error, Result};
 use crate::image::Builder;

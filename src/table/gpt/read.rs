@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::image::Slice;
 use crate::table::format::{GptEntry, GptHeader, name};
-use crate::table::read::{Table, sectors};
+use crate::table::read::{SECTOR_SIZES, Table, sectors};
 use crate::table::{Placed, Scheme, Type};
 use crate::units::{Bytes, Sectors, index, u64_of, usize_of};
 use crate::wire::Wire;
@@ -45,6 +45,27 @@ pub(in crate::table) fn read(disk: &Slice, sector: u64, remarks: &mut Vec<String
     };
     remarks.extend(remark);
     Ok(table)
+}
+
+/// Why a disk whose MBR protects a GPT has none that can be used.
+///
+/// # Errors
+/// Where the disk cannot be read.
+pub(in crate::table) fn lost(disk: &Slice) -> Result<String> {
+    for sector in SECTOR_SIZES {
+        let end = (disk.length().get() / sector).saturating_sub(1);
+        for (name, lba) in [("the primary one", super::HEADER_LBA), ("the backup", end)] {
+            // The first sector is that of the MBR.
+            if lba > 0
+                && let Copy::Damaged(why) = copy(disk, sector, lba)?
+            {
+                return Ok(format!(
+                    "the MBR protects a GPT, and {name} is damaged and the other missing: {why}"
+                ));
+            }
+        }
+    }
+    Ok("the MBR protects a GPT, and the disk has none".to_owned())
 }
 
 /// Whether a GPT for sectors of `sector` bytes, whole or damaged, stands at the end of the disk.

@@ -1,7 +1,7 @@
 //! Lets the last partition of an MBR grow, and with a logical one the extended partition around it.
 
-use super::{SECTOR, chs, reach};
-use crate::error::{Error, Result, Warning};
+use super::{SECTOR, chs, protects, reach, read};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::image::{Patch, Slice};
 use crate::table::Placed;
 use crate::table::format::{BootRecord, EXTENDED, PartitionRecord, RECORD_AT};
@@ -49,6 +49,7 @@ pub(in crate::table) fn put(patch: &mut Patch, sector: u64, slot: u64, record: &
 
 /// The changes for a disk of `length`; see [`crate::table::grow()`].
 pub(in crate::table) fn grow(disk: &Slice, table: &Table, length: Bytes, extend: bool) -> Result<Moved> {
+    check(disk)?;
     let mut moved = Moved::default();
     let Some((own, mut last)) = last(table, length.min(reach()), extend) else { return Ok(moved) };
     let behind = |other: &&Placed| is_extended(other) && other.end() > own.end() && !own.logical;
@@ -75,6 +76,27 @@ pub(in crate::table) fn grow(disk: &Slice, table: &Table, length: Bytes, extend:
     }
     moved.last = Some(last);
     Ok(moved)
+}
+
+/// Refuses an MBR that does not say all that is on the disk: where a GPT is lost, or logical partitions behind a broken chain,
+/// the last partition could grow over what only they name.
+fn check(disk: &Slice) -> Result<()> {
+    let record = BootRecord::read(&disk.bytes(RECORD_AT, BootRecord::LENGTH)?)?;
+    if protects(&record) {
+        return Err(Error::new(
+            Kind::Format,
+            "the MBR protects a GPT, and the disk has none that can be used",
+        )
+        .hint("repair the GPT first (gdisk or sgdisk), or resize the disk alone"));
+    }
+    let mut faults = Vec::new();
+    read(disk, &record, &mut faults)?;
+    match faults.into_iter().next() {
+        Some(why) => Err(Error::new(Kind::Format, "the logical partitions of the MBR cannot all be read")
+            .why(why)
+            .hint("repair the table first (fdisk or sfdisk), or resize the disk alone")),
+        None => Ok(()),
+    }
 }
 
 /// Makes the first record of the MBR that `is` accepts end after `end` sectors. Returns its first sector.

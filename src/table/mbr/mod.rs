@@ -5,7 +5,7 @@ mod grow;
 pub(super) mod read;
 
 pub(super) use grow::{grow, is_extended, longer, put};
-pub(super) use read::read;
+pub(super) use read::{protects, read};
 
 use std::collections::BTreeMap;
 

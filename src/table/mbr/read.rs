@@ -4,13 +4,13 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::image::Slice;
-use crate::table::format::{ACTIVE, BootRecord, EXTENDED, PartitionRecord, RECORD_AT};
+use crate::table::format::{ACTIVE, BootRecord, EXTENDED, PROTECTIVE, PartitionRecord, RECORD_AT};
 use crate::table::read::Table;
 use crate::table::{Placed, Scheme, Type};
 use crate::units::{Bytes, Sectors};
 use crate::wire::Wire;
 
-/// The largest number of logical partitions that are followed; a chain may be a loop.
+/// The largest number of logical partitions that are followed.
 pub(in crate::table) const MOST_LOGICAL: u32 = 256;
 
 /// The partitions of a master boot record; `None` if it is the boot sector of a filesystem.
@@ -49,6 +49,16 @@ pub(in crate::table) fn read(
     }))
 }
 
+/// Whether a master boot record protects a GPT (UEFI 2.10, 5.2.3). Linux takes a record that begins in sector 1 for one,
+/// whatever its length (block/partitions/efi.c, `pmbr_part_valid`).
+pub(in crate::table) fn protects(record: &BootRecord) -> bool {
+    record.partition_record.iter().any(|own| {
+        own.os_type == PROTECTIVE
+            && own.boot_indicator & !ACTIVE == 0
+            && (!own.is_unused() || own.starting_lba == 1)
+    })
+}
+
 /// Follows the chain of extended boot records from sector `extended` on.
 fn logical(
     disk: &Slice,
@@ -57,6 +67,7 @@ fn logical(
     remarks: &mut Vec<String>,
 ) -> Result<()> {
     let mut next = extended;
+    let mut seen = Vec::new();
     for number in 5..5 + MOST_LOGICAL {
         let at = Sectors::new(next).bytes(super::SECTOR).get() + RECORD_AT;
         let Ok(record) = BootRecord::read(&disk.bytes(at, BootRecord::LENGTH)?) else {
@@ -68,12 +79,21 @@ fn logical(
             let lead = Sectors::new(own.starting_lba.into()).bytes(super::SECTOR);
             partitions.push(Placed { logical: true, lead, ..placed(own, number, next) });
         }
-        if link.os_type == 0 || link.starting_lba == 0 {
+        // A link with a length and the start 0 leads back to the first record; only one without both is none.
+        if link.os_type == 0 || link.starting_lba == 0 && link.size_in_lba == 0 {
             return Ok(());
         }
-        next = extended + u64::from(link.starting_lba);
+        seen.push(next);
+        let following = extended + u64::from(link.starting_lba);
+        if seen.contains(&following) {
+            remarks.push(format!(
+                "the chain of logical partitions is a loop: the boot record in sector {next} leads back to sector {following}"
+            ));
+            return Ok(());
+        }
+        next = following;
     }
-    remarks.push(format!("the chain of logical partitions is longer than {MOST_LOGICAL}, perhaps a loop"));
+    remarks.push(format!("the chain of logical partitions is longer than {MOST_LOGICAL}"));
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! * `mkfs.fat` makes the same volume, byte for byte, for hundreds of sizes, and `mkswap` the same header.
 
 mod comparators;
+mod damage;
 mod golden;
 mod judged;
 mod metadata;

@@ -2,11 +2,13 @@
 
 mod bench;
 mod cases;
+mod existing;
 mod faults;
 mod keys;
 mod layouts;
 mod manifest;
 mod mkfs;
+mod repart;
 mod schema;
 mod spelling;
 mod terminal;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::view::{assert_clean, opened, view};
+use super::view::{assert_clean, opened, remarks, slice, view};
 use crate::support::compare::assert_same;
 use crate::support::erofs::judge;
 use crate::support::snapshot::Snapshot;
-use crate::support::tools::{command, must, scratch};
+use crate::support::tools::{command, must, quick_scratch, run, scratch};
 use crate::support::tree;
 
 /// What mkfs.erofs is asked for.
@@ -78,6 +78,47 @@ fn whatever_mkfs_erofs_makes_is_read_as_the_kernel_and_erofs_rs_read_it() {
         let bytes = crate::support::compare::Aspect::Bytes;
         assert_same(form, &host, &found, &[bytes, crate::support::compare::Aspect::Target]);
         assert_clean(&image);
+        std::fs::remove_file(&image).unwrap();
+    }
+}
+
+/// Forms whose clusters fsck.erofs of Debian 12 decompresses, and how many bytes are damaged in each.
+const DAMAGED: [(&str, u64); 5] = [
+    ("-zlz4", 60),
+    ("-zlz4hc,12 -C65536", 30),
+    ("-zlz4 -E legacy-compress", 60),
+    ("-zlz4hc -E ztailpacking", 30),
+    ("-zlz4 -C16384 -E fragments,dedupe,ztailpacking", 60),
+];
+
+#[test]
+fn what_fsck_erofs_cannot_decompress_is_a_fault() {
+    let folder = quick_scratch();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image.img"));
+    let text: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    let mut maker = tree::Maker::new(&source);
+    maker.file("seq", &text).file("middle", &text[3000..40_000]).file("noise", tree::noise(1, 9000)).finish();
+    for (form, count) in DAMAGED {
+        mkfs(&image, form, &source);
+        assert_clean(&image);
+        let whole = std::fs::read(&image).unwrap();
+        let places: Vec<usize> = (4096..whole.len()).filter(|at| whole[*at] != 0).collect();
+        let mut refused = 0;
+        for number in 0..count {
+            // A sequence of numbers that looks random, and is the same each time.
+            let random = usize::try_from((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33).unwrap();
+            let at = places[random % places.len()];
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (random % 8);
+            std::fs::write(&image, bytes).unwrap();
+            if run(command("fsck.erofs").arg("--extract").arg(&image)).code != 0 {
+                refused += 1;
+                let found = diskwright::filesystem::open(&slice(&image)).ok().flatten();
+                let seen = found.is_none_or(|volume| !remarks(&*volume).is_empty());
+                assert!(seen, "{form}: byte {at}, bit {}", random % 8);
+            }
+        }
+        assert!(refused > 0, "{form}: fsck.erofs refused nothing");
         std::fs::remove_file(&image).unwrap();
     }
 }

@@ -6,6 +6,8 @@ mod erofs;
 mod ext;
 mod fat;
 mod hostile;
+mod look;
+mod planted;
 pub(crate) mod view;
 
 pub(crate) use view::{assert_clean, opened, remarks, slice, view};

@@ -1,6 +1,7 @@
 //! The proof of partition tables: foreign tools read them, judge them, and write the same bytes.
 
 mod bytes;
+mod damage;
 mod identity;
 mod judges;
 mod layouts;

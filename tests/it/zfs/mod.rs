@@ -206,6 +206,44 @@ fn a_pool_that_its_own_grub_cannot_read_is_refused() {
     mkfs_zfs(&source, &image, &["--compatibility", "grub2-2.06"]);
 }
 
+/// A pool's properties are flags too, with the meaning and the errors of the manifest's tables.
+#[test]
+fn properties_are_flags_and_tables() {
+    const SEED: &str = "12345678-1234-4234-8234-123456789abc";
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    tree::plain(&source);
+    let flags =
+        ["--pool-property", "autoexpand=on", "--property", "com.example:note=a=b", "--property", "atime=off"];
+    mkfs_zfs(&source, &image, &[&flags[..], &["--seed", SEED]].concat());
+    assert_clean(&image, "tank");
+    let manifest = folder.path().join("disk.toml");
+    let text = format!(
+        "version = 1\n[disk]\ntable = \"none\"\nseed = \"{SEED}\"\n[[partition]]\nsize = \"auto\"\n\
+         contents = [ {{ source = \"source\", target = \"/\" }} ]\n[partition.filesystem]\ntype = \"zfs\"\n\
+         pool_properties = {{ autoexpand = \"on\" }}\n\
+         properties = {{ atime = \"off\", \"com.example:note\" = \"a=b\" }}\n"
+    );
+    std::fs::write(&manifest, text).unwrap();
+    let built = folder.path().join("built.img");
+    must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&built));
+    // Only the ids differ, which follow from the partition too.
+    let differs = run(diskwright().arg("diff").arg(&image).arg(&built));
+    assert!(differs.text().starts_with("filesystem: filesystem id: "), "{}", differs.text());
+    assert_eq!(differs.text().lines().count(), 1, "{}", differs.text());
+    for (arguments, words) in [
+        (["--property", "atime=maybe"].as_slice(), "at --property\n  expected: off, on\n  found: maybe"),
+        (&["--property", "atime=on", "--property", "atime=off"], "a property is given twice"),
+        (&["--pool-property", "comment"], "a property is NAME=VALUE"),
+        (&["--pool-property", "nonsense=1"], "at --pool-property"),
+    ] {
+        let mut command = diskwright();
+        let said = run(command.args(["mkfs", "zfs"]).arg(&source).arg("-o").arg(&image).args(arguments));
+        assert_eq!(said.code, 2, "{}", said.error());
+        assert!(said.error().contains(words), "{}", said.error());
+    }
+}
+
 /// As `zpool create` lays out a disk, so that OpenZFS grows the pool with it.
 #[test]
 fn a_pool_has_a_whole_disk() {

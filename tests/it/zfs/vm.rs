@@ -185,6 +185,26 @@ fn a_pool_made_in_process_and_one_that_openzfs_filled_are_equal() {
 }
 
 #[test]
+fn what_is_encrypted_is_not_judged_and_no_fault() {
+    let folder = scratch();
+    tree::plain(&folder.path().join("source"));
+    std::fs::write(folder.path().join("key"), "a secret of ours").unwrap();
+    let options = format!(
+        "via = \"vm\"\nvm = {{ {} }}\nkeys = {{ \"tank/secret\" = \"key\" }}\n{}",
+        machine(),
+        "[partition.filesystem.datasets.secret]\nmount = \"/secret\"\n\
+         properties = { encryption = \"on\", keyformat = \"passphrase\" }\n"
+    );
+    let said = build(folder.path(), "disk", &manifest("128MiB", &options));
+    assert_eq!(said.code, 0, "{}", said.error());
+    let checked = run(diskwright().arg("check").arg(folder.path().join("disk.img")));
+    let text = checked.text();
+    assert_eq!(checked.code, 0, "{text}{}", checked.error());
+    assert!(text.contains("tank/secret: what it holds is not read here: it is encrypted"), "{text}");
+    assert!(text.contains("space maps: what is taken was not compared"), "{text}");
+}
+
+#[test]
 fn what_a_helper_vm_lacks_and_says_is_told() {
     let folder = scratch();
     tree::plain(&folder.path().join("source"));

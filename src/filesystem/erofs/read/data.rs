@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Erofs;
 use super::inode::Raw;
 use super::map::{Extent, From};
+use super::whole;
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
-use crate::filesystem::erofs::codec::{decompress, without_zeros};
-use crate::filesystem::erofs::format::{ChunkIndex, Layout, NO_BLOCK};
+use crate::filesystem::erofs::codec::without_zeros;
+use crate::filesystem::erofs::format::{ChunkIndex, Layout, NO_BLOCK, algorithm};
 use crate::image::{Builder, Cursor, Render, Slice};
 use crate::units::{Bytes, joined16, narrow, u64_of, usize_of};
 use crate::wire::Wire;
@@ -223,12 +224,14 @@ impl Erofs {
 pub(super) struct Pieces {
     cursor: Mutex<Cursor>,
     block: u64,
+    /// Whether pieces of lz4 have their zeros in front, and end with their blocks.
+    padded: bool,
     kept: Mutex<Vec<(Extent, Arc<Vec<u8>>)>>,
 }
 
 impl Pieces {
-    pub(super) fn new(slice: &Slice, block: u64) -> Self {
-        Self { cursor: Mutex::new(slice.cursor()), block, kept: Mutex::default() }
+    pub(super) fn new(slice: &Slice, block: u64, padded: bool) -> Self {
+        Self { cursor: Mutex::new(slice.cursor()), block, padded, kept: Mutex::default() }
     }
 
     fn read(&self, at: u64, length: u64) -> Result<Vec<u8>> {
@@ -269,9 +272,14 @@ impl Pieces {
     fn make(&self, extent: &Extent) -> Result<Vec<u8>> {
         let mut out = vec![0; usize_of(extent.length)];
         match extent.from {
-            From::Piece { at, length, algorithm } => {
+            From::Piece { at, length, algorithm, partial } => {
                 let piece = self.read(at, length)?;
-                decompress(algorithm, without_zeros(&piece, self.block), &mut out)?;
+                // Old images of lz4 have zeros behind a piece, whose length nothing tells (z_erofs_decompress_lz4,
+                // erofs-utils).
+                let padded = self.padded || algorithm != algorithm::LZ4;
+                let piece = if padded { without_zeros(&piece, self.block) } else { &piece };
+                let read = if partial || !padded { whole::decompress_beginning } else { whole::decompress };
+                read(algorithm, piece, &mut out)?;
             }
             From::Turned { at, from } => {
                 let mut block = self.read(at, self.block)?;

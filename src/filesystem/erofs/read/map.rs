@@ -11,7 +11,11 @@ use crate::units::{half_hi16, half_lo16, joined, low8, u64_of};
 use crate::wire::Wire;
 
 /// The longest extent (Z_EROFS_PCLUSTER_MAX_DSIZE).
-const LONGEST: u64 = 12 << 20;
+pub(super) const LONGEST: u64 = 12 << 20;
+/// An entry of a logical cluster, and one of a list of extents, whose piece gives more than the file has of it
+/// (Z_EROFS_LI_PARTIAL_REF, Z_EROFS_EXTENT_PLEN_PARTIAL).
+const PARTIAL: u16 = 1 << 15;
+const EXTENT_PARTIAL: u32 = 1 << 27;
 
 /// Where the bytes of an extent are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +24,8 @@ pub(super) enum From {
     Plain { at: u64, length: u64 },
     /// The same in one block: they begin at this byte of it and continue at its first.
     Turned { at: u64, from: u64 },
-    /// A compressed piece.
-    Piece { at: u64, length: u64, algorithm: u8 },
+    /// A compressed piece, and whether only its beginning is meant.
+    Piece { at: u64, length: u64, algorithm: u8, partial: bool },
     /// Bytes of the inode that holds fragments.
     Fragment { at: u64 },
 }
@@ -39,7 +43,7 @@ pub(super) struct Extent {
 #[derive(Clone, Copy, Debug)]
 enum Entry {
     /// A piece begins here, at a byte of the cluster.
-    Head { kind: u16, offset: u64, block: u64 },
+    Head { kind: u16, offset: u64, block: u64, partial: bool },
     /// The piece goes on; the first entry behind a head tells how many blocks it takes.
     Rest { blocks: Option<u64> },
 }
@@ -51,6 +55,7 @@ struct Head {
     start: u64,
     block: u64,
     blocks: u64,
+    partial: bool,
 }
 
 /// What the map of a file says for all of it.
@@ -226,7 +231,7 @@ impl Erofs {
                 if stored > LARGEST_CLUSTER || length > LONGEST || algorithm > algorithm::ZSTD {
                     return Err(raw.wrong("a compressed piece of it cannot be"));
                 }
-                From::Piece { at, length: stored, algorithm }
+                From::Piece { at, length: stored, algorithm, partial: plen & EXTENT_PARTIAL != 0 }
             }
         };
         if matches!(from, From::Turned { .. }) && length > self.block {
@@ -241,7 +246,7 @@ impl Map<'_> {
         let mut head: Option<Head> = None;
         for number in 0..self.total {
             match self.entry(number)? {
-                Entry::Head { kind, offset, block } => {
+                Entry::Head { kind, offset, block, partial } => {
                     let start = number * self.size + offset;
                     // What ends the last piece inside its cluster (z_erofs_write_indexes_final, erofs-utils).
                     if head.is_some() && start >= self.raw.size {
@@ -252,7 +257,7 @@ impl Map<'_> {
                     } else if start != 0 {
                         return Err(self.raw.wrong("its map does not begin with its first byte"));
                     }
-                    head = Some(Head { kind, start, block, blocks: 1 });
+                    head = Some(Head { kind, start, block, blocks: 1, partial });
                 }
                 Entry::Rest { blocks } => {
                     let head = head.as_mut();
@@ -288,7 +293,7 @@ impl Map<'_> {
             if algorithm > algorithm::ZSTD {
                 return Err(self.raw.wrong("its compression does not exist"));
             }
-            return Ok(From::Piece { at, length: stored, algorithm });
+            return Ok(From::Piece { at, length: stored, algorithm, partial: head.partial });
         }
         if length > stored {
             return Err(self.raw.wrong("a piece of it is shorter than what it holds"));
@@ -347,7 +352,8 @@ impl Map<'_> {
                 let first = half_lo16(index.di_u);
                 return self.rest(first);
             }
-            return self.head(kind, index.di_clusterofs, index.di_u.into());
+            let partial = index.di_advise & PARTIAL != 0;
+            return self.head(kind, index.di_clusterofs, index.di_u.into(), partial);
         }
         let pack = self.pack(number);
         let length = crate::units::usize_of(pack.entries * pack.bits / 8 + 4);
@@ -358,15 +364,15 @@ impl Map<'_> {
             return self.rest(value);
         }
         let block = self.block(&pack, &bytes, own)?;
-        self.head(kind, value, block)
+        self.head(kind, value, block, false)
     }
 
-    fn head(&self, kind: u16, offset: u16, block: u64) -> Result<Entry> {
+    fn head(&self, kind: u16, offset: u16, block: u64, partial: bool) -> Result<Entry> {
         let offset = u64::from(offset);
         if offset >= self.size {
             return Err(self.raw.wrong("a piece of it begins outside its cluster"));
         }
-        Ok(Entry::Head { kind, offset, block })
+        Ok(Entry::Head { kind, offset, block, partial })
     }
 
     fn rest(&self, value: u16) -> Result<Entry> {

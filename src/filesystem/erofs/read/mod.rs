@@ -9,6 +9,7 @@ mod directory;
 mod inode;
 mod map;
 mod place;
+mod whole;
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +22,7 @@ use crate::filesystem::volume::{Content, Inode, Node, Remark, Space, Volume};
 use crate::image::Slice;
 use crate::text::printable;
 use crate::tree::Time;
-use crate::units::{Bytes, u64_of, usize_of};
+use crate::units::{Bytes, joined16, u64_of, usize_of};
 use crate::wire::{Field, Wire, field};
 use data::Pieces;
 
@@ -67,7 +68,8 @@ pub(crate) fn open(slice: &Slice) -> Result<Option<Erofs>> {
     let block = check_superblock(&device, &superblock)?;
     let seconds = i64::try_from(superblock.epoch).map_err(|_| damaged("the time of an erofs cannot be"))?;
     let facts = facts(&superblock, block);
-    let pieces = Arc::new(Pieces::new(slice, block));
+    let padded = superblock.feature_incompat & incompat::LZ4_0PADDING != 0;
+    let pieces = Arc::new(Pieces::new(slice, block, padded));
     let epoch = Time { seconds, nanoseconds: superblock.fixed_nsec };
     Ok(Some(Erofs { device, facts, superblock, block, epoch, pieces, fragments: OnceLock::new() }))
 }
@@ -131,6 +133,15 @@ impl Erofs {
             wide if wide != 0 && self.superblock.feature_incompat & incompat::BIT48 != 0 => wide,
             _ => self.superblock.root_nid.into(),
         }
+    }
+
+    /// The first byte behind the filesystem; with 48 bits the high ones of its blocks stand in place of the root
+    /// (`rb.blocks_hi`, erofs_read_superblock, fs/erofs/super.c).
+    fn end(&self) -> u64 {
+        let superblock = &self.superblock;
+        let wide = superblock.feature_incompat & incompat::BIT48 != 0 && superblock.root_nid_8b != 0;
+        let high = if wide { superblock.root_nid } else { 0 };
+        joined16(superblock.blocks, high).saturating_mul(self.block)
     }
 
     /// Where an inode stands.

@@ -27,6 +27,7 @@ pub(super) fn structure(volume: &Erofs, offset: u64) -> Result<String> {
     let configured = volume.superblock.feature_incompat & incompat::COMPR_CFGS != 0;
     Ok(match offset / volume.block {
         0 if configured => "what readers know of the compressors, behind the superblock".to_owned(),
+        _ if offset >= volume.end() => "what lies behind the filesystem".to_owned(),
         block => format!("block {block}, which nothing has"),
     })
 }

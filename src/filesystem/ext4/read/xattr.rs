@@ -19,6 +19,11 @@ const BASE: usize = 128;
 /// inode.
 const SYSTEM: u8 = 7;
 const DATA: &[u8] = b"data";
+/// The namespaces of the kernel's own attributes, which it shows nobody: the policy of an encrypted inode, whose name is
+/// `c`, and what fs-verity keeps (linux/fs/ext4/xattr.h).
+const ENCRYPTION: u8 = 9;
+const POLICY: &[u8] = b"c";
+const VERITY: u8 = 11;
 /// The longest value (XATTR_SIZE_MAX).
 const LONGEST: u32 = 65_536;
 
@@ -87,6 +92,19 @@ impl Ext4 {
         Ok(all)
     }
 
+    /// Whether an inode has the attribute with its encryption policy.
+    pub(super) fn has_encryption(&self, raw: &Raw) -> Result<bool> {
+        let is_policy = |own: Stored<'_>| own.namespace == ENCRYPTION && own.name == POLICY;
+        if inside(raw)?.into_iter().any(is_policy) {
+            return Ok(true);
+        }
+        if raw.xattr_block() == 0 {
+            return Ok(false);
+        }
+        let bytes = self.xattr_block(raw.xattr_block())?;
+        Ok(stored(&bytes, XattrHeader::LENGTH, 0)?.into_iter().any(is_policy))
+    }
+
     /// The names of attributes whose entries tell a wrong hash.
     pub(super) fn wrong_hashes(&self, raw: &Raw) -> Result<Vec<String>> {
         let wrong = |bytes: &[u8], stored: Vec<Stored<'_>>| -> Vec<String> {
@@ -145,7 +163,7 @@ impl Ext4 {
     /// Attributes as the kernel presents them.
     fn xattrs_of(&self, bytes: &[u8], stored: Vec<Stored<'_>>, all: &mut Vec<Xattr>) -> Result<()> {
         for Stored { namespace, name, value, .. } in stored {
-            if namespace == SYSTEM && name == DATA {
+            if namespace == SYSTEM && name == DATA || matches!(namespace, ENCRYPTION | VERITY) {
                 continue;
             }
             let prefix = prefix(namespace).ok_or_else(|| {

@@ -4,15 +4,17 @@
 use std::collections::HashSet;
 
 use super::directory::{
-    Entries, Entry, KANJI, LOWER_BASE, LOWER_EXTENSION, What, first_cluster, short_name, what,
+    DIRECTORY, Entries, Entry, KANJI, LOWER_BASE, LOWER_EXTENSION, What, first_cluster, short_name, what,
 };
+use super::label;
 use super::layout::{BOOT, FIRST, Root};
 use super::table::{Chain, Link, Table};
 use super::{Fat, wrong};
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::bits::Bits;
 use crate::filesystem::fat::FatType;
-use crate::filesystem::fat::format::FsInfo;
+use crate::filesystem::fat::format::{DirectoryEntry, FsInfo};
+use crate::filesystem::fat::geometry::ENTRY;
 use crate::filesystem::fat::names::fold;
 use crate::filesystem::volume::{Fault, Remark};
 use crate::units::usize_of;
@@ -20,7 +22,7 @@ use crate::units::usize_of;
 /// How deep directories are followed: far deeper than the 260 characters of a path that Windows opens.
 const DEEPEST: usize = 1024;
 
-type Say<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
+pub(super) type Say<'a> = &'a mut dyn FnMut(Remark) -> Result<()>;
 
 /// Passes every fault to `remark`.
 pub(super) fn check(fat: &Fat, remark: Say<'_>) -> Result<()> {
@@ -29,6 +31,7 @@ pub(super) fn check(fat: &Fat, remark: Say<'_>) -> Result<()> {
     copies(fat, remark)?;
     let mut claims = Claims::new(fat);
     names(fat, &mut claims, remark)?;
+    label::check(fat, remark)?;
     counts(fat, &claims, remark)
 }
 
@@ -78,7 +81,11 @@ fn marks(fat: &Fat, remark: Say<'_>) -> Result<()> {
         let what = format!("its first entry is {found:#x} and not {media:#x}, the media descriptor");
         remark(Remark::new(Fault::Structure, "FAT", what))?;
     }
-    if fat.is_dirty()? {
+    if fat.boot_is_dirty() {
+        let what = "the volume was not unmounted: its dirty bit is set";
+        remark(Remark::new(Fault::State, "boot sector", what))?;
+    }
+    if fat.table_is_dirty()? {
         remark(Remark::new(Fault::State, "FAT", "the volume was not unmounted, or errors were found in it"))?;
     }
     Ok(())
@@ -227,6 +234,7 @@ impl Walk<'_> {
                 }
                 return Ok(());
             }
+            // The checks of the label itself are those of `label::check`.
             What::Label if depth == 1 => return Ok(()),
             What::Label => {
                 return remark(Remark::new(Fault::Structure, directory, "a label stands in it"));
@@ -286,9 +294,28 @@ impl Walk<'_> {
         }
         let above = self.frames.last().map_or(0, |frame| frame.own);
         self.path = path;
+        self.dots(first, remark)?;
         self.twins(Entries::of_chain(first), remark)?;
         let path = self.path.len();
         self.frames.push(Frame { entries: Entries::of_chain(first), own: first, above, path });
+        Ok(())
+    }
+
+    /// Checks that the directory at the path, whose first cluster is `first`, begins with `.` and `..`, both directories
+    /// (fatgen103, "FAT Directory Structure"). The walk over its entries judges where they lead to.
+    fn dots(&self, first: u32, remark: Say<'_>) -> Result<()> {
+        let Some(start) = self.fat.layout.at(first) else { return Ok(()) };
+        for (at, name, text) in [(start, b".          ", "."), (start + ENTRY, b"..         ", "..")] {
+            let raw: DirectoryEntry = self.fat.device.structure(at)?;
+            let what = if raw.name != *name {
+                format!("its entry `{text}` is missing")
+            } else if raw.attr & DIRECTORY == 0 {
+                format!("its entry `{text}` is not marked as a directory")
+            } else {
+                continue;
+            };
+            remark(Remark::new(Fault::Structure, &self.path, what))?;
+        }
         Ok(())
     }
 

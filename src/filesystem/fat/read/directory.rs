@@ -21,7 +21,7 @@ const MOST_PARTS: u8 = 20;
 /// DIR_Attr.
 pub(super) const READ_ONLY: u8 = 0x01;
 const LABEL: u8 = 0x08;
-const DIRECTORY: u8 = 0x10;
+pub(super) const DIRECTORY: u8 = 0x10;
 /// All bits with a meaning.
 pub(super) const MEANT: u8 = 0x3f;
 /// First byte of a name: this entry and all that follow were never used; the entry was deleted; the byte

@@ -4,6 +4,7 @@
 
 mod check;
 mod directory;
+mod label;
 mod layout;
 mod place;
 mod table;
@@ -108,17 +109,22 @@ impl Fat {
     /// The label. The label in the root directory takes precedence over the one in the boot sector, which is
     /// used if that directory is damaged.
     pub(crate) fn label(&self) -> Result<String> {
+        let own = self.label_entry()?.map(|raw| raw.name);
+        Ok(label_text(&own.unwrap_or(self.layout.extended.vol_lab)))
+    }
+
+    /// The entry of the label in the root directory; none if that directory is damaged before it.
+    fn label_entry(&self) -> Result<Option<DirectoryEntry>> {
         let mut entries = Entries::of_root(&self.layout);
         loop {
             match entries.next(&self.table(), &self.layout, &self.device) {
-                Ok(Some(entry)) if what(&entry.raw) == What::Label => return Ok(label_text(&entry.raw.name)),
+                Ok(Some(entry)) if what(&entry.raw) == What::Label => return Ok(Some(entry.raw)),
                 Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(error) if error.kind() == Kind::Format => break,
+                Ok(None) => return Ok(None),
+                Err(error) if error.kind() == Kind::Format => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
-        Ok(label_text(&self.layout.extended.vol_lab))
     }
 
     /// The number of free clusters in FSInfo, if it is a possible number.
@@ -136,8 +142,19 @@ impl Fat {
         Ok(FsInfo::read(&self.device.bytes(sector * self.layout.sector, FsInfo::LENGTH)?).ok())
     }
 
-    /// Whether the second entry of the table says that the volume was not unmounted, or has errors.
+    /// Whether the volume is marked as not unmounted, or as having errors.
     fn is_dirty(&self) -> Result<bool> {
+        Ok(self.boot_is_dirty() || self.table_is_dirty()?)
+    }
+
+    /// Whether the boot sector says that the volume was not unmounted: Linux sets this bit while it has it mounted
+    /// (fs/fat/inode.c, `fat_set_state`).
+    const fn boot_is_dirty(&self) -> bool {
+        self.layout.extended.reserved1 & 1 != 0
+    }
+
+    /// Whether the second entry of the table says that the volume was not unmounted, or has errors.
+    fn table_is_dirty(&self) -> Result<bool> {
         let (value, clean) = match self.layout.fat {
             FatType::Fat12 => return Ok(false),
             FatType::Fat16 => (self.table().value(1)?, 0xc000),

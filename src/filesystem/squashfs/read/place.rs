@@ -16,6 +16,8 @@ use crate::wire::{Field, Wire, named};
 
 /// Bytes of the length in front of a block of metadata.
 const HEADER: u64 = 2;
+/// An image is filled with zeros up to a multiple of this (mksquashfs without -nopad).
+const PADDED: u64 = 4096;
 /// Where the options of the compressor begin, behind the length of their block.
 const OPTIONS_AT: u64 = u64_of(Superblock::LENGTH);
 
@@ -30,6 +32,9 @@ pub(super) fn structure(volume: &Squashfs, offset: u64) -> Result<String> {
     if offset < volume.inodes.start {
         let found = of_data(volume, offset)?;
         return Ok(found.unwrap_or_else(|| "data that no file has".to_owned()));
+    }
+    if offset >= volume.superblock.bytes_used.next_multiple_of(PADDED) {
+        return Ok("what lies behind the filesystem".to_owned());
     }
     let (start, name) = table(volume, offset)?;
     if start == volume.inodes.start {

@@ -102,21 +102,26 @@ impl Pointer {
         })
     }
 
+    /// Why a block that is perhaps in order is not read here.
+    pub(super) fn unread(&self) -> Option<&'static str> {
+        let words = if self.is_embedded() { &[][..] } else { &self.0.blk_dva[..] };
+        if self.0.blk_prop & CRYPT != 0 {
+            Some("it is encrypted")
+        } else if self.0.blk_prop & FLAG_LITTLE_ENDIAN == 0 {
+            Some("a big-endian machine wrote it")
+        } else if words.chunks_exact(2).any(|words| words[1] & GANG != 0) {
+            Some("it is scattered over several (a gang block)")
+        } else if words.chunks_exact(2).any(|words| words[0] >> 32 != 0) {
+            Some("it is on another vdev than the first")
+        } else {
+            None
+        }
+    }
+
     /// Refuses what is not read here.
     fn check(&self) -> Result<()> {
-        let words = if self.is_embedded() { &[][..] } else { &self.0.blk_dva[..] };
-        let refused = |what: &str| Err(damaged(format!("a block of a ZFS pool is not read here: {what}")));
-        if self.0.blk_prop & CRYPT != 0 {
-            return refused("it is encrypted");
-        }
-        if self.0.blk_prop & FLAG_LITTLE_ENDIAN == 0 {
-            return refused("a big-endian machine wrote it");
-        }
-        if words.chunks_exact(2).any(|words| words[1] & GANG != 0) {
-            return refused("it is scattered over several (a gang block)");
-        }
-        if words.chunks_exact(2).any(|words| words[0] >> 32 != 0) {
-            return refused("it is on another vdev than the first");
+        if let Some(why) = self.unread() {
+            return Err(damaged(format!("a block of a ZFS pool is not read here: {why}")));
         }
         if self.logical() > LARGEST || self.physical() > self.logical().max(u64_of(EMBEDDED)) {
             return Err(damaged("a block of a ZFS pool has a size that cannot be")

@@ -1,7 +1,7 @@
 //! Looking whether everything is in order: all labels, every copy of every block with its checksum, the space that blocks take
 //! against the space maps, every file that has a name, and how many names it has.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::format::{DNODES_PER_BLOCK, SpaceMap};
 use super::block::{Copy, Pointer, decoded};
@@ -34,6 +34,8 @@ struct Check<'a> {
     ashift: u32,
     /// Bytes that may yet be read.
     left: u64,
+    /// Why blocks were met that are not read here.
+    unread: BTreeSet<&'static str>,
     /// A byte behind the first labels whose owner is looked for, and the owner.
     wanted: Option<u64>,
     owner: Option<String>,
@@ -42,9 +44,8 @@ struct Check<'a> {
 /// What has the block at byte `wanted` behind the first labels; `None` if nothing has it.
 pub(super) fn owner(pool: &Zfs, wanted: u64) -> Result<Option<String>> {
     let left = pool.blocks.length().saturating_mul(4);
-    let ashift = pool.facts.block_size.trailing_zeros();
-    let (wanted, owner) = (Some(wanted), None);
-    let mut check = Check { pool, taken: Moments::default(), ashift, left, wanted, owner };
+    let wanted = Some(wanted);
+    let mut check = Check { wanted, ..Check::new(pool, left) };
     match check.blocks(&mut |_| Ok(())) {
         Err(error) if error.kind() != Kind::Interrupted => Err(error),
         _ => Ok(check.owner),
@@ -58,10 +59,8 @@ pub(super) fn run(pool: &Zfs, tell: Tell<'_>) -> Result<()> {
     }
     let has = |name: &str| pool.features.iter().any(|own| own == name);
     let shares = has("block_cloning") || has("fast_dedup") || pool.has_dedup()?;
-    let unit = pool.facts.block_size;
     let left = pool.blocks.length().saturating_mul(if shares { PATIENCE } else { 4 });
-    let ashift = unit.trailing_zeros();
-    let mut check = Check { pool, taken: Moments::default(), ashift, left, wanted: None, owner: None };
+    let mut check = Check::new(pool, left);
     match check.blocks(tell) {
         Err(error) if error.kind() == Kind::Interrupted && check.left == 0 => {
             return tell(Remark::new(
@@ -76,12 +75,16 @@ pub(super) fn run(pool: &Zfs, tell: Tell<'_>) -> Result<()> {
         let what =
             "what is taken was not compared: the pool has a log of space maps, or blocks with several owners";
         tell(Remark::new(Fault::Unjudged, "space maps", what))?;
-    } else {
+    } else if check.unread.is_empty() {
         check.space(tell)?;
+    } else {
+        let what = "what is taken was not compared: there are blocks that are not read here";
+        tell(Remark::new(Fault::Unjudged, "space maps", what))?;
     }
     for (place, member) in (0..).zip(&pool.members) {
         // The others have the files of the snapshot before them.
-        if member.root.blk_birth > member.before {
+        let root = Pointer::of(member.root.clone());
+        if root.birth() > member.before && root.unread().is_none() {
             names(pool, place, tell)?;
         }
     }
@@ -101,7 +104,13 @@ impl Zfs {
     }
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(pool: &'a Zfs, left: u64) -> Self {
+        let ashift = pool.facts.block_size.trailing_zeros();
+        let (taken, unread) = (Moments::default(), BTreeSet::new());
+        Self { pool, taken, ashift, left, unread, wanted: None, owner: None }
+    }
+
     /// Every block of every set of objects.
     fn blocks(&mut self, tell: Tell<'_>) -> Result<()> {
         let pool = self.pool;
@@ -115,7 +124,15 @@ impl Check<'_> {
 
     /// Every block of a set of objects that was born after `before`; older ones belong to the snapshot before.
     fn set(&mut self, root: &Pointer, before: u64, name: &str, tell: Tell<'_>) -> Result<()> {
-        if root.birth() <= before || !self.block(root, name, tell)? {
+        if root.birth() <= before {
+            return Ok(());
+        }
+        if let Some(why) = root.unread() {
+            self.unread.insert(why);
+            let what = format!("what it holds is not read here: {why}");
+            return tell(Remark::new(Fault::Unjudged, name, what));
+        }
+        if !self.block(root, name, tell)? {
             return Ok(());
         }
         let set = match Set::read(&self.pool.blocks, root) {
@@ -205,6 +222,14 @@ impl Check<'_> {
             return Err(Error::new(Kind::Interrupted, "blocks lead to the same blocks"));
         };
         self.left = left;
+        if let Some(why) = pointer.unread() {
+            // One of each kind is told: all of a pool may be.
+            if self.unread.insert(why) {
+                let what = format!("a block is not read here: {why}");
+                tell(Remark::new(Fault::Unjudged, subject, what))?;
+            }
+            return Ok(false);
+        }
         let mut sound = None;
         for (number, copy) in pointer.copies().enumerate() {
             let Copy { start, allocated } = copy;

@@ -10,7 +10,7 @@ use crate::filesystem::device::damaged;
 use crate::text::shortened;
 
 /// Features in use that this reader knows, or that change nothing that it reads. Every other one is refused.
-const READ: [&str; 13] = [
+const READ: [&str; 14] = [
     HOLE_BIRTH,
     EMBEDDED_DATA,
     LZ4,
@@ -25,6 +25,8 @@ const READ: [&str; 13] = [
     "com.datto:bookmark_v2",
     "com.delphix:redaction_bookmarks",
     "com.delphix:redaction_list_spill",
+    // Its datasets are refused where one is read, and the others are as they are without it.
+    "com.datto:encryption",
 ];
 
 /// The most features that a pool may have: several times those of OpenZFS.

@@ -31,7 +31,7 @@ pub(super) struct Data<'a> {
     data: Vec<Owned>,
     /// Extents that wait to be decompressed, each with its inode, and where those lie that were.
     waiting: Vec<(u64, Extent)>,
-    done: HashSet<(u64, u64)>,
+    done: HashSet<(u64, u64, u64)>,
     /// How many bytes may still be made of compressed ones.
     left: u64,
     /// Why some of them were not looked at.
@@ -82,7 +82,7 @@ impl<'a> Data<'a> {
 
     fn extent(&mut self, raw: &Raw, extent: Extent, remark: Say<'_>) -> Result<()> {
         let (at, length) = match extent.from {
-            From::Piece { at, length, algorithm } => {
+            From::Piece { at, length, algorithm, .. } => {
                 if !self.is_configured(algorithm) {
                     let what =
                         format!("it is compressed by algorithm {algorithm}, which the superblock lacks");
@@ -99,7 +99,7 @@ impl<'a> Data<'a> {
             self.add((at, at.saturating_add(length), raw.nid));
         }
         let compressed = matches!(extent.from, From::Piece { .. } | From::Turned { .. });
-        if compressed && !self.is_full() && self.done.insert((at, extent.length)) {
+        if compressed && !self.is_full() && self.done.insert((at, extent.length, form(&extent))) {
             self.waiting.push((raw.nid, extent));
         }
         if self.waiting.len() >= BATCH { self.decode(remark) } else { Ok(()) }
@@ -183,5 +183,16 @@ impl<'a> Data<'a> {
             remark(Remark::new(Fault::Shared, format!("inode {nid}"), what))?;
         }
         Ok(())
+    }
+}
+
+/// What else makes an extent another one than those that begin at the same byte and are as long in the file.
+fn form(extent: &Extent) -> u64 {
+    match extent.from {
+        From::Piece { length, algorithm, partial, .. } => {
+            length << 8 | u64::from(algorithm) << 2 | u64::from(partial) << 1
+        }
+        From::Turned { from, .. } => from << 1 | 1,
+        From::Plain { .. } | From::Fragment { .. } => 0,
     }
 }

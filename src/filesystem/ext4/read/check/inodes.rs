@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{Pass, Say, Seen};
 use crate::error::Result;
 use crate::filesystem::ext4::format::features::{incompat, ro_compat};
-use crate::filesystem::ext4::format::{FIRST, GROUP_INODE_UNINIT, RESIZE, ROOT, XattrHeader};
+use crate::filesystem::ext4::format::{FIRST, GROUP_INODE_UNINIT, MOST_LINKS, RESIZE, XattrHeader};
 use crate::filesystem::ext4::read::inode::{
     FLAG_EXTENTS, FLAG_INLINE_DATA, FLAG_VERITY, Group, InodeTable, Raw,
 };
@@ -175,6 +175,7 @@ impl Pass<'_> {
         if !is_zero(&raw.bytes) && !raw.is_sound(volume.layout.seed) {
             self.once(Fault::Checksum, subject, "its checksum is wrong", remark)?;
         }
+        self.reserved(raw, subject, remark)?;
         if raw.inode.i_mode == 0 && special {
             if raw.number == BAD_BLOCKS {
                 self.blocks(raw, subject, remark)?;
@@ -191,6 +192,7 @@ impl Pass<'_> {
         // Unreadable attributes were reported already.
         count += volume.charged(raw).unwrap_or(0) * volume.layout.cluster;
         self.fields(raw, subject, remark)?;
+        self.special(raw, subject, remark)?;
         let hashes = volume.wrong_hashes(raw).unwrap_or_default();
         for name in hashes {
             self.once(
@@ -354,7 +356,7 @@ impl Pass<'_> {
     /// The fault of a name that leads to this inode, if there is one.
     fn leads_to(&self, number: u32, kind: u8) -> Option<String> {
         let volume = self.volume;
-        if number != ROOT && number < volume.layout.superblock.s_first_ino.max(FIRST - 1) {
+        if volume.is_reserved(number) || self.is_named(number) {
             return Some(format!("inode {number} is reserved"));
         }
         let seen = match self.seen_of(number) {
@@ -373,6 +375,12 @@ impl Pass<'_> {
             .then(|| format!("its entry says file type {kind}, and inode {number} is of type {expected}"))
     }
 
+    /// Whether the superblock names an inode, so that no directory may (e2fsprogs, e2fsck/pass2.c, check_dir_block).
+    fn is_named(&self, number: u32) -> bool {
+        let own = &self.volume.layout.superblock;
+        [own.s_prj_quota_inum, own.s_orphan_file_inum].contains(&number) || self.quotas.contains(&number)
+    }
+
     /// Whether an inode is marked as used.
     fn is_marked(&self, number: u32) -> bool {
         let layout = &self.volume.layout;
@@ -389,20 +397,25 @@ impl Pass<'_> {
 
     /// Compares the number of names of each inode with its link count.
     pub(super) fn links(&mut self, remark: Say<'_>) -> Result<()> {
-        let superblock = &self.volume.layout.superblock;
+        let (superblock, layout) = (&self.volume.layout.superblock, &self.volume.layout);
         for (number, (seen, found)) in (self.inodes.start + 1..).zip(self.seen.iter().zip(&self.names)) {
             let Ok(inode) = u32::try_from(number) else { break };
-            let nameless = inode != ROOT && inode < superblock.s_first_ino.max(FIRST - 1)
+            let nameless = self.volume.is_reserved(inode)
                 || inode == superblock.s_orphan_file_inum
                 || inode == superblock.s_prj_quota_inum
                 || seen.value;
             let told = u32::from(seen.links);
-            // If the links of a directory do not fit in the field, they are not counted.
-            let uncounted = told == 1
-                && seen.kind == file_type(MODE_DIRECTORY)
-                && self.volume.layout.ro_compatible(ro_compat::DIR_NLINK)
-                && *found > 1;
-            if !seen.read || nameless || told == 0 || told == *found || uncounted {
+            let is_directory = seen.kind == file_type(MODE_DIRECTORY);
+            // A directory with more names than are counted tells 1. It goes on to do so with fewer, and then has an
+            // index (e2fsprogs, e2fsck/pass4.c, e2fsck_pass4).
+            let over = is_directory && *found > MOST_LINKS;
+            let expected = if over { 1 } else { *found };
+            if over && seen.read && !layout.ro_compatible(ro_compat::DIR_NLINK) {
+                let what = format!("it has {found} names, and the superblock lacks dir_nlink");
+                remark(Remark::new(Fault::Structure, format!("inode {inode}"), what))?;
+            }
+            let uncounted = told == 1 && is_directory && seen.indexed && *found > 1;
+            if !seen.read || nameless || told == 0 || told == expected || uncounted {
                 continue;
             }
             let what = format!("it tells {told} names, and has {found}");

@@ -1,7 +1,9 @@
 //! Checks an ext filesystem.
 //!
 //! 1. `superblock`, `copies`: the superblock, its copies and those of the descriptors, the journal's superblock.
-//! 2. `inodes`, `index`: every inode in use, with its blocks and attributes, and then the names of every directory.
+//!    `reserved`: the inodes with a fixed meaning, such as the resize inode.
+//! 2. `inodes`, `special`, `index`: every inode in use, with its flags, blocks and attributes, and then the names of
+//!    every directory.
 //! 3. `groups`: bitmaps, counts and checksums of groups, compared with what was found.
 //!
 //! Blocks in use are kept as bits, and the number of names of an inode as a number. To limit memory for
@@ -13,12 +15,14 @@ mod copies;
 mod groups;
 mod index;
 mod inodes;
+mod reserved;
+mod special;
 mod superblock;
 
 use std::ops::Range;
 
 use super::Ext4;
-use super::inode::{FLAG_EA_INODE, Raw};
+use super::inode::{FLAG_EA_INODE, FLAG_INDEX, Raw};
 use crate::error::{Kind, Result};
 use crate::filesystem::bits::Bits;
 use crate::filesystem::device::damaged;
@@ -42,13 +46,16 @@ struct Seen {
     /// Whether it was read, and whether it is the value of an attribute.
     read: bool,
     value: bool,
+    /// Whether it has the flag of an index.
+    indexed: bool,
 }
 
 impl Seen {
     /// One without a mode has no names.
     fn of(raw: &Raw) -> Self {
         let links = if raw.inode.i_mode == 0 { 0 } else { raw.inode.i_links_count };
-        Self { links, kind: file_type(raw.inode.i_mode), read: true, value: raw.has(FLAG_EA_INODE) }
+        let (value, indexed) = (raw.has(FLAG_EA_INODE), raw.has(FLAG_INDEX));
+        Self { links, kind: file_type(raw.inode.i_mode), read: true, value, indexed }
     }
 }
 
@@ -69,11 +76,14 @@ pub(super) struct Pass<'a> {
     left: u64,
     exhausted: bool,
     sums: groups::Sums,
+    /// The inodes of quotas of users and groups.
+    quotas: [u32; 2],
 }
 
 /// Passes every fault to `remark`.
 pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
     superblock::fields(volume, remark)?;
+    reserved::resize(volume, remark)?;
     copies::check(volume, remark)?;
     let layout = &volume.layout;
     let clusters = (layout.blocks - layout.first).div_ceil(layout.cluster);
@@ -91,6 +101,7 @@ pub(super) fn check(volume: &Ext4, remark: Say<'_>) -> Result<()> {
         left: 0,
         exhausted: false,
         sums: groups::Sums::default(),
+        quotas: [layout.superblock.s_usr_quota_inum, layout.superblock.s_grp_quota_inum],
     };
     for number in 0..passes {
         pass.first = number == 0;
