@@ -27,6 +27,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Its title with the release of its kernel, which tells several of one system apart.
+    pub(super) fn title_with_version(&self) -> String {
+        match self.version.as_str() {
+            "" => self.title.clone(),
+            version => format!("{}, with Linux {version}", self.title),
+        }
+    }
+
     /// Refuses text that would begin another line of a loader's file.
     pub(super) fn check(&self) -> Result<()> {
         let texts = [&self.id, &self.title, &self.version, &self.sort_key, &self.kernel, &self.parameters];

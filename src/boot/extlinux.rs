@@ -101,10 +101,7 @@ pub fn menu(title: &str, entries: &[entry::Entry], timeout: Timeout) -> Result<S
     let tenths = if timeout == Timeout::Seconds(0) { 1 } else { tenths(timeout) };
     let mut text = format!("DEFAULT {first}\nMENU TITLE {title}\nTIMEOUT {tenths}\n");
     for entry in entries {
-        let label = match (entry.version.as_str(), entries.len()) {
-            ("", _) | (_, 1) => entry.title.clone(),
-            (version, _) => format!("{}, with Linux {version}", entry.title),
-        };
+        let label = if entries.len() > 1 { entry.title_with_version() } else { entry.title.clone() };
         let mut lines = vec![
             format!("LABEL {}", entry.id),
             format!("  MENU LABEL {label}"),

@@ -72,28 +72,18 @@ impl Root {
     /// # Errors
     /// As [`Root::follow`].
     pub fn find(&self, path: &Path, within: &Path) -> Result<Option<Followed>> {
-        let mut at = PathBuf::from("/");
-        let mut ahead = names(path);
-        // How many of the remaining names belong to `path`; the others belong to the target of a link.
-        let mut own = ahead.len();
+        let mut way = Way::new(path);
         let mut last: Option<Link> = None;
-        let mut links = 0;
-        while let Some(name) = ahead.pop_front() {
-            let of_link = ahead.len() >= own;
-            own = own.min(ahead.len());
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(&name);
-            if within.starts_with(&at) {
+        while let Some(of_link) = way.step() {
+            let at = way.at();
+            if within.starts_with(at) {
                 continue;
             }
             let wrong = |what: &str| self.wrong(what, path, last.as_ref());
             if !at.starts_with(within) {
-                return Err(leads_out(wrong, within, &at));
+                return Err(leads_out(wrong, within, at));
             }
-            let host = self.host_of(&at);
+            let host = self.host_of(at);
             let meta = match std::fs::symlink_metadata(&host) {
                 Ok(meta) => meta,
                 Err(error) if !is_missing(&error) => return Err(wrong("cannot read the path").because(error)),
@@ -103,28 +93,20 @@ impl Root {
             if !meta.is_symlink() {
                 continue;
             }
-            links += 1;
-            if links > MOST_LINKS {
+            let target = std::fs::read_link(&host)
+                .map_err(|error| Error::io(Kind::Source, "cannot read the symbolic link", &host, error))?;
+            if !way.turn(&target) {
                 return Err(
                     wrong("too many symbolic links on the way").expected(format!("at most {MOST_LINKS}"))
                 );
             }
-            let target = std::fs::read_link(&host)
-                .map_err(|error| Error::io(Kind::Source, "cannot read the symbolic link", &host, error))?;
-            for name in names(&target).into_iter().rev() {
-                ahead.push_front(name);
-            }
-            if target.is_absolute() {
-                at = PathBuf::from("/");
-            } else {
-                at.pop();
-            }
             last = Some(Link { host, target });
         }
+        let at = way.at();
         if !at.starts_with(within) {
-            return Err(leads_out(|what| self.wrong(what, path, last.as_ref()), within, &at));
+            return Err(leads_out(|what| self.wrong(what, path, last.as_ref()), within, at));
         }
-        Ok(Some(Followed { host: self.host_of(&at), path: at }))
+        Ok(Some(Followed { host: self.host_of(at), path: at.to_owned() }))
     }
 
     /// An error on the way along `path`; it names the last link that was followed.
@@ -149,6 +131,60 @@ fn leads_out(wrong: impl Fn(&str) -> Error, within: &Path, at: &Path) -> Error {
 /// Whether nothing exists there: the name is missing, or a directory above it.
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// A path that is followed name by name inside a root. Where there is a link, and what it leads to, the caller knows.
+#[derive(Debug)]
+pub(crate) struct Way {
+    /// The path so far.
+    at: PathBuf,
+    ahead: VecDeque<OsString>,
+    /// How many of the names ahead belong to the path itself; the others belong to the target of a link.
+    own: usize,
+    links: usize,
+}
+
+impl Way {
+    pub(crate) fn new(path: &Path) -> Self {
+        let ahead = names(path);
+        Self { at: PathBuf::from("/"), own: ahead.len(), ahead, links: 0 }
+    }
+
+    /// The path so far.
+    pub(crate) fn at(&self) -> &Path {
+        &self.at
+    }
+
+    /// Whether no name is left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
+    /// Goes to the next name: whether that belongs to the target of a link. `None` where no name is left.
+    pub(crate) fn step(&mut self) -> Option<bool> {
+        loop {
+            let name = self.ahead.pop_front()?;
+            let of_link = self.ahead.len() >= self.own;
+            self.own = self.own.min(self.ahead.len());
+            if name != ".." {
+                self.at.push(&name);
+                return Some(of_link);
+            }
+            self.at.pop();
+        }
+    }
+
+    /// Goes on with what the name is a link to. Returns whether there were at most [`MOST_LINKS`].
+    pub(crate) fn turn(&mut self, to: &Path) -> bool {
+        names(to).into_iter().rev().for_each(|name| self.ahead.push_front(name));
+        if to.is_absolute() {
+            self.at = PathBuf::from("/");
+        } else {
+            self.at.pop();
+        }
+        self.links += 1;
+        self.links <= MOST_LINKS
+    }
 }
 
 /// The names that a path goes through, `..` among them.

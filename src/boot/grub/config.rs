@@ -68,11 +68,7 @@ pub fn menu(entries: &[entry::Entry], options: &Options) -> Result<Files> {
     let drive = writer.boot.strip_suffix(options.boot.path.as_str()).unwrap_or_default().to_owned();
     let word = |path: &String| script::word_of_path(&format!("{drive}{path}"));
     for entry in entries {
-        let title = match entry.version.as_str() {
-            "" => entry.title.clone(),
-            version => format!("{}, with Linux {version}", entry.title),
-        };
-        writer.begin_entry(&title, &options.entry_options);
+        writer.begin_entry(&entry.title_with_version(), &options.entry_options);
         writer.line(1, &format!("linux {} {}", word(&entry.kernel), script::parameters(&entry.parameters)));
         if !entry.initrds.is_empty() {
             writer

@@ -48,6 +48,11 @@ pub(super) struct Early {
 }
 
 impl Early {
+    /// Whether the tree is another one than before.
+    pub(super) const fn has_changed(&self) -> bool {
+        !self.kept
+    }
+
     /// The image is made too.
     pub(super) fn keep(mut self) {
         self.kept = true;

@@ -25,7 +25,7 @@ use crate::pour::{PourOptions, fill};
 use crate::table::Architecture;
 use crate::tree::Owner;
 use crate::tree::xattr::Patterns;
-use beside::Beside;
+use beside::{Beside, Early};
 use refused::Refused;
 use sign::Sign;
 
@@ -404,7 +404,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     // Before the image, which may hold what is written here.
     let fstab = if dry { None } else { args.beside.write(prepared.outcome(), &options)? };
-    if fstab.is_some() {
+    if fstab.as_ref().is_some_and(Early::has_changed) {
         // What is minimized was measured without it.
         prepared = prepare(&options, &work).map_err(flags)?;
     }

@@ -113,8 +113,9 @@ impl Specifiers {
         };
         let mut found = None;
         for name in names {
-            if found.is_none() {
-                found = inside::find(Some(root), Path::new(name))?;
+            found = inside::find(Some(root), Path::new(name))?;
+            if found.is_some() {
+                break;
             }
         }
         let Some(path) = found else {

@@ -1,12 +1,11 @@
 //! Where targets lead to in a filesystem that is being filled: links of what was put into it before are followed inside of it
 //! (systemd `mkdir_p_root`, and `chase()` with CHASE_PREFIX_ROOT on the mounted filesystem).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::host::links::MOST_LINKS;
+use crate::host::links::Way;
 use crate::tree::Exclusions;
 
 /// What is in a filesystem before the next entry comes.
@@ -64,40 +63,23 @@ impl Targets {
     }
 
     fn follow(&self, target: &Path, last: Last) -> Option<PathBuf> {
-        let mut at = PathBuf::from("/");
-        let mut ahead = names(target);
-        // How many of the remaining names belong to the target; the others belong to a link, and have to be there.
-        let mut own = ahead.len();
-        let mut links = 0;
-        while let Some(name) = ahead.pop_front() {
-            let of_link = ahead.len() >= own;
-            own = own.min(ahead.len());
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(&name);
-            if ahead.is_empty() && !of_link && last == Last::Kept {
+        let mut way = Way::new(target);
+        while let Some(of_link) = way.step() {
+            if way.is_done() && !of_link && last == Last::Kept {
                 break;
             }
-            let Some(to) = self.link_at(&at) else {
-                if of_link && !self.exists(&at) {
+            let Some(to) = self.link_at(way.at()) else {
+                // What a link leads to has to be there.
+                if of_link && !self.exists(way.at()) {
                     return None;
                 }
                 continue;
             };
-            links += 1;
-            if links > MOST_LINKS {
+            if !way.turn(&to) {
                 return None;
             }
-            names(&to).into_iter().rev().for_each(|name| ahead.push_front(name));
-            if to.is_absolute() {
-                at = PathBuf::from("/");
-            } else {
-                at.pop();
-            }
         }
-        Some(at)
+        Some(way.at().to_owned())
     }
 
     /// What a link leads to; `None` where there is no link.
@@ -128,14 +110,6 @@ impl Copied {
             || above().any(|path| self.without.contents.contains(path));
         (!is_out).then_some(host)
     }
-}
-
-/// The names that a path goes through, `..` among them.
-fn names(path: &Path) -> VecDeque<OsString> {
-    path.components()
-        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
-        .map(|part| part.as_os_str().to_owned())
-        .collect()
 }
 
 #[cfg(test)]

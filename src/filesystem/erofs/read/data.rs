@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Erofs;
+use super::decode;
 use super::inode::Raw;
 use super::map::{Extent, From};
-use super::whole;
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
 use crate::filesystem::erofs::codec::without_zeros;
@@ -278,7 +278,7 @@ impl Pieces {
                 // erofs-utils).
                 let padded = self.padded || algorithm != algorithm::LZ4;
                 let piece = if padded { without_zeros(&piece, self.block) } else { &piece };
-                let read = if partial || !padded { whole::decompress_beginning } else { whole::decompress };
+                let read = if partial || !padded { decode::decompress_beginning } else { decode::decompress };
                 read(algorithm, piece, &mut out)?;
             }
             From::Turned { at, from } => {

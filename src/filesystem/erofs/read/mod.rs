@@ -5,11 +5,11 @@
 
 mod check;
 mod data;
+mod decode;
 mod directory;
 mod inode;
 mod map;
 mod place;
-mod whole;
 
 use std::sync::{Arc, OnceLock};
 

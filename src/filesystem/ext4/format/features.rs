@@ -4,11 +4,13 @@ use super::Superblock;
 
 /// Features that a reader may ignore.
 pub(crate) mod compat {
+    pub(crate) const IMAGIC_INODES: u32 = 0x2;
     pub(crate) const HAS_JOURNAL: u32 = 0x4;
     pub(crate) const EXT_ATTR: u32 = 0x8;
     pub(crate) const RESIZE_INODE: u32 = 0x10;
     pub(crate) const DIR_INDEX: u32 = 0x20;
     pub(crate) const SPARSE_SUPER2: u32 = 0x200;
+    pub(crate) const ORPHAN_FILE: u32 = 0x1000;
 }
 
 /// Features that a reader must know.
@@ -37,6 +39,7 @@ pub(crate) mod ro_compat {
     pub(crate) const GDT_CSUM: u32 = 0x10;
     pub(crate) const DIR_NLINK: u32 = 0x20;
     pub(crate) const EXTRA_ISIZE: u32 = 0x40;
+    pub(crate) const QUOTA: u32 = 0x100;
     pub(crate) const BIGALLOC: u32 = 0x200;
     pub(crate) const PROJECT: u32 = 0x2000;
     pub(crate) const METADATA_CSUM: u32 = 0x400;
@@ -55,7 +58,7 @@ const COMPAT: Names = &[
     (compat::SPARSE_SUPER2, "sparse_super2"),
     (0x400, "fast_commit"),
     (0x800, "stable_inodes"),
-    (0x1000, "orphan_file"),
+    (compat::ORPHAN_FILE, "orphan_file"),
 ];
 
 const INCOMPAT: Names = &[
@@ -82,7 +85,7 @@ const RO_COMPAT: Names = &[
     (ro_compat::GDT_CSUM, "uninit_bg"),
     (ro_compat::DIR_NLINK, "dir_nlink"),
     (ro_compat::EXTRA_ISIZE, "extra_isize"),
-    (0x100, "quota"),
+    (ro_compat::QUOTA, "quota"),
     (ro_compat::BIGALLOC, "bigalloc"),
     (ro_compat::METADATA_CSUM, "metadata_csum"),
     (0x1000, "read-only"),

@@ -62,6 +62,8 @@ pub(super) const MOST_FILE_BLOCKS: u64 = 0xffff_ffff;
 pub(super) const MOST_LINKS: u32 = 65_000;
 
 /// Inodes with a fixed meaning.
+/// That of bad blocks has blocks but is not a file.
+pub(super) const BAD_BLOCKS: u32 = 1;
 pub(super) const ROOT: u32 = 2;
 pub(super) const RESIZE: u32 = 7;
 pub(super) const JOURNAL: u32 = 8;

@@ -214,7 +214,12 @@ impl Walk<'_> {
 
 /// The 32-bit pointers in `bytes`.
 fn numbers(bytes: &[u8]) -> Vec<u64> {
-    bytes.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_le_bytes(*word))).collect()
+    words(bytes).map(u64::from).collect()
+}
+
+/// The 32-bit words of `bytes`.
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word))
 }
 
 /// Whether the checksum of a block of an extent tree is right; true if there is none. It comes after the last

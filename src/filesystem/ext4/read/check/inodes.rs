@@ -6,7 +6,9 @@ use std::ops::Range;
 use super::{Pass, Say, Seen};
 use crate::error::Result;
 use crate::filesystem::ext4::format::features::{incompat, ro_compat};
-use crate::filesystem::ext4::format::{FIRST, GROUP_INODE_UNINIT, MOST_LINKS, RESIZE, XattrHeader};
+use crate::filesystem::ext4::format::{
+    BAD_BLOCKS, FIRST, GROUP_INODE_UNINIT, MOST_LINKS, RESIZE, XattrHeader,
+};
 use crate::filesystem::ext4::read::inode::{
     FLAG_EXTENTS, FLAG_INLINE_DATA, FLAG_VERITY, Group, InodeTable, Raw,
 };
@@ -17,8 +19,6 @@ use crate::pour::zeros::is_zero;
 use crate::units::narrow;
 use crate::wire::Wire;
 
-/// The inode of bad blocks, which has blocks but is not a file.
-const BAD_BLOCKS: u32 = 1;
 /// Files from this length on need the feature large_file.
 const LARGE: u64 = 1 << 31;
 

@@ -1,23 +1,19 @@
 //! Checks the inodes with a fixed meaning (e2fsprogs, e2fsck/pass1.c, e2fsck_pass1; e2fsck/super.c, check_resize_inode).
 
-use super::special::words;
 use super::{Pass, Say, told};
 use crate::error::Result;
-use crate::filesystem::ext4::format::features::{compat, incompat};
-use crate::filesystem::ext4::format::{JOURNAL, RESIZE};
+use crate::filesystem::ext4::format::features::{compat, incompat, ro_compat};
+use crate::filesystem::ext4::format::{BAD_BLOCKS, JOURNAL, RESIZE};
 use crate::filesystem::ext4::read::Ext4;
 use crate::filesystem::ext4::read::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Raw};
+use crate::filesystem::ext4::read::map::words;
 use crate::filesystem::mode::{MODE_DIRECTORY, MODE_FILE};
 use crate::filesystem::volume::{Fault, Remark};
 use crate::units::{half_lo, u64_of, usize_of};
 
-/// Inodes of bad blocks, of the quotas of users and groups, and of the boot loader.
-const BAD_BLOCKS: u32 = 1;
+/// Inodes of the quotas of users and groups, and of the boot loader.
 const QUOTAS: [u32; 2] = [3, 4];
 const BOOT_LOADER: u32 = 5;
-/// Features: orphan_file and quota.
-pub(super) const ORPHAN_FILE: u32 = 0x1000;
-const QUOTA: u32 = 0x100;
 /// The place of the double-indirect pointer in i_block.
 const DOUBLE: usize = 13;
 
@@ -53,9 +49,9 @@ fn fault(volume: &Ext4, raw: &Raw) -> Option<&'static str> {
         own.s_journal_inum == JOURNAL
     } else if QUOTAS.contains(&number) || number == own.s_prj_quota_inum {
         let named = [own.s_usr_quota_inum, own.s_grp_quota_inum].contains(&number);
-        layout.ro_compatible(QUOTA) && (named || number == own.s_prj_quota_inum)
+        layout.ro_compatible(ro_compat::QUOTA) && (named || number == own.s_prj_quota_inum)
     } else if number == own.s_orphan_file_inum {
-        own.s_feature_compat & ORPHAN_FILE != 0
+        own.s_feature_compat & compat::ORPHAN_FILE != 0
     } else {
         return volume.is_reserved(number).then(|| other(volume, raw)).flatten();
     };
@@ -117,7 +113,7 @@ pub(super) fn resize(volume: &Ext4, remark: Say<'_>) -> Result<()> {
 /// The fault of the resize inode of a filesystem with the feature.
 fn list_fault(volume: &Ext4, raw: &Raw) -> Result<Option<String>> {
     let layout = &volume.layout;
-    let inside = words(&raw.inode.i_block);
+    let inside: Vec<u32> = words(&raw.inode.i_block).collect();
     let double = u64::from(inside.get(DOUBLE).copied().unwrap_or_default());
     let others = inside.iter().enumerate().any(|(at, word)| at != DOUBLE && *word != 0);
     let is_file = raw.kind() == MODE_FILE && raw.inode.i_links_count != 0;
@@ -125,7 +121,7 @@ fn list_fault(volume: &Ext4, raw: &Raw) -> Result<Option<String>> {
         return Ok(Some("it is not a file with only a double-indirect block".to_owned()));
     }
     let slots = layout.block / 4;
-    let pointers = words(&volume.block(double)?);
+    let pointers: Vec<u32> = words(&volume.block(double)?).collect();
     let reserved = u64::from(layout.superblock.s_reserved_gdt_blocks);
     let backups: Vec<u64> = (1..layout.groups).filter(|group| layout.has_superblock(*group)).collect();
     let set = |words: &[u32]| words.iter().filter(|word| **word != 0).count();
@@ -134,7 +130,7 @@ fn list_fault(volume: &Ext4, raw: &Raw) -> Result<Option<String>> {
         if pointers.get(usize_of(number % slots)) != Some(&half_lo(place)) {
             return Ok(Some(format!("its double-indirect block does not list the reserved block {place}")));
         }
-        let list = words(&volume.block(place)?);
+        let list: Vec<u32> = words(&volume.block(place)?).collect();
         // Block numbers of this inode have 32 bits.
         let copies = backups.iter().map(|group| half_lo(place + group * layout.blocks_per_group));
         if copies.zip(&list).any(|(copy, word)| copy != *word) || set(&list) != backups.len() {

@@ -9,6 +9,7 @@ use crate::filesystem::ext4::read::Ext4;
 use crate::filesystem::ext4::read::inode::{
     FLAG_CASEFOLD, FLAG_ENCRYPT, FLAG_EXTENTS, FLAG_INDEX, FLAG_INLINE_DATA, Raw,
 };
+use crate::filesystem::ext4::read::map::words;
 use crate::filesystem::mode::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK,
 };
@@ -16,21 +17,15 @@ use crate::filesystem::volume::Fault;
 use crate::units::{joined, joined16, u64_of};
 use crate::wire::Wire;
 
-/// Flags of inodes: EXT2_IMMUTABLE_FL and EXT2_APPEND_FL, and EXT2_IMAGIC_FL with its feature.
+/// Flags of inodes: EXT2_IMMUTABLE_FL, EXT2_APPEND_FL and EXT2_IMAGIC_FL.
 const FLAG_IMMUTABLE: u32 = 0x10;
 const FLAG_APPEND: u32 = 0x20;
 const FLAG_IMAGIC: u32 = 0x2000;
-const IMAGIC_INODES: u32 = 0x2;
 /// The bytes of i_block, and those in front of the words that a device number never reaches.
 const INSIDE: usize = 60;
 const DEVICE: usize = 16;
 /// An extent of one block, written or not (EXT_INIT_MAX_LEN + 1).
 const ONE: [u16; 2] = [1, 32_769];
-
-/// The 32-bit words of `bytes`.
-pub(super) fn words(bytes: &[u8]) -> Vec<u32> {
-    bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
-}
 
 impl Ext4 {
     /// Whether an inode has a number below those of the files.
@@ -105,7 +100,7 @@ fn flags(volume: &Ext4, raw: &Raw) -> Vec<&'static str> {
             "it has a block of attributes, and the superblock lacks ext_attr",
         ),
         (
-            raw.has(FLAG_IMAGIC) && ordinary && !compatible(IMAGIC_INODES),
+            raw.has(FLAG_IMAGIC) && ordinary && !compatible(compat::IMAGIC_INODES),
             "it has the imagic flag, and the superblock lacks imagic_inodes",
         ),
         (
@@ -176,9 +171,9 @@ fn symlink(volume: &Ext4, raw: &Raw) -> Result<Option<&'static str>> {
 fn only_block(raw: &Raw) -> Option<u64> {
     let inside = &raw.inode.i_block;
     if !raw.has(FLAG_EXTENTS) {
-        let words = words(inside);
-        let (first, rest) = words.split_first()?;
-        return rest.iter().all(|word| *word == 0).then_some(u64::from(*first));
+        let mut words = words(inside);
+        let first = words.next()?;
+        return words.all(|word| word == 0).then_some(u64::from(first));
     }
     let header = ExtentHeader::read(inside).ok()?;
     let extent = ExtentEntry::read(inside.get(ExtentHeader::LENGTH..)?).ok()?;

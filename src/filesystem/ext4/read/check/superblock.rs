@@ -1,7 +1,6 @@
 //! Checks the fields of the superblock that reading does not need, as e2fsck does (e2fsprogs, e2fsck/super.c).
 
 use super::Say;
-use super::reserved::ORPHAN_FILE;
 use crate::error::Result;
 use crate::filesystem::ext4::format::FIRST;
 use crate::filesystem::ext4::format::features::{compat, incompat, ro_compat, unknown};
@@ -15,8 +14,6 @@ const NEWEST: u32 = 1;
 const BASE: u64 = 128;
 /// Groups of flex_bg are at most two to this power.
 const MOST_FLEX: u8 = 31;
-/// The feature of projects (EXT4_FEATURE_RO_COMPAT_PROJECT).
-const PROJECT: u32 = 0x2000;
 /// The only encoding of names that e2fsck knows (EXT4_ENC_UTF8_12_1).
 const UTF8_12_1: u16 = 1;
 /// Inodes that cannot be those of quotas: bad blocks, root, boot loader, undelete directory, resize inode, journal, and
@@ -43,7 +40,7 @@ pub(super) fn fields(volume: &Ext4, remark: Say<'_>) -> Result<()> {
         (extra(own.s_want_extra_isize), "s_want_extra_isize", own.s_want_extra_isize.into()),
         (own.s_log_groups_per_flex > MOST_FLEX, "s_log_groups_per_flex", own.s_log_groups_per_flex.into()),
         (
-            own.s_prj_quota_inum != 0 && !layout.ro_compatible(PROJECT),
+            own.s_prj_quota_inum != 0 && !layout.ro_compatible(ro_compat::PROJECT),
             "s_prj_quota_inum",
             own.s_prj_quota_inum.into(),
         ),
@@ -84,7 +81,7 @@ fn inodes(volume: &Ext4, remark: Say<'_>) -> Result<()> {
                 .to_owned(),
         ),
         (
-            compatible(ORPHAN_FILE) && !exists(own.s_orphan_file_inum),
+            compatible(compat::ORPHAN_FILE) && !exists(own.s_orphan_file_inum),
             format!("it has an orphan file, which cannot be inode {}", own.s_orphan_file_inum),
         ),
         (

@@ -1,6 +1,6 @@
-//! Reads compressed pieces that are meant as a whole: their stream ends with the piece and with the bytes of the file.
+//! Reads compressed pieces, whole or as far as they are meant.
 //!
-//! A decoder that stops once its output is full takes damage that changes where a stream ends. The readers of the format
+//! The stream of a piece that is meant as a whole ends with the piece and with the bytes of the file. A decoder that stops once its output is full takes damage that changes where a stream ends. The readers of the format
 //! refuse it wherever they know that all of a piece is meant (z_erofs_decompress of erofs-utils, fs/erofs/decompressor*.c of
 //! Linux).
 
@@ -11,11 +11,10 @@ use lzma_rust2::LzmaReader;
 use super::map::LONGEST;
 use crate::error::{Error, Result};
 use crate::filesystem::device::damaged;
-use crate::filesystem::erofs::codec::decompress as decompress_part;
+#[cfg(not(feature = "zstd"))]
+use crate::filesystem::erofs::codec::without_zstd;
 use crate::filesystem::erofs::format::algorithm;
-use crate::units::u64_of;
-#[cfg(feature = "zstd")]
-use crate::units::usize_of;
+use crate::units::{u64_of, usize_of};
 
 /// Bytes that are read at a time of what is behind the beginning of a piece.
 #[cfg(feature = "zstd")]
@@ -67,8 +66,68 @@ pub(super) fn decompress_beginning(number: u8, piece: &[u8], out: &mut [u8]) -> 
     decompress_part(number, piece, out)
 }
 
+/// Fills `out` with the bytes that a piece begins with, whatever follows in it.
+fn decompress_part(number: u8, piece: &[u8], out: &mut [u8]) -> Result<()> {
+    let wrong = |what: &str| damaged(format!("a compressed piece is wrong: {what}"));
+    let length = match number {
+        algorithm::LZ4 => lz4_part(piece, out).ok_or_else(|| wrong("it is no block of lz4"))?,
+        algorithm::DEFLATE => inflate_beginning(piece, out).ok_or_else(|| wrong("it is no deflate"))?,
+        #[cfg(not(feature = "zstd"))]
+        algorithm::ZSTD => return Err(without_zstd().with_kind(crate::error::Kind::Format)),
+        _ => return Err(damaged("erofs has no such compression").found(number)),
+    };
+    if length < out.len() {
+        return Err(wrong("it is too short").expected(out.len()).found(length));
+    }
+    Ok(())
+}
+
 fn wrong() -> Error {
     damaged("a compressed piece does not give the bytes that it should, and end with them")
+}
+
+/// Reads a block of lz4 as far as `out` goes: a piece that others share may hold more than is asked for. Returns how much
+/// there was.
+fn lz4_part(piece: &[u8], out: &mut [u8]) -> Option<usize> {
+    let (mut at, mut done) = (0, 0);
+    let length = |nibble: u8, at: &mut usize| -> Option<usize> {
+        let mut sum = usize::from(nibble);
+        if nibble == 15 {
+            loop {
+                let more = *piece.get(*at)?;
+                *at += 1;
+                sum += usize::from(more);
+                if more < 255 {
+                    break;
+                }
+            }
+        }
+        Some(sum)
+    };
+    while done < out.len() {
+        let Some(token) = piece.get(at) else { break };
+        at += 1;
+        let literals = length(token >> 4, &mut at)?;
+        let now = literals.min(out.len() - done);
+        out[done..done + now].copy_from_slice(piece.get(at..at + now)?);
+        (at, done) = (at + literals, done + now);
+        if at >= piece.len() || done == out.len() {
+            break;
+        }
+        let distance = usize::from(u16::from_le_bytes([*piece.get(at)?, *piece.get(at + 1)?]));
+        at += 2;
+        let found = (length(token & 15, &mut at)? + 4).min(out.len() - done);
+        let from = done.checked_sub(distance).filter(|_| distance > 0)?;
+        if distance >= found {
+            out.copy_within(from..from + found, done);
+        } else {
+            for place in 0..found {
+                out[done + place] = out[from + place];
+            }
+        }
+        done += found;
+    }
+    Some(done)
 }
 
 /// Whether a block of lz4 ends with its input and gives `length` bytes, by the rules of LZ4_decompress_safe: a sequence that
@@ -96,6 +155,24 @@ fn ends(piece: &[u8], length: usize) -> Option<()> {
         at += 2;
         done += run(token & 15, &mut at)? + 4;
         if done + LAST_LITERALS > length {
+            return None;
+        }
+    }
+}
+
+/// Reads raw deflate as far as `out` goes; returns how much there was.
+fn inflate_beginning(piece: &[u8], out: &mut [u8]) -> Option<usize> {
+    let mut inflater = flate2::Decompress::new(false);
+    loop {
+        let (read, written) = (usize_of(inflater.total_in()), usize_of(inflater.total_out()));
+        let status =
+            inflater.decompress(&piece[read..], &mut out[written..], flate2::FlushDecompress::None).ok()?;
+        let now = usize_of(inflater.total_out());
+        let still = now == written && usize_of(inflater.total_in()) == read;
+        if now == out.len() || status == flate2::Status::StreamEnd {
+            return Some(now);
+        }
+        if still {
             return None;
         }
     }
