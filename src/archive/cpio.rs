@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::compression::Compression;
 use super::input::Input;
 use super::tar::empty;
 use super::{Data, Members, Pending, damaged};
@@ -44,7 +45,8 @@ struct Header {
     checked: bool,
 }
 
-/// Reads the members of a cpio, and of those that follow it: an initrd is often several, with zeros between them.
+/// Reads the members of a cpio, and of those that follow it: an initrd is often several, with zeros between them. What is
+/// compressed behind them is kept, as the kernel reads it too: microcode lies uncompressed before the initrd itself.
 pub(super) fn read(input: &mut Input<'_>) -> Result<Members> {
     let mut found = Members::default();
     // The names of inodes that have several, by device and inode.
@@ -67,6 +69,10 @@ pub(super) fn read(input: &mut Input<'_>) -> Result<Members> {
             let mut head = [0; 6];
             let length = input.peek(&mut head)?;
             if !is_cpio(&head[..length]) {
+                if Compression::of(&head[..length])?.is_some() {
+                    found.behind = Some(input.keep_rest()?);
+                    return Ok(found);
+                }
                 found.remarks.add("what follows the end of the archive is not read", b"the archive");
                 return Ok(found);
             }

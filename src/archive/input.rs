@@ -305,6 +305,22 @@ impl<'a> Input<'a> {
         Ok(start)
     }
 
+    /// Keeps all bytes that are left, and returns where they begin in what is kept.
+    pub(super) fn keep_rest(&mut self) -> Result<u64> {
+        let start = match &self.from {
+            From::Lying(_) => return Ok(self.at()),
+            From::Flowing { start, buffer, .. } => *start + u64_of(buffer.len()),
+        };
+        let mut buffer = vec![0; PIECE];
+        loop {
+            self.progress.check()?;
+            match self.fill(&mut buffer)? {
+                0 => return Ok(start),
+                length => self.from.keep(&buffer[..length])?,
+            }
+        }
+    }
+
     /// Passes `length` bytes on to `to`.
     fn pass(
         &mut self,

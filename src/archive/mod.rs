@@ -105,6 +105,8 @@ pub(crate) struct Read {
 struct Members {
     members: Vec<Pending>,
     remarks: Remarks,
+    /// Where in the bytes that were kept another archive begins, which is compressed.
+    behind: Option<u64>,
 }
 
 /// A member, and where its contents are in the bytes that were kept.
@@ -166,6 +168,15 @@ impl Remarks {
         }
     }
 
+    fn append(&mut self, other: Self) {
+        for (what, count, member) in other.found {
+            match self.found.iter_mut().find(|(known, ..)| *known == what) {
+                Some((_, known, _)) => *known += count,
+                None => self.found.push((what, count, member)),
+            }
+        }
+    }
+
     fn warnings(&self, archive: &Path) -> impl Iterator<Item = Warning> {
         self.found.iter().map(move |(what, count, member)| {
             let others = match count - 1 {
@@ -217,7 +228,8 @@ impl Reading<'_> {
         Ok(Bytestream::Lying(whole(path, "an archive")?))
     }
 
-    /// Reads the members of a tar or cpio, compressed or not, and puts them over `layers` with `lay`.
+    /// Reads the members of a tar or cpio, compressed or not, and puts them over `layers` with `lay`; then those of a
+    /// compressed cpio behind it.
     fn members(
         &self,
         bytes: Bytestream<'_>,
@@ -225,7 +237,7 @@ impl Reading<'_> {
         layers: &mut Layers,
         lay: impl Fn(Member, &mut Layers) -> Result<()>,
     ) -> Result<Remarks> {
-        let (Members { members, remarks }, kept) = input::with(bytes, self, |input| {
+        let (Members { members, mut remarks, behind }, kept) = input::with(bytes, self, |input| {
             let mut head = [0; 512];
             let length = input.peek(&mut head)?;
             match (format, cpio::is_cpio(&head[..length])) {
@@ -234,14 +246,35 @@ impl Reading<'_> {
                 (_, false) => tar::read(input),
             }
         })?;
+        self.lay(members, &kept, layers, &lay)?;
+        let mut behind = behind.map(|start| (start, kept));
+        while let Some((start, kept)) = behind.take() {
+            let rest = kept.get(Bytes::new(start), kept.length());
+            let rest = rest.ok_or_else(|| Error::bug("what lies behind an archive was not kept"))?;
+            let (next, kept) = input::with(Bytestream::Lying(rest), self, cpio::read)?;
+            self.lay(next.members, &kept, layers, &lay)?;
+            remarks.append(next.remarks);
+            behind = next.behind.map(|start| (start, kept));
+        }
+        Ok(remarks)
+    }
+
+    /// Puts members over `layers`, with their contents from the bytes that were kept.
+    fn lay(
+        &self,
+        members: Vec<Pending>,
+        kept: &Slice,
+        layers: &mut Layers,
+        lay: &impl Fn(Member, &mut Layers) -> Result<()>,
+    ) -> Result<()> {
         for Pending { mut member, data } in members {
             self.packer.progress().check()?;
             if let (Some(data), crate::tree::layers::What::File(slice)) = (data, &mut member.what) {
-                *slice = data.slice(&kept)?;
+                *slice = data.slice(kept)?;
             }
             lay(member, layers)?;
         }
-        Ok(remarks)
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@
 
 pub mod architecture;
 pub mod bootspec;
+mod embedding;
 pub mod entry;
 pub mod extlinux;
 pub mod files;
@@ -33,6 +34,7 @@ pub mod uki;
 
 pub use architecture::Firmware;
 pub use bootspec::{Secrets, System};
+pub use embedding::{Area, BOOT_CODE, Embedding};
 pub use entry::Entry;
 pub use files::{Content, Files};
 pub use generations::{Generation, Generations};

@@ -5,7 +5,9 @@ use std::fmt;
 
 use super::contents::Entry;
 use super::spec::{BootArea, Disk};
-use crate::boot::grub::bios::{Area, Embedding, Made};
+use crate::boot::grub::bios::Made;
+use crate::boot::limine::bios::Image;
+use crate::boot::{Area, Embedding};
 use crate::error::{Error, Result, Warning};
 use crate::image::Builder;
 use crate::progress::Progress;
@@ -42,29 +44,47 @@ pub struct Booted {
 /// What a BIOS starts.
 #[derive(Debug)]
 pub struct Program {
-    /// Boot code and core image of GRUB.
-    pub grub: Made,
-    /// The BIOS boot partition that gets the core image, by its position; `None` puts it before the first partition of an MBR.
+    /// Its boot code, and what that loads.
+    pub code: Code,
+    /// The BIOS boot partition that gets what is loaded, by its position; `None` puts it before the first partition of an MBR.
     pub partition: Option<usize>,
 }
 
+/// Boot code and a program, before it is known where the program goes.
+#[derive(Debug)]
+pub enum Code {
+    /// GRUB with its core image.
+    Grub(Made),
+    /// Limine with its second stage.
+    Limine(Image),
+}
+
+impl Code {
+    fn embed(&self, area: Area) -> Result<Embedding> {
+        match self {
+            Self::Grub(made) => made.embed(area),
+            Self::Limine(image) => image.embed(area),
+        }
+    }
+}
+
 impl Booted {
-    /// The boot code of the disk, which has that of its description where nothing starts from a BIOS. A core image that goes
-    /// into a partition is put there.
+    /// The boot code of the disk, which has that of its description where nothing starts from a BIOS. A program that goes into
+    /// a partition is put there.
     pub(super) fn area(&self, disk: &Disk, plan: &Plan, image: &mut Builder) -> Result<BootArea> {
-        let Some(Program { grub, partition }) = &self.program else { return Ok(disk.boot.clone()) };
+        let Some(Program { code, partition }) = &self.program else { return Ok(disk.boot.clone()) };
         let sectors = |bytes: Bytes| Sectors::new(bytes.get() / plan.sector_size);
         let Some(number) = partition else {
             let first = Sectors::new(1);
             let end = plan.partitions.iter().map(|placed| placed.offset).min().unwrap_or_default();
             let area = Area { first, length: sectors(end).saturating_sub(first) };
-            let Embedding { boot_code, core, .. } = grub.embed(area)?;
+            let Embedding { boot_code, core, .. } = code.embed(area)?;
             return Ok(BootArea { code: boot_code.into(), gap: core.into() });
         };
         let placed = plan.partitions.get(*number);
         let placed = placed.ok_or_else(|| Error::bug("no such partition for a core image"))?;
         let area = Area { first: sectors(placed.offset), length: sectors(placed.length) };
-        let Embedding { boot_code, core, .. } = grub.embed(area)?;
+        let Embedding { boot_code, core, .. } = code.embed(area)?;
         image.bytes(placed.offset, format!("boot program of partition {}", placed.number), core);
         Ok(BootArea { code: boot_code.into(), ..BootArea::default() })
     }

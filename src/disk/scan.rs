@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::contents::{Entry, Payload, Piece};
 use super::derived::{self, Values};
 use super::files::last_part;
-use crate::archive::Read;
+use super::spec::Disk;
+use crate::archive::{Place, Read};
 use crate::error::{Error, Kind, Result, Subject, Warning};
 use crate::host::fakeroot;
 use crate::pour::Packer;
@@ -260,6 +261,24 @@ fn ids<'a>(
     let ids = builder.ids(owner)?;
     known.insert(owner, ids);
     Ok(ids)
+}
+
+impl Disk {
+    /// Refuses a second archive on standard input, which can be read once.
+    pub(super) fn check_standard_input(&self) -> Result<()> {
+        let is = |entry: &Entry| matches!(&entry.payload, Payload::Archive { archive, .. } if archive.place == Place::StandardInput);
+        let mut all = self.partitions.iter().enumerate().flat_map(|(partition, of)| {
+            let entries = of.entries().iter().enumerate().filter(|(_, entry)| is(entry));
+            entries.map(move |(entry, _)| Subject::Entry { partition, entry })
+        });
+        match all.nth(1) {
+            None => Ok(()),
+            Some(second) => {
+                let error = Error::new(Kind::Manifest, "a second archive is read from standard input");
+                Err(error.expected("one, or a file or a named pipe for each").on(second))
+            }
+        }
+    }
 }
 
 /// The number of the entry that brings the host file `path`. If several do, it is the one with the longest

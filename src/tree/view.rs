@@ -52,15 +52,38 @@ impl Builder {
 impl View<'_> {
     /// Where `path` leads to, with links followed; `None` where nothing is there.
     fn follow(&self, path: &str) -> Option<u32> {
+        let (at, missing) = self.walk(path)?;
+        at.last().copied().filter(|_| missing.is_empty())
+    }
+
+    /// The path at which a new file `path` would be made: links above it are followed, also to where nothing is yet. `None`
+    /// for links that never end, and for names that are not UTF-8.
+    #[must_use]
+    pub fn real(&self, path: &str) -> Option<String> {
+        let (above, name) = path.rsplit_once('/')?;
+        let (at, missing) = self.walk(above)?;
+        let there = at.iter().skip(1).map(|id| self.0.name(*id).to_vec());
+        let parts = there.chain(missing).chain([name.as_bytes().to_vec()]);
+        let parts: Vec<String> = parts.map(|part| String::from_utf8(part).ok()).collect::<Option<_>>()?;
+        Some(format!("/{}", parts.join("/")))
+    }
+
+    /// The directories that `path` goes through, and the names behind them that are not there.
+    fn walk(&self, path: &str) -> Option<(Vec<u32>, Vec<Vec<u8>>)> {
         let mut at = vec![0];
+        let mut missing: Vec<Vec<u8>> = Vec::new();
         let mut ahead: VecDeque<Vec<u8>> = names(path.as_bytes()).collect();
         let mut links = 0;
         while let Some(name) = ahead.pop_front() {
-            if name == b".." {
+            if name == b".." && missing.is_empty() {
                 at.truncate(at.len().saturating_sub(1).max(1));
                 continue;
             }
-            let child = self.0.child(*at.last()?, &name)?;
+            let child = Some(*at.last()?).filter(|_| missing.is_empty());
+            let Some(child) = child.and_then(|above| self.0.child(above, &name)) else {
+                missing.push(name);
+                continue;
+            };
             let Content::Symlink { target, length } = self.0.drafts[index(child)].node.content else {
                 at.push(child);
                 continue;
@@ -76,7 +99,7 @@ impl View<'_> {
             }
             names(target).collect::<Vec<_>>().into_iter().rev().for_each(|name| ahead.push_front(name));
         }
-        at.last().copied()
+        Some((at, missing))
     }
 
     fn content(&self, path: &str) -> Option<Content> {
@@ -170,6 +193,16 @@ mod tests {
         assert!(view.is_directory("/lib") && !view.is_file("/lib") && view.is_file("/etc/os-release"));
         assert_eq!(view.names("/"), ["etc", "host", "lib", "nowhere", "round", "up", "usr"]);
         assert_eq!(view.names("/lib"), ["os-release"]);
+        for (path, real) in [
+            ("/lib/new", "/usr/lib/new"),
+            ("/lib/a/b", "/usr/lib/a/b"),
+            ("/nowhere/x", "/nothing/x"),
+            ("/etc/os-release", "/etc/os-release"),
+            ("/lib", "/lib"),
+        ] {
+            assert_eq!(view.real(path).as_deref(), Some(real));
+        }
+        assert_eq!(view.real("/round/x"), None);
         assert!(view.names("/host").is_empty() && view.text("/lib").unwrap().is_none());
     }
 

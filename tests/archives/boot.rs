@@ -225,6 +225,68 @@ fn limine_gets_its_files() {
     assert!(copied.out == std::fs::read(program).unwrap());
 }
 
+/// What `limine bios-install` does: the boot sector knows both halves of the second stage, in the BIOS boot partition or
+/// behind an MBR. Limine is not a program of Debian 12, so bytes stand for it.
+#[test]
+fn limine_for_a_bios_is_embedded() {
+    let folder = scratch();
+    project(folder.path());
+    let mut image = vec![0; 512 + 20_364];
+    image[3..11].copy_from_slice(b"LIMINE  ");
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    image[512..].fill(0x22);
+    std::fs::create_dir(folder.path().join("limine")).unwrap();
+    let array: Vec<String> = image.iter().map(|byte| format!("0x{byte:02x}")).collect();
+    let text = format!("const uint8_t binary_limine_hdd_bin_data[] = {{\n{},\n}};\n", array.join(", "));
+    std::fs::write(folder.path().join("limine/limine-bios-hdd.h"), text).unwrap();
+    std::fs::write(folder.path().join("limine/limine-bios.sys"), b"the third stage").unwrap();
+    const BOOT: &str = "[[partition]]\ntype = \"xbootldr\"\nfilesystem = { type = \"vfat\" }\n";
+    let boot = format!("loader = \"limine\"\nlimine = \"limine\"\n{COMMON}");
+    let mbr = format!("from = \"linux\"\n{boot}\n[disk]\ntable = \"mbr\"\n");
+    let root = ROOT.replace("label = \"root\"\n", "");
+    for (boot, partitions, number, start) in
+        [(&boot, vec![BIOS_BOOT, BOOT, ROOT], 2, 1 << 20), (&mbr, vec![BOOT, root.as_str()], 1, 512)]
+    {
+        let disk = folder.path().join("disk.img");
+        build(&manifest(folder.path(), boot, &partitions), &disk);
+        let bytes = std::fs::read(&disk).unwrap();
+        // 40 sectors, two halves of 20.
+        let half = 20 * 512_u16;
+        let places = [u64::try_from(start).unwrap(), u64::try_from(start).unwrap() + u64::from(half)];
+        let fields = [half.to_le_bytes().repeat(2), places.map(u64::to_le_bytes).concat()].concat();
+        assert_eq!(&bytes[0x1a4..0x1b8], fields);
+        assert!(bytes[..0x1a4] == image[..0x1a4]);
+        assert!(bytes[start..start + 20_364] == image[512..]);
+        assert_eq!(cat(&disk, &format!("{number}:/limine-bios.sys")), "the third stage");
+        assert!(cat(&disk, &format!("{number}:/limine.conf")).contains("kernel_path: boot():/trial/"));
+        crate::support::table::assert_clean(&disk);
+    }
+    for (boot, partitions, words) in [
+        (
+            "loader = \"limine\"\n",
+            vec![BIOS_BOOT, BOOT, ROOT],
+            &["there is no Limine for a BIOS", "limine-bios-hdd.bin"][..],
+        ),
+        (
+            "loader = \"limine\"\nbios = true\n",
+            vec![BOOT, ROOT],
+            &["a BIOS finds no Limine on this disk", "bios-boot"],
+        ),
+        (
+            "loader = \"limine\"\nbios = true\n",
+            vec![BIOS_BOOT, ROOT],
+            &["no place for the files of Limine", "xbootldr"],
+        ),
+        (
+            "loader = \"limine\"\nlimine = \"tree.tar\"\n",
+            vec![BIOS_BOOT, BOOT, ROOT],
+            &["there is no Limine for a BIOS", "tree.tar"],
+        ),
+    ] {
+        refused(folder.path(), boot, &partitions, words);
+    }
+}
+
 fn refused(folder: &Path, boot: &str, partitions: &[&str], words: &[&str]) {
     let path = manifest(folder, boot, partitions);
     let out = folder.join("none.img");
@@ -234,6 +296,20 @@ fn refused(folder: &Path, boot: &str, partitions: &[&str], words: &[&str]) {
     for word in words {
         assert!(error.contains(word), "{boot}: no `{word}` in\n{error}");
     }
+}
+
+/// What is made goes to where links above it lead, also where nothing is yet.
+#[test]
+fn boot_and_etc_may_be_links() {
+    let folder = quick_scratch();
+    let root = "[[partition]]\ntype = \"linux\"\nlabel = \"root\"\nfilesystem = { type = \"ext4\" }\ncontents = [\n\
+        { symlink = \"usr/boot\", target = \"/boot\" },\n{ symlink = \"/usr/etc\", target = \"/etc\" },\n\
+        { text = \"ID=x\", target = \"/usr/lib/os-release\" },\n{ text = \"x\", target = \"/usr/boot/vmlinuz-1 a\" },\n]\n";
+    let disk = folder.path().join("disk.img");
+    build(&manifest(folder.path(), "loader = \"extlinux\"\nfstab = true", &[root]), &disk);
+    let menu = cat(&disk, "1:/usr/boot/extlinux/extlinux.conf");
+    assert!(menu.contains("/boot/vmlinuz-1 a\n"), "{menu}");
+    assert_eq!(cat(&disk, "1:/usr/etc/fstab"), format!("{} / ext4 defaults 0 1\n", partuuid(&disk, 1)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::made;
+use super::{made, mkfs};
 use crate::support::ext4::judge;
 use crate::support::snapshot::Snapshot;
 use crate::support::tools::{command, must, scratch};
@@ -44,7 +44,7 @@ fn an_image_of_a_cpio_is_what_gnu_cpio_unpacks() {
 #[test]
 fn archives_behind_one_another_are_read() {
     let folder = scratch();
-    let mut whole = Vec::new();
+    let mut parts = Vec::new();
     for (name, files) in [("a", [("x", "of a"), ("both", "of a")]), ("b", [("y", "of b"), ("both", "of b")])]
     {
         let source = folder.path().join(name);
@@ -58,10 +58,10 @@ fn archives_behind_one_another_are_read() {
         let script =
             format!("cd {from} && find . | LC_ALL=C sort | cpio --quiet -o -H newc --renumber-inodes > {to}");
         must(command("sh").args(["-c", &script]));
-        whole.extend(std::fs::read(&file).unwrap());
         // The kernel takes any multiple of four zeros between them.
-        whole.extend([0; 12]);
+        parts.push([std::fs::read(&file).unwrap(), vec![0; 12]].concat());
     }
+    let whole = parts.concat();
     let (archive, image) = (folder.path().join("both.cpio"), folder.path().join("both.img"));
     let text = |name: &str| {
         must(crate::support::program::diskwright().arg("cat").arg(format!("{}:/{name}", image.display())))
@@ -77,7 +77,32 @@ fn archives_behind_one_another_are_read() {
         assert!(!said.error().contains("not read"), "{}", said.error());
         assert_eq!(["x", "y", "both"].map(text), ["of a", "of b", "of b"]);
     }
-    // What is no cpio is told.
+    // Microcode lies before a compressed initrd; a part may be two archives itself.
+    let compressed = |program: &str, bytes: &[u8]| {
+        std::fs::write(&archive, bytes).unwrap();
+        let file = archive.display();
+        must(command("sh").args(["-c", &format!("{program} -c < {file} > {file}.out")]));
+        std::fs::read(folder.path().join("both.cpio.out")).unwrap()
+    };
+    let zstd = [parts[0].clone(), compressed("zstd -q", &parts[1])].concat();
+    let xz = [parts[0].clone(), compressed("xz", &whole)].concat();
+    let twice = compressed("gzip", &[whole.clone(), compressed("gzip", &parts[1])].concat());
+    for bytes in [&zstd, &xz, &twice] {
+        std::fs::write(&archive, bytes).unwrap();
+        let said = made(&archive, &image, &[]);
+        assert!(!said.error().contains("not read"), "{}", said.error());
+        assert_eq!(["x", "y", "both"].map(text), ["of a", "of b", "of b"]);
+    }
+    // What is compressed in another way, and what is cut off, is an error; what is no cpio is told.
+    for (bytes, words) in [
+        (compressed("bzip2", &parts[1]), "compressed in a way that is not read here"),
+        (compressed("gzip", &parts[1])[..60].to_vec(), "cannot decompress the archive"),
+    ] {
+        std::fs::write(&archive, [parts[0].clone(), bytes].concat()).unwrap();
+        let said = mkfs(&archive, &image, &[]);
+        assert!(said.code != 0 && said.error().contains(words), "{}", said.error());
+    }
+    std::fs::write(&archive, &whole).unwrap();
     std::fs::File::options().append(true).open(&archive).unwrap().write_all(b"something").unwrap();
     let said = made(&archive, &image, &[]);
     assert!(said.error().contains("what follows the end of the archive is not read"), "{}", said.error());

@@ -190,6 +190,10 @@ fn what_does_not_fit_together_is_refused() {
         ),
         (r#"{ tar = "none.tar", target = "/t" }"#, &["the source does not exist", "none.tar", "disk.toml:9"]),
         (r#"{ tar = "www", target = "/t" }"#, &["an archive is a file that holds something"]),
+        (
+            r#"{ tar = "-", target = "/t" }, { cpio = "-", target = "/u" }"#,
+            &["a second archive is read from standard input", "disk.toml:9"],
+        ),
         (r#"{ cpio = "base.tar", target = "/t" }"#, &["the archive is not a cpio"]),
         (r#"{ oci = "base.tar", target = "/t" }"#, &["the source is not an image of a container"]),
         (r#"{ tar = "base.tar", target = "/t", mode = "0755" }"#, &["`mode` means nothing for a tar"]),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::mkimage::Core;
 use super::{Filesystem, Grub, Place, Search};
 use crate::boot::files::Files;
+use crate::boot::{Area, BOOT_CODE, Embedding};
 use crate::error::{Error, Kind, Result};
 use crate::numbers::Numbers;
 use crate::progress::Progress;
@@ -19,9 +20,6 @@ const PLATFORM: &str = "i386-pc";
 
 /// Sectors of a disk that a BIOS reads have this many bytes.
 const SECTOR: usize = 512;
-
-/// The boot code of a first sector; the disk signature and the partition table follow it.
-pub const BOOT_CODE: usize = 0x1b8;
 
 /// The place of a BIOS parameter block. It begins after the jump and belongs to a filesystem.
 const BPB: std::ops::Range<usize> = 0x03..0x5a;
@@ -67,26 +65,6 @@ pub struct Home {
     /// The boot directory's path from the root of that filesystem: `/boot`, or `/` for a filesystem of its
     /// own.
     pub path: String,
-}
-
-/// The sectors that a core image may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Area {
-    /// The first one: 1 after an MBR; the start of the BIOS boot partition with a GPT.
-    pub first: Sectors,
-    /// The number of sectors: up to the first partition, or the length of the BIOS boot partition.
-    pub length: Sectors,
-}
-
-/// The code that makes a disk boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Embedding {
-    /// The first 440 bytes of the disk.
-    pub boot_code: Vec<u8>,
-    /// Where the core image begins.
-    pub first: Sectors,
-    /// The core image, whole sectors.
-    pub core: Vec<u8>,
 }
 
 /// GRUB for a BIOS, before it is known where its core image goes.

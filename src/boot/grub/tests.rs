@@ -11,7 +11,7 @@ use crate::boot::generations::{Generation, Generations};
 use crate::boot::source::Source;
 use crate::boot::testing::{source, system};
 use crate::boot::timeout::Timeout;
-use crate::boot::{Firmware, grub::bios, grub::efi};
+use crate::boot::{Area, Firmware, grub::bios, grub::efi};
 use crate::nix::Store;
 use crate::progress::Progress;
 use crate::units::Sectors;
@@ -338,7 +338,7 @@ fn a_bios_core_is_asked_for_by_partition_and_refused_where_it_is_none() {
         filesystem: Filesystem::Ext,
         path: path.to_owned(),
     };
-    let area = bios::Area { first: Sectors::new(1), length: Sectors::new(2047) };
+    let area = Area { first: Sectors::new(1), length: Sectors::new(2047) };
     // The fake writes no core image, which is an error. Before that, boot.img is missing.
     let error =
         bios::build(&grub, &home(bios::Table::Mbr, 1, "/boot"), area, &Progress::default()).unwrap_err();

@@ -114,6 +114,7 @@ impl<'a> Stages<'a> {
     /// Runs all stages.
     pub(super) fn build(mut self) -> Result<Built> {
         self.check_container()?;
+        self.disk.check_standard_input()?;
         // Errors in contents are reported in the order of the partitions, before errors in places.
         for number in 0..self.parts.len() {
             self.tree(number)?;

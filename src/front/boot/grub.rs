@@ -11,7 +11,7 @@ use crate::boot::grub::options::Options;
 use crate::boot::grub::{self, Filesystem, Grub, Place, Search, bios, config};
 use crate::boot::uki::Part;
 use crate::disk::Payload;
-use crate::disk::boot::Program;
+use crate::disk::boot::{Code, Program};
 use crate::error::{Error, Kind, Result};
 use crate::front::loader::mkimage_on_path;
 use crate::table::Scheme;
@@ -69,7 +69,7 @@ impl Making<'_> {
         let home = bios::Home { table, partition: seat.volume.slot, filesystem, path: path.to_owned() };
         let made = bios::make(&found.grub, &home, self.progress)?;
         self.files(seat, &made.files, Some(&found))?;
-        self.booted.program = Some(Program { grub: made, partition: plan.core });
+        self.booted.program = Some(Program { code: Code::Grub(made), partition: plan.core });
         Ok(())
     }
 

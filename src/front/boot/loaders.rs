@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::find::{self, Kernel, Release};
 use super::{Making, RootBy, Seat, Volume};
 use crate::boot::uki::{Part, Uki, uname};
-use crate::boot::{Entry, Firmware, extlinux, limine, pe, systemd_boot};
+use crate::boot::{Entry, Firmware, extlinux, pe, systemd_boot};
 use crate::disk::Payload;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
@@ -68,7 +68,7 @@ impl Making<'_> {
     }
 
     /// An EFI program: the one that was given, or else one of the root, by its possible names.
-    fn program(
+    pub(super) fn program(
         &self,
         given: Option<&PathBuf>,
         inside: &[String],
@@ -105,7 +105,13 @@ impl Making<'_> {
         })
     }
 
-    fn copy(&mut self, volume: &Volume, target: impl Into<String>, part: &Part, what: &str) -> Result<()> {
+    pub(super) fn copy(
+        &mut self,
+        volume: &Volume,
+        target: impl Into<String>,
+        part: &Part,
+        what: &str,
+    ) -> Result<()> {
         let payload = Payload::Slice { slice: part.whole(what)?, meta: Meta::root(0o644, self.plan.time) };
         self.add(volume, target, payload);
         Ok(())
@@ -204,19 +210,6 @@ impl Making<'_> {
         let text = extlinux::menu(&release.title, &entries, plan.wish.timeout)?;
         let payload = plan.text(&text, seat.volume, 0o644)?;
         self.add(seat.volume, format!("{}/extlinux/extlinux.conf", seat.above), payload);
-        Ok(())
-    }
-
-    pub(super) fn limine(&mut self, release: &Release, kernels: &[Kernel]) -> Result<()> {
-        let (esp, firmware) = (self.esp()?, self.firmware(kernels)?);
-        let given = self.plan.wish.limine.as_ref().map(|folder| folder.join(firmware.removable()));
-        let inside = [format!("/usr/share/limine/{}", firmware.removable())];
-        let hint = "give the folder that holds it by `limine`";
-        let program = self.program(given.as_ref(), &inside, firmware, ("Limine", hint))?;
-        self.copy(&esp, format!("/EFI/BOOT/{}", firmware.removable()), &program, "Limine")?;
-        let entries = self.menu(Seat { volume: &esp, above: "" }, release, kernels)?;
-        let payload = self.plan.text(&limine::menu(&entries, self.plan.wish.timeout)?, &esp, 0o644)?;
-        self.add(&esp, "/limine.conf", payload);
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 
 mod find;
 mod grub;
+mod limine;
 mod loaders;
 mod system;
 
@@ -41,7 +42,7 @@ pub enum Loader {
     Extlinux,
     /// A unified kernel image, from UEFI firmware.
     Uki,
-    /// Limine, from UEFI firmware.
+    /// Limine, from UEFI firmware, a BIOS or both.
     Limine,
 }
 
@@ -78,7 +79,7 @@ value!(RootBy, text, "RootBy", "\"partuuid\", \"label\" or \"none\"", {
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
     pub(super) loader: Loader,
-    /// Whether GRUB starts the system from a BIOS, too.
+    /// Whether GRUB, or Limine where that is the loader, starts the system from a BIOS, too.
     pub(super) bios: Option<bool>,
     /// The kernel on this machine, where it is not that of the root.
     pub(super) kernel: Option<PathBuf>,
@@ -147,6 +148,11 @@ impl Volume {
         Some(Self { number, slot, kind: partition.kind, spec: spec.clone(), uuid, partuuid })
     }
 
+    /// Whether UEFI firmware finds its loader here.
+    fn is_esp(&self) -> bool {
+        self.kind.is_esp() && matches!(self.spec, Spec::Vfat(_))
+    }
+
     /// The filesystem as GRUB calls it, where GRUB reads every one that is written here.
     fn of_grub(&self) -> Option<Filesystem> {
         match self.spec {
@@ -204,7 +210,9 @@ impl Plan {
         let is_core = |partition: &Partition| partition.kind == Type::BIOS_BOOT;
         let core = disk.partitions.iter().position(is_core);
         let can = core.is_some() || disk.scheme == Scheme::Mbr;
-        let bios = wish.bios.unwrap_or(wish.loader == Loader::Grub && can);
+        let esp = volumes.iter().any(Volume::is_esp);
+        let alone = wish.loader == Loader::Grub || (wish.loader == Loader::Limine && !esp);
+        let bios = wish.bios.unwrap_or(alone && can);
         let plan = Self {
             key: key.clone(),
             wish,
@@ -223,18 +231,25 @@ impl Plan {
     fn check(&self, disk: &Disk, can: bool) -> Result<()> {
         let loader = self.wish.loader;
         let refuse = |what: &str| Error::new(Kind::Manifest, what);
+        let of_bios = if loader == Loader::Limine { "Limine" } else { "GRUB" };
         if self.bios && !can {
-            return Err(refuse("a BIOS finds no GRUB on this disk")
+            return Err(refuse(&format!("a BIOS finds no {of_bios} on this disk"))
                 .expected("a partition of type bios-boot and size 1MiB, or table = \"mbr\""));
         }
         if self.bios && disk.sector_size != 512 {
             return Err(refuse("a BIOS boots no disk with sectors of 4096 bytes"));
         }
         if self.bios && !disk.boot.code.is_empty() {
-            return Err(refuse("GRUB brings the boot code of the disk")
-                .expected("either `boot_code` or GRUB for a BIOS"));
+            return Err(refuse(&format!("{of_bios} brings the boot code of the disk"))
+                .expected(format!("either `boot_code` or {of_bios} for a BIOS")));
         }
-        if matches!(loader, Loader::SystemdBoot | Loader::Uki | Loader::Limine) && self.esp().is_none() {
+        if self.bios && loader == Loader::Limine && self.fat().is_none() {
+            return Err(refuse("there is no place for the files of Limine")
+                .expected("a partition of type esp or xbootldr with filesystem = { type = \"vfat\" }"));
+        }
+        let of_firmware =
+            matches!(loader, Loader::SystemdBoot | Loader::Uki) || (loader == Loader::Limine && !self.bios);
+        if of_firmware && self.esp().is_none() {
             return Err(refuse("UEFI firmware finds no loader on this disk")
                 .expected("a partition of type esp with filesystem = { type = \"vfat\" }")
                 .found(format!("the loader {loader}")));
@@ -243,7 +258,8 @@ impl Plan {
             return Err(refuse("nothing starts GRUB on this disk")
                 .expected("a partition of type bios-boot, one of type esp with a vfat, or both"));
         }
-        if self.wish.cmdline.contains("{roothash:") && (self.bios || loader == Loader::Grub) {
+        let grub = loader == Loader::Grub || (self.bios && loader != Loader::Limine);
+        if self.wish.cmdline.contains("{roothash:") && grub {
             return Err(
                 refuse("a root hash is not known to a menu of GRUB").hint("choose uki or systemd-boot")
             );
@@ -265,7 +281,14 @@ impl Plan {
 
     /// The EFI system partition, if it has a FAT.
     fn esp(&self) -> Option<&Volume> {
-        self.volumes.iter().find(|volume| volume.kind.is_esp() && matches!(volume.spec, Spec::Vfat(_)))
+        self.volumes.iter().find(|volume| volume.is_esp())
+    }
+
+    /// The FAT with the files of Limine: the EFI system partition, or the one at /boot. Other filesystems that Limine reads
+    /// change with its releases.
+    fn fat(&self) -> Option<&Volume> {
+        let fat = |volume: &&Volume| matches!(volume.spec, Spec::Vfat(_));
+        self.esp().or_else(|| self.xbootldr().filter(fat))
     }
 
     /// The partition at /boot beside it.
@@ -386,16 +409,22 @@ impl Making<'_> {
             Loader::Uki => self.uki(&release, &kernels)?,
             Loader::Limine => self.limine(&release, &kernels)?,
         }
-        if self.plan.bios || self.plan.wish.loader == Loader::Grub {
+        let loader = self.plan.wish.loader;
+        if loader == Loader::Grub || (self.plan.bios && loader != Loader::Limine) {
             self.grub(&release, &kernels)?;
         }
         self.system()?;
         Ok(self.booted)
     }
 
-    /// Adds an entry to a partition. Loaders share kernels, so one that is there already stays.
+    /// Adds an entry to a partition. Loaders share kernels, so one that is there already stays. In the root it goes where links
+    /// above it lead to: /boot may be one.
     fn add(&mut self, volume: &Volume, target: impl Into<String>, payload: Payload) {
-        let (entries, target) = (self.booted.entries.entry(volume.number).or_default(), target.into());
+        let mut target = target.into();
+        if self.plan.root().is_ok_and(|root| root.number == volume.number) {
+            target = self.view.real(&target).unwrap_or(target);
+        }
+        let entries = self.booted.entries.entry(volume.number).or_default();
         if entries.iter().all(|entry| entry.target != target) {
             entries.push(Entry::new(target, payload));
         }

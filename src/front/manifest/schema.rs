@@ -189,10 +189,10 @@ impl Disk {
 #[serde(deny_unknown_fields)]
 pub struct Boot {
     /// What starts the kernel. grub is for a BIOS, UEFI firmware or both, extlinux is the file that U-Boot and syslinux read;
-    /// systemd-boot, uki and limine are for UEFI firmware.
+    /// limine is for a BIOS, UEFI firmware or both; systemd-boot and uki are for UEFI firmware.
     pub loader: Loader,
-    /// Whether GRUB starts the system from a BIOS, beside the loader for UEFI firmware; default true where loader is grub and
-    /// the disk has an MBR or a partition of type bios-boot.
+    /// Whether the system starts from a BIOS too: by Limine where that is the loader, else by GRUB. Default true where the disk
+    /// has an MBR or a partition of type bios-boot, and loader is grub, or limine without a partition of type esp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bios: Option<bool>,
     /// The partition with the root, its label or its type; default root. Its /boot and /usr/lib/modules are searched for
@@ -243,7 +243,8 @@ pub struct Boot {
     /// The stub of unified kernel images; default that of the root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stub: Option<String>,
-    /// The folder with Limine's BOOTX64.EFI; default /usr/share/limine of the root.
+    /// The folder with Limine's BOOTX64.EFI, and for a BIOS limine-bios.sys and limine-bios-hdd.bin or limine-bios-hdd.h;
+    /// default /usr/share/limine of the root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limine: Option<String>,
 }

@@ -12,7 +12,9 @@ use super::root::Entries;
 use super::section::System;
 use crate::boot::grub::options::{Options as Menu, State};
 use crate::boot::grub::{self, Grub, Place, Search, bios, config};
-use crate::boot::{Firmware, Generations, Secrets, architecture, bootspec, extlinux, systemd_boot, uki};
+use crate::boot::{
+    Area, Firmware, Generations, Secrets, architecture, bootspec, extlinux, systemd_boot, uki,
+};
 use crate::disk::{BootArea, Size};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::front::loader;
@@ -405,16 +407,16 @@ impl Planner<'_> {
     }
 
     /// Where the core image goes.
-    fn core_area(&self) -> Result<bios::Area> {
+    fn core_area(&self) -> Result<Area> {
         let bios = self.geometry.slots.iter().find(|slot| slot.role == Role::Bios);
         let Some(slot) = bios else {
             let first = Sectors::new(1);
-            return Ok(bios::Area { first, length: FIRST_PARTITION.saturating_sub(first) });
+            return Ok(Area { first, length: FIRST_PARTITION.saturating_sub(first) });
         };
         match (slot.start, slot.size) {
             (Some(start), Size::Fixed(size)) => {
                 let sectors = |bytes: Bytes| Sectors::new(bytes.get() / SECTOR);
-                Ok(bios::Area { first: sectors(start), length: sectors(size) })
+                Ok(Area { first: sectors(start), length: sectors(size) })
             }
             _ => Err(Error::bug("a BIOS boot partition without place")),
         }

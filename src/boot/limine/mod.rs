@@ -1,6 +1,8 @@
-//! limine.conf, which Limine reads, as UEFI firmware starts it.
+//! limine.conf, which Limine reads, and in [`bios`] what a BIOS starts of it.
 //!
 //! Source: Limine 8 and 9, CONFIG.md.
+
+pub mod bios;
 
 use std::fmt::Write as _;
 
