@@ -237,6 +237,30 @@ fn sizes_are_exact() {
     }
 }
 
+/// The first inodes stand behind the superblock, whose checksum is over them; those that do not fit follow.
+#[test]
+fn a_small_filesystem_is_one_block_as_of_mkfs_erofs() {
+    let folder = scratch();
+    for (number, files) in [(0, 0), (1, 1), (2, 20), (3, 40)] {
+        let name = |what: &str| folder.path().join(format!("{what}-{number}.img"));
+        let (source, image, theirs) = (name("source"), name("ours"), name("theirs"));
+        let mut maker = tree::Maker::new(&source);
+        for file in 0..files {
+            maker.file(format!("f{file}"), tree::noise(file, 60));
+        }
+        maker.finish();
+        for arguments in [&[][..], &["--block-size", "512"], &["--compress", "lz4"]] {
+            mkfs_erofs(&source, &image, arguments);
+            judged(&image, &preserved(&source).owned_by(0, 0), &[], !arguments.contains(&"512"));
+        }
+        mkfs_erofs(&source, &image, &[]);
+        must(command("mkfs.erofs").args([&theirs, &source]));
+        let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+        assert!(length(&image) <= length(&theirs), "{files}: {} {}", length(&image), length(&theirs));
+        assert_eq!(length(&image) == 4096, files <= 20);
+    }
+}
+
 #[test]
 fn what_cannot_be_is_refused_by_its_name() {
     let folder = scratch();

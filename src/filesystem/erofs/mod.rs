@@ -30,18 +30,18 @@ use uuid::Uuid;
 
 use super::{Facts, Filesystem, Placement, Size};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Builder, Files, Slice};
+use crate::image::{Builder, Files, FilesId, RendererId, Slice};
 use crate::pour::Packer;
 use crate::text::printable;
-use crate::tree::Tree;
-use crate::units::{Blocks, Bytes, KIB, u64_of};
+use crate::tree::{NodeId, Tree};
+use crate::units::{Blocks, Bytes, KIB, u64_of, usize_of};
 use crate::values::{Guid, value, words};
 use codec::Codec;
 pub(crate) use format::STRUCTURES;
 use format::{LARGEST_CLUSTER, LONGEST_NAME, MOST_BLOCKS};
 use inodes::Contents;
 use pack::Packed;
-use plan::{Data, Plan};
+use plan::{Data, Placed, Plan, Shape};
 pub(crate) use read::open;
 use render::Renderer;
 
@@ -146,6 +146,8 @@ struct Parameters {
 const LONGEST_LABEL: usize = 15;
 /// The usual size of a block, and the only one of compressed files.
 const BLOCK: u64 = 4096;
+/// The least size of its own: in less, libblkid 2.38 knows no EROFS, and mount needs its type.
+const LEAST: Bytes = Bytes::new(2 * KIB);
 /// The usual size of a chunk.
 const CHUNK: u64 = 64 * KIB;
 
@@ -227,7 +229,7 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
     let plan = Arc::new(Plan::new(contents, packed)?);
     let used = options.offset(plan.end);
     let length = match options.size {
-        Size::Auto => used + options.free.round_up(options.block),
+        Size::Auto => (used + options.free.round_up(options.block)).max(LEAST),
         Size::Fixed(size) => size,
     };
     if let Some(missing) = used.checked_sub(length).filter(|missing| *missing > Bytes::ZERO) {
@@ -239,7 +241,8 @@ pub fn build(tree: &Arc<Tree>, options: &Options, at: &Placement, packer: &Packe
             .found(used.human()));
     }
     let mut image = Builder::new(length);
-    superblock::put(&mut image, &plan, options)?;
+    let front = packer.once(|_| Front::new(&plan))?;
+    superblock::put(&mut image, &plan, options, &front.0)?;
     put_inodes(&mut image, &plan)?;
     let blocks = length.get() / options.block;
     let facts = Facts {
@@ -266,51 +269,108 @@ fn too_small(tree: &Tree, length: Bytes, used: Bytes, missing: Bytes) -> Error {
         .or_hint(tree.largest_hint())
 }
 
-/// Puts inodes and what they hold, in the order in which blocks were given out.
-fn put_inodes(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
-    let tree = &plan.contents.tree;
-    let renderer = image.renderer(Arc::new(Renderer::inodes(plan)));
-    let blocks = image.renderer(Arc::new(Renderer::blocks(plan)));
-    let table: Arc<dyn Files> = Arc::<Tree>::clone(tree);
-    let files = image.files(table);
-    image.reserve(tree.len());
-    for (number, node) in plan.contents.inodes.all() {
-        let placed = plan.placed(number)?;
-        let shape = plan.shape(number, node)?;
-        image.rendered(Bytes::new(placed.at), Bytes::new(shape.rendered()), renderer, number);
+/// The blocks of the superblock, with the inodes that stand in them. The checksum of the superblock is over them, so they are made
+/// when the layout is.
+struct Front(Vec<u8>);
+
+impl Front {
+    fn new(plan: &Arc<Plan>) -> Result<Self> {
+        let length = plan.front();
+        let mut image = Builder::new(length);
+        let pouring = Pouring::new(&mut image, plan);
+        for (number, node) in plan.contents.inodes.all() {
+            let placed = plan.placed(number)?;
+            if plan.is_in_front(placed) {
+                pouring.inode(&mut image, (number, node), placed, &plan.shape(number, node)?)?;
+            }
+        }
+        Ok(Self(image.finish()?.whole().bytes(0, usize_of(length.get()))?))
+    }
+}
+
+/// What puts inodes and what they hold into an image.
+struct Pouring<'a> {
+    plan: &'a Arc<Plan>,
+    inodes: RendererId,
+    blocks: RendererId,
+    files: FilesId,
+}
+
+impl<'a> Pouring<'a> {
+    fn new(image: &mut Builder, plan: &'a Arc<Plan>) -> Self {
+        let table: Arc<dyn Files> = Arc::<Tree>::clone(&plan.contents.tree);
+        Self {
+            plan,
+            inodes: image.renderer(Arc::new(Renderer::inodes(plan))),
+            blocks: image.renderer(Arc::new(Renderer::blocks(plan))),
+            files: image.files(table),
+        }
+    }
+
+    /// Puts an inode with what stands behind it.
+    fn inode(
+        &self,
+        image: &mut Builder,
+        (number, node): (u32, NodeId),
+        placed: Placed,
+        shape: &Shape<'_>,
+    ) -> Result<()> {
+        image.rendered(Bytes::new(placed.at), Bytes::new(shape.rendered()), self.inodes, number);
         let tail_at = Bytes::new(placed.at + shape.behind());
-        let start = plan.address(&shape, placed);
+        let (tail, front) = (Bytes::new(shape.tail()), Bytes::new(shape.in_blocks()));
+        match shape.data {
+            Data::Host { .. } => {
+                let data = self.plan.contents.tree.data(node, self.files)?;
+                data.put(image, tail_at, tail, front.get())?;
+            }
+            Data::Stored { file } => {
+                image.put(tail_at, &self.plan.packed.slice(file)?.sub(front, front + tail));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Puts what an inode holds in blocks of its own.
+    fn blocks(
+        &self,
+        image: &mut Builder,
+        (number, node): (u32, NodeId),
+        placed: Placed,
+        shape: &Shape<'_>,
+    ) -> Result<()> {
+        let (plan, length) = (self.plan, Bytes::new(shape.in_blocks()));
+        let start = plan.address(shape, placed);
         match shape.data {
             Data::None => {}
-            Data::Rendered { .. } => {
-                let length = Bytes::new(shape.in_blocks());
-                image.rendered(start, length, blocks, number);
-            }
-            Data::Host { .. } => {
-                let data = tree.data(node, files)?;
-                if !placed.shares {
-                    data.put(image, start, Bytes::new(shape.in_blocks()), 0)?;
-                }
-                data.put(image, tail_at, Bytes::new(shape.tail()), shape.in_blocks())?;
-            }
-            Data::Stored { file, .. } => {
-                let bytes = plan.packed.slice(file)?;
-                let (front, tail) = (Bytes::new(shape.in_blocks()), Bytes::new(shape.tail()));
-                if !placed.shares {
-                    image.put(start, &bytes.sub(Bytes::ZERO, front));
-                }
-                image.put(tail_at, &bytes.sub(front, front + tail));
-            }
-            Data::Compressed { file } if !placed.shares => image.put(start, &plan.packed.slice(file)?),
-            Data::Compressed { .. } => {}
+            _ if placed.shares => {}
+            Data::Rendered { .. } => image.rendered(start, length, self.blocks, number),
+            Data::Host { .. } => plan.contents.tree.data(node, self.files)?.put(image, start, length, 0)?,
+            Data::Stored { file } => image.put(start, &plan.packed.slice(file)?.sub(Bytes::ZERO, length)),
+            Data::Compressed { file } => image.put(start, &plan.packed.slice(file)?),
             Data::Chunked { ref chunks, .. } => {
-                let data = tree.data(node, files)?;
+                let data = plan.contents.tree.data(node, self.files)?;
                 for run in chunks.runs() {
-                    let length = Bytes::new(run.length);
-                    data.put(image, start + plan.contents.options.offset(run.block), length, run.skip)?;
+                    let at = start + plan.contents.options.offset(run.block);
+                    data.put(image, at, Bytes::new(run.length), run.skip)?;
                 }
             }
         }
+        Ok(())
+    }
+}
+
+/// Puts inodes and what they hold, in the order in which blocks were given out.
+fn put_inodes(image: &mut Builder, plan: &Arc<Plan>) -> Result<()> {
+    let pouring = Pouring::new(image, plan);
+    image.reserve(plan.contents.tree.len());
+    for inode in plan.contents.inodes.all() {
+        let placed = plan.placed(inode.0)?;
+        let shape = plan.shape(inode.0, inode.1)?;
+        if !plan.is_in_front(placed) {
+            pouring.inode(image, inode, placed, &shape)?;
+        }
+        pouring.blocks(image, inode, placed, &shape)?;
     }
     if !plan.contents.xattrs.shared.is_empty() {
         let shared = Slice::ready("erofs: shared extended attributes", plan.contents.xattrs.shared.clone());

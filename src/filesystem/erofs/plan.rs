@@ -1,4 +1,5 @@
-//! Where everything goes: inodes into blocks of inodes, data into blocks of its own, in one ascending run.
+//! Where everything goes: inodes into blocks of inodes, data into blocks of its own, in one ascending run. The first inodes
+//! stand behind the superblock, in its block.
 
 use std::sync::Arc;
 
@@ -105,6 +106,11 @@ impl Shape<'_> {
         }
     }
 
+    /// Whether all that stands behind the inode is all that it holds, so that its data is not read for two places.
+    const fn is_in_one_place(&self) -> bool {
+        !matches!(self.data, Data::Host { .. }) || self.in_blocks() == 0
+    }
+
     /// The bytes of the content that stand in blocks of their own.
     pub(super) const fn in_blocks(&self) -> u64 {
         match self.data {
@@ -157,14 +163,14 @@ impl Plan {
     pub(super) fn new(contents: Contents, packed: Arc<Packed>) -> Result<Self> {
         let options = &contents.options;
         let is_loose = options.loose;
-        let mut space = Space::new(options, superblock::blocks(options));
+        let mut space = Space::new(options);
         let placed = Vec::with_capacity(contents.inodes.len());
         let mut plan = Self { contents, packed, placed, loose: 0, shared: 0, end: 0 };
         let mut loose = 0;
         for number in 0..narrow(plan.contents.inodes.len(), "the number of inodes")? {
             let node = plan.contents.inodes.node(number)?;
             let shape = plan.shape(number, node)?;
-            let at = space.inode(shape.behind() + shape.tail());
+            let at = space.inode(shape.behind() + shape.tail(), shape.is_in_one_place());
             let blocks = plan.blocks(&shape)?;
             let earlier = match plan.packed.same(number) {
                 Some(earlier) => plan.equal(earlier, &shape)?,
@@ -207,6 +213,16 @@ impl Plan {
     pub(super) fn placed(&self, number: u32) -> Result<Placed> {
         let placed = self.placed.get(index(number)).copied();
         placed.ok_or_else(|| Error::bug(format!("inode {number} has no place")))
+    }
+
+    /// Whether an inode stands in the block of the superblock.
+    pub(super) fn is_in_front(&self, placed: Placed) -> bool {
+        placed.at < self.front().get()
+    }
+
+    /// The bytes of the superblock's blocks.
+    pub(super) fn front(&self) -> Bytes {
+        self.contents.options.offset(superblock::blocks(&self.contents.options))
     }
 
     /// The number by which directories lead to an inode.
@@ -302,17 +318,22 @@ struct Space {
     end: u64,
     /// The first free byte of each, and how many are free; the oldest first.
     open: Vec<(u64, u64)>,
+    /// Where the superblock's blocks end.
+    front: u64,
 }
 
 impl Space {
-    const fn new(options: &Parameters, end: u64) -> Self {
-        Self { block: options.block, end, open: Vec::new() }
+    fn new(options: &Parameters) -> Self {
+        let (end, at) = (superblock::blocks(options), superblock::end().next_multiple_of(SLOT));
+        let front = end * options.block;
+        Self { block: options.block, end, open: vec![(at, front - at)], front }
     }
 
     /// The place of an inode of `length` bytes with all that stands behind it: in the open block that it fills best, or in
-    /// blocks of its own.
-    fn inode(&mut self, length: u64) -> u64 {
-        let fitting = self.open.iter().enumerate().filter(|(_, (_, free))| *free >= length);
+    /// blocks of its own. Only some may be `in_front`, beside the superblock.
+    fn inode(&mut self, length: u64, in_front: bool) -> u64 {
+        let may = |at: u64| in_front || at >= self.front;
+        let fitting = self.open.iter().enumerate().filter(|(_, (at, free))| *free >= length && may(*at));
         let best = fitting.min_by_key(|(_, (_, free))| *free).map(|(number, _)| number);
         let (at, free) = match best {
             Some(number) => self.open.remove(number),

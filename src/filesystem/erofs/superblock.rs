@@ -13,10 +13,13 @@ use crate::wire::{Field, Wire, field};
 const CHECKSUM: Field = field(Superblock::FIELDS, "checksum");
 
 /// How many blocks stand before the first that is free.
-pub(super) fn blocks(options: &Parameters) -> u64 {
-    // The longest configuration is that of lz4.
-    let end = SUPERBLOCK_AT + u64_of(Superblock::LENGTH + Lz4Config::LENGTH);
-    end.div_ceil(options.block)
+pub(super) const fn blocks(options: &Parameters) -> u64 {
+    end().div_ceil(options.block)
+}
+
+/// Where the superblock ends, with the longest configuration, that of lz4.
+pub(super) const fn end() -> u64 {
+    SUPERBLOCK_AT + u64_of(Superblock::LENGTH + Lz4Config::LENGTH)
 }
 
 /// The checksum of a superblock with what follows it in its block: CRC-32C without the inversion at the end, which the
@@ -30,8 +33,8 @@ pub(super) const fn covered(block: u64) -> u64 {
     if block > SUPERBLOCK_AT { block - SUPERBLOCK_AT } else { block }
 }
 
-/// Puts the superblock.
-pub(super) fn put(image: &mut Builder, plan: &Plan, options: &Parameters) -> Result<()> {
+/// Puts the superblock into its blocks, which hold inodes in `front`.
+pub(super) fn put(image: &mut Builder, plan: &Plan, options: &Parameters, front: &[u8]) -> Result<()> {
     let contents = &plan.contents;
     let mut superblock = Superblock {
         feature_compat: compat::CHECKSUM | compat::MTIME,
@@ -59,11 +62,11 @@ pub(super) fn put(image: &mut Builder, plan: &Plan, options: &Parameters) -> Res
         }
         superblock.algorithms = 1 << algorithm(options.codec);
     }
-    let mut bytes = vec![0; usize_of(covered(options.block))];
+    let mut bytes = front[usize_of(SUPERBLOCK_AT)..].to_vec();
     let configuration = configuration(options)?;
     bytes[Superblock::LENGTH..][..configuration.len()].copy_from_slice(&configuration);
     superblock.write_to(&mut bytes);
-    let sum = checksum(&bytes);
+    let sum = checksum(&bytes[..usize_of(covered(options.block))]);
     bytes[CHECKSUM.offset..CHECKSUM.end()].copy_from_slice(&sum.to_le_bytes());
     image.bytes(Bytes::new(SUPERBLOCK_AT), "erofs: superblock", bytes);
     Ok(())
