@@ -202,13 +202,30 @@ pub fn menu(entries: &[entry::Entry], timeout: Timeout, default: &str) -> Result
             lines.extend((!value.is_empty()).then(|| format!("{key} {value}")));
         }
         lines.extend(boots(&entry.kernel, &entry.initrds, &entry.parameters, entry.devicetree.as_deref()));
-        let name = format!("{}.conf", entry.id);
+        let name = format!("{}.conf", uncounted(&entry.id));
         check_name(&name)?;
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         files.bytes(format!("{ENTRIES}/{name}"), text)?;
     }
     files.bytes("/loader/loader.conf", conf(timeout, default))?;
     Ok(files)
+}
+
+/// A name that does not end with tries that are left: `+3` or `+3-1` would be some (Boot Loader Specification, "Boot counting"),
+/// and a kernel may have such a release.
+#[must_use]
+pub fn uncounted(name: &str) -> String {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.rsplit_once('+') {
+        Some((before, count))
+            if count
+                .split_once('-')
+                .map_or(is_number(count), |(left, done)| is_number(left) && is_number(done)) =>
+        {
+            format!("{before}_{count}")
+        }
+        _ => name.to_owned(),
+    }
 }
 
 /// A loader.conf for a menu of these entries.

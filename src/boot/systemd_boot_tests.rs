@@ -240,3 +240,18 @@ fn what_no_menu_can_show_is_refused() {
     let error = loader(folder.path(), Firmware::AA64).unwrap_err().to_string();
     assert!(error.contains("systemd-bootaa64.efi") && error.contains("systemd-boot-efi"), "{error}");
 }
+
+#[test]
+fn no_name_ends_like_a_count_of_tries() {
+    for (name, plain) in [
+        ("debian-6.2.0+1", "debian-6.2.0_1"),
+        ("x+3-1", "x_3-1"),
+        ("x+", "x+"),
+        ("x+1a", "x+1a"),
+        ("x+1-", "x+1-"),
+        ("6.1.0+deb12", "6.1.0+deb12"),
+        ("x", "x"),
+    ] {
+        assert_eq!(super::uncounted(name), plain);
+    }
+}

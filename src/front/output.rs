@@ -65,11 +65,29 @@ impl Wanted {
     /// The package: what is said, or else the end of the name.
     fn package(&self, path: Option<&Path>) -> Result<Option<Package>> {
         let given = &self.settings;
-        let named = path.filter(|_| given.format.is_none()).and_then(Package::of_path);
+        let named = path.filter(|path| !is_device(path)).and_then(Package::of_path);
         let Some(package) = self.package.or(named) else { return Ok(None) };
+        // A box has one suffix for all providers.
+        let vagrant = |package| matches!(package, Package::Vagrant(_));
+        if let Some(named) = named.filter(|named| *named != package && !(vagrant(*named) && vagrant(package)))
+        {
+            return Err(Error::new(Kind::Usage, format!("{package} is not what the output's name says"))
+                .about("package")
+                .expected(named)
+                .hint("name it otherwise, or leave the package out"));
+        }
         if let Some(format) = given.format.filter(|format| *format != package.format()) {
-            let error = Error::new(Kind::Usage, format!("{package} is not for this format"));
-            let error = error.about("package").expected(package.format()).found(format);
+            let error = match self.package {
+                Some(_) => {
+                    Error::new(Kind::Usage, format!("{package} is not for this format")).about("package")
+                }
+                None => Error::new(
+                    Kind::Usage,
+                    format!("the output's name says {package}, which is not for this format"),
+                )
+                .about("format"),
+            };
+            let error = error.expected(package.format()).found(format);
             return Err(match format {
                 Format::Qcow2 => error.remedy("compress", "a qcow2 compresses itself, by zstd or zlib"),
                 _ => error,
@@ -100,6 +118,11 @@ impl Wanted {
     /// # Errors
     /// [`Kind::Usage`] where nothing tells the format, [`Kind::Output`] for a folder.
     pub fn format(&self, path: Option<&Path>, other: Option<Format>) -> Result<Format> {
+        let packed = path.filter(|path| !is_device(path) && self.settings.format.is_some());
+        if let (Some(path), Some(package)) = (packed, packed.and_then(Package::of_path)) {
+            let what = format!("the output's name says {package}, and nothing is packed here");
+            return Err(Error::new(Kind::Usage, what).at(path).hint("name it otherwise"));
+        }
         self.named(path, other, false)
     }
 

@@ -80,8 +80,10 @@ pub struct Builder {
     /// Whether what is put now takes the place of what another entry put before, and whether it did.
     pub(super) replacing: bool,
     pub(super) replaced: bool,
+    /// Links that directories took the place of.
+    pub(super) covered: Vec<String>,
     pub(super) warnings: Vec<Warning>,
-    time: Time,
+    pub(super) time: Time,
 }
 
 const NO_CHILDREN: u32 = u32::MAX;
@@ -115,6 +117,7 @@ impl Builder {
             boots: false,
             replacing: false,
             replaced: false,
+            covered: Vec::new(),
             warnings: Vec::new(),
             time,
         };
@@ -133,6 +136,9 @@ impl Builder {
     /// replaced since the last call.
     pub fn replace(&mut self, replacing: bool) -> bool {
         self.replacing = replacing;
+        if !self.covered.is_empty() {
+            self.warn_of_covered();
+        }
         std::mem::take(&mut self.replaced)
     }
 
@@ -341,6 +347,11 @@ impl Builder {
                 }
                 // What was there is in no list of children any more, and so in no tree.
                 self.replaced = true;
+                if matches!(content, Content::Directory)
+                    && matches!(self.drafts[index(there)].node.content, Content::Symlink { .. })
+                {
+                    self.covered.push(self.path_of(there));
+                }
                 let id = self.draft(parent, name, meta, content, origin.0, rank)?;
                 let list = index(self.drafts[index(parent)].children);
                 self.children[list][position] = id;

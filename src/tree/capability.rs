@@ -107,7 +107,12 @@ fn apply(clause: &str, sets: &mut Sets) -> Result<(), String> {
             Ok::<_, String>(bits | 1 << number)
         })?,
     };
+    let mut is_first = true;
     while let Some(sign) = rest.chars().next() {
+        if sign == '=' && !is_first {
+            return Err("`=` before all other signs".to_owned());
+        }
+        is_first = false;
         let behind = &rest[sign.len_utf8()..];
         let end = behind.find(['=', '+', '-']).unwrap_or(behind.len());
         let (letters, next) = behind.split_at(end);
@@ -160,7 +165,15 @@ mod tests {
         for bad in ["", "cap_net_raw", "net_raw+ep", "cap_no+ep", "cap_chown+x", "cap_chown+", "+ep"] {
             binary(bad).unwrap_err();
         }
-        for bad in ["cap_chown=p cap_kill=ep", "cap_chown=p cap_kill+e", "64=p", "cap_41=p", "-1=p"] {
+        for bad in [
+            "cap_chown=p cap_kill=ep",
+            "cap_chown=p cap_kill+e",
+            "64=p",
+            "cap_41=p",
+            "-1=p",
+            "cap_kill==p",
+            "cap_kill+p=",
+        ] {
             binary(bad).unwrap_err();
         }
     }

@@ -9,6 +9,7 @@ use super::build::{Builder, Origin, parts, rank};
 use super::look::{Entry, What};
 use super::rules::{Hardlinks, Owner, Rules};
 use super::scan::Scan;
+use super::select::Selection;
 use super::{Content, Meta, Place, Time, Xattr};
 use crate::error::{Error, Kind, Result};
 use crate::host::stamp;
@@ -72,15 +73,21 @@ impl Builder {
         origin: Origin,
         rank: u16,
     ) -> Result<()> {
-        let mut stack = Vec::new();
+        let (mut stack, mut base) = (Vec::new(), None);
         if let What::Directory(listing) = entry.what {
             stack.push((top, listing));
         }
         while let Some((parent, number)) = stack.pop() {
             let (folder, shelf, entries) = scan.listing(number)?;
+            let base = *base.get_or_insert(folder);
             let place = self.host_place(Place::Directory(folder.to_owned()))?;
             for entry in entries {
                 let path = || folder.join(OsStr::from_bytes(shelf.name(entry)));
+                if let (Some(select), What::Directory(below)) = (&rules.select, &entry.what)
+                    && is_barren(select, base, &path(), scan, *below)?
+                {
+                    continue;
+                }
                 storable(entry, rules, path)?;
                 let meta = self.meta(entry, rules, None);
                 self.owners.note(entry, rules, &meta, path);
@@ -190,6 +197,28 @@ impl Builder {
             _ => {}
         }
     }
+}
+
+/// Whether a directory that only leads to what is selected leads to nothing. Only what may be selected was scanned.
+fn is_barren(select: &Selection, base: &Path, path: &Path, scan: &Scan, listing: u32) -> Result<bool> {
+    let only_leads =
+        |path: &Path| select.only_leads(path.strip_prefix(base).unwrap_or(path).as_os_str().as_bytes());
+    if !only_leads(path) {
+        return Ok(false);
+    }
+    let mut stack = vec![listing];
+    while let Some(number) = stack.pop() {
+        let (folder, shelf, entries) = scan.listing(number)?;
+        for entry in entries {
+            match entry.what {
+                What::Directory(below) if only_leads(&folder.join(OsStr::from_bytes(shelf.name(entry)))) => {
+                    stack.push(below);
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Refuses what Nix never puts in a store path: it makes only files, directories and links.

@@ -4,12 +4,13 @@
 //! Nothing here touches the host. A member below a symbolic link goes where the link leads inside the archive; one that
 //! would leave the archive is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use super::build::{Builder, Origin};
 use super::graft::Sort;
 use super::rules::{Hardlinks, Rules};
+use super::select::Selection;
 use super::xattr::Patterns;
 use super::{Content, Meta, Time, Xattr};
 use crate::error::{Error, Kind, Result};
@@ -301,6 +302,25 @@ impl Layers {
     }
 }
 
+impl Layers {
+    /// The names that are taken, with the directories above them.
+    fn selected(&self, select: &Selection) -> HashSet<&[u8]> {
+        let mut found: HashSet<&[u8]> = HashSet::new();
+        for (path, name) in &self.names {
+            let directory = matches!(self.inodes[index(name.inode)].what, What::Directory);
+            if !select.takes(path, directory) || (directory && select.only_leads(path)) {
+                continue;
+            }
+            let mut path = path.as_slice();
+            while found.insert(path) && !path.is_empty() {
+                let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                path = &path[..end];
+            }
+        }
+        found
+    }
+}
+
 impl Builder {
     /// Puts the members of an archive at `target`: what is at the top of the archive goes into `target`.
     ///
@@ -319,12 +339,21 @@ impl Builder {
         for name in layers.names.values() {
             *groups.entry(name.inode).or_default() += 1;
         }
-        // A target that the archive says nothing of is a directory.
+        // A target that the archive says nothing of is a directory, also where it takes the place of a file.
+        if let Some((name, above)) = top.split_last().filter(|_| self.replacing) {
+            let parent = self.parents(above, origin)?;
+            let there = self.find(parent, name).ok().map(|position| self.children_of(parent)[position]);
+            if there.is_some_and(|id| !matches!(self.drafts[index(id)].node.content, Content::Directory)) {
+                let meta = Meta::root(0o755, self.time);
+                self.add(parent, name, meta, Content::Directory, origin, 0, false)?;
+            }
+        }
         self.parents(&top, origin)?;
+        let selected = rules.select.as_ref().map(|select| layers.selected(select));
         for (path, name) in &layers.names {
             let inode = &layers.inodes[index(name.inode)];
             let directory = matches!(inode.what, What::Directory);
-            if !rules.select.as_ref().is_none_or(|select| select.takes(path, directory)) {
+            if selected.as_ref().is_some_and(|selected| !selected.contains(path.as_slice())) {
                 continue;
             }
             let meta = self.member(inode, rules, patterns, path.is_empty());
@@ -403,8 +432,20 @@ fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     }
     let parts: Vec<&[u8]> =
         path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    let mut depth = 0_usize;
+    let mut leaves = false;
+    for part in &parts {
+        match (*part == b"..", depth) {
+            (true, 0) => leaves = true,
+            (true, _) => depth -= 1,
+            (false, _) => depth += 1,
+        }
+    }
     if parts.contains(&b"..".as_slice()) {
-        return Err(refuse("a member leaves the archive", path).expected("a path without `..`"));
+        let what = if leaves { "a member leaves the archive" } else { "the path of a member goes up" };
+        return Err(refuse(what, path)
+            .expected("a path without `..`")
+            .why("what is above may be a link elsewhere"));
     }
     Ok(parts)
 }

@@ -3,7 +3,7 @@
 
 use super::build::{Builder, Cause, Origin, parts};
 use super::{Content, Meta, Xattr};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Warning};
 use crate::text::printable;
 use crate::units::index;
 
@@ -67,15 +67,7 @@ impl Builder {
     }
 
     pub(super) fn conflict(&self, there: u32, origin: Origin) -> Error {
-        let mut path = Vec::new();
-        let mut at = there;
-        while at != 0 {
-            let mut part = b"/".to_vec();
-            part.extend_from_slice(self.name(at));
-            path.splice(0..0, part);
-            at = self.drafts[index(at)].node.parent;
-        }
-        let path = if path.is_empty() { "/".to_owned() } else { printable(&path) };
+        let path = self.path_of(there);
         let draft = &self.drafts[index(there)];
         let error = Error::new(Kind::Manifest, format!("two entries for one target: {path}"))
             .hint("leave one of them out, or give it another target");
@@ -84,6 +76,35 @@ impl Builder {
             _ => error,
         };
         self.blame(error, origin.0, draft.origin)
+    }
+
+    /// The path of a draft, for people.
+    pub(super) fn path_of(&self, id: u32) -> String {
+        let mut path = Vec::new();
+        let mut at = id;
+        while at != 0 {
+            let mut part = b"/".to_vec();
+            part.extend_from_slice(self.name(at));
+            path.splice(0..0, part);
+            at = self.drafts[index(at)].node.parent;
+        }
+        if path.is_empty() { "/".to_owned() } else { printable(&path) }
+    }
+
+    /// Tells which links directories took the place of: what they led to is no longer found there, as in a system whose /bin
+    /// was a link to usr/bin.
+    pub(super) fn warn_of_covered(&mut self) {
+        const SHOWN: usize = 4;
+        let covered = std::mem::take(&mut self.covered);
+        let more = match covered.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let shown = covered.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        self.warn(Warning(format!(
+            "directories take the place of symbolic links, and hide what those led to: {shown}{more}; a target behind the link \
+             keeps it"
+        )));
     }
 
     /// Adds to an error about two causes what they are: entries as subjects, the later one first, others by name.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::pattern::matches;
 
 /// Patterns of paths. In a part of a pattern `*` stands for any run of bytes of one name, `?` for one character, and `[a-c_]`
-/// for one of those named, `[!a-c_]` for any other; a part `**` stands for any number of directories, or none.
+/// for one of those named, `[!a-c_]` for any other; a part `**` stands for any number of directories, or none, and at the end of a
+/// pattern for all that is below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     include: Vec<Vec<Vec<u8>>>,
@@ -47,7 +48,7 @@ impl Selection {
         unmet.map(|(pattern, _)| crate::text::printable(&pattern.join(&b'/')))
     }
 
-    /// Whether the path is taken. A directory above one that may be taken is taken too. The top always is.
+    /// Whether the path is looked at: it is taken, or it is a directory above what may be. The top always is.
     #[must_use]
     pub fn takes(&self, path: &[u8], directory: bool) -> bool {
         let path: Vec<&[u8]> = split(path).collect();
@@ -68,6 +69,14 @@ impl Selection {
         }
         included || directory && self.include.iter().any(|pattern| fits(pattern, &path, true))
     }
+
+    /// Whether a directory that is looked at is there for what it leads to alone, so that without any of that it goes.
+    #[must_use]
+    pub fn only_leads(&self, path: &[u8]) -> bool {
+        let path: Vec<&[u8]> = split(path).collect();
+        let taken = |pattern: &Vec<Vec<u8>>| (1..=path.len()).any(|end| fits(pattern, &path[..end], false));
+        !self.include.is_empty() && !path.is_empty() && !self.include.iter().any(taken)
+    }
 }
 
 fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -78,10 +87,10 @@ fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn fits(pattern: &[Vec<u8>], path: &[&[u8]], leads: bool) -> bool {
     match (pattern.split_first(), path.split_first()) {
         (None, None) => !leads,
-        (Some(_), None) => leads || pattern.iter().all(|part| part == b"**"),
+        (Some(_), None) => leads,
         (None, Some(_)) => false,
         (Some((first, rest)), Some((_, below))) if first == b"**" => {
-            fits(rest, path, leads) || fits(pattern, below, leads)
+            rest.is_empty() || fits(rest, path, leads) || fits(pattern, below, leads)
         }
         (Some((first, rest)), Some((name, below))) => matches(first, name) && fits(rest, below, leads),
     }
@@ -108,6 +117,10 @@ mod tests {
             (&["usr/**/doc"], "usr/doc", true),
             (&["usr/**/doc"], "usr/a/b/doc/c", true),
             (&["usr/**"], "usr/a", true),
+            (&["usr/**"], "usr", false),
+            (&["usr/**/**"], "usr/a", true),
+            (&["**"], "a", true),
+            (&["**/a"], "a", true),
             (&["*"], "a", true),
             (&["./a"], "a", true),
             (&["us?"], "usr/a", true),
@@ -152,6 +165,12 @@ mod tests {
         ] {
             assert_eq!(selection.takes(path.as_bytes(), directory), taken, "{path}");
         }
+        for (path, leads) in
+            [("", false), ("usr", true), ("usr/lib/y", true), ("usr/lib/y/x", false), ("etc", false)]
+        {
+            assert_eq!(selection.only_leads(path.as_bytes()), leads, "{path}");
+        }
+        assert!(!Selection::default().only_leads(b"a"));
         let any = Selection::new(["**/x"], []);
         assert!(any.takes(b"a/b", true) && any.takes(b"a/b/x", false) && !any.takes(b"a/b/y", false));
     }

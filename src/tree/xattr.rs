@@ -42,9 +42,10 @@ impl Xattr {
         {
             return Err("a name that begins with user., trusted., security. or system.".to_owned());
         }
-        let value = if let Some(digits) = text.strip_prefix("0x") {
+        let behind = |prefixes: [&str; 2]| prefixes.into_iter().find_map(|prefix| text.strip_prefix(prefix));
+        let value = if let Some(digits) = behind(["0x", "0X"]) {
             from_hex(digits.as_bytes()).ok_or("hexadecimal digits behind 0x, two a byte")?
-        } else if let Some(digits) = text.strip_prefix("0s") {
+        } else if let Some(digits) = behind(["0s", "0S"]) {
             from_base64(digits.as_bytes()).ok_or("base 64 behind 0s")?
         } else if name == "security.capability" {
             super::capability::binary(text)?

@@ -312,6 +312,48 @@ fn boot_and_etc_may_be_links() {
     assert_eq!(cat(&disk, "1:/usr/etc/fstab"), format!("{} / ext4 defaults 0 1\n", partuuid(&disk, 1)));
 }
 
+/// Releases that end like a count of tries, a release that is appended to os-release, lines of fstab that do not stay, and a
+/// root that is found by its type.
+#[test]
+fn odd_names_do_not_change_what_boots() {
+    let folder = quick_scratch();
+    let root = |kind: &str, label: &str| {
+        format!(
+            "[[partition]]\ntype = \"{kind}\"\nfilesystem = {{ type = \"ext4\", label = \"{label}\" }}\ncontents = [\n\
+        {{ text = \"ID=x\\nPRETTY_NAME=old\\nPRETTY_NAME=new\\n\", target = \"/etc/os-release\" }},\n\
+        {{ text = \"LABEL=x /data ext4 defaults 0 2\\n\", target = \"/etc/fstab\" }},\n\
+        {{ text = \"x\", target = \"/boot/vmlinuz-6.2.0+1\" }},\n{{ text = \"x\", target = \"/boot/initrd.img-6.2.0+1\" }},\n]\n"
+        )
+    };
+    const HOME: &str = "[[partition]]\ntype = \"home\"\nfilesystem = { type = \"ext4\" }\nsize = \"8MiB\"\n";
+    std::fs::write(
+        folder.path().join("loader.efi"),
+        std::fs::read(judges::file(&format!("/{FIRMWARE}/systemd-bootx64.efi"))).unwrap(),
+    )
+    .unwrap();
+    let disk = folder.path().join("disk.img");
+    let boot = "loader = \"systemd-boot\"\nsystemd_boot = \"loader.efi\"\nfstab = true\n[disk]\narchitecture = \"x86-64\"";
+    let said = build(&manifest(folder.path(), boot, &[ESP, &root("root-x86-64", "r"), HOME, HOME]), &disk);
+    for words in
+        ["/etc/fstab of the contents is replaced, with `LABEL=x /data", "partition 4 is mounted nowhere"]
+    {
+        assert!(said.error().contains(words), "no `{words}` in\n{}", said.error());
+    }
+    let entry = cat(&disk, "1:/loader/entries/x-6.2.0_1.conf");
+    assert!(entry.starts_with("title new\nversion 6.2.0+1\n"), "{entry}");
+    assert_eq!(cat(&disk, "2:/etc/fstab").matches(" /home ").count(), 1);
+    refused(
+        folder.path(),
+        "loader = \"extlinux\"\nroot = \"label\"\nfrom = \"linux\"",
+        &[&root("linux", "my root")],
+        &["a command line cannot tell the label of the root", "found: my root"],
+    );
+    let empty = root("linux", "r")
+        .replace("{ text = \"x\", target = \"/boot/vmlinuz", "{ text = \"\", target = \"/boot/vmlinuz");
+    let words = ["the kernel is an empty file", "/boot/vmlinuz-6.2.0+1"];
+    refused(folder.path(), "loader = \"extlinux\"\nfrom = \"linux\"", &[&empty], &words);
+}
+
 #[test]
 fn what_a_disk_lacks_to_boot_is_told() {
     let folder = quick_scratch();

@@ -148,8 +148,8 @@ fn an_included_path_brings_its_directories() {
             ),
         );
         let names: Vec<&[u8]> = found.0.keys().map(Vec::as_slice).collect();
-        let expected: [&[u8]; 8] =
-            [b"", b"etc", b"etc/hostname", b"etc/passwd", b"usr", b"usr/bin", b"usr/bin/ping", b"usr/share"];
+        let expected: [&[u8]; 7] =
+            [b"", b"etc", b"etc/hostname", b"etc/passwd", b"usr", b"usr/bin", b"usr/bin/ping"];
         assert_eq!(names, expected, "{source}");
     }
 }
@@ -197,6 +197,10 @@ fn what_does_not_fit_together_is_refused() {
         (r#"{ cpio = "base.tar", target = "/t" }"#, &["the archive is not a cpio"]),
         (r#"{ oci = "base.tar", target = "/t" }"#, &["the source is not an image of a container"]),
         (r#"{ tar = "base.tar", target = "/t", mode = "0755" }"#, &["`mode` means nothing for a tar"]),
+        (
+            r#"{ metadata = true, target = "/etc", set_xattrs = { "foo.bar" = "x" } }"#,
+            &["an attribute cannot have this name", "found: `foo.bar`"],
+        ),
         (r#"{ text = "", target = "/x", exclude = ["a"] }"#, &["`exclude` means nothing for a text"]),
         (
             r#"{ tar = "x.tar", target = "/x", one_file_system = true }"#,
@@ -221,6 +225,59 @@ fn an_entry_that_replaces_nothing_is_told() {
         "{}",
         said.error()
     );
+}
+
+/// Directories of the second source lie where the first one has links, as /bin to usr/bin, or a file.
+#[test]
+fn directories_in_the_place_of_links_are_told() {
+    let folder = project();
+    let contents = |second: &str| {
+        format!(
+            r#"  {{ text = "x", target = "/usr/bin/sh" }},
+  {{ symlink = "usr/bin", target = "/bin" }},
+  {{ text = "x", target = "/opt" }},
+  {second},"#
+        )
+    };
+    let second = r#"{ source = "www", target = "/bin", replace = true }"#;
+    let (found, said) = built(folder.path(), &contents(second));
+    assert!(found.0.contains_key(b"bin/index.html".as_slice()));
+    assert!(
+        said.error().contains("take the place of symbolic links, and hide what those led to: /bin"),
+        "{}",
+        said.error()
+    );
+    let second = r#"{ tar = "base.tar", target = "/opt", replace = true }"#;
+    let (found, said) = built(folder.path(), &contents(second));
+    assert!(found.0.contains_key(b"opt/etc/hostname".as_slice()));
+    assert!(!said.error().contains("symbolic links"), "{}", said.error());
+}
+
+/// Only the directories above what matches come with it, from a folder and from an archive.
+#[test]
+fn an_included_pattern_brings_no_empty_directories() {
+    let folder = project();
+    for source in ["source = \"base\"", "tar = \"base.tar\""] {
+        let (found, _) = built(
+            folder.path(),
+            &format!(
+                "  {{ {source}, target = \"/\", include = [\"**/readme\", \"var/**\"], exclude = [\"var/cache/**\"] }},"
+            ),
+        );
+        let names: Vec<&[u8]> = found.0.keys().map(Vec::as_slice).filter(|name| !name.is_empty()).collect();
+        let expected: [&[u8]; 9] = [
+            b"usr",
+            b"usr/share",
+            b"usr/share/doc",
+            b"usr/share/doc/a",
+            b"usr/share/doc/a/readme",
+            b"usr/share/doc/b",
+            b"usr/share/doc/b/readme",
+            b"var",
+            b"var/cache",
+        ];
+        assert_eq!(names, expected, "{source}");
+    }
 }
 
 /// What was replaced leaves nothing: neither links, nor holes, nor names that are too long.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{made, mkfs};
 use crate::support::ext4::judge;
 use crate::support::snapshot::Snapshot;
-use crate::support::tools::{Said, command, digest, must, scratch};
+use crate::support::tools::{Said, command, digest, must, quick_scratch, scratch};
 
 fn umoci(arguments: &[&str]) -> Said {
     must(command("umoci").args(arguments))
@@ -142,4 +142,78 @@ fn layers_are_compared_with_their_digests() {
     refused(&[], &["another digest", &name]);
     std::fs::write(&blobs[0], &bytes).unwrap();
     made(&layout, &out, &["--from", "oci"]);
+}
+
+/// Puts a blob into a layout, and returns what refers to it.
+fn blob(layout: &Path, kind: &str, bytes: &[u8]) -> String {
+    let file = layout.join("blob");
+    std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+    std::fs::write(&file, bytes).unwrap();
+    let name = digest(&file);
+    std::fs::rename(&file, layout.join("blobs/sha256").join(&name)).unwrap();
+    let kind = format!("application/vnd.oci.image.{kind}");
+    format!(r#""mediaType":"{kind}","digest":"sha256:{name}","size":{}"#, bytes.len())
+}
+
+/// Indexes in indexes, of which only some say platforms: the next one above says it, or the configuration. What is there for
+/// other platforms may be missing.
+#[test]
+fn an_image_is_found_through_indexes_in_indexes() {
+    let folder = quick_scratch();
+    let layout = folder.path().join("layout");
+    let image = |architecture: &str| {
+        let tree = folder.path().join(architecture);
+        std::fs::create_dir_all(&tree).unwrap();
+        std::fs::write(tree.join("for"), architecture).unwrap();
+        let archive = folder.path().join("layer.tar");
+        super::gnu_tar(&tree, &["--owner=0", "--group=0", "-cf", archive.to_str().unwrap(), "for"]);
+        let layer = blob(&layout, "layer.v1.tar", &std::fs::read(&archive).unwrap());
+        let config = format!(
+            r#"{{"architecture":"{architecture}","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
+            digest(&archive)
+        );
+        let config = blob(&layout, "config.v1+json", config.as_bytes());
+        let text = format!(r#"{{"schemaVersion":2,"config":{{{config}}},"layers":[{{{layer}}}]}}"#);
+        blob(&layout, "manifest.v1+json", text.as_bytes())
+    };
+    let index = |parts: &[String]| {
+        let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, parts.join(","));
+        blob(&layout, "index.v1+json", text.as_bytes())
+    };
+    let platform = |of: &str, architecture: &str| {
+        format!(r#"{{{of},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#)
+    };
+    let plain = |of: &str| format!("{{{of}}}");
+    let (amd64, arm64, riscv64) = (image("amd64"), image("arm64"), image("riscv64"));
+    let missing = r#""mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","size":7"#;
+    let inner = index(&[platform(&amd64, "amd64")]);
+    let other = index(&[plain(&arm64)]);
+    let whole =
+        index(&[plain(&inner), platform(&other, "arm64"), plain(&riscv64), platform(missing, "s390x")]);
+    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let name = r#""annotations":{"org.opencontainers.image.ref.name":"trial"}"#;
+    let top = format!(r#"{{"schemaVersion":2,"manifests":[{{{whole},{name}}}]}}"#);
+    std::fs::write(layout.join("index.json"), &top).unwrap();
+    let out = folder.path().join("out.img");
+    for architecture in ["amd64", "arm64", "riscv64"] {
+        let wanted = format!("linux/{architecture}");
+        made(&layout, &out, &["--from", "oci", "--image", "trial", "--platform", &wanted]);
+        let said =
+            must(crate::support::program::diskwright().arg("cat").arg(format!("{}:/for", out.display())));
+        assert_eq!(said.text(), architecture);
+    }
+    let arm64 = arm64.split('"').find(|part| part.starts_with("sha256:")).unwrap();
+    made(&layout, &out, &["--from", "oci", "--image", arm64]);
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let said = mkfs(&layout, &out, &[&["--from", "oci"], arguments].concat());
+        for word in words {
+            assert!(said.code == 1 && said.error().contains(word), "no `{word}` in\n{}", said.error());
+        }
+    };
+    refused(&[], &["there are several images", "linux/amd64, linux/arm64, sha256:"]);
+    refused(&["--image", "none"], &["there is no such image"]);
+    refused(&["--platform", "linux/s390x"], &["missing from the image"]);
+    let longer = top.replace(&format!(r#""size":{}"#, whole.rsplit(':').next().unwrap()), r#""size":1"#);
+    std::fs::write(layout.join("index.json"), longer).unwrap();
+    refused(&[], &["another length than the image says", "expected: 1 bytes"]);
 }

@@ -183,6 +183,13 @@ fn what_does_not_fit_a_package_is_refused() {
         ("a.raw.gz", &["--compress", "zlib"], &["decides by itself"]),
         ("a.img", &["--package", "bzip2"], &["there is no such package", "android-sparse"]),
         ("a.qcow2", &["--bmap"], &["the blocks of a raw disk"]),
+        (
+            "a.raw.zst",
+            &["--format", "qcow2"],
+            &["the output's name says zstd", "expected: raw", "found: qcow2"],
+        ),
+        ("a.ova", &["--format", "raw"], &["the output's name says ova"]),
+        ("a.raw.zst", &["--package", "xz"], &["xz is not what the output's name says", "expected: zstd"]),
         ("-", &["--sha256"], &["standard output"]),
         ("a.img", &["--split", "0"], &["parts of no bytes"]),
         ("a.img", &["--split", "1000"], &["too many parts", "at most 1000"]),
@@ -194,6 +201,14 @@ fn what_does_not_fit_a_package_is_refused() {
             assert!(said.error().contains(word), "no `{word}` in\n{}", said.error());
         }
     }
+    // A format that fits what the name says is no contradiction, and the disk is packed.
+    let packed = folder.path().join("c.raw.gz");
+    let said = build(&manifest, &packed, &["--format", "raw"]);
+    assert!(said.code == 0 && std::fs::read(&packed).unwrap().starts_with(&[0x1f, 0x8b]), "{}", said.error());
+    let mut convert = diskwright();
+    convert.args(["convert", "--format", "raw"]).arg(&manifest).arg(folder.path().join("d.raw.gz"));
+    let said = run(&mut convert);
+    assert!(said.code == 2 && said.error().contains("nothing is packed here"), "{}", said.error());
     // A folder where a file beside it belongs leaves nothing of the others.
     std::fs::create_dir(folder.path().join("b.img.sha256")).unwrap();
     let said = build(&manifest, &folder.path().join("b.img"), &["--sha256"]);

@@ -184,3 +184,24 @@ fn the_last_member_of_a_name_wins_as_with_tar() {
         crate::support::ext4::VIEW.into_iter().filter(|aspect| *aspect != Aspect::Time).collect();
     assert_same("ext4-view", &expected, &found, &aspects);
 }
+
+/// GNU tar codes `=` and `%` in names of attributes; libarchive writes each attribute twice, with one coded name.
+#[test]
+fn names_of_attributes_are_decoded() {
+    let folder = crate::support::tools::quick_scratch();
+    let file = folder.path().join("f");
+    std::fs::write(&file, "x").unwrap();
+    for name in ["user.a=b", "user.50%", "user.a%3Db2"] {
+        must(command("setfattr").args(["-n", name, "-v", "value"]).arg(&file));
+    }
+    let archive = folder.path().join("x.tar");
+    gnu_tar(folder.path(), &["--xattrs", "-cf", archive.to_str().unwrap(), "f"]);
+    let out = folder.path().join("out.img");
+    made(&archive, &out, &[]);
+    let names = |out: &Path| -> Vec<String> {
+        let view = crate::support::debugfs::view(out);
+        let names = view.0[b"f".as_slice()].xattrs.keys();
+        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    };
+    assert_eq!(names(&out), ["user.50%", "user.a%3Db2", "user.a=b"]);
+}

@@ -132,7 +132,10 @@ impl Records {
         let global = self.global.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         for (key, value) in global.chain(own) {
             if let Some(name) = key.strip_prefix(XATTR) {
-                found.insert(name.to_vec(), value.to_vec());
+                // libarchive writes both records, with the same coded name; of its two values this one is not coded.
+                let is_bsd = self.get(&[BSD_XATTR, name].concat()).is_some();
+                let name = if is_bsd { percent_decoded(name) } else { keyword_decoded(name) };
+                found.insert(name, value.to_vec());
             } else if let Some(name) = key.strip_prefix(BSD_XATTR) {
                 match from_base64(&padded(value)) {
                     Some(value) => _ = found.entry(percent_decoded(name)).or_insert(value),
@@ -142,7 +145,11 @@ impl Records {
                 let name: &[u8] = match which {
                     b"access" => acl::ACCESS,
                     b"default" => acl::DEFAULT,
-                    _ => continue,
+                    other => {
+                        let what = format!("an access control list {} is left out", shortened(other, 20));
+                        remarks.add(&format!("{what}, which Linux does not have"), member);
+                        continue;
+                    }
                 };
                 // GNU tar can record a list as an attribute too, with numbers.
                 let as_attribute = self.get(&[XATTR, name].concat());
@@ -224,6 +231,22 @@ fn padded(value: &[u8]) -> Vec<u8> {
 }
 
 /// A name in which `%` and two hexadecimal digits stand for a byte.
+/// A name as GNU tar writes it: `%3D` stands for `=`, and `%25` for `%` (xattr_decode_keyword of its xheader.c).
+fn keyword_decoded(name: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((first, behind)) = rest.split_first() {
+        let (byte, next) = match rest {
+            [b'%', b'3', b'D', next @ ..] => (b'=', next),
+            [b'%', b'2', b'5', next @ ..] => (b'%', next),
+            _ => (*first, behind),
+        };
+        decoded.push(byte);
+        rest = next;
+    }
+    decoded
+}
+
 fn percent_decoded(name: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut rest = name;

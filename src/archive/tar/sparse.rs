@@ -48,7 +48,8 @@ impl Map {
             Some(size) => Some(size),
             None => records.number(b"GNU.sparse.size", "size", member)?,
         };
-        let Some(size) = size else { return Ok(None) };
+        let known = matches!(records.get(b"GNU.sparse.major"), None | Some(b"0" | b"1"));
+        let Some(size) = size.or_else(|| (!known).then_some(0)) else { return Ok(None) };
         let size =
             u64::try_from(size).map_err(|_| bad_number("size", size.to_string().as_bytes(), member))?;
         let version = (records.get(b"GNU.sparse.major"), records.get(b"GNU.sparse.minor"));

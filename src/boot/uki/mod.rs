@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::image::Slice;
-use crate::text::printable_path;
+use crate::text::{printable, printable_path};
 use crate::tree::Ready;
 
 pub use place::place;
@@ -67,6 +67,14 @@ impl Part {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.host().is_some_and(|path| path.as_os_str().is_empty())
+    }
+
+    /// Its path, for people.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Host(path) => printable_path(path),
+            Self::Inside { path, .. } => format!("{} in the contents", printable(path.as_bytes())),
+        }
     }
 
     /// Its bytes, by reference; `what` is what it is called in errors.

@@ -221,7 +221,8 @@ pub(in crate::container) fn parts_refused(source: &Source, name: &[u8]) -> Error
         .why("a descriptor may name any file of this machine")
         .remedy(
             "allow_backing",
-            "allow the files that it names if you trust it; `diskwright convert` makes one file of them",
+            "allow the files that it names if you trust it; a command without that option takes the one file that `diskwright convert \
+             --allow-backing` makes of them",
         )
 }
 

@@ -255,10 +255,19 @@ mod tests {
     #[test]
     fn rows_of_pseudo_files_are_what_mksquashfs_makes() {
         let text = "dev d 755 root 0\n\"a b\" m 600 1 2\na\\ c m 600 1 2\ndev/null c 666 0 0 1 3\nlink s 777 0 0 to there\n\
-                    pipe i 600 0 0 f\nsock i 600 0 0 s\nlate D 77 700 0 0\nbin x user.k=0tv\nbin x user.k=0x6162\n";
+                    pipe i 600 0 0 f\nsock i 600 0 0 s\nlate D 77 700 0 0\nbin x user.k=0tv\nbin x user.k=0x6162\n\
+                    bin x user.k=0Tq\\141\\012z\nbin x user.k=a\\141\nbin x user.k=0X6162\nbin x user.k=0SYWI=\n";
         let table = load(text, Format::Pseudo).unwrap();
         let names: Vec<_> = table.rows.iter().map(|row| row.target.as_str()).collect();
-        assert_eq!(names, ["dev", "a b", "a c", "dev/null", "link", "pipe", "sock", "late", "bin", "bin"]);
+        assert_eq!(
+            names,
+            [
+                "dev", "a b", "a c", "dev/null", "link", "pipe", "sock", "late", "bin", "bin", "bin", "bin",
+                "bin", "bin"
+            ]
+        );
+        let values: Vec<&[u8]> = table.rows[10..].iter().map(|row| row.xattrs[0].value.as_slice()).collect();
+        assert_eq!(values, [&b"qa\nz"[..], b"a\\141", b"ab", b"ab"]);
         assert_eq!(table.rows[4].action, Action::Symlink("to there".to_owned()));
         assert_eq!(table.rows[7].mtime, Some(77));
         assert_eq!(
@@ -274,6 +283,8 @@ mod tests {
             ("a q 644 0 0", "type"),
             ("a d 644 0 0 0", "nothing behind"),
             ("a x user.k", "name=value"),
+            ("a x user.k=0t\\8", "three octal digits"),
+            ("a x user.k=0t\\777", "three octal digits"),
             ("\"a d 644 0 0", "closing quote"),
         ] {
             let error = load(text, Format::Pseudo).unwrap_err().to_string();

@@ -64,12 +64,35 @@ fn action(letter: u8, rest: &str) -> Result<(Action, &str), Wrong> {
     })
 }
 
-/// `x name=value`: text behind `0t`, base 64 behind `0s`, or hexadecimal digits behind `0x`.
+/// `x name=value`: text with octal numbers behind `0t`, base 64 behind `0s`, hexadecimal digits behind `0x`, or else text as it is.
 fn attribute(name: &str, rest: &str) -> Result<Row, Wrong> {
     let (key, value) = rest.split_once('=').ok_or("an attribute as name=value")?;
-    let value = value.strip_prefix("0t").unwrap_or(value);
-    let xattrs = vec![Xattr::from_text(key, value)?];
+    let text = value.strip_prefix("0t").or_else(|| value.strip_prefix("0T"));
+    let xattrs = vec![match text {
+        None => Xattr::from_text(key, value)?,
+        Some(text) => {
+            let digits: String = octal(text)?.iter().map(|byte| format!("{byte:02x}")).collect();
+            Xattr::from_text(key, &format!("0x{digits}"))?
+        }
+    }];
     Ok(Row { xattrs, ..Row::new(name, Action::There { below: false, optional: false }) })
+}
+
+/// A text in which `\ooo`, three octal digits, stands for a byte, as mksquashfs 4.7.5 reads it.
+fn octal(text: &str) -> Result<Vec<u8>, Wrong> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        let (byte, next) = match (first, behind) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', next @ ..]) => {
+                (((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'), next)
+            }
+            (b'\\', _) => return Err("three octal digits behind a backslash, up to \\377".to_owned()),
+            _ => (*first, behind),
+        };
+        bytes.push(byte);
+        rest = next;
+    }
+    Ok(bytes)
 }
 
 /// The first word, and what follows.

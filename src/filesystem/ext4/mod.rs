@@ -81,7 +81,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub inodes: Option<Inodes>,
-    /// Journal: true (of the size that e2fsprogs gives it), false (none), or a size from 4 MiB to 39 GiB; default true.
+    /// Journal: true (of the size that e2fsprogs gives it, at least 4 MiB), false (none), or a size from 4 MiB to 39 GiB; default
+    /// true, but without one below 8 MiB where that is no ext3.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub journal: Option<Journal>,
@@ -152,6 +153,8 @@ struct Parameters {
     /// The number of inodes that was asked for.
     inodes: Option<u64>,
     journal: Journal,
+    /// Whether there is one however small the filesystem is: it was asked for, or an ext3 would be none without.
+    needs_journal: bool,
     reserved: Reserved,
     /// The time at which it was made.
     time: Time,
@@ -195,6 +198,7 @@ impl Parameters {
             hash_seed: options.hash_seed.map_or_else(|| identity::hash_seed(uuid), |seed| seed.0),
             inodes: options.inodes.and_then(Inodes::count),
             journal: journal(revision, options.journal, &features)?,
+            needs_journal: needs_journal(revision, options.journal, &features),
             reserved: options.reserved.unwrap_or_default(),
             time: at.time,
             times: options.times.unwrap_or_default(),
@@ -230,6 +234,12 @@ fn journal(revision: Revision, option: Option<Journal>, features: &[Feature]) ->
     }
 }
 
+/// Whether a filesystem has a journal where e2fsprogs would leave it out as too small.
+fn needs_journal(revision: Revision, option: Option<Journal>, features: &[Feature]) -> bool {
+    let named = features.iter().rev().find_map(|feature| feature.journal()) == Some(true);
+    named || revision == Revision::Ext3 || option == Some(Journal::Auto)
+}
+
 /// A size as the number of its blocks.
 fn in_blocks<T: TryFrom<u64> + Default>(key: &'static str, form: &Form, size: Option<Bytes>) -> Result<T> {
     let Some(size) = size else { return Ok(T::default()) };
@@ -246,7 +256,8 @@ fn in_blocks<T: TryFrom<u64> + Default>(key: &'static str, form: &Form, size: Op
 /// The journal of an ext4 filesystem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Journal {
-    /// The size that e2fsprogs chooses for the size to which the filesystem may grow; no journal below 8 MiB.
+    /// The size that e2fsprogs chooses for the size to which the filesystem may grow. Below 8 MiB it is 4 MiB where it was
+    /// asked for, and in ext3; else there is none.
     #[default]
     Auto,
     /// No journal.

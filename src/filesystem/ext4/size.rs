@@ -155,7 +155,7 @@ fn fit(
     let wanted = journal(options, blocks)?;
     // Only a journal of default size may be smaller than the one for the grown volume.
     let least = match options.journal {
-        Journal::Auto => default_journal(blocks).max(named_journal(options)),
+        Journal::Auto => default_journal(blocks).max(least_journal(options)),
         _ => wanted,
     };
     let sizes = std::iter::once(wanted)
@@ -247,10 +247,9 @@ fn reserved(options: &Parameters, form: &Form, blocks: u64) -> u64 {
     }
 }
 
-/// The fewest blocks of a journal that the feature `has_journal` asks for by its name: without one it would lead nowhere.
-fn named_journal(options: &Parameters) -> u64 {
-    let named = options.features.iter().rev().find_map(|feature| feature.journal());
-    if named == Some(true) { SMALLEST_JOURNAL } else { 0 }
+/// The fewest blocks of a journal, where there has to be one.
+const fn least_journal(options: &Parameters) -> u64 {
+    if options.needs_journal { SMALLEST_JOURNAL } else { 0 }
 }
 
 /// Blocks of the journal, for the size to which the volume may grow.
@@ -260,7 +259,7 @@ fn journal(options: &Parameters, blocks: u64) -> Result<u64> {
         Journal::None => Ok(0),
         Journal::Auto => {
             let grown = options.grow_to.map_or(0, |size| size.get() / block);
-            Ok(default_journal(blocks.max(grown)).max(named_journal(options)))
+            Ok(default_journal(blocks.max(grown)).max(least_journal(options)))
         }
         Journal::Size(size) => {
             let journal = size.div_ceil(block);

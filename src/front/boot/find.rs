@@ -189,7 +189,8 @@ pub(super) fn release(view: View<'_>, title: Option<&str>) -> Result<Release> {
         None => (String::new(), false),
     };
     let value = |key: &str| {
-        let value = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
+        // As in a shell, the last counts.
+        let value = text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
         Some(unquoted(value)).filter(|value| !value.is_empty())
     };
     let own = value("PRETTY_NAME").or_else(|| value("NAME")).or_else(|| there.then(|| "Linux".to_owned()));

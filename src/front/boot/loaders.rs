@@ -11,6 +11,7 @@ use crate::disk::Payload;
 use crate::error::{Error, Kind, Result};
 use crate::text::printable;
 use crate::tree::Meta;
+use crate::units::Bytes;
 
 /// Where systemd keeps its EFI programs.
 const PROGRAMS: &str = "/usr/lib/systemd/boot/efi";
@@ -22,9 +23,17 @@ impl Making<'_> {
     /// [`Kind::Manifest`] for a root by its label without an initrd: the kernel itself looks at no labels.
     pub(super) fn kernels(&self) -> Result<Vec<Kernel>> {
         let kernels = self.found_kernels()?;
+        for kernel in &kernels {
+            if kernel.kernel.whole("a kernel")?.length() == Bytes::ZERO {
+                return Err(
+                    Error::new(Kind::Source, "the kernel is an empty file").found(kernel.kernel.shown())
+                );
+            }
+        }
         let by_label = self.plan.wish.root == RootBy::Label && !self.plan.wish.says_root();
-        if by_label && kernels.iter().any(|kernel| kernel.initrds.is_empty()) {
+        if let Some(kernel) = kernels.iter().find(|kernel| by_label && kernel.initrds.is_empty()) {
             return Err(Error::new(Kind::Manifest, "without an initrd no kernel finds its root by a label")
+                .found(format!("no initrd for {}", kernel.kernel.shown()))
                 .expected("`initrd`, or `root = \"partuuid\"`")
                 .hint("an initrd inside the kernel is told by `root = \"none\"` and a `cmdline`"));
         }
@@ -62,8 +71,12 @@ impl Making<'_> {
             None => None,
         };
         machine.and_then(Firmware::of_machine).ok_or_else(|| {
-            Error::new(Kind::Manifest, "the kernel does not say for which processor it is")
-                .expected("`architecture` of the disk: x86-64, arm64, …")
+            let error = Error::new(Kind::Manifest, "the kernel does not say for which processor it is");
+            let kernel = kernels.first().map(|kernel| kernel.kernel.shown());
+            let error = kernel
+                .into_iter()
+                .fold(error, |error, kernel| error.found(format!("no kernel as Linux builds one, {kernel}")));
+            error.expected("`architecture` of the disk: x86-64, arm64, …")
         })
     }
 
@@ -244,7 +257,10 @@ impl Making<'_> {
             let target = match (menu, kernel.version.as_str()) {
                 (false, _) => format!("/EFI/BOOT/{}", firmware.removable()),
                 (true, "") => format!("/EFI/Linux/{}.efi", release.id),
-                (true, version) => format!("/EFI/Linux/{}-{version}.efi", release.id),
+                (true, version) => {
+                    let name = systemd_boot::uncounted(&format!("{}-{version}", release.id));
+                    format!("/EFI/Linux/{name}.efi")
+                }
             };
             let (uki, command_line) = (Arc::new(uki), Arc::clone(&command_line));
             let meta = Meta::root(0o644, self.plan.time);

@@ -330,6 +330,16 @@ impl Plan {
                     return Err(Error::new(Kind::Manifest, "the filesystem of the root has no label")
                         .expected("`label` in its options"));
                 }
+                label
+                    if label.chars().any(|c| c.is_whitespace() || c.is_control() || "\"'\\".contains(c)) =>
+                {
+                    return Err(Error::new(
+                        Kind::Manifest,
+                        "a command line cannot tell the label of the root",
+                    )
+                    .expected("a label without blanks, quotes and backslashes, or root = \"partuuid\"")
+                    .found(crate::values::shown(label)));
+                }
                 label => format!("LABEL={label}"),
             },
             RootBy::Partuuid => self.named(root)?,

@@ -2,9 +2,11 @@
 //!
 //! Sources: fstab(5), systemd.mount(5), repart.d(5), machine-id(5), the Discoverable Partitions Specification.
 
+use std::collections::BTreeSet;
+
 use super::{Making, RootBy, Volume};
 use crate::disk::{Entry, Payload};
-use crate::error::Result;
+use crate::error::{Result, Warning};
 use crate::filesystem::Spec;
 use crate::table::Type;
 use crate::tree::Meta;
@@ -61,6 +63,8 @@ impl Making<'_> {
         let plan = self.plan;
         let root = plan.root()?;
         let mut lines = vec![self.root_line(root)?];
+        self.warn_of_old_fstab()?;
+        let mut places = BTreeSet::new();
         let esp = plan.esp().map(|volume| volume.number);
         let boot = plan.xbootldr().map(|volume| volume.number);
         for volume in &plan.volumes {
@@ -76,6 +80,14 @@ impl Making<'_> {
                     },
                 },
             };
+            // Swap has no place, and there may be several.
+            if place != "none" && !places.insert(place) {
+                let number = volume.number + 1;
+                self.booted.warnings.push(Warning(format!(
+                    "fstab mounts another partition at {place}, so that partition {number} is mounted nowhere"
+                )));
+                continue;
+            }
             let (options, pass) = match &volume.spec {
                 Spec::Swap(_) => ("sw", 0),
                 Spec::Vfat(_) => ("umask=0077", 2),
@@ -94,9 +106,22 @@ impl Making<'_> {
         self.put(&root, "/etc/fstab", &text)
     }
 
+    /// Tells that lines of the contents' own fstab do not stay.
+    fn warn_of_old_fstab(&mut self) -> Result<()> {
+        let old = self.view.text("/etc/fstab")?.unwrap_or_default();
+        let line = old.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+        if let Some(line) = line {
+            self.booted.warnings.push(Warning(format!(
+                "/etc/fstab of the contents is replaced, with `{}`; `fstab = false` keeps it",
+                crate::text::shortened(line.as_bytes(), 100)
+            )));
+        }
+        Ok(())
+    }
+
     fn root_line(&self, root: &Volume) -> Result<String> {
         let name = match (self.plan.wish.root, root.spec.label()) {
-            (RootBy::Label, label) if !label.is_empty() => format!("LABEL={label}"),
+            (RootBy::Label, label) if !label.is_empty() => format!("LABEL={}", escaped(label)),
             _ => self.plan.named(root)?,
         };
         let grows = self.plan.wish.grow && root.spec.is_writable();
@@ -115,6 +140,15 @@ impl Making<'_> {
             false => "/efi",
         }
     }
+}
+
+/// A field of fstab(5): blanks and backslashes as octal numbers.
+fn escaped(text: &str) -> String {
+    let escape = |c: char| match c {
+        ' ' | '\t' | '\n' | '\r' | '\\' => format!("\\{:03o}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Where a partition of this type is mounted.

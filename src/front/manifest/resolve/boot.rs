@@ -27,9 +27,11 @@ impl Reading<'_> {
         let key = KeyPath::top("boot");
         let from = written.from.as_deref().unwrap_or(ROOT);
         let place = if written.from.is_some() { key.key("from") } else { key.clone() };
-        let root = named(self.manifest, from, &place).map_err(|error| match written.from {
-            Some(_) => error,
-            None => error.hint("say by `from` which partition has the root"),
+        let root = named(self.manifest, from, &place);
+        let root = root.or_else(|error| match (&written.from, self.only_root()) {
+            (None, Some(only)) => Ok(only),
+            (None, None) => Err(error.hint("say by `from` which partition has the root")),
+            (Some(_), _) => Err(error),
         })?;
         let wish = self.wish(written, &key)?;
         let (grow, extlinux) = (wish.grow, wish.loader == Loader::Extlinux);
@@ -50,6 +52,14 @@ impl Reading<'_> {
         }
         disk.loader = Some(Arc::new(plan));
         Ok(())
+    }
+
+    /// The one partition whose type is that of a root, for any processor.
+    fn only_root(&self) -> Option<usize> {
+        let is_root = |kind: &String| kind.starts_with("root-") && !kind.contains("-verity");
+        let partitions = self.manifest.written.partition.iter().enumerate();
+        let mut found = partitions.filter(|(_, partition)| partition.kind.as_ref().is_some_and(is_root));
+        found.next().map(|(number, _)| number).filter(|_| found.next().is_none())
     }
 
     fn wish(&self, written: &schema::Boot, key: &KeyPath) -> Result<Wish> {

@@ -336,10 +336,11 @@ impl Reading<'_> {
         let xattrs = set.map(|(name, text)| {
             Xattr::from_text(name, text).map_err(|expected| {
                 let place = self.path.key("set_xattrs").key(name.clone());
-                self.manifest
-                    .refuse(&place, "the attribute cannot have this value")
-                    .expected(expected)
-                    .found(quoted(text))
+                let (what, found) = match expected.starts_with("a name") {
+                    true => ("an attribute cannot have this name", name),
+                    false => ("the attribute cannot have this value", text),
+                };
+                self.manifest.refuse(&place, what).expected(expected).found(quoted(found))
             })
         });
         let xattrs = xattrs.collect::<Result<_>>()?;

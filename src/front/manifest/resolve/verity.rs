@@ -96,10 +96,11 @@ pub(super) fn named(manifest: &Manifest, name: &str, path: &KeyPath) -> Result<u
         [] => {
             let known = partitions.iter().filter_map(|it| it.label.as_ref().or(it.kind.as_ref()));
             let known: Vec<String> = known.map(|name| quoted(name)).collect();
-            Err(manifest
-                .refuse(path, "no partition has this label or type")
-                .expected(format!("one of {}", known.join(", ")))
-                .found(quoted(name)))
+            let error = manifest.refuse(path, "no partition has this label or type").found(quoted(name));
+            Err(match known.is_empty() {
+                true => error.expected("`label` or `type` of one"),
+                false => error.expected(format!("one of {}", known.join(", "))),
+            })
         }
         several => {
             let numbers: Vec<String> = several.iter().map(|number| (number + 1).to_string()).collect();
