@@ -171,10 +171,39 @@ fn grub_reads_its_set_of_features() {
         let said = must(command("grub-fstest").arg(&image).args(["cat", "(loop0)/@/boot/text"]));
         assert_eq!(said.text(), text, "{set}");
     }
+    // What all sets of a list have, by a flag or by the property.
+    mkfs_zfs(&source, &image, &["--pool-property", "compatibility=openzfs-2.1-linux,grub2-2.12"]);
+    assert_clean(&image, "tank");
+    assert!(must(command("zdb").arg("-l").arg(&image)).text().contains("'openzfs-2.1-linux,grub2-2.12'"));
+    assert_eq!(must(command("grub-fstest").arg(&image).args(["cat", "(loop0)/@/boot/text"])).text(), text);
     // A feature that it does not know hides the whole pool.
     mkfs_zfs(&source, &image, &["--compress", "zstd-3"]);
     let said = run(command("grub-fstest").arg(&image).args(["cat", "(loop0)/@/boot/text"]));
     assert_ne!(said.text(), text);
+}
+
+/// Pools for software of long ago: without features that every other pool has, down to none.
+#[test]
+fn pools_of_old_sets_are_clean() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    let expected = varied(&source);
+    for (set, ashift) in [("legacy", "12"), ("legacy", "9"), ("zol-0.6.1", "12"), ("compat-2018", "9")] {
+        let arguments = ["--owner", "preserve", "--ashift", ashift, "--compatibility", set, "--size", "2GiB"];
+        mkfs_zfs(&source, &image, &arguments);
+        assert_clean(&image, "tank");
+        assert_objects(&image, "tank", &expected);
+        reader::assert_read(&image, &expected);
+        let said = must(command("zdb").arg("-l").arg(&image)).text();
+        assert!(said.contains(&format!("compatibility: '{set}'")), "{said}");
+        assert_eq!(said.contains("hole_birth"), set == "compat-2018", "{said}");
+    }
+    // Several datasets and snapshots, whose lists of dead blocks are empty and not one and the same.
+    let options = format!("compatibility = \"legacy\"\n{}", DATASETS.replace("zstd-5", "gzip-5"));
+    let options =
+        options.replace("recordsize = \"1M\", ", "").replace(", \"feature@edonr\" = \"disabled\"", "");
+    build(&manifest(folder.path(), &options), &image);
+    assert_clean(&image, "tank");
 }
 
 /// A menu of GRUB in a pool that its GRUB would not read is refused; what it reads is what its module knows, if that is there.
@@ -274,6 +303,20 @@ size = "8MiB"
     table::extract(&disk, partitions[0], &image);
     assert_clean(&image, "tank");
     assert!(must(command("zdb").arg("-l").arg(&image)).text().contains("whole_disk: 1"));
+    // On any other disk OpenZFS does not grow it, and says nothing.
+    let (first, last) = text.split_at(text.rfind("[[partition]]").unwrap());
+    let told = |text: String| {
+        std::fs::write(&manifest, text).unwrap();
+        must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&disk)).error()
+    };
+    let is_warned = |said: String| said.contains("do not grow the pool with its disk");
+    assert!(!is_warned(told(text.to_owned())));
+    assert!(is_warned(told(first.to_owned())));
+    assert!(is_warned(told(text.replace("number = 9", "number = 8"))));
+    assert!(is_warned(told(text.replace("8MiB", "9MiB"))));
+    assert!(is_warned(told(text.replace("solaris-reserved", "linux"))));
+    assert!(is_warned(told(format!("{first}[[partition]]\nsize = \"1MiB\"\ntype = \"linux\"\n{last}"))));
+    assert!(is_warned(told(first.replace("gpt", "none").replace("label = \"zfs-0123456789abcdef\"\n", ""))));
 }
 
 #[test]
