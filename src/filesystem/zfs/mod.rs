@@ -40,6 +40,7 @@ mod store;
 mod vdevs;
 mod volume;
 mod whole;
+mod xattrs;
 mod zap;
 
 use std::sync::Arc;

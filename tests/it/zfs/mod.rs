@@ -98,6 +98,60 @@ fn a_directory_has_any_number_of_names() {
     assert!(volume.lookup(volume.root(), b"none").unwrap().is_none());
 }
 
+/// An attribute that no list of a file takes is a file in a directory of its own; the others stay in the list.
+#[test]
+fn long_attributes_are_kept_beside_short_ones() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    tree::Maker::new(&source).directory("d").file("d/file", "contents").finish();
+    let value = |length: usize, byte: u8| vec![byte; length];
+    let all = [
+        ("user.a", value(100, 1)),
+        ("user.b", value(32_768, 2)),
+        ("user.c", value(32_769, 3)),
+        ("user.d", value(65_536, 4)),
+    ];
+    let set: Vec<String> = all
+        .iter()
+        .map(|(name, value)| {
+            let digits: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("\"{name}\" = \"0x{digits}\"")
+        })
+        .collect();
+    let set = set.join(", ");
+    for options in ["", "properties = { recordsize = \"16K\", copies = \"2\" }", "compatibility = \"legacy\""]
+    {
+        let path = manifest(folder.path(), options);
+        let entries = ["/d/file", "/d", "/"].map(|target| {
+            format!(", {{ metadata = true, target = \"{target}\", set_xattrs = {{ {set} }} }}")
+        });
+        let text = std::fs::read_to_string(&path)
+            .unwrap()
+            .replace("\"/\" } ]", &format!("\"/\" }}{} ]", entries.concat()));
+        std::fs::write(&path, text).unwrap();
+        build(&path, &image);
+        assert_clean(&image, "tank");
+        let volume = read::opened(&image);
+        let directory = volume.lookup(volume.root(), b"d").unwrap().unwrap();
+        let file = volume.lookup(directory, b"file").unwrap().unwrap();
+        for inode in [volume.root(), directory, file] {
+            let found = volume.node(inode).unwrap().meta.xattrs;
+            let found: Vec<(&str, Vec<u8>)> = found
+                .iter()
+                .map(|own| (std::str::from_utf8(&own.name).unwrap(), own.value.clone()))
+                .collect();
+            assert!(found == all, "{options}: {} attributes", found.len());
+        }
+        assert_eq!(reader::names(&*volume, "/"), ["d"]);
+        let mut check = diskwright();
+        must(check.arg("check").arg(&image));
+        // Objects: 7 the directory, 8 the file; then for each of three a directory with two attributes.
+        let arguments = ["-e", "-p", image.parent().unwrap().to_str().unwrap(), "-ddddd", "tank", "8"];
+        let said = must(command("zdb").args(arguments)).text();
+        assert!(said.contains("xattr\t") && said.contains("SA xattrs:"), "{said}");
+    }
+}
+
 /// The manifest of a pool without table.
 fn manifest(folder: &Path, filesystem: &str) -> PathBuf {
     let path = folder.join("disk.toml");
