@@ -146,7 +146,7 @@ fn long_attributes_are_kept_beside_short_ones() {
         let mut check = diskwright();
         must(check.arg("check").arg(&image));
         // Objects: 7 the directory, 8 the file; then for each of three a directory with two attributes.
-        let arguments = ["-e", "-p", image.parent().unwrap().to_str().unwrap(), "-ddddd", "tank", "8"];
+        let arguments = ["-e", "-p", image.parent().unwrap().to_str().unwrap(), "-ddddd", "tank/", "8"];
         let said = must(command("zdb").args(arguments)).text();
         assert!(said.contains("xattr\t") && said.contains("SA xattrs:"), "{said}");
     }
