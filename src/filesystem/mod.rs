@@ -248,6 +248,12 @@ impl Spec {
         self.holds_files()
     }
 
+    /// Whether it is made for a disk that it has alone.
+    #[must_use]
+    pub const fn has_whole_disk(&self) -> bool {
+        matches!(self, Self::Zfs(zfs::Options { whole_disk: Some(true), .. }))
+    }
+
     /// Whether its bytes depend on where it begins on the disk.
     #[must_use]
     pub const fn knows_its_place(&self) -> bool {

@@ -6,7 +6,7 @@ use super::{Holds, Stage, Stages};
 use crate::disk::derived::{self, Derived, Made, Needed, Observing, Request};
 use crate::disk::spec::{Body, Guid, Partition};
 use crate::error::{Error, Kind, Result, Subject, Warning};
-use crate::filesystem::{self, Filesystem, Placement};
+use crate::filesystem::{self, Filesystem, Placement, Spec, zfs};
 use crate::identity;
 use crate::image::{Builder, Image};
 use crate::table::{Placed, Plan, Scheme};
@@ -23,6 +23,19 @@ impl Stages<'_> {
         Ok(Some(Warning(format!(
             "there is {what} on the EFI system partition: UEFI firmware finds nothing to start"
         ))))
+    }
+
+    /// Warns of a pool that has its disk alone, beside partitions that no OpenZFS takes for its own.
+    fn shared(&mut self, number: usize, spec: &Spec) -> Result<Option<Warning>> {
+        if !spec.has_whole_disk() || zfs::grows_with_disk(&*self.place()?, number)? {
+            return Ok(None);
+        }
+        Ok(Some(Warning(
+            "the pool has `whole_disk`, and its disk is not as OpenZFS makes one: a GPT with the pool in partition 1, and right \
+             behind it, as the last one, partition 9 of type solaris-reserved and 8MiB. So `zpool online -e` and autoexpand do \
+             not grow the pool with its disk"
+                .to_owned(),
+        )))
     }
 
     /// The bytes of a partition, once all that they depend on is known.
@@ -49,6 +62,7 @@ impl Stages<'_> {
                 let built = stages.finished(number, spec)?;
                 let (facts, mut warnings, others) = (Some(built.facts), built.warnings, built.others);
                 warnings.extend(stages.bootless(number)?);
+                warnings.extend(stages.shared(number, spec)?);
                 warnings.extend(stages.tree(number)?.iter().flat_map(|tree| tree.warnings().to_vec()));
                 Ok(Holds { image: Some(built.image), facts, warnings, others, ..Holds::default() })
             }

@@ -7,12 +7,11 @@ use crate::error::{Error, Result};
 use crate::units::{index, narrow, u64_of};
 
 /// How the contents of files are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     /// Not at all.
     Off,
-    /// LZ4: what `on` means.
-    #[default]
+    /// LZ4.
     Lz4,
     /// Zstandard, levels 1 to 19.
     Zstd(u8),

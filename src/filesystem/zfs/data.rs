@@ -24,6 +24,8 @@ pub(super) struct Manner {
     pub(super) is_fixed: bool,
     /// log2 of the bytes that are allocated together.
     pub(super) ashift: u8,
+    /// Whether a pointer may contain its block.
+    pub(super) embeds: bool,
 }
 
 impl Manner {
@@ -387,14 +389,13 @@ impl Work<'_> {
     /// Reads a block, compresses and sums it, and appends to `out` what the spool is to have of it.
     fn block(&self, chunk: u64, worker: &mut Worker, out: &mut Vec<u8>) -> Result<Note> {
         let (file, start, length) = place(self.files, self.stretches, chunk)?;
-        let Manner { compression, checksum, ashift, .. } = file.manner;
         let (mut block, mut packed) = (std::mem::take(&mut worker.block), std::mem::take(&mut worker.packed));
         block.resize(usize_of(file.manner.block(file.size)), 0);
         packed.clear();
         let (own, tail) = block.split_at_mut(usize_of(length));
         worker.cursor.read(file.start + start, own)?;
         tail.fill(0);
-        let note = match note(worker, compression, checksum, ashift, &block, &mut packed)? {
+        let note = match note(worker, file.manner, &block, &mut packed)? {
             Note::Plain(sum) if file.size <= KEPT => {
                 out.extend_from_slice(&block[..usize_of(length)]);
                 Note::Kept(sum)
@@ -411,14 +412,8 @@ impl Work<'_> {
 }
 
 /// Compresses and sums a block. `out` is empty, and then has what goes to the spool.
-fn note(
-    worker: &mut Worker,
-    compression: Compression,
-    checksum: Checksum,
-    ashift: u8,
-    block: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Note> {
+fn note(worker: &mut Worker, manner: Manner, block: &[u8], out: &mut Vec<u8>) -> Result<Note> {
+    let Manner { compression, checksum, ashift, embeds, .. } = manner;
     if compression == Compression::Off {
         return Ok(Note::Plain(checksum.of(block)));
     }
@@ -429,7 +424,7 @@ fn note(
         out.clear();
         return Ok(Note::Plain(checksum.of(block)));
     }
-    if out.len() <= EMBEDDED {
+    if embeds && out.len() <= EMBEDDED {
         return Ok(Note::Embedded(std::mem::take(out).into_boxed_slice()));
     }
     let Some(physical) = pointer::physical(out.len(), u64_of(block.len()), ashift) else {
@@ -451,6 +446,7 @@ mod tests {
         record: 4096,
         is_fixed: false,
         ashift: 12,
+        embeds: true,
     };
 
     /// Of four nodes, the second is a file of three blocks, the third one that is all hole, and the fourth has one block.

@@ -6,6 +6,7 @@ use super::checksum::Checksum;
 use super::compress::Compression;
 use super::data;
 use super::division::Member;
+use super::features::{EMBEDDED_DATA, Enabled};
 use super::format::OLD_LARGEST;
 use super::names::Names;
 use super::options::{DatasetKind, DatasetOptions};
@@ -15,7 +16,7 @@ use super::zap;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::Spec;
 use crate::text::shortened;
-use crate::units::{Bytes, u64_of, usize_of};
+use crate::units::{Bytes, usize_of};
 
 /// What a dataset is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub(super) struct Dataset {
     pub(super) filesystem: Option<Box<Spec>>,
     /// Local properties as they are stored.
     pub(super) properties: Vec<(String, zap::Value)>,
-    pub(super) compression: Compression,
+    /// `None` for what the pool takes by itself.
+    pub(super) compression: Option<Compression>,
     pub(super) checksum: Checksum,
     pub(super) record: u64,
     pub(super) copies: usize,
@@ -80,7 +82,7 @@ impl Dataset {
             mount: None,
             filesystem: None,
             properties: Vec::new(),
-            compression: parent.map_or_else(Compression::default, |parent| parent.compression),
+            compression: parent.and_then(|parent| parent.compression),
             checksum: parent.map_or_else(Checksum::default, |parent| parent.checksum),
             record: parent.map_or(OLD_LARGEST, |parent| parent.record),
             copies: parent.map_or(1, |parent| parent.copies),
@@ -120,6 +122,8 @@ impl Dataset {
                 *block = bytes;
                 return Ok(());
             }
+            // The size of its blocks may come later.
+            (Meaning::Thick, Shape::Volume { .. }) => return Ok(()),
             (meaning, _) => self.take(meaning)?,
         };
         self.properties.push((name.to_owned(), stored));
@@ -162,7 +166,11 @@ impl Dataset {
                 self.referenced_reservation = reservation;
                 reservation.into()
             }
-            Meaning::Case(_) | Meaning::Normalization(_) | Meaning::Utf8Only(_) | Meaning::Block(_) => {
+            Meaning::Case(_)
+            | Meaning::Normalization(_)
+            | Meaning::Utf8Only(_)
+            | Meaning::Thick
+            | Meaning::Block(_) => {
                 return Err(Error::bug("a property of another kind of dataset was not refused"));
             }
         })
@@ -187,6 +195,10 @@ impl Dataset {
         }
     }
 
+    pub(super) const fn is_compressed_by_zstd(&self) -> bool {
+        matches!(self.compression, Some(Compression::Zstd(_)))
+    }
+
     pub(super) fn has_large_records(&self) -> bool {
         !self.is_volume() && self.record > OLD_LARGEST
     }
@@ -196,14 +208,16 @@ impl Dataset {
         self.properties.iter().any(|(name, value)| name == "dnodesize" && *value != 0.into())
     }
 
-    /// How contents are stored.
-    pub(super) const fn manner(&self, ashift: u8) -> data::Manner {
+    /// How contents are stored in a pool with these features.
+    pub(super) fn manner(&self, ashift: u8, enabled: &Enabled) -> data::Manner {
         let Self { compression, checksum, .. } = *self;
+        let compression = compression.unwrap_or_else(|| enabled.compression());
+        let embeds = enabled.has(EMBEDDED_DATA);
         let (record, is_fixed) = match self.shape {
             Shape::Filesystem(_) => (self.record, false),
             Shape::Volume { block, .. } => (block, true),
         };
-        data::Manner { compression, checksum, record, is_fixed, ashift }
+        data::Manner { compression, checksum, record, is_fixed, ashift, embeds }
     }
 }
 
@@ -263,9 +277,11 @@ impl Dataset {
             .expected(format!("a multiple of its volblocksize, {block} bytes"))
             .found(Bytes::new(size).to_write()));
         }
-        if !options.properties.contains_key("refreservation") {
-            self.referenced_reservation = volume::reservation(size, block, u64_of(self.copies));
-            self.properties.push(("refreservation".to_owned(), self.referenced_reservation.into()));
+        let said = options.properties.get(properties::REFERENCED_RESERVATION);
+        if said.is_none_or(|said| said.0 == properties::AUTO) {
+            self.referenced_reservation = volume::reservation(size, block);
+            let stored = self.referenced_reservation.into();
+            self.properties.push((properties::REFERENCED_RESERVATION.to_owned(), stored));
         }
         Ok(())
     }

@@ -43,6 +43,8 @@ pub(super) struct Division {
     volumes: Vec<bool>,
     /// Names of files that have more than one.
     links: HashMap<NodeId, u64>,
+    /// The first object of each dataset that no node is.
+    ends: Vec<u32>,
 }
 
 impl Division {
@@ -77,7 +79,7 @@ impl Division {
         }
         let volumes = datasets.iter().map(|dataset| dataset.is_volume).collect();
         let (inside, numbers, links) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut division = Self { inside, numbers, roots, volumes, links };
+        let mut division = Self { inside, numbers, roots, volumes, links, ends: Vec::new() };
         division.number(tree, &mounted, datasets)?;
         Ok(division)
     }
@@ -111,6 +113,7 @@ impl Division {
             };
             self.numbers.push(number);
         }
+        self.ends = next;
         Ok(())
     }
 
@@ -153,6 +156,12 @@ impl Division {
     pub(super) fn object(&self, tree: &Tree, node: NodeId) -> Result<u64> {
         let number = self.numbers.get(tree.source(node).index()).copied().filter(|number| *number != 0);
         number.map(u64::from).ok_or_else(|| Error::bug(format!("node {} has no object", node.get())))
+    }
+
+    /// The first object of a dataset that no node of the tree is.
+    pub(super) fn end(&self, dataset: u16) -> Result<u64> {
+        let end = self.ends.get(usize::from(dataset)).copied();
+        end.map(u64::from).ok_or_else(|| no_dataset(dataset))
     }
 
     /// The object of the directory that a node of `dataset` lies in.
@@ -282,6 +291,8 @@ mod tests {
         assert_eq!(bug(good.parent(&tree, file, 3)), "there is no dataset 3");
         assert_eq!(bug(good.nodes(&tree, 3).map(Iterator::count)), "there is no dataset 3");
 
+        assert_eq!((good.end(0).unwrap(), good.end(1).unwrap()), (8, 8));
+        assert_eq!(bug(good.end(3)), "there is no dataset 3");
         let text = format!("node {} has no object", file.get());
         let gone = poisoned(&|division| division.numbers.truncate(file.index()));
         assert_eq!(bug(gone.object(&tree, file)), text);

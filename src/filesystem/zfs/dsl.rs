@@ -104,7 +104,7 @@ struct Layer<'a, 'b> {
     features: &'a mut Features<'b>,
     nodes: Vec<Node>,
     /// The list that is empty, which deadlists share, and how many of their entries do.
-    empty: u64,
+    empty: Option<u64>,
     shared: u64,
     /// The snapshot that every dataset begins with.
     origin: u64,
@@ -123,7 +123,7 @@ fn member(number: u64) -> (String, zap::Value) {
 }
 
 /// Writes everything but the directories themselves. `filled` begins with the pool's own dataset, and parents come before
-/// children. The list `empty` is shared by deadlists. Returns the directories and the heads of all datasets.
+/// children. The list `empty` is shared by deadlists; without it each has lists of its own. Returns the directories and the heads of all datasets.
 ///
 /// # Errors
 /// [`Kind::Capacity`] where there is no space left.
@@ -132,7 +132,7 @@ pub(super) fn write(
     filled: &[Filled],
     (mos, store): (&mut Mos, &mut Store),
     features: &mut Features<'_>,
-    empty: u64,
+    empty: Option<u64>,
 ) -> Result<(Directories, Vec<u64>)> {
     let mut layer = Layer {
         wish,
@@ -212,9 +212,11 @@ impl Layer<'_, '_> {
         for txg in snapshots {
             let list = if *txg == INITIAL && !dead.is_empty() {
                 self.mos.new_list_of(self.store, dead)?
-            } else {
+            } else if let Some(empty) = self.empty {
                 self.shared += 1;
-                self.empty
+                empty
+            } else {
+                self.mos.new_list(false)?
             };
             entries.push((format!("{txg:x}"), list.into()));
         }

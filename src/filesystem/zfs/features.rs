@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::compress::Compression;
+use super::sets::{self, Sets};
 use super::zap;
 use crate::error::{Error, Kind, Result};
 use crate::text::nearest;
@@ -16,14 +18,14 @@ pub(super) struct Feature {
     /// Whether software that does not know it can read a pool that uses it.
     readable: bool,
     /// The first release of OpenZFS that has it: 20 for 2.0 and all before, up to 24.
-    since: u8,
+    pub(super) since: u8,
     /// The oldest GRUB that reads a pool for which it is enabled, by the sets of cmd/zpool/compatibility.d.
-    grub: Grub,
+    pub(super) grub: Grub,
 }
 
 /// The oldest GRUB of whose set a feature is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grub {
+pub(super) enum Grub {
     Old,
     New,
     None,
@@ -40,7 +42,7 @@ pub(super) const EXTENSIBLE_DATASET: &str = "com.delphix:extensible_dataset";
 pub(super) const LARGE_BLOCKS: &str = "org.open-zfs:large_blocks";
 pub(super) const LARGE_DNODE: &str = "org.zfsonlinux:large_dnode";
 /// Checksums by Edon-R.
-const EDONR: &str = "org.illumos:edonr";
+pub(super) const EDONR: &str = "org.illumos:edonr";
 pub(super) const ZSTD: &str = "org.freebsd:zstd_compress";
 pub(super) const OBJECT_ACCOUNTING: &str = "org.zfsonlinux:userobj_accounting";
 pub(super) const PROJECT_QUOTA: &str = "org.zfsonlinux:project_quota";
@@ -50,7 +52,7 @@ pub(super) const ENABLED_TXG: &str = "com.delphix:enabled_txg";
 pub(super) const EMPTY_BPOBJ: &str = "com.delphix:empty_bpobj";
 
 /// All features of OpenZFS 2.4.
-const ALL: [Feature; 47] = [
+pub(super) const ALL: [Feature; 47] = [
     feature("org.zfsonlinux:allocation_classes", true, 20, Grub::Old),
     feature("com.delphix:zpool_checkpoint", true, 20, Grub::Old),
     feature("org.openzfs:device_rebuild", true, 20, Grub::Old),
@@ -105,12 +107,8 @@ const ALL: [Feature; 47] = [
 const WITHOUT_TXG: [&str; 5] =
     ["com.delphix:async_destroy", EMPTY_BPOBJ, LZ4, "com.joyent:multi_vdev_crash_dump", SPACEMAP_HISTOGRAM];
 
-/// Features that every pool uses, so that none can be without.
-const ALWAYS: [&str; 7] =
-    [HOLE_BIRTH, EMBEDDED_DATA, LZ4, SPACEMAP_V2, SPACEMAP_HISTOGRAM, ENABLED_TXG, EMPTY_BPOBJ];
-
-/// What a feature needs (zfeature_common.c, the lists of dependencies; those of [`ALWAYS`] are left out).
-const NEEDS: [(&str, &[&str]); 25] = [
+/// What a feature needs (zfeature_common.c, the lists of dependencies).
+const NEEDS: [(&str, &[&str]); 27] = [
     ("bookmark_v2", &["extensible_dataset", "bookmarks"]),
     ("bookmark_written", &["bookmark_v2", "extensible_dataset", "bookmarks"]),
     ("bookmarks", &["extensible_dataset"]),
@@ -120,10 +118,12 @@ const NEEDS: [(&str, &[&str]); 25] = [
     ("encryption", &["extensible_dataset", "bookmark_v2"]),
     ("filesystem_limits", &["extensible_dataset"]),
     ("head_errlog", &["extensible_dataset"]),
+    ("hole_birth", &["enabled_txg"]),
     ("large_blocks", &["extensible_dataset"]),
     ("large_dnode", &["extensible_dataset"]),
     ("large_microzap", &["extensible_dataset", "large_blocks"]),
     ("livelist", &["extensible_dataset"]),
+    ("log_spacemap", &["spacemap_v2"]),
     ("longname", &["extensible_dataset"]),
     ("obsolete_counts", &["extensible_dataset", "device_removal"]),
     ("physical_rewrite", &["extensible_dataset"]),
@@ -138,46 +138,6 @@ const NEEDS: [(&str, &[&str]); 25] = [
     ("zstd_compress", &["extensible_dataset"]),
 ];
 
-/// The sets of features that `zpool create -o compatibility=` reads and a pool can be written with. `off` is no set: all of
-/// OpenZFS 2.4 are enabled, and those that 2.1 does not know are not used, so that 2.1 reads the pool too until a newer one
-/// writes to it.
-pub(super) const SETS: [&str; 17] = [
-    "off",
-    "openzfs-2.0-freebsd",
-    "openzfs-2.0-linux",
-    "openzfs-2.1-freebsd",
-    "openzfs-2.1-linux",
-    "openzfs-2.2",
-    "openzfs-2.2-freebsd",
-    "openzfs-2.2-linux",
-    "openzfs-2.3",
-    "openzfs-2.3-freebsd",
-    "openzfs-2.3-linux",
-    "openzfs-2.4",
-    "openzfs-2.4-freebsd",
-    "openzfs-2.4-linux",
-    "grub2",
-    "grub2-2.06",
-    "grub2-2.12",
-];
-
-/// Whether the set of this name has a feature.
-fn is_in(set: &str, feature: &Feature) -> bool {
-    match set {
-        // The newest set of OpenZFS 2.4 for GRUB is that of 2.12.
-        "grub2" | "grub2-2.12" => feature.grub != Grub::None,
-        "grub2-2.06" => feature.grub == Grub::Old,
-        _ => {
-            let release = ["2.0", "2.1", "2.2", "2.3"].iter().position(|release| set.contains(release));
-            let releases = [20, 21, 22, 23];
-            let newest = release.and_then(|at| releases.get(at)).copied().unwrap_or(24);
-            // FreeBSD had no edonr before release 2.2.
-            let is_elsewhere = feature.guid == EDONR && newest < 22 && set.ends_with("-freebsd");
-            feature.since <= newest && !is_elsewhere
-        }
-    }
-}
-
 /// The name of a feature without that of who made it.
 pub(super) fn short(guid: &str) -> &str {
     guid.split_once(':').map_or(guid, |(_, name)| name)
@@ -185,7 +145,7 @@ pub(super) fn short(guid: &str) -> &str {
 
 /// Whether a set has the feature of this name.
 pub(super) fn set_has(set: &str, guid: &str) -> bool {
-    ALL.iter().any(|feature| feature.guid == guid && is_in(set, feature))
+    ALL.iter().any(|feature| feature.guid == guid && sets::has(set, feature))
 }
 
 /// The features that a pool may use.
@@ -193,28 +153,20 @@ pub(super) fn set_has(set: &str, guid: &str) -> bool {
 pub(super) struct Enabled(Vec<&'static Feature>);
 
 impl Enabled {
-    /// Those of a set of [`SETS`], except for those that `chosen` names: a feature is enabled or not.
+    /// Those that all `sets` have, except for those that `chosen` names: a feature is enabled or not.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] for a feature that there is not, or that no pool can be without.
-    pub(super) fn new(set: &str, chosen: &[(&str, bool)]) -> Result<Self> {
-        for (name, enabled) in chosen {
-            let known = ALL.iter().find(|feature| short(feature.guid) == *name);
-            let Some(known) = known else {
+    /// [`Kind::Manifest`] for a feature that there is not, or that another one needs.
+    pub(super) fn new(sets: &Sets, chosen: &[(&str, bool)]) -> Result<Self> {
+        for (name, _) in chosen {
+            if !ALL.iter().any(|feature| short(feature.guid) == *name) {
                 let near = nearest(name, ALL.iter().map(|feature| short(feature.guid)));
                 return Err(Error::new(Kind::Manifest, format!("OpenZFS 2.4 has no feature `{name}`"))
                     .or_hint(near.map(|near| format!("`{near}` is one"))));
-            };
-            if !enabled && ALWAYS.contains(&known.guid) {
-                return Err(Error::new(
-                    Kind::Manifest,
-                    format!("no pool is written without the feature `{name}`"),
-                )
-                .expected("enabled"));
             }
         }
         let choice = |name: &str| chosen.iter().find(|(own, _)| name == *own).map(|(_, enabled)| *enabled);
-        let has = |feature: &&Feature| choice(short(feature.guid)).unwrap_or_else(|| is_in(set, feature));
+        let has = |feature: &&Feature| choice(short(feature.guid)).unwrap_or_else(|| sets.have(feature));
         let mut enabled: Vec<&Feature> = ALL.iter().filter(has).collect();
         let has = |enabled: &[&Feature], name: &str| enabled.iter().any(|own| short(own.guid) == name);
         // As OpenZFS enables what a feature needs with it. What one needs does need others.
@@ -240,6 +192,24 @@ impl Enabled {
         needed.map(|feature| short(feature.guid)).collect()
     }
 
+    /// How what says no compression is compressed, metadata first of all. Without lz4 OpenZFS takes lzjb, which is not written
+    /// here; runs of zeros are the most of what metadata loses.
+    pub(super) fn compression(&self) -> Compression {
+        if self.has(LZ4) { Compression::Lz4 } else { Compression::Zle }
+    }
+
+    /// Those of sets that a test names.
+    #[cfg(test)]
+    pub(super) fn of(sets: &str) -> Self {
+        Self::new(&Sets::parse(sets).unwrap(), &[]).unwrap()
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) const fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether the feature of this name is among them.
     pub(super) fn has(&self, guid: &str) -> bool {
         self.0.iter().any(|feature| feature.guid == guid)
@@ -254,7 +224,7 @@ pub(super) struct Features<'a> {
 }
 
 impl<'a> Features<'a> {
-    /// Those that every pool uses once.
+    /// Those that a pool uses as soon as they are enabled.
     pub(super) fn new(enabled: &'a Enabled) -> Self {
         let counts = [HOLE_BIRTH, EMBEDDED_DATA, LZ4, SPACEMAP_V2].map(|guid| (guid, 1)).into();
         let mut features = Self { counts, enabled };
@@ -301,62 +271,51 @@ mod tests {
     use super::*;
 
     fn set(name: &str) -> Enabled {
-        Enabled::new(name, &[]).unwrap()
+        Enabled::of(name)
+    }
+
+    fn chosen(sets: &str, features: &[(&str, bool)]) -> Result<Enabled> {
+        Enabled::new(&Sets::parse(sets)?, features)
     }
 
     #[test]
-    fn sets_have_as_many_features_as_those_of_openzfs() {
-        // Lines of the files of cmd/zpool/compatibility.d of OpenZFS 2.4.
-        for (name, count) in [
-            ("off", 47),
-            ("openzfs-2.4", 47),
-            ("openzfs-2.3-linux", 44),
-            ("openzfs-2.4-freebsd", 47),
-            ("openzfs-2.2", 39),
-            ("openzfs-2.2-freebsd", 39),
-            ("openzfs-2.1-freebsd", 33),
-            ("openzfs-2.0-freebsd", 32),
-            ("openzfs-2.1-linux", 34),
-            ("openzfs-2.0-linux", 33),
-            ("grub2-2.06", 14),
-            ("grub2-2.12", 22),
-            ("grub2", 22),
-        ] {
-            assert_eq!(set(name).0.len(), count, "{name}");
-        }
+    fn a_pool_may_have_no_features() {
+        let own = set("legacy");
+        assert_eq!((own.count(), own.compression()), (0, Compression::Zle));
+        assert_eq!(
+            (set("zol-0.6.1").compression(), set("off").compression()),
+            (Compression::Lz4, Compression::Lz4)
+        );
         assert!(!set("grub2-2.06").has(EXTENSIBLE_DATASET));
-        for name in SETS {
-            assert!(ALWAYS.iter().all(|guid| set(name).has(guid)), "{name}");
-            let own = set(name).0.len();
-            assert_eq!(
-                own,
-                ALL.iter().filter(|feature| is_in(name, feature)).count(),
-                "{name} has all that it needs"
-            );
-        }
+        let features = Features::new(&own);
+        assert_eq!(
+            (features.for_read(), features.for_write(), features.recorded()),
+            (vec![], vec![], vec![])
+        );
     }
 
     #[test]
     fn single_features_are_chosen_by_name() {
-        let own = Enabled::new("off", &[("edonr", false), ("zstd_compress", false)]).unwrap();
+        let own = chosen("off", &[("edonr", false), ("zstd_compress", false)]).unwrap();
         assert_eq!(own.0.len(), 45);
         assert!(!own.has(ZSTD));
-        assert!(Enabled::new("grub2-2.06", &[("large_blocks", true)]).unwrap().has(LARGE_BLOCKS));
-        let error = Enabled::new("off", &[("zstd_compres", false)]).unwrap_err();
+        assert!(chosen("grub2-2.06", &[("large_blocks", true)]).unwrap().has(LARGE_BLOCKS));
+        let error = chosen("off", &[("zstd_compres", false)]).unwrap_err();
         assert!(error.to_string().contains("`zstd_compress` is one"), "{error}");
         // What a feature needs comes with it, and cannot be left out alone.
-        let own = Enabled::new("grub2-2.06", &[("bookmark_v2", true)]).unwrap();
+        let own = chosen("grub2-2.06", &[("bookmark_v2", true)]).unwrap();
         assert!(["com.delphix:bookmarks", EXTENSIBLE_DATASET].iter().all(|guid| own.has(guid)));
         for (name, needs) in
             [("extensible_dataset", "extensible_dataset"), ("device_removal", "device_removal")]
         {
-            let error = Enabled::new("off", &[(name, false)]).unwrap_err();
+            let error = chosen("off", &[(name, false)]).unwrap_err();
             assert!(error.to_string().contains(&format!("needs the feature `{needs}`")), "{error}");
         }
         let both = [("device_removal", false), ("obsolete_counts", false)];
-        assert_eq!(Enabled::new("off", &both).unwrap().0.len(), 45);
-        let error = Enabled::new("off", &[("hole_birth", false)]).unwrap_err();
-        assert!(error.what().contains("no pool is written without"), "{error}");
+        assert_eq!(chosen("off", &both).unwrap().0.len(), 45);
+        assert!(chosen("legacy", &[("hole_birth", true)]).unwrap().has(ENABLED_TXG));
+        let error = chosen("off", &[("spacemap_v2", false)]).unwrap_err();
+        assert!(error.what().contains("`log_spacemap` needs"), "{error}");
     }
 
     #[test]

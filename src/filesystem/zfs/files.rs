@@ -10,14 +10,14 @@ use super::format::{
     OBJSET_USERS, ObjectSet, SECTOR, kind,
 };
 use super::names::Names;
-use super::nvlist;
 use super::objects::{Dnodes, Made, Object, Objects};
 use super::pointer::{About, Pointer, Sums};
 use super::store::{Manner, Store};
+use super::xattrs::{self, Split};
 use super::zap::{self, Form};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::filesystem::mode::{self, MODE_DIRECTORY, MODE_FILE, MODE_TYPE};
-use crate::tree::{Content, Meta, NodeId, Time, Tree};
+use crate::tree::{Content, Meta, NodeId, Time, Tree, Xattr};
 use crate::units::{u64_of, usize_of};
 use crate::wire::Wire;
 
@@ -79,12 +79,16 @@ struct Filesystem<'a> {
     users: BTreeMap<u32, Usage>,
     groups: BTreeMap<u32, Usage>,
     projects: BTreeMap<u32, Usage>,
+    /// Extended attributes that come behind all nodes, and the first object that is free.
+    apart: Vec<Apart<'a>>,
+    next: u64,
 }
 
 /// Writes a filesystem. The places of its contents are added to `places`.
 ///
 /// # Errors
-/// [`Kind::Capacity`] where there is no space left, and for what OpenZFS cannot hold: extended attributes.
+/// [`Kind::Capacity`](crate::error::Kind::Capacity) where there is no space left, and for extended attributes that are longer
+/// than Linux has them.
 pub(super) fn write(wish: &Wish<'_>, store: &mut Store, places: &mut Places) -> Result<Written> {
     let mut filesystem = Filesystem {
         wish,
@@ -94,10 +98,13 @@ pub(super) fn write(wish: &Wish<'_>, store: &mut Store, places: &mut Places) -> 
         users: BTreeMap::new(),
         groups: BTreeMap::new(),
         projects: BTreeMap::new(),
+        apart: Vec::new(),
+        next: wish.division.end(wish.dataset)?,
     };
     let first = places.len();
     filesystem.contents(store, places)?;
     filesystem.nodes(store, &places[first..])?;
+    filesystem.xattrs(store)?;
     filesystem.tables(store)?;
     filesystem.finish(store)
 }
@@ -107,17 +114,19 @@ const fn dnode_flags(accounts_objects: bool) -> u8 {
     DNODE_USED_BYTES | DNODE_USER_ACCOUNTED | if accounts_objects { DNODE_OBJECT_ACCOUNTED } else { 0 }
 }
 
-/// Flags of a file (zfs_znode.h): archive and modified; trivial ACL; ACEs of a directory were inherited automatically;
+/// Flags of a file (zfs_znode.h): archive and modified; extended attribute, or a directory of such; trivial ACL; ACEs of a directory were inherited automatically;
 /// everybody may execute; it has a project.
 const FLAG_ALWAYS: u64 = 0x0408_0000_0000;
+const FLAG_XATTR: u64 = 0x1;
 const FLAG_TRIVIAL: u64 = 0x4;
 const FLAG_DIRECTORY: u64 = 0x40;
 const FLAG_EXECUTABLE: u64 = 0x100;
 const FLAG_PROJECT: u64 = 0x8000_0000_0000;
 
-/// The most bytes of extended attributes in one file, and of one (zfs_sa.h, DXATTR_MAX_SA_SIZE, DXATTR_MAX_ENTRY_SIZE).
-const MOST_XATTRS: usize = 64 << 10;
-const MOST_XATTR: usize = 32 << 10;
+/// The mode of a directory of extended attributes and of each of them (zfs_dir.c, zfs_get_xattrdir; zpl_xattr.c,
+/// zpl_xattr_set_dir).
+const XATTR_DIRECTORY: u16 = MODE_DIRECTORY | 0o1777;
+const XATTR_FILE: u16 = MODE_FILE | 0o644;
 
 /// What a directory or file is, besides its metadata.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,6 +134,16 @@ struct Shape {
     size: u64,
     parent: u64,
     links: u64,
+    is_xattr: bool,
+}
+
+/// Extended attributes of a file that are files in a directory.
+struct Apart<'a> {
+    /// The file, its object, and that of the directory; those of the attributes follow.
+    node: NodeId,
+    object: u64,
+    directory: u64,
+    xattrs: Vec<&'a Xattr>,
 }
 
 impl<'a> Filesystem<'a> {
@@ -145,14 +164,14 @@ impl<'a> Filesystem<'a> {
         let root = wish.root()?;
         let (entries, shape) = match root {
             Some(root) => self.directory(root)?,
-            None => (Vec::new(), Shape { size: 2, links: 2, parent: 0 }),
+            None => (Vec::new(), Shape { size: 2, links: 2, ..Shape::default() }),
         };
         // The root is its own parent.
         let shape = Shape { parent: division::ROOT, ..shape };
         let meta = root.map(|root| tree.node(root).meta);
         let meta = meta.unwrap_or_else(|| Meta::root(0o755, wish.time));
         let attributes = self.attributes(MODE_DIRECTORY | meta.mode, &meta, shape, Vec::new());
-        let attributes = self.with_xattrs(attributes, &meta, root)?;
+        let attributes = self.with_xattrs(attributes, root.map(|root| (root, division::ROOT)))?;
         self.node(store, division::ROOT, &meta, &attributes, Blocks::Entries(entries))?;
         for node in wish.nodes()? {
             let node = node?;
@@ -167,11 +186,12 @@ impl<'a> Filesystem<'a> {
                 }
                 Content::Symlink { .. } => {
                     let target = tree.target(node).to_vec();
-                    let shape = Shape { size: u64_of(target.len()), links, parent };
+                    let shape = Shape { size: u64_of(target.len()), links, ..Shape::default() };
                     (shape, Blocks::None, vec![(Attribute::Target, target)])
                 }
                 Content::CharacterDevice { device } | Content::BlockDevice { device } => {
-                    (Shape { size: 0, links, parent }, Blocks::None, vec![device_number(device)])
+                    let shape = Shape { links, ..Shape::default() };
+                    (shape, Blocks::None, vec![device_number(device)])
                 }
                 _ => {
                     let size = tree.size(node);
@@ -183,12 +203,12 @@ impl<'a> Filesystem<'a> {
                             Blocks::File { tree, size }
                         }
                     };
-                    (Shape { size, links, parent }, blocks, Vec::new())
+                    (Shape { size, links, ..Shape::default() }, blocks, Vec::new())
                 }
             };
             let shape = Shape { parent, ..shape };
             let attributes = self.attributes(mode::mode(tree, node), &meta, shape, special);
-            let attributes = self.with_xattrs(attributes, &meta, Some(node))?;
+            let attributes = self.with_xattrs(attributes, Some((node, number)))?;
             self.node(store, number, &meta, &attributes, blocks)?;
             self.dnodes.close(&self.objects, store, number)?;
         }
@@ -198,7 +218,7 @@ impl<'a> Filesystem<'a> {
     /// The entries of a directory, and what follows from them.
     fn directory(&self, directory: NodeId) -> Result<(Entries<'a>, Shape)> {
         let Wish { tree, division, dataset, .. } = *self.wish;
-        let mut shape = Shape { size: 2, links: 2, parent: 0 };
+        let mut shape = Shape { size: 2, links: 2, ..Shape::default() };
         let mut entries = Vec::new();
         for child in division.entries(tree, directory, dataset)? {
             let child = child?;
@@ -218,6 +238,7 @@ impl<'a> Filesystem<'a> {
         let has_project = self.wish.accounts_objects && (is_directory || mode & MODE_TYPE == MODE_FILE);
         let mut flags = FLAG_ALWAYS | FLAG_TRIVIAL;
         for (holds, flag) in [
+            (shape.is_xattr, FLAG_XATTR),
             (is_directory, FLAG_DIRECTORY),
             (mode & 0o111 == 0o111, FLAG_EXECUTABLE),
             (has_project, FLAG_PROJECT),
@@ -252,34 +273,44 @@ impl<'a> Filesystem<'a> {
         list
     }
 
-    /// Adds the extended attributes of a file.
-    fn with_xattrs(&self, mut list: Attributes, meta: &Meta, node: Option<NodeId>) -> Result<Attributes> {
+    /// Adds the extended attributes of a file. Those that are files come later.
+    fn with_xattrs(&mut self, mut list: Attributes, own: Option<(NodeId, u64)>) -> Result<Attributes> {
+        let Some((node, object)) = own else { return Ok(list) };
         let tree = self.wish.tree;
-        let xattrs = tree.xattrs(meta.xattrs);
-        if xattrs.is_empty() {
-            return Ok(list);
+        let found = xattrs::split(tree.xattrs(tree.node(node).meta.xattrs));
+        let Split { packed, apart } = found.map_err(|error| error.at(tree.path(node)))?;
+        if !apart.is_empty() {
+            let directory = self.next;
+            self.next += 1 + u64_of(apart.len());
+            list.push((Attribute::XattrDirectory, directory.to_le_bytes().to_vec()));
+            self.apart.push(Apart { node, object, directory, xattrs: apart });
         }
-        let path = || node.map_or_else(|| "/".to_owned(), |node| tree.path(node));
-        let too_large = |found: usize, most: usize, what: &str| {
-            Err(Error::new(Kind::Capacity, format!("ZFS cannot hold {what} in the attributes of a file"))
-                .at(path())
-                .expected(format!("at most {most} bytes"))
-                .found(format!("{found} bytes")))
-        };
-        let mut packed = nvlist::List::default();
-        for xattr in xattrs {
-            if xattr.value.len() > MOST_XATTR {
-                return too_large(xattr.value.len(), MOST_XATTR, "so long an extended attribute");
-            }
-            packed = packed.with(&xattr.name, nvlist::Value::Bytes(xattr.value.clone()));
-        }
-        let packed = packed.packed()?;
-        // Their length has 16 bits.
-        if packed.len() >= MOST_XATTRS {
-            return too_large(packed.len(), MOST_XATTRS - 1, "so many extended attributes");
-        }
-        list.push((Attribute::Xattrs, packed));
+        list.extend(packed.map(|packed| (Attribute::Xattrs, packed)));
         Ok(list)
+    }
+
+    /// Writes the extended attributes that are files, each file's in a directory that has no name.
+    fn xattrs(&mut self, store: &mut Store) -> Result<()> {
+        for Apart { node, object, directory, xattrs } in std::mem::take(&mut self.apart) {
+            let meta = self.wish.tree.node(node).meta;
+            let mut entries: Entries<'a> = Vec::new();
+            let kind = u64::from(MODE_FILE >> 12);
+            for (number, xattr) in (directory + 1..).zip(&xattrs) {
+                entries.push((&xattr.name, (kind << 60 | number).into()));
+            }
+            self.wish.names.check(self.wish.tree, node, entries.iter().map(|(name, _)| *name))?;
+            let size = 2 + u64_of(xattrs.len());
+            let shape = Shape { size, parent: object, links: 2, is_xattr: true };
+            let attributes = self.attributes(XATTR_DIRECTORY, &meta, shape, Vec::new());
+            self.node(store, directory, &meta, &attributes, Blocks::Entries(entries))?;
+            for (number, Xattr { value, .. }) in (directory + 1..).zip(xattrs) {
+                let shape = Shape { size: u64_of(value.len()), parent: directory, links: 1, is_xattr: true };
+                let attributes = self.attributes(XATTR_FILE, &meta, shape, Vec::new());
+                self.node(store, number, &meta, &attributes, Blocks::Bytes(value))?;
+                self.dnodes.close(&self.objects, store, number)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes one object and charges its owner.
@@ -321,6 +352,12 @@ impl<'a> Filesystem<'a> {
                 let block = self.wish.source.manner.block(size);
                 let object = object(kind::FILE, block);
                 self.objects.end(store, &object, tree, spill)?
+            }
+            // Stored as metadata is.
+            Blocks::Bytes(bytes) => {
+                let block = self.wish.source.manner.block(u64_of(bytes.len()));
+                let blocks = bytes.chunks(usize_of(block)).map(<[u8]>::to_vec).collect();
+                self.objects.write(store, &object(kind::FILE, block), blocks, spill)?
             }
             Blocks::None => self.objects.write(store, &object(kind::FILE, SECTOR), Vec::new(), spill)?,
         };
@@ -419,6 +456,7 @@ type Entries<'a> = Vec<(&'a [u8], zap::Value)>;
 enum Blocks<'a> {
     None,
     Entries(Entries<'a>),
+    Bytes(&'a [u8]),
     File { tree: super::objects::Tree, size: u64 },
 }
 

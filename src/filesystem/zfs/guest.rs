@@ -14,7 +14,7 @@ use super::options::{DatasetOptions, Options};
 use super::parameters::{ASHIFT, Parameters};
 use super::payload::Payload;
 use super::vdevs::Vdevs;
-use super::{Prepared, inside, properties, size};
+use super::{Prepared, inside, properties, size, whole};
 use crate::error::{Error, Kind, Result, Warning};
 use crate::filesystem::{Facts, Filesystem, Other, Placement, Size};
 use crate::helper::job::{Copy, Step, Word};
@@ -39,8 +39,6 @@ const NEED: Need = Need {
 };
 /// Where a disk of the machine has the vdev: behind the table, as `zpool create` puts it.
 const START: Bytes = Bytes::new(MIB);
-/// Partition 9 of a disk that the pool has alone.
-const RESERVED: Bytes = Bytes::new(8 * MIB);
 /// Folders of the machine: the contents, datasets, keys, and what `zpool create` mounts by itself.
 const CONTENTS: &str = "/contents";
 const DATASETS: &str = "/datasets";
@@ -235,7 +233,7 @@ impl Making<'_> {
         let mut spools = Vec::new();
         for name in &self.vdevs.disks {
             let length = self.vdevs.size(name, self.length);
-            let rest = if self.is_whole { RESERVED + START } else { START };
+            let rest = if self.is_whole { whole::RESERVED_SIZE + START } else { START };
             let whole = START + length.round_up(MIB) + rest;
             let mut spool = self.packer.spool(format!("disk of the pool {}", self.name()))?;
             spool.lengthen(whole)?;
@@ -270,7 +268,8 @@ impl Making<'_> {
         let label = format!("zfs-{:016x}", self.ids.number(&format!("label {name}")));
         let mut partitions = vec![wish(1, Some(START), length, "zfs", label)?];
         if self.is_whole {
-            partitions.push(wish(9, None, RESERVED, "solaris-reserved", String::new())?);
+            let kind = whole::RESERVED_TYPE;
+            partitions.push(wish(whole::RESERVED, None, whole::RESERVED_SIZE, kind, String::new())?);
         }
         let plan = table::place(&table::Request {
             scheme: Scheme::Gpt,
@@ -454,8 +453,14 @@ impl Making<'_> {
                 option("-o", format!("volblocksize={block}"));
             }
         }
-        for (property, value) in
-            options.properties.iter().filter(|(name, _)| self.is_now(&dataset.name, name))
+        // `zfs create` takes `auto` for a number, and reserves so much by itself.
+        let is_thick = |name: &str, value: &str| {
+            dataset.is_volume() && (name, value) == (properties::REFERENCED_RESERVATION, properties::AUTO)
+        };
+        for (property, value) in options
+            .properties
+            .iter()
+            .filter(|(name, value)| self.is_now(&dataset.name, name) && !is_thick(name, &value.0))
         {
             option("-o", format!("{property}={}", value.0));
         }

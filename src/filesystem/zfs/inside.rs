@@ -43,7 +43,7 @@ pub(super) fn build(
         warnings.extend(
             built.warnings.into_iter().map(|Warning(text)| Warning(format!("{}: {text}", dataset.name))),
         );
-        volumes.push((Volume { dataset: number, image: built.image }, dataset.manner(parameters.ashift)));
+        volumes.push((Volume { dataset: number, image: built.image }, parameters.manner(dataset)));
     }
     Ok((volumes, warnings))
 }

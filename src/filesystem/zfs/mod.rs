@@ -21,6 +21,7 @@ mod guest;
 mod ids;
 mod inside;
 mod label;
+mod maps;
 mod mos;
 mod names;
 mod nvlist;
@@ -32,11 +33,14 @@ mod pointer;
 mod pool;
 mod properties;
 mod read;
+mod sets;
 mod size;
 mod space;
 mod store;
 mod vdevs;
 mod volume;
+mod whole;
+mod xattrs;
 mod zap;
 
 use std::sync::Arc;
@@ -60,6 +64,7 @@ use parameters::Parameters;
 pub(crate) use read::open;
 use space::{Geometry, Space};
 use store::Store;
+pub(crate) use whole::grows_with_disk;
 
 /// The longest name of a directory entry in bytes (zfs_znode.h, ZAP_MAXNAMELEN less its NUL).
 const LONGEST_NAME: u16 = 255;
@@ -82,7 +87,7 @@ impl Prepared {
             if parameters.is_left(parameters.dataset(dataset)?) {
                 continue;
             }
-            files.push((node, parameters.dataset(dataset)?.manner(parameters.ashift)));
+            files.push((node, parameters.manner(parameters.dataset(dataset)?)));
         }
         let (volumes, mut warnings) = inside::build(tree, parameters, &division, packer)?;
         warnings.extend(without_acl(tree, parameters, &division)?);
@@ -105,7 +110,7 @@ impl Pool {
     /// # Errors
     /// [`Kind::Capacity`](crate::error::Kind::Capacity) where it is too small, or where it cannot hold something.
     fn new(tree: &Tree, parameters: &Parameters, prepared: &Prepared, geometry: Geometry) -> Result<Self> {
-        let mut store = Store::new(Space::new(geometry));
+        let mut store = Store::new(Space::new(geometry), &parameters.enabled)?;
         let mut places = Places::new();
         let mut filled = Vec::new();
         for (number, dataset) in (0..).zip(&parameters.datasets) {
@@ -134,7 +139,7 @@ fn fill(
         Shape::Filesystem(names) => (kind::FILE, names),
         Shape::Volume { .. } => (kind::VOLUME, names::Names::default()),
     };
-    let manner = dataset.manner(parameters.ashift);
+    let manner = parameters.manner(dataset);
     let empties = u64_of(dataset.empty_snapshots.len());
     // Contents are newer than the snapshots that do not have them.
     let birth = pool::BIRTH + if empties > 0 { empties + 1 } else { 0 };

@@ -4,18 +4,19 @@
 use std::collections::BTreeSet;
 
 use super::checksum::Checksum;
-use super::compress::{Compression, Encoder};
+use super::compress::Compression;
 use super::format::{
     BlockPointerObject, DNODE, DNODE_BLOCK, DNODE_USED_BYTES, INDIRECT_SHIFT, OLD_LARGEST, ObjectSet,
-    POINTER, SPACE_MAP_INDIRECT_SHIFT, SpaceMap, kind,
+    POINTER, SPACE_MAP_INDIRECT_SHIFT, kind,
 };
+use super::maps::{HEAD_ALONE, Maps, space_map};
 use super::objects::{Dnodes, OBJECT_SET, Object, Objects, dnode_of, dnode_over};
 use super::pointer::{About, Pointer, Sums};
 use super::space::{Geometry, Run};
 use super::store::{Manner, Store};
 use super::zap;
 use crate::error::{Error, Result};
-use crate::units::{index, low8, narrow, u64_of, usize_of};
+use crate::units::{low8, u64_of, usize_of};
 use crate::wire::Wire;
 
 /// Copies of everything in this set.
@@ -173,10 +174,9 @@ pub(super) struct Late {
     maps: Vec<(u64, Reserved)>,
     /// The object of the first map; the others follow.
     first_map: u64,
+    form: Maps,
 }
 
-/// Bytes of the block of a space map as it is stored: a few entries behind which all is zero.
-const MAP: u64 = 4 << 10;
 /// Space maps whose objects are counted before it is known how many there are: each block that is reserved after that
 /// touches at most three more.
 const MORE_MAPS: u64 = 16;
@@ -189,7 +189,7 @@ fn array_size(geometry: &Geometry) -> u64 {
 
 impl Late {
     /// Takes the places. All other objects are written; `features` is how long the table of features is.
-    pub(super) fn reserve(mos: &Mos, store: &mut Store, features: u64) -> Result<Self> {
+    pub(super) fn reserve(mos: &Mos, store: &mut Store, form: Maps, features: u64) -> Result<Self> {
         store.owner("pool");
         let geometry = store.space.geometry;
         let features = Reserved::new(store, features)?;
@@ -206,7 +206,7 @@ impl Late {
             levels.push(level(store, count, 1 << INDIRECT_SHIFT)?);
         }
         let set = Reserved::new(store, OBJECT_SET)?;
-        let mut late = Self { features, array, levels, set, maps: Vec::new(), first_map };
+        let mut late = Self { features, array, levels, set, maps: Vec::new(), first_map, form };
         // A map takes space too, and it may be in a metaslab that was free before.
         let mut known = BTreeSet::new();
         loop {
@@ -216,7 +216,7 @@ impl Late {
                 break;
             }
             for metaslab in fresh {
-                late.maps.push((metaslab, Reserved::new(store, MAP)?));
+                late.maps.push((metaslab, Reserved::new(store, form.size(&geometry))?));
             }
         }
         late.maps.sort_by_key(|(metaslab, _)| *metaslab);
@@ -253,14 +253,18 @@ impl Late {
         mos.late(store, objects.1, &plain, &self.array, &array)?;
         let taken: Vec<Run> = store.space.taken().collect();
         for ((metaslab, reserved), object) in self.maps.iter().zip(self.first_map..) {
-            let (entries, header) = space_map(&store.space.geometry, *metaslab, &taken, object)?;
+            let (entries, header) = space_map((&store.space.geometry, self.form), *metaslab, &taken, object)?;
             let mut map = entries;
             let length = usize_of(OLD_LARGEST);
             map.resize(length, 0);
             let header = header.bytes();
+            // A dnode has space for three pointers beside the shorter head, and OpenZFS knows its form by them.
+            let (header, pointers) =
+                if self.form.has_histogram { (&header[..], 1) } else { (&header[..HEAD_ALONE], 3) };
             let own = Object {
                 indirect_shift: SPACE_MAP_INDIRECT_SHIFT,
-                ..Object::plain(kind::SPACE_MAP, OLD_LARGEST).with_bonus(kind::SPACE_MAP_HEADER, &header)
+                pointers,
+                ..Object::plain(kind::SPACE_MAP, OLD_LARGEST).with_bonus(kind::SPACE_MAP_HEADER, header)
             };
             mos.late(store, object, &own, reserved, &map)?;
         }
@@ -346,13 +350,13 @@ impl Mos {
         let about = About::contents(object.kind, self.objects.birth);
         let pointer = if u64_of(bytes.len()) > reserved.size {
             let mut compressed = Vec::new();
-            Encoder::Lz4.encode(bytes, &mut compressed)?;
-            if u64_of(compressed.len()) > reserved.size {
+            let is_smaller = store.encode(bytes, &mut compressed)?;
+            if !is_smaller || u64_of(compressed.len()) > reserved.size {
                 return Err(Error::bug("a space map is longer than its place"));
             }
             compressed.resize(usize_of(reserved.size), 0);
-            let lz4 = Compression::Lz4.number();
-            store.put(about, Checksum::Fletcher4, u64_of(bytes.len()), lz4, &reserved.places, &compressed)?
+            let (length, number) = (u64_of(bytes.len()), store.compression());
+            store.put(about, Checksum::Fletcher4, length, number, &reserved.places, &compressed)?
         } else {
             filled(store, about, reserved, bytes.to_vec())?
         };
@@ -363,99 +367,21 @@ impl Mos {
     }
 }
 
-/// The longest run of an entry of one word (space_map.h, SM_RUN_MAX), and of one of two words (SM2_RUN_MAX).
-const LONGEST_RUN: u64 = 1 << 15;
-const LONGEST_RUN_2: u64 = 1 << 36;
-
-/// The entries of a metaslab's space map, and its head.
-fn space_map(geometry: &Geometry, metaslab: u64, taken: &[Run], object: u64) -> Result<(Vec<u8>, SpaceMap)> {
-    let start = metaslab * geometry.metaslab();
-    let unit = |bytes: u64| bytes >> geometry.ashift;
-    let own: Vec<(u64, u64)> = taken
-        .iter()
-        .filter(|run| run.start / geometry.metaslab() == metaslab)
-        .map(|run| (unit(run.start - start), unit(run.length)))
-        .collect();
-    let mut entries = Vec::new();
-    let mut header = SpaceMap { smp_object: object, ..SpaceMap::BLANK };
-    let mut free_from = 0;
-    for (offset, length) in own.iter().copied().chain([(unit(geometry.metaslab()), 0)]) {
-        if offset > free_from {
-            // The number of free runs by the bits of their length (module/zfs/space_map.c, space_map_histogram_add).
-            let bucket: u32 = narrow(63 - (offset - free_from).leading_zeros(), "a bucket")?;
-            let count = header.smp_histogram.get_mut(index(bucket));
-            *count.ok_or_else(|| Error::bug("a free run of a metaslab is longer than a metaslab"))? += 1;
-        }
-        free_from = offset + length;
-        header.smp_alloc += length << geometry.ashift;
-        if length > LONGEST_RUN_2 {
-            return Err(Error::bug("a run of a metaslab is longer than a metaslab"));
-        } else if length > LONGEST_RUN {
-            // space_map.h, SM2: the type of the entry, its run, no vdev; an allocation and its offset.
-            entries.extend((3 << 62 | (length - 1) << 24).to_le_bytes());
-            entries.extend(offset.to_le_bytes());
-        } else if length > 0 {
-            entries.extend((offset << 16 | (length - 1)).to_le_bytes());
-        }
-    }
-    header.smp_length = u64_of(entries.len());
-    Ok((entries, header))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::Kind;
-    use crate::filesystem::zfs::read::space::{Entries, Moments};
-    use crate::filesystem::zfs::space::Space;
     use crate::units::{Bytes, GIB, MIB, TIB};
 
     #[test]
-    fn space_maps_say_what_is_taken_and_what_is_free() {
-        let geometry = Geometry::new(Bytes::new(2 * GIB), 12, None).unwrap();
-        let metaslab = geometry.metaslab();
-        let taken = [
-            Run { start: 0, length: metaslab },
-            Run { start: metaslab + 8192, length: 4096 },
-            Run { start: metaslab + 16_384, length: 100 * MIB },
-            Run { start: 3 * metaslab, length: 4096 },
-        ];
-        let map = |number| space_map(&geometry, number, &taken, 40 + number).unwrap();
-        let words = |entries: Vec<u8>| -> Vec<u64> {
-            entries.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
-        };
-        let (entries, header) = map(0);
-        assert_eq!(words(entries), [32_767], "as long as one word allows");
-        assert_eq!((header.smp_alloc, header.smp_length, header.smp_histogram), (metaslab, 8, [0; 32]));
-        let (entries, header) = map(1);
-        assert_eq!(words(entries), [2 << 16, 4 << 16 | 25_599]);
-        // Free: 2 units, 1 unit, 32768 - 4 - 25600 = 7164 units.
-        let mut histogram = [0; 32];
-        (histogram[1], histogram[0], histogram[12]) = (1, 1, 1);
-        assert_eq!((header.smp_object, header.smp_histogram), (41, histogram));
-        let large = Geometry::new(Bytes::new(1 << 40), 12, None).unwrap();
-        let all = [Run { start: 0, length: large.metaslab() }];
-        let (entries, _) = space_map(&large, 0, &all, 40).unwrap();
-        assert_eq!(words(entries), [3 << 62 | ((1 << 21) - 1) << 24, 0]);
-    }
-
-    #[test]
     fn a_set_without_what_is_looked_up_is_a_bug_and_no_zero() {
-        // A metaslab so large that its free runs have no place in the histogram.
-        let huge = Geometry { device: 1 << 62, ashift: 9, shift: 42 };
-        let error = space_map(&huge, 0, &[], 40).unwrap_err();
-        let text = "a free run of a metaslab is longer than a metaslab";
-        assert_eq!((error.kind(), error.what()), (Kind::Bug, text));
-
         let poisoned = |change: &dyn Fn(&mut Late)| {
-            let geometry = Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap();
-            let mut store = Store::new(Space::new(geometry));
+            let mut store = Store::small();
             let mut mos = Mos::new(4, 1);
             let number = mos.number();
             mos.bonus(number, kind::DSL_DIR, &[]).unwrap();
-            let mut late = Late::reserve(&mos, &mut store, 512).unwrap();
+            let mut late = Late::reserve(&mos, &mut store, Maps::NEW, 512).unwrap();
             change(&mut late);
             late.write_set(mos, &mut store).map(|_| ()).map_err(|error| error.what().to_owned())
         };
@@ -471,55 +397,6 @@ mod tests {
     }
 
     proptest! {
-        /// Of pools up to the largest, with any unit: entries, sums and histogram are those of the runs.
-        #[test]
-        fn space_maps_of_pools_that_are_never_written_are_right(
-            ashift in 9_u8..=16,
-            size in 64 * MIB..256 * TIB,
-            steps in prop::collection::vec((0_u64..1 << 20, 1_u64..1 << 24), 1..30),
-        ) {
-            let geometry = Geometry::new(Bytes::new(size), ashift, None).unwrap();
-            let units = geometry.metaslab() >> ashift;
-            let metaslab = geometry.metaslabs() - 1;
-            let (mut at, mut own) = (0, Vec::new());
-            for (gap, length) in steps {
-                let start = at + gap % units;
-                if start + 1 > units {
-                    break;
-                }
-                let length = length.min(units - start);
-                own.push((start, length));
-                // Runs that touch are one.
-                at = start + length + 1;
-            }
-            let runs: Vec<Run> = own
-                .iter()
-                .map(|(start, length)| Run {
-                    start: metaslab * geometry.metaslab() + (start << ashift),
-                    length: length << ashift,
-                })
-                .collect();
-            let (entries, header) = space_map(&geometry, metaslab, &runs, 40).unwrap();
-            prop_assert_eq!(header.smp_length, u64_of(entries.len()));
-            let (mut expected, mut found, mut sum) = (Moments::default(), Moments::default(), 0);
-            own.iter().for_each(|(start, length)| expected.add(*start, *length, true));
-            Entries::default().read(&entries, &mut |start, length, is_taken| {
-                found.add(start, length, is_taken);
-                sum += length;
-            });
-            prop_assert_eq!(found, expected);
-            prop_assert_eq!(header.smp_alloc, sum << ashift);
-            let mut histogram = [0; 32];
-            let mut free_from = 0;
-            for (start, length) in own.iter().copied().chain([(units, 0)]) {
-                if start > free_from {
-                    histogram[usize::try_from((start - free_from).ilog2()).unwrap()] += 1;
-                }
-                free_from = start + length;
-            }
-            prop_assert_eq!(header.smp_histogram, histogram);
-        }
-
         /// Metaslabs of a pool up to the largest are as OpenZFS makes them, and all of them lie in it.
         #[test]
         fn metaslabs_of_pools_that_are_never_written_lie_in_them(

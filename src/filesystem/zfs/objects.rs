@@ -391,8 +391,6 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::filesystem::zfs::checksum::Checksum;
-    use crate::filesystem::zfs::space::{Geometry, Space};
-    use crate::units::{Bytes, MIB};
 
     const MANNER: Manner = Manner { copies: 1, checksum: Checksum::Fletcher4 };
 
@@ -404,7 +402,7 @@ mod tests {
 
     /// The head of a file with data in `data` of `count` blocks.
     fn file(count: u64, data: impl Fn(u64) -> bool) -> (Dnode, Sums) {
-        let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+        let mut store = Store::small();
         let mut objects = Objects::new(MANNER, 4, 1);
         let object = Object::plain(kind::FILE, 131_072).with_bonus(kind::ATTRIBUTES, &[1; 168]);
         let mut tree = objects.tree(&object);
@@ -453,7 +451,7 @@ mod tests {
         ) {
             let count = (1 << bits | low & ((1 << bits) - 1)).max(1);
             let data: BTreeSet<u64> = places.into_iter().map(|place| place % count).collect();
-            let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+            let mut store = Store::small();
             let mut objects = Objects::new(MANNER, 4, 1);
             let object = Object { pointers, indirect_shift: shift, ..Object::plain(kind::FILE, 512) };
             let mut tree = objects.tree(&object);
@@ -479,7 +477,7 @@ mod tests {
 
     #[test]
     fn an_object_that_lost_its_blocks_is_a_bug_and_not_empty() {
-        let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+        let mut store = Store::small();
         let objects = Objects::new(MANNER, 4, 1);
         let tree = || objects.tree(&Object::plain(kind::FILE, 131_072));
         assert_eq!(tree().finish(&mut store, MANNER, 1).unwrap().count, 0);
@@ -492,7 +490,7 @@ mod tests {
 
     #[test]
     fn dnodes_go_out_block_by_block_and_the_first_last() {
-        let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+        let mut store = Store::small();
         let mut objects = Objects::new(MANNER, 4, 1);
         let mut dnodes = Dnodes::default();
         for number in (6..100).chain([1, 2]) {

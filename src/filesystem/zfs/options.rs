@@ -37,8 +37,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(id = "packed_compress", long = "compress", value_name = "COMPRESSION"))]
     pub compress: Option<String>,
-    /// Set of features, as `zpool create -o compatibility=` reads it: openzfs-2.1-linux, grub2-2.12, …; default off, all of
-    /// OpenZFS 2.4.
+    /// Features that may be enabled, as `zpool create -o compatibility=` reads it: those of the sets openzfs-2.1-linux, grub2-2.12,
+    /// …, of several with commas between them those that all have; legacy, none; default off, all of OpenZFS 2.4.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SET"))]
     pub compatibility: Option<String>,

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use super::compress::Compression;
+use super::data;
 use super::dataset::{Dataset, check_part};
-use super::features::{self, Enabled, SETS};
+use super::features::{self, Enabled};
 use super::grub;
 use super::ids::Ids;
 use super::options::{DatasetOptions, Options};
 use super::pool;
 use super::properties::{self, PoolMeaning};
+use super::sets::{self, Sets};
 use super::space::Geometry;
 use crate::error::{Error, Kind, Result};
 use crate::filesystem::Placement;
 use crate::option::option;
-use crate::text::{nearest, shortened};
+use crate::text::shortened;
 use crate::tree::{Time, Tree};
 use crate::units::Bytes;
 
@@ -27,7 +29,7 @@ pub(super) struct Parameters {
     pub(super) ashift: u8,
     pub(super) free: Option<Bytes>,
     grow_to: Option<Bytes>,
-    enabled: Enabled,
+    pub(super) enabled: Enabled,
     compatibility: Option<String>,
     comment: Option<String>,
     properties: Vec<(String, u64)>,
@@ -84,7 +86,7 @@ impl Parameters {
             ashift: options.ashift.unwrap_or(ASHIFT),
             free: options.free,
             grow_to: options.grow_to,
-            enabled: Enabled::new("off", &[])?,
+            enabled: Enabled::new(&Sets::parse(sets::ALL)?, &[])?,
             compatibility: None,
             comment: None,
             properties: Vec::new(),
@@ -192,6 +194,11 @@ impl Parameters {
     /// Takes the properties of the pool.
     fn set_pool(&mut self, options: &Options) -> Result<()> {
         let mut set = options.compatibility.clone();
+        if set.is_some() && options.pool_properties.contains_key("compatibility") {
+            return Err(Error::new(Kind::Manifest, "the set of features is said twice")
+                .about("compatibility")
+                .expected(format!("{}, or the property `compatibility`", option("compatibility"))));
+        }
         let mut chosen = Vec::new();
         for (name, value) in &options.pool_properties {
             match properties::pool(name, &value.0)? {
@@ -204,18 +211,12 @@ impl Parameters {
                 PoolMeaning::Feature(name, enabled) => chosen.push((name, enabled)),
             }
         }
-        let set = set.unwrap_or_else(|| "off".to_owned());
-        if !SETS.contains(&set.as_str()) {
-            return Err(Error::new(Kind::Manifest, "a pool is not written with this set of features")
-                .about("compatibility")
-                .expected(SETS.join(", "))
-                .found(shortened(set.as_bytes(), 80))
-                .or_hint(nearest(&set, SETS).map(|near| format!("`{near}` is one"))));
-        }
         let chosen: Vec<(&str, bool)> =
             chosen.iter().map(|(name, enabled)| (name.as_str(), *enabled)).collect();
-        self.enabled = Enabled::new(&set, &chosen)?;
-        self.compatibility = (set != "off").then_some(set);
+        let key = if options.compatibility.is_some() { "compatibility" } else { "pool_properties" };
+        let sets = Sets::parse(set.as_deref().unwrap_or(sets::ALL)).map_err(|error| error.about(key))?;
+        self.enabled = Enabled::new(&sets, &chosen)?;
+        self.compatibility = set;
         Ok(())
     }
 
@@ -252,12 +253,13 @@ impl Parameters {
     fn check_features(&self) -> Result<()> {
         for dataset in &self.datasets {
             for (uses, guid, what) in [
-                (matches!(dataset.compression, Compression::Zstd(_)), features::ZSTD, "compresses by zstd"),
+                (dataset.is_compressed_by_zstd(), features::ZSTD, "compresses by zstd"),
+                (dataset.compression == Some(Compression::Lz4), features::LZ4, "compresses by lz4"),
                 (dataset.has_large_records(), features::LARGE_BLOCKS, "has records of more than 128 KiB"),
                 (dataset.has_large_dnodes(), features::LARGE_DNODE, "has a `dnodesize` that is not legacy"),
             ] {
-                let all = [guid, features::EXTENSIBLE_DATASET];
-                if uses && !all.iter().all(|guid| self.enabled.has(guid)) {
+                // What needs another feature has that too.
+                if uses && !self.enabled.has(guid) {
                     let name = features::short(guid);
                     return Err(Error::new(Kind::Manifest, format!("{} {what}", dataset.name))
                         .about("compatibility")
@@ -307,6 +309,11 @@ impl Parameters {
         dataset.ok_or_else(|| Error::bug("a node belongs to a dataset that is not there"))
     }
 
+    /// How the contents of a dataset are stored.
+    pub(super) fn manner(&self, dataset: &Dataset) -> data::Manner {
+        dataset.manner(self.ashift, &self.enabled)
+    }
+
     /// The metaslabs of a device of `size` bytes.
     pub(super) fn geometry(&self, size: Bytes) -> Result<Geometry> {
         Geometry::new(size, self.ashift, self.grow_to)
@@ -326,7 +333,7 @@ impl Parameters {
         [
             (accounts, features::OBJECT_ACCOUNTING),
             (accounts, features::PROJECT_QUOTA),
-            (matches!(dataset.compression, Compression::Zstd(_)), features::ZSTD),
+            (dataset.is_compressed_by_zstd(), features::ZSTD),
             (dataset.has_large_records(), features::LARGE_BLOCKS),
         ]
         .into_iter()
@@ -407,7 +414,7 @@ mod tests {
         let [own, a, _, b] = parameters.datasets.as_slice() else { panic!() };
         assert_eq!(
             (own.compression, a.compression, b.compression),
-            (Compression::Zstd(5), Compression::Zstd(5), Compression::Off)
+            (Some(Compression::Zstd(5)), Some(Compression::Zstd(5)), Some(Compression::Off))
         );
         assert_eq!((b.record, b.copies, own.mount.as_deref()), (1 << 20, 2, None));
         assert_eq!(a.properties, []);
@@ -418,7 +425,7 @@ mod tests {
     #[test]
     fn what_openzfs_would_refuse_is_refused() {
         type Edit = fn(&mut Options);
-        let edits: [(Edit, &str); 19] = [
+        let edits: [(Edit, &str); 21] = [
             (|options| options.pool = Some("1tank".to_owned()), "begins with a letter"),
             (|options| options.pool = Some("mirror-1".to_owned()), "begins with a letter"),
             (|options| options.pool = Some("log".to_owned()), "begins with a letter"),
@@ -434,6 +441,20 @@ mod tests {
             (|options| options.datasets.extend([dataset("a", Some("x"))]), "an absolute path"),
             (|options| options.datasets.extend([dataset("..", None)]), "letters, digits"),
             (|options| options.compatibility = Some("grub2-2.13".to_owned()), "grub2-2.12"),
+            (
+                |options| {
+                    options.compatibility = Some("legacy".to_owned());
+                    options.compress = Some("lz4".to_owned());
+                },
+                "a set of features with lz4_compress",
+            ),
+            (
+                |options| {
+                    options.compatibility = Some("grub2".to_owned());
+                    options.pool_properties.extend([property("compatibility", "off")]);
+                },
+                "said twice",
+            ),
             (
                 |options| {
                     options.compress = Some("zstd".to_owned());

@@ -4,6 +4,7 @@ use super::dsl::{self, Filled};
 use super::features::{self, Enabled, Features};
 use super::format::{BlockPointer, Uberblock, VERSION, kind};
 use super::ids::Ids;
+use super::maps::Maps;
 use super::mos::{Late, Mos, OBJECT_DIRECTORY};
 use super::nvlist::{List, Value};
 use super::objects::Object;
@@ -65,42 +66,44 @@ pub(super) fn write(wish: &Wish<'_>, filled: &[Filled], store: &mut Store) -> Re
     let newest = newest.ok_or_else(|| Error::bug("a pool has no dataset of its own"))?;
     let mut mos = Mos::new(newest, wish.ids.number("salt"));
     let mut features = Features::new(wish.enabled);
-    let lists = [mos.new_list(false)?, mos.new_list(false)?, mos.new_list(true)?];
-    let [empty, free, sync] = lists;
+    let has = |guid| wish.enabled.has(guid);
+    let empty = if has(features::EMPTY_BPOBJ) { Some(mos.new_list(false)?) } else { None };
+    let (free, sync) = (mos.new_list(false)?, mos.new_list(true)?);
     let layer = wish.layer();
     let (directories, heads) = dsl::write(&layer, filled, (&mut mos, store), &mut features, empty)?;
     let for_read = mos.new_zap(store, kind::ZAP, &features.for_read())?;
     let descriptions = mos.new_zap(store, kind::ZAP, &features.descriptions())?;
     let recorded: Vec<_> =
         features.recorded().into_iter().map(|guid| (guid, zap::Value::from(BIRTH))).collect();
-    let recorded = mos.new_zap(store, kind::ZAP, &recorded)?;
+    let recorded =
+        if has(features::ENABLED_TXG) { Some(mos.new_zap(store, kind::ZAP, &recorded)?) } else { None };
     let properties = wish.properties(&heads)?;
     let properties = mos.new_zap(store, kind::POOL_PROPERTIES, &properties)?;
     let (leaf, top, vdevs) = vdev_tables(&mut mos, store)?;
     let (for_write, array, config) = (mos.number(), mos.number(), mos.number());
     let named = Named { array, leaf, top };
     mos.nvlist(store, config, &wish.config(store, named, Place::Set).packed()?)?;
-    let entries: Vec<(&str, zap::Value)> = vec![
+    let mut entries: Vec<(&str, zap::Value)> = vec![
         ("root_dataset", directories.root()?.into()),
         ("free_bpobj", free.into()),
-        ("empty_bpobj", empty.into()),
         ("sync_bplist", sync.into()),
         ("config", config.into()),
         ("features_for_read", for_read.into()),
         ("features_for_write", for_write.into()),
         ("feature_descriptions", descriptions.into()),
-        ("feature_enabled_txg", recorded.into()),
         ("pool_props", properties.into()),
         ("com.delphix:vdev_zap_map", vdevs.into()),
         ("deflate", 1.into()),
         ("creation_version", VERSION.into()),
         ("org.illumos:checksum_salt", zap::Value::Bytes(wish.ids.salt("checksum").to_vec())),
     ];
+    entries.extend(empty.map(|empty| ("empty_bpobj", empty.into())));
+    entries.extend(recorded.map(|recorded| ("feature_enabled_txg", recorded.into())));
     let directory = Object::plain(kind::OBJECT_DIRECTORY, 512);
     mos.zap(store, OBJECT_DIRECTORY, &directory, &entries)?;
     // As long as it will be, whatever it counts.
     let length = zap::build(mos.objects.salt, zap::Form::BYTES, &features.for_write())?.size;
-    let late = Late::reserve(&mos, store, length)?;
+    let late = Late::reserve(&mos, store, Maps::new(wish.enabled), length)?;
     features.count(features::SPACEMAP_HISTOGRAM, late.map_count());
     let counted = zap::build(mos.objects.salt, zap::Form::BYTES, &features.for_write())?;
     late.write_tables(&mut mos, store, (for_write, array), &counted)?;
@@ -212,7 +215,10 @@ impl<'a> Wish<'a> {
         };
         // Features without which the pool's own set cannot be read, and that are in use.
         let needed = [features::HOLE_BIRTH, features::EMBEDDED_DATA];
-        let needed = needed.iter().fold(List::default(), |list, guid| list.with(guid, Value::Present));
+        let needed = needed
+            .iter()
+            .filter(|guid| self.enabled.has(guid))
+            .fold(List::default(), |list, guid| list.with(guid, Value::Present));
         config
             .with("vdev_children", 1)
             .with("vdev_tree", Value::List(tree))
@@ -224,12 +230,10 @@ impl<'a> Wish<'a> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::filesystem::zfs::space::{Geometry, Space};
-    use crate::units::{Bytes, MIB};
 
     #[test]
     fn a_pool_without_what_is_looked_up_is_a_bug_and_no_zero() {
-        let enabled = Enabled::new("off", &[]).unwrap();
+        let enabled = Enabled::of("off");
         let wish = Wish {
             name: "tank",
             ids: Ids(uuid::Uuid::nil()),
@@ -244,7 +248,7 @@ mod tests {
         assert_eq!(wish.properties(&[7, 8]).unwrap(), [("bootfs", 8.into())]);
         let error = wish.properties(&[7]).unwrap_err();
         assert_eq!((error.kind(), error.what()), (Kind::Bug, "the dataset to boot from has no head"));
-        let mut store = Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()));
+        let mut store = Store::small();
         let error = write(&wish, &[], &mut store).unwrap_err();
         assert_eq!((error.kind(), error.what()), (Kind::Bug, "a pool has no dataset of its own"));
     }

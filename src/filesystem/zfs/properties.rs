@@ -20,6 +20,9 @@ enum Form {
     Mountpoint,
 }
 
+/// What is reserved for a dataset without what is below it, and the value that says: all that a volume may need.
+pub(super) const REFERENCED_RESERVATION: &str = "refreservation";
+pub(super) const AUTO: &str = "auto";
 /// How `acltype=posix` is stored (zfs_prop.c, acltype_table).
 pub(super) const POSIX_ACL: u64 = 1;
 const SWITCH: Form = Form::Words(&[("off", 0), ("on", 1)]);
@@ -66,7 +69,7 @@ const DATASET: [(&str, Form); 33] = [
     ("recordsize", Form::Record),
     ("redundant_metadata", Form::Words(&[("all", 0), ("most", 1), ("some", 2), ("none", 3)])),
     ("refquota", Form::Size),
-    ("refreservation", Form::Size),
+    (REFERENCED_RESERVATION, Form::Size),
     ("relatime", SWITCH),
     ("reservation", Form::Size),
     ("secondarycache", CACHE),
@@ -90,7 +93,7 @@ const BOTH: [&str; 13] = [
     "primarycache",
     "readonly",
     "redundant_metadata",
-    "refreservation",
+    REFERENCED_RESERVATION,
     "reservation",
     "secondarycache",
     "snapdev",
@@ -122,7 +125,8 @@ pub(super) enum Meaning {
     Case(u64),
     Normalization(u64),
     Utf8Only(bool),
-    Compression(zap::Value, Compression),
+    /// `None` for what OpenZFS takes by itself.
+    Compression(zap::Value, Option<Compression>),
     Checksum(zap::Value, Checksum),
     Record(u64),
     Copies(u64),
@@ -130,6 +134,8 @@ pub(super) enum Meaning {
     Reservation(u64),
     ReferencedQuota(u64),
     ReferencedReservation(u64),
+    /// What is reserved for a volume unless something else is said.
+    Thick,
     /// Bytes of a block of a volume.
     Block(u64),
 }
@@ -180,18 +186,18 @@ fn size(name: &str, value: &str) -> Result<u64> {
 const COMPRESSIONS: &str = "on, off, lz4, zle, gzip, gzip-1 to gzip-9, zstd, zstd-1 to zstd-19";
 
 /// A compression by its word, with what is stored.
-pub(super) fn compression(name: &str, value: &str) -> Result<(u64, Compression)> {
+fn compression(name: &str, value: &str) -> Result<(u64, Option<Compression>)> {
     let level = |text: &str, most: u8| {
         text.parse().ok().filter(|level| (1..=most).contains(level) && !text.starts_with(['0', '+']))
     };
     let own = match value {
         // What is stored says "on", whatever that is when a block is written.
-        "on" => return Ok((1, Compression::Lz4)),
+        "on" => return Ok((1, None)),
         "off" => Some(Compression::Off),
         "lz4" => Some(Compression::Lz4),
         "zle" => Some(Compression::Zle),
         "gzip" => Some(Compression::Gzip(6)),
-        "zstd" => return Ok((u64::from(Compression::Zstd(3).number()), Compression::Zstd(3))),
+        "zstd" => return Ok((u64::from(Compression::Zstd(3).number()), Some(Compression::Zstd(3)))),
         _ => match value.split_once('-') {
             Some(("gzip", text)) => level(text, 9).map(Compression::Gzip),
             Some(("zstd", text)) => level(text, 19).map(Compression::Zstd),
@@ -199,7 +205,7 @@ pub(super) fn compression(name: &str, value: &str) -> Result<(u64, Compression)>
         },
     };
     let own = own.ok_or_else(|| refused(name, value, COMPRESSIONS))?;
-    Ok((own.property(), own))
+    Ok((own.property(), Some(own)))
 }
 
 /// The meaning of a property of a dataset.
@@ -226,6 +232,13 @@ pub(super) fn dataset(name: &str, value: &str, is_volume: bool) -> Result<Meanin
             ("copies", number) => Meaning::Copies(number),
             (_, number) => Meaning::Stored(number.into()),
         },
+        // lib/libzfs/libzfs_util.c, zprop_parse_value: of this property alone, and of volumes alone.
+        Form::Size if (name, value) == (REFERENCED_RESERVATION, AUTO) => {
+            if !is_volume {
+                return Err(refused(name, value, "none, or a size: only a volume knows how much `auto` is"));
+            }
+            Meaning::Thick
+        }
         Form::Size => match (size(name, value)?, name) {
             (size, "quota") => Meaning::Quota(size),
             (size, "reservation") => Meaning::Reservation(size),
@@ -339,11 +352,11 @@ mod tests {
             assert_eq!(dataset(name, value, false).unwrap(), Meaning::Stored(stored.into()), "{name}");
         }
         for (value, stored, own) in [
-            ("on", 1, Compression::Lz4),
-            ("off", 2, Compression::Off),
-            ("gzip-9", 13, Compression::Gzip(9)),
-            ("zstd", 16, Compression::Zstd(3)),
-            ("zstd-19", 16 | 19 << 7, Compression::Zstd(19)),
+            ("on", 1, None),
+            ("off", 2, Some(Compression::Off)),
+            ("gzip-9", 13, Some(Compression::Gzip(9))),
+            ("zstd", 16, Some(Compression::Zstd(3))),
+            ("zstd-19", 16 | 19 << 7, Some(Compression::Zstd(19))),
         ] {
             assert_eq!(
                 dataset("compression", value, true).unwrap(),
@@ -364,6 +377,7 @@ mod tests {
         ] {
             assert_eq!(dataset(name, value, false).unwrap(), meaning, "{name}");
         }
+        assert_eq!(dataset("refreservation", "auto", true).unwrap(), Meaning::Thick);
         assert_eq!(dataset("volblocksize", "8K", true).unwrap(), Meaning::Block(8 << 10));
         assert_eq!(pool("failmode", "panic").unwrap(), PoolMeaning::Stored(2));
         assert_eq!(
@@ -385,6 +399,8 @@ mod tests {
             ("mountpoint", "relative", "an absolute path"),
             ("quota", "much", "512M"),
             ("quota", "99E", "512M"),
+            ("refreservation", "auto", "only a volume"),
+            ("reservation", "auto", "512M"),
             ("casesensitivity", "any", "sensitive, insensitive, mixed"),
             ("volblocksize", "8K", "a volume has it"),
             ("xatr", "sa", "`xattr` is one"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::checksum::Checksum;
 use super::compress::{Compression, Encoder};
+use super::features::{EMBEDDED_DATA, Enabled};
 use super::format::kind;
 use super::pointer::{self, About, EMBEDDED, Pointer, Stored};
 use super::space::{Run, Space};
@@ -31,7 +32,9 @@ struct Block {
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) space: Space,
-    lz4: Encoder,
+    compression: Compression,
+    encoder: Encoder,
+    embeds: bool,
     owner: String,
     labels: Vec<String>,
     arena: Vec<u8>,
@@ -49,10 +52,15 @@ pub(super) fn full() -> Error {
 }
 
 impl Store {
-    pub(super) fn new(space: Space) -> Self {
-        Self {
+    /// # Errors
+    /// [`Kind::Bug`] for a compression of metadata that does not start.
+    pub(super) fn new(space: Space, enabled: &Enabled) -> Result<Self> {
+        let compression = enabled.compression();
+        Ok(Self {
             space,
-            lz4: Encoder::Lz4,
+            compression,
+            encoder: Encoder::new(compression)?,
+            embeds: enabled.has(EMBEDDED_DATA),
             owner: String::new(),
             labels: Vec::new(),
             arena: Vec::new(),
@@ -60,7 +68,14 @@ impl Store {
             placed: Vec::new(),
             written: None,
             compressed: Vec::new(),
-        }
+        })
+    }
+
+    /// One of 64 MiB with all features.
+    #[cfg(test)]
+    pub(super) fn small() -> Self {
+        let geometry = super::space::Geometry::new(Bytes::new(crate::units::MIB << 6), 12, None).unwrap();
+        Self::new(Space::new(geometry), &Enabled::of("off")).unwrap()
     }
 
     /// Says whose blocks come now, for maps.
@@ -94,6 +109,16 @@ impl Store {
         (0..copies).map(|copy| self.space.take(length, copy).ok_or_else(full)).collect()
     }
 
+    /// How metadata is compressed.
+    pub(super) const fn compression(&self) -> u8 {
+        self.compression.number()
+    }
+
+    /// Compresses bytes as metadata is, and says whether that made sense.
+    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        self.encoder.encode(bytes, out)
+    }
+
     /// Compresses a block of metadata, and embeds it in its pointer or writes it.
     ///
     /// # Errors
@@ -101,16 +126,17 @@ impl Store {
     pub(super) fn write(&mut self, about: About, manner: Manner, bytes: &[u8]) -> Result<Pointer> {
         let mut compressed = std::mem::take(&mut self.compressed);
         compressed.clear();
-        self.lz4.encode(bytes, &mut compressed)?;
-        let lz4 = Compression::Lz4.number();
+        let is_smaller = self.encode(bytes, &mut compressed)?;
+        let number = self.compression.number();
         let logical = u64_of(bytes.len());
         // Neither dnodes nor object sets are embedded (module/zfs/dmu.c, dmu_write_policy).
-        let embeds = about.level == 0 && !matches!(about.kind, kind::DNODE | kind::OBJSET);
-        let pointer = if embeds && compressed.len() <= EMBEDDED {
-            Pointer::embedded(about, logical, lz4, &compressed)
-        } else if let Some(physical) = pointer::physical(compressed.len(), logical, self.ashift()) {
+        let embeds = self.embeds && about.level == 0 && !matches!(about.kind, kind::DNODE | kind::OBJSET);
+        let physical = pointer::physical(compressed.len(), logical, self.ashift()).filter(|_| is_smaller);
+        let pointer = if embeds && is_smaller && compressed.len() <= EMBEDDED {
+            Pointer::embedded(about, logical, number, &compressed)
+        } else if let Some(physical) = physical {
             compressed.resize(usize_of(physical), 0);
-            self.stored(about, manner, logical, lz4, &compressed)
+            self.stored(about, manner, logical, number, &compressed)
         } else {
             self.stored(about, manner, logical, Compression::Off.number(), bytes)
         };
@@ -220,13 +246,26 @@ mod tests {
 
     const MANNER: Manner = Manner { copies: 2, checksum: Checksum::Fletcher4 };
 
-    fn store() -> Store {
-        Store::new(Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap()))
+    fn with(set: &str) -> Store {
+        let space = Space::new(Geometry::new(Bytes::new(64 * MIB), 12, None).unwrap());
+        Store::new(space, &Enabled::of(set)).unwrap()
+    }
+
+    #[test]
+    fn a_block_is_no_part_of_its_pointer_without_the_feature() {
+        for (set, allocated, compression) in
+            [("off", 0, 0x80 | 15), ("zol-0.6.1", 2 * 4096, 15), ("legacy", 2 * 4096, 14)]
+        {
+            let mut store = with(set);
+            let written = store.write(About::contents(kind::ZAP, 4), MANNER, &[0; 8192]).unwrap();
+            assert_eq!(written.sums.allocated, allocated, "{set}");
+            assert_eq!(written.bytes[52], compression, "{set}");
+        }
     }
 
     #[test]
     fn a_block_is_embedded_compressed_or_kept() {
-        let mut store = store();
+        let mut store = Store::small();
         store.owner("tank");
         let about = About::contents(kind::ZAP, 4);
         let embedded = store.write(about, MANNER, &[0; 4096]).unwrap();
@@ -254,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_was_not_remembered_is_a_bug_and_not_nothing() {
-        let mut store = store();
+        let mut store = Store::small();
         store.remember();
         store.write(About::contents(kind::ZAP, 4), MANNER, &[0; 4096]).unwrap();
         assert_eq!(store.remembered().unwrap().len(), 1);
@@ -264,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_pool_that_is_full_says_so() {
-        let mut store = store();
+        let mut store = Store::small();
         let bytes: Vec<u8> =
             (0..32_768_u32).flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
         let about = About::contents(kind::FILE, 4);

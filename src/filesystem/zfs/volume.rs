@@ -62,18 +62,20 @@ pub(super) fn write(wish: &Wish<'_>, size: u64, store: &mut Store, places: &mut 
 }
 
 /// Bytes of metadata that a volume may need, as `zfs create -V` counts them (lib/libzfs/libzfs_dataset.c,
-/// zvol_volsize_to_reservation): 7 blocks of dnodes, and indirect blocks of 1024 pointers.
+/// zvol_volsize_to_reservation): 7 blocks of dnodes, and indirect blocks of 1024 pointers, in two copies. That code looks for
+/// `copies` as text, but its callers give it numbers or nothing: contents count once.
 const INDIRECT: u64 = 128 << 10;
 const PER_INDIRECT: u64 = 1024;
+const COPIES: u64 = 2;
 
-/// What `zfs create -V` reserves for a volume of `size` bytes in blocks of `block` bytes.
-pub(super) fn reservation(size: u64, block: u64, copies: u64) -> u64 {
+/// What `zfs create -V` and `refreservation=auto` reserve for a volume of `size` bytes in blocks of `block` bytes on one disk.
+pub(super) fn reservation(size: u64, block: u64) -> u64 {
     let (mut blocks, mut metadata) = (size / block, 7);
     while blocks > 1 {
         blocks = blocks.div_ceil(PER_INDIRECT);
         metadata += blocks;
     }
-    size.saturating_mul(copies).saturating_add(metadata * (copies + 1).min(3) * INDIRECT)
+    size.saturating_add(metadata * COPIES * INDIRECT)
 }
 
 #[cfg(test)]
@@ -83,8 +85,7 @@ mod tests {
     #[test]
     fn what_is_reserved_is_what_zfs_create_reserves() {
         // zfs(8) of OpenZFS 2.1: 1G with blocks of 8K reserves 1.03G: 131072 blocks, 128 + 1 indirect ones, 7 for dnodes.
-        assert_eq!(reservation(1 << 30, 8 << 10, 1), (1 << 30) + 136 * 2 * (128 << 10));
-        assert_eq!(reservation(16 << 10, 16 << 10, 1), (16 << 10) + 7 * 2 * (128 << 10));
-        assert_eq!(reservation(1 << 30, 16 << 10, 3), 3 * (1 << 30) + 72 * 3 * (128 << 10));
+        assert_eq!(reservation(1 << 30, 8 << 10), (1 << 30) + 136 * 2 * (128 << 10));
+        assert_eq!(reservation(16 << 10, 16 << 10), (16 << 10) + 7 * 2 * (128 << 10));
     }
 }

@@ -42,6 +42,35 @@ volsize = "1GiB"
 properties = { refreservation = "none", checksum = "sha256" }
 "#;
 
+/// Bytes are those of `zfs create -V` of OpenZFS 2.1: `auto` is what it reserves by itself, and copies count for nothing.
+#[test]
+fn a_volume_reserves_what_zfs_create_does() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    tree::plain(&source);
+    let volume = |name: &str, properties: &str| {
+        format!(
+            "[partition.filesystem.datasets.{name}]\ntype = \"volume\"\nvolsize = \"16MiB\"\nproperties = {{ {properties} }}\n"
+        )
+    };
+    let options = [
+        volume("a", "copies = \"2\""),
+        volume("b", "refreservation = \"auto\""),
+        volume("c", "copies = \"3\", refreservation = \"auto\", volblocksize = \"8K\""),
+        volume("d", "refreservation = \"none\""),
+    ];
+    build(&manifest(folder.path(), &options.concat()), &image);
+    assert_clean(&image, "tank");
+    let said = zdb(&image, &["-dddd", "tank"]);
+    let found: Vec<&str> =
+        said.lines().filter_map(|line| line.trim().strip_prefix("refreservation = ")).collect();
+    assert_eq!(found, ["18874368", "18874368", "19398656", "0"]);
+    let (path, text) =
+        (manifest(folder.path(), "properties = { refreservation = \"auto\" }"), "only a volume knows");
+    let said = run(diskwright().arg("build").arg(path).arg("-o").arg(&image));
+    assert!(said.code == 2 && said.error().contains(text), "{}", said.error());
+}
+
 #[test]
 fn volumes_and_empty_snapshots_are_clean() {
     let folder = scratch();

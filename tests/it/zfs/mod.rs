@@ -98,6 +98,60 @@ fn a_directory_has_any_number_of_names() {
     assert!(volume.lookup(volume.root(), b"none").unwrap().is_none());
 }
 
+/// An attribute that no list of a file takes is a file in a directory of its own; the others stay in the list.
+#[test]
+fn long_attributes_are_kept_beside_short_ones() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    tree::Maker::new(&source).directory("d").file("d/file", "contents").finish();
+    let value = |length: usize, byte: u8| vec![byte; length];
+    let all = [
+        ("user.a", value(100, 1)),
+        ("user.b", value(32_768, 2)),
+        ("user.c", value(32_769, 3)),
+        ("user.d", value(65_536, 4)),
+    ];
+    let set: Vec<String> = all
+        .iter()
+        .map(|(name, value)| {
+            let digits: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("\"{name}\" = \"0x{digits}\"")
+        })
+        .collect();
+    let set = set.join(", ");
+    for options in ["", "properties = { recordsize = \"16K\", copies = \"2\" }", "compatibility = \"legacy\""]
+    {
+        let path = manifest(folder.path(), options);
+        let entries = ["/d/file", "/d", "/"].map(|target| {
+            format!(", {{ metadata = true, target = \"{target}\", set_xattrs = {{ {set} }} }}")
+        });
+        let text = std::fs::read_to_string(&path)
+            .unwrap()
+            .replace("\"/\" } ]", &format!("\"/\" }}{} ]", entries.concat()));
+        std::fs::write(&path, text).unwrap();
+        build(&path, &image);
+        assert_clean(&image, "tank");
+        let volume = read::opened(&image);
+        let directory = volume.lookup(volume.root(), b"d").unwrap().unwrap();
+        let file = volume.lookup(directory, b"file").unwrap().unwrap();
+        for inode in [volume.root(), directory, file] {
+            let found = volume.node(inode).unwrap().meta.xattrs;
+            let found: Vec<(&str, Vec<u8>)> = found
+                .iter()
+                .map(|own| (std::str::from_utf8(&own.name).unwrap(), own.value.clone()))
+                .collect();
+            assert!(found == all, "{options}: {} attributes", found.len());
+        }
+        assert_eq!(reader::names(&*volume, "/"), ["d"]);
+        let mut check = diskwright();
+        must(check.arg("check").arg(&image));
+        // Objects: 7 the directory, 8 the file; then for each of three a directory with two attributes.
+        let arguments = ["-e", "-p", image.parent().unwrap().to_str().unwrap(), "-ddddd", "tank/", "8"];
+        let said = must(command("zdb").args(arguments)).text();
+        assert!(said.contains("xattr\t") && said.contains("SA xattrs:"), "{said}");
+    }
+}
+
 /// The manifest of a pool without table.
 fn manifest(folder: &Path, filesystem: &str) -> PathBuf {
     let path = folder.join("disk.toml");
@@ -171,10 +225,39 @@ fn grub_reads_its_set_of_features() {
         let said = must(command("grub-fstest").arg(&image).args(["cat", "(loop0)/@/boot/text"]));
         assert_eq!(said.text(), text, "{set}");
     }
+    // What all sets of a list have, by a flag or by the property.
+    mkfs_zfs(&source, &image, &["--pool-property", "compatibility=openzfs-2.1-linux,grub2-2.12"]);
+    assert_clean(&image, "tank");
+    assert!(must(command("zdb").arg("-l").arg(&image)).text().contains("'openzfs-2.1-linux,grub2-2.12'"));
+    assert_eq!(must(command("grub-fstest").arg(&image).args(["cat", "(loop0)/@/boot/text"])).text(), text);
     // A feature that it does not know hides the whole pool.
     mkfs_zfs(&source, &image, &["--compress", "zstd-3"]);
     let said = run(command("grub-fstest").arg(&image).args(["cat", "(loop0)/@/boot/text"]));
     assert_ne!(said.text(), text);
+}
+
+/// Pools for software of long ago: without features that every other pool has, down to none.
+#[test]
+fn pools_of_old_sets_are_clean() {
+    let folder = scratch();
+    let (source, image) = places(folder.path());
+    let expected = varied(&source);
+    for (set, ashift) in [("legacy", "12"), ("legacy", "9"), ("zol-0.6.1", "12"), ("compat-2018", "9")] {
+        let arguments = ["--owner", "preserve", "--ashift", ashift, "--compatibility", set, "--size", "2GiB"];
+        mkfs_zfs(&source, &image, &arguments);
+        assert_clean(&image, "tank");
+        assert_objects(&image, "tank", &expected);
+        reader::assert_read(&image, &expected);
+        let said = must(command("zdb").arg("-l").arg(&image)).text();
+        assert!(said.contains(&format!("compatibility: '{set}'")), "{said}");
+        assert_eq!(said.contains("hole_birth"), set == "compat-2018", "{said}");
+    }
+    // Several datasets and snapshots, whose lists of dead blocks are empty and not one and the same.
+    let options = format!("compatibility = \"legacy\"\n{}", DATASETS.replace("zstd-5", "gzip-5"));
+    let options =
+        options.replace("recordsize = \"1M\", ", "").replace(", \"feature@edonr\" = \"disabled\"", "");
+    build(&manifest(folder.path(), &options), &image);
+    assert_clean(&image, "tank");
 }
 
 /// A menu of GRUB in a pool that its GRUB would not read is refused; what it reads is what its module knows, if that is there.
@@ -274,6 +357,20 @@ size = "8MiB"
     table::extract(&disk, partitions[0], &image);
     assert_clean(&image, "tank");
     assert!(must(command("zdb").arg("-l").arg(&image)).text().contains("whole_disk: 1"));
+    // On any other disk OpenZFS does not grow it, and says nothing.
+    let (first, last) = text.split_at(text.rfind("[[partition]]").unwrap());
+    let told = |text: String| {
+        std::fs::write(&manifest, text).unwrap();
+        must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&disk)).error()
+    };
+    let is_warned = |said: String| said.contains("do not grow the pool with its disk");
+    assert!(!is_warned(told(text.to_owned())));
+    assert!(is_warned(told(first.to_owned())));
+    assert!(is_warned(told(text.replace("number = 9", "number = 8"))));
+    assert!(is_warned(told(text.replace("8MiB", "9MiB"))));
+    assert!(is_warned(told(text.replace("solaris-reserved", "linux"))));
+    assert!(is_warned(told(format!("{first}[[partition]]\nsize = \"1MiB\"\ntype = \"linux\"\n{last}"))));
+    assert!(is_warned(told(first.replace("gpt", "none").replace("label = \"zfs-0123456789abcdef\"\n", ""))));
 }
 
 #[test]

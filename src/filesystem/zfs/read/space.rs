@@ -1,10 +1,12 @@
 //! Space maps: which metaslabs have one, what their entries say, and whether that is what blocks take.
 
 use super::super::format::{SpaceMap, kind};
+use super::super::maps::HEAD_ALONE;
 use super::super::nvlist::List;
 use super::block::Blocks;
 use super::object::{Object, Set};
 use crate::error::Result;
+use crate::wire::Wire;
 
 /// Sums over units of space: how many, of their numbers, of the squares of these. Two lists of units with the same sums are the
 /// same, except for what is made to look so.
@@ -47,7 +49,11 @@ pub(super) fn maps(
             if map == 0 {
                 continue;
             }
-            let object = mos.object(blocks, map)?;
+            let mut object = mos.object(blocks, map)?;
+            // A head without a histogram.
+            if object.bonus.len() == HEAD_ALONE {
+                object.bonus.resize(SpaceMap::LENGTH, 0);
+            }
             let head: SpaceMap = object.bonus(kind::SPACE_MAP_HEADER)?;
             each(metaslab, &object, &head)?;
         }
