@@ -14,7 +14,7 @@ fn stat(folder: &Folder, part: &str, path: &str) -> String {
 }
 
 fn exists(folder: &Folder, part: &str, path: &str) -> bool {
-    !stat(folder, part, path).contains("File not found")
+    stat(folder, part, path).contains("Type: ")
 }
 
 #[test]
