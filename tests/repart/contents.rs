@@ -14,7 +14,7 @@ fn stat(folder: &Folder, part: &str, path: &str) -> String {
 }
 
 fn exists(folder: &Folder, part: &str, path: &str) -> bool {
-    !stat(folder, part, path).contains("File not found")
+    stat(folder, part, path).contains("Type: ")
 }
 
 #[test]
@@ -52,6 +52,50 @@ fn trees_are_laid_over_each_other_and_parts_are_left_out() {
     // The later tree's file took the place of the earlier one's.
     assert!(stat(&folder, "fs", "/etc/b").contains("Size: 4"), "{}", stat(&folder, "fs", "/etc/b"));
     assert!(stat(&folder, "fs", "/link").contains("../target"));
+}
+
+/// Each as systemd-repart 262.1: the files that are in a filesystem of a tree whose links lead to another folder of it.
+#[test]
+fn what_is_left_out_may_be_behind_links() {
+    let folder = Folder::new(&[("t/real/a", "a"), ("t/real/sub/b", "b"), ("t/other/c", "c")]);
+    for (to, name) in
+        [("real", "t/link"), ("/t/real", "t/abs"), ("../real/sub", "t/other/up"), ("nowhere", "t/gone")]
+    {
+        std::os::unix::fs::symlink(to, folder.path(name)).unwrap();
+    }
+    for (key, copy, out, there) in [
+        ("ExcludeFiles", "/t:/", "/t/link/a", "link real/sub/b"),
+        ("ExcludeFiles", "/t:/", "/t/link/", "link real"),
+        ("ExcludeFiles", "/t:/", "/t/link", "link"),
+        ("ExcludeFiles", "/t:/", "/t/abs/sub", "link real/a"),
+        ("ExcludeFiles", "/t:/", "/t/other/up/", "link real/a real/sub"),
+        ("ExcludeFiles", "/t:/", "/t/gone", "link real/a real/sub/b"),
+        ("ExcludeFiles", "/t/link/sub:/s", "/t/real/sub", "s/b"),
+        ("ExcludeFiles", "/t/link/sub:/s", "/t/real/sub/", "s"),
+        ("ExcludeFiles", "/t/link/sub:/s", "/t/real", "s/b"),
+        ("ExcludeFiles", "/t/link/sub:/s", "/t/link/", ""),
+        ("ExcludeFiles", "/t/real/sub:/s", "/t/real/sub/", ""),
+        ("ExcludeFiles", "/t/link/a:/s", "/t/real/", ""),
+        ("ExcludeFiles", "/t/link/a:/s", "/t/real/sub", "s"),
+        ("ExcludeFilesTarget", "/t:/", "/link/a", "link real/sub/b"),
+        ("ExcludeFilesTarget", "/t:/", "/other/up/", "link real/a real/sub"),
+        ("ExcludeFilesTarget", "/t/real:/s", "/s/", ""),
+        ("ExcludeFilesTarget", "/t/real:/s", "/s/sub", "s/a"),
+        ("ExcludeFilesTarget", "/t/real:/s/x", "/s", ""),
+    ] {
+        let text =
+            format!("[Partition]\nType=srv\nFormat=ext4\nCopyFiles={copy}\n{key}={out}\nSplitName=fs\n");
+        folder.write("repart.d/1.conf", &text);
+        folder.create(&["--split=yes", "--copy-source=."]);
+        let paths = ["link", "real", "real/a", "real/sub", "real/sub/b", "s", "s/a", "s/b", "s/sub", "s/x"];
+        let found: Vec<&str> =
+            paths.into_iter().filter(|path| exists(&folder, "fs", &format!("/{path}"))).collect();
+        let wanted = |path: &&str| {
+            there.split(' ').any(|there| there == *path || there.starts_with(&format!("{path}/")))
+        };
+        let wanted: Vec<&str> = paths.into_iter().filter(wanted).collect();
+        assert_eq!(found, wanted, "CopyFiles={copy} {key}={out}");
+    }
 }
 
 #[test]

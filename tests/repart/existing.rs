@@ -1,6 +1,7 @@
 //! Images that exist: only what is new is written.
 
 use crate::run::{Folder, SEED, rows};
+use crate::support::tools::Said;
 
 const TABLE: &str = "label: gpt\nfirst-lba: 2048\nstart=2048,size=20480,type=L,name=one\nstart=40960,size=8192,type=H,name=two\n";
 
@@ -182,6 +183,78 @@ fn contents_that_decide_a_size_do_not_exceed_the_largest_one() {
     assert!(!folder.path("image.raw").exists());
 }
 
+/// As systemd-repart 262.1: whether a reset is possible does not depend on what fits afterwards.
+#[test]
+fn a_factory_reset_is_told_where_not_all_fits() {
+    let folder = Folder::new(&[
+        ("repart.d/1.conf", "[Partition]\nType=linux-generic\nFactoryReset=yes\nSizeMinBytes=1G\n"),
+        ("repart.d/2.conf", "[Partition]\nType=srv\nSizeMinBytes=1G\n"),
+    ]);
+    let before = image(&folder);
+    for further in [&[][..], &["--factory-reset=yes"], &["--dry-run=no"]] {
+        let usual = ["--can-factory-reset", "--definitions=repart.d", SEED, "image.raw"];
+        let said = folder.repart(&[&usual, further].concat());
+        assert_eq!((said.code, said.text().as_str()), (0, ""), "{}", said.error());
+    }
+    assert_eq!(std::fs::read(folder.path("image.raw")).unwrap(), before);
+}
+
+/// As systemd-repart 262.1, which wipes the disk before it makes a table.
+#[test]
+fn a_new_table_takes_the_boot_code_away() {
+    let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=srv\n")]);
+    for (mode, table) in [("force", true), ("force", false), ("allow", false), ("require", false)] {
+        image(&folder);
+        if !table {
+            let said = folder.shell(
+                "rm image.raw && truncate -s 60M image.raw && printf code | dd of=image.raw conv=notrunc",
+            );
+            assert_eq!(said.code, 0, "{}", said.error());
+        }
+        let said = folder.repart(&[ADD.as_slice(), &[&format!("--empty={mode}")]].concat());
+        assert_eq!(said.code, 0, "{}", said.error());
+        let after = std::fs::read(folder.path("image.raw")).unwrap();
+        assert!(after[..440].iter().all(|byte| *byte == 0), "{mode}");
+    }
+}
+
+/// As systemd-repart 262.1: the definition names the partition where it is told of, and the table keeps what it has.
+#[test]
+fn a_partition_that_cannot_grow_is_shown_by_the_name_of_its_definition() {
+    let folder = Folder::new(&[(
+        "repart.d/1.conf",
+        "[Partition]\nType=linux-generic\nLabel=foo\nPriority=5\nSizeMinBytes=1G\n",
+    )]);
+    folder.write("table.txt", "label: gpt\nstart=2048,size=20480,type=L\n");
+    let said = folder.shell("truncate -s 60M image.raw && sfdisk -q image.raw < table.txt");
+    assert_eq!(said.code, 0, "{}", said.error());
+    let said = folder.repart(&[ADD.as_slice(), &["--size=100M", "--json=short"]].concat());
+    assert_eq!(said.code, 0, "{}", said.error());
+    assert_eq!(rows(&said)[0]["label"], "foo");
+    let table = folder.shell("sfdisk -d image.raw").text();
+    assert!(!table.contains("name="), "{table}");
+}
+
+/// As systemd-repart 262.1: the partitions of a later image come first, what has no name gets that of its type, and later
+/// partitions count on from it.
+#[test]
+fn partitions_of_other_images_are_copied_in_the_order_of_systemd() {
+    let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=home\n")]);
+    folder.write("a.txt", "label: gpt\nstart=2048,size=2048,type=L,name=one\nstart=8192,size=2048,type=H\n");
+    folder.write("b.txt", "label: gpt\nstart=2048,size=2048,type=L,name=two\n");
+    for name in ["a", "b"] {
+        let said = folder.shell(&format!("truncate -s 10M {name}.raw && sfdisk -q {name}.raw < {name}.txt"));
+        assert_eq!(said.code, 0, "{}", said.error());
+    }
+    let said = folder.create(&["--copy-from=a.raw", "--copy-from=b.raw", "--json=short"]);
+    let rows = rows(&said);
+    let labels: Vec<&str> = rows.iter().map(|row| row["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["two", "one", "home", "home-2"]);
+    let files: Vec<String> = rows.iter().map(|row| folder.relative(row["file"].as_str().unwrap())).collect();
+    assert_eq!(files, ["b.raw", "a.raw", "a.raw", "repart.d/1.conf"]);
+    assert!(std::path::Path::new(rows[0]["file"].as_str().unwrap()).is_absolute());
+}
+
 #[test]
 fn a_factory_reset_is_told() {
     let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=home\nFactoryReset=yes\n")]);
@@ -224,4 +297,91 @@ fn a_supplement_is_merged_unless_it_is_there_already() {
     assert_eq!(types(&apart), ["xbootldr", "esp", "home"]);
     assert_eq!(apart[0]["activity"], "resize");
     assert!(apart[1]["raw_size"].as_u64().unwrap() >= 110 << 20);
+}
+
+/// As systemd-repart 262.1: a target that is there and can grow takes its supplement.
+#[test]
+fn a_supplement_is_merged_into_what_is_there_where_that_may_grow() {
+    let folder = Folder::new(&[
+        ("repart.d/10-a.conf", "[Partition]\nType=linux-generic\n"),
+        ("repart.d/20-b.conf", "[Partition]\nType=srv\nSizeMinBytes=30M\nSupplementFor=10-a\n"),
+    ]);
+    for (next, types, sizes) in [
+        (102_400, &["linux-generic", "home"][..], &[51_380_224, 4 << 20][..]),
+        (22_528, &["linux-generic", "home", "srv"], &[10 << 20, 4 << 20]),
+    ] {
+        let table = format!(
+            "label: gpt\nstart=2048,size=20480,type=L,name=one\nstart={next},size=8192,type=H,name=two\n"
+        );
+        folder.write("table.txt", &table);
+        let said =
+            folder.shell("rm -f image.raw && truncate -s 200M image.raw && sfdisk -q image.raw < table.txt");
+        assert_eq!(said.code, 0, "{}", said.error());
+        let said = folder.repart(&[ADD.as_slice(), &["--json=short"]].concat());
+        assert_eq!(said.code, 0, "{}", said.error());
+        let rows = rows(&said);
+        let of = |key: &str| rows.iter().map(|row| row[key].clone()).collect::<Vec<_>>();
+        assert_eq!(of("type"), types);
+        assert_eq!(of("raw_size")[..2], *sizes);
+    }
+}
+
+/// As systemd-repart 262.1: where not all fits, a supplement that may be dropped before its target is, and one whose target
+/// cannot grow stands apart.
+#[test]
+fn supplements_and_priorities_go_together() {
+    let folder = Folder::new(&[
+        ("repart.d/10.conf", "[Partition]\nType=root\nPriority=5\n"),
+        ("repart.d/20.conf", "[Partition]\nType=home\nPriority=7\nSizeMinBytes=2G\nSupplementFor=10\n"),
+        ("repart.d/30.conf", "[Partition]\nType=srv\n"),
+    ]);
+    let usual = ["--empty=create", "--size=200M", "--definitions=repart.d", SEED, "--json=short", "new.raw"];
+    let said = folder.repart(&[&usual[..], &["--architecture=x86-64"]].concat());
+    assert_eq!(said.code, 0, "{}", said.error());
+    let kinds = |said: &Said| rows(said).iter().map(|row| row["type"].clone()).collect::<Vec<_>>();
+    assert_eq!(kinds(&said), ["root-x86-64", "srv"]);
+    folder.write("repart.d/10.conf", "[Partition]\nType=linux-generic\nPriority=5\n");
+    folder.write("repart.d/20.conf", "[Partition]\nType=home\nSizeMinBytes=30M\nSupplementFor=10\n");
+    std::fs::remove_file(folder.path("repart.d/30.conf")).unwrap();
+    folder.write(
+        "table.txt",
+        "label: gpt\nstart=2048,size=20480,type=L,name=one\nstart=22528,size=8192,type=U\n",
+    );
+    let said = folder.shell("truncate -s 100M image.raw && sfdisk -q image.raw < table.txt");
+    assert_eq!(said.code, 0, "{}", said.error());
+    let said = folder.repart(&[ADD.as_slice(), &["--json=short"]].concat());
+    assert_eq!(said.code, 0, "{}", said.error());
+    assert_eq!(kinds(&said), ["linux-generic", "esp", "home"]);
+}
+
+/// As systemd-repart 262.1: a deferred partition has a split file by name, and gets none.
+#[test]
+fn a_deferred_partition_has_the_name_of_a_split_file() {
+    let folder = Folder::new(&[
+        ("repart.d/1.conf", "[Partition]\nType=linux-generic\nSizeMaxBytes=10M\n"),
+        ("repart.d/2.conf", "[Partition]\nType=swap\nSizeMaxBytes=10M\n"),
+    ]);
+    image(&folder);
+    let defer = ["--split=yes", "--json=short", "--defer-partitions=linux-generic,swap"];
+    let said = folder.repart(&[ADD.as_slice(), &defer].concat());
+    assert_eq!(said.code, 0, "{}", said.error());
+    let paths: Vec<String> =
+        rows(&said).iter().map(|row| folder.relative(row["split_path"].as_str().unwrap())).collect();
+    assert_eq!(paths, ["image.linux-generic.raw", "-", "image.swap.raw"]);
+    assert!(!folder.path("image.linux-generic.raw").exists() && !folder.path("image.swap.raw").exists());
+    folder.write("repart.d/2.conf", "[Partition]\nType=swap\nSplitName=linux-generic\n");
+    let said = folder.repart(&[ADD.as_slice(), &defer].concat());
+    assert_eq!(said.code, 2, "{}", said.error());
+}
+
+/// As systemd-repart 262.1: split files of an image that is there are beside it, and are called by whole paths.
+#[test]
+fn split_files_of_an_image_that_is_there_have_whole_paths() {
+    let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=srv\nSizeMaxBytes=10M\n")]);
+    image(&folder);
+    let said = folder.repart(&[ADD.as_slice(), &["--split=yes", "--json=short"]].concat());
+    assert_eq!(said.code, 0, "{}", said.error());
+    let rows = rows(&said);
+    let path = std::path::PathBuf::from(rows[2]["split_path"].as_str().unwrap());
+    assert_eq!(path, folder.path("image.srv.raw").canonicalize().unwrap());
 }

@@ -336,3 +336,41 @@ fn of_an_option_that_is_given_twice_the_last_one_counts() {
     assert_eq!(std::fs::metadata(folder.0.path().join("image.raw")).unwrap().len(), 64 << 20);
     assert!(one.error().is_empty() && two.error().is_empty(), "{}{}", one.error(), two.error());
 }
+
+/// Each as systemd-repart 262.1 takes it.
+#[test]
+fn sectors_and_sizes_of_the_command_line_have_the_forms_of_systemd() {
+    let folder = Folder::new(&[(
+        "repart.d/1.conf",
+        "[Partition]\nType=swap\nFileSystemSectorSize=\nSizeMinBytes=+9.M\nSizeMaxBytes=9. M\n",
+    )]);
+    for (flag, code) in [
+        ("--sector-size=0x200", 0),
+        ("--sector-size=0b1000000000", 0),
+        ("--sector-size= 512", 0),
+        ("--sector-size=512 ", 2),
+        ("--sector-size=1K", 2),
+        ("--size=+64.M", 0),
+        ("--size=64 M", 0),
+        ("--size=64M ", 2),
+        ("--grain-size=1.M", 0),
+        ("--grain-size=1m", 2),
+    ] {
+        let usual = ["--empty=create", "--size=64M", "--dry-run=yes", "--definitions=repart.d", SEED];
+        let said = folder.repart(&[&usual[..], &[flag, "image.raw"]].concat());
+        assert_eq!(said.code, code, "{flag}: {}", said.error());
+    }
+}
+
+/// As systemd-repart 262.1, where the processor that builds has a 32-bit partner: `--architecture` takes its place.
+#[test]
+fn a_type_of_a_second_processor_is_of_that_which_is_named() {
+    let folder = Folder::new(&[("repart.d/1.conf", "[Partition]\nType=root-secondary-verity\n")]);
+    for name in ["x86", "riscv64", "arm64"] {
+        let usual = ["--empty=create", "--size=64M", "--dry-run=yes", "--definitions=repart.d", SEED];
+        let named = format!("--architecture={name}");
+        let said = folder.repart(&[&usual[..], &[&named, "--json=short", "image.raw"]].concat());
+        assert_eq!(said.code, 0, "{}", said.error());
+        assert_eq!(crate::run::rows(&said)[0]["type"], format!("root-{name}-verity"));
+    }
+}

@@ -232,6 +232,8 @@ fn several_signatures_are_joined() {
 #[test]
 fn hashes_of_what_is_not_written_now_are_told() {
     let folder = folder();
+    // Hashes that are minimized are made all the same.
+    folder.write("repart.d/2.conf", &HASH.replace("Minimize=best\n", ""));
     let usual = ["--copy-source=.", "--architecture=x86-64"];
     let said = folder.create(&[usual.as_slice(), &["--defer-partitions=usr"]].concat());
     assert!(said.error().contains("2.conf: the partition stays empty"), "{}", said.error());
@@ -280,4 +282,100 @@ fn extensions_are_signed_images() {
     judge.args(["verify", "x.root-x86-64.raw", "x.root-x86-64-verity.raw", root]);
     assert_eq!(run(judge.current_dir(folder.0.path())).code, 0);
     must(command("fsck.erofs").arg("x.root-x86-64.raw").current_dir(folder.0.path()));
+}
+
+/// As systemd-repart 262.1, which makes hashes of data that is as small as it can be before it looks at what is deferred.
+#[test]
+fn the_root_hash_of_what_is_minimized_is_known_where_a_partition_is_deferred() {
+    let folder = folder();
+    let own = ["--copy-source=.", "--architecture=x86-64", "--json=short", "--split=yes"];
+    let whole = rows(&folder.create(&own));
+    let hashes = std::fs::read(folder.path("image.usr-x86-64-verity.raw")).unwrap();
+    for (deferred, number) in [("usr", 2), ("usr-verity", 1)] {
+        let defer = format!("--defer-partitions={deferred}");
+        let made = rows(&folder.create(&[own.as_slice(), &[&defer]].concat()));
+        for (made, whole) in made.iter().zip(&whole) {
+            for key in ["uuid", "roothash", "offset", "raw_size"] {
+                assert_eq!(made[key], whole[key], "{deferred} {key}");
+            }
+        }
+        let table = folder.shell("sfdisk -d image.raw").text().to_lowercase();
+        let uuids: Vec<&str> = whole.iter().map(|row| row["uuid"].as_str().unwrap()).collect();
+        let there: Vec<bool> = uuids.iter().map(|uuid| table.contains(*uuid)).collect();
+        assert_eq!(there, [number == 1, number == 2], "{table}");
+    }
+    folder.create(&[own.as_slice(), &["--defer-partitions=usr"]].concat());
+    assert_eq!(std::fs::read(folder.path("image.usr-x86-64-verity.raw")).unwrap(), hashes);
+}
+
+/// As systemd-repart 262.1, apart from the UUIDs, which are zeros there.
+#[test]
+fn hashes_and_a_signature_may_be_copied() {
+    let folder = Folder::new(&[]);
+    let all = [("data", 1 << 20), ("hash", 64 << 10), ("signature", 16 << 10)];
+    for (number, (verity, size)) in all.into_iter().enumerate() {
+        folder.write(verity, &verity[..1].repeat(size));
+        let kind = ["usr", "usr-verity", "usr-verity-sig"][number];
+        let text = format!(
+            "[Partition]\nType={kind}\nVerity={verity}\nVerityMatchKey=u\nCopyBlocks=/{verity}\nSplitName={verity}\n"
+        );
+        folder.write(&format!("repart.d/{number}.conf"), &text);
+    }
+    let own = ["--root=.", "--architecture=x86-64", "--json=short", "--split=yes"];
+    let said = folder.create(&own);
+    assert_eq!(said.error(), "");
+    for row in rows(&said) {
+        assert_eq!(row["roothash"], "TBD");
+        assert_ne!(row["uuid"], "00000000-0000-0000-0000-000000000000");
+    }
+    for (verity, size) in all {
+        let bytes = std::fs::read(folder.path(&format!("image.{verity}.raw"))).unwrap();
+        assert_eq!(bytes[..size], std::fs::read(folder.path(verity)).unwrap(), "{verity}");
+    }
+    let faithful = folder.create(&[own.as_slice(), &["--faithful"]].concat());
+    let zeros =
+        rows(&faithful).iter().filter(|row| row["uuid"] == "00000000-0000-0000-0000-000000000000").count();
+    assert_eq!(zeros, 2);
+    // Hashes of other data, and a signature that cannot be made.
+    for (name, text) in [
+        ("0", "Type=usr\nVerity=data\nFormat=squashfs\nMakeDirectories=/x"),
+        ("2", "Type=usr-verity-sig\nVerity=signature"),
+    ] {
+        let path = format!("repart.d/{name}.conf");
+        let old = std::fs::read_to_string(folder.path(&path)).unwrap();
+        folder.write(&path, &format!("[Partition]\n{text}\nVerityMatchKey=u\n"));
+        let usual = ["--empty=create", "--size=auto", "--definitions=repart.d", SEED, "other.raw"];
+        let said = folder.repart(&[&own[..], &usual].concat());
+        assert_eq!(said.code, 2);
+        assert!(said.error().contains("one partition is copied and one is not"), "{}", said.error());
+        folder.write(&path, &old);
+    }
+}
+
+/// As systemd-repart 262.1: what FileSystemSectorSize= has below the sectors of the disk counts as these.
+#[test]
+fn sectors_of_filesystems_and_blocks_of_hashes_are_at_least_those_of_the_disk() {
+    let folder = Folder::new(&[
+        ("repart.d/1.conf", "[Partition]\nType=esp\nFormat=vfat\nFileSystemSectorSize=512\n"),
+        (
+            "repart.d/2.conf",
+            "[Partition]\nType=usr\nVerity=data\nVerityMatchKey=u\nCopyBlocks=/data\nFileSystemSectorSize=512\n",
+        ),
+        (
+            "repart.d/3.conf",
+            "[Partition]\nType=usr-verity\nVerity=hash\nVerityMatchKey=u\nMinimize=best\nFileSystemSectorSize=1024\nSplitName=h\n",
+        ),
+        (
+            "repart.d/4.conf",
+            "[Partition]\nType=srv\nFormat=erofs\nMinimize=best\nMakeDirectories=/a\nFileSystemSectorSize=512\nSplitName=e\n",
+        ),
+        ("data", &"data".repeat(1 << 18)),
+    ]);
+    let own = ["--root=.", "--architecture=x86-64", "--json=short", "--split=yes", "--sector-size=4096"];
+    assert_eq!(rows(&folder.create(&own))[0]["raw_size"], 260 << 20);
+    let hashes = std::fs::read(folder.path("image.h.raw")).unwrap();
+    // The superblock of dm-verity has both sizes of blocks at byte 64.
+    assert_eq!(hashes[64..72], [0, 16, 0, 0, 0, 16, 0, 0]);
+    // That of EROFS has the exponent of its blocks at byte 12.
+    assert_eq!(std::fs::read(folder.path("image.e.raw")).unwrap()[1024 + 12], 12);
 }

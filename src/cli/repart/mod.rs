@@ -14,8 +14,8 @@ use super::{Severity, complain};
 use crate::disk::{Built, Work, rehosted};
 use crate::error::{Error, Kind, Result};
 use crate::front::repart::{
-    Activity, Ddi, ElTorito, Empty, Finished, Level, Options, Size, follow_inside, parse_boolean, parse_size,
-    prepare,
+    Activity, Ddi, ElTorito, Empty, Finished, Level, Options, Size, can_factory_reset, follow_inside,
+    parse_boolean, parse_number, parse_size, prepare,
 };
 use crate::identity::Seed;
 use crate::image::Image;
@@ -91,7 +91,7 @@ struct Operation {
     #[arg(long, value_name = "UUID")]
     seed: Option<String>,
     /// Bytes in a sector of the disk and of its filesystems: 512, 1024, 2048 or 4096 [default: 512, and 4096 for filesystems]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = number)]
     sector_size: Option<u32>,
     /// What starts and sizes are multiples of [default: 4096]
     #[arg(long, value_name = "SIZE")]
@@ -259,6 +259,10 @@ fn boolean(text: &str) -> std::result::Result<bool, String> {
     parse_boolean(text).ok_or_else(|| "expected yes or no".to_owned())
 }
 
+fn number(text: &str) -> std::result::Result<u32, String> {
+    parse_number(text).ok_or_else(|| "expected a whole number".to_owned())
+}
+
 impl Args {
     /// What the front end takes.
     fn options(&self, image: PathBuf) -> Result<Options> {
@@ -358,9 +362,7 @@ impl Args {
 
     fn is_dry(&self) -> bool {
         let creates = matches!(self.empty(), EmptyMode::Create);
-        self.operation.nothing
-            || self.operation.can_factory_reset
-            || self.operation.dry_run.unwrap_or(!creates)
+        self.operation.nothing || self.operation.dry_run.unwrap_or(!creates)
     }
 }
 
@@ -381,6 +383,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
             complain(Severity::Warning, &format!("{name} is passed over: no mkfs program is run"));
         }
     }
+    if args.operation.can_factory_reset {
+        return match can_factory_reset(&options).map_err(flags)? {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Source, "no existing partition has FactoryReset=")),
+        };
+    }
     let mut work = Work { jobs: args.jobs.count(), ..Work::default() };
     let dry = args.is_dry();
     if !dry {
@@ -398,10 +406,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
     watch(&work.progress.stop_flag())?;
     let bar = Bar::start(&work.progress);
     let mut prepared = prepare(&options, &work).map_err(flags)?;
-    if args.operation.can_factory_reset {
-        drop(bar);
-        return can_reset(&prepared);
-    }
     // Before the image, which may hold what is written here.
     let fstab = if dry { None } else { args.beside.write(prepared.outcome(), &options)? };
     if fstab.as_ref().is_some_and(Early::has_changed) {
@@ -449,14 +453,6 @@ fn short(size: u64) -> String {
     match (u128::from(rest) * 10) >> bits {
         0 => format!("{whole}{name}"),
         tenths => format!("{whole}.{tenths}{name}"),
-    }
-}
-
-/// Whether a factory reset would remove something.
-fn can_reset(prepared: &crate::front::repart::Prepared) -> Result<()> {
-    match prepared.resets() {
-        true => Ok(()),
-        false => Err(Error::new(Kind::Source, "no existing partition has FactoryReset=")),
     }
 }
 

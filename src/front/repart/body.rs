@@ -186,7 +186,7 @@ impl Making<'_> {
                 return Err(copy.line.blame(error));
             }
         };
-        let Some(without) = self.without(definition, part, copy, &host, &real) else { return Ok(()) };
+        let Some(without) = self.without(definition, part, copy, &real)? else { return Ok(()) };
         let without = Arc::new(without);
         let last = if real.is_dir() { Last::Followed } else { Last::Kept };
         let target = targets.resolve(&copy.target, last);
@@ -209,43 +209,57 @@ impl Making<'_> {
     }
 
     /// What is left out below a source; `None` where that is the source itself.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] for a loop of links, with the line.
     fn without(
         &self,
         definition: &Definition,
         part: &Part,
         copy: &CopyFiles,
-        host: &Path,
         real: &Path,
-    ) -> Option<Exclusions> {
-        let mut exclusions = Exclusions::default();
-        let source = |path: &str| self.options.below_source(path);
-        // The target `path` of this entry, as a path of the host.
-        let target = |path: &str| Some(host.join(Path::new(path).strip_prefix(&copy.target).ok()?));
-        let mut contents: BTreeSet<PathBuf> = NEVER.iter().map(|path| source(path)).collect();
+    ) -> Result<Option<Exclusions>> {
+        let begins = |path: &str, list: &[String]| list.iter().any(|out| Path::new(path).starts_with(out));
+        if begins(&copy.source, &definition.exclude_sources)
+            || begins(&copy.target, &definition.exclude_targets)
+        {
+            return Ok(None);
+        }
+        // Everything below is left out by what it is, wherever the links of its path lead to (systemd compares inodes).
+        let found = |path: &Path| -> Result<Option<PathBuf>> {
+            Ok(inside::find(self.options.source(), path)?.and_then(|path| path.canonicalize().ok()))
+        };
+        // The target `path` of this entry, as a path of the tree that is copied.
+        let source_of =
+            |path: &str| Some(Path::new(&copy.source).join(Path::new(path).strip_prefix(&copy.target).ok()?));
+        let mut contents: Vec<PathBuf> = NEVER.iter().map(PathBuf::from).collect();
         if part.kind.designator == Designator::Root {
             let others = self.plan.parts.iter().filter(|other| !std::ptr::eq(*other, part));
             let mounted = others.flat_map(|other| other.kind.mount_points().iter().copied());
             let below = NEVER.into_iter().chain(mounted).filter(|path| *path != copy.target && *path != "/");
-            contents.extend(below.filter_map(target));
+            contents.extend(below.filter_map(source_of));
         }
-        let written = definition.exclude_sources.iter().map(|path| (path, Some(source(path))));
-        let written = written.chain(definition.exclude_targets.iter().map(|path| (path, target(path))));
-        let mut paths = BTreeSet::new();
-        for (text, path) in written {
+        let mut out = Exclusions::default();
+        for path in contents {
+            out.contents.extend(found(&path)?);
+        }
+        let sources = definition.exclude_sources.iter();
+        let sources = sources.map(|text| ("ExcludeFiles", text, Some(PathBuf::from(text))));
+        let targets = definition.exclude_targets.iter();
+        let targets = targets.map(|text| ("ExcludeFilesTarget", text, source_of(text)));
+        for (key, text, path) in sources.chain(targets) {
             let Some(path) = path else { continue };
-            if text.ends_with('/') {
-                contents.insert(path)
-            } else {
-                paths.insert(path)
-            };
+            let list = if text.ends_with('/') { &mut out.contents } else { &mut out.paths };
+            list.extend(found(&path).map_err(|error| definition.place(error, key))?);
         }
-        if paths.iter().any(|path| host.starts_with(path)) {
-            return None;
+        let is_out = |path: &Path| out.paths.contains(path) || out.contents.contains(path);
+        // A directory is copied wherever it lies, a file only where nothing above it is left out.
+        if !real.is_dir() && real.ancestors().any(is_out) {
+            return Ok(None);
         }
-        let below = |path: PathBuf| Some(real.join(path.strip_prefix(host).ok()?));
-        exclusions.paths = paths.into_iter().filter_map(below).collect();
-        exclusions.contents = contents.into_iter().filter_map(below).collect();
-        Some(exclusions)
+        out.paths.retain(|path| path != real && path.starts_with(real));
+        out.contents.retain(|path| path.starts_with(real));
+        Ok(Some(out))
     }
 
     /// The attributes that systemd-validatefs holds against the partition table: labels, types and mount points.

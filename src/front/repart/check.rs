@@ -155,7 +155,6 @@ fn protection(definition: &Definition) -> Result<()> {
         );
     }
     let holds = [
-        ("CopyBlocks", definition.copy_blocks.is_some()),
         ("Format", definition.format.is_some()),
         ("CopyFiles", !definition.copy_files.is_empty()),
         ("MakeDirectories", !definition.directories.is_empty()),
@@ -228,6 +227,7 @@ fn siblings(definition: &Definition, all: &[Definition]) -> Result<()> {
             .place(error, "Priority")
             .expected("one Priority= for all, since they are dropped together"));
     }
+    copied(definition, set())?;
     let data = set().find(|other| other.verity == Verity::Data);
     let exact = data.is_some_and(|data| data.minimize != Minimize::Off || data.copy_blocks.is_some());
     if definition.verity == Verity::Hash && definition.minimize != Minimize::Off && !exact {
@@ -239,6 +239,28 @@ fn siblings(definition: &Definition, all: &[Definition]) -> Result<()> {
         .expected("Minimize= or CopyBlocks= in the data partition"));
     }
     Ok(())
+}
+
+/// Hashes and signatures are copied together with what they are of.
+fn copied<'a>(definition: &Definition, mut set: impl Iterator<Item = &'a Definition>) -> Result<()> {
+    let before: &[Verity] = match definition.verity {
+        Verity::Hash => &[Verity::Data],
+        Verity::Signature => &[Verity::Data, Verity::Hash],
+        Verity::Data | Verity::Off => return Ok(()),
+    };
+    let copies = definition.copy_blocks.is_some();
+    let wrong = |other: &&Definition| match (copies, other.copy_blocks.is_some()) {
+        (true, false) => before.contains(&other.verity),
+        // The root hash of hashes that are copied is not known, and nothing can be signed.
+        (false, true) => other.verity == Verity::Hash && definition.verity == Verity::Signature,
+        (true, true) | (false, false) => false,
+    };
+    let Some(other) = set.find(wrong) else { return Ok(()) };
+    let error = refuse(definition, "CopyBlocks", "of a dm-verity set one partition is copied and one is not");
+    Err(other
+        .place(error, "CopyBlocks")
+        .why("hashes are of the data that they were made with, and a signature of their root hash")
+        .hint("copy all of them, or none but the data"))
 }
 
 fn supplement(definition: &Definition, name: &str, all: &[Definition]) -> Result<()> {

@@ -148,7 +148,10 @@ pub(super) fn existing(options: &Options) -> Result<Option<Existing>> {
 /// [`ErrorKind::Usage`] for an image without a GPT; [`ErrorKind::Source`] where one cannot be read.
 pub(super) fn copied(options: &Options) -> Result<Vec<Definition>> {
     let mut definitions = Vec::new();
-    for path in &options.copy_from {
+    // The partitions of a later image stand before those of an earlier one (systemd `context_copy_from_one`).
+    for path in options.copy_from.iter().rev() {
+        let path = &std::path::absolute(path)
+            .map_err(|error| Error::io(ErrorKind::Source, "the image has no name", path, error))?;
         let image = open(path, &OpenOptions::default())?.image;
         let table = read(&image.whole())?.table.filter(|table| table.scheme == Scheme::Gpt);
         let Some(table) = table else {
@@ -166,7 +169,7 @@ pub(super) fn copied(options: &Options) -> Result<Vec<Definition>> {
                 continue;
             }
             let mut definition = Definition::new(path.clone(), kind);
-            definition.label = Some(placed.label.clone());
+            definition.label = Some(placed.label.clone()).filter(|label| !label.is_empty());
             definition.uuid = Some(placed.guid);
             definition.flags = placed.attributes;
             (definition.size.least, definition.size.most) = (Some(placed.length), Some(placed.length));
@@ -253,8 +256,11 @@ impl Existing {
         known.collect()
     }
 
-    /// The boot code in the first sector, which stays.
+    /// The boot code in the first sector. It stays as long as the table does: a new table is made on a disk that is blank.
     pub(super) fn boot_code(&self) -> Result<Arc<[u8]>> {
+        if self.table.is_none() {
+            return Ok(Arc::from([]));
+        }
         // The table begins with the disk signature at byte 440.
         let mut code = vec![0; 440];
         self.image.read(0, &mut code)?;

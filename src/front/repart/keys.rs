@@ -176,10 +176,12 @@ impl Reader<'_> {
         let definition = &mut self.definition;
         match key {
             "Type" => {
-                let kind = Kind::parse(value, self.options.native())?;
                 definition.kind = match self.options.architecture {
-                    Some(architecture) => kind.of(architecture),
-                    None => kind,
+                    // Of whichever processor it is, it becomes that of this one.
+                    Some(processor) => {
+                        Kind::parse(&value.replacen("-secondary", "", 1), Some(processor))?.of(processor)
+                    }
+                    None => Kind::parse(value, self.options.native())?,
                 };
                 self.typed = true;
             }
@@ -278,6 +280,7 @@ impl Reader<'_> {
                     _ => return Err(choice(key, "off, best or guess").into()),
                 }
             }
+            "FileSystemSectorSize" if value.is_empty() => definition.sector_size = None,
             "FileSystemSectorSize" => definition.sector_size = Some(power(key, value, 1 << 20)?),
             "Compression" => definition.compression = some(value),
             "CompressionLevel" => definition.compression_level = some(value),

@@ -35,8 +35,8 @@ pub(super) struct Kind {
     pub(super) designator: Designator,
 }
 
-/// Types that have a name here and none in systemd.
-const NAMELESS: [&str; 2] = ["bios-boot", "microsoft-basic-data"];
+/// Names of types that systemd does not have.
+const NAMELESS: [&str; 5] = ["bios-boot", "microsoft-basic-data", "zfs", "solaris-reserved", "linux"];
 
 impl Kind {
     /// Reads a name or a GUID. `native` is the processor of names without one.
@@ -45,7 +45,9 @@ impl Kind {
     /// [`ErrorKind::Manifest`] for what is neither.
     pub(super) fn parse(text: &str, native: Option<Architecture>) -> Result<Self> {
         let kind = Type::parse(text, native)?;
-        match kind.guid().filter(|guid| !guid.is_nil() && !NAMELESS.contains(&text)) {
+        // A GUID has no braces here.
+        let known = !NAMELESS.contains(&text) && !text.contains(['{', ':']);
+        match kind.guid().filter(|guid| known && !guid.is_nil()) {
             Some(guid) => Ok(Self::new(guid)),
             None => Err(Error::new(ErrorKind::Manifest, "this is no type of a partition in a GPT")
                 .expected(
@@ -173,8 +175,49 @@ mod tests {
         }
         let grub = Kind::parse("21686148-6449-6e6f-744e-656564454649", native).unwrap();
         assert_eq!((grub.shown().as_str(), grub.prefix()), ("21686148-6449-6e6f-744e-656564454649", "linux"));
-        for text in ["0x83", "bios-boot", "00000000-0000-0000-0000-000000000000", "esq"] {
-            assert_eq!(Kind::parse(text, native).unwrap_err().kind(), ErrorKind::Manifest, "{text}");
+    }
+
+    /// fixtures/repart/types.txt: what systemd-repart 262.1 on x86-64 makes of names, and which it refuses.
+    #[test]
+    fn every_name_is_that_of_systemd() {
+        let native = "x86-64".parse().ok();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/repart/types.txt");
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut seen = 0;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            seen += 1;
+            match line.split(' ').collect::<Vec<_>>().as_slice() {
+                [name, "refused"] => {
+                    let error = Kind::parse(name, native).expect_err(name);
+                    assert_eq!(error.kind(), ErrorKind::Manifest, "{name}");
+                }
+                [name, shown, guid] => {
+                    let kind = Kind::parse(name, native).unwrap();
+                    assert_eq!(
+                        (kind.shown().as_str(), kind.guid.to_string().as_str()),
+                        (*shown, *guid),
+                        "{name}"
+                    );
+                }
+                ["architecture", name, shown, guid] => {
+                    let kind = Kind::parse("usr-x86-verity", native).unwrap().of(name.parse().unwrap());
+                    assert_eq!(
+                        (kind.shown().as_str(), kind.guid.to_string().as_str()),
+                        (*shown, *guid),
+                        "{name}"
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(seen > 250, "{seen}");
+    }
+
+    /// A type that only has a name here is shown as a GUID where it is on a disk.
+    #[test]
+    fn types_without_a_name_are_shown_by_their_guid() {
+        for guid in ["6a898cc3-1dd2-11b2-99a6-080020736631", "21686148-6449-6e6f-744e-656564454649"] {
+            assert_eq!(Kind::new(guid.parse().unwrap()).shown(), guid);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The disk that definitions describe, made with everything in its place.
 
-use std::collections::BTreeMap;
-
-use uuid::Uuid;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::allocate::{Span, Usable, allocate};
 use super::body::Making;
@@ -13,7 +13,7 @@ use super::measure::Content;
 use super::outcome::{Outcome, Row};
 use super::plan::{Part, Plan, Sizing, grain, is_deferred, usable};
 use super::specifier::Specifiers;
-use super::{Options, Size, Split, read, split, verity};
+use super::{Options, Size, Split, read, split, supplement, verity};
 use crate::container::Settings;
 use crate::disk::{self, Body, Built, Disk, Guid, Partition, Work};
 use crate::error::{Error, Kind, Result, Warning};
@@ -55,20 +55,9 @@ pub struct Finished {
 /// [`Kind::Manifest`] with file and line for definitions that do not fit together, [`Kind::Capacity`] where they do not fit
 /// the disk, [`Kind::Usage`] where the options do not suit each other or the image.
 pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
-    options.check()?;
-    let specifiers = Specifiers::new(options.native(), options.root.as_deref());
-    let (mut definitions, mut warnings) = read::definitions(options, &specifiers)?;
-    let copied = existing::copied(options)?;
-    definitions.splice(0..0, copied);
-    let existing = existing::existing(options)?;
-    let supplements = definitions.iter().any(|definition| definition.supplement_for.is_some());
+    let Said { specifiers, definitions, mut warnings, existing } = said(options)?;
     let maker = Maker { options, existing: existing.as_ref(), work };
-    let made = match maker.make(&definitions, supplements) {
-        // What does not fit merged may fit apart.
-        Err(error) if supplements && error.kind() == Kind::Capacity => maker.make(&definitions, false),
-        made => made,
-    };
-    let mut made = made?;
+    let mut made = supplement::fitting(&definitions, |apart| maker.make(&definitions, apart))?;
     let stays = existing.as_ref().is_some_and(|existing| stays(existing, &made.disk, &made.outcome));
     warnings.extend(existing.iter().flat_map(|existing| existing.warnings(stays)));
     warnings.append(&mut made.warnings);
@@ -89,10 +78,41 @@ pub fn prepare(options: &Options, work: &Work) -> Result<Prepared> {
         stays,
         specifiers,
         split: options.split,
-        image: options.image.clone(),
+        image: options.node(),
         level: options.level,
         el_torito: options.el_torito.clone(),
     })
+}
+
+/// What is there before anything has a place.
+struct Said {
+    specifiers: Specifiers,
+    /// Those of images that are copied stand first.
+    definitions: Vec<Definition>,
+    warnings: Vec<String>,
+    existing: Option<Existing>,
+}
+
+/// Reads what `options` name.
+fn said(options: &Options) -> Result<Said> {
+    options.check()?;
+    let specifiers = Specifiers::new(options.native(), options.root.as_deref());
+    let (mut definitions, warnings) = read::definitions(options, &specifiers)?;
+    let copied = existing::copied(options)?;
+    definitions.splice(0..0, copied);
+    Ok(Said { specifiers, definitions, warnings, existing: existing::existing(options)? })
+}
+
+/// Whether a factory reset would remove an existing partition. Nothing has to fit for that, as with systemd-repart.
+///
+/// # Errors
+/// As [`prepare`], for definitions and for what is there.
+pub fn can_factory_reset(options: &Options) -> Result<bool> {
+    let options = Options { factory_reset: false, ..options.clone() };
+    let Said { definitions, existing, .. } = said(&options)?;
+    let plan = Plan::new(&definitions, existing.as_ref(), &options)?;
+    let of = |part: &Part| definitions.get(part.definition?);
+    Ok(plan.parts.iter().any(|part| part.current.is_some() && of(part).is_some_and(|it| it.factory_reset)))
 }
 
 struct Maker<'a> {
@@ -102,28 +122,32 @@ struct Maker<'a> {
 }
 
 /// A disk, and what is to be known of it.
-struct Made {
+pub(super) struct Made {
     disk: Disk,
     locations: Locations,
     outcome: Outcome,
     warnings: Vec<String>,
+    /// Down to which priority definitions came to nothing, since not all fit; less is better.
+    pub(super) lost: Option<Reverse<i32>>,
 }
 
 impl Maker<'_> {
-    /// `merge` is whether supplements are put into their targets.
-    fn make(&self, definitions: &[Definition], merge: bool) -> Result<Made> {
+    /// `apart` are the supplements that are not put into their targets.
+    fn make(&self, definitions: &[Definition], apart: &BTreeSet<usize>) -> Result<Made> {
         let options = self.options;
         let mut definitions = definitions.to_vec();
         let mut plan = Plan::new(&definitions, self.existing, options)?;
-        if merge {
-            plan.merge(&mut definitions);
-        }
+        plan.merge(&mut definitions, apart);
         let table = self.existing.and_then(|existing| existing.table.as_ref());
         let sector_size = match table {
             Some(table) => u32::try_from(table.sector_size)
                 .map_err(|_| Error::bug("the sectors of a table are larger than any"))?,
             None => options.sector_size.unwrap_or(512),
         };
+        // No filesystem has smaller sectors than its disk, whatever FileSystemSectorSize= says.
+        for definition in &mut definitions {
+            definition.sector_size = definition.sector_size.map(|own| own.max(sector_size));
+        }
         // Filesystems have sectors of 4096 bytes unless something is said, whatever the disk has.
         let sizing = Sizing {
             level: options.level,
@@ -131,23 +155,53 @@ impl Maker<'_> {
         };
         let making = Making { options, definitions: &definitions, plan: &plan, sets: None };
         let contents = making.contents(sizing.sector_size, self.work)?;
-        let length = self.place(&mut plan, &definitions, &contents, (sector_size, sizing))?;
+        let (length, lost) = self.place(&mut plan, &definitions, &contents, (sector_size, sizing))?;
+        supplement::check(&definitions, &plan)?;
         clashes(&plan, &definitions, options)?;
-        let sets = sets(options, &definitions, &plan)?;
+        let mut sets = sets(options, &definitions, &plan)?;
+        let sectors = (sector_size, sizing.sector_size);
+        self.known(&mut sets, (&definitions, &plan), &contents, sectors)?;
         let making = Making { options, definitions: &definitions, plan: &plan, sets: Some(&sets) };
-        let mut made = self.disk(&making, &sets, contents, length, (sector_size, sizing.sector_size))?;
+        let mut made = self.disk(&making, &sets, contents, length, sectors)?;
+        made.lost = lost;
         made.warnings.append(&mut plan.warnings);
         Ok(made)
     }
 
-    /// Gives every partition its place, and returns the length of the disk.
+    /// Adds hashes that are known although a partition of their set is deferred.
+    fn known(
+        &self,
+        sets: &mut Sets,
+        (definitions, plan): (&[Definition], &Plan),
+        contents: &[Content],
+        (sector_size, filesystem_sector): (u32, u32),
+    ) -> Result<()> {
+        for (key, set) in sets {
+            if matches!((set.data, set.hash), (verity::Member::New(_), verity::Member::New(_))) {
+                continue;
+            }
+            let new =
+                plan.parts.iter().zip(contents).filter(|(part, _)| part.is_new() && part.place.is_some());
+            let of_set =
+                new.filter_map(|(part, content)| Some((definitions.get(part.definition?)?, content)));
+            let of_set: Vec<_> = of_set.filter(|(it, _)| it.match_key.as_ref() == Some(key)).collect();
+            let of = |verity| of_set.iter().find(|(it, _)| it.verity == verity);
+            let (Some(data), Some((hash, _))) = (of(Verity::Data), of(Verity::Hash)) else { continue };
+            let sector = hash.sector_size.unwrap_or(filesystem_sector).max(sector_size);
+            set.known = verity::known(hash, *data, self.options, (sector, self.work))?.map(Arc::new);
+        }
+        Ok(())
+    }
+
+    /// Gives every partition its place, and returns the length of the disk, and down to which priority definitions came to
+    /// nothing.
     fn place(
         &self,
         plan: &mut Plan,
         definitions: &[Definition],
         contents: &[Content],
         (sector_size, sizing): (u32, Sizing),
-    ) -> Result<Bytes> {
+    ) -> Result<(Bytes, Option<Reverse<i32>>)> {
         let grain = grain(self.options, sector_size);
         let sizes: Vec<Option<Bytes>> = contents.iter().map(|content| content.size).collect();
         check_most(plan, definitions, &sizes, grain)?;
@@ -192,12 +246,14 @@ impl Maker<'_> {
             Some(format!("Can't grow existing partition {label} of priority {priority}, ignoring."))
         });
         let warnings: Vec<String> = dropped.chain(ignored).collect();
+        let given_up = allocation.dropped.iter().chain(&allocation.ignored);
+        let lost = given_up.filter_map(|number| Some(Reverse(named(*number)?.priority))).max();
         plan.warnings.extend(warnings);
         let order: Vec<usize> =
             allocation.order.iter().filter_map(|number| apart.get(*number)).copied().collect();
         plan.take(allocation, &apart);
         plan.number(self.options, &order, self.array().entries);
-        Ok(length)
+        Ok((length, lost))
     }
 
     /// The array of entries of the table.
@@ -239,20 +295,22 @@ impl Maker<'_> {
         let options = self.options;
         let mut disk = self.frame(making, length, sector_size)?;
         let (mut located, mut rows, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        let alone = verity::Set::default();
         for (part, content) in making.plan.parts.iter().zip(contents) {
             let Some(place) = part.place else { continue };
             let definition = part.definition.and_then(|number| making.definitions.get(number));
             let new = definition.filter(|_| part.is_new());
-            let deferred = new.map(|it| is_deferred(it, options)).transpose()?.unwrap_or_default();
+            let put_off = definition.map(|it| is_deferred(it, options)).transpose()?.unwrap_or_default();
+            let deferred = put_off && new.is_some();
             let position = disk.partitions.len();
             let mut row = Row::new(part, definition, place, (!deferred).then_some(position), options);
-            let set = definition.and_then(|it| sets.get(it.match_key.as_ref()?)).copied().unwrap_or_default();
+            row.put_off = put_off;
+            let set = definition.and_then(|it| sets.get(it.match_key.as_ref()?)).unwrap_or(&alone);
             let mut partition = bare(part, place.span);
-            // A GUID that follows from a root hash is not known before the hash is; systemd writes zeros then.
-            let open = new.is_some_and(|it| verity::is_open(it, set));
-            if open && (deferred || options.faithful) {
-                row.guid = Uuid::nil();
-                partition.guid = Guid::Given(row.guid);
+            let zeros = deferred || options.faithful;
+            if let Some(guid) = new.and_then(|it| verity::guid(it, set, zeros)) {
+                row.guid = guid;
+                partition.guid = Guid::Given(guid);
             }
             rows.push(row);
             if deferred {
@@ -263,36 +321,32 @@ impl Maker<'_> {
                 located.push(None);
                 continue;
             };
-            warnings.extend(content.warnings);
-            let sector = definition.sector_size.unwrap_or(filesystem_sector).max(sector_size);
-            partition.apart = Some(sector);
-            let (body, lines, told) =
-                held(making, (definition, part), content.image, place.span.size, sector)?;
+            let sectors = (sector_size, filesystem_sector);
+            let (lines, told) = fill(making, (definition, part), (set, content), &mut partition, sectors)?;
             warnings.extend(told);
-            partition.body = body;
-            match verity::body((definition, part), set, options, sector)? {
-                Some((body, guid)) => {
-                    partition.guid = guid;
-                    partition.body = body.unwrap_or(partition.body);
-                }
-                None => warnings.extend(verity::left_empty(definition, options)),
-            }
             disk.partitions.push(partition);
             located.push(Some(Located { definition: definition.clone(), lines }));
         }
         for row in &mut rows {
             let set = row.match_key.as_ref().and_then(|key| sets.get(key));
-            row.root_hash = set.and_then(|set| set.joined(options)).map(ToString::to_string);
+            row.root_hash = set.and_then(|set| set.root(options)).map(ToString::to_string);
         }
         rows.sort_by_key(|row| row.offset);
-        Ok(Made { disk, locations: Locations::of(located), outcome: Outcome::new(rows), warnings })
+        Ok(Made {
+            disk,
+            locations: Locations::of(located),
+            outcome: Outcome::new(rows),
+            warnings,
+            lost: None,
+        })
     }
 }
 
 /// A partition in its place, which holds nothing yet.
 fn bare(part: &Part, span: Span) -> Partition {
+    let kept = part.current.as_ref().filter(|_| part.definition.is_none());
     Partition {
-        label: part.label.clone(),
+        label: kept.map_or(&part.label, |current| &current.label).clone(),
         guid: Guid::Given(part.guid),
         number: Some(part.number),
         start: Some(span.offset),
@@ -300,6 +354,33 @@ fn bare(part: &Part, span: Span) -> Partition {
         attributes: bits(part.attributes),
         ..Partition::new(kind_of(&part.kind))
     }
+}
+
+/// Puts into a new partition what it holds. Returns where each of it was written, and what is told of it.
+fn fill(
+    making: &Making<'_>,
+    (definition, part): (&Definition, &Part),
+    (set, content): (&verity::Set, Content),
+    partition: &mut Partition,
+    (sector_size, filesystem_sector): (u32, u32),
+) -> Result<(Vec<Option<Line>>, Vec<String>)> {
+    let mut warnings = content.warnings;
+    let size = part.place.map(|place| place.span.size).unwrap_or_default();
+    let sector = definition.sector_size.unwrap_or(filesystem_sector).max(sector_size);
+    partition.apart = Some(sector);
+    let (body, lines, told) = held(making, (definition, part), content.image, size, sector)?;
+    warnings.extend(told);
+    partition.body = body;
+    match verity::body((definition, part), set, making.options, sector)? {
+        Some((body, guid)) => {
+            partition.guid = guid;
+            if let Some(body) = body {
+                partition.body = body;
+            }
+        }
+        None => warnings.extend(verity::left_empty(definition, making.options)),
+    }
+    Ok((lines, warnings))
 }
 
 /// What a new partition of `size` holds by itself, where each of it was written, and what is told of it.
@@ -349,6 +430,8 @@ fn sets(options: &Options, definitions: &[Definition], plan: &Plan) -> Result<Se
         let set = sets.entry(key.clone()).or_default();
         match definition.verity {
             Verity::Data => set.data = member,
+            // The root hash of hashes that are copied is not known.
+            Verity::Hash if definition.copy_blocks.is_some() && part.is_new() => {}
             Verity::Hash => set.hash = member,
             Verity::Signature | Verity::Off => {}
         }
@@ -410,12 +493,6 @@ impl Prepared {
     #[must_use]
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
-    }
-
-    /// Whether an existing partition is one that a factory reset removes.
-    #[must_use]
-    pub fn resets(&self) -> bool {
-        self.outcome.rows.iter().any(|row| row.resets && row.activity != super::Activity::Create)
     }
 
     /// Lays the disk out, over what was on it before.

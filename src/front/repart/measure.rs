@@ -51,7 +51,9 @@ impl Making<'_> {
             let part = self.plan.parts.get(number).filter(|part| part.is_new())?;
             self.definitions.get(part.definition?)
         };
-        let minimized = |it: &&Definition| it.verity == Verity::Hash && it.minimize != Minimize::Off;
+        let minimized = |it: &&Definition| {
+            it.verity == Verity::Hash && it.minimize != Minimize::Off && it.copy_blocks.is_none()
+        };
         let Some(hash) = of(number).filter(minimized) else { return Ok(None) };
         let is_data = |it: &Definition| it.verity == Verity::Data && it.match_key == hash.match_key;
         let data = (0..contents.len()).find(|number| of(*number).is_some_and(is_data));

@@ -39,6 +39,7 @@ mod read;
 mod section;
 mod specifier;
 mod split;
+mod supplement;
 mod tabs;
 mod targets;
 mod torito;
@@ -47,7 +48,7 @@ mod verity;
 
 pub use ddi::Ddi;
 pub use level::Level;
-pub use make::{Finished, Prepared, prepare};
+pub use make::{Finished, Prepared, can_factory_reset, prepare};
 pub use options::{Empty, Options, Size};
 pub use outcome::{Activity, Outcome, Row};
 pub use section::{Context, Joined, Section, Sections, Setting, describe};
@@ -71,6 +72,12 @@ pub(crate) fn follow_inside(
 #[must_use]
 pub fn parse_size(text: &str) -> Option<Bytes> {
     value::size(text)
+}
+
+/// A whole number as systemd reads it: `512`, `0x200`, … `None` where the text is no number of 32 bits.
+#[must_use]
+pub fn parse_number(text: &str) -> Option<u32> {
+    value::number(text).and_then(|number| u32::try_from(number).ok())
 }
 
 /// A truth value as systemd reads it: `yes`, `no`, `true`, `0`, … `None` where the text is no truth value.

@@ -158,6 +158,13 @@ impl Options {
         self.architecture.or(self.native)
     }
 
+    /// The image as systemd calls it: one that is there by the name that the kernel gives it.
+    pub(super) fn node(&self) -> PathBuf {
+        let there = self.empty != Empty::Create;
+        let real = there.then(|| self.image.canonicalize().ok()).flatten();
+        real.unwrap_or_else(|| self.image.clone())
+    }
+
     /// The times of what is made.
     pub(super) fn dates(&self) -> Dates {
         Dates::new(self.time, self.epoch)

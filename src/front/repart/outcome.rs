@@ -63,10 +63,10 @@ pub struct Row {
     pub split: Option<PathBuf>,
     /// `SplitName=`; `None` where there is none.
     pub(super) split_name: Option<String>,
+    /// Whether its definition is deferred, also where the partition is there already.
+    pub(super) put_off: bool,
     /// Its position in the disk; `None` where it is not written now.
     pub(super) position: Option<usize>,
-    /// Whether a factory reset removes it.
-    pub(super) resets: bool,
     /// Where it is mounted, with options.
     pub(super) mounts: Vec<(String, String)>,
     /// The name of its filesystem.
@@ -135,7 +135,7 @@ impl Row {
             number: part.number,
             file: definition.map(|definition| options.shown(&definition.path)),
             drop_ins: drop_ins.unwrap_or_default(),
-            node: node(&options.image, options.empty != super::Empty::Create, part.number),
+            node: node(&options.node(), part.number),
             offset: place.span.offset,
             old_size,
             size: place.span.size,
@@ -143,12 +143,13 @@ impl Row {
             padding: place.padding,
             activity,
             root_hash: None,
-            is_signature: definition.is_some_and(|definition| definition.verity == Verity::Signature),
+            is_signature: definition
+                .is_some_and(|it| it.verity == Verity::Signature && it.copy_blocks.is_none()),
             match_key: definition.and_then(|definition| definition.match_key.clone()),
             split: None,
             split_name: split_name.filter(|name| name != "-"),
+            put_off: false,
             position,
-            resets: definition.is_some_and(|definition| definition.factory_reset),
             mounts: definition.map(|definition| definition.mounts.clone()).unwrap_or_default(),
             filesystem: definition.and_then(|definition| definition.filesystem().map(str::to_owned)),
             own_length: None,
@@ -167,10 +168,8 @@ impl Row {
 }
 
 /// What a partition of an image is called: a number behind a digit is told apart by a `p` (libfdisk `fdisk_partname`).
-fn node(image: &Path, there: bool, number: u32) -> String {
-    // systemd opens an image that is there, and calls it by the name that the kernel gives it.
-    let real = there.then(|| image.canonicalize().ok()).flatten();
-    let image = printable_path(real.as_deref().unwrap_or(image));
+fn node(image: &Path, number: u32) -> String {
+    let image = printable_path(image);
     let p = if image.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
     format!("{image}{p}{number}")
 }

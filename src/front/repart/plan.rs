@@ -33,6 +33,7 @@ pub(super) struct Part {
     pub(super) current: Option<Current>,
     /// Its GUID, where that does not follow from a root hash.
     pub(super) guid: Uuid,
+    /// Its name, also where the table keeps another one since nothing can be done to the partition.
     pub(super) label: String,
     /// Its slot, from 1.
     pub(super) number: u32,
@@ -194,10 +195,9 @@ impl Plan {
         items.collect()
     }
 
-    /// Puts each supplement into its target, where neither is on the disk as it should not be: the supplement at all, or
-    /// the target too small for both.
-    pub(super) fn merge(&mut self, definitions: &mut [Definition]) {
-        for number in 0..definitions.len() {
+    /// Puts each supplement into its target, unless it is on the disk already or is one of those that stand `apart`.
+    pub(super) fn merge(&mut self, definitions: &mut [Definition], apart: &BTreeSet<usize>) {
+        for number in (0..definitions.len()).filter(|number| !apart.contains(number)) {
             let Some(name) = definitions.get(number).and_then(|definition| definition.supplement_for.clone())
             else {
                 continue;
@@ -206,7 +206,7 @@ impl Plan {
                 continue;
             };
             let part = |wanted: usize| self.parts.iter().position(|part| part.definition == Some(wanted));
-            let (Some(own), Some(other)) = (part(number), part(target)) else { continue };
+            let (Some(own), Some(_)) = (part(number), part(target)) else { continue };
             if self.parts.get(own).is_some_and(|part| part.current.is_some()) {
                 continue;
             }
@@ -214,11 +214,6 @@ impl Plan {
             let Some(merged) = definitions.get(target).map(|target| target.clone().with(&supplement)) else {
                 continue;
             };
-            let there =
-                self.parts.get(other).and_then(|part| part.current.as_ref()).map(|current| current.span.size);
-            if there.is_some_and(|size| merged.size.least.unwrap_or(USUAL) > size) {
-                continue;
-            }
             if let Some(target) = definitions.get_mut(target) {
                 *target = merged;
             }
@@ -234,9 +229,6 @@ impl Plan {
         for number in allocation.ignored.iter().filter_map(|number| apart.get(*number)) {
             if let Some(part) = self.parts.get_mut(*number) {
                 part.definition = None;
-                if let Some(current) = &part.current {
-                    part.label.clone_from(&current.label);
-                }
             }
         }
         for (number, place) in apart.iter().zip(allocation.places) {

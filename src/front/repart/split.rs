@@ -33,14 +33,15 @@ impl Split {
     }
 }
 
-/// The partitions that go to files of their own; the names are noted in `outcome`.
+/// The partitions that go to files of their own; the names are noted in `outcome`, also of what is deferred and gets no file
+/// now.
 ///
 /// # Errors
 /// [`Kind::Manifest`] for a bad name, and for two partitions with one name.
 pub(super) fn files(outcome: &mut Outcome, specifiers: &Specifiers, disk: &Path) -> Result<Vec<Split>> {
     let mut seen: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
     let mut files = Vec::new();
-    for row in outcome.rows.iter_mut().filter(|row| row.position.is_some()) {
+    for row in &mut outcome.rows {
         let Some(name) = row.split_name.clone() else { continue };
         let place = |error: Error, row: &Row| match &row.file {
             Some(file) => error.at(file),
@@ -66,7 +67,9 @@ pub(super) fn files(outcome: &mut Outcome, specifiers: &Specifiers, disk: &Path)
             return Err(other.into_iter().fold(error, Error::at));
         }
         let length = row.own_length.unwrap_or(row.size);
-        files.push(Split { path: path.clone(), offset: row.offset, length });
+        if !row.put_off {
+            files.push(Split { path: path.clone(), offset: row.offset, length });
+        }
         row.split = Some(path);
     }
     Ok(files)

@@ -9,24 +9,23 @@ use crate::units::Bytes;
 const SUFFIXES: [(&str, u32); 8] =
     [("E", 60), ("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10), ("B", 0), ("", 0)];
 
-/// A size as systemd reads it (`parse_size`): `64M`, `1.5G`, `1G512M`; each part has a smaller unit than the one before it.
+/// A size as systemd reads it (`parse_size`): `64M`, `1.5G`, `1G512M`; each part has a smaller unit than the one before it. A
+/// plus sign, a point without digits and blanks before a unit mean nothing.
 pub(super) fn size(text: &str) -> Option<Bytes> {
-    let mut rest = text.trim_matches(WHITESPACE);
+    let mut rest = text;
     let mut left = SUFFIXES.as_slice();
     let mut sum: u64 = 0;
     loop {
-        let (whole, behind) = digits(rest)?;
-        let (fraction, behind) = match behind.strip_prefix('.') {
-            Some(behind) => digits(behind)?,
-            None => ("", behind),
-        };
+        let part = rest.trim_start_matches(WHITESPACE);
+        let (whole, behind) = digits(part.strip_prefix('+').unwrap_or(part));
+        let (fraction, behind) = behind.strip_prefix('.').map_or(("", behind), digits);
         let behind = behind.trim_start_matches(WHITESPACE);
         let at = left.iter().position(|(suffix, _)| behind.starts_with(suffix))?;
         let (suffix, bits) = left.get(at)?;
         let unit = 1_u64 << bits;
         let whole: u64 = whole.parse().ok()?;
         sum = whole.checked_mul(unit)?.checked_add(fraction_of(fraction, unit)?)?.checked_add(sum)?;
-        rest = behind.strip_prefix(suffix)?.trim_start_matches(WHITESPACE);
+        rest = behind.strip_prefix(suffix)?;
         if rest.is_empty() {
             return Some(Bytes::new(sum));
         }
@@ -34,14 +33,14 @@ pub(super) fn size(text: &str) -> Option<Bytes> {
     }
 }
 
-/// The digits that a text begins with, at least one, and what is behind them.
-fn digits(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
+/// The digits that a text begins with, and what is behind them.
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// The digits behind a point, of a unit, rounded down.
+/// The digits behind a point, of a unit, rounded down; `None` for more than systemd reads (`strtoull`).
 fn fraction_of(digits: &str, unit: u64) -> Option<u64> {
+    let _: u64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
     let (mut part, mut scale) = (0_u128, 1_u128);
     // More than 18 digits are below a byte of any unit.
     for digit in digits.bytes().take(18) {
@@ -198,6 +197,7 @@ fn unescaped(chars: &mut std::str::Chars<'_>) -> Option<char> {
 mod tests {
     use super::*;
 
+    /// Each as systemd-repart 262.1 takes or refuses it for `--size=` or `SizeMinBytes=`.
     #[test]
     fn sizes_are_read_as_systemd_reads_them() {
         for (text, bytes) in [
@@ -208,12 +208,46 @@ mod tests {
             ("1M512K", 3 << 19),
             ("1G 1", (1 << 30) + 1),
             ("7B", 7),
-            (" 2 K ", 2048),
+            (" 2 K", 2048),
+            ("5 ", 5),
+            ("+9K", 9 << 10),
+            ("5.M", 5 << 20),
+            ("1. M", 1 << 20),
+            ("1M+5K", (1 << 20) + (5 << 10)),
+            ("64M 0", 64 << 20),
             ("0.0009765625K", 1),
         ] {
             assert_eq!(size(text), Some(Bytes::new(bytes)), "{text}");
         }
-        for text in ["", "M", "1MiB", "1K1M", "1 1", "-1", "1.", ".5M", "16E", "1X", "64m"] {
+        for text in [
+            "",
+            " ",
+            "M",
+            "1MiB",
+            "5MB",
+            "1K1M",
+            "1K1K",
+            "1 1",
+            "-1",
+            "1M-5K",
+            "+ 9K",
+            "++9K",
+            ".5M",
+            "1..5M",
+            "1.5.5M",
+            "1.+5M",
+            "1,5M",
+            "16E",
+            "1X",
+            "64m",
+            "64M ",
+            "0x1000",
+            "1e3",
+            "1_000",
+            "auto",
+            "1.18446744073709551616G",
+            "99999999999999999999",
+        ] {
             assert_eq!(size(text), None, "{text}");
         }
     }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::definition::{Definition, Verity};
+use super::definition::{CopyBlocks, Definition, Minimize, Verity};
+use super::measure::Content;
 use super::plan::{Part, SIGNATURE};
 use super::{Level, Options};
+use crate::container::{Format, OpenOptions, open};
 use crate::disk::verity::{By, Covers, DATA_GUID, HASH_GUID, Hash, Signature};
-use crate::disk::{Body, Guid};
+use crate::disk::{Body, Guid, Work};
 use crate::error::{Error, Kind, Result};
 use crate::units::Bytes;
 use crate::verity::signature::{Certificate, Signed};
-use crate::verity::{self, BlockSize, RootHash};
+use crate::verity::{self, BlockSize, Hashes, RootHash};
 
 /// Who signs root hashes.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +47,29 @@ pub(super) fn size(hash: &Definition, data: Bytes, options: &Options, sector: u3
     verity::size(&verity, data).map_err(|error| hash.place(error, "Minimize"))
 }
 
+/// The hashes of data that is as small as it can be, where a member of the set is deferred. systemd-repart has them before it
+/// looks at what is deferred (`context_minimize`).
+pub(super) fn known(
+    hash: &Definition,
+    (data, content): (&Definition, &Content),
+    options: &Options,
+    (sector, work): (u32, &Work),
+) -> Result<Option<Hashes>> {
+    if hash.minimize == Minimize::Off || hash.copy_blocks.is_some() || !options.level.covers_image() {
+        return Ok(None);
+    }
+    let image = match (&content.image, &data.copy_blocks) {
+        (Some(image), _) => image.clone(),
+        (None, Some(CopyBlocks::File(path))) => {
+            open(path, &OpenOptions { format: Some(Format::Raw), allow_backing: false })?.image
+        }
+        (None, _) => return Ok(None),
+    };
+    let verity = self::options(hash, options, sector)?;
+    let length = image.length().round_up(u64::from(verity.data_block_size.get()));
+    verity::build(&verity, &image.whole(), length, &work.packer()).map(Some)
+}
+
 /// Where a partition of a set is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Member {
@@ -58,13 +83,30 @@ pub(super) enum Member {
 }
 
 /// The partitions of one set.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Set {
     pub(super) data: Member,
     pub(super) hash: Member,
+    /// The hashes, where they are known although the set is not made as a whole.
+    pub(super) known: Option<Arc<Hashes>>,
 }
 
 impl Set {
+    /// The root hash that is known before anything is built: that which `known` has, or else [`Set::joined`].
+    pub(super) fn root<'a>(&'a self, options: &'a Options) -> Option<&'a RootHash> {
+        self.known.as_ref().map(|known| &known.root).or_else(|| self.joined(options))
+    }
+
+    /// The GUID that follows from the known root hash for a partition of the set that has none of its own.
+    fn guid_of(&self, definition: &Definition) -> Option<Uuid> {
+        let root = self.known.as_ref().filter(|_| definition.uuid.is_none()).map(|known| &known.root)?;
+        match definition.verity {
+            Verity::Data => Some(root.data_guid()),
+            Verity::Hash => Some(root.hash_guid()),
+            Verity::Signature | Verity::Off => None,
+        }
+    }
+
     /// The signature that was made elsewhere of what is on the disk already. The GUIDs of data and hashes tell the root hash.
     pub(super) fn joined<'a>(&self, options: &'a Options) -> Option<&'a RootHash> {
         let (Member::There(data), Member::There(hash)) = (self.data, self.hash) else { return None };
@@ -77,12 +119,23 @@ impl Set {
 /// is deferred.
 pub(super) fn body(
     (definition, part): (&Definition, &Part),
-    set: Set,
+    set: &Set,
     options: &Options,
     sector: u32,
 ) -> Result<Option<(Option<Body>, Guid)>> {
     use Member::{New, There};
     let given = Guid::Given(part.guid);
+    if let Some(known) = &set.known {
+        let body = match definition.verity {
+            Verity::Hash => Some(Body::Image(known.image.clone())),
+            Verity::Signature => {
+                let bytes = signer(definition, options)?.sign(&known.root)?.padded(SIGNATURE)?;
+                Some(Body::Bytes(bytes.into()))
+            }
+            Verity::Data | Verity::Off => None,
+        };
+        return Ok(Some((body, set.guid_of(definition).map_or(given, Guid::Given))));
+    }
     let follows = |of: usize, value| match definition.uuid {
         Some(_) => Guid::Given(part.guid),
         None => Guid::Derived { of, value },
@@ -96,7 +149,7 @@ pub(super) fn body(
             return Err(definition.place(error, "Verity"));
         }
         (Verity::Hash, New(data), New(own)) => {
-            let minimized = definition.minimize != super::definition::Minimize::Off;
+            let minimized = definition.minimize != Minimize::Off;
             let covers = match minimized && options.level.covers_image() {
                 true => Covers::Contents,
                 false => Covers::Partition,
@@ -117,7 +170,7 @@ pub(super) fn body(
 }
 
 /// The signature of partitions that are on the disk already.
-fn later(definition: &Definition, set: Set, options: &Options) -> Result<Vec<u8>> {
+fn later(definition: &Definition, set: &Set, options: &Options) -> Result<Vec<u8>> {
     let Some(root) = set.joined(options) else {
         let error =
             Error::new(Kind::Usage, "no signature is of the root hash of the partitions that are there");
@@ -136,15 +189,17 @@ fn later(definition: &Definition, set: Set, options: &Options) -> Result<Vec<u8>
     signer(definition, options)?.sign(root)?.padded(SIGNATURE)
 }
 
-/// Whether the GUID of a partition that is made now follows from a root hash that is not made now.
-pub(super) fn is_open(definition: &Definition, set: Set) -> bool {
-    let made = matches!((set.data, set.hash), (Member::New(_), Member::New(_)));
-    matches!(definition.verity, Verity::Data | Verity::Hash) && definition.uuid.is_none() && !made
+/// The GUID of a new partition, where that is not the one that was given to it: it follows from a root hash that is known, or
+/// would follow from one that is not made now. systemd writes `zeros` for the latter.
+pub(super) fn guid(definition: &Definition, set: &Set, zeros: bool) -> Option<Uuid> {
+    let made = matches!((set.data, set.hash), (Member::New(_), Member::New(_))) || set.known.is_some();
+    let follows = matches!(definition.verity, Verity::Data | Verity::Hash) && definition.uuid.is_none();
+    set.guid_of(definition).or_else(|| (zeros && follows && !made).then(Uuid::nil))
 }
 
 /// What is told of a partition of hashes or of a signature that nothing is written to.
 pub(super) fn left_empty(definition: &Definition, options: &Options) -> Option<String> {
-    if !matches!(definition.verity, Verity::Hash | Verity::Signature) {
+    if !matches!(definition.verity, Verity::Hash | Verity::Signature) || definition.copy_blocks.is_some() {
         return None;
     }
     let file = crate::text::printable_path(options.shown(&definition.path));
