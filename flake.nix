@@ -56,10 +56,13 @@
       nixosModules.default = ./nix/module.nix;
       # Runs the system in QEMU: system.build.vm and system.build.vmWithBootLoader.
       nixosModules.qemu-vm = ./nix/qemu-vm.nix;
+      # Makes the image that diskwright.repart describes, with the options of image.repart.
+      nixosModules.repart = ./nix/repart-module.nix;
       lib = {
         makeDiskImage = import ./nix/make-disk-image.nix;
         makeMultiDiskZfsImage = import ./nix/make-multi-disk-zfs-image.nix;
         makeSingleDiskZfsImage = import ./nix/make-single-disk-zfs-image.nix;
+        makeRepartImage = import ./nix/repart-image.nix;
       };
       templates.default = {
         path = ./nix/examples/flake;

@@ -91,6 +91,8 @@ in
     system.build.image = lib.mkDefault made;
   }
   // lib.optionalAttrs hasFileOptions {
+    # A name among the arguments is the name of the file, so all who ask for the file have to get it.
+    image.baseName = lib.mkIf (cfg.image ? baseName) (lib.mkDefault cfg.image.baseName);
     image.extension = lib.mkDefault made.extension;
   };
 }

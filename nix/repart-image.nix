@@ -50,7 +50,7 @@
   # { enable, algorithm = "zstd", "xz" or "zstd-seekable", level }
   compression ? { },
 
-  # Options of mkfs programs; there are none that run, so anything but nothing is an error.
+  # Options of mkfs programs by filesystem. No such program runs, so an option is an error.
   mkfsOptions ? { },
 
   # systemd's name of the processor.
@@ -244,11 +244,15 @@ assert
   createEmpty == (image == null)
   || throw "repart-image: `image` is what createEmpty = false adds to, and nothing else";
 assert
-  mkfsOptions == { }
+  builtins.all (filesystem: mkfsOptions.${filesystem} == [ ]) (builtins.attrNames mkfsOptions)
   || throw "repart-image: mkfsOptions are of mkfs programs, and none runs; Compression=, CompressionLevel= and FileSystemSectorSize= of repartConfig are followed";
 
 pkgs.runCommand baseName
   {
+    # The image has all that it needs, so nothing of its closure has to stay beside it. The store paths that Nix would find
+    # in it are the image's own. Nix before 2.18 may pass over this; the image is the same there, and keeps its closure.
+    __structuredAttrs = true;
+    unsafeDiscardReferences.out = true;
     nativeBuildInputs = [ diskwright ] ++ (if compressed.enable then compressor.tools else [ ]);
     passthru = {
       partitions = all;

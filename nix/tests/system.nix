@@ -244,6 +244,13 @@ let
       system = "x86_64-linux";
       builder = bb;
       args = [ "sh" "-euc" ''
+        ${
+          # Structured attributes are no variables; nixpkgs' stdenv makes these of them.
+          if attributes.__structuredAttrs or false then
+            "out=${builtins.placeholder "out"} nativeBuildInputs='${toString (attributes.nativeBuildInputs or [ ])}'"
+          else
+            ""
+        }
         ${bb} mkdir bin; for tool in mkdir cp chmod rm ln echo cat id truncate tr dd; do ${bb} ln -s ${bb} bin/$tool; done
         export PATH=$PWD/bin
         for input in ''${nativeBuildInputs:-}; do export PATH=$PATH:$input/bin; done

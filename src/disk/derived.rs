@@ -36,6 +36,15 @@ pub trait Derived: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Refuses partitions that nothing could read through it. It is asked before its bytes are made.
+    ///
+    /// # Errors
+    /// Where what `needed` holds does not go with it.
+    fn check_needed(&self, needed: &[Needed]) -> Result<()> {
+        let _ = needed;
+        Ok(())
+    }
+
     /// Its bytes, and everything else that follows from the partitions that it depends on.
     ///
     /// # Errors
@@ -64,6 +73,9 @@ pub struct Needed {
     pub length: Bytes,
     /// What follows from it, where it is derived itself.
     pub values: Values,
+    /// The name of the filesystem in it and the bytes of its blocks, where Linux mounts it only on a device whose sectors are no
+    /// larger.
+    pub blocks: Option<(&'static str, u64)>,
 }
 
 /// What a derived partition knows when it is built.

@@ -64,6 +64,23 @@ impl Derived for Hash {
         Ok(())
     }
 
+    /// The device of dm-verity has sectors as large as its blocks of data (drivers/md/dm-verity-target.c, verity_io_hints).
+    fn check_needed(&self, needed: &[Needed]) -> Result<()> {
+        let block = u64::from(self.options.data_block_size.get());
+        let small = needed.iter().filter_map(|data| data.blocks).find(|(_, own)| *own < block);
+        match small {
+            None => Ok(()),
+            Some((kind, own)) => {
+                let what = "the filesystem has smaller blocks than dm-verity, so Linux could not mount it";
+                Err(Error::new(Kind::Manifest, what)
+                    .expected(format!(
+                        "blocks of data with at most {own} bytes, or {kind} with at least {block}"
+                    ))
+                    .found(format!("blocks of data with {block} bytes, and {kind} with {own}")))
+            }
+        }
+    }
+
     fn build(&self, needed: &[Needed], request: &Request<'_>) -> Result<Made> {
         let [data] = needed else { return Err(Error::bug("hashes are of one partition")) };
         let block = u64::from(self.options.data_block_size.get());
@@ -171,7 +188,7 @@ mod tests {
 
     fn needed(image: u64, partition: u64, values: Values) -> Needed {
         let image = Builder::new(Bytes::new(image)).finish().unwrap();
-        Needed { image, length: Bytes::new(partition), values }
+        Needed { image, length: Bytes::new(partition), values, blocks: None }
     }
 
     /// What systemd-repart 262 covers of a filesystem of 302,080 bytes in a partition of 303,104.
@@ -206,6 +223,21 @@ mod tests {
         }
         let options = Options { data_block_size: large, hash_block_size: large, ..small.options.clone() };
         Hash { options, ..small }.check_sector_size(4096).unwrap();
+    }
+
+    #[test]
+    fn filesystems_with_smaller_blocks_are_refused() {
+        let hash = hash(Covers::Partition);
+        let large = Hash {
+            options: Options { data_block_size: BlockSize::default(), ..hash.options.clone() },
+            ..hash.clone()
+        };
+        let of = |size| Needed { blocks: Some(("ext4", size)), ..needed(4096, 4096, Values::new()) };
+        hash.check_needed(&[of(1024)]).unwrap();
+        large.check_needed(&[of(4096)]).unwrap();
+        large.check_needed(&[needed(4096, 4096, Values::new())]).unwrap();
+        let error = large.check_needed(&[of(1024)]).unwrap_err().to_string();
+        assert!(error.contains("found: blocks of data with 4096 bytes, and ext4 with 1024"), "{error}");
     }
 
     #[test]

@@ -237,6 +237,34 @@ fn sizes_are_exact() {
     }
 }
 
+/// `--level 6.15` and `level = "6.15"` are the format of that kernel.
+#[test]
+fn the_level_of_the_format_is_that_of_a_kernel() {
+    let folder = scratch();
+    let source = folder.path().join("source");
+    tree::Maker::new(&source).file("f", "text ".repeat(20_000)).finish();
+    // The identity derives from all options, unless it is given.
+    const UUID: &str = "0867da16-f251-457d-a9e8-c31f9a3c220b";
+    let image = |arguments: &[&str]| {
+        let out = folder.path().join("out.img");
+        mkfs_erofs(&source, &out, &[&["--compress", "zstd", "--uuid", UUID], arguments].concat());
+        std::fs::read(&out).unwrap()
+    };
+    let whole = image(&[]);
+    let (by_level, by_kernel) = (image(&["--level", "6.15"]), image(&["--kernel", "6.15"]));
+    assert!(by_level == by_kernel && by_level != whole);
+    let manifest = folder.path().join("disk.toml");
+    let text = "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = { type = \"erofs\", compress = \"zstd\", level = LEVEL }\n\
+                contents = [ { source = \"source\", target = \"/\", owner = \"root\" } ]\n";
+    let built = |level: &str| {
+        std::fs::write(&manifest, text.replace("LEVEL", level)).unwrap();
+        let out = folder.path().join("disk.img");
+        must(diskwright().arg("build").arg(&manifest).arg("-o").arg(&out));
+        std::fs::read(&out).unwrap().len()
+    };
+    assert!(built("\"6.15\"") == by_level.len() && built("3") == whole.len());
+}
+
 /// The first inodes stand behind the superblock, whose checksum is over them; those that do not fit follow.
 #[test]
 fn a_small_filesystem_is_one_block_as_of_mkfs_erofs() {

@@ -372,6 +372,7 @@ fn the_module_makes_the_image_of_a_variant() {
         (&found["image"]["extension"], &found["image"]["fileName"]),
         (&json!("vhd"), &json!("machine.vhd"))
     );
+    assert_eq!(found["image"]["filePath"], "machine.vhd");
     assert_eq!(found["same"], "nixos-disk-image");
     let section = &found["manifest"]["nixos"];
     assert_eq!((&section["layout"], &section["boot_size"]), (&json!("efi"), &json!("1GiB")));
@@ -385,6 +386,7 @@ fn the_module_makes_the_image_of_a_variant() {
         "{ boot.loader.grub.enable = true; system.build.image = \"another\"; diskwright.image.baseName = \"mine\"; }",
     );
     assert_eq!((&found["same"], &found["filename"]), (&json!("another"), &json!("mine.img")));
+    assert_eq!(found["image"]["filePath"], "mine.img");
     assert_eq!(found["manifest"]["nixos"]["layout"], "legacy");
 }
 
@@ -449,7 +451,13 @@ fn the_flakes_evaluate_wherever_they_lie() {
         json!(["nixos-image.qcow2", "hybrid"])
     );
     let makes = "make: builtins.functionArgs make ? diskwright";
-    assert_eq!(evaluate(&own, "lib.makeDiskImage", makes), true);
+    for function in ["makeDiskImage", "makeRepartImage"] {
+        assert_eq!(evaluate(&own, &format!("lib.{function}"), makes), true, "{function}");
+    }
+    // What a flake exports as a module is one: a function, or a file with one.
+    let takes = "builtins.mapAttrs (_: module: builtins.functionArgs (import module) ? modulesPath)";
+    let modules = json!({ "default": true, "qemu-vm": true, "repart": true });
+    assert_eq!(evaluate(&own, "nixosModules", takes), modules);
     assert_eq!(evaluate(&own, "templates.default.path", "builtins.pathExists"), true);
 }
 

@@ -17,6 +17,7 @@ mod function;
 mod layouts;
 mod loaders;
 mod refusals;
+mod repart;
 mod root;
 mod same;
 mod sandbox;

@@ -57,9 +57,12 @@ let
     "rustfmt"
     "sqlite"
     "swtpm"
+    "t2sz"
     "tpm2-tools"
     "util-linux"
     "virtiofsd"
+    "xz"
+    "zstd"
   ] path;
 in
 pkgs

@@ -14,6 +14,7 @@ let
     escapeShellArg = text: "'${text}'";
     escapeShellArgs = texts: builtins.concatStringsSep " " (map escapeShellArg texts);
     mapAttrsToList = make: set: map (name: make name set.${name}) (builtins.attrNames set);
+    warn = message: builtins.trace "warning: ${message}";
     literalExpression = text: text;
     literalMD = text: text;
     licenses = {
@@ -64,6 +65,11 @@ let
       str = checked "text" builtins.isString;
       bool = checked "truth value" builtins.isBool;
       ints.positive = checked "positive number" (value: builtins.isInt value && value > 0);
+      int = checked "integer" builtins.isInt;
+      path = checked "path" (value: value ? outPath || hasPrefix "/" "${toString value}");
+      anything = one;
+      strMatching = pattern: checked "text of `${pattern}`" (value: builtins.isString value && builtins.match pattern value != null);
+      oneOf = types: checked "one of many" (value: any (type: type.check value) types);
       nullOr = type: { merge = values: if values == [ null ] then null else type.merge values; };
       either = a: b: checked "${a.name} or ${b.name}" (value: a.check value || b.check value);
       package = one;
@@ -72,8 +78,20 @@ let
         check = value: builtins.elem value values;
         merge = values': check values (one.merge values');
       };
-      listOf = _: { merge = builtins.concatLists; };
-      attrsOf = _: { merge = builtins.foldl' (all: value: all // value) { }; };
+      listOf = _: {
+        check = builtins.isList;
+        merge = builtins.concatLists;
+      };
+      # Values of any type are not merged: the last one counts.
+      attrsOf = type: {
+        merge =
+          values:
+          let
+            last = builtins.foldl' (all: value: all // value) { } values;
+            of = name: map (value: value.${name}) (builtins.filter (value: value ? ${name}) values);
+          in
+          if type._any or false then last else builtins.mapAttrs (name: _: merged { inherit type; } (of name)) last;
+      };
       submodule = module: {
         merge =
           values:
@@ -84,6 +102,7 @@ let
           genAttrs names (name: merged (module.options.${name} or { type = one; }) (of name));
       };
     };
+    one._any = true;
     one.merge =
       values:
       if builtins.length values == 1 then builtins.head values else throw "one value of ${toString (builtins.length values)}";

@@ -108,7 +108,9 @@ impl Records {
         let has_users = matches!(what, What::File(_) | What::Directory | What::Link(_));
         let mut found = self.recorded(member, remarks);
         found.retain(|name, value| {
-            let why = if name.len() > LONGEST_NAME {
+            let why = if [&b"user."[..], b"trusted.", b"security."].contains(&name.as_slice()) {
+                "an extended attribute without a name is left out"
+            } else if name.len() > LONGEST_NAME {
                 "an extended attribute with a name of over 255 bytes is left out"
             } else if !has_users && name.starts_with(b"user.") {
                 "an attribute of users is left out where only files and directories have some"

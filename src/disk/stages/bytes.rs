@@ -78,6 +78,7 @@ impl Stages<'_> {
     fn derived(&mut self, number: usize, derived: &dyn Derived) -> Result<Holds> {
         let needs = derived.needs();
         let needed = needs.iter().map(|number| self.needed(*number)).collect::<Result<Vec<_>>>()?;
+        derived.check_needed(&needed)?;
         let length = self.length(number)?;
         let packer = Arc::clone(&self.part(number)?.packer);
         let request = Request { length, key: self.disk.partition_key(number), packer: &packer };
@@ -113,7 +114,11 @@ impl Stages<'_> {
     fn needed(&mut self, number: usize) -> Result<Needed> {
         let (length, holds) = (self.length(number)?, self.bytes(number)?);
         let image = holds.image.clone().map_or_else(|| Builder::new(length).finish(), Ok)?;
-        Ok(Needed { image, length, values: holds.values.clone() })
+        // sb_set_blocksize and sb_min_blocksize of Linux; SquashFS reads any sectors.
+        let blocks =
+            holds.facts.as_ref().filter(|facts| ["erofs", "ext4", "ext3", "ext2"].contains(&facts.kind));
+        let blocks = blocks.map(|facts| (facts.kind, facts.block_size));
+        Ok(Needed { image, length, values: holds.values.clone(), blocks })
     }
 
     /// Whether a derived partition may be rendered from digests that are taken while the disk is poured: nobody asks for

@@ -22,6 +22,8 @@ mod render;
 mod superblock;
 mod xattr;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -35,7 +37,7 @@ use crate::pour::Packer;
 use crate::text::printable;
 use crate::tree::{NodeId, Tree};
 use crate::units::{Blocks, Bytes, KIB, u64_of, usize_of};
-use crate::values::{Guid, value, words};
+use crate::values::{Guid, ValueError, refuse, value, words};
 use codec::Codec;
 pub(crate) use format::STRUCTURES;
 use format::{LARGEST_CLUSTER, LONGEST_NAME, MOST_BLOCKS};
@@ -67,10 +69,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(id = "packed_compress", long = "compress", value_name = "NAME"))]
     pub compress: Option<Compress>,
-    /// Level of the compression: 1 to 12 for lz4hc (default 9), 1 to 19 for zstd (default 3).
+    /// Level of the compression: 1 to 12 for lz4hc (default 9), 1 to 19 for zstd (default 3). The level 6.15 is that of the
+    /// format, as by kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(id = "packed_level", long = "level", value_name = "N"))]
-    pub level: Option<u8>,
+    pub level: Option<Level>,
     /// How much of a file is compressed at a time: a power of two from 8KiB to 1MiB; default 64KiB. Larger is smaller, and
     /// reads of a few bytes take longer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +90,41 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "BYTES"))]
     pub block_size: Option<u32>,
 }
+
+/// A level: of the compression, or of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Of the compression.
+    Of(u8),
+    /// The format of Linux 6.15, with the usual level of the compression.
+    Since615,
+}
+
+impl FromStr for Level {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match (text, text.parse()) {
+            ("6.15", _) => Ok(Self::Since615),
+            (_, Ok(level)) => Ok(Self::Of(level)),
+            _ => refuse("a level is a number, or 6.15 for the format of that kernel"),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(level) => level.fmt(f),
+            Self::Since615 => f.write_str("6.15"),
+        }
+    }
+}
+
+value!(Level, number, "ErofsLevel", "a number, or \"6.15\"", {
+    "description": "A level of the compression, or 6.15 for the format of that kernel.",
+    "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 255 }, { "type": "string", "pattern": "^(6\\.15|[0-9]+)$" }]
+});
 
 /// How the files of an EROFS are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,7 +198,12 @@ impl Parameters {
                 .expected(format!("at most {LONGEST_LABEL} bytes without NUL"))
                 .found(format!("{} bytes: {}", label.len(), printable(label.as_bytes()))));
         }
-        let codec = Codec::new(options.compress.unwrap_or_default(), options.level)?;
+        let (level, since) = match options.level {
+            Some(Level::Of(level)) => (Some(level), false),
+            Some(Level::Since615) => (None, true),
+            None => (None, false),
+        };
+        let codec = Codec::new(options.compress.unwrap_or_default(), level)?;
         let block = options.block_size.map_or(BLOCK, u64::from);
         if !block.is_power_of_two() || !(512..=BLOCK).contains(&block) {
             return Err(Error::new(Kind::Manifest, "erofs cannot have blocks of this size")
@@ -198,7 +241,7 @@ impl Parameters {
                     .found(Bytes::new(chunk)));
             }
         };
-        let loose = options.kernel == Some(Kernel::Since615);
+        let loose = since || options.kernel == Some(Kernel::Since615);
         if loose && codec.is_none() {
             return Err(Error::new(Kind::Manifest, "only compressed files are packed byte by byte")
                 .about("kernel")

@@ -403,7 +403,7 @@ pub struct Uki {
     /// Microcode, as an initrd that the kernel reads early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub microcode: Option<String>,
-    /// What is added to the list of generations by which Secure Boot revokes (SBAT), a text of CSV.
+    /// A file with lines of CSV that are added to the list of generations by which Secure Boot revokes (SBAT).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sbat: Option<String>,
 }

@@ -113,7 +113,7 @@ impl Making<'_> {
             uuid: Some(Guid(uuid)),
             free: Some(Bytes::ZERO),
             compress,
-            level: level(definition)?,
+            level: level(definition)?.map(erofs::Level::Of),
             block_size: small.then_some(sector.min(4096)),
             ..erofs::Options::default()
         })

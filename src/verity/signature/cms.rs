@@ -86,6 +86,33 @@ fn signer(mut info: Values<'_>) -> Option<SignerInfo<'_>> {
     Some(SignerInfo { digest, attributes, signature })
 }
 
+/// Whether a signature holds what it signs (RFC 5652, section 5.2, eContent).
+pub(super) fn is_attached(bytes: &[u8]) -> bool {
+    let content = || -> Option<Values<'_>> {
+        let mut content = Values(bytes).enter(der::SEQUENCE)?;
+        content.expect(der::OBJECT)?;
+        let mut signed = content.enter(der::CONTEXT_0)?.enter(der::SEQUENCE)?;
+        signed.expect(der::INTEGER)?;
+        signed.expect(der::SET)?;
+        let mut inner = signed.enter(der::SEQUENCE)?;
+        inner.expect(der::OBJECT)?;
+        inner.enter(der::CONTEXT_0)
+    };
+    content().is_some()
+}
+
+/// Whether a private key (RFC 5208, section 5) is for RSA with any padding. One that is for RSASSA-PSS alone is not
+/// (RFC 4055, section 1.2).
+#[cfg(feature = "verity-sign")]
+pub(super) fn is_rsa_key(bytes: &[u8]) -> bool {
+    let algorithm = || -> Option<&[u8]> {
+        let mut key = Values(bytes).enter(der::SEQUENCE)?;
+        key.expect(der::INTEGER)?;
+        Some(key.enter(der::SEQUENCE)?.expect(der::OBJECT)?.contents)
+    };
+    algorithm() == Some(RSA)
+}
+
 /// The first certificate of a signature, where it has one; `None` for bytes that are no signature.
 pub(super) fn certificate(bytes: &[u8]) -> Option<Option<Certificate>> {
     let mut whole = Values(bytes);

@@ -56,13 +56,21 @@ impl Signed {
             Error::new(Kind::Source, "this is no signature of a root hash")
                 .expected("PKCS#7 SignedData in DER")
         })?;
+        // The kernel supplies the root hash, and refuses a signature that has some text already (pkcs7_supply_detached_data).
+        if cms::is_attached(&pkcs7) {
+            return Err(Error::new(
+                Kind::Source,
+                "the signature holds a text, and the kernel takes none that does",
+            )
+            .expected("a detached signature, as of `openssl cms -sign` without -nodetach"));
+        }
         #[cfg(feature = "verity-sign")]
         if let Some(certificate) = certificate
             && verify::is_signed(certificate, &pkcs7, root.to_string().as_bytes()) == Some(false)
         {
             return Err(Error::new(Kind::Source, "the signature does not verify with the certificate")
                 .expected(format!("a signature of {root}, in lower-case digits without a line end"))
-                .why("another key made it, or it is of another text")
+                .why("another key made it, it is of another text, or not by RSA with PKCS#1 v1.5 over SHA-256, 384 or 512")
                 .hint("give the certificate of the key that signed, or sign the root hash again"));
         }
         let certificate = certificate.or(inside.as_ref()).ok_or_else(|| {

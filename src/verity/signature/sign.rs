@@ -9,7 +9,7 @@ use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use sha2::Sha256;
 
 use super::certificate::{self, Certificate};
-use super::{Signed, pem};
+use super::{Signed, cms, pem};
 use crate::error::{Error, Kind, Result};
 use crate::verity::RootHash;
 
@@ -70,6 +70,12 @@ fn private_key(path: &Path) -> Result<PrivateKey> {
     let found = format!("-----BEGIN {}-----", block.label);
     let bytes = block.bytes.ok_or_else(refused)?;
     let key = match block.label.as_str() {
+        "PRIVATE KEY" if !cms::is_rsa_key(&bytes) => {
+            return Err(refused()
+                .found("a key of another kind, such as of elliptic curves, or for RSASSA-PSS alone")
+                .why("RSA with PKCS#1 v1.5 gives the same signature every time; others do not")
+                .hint("sign elsewhere and join the signature"));
+        }
         "PRIVATE KEY" => PrivateKey::from_pkcs8_der(&bytes).ok(),
         "RSA PRIVATE KEY" => PrivateKey::from_pkcs1_der(&bytes).ok(),
         "ENCRYPTED PRIVATE KEY" => {

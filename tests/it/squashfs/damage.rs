@@ -125,6 +125,12 @@ fn images_of_mksquashfs_are_read() {
         maker.file(&name, tree::noise(number, 9000)).xattr(&name, "user.long", "v".repeat(2000));
         maker.xattr(&name, "trusted.t", "t");
     }
+    // Files that begin with the blocks of another one, which mksquashfs finds with -tailends.
+    let noise = tree::noise(9, 3 << 17);
+    maker
+        .file("begin-0", &noise)
+        .file("begin-1", &noise[..1 << 17])
+        .file("begin-2", [&noise[..1 << 18], b"x"].concat());
     maker.finish();
     let expected = kept(Snapshot::of(&source));
     for (number, arguments) in [
@@ -135,6 +141,8 @@ fn images_of_mksquashfs_are_read() {
         &["-comp", "lzo", "-Xalgorithm", "lzo1x_1_15"],
         &["-comp", "lzo", "-b", "1M"],
         &["-comp", "lzma", "-b", "64K"],
+        &["-tailends"],
+        &["-tailends", "-b", "4096"],
         &["-noI", "-noD", "-noF", "-noX", "-no-exports", "-no-duplicates"],
         &["-comp", "zstd", "-no-fragments", "-b", "1M"],
     ]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::schema;
 use super::Reading;
-use super::entry::host_path;
+use super::entry::{check_command_line, host_path};
 use super::verity::named;
 use crate::boot::Timeout;
 use crate::disk::verity::ROOT_HASH;
@@ -71,6 +71,7 @@ impl Reading<'_> {
         let initrds = initrds.map(|text| host_path(self.manifest, "initrd", &key.key("initrd"), text));
         let cmdline = written.cmdline.clone().unwrap_or_default();
         let place = key.key("cmdline");
+        check_command_line(self.manifest, &cmdline, &place)?;
         let values = RefCell::new(BTreeMap::new());
         Piece::split(&cmdline, |name| {
             let of = self.verified.hashes_of(self.manifest, name, &place)?;

@@ -384,6 +384,7 @@ impl Reading<'_> {
             started.complete(&mut uki).map_err(at_system)?;
             line = started.command_line();
         }
+        check_command_line(self.manifest, &line, &place.key("cmdline"))?;
         let command_line = self.pieces(&line, &place.key("cmdline"))?;
         Ok(Payload::Uki { uki: Arc::new(uki), command_line: command_line.into(), meta: self.meta(0o644) })
     }
@@ -412,6 +413,28 @@ impl Reading<'_> {
         self.path_of("source", source)?;
         Ok(Payload::of_host(self.manifest.folder(), source, rules, xattrs))
     }
+}
+
+/// Refuses what a kernel would read another way than it is written: its command line ends with the first NUL, and what looks like
+/// a root hash must stand for one.
+pub(super) fn check_command_line(manifest: &Manifest, line: &str, path: &KeyPath) -> Result<()> {
+    if let Some(wrong) = line.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
+        return Err(manifest
+            .refuse(path, "a command line cannot hold this character")
+            .found(format!("U+{:04X}", u32::from(wrong))));
+    }
+    let mut rest = line;
+    while let Some((_, behind)) = rest.split_once('{') {
+        let is = behind.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case("roothash"));
+        if is && !(behind.starts_with("roothash:") && behind.contains('}')) {
+            return Err(manifest
+                .refuse(path, "this stands for no root hash")
+                .expected("{roothash:NAME}, with the name of a partition")
+                .found(quoted(behind.split_inclusive('}').next().unwrap_or_default())));
+        }
+        rest = behind;
+    }
+    Ok(())
 }
 
 /// The host path that is written at `place`, the value of `key`.

@@ -47,6 +47,8 @@ struct Check<'a> {
     waiting: Vec<Expected>,
     /// Data that was looked at: where a file begins and how long it is; fragments by number.
     files: HashSet<(u64, u64)>,
+    /// Blocks of files: where each is, its field, and its length. A file may begin with the blocks of another one.
+    blocks: HashSet<(u64, u32, usize)>,
     fragments: HashSet<u32>,
     /// Where all of it is.
     ranges: Ranges,
@@ -77,6 +79,7 @@ pub(super) fn run(volume: &Squashfs, tell: Tell<'_>) -> Result<()> {
         known: HashMap::new(),
         waiting: vec![root],
         files: HashSet::new(),
+        blocks: HashSet::new(),
         fragments: HashSet::new(),
         ranges: Ranges::default(),
         names,
@@ -315,11 +318,14 @@ impl Check<'_> {
         let new = self.files.insert((blocks.start, blocks.size)) || blocks.count == 0;
         let (volume, size) = (self.volume, blocks.size);
         let (data, fragments, ranges) = (&mut self.data, &mut self.fragments, &mut self.ranges);
+        let known = &mut self.blocks;
         let fragment = blocks.fragment.map(|(number, _)| number);
         let mut bytes = vec![0; usize_of(volume.block.min(size))];
         let looked = volume.blocks(blocks, &mut |_, stored| {
-            let fresh =
-                if stored.whole { new } else { fragment.is_some_and(|number| fragments.insert(number)) };
+            let fresh = match stored.whole {
+                true => new && known.insert((stored.start, stored.field, stored.length)),
+                false => fragment.is_some_and(|number| fragments.insert(number)),
+            };
             if !fresh {
                 return outside(&stored, volume);
             }

@@ -8,5 +8,6 @@
       type = lib.types.raw;
       default = "${config.image.baseName}.${config.image.extension}";
     };
+    filePath = lib.mkOption { type = lib.types.raw; default = config.image.fileName; };
   };
 }
