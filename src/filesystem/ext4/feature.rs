@@ -31,6 +31,9 @@ const CHOICES: [&str; 18] = [
     "verity",
 ];
 
+/// The features that every filesystem has here. A list as mke2fs takes it may name them.
+const ALWAYS: [&str; 4] = ["dir_index", "ext_attr", "large_file", "sparse_super"];
+
 /// The first encoding of names that the kernel knows (EXT4_ENC_UTF8_12_1, linux/fs/ext4/ext4.h).
 const UTF8_12_1: u16 = 1;
 /// AES-256-XTS for contents and AES-256-CTS for names (EXT4_ENCRYPTION_MODE_*), as mke2fs sets them.
@@ -60,10 +63,12 @@ impl FromStr for Feature {
                     nearest(name, CHOICES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 return refuse(format!("no feature of ext4 has this name{near}"));
             }
-            Some((word, bit)) if always(word) & bit != 0 => match on {
-                true => return refuse("ext4 has this feature already"),
-                false => "this feature cannot be left out",
-            },
+            Some((word, bit)) if always(word) & bit != 0 => {
+                match ALWAYS.into_iter().find(|known| on && *known == name) {
+                    Some(name) => return Ok(Self { name, on }),
+                    None => "this feature cannot be left out",
+                }
+            }
             Some(_) if !on => return refuse("ext4 does not have this feature here"),
             _ if name == "quota" => "quota needs files of its own, which tune2fs makes",
             _ if name == "orphan_file" => "orphan_file needs a file of its own, which tune2fs makes",
@@ -89,7 +94,7 @@ impl fmt::Display for Feature {
 value!(Feature, text, "Ext4Feature", "the name of a feature, such as \"verity\" or \"^64bit\"", {
     "description": "A feature of ext4, by its name in e2fsprogs; ^ in front of it leaves it out.",
     "type": "string",
-    "pattern": "^\\^?(64bit|casefold|dir_nlink|encrypt|extents?|extra_isize|filetype|flex_bg|has_journal|huge_file|large_dir|metadata_csum|metadata_csum_seed|project|resize_inode|stable_inodes|uninit_bg|verity)$"
+    "pattern": "^\\^?(64bit|casefold|dir_index|dir_nlink|encrypt|ext_attr|extents?|extra_isize|filetype|flex_bg|has_journal|huge_file|large_dir|large_file|metadata_csum|metadata_csum_seed|project|resize_inode|sparse_super|stable_inodes|uninit_bg|verity)$"
 });
 
 /// The features that every filesystem has here.
@@ -140,8 +145,11 @@ mod tests {
             let without = format!("^{name}");
             assert_eq!(without.parse::<Feature>().unwrap().to_string(), without);
         }
+        for name in ALWAYS {
+            let (word, bit) = features::find(name).unwrap();
+            assert!(always(word) & bit != 0 && name.parse::<Feature>().is_ok(), "{name}");
+        }
         for (name, why) in [
-            ("sparse_super", "ext4 has this feature already"),
             ("^dir_index", "cannot be left out"),
             ("quota", "tune2fs makes"),
             ("orphan_file", "tune2fs makes"),

@@ -171,15 +171,23 @@ fn size(name: &str, value: &str) -> Result<u64> {
     if value == "none" {
         return Ok(0);
     }
-    let digits = value.len() - value.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+    let digits =
+        value.len() - value.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.').len();
     let (number, unit) = value.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| bad())?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u64 = whole.parse().map_err(|_| bad())?;
+    // More places than a size has digits would change nothing.
+    let places = u32::try_from(fraction.len()).ok().filter(|places| *places <= 18).ok_or_else(bad)?;
+    let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| bad())? };
     let unit = unit.to_ascii_lowercase();
     let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
     let units = ["", "k", "m", "g", "t", "p", "e"];
     let power = units.iter().position(|own| *own == unit).and_then(|at| u32::try_from(10 * at).ok());
     let factor = power.map(|power| 1_u64 << power);
-    factor.and_then(|factor| number.checked_mul(factor)).ok_or_else(bad)
+    // What is left of a byte is cut off, as by zfs_nicestrtonum of lib/libzfs/libzfs_util.c.
+    let parts = u128::from(fraction) * u128::from(factor.unwrap_or_default()) / 10_u128.pow(places);
+    let parts = u64::try_from(parts).map_err(|_| bad())?;
+    factor.and_then(|factor| whole.checked_mul(factor)?.checked_add(parts)).ok_or_else(bad)
 }
 
 /// What `compression` may be.
@@ -206,6 +214,24 @@ fn compression(name: &str, value: &str) -> Result<(u64, Option<Compression>)> {
     };
     let own = own.ok_or_else(|| refused(name, value, COMPRESSIONS))?;
     Ok((own.property(), Some(own)))
+}
+
+/// The meaning of a property that is a size.
+fn sized(name: &str, value: &str) -> Result<Meaning> {
+    Ok(match (size(name, value)?, name) {
+        // zfs_prop_parse of lib/libzfs/libzfs_util.c: a quota of nothing is no quota, and that has a word.
+        (0, "quota" | "refquota") if value != "none" => {
+            return Err(refused(name, value, "none, or a size above 0"));
+        }
+        (size, "quota") => Meaning::Quota(size),
+        (size, "reservation") => Meaning::Reservation(size),
+        (size, "refquota") => Meaning::ReferencedQuota(size),
+        (size, "volblocksize") => match size {
+            512..=OLD_LARGEST if size.is_power_of_two() => Meaning::Block(size),
+            _ => return Err(refused(name, value, "a power of two from 512 to 128K")),
+        },
+        (size, _) => Meaning::ReferencedReservation(size),
+    })
 }
 
 /// The meaning of a property of a dataset.
@@ -239,16 +265,7 @@ pub(super) fn dataset(name: &str, value: &str, is_volume: bool) -> Result<Meanin
             }
             Meaning::Thick
         }
-        Form::Size => match (size(name, value)?, name) {
-            (size, "quota") => Meaning::Quota(size),
-            (size, "reservation") => Meaning::Reservation(size),
-            (size, "refquota") => Meaning::ReferencedQuota(size),
-            (size, "volblocksize") => match size {
-                512..=OLD_LARGEST if size.is_power_of_two() => Meaning::Block(size),
-                _ => return Err(refused(name, value, "a power of two from 512 to 128K")),
-            },
-            (size, _) => Meaning::ReferencedReservation(size),
-        },
+        Form::Size => sized(name, value)?,
         Form::Compression => {
             let (stored, own) = compression(name, value)?;
             Meaning::Compression(stored.into(), own)
@@ -373,6 +390,8 @@ mod tests {
             ("utf8only", "on", Meaning::Utf8Only(true)),
             ("quota", "none", Meaning::Quota(0)),
             ("refquota", "10G", Meaning::ReferencedQuota(10 << 30)),
+            ("refquota", "1.5G", Meaning::ReferencedQuota(3 << 29)),
+            ("reservation", "1.0001k", Meaning::Reservation(1024)),
             ("refreservation", "3G", Meaning::ReferencedReservation(3 << 30)),
         ] {
             assert_eq!(dataset(name, value, false).unwrap(), meaning, "{name}");
@@ -399,6 +418,10 @@ mod tests {
             ("mountpoint", "relative", "an absolute path"),
             ("quota", "much", "512M"),
             ("quota", "99E", "512M"),
+            ("quota", "0", "none, or a size above 0"),
+            ("refquota", "0K", "none, or a size above 0"),
+            ("quota", "1.2.3G", "512M"),
+            ("quota", ".", "512M"),
             ("refreservation", "auto", "only a volume"),
             ("reservation", "auto", "512M"),
             ("casesensitivity", "any", "sensitive, insensitive, mixed"),

@@ -7,6 +7,9 @@ use super::make::Made;
 use super::plan::Plan;
 use crate::error::{Error, Kind, Result};
 
+/// How many disks are tried. All choices among ten supplements are fewer; of more, the ones with the fewest apart come first.
+const MOST: usize = 1 << 10;
+
 /// The supplements that stand apart from their targets, by their numbers.
 type Apart = BTreeSet<usize>;
 
@@ -24,7 +27,7 @@ pub(super) fn fitting(definitions: &[Definition], make: impl Fn(&Apart) -> Resul
     if supplements.is_empty() || !wants_better(&first) {
         return first;
     }
-    let mut search = Search { supplements, make, tried: BTreeSet::new(), best: first };
+    let mut search = Search { supplements, make, tried: BTreeSet::new(), best: first, made: 0 };
     search.below(&Apart::new())?;
     search.best
 }
@@ -64,16 +67,22 @@ struct Search<F> {
     make: F,
     tried: BTreeSet<Apart>,
     best: Result<Made>,
+    /// How many disks were tried.
+    made: usize,
 }
 
 impl<F: Fn(&Apart) -> Result<Made>> Search<F> {
-    /// Tries one supplement more apart, each in turn, and then two and more. Returns whether everything fits.
+    /// Tries one supplement more apart, each in turn, and then two and more. Returns whether everything fits, or enough was tried.
     fn below(&mut self, apart: &Apart) -> Result<bool> {
         let with = |number: &usize| apart.iter().chain([number]).copied().collect::<Apart>();
         let more: Vec<Apart> =
             self.supplements.iter().filter(|number| !apart.contains(number)).map(with).collect();
         let more: Vec<Apart> = more.into_iter().filter(|apart| self.tried.insert(apart.clone())).collect();
         for apart in &more {
+            if self.made == MOST {
+                return Ok(true);
+            }
+            self.made += 1;
             match (self.make)(apart) {
                 Ok(made) if self.best.as_ref().is_ok_and(|best| best.lost <= made.lost) => {}
                 Ok(made) => {
