@@ -21,6 +21,8 @@ const OLD: [(&[u8], &str); 3] =
 
 const HEADER: usize = 110;
 const TRAILER: &[u8] = b"TRAILER!!!";
+/// What is said of anything behind it that is no archive.
+pub(super) const NOT_READ: &str = "what follows the end of the archive is not read";
 /// The longest name and target of a link (PATH_MAX), with its NUL.
 const LONGEST_NAME: u64 = 4096;
 
@@ -69,11 +71,17 @@ pub(super) fn read(input: &mut Input<'_>) -> Result<Members> {
             let mut head = [0; 6];
             let length = input.peek(&mut head)?;
             if !is_cpio(&head[..length]) {
-                if Compression::of(&head[..length])?.is_some() {
+                let compression = Compression::of(&head[..length]).map_err(|_| {
+                    damaged(
+                        "what follows the end of the archive is compressed in a way that is not read here",
+                    )
+                    .expected("gzip, xz, zstd, or none")
+                })?;
+                if compression.is_some() {
                     found.behind = Some(input.keep_rest()?);
                     return Ok(found);
                 }
-                found.remarks.add("what follows the end of the archive is not read", b"the archive");
+                found.remarks.add(NOT_READ, b"the archive");
                 return Ok(found);
             }
             // An inode is one of its own archive (buffer-format.rst, "TRAILER!!!").

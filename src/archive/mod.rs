@@ -247,14 +247,16 @@ impl Reading<'_> {
             }
         })?;
         self.lay(members, &kept, layers, &lay)?;
-        let mut behind = behind.map(|start| (start, kept));
-        while let Some((start, kept)) = behind.take() {
+        // Once: what is compressed in what is compressed is none that the kernel reads, and a stranger's could go on for ever.
+        if let Some(start) = behind {
             let rest = kept.get(Bytes::new(start), kept.length());
             let rest = rest.ok_or_else(|| Error::bug("what lies behind an archive was not kept"))?;
-            let (next, kept) = input::with(Bytestream::Lying(rest), self, cpio::read)?;
+            let (mut next, kept) = input::with(Bytestream::Lying(rest), self, cpio::read)?;
             self.lay(next.members, &kept, layers, &lay)?;
+            if next.behind.is_some() {
+                next.remarks.add(cpio::NOT_READ, b"the archive");
+            }
             remarks.append(next.remarks);
-            behind = next.behind.map(|start| (start, kept));
         }
         Ok(remarks)
     }

@@ -75,8 +75,11 @@ impl View<'_> {
         let mut ahead: VecDeque<Vec<u8>> = names(path.as_bytes()).collect();
         let mut links = 0;
         while let Some(name) = ahead.pop_front() {
-            if name == b".." && missing.is_empty() {
-                at.truncate(at.len().saturating_sub(1).max(1));
+            if name == b".." {
+                // Nothing is behind what is not there, but a new file may be.
+                if missing.pop().is_none() {
+                    at.truncate(at.len().saturating_sub(1).max(1));
+                }
                 continue;
             }
             let child = Some(*at.last()?).filter(|_| missing.is_empty());

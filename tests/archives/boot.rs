@@ -278,6 +278,11 @@ fn limine_for_a_bios_is_embedded() {
             &["no place for the files of Limine", "xbootldr"],
         ),
         (
+            "loader = \"limine\"\n[disk]\narchitecture = \"arm64\"\n",
+            vec![BIOS_BOOT, BOOT, ROOT],
+            &["no BIOS starts a system of this processor", "arm64"],
+        ),
+        (
             "loader = \"limine\"\nlimine = \"tree.tar\"\n",
             vec![BIOS_BOOT, BOOT, ROOT],
             &["there is no Limine for a BIOS", "tree.tar"],

@@ -87,6 +87,14 @@ fn archives_behind_one_another_are_read() {
     let zstd = [parts[0].clone(), compressed("zstd -q", &parts[1])].concat();
     let xz = [parts[0].clone(), compressed("xz", &whole)].concat();
     let twice = compressed("gzip", &[whole.clone(), compressed("gzip", &parts[1])].concat());
+    // What is compressed in what is compressed behind is none that the kernel reads.
+    let thrice =
+        [parts[0].clone(), compressed("gzip", &[parts[1].clone(), compressed("gzip", &parts[0])].concat())]
+            .concat();
+    std::fs::write(&archive, &thrice).unwrap();
+    let said = made(&archive, &image, &[]);
+    assert!(said.error().contains("what follows the end of the archive is not read"), "{}", said.error());
+    assert_eq!(["x", "y", "both"].map(text), ["of a", "of b", "of b"]);
     for bytes in [&zstd, &xz, &twice] {
         std::fs::write(&archive, bytes).unwrap();
         let said = made(&archive, &image, &[]);

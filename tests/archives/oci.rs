@@ -188,8 +188,11 @@ fn an_image_is_found_through_indexes_in_indexes() {
     let missing = r#""mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","size":7"#;
     let inner = index(&[platform(&amd64, "amd64")]);
     let other = index(&[plain(&arm64)]);
-    let whole =
-        index(&[plain(&inner), platform(&other, "arm64"), plain(&riscv64), platform(missing, "s390x")]);
+    // An index may list what is no image.
+    let xml = blob(&layout, "xml", b"<a/>").replace("vnd.oci.image.xml", "xml");
+    let parts =
+        [plain(&inner), plain(&xml), platform(&other, "arm64"), plain(&riscv64), platform(missing, "s390x")];
+    let whole = index(&parts);
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     let name = r#""annotations":{"org.opencontainers.image.ref.name":"trial"}"#;
     let top = format!(r#"{{"schemaVersion":2,"manifests":[{{{whole},{name}}}]}}"#);
@@ -213,6 +216,12 @@ fn an_image_is_found_through_indexes_in_indexes() {
     refused(&[], &["there are several images", "linux/amd64, linux/arm64, sha256:"]);
     refused(&["--image", "none"], &["there is no such image"]);
     refused(&["--platform", "linux/s390x"], &["missing from the image"]);
+    // What is damaged and not wanted is passed over.
+    let broken = blob(&layout, "index.v1+json", b"{");
+    let with_broken = top.replace(r#""manifests":["#, &format!(r#""manifests":[{{{broken}}},"#));
+    std::fs::write(layout.join("index.json"), with_broken).unwrap();
+    made(&layout, &out, &["--from", "oci", "--image", "trial", "--platform", "linux/amd64"]);
+    refused(&[], &["the manifest of the image cannot be read"]);
     let longer = top.replace(&format!(r#""size":{}"#, whole.rsplit(':').next().unwrap()), r#""size":1"#);
     std::fs::write(layout.join("index.json"), longer).unwrap();
     refused(&[], &["another length than the image says", "expected: 1 bytes"]);

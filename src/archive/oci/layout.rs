@@ -1,6 +1,7 @@
 //! The OCI image layout: `index.json` names manifests, and those name layers, by digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 
 use serde::Deserialize;
 
@@ -11,12 +12,12 @@ use super::{Blobs, LARGEST_JSON, Layer, Wanted, content_digests, list, parse};
 use crate::error::Result;
 use crate::image::Slice;
 use crate::option::option;
-use crate::units::u64_of;
+use crate::units::{Bytes, u64_of};
 
 /// How deep an index may lie in others.
 const DEEPEST: u32 = 4;
-/// The most images of all indexes together. The largest in use have some dozens.
-const MOST_IMAGES: usize = 4096;
+/// The most bytes of the indexes, manifests and configurations that are read to find an image. The largest in use are some dozens of a few KiB.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// What annotations name an image (OCI image specification, annotations.md; containerd writes the second).
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
@@ -67,7 +68,14 @@ impl Descriptor {
 
     /// Whether it may lead to an index.
     fn may_be_index(&self) -> bool {
-        !self.media_type.contains("manifest.v")
+        self.media_type.is_empty()
+            || self.media_type.contains("image.index")
+            || self.media_type.contains("manifest.list")
+    }
+
+    /// Whether it may be the manifest of an image.
+    fn may_be_image(&self) -> bool {
+        self.media_type.is_empty() || self.media_type.contains("manifest.v")
     }
 
     /// Its bytes, compared with its length and digest.
@@ -79,24 +87,6 @@ impl Descriptor {
                 .found(format!("{} bytes, in {}", bytes.len(), self.digest)));
         }
         Ok(bytes)
-    }
-
-    /// The index or manifest that it leads to, if that is there.
-    fn document(&self, blobs: &Blobs) -> Result<Option<Document>> {
-        if blobs.get(&Digest::parse(&self.digest)?.blob())?.is_none() {
-            return Ok(None);
-        }
-        parse(&self.json(blobs, "the manifest of the image")?, "the manifest of the image").map(Some)
-    }
-
-    /// The platform that the configuration of the image has, where all that is there.
-    fn own_platform(&self, blobs: &Blobs) -> Result<Option<Platform>> {
-        let Some(config) = self.document(blobs)?.and_then(|manifest| manifest.config) else {
-            return Ok(None);
-        };
-        let what = "the configuration of the image";
-        let there = blobs.get(&Digest::parse(&config.digest)?.blob())?;
-        there.map(|_| parse(&config.json(blobs, what)?, what)).transpose()
     }
 }
 
@@ -125,7 +115,7 @@ struct Candidate {
     /// Whether it, or an index above it, has the name that is wanted.
     named: bool,
     /// Its own platform, or that of the next index above it.
-    platform: Option<Platform>,
+    platform: Option<Rc<Platform>>,
 }
 
 /// The layers of the image that is wanted, the lowest first.
@@ -133,20 +123,20 @@ pub(super) fn layers(blobs: &Blobs, index: &Slice, wanted: &Wanted<'_>) -> Resul
     let bytes = read_small(index, LARGEST_JSON, "the index of the image")?;
     let document: Document = parse(&bytes, "the index of the image")?;
     let Some(manifests) = document.manifests else { return of_manifest(blobs, document, wanted) };
-    let mut search = Search { blobs, wanted, found: Vec::new(), seen: 0 };
+    let mut search = Search { blobs, wanted, found: Vec::new(), left: MOST_BYTES };
     search.below(manifests, (wanted.image.is_none(), None), DEEPEST)?;
     let chosen = search.choose()?;
     let manifest = parse(&chosen.json(blobs, "the manifest of the image")?, "the manifest of the image")?;
     of_manifest(blobs, manifest, wanted)
 }
 
-/// The search for an image through indexes in indexes. What is there for other images may be missing, and is not read.
+/// The search for an image through indexes in indexes. What is there for other images may be missing.
 struct Search<'a> {
     blobs: &'a Blobs,
     wanted: &'a Wanted<'a>,
     found: Vec<Candidate>,
-    /// How many indexes and images were seen.
-    seen: usize,
+    /// How many bytes of documents may yet be read: a stranger's indexes must not be read for ever.
+    left: u64,
 }
 
 impl Search<'_> {
@@ -154,69 +144,87 @@ impl Search<'_> {
     fn below(
         &mut self,
         manifests: Vec<Descriptor>,
-        (named, platform): (bool, Option<&Platform>),
+        (named, platform): (bool, Option<&Rc<Platform>>),
         depth: u32,
     ) -> Result<()> {
         if depth == 0 {
             return Err(damaged("the index of the image leads to other indexes without an end"));
         }
-        for descriptor in manifests.into_iter().filter(|descriptor| !descriptor.is_remark()) {
-            self.seen += 1;
-            // A stranger's index must not be read for ever.
-            if self.seen > MOST_IMAGES {
-                return Err(
-                    damaged("the index has too many images").expected(format!("at most {MOST_IMAGES}"))
-                );
-            }
+        for mut descriptor in manifests.into_iter().filter(|descriptor| !descriptor.is_remark()) {
             let named = named || self.wanted.image.is_some_and(|name| descriptor.is_named(name));
-            let platform = descriptor.platform.clone().or_else(|| platform.cloned());
-            let inner = if descriptor.may_be_index() { descriptor.document(self.blobs)? } else { None };
+            let platform = descriptor.platform.take().map(Rc::new).or_else(|| platform.cloned());
+            let inner = match descriptor.may_be_index() {
+                false => None,
+                true => match self.document(&descriptor) {
+                    // Only what is wanted has to be sound.
+                    Err(_) if !named => continue,
+                    read => read?,
+                },
+            };
             match inner.and_then(|inner| inner.manifests) {
                 Some(manifests) => self.below(manifests, (named, platform.as_ref()), depth - 1)?,
-                None => self.found.push(Candidate { descriptor, named, platform }),
+                None if descriptor.may_be_image() => {
+                    self.found.push(Candidate { descriptor, named, platform })
+                }
+                // What else an index may list is passed over (OCI image specification, image-index.md, "manifests").
+                None => {}
             }
         }
         Ok(())
     }
 
+    /// The index or manifest that `descriptor` leads to, if that is there.
+    fn document(&mut self, descriptor: &Descriptor) -> Result<Option<Document>> {
+        let what = "the manifest of the image";
+        self.read(descriptor, what)?.map(|bytes| parse(&bytes, what)).transpose()
+    }
+
+    /// What `descriptor` leads to, if that is there.
+    fn read(&mut self, descriptor: &Descriptor, what: &str) -> Result<Option<Vec<u8>>> {
+        let Some(blob) = self.blobs.get(&Digest::parse(&descriptor.digest)?.blob())? else { return Ok(None) };
+        // What is longer is refused unread.
+        let length = blob.length().get().min(LARGEST_JSON);
+        self.left = self.left.checked_sub(length).ok_or_else(|| {
+            damaged("the indexes of the image are too large").expected(Bytes::new(MOST_BYTES).in_full())
+        })?;
+        descriptor.json(self.blobs, what).map(Some)
+    }
+
     /// The one image that is wanted.
-    fn choose(self) -> Result<Descriptor> {
-        let Self { blobs, wanted, found, .. } = self;
-        let (name, platform) = (wanted.image, wanted.platform);
-        let shown = list(found.iter().map(Candidate::shown));
+    fn choose(mut self) -> Result<Descriptor> {
+        let (name, platform) = (self.wanted.image, self.wanted.platform);
+        let found = std::mem::take(&mut self.found);
         let fits = |candidate: &Candidate| match (&candidate.platform, platform) {
             (Some(own), Some(wanted)) => own.is(wanted),
             _ => true,
         };
-        let mut left: Vec<Candidate> = Vec::new();
-        for candidate in found.into_iter().filter(|candidate| candidate.named && fits(candidate)) {
-            // The same manifest under two names is one.
-            if left.iter().all(|other| other.descriptor.digest != candidate.descriptor.digest) {
-                left.push(candidate);
-            }
-        }
+        // The same manifest under two names is one.
+        let mut known = HashSet::new();
+        let is_wanted = |candidate: &&Candidate| candidate.named && fits(candidate);
+        let mut left: Vec<&Candidate> = found.iter().filter(is_wanted).collect();
+        left.retain(|candidate| known.insert(candidate.descriptor.digest.as_str()));
         // What no index says of its platform, its configuration does.
         if let Some(wanted) = platform.filter(|_| left.len() > 1) {
-            let mut known = Vec::new();
+            let mut fitting = Vec::new();
             for candidate in left {
                 let own = match candidate.platform.is_some() {
                     true => None,
-                    false => candidate.descriptor.own_platform(blobs)?,
+                    false => self.own_platform(&candidate.descriptor)?,
                 };
                 if own.is_none_or(|own| own.may_be(wanted)) {
-                    known.push(candidate);
+                    fitting.push(candidate);
                 }
             }
-            left = known;
+            left = fitting;
         }
-        match (left.pop(), left.is_empty()) {
-            (Some(chosen), true) => Ok(chosen.descriptor),
-            (None, _) => {
-                Err(damaged("there is no such image").expected(describe(name, platform)).found(shown))
+        match left.as_slice() {
+            [chosen] => Ok(chosen.descriptor.clone()),
+            [] => {
+                Err(damaged("there is no such image").expected(describe(name, platform)).found(shown(&found)))
             }
-            (Some(_), false) => Err(damaged("there are several images")
+            _ => Err(damaged("there are several images")
                 .expected("one, or the name, the digest or the platform of one")
-                .found(shown)
+                .found(shown(&found))
                 .hint(format!(
                     "name it with {}, or its platform, such as linux/arm64, with {}",
                     option("image"),
@@ -224,15 +232,31 @@ impl Search<'_> {
                 ))),
         }
     }
+
+    /// The platform that the configuration of an image has, where all that is there.
+    fn own_platform(&mut self, descriptor: &Descriptor) -> Result<Option<Platform>> {
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(flatten)]
+            platform: Option<Platform>,
+        }
+        let Some(config) = self.document(descriptor)?.and_then(|manifest| manifest.config) else {
+            return Ok(None);
+        };
+        let what = "the configuration of the image";
+        let Some(bytes) = self.read(&config, what)? else { return Ok(None) };
+        let config: Config = parse(&bytes, what)?;
+        Ok(config.platform)
+    }
 }
 
-impl Candidate {
-    /// What it is called in an error.
-    fn shown(&self) -> String {
-        let mut names: Vec<String> = self.descriptor.names().map(str::to_owned).collect();
-        names.extend(self.platform.as_ref().map(Platform::text));
-        if names.is_empty() { self.descriptor.digest.clone() } else { names.join(" for ") }
-    }
+/// What images are called in an error.
+fn shown(found: &[Candidate]) -> String {
+    list(found.iter().map(|candidate| {
+        let mut names: Vec<String> = candidate.descriptor.names().map(str::to_owned).collect();
+        names.extend(candidate.platform.as_ref().map(|platform| platform.text()));
+        if names.is_empty() { candidate.descriptor.digest.clone() } else { names.join(" for ") }
+    }))
 }
 
 fn describe(name: Option<&str>, platform: Option<&str>) -> String {

@@ -164,11 +164,12 @@ fn content_digests(config: &[u8], layers: usize, wanted: &Wanted<'_>) -> Result<
 /// A list of names, for an error.
 fn list(names: impl IntoIterator<Item = String>) -> String {
     const SHOWN: usize = 8;
-    let names: Vec<String> = names.into_iter().collect();
-    let more = match names.len().saturating_sub(SHOWN) {
+    let mut names = names.into_iter();
+    let shown: Vec<String> =
+        names.by_ref().take(SHOWN).map(|name| crate::text::shortened(name.as_bytes(), 100)).collect();
+    let more = match names.count() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let shown = names.iter().take(SHOWN).map(|name| crate::text::shortened(name.as_bytes(), 100));
-    format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
+    format!("{}{more}", shown.join(", "))
 }

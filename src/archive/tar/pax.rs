@@ -1,6 +1,6 @@
 //! The records of pax headers (POSIX.1-2017, pax, "pax Extended Header"): a length, a key and a value each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::super::{Remarks, damaged};
 use super::header::bad_number;
@@ -130,13 +130,14 @@ impl Records {
     /// The extended attributes that are recorded, of several forms of one the most exact.
     fn recorded(&self, member: &[u8], remarks: &mut Remarks) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut found: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let keys = self.own.iter().map(|(key, _)| key).chain(self.global.keys());
+        let coded: HashSet<&[u8]> = keys.filter_map(|key| key.strip_prefix(BSD_XATTR)).collect();
         let own = self.own.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let global = self.global.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         for (key, value) in global.chain(own) {
             if let Some(name) = key.strip_prefix(XATTR) {
                 // libarchive writes both records, with the same coded name; of its two values this one is not coded.
-                let is_bsd = self.get(&[BSD_XATTR, name].concat()).is_some();
-                let name = if is_bsd { percent_decoded(name) } else { keyword_decoded(name) };
+                let name = if coded.contains(name) { percent_decoded(name) } else { keyword_decoded(name) };
                 found.insert(name, value.to_vec());
             } else if let Some(name) = key.strip_prefix(BSD_XATTR) {
                 match from_base64(&padded(value)) {
@@ -232,7 +233,6 @@ fn padded(value: &[u8]) -> Vec<u8> {
     value
 }
 
-/// A name in which `%` and two hexadecimal digits stand for a byte.
 /// A name as GNU tar writes it: `%3D` stands for `=`, and `%25` for `%` (xattr_decode_keyword of its xheader.c).
 fn keyword_decoded(name: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(name.len());
@@ -249,6 +249,7 @@ fn keyword_decoded(name: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// A name in which `%` and two hexadecimal digits stand for a byte.
 fn percent_decoded(name: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut rest = name;

@@ -32,7 +32,7 @@ impl Stages<'_> {
         }
         Ok(Some(Warning(
             "the pool has `whole_disk`, and its disk is not as OpenZFS makes one: a GPT with the pool in partition 1, and right \
-             behind it, as the last one, partition 9 of type solaris-reserved and 8MiB. So `zpool online -e` and autoexpand do \
+             behind it, as the last one, partition 9 of type solaris-reserved with 16384 sectors (8MiB of 512 bytes). So `zpool online -e` and autoexpand do \
              not grow the pool with its disk"
                 .to_owned(),
         )))
@@ -115,9 +115,13 @@ impl Stages<'_> {
         let (length, holds) = (self.length(number)?, self.bytes(number)?);
         let image = holds.image.clone().map_or_else(|| Builder::new(length).finish(), Ok)?;
         // sb_set_blocksize and sb_min_blocksize of Linux; SquashFS reads any sectors.
-        let blocks =
-            holds.facts.as_ref().filter(|facts| ["erofs", "ext4", "ext3", "ext2"].contains(&facts.kind));
-        let blocks = blocks.map(|facts| (facts.kind, facts.block_size));
+        let sector = self.partition(number)?.apart.unwrap_or(self.disk.sector_size);
+        let blocks = holds.facts.as_ref().and_then(|facts| match facts.kind {
+            "erofs" | "ext4" | "ext3" | "ext2" => Some((facts.kind, facts.block_size)),
+            // Its own sectors are those of the disk (fat_fill_super).
+            "vfat" => Some((facts.kind, u64::from(sector))),
+            _ => None,
+        });
         Ok(Needed { image, length, values: holds.values.clone(), blocks })
     }
 

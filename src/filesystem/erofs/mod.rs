@@ -241,11 +241,17 @@ impl Parameters {
                     .found(Bytes::new(chunk)));
             }
         };
+        if since && options.kernel == Some(Kernel::Any) {
+            let what = "the format is that of Linux 6.15 and of any kernel at once";
+            return Err(Error::new(Kind::Manifest, what)
+                .about("level")
+                .expected("one of `level` and `kernel`"));
+        }
         let loose = since || options.kernel == Some(Kernel::Since615);
         if loose && codec.is_none() {
             return Err(Error::new(Kind::Manifest, "only compressed files are packed byte by byte")
-                .about("kernel")
-                .expected("any, or a compression"));
+                .about(if since { "level" } else { "kernel" })
+                .expected("a compression, or a format that any kernel reads"));
         }
         let free = options.free.unwrap_or_default();
         let uuid = at.uuid(options.uuid)?;

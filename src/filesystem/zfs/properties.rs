@@ -175,9 +175,14 @@ fn size(name: &str, value: &str) -> Result<u64> {
         value.len() - value.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.').len();
     let (number, unit) = value.split_at(digits);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole: u64 = whole.parse().map_err(|_| bad())?;
-    // More places than a size has digits would change nothing.
-    let places = u32::try_from(fraction.len()).ok().filter(|places| *places <= 18).ok_or_else(bad)?;
+    let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+    if !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
+        return Err(bad());
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
+    // A byte is more than 2^-60 of the largest unit, so further places change nothing.
+    let fraction = fraction.get(..fraction.len().min(18)).unwrap_or(fraction);
+    let places = u32::try_from(fraction.len()).map_err(|_| bad())?;
     let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| bad())? };
     let unit = unit.to_ascii_lowercase();
     let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
@@ -392,6 +397,8 @@ mod tests {
             ("refquota", "10G", Meaning::ReferencedQuota(10 << 30)),
             ("refquota", "1.5G", Meaning::ReferencedQuota(3 << 29)),
             ("reservation", "1.0001k", Meaning::Reservation(1024)),
+            ("reservation", ".5k", Meaning::Reservation(512)),
+            ("reservation", "0.50000000000000000000001k", Meaning::Reservation(512)),
             ("refreservation", "3G", Meaning::ReferencedReservation(3 << 30)),
         ] {
             assert_eq!(dataset(name, value, false).unwrap(), meaning, "{name}");

@@ -9,7 +9,7 @@ use crate::tree::Xattr;
 /// DXATTR_MAX_SA_SIZE; their length has 16 bits).
 const MOST_INSIDE: usize = 32 << 10;
 const MOST_PACKED: usize = (64 << 10) - 1;
-/// The most bytes of any (linux/limits.h, XATTR_SIZE_MAX).
+/// The most bytes of any, and of the names of all (linux/limits.h, XATTR_SIZE_MAX, XATTR_LIST_MAX).
 const MOST: usize = 64 << 10;
 
 /// The extended attributes of a file.
@@ -24,10 +24,17 @@ pub(super) struct Split<'a> {
 /// Says where each attribute goes. A list that is full has no more.
 ///
 /// # Errors
-/// [`Kind::Capacity`] for one that is longer than Linux has them.
+/// [`Kind::Capacity`] for one that is longer than Linux has them, and for more than it lists.
 pub(super) fn split(xattrs: &[Xattr]) -> Result<Split<'_>> {
+    let names: usize = xattrs.iter().map(|xattr| xattr.name.len() + 1).sum();
+    if names > MOST {
+        return Err(Error::new(Kind::Capacity, "a file has more extended attributes than Linux lists")
+            .expected(format!("names of at most {MOST} bytes, each with a NUL"))
+            .found(format!("{names} bytes")));
+    }
     let mut split = Split::default();
-    let mut list = nvlist::List::default();
+    let (mut list, empty) = (nvlist::List::default(), nvlist::List::default().packed()?.len());
+    let mut length = empty;
     for xattr in xattrs {
         if xattr.value.len() > MOST {
             return Err(Error::new(Kind::Capacity, "ZFS cannot hold so long an extended attribute")
@@ -35,15 +42,18 @@ pub(super) fn split(xattrs: &[Xattr]) -> Result<Split<'_>> {
                 .found(format!("{} bytes", xattr.value.len())));
         }
         if xattr.value.len() <= MOST_INSIDE {
-            let longer = list.clone().with(&xattr.name, nvlist::Value::Bytes(xattr.value.clone()));
-            let packed = longer.packed()?;
-            if packed.len() <= MOST_PACKED {
-                (list, split.packed) = (longer, Some(packed));
+            let value = || nvlist::Value::Bytes(xattr.value.clone());
+            // Pairs stand one behind the other, each as long as it is alone.
+            let own = nvlist::List::default().with(&xattr.name, value()).packed()?.len() - empty;
+            if length + own <= MOST_PACKED {
+                length += own;
+                list = list.with(&xattr.name, value());
                 continue;
             }
         }
         split.apart.push(xattr);
     }
+    split.packed = (length > empty).then(|| list.packed()).transpose()?;
     Ok(split)
 }
 
@@ -72,5 +82,11 @@ mod tests {
         assert_eq!(names(&[30_000, 30_000, 20_000, 100]), (true, vec![20_000]));
         let long = [Xattr { name: b"user.x".to_vec(), value: vec![0; MOST + 1] }];
         assert_eq!(split(&long).unwrap_err().kind(), Kind::Capacity);
+        let many: Vec<Xattr> = (0..10_000)
+            .map(|number| Xattr { name: format!("user.{number}").into_bytes(), value: vec![0] })
+            .collect();
+        let packed = split(&many[..1000]).unwrap().packed.unwrap();
+        assert!(packed.len() <= MOST_PACKED && packed.len() > 30_000, "{}", packed.len());
+        assert_eq!(split(&many).unwrap_err().what(), "a file has more extended attributes than Linux lists");
     }
 }

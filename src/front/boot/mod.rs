@@ -236,6 +236,11 @@ impl Plan {
             return Err(refuse(&format!("a BIOS finds no {of_bios} on this disk"))
                 .expected("a partition of type bios-boot and size 1MiB, or table = \"mbr\""));
         }
+        if let Some(other) =
+            self.architecture.filter(|it| self.bios && !["x86", "x86-64"].contains(&it.name()))
+        {
+            return Err(refuse("no BIOS starts a system of this processor").found(other.name()));
+        }
         if self.bios && disk.sector_size != 512 {
             return Err(refuse("a BIOS boots no disk with sectors of 4096 bytes"));
         }

@@ -63,7 +63,7 @@ impl Making<'_> {
         let plan = self.plan;
         let root = plan.root()?;
         let mut lines = vec![self.root_line(root)?];
-        self.warn_of_old_fstab()?;
+        self.warn_of_old_fstab();
         let mut places = BTreeSet::new();
         let esp = plan.esp().map(|volume| volume.number);
         let boot = plan.xbootldr().map(|volume| volume.number);
@@ -107,8 +107,9 @@ impl Making<'_> {
     }
 
     /// Tells that lines of the contents' own fstab do not stay.
-    fn warn_of_old_fstab(&mut self) -> Result<()> {
-        let old = self.view.text("/etc/fstab")?.unwrap_or_default();
+    fn warn_of_old_fstab(&mut self) {
+        // One that is no text is not one that a system reads.
+        let old = self.view.text("/etc/fstab").ok().flatten().unwrap_or_default();
         let line = old.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
         if let Some(line) = line {
             self.booted.warnings.push(Warning(format!(
@@ -116,7 +117,6 @@ impl Making<'_> {
                 crate::text::shortened(line.as_bytes(), 100)
             )));
         }
-        Ok(())
     }
 
     fn root_line(&self, root: &Volume) -> Result<String> {

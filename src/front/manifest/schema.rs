@@ -192,7 +192,7 @@ pub struct Boot {
     /// limine is for a BIOS, UEFI firmware or both; systemd-boot and uki are for UEFI firmware.
     pub loader: Loader,
     /// Whether the system starts from a BIOS too: by Limine where that is the loader, else by GRUB. Default true where the disk
-    /// has an MBR or a partition of type bios-boot, and loader is grub, or limine without a partition of type esp.
+    /// has an MBR or a partition of type bios-boot, and loader is grub, or limine without a partition of type esp with a vfat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bios: Option<bool>,
     /// The partition with the root, its label or its type; default root. Its /boot and /usr/lib/modules are searched for

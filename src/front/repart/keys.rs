@@ -179,7 +179,10 @@ impl Reader<'_> {
                 definition.kind = match self.options.architecture {
                     // Of whichever processor it is, it becomes that of this one.
                     Some(processor) => {
-                        Kind::parse(&value.replacen("-secondary", "", 1), Some(processor))?.of(processor)
+                        let of_root = ["root-", "usr-"].into_iter().any(|begin| value.starts_with(begin));
+                        let value =
+                            if of_root { value.replacen("-secondary", "", 1) } else { value.to_owned() };
+                        Kind::parse(&value, Some(processor))?.of(processor)
                     }
                     None => Kind::parse(value, self.options.native())?,
                 };

@@ -7,13 +7,14 @@ use super::make::Made;
 use super::plan::Plan;
 use crate::error::{Error, Kind, Result};
 
-/// How many disks are tried. All choices among ten supplements are fewer; of more, the ones with the fewest apart come first.
-const MOST: usize = 1 << 10;
+/// How many disks are tried: all choices among six supplements.
+const MOST: usize = 1 << 6;
 
 /// The supplements that stand apart from their targets, by their numbers.
 type Apart = BTreeSet<usize>;
 
-/// The disk with as few supplements apart as it takes for everything to fit. Where nothing helps, that on which
+/// The disk with some supplements apart, as it takes for everything to fit: in the order of systemd, one more at a time and depth
+/// first. Where nothing helps, that on which
 /// definitions of the fewest priorities come to nothing.
 ///
 /// # Errors
@@ -92,7 +93,7 @@ impl<F: Fn(&Apart) -> Result<Made>> Search<F> {
                         return Ok(true);
                     }
                 }
-                Err(error) if error.kind() != Kind::Capacity => return Err(error),
+                Err(error) if error.kind() != Kind::Capacity && self.best.is_err() => return Err(error),
                 Err(_) => {}
             }
         }

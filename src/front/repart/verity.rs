@@ -125,6 +125,10 @@ pub(super) fn body(
 ) -> Result<Option<(Option<Body>, Guid)>> {
     use Member::{New, There};
     let given = Guid::Given(part.guid);
+    // What is copied is what it is.
+    if definition.copy_blocks.is_some() && matches!(definition.verity, Verity::Hash | Verity::Signature) {
+        return Ok(None);
+    }
     if let Some(known) = &set.known {
         let body = match definition.verity {
             Verity::Hash => Some(Body::Image(known.image.clone())),

@@ -101,16 +101,16 @@ pub(super) fn is_attached(bytes: &[u8]) -> bool {
     content().is_some()
 }
 
-/// Whether a private key (RFC 5208, section 5) is for RSA with any padding. One that is for RSASSA-PSS alone is not
-/// (RFC 4055, section 1.2).
+/// Whether a private key (RFC 5208, section 5) is for something else than RSA with any padding. One that is for RSASSA-PSS alone
+/// is (RFC 4055, section 1.2).
 #[cfg(feature = "verity-sign")]
-pub(super) fn is_rsa_key(bytes: &[u8]) -> bool {
+pub(super) fn is_other_key(bytes: &[u8]) -> bool {
     let algorithm = || -> Option<&[u8]> {
         let mut key = Values(bytes).enter(der::SEQUENCE)?;
         key.expect(der::INTEGER)?;
         Some(key.enter(der::SEQUENCE)?.expect(der::OBJECT)?.contents)
     };
-    algorithm() == Some(RSA)
+    algorithm().is_some_and(|name| name != RSA)
 }
 
 /// The first certificate of a signature, where it has one; `None` for bytes that are no signature.

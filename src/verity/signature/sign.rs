@@ -70,7 +70,7 @@ fn private_key(path: &Path) -> Result<PrivateKey> {
     let found = format!("-----BEGIN {}-----", block.label);
     let bytes = block.bytes.ok_or_else(refused)?;
     let key = match block.label.as_str() {
-        "PRIVATE KEY" if !cms::is_rsa_key(&bytes) => {
+        "PRIVATE KEY" if cms::is_other_key(&bytes) => {
             return Err(refused()
                 .found("a key of another kind, such as of elliptic curves, or for RSASSA-PSS alone")
                 .why("RSA with PKCS#1 v1.5 gives the same signature every time; others do not")

@@ -40,7 +40,10 @@ size = "2GiB"
 [[partition]]
 size = "fill"
 label = "zfs-0123456789abcdef"
-contents = [ { source = "source", target = "/", owner = "preserve" } ]
+contents = [
+  { source = "source", target = "/", owner = "preserve" },
+  { metadata = true, target = "/home/ReadMe", set_xattrs = { "user.long" = "0xLONG", "user.short" = "s" } },
+]
 [partition.filesystem]
 type = "zfs"
 whole_disk = true
@@ -75,6 +78,8 @@ zfs get -H -o property,value -s local all tank/root/data
 mount -t zfs tank/root /mnt; mount -t zfs tank/root/data /mnt/data
 mount -t zfs tank/home /mnt/home
 cd /mnt; sh /list > /tmp/found; diff /expected /tmp/found; echo 'equal: as written'
+echo long $(getfattr --only-values -n user.long /mnt/home/README | wc -c) $(getfattr --only-values -n user.short /mnt/home/README)
+setfattr -x user.long /mnt/home/README; echo left $(getfattr -d /mnt/home/README | grep -c =)
 cat /mnt/home/README; cd /; umount /mnt/home
 mount -t ext4 -o ro /dev/zd0 /tmp; cat /tmp/etc/motd; umount /tmp; cd /mnt
 zpool scrub -w tank; zpool status tank | grep -E '(scan|errors):'
@@ -118,7 +123,8 @@ fn openzfs_imports_reads_writes_and_grows_a_pool() {
     }
     maker.finish();
     let (manifest, disk) = (folder.path().join("disk.toml"), folder.path().join("disk.img"));
-    std::fs::write(&manifest, DISK).unwrap();
+    // One that the list in the inode does not take, and one beside it.
+    std::fs::write(&manifest, DISK.replace("LONG", &"61".repeat(40_000))).unwrap();
     // What it holds is in a volume, and no file of a filesystem.
     let (inside, image) = (folder.path().join("inside"), folder.path().join("disk-in-disk.img"));
     tree::plain(&inside);
@@ -140,6 +146,7 @@ fn openzfs_imports_reads_writes_and_grows_a_pool() {
         "equal: as written",
         "equal: received",
         "written\n",
+        "long 40000 s\nleft 1\n",
         "\nread me\nhello\n",
         "promoted\n0\nforgotten",
         "exported",
@@ -165,7 +172,7 @@ fn openzfs_imports_reads_writes_and_grows_a_pool() {
     assert!(remarks.iter().all(|remark| remark.fault == Fault::Unjudged), "{remarks:?}");
     assert_eq!(reader::names(&*volume, "/"), ["clone", "fresh", "root"]);
     assert_eq!(reader::names(&*volume, "/clone@installed"), reader::names(&*volume, "/clone"));
-    // Attributes as files of a directory of their own, which the program does not write.
+    // Attributes as files of a directory of their own, as the kernel wrote them.
     let copy = volume.node(reader::find(&*volume, "root/data/copy")).unwrap().meta;
     let other = Xattr { name: b"user.other".to_vec(), value: b"file".to_vec() };
     assert_eq!((copy.links, copy.xattrs), (1, vec![other]));

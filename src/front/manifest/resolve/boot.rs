@@ -58,6 +58,12 @@ impl Reading<'_> {
     fn only_root(&self) -> Option<usize> {
         let is_root = |kind: &String| kind.starts_with("root-") && !kind.contains("-verity");
         let partitions = self.manifest.written.partition.iter().enumerate();
+        let is_named = |it: &schema::Partition| {
+            [&it.label, &it.kind].into_iter().any(|name| name.as_deref() == Some(ROOT))
+        };
+        if self.manifest.written.partition.iter().any(is_named) {
+            return None;
+        }
         let mut found = partitions.filter(|(_, partition)| partition.kind.as_ref().is_some_and(is_root));
         found.next().map(|(number, _)| number).filter(|_| found.next().is_none())
     }
