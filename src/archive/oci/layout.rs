@@ -164,7 +164,7 @@ impl Search<'_> {
             match inner.and_then(|inner| inner.manifests) {
                 Some(manifests) => self.below(manifests, (named, platform.as_ref()), depth - 1)?,
                 None if descriptor.may_be_image() => {
-                    self.found.push(Candidate { descriptor, named, platform })
+                    self.found.push(Candidate { descriptor, named, platform });
                 }
                 // What else an index may list is passed over (OCI image specification, image-index.md, "manifests").
                 None => {}
