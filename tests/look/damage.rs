@@ -133,8 +133,9 @@ fn compressed_data_of_erofs() {
         let image = folder.path().join(format!("{compressor}.erofs"));
         mkfs_erofs(&source, &image, &["--compress", compressor]);
         clean(&image);
-        // In the first piece, which begins in the third block, behind the inodes.
-        let other = damaged(&image, 9000, &[0xff; 64]);
+        // The first piece begins in the second block, behind the inodes, with zeros: it ends with a block.
+        let begin = std::fs::read(&image).unwrap()[4096..].iter().position(|byte| *byte != 0).unwrap();
+        let other = damaged(&image, 4096 + u64::try_from(begin).unwrap(), &[0xff; 64]);
         if judged {
             let said = run(command("fsck.erofs").arg("--extract").arg(&other));
             assert_ne!(said.code, 0, "{compressor}: fsck.erofs finds nothing");
@@ -146,15 +147,20 @@ fn compressed_data_of_erofs() {
         file.set_len(std::fs::metadata(&image).unwrap().len() - 4096).unwrap();
         assert!(findings(&other).contains("it is cut off"), "{compressor}: {}", findings(&other));
     }
+    // The checksum of the superblock is over the first inodes: entries of the root that are too long for its block keep it out.
+    for number in 0..14 {
+        std::fs::write(source.join(format!("u{number:02}{}", "u".repeat(200))), "").unwrap();
+    }
     let plain = folder.path().join("plain.erofs");
     mkfs_erofs(&source, &plain, &[]);
     clean(&plain);
     // The root's inode: its number is in the superblock, and it is compact or extended. Its entries follow it.
     let root = number(&plain, 1024 + 40, 4, false) * 4096 + 32 * number(&plain, 1024 + 14, 2, false);
     let entries = root + if number(&plain, root, 2, false) & 1 == 0 { 32 } else { 64 };
-    // Three entries of 12 bytes are in front of the name of the third.
+    assert!(root >= 4096, "the root is beside the superblock");
+    // Entries of 12 bytes are in front of the names.
     let names = find(&plain, b"...othertext");
-    assert_eq!(names, entries + 4 * 12);
+    assert_eq!(names, entries + (4 + 14) * 12);
     let other = damaged(&plain, names + 3, b"z");
     assert!(findings(&other).contains("is out of order"), "{}", findings(&other));
     let other = damaged(&plain, entries + 2 * 12 + 10, &[7]);

@@ -233,19 +233,37 @@ fn extracted(image: &Path) -> bool {
 
 /// Structures behind the superblock: the root's inode and its second entry, and the attributes of a file.
 fn erofs_of_attributes(folder: &Path, source: &Path) -> Subject {
+    // The checksum of the superblock is over the first inodes, which would hide the faults. So the root's entries are too long
+    // to stand beside it, and files fill what is left there before the one with attributes.
+    let more = folder.join("more");
+    let mut maker = tree::Maker::new(&more);
+    for number in 0..60 {
+        maker.file(format!("{number:02}-{}", "n".repeat(45)), tree::noise(number, 40));
+    }
+    maker.finish();
     let image = folder.join("attributes.erofs");
-    mkfs_erofs(source, &image, &["--owner", "preserve"]);
+    let manifest = folder.join("attributes.toml");
+    let text = format!(
+        "version = 1\n[disk]\ntable = \"none\"\n[[partition]]\nfilesystem = {{ type = \"erofs\" }}\ncontents = [\n\
+         {{ source = \"{}\", target = \"/\", owner = \"preserve\" }},\n{{ source = \"{}\", target = \"/zz\", owner = \"preserve\" }} ]\n",
+        more.display(),
+        source.display()
+    );
+    std::fs::write(&manifest, text).unwrap();
+    build(&manifest, &image);
     let bytes = std::fs::read(&image).unwrap();
     let of = |text: &[u8]| {
         u64::try_from(bytes.windows(text.len()).position(|window| window == text).unwrap()).unwrap()
     };
     let root = little(&image, 1024 + 40, 4) * 4096 + 32 * little(&image, 1024 + 14, 2);
+    assert!(root >= 4096, "the root is beside the superblock");
     let (title, length) = match little(&image, root, 2) & 1 {
         0 => ("erofs compact inode", 32),
         _ => ("erofs extended inode", 64),
     };
     // The attributes of the file begin with this one, by its name.
     let entry = of(b"bytes\x01\x02") - 4;
+    assert!(entry >= 4096, "the attributes are beside the superblock");
     let places = vec![
         (title, root),
         ("erofs directory entry", root + length + 12),

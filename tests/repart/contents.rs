@@ -57,7 +57,7 @@ fn trees_are_laid_over_each_other_and_parts_are_left_out() {
 /// Each as systemd-repart 262.1: the files that are in a filesystem of a tree whose links lead to another folder of it.
 #[test]
 fn what_is_left_out_may_be_behind_links() {
-    let folder = Folder::new(&[("t/real/a", "a"), ("t/real/sub/b", "b"), ("t/other/c", "c")]);
+    let folder = Folder::new(&[("t/real/a", "a"), ("t/real/sub/b", "b"), ("t/other/c", "c"), ("tmp/f", "f")]);
     for (to, name) in
         [("real", "t/link"), ("/t/real", "t/abs"), ("../real/sub", "t/other/up"), ("nowhere", "t/gone")]
     {
@@ -77,6 +77,9 @@ fn what_is_left_out_may_be_behind_links() {
         ("ExcludeFiles", "/t/real/sub:/s", "/t/real/sub/", ""),
         ("ExcludeFiles", "/t/link/a:/s", "/t/real/", ""),
         ("ExcludeFiles", "/t/link/a:/s", "/t/real/sub", "s"),
+        // What is always left out of a tree is no reason to leave out a file of it.
+        ("ExcludeFiles", "/tmp/f:/s", "/none", "s"),
+        ("ExcludeFiles", "/tmp/f:/s", "/tmp/", ""),
         ("ExcludeFilesTarget", "/t:/", "/link/a", "link real/sub/b"),
         ("ExcludeFilesTarget", "/t:/", "/other/up/", "link real/a real/sub"),
         ("ExcludeFilesTarget", "/t/real:/s", "/s/", ""),

@@ -243,20 +243,22 @@ impl Making<'_> {
         for path in contents {
             out.contents.extend(found(&path)?);
         }
+        let mut emptied = BTreeSet::new();
         let sources = definition.exclude_sources.iter();
         let sources = sources.map(|text| ("ExcludeFiles", text, Some(PathBuf::from(text))));
         let targets = definition.exclude_targets.iter();
         let targets = targets.map(|text| ("ExcludeFilesTarget", text, source_of(text)));
         for (key, text, path) in sources.chain(targets) {
             let Some(path) = path else { continue };
-            let list = if text.ends_with('/') { &mut out.contents } else { &mut out.paths };
+            let list = if text.ends_with('/') { &mut emptied } else { &mut out.paths };
             list.extend(found(&path).map_err(|error| definition.place(error, key))?);
         }
-        let is_out = |path: &Path| out.paths.contains(path) || out.contents.contains(path);
-        // A directory is copied wherever it lies, a file only where nothing above it is left out.
+        let is_out = |path: &Path| out.paths.contains(path) || emptied.contains(path);
+        // A directory is copied wherever it lies, a file only where nothing above it is left out by a definition.
         if !real.is_dir() && real.ancestors().any(is_out) {
             return Ok(None);
         }
+        out.contents.append(&mut emptied);
         out.paths.retain(|path| path != real && path.starts_with(real));
         out.contents.retain(|path| path.starts_with(real));
         Ok(Some(out))
