@@ -81,7 +81,7 @@ fn others(folder: &Path, tree: &Path) {
     let config = folder.join("genimage.cfg");
     let megabytes = crate::trees::bytes(tree) / (1 << 20) * 5 / 4 + 512;
     let text = format!(
-        "image root.ext4 {{ ext4 {{ label = \"root\" }} size = {megabytes}M }}\n\
+        "image root.ext4 {{ ext4 {{ label = \"root\" use-mke2fs = true }} size = {megabytes}M }}\n\
          image disk.img {{ hdimage {{ partition-table-type = \"gpt\" }} partition root {{ image = \"root.ext4\" }} }}\n"
     );
     std::fs::write(&config, text).expect("the configuration can be written");
