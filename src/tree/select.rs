@@ -55,14 +55,12 @@ impl Selection {
         if path.is_empty() {
             return true;
         }
-        let at_or_above =
-            |pattern: &Vec<Vec<u8>>| (1..=path.len()).any(|end| fits(pattern, &path[..end], false));
-        if self.exclude.iter().any(at_or_above) {
+        if self.exclude.iter().any(|pattern| takes(pattern, &path)) {
             return false;
         }
         let mut included = self.include.is_empty();
         for (pattern, met) in self.include.iter().zip(&*self.met.0) {
-            if at_or_above(pattern) {
+            if takes(pattern, &path) {
                 met.store(true, Ordering::Relaxed);
                 included = true;
             }
@@ -74,13 +72,19 @@ impl Selection {
     #[must_use]
     pub fn only_leads(&self, path: &[u8]) -> bool {
         let path: Vec<&[u8]> = split(path).collect();
-        let taken = |pattern: &Vec<Vec<u8>>| (1..=path.len()).any(|end| fits(pattern, &path[..end], false));
-        !self.include.is_empty() && !path.is_empty() && !self.include.iter().any(taken)
+        !self.include.is_empty()
+            && !path.is_empty()
+            && !self.include.iter().any(|pattern| takes(pattern, &path))
     }
 }
 
 fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|part| !matches!(part, [] | [b'.']))
+}
+
+/// Whether the path, or one above it, matches the pattern.
+fn takes(pattern: &[Vec<u8>], path: &[&[u8]]) -> bool {
+    (1..=path.len()).any(|end| fits(pattern, &path[..end], false))
 }
 
 /// Whether the path matches the pattern; or, with `leads`, whether a path below it may.

@@ -5,22 +5,14 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::closure::nix;
+use crate::closure;
 use crate::support::tools::{must, run};
 
 const PATH: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-";
 
 /// The evaluation of `what` with `config`, the configuration of a system with the module and these modules.
 fn evaluation(modules: &str, what: &str) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let expression = format!(
-        "let config = (import {} {{ configuration.imports = [ {} {modules} ]; }}).config; in {what}",
-        root.join("nix/tests/nixpkgs/nixos").display(),
-        root.join("nix/repart-module.nix").display()
-    );
-    let mut eval = nix("nix-instantiate");
-    eval.args(["--eval", "--strict", "--json", "-E", &expression]);
-    eval
+    closure::evaluation("repart-module.nix", modules, what)
 }
 
 fn evaluate(modules: &str, what: &str) -> Value {

@@ -6,22 +6,14 @@ use std::process::Command;
 use diskwright::vm::Machine;
 use serde_json::{Value, json};
 
-use crate::closure::nix;
+use crate::closure;
 use crate::support::tools::{must, run};
 
 const PATH: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-";
 
 /// The evaluation of a machine with these modules: `what` of its configuration.
 fn evaluation(modules: &str, what: &str) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let expression = format!(
-        "let config = (import {} {{ configuration.imports = [ {} {modules} ]; }}).config; in {what}",
-        root.join("nix/tests/nixpkgs/nixos").display(),
-        root.join("nix/qemu-vm.nix").display()
-    );
-    let mut eval = nix("nix-instantiate");
-    eval.args(["--eval", "--strict", "--json", "-E", &expression]);
-    eval
+    closure::evaluation("qemu-vm.nix", modules, what)
 }
 
 fn evaluate(modules: &str, what: &str) -> Value {

@@ -89,7 +89,7 @@ impl Part {
     }
 
     /// Adds where it is to an error.
-    fn place(&self, error: Error) -> Error {
+    pub(crate) fn place(&self, error: Error) -> Error {
         match self {
             Self::Host(path) => error.at(path),
             Self::Inside { path, .. } => {

@@ -37,17 +37,14 @@ impl Making<'_> {
     fn limine_bios(&mut self) -> Result<()> {
         let part = self.part_of_limine(&bios::NAMES)?;
         let slice = part.whole("Limine")?;
-        let (name, path) = match &part {
-            Part::Host(path) => (path.to_string_lossy().into_owned(), Some(path)),
-            Part::Inside { path, .. } => (path.clone(), None),
+        let name = match &part {
+            Part::Host(path) => path.to_string_lossy(),
+            Part::Inside { path, .. } => path.into(),
         };
         // What is longer is none, and says so.
         let length = slice.length().get().min(bios::LARGEST);
-        let image =
-            bios::Image::new(&name, slice.bytes(0, usize_of(length))?).map_err(|error| match path {
-                Some(path) => error.at(path),
-                None => error,
-            })?;
+        let image = bios::Image::new(&name, slice.bytes(0, usize_of(length))?);
+        let image = image.map_err(|error| part.place(error))?;
         self.booted.program = Some(Program { code: Code::Limine(image), partition: self.plan.core });
         Ok(())
     }

@@ -52,15 +52,21 @@ pub(super) struct SignerInfo<'a> {
     pub(super) signature: &'a [u8],
 }
 
+/// `SignedData` behind its version and digests (RFC 5652, section 5.1), where the first value is what is signed.
+fn signed(bytes: &[u8]) -> Option<Values<'_>> {
+    let mut content = Values(bytes).enter(der::SEQUENCE)?;
+    content.expect(der::OBJECT)?;
+    let mut signed = content.enter(der::CONTEXT_0)?.enter(der::SEQUENCE)?;
+    signed.expect(der::INTEGER)?;
+    signed.expect(der::SET)?;
+    Some(signed)
+}
+
 /// Who signed: RFC 5652, section 5.3. Empty for bytes that are no signature.
 #[cfg(feature = "verity-sign")]
 pub(super) fn signers(bytes: &[u8]) -> Vec<SignerInfo<'_>> {
     let infos = || -> Option<Values<'_>> {
-        let mut content = Values(bytes).enter(der::SEQUENCE)?;
-        content.expect(der::OBJECT)?;
-        let mut signed = content.enter(der::CONTEXT_0)?.enter(der::SEQUENCE)?;
-        signed.expect(der::INTEGER)?;
-        signed.expect(der::SET)?;
+        let mut signed = signed(bytes)?;
         signed.expect(der::SEQUENCE)?;
         // Certificates, and lists of those that were withdrawn.
         signed.skip(der::CONTEXT_0);
@@ -89,12 +95,7 @@ fn signer(mut info: Values<'_>) -> Option<SignerInfo<'_>> {
 /// Whether a signature holds what it signs (RFC 5652, section 5.2, eContent).
 pub(super) fn is_attached(bytes: &[u8]) -> bool {
     let content = || -> Option<Values<'_>> {
-        let mut content = Values(bytes).enter(der::SEQUENCE)?;
-        content.expect(der::OBJECT)?;
-        let mut signed = content.enter(der::CONTEXT_0)?.enter(der::SEQUENCE)?;
-        signed.expect(der::INTEGER)?;
-        signed.expect(der::SET)?;
-        let mut inner = signed.enter(der::SEQUENCE)?;
+        let mut inner = signed(bytes)?.enter(der::SEQUENCE)?;
         inner.expect(der::OBJECT)?;
         inner.enter(der::CONTEXT_0)
     };

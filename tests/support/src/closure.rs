@@ -88,6 +88,19 @@ pub fn nix_at(name: &str, root: &Path) -> Command {
     of_nix::nix(name, root, &cache("home"))
 }
 
+/// The evaluation of `what` with `config`, the configuration of a system with the file `module` of nix/ and these modules.
+pub fn evaluation(module: &str, modules: &str, what: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let expression = format!(
+        "let config = (import {} {{ configuration.imports = [ {} {modules} ]; }}).config; in {what}",
+        root.join("nix/tests/nixpkgs/nixos").display(),
+        root.join("nix").join(module).display()
+    );
+    let mut eval = nix("nix-instantiate");
+    eval.args(["--eval", "--strict", "--json", "-E", &expression]);
+    eval
+}
+
 /// The results of Nix builds.
 #[derive(Debug)]
 pub struct Systems {
