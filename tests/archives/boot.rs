@@ -353,6 +353,14 @@ fn odd_names_do_not_change_what_boots() {
         &[&root("linux", "my root")],
         &["a command line cannot tell the label of the root", "found: my root"],
     );
+    for (line, words) in [
+        ("a\\u0000b", &["a command line cannot hold this character", "U+0000"][..]),
+        ("a {roothash:root", &["this stands for no root hash", "{roothash:NAME}"]),
+        ("a {ROOTHASH:root}", &["this stands for no root hash"]),
+    ] {
+        let boot = format!("loader = \"extlinux\"\nfrom = \"linux\"\ncmdline = \"{line}\"");
+        refused(folder.path(), &boot, &[&root("linux", "r")], words);
+    }
     let empty = root("linux", "r")
         .replace("{ text = \"x\", target = \"/boot/vmlinuz", "{ text = \"\", target = \"/boot/vmlinuz");
     let words = ["the kernel is an empty file", "/boot/vmlinuz-6.2.0+1"];

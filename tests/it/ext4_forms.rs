@@ -251,7 +251,7 @@ fn what_does_not_go_together_is_refused() {
     assert!(said.code == 1 && said.error().contains("longer than a block"), "{}", said.error());
 }
 
-/// A journal that is asked for by the name of its feature is there, in filesystems that would else have none.
+/// A journal that is asked for is there, in filesystems that would else have none, and an ext3 is none without.
 #[test]
 fn a_journal_is_there_where_its_feature_is_named() {
     let folder = scratch();
@@ -262,6 +262,8 @@ fn a_journal_is_there_where_its_feature_is_named() {
         ("ext2", "--features has_journal --size 6MiB"),
         ("ext3", "--features has_journal --block-size 16KiB --size 24MiB"),
         ("ext3", "--features has_journal --block-size 64KiB"),
+        ("ext3", "--size 7MiB"),
+        ("ext4", "--journal true --size 7MiB"),
     ] {
         mkfs(kind, &source, &image, options);
         assert_clean(&image);

@@ -129,6 +129,38 @@ fn a_disk_verifies_names_its_parts_by_the_root_hash_and_is_signed() {
     }
 }
 
+/// The device of dm-verity has sectors as large as its blocks, and Linux mounts nothing on it whose blocks are smaller.
+#[test]
+fn filesystems_with_smaller_blocks_are_refused() {
+    let folder = scratch();
+    let (manifest, disk) = (folder.path().join("disk.toml"), folder.path().join("disk.img"));
+    for (filesystem, more, found) in [
+        (
+            "type = \"erofs\", block_size = 512",
+            "",
+            Some("blocks of data with 4096 bytes, and erofs with 512"),
+        ),
+        ("type = \"ext4\", block_size = \"1KiB\"", "", Some("and ext4 with 1024")),
+        ("type = \"vfat\"", "", Some("and vfat with 512")),
+        ("type = \"erofs\", block_size = 512", ", data_block_size = 512", None),
+        ("type = \"squashfs\"", "", None),
+        ("type = \"erofs\"", "", None),
+    ] {
+        let text = format!(
+            "version = 1\n[[partition]]\nlabel = \"root\"\nfilesystem = {{ {filesystem} }}\n\
+             contents = [ {{ text = \"x\", target = \"/a\" }} ]\n[[partition]]\nverity = {{ data = \"root\"{more} }}\n"
+        );
+        std::fs::write(&manifest, text).unwrap();
+        let said = run(diskwright().arg("build").arg(&manifest).arg("-o").arg(&disk));
+        match found {
+            Some(found) => {
+                assert!(said.code != 0 && said.error().contains(found), "{filesystem}: {}", said.error());
+            }
+            None => assert_eq!(said.code, 0, "{filesystem}: {}", said.error()),
+        }
+    }
+}
+
 #[test]
 fn the_report_tells_the_root_hash() {
     let folder = scratch();

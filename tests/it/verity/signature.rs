@@ -132,7 +132,10 @@ fn keys_of_other_forms_and_for_other_certificates_are_told_apart() {
     let locked = folder.join("locked.pem");
     let mut lock = command("openssl");
     must(lock.args(["pkey", "-aes256", "-passout", "pass:x", "-in"]).arg(&key).arg("-out").arg(&locked));
-    for (key, certificate) in [(&curve, &of_curve), (&locked, &certificate), (&certificate, &certificate)] {
+    let (pss, of_pss) = pair(folder, "pss", "rsa-pss");
+    for (key, certificate) in
+        [(&curve, &of_curve), (&pss, &of_pss), (&locked, &certificate), (&certificate, &certificate)]
+    {
         let error = Signer::open(key, certificate).unwrap_err();
         assert_eq!(error.what(), "this is no private key that can sign a root hash", "{}", key.display());
     }
@@ -147,6 +150,13 @@ fn keys_of_other_forms_and_for_other_certificates_are_told_apart() {
     must(sign.arg("-signer").arg(&of_curve).arg("-inkey").arg(&curve).arg("-out").arg(&out));
     let joined = Signed::joined(root(), std::fs::read(&out).unwrap(), None).unwrap();
     assert!(verified(folder, joined.pkcs7(), &root().to_string(), &of_curve));
+    // With the text inside, openssl verifies it, and the kernel does not.
+    let attached = folder.join("attached.der");
+    let mut sign = command("openssl");
+    sign.args(["cms", "-sign", "-nodetach", "-binary", "-noattr", "-outform", "der", "-in"]).arg(&content);
+    must(sign.arg("-signer").arg(&certificate).arg("-inkey").arg(&key).arg("-out").arg(&attached));
+    let error = Signed::joined(root(), std::fs::read(&attached).unwrap(), None).unwrap_err();
+    assert!(error.to_string().contains("expected: a detached signature"), "{error}");
     // Only RSA is checked.
     let of_curve = Certificate::open(&of_curve).unwrap();
     assert_eq!(Signed::joined(root(), std::fs::read(&out).unwrap(), Some(&of_curve)).unwrap(), joined);
